@@ -1,0 +1,63 @@
+# `make help` lists the targets. Everything is installed from the locks, by hash, into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+SHELL_SCRIPTS := .ci/run packaging/install packaging/uninstall
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+.PHONY: venv
+venv: .venv/.runtime ## make .venv with what is locked and the checkout itself
+
+.venv/.runtime: requirements/runtime.lock requirements/build.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) install --require-hashes -r requirements/runtime.lock -r requirements/build.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv/.dev: .venv/.runtime requirements/dev.lock
+	$(PIP) install --require-hashes -r requirements/dev.lock
+	touch $@
+
+.PHONY: demo
+demo: venv ## a bridge with simulated units, to pair with and to switch
+	$(BIN)/hkswitch demo
+
+.PHONY: test
+test: lint ## every test that needs no root, and lint
+	$(BIN)/python -m pytest -m "not host"
+
+.PHONY: test-host
+test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots
+	$(BIN)/python -m pytest -m host
+
+.PHONY: lint
+lint: .venv/.dev ## ruff, mypy and shellcheck
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+
+.PHONY: format
+format: .venv/.dev ## write the code the way lint wants it
+	$(BIN)/ruff check --quiet --fix-only
+	$(BIN)/ruff format --quiet
+
+.PHONY: lock
+lock: .venv/.dev ## write the locks anew from pyproject.toml
+	$(LOCK) --upgrade pyproject.toml --output-file requirements/runtime.lock
+	$(LOCK) --upgrade --group build --output-file requirements/build.lock
+	$(LOCK) --upgrade pyproject.toml --group dev -c requirements/runtime.lock -c requirements/build.lock \
+		--output-file requirements/dev.lock
+
+.PHONY: clean
+clean: ## remove what make made, test hosts included
+	rm -rf .venv .cache dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What hkswitch decides. Pure: no I/O, no clock, no event loop, no logging."""

@@ -1,0 +1,220 @@
+"""The values everything speaks in: units, groups, their states, and what may be asked. Pure: no I/O."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Self
+
+MOST_ACCESSORIES = 149
+"""HomeKit allows 150 accessories behind a bridge, the bridge itself included."""
+
+RESERVED_AIDS = frozenset({0, 1, 7})
+"""0 is no AID, 1 is the bridge, and iOS ignores 7 (HAP-python #61)."""
+
+
+class Action(StrEnum):
+    """What a caller may ask of a group."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+
+
+class AccessoryType(StrEnum):
+    """What a group looks like in the Home app."""
+
+    SWITCH = "switch"
+    OUTLET = "outlet"
+    LIGHT = "light"
+    FAN = "fan"
+
+
+class LoadState(StrEnum):
+    """systemd's LoadState (org.freedesktop.systemd1(5))."""
+
+    LOADED = "loaded"
+    STUB = "stub"
+    MERGED = "merged"
+    NOT_FOUND = "not-found"
+    MASKED = "masked"
+    BAD_SETTING = "bad-setting"
+    ERROR = "error"
+    UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
+        return cls("unknown")
+
+
+class ActiveState(StrEnum):
+    """systemd's ActiveState (org.freedesktop.systemd1(5))."""
+
+    ACTIVE = "active"
+    RELOADING = "reloading"
+    REFRESHING = "refreshing"
+    INACTIVE = "inactive"
+    MAINTENANCE = "maintenance"
+    FAILED = "failed"
+    ACTIVATING = "activating"
+    DEACTIVATING = "deactivating"
+    UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
+        return cls("unknown")
+
+
+class JobResult(StrEnum):
+    """How a systemd job ended (JobRemoved in org.freedesktop.systemd1(5))."""
+
+    DONE = "done"
+    CANCELED = "canceled"
+    TIMEOUT = "timeout"
+    FAILED = "failed"
+    DEPENDENCY = "dependency"
+    SKIPPED = "skipped"
+    INVALID = "invalid"
+    ASSERT = "assert"
+    UNSUPPORTED = "unsupported"
+    COLLECTED = "collected"
+    ONCE = "once"
+    FROZEN = "frozen"
+    CONCURRENCY = "concurrency"
+    REFUSED = "refused"  # ours: systemd made no job at all
+    UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
+        return cls("unknown")
+
+    @property
+    def success(self) -> bool:
+        """Whether the job did what was asked; a unit whose condition says no is skipped, which is not that."""
+        return self is JobResult.DONE
+
+
+class Meaning(Enum):
+    """What a unit's state means for its group."""
+
+    UP = "up"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    DOWN = "down"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+_LOADABLE = frozenset({LoadState.LOADED, LoadState.STUB, LoadState.MERGED})
+_WAITING_TO_RESTART = frozenset({"auto-restart", "auto-restart-queued"})
+_MEANINGS = {
+    ActiveState.ACTIVE: Meaning.UP,
+    ActiveState.RELOADING: Meaning.UP,
+    ActiveState.REFRESHING: Meaning.UP,
+    ActiveState.ACTIVATING: Meaning.STARTING,
+    ActiveState.DEACTIVATING: Meaning.STOPPING,
+    ActiveState.INACTIVE: Meaning.DOWN,
+    ActiveState.MAINTENANCE: Meaning.DOWN,
+    ActiveState.FAILED: Meaning.FAILED,
+    ActiveState.UNKNOWN: Meaning.MISSING,  # not understood is not shown
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """A unit's state in systemd's own words."""
+
+    load: LoadState
+    active: ActiveState
+    sub: str
+
+    @property
+    def meaning(self) -> Meaning:
+        """What this state means for a group; a crash loop that waits for its next start has failed."""
+        if self.load not in _LOADABLE:
+            return Meaning.MISSING
+        if self.active is ActiveState.ACTIVATING and self.sub in _WAITING_TO_RESTART:
+            return Meaning.FAILED
+        return _MEANINGS[self.active]
+
+    def __str__(self) -> str:
+        if self.load not in _LOADABLE:
+            return self.load.value
+        return f"{self.active.value} ({self.sub})"
+
+
+class GroupState(StrEnum):
+    """A group's state, from the states of its units."""
+
+    ON = "on"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    PARTIAL = "partial"
+    OFF = "off"
+    FAILED = "failed"
+    MISSING = "missing"
+
+    @property
+    def on(self) -> bool:
+        """HomeKit's On characteristic for this state."""
+        return self in {GroupState.ON, GroupState.STARTING}
+
+
+def group_state(units: Collection[UnitState]) -> GroupState:
+    """The state of a group of units: on only if all of them are up."""
+    meanings = {unit.meaning for unit in units}
+    if not meanings or Meaning.MISSING in meanings:
+        return GroupState.MISSING
+    if meanings == {Meaning.UP}:
+        return GroupState.ON
+    if Meaning.FAILED in meanings:
+        return GroupState.FAILED
+    if Meaning.STARTING in meanings and meanings <= {Meaning.UP, Meaning.STARTING}:
+        return GroupState.STARTING
+    if Meaning.STOPPING in meanings:
+        return GroupState.STOPPING
+    if Meaning.UP in meanings:
+        return GroupState.PARTIAL
+    return GroupState.OFF
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A named group of units that is one switch. `units` are full unit names, in the order of starting."""
+
+    id: str
+    name: str
+    units: tuple[str, ...]
+    type: AccessoryType = AccessoryType.SWITCH
+    actions: frozenset[Action] = frozenset({Action.START, Action.STOP})
+    restart: bool = False
+
+    @property
+    def aid(self) -> int:
+        """The AID of the group's accessory."""
+        return aid_of(self.id)
+
+    @property
+    def restart_aid(self) -> int:
+        """The AID of the group's restart accessory; a colon cannot be part of an id."""
+        return aid_of(f"{self.id}:restart")
+
+
+def aid_of(identity: str) -> int:
+    """A 32-bit AID that depends on nothing but `identity`, so that rooms and automations survive everything else."""
+    digest = hashlib.sha256(identity.encode()).digest()
+    while (aid := int.from_bytes(digest[:4], "big")) in RESERVED_AIDS:
+        digest = hashlib.sha256(digest).digest()
+    return aid
+
+
+@dataclass(frozen=True, slots=True)
+class UnitResult:
+    """How one unit's job ended. `detail` is systemd's sentence where it made no job."""
+
+    unit: str
+    job: JobResult
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.unit} {self.job.value}" + (f" ({self.detail})" if self.detail else "")

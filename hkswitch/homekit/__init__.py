@@ -1,0 +1,1 @@
+"""The HomeKit side: the only modules that know HAP-python."""

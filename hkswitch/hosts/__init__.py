@@ -1,0 +1,1 @@
+"""Where units live: one Protocol, a room for each kind of host. Nothing here runs as root."""

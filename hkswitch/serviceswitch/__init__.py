@@ -1,0 +1,1 @@
+"""The privileged helper. Runs as root: small, imports little, refuses by default."""
