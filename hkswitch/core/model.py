@@ -90,7 +90,7 @@ class JobResult(StrEnum):
 
     @property
     def success(self) -> bool:
-        """Whether the job did what was asked; a unit whose condition says no is skipped, which is not that."""
+        """Whether the job did what was asked."""
         return self is JobResult.DONE
 
 
@@ -199,9 +199,14 @@ class Group:
         """The AID of the group's restart accessory; a colon cannot be part of an id."""
         return aid_of(f"{self.id}:restart")
 
+    @property
+    def restart_name(self) -> str:
+        """The name of the group's restart accessory."""
+        return f"Restart {self.name}"
+
 
 def aid_of(identity: str) -> int:
-    """A 32-bit AID that depends on nothing but `identity`, so that rooms and automations survive everything else."""
+    """A 32-bit AID that depends on nothing but `identity`: Home keeps rooms and automations by it."""
     digest = hashlib.sha256(identity.encode()).digest()
     while (aid := int.from_bytes(digest[:4], "big")) in RESERVED_AIDS:
         digest = hashlib.sha256(digest).digest()

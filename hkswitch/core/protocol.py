@@ -124,7 +124,9 @@ def _body(message: Request | Reply) -> dict[str, Any]:
         case Accepted(request_id):
             return {"type": "accepted", "id": request_id}
         case Finished(request_id, units, superseded):
-            results = [{"unit": r.unit, "job": r.job.value, "detail": r.detail[:LONGEST_DETAIL]} for r in units]
+            results = [
+                {"unit": r.unit, "job": r.job.value, "detail": r.detail[:LONGEST_DETAIL]} for r in units
+            ]
             return {"type": "finished", "id": request_id, "units": results, "superseded": superseded}
         case Refused(maybe_id, reason):
             return {"type": "refused", "id": maybe_id, "reason": reason[:LONGEST_DETAIL]}

@@ -1,0 +1,121 @@
+"""The messages on the helper's pipe: what is one, and what is refused."""
+
+import json
+
+import pytest
+
+from hkswitch.core.model import Action, JobResult, UnitResult
+from hkswitch.core.protocol import (
+    LONGEST_DETAIL,
+    LONGEST_REPLY_BYTES,
+    Accepted,
+    Finished,
+    Hello,
+    Malformed,
+    Refused,
+    Reply,
+    Request,
+    encode,
+    parse_reply,
+    parse_request,
+)
+
+REPLIES: list[Reply] = [
+    Hello("1.2.3"),
+    Accepted(1),
+    Finished(
+        2, (UnitResult("a.service", JobResult.DONE), UnitResult("b.service", JobResult.REFUSED, "no, ä"))
+    ),
+    Finished(3, (), superseded=True),
+    Refused(4, "denied"),
+    Refused(None, "not a request"),
+]
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)
+def test_reply_survives_the_pipe(reply: Reply) -> None:
+    line = encode(reply)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    assert parse_reply(line) == reply
+
+
+def test_request_survives_the_pipe() -> None:
+    request = Request(7, Action.START, "file\nserver")
+    assert encode(request).count(b"\n") == 1
+    assert parse_request(encode(request)) == request
+
+
+MALFORMED_REQUESTS = [
+    (b"", None, "not a line of JSON"),
+    (b"start fileserver", None, "not a line of JSON"),
+    (b'{"id":1,"action":"start","group":"a"', None, "not a line of JSON"),
+    (b'{"id":1,"action":"start","group":"\xff"}', None, "not a line of JSON"),
+    (b"[" * 100_000, None, "not a line of JSON"),
+    (b"[]", None, "not a JSON object"),
+    (b"null", None, "not a JSON object"),
+    (b'{"id":1,"id":2,"action":"start","group":"a"}', None, "a key stands twice"),
+    (b'{"id":NaN,"action":"start","group":"a"}', None, "NaN is not JSON"),
+    (b"{}", None, "'action' is missing"),
+    (b'{"id":1,"action":"start"}', 1, "'group' is missing"),
+    (b'{"id":1,"action":"start","group":"a","unit":"x"}', 1, "a key too many"),
+    (b'{"id":"1","action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
+    (b'{"id":true,"action":"start","group":"a"}', None, "'id' must be a number"),
+    (b'{"id":0,"action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
+    (b'{"id":1.5,"action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
+    (b'{"id":1,"action":"status","group":"a"}', 1, "'action' must be one of start, stop, restart"),
+    (b'{"id":1,"action":["start"],"group":"a"}', 1, "'action' must be one of start, stop, restart"),
+    (b'{"id":1,"action":"start","group":null}', 1, "'group' must be text of at most 256 characters"),
+    (b'{"id":1,"action":"start","group":["a"]}', 1, "'group' must be text of at most 256 characters"),
+    (
+        b'{"id":1,"action":"start","group":"%s"}' % (b"a" * 257),
+        1,
+        "'group' must be text of at most 256 characters",
+    ),
+    (b"1" * 5000, None, "not a line of JSON"),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "request_id", "reason"), MALFORMED_REQUESTS, ids=lambda value: str(value)[:40]
+)
+def test_what_is_not_a_request_is_refused(line: bytes, request_id: int | None, reason: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        parse_request(line)
+    assert (caught.value.request_id, str(caught.value)) == (request_id, reason)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"type": "hello"},
+        {"type": "hello", "version": 1},
+        {"type": "hallo", "version": "1"},
+        {"type": "accepted", "id": None},
+        {"type": "accepted", "id": 1, "more": 1},
+        {"type": "finished", "id": 1, "units": {}, "superseded": False},
+        {"type": "finished", "id": 1, "units": [1], "superseded": False},
+        {"type": "finished", "id": 1, "units": [], "superseded": 0},
+        {"type": "finished", "id": 1, "units": [{"unit": "a", "job": 1, "detail": ""}], "superseded": False},
+        {"type": "refused", "id": 1},
+        {"type": "refused", "id": 1, "reason": None},
+    ],
+)
+def test_what_is_not_a_reply_is_refused(body: object) -> None:
+    with pytest.raises(Malformed):
+        parse_reply(json.dumps(body).encode())
+
+
+def test_a_job_result_of_a_newer_systemd_is_unknown_and_no_success() -> None:
+    line = (
+        b'{"type":"finished","id":1,"units":[{"unit":"a","job":"brand-new","detail":""}],"superseded":false}'
+    )
+    assert parse_reply(line) == Finished(1, (UnitResult("a", JobResult.UNKNOWN),))
+    assert not JobResult.UNKNOWN.success
+
+
+def test_the_largest_reply_fits_into_a_line() -> None:
+    units = tuple(UnitResult("u" * 255, JobResult.REFUSED, "ü" * 1000) for _ in range(40))
+    assert len(encode(Finished(1, units))) < LONGEST_REPLY_BYTES
+    assert len(json.loads(encode(Refused(1, "x" * 9999)))["reason"]) == LONGEST_DETAIL

@@ -1,0 +1,249 @@
+"""The switch: events in, decisions out. Each row is a story; each event is followed by what it leads to."""
+
+from typing import Final
+
+import pytest
+
+from hkswitch.core.model import (
+    Action,
+    ActiveState,
+    Group,
+    GroupState,
+    JobResult,
+    LoadState,
+    UnitResult,
+    UnitState,
+)
+from hkswitch.core.switch import (
+    Answer,
+    Available,
+    Changed,
+    Decision,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Seen,
+    Send,
+    Show,
+    Switch,
+    Waited,
+    Written,
+    failure_of,
+)
+
+GROUP: Final = Group("web", "Web", ("a.service", "b.service"))
+UP: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+DOWN: Final = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+STARTING: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
+STOPPING: Final = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop")
+FAILED: Final = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
+GONE: Final = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
+
+Story = list[tuple[Event, list[Decision]]]
+
+
+def both(state: UnitState) -> Seen:
+    return Seen({"a.service": state, "b.service": state})
+
+
+def one(state: UnitState) -> Seen:
+    return Seen({"a.service": state})
+
+
+OFF: Final = Switch(GROUP).step(both(DOWN))[0]
+ON: Final = Switch(GROUP).step(both(UP))[0]
+START: Final = Send(1, Action.START)
+STOP: Final = Send(1, Action.STOP)
+
+STORIES: dict[str, tuple[Switch, Story]] = {
+    "nothing is shown before every unit was seen": (
+        Switch(GROUP),
+        [(one(UP), []), (Seen({"b.service": UP}), [Changed(GroupState.ON), Available(True), Show(True)])],
+    ),
+    "units that start from outside show on at once": (
+        OFF,
+        [
+            (one(STARTING), []),
+            (both(STARTING), [Changed(GroupState.STARTING), Show(True)]),
+            (both(UP), [Changed(GroupState.ON)]),
+        ],
+    ),
+    "one unit that stops from outside shows off": (
+        ON,
+        [
+            (one(STOPPING), [Changed(GroupState.STOPPING), Show(False)]),
+            (one(DOWN), [Changed(GroupState.PARTIAL)]),
+        ],
+    ),
+    "a tap that succeeds changes On once, whatever the units pass through": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (both(STARTING), [Changed(GroupState.STARTING)]),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+        ],
+    ),
+    "a tap that fails at once changes nothing and is answered with an error": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (both(STARTING), [Changed(GroupState.STARTING)]),
+            (both(FAILED), [Changed(GroupState.FAILED)]),
+            (Finished(1, "a.service failed"), [Failed(Action.START, "a.service failed"), Answer(1, False)]),
+        ],
+    ),
+    "a tap that takes long is answered with success and holds On until its end": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (one(FAILED), [Changed(GroupState.FAILED)]),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), []),
+        ],
+    ),
+    "a tap that fails after its answer snaps back, for the writer too": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (both(FAILED), [Changed(GroupState.FAILED)]),
+            (Finished(1, "a.service timeout"), [Failed(Action.START, "a.service timeout"), Show(False)]),
+        ],
+    ),
+    "a stop that takes long holds Off until its end": (
+        ON,
+        [
+            (Written(1, False), [STOP]),
+            (Waited(1), [Answer(1, True), Show(False, writer=1)]),
+            (one(STOPPING), [Changed(GroupState.STOPPING)]),
+            (both(DOWN), [Changed(GroupState.OFF)]),
+            (Finished(1), []),
+        ],
+    ),
+    "writing what already is is a success without an event": (
+        ON,
+        [(Written(1, True), [START]), (Finished(1), [Answer(1, True)])],
+    ),
+    "a oneshot unit that ends at once is a success that reads off again": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Finished(1), [Answer(1, True), Show(True, writer=1), Show(False)]),
+        ],
+    ),
+    "on-off-on ends in what was tapped last, with no failure and one event for all": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Written(2, False), [Answer(1, True), Send(2, Action.STOP)]),
+            (Written(3, True), [Answer(2, True), Send(3, Action.START)]),
+            (Finished(1, "a.service canceled"), []),
+            (Finished(2, "a.service canceled"), []),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(3), [Answer(3, True), Show(True, writer=3)]),
+        ],
+    ),
+    "who was told a success that a newer tap undid hears of it although the value is the old one": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Written(2, False), [Answer(1, True), Send(2, Action.STOP)]),
+            (Finished(2), [Answer(2, True), Show(False, writer=2)]),
+        ],
+    ),
+    "the same tap by two controllers is one request and two answers": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Written(2, True), []),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), [Answer(1, True), Answer(2, True), Show(True, writer=1)]),
+        ],
+    ),
+    "the same tap by two controllers that fails is an error for both": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Written(2, True), []),
+            (Finished(1, "no"), [Failed(Action.START, "no"), Answer(1, False), Answer(2, False)]),
+        ],
+    ),
+    "a second tap while the first goes on is answered a second after it was made": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (Written(2, True), []),
+            (Waited(2), [Answer(2, True)]),
+        ],
+    ),
+    "the second passes after the answer without effect": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+            (Waited(1), []),
+        ],
+    ),
+    "a unit that is missing makes the switch unavailable, and it comes back with its value": (
+        ON,
+        [
+            (one(GONE), [Changed(GroupState.MISSING), Available(False)]),
+            (one(UP), [Changed(GroupState.ON), Available(True), Show(True)]),
+        ],
+    ),
+    "a lost bus makes the switch unavailable until every unit was read again": (
+        ON,
+        [
+            (Lost(), [Changed(None), Available(False)]),
+            (one(DOWN), []),
+            (both(DOWN), [Changed(GroupState.OFF), Available(True), Show(False)]),
+        ],
+    ),
+    "a request that ends while the bus is lost is answered and shows nothing more": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Lost(), [Changed(None), Available(False)]),
+            (Finished(1, "gone"), [Failed(Action.START, "gone"), Answer(1, False)]),
+            (both(UP), [Changed(GroupState.ON), Available(True), Show(True)]),
+        ],
+    ),
+    "a crash loop shows off once": (
+        ON,
+        [
+            (one(FAILED), [Changed(GroupState.FAILED), Show(False)]),
+            (one(UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "auto-restart")), []),
+            (one(FAILED), []),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("switch", "story"), STORIES.values(), ids=STORIES.keys())
+def test_story(switch: Switch, story: Story) -> None:
+    for event, expected in story:
+        switch, decisions = switch.step(event)
+        assert (event, list(decisions)) == (event, expected)
+
+
+@pytest.mark.parametrize(
+    ("results", "failure"),
+    [
+        ((), None),
+        ((UnitResult("a", JobResult.DONE), UnitResult("b", JobResult.DONE)), None),
+        ((UnitResult("a", JobResult.DONE), UnitResult("b", JobResult.FAILED)), "b failed"),
+        (
+            (UnitResult("a", JobResult.REFUSED, "Unit a not found"), UnitResult("b", JobResult.TIMEOUT)),
+            "a refused (Unit a not found), b timeout",
+        ),
+    ],
+)
+def test_failure_names_the_units_that_failed_and_how(
+    results: tuple[UnitResult, ...], failure: str | None
+) -> None:
+    assert failure_of(results) == failure
