@@ -1,0 +1,146 @@
+"""A systemd of the tests: the same D-Bus interface on a private bus, with units that do what a test says."""
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from dbus_fast import Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
+
+SYSTEMD = "org.freedesktop.systemd1"
+PATH = "/org/freedesktop/systemd1"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+
+
+@contextmanager
+def private_bus() -> Iterator[str]:
+    """A dbus-daemon of our own; yields its address."""
+    command = ["dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        try:
+            yield daemon.stdout.readline().strip()
+        finally:
+            daemon.terminate()
+
+
+@dataclass
+class Unit:
+    """One unit. `job_result` is how its next jobs end; a `held` one stays in its job until `release`."""
+
+    name: str
+    load: str = "loaded"
+    active: str = "inactive"
+    sub: str = "dead"
+    job_result: str = "done"
+    held: bool = False
+    job: str | None = None
+
+    @property
+    def path(self) -> str:
+        escaped = "".join(c if c.isalnum() else f"_{ord(c):02x}" for c in self.name)
+        return f"{PATH}/unit/{escaped}"
+
+
+@dataclass
+class FakeSystemd:
+    """The fake, on a bus that it connected to; another D-Bus library than the one that is tested."""
+
+    bus: MessageBus
+    units: dict[str, Unit] = field(default_factory=dict)
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+    _jobs: int = 0
+
+    @classmethod
+    async def on(cls, address: str) -> "FakeSystemd":
+        """Serve on the bus at `address`."""
+        fake = cls(await MessageBus(bus_address=address).connect())
+        fake.bus.add_message_handler(fake._answer)
+        await fake.bus.request_name(SYSTEMD)
+        return fake
+
+    def reset(self, *units: Unit) -> None:
+        """Have these units and no others, and no calls yet."""
+        self.units = {unit.name: unit for unit in units}
+        self.calls.clear()
+
+    def _answer(self, message: Message) -> Message | None:
+        if message.message_type is not MessageType.METHOD_CALL or message.interface != f"{SYSTEMD}.Manager":
+            return None  # dbus-fast answers Peer.Ping itself
+        self.calls.append((str(message.member), *_flat(message.body)))
+        match message.member, message.body:
+            case "Subscribe", []:
+                return Message.new_method_return(message)
+            case "ListUnitsByNames", [names]:
+                return Message.new_method_return(message, "a(ssssssouso)", [[self._row(n) for n in names]])
+            case "StartUnit" | "TryRestartUnit", [name, "replace"]:
+                return self._queue(message, name, "active", "running")
+            case "StopUnit", [name, "replace"]:
+                return self._queue(message, name, "inactive", "dead")
+        return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownMethod", "no such method")
+
+    def _queue(self, message: Message, name: str, active: str, sub: str) -> Message:
+        """Make a job for a unit; it replaces one that runs."""
+        unit = self.units.get(name)
+        if unit is None:
+            return Message.new_error(message, f"{SYSTEMD}.NoSuchUnit", f"Unit {name} not found.")
+        if unit.job is not None:
+            self._end(unit, unit.job, "canceled")
+        self._jobs += 1
+        unit.job = f"{PATH}/job/{self._jobs}"
+        if not unit.held:
+            asyncio.get_running_loop().call_soon(self._finish, unit, unit.job, active, sub)
+        return Message.new_method_return(message, "o", [unit.job])
+
+    def release(self, name: str, *, active: str, sub: str) -> None:
+        """Let a held unit's job end."""
+        unit = self.units[name]
+        assert unit.job is not None
+        self._finish(unit, unit.job, active, sub)
+
+    def change(self, name: str, active: str, sub: str) -> None:
+        """Change a unit's state and send the signal that systemd sends."""
+        unit = self.units[name]
+        unit.active, unit.sub = active, sub
+        self.bus.send(properties_changed(unit.path, active, sub))
+
+    def reload(self) -> None:
+        """Say what systemd says after daemon-reload."""
+        self.bus.send(Message.new_signal(PATH, f"{SYSTEMD}.Manager", "Reloading", "b", [False]))
+
+    async def leave(self) -> None:
+        """Give the name up, as a systemd that is executed anew does for a moment."""
+        await self.bus.release_name(SYSTEMD)
+
+    def _row(self, name: str) -> list[Any]:
+        unit = self.units.get(name, Unit(name, load="not-found"))
+        return [unit.name, "", unit.load, unit.active, unit.sub, "", unit.path, 0, "", "/"]
+
+    def _finish(self, unit: Unit, job: str, active: str, sub: str) -> None:
+        if unit.job != job:
+            return
+        if unit.job_result == "done":
+            self.change(unit.name, active, sub)
+        else:
+            self.change(unit.name, "failed", "failed")
+        self._end(unit, job, unit.job_result)
+
+    def _end(self, unit: Unit, job: str, result: str) -> None:
+        unit.job = None
+        body = [1, job, unit.name, result]
+        self.bus.send(Message.new_signal(PATH, f"{SYSTEMD}.Manager", "JobRemoved", "uoss", body))
+
+
+def properties_changed(path: str, active: str, sub: str) -> Message:
+    """The signal of a unit's change."""
+    properties = {"ActiveState": Variant("s", active), "SubState": Variant("s", sub)}
+    return Message.new_signal(
+        path, PROPERTIES, "PropertiesChanged", "sa{sv}as", [f"{SYSTEMD}.Unit", properties, []]
+    )
+
+
+def _flat(body: list[Any]) -> list[str]:
+    return [text for value in body for text in (value if isinstance(value, list) else [value])]

@@ -1,0 +1,13 @@
+"""Waiting for a condition with a deadline: the only way in which tests wait."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+
+async def eventually(condition: Callable[[], object], within_seconds: float = 5) -> None:
+    """Return when `condition()` is true; fail when it is not in time."""
+    deadline_seconds = time.monotonic() + within_seconds
+    while not condition():
+        assert time.monotonic() < deadline_seconds, f"not true within {within_seconds} s"
+        await asyncio.sleep(0.01)

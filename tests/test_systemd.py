@@ -1,0 +1,174 @@
+"""Watching units and running jobs, on a private bus with a fake systemd."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+import pytest_asyncio
+from dbus_fast import Message
+from dbus_fast.aio import MessageBus
+
+from hkswitch.core.errors import BusUnavailable
+from hkswitch.core.model import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.systemd import MOST_CALLS_IN_FLIGHT, Systemd
+from tests.support.fake_systemd import FakeSystemd, Unit, properties_changed
+from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.waiting import eventually
+
+__all__ = ["bus_address", "fake", "systemd_on_bus"]
+
+PEER = "org.freedesktop.DBus.Peer"
+ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+INACTIVE = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+NOT_FOUND = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def systemd(fake: FakeSystemd) -> AsyncIterator[Systemd]:
+    connected = await Systemd.connect()
+    fake.calls.clear()
+    yield connected
+    connected.close()
+
+
+class Seen(dict[str, UnitState]):
+    """What a watch told, as it stands now."""
+
+    def sink(self, units: Mapping[str, UnitState]) -> None:
+        self.update(units)
+
+
+async def test_no_bus_is_a_bus_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+    with pytest.raises(BusUnavailable, match=r"is dbus\.service running"):
+        await Systemd.connect()
+
+
+async def test_states_are_by_the_name_asked_for(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service", active="active", sub="running"), Unit("b.service"))
+    assert await systemd.states(["b.service", "gone.service", "a.service"]) == {
+        "a.service": ACTIVE,
+        "b.service": INACTIVE,
+        "gone.service": NOT_FOUND,
+    }
+
+
+async def test_watch_tells_all_states_at_once_and_then_each_change(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    assert seen == {"a.service": INACTIVE, "b.service": INACTIVE}
+    fake.change("b.service", "active", "running")
+    await eventually(lambda: seen == {"a.service": INACTIVE, "b.service": ACTIVE})
+
+
+async def test_changes_of_other_units_are_not_told(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service"), Unit("other.service"))
+    seen = Seen()
+    await systemd.watch(["a.service"], seen.sink)
+    fake.change("other.service", "active", "running")
+    fake.change("a.service", "active", "running")
+    await eventually(lambda: seen == {"a.service": ACTIVE})
+
+
+async def test_an_alias_changes_with_its_unit(fake: FakeSystemd, systemd: Systemd) -> None:
+    real = Unit("smbd.service")
+    fake.reset(real)
+    fake.units["smb.service"] = real
+    seen = Seen()
+    await systemd.watch(["smb.service"], seen.sink)
+    fake.change("smbd.service", "active", "running")
+    await eventually(lambda: seen == {"smb.service": ACTIVE})
+
+
+async def test_a_unit_that_appears_is_seen_after_a_reload(fake: FakeSystemd, systemd: Systemd) -> None:
+    seen = Seen()
+    await systemd.watch(["new.service"], seen.sink)
+    assert seen == {"new.service": NOT_FOUND}
+    fake.reset(Unit("new.service"))
+    fake.reload()
+    await eventually(lambda: seen == {"new.service": INACTIVE})
+
+
+async def test_signals_of_another_sender_are_not_believed(
+    fake: FakeSystemd, systemd: Systemd, bus_address: str
+) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    liar = await MessageBus(bus_address=bus_address).connect()
+    liar.send(properties_changed(fake.units["a.service"].path, "active", "running"))
+    # When the bus has answered this call, it has passed the forged signal on.
+    await liar.call(Message("org.freedesktop.DBus", "/org/freedesktop/DBus", PEER, "Ping"))
+    fake.change("b.service", "active", "running")
+    await eventually(lambda: seen["b.service"] == ACTIVE)
+    liar.disconnect()
+    assert seen["a.service"] == INACTIVE
+
+
+@pytest.mark.parametrize(
+    ("action", "method"),
+    [(Action.START, "StartUnit"), (Action.STOP, "StopUnit"), (Action.RESTART, "TryRestartUnit")],
+)
+async def test_an_action_is_one_call_a_unit_and_no_other(
+    fake: FakeSystemd, systemd: Systemd, action: Action, method: str
+) -> None:
+    fake.reset(Unit("a.service"))
+    assert await systemd.run(action, ["a.service"]) == (UnitResult("a.service", JobResult.DONE),)
+    assert fake.calls == [(method, "a.service", "replace")]
+
+
+async def test_stops_go_in_reverse_order(fake: FakeSystemd, systemd: Systemd) -> None:
+    names = ["a.service", "b.service", "c.service"]
+    fake.reset(*map(Unit, names))
+    results = await systemd.run(Action.STOP, names)
+    assert [result.unit for result in results] == names[::-1]
+    assert [call[1] for call in fake.calls] == names[::-1]
+
+
+@pytest.mark.parametrize("result", ["failed", "timeout", "dependency", "canceled"])
+async def test_a_job_result_is_told_in_systemds_word(
+    fake: FakeSystemd, systemd: Systemd, result: str
+) -> None:
+    fake.reset(Unit("a.service", job_result=result), Unit("b.service"))
+    assert await systemd.run(Action.START, ["a.service", "b.service"]) == (
+        UnitResult("a.service", JobResult(result)),
+        UnitResult("b.service", JobResult.DONE),
+    )
+
+
+async def test_a_unit_without_a_job_is_refused_with_systemds_sentence(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service"))
+    assert await systemd.run(Action.START, ["gone.service", "a.service"]) == (
+        UnitResult("gone.service", JobResult.REFUSED, "Unit gone.service not found"),
+        UnitResult("a.service", JobResult.DONE),
+    )
+
+
+async def test_refresh_shows_what_a_finished_job_led_to(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service"))
+    seen = Seen()
+    await systemd.watch(["a.service"], seen.sink)
+    await systemd.run(Action.START, ["a.service"])
+    await systemd.refresh()
+    assert seen == {"a.service": ACTIVE}
+
+
+async def test_many_units_run_at_once_with_few_calls_in_flight(fake: FakeSystemd, systemd: Systemd) -> None:
+    names = [f"unit-{number}.service" for number in range(MOST_CALLS_IN_FLIGHT * 5)]
+    fake.reset(*map(Unit, names))
+    results = await systemd.run(Action.START, names)
+    assert {result.job for result in results} == {JobResult.DONE}
+
+
+async def test_a_job_that_is_waited_for_ends_with_the_connection(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service", held=True))
+    running = asyncio.create_task(systemd.run(Action.START, ["a.service"]))
+    await eventually(lambda: fake.units["a.service"].job)
+    systemd.close()
+    with pytest.raises(BusUnavailable):
+        await running
