@@ -1,0 +1,30 @@
+"""Who may do what: every fact is an argument, the last line is a refusal. Pure: no I/O. Used as root."""
+
+from dataclasses import dataclass
+
+from hkswitch.core.config import Config
+from hkswitch.core.model import Action
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The action may be done on exactly these units, in this order."""
+
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Nothing may be done, and why."""
+
+    reason: str
+
+
+def permit(action: Action, group_id: str, config: Config) -> Allowed | Denied:
+    """Whether the config lets `action` be done on the group called `group_id`."""
+    group = config.group(group_id)
+    if group is None:
+        return Denied(f"there is no group {group_id!r} in the configuration")
+    if action in group.actions:
+        return Allowed(group.units)
+    return Denied(f"{action} is not among the actions of {group_id}")

@@ -1,0 +1,137 @@
+"""The helper's command line, as a process without root on a private bus."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_systemd import FakeSystemd, Unit
+from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.helper import HelperProgram
+
+__all__ = ["bus_address", "fake", "systemd_on_bus"]
+
+CONFIG = "groups: {web: {units: [httpd, cache]}, half: {units: [httpd], actions: [start]}}"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> HelperProgram:
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(CONFIG)
+    return HelperProgram(config_file)
+
+
+async def run(program: HelperProgram, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, output and error output; the fake systemd works meanwhile."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *program.command(*arguments), stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+def systemd_with(
+    fake: FakeSystemd, *, httpd: str = "active", cache: str = "active", job: str = "done"
+) -> None:
+    fake.reset(
+        Unit("httpd.service", active=httpd, sub="running" if httpd == "active" else "dead", job_result=job),
+        Unit("cache.service", active=cache, sub="running" if cache == "active" else "dead"),
+    )
+
+
+async def test_status_of_a_group_that_is_on_is_0(fake: FakeSystemd, program: HelperProgram) -> None:
+    systemd_with(fake)
+    assert await run(program, "status", "web") == (
+        0,
+        "on\n  httpd.service active (running)\n  cache.service active (running)\n",
+        "",
+    )
+
+
+async def test_status_of_a_group_that_is_not_on_is_3(fake: FakeSystemd, program: HelperProgram) -> None:
+    systemd_with(fake, cache="inactive")
+    assert await run(program, "status", "web") == (
+        3,
+        "partial\n  httpd.service active (running)\n  cache.service inactive (dead)\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize("action", ["start", "stop"])
+async def test_an_action_that_is_done_is_0(fake: FakeSystemd, program: HelperProgram, action: str) -> None:
+    systemd_with(fake)
+    assert await run(program, action, "web") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["start", "web"], 69, "serviceswitch: start web failed: httpd.service failed\n"),
+        (["start", "none"], 77, "serviceswitch: there is no group 'none' in the configuration\n"),
+        (["status", "none"], 77, "serviceswitch: there is no group 'none' in the configuration\n"),
+        (["stop", "half"], 77, "serviceswitch: stop is not among the actions of half\n"),
+        (["restart", "web"], 77, "serviceswitch: restart is not among the actions of web\n"),
+        (["serve"], 64, "serviceswitch: serve is for the daemon, which speaks to it over a pipe\n"),
+    ],
+)
+async def test_a_refusal_or_failure_is_one_sentence_and_a_code(
+    fake: FakeSystemd, program: HelperProgram, arguments: list[str], code: int, message: str
+) -> None:
+    systemd_with(fake, job="failed")
+    assert await run(program, *arguments) == (code, "", message)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["start"],
+        ["serve", "extra"],
+        ["start", "web", "--config=/tmp/mine"],
+        ["--config", "/tmp/mine"],
+        ["reload", "web"],
+        ["START", "web"],
+        ["serve\n"],
+    ],
+)
+def test_wrong_arguments_are_64_and_show_the_usage(program: HelperProgram, arguments: list[str]) -> None:
+    ended = subprocess.run(program.command(*arguments), capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (64, "")
+    assert ended.stderr.startswith(
+        "serviceswitch: wrong arguments\nusage: serviceswitch start|stop|restart|status GROUP"
+    )
+
+
+def test_a_bad_config_is_78_with_its_place(program: HelperProgram) -> None:
+    program.config_file.write_text("groups: {web: {unit: httpd}}")
+    ended = subprocess.run(program.command("start", "web"), capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (78, "")
+    assert "config.yaml:1:16: groups.web" in ended.stderr
+
+
+def test_no_bus_is_69(program: HelperProgram) -> None:
+    environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"}
+    ended = subprocess.run(
+        program.command("start", "web"), capture_output=True, text=True, check=False, env=environment
+    )
+    assert ended.returncode == 69
+    assert ended.stderr.startswith("serviceswitch: cannot talk to systemd over the system bus: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
+    code = (
+        "import sys; from hkswitch.serviceswitch.main import run;"
+        "sys.exit(run(sys.argv[1:], euid=1000, read=lambda _: b'must not be read'))"
+    )
+    for arguments in (["start", "web"], ["status", "web"], ["serve"]):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, ended.stdout) == (77, "")
+        assert ended.stderr == "serviceswitch: only root may do this; try it with sudo\n"

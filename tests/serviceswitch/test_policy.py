@@ -1,0 +1,36 @@
+"""What root allows: a table of facts, refusals first."""
+
+import pytest
+
+from hkswitch.core.config import BridgeConfig, Config
+from hkswitch.core.model import Action, Group
+from hkswitch.serviceswitch.policy import Allowed, Denied, permit
+
+CONFIG = Config(
+    BridgeConfig(),
+    (
+        Group("web", "Web", ("httpd.service", "cache.service")),
+        Group("kick", "Kick", ("smb.service",), actions=frozenset({Action.RESTART}), restart=True),
+        Group("look", "Look", ("sshd.service",), actions=frozenset()),
+    ),
+)
+
+ALLOWED = {
+    (Action.START, "web"): ("httpd.service", "cache.service"),
+    (Action.STOP, "web"): ("httpd.service", "cache.service"),
+    (Action.RESTART, "kick"): ("smb.service",),
+}
+ASKED = [
+    (action, group)
+    for action in Action
+    for group in ("web", "kick", "look", "httpd.service", "", "WEB", "web ")
+]
+
+
+@pytest.mark.parametrize(("action", "group"), ASKED)
+def test_nothing_is_allowed_but_what_the_config_says(action: Action, group: str) -> None:
+    verdict = permit(action, group, CONFIG)
+    if (units := ALLOWED.get((action, group))) is not None:
+        assert verdict == Allowed(units)
+    else:
+        assert isinstance(verdict, Denied)
