@@ -1,1 +1,32 @@
 """Where units live: one Protocol, a room for each kind of host. Nothing here runs as root."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from hkswitch.core.model import Action, UnitState
+
+
+class Observer(Protocol):
+    """Who wants to know the states of units."""
+
+    def seen(self, units: Mapping[str, UnitState]) -> None:
+        """Take over the states of units that were read, or changed."""
+
+    def lost(self) -> None:
+        """Forget all states: they cannot be known until they are seen again."""
+
+
+class Host(Protocol):
+    """Something that runs groups of units."""
+
+    async def open(self, observer: Observer) -> None:
+        """Begin to observe: each unit's state was seen before this returns. Raises `Failure`."""
+
+    async def request(self, action: Action, group_id: str) -> str | None:
+        """Do `action` on a group and wait for its end: None for success, else what failed in a few words.
+
+        The states that the request led to were seen before this returns.
+        """
+
+    async def close(self) -> None:
+        """End everything that `open` began."""

@@ -1,0 +1,253 @@
+"""The daemon's end of the helper's pipe: starts the helper, asks it, restarts it. Does not run as root."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final, TypeVar
+
+from hkswitch.core.errors import Failure
+from hkswitch.core.model import Action
+from hkswitch.core.protocol import (
+    LONGEST_REPLY_BYTES,
+    Accepted,
+    Finished,
+    Hello,
+    Malformed,
+    Refused,
+    Reply,
+    Request,
+    encode,
+    parse_reply,
+)
+
+COMMAND: Final = ("sudo", "-n", "/usr/sbin/serviceswitch", "serve")
+SUDOERS_RULE: Final = "hkswitch ALL=(root) NOPASSWD: /usr/sbin/serviceswitch serve"
+
+READY_WITHIN_SECONDS: Final = 10
+ACCEPT_WITHIN_SECONDS: Final = 5
+END_WITHIN_SECONDS: Final = 1
+BACK_OFF_SECONDS: Final = (0.5, 1, 2, 5, 10, 30)
+HEALTHY_AFTER_SECONDS: Final = 60
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+@dataclass(eq=False)
+class HelperGone(Failure):
+    """There is no helper that could have done the request, or it went away before it said how it ended."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"the helper is not there ({self.why})"
+
+
+@dataclass(eq=False)
+class RequestRefused(Failure):
+    """The helper did nothing, for this reason."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(slots=True)
+class _Pending:
+    accepted: asyncio.Future[None]
+    finished: asyncio.Future[Finished]
+
+    def fail(self, error: Failure) -> None:
+        for future in (self.accepted, self.finished):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # whoever waits sees it; nobody has to
+
+
+class Helper:
+    """A helper process that is kept running, and the requests it works on."""
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        """`command` is an argv; the default is the one line that sudoers allows."""
+        self._command = command
+        self._numbers = count(1)
+        self._pipe: _Pipe | None = None
+        self._why_gone = "it was not started yet"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a helper said hello and is still there."""
+        return self._pipe is not None
+
+    async def request(self, action: Action, group_id: str) -> Finished:
+        """Have `action` done on a group; raises `HelperGone` or `RequestRefused`."""
+        if self._pipe is None:
+            raise HelperGone(self._why_gone)
+        return await self._pipe.request(Request(next(self._numbers), action, group_id))
+
+    async def keep_running(self) -> None:
+        """Start the helper and start it again whenever it ends, until cancelled."""
+        loop = asyncio.get_running_loop()
+        attempt, told = 0, ""
+        while True:
+            started_at_seconds = loop.time()
+            self._why_gone = await self._run_once()
+            if self._why_gone != told:
+                _log.error("%s", explain(self._why_gone))
+            told = self._why_gone
+            if loop.time() - started_at_seconds > HEALTHY_AFTER_SECONDS:
+                attempt, told = 0, ""
+            await asyncio.sleep(BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)])
+            attempt += 1
+
+    async def _run_once(self) -> str:
+        """One life of a helper; returns why it ended."""
+        loop = asyncio.get_running_loop()
+        try:
+            # TRUST: crosses to root. The command is literal; only requests in core/protocol.py follow.
+            transport, pipe = await loop.subprocess_exec(_Pipe, *self._command)
+        except OSError as error:
+            return f"{self._command[0]}: {error.strerror}"
+        try:
+            async with asyncio.timeout(READY_WITHIN_SECONDS):
+                await pipe.ready
+            self._pipe = pipe
+            _log.info("the helper is ready")
+            return await pipe.ended
+        except TimeoutError:
+            return f"it did not say hello within {READY_WITHIN_SECONDS} s"
+        except HelperGone as error:
+            return error.why
+        finally:
+            self._pipe = None
+            await pipe.close(transport)
+
+
+class _Pipe(asyncio.SubprocessProtocol):
+    """One helper process: lines out, lines in."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self._exited = asyncio.Event()
+        self._pending: dict[int, _Pending] = {}
+        self._stdin: asyncio.WriteTransport | None = None
+        self._replies = _Lines(self._reply)
+        self._complaints = _Lines(self._complain)
+        self._last_complaint = ""
+
+    async def request(self, request: Request) -> Finished:
+        loop = asyncio.get_running_loop()
+        pending = _Pending(loop.create_future(), loop.create_future())
+        self._pending[request.id] = pending
+        assert self._stdin is not None  # noqa: S101 -- connection_made came first
+        self._stdin.write(encode(request))
+        try:
+            async with asyncio.timeout(ACCEPT_WITHIN_SECONDS):
+                await pending.accepted
+            return await pending.finished
+        except TimeoutError:
+            self._end(f"it did not answer within {ACCEPT_WITHIN_SECONDS} s")
+            raise HelperGone(f"it did not answer within {ACCEPT_WITHIN_SECONDS} s") from None
+        finally:
+            self._pending.pop(request.id, None)
+
+    async def close(self, transport: asyncio.SubprocessTransport) -> None:
+        """Give the helper the end of its input, which ends it, and let go of it."""
+        if self._stdin is not None:
+            self._stdin.close()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_WITHIN_SECONDS):
+                    await self._exited.wait()
+        finally:
+            with suppress(PermissionError):  # sudo runs as root: one that hangs is left to systemd
+                transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 -- asyncio's types are too wide
+        stdin = transport.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport)  # noqa: S101
+        self._stdin = stdin
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        try:
+            (self._replies if fd == 1 else self._complaints).feed(data)
+        except Malformed as error:
+            self._end(f"it sent garbage: {error}")
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
+        if fd == 1:
+            self._end(self._last_complaint or "it ended")
+
+    def process_exited(self) -> None:
+        self._exited.set()
+
+    def _reply(self, line: bytes) -> None:
+        match parse_reply(line):
+            case Hello():
+                if not self.ready.done():
+                    self.ready.set_result(None)
+            case reply:
+                self._settle(reply)
+
+    def _settle(self, reply: Reply) -> None:
+        match reply:
+            case Accepted(request_id) if (pending := self._pending.get(request_id)) is not None:
+                _resolve(pending.accepted, None)
+            case Finished(request_id) if (pending := self._pending.get(request_id)) is not None:
+                _resolve(pending.accepted, None)
+                _resolve(pending.finished, reply)
+            case Refused(int(request_id), reason) if (pending := self._pending.get(request_id)) is not None:
+                pending.fail(RequestRefused(reason))
+            case Refused(None, reason):
+                _log.warning("the helper did not understand a request: %s", reason)
+            case _:
+                pass  # the end of a request that nobody waits for any more
+
+    def _complain(self, line: bytes) -> None:
+        self._last_complaint = line.decode(errors="replace").strip()
+        _log.warning("%s", self._last_complaint)
+
+    def _end(self, why: str) -> None:
+        gone = HelperGone(why)
+        for pending in self._pending.values():
+            pending.fail(gone)
+        if not self.ready.done():
+            self.ready.set_exception(gone)
+            self.ready.exception()
+        _resolve(self.ended, why)
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Bytes as they come, cut into lines for `sink`; raises `Malformed` at an endless one."""
+
+    sink: Callable[[bytes], None]
+    _rest: bytes = field(init=False, default=b"")
+
+    def feed(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self.sink(line)
+        if len(self._rest) > LONGEST_REPLY_BYTES:
+            raise Malformed("a line without an end")
+
+
+def explain(why: str) -> str:
+    """What to do about a helper that is gone for this reason: one sentence for the log."""
+    if "no new privileges" in why or "setuid bit" in why:
+        return f"the helper cannot become root ({why}): hkswitch.service must not imply NoNewPrivileges"
+    if "password is required" in why or "I'm afraid I can't do that" in why or "not allowed" in why:
+        return f"sudo refuses the helper ({why}): /etc/sudoers.d/hkswitch must hold the line: {SUDOERS_RULE}"
+    return f"the helper ended ({why}); it is started again, and switches fail until it is there"
+
+
+def _resolve(future: asyncio.Future[_Result], result: _Result) -> None:
+    if not future.done():
+        future.set_result(result)

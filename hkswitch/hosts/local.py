@@ -1,0 +1,83 @@
+"""This machine: states from systemd's signals, actions through the helper. Needs no privilege itself."""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Final
+
+from hkswitch.core.errors import BusUnavailable, Failure
+from hkswitch.core.model import Action
+from hkswitch.core.switch import failure_of
+from hkswitch.hosts import Observer
+from hkswitch.hosts.helper import Helper
+from hkswitch.systemd import Systemd
+
+RECONNECT_SECONDS: Final = 2
+
+_log = logging.getLogger(__name__)
+
+
+class LocalHost:
+    """The systemd of this machine, and the helper that may act on it."""
+
+    def __init__(self, units: Collection[str], helper: Helper) -> None:
+        """`units` are all that shall be observed."""
+        self._units = units
+        self._helper = helper
+        self._systemd: Systemd | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self, observer: Observer) -> None:
+        """Connect to the bus and start the helper; raises `BusUnavailable`."""
+        systemd = await self._connect(observer)
+        self._tasks = [
+            asyncio.create_task(self._keep_watching(systemd, observer)),
+            asyncio.create_task(self._helper.keep_running()),
+        ]
+
+    async def request(self, action: Action, group_id: str) -> str | None:
+        """Have the helper do it, then make sure that what it led to was seen."""
+        try:
+            finished = await self._helper.request(action, group_id)
+        except Failure as failure:
+            return str(failure)
+        if self._systemd is not None:
+            with suppress(BusUnavailable):  # _keep_watching() tells the observer
+                await self._systemd.refresh()
+        return None if finished.superseded else failure_of(finished.units)
+
+    async def close(self) -> None:
+        """End the helper and close the bus."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._systemd is not None:
+            self._systemd.close()
+
+    async def _connect(self, observer: Observer) -> Systemd:
+        systemd = await Systemd.connect()
+        try:
+            await systemd.watch(self._units, observer.seen)
+        except BusUnavailable:
+            systemd.close()
+            raise
+        self._systemd = systemd
+        return systemd
+
+    async def _keep_watching(self, systemd: Systemd, observer: Observer) -> None:
+        while True:
+            lost = await systemd.until_lost()
+            self._systemd = None
+            systemd.close()
+            observer.lost()
+            _log.error("%s; all switches are unavailable until it is back", lost)
+            systemd = await self._reconnect(observer)
+            _log.warning("systemd is back; all units were read again")
+
+    async def _reconnect(self, observer: Observer) -> Systemd:
+        while True:
+            try:
+                return await self._connect(observer)
+            except BusUnavailable:
+                await asyncio.sleep(RECONNECT_SECONDS)

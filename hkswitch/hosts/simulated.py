@@ -1,0 +1,82 @@
+"""Units in memory, for the demo and for tests. Starts no process and knows no bus."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from hkswitch.core.model import Action, ActiveState, Group, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.core.switch import failure_of
+from hkswitch.hosts import Observer
+
+ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+ACTIVATING = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
+DEACTIVATING = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop-sigterm")
+INACTIVE = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
+
+
+@dataclass(slots=True)
+class SimulatedHost:
+    """Each unit takes `job_seconds` to start or stop, `slow` ones their own; `broken` ones fail to start."""
+
+    groups: Collection[Group]
+    job_seconds: float = 0.2
+    slow: Mapping[str, float] = field(default_factory=dict)
+    broken: Collection[str] = ()
+    states: dict[str, UnitState] = field(init=False, default_factory=dict)
+    _running: dict[str, asyncio.Task[str | None]] = field(init=False, default_factory=dict)
+    _observer: Observer | None = field(init=False, default=None)
+
+    async def open(self, observer: Observer) -> None:
+        """Begin with every unit stopped."""
+        self._observer = observer
+        self.change({unit: INACTIVE for group in self.groups for unit in group.units})
+
+    async def request(self, action: Action, group_id: str) -> str | None:
+        """Run the units through the states that systemd's would have; a newer request ends an older one."""
+        group = next((group for group in self.groups if group.id == group_id), None)
+        if group is None or action not in group.actions:
+            return f"denied: {action} {group_id}"
+        if (older := self._running.get(group_id)) is not None:
+            older.cancel()
+        task = asyncio.ensure_future(self._run(action, group))
+        self._running[group_id] = task
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        return None if task.cancelled() else task.result()
+
+    async def close(self) -> None:
+        """End what still runs."""
+        for task in self._running.values():
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def change(self, units: Mapping[str, UnitState]) -> None:
+        """Let units change from outside, as a shell would do it."""
+        self.states.update(units)
+        if self._observer is not None:
+            self._observer.seen(units)
+
+    async def _run(self, action: Action, group: Group) -> str | None:
+        jobs = (self._job(action, unit) for unit in group.units)
+        return failure_of(tuple(await asyncio.gather(*jobs)))
+
+    async def _job(self, action: Action, unit: str) -> UnitResult:
+        up = self.states[unit] == ACTIVE
+        if action is Action.RESTART and not up:
+            return UnitResult(unit, JobResult.DONE)
+        if up and action is not Action.START:
+            await self._pass_through(unit, DEACTIVATING, INACTIVE)
+        if action is Action.STOP or (up and action is Action.START):
+            self.change({unit: ACTIVE if action is Action.START else INACTIVE})
+            return UnitResult(unit, JobResult.DONE)
+        broken = unit in self.broken
+        await self._pass_through(unit, ACTIVATING, FAILED if broken else ACTIVE)
+        return UnitResult(unit, JobResult.FAILED if broken else JobResult.DONE)
+
+    async def _pass_through(self, unit: str, during: UnitState, after: UnitState) -> None:
+        self.change({unit: during})
+        await asyncio.sleep(self.slow.get(unit, self.job_seconds))
+        self.change({unit: after})

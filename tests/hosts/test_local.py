@@ -1,0 +1,118 @@
+"""The local host: a real helper process and a watch, both on a private bus with a fake systemd."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from hkswitch.core.errors import BusUnavailable
+from hkswitch.core.model import Action, UnitState
+from hkswitch.hosts import local
+from hkswitch.hosts.helper import Helper
+from hkswitch.hosts.local import LocalHost
+from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Unit
+from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.helper import HelperProgram
+from tests.support.waiting import eventually
+
+__all__ = ["bus_address", "fake", "systemd_on_bus"]
+
+CONFIG = "groups: {web: {units: [httpd]}, files: {units: [smb, nmb], actions: [start]}}"
+UNITS = ("httpd.service", "smb.service", "nmb.service")
+
+
+@dataclass
+class Observer:
+    """The last known states, None while the host knows none."""
+
+    units: dict[str, UnitState] | None = field(default_factory=dict)
+
+    def seen(self, units: Mapping[str, UnitState]) -> None:
+        self.units = {**(self.units or {}), **units}
+
+    def lost(self) -> None:
+        self.units = None
+
+    def active(self, unit: str) -> str | None:
+        return None if self.units is None else self.units[unit].active.value
+
+
+@pytest.fixture
+def observer() -> Observer:
+    return Observer()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def host(
+    fake: FakeSystemd, observer: Observer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[LocalHost]:
+    monkeypatch.setattr(local, "RECONNECT_SECONDS", 0.05)
+    fake.reset(*map(Unit, UNITS))
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(CONFIG)
+    helper = Helper(HelperProgram(config_file).command("serve"))
+    host = LocalHost(UNITS, helper)
+    await host.open(observer)
+    await eventually(lambda: helper.is_ready)
+    yield host
+    await host.close()
+
+
+async def test_open_has_told_every_state(host: LocalHost, observer: Observer) -> None:
+    assert observer.units is not None
+    assert observer.units.keys() == set(UNITS)
+
+
+async def test_open_without_a_bus_fails(observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+    with pytest.raises(BusUnavailable):
+        await LocalHost(UNITS, Helper()).open(observer)
+
+
+async def test_what_a_request_led_to_was_seen_when_it_returns(host: LocalHost, observer: Observer) -> None:
+    assert await host.request(Action.START, "web") is None
+    assert observer.active("httpd.service") == "active"
+    assert await host.request(Action.STOP, "web") is None
+    assert observer.active("httpd.service") == "inactive"
+
+
+@pytest.mark.parametrize(
+    ("action", "group", "failure"),
+    [
+        (Action.STOP, "files", "denied: stop is not among the actions of files"),
+        (Action.START, "none", "denied: there is no group 'none' in the configuration"),
+    ],
+)
+async def test_a_denied_request_says_why(host: LocalHost, action: Action, group: str, failure: str) -> None:
+    assert await host.request(action, group) == failure
+
+
+async def test_a_failed_request_names_the_unit_and_the_job_result(
+    host: LocalHost, fake: FakeSystemd, observer: Observer
+) -> None:
+    fake.units["nmb.service"].job_result = "timeout"
+    assert await host.request(Action.START, "files") == "nmb.service timeout"
+    assert observer.active("nmb.service") == "failed"
+    assert observer.active("smb.service") == "active"
+
+
+async def test_requests_run_side_by_side(host: LocalHost, fake: FakeSystemd) -> None:
+    fake.units["httpd.service"].held = True
+    slow = asyncio.create_task(host.request(Action.START, "web"))
+    assert await host.request(Action.START, "files") is None
+    assert not slow.done()
+    fake.release("httpd.service", active="active", sub="running")
+    assert await slow is None
+
+
+async def test_a_systemd_that_goes_away_is_lost_and_all_is_read_again_when_it_is_back(
+    host: LocalHost, fake: FakeSystemd, observer: Observer
+) -> None:
+    await fake.leave()
+    await eventually(lambda: observer.units is None)
+    fake.units["httpd.service"].active = "active"
+    await fake.bus.request_name(SYSTEMD)
+    await eventually(lambda: observer.units is not None and observer.active("httpd.service") == "active")

@@ -1,0 +1,64 @@
+"""Simulated units behave as systemd's do, as far as a switch can tell."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from hkswitch.core.model import Action, Group, UnitState
+from hkswitch.hosts.simulated import ACTIVATING, ACTIVE, DEACTIVATING, FAILED, INACTIVE, SimulatedHost
+
+GROUPS = (
+    Group("web", "Web", ("httpd.service", "cache.service"), actions=frozenset(Action)),
+    Group("broken", "Broken", ("broken.service",)),
+)
+
+
+class Observer:
+    """Remembers what one unit went through."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.states: list[UnitState] = []
+
+    def seen(self, units: Mapping[str, UnitState]) -> None:
+        if self.unit in units:
+            self.states.append(units[self.unit])
+
+    def lost(self) -> None:
+        raise AssertionError("simulated units are never lost")
+
+
+async def opened(observer: Observer) -> SimulatedHost:
+    host = SimulatedHost(GROUPS, job_seconds=0.001, broken={"broken.service"})
+    await host.open(observer)
+    return host
+
+
+async def test_units_pass_through_the_states_of_a_job() -> None:
+    observer = Observer("httpd.service")
+    host = await opened(observer)
+    assert await host.request(Action.START, "web") is None
+    assert await host.request(Action.RESTART, "web") is None
+    assert await host.request(Action.STOP, "web") is None
+    started, restarted = [INACTIVE, ACTIVATING, ACTIVE], [DEACTIVATING, INACTIVE, ACTIVATING, ACTIVE]
+    assert observer.states == [*started, *restarted, DEACTIVATING, INACTIVE, INACTIVE]
+
+
+async def test_a_restart_leaves_what_is_stopped_stopped() -> None:
+    observer = Observer("httpd.service")
+    host = await opened(observer)
+    assert await host.request(Action.RESTART, "web") is None
+    assert observer.states == [INACTIVE]
+
+
+async def test_a_broken_unit_fails_to_start() -> None:
+    observer = Observer("broken.service")
+    host = await opened(observer)
+    assert await host.request(Action.START, "broken") == "broken.service failed"
+    assert observer.states == [INACTIVE, ACTIVATING, FAILED]
+
+
+@pytest.mark.parametrize(("action", "group"), [(Action.START, "none"), (Action.RESTART, "broken")])
+async def test_what_the_config_does_not_allow_is_denied(action: Action, group: str) -> None:
+    host = await opened(Observer("httpd.service"))
+    assert await host.request(action, group) == f"denied: {action} {group}"
