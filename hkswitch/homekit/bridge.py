@@ -1,0 +1,129 @@
+"""The bridge and its accessories, one a group. Shows what it is told and passes on what is written."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+from pyhap import const
+from pyhap.accessory import Accessory
+from pyhap.accessory import Bridge as BridgeAccessory
+
+from hkswitch import __version__
+from hkswitch.core.errors import Failure
+from hkswitch.core.model import AccessoryType, Group
+from hkswitch.homekit import statefile
+from hkswitch.homekit.hardening import Driver
+from hkswitch.homekit.pairing import Setup
+from hkswitch.homekit.writes import Writer
+
+SERVICES: Final = {
+    AccessoryType.SWITCH: ("Switch", const.CATEGORY_SWITCH),
+    AccessoryType.OUTLET: ("Outlet", const.CATEGORY_OUTLET),
+    AccessoryType.LIGHT: ("Lightbulb", const.CATEGORY_LIGHTBULB),
+    AccessoryType.FAN: ("Fan", const.CATEGORY_FAN),
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Taps(Protocol):
+    """Who is told what controllers write."""
+
+    def write(self, group_id: str, writer: Writer, *, on: bool) -> Awaitable[bool]:
+        """Bring the group to what was written; returns whether that may be called a success."""
+
+
+class CannotServe(Failure):
+    """The bridge cannot go online; `str()` says why."""
+
+
+class Bridge:
+    """A HomeKit bridge with a switch for each group. Make it inside the event loop."""
+
+    def __init__(
+        self, name: str, groups: Iterable[Group], state_folder: Path, addresses: tuple[str, ...], port: int
+    ) -> None:
+        """Reads the state file, or makes a new identity; raises `Failure`."""
+        self._address = ", ".join(addresses)
+        self._port = port
+        state_file = state_folder / statefile.FILE_NAME
+        stored = statefile.read(state_file)
+        self.setup = Setup.new() if stored is None else stored.setup
+        self._driver = Driver(addresses=addresses, port=port, state_file=state_file, setup=self.setup)
+        bridge = _QuietBridge(self._driver, name)
+        bridge.set_info_service(__version__, "hkswitch", "Bridge", self._driver.state.mac)
+        self._groups = {group.id: GroupAccessory(self._driver, group) for group in groups}
+        # iOS forgets the rooms of accessories that appear after the bridge is online.
+        for accessory in sorted(self._groups.values(), key=lambda accessory: accessory.aid):
+            bridge.add_accessory(accessory)
+        self._driver.add_accessory(bridge)
+        if stored is None:
+            _log.info("made a new identity in %s", state_file)
+
+    @property
+    def paired(self) -> bool:
+        """Whether any controller is paired."""
+        return bool(self._driver.state.paired)
+
+    async def start(self, taps: Taps) -> None:
+        """Go online; raises `CannotServe`."""
+        for group_id, accessory in self._groups.items():
+            self._driver.write_slowly(accessory.on, _writes_of(group_id, taps))
+        try:
+            await self._driver.async_start()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise CannotServe(f"cannot serve HomeKit on {self._address}, port {self._port}: {why}") from error
+
+    async def stop(self) -> None:
+        """Go offline with a goodbye."""
+        await self._driver.async_stop()
+
+    def show(self, group_id: str, writer: Writer | None, *, on: bool) -> None:
+        """Store On and send it as an event to every subscribed controller but `writer`."""
+        self._groups[group_id].show(writer, on=on)
+
+    def set_available(self, group_id: str, *, available: bool) -> None:
+        """Whether reads of the group's switch have a value to give."""
+        self._groups[group_id].is_available = available
+
+
+class GroupAccessory(Accessory):
+    """The accessory of one group."""
+
+    def __init__(self, driver: Driver, group: Group) -> None:
+        """Not available until it is told otherwise."""
+        service_name, self.category = SERVICES[group.type]
+        super().__init__(driver, group.name, aid=group.aid)
+        self.set_info_service(__version__, "hkswitch", "Service group", group.id)
+        service = self.add_preload_service(service_name)
+        self.on = service.get_characteristic("On")
+        self._followers = [char for char in service.characteristics if char.display_name == "OutletInUse"]
+        self.is_available = False
+
+    @property
+    def available(self) -> bool:
+        """HAP-python asks this before each read."""
+        return self.is_available
+
+    def show(self, writer: Writer | None, *, on: bool) -> None:
+        """Store On and send it, even if it is no news: somebody may believe otherwise."""
+        self.on.value = on
+        self.on.notify(writer)
+        for follower in self._followers:
+            follower.set_value(on)
+
+
+class _QuietBridge(BridgeAccessory):
+    """The bridge's own accessory."""
+
+    def setup_message(self) -> None:
+        """Say nothing: HAP-python prints the setup code, which would stay in the journal for everybody."""
+
+
+def _writes_of(group_id: str, taps: Taps) -> Callable[[bool, Writer], Awaitable[bool]]:
+    def write(on: bool, writer: Writer) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
+        return taps.write(group_id, writer, on=on)
+
+    return write
