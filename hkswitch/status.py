@@ -1,0 +1,62 @@
+"""What `hkswitch status` shows: each group's state and its units', read from systemd."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from hkswitch.core.config import Config
+from hkswitch.core.model import Group, GroupState, UnitState, group_state
+from hkswitch.systemd import Systemd
+
+VERSION: Final = 1
+STYLES: Final = {
+    GroupState.ON: "green",
+    GroupState.STARTING: "yellow",
+    GroupState.STOPPING: "yellow",
+    GroupState.PARTIAL: "yellow",
+    GroupState.OFF: "dim",
+    GroupState.FAILED: "red",
+    GroupState.MISSING: "red",
+}
+
+States = Mapping[str, UnitState]
+
+
+async def read(config: Config) -> States:
+    """The states of all units of all groups; raises `BusUnavailable`."""
+    systemd = await Systemd.connect()
+    try:
+        return await systemd.states(unit for group in config.groups for unit in group.units)
+    finally:
+        systemd.close()
+
+
+def as_json(config: Config, states: States) -> str:
+    """For programs: the keys that are there stay there as long as `version` is the same."""
+    groups = [_group(group, states) for group in config.groups]
+    return json.dumps({"version": VERSION, "groups": groups}, indent=2)
+
+
+def show(config: Config, states: States, console: Console) -> None:
+    """For people: a table."""
+    table = Table("group", "name", "state", "units", box=None, pad_edge=False, header_style="bold")
+    for group in config.groups:
+        state = _state(group, states)
+        units = "\n".join(f"{unit} {states[unit]}" for unit in group.units)
+        table.add_row(group.id, group.name, f"[{STYLES[state]}]{state}[/]", units)
+    console.print(table)
+
+
+def _group(group: Group, states: States) -> dict[str, Any]:
+    units = [
+        {"unit": unit, "load": states[unit].load, "active": states[unit].active, "sub": states[unit].sub}
+        for unit in group.units
+    ]
+    return {"id": group.id, "name": group.name, "state": _state(group, states), "units": units}
+
+
+def _state(group: Group, states: States) -> GroupState:
+    return group_state([states[unit] for unit in group.units])

@@ -1,0 +1,117 @@
+"""Runs the switches: brings events to core/switch.py, carries decisions out. Knows no HomeKit and no bus."""
+
+import asyncio
+import logging
+from collections.abc import Hashable, Iterable, Mapping
+from itertools import count
+from typing import Protocol
+
+from hkswitch.core.model import Action, Group, UnitState
+from hkswitch.core.switch import (
+    ANSWER_WITHIN_SECONDS,
+    Answer,
+    Available,
+    Changed,
+    Decision,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Seen,
+    Send,
+    Show,
+    Switch,
+    Waited,
+    Written,
+)
+from hkswitch.hosts import Host
+
+_log = logging.getLogger(__name__)
+
+
+class Display(Protocol):
+    """Where switches are shown."""
+
+    def show(self, group_id: str, writer: Hashable | None, *, on: bool) -> None:
+        """Store On and tell everybody but `writer`."""
+
+    def set_available(self, group_id: str, *, available: bool) -> None:
+        """Whether there is a value to read."""
+
+
+class Switchboard:
+    """All switches, between a host and a display."""
+
+    def __init__(self, groups: Iterable[Group], host: Host, display: Display) -> None:
+        """Nothing runs until the host or the display tells something."""
+        self._switches = {group.id: Switch(group) for group in groups}
+        self._host = host
+        self._display = display
+        self._numbers = count(1)
+        self._answers: dict[int, asyncio.Future[bool]] = {}
+        self._writers: dict[int, Hashable] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+
+    def seen(self, units: Mapping[str, UnitState]) -> None:
+        """Take over states from the host."""
+        for switch in list(self._switches.values()):
+            own = {unit: units[unit] for unit in switch.group.units if unit in units}
+            if own:
+                self._step(switch.group, Seen(own))
+
+    def lost(self) -> None:
+        """Take over that the host knows no states any more."""
+        for switch in list(self._switches.values()):
+            self._step(switch.group, Lost())
+
+    async def write(self, group_id: str, writer: Hashable, *, on: bool) -> bool:
+        """A controller wrote On; returns whether that was a success, within `ANSWER_WITHIN_SECONDS`."""
+        number, loop = next(self._numbers), asyncio.get_running_loop()
+        group = self._switches[group_id].group
+        answer: asyncio.Future[bool] = loop.create_future()
+        self._answers[number] = answer
+        self._writers[number] = writer
+        waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group, Waited(number))
+        try:
+            self._step(group, Written(number, on))
+            return await answer
+        finally:
+            waiting.cancel()
+            del self._answers[number], self._writers[number]
+
+    async def close(self) -> None:
+        """Forget the requests that run; the host ends them."""
+        for task in self._requests:
+            task.cancel()
+        await asyncio.gather(*self._requests, return_exceptions=True)
+
+    def _step(self, group: Group, event: Event) -> None:
+        self._switches[group.id], decisions = self._switches[group.id].step(event)
+        for decision in decisions:
+            self._carry_out(group, decision)
+
+    def _carry_out(self, group: Group, decision: Decision) -> None:
+        match decision:
+            case Send(request, action):
+                task = asyncio.create_task(self._request(group, request, action))
+                self._requests.add(task)
+                task.add_done_callback(self._requests.discard)
+            case Answer(write, ok):
+                self._answer(write, ok=ok)
+            case Show(on, writer):
+                self._display.show(group.id, None if writer is None else self._writers.get(writer), on=on)
+            case Available(available):
+                self._display.set_available(group.id, available=available)
+            case Changed(state):
+                _log.info("%s: %s", group.id, "not known" if state is None else state)
+            case Failed(action, failure):
+                _log.error("%s: %s failed: %s", group.id, action, failure)
+
+    def _answer(self, write: int, *, ok: bool) -> None:
+        answer = self._answers.get(write)
+        if answer is not None and not answer.done():  # the controller may have gone meanwhile
+            answer.set_result(ok)
+
+    async def _request(self, group: Group, request: int, action: Action) -> None:
+        failure = await self._host.request(action, group.id)
+        self._step(group, Finished(request, failure))

@@ -1,0 +1,97 @@
+"""Imports point one way, and each foreign library has one adapter."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "hkswitch").rglob("*.py"))
+
+MAY_IMPORT = {
+    "core": {"core"},
+    "systemd": {"core", "systemd"},
+    "serviceswitch": {"core", "systemd", "serviceswitch"},
+    "hosts": {"core", "systemd", "hosts"},
+    "homekit": {"core", "homekit"},
+    "switchboard": {"core", "hosts"},
+    "addresses": {"core"},
+    "configfile": {"core"},
+    "notify": set(),
+    "logs": set(),
+    "status": {"core", "systemd"},
+}
+"""Rooms that are not here (daemon, demo, cli) wire the others and may import all of them."""
+
+ONLY_IN = {
+    "yaml": {"core/yamltree.py"},
+    "sdbus": {"systemd.py"},
+    "pyhap": {"homekit/bridge.py", "homekit/hardening.py", "homekit/statefile.py", "homekit/writes.py"},
+    "zeroconf": set(),
+    "segno": {"homekit/pairing.py"},
+    "click": {"cli.py"},
+    "rich": {"cli.py", "status.py"},
+    "ifaddr": {"addresses.py"},
+    "subprocess": set(),
+}
+
+PURE = {"asyncio", "logging", "os", "pathlib", "socket", "subprocess", "sys", "threading", "time"}
+
+
+def imported(module: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.Import(names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=str(name), names=names):
+                yield from (f"{name}.{alias.name}" for alias in names)
+
+
+def room(dotted: str) -> str:
+    return dotted.split(".")[1]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_its_room_may(module: Path) -> None:
+    own = module.relative_to(ROOT / "hkswitch").parts[0].removesuffix(".py")
+    rooms = {room(name) for name in imported(module) if name.startswith("hkswitch.")} - {"__version__"}
+    assert rooms <= MAY_IMPORT.get(own, rooms), f"{own} may not import {rooms - MAY_IMPORT[own]}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_foreign_library_has_one_adapter(module: Path) -> None:
+    name = str(module.relative_to(ROOT / "hkswitch"))
+    foreign = {dotted.split(".")[0] for dotted in imported(module)} & ONLY_IN.keys()
+    assert {library for library in foreign if name not in ONLY_IN[library]} == set()
+
+
+@pytest.mark.parametrize(
+    "module", sorted((ROOT / "hkswitch" / "core").glob("*.py")), ids=lambda path: path.name
+)
+def test_core_is_pure(module: Path) -> None:
+    assert {name.split(".")[0] for name in imported(module)} & PURE == set()
+
+
+def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None:
+    allowed = {
+        "hkswitch",
+        "asyncio",
+        "collections",
+        "dataclasses",
+        "os",
+        "pathlib",
+        "signal",
+        "stat",
+        "sys",
+        "typing",
+    }
+    for module in (ROOT / "hkswitch" / "serviceswitch").glob("*.py"):
+        assert {name.split(".")[0] for name in imported(module)} <= allowed, module.name
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_says_what_it_is_and_stays_readable(module: Path) -> None:
+    text = module.read_text()
+    assert ast.get_docstring(ast.parse(text))
+    assert text.count("\n") <= 360
