@@ -39,6 +39,14 @@ test: lint ## every test that needs no root, and lint
 test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots
 	$(BIN)/python -m pytest -m host
 
+.PHONY: install
+install: ## as root: install into the system
+	packaging/install
+
+.PHONY: uninstall
+uninstall: ## as root: remove what install put there
+	packaging/uninstall
+
 .PHONY: lint
 lint: .venv/.dev ## ruff, mypy and shellcheck
 	$(BIN)/ruff format --check --quiet

@@ -1,6 +1,7 @@
 """The bridge and its accessories, one a group. Shows what it is told and passes on what is written."""
 
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Final, Protocol
@@ -73,7 +74,7 @@ class Bridge:
         try:
             await self._driver.async_start()
         except OSError as error:
-            why = error.strerror or str(error)
+            why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text is longer
             raise CannotServe(f"cannot serve HomeKit on {self._address}, port {self._port}: {why}") from error
 
     async def stop(self) -> None:

@@ -98,10 +98,10 @@ async def _write_value(
     if slow_write is None:
         try:
             characteristic.client_update_value(value, writer)
-        except ValueError:
+        except (ValueError, TypeError):
             return int(STATUS.INVALID_VALUE_IN_REQUEST)
         return int(STATUS.SUCCESS)
-    if value not in {True, False} or not isinstance(value, int):  # iOS also writes 0 and 1
+    if not isinstance(value, int) or value not in {0, 1}:  # iOS writes true and false as numbers too
         return int(STATUS.INVALID_VALUE_IN_REQUEST)
     ok = await slow_write(bool(value), writer)
     return int(STATUS.SUCCESS if ok else STATUS.SERVICE_COMMUNICATION_FAILURE)

@@ -1,0 +1,285 @@
+"""The command line as a process: what it prints and how it ends. One sentence, never a traceback."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from hkswitch import __version__
+from hkswitch.homekit.statefile import FILE_NAME
+from tests.support.controller import Controller
+from tests.support.fake_systemd import FakeSystemd, Unit
+from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.ports import free_port
+
+__all__ = ["bus_address", "fake", "systemd_on_bus"]
+
+HKSWITCH = Path(sys.executable).with_name("hkswitch")
+EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
+
+
+def run(*arguments: str | Path, **environment: str) -> tuple[int, str, str]:
+    ended = subprocess.run(
+        [HKSWITCH, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        env={**os.environ, **environment},
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"bridge: {{address: 127.0.0.1, port: {free_port()}}}\ngroups: {{web: {{units: [httpd]}}}}\n"
+    )
+    return file
+
+
+def test_version() -> None:
+    assert run("--version") == (0, f"hkswitch {__version__}\n", "")
+
+
+def test_the_example_config_is_ok() -> None:
+    assert run("check", "--config", EXAMPLE) == (0, "configuration OK\n", "")
+
+
+def test_check_lists_every_problem_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("bridge: {port: 80}\ngroups:\n  web: {unit: httpd}\n")
+    code, output, errors = run("check", "--config", file)
+    assert (code, output) == (78, "")
+    assert [line.removeprefix(f"{file}:").split(": ")[:2] for line in errors.splitlines()] == [
+        ["1:16", "bridge.port"],
+        ["3:9", "groups.web.unit"],
+    ]
+
+
+@pytest.mark.parametrize("command", ["run", "check", "status"])
+def test_no_config_is_78(command: str, tmp_path: Path) -> None:
+    code, output, errors = run(command, "--config", tmp_path / "none.yaml")
+    assert (code, output) == (78, "")
+    assert (
+        errors
+        == f"hkswitch: {tmp_path}/none.yaml: cannot read the configuration: No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["bogus"], ["run", "--bogus"], ["run", "extra"], ["demo", "--port", "80"], ["demo", "--port", "x"]],
+)
+def test_wrong_arguments_are_64(arguments: list[str]) -> None:
+    code, output, errors = run(*arguments)
+    assert (code, output) == (64, "")
+    assert "Error: " in errors
+    assert "Traceback" not in errors
+
+
+def test_no_bus_is_69(config_file: Path, tmp_path: Path) -> None:
+    nowhere = "unix:path=/nonexistent"
+    for arguments in (["run", "--state-dir", tmp_path], ["status"]):
+        code, _, errors = run(*arguments, "--config", config_file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
+        assert code == 69
+        last = errors.splitlines()[-1]
+        assert last.startswith("hkswitch: cannot talk to systemd over the system bus: ")
+        assert last.endswith("; is dbus.service running?")
+        assert "Traceback" not in errors
+
+
+async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
+        code, _, errors = run("demo", "--address", "127.0.0.1", "--port", port, "--state-dir", tmp_path)
+    assert code == 69
+    assert errors.splitlines()[-1] == (
+        f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: Address already in use"
+    )
+
+
+def test_an_address_of_another_machine_is_69(tmp_path: Path) -> None:
+    code, _, errors = run(
+        "demo", "--address", "192.0.2.77", "--port", str(free_port()), "--state-dir", tmp_path
+    )
+    assert code == 69
+    assert "cannot serve HomeKit on 192.0.2.77, port" in errors.splitlines()[-1]
+
+
+def test_an_interface_that_is_not_there_is_69(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("bridge: {interface: nope0}\ngroups: {web: {units: [httpd]}}\n")
+    code, _, errors = run("demo", "--config", file, "--state-dir", tmp_path)
+    assert code == 69
+    assert errors.startswith("hkswitch: there is no interface nope0 with an address; there are: ")
+
+
+def test_a_state_folder_that_cannot_be_written_is_73(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, errors = run("demo", "--address", "127.0.0.1", "--state-dir", tmp_path / "file" / "state")
+    assert code in {73, 77}
+    assert errors.splitlines()[-1].startswith("hkswitch: cannot ")
+    assert "Not a directory" in errors
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"{", b"{}", b"\xff", b"[]", b'{"version": 2}', b'{"version": 1, "setup": {}, "accessory": {}}'],
+)
+def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path, contents: bytes) -> None:
+    state_file = tmp_path / FILE_NAME
+    state_file.write_bytes(contents)
+    for arguments in (["pair"], ["demo", "--address", "127.0.0.1"]):
+        code, _, errors = run(*arguments, "--state-dir", tmp_path)
+        assert code == 65
+        assert errors.startswith(f"hkswitch: {state_file} is damaged (")
+        assert "put a backup of it in its place" in errors
+        assert errors.count("\n") == 1
+    assert state_file.read_bytes() == contents
+
+
+def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path) -> None:
+    advice = "start hkswitch.service first, or name its --state-dir"
+    assert run("pair", "--state-dir", tmp_path) == (
+        69,
+        "",
+        f"hkswitch: there is no bridge in {tmp_path} yet: {advice}\n",
+    )
+
+
+@dataclass
+class Demo:
+    """A demo that serves."""
+
+    process: subprocess.Popen[str]
+    port: int
+    state_folder: Path
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    port = free_port()
+    state_folder = tmp_path / "state"
+    command: list[str | Path] = [
+        HKSWITCH,
+        "demo",
+        "--address",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--state-dir",
+        state_folder,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "Serving simulated switches" in process.stdout.readline()
+        yield Demo(process, port, state_folder)
+        process.kill()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def paired_demo(demo: Demo) -> AsyncIterator[tuple[Demo, Controller]]:
+    shown = json.loads(run("pair", "--json", "--state-dir", demo.state_folder)[1])
+    controller = await Controller.pair("127.0.0.1", demo.port, shown["setup_code"])
+    yield demo, controller
+    await controller.close()
+
+
+async def test_the_demo_serves_the_groups_of_the_example(paired_demo: tuple[Demo, Controller]) -> None:
+    _, controller = paired_demo
+    assert controller.switches.keys() == {"VM Guests", "File Server", "Web Server"}
+    assert await controller.write("File Server", on=True) == 0
+    assert await controller.read("File Server") is True
+
+
+async def test_the_demo_shows_the_code_and_a_line_for_each_change(
+    paired_demo: tuple[Demo, Controller],
+) -> None:
+    demo, controller = paired_demo
+    await controller.write("Web Server", on=True)
+    demo.process.send_signal(signal.SIGINT)
+    output, errors = await asyncio.to_thread(demo.process.communicate, timeout=5)
+    code = json.loads(run("pair", "--json", "--state-dir", demo.state_folder)[1])["setup_code"]
+    assert f"Setup code: {code}" in output
+    assert "web: starting\n" in errors
+    assert "web: on\n" in errors
+    assert demo.process.returncode == 0
+
+
+async def test_pair_as_json_has_the_keys_that_other_programs_read(
+    paired_demo: tuple[Demo, Controller],
+) -> None:
+    demo, _ = paired_demo
+    code, output, _ = run("pair", "--json", "--state-dir", demo.state_folder)
+    shown = json.loads(output)
+    assert code == 0
+    assert shown.keys() == {"paired", "device_id", "setup_code", "setup_payload"}
+    assert shown["paired"] is True
+
+
+async def test_the_state_is_for_nobody_else(demo: Demo) -> None:
+    assert demo.state_folder.stat().st_mode & 0o777 == 0o700
+    assert (demo.state_folder / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+async def test_status_reads_systemd(fake: FakeSystemd, config_file: Path) -> None:
+    fake.reset(Unit("httpd.service", active="active", sub="running"))
+    code, output, _ = await asyncio.to_thread(run, "status", "--json", "--config", config_file)
+    assert (code, json.loads(output)) == (
+        0,
+        {
+            "version": 1,
+            "groups": [
+                {
+                    "id": "web",
+                    "name": "Web",
+                    "state": "on",
+                    "units": [
+                        {"unit": "httpd.service", "load": "loaded", "active": "active", "sub": "running"}
+                    ],
+                }
+            ],
+        },
+    )
+    code, output, _ = await asyncio.to_thread(run, "status", "--config", config_file)
+    assert [line.split() for line in output.splitlines()] == [
+        ["group", "name", "state", "units"],
+        ["web", "Web", "on", "httpd.service", "active", "(running)"],
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_daemon_serves_until_it_is_told_to_stop(
+    fake: FakeSystemd, config_file: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    fake.reset(Unit("httpd.service"))
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notified.bind(str(tmp_path / "notify"))
+    notified.setblocking(False)
+    process = await asyncio.create_subprocess_exec(
+        *(HKSWITCH, "run", "--config", config_file, "--state-dir", tmp_path / "state"),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/nonexistent"},
+    )
+    loop = asyncio.get_running_loop()
+    message = await asyncio.wait_for(loop.sock_recv(notified, 4096), 10)
+    assert message.decode().splitlines()[0] == "READY=1"
+    process.send_signal(number)
+    assert await asyncio.wait_for(process.wait(), 5) == 0
+    assert await asyncio.wait_for(loop.sock_recv(notified, 4096), 1) == b"STOPPING=1"
+    notified.close()
+    assert process.stderr is not None
+    lines = (await process.stderr.read()).decode()
+    assert "the helper ended (sudo: No such file or directory)" in lines
+    assert "Traceback" not in lines
