@@ -33,7 +33,7 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 
 .PHONY: test
 test: lint ## every test that needs no root, and lint
-	$(BIN)/python -m pytest -m "not host"
+	$(BIN)/python -m pytest -m "not host" --numprocesses auto --dist loadfile
 
 .PHONY: test-host
 test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots

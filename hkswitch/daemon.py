@@ -11,7 +11,7 @@ from hkswitch import addresses, configfile
 from hkswitch.core.config import Config
 from hkswitch.homekit.bridge import Bridge
 from hkswitch.hosts import Host
-from hkswitch.hosts.helper import Helper
+from hkswitch.hosts.helper import Helper, by_sudo
 from hkswitch.hosts.local import LocalHost
 from hkswitch.notify import Notifier
 from hkswitch.switchboard import Switchboard
@@ -39,7 +39,7 @@ async def run(config_file: Path, state_folder: Path) -> None:
         notifier.tell(READY="1", STATUS=f"Serving {status}")
         _log.info("serving %s", status)
 
-    await serve(config, LocalHost(units, Helper()), bridge, ready)
+    await serve(config, LocalHost(units, Helper(by_sudo())), bridge, ready)
     notifier.tell(STOPPING="1")
 
 

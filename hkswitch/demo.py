@@ -29,7 +29,7 @@ async def run(
     """Serve until interrupted; raises `Failure`."""
     config = _config(config_file, address, port)
     folder = (state_folder or STATE_FOLDER).expanduser()
-    served = _addresses(config.bridge)
+    served = addresses_of(config.bridge)
     bridge = Bridge(config.bridge.name, config.groups, folder, served, config.bridge.port)
 
     def ready() -> None:
@@ -55,7 +55,8 @@ def _config(config_file: Path | None, address: str | None, port: int | None) -> 
     return replace(config, bridge=bridge)
 
 
-def _addresses(bridge: BridgeConfig) -> tuple[str, ...]:
+def addresses_of(bridge: BridgeConfig) -> tuple[str, ...]:
+    """As the daemon does it, but on loopback where there is no default route."""
     try:
         return addresses.of_bridge(bridge)
     except addresses.NoDefaultRoute:

@@ -45,6 +45,10 @@ class Switchboard:
     def __init__(self, groups: Iterable[Group], host: Host, display: Display) -> None:
         """Nothing runs until the host or the display tells something."""
         self._switches = {group.id: Switch(group) for group in groups}
+        self._groups_of: dict[str, list[Group]] = {}
+        for switch in self._switches.values():
+            for unit in switch.group.units:
+                self._groups_of.setdefault(unit, []).append(switch.group)
         self._host = host
         self._display = display
         self._numbers = count(1)
@@ -54,10 +58,9 @@ class Switchboard:
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         """Take over states from the host."""
-        for switch in list(self._switches.values()):
-            own = {unit: units[unit] for unit in switch.group.units if unit in units}
-            if own:
-                self._step(switch.group, Seen(own))
+        concerned = {group.id: group for unit in units for group in self._groups_of.get(unit, ())}
+        for group in concerned.values():
+            self._step(group, Seen({unit: units[unit] for unit in group.units if unit in units}))
 
     def lost(self) -> None:
         """Take over that the host knows no states any more."""

@@ -1,10 +1,19 @@
 """Which addresses the bridge serves on."""
 
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
-from hkswitch.addresses import NoAddress, default_interface, of_bridge, of_interface, preferred
+from hkswitch import addresses, demo
+from hkswitch.addresses import (
+    NoAddress,
+    NoDefaultRoute,
+    default_interface,
+    of_bridge,
+    of_interface,
+    preferred,
+)
 from hkswitch.core.config import BridgeConfig
 
 HEADER = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
@@ -54,3 +63,21 @@ def test_configured_addresses_are_taken_as_they_are() -> None:
 def test_an_interface_that_is_not_there_is_said_with_those_that_are() -> None:
     with pytest.raises(NoAddress, match=r"no interface nope0 with an address; there are: .*lo"):
         of_bridge(BridgeConfig(interfaces=("nope0",)))
+
+
+@pytest.fixture
+def no_default_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "route").write_text(HEADER + LAN)
+    monkeypatch.setattr(addresses, "ROUTES", tmp_path / "route")
+
+
+def test_without_a_default_route_the_daemon_says_what_to_set(no_default_route: None) -> None:
+    with pytest.raises(NoDefaultRoute, match=r"set bridge\.interface or bridge\.address"):
+        of_bridge(BridgeConfig())
+
+
+def test_without_a_default_route_the_demo_serves_on_loopback_and_says_so(
+    no_default_route: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo.addresses_of(BridgeConfig()) == ("127.0.0.1",)
+    assert "no default route: serving on loopback only" in capsys.readouterr().out

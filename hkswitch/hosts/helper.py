@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ from hkswitch.core.protocol import (
     parse_reply,
 )
 
-COMMAND: Final = ("sudo", "-n", "/usr/sbin/serviceswitch", "serve")
-SUDOERS_RULE: Final = "hkswitch ALL=(root) NOPASSWD: /usr/sbin/serviceswitch serve"
+HELPER: Final = ("/usr/sbin/serviceswitch", "serve")
+SUDOERS_RULE: Final = f"hkswitch ALL=(root) NOPASSWD: {' '.join(HELPER)}"
 
 READY_WITHIN_SECONDS: Final = 10
 ACCEPT_WITHIN_SECONDS: Final = 5
@@ -71,17 +72,22 @@ class _Pending:
 class Helper:
     """A helper process that is kept running, and the requests it works on."""
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        """`command` is an argv; the default is the one line that sudoers allows."""
+    def __init__(self, command: Sequence[str]) -> None:
+        """`command` is an argv, as `by_sudo` returns it."""
         self._command = command
         self._numbers = count(1)
         self._pipe: _Pipe | None = None
         self._why_gone = "it was not started yet"
+        self._tried = asyncio.Event()
 
     @property
     def is_ready(self) -> bool:
         """Whether a helper said hello and is still there."""
         return self._pipe is not None
+
+    async def tried(self) -> None:
+        """Wait until the first start of the helper went well or did not."""
+        await self._tried.wait()
 
     async def request(self, action: Action, group_id: str) -> Finished:
         """Have `action` done on a group; raises `HelperGone` or `RequestRefused`."""
@@ -96,6 +102,7 @@ class Helper:
         while True:
             started_at_seconds = loop.time()
             self._why_gone = await self._run_once()
+            self._tried.set()
             if self._why_gone != told:
                 _log.error("%s", explain(self._why_gone))
             told = self._why_gone
@@ -116,6 +123,7 @@ class Helper:
             async with asyncio.timeout(READY_WITHIN_SECONDS):
                 await pipe.ready
             self._pipe = pipe
+            self._tried.set()
             _log.info("the helper is ready")
             return await pipe.ended
         except TimeoutError:
@@ -140,6 +148,7 @@ class _Pipe(asyncio.SubprocessProtocol):
         self._replies = _Lines(self._reply)
         self._complaints = _Lines(self._complain)
         self._last_complaint = ""
+        self._outputs = {1, 2}
 
     async def request(self, request: Request) -> Finished:
         loop = asyncio.get_running_loop()
@@ -182,8 +191,12 @@ class _Pipe(asyncio.SubprocessProtocol):
             self._end(f"it sent garbage: {error}")
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
-        if fd == 1:
-            self._end(self._last_complaint or "it ended")
+        # Why it ended may still be on its way on standard error; but that one may stay open for ever.
+        self._outputs.discard(fd)
+        if not self._outputs:
+            self._end()
+        elif fd == 1:
+            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
 
     def process_exited(self) -> None:
         self._exited.set()
@@ -214,7 +227,8 @@ class _Pipe(asyncio.SubprocessProtocol):
         self._last_complaint = line.decode(errors="replace").strip()
         _log.warning("%s", self._last_complaint)
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str = "") -> None:
+        why = why or self._last_complaint or "it ended"
         gone = HelperGone(why)
         for pending in self._pending.values():
             pending.fail(gone)
@@ -237,6 +251,11 @@ class _Lines:
             self.sink(line)
         if len(self._rest) > LONGEST_REPLY_BYTES:
             raise Malformed("a line without an end")
+
+
+def by_sudo() -> tuple[str, ...]:
+    """How the daemon becomes root: the one command that sudoers allows. sudo-rs may be all there is."""
+    return (shutil.which("sudo") or shutil.which("sudo-rs") or "sudo", "-n", *HELPER)
 
 
 def explain(why: str) -> str:

@@ -30,11 +30,10 @@ class LocalHost:
 
     async def open(self, observer: Observer) -> None:
         """Connect to the bus and start the helper; raises `BusUnavailable`."""
+        self._tasks = [asyncio.create_task(self._helper.keep_running())]
         systemd = await self._connect(observer)
-        self._tasks = [
-            asyncio.create_task(self._keep_watching(systemd, observer)),
-            asyncio.create_task(self._helper.keep_running()),
-        ]
+        self._tasks.append(asyncio.create_task(self._keep_watching(systemd, observer)))
+        await self._helper.tried()  # so that the first tap does not come too early
 
     async def request(self, action: Action, group_id: str) -> str | None:
         """Have the helper do it, then make sure that what it led to was seen."""

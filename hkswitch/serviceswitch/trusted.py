@@ -6,7 +6,6 @@ opened: nothing can be swapped in between a check and its use.
 
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -44,15 +43,22 @@ class NotThere(Failure):
 def read(path: str) -> bytes:
     """The contents of the regular file at the absolute `path`; raises `Untrusted` or `NotThere`."""
     *folders, name = PurePosixPath(path).parts
-    folder, walked = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), PurePosixPath("/")
+    walked = PurePosixPath("/")
+    folder = _open(None, "/", walked, os.O_PATH | os.O_DIRECTORY)
     try:
-        _check(walked, os.fstat(folder), stat.S_ISDIR)
         for part in folders[1:]:
             walked /= part
-            folder = _into(folder, part, walked)
-        return _contents(folder, name, walked / name)
+            outer, folder = folder, _open(folder, part, walked, os.O_PATH | os.O_DIRECTORY)
+            os.close(outer)
+        # O_NONBLOCK: opening a FIFO that somebody put here must not hang.
+        file = _open(folder, name, walked / name, os.O_RDONLY | os.O_NONBLOCK)
     finally:
         os.close(folder)
+    with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
+        contents = opened.read(LARGEST_FILE_BYTES + 1)
+    if len(contents) > LARGEST_FILE_BYTES:
+        raise Untrusted(path, f"it is larger than {LARGEST_FILE_BYTES} bytes")
+    return contents
 
 
 def why_not(found: os.stat_result) -> str | None:
@@ -64,44 +70,26 @@ def why_not(found: os.stat_result) -> str | None:
     return None
 
 
-def _into(folder: int, part: str, walked: PurePosixPath) -> int:
-    """Go from an open folder into one in it, which must be trusted too."""
-    inner = _open(folder, part, walked, os.O_PATH | os.O_DIRECTORY)
+def _open(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int:
+    """A descriptor of what is called `name` in an open folder, and is trusted."""
     try:
-        _check(walked, os.fstat(inner), stat.S_ISDIR)
-    except Untrusted:
-        os.close(inner)
-        raise
-    os.close(folder)
-    return inner
-
-
-def _contents(folder: int, name: str, path: PurePosixPath) -> bytes:
-    # O_NONBLOCK: opening a FIFO that somebody put here must not hang.
-    file = _open(folder, name, path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
-        _check(path, os.fstat(file), stat.S_ISREG)
-        contents = opened.read(LARGEST_FILE_BYTES + 1)
-    if len(contents) > LARGEST_FILE_BYTES:
-        raise Untrusted(str(path), f"it is larger than {LARGEST_FILE_BYTES} bytes")
-    return contents
-
-
-def _open(folder: int, name: str, path: PurePosixPath, flags: int) -> int:
-    try:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         raise NotThere(str(path)) from None
     except OSError as error:
         why = "it is a symbolic link" if os.path.islink(path) else str(error.strerror)  # noqa: PTH114 -- pure path
         raise Untrusted(str(path), why) from None
+    try:
+        _check(path, os.fstat(descriptor), folder=bool(flags & os.O_DIRECTORY))
+    except Untrusted:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _check(path: PurePosixPath, found: os.stat_result, is_right_kind: Callable[[int], bool]) -> None:
+def _check(path: PurePosixPath, found: os.stat_result, *, folder: bool) -> None:
     # TRUST: what root reads here decides what root does.
-    if not is_right_kind(found.st_mode):
-        raise Untrusted(
-            str(path), "it is not a folder" if is_right_kind is stat.S_ISDIR else "it is not a file"
-        )
+    if not folder and not stat.S_ISREG(found.st_mode):
+        raise Untrusted(str(path), "it is not a file")
     if (why := why_not(found)) is not None:
         raise Untrusted(str(path), why)

@@ -68,8 +68,10 @@ async def test_open_has_told_every_state(host: LocalHost, observer: Observer) ->
 
 async def test_open_without_a_bus_fails(observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+    host = LocalHost(UNITS, Helper(["true"]))
     with pytest.raises(BusUnavailable):
-        await LocalHost(UNITS, Helper()).open(observer)
+        await host.open(observer)
+    await host.close()
 
 
 async def test_what_a_request_led_to_was_seen_when_it_returns(host: LocalHost, observer: Observer) -> None:

@@ -1,0 +1,52 @@
+"""Rules for every test: nothing stays behind, and in CI a test that is skipped has failed."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Generator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.waiting import eventually
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def nothing_stays_behind() -> AsyncIterator[None]:
+    """A task or a process that a test leaves would run on in the next one."""
+    tasks, children = asyncio.all_tasks(), child_processes()
+    yield
+    own = asyncio.current_task()
+    await eventually(lambda: not {task for task in asyncio.all_tasks() - tasks if task is not own})
+    await eventually(lambda: not child_processes() - children)
+
+
+def child_processes() -> set[str]:
+    """The processes that this one has started."""
+    found: set[str] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that ended meanwhile
+            found.update((thread / "children").read_text().split())
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not hasattr(report, "wasxfail"):
+        _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and "CI" in os.environ:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI takes for a failure: {report.longrepr}"

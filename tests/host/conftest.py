@@ -1,0 +1,180 @@
+"""The fixtures of the tests on real hosts: a host a release, stand-ins for real services, and the daemon.
+
+Root and mmdebstrap are needed, and a network the first time. Every host is thrown away at the end.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from tests.host.machine import ADDRESS, Boot, Host, booted, install
+from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
+
+TOOLS: Final = ("mmdebstrap", "systemd-nspawn", "nsenter", "setpriv")
+
+STAND_INS: Final = (
+    "smb.service",
+    "nmb.service",
+    "netatalk.service",
+    "httpd.service",
+    "libvirt-guests.service",
+)
+
+STAND_IN: Final = """\
+[Unit]
+Description=Stand-in for a real service
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart=/bin/sleep infinity
+"""
+
+CONFIG: Final = f"""\
+bridge:
+  address: {ADDRESS}
+groups:
+  vm-guests:
+    name: VM Guests
+    units: [libvirt-guests]
+  fileserver:
+    name: File Server
+    units: [smb, nmb, netatalk]
+  web:
+    name: Web Server
+    units: [httpd]
+  real-web:
+    name: Real Web
+    units: [nginx]
+  real-files:
+    name: Real Files
+    units: [smbd, nmbd]
+"""
+
+GROUPS: Final[dict[str, str]] = {
+    group_id: group["name"] for group_id, group in yaml.safe_load(CONFIG)["groups"].items()
+}
+"""The names of the groups by their ids."""
+
+STOP_SECONDS: Final = 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("host")
+
+
+@pytest.fixture(scope="session")
+def boot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Boot:
+    """Boots a host of the release, with nothing installed; use `install` for that."""
+    if os.geteuid() != 0:
+        pytest.skip("root is needed to boot hosts")
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        pytest.skip(f"needed to boot hosts: {', '.join(missing)}")
+    logs = tmp_path_factory.mktemp("hosts")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    terminal = request.config.get_terminal_writer()
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            terminal.line(f"\n{line}")
+
+    def boot_release(name: str) -> AbstractContextManager[Host]:
+        release = RELEASES[name]
+        read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(release, say)}
+        return booted(name, root_folder(release, say), read_only, logs / f"{name}.log")
+
+    return boot_release
+
+
+@pytest.fixture(scope="session", params=RELEASES)
+def host(request: pytest.FixtureRequest, boot: Boot) -> Iterator[Host]:
+    """A host with hkswitch installed, which all tests of a release share."""
+    with boot(request.param) as host:
+        install(host)
+        yield host
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What a test may leave behind in a host."""
+
+    failed_units: str
+    files: str
+    processes: frozenset[str]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(host: Host) -> Iterator[None]:
+    """Fails a test that leaves something in the host: the next one would not know."""
+    before = traces(host)
+    yield
+    assert traces(host) == before
+
+
+def traces(host: Host) -> Traces:
+    """Failed units, unit files and configuration, and processes of hkswitch's beside the daemon's."""
+    failed = host.run("systemctl", "list-units", "--state=failed", "--plain", "--no-legend").stdout
+    files = host.run(
+        *("find", "/etc/systemd/system", "/run/systemd/system", "/etc/hkswitch", "/etc/sudoers.d"),
+        *("-type", "l", "-printf", "%p -> %l\n", "-o", "-type", "f", "-exec", "sha256sum", "{}", ";"),
+    ).stdout
+    return Traces(failed, files, processes(host))
+
+
+def processes(host: Host) -> frozenset[str]:
+    """What runs as the user hkswitch or as its helper, but not in the daemon's unit."""
+    listed = host.run("ps", "-e", "-o", "user:32=,pid=,cgroup:128=,args=").stdout.splitlines()
+    ours = (line for line in listed if line.startswith("hkswitch ") or "/usr/sbin/serviceswitch" in line)
+    return frozenset(line for line in ours if "/hkswitch.service" not in line)
+
+
+@pytest.fixture(scope="module")
+def stand_in_units(host: Host) -> Iterator[tuple[str, ...]]:
+    """Units with the names of real services that only sleep, where a package would have put them."""
+    paths = [f"/usr/local/lib/systemd/system/{name}" for name in STAND_INS]
+    for path in paths:
+        host.write(path, STAND_IN)
+    host.run("systemctl", "daemon-reload")
+    yield STAND_INS
+    host.run("rm", *paths)
+    host.run("systemctl", "daemon-reload")
+
+
+@pytest.fixture
+def stand_ins(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The same, all of them stopped, and what a test wrote over them with `Host.unit` removed after it."""
+    yield stand_in_units
+    overrides = [f"/etc/systemd/system/{name}{suffix}" for name in stand_in_units for suffix in ("", ".d")]
+    host.run("rm", "-rf", *overrides)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "kill", "--signal=KILL", *stand_in_units, check=False)  # those that run
+    host.run("systemctl", "stop", *stand_in_units)
+    host.run("systemctl", "reset-failed", *stand_in_units, check=False)  # those that failed
+
+
+@pytest.fixture(scope="module")
+def daemon(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[Host]:
+    """The host with the daemon running. It must stop in time and leave nothing."""
+    before = host.read("/etc/hkswitch/config.yaml")
+    host.write("/etc/hkswitch/config.yaml", CONFIG)
+    started = host.run("systemctl", "start", "hkswitch.service", check=False)
+    assert started.returncode == 0, host.journal("hkswitch.service")
+    yield host
+    stopping_seconds = time.monotonic()
+    host.run("systemctl", "stop", "hkswitch.service")
+    stopped_seconds = time.monotonic()
+    host.write("/etc/hkswitch/config.yaml", before)
+    host.run("rm", "-rf", "/var/lib/hkswitch")
+    assert stopped_seconds - stopping_seconds < STOP_SECONDS, host.journal("hkswitch.service")
+    assert host.show("hkswitch.service", "Result") == "success", host.journal("hkswitch.service")
+    assert not processes(host)

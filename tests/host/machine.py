@@ -1,0 +1,243 @@
+"""A booted Debian host: commands in it, its files, units, journal and network; and waiting in time."""
+
+import asyncio
+import ctypes
+import itertools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+ADDRESS: Final = "10.77.0.1"
+INTERFACE: Final = "lan0"
+
+Found = TypeVar("Found")
+
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+}
+_AS_USER: Final = (*("sh", "-c", 'exec setpriv --reuid "$0" --regid "$(id -g "$0")" --init-groups -- "$@"'),)
+_LAN: Final = f"""
+ip link add {INTERFACE} type veth peer name wire0
+ip link set wire0 addrgenmode none
+ip link set wire0 up
+ip address add {ADDRESS}/24 dev {INTERFACE}
+ip link set {INTERFACE} up
+ip route add default dev {INTERFACE}
+"""
+_TIMED_OUT: Final = 124  # timeout(1)
+_POLL_SECONDS: Final = 0.02
+_BOOT_SECONDS: Final = 30
+_POWER_OFF_SECONDS: Final = 15
+_CLONE_NEWNET: Final = 0x40000000
+_numbers = itertools.count(1)
+
+
+def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float = 5) -> Found:
+    """The condition's first true value; there must be one in time."""
+    deadline_seconds = time.monotonic() + timeout_seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; at last: {found!r}"
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+async def eventually_async(condition: Callable[[], Found | None], *, timeout_seconds: float = 5) -> Found:
+    """The same in an event loop, which goes on running."""
+    deadline_seconds = time.monotonic() + timeout_seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; at last: {found!r}"
+        await asyncio.sleep(_POLL_SECONDS)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A booted host. `leader` is its first process, as this machine counts them."""
+
+    release: str
+    name: str
+    leader: int
+
+    @property
+    def address(self) -> str:
+        """The address on its network, which is reached from within `network()` only."""
+        return ADDRESS
+
+    def run(
+        self,
+        *argv: str,
+        user: str | None = None,
+        input: str | None = None,  # noqa: A002 -- the name that subprocess.run has for it
+        check: bool = True,
+        timeout_seconds: float = 30,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end, with a clean environment. Without `input`, its stdin is empty."""
+        limited = ("timeout", "--kill-after=1", f"{timeout_seconds:g}", *argv)
+        command = self._command(*limited, user=user)
+        done = subprocess.run(
+            command, env=_ENVIRONMENT, input=input or "", capture_output=True, text=True, check=False
+        )
+        assert done.returncode != _TIMED_OUT, f"{argv} took longer than {timeout_seconds:g} s: {_told(done)}"
+        assert not check or done.returncode == 0, f"{argv} exited with {done.returncode}: {_told(done)}"
+        return done
+
+    @contextmanager
+    def popen(self, *argv: str, user: str | None = None) -> Iterator[subprocess.Popen[str]]:
+        """A program that runs meanwhile, pipes at both ends; it and its children are killed at the end."""
+        with subprocess.Popen(
+            self._command(*argv, user=user),
+            env=_ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Write a file of root's, its folders as well; what was there, a link too, is replaced."""
+        self.run("install", "-D", f"--mode={mode:o}", "/dev/stdin", path, input=text)
+
+    def read(self, path: str) -> str:
+        """The text of a file."""
+        return self.run("cat", path).stdout
+
+    def unit(self, name: str, text: str) -> None:
+        """Write a unit as an administrator does. Who writes one removes it."""
+        self.write(f"/etc/systemd/system/{name}", text)
+        self.run("systemctl", "daemon-reload")
+
+    def remove_unit(self, name: str) -> None:
+        """Remove what `unit` wrote, and its drop-ins."""
+        path = f"/etc/systemd/system/{name}"
+        self.run("rm", "-rf", path, f"{path}.d")
+        self.run("systemctl", "daemon-reload")
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit, in systemd's words."""
+        return self.run("systemctl", "show", f"--property={name}", "--value", unit).stdout.strip()
+
+    def journal(self, unit: str) -> str:
+        """What a unit has logged, and systemd about it."""
+        self.run("journalctl", "--sync")
+        return self.run("journalctl", f"--unit={unit}", "--output=cat", "--no-pager").stdout
+
+    @contextmanager
+    def network(self) -> Iterator[None]:
+        """Put the calling thread, and the sockets and threads that it makes, into the host's network.
+
+        The threads that were there before stay outside: name an address, do not look up a name.
+        """
+        with (
+            Path("/proc/thread-self/ns/net").open() as outside,
+            Path(f"/proc/{self.leader}/ns/net").open() as inside,
+        ):
+            _enter_network(inside.fileno())
+            try:
+                yield
+            finally:
+                _enter_network(outside.fileno())
+
+    def _command(self, *argv: str, user: str | None) -> tuple[str, ...]:
+        as_user = (*_AS_USER, user) if user else ()
+        return ("nsenter", f"--target={self.leader}", "--all", "--", *as_user, *argv)
+
+
+Boot = Callable[[str], AbstractContextManager[Host]]
+"""Boots a host of the release with this name, with nothing installed."""
+
+
+def install(host: Host) -> None:
+    """Install hkswitch the way a person does, but from wheels: a host has no way out."""
+    from_wheels = ("env", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
+    host.run(*from_wheels, "/src/packaging/install", timeout_seconds=120)
+
+
+@contextmanager
+def booted(release: str, root: Path, read_only: Mapping[str, Path], log: Path) -> Iterator[Host]:
+    """Boot a host from a root folder, which it does not change. `read_only`: its folders that are ours."""
+    name = f"{release}-{os.getpid()}-{next(_numbers)}"
+    command = (
+        *("setpriv", "--pdeathsig=TERM", "systemd-nspawn", "--quiet", f"--directory={root}"),
+        *("--volatile=overlay", "--boot", "--register=no", "--keep-unit", "--private-network"),
+        *(f"--machine={name}", f"--hostname={name}", "--console=pipe"),
+        *(f"--bind-ro={ours}:{theirs}" for theirs, ours in read_only.items()),
+    )
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command,
+            env=_ENVIRONMENT | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as nspawn,
+    ):
+        try:
+            yield _running(release, name, nspawn, log)
+        finally:
+            _power_off(nspawn)
+
+
+def _running(release: str, name: str, nspawn: subprocess.Popen[bytes], log: Path) -> Host:
+    def leader() -> int | None:
+        assert nspawn.poll() is None, f"{name} did not boot:\n{log.read_text(errors='replace')[-4000:]}"
+        return _leader(nspawn.pid)
+
+    host = Host(release, name, eventually(leader, timeout_seconds=_BOOT_SECONDS))
+    eventually(lambda: _settled(host), timeout_seconds=_BOOT_SECONDS)
+    host.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
+    host.run("sh", "-ec", _LAN)
+    return host
+
+
+def _leader(nspawn: int) -> int | None:
+    """The child of systemd-nspawn that is process 1 in its own eyes, once it runs systemd."""
+    for child in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
+        process = Path("/proc", child)
+        in_host = next(
+            line for line in (process / "status").read_text().splitlines() if line.startswith("NSpid:")
+        )
+        if in_host.split()[-1] == "1" and (process / "comm").read_text() == "systemd\n":
+            return int(child)
+    return None
+
+
+def _settled(host: Host) -> bool:
+    state = host.run("systemctl", "is-system-running", check=False).stdout.strip()
+    assert state != "degraded", host.run("systemctl", "list-units", "--state=failed").stdout
+    return state == "running"
+
+
+def _power_off(nspawn: subprocess.Popen[bytes]) -> None:
+    leader = _leader(nspawn.pid) if nspawn.poll() is None else None
+    if leader is not None:
+        os.kill(leader, signal.SIGRTMIN + 4)  # systemd: power off
+    try:
+        nspawn.wait(_POWER_OFF_SECONDS if leader else 0)
+    except subprocess.TimeoutExpired:
+        nspawn.kill()
+        if leader is not None:
+            os.kill(leader, signal.SIGKILL)
+
+
+def _enter_network(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)  # os.setns is in Python 3.12
+    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def _told(done: subprocess.CompletedProcess[str]) -> str:
+    return f"{done.stdout}{done.stderr}".strip()

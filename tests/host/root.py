@@ -1,0 +1,136 @@
+"""What a test host is made of: a Debian root folder and the locked wheels, made once and kept in .cache."""
+
+import fcntl
+import hashlib
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+CHECKOUT: Final = Path(__file__).parents[2]
+LOCKS: Final = tuple(CHECKOUT / "requirements" / name for name in ("runtime.lock", "build.lock"))
+CACHE: Final = CHECKOUT / ".cache"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A Debian release, and what of it a host needs."""
+
+    name: str
+    python: str
+    packages: tuple[str, ...]
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """The command that makes a root, except for the folder at its end."""
+        return (
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            f"--include={','.join(self.packages)}",
+            *(f"--customize-hook={hook}" for hook in _HOOKS),
+            self.name,
+        )
+
+
+_PACKAGES: Final = (
+    "dbus",
+    "iproute2",
+    "nginx-light",
+    "procps",
+    "python3",
+    "python3-venv",
+    "samba",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+)
+
+_HOOKS: Final = (
+    # nspawn gives each host a name and an identity of its own, if the root has none
+    ': > "$1/etc/machine-id"; rm -f "$1/etc/hostname"',
+    # nothing starts by itself: some services wait for ever for a network, and timers disturb
+    'echo "disable *" > "$1/usr/lib/systemd/system-preset/00-nothing.preset"',
+    'chroot "$1" systemctl --quiet preset-all',
+    'rm "$1/usr/lib/systemd/system-preset/00-nothing.preset"',
+)
+
+RELEASES: Final = {
+    release.name: release
+    for release in (
+        Release("bookworm", "3.11", _PACKAGES),
+        Release("trixie", "3.13", (*_PACKAGES, "sudo-rs")),
+    )
+}
+
+
+def root_folder(release: Release, say: Say) -> Path:
+    """The root folder of a release, made if there is none of this recipe yet."""
+
+    def make(folder: Path) -> None:
+        _run(*release.recipe, str(folder))
+
+    return _cached(CACHE / "hosts", release.name, "\n".join(release.recipe), make, say)
+
+
+def wheels_folder(release: Release, say: Say) -> Path:
+    """All that the locks hold, as wheels for the release's Python."""
+    recipe = (
+        *("--only-binary=:all:", "--implementation=cp", f"--python-version={release.python}"),
+        *(f"--abi={abi}" for abi in (f"cp{release.python.replace('.', '')}", "abi3", "none")),
+        *(f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in range(17, 37)),
+    )
+
+    def make(folder: Path) -> None:
+        locked = (f"--requirement={lock}" for lock in LOCKS)
+        _run(
+            *(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"),
+            *("--require-hashes", f"--dest={folder}", *recipe, *locked),
+        )
+
+    locks = "\n".join(lock.read_text() for lock in LOCKS)
+    return _cached(CACHE / "wheels", release.python, "\n".join((*recipe, locks)), make, say)
+
+
+def _cached(folder: Path, family: str, recipe: str, make: Callable[[Path], None], say: Say) -> Path:
+    """What the recipe makes, under its family's name: whole or not there, and the family's only one."""
+    finished = folder / f"{family}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / "lock"):
+        if not finished.exists():
+            for stale in folder.glob(f"{family}-*"):
+                _remove(stale)
+            started_seconds = time.monotonic()
+            say(f"making {finished.relative_to(CHECKOUT)} ...")
+            unfinished = folder / f"{family}-unfinished"
+            try:
+                make(unfinished)
+                unfinished.rename(finished)
+            finally:
+                _remove(unfinished)
+            say(f"made {finished.relative_to(CHECKOUT)} in {time.monotonic() - started_seconds:.0f} s")
+    return finished
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove(folder: Path) -> None:
+    _run("rm", "-rf", "--one-file-system", str(folder))
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{argv[0]} exited with {done.returncode}:\n{done.stderr[-4000:]}")

@@ -1,0 +1,237 @@
+"""The main job on a real host: systemd, D-Bus, sudo, hkswitch.service, and a real HomeKit controller."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
+
+from hkswitch.core.model import aid_of
+from tests.host.conftest import GROUPS
+from tests.host.machine import Host, eventually, eventually_async
+from tests.support.controller import Controller
+
+PORT = 51826
+FAILURE = -70402
+EXAMPLES = {
+    "VM Guests": ("libvirt-guests.service",),
+    "File Server": ("smb.service", "nmb.service", "netatalk.service"),
+    "Web Server": ("httpd.service",),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_network(daemon: Host) -> Iterator[None]:
+    """The controller is in the host's network, as a phone is."""
+    with daemon.network():
+        yield
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def paired(daemon: Host) -> AsyncIterator[Controller]:
+    shown = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)
+    assert shown["paired"] is False
+    controller = await Controller.pair(daemon.address, PORT, shown["setup_code"])
+    assert json.loads(daemon.run("hkswitch", "pair", "--json").stdout) == {**shown, "paired": True}
+    yield controller
+    await controller.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def controller(paired: Controller, stand_ins: tuple[str, ...]) -> AsyncIterator[Controller]:
+    """A fresh connection; every unit is stopped."""
+    fresh = paired.again()
+    await fresh.subscribe()
+    yield fresh
+    await fresh.close()
+
+
+def active_states(host: Host, units: tuple[str, ...]) -> set[str]:
+    return {host.show(unit, "ActiveState") for unit in units}
+
+
+async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -> None:
+    await controller.look()
+    assert {switch.name: switch.aid for switch in controller.switches.values()} == {
+        name: aid_of(group_id) for group_id, name in GROUPS.items()
+    }
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_on_makes_all_units_active_and_off_all_inactive(
+    daemon: Host, controller: Controller, name: str
+) -> None:
+    assert await controller.write(name, on=True) == 0
+    assert active_states(daemon, EXAMPLES[name]) == {"active"}
+    assert await controller.read(name) is True
+    assert await controller.write(name, on=False) == 0
+    assert active_states(daemon, EXAMPLES[name]) == {"inactive"}
+    assert await controller.read(name) is False
+
+
+async def test_a_unit_stopped_in_a_shell_turns_the_switch_off(daemon: Host, controller: Controller) -> None:
+    assert await controller.write("File Server", on=True) == 0
+    daemon.run("systemctl", "stop", "nmb")
+    assert await controller.event("File Server", within_seconds=1) is False
+
+
+async def test_units_started_in_a_shell_turn_the_switch_on(daemon: Host, controller: Controller) -> None:
+    daemon.run("systemctl", "start", "smb", "nmb", "netatalk")
+    assert await controller.event("File Server", within_seconds=1) is True
+
+
+async def test_a_start_that_fails_at_once_is_an_error_and_one_line_in_the_journal(
+    daemon: Host, controller: Controller
+) -> None:
+    daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n")
+    before = daemon.journal("hkswitch.service").count("httpd.service failed")
+    assert await controller.write("Web Server", on=True) == FAILURE
+    assert await controller.read("Web Server") is False
+    journal = daemon.journal("hkswitch.service").splitlines()
+    assert [line for line in journal if "httpd.service" in line][before:] == [
+        "web: start failed: httpd.service failed"
+    ]
+
+
+async def test_a_start_that_fails_later_snaps_back_by_an_event_to_the_writer_too(
+    daemon: Host, controller: Controller
+) -> None:
+    daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 3; exit 1'\n")
+    assert await controller.write("Web Server", on=True) == 0
+    assert daemon.show("httpd.service", "ActiveState") == "activating"
+    assert await controller.read("Web Server") is True
+    await eventually_async(lambda: daemon.show("httpd.service", "ActiveState") == "failed")
+    assert await controller.event("Web Server", within_seconds=1) is False
+    assert daemon.journal("hkswitch.service").splitlines()[-1] == "web: start failed: httpd.service failed"
+
+
+async def test_a_slow_start_is_a_success_after_a_second_and_holds_up_nobody(
+    daemon: Host, controller: Controller, paired: Controller
+) -> None:
+    daemon.unit("httpd.service", "[Service]\nExecStartPre=/bin/sleep 20\nExecStart=/bin/sleep infinity\n")
+    processes = daemon.show("hkswitch.service", "ControlGroup"), daemon_processes(daemon)
+    other = paired.again()
+    writing = asyncio.create_task(controller.write("Web Server", on=True))
+    assert await other.read("File Server") is False
+    assert not writing.done()
+    same_connection = asyncio.create_task(controller.read("File Server"))
+    assert await writing == 0
+    assert await same_connection is False
+    assert daemon.show("httpd.service", "ActiveState") == "activating"
+    assert await controller.read("Web Server") is True
+    assert await other.read("Web Server") is True
+    assert (daemon.show("hkswitch.service", "ControlGroup"), daemon_processes(daemon)) == processes
+    await other.close()
+
+
+def daemon_processes(host: Host) -> str:
+    group = host.show("hkswitch.service", "ControlGroup")
+    return host.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").stdout
+
+
+async def test_no_process_is_started_by_a_tap_or_a_read(daemon: Host, controller: Controller) -> None:
+    assert await controller.write("Web Server", on=True) == 0
+    first, second = newest_process(daemon), newest_process(daemon)
+    for _ in range(10):
+        assert await controller.write("Web Server", on=True) == 0
+        assert await controller.read("Web Server") is True
+    assert newest_process(daemon) - second == second - first  # only the probe's own
+
+
+def newest_process(host: Host) -> int:
+    """The number of the process that was started last in the host (proc(5), loadavg)."""
+    return int(host.run("cat", "/proc/loadavg").stdout.split()[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [("Real Web", ("nginx.service",)), ("Real Files", ("smbd.service", "nmbd.service"))],
+)
+async def test_real_services_are_switched(
+    daemon: Host, controller: Controller, name: str, units: tuple[str, ...]
+) -> None:
+    assert await controller.write(name, on=True) == 0
+    await eventually_async(lambda: active_states(daemon, units) == {"active"}, timeout_seconds=20)
+    await controller.until_on_is(name, on=True)
+    assert await controller.write(name, on=False) == 0
+    await eventually_async(lambda: active_states(daemon, units) == {"inactive"}, timeout_seconds=20)
+    await controller.until_on_is(name, on=False)
+
+
+async def test_the_controller_goes_on_after_a_restart_of_the_daemon(
+    daemon: Host, controller: Controller
+) -> None:
+    before = dict(controller.switches)
+    await controller.close()
+    daemon.run("systemctl", "restart", "hkswitch.service")
+    fresh = controller.again()
+    await fresh.look()
+    assert fresh.switches == before
+    assert await fresh.write("Web Server", on=True) == 0
+    await fresh.close()
+
+
+def test_status_shows_each_group_and_its_units(daemon: Host, controller: Controller) -> None:
+    daemon.run("systemctl", "start", "smb", "nmb")
+    shown = json.loads(daemon.run("hkswitch", "status", "--json", user="hkswitch").stdout)
+    fileserver = next(group for group in shown["groups"] if group["id"] == "fileserver")
+    assert shown["version"] == 1
+    assert fileserver["state"] == "partial"
+    assert [(unit["unit"], unit["active"]) for unit in fileserver["units"]] == [
+        ("smb.service", "active"),
+        ("nmb.service", "active"),
+        ("netatalk.service", "inactive"),
+    ]
+    table = daemon.run("hkswitch", "status").stdout
+    assert "fileserver" in table
+    assert "netatalk.service inactive (dead)" in table
+
+
+def test_the_journal_has_no_setup_code(daemon: Host, paired: Controller) -> None:
+    shown = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)
+    journal = daemon.run("journalctl", "--output=cat", "--no-pager").stdout
+    assert "serving" in journal
+    assert shown["setup_code"] not in journal
+    assert shown["setup_payload"] not in journal
+
+
+def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host) -> None:
+    users = daemon.run("ps", "-e", "-o", "user=,args=").stdout.splitlines()
+    ours = sorted(
+        line.split(maxsplit=1) for line in users if "hkswitch run" in line or "serviceswitch" in line
+    )
+    assert [user for user, _ in ours] == ["hkswitch", "root", "root"]  # sudo stays as the helper's parent
+
+
+async def test_a_browser_sees_the_bridge_and_its_goodbye(daemon: Host, paired: Controller) -> None:
+    seen: list[tuple[ServiceStateChange, str]] = []
+
+    def note(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        seen.append((state_change, name))
+
+    browsing = AsyncZeroconf(interfaces=[daemon.address])
+    browser = AsyncServiceBrowser(browsing.zeroconf, "_hap._tcp.local.", handlers=[note])
+    await eventually_async(lambda: [change for change, _ in seen] == [ServiceStateChange.Added])
+    assert seen[0][1].startswith("hkswitch ")
+    daemon.run("systemctl", "stop", "hkswitch.service")
+    await eventually_async(lambda: seen[-1][0] is ServiceStateChange.Removed)
+    daemon.run("systemctl", "start", "hkswitch.service")
+    await browser.async_cancel()
+    await browsing.async_close()
+
+
+def test_a_broken_config_ends_it_with_78_and_is_not_tried_again(daemon: Host) -> None:
+    before = daemon.read("/etc/hkswitch/config.yaml")
+    daemon.run("systemctl", "stop", "hkswitch.service")
+    daemon.write("/etc/hkswitch/config.yaml", "groups: {web: {unit: httpd}}\n")
+    assert daemon.run("systemctl", "start", "hkswitch.service", check=False).returncode != 0
+    assert daemon.show("hkswitch.service", "ExecMainStatus") == "78"
+    assert daemon.show("hkswitch.service", "NRestarts") == "0"
+    assert "config.yaml:1:16: groups.web" in daemon.journal("hkswitch.service")
+    daemon.write("/etc/hkswitch/config.yaml", before)
+    daemon.run("systemctl", "reset-failed", "hkswitch.service")
+    daemon.run("systemctl", "start", "hkswitch.service")
+    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")
