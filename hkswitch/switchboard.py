@@ -6,24 +6,10 @@ from collections.abc import Hashable, Iterable, Mapping
 from itertools import count
 from typing import Protocol
 
+from hkswitch.core import events
+from hkswitch.core.events import ANSWER_WITHIN_SECONDS, STEADY_AFTER_SECONDS, Decision, Event, Tile
 from hkswitch.core.model import Action, Group, UnitState
-from hkswitch.core.switch import (
-    ANSWER_WITHIN_SECONDS,
-    Answer,
-    Available,
-    Changed,
-    Decision,
-    Event,
-    Failed,
-    Finished,
-    Lost,
-    Seen,
-    Send,
-    Show,
-    Switch,
-    Waited,
-    Written,
-)
+from hkswitch.core.switch import Switch
 from hkswitch.hosts import Host
 
 _log = logging.getLogger(__name__)
@@ -32,8 +18,8 @@ _log = logging.getLogger(__name__)
 class Display(Protocol):
     """Where switches are shown."""
 
-    def show(self, group_id: str, writer: Hashable | None, *, on: bool) -> None:
-        """Store On and tell everybody but `writer`."""
+    def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
+        """Store On of a tile and tell everybody but `writer`."""
 
     def set_available(self, group_id: str, *, available: bool) -> None:
         """Whether there is a value to read."""
@@ -60,23 +46,23 @@ class Switchboard:
         """Take over states from the host."""
         concerned = {group.id: group for unit in units for group in self._groups_of.get(unit, ())}
         for group in concerned.values():
-            self._step(group, Seen({unit: units[unit] for unit in group.units if unit in units}))
+            self._step(group, events.Seen({unit: units[unit] for unit in group.units if unit in units}))
 
     def lost(self) -> None:
         """Take over that the host knows no states any more."""
         for switch in list(self._switches.values()):
-            self._step(switch.group, Lost())
+            self._step(switch.group, events.Lost())
 
-    async def write(self, group_id: str, writer: Hashable, *, on: bool) -> bool:
+    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool) -> bool:
         """A controller wrote On; returns whether that was a success, within `ANSWER_WITHIN_SECONDS`."""
         number, loop = next(self._numbers), asyncio.get_running_loop()
         group = self._switches[group_id].group
         answer: asyncio.Future[bool] = loop.create_future()
         self._answers[number] = answer
         self._writers[number] = writer
-        waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group, Waited(number))
+        waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group, events.Waited(number))
         try:
-            self._step(group, Written(number, on))
+            self._step(group, events.Written(number, on, tile))
             return await answer
         finally:
             waiting.cancel()
@@ -95,19 +81,24 @@ class Switchboard:
 
     def _carry_out(self, group: Group, decision: Decision) -> None:
         match decision:
-            case Send(request, action):
+            case events.Send(request, action):
                 task = asyncio.create_task(self._request(group, request, action))
                 self._requests.add(task)
                 task.add_done_callback(self._requests.discard)
-            case Answer(write, ok):
+            case events.Answer(write, ok):
                 self._answer(write, ok=ok)
-            case Show(on, writer):
-                self._display.show(group.id, None if writer is None else self._writers.get(writer), on=on)
-            case Available(available):
+            case events.Show(on, writer, tile):
+                self._display.show(
+                    group.id, tile, None if writer is None else self._writers.get(writer), on=on
+                )
+            case events.Available(available):
                 self._display.set_available(group.id, available=available)
-            case Changed(state):
+            case events.AwaitSteady(number):
+                steady = events.Steady(number)
+                asyncio.get_running_loop().call_later(STEADY_AFTER_SECONDS, self._step, group, steady)
+            case events.Changed(state):
                 _log.info("%s: %s", group.id, "not known" if state is None else state)
-            case Failed(action, failure):
+            case events.Failed(action, failure):
                 _log.error("%s: %s failed: %s", group.id, action, failure)
 
     def _answer(self, write: int, *, ok: bool) -> None:
@@ -116,5 +107,8 @@ class Switchboard:
             answer.set_result(ok)
 
     async def _request(self, group: Group, request: int, action: Action) -> None:
-        failure = await self._host.request(action, group.id)
-        self._step(group, Finished(request, failure))
+        def accepted() -> None:
+            self._step(group, events.Accepted(request))
+
+        failure = await self._host.request(action, group.id, accepted)
+        self._step(group, events.Finished(request, failure))

@@ -1,8 +1,9 @@
 """The JSON-lines messages between the daemon and the helper, parsed strictly. Pure: no I/O.
 
 One message a line. The daemon sends `Request`s. The helper says `Hello` once, then answers each request with
-`Refused`, or with `Accepted` and later `Finished`. Unknown or missing keys, wrong types, duplicate keys and
-anything else that is not exactly a message is `Malformed`: neither side guesses what the other meant.
+`Refused`, or with `Accepted` and later `Finished`; and each `Ping` with a `Pong`.
+Unknown or missing keys, wrong types, duplicate keys and anything else that is not exactly a message is
+`Malformed`: neither side guesses what the other meant.
 """
 
 import json
@@ -37,6 +38,20 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """The daemon asks whether the helper still answers."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """It does."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """The helper runs, and this is its version."""
 
@@ -67,7 +82,7 @@ class Refused:
     reason: str
 
 
-Reply = Hello | Accepted | Finished | Refused
+Reply = Hello | Accepted | Finished | Refused | Pong
 
 
 class Malformed(ValueError):
@@ -78,14 +93,17 @@ class Malformed(ValueError):
         self.request_id = request_id
 
 
-def encode(message: Request | Reply) -> bytes:
+def encode(message: Request | Ping | Reply) -> bytes:
     """A message as one line."""
     return json.dumps(_body(message), separators=(",", ":")).encode() + b"\n"
 
 
-def parse_request(line: bytes) -> Request:
+def parse_request(line: bytes) -> Request | Ping:
     """The request in a line; raises `Malformed`."""
     body = _object(line)
+    if "ping" in body:
+        _keys(body, {"ping"})
+        return Ping(_number(body, "ping"))
     request_id = _id_or_none(body)
     try:
         _keys(body, {"id", "action", "group"})
@@ -101,6 +119,9 @@ def parse_reply(line: bytes) -> Reply:
         case "hello":
             _keys(body, {"type", "version"})
             return Hello(_text(body, "version"))
+        case "pong":
+            _keys(body, {"type", "id"})
+            return Pong(_id(body))
         case "accepted":
             _keys(body, {"type", "id"})
             return Accepted(_id(body))
@@ -115,10 +136,14 @@ def parse_reply(line: bytes) -> Reply:
             raise Malformed("no known type")
 
 
-def _body(message: Request | Reply) -> dict[str, Any]:
+def _body(message: Request | Ping | Reply) -> dict[str, Any]:
     match message:
         case Request(request_id, action, group):
             return {"id": request_id, "action": action.value, "group": group}
+        case Ping(request_id):
+            return {"ping": request_id}
+        case Pong(request_id):
+            return {"type": "pong", "id": request_id}
         case Hello(version):
             return {"type": "hello", "version": version}
         case Accepted(request_id):
@@ -170,13 +195,15 @@ def _id_or_none(body: dict[str, Any]) -> int | None:
 
 
 def _id(body: dict[str, Any]) -> int:
-    match body.get("id"):
-        case bool():
-            raise Malformed("'id' must be a number")
-        case int(number) if 1 <= number <= LARGEST_ID:
+    return _number(body, "id")
+
+
+def _number(body: dict[str, Any], key: str) -> int:
+    match body.get(key):
+        case int(number) if 1 <= number <= LARGEST_ID and not isinstance(number, bool):
             return number
         case _:
-            raise Malformed(f"'id' must be a number from 1 to {LARGEST_ID}")
+            raise Malformed(f"{key!r} must be a number from 1 to {LARGEST_ID}")
 
 
 def _text(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:

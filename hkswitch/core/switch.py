@@ -4,121 +4,54 @@ A switch shows its group's state, except while a request runs. A tap (`Written`)
 tap is answered, On stays what it was, since a start that fails at once never happened for anybody. From the
 answer to the end of the request, On is what was asked for, whatever the units pass through. Then the units
 decide again. What a controller was told by an answer and what it sees later are reconciled by `Show`.
+
+A group with a restart switch has a second On, which is on while a restart runs.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
+from hkswitch.core.events import (
+    Accepted,
+    Answer,
+    Available,
+    AwaitSteady,
+    Changed,
+    Decision,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Seen,
+    Send,
+    Show,
+    Steady,
+    Tile,
+    Waited,
+    Written,
+)
 from hkswitch.core.model import Action, Group, GroupState, UnitResult, UnitState, group_state
-
-ANSWER_WITHIN_SECONDS: Final = 1.0
-"""A write is answered by then. iOS gives up at about 10 s and waits for nothing else meanwhile."""
-
-
-# Events
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The host told the states of some of the group's units."""
-
-    units: Mapping[str, UnitState]
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The host does not know the units' states any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A controller wrote On. `write` is a number that was never used before."""
-
-    write: int
-    on: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Waited:
-    """`ANSWER_WITHIN_SECONDS` passed since the write."""
-
-    write: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The request ended, and every unit state that it led to was `Seen` before.
-
-    `failure` is None for success, else what failed.
-    """
-
-    request: int
-    failure: str | None = None
-
-
-Event = Seen | Lost | Written | Waited | Finished
-
-
-# Decisions
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send this request to the host; its end comes back as `Finished`."""
-
-    request: int
-    action: Action
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Answer the write; not ok is -70402 and leaves the controller's value as it was."""
-
-    write: int
-    ok: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Show:
-    """Store On and send it as an event to every controller but the one that wrote `writer`."""
-
-    on: bool
-    writer: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Available:
-    """Whether reads are answered with a value or with -70402."""
-
-    available: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The group's state changed; None is not known. For the log and for people."""
-
-    state: GroupState | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A request failed. For the log."""
-
-    action: Action
-    failure: str
-
-
-Decision = Send | Answer | Show | Available | Changed | Failed
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The newest request, and the writes that still wait for their answers."""
+    """The newest request. `on` is what the group's tile will be, `writes` are those not yet answered."""
 
     id: int
+    action: Action
     on: bool
     writes: tuple[int, ...]
+    accepted: bool = False
+    told: bool = False
+    """Whether some write was answered with success before the end."""
+
+    @property
+    def tile(self) -> Tile:
+        """Which tile was tapped."""
+        return Tile.RESTART if self.action is Action.RESTART else Tile.GROUP
+
+
+Step = tuple["Switch", tuple[Decision, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +61,14 @@ class Switch:
     group: Group
     units: Mapping[str, UnitState] | None = None
     running: Running | None = None
+    older: tuple[Running, ...] = ()
+    """Requests that a newer one replaced before anybody knew whether they were handed over."""
     shown: bool = False
     """On, as every controller that looked last knows it."""
     doubted: bool = False
     """Some controller may believe otherwise: it was told a success that a newer request undid."""
+    shaky: int = 0
+    """Not 0: the group failed and is not trusted to stay up; the number of the newest `AwaitSteady`."""
 
     @property
     def state(self) -> GroupState | None:
@@ -145,76 +82,137 @@ class Switch:
         """Whether there is a truth to show."""
         return self.state not in {None, GroupState.MISSING}
 
-    def step(self, event: Event) -> tuple["Switch", tuple[Decision, ...]]:
+    def step(self, event: Event) -> Step:
         """The switch after an event, and what is to be done about it, in this order."""
         match event:
             case Seen(units):
                 return self._observed({**(self.units or {}), **units})
             case Lost():
                 return self._observed(None)
-            case Written(write, on):
-                return self._written(write, on=on)
+            case Steady(number):
+                return self._steadied() if number == self.shaky else (self, ())
+            case Written(write, on, tile):
+                return self._written(write, tile, on=on)
             case Waited(write):
                 return self._waited(write)
+            case Accepted(request):
+                return self._accepted(request)
             case Finished(request, failure):
                 return self._finished(request, failure)
 
-    def _observed(self, units: Mapping[str, UnitState] | None) -> tuple["Switch", tuple[Decision, ...]]:
+    def _observed(self, units: Mapping[str, UnitState] | None) -> Step:
         after = replace(self, units=units)
-        told: list[Decision] = []
-        if after.state is not self.state:
-            told.append(Changed(after.state))
+        if after.state is self.state:
+            return after, ()
+        after, waits = after._watched_for_crashes()
+        # A crash loop is told once, not at every turn.
+        decisions: list[Decision] = [] if self.shaky and after.shaky else [Changed(after.state)]
         if after.available is not self.available:
-            told.append(Available(after.available))
+            decisions.append(Available(after.available))
             after = replace(after, doubted=True)  # who read an error meanwhile has forgotten the value
         after, shows = after._settled()
-        return after, (*told, *shows)
+        return after, (*decisions, *waits, *shows)
 
-    def _written(self, write: int, *, on: bool) -> tuple["Switch", tuple[Decision, ...]]:
+    def _steadied(self) -> Step:
+        after, shows = replace(self, shaky=0)._settled()
+        return after, (Changed(GroupState.ON), *shows)
+
+    def _watched_for_crashes(self) -> Step:
+        """Do not trust a group that failed until it was on for a while, or off on purpose."""
+        if self.running is not None:
+            return self, ()  # its end decides
+        if self.state is GroupState.FAILED:
+            return replace(self, shaky=self.shaky + 1), ()
+        if self.state is GroupState.OFF or not self.shaky:
+            return replace(self, shaky=0), ()
+        after = replace(self, shaky=self.shaky + 1)
+        return after, (AwaitSteady(after.shaky),) if self.state is GroupState.ON else ()
+
+    def _written(self, write: int, tile: Tile, *, on: bool) -> Step:
+        if tile is Tile.GROUP:
+            return self._tapped(write, Action.START if on else Action.STOP, on=on)
+        if not on:  # a restart switch turns itself off; there is nothing to take back
+            return self, (Answer(write, ok=True),)
+        return self._tapped(write, Action.RESTART, on=self.running.on if self.running else self.shown)
+
+    def _tapped(self, write: int, action: Action, *, on: bool) -> Step:
         running = self.running
-        if running is not None and running.on is on:
+        if running is not None and running.action is action:
             # The same tap twice: one request serves both.
             return replace(self, running=replace(running, writes=(*running.writes, write))), ()
-        # The older request was handed over and is now replaced: no failure, but not what will be seen.
-        answers = tuple(Answer(older, ok=True) for older in running.writes) if running else ()
-        after = replace(
-            self, running=Running(write, on, (write,)), doubted=self.doubted or running is not None
-        )
-        return after, (*answers, Send(write, Action.START if on else Action.STOP))
+        after, decisions = self._superseded()
+        after = replace(after, running=Running(write, action, on, (write,)), shaky=0)
+        return after, (*decisions, Send(write, action))
 
-    def _waited(self, write: int) -> tuple["Switch", tuple[Decision, ...]]:
+    def _superseded(self) -> Step:
+        """A newer tap replaces the request that runs: no failure, but not what will be seen."""
+        if self.running is None:
+            return self, ()
+        over = (Show(on=False, tile=Tile.RESTART),) if self.running.tile is Tile.RESTART else ()
+        if self.running.accepted:
+            return replace(self, doubted=True), (*_answers(self.running, ok=True), *over)
+        return replace(self, doubted=True, older=(*self.older, self.running)), over
+
+    def _accepted(self, request: int) -> Step:
         running = self.running
+        if running is not None and running.id == request:
+            return replace(self, running=replace(running, accepted=True)), ()
+        return self._older_known(request, ok=True)
+
+    def _older_known(self, request: int, *, ok: bool) -> Step:
+        """It is known now whether a request that was replaced had been handed over."""
+        answers = tuple(answer for old in self.older if old.id == request for answer in _answers(old, ok=ok))
+        return replace(self, older=tuple(old for old in self.older if old.id != request)), answers
+
+    def _waited(self, write: int) -> Step:
+        running = self.running
+        for old in self.older:
+            if write in old.writes:  # handed over to nobody yet: not to be called a success
+                return self._older_known(old.id, ok=False)
         if running is None or write not in running.writes:
             return self, ()
         others = tuple(other for other in running.writes if other != write)
-        after = replace(self, running=replace(running, writes=others))
-        after, shows = after._show(on=running.on, writer=write)
+        if not running.accepted:
+            return replace(self, running=replace(running, writes=others)), (Answer(write, ok=False),)
+        after, shows = replace(self, running=replace(running, writes=others, told=True))._told(running, write)
         return after, (Answer(write, ok=True), *shows)
 
-    def _finished(self, request: int, failure: str | None) -> tuple["Switch", tuple[Decision, ...]]:
+    def _finished(self, request: int, failure: str | None) -> Step:
         running = self.running
         if running is None or running.id != request:
-            return self, ()  # a newer request decides
-        after = replace(self, running=None)
-        answers: list[Decision] = [Answer(write, ok=failure is None) for write in running.writes]
+            return self._older_known(request, ok=failure is None)  # a newer request decides
+        after, _ = replace(self, running=None)._watched_for_crashes()
+        decisions: list[Decision] = [*_answers(running, ok=failure is None)]
         if failure is not None:
-            answers.insert(0, Failed(Action.START if running.on else Action.STOP, failure))
+            decisions.insert(0, Failed(running.action, failure))
         elif running.writes:
-            after, shows = after._show(on=running.on, writer=running.writes[0])
-            answers += shows
+            after, shows = after._told(running, running.writes[0])
+            decisions += shows
+        if running.tile is Tile.RESTART and (running.told or failure is None):
+            decisions.append(Show(on=False, tile=Tile.RESTART))
         after, shows = after._settled()
-        return after, (*answers, *shows)
+        return after, (*decisions, *shows)
 
-    def _settled(self) -> tuple["Switch", tuple[Decision, ...]]:
+    def _told(self, running: Running, write: int) -> Step:
+        """Show what a write was just told."""
+        if running.tile is Tile.RESTART:
+            return self, (Show(on=True, writer=write, tile=Tile.RESTART),)
+        return self._show(on=running.on, writer=write)
+
+    def _settled(self) -> Step:
         """Show the units' truth, unless a request runs or there is no truth."""
         if self.running is not None or self.state is None or not self.available:
             return self, ()
-        return self._show(on=self.state.on)
+        return self._show(on=self.state.on and not self.shaky)
 
-    def _show(self, *, on: bool, writer: int | None = None) -> tuple["Switch", tuple[Decision, ...]]:
+    def _show(self, *, on: bool, writer: int | None = None) -> Step:
         if on is self.shown and not self.doubted:
             return self, ()
         return replace(self, shown=on, doubted=False), (Show(on, writer),)
+
+
+def _answers(running: Running, *, ok: bool) -> tuple[Answer, ...]:
+    return tuple(Answer(write, ok) for write in running.writes)
 
 
 def failure_of(results: tuple[UnitResult, ...]) -> str | None:

@@ -12,6 +12,7 @@ from pyhap.accessory import Bridge as BridgeAccessory
 
 from hkswitch import __version__
 from hkswitch.core.errors import Failure
+from hkswitch.core.events import Tile
 from hkswitch.core.model import AccessoryType, Group
 from hkswitch.homekit import statefile
 from hkswitch.homekit.hardening import Driver
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 class Taps(Protocol):
     """Who is told what controllers write."""
 
-    def write(self, group_id: str, writer: Writer, *, on: bool) -> Awaitable[bool]:
+    def write(self, group_id: str, tile: Tile, writer: Writer, *, on: bool) -> Awaitable[bool]:
         """Bring the group to what was written; returns whether that may be called a success."""
 
 
@@ -54,9 +55,13 @@ class Bridge:
         self._driver = Driver(addresses=addresses, port=port, state_file=state_file, setup=self.setup)
         bridge = _QuietBridge(self._driver, name)
         bridge.set_info_service(__version__, "hkswitch", "Bridge", self._driver.state.mac)
-        self._groups = {group.id: GroupAccessory(self._driver, group) for group in groups}
+        self._tiles = {
+            (group.id, tile): TileAccessory(self._driver, group, tile)
+            for group in groups
+            for tile in tiles_of(group)
+        }
         # iOS forgets the rooms of accessories that appear after the bridge is online.
-        for accessory in sorted(self._groups.values(), key=lambda accessory: accessory.aid):
+        for accessory in sorted(self._tiles.values(), key=lambda accessory: accessory.aid):
             bridge.add_accessory(accessory)
         self._driver.add_accessory(bridge)
         if stored is None:
@@ -69,8 +74,8 @@ class Bridge:
 
     async def start(self, taps: Taps) -> None:
         """Go online; raises `CannotServe`."""
-        for group_id, accessory in self._groups.items():
-            self._driver.write_slowly(accessory.on, _writes_of(group_id, taps))
+        for (group_id, tile), accessory in self._tiles.items():
+            self._driver.write_slowly(accessory.on, _writes_of(group_id, tile, taps))
         try:
             await self._driver.async_start()
         except OSError as error:
@@ -81,23 +86,28 @@ class Bridge:
         """Go offline with a goodbye."""
         await self._driver.async_stop()
 
-    def show(self, group_id: str, writer: Writer | None, *, on: bool) -> None:
+    def show(self, group_id: str, tile: Tile, writer: Writer | None, *, on: bool) -> None:
         """Store On and send it as an event to every subscribed controller but `writer`."""
-        self._groups[group_id].show(writer, on=on)
+        self._tiles[group_id, tile].show(writer, on=on)
 
     def set_available(self, group_id: str, *, available: bool) -> None:
-        """Whether reads of the group's switch have a value to give."""
-        self._groups[group_id].is_available = available
+        """Whether reads of the group's tiles have a value to give."""
+        for tile in Tile:
+            if (accessory := self._tiles.get((group_id, tile))) is not None:
+                accessory.is_available = available
 
 
-class GroupAccessory(Accessory):
-    """The accessory of one group."""
+class TileAccessory(Accessory):
+    """The accessory of one tile: a group's own, or its restart switch."""
 
-    def __init__(self, driver: Driver, group: Group) -> None:
+    def __init__(self, driver: Driver, group: Group, tile: Tile) -> None:
         """Not available until it is told otherwise."""
-        service_name, self.category = SERVICES[group.type]
-        super().__init__(driver, group.name, aid=group.aid)
-        self.set_info_service(__version__, "hkswitch", "Service group", group.id)
+        restart = tile is Tile.RESTART
+        service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
+        name, aid = (group.restart_name, group.restart_aid) if restart else (group.name, group.aid)
+        super().__init__(driver, name, aid=aid)
+        serial_number = f"{group.id}:restart" if restart else group.id
+        self.set_info_service(__version__, "hkswitch", "Service group", serial_number)
         service = self.add_preload_service(service_name)
         self.on = service.get_characteristic("On")
         self._followers = [char for char in service.characteristics if char.display_name == "OutletInUse"]
@@ -123,8 +133,13 @@ class _QuietBridge(BridgeAccessory):
         """Say nothing: HAP-python prints the setup code, which would stay in the journal for everybody."""
 
 
-def _writes_of(group_id: str, taps: Taps) -> Callable[[bool, Writer], Awaitable[bool]]:
+def tiles_of(group: Group) -> tuple[Tile, ...]:
+    """The tiles that a group has in the Home app."""
+    return (Tile.GROUP, Tile.RESTART) if group.restart else (Tile.GROUP,)
+
+
+def _writes_of(group_id: str, tile: Tile, taps: Taps) -> Callable[[bool, Writer], Awaitable[bool]]:
     def write(on: bool, writer: Writer) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
-        return taps.write(group_id, writer, on=on)
+        return taps.write(group_id, tile, writer, on=on)
 
     return write

@@ -4,12 +4,13 @@ tests/homekit/test_contract.py fails if an upgrade changes what is overridden he
 """
 
 import asyncio
+import pathlib
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from pathlib import Path
+from math import inf
 from typing import Any, Final
 
 from pyhap.accessory_driver import AccessoryDriver
@@ -26,13 +27,21 @@ from hkswitch.homekit.pairing import Setup
 from hkswitch.homekit.writes import Item, Malformed, Writer, parse_items, response_body, write_all
 
 IP_MULTICAST_ALL: Final = 49  # ip(7); the socket module has no name for it
+EVENT_INTERVAL_SECONDS: Final = 1.0
+"""Events of a characteristic come at most this often, as the HAP specification (6.8) means it."""
+
+Path = tuple[int, int]
+"""AID and IID."""
+
 SlowWrite = Callable[[bool, Writer], Awaitable[bool]]
 
 
 class Driver(AccessoryDriver):
     """HAP-python's driver on our event loop, with our server, state file and mDNS manners."""
 
-    def __init__(self, *, addresses: tuple[str, ...], port: int, state_file: Path, setup: Setup) -> None:
+    def __init__(
+        self, *, addresses: tuple[str, ...], port: int, state_file: pathlib.Path, setup: Setup
+    ) -> None:
         """Does no I/O yet."""
         super().__init__(
             loop=asyncio.get_running_loop(),
@@ -53,11 +62,11 @@ class Driver(AccessoryDriver):
 
     def load(self) -> None:
         """Read keys and pairings; raises `StateDamaged`."""
-        statefile.load_into(Path(self.persist_file), self.state)
+        statefile.load_into(pathlib.Path(self.persist_file), self.state)
 
     def persist(self) -> None:
         """Write keys and pairings; with fsync, as a pairing that is lost is lost for the phone too."""
-        statefile.save(Path(self.persist_file), self.state, self._setup)
+        statefile.save(pathlib.Path(self.persist_file), self.state, self._setup)
 
     def async_persist(self) -> None:
         """Write before the answer goes out, and not in some thread that an older state may overtake."""
@@ -140,6 +149,11 @@ class _Server(HAPServer):
 class _Connection(HAPServerProtocol):
     """One controller's connection, which can wait for a write without blocking the others."""
 
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 -- HAP-python's
+        super().__init__(*arguments)
+        self._told_at_seconds: dict[Path, float] = {}
+        self._held_back: dict[Path, dict[str, Any]] = {}
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.handler = _Requests(self.accessory_driver, self.peername)
@@ -153,7 +167,30 @@ class _Connection(HAPServerProtocol):
         if not self.transport.is_closing():
             self._process_events()
 
+    def _send_events(self) -> None:
+        """Send at most one event a second for each characteristic; HAP-python would send two."""
+        now_seconds = self.loop.time()
+        for path in list(self._event_queue):
+            wait_seconds = self._told_at_seconds.get(path, -inf) + EVENT_INTERVAL_SECONDS - now_seconds
+            if wait_seconds > 0:
+                self._hold_back(path, wait_seconds)
+            else:
+                self._told_at_seconds[path] = now_seconds
+        super()._send_events()
+
+    def _hold_back(self, path: Path, wait_seconds: float) -> None:
+        event = self._event_queue.pop(path)
+        if path not in self._held_back:
+            self.loop.call_later(wait_seconds, self._send_held_back, path)
+        self._held_back[path] = event
+
+    def _send_held_back(self, path: Path) -> None:
+        event = self._held_back.pop(path)
+        if not self.transport.is_closing():
+            self.queue_event(event, immediate=True)
+
     def _event_queue_with_active_subscriptions(self) -> list[dict[str, Any]]:
+        """Send the values of this moment: a queued one may be older than what came after it."""
         events = super()._event_queue_with_active_subscriptions()
         return [self.accessory_driver.value_of(event) for event in events]
 

@@ -1,6 +1,6 @@
 """Where units live: one Protocol, a room for each kind of host. Nothing here runs as root."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from hkswitch.core.model import Action, UnitState
@@ -22,10 +22,11 @@ class Host(Protocol):
     async def open(self, observer: Observer) -> None:
         """Begin to observe: each unit's state was seen before this returns. Raises `Failure`."""
 
-    async def request(self, action: Action, group_id: str) -> str | None:
+    async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
         """Do `action` on a group and wait for its end: None for success, else what failed in a few words.
 
-        The states that the request led to were seen before this returns.
+        `accepted` is called when the request was handed over to those who do it. The states that it led to
+        were seen before this returns.
         """
 
     async def close(self) -> None:

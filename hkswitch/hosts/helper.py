@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from hkswitch.core.errors import Failure
 from hkswitch.core.model import Action
@@ -17,6 +17,8 @@ from hkswitch.core.protocol import (
     Finished,
     Hello,
     Malformed,
+    Ping,
+    Pong,
     Refused,
     Reply,
     Request,
@@ -28,7 +30,7 @@ HELPER: Final = ("/usr/sbin/serviceswitch", "serve")
 SUDOERS_RULE: Final = f"hkswitch ALL=(root) NOPASSWD: {' '.join(HELPER)}"
 
 READY_WITHIN_SECONDS: Final = 10
-ACCEPT_WITHIN_SECONDS: Final = 5
+ANSWER_WITHIN_SECONDS: Final = 5
 END_WITHIN_SECONDS: Final = 1
 BACK_OFF_SECONDS: Final = (0.5, 1, 2, 5, 10, 30)
 HEALTHY_AFTER_SECONDS: Final = 60
@@ -63,10 +65,8 @@ class _Pending:
     finished: asyncio.Future[Finished]
 
     def fail(self, error: Failure) -> None:
-        for future in (self.accepted, self.finished):
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # whoever waits sees it; nobody has to
+        _fail(self.accepted, error)
+        _fail(self.finished, error)
 
 
 class Helper:
@@ -89,11 +89,11 @@ class Helper:
         """Wait until the first start of the helper went well or did not."""
         await self._tried.wait()
 
-    async def request(self, action: Action, group_id: str) -> Finished:
+    async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> Finished:
         """Have `action` done on a group; raises `HelperGone` or `RequestRefused`."""
         if self._pipe is None:
             raise HelperGone(self._why_gone)
-        return await self._pipe.request(Request(next(self._numbers), action, group_id))
+        return await self._pipe.request(Request(next(self._numbers), action, group_id), accepted)
 
     async def keep_running(self) -> None:
         """Start the helper and start it again whenever it ends, until cancelled."""
@@ -144,27 +144,51 @@ class _Pipe(asyncio.SubprocessProtocol):
         self.ended: asyncio.Future[str] = loop.create_future()
         self._exited = asyncio.Event()
         self._pending: dict[int, _Pending] = {}
+        self._pings = count(1)
+        self._pongs: dict[int, asyncio.Future[None]] = {}
         self._stdin: asyncio.WriteTransport | None = None
         self._replies = _Lines(self._reply)
         self._complaints = _Lines(self._complain)
         self._last_complaint = ""
         self._outputs = {1, 2}
 
-    async def request(self, request: Request) -> Finished:
+    async def request(self, request: Request, accepted: Callable[[], None]) -> Finished:
         loop = asyncio.get_running_loop()
         pending = _Pending(loop.create_future(), loop.create_future())
         self._pending[request.id] = pending
-        assert self._stdin is not None  # noqa: S101 -- connection_made came first
-        self._stdin.write(encode(request))
         try:
-            async with asyncio.timeout(ACCEPT_WITHIN_SECONDS):
-                await pending.accepted
+            self._send(request)
+            await self._in_time(pending.accepted)
+            accepted()
+            while not pending.finished.done():
+                await asyncio.wait([pending.finished], timeout=ANSWER_WITHIN_SECONDS)
+                if not pending.finished.done():  # it takes long: is anybody still there?
+                    await self._ping()
             return await pending.finished
-        except TimeoutError:
-            self._end(f"it did not answer within {ACCEPT_WITHIN_SECONDS} s")
-            raise HelperGone(f"it did not answer within {ACCEPT_WITHIN_SECONDS} s") from None
         finally:
-            self._pending.pop(request.id, None)
+            del self._pending[request.id]
+
+    async def _ping(self) -> None:
+        ping = Ping(next(self._pings))
+        pong = self._pongs[ping.id] = asyncio.get_running_loop().create_future()
+        try:
+            self._send(ping)
+            await self._in_time(pong)
+        finally:
+            del self._pongs[ping.id]
+
+    def _send(self, message: Request | Ping) -> None:
+        assert self._stdin is not None  # noqa: S101 -- connection_made came first
+        self._stdin.write(encode(message))
+
+    async def _in_time(self, answer: "asyncio.Future[None]") -> None:
+        """Wait for a sign of life; a helper that gives none is given up, with all that it had to do."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+                await answer
+        except TimeoutError:
+            self._end(f"it did not answer within {ANSWER_WITHIN_SECONDS} s")
+            raise HelperGone(f"it did not answer within {ANSWER_WITHIN_SECONDS} s") from None
 
     async def close(self, transport: asyncio.SubprocessTransport) -> None:
         """Give the helper the end of its input, which ends it, and let go of it."""
@@ -204,8 +228,7 @@ class _Pipe(asyncio.SubprocessProtocol):
     def _reply(self, line: bytes) -> None:
         match parse_reply(line):
             case Hello():
-                if not self.ready.done():
-                    self.ready.set_result(None)
+                _resolve(self.ready, None)
             case reply:
                 self._settle(reply)
 
@@ -216,6 +239,8 @@ class _Pipe(asyncio.SubprocessProtocol):
             case Finished(request_id) if (pending := self._pending.get(request_id)) is not None:
                 _resolve(pending.accepted, None)
                 _resolve(pending.finished, reply)
+            case Pong(number) if (pong := self._pongs.get(number)) is not None:
+                _resolve(pong, None)
             case Refused(int(request_id), reason) if (pending := self._pending.get(request_id)) is not None:
                 pending.fail(RequestRefused(reason))
             case Refused(None, reason):
@@ -232,9 +257,9 @@ class _Pipe(asyncio.SubprocessProtocol):
         gone = HelperGone(why)
         for pending in self._pending.values():
             pending.fail(gone)
-        if not self.ready.done():
-            self.ready.set_exception(gone)
-            self.ready.exception()
+        for pong in self._pongs.values():
+            _fail(pong, gone)
+        _fail(self.ready, gone)
         _resolve(self.ended, why)
 
 
@@ -270,3 +295,9 @@ def explain(why: str) -> str:
 def _resolve(future: asyncio.Future[_Result], result: _Result) -> None:
     if not future.done():
         future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Failure) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # whoever waits sees it; nobody has to

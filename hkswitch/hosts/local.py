@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Final
 
@@ -35,10 +35,10 @@ class LocalHost:
         self._tasks.append(asyncio.create_task(self._keep_watching(systemd, observer)))
         await self._helper.tried()  # so that the first tap does not come too early
 
-    async def request(self, action: Action, group_id: str) -> str | None:
+    async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
         """Have the helper do it, then make sure that what it led to was seen."""
         try:
-            finished = await self._helper.request(action, group_id)
+            finished = await self._helper.request(action, group_id, accepted)
         except Failure as failure:
             return str(failure)
         if self._systemd is not None:

@@ -1,7 +1,7 @@
 """Units in memory, for the demo and for tests. Starts no process and knows no bus."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from hkswitch.core.model import Action, ActiveState, Group, JobResult, LoadState, UnitResult, UnitState
@@ -12,6 +12,7 @@ ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 ACTIVATING = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
 DEACTIVATING = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop-sigterm")
 INACTIVE = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+MISSING = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
 FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 
 
@@ -25,6 +26,8 @@ class SimulatedHost:
     broken: Collection[str] = ()
     states: dict[str, UnitState] = field(init=False, default_factory=dict)
     _running: dict[str, asyncio.Task[str | None]] = field(init=False, default_factory=dict)
+    listeners: list[Callable[[Mapping[str, UnitState]], None]] = field(init=False, default_factory=list)
+    """Told of every change, beside the observer."""
     _observer: Observer | None = field(init=False, default=None)
 
     async def open(self, observer: Observer) -> None:
@@ -32,11 +35,12 @@ class SimulatedHost:
         self._observer = observer
         self.change({unit: INACTIVE for group in self.groups for unit in group.units})
 
-    async def request(self, action: Action, group_id: str) -> str | None:
+    async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
         """Run the units through the states that systemd's would have; a newer request ends an older one."""
         group = next((group for group in self.groups if group.id == group_id), None)
         if group is None or action not in group.actions:
             return f"denied: {action} {group_id}"
+        accepted()
         if (older := self._running.get(group_id)) is not None:
             older.cancel()
         task = asyncio.ensure_future(self._run(action, group))
@@ -56,8 +60,15 @@ class SimulatedHost:
     def change(self, units: Mapping[str, UnitState]) -> None:
         """Let units change from outside, as a shell would do it."""
         self.states.update(units)
+        for listener in self.listeners:
+            listener(units)
         if self._observer is not None:
             self._observer.seen(units)
+
+    def lose(self) -> None:
+        """Know nothing any more, as without a bus."""
+        if self._observer is not None:
+            self._observer.lost()
 
     async def _run(self, action: Action, group: Group) -> str | None:
         jobs = (self._job(action, unit) for unit in group.units)

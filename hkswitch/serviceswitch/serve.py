@@ -12,6 +12,8 @@ from hkswitch.core.protocol import (
     Finished,
     Hello,
     Malformed,
+    Ping,
+    Pong,
     Refused,
     Reply,
     Request,
@@ -69,6 +71,9 @@ class _Desk:
                 request = parse_request(line)
             except Malformed as error:
                 self._say(Refused(error.request_id, f"not a request: {error}"))
+                continue
+            if isinstance(request, Ping):
+                self._say(Pong(request.id))
                 continue
             if len(self._tasks) >= MOST_REQUESTS_AT_ONCE:
                 self._say(Refused(request.id, "too many requests at once"))

@@ -12,6 +12,8 @@ from hkswitch.core.protocol import (
     Finished,
     Hello,
     Malformed,
+    Ping,
+    Pong,
     Refused,
     Reply,
     Request,
@@ -28,6 +30,7 @@ REPLIES: list[Reply] = [
     ),
     Finished(3, (), superseded=True),
     Refused(4, "denied"),
+    Pong(5),
     Refused(None, "not a request"),
 ]
 
@@ -46,6 +49,10 @@ def test_request_survives_the_pipe() -> None:
     assert parse_request(encode(request)) == request
 
 
+def test_ping_survives_the_pipe() -> None:
+    assert parse_request(encode(Ping(9))) == Ping(9)
+
+
 MALFORMED_REQUESTS = [
     (b"", None, "not a line of JSON"),
     (b"start fileserver", None, "not a line of JSON"),
@@ -60,7 +67,7 @@ MALFORMED_REQUESTS = [
     (b'{"id":1,"action":"start"}', 1, "'group' is missing"),
     (b'{"id":1,"action":"start","group":"a","unit":"x"}', 1, "a key too many"),
     (b'{"id":"1","action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
-    (b'{"id":true,"action":"start","group":"a"}', None, "'id' must be a number"),
+    (b'{"id":true,"action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
     (b'{"id":0,"action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
     (b'{"id":1.5,"action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
     (b'{"id":1,"action":"status","group":"a"}', 1, "'action' must be one of start, stop, restart"),
@@ -73,6 +80,8 @@ MALFORMED_REQUESTS = [
         "'group' must be text of at most 256 characters",
     ),
     (b"1" * 5000, None, "not a line of JSON"),
+    (b'{"ping":0}', None, "'ping' must be a number from 1 to 9007199254740992"),
+    (b'{"ping":1,"id":1}', None, "a key too many"),
 ]
 
 

@@ -4,6 +4,25 @@ from typing import Final
 
 import pytest
 
+from hkswitch.core.events import (
+    Accepted,
+    Answer,
+    Available,
+    AwaitSteady,
+    Changed,
+    Decision,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Seen,
+    Send,
+    Show,
+    Steady,
+    Tile,
+    Waited,
+    Written,
+)
 from hkswitch.core.model import (
     Action,
     ActiveState,
@@ -14,23 +33,7 @@ from hkswitch.core.model import (
     UnitResult,
     UnitState,
 )
-from hkswitch.core.switch import (
-    Answer,
-    Available,
-    Changed,
-    Decision,
-    Event,
-    Failed,
-    Finished,
-    Lost,
-    Seen,
-    Send,
-    Show,
-    Switch,
-    Waited,
-    Written,
-    failure_of,
-)
+from hkswitch.core.switch import Switch, failure_of
 
 GROUP: Final = Group("web", "Web", ("a.service", "b.service"))
 UP: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -38,6 +41,7 @@ DOWN: Final = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 STARTING: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
 STOPPING: Final = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop")
 FAILED: Final = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
+LOOPING: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "auto-restart")
 GONE: Final = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
 
 Story = list[tuple[Event, list[Decision]]]
@@ -53,6 +57,7 @@ def one(state: UnitState) -> Seen:
 
 OFF: Final = Switch(GROUP).step(both(DOWN))[0]
 ON: Final = Switch(GROUP).step(both(UP))[0]
+FAILED_GROUP: Final = Switch(GROUP).step(both(FAILED))[0]
 START: Final = Send(1, Action.START)
 STOP: Final = Send(1, Action.STOP)
 
@@ -98,6 +103,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         OFF,
         [
             (Written(1, True), [START]),
+            (Accepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
             (one(FAILED), [Changed(GroupState.FAILED)]),
             (both(UP), [Changed(GroupState.ON)]),
@@ -108,6 +114,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         OFF,
         [
             (Written(1, True), [START]),
+            (Accepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
             (both(FAILED), [Changed(GroupState.FAILED)]),
             (Finished(1, "a.service timeout"), [Failed(Action.START, "a.service timeout"), Show(False)]),
@@ -117,6 +124,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         ON,
         [
             (Written(1, False), [STOP]),
+            (Accepted(1), []),
             (Waited(1), [Answer(1, True), Show(False, writer=1)]),
             (one(STOPPING), [Changed(GroupState.STOPPING)]),
             (both(DOWN), [Changed(GroupState.OFF)]),
@@ -138,18 +146,50 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         OFF,
         [
             (Written(1, True), [START]),
+            (Accepted(1), []),
             (Written(2, False), [Answer(1, True), Send(2, Action.STOP)]),
-            (Written(3, True), [Answer(2, True), Send(3, Action.START)]),
+            (Written(3, True), [Send(3, Action.START)]),
             (Finished(1, "a.service canceled"), []),
+            (Accepted(2), [Answer(2, True)]),
+            (Accepted(3), []),
             (Finished(2, "a.service canceled"), []),
             (both(UP), [Changed(GroupState.ON)]),
             (Finished(3), [Answer(3, True), Show(True, writer=3)]),
+        ],
+    ),
+    "a tap that was replaced before it was handed over is an error if it never was": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Written(2, False), [Send(2, Action.STOP)]),
+            (Finished(1, "helper gone"), [Answer(1, False)]),
+            (Finished(2, "helper gone"), [Failed(Action.STOP, "helper gone"), Answer(2, False), Show(False)]),
+        ],
+    ),
+    "a tap that was replaced and is not handed over within the second is an error": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Written(2, False), [Send(2, Action.STOP)]),
+            (Waited(1), [Answer(1, False)]),
+            (Accepted(1), []),
+        ],
+    ),
+    "a tap that is handed over to nobody within the second is an error": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Waited(1), [Answer(1, False)]),
+            (Accepted(1), []),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), [Show(True)]),
         ],
     ),
     "who was told a success that a newer tap undid hears of it although the value is the old one": (
         OFF,
         [
             (Written(1, True), [START]),
+            (Accepted(1), []),
             (Written(2, False), [Answer(1, True), Send(2, Action.STOP)]),
             (Finished(2), [Answer(2, True), Show(False, writer=2)]),
         ],
@@ -175,6 +215,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         OFF,
         [
             (Written(1, True), [START]),
+            (Accepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
             (Written(2, True), []),
             (Waited(2), [Answer(2, True)]),
@@ -213,12 +254,105 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (both(UP), [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
-    "a crash loop shows off once": (
+    "a crash loop shows off once, however often it comes up": (
+        ON,
+        [
+            (both(FAILED), [Changed(GroupState.FAILED), Show(False)]),
+            (one(LOOPING), []),
+            (both(STARTING), []),
+            (both(UP), [AwaitSteady(3)]),
+            (both(LOOPING), []),
+            (Steady(3), []),
+            (both(UP), [AwaitSteady(5)]),
+            (both(LOOPING), []),
+        ],
+    ),
+    "a group that failed and stays up is shown on after a while": (
         ON,
         [
             (one(FAILED), [Changed(GroupState.FAILED), Show(False)]),
-            (one(UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "auto-restart")), []),
-            (one(FAILED), []),
+            (one(UP), [AwaitSteady(2)]),
+            (Steady(2), [Changed(GroupState.ON), Show(True)]),
+            (one(DOWN), [Changed(GroupState.PARTIAL), Show(False)]),
+            (one(UP), [Changed(GroupState.ON), Show(True)]),
+        ],
+    ),
+    "a group that failed and was stopped starts with a clean slate": (
+        ON,
+        [
+            (both(FAILED), [Changed(GroupState.FAILED), Show(False)]),
+            (both(DOWN), [Changed(GroupState.OFF)]),
+            (both(UP), [Changed(GroupState.ON), Show(True)]),
+        ],
+    ),
+    "a tap on a group that failed is believed at once": (
+        FAILED_GROUP,
+        [
+            (Written(1, True), [START]),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+        ],
+    ),
+    "a restart keeps the group's tile on and turns its own off when it is done": (
+        ON,
+        [
+            (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
+            (both(STOPPING), [Changed(GroupState.STOPPING)]),
+            (both(STARTING), [Changed(GroupState.STARTING)]),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), [Answer(1, True), Show(True, 1, Tile.RESTART), Show(False, tile=Tile.RESTART)]),
+        ],
+    ),
+    "a restart that takes long is on until its end": (
+        ON,
+        [
+            (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
+            (Accepted(1), []),
+            (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
+            (both(STARTING), [Changed(GroupState.STARTING)]),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), [Show(False, tile=Tile.RESTART)]),
+        ],
+    ),
+    "a restart that fails at once is an error, and the group's tile tells the truth": (
+        ON,
+        [
+            (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
+            (one(FAILED), [Changed(GroupState.FAILED)]),
+            (Finished(1, "no"), [Failed(Action.RESTART, "no"), Answer(1, False), Show(False)]),
+        ],
+    ),
+    "a restart that fails later turns both tiles off": (
+        ON,
+        [
+            (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
+            (Accepted(1), []),
+            (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
+            (one(FAILED), [Changed(GroupState.FAILED)]),
+            (Finished(1, "no"), [Failed(Action.RESTART, "no"), Show(False, tile=Tile.RESTART), Show(False)]),
+        ],
+    ),
+    "a restart of a group that is off leaves it off": (
+        OFF,
+        [
+            (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
+            (Finished(1), [Answer(1, True), Show(True, 1, Tile.RESTART), Show(False, tile=Tile.RESTART)]),
+        ],
+    ),
+    "turning a restart switch off is a success that does nothing": (
+        ON,
+        [(Written(1, False, Tile.RESTART), [Answer(1, True)])],
+    ),
+    "a tap during a restart ends it": (
+        ON,
+        [
+            (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
+            (Accepted(1), []),
+            (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
+            (Written(2, False), [Show(False, tile=Tile.RESTART), Send(2, Action.STOP)]),
+            (Finished(1, "a.service canceled"), []),
+            (both(DOWN), [Changed(GroupState.OFF)]),
+            (Finished(2), [Answer(2, True), Show(False, writer=2)]),
         ],
     ),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from hkswitch.core.model import AccessoryType, Group
+from hkswitch.core.model import AccessoryType, Action, Group
 from hkswitch.homekit.bridge import Bridge
 from hkswitch.hosts.simulated import INACTIVE, SimulatedHost
 from hkswitch.switchboard import Switchboard
@@ -21,6 +21,10 @@ GROUPS = (
     Group("broken", "Broken Server", ("broken.service",)),
     Group("doomed", "Doomed Server", ("doomed.service",)),
     Group("outlet", "Some Outlet", ("outlet.service",), type=AccessoryType.OUTLET),
+    Group("lamp", "Some Lamp", ("lamp.service",), type=AccessoryType.LIGHT),
+    Group("fan", "Some Fan", ("fan.service",), type=AccessoryType.FAN),
+    Group("kick", "Kick", ("kick.service",), actions=frozenset(Action), restart=True),
+    Group("lag", "Lag", ("lag.service",), actions=frozenset(Action), restart=True),
 )
 
 
@@ -46,7 +50,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     host = SimulatedHost(
         GROUPS,
         job_seconds=0.05,
-        slow={"slow.service": 1.5, "doomed.service": 1.5},
+        slow={"slow.service": 1.5, "doomed.service": 1.5, "lag.service": 0.8},
         broken={"broken.service", "doomed.service"},
     )
     bridge = Bridge("Test Bridge", GROUPS, state_folder, (address,), port)

@@ -28,6 +28,8 @@ OVERRIDDEN: list[tuple[Callable[..., Any], str]] = [
     (HAPServerProtocol._process_one_event, "421422dc7415"),
     (HAPServerProtocol._process_response, "2c31f030c3a8"),
     (HAPServerProtocol._handle_response_ready, "96dc1592d21f"),
+    (HAPServerProtocol._send_events, "96cdc205dac2"),
+    (HAPServerProtocol.queue_event, "02185b59c654"),
     (HAPServerProtocol._event_queue_with_active_subscriptions, "86068b7ae08c"),
     (HAPServerHandler.handle_set_characteristics, "00987ae631f5"),
 ]

@@ -21,6 +21,11 @@ def say(reply): print(json.dumps(reply), flush=True)
 def asked(): return json.loads(sys.stdin.readline())
 """
 
+
+def ignore() -> None:
+    """Of no interest that it was accepted."""
+
+
 Start = Callable[[str], Awaitable[Helper]]
 
 
@@ -28,7 +33,7 @@ Start = Callable[[str], Awaitable[Helper]]
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """Start a `Helper` on a small program; all end with the test."""
     monkeypatch.setattr(helper_module, "BACK_OFF_SECONDS", (0.01,))
-    monkeypatch.setattr(helper_module, "ACCEPT_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(helper_module, "ANSWER_WITHIN_SECONDS", 0.3)
     monkeypatch.setattr(helper_module, "READY_WITHIN_SECONDS", 2)
     running: list[asyncio.Task[None]] = []
 
@@ -58,12 +63,12 @@ asked()
 """)
     await ready(helper)
     units = (UnitResult("web", JobResult.DONE, "stop"),)
-    assert await helper.request(Action.STOP, "web") == Finished(1, units)
+    assert await helper.request(Action.STOP, "web", ignore) == Finished(1, units)
 
 
 async def test_a_request_without_a_helper_fails_at_once() -> None:
     with pytest.raises(HelperGone, match="not started yet"):
-        await Helper(["true"]).request(Action.START, "web")
+        await Helper(["true"]).request(Action.START, "web", ignore)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ async def test_a_request_to_a_helper_that_goes_wrong_fails(start: Start, code: s
     helper = await start(f"{HELLO}\n{code}")
     await ready(helper)
     with pytest.raises(HelperGone) as caught:
-        await helper.request(Action.START, "web")
+        await helper.request(Action.START, "web", ignore)
     assert why in caught.value.why
 
 
@@ -92,7 +97,7 @@ async def test_a_refusal_is_told(start: Start) -> None:
     )
     await ready(helper)
     with pytest.raises(RequestRefused, match="denied: no"):
-        await helper.request(Action.START, "web")
+        await helper.request(Action.START, "web", ignore)
 
 
 async def test_a_helper_that_ended_is_started_again(start: Start, tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ CONFIG = "groups: {web: {units: [httpd]}, files: {units: [smb, nmb], actions: [s
 UNITS = ("httpd.service", "smb.service", "nmb.service")
 
 
+def ignore() -> None:
+    """Of no interest that it was accepted."""
+
+
 @dataclass
 class Observer:
     """The last known states, None while the host knows none."""
@@ -75,9 +79,9 @@ async def test_open_without_a_bus_fails(observer: Observer, monkeypatch: pytest.
 
 
 async def test_what_a_request_led_to_was_seen_when_it_returns(host: LocalHost, observer: Observer) -> None:
-    assert await host.request(Action.START, "web") is None
+    assert await host.request(Action.START, "web", ignore) is None
     assert observer.active("httpd.service") == "active"
-    assert await host.request(Action.STOP, "web") is None
+    assert await host.request(Action.STOP, "web", ignore) is None
     assert observer.active("httpd.service") == "inactive"
 
 
@@ -89,22 +93,22 @@ async def test_what_a_request_led_to_was_seen_when_it_returns(host: LocalHost, o
     ],
 )
 async def test_a_denied_request_says_why(host: LocalHost, action: Action, group: str, failure: str) -> None:
-    assert await host.request(action, group) == failure
+    assert await host.request(action, group, ignore) == failure
 
 
 async def test_a_failed_request_names_the_unit_and_the_job_result(
     host: LocalHost, fake: FakeSystemd, observer: Observer
 ) -> None:
     fake.units["nmb.service"].job_result = "timeout"
-    assert await host.request(Action.START, "files") == "nmb.service timeout"
+    assert await host.request(Action.START, "files", ignore) == "nmb.service timeout"
     assert observer.active("nmb.service") == "failed"
     assert observer.active("smb.service") == "active"
 
 
 async def test_requests_run_side_by_side(host: LocalHost, fake: FakeSystemd) -> None:
     fake.units["httpd.service"].held = True
-    slow = asyncio.create_task(host.request(Action.START, "web"))
-    assert await host.request(Action.START, "files") is None
+    slow = asyncio.create_task(host.request(Action.START, "web", ignore))
+    assert await host.request(Action.START, "files", ignore) is None
     assert not slow.done()
     fake.release("httpd.service", active="active", sub="running")
     assert await slow is None

@@ -13,6 +13,10 @@ GROUPS = (
 )
 
 
+def ignore() -> None:
+    """Of no interest that it was accepted."""
+
+
 class Observer:
     """Remembers what one unit went through."""
 
@@ -37,9 +41,9 @@ async def opened(observer: Observer) -> SimulatedHost:
 async def test_units_pass_through_the_states_of_a_job() -> None:
     observer = Observer("httpd.service")
     host = await opened(observer)
-    assert await host.request(Action.START, "web") is None
-    assert await host.request(Action.RESTART, "web") is None
-    assert await host.request(Action.STOP, "web") is None
+    assert await host.request(Action.START, "web", ignore) is None
+    assert await host.request(Action.RESTART, "web", ignore) is None
+    assert await host.request(Action.STOP, "web", ignore) is None
     started, restarted = [INACTIVE, ACTIVATING, ACTIVE], [DEACTIVATING, INACTIVE, ACTIVATING, ACTIVE]
     assert observer.states == [*started, *restarted, DEACTIVATING, INACTIVE, INACTIVE]
 
@@ -47,18 +51,18 @@ async def test_units_pass_through_the_states_of_a_job() -> None:
 async def test_a_restart_leaves_what_is_stopped_stopped() -> None:
     observer = Observer("httpd.service")
     host = await opened(observer)
-    assert await host.request(Action.RESTART, "web") is None
+    assert await host.request(Action.RESTART, "web", ignore) is None
     assert observer.states == [INACTIVE]
 
 
 async def test_a_broken_unit_fails_to_start() -> None:
     observer = Observer("broken.service")
     host = await opened(observer)
-    assert await host.request(Action.START, "broken") == "broken.service failed"
+    assert await host.request(Action.START, "broken", ignore) == "broken.service failed"
     assert observer.states == [INACTIVE, ACTIVATING, FAILED]
 
 
 @pytest.mark.parametrize(("action", "group"), [(Action.START, "none"), (Action.RESTART, "broken")])
 async def test_what_the_config_does_not_allow_is_denied(action: Action, group: str) -> None:
     host = await opened(Observer("httpd.service"))
-    assert await host.request(action, group) == f"denied: {action} {group}"
+    assert await host.request(action, group, ignore) == f"denied: {action} {group}"

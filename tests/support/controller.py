@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -42,6 +43,8 @@ class Controller:
     pairing: IpPairing
     switches: dict[str, SwitchSeen] = field(default_factory=dict)
     events: "asyncio.Queue[tuple[Path, dict[str, Any]]]" = field(default_factory=asyncio.Queue)
+    told: "Counter[str]" = field(default_factory=Counter)
+    """How many events came of each switch."""
 
     @classmethod
     async def pair(cls, address: str, port: int, setup_code: str) -> "Controller":
@@ -131,8 +134,10 @@ class Controller:
         await self.pairing.connection.ensure_connection()
 
     def _put(self, changes: dict[Path, dict[str, Any]]) -> None:
-        for change in changes.items():
-            self.events.put_nowait(change)
+        names = {switch.on: name for name, switch in self.switches.items()}
+        for path, change in changes.items():
+            self.events.put_nowait((path, change))
+            self.told[names.get(path, "")] += 1
 
 
 def _switch(accessory: dict[str, Any]) -> SwitchSeen:
