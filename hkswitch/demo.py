@@ -32,13 +32,16 @@ async def run(
     served = addresses_of(config.bridge)
     bridge = Bridge(config.bridge.name, config.groups, folder, served, config.bridge.port)
 
-    def ready() -> None:
-        names = ", ".join(group.name for group in config.groups)
+    def ready(now: Config) -> None:
+        names = ", ".join(group.name for group in now.groups)
         _say(f"Serving simulated switches: {names}.")
         _say(f"Address: {', '.join(served)}, port {config.bridge.port}. State: {folder}. Ctrl-C ends it.")
         _say("Already paired." if bridge.paired else invitation(bridge.setup))
 
-    await serve(config, SimulatedHost(config.groups), bridge, ready)
+    def reread() -> Config:
+        return _config(config_file, address, port)
+
+    await serve(config, SimulatedHost(config.groups), bridge, ready, reread)
 
 
 def _config(config_file: Path | None, address: str | None, port: int | None) -> Config:

@@ -30,39 +30,46 @@ class Switchboard:
 
     def __init__(self, groups: Iterable[Group], host: Host, display: Display) -> None:
         """Nothing runs until the host or the display tells something."""
-        self._switches = {group.id: Switch(group) for group in groups}
-        self._groups_of: dict[str, list[Group]] = {}
-        for switch in self._switches.values():
-            for unit in switch.group.units:
-                self._groups_of.setdefault(unit, []).append(switch.group)
+        self._switches: dict[str, Switch] = {}
+        self._groups_of: dict[str, list[str]] = {}
         self._host = host
         self._display = display
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Future[bool]] = {}
         self._writers: dict[int, Hashable] = {}
         self._requests: set[asyncio.Task[None]] = set()
+        self.regroup(groups)
+
+    def regroup(self, groups: Iterable[Group]) -> None:
+        """Have switches for these groups; those that stay keep what they know."""
+        before, self._switches, self._groups_of = self._switches, {}, {}
+        for group in groups:
+            self._switches[group.id] = before.get(group.id, Switch(group))
+            self._step(group.id, events.Regrouped(group))
+            for unit in group.units:
+                self._groups_of.setdefault(unit, []).append(group.id)
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         """Take over states from the host."""
-        concerned = {group.id: group for unit in units for group in self._groups_of.get(unit, ())}
-        for group in concerned.values():
-            self._step(group, events.Seen({unit: units[unit] for unit in group.units if unit in units}))
+        concerned = dict.fromkeys(group_id for unit in units for group_id in self._groups_of.get(unit, ()))
+        for group_id in concerned:
+            own = self._switches[group_id].group.units
+            self._step(group_id, events.Seen({unit: units[unit] for unit in own if unit in units}))
 
     def lost(self) -> None:
         """Take over that the host knows no states any more."""
-        for switch in list(self._switches.values()):
-            self._step(switch.group, events.Lost())
+        for group_id in list(self._switches):
+            self._step(group_id, events.Lost())
 
     async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool) -> bool:
         """A controller wrote On; returns whether that was a success, within `ANSWER_WITHIN_SECONDS`."""
         number, loop = next(self._numbers), asyncio.get_running_loop()
-        group = self._switches[group_id].group
         answer: asyncio.Future[bool] = loop.create_future()
         self._answers[number] = answer
         self._writers[number] = writer
-        waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group, events.Waited(number))
+        waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group_id, events.Waited(number))
         try:
-            self._step(group, events.Written(number, on, tile))
+            self._step(group_id, events.Written(number, on, tile))
             return await answer
         finally:
             waiting.cancel()
@@ -74,41 +81,47 @@ class Switchboard:
             task.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
 
-    def _step(self, group: Group, event: Event) -> None:
-        self._switches[group.id], decisions = self._switches[group.id].step(event)
+    def _step(self, group_id: str, event: Event) -> None:
+        switch = self._switches.get(group_id)
+        if switch is None:
+            return  # its group was removed meanwhile
+        self._switches[group_id], decisions = switch.step(event)
         for decision in decisions:
-            self._carry_out(group, decision)
+            self._carry_out(group_id, decision)
 
-    def _carry_out(self, group: Group, decision: Decision) -> None:
+    def _carry_out(self, group_id: str, decision: Decision) -> None:
         match decision:
             case events.Send(request, action):
-                task = asyncio.create_task(self._request(group, request, action))
+                task = asyncio.create_task(self._request(group_id, request, action))
                 self._requests.add(task)
                 task.add_done_callback(self._requests.discard)
             case events.Answer(write, ok):
                 self._answer(write, ok=ok)
             case events.Show(on, writer, tile):
-                self._display.show(
-                    group.id, tile, None if writer is None else self._writers.get(writer), on=on
-                )
+                wrote = None if writer is None else self._writers.get(writer)
+                self._display.show(group_id, tile, wrote, on=on)
             case events.Available(available):
-                self._display.set_available(group.id, available=available)
+                self._display.set_available(group_id, available=available)
             case events.AwaitSteady(number):
                 steady = events.Steady(number)
-                asyncio.get_running_loop().call_later(STEADY_AFTER_SECONDS, self._step, group, steady)
+                asyncio.get_running_loop().call_later(STEADY_AFTER_SECONDS, self._step, group_id, steady)
             case events.Changed(state):
-                _log.info("%s: %s", group.id, "not known" if state is None else state)
+                _log.info("%s: %s", group_id, "not known" if state is None else state)
             case events.Failed(action, failure):
-                _log.error("%s: %s failed: %s", group.id, action, failure)
+                _log.error("%s: %s failed: %s", group_id, action, failure)
 
     def _answer(self, write: int, *, ok: bool) -> None:
         answer = self._answers.get(write)
         if answer is not None and not answer.done():  # the controller may have gone meanwhile
             answer.set_result(ok)
 
-    async def _request(self, group: Group, request: int, action: Action) -> None:
+    async def _request(self, group_id: str, request: int, action: Action) -> None:
         def accepted() -> None:
-            self._step(group, events.Accepted(request))
+            self._step(group_id, events.Accepted(request))
 
-        failure = await self._host.request(action, group.id, accepted)
-        self._step(group, events.Finished(request, failure))
+        try:
+            failure = await self._host.request(action, group_id, accepted)
+        except Exception as error:  # noqa: BLE001 -- a defect of ours must not leave the switch waiting for ever
+            _log.exception("%s: %s", group_id, action)
+            failure = f"internal error: {error!r}"
+        self._step(group_id, events.Finished(request, failure))

@@ -6,8 +6,11 @@ that the config allowed. The daemon uses `Systemd.watch`, which needs no privile
 """
 
 import asyncio
+import os
+import select
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, Self, TypeVar
 
 import sdbus
@@ -84,37 +87,39 @@ class Systemd:
     A connection that was lost stays lost: make a new one.
     """
 
-    def __init__(self, bus: sdbus.SdBus, owner: str) -> None:
+    def __init__(self, connection: "_Connection", owner: str) -> None:
         """Use `connect`; `owner` is systemd's unique name on this bus."""
-        self._bus = bus
+        self._connection = connection
         self._owner = owner
-        self._manager = _Manager.new_proxy(SYSTEMD, MANAGER_PATH, bus)
+        self._manager = _Manager.new_proxy(SYSTEMD, MANAGER_PATH, connection.bus)
         self._calls = asyncio.Semaphore(MOST_CALLS_IN_FLIGHT)
         self._jobs = _Jobs()
         self._watch: _Watch | None = None
         self._matches: list[object] = []  # a match ends when its slot is forgotten
-        self._lost = asyncio.Event()
         self._refreshing: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(cls) -> Self:
         """Open the system bus and subscribe to systemd's signals; raises `BusUnavailable`."""
-        try:
-            bus = sdbus.sd_bus_open_system()
-            bus.method_call_timeout_usec = CALL_TIMEOUT_SECONDS * 1_000_000
-            owner = await _BusDaemon.new_proxy(BUS, BUS_PATH, bus).get_name_owner(SYSTEMD)
-            systemd = cls(bus, owner)
-            await systemd._subscribe()
-        except _BUS_ERRORS as error:
-            raise BusUnavailable(_sentence(error)) from error
+        with ExitStack() as on_failure:
+            try:
+                connection = _Connection()
+                on_failure.callback(connection.close)
+                owner = await _BusDaemon.new_proxy(BUS, BUS_PATH, connection.bus).get_name_owner(SYSTEMD)
+                systemd = cls(connection, owner)
+                await systemd._subscribe()
+            except _BUS_ERRORS as error:
+                raise BusUnavailable(_sentence(error)) from error
+            on_failure.pop_all()
         return systemd
 
     def close(self) -> None:
-        """Close the connection; jobs that are waited for end as lost."""
+        """Close the connection; jobs and answers that are waited for end as lost, and the watch ends."""
+        self._watch = None
         self._jobs.lose(BusUnavailable("the connection was closed"))
         if self._refreshing is not None:
             self._refreshing.cancel()
-        self._bus.close()
+        self._connection.close()
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         """The states of `units` as systemd has them now; raises `BusUnavailable`."""
@@ -131,10 +136,13 @@ class Systemd:
         systemd sends a unit's change before the end of its job, and the bus keeps the order, so whoever
         learnt of a job's end by another way sees here the states it led to.
         """
-        if self._watch is None:
+        watch = self._watch
+        if watch is None:
             return
-        with self._watch.hearing() as heard:
-            self._watch.read(await self._list(self._watch.units), heard)
+        with watch.hearing() as heard:
+            listed = await self._list(watch.units)
+        if watch is self._watch:
+            watch.read(listed, heard)
 
     async def run(self, action: Action, units: Iterable[str]) -> tuple[UnitResult, ...]:
         """Queue a job for each of `units` at once and wait for all; stops go in reverse order.
@@ -152,11 +160,11 @@ class Systemd:
             return tuple(await asyncio.gather(*(self._run_one(method, unit) for unit in ordered)))
 
     async def until_lost(self) -> BusUnavailable:
-        """Return when this connection no longer works; nothing else would tell."""
-        while not self._lost.is_set():
+        """Return when this connection no longer works, or systemd no longer answers on it."""
+        while not self._connection.lost.is_set():
             try:
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
-                    await self._lost.wait()
+                    await self._connection.lost.wait()
             except TimeoutError:
                 await self._ping()
         lost = BusUnavailable("the connection was lost")
@@ -167,7 +175,7 @@ class Systemd:
         try:
             await self._call(self._manager.dbus_ping())
         except BusUnavailable:
-            self._lost.set()
+            self._connection.lost.set()
 
     async def _subscribe(self) -> None:
         """Add the matches, then ask systemd for its signals: this way none is missed."""
@@ -213,7 +221,8 @@ class Systemd:
     async def _match(
         self, sender: str, interface: str, member: str, callback: Callable[[_Message], None]
     ) -> None:
-        self._matches.append(await self._bus.match_signal_async(sender, None, interface, member, callback))
+        matching = self._connection.bus.match_signal_async(sender, None, interface, member, callback)
+        self._matches.append(await matching)
 
     def _job_removed(self, message: _Message) -> None:
         _, path, _, result = message.get_contents()
@@ -231,7 +240,7 @@ class Systemd:
         name, _, owner = message.get_contents()
         # TRUST: a forged one costs a new connection, which asks the bus itself who systemd is.
         if name == SYSTEMD and owner != self._owner:
-            self._lost.set()
+            self._connection.lost.set()
 
     def _reloading(self, message: _Message) -> None:
         starts = message.get_contents()

@@ -43,7 +43,7 @@ def run(*arguments: str | Path, **environment: str) -> tuple[int, str, str]:
 def config_file(tmp_path: Path) -> Path:
     file = tmp_path / "config.yaml"
     file.write_text(
-        f"bridge: {{address: 127.0.0.1, port: {free_port()}}}\ngroups: {{web: {{units: [httpd]}}}}\n"
+        f"bridge: {{address: 127.0.0.1, port: {free_port()}}}\ngroups:\n  web: {{units: [httpd]}}\n"
     )
     return file
 
@@ -259,27 +259,73 @@ async def test_status_reads_systemd(fake: FakeSystemd, config_file: Path) -> Non
     ]
 
 
+@dataclass
+class Daemon:
+    """A daemon that serves, and what it tells systemd."""
+
+    process: asyncio.subprocess.Process
+    notified: socket.socket
+
+    async def told(self) -> list[str]:
+        message = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.notified, 4096), 10)
+        return message.decode().splitlines()
+
+    async def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Its exit code and all that it logged."""
+        self.process.send_signal(number)
+        code = await asyncio.wait_for(self.process.wait(), 5)
+        assert self.process.stderr is not None
+        return code, (await self.process.stderr.read()).decode()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def daemon(fake: FakeSystemd, config_file: Path, tmp_path: Path) -> AsyncIterator[Daemon]:
+    fake.reset(Unit("httpd.service"), Unit("smb.service"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(tmp_path / "notify"))
+        notified.setblocking(False)
+        process = await asyncio.create_subprocess_exec(
+            *(HKSWITCH, "run", "--config", config_file, "--state-dir", tmp_path / "state"),
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/nonexistent"},
+        )
+        daemon = Daemon(process, notified)
+        assert await daemon.told() == ["READY=1", "STATUS=Serving 1 groups, not paired: see `hkswitch pair`"]
+        yield daemon
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_daemon_serves_until_it_is_told_to_stop(
-    fake: FakeSystemd, config_file: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    fake.reset(Unit("httpd.service"))
-    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notified.bind(str(tmp_path / "notify"))
-    notified.setblocking(False)
-    process = await asyncio.create_subprocess_exec(
-        *(HKSWITCH, "run", "--config", config_file, "--state-dir", tmp_path / "state"),
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/nonexistent"},
-    )
-    loop = asyncio.get_running_loop()
-    message = await asyncio.wait_for(loop.sock_recv(notified, 4096), 10)
-    assert message.decode().splitlines()[0] == "READY=1"
-    process.send_signal(number)
-    assert await asyncio.wait_for(process.wait(), 5) == 0
-    assert await asyncio.wait_for(loop.sock_recv(notified, 4096), 1) == b"STOPPING=1"
-    notified.close()
-    assert process.stderr is not None
-    lines = (await process.stderr.read()).decode()
+async def test_the_daemon_serves_until_it_is_told_to_stop(daemon: Daemon, number: signal.Signals) -> None:
+    code, lines = await daemon.end(number)
+    assert code == 0
+    assert await daemon.told() == ["STOPPING=1"]
     assert "the helper ended (sudo: No such file or directory)" in lines
     assert "Traceback" not in lines
+
+
+async def test_the_daemon_reloads_its_config(daemon: Daemon, config_file: Path) -> None:
+    config_file.write_text(config_file.read_text() + "  files: {units: [smb]}\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert (await daemon.told())[0] == "RELOADING=1"
+    assert (await daemon.told())[1].startswith("STATUS=Serving 2 groups")
+    _, lines = await daemon.end(signal.SIGTERM)
+    assert "files: off\n" in lines
+    assert "reloaded" in lines
+
+
+@pytest.mark.parametrize("contents", ["groups: {web: {unit: httpd}}", None])
+async def test_a_reload_of_a_bad_config_changes_nothing_and_says_why(
+    daemon: Daemon, config_file: Path, contents: str | None
+) -> None:
+    if contents is None:
+        config_file.unlink()
+    else:
+        config_file.write_text(contents)
+    daemon.process.send_signal(signal.SIGHUP)
+    assert (await daemon.told())[0] == "RELOADING=1"
+    assert (await daemon.told())[1].startswith("STATUS=Serving 1 groups")
+    _, lines = await daemon.end(signal.SIGTERM)
+    assert f"not reloaded: {config_file}:" in lines

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from hkswitch.core.model import Action, GroupState, UnitState
+from hkswitch.core.model import Action, Group, GroupState, UnitState
 
 ANSWER_WITHIN_SECONDS: Final = 1.0
 """A write is answered by then. iOS gives up at about 10 s and waits for nothing else meanwhile."""
@@ -34,6 +34,13 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Lost:
     """The host does not know the units' states any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regrouped:
+    """The config says something else of the group now; its id is the same."""
+
+    group: Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class Finished:
     failure: str | None = None
 
 
-Event = Seen | Lost | Steady | Written | Waited | Accepted | Finished
+Event = Seen | Lost | Regrouped | Steady | Written | Waited | Accepted | Finished
 
 
 # Decisions

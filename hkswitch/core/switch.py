@@ -22,6 +22,7 @@ from hkswitch.core.events import (
     Failed,
     Finished,
     Lost,
+    Regrouped,
     Seen,
     Send,
     Show,
@@ -86,9 +87,11 @@ class Switch:
         """The switch after an event, and what is to be done about it, in this order."""
         match event:
             case Seen(units):
-                return self._observed({**(self.units or {}), **units})
+                return self._observed(self.group, {**(self.units or {}), **units})
             case Lost():
-                return self._observed(None)
+                return self._observed(self.group, None)
+            case Regrouped(group):
+                return self._observed(group, self.units)
             case Steady(number):
                 return self._steadied() if number == self.shaky else (self, ())
             case Written(write, on, tile):
@@ -100,8 +103,8 @@ class Switch:
             case Finished(request, failure):
                 return self._finished(request, failure)
 
-    def _observed(self, units: Mapping[str, UnitState] | None) -> Step:
-        after = replace(self, units=units)
+    def _observed(self, group: Group, units: Mapping[str, UnitState] | None) -> Step:
+        after = replace(self, group=group, units=units)
         if after.state is self.state:
             return after, ()
         after, waits = after._watched_for_crashes()

@@ -53,17 +53,11 @@ class Bridge:
         stored = statefile.read(state_file)
         self.setup = Setup.new() if stored is None else stored.setup
         self._driver = Driver(addresses=addresses, port=port, state_file=state_file, setup=self.setup)
-        bridge = _QuietBridge(self._driver, name)
-        bridge.set_info_service(__version__, "hkswitch", "Bridge", self._driver.state.mac)
-        self._tiles = {
-            (group.id, tile): TileAccessory(self._driver, group, tile)
-            for group in groups
-            for tile in tiles_of(group)
-        }
-        # iOS forgets the rooms of accessories that appear after the bridge is online.
-        for accessory in sorted(self._tiles.values(), key=lambda accessory: accessory.aid):
-            bridge.add_accessory(accessory)
-        self._driver.add_accessory(bridge)
+        self._bridge = _QuietBridge(self._driver, name)
+        self._bridge.set_info_service(__version__, "hkswitch", "Bridge", self._driver.state.mac)
+        self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
+        self._place(groups)
+        self._driver.add_accessory(self._bridge)
         if stored is None:
             _log.info("made a new identity in %s", state_file)
 
@@ -72,19 +66,52 @@ class Bridge:
         """Whether any controller is paired."""
         return bool(self._driver.state.paired)
 
+    @property
+    def config_version(self) -> int:
+        """The number (c#) that tells controllers to read the accessories anew when it grows."""
+        return int(self._driver.state.config_version)
+
     async def start(self, taps: Taps) -> None:
         """Go online; raises `CannotServe`."""
-        for (group_id, tile), accessory in self._tiles.items():
-            self._driver.write_slowly(accessory.on, _writes_of(group_id, tile, taps))
+        self._take_writes(taps)
         try:
             await self._driver.async_start()
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text is longer
             raise CannotServe(f"cannot serve HomeKit on {self._address}, port {self._port}: {why}") from error
 
+    def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
+        """Have accessories for these groups; those that stay are not touched. Tells the controllers."""
+        self._place(groups)
+        self._take_writes(taps)
+        self._driver.accessories_changed()
+
     async def stop(self) -> None:
         """Go offline with a goodbye."""
         await self._driver.async_stop()
+
+    def _place(self, groups: Iterable[Group]) -> None:
+        """Have an accessory for each tile; those of groups that stay the same stay too."""
+        before, self._tiles = self._tiles, {}
+        for group in groups:
+            for tile in tiles_of(group):
+                self._tiles[group.id, tile] = self._placed(group, tile, before.get((group.id, tile)))
+        # iOS forgets the rooms of accessories that were not there when the bridge came online.
+        ordered = sorted(self._tiles.values(), key=lambda accessory: accessory.aid)
+        self._bridge.accessories = {accessory.aid: accessory for accessory in ordered}
+
+    def _placed(self, group: Group, tile: Tile, before: "TileAccessory | None") -> "TileAccessory":
+        if before is not None and (before.group.name, before.group.type) == (group.name, group.type):
+            return before
+        accessory = TileAccessory(self._driver, group, tile)
+        if before is not None:
+            accessory.is_available = before.is_available
+            accessory.show(None, on=before.on.value)
+        return accessory
+
+    def _take_writes(self, taps: Taps) -> None:
+        writes = {accessory.on: _writes_of(*key, taps) for key, accessory in self._tiles.items()}
+        self._driver.write_slowly(writes)
 
     def show(self, group_id: str, tile: Tile, writer: Writer | None, *, on: bool) -> None:
         """Store On and send it as an event to every subscribed controller but `writer`."""
@@ -102,6 +129,7 @@ class TileAccessory(Accessory):
 
     def __init__(self, driver: Driver, group: Group, tile: Tile) -> None:
         """Not available until it is told otherwise."""
+        self.group = group
         restart = tile is Tile.RESTART
         service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
         name, aid = (group.restart_name, group.restart_aid) if restart else (group.name, group.aid)

@@ -7,7 +7,7 @@ import asyncio
 import pathlib
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from math import inf
@@ -56,7 +56,7 @@ class Driver(AccessoryDriver):
         self.state.setup_id = setup.id  # random at each start otherwise
         self.http_server = _Server((list(addresses), port), self)
         self._setup = setup
-        self._slow_writes: dict[Characteristic, SlowWrite] = {}
+        self._slow_writes: Mapping[Characteristic, SlowWrite] = {}
 
     # State
 
@@ -88,9 +88,16 @@ class Driver(AccessoryDriver):
         """How to write a characteristic whose outcome takes time."""
         return self._slow_writes.get(characteristic)
 
-    def write_slowly(self, characteristic: Characteristic, write: SlowWrite) -> None:
-        """Have writes to `characteristic` answered when `write` returned, with what it returned."""
-        self._slow_writes[characteristic] = write
+    def write_slowly(self, writes: Mapping[Characteristic, SlowWrite]) -> None:
+        """Have writes to these characteristics, and no others, answered with what their functions return."""
+        self._slow_writes = writes
+
+    def accessories_changed(self) -> None:
+        """Tell controllers to read /accessories anew; a new name counts, though the hash does not show it."""
+        if not self.state.set_accessories_hash(self.accessories_hash):
+            self.state.increment_config_version()
+        self.persist()
+        self.async_update_advertisement()
 
     def timed_write_is_valid(self, writer: Writer, request: dict[str, Any]) -> bool:
         """Whether a timed write was prepared and is in time; HAP-python does it anyway."""

@@ -1,9 +1,9 @@
 """Where units live: one Protocol, a room for each kind of host. Nothing here runs as root."""
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import NoReturn, Protocol
 
-from hkswitch.core.model import Action, UnitState
+from hkswitch.core.model import Action, Group, UnitState
 
 
 class Observer(Protocol):
@@ -28,6 +28,12 @@ class Host(Protocol):
         `accepted` is called when the request was handed over to those who do it. The states that it led to
         were seen before this returns.
         """
+
+    async def watch(self, groups: Collection[Group]) -> None:
+        """Observe the units of these groups from now on: each one's state was seen before this returns."""
+
+    async def until_broken(self) -> NoReturn:
+        """Wait for the end of what `open` began, which only a defect can bring: raises it."""
 
     async def close(self) -> None:
         """End everything that `open` began."""

@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 from hkswitch.core.errors import BusUnavailable, Failure
-from hkswitch.core.model import Action
+from hkswitch.core.model import Action, Group
 from hkswitch.core.switch import failure_of
 from hkswitch.hosts import Observer
 from hkswitch.hosts.helper import Helper
@@ -21,19 +21,33 @@ _log = logging.getLogger(__name__)
 class LocalHost:
     """The systemd of this machine, and the helper that may act on it."""
 
-    def __init__(self, units: Collection[str], helper: Helper) -> None:
-        """`units` are all that shall be observed."""
-        self._units = units
+    def __init__(self, groups: Collection[Group], helper: Helper) -> None:
+        """The units of `groups` are observed."""
+        self._units = _units_of(groups)
         self._helper = helper
         self._systemd: Systemd | None = None
+        self._observer: Observer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, observer: Observer) -> None:
         """Connect to the bus and start the helper; raises `BusUnavailable`."""
+        self._observer = observer
         self._tasks = [asyncio.create_task(self._helper.keep_running())]
         systemd = await self._connect(observer)
         self._tasks.append(asyncio.create_task(self._keep_watching(systemd, observer)))
         await self._helper.tried()  # so that the first tap does not come too early
+
+    async def watch(self, groups: Collection[Group]) -> None:
+        """Observe the units of these groups from now on."""
+        self._units = _units_of(groups)
+        if self._systemd is not None and self._observer is not None:
+            with suppress(BusUnavailable):  # _keep_watching() tells the observer, and then watches these
+                await self._systemd.watch(self._units, self._observer.seen)
+
+    async def until_broken(self) -> NoReturn:
+        """Wait for a defect in the tasks that `open` began."""
+        await asyncio.gather(*self._tasks)
+        raise AssertionError("they never end")
 
     async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
         """Have the helper do it, then make sure that what it led to was seen."""
@@ -80,3 +94,7 @@ class LocalHost:
                 return await self._connect(observer)
             except BusUnavailable:
                 await asyncio.sleep(RECONNECT_SECONDS)
+
+
+def _units_of(groups: Collection[Group]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(unit for group in groups for unit in group.units))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from hkswitch.core.model import Action, ActiveState, Group, JobResult, LoadState, UnitResult, UnitState
 from hkswitch.core.switch import failure_of
@@ -33,7 +34,7 @@ class SimulatedHost:
     async def open(self, observer: Observer) -> None:
         """Begin with every unit stopped."""
         self._observer = observer
-        self.change({unit: INACTIVE for group in self.groups for unit in group.units})
+        await self.watch(self.groups)
 
     async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
         """Run the units through the states that systemd's would have; a newer request ends an older one."""
@@ -50,6 +51,16 @@ class SimulatedHost:
         finally:
             task.cancel()
         return None if task.cancelled() else task.result()
+
+    async def watch(self, groups: Collection[Group]) -> None:
+        """Have these groups; units that were not there before are stopped."""
+        self.groups = groups
+        self.change({unit: self.states.get(unit, INACTIVE) for group in groups for unit in group.units})
+
+    async def until_broken(self) -> NoReturn:
+        """Nothing runs that could break."""
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def close(self) -> None:
         """End what still runs."""

@@ -15,6 +15,7 @@ from hkswitch.core.events import (
     Failed,
     Finished,
     Lost,
+    Regrouped,
     Seen,
     Send,
     Show,
@@ -35,6 +36,9 @@ from hkswitch.core.model import (
 )
 from hkswitch.core.switch import Switch, failure_of
 
+WIDER: Final = Group("web", "Web", ("a.service", "b.service", "c.service"))
+NARROWER: Final = Group("web", "Web", ("a.service",))
+RENAMED: Final = Group("web", "Website", ("a.service", "b.service"))
 GROUP: Final = Group("web", "Web", ("a.service", "b.service"))
 UP: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 DOWN: Final = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
@@ -289,6 +293,27 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         FAILED_GROUP,
         [
             (Written(1, True), [START]),
+            (both(UP), [Changed(GroupState.ON)]),
+            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+        ],
+    ),
+    "a reload that gives the group another unit is unavailable until that one was seen": (
+        ON,
+        [
+            (Regrouped(WIDER), [Changed(None), Available(False)]),
+            (Seen({"c.service": DOWN}), [Changed(GroupState.PARTIAL), Available(True), Show(False)]),
+        ],
+    ),
+    "a reload that takes a unit away shows what the others are": (
+        Switch(GROUP).step(Seen({"a.service": UP, "b.service": DOWN}))[0],
+        [(Regrouped(NARROWER), [Changed(GroupState.ON), Show(True)])],
+    ),
+    "a reload that changes only the name changes nothing": (ON, [(Regrouped(RENAMED), [])]),
+    "a reload does not disturb a request that runs": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Regrouped(RENAMED), []),
             (both(UP), [Changed(GroupState.ON)]),
             (Finished(1), [Answer(1, True), Show(True, writer=1)]),
         ],

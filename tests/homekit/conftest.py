@@ -33,6 +33,7 @@ class Served:
     """A bridge that is online."""
 
     bridge: Bridge
+    switchboard: Switchboard
     host: SimulatedHost
     address: str
     port: int
@@ -57,7 +58,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     switchboard = Switchboard(GROUPS, host, bridge)
     await host.open(switchboard)
     await bridge.start(switchboard)
-    yield Served(bridge, host, address, port, state_folder)
+    yield Served(bridge, switchboard, host, address, port, state_folder)
     await bridge.stop()
     await switchboard.close()
     await host.close()

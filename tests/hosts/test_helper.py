@@ -140,3 +140,43 @@ async def test_the_same_trouble_is_logged_once(
 def test_the_log_says_what_to_do(complaint: str, advice: str) -> None:
     assert advice in explain(complaint)
     assert complaint in explain(complaint)
+
+
+async def test_a_request_that_takes_long_is_waited_for_while_the_helper_answers_pings(start: Start) -> None:
+    helper = await start(f"""
+{HELLO}
+request = asked()
+say({{"type": "accepted", "id": request["id"]}})
+for _ in range(2):
+    say({{"type": "pong", "id": asked()["ping"]}})
+say({{"type": "finished", "id": request["id"], "units": [], "superseded": False}})
+asked()
+""")
+    await ready(helper)
+    assert await helper.request(Action.START, "web", ignore) == Finished(1, ())
+
+
+async def test_a_helper_that_hangs_during_a_job_is_given_up(start: Start) -> None:
+    helper = await start(f"{HELLO}\nsay({{'type': 'accepted', 'id': asked()['id']}}); time.sleep(60)")
+    await ready(helper)
+    with pytest.raises(HelperGone, match="did not answer within"):
+        await helper.request(Action.START, "web", ignore)
+    await eventually(lambda: not helper.is_ready)
+
+
+async def test_accepted_is_called_when_the_request_was_handed_over_and_not_before(start: Start) -> None:
+    helper = await start(f"""
+{HELLO}
+say({{"type": "accepted", "id": asked()["id"]}})
+say({{"type": "refused", "id": asked()["id"], "reason": "denied"}})
+asked()
+""")
+    await ready(helper)
+    accepted: list[str] = []
+    first = asyncio.create_task(helper.request(Action.START, "web", lambda: accepted.append("first")))
+    await eventually(lambda: accepted == ["first"])
+    with pytest.raises(RequestRefused):
+        await helper.request(Action.START, "web", lambda: accepted.append("second"))
+    assert accepted == ["first"]
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)

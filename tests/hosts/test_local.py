@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.core.errors import BusUnavailable
-from hkswitch.core.model import Action, UnitState
+from hkswitch.core.model import Action, Group, UnitState
 from hkswitch.hosts import local
 from hkswitch.hosts.helper import Helper
 from hkswitch.hosts.local import LocalHost
@@ -22,6 +22,7 @@ __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
 CONFIG = "groups: {web: {units: [httpd]}, files: {units: [smb, nmb], actions: [start]}}"
 UNITS = ("httpd.service", "smb.service", "nmb.service")
+GROUPS = (Group("web", "Web", UNITS[:1]), Group("files", "Files", UNITS[1:]))
 
 
 def ignore() -> None:
@@ -58,7 +59,7 @@ async def host(
     config_file = tmp_path / "config.yaml"
     config_file.write_text(CONFIG)
     helper = Helper(HelperProgram(config_file).command("serve"))
-    host = LocalHost(UNITS, helper)
+    host = LocalHost(GROUPS, helper)
     await host.open(observer)
     await eventually(lambda: helper.is_ready)
     yield host
@@ -72,7 +73,7 @@ async def test_open_has_told_every_state(host: LocalHost, observer: Observer) ->
 
 async def test_open_without_a_bus_fails(observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
-    host = LocalHost(UNITS, Helper(["true"]))
+    host = LocalHost(GROUPS, Helper(["true"]))
     with pytest.raises(BusUnavailable):
         await host.open(observer)
     await host.close()
@@ -122,3 +123,15 @@ async def test_a_systemd_that_goes_away_is_lost_and_all_is_read_again_when_it_is
     fake.units["httpd.service"].active = "active"
     await fake.bus.request_name(SYSTEMD)
     await eventually(lambda: observer.units is not None and observer.active("httpd.service") == "active")
+
+
+async def test_units_that_are_watched_later_are_seen_and_followed(
+    host: LocalHost, fake: FakeSystemd, observer: Observer
+) -> None:
+    fake.units["new.service"] = Unit("new.service")
+    await host.watch([*GROUPS, Group("new", "New", ("new.service",))])
+    assert observer.active("new.service") == "inactive"
+    fake.change("new.service", "active", "running")
+    await eventually(lambda: observer.active("new.service") == "active")
+    fake.change("httpd.service", "active", "running")
+    await eventually(lambda: observer.active("httpd.service") == "active")
