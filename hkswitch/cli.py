@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,7 @@ class NoBridgeYet(Failure):
 _config_option = click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     default=configfile.DEFAULT,
     metavar="FILE",
     help=f"The configuration [{configfile.DEFAULT}]",
@@ -42,7 +43,7 @@ _config_option = click.option(
 _state_option = click.option(
     "--state-dir",
     "state_folder",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     default=STATE_FOLDER,
     metavar="DIR",
     help=f"The folder with the bridge's keys and pairings [{STATE_FOLDER}]",
@@ -54,6 +55,9 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         sys.exit(commands.main(standalone_mode=False))
+    except (OSError, UnicodeError) as error:
+        _say_without_output(error)
+        sys.exit(Exit.OUTPUT)
     except Failure as failure:
         # A config's problems begin with its name, as compilers do it, so that editors can jump there.
         click.echo(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}", err=True)
@@ -65,6 +69,15 @@ def main() -> None:
         sys.exit(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+
+
+def _an_address(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    if text is not None:
+        try:
+            ip_address(text)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not an IPv4 or IPv6 address", context, option) from None
+    return text
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,16 +101,18 @@ def run(config_file: Path, state_folder: Path) -> None:
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     metavar="FILE",
     help="Groups to simulate [the three of the example]",
 )
-@click.option("--address", metavar="IP", help="Where to serve [the default route's address]")
+@click.option(
+    "--address", metavar="IP", callback=_an_address, help="Where to serve [the default route's address]"
+)
 @click.option("--port", type=click.IntRange(1024, 65535), metavar="N", help="[51826]")
 @click.option(
     "--state-dir",
     "state_folder",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     metavar="DIR",
     help="Where keys and pairings are kept [~/.local/state/hkswitch-demo]",
 )
@@ -160,4 +175,12 @@ def status(config_file: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(status.as_json(config, states))
     else:
-        status.show(config, states, Console(highlight=False))
+        terminal = sys.stdout.isatty()
+        status.show(config, states, Console(highlight=False, width=None if terminal else 1000))
+
+
+def _say_without_output(error: OSError | UnicodeError) -> None:
+    """Standard output is closed, full, or speaks no Unicode; whoever closed a pipe wants no words."""
+    if not isinstance(error, BrokenPipeError):
+        click.echo(f"hkswitch: cannot write to standard output: {error}", err=True)
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 -- what is left in its buffer has nowhere to go

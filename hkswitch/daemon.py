@@ -7,7 +7,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hkswitch import addresses, configfile
 from hkswitch.core.config import Config
@@ -51,38 +53,65 @@ async def serve(config: Config, host: Host, bridge: Bridge, ready: Ready, reread
 
     Raises `Failure` if it cannot start, and whatever breaks the host.
     """
-    switchboard = Switchboard(config.groups, host, bridge)
+    serving = _Serving(host, bridge, Switchboard(config.groups, host, bridge), ready, reread)
+    starting = asyncio.create_task(serving.start())
     with signals() as received:
         try:
-            await host.open(switchboard)
-            await bridge.start(switchboard)
-            ready(config)
-            while await _next(received, host) is signal.SIGHUP:
-                config = await _reload(config, reread, switchboard, host, bridge)
-                ready(config)
+            while (stop := await _signal_or_end(received, starting)) is signal.SIGHUP:
+                pass  # the config was read just now
+            if stop is None:
+                await serving.go_on(config, received)
             _log.info("stopping")
-            await bridge.stop()
         finally:
-            await switchboard.close()
-            await host.close()
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await serving.stop()
 
 
-async def _reload(
-    before: Config, reread: ReadConfig, switchboard: Switchboard, host: Host, bridge: Bridge
-) -> Config:
-    """Take over the groups of the config as it is now; one with mistakes changes nothing."""
-    try:
-        config = reread()
-    except Failure as failure:
-        _log.error("not reloaded: %s", failure)
-        return before
-    if config.bridge != before.bridge:
-        _log.warning("the changes under `bridge` count after a restart")
-    bridge.regroup(config.groups, switchboard)
-    switchboard.regroup(config.groups)
-    await host.watch(config.groups)
-    _log.info("reloaded")
-    return config
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """The rooms that work together, and what to tell and ask the outside."""
+
+    host: Host
+    bridge: Bridge
+    switchboard: Switchboard
+    ready: Ready
+    reread: ReadConfig
+
+    async def start(self) -> None:
+        await self.host.open(self.switchboard)
+        await self.bridge.start(self.switchboard)
+
+    async def go_on(self, config: Config, received: "asyncio.Queue[signal.Signals]") -> None:
+        """Obey signals until one says stop; raises what breaks the host."""
+        self.ready(config)
+        breaking = asyncio.ensure_future(self.host.until_broken())
+        try:
+            while await _signal_or_end(received, breaking) is signal.SIGHUP:
+                config = await self.reload(config)
+                self.ready(config)
+        finally:
+            breaking.cancel()
+
+    async def reload(self, before: Config) -> Config:
+        """Take over the groups of the config as it is now; one with mistakes changes nothing."""
+        try:
+            config = self.reread()
+        except Failure as failure:
+            _log.error("not reloaded: %s", failure)
+            return before
+        if config.bridge != before.bridge:
+            _log.warning("the changes under `bridge` count after a restart")
+        self.bridge.regroup(config.groups, self.switchboard)
+        self.switchboard.regroup(config.groups)
+        await self.host.watch(config.groups)
+        _log.info("reloaded")
+        return config
+
+    async def stop(self) -> None:
+        await self.bridge.stop()
+        await self.switchboard.close()
+        await self.host.close()
 
 
 @contextmanager
@@ -100,15 +129,16 @@ def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
             loop.remove_signal_handler(number)
 
 
-async def _next(received: "asyncio.Queue[signal.Signals]", host: Host) -> signal.Signals:
-    """The next signal; raises what broke the host meanwhile."""
-    tasks: list[asyncio.Future[signal.Signals]] = [
-        asyncio.ensure_future(received.get()),
-        asyncio.ensure_future(host.until_broken()),
-    ]
+async def _signal_or_end(
+    received: "asyncio.Queue[signal.Signals]", task: asyncio.Future[Any]
+) -> signal.Signals | None:
+    """The next signal, or None if the task ended before; raises what it raised."""
+    waiting = asyncio.ensure_future(received.get())
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return done.pop().result()
+        await asyncio.wait([waiting, task], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return waiting.result()
+        task.result()
+        return None
     finally:
-        for task in tasks:
-            task.cancel()
+        waiting.cancel()

@@ -7,6 +7,7 @@ from typing import Final
 
 from hkswitch import addresses, configfile
 from hkswitch.core.config import BridgeConfig, Config
+from hkswitch.core.errors import Failure
 from hkswitch.core.model import Group
 from hkswitch.daemon import serve
 from hkswitch.homekit.bridge import Bridge
@@ -23,12 +24,19 @@ GROUPS: Final = (
 """The groups of config.example.yaml; a test compares them."""
 
 
+class NoHome(Failure):
+    """Nobody knows where this user's files are."""
+
+    def __str__(self) -> str:
+        return "there is no home folder to keep the demo's state in; name one with --state-dir"
+
+
 async def run(
     config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None
 ) -> None:
     """Serve until interrupted; raises `Failure`."""
     config = _config(config_file, address, port)
-    folder = (state_folder or STATE_FOLDER).expanduser()
+    folder = state_folder or _default_folder()
     served = addresses_of(config.bridge)
     bridge = Bridge(config.bridge.name, config.groups, folder, served, config.bridge.port)
 
@@ -42,6 +50,13 @@ async def run(
         return _config(config_file, address, port)
 
     await serve(config, SimulatedHost(config.groups), bridge, ready, reread)
+
+
+def _default_folder() -> Path:
+    try:
+        return STATE_FOLDER.expanduser()
+    except RuntimeError:
+        raise NoHome from None
 
 
 def _config(config_file: Path | None, address: str | None, port: int | None) -> Config:

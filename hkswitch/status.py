@@ -42,7 +42,9 @@ def as_json(config: Config, states: States) -> str:
 
 def show(config: Config, states: States, console: Console) -> None:
     """For people: a table."""
-    table = Table("group", "name", "state", "units", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("group", "name", "state", "units"):
+        table.add_column(heading, overflow="fold")
     for group in config.groups:
         state = _state(group, states)
         units = "\n".join(f"{unit} {states[unit]}" for unit in group.units)

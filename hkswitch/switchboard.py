@@ -76,7 +76,9 @@ class Switchboard:
             del self._answers[number], self._writers[number]
 
     async def close(self) -> None:
-        """Forget the requests that run; the host ends them."""
+        """Forget the requests that run, which the host ends; their writes are answered with an error."""
+        for write in list(self._answers):
+            self._answer(write, ok=False)
         for task in self._requests:
             task.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)

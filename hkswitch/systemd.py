@@ -7,17 +7,21 @@ that the config allowed. The daemon uses `Systemd.watch`, which needs no privile
 
 import asyncio
 import os
-import select
+import re
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Final, Self, TypeVar
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import sdbus
 from sdbus import dbus_method_async
 
 from hkswitch.core.errors import BusUnavailable
 from hkswitch.core.model import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.core.watch import UnitSink, Watch
+from hkswitch.jobs import Jobs
 
 SYSTEMD: Final = "org.freedesktop.systemd1"
 MANAGER_PATH: Final = "/org/freedesktop/systemd1"
@@ -29,9 +33,7 @@ MOST_CALLS_IN_FLIGHT: Final = 32
 
 CALL_TIMEOUT_SECONDS: Final = 10
 HEARTBEAT_SECONDS: Final = 15
-
-UnitSink = Callable[[Mapping[str, UnitState]], None]
-"""Is told the states of units that changed, or were read, by the names they are watched under."""
+OWNER_WITHIN_SECONDS: Final = 5
 
 _Message = Any  # sdbus does not export the type
 _Result = TypeVar("_Result")
@@ -93,8 +95,8 @@ class Systemd:
         self._owner = owner
         self._manager = _Manager.new_proxy(SYSTEMD, MANAGER_PATH, connection.bus)
         self._calls = asyncio.Semaphore(MOST_CALLS_IN_FLIGHT)
-        self._jobs = _Jobs()
-        self._watch: _Watch | None = None
+        self._jobs = Jobs()
+        self._watch: Watch | None = None
         self._matches: list[object] = []  # a match ends when its slot is forgotten
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -105,7 +107,7 @@ class Systemd:
             try:
                 connection = _Connection()
                 on_failure.callback(connection.close)
-                owner = await _BusDaemon.new_proxy(BUS, BUS_PATH, connection.bus).get_name_owner(SYSTEMD)
+                owner = await _owner_of_systemd(connection.bus)
                 systemd = cls(connection, owner)
                 await systemd._subscribe()
             except _BUS_ERRORS as error:
@@ -116,6 +118,7 @@ class Systemd:
     def close(self) -> None:
         """Close the connection; jobs and answers that are waited for end as lost, and the watch ends."""
         self._watch = None
+        self._matches.clear()
         self._jobs.lose(BusUnavailable("the connection was closed"))
         if self._refreshing is not None:
             self._refreshing.cancel()
@@ -127,7 +130,7 @@ class Systemd:
 
     async def watch(self, units: Iterable[str], sink: UnitSink) -> None:
         """Tell `sink` the states of all `units` before this returns, and each change from then on."""
-        self._watch = _Watch(tuple(dict.fromkeys(units)), sink)
+        self._watch = Watch(tuple(dict.fromkeys(units)), sink)
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -233,13 +236,16 @@ class Systemd:
             return
         interface, changed, _ = message.get_contents()
         if interface == f"{SYSTEMD}.Unit" and "ActiveState" in changed:
-            active, sub = changed["ActiveState"][1], changed["SubState"][1]
-            self._watch.changed(message.path, ActiveState(active), sub)
+            active, sub = ActiveState(changed["ActiveState"][1]), changed["SubState"][1]
+            # systemd 252 restarts a crashed unit by way of inactive. That is not off: the job's end, which
+            # is another signal, says what comes of it.
+            if active is not ActiveState.INACTIVE or not _has_job(changed):
+                self._watch.changed(message.path, active, sub)
 
     def _owner_changed(self, message: _Message) -> None:
         name, _, owner = message.get_contents()
-        # TRUST: a forged one costs a new connection, which asks the bus itself who systemd is.
-        if name == SYSTEMD and owner != self._owner:
+        # TRUST: any local user may send this signal too, but only the bus itself under its name.
+        if message.sender == BUS and name == SYSTEMD and owner != self._owner:
             self._connection.lost.set()
 
     def _reloading(self, message: _Message) -> None:
@@ -252,95 +258,67 @@ class Systemd:
             await self.refresh()
 
 
-class _Jobs:
-    """Results of jobs, whichever comes first: the answer that names the job, or its end."""
+class _Connection:
+    """A connection to the system bus, with what sdbus leaves out: to tell that it broke, and to end whole."""
+
+    _ended: ClassVar[list[sdbus.SdBus]] = []
+    """Kept for ever, a few KB each: their destructor stops the event loop from reading the descriptor that
+    has the number of the connection's by then, whatever it is: another controller, the helper's pipe."""
 
     def __init__(self) -> None:
-        self._collectors = 0
-        self._ended: dict[str, JobResult] = {}
-        self._waiting: dict[str, list[asyncio.Future[JobResult]]] = {}
+        """Open it; raises one of `_BUS_ERRORS`. `lost` is set when it breaks."""
+        self.lost = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.bus = sdbus.sd_bus_open_system()
+        self.bus.method_call_timeout_usec = CALL_TIMEOUT_SECONDS * 1_000_000
+        before = _timers()
+        self.bus.process()  # makes its timer, which nothing but the destructor would close
+        self._timers = _timers() - before
+        self._socket = socket.socket(fileno=os.dup(self.bus.get_fd()))
+        self._loop.add_reader(self._socket, self._read)
 
-    def collecting(self) -> "_Jobs":
-        """While entered, the ends of unknown jobs are kept: their names may be on the way."""
-        return self
+    def close(self) -> None:
+        """Close it. Calls that wait for answers fail: sdbus does that at the end of its input only."""
+        if self._socket.fileno() < 0:
+            return
+        with suppress(OSError):  # it broke before
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._read()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        while self._timers:
+            timer = self._timers.pop()
+            self._loop.remove_reader(timer)
+            self._loop.call_soon(os.close, timer)  # after what sdbus itself has put off
+        self._ended.append(self.bus)
 
-    def __enter__(self) -> None:
-        self._collectors += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._collectors -= 1
-        if not self._collectors:
-            self._ended.clear()
-
-    def removed(self, path: str, result: JobResult) -> None:
-        for future in self._waiting.pop(path, ()):
-            if not future.done():
-                future.set_result(result)
-        if self._collectors:
-            self._ended[path] = result
-
-    async def result(self, path: str) -> JobResult:
-        if (ended := self._ended.get(path)) is not None:
-            return ended
-        future: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(path, []).append(future)
-        return await future
-
-    def lose(self, error: BusUnavailable) -> None:
-        for future in (future for futures in self._waiting.values() for future in futures):
-            if not future.done():
-                future.set_exception(error)
-        self._waiting.clear()
-
-
-_Heard = dict[str, tuple[ActiveState, str]]
-
-
-class _Watch:
-    """The last known states of the watched units; an alias and its unit share one object path."""
-
-    def __init__(self, units: tuple[str, ...], sink: UnitSink) -> None:
-        self.units = units
-        self._sink = sink
-        self._names: dict[str, list[str]] = {}
-        self._states: dict[str, UnitState] = {}
-        self._reads: list[_Heard] = []
-
-    @contextmanager
-    def hearing(self) -> Iterator[_Heard]:
-        """Keep what signals say while a read is under way."""
-        heard: _Heard = {}
-        self._reads.append(heard)
+    def _read(self) -> None:
+        """Let sdbus read what it has not read yet, and notice the end."""
         try:
-            yield heard
-        finally:
-            self._reads.remove(heard)
+            self.bus.process()
+            self.bus.get_fd()
+        except sdbus.SdBusBaseError:
+            self._loop.remove_reader(self._socket)
+            self.lost.set()
 
-    def wants(self, path: str | None) -> bool:
-        return path in self._names or bool(self._reads)
 
-    def read(self, listed: Mapping[str, tuple[str, UnitState]], heard: _Heard) -> None:
-        """Take over what a read returned, but for the units of which a signal came meanwhile.
+def _timers() -> set[int]:
+    """The timer descriptors of this process."""
+    links = Path("/proc/self/fd").iterdir()
+    return {int(link.name) for link in links if link.resolve().name == "anon_inode:[timerfd]"}
 
-        The signal may be newer, as it overtakes the answer on its way to us; should it be older, then
-        systemd will send another one.
-        """
-        self._names = {}
-        for name, (path, state) in listed.items():
-            self._names.setdefault(path, []).append(name)
-            active, sub = heard.get(path, (state.active, state.sub))
-            self._states[name] = UnitState(state.load, active, sub)
-        self._sink(dict(self._states))
 
-    def changed(self, path: str, active: ActiveState, sub: str) -> None:
-        for heard in self._reads:
-            heard[path] = (active, sub)
-        names = self._names.get(path, ())
-        for name in names:
-            # What LoadState says changes only by a reload, which is read anew.
-            self._states[name] = UnitState(self._states[name].load, active, sub)
-        if names:
-            self._sink({name: self._states[name] for name in names})
+async def _owner_of_systemd(bus: sdbus.SdBus) -> str:
+    """The unique name of systemd. At boot it comes to the bus a moment after the bus itself."""
+    names = _BusDaemon.new_proxy(BUS, BUS_PATH, bus)
+    deadline_seconds = time.monotonic() + OWNER_WITHIN_SECONDS
+    while True:
+        try:
+            return await names.get_name_owner(SYSTEMD)
+        except sdbus.DbusNameHasNoOwnerError:
+            if time.monotonic() > deadline_seconds:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def _unit_state(load: str, active: str, sub: str) -> UnitState:
@@ -349,4 +327,14 @@ def _unit_state(load: str, active: str, sub: str) -> UnitState:
 
 def _sentence(error: BaseException) -> str:
     """The human part of a bus error; sdbus puts the error's name before it where it has no class for it."""
+    if isinstance(error, sdbus.SdBusLibraryError) and (
+        number := re.search(r"error number: (\d+)", str(error))
+    ):
+        return os.strerror(int(number[1]))
     return str(error.args[-1]).rstrip(".") if error.args else type(error).__name__
+
+
+def _has_job(properties: Mapping[str, tuple[str, Any]]) -> bool:
+    """Whether a unit is about to change."""
+    _, (job, _) = properties.get("Job", ("(uo)", (0, "/")))
+    return bool(job)

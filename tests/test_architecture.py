@@ -11,7 +11,8 @@ MODULES = sorted((ROOT / "hkswitch").rglob("*.py"))
 
 MAY_IMPORT = {
     "core": {"core"},
-    "systemd": {"core", "systemd"},
+    "jobs": {"core"},
+    "systemd": {"core", "jobs", "systemd"},
     "serviceswitch": {"core", "systemd", "serviceswitch"},
     "hosts": {"core", "systemd", "hosts"},
     "homekit": {"core", "homekit"},
@@ -28,7 +29,7 @@ ONLY_IN = {
     "yaml": {"core/yamltree.py"},
     "sdbus": {"systemd.py"},
     "pyhap": {"homekit/bridge.py", "homekit/hardening.py", "homekit/statefile.py", "homekit/writes.py"},
-    "zeroconf": set(),
+    "zeroconf": {"homekit/bridge.py"},
     "segno": {"homekit/pairing.py"},
     "click": {"cli.py"},
     "rich": {"cli.py", "status.py"},

@@ -1,6 +1,7 @@
 """Watching units and running jobs, on a private bus with a fake systemd."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
@@ -11,7 +12,7 @@ from dbus_fast.aio import MessageBus
 from hkswitch.core.errors import BusUnavailable
 from hkswitch.core.model import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
 from hkswitch.systemd import MOST_CALLS_IN_FLIGHT, Systemd
-from tests.support.fake_systemd import FakeSystemd, Unit, properties_changed
+from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Unit, properties_changed
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.waiting import eventually
 
@@ -40,7 +41,7 @@ class Seen(dict[str, UnitState]):
 
 async def test_no_bus_is_a_bus_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
-    with pytest.raises(BusUnavailable, match=r"is dbus\.service running"):
+    with pytest.raises(BusUnavailable, match="No such file or directory"):
         await Systemd.connect()
 
 
@@ -172,3 +173,53 @@ async def test_a_job_that_is_waited_for_ends_with_the_connection(fake: FakeSyste
     systemd.close()
     with pytest.raises(BusUnavailable):
         await running
+
+
+async def test_a_systemd_that_comes_to_the_bus_a_moment_late_is_waited_for(fake: FakeSystemd) -> None:
+    fake.reset(Unit("a.service"))
+    await fake.leave()
+    connecting = asyncio.create_task(Systemd.connect())
+    await fake.bus.request_name(SYSTEMD)
+    connected = await connecting
+    assert await connected.states(["a.service"]) == {"a.service": INACTIVE}
+    connected.close()
+
+
+async def test_a_forged_change_of_owner_is_not_believed(
+    fake: FakeSystemd, systemd: Systemd, bus_address: str
+) -> None:
+    losing = asyncio.create_task(systemd.until_lost())
+    liar = await MessageBus(bus_address=bus_address).connect()
+    forged = Message.new_signal(
+        "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", "sss", [SYSTEMD, "", ":1.999"]
+    )
+    liar.send(forged)
+    await liar.call(Message("org.freedesktop.DBus", "/org/freedesktop/DBus", PEER, "Ping"))
+    assert await systemd.states(["a.service"])  # an answer that comes after the forged signal
+    assert not losing.done()
+    liar.disconnect()
+    losing.cancel()
+    await asyncio.gather(losing, return_exceptions=True)
+
+
+async def test_calls_that_wait_when_the_connection_is_closed_end_as_lost(fake: FakeSystemd) -> None:
+    fake.reset(Unit("a.service"))
+    connected = await Systemd.connect()
+    waiting = asyncio.create_task(connected.states(["a.service"]))
+    await asyncio.sleep(0)
+    connected.close()
+    with pytest.raises(BusUnavailable):
+        await waiting
+
+
+async def test_connections_leave_no_descriptor(fake: FakeSystemd) -> None:
+    fake.reset(Unit("a.service"))
+    counts = []
+    for _ in range(20):
+        connected = await Systemd.connect()
+        await connected.watch(["a.service"], lambda _: None)
+        connected.close()
+        del connected
+        await asyncio.sleep(0)
+        counts.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 -- counts
+    assert counts[-1] <= counts[2]

@@ -16,6 +16,7 @@ from hkswitch.core.yamltree import Mapping, Node, Refused, Scalar, Sequence, not
 
 MOST_ITEMS = 128
 MOST_NAME = 64
+MOST_BRIDGE_NAME_BYTES = 56
 
 T = TypeVar("T")
 Convert = Callable[[Scalar], T]
@@ -95,7 +96,7 @@ class _Reader:
             self._refuse(keys["address"], "cannot stand beside 'interface'; keep one of the two")
         default = BridgeConfig()
         return BridgeConfig(
-            name=self._value(keys.get("name"), _name, default.name),
+            name=self._value(keys.get("name"), _bridge_name, default.name),
             interfaces=self._items(keys.get("interface"), _interface, or_one=True),
             addresses=self._items(keys.get("address"), _address, or_one=True),
             port=self._value(keys.get("port"), _port, default.port),
@@ -216,6 +217,14 @@ _group_id = _like(_ID, "a group id", "at most 64 of a-z, 0-9 and '-' are allowed
 _interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
 _apple = "letters, digits, spaces and apostrophes are allowed, and a letter or digit first and last"
 _name = _like(_NAME, "a name", f"at most {MOST_NAME} {_apple}")
+
+
+def _bridge_name(scalar: Scalar) -> str:
+    """A name that leaves room in an mDNS label (RFC 6763, 7.2): HAP-python adds seven characters."""
+    name = _name(scalar)
+    if len(name.encode()) > MOST_BRIDGE_NAME_BYTES:
+        raise ValueError(f"{shown(name)} is too long; at most {MOST_BRIDGE_NAME_BYTES} bytes are allowed")
+    return name
 
 
 def _unit(scalar: Scalar) -> str:

@@ -14,6 +14,7 @@ class Exit(IntEnum):
     DAMAGED = 65  # EX_DATAERR
     UNAVAILABLE = 69  # EX_UNAVAILABLE
     CANNOT_WRITE = 73  # EX_CANTCREAT
+    OUTPUT = 74  # EX_IOERR
     DENIED = 77  # EX_NOPERM
     CONFIG = 78  # EX_CONFIG; systemd does not restart the daemon after this one
 
@@ -70,4 +71,4 @@ class BusUnavailable(Failure):
     exit_code = Exit.UNAVAILABLE
 
     def __str__(self) -> str:
-        return f"cannot talk to systemd over the system bus: {self.why}; is dbus.service running?"
+        return f"cannot talk to systemd over the system bus: {self.why}"

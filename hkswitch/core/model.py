@@ -180,7 +180,7 @@ def group_state(units: Collection[UnitState]) -> GroupState:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A named group of units that is one switch. `units` are full unit names, in the order of starting."""
+    """A named group of units that is one switch. `units` are full unit names, in the config's order."""
 
     id: str
     name: str

@@ -76,7 +76,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was done. `id` is None where the line had none that could be read."""
+    """Nothing was done, or, after `Accepted`, nobody knows what. `id` is None where none could be read."""
 
     id: int | None
     reason: str

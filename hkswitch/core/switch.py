@@ -164,8 +164,17 @@ class Switch:
 
     def _older_known(self, request: int, *, ok: bool) -> Step:
         """It is known now whether a request that was replaced had been handed over."""
-        answers = tuple(answer for old in self.older if old.id == request for answer in _answers(old, ok=ok))
-        return replace(self, older=tuple(old for old in self.older if old.id != request)), answers
+        known = [old for old in self.older if old.id == request]
+        after = replace(self, older=tuple(old for old in self.older if old.id != request))
+        if not known:
+            return after, ()
+        answers = tuple(answer for old in known for answer in _answers(old, ok=ok))
+        if not ok:
+            return after, answers
+        # These were told a success that is over already.
+        over = tuple(Show(on=False, tile=Tile.RESTART) for old in known if old.tile is Tile.RESTART)
+        after, shows = replace(after, doubted=True)._settled()
+        return after, (*answers, *over, *shows)
 
     def _waited(self, write: int) -> Step:
         running = self.running

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from pyhap import const
 from pyhap.accessory import Accessory
 from pyhap.accessory import Bridge as BridgeAccessory
+from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
 from hkswitch.core.errors import Failure
@@ -49,6 +50,7 @@ class Bridge:
         """Reads the state file, or makes a new identity; raises `Failure`."""
         self._address = ", ".join(addresses)
         self._port = port
+        self._serving = False
         state_file = state_folder / statefile.FILE_NAME
         stored = statefile.read(state_file)
         self.setup = Setup.new() if stored is None else stored.setup
@@ -76,8 +78,10 @@ class Bridge:
         self._take_writes(taps)
         try:
             await self._driver.async_start()
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text is longer
+            self._serving = True
+        except (OSError, ZeroconfError) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            why = os.strerror(number) if number else str(error)  # asyncio's own text is longer
             raise CannotServe(f"cannot serve HomeKit on {self._address}, port {self._port}: {why}") from error
 
     def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
@@ -87,8 +91,10 @@ class Bridge:
         self._driver.accessories_changed()
 
     async def stop(self) -> None:
-        """Go offline with a goodbye."""
-        await self._driver.async_stop()
+        """Go offline with a goodbye, if it went online."""
+        if self._serving:
+            self._serving = False
+            await self._driver.async_stop()
 
     def _place(self, groups: Iterable[Group]) -> None:
         """Have an accessory for each tile; those of groups that stay the same stay too."""

@@ -4,14 +4,16 @@ tests/homekit/test_contract.py fails if an upgrade changes what is overridden he
 """
 
 import asyncio
+import logging
 import pathlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from math import inf
 from typing import Any, Final
+from uuid import UUID
 
 from pyhap.accessory_driver import AccessoryDriver
 from pyhap.characteristic import Characteristic
@@ -29,6 +31,11 @@ from hkswitch.homekit.writes import Item, Malformed, Writer, parse_items, respon
 IP_MULTICAST_ALL: Final = 49  # ip(7); the socket module has no name for it
 EVENT_INTERVAL_SECONDS: Final = 1.0
 """Events of a characteristic come at most this often, as the HAP specification (6.8) means it."""
+
+PAIRINGS: Final = ("paired_clients", "client_properties", "uuid_to_bytes")
+"""What HAP-python's state knows of controllers."""
+
+_log = logging.getLogger(__name__)
 
 Path = tuple[int, int]
 """AID and IID."""
@@ -67,6 +74,30 @@ class Driver(AccessoryDriver):
     def persist(self) -> None:
         """Write keys and pairings; with fsync, as a pairing that is lost is lost for the phone too."""
         statefile.save(pathlib.Path(self.persist_file), self.state, self._setup)
+
+    def pair(self, client_username_bytes: bytes, client_public: bytes, client_permissions: bytes) -> bool:
+        """Add a pairing; False if it cannot be written, and then everything is as it was."""
+        try:
+            with self._kept_unless_written():
+                return bool(super().pair(client_username_bytes, client_public, client_permissions))
+        except statefile.StateUnwritable as failure:
+            _log.error("not paired: %s", failure)
+            return False
+
+    def unpair(self, client_uuid: UUID) -> None:
+        """Remove a pairing; raises `StateUnwritable`, and then everything is as it was."""
+        with self._kept_unless_written():
+            super().unpair(client_uuid)
+
+    @contextmanager
+    def _kept_unless_written(self) -> Iterator[None]:
+        kept = {name: dict(getattr(self.state, name)) for name in PAIRINGS}
+        try:
+            yield
+        except statefile.StateUnwritable:
+            for name, pairings in kept.items():
+                setattr(self.state, name, pairings)
+            raise
 
     def async_persist(self) -> None:
         """Write before the answer goes out, and not in some thread that an older state may overtake."""
@@ -170,6 +201,8 @@ class _Connection(HAPServerProtocol):
         return False if self.response is not None else super()._process_one_event()
 
     def _handle_response_ready(self, task: asyncio.Task[bytes]) -> None:
+        if task.cancelled():
+            return  # the daemon ends
         super()._handle_response_ready(task)
         if not self.transport.is_closing():
             self._process_events()

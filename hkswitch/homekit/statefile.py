@@ -46,7 +46,7 @@ class StateUnreadable(Failure):
     exit_code = Exit.DENIED
 
     def __str__(self) -> str:
-        return f"cannot read the bridge's state {self.path}: {self.why}"
+        return f"cannot read the bridge's state {self.path}: {self.why}; it is for root and the daemon only"
 
 
 @dataclass(eq=False)
@@ -122,7 +122,7 @@ def _parse(path: Path, contents: str) -> Stored:
             case {
                 "version": 1,
                 "setup": {"code": str(code), "id": str(setup_id)},
-                "accessory": {"mac": str(), "paired_clients": dict()} as accessory,
+                "accessory": {"mac": str(), "paired_clients": dict(), "config_version": int()} as accessory,
             } if Setup(code, setup_id).is_allowed:
                 return Stored(Setup(code, setup_id), accessory)
     except (ValueError, RecursionError) as error:

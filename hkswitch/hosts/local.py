@@ -14,6 +14,8 @@ from hkswitch.hosts.helper import Helper
 from hkswitch.systemd import Systemd
 
 RECONNECT_SECONDS: Final = 2
+HELPER_WITHIN_SECONDS: Final = 3
+"""The bridge does not wait longer for a helper that does not come up: it shows the truth without one."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,9 @@ class LocalHost:
         self._tasks = [asyncio.create_task(self._helper.keep_running())]
         systemd = await self._connect(observer)
         self._tasks.append(asyncio.create_task(self._keep_watching(systemd, observer)))
-        await self._helper.tried()  # so that the first tap does not come too early
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HELPER_WITHIN_SECONDS):
+                await self._helper.tried()  # so that the first tap does not come too early
 
     async def watch(self, groups: Collection[Group]) -> None:
         """Observe the units of these groups from now on."""

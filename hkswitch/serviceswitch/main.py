@@ -101,9 +101,11 @@ async def _act(action: Action, group_id: str, rules: Rules) -> int:
     if isinstance(verdict, Denied):
         raise Refusal(verdict.reason)
     systemd = await Systemd.connect()
+    losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait for jobs, should the bus go away
     try:
         failure = failure_of(await systemd.run(action, verdict.units))
     finally:
+        losing.cancel()
         systemd.close()
     if failure is not None:
         raise ActionFailed(f"{action} {group_id} failed: {failure}")

@@ -368,6 +368,25 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         ON,
         [(Written(1, False, Tile.RESTART), [Answer(1, True)])],
     ),
+    "a restart that was replaced before it was handed over is over when it is": (
+        OFF,
+        [
+            (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
+            (Written(2, False), [Show(False, tile=Tile.RESTART), Send(2, Action.STOP)]),
+            (Accepted(1), [Answer(1, True), Show(False, tile=Tile.RESTART)]),
+            (Accepted(2), []),
+            (Finished(2), [Answer(2, True), Show(False, writer=2)]),
+        ],
+    ),
+    "a tap that was replaced and handed over only after the newer one ended is corrected": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Written(2, False), [Send(2, Action.STOP)]),
+            (Finished(2), [Answer(2, True), Show(False, writer=2)]),
+            (Accepted(1), [Answer(1, True), Show(False)]),
+        ],
+    ),
     "a tap during a restart ends it": (
         ON,
         [

@@ -3,20 +3,23 @@
 Root and mmdebstrap are needed, and a network the first time. Every host is thrown away at the end.
 """
 
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
+import pytest_asyncio
 import yaml
 
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
+from tests.support.controller import Controller
 
 TOOLS: Final = ("mmdebstrap", "systemd-nspawn", "nsenter", "setpriv")
 
@@ -51,6 +54,7 @@ groups:
   web:
     name: Web Server
     units: [httpd]
+    restart: true
   real-web:
     name: Real Web
     units: [nginx]
@@ -64,6 +68,8 @@ GROUPS: Final[dict[str, str]] = {
 }
 """The names of the groups by their ids."""
 
+PORT: Final = 51826
+FAILURE: Final = -70402
 STOP_SECONDS: Final = 2
 
 
@@ -178,3 +184,30 @@ def daemon(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[Host]:
     assert stopped_seconds - stopping_seconds < STOP_SECONDS, host.journal("hkswitch.service")
     assert host.show("hkswitch.service", "Result") == "success", host.journal("hkswitch.service")
     assert not processes(host)
+
+
+@pytest.fixture(scope="module")
+def in_network(daemon: Host) -> Iterator[None]:
+    """The controller is in the host's network, as a phone is."""
+    with daemon.network():
+        yield
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def paired(daemon: Host, in_network: None) -> AsyncIterator[Controller]:
+    """The first controller, once paired; use `again` for connections."""
+    shown = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)
+    assert shown["paired"] is False
+    controller = await Controller.pair(daemon.address, PORT, shown["setup_code"])
+    assert json.loads(daemon.run("hkswitch", "pair", "--json").stdout) == {**shown, "paired": True}
+    yield controller
+    await controller.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def controller(paired: Controller, stand_ins: tuple[str, ...]) -> AsyncIterator[Controller]:
+    """A fresh connection; every unit is stopped."""
+    fresh = paired.again()
+    await fresh.subscribe()
+    yield fresh
+    await fresh.close()

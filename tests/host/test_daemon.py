@@ -2,51 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_asyncio
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from hkswitch.core.model import aid_of
-from tests.host.conftest import GROUPS
+from tests.host.conftest import FAILURE, GROUPS
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller
 
-PORT = 51826
-FAILURE = -70402
 EXAMPLES = {
     "VM Guests": ("libvirt-guests.service",),
     "File Server": ("smb.service", "nmb.service", "netatalk.service"),
     "Web Server": ("httpd.service",),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_network(daemon: Host) -> Iterator[None]:
-    """The controller is in the host's network, as a phone is."""
-    with daemon.network():
-        yield
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def paired(daemon: Host) -> AsyncIterator[Controller]:
-    shown = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)
-    assert shown["paired"] is False
-    controller = await Controller.pair(daemon.address, PORT, shown["setup_code"])
-    assert json.loads(daemon.run("hkswitch", "pair", "--json").stdout) == {**shown, "paired": True}
-    yield controller
-    await controller.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def controller(paired: Controller, stand_ins: tuple[str, ...]) -> AsyncIterator[Controller]:
-    """A fresh connection; every unit is stopped."""
-    fresh = paired.again()
-    await fresh.subscribe()
-    yield fresh
-    await fresh.close()
 
 
 def active_states(host: Host, units: tuple[str, ...]) -> set[str]:
@@ -56,7 +26,8 @@ def active_states(host: Host, units: tuple[str, ...]) -> set[str]:
 async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -> None:
     await controller.look()
     assert {switch.name: switch.aid for switch in controller.switches.values()} == {
-        name: aid_of(group_id) for group_id, name in GROUPS.items()
+        **{name: aid_of(group_id) for group_id, name in GROUPS.items()},
+        "Restart Web Server": aid_of("web:restart"),
     }
 
 

@@ -50,8 +50,11 @@ class Controller:
     async def pair(cls, address: str, port: int, setup_code: str) -> "Controller":
         """Pair as the first controller of a bridge."""
         discovery = IpDiscovery(_unstarted(), _service(address, port))
-        finish = await discovery.async_start_pairing("test")
-        controller = cls(cast("IpPairing", await finish(setup_code)))
+        try:
+            finish = await discovery.async_start_pairing("test")
+            controller = cls(cast("IpPairing", await finish(setup_code)))
+        finally:
+            await discovery.close()  # type: ignore[no-untyped-call] # so in aiohomekit
         await controller.look()
         return controller
 

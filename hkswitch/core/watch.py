@@ -1,0 +1,61 @@
+"""What is known of watched units, from reads and signals that may overtake one another. Pure: no I/O."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from hkswitch.core.model import ActiveState, UnitState
+
+UnitSink = Callable[[Mapping[str, UnitState]], None]
+"""Is told the states of units that changed, or were read, by the names they are watched under."""
+
+Heard = dict[str, tuple[ActiveState, str]]
+
+
+class Watch:
+    """The last known states of the watched units; an alias and its unit share one object path."""
+
+    def __init__(self, units: tuple[str, ...], sink: UnitSink) -> None:
+        """Nothing is known yet."""
+        self.units = units
+        self._sink = sink
+        self._names: dict[str, list[str]] = {}
+        self._states: dict[str, UnitState] = {}
+        self._reads: list[Heard] = []
+
+    @contextmanager
+    def hearing(self) -> Iterator[Heard]:
+        """Keep what signals say while a read is under way."""
+        heard: Heard = {}
+        self._reads.append(heard)
+        try:
+            yield heard
+        finally:
+            self._reads.remove(heard)
+
+    def wants(self, path: str | None) -> bool:
+        """Whether a signal about this object path is of use."""
+        return path in self._names or bool(self._reads)
+
+    def read(self, listed: Mapping[str, tuple[str, UnitState]], heard: Heard) -> None:
+        """Take over what a read returned, but for the units of which a signal came meanwhile.
+
+        The signal may be newer, as it overtakes the answer on its way to us; should it be older, then
+        systemd will send another one.
+        """
+        self._names = {}
+        for name, (path, state) in listed.items():
+            self._names.setdefault(path, []).append(name)
+            active, sub = heard.get(path, (state.active, state.sub))
+            self._states[name] = UnitState(state.load, active, sub)
+        self._sink(dict(self._states))
+
+    def changed(self, path: str, active: ActiveState, sub: str) -> None:
+        """Take over what a signal said."""
+        for heard in self._reads:
+            heard[path] = (active, sub)
+        names = self._names.get(path, ())
+        for name in names:
+            # What LoadState says changes only by a reload, which is read anew.
+            self._states[name] = UnitState(self._states[name].load, active, sub)
+        if names:
+            self._sink({name: self._states[name] for name in names})

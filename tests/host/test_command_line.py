@@ -1,0 +1,59 @@
+"""The command line on a real host: what needs a daemon, or another user."""
+
+import pytest
+
+from tests.host.machine import Host, eventually
+
+CONFIG = "/etc/hkswitch/config.yaml"
+
+
+def test_everybody_may_check_the_config_and_see_the_status(daemon: Host) -> None:
+    assert daemon.run("hkswitch", "check", user="nobody").stdout == "configuration OK\n"
+    assert "fileserver" in daemon.run("hkswitch", "status", user="nobody").stdout
+
+
+def test_nobody_else_sees_the_setup_code(daemon: Host) -> None:
+    done = daemon.run("hkswitch", "pair", user="nobody", check=False)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert done.stderr == (
+        "hkswitch: cannot read the bridge's state /var/lib/hkswitch/bridge.json: "
+        "Permission denied; it is for root and the daemon only\n"
+    )
+
+
+def test_the_daemon_and_root_see_the_same_setup_code(daemon: Host) -> None:
+    as_root = daemon.run("hkswitch", "pair").stdout
+    assert daemon.run("hkswitch", "pair", user="hkswitch").stdout == as_root
+    assert "Setup code: " in as_root
+
+
+def test_a_config_that_may_not_be_read_is_said(daemon: Host) -> None:
+    daemon.run("chmod", "0600", CONFIG)
+    done = daemon.run("hkswitch", "check", user="nobody", check=False)
+    daemon.run("chmod", "0644", CONFIG)
+    assert done.returncode == 78
+    assert done.stderr == f"hkswitch: {CONFIG}: cannot read the configuration: Permission denied\n"
+
+
+@pytest.mark.parametrize("addition", ["  extra:\n    name: Extra One\n    units: [extra]\n"])
+def test_a_reload_takes_over_a_new_group_without_a_restart(daemon: Host, addition: str) -> None:
+    pid = daemon.show("hkswitch.service", "MainPID")
+    before = daemon.read(CONFIG)
+    daemon.write(CONFIG, before + addition)
+    daemon.run("systemctl", "reload", "hkswitch.service")
+    eventually(lambda: "extra: missing" in daemon.journal("hkswitch.service"))
+    assert daemon.run("hkswitch", "status").stdout.count("not-found") == 1
+    daemon.write(CONFIG, before)
+    daemon.run("systemctl", "reload", "hkswitch.service")
+    assert daemon.show("hkswitch.service", "MainPID") == pid
+    assert daemon.show("hkswitch.service", "ActiveState") == "active"
+
+
+def test_a_reload_of_a_broken_config_keeps_the_daemon_as_it_was(daemon: Host) -> None:
+    before = daemon.read(CONFIG)
+    daemon.write(CONFIG, "groups: {web: {unit: httpd}}\n")
+    daemon.run("systemctl", "reload", "hkswitch.service")
+    eventually(lambda: "not reloaded: " in daemon.journal("hkswitch.service"))
+    assert f"{CONFIG}:1:16: groups.web.unit" in daemon.journal("hkswitch.service")
+    daemon.write(CONFIG, before)
+    assert daemon.show("hkswitch.service", "ActiveState") == "active"

@@ -1,0 +1,402 @@
+"""Faults on a real host: units that go, a bus that goes, a helper that is killed, hangs or may not run."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from hkswitch.hosts.helper import SUDOERS_RULE
+from tests.host.conftest import FAILURE, GROUPS
+from tests.host.machine import Host, eventually, eventually_async
+from tests.support.controller import Controller
+
+DAEMON = "hkswitch.service"
+RESTART = "Restart Web Server"
+ALL = (*GROUPS.values(), RESTART)
+NOTHING_READABLE: Mapping[str, bool | int] = dict.fromkeys(ALL, FAILURE)
+ALL_OFF: Mapping[str, bool | int] = dict.fromkeys(ALL, False)
+
+UNIT = "libvirt-guests.service"
+UNIT_FILE = f"/usr/local/lib/systemd/system/{UNIT}"
+AWAY = "/root/away"
+SUDOERS_FILE = "/etc/sudoers.d/hkswitch"
+BUS = ("dbus.socket", "dbus.service")
+
+CRASH_LOOP = """\
+[Unit]
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/bin/sh -c 'sleep 0.05; exit 1'
+Restart=always
+RestartSec=0.05
+"""
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def unharmed(daemon: Host, paired: Controller) -> AsyncIterator[None]:
+    """A daemon that was just started, with no back-off yet, which the test must leave as it found it."""
+    await paired.close()
+    daemon.run("systemctl", "restart", DAEMON)
+    process, descriptors, logged = daemon_process(daemon), daemon_descriptors(daemon), len(journal(daemon))
+    yield
+    assert daemon_process(daemon) == process
+    assert [line for line in journal(daemon)[logged:] if "Traceback" in line] == []
+    await eventually_async(lambda: not zombies(daemon))
+    await eventually_async(lambda: daemon_descriptors(daemon) <= descriptors)
+
+
+def daemon_process(host: Host) -> str:
+    return host.show(DAEMON, "MainPID")
+
+
+def daemon_descriptors(host: Host) -> int:
+    return len(host.run("ls", f"/proc/{daemon_process(host)}/fd").stdout.split())
+
+
+def daemon_cpu_seconds(host: Host) -> float:
+    """What the daemon's own process used so far (proc(5), stat)."""
+    after_name = host.read(f"/proc/{daemon_process(host)}/stat").rpartition(")")[2].split()
+    return sum(map(int, after_name[11:13])) / int(host.run("getconf", "CLK_TCK").stdout)
+
+
+def zombies(host: Host) -> list[str]:
+    listed = host.run("ps", "-e", "-o", "stat=,pid=,ppid=,args=").stdout.splitlines()
+    return [line for line in listed if line.startswith("Z")]
+
+
+def journal(host: Host) -> list[str]:
+    return host.journal(DAEMON).splitlines()
+
+
+def running(host: Host, name: str) -> set[str]:
+    """The processes with this name."""
+    return set(host.run("pgrep", "--exact", name, check=False).stdout.split())
+
+
+def the_process(host: Host, name: str) -> str:
+    (process,) = eventually(lambda: running(host, name))
+    return process
+
+
+def send(host: Host, signal: str, *processes: str) -> None:
+    host.run("kill", f"-{signal}", *processes)
+
+
+async def until_read(
+    controller: Controller, wanted: Mapping[str, bool | int], *, within_seconds: float = 5
+) -> None:
+    """Wait until these switches read so."""
+    deadline_seconds = time.monotonic() + within_seconds
+    while (read := await controller.read_all(wanted)) != wanted:
+        assert time.monotonic() < deadline_seconds, f"not within {within_seconds:g} s: {read}"
+        await asyncio.sleep(0.02)
+
+
+def forget_events(controller: Controller) -> None:
+    while not controller.events.empty():
+        controller.events.get_nowait()
+
+
+async def until_written(controller: Controller, name: str, *, on: bool, within_seconds: float = 5) -> None:
+    """Write until it is a success; each write is answered in time, and a failed one with -70402."""
+    deadline_seconds = time.monotonic() + within_seconds
+    while (status := await prompt_write(controller, name, on=on)) != 0:
+        assert status == FAILURE
+        assert time.monotonic() < deadline_seconds, f"writes still fail after {within_seconds:g} s"
+        await asyncio.sleep(0.1)
+
+
+async def prompt_write(controller: Controller, name: str, *, on: bool) -> int:
+    async with asyncio.timeout(2):
+        return await controller.write(name, on=on)
+
+
+# Units
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A unit that cannot be loaded: how it comes to that and back, and systemd's word for it."""
+
+    away: tuple[str, ...]
+    back: tuple[str, ...]
+    word: str
+
+    @contextmanager
+    def on(self, host: Host) -> Iterator[None]:
+        host.run(*self.away)
+        try:
+            host.run("systemctl", "daemon-reload")
+            yield
+        finally:
+            host.run(*self.back)
+            host.run("systemctl", "daemon-reload")
+
+
+REMOVED = Fault(("mv", UNIT_FILE, AWAY), ("mv", AWAY, UNIT_FILE), "not-found")
+MASKED = Fault(("systemctl", "mask", UNIT), ("systemctl", "unmask", UNIT), "masked")
+
+
+@pytest.mark.parametrize(
+    ("fault", "on"),
+    [(REMOVED, True), (REMOVED, False), (MASKED, False)],
+    ids=["running-removed", "stopped-removed", "stopped-masked"],
+)
+async def test_a_unit_that_cannot_be_loaded_makes_its_switch_and_only_its_unreadable_until_it_is_back(
+    daemon: Host, controller: Controller, fault: Fault, on: bool
+) -> None:
+    if on:
+        daemon.run("systemctl", "start", "libvirt-guests")
+    await until_read(controller, {**ALL_OFF, "VM Guests": on})
+    with fault.on(daemon):
+        await until_read(controller, {**ALL_OFF, "VM Guests": FAILURE})
+        status = daemon.run("hkswitch", "status", user="hkswitch").stdout
+        (shown,) = (line for line in status.splitlines() if fault.word in line)
+        assert shown.split() == ["vm-guests", "VM", "Guests", "missing", UNIT, fault.word]
+        forget_events(controller)
+    await until_read(controller, {**ALL_OFF, "VM Guests": on})
+    assert await controller.event("VM Guests") is on
+    assert await controller.write("VM Guests", on=not on) == 0
+
+
+async def test_a_reload_of_systemd_changes_nothing(daemon: Host, controller: Controller) -> None:
+    daemon.run("systemctl", "start", "httpd", "smb")
+    assert await controller.event("Web Server") is True
+    for _ in range(3):
+        daemon.run("systemctl", "daemon-reload")
+    assert await controller.read_all(ALL) == {**ALL_OFF, "Web Server": True}
+    daemon.run("systemctl", "stop", "httpd")
+    assert await controller.event("Web Server", within_seconds=1) is False
+    assert controller.told == {"Web Server": 2}
+
+
+async def test_units_are_followed_again_after_systemd_was_executed_anew(
+    daemon: Host, controller: Controller
+) -> None:
+    daemon.run("systemctl", "start", "httpd", "libvirt-guests")
+    await until_read(controller, {**ALL_OFF, "Web Server": True, "VM Guests": True})
+    daemon.run("systemctl", "daemon-reexec")
+    daemon.run("systemctl", "stop", "httpd")
+    await until_read(controller, {**ALL_OFF, "VM Guests": True})
+    daemon.run("systemctl", "stop", "libvirt-guests")
+    async with asyncio.timeout(1):
+        while await controller.event("VM Guests"):
+            pass  # that it is readable again
+    await until_written(controller, "File Server", on=True)
+    assert daemon.show("nmb.service", "ActiveState") == "active"
+
+
+async def test_a_unit_that_is_killed_turns_the_switch_off(daemon: Host, controller: Controller) -> None:
+    assert await controller.write("File Server", on=True) == 0
+    daemon.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "nmb")
+    assert await controller.event("File Server", within_seconds=1) is False
+
+
+async def test_a_crash_loop_is_off_and_quiet(daemon: Host, controller: Controller) -> None:
+    daemon.unit("httpd.service", CRASH_LOOP)
+    logged, started_seconds = len(journal(daemon)), time.monotonic()
+    daemon.run("systemctl", "start", "httpd")
+    await until_restarted(daemon, times=3)
+    await controller.until_on_is("Web Server", on=False, within_seconds=3)
+    for _ in range(12):
+        assert await controller.read("Web Server") is False
+        await until_restarted(daemon, times=1)
+    assert controller.told["Web Server"] <= 1 + time.monotonic() - started_seconds
+    assert len([line for line in journal(daemon)[logged:] if line.startswith("web: ")]) < 10
+    daemon.run("systemctl", "stop", "httpd")
+    assert daemon.show("httpd.service", "MainPID") == "0"
+    assert await controller.read("Web Server") is False
+    daemon.remove_unit("httpd.service")
+    assert await controller.write("Web Server", on=True) == 0
+    assert await controller.read("Web Server") is True
+
+
+async def until_restarted(host: Host, *, times: int) -> None:
+    """Wait until systemd has started a crashed unit so often again."""
+    wanted = restarts(host) + times
+    await eventually_async(lambda: restarts(host) >= wanted)
+
+
+def restarts(host: Host) -> int:
+    return int(host.show("httpd.service", "NRestarts"))
+
+
+async def test_a_oneshot_that_does_not_remain_is_a_success_and_off_again(
+    daemon: Host, controller: Controller
+) -> None:
+    daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n")
+    assert await controller.write("Web Server", on=True) == 0
+    assert await controller.event("Web Server") is False
+    assert await controller.read("Web Server") is False
+
+
+# Taps
+
+
+async def test_the_last_of_three_taps_at_once_wins(
+    daemon: Host, controller: Controller, paired: Controller
+) -> None:
+    daemon.unit("httpd.service", "[Service]\nExecStartPre=/bin/sleep 0.5\nExecStart=/bin/sleep infinity\n")
+    phones = [paired.again() for _ in range(3)]
+    try:
+        for phone in phones:
+            assert await phone.read("Web Server") is False  # so that each is connected
+        taps = []
+        for phone, on in zip(phones, (True, False, True), strict=True):
+            taps.append(asyncio.create_task(phone.write("Web Server", on=on)))
+            await arrived(controller)
+        assert await asyncio.gather(*taps) == [0, 0, 0]
+        assert daemon.show("httpd.service", "ActiveState") == "active"
+        assert {await phone.read("Web Server") for phone in phones} == {True}
+    finally:
+        for phone in phones:
+            await phone.close()
+
+
+async def arrived(controller: Controller) -> None:
+    """Wait until the daemon has all that other connections sent before: nothing else orders them."""
+    for _ in range(2):  # during the first one, they send
+        await controller.read("File Server")
+
+
+async def test_a_restart_switch_restarts_what_runs_and_turns_itself_off(
+    daemon: Host, controller: Controller
+) -> None:
+    assert await controller.write("Web Server", on=True) == 0
+    before = identity(daemon)
+    assert await controller.write(RESTART, on=True) == 0
+    assert await controller.event(RESTART) is False
+    assert daemon.show("httpd.service", "ActiveState") == "active"
+    assert not before & identity(daemon)
+    assert await controller.read_all([RESTART, "Web Server"]) == {RESTART: False, "Web Server": True}
+
+
+def identity(host: Host) -> set[str]:
+    """What a unit's run is known by."""
+    return {host.show("httpd.service", name) for name in ("MainPID", "InvocationID")}
+
+
+async def test_a_restart_switch_starts_nothing_that_is_stopped(daemon: Host, controller: Controller) -> None:
+    assert await controller.write(RESTART, on=True) == 0
+    assert await controller.event(RESTART) is False
+    assert daemon.show("httpd.service", "ActiveState") == "inactive"
+    assert await controller.read_all([RESTART, "Web Server"]) == {RESTART: False, "Web Server": False}
+
+
+# The bus
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("restart", "dbus"), ("kill", "--kill-whom=main", "--signal=KILL", "dbus")],
+    ids=["restarted", "killed"],
+)
+async def test_all_is_read_anew_after_the_bus_was_away_for_a_moment(
+    daemon: Host, controller: Controller, command: tuple[str, ...]
+) -> None:
+    daemon.run("systemctl", "start", "httpd", "libvirt-guests")
+    await until_read(controller, {**ALL_OFF, "Web Server": True, "VM Guests": True})
+    for _ in range(2):
+        helpers = running(daemon, "serviceswitch")
+        daemon.run("systemctl", *command)
+        daemon.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "httpd")
+        await until_read(controller, {**ALL_OFF, "VM Guests": True})
+        await until_written(controller, "Web Server", on=True)
+        assert not running(daemon, "serviceswitch") & helpers
+
+
+async def test_without_a_bus_nothing_is_readable_and_the_daemon_waits_quietly(
+    daemon: Host, controller: Controller
+) -> None:
+    daemon.run("systemctl", "start", "httpd", "libvirt-guests")
+    await until_read(controller, {**ALL_OFF, "Web Server": True, "VM Guests": True})
+    logged = len(journal(daemon))
+    daemon.run("systemctl", "stop", *BUS)
+    try:
+        await until_read(controller, NOTHING_READABLE)
+        assert await prompt_write(controller, "File Server", on=True) == FAILURE
+        daemon.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "httpd")
+        used_seconds = daemon_cpu_seconds(daemon)
+        await asyncio.sleep(3)  # what is measured
+        assert daemon_cpu_seconds(daemon) - used_seconds < 0.3
+        assert await controller.read_all(ALL) == NOTHING_READABLE
+    finally:
+        daemon.run("systemctl", "start", *BUS)
+    await until_read(controller, {**ALL_OFF, "VM Guests": True})
+    await until_written(controller, "Web Server", on=True, within_seconds=8)  # the helper's back-off
+    assert len(journal(daemon)) - logged < 60
+
+
+# The helper
+
+
+async def test_writes_work_again_soon_after_each_time_the_helper_was_killed(
+    daemon: Host, controller: Controller
+) -> None:
+    for on in (True, False, True):  # as often as the back-off stays short
+        killed = the_process(daemon, "serviceswitch")
+        send(daemon, "KILL", killed)
+        await until_written(controller, "Web Server", on=on)
+        assert daemon.show("httpd.service", "ActiveState") == ("active" if on else "inactive")
+        assert the_process(daemon, "serviceswitch") != killed
+
+
+async def test_writes_go_on_without_sudo_and_the_helper_is_still_replaced(
+    daemon: Host, controller: Controller
+) -> None:
+    helper = the_process(daemon, "serviceswitch")
+    send(daemon, "KILL", the_process(daemon, "sudo"))
+    await until_written(controller, "Web Server", on=True)
+    assert running(daemon, "serviceswitch") == {helper}
+    send(daemon, "KILL", helper)
+    await until_written(controller, "Web Server", on=False)
+    assert the_process(daemon, "sudo")
+
+
+async def test_a_helper_that_hangs_is_replaced_and_does_nothing_more(
+    daemon: Host, controller: Controller
+) -> None:
+    helper, logged = the_process(daemon, "serviceswitch"), len(journal(daemon))
+    send(daemon, "STOP", helper)
+    async with asyncio.timeout(1.5):
+        assert await controller.write("Web Server", on=True) == FAILURE
+    await eventually_async(lambda: running(daemon, "serviceswitch") - {helper}, timeout_seconds=10)
+    await until_written(controller, "File Server", on=True)
+    assert [line for line in journal(daemon)[logged:] if "did not answer within 5 s" in line]
+    assert helper in running(daemon, "serviceswitch")
+    send(daemon, "CONT", helper)
+    await eventually_async(lambda: helper not in running(daemon, "serviceswitch"))
+    assert daemon.show("httpd.service", "ActiveState") == "inactive"
+    assert await controller.read("Web Server") is False
+
+
+async def test_without_the_sudo_rule_writes_fail_at_once_and_the_journal_says_once_what_is_missing(
+    daemon: Host, controller: Controller
+) -> None:
+    logged = len(journal(daemon))
+    with moved_away(daemon, SUDOERS_FILE):
+        send(daemon, "KILL", the_process(daemon, "serviceswitch"))
+        await eventually_async(lambda: refusals(daemon, logged) >= 3)
+        async with asyncio.timeout(0.5):
+            assert await controller.write("Web Server", on=True) == FAILURE
+    assert len([line for line in journal(daemon)[logged:] if line.endswith(SUDOERS_RULE)]) == 1
+    await until_written(controller, "Web Server", on=True, within_seconds=8)
+
+
+@contextmanager
+def moved_away(host: Host, path: str) -> Iterator[None]:
+    host.run("mv", path, AWAY)
+    try:
+        yield
+    finally:
+        host.run("mv", AWAY, path)
+
+
+def refusals(host: Host, logged: int) -> int:
+    """How often sudo has refused the helper since that many lines."""
+    return len([line for line in journal(host)[logged:] if line == "sudo: a password is required"])
