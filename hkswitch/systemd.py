@@ -98,7 +98,7 @@ class Systemd:
         self._jobs = Jobs()
         self._watch: Watch | None = None
         self._matches: list[object] = []  # a match ends when its slot is forgotten
-        self._refreshing: asyncio.Task[None] | None = None
+        self._refreshing: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def connect(cls) -> Self:
@@ -120,8 +120,8 @@ class Systemd:
         self._watch = None
         self._matches.clear()
         self._jobs.lose(BusUnavailable("the connection was closed"))
-        if self._refreshing is not None:
-            self._refreshing.cancel()
+        for task in self._refreshing:
+            task.cancel()
         self._connection.close()
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
@@ -241,6 +241,8 @@ class Systemd:
             # is another signal, says what comes of it.
             if active is not ActiveState.INACTIVE or not _has_job(changed):
                 self._watch.changed(message.path, active, sub)
+            if self._watch.missing(message.path):
+                self._refresh_soon()  # it changed, so it is there now
 
     def _owner_changed(self, message: _Message) -> None:
         name, _, owner = message.get_contents()
@@ -251,9 +253,14 @@ class Systemd:
     def _reloading(self, message: _Message) -> None:
         starts = message.get_contents()
         if not starts and self._watch is not None:
-            self._refreshing = asyncio.ensure_future(self._refresh_after_reload())
+            self._refresh_soon()
 
-    async def _refresh_after_reload(self) -> None:
+    def _refresh_soon(self) -> None:
+        task = asyncio.ensure_future(self._refresh_if_possible())
+        self._refreshing.add(task)
+        task.add_done_callback(self._refreshing.discard)
+
+    async def _refresh_if_possible(self) -> None:
         with suppress(BusUnavailable):  # until_lost() notices, and a new connection reads everything
             await self.refresh()
 

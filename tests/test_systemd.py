@@ -93,6 +93,16 @@ async def test_a_unit_that_appears_is_seen_after_a_reload(fake: FakeSystemd, sys
     await eventually(lambda: seen == {"new.service": INACTIVE})
 
 
+async def test_a_unit_that_appears_without_a_reload_is_seen_when_it_changes(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    seen = Seen()
+    await systemd.watch(["new.service"], seen.sink)
+    fake.reset(Unit("new.service"))
+    fake.change("new.service", "active", "running")
+    await eventually(lambda: seen == {"new.service": ACTIVE})
+
+
 async def test_signals_of_another_sender_are_not_believed(
     fake: FakeSystemd, systemd: Systemd, bus_address: str
 ) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from hkswitch.core.model import ActiveState, UnitState
+from hkswitch.core.model import ActiveState, Meaning, UnitState
 
 UnitSink = Callable[[Mapping[str, UnitState]], None]
 """Is told the states of units that changed, or were read, by the names they are watched under."""
@@ -49,13 +49,18 @@ class Watch:
             self._states[name] = UnitState(state.load, active, sub)
         self._sink(dict(self._states))
 
+    def missing(self, path: str) -> bool:
+        """Whether a watched unit at this object path could not be loaded when it was read."""
+        names = self._names.get(path, ())
+        return any(self._states[name].meaning is Meaning.MISSING for name in names)
+
     def changed(self, path: str, active: ActiveState, sub: str) -> None:
         """Take over what a signal said."""
         for heard in self._reads:
             heard[path] = (active, sub)
         names = self._names.get(path, ())
         for name in names:
-            # What LoadState says changes only by a reload, which is read anew.
+            # No signal says LoadState: who hears of a unit that was missing reads anew.
             self._states[name] = UnitState(self._states[name].load, active, sub)
         if names:
             self._sink({name: self._states[name] for name in names})

@@ -127,7 +127,10 @@ class Driver(AccessoryDriver):
         """Tell controllers to read /accessories anew; a new name counts, though the hash does not show it."""
         if not self.state.set_accessories_hash(self.accessories_hash):
             self.state.increment_config_version()
-        self.persist()
+        try:
+            self.persist()
+        except statefile.StateUnwritable as failure:
+            _log.error("%s", failure)  # no reason to stop serving: the next start counts it anew
         self.async_update_advertisement()
 
     def timed_write_is_valid(self, writer: Writer, request: dict[str, Any]) -> bool:
