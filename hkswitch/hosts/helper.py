@@ -33,7 +33,6 @@ READY_WITHIN_SECONDS: Final = 10
 ANSWER_WITHIN_SECONDS: Final = 5
 END_WITHIN_SECONDS: Final = 1
 BACK_OFF_SECONDS: Final = (0.5, 1, 2, 5, 10, 30)
-HEALTHY_AFTER_SECONDS: Final = 60
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -79,6 +78,8 @@ class Helper:
         self._pipe: _Pipe | None = None
         self._why_gone = "it was not started yet"
         self._tried = asyncio.Event()
+        self._start_now = asyncio.Event()
+        self._useful = False
 
     @property
     def is_ready(self) -> bool:
@@ -97,19 +98,27 @@ class Helper:
 
     async def keep_running(self) -> None:
         """Start the helper and start it again whenever it ends, until cancelled."""
-        loop = asyncio.get_running_loop()
         attempt, told = 0, ""
         while True:
-            started_at_seconds = loop.time()
             self._why_gone = await self._run_once()
             self._tried.set()
             if self._why_gone != told:
                 _log.error("%s", explain(self._why_gone))
             told = self._why_gone
-            if loop.time() - started_at_seconds > HEALTHY_AFTER_SECONDS:
+            if self._useful:
                 attempt, told = 0, ""
-            await asyncio.sleep(BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)])
+            await self._rest(BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)])
             attempt += 1
+
+    def start_now(self) -> None:
+        """Do not wait any longer to start the helper: what it needs has come back."""
+        self._start_now.set()
+
+    async def _rest(self, seconds: float) -> None:
+        self._start_now.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._start_now.wait()
 
     async def _run_once(self) -> str:
         """One life of a helper; returns why it ended."""
@@ -132,6 +141,7 @@ class Helper:
             return error.why
         finally:
             self._pipe = None
+            self._useful = pipe.useful
             await pipe.close(transport)
 
 
@@ -151,8 +161,12 @@ class _Pipe(asyncio.SubprocessProtocol):
         self._complaints = _Lines(self._complain)
         self._last_complaint = ""
         self._outputs = {1, 2}
+        self.useful = False
+        """Whether it has finished a request: not one that only comes up and ends again."""
 
     async def request(self, request: Request, accepted: Callable[[], None]) -> Finished:
+        if self.ended.done():
+            raise HelperGone(self.ended.result())
         loop = asyncio.get_running_loop()
         pending = _Pending(loop.create_future(), loop.create_future())
         self._pending[request.id] = pending
@@ -164,6 +178,7 @@ class _Pipe(asyncio.SubprocessProtocol):
                 await asyncio.wait([pending.finished], timeout=ANSWER_WITHIN_SECONDS)
                 if not pending.finished.done():  # it takes long: is anybody still there?
                     await self._ping()
+            self.useful = True
             return await pending.finished
         finally:
             del self._pending[request.id]
@@ -199,7 +214,7 @@ class _Pipe(asyncio.SubprocessProtocol):
                 async with asyncio.timeout(END_WITHIN_SECONDS):
                     await self._exited.wait()
         finally:
-            with suppress(PermissionError):  # sudo runs as root: one that hangs is left to systemd
+            with suppress(PermissionError):  # a sudo that may not be killed ends with its pipe, or with us
                 transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

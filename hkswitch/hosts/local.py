@@ -90,6 +90,7 @@ class LocalHost:
             observer.lost()
             _log.error("%s; all switches are unavailable until it is back", lost)
             systemd = await self._reconnect(observer)
+            self._helper.start_now()
             _log.warning("systemd is back; all units were read again")
 
     async def _reconnect(self, observer: Observer) -> Systemd:

@@ -180,3 +180,19 @@ asked()
     assert accepted == ["first"]
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_helper_that_waits_to_be_started_again_is_started_now(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper_module, "BACK_OFF_SECONDS", (60,))
+    lives = tmp_path / "lives"
+    helper = await start(f"open({str(lives)!r}, 'a').write('x'); sys.exit(0)")
+    await eventually(lives.exists)
+    for count in (2, 3):
+
+        def lived(count: int = count) -> bool:
+            helper.start_now()
+            return len(lives.read_text()) >= count
+
+        await eventually(lived)
