@@ -7,6 +7,9 @@ SHELL_SCRIPTS := .ci/run packaging/install packaging/uninstall
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
+# Tests start many processes, which start faster with byte code.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -33,7 +36,7 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 
 .PHONY: test
 test: lint ## every test that needs no root, and lint
-	$(BIN)/python -m pytest -m "not host" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not host" --numprocesses 4 --dist loadfile
 
 .PHONY: test-host
 test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots
