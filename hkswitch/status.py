@@ -27,11 +27,8 @@ States = Mapping[str, UnitState]
 
 async def read(config: Config) -> States:
     """The states of all units of all groups; raises `BusUnavailable`."""
-    systemd = await Systemd.connect()
-    try:
+    with await Systemd.connect() as systemd:
         return await systemd.states(unit for group in config.groups for unit in group.units)
-    finally:
-        systemd.close()
 
 
 def as_json(config: Config, states: States) -> str:

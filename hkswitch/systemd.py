@@ -115,6 +115,12 @@ class Systemd:
             on_failure.pop_all()
         return systemd
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connection; jobs and answers that are waited for end as lost, and the watch ends."""
         self._watch = None

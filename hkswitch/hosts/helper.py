@@ -122,6 +122,7 @@ class Helper:
 
     async def _run_once(self) -> str:
         """One life of a helper; returns why it ended."""
+        self._useful = False
         loop = asyncio.get_running_loop()
         try:
             # TRUST: crosses to root. The command is literal; only requests in core/protocol.py follow.

@@ -100,13 +100,12 @@ async def _act(action: Action, group_id: str, rules: Rules) -> int:
     verdict = permit(action, group_id, rules.now())
     if isinstance(verdict, Denied):
         raise Refusal(verdict.reason)
-    systemd = await Systemd.connect()
-    losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait for jobs, should the bus go away
-    try:
-        failure = failure_of(await systemd.run(action, verdict.units))
-    finally:
-        losing.cancel()
-        systemd.close()
+    with await Systemd.connect() as systemd:
+        losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
+        try:
+            failure = failure_of(await systemd.run(action, verdict.units))
+        finally:
+            losing.cancel()
     if failure is not None:
         raise ActionFailed(f"{action} {group_id} failed: {failure}")
     return Exit.OK
@@ -116,11 +115,8 @@ async def _status(group_id: str, rules: Rules) -> int:
     group = rules.now().group(group_id)
     if group is None:
         raise Refusal(f"there is no group {group_id!r} in the configuration")
-    systemd = await Systemd.connect()
-    try:
+    with await Systemd.connect() as systemd:
         units = await systemd.states(group.units)
-    finally:
-        systemd.close()
     state = group_state(units.values())
     sys.stdout.write(f"{state}\n" + "".join(f"  {unit} {units[unit]}\n" for unit in group.units))
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
@@ -129,11 +125,8 @@ async def _status(group_id: str, rules: Rules) -> int:
 async def _serve(rules: Rules) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the daemon is gone: so are we
     lines = await _standard_input()
-    systemd = await Systemd.connect()
-    try:
+    with await Systemd.connect() as systemd:
         await serve(rules, systemd, lines, _say)
-    finally:
-        systemd.close()
     return Exit.OK
 
 
