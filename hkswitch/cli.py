@@ -4,33 +4,22 @@ Imports of rooms are inside the commands, so that `hkswitch check` does not wait
 """
 
 import asyncio
-import json
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 
 from hkswitch import __version__, configfile
+from hkswitch.control import STATE_FOLDER
 from hkswitch.core.errors import ConfigError, Exit, Failure
 
-STATE_FOLDER: Final = Path("/var/lib/hkswitch")
+STANDARD_OUTPUT: Final = Path("-")
 
-
-@dataclass(eq=False)
-class NoBridgeYet(Failure):
-    """There is no state file to show."""
-
-    folder: Path
-
-    def __str__(self) -> str:
-        return (
-            f"there is no bridge in {self.folder} yet: start hkswitch.service first, or name its --state-dir"
-        )
-
+_Command = TypeVar("_Command", bound=Callable[..., object])
 
 _config_option = click.option(
     "--config",
@@ -132,33 +121,73 @@ def check(config_file: Path) -> None:
     click.echo("configuration OK")
 
 
+def _picture_option(kind: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        f"--{kind}",
+        type=click.Path(readable=False, path_type=Path),
+        metavar="FILE",
+        help="Write the QR code as a picture, readable by its owner alone [-: standard output]",
+    )
+
+
 @commands.command()
 @_state_option
 @_json_option
-def pair(state_folder: Path, *, as_json: bool) -> None:
-    """Show what a phone needs to pair: the setup code and its QR code."""
-    from hkswitch.homekit import pairing, statefile
+@click.option("--list", "listed", is_flag=True, help="Show the controllers that are paired")
+@click.option("--reset-attempts", is_flag=True, help="Allow pairing again after 100 failed attempts")
+@_picture_option("png")
+@_picture_option("svg")
+def pair(  # noqa: PLR0913 -- one for each option
+    state_folder: Path,
+    *,
+    as_json: bool,
+    listed: bool,
+    reset_attempts: bool,
+    png: Path | None,
+    svg: Path | None,
+) -> None:
+    """Show what a phone needs to pair: the setup code and its QR code.
 
-    stored = statefile.read(state_folder / statefile.FILE_NAME)
-    if stored is None:
-        raise NoBridgeYet(state_folder)
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "paired": stored.paired,
-                    "device_id": stored.device_id,
-                    "setup_code": stored.setup.code,
-                    "setup_payload": stored.setup.payload,
-                }
-            )
-        )
-    elif stored.paired:
-        click.echo(
-            f"Already paired. To let others in, share the home in the Home app. Code: {stored.setup.code}"
-        )
+    Asks the daemon if it runs, and reads its state folder if not. The setup code is for root and for members
+    of the group hkswitch; the list of the paired controllers is for everybody.
+    """
+    from hkswitch import pairs
+
+    actions = {"--reset-attempts": reset_attempts, "--png": png, "--svg": svg}
+    _exclude_one_another(actions | {"--list": listed})
+    _exclude_one_another(actions | {"--json": as_json})
+    if listed:
+        paired = pairs.controllers(state_folder)
+        click.echo(pairs.listed_as_json(paired) if as_json else pairs.listed(paired))
+    elif reset_attempts:
+        click.echo(pairs.reset_attempts(state_folder))
+    elif (path := png or svg) is not None:
+        contents = pairs.picture(state_folder, "svg" if png is None else "png")
+        if path == STANDARD_OUTPUT:
+            click.echo(contents, nl=False)
+        else:
+            pairs.write_picture(path, contents)
+            click.echo(f"{path} is readable by its owner alone: it holds the setup code.")
     else:
-        click.echo(pairing.invitation(stored.setup))
+        setup = pairs.setup_is(state_folder)
+        click.echo(pairs.setup_as_json(setup) if as_json else pairs.shown(setup))
+
+
+@commands.command()
+@_state_option
+@click.argument("controller", required=False)
+@click.option("--all", "everybody", is_flag=True, help="Remove every controller")
+def unpair(state_folder: Path, controller: str | None, *, everybody: bool) -> None:
+    """Remove the pairing of a controller, as when a phone is lost.
+
+    CONTROLLER is an ID of `hkswitch pair --list`, or the beginning of one; without it, the only one there is.
+    With the last admin, all others are removed too. Homes that had the bridge show it as not responding until
+    it is removed there.
+    """
+    from hkswitch import pairs
+
+    _exclude_one_another({"CONTROLLER": controller is not None, "--all": everybody})
+    click.echo(pairs.unpair(state_folder, controller, everybody=everybody))
 
 
 @commands.command()
@@ -177,6 +206,12 @@ def status(config_file: Path, *, as_json: bool) -> None:
     else:
         terminal = sys.stdout.isatty()
         status.show(config, states, Console(highlight=False, width=None if terminal else 1000))
+
+
+def _exclude_one_another(given: Mapping[str, object]) -> None:
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise click.UsageError(f"{' and '.join(names)} exclude one another")
 
 
 def _say_without_output(error: OSError | UnicodeError) -> None:

@@ -5,113 +5,230 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
-from hkswitch import addresses, configfile
-from hkswitch.core.config import Config
+from hkswitch import addresses, configfile, control, logs, ports
+from hkswitch.core.config import BridgeConfig, Config
 from hkswitch.core.errors import Failure
-from hkswitch.homekit.bridge import Bridge
+from hkswitch.core.place import Place
+from hkswitch.homekit import statefile
+from hkswitch.homekit.bridge import Bridge, CannotServe
 from hkswitch.hosts import Host
 from hkswitch.hosts.helper import Helper, by_sudo
 from hkswitch.hosts.local import LocalHost
 from hkswitch.notify import Notifier
 from hkswitch.switchboard import Switchboard
 
-Ready = Callable[[Config], None]
-ReadConfig = Callable[[], Config]
+TRY_AGAIN_SECONDS: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
 
+class Outside(Protocol):
+    """Who started the daemon: gives it what it needs, and is told how it is."""
+
+    def read(self) -> Config:
+        """The config as it is now; raises `Failure`."""
+
+    def reloading(self) -> None:
+        """The config is about to be read anew; `waiting` or `serving` says when that is done."""
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        """Where to serve; raises `NoAddress` while there is no such place."""
+
+    def waiting(self, why: Failure) -> None:
+        """There is no place yet; this is called again only when something else is missing."""
+
+    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
+        """Everything is there; called again after each change."""
+
+
 async def run(config_file: Path, state_folder: Path) -> None:
     """The daemon: this machine's units, until SIGTERM; raises `Failure` if it cannot start."""
-    config = configfile.read(config_file)
-    served = addresses.of_bridge(config.bridge)
-    bridge = Bridge(config.bridge.name, config.groups, state_folder, served, config.bridge.port)
-    notifier = Notifier(os.environ)
-
-    def ready(now: Config) -> None:
-        paired = "paired" if bridge.paired else "not paired: see `hkswitch pair`"
-        notifier.tell(READY="1", STATUS=f"Serving {len(now.groups)} groups, {paired}")
-        _log.info("serving %d groups, %s", len(now.groups), paired)
-
-    def reread() -> Config:
-        notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
-        return configfile.read(config_file)
-
+    service = _Service(config_file, Notifier(os.environ))
+    config = service.read()
     host = LocalHost(config.groups, Helper(by_sudo()))
-    await serve(config, host, bridge, ready, reread)
-    notifier.tell(STOPPING="1")
-
-
-async def serve(config: Config, host: Host, bridge: Bridge, ready: Ready, reread: ReadConfig) -> None:
-    """Serve groups on `host` through `bridge` until SIGTERM or SIGINT; SIGHUP reads the config anew.
-
-    Raises `Failure` if it cannot start, and whatever breaks the host.
-    """
-    serving = _Serving(host, bridge, Switchboard(config.groups, host, bridge), ready, reread)
-    starting = asyncio.create_task(serving.start())
-    with signals() as received:
-        try:
-            while (stop := await _signal_or_end(received, starting)) is signal.SIGHUP:
-                pass  # the config was read just now
-            if stop is None:
-                await serving.go_on(config, received)
-            _log.info("stopping")
-        finally:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            await serving.stop()
+    await serve(config, host, state_folder, service)
+    service.notifier.tell(STOPPING="1")
 
 
 @dataclass(frozen=True, slots=True)
+class _Service:
+    """hkswitch.service: tells systemd and the journal."""
+
+    config_file: Path
+    notifier: Notifier
+
+    def read(self) -> Config:
+        return configfile.read(self.config_file)
+
+    def reloading(self) -> None:
+        self.notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        return addresses.place_of(bridge)
+
+    def waiting(self, why: Failure) -> None:
+        # READY, because systemd would end a start that waits for a network.
+        self.notifier.tell(READY="1", STATUS=f"Waiting for the network: {why}")
+        _log.warning("waiting for the network: %s", why)
+
+    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
+        paired = "paired" if bridge.paired else "not paired: see `hkswitch pair`"
+        what = f"{len(config.groups)} groups on {place}, port {config.bridge.port}, {paired}"
+        self.notifier.tell(READY="1", STATUS=f"Serving {what}")
+        _log.info("serving %s", what)
+
+
+async def serve(config: Config, host: Host, state_folder: Path, outside: Outside) -> None:
+    """Serve groups on `host` until SIGTERM or SIGINT; SIGHUP reads the config anew.
+
+    Raises `Failure` if it cannot start, and whatever breaks the host.
+    """
+    asyncio.get_running_loop().set_exception_handler(logs.of_loop())
+    with statefile.locked(state_folder), signals() as received:
+        bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
+        serving = _Serving(host, bridge, Switchboard(config.groups, host, bridge), outside, config)
+        async with control.served(control.socket_of(state_folder), bridge):
+            living = asyncio.create_task(serving.live())
+            try:
+                while await _signal_or_end(received, living) is signal.SIGHUP:
+                    await serving.reload()
+                _log.info("stopping")
+            finally:
+                living.cancel()
+                await asyncio.gather(living, return_exceptions=True)
+                await serving.stop()
+
+
 class _Serving:
-    """The rooms that work together, and what to tell and ask the outside."""
+    """The rooms that work together."""
 
-    host: Host
-    bridge: Bridge
-    switchboard: Switchboard
-    ready: Ready
-    reread: ReadConfig
+    def __init__(
+        self, host: Host, bridge: Bridge, switchboard: Switchboard, outside: Outside, config: Config
+    ) -> None:
+        self._host = host
+        self._bridge = bridge
+        self._switchboard = switchboard
+        self._outside = outside
+        self._config = config
+        self._place: Place | None = None
+        self._missing: Failure | None = None
+        self._open = False
+        self._settling = asyncio.Lock()
 
-    async def start(self) -> None:
-        await self.host.open(self.switchboard)
-        await self.bridge.start(self.switchboard)
+    async def live(self) -> None:
+        """Start, and follow the network; ends only with what breaks it."""
+        await self._host.open(self._switchboard)
+        self._open = True
+        async with addresses.changes() as changes:
+            await _first_to_end(self._host.until_broken(), self._follow(changes))
 
-    async def go_on(self, config: Config, received: "asyncio.Queue[signal.Signals]") -> None:
-        """Obey signals until one says stop; raises what breaks the host."""
-        self.ready(config)
-        breaking = asyncio.ensure_future(self.host.until_broken())
+    async def reload(self) -> None:
+        """Take over the config as it is now; one with mistakes changes nothing."""
+        if not self._open:
+            return  # it was read just now
+        self._outside.reloading()
         try:
-            while await _signal_or_end(received, breaking) is signal.SIGHUP:
-                config = await self.reload(config)
-                self.ready(config)
-        finally:
-            breaking.cancel()
-
-    async def reload(self, before: Config) -> Config:
-        """Take over the groups of the config as it is now; one with mistakes changes nothing."""
-        try:
-            config = self.reread()
+            config = self._outside.read()
         except Failure as failure:
             _log.error("not reloaded: %s", failure)
-            return before
-        if config.bridge != before.bridge:
-            _log.warning("the changes under `bridge` count after a restart")
-        self.bridge.regroup(config.groups, self.switchboard)
-        self.switchboard.regroup(config.groups)
-        await self.host.watch(config.groups)
+            self._say()
+            return
+        if _not_movable(config.bridge) != _not_movable(self._config.bridge):
+            _log.warning("the changes of `bridge.name` and `bridge.port` count after a restart")
+        self._config = replace(config, bridge=replace(config.bridge, **_not_movable(self._config.bridge)))
+        self._bridge.regroup(config.groups, self._switchboard)
+        self._switchboard.regroup(config.groups)
+        await self._host.watch(config.groups)
         _log.info("reloaded")
-        return config
+        await self._settle()
+        self._say()
 
     async def stop(self) -> None:
-        await self.bridge.stop()
-        await self.switchboard.close()
-        await self.host.close()
+        await self._bridge.stop()
+        await self._switchboard.close()
+        await self._host.close()
+
+    async def _follow(self, changes: addresses.Changes) -> None:
+        """Be where the config wants the bridge, now and after each change of the network."""
+        while True:
+            try_again = not await self._settle()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TRY_AGAIN_SECONDS if try_again else None):
+                    await changes.wait()
+
+    async def _settle(self) -> bool:
+        """Go where the bridge should be; False if that should be tried again soon."""
+        async with self._settling:
+            try:
+                place = self._outside.find(self._config.bridge)
+            except addresses.NoAddress as why:
+                self._miss(why)
+                return True
+            if place == self._place:
+                self._found(place)
+                return True
+            try:
+                await self._go(place)
+            except CannotServe as failure:
+                if failure.in_use and self._place is None:
+                    raise _named(failure) from failure
+                self._miss(failure)
+                return False
+            self._found(place)
+            return True
+
+    async def _go(self, place: Place) -> None:
+        if self._place is None:
+            await self._bridge.start(self._switchboard, place)
+        else:
+            await self._bridge.move(place)
+
+    def _found(self, place: Place) -> None:
+        if place != self._place or self._missing is not None:
+            self._place, self._missing = place, None
+            self._say()
+
+    def _miss(self, why: Failure) -> None:
+        """A bridge that serves goes on where it is: what went away may come back."""
+        if str(why) != str(self._missing):
+            self._missing = why
+            self._say()
+
+    def _say(self) -> None:
+        if self._missing is not None:
+            self._outside.waiting(self._missing)
+        elif self._place is not None:
+            self._outside.serving(self._config, self._place, self._bridge)
+
+
+def _not_movable(bridge: BridgeConfig) -> dict[str, Any]:
+    return {"name": bridge.name, "port": bridge.port}
+
+
+def _named(failure: CannotServe) -> CannotServe:
+    """Say who has the port, if that can be known."""
+    if holder := ports.holder(failure.port):
+        failure.why = f"{holder} has it; stop that, or set bridge.port"
+    return failure
+
+
+async def _first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run them side by side until one ends, and raise what it raised."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager

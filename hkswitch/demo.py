@@ -1,7 +1,7 @@
 """`hkswitch demo`: the real bridge on simulated units, so that anybody can pair and switch at once."""
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +9,7 @@ from hkswitch import addresses, configfile
 from hkswitch.core.config import BridgeConfig, Config
 from hkswitch.core.errors import Failure
 from hkswitch.core.model import Group
+from hkswitch.core.place import Place
 from hkswitch.daemon import serve
 from hkswitch.homekit.bridge import Bridge
 from hkswitch.homekit.pairing import invitation
@@ -35,21 +36,52 @@ async def run(
     config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None
 ) -> None:
     """Serve until interrupted; raises `Failure`."""
-    config = _config(config_file, address, port)
     folder = state_folder or _default_folder()
-    served = addresses_of(config.bridge)
-    bridge = Bridge(config.bridge.name, config.groups, folder, served, config.bridge.port)
+    terminal = _Terminal(config_file, address, port, folder)
+    config = terminal.read()
+    await serve(config, SimulatedHost(config.groups), folder, terminal)
 
-    def ready(now: Config) -> None:
-        names = ", ".join(group.name for group in now.groups)
+
+@dataclass(frozen=True, slots=True)
+class _Terminal:
+    """The person who tries it, and the options."""
+
+    config_file: Path | None
+    address: str | None
+    port: int | None
+    state_folder: Path
+
+    def read(self) -> Config:
+        default = Config(BridgeConfig(name="hkswitch demo"), GROUPS)
+        config = default if self.config_file is None else configfile.read(self.config_file)
+        bridge = config.bridge
+        if self.address is not None:
+            bridge = replace(bridge, addresses=(self.address,), interfaces=())
+        if self.port is not None:
+            bridge = replace(bridge, port=self.port)
+        return replace(config, bridge=bridge)
+
+    def reloading(self) -> None:
+        pass  # a person who asks for it knows
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        """As the daemon does it, but on loopback where there is no default route."""
+        try:
+            return addresses.place_of(bridge)
+        except addresses.NoDefaultRoute:
+            return Place((addresses.LOOPBACK,), frozenset())
+
+    def waiting(self, why: Failure) -> None:
+        _say(f"Waiting: {why}.")
+
+    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
+        names = ", ".join(group.name for group in config.groups)
         _say(f"Serving simulated switches: {names}.")
-        _say(f"Address: {', '.join(served)}, port {config.bridge.port}. State: {folder}. Ctrl-C ends it.")
+        _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")
+        if place.addresses == (addresses.LOOPBACK,) and self.address is None:
+            _say("There is no default route: this is loopback only.")
+            _say("For a phone, pass --address with an address of this machine that it reaches.")
         _say("Already paired." if bridge.paired else invitation(bridge.setup))
-
-    def reread() -> Config:
-        return _config(config_file, address, port)
-
-    await serve(config, SimulatedHost(config.groups), bridge, ready, reread)
 
 
 def _default_folder() -> Path:
@@ -57,30 +89,6 @@ def _default_folder() -> Path:
         return STATE_FOLDER.expanduser()
     except RuntimeError:
         raise NoHome from None
-
-
-def _config(config_file: Path | None, address: str | None, port: int | None) -> Config:
-    config = (
-        Config(BridgeConfig(name="hkswitch demo"), GROUPS)
-        if config_file is None
-        else configfile.read(config_file)
-    )
-    bridge = config.bridge
-    if address is not None:
-        bridge = replace(bridge, addresses=(address,), interfaces=())
-    if port is not None:
-        bridge = replace(bridge, port=port)
-    return replace(config, bridge=bridge)
-
-
-def addresses_of(bridge: BridgeConfig) -> tuple[str, ...]:
-    """As the daemon does it, but on loopback where there is no default route."""
-    try:
-        return addresses.of_bridge(bridge)
-    except addresses.NoDefaultRoute:
-        _say("There is no default route: serving on loopback only.")
-        _say("For a phone, pass --address with an address of this machine that it reaches.")
-        return (addresses.LOOPBACK,)
 
 
 def _say(line: str) -> None:

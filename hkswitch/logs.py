@@ -1,9 +1,16 @@
 """Where log lines go: to the journal with their priority, or to a terminal with the time."""
 
+import asyncio
 import logging
 import sys
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, Final
+
+ACCEPT_FAILED: Final = "socket.accept() out of system resource"
+"""asyncio's words; a test with too few descriptors would find others."""
+
+ACCEPT_QUIET_SECONDS: Final = 60.0
 
 PRIORITIES: Final = {
     logging.CRITICAL: 2,
@@ -12,6 +19,9 @@ PRIORITIES: Final = {
     logging.INFO: 6,
     logging.DEBUG: 7,
 }
+
+
+_log = logging.getLogger(__name__)
 
 
 class JournalFormatter(logging.Formatter):
@@ -32,4 +42,24 @@ def begin(environment: Mapping[str, str]) -> None:
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
     logging.getLogger("hkswitch").setLevel(logging.INFO)
+    # Anybody in the network can make it log, controllers' keys among other things: homekit/ says it instead.
+    logging.getLogger("pyhap.hap_handler").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
+
+
+def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """An exception handler for an event loop, which says once a minute that no connection can be accepted.
+
+    asyncio would log up to a hundred tracebacks each second while the process has no descriptor left.
+    """
+    silent_until_seconds = -inf
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal silent_until_seconds
+        if context["message"] != ACCEPT_FAILED:
+            loop.default_exception_handler(context)
+        elif loop.time() >= silent_until_seconds:
+            silent_until_seconds = loop.time() + ACCEPT_QUIET_SECONDS
+            _log.error("cannot accept connections: %s", context["exception"].strerror)
+
+    return handle

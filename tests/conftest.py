@@ -12,6 +12,16 @@ import pytest_asyncio
 from tests.support.waiting import eventually
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="fuzz and kill as often as CI does")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time for tests that gain from it."""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def nothing_stays_behind() -> AsyncIterator[None]:
     """A task or a process that a test leaves would run on in the next one."""

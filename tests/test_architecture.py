@@ -20,16 +20,24 @@ MAY_IMPORT = {
     "addresses": {"core"},
     "configfile": {"core"},
     "notify": set(),
+    "ports": set(),
     "logs": set(),
     "status": {"core", "systemd"},
+    "peers": set(),
+    "control": {"core", "peers"},
+    "pairs": {"core", "control", "homekit"},
 }
 """Rooms that are not here (daemon, demo, cli) wire the others and may import all of them."""
+
+HARDENING = {f"homekit/hardening/{name}.py" for name in ("connection", "driver", "requests", "setup")}
 
 ONLY_IN = {
     "yaml": {"core/yamltree.py"},
     "sdbus": {"systemd.py"},
-    "pyhap": {"homekit/bridge.py", "homekit/hardening.py", "homekit/statefile.py", "homekit/writes.py"},
-    "zeroconf": {"homekit/bridge.py"},
+    "pyhap": {"homekit/bridge.py", *HARDENING, "homekit/reads.py", "homekit/writes.py"},
+    "h11": HARDENING,
+    "cryptography": HARDENING,
+    "zeroconf": {"homekit/bridge.py", *HARDENING},
     "segno": {"homekit/pairing.py"},
     "click": {"cli.py"},
     "rich": {"cli.py", "status.py"},

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ import pytest
 import pytest_asyncio
 
 from hkswitch import __version__
+from hkswitch.control import SOCKET_NAME
 from hkswitch.homekit.statefile import FILE_NAME
+from tests.support.command import HKSWITCH, run
 from tests.support.controller import Controller
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -23,20 +24,7 @@ from tests.support.ports import free_port
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
-HKSWITCH = Path(sys.executable).with_name("hkswitch")
 EXAMPLE = Path(__file__).parents[1] / "config.example.yaml"
-
-
-def run(*arguments: str | Path, **environment: str) -> tuple[int, str, str]:
-    ended = subprocess.run(
-        [HKSWITCH, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-        env={**os.environ, **environment},
-    )
-    return ended.returncode, ended.stdout, ended.stderr
 
 
 @pytest.fixture
@@ -86,6 +74,15 @@ def test_no_config_is_78(command: str, tmp_path: Path) -> None:
         ["demo", "--port", "80"],
         ["demo", "--port", "x"],
         ["demo", "--address", "foo"],
+        ["pair", "extra"],
+        ["pair", "--list", "--png", "x"],
+        ["pair", "--png", "x", "--svg", "y"],
+        ["pair", "--reset-attempts", "--list"],
+        ["pair", "--reset-attempts", "--json"],
+        ["pair", "--json", "--svg", "-"],
+        ["unpair", "A", "B"],
+        ["unpair", "A", "--all"],
+        ["unpair", "", "--all"],
     ],
 )
 def test_wrong_arguments_are_64(arguments: list[str]) -> None:
@@ -119,24 +116,29 @@ async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
         code, _, errors = run("demo", "--address", "127.0.0.1", "--port", port, "--state-dir", tmp_path)
     assert code == 69
     assert errors.splitlines()[-1] == (
-        f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: Address already in use"
+        f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) has it; "
+        "stop that, or set bridge.port"
     )
 
 
-def test_an_address_of_another_machine_is_69(tmp_path: Path) -> None:
-    code, _, errors = run(
-        "demo", "--address", "192.0.2.77", "--port", str(free_port()), "--state-dir", tmp_path
-    )
-    assert code == 69
-    assert "cannot serve HomeKit on 192.0.2.77, port" in errors.splitlines()[-1]
-
-
-def test_an_interface_that_is_not_there_is_69(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bridge", "missing"),
+    [
+        ("{address: 192.0.2.77}", "no interface that is up has the address 192.0.2.77"),
+        ("{interface: nope0}", "nope0"),
+    ],
+)
+def test_a_place_that_is_not_there_yet_is_waited_for(tmp_path: Path, bridge: str, missing: str) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text("bridge: {interface: nope0}\ngroups: {web: {units: [httpd]}}\n")
-    code, _, errors = run("demo", "--config", file, "--state-dir", tmp_path)
-    assert code == 69
-    assert errors.startswith("hkswitch: there is no interface nope0 with an address; there are: ")
+    file.write_text(f"bridge: {bridge}\ngroups: {{web: {{units: [httpd]}}}}\n")
+    command: list[str | Path] = [HKSWITCH, "demo", "--config", file, "--state-dir", tmp_path / "state"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        waiting = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+    assert waiting.startswith("Waiting: ")
+    assert missing in waiting
 
 
 def test_a_state_folder_that_cannot_be_written_is_73(tmp_path: Path) -> None:
@@ -158,18 +160,22 @@ def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path, contents: byt
         code, _, errors = run(*arguments, "--state-dir", tmp_path)
         assert code == 65
         assert errors.startswith(f"hkswitch: {state_file} is damaged (")
-        assert "put a backup of it in its place" in errors
+        assert "put a copy of yours in its place" in errors
         assert errors.count("\n") == 1
     assert state_file.read_bytes() == contents
 
 
-def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["pair"], ["pair", "--list"], ["pair", "--reset-attempts"], ["unpair"]]
+)
+def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
     advice = "start hkswitch.service first, or name its --state-dir"
-    assert run("pair", "--state-dir", tmp_path) == (
+    assert run(*arguments, "--state-dir", tmp_path / "none") == (
         69,
         "",
-        f"hkswitch: there is no bridge in {tmp_path} yet: {advice}\n",
+        f"hkswitch: there is no bridge in {tmp_path}/none yet: {advice}\n",
     )
+    assert list(tmp_path.iterdir()) == []
 
 
 @dataclass
@@ -238,8 +244,35 @@ async def test_pair_as_json_has_the_keys_that_other_programs_read(
     code, output, _ = run("pair", "--json", "--state-dir", demo.state_folder)
     shown = json.loads(output)
     assert code == 0
-    assert shown.keys() == {"paired", "device_id", "setup_code", "setup_payload"}
+    assert shown.keys() == {
+        "paired",
+        "device_id",
+        "setup_code",
+        "setup_payload",
+        "failed_attempts",
+        "pairing_refused",
+    }
     assert shown["paired"] is True
+
+
+async def test_the_demo_is_asked_who_is_paired_and_removes_it(paired_demo: tuple[Demo, Controller]) -> None:
+    demo, _ = paired_demo
+    [shown] = json.loads(run("pair", "--list", "--json", "--state-dir", demo.state_folder)[1])
+    assert (shown["admin"], shown["connections"]) == (True, 1)
+    code, output, _ = run("unpair", shown["id"].lower()[:8], "--state-dir", demo.state_folder)
+    assert (code, output.split(". ")[0]) == (0, f"Removed {shown['id']}")
+    assert "Setup code: " in run("pair", "--state-dir", demo.state_folder)[1]
+
+
+async def test_a_second_bridge_on_the_same_state_folder_is_69(demo: Demo) -> None:
+    arguments = ["demo", "--address", "127.0.0.1", "--port", str(free_port())]
+    code, _, errors = await asyncio.to_thread(run, *arguments, "--state-dir", demo.state_folder)
+    assert code == 69
+    assert errors.splitlines()[-1] == (
+        f"hkswitch: {demo.state_folder} is in use by another hkswitch (process {demo.process.pid}): "
+        "stop that one first"
+    )
+    assert (await asyncio.to_thread(run, "pair", "--state-dir", demo.state_folder))[0] == 0
 
 
 async def test_the_state_is_for_nobody_else(demo: Demo) -> None:
@@ -304,7 +337,10 @@ async def daemon(fake: FakeSystemd, config_file: Path, tmp_path: Path) -> AsyncI
             env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/nonexistent"},
         )
         daemon = Daemon(process, notified)
-        assert await daemon.told() == ["READY=1", "STATUS=Serving 1 groups, not paired: see `hkswitch pair`"]
+        ready, status = await daemon.told()
+        assert ready == "READY=1"
+        assert status.startswith("STATUS=Serving 1 groups on 127.0.0.1, port ")
+        assert status.endswith(", not paired: see `hkswitch pair`")
         yield daemon
         if process.returncode is None:
             process.kill()
@@ -312,9 +348,14 @@ async def daemon(fake: FakeSystemd, config_file: Path, tmp_path: Path) -> AsyncI
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_daemon_serves_until_it_is_told_to_stop(daemon: Daemon, number: signal.Signals) -> None:
+async def test_the_daemon_serves_until_it_is_told_to_stop(
+    daemon: Daemon, tmp_path: Path, number: signal.Signals
+) -> None:
+    shown = await asyncio.to_thread(run, "pair", "--list", "--state-dir", tmp_path / "state")
+    assert shown == (0, "No controller is paired.\n", "")
     code, lines = await daemon.end(number)
     assert code == 0
+    assert not (tmp_path / "state" / SOCKET_NAME).exists()
     assert await daemon.told() == ["STOPPING=1"]
     assert "the helper ended (sudo: No such file or directory)" in lines
     assert "Traceback" not in lines

@@ -257,6 +257,11 @@ def _address(scalar: Scalar) -> str:
         raise ValueError(f"{shown(text)} is not an address; {rule}")
     if address.is_unspecified or address.is_multicast:
         raise ValueError(f"{shown(text)} is not an address of a host")
+    if address.version == 6 and address.is_link_local and not percent:
+        hint = f"write it with its interface, like {shown(f'{address}%eth0')}"
+        raise ValueError(f"{shown(text)} is an address on every link; {hint}")
+    if percent and not address.is_link_local:
+        raise ValueError(f"{shown(text)} needs no interface; write {shown(text.partition('%')[0])}")
     return str(address)
 
 

@@ -1,10 +1,15 @@
 """The bridge and its accessories, one a group. Shows what it is told and passes on what is written."""
 
+import errno
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
+from uuid import UUID
 
 from pyhap import const
 from pyhap.accessory import Accessory
@@ -12,12 +17,14 @@ from pyhap.accessory import Bridge as BridgeAccessory
 from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
+from hkswitch.core.control import PairedController, SetupIs
 from hkswitch.core.errors import Failure
 from hkswitch.core.events import Tile
 from hkswitch.core.model import AccessoryType, Group
+from hkswitch.core.place import Place
 from hkswitch.homekit import statefile
-from hkswitch.homekit.hardening import Driver
-from hkswitch.homekit.pairing import Setup
+from hkswitch.homekit.hardening.driver import Driver
+from hkswitch.homekit.pairing import MOST_FAILED_ATTEMPTS, Setup, UnknownController
 from hkswitch.homekit.writes import Writer
 
 SERVICES: Final = {
@@ -37,31 +44,36 @@ class Taps(Protocol):
         """Bring the group to what was written; returns whether that may be called a success."""
 
 
+@dataclass(eq=False)
 class CannotServe(Failure):
-    """The bridge cannot go online; `str()` says why."""
+    """The bridge cannot go online. `in_use`: somebody else has the port."""
+
+    place: Place
+    port: int
+    why: str
+    in_use: bool
+
+    def __str__(self) -> str:
+        return f"cannot serve HomeKit on {self.place}, port {self.port}: {self.why}"
 
 
 class Bridge:
     """A HomeKit bridge with a switch for each group. Make it inside the event loop."""
 
-    def __init__(
-        self, name: str, groups: Iterable[Group], state_folder: Path, addresses: tuple[str, ...], port: int
-    ) -> None:
+    def __init__(self, name: str, groups: Iterable[Group], state_folder: Path, port: int) -> None:
         """Reads the state file, or makes a new identity; raises `Failure`."""
-        self._address = ", ".join(addresses)
         self._port = port
         self._serving = False
-        state_file = state_folder / statefile.FILE_NAME
-        stored = statefile.read(state_file)
+        stored = statefile.read(state_folder)
         self.setup = Setup.new() if stored is None else stored.setup
-        self._driver = Driver(addresses=addresses, port=port, state_file=state_file, setup=self.setup)
+        self._driver = Driver(port=port, state_folder=state_folder, setup=self.setup, stored=stored)
         self._bridge = _QuietBridge(self._driver, name)
         self._bridge.set_info_service(__version__, "hkswitch", "Bridge", self._driver.state.mac)
         self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
         self._place(groups)
         self._driver.add_accessory(self._bridge)
         if stored is None:
-            _log.info("made a new identity in %s", state_file)
+            _log.info("made a new identity in %s", state_folder)
 
     @property
     def paired(self) -> bool:
@@ -73,16 +85,26 @@ class Bridge:
         """The number (c#) that tells controllers to read the accessories anew when it grows."""
         return int(self._driver.state.config_version)
 
-    async def start(self, taps: Taps) -> None:
-        """Go online; raises `CannotServe`."""
+    async def start(self, taps: Taps, place: Place) -> None:
+        """Go online there; raises `CannotServe`."""
         self._take_writes(taps)
+        with self._cannot_serve(place):
+            await self._driver.start(place)
+        self._serving = True
+
+    async def move(self, place: Place) -> None:
+        """Be online there instead; raises `CannotServe`, and can be tried again then."""
+        with self._cannot_serve(place):
+            await self._driver.move(place)
+
+    @contextmanager
+    def _cannot_serve(self, place: Place) -> Iterator[None]:
         try:
-            await self._driver.async_start()
-            self._serving = True
+            yield
         except (OSError, ZeroconfError) as error:
             number = error.errno if isinstance(error, OSError) else None
             why = os.strerror(number) if number else str(error)  # asyncio's own text is longer
-            raise CannotServe(f"cannot serve HomeKit on {self._address}, port {self._port}: {why}") from error
+            raise CannotServe(place, self._port, why, in_use=number == errno.EADDRINUSE) from error
 
     def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
         """Have accessories for these groups; those that stay are not touched. Tells the controllers."""
@@ -95,6 +117,39 @@ class Bridge:
         if self._serving:
             self._serving = False
             await self._driver.async_stop()
+
+    # What can be asked on the control socket
+
+    def setup_is(self) -> SetupIs:
+        """What is needed to pair."""
+        stored = self._driver.stored
+        return SetupIs(
+            code=self.setup.code,
+            payload=self.setup.payload,
+            device_id=stored.device_id,
+            paired=stored.paired,
+            failed_attempts=stored.failed_attempts,
+            pairing_refused=stored.failed_attempts >= MOST_FAILED_ATTEMPTS,
+        )
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        """Who is paired, and how often connected."""
+        handlers = (connection.handler for connection in self._driver.http_server.connections.values())
+        connections = Counter(str(handler.client_uuid).upper() for handler in handlers)
+        return tuple(replace(c, connections=connections[c.id]) for c in self._driver.stored.controllers)
+
+    def unpair(self, controller_id: str | None) -> None:
+        """Remove a pairing, or all; raises `UnknownController` or `StateUnwritable`."""
+        if controller_id is None:
+            self._driver.unpair(None)
+        elif controller_id in {controller.id for controller in self.controllers()}:
+            self._driver.unpair(UUID(controller_id))
+        else:
+            raise UnknownController(controller_id)
+
+    def reset_attempts(self) -> None:
+        """Let controllers pair again after too many wrong setup codes; raises `StateUnwritable`."""
+        self._driver.reset_attempts()
 
     def _place(self, groups: Iterable[Group]) -> None:
         """Have an accessory for each tile; those of groups that stay the same stay too."""

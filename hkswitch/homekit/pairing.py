@@ -1,19 +1,41 @@
-"""What a phone needs to pair: setup code, setup ID, setup payload and its QR code. No I/O but randomness."""
+"""What a phone needs to pair: setup code, setup ID, setup payload and its QR code, in text and as a picture.
+
+No I/O but randomness. Knows no HAP-python: the command line would wait for it.
+"""
 
 import io
 import secrets
 import string
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import segno
+
+from hkswitch.core.errors import Exit, Failure
 
 FORBIDDEN_CODES: Final = frozenset({*(str(digit) * 8 for digit in range(10)), "12345678", "87654321"})
 """Setup codes that the HAP specification (2.5.1, "Setup Code") does not allow."""
 
+MOST_FAILED_ATTEMPTS: Final = 100
+"""After so many the specification (5.6.2) has every other attempt refused."""
+
+PIXELS_A_MODULE: Final = 10
+"""Of a picture: large enough for a phone that is held at some distance from a screen."""
+
 CATEGORY_BRIDGE: Final = 2
 FLAG_IP: Final = 2
 BASE_36: Final = string.digits + string.ascii_uppercase
+
+
+@dataclass(eq=False)
+class UnknownController(Failure):
+    """A controller that is not paired."""
+
+    id: str
+    exit_code = Exit.USAGE
+
+    def __str__(self) -> str:
+        return f"no controller {self.id!r} is paired: `hkswitch pair --list` shows those that are"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +84,19 @@ def invitation(setup: Setup) -> str:
 def qr_code(payload: str) -> str:
     """The QR code of a setup payload as lines for a terminal."""
     drawn = io.StringIO()
-    segno.make(payload, micro=False).terminal(drawn, compact=True)
+    _code(payload).terminal(drawn, compact=True)
     return drawn.getvalue()
+
+
+def picture(payload: str, kind: Literal["png", "svg"]) -> bytes:
+    """The QR code of a setup payload as the contents of a file."""
+    drawn = io.BytesIO()
+    _code(payload).save(drawn, kind=kind, scale=PIXELS_A_MODULE, light="white")
+    return drawn.getvalue()
+
+
+def _code(payload: str) -> segno.QRCode:
+    return segno.make(payload, micro=False)
 
 
 def _base_36(number: int) -> str:

@@ -10,13 +10,13 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 from hkswitch.core.errors import Failure
+from hkswitch.core.lines import Malformed
 from hkswitch.core.model import Action
 from hkswitch.core.protocol import (
     LONGEST_REPLY_BYTES,
     Accepted,
     Finished,
     Hello,
-    Malformed,
     Ping,
     Pong,
     Refused,

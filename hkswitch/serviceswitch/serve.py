@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.core.errors import BusUnavailable, Exit, Failure
+from hkswitch.core.lines import Malformed
 from hkswitch.core.model import JobResult, UnitResult
 from hkswitch.core.protocol import (
     Accepted,
     Finished,
     Hello,
-    Malformed,
     Ping,
     Pong,
     Refused,

@@ -160,6 +160,7 @@ def test_a_unit_is_read_as_systemd_reads_it(item: str, unit: str) -> None:
         pytest.param("address: 192.168.1.10", (), ("192.168.1.10",), id="IPv4"),
         pytest.param("address: [127.0.0.1, 2001:DB8::1]", (), ("127.0.0.1", "2001:db8::1"), id="IPv6"),
         pytest.param("address: fe80::1%eth0", (), ("fe80::1%eth0",), id="a scope id"),
+        pytest.param("address: 169.254.1.2", (), ("169.254.1.2",), id="IPv4 of one link, which has no scope"),
         pytest.param("", (), (), id="an empty bridge"),
     ],
 )
@@ -287,6 +288,22 @@ def test_plain_yaml_in_any_style_is_the_same(text: str) -> None:
             "address: fe80::1%a b",
             f"2:12: bridge.address: 'fe80::1%a b' is not an address; {ADDRESS_RULE}",
             id="a scope id that is no interface",
+        ),
+        pytest.param(
+            "address: FE80::1",
+            "2:12: bridge.address: 'FE80::1' is an address on every link; "
+            "write it with its interface, like 'fe80::1%eth0'",
+            id="a link-local address without a scope id",
+        ),
+        pytest.param(
+            "address: [10.0.0.1, fd00::1%eth0]",
+            "2:23: bridge.address[1]: 'fd00::1%eth0' needs no interface; write 'fd00::1'",
+            id="a scope id of an address that is not link-local",
+        ),
+        pytest.param(
+            'address: "::1%lo"',
+            "2:12: bridge.address: '::1%lo' needs no interface; write '::1'",
+            id="a scope id of a loopback address",
         ),
         pytest.param(
             "address: [2001:DB8::1, 2001:db8:0::1]",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from hkswitch.core.lines import Malformed
 from hkswitch.core.model import Action, JobResult, UnitResult
 from hkswitch.core.protocol import (
     LONGEST_DETAIL,
@@ -11,7 +12,6 @@ from hkswitch.core.protocol import (
     Accepted,
     Finished,
     Hello,
-    Malformed,
     Ping,
     Pong,
     Refused,

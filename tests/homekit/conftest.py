@@ -12,7 +12,7 @@ from hkswitch.homekit.bridge import Bridge
 from hkswitch.hosts.simulated import INACTIVE, SimulatedHost
 from hkswitch.switchboard import Switchboard
 from tests.support.controller import Controller
-from tests.support.ports import free_port
+from tests.support.ports import LOOPBACK, free_port
 
 GROUPS = (
     Group("fileserver", "File Server", ("smb.service", "nmb.service", "netatalk.service")),
@@ -39,6 +39,26 @@ class Served:
     port: int
     state_folder: Path
 
+    @classmethod
+    async def start(cls, state_folder: Path, host: SimulatedHost, groups: tuple[Group, ...]) -> "Served":
+        """Make one and bring it online."""
+        port = free_port()
+        bridge = Bridge("Test Bridge", groups, state_folder, port)
+        switchboard = Switchboard(groups, host, bridge)
+        await host.open(switchboard)
+        await bridge.start(switchboard, LOOPBACK)
+        return cls(bridge, switchboard, host, LOOPBACK.addresses[0], port, state_folder)
+
+    async def stop(self) -> None:
+        """Take it offline."""
+        await self.bridge.stop()
+        await self.switchboard.close()
+        await self.host.close()
+
+    async def pair(self) -> Controller:
+        """A controller that pairs with it."""
+        return await Controller.pair(self.address, self.port, self.bridge.setup.code)
+
     def reset(self) -> None:
         """All units stopped, as after a boot."""
         self.host.change({unit: INACTIVE for group in GROUPS for unit in group.units})
@@ -46,27 +66,28 @@ class Served:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    state_folder = tmp_path_factory.mktemp("state")
-    address, port = "127.0.0.1", free_port()
     host = SimulatedHost(
         GROUPS,
         job_seconds=0.05,
         slow={"slow.service": 1.5, "doomed.service": 1.5, "lag.service": 0.8},
         broken={"broken.service", "doomed.service"},
     )
-    bridge = Bridge("Test Bridge", GROUPS, state_folder, (address,), port)
-    switchboard = Switchboard(GROUPS, host, bridge)
-    await host.open(switchboard)
-    await bridge.start(switchboard)
-    yield Served(bridge, switchboard, host, address, port, state_folder)
-    await bridge.stop()
-    await switchboard.close()
-    await host.close()
+    served = await Served.start(tmp_path_factory.mktemp("state"), host, GROUPS)
+    yield served
+    await served.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def unpaired(tmp_path: Path) -> AsyncIterator[Served]:
+    """A bridge of the test's own, with nobody paired."""
+    own = await Served.start(tmp_path, SimulatedHost(GROUPS[1:2]), GROUPS[1:2])
+    yield own
+    await own.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def paired(served: Served) -> AsyncIterator[Controller]:
-    controller = await Controller.pair(served.address, served.port, served.bridge.setup.code)
+    controller = await served.pair()
     yield controller
     await controller.close()
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -120,6 +120,21 @@ class Controller:
         while (read := await self.read(name)) is not on:
             assert time.monotonic() < deadline_seconds, f"{name} is still {read}"
             await asyncio.sleep(0.02)
+
+    def closing(self) -> Callable[[], bool]:
+        """Tells whether the connection of this moment is closed."""
+        protocol = self.pairing.connection.protocol
+        assert protocol is not None
+        return protocol.transport.is_closing
+
+    async def add(self, identity: str, public_key: bytes, permissions: str) -> None:
+        """Let another controller in: "Admin" or "User"."""
+        adding = self.pairing.add_pairing(identity, public_key.hex(), permissions)  # type: ignore[no-untyped-call] # so in aiohomekit
+        await adding
+
+    async def connect_once(self) -> None:
+        """Connect, and raise what comes of it; all other methods try until they succeed."""
+        await self.pairing.connection._connect_once()  # type: ignore[no-untyped-call] # so in aiohomekit
 
     async def unpair(self) -> None:
         """Remove this controller's pairing."""

@@ -3,6 +3,12 @@
 import os
 import socket
 from itertools import count
+from typing import Final
+
+from hkswitch.core.place import Place
+
+LOOPBACK: Final = Place(("127.0.0.1",), frozenset())
+"""Where bridges of tests serve."""
 
 _FIRST = 21_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = count(_FIRST)

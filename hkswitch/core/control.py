@@ -1,0 +1,185 @@
+"""The JSON-lines messages between the daemon and the command line, on the control socket. Pure: no I/O.
+
+One message a line, and one reply to each: the one that was asked for, or `Failed`.
+All text in an answer can be printed: root's terminal obeys no sequences that the daemon's user wrote.
+"""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from hkswitch.core.errors import Exit, Failure
+from hkswitch.core.lines import LONGEST_NAME, Malformed, boolean, keys, number, objects, parse_object, text
+
+LONGEST_ASK_BYTES: Final = 4096
+LONGEST_ANSWER_BYTES: Final = 1024 * 1024
+LONGEST_REASON: Final = 2000
+"""Characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedController:
+    """A controller with a pairing, and how many connections it has now."""
+
+    id: str
+    admin: bool
+    connections: int = 0
+
+
+class Ask(StrEnum):
+    """What can be asked, by its word on the wire."""
+
+    CONTROLLERS = "controllers"
+    SETUP = "setup"
+    UNPAIR = "unpair"
+    RESET_ATTEMPTS = "reset-attempts"
+
+
+ANYBODY_MAY: Final = frozenset({Ask.CONTROLLERS})
+"""All else shows the setup code or changes something, and needs a right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. `controller`: the ID of the one to unpair, None for all."""
+
+    ask: Ask
+    controller: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Controllers:
+    """Who is paired."""
+
+    controllers: tuple[PairedController, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetupIs:
+    """What is needed to pair. `pairing_refused`: too many attempts failed."""
+
+    code: str
+    payload: str
+    device_id: str
+    paired: bool
+    failed_attempts: int
+    pairing_refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It was not done, and why."""
+
+    exit_code: Exit
+    reason: str
+
+
+Answer = Controllers | SetupIs | Done | Failed
+
+
+@dataclass(eq=False)
+class AskFailed(Failure):
+    """What `Failed` is in the asking program: `exit_code` is the answering one's."""
+
+    failed: Failed
+
+    def __post_init__(self) -> None:
+        self.exit_code = self.failed.exit_code  # type: ignore[misc] # a class's constant for all others
+
+    def __str__(self) -> str:
+        return self.failed.reason
+
+
+def encode_question(question: Question) -> bytes:
+    """A question as one line."""
+    target = {"controller": question.controller} if question.ask is Ask.UNPAIR else {}
+    return _line({"ask": question.ask.value, **target})
+
+
+def parse_question(line: bytes) -> Question:
+    """The question in a line; raises `Malformed`."""
+    body = parse_object(line)
+    word = text(body, "ask")
+    if word not in set(Ask):
+        raise Malformed(f"'ask' must be one of {', '.join(Ask)}")
+    ask = Ask(word)
+    if ask is not Ask.UNPAIR:
+        keys(body, {"ask"})
+        return Question(ask)
+    keys(body, {"ask", "controller"})
+    return Question(ask, None if body["controller"] is None else text(body, "controller"))
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """An answer as one line."""
+    match answer:
+        case Controllers(controllers):
+            items = [{"id": c.id, "admin": c.admin, "connections": c.connections} for c in controllers]
+            return _line({"type": "controllers", "controllers": items})
+        case SetupIs():
+            return _line({"type": "setup", **{name: getattr(answer, name) for name in SetupIs.__slots__}})
+        case Done():
+            return _line({"type": "done"})
+        case Failed(exit_code, reason):
+            words = "".join(c if c.isprintable() else "?" for c in reason[:LONGEST_REASON])
+            return _line({"type": "failed", "exit_code": exit_code.value, "reason": words})
+
+
+def parse_answer(line: bytes) -> Answer:
+    """The answer in a line; raises `Malformed`."""
+    body = parse_object(line)
+    match body.get("type"):
+        case "controllers":
+            keys(body, {"type", "controllers"})
+            return Controllers(tuple(_controller(item) for item in objects(body, "controllers")))
+        case "setup":
+            keys(body, {"type", *SetupIs.__slots__})
+            return _setup(body)
+        case "done":
+            keys(body, {"type"})
+            return Done()
+        case "failed":
+            keys(body, {"type", "exit_code", "reason"})
+            return Failed(_exit_code(body), _words(body, "reason", LONGEST_REASON))
+        case _:
+            raise Malformed("no known type")
+
+
+def _line(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+
+
+def _controller(item: dict[str, Any]) -> PairedController:
+    keys(item, {"id", "admin", "connections"})
+    return PairedController(_words(item, "id"), boolean(item, "admin"), number(item, "connections", 0))
+
+
+def _setup(body: dict[str, Any]) -> SetupIs:
+    return SetupIs(
+        code=_words(body, "code"),
+        payload=_words(body, "payload"),
+        device_id=_words(body, "device_id"),
+        paired=boolean(body, "paired"),
+        failed_attempts=number(body, "failed_attempts", 0),
+        pairing_refused=boolean(body, "pairing_refused"),
+    )
+
+
+def _exit_code(body: dict[str, Any]) -> Exit:
+    code = number(body, "exit_code", 0)
+    if code not in set(Exit) - {Exit.OK}:
+        raise Malformed(f"{code} is no exit code of a failure")
+    return Exit(code)
+
+
+def _words(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
+    found = text(body, key, longest)
+    if not found.isprintable():
+        raise Malformed(f"{key!r} must be text that can be printed")
+    return found

@@ -1,0 +1,73 @@
+"""The pairings in the state folder, for the command line when no daemon runs. Knows no HAP-python."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hkswitch.core.control import PairedController, SetupIs
+from hkswitch.core.errors import Failure
+from hkswitch.homekit import statefile
+from hkswitch.homekit.pairing import MOST_FAILED_ATTEMPTS, UnknownController
+
+
+@dataclass(eq=False)
+class NoBridgeYet(Failure):
+    """There is no state file."""
+
+    folder: Path
+
+    def __str__(self) -> str:
+        return (
+            f"there is no bridge in {self.folder} yet: start hkswitch.service first, or name its --state-dir"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPairings:
+    """The pairings of the bridge in a folder. Every method raises `Failure`; changes need its lock."""
+
+    folder: Path
+
+    def setup_is(self) -> SetupIs:
+        """What is needed to pair."""
+        with statefile.as_owner(self.folder):
+            stored = self._stored()
+        return SetupIs(
+            code=stored.setup.code,
+            payload=stored.setup.payload,
+            device_id=stored.device_id,
+            paired=stored.paired,
+            failed_attempts=stored.failed_attempts,
+            pairing_refused=stored.failed_attempts >= MOST_FAILED_ATTEMPTS,
+        )
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        """Who is paired; nobody is connected to a file."""
+        with statefile.as_owner(self.folder):
+            return self._stored().controllers
+
+    def unpair(self, controller_id: str | None) -> None:
+        """Remove a controller, or all (None); also the rest if no admin is left."""
+        with self._alone() as stored:
+            if controller_id is not None and controller_id not in {c.id for c in stored.controllers}:
+                raise UnknownController(controller_id)
+            statefile.write(self.folder, stored.without(controller_id))
+
+    def reset_attempts(self) -> None:
+        """Forget the failed attempts to pair."""
+        with self._alone() as stored:
+            statefile.write(self.folder, replace(stored, failed_attempts=0))
+
+    @contextmanager
+    def _alone(self) -> Iterator[statefile.Stored]:
+        with statefile.as_owner(self.folder):
+            self._stored()  # where there is nothing, the lock would make a folder
+            with statefile.locked(self.folder):
+                yield self._stored()
+
+    def _stored(self) -> statefile.Stored:
+        stored = statefile.read(self.folder)
+        if stored is None:
+            raise NoBridgeYet(self.folder)
+        return stored

@@ -1,0 +1,115 @@
+"""Says what sockets hear, in a network namespace that is thrown away: run it by `unshare --net --mount`.
+
+Another namespace is the other machine, on two cables: a0-a1 (chosen) and b0-b1.
+"""
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hkswitch.homekit.sockets import hear_only, listening
+
+PORT = 5555
+GROUP = "224.0.0.251"
+OTHER = "other"
+SETUP = f"""\
+ip link set lo up
+mount -t tmpfs none /run
+ip netns add {OTHER}
+ip link add a0 type veth peer name a1 netns {OTHER}
+ip link add b0 type veth peer name b1 netns {OTHER}
+ip address add 10.1.0.1/24 dev a0
+ip address add 10.2.0.1/24 dev b0
+ip address add fd01::1/64 dev a0 nodad
+ip address add fd02::1/64 dev b0 nodad
+ip link set a0 up
+ip link set b0 up
+ip -n {OTHER} link set a1 up
+ip -n {OTHER} link set b1 up
+ip -n {OTHER} address add 10.1.0.2/24 dev a1
+ip -n {OTHER} address add 10.2.0.2/24 dev b1
+ip -n {OTHER} address add fd01::2/64 dev a1 nodad
+ip -n {OTHER} address add fd02::2/64 dev b1 nodad
+"""
+BY_B = f"ip -n {OTHER} route replace 10.1.0.1/32 via 10.2.0.1 dev b1"
+SEND_TCP = "import socket; socket.create_connection(('10.1.0.1', {port}), 1)"
+SEND_UDP = """
+import socket
+s = socket.socket(socket.AF_INET6 if ':' in '{to}' else socket.AF_INET, socket.SOCK_DGRAM)
+if '{to}'.startswith('224'):
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton('{by}'))
+s.sendto(b'x', ('{to}', {port}))
+"""
+
+
+def main() -> None:
+    """Try every way, and say for each whether it was heard."""
+    for line in SETUP.splitlines():
+        run(line)
+    chosen = [socket.if_nametoindex("a0")]
+    with listening("10.1.0.1", PORT, chosen):
+        say("tcp by the chosen interface", other(SEND_TCP.format(port=PORT)))
+        run(BY_B)
+        say("tcp to the same address by the other interface", other(SEND_TCP.format(port=PORT)))
+        say("tcp from this machine itself", socket.create_connection(("10.1.0.1", PORT), 1) is not None)
+    run(f"ip -n {OTHER} route del 10.1.0.1/32")
+    with udp(socket.AF_INET, "0.0.0.0", chosen) as heard:
+        for address in ("10.1.0.1", "10.2.0.1"):
+            membership = socket.inet_aton(GROUP) + socket.inet_aton(address)
+            heard.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        datagram = datagrams(heard)
+        say("udp by the chosen interface", datagram("10.1.0.1"))
+        say("udp by the other interface", datagram("10.2.0.1"))
+        say("multicast by the chosen interface", datagram(GROUP, by="10.1.0.2"))
+        say("multicast by the other interface", datagram(GROUP, by="10.2.0.2"))
+    with udp(socket.AF_INET6, "::", chosen) as heard:
+        datagram = datagrams(heard)
+        say("udp6 by the chosen interface", datagram("fd01::1"))
+        say("udp6 by the other interface", datagram("fd02::1"))
+
+
+@contextmanager
+def udp(family: socket.AddressFamily, address: str, chosen: list[int]) -> Iterator[socket.socket]:
+    """A UDP socket on all interfaces that shall hear the chosen ones."""
+    with socket.socket(family, socket.SOCK_DGRAM) as made:
+        made.bind((address, PORT))
+        made.settimeout(0.5)
+        hear_only(made, chosen)
+        yield made
+
+
+def datagrams(heard: socket.socket) -> Callable[..., bool]:
+    """Whether a datagram that the other machine sends is heard."""
+
+    def is_heard(to: str, by: str = "") -> bool:
+        assert other(SEND_UDP.format(to=to, by=by, port=PORT))
+        try:
+            heard.recv(9)
+        except TimeoutError:
+            return False
+        return True
+
+    return is_heard
+
+
+def other(program: str) -> bool:
+    """Run Python on the other machine; whether it succeeded."""
+    done = subprocess.run(
+        ["ip", "netns", "exec", OTHER, "python3", "-c", program], capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+def say(way: str, heard: bool) -> None:
+    """One line."""
+    print(f"{way}: {'yes' if heard else 'no'}")  # noqa: T201 -- a program
+
+
+def run(command: str) -> None:
+    """Run a command, which must succeed."""
+    subprocess.run(command.split(), check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Pairings of the tests: a state file's contents made by hand, and a bridge that notes what it is told."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hkswitch.core.control import PairedController, SetupIs
+from hkswitch.core.errors import Exit, Failure
+from hkswitch.homekit.pairing import Setup
+from hkswitch.homekit.statefile import ADMIN_BIT, Stored
+
+SETUP = Setup("314-15-926", "7OSX")
+DEVICE_ID = "AA:BB:CC:DD:EE:FF"
+ADMIN = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
+OTHER_ADMIN = "8DE30000-5D7B-4E7C-9F52-3F1B7A2D9E10"
+USER = "1F00A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
+
+
+@contextmanager
+def folder_for_everybody() -> Iterator[Path]:
+    """A folder that other users can reach; pytest's are for its own user."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def stored(*admins: str, users: tuple[str, ...] = (), failed_attempts: int = 0) -> Stored:
+    """What a bridge writes that has these controllers."""
+    rights = {**dict.fromkeys(admins, ADMIN_BIT), **dict.fromkeys(users, 0)}
+    accessory = {
+        "mac": DEVICE_ID,
+        "config_version": 3,
+        "private_key": "11" * 32,
+        "public_key": "22" * 32,
+        "accessories_hash": "",
+        "paired_clients": {uuid.lower(): "33" * 32 for uuid in rights},
+        "client_properties": {uuid.lower(): {"permissions": bits} for uuid, bits in rights.items()},
+        "client_uuid_to_bytes": {uuid.lower(): uuid.encode().hex() for uuid in rights},
+    }
+    return Stored(SETUP, accessory, failed_attempts)
+
+
+class Broken(Failure):
+    """What the pairings of a test raise."""
+
+    exit_code = Exit.CANNOT_WRITE
+
+    def __str__(self) -> str:
+        return "cannot write /ä\n: No space left on device"
+
+
+@dataclass
+class NotedPairings:
+    """A bridge's pairings; `error` is raised by whatever would change them."""
+
+    paired: tuple[PairedController, ...] = ()
+    failed_attempts: int = 0
+    error: Exception | None = None
+    done: list[str | None] = field(default_factory=list)
+
+    def setup_is(self) -> SetupIs:
+        return SetupIs(
+            SETUP.code,
+            SETUP.payload,
+            DEVICE_ID,
+            bool(self.paired),
+            self.failed_attempts,
+            self.failed_attempts >= 100,
+        )
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        return self.paired
+
+    def unpair(self, controller_id: str | None) -> None:
+        self._do(controller_id)
+        self.paired = tuple(c for c in self.paired if controller_id not in {None, c.id})
+
+    def reset_attempts(self) -> None:
+        self._do("reset")
+        self.failed_attempts = 0
+
+    def _do(self, what: str | None) -> None:
+        if self.error is not None:
+            raise self.error
+        self.done.append(what)
