@@ -44,6 +44,8 @@ def begin(environment: Mapping[str, str]) -> None:
     logging.getLogger("hkswitch").setLevel(logging.INFO)
     # Anybody in the network can make it log, controllers' keys among other things: homekit/ says it instead.
     logging.getLogger("pyhap.hap_handler").setLevel(logging.CRITICAL)
+    # It says with a traceback that an interface is down, which addresses.py hears of.
+    logging.getLogger("zeroconf").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 

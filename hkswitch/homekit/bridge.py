@@ -24,7 +24,7 @@ from hkswitch.core.model import AccessoryType, Group
 from hkswitch.core.place import Place
 from hkswitch.homekit import statefile
 from hkswitch.homekit.hardening.driver import Driver
-from hkswitch.homekit.pairing import MOST_FAILED_ATTEMPTS, Setup, UnknownController
+from hkswitch.homekit.pairing import Setup, UnknownController
 from hkswitch.homekit.writes import Writer
 
 SERVICES: Final = {
@@ -122,15 +122,7 @@ class Bridge:
 
     def setup_is(self) -> SetupIs:
         """What is needed to pair."""
-        stored = self._driver.stored
-        return SetupIs(
-            code=self.setup.code,
-            payload=self.setup.payload,
-            device_id=stored.device_id,
-            paired=stored.paired,
-            failed_attempts=stored.failed_attempts,
-            pairing_refused=stored.failed_attempts >= MOST_FAILED_ATTEMPTS,
-        )
+        return self._driver.stored.setup_is
 
     def controllers(self) -> tuple[PairedController, ...]:
         """Who is paired, and how often connected."""

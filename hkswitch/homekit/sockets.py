@@ -7,11 +7,13 @@ an mDNS socket, which is bound to none, gets everything.
 import ctypes
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
+from hkswitch.core.place import Place
+
 BACKLOG: Final = 64
-SO_ATTACH_FILTER: Final = 26
+SO_ATTACH_FILTER, SO_BINDTOIFINDEX = 26, 62  # socket(7); the socket module has no names for them
 LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
 INTERFACE_INDEX: Final = 0xFFFFF000 + 8  # SKF_AD_OFF + SKF_AD_IFINDEX of linux/filter.h
 EVERYTHING: Final = 0xFFFFFFFF
@@ -32,8 +34,16 @@ class Socket(Protocol):
         """Set an option of the socket."""
 
 
-def listening(address: str, port: int, interfaces: Iterable[int]) -> socket.socket:
-    """A socket that listens on an address for what comes by these interfaces, or from this machine."""
+def ways(place: Place) -> Iterator[tuple[str, int]]:
+    """Each address with each interface by which it may be reached: the chosen ones, and from this machine."""
+    for address in place.addresses:
+        for interface in {*place.interfaces, _loopback()}:
+            if "%" not in address or interface != _loopback():  # its scope is its one interface
+                yield address, interface
+
+
+def listening(address: str, port: int, interface: int) -> socket.socket:
+    """A socket that listens on an address for what comes by one interface; raises `OSError`."""
     [(family, kind, protocol, _, bound), *_] = socket.getaddrinfo(
         address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
     )
@@ -42,7 +52,8 @@ def listening(address: str, port: int, interfaces: Iterable[int]) -> socket.sock
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for option in KEEP_ALIVE:
             made.setsockopt(*option)  # the sockets that it accepts have them too
-        hear_only(made, interfaces)
+        # No filter as below: on a TCP socket the kernel wants CAP_NET_ADMIN for that.
+        made.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, interface)
         made.bind(bound)
         made.listen(BACKLOG)
     except OSError:
@@ -52,8 +63,8 @@ def listening(address: str, port: int, interfaces: Iterable[int]) -> socket.sock
 
 
 def hear_only(heard: Socket, interfaces: Iterable[int]) -> None:
-    """Drop what comes in by other interfaces than these; loopback is always heard (socket(7), packet(7))."""
-    allowed = sorted({*interfaces, socket.if_nametoindex("lo")})
+    """Drop the datagrams that come in by other interfaces; loopback is always heard (socket(7))."""
+    allowed = sorted({*interfaces, _loopback()})
     program = [
         _instruction(LOAD_WORD, INTERFACE_INDEX),
         *(
@@ -68,6 +79,10 @@ def hear_only(heard: Socket, interfaces: Iterable[int]) -> None:
     heard.setsockopt(
         socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code))
     )
+
+
+def _loopback() -> int:
+    return socket.if_nametoindex("lo")
 
 
 def _instruction(code: int, operand: int, *, if_true: int = 0) -> bytes:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from hkswitch.core.control import PairedController
+from hkswitch.core.control import PairedController, SetupIs
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.homekit.pairing import Setup
+from hkswitch.homekit.pairing import MOST_FAILED_ATTEMPTS, Setup
 
 FILE_NAME: Final = "bridge.json"
 BACKUP_NAME: Final = "bridge.json.backup"
@@ -110,6 +110,18 @@ class Stored:
         return tuple(
             PairedController(uuid.upper(), bool(properties[uuid]["permissions"] & ADMIN_BIT))
             for uuid in self.accessory["paired_clients"]
+        )
+
+    @property
+    def setup_is(self) -> SetupIs:
+        """What is needed to pair."""
+        return SetupIs(
+            code=self.setup.code,
+            payload=self.setup.payload,
+            device_id=self.device_id,
+            paired=self.paired,
+            failed_attempts=self.failed_attempts,
+            pairing_refused=self.failed_attempts >= MOST_FAILED_ATTEMPTS,
         )
 
     def without(self, controller_id: str | None) -> "Stored":

@@ -8,7 +8,7 @@ from pathlib import Path
 from hkswitch.core.control import PairedController, SetupIs
 from hkswitch.core.errors import Failure
 from hkswitch.homekit import statefile
-from hkswitch.homekit.pairing import MOST_FAILED_ATTEMPTS, UnknownController
+from hkswitch.homekit.pairing import UnknownController
 
 
 @dataclass(eq=False)
@@ -32,15 +32,7 @@ class StoredPairings:
     def setup_is(self) -> SetupIs:
         """What is needed to pair."""
         with statefile.as_owner(self.folder):
-            stored = self._stored()
-        return SetupIs(
-            code=stored.setup.code,
-            payload=stored.setup.payload,
-            device_id=stored.device_id,
-            paired=stored.paired,
-            failed_attempts=stored.failed_attempts,
-            pairing_refused=stored.failed_attempts >= MOST_FAILED_ATTEMPTS,
-        )
+            return self._stored().setup_is
 
     def controllers(self) -> tuple[PairedController, ...]:
         """Who is paired; nobody is connected to a file."""

@@ -15,6 +15,7 @@ MOST_REQUESTS: Final = 100
 """Requests of one connection before it has proved who it is; a pairing needs five."""
 
 LARGEST_BODY_BYTES: Final = 64 * 1024
+LARGEST_HEADERS_BYTES: Final = 8 * 1024
 COMPLAINT_SECONDS: Final = 60.0
 MOST_COMPLAINTS: Final = 256
 
@@ -43,7 +44,9 @@ class Strangers(Generic[T]):
             return None
         others = {other: its for other, its in self._addresses.items() if other != spared}
         greediest, _ = Counter(others.values()).most_common(1)[0]
-        return next(other for other, its in others.items() if its == greediest)
+        one_too_many = next(other for other, its in others.items() if its == greediest)
+        self.discard(one_too_many)
+        return one_too_many
 
     def discard(self, connection: T) -> None:
         """It went, or proved who it is."""

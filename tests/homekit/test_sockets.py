@@ -13,6 +13,7 @@ import pytest
 from hkswitch.homekit import sockets
 from tests.support.ports import free_port
 
+LOOPBACK = socket.if_nametoindex("lo")
 PROGRAM = Path(__file__).parents[1] / "support" / "hearing.py"
 
 
@@ -38,6 +39,9 @@ def hearing() -> dict[str, str]:
         ("tcp by the chosen interface", "yes"),
         ("tcp from this machine itself", "yes"),
         ("tcp to the same address by the other interface", "no"),
+        ("tcp6 by the chosen interface", "yes"),
+        ("tcp6 from this machine itself", "yes"),
+        ("tcp6 to the same address by the other interface", "no"),
         ("udp by the chosen interface", "yes"),
         ("udp by the other interface", "no"),
         ("multicast by the chosen interface", "yes"),
@@ -54,7 +58,7 @@ def test_a_socket_hears_what_comes_by_its_interfaces_and_nothing_else(
 
 async def test_a_listening_socket_is_on_its_address_only() -> None:
     port = free_port()
-    with sockets.listening("127.0.0.1", port, []) as made:
+    with sockets.listening("127.0.0.1", port, LOOPBACK) as made:
         assert made.getsockname() == ("127.0.0.1", port)
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         with pytest.raises(ConnectionRefusedError):
@@ -67,10 +71,10 @@ async def test_a_listening_socket_is_on_its_address_only() -> None:
 )
 def test_an_address_that_is_not_here_is_an_error_and_leaves_no_socket(address: str, why: str) -> None:
     with pytest.raises(OSError, match=why):
-        sockets.listening(address, free_port(), [])
+        sockets.listening(address, free_port(), LOOPBACK)
 
 
 def test_a_busy_port_is_an_error() -> None:
     port = free_port()
-    with sockets.listening("127.0.0.1", port, []), pytest.raises(OSError, match="in use"):
-        sockets.listening("127.0.0.1", port, [])
+    with sockets.listening("127.0.0.1", port, LOOPBACK), pytest.raises(OSError, match="in use"):
+        sockets.listening("127.0.0.1", port, LOOPBACK)

@@ -21,7 +21,7 @@ from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
 from tests.support.controller import Controller
 
-TOOLS: Final = ("mmdebstrap", "systemd-nspawn", "nsenter", "setpriv")
+TOOLS: Final = ("mmdebstrap", "systemd-nspawn", "nsenter", "setpriv", "ip")
 
 STAND_INS: Final = (
     "smb.service",

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import errno
 import itertools
 import os
 import signal
@@ -31,6 +32,7 @@ ip address add {ADDRESS}/24 dev {INTERFACE}
 ip link set {INTERFACE} up
 ip route add default dev {INTERFACE}
 """
+_IN_CGROUP: Final = ("sh", "-ec", 'echo $$ >"$0/cgroup.procs"; exec "$@"')
 _TIMED_OUT: Final = 124  # timeout(1)
 _POLL_SECONDS: Final = 0.02
 _BOOT_SECONDS: Final = 30
@@ -154,6 +156,35 @@ class Host:
         return ("nsenter", f"--target={self.leader}", "--all", "--", *as_user, *argv)
 
 
+@contextmanager
+def joined(one: Host, other: Host, wires: Mapping[str, tuple[str, str]]) -> Iterator[None]:
+    """Join two hosts by wires. Of each: the name of both its ends, and the address of either host on it.
+
+    Meanwhile the interface that each has when it is alone, which leads nowhere, is away.
+    """
+    for host in (one, other):
+        host.run("ip", "link", "delete", INTERFACE)
+    try:
+        for interface, addresses in wires.items():
+            _join(one, other, interface, addresses)
+        yield
+    finally:
+        for interface in wires:
+            one.run("ip", "link", "delete", interface, check=False)  # one that was not made is not there
+        for host in (one, other):
+            host.run("sh", "-ec", _LAN)
+
+
+def _join(one: Host, other: Host, interface: str, addresses: tuple[str, str]) -> None:
+    """Make a wire from within the one network into the other: this machine's own has no end of it, ever."""
+    with one.network():
+        peer = ("type", "veth", "peer", "name", interface, "netns", str(other.leader))
+        subprocess.run(("ip", "link", "add", interface, *peer), env=_ENVIRONMENT, check=True)
+    for host, address in zip((one, other), addresses, strict=True):
+        host.run("ip", "address", "add", f"{address}/24", "dev", interface)
+        host.run("ip", "link", "set", interface, "up")
+
+
 Boot = Callable[[str], AbstractContextManager[Host]]
 """Boots a host of the release with this name, with nothing installed."""
 
@@ -168,13 +199,16 @@ def install(host: Host) -> None:
 def booted(release: str, root: Path, read_only: Mapping[str, Path], log: Path) -> Iterator[Host]:
     """Boot a host from a root folder, which it does not change. `read_only`: its folders that are ours."""
     name = f"{release}-{os.getpid()}-{next(_numbers)}"
+    cgroup = _own_cgroup() / name
     command = (
-        *("setpriv", "--pdeathsig=TERM", "systemd-nspawn", "--quiet", f"--directory={root}"),
+        *("setpriv", "--pdeathsig=TERM", *_IN_CGROUP, str(cgroup)),
+        *("systemd-nspawn", "--quiet", f"--directory={root}"),
         *("--volatile=overlay", "--boot", "--register=no", "--keep-unit", "--private-network"),
         *(f"--machine={name}", f"--hostname={name}", "--console=pipe"),
         *(f"--bind-ro={ours}:{theirs}" for theirs, ours in read_only.items()),
     )
     with (
+        _new_cgroup(cgroup),
         log.open("wb") as output,
         subprocess.Popen(
             command,
@@ -189,6 +223,36 @@ def booted(release: str, root: Path, read_only: Mapping[str, Path], log: Path) -
             yield _running(release, name, nspawn, log)
         finally:
             _power_off(nspawn)
+
+
+def _own_cgroup() -> Path:
+    """The folder of the (version 2) cgroup that this process is in."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    mounted = next(mount[1] for mount in mounts if mount[2] == "cgroup2")
+    cgroups = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
+    return Path(mounted + next(path for number, _, path in cgroups if number == "0"))
+
+
+@contextmanager
+def _new_cgroup(folder: Path) -> Iterator[None]:
+    """A cgroup for one host. In a common one, units of the same name would be in one another's way."""
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        eventually(lambda: _removed(folder))
+
+
+def _removed(cgroup: Path) -> bool:
+    """Whether a cgroup and those in it could be removed: what was killed is there until it has ended."""
+    try:
+        for emptied, _, _ in os.walk(cgroup, topdown=False):
+            Path(emptied).rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def _running(release: str, name: str, nspawn: subprocess.Popen[bytes], log: Path) -> Host:

@@ -41,6 +41,8 @@ class Release:
 
 
 _PACKAGES: Final = (
+    "avahi-daemon",
+    "avahi-utils",
     "dbus",
     "iproute2",
     "nginx-light",

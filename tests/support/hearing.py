@@ -3,12 +3,15 @@
 Another namespace is the other machine, on two cables: a0-a1 (chosen) and b0-b1.
 """
 
+import encodings.idna  # noqa: F401 -- getaddrinfo() needs it, and another user may not read this Python
+import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from hkswitch.homekit.sockets import hear_only, listening
+from hkswitch.core.place import Place
+from hkswitch.homekit.sockets import hear_only, listening, ways
 
 PORT = 5555
 GROUP = "224.0.0.251"
@@ -33,7 +36,8 @@ ip -n {OTHER} address add fd01::2/64 dev a1 nodad
 ip -n {OTHER} address add fd02::2/64 dev b1 nodad
 """
 BY_B = f"ip -n {OTHER} route replace 10.1.0.1/32 via 10.2.0.1 dev b1"
-SEND_TCP = "import socket; socket.create_connection(('10.1.0.1', {port}), 1)"
+BY_B6 = f"ip -n {OTHER} route replace fd01::1/128 via fd02::1 dev b1"
+SEND_TCP = "import socket; socket.create_connection(('{to}', {port}), 1)"
 SEND_UDP = """
 import socket
 s = socket.socket(socket.AF_INET6 if ':' in '{to}' else socket.AF_INET, socket.SOCK_DGRAM)
@@ -48,25 +52,33 @@ def main() -> None:
     for line in SETUP.splitlines():
         run(line)
     chosen = [socket.if_nametoindex("a0")]
-    with listening("10.1.0.1", PORT, chosen):
-        say("tcp by the chosen interface", other(SEND_TCP.format(port=PORT)))
-        run(BY_B)
-        say("tcp to the same address by the other interface", other(SEND_TCP.format(port=PORT)))
-        say("tcp from this machine itself", socket.create_connection(("10.1.0.1", PORT), 1) is not None)
-    run(f"ip -n {OTHER} route del 10.1.0.1/32")
+    with ExitStack() as stack:
+        for way in ways(Place(("10.1.0.1", "fd01::1"), frozenset(chosen))):
+            with unprivileged():
+                stack.enter_context(listening(way[0], PORT, way[1]))
+        for name, address, over in (("tcp", "10.1.0.1", BY_B), ("tcp6", "fd01::1", BY_B6)):
+            say(f"{name} by the chosen interface", heard=other(SEND_TCP.format(to=address, port=PORT)))
+            run(over)
+            say(
+                f"{name} to the same address by the other interface",
+                heard=other(SEND_TCP.format(to=address, port=PORT)),
+            )
+            run(over.replace("replace", "del"))
+            with socket.create_connection((address, PORT), 1):
+                say(f"{name} from this machine itself", heard=True)
     with udp(socket.AF_INET, "0.0.0.0", chosen) as heard:
         for address in ("10.1.0.1", "10.2.0.1"):
             membership = socket.inet_aton(GROUP) + socket.inet_aton(address)
             heard.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
         datagram = datagrams(heard)
-        say("udp by the chosen interface", datagram("10.1.0.1"))
-        say("udp by the other interface", datagram("10.2.0.1"))
-        say("multicast by the chosen interface", datagram(GROUP, by="10.1.0.2"))
-        say("multicast by the other interface", datagram(GROUP, by="10.2.0.2"))
+        say("udp by the chosen interface", heard=datagram("10.1.0.1"))
+        say("udp by the other interface", heard=datagram("10.2.0.1"))
+        say("multicast by the chosen interface", heard=datagram(GROUP, by="10.1.0.2"))
+        say("multicast by the other interface", heard=datagram(GROUP, by="10.2.0.2"))
     with udp(socket.AF_INET6, "::", chosen) as heard:
         datagram = datagrams(heard)
-        say("udp6 by the chosen interface", datagram("fd01::1"))
-        say("udp6 by the other interface", datagram("fd02::1"))
+        say("udp6 by the chosen interface", heard=datagram("fd01::1"))
+        say("udp6 by the other interface", heard=datagram("fd02::1"))
 
 
 @contextmanager
@@ -75,8 +87,19 @@ def udp(family: socket.AddressFamily, address: str, chosen: list[int]) -> Iterat
     with socket.socket(family, socket.SOCK_DGRAM) as made:
         made.bind((address, PORT))
         made.settimeout(0.5)
-        hear_only(made, chosen)
+        with unprivileged():
+            hear_only(made, chosen)
         yield made
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As the daemon is: some options of sockets are for root only."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def datagrams(heard: socket.socket) -> Callable[..., bool]:
@@ -101,7 +124,7 @@ def other(program: str) -> bool:
     return done.returncode == 0
 
 
-def say(way: str, heard: bool) -> None:
+def say(way: str, *, heard: bool) -> None:
     """One line."""
     print(f"{way}: {'yes' if heard else 'no'}")  # noqa: T201 -- a program
 

@@ -15,7 +15,7 @@ from pyhap.hap_server import HAPServer
 from hkswitch.core.place import Place
 from hkswitch.homekit import strangers
 from hkswitch.homekit.hardening.requests import Requests
-from hkswitch.homekit.sockets import BACKLOG, hear_only, listening
+from hkswitch.homekit.sockets import BACKLOG, listening, ways
 
 if TYPE_CHECKING:
     from hkswitch.homekit.hardening.driver import Driver
@@ -40,7 +40,7 @@ class Server(HAPServer):
         super().__init__(("", port), driver)
         self.loop = driver.loop
         self._port = port
-        self._listening: dict[str, asyncio.Server] = {}
+        self._listening: dict[tuple[str, int], asyncio.Server] = {}
         self._strangers: strangers.Strangers[Connection] = strangers.Strangers()
         self._complaints = strangers.Complaints()
 
@@ -49,22 +49,18 @@ class Server(HAPServer):
         self.async_cleanup_connections()
 
     async def listen(self, place: Place) -> None:
-        """Listen there and nowhere else; raises `OSError`. Connections that exist go on."""
-        for address in self._listening.keys() - set(place.addresses):
-            self._listening.pop(address).close()
-        for server in self._listening.values():
-            for heard in server.sockets:
-                hear_only(heard, place.interfaces)
-        for address in place.addresses:
-            if address not in self._listening:
-                self._listening[address] = await self._listen_on(address, place)
-
-    async def _listen_on(self, address: str, place: Place) -> asyncio.Server:
-        bound = listening(address, self._port, place.interfaces)
-        server: asyncio.Server = await self.loop.create_server(
-            lambda: Connection(self.loop, self, self.accessory_handler), sock=bound, backlog=BACKLOG
-        )
-        return server
+        """Listen there and nowhere else; raises `OSError`. Connections to what stays go on."""
+        wanted = set(ways(place))
+        for gone in self._listening.keys() - wanted:
+            self._listening.pop(gone).close()
+        for connection in list(self.connections.values()):
+            if not connection.is_at(place):
+                connection.cut()  # its address went away, and nothing that is sent will arrive
+        for address, interface in wanted - self._listening.keys():
+            bound = listening(address, self._port, interface)
+            self._listening[address, interface] = await self.loop.create_server(
+                lambda: Connection(self.loop, self, self.accessory_handler), sock=bound, backlog=BACKLOG
+            )
 
     def async_stop(self) -> None:
         """Close everything, also after a start that failed, at which HAP-python raises."""
@@ -131,6 +127,11 @@ class Connection(HAPServerProtocol):
         self.accessory_driver.pair_setup.end(self)
         super().connection_lost(exc)
 
+    def is_at(self, place: Place) -> bool:
+        """Whether it came to one of these addresses."""
+        own_address: str = self.transport.get_extra_info("sockname")[0]
+        return own_address.partition("%")[0] in {address.partition("%")[0] for address in place.addresses}
+
     def give_time_to_pair(self) -> None:
         """A person may have to type now; only once, or it would hold up others for ever."""
         if self._may_pair_seconds:
@@ -161,7 +162,7 @@ class Connection(HAPServerProtocol):
 
     def _process_one_event(self) -> bool:
         """Leave the next request where it is while the answer to this one is awaited; refuse large ones."""
-        if self.response is not None:
+        if self.response is not None or self.transport.is_closing():
             return False
         before = self.request
         more = super()._process_one_event()
@@ -183,6 +184,8 @@ class Connection(HAPServerProtocol):
         largest_bytes = strangers.LARGEST_BODY_BYTES if is_stranger else LARGEST_BODY_BYTES
         if int(headers.get(b"content-length", b"0")) > largest_bytes:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        if sum(map(len, headers)) + sum(map(len, headers.values())) > strangers.LARGEST_HEADERS_BYTES:
+            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         if is_stranger and self._requests > strangers.MOST_REQUESTS:
             return HTTPStatus.TOO_MANY_REQUESTS
         return None
@@ -201,8 +204,17 @@ class Connection(HAPServerProtocol):
         if response.task:
             self.transport.pause_reading()
         if response.shared_key:
-            self._deadline.cancel()
-            self._server.forget(self)
+            self._trust()
+
+    def _trust(self) -> None:
+        """It proved who it is, and from here on everything is encrypted."""
+        # TRUST: what came behind the proof in the clear may be anybody's; HAP-python takes it for its own.
+        if self.conn.trailing_data[0]:
+            self.complain("it sent something in the clear behind its proof")
+            self.cut()
+            return
+        self._deadline.cancel()
+        self._server.forget(self)
 
     def _handle_response_ready(self, task: asyncio.Task[bytes]) -> None:
         if task.cancelled():

@@ -14,10 +14,10 @@ from pyhap.accessory import Accessory
 from pyhap.accessory_driver import AccessoryDriver, AccessoryMDNSServiceInfo
 from pyhap.characteristic import Characteristic
 from pyhap.const import STANDALONE_AID
-from zeroconf.asyncio import AsyncZeroconf
 
 from hkswitch.core.place import Place
 from hkswitch.homekit import statefile
+from hkswitch.homekit.hardening.advertiser import Advertiser
 from hkswitch.homekit.hardening.connection import Connection, Server
 from hkswitch.homekit.pairing import Setup
 from hkswitch.homekit.sockets import hear_only
@@ -56,7 +56,6 @@ class Driver(AccessoryDriver):
         self.setup = setup
         self._stored = stored
         self._slow_writes: Mapping[Characteristic, SlowWrite] = {}
-        self._announcing: asyncio.Task[None] | None = None
 
     # State
 
@@ -230,11 +229,12 @@ class Driver(AccessoryDriver):
 
     async def move(self, place: Place) -> None:
         """Serve and announce there instead; raises `OSError`, and can be called again then."""
-        await self._stop_announcing()
+        await self.advertiser.be_silent()
         self.advertiser.zeroconf.registry.async_remove(self.mdns_service_info)
         await self._be_at(place)
         self.mdns_service_info = AccessoryMDNSServiceInfo(self.accessory, self.state, self.zeroconf_server)
         await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
+        self.advertiser.announce(self.mdns_service_info)
 
     async def _be_at(self, place: Place) -> None:
         """Have the sockets there, before there is a service to answer for."""
@@ -242,7 +242,7 @@ class Driver(AccessoryDriver):
         addresses = list(place.addresses)
         self.state.addresses = [address.partition("%")[0] for address in addresses]
         if self.advertiser is None:
-            self.advertiser = AsyncZeroconf(interfaces=addresses)  # the default announces on every interface
+            self.advertiser = Advertiser(addresses)
         else:
             await self.advertiser.async_update_interfaces(addresses)
         await self.advertiser.zeroconf.async_wait_for_start()
@@ -251,7 +251,7 @@ class Driver(AccessoryDriver):
 
     async def async_stop(self) -> None:
         """Say goodbye on mDNS and wait until it is said: HAP-python does not, and phones keep the bridge."""
-        await self._stop_announcing()
+        await self.advertiser.be_silent()
         goodbye = await self.advertiser.async_unregister_service(self.mdns_service_info)
         await goodbye
         await super().async_stop()
@@ -266,15 +266,4 @@ class Driver(AccessoryDriver):
         if self.mdns_service_info is None:
             return  # there is nothing advertised yet
         self.mdns_service_info = AccessoryMDNSServiceInfo(self.accessory, self.state, self.zeroconf_server)
-        if self._announcing is not None:
-            self._announcing.cancel()
-        self._announcing = self.loop.create_task(self._announce())
-
-    async def _announce(self) -> None:
-        await (await self.advertiser.async_update_service(self.mdns_service_info))
-
-    async def _stop_announcing(self) -> None:
-        """End what an update still sends."""
-        if self._announcing is not None:
-            self._announcing.cancel()
-            await asyncio.gather(self._announcing, return_exceptions=True)
+        self.advertiser.announce(self.mdns_service_info)

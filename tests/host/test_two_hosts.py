@@ -1,0 +1,459 @@
+"""The bridge and a phone on two hosts, joined by two networks: one that is chosen, and one that is not."""
+
+import itertools
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
+
+import pytest
+import pytest_asyncio
+from aiohomekit.characteristic_cache import CharacteristicCacheMemory
+from aiohomekit.controller.ip.controller import IpController
+from aiohomekit.controller.ip.discovery import IpDiscovery
+from aiohomekit.model.status_flags import StatusFlags
+from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
+
+from tests.host.conftest import PORT, processes
+from tests.host.machine import Boot, Host, eventually, eventually_async, joined
+from tests.host.wire import MDNS_GROUP, Capture, Packet, ask, captured
+from tests.support.controller import Controller
+
+if TYPE_CHECKING:
+    from aiohomekit.controller.ip.pairing import IpPairing
+
+DAEMON: Final = "hkswitch.service"
+AVAHI: Final = ("avahi-daemon.socket", "avahi-daemon.service")
+UNIT: Final = "httpd.service"
+SWITCH: Final = "Web Server"
+HAP: Final = "_hap._tcp.local."
+ANNOUNCEMENTS: Final = 3
+"""How often the bridge says that it is there when it comes."""
+NOT_PAIRED: Final = StatusFlags.UNPAIRED
+PAIRED: Final = StatusFlags(0)
+
+CHOSEN, OTHER = "lan0", "lan1"
+ADDRESS: Final = "10.77.0.1"
+NEW_ADDRESS: Final = "10.77.0.9"
+PHONE: Final = "10.77.0.2"
+OTHER_ADDRESS: Final = "10.78.0.1"
+OTHER_PHONE: Final = "10.78.0.2"
+WIRES: Final = {CHOSEN: (ADDRESS, PHONE), OTHER: (OTHER_ADDRESS, OTHER_PHONE)}
+
+CONFIG: Final = f"""\
+bridge:
+  interface: {CHOSEN}
+groups:
+  web:
+    name: {SWITCH}
+    units: [httpd]
+"""
+
+
+class Way(TypedDict, total=False):
+    """How to ask; the default is a question of a browser that runs for long."""
+
+    from_port: int
+    unicast_answer: bool
+
+
+WAYS: Final[dict[str, Way]] = {
+    "for all to hear": {},
+    "for a unicast answer": {"unicast_answer": True},
+    "as an old resolver": {"from_port": 0},  # any
+}
+
+
+ALONE: Final = pytest.mark.parametrize("avahi", [False], indirect=True, ids=["alone"])
+"""For what Avahi has no part in."""
+
+
+# Hosts
+
+
+@pytest.fixture(scope="module")
+def phone(host: Host, boot: Boot) -> Iterator[Host]:
+    """The other host. It has nothing installed, and wires to the one that has."""
+    with boot(host.release) as phone, joined(host, phone, WIRES):
+        yield phone
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["alone", "beside-avahi"])
+def avahi(request: pytest.FixtureRequest, host: Host, phone: Host) -> Iterator[bool]:
+    """Whether Avahi, which has the same port, runs on both hosts before the bridge does."""
+    if not request.param:
+        yield False
+        return
+    with running_avahi(host, phone):
+        yield True
+
+
+@contextmanager
+def running_avahi(*hosts: Host) -> Iterator[None]:
+    """Have Avahi run; it is stopped where it did not."""
+    started = [host for host in hosts if host.show(AVAHI[1], "ActiveState") != "active"]
+    for host in started:
+        host.run("systemctl", "start", *AVAHI)
+    try:
+        yield
+    finally:
+        for host in started:
+            host.run("systemctl", "stop", *AVAHI)
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What the bridge's host sends and gets on either network, since before the bridge was started."""
+
+    chosen: Capture
+    other: Capture
+
+
+@pytest.fixture(scope="module")
+def wires(host: Host, avahi: bool) -> Iterator[Wires]:
+    with captured(host, CHOSEN) as chosen, captured(host, OTHER) as other:
+        yield Wires(chosen, other)
+
+
+@pytest.fixture(scope="module")
+def daemon(host: Host, stand_in_units: tuple[str, ...], wires: Wires) -> Iterator[Host]:
+    """The host with the daemon running, for one of its networks."""
+    before = host.read("/etc/hkswitch/config.yaml")
+    host.write("/etc/hkswitch/config.yaml", CONFIG)
+    started = host.run("systemctl", "start", DAEMON, check=False)
+    assert started.returncode == 0, host.journal(DAEMON)
+    yield host
+    host.run("systemctl", "stop", DAEMON)
+    host.write("/etc/hkswitch/config.yaml", before)
+    host.run("rm", "-rf", "/var/lib/hkswitch")
+    assert not processes(host)
+
+
+@pytest.fixture
+def server(daemon: Host) -> Iterator[Host]:
+    """The same, not paired."""
+    yield daemon
+    if shown(daemon)["paired"]:
+        forget_pairings(daemon)
+
+
+@pytest.fixture
+def settled(server: Host, wires: Wires) -> Host:
+    """The same, which has said what it says when it comes; only before a search, which would be answered."""
+    with stopped(server):
+        before = len(wires.chosen.sent_mdns())
+    eventually(lambda: sum(map(names_the_bridge, wires.chosen.sent_mdns()[before:])) == ANNOUNCEMENTS)
+    return server
+
+
+def shown(host: Host) -> dict[str, Any]:
+    """What a person sees who is about to pair."""
+    return dict(json.loads(host.run("hkswitch", "pair", "--json").stdout))
+
+
+def forget_pairings(host: Host) -> None:
+    """As if the bridge were new, also if the controller could not unpair."""
+    host.run("systemctl", "stop", DAEMON)
+    host.run("sh", "-c", "rm -rf /var/lib/hkswitch/*")
+    host.run("systemctl", "start", DAEMON)
+
+
+@pytest.fixture
+def movable(server: Host) -> Iterator[Host]:
+    """The server, of which the test may change the chosen interface."""
+    yield server
+    host_run_lines(
+        server,
+        f"ip address flush dev {CHOSEN} scope global",
+        f"ip address add {ADDRESS}/24 dev {CHOSEN}",
+        f"ip link set {CHOSEN} up",
+    )
+    server.run("systemctl", "stop", DAEMON)
+    server.run("systemctl", "reset-failed", DAEMON, check=False)  # if it has failed
+    server.run("systemctl", "start", DAEMON)
+
+
+def host_run_lines(host: Host, *lines: str) -> None:
+    host.run("sh", "-ec", "\n".join(lines))
+
+
+# The phone
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a phone does all the time: it looks for bridges in every network that it is in."""
+
+    controller: IpController
+    changes: list[tuple[ServiceStateChange, str]]
+
+    async def bridge(self, *, within_seconds: float = 5) -> IpDiscovery:
+        """The only bridge, once it is found."""
+        return await eventually_async(self.found, timeout_seconds=within_seconds)
+
+    def found(self) -> IpDiscovery | None:
+        """The only bridge, by what is known of it at this moment."""
+        found = list(self.controller.discoveries.values())
+        assert len(found) < 2, found
+        return found[0] if found else None
+
+    async def until_last_change_is(self, change: ServiceStateChange) -> None:
+        """Wait until the bridge came or went."""
+        await eventually_async(lambda: bool(self.changes) and self.changes[-1][0] is change)
+
+
+@pytest.fixture(scope="module")
+def on_phone(phone: Host) -> Iterator[None]:
+    """The tests, and their sockets, are in the phone's network."""
+    with phone.network():
+        yield
+
+
+@asynccontextmanager
+async def searching() -> AsyncIterator[Search]:
+    """A phone that was switched on just now."""
+    changes: list[tuple[ServiceStateChange, str]] = []
+
+    def note(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        changes.append((state_change, name))
+
+    async with AsyncZeroconf(interfaces=[PHONE, OTHER_PHONE]) as zeroconf:
+        browser = AsyncServiceBrowser(zeroconf.zeroconf, HAP, handlers=[note])
+        controller = IpController(CharacteristicCacheMemory(), zeroconf)
+        await controller.async_start()  # type: ignore[no-untyped-call] # so in aiohomekit
+        yield Search(controller, changes)
+        await controller.async_stop()  # type: ignore[no-untyped-call] # so in aiohomekit
+        await browser.async_cancel()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def search(on_phone: None, server: Host) -> AsyncIterator[Search]:
+    async with searching() as search:
+        yield search
+
+
+@asynccontextmanager
+async def paired(search: Search, server: Host) -> AsyncIterator[Controller]:
+    """Pair with the bridge that is found, by the code that is shown."""
+    found = await search.bridge()
+    finish = await found.async_start_pairing("test")
+    first = cast("IpPairing", await finish(shown(server)["setup_code"]))
+    controller = known_to(search, first.pairing_data)
+    try:
+        await controller.look()
+        yield controller
+    finally:
+        await controller.close()
+
+
+def known_to(search: Search, pairing_data: Mapping[str, Any]) -> Controller:
+    """A controller that is told by the search where the bridge is, and when it moves."""
+    pairing = search.controller.load_pairing("test", cast("Any", dict(pairing_data)))
+    assert pairing is not None
+    return Controller(pairing)
+
+
+# Finding, pairing and switching
+
+
+async def test_a_phone_finds_the_bridge_pairs_and_switches(
+    server: Host, stand_ins: tuple[str, ...], search: Search
+) -> None:
+    async with paired(search, server) as controller:
+        assert await controller.write(SWITCH, on=True) == 0
+        assert server.show(UNIT, "ActiveState") == "active"
+        assert await controller.write(SWITCH, on=False) == 0
+        assert server.show(UNIT, "ActiveState") == "inactive"
+
+
+@ALONE
+async def test_the_flags_say_whether_it_is_paired_and_the_code_stays(server: Host, search: Search) -> None:
+    code = shown(server)["setup_code"]
+    await until_seen_with(NOT_PAIRED)
+    async with paired(search, server) as controller:
+        await until_seen_with(PAIRED)
+        await controller.unpair()
+    await until_seen_with(NOT_PAIRED)
+    assert shown(server)["setup_code"] == code
+    async with paired(search, server) as controller:
+        await until_seen_with(PAIRED)
+        assert await controller.read(SWITCH) is False
+
+
+async def until_seen_with(flags: StatusFlags) -> None:
+    """Wait until another phone sees the status flags (sf); one that saw them change may miss the way back."""
+    async with searching() as other:
+        await eventually_async(lambda: (found := other.found()) and found.description.status_flags == flags)
+
+
+@ALONE
+async def test_it_is_gone_for_the_phone_once_it_is_stopped(settled: Host, search: Search) -> None:
+    await search.until_last_change_is(ServiceStateChange.Added)
+    with stopped(settled):
+        await search.until_last_change_is(ServiceStateChange.Removed)
+    await search.until_last_change_is(ServiceStateChange.Added)
+
+
+@ALONE
+def test_nothing_is_announced_after_the_goodbye_even_right_after_the_start(
+    server: Host, wires: Wires
+) -> None:
+    with stopped(server):
+        before = len(wires.chosen.sent_mdns())
+    with stopped(server):
+        sent = [packet for packet in wires.chosen.sent_mdns()[before:] if names_the_bridge(packet)]
+    told = " ".join("goodbye" if packet.is_goodbye else "hello" for packet in sent)
+    assert re.fullmatch("(hello ?)+(goodbye ?)+", told)
+
+
+@contextmanager
+def stopped(host: Host) -> Iterator[None]:
+    """Have the daemon stopped for a while."""
+    host.run("systemctl", "stop", DAEMON)
+    try:
+        yield
+    finally:
+        host.run("systemctl", "start", DAEMON)
+
+
+# Avahi
+
+
+def test_avahi_and_the_bridge_are_both_found(server: Host, phone: Host) -> None:
+    with running_avahi(server, phone):
+        eventually(lambda: browsed(phone) == {(CHOSEN, ADDRESS, str(PORT))}, timeout_seconds=10)
+        resolved = phone.run("avahi-resolve", "-4", "--name", f"{server.name}.local").stdout.split()
+        assert resolved[0] == f"{server.name}.local"
+        assert resolved[1] in {ADDRESS, OTHER_ADDRESS}
+
+
+def browsed(phone: Host) -> set[tuple[str, str, str]]:
+    """Interface, address and port of each bridge that Avahi on the phone has found."""
+    lines = phone.run(
+        "avahi-browse", "--resolve", "--parsable", "--terminate", "_hap._tcp"
+    ).stdout.splitlines()
+    resolved = (line.split(";") for line in lines if line.startswith("="))
+    return {(fields[1], fields[7], fields[8]) for fields in resolved}
+
+
+# One network, and not the other
+
+
+async def test_only_the_address_of_the_chosen_interface_is_advertised(
+    server: Host, search: Search, wires: Wires
+) -> None:
+    description = (await search.bridge()).description
+    assert (description.addresses, description.port) == ([ADDRESS], PORT)
+    advertised = advertisement(wires.chosen.sent_mdns(), f"{description.name}.{HAP}")
+    assert advertised == ({PORT}, {ADDRESS})
+
+
+def advertisement(packets: tuple[Packet, ...], name: str) -> tuple[set[int], set[str]]:
+    """The ports and addresses, of both kinds, that packets give to a service."""
+    targets = {target for packet in packets for target in packet.targets(name)}
+    found = {address for packet in packets for server, _ in targets for address in packet.addresses(server)}
+    return {port for _, port in targets}, found
+
+
+def test_nothing_of_it_is_sent_on_the_other_interface(
+    on_phone: None, server: Host, wires: Wires, avahi: bool
+) -> None:
+    before = len(wires.other.sent())
+    server.run("systemctl", "restart", DAEMON)
+    for to, way in itertools.product((MDNS_GROUP, OTHER_ADDRESS), WAYS):
+        ask(HAP, by=OTHER_PHONE, to=to, **WAYS[way])
+    until_answered(wires.chosen)
+    sent = wires.other.sent_mdns()
+    assert [
+        (packet.destination, packet.destination_port) for packet in sent if names_the_bridge(packet)
+    ] == []
+    assert avahi or wires.other.sent()[before:] == ()
+
+
+def test_every_way_of_asking_is_answered_on_the_chosen_interface(
+    on_phone: None, server: Host, wires: Wires
+) -> None:
+    for to, way in itertools.product((MDNS_GROUP, ADDRESS), WAYS):
+        until_answered(wires.chosen, to, way)
+
+
+def until_answered(wire: Capture, to: str = MDNS_GROUP, way: str = "for all to hear") -> None:
+    """Wait for the answer to a question in the chosen network: what was asked before is then dealt with."""
+    before = len(wire.sent_mdns())
+    ask(HAP, by=PHONE, to=to, **WAYS[way])
+    eventually(lambda: any(map(names_the_bridge, wire.sent_mdns()[before:])))
+
+
+def names_the_bridge(packet: Packet) -> bool:
+    return packet.mentions("_hap._tcp") or packet.mentions("hkswitch")
+
+
+def test_the_other_interface_takes_no_connection(on_phone: None, server: Host) -> None:
+    socket.create_connection((ADDRESS, PORT), timeout=2).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((OTHER_ADDRESS, PORT), timeout=2)
+
+
+# Networks that change
+
+
+@ALONE
+async def test_a_new_address_is_advertised_and_served_without_a_restart(
+    movable: Host, search: Search, wires: Wires
+) -> None:
+    async with paired(search, movable) as controller:
+        process = movable.show(DAEMON, "MainPID")
+        host_run_lines(
+            movable,
+            f"ip address delete {ADDRESS}/24 dev {CHOSEN}",
+            f"ip address add {NEW_ADDRESS}/24 dev {CHOSEN}",
+        )
+        await eventually_async(lambda: NEW_ADDRESS in addresses(search), timeout_seconds=10)
+        # As a phone that wakes up: the connections of before lead nowhere, which it would notice late.
+        async with searching() as fresh:
+            await fresh.bridge()
+            assert addresses(fresh) == [NEW_ADDRESS]
+            again = known_to(fresh, controller.pairing.pairing_data)
+            await again.look()
+            assert again.pairing.connection.connected_host == NEW_ADDRESS
+            assert await again.read(SWITCH) is False
+            await again.close()
+        assert movable.show(DAEMON, "MainPID") == process
+    before = len(wires.chosen.sent_mdns())
+    until_answered(wires.chosen)
+    advertised = advertisement(wires.chosen.sent_mdns()[before:], search.changes[-1][1])
+    assert advertised == ({PORT}, {NEW_ADDRESS})
+
+
+def addresses(search: Search) -> list[str]:
+    found = search.found()
+    return [] if found is None else found.description.addresses
+
+
+AWAY: Final = {
+    "down": (f"ip link set {CHOSEN} down", f"ip link set {CHOSEN} up"),
+    "without an address": (
+        f"ip address delete {ADDRESS}/24 dev {CHOSEN}",
+        f"ip address add {ADDRESS}/24 dev {CHOSEN}",
+    ),
+}
+"""How an interface is not there yet, and what makes it come."""
+
+
+@ALONE
+@pytest.mark.parametrize("away", AWAY)
+async def test_an_interface_that_comes_late_is_waited_for(movable: Host, on_phone: None, away: str) -> None:
+    movable.run("systemctl", "stop", DAEMON)
+    goes, comes = AWAY[away]
+    host_run_lines(movable, goes)
+    started = movable.run("systemctl", "start", DAEMON, check=False)
+    assert started.returncode == 0, movable.journal(DAEMON)
+    eventually(lambda: CHOSEN in movable.show(DAEMON, "StatusText"))
+    host_run_lines(movable, comes)
+    async with searching() as search:
+        assert (await search.bridge(within_seconds=10)).description.addresses == [ADDRESS]
+    assert movable.show(DAEMON, "NRestarts") == "0"
