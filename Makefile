@@ -42,6 +42,10 @@ test: lint ## every test that needs no root, and lint
 test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots
 	$(BIN)/python -m pytest -m host
 
+.PHONY: test-long
+test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and floods
+	$(BIN)/python -m pytest --long tests/homekit/test_fuzz.py tests/homekit/test_kill.py tests/homekit/test_flood.py
+
 .PHONY: install
 install: ## as root: install into the system
 	packaging/install

@@ -42,7 +42,7 @@ def test_a_command_exists(command: str) -> None:
             shown = subprocess.run(
                 [program, subcommand, "--help"], check=True, capture_output=True, text=True
             )
-            assert all(option in shown.stdout for option in options)
+            assert all(option in shown.stdout for option in options if option.startswith("-"))
         case ["serviceswitch", action, _]:
             assert action in SERVICESWITCH
         case ["systemctl" | "sudoedit", *_]:

@@ -4,6 +4,7 @@ Knows no HAP-python. A damaged file is said, and its backup used; without one it
 replaced by a new identity, which every phone would take for another bridge.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,7 +14,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -181,15 +182,18 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK_NAME
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o600)
+        lock = _open_lock(path)
     except OSError as error:
         raise StateUnwritable(path, error.strerror or str(error)) from error
-    with open(lock, "r+b", buffering=0) as file:  # noqa: PTH123 -- a descriptor, not a path
+    with open(lock, "rb", buffering=0) as file:  # noqa: PTH123 -- a descriptor, not a path
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StateInUse(folder, file.read(20).decode("ascii", "replace").strip() or "?") from None
-        _note_process(file.fileno())
+        with suppress(OSError):  # a full or read-only disk: others are told of no number, or of an old one
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            _remove_unfinished(folder)
         yield
 
 
@@ -212,9 +216,19 @@ def as_owner(folder: Path) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def _note_process(lock: int) -> None:
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS or not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY | _NO_LINKS)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What a process left that was killed while it wrote."""
+    for unfinished in folder.glob(f".{FILE_NAME}*"):
+        unfinished.unlink()
 
 
 def _backup(folder: Path) -> Stored | None:

@@ -7,10 +7,13 @@ for all, lets read-only characteristics be written and does expired timed writes
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pyhap.characteristic import Characteristic
 from pyhap.const import HAP_SERVER_STATUS as STATUS
+
+MOST_ITEMS: Final = 600
+"""Items of a request: several for each accessory that a bridge may have."""
 
 Writer = Hashable
 """Who wrote: the address of a controller's connection."""
@@ -57,9 +60,9 @@ class Item:
 def parse_items(body: object) -> tuple[Item, ...]:
     """The items of a request; raises `Malformed`."""
     match body:
-        case {"characteristics": list(items)}:
+        case {"characteristics": list(items)} if len(items) <= MOST_ITEMS:
             return tuple(Item.parse(item) for item in items)
-    raise Malformed("'characteristics' must be a list")
+    raise Malformed(f"'characteristics' must be a list of at most {MOST_ITEMS}")
 
 
 async def write_all(items: tuple[Item, ...], writer: Writer, characteristics: Characteristics) -> list[int]:

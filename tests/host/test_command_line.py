@@ -16,8 +16,7 @@ def test_nobody_else_sees_the_setup_code(daemon: Host) -> None:
     done = daemon.run("hkswitch", "pair", user="nobody", check=False)
     assert (done.returncode, done.stdout) == (77, "")
     assert done.stderr == (
-        "hkswitch: cannot read the bridge's state /var/lib/hkswitch/bridge.json: "
-        "Permission denied; it is for root and the daemon only\n"
+        "hkswitch: user 65534 may not do this, only root and members of the group hkswitch: use sudo\n"
     )
 
 

@@ -220,8 +220,10 @@ class Connection(HAPServerProtocol):
         if task.cancelled():
             return  # the daemon ends
         super()._handle_response_ready(task)
-        self.transport.resume_reading()
-        if not self.transport.is_closing():
+        if self.conn.our_state is h11.MUST_CLOSE:
+            self.finish_and_close()
+        elif not self.transport.is_closing():
+            self.transport.resume_reading()
             self._process_events()
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:

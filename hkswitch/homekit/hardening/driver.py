@@ -30,7 +30,6 @@ PAIRINGS: Final = ("paired_clients", "client_properties", "uuid_to_bytes")
 
 MOST_PAIRINGS: Final = 128
 KEY_BYTES: Final = 32
-LONGEST_ID_BYTES: Final = 64
 NOWHERE: Final = "0.0.0.0"  # noqa: S104 -- HAP-python wants an address, and looks for one if it gets none
 
 _log = logging.getLogger(__name__)
@@ -106,8 +105,9 @@ class Driver(AccessoryDriver):
 
     def pair(self, client_username_bytes: bytes, client_public: bytes, client_permissions: bytes) -> bool:
         """Add a pairing; False if it cannot be, and then all is as it was; ValueError if it is none."""
-        if len(client_username_bytes) > LONGEST_ID_BYTES or len(client_public) != KEY_BYTES:
-            raise ValueError("an ID or a key of another length")
+        client_id = client_username_bytes.decode("ascii").upper()
+        if str(UUID(client_id)).upper() != client_id or len(client_public) != KEY_BYTES:
+            raise ValueError("an ID or a key of another form")
         if client_permissions not in {b"\x00", b"\x01"}:
             raise ValueError("unknown permissions")
         if len(self.state.paired_clients) >= MOST_PAIRINGS:
@@ -119,7 +119,7 @@ class Driver(AccessoryDriver):
         except statefile.StateUnwritable as failure:
             _log.error("not paired: %s", failure)
             return False
-        _log.info("paired with controller %s", client_username_bytes.decode())
+        _log.info("paired with controller %s", client_id)
         return True
 
     def unpair(self, client_uuid: UUID | None) -> None:
@@ -186,8 +186,9 @@ class Driver(AccessoryDriver):
         return self.accessory if aid == STANDALONE_AID else self.accessory.accessories.get(aid)
 
     def subscribe(self, writer: Writer, aid: int, iid: int, *, wanted: bool) -> None:
-        """Begin or end to send events to a connection."""
-        self.async_subscribe_client_topic(writer, f"{aid}.{iid}", wanted)
+        """Begin or end to send events to a connection, if it is still there."""
+        if writer in self.http_server.connections:
+            self.async_subscribe_client_topic(writer, f"{aid}.{iid}", wanted)
 
     def slow_write(self, characteristic: Characteristic) -> SlowWrite | None:
         """How to write a characteristic whose outcome takes time."""
@@ -208,8 +209,11 @@ class Driver(AccessoryDriver):
         """Whether a timed write was prepared and is in time; HAP-python does it anyway."""
         if "pid" not in request:
             return True
-        expires_at_seconds = self.prepared_writes.get(writer, {}).pop(request["pid"], None)
-        return expires_at_seconds is not None and self.loop.time() <= expires_at_seconds
+        match request["pid"]:
+            case int(pid) if not isinstance(pid, bool):
+                expires_at_seconds = self.prepared_writes.get(writer, {}).pop(pid, None)
+                return expires_at_seconds is not None and self.loop.time() <= expires_at_seconds
+        return False
 
     def value_of(self, event: dict[str, Any]) -> dict[str, Any]:
         """An event with the value of this moment: a queued one may be older than what came after it."""

@@ -121,7 +121,9 @@ class Requests(PairSetupRequests):
     def handle_prepare(self) -> None:
         """Prepare a timed write; HAP-python takes any number of them, for any time."""
         match from_hap_json(self.request_body):
-            case {"ttl": int(ttl_ms), "pid": int(pid)} if 0 < ttl_ms <= LONGEST_TIMED_WRITE_MS:
+            case {"ttl": int(ttl_ms), "pid": int(pid)} if (
+                0 < ttl_ms <= LONGEST_TIMED_WRITE_MS and not isinstance(pid, bool)
+            ):
                 prepared = self.accessory_handler.prepared_writes.setdefault(self.client_address, {})
                 if len(prepared) >= MOST_TIMED_WRITES:
                     prepared.clear()

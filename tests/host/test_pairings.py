@@ -1,0 +1,137 @@
+"""Pairings from the command line on a real host: who may, with the daemon and without it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from hkswitch.core.errors import Exit
+from tests.host.conftest import PORT
+from tests.host.machine import Host, eventually, eventually_async
+from tests.support.controller import Controller
+
+STATE = "/var/lib/hkswitch"
+MEMBER = "member"
+
+
+@pytest.fixture(scope="module")
+def member(daemon: Host) -> Iterator[str]:
+    """A user who is in the group hkswitch, besides a group of its own."""
+    daemon.run("useradd", "--groups=hkswitch", MEMBER)
+    yield MEMBER
+    daemon.run("userdel", MEMBER)
+
+
+async def paired_anew(daemon: Host) -> Controller:
+    code = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)["setup_code"]
+    return await Controller.pair(daemon.address, PORT, code)
+
+
+def listed(daemon: Host, user: str | None = None) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(
+        daemon.run("hkswitch", "pair", "--list", "--json", user=user).stdout
+    )
+    return found
+
+
+async def test_everybody_may_see_who_is_paired(daemon: Host, in_network: None) -> None:
+    assert daemon.run("hkswitch", "pair", "--list", user="nobody").stdout == "No controller is paired.\n"
+    controller = await paired_anew(daemon)
+    [seen] = listed(daemon, user="nobody")
+    assert (seen["admin"], seen["connections"]) == (True, 1)
+    assert seen["id"] == str(controller.pairing.pairing_data["iOSPairingId"]).upper()
+    await controller.close()
+    daemon.run("hkswitch", "unpair", "--all")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("pair",),
+        ("pair", "--json"),
+        ("pair", "--png", "-"),
+        ("pair", "--reset-attempts"),
+        ("unpair", "--all"),
+    ],
+    ids=" ".join,
+)
+async def test_others_may_not_see_the_code_nor_change_anything(
+    daemon: Host, in_network: None, command: tuple[str, ...]
+) -> None:
+    controller = await paired_anew(daemon)
+    done = daemon.run("hkswitch", *command, user="nobody", check=False)
+    assert (done.returncode, done.stdout) == (Exit.DENIED, "")
+    assert done.stderr.count("\n") == 1
+    assert len(listed(daemon)) == 1
+    await controller.close()
+    daemon.run("hkswitch", "unpair", "--all")
+
+
+@pytest.mark.parametrize("user", [None, "hkswitch", MEMBER], ids=["root", "hkswitch", "member"])
+async def test_who_may_unpairs_and_the_controller_is_cut_off(
+    daemon: Host, in_network: None, member: str, user: str | None
+) -> None:
+    controller = await paired_anew(daemon)
+    is_closed = controller.closing()
+    said = daemon.run("hkswitch", "unpair", user=user).stdout
+    assert "Nobody is paired now: `hkswitch pair` shows the setup code again." in said
+    await eventually_async(is_closed)
+    assert "Setup code: " in daemon.run("hkswitch", "pair", user=user).stdout
+    await controller.close()
+
+
+async def test_without_a_daemon_root_unpairs_in_the_state_folder_and_the_daemon_still_reads_it(
+    daemon: Host, in_network: None
+) -> None:
+    controller = await paired_anew(daemon)
+    await controller.close()
+    daemon.run("systemctl", "stop", "hkswitch.service")
+    assert len(listed(daemon)) == 1
+    daemon.run("hkswitch", "unpair")
+    owners = daemon.run("sh", "-c", f"stat -c '%U:%G %a' {STATE}/*").stdout.splitlines()
+    assert set(owners) == {"hkswitch:hkswitch 600"}
+    daemon.run("systemctl", "start", "hkswitch.service")
+    assert listed(daemon) == []
+    again = await paired_anew(daemon)
+    await again.close()
+    daemon.run("hkswitch", "unpair", "--all")
+
+
+def test_two_daemons_cannot_have_one_state_folder(daemon: Host) -> None:
+    done = daemon.run("hkswitch", "run", user="hkswitch", check=False)
+    pid = daemon.show("hkswitch.service", "MainPID")
+    assert done.returncode == Exit.UNAVAILABLE
+    assert f"in use by another hkswitch (process {pid})" in done.stderr
+    assert daemon.show("hkswitch.service", "ActiveState") == "active"
+
+
+def test_a_link_that_the_daemons_user_planted_leads_root_nowhere(daemon: Host) -> None:
+    daemon.run("systemctl", "stop", "hkswitch.service")
+    daemon.write("/root/secret", "secret\n", mode=0o600)
+    daemon.run("mv", f"{STATE}/bridge.json", f"{STATE}/kept")
+    daemon.run("ln", "-s", "/root/secret", f"{STATE}/bridge.json", user="hkswitch")
+    done = daemon.run("hkswitch", "unpair", "--all", check=False)
+    assert done.returncode == Exit.DENIED
+    assert daemon.read("/root/secret") == "secret\n"
+    daemon.run("mv", f"{STATE}/kept", f"{STATE}/bridge.json")
+    daemon.run("rm", "/root/secret")
+    daemon.run("systemctl", "start", "hkswitch.service")
+
+
+def test_a_busy_port_is_one_sentence_with_what_holds_it(daemon: Host) -> None:
+    daemon.run("systemctl", "stop", "hkswitch.service")
+    taker = f"import signal, socket; s = socket.create_server(('', {PORT})); signal.pause()"
+    daemon.run("systemd-run", "--unit=taker", "--collect", "python3", "-c", taker)
+    eventually(lambda: f":{PORT}" in daemon.run("ss", "-lnt").stdout)
+    before = len(daemon.journal("hkswitch.service"))
+    daemon.run("systemctl", "start", "--no-block", "hkswitch.service")
+    sentence = (
+        f"cannot serve HomeKit on {daemon.address}, port {PORT}: "
+        "a program of user root has it; stop that, or set bridge.port"
+    )
+    eventually(lambda: sentence in daemon.journal("hkswitch.service")[before:])
+    assert "Traceback" not in daemon.journal("hkswitch.service")[before:]
+    daemon.run("systemctl", "stop", "taker.service")
+    eventually(
+        lambda: daemon.show("hkswitch.service", "StatusText").startswith("Serving"), timeout_seconds=10
+    )

@@ -1,0 +1,92 @@
+"""A small disk that can be full or read-only, mounted where hkswitch.service has its state.
+
+Nobody sees it but what is started in its mount namespace, and it goes away with that. Needs root.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from hkswitch.control import RUNTIME_FOLDER, STATE_FOLDER
+
+SIZE = "64k"
+HOLD = f"""
+mount -t tmpfs tmpfs {STATE_FOLDER.parent} && mkdir -m 700 {STATE_FOLDER} &&
+mount -t tmpfs -o size={SIZE},mode=700 tmpfs {STATE_FOLDER} &&
+mount -t tmpfs tmpfs {RUNTIME_FOLDER.parent} && mkdir {RUNTIME_FOLDER} &&
+echo mounted && exec cat
+"""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk; `holder` is a process that keeps the mount namespace."""
+
+    holder: asyncio.subprocess.Process
+
+    @classmethod
+    @asynccontextmanager
+    async def mounted(cls) -> AsyncIterator["Disk"]:
+        """Have one until the end of the block, with nothing on it."""
+        if os.geteuid() != 0:
+            pytest.skip("needs root, to mount")
+        holder = await asyncio.create_subprocess_exec(
+            "unshare", "--mount", "sh", "-c", HOLD, stdin=PIPE, stdout=PIPE
+        )
+        assert holder.stdout is not None
+        try:
+            if await holder.stdout.readline() != b"mounted\n":
+                pytest.skip("may not mount here")
+            yield cls(holder)
+        finally:
+            await holder.communicate(b"")  # closes its standard input, which ends it
+
+    @property
+    def state_folder(self) -> Path:
+        """The state folder as this process reaches it."""
+        return Path(f"/proc/{self.holder.pid}/root{STATE_FOLDER}")
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """What is in the state folder, but for what only fills it."""
+        return {file.name: file.read_bytes() for file in self.state_folder.iterdir() if file != self._filler}
+
+    def inside(self, *command: str | Path) -> tuple[str | Path, ...]:
+        """A command that runs where the disk is."""
+        return ("nsenter", f"--target={self.holder.pid}", "--mount", *command)
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with self._filler.open("ab", buffering=0) as filler:
+            while True:
+                try:
+                    filler.write(bytes(1024))
+                except OSError:
+                    return
+
+    def free(self) -> None:
+        """Make room again."""
+        self._filler.unlink()
+
+    async def forbid_writing(self) -> None:
+        """Have it read-only, for whoever opens a file from now on."""
+        await self._run("mount", "--bind", STATE_FOLDER, STATE_FOLDER)
+        await self._run("mount", "-o", "remount,bind,ro", STATE_FOLDER)
+
+    async def allow_writing(self) -> None:
+        """Have it as it was."""
+        await self._run("umount", STATE_FOLDER)
+
+    @property
+    def _filler(self) -> Path:
+        return self.state_folder / "filler"
+
+    async def _run(self, *command: str | Path) -> None:
+        process = await asyncio.create_subprocess_exec(*self.inside(*command))
+        assert await process.wait() == 0

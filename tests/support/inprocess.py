@@ -1,0 +1,292 @@
+"""A bridge without sockets: connections that are fed by hand, and what they answer and leave behind."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import h11
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from hkswitch.core.events import Tile
+from hkswitch.homekit import statefile
+from hkswitch.homekit.bridge import Bridge
+from hkswitch.homekit.hardening.connection import Connection
+from hkswitch.homekit.hardening.driver import PAIRINGS, Driver
+from hkswitch.homekit.strangers import Complaints
+from tests.homekit.conftest import GROUPS
+from tests.support.stranger import Said
+
+ADMIN = UUID("11111111-2222-4333-8444-555555555555")
+USER = UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
+ADMIN_KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
+MOST_TURNS = 50
+"""Of the event loop, until the answer to a write must be there."""
+
+
+class Wire(asyncio.Transport):
+    """The transport of one connection: keeps what is written."""
+
+    def __init__(self, connection: Connection, peer: tuple[str, int]) -> None:
+        super().__init__({"peername": peer})
+        self.written = b""
+        self.paused = False
+        self._connection = connection
+        self._closing = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """There is none."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self._closing, "written to a connection that is closed"
+        self.written += data
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def write_eof(self) -> None:
+        """It is sent, in fact, by `close`."""
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response."""
+
+    status: int
+    kind: bytes
+    body: bytes
+
+    @property
+    def tlv(self) -> dict[int, bytes]:
+        """The body's parts by their types."""
+        return Said(self.status, self.body).tlv
+
+
+class Records(logging.Handler):
+    """What is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record)
+
+
+class Taps:
+    """Takes writes, as the switchboard does."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool) -> bool:
+        await asyncio.sleep(0)
+        self._bridge.show(group_id, tile, writer, on=on)
+        return group_id != "broken"
+
+
+@dataclass
+class InProcess:
+    """A bridge that is not online, and everything that was logged since it was made."""
+
+    bridge: Bridge
+    state_folder: Path
+    records: Records = field(default_factory=Records)
+    ports: int = 0
+
+    @classmethod
+    async def made(cls, state_folder: Path, *, paired: bool) -> "InProcess":
+        """With an admin and a user, or with nobody paired."""
+        own = cls(Bridge("Test Bridge", GROUPS, state_folder, 51827), state_folder)
+        own.bridge._take_writes(Taps(own.bridge))
+        own.driver.aio_stop_event = asyncio.Event()  # as if it had been started
+        if paired:
+            own._pair(ADMIN, ADMIN_KEY.public_key().public_bytes_raw(), b"\1")
+            own._pair(USER, b"k" * 32, b"\0")
+        return own
+
+    def _pair(self, client: UUID, key: bytes, permissions: bytes) -> None:
+        assert self.driver.pair(str(client).upper().encode(), key, permissions)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Have what is logged, at the levels of logs.py."""
+        every, ours, noisy = map(logging.getLogger, (None, "hkswitch", "pyhap.hap_handler"))
+        every.addHandler(self.records)
+        ours.addHandler(self.records)
+        ours.setLevel(logging.INFO)
+        ours.propagate = False  # pytest would keep all of it
+        noisy.setLevel(logging.CRITICAL)
+        yield
+        noisy.setLevel(logging.NOTSET)
+        ours.propagate = True
+        ours.setLevel(logging.NOTSET)
+        ours.removeHandler(self.records)
+        every.removeHandler(self.records)
+
+    @property
+    def driver(self) -> Driver:
+        return self.bridge._driver
+
+    @property
+    def pairings(self) -> dict[str, dict[Any, Any]]:
+        """All that is known of controllers."""
+        return {name: dict(getattr(self.driver.state, name)) for name in PAIRINGS}
+
+    def connect(self, trusted: UUID | None = None) -> "Fed":
+        """A connection of a stranger, or one of a controller that has proved who it is."""
+        self.ports += 1
+        connection = Connection(asyncio.get_running_loop(), self.driver.http_server, self.driver)
+        wire = Wire(connection, ("192.0.2.1", self.ports))
+        connection.connection_made(wire)
+        if trusted is not None:
+            requests = cast("Any", connection.handler)
+            requests.is_encrypted, requests.client_uuid = True, trusted
+            connection._deadline.cancel()
+            self.driver.http_server.forget(connection)
+        return Fed(self, connection, wire)
+
+    def forgive(self) -> None:
+        """Forget failed attempts, what was logged and what stayed, so that each input counts for itself."""
+        self.driver.topics.clear()
+        self.driver.prepared_writes.clear()
+        self.driver.failed_attempts = 0
+        self.driver.http_server._complaints = Complaints()
+        self.records.seen.clear()
+
+    def has_logged_little(self) -> None:
+        """At most one complaint, no error, and nothing in a line that could be taken for another."""
+        for record in self.records.seen:
+            assert record.exc_info is None, record
+            assert record.levelno < logging.ERROR, record.getMessage()
+            assert record.getMessage().isprintable(), record.getMessage()
+            assert len(record.getMessage()) < 500
+        assert sum(record.levelno >= logging.WARNING for record in self.records.seen) <= 1
+
+    def holds_nothing(self) -> None:
+        """Nothing stays of connections that are lost."""
+        server = self.driver.http_server
+        assert (len(server._strangers), len(server.connections)) == (0, 0)
+        assert self.driver.pair_setup.holder is None
+        assert not self.driver.prepared_writes
+        assert not self.driver.topics
+
+    def restore(self, pairings: dict[str, dict[Any, Any]]) -> None:
+        """Have these pairings again, and no others."""
+        if self.pairings != pairings:
+            for name, known in pairings.items():
+                setattr(self.driver.state, name, dict(known))
+            self.driver.persist()
+
+    def has_kept(self, pairings: dict[str, dict[Any, Any]]) -> None:
+        """The state is as it was, also on the disk."""
+        assert self.pairings == pairings
+        self.has_written_its_state()
+
+    def has_written_its_state(self) -> None:
+        stored = statefile.read(self.state_folder)
+        assert stored is not None
+        assert stored.accessory == self.driver.stored.accessory
+
+
+@dataclass
+class Fed:
+    """One connection."""
+
+    own: InProcess
+    connection: Connection
+    wire: Wire
+
+    async def feed(self, sent: bytes, cuts: Iterable[int] = ()) -> None:
+        """What comes in, in pieces; a piece is held back while a write is awaited."""
+        ends = [*sorted({cut % (len(sent) + 1) for cut in cuts}), len(sent)]
+        begin = 0
+        for end in ends:
+            await self.answered()
+            if self.wire.is_closing():
+                return
+            if begin < end:
+                self.connection.data_received(sent[begin:end])
+            begin = end
+
+    async def answered(self) -> None:
+        """Wait until reading goes on."""
+        for _ in range(MOST_TURNS):
+            if not self.wire.paused or self.wire.is_closing():
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("a write is never answered")
+
+    async def lost(self) -> None:
+        """The other side goes, and what was under way ends."""
+        self.wire.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert self.connection._deadline.cancelled()
+
+    def answers(self) -> list[Answer]:
+        """The responses; fails where they are not HTTP."""
+        found, rest = [], self.wire.written
+        while rest:
+            answer, rest = _first(rest)
+            found.append(answer)
+        return found
+
+
+def _first(received: bytes) -> tuple[Answer, bytes]:
+    """A response and what comes behind it; the one to HEAD has no body."""
+    try:
+        return _parsed(received, "GET")
+    except (h11.ProtocolError, EOFError):
+        return _parsed(received, "HEAD")
+
+
+def _parsed(received: bytes, method: str) -> tuple[Answer, bytes]:
+    parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 22)
+    parser.send(h11.Request(method=method, target="/", headers=[("Host", "bridge")]))
+    parser.send(h11.EndOfMessage())
+    parser.receive_data(received)
+    head: h11.Response | None = None
+    body = b""
+    while True:
+        match parser.next_event():
+            case h11.Response() as head:
+                pass
+            case h11.Data(data=data):
+                body += data
+            case h11.EndOfMessage():
+                assert head is not None
+                kind = dict(head.headers).get(b"content-type", b"")
+                return Answer(head.status_code, kind, body), parser.trailing_data[0]
+            case other:
+                raise EOFError(other)
+
+
+def is_removal(sent: bytes, client: UUID) -> bool:
+    """Whether a request, or some of several, may be a removal of this pairing."""
+    return client.hex.encode() in re.sub(rb"[^0-9a-f]", b"", sent.lower())

@@ -1,0 +1,150 @@
+"""A real bridge in a process of its own that is killed and started again, on its state folder and port."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from tests.support import nursery
+from tests.support.ports import free_port
+
+WITHIN_SECONDS = 20
+ADDRESS = str(IPv4Address("127.1.0.0") + os.getpid())
+"""Of loopback, and of this process: somebody else could take the port while the bridge is dead."""
+
+
+@dataclass
+class Mortal:
+    """One bridge, and the program that gives birth to it."""
+
+    folder: Path
+    port: int
+    nursery: asyncio.subprocess.Process
+    config_version: int = 0
+    """What it said when it began to serve, last."""
+
+    serving: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _started: asyncio.Event = field(default_factory=asyncio.Event)
+    _process: int | None = None
+    """A descriptor: the number of a process that ended could be another one's."""
+
+    @classmethod
+    @asynccontextmanager
+    async def kept(cls, folder: Path) -> AsyncIterator["Mortal"]:
+        """Have one in a folder that is its own."""
+        folder.mkdir()
+        with (folder / "log").open("wb") as log:
+            program = await asyncio.create_subprocess_exec(
+                *(sys.executable, nursery.__file__),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        own = cls(folder, free_port(ADDRESS), program)
+        hearing = asyncio.create_task(own._hear())
+        try:
+            yield own
+        finally:
+            own.kill()
+            program.kill()
+            await program.wait()
+            await hearing
+            own._let_go()
+
+    @property
+    def state_folder(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def log(self) -> str:
+        """All that its bridges logged."""
+        return (self.folder / "log").read_text()
+
+    def configure(self, group_ids: Iterable[str]) -> None:
+        """Have other groups, from the next start or reload on."""
+        groups = "".join(f"  {group}: {{units: [{group}]}}\n" for group in group_ids)
+        bridge = f"bridge: {{address: {ADDRESS}, port: {self.port}}}\n"
+        (self.folder / "config.yaml").write_text(f"{bridge}groups:\n{groups}")
+
+    async def start(self, *, dies_at: int = 0) -> None:
+        """Begin to start; it may die at one of its file operations."""
+        self.serving.clear()
+        self.ended.clear()
+        self._started.clear()
+        line = f"{self.folder / 'config.yaml'}\t{self.state_folder}\t{dies_at}\n"
+        assert self.nursery.stdin is not None
+        self.nursery.stdin.write(line.encode())
+        await self._soon(self._started)
+
+    async def served_or_ended(self) -> None:
+        """Wait until it serves, or does not live any more."""
+        await self._soon(self.serving, self.ended)
+
+    async def served(self) -> None:
+        """Wait until it serves."""
+        await self.served_or_ended()
+        assert not self.ended.is_set(), f"it did not start:\n{self.log}"
+
+    async def killed(self) -> None:
+        """Kill it, if that did not happen yet, and wait until all that it had is free."""
+        self.kill()
+        await self._soon(self.ended)
+
+    def reload(self) -> None:
+        """Have it read its config anew; `serving` is set when it has."""
+        self.serving.clear()
+        self._send(signal.SIGHUP)
+
+    def doom(self, operation: int) -> None:
+        """Let it die just before its nth file operation from now on."""
+        self._send(signal.SIGRTMIN + operation)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    async def _soon(self, *events: asyncio.Event) -> None:
+        """Wait until one of them is set."""
+        waiting = [asyncio.create_task(event.wait()) for event in events]
+        try:
+            async with asyncio.timeout(WITHIN_SECONDS):
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    def _send(self, number: int) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, number)
+
+    def _let_go(self) -> None:
+        if self._process is not None:
+            os.close(self._process)
+            self._process = None
+
+    async def _hear(self) -> None:
+        assert self.nursery.stdout is not None
+        async for line in self.nursery.stdout:
+            word, *rest = line.decode().split()
+            self._heard(word, rest)
+
+    def _heard(self, word: str, rest: list[Any]) -> None:
+        match word:
+            case "started":
+                self._let_go()
+                with suppress(ProcessLookupError):  # it died already
+                    self._process = os.pidfd_open(int(rest[0]))
+                self._started.set()
+            case "serving":
+                self.config_version = int(rest[0])
+                self.serving.set()
+            case "ended":
+                self.ended.set()

@@ -1,0 +1,132 @@
+"""A program that starts real bridges in milliseconds: everything is imported once, and each bridge is a fork.
+
+Reads lines from its standard input: a config file, a state folder and at which file operation to die (0: at
+none). Prints `started` and the process, then `serving` and the config version (c#) whenever that bridge
+serves what the config says, and `ended` when it did. One bridge at a time; it dies with this program.
+"""
+
+import asyncio
+import ctypes
+import gc
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hkswitch import configfile, logs
+from hkswitch.core.config import BridgeConfig, Config
+from hkswitch.core.errors import Failure
+from hkswitch.core.place import Place
+from hkswitch.daemon import serve
+from hkswitch.homekit.bridge import Bridge
+from hkswitch.hosts.simulated import SimulatedHost
+
+PR_SET_PDEATHSIG = 1
+MOST_OPERATIONS = signal.SIGRTMAX - signal.SIGRTMIN
+
+
+@dataclass
+class Doom:
+    """Kills this process just before one of the file operations in a folder.
+
+    A signal SIGRTMIN+n counts anew from that moment on.
+    """
+
+    folder: str
+    left: int
+
+    def begin(self) -> None:
+        for number in range(signal.SIGRTMIN, signal.SIGRTMAX + 1):
+            signal.signal(number, self._count_anew)
+        sync = os.fsync
+
+        def fsync(fd: int) -> None:
+            self._step()
+            sync(fd)
+
+        os.fsync = fsync  # type: ignore[assignment] # of which Python tells no audit hook
+        sys.addaudithook(self._audit)
+
+    def _count_anew(self, number: int, _: object) -> None:
+        self.left = number - signal.SIGRTMIN
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in {"open", "os.rename", "os.remove"} and self._concerns(arguments[0]):
+            self._step()
+
+    def _concerns(self, path: object) -> bool:
+        # Of an open descriptor, Python makes a file: between the two, the file is there and empty.
+        return isinstance(path, int) or (
+            isinstance(path, str | Path) and os.fspath(path).startswith(self.folder)
+        )
+
+    def _step(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the daemon is told and asked."""
+
+    config_file: Path
+
+    def read(self) -> Config:
+        return configfile.read(self.config_file)
+
+    def reloading(self) -> None:
+        say("reloading")
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        return Place(bridge.addresses, frozenset())
+
+    def waiting(self, why: Failure) -> None:
+        say("waiting", why)
+
+    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:  # noqa: ARG002 -- the daemon's
+        say("serving", bridge.config_version)
+
+
+def say(*words: object) -> None:
+    """One line, in one piece: the bridge and this program print to the same pipe."""
+    os.write(sys.stdout.fileno(), (" ".join(map(str, words)) + "\n").encode())
+
+
+def die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def be_bridge(config_file: Path, state_folder: Path, dies_at: int) -> None:
+    die_with_parent()
+    Doom(str(state_folder), dies_at).begin()
+    outside = Outside(config_file)
+    config = outside.read()
+    try:
+        asyncio.run(serve(config, SimulatedHost(config.groups, job_seconds=0.01), state_folder, outside))
+    except Failure as failure:
+        logging.error("%s", failure)  # noqa: LOG015 -- as the command line does it
+
+
+def main() -> None:
+    die_with_parent()
+    logs.begin(os.environ)
+    gc.freeze()
+    while line := sys.stdin.readline():
+        config_file, state_folder, dies_at = line.split("\t")
+        if (process := os.fork()) == 0:
+            try:
+                be_bridge(Path(config_file), Path(state_folder), int(dies_at))
+            except BaseException:
+                logging.exception("the bridge broke")  # noqa: LOG015
+            os._exit(1)
+        say("started", process)
+        _, status = os.waitpid(process, 0)
+        say("ended", os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    main()
