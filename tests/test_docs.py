@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 SERVICESWITCH = ["start", "stop", "restart", "status"]
 
 
@@ -54,6 +55,17 @@ def test_a_command_exists(command: str) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_a_link_leads_to_a_file(path: Path) -> None:
     missing = [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()]
+    assert missing == []
+
+
+def test_every_threat_names_a_test_that_exists() -> None:
+    rows = [line for line in (ROOT / "docs" / "threats.md").read_text().splitlines() if line.startswith("| ")]
+    attacks = [row for row in rows if not row.startswith("| attack")]
+    named = [TEST.findall(row) for row in attacks]
+    assert all(named)
+    missing = [
+        (path, name) for row in named for path, name in row if f"def {name}(" not in (ROOT / path).read_text()
+    ]
     assert missing == []
 
 
