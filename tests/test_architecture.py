@@ -29,7 +29,9 @@ MAY_IMPORT = {
 }
 """Rooms that are not here (daemon, demo, cli) wire the others and may import all of them."""
 
-HARDENING = {f"homekit/hardening/{name}.py" for name in ("advertiser", "connection", "driver", "requests", "setup")}
+HARDENING = {
+    f"homekit/hardening/{name}.py" for name in ("advertiser", "connection", "driver", "requests", "setup")
+}
 
 ONLY_IN = {
     "yaml": {"core/yamltree.py"},

@@ -78,7 +78,8 @@ async def process(tmp_path: Path) -> AsyncIterator[Process]:
         await eventually(lambda: "Setup code:" in output.read_text(), within_seconds=20)
         yield Process(popen, port, tmp_path / "state", errors)
     finally:
-        popen.terminate()
+        with suppress(ProcessLookupError):
+            popen.terminate()
         await popen.wait()
 
 
