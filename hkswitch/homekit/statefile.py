@@ -190,10 +190,11 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StateInUse(folder, file.read(20).decode("ascii", "replace").strip() or "?") from None
-        with suppress(OSError):  # a full or read-only disk: others are told of no number, or of an old one
+        with suppress(OSError):  # the disk may be read-only
+            _remove_unfinished(folder)
+        with suppress(OSError):  # or full: others are then told of no process, or of an old one
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-            _remove_unfinished(folder)
         yield
 
 

@@ -30,7 +30,7 @@ from tests.support.controller import Controller
 from tests.support.mortal import ADDRESS, Mortal
 
 SEED = os.environ.get("KILL_SEED") or str(random.SystemRandom().randrange(10**9))
-"""Set it to have the same operations and moments again."""
+"""Set it to have the same operations again, at moments that also depend on the speed of the machine."""
 
 KILLS, KILLS_LONG = 12, 500
 ROUND_WITHIN_SECONDS = 30

@@ -120,11 +120,12 @@ async def test_another_controller_is_told_to_wait_until_the_first_has_gone(unpai
 async def test_one_that_never_ends_its_pairing_is_cut_off(
     unpaired: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strangers, "PAIR_SETUP_SECONDS", 0.3)
-    async with stranger(unpaired.address, unpaired.port) as slow:
-        await slow.pair_setup(*BEGIN)
-        await slow.pair_setup(*BEGIN)  # which gives no more time
-        assert await slow.is_closed()
+    with monkeypatch.context() as patch:
+        patch.setattr(strangers, "PAIR_SETUP_SECONDS", 0.3)
+        async with stranger(unpaired.address, unpaired.port) as slow:
+            await slow.pair_setup(*BEGIN)
+            await slow.pair_setup(*BEGIN)  # which gives no more time
+            assert await slow.is_closed()
     controller = await unpaired.pair()
     await controller.close()
 

@@ -2,14 +2,18 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from hkswitch.core.model import AccessoryType, Action, Group, aid_of
-from hkswitch.hosts.simulated import ACTIVE
+from hkswitch.hosts.simulated import ACTIVE, SimulatedHost
 from tests.homekit.conftest import GROUPS, Served
 from tests.support.controller import Controller
 
+WEB = Group("web", "Web Server", ("httpd.service",))
 NEW = Group("new", "Brand New", ("new.service",))
 
 
@@ -100,3 +104,17 @@ async def test_controllers_are_told_to_read_the_accessories_anew(
     before = served.bridge.config_version
     await regroup(served, [*GROUPS, NEW])
     assert served.bridge.config_version == before + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "grows"), [({"name": "Website"}, True), ({"type": AccessoryType.LIGHT}, True), ({}, False)]
+)
+async def test_a_restart_with_other_accessories_tells_controllers_too(
+    tmp_path: Path, change: dict[str, Any], grows: bool
+) -> None:
+    versions = []
+    for groups in ((WEB,), (replace(WEB, **change),)):
+        served = await Served.start(tmp_path, SimulatedHost(groups), groups)
+        versions.append(served.bridge.config_version)
+        await served.stop()
+    assert versions[1] - versions[0] == grows

@@ -112,6 +112,21 @@ async def test_who_is_not_paired_cannot_be_removed(unpaired: Served, admin: Cont
     assert unpaired.bridge.paired
 
 
+async def test_an_admin_that_would_leave_nobody_in_charge_stays_one(
+    unpaired: Served, admin: Controller
+) -> None:
+    own_key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(admin.pairing.pairing_data["iOSDeviceLTSK"]))
+    with pytest.raises(HomeKitException):
+        await admin.add(identity(admin), own_key.public_key().public_bytes_raw(), "User")
+    assert [controller.admin for controller in unpaired.bridge.controllers()] == [True]
+
+
+async def test_a_pairing_gets_no_other_key(unpaired: Served, admin: Controller) -> None:
+    with pytest.raises(HomeKitException):
+        await admin.add(identity(admin), b"k" * 32, "Admin")
+    assert await admin.read("Web Server") is False
+
+
 @pytest.mark.parametrize("key", [b"", b"short", b"k" * 33])
 async def test_a_pairing_with_a_key_that_is_none_is_refused_and_leaves_no_trace(
     unpaired: Served, admin: Controller, key: bytes

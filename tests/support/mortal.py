@@ -90,7 +90,7 @@ class Mortal:
     async def served(self) -> None:
         """Wait until it serves."""
         await self.served_or_ended()
-        assert not self.ended.is_set(), f"it did not start:\n{self.log}"
+        assert not self.ended.is_set(), f"it did not start:\n{self.log[-2000:]}"
 
     async def killed(self) -> None:
         """Kill it, if that did not happen yet, and wait until all that it had is free."""

@@ -25,7 +25,6 @@ from hkswitch.homekit.bridge import Bridge
 from hkswitch.hosts.simulated import SimulatedHost
 
 PR_SET_PDEATHSIG = 1
-MOST_OPERATIONS = signal.SIGRTMAX - signal.SIGRTMIN
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """HAP-python's driver on our event loop, with our server, state file and mDNS manners."""
 
 import asyncio
+import hashlib
 import io
 import json
 import logging
@@ -110,12 +111,16 @@ class Driver(AccessoryDriver):
             raise ValueError("an ID or a key of another form")
         if client_permissions not in {b"\x00", b"\x01"}:
             raise ValueError("unknown permissions")
+        if self.state.paired_clients.get(UUID(client_id), client_public) != client_public:
+            raise ValueError("another key for an ID that is paired")
         if len(self.state.paired_clients) >= MOST_PAIRINGS:
             _log.error("not paired: there are %d pairings already", MOST_PAIRINGS)
             return False
         try:
             with self._kept_unless_written():
                 self.state.add_paired_client(client_username_bytes, client_public, client_permissions)
+                if not any(map(self.state.is_admin, self.state.paired_clients)):
+                    raise ValueError("nobody would be an admin any more")
         except statefile.StateUnwritable as failure:
             _log.error("not paired: %s", failure)
             return False
@@ -198,12 +203,17 @@ class Driver(AccessoryDriver):
         """Have writes to these characteristics, and no others, answered with what their functions return."""
         self._slow_writes = writes
 
+    @property
+    def accessories_hash(self) -> str:
+        """What c# grows by when it changes; with the names, which HAP-python takes for mere values."""
+        names = sorted((aid, each.display_name) for aid, each in self.accessory.accessories.items())
+        return hashlib.sha512(f"{super().accessories_hash}{names}".encode()).hexdigest()
+
     def accessories_changed(self) -> None:
-        """Tell controllers to read /accessories anew; a new name counts, though the hash does not show it."""
-        if not self.state.set_accessories_hash(self.accessories_hash):
-            self.state.increment_config_version()
-        self.async_persist()
-        self.async_update_advertisement()
+        """Tell controllers to read /accessories anew, if there is something new."""
+        if self.state.set_accessories_hash(self.accessories_hash):
+            self.async_persist()
+            self.async_update_advertisement()
 
     def timed_write_is_valid(self, writer: Writer, request: dict[str, Any]) -> bool:
         """Whether a timed write was prepared and is in time; HAP-python does it anyway."""
