@@ -36,7 +36,7 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 
 .PHONY: test
 test: lint ## every test that needs no root, and lint
-	$(BIN)/python -m pytest -m "not host" --numprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not host" --numprocesses 3 --dist loadfile
 
 .PHONY: test-host
 test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots

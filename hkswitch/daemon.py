@@ -93,6 +93,7 @@ async def serve(config: Config, host: Host, state_folder: Path, outside: Outside
     with statefile.locked(state_folder), signals() as received:
         bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
         serving = _Serving(host, bridge, Switchboard(config.groups, host, bridge), outside, config)
+        bridge.tell_of_pairings(serving.say)
         async with control.served(control.socket_of(state_folder), bridge):
             living = asyncio.create_task(serving.live())
             try:
@@ -137,7 +138,7 @@ class _Serving:
             config = self._outside.read()
         except Failure as failure:
             _log.error("not reloaded: %s", failure)
-            self._say()
+            self.say()
             return
         if _not_movable(config.bridge) != _not_movable(self._config.bridge):
             _log.warning("the changes of `bridge.name` and `bridge.port` count after a restart")
@@ -147,7 +148,7 @@ class _Serving:
         await self._host.watch(config.groups)
         _log.info("reloaded")
         await self._settle()
-        self._say()
+        self.say()
 
     async def stop(self) -> None:
         await self._bridge.stop()
@@ -192,15 +193,16 @@ class _Serving:
     def _found(self, place: Place) -> None:
         if place != self._place or self._missing is not None:
             self._place, self._missing = place, None
-            self._say()
+            self.say()
 
     def _miss(self, why: Failure) -> None:
         """A bridge that serves goes on where it is: what went away may come back."""
         if str(why) != str(self._missing):
             self._missing = why
-            self._say()
+            self.say()
 
-    def _say(self) -> None:
+    def say(self) -> None:
+        """Tell how it is now."""
         if self._missing is not None:
             self._outside.waiting(self._missing)
         elif self._place is not None:

@@ -118,6 +118,10 @@ class Bridge:
             self._serving = False
             await self._driver.async_stop()
 
+    def tell_of_pairings(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a controller was paired or removed."""
+        self._driver.tell_of_pairings(tell)
+
     # What can be asked on the control socket
 
     def setup_is(self) -> SetupIs:

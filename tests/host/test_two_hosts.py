@@ -40,6 +40,7 @@ CHOSEN, OTHER = "lan0", "lan1"
 ADDRESS: Final = "10.77.0.1"
 NEW_ADDRESS: Final = "10.77.0.9"
 PHONE: Final = "10.77.0.2"
+ADDRESS_6, PHONE_6 = "fd77::1", "fd77::2"
 OTHER_ADDRESS: Final = "10.78.0.1"
 OTHER_PHONE: Final = "10.78.0.2"
 WIRES: Final = {CHOSEN: (ADDRESS, PHONE), OTHER: (OTHER_ADDRESS, OTHER_PHONE)}
@@ -427,6 +428,23 @@ async def test_a_new_address_is_advertised_and_served_without_a_restart(
     until_answered(wires.chosen)
     advertised = advertisement(wires.chosen.sent_mdns()[before:], search.changes[-1][1])
     assert advertised == ({PORT}, {NEW_ADDRESS})
+
+
+@ALONE
+async def test_ipv6_is_advertised_and_served_beside_ipv4(
+    movable: Host, phone: Host, search: Search, wires: Wires
+) -> None:
+    async with paired(search, movable) as controller:
+        host_run_lines(phone, f"ip address add {PHONE_6}/64 dev {CHOSEN} nodad")
+        host_run_lines(movable, f"ip address add {ADDRESS_6}/64 dev {CHOSEN} nodad")
+        eventually(lambda: ADDRESS_6 in movable.show(DAEMON, "StatusText"), timeout_seconds=10)
+        async with searching() as fresh:
+            await fresh.bridge()
+            await eventually_async(lambda: set(addresses(fresh)) == {ADDRESS, ADDRESS_6})
+        assert await controller.read(SWITCH) is False  # by the connection of before
+    socket.create_connection((ADDRESS_6, PORT), timeout=2).close()
+    assert not any(map(names_the_bridge, wires.other.sent_mdns()))
+    host_run_lines(phone, f"ip address delete {PHONE_6}/64 dev {CHOSEN}")
 
 
 def addresses(search: Search) -> list[str]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-async def eventually(condition: Callable[[], object], within_seconds: float = 5) -> None:
+async def eventually(condition: Callable[[], object], within_seconds: float = 20) -> None:
     """Return when `condition()` is true; fail when it is not in time."""
     deadline_seconds = time.monotonic() + within_seconds
     while not condition():

@@ -56,6 +56,7 @@ class Driver(AccessoryDriver):
         self.setup = setup
         self._stored = stored
         self._slow_writes: Mapping[Characteristic, SlowWrite] = {}
+        self._tell_of_pairings: Callable[[], None] | None = None
 
     # State
 
@@ -151,13 +152,19 @@ class Driver(AccessoryDriver):
             raise
         self.loop.call_soon(self._pairings_changed)  # after the answer, for which the controller waits
 
+    def tell_of_pairings(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a controller was paired or removed."""
+        self._tell_of_pairings = tell
+
     def _pairings_changed(self) -> None:
-        """Cut off who is not paired any more, and advertise whether anybody is."""
+        """Cut off who is not paired any more, and say whether anybody is."""
         for connection in list(self.http_server.connections.values()):
             requests = connection.handler
             if requests.is_encrypted and not requests.is_trusted:
                 connection.close()
         self.async_update_advertisement()
+        if self._tell_of_pairings is not None:
+            self._tell_of_pairings()
 
     def count_failed_attempt(self) -> int:
         """One more wrong setup code; how many there were in all, over restarts."""
