@@ -83,6 +83,31 @@ async def test_a_timed_write_that_was_not_prepared_is_refused(controller: Contro
     assert await controller.read("Web Server") is False
 
 
+async def prepare(controller: Controller, **body: int) -> dict[str, Any]:
+    await controller.pairing.connection.ensure_connection()
+    return await controller.pairing.connection.put_json("/prepare", body)
+
+
+async def test_a_timed_write_is_done_once(controller: Controller) -> None:
+    item = on_of(controller)
+    assert await prepare(controller, ttl=60_000, pid=77) == {"status": 0}
+    assert await put(controller, {**item, "value": True}, pid=77) == {}
+    assert await controller.read("Web Server") is True
+    answer = await put(controller, {**item, "value": False}, pid=77)
+    assert answer == {"characteristics": [{**item, "status": -70410}]}
+    assert await controller.read("Web Server") is True
+
+
+async def test_a_timed_write_that_is_too_late_is_refused(controller: Controller, served: Served) -> None:
+    item = on_of(controller)
+    assert await prepare(controller, ttl=60_000, pid=77) == {"status": 0}
+    for prepared in served.bridge._driver.prepared_writes.values():
+        prepared[77] -= 60_000  # as if so much time had passed
+    answer = await put(controller, {**item, "value": True}, pid=77)
+    assert answer == {"characteristics": [{**item, "status": -70410}]}
+    assert await controller.read("Web Server") is False
+
+
 async def test_a_controller_that_is_gone_when_its_write_ends_harms_nobody(
     controller: Controller, other: Controller, served: Served
 ) -> None:
