@@ -89,12 +89,16 @@ def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None
         "hkswitch",
         "asyncio",
         "collections",
+        "contextlib",
         "dataclasses",
         "os",
         "pathlib",
+        "select",
         "signal",
+        "socket",
         "stat",
         "sys",
+        "time",
         "typing",
     }
     for module in (ROOT / "hkswitch" / "serviceswitch").glob("*.py"):

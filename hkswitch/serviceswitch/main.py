@@ -9,18 +9,19 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.core.errors import Exit, Failure
 from hkswitch.core.model import Action, GroupState, group_state
-from hkswitch.core.protocol import LONGEST_REQUEST_BYTES, Reply, encode
+from hkswitch.core.protocol import LONGEST_REQUEST_BYTES, encode
 from hkswitch.core.switch import failure_of
-from hkswitch.serviceswitch import trusted
-from hkswitch.serviceswitch.policy import Denied, permit
+from hkswitch.serviceswitch import output, trusted
+from hkswitch.serviceswitch.audit import Audit, caller
 from hkswitch.serviceswitch.rules import Rules
 from hkswitch.serviceswitch.serve import LineTooLong, serve
+from hkswitch.serviceswitch.work import Refusal, Results, Worker
 from hkswitch.systemd import Systemd
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
@@ -30,11 +31,13 @@ usage: serviceswitch start|stop|restart|status GROUP
        serviceswitch --help | --version
 """
 
+_ENDING: Final = (
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU, signal.SIGIO),
+)
+"""The signals that would end a process at once."""
 
-class Refusal(Failure):
-    """What was asked will not be done; `str()` says why."""
-
-    exit_code = Exit.DENIED
+_STOPPING: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 class Misuse(Failure):
@@ -51,31 +54,37 @@ class ActionFailed(Failure):
 
 def main() -> int:
     """Run the command line; returns an exit code."""
+    output.hold_standard_descriptors()
+    audit = Audit(caller(os.environ, os.getuid()))
     # TRUST: the environment is the caller's. Where the bus is, and everything else, is a constant here.
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
-    return run(sys.argv[1:], os.geteuid(), trusted.read)
+    return run(sys.argv[1:], os.geteuid(), trusted.read, audit)
 
 
-def run(arguments: Sequence[str], euid: int, read: Callable[[str], bytes]) -> int:
+def run(arguments: Sequence[str], euid: int, read: Callable[[str], bytes], audit: Audit) -> int:
     """Do what `arguments` say, as user `euid`, by the config that `read` returns; returns an exit code."""
     try:
         match arguments:
             case ["--help"]:
-                sys.stdout.write(USAGE)
+                output.write(1, USAGE.encode())
                 return Exit.OK
             case ["--version"]:
-                sys.stdout.write(f"serviceswitch {__version__}\n")
+                output.write(1, f"serviceswitch {__version__}\n".encode())
                 return Exit.OK
             case ["serve"] | ["start" | "stop" | "restart" | "status", _]:
                 _require_root(euid)
-                return asyncio.run(_do(arguments, Rules(CONFIG_FILE, read)))
+                with audit:
+                    return asyncio.run(_unless_ended(_do(arguments, Worker(Rules(CONFIG_FILE, read), audit))))
             case _:
                 raise Misuse(f"wrong arguments\n{USAGE.rstrip()}")
     except Failure as failure:
-        sys.stderr.write(f"serviceswitch: {failure}\n")
+        output.complain(str(failure))
         return failure.exit_code
+    except (OSError, MemoryError) as error:  # the caller's limits
+        output.complain(f"the system gives too little: {error}")
+        return Exit.UNAVAILABLE
     except KeyboardInterrupt:
         return 130
 
@@ -85,27 +94,48 @@ def _require_root(euid: int) -> None:
         raise Refusal("only root may do this; try it with sudo")
 
 
-async def _do(arguments: Sequence[str], rules: Rules) -> int:
+async def _unless_ended(work: Coroutine[Any, Any, int]) -> int:
+    """Do `work` to its end or to the first signal: either way what it has begun is audited."""
+    loop = asyncio.get_running_loop()
+    working = asyncio.ensure_future(work)
+    ended_by: list[int] = []
+
+    def end(number: int) -> None:
+        ended_by.append(number)
+        working.cancel()
+
+    # TRUST: the caller's terminal and sudo bring these to a root process.
+    for number in _ENDING:
+        loop.add_signal_handler(number, end, number)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        return await working
+    except asyncio.CancelledError:
+        return 128 + ended_by[0]
+
+
+async def _do(arguments: Sequence[str], worker: Worker) -> int:
     match arguments:
         case ["serve"]:
-            return await _serve(rules)
+            return await _serve(worker)
         case ["status", group_id]:
-            return await _status(group_id, rules)
+            return await _status(group_id, worker.rules)
         case [action, group_id]:
-            return await _act(Action(action), group_id, rules)
+            return await _act(Action(action), group_id, worker)
     raise AssertionError(arguments)  # run() lets no others through
 
 
-async def _act(action: Action, group_id: str, rules: Rules) -> int:
-    verdict = permit(action, group_id, rules.now())
-    if isinstance(verdict, Denied):
-        raise Refusal(verdict.reason)
-    with await Systemd.connect() as systemd:
-        losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
-        try:
-            failure = failure_of(await systemd.run(action, verdict.units))
-        finally:
-            losing.cancel()
+async def _act(action: Action, group_id: str, worker: Worker) -> int:
+    async def run(units: tuple[str, ...]) -> Results:
+        with await Systemd.connect() as systemd:
+            losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
+            try:
+                return await systemd.run(action, units)
+            finally:
+                losing.cancel()
+
+    failure = failure_of(await worker.carry_out(action, group_id, run))
     if failure is not None:
         raise ActionFailed(f"{action} {group_id} failed: {failure}")
     return Exit.OK
@@ -118,15 +148,15 @@ async def _status(group_id: str, rules: Rules) -> int:
     with await Systemd.connect() as systemd:
         units = await systemd.states(group.units)
     state = group_state(units.values())
-    sys.stdout.write(f"{state}\n" + "".join(f"  {unit} {units[unit]}\n" for unit in group.units))
+    lines = "".join(f"  {unit} {units[unit]}\n" for unit in group.units)
+    output.write(1, f"{state}\n{lines}".encode())
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
 
-async def _serve(rules: Rules) -> int:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the daemon is gone: so are we
+async def _serve(worker: Worker) -> int:
     lines = await _standard_input()
     with await Systemd.connect() as systemd:
-        await serve(rules, systemd, lines, _say)
+        await serve(worker, systemd, lines, lambda reply: output.write(1, encode(reply)))
     return Exit.OK
 
 
@@ -149,10 +179,3 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         if not line:
             return
         yield line
-
-
-def _say(reply: Reply) -> None:
-    """Write to the pipe, and wait if the daemon does not read."""
-    data = encode(reply)
-    while data:
-        data = data[os.write(1, data) :]

@@ -7,7 +7,7 @@ from typing import Any, Final
 from hkswitch import __version__
 from hkswitch.core.errors import BusUnavailable, Exit, Failure
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import JobResult, UnitResult
+from hkswitch.core.model import JobResult
 from hkswitch.core.protocol import (
     Accepted,
     Finished,
@@ -19,12 +19,15 @@ from hkswitch.core.protocol import (
     Request,
     parse_request,
 )
-from hkswitch.serviceswitch.policy import Denied, permit
-from hkswitch.serviceswitch.rules import Rules
+from hkswitch.serviceswitch.audit import Decision
+from hkswitch.serviceswitch.output import Unheard
+from hkswitch.serviceswitch.work import Results, Worker
 from hkswitch.systemd import Systemd
 
 MOST_REQUESTS_AT_ONCE: Final = 512
 """More than a bridge can have accessories; whoever sends more is told so and harms nobody."""
+
+TOO_MANY: Final = "too many requests at once"
 
 Say = Callable[[Reply], None]
 
@@ -38,49 +41,68 @@ class LineTooLong(Failure):
         return "a request line is too long; ending"
 
 
-async def serve(rules: Rules, systemd: Systemd, lines: AsyncIterator[bytes], say: Say) -> None:
-    """Work on requests side by side until the input ends; raises `BusUnavailable` if the bus is lost."""
-    desk = _Desk(rules, systemd, say)
+async def serve(worker: Worker, systemd: Systemd, lines: AsyncIterator[bytes], say: Say) -> None:
+    """Work on requests side by side until the input ends; raises `BusUnavailable` if the bus is lost.
+
+    `say` raises `Unheard` where nobody listens; that ends it too.
+    """
+    desk = _Desk(worker, systemd, say)
     say(Hello(__version__))
     reading = asyncio.ensure_future(desk.take(lines))
     losing = asyncio.ensure_future(systemd.until_lost())
+    ends: list[asyncio.Future[Any]] = [reading, losing, desk.broken]
     try:
-        await asyncio.wait([reading, losing], return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if losing.done() and not reading.done():
             raise losing.result()
-        await reading
+        await (desk.broken if desk.broken.done() else reading)
     finally:
-        await desk.clear(reading, losing)
+        await desk.clear(*ends)
 
 
 class _Desk:
     """The requests that are being worked on."""
 
-    def __init__(self, rules: Rules, systemd: Systemd, say: Say) -> None:
-        self._rules = rules
+    def __init__(self, worker: Worker, systemd: Systemd, say: Say) -> None:
+        self._worker = worker
         self._systemd = systemd
         self._say = say
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when the work on a request does: nobody hears the answer, or there is no memory left."""
         self._newest: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, lines: AsyncIterator[bytes]) -> None:
         """Take each line as a request; a bad one is refused and harms no other."""
-        async for line in lines:
-            try:
-                # TRUST: the line comes from an unprivileged process. It names an action and a group, no more.
-                request = parse_request(line)
-            except Malformed as error:
-                self._say(Refused(error.request_id, f"not a request: {error}"))
-                continue
-            if isinstance(request, Ping):
-                self._say(Pong(request.id))
-                continue
-            if len(self._tasks) >= MOST_REQUESTS_AT_ONCE:
-                self._say(Refused(request.id, "too many requests at once"))
-                continue
+        try:
+            async for line in lines:
+                self._take(line)
+        except LineTooLong:
+            self._worker.audit.malformed("it has no end")
+            raise
+
+    def _take(self, line: bytes) -> None:
+        try:
+            # TRUST: the line comes from an unprivileged process. It names an action and a group, no more.
+            request = parse_request(line)
+        except Malformed as error:
+            self._worker.audit.malformed(str(error))
+            self._say(Refused(error.request_id, f"not a request: {error}"))
+            return
+        if isinstance(request, Ping):
+            self._say(Pong(request.id))
+        elif len(self._tasks) >= MOST_REQUESTS_AT_ONCE:
+            self._worker.audit.write(Decision(request.action, request.group, denied=TOO_MANY))
+            self._say(Refused(request.id, TOO_MANY))
+        else:
             task = asyncio.create_task(self._work(request))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not (task.cancelled() or self.broken.done()) and (error := task.exception()):
+            self.broken.set_exception(error)
 
     async def clear(self, *others: asyncio.Future[Any]) -> None:
         """Stop working; jobs that systemd already has go on without us."""
@@ -90,23 +112,23 @@ class _Desk:
         await asyncio.gather(*ending, return_exceptions=True)
 
     async def _work(self, request: Request) -> None:
+        async def run(units: tuple[str, ...]) -> Results:
+            self._newest[request.group] = request.id
+            self._say(Accepted(request.id))
+            return await self._systemd.run(request.action, units)
+
+        def superseded(results: Results) -> bool:
+            """Whether jobs were canceled because a newer request for the group came: that is no failure."""
+            canceled = any(result.job is JobResult.CANCELED for result in results)
+            return canceled and self._newest[request.group] != request.id
+
         try:
-            verdict = permit(request.action, request.group, self._rules.now())
-        except Failure as failure:
-            verdict = Denied(str(failure))
-        if isinstance(verdict, Denied):
-            self._say(Refused(request.id, f"denied: {verdict.reason}"))
-            return
-        self._newest[request.group] = request.id
-        self._say(Accepted(request.id))
-        try:
-            results = await self._systemd.run(request.action, verdict.units)
+            results = await self._worker.carry_out(request.action, request.group, run, superseded)
+        except Unheard:
+            raise
         except BusUnavailable as lost:
             self._say(Refused(request.id, str(lost)))
-            return
-        self._say(Finished(request.id, results, self._superseded(request, results)))
-
-    def _superseded(self, request: Request, results: tuple[UnitResult, ...]) -> bool:
-        """Whether jobs were canceled because a newer request for the group came: that is no failure."""
-        canceled = any(result.job is JobResult.CANCELED for result in results)
-        return canceled and self._newest[request.group] != request.id
+        except Failure as denial:
+            self._say(Refused(request.id, f"denied: {denial}"))
+        else:
+            self._say(Finished(request.id, results, superseded(results)))

@@ -8,7 +8,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
+from typing import IO, Final
 
 from hkswitch.core.errors import Exit, Failure
 
@@ -55,10 +55,7 @@ def read(path: str) -> bytes:
     finally:
         os.close(folder)
     with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
-        contents = opened.read(LARGEST_FILE_BYTES + 1)
-    if len(contents) > LARGEST_FILE_BYTES:
-        raise Untrusted(path, f"it is larger than {LARGEST_FILE_BYTES} bytes")
-    return contents
+        return _contents(path, opened)
 
 
 def why_not(found: os.stat_result) -> str | None:
@@ -85,6 +82,21 @@ def _open(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _contents(path: str, opened: IO[bytes]) -> bytes:
+    """All of an open file, as it was at one moment."""
+    before = os.fstat(opened.fileno())
+    try:
+        contents = opened.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise Untrusted(path, str(error.strerror)) from None
+    if len(contents) > LARGEST_FILE_BYTES:
+        raise Untrusted(path, f"it is larger than {LARGEST_FILE_BYTES} bytes")
+    after = os.fstat(opened.fileno())
+    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, len(contents)):
+        raise Untrusted(path, "it was written while it was read; try again")
+    return contents
 
 
 def _check(path: PurePosixPath, found: os.stat_result, *, folder: bool) -> None:

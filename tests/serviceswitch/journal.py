@@ -43,9 +43,11 @@ class Journal:
     def read_all(self) -> list[dict[str, str]]:
         """The lines that are there."""
         lines = []
+        self.socket.settimeout(0)
         with suppress(BlockingIOError):
             while True:
-                lines.append(decode(self.socket.recv(10**6, socket.MSG_DONTWAIT)))
+                lines.append(decode(self.socket.recv(10**6)))
+        self.socket.settimeout(5)
         return lines
 
 

@@ -2,17 +2,21 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from hkswitch.serviceswitch.work import CUT_SHORT
+from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
+from tests.support.waiting import eventually
 
-__all__ = ["bus_address", "fake", "systemd_on_bus"]
+__all__ = ["bus_address", "fake", "journal", "systemd_on_bus"]
 
 CONFIG = "groups: {web: {units: [httpd, cache]}, half: {units: [httpd], actions: [start]}}"
 
@@ -128,7 +132,7 @@ def test_no_bus_is_69(program: HelperProgram) -> None:
 def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
     code = (
         "import sys; from hkswitch.serviceswitch.main import run;"
-        "sys.exit(run(sys.argv[1:], euid=1000, read=lambda _: b'must not be read'))"
+        "sys.exit(run(sys.argv[1:], euid=1000, read=lambda _: b'must not be read', audit=None))"
     )
     for arguments in (["start", "web"], ["status", "web"], ["serve"]):
         ended = subprocess.run(
@@ -136,3 +140,118 @@ def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
         )
         assert (ended.returncode, ended.stdout) == (77, "")
         assert ended.stderr == "serviceswitch: only root may do this; try it with sudo\n"
+
+
+# The audit
+
+
+@pytest.fixture
+def program_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Journal:
+    """The journal that the program writes to."""
+    monkeypatch.setenv("JOURNAL", journal.path)
+    return journal
+
+
+def audited(journal: Journal) -> list[tuple[str, str, str]]:
+    """Priority, decision and reason of each line."""
+    return [
+        (line["PRIORITY"], line["HKSWITCH_DECISION"], line.get("HKSWITCH_REASON", ""))
+        for line in journal.read_all()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["start", "half"], ("6", "allowed", "")),
+        (["start", "web"], ("3", "allowed", "cache.service failed")),
+        (["start", "none"], ("4", "denied", "there is no group 'none' in the configuration")),
+        (["stop", "half"], ("4", "denied", "stop is not among the actions of half")),
+        (["start", "a\nb"], ("4", "denied", r"there is no group 'a\nb' in the configuration")),
+        (["start", "\udcff"], ("4", "denied", r"there is no group '\udcff' in the configuration")),
+    ],
+)
+async def test_an_action_is_one_line_in_the_journal(
+    fake: FakeSystemd,
+    program: HelperProgram,
+    program_journal: Journal,
+    arguments: list[str],
+    line: tuple[str, str, str],
+) -> None:
+    systemd_with(fake)
+    fake.units["cache.service"].job_result = "failed"
+    await run(program, *arguments)
+    assert audited(program_journal) == [line]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "web"], ["status", "none"], ["START", "web"], ["--help"], ["serve"]]
+)
+async def test_what_decides_nothing_is_not_audited(
+    fake: FakeSystemd,
+    program: HelperProgram,
+    program_journal: Journal,
+    arguments: list[str],
+) -> None:
+    systemd_with(fake)
+    await run(program, *arguments)
+    assert audited(program_journal) == []
+
+
+def test_a_bad_config_and_a_missing_bus_are_audited(
+    program: HelperProgram, program_journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+    subprocess.run(program.command("start", "web"), capture_output=True, check=False)
+    program.config_file.write_text("groups: [\n")
+    subprocess.run(program.command("start", "web"), capture_output=True, check=False)
+    no_bus, bad_config = audited(program_journal)
+    assert no_bus == ("3", "allowed", "cannot talk to systemd over the system bus: No such file or directory")
+    assert bad_config[:2] == ("4", "denied")
+    assert ":2:1: not valid YAML" in bad_config[2]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+async def test_an_action_that_a_signal_ends_is_audited(
+    fake: FakeSystemd,
+    program: HelperProgram,
+    program_journal: Journal,
+    number: int,
+    code: int,
+) -> None:
+    systemd_with(fake)
+    fake.units["httpd.service"].held = True
+    process = await asyncio.create_subprocess_exec(*program.command("start", "web"))
+    await eventually(lambda: fake.units["httpd.service"].job)
+    process.send_signal(number)
+    assert await asyncio.wait_for(process.wait(), 5) == code
+    assert audited(program_journal) == [("3", "allowed", CUT_SHORT)]
+
+
+# What its caller does to its output
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+@pytest.mark.parametrize("full", ["/dev/full", "closed"])
+def test_an_output_that_takes_nothing_is_74(program: HelperProgram, argument: str, full: str) -> None:
+    redirect = f">{full}" if full != "closed" else ">&-"
+    ended = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirect}', "sh", *program.command(argument)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (74, 1)
+    assert ended.stderr.startswith("serviceswitch: the answers reach nobody (")
+
+
+def test_a_standard_error_that_takes_nothing_changes_no_code(program: HelperProgram) -> None:
+    for redirect in ("2>/dev/full", "2>&-"):
+        ended = subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirect}', "sh", *program.command("what")],
+            capture_output=True,
+            check=False,
+        )
+        assert ended.returncode == 64

@@ -1,12 +1,13 @@
 """Which files root believes; what needs root to be tried is in tests/host."""
 
+import io
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from hkswitch.serviceswitch.trusted import NotThere, Untrusted, read, why_not
+from hkswitch.serviceswitch.trusted import LARGEST_FILE_BYTES, NotThere, Untrusted, _contents, read, why_not
 
 
 def facts(uid: int, mode: int) -> os.stat_result:
@@ -43,3 +44,42 @@ def test_a_file_below_a_folder_that_others_can_write_is_not_trusted(tmp_path: Pa
 def test_a_missing_file_is_said() -> None:
     with pytest.raises(NotThere, match=r"^/nonexistent does not exist"):
         read("/nonexistent/config.yaml")
+
+
+class Changing(io.FileIO):
+    """A file that somebody writes to whenever it is read."""
+
+    def __init__(self, file: Path, mode: str) -> None:
+        super().__init__(file)
+        self._file, self._mode = file, mode
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        contents = super().read(size)
+        with self._file.open(self._mode) as changing:
+            changing.write("groups: {}")
+        return contents
+
+
+@pytest.mark.parametrize("mode", ["a", "w", "r+"])
+def test_a_file_that_is_written_while_it_is_read_is_not_trusted(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("groups: {web: {units: [httpd]}}")
+    os.utime(file, (1, 1))
+    with Changing(file, mode) as opened, pytest.raises(Untrusted, match="written while it was read"):
+        _contents(str(file), opened)
+
+
+@pytest.mark.parametrize("size", [0, 1, LARGEST_FILE_BYTES])
+def test_a_file_that_is_not_too_large_is_read_whole(tmp_path: Path, size: int) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(b"x" * size)
+    with file.open("rb") as opened:
+        assert len(_contents(str(file), opened)) == size
+
+
+def test_a_file_that_is_too_large_or_endless_is_not_trusted(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(b"x" * (LARGEST_FILE_BYTES + 1))
+    for path in (file, Path("/dev/zero")):
+        with path.open("rb") as opened, pytest.raises(Untrusted, match="larger than 1048576 bytes"):
+            _contents(str(path), opened)

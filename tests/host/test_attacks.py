@@ -1,0 +1,733 @@
+"""Attacks on root's helper as it is installed, by whoever may start it. Each is refused, and nothing is left.
+
+Each test must read every line that it caused in the audit; the canary unit is never started.
+"""
+
+import json
+import os
+import select
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from subprocess import CompletedProcess, Popen
+from typing import Any, Final
+
+import pytest
+
+from hkswitch.core.protocol import LONGEST_REQUEST_BYTES
+from hkswitch.serviceswitch.work import CUT_SHORT
+from tests.host.machine import Host, eventually
+from tests.host.test_install import HELLO, SERVE, SUDOS
+
+FILE: Final = "/etc/hkswitch/config.yaml"
+EVIL: Final = "/tmp/evil"
+RAN: Final = f"{EVIL}/ran"
+
+CONFIG: Final = """\
+groups:
+  canary: {units: [canary], actions: [stop]}
+  other: {units: [other]}
+  slow: {units: [slow]}
+"""
+
+UNITS: Final = {
+    "canary.service": "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
+    "other.service": "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
+    "slow.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nExecStart=/bin/sleep 60\n",
+}
+
+MODULES: Final = ("yaml.py", "asyncio.py", "sitecustomize.py", "usercustomize.py", "sdbus.py", "hkswitch.py")
+
+START_CANARY: Final = '{"id":1,"action":"start","group":"canary"}\n'
+START_SLOW: Final = '{"id":1,"action":"start","group":"slow"}\n'
+
+REFUSED_CANARY: Final = {
+    "type": "refused",
+    "id": 1,
+    "reason": "denied: start is not among the actions of canary",
+}
+
+AUDIT: Final = (
+    "journalctl --sync; journalctl --quiet --no-pager --output=json --cursor-file=/run/attacks.cursor"
+    " SYSLOG_IDENTIFIER=serviceswitch _UID=0 || true"  # it fails where there is none
+)
+
+AFTERWARDS: Final = f"""
+systemctl is-active canary.service
+ls /tmp
+ps -e -o user:32=,args= | grep -E '^hkswitch |/usr/sbin/serviceswitch' | grep -v grep
+{AUDIT}
+"""
+
+
+@pytest.fixture(scope="module")
+def target(host: Host) -> Iterator[Host]:
+    """A host with a group that must never be started, and with modules of somebody else's in a folder."""
+    before = host.read(FILE)
+    host.write(FILE, CONFIG)
+    for name, text in UNITS.items():
+        host.write(f"/usr/local/lib/systemd/system/{name}", text)
+    for module in MODULES:
+        host.write(f"{EVIL}/{module}", f"open({RAN!r}, 'w').close()\n")
+    host.write(f"{EVIL}/config.yaml", CONFIG.replace("stop", "start"))
+    host.run("sh", "-ec", f"chown -R hkswitch: {EVIL}; systemctl daemon-reload")
+    yield host
+    host.run("systemctl", "stop", *UNITS)
+    host.run("rm", "-r", EVIL, *(f"/usr/local/lib/systemd/system/{name}" for name in UNITS))
+    host.run("systemctl", "daemon-reload")
+    host.write(FILE, before)
+
+
+@pytest.fixture(scope="module")
+def untouched(target: Host) -> str:
+    """How the host looks while nobody attacks it."""
+    audit(target)
+    return target.run("sh", "-c", AFTERWARDS).stdout
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(target: Host, untouched: str) -> Iterator[None]:
+    """Every attack leaves nothing, starts nothing, and causes no line in the audit but those it names."""
+    assert untouched.startswith("inactive\n")
+    yield
+    found: list[str] = []
+
+    def settled() -> bool:
+        found[:] = [target.run("sh", "-c", AFTERWARDS).stdout]
+        return found == [untouched]
+
+    if not settled():
+        assert "SYSLOG_IDENTIFIER" not in found[0]
+        eventually(settled)
+
+
+def audit(host: Host) -> list[dict[str, str]]:
+    """The lines in the audit that came since this was asked last."""
+    return [json.loads(line) for line in host.run("sh", "-c", AUDIT).stdout.splitlines()]
+
+
+def decisions(host: Host) -> list[tuple[str, str, str]]:
+    """The decision, action and group of each new line."""
+    return [
+        (line["HKSWITCH_DECISION"], line.get("HKSWITCH_ACTION", ""), line.get("HKSWITCH_GROUP", ""))
+        for line in audit(host)
+    ]
+
+
+DENIED_CANARY: Final = ("denied", "start", "canary")
+
+
+def uid_of(host: Host, user: str) -> str:
+    return host.run("id", "-u", user).stdout.strip()
+
+
+def by_sudo(sudo: str) -> tuple[str, ...]:
+    """How the daemon's user starts the helper."""
+    return (sudo, "-n", *SERVE)
+
+
+def sudos(host: Host) -> Sequence[str]:
+    return SUDOS[host.release]
+
+
+def said(done: CompletedProcess[str]) -> list[dict[str, Any]]:
+    """What a helper said after its hello."""
+    assert done.stdout.startswith(HELLO), done.stderr
+    return [json.loads(line) for line in done.stdout.removeprefix(HELLO).splitlines()]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A helper that is being talked to, and its sudo: both by their numbers in the host."""
+
+    process: Popen[str]
+    sudo: str
+    helper: str
+
+    def send(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
+
+    def reply(self) -> dict[str, Any]:
+        return json.loads(_line(self.process))  # type: ignore[no-any-return] # the protocol says so
+
+    def answers(self) -> bool:
+        self.send('{"ping":1}\n')
+        return self.reply() == {"type": "pong", "id": 1}
+
+
+@contextmanager
+def session(host: Host, *argv: str) -> Iterator[Session]:
+    """A helper that the daemon's user has started by `argv`."""
+    before = running(host, "serviceswitch")
+    with host.popen(*argv, user="hkswitch") as process:
+        assert _line(process) == HELLO
+        (helper,) = running(host, "serviceswitch") - before
+        sudo = host.run("ps", "-o", "ppid=", helper).stdout.strip()
+        yield Session(process, sudo, helper)
+
+
+def _line(process: Popen[str]) -> str:
+    """The next line of a program's output, in time."""
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n"):
+        assert select.select([process.stdout], [], [], 10)[0], f"no line in time, only {line!r}"
+        byte = os.read(process.stdout.fileno(), 1)
+        assert byte, f"it ended: {line!r}"
+        line += byte
+    return line.decode()
+
+
+def running(host: Host, name: str) -> set[str]:
+    return set(host.run("pgrep", "--exact", name, check=False).stdout.split())
+
+
+# The environment and the working directory
+
+ENVIRONMENTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "python": {
+        **dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONPYCACHEPREFIX"), EVIL),
+        "PYTHONSTARTUP": f"{EVIL}/yaml.py",
+        "PYTHONINSPECT": "1",
+        "PYTHONWARNINGS": "error",
+        "PYTHONBREAKPOINT": "yaml.run",
+    },
+    "loader": {
+        "LD_PRELOAD": f"{EVIL}/lib.so",
+        "LD_AUDIT": f"{EVIL}/lib.so",
+        "LD_LIBRARY_PATH": EVIL,
+        "GLIBC_TUNABLES": "glibc.malloc.check=3",
+        "GCONV_PATH": EVIL,
+    },
+    "paths": {"PATH": f"{EVIL}:/usr/bin:/bin", "TMPDIR": EVIL, "HOME": EVIL, "XDG_CONFIG_HOME": EVIL},
+    "locale": {"LANG": "../../tmp/evil", "LC_ALL": "xx_XX.UTF-16", "LANGUAGE": "%s%n", "TZ": f":{EVIL}/ran"},
+    "bus": {
+        "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={EVIL}/bus",
+        "DBUS_STARTER_ADDRESS": f"unix:path={EVIL}/bus",
+        "SYSTEMD_LOG_LEVEL": "debug",
+        "SYSTEMD_BUS_TIMEOUT": "1",
+        "JOURNAL_STREAM": "1:1",
+        "NOTIFY_SOCKET": f"{EVIL}/notify",
+    },
+    "sudo's own": {
+        "SUDO_UID": "0",
+        "SUDO_USER": "root",
+        "SUDO_COMMAND": "x",
+        "SUDO_ASKPASS": f"{EVIL}/yaml.py",
+    },
+    "ours": dict.fromkeys(
+        ("HKSWITCH_CONFIG", "HKSWITCH_CONFIG_FILE", "SERVICESWITCH_CONFIG"), f"{EVIL}/config.yaml"
+    ),
+}
+
+BEYOND_SUDO: Final = {"loader", "sudo's own"}
+"""What only sudo keeps from root: it acts before the first line of ours, or is sudo's word."""
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_environment_and_the_working_directory_change_nothing(target: Host, name: str) -> None:
+    """Root's own are as foreign to the helper: sudo may be told to keep them."""
+    planted = ("env", f"--chdir={EVIL}", *(f"{key}={value}" for key, value in ENVIRONMENTS[name].items()))
+    starts = [("hkswitch", by_sudo(f"/usr/bin/{sudo}")) for sudo in sudos(target)]
+    if name not in BEYOND_SUDO:
+        starts.append(("root", SERVE))
+    for user, start in starts:
+        done = target.run(*planted, *start, user=user, input=START_CANARY)
+        assert (said(done), done.stderr) == ([REFUSED_CANARY], "")
+        (line,) = audit(target)
+        assert (line["HKSWITCH_GROUP"], line["HKSWITCH_BY_UID"]) == ("canary", uid_of(target, user))
+
+
+# Arguments
+
+OF_ROOT: Final = {
+    "no action": (("canary",), 64, None),
+    "another case": (("SERVE",), 64, None),
+    "serve and more": (("serve", "canary"), 64, None),
+    "a config of one's own": (("--config", f"{EVIL}/config.yaml", "start", "canary"), 64, None),
+    "a config after the group": (("start", "canary", f"--config={EVIL}/config.yaml"), 64, None),
+    "the end of options": (("--", "start", "canary"), 64, None),
+    "an action of systemd's": (("enable", "canary"), 64, None),
+    "1 MiB": (("start", *("x" * 2**16,) * 16), 64, None),
+    "status of an option": (("status", "--all"), 77, None),
+    "an option for a group": (("start", "--no-block"), 77, "--no-block"),
+    "a unit for a group": (("start", "canary.service"), 77, "canary.service"),
+    "a path for a group": (("start", "../canary"), 77, "../canary"),
+    "no group": (("start", ""), 77, None),
+    "a newline": (("start", "canary\nother"), 77, r"canary\nother"),
+    "look-alikes": (("start", "сanаry"), 77, "сanаry"),  # noqa: RUF001 -- with two Cyrillic letters
+    "no text": (("start", "canary\udcff"), 77, r"canary\udcff"),
+    "a long group": (("start", "c" * 100_000), 77, f"{'c' * 509}..."),
+    "not its action": (("restart", "canary"), 77, "canary"),
+}
+
+
+@pytest.mark.parametrize("name", OF_ROOT)
+def test_arguments_do_nothing_but_what_the_config_says(target: Host, name: str) -> None:
+    """No argument holds a NUL: the kernel ends it there."""
+    arguments, code, group = OF_ROOT[name]
+    for sudo in sudos(target):
+        refused = target.run(sudo, "-n", SERVE[0], *arguments, user="hkswitch", check=False)
+        assert (refused.returncode == 0, refused.stdout) == (False, "")
+    done = target.run(SERVE[0], *arguments, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    lines = audit(target)
+    if code == 64 or arguments[0] == "status":
+        assert lines == []
+    else:
+        assert [line["HKSWITCH_DECISION"] for line in lines] == ["denied"]
+        assert lines[0].get("HKSWITCH_GROUP") == group
+
+
+@pytest.mark.parametrize("user", ["hkswitch", "nobody"])
+def test_nobody_is_served_without_sudo(target: Host, user: str) -> None:
+    for arguments in (("serve",), ("start", "canary"), ("stop", "canary"), ("status", "canary")):
+        done = target.run(SERVE[0], *arguments, user=user, input=START_CANARY, check=False)
+        assert (done.returncode, done.stdout) == (77, "")
+        assert done.stderr == "serviceswitch: only root may do this; try it with sudo\n"
+
+
+@pytest.mark.parametrize("user", ["nobody", "daemon"])
+def test_sudo_is_for_the_daemons_user_alone(target: Host, user: str) -> None:
+    for sudo in sudos(target):
+        done = target.run(*by_sudo(sudo), user=user, input=START_CANARY, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+
+
+# The pipe
+
+MALFORMED: Final = (
+    b"",
+    b"\x00",
+    b"start canary",
+    b'{"id":1,"action":"start","group":"canary"',
+    b'{"id":1,"action":"start","group":"canary"}{}',
+    b'[{"id":1,"action":"start","group":"canary"}]',
+    b'"canary"',
+    b"null",
+    b"NaN",
+    b'{"id":1,"action":"start","group":"canary","id":1}',
+    b'{"id":1,"action":"stop","action":"start","group":"canary"}',
+    b'{"id":NaN,"action":"start","group":"canary"}',
+    b'{"id":Infinity,"action":"start","group":"canary"}',
+    b'{"id":1.0,"action":"start","group":"canary"}',
+    b'{"id":1e0,"action":"start","group":"canary"}',
+    b'{"id":"1","action":"start","group":"canary"}',
+    b'{"id":true,"action":"start","group":"canary"}',
+    b'{"id":0,"action":"start","group":"canary"}',
+    b'{"id":-1,"action":"start","group":"canary"}',
+    b'{"id":%d,"action":"start","group":"canary"}' % 2**64,
+    b'{"id":%s,"action":"start","group":"canary"}' % (b"9" * 4000),
+    b'{"id":1,"action":["start"],"group":"canary"}',
+    b'{"id":1,"action":"START","group":"canary"}',
+    b'{"id":1,"action":"start","group":["canary"]}',
+    b'{"id":1,"action":"start","group":null}',
+    b'{"id":1,"action":"start","unit":"canary.service"}',
+    b'{"id":1,"action":"start","group":"canary","user":0}',
+    b'{"id":1,"action":"start","group":"%s"}' % (b"x" * 300),
+    b'{"ping":1,"id":1,"action":"start","group":"canary"}',
+    b"\xef\xbb\xbf" + b'{"id":1,"action":"start","group":"canary"}',
+    b'{"id":1,"action":"start","group":"canary\xff"}',
+    b"\xed\xa0\x80",
+    '{"id":1,"action":"start","group":"canary"}'.encode("utf-16"),
+    b"[" * 4000,
+    b'{"a":' * 800,
+)
+
+
+def octal(data: bytes) -> str:
+    """Bytes as printf(1) wants them."""
+    return "".join(f"\\{byte:03o}" for byte in data)
+
+
+def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(target: Host) -> None:
+    data = b"".join(line + b'\n{"ping":1}\n' for line in MALFORMED)
+    target.write("/run/lines", f"printf '%b' '{octal(data)}'")
+    for sudo in sudos(target):
+        done = target.run("sh", "-c", f"sh /run/lines | {' '.join(by_sudo(sudo))}", user="hkswitch")
+        replies = [reply["type"] for reply in said(done)]
+        assert replies == ["refused", "pong"] * len(replies[::2])
+        lines = audit(target)
+        assert {line["HKSWITCH_DECISION"] for line in lines} == {"denied"}
+        assert sum(1 + int(line.get("HKSWITCH_LEFT_OUT", 0)) for line in lines) == len(replies[::2])
+        assert len(replies[::2]) >= len(MALFORMED)  # UTF-16 has a newline in it
+
+
+NO_GROUPS: Final = {
+    "canary.service": "'canary.service'",
+    "../other": "'../other'",
+    "--other": "'--other'",
+    "other\\u0000": r"'other\x00'",
+    "other\\nMESSAGE=x": r"'other\nMESSAGE=x'",
+    "\\ud800": r"'\ud800'",
+    "ｏther": "'ｏther'",  # noqa: RUF001 -- with a wide letter
+    "other ": "'other '",
+    "": "''",
+}
+"""What is asked for, as JSON has it, and how it is shown."""
+
+
+def test_a_request_for_no_group_is_denied_with_one_line_in_the_audit(target: Host) -> None:
+    requests = [f'{{"id":1,"action":"start","group":"{group}"}}\n' for group in NO_GROUPS]
+    reasons = [f"there is no group {shown} in the configuration" for shown in NO_GROUPS.values()]
+    for sudo in sudos(target):
+        done = target.run(*by_sudo(sudo), user="hkswitch", input="".join([*requests, '{"ping":1}\n'] * 2))
+        refused = [reply["reason"] for reply in said(done) if reply["type"] == "refused"]
+        assert sorted(refused) == sorted(f"denied: {reason}" for reason in reasons * 2)
+        lines = audit(target)
+        assert sorted(line["HKSWITCH_REASON"] for line in lines) == sorted(reasons * 2)
+        assert {(line["HKSWITCH_DECISION"], line["PRIORITY"]) for line in lines} == {("denied", "4")}
+        assert all(line["MESSAGE"].isprintable() for line in lines)
+
+
+def test_half_a_request_at_the_end_is_refused(target: Host) -> None:
+    for sudo in sudos(target):
+        done = target.run(*by_sudo(sudo), user="hkswitch", input=START_CANARY[:20])
+        assert [reply["type"] for reply in said(done)] == ["refused"]
+        assert decisions(target) == [("denied", "", "")]
+
+
+def test_a_line_without_an_end_ends_the_helper(target: Host) -> None:
+    for sudo in sudos(target):
+        data = START_CANARY[:-2] + " " * 2 * LONGEST_REQUEST_BYTES + "}\n" + START_CANARY
+        done = target.run(*by_sudo(sudo), user="hkswitch", input=data, check=False)
+        assert (done.returncode, said(done)) == (64, [])
+        assert done.stderr == "serviceswitch: a request line is too long; ending\n"
+        assert decisions(target) == [("denied", "", "")]
+
+
+FLOOD: Final = """
+import json, subprocess, sys, threading
+
+LINES = (
+    *(b'{"ping":1}', b'garbage', b'{"ping":2}', b'{"id":1.0,"action":"start","group":"canary"}') * 24,
+    b'{"id":7,"action":"start","group":"canary"}', b'{"id":8,"action":"start","group":"other"}',
+    b'\\xff\\xfe', b'[' * 2000,
+)
+ROUNDS = 1000
+
+def resident_kib():
+    return int(subprocess.run(["ps", "-o", "rss=", "-C", "serviceswitch"], capture_output=True).stdout)
+
+helper = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+helper.stdout.readline()
+
+def flood():
+    for _ in range(ROUNDS):
+        helper.stdin.write(b"\\n".join(LINES) + b"\\n")
+    helper.stdin.flush()
+
+threading.Thread(target=flood).start()
+kinds, answered, after_1000 = {}, 0, 0
+while answered < ROUNDS * len(LINES):
+    kind = json.loads(helper.stdout.readline())["type"]
+    kinds[kind] = kinds.get(kind, 0) + 1
+    answered += kind != "accepted"
+    if answered == 1000 and not after_1000:
+        after_1000 = resident_kib()
+grown = resident_kib() / after_1000
+helper.stdin.close()
+print(json.dumps({"grown": grown, "code": helper.wait(), "kinds": kinds}))
+"""
+
+
+def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journal(target: Host) -> None:
+    sudo, *_ = sudos(target)
+    done = target.run("python3", "-c", FLOOD, *by_sudo(sudo), user="hkswitch", timeout_seconds=60)
+    told = json.loads(done.stdout)
+    assert told.pop("grown") < 1.1
+    kinds = {"pong": 48_000, "refused": 51_000, "accepted": 1000, "finished": 1000}
+    assert told == {"code": 0, "kinds": kinds}
+    lines = audit(target)
+    requests = [line for line in lines if "HKSWITCH_GROUP" in line]
+    assert len([line for line in requests if line["HKSWITCH_DECISION"] == "allowed"]) == 1000
+    assert len([line for line in requests if line["HKSWITCH_DECISION"] == "denied"]) == 1000
+    malformed = [line for line in lines if "HKSWITCH_GROUP" not in line]
+    assert len(malformed) < 60
+    assert sum(1 + int(line.get("HKSWITCH_LEFT_OUT", 0)) for line in malformed) == 50_000
+
+
+# The config
+
+
+@pytest.mark.parametrize("unit", ["../x", "/etc/passwd", "'canary --now'", "'%i'"])
+def test_a_unit_that_is_a_path_or_a_pattern_makes_the_config_refused(target: Host, unit: str) -> None:
+    target.write(FILE, f"groups: {{other: {{units: [{unit}]}}}}\n")
+    done = target.run(SERVE[0], "start", "other", check=False)
+    target.write(FILE, CONFIG)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert f"{FILE}:1:" in done.stderr
+    assert decisions(target) == [("denied", "start", "other")]
+
+
+def test_a_unit_that_looks_like_an_option_is_a_name(target: Host) -> None:
+    """There are such names, like -.mount. Nothing takes a unit for an option: no program is run with it."""
+    target.write(FILE, "groups: {other: {units: ['--force', '--no-block.service']}}\n")
+    done = target.run(SERVE[0], "start", "other", check=False)
+    target.write(FILE, CONFIG)
+    (line,) = audit(target)
+    failed = "--force.service refused (Unit --force.service not found), --no-block.service refused"
+    assert (done.returncode, failed in done.stderr, failed in line["HKSWITCH_RESULT"]) == (69, True, True)
+
+
+# Descriptors
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code"),
+    [
+        ("<&-", 64),
+        ("</dev/null", 64),
+        ("</dev/zero", 64),
+        (">&-", 74),
+        (">/dev/full", 74),
+        ("<&- >&- 2>&-", 64),
+        (">/dev/full 2>/dev/full", 74),
+        ("2>&-", 0),
+        ("2>/dev/full", 0),
+    ],
+)
+def test_descriptors_that_are_closed_or_full_do_nothing(target: Host, redirect: str, code: int) -> None:
+    for sudo in sudos(target):
+        argv = ("sh", "-c", f'"$@" {redirect}', "sh", *by_sudo(sudo))
+        done = target.run(*argv, user="hkswitch", input=START_CANARY, check=False)
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+        assert decisions(target) == ([DENIED_CANARY] if code == 0 else [])
+
+
+UNREAD: Final = """
+exec 3> >(exec sleep 60)
+reader=$!
+yes '{"ping":1}' | head -n 20000 | "$@" >&3
+code=${PIPESTATUS[2]}
+kill $reader
+exit $code
+"""
+
+
+def test_an_output_that_nobody_reads_ends_the_helper(target: Host) -> None:
+    def unread(sudo: str) -> int:
+        argv = ("bash", "-c", UNREAD, "bash", *by_sudo(sudo))
+        return target.run(*argv, user="hkswitch", check=False).returncode
+
+    with ThreadPoolExecutor() as pool:
+        assert set(pool.map(unread, sudos(target))) == {74}
+
+
+# Signals
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT", "QUIT", "USR1", "KILL"])
+def test_a_signal_to_sudo_ends_the_helper_and_never_its_audit(target: Host, name: str) -> None:
+    """A user may signal its own sudo; what the helper has begun is still one line."""
+    for sudo in sudos(target):
+        with session(target, *by_sudo(sudo)) as helper:
+            helper.send(START_SLOW)
+            assert helper.reply() == {"type": "accepted", "id": 1}
+            eventually(lambda: target.show("slow.service", "ActiveState") == "activating")
+            target.run("kill", f"-{name}", helper.sudo, user="hkswitch")
+            if name == "KILL":  # then it ends with its input
+                assert helper.answers()
+                assert helper.process.stdin is not None
+                helper.process.stdin.close()
+            eventually(lambda: helper.helper not in running(target, "serviceswitch"))
+        (line,) = audit(target)
+        assert (line["HKSWITCH_DECISION"], line["HKSWITCH_REASON"]) == ("allowed", CUT_SHORT)
+        target.run("systemctl", "stop", "slow.service")
+
+
+@pytest.mark.parametrize("name", ["PIPE", "TSTP", "CONT"])
+def test_a_signal_that_ends_nothing_changes_nothing(target: Host, name: str) -> None:
+    for sudo in sudos(target):
+        with session(target, *by_sudo(sudo)) as helper:
+            target.run("kill", f"-{name}", helper.sudo, user="hkswitch")
+            assert helper.answers()
+            target.run("kill", "-CONT", helper.sudo, user="hkswitch", check=False)
+
+
+TERMINAL: Final = """
+import json, os, pty, subprocess, sys, time
+
+process, terminal = pty.fork()
+if process == 0:
+    helper = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    helper.stdout.readline()
+    helper.stdin.write(b'{"id":1,"action":"start","group":"slow"}\\n')
+    helper.stdin.flush()
+    assert b"accepted" in helper.stdout.readline()
+    deadline_seconds = time.monotonic() + 10
+    while subprocess.run(("systemctl", "is-active", "slow"), capture_output=True).stdout != b"activating\\n":
+        assert time.monotonic() < deadline_seconds
+    import signal
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    os.write(1, b"begun\\n")
+    helper.stdout.read()
+    os._exit(0)
+while b"begun" not in os.read(terminal, 1000):
+    pass
+os.write(terminal, {"interrupt": b"\\x03", "quit": b"\\x1c"}[sys.argv[1]])
+os.waitpid(process, 0)
+"""
+
+
+@pytest.mark.parametrize("deed", ["interrupt", "quit"])
+def test_a_terminal_ends_the_helper_and_never_its_audit(target: Host, deed: str) -> None:
+    """The kernel signals the helper itself there, whoever it runs as."""
+    for sudo in sudos(target):
+        target.run("python3", "-c", TERMINAL, deed, *by_sudo(sudo), user="hkswitch")
+        eventually(lambda: not running(target, "serviceswitch"))
+        (line,) = audit(target)
+        assert (line["HKSWITCH_DECISION"], line["HKSWITCH_REASON"]) == ("allowed", CUT_SHORT)
+        target.run("systemctl", "stop", "slow.service")
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        *(f"--nofile={number}" for number in (3, 8, 10, 11)),
+        "--as=20000000",
+        "--data=1000000",
+        "--stack=8192",
+        "--fsize=0",
+        "--nproc=0",
+        "--cpu=1",
+    ],
+)
+def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str) -> None:
+    """Whether the helper comes up within it or not: what it answers is refused, and that is audited."""
+    for sudo in sudos(target):
+        argv = ("prlimit", limit, *by_sudo(sudo))
+        done = target.run(*argv, user="hkswitch", input=START_CANARY, check=False)
+        refused = '"type":"refused"' in done.stdout
+        assert '"accepted"' not in done.stdout
+        assert decisions(target) == ([DENIED_CANARY] if refused else [])
+
+
+# Its neighbours
+
+
+def test_two_helpers_at_once_hear_only_their_own(target: Host) -> None:
+    for sudo in sudos(target):
+        with session(target, *by_sudo(sudo)) as one, session(target, *by_sudo(sudo)) as other:
+            one.send(START_SLOW)
+            assert one.reply() == {"type": "accepted", "id": 1}
+            assert other.answers()
+            other.send('{"id":1,"action":"stop","group":"slow"}\n')
+            assert other.reply() == {"type": "accepted", "id": 1}
+            assert [one.reply()["units"][0]["job"], other.reply()["units"][0]["job"]] == ["canceled", "done"]
+            assert one.answers()
+        assert sorted(decisions(target)) == [("allowed", "start", "slow"), ("allowed", "stop", "slow")]
+
+
+PRY: Final = """
+import ctypes, os, sys
+
+helper = int(sys.argv[1])
+for name in ("environ", "mem", "maps", "fd/0", "cwd", "root", "exe", "syscall"):
+    try:
+        os.close(os.open(f"/proc/{helper}/{name}", os.O_RDONLY))
+    except PermissionError:
+        continue
+    print("could read", name)
+for number in (0, 1, 2, 9, 15, 18, 19):
+    try:
+        os.kill(helper, number)
+    except PermissionError:
+        continue
+    print("could send", number)
+libc = ctypes.CDLL(None, use_errno=True)
+for request in (16, 0x4206):  # PTRACE_ATTACH and PTRACE_SEIZE
+    if libc.ptrace(request, helper, 0, 0) == 0:
+        print("could trace")
+"""
+
+
+@pytest.mark.parametrize("user", ["hkswitch", "nobody"])
+def test_the_helper_cannot_be_looked_into_signalled_or_traced(target: Host, user: str) -> None:
+    for sudo in sudos(target):
+        with session(target, *by_sudo(sudo)) as helper:
+            assert target.run("python3", "-c", PRY, helper.helper, user=user).stdout == ""
+            assert helper.answers()
+
+
+# The audit
+
+
+def test_a_line_in_the_audit_says_who_what_and_what_came_of_it(target: Host) -> None:
+    for sudo in sudos(target):
+        target.run("systemctl", "stop", "other.service")
+        with session(target, *by_sudo(sudo)) as helper:
+            helper.send('{"id":1,"action":"start","group":"other"}\n')
+            assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
+        (line,) = audit(target)
+        assert int(line["HKSWITCH_DURATION_MS"]) < 5000
+        uid = uid_of(target, "hkswitch")
+        assert {name: value for name, value in line.items() if name in WANTED} == {
+            "MESSAGE": f"done for uid {uid}: start other: other.service done",
+            "PRIORITY": "6",
+            "HKSWITCH_ACTION": "start",
+            "HKSWITCH_GROUP": "other",
+            "HKSWITCH_DECISION": "allowed",
+            "HKSWITCH_RESULT": "other.service done",
+            "HKSWITCH_BY_UID": uid,
+        }
+
+
+WANTED: Final = (
+    *("MESSAGE", "PRIORITY", "HKSWITCH_ACTION", "HKSWITCH_GROUP", "HKSWITCH_DECISION", "HKSWITCH_REASON"),
+    *("HKSWITCH_RESULT", "HKSWITCH_BY_UID", "HKSWITCH_LOGINUID"),
+)
+
+
+def test_what_root_does_by_hand_is_audited_too(target: Host) -> None:
+    target.run(SERVE[0], "start", "other")
+    target.run(SERVE[0], "status", "other")
+    assert target.run(SERVE[0], "start", "canary", check=False).returncode == 77
+    lines = audit(target)
+    assert [(line["HKSWITCH_GROUP"], line["HKSWITCH_BY_UID"], line["PRIORITY"]) for line in lines] == [
+        ("other", "0", "6"),
+        ("canary", "0", "4"),
+    ]
+
+
+@contextmanager
+def journal_away(host: Host, how: str) -> Iterator[None]:
+    """The journal takes nothing meanwhile: journald is stopped, or its socket is gone."""
+    moved = ("mv", "/run/systemd/journal/socket", "/run/systemd/journal/away")
+    if how == "gone":
+        host.run(*moved)
+    else:
+        host.run("systemctl", "kill", "--signal=STOP", "systemd-journald.service")
+    try:
+        yield
+    finally:
+        if how == "gone":
+            host.run(*moved[:1], *reversed(moved[1:]))
+        else:
+            host.run("systemctl", "kill", "--signal=CONT", "systemd-journald.service")
+
+
+def test_without_a_journal_the_helper_works_and_standard_error_has_the_line(target: Host) -> None:
+    with journal_away(target, "gone"):
+        done = target.run(SERVE[0], "start", "other")
+    assert done.stderr == "serviceswitch: done for uid 0: start other: other.service done\n"
+
+
+def test_a_full_journal_holds_nothing_up_and_gets_every_line_later(target: Host) -> None:
+    with session(target, *by_sudo(sudos(target)[0])) as helper:
+        with journal_away(target, "stopped"):
+            for _ in range(600):
+                helper.send(START_CANARY)
+                assert helper.reply() == REFUSED_CANARY
+            assert helper.process.stdin is not None
+            helper.process.stdin.close()  # it waits for room then
+        eventually(lambda: helper.helper not in running(target, "serviceswitch"))
+    assert decisions(target) == [DENIED_CANARY] * 600
