@@ -54,7 +54,7 @@ async def test_units_started_in_a_shell_turn_the_switch_on(daemon: Host, control
     assert await controller.event("File Server", within_seconds=1) is True
 
 
-async def test_a_start_that_fails_at_once_is_an_error_and_one_line_in_the_journal(
+async def test_a_start_that_fails_at_once_is_an_error_and_one_line_of_the_daemon_and_one_of_root(
     daemon: Host, controller: Controller
 ) -> None:
     daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n")
@@ -62,8 +62,10 @@ async def test_a_start_that_fails_at_once_is_an_error_and_one_line_in_the_journa
     assert await controller.write("Web Server", on=True) == FAILURE
     assert await controller.read("Web Server") is False
     journal = daemon.journal("hkswitch.service").splitlines()
-    assert [line for line in journal if "httpd.service" in line][before:] == [
-        "web: start failed: httpd.service failed"
+    uid = daemon.run("id", "-u", "hkswitch").stdout.strip()
+    assert [line for line in journal if "httpd.service failed" in line][before:] == [
+        f"failed for uid {uid}: start web: httpd.service failed",
+        "web: start failed: httpd.service failed",
     ]
 
 
