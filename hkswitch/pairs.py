@@ -5,11 +5,8 @@ Knows no HAP-python: the command line would wait for it.
 
 import asyncio
 import json
-import os
-import secrets
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +16,7 @@ from hkswitch.core.control import Answer, Ask, Controllers, PairedController, Qu
 from hkswitch.core.errors import Exit, Failure
 from hkswitch.homekit import pairing
 from hkswitch.homekit.pairing import Setup, UnknownController
-from hkswitch.homekit.statefile import StateInUse
+from hkswitch.homekit.statefile import StateInUse, write_whole
 from hkswitch.homekit.stored import StoredPairings
 
 
@@ -181,15 +178,11 @@ def unpaired(
 
 def write_picture(path: Path, contents: bytes) -> None:
     """Write a file for its owner alone, whole or not at all; raises `PictureUnwritable`."""
-    new = path.parent / f".hkswitch-{secrets.token_hex(8)}"
     try:
         if not _is_free(path):
             raise PictureUnwritable(path, "something else than a file is there")
-        _write_new(new, contents)
-        new.rename(path)
+        write_whole(path, contents)
     except OSError as error:
-        with suppress(OSError):
-            new.unlink()
         raise PictureUnwritable(path, error.strerror or str(error)) from error
 
 
@@ -199,11 +192,3 @@ def _is_free(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)
     except FileNotFoundError:
         return True
-
-
-def _write_new(path: Path, contents: bytes) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(file, "wb") as opened:  # noqa: PTH123 -- a descriptor, not a path
-        opened.write(contents)
-        opened.flush()
-        os.fsync(file)

@@ -166,12 +166,12 @@ def write(folder: Path, stored: Stored) -> None:
     path = folder / FILE_NAME
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(path, contents)
+        write_whole(path, contents)
     except OSError as error:
         raise StateUnwritable(path, error.strerror or str(error)) from error
     try:
         # After the file, and the same: an older one could bring back a controller that was removed.
-        _replace(folder / BACKUP_NAME, contents)
+        write_whole(folder / BACKUP_NAME, contents)
     except OSError as error:
         _log.error("%s", StateUnwritable(folder / BACKUP_NAME, error.strerror or str(error)))
 
@@ -296,9 +296,9 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _replace(path: Path, contents: bytes) -> None:
-    """Write a new file and rename it over the old one, with fsync of both file and folder."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def write_whole(path: Path, contents: bytes) -> None:
+    """Write a new file for its owner alone and rename it over the old one, with fsync; raises `OSError`."""
+    new = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}")
     try:
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o600)
         with open(file, "wb") as opened:  # noqa: PTH123 -- a descriptor, not a path

@@ -15,6 +15,7 @@ from pyhap.hap_server import HAPServer
 from hkswitch.core.place import Place
 from hkswitch.homekit import strangers
 from hkswitch.homekit.hardening.requests import Requests
+from hkswitch.homekit.reads import Path
 from hkswitch.homekit.sockets import BACKLOG, listening, ways
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ LARGEST_UNSENT_BYTES: Final = 1024 * 1024
 """What waits for a controller that does not read: more than the largest answer, and many events."""
 
 _log = logging.getLogger(__name__)
-
-Path = tuple[int, int]
-"""AID and IID."""
 
 
 class Server(HAPServer):
