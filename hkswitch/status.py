@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hkswitch.core.config import Config
-from hkswitch.core.model import Group, GroupState, UnitState, group_state
+from hkswitch.core.model import Group, GroupState, UnitState, Verdict
 from hkswitch.systemd import Systemd
 
 VERSION: Final = 1
-STYLES: Final = {
+NOT_KNOWN: Final = "not known"
+STYLES: Final[Mapping[str, str]] = {
     GroupState.ON: "green",
     GroupState.STARTING: "yellow",
     GroupState.STOPPING: "yellow",
@@ -20,6 +21,7 @@ STYLES: Final = {
     GroupState.OFF: "dim",
     GroupState.FAILED: "red",
     GroupState.MISSING: "red",
+    NOT_KNOWN: "dim",
 }
 
 States = Mapping[str, UnitState]
@@ -44,7 +46,7 @@ def show(config: Config, states: States, console: Console) -> None:
         table.add_column(heading, overflow="fold")
     for group in config.groups:
         state = _state(group, states)
-        units = "\n".join(f"{unit} {states[unit]}" for unit in group.units)
+        units = "\n".join(f"{unit} {states[unit]}" for unit in group.units) or "(commands)"
         table.add_row(group.id, group.name, f"[{STYLES[state]}]{state}[/]", units)
     console.print(table)
 
@@ -57,5 +59,7 @@ def _group(group: Group, states: States) -> dict[str, Any]:
     return {"id": group.id, "name": group.name, "state": _state(group, states), "units": units}
 
 
-def _state(group: Group, states: States) -> GroupState:
-    return group_state([states[unit] for unit in group.units])
+def _state(group: Group, states: States) -> str:
+    """The state in a word. What commands and checks say is known to the daemon and to root only."""
+    state = group.state(states, None if group.commands else Verdict.ON)
+    return NOT_KNOWN if state is None else state

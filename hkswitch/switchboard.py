@@ -8,7 +8,7 @@ from typing import Protocol
 
 from hkswitch.core import events
 from hkswitch.core.events import ANSWER_WITHIN_SECONDS, STEADY_AFTER_SECONDS, Decision, Event, Tile
-from hkswitch.core.model import Action, Group, UnitState
+from hkswitch.core.model import Action, Group, UnitState, Verdict
 from hkswitch.core.switch import Switch
 from hkswitch.hosts import Host
 
@@ -55,6 +55,10 @@ class Switchboard:
         for group_id in concerned:
             own = self._switches[group_id].group.units
             self._step(group_id, events.Seen({unit: units[unit] for unit in own if unit in units}))
+
+    def probed(self, group_id: str, verdict: Verdict | None) -> None:
+        """Take over what the probe of a group said; None while it is asked."""
+        self._step(group_id, events.Probed(verdict))
 
     def lost(self) -> None:
         """Take over that the host knows no states any more."""

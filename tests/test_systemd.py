@@ -11,7 +11,8 @@ from dbus_fast.aio import MessageBus
 
 from hkswitch.core.errors import BusUnavailable
 from hkswitch.core.model import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
-from hkswitch.systemd import MOST_CALLS_IN_FLIGHT, Systemd
+from hkswitch.systemd import Systemd
+from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Unit, properties_changed
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.waiting import eventually

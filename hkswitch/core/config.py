@@ -3,36 +3,31 @@
 Root decides by what this says, so what is not known here is refused.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
-from ipaddress import ip_address
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from hkswitch.core import values
 from hkswitch.core.errors import ConfigError, Problem
-from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, Group
-from hkswitch.core.yamltree import Mapping, Node, Refused, Scalar, Sequence, not_text, read, shown
+from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, Argv, Commands, Group
+from hkswitch.core.values import MOST_NAME, Convert
+from hkswitch.core.yamltree import Mapping, Node, Refused, Scalar, Sequence, read, shown
 
-MOST_ITEMS = 128
-MOST_NAME = 64
-MOST_BRIDGE_NAME_BYTES = 56
+MOST_ITEMS: Final = 128
 
 T = TypeVar("T")
-Convert = Callable[[Scalar], T]
-Choice = TypeVar("Choice", AccessoryType, Action)
 
 _KEYS = ("bridge", "groups")
 _BRIDGE_KEYS = ("name", "interface", "address", "port")
-_GROUP_KEYS = ("name", "units", "type", "actions", "restart")
+_GROUP_KEYS = (
+    *("name", "units", "commands", "check", "type", "actions", "restart"),
+    *("interval_seconds", "timeout_seconds"),
+)
+_COMMANDS_KEYS = ("start", "stop", "status", "restart")
 
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_NAME = re.compile(r"[^\W_](([^\W_]|[ ']){0,62}[^\W_])?")  # Apple's rule
-_PORT = re.compile(r"[1-9][0-9]{3,4}")
-_INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
-_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
-_SUFFIXES = (".service", ".socket", ".target", ".timer", ".mount", ".automount", ".swap", ".path", ".slice")
-_UNSTARTABLE = (".device", ".scope")
+_STATUS_INTERVAL_SECONDS: Final = 5
+_CHECK_INTERVAL_SECONDS: Final = 30
+_TIMEOUT_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class _Reader:
         self._problems = problems
 
     def config(self, root: Node) -> Config:
-        keys = self._keys(root, _KEYS, required="groups")
+        keys = self._keys(root, _KEYS, ("groups",))
         bridge = self._bridge(keys["bridge"]) if "bridge" in keys else BridgeConfig()
         return Config(bridge, self._groups(keys["groups"]) if "groups" in keys else ())
 
@@ -96,10 +91,10 @@ class _Reader:
             self._refuse(keys["address"], "cannot stand beside 'interface'; keep one of the two")
         default = BridgeConfig()
         return BridgeConfig(
-            name=self._value(keys.get("name"), _bridge_name, default.name),
-            interfaces=self._items(keys.get("interface"), _interface, or_one=True),
-            addresses=self._items(keys.get("address"), _address, or_one=True),
-            port=self._value(keys.get("port"), _port, default.port),
+            name=self._value(keys.get("name"), values.bridge_name, default.name),
+            interfaces=self._items(keys.get("interface"), values.interface, or_one=True),
+            addresses=self._items(keys.get("address"), values.address, or_one=True),
+            port=self._value(keys.get("port"), values.port, default.port),
         )
 
     def _groups(self, node: Node) -> tuple[Group, ...]:
@@ -115,34 +110,80 @@ class _Reader:
         return tuple(draft.group for draft in drafts)
 
     def _group(self, key: Scalar, node: Node) -> _Draft:
-        group_id = self._value(key, _group_id, "")
-        keys = self._keys(node, _GROUP_KEYS, required="units")
-        restart = self._value(keys.get("restart"), _boolean, default=False)
+        group_id = self._value(key, values.group_id, "")
+        keys = self._keys(node, _GROUP_KEYS, ("units", "commands"))
+        restart = self._value(keys.get("restart"), values.boolean, default=False)
+        commands = self._commands(keys["commands"]) if "commands" in keys else None
+        self._refuse_what_does_not_belong(keys)
+        if restart and commands and not commands.restart:
+            self._refuse(keys["restart"], "needs a command; add 'restart' to 'commands'")
+        interval = _STATUS_INTERVAL_SECONDS if commands else _CHECK_INTERVAL_SECONDS
+        timeout = values.seconds(values.MOST_TIMEOUT_SECONDS)
         group = Group(
             id=group_id,
-            name=self._value(keys.get("name"), _name, "" if "name" in keys else _name_from(group_id)),
-            units=self._items(keys.get("units"), _unit),
-            type=self._value(keys.get("type"), _one_of(AccessoryType), AccessoryType.SWITCH),
-            actions=self._actions(keys.get("actions"), restart=restart),
+            name=self._value(keys.get("name"), values.name, "" if "name" in keys else _name_from(group_id)),
+            units=self._items(keys.get("units"), values.unit),
+            type=self._value(keys.get("type"), values.one_of(AccessoryType), AccessoryType.SWITCH),
+            actions=self._actions(keys.get("actions"), restart=restart, commands=commands),
             restart=restart,
+            commands=commands,
+            check=self._argv(keys.get("check")),
+            interval_seconds=self._value(
+                keys.get("interval_seconds"), values.seconds(values.MOST_INTERVAL_SECONDS), interval
+            ),
+            timeout_seconds=self._value(keys.get("timeout_seconds"), timeout, _TIMEOUT_SECONDS),
         )
         return _Draft(group, key, keys.get("name", key))
 
-    def _actions(self, node: Node | None, *, restart: bool) -> frozenset[Action]:
-        actions = frozenset(self._items(node, _one_of(Action)))
+    def _refuse_what_does_not_belong(self, keys: dict[str, Node]) -> None:
+        if "units" in keys and "commands" in keys:
+            self._refuse(keys["commands"], "cannot stand beside 'units'; keep one of the two")
+        elif "check" in keys and "commands" in keys:
+            self._refuse(keys["check"], "belongs to 'units'; a group of commands has 'status' for that")
+        elif "check" not in keys and "commands" not in keys:
+            for name in keys.keys() & {"interval_seconds", "timeout_seconds"}:
+                self._refuse(keys[name], "is about commands; this group has no 'check' and no 'commands'")
+
+    def _commands(self, node: Node) -> Commands:
+        keys = self._keys(node, _COMMANDS_KEYS, ("start",), ("stop",), ("status",))
+        return Commands(**{name: self._argv(keys.get(name)) for name in _COMMANDS_KEYS})
+
+    def _argv(self, node: Node | None) -> Argv:
+        """A program and its arguments; they may repeat, and be empty."""
+        match node:
+            case None:
+                return ()
+            case Sequence(items=(first, *others)):
+                if len(others) >= MOST_ITEMS:
+                    self._refuse(node, f"has {len(others) + 1} items; at most {MOST_ITEMS} are allowed")
+                program = self._value(first, values.program, "")
+                return program, *(self._value(other, values.argument, "") for other in others)
+            case _:
+                self._refuse(
+                    node, "must be a list: a program and its arguments, like [/usr/bin/docker, start, web]"
+                )
+        return ()
+
+    def _actions(self, node: Node | None, *, restart: bool, commands: Commands | None) -> frozenset[Action]:
+        actions = frozenset(self._items(node, values.one_of(Action)))
         if node and actions and restart and Action.RESTART not in actions:
             self._refuse(node, "must list 'restart' too, because of 'restart: true'")
+        if node and commands and not commands.restart and Action.RESTART in actions:
+            self._refuse(node, "cannot list 'restart' without a command for it; add 'restart' to 'commands'")
         return actions or frozenset(Action if restart else {Action.START, Action.STOP})
 
-    def _keys(self, node: Node, allowed: tuple[str, ...], required: str = "") -> dict[str, Node]:
+    def _keys(self, node: Node, allowed: tuple[str, ...], *required: tuple[str, ...]) -> dict[str, Node]:
+        """The values by their keys. Of each of `required`, one key must be there."""
         mapping = self._mapping(node)
         keys = {key.text: value for key, value in mapping.entries}
         unknown = [key for key, _ in mapping.entries if key.text not in allowed]
         for key in unknown:
-            self._refuse(key, _unknown("key", key.text, allowed))
-        meant = {_closest(key.text, allowed) for key in unknown}
-        if required and mapping.sound and required not in keys.keys() | meant:
-            self._refuse(node, f"the key '{required}' is missing; it is required")
+            self._refuse(key, values.unknown("key", key.text, allowed))
+        meant = keys.keys() | {values.closest(key.text, allowed) for key in unknown}
+        for name, *others in required:
+            if mapping.sound and not meant & {name, *others}:
+                instead = f", or '{others[0]}' in its place" if others else ""
+                self._refuse(node, f"the key '{name}' is missing; it is required{instead}")
         return keys
 
     def _mapping(self, node: Node) -> Mapping:
@@ -192,114 +233,6 @@ class _Reader:
     def _refuse(self, node: Node, message: str) -> None:
         if not isinstance(node, Refused):
             self._problems.append(node.place.problem(message))
-
-
-# What a single value may be: each takes it as it is written, and raises ValueError with what is wrong.
-
-
-def _text(scalar: Scalar) -> str:
-    if not scalar.is_text:
-        raise ValueError(not_text(scalar))
-    return scalar.text
-
-
-def _like(pattern: re.Pattern[str], what: str, rule: str) -> Convert[str]:
-    def convert(scalar: Scalar) -> str:
-        text = _text(scalar)
-        if not pattern.fullmatch(text):
-            raise ValueError(f"{shown(text)} is not {what}; {rule}")
-        return text
-
-    return convert
-
-
-_group_id = _like(_ID, "a group id", "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first")
-_interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
-_apple = "letters, digits, spaces and apostrophes are allowed, and a letter or digit first and last"
-_name = _like(_NAME, "a name", f"at most {MOST_NAME} {_apple}")
-
-
-def _bridge_name(scalar: Scalar) -> str:
-    """A name that leaves room in an mDNS label (RFC 6763, 7.2): HAP-python adds seven characters."""
-    name = _name(scalar)
-    if len(name.encode()) > MOST_BRIDGE_NAME_BYTES:
-        raise ValueError(f"{shown(name)} is too long; at most {MOST_BRIDGE_NAME_BYTES} bytes are allowed")
-    return name
-
-
-def _unit(scalar: Scalar) -> str:
-    """A full unit name by systemd.unit(5): what has no known suffix is a service."""
-    text = _text(scalar)
-    if text.endswith(_UNSTARTABLE):
-        raise ValueError(f"{shown(text)} cannot be started; the types allowed are {', '.join(_SUFFIXES)}")
-    unit = text if text.endswith(_SUFFIXES) else f"{text}.service"
-    stem, _, kind = unit.rpartition(".")
-    prefix, at, instance = stem.partition("@")
-    if not (prefix and _UNIT.fullmatch(unit)):
-        rule = r"at most 255 letters, digits and :_.\@- are allowed"
-        raise ValueError(f"{shown(text)} is not a unit; {rule}, and something before '@' and the suffix")
-    if at and not instance:
-        raise ValueError(
-            f"{shown(text)} is a template; name an instance, like {shown(f'{prefix}@one.{kind}')}"
-        )
-    return unit
-
-
-def _address(scalar: Scalar) -> str:
-    text = _text(scalar)
-    _, percent, scope = text.partition("%")
-    try:
-        address = ip_address(text)
-    except ValueError:
-        address = None
-    if not address or (percent and not _INTERFACE.fullmatch(scope)):
-        rule = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
-        raise ValueError(f"{shown(text)} is not an address; {rule}")
-    if address.is_unspecified or address.is_multicast:
-        raise ValueError(f"{shown(text)} is not an address of a host")
-    if address.version == 6 and address.is_link_local and not percent:
-        hint = f"write it with its interface, like {shown(f'{address}%eth0')}"
-        raise ValueError(f"{shown(text)} is an address on every link; {hint}")
-    if percent and not address.is_link_local:
-        raise ValueError(f"{shown(text)} needs no interface; write {shown(text.partition('%')[0])}")
-    return str(address)
-
-
-def _port(scalar: Scalar) -> int:
-    port = int(scalar.text) if not scalar.is_text and _PORT.fullmatch(scalar.text) else 0
-    if not 1024 <= port <= 65535:
-        raise ValueError("must be a number from 1024 to 65535, in plain digits without quotes")
-    return port
-
-
-def _boolean(scalar: Scalar) -> bool:
-    if not scalar.is_text and scalar.text in {"true", "false"}:
-        return scalar.text == "true"
-    word = scalar.text.lower()
-    meant = "true" if word in {"true", "yes", "on"} else "false" if word in {"false", "no", "off"} else ""
-    hint = f"; write {meant}, in small letters and without quotes" if meant else ""
-    raise ValueError(f"must be true or false{hint}")
-
-
-def _one_of(kind: type[Choice]) -> Convert[Choice]:
-    def convert(scalar: Scalar) -> Choice:
-        choices = {member.value: member for member in kind}
-        text = _text(scalar)
-        if text not in choices:
-            raise ValueError(_unknown("value", text, tuple(choices)))
-        return choices[text]
-
-    return convert
-
-
-def _unknown(what: str, text: str, allowed: tuple[str, ...]) -> str:
-    close = _closest(text, allowed)
-    hint = f"did you mean {shown(close)}?" if close else f"allowed are {', '.join(allowed)}"
-    return f"unknown {what} {shown(text)}; {hint}"
-
-
-def _closest(text: str, allowed: tuple[str, ...]) -> str:
-    return next(iter(get_close_matches(text, allowed, n=1)), "")
 
 
 def _name_from(group_id: str) -> str:

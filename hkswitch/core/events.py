@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from hkswitch.core.model import Action, Group, GroupState, UnitState
+from hkswitch.core.model import Action, Group, GroupState, UnitState, Verdict
 
 ANSWER_WITHIN_SECONDS: Final = 1.0
 """A write is answered by then. iOS gives up at about 10 s and waits for nothing else meanwhile."""
@@ -32,8 +32,15 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """What the group's probe says, None while it is asked; `UNAVAILABLE` while nobody can ask it."""
+
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
-    """The host does not know the units' states any more."""
+    """The host does not know the states any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ class Finished:
     failure: str | None = None
 
 
-Event = Seen | Lost | Regrouped | Steady | Written | Waited | Accepted | Finished
+Event = Seen | Probed | Lost | Regrouped | Steady | Written | Waited | Accepted | Finished
 
 
 # Decisions

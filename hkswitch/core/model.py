@@ -1,7 +1,7 @@
 """The values everything speaks in: units, groups, their states, and what may be asked. Pure: no I/O."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Self
@@ -178,16 +178,63 @@ def group_state(units: Collection[UnitState]) -> GroupState:
     return GroupState.OFF
 
 
+class Verdict(StrEnum):
+    """What a probe says: a group's status command, or the check of a group of units."""
+
+    ON = "on"
+    OFF = "off"
+    UNAVAILABLE = "unavailable"
+
+
+Argv = tuple[str, ...]
+"""A program by its absolute path, and its arguments. No shell reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What is run for a group that has no units. `status` exits with 0 for on and with 1 to 125 for off."""
+
+    start: Argv
+    stop: Argv
+    status: Argv
+    restart: Argv = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A named group of units that is one switch. `units` are full unit names, in the config's order."""
+    """A named group that is one switch: of commands, or of units, full names in the config's order."""
 
     id: str
     name: str
-    units: tuple[str, ...]
+    units: tuple[str, ...] = ()
     type: AccessoryType = AccessoryType.SWITCH
     actions: frozenset[Action] = frozenset({Action.START, Action.STOP})
     restart: bool = False
+    commands: Commands | None = None
+    """Instead of units."""
+    check: Argv = ()
+    """A group of units is on only if this exits with 0, too."""
+    interval_seconds: int = 30
+    """How often the probe is run."""
+    timeout_seconds: int = 10
+    """How long a command may take."""
+
+    @property
+    def probe(self) -> Argv:
+        """What says more of the group's state than systemd does, if anything."""
+        return self.check if self.commands is None else self.commands.status
+
+    def state(self, units: Mapping[str, UnitState], verdict: Verdict | None) -> GroupState | None:
+        """The group's state, from its units' and from what its probe said since; None is not known."""
+        if self.commands is not None:
+            return {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.OFF}.get(verdict) if verdict else None
+        if not units.keys() >= set(self.units):
+            return None
+        state = group_state([units[unit] for unit in self.units])
+        if not self.check or state is not GroupState.ON:
+            return state
+        passed = {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.PARTIAL, Verdict.UNAVAILABLE: None}
+        return GroupState.STARTING if verdict is None else passed[verdict]
 
     @property
     def aid(self) -> int:

@@ -1,7 +1,8 @@
 """The JSON-lines messages between the daemon and the helper, parsed strictly. Pure: no I/O.
 
 One message a line. The daemon sends `Request`s. The helper says `Hello` once, then answers each request with
-`Refused`, or with `Accepted` and later `Finished`; and each `Ping` with a `Pong`.
+`Refused`, or with `Accepted` and later `Finished`; and each `Ping` with a `Pong`. After `Observe` it says
+`Observed` of every group that has a probe, and again when a probe says something else.
 Unknown or missing keys, wrong types, duplicate keys and anything else that is not exactly a message is
 `Malformed`: neither side guesses what the other meant.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hkswitch.core.lines import Malformed, boolean, keys, number, objects, parse_object, text
-from hkswitch.core.model import Action, JobResult, UnitResult
+from hkswitch.core.model import Action, JobResult, UnitResult, Verdict
 
 LONGEST_REQUEST_BYTES: Final = 4096
 """A request needs 100 bytes; the helper ends at a line that is longer than this."""
@@ -37,6 +38,20 @@ class Ping:
     """The daemon asks whether the helper still answers."""
 
     id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """The daemon asks for what the probes of all groups say, now and after each change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the probe of a group says now. `reason` is why, in a few words."""
+
+    group: str
+    verdict: Verdict
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +92,26 @@ class Refused:
     reason: str
 
 
-Reply = Hello | Accepted | Finished | Refused | Pong
+Ask = Request | Ping | Observe
+Reply = Hello | Accepted | Finished | Refused | Pong | Observed
 
 
-def encode(message: Request | Ping | Reply) -> bytes:
+def encode(message: Ask | Reply) -> bytes:
     """A message as one line."""
     return json.dumps(_body(message), separators=(",", ":")).encode() + b"\n"
 
 
-def parse_request(line: bytes) -> Request | Ping:
+def parse_request(line: bytes) -> Ask:
     """The request in a line; raises `Malformed`."""
     body = parse_object(line)
     if "ping" in body:
         keys(body, {"ping"})
         return Ping(number(body, "ping"))
+    if "observe" in body:
+        keys(body, {"observe"})
+        if boolean(body, "observe"):
+            return Observe()
+        raise Malformed("'observe' must be true")
     request_id = _id_or_none(body)
     try:
         keys(body, {"id", "action", "group"})
@@ -109,6 +130,9 @@ def parse_reply(line: bytes) -> Reply:
         case "pong":
             keys(body, {"type", "id"})
             return Pong(_id(body))
+        case "observed":
+            keys(body, {"type", "group", "verdict", "reason"})
+            return Observed(text(body, "group"), _verdict(body), text(body, "reason", LONGEST_DETAIL))
         case "accepted":
             keys(body, {"type", "id"})
             return Accepted(_id(body))
@@ -127,12 +151,17 @@ def parse_reply(line: bytes) -> Reply:
             raise Malformed("no known type")
 
 
-def _body(message: Request | Ping | Reply) -> dict[str, Any]:
+def _body(message: Ask | Reply) -> dict[str, Any]:
     match message:
         case Request(request_id, action, group):
             return {"id": request_id, "action": action.value, "group": group}
         case Ping(request_id):
             return {"ping": request_id}
+        case Observe():
+            return {"observe": True}
+        case Observed(group, verdict, reason):
+            said = {"verdict": verdict.value, "reason": reason[:LONGEST_DETAIL]}
+            return {"type": "observed", "group": group, **said}
         case Pong(request_id):
             return {"type": "pong", "id": request_id}
         case Hello(version):
@@ -164,6 +193,13 @@ def _action(body: dict[str, Any]) -> Action:
         return Action(body["action"])
     except ValueError:
         raise Malformed(f"'action' must be one of {', '.join(Action)}") from None
+
+
+def _verdict(body: dict[str, Any]) -> Verdict:
+    try:
+        return Verdict(body["verdict"])
+    except ValueError:
+        raise Malformed(f"'verdict' must be one of {', '.join(Verdict)}") from None
 
 
 def _unit_result(item: dict[str, Any]) -> UnitResult:

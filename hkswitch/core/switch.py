@@ -22,6 +22,7 @@ from hkswitch.core.events import (
     Failed,
     Finished,
     Lost,
+    Probed,
     Regrouped,
     Seen,
     Send,
@@ -31,7 +32,7 @@ from hkswitch.core.events import (
     Waited,
     Written,
 )
-from hkswitch.core.model import Action, Group, GroupState, UnitResult, UnitState, group_state
+from hkswitch.core.model import Action, Group, GroupState, UnitResult, UnitState, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Switch:
 
     group: Group
     units: Mapping[str, UnitState] | None = None
+    verdict: Verdict | None = None
+    """What the probe said, None if that is not known yet."""
     running: Running | None = None
     older: tuple[Running, ...] = ()
     """Requests that a newer one replaced before anybody knew whether they were handed over."""
@@ -74,9 +77,7 @@ class Switch:
     @property
     def state(self) -> GroupState | None:
         """The group's state, None while it is not known."""
-        if self.units is None or not self.units.keys() >= set(self.group.units):
-            return None
-        return group_state([self.units[unit] for unit in self.group.units])
+        return self.group.state(self.units or {}, self.verdict)
 
     @property
     def available(self) -> bool:
@@ -87,11 +88,14 @@ class Switch:
         """The switch after an event, and what is to be done about it, in this order."""
         match event:
             case Seen(units):
-                return self._observed(self.group, {**(self.units or {}), **units})
+                return self._observed(replace(self, units={**(self.units or {}), **units})._checked())
+            case Probed(verdict):
+                return self._observed(replace(self, verdict=verdict)._checked())
             case Lost():
-                return self._observed(self.group, None)
+                return self._observed(replace(self, units=None, verdict=None))
             case Regrouped(group):
-                return self._observed(group, self.units)
+                known = self.verdict if group.probe == self.group.probe else None
+                return self._observed(replace(self, group=group, verdict=known)._checked())
             case Steady(number):
                 return self._steadied() if number == self.shaky else (self, ())
             case Written(write, on, tile):
@@ -103,8 +107,13 @@ class Switch:
             case Finished(request, failure):
                 return self._finished(request, failure)
 
-    def _observed(self, group: Group, units: Mapping[str, UnitState] | None) -> Step:
-        after = replace(self, group=group, units=units)
+    def _checked(self) -> "Switch":
+        """What a check said of units that are all up says nothing of when they are so again."""
+        up = self.group.state(self.units or {}, Verdict.ON) is GroupState.ON
+        stays = up or not self.group.check or self.verdict is Verdict.UNAVAILABLE
+        return self if stays else replace(self, verdict=None)
+
+    def _observed(self, after: "Switch") -> Step:
         if after.state is self.state:
             return after, ()
         after, waits = after._watched_for_crashes()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn, Protocol
 
-from hkswitch.core.model import Action, Group, UnitState
+from hkswitch.core.model import Action, Group, UnitState, Verdict
 
 
 class Observer(Protocol):
@@ -11,6 +11,9 @@ class Observer(Protocol):
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         """Take over the states of units that were read, or changed."""
+
+    def probed(self, group_id: str, verdict: Verdict | None) -> None:
+        """Take over what the probe of a group said; None while it is asked."""
 
     def lost(self) -> None:
         """Forget all states: they cannot be known until they are seen again."""
@@ -20,7 +23,10 @@ class Host(Protocol):
     """Something that runs groups of units."""
 
     async def open(self, observer: Observer) -> None:
-        """Begin to observe: each unit's state was seen before this returns. Raises `Failure`."""
+        """Begin to observe: each unit's state was seen before this returns. Raises `Failure`.
+
+        What probes say was seen too, if it came soon.
+        """
 
     async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
         """Do `action` on a group and wait for its end: None for success, else what failed in a few words.

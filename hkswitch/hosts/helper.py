@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from hkswitch.core.errors import Failure
 from hkswitch.core.lines import Malformed
@@ -15,8 +15,11 @@ from hkswitch.core.model import Action
 from hkswitch.core.protocol import (
     LONGEST_REPLY_BYTES,
     Accepted,
+    Ask,
     Finished,
     Hello,
+    Observe,
+    Observed,
     Ping,
     Pong,
     Refused,
@@ -58,6 +61,19 @@ class RequestRefused(Failure):
         return self.reason
 
 
+class Listener(Protocol):
+    """Who wants to know what probes say."""
+
+    def probing(self) -> None:
+        """A helper is about to tell."""
+
+    def probed(self, observed: Observed) -> None:
+        """Take over what one says."""
+
+    def unprobed(self) -> None:
+        """There is no helper any more: nobody knows what they say."""
+
+
 @dataclass(slots=True)
 class _Pending:
     accepted: asyncio.Future[None]
@@ -80,6 +96,7 @@ class Helper:
         self._tried = asyncio.Event()
         self._start_now = asyncio.Event()
         self._useful = False
+        self._listener: Listener | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -110,6 +127,11 @@ class Helper:
             await self._rest(BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)])
             attempt += 1
 
+    def observe(self, listener: Listener) -> None:
+        """Have `listener` told what the probes say: at once, after each change, and by each new helper."""
+        self._listener = listener
+        self._ask_for_probes()
+
     def start_now(self) -> None:
         """Do not wait any longer to start the helper: what it needs has come back."""
         self._start_now.set()
@@ -126,13 +148,14 @@ class Helper:
         loop = asyncio.get_running_loop()
         try:
             # TRUST: crosses to root. The command is literal; only requests in core/protocol.py follow.
-            transport, pipe = await loop.subprocess_exec(_Pipe, *self._command)
+            transport, pipe = await loop.subprocess_exec(lambda: _Pipe(self._tell), *self._command)
         except OSError as error:
             return f"{self._command[0]}: {error.strerror}"
         try:
             async with asyncio.timeout(READY_WITHIN_SECONDS):
                 await pipe.ready
             self._pipe = pipe
+            self._ask_for_probes()
             self._tried.set()
             _log.info("the helper is ready")
             return await pipe.ended
@@ -142,14 +165,26 @@ class Helper:
             return error.why
         finally:
             self._pipe = None
+            if self._listener is not None:
+                self._listener.unprobed()
             self._useful = pipe.useful
             await pipe.close(transport)
+
+    def _ask_for_probes(self) -> None:
+        if self._pipe is not None and self._listener is not None:
+            self._listener.probing()
+            self._pipe.send(Observe())
+
+    def _tell(self, observed: Observed) -> None:
+        if self._listener is not None:
+            self._listener.probed(observed)
 
 
 class _Pipe(asyncio.SubprocessProtocol):
     """One helper process: lines out, lines in."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Observed], None]) -> None:
+        self._tell = tell
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[str] = loop.create_future()
@@ -172,7 +207,7 @@ class _Pipe(asyncio.SubprocessProtocol):
         pending = _Pending(loop.create_future(), loop.create_future())
         self._pending[request.id] = pending
         try:
-            self._send(request)
+            self.send(request)
             await self._in_time(pending.accepted)
             accepted()
             while not pending.finished.done():
@@ -188,12 +223,13 @@ class _Pipe(asyncio.SubprocessProtocol):
         ping = Ping(next(self._pings))
         pong = self._pongs[ping.id] = asyncio.get_running_loop().create_future()
         try:
-            self._send(ping)
+            self.send(ping)
             await self._in_time(pong)
         finally:
             del self._pongs[ping.id]
 
-    def _send(self, message: Request | Ping) -> None:
+    def send(self, message: Ask) -> None:
+        """Write a message; whoever waits for an answer sees that nobody took it."""
         assert self._stdin is not None  # noqa: S101 -- connection_made came first
         self._stdin.write(encode(message))
 
@@ -259,6 +295,8 @@ class _Pipe(asyncio.SubprocessProtocol):
                 _resolve(pong, None)
             case Refused(int(request_id), reason) if (pending := self._pending.get(request_id)) is not None:
                 pending.fail(RequestRefused(reason))
+            case Observed():
+                self._tell(reply)
             case Refused(None, reason):
                 _log.warning("the helper did not understand a request: %s", reason)
             case _:

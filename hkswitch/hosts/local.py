@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from hkswitch.core.errors import BusUnavailable, Failure
-from hkswitch.core.model import Action, Group
+from hkswitch.core.model import Action, Group, Verdict
+from hkswitch.core.protocol import Observed
 from hkswitch.core.switch import failure_of
 from hkswitch.hosts import Observer
 from hkswitch.hosts.helper import Helper
@@ -24,9 +25,11 @@ class LocalHost:
     """The systemd of this machine, and the helper that may act on it."""
 
     def __init__(self, groups: Collection[Group], helper: Helper) -> None:
-        """The units of `groups` are observed."""
-        self._units = _units_of(groups)
+        """The units of `groups` are observed, and asked for what their probes say."""
+        self._groups = groups
         self._helper = helper
+        self._probed: dict[str, Verdict] = {}
+        self._all_probed = asyncio.Event()
         self._systemd: Systemd | None = None
         self._observer: Observer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -34,19 +37,54 @@ class LocalHost:
     async def open(self, observer: Observer) -> None:
         """Connect to the bus and start the helper; raises `BusUnavailable`."""
         self._observer = observer
+        self._helper.observe(self)
         self._tasks = [asyncio.create_task(self._helper.keep_running())]
         systemd = await self._connect(observer)
         self._tasks.append(asyncio.create_task(self._keep_watching(systemd, observer)))
         with suppress(TimeoutError):
             async with asyncio.timeout(HELPER_WITHIN_SECONDS):
                 await self._helper.tried()  # so that the first tap does not come too early
+                await self._all_probed.wait()
 
     async def watch(self, groups: Collection[Group]) -> None:
-        """Observe the units of these groups from now on."""
-        self._units = _units_of(groups)
+        """Observe these groups from now on."""
+        self._groups = groups
+        self._helper.observe(self)
         if self._systemd is not None and self._observer is not None:
             with suppress(BusUnavailable):  # _keep_watching() tells the observer, and then watches these
-                await self._systemd.watch(self._units, self._observer.seen)
+                await self._systemd.watch(_units_of(groups), self._observer.seen)
+
+    def probing(self) -> None:
+        """A helper is about to tell what the probes say."""
+        self._probed.clear()
+        self._take(None)
+        self._all_probed.clear()
+        self._note_all_probed()
+
+    def probed(self, observed: Observed) -> None:
+        """Take over what a probe says, and why."""
+        if observed.verdict is not self._probed.get(observed.group):
+            level = logging.WARNING if observed.verdict is Verdict.UNAVAILABLE else logging.INFO
+            _log.log(level, "%s: %s: %s", observed.group, observed.verdict, observed.reason)
+        self._probed[observed.group] = observed.verdict
+        self._note_all_probed()
+        if self._observer is not None:
+            self._observer.probed(observed.group, observed.verdict)
+
+    def unprobed(self) -> None:
+        """Without a helper, nobody knows what they say."""
+        self._take(Verdict.UNAVAILABLE)
+        self._all_probed.set()
+
+    def _take(self, verdict: Verdict | None) -> None:
+        for group in self._groups:
+            if group.probe and self._observer is not None:
+                self._observer.probed(group.id, verdict)
+
+    def _note_all_probed(self) -> None:
+        """A check may not be run yet; a status always is."""
+        if all(group.id in self._probed for group in self._groups if group.commands):
+            self._all_probed.set()
 
     async def until_broken(self) -> NoReturn:
         """Wait for a defect in the tasks that `open` began."""
@@ -75,7 +113,7 @@ class LocalHost:
     async def _connect(self, observer: Observer) -> Systemd:
         systemd = await Systemd.connect()
         try:
-            await systemd.watch(self._units, observer.seen)
+            await systemd.watch(_units_of(self._groups), observer.seen)
         except BusUnavailable:
             systemd.close()
             raise
@@ -90,6 +128,7 @@ class LocalHost:
             observer.lost()
             _log.error("%s; all switches are unavailable until it is back", lost)
             systemd = await self._reconnect(observer)
+            self._helper.observe(self)
             self._helper.start_now()
             _log.warning("systemd is back; all units were read again")
 

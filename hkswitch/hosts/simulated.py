@@ -1,11 +1,20 @@
-"""Units in memory, for the demo and for tests. Starts no process and knows no bus."""
+"""Units and commands in memory, for the demo and for tests. Starts no process and knows no bus."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from hkswitch.core.model import Action, ActiveState, Group, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.core.model import (
+    Action,
+    ActiveState,
+    Group,
+    JobResult,
+    LoadState,
+    UnitResult,
+    UnitState,
+    Verdict,
+)
 from hkswitch.core.switch import failure_of
 from hkswitch.hosts import Observer
 
@@ -26,6 +35,8 @@ class SimulatedHost:
     slow: Mapping[str, float] = field(default_factory=dict)
     broken: Collection[str] = ()
     states: dict[str, UnitState] = field(init=False, default_factory=dict)
+    verdicts: dict[str, Verdict] = field(init=False, default_factory=dict)
+    """What the status of groups of commands says."""
     _running: dict[str, asyncio.Task[str | None]] = field(init=False, default_factory=dict)
     listeners: list[Callable[[Mapping[str, UnitState]], None]] = field(init=False, default_factory=list)
     """Told of every change, beside the observer."""
@@ -55,6 +66,9 @@ class SimulatedHost:
     async def watch(self, groups: Collection[Group]) -> None:
         """Have these groups; units that were not there before are stopped."""
         self.groups = groups
+        for group in groups:
+            if group.commands is not None:
+                self.tell(group.id, self.verdicts.get(group.id, Verdict.OFF))
         self.change({unit: self.states.get(unit, INACTIVE) for group in groups for unit in group.units})
 
     async def until_broken(self) -> NoReturn:
@@ -75,6 +89,15 @@ class SimulatedHost:
             listener(units)
         if self._observer is not None:
             self._observer.seen(units)
+            for group in self.groups:
+                if group.check and all(self.states.get(unit) == ACTIVE for unit in group.units):
+                    self._observer.probed(group.id, Verdict.ON)
+
+    def tell(self, group_id: str, verdict: Verdict) -> None:
+        """Let the state of a group of commands change."""
+        self.verdicts[group_id] = verdict
+        if self._observer is not None:
+            self._observer.probed(group_id, verdict)
 
     def lose(self) -> None:
         """Know nothing any more, as without a bus."""
@@ -82,6 +105,11 @@ class SimulatedHost:
             self._observer.lost()
 
     async def _run(self, action: Action, group: Group) -> str | None:
+        if group.commands is not None:
+            await asyncio.sleep(self.job_seconds)
+            if action is not Action.RESTART:
+                self.tell(group.id, Verdict.ON if action is Action.START else Verdict.OFF)
+            return None
         jobs = (self._job(action, unit) for unit in group.units)
         return failure_of(tuple(await asyncio.gather(*jobs)))
 

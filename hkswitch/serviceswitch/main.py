@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import Action, GroupState, group_state
+from hkswitch.core.model import Action, Group, GroupState, Verdict
 from hkswitch.core.protocol import LONGEST_REQUEST_BYTES, encode
 from hkswitch.core.switch import failure_of
 from hkswitch.serviceswitch import output, trusted
 from hkswitch.serviceswitch.audit import Audit, caller
+from hkswitch.serviceswitch.commands import Runner
 from hkswitch.serviceswitch.rules import Rules
 from hkswitch.serviceswitch.serve import LineTooLong, serve
 from hkswitch.serviceswitch.work import Refusal, Results, Worker
@@ -47,7 +48,7 @@ class Misuse(Failure):
 
 
 class ActionFailed(Failure):
-    """A unit's job failed."""
+    """A unit's job or a command failed."""
 
     exit_code = Exit.UNAVAILABLE
 
@@ -127,11 +128,14 @@ async def _do(arguments: Sequence[str], worker: Worker) -> int:
 
 
 async def _act(action: Action, group_id: str, worker: Worker) -> int:
-    async def run(units: tuple[str, ...]) -> Results:
+    async def run(group: Group) -> Results:
         with await Systemd.connect() as systemd:
             losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
             try:
-                return await systemd.run(action, units)
+                if group.commands is None:
+                    return await systemd.run(action, group.units)
+                runner = Runner(systemd, worker.rules.examine)
+                return (await runner.act(action, group, runner.probe),)
             finally:
                 losing.cancel()
 
@@ -147,9 +151,14 @@ async def _status(group_id: str, rules: Rules) -> int:
         raise Refusal(f"there is no group {group_id!r} in the configuration")
     with await Systemd.connect() as systemd:
         units = await systemd.states(group.units)
-    state = group_state(units.values())
-    lines = "".join(f"  {unit} {units[unit]}\n" for unit in group.units)
-    output.write(1, f"{state}\n{lines}".encode())
+        said = None
+        if group.probe and group.state(units, Verdict.ON) is GroupState.ON:
+            said = await Runner(systemd, rules.examine).probe(group)
+    state = group.state(units, said.verdict if said else None)
+    if state is None:
+        raise ActionFailed(f"nobody can tell the state of {group_id}: {said.reason if said else ''}")
+    lines = [f"{unit} {units[unit]}" for unit in group.units] + ([said.reason] if said else [])
+    output.write(1, "\n  ".join((state, *lines)).encode() + b"\n")
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
 

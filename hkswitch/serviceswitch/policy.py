@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from hkswitch.core.config import Config
-from hkswitch.core.model import Action
+from hkswitch.core.model import Action, Group
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The action may be done on exactly these units, in this order."""
+    """The action may be done: on exactly the units of this group, or by its commands."""
 
-    units: tuple[str, ...]
+    group: Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +26,5 @@ def permit(action: Action, group_id: str, config: Config) -> Allowed | Denied:
     if group is None:
         return Denied(f"there is no group {group_id!r} in the configuration")
     if action in group.actions:
-        return Allowed(group.units)
+        return Allowed(group)
     return Denied(f"{action} is not among the actions of {group_id}")

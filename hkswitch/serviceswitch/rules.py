@@ -1,16 +1,20 @@
-"""The config as root reads it: trusted anew for every request. Runs as root."""
+"""The config as root reads it, and the programs in it: trusted anew for every request. Runs as root."""
 
 from collections.abc import Callable
 
 from hkswitch.core.config import Config, parse
+from hkswitch.serviceswitch import trusted
 
 
 class Rules:
     """What root allows right now: a change of the file counts from the next request on."""
 
-    def __init__(self, file: str, read: Callable[[str], bytes]) -> None:
-        """`read` returns the contents of `file` or refuses to: `trusted.read`."""
+    def __init__(
+        self, file: str, read: Callable[[str], bytes], examine: Callable[[str], None] = trusted.program
+    ) -> None:
+        """`read` returns the contents of `file` or refuses to, `examine` refuses programs."""
         self._file = file
+        self.examine = examine
         self._read = read
         self._contents: bytes | None = None
         self._config: Config | None = None

@@ -1,17 +1,20 @@
 """`serviceswitch serve`: the daemon's requests over a pipe, decided and done one by one. Runs as root."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.core.errors import BusUnavailable, Exit, Failure
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import JobResult
+from hkswitch.core.model import Group, JobResult, UnitResult
 from hkswitch.core.protocol import (
     Accepted,
     Finished,
     Hello,
+    Observe,
+    Observed,
     Ping,
     Pong,
     Refused,
@@ -20,7 +23,9 @@ from hkswitch.core.protocol import (
     parse_request,
 )
 from hkswitch.serviceswitch.audit import Decision
+from hkswitch.serviceswitch.commands import Runner, Said
 from hkswitch.serviceswitch.output import Unheard
+from hkswitch.serviceswitch.probes import Probes
 from hkswitch.serviceswitch.work import Results, Worker
 from hkswitch.systemd import Systemd
 
@@ -69,8 +74,12 @@ class _Desk:
         self._say = say
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when the work on a request does: nobody hears the answer, or there is no memory left."""
+        self._runner = Runner(systemd, worker.rules.examine)
+        self._probes = Probes(worker.rules, self._runner, self._tell, self._spawn)
         self._newest: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._requests: set[asyncio.Task[None]] = set()
+        self._others: set[asyncio.Task[None]] = set()
 
     async def take(self, lines: AsyncIterator[bytes]) -> None:
         """Take each line as a request; a bad one is refused and harms no other."""
@@ -83,7 +92,7 @@ class _Desk:
 
     def _take(self, line: bytes) -> None:
         try:
-            # TRUST: the line comes from an unprivileged process. It names an action and a group, no more.
+            # TRUST: the line comes from an unprivileged process. It names an action and a group, at most.
             request = parse_request(line)
         except Malformed as error:
             self._worker.audit.malformed(str(error))
@@ -91,31 +100,41 @@ class _Desk:
             return
         if isinstance(request, Ping):
             self._say(Pong(request.id))
-        elif len(self._tasks) >= MOST_REQUESTS_AT_ONCE:
+        elif isinstance(request, Observe):
+            self._probes.observe()
+        elif len(self._requests) >= MOST_REQUESTS_AT_ONCE:
             self._worker.audit.write(Decision(request.action, request.group, denied=TOO_MANY))
             self._say(Refused(request.id, TOO_MANY))
         else:
-            task = asyncio.create_task(self._work(request))
-            self._tasks.add(task)
-            task.add_done_callback(self._worked)
+            self._begin(self._work(request), self._requests)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        self._begin(coroutine, self._others)
+
+    def _begin(self, coroutine: Coroutine[None, None, None], among: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(coroutine)
+        among.add(task)
+        task.add_done_callback(among.discard)
+        task.add_done_callback(self._worked)
 
     def _worked(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         if not (task.cancelled() or self.broken.done()) and (error := task.exception()):
             self.broken.set_exception(error)
 
     async def clear(self, *others: asyncio.Future[Any]) -> None:
         """Stop working; jobs that systemd already has go on without us."""
-        ending = [*self._tasks, *others]
+        ending = [*self._requests, *self._others, *others]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
 
     async def _work(self, request: Request) -> None:
-        async def run(units: tuple[str, ...]) -> Results:
+        async def run(group: Group) -> Results:
             self._newest[request.group] = request.id
             self._say(Accepted(request.id))
-            return await self._systemd.run(request.action, units)
+            if group.commands is None:
+                return await self._systemd.run(request.action, group.units)
+            return (await self._command(request, group),)
 
         def superseded(results: Results) -> bool:
             """Whether jobs were canceled because a newer request for the group came: that is no failure."""
@@ -132,3 +151,19 @@ class _Desk:
             self._say(Refused(request.id, f"denied: {denial}"))
         else:
             self._say(Finished(request.id, results, superseded(results)))
+
+    async def _command(self, request: Request, group: Group) -> UnitResult:
+        """Run a request's command. None is cut short: a newer request waits, in place of others that do."""
+
+        def superseded() -> bool:
+            return self._newest[request.group] != request.id
+
+        async with self._turns[request.group]:
+            if superseded():
+                return UnitResult(request.group, JobResult.CANCELED)
+            return await self._runner.act(request.action, group, self._probes.ask, superseded)
+
+    def _tell(self, group_id: str, said: Said) -> None:
+        if said.denied:
+            self._worker.audit.write(Decision("status", group_id, denied=said.reason))
+        self._say(Observed(group_id, said.verdict, said.reason))

@@ -1,11 +1,12 @@
-"""Reads a file that only root could have written, or refuses. Runs as root.
+"""Believes files that only root could have written, and refuses all others. Runs as root.
 
-The path is walked from `/` by descriptors, never through a link, and owner and mode are those of what was
-opened: nothing can be swapped in between a check and its use.
+A path is walked from `/` by descriptors, and owner and mode are those of what was opened: nothing can be
+swapped in between a check and its use. The config is never read through a link.
 """
 
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Final
@@ -14,6 +15,7 @@ from hkswitch.core.errors import Exit, Failure
 
 ROOT: Final = 0
 LARGEST_FILE_BYTES: Final = 1024 * 1024
+MOST_LINKS: Final = 40  # as many as the kernel follows (path_resolution(7))
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH  # an ACL that lets others write sets the group's bit
 
 
@@ -44,18 +46,50 @@ def read(path: str) -> bytes:
     """The contents of the regular file at the absolute `path`; raises `Untrusted` or `NotThere`."""
     *folders, name = PurePosixPath(path).parts
     walked = PurePosixPath("/")
-    folder = _open(None, "/", walked, os.O_PATH | os.O_DIRECTORY)
+    folder = _trusted(None, "/", walked, os.O_PATH | os.O_DIRECTORY)
     try:
         for part in folders[1:]:
             walked /= part
-            outer, folder = folder, _open(folder, part, walked, os.O_PATH | os.O_DIRECTORY)
+            outer, folder = folder, _trusted(folder, part, walked, os.O_PATH | os.O_DIRECTORY)
             os.close(outer)
         # O_NONBLOCK: opening a FIFO that somebody put here must not hang.
-        file = _open(folder, name, walked / name, os.O_RDONLY | os.O_NONBLOCK)
+        file = _trusted(folder, name, walked / name, os.O_RDONLY | os.O_NONBLOCK)
     finally:
         os.close(folder)
     with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
         return _contents(path, opened)
+
+
+def program(path: str) -> None:
+    """Refuse a program that others than root could have written, or put in its place; raises `Untrusted`.
+
+    Links are followed as the kernel does it, and what one leads to is walked in the same way.
+    """
+    steps, walked, links = deque(PurePosixPath(path).parts), PurePosixPath("/"), 0
+    reached: int | None = None
+    try:
+        while steps:
+            step = steps.popleft()
+            here = walked.parent if step == ".." else walked / step
+            try:
+                found = _open(reached, step, here, os.O_PATH)
+            except NotThere:
+                raise Untrusted(str(here), "it does not exist") from None
+            if stat.S_ISLNK(os.fstat(found).st_mode):
+                links += 1
+                steps.extendleft(reversed(_target(found, here, links)))
+                continue
+            reached, walked, outer = found, here, reached
+            if outer is not None:
+                os.close(outer)
+            _check(walked, os.fstat(found))
+        assert reached is not None  # noqa: S101 -- there was a first step
+        _check_file(walked, os.fstat(reached))
+        if not os.fstat(reached).st_mode & stat.S_IXUSR:
+            raise Untrusted(str(walked), "it is no program; try: chmod +x")
+    finally:
+        if reached is not None:
+            os.close(reached)
 
 
 def why_not(found: os.stat_result) -> str | None:
@@ -67,21 +101,38 @@ def why_not(found: os.stat_result) -> str | None:
     return None
 
 
-def _open(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int:
-    """A descriptor of what is called `name` in an open folder, and is trusted."""
+def _trusted(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int:
+    """A descriptor of the file or folder that is called `name` in an open folder, and is trusted."""
+    descriptor = _open(folder, name, path, flags)
     try:
-        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        found = os.fstat(descriptor)
+        if not flags & os.O_DIRECTORY:
+            _check_file(path, found)
+        _check(path, found)
+    except Untrusted:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int:
+    try:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         raise NotThere(str(path)) from None
     except OSError as error:
         why = "it is a symbolic link" if os.path.islink(path) else str(error.strerror)  # noqa: PTH114 -- pure path
         raise Untrusted(str(path), why) from None
+
+
+def _target(link: int, path: PurePosixPath, links: int) -> tuple[str, ...]:
+    """The steps that an open link leads by; closes it."""
     try:
-        _check(path, os.fstat(descriptor), folder=bool(flags & os.O_DIRECTORY))
-    except Untrusted:
-        os.close(descriptor)
-        raise
-    return descriptor
+        if links > MOST_LINKS:
+            raise Untrusted(str(path), "it is one of too many symbolic links")
+        return PurePosixPath(os.readlink("", dir_fd=link)).parts
+    finally:
+        os.close(link)
 
 
 def _contents(path: str, opened: IO[bytes]) -> bytes:
@@ -99,9 +150,12 @@ def _contents(path: str, opened: IO[bytes]) -> bytes:
     return contents
 
 
-def _check(path: PurePosixPath, found: os.stat_result, *, folder: bool) -> None:
-    # TRUST: what root reads here decides what root does.
-    if not folder and not stat.S_ISREG(found.st_mode):
-        raise Untrusted(str(path), "it is not a file")
+def _check(path: PurePosixPath, found: os.stat_result) -> None:
+    # TRUST: what root reads or runs here decides what root does.
     if (why := why_not(found)) is not None:
         raise Untrusted(str(path), why)
+
+
+def _check_file(path: PurePosixPath, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise Untrusted(str(path), "it is not a file")

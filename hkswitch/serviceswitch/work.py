@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import Action, UnitResult
+from hkswitch.core.model import Action, Group, UnitResult
 from hkswitch.core.switch import failure_of
 from hkswitch.serviceswitch.audit import Audit, Decision
+from hkswitch.serviceswitch.commands import argv_of
 from hkswitch.serviceswitch.policy import Denied, permit
 from hkswitch.serviceswitch.rules import Rules
 
 CUT_SHORT: Final = "ended before its jobs did; systemd goes on with those that it has"
 
 Results = tuple[UnitResult, ...]
-Run = Callable[[tuple[str, ...]], Awaitable[Results]]
+Run = Callable[[Group], Awaitable[Results]]
 
 
 class Refusal(Failure):
@@ -34,21 +35,21 @@ class Worker:
     async def carry_out(
         self, action: Action, group_id: str, run: Run, excused: Callable[[Results], bool] = lambda _: False
     ) -> Results:
-        """Have `run` do the action on the units of the group, if that is allowed; returns their results.
+        """Have `run` do the action on the group, if that is allowed; returns the results.
 
         Raises what is wrong with the config or with the request, or `BusUnavailable`. Results that are
         `excused` are no failure.
         """
         started_seconds = time.monotonic()
         try:
-            units = self._allowed(action, group_id)
+            group = self._allowed(action, group_id)
         except Failure as failure:
             self._write(Decision(action, group_id, denied=str(failure)), started_seconds)
             raise
         results: Results = ()
         failed = CUT_SHORT
         try:
-            results = await run(units)
+            results = await run(group)
             failed = "" if excused(results) else failure_of(results) or ""
         except Failure as failure:
             failed = str(failure)
@@ -61,8 +62,10 @@ class Worker:
         took_ms = round((time.monotonic() - started_seconds) * 1000)
         self.audit.write(replace(decision, duration_ms=took_ms))
 
-    def _allowed(self, action: Action, group_id: str) -> tuple[str, ...]:
+    def _allowed(self, action: Action, group_id: str) -> Group:
         verdict = permit(action, group_id, self.rules.now())
         if isinstance(verdict, Denied):
             raise Refusal(verdict.reason)
-        return verdict.units
+        for program, *_ in filter(None, (argv_of(action, verdict.group), verdict.group.probe)):
+            self.rules.examine(program)
+        return verdict.group

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hkswitch.core.config import BridgeConfig, Config, parse
+from hkswitch.core.config import _BRIDGE_KEYS, _COMMANDS_KEYS, _GROUP_KEYS, _KEYS, BridgeConfig, Config, parse
 from hkswitch.core.errors import ConfigError
-from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, Group, aid_of
+from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, Commands, Group, aid_of
 
 EXAMPLE = (Path(__file__).parents[2] / "config.example.yaml").read_text()
-COMMENTED_KEY = re.compile(r"^( *)# (([a-z]+): \S.*)$", re.MULTILINE)
+COMMENTED_KEY = re.compile(r"^( {2,4})# (([a-z_]+): \S.*)$", re.MULTILINE)
+COMMENTED_GROUP = re.compile(r"^  # gaming-vm:\n(  # .*\n)+", re.MULTILINE)
 
 ID_RULE = "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first"
 NAME_RULE = (
@@ -45,6 +46,22 @@ def bridge(line: str) -> str:
 
 def group(line: str) -> str:
     return f"groups:\n  web:\n    units: [httpd]\n    {line}\n"
+
+
+COMMANDS = """\
+groups:
+  lamp:
+    commands:
+      start: [/opt/lamp, start]
+      stop: [/opt/lamp, stop]
+      status: [/opt/lamp, status]
+"""
+
+
+def commands(old: str, new: str) -> str:
+    """A group of commands with something wrong."""
+    assert COMMANDS.count(old) == 1
+    return COMMANDS.replace(old, new)
 
 
 def units(item: str) -> str:
@@ -325,8 +342,11 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
     ("line", "message"),
     [
         pytest.param(
-            "check: true",
-            "4:5: groups.web.check: unknown key 'check'; allowed are name, units, type, actions, restart",
+            "pin: 1",
+            (
+                "4:5: groups.web.pin: unknown key 'pin'; allowed are name, units, commands, check, type, "
+                "actions, restart, interval_seconds, timeout_seconds"
+            ),
             id="an unknown key",
         ),
         pytest.param(
@@ -396,6 +416,230 @@ def test_a_mistake_in_a_group_is_refused(line: str, message: str) -> None:
     assert problems(group(line)) == message
 
 
+PROGRAM_RULE = (
+    "is not the path of a program; "
+    "write its whole path, like /usr/bin/docker, without '//', '.' and '..' in it"
+)
+ARGV_RULE = "must be a list: a program and its arguments, like [/usr/bin/docker, start, web]"
+NO_COMMANDS = "is about commands; this group has no 'check' and no 'commands'"
+SECONDS_RULE = "must be a number of seconds from 1 to {}, in plain digits without quotes"
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ("start", "start"),
+        ("--all", "--all"),
+        ("$HOME", "$HOME"),
+        ('"1"', "1"),
+        ("''", ""),
+        ("'*; rm -rf / | cat'", "*; rm -rf / | cat"),
+        ("größer", "größer"),
+        ('"yes"', "yes"),
+    ],
+)
+def test_an_argument_is_text_that_nobody_interprets(argument: str, text: str) -> None:
+    found = config(commands("/opt/lamp, start", f"/opt/lamp, {argument}, {argument}")).groups[0].commands
+    assert found is not None
+    assert found.start == ("/opt/lamp", text, text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "      start: [/opt/lamp, start]\n",
+            "",
+            "4:7: groups.lamp.commands: the key 'start' is missing; it is required",
+        ),
+        (
+            "      stop: [/opt/lamp, stop]\n",
+            "",
+            "4:7: groups.lamp.commands: the key 'stop' is missing; it is required",
+        ),
+        (
+            "      status: [/opt/lamp, status]\n",
+            "",
+            "4:7: groups.lamp.commands: the key 'status' is missing; it is required",
+        ),
+        (
+            "status:",
+            "statuss:",
+            "6:7: groups.lamp.commands.statuss: unknown key 'statuss'; did you mean 'status'?",
+        ),
+        (
+            "status:",
+            "dim:",
+            (
+                "4:7: groups.lamp.commands: the key 'status' is missing; it is required\n"
+                "6:7: groups.lamp.commands.dim: unknown key 'dim'; allowed are start, stop, status, restart"
+            ),
+        ),
+        ("[/opt/lamp, start]", "/opt/lamp start", f"4:14: groups.lamp.commands.start: {ARGV_RULE}"),
+        ("[/opt/lamp, start]", "[]", f"4:14: groups.lamp.commands.start: {ARGV_RULE}"),
+        ("[/opt/lamp, start]", "", f"4:13: groups.lamp.commands.start: {ARGV_RULE}"),
+        ("[/opt/lamp, start]", "{program: /opt/lamp}", f"4:14: groups.lamp.commands.start: {ARGV_RULE}"),
+        (
+            "/opt/lamp, start",
+            "lamp",
+            f"4:15: groups.lamp.commands.start[0]: 'lamp' {PROGRAM_RULE}",
+        ),
+        (
+            "/opt/lamp, start",
+            "./lamp",
+            f"4:15: groups.lamp.commands.start[0]: './lamp' {PROGRAM_RULE}",
+        ),
+        (
+            "/opt/lamp, start",
+            "/opt/../tmp/lamp",
+            f"4:15: groups.lamp.commands.start[0]: '/opt/../tmp/lamp' {PROGRAM_RULE}",
+        ),
+        (
+            "/opt/lamp, start",
+            "/opt/./lamp",
+            f"4:15: groups.lamp.commands.start[0]: '/opt/./lamp' {PROGRAM_RULE}",
+        ),
+        (
+            "/opt/lamp, start",
+            "/opt//lamp",
+            f"4:15: groups.lamp.commands.start[0]: '/opt//lamp' {PROGRAM_RULE}",
+        ),
+        (
+            "/opt/lamp, start",
+            "/opt/lamp/",
+            f"4:15: groups.lamp.commands.start[0]: '/opt/lamp/' {PROGRAM_RULE}",
+        ),
+        (
+            "/opt/lamp, start",
+            "/",
+            f"4:15: groups.lamp.commands.start[0]: '/' {PROGRAM_RULE}",
+        ),
+        (
+            "/opt/lamp, start",
+            "''",
+            f"4:15: groups.lamp.commands.start[0]: '' {PROGRAM_RULE}",
+        ),
+        (
+            "/opt/lamp, start",
+            "lamp start",
+            (
+                f"4:15: groups.lamp.commands.start[0]: 'lamp start' {PROGRAM_RULE}; "
+                "a command is a list of words, and no shell reads it"
+            ),
+        ),
+        (
+            "/opt/lamp, start",
+            "/opt/lamp, 1",
+            '4:26: groups.lamp.commands.start[1]: must be text; put it in quotes: "1"',
+        ),
+        (
+            "/opt/lamp, start",
+            "/opt/lamp, yes",
+            '4:26: groups.lamp.commands.start[1]: must be text; put it in quotes: "yes"',
+        ),
+        (
+            "/opt/lamp, start",
+            "/opt/lamp, [start]",
+            "4:26: groups.lamp.commands.start[1]: must be a single value, not a list or a mapping",
+        ),
+        (
+            "/opt/lamp, start",
+            r'/opt/lamp, "a\0b"',
+            r"4:26: groups.lamp.commands.start[1]: 'a\x00b' has an invisible character; remove it",
+        ),
+        (
+            "/opt/lamp, start",
+            r'/opt/lamp, "a\nb"',
+            r"4:26: groups.lamp.commands.start[1]: 'a\nb' has an invisible character; remove it",
+        ),
+        (
+            "/opt/lamp, start",
+            f"/opt/lamp, {'x' * 4097}",
+            "4:26: groups.lamp.commands.start[1]: is too long; at most 4096 characters are allowed",
+        ),
+        (
+            "[/opt/lamp, start]",
+            f"[/opt/lamp{', x' * 128}]",
+            "4:14: groups.lamp.commands.start: has 129 items; at most 128 are allowed",
+        ),
+        (
+            "lamp:",
+            "lamp:\n    units: [lamp]",
+            "5:7: groups.lamp.commands: cannot stand beside 'units'; keep one of the two",
+        ),
+        (
+            "lamp:",
+            "lamp:\n    check: [/opt/lamp]",
+            "3:12: groups.lamp.check: belongs to 'units'; a group of commands has 'status' for that",
+        ),
+        (
+            "lamp:",
+            "lamp:\n    restart: true",
+            "3:14: groups.lamp.restart: needs a command; add 'restart' to 'commands'",
+        ),
+        (
+            "lamp:",
+            "lamp:\n    actions: [start, restart]",
+            (
+                "3:14: groups.lamp.actions: cannot list 'restart' without a command for it; "
+                "add 'restart' to 'commands'"
+            ),
+        ),
+        (
+            "lamp:",
+            "lamp:\n    interval_seconds: 0",
+            f"3:23: groups.lamp.interval_seconds: {SECONDS_RULE.format(86400)}",
+        ),
+        (
+            "lamp:",
+            "lamp:\n    interval_seconds: 86401",
+            f"3:23: groups.lamp.interval_seconds: {SECONDS_RULE.format(86400)}",
+        ),
+        (
+            "lamp:",
+            "lamp:\n    interval_seconds: 1.5",
+            f"3:23: groups.lamp.interval_seconds: {SECONDS_RULE.format(86400)}",
+        ),
+        (
+            "lamp:",
+            'lamp:\n    interval_seconds: "5"',
+            f"3:23: groups.lamp.interval_seconds: {SECONDS_RULE.format(86400)}",
+        ),
+        (
+            "lamp:",
+            "lamp:\n    timeout_seconds: 3601",
+            f"3:22: groups.lamp.timeout_seconds: {SECONDS_RULE.format(3600)}",
+        ),
+        (
+            "lamp:",
+            "lamp:\n    timeout_seconds: 10s",
+            f"3:22: groups.lamp.timeout_seconds: {SECONDS_RULE.format(3600)}",
+        ),
+    ],
+)
+def test_a_mistake_in_commands_is_refused(old: str, new: str, message: str) -> None:
+    assert problems(commands(old, new)) == message
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("check: /bin/true", f"4:12: groups.web.check: {ARGV_RULE}"),
+        ("check: [true]", '4:13: groups.web.check[0]: must be text; put it in quotes: "true"'),
+        (
+            "interval_seconds: 5",
+            f"4:23: groups.web.interval_seconds: {NO_COMMANDS}",
+        ),
+        (
+            "timeout_seconds: 5",
+            f"4:22: groups.web.timeout_seconds: {NO_COMMANDS}",
+        ),
+    ],
+)
+def test_a_mistake_in_a_check_is_refused(line: str, message: str) -> None:
+    assert problems(group(line)) == message
+
+
 @pytest.mark.parametrize(
     ("item", "message"),
     [
@@ -453,12 +697,12 @@ def test_what_is_no_startable_unit_is_refused(item: str, message: str) -> None:
         ),
         pytest.param(
             "groups:\n  web:\n    name: Web\n",
-            "3:5: groups.web: the key 'units' is missing; it is required",
+            "3:5: groups.web: the key 'units' is missing; it is required, or 'commands' in its place",
             id="no units",
         ),
         pytest.param(
             "groups:\n  web:\n",
-            "2:7: groups.web: the key 'units' is missing; it is required",
+            "2:7: groups.web: the key 'units' is missing; it is required, or 'commands' in its place",
             id="an empty group",
         ),
         pytest.param(
@@ -774,7 +1018,7 @@ def test_both_parsers_see_the_same_places() -> None:
         [
             "2:8: bridge.name: must not be empty",
             f"3:9: bridge.port: {PORT_RULE}",
-            "5:7: groups.web: the key 'units' is missing; it is required",
+            "5:7: groups.web: the key 'units' is missing; it is required, or 'commands' in its place",
             "8:7: groups.db.units[0]: must be a single value, not a list or a mapping",
             "10:6: groups.db.units[1]: must not be empty",
         ]
@@ -803,17 +1047,35 @@ def test_the_example_is_a_config_with_every_key_uncommented(left_out: str) -> No
 
 
 def test_the_example_has_every_key() -> None:
-    live = set(re.findall(r"^ *([a-z]+):", EXAMPLE, re.MULTILINE))
-    commented = {key[3] for key in COMMENTED_KEY.finditer(EXAMPLE)}
-    assert live | commented >= {"bridge", "name", "interface", "address", "port"}
-    assert live | commented >= {"groups", "units", "type", "actions", "restart"}
-    assert commented == {"interface", "address", "port", "type", "actions", "restart"}
+    named = set(re.findall(r"^[ #]*([a-z_]+):", EXAMPLE, re.MULTILINE))
+    for keys in (_KEYS, _BRIDGE_KEYS, _GROUP_KEYS, _COMMANDS_KEYS):
+        assert named >= {*keys}
+
+
+def test_the_group_of_commands_in_the_example_is_one() -> None:
+    text = COMMENTED_GROUP.sub(lambda found: re.sub("(?m)^  # ", "  ", found[0]), EXAMPLE)
+    assert config(text).groups[-1] == Group(
+        "gaming-vm",
+        "Gaming VM",
+        commands=Commands(
+            start=("/usr/bin/virsh", "start", "win10"),
+            stop=("/usr/bin/virsh", "shutdown", "win10"),
+            status=("/usr/local/libexec/vm-is-running", "win10"),
+            restart=("/usr/bin/virsh", "reboot", "win10"),
+        ),
+        interval_seconds=5,
+        timeout_seconds=30,
+    )
 
 
 def test_the_defaults_that_the_example_tells_are_the_defaults() -> None:
     assert f"Default: {BridgeConfig.__dataclass_fields__['name'].default}" in EXAMPLE
     assert config(EXAMPLE.replace("# port: ", "port: ")).bridge == BridgeConfig()
     assert config(EXAMPLE.replace("# type: ", "type: ")) == config(EXAMPLE)
+    defaults = COMMANDS.replace("lamp:", "lamp:\n    interval_seconds: 5\n    timeout_seconds: 10")
+    assert config(COMMANDS) == config(defaults)
+    check = group("check: [/bin/true]")
+    assert config(check) == config(f"{check}    interval_seconds: 30\n    timeout_seconds: 10\n")
 
 
 # Anything

@@ -5,13 +5,15 @@ import json
 import pytest
 
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import Action, JobResult, UnitResult
+from hkswitch.core.model import Action, JobResult, UnitResult, Verdict
 from hkswitch.core.protocol import (
     LONGEST_DETAIL,
     LONGEST_REPLY_BYTES,
     Accepted,
     Finished,
     Hello,
+    Observe,
+    Observed,
     Ping,
     Pong,
     Refused,
@@ -31,6 +33,8 @@ REPLIES: list[Reply] = [
     Finished(3, (), superseded=True),
     Refused(4, "denied"),
     Pong(5),
+    Observed("lamp", Verdict.OFF, "/opt/lamp exited with 1"),
+    Observed("lamp", Verdict.ON, ""),
     Refused(None, "not a request"),
 ]
 
@@ -53,7 +57,15 @@ def test_ping_survives_the_pipe() -> None:
     assert parse_request(encode(Ping(9))) == Ping(9)
 
 
+def test_observe_survives_the_pipe() -> None:
+    assert parse_request(encode(Observe())) == Observe()
+
+
 MALFORMED_REQUESTS = [
+    (b'{"observe":false}', None, "'observe' must be true"),
+    (b'{"observe":1}', None, "'observe' must be true or false"),
+    (b'{"observe":["lamp"]}', None, "'observe' must be true or false"),
+    (b'{"observe":true,"group":"lamp"}', None, "a key too many"),
     (b"", None, "not a line of JSON"),
     (b"start fileserver", None, "not a line of JSON"),
     (b'{"id":1,"action":"start","group":"a"', None, "not a line of JSON"),
@@ -107,6 +119,12 @@ def test_what_is_not_a_request_is_refused(line: bytes, request_id: int | None, r
         {"type": "finished", "id": 1, "units": [1], "superseded": False},
         {"type": "finished", "id": 1, "units": [], "superseded": 0},
         {"type": "finished", "id": 1, "units": [{"unit": "a", "job": 1, "detail": ""}], "superseded": False},
+        {"type": "observed", "group": "lamp", "verdict": "maybe", "reason": ""},
+        {"type": "observed", "group": "lamp", "verdict": [], "reason": ""},
+        {"type": "observed", "group": "lamp", "verdict": None, "reason": ""},
+        {"type": "observed", "group": 1, "verdict": "on", "reason": ""},
+        {"type": "observed", "group": "lamp", "verdict": "on"},
+        {"type": "observed", "group": "lamp", "verdict": "on", "reason": "x" * 501},
         {"type": "refused", "id": 1},
         {"type": "refused", "id": 1, "reason": None},
     ],

@@ -15,6 +15,7 @@ from hkswitch.core.events import (
     Failed,
     Finished,
     Lost,
+    Probed,
     Regrouped,
     Seen,
     Send,
@@ -27,12 +28,14 @@ from hkswitch.core.events import (
 from hkswitch.core.model import (
     Action,
     ActiveState,
+    Commands,
     Group,
     GroupState,
     JobResult,
     LoadState,
     UnitResult,
     UnitState,
+    Verdict,
 )
 from hkswitch.core.switch import Switch, failure_of
 
@@ -48,6 +51,11 @@ FAILED: Final = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 LOOPING: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "auto-restart")
 GONE: Final = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
 
+LAMP: Final = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/status",)))
+OTHER_LAMP: Final = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/other",)))
+CHECKED: Final = Group("web", "Web", ("a.service", "b.service"), check=("/opt/check",))
+YES, NO, NOBODY_KNOWS = Probed(Verdict.ON), Probed(Verdict.OFF), Probed(Verdict.UNAVAILABLE)
+
 Story = list[tuple[Event, list[Decision]]]
 
 
@@ -61,6 +69,9 @@ def one(state: UnitState) -> Seen:
 
 OFF: Final = Switch(GROUP).step(both(DOWN))[0]
 ON: Final = Switch(GROUP).step(both(UP))[0]
+LAMP_OFF: Final = Switch(LAMP).step(NO)[0]
+CHECKED_OFF: Final = Switch(CHECKED).step(both(DOWN))[0]
+CHECKED_ON: Final = CHECKED_OFF.step(both(UP))[0].step(YES)[0]
 FAILED_GROUP: Final = Switch(GROUP).step(both(FAILED))[0]
 START: Final = Send(1, Action.START)
 STOP: Final = Send(1, Action.STOP)
@@ -385,6 +396,84 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(2, False), [Send(2, Action.STOP)]),
             (Finished(2), [Answer(2, True), Show(False, writer=2)]),
             (Accepted(1), [Answer(1, True), Show(False)]),
+        ],
+    ),
+    "a group of commands is what its status says": (
+        Switch(LAMP),
+        [
+            (NO, [Changed(GroupState.OFF), Available(True), Show(False)]),
+            (NO, []),
+            (YES, [Changed(GroupState.ON), Show(True)]),
+            (NO, [Changed(GroupState.OFF), Show(False)]),
+        ],
+    ),
+    "a status that says nothing makes the switch unavailable, and not off": (
+        LAMP_OFF,
+        [
+            (YES, [Changed(GroupState.ON), Show(True)]),
+            (NOBODY_KNOWS, [Changed(None), Available(False)]),
+            (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
+            (Lost(), [Changed(None), Available(False)]),
+            (NO, [Changed(GroupState.OFF), Available(True), Show(False)]),
+        ],
+    ),
+    "a tap on a group of commands whose status changes before its end": (
+        LAMP_OFF,
+        [
+            (Written(1, True), [START]),
+            (YES, [Changed(GroupState.ON)]),
+            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+        ],
+    ),
+    "what another status command said counts no more": (
+        LAMP_OFF,
+        [
+            (Regrouped(LAMP), []),
+            (Regrouped(OTHER_LAMP), [Changed(None), Available(False)]),
+            (NO, [Changed(GroupState.OFF), Available(True), Show(False)]),
+        ],
+    ),
+    "units that are up are starting until their check said yes": (
+        CHECKED_OFF,
+        [
+            (both(UP), [Changed(GroupState.STARTING), Show(True)]),
+            (YES, [Changed(GroupState.ON)]),
+            (NO, [Changed(GroupState.PARTIAL), Show(False)]),
+            (YES, [Changed(GroupState.ON), Show(True)]),
+        ],
+    ),
+    "what a check said of units that went down says nothing of when they are up again": (
+        CHECKED_ON,
+        [
+            (one(DOWN), [Changed(GroupState.PARTIAL), Show(False)]),
+            (both(UP), [Changed(GroupState.STARTING), Show(True)]),
+            (NO, [Changed(GroupState.PARTIAL), Show(False)]),
+            (both(DOWN), [Changed(GroupState.OFF)]),
+            (YES, []),
+            (both(UP), [Changed(GroupState.STARTING), Show(True)]),
+        ],
+    ),
+    "without a helper nobody knows whether units that are up are on": (
+        CHECKED_ON,
+        [
+            (NOBODY_KNOWS, [Changed(None), Available(False)]),
+            (both(DOWN), [Changed(GroupState.OFF), Available(True), Show(False)]),
+            (both(UP), [Changed(None), Available(False)]),
+            (Probed(None), [Changed(GroupState.STARTING), Available(True), Show(True)]),
+            (YES, [Changed(GroupState.ON)]),
+        ],
+    ),
+    "a check that comes with a reload is asked before the group is on": (
+        ON,
+        [(Regrouped(CHECKED), [Changed(GroupState.STARTING)]), (YES, [Changed(GroupState.ON)])],
+    ),
+    "a start whose check fails is off": (
+        CHECKED_OFF,
+        [
+            (Written(1, True), [START]),
+            (both(UP), [Changed(GroupState.STARTING)]),
+            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+            (NO, [Changed(GroupState.PARTIAL), Show(False)]),
         ],
     ),
     "a tap during a restart ends it": (

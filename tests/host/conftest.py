@@ -169,10 +169,16 @@ def stand_ins(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[tuple[str
 
 
 @pytest.fixture(scope="module")
-def daemon(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[Host]:
+def config() -> str:
+    """What the daemon of a module serves; a module may have another one."""
+    return CONFIG
+
+
+@pytest.fixture(scope="module")
+def daemon(host: Host, stand_in_units: tuple[str, ...], config: str) -> Iterator[Host]:
     """The host with the daemon running. It must stop in time and leave nothing."""
     before = host.read("/etc/hkswitch/config.yaml")
-    host.write("/etc/hkswitch/config.yaml", CONFIG)
+    host.write("/etc/hkswitch/config.yaml", config)
     started = host.run("systemctl", "start", "hkswitch.service", check=False)
     assert started.returncode == 0, host.journal("hkswitch.service")
     yield host

@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -105,7 +105,8 @@ class Host:
             try:
                 yield process
             finally:
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has ended
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file of root's, its folders as well; what was there, a link too, is replaced."""
@@ -196,8 +197,13 @@ def install(host: Host) -> None:
 
 
 @contextmanager
-def booted(release: str, root: Path, read_only: Mapping[str, Path], log: Path) -> Iterator[Host]:
-    """Boot a host from a root folder, which it does not change. `read_only`: its folders that are ours."""
+def booted(
+    release: str, root: Path, read_only: Mapping[str, Path], log: Path, options: Sequence[str] = ()
+) -> Iterator[Host]:
+    """Boot a host from a root folder, which it does not change. `read_only`: its folders that are ours.
+
+    `options` are more of systemd-nspawn's.
+    """
     name = f"{release}-{os.getpid()}-{next(_numbers)}"
     cgroup = _own_cgroup() / name
     command = (
@@ -206,6 +212,7 @@ def booted(release: str, root: Path, read_only: Mapping[str, Path], log: Path) -
         *("--volatile=overlay", "--boot", "--register=no", "--keep-unit", "--private-network"),
         *(f"--machine={name}", f"--hostname={name}", "--console=pipe"),
         *(f"--bind-ro={ours}:{theirs}" for theirs, ours in read_only.items()),
+        *options,
     )
     with (
         _new_cgroup(cgroup),

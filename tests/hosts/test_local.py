@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.core.errors import BusUnavailable
-from hkswitch.core.model import Action, Group, UnitState
+from hkswitch.core.model import Action, Group, UnitState, Verdict
 from hkswitch.hosts import local
 from hkswitch.hosts.helper import Helper
 from hkswitch.hosts.local import LocalHost
@@ -34,9 +34,13 @@ class Observer:
     """The last known states, None while the host knows none."""
 
     units: dict[str, UnitState] | None = field(default_factory=dict)
+    verdicts: dict[str, Verdict | None] = field(default_factory=dict)
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         self.units = {**(self.units or {}), **units}
+
+    def probed(self, group_id: str, verdict: Verdict | None) -> None:
+        self.verdicts[group_id] = verdict
 
     def lost(self) -> None:
         self.units = None

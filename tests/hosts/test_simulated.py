@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hkswitch.core.model import Action, Group, UnitState
+from hkswitch.core.model import Action, Group, UnitState, Verdict
 from hkswitch.hosts.simulated import ACTIVATING, ACTIVE, DEACTIVATING, FAILED, INACTIVE, SimulatedHost
 
 GROUPS = (
@@ -23,10 +23,14 @@ class Observer:
     def __init__(self, unit: str) -> None:
         self.unit = unit
         self.states: list[UnitState] = []
+        self.verdicts: list[tuple[str, Verdict | None]] = []
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         if self.unit in units:
             self.states.append(units[self.unit])
+
+    def probed(self, group_id: str, verdict: Verdict | None) -> None:
+        self.verdicts.append((group_id, verdict))
 
     def lost(self) -> None:
         raise AssertionError("simulated units are never lost")

@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,12 +45,27 @@ class Unit:
         return f"{PATH}/unit/{escaped}"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ends: systemd's Result of its service, and an exit code or a signal's number."""
+
+    result: str = "success"
+    status: int = 0
+    seconds: float = 0
+
+
 @dataclass
 class FakeSystemd:
     """The fake, on a bus that it connected to; another D-Bus library than the one that is tested."""
 
     bus: MessageBus
     units: dict[str, Unit] = field(default_factory=dict)
+    commands: Callable[[list[str]], Outcome] = lambda _: Outcome()
+    """What a command does, by its argv."""
+    ran: list[list[str]] = field(default_factory=list)
+    transient: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The properties of the newest unit of each name that was made for a command."""
+    _running: set[str] = field(default_factory=set)
     calls: list[tuple[str, ...]] = field(default_factory=list)
     _jobs: int = 0
 
@@ -65,9 +80,16 @@ class FakeSystemd:
     def reset(self, *units: Unit) -> None:
         """Have these units and no others, and no calls yet."""
         self.units = {unit.name: unit for unit in units}
+        self.commands = lambda _: Outcome()
+        self.ran.clear()
+        self.transient.clear()
         self.calls.clear()
 
     def _answer(self, message: Message) -> Message | None:
+        if message.member == "Get" and message.body == [f"{SYSTEMD}.Manager", "Environment"]:
+            return Message.new_method_return(message, "v", [Variant("as", ["LANG=en", "FOREIGN=1"])])
+        if message.member == "StartTransientUnit":
+            return self._begin(message)
         if message.message_type is not MessageType.METHOD_CALL or message.interface != f"{SYSTEMD}.Manager":
             return None  # dbus-fast answers Peer.Ping itself
         self.calls.append((str(message.member), *_flat(message.body)))
@@ -94,6 +116,30 @@ class FakeSystemd:
         if not unit.held:
             asyncio.get_running_loop().call_soon(self._finish, unit, unit.job, active, sub)
         return Message.new_method_return(message, "o", [unit.job])
+
+    def _begin(self, message: Message) -> Message:
+        """Run a command in a unit of this name, unless there is one."""
+        name, mode, properties, aux = message.body
+        assert (mode, aux) == ("fail", [])
+        if name in self._running:
+            return Message.new_error(message, f"{SYSTEMD}.UnitExists", f"Unit {name} was already loaded.")
+        self.transient[name] = {key: variant.value for key, variant in properties}
+        [[_, argv, _]] = self.transient[name]["ExecStartEx"]
+        self.ran.append(argv)
+        self._running.add(name)
+        self._jobs += 1
+        job = f"{PATH}/job/{self._jobs}"
+        outcome = self.commands(argv)
+        asyncio.get_running_loop().call_later(outcome.seconds, self._end_command, Unit(name), job, outcome)
+        return Message.new_method_return(message, "o", [job])
+
+    def _end_command(self, unit: Unit, job: str, outcome: Outcome) -> None:
+        self._running.discard(unit.name)
+        result, status = Variant("s", outcome.result), Variant("i", outcome.status)
+        properties = {"Result": result, "ExecMainStatus": status}
+        body = [f"{SYSTEMD}.Service", properties, []]
+        self.bus.send(Message.new_signal(unit.path, PROPERTIES, "PropertiesChanged", "sa{sv}as", body))
+        self._end(unit, job, "done" if outcome.result == "success" else "failed")
 
     def release(self, name: str, *, active: str, sub: str) -> None:
         """Let a held unit's job end."""

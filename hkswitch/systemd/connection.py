@@ -1,0 +1,129 @@
+"""A connection to the system bus: what sdbus leaves out, and what its errors mean."""
+
+import asyncio
+import os
+import re
+import socket
+import time
+from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar, Final, TypeVar
+
+import sdbus
+from sdbus import dbus_method_async
+
+from hkswitch.core.errors import BusUnavailable
+
+SYSTEMD: Final = "org.freedesktop.systemd1"
+BUS: Final = "org.freedesktop.DBus"
+BUS_PATH: Final = "/org/freedesktop/DBus"
+
+MOST_CALLS_IN_FLIGHT: Final = 32
+"""dbus-daemon refuses the 129th call of a connection that still waits for answers; stay far below."""
+
+CALL_TIMEOUT_SECONDS: Final = 10
+OWNER_WITHIN_SECONDS: Final = 5
+
+_Result = TypeVar("_Result")
+
+BUS_ERRORS: Final = (sdbus.SdBusBaseError, ConnectionError, TimeoutError)
+_LOSSES: Final = (
+    sdbus.SdBusLibraryError,
+    sdbus.DbusDisconnectedError,
+    sdbus.DbusNoReplyError,
+    sdbus.DbusServiceUnknownError,
+    sdbus.DbusNameHasNoOwnerError,
+    sdbus.DbusTimeoutError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+class _BusDaemon(sdbus.DbusInterfaceCommonAsync, interface_name=BUS):
+    """The one method of the bus itself."""
+
+    @dbus_method_async("s", "s")
+    async def get_name_owner(self, name: str) -> str:
+        raise NotImplementedError
+
+
+class Connection:
+    """A connection to the system bus, with what sdbus leaves out: to tell that it broke, and to end whole."""
+
+    _ended: ClassVar[list[sdbus.SdBus]] = []
+    """Kept for ever, a few KB each: their destructor stops the event loop from reading the descriptor that
+    has the number of the connection's by then, whatever it is: another controller, the helper's pipe."""
+
+    def __init__(self) -> None:
+        """Open it; raises one of `BUS_ERRORS`. `lost` is set when it breaks."""
+        self.lost = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._calls = asyncio.Semaphore(MOST_CALLS_IN_FLIGHT)
+        self.bus = sdbus.sd_bus_open_system()
+        self.bus.method_call_timeout_usec = CALL_TIMEOUT_SECONDS * 1_000_000
+        before = _timers()
+        self.bus.process()  # makes its timer, which nothing but the destructor would close
+        self._timers = _timers() - before
+        self._socket = socket.socket(fileno=os.dup(self.bus.get_fd()))
+        self._loop.add_reader(self._socket, self._read)
+
+    async def call(self, call: Awaitable[_Result]) -> _Result:
+        """Await a bus call; a loss of the connection becomes `BusUnavailable`, systemd's own errors pass."""
+        async with self._calls:
+            try:
+                return await call
+            except _LOSSES as error:
+                raise BusUnavailable(sentence(error)) from error
+
+    def close(self) -> None:
+        """Close it. Calls that wait for answers fail: sdbus does that at the end of its input only."""
+        if self._socket.fileno() < 0:
+            return
+        with suppress(OSError):  # it broke before
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._read()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        while self._timers:
+            timer = self._timers.pop()
+            self._loop.remove_reader(timer)
+            self._loop.call_soon(os.close, timer)  # after what sdbus itself has put off
+        self._ended.append(self.bus)
+
+    def _read(self) -> None:
+        """Let sdbus read what it has not read yet, and notice the end."""
+        try:
+            self.bus.process()
+            self.bus.get_fd()
+        except sdbus.SdBusBaseError:
+            self._loop.remove_reader(self._socket)
+            self.lost.set()
+
+
+def _timers() -> set[int]:
+    """The timer descriptors of this process."""
+    links = Path("/proc/self/fd").iterdir()
+    return {int(link.name) for link in links if link.resolve().name == "anon_inode:[timerfd]"}
+
+
+async def owner_of_systemd(bus: sdbus.SdBus) -> str:
+    """The unique name of systemd. At boot it comes to the bus a moment after the bus itself."""
+    names = _BusDaemon.new_proxy(BUS, BUS_PATH, bus)
+    deadline_seconds = time.monotonic() + OWNER_WITHIN_SECONDS
+    while True:
+        try:
+            return await names.get_name_owner(SYSTEMD)
+        except sdbus.DbusNameHasNoOwnerError:
+            if time.monotonic() > deadline_seconds:
+                raise
+            await asyncio.sleep(0.1)
+
+
+def sentence(error: BaseException) -> str:
+    """The human part of a bus error; sdbus puts the error's name before it where it has no class for it."""
+    if isinstance(error, sdbus.SdBusLibraryError) and (
+        number := re.search(r"error number: (\d+)", str(error))
+    ):
+        return os.strerror(int(number[1]))
+    return str(error.args[-1]).rstrip(".") if error.args else type(error).__name__

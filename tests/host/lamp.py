@@ -1,0 +1,80 @@
+"""A program for groups of commands, which does what a test says, on a real host."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from tests.host.machine import ADDRESS, Host
+
+LAMP: Final = "/usr/local/libexec/lamp"
+UNIT: Final = "hkswitch-command-lamp.service"
+STATE: Final = "/run/lamp"
+"""A folder: `on` is there while the lamp is on, and a file of a command's name is run in its place."""
+
+PROGRAM: Final = f"""\
+#!/bin/sh
+echo "$1" >>{STATE}/log
+[ -e "{STATE}/$1" ] && . "{STATE}/$1"
+case $1 in
+start) : >{STATE}/on ;;
+stop) rm -f {STATE}/on ;;
+status) [ -e {STATE}/on ] ;;
+esac
+"""
+
+CONFIG: Final = f"""\
+bridge:
+  address: {ADDRESS}
+groups:
+  lamp:
+    commands:
+      start: [{LAMP}, start]
+      stop: [{LAMP}, stop]
+      status: [{LAMP}, status]
+    interval_seconds: 1
+    timeout_seconds: 2
+  tunnel:
+    units: [smb]
+    check: [{LAMP}, status]
+    interval_seconds: 1
+    timeout_seconds: 2
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def program(host: Host) -> Iterator[None]:
+    host.write(LAMP, PROGRAM, mode=0o755)
+    host.run("mkdir", STATE)
+    yield
+    host.run("rm", "-r", STATE, LAMP)
+
+
+@pytest.fixture(autouse=True)
+def lamp_is_off(host: Host, program: None) -> Iterator[None]:
+    yield
+    host.run("sh", "-c", f"rm -rf {STATE}/*; systemctl stop smb")
+    host.write(LAMP, PROGRAM, mode=0o755)
+
+
+def script(host: Host, command: str, text: str) -> None:
+    """Have a command do this instead."""
+    host.write(f"{STATE}/{command}", text)
+
+
+def runs(host: Host, command: str) -> int:
+    """How often a command was run."""
+    return host.run("sh", "-c", f"cat {STATE}/log || true").stdout.split().count(command)
+
+
+def by_hand(host: Host, action: str, group: str = "lamp") -> tuple[int, str]:
+    """What root's own command says."""
+    done = host.run("/usr/sbin/serviceswitch", action, group, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def audit(host: Host) -> list[dict[str, Any]]:
+    host.run("journalctl", "--sync")
+    lines = host.run("journalctl", "SYSLOG_IDENTIFIER=serviceswitch", "_UID=0", "--output=json").stdout
+    return [json.loads(line) for line in lines.splitlines()]

@@ -1,0 +1,195 @@
+"""Groups of commands, and checks, behind a real controller: what is run when, and what the phone is told."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.host.conftest import FAILURE
+from tests.host.lamp import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
+from tests.host.machine import Host, eventually_async
+from tests.support.controller import Controller
+
+__all__ = ["lamp_is_off", "program"]
+
+
+@pytest.fixture(scope="module")
+def config() -> str:
+    return CONFIG
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def phone(daemon: Host, controller: Controller) -> AsyncIterator[Controller]:
+    """A controller that sees both switches off."""
+    for name in ("Lamp", "Tunnel"):
+        await until_read_as(controller, name, on=False)
+    yield controller
+
+
+async def until_read_as(phone: Controller, name: str, *, on: bool | int) -> None:
+    """Read until that is what comes back: True, False or a status."""
+    seen: list[bool | int] = []
+    while not seen or seen[-1] != on:
+        seen.append(await phone.read(name))
+        assert len(seen) < 2000, seen
+
+
+async def until_told(phone: Controller, name: str, *, on: bool) -> None:
+    """Wait for an event with this value; the one that tells how the last test ended may be on its way."""
+    while await phone.event(name) is not on:
+        pass
+
+
+async def test_a_tap_runs_the_command_and_the_status_says_the_rest(daemon: Host, phone: Controller) -> None:
+    assert await phone.write("Lamp", on=True) == 0
+    assert daemon.run("test", "-e", f"{STATE}/on").returncode == 0
+    assert await phone.read("Lamp") is True
+    assert await phone.write("Lamp", on=False) == 0
+    assert await phone.read("Lamp") is False
+    assert (runs(daemon, "start"), runs(daemon, "stop")) == (1, 1)
+
+
+async def test_what_is_on_is_not_started_again(daemon: Host, phone: Controller) -> None:
+    daemon.run("touch", f"{STATE}/on")
+    assert await phone.write("Lamp", on=True) == 0
+    assert runs(daemon, "start") == 0
+
+
+async def test_a_change_from_outside_comes_by_itself(daemon: Host, phone: Controller) -> None:
+    daemon.run("touch", f"{STATE}/on")
+    await until_told(phone, "Lamp", on=True)
+    daemon.run("rm", f"{STATE}/on")
+    await until_told(phone, "Lamp", on=False)
+
+
+@pytest.mark.parametrize(
+    ("start", "why"),
+    [
+        ("exit 1", f"{LAMP} exited with 1"),
+        ("exit 200", f"{LAMP} exited with 200"),
+        ("kill -9 $$", f"{LAMP} ended by SIGKILL"),
+    ],
+)
+async def test_a_command_that_fails_is_an_error_and_changes_nothing(
+    daemon: Host, phone: Controller, start: str, why: str
+) -> None:
+    script(daemon, "start", start)
+    assert await phone.write("Lamp", on=True) == FAILURE
+    assert await phone.read("Lamp") is False
+    assert f"lamp: start failed: {UNIT} failed ({why})" in daemon.journal("hkswitch.service").splitlines()
+    last = audit(daemon)[-1]
+    assert last["HKSWITCH_DECISION"] == "allowed"
+    assert last["HKSWITCH_REASON"] == f"{UNIT} failed ({why})"
+    assert int(last["HKSWITCH_DURATION_MS"]) >= 0
+
+
+async def test_a_command_that_takes_too_long_is_a_failure_and_snaps_back(
+    daemon: Host, phone: Controller
+) -> None:
+    script(daemon, "start", "sleep 1000")
+    assert await phone.write("Lamp", on=True) == 0
+    assert await phone.event("Lamp") is False
+    assert f"lamp: start failed: {UNIT} failed ({LAMP} took longer than 2 s)" in daemon.journal(
+        "hkswitch.service"
+    )
+
+
+async def test_an_exit_code_is_no_success_while_the_status_says_otherwise(
+    daemon: Host, phone: Controller
+) -> None:
+    script(daemon, "start", "exit 0")
+    assert await phone.write("Lamp", on=True) == 0
+    assert await phone.event("Lamp") is False
+    why = f"{LAMP} exited with 0, but after 2 s the state is still off: {LAMP} exited with 1"
+    assert f"lamp: start failed: {UNIT} failed ({why})" in daemon.journal("hkswitch.service")
+
+
+async def test_what_takes_a_while_after_its_command_does_not_flicker(daemon: Host, phone: Controller) -> None:
+    assert await phone.write("Lamp", on=True) == 0
+    script(daemon, "stop", f"systemd-run --quiet --on-active=1500ms rm {STATE}/on; exit 0")
+    assert await phone.write("Lamp", on=False) == 0
+    assert await phone.read("Lamp") is False
+    await eventually_async(lambda: daemon.run("test", "-e", f"{STATE}/on", check=False).returncode == 1)
+    assert await phone.read("Lamp") is False
+    assert by_hand(daemon, "status")[0] == 3
+
+
+async def test_a_newer_tap_waits_for_the_command_and_then_counts(daemon: Host, phone: Controller) -> None:
+    script(daemon, "start", "sleep 1.5")
+    assert await phone.write("Lamp", on=True) == 0
+    assert await phone.write("Lamp", on=False) == 0
+    await eventually_async(lambda: runs(daemon, "stop") == 1)
+    await until_read_as(phone, "Lamp", on=False)
+    assert daemon.run("test", "-e", f"{STATE}/on", check=False).returncode == 1
+
+
+async def test_a_status_that_says_nothing_makes_one_switch_unavailable(
+    daemon: Host, phone: Controller
+) -> None:
+    script(daemon, "status", "exit 127")
+    await until_read_as(phone, "Lamp", on=FAILURE)
+    assert await phone.read("Tunnel") is False
+    daemon.run("rm", f"{STATE}/status")
+    await until_read_as(phone, "Lamp", on=False)
+
+
+async def test_a_helper_that_is_killed_leaves_no_stale_value(daemon: Host, phone: Controller) -> None:
+    daemon.run("touch", f"{STATE}/on")
+    await until_read_as(phone, "Lamp", on=True)
+    daemon.run("rm", f"{STATE}/on")
+    daemon.run("pkill", "-KILL", "-f", "/usr/sbin/[s]erviceswitch serve")
+    await until_read_as(phone, "Lamp", on=False)
+
+
+async def test_a_poll_without_news_writes_nothing_and_is_never_run_twice_at_once(
+    daemon: Host, phone: Controller
+) -> None:
+    script(
+        daemon,
+        "status",
+        f"mkdir {STATE}/once || echo twice >>{STATE}/log; sleep 1.2; rmdir {STATE}/once; exit 1",
+    )
+    await eventually_async(lambda: runs(daemon, "status") >= 2)
+    since = daemon.run(
+        "sh", "-c", "journalctl --sync; journalctl --show-cursor -n0 | tail -1"
+    ).stdout.split()[-1]
+    polled = runs(daemon, "status")
+    await eventually_async(lambda: runs(daemon, "status") >= polled + 3, timeout_seconds=10)
+    daemon.run("journalctl", "--sync")
+    assert daemon.run("journalctl", f"--after-cursor={since}", "--output=cat", "--quiet").stdout == ""
+    assert runs(daemon, "twice") == 0
+
+
+async def test_a_check_decides_whether_units_that_are_up_are_on(daemon: Host, phone: Controller) -> None:
+    daemon.run("systemctl", "start", "smb")
+    await eventually_async(lambda: runs(daemon, "status") >= 1)
+    assert by_hand(daemon, "status", "tunnel")[0] == 3
+    assert await phone.read("Tunnel") is False
+    daemon.run("touch", f"{STATE}/on")
+    await phone.until_on_is("Tunnel", on=True)
+    assert by_hand(daemon, "status", "tunnel")[0] == 0
+    daemon.run("rm", f"{STATE}/on")
+    await phone.until_on_is("Tunnel", on=False)
+    daemon.run("systemctl", "stop", "smb")
+
+
+async def test_a_check_is_run_when_the_units_change_and_not_while_they_are_down(
+    daemon: Host, phone: Controller
+) -> None:
+    script(daemon, "status", '[ "$HKSWITCH_GROUP" = tunnel ] && echo checked >>/run/lamp/log; exit 0')
+    daemon.run("systemctl", "start", "smb")
+    await eventually_async(lambda: runs(daemon, "checked") >= 1, timeout_seconds=1)
+    await phone.until_on_is("Tunnel", on=True)
+    daemon.run("systemctl", "stop", "smb")
+    await phone.until_on_is("Tunnel", on=False)
+    checked, polled = runs(daemon, "checked"), runs(daemon, "status")
+    await eventually_async(lambda: runs(daemon, "status") >= polled + 3)  # the lamp's own
+    assert runs(daemon, "checked") == checked
+
+
+async def test_a_check_that_hangs_did_not_say_yes(daemon: Host, phone: Controller) -> None:
+    script(daemon, "status", '[ "$HKSWITCH_GROUP" = tunnel ] && sleep 1000; exit 1')
+    daemon.run("systemctl", "start", "smb")
+    code, said = by_hand(daemon, "status", "tunnel")
+    assert (code, said.splitlines()[-1].strip()) == (3, f"{LAMP} took longer than 2 s")
+    await until_read_as(phone, "Tunnel", on=False)

@@ -1,0 +1,191 @@
+"""What root runs, how, and what it refuses to run: by hand on a real host, without the daemon."""
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+import pytest
+
+from tests.host.lamp import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
+from tests.host.machine import Host, eventually
+
+__all__ = ["lamp_is_off", "program"]
+
+
+@pytest.fixture
+def configured(host: Host) -> Iterator[Host]:
+    before = host.read("/etc/hkswitch/config.yaml")
+    host.write("/etc/hkswitch/config.yaml", CONFIG)
+    yield host
+    host.write("/etc/hkswitch/config.yaml", before)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        ("exit 0", 0, "on"),
+        ("exit 1", 3, "off"),
+        ("exit 125", 3, "off"),
+        ("exit 126", 69, f"nobody can tell the state of lamp: {LAMP} exited with 126"),
+        ("exit 127", 69, f"nobody can tell the state of lamp: {LAMP} exited with 127"),
+        ("exit 255", 69, f"nobody can tell the state of lamp: {LAMP} exited with 255"),
+        ("kill -9 $$", 69, f"nobody can tell the state of lamp: {LAMP} ended by SIGKILL"),
+        ("sleep 1000", 69, f"nobody can tell the state of lamp: {LAMP} took longer than 2 s"),
+    ],
+)
+def test_the_exit_code_of_a_status_says_the_state(
+    configured: Host, status: str, code: int, said: str
+) -> None:
+    script(configured, "status", status)
+    found, output = by_hand(configured, "status")
+    assert (found, output.splitlines()[0].removeprefix("serviceswitch: ")) == (code, said)
+
+
+def test_a_command_is_alone_with_an_empty_environment_and_roots_rights(configured: Host) -> None:
+    configured.run("systemctl", "set-environment", "FOREIGN=1")
+    script(
+        configured,
+        "start",
+        f"""
+env >{STATE}/env
+readlink /proc/$$/fd/0 >{STATE}/stdin
+cut -d' ' -f6 /proc/$$/stat >{STATE}/session; echo $$ >>{STATE}/session
+cat /proc/self/cgroup >{STATE}/cgroup
+grep CapBnd /proc/self/status >{STATE}/rights
+pwd >{STATE}/folder
+""",
+    )
+    assert by_hand(configured, "start") == (0, "")
+    configured.run("systemctl", "unset-environment", "FOREIGN")
+    environment = set(configured.read(f"{STATE}/env").splitlines())
+    assert environment == {
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG=C.UTF-8",
+        "HKSWITCH_GROUP=lamp",
+        "PWD=/",  # the shell's own
+    }
+    assert configured.read(f"{STATE}/stdin") == "/dev/null\n"
+    session, process = configured.read(f"{STATE}/session").split()
+    assert session == process
+    assert configured.read(f"{STATE}/cgroup").strip().endswith(f"/system.slice/{UNIT}")
+    assert configured.read(f"{STATE}/rights") == configured.run("grep", "CapBnd", "/proc/1/status").stdout
+    assert configured.read(f"{STATE}/folder") == "/\n"
+
+
+def test_an_argument_is_what_it_is(configured: Host) -> None:
+    arguments = ["$PATH", "${PATH}", "%n", "a b", "", "-e", "'\"\\", "é", "; touch /run/lamp/on", "*"]
+    written = ", ".join(json.dumps(argument) for argument in arguments)
+    configured.write(LAMP, f'#!/bin/sh\nfor a; do echo "<$a>"; done >{STATE}/arguments; exit 9\n', mode=0o755)
+    configured.write(
+        "/etc/hkswitch/config.yaml",
+        CONFIG.replace(f"start: [{LAMP}, start]", f"start: [{LAMP}, {written}]").replace(
+            f"status: [{LAMP}, status]", "status: [/bin/false]"
+        ),
+    )
+    assert by_hand(configured, "start")[0] == 69
+    assert configured.read(f"{STATE}/arguments") == "".join(f"<{argument}>\n" for argument in arguments)
+
+
+def test_all_that_a_command_began_ends_with_its_time(configured: Host) -> None:
+    stubborn = "trap '' TERM HUP INT; while :; do sleep 1; done"
+    script(configured, "start", f'setsid sh -c "{stubborn}" & sh -c "{stubborn}" & {stubborn}')
+    assert by_hand(configured, "start")[0] == 69
+    eventually(lambda: configured.run("pgrep", "-f", "[t]rap", check=False).stdout == "")
+    assert configured.show(UNIT, "LoadState") == "not-found"
+
+
+def test_output_is_in_the_journal_and_a_flood_of_it_is_cut(configured: Host) -> None:
+    script(configured, "start", "echo begun; echo wrong >&2; yes flood | head -20000")
+    assert by_hand(configured, "start")[0] == 0
+    lines = configured.journal(UNIT).splitlines()
+    assert {"begun", "wrong"} <= set(lines)
+    assert lines.count("flood") <= 2000  # the burst grows with the free space of the disk
+
+
+def test_two_helpers_do_not_run_commands_of_a_group_at_once(configured: Host) -> None:
+    script(configured, "start", "sleep 1.5; : >/run/lamp/on; exit 0")
+    with configured.popen("/usr/sbin/serviceswitch", "start", "lamp") as first:
+        eventually(lambda: configured.show(UNIT, "ActiveState") == "activating")
+        code, said = by_hand(configured, "stop")
+        assert code == 0, said  # it is off still
+        code, said = by_hand(configured, "start")
+        assert code == 69
+        assert f"{LAMP} was not run: another one runs for lamp" in said
+        assert first.wait(10) == 0
+
+
+UNTRUSTED: Final = [
+    (f"chmod 0775 {LAMP}", f"{LAMP} is not trusted: others than root can write it (mode 0775)"),
+    (f"chmod 0757 {LAMP}", f"{LAMP} is not trusted: others than root can write it (mode 0757)"),
+    (f"chown hkswitch {LAMP}", f"{LAMP} is not trusted: its owner is uid"),
+    (f"chmod 0644 {LAMP}", f"{LAMP} is not trusted: it is no program; try: chmod +x"),
+    (f"rm {LAMP}", f"{LAMP} is not trusted: it does not exist"),
+    (f"rm {LAMP}; mkdir {LAMP}", f"{LAMP} is not trusted: it is not a file"),
+    (f"rm {LAMP}; mkfifo -m 0700 {LAMP}", f"{LAMP} is not trusted: it is not a file"),
+    ("chmod 0777 /usr/local/libexec", "/usr/local/libexec is not trusted: others than root can write it"),
+    ("chmod 1777 /usr/local/libexec", "/usr/local/libexec is not trusted: others than root can write it"),
+    ("chown hkswitch /usr/local", "/usr/local is not trusted: its owner is uid"),
+    (
+        f"rm {LAMP}; ln -s /var/tmp/users/lamp {LAMP}",
+        "/var/tmp is not trusted: others than root can write it",
+    ),
+    (f"rm {LAMP}; ln -s ../../../var/tmp/users/lamp {LAMP}", "/var/tmp is not trusted: others than root"),
+    (f"rm {LAMP}; ln -s /run/users {LAMP}", "/run/users is not trusted: its owner is uid"),
+    (f"rm {LAMP}; ln -s /run/users/lamp {LAMP}", "/run/users is not trusted: its owner is uid"),
+    (
+        f"cp -p /run/users/lamp {LAMP}.2; chown hkswitch {LAMP}.2; ln -f {LAMP}.2 {LAMP}; rm {LAMP}.2",
+        f"{LAMP} is not trusted: its owner is uid",
+    ),
+    (f"rm {LAMP}; ln -s lamp {LAMP}", f"{LAMP} is not trusted: it is one of too many symbolic links"),
+    (f"mount --bind /run/users/lamp {LAMP}", f"{LAMP} is not trusted: its owner is uid"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), UNTRUSTED, ids=lambda value: str(value)[:40])
+def test_a_program_that_others_could_have_written_is_denied_and_not_run(
+    configured: Host, change: str, sentence: str
+) -> None:
+    configured.run(
+        "sh",
+        "-c",
+        "mkdir -p /run/users; cp -p /usr/local/libexec/lamp /run/users; chown -R hkswitch /run/users",
+    )
+    before = len(audit(configured))
+    try:
+        configured.run("sh", "-c", f"{change} || true")
+        code, said = by_hand(configured, "start")
+        status = by_hand(configured, "status")
+    finally:
+        configured.run(
+            "sh",
+            "-c",
+            f"umount {LAMP}; rm -rf {LAMP} /run/users; chown root /usr/local; chmod 0755 /usr/local/libexec",
+        )
+    assert (code, status[0]) == (77, 69)
+    assert sentence in said
+    denied = audit(configured)[before:]
+    assert [line["HKSWITCH_DECISION"] for line in denied] == ["denied"]
+    assert configured.run("test", "-e", f"{STATE}/log", check=False).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"mv {LAMP} /usr/local/libexec/real; ln -s real {LAMP}",
+        f"mv {LAMP} /usr/local/libexec/real; ln -s /usr/local/share/../libexec/real {LAMP}",
+        f"mv {LAMP} /opt/lamp; ln -s /opt {LAMP}.d; ln -s {LAMP}.d/lamp {LAMP}",
+        f"chmod 0500 {LAMP}",
+    ],
+)
+def test_a_program_behind_links_of_roots_is_run(configured: Host, change: str) -> None:
+    configured.run("sh", "-ec", change)
+    assert by_hand(configured, "start") == (0, "")
+    configured.run("rm", "-f", "/usr/local/libexec/real", f"{LAMP}.d", "/opt/lamp")
+    assert runs(configured, "start") == 1
+
+
+def test_the_programs_of_debian_are_behind_links_of_roots(configured: Host) -> None:
+    configured.write("/etc/hkswitch/config.yaml", CONFIG.replace(f"[{LAMP}, status]", "[/bin/true]"))
+    assert PurePosixPath(configured.run("readlink", "/bin").stdout.strip()).name == "bin"
+    assert by_hand(configured, "status") == (0, "on\n  /bin/true exited with 0\n")

@@ -1,0 +1,350 @@
+"""Groups of commands and checks in the helper, as a process on a private bus with a fake systemd."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from hkswitch.core.protocol import Observe, encode
+from tests.serviceswitch.journal import Journal, journal
+from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
+from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.helper import HelperProgram
+from tests.support.waiting import eventually
+
+__all__ = ["bus_address", "fake", "journal", "systemd_on_bus"]
+
+LAMP = "/bin/echo"
+"""Any program of root's: the fake systemd runs nothing."""
+
+CONFIG = f"""\
+groups:
+  lamp:
+    commands:
+      {{start: [{LAMP}, start], stop: [{LAMP}, stop], restart: [{LAMP}, restart], status: [{LAMP}, status]}}
+    interval_seconds: 1
+    timeout_seconds: 1
+    restart: true
+  tunnel:
+    units: [wg]
+    check: [{LAMP}, check]
+    interval_seconds: 1
+"""
+
+COMMAND = "hkswitch-command-lamp.service"
+NO = Outcome("exit-code", 1)
+
+
+@dataclass
+class Lamp:
+    """What the commands do, and how each ends that does not do it."""
+
+    on: bool = False
+    broken: dict[str, Outcome] = field(default_factory=dict)
+
+    def run(self, argv: list[str]) -> Outcome:
+        word = argv[-1]
+        if (outcome := self.broken.get(word)) is not None:
+            return outcome
+        if word in {"start", "stop"}:
+            self.on = word == "start"
+        return Outcome() if self.on or word in {"stop", "restart"} else Outcome(status=1)
+
+
+@dataclass
+class Serving:
+    """A helper that said hello, and what it said since, taken apart."""
+
+    process: asyncio.subprocess.Process
+    config_file: Path
+    observed: list[tuple[str, str]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    def send(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line)
+
+    async def line(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line: dict[str, Any] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 10))
+        if line["type"] == "observed":
+            self.observed.append((line["group"], line["verdict"]))
+            self.reasons.append(line["reason"])
+        return line
+
+    async def until_observed(self, group: str, verdict: str) -> None:
+        while (await self.line()).get("verdict") != verdict or self.observed[-1][0] != group:
+            pass
+
+    async def ask(self, action: str, number: int = 1) -> dict[str, Any]:
+        """The answer to a request, once it has ended."""
+        self.begin(action, number)
+        return await self.end_of(number)
+
+    def begin(self, action: str, number: int) -> None:
+        self.send(json.dumps({"id": number, "action": action, "group": "lamp"}).encode() + b"\n")
+
+    async def end_of(self, number: int) -> dict[str, Any]:
+        while (line := await self.line()).get("id") != number or line["type"] == "accepted":
+            pass
+        return line
+
+
+@pytest.fixture
+def lamp(fake: FakeSystemd) -> Lamp:
+    fake.reset(Unit("wg.service"))
+    lamp = Lamp()
+    fake.commands = lamp.run
+    return lamp
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def serving(lamp: Lamp, tmp_path: Path, journal: Journal) -> AsyncIterator[Serving]:
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(CONFIG)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *HelperProgram(config_file).command("serve"),
+        stdin=pipe,
+        stdout=pipe,
+        env={**os.environ, "JOURNAL": journal.path},
+    )
+    serving = Serving(process, config_file)
+    assert (await serving.line())["type"] == "hello"
+    yield serving
+    serving.send(b"")
+    assert process.stdin is not None
+    process.stdin.close()
+    assert await asyncio.wait_for(process.wait(), 5) == 0
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def observing(serving: Serving) -> Serving:
+    serving.send(encode(Observe()))
+    await serving.until_observed("lamp", "off")
+    return serving
+
+
+def result(answer: dict[str, Any]) -> tuple[str, str]:
+    """The result of the only unit in an answer."""
+    [unit] = answer["units"]
+    assert unit["unit"] == COMMAND
+    return unit["job"], unit["detail"]
+
+
+@pytest.mark.parametrize(
+    ("before", "action", "needed"),
+    [
+        ("off", "start", True),
+        ("on", "stop", True),
+        ("on", "restart", True),
+        ("on", "start", False),
+        ("off", "stop", False),
+        ("off", "restart", False),
+    ],
+)
+async def test_a_command_is_run_if_the_status_says_that_it_is_needed(
+    serving: Serving, fake: FakeSystemd, before: str, action: str, needed: bool
+) -> None:
+    lamp = Lamp(on=before == "on")
+    fake.commands = lamp.run
+    assert result(await serving.ask(action)) == ("done", "")
+    assert [argv[-1] for argv in fake.ran] == (["status", action, "status"] if needed else ["status"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "detail"),
+    [
+        (Outcome("exit-code", 3), "exited with 3"),
+        (Outcome("exit-code", 203), "could not be executed"),
+        (Outcome("signal", 9), "ended by SIGKILL"),
+        (Outcome("signal", 99), "ended by signal 99"),
+        (Outcome("core-dump", 11), "ended by SIGSEGV"),
+        (Outcome("timeout", 15), "took longer than 1 s"),
+        (Outcome("resources", 0), "could not be run"),
+        (Outcome("brand-new", 0), "could not be run"),
+        (Outcome(), "exited with 0, but after 1 s the state is still off: /bin/echo exited with 1"),
+    ],
+)
+async def test_what_does_not_turn_it_on_is_a_failure(
+    serving: Serving, lamp: Lamp, outcome: Outcome, detail: str
+) -> None:
+    lamp.broken["start"] = outcome
+    assert result(await serving.ask("start")) == ("failed", f"{LAMP} {detail}")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        (Outcome(status=0), "on"),
+        (Outcome(status=1), "off"),
+        (Outcome(status=125), "off"),
+        (Outcome(status=126), "unavailable"),
+        (Outcome(status=127), "unavailable"),
+        (Outcome("exit-code", 203), "unavailable"),
+        (Outcome(status=255), "unavailable"),
+        (Outcome("signal", 9), "unavailable"),
+        (Outcome("timeout", 15), "unavailable"),
+        (Outcome("resources"), "unavailable"),
+    ],
+)
+async def test_a_status_says_the_state_by_its_exit_code(
+    serving: Serving, lamp: Lamp, outcome: Outcome, verdict: str
+) -> None:
+    lamp.broken["status"] = outcome
+    serving.send(encode(Observe()))
+    await serving.until_observed("lamp", verdict)
+    assert serving.observed == [("lamp", verdict)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        (Outcome(status=0), "on"),
+        (Outcome(status=1), "off"),
+        (Outcome(status=127), "off"),
+        (Outcome("signal", 9), "off"),
+        (Outcome("timeout", 15), "off"),
+        (Outcome("exit-code", 203), "unavailable"),
+        (Outcome("resources"), "unavailable"),
+    ],
+)
+async def test_a_check_says_yes_or_it_does_not(
+    observing: Serving, fake: FakeSystemd, lamp: Lamp, outcome: Outcome, verdict: str
+) -> None:
+    lamp.broken["check"] = outcome
+    fake.change("wg.service", "active", "running")
+    await observing.until_observed("tunnel", verdict)
+
+
+async def test_only_a_change_of_the_status_is_told(observing: Serving, fake: FakeSystemd, lamp: Lamp) -> None:
+    polled = len(fake.ran)
+    await eventually(lambda: len(fake.ran) >= polled + 2)
+    lamp.on = True
+    await observing.until_observed("lamp", "on")
+    lamp.on = False
+    await observing.until_observed("lamp", "off")
+    assert observing.observed == [("lamp", "off"), ("lamp", "on"), ("lamp", "off")]
+
+
+async def test_who_asks_again_is_told_again_and_makes_no_command_run(
+    observing: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    lamp.broken["status"] = Outcome(status=1, seconds=60)
+    ran = len(fake.ran)
+    for _ in range(100):
+        observing.send(encode(Observe()))
+        await observing.until_observed("lamp", "off")
+    assert len(fake.ran) <= ran + 1
+
+
+async def test_a_poll_never_overtakes_itself(observing: Serving, fake: FakeSystemd, lamp: Lamp) -> None:
+    lamp.broken["status"] = Outcome(status=1, seconds=1.5)
+    ran = len(fake.ran)
+    observing.begin("start", 1)  # this one asks too
+    await eventually(lambda: len(fake.ran) >= ran + 2)
+    await observing.end_of(1)
+    assert "was not run" not in "".join(observing.reasons)
+
+
+async def test_a_check_is_run_after_each_change_of_units_that_are_all_up(
+    observing: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    lamp.on = True
+    for _ in range(3):
+        fake.change("wg.service", "active", "running")
+        await observing.until_observed("tunnel", "on")
+        fake.change("wg.service", "inactive", "dead")
+
+
+async def test_what_a_check_said_while_its_units_changed_is_not_told(
+    observing: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    lamp.broken["check"] = Outcome(status=1, seconds=0.5)
+    fake.change("wg.service", "active", "running")
+    await eventually(lambda: [LAMP, "check"] in fake.ran)
+    fake.change("wg.service", "reloading", "reload")
+    lamp.broken["check"] = Outcome()
+    await observing.until_observed("tunnel", "on")
+    assert ("tunnel", "off") not in observing.observed
+
+
+async def test_a_config_that_cannot_be_read_makes_the_state_unknown(observing: Serving) -> None:
+    observing.config_file.write_text("groups: {")
+    await observing.until_observed("lamp", "unavailable")
+    observing.config_file.write_text(CONFIG)
+    await observing.until_observed("lamp", "off")
+
+
+async def test_a_group_that_is_gone_is_told(observing: Serving) -> None:
+    observing.config_file.write_text("groups: {other: {units: [wg]}}")
+    await observing.until_observed("lamp", "unavailable")
+    assert observing.reasons[-1] == "the group is not in the configuration any more"
+
+
+async def test_a_program_that_others_can_write_is_denied_once_in_the_audit_and_never_run(
+    serving: Serving, fake: FakeSystemd, lamp: Lamp, tmp_path: Path, journal: Journal
+) -> None:
+    program = tmp_path / "lamp"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o777)
+    serving.config_file.write_text(CONFIG.replace(LAMP, str(program)))
+    serving.send(encode(Observe()))
+    await serving.until_observed("lamp", "unavailable")
+    assert (await serving.ask("start"))["reason"].startswith("denied: ")
+    assert [(line["HKSWITCH_ACTION"], line["HKSWITCH_DECISION"]) for line in journal.read_all()] == [
+        ("status", "denied"),
+        ("start", "denied"),
+    ]
+    assert fake.ran == []
+
+
+async def test_a_newer_request_waits_for_the_command_of_an_older_one(
+    serving: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    lamp.on = True
+    lamp.broken["restart"] = Outcome(seconds=0.5)
+    for number, action in enumerate(["restart", "start", "restart", "stop"], start=1):
+        serving.begin(action, number)
+        assert (await serving.line()) == {"type": "accepted", "id": number}
+    ends = [await serving.line() for _ in range(4)]
+    assert [(end["id"], end["superseded"]) for end in ends] == [(1, False), (2, True), (3, True), (4, False)]
+    assert [argv[-1] for argv in fake.ran if argv[-1] != "status"] == ["restart", "stop"]
+
+
+async def test_a_command_that_another_helper_runs_is_not_run_twice(
+    serving: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    fake._running.add(COMMAND)
+    try:
+        assert result(await serving.ask("start")) == (
+            "failed",
+            f"{LAMP} was not run: another one runs for lamp",
+        )
+    finally:
+        fake._running.discard(COMMAND)
+
+
+async def test_a_command_gets_an_empty_environment_and_ends_with_all_it_began(
+    serving: Serving, fake: FakeSystemd
+) -> None:
+    await serving.ask("start")
+    made = fake.transient[COMMAND]
+    assert made["Environment"] == [
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG=C.UTF-8",
+        "HKSWITCH_GROUP=lamp",
+    ]
+    assert {"FOREIGN", "INVOCATION_ID", "JOURNAL_STREAM"} <= {*made["UnsetEnvironment"]}
+    assert not {"PATH", "LANG", "HKSWITCH_GROUP"} & {*made["UnsetEnvironment"]}
+    assert (made["StandardInput"], made["StandardOutput"]) == ("null", "journal")
+    assert made["TimeoutStartUSec"] == 1_000_000
+    assert "KillMode" not in made  # the whole cgroup is systemd's default
+    [status] = [made for name, made in fake.transient.items() if name.startswith("hkswitch-status-lamp-")]
+    assert (status["StandardOutput"], status["StandardError"], status["LogLevelMax"]) == ("null", "null", 0)
