@@ -1,6 +1,8 @@
 """Imports point one way, and each foreign library has one adapter."""
 
 import ast
+import io
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,11 @@ ONLY_IN = {
     "rich": {"cli.py", "status.py"},
     "ifaddr": {"addresses.py"},
     "subprocess": set(),
+}
+
+NO_CODE = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE),
+    *(tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),
 }
 
 PURE = {"asyncio", "logging", "os", "pathlib", "socket", "subprocess", "sys", "threading", "time"}
@@ -103,6 +110,48 @@ def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None
     }
     for module in (ROOT / "hkswitch" / "serviceswitch").glob("*.py"):
         assert {name.split(".")[0] for name in imported(module)} <= allowed, module.name
+
+
+def closure(*modules: str) -> set[Path]:
+    """What these modules import of ours, and they themselves."""
+    found: set[Path] = set()
+    waiting = [*modules]
+    while waiting:
+        dotted = waiting.pop()
+        path = ROOT.joinpath(*dotted.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if file in found or not file.exists():
+            continue
+        found.add(file)
+        ours = [name for name in imported(file) if name.startswith("hkswitch")]
+        waiting += [".".join(name.split(".")[:depth]) for name in ours for depth in range(1, 9)]
+    return found
+
+
+def lines_of_code(module: Path) -> int:
+    """Lines that are neither empty, nor a comment, nor part of a docstring."""
+    text = module.read_text()
+    described: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            described.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    code = (token for token in tokens if token.type not in NO_CODE)
+    return len({line for token in code for line in range(token.start[0], token.end[0] + 1)} - described)
+
+
+def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
+    room = (ROOT / "hkswitch" / "serviceswitch").glob("*.py")
+    assert sum(map(lines_of_code, room)) <= 850
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.main"))) <= 2200
+
+
+def test_the_helper_imports_nothing_of_the_daemons() -> None:
+    rooms = {
+        path.relative_to(ROOT / "hkswitch").parts[0].removesuffix(".py")
+        for path in closure("hkswitch.serviceswitch.main")
+    }
+    assert rooms == {"__init__", "core", "jobs", "serviceswitch", "systemd"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -270,3 +270,9 @@ class UnitResult:
 
     def __str__(self) -> str:
         return f"{self.unit} {self.job.value}" + (f" ({self.detail})" if self.detail else "")
+
+
+def failure_of(results: tuple[UnitResult, ...]) -> str | None:
+    """The failed ones of a request's job results as one line, or None if all succeeded."""
+    failed = [str(result) for result in results if not result.job.success]
+    return ", ".join(failed) or None

@@ -32,7 +32,7 @@ from hkswitch.core.events import (
     Waited,
     Written,
 )
-from hkswitch.core.model import Action, Group, GroupState, UnitResult, UnitState, Verdict
+from hkswitch.core.model import Action, Group, GroupState, UnitState, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +234,3 @@ class Switch:
 
 def _answers(running: Running, *, ok: bool) -> tuple[Answer, ...]:
     return tuple(Answer(write, ok) for write in running.writes)
-
-
-def failure_of(results: tuple[UnitResult, ...]) -> str | None:
-    """The failed ones of a request's job results as one line, or None if all succeeded."""
-    failed = [str(result) for result in results if not result.job.success]
-    return ", ".join(failed) or None

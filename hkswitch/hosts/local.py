@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from hkswitch.core.errors import BusUnavailable, Failure
-from hkswitch.core.model import Action, Group, Verdict
+from hkswitch.core.model import Action, Group, Verdict, failure_of
 from hkswitch.core.protocol import Observed
-from hkswitch.core.switch import failure_of
 from hkswitch.hosts import Observer
 from hkswitch.hosts.helper import Helper
 from hkswitch.systemd import Systemd

@@ -14,8 +14,8 @@ from hkswitch.core.model import (
     UnitResult,
     UnitState,
     Verdict,
+    failure_of,
 )
-from hkswitch.core.switch import failure_of
 from hkswitch.hosts import Observer
 
 ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")

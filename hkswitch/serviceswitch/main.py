@@ -14,9 +14,8 @@ from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import Action, Group, GroupState, Verdict
+from hkswitch.core.model import Action, Group, GroupState, Verdict, failure_of
 from hkswitch.core.protocol import LONGEST_REQUEST_BYTES, encode
-from hkswitch.core.switch import failure_of
 from hkswitch.serviceswitch import output, trusted
 from hkswitch.serviceswitch.audit import Audit, caller
 from hkswitch.serviceswitch.commands import Runner

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import Action, Group, UnitResult
-from hkswitch.core.switch import failure_of
+from hkswitch.core.model import Action, Group, UnitResult, failure_of
 from hkswitch.serviceswitch.audit import Audit, Decision
 from hkswitch.serviceswitch.commands import argv_of
 from hkswitch.serviceswitch.policy import Denied, permit

@@ -16,6 +16,7 @@ from hkswitch.core.model import (
     UnitResult,
     UnitState,
     aid_of,
+    failure_of,
     group_state,
 )
 
@@ -168,3 +169,21 @@ def test_an_unknown_job_result_is_no_success() -> None:
 )
 def test_a_result_is_shown_with_what_systemd_says(result: UnitResult, text: str) -> None:
     assert str(result) == text
+
+
+@pytest.mark.parametrize(
+    ("results", "failure"),
+    [
+        ((), None),
+        ((UnitResult("a", JobResult.DONE), UnitResult("b", JobResult.DONE)), None),
+        ((UnitResult("a", JobResult.DONE), UnitResult("b", JobResult.FAILED)), "b failed"),
+        (
+            (UnitResult("a", JobResult.REFUSED, "Unit a not found"), UnitResult("b", JobResult.TIMEOUT)),
+            "a refused (Unit a not found), b timeout",
+        ),
+    ],
+)
+def test_failure_names_the_units_that_failed_and_how(
+    results: tuple[UnitResult, ...], failure: str | None
+) -> None:
+    assert failure_of(results) == failure

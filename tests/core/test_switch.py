@@ -31,13 +31,11 @@ from hkswitch.core.model import (
     Commands,
     Group,
     GroupState,
-    JobResult,
     LoadState,
-    UnitResult,
     UnitState,
     Verdict,
 )
-from hkswitch.core.switch import Switch, failure_of
+from hkswitch.core.switch import Switch
 
 WIDER: Final = Group("web", "Web", ("a.service", "b.service", "c.service"))
 NARROWER: Final = Group("web", "Web", ("a.service",))
@@ -496,21 +494,3 @@ def test_story(switch: Switch, story: Story) -> None:
     for event, expected in story:
         switch, decisions = switch.step(event)
         assert (event, list(decisions)) == (event, expected)
-
-
-@pytest.mark.parametrize(
-    ("results", "failure"),
-    [
-        ((), None),
-        ((UnitResult("a", JobResult.DONE), UnitResult("b", JobResult.DONE)), None),
-        ((UnitResult("a", JobResult.DONE), UnitResult("b", JobResult.FAILED)), "b failed"),
-        (
-            (UnitResult("a", JobResult.REFUSED, "Unit a not found"), UnitResult("b", JobResult.TIMEOUT)),
-            "a refused (Unit a not found), b timeout",
-        ),
-    ],
-)
-def test_failure_names_the_units_that_failed_and_how(
-    results: tuple[UnitResult, ...], failure: str | None
-) -> None:
-    assert failure_of(results) == failure

@@ -185,6 +185,29 @@ def test_a_program_behind_links_of_roots_is_run(configured: Host, change: str) -
     assert runs(configured, "start") == 1
 
 
+@pytest.mark.parametrize(
+    "deed",
+    [
+        f"echo >>{LAMP}",
+        f"rm -f {LAMP}",
+        f"mv /var/tmp/lamp {LAMP}",
+        f"ln -sf /var/tmp/lamp {LAMP}",
+        f"chmod 0777 {LAMP}",
+        "mv /usr/local/libexec /usr/local/other",
+        "ln -sfn /var/tmp /usr/local",
+    ],
+)
+def test_a_program_that_is_run_cannot_be_swapped(configured: Host, deed: str) -> None:
+    before = configured.run("stat", "--format=%i %Z", LAMP, "/usr/local/libexec", "/usr/local").stdout
+    planted = "printf '#!/bin/sh\\n: >/run/lamp/planted' >/var/tmp/lamp; chmod 0755 /var/tmp/lamp"
+    done = configured.run("sh", "-c", f"{planted}; {deed}", user="hkswitch", check=False)
+    configured.run("rm", "-f", "/var/tmp/lamp")
+    assert done.returncode != 0
+    assert configured.run("stat", "--format=%i %Z", LAMP, "/usr/local/libexec", "/usr/local").stdout == before
+    assert by_hand(configured, "start") == (0, "")
+    assert runs(configured, "start") == 1
+
+
 def test_the_programs_of_debian_are_behind_links_of_roots(configured: Host) -> None:
     configured.write("/etc/hkswitch/config.yaml", CONFIG.replace(f"[{LAMP}, status]", "[/bin/true]"))
     assert PurePosixPath(configured.run("readlink", "/bin").stdout.strip()).name == "bin"
