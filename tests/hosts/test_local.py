@@ -1,19 +1,19 @@
 """The local host: a real helper process and a watch, both on a private bus with a fake systemd."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from hkswitch.core.errors import BusUnavailable
-from hkswitch.core.model import Action, Group, UnitState, Verdict
+from hkswitch.core.model import Action, Commands, Group, UnitState, Verdict
 from hkswitch.hosts import local
 from hkswitch.hosts.helper import Helper
 from hkswitch.hosts.local import LocalHost
-from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Unit
+from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
 from tests.support.waiting import eventually
@@ -35,12 +35,16 @@ class Observer:
 
     units: dict[str, UnitState] | None = field(default_factory=dict)
     verdicts: dict[str, Verdict | None] = field(default_factory=dict)
+    told: Callable[[Verdict | None], None] = lambda _: None
+    """Called for each verdict on the lamp."""
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         self.units = {**(self.units or {}), **units}
 
     def probed(self, group_id: str, verdict: Verdict | None) -> None:
         self.verdicts[group_id] = verdict
+        if group_id == "lamp":
+            self.told(verdict)
 
     def lost(self) -> None:
         self.units = None
@@ -139,3 +143,92 @@ async def test_units_that_are_watched_later_are_seen_and_followed(
     await eventually(lambda: observer.active("new.service") == "active")
     fake.change("httpd.service", "active", "running")
     await eventually(lambda: observer.active("httpd.service") == "active")
+
+
+# What probes say
+
+
+PROBED = """\
+groups:
+  web: {units: [httpd], check: [/bin/echo, check], interval_seconds: 1}
+  lamp: {commands: {start: [/bin/echo, a], stop: [/bin/echo, b], status: [/bin/echo, c]}, interval_seconds: 1}
+"""
+WITH_CHECK = Group("web", "Web", UNITS[:1], check=("/bin/echo", "check"))
+LAMP = Group("lamp", "Lamp", commands=Commands(*(("/bin/echo", word) for word in "abc")))
+
+
+@dataclass
+class Probed:
+    """A host whose groups have probes, and the helper that runs them."""
+
+    host: LocalHost
+    helper: Helper
+    config_file: Path
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def probed(
+    fake: FakeSystemd, observer: Observer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Probed]:
+    monkeypatch.setattr(local, "RECONNECT_SECONDS", 0.05)
+    fake.reset(Unit("httpd.service"))
+    fake.commands = lambda argv: Outcome(status=int(argv[-1] == "c"))
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(PROBED)
+    helper = Helper(HelperProgram(config_file).command("serve"))
+    host = LocalHost([WITH_CHECK, LAMP], helper)
+    await host.open(observer)
+    yield Probed(host, helper, config_file)
+    await host.close()
+
+
+async def test_open_has_told_what_a_status_says_and_not_what_a_check_will(
+    probed: Probed, observer: Observer
+) -> None:
+    assert observer.verdicts == {"lamp": Verdict.OFF, "web": None}
+
+
+async def test_open_waits_for_no_status_that_hangs(
+    fake: FakeSystemd, observer: Observer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "HELPER_WITHIN_SECONDS", 0.5)
+    fake.reset(Unit("httpd.service"))
+    fake.commands = lambda _: Outcome(seconds=60)
+    (tmp_path / "config.yaml").write_text(PROBED)
+    host = LocalHost([LAMP], Helper(HelperProgram(tmp_path / "config.yaml").command("serve")))
+    await host.open(observer)
+    assert observer.verdicts.get("lamp") is None
+    await host.close()
+
+
+async def test_a_check_is_told_after_its_units_came_up(
+    probed: Probed, fake: FakeSystemd, observer: Observer
+) -> None:
+    fake.change("httpd.service", "active", "running")
+    await eventually(lambda: observer.verdicts["web"] is Verdict.ON)
+
+
+async def test_without_a_helper_nobody_knows_and_a_new_one_tells(probed: Probed, observer: Observer) -> None:
+    changes: list[Verdict | None] = []
+    observer.told = changes.append
+    process = await asyncio.create_subprocess_exec("pkill", "-KILL", "-f", str(probed.config_file))
+    assert await process.wait() == 0
+    await eventually(lambda: changes[-1:] == [Verdict.OFF])
+    assert changes == [Verdict.UNAVAILABLE, None, Verdict.OFF]
+
+
+async def test_after_a_loss_of_the_bus_all_is_told_again(
+    probed: Probed, fake: FakeSystemd, observer: Observer
+) -> None:
+    await fake.leave()
+    await eventually(lambda: observer.units is None)
+    observer.verdicts.clear()
+    await fake.bus.request_name(SYSTEMD)
+    await eventually(lambda: observer.verdicts.get("lamp") is Verdict.OFF)
+
+
+async def test_a_group_that_comes_with_a_reload_is_told(probed: Probed, observer: Observer) -> None:
+    probed.config_file.write_text(PROBED.replace("lamp:", "other:"))
+    other = replace(LAMP, id="other")
+    await probed.host.watch([WITH_CHECK, other])
+    await eventually(lambda: observer.verdicts.get("other") is Verdict.OFF)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from hkswitch.core.model import Action, Group, UnitState, Verdict
+from hkswitch.core.model import Action, Commands, Group, UnitState, Verdict
 from hkswitch.hosts.simulated import ACTIVATING, ACTIVE, DEACTIVATING, FAILED, INACTIVE, SimulatedHost
 
 GROUPS = (
     Group("web", "Web", ("httpd.service", "cache.service"), actions=frozenset(Action)),
     Group("broken", "Broken", ("broken.service",)),
+    Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/status",))),
+    Group("tunnel", "Tunnel", ("wg.service",), check=("/opt/check",)),
 )
 
 
@@ -70,3 +72,20 @@ async def test_a_broken_unit_fails_to_start() -> None:
 async def test_what_the_config_does_not_allow_is_denied(action: Action, group: str) -> None:
     host = await opened(Observer("httpd.service"))
     assert await host.request(action, group, ignore) == f"denied: {action} {group}"
+
+
+async def test_a_group_of_commands_is_off_until_it_is_started() -> None:
+    observer = Observer("")
+    host = await opened(observer)
+    assert await host.request(Action.START, "lamp", ignore) is None
+    assert await host.request(Action.STOP, "lamp", ignore) is None
+    assert observer.verdicts == [("lamp", Verdict.OFF), ("lamp", Verdict.ON), ("lamp", Verdict.OFF)]
+
+
+async def test_a_check_says_yes_whenever_all_units_are_up() -> None:
+    observer = Observer("wg.service")
+    host = await opened(observer)
+    for _ in range(2):
+        assert await host.request(Action.START, "tunnel", ignore) is None
+        assert observer.verdicts.pop() == ("tunnel", Verdict.ON)
+        assert await host.request(Action.STOP, "tunnel", ignore) is None
