@@ -21,11 +21,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A Debian release, and what of it a host needs."""
+    """A Debian release, and what of it a host needs. `suite` is what Debian calls it, if we do not."""
 
     name: str
     python: str
     packages: tuple[str, ...]
+    suite: str = ""
 
     @property
     def recipe(self) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ class Release:
             "--variant=minbase",
             f"--include={','.join(self.packages)}",
             *(f"--customize-hook={hook}" for hook in _HOOKS),
-            self.name,
+            self.suite or self.name,
         )
 
 
@@ -71,6 +72,33 @@ RELEASES: Final = {
         Release("trixie", "3.13", (*_PACKAGES, "sudo-rs")),
     )
 }
+
+RECIPES: Final = Release(
+    "recipes",
+    "3.13",
+    (
+        "busybox-static",
+        "crun",
+        "dbus",
+        "docker-cli",
+        "docker.io",
+        "iproute2",
+        "iputils-ping",
+        "libvirt-clients",
+        "libvirt-daemon",
+        "podman",
+        "procps",
+        "python3",
+        "python3-venv",
+        "sudo",
+        "systemd",
+        "systemd-sysv",
+        "wireguard-go",
+        "wireguard-tools",
+    ),
+    suite="trixie",
+)
+"""What the recipes of docs/recipes.md need, which the other hosts are quicker without."""
 
 
 def root_folder(release: Release, say: Say) -> Path:

@@ -1,0 +1,71 @@
+"""The recipes of docs/recipes.md: which files a person writes, and what into them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import yaml
+
+from tests.host.machine import Host
+from tests.host.root import CHECKOUT
+
+CONFIG: Final = "/etc/hkswitch/config.yaml"
+
+_PAGE: Final = CHECKOUT / "docs" / "recipes.md"
+_RECIPE: Final = re.compile(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_BLOCK: Final = re.compile(r"^```(?!console)\w+$", re.MULTILINE)
+_FILE: Final = re.compile(r"^`(/[^`\n]+)`:\n\n```(?!console)\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a recipe has in its blocks: the texts of files by their paths, the configuration's too."""
+
+    title: str
+    files: Mapping[str, str]
+
+    @property
+    def group(self) -> str:
+        """The id of its group."""
+        [group_id] = yaml.safe_load(self.files[CONFIG])["groups"]
+        return str(group_id)
+
+    def instead(self, text: str, other: str) -> "Recipe":
+        """The same with one text in the place of another, wherever it is."""
+        changed = {path: written.replace(text, other) for path, written in self.files.items()}
+        assert changed != self.files, f"{self.title} does not have {text}"
+        return Recipe(self.title, changed)
+
+
+def recipes() -> dict[str, Recipe]:
+    """All recipes of the page by their titles."""
+    found = _RECIPE.findall(_PAGE.read_text())
+    return {title: Recipe(title, _files(body)) for title, body in found}
+
+
+def _files(body: str) -> dict[str, str]:
+    files = dict(_FILE.findall(body))
+    assert len(_BLOCK.findall(body)) == len(files), f"one file a block, and its path before it:\n{body}"
+    return files
+
+
+def write(recipe: Recipe, host: Host) -> None:
+    """Write a recipe's files, as a person does who follows it."""
+    for path, text in recipe.files.items():
+        host.write(path, text, 0o755 if text.startswith("#!") else 0o644)
+    host.run("systemctl", "daemon-reload")
+
+
+@contextmanager
+def followed(recipe: Recipe, host: Host) -> Iterator[None]:
+    """Write a recipe's files; in the end they are gone, and the configuration is what it was before."""
+    before = host.read(CONFIG)
+    try:
+        write(recipe, host)
+        yield
+    finally:
+        host.run("rm", *recipe.files)
+        host.write(CONFIG, before)
+        host.run("systemctl", "daemon-reload")

@@ -1,0 +1,348 @@
+"""Every recipe of docs/recipes.md, on a host that has the real thing: the page's blocks are used as they are.
+
+Two things are not as at home. The virtual machine is one of libvirt's test driver, in a real libvirtd.
+And hostapd, which wants a Wi-Fi card, only sleeps. The tunnel is real: by wireguard-go, where the kernel
+has no WireGuard.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from hkswitch.core.errors import Exit
+from tests.host.conftest import STAND_IN
+from tests.host.machine import Boot, Host, booted, eventually, install
+from tests.host.recipes import CONFIG, Recipe, followed, recipes, write
+from tests.host.root import CHECKOUT, RECIPES, root_folder, wheels_folder
+
+ACTIONS: Final = ("start", "stop", "status")
+
+CONTAINER: Final = "A Docker container"
+QUADLET: Final = "A Podman quadlet"
+MACHINE: Final = "A virtual machine"
+TUNNEL: Final = "A WireGuard tunnel, and the Wi-Fi that uses it"
+PROGRAM: Final = "A program that runs on in the background"
+
+OPTIONS: Final = (
+    # an overlay cannot lie on the overlay that a host is
+    "--tmpfs=/var/lib/docker",
+    "--tmpfs=/var/lib/containers",
+    "--system-call-filter=@keyring bpf",
+)
+
+SERVER: Final = """["/bin/busybox", "sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"]"""
+PAUSED: Final = "docker start photos; docker pause photos"
+RESTARTING: Final = """
+docker rm photos
+docker run --detach --name=photos --network=none --restart=always server /bin/busybox false
+"""
+TEST_DRIVER: Final = "test+unix:///default"
+DOMAIN: Final = """\
+<domain type='test'><name>win10</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>
+"""
+WIRE: Final = """
+ip netns add far
+ip link add near0 type veth peer name far0 netns far
+ip address add 10.78.0.2/24 dev near0
+ip link set near0 up
+ip -n far address add 10.78.0.1/24 dev far0
+ip -n far link set far0 up
+"""
+NEAR_END: Final = """\
+[Interface]
+PrivateKey = {ours}
+Address = 10.9.0.2/24
+
+[Peer]
+PublicKey = {theirs}
+Endpoint = 10.78.0.1:51820
+AllowedIPs = 10.9.0.0/24
+"""
+FAR_END: Final = """\
+[Interface]
+PrivateKey = {ours}
+Address = 10.9.0.1/24
+ListenPort = 51820
+
+[Peer]
+PublicKey = {theirs}
+AllowedIPs = 10.9.0.2/32
+"""
+LEAVES_A_SERVER: Final = """\
+#!/bin/sh
+/opt/gameserver/server infinity &
+touch /run/gameserver-started
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """What a recipe switches, and what people do to it who do not have hkswitch: lines for a shell."""
+
+    fixture: str
+    made: str
+    runs: str
+    switched_on: str
+    switched_off: str
+    removed: str
+
+
+THINGS: Final = {
+    CONTAINER: Thing(
+        fixture="docker",
+        made="docker create --name=photos --network=none server",
+        runs="docker ps --format='{{.Names}}' | grep -qx photos",
+        switched_on="docker start photos",
+        switched_off="docker kill photos",
+        removed="docker rm --force photos",
+    ),
+    QUADLET: Thing(
+        fixture="podman",
+        made=":",
+        runs="podman ps --format='{{.Names}}' | grep -qx systemd-wiki",
+        switched_on="systemctl start wiki",
+        switched_off="podman kill systemd-wiki",
+        removed="systemctl stop wiki; systemctl reset-failed wiki",
+    ),
+    MACHINE: Thing(
+        fixture="libvirt",
+        made=f"virsh --connect={TEST_DRIVER} define /run/win10.xml",
+        runs=f"virsh --connect={TEST_DRIVER} list --name | grep -qx win10",
+        switched_on=f"virsh --connect={TEST_DRIVER} start win10",
+        switched_off=f"virsh --connect={TEST_DRIVER} destroy win10",
+        removed=f"virsh --connect={TEST_DRIVER} 'destroy win10; undefine win10'",
+    ),
+    TUNNEL: Thing(
+        fixture="wireguard",
+        made=":",
+        runs="wg show wg0 && systemctl is-active hostapd",
+        switched_on="systemctl start wg-quick@wg0 hostapd",
+        switched_off="ip link delete wg0",
+        removed="systemctl stop wg-quick@wg0 hostapd; systemctl reset-failed wg-quick@wg0",
+    ),
+    PROGRAM: Thing(
+        fixture="gameserver",
+        made=":",
+        runs="pgrep --exact server",
+        switched_on="systemctl start gameserver",
+        switched_off="pkill --exact server",
+        removed="rm /run/gameserver-started; systemctl stop gameserver; systemctl reset-failed gameserver",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host that has what the recipes are about. `boot` skips where none can be booted."""
+    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RECIPES, print)}
+    log = tmp_path_factory.mktemp("recipes") / "host.log"
+    with booted(RECIPES.name, root_folder(RECIPES, print), read_only, log, OPTIONS) as host:
+        install(host)
+        yield host
+
+
+@pytest.fixture(scope="module")
+def docker(host: Host) -> Iterator[None]:
+    """Docker, with an image that needs no registry."""
+    host.run("systemctl", "start", "docker.service")
+    sh(host, 'tar -C / -c bin/busybox | docker import --change "CMD $0" - server', SERVER)
+    yield
+    host.run("systemctl", "stop", "docker.service", "docker.socket", "containerd.service")
+
+
+@pytest.fixture(scope="module")
+def podman(host: Host) -> None:
+    """Podman, with an image of the recipe's name. It cannot limit processes: a host does not count them."""
+    host.write("/etc/containers/containers.conf.d/host.conf", "[containers]\npids_limit = 0\n")
+    sh(host, 'tar -C / -c bin/busybox | podman import --change "CMD $0" - docker.io/library/caddy:2', SERVER)
+
+
+@pytest.fixture(scope="module")
+def libvirt(host: Host) -> Iterator[None]:
+    """libvirtd. Its test driver remembers only while there is a connection, so one is held."""
+    host.write("/run/win10.xml", DOMAIN)
+    host.run("systemctl", "start", "libvirtd.service")
+    virsh = ("virsh", f"--connect={TEST_DRIVER}", "define /run/win10.xml; event --all --loop")
+    host.run("systemd-run", "--quiet", "--unit=connection", *virsh)
+    eventually(lambda: is_true(host, f"virsh --connect={TEST_DRIVER} dominfo win10"))
+    host.run("virsh", f"--connect={TEST_DRIVER}", "undefine", "win10")
+    yield
+    sockets = ("libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket", "virtlogd.socket")
+    host.run("systemctl", "stop", "connection.service", "libvirtd.service", *sockets)
+
+
+@pytest.fixture(scope="module")
+def wireguard(host: Host) -> Iterator[None]:
+    """The other end of the tunnel, in a network of its own, and a hostapd that only sleeps."""
+    sh(host, WIRE)
+    ours, theirs = (host.run("wg", "genkey").stdout.strip() for _ in range(2))
+    for end, text, private, other in (("wg0", NEAR_END, ours, theirs), ("far", FAR_END, theirs, ours)):
+        public = host.run("wg", "pubkey", input=other).stdout.strip()
+        host.write(f"/etc/wireguard/{end}.conf", text.format(ours=private, theirs=public), 0o600)
+    host.write("/usr/local/lib/systemd/system/hostapd.service", STAND_IN)
+    in_its_network = "[Service]\nNetworkNamespacePath=/run/netns/far\n"
+    host.write("/usr/local/lib/systemd/system/wg-quick@far.service.d/network.conf", in_its_network)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "start", "wg-quick@far.service")
+    yield
+    host.run("systemctl", "stop", "wg-quick@far.service")
+    sh(host, "ip netns delete far")
+
+
+@pytest.fixture(scope="module")
+def gameserver(host: Host) -> None:
+    """A program whose start leaves a server in the background."""
+    host.write("/opt/gameserver/start", LEAVES_A_SERVER, 0o755)
+    host.run("cp", "/usr/bin/sleep", "/opt/gameserver/server")
+
+
+@pytest.fixture(scope="module")
+def recipe(request: pytest.FixtureRequest, host: Host) -> Iterator[Recipe]:
+    """The recipe of this title, followed; what it switches is not there yet."""
+    title: str = request.param
+    request.getfixturevalue(THINGS[title].fixture)
+    written = recipes()[title]
+    if title == MACHINE:
+        written = written.instead("qemu:///system", TEST_DRIVER)
+    with followed(written, host):
+        yield written
+
+
+@pytest.fixture
+def thing(recipe: Recipe, host: Host) -> Iterator[Thing]:
+    """What the recipe switches; it does not run."""
+    thing = THINGS[recipe.title]
+    sh(host, thing.made)
+    yield thing
+    host.run("sh", "-c", thing.removed, check=False)
+
+
+def sh(host: Host, script: str, *arguments: str) -> None:
+    host.run("sh", "-ec", script, *arguments)
+
+
+def is_true(host: Host, condition: str) -> bool:
+    return host.run("sh", "-c", condition, check=False).returncode == 0
+
+
+def act(host: Host, action: str, recipe: Recipe) -> int:
+    return host.run("serviceswitch", action, recipe.group, check=False).returncode
+
+
+def every(*titles: str) -> pytest.MarkDecorator:
+    """For every recipe, or for those of these titles."""
+    return pytest.mark.parametrize("recipe", titles or THINGS, indirect=True)
+
+
+def test_every_recipe_of_the_page_is_tried() -> None:
+    assert recipes().keys() == THINGS.keys()
+    assert all(CONFIG in recipe.files for recipe in recipes().values())
+
+
+@every()
+def test_it_is_switched_on_and_off(host: Host, recipe: Recipe, thing: Thing) -> None:
+    assert act(host, "status", recipe) == Exit.NOT_ON
+    assert act(host, "start", recipe) == Exit.OK
+    eventually(lambda: is_true(host, thing.runs))  # a program that was forked may not yet have its name
+    assert act(host, "status", recipe) == Exit.OK
+    assert act(host, "stop", recipe) == Exit.OK
+    assert not is_true(host, thing.runs)
+    assert act(host, "status", recipe) == Exit.NOT_ON
+
+
+@every()
+def test_a_change_from_outside_is_told(host: Host, recipe: Recipe, thing: Thing) -> None:
+    sh(host, thing.switched_on)
+    eventually(lambda: is_true(host, thing.runs))
+    assert act(host, "status", recipe) == Exit.OK
+    sh(host, thing.switched_off)
+    eventually(lambda: act(host, "status", recipe) == Exit.NOT_ON)
+    assert act(host, "stop", recipe) == Exit.OK
+    assert act(host, "start", recipe) == Exit.OK
+    assert act(host, "status", recipe) == Exit.OK
+
+
+@every(CONTAINER, MACHINE)
+def test_without_what_it_switches_it_is_unavailable(host: Host, recipe: Recipe) -> None:
+    assert [act(host, action, recipe) for action in ACTIONS] == [Exit.UNAVAILABLE] * 3
+
+
+@every(CONTAINER)
+def test_without_docker_a_container_is_unavailable(host: Host, recipe: Recipe, thing: Thing) -> None:
+    sh(host, thing.switched_on)
+    host.run("systemctl", "stop", "docker.service", "docker.socket")
+    told = [act(host, action, recipe) for action in ACTIONS]
+    host.run("systemctl", "start", "docker.service")
+    assert told == [Exit.UNAVAILABLE] * 3
+
+
+@every(CONTAINER)
+@pytest.mark.parametrize("state", [PAUSED, RESTARTING], ids=["paused", "restarting"])
+def test_a_container_that_does_nothing_is_off(host: Host, recipe: Recipe, thing: Thing, state: str) -> None:
+    sh(host, state)
+    eventually(lambda: act(host, "status", recipe) == Exit.NOT_ON)
+
+
+@every(QUADLET)
+def test_of_a_quadlet_with_a_mistake_there_is_no_unit_and_podman_says_why(
+    host: Host, recipe: Recipe, thing: Thing
+) -> None:
+    write(recipe.instead("Image=", "Imagine="), host)
+    told = [act(host, action, recipe) for action in ("start", "status")]
+    said = host.run("/usr/libexec/podman/quadlet", "-dryrun", check=False).stderr
+    write(recipe, host)
+    assert told == [Exit.UNAVAILABLE, Exit.NOT_ON]
+    assert "'Imagine'" in said
+
+
+@every(MACHINE)
+def test_a_paused_machine_is_off_and_cannot_be_started(host: Host, recipe: Recipe, thing: Thing) -> None:
+    sh(host, f"{thing.switched_on}; virsh --connect={TEST_DRIVER} suspend win10")
+    assert act(host, "status", recipe) == Exit.NOT_ON
+    assert act(host, "start", recipe) == Exit.UNAVAILABLE
+
+
+@every(TUNNEL)
+def test_a_tunnel_whose_other_end_is_silent_is_not_on(host: Host, recipe: Recipe, thing: Thing) -> None:
+    assert act(host, "start", recipe) == Exit.OK
+    sh(host, "ip -n far address delete 10.9.0.1/24 dev far")
+    told = act(host, "status", recipe)
+    sh(host, "ip -n far address add 10.9.0.1/24 dev far")
+    assert told == Exit.NOT_ON
+    assert is_true(host, thing.runs)
+    assert act(host, "status", recipe) == Exit.OK
+
+
+@every(TUNNEL)
+def test_a_tunnel_that_was_lost_is_mended_by_a_restart_and_by_no_start(
+    host: Host, recipe: Recipe, thing: Thing
+) -> None:
+    sh(host, f"{thing.switched_on}; {thing.switched_off}")
+    act(host, "start", recipe)
+    assert not is_true(host, thing.runs)
+    assert act(host, "restart", recipe) == Exit.OK
+    assert is_true(host, thing.runs)
+    assert act(host, "status", recipe) == Exit.OK
+
+
+@every(PROGRAM)
+def test_what_a_command_leaves_in_the_background_is_ended_with_it(
+    host: Host, recipe: Recipe, thing: Thing
+) -> None:
+    config = """\
+groups:
+  gameserver:
+    commands:
+      start: [/opt/gameserver/start]
+      stop: [/usr/bin/pkill, --exact, server]
+      status: [/usr/bin/pgrep, --exact, server]
+    timeout_seconds: 1
+"""
+    host.write(CONFIG, config)
+    told = act(host, "start", recipe)
+    host.write(CONFIG, recipe.files[CONFIG])
+    assert told == Exit.UNAVAILABLE
+    assert is_true(host, "test -e /run/gameserver-started")
+    assert not is_true(host, thing.runs)
