@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
 from hkswitch import __version__, configfile
 from hkswitch.control import STATE_FOLDER
 from hkswitch.core.errors import ConfigError, Exit, Failure
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 STANDARD_OUTPUT: Final = Path("-")
 
@@ -191,21 +194,55 @@ def unpair(state_folder: Path, controller: str | None, *, everybody: bool) -> No
 
 
 @commands.command()
+@click.argument("groups", nargs=-1, metavar="[GROUP]...")
 @_config_option
+@_state_option
 @_json_option
-def status(config_file: Path, *, as_json: bool) -> None:
-    """Show the state of each group and of its units."""
-    from rich.console import Console
+@click.option("--watch", "watched", is_flag=True, help="Show it again after each change, until Ctrl-C")
+def status(
+    groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
+) -> None:
+    """Show the state of each group, of its units, and of the bridge.
 
+    With one GROUP, the exit code says whether it is on (0) or not (3). Without a daemon, systemd is asked.
+    """
     from hkswitch import status
 
-    config = configfile.read(config_file)
-    states = asyncio.run(status.read(config))
+    if watched:
+        asyncio.run(status.watch(state_folder, groups, _console(), json_lines=as_json))
+        return
+    report = status.chosen(asyncio.run(status.now(state_folder, config_file)), groups)
     if as_json:
-        click.echo(status.as_json(config, states))
+        click.echo(status.as_json(report))
     else:
-        terminal = sys.stdout.isatty()
-        status.show(config, states, Console(highlight=False, width=None if terminal else 1000))
+        status.show(report, _console())
+    sys.exit(status.exit_code(report, groups))
+
+
+def _action(word: str, what: str) -> None:
+    """Add the command that asks for an action."""
+
+    @commands.command(word, help=f"{what}, through the daemon or, as root, without it.")
+    @click.argument("groups", nargs=-1, required=True, metavar="GROUP...")
+    @_state_option
+    @click.option("--no-wait", is_flag=True, help="Do not wait until it is done")
+    def act(groups: tuple[str, ...], state_folder: Path, *, no_wait: bool) -> None:
+        from hkswitch import actions
+
+        code = asyncio.run(actions.act(word, groups, state_folder, wait=not no_wait))
+        sys.exit(code)
+
+
+_action("start", "Start groups")
+_action("stop", "Stop groups")
+_action("restart", "Restart groups, but only those that run")
+
+
+def _console() -> "Console":
+    """Standard output; what is not a terminal is as wide as a line gets."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
 
 
 def _exclude_one_another(given: Mapping[str, object]) -> None:

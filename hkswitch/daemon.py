@@ -5,21 +5,26 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from hkswitch import addresses, configfile, control, logs, ports
+from hkswitch import __version__, addresses, configfile, logs, ports
+from hkswitch.control import server, socket_of
 from hkswitch.core.config import BridgeConfig, Config
+from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Failure
+from hkswitch.core.model import Action
 from hkswitch.core.place import Place
+from hkswitch.core.report import BridgeReport, PairedController, Report, printable
 from hkswitch.homekit import statefile
 from hkswitch.homekit.bridge import Bridge, CannotServe
 from hkswitch.hosts import Host
-from hkswitch.hosts.helper import Helper, by_sudo
+from hkswitch.hosts.helper import Helper
 from hkswitch.hosts.local import LocalHost
+from hkswitch.hosts.sudo import by_sudo
 from hkswitch.notify import Notifier
 from hkswitch.switchboard import Switchboard
 
@@ -94,7 +99,7 @@ async def serve(config: Config, host: Host, state_folder: Path, outside: Outside
         bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
         serving = _Serving(host, bridge, Switchboard(config.groups, host, bridge), outside, config)
         bridge.tell_of_pairings(serving.say)
-        async with control.served(control.socket_of(state_folder), bridge):
+        async with server.served(socket_of(state_folder), serving):
             living = asyncio.create_task(serving.live())
             try:
                 while await _signal_or_end(received, living) is signal.SIGHUP:
@@ -121,6 +126,48 @@ class _Serving:
         self._missing: Failure | None = None
         self._open = False
         self._settling = asyncio.Lock()
+        self._running_since_unix_seconds = int(time.time())
+
+    # What can be asked on the control socket
+
+    def report(self) -> Report:
+        """How everything is."""
+        bridge = BridgeReport(
+            name=self._config.bridge.name,
+            version=__version__,
+            running_since_unix_seconds=self._running_since_unix_seconds,
+            addresses=() if self._place is None else self._place.addresses,
+            port=self._config.bridge.port,
+            controllers=self._bridge.controllers(),
+            helper=printable(self._host.trouble()),
+        )
+        return Report(bridge, self._switchboard.report())
+
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
+        """Do an action on a group; returns what failed, None for success. Raises `Failure`."""
+        return await self._switchboard.act(action, group_id, by, begun)
+
+    def changes(self) -> AbstractContextManager[asyncio.Event]:
+        """Meanwhile, an event that is set at each change."""
+        return self._switchboard.changes()
+
+    def setup_is(self) -> SetupIs:
+        """What is needed to pair."""
+        return self._bridge.setup_is()
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        """Who is paired, and how often connected."""
+        return self._bridge.controllers()
+
+    def unpair(self, controller_id: str | None) -> None:
+        """Remove a pairing, or all; raises `Failure`."""
+        self._bridge.unpair(controller_id)
+
+    def reset_attempts(self) -> None:
+        """Let controllers pair again after too many wrong setup codes; raises `Failure`."""
+        self._bridge.reset_attempts()
+
+    # Its life
 
     async def live(self) -> None:
         """Start, and follow the network; ends only with what breaks it."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hkswitch import control
-from hkswitch.core.control import Answer, Ask, Controllers, PairedController, Question, SetupIs
+from hkswitch.control import client, pairings, socket_of
+from hkswitch.core.control import Answer, Ask, Controllers, Question, SetupIs
 from hkswitch.core.errors import Exit, Failure
+from hkswitch.core.report import PairedController
 from hkswitch.homekit import pairing
 from hkswitch.homekit.pairing import Setup, UnknownController
 from hkswitch.homekit.statefile import StateInUse, write_whole
@@ -58,13 +59,13 @@ class PictureUnwritable(Failure):
 
 def ask_or_do(state_folder: Path, question: Question) -> Answer:
     """Ask the daemon of a state folder; without one, do it there. Raises `Failure`."""
-    path = control.socket_of(state_folder)
+    path = socket_of(state_folder)
     try:
-        return asyncio.run(control.ask(path, question))
-    except control.NoDaemon:
+        return asyncio.run(client.ask(path, question))
+    except client.NoDaemon:
         pass
     try:
-        return control.do(question, StoredPairings(state_folder))
+        return pairings.do(question, StoredPairings(state_folder))
     except StateInUse as in_use:
         raise DaemonSilent(path, in_use) from None
 
@@ -72,7 +73,7 @@ def ask_or_do(state_folder: Path, question: Question) -> Answer:
 def setup_is(state_folder: Path) -> SetupIs:
     """What is needed to pair."""
     said = ask_or_do(state_folder, Question(Ask.SETUP))
-    assert isinstance(said, SetupIs)  # noqa: S101 -- control.ask has looked
+    assert isinstance(said, SetupIs)  # noqa: S101 -- client.ask has looked
     return said
 
 

@@ -2,17 +2,43 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
 from hkswitch.core import events
+from hkswitch.core.errors import Exit, Failure
 from hkswitch.core.events import ANSWER_WITHIN_SECONDS, STEADY_AFTER_SECONDS, Decision, Event, Tile
 from hkswitch.core.model import Action, Group, UnitState, Verdict
+from hkswitch.core.report import GroupReport
 from hkswitch.core.switch import Switch
+from hkswitch.history import History
 from hkswitch.hosts import Host
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class UnknownGroup(Failure):
+    """There is no such group."""
+
+    group_id: str
+    exit_code = Exit.USAGE
+
+    def __str__(self) -> str:
+        return f"there is no group {self.group_id!r}: `hkswitch status` lists them"
+
+
+@dataclass(eq=False)
+class Replaced(Failure):
+    """A newer request for the group came before the end of this one."""
+
+    group_id: str
+
+    def __str__(self) -> str:
+        return f"a newer request for {self.group_id} replaced this one"
 
 
 class Display(Protocol):
@@ -38,6 +64,10 @@ class Switchboard:
         self._answers: dict[int, asyncio.Future[bool]] = {}
         self._writers: dict[int, Hashable] = {}
         self._requests: set[asyncio.Task[None]] = set()
+        self._ends: dict[int, asyncio.Future[str | None]] = {}
+        self._history = History()
+        self._by: dict[int, str] = {}
+        self._watchers: set[asyncio.Event] = set()
         self.regroup(groups)
 
     def regroup(self, groups: Iterable[Group]) -> None:
@@ -48,6 +78,7 @@ class Switchboard:
             self._step(group.id, events.Regrouped(group))
             for unit in group.units:
                 self._groups_of.setdefault(unit, []).append(group.id)
+        self._history.keep(self._switches.keys())
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
         """Take over states from the host."""
@@ -65,19 +96,57 @@ class Switchboard:
         for group_id in list(self._switches):
             self._step(group_id, events.Lost())
 
-    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool) -> bool:
+    def report(self) -> tuple[GroupReport, ...]:
+        """How all groups are."""
+        return tuple(self._history.report(switch) for switch in self._switches.values())
+
+    @contextmanager
+    def changes(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever a report would be another one."""
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        try:
+            yield changed
+        finally:
+            self._watchers.discard(changed)
+
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
+        """Somebody at a terminal wants this; returns what failed once it has ended, None for success.
+
+        Raises `UnknownGroup` or `Replaced`.
+        """
+        if group_id not in self._switches:
+            raise UnknownGroup(group_id)
+        number, loop = next(self._numbers), asyncio.get_running_loop()
+        tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
+        self._by[number] = by
+        waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group_id, events.Waited(number))
+        try:
+            self._step(group_id, events.Written(number, action is not Action.STOP, tile))
+            begun()
+            request = self._history.newest(group_id)  # this one, or one that runs and does the same
+            failure = await asyncio.shield(self._ends[request])
+            if request != self._history.newest(group_id):
+                raise Replaced(group_id)
+            return failure
+        finally:
+            waiting.cancel()
+            del self._by[number]
+
+    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str = "") -> bool:
         """A controller wrote On; returns whether that was a success, within `ANSWER_WITHIN_SECONDS`."""
         number, loop = next(self._numbers), asyncio.get_running_loop()
         answer: asyncio.Future[bool] = loop.create_future()
         self._answers[number] = answer
         self._writers[number] = writer
+        self._by[number] = by
         waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group_id, events.Waited(number))
         try:
             self._step(group_id, events.Written(number, on, tile))
             return await answer
         finally:
             waiting.cancel()
-            del self._answers[number], self._writers[number]
+            del self._answers[number], self._writers[number], self._by[number]
 
     async def close(self) -> None:
         """Forget the requests that run, which the host ends; their writes are answered with an error."""
@@ -85,6 +154,8 @@ class Switchboard:
             self._answer(write, ok=False)
         for task in self._requests:
             task.cancel()
+        for end in self._ends.values():
+            end.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
 
     def _step(self, group_id: str, event: Event) -> None:
@@ -92,12 +163,16 @@ class Switchboard:
         if switch is None:
             return  # its group was removed meanwhile
         self._switches[group_id], decisions = switch.step(event)
+        for watcher in self._watchers:
+            watcher.set()
         for decision in decisions:
             self._carry_out(group_id, decision)
 
     def _carry_out(self, group_id: str, decision: Decision) -> None:
         match decision:
             case events.Send(request, action):
+                self._history.asked(group_id, request, action, self._by.get(request, ""))
+                self._ends[request] = asyncio.get_running_loop().create_future()
                 task = asyncio.create_task(self._request(group_id, request, action))
                 self._requests.add(task)
                 task.add_done_callback(self._requests.discard)
@@ -112,6 +187,7 @@ class Switchboard:
                 steady = events.Steady(number)
                 asyncio.get_running_loop().call_later(STEADY_AFTER_SECONDS, self._step, group_id, steady)
             case events.Changed(state):
+                self._history.changed(group_id)
                 _log.info("%s: %s", group_id, "not known" if state is None else state)
             case events.Failed(action, failure):
                 _log.error("%s: %s failed: %s", group_id, action, failure)
@@ -130,4 +206,6 @@ class Switchboard:
         except Exception as error:  # noqa: BLE001 -- a defect of ours must not leave the switch waiting for ever
             _log.exception("%s: %s", group_id, action)
             failure = f"internal error: {error!r}"
+        self._history.ended(group_id, request, failure)
+        self._ends.pop(request).set_result(failure)
         self._step(group_id, events.Finished(request, failure))

@@ -229,7 +229,10 @@ async def test_the_demo_shows_the_code_and_a_line_for_each_change(
     demo, controller = paired_demo
     await controller.write("Web Server", on=True)
     demo.process.send_signal(signal.SIGINT)
-    output, errors = await asyncio.to_thread(demo.process.communicate, timeout=5)
+    assert demo.process.wait(timeout=5) == 0
+    assert demo.process.stdout is not None
+    assert demo.process.stderr is not None
+    output, errors = demo.process.stdout.read(), demo.process.stderr.read()
     code = json.loads(run("pair", "--json", "--state-dir", demo.state_folder)[1])["setup_code"]
     assert f"Setup code: {code}" in output
     assert "web: starting\n" in errors
@@ -280,30 +283,69 @@ async def test_the_state_is_for_nobody_else(demo: Demo) -> None:
     assert (demo.state_folder / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
 
-async def test_status_reads_systemd(fake: FakeSystemd, config_file: Path) -> None:
-    fake.reset(Unit("httpd.service", active="active", sub="running"))
-    code, output, _ = await asyncio.to_thread(run, "status", "--json", "--config", config_file)
-    assert (code, json.loads(output)) == (
-        0,
-        {
-            "version": 1,
-            "groups": [
-                {
-                    "id": "web",
-                    "name": "Web",
-                    "state": "on",
-                    "units": [
-                        {"unit": "httpd.service", "load": "loaded", "active": "active", "sub": "running"}
-                    ],
-                }
-            ],
-        },
-    )
-    code, output, _ = await asyncio.to_thread(run, "status", "--config", config_file)
-    assert [line.split() for line in output.splitlines()] == [
-        ["group", "name", "state", "units"],
-        ["web", "Web", "on", "httpd.service", "active", "(running)"],
+@pytest.mark.parametrize(("state", "code"), [(("active", "running"), 0), (("inactive", "dead"), 3)])
+async def test_without_a_daemon_status_asks_systemd_and_says_so(
+    fake: FakeSystemd, config_file: Path, tmp_path: Path, state: tuple[str, str], code: int
+) -> None:
+    fake.reset(Unit("httpd.service", active=state[0], sub=state[1]))
+    options = ("--config", config_file, "--state-dir", tmp_path / "none")
+    done, output, _ = await asyncio.to_thread(run, "status", "--json", *options)
+    shown = json.loads(output)
+    assert (done, shown["bridge"]) == (0, None)
+    assert [(group["id"], group["state"]) for group in shown["groups"]] == [
+        ("web", "on" if code == 0 else "off")
     ]
+    done, output, _ = await asyncio.to_thread(run, "status", "web", *options)
+    assert done == code
+    assert output.splitlines()[0] == "The daemon does not run: this is what systemd says of the units."
+    assert f"httpd.service {state[0]} ({state[1]})" in output
+    done, _, errors = await asyncio.to_thread(run, "status", "none", *options)
+    assert (done, errors) == (64, "hkswitch: there is no group 'none'; there are web\n")
+
+
+def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo) -> None:
+    at_demo = ("--state-dir", demo.state_folder)
+    assert run("status", "fileserver", *at_demo)[0] == 3
+    assert run("start", "fileserver", "web", *at_demo) == (0, "", "")
+    code, output, _ = run("status", "fileserver", *at_demo)
+    assert code == 0
+    assert "on 127.0.0.1, port" in output.splitlines()[0]
+    assert f"by user {os.geteuid()}, took 0." in output
+    assert run("restart", "fileserver", *at_demo)[0] == 69  # it is not among the group's actions
+    assert run("stop", "fileserver", "--no-wait", *at_demo) == (0, "", "")
+
+
+@pytest.mark.parametrize("word", ["start", "stop", "restart"])
+def test_an_action_on_no_group_is_64(demo: Demo, word: str) -> None:
+    code, output, errors = run(word, "none", "--state-dir", demo.state_folder)
+    assert (code, output) == (64, "")
+    assert errors == "hkswitch: there is no group 'none': `hkswitch status` lists them\n"
+    assert run(word, "--state-dir", demo.state_folder)[0] == 64
+
+
+def test_an_action_that_is_denied_says_why(demo: Demo) -> None:
+    code, _, errors = run("restart", "web", "--state-dir", demo.state_folder)
+    assert code == 69
+    assert errors.splitlines()[0] == "hkswitch: restart web failed: denied: restart web"
+
+
+def test_watch_prints_a_line_for_each_change(demo: Demo) -> None:
+    command: list[str | Path] = [HKSWITCH, "status", "--watch", "--json", "--state-dir", demo.state_folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        states = [state_of_web(watching.stdout.readline())]
+        assert run("start", "web", "--state-dir", demo.state_folder)[0] == 0
+        while states[-1] != "on":
+            states.append(state_of_web(watching.stdout.readline()))
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=5) == 130
+        assert watching.stderr.read().strip() == ""
+    assert states[0] == "off"
+
+
+def state_of_web(line: str) -> str:
+    return next(str(group["state"]) for group in json.loads(line)["groups"] if group["id"] == "web")
 
 
 @dataclass

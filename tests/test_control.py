@@ -10,20 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch import control
-from hkswitch.control import (
-    MOST_CLIENTS,
-    MOST_STRANGERS,
-    CannotControl,
-    NoAnswer,
-    NoDaemon,
-    Unreachable,
-    answer,
-    ask,
-    may_change,
-    served,
-    socket_of,
-)
+from hkswitch.control import client, server, socket_of
+from hkswitch.control.client import NoAnswer, NoDaemon, Unreachable, ask
+from hkswitch.control.pairings import answer
+from hkswitch.control.server import MOST_CLIENTS, MOST_STRANGERS, CannotControl, may_change, served
 from hkswitch.core.control import (
     LONGEST_ANSWER_BYTES,
     LONGEST_ASK_BYTES,
@@ -33,13 +23,15 @@ from hkswitch.core.control import (
     Controllers,
     Done,
     Failed,
-    PairedController,
     Question,
+    Status,
     encode_answer,
     encode_question,
     parse_answer,
 )
 from hkswitch.core.errors import Exit
+from hkswitch.core.model import Action
+from hkswitch.core.report import GroupReport, PairedController, Report
 from hkswitch.peers import Peer
 from tests.support.pairings import ADMIN, USER, Broken, NotedPairings, folder_for_everybody
 from tests.support.waiting import eventually
@@ -186,7 +178,7 @@ async def test_a_client_may_ask_several_times(path: Path) -> None:
 
 @pytest.fixture
 def group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_group_id", lambda: GROUP_ID)
+    monkeypatch.setattr(server, "_group_id", lambda: GROUP_ID)
 
 
 RIGHTS = [
@@ -202,7 +194,7 @@ RIGHTS = [
 async def test_a_stranger_may_look_and_no_more(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, group_id: int | None
 ) -> None:
-    monkeypatch.setattr(control, "_group_id", lambda: group_id)
+    monkeypatch.setattr(server, "_group_id", lambda: group_id)
     pairings = NotedPairings(PAIRED)
     async with served(path, pairings):
         with as_user(NOBODY):
@@ -375,7 +367,7 @@ async def test_garbage_is_said_to_be_garbage_and_ends_the_connection(path: Path,
 async def test_a_client_that_hangs_is_closed_and_holds_up_nobody(
     path: Path, monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
-    monkeypatch.setattr(control, "LINE_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(server, "LINE_WITHIN_SECONDS", 0.2)
     async with served(path, NotedPairings(PAIRED)), connected(path) as (reader, writer):
         writer.write(beginning)
         assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
@@ -383,8 +375,8 @@ async def test_a_client_that_hangs_is_closed_and_holds_up_nobody(
 
 
 async def test_a_client_that_never_reads_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "ANSWER_WITHIN_SECONDS", 0.2)
-    monkeypatch.setattr(control, "REST_SECONDS", 0)
+    monkeypatch.setattr(server, "ANSWER_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(server, "REST_SECONDS", 0)
     pairings = NotedPairings(PAIRED * 2000)
     async with served(path, pairings), connected(path) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
@@ -408,7 +400,7 @@ def lines_that_fit(line: bytes) -> int:
 async def test_a_client_that_reads_late_gets_all_before_it_is_closed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "REST_SECONDS", 0)
+    monkeypatch.setattr(server, "REST_SECONDS", 0)
     pairings = NotedPairings(PAIRED * 40)
     count = lines_that_fit(encode_answer(Controllers(pairings.paired))) + 3
     async with served(path, pairings), connected(path) as (reader, writer):
@@ -539,7 +531,7 @@ async def test_what_is_no_answer_is_one_sentence(path: Path, sent: bytes, why: s
 
 
 async def test_a_daemon_that_hangs_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "ANSWER_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(client, "ANSWER_WITHIN_SECONDS", 0.2)
     over = asyncio.Event()
 
     async def hang(_: asyncio.StreamWriter) -> None:
@@ -559,3 +551,104 @@ async def test_words_that_would_move_a_terminal_are_garbage(path: Path) -> None:
     async with impostor(path, send):
         with pytest.raises(NoAnswer, match="must be text that can be printed"):
             await ask(path, Question(Ask.CONTROLLERS))
+
+
+# Switches
+
+
+async def test_an_action_is_begun_and_then_done(path: Path) -> None:
+    daemon = NotedPairings()
+    async with served(path, daemon):
+        acting = asyncio.create_task(client.act(path, Action.START, "web", wait=True))
+        await eventually(lambda: daemon.acted == [(Action.START, "web", f"user {os.geteuid()}")])
+        assert not acting.done()
+        daemon.ended.set()
+        await acting
+
+
+async def test_who_does_not_wait_leaves_when_it_is_begun(path: Path) -> None:
+    daemon = NotedPairings()
+    async with served(path, daemon):
+        await client.act(path, Action.STOP, "web", wait=False)
+        assert daemon.acted == [(Action.STOP, "web", f"user {os.geteuid()}")]
+
+
+@pytest.mark.parametrize(
+    ("daemon", "reason", "code"),
+    [
+        (NotedPairings(failure="httpd.service failed"), "start web failed: httpd.service failed", 69),
+        (NotedPairings(error=Broken()), "cannot write /ä\\?: No space left on device", 73),
+    ],
+    ids=["failed", "refused"],
+)
+async def test_an_action_that_fails_says_why(
+    path: Path, daemon: NotedPairings, reason: str, code: int
+) -> None:
+    daemon.ended = asyncio.Event()
+    daemon.ended.set()
+    async with served(path, daemon):
+        with pytest.raises(AskFailed, match=reason) as caught:
+            await client.act(path, Action.START, "web", wait=True)
+    assert caught.value.exit_code == code
+
+
+@needs_root
+@pytest.mark.parametrize("word", ["start", "stop", "restart"])
+async def test_a_stranger_may_watch_and_not_act(path: Path, word: str) -> None:
+    daemon = NotedPairings()
+    async with served(path, daemon):
+        with as_user(NOBODY):
+            assert await ask(path, Question(Ask.STATUS)) == Status(daemon.shown)
+            with pytest.raises(AskFailed) as caught:
+                await client.act(path, Action(word), "web", wait=True)
+    assert caught.value.exit_code is Exit.DENIED
+    assert daemon.acted == []
+
+
+async def test_who_watches_is_told_at_once_and_after_each_change(path: Path) -> None:
+    daemon = NotedPairings()
+    async with served(path, daemon):
+        reports = client.watch(path)
+        assert await anext(reports) == Report(None, ())
+        daemon.shown = Report(None, (GroupReport("web", "Web", None, 0, {}),))
+        assert daemon.changed is not None
+        daemon.changed.set()
+        assert await asyncio.wait_for(anext(reports), 5) == daemon.shown
+        await reports.aclose()  # type: ignore[attr-defined] # it is a generator
+
+
+async def test_who_watches_and_goes_leaves_nothing_behind(path: Path) -> None:
+    daemon = NotedPairings()
+    async with served(path, daemon):
+        before = asyncio.all_tasks()
+        async with connected(path) as (reader, writer):
+            writer.write(encode_question(Question(Ask.WATCH)))
+            await reader.readline()
+        await eventually(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_who_watches_and_does_not_read_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "ANSWER_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(server, "CHANGES_EVERY_SECONDS", 0)
+    groups = tuple(GroupReport(f"web-{n}", "x" * 60, None, 0, {}) for n in range(149))
+    daemon = NotedPairings(shown=Report(None, groups))
+    async with served(path, daemon), connected(path) as (reader, writer):
+        writer.write(encode_question(Question(Ask.WATCH)))
+        await reader.readline()
+
+        async def change() -> bool:
+            assert daemon.changed is not None
+            daemon.changed.set()
+            await asyncio.sleep(0)
+            return writer.transport.is_closing() or reader.at_eof()
+
+        async with asyncio.timeout(10):
+            while len(asyncio.all_tasks()) > 1 and not await change():
+                if not server_tasks():
+                    break
+        assert not server_tasks()
+
+
+def server_tasks() -> set[str]:
+    """What the daemon's end works on."""
+    return {repr(task) for task in asyncio.all_tasks() if "_Clients._serve" in repr(task)}

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.control import served, socket_of
-from hkswitch.core.control import PairedController
+from hkswitch.control import socket_of
+from hkswitch.control.server import served
 from hkswitch.core.errors import Exit
+from hkswitch.core.report import PairedController
 from hkswitch.homekit import statefile
 from hkswitch.homekit.pairing import UnknownController, invitation, picture
 from hkswitch.pairs import NotOne, PictureUnwritable, chosen, listed, unpaired, write_picture

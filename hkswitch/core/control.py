@@ -10,42 +10,51 @@ from enum import StrEnum
 from typing import Any, Final
 
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.lines import LONGEST_NAME, Malformed, boolean, keys, number, objects, parse_object, text
+from hkswitch.core.lines import Malformed, boolean, keys, number, objects, parse_object, text, words
+from hkswitch.core.model import Action
+from hkswitch.core.report import (
+    PairedController,
+    Report,
+    as_object,
+    controller,
+    controller_object,
+    from_object,
+    printable,
+)
 
 LONGEST_ASK_BYTES: Final = 4096
-LONGEST_ANSWER_BYTES: Final = 1024 * 1024
+LONGEST_ANSWER_BYTES: Final = 8 * 1024 * 1024
+"""The report of 149 groups of 128 units with long names stays under this."""
+
 LONGEST_REASON: Final = 2000
 """Characters."""
-
-
-@dataclass(frozen=True, slots=True)
-class PairedController:
-    """A controller with a pairing, and how many connections it has now."""
-
-    id: str
-    admin: bool
-    connections: int = 0
 
 
 class Ask(StrEnum):
     """What can be asked, by its word on the wire."""
 
+    STATUS = "status"
+    WATCH = "watch"
+    """`STATUS` at once, and again after each change."""
+    ACT = "act"
     CONTROLLERS = "controllers"
     SETUP = "setup"
     UNPAIR = "unpair"
     RESET_ATTEMPTS = "reset-attempts"
 
 
-ANYBODY_MAY: Final = frozenset({Ask.CONTROLLERS})
+ANYBODY_MAY: Final = frozenset({Ask.STATUS, Ask.WATCH, Ask.CONTROLLERS})
 """All else shows the setup code or changes something, and needs a right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. `controller`: the ID of the one to unpair, None for all."""
+    """What is asked. `controller`: the ID of the one to unpair, None for all. `ACT` has the last two."""
 
     ask: Ask
     controller: str | None = None
+    action: Action = Action.START
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,18 @@ class SetupIs:
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """How everything is."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The action was handed over; `Done` or `Failed` follows when it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """It was done."""
 
@@ -80,7 +101,7 @@ class Failed:
     reason: str
 
 
-Answer = Controllers | SetupIs | Done | Failed
+Answer = Status | Controllers | SetupIs | Begun | Done | Failed
 
 
 @dataclass(eq=False)
@@ -98,8 +119,12 @@ class AskFailed(Failure):
 
 def encode_question(question: Question) -> bytes:
     """A question as one line."""
-    target = {"controller": question.controller} if question.ask is Ask.UNPAIR else {}
-    return _line({"ask": question.ask.value, **target})
+    what: dict[str, Any] = {"ask": question.ask.value}
+    if question.ask is Ask.UNPAIR:
+        what["controller"] = question.controller
+    if question.ask is Ask.ACT:
+        what |= {"action": question.action.value, "group": question.group}
+    return _line(what)
 
 
 def parse_question(line: bytes) -> Question:
@@ -109,6 +134,9 @@ def parse_question(line: bytes) -> Question:
     if word not in set(Ask):
         raise Malformed(f"'ask' must be one of {', '.join(Ask)}")
     ask = Ask(word)
+    if ask is Ask.ACT:
+        keys(body, {"ask", "action", "group"})
+        return Question(ask, action=_action(body), group=text(body, "group"))
     if ask is not Ask.UNPAIR:
         keys(body, {"ask"})
         return Question(ask)
@@ -119,34 +147,44 @@ def parse_question(line: bytes) -> Question:
 def encode_answer(answer: Answer) -> bytes:
     """An answer as one line."""
     match answer:
+        case Status(report):
+            return _line({"type": "status", "report": as_object(report)})
         case Controllers(controllers):
-            items = [{"id": c.id, "admin": c.admin, "connections": c.connections} for c in controllers]
+            items = [controller_object(each) for each in controllers]
             return _line({"type": "controllers", "controllers": items})
         case SetupIs():
             return _line({"type": "setup", **{name: getattr(answer, name) for name in SetupIs.__slots__}})
+        case Begun():
+            return _line({"type": "begun"})
         case Done():
             return _line({"type": "done"})
         case Failed(exit_code, reason):
-            words = "".join(c if c.isprintable() else "?" for c in reason[:LONGEST_REASON])
-            return _line({"type": "failed", "exit_code": exit_code.value, "reason": words})
+            said = printable(reason, LONGEST_REASON)
+            return _line({"type": "failed", "exit_code": exit_code.value, "reason": said})
 
 
 def parse_answer(line: bytes) -> Answer:
     """The answer in a line; raises `Malformed`."""
     body = parse_object(line)
     match body.get("type"):
+        case "status":
+            keys(body, {"type", "report"})
+            return Status(from_object(_object(body, "report")))
         case "controllers":
             keys(body, {"type", "controllers"})
-            return Controllers(tuple(_controller(item) for item in objects(body, "controllers")))
+            return Controllers(tuple(controller(item) for item in objects(body, "controllers")))
         case "setup":
             keys(body, {"type", *SetupIs.__slots__})
             return _setup(body)
+        case "begun":
+            keys(body, {"type"})
+            return Begun()
         case "done":
             keys(body, {"type"})
             return Done()
         case "failed":
             keys(body, {"type", "exit_code", "reason"})
-            return Failed(_exit_code(body), _words(body, "reason", LONGEST_REASON))
+            return Failed(_exit_code(body), words(body, "reason", LONGEST_REASON))
         case _:
             raise Malformed("no known type")
 
@@ -155,16 +193,25 @@ def _line(body: dict[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
-def _controller(item: dict[str, Any]) -> PairedController:
-    keys(item, {"id", "admin", "connections"})
-    return PairedController(_words(item, "id"), boolean(item, "admin"), number(item, "connections", 0))
+def _object(body: dict[str, Any], key: str) -> dict[str, Any]:
+    match body.get(key):
+        case dict(found):
+            return found
+    raise Malformed(f"{key!r} must be an object")
+
+
+def _action(body: dict[str, Any]) -> Action:
+    try:
+        return Action(text(body, "action"))
+    except ValueError:
+        raise Malformed(f"'action' must be one of {', '.join(Action)}") from None
 
 
 def _setup(body: dict[str, Any]) -> SetupIs:
     return SetupIs(
-        code=_words(body, "code"),
-        payload=_words(body, "payload"),
-        device_id=_words(body, "device_id"),
+        code=words(body, "code"),
+        payload=words(body, "payload"),
+        device_id=words(body, "device_id"),
         paired=boolean(body, "paired"),
         failed_attempts=number(body, "failed_attempts", 0),
         pairing_refused=boolean(body, "pairing_refused"),
@@ -176,10 +223,3 @@ def _exit_code(body: dict[str, Any]) -> Exit:
     if code not in set(Exit) - {Exit.OK}:
         raise Malformed(f"{code} is no exit code of a failure")
     return Exit(code)
-
-
-def _words(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
-    found = text(body, key, longest)
-    if not found.isprintable():
-        raise Malformed(f"{key!r} must be text that can be printed")
-    return found

@@ -69,6 +69,14 @@ def text(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
     raise Malformed(f"{key!r} must be text of at most {longest} characters")
 
 
+def words(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
+    """Text that can be printed."""
+    found = text(body, key, longest)
+    if not found.isprintable():
+        raise Malformed(f"{key!r} must be text that can be printed")
+    return found
+
+
 def boolean(body: dict[str, Any], key: str) -> bool:
     """True or false."""
     match body.get(key):

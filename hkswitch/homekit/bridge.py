@@ -17,11 +17,12 @@ from pyhap.accessory import Bridge as BridgeAccessory
 from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
-from hkswitch.core.control import PairedController, SetupIs
+from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Failure
 from hkswitch.core.events import Tile
 from hkswitch.core.model import AccessoryType, Group
 from hkswitch.core.place import Place
+from hkswitch.core.report import PairedController
 from hkswitch.homekit import statefile
 from hkswitch.homekit.hardening.driver import Driver
 from hkswitch.homekit.pairing import Setup, UnknownController
@@ -40,8 +41,11 @@ _log = logging.getLogger(__name__)
 class Taps(Protocol):
     """Who is told what controllers write."""
 
-    def write(self, group_id: str, tile: Tile, writer: Writer, *, on: bool) -> Awaitable[bool]:
-        """Bring the group to what was written; returns whether that may be called a success."""
+    def write(self, group_id: str, tile: Tile, writer: Writer, *, on: bool, by: str) -> Awaitable[bool]:
+        """Bring the group to what was written; returns whether that may be called a success.
+
+        `by` is the ID of the controller that wrote.
+        """
 
 
 @dataclass(eq=False)
@@ -167,12 +171,21 @@ class Bridge:
         return accessory
 
     def _take_writes(self, taps: Taps) -> None:
-        writes = {accessory.on: _writes_of(*key, taps) for key, accessory in self._tiles.items()}
+        writes = {accessory.on: self._writes_of(*key, taps) for key, accessory in self._tiles.items()}
         self._driver.write_slowly(writes)
+
+    def _writes_of(self, group_id: str, tile: Tile, taps: Taps) -> Callable[[bool, Writer], Awaitable[bool]]:
+        def write(on: bool, writer: Writer) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
+            connection = self._driver.http_server.connections.get(writer)
+            by = "" if connection is None else str(connection.handler.client_uuid).upper()
+            return taps.write(group_id, tile, writer, on=on, by=by)
+
+        return write
 
     def show(self, group_id: str, tile: Tile, writer: Writer | None, *, on: bool) -> None:
         """Store On and send it as an event to every subscribed controller but `writer`."""
-        self._tiles[group_id, tile].show(writer, on=on)
+        if (accessory := self._tiles.get((group_id, tile))) is not None:  # a group may have no restart tile
+            accessory.show(writer, on=on)
 
     def set_available(self, group_id: str, *, available: bool) -> None:
         """Whether reads of the group's tiles have a value to give."""
@@ -221,10 +234,3 @@ class _QuietBridge(BridgeAccessory):
 def tiles_of(group: Group) -> tuple[Tile, ...]:
     """The tiles that a group has in the Home app."""
     return (Tile.GROUP, Tile.RESTART) if group.restart else (Tile.GROUP,)
-
-
-def _writes_of(group_id: str, tile: Tile, taps: Taps) -> Callable[[bool, Writer], Awaitable[bool]]:
-    def write(on: bool, writer: Writer) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
-        return taps.write(group_id, tile, writer, on=on)
-
-    return write

@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from hkswitch.core.control import PairedController, SetupIs
+from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Exit, Failure
+from hkswitch.core.report import PairedController
 from hkswitch.homekit.pairing import MOST_FAILED_ATTEMPTS, Setup
 
 FILE_NAME: Final = "bridge.json"

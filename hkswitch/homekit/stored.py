@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hkswitch.core.control import PairedController, SetupIs
+from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Failure
+from hkswitch.core.report import PairedController
 from hkswitch.homekit import statefile
 from hkswitch.homekit.pairing import UnknownController
 

@@ -38,6 +38,9 @@ class Host(Protocol):
     async def watch(self, groups: Collection[Group]) -> None:
         """Observe the units of these groups from now on: each one's state was seen before this returns."""
 
+    def trouble(self) -> str:
+        """Why no action can be done now, in a few words; nothing if one can."""
+
     async def until_broken(self) -> NoReturn:
         """Wait for the end of what `open` began, which only a defect can bring: raises it."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,9 +27,7 @@ from hkswitch.core.protocol import (
     encode,
     parse_reply,
 )
-
-HELPER: Final = ("/usr/sbin/serviceswitch", "serve")
-SUDOERS_RULE: Final = f"hkswitch ALL=(root) NOPASSWD: {' '.join(HELPER)}"
+from hkswitch.hosts.sudo import explain
 
 READY_WITHIN_SECONDS: Final = 10
 ANSWER_WITHIN_SECONDS: Final = 5
@@ -102,6 +99,11 @@ class Helper:
     def is_ready(self) -> bool:
         """Whether a helper said hello and is still there."""
         return self._pipe is not None
+
+    @property
+    def why_gone(self) -> str:
+        """Why there is no helper; nothing if there is one."""
+        return "" if self._pipe is not None else self._why_gone
 
     async def tried(self) -> None:
         """Wait until the first start of the helper went well or did not."""
@@ -330,20 +332,6 @@ class _Lines:
             self.sink(line)
         if len(self._rest) > LONGEST_REPLY_BYTES:
             raise Malformed("a line without an end")
-
-
-def by_sudo() -> tuple[str, ...]:
-    """How the daemon becomes root: the one command that sudoers allows. sudo-rs may be all there is."""
-    return (shutil.which("sudo") or shutil.which("sudo-rs") or "sudo", "-n", *HELPER)
-
-
-def explain(why: str) -> str:
-    """What to do about a helper that is gone for this reason: one sentence for the log."""
-    if "no new privileges" in why or "setuid bit" in why:
-        return f"the helper cannot become root ({why}): hkswitch.service must not imply NoNewPrivileges"
-    if "password is required" in why or "I'm afraid I can't do that" in why or "not allowed" in why:
-        return f"sudo refuses the helper ({why}): /etc/sudoers.d/hkswitch must hold the line: {SUDOERS_RULE}"
-    return f"the helper ended ({why}); it is started again, and switches fail until it is there"
 
 
 def _resolve(future: asyncio.Future[_Result], result: _Result) -> None:

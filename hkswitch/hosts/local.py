@@ -85,6 +85,10 @@ class LocalHost:
         if all(group.id in self._probed for group in self._groups if group.commands):
             self._all_probed.set()
 
+    def trouble(self) -> str:
+        """Why there is no helper, if there is none."""
+        return self._helper.why_gone
+
     async def until_broken(self) -> NoReturn:
         """Wait for a defect in the tasks that `open` began."""
         await asyncio.gather(*self._tasks)

@@ -71,6 +71,10 @@ class SimulatedHost:
                 self.tell(group.id, self.verdicts.get(group.id, Verdict.OFF))
         self.change({unit: self.states.get(unit, INACTIVE) for group in groups for unit in group.units})
 
+    def trouble(self) -> str:
+        """There is none."""
+        return ""
+
     async def until_broken(self) -> NoReturn:
         """Nothing runs that could break."""
         await asyncio.Event().wait()

@@ -131,10 +131,8 @@ async def _act(action: Action, group_id: str, worker: Worker) -> int:
         with await Systemd.connect() as systemd:
             losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
             try:
-                if group.commands is None:
-                    return await systemd.run(action, group.units)
                 runner = Runner(systemd, worker.rules.examine)
-                return (await runner.act(action, group, runner.probe),)
+                return await runner.do(action, group, runner.probe)
             finally:
                 losing.cancel()
 

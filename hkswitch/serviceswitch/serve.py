@@ -133,13 +133,19 @@ class _Desk:
             self._newest[request.group] = request.id
             self._say(Accepted(request.id))
             if group.commands is None:
-                return await self._systemd.run(request.action, group.units)
-            return (await self._command(request, group),)
+                return await self._runner.do(request.action, group, self._probes.ask, replaced)
+            async with self._turns[request.group]:  # no command is cut short: a newer request waits
+                if replaced():
+                    return (UnitResult(request.group, JobResult.CANCELED),)
+                return await self._runner.do(request.action, group, self._probes.ask, replaced)
+
+        def replaced() -> bool:
+            return self._newest[request.group] != request.id
 
         def superseded(results: Results) -> bool:
             """Whether jobs were canceled because a newer request for the group came: that is no failure."""
             canceled = any(result.job is JobResult.CANCELED for result in results)
-            return canceled and self._newest[request.group] != request.id
+            return canceled and replaced()
 
         try:
             results = await self._worker.carry_out(request.action, request.group, run, superseded)
@@ -151,17 +157,6 @@ class _Desk:
             self._say(Refused(request.id, f"denied: {denial}"))
         else:
             self._say(Finished(request.id, results, superseded(results)))
-
-    async def _command(self, request: Request, group: Group) -> UnitResult:
-        """Run a request's command. None is cut short: a newer request waits, in place of others that do."""
-
-        def superseded() -> bool:
-            return self._newest[request.group] != request.id
-
-        async with self._turns[request.group]:
-            if superseded():
-                return UnitResult(request.group, JobResult.CANCELED)
-            return await self._runner.act(request.action, group, self._probes.ask, superseded)
 
     def _tell(self, group_id: str, said: Said) -> None:
         if said.denied:

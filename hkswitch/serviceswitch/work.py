@@ -8,7 +8,7 @@ from typing import Final
 from hkswitch.core.errors import Exit, Failure
 from hkswitch.core.model import Action, Group, UnitResult, failure_of
 from hkswitch.serviceswitch.audit import Audit, Decision
-from hkswitch.serviceswitch.commands import argv_of
+from hkswitch.serviceswitch.commands import programs_of
 from hkswitch.serviceswitch.policy import Denied, permit
 from hkswitch.serviceswitch.rules import Rules
 
@@ -65,6 +65,6 @@ class Worker:
         verdict = permit(action, group_id, self.rules.now())
         if isinstance(verdict, Denied):
             raise Refusal(verdict.reason)
-        for program, *_ in filter(None, (argv_of(action, verdict.group), verdict.group.probe)):
+        for program in programs_of(action, verdict.group):
             self.rules.examine(program)
         return verdict.group

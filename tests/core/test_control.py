@@ -11,12 +11,13 @@ from hkswitch.core.control import (
     Answer,
     Ask,
     AskFailed,
+    Begun,
     Controllers,
     Done,
     Failed,
-    PairedController,
     Question,
     SetupIs,
+    Status,
     encode_answer,
     encode_question,
     parse_answer,
@@ -24,11 +25,18 @@ from hkswitch.core.control import (
 )
 from hkswitch.core.errors import Exit
 from hkswitch.core.lines import Malformed
+from hkswitch.core.model import Action
+from hkswitch.core.report import PairedController, Report
 
 ID = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 SETUP = SetupIs("314-15-926", "X-HM://0023ISYWY7OSX", "AA:BB:CC:DD:EE:FF", False, 7, False)
 
+WORDS = "'ask' must be one of status, watch, act, controllers, setup, unpair, reset-attempts"
 QUESTIONS = [
+    Question(Ask.STATUS),
+    Question(Ask.WATCH),
+    Question(Ask.ACT, action=Action.STOP, group="web"),
+    Question(Ask.ACT, action=Action.RESTART, group="a\nb"),
     Question(Ask.CONTROLLERS),
     Question(Ask.SETUP),
     Question(Ask.RESET_ATTEMPTS),
@@ -40,6 +48,8 @@ ANSWERS: list[Answer] = [
     Controllers(()),
     Controllers((PairedController(ID, admin=True, connections=2), PairedController("B", admin=False))),
     SETUP,
+    Status(Report(None, ())),
+    Begun(),
     Done(),
     Failed(Exit.DENIED, "user 1000 may not, ä"),
 ]
@@ -73,11 +83,24 @@ def test_an_answer_survives_the_socket(answer: Answer) -> None:
         (b"{}", "'ask' must be text of at most 256 characters"),
         (b'{"ask":1}', "'ask' must be text of at most 256 characters"),
         (b'{"ask":["setup"]}', "'ask' must be text of at most 256 characters"),
-        (b'{"ask":"pair"}', "'ask' must be one of controllers, setup, unpair, reset-attempts"),
-        (b'{"ask":"SETUP"}', "'ask' must be one of controllers, setup, unpair, reset-attempts"),
+        (
+            b'{"ask":"pair"}',
+            WORDS,
+        ),
+        (
+            b'{"ask":"SETUP"}',
+            WORDS,
+        ),
         (b'{"ask":"setup","ask":"unpair"}', "a key stands twice"),
         (b'{"ask":"setup","controller":null}', "a key too many"),
         (b'{"ask":"unpair"}', "'controller' is missing"),
+        (b'{"ask":"status","group":"web"}', "a key too many"),
+        (b'{"ask":"act","action":"start"}', "'group' is missing"),
+        (b'{"ask":"act","group":"web"}', "'action' is missing"),
+        (b'{"ask":"act","action":"reload","group":"web"}', "'action' must be one of start, stop, restart"),
+        (b'{"ask":"act","action":["start"],"group":"web"}', "'action' must be one of"),
+        (b'{"ask":"act","action":"start","group":1}', "'group' must be text"),
+        (b'{"ask":"act","action":"start","group":"web","wait":true}', "a key too many"),
         (b'{"ask":"unpair","controller":1}', "'controller' must be text of at most 256 characters"),
         (b'{"ask":"unpair","controller":"%s"}' % (b"A" * 257), "'controller' must be text of at most 256"),
         (b'{"ask":"unpair","controller":null,"all":true}', "a key too many"),

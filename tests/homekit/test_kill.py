@@ -21,7 +21,8 @@ import pytest
 import pytest_asyncio
 from aiohomekit.exceptions import HomeKitException
 
-from hkswitch.control import SOCKET_NAME, ask, socket_of
+from hkswitch.control import SOCKET_NAME, socket_of
+from hkswitch.control.client import ask
 from hkswitch.core.control import Ask, Question
 from hkswitch.core.model import aid_of
 from hkswitch.homekit import statefile

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.core.control import PairedController
 from hkswitch.core.errors import Exit
+from hkswitch.core.report import PairedController
 from hkswitch.homekit import statefile
 from hkswitch.homekit.pairing import UnknownController
 from hkswitch.homekit.stored import NoBridgeYet, StoredPairings

@@ -11,7 +11,8 @@ import pytest_asyncio
 from hkswitch.core.model import Action, JobResult, UnitResult
 from hkswitch.core.protocol import Finished
 from hkswitch.hosts import helper as helper_module
-from hkswitch.hosts.helper import SUDOERS_RULE, Helper, HelperGone, RequestRefused, explain
+from hkswitch.hosts.helper import Helper, HelperGone, RequestRefused
+from hkswitch.hosts.sudo import SUDOERS_RULE, explain
 from tests.support.waiting import eventually
 
 HELLO = 'say({"type": "hello", "version": "1"})'

@@ -35,6 +35,8 @@ groups:
     units: [wg]
     check: [{LAMP}, check]
     interval_seconds: 1
+    timeout_seconds: 1
+    restart: true
 """
 
 COMMAND = "hkswitch-command-lamp.service"
@@ -273,6 +275,34 @@ async def test_what_a_check_said_while_its_units_changed_is_not_told(
     lamp.broken["check"] = Outcome()
     await observing.until_observed("tunnel", "on")
     assert ("tunnel", "off") not in observing.observed
+
+
+@pytest.mark.parametrize(
+    ("action", "check", "job"),
+    [
+        ("start", Outcome(), None),
+        ("restart", Outcome(), None),
+        ("start", Outcome(status=1), "failed"),
+        ("restart", Outcome("timeout", 15), "failed"),
+        ("stop", Outcome(status=1), None),
+    ],
+)
+async def test_units_that_are_up_are_no_success_while_their_check_says_no(
+    serving: Serving, lamp: Lamp, action: str, check: Outcome, job: str | None
+) -> None:
+    lamp.broken["check"] = check
+    serving.send(json.dumps({"id": 1, "action": action, "group": "tunnel"}).encode() + b"\n")
+    units = (await serving.end_of(1))["units"]
+    assert (units[0]["unit"], units[0]["job"]) == ("wg.service", "done")
+    assert [unit["job"] for unit in units if unit["unit"] == "check"] == ([job] if job else [])
+
+
+async def test_a_check_that_others_can_write_does_not_keep_units_from_being_stopped(
+    serving: Serving, fake: FakeSystemd
+) -> None:
+    serving.config_file.write_text(CONFIG.replace(f"[{LAMP}, check]", "[/tmp/check]"))
+    serving.send(b'{"id":1,"action":"stop","group":"tunnel"}\n')
+    assert (await serving.end_of(1))["units"] == [{"unit": "wg.service", "job": "done", "detail": ""}]
 
 
 async def test_a_config_that_cannot_be_read_makes_the_state_unknown(observing: Serving) -> None:

@@ -103,7 +103,9 @@ class Taps:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
 
-    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool) -> bool:
+    async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> bool:
+        assert by in {str(ADMIN).upper(), str(USER).upper()}
+        assert by, "nobody wrote"
         await asyncio.sleep(0)
         self._bridge.show(group_id, tile, writer, on=on)
         return group_id != "broken"

@@ -1,13 +1,16 @@
 """Pairings of the tests: a state file's contents made by hand, and a bridge that notes what it is told."""
 
+import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hkswitch.core.control import PairedController, SetupIs
+from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Exit, Failure
+from hkswitch.core.model import Action
+from hkswitch.core.report import PairedController, Report
 from hkswitch.homekit.pairing import Setup
 from hkswitch.homekit.statefile import ADMIN_BIT, Stored
 
@@ -54,12 +57,19 @@ class Broken(Failure):
 
 @dataclass
 class NotedPairings:
-    """A bridge's pairings; `error` is raised by whatever would change them."""
+    """A daemon's pairings and switches; `error` is raised by whatever would change them."""
 
     paired: tuple[PairedController, ...] = ()
     failed_attempts: int = 0
     error: Exception | None = None
     done: list[str | None] = field(default_factory=list)
+    shown: Report = field(default_factory=lambda: Report(None, ()))
+    changed: asyncio.Event | None = None
+    """Of the one who watches."""
+    acted: list[tuple[Action, str, str]] = field(default_factory=list)
+    failure: str | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Actions end when this is set."""
 
     def setup_is(self) -> SetupIs:
         return SetupIs(
@@ -86,3 +96,19 @@ class NotedPairings:
         if self.error is not None:
             raise self.error
         self.done.append(what)
+
+    def report(self) -> Report:
+        return self.shown
+
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
+        if self.error is not None:
+            raise self.error
+        begun()
+        self.acted.append((action, group_id, by))
+        await self.ended.wait()
+        return self.failure
+
+    @contextmanager
+    def changes(self) -> Iterator[asyncio.Event]:
+        self.changed = asyncio.Event()
+        yield self.changed

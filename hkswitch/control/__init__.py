@@ -1,0 +1,24 @@
+"""The control socket: the daemon answers there what the command line asks.
+
+Who asks is what the kernel says, never what the line says. What can be asked is the closed list of
+core/control.py.
+"""
+
+from pathlib import Path
+from typing import Final
+
+STATE_FOLDER: Final = Path("/var/lib/hkswitch")
+RUNTIME_FOLDER: Final = Path("/run/hkswitch")
+SOCKET_NAME: Final = "control.sock"
+
+LONGEST_PATH_BYTES: Final = 107
+"""What Linux has room for in a unix socket's address."""
+
+ANSWER_WITHIN_SECONDS: Final = 10
+"""Also for an answer to leave: a client may not read it."""
+
+
+def socket_of(state_folder: Path) -> Path:
+    """Where the daemon of a state folder listens: one with a folder of its own is apart from the service."""
+    folder = RUNTIME_FOLDER if state_folder == STATE_FOLDER else state_folder
+    return folder / SOCKET_NAME

@@ -1,0 +1,21 @@
+"""How the daemon becomes root: the only command that sudoers allows, and what its refusals mean."""
+
+import shutil
+from typing import Final
+
+HELPER: Final = ("/usr/sbin/serviceswitch", "serve")
+SUDOERS_RULE: Final = f"hkswitch ALL=(root) NOPASSWD: {' '.join(HELPER)}"
+
+
+def by_sudo() -> tuple[str, ...]:
+    """How the daemon becomes root: the one command that sudoers allows. sudo-rs may be all there is."""
+    return (shutil.which("sudo") or shutil.which("sudo-rs") or "sudo", "-n", *HELPER)
+
+
+def explain(why: str) -> str:
+    """What to do about a helper that is gone for this reason: one sentence for the log."""
+    if "no new privileges" in why or "setuid bit" in why:
+        return f"the helper cannot become root ({why}): hkswitch.service must not imply NoNewPrivileges"
+    if "password is required" in why or "I'm afraid I can't do that" in why or "not allowed" in why:
+        return f"sudo refuses the helper ({why}): /etc/sudoers.d/hkswitch must hold the line: {SUDOERS_RULE}"
+    return f"the helper ended ({why}); it is started again, and switches fail until it is there"
