@@ -1,0 +1,11 @@
+"""What Homebridge was configured to do, as a config of hkswitch. Pure: no I/O.
+
+`convert` is all that the command line needs, with `read_wrapper` for the script that the commands call.
+"""
+
+from hkswitch.homebridge.conversion import convert
+from hkswitch.homebridge.imported import Imported, NothingTakenOver, Script
+from hkswitch.homebridge.wrapper import USUAL_PATH
+from hkswitch.homebridge.wrapper import read as read_wrapper
+
+__all__ = ["USUAL_PATH", "Imported", "NothingTakenOver", "Script", "convert", "read_wrapper"]

@@ -1,0 +1,196 @@
+"""One command of a Homebridge config -> what it does, as far as that is certain. Pure: no I/O.
+
+What is looked for on the machine is asked of a function that the caller brings.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import takewhile
+from typing import Final
+
+from hkswitch.core import values
+from hkswitch.core.yamltree import Place, Scalar
+from hkswitch.homebridge import shellwords
+from hkswitch.homebridge.wording import shown
+
+Which = Callable[[str], str | None]
+"""The absolute path of a program, as `shutil.which` finds it."""
+
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\S+\.(?:exe|bat|cmd|ps1|vbs)\b|powershell\b|pwsh\b", re.IGNORECASE)
+_MACOS: Final = frozenset({"launchctl", "osascript", "pmset", "caffeinate", "shortcuts"})
+_SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
+_SHELL_COMMAND = re.compile(r"-[a-zA-Z]*c[a-zA-Z]*")
+_REMOTE: Final = frozenset({"ssh", "scp", "sftp", "rsync", "sshpass"})
+_SUDO_OPTION = re.compile(
+    r"-[nEHSkA]+|--(?:non-interactive|preserve-env|set-home|stdin|reset-timestamp|user=root)"
+)
+_IGNORED_BY_UNITS: Final = frozenset(
+    {"--no-pager", "--quiet", "-q", "--no-block", "--no-ask-password", "--system", "--full", "-l", "--wait"}
+)
+_SYSTEM_FOLDERS: Final = frozenset({"", "/bin", "/usr/bin", "/sbin", "/usr/sbin"})
+_SCRIPTS: Final = (".sh", ".bash", ".py", ".js", ".pl", ".rb", ".php")
+_OTHERS_FOLDERS = re.compile(r"/(?:home|Users|tmp|var/tmp|var/homebridge|var/lib/homebridge|homebridge)/.+")
+
+
+class Verb(StrEnum):
+    """What a command does with units."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    STATUS = "status"
+
+
+_SYSTEMCTL_VERBS: Final = {
+    "start": Verb.START,
+    "stop": Verb.STOP,
+    "restart": Verb.RESTART,
+    "try-restart": Verb.RESTART,
+    "status": Verb.STATUS,
+    "is-active": Verb.STATUS,
+}
+_SERVICE_VERBS: Final = {verb.value: verb for verb in Verb}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is done with which units; they are full names."""
+
+    verb: Verb
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that was read. Without `argv` it cannot be taken over, and `why` says why.
+
+    `call` is what it does to units, if it does nothing else. What is `for_shell` could be put into a script.
+    `words` are those of the command itself, without a sudo that makes root of somebody.
+    """
+
+    text: str
+    words: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
+    why: str = ""
+    call: Call | None = None
+    for_shell: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read(text: str, which: Which) -> Command:
+    """What `text` does."""
+    try:
+        words = shellwords.split(text)
+    except shellwords.NeedsShell as reason:
+        return Command(text, why=f"needs a shell: {reason}", for_shell=True)
+    if not words:
+        return Command(text, why="is empty")
+    if _WINDOWS.match(text.strip()):
+        return Command(text, why="is for Windows")
+    return of_words(text, words, which)
+
+
+def of_words(text: str, words: tuple[str, ...], which: Which) -> Command:
+    """What the program and its arguments do."""
+    inner = as_root(words)
+    if not inner:
+        return Command(text, why="names no program")
+    name = inner[0].rpartition("/")[2]
+    if name in _MACOS:
+        return Command(text, why=f"is for macOS: {shown(name)}")
+    options = list(takewhile(lambda word: word.startswith("-"), inner[1:]))
+    if name in _SHELLS and any(_SHELL_COMMAND.fullmatch(option) for option in options):
+        return Command(text, why=f"needs a shell: '{name} -c'", for_shell=True)
+    if _name(inner[0]) == "systemctl" and "--user" in inner:
+        return Command(text, why="is about the units of a user, and hkswitch has those of the system")
+    notes = tuple(_notes(inner))
+    return replace(_program(text, inner, which), words=inner, call=call(inner), notes=notes)
+
+
+def as_root(words: tuple[str, ...]) -> tuple[str, ...]:
+    """`words` without the sudo that makes root of somebody, since root runs them anyway.
+
+    A sudo that makes somebody else of root, or does more than that, stays.
+    """
+    if not words or _name(words[0]) != "sudo":
+        return words
+    rest = list(words[1:])
+    while rest and rest[0].startswith("-"):
+        if rest[:2] in (["-u", "root"], ["--user", "root"]):
+            del rest[:2]
+        elif rest[0] == "--":
+            del rest[0]
+            break
+        elif _SUDO_OPTION.fullmatch(rest[0]) or rest[0] == "-uroot":
+            del rest[0]
+        else:
+            return words
+    return words if rest and "=" in rest[0] else tuple(rest)
+
+
+def call(words: tuple[str, ...]) -> Call | None:
+    """What the words do to units, if they do nothing else."""
+    match [_name(words[0]), *words[1:]] if words else []:
+        case ["systemctl", *arguments]:
+            verb, *names = [word for word in arguments if word not in _IGNORED_BY_UNITS] or [""]
+            return _call(_SYSTEMCTL_VERBS.get(verb), names)
+        case ["service", name, verb]:
+            return _call(_SERVICE_VERBS.get(verb), [name])
+        case [script, verb] if script.startswith("/etc/init.d/"):
+            return _call(_SERVICE_VERBS.get(verb), [script.removeprefix("/etc/init.d/")])
+    return None
+
+
+def _call(verb: Verb | None, names: list[str]) -> Call | None:
+    if not verb or not names or any(name.startswith("-") for name in names):
+        return None
+    try:
+        return Call(verb, tuple(dict.fromkeys(values.unit(_scalar(name)) for name in names)))
+    except ValueError:
+        return None
+
+
+def _program(text: str, words: tuple[str, ...], which: Which) -> Command:
+    program = words[0]
+    if "/" not in program:
+        found = which(program)
+        if not found or not found.startswith("/"):
+            return Command(text, why=f"needs {shown(program)}, which is not on this machine")
+        program = found
+    if any(len(word) > values.MOST_ARGUMENT for word in words):
+        return Command(text, why=f"has a word of more than {values.MOST_ARGUMENT} characters")
+    try:
+        values.program(_scalar(program))
+        for word in words[1:]:
+            values.argument(_scalar(word))
+    except ValueError as error:
+        return Command(text, why=f"is refused: {error}")
+    return Command(text, argv=(program, *words[1:]))
+
+
+def _notes(words: tuple[str, ...]) -> list[str]:
+    notes = []
+    if _name(words[0]) == "sudo":
+        notes.append("sudo stays, because it is for more than to become root")
+    if _name(words[0]) in _REMOTE:
+        notes.append("it is root who connects now: root needs the key, and must know the host")
+    for word in [words[0], *(word for word in words[1:] if word.endswith(_SCRIPTS))]:
+        if _OTHERS_FOLDERS.fullmatch(word):
+            why = "whoever may write that file becomes root by it; move it to /usr/local/libexec"
+            notes.append(f"{shown(word)}: {why}")
+        elif word.endswith(_SCRIPTS) and "/" in word and not word.startswith(("/", "-")):
+            notes.append(f"{shown(word)}: write its whole path; it does not run in Homebridge's folder now")
+    return notes
+
+
+def _scalar(text: str) -> Scalar:
+    """`text` as the config's reader would see it, for the rules that it has."""
+    return Scalar(Place(1, 1), text, is_text=True)
+
+
+def _name(program: str) -> str:
+    """The name of a program that comes with the system; the whole path of any other."""
+    folder, _, name = program.rpartition("/")
+    return name if folder in _SYSTEM_FOLDERS else program

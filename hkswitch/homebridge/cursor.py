@@ -1,0 +1,72 @@
+"""A place among the tokens of a script: what is there, and how to pass over it. Pure: no I/O."""
+
+from collections.abc import Sequence
+
+from hkswitch.homebridge.tokens import Literal, Operator, Token, Unreadable, Word
+
+
+class Cursor:
+    """Goes through tokens, from the first to the last."""
+
+    def __init__(self, found: Sequence[Token]) -> None:
+        self._tokens = found
+        self._at = 0
+
+    def next(self) -> Token | None:
+        """The token that is next; None at the end."""
+        return self._tokens[self._at] if self._at < len(self._tokens) else None
+
+    def at(self, *operators: str) -> bool:
+        """Whether one of these operators is next."""
+        token = self.next()
+        return isinstance(token, Operator) and token.text in operators
+
+    def word_ahead(self) -> str:
+        """The word that is next, if it could be a keyword."""
+        token = self.next()
+        return token.plain if isinstance(token, Word) else ""
+
+    def pass_over(self) -> None:
+        """Go on by one token."""
+        self._at += 1
+
+    def skip(self, *operators: str) -> bool:
+        """Pass over all of these operators. Whether there is anything after them."""
+        while self.at(*operators):
+            self.pass_over()
+        return self.next() is not None
+
+    def keyword(self, word: str) -> bool:
+        """Whether this keyword was next; it is passed over."""
+        found = self.word_ahead() == word
+        self._at += found
+        return found
+
+    def expect(self, word: str) -> None:
+        """Pass over this keyword, which must be next."""
+        if not self.keyword(word):
+            raise Unreadable(f"{self.shown()} where '{word}' belongs")
+
+    def word(self) -> Word:
+        """Pass over a word, which must be next."""
+        token = self.next()
+        if not isinstance(token, Word):
+            raise Unreadable(f"{self.shown()} where a word belongs")
+        self.pass_over()
+        return token
+
+    def operator(self) -> str:
+        """Pass over an operator; nothing if it is a word that is next."""
+        token = self.next()
+        self.pass_over()
+        return token.text if isinstance(token, Operator) else ""
+
+    def shown(self) -> str:
+        """What is next, to be named."""
+        match self.next():
+            case None:
+                return "the end"
+            case Operator(text):
+                return repr(text)
+            case Word(parts=parts):
+                return repr("".join(part.text for part in parts if isinstance(part, Literal)))

@@ -1,0 +1,76 @@
+"""What comes of an import, and how it can fail. Values alone. Pure: no I/O."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from hkswitch.core.errors import Exit, Failure
+from hkswitch.homebridge.wording import called, visible
+
+_MOST_REASONS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A file for the folder of the scripts: a command that needs a shell. For root, and executable."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A switch that could not be taken over, by its name in Homebridge, and why."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{called(self.name)}: {visible(self.why)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A config that `hkswitch check` takes if anything was `taken` over, and all else there is to know."""
+
+    text: str
+    taken: int
+    left: tuple[Left, ...]
+    scripts: tuple[Script, ...]
+
+    @property
+    def count(self) -> str:
+        """How much was taken over, as a sentence."""
+        total = self.taken + len(self.left)
+        return f"{self.taken} of {total} {'switch was' if total == 1 else 'switches were'} taken over."
+
+    @property
+    def summary(self) -> str:
+        """What to tell the person who asked for it."""
+        return "\n".join([self.count, *(f"  {each}" for each in self.left)])
+
+
+@dataclass(eq=False)
+class NothingTakenOver(Failure):
+    """No switch could become a group, and hkswitch needs one at least. `imported` has what there is."""
+
+    file: str
+    imported: Imported
+    exit_code = Exit.CONFIG
+
+    def __str__(self) -> str:
+        reasons = [str(each) for each in self.imported.left[:_MOST_REASONS]]
+        more = len(self.imported.left) - len(reasons)
+        reasons += [f"and {more} more"] if more else []
+        return f"{self.file}: nothing could be taken over: {'; '.join(reasons)}"
+
+
+@dataclass(eq=False)
+class NoConfig(Failure):
+    """What was made is none that hkswitch reads."""
+
+    file: str
+    why: str
+    exit_code = Exit.CONFIG
+
+    def __str__(self) -> str:
+        return f"{self.file}: what becomes of it is no config that hkswitch reads: {self.why}"

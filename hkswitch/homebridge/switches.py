@@ -1,0 +1,131 @@
+"""A Homebridge config -> the switches of its cmdSwitch2 platforms, as that plugin sees them. Pure: no I/O."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hkswitch.core.errors import Exit, Failure
+from hkswitch.homebridge.wording import shown
+
+MOST_SWITCHES: Final = 1000
+
+_PLATFORMS: Final = frozenset({"cmdswitch2", "homebridge-cmdswitch2.cmdswitch2"})
+_INHERITED: Final = ("polling", "interval", "timeout")
+_LEADING_DIGITS = re.compile(r"\s*([0-9]{1,9})")
+_LEAST_MILLISECONDS: Final = 1000
+
+
+@dataclass(eq=False)
+class NoSwitches(Failure):
+    """A Homebridge config without anything to take over."""
+
+    file: str
+    why: str
+    exit_code = Exit.CONFIG
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A switch; a command that is not there is empty. What is `broken` cannot be one, and that says why.
+
+    `interval_seconds` and `timeout_seconds` are 0 where none was in effect.
+    """
+
+    name: str
+    on: str = ""
+    off: str = ""
+    state: str = ""
+    interval_seconds: int = 0
+    timeout_seconds: int = 0
+    broken: str = ""
+
+
+def read(config: object, file: str) -> tuple[Switch, ...]:
+    """All switches, in the file's order. Raises `NoSwitches`."""
+    platforms = list(_platforms(config))
+    ours = [platform for platform in platforms if _kind(platform).casefold() in _PLATFORMS]
+    if not ours:
+        others = ", ".join(dict.fromkeys(shown(_kind(platform)) for platform in platforms if _kind(platform)))
+        raise NoSwitches(
+            file, f"there is no cmdSwitch2 platform in it; found: {others or 'no platform at all'}"
+        )
+    switches = [switch for platform in ours for switch in _switches(platform)]
+    if not switches:
+        raise NoSwitches(file, "its cmdSwitch2 platform has no switches; there is nothing to take over")
+    if len(switches) > MOST_SWITCHES:
+        raise NoSwitches(file, f"it has {len(switches)} switches; at most {MOST_SWITCHES} are read")
+    return tuple(switches)
+
+
+def _platforms(config: object) -> Iterator[Mapping[str, object]]:
+    """The platforms of a whole config; what has a platform's name is one itself, as READMEs show it."""
+    if isinstance(config, dict):
+        if "platform" in config:
+            yield config
+        platforms = config.get("platforms")
+        for platform in platforms if isinstance(platforms, list) else ():
+            if isinstance(platform, dict):
+                yield platform
+
+
+def _kind(platform: Mapping[str, object]) -> str:
+    kind = platform.get("platform")
+    return kind if isinstance(kind, str) else ""
+
+
+def _switches(platform: Mapping[str, object]) -> Iterator[Switch]:
+    """The plugin goes over `switches` by its keys, so that a list and an object are the same to it."""
+    inherited = {key: platform[key] for key in _INHERITED if key in platform}
+    match platform.get("switches"):
+        case list() as items:
+            for item in items:
+                yield _switch(item, inherited, "")
+        case dict() as items:
+            for key, item in items.items():
+                yield _switch(item, inherited, key)
+
+
+def _switch(item: object, inherited: Mapping[str, object], key: str) -> Switch:
+    if not isinstance(item, dict):
+        return Switch(key, broken="is no object with a name and commands")
+    values = {**inherited, **item}
+    name = values.get("name", key)
+    name = name if isinstance(name, str) else "" if name is None else str(name)
+    commands = {kind: values.get(f"{kind}_cmd") or "" for kind in ("on", "off", "state")}
+    for kind, command in commands.items():
+        if not isinstance(command, str):
+            return Switch(name, broken=f"its {kind}_cmd is no text")
+    on, off, state = (str(command).strip(" \t\n") for command in commands.values())
+    dimmed = (
+        "is a light that can be dimmed, and hkswitch has on and off only" if values.get("dim_cmd") else ""
+    )
+    return Switch(
+        name,
+        on,
+        off,
+        state,
+        # Without polling, the plugin asks when the Home app does, and takes no interest in the interval.
+        interval_seconds=_whole(values.get("interval")) if values.get("polling") is True else 0,
+        timeout_seconds=_timeout(values.get("timeout")),
+        broken=dimmed,
+    )
+
+
+def _timeout(value: object) -> int:
+    """The plugin multiplies by 1000, so it takes seconds; its README shows 2000, and means milliseconds.
+
+    Nobody waits for 1000 seconds until the Home app gets its answer: from there on it is milliseconds.
+    """
+    timeout = _whole(value)
+    return math.ceil(timeout / 1000) if timeout >= _LEAST_MILLISECONDS else timeout
+
+
+def _whole(value: object) -> int:
+    """JavaScript's parseInt, of what has a meaning here; 0 for everything else."""
+    match = None if isinstance(value, bool) else _LEADING_DIGITS.match(str(value)[:20])
+    return int(match[1]) if match else 0

@@ -1,0 +1,208 @@
+"""The text of a shell command or script -> its words and operators. Expands nothing, and runs nothing.
+
+It reads the part of POSIX shell and bash that means what it looks like. Everything else is `Opaque`, or ends
+in `Unreadable`: whoever asks knows then that it was not understood. Pure: no I/O.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+_OPERATOR = re.compile(r"\d*(?:>>|>&|>\||<&|<<|<>|>|<)|&>>|&>|;;&|;;|;&|;|&&|&|\|\||\|&|\||\(|\)|\n")
+_BLANK = re.compile(r"(?:[ \t]|\\\n)+")
+_COMMENT = re.compile(r"#[^\n]*")
+_PLAIN = re.compile(r"[^\s\\'\"$`;&|<>()]+")
+_QUOTED = re.compile(r'[^\\"$`]+')
+_ONE = re.compile(r".", re.DOTALL)
+_PARAMETER = re.compile(r"\$(?P<name>[A-Za-z_]\w*|[0-9@*#?])", re.ASCII)
+_BRACED = re.compile(
+    r"\$\{(?P<name>[A-Za-z_]\w*|[0-9]+|[@*#?])(?:\[(?P<index>[@*])\])?(?::-(?P<default>[\w./@:-]*))?\}",
+    re.ASCII,
+)
+_ARRAY = re.compile(r"[A-Za-z_]\w*=\(", re.ASCII)
+_ESCAPABLE: Final = '$`"\\\n'
+
+
+class Unreadable(Exception):
+    """This text is no shell, or shell that this module does not know. Says why, in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Characters that stand for themselves; a shell may see patterns in those that are not `quoted`."""
+
+    text: str
+    quoted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """The value of a parameter. `index` is @ or * where all items of an array are meant."""
+
+    name: str
+    quoted: bool
+    index: str = ""
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """Something that a shell would work out, as it is written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """The items of `name=(...)`."""
+
+    items: tuple["Word", ...]
+
+
+Part = Literal | Parameter | Opaque | Array
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word, in the parts that it is made of."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def plain(self) -> str:
+        """The word as it is written, if nothing of it is quoted or expanded: only such words are keywords."""
+        match self.parts:
+            case (Literal(text, quoted=False),):
+                return text
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What stands between words; a redirection has its file descriptor with it, like '2>'."""
+
+    text: str
+
+
+Token = Word | Operator
+
+
+def read(text: str) -> list[Token]:
+    """The tokens of `text`. Raises `Unreadable`."""
+    return list(_Scanner(text).tokens())
+
+
+class _Scanner:
+    """Goes through the text once."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def tokens(self, *, closed: bool = False) -> Iterator[Token]:
+        """All tokens up to the end, or, if `closed`, to the parenthesis that ends them; it is passed over."""
+        while self._skip_blanks():
+            found = self._take(_OPERATOR)
+            if found == ")" and closed:
+                return
+            if found.endswith("<<"):
+                raise Unreadable("a here-document, '<<'")
+            yield Operator(found) if found else self._word()
+            if found == "(" and closed:
+                yield from self.tokens(closed=True)
+        if closed:
+            raise Unreadable("a parenthesis without its end")
+
+    def _skip_blanks(self) -> bool:
+        while self._take(_BLANK) or self._take(_COMMENT):
+            pass
+        return self._at < len(self._text)
+
+    def _take(self, pattern: re.Pattern[str]) -> str:
+        match = pattern.match(self._text, self._at)
+        self._at = match.end() if match else self._at
+        return match[0] if match else ""
+
+    def _word(self) -> Word:
+        if found := self._take(_ARRAY):
+            return Word((Literal(found[:-1], quoted=False), Array(self._items())))
+        parts: list[Part] = []
+        while self._at < len(self._text) and (more := self._parts()):
+            parts += more
+        if not parts:
+            raise Unreadable(f"the character {self._text[self._at]!r}")
+        return Word(tuple(parts))
+
+    def _items(self) -> tuple[Word, ...]:
+        tokens = [token for token in self.tokens(closed=True) if token != Operator("\n")]
+        words = tuple(token for token in tokens if isinstance(token, Word))
+        if len(words) < len(tokens):
+            raise Unreadable("an operator in an array")
+        return words
+
+    def _parts(self) -> list[Part]:
+        """The next parts of a word; none if it ends here."""
+        if found := self._take(_PLAIN):
+            return [Literal(found, quoted=False)]
+        match self._text[self._at]:
+            case "'":
+                return [self._single_quoted()]
+            case '"':
+                return list(self._double_quoted())
+            case "\\":
+                return [self._escaped()]
+            case "$" | "`":
+                return [self._expansion(quoted=False)]
+        return []
+
+    def _escaped(self) -> Literal:
+        if self._at + 1 == len(self._text):
+            raise Unreadable("a backslash at the end")
+        self._at += 2
+        char = self._text[self._at - 1]
+        return Literal("" if char == "\n" else char, quoted=True)
+
+    def _single_quoted(self) -> Literal:
+        end = self._text.find("'", self._at + 1)
+        if end < 0:
+            raise Unreadable("a quote without its end")
+        text, self._at = self._text[self._at + 1 : end], end + 1
+        return Literal(text, quoted=True)
+
+    def _double_quoted(self) -> Iterator[Part]:
+        self._at += 1
+        if self._text.startswith('"', self._at):
+            yield Literal("", quoted=True)
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            if char == '"':
+                self._at += 1
+                return
+            if char in "$`":
+                yield self._expansion(quoted=True)
+            elif char == "\\" and self._text[self._at + 1 : self._at + 2] in _ESCAPABLE:
+                yield self._escaped()
+            else:
+                yield Literal(self._take(_QUOTED) or self._take(_ONE), quoted=True)
+        raise Unreadable("a quote without its end")
+
+    def _expansion(self, *, quoted: bool) -> Part:
+        start = self._at
+        if match := _PARAMETER.match(self._text, start) or _BRACED.match(self._text, start):
+            self._at = match.end()
+            values = match.groupdict()
+            return Parameter(match["name"], quoted, values.get("index") or "", values.get("default"))
+        self._at += 1
+        if self._text[start] == "`":
+            self._at = self._text.find("`", self._at) + 1 or self._no_end()
+        elif self._text.startswith("(", self._at):
+            self._at += 1
+            for _ in self.tokens(closed=True):
+                pass
+        elif self._text.startswith("{", self._at):
+            self._at = self._text.find("}", self._at) + 1 or self._no_end()
+        return Opaque(self._text[start : self._at])
+
+    def _no_end(self) -> int:
+        raise Unreadable("an expansion without its end")

@@ -1,0 +1,202 @@
+"""Scripts and commands that nobody would write: whatever of them is understood, a shell does just that."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+
+from hkswitch.homebridge import shellwords
+from hkswitch.homebridge.expansion import NotUnderstood
+from hkswitch.homebridge.wrapper import USUAL_PATH, read
+
+EXAMPLES, LONGER = 60, 50
+"""How many are drawn, and how many times more there are with --long."""
+
+NAMES = st.sampled_from(["a", "b", "U"])
+ATOMS = st.sampled_from(
+    [
+        *("x", "y", "start", "web", "x y", "", "a:b", "$1", "$2", "$#", "$?", "$@", "$*", "$9"),
+        *("${1}", "${2:-z}", "${9:-}", "$a", "${b}", "$U", "${U[@]}", "${a[*]}"),
+        *("\\x", "\\$a", "{", "=", "!", "*", "~"),
+    ]
+)
+QUOTES = st.sampled_from(["{}", '"{}"', "'{}'", '"x{}"', "x{}y", '{}"{}"'])
+WORDS = st.builds(lambda form, atom: form.replace("{}", atom), QUOTES, ATOMS)
+LISTS = st.lists(WORDS, max_size=3).map(" ".join)
+UNITS = st.lists(WORDS, min_size=1, max_size=2).map(" ".join)
+
+SIMPLE = st.one_of(
+    st.builds("systemctl start {}".format, UNITS),
+    st.builds("systemctl start {}".format, UNITS),
+    st.builds("sudo -n systemctl --no-pager start {}".format, UNITS),
+    st.builds("{}={}".format, NAMES, WORDS),
+    st.builds("{}=({})".format, NAMES, LISTS),
+    st.builds("local {}={}".format, NAMES, WORDS),
+    st.builds("declare {}={}".format, NAMES, WORDS),
+    st.builds("echo {} > /dev/null".format, LISTS),
+    st.builds("[ {} = {} ]".format, WORDS, WORDS),
+    st.builds("[[ {} == {} ]]".format, WORDS, WORDS),
+    st.builds("[ {} {} ]".format, st.sampled_from(["-z", "-n", "!", "! -n", ""]), WORDS),
+    st.builds("test {} -{} {}".format, WORDS, st.sampled_from(["eq", "lt"]), WORDS),
+    st.builds("f {}".format, LISTS),
+    st.builds("return {}".format, st.sampled_from(["", "0", "1"])),
+    st.builds("exit {}".format, st.sampled_from(["", "0", "1", "$?"])),
+    st.sampled_from(["true", "false", ":", "shift", "set -e", "set -u", "exec systemctl start z", "f"]),
+)
+BLOCKS = st.recursive(
+    SIMPLE,
+    lambda inner: st.one_of(
+        st.builds("{}\n{}".format, inner, inner),
+        st.builds("{} && {}".format, inner, inner),
+        st.builds("{} || {}".format, inner, inner),
+        st.builds("! {}".format, SIMPLE),
+        st.builds("{{ {}; }}".format, inner),
+        st.builds("if {}; then {}; else {}; fi".format, inner, inner, inner),
+        st.builds("if {}; then {}; fi".format, inner, inner),
+        st.builds(
+            "case {} in {}) {};; x|{}) {};; *) {}; esac".format, WORDS, WORDS, inner, WORDS, inner, inner
+        ),
+        st.builds("for {} in {}; do {}; done".format, NAMES, LISTS, inner),
+        st.builds("for {}; do {}; done".format, NAMES, inner),
+        st.builds("f() {{ {}; }}".format, inner),
+    ),
+    max_leaves=8,
+)
+PIECES = st.sampled_from(
+    [
+        *(
+            "x",
+            " ",
+            "  ",
+            "'",
+            '"',
+            "\\",
+            "$",
+            "$x",
+            "`",
+            "(",
+            ")",
+            "{",
+            "}",
+            "a,b",
+            "~",
+            "*",
+            "?",
+            "[a]",
+            "#",
+        ),
+        *(
+            "!",
+            "=",
+            "|",
+            "&",
+            ";",
+            "<",
+            ">",
+            "2",
+            "\n",
+            "\t",
+            "http://",
+            "%",
+            "^",
+            ":",
+            "-",
+            "\u00a0",
+            "\r",
+            "é",
+        ),
+    ]
+)
+COMMANDS = st.lists(PIECES, max_size=8).map("".join)
+SCRIPTS = st.lists(BLOCKS, min_size=1, max_size=5).map("\n".join)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where bash finds a systemctl, and a sudo, that only say what they were called with."""
+    folder = tmp_path_factory.mktemp("programs")
+    set_hypothesis_home_dir(folder)
+    (folder / "systemctl").write_text('#!/bin/bash\nprintf "%s\\0" "$@" >&7; echo >&7\n')
+    (folder / "sudo").write_text('#!/bin/bash\nshift\nexec "$@"\n')
+    for program in folder.iterdir():
+        if program.is_file():
+            program.chmod(0o755)
+    return folder
+
+
+def drawn(*, long: bool) -> settings:
+    return settings(
+        max_examples=EXAMPLES * (LONGER if long else 1),
+        derandomize=not long,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_words_of_a_command_are_those_that_a_program_gets(folder: Path, long: bool, shell: str) -> None:
+    split = 0
+
+    @drawn(long=long)
+    @given(COMMANDS)
+    def check(text: str) -> None:
+        nonlocal split
+        try:
+            words = shellwords.split(f"said {text}")
+        except shellwords.NeedsShell:
+            return
+        split += 1
+        script = "said() { printf '%s\\0' said \"$@\"; }\n" + f"said {text}"
+        ended = subprocess.run(
+            [shell, "-c", script], cwd=folder, capture_output=True, timeout=20, check=False
+        )
+        assert tuple(ended.stdout.decode().split("\0")[:-1]) == words, text
+
+    check()
+    assert split > EXAMPLES // 10
+
+
+def test_what_is_understood_is_what_bash_does(folder: Path, long: bool) -> None:
+    understood = 0
+
+    @drawn(long=long)
+    @given(SCRIPTS)
+    def check(body: str) -> None:
+        nonlocal understood
+        text = f"#!/bin/bash\n{body}\nsystemctl start last\n"
+        try:
+            call = read(USUAL_PATH, text.encode()).call(("start", "web"))
+        except NotUnderstood:
+            return
+        understood += 1
+        status, units = bash(text, folder)
+        assert status == 0, text
+        assert units == set(call.units), text
+
+    check()
+    assert understood > EXAMPLES // 10
+
+
+def bash(text: str, folder: Path) -> tuple[int, set[str]]:
+    """How bash ends, and the units that it starts."""
+    script = folder / "script"
+    script.write_text(f"exec 7>{folder}/log\n{text}")
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    ended = subprocess.run(
+        ["bash", str(script), "start", "web"],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    units = set()
+    for line in (folder / "log").read_text().splitlines():
+        _, *names = [word for word in line.split("\0")[:-1] if word != "--no-pager"]
+        units |= {f"{name.removesuffix('.service')}.service" for name in names}
+    return ended.returncode, units
