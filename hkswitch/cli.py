@@ -219,6 +219,43 @@ def status(
     sys.exit(status.exit_code(report, groups))
 
 
+@commands.command("import-homebridge")
+@click.argument("config", type=click.Path(readable=False, path_type=Path), metavar="CONFIG.JSON")
+@click.option(
+    "--wrapper",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="The script that the switches call [/usr/local/bin/serviceswitch, if there is one]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write it [standard output]",
+)
+@click.option(
+    "--scripts",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a script for each command that needs a shell",
+)
+def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, scripts: Path | None) -> None:
+    """Turn the cmdSwitch2 switches of a Homebridge config into a configuration.
+
+    Each switch has a comment that says what became of it. What needs a shell is left as a comment, and no
+    command is run.
+    """
+    from hkswitch import importing
+
+    imported = importing.read(config, wrapper, scripts)
+    if output is None:
+        click.echo(imported.text, nl=False)
+    else:
+        importing.write(output, imported.text)
+    click.echo(imported.summary, err=output is None)
+
+
 def _action(word: str, what: str) -> None:
     """Add the command that asks for an action."""
 

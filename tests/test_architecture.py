@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "control": {"core", "control", "peers"},
     "actions": {"control", "core", "hosts"},
     "homebridge": {"core", "homebridge"},
+    "importing": {"core", "homebridge"},
     "history": {"core"},
     "pairs": {"core", "control", "homekit"},
 }

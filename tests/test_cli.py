@@ -178,6 +178,61 @@ def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[s
     assert list(tmp_path.iterdir()) == []
 
 
+HOMEBRIDGE = """\
+{"platforms": [{"platform": "cmdSwitch2", "switches": [
+  // comments are allowed
+  {"name": "File Server", "on_cmd": "sudo systemctl start smb nmb", "off_cmd": "sudo systemctl stop smb nmb"},
+  {"name": "Wake", "on_cmd": "echo a | cat", "off_cmd": "echo b | cat", "state_cmd": "true && true"},
+]}]}
+"""
+
+
+def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
+    old, new = tmp_path / "config.json", tmp_path / "config.yaml"
+    old.write_text(HOMEBRIDGE)
+    code, output, errors = run("import-homebridge", old, "-o", new)
+    assert (code, errors) == (0, "")
+    assert output.splitlines()[0] == "1 of 2 switches were taken over."
+    assert "Wake" in output.splitlines()[1]
+    assert run("check", "--config", new)[0] == 0
+    code, output, errors = run("import-homebridge", old)
+    assert output == new.read_text()
+    assert errors.splitlines()[0] == "1 of 2 switches were taken over."
+    code, _, errors = run("import-homebridge", old, "-o", new)
+    assert (code, errors) == (
+        73,
+        f"hkswitch: cannot write {new}: it is there already; remove it, or name another one\n",
+    )
+
+
+def test_scripts_of_a_homebridge_config_are_written_on_request(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(HOMEBRIDGE)
+    assert run("import-homebridge", tmp_path / "config.json", "--scripts", tmp_path / "scripts")[0] == 0
+    assert {(script.name, script.stat().st_mode & 0o777) for script in (tmp_path / "scripts").iterdir()} == {
+        ("wake-start", 0o755),
+        ("wake-stop", 0o755),
+        ("wake-status", 0o755),
+    }
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (None, "cannot read {file}: No such file or directory"),
+        ("{", "{file}:1:2: not valid JSON"),
+        ('{"platforms": []}', "{file}: there is no cmdSwitch2 platform in it"),
+    ],
+)
+def test_what_is_no_homebridge_config_is_78(tmp_path: Path, contents: str | None, said: str) -> None:
+    file = tmp_path / "config.json"
+    if contents is not None:
+        file.write_text(contents)
+    code, output, errors = run("import-homebridge", file)
+    assert (code, output) == (78, "")
+    assert errors.removeprefix("hkswitch: ").startswith(said.format(file=file))
+    assert run("import-homebridge", file, "--wrapper", tmp_path / "none")[0] == 78
+
+
 @dataclass
 class Demo:
     """A demo that serves."""
