@@ -1,5 +1,6 @@
 """Groups of commands, and checks, behind a real controller: what is run when, and what the phone is told."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -28,10 +29,9 @@ async def phone(daemon: Host, controller: Controller) -> AsyncIterator[Controlle
 
 async def until_read_as(phone: Controller, name: str, *, on: bool | int) -> None:
     """Read until that is what comes back: True, False or a status."""
-    seen: list[bool | int] = []
-    while not seen or seen[-1] != on:
-        seen.append(await phone.read(name))
-        assert len(seen) < 2000, seen
+    async with asyncio.timeout(10):
+        while await phone.read(name) != on:
+            await asyncio.sleep(0.02)
 
 
 async def until_told(phone: Controller, name: str, *, on: bool) -> None:
