@@ -1,16 +1,20 @@
 """Reads the config file, without privilege; what root reads goes through serviceswitch/trusted.py."""
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from hkswitch.core.config import Config, parse
 from hkswitch.core.errors import ConfigUnreadable
+
+if TYPE_CHECKING:
+    from hkswitch.core.config import Config
 
 DEFAULT: Final = Path("/etc/hkswitch/config.yaml")
 
 
-def read(file: Path) -> Config:
+def read(file: Path) -> "Config":
     """The config in `file`; raises `ConfigUnreadable` or `ConfigError`."""
+    from hkswitch.core.config import parse  # noqa: PLC0415 -- `hkswitch status` does not wait for YAML
+
     try:
         contents = file.read_bytes()
     except OSError as error:

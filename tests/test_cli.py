@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,12 @@ def test_wrong_arguments_are_64(arguments: list[str]) -> None:
     assert (code, output) == (64, "")
     assert "Error: " in errors
     assert "Traceback" not in errors
+
+
+def test_ctrl_c_is_no_traceback_while_the_program_is_still_imported() -> None:
+    program = "import os, signal, hkswitch.__main__; os.kill(os.getpid(), signal.SIGINT)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
 
 
 def test_a_reader_that_went_away_is_no_traceback() -> None:

@@ -77,6 +77,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("host")
+            # With several processes, each has the hosts of a release to itself, and boots them once.
+            release = next((name for name in RELEASES if name in item.name), item.path.name)
+            item.add_marker(pytest.mark.xdist_group(release))
 
 
 @pytest.fixture(scope="session")
@@ -88,11 +91,12 @@ def boot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         pytest.skip(f"needed to boot hosts: {', '.join(missing)}")
     logs = tmp_path_factory.mktemp("hosts")
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    terminal = request.config.get_terminal_writer()
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
 
     def say(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            terminal.line(f"\n{line}")
+        if terminal is not None:  # one of several processes has none
+            with capture.global_and_fixture_disabled():
+                terminal.write_line(f"\n{line}")
 
     def boot_release(name: str) -> AbstractContextManager[Host]:
         release = RELEASES[name]
@@ -127,20 +131,31 @@ def nothing_stays(host: Host) -> Iterator[None]:
     assert traces(host) == before
 
 
+LOOK: Final = """
+systemctl list-units --state=failed --plain --no-legend
+echo ---
+find /etc/systemd/system /run/systemd/system /etc/hkswitch /etc/sudoers.d \\
+    -type l -printf '%p -> %l\\n' -o -type f -exec sha256sum {} +
+echo ---
+ps -e -o user:32=,pid=,cgroup:128=,args=
+"""
+"""One program for all of it: this is done before and after every test."""
+
+
 def traces(host: Host) -> Traces:
     """Failed units, unit files and configuration, and processes of hkswitch's beside the daemon's."""
-    failed = host.run("systemctl", "list-units", "--state=failed", "--plain", "--no-legend").stdout
-    files = host.run(
-        *("find", "/etc/systemd/system", "/run/systemd/system", "/etc/hkswitch", "/etc/sudoers.d"),
-        *("-type", "l", "-printf", "%p -> %l\n", "-o", "-type", "f", "-exec", "sha256sum", "{}", ";"),
-    ).stdout
-    return Traces(failed, files, processes(host))
+    failed, files, listed = host.run("sh", "-c", LOOK).stdout.split("---\n")
+    return Traces(failed, "\n".join(sorted(files.splitlines())), _ours(listed))
 
 
 def processes(host: Host) -> frozenset[str]:
     """What runs as the user hkswitch or as its helper, but not in the daemon's unit."""
-    listed = host.run("ps", "-e", "-o", "user:32=,pid=,cgroup:128=,args=").stdout.splitlines()
-    ours = (line for line in listed if line.startswith("hkswitch ") or "/usr/sbin/serviceswitch" in line)
+    return _ours(host.run("ps", "-e", "-o", "user:32=,pid=,cgroup:128=,args=").stdout)
+
+
+def _ours(listed: str) -> frozenset[str]:
+    lines = listed.splitlines()
+    ours = (line for line in lines if line.startswith("hkswitch ") or "/usr/sbin/serviceswitch" in line)
     return frozenset(line for line in ours if "/hkswitch.service" not in line)
 
 
