@@ -1,5 +1,7 @@
 """The command line on a real host: what needs a daemon, or another user."""
 
+import json
+
 import pytest
 
 from tests.host.machine import Host, eventually
@@ -24,6 +26,50 @@ def test_the_daemon_and_root_see_the_same_setup_code(daemon: Host) -> None:
     as_root = daemon.run("hkswitch", "pair").stdout
     assert daemon.run("hkswitch", "pair", user="hkswitch").stdout == as_root
     assert "Setup code: " in as_root
+
+
+def test_root_starts_and_stops_through_the_daemon_and_it_is_told_who_did(
+    daemon: Host, stand_ins: tuple[str, ...]
+) -> None:
+    assert daemon.run("hkswitch", "start", "fileserver", "web").stderr == ""
+    assert daemon.show("netatalk.service", "ActiveState") == "active"
+    assert daemon.run("hkswitch", "status", "fileserver", user="nobody").returncode == 0
+    shown = json.loads(daemon.run("hkswitch", "status", "web", "--json").stdout)
+    assert [group["last_action"]["by"] for group in shown["groups"]] == ["user 0"]
+    assert daemon.run("hkswitch", "stop", "web", user="hkswitch").returncode == 0
+    assert daemon.run("hkswitch", "status", "web", check=False).returncode == 3
+
+
+@pytest.mark.parametrize("action", ["start", "stop", "restart"])
+def test_nobody_else_starts_or_stops_anything(daemon: Host, stand_ins: tuple[str, ...], action: str) -> None:
+    daemon.run("systemctl", "start", "httpd")
+    since = daemon.show("httpd.service", "ActiveEnterTimestampMonotonic")
+    done = daemon.run("hkswitch", action, "web", user="nobody", check=False)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "user 65534 may not do this" in done.stderr
+    assert daemon.show("httpd.service", "ActiveEnterTimestampMonotonic") == since
+
+
+def test_a_start_that_fails_shows_the_last_lines_of_the_unit(
+    daemon: Host, stand_ins: tuple[str, ...]
+) -> None:
+    program = "/bin/sh -c 'echo no such \\x1b[31mfile; exit 1'"
+    daemon.unit("httpd.service", f"[Service]\nType=oneshot\nExecStart={program}\n")
+    done = daemon.run("hkswitch", "start", "web", check=False)
+    assert done.returncode == 69
+    said = done.stderr.splitlines()
+    assert said[:2] == [
+        "hkswitch: start web failed: httpd.service failed",
+        "The last lines of httpd.service:",
+    ]
+    assert "  no such ?[31mfile" in said
+    assert len(said) == 7
+
+
+def test_who_does_not_wait_is_not_told_of_the_end(daemon: Host, stand_ins: tuple[str, ...]) -> None:
+    daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 1000\n")
+    assert daemon.run("hkswitch", "start", "web", "--no-wait", timeout_seconds=5).stderr == ""
+    assert daemon.show("httpd.service", "ActiveState") == "activating"
 
 
 def test_a_config_that_may_not_be_read_is_said(daemon: Host) -> None:

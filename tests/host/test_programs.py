@@ -73,6 +73,18 @@ pwd >{STATE}/folder
     assert configured.read(f"{STATE}/folder") == "/\n"
 
 
+def test_root_needs_no_daemon_and_others_are_told_so(configured: Host) -> None:
+    refused = configured.run("hkswitch", "start", "lamp", user="nobody", check=False)
+    assert refused.returncode == 69
+    assert refused.stderr == (
+        "hkswitch: no hkswitch listens on /run/hkswitch/control.sock: start hkswitch.service, or use sudo\n"
+    )
+    assert configured.run("hkswitch", "start", "lamp").returncode == 0
+    assert configured.run("hkswitch", "restart", "lamp", check=False).returncode == 77
+    assert configured.run("hkswitch", "stop", "lamp").returncode == 0
+    assert (runs(configured, "start"), runs(configured, "stop")) == (1, 1)
+
+
 def test_an_argument_is_what_it_is(configured: Host) -> None:
     arguments = ["$PATH", "${PATH}", "%n", "a b", "", "-e", "'\"\\", "é", "; touch /run/lamp/on", "*"]
     written = ", ".join(json.dumps(argument) for argument in arguments)
