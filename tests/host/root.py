@@ -133,7 +133,7 @@ def _cached(folder: Path, family: str, recipe: str, make: Callable[[Path], None]
     """What the recipe makes, under its family's name: whole or not there, and the family's only one."""
     finished = folder / f"{family}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / "lock"):
+    with _locked(folder / f"{family}.lock"):
         if not finished.exists():
             for stale in folder.glob(f"{family}-*"):
                 _remove(stale)
