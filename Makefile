@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SHELL_SCRIPTS := .ci/run packaging/install packaging/uninstall
+SHELL_SCRIPTS := .ci/run packaging/install packaging/uninstall packaging/completions/hkswitch.bash
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
@@ -40,11 +40,12 @@ test: lint ## every test that needs no root, and lint
 
 .PHONY: test-host
 test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots
-	$(BIN)/python -m pytest -m host
+	$(BIN)/python -m pytest -m host --numprocesses 2 --dist loadgroup
 
 .PHONY: test-long
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and floods
-	$(BIN)/python -m pytest --long tests/homekit/test_fuzz.py tests/homekit/test_kill.py tests/homekit/test_flood.py
+	$(BIN)/python -m pytest --long tests/core/test_fuzz.py \
+		tests/homekit/test_fuzz.py tests/homekit/test_kill.py tests/homekit/test_flood.py
 
 .PHONY: install
 install: ## as root: install into the system
