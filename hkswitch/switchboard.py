@@ -65,6 +65,7 @@ class Switchboard:
         self._writers: dict[int, Hashable] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._ends: dict[int, asyncio.Future[str | None]] = {}
+        self._begun: dict[int, list[Callable[[], None]]] = {}
         self._history = History()
         self._by: dict[int, str] = {}
         self._watchers: set[asyncio.Event] = set()
@@ -113,7 +114,7 @@ class Switchboard:
     async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
         """Somebody at a terminal wants this; returns what failed once it has ended, None for success.
 
-        Raises `UnknownGroup` or `Replaced`.
+        `begun` is called when it was handed over to those who do it. Raises `UnknownGroup` or `Replaced`.
         """
         if group_id not in self._switches:
             raise UnknownGroup(group_id)
@@ -123,8 +124,12 @@ class Switchboard:
         waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group_id, events.Waited(number))
         try:
             self._step(group_id, events.Written(number, action is not Action.STOP, tile))
-            begun()
             request = self._history.newest(group_id)  # this one, or one that runs and does the same
+            running = self._switches[group_id].running
+            if running is not None and running.accepted:
+                begun()
+            else:
+                self._begun.setdefault(request, []).append(begun)
             failure = await asyncio.shield(self._ends[request])
             if request != self._history.newest(group_id):
                 raise Replaced(group_id)
@@ -200,12 +205,15 @@ class Switchboard:
     async def _request(self, group_id: str, request: int, action: Action) -> None:
         def accepted() -> None:
             self._step(group_id, events.Accepted(request))
+            for begun in self._begun.pop(request, ()):
+                begun()
 
         try:
             failure = await self._host.request(action, group_id, accepted)
         except Exception as error:  # noqa: BLE001 -- a defect of ours must not leave the switch waiting for ever
             _log.exception("%s: %s", group_id, action)
             failure = f"internal error: {error!r}"
+        self._begun.pop(request, None)
         self._history.ended(group_id, request, failure)
         self._ends.pop(request).set_result(failure)
         self._step(group_id, events.Finished(request, failure))

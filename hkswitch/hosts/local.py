@@ -62,9 +62,10 @@ class LocalHost:
 
     def probed(self, observed: Observed) -> None:
         """Take over what a probe says, and why."""
-        if observed.verdict is not self._probed.get(observed.group):
-            level = logging.WARNING if observed.verdict is Verdict.UNAVAILABLE else logging.INFO
-            _log.log(level, "%s: %s: %s", observed.group, observed.verdict, observed.reason)
+        if observed.verdict is Verdict.UNAVAILABLE and observed.verdict is not self._probed.get(
+            observed.group
+        ):
+            _log.warning("%s: %s: %s", observed.group, observed.verdict, observed.reason)
         self._probed[observed.group] = observed.verdict
         self._note_all_probed()
         if self._observer is not None:
