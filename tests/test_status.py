@@ -181,6 +181,7 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("groups", 0, "id"), "a\nb"),
         (("groups", 0, "state"), "brand-new"),
         (("groups", 0, "units"), [{"unit": "a"}]),
+        (("groups", 0, "units"), [as_object(REPORT)["groups"][0]["units"][0]] * 2),
         (("groups", 0, "units", 0, "sub"), "\x1b[31m"),
         (("groups", 0, "last_action"), "start"),
         (("groups", 1, "last_action", "action"), "reload"),

@@ -175,12 +175,15 @@ def _group(item: dict[str, Any]) -> GroupReport:
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
         raise Malformed("'last_action' must be an object")
+    units = [_unit(unit) for unit in objects(item, "units")]
+    if len(dict(units)) != len(units):
+        raise Malformed("a unit stands twice")
     return GroupReport(
         id=words(item, "id"),
         name=words(item, "name"),
         state=None if state == UNKNOWN else _member(GroupState, state),
         since_unix_seconds=number(item, "since_unix_seconds", 0),
-        units=dict(_unit(unit) for unit in objects(item, "units")),
+        units=dict(units),
         last_action=None if last is None else _last(last),
     )
 

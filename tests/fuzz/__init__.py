@@ -1,0 +1,1 @@
+"""What the parsers are given by machines: rules for whatever they are given, and ways to think of it."""

@@ -1,0 +1,203 @@
+"""What every parser does with whatever it is given: the rules, for each way of thinking of something."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass, is_dataclass
+from functools import cache
+from operator import itemgetter
+from types import UnionType
+from typing import Any, Protocol, get_args, get_origin, get_type_hints
+from unittest.mock import patch
+
+import yaml
+
+from hkswitch.core.config import Config
+from hkswitch.core.config import parse as parse_config
+from hkswitch.core.control import encode_answer, encode_question, parse_answer, parse_question
+from hkswitch.core.errors import ConfigError, Exit, Problem
+from hkswitch.core.lines import LARGEST_ID, Malformed
+from hkswitch.core.model import MOST_ACCESSORIES, Action, Group
+from hkswitch.core.protocol import encode, parse_reply, parse_request
+from hkswitch.serviceswitch.policy import Allowed, Denied, permit
+
+FILE = "config.yaml"
+
+ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+UNIT = re.compile(
+    r"(?=.{1,255}\Z)[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\@-]+)?"
+    r"\.(service|socket|target|timer|mount|automount|swap|path|slice)"
+)
+PROGRAM = re.compile(r"(/[^/]+)+")
+ODD_IDS = ("", "web", "groups", "/etc/passwd", "ssh.service", "web\n", "\0", "\ud800", "\x1b[2J")
+
+
+class Rule(Protocol):
+    """Raises where the parser does not do what is documented. Says whether it took what it was given."""
+
+    def __call__(self, data: bytes, /) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A parser of lines: what it takes is one of `kinds`, with all that was written, and stays so."""
+
+    parse: Callable[[bytes], Any]
+    encode: Callable[[Any], bytes]
+    kinds: Any
+
+    def __call__(self, line: bytes, /) -> bool:
+        try:
+            message = self.parse(line)
+        except Malformed as error:
+            require(str(error) and str(error).isprintable(), error)
+            require(error.request_id is None or 1 <= error.request_id <= LARGEST_ID, error.request_id)
+            return False
+        require(is_one(message, self.kinds), message)
+        encoded = self.encode(message)
+        require(encoded.find(b"\n") == len(encoded) - 1, encoded)
+        require(self.parse(encoded) == message, message)
+        require(is_same(written(line), written(encoded)), message)
+        return True
+
+
+@dataclass(frozen=True)
+class Configs:
+    """A parser of configs: what it takes can do no harm, and what it refuses has problems with places."""
+
+    parse: Callable[[bytes, str], Config]
+
+    def __call__(self, data: bytes, /) -> bool:
+        try:
+            config = self.parse(data, FILE)
+        except ConfigError as error:
+            require(error.exit_code == Exit.CONFIG and error.file == FILE, error)
+            require(list(error.problems) == sorted(error.problems) != [], error.problems)
+            lines = data.replace(b"\r\n", b"\n").split(b"\n")
+            for problem in error.problems:
+                require(is_in(problem, lines) and str(problem).isprintable() and problem.message, problem)
+            return False
+        is_harmless(config)
+        return True
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Both of PyYAML's parsers: what both take is the same. libyaml refuses more, like `{units:[a]}`."""
+
+    parse: Callable[[bytes, str], Config]
+
+    def __call__(self, data: bytes, /) -> bool:
+        libyaml = self.outcome(data)
+        with patch.object(yaml, "CSafeLoader", yaml.SafeLoader, create=True):
+            python = self.outcome(data)
+        require(None in {libyaml, python} or libyaml == python, (libyaml, python))
+        return bool(libyaml and python)
+
+    def outcome(self, data: bytes) -> Config | None:
+        return self.parse(data, FILE) if Configs(self.parse)(data) else None
+
+
+def require(holds: object, what: object) -> None:
+    """An assertion that says what it is about, outside of pytest too."""
+    if not holds:
+        raise AssertionError(f"not as documented: {what!r}")
+
+
+def is_one(value: object, kind: object) -> bool:
+    """Whether it is exactly of this type, with all of its parts: true is no number."""
+    if isinstance(kind, UnionType):
+        return any(is_one(value, each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(is_one(each, get_args(kind)[0]) for each in value)
+    if get_origin(kind) is Mapping:
+        keys, values = get_args(kind)
+        return isinstance(value, dict) and all(
+            is_one(key, keys) and is_one(value[key], values) for key in value
+        )
+    parts = _hints(kind) if isinstance(kind, type) and is_dataclass(kind) else {}
+    return type(value) is kind and all(is_one(getattr(value, name), part) for name, part in parts.items())
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def written(line: bytes) -> object:
+    """The JSON in a line, with all keys of its objects, in order."""
+    return json.loads(line, object_pairs_hook=lambda pairs: sorted(map(list, pairs), key=itemgetter(0)))
+
+
+def is_same(one: object, other: object) -> bool:
+    """Whether what was `one` may become `other`: only a word of a newer systemd may be lost."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return type(one) is type(other) and other in (one, "unknown")
+
+
+def is_in(problem: Problem, lines: list[bytes]) -> bool:
+    """Whether its place is one in the file, or right after a line of it, or the line after the last one."""
+    if problem.line == len(lines) + 1:  # libyaml's end of a file that does not end with its last line
+        return problem.column == 1
+    return 1 <= problem.line <= len(lines) and 1 <= problem.column <= characters(lines[problem.line - 1]) + 1
+
+
+def characters(line: bytes) -> int:
+    return len(line.decode(errors="replace"))
+
+
+def is_harmless(config: Config) -> None:
+    """Whether root could do by it what it says, and nothing else."""
+    ids = [group.id for group in config.groups]
+    require(ids and len(ids) == len(set(ids)), ids)
+    require(sum(1 + group.restart for group in config.groups) <= MOST_ACCESSORIES, ids)
+    require(1024 <= config.bridge.port <= 65535, config.bridge)
+    require(config.bridge.name.isprintable() and config.bridge.name, config.bridge)
+    require(not config.bridge.interfaces or not config.bridge.addresses, config.bridge)
+    require(not any("/" in each or not each.isascii() for each in config.bridge.interfaces), config.bridge)
+    for group in config.groups:
+        group_is_harmless(group)
+    for action in Action:
+        for group_id in (*ids, *ODD_IDS):
+            said = permit(action, group_id, config)
+            require(isinstance(said, Allowed | Denied), said)
+            meant = config.group(group_id)
+            require(isinstance(said, Allowed) == bool(meant and action in meant.actions), said)
+
+
+def group_is_harmless(group: Group) -> None:
+    require(ID.fullmatch(group.id), group)
+    require(group.name.isprintable() and group.name.strip() == group.name != "", group)
+    require(group.actions and (not group.restart or Action.RESTART in group.actions), group)
+    require(bool(group.units) != bool(group.commands), group)
+    require(len(group.units) == len(set(group.units)), group)
+    require(all(UNIT.fullmatch(unit) for unit in group.units), group)
+    for argv in argvs(group):
+        require(PROGRAM.fullmatch(argv[0]) and not {".", ".."} & set(argv[0].split("/")), group)
+        require(all(word.isprintable() for word in argv), group)
+    require(group.interval_seconds >= 1 and group.timeout_seconds >= 1, group)
+
+
+def argvs(group: Group) -> Iterator[tuple[str, ...]]:
+    """Every command that is run for a group."""
+    if group.commands:
+        require(group.commands.start and group.commands.stop and group.commands.status, group)
+        require(Action.RESTART not in group.actions or group.commands.restart, group)
+    for argv in (group.check, *(astuple(group.commands) if group.commands else ())):
+        if argv:
+            yield argv
+
+
+def _lines(parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Lines:
+    return Lines(parse, encode, get_type_hints(parse)["return"])
+
+
+LINES = {
+    "request": _lines(parse_request, encode),
+    "reply": _lines(parse_reply, encode),
+    "question": _lines(parse_question, encode_question),
+    "answer": _lines(parse_answer, encode_answer),
+}
+CONFIGS: dict[str, Rule] = {"config": Configs(parse_config), "backends": Backends(parse_config)}
+RULES: dict[str, Rule] = {**LINES, **CONFIGS}
