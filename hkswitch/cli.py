@@ -72,13 +72,21 @@ def _an_address(context: click.Context, option: click.Parameter, text: str | Non
     return text
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _examples(*lines: str) -> str:
+    """The end of a command's help; its first line keeps click from wrapping it."""
+    return "\n  ".join(("\b\nExamples:", *lines))
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_examples("hkswitch status", "sudo hkswitch restart fileserver", "sudo hkswitch pair"),
+)
 @click.version_option(__version__, prog_name="hkswitch", message="%(prog)s %(version)s")
 def commands() -> None:
     """Apple Home switches for groups of systemd services."""
 
 
-@commands.command()
+@commands.command(epilog=_examples("sudo systemctl start hkswitch", "journalctl -u hkswitch"))
 @_config_option
 @_state_option
 def run(config_file: Path, state_folder: Path) -> None:
@@ -89,7 +97,7 @@ def run(config_file: Path, state_folder: Path) -> None:
     asyncio.run(daemon.run(config_file, state_folder))
 
 
-@commands.command()
+@commands.command(epilog=_examples("hkswitch demo", "hkswitch demo --address 192.168.1.10 --port 51827"))
 @click.option(
     "--config",
     "config_file",
@@ -109,14 +117,17 @@ def run(config_file: Path, state_folder: Path) -> None:
     help="Where keys and pairings are kept [~/.local/state/hkswitch-demo]",
 )
 def demo(config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None) -> None:
-    """Serve a bridge with simulated units, to pair with and to switch."""
+    """Serve a bridge with simulated units.
+
+    Pair with it and switch: no real unit is touched.
+    """
     from hkswitch import demo, logs
 
     logs.begin({})
     asyncio.run(demo.run(config_file, address, port, state_folder))
 
 
-@commands.command()
+@commands.command(epilog=_examples("hkswitch check", "hkswitch check --config new.yaml"))
 @_config_option
 def check(config_file: Path) -> None:
     """Check the configuration."""
@@ -133,7 +144,9 @@ def _picture_option(kind: str) -> Callable[[_Command], _Command]:
     )
 
 
-@commands.command()
+@commands.command(
+    epilog=_examples("sudo hkswitch pair", "sudo hkswitch pair --svg code.svg", "hkswitch pair --list")
+)
 @_state_option
 @_json_option
 @click.option("--list", "listed", is_flag=True, help="Show the controllers that are paired")
@@ -149,10 +162,10 @@ def pair(  # noqa: PLR0913 -- one for each option
     png: Path | None,
     svg: Path | None,
 ) -> None:
-    """Show what a phone needs to pair: the setup code and its QR code.
+    """Show the setup code and its QR code.
 
-    Asks the daemon if it runs, and reads its state folder if not. The setup code is for root and for members
-    of the group hkswitch; the list of the paired controllers is for everybody.
+    It is what a phone needs to pair. Asks the daemon if it runs, and reads its state folder if not. The setup
+    code is for root and for members of the group hkswitch; who is paired is for everybody.
     """
     from hkswitch import pairs
 
@@ -176,16 +189,16 @@ def pair(  # noqa: PLR0913 -- one for each option
         click.echo(pairs.setup_as_json(setup) if as_json else pairs.shown(setup))
 
 
-@commands.command()
+@commands.command(epilog=_examples("sudo hkswitch unpair 3C7A", "sudo hkswitch unpair --all"))
 @_state_option
 @click.argument("controller", required=False)
 @click.option("--all", "everybody", is_flag=True, help="Remove every controller")
 def unpair(state_folder: Path, controller: str | None, *, everybody: bool) -> None:
-    """Remove the pairing of a controller, as when a phone is lost.
+    """Remove the pairing of a controller.
 
-    CONTROLLER is an ID of `hkswitch pair --list`, or the beginning of one; without it, the only one there is.
-    With the last admin, all others are removed too. Homes that had the bridge show it as not responding until
-    it is removed there.
+    This is for a phone that was lost. CONTROLLER is an ID of `hkswitch pair --list`, or the beginning of one;
+    without it, the only one there is. With the last admin, all others are removed too. Homes that had the
+    bridge show it as not responding until it is removed there.
     """
     from hkswitch import pairs
 
@@ -193,7 +206,7 @@ def unpair(state_folder: Path, controller: str | None, *, everybody: bool) -> No
     click.echo(pairs.unpair(state_folder, controller, everybody=everybody))
 
 
-@commands.command()
+@commands.command(epilog=_examples("hkswitch status", "hkswitch status web", "hkswitch status --watch"))
 @click.argument("groups", nargs=-1, metavar="[GROUP]...")
 @_config_option
 @_state_option
@@ -202,7 +215,7 @@ def unpair(state_folder: Path, controller: str | None, *, everybody: bool) -> No
 def status(
     groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
 ) -> None:
-    """Show the state of each group, of its units, and of the bridge.
+    """Show the groups, their units, and the bridge.
 
     With one GROUP, the exit code says whether it is on (0) or not (3). Without a daemon, systemd is asked.
     """
@@ -219,7 +232,9 @@ def status(
     sys.exit(status.exit_code(report, groups))
 
 
-@commands.command("import-homebridge")
+@commands.command(
+    "import-homebridge", epilog=_examples("hkswitch import-homebridge ~/.homebridge/config.json -o new.yaml")
+)
 @click.argument("config", type=click.Path(readable=False, path_type=Path), metavar="CONFIG.JSON")
 @click.option(
     "--wrapper",
@@ -241,10 +256,10 @@ def status(
     help="Write a script for each command that needs a shell",
 )
 def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, scripts: Path | None) -> None:
-    """Turn the cmdSwitch2 switches of a Homebridge config into a configuration.
+    """Import the switches of a Homebridge config.
 
-    Each switch has a comment that says what became of it. What needs a shell is left as a comment, and no
-    command is run.
+    The cmdSwitch2 switches become a configuration. Each has a comment that says what became of it. What needs
+    a shell is left as a comment, and no command is run.
     """
     from hkswitch import importing
 
@@ -259,7 +274,13 @@ def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, s
 def _action(word: str, what: str) -> None:
     """Add the command that asks for an action."""
 
-    @commands.command(word, help=f"{what}, through the daemon or, as root, without it.")
+    @commands.command(
+        word,
+        help=f"{what}.\n\nThe daemon does it; for root it also works without one.",
+        epilog=_examples(
+            f"sudo hkswitch {word} fileserver", f"sudo hkswitch {word} --no-wait fileserver web"
+        ),
+    )
     @click.argument("groups", nargs=-1, required=True, metavar="GROUP...")
     @_state_option
     @click.option("--no-wait", is_flag=True, help="Do not wait until it is done")
@@ -273,6 +294,39 @@ def _action(word: str, what: str) -> None:
 _action("start", "Start groups")
 _action("stop", "Stop groups")
 _action("restart", "Restart groups, but only those that run")
+
+
+@commands.command(epilog=_examples("sudo hkswitch doctor", "hkswitch doctor --json"))
+@_config_option
+@_state_option
+@_json_option
+def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
+    """Look at the installation, and say what to do.
+
+    Some points need root, and are left open without it. The exit code is 69 if something is wrong.
+    """
+    from hkswitch.doctor import examination, page
+
+    findings = asyncio.run(examination.run(config_file.absolute(), state_folder))
+    if as_json:
+        click.echo(page.as_json(findings))
+    else:
+        page.show(findings, _console())
+    sys.exit(page.exit_code(findings))
+
+
+@commands.command(epilog=_examples("sudo hkswitch diagnostics > diagnostics.txt"))
+@_config_option
+@_state_option
+def diagnostics(config_file: Path, state_folder: Path) -> None:
+    """Print a text for a bug report.
+
+    No secret is in it. It has the findings of `hkswitch doctor`, versions, the configuration, the status, and
+    the last log lines.
+    """
+    from hkswitch import diagnostics
+
+    click.echo(asyncio.run(diagnostics.text(config_file.absolute(), state_folder)))
 
 
 def _console() -> "Console":

@@ -32,6 +32,11 @@ MAY_IMPORT = {
     "importing": {"core", "homebridge"},
     "history": {"core"},
     "pairs": {"core", "control", "homekit"},
+    "doctor": {
+        *("addresses", "configfile", "control", "core", "doctor", "homekit", "hosts", "ports"),
+        *("serviceswitch", "systemd"),
+    },
+    "diagnostics": {"addresses", "core", "doctor", "homekit", "hosts", "status"},
 }
 """Rooms that are not here (daemon, demo, cli) wire the others and may import all of them."""
 
@@ -45,10 +50,10 @@ ONLY_IN = {
     "pyhap": {"homekit/bridge.py", *HARDENING, "homekit/reads.py", "homekit/writes.py"},
     "h11": HARDENING,
     "cryptography": HARDENING,
-    "zeroconf": {"homekit/bridge.py", *HARDENING},
+    "zeroconf": {"doctor/mdns.py", "homekit/bridge.py", *HARDENING},  # the doctor asks as a phone does
     "segno": {"homekit/pairing.py"},
     "click": {"cli.py"},
-    "rich": {"actions.py", "cli.py", "status.py"},
+    "rich": {"actions.py", "cli.py", "doctor/page.py", "status.py"},
     "ifaddr": {"addresses.py"},
     "subprocess": set(),
 }
@@ -79,6 +84,11 @@ def test_a_module_imports_only_what_its_room_may(module: Path) -> None:
     own = module.relative_to(ROOT / "hkswitch").parts[0].removesuffix(".py")
     rooms = {room(name) for name in imported(module) if name.startswith("hkswitch.")} - {"__version__"}
     assert rooms <= MAY_IMPORT.get(own, rooms), f"{own} may not import {rooms - MAY_IMPORT[own]}"
+
+
+def test_the_doctor_knows_of_the_helpers_room_only_what_it_trusts() -> None:
+    names = {name for module in (ROOT / "hkswitch" / "doctor").glob("*.py") for name in imported(module)}
+    assert {name for name in names if "serviceswitch" in name} == {"hkswitch.serviceswitch.trusted"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

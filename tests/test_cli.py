@@ -56,6 +56,14 @@ def test_check_lists_every_problem_with_its_place(tmp_path: Path) -> None:
     ]
 
 
+def test_the_help_says_what_each_command_does_in_a_whole_sentence() -> None:
+    code, output, _ = run("--help", COLUMNS="80")
+    listed, _, _ = output.partition("\nCommands:\n")[2].partition("\n\n")
+    assert code == 0
+    assert listed
+    assert [line for line in listed.splitlines() if not line.endswith(".") or line.endswith("...")] == []
+
+
 @pytest.mark.parametrize("command", ["run", "check", "status"])
 def test_no_config_is_78(command: str, tmp_path: Path) -> None:
     code, output, errors = run(command, "--config", tmp_path / "none.yaml")

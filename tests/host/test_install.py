@@ -19,6 +19,12 @@ PLACED: Final = {
     "/usr/lib/systemd/system/hkswitch.service": "root:root 644",
     "/usr/lib/sysusers.d/hkswitch.conf": "root:root 644",
     "/usr/sbin/serviceswitch": "root:root 755",
+    "/usr/share/bash-completion/completions/hkswitch": "root:root 644",
+    "/usr/share/fish/vendor_completions.d/hkswitch.fish": "root:root 644",
+    "/usr/share/man/man1/hkswitch.1": "root:root 644",
+    "/usr/share/man/man5/hkswitch.yaml.5": "root:root 644",
+    "/usr/share/man/man8/serviceswitch.8": "root:root 644",
+    "/usr/share/zsh/vendor-completions/_hkswitch": "root:root 644",
 }
 
 SERVE: Final = ("/usr/sbin/serviceswitch", "serve")

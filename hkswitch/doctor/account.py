@@ -1,0 +1,109 @@
+"""The daemon's user and its state folder."""
+
+import grp
+import logging
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from hkswitch.core.errors import Failure
+from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.situation import UNIT, USER, Situation
+from hkswitch.homekit import statefile
+
+MODE: Final = 0o700
+
+
+async def user(situation: Situation) -> tuple[Finding]:
+    """The point of this name."""
+    return (there(has_user=situation.account is not None, has_group=_has_group()),)
+
+
+async def state(situation: Situation) -> tuple[Finding]:
+    """The point of this name."""
+    folder = situation.state_folder
+    if situation.account is None:
+        return (unknown(Point.STATE, f"there is no user {USER} that it could belong to"),)
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return (ok(Point.STATE, f"no {folder} yet: the first start makes it"),)
+    except OSError as error:
+        return (unknown(Point.STATE, f"{folder}: {error.strerror}", WITH_SUDO),)
+    owned = found.st_uid == situation.account.user_id
+    if (finding := folder_is(folder, found.st_mode, owned=owned)) is not None:
+        return (finding,)
+    if not situation.may_become_daemon:
+        return (unknown(Point.STATE, f"only root and {USER} can look into {folder}", WITH_SUDO),)
+    return (contents_are(folder, *stored(folder)),)
+
+
+def there(*, has_user: bool, has_group: bool) -> Finding:
+    """Whether the daemon has somebody to run as."""
+    missing = [word for word, has in (("user", has_user), ("group", has_group)) if not has]
+    if missing:
+        advice = "`sudo systemd-sysusers hkswitch.conf` makes it"
+        return wrong(Point.USER, f"there is no {' and no '.join(missing)} {USER}", advice)
+    return ok(Point.USER, f"user and group {USER}")
+
+
+def folder_is(folder: Path, mode: int, *, owned: bool) -> Finding | None:
+    """What is wrong with the folder, if anything."""
+    if not stat.S_ISDIR(mode):
+        return wrong(Point.STATE, f"{folder} is no folder", f"move it away, and restart {UNIT}")
+    if not owned:
+        advice = f"`sudo chown -R {USER}:{USER} {folder}`"
+        return wrong(Point.STATE, f"{folder} does not belong to {USER}", advice)
+    if stat.S_IMODE(mode) != MODE:
+        what = f"{folder} has mode {stat.S_IMODE(mode):04o}, and holds keys"
+        return wrong(Point.STATE, what, f"`sudo chmod {MODE:04o} {folder}`")
+    return None
+
+
+def contents_are(folder: Path, found: statefile.Stored | Failure | None, warnings: list[str]) -> Finding:
+    """`warnings`: what was said while it was read."""
+    if isinstance(found, statefile.StateDamaged):
+        return wrong(Point.STATE, str(found), f"then restart {UNIT}")
+    if isinstance(found, Failure):
+        return wrong(Point.STATE, str(found), f"`sudo chown -R {USER}:{USER} {folder}`")
+    if warnings:
+        advice = f"look after the disk; `sudo systemctl restart {UNIT}` writes it anew"
+        return wrong(Point.STATE, warnings[0], advice)
+    return ok(
+        Point.STATE, str(folder) if found else f"{folder} is empty yet: the first start makes the bridge"
+    )
+
+
+def stored(folder: Path) -> tuple[statefile.Stored | Failure | None, list[str]]:
+    """What is in the folder, and what was said while it was read. For root and the daemon's user."""
+    with _said_by(statefile.__name__) as warnings:
+        try:
+            with statefile.as_owner(folder):
+                return statefile.read(folder), warnings
+        except Failure as failure:
+            return failure, warnings
+
+
+@contextmanager
+def _said_by(module: str) -> Iterator[list[str]]:
+    """What a module logs meanwhile, which goes nowhere else."""
+    lines: list[str] = []
+    listener, log = logging.Handler(), logging.getLogger(module)
+    listener.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    passes_on, log.propagate = log.propagate, False
+    log.addHandler(listener)
+    try:
+        yield lines
+    finally:
+        log.removeHandler(listener)
+        log.propagate = passes_on
+
+
+def _has_group() -> bool:
+    try:
+        grp.getgrnam(USER)
+    except KeyError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Whether the configuration is valid, the daemon can read it, and root's helper will believe it."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hkswitch.core.config import Config
+from hkswitch.core.errors import ConfigError, Failure
+from hkswitch.core.model import Group
+from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
+from hkswitch.doctor.programs import Account, run
+from hkswitch.doctor.situation import ROOT, USER, Situation
+from hkswitch.serviceswitch import trusted
+
+
+async def configuration(situation: Situation) -> tuple[Finding]:
+    """The point of this name."""
+    readable = None
+    if situation.account is not None and situation.may_become_daemon and situation.config_file.exists():
+        readable = await _readable_by(situation.account, situation.config_file)
+    asker_is_root = situation.asker == ROOT
+    return (valid(situation.config, situation.config_file, readable=readable, asker_is_root=asker_is_root),)
+
+
+async def trust(situation: Situation) -> tuple[Finding]:
+    """The point of this name."""
+    refused = list(_untrusted(situation))
+    return (believed(situation.config, refused, asker_is_root=situation.asker == ROOT),)
+
+
+def valid(config: Config | Failure, file: Path, *, readable: bool | None, asker_is_root: bool) -> Finding:
+    """Says no more of a mistake than its place: what was written may be a secret.
+
+    `readable`: whether the daemon can read it, None for not known.
+    """
+    if readable is False:
+        advice = f"`sudo chmod o+r {file}`, and o+x for the folders above it"
+        return wrong(Point.CONFIGURATION, f"the user {USER} cannot read {file}", advice)
+    if isinstance(config, ConfigError):
+        first = config.problems[0]
+        where = f"line {first.line}, column {first.column}" + (f" ({first.path})" if first.path else "")
+        mistakes = counted(len(config.problems), "mistake")
+        what = f"{file} has {mistakes}, the first in {where}"
+        return wrong(Point.CONFIGURATION, what, "`hkswitch check` lists them")
+    if isinstance(config, Failure):
+        if not asker_is_root and file_is_hidden(config):
+            return unknown(Point.CONFIGURATION, str(config), WITH_SUDO)
+        return wrong(Point.CONFIGURATION, str(config), "config.example.yaml shows what belongs there")
+    return ok(Point.CONFIGURATION, f"{file}, {counted(len(config.groups), 'group')}")
+
+
+def believed(
+    config: Config | Failure, refused: list[trusted.Untrusted | trusted.NotThere], *, asker_is_root: bool
+) -> Finding:
+    """`refused`: what the helper would say to the file, and to each program that is in it."""
+    if refused:
+        first, *others = refused
+        if isinstance(first, trusted.NotThere):
+            return unknown(Point.TRUST, NO_CONFIG)
+        if not asker_is_root and file_is_hidden(first):
+            return unknown(Point.TRUST, str(first), WITH_SUDO)
+        more = f" (and {len(others)} more)" if others else ""
+        advice = "root's helper does nothing with it until nobody but root can write it or a folder above it"
+        return wrong(Point.TRUST, f"{first}{more}", advice)
+    if isinstance(config, Failure):
+        return unknown(Point.TRUST, "the programs are not known without a valid configuration")
+    programs = len({path for group in config.groups for path in programs_of(group)})
+    also = f", and {counted(programs, 'program')}" if programs else ""
+    return ok(Point.TRUST, f"nobody but root can write the configuration{also}")
+
+
+def file_is_hidden(failure: Failure) -> bool:
+    """Whether it says no more than that this user may not look."""
+    return str(failure).endswith(f": {os.strerror(errno.EACCES)}")
+
+
+def programs_of(group: Group) -> Iterator[str]:
+    """The programs that root runs for a group."""
+    found = [group.check]
+    if (commands := group.commands) is not None:
+        found = [commands.start, commands.stop, commands.restart, commands.status]
+    yield from (argv[0] for argv in found if argv)
+
+
+def _untrusted(situation: Situation) -> Iterator[trusted.Untrusted | trusted.NotThere]:
+    try:
+        trusted.read(str(situation.config_file))
+    except (trusted.Untrusted, trusted.NotThere) as failure:
+        yield failure
+    groups = () if isinstance(situation.config, Failure) else situation.config.groups
+    for path in dict.fromkeys(path for group in groups for path in programs_of(group)):
+        try:
+            trusted.program(path)
+        except trusted.Untrusted as failure:
+            yield failure
+
+
+async def _readable_by(account: Account, file: Path) -> bool:
+    return (await run("test", "-r", str(file), account=account)).code == 0

@@ -1,0 +1,72 @@
+"""What was found at a point, and what to do about it. Pure: no I/O."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from hkswitch.core.report import printable
+
+WITH_SUDO: Final = "run it with sudo"
+NO_CONFIG: Final = "there is no valid configuration"
+
+
+class Point(StrEnum):
+    """What is looked at, in the order in which it is shown."""
+
+    CONFIGURATION = "configuration"
+    TRUST = "trust"
+    USER = "user"
+    STATE = "state"
+    SUDOERS = "sudoers"
+    PRIVILEGES = "no-new-privileges"
+    SERVICE = "service"
+    HELPER = "helper"
+    BUS = "bus"
+    UNITS = "units"
+    NETWORK = "network"
+    PORT = "port"
+    MDNS = "mdns"
+    FIREWALL = "firewall"
+    CLOCK = "clock"
+    PAIRED = "paired"
+
+
+class Verdict(StrEnum):
+    """How it is."""
+
+    OK = "ok"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How it is at a point. `advice` is what to do, where something is."""
+
+    point: Point
+    verdict: Verdict
+    what: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.advice}" if self.advice else self.what
+
+
+def ok(point: Point, what: str) -> Finding:
+    """Nothing has to be done."""
+    return Finding(point, Verdict.OK, printable(what))
+
+
+def wrong(point: Point, what: str, advice: str) -> Finding:
+    """Something has to be done."""
+    return Finding(point, Verdict.WRONG, printable(what), printable(advice))
+
+
+def unknown(point: Point, why: str, advice: str = "") -> Finding:
+    """It cannot be told."""
+    return Finding(point, Verdict.UNKNOWN, f"cannot tell: {printable(why)}", printable(advice))
+
+
+def counted(number: int, what: str) -> str:
+    """`1 group`, `2 groups`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,103 @@
+"""Whether sudo lets the daemon start its helper, and if not, why: asks sudo itself, as the daemon's user."""
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.programs import CannotRun, NotInstalled, run
+from hkswitch.doctor.situation import ROOT, USER, Situation
+from hkswitch.hosts.sudo import HELPER, SUDOERS_RULE, by_sudo
+
+FILE: Final = Path("/etc/sudoers.d/hkswitch")
+MODE: Final = 0o440
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What there is of our rule's file, and what visudo says of all. Only root can know."""
+
+    mode: int | None = None
+    """Of the file, None if it is not there."""
+    owned: bool = True
+    """By root."""
+    passed_over: str = ""
+    """A file whose name sudo does not read."""
+    complaint: str = ""
+
+
+async def sudoers(situation: Situation) -> tuple[Finding]:
+    """The point of this name."""
+    if not situation.may_become_daemon:
+        why = "sudo answers for the one who asks" if situation.account else f"there is no user {USER}"
+        return (unknown(Point.SUDOERS, why, WITH_SUDO if situation.account else ""),)
+    sudo, *_ = by_sudo()
+    try:
+        allowed = await run(sudo, "-n", "-l", *HELPER, account=situation.account)
+    except NotInstalled:
+        return (wrong(Point.SUDOERS, "there is no sudo", "install it: the daemon starts its helper by it"),)
+    listed = await run(sudo, "-n", "-l", account=situation.account)
+    rules = await _rules() if situation.asker == ROOT else None
+    refusal = "" if allowed.code == 0 else allowed.complaint
+    return (in_force(refusal, listed.output, rules),)
+
+
+def in_force(refusal: str, listed: str, rules: Rules | None) -> Finding:
+    """`refusal`: why sudo does not allow it; `listed`: the user's rules, of which the last counts."""
+    if refusal:
+        what, advice = _why(refusal, rules)
+        return wrong(Point.SUDOERS, what, advice)
+    if asks_for_password(listed):
+        advice = f"`sudo -l -U {USER}` lists the rules; the one of {FILE} must come after that"
+        return wrong(Point.SUDOERS, f"a later rule has sudo ask {USER} for a password", advice)
+    if rules is not None and rules.mode not in {None, MODE}:
+        return wrong(Point.SUDOERS, f"{FILE} has mode {rules.mode:04o}", f"`sudo chmod {MODE:04o} {FILE}`")
+    return ok(Point.SUDOERS, f"sudo lets {USER} start the helper")
+
+
+def asks_for_password(listed: str) -> bool:
+    """Whether the last rule that is for the helper, in what `sudo -l` lists, wants a password."""
+    rules = [line.strip() for line in listed.split("\n") if line.startswith("    (")]
+    ours = [rule for rule in rules if rule.endswith((" ".join(HELPER), HELPER[0], " ALL"))]
+    return bool(ours) and "NOPASSWD:" not in ours[-1]
+
+
+def first_complaint(said: str) -> str:
+    """The first line of visudo's that is about something wrong."""
+    lines = (line.strip() for line in said.split("\n"))
+    return next((line for line in lines if line and not line.endswith("parsed OK")), "")
+
+
+def _why(refusal: str, rules: Rules | None) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    what = f"sudo refuses the helper ({refusal})"
+    if rules is None:
+        return what, f"{FILE} must hold the line: {SUDOERS_RULE}"
+    if rules.mode is None and rules.passed_over:
+        command = f"`sudo mv {rules.passed_over} {FILE}`"
+        return f"sudo reads no file whose name has a dot or ends with ~, as {rules.passed_over}", command
+    if rules.mode is None:
+        return f"there is no {FILE}", f"write this line into it, with mode 0440: {SUDOERS_RULE}"
+    if not rules.owned:
+        return f"{FILE} does not belong to root", f"`sudo chown root:root {FILE}`"
+    if rules.mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"sudo reads no file that others can write, as {FILE}", f"`sudo chmod {MODE:04o} {FILE}`"
+    if rules.complaint:
+        return f"{what}; visudo says: {rules.complaint}", "`sudo visudo -c` says more"
+    return what, f"{FILE} must hold the line: {SUDOERS_RULE}, and no later rule may take it back"
+
+
+async def _rules() -> Rules:
+    try:
+        checked = await run("visudo", "-c")
+    except CannotRun:
+        complaint = ""
+    else:
+        complaint = "" if checked.code == 0 else first_complaint(f"{checked.output}\n{checked.errors}")
+    try:
+        found = FILE.stat()
+    except OSError:
+        passed_over = next((str(file) for file in sorted(FILE.parent.glob(f"{FILE.name}[.~]*"))), "")
+        return Rules(None, passed_over=passed_over, complaint=complaint)
+    return Rules(stat.S_IMODE(found.st_mode), owned=found.st_uid == ROOT, complaint=complaint)

@@ -1,0 +1,72 @@
+"""Whether systemd answers on the system bus, and has the units of the configuration."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from hkswitch.core.config import Config
+from hkswitch.core.errors import BusUnavailable, Failure
+from hkswitch.core.model import LoadState, Meaning, UnitState
+from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, counted, ok, unknown, wrong
+from hkswitch.doctor.situation import Situation
+from hkswitch.systemd import Systemd
+
+WITHIN_SECONDS: Final = 10
+MOST_NAMED: Final = 3
+
+_ADVICE: Final = {
+    LoadState.NOT_FOUND: "install what it belongs to, or take it out of the configuration",
+    LoadState.MASKED: "`sudo systemctl unmask` it, or take it out of the configuration",
+}
+
+
+async def bus_and_units(situation: Situation) -> tuple[Finding, Finding]:
+    """The points bus and units."""
+    config = situation.config
+    groups = () if isinstance(config, Failure) else config.groups
+    states = await _states({unit for group in groups for unit in group.units})
+    return reachable(states), exist(config, states)
+
+
+def reachable(states: Mapping[str, UnitState] | Failure) -> Finding:
+    """Whether anybody answered."""
+    if isinstance(states, Failure):
+        return wrong(Point.BUS, str(states), "`sudo systemctl start dbus.socket`, or install dbus")
+    return ok(Point.BUS, "systemd answers on the system bus")
+
+
+def exist(config: Config | Failure, states: Mapping[str, UnitState] | Failure) -> Finding:
+    """Whether systemd can load every unit."""
+    if isinstance(config, Failure):
+        return unknown(Point.UNITS, NO_CONFIG)
+    if isinstance(states, Failure):
+        return unknown(Point.UNITS, "systemd does not answer")
+    missing = {unit: state for unit, state in states.items() if state.meaning is Meaning.MISSING}
+    if missing:
+        [(_, first), *_] = missing.items()
+        return wrong(
+            Point.UNITS, _named(config, missing), _ADVICE.get(first.load, "`systemctl status` says why")
+        )
+    return ok(Point.UNITS, f"{counted(len(states), 'unit')} known to systemd")
+
+
+def _named(config: Config, missing: Mapping[str, UnitState]) -> str:
+    named = [
+        f"{unit} of group {group.id} is {missing[unit]}"
+        for group in config.groups
+        for unit in group.units
+        if unit in missing
+    ]
+    more = len(named) - MOST_NAMED
+    return ", ".join(named[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
+async def _states(units: set[str]) -> Mapping[str, UnitState] | Failure:
+    try:
+        async with asyncio.timeout(WITHIN_SECONDS):
+            with await Systemd.connect() as systemd:
+                return await systemd.states(sorted(units))
+    except BusUnavailable as failure:
+        return failure
+    except TimeoutError:
+        return BusUnavailable(f"no answer within {WITHIN_SECONDS} s")

@@ -1,0 +1,344 @@
+"""`hkswitch doctor` on a real host: each point is made wrong by itself, and it alone is then said to be.
+
+Every test compares with the same healthy lines, so a test that did not put things back fails the next one.
+No host has a firewall, nor a clock of its own: stand-ins on the PATH print what nft and timedatectl do.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+import pytest_asyncio
+
+from hkswitch.doctor.finding import Point
+from hkswitch.homekit.pairing import Setup
+from tests.host.conftest import PORT
+from tests.host.machine import Host, eventually
+from tests.support.controller import Controller
+
+CONFIG: Final = "/etc/hkswitch/config.yaml"
+RULE: Final = "/etc/sudoers.d/hkswitch"
+DROP_INS: Final = "/run/systemd/system/hkswitch.service.d"
+STATE: Final = "/var/lib/hkswitch"
+SERVICE: Final = "hkswitch.service"
+
+CLOSED: Final = (
+    '{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "inet", "name": "filter"}}, '
+    '{"chain": {"family": "inet", "table": "filter", "name": "input", "type": "filter", "hook": "input", '
+    '"prio": 0, "policy": "drop"}}, {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": '
+    '[{"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 5353}}, '
+    '{"accept": null}]}}]}'
+)
+"""As nft 1.0.6 prints it."""
+
+MAKE_DEAF: Final = """\
+import ctypes, os, socket, struct, sys
+libc, pid = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
+process = os.pidfd_open(pid)
+nothing = ctypes.create_string_buffer(struct.pack("@HBBI", 0x06, 0, 0, 0))  # a filter that passes 0 bytes
+for name in os.listdir(f"/proc/{pid}/fd"):
+    if os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+        descriptor = libc.syscall(438, process, int(name), 0)  # pidfd_getfd(2)
+        assert descriptor >= 0, os.strerror(ctypes.get_errno())
+        taken = socket.socket(fileno=descriptor)
+        if taken.type == socket.SOCK_DGRAM and taken.family == socket.AF_INET and taken.getsockname()[1] == 5353:
+            taken.setsockopt(socket.SOL_SOCKET, 26, struct.pack("@HP", 1, ctypes.addressof(nothing)))
+"""
+"""Has the daemon's mDNS sockets hear nothing any more, as behind a firewall."""
+
+
+def examined(host: Host, user: str | None = None) -> dict[str, str]:
+    """The line of each point."""
+    done = host.run("hkswitch", "doctor", user=user, check=False)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert done.returncode == (69 if any(line.startswith("WRONG") for line in lines) else 0)
+    return {line[6:].partition(":")[0]: line for line in lines}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def healthy(daemon: Host, paired: Controller) -> AsyncIterator[dict[str, str]]:
+    """What is said of a host on which all is well, and again at the end."""
+    before = examined(daemon)
+    yield before
+    assert examined(daemon) == before
+
+
+def changed(host: Host, healthy: dict[str, str]) -> dict[str, str]:
+    """The lines that are not as they were."""
+    return {point: line for point, line in examined(host).items() if line != healthy[point]}
+
+
+def test_on_a_healthy_host_nothing_is_wrong(healthy: dict[str, str]) -> None:
+    assert list(healthy) == list(Point)
+    open_points = {point for point, line in healthy.items() if not line.startswith("ok    ")}
+    assert open_points <= {"clock"}  # this host has none of its own
+    assert healthy["configuration"] == "ok    configuration: /etc/hkswitch/config.yaml, 5 groups"
+
+
+def test_for_programs_it_is_json(daemon: Host, healthy: dict[str, str]) -> None:
+    shown = json.loads(daemon.run("hkswitch", "doctor", "--json").stdout)
+    assert [point["point"] for point in shown["points"]] == list(Point)
+    assert {point["verdict"] for point in shown["points"]} <= {"ok", "unknown"}
+
+
+def test_others_see_what_they_may_and_are_told_what_needs_sudo(daemon: Host, healthy: dict[str, str]) -> None:
+    seen = examined(daemon, user="nobody")
+    different = {point: line for point, line in seen.items() if line != healthy[point]}
+    assert set(different) == {"state", "sudoers"}
+    for line in different.values():
+        assert re.fullmatch(r"\?     .*: cannot tell: .*; run it with sudo", line)
+
+
+def test_the_daemons_user_sees_all_that_root_does(daemon: Host, healthy: dict[str, str]) -> None:
+    assert examined(daemon, user="hkswitch") == healthy
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What makes a point wrong, what puts it back, and what is then said."""
+
+    point: Point
+    make: str
+    mend: str
+    says: str
+
+
+@contextmanager
+def made(host: Host, fault: Fault) -> Iterator[None]:
+    with ExitStack() as put_back:
+        put_back.callback(host.run, "sh", "-ec", fault.mend)
+        host.run("sh", "-ec", fault.make)
+        yield
+
+
+ALONE: Final = (
+    Fault(
+        Point.TRUST,
+        f"chmod o+w {CONFIG}",
+        f"chmod o-w {CONFIG}",
+        "config.yaml is not trusted: others than root can write it (mode 0646); try: chmod go-w",
+    ),
+    Fault(
+        Point.USER,
+        "groupmod --new-name=other hkswitch",
+        "groupmod --new-name=hkswitch other",
+        "there is no group hkswitch; `sudo systemd-sysusers hkswitch.conf` makes it",
+    ),
+    Fault(
+        Point.STATE,
+        f"chmod 0755 {STATE}",
+        f"chmod 0700 {STATE}",
+        f"{STATE} has mode 0755, and holds keys; `sudo chmod 0700 {STATE}`",
+    ),
+    Fault(
+        Point.STATE,
+        f"cp -a {STATE}/bridge.json /root/kept; echo >>{STATE}/bridge.json.new; mv {STATE}/bridge.json.new "
+        f"{STATE}/bridge.json",
+        f"mv /root/kept {STATE}/bridge.json",
+        "its backup is used; look after the disk",
+    ),
+    Fault(
+        Point.SUDOERS,
+        f"mv {RULE} {RULE}.conf",
+        f"mv {RULE}.conf {RULE}",
+        f"sudo reads no file whose name has a dot .* `sudo mv {RULE}.conf {RULE}`",
+    ),
+    Fault(
+        Point.SUDOERS,
+        f"echo 'hkswitch ALL=(ALL) ALL' >{RULE}-later; chmod 0440 {RULE}-later",
+        f"rm {RULE}-later",
+        "a later rule has sudo ask hkswitch for a password; `sudo -l -U hkswitch`",
+    ),
+    Fault(
+        Point.HELPER,
+        "mv /usr/sbin/serviceswitch /root/kept; printf '#!/bin/sh\\necho broken >&2\\n' >/usr/sbin/serviceswitch;"
+        "chmod 0755 /usr/sbin/serviceswitch; pkill -KILL -x serviceswitch; sleep 0.7",
+        f"mv /root/kept /usr/sbin/serviceswitch; systemctl restart {SERVICE}",
+        "the helper ended (broken); .*`journalctl -u hkswitch.service` says why",
+    ),
+    Fault(
+        Point.UNITS,
+        "systemctl mask --quiet --runtime libvirt-guests",
+        "systemctl unmask --quiet --runtime libvirt-guests",
+        "libvirt-guests.service of group vm-guests is masked; `sudo systemctl unmask` it",
+    ),
+    Fault(
+        Point.PORT,
+        f"sed -i 's/^bridge:/&\\n  port: 51827/' {CONFIG}",
+        f"sed -i '/port: 51827/d' {CONFIG}",
+        "the configuration says 51827, and the bridge serves on 51826; `sudo systemctl restart",
+    ),
+    Fault(
+        Point.FIREWALL,
+        f"printf '#!/bin/sh\\necho '\"'\"'{CLOSED}'\"'\"'\\n' >/usr/local/bin/nft; chmod 0755 /usr/local/bin/nft",
+        "rm /usr/local/bin/nft",
+        "table inet filter, chain input drops 51826/tcp; `sudo nft insert rule inet filter input",
+    ),
+    Fault(
+        Point.CLOCK,
+        "printf '#!/bin/sh\\necho CanNTP=yes; echo NTP=no\\n' >/usr/local/bin/timedatectl;"
+        "chmod 0755 /usr/local/bin/timedatectl",
+        "rm /usr/local/bin/timedatectl",
+        "and nothing keeps it right; `sudo timedatectl set-ntp true`",
+    ),
+    Fault(
+        Point.MDNS,
+        "python3 /root/make_deaf.py $(systemctl show --property=MainPID --value hkswitch.service)",
+        f"systemctl restart {SERVICE}",
+        "nobody answers for the bridge on 10.77.0.1 within 3 s; let 5353/udp in and out",
+    ),
+)
+
+
+@pytest.mark.parametrize("fault", ALONE, ids=lambda fault: f"{fault.point}: {fault.says[:40]}")
+def test_a_point_that_is_wrong_is_said_and_no_other(
+    daemon: Host, healthy: dict[str, str], fault: Fault
+) -> None:
+    daemon.write("/root/make_deaf.py", MAKE_DEAF)
+    with made(daemon, fault):
+        says = changed(daemon, healthy)
+    assert list(says) == [fault.point]
+    assert re.match(rf"WRONG {fault.point}: .*{literally(fault.says)}", says[fault.point]), says
+
+
+def literally(says: str) -> str:
+    """All but `.*`."""
+    return ".*".join(map(re.escape, says.split(".*")))
+
+
+WITH_OTHERS: Final = (
+    (
+        Fault(
+            Point.CONFIGURATION, f"echo 'oops: 1' >>{CONFIG}", f"sed -i '/oops/d' {CONFIG}", "has 1 mistake"
+        ),
+        {"trust", "units", "network", "port", "mdns", "firewall"},
+    ),
+    (
+        Fault(
+            Point.NETWORK,
+            "ip link set lan0 down",
+            "ip link set lan0 up; ip route replace default dev lan0",
+            "no interface that is up has the address 10.77.0.1; bring the interface up",
+        ),
+        {"mdns"},
+    ),
+    (
+        Fault(
+            Point.SERVICE, f"systemctl stop {SERVICE}", f"systemctl start {SERVICE}", "does not run; `sudo"
+        ),
+        {"no-new-privileges", "port", "mdns"},
+    ),
+)
+
+
+@pytest.mark.parametrize(("fault", "others"), WITH_OTHERS, ids=lambda row: str(getattr(row, "point", "")))
+def test_what_depends_on_it_is_left_open_and_not_called_wrong(
+    daemon: Host, healthy: dict[str, str], fault: Fault, others: set[str]
+) -> None:
+    with made(daemon, fault):
+        says = changed(daemon, healthy)
+    assert [point for point, line in says.items() if line.startswith("WRONG")] == [fault.point]
+    assert re.match(rf"WRONG {fault.point}: .*{literally(fault.says)}", says[fault.point]), says
+    assert set(says) <= {fault.point, *others}
+
+
+def test_without_a_bus_there_is_no_helper_either(daemon: Host, healthy: dict[str, str]) -> None:
+    stop = Fault(
+        Point.BUS, "systemctl stop dbus.socket dbus.service", f"systemctl restart dbus.socket {SERVICE}", ""
+    )
+    with made(daemon, stop):
+        says = changed(daemon, healthy)
+    assert "`sudo systemctl start dbus.socket`" in says.pop("bus")
+    assert says.pop("units").startswith("?     ")
+    assert says.pop("helper").startswith("WRONG")
+    assert set(says) <= {"clock"}
+
+
+def test_no_new_privileges_are_seen_in_the_daemon_and_in_its_unit_while_it_is_stopped(
+    daemon: Host, healthy: dict[str, str]
+) -> None:
+    drop_in = Fault(
+        Point.PRIVILEGES,
+        f"mkdir {DROP_INS}; printf '[Service]\\nProtectClock=yes\\n' >{DROP_INS}/x.conf;"
+        f"systemctl daemon-reload; systemctl restart {SERVICE}",
+        f"rm -r {DROP_INS}; systemctl daemon-reload; systemctl restart {SERVICE}",
+        "",
+    )
+    with made(daemon, drop_in):
+        says = changed(daemon, healthy)
+        daemon.run("systemctl", "stop", SERVICE)
+        stopped = changed(daemon, healthy)
+    named = f"ProtectClock=yes in {DROP_INS}/x.conf; remove it, `sudo systemctl daemon-reload` and restart"
+    assert set(says) == {Point.PRIVILEGES, Point.HELPER}
+    assert (
+        f"it is set for the daemon, so that sudo cannot start the helper: {named}" in says[Point.PRIVILEGES]
+    )
+    assert f"sudo could not start the helper: {named}" in stopped[Point.PRIVILEGES]
+
+
+def test_a_stopped_daemons_port_and_helper_are_tried(daemon: Host, healthy: dict[str, str]) -> None:
+    taker = f"import signal, socket; s = socket.create_server(('', {PORT})); signal.pause()"
+    away = Fault(
+        Point.PORT,
+        f"systemctl stop {SERVICE}; mv {RULE} /root/kept",
+        f"mv /root/kept {RULE}; systemctl stop taker; systemctl start {SERVICE}",
+        "",
+    )
+    with made(daemon, away):
+        daemon.run("systemd-run", "--quiet", "--unit=taker", "--collect", "python3", "-c", taker)
+        eventually(lambda: f":{PORT}" in daemon.run("ss", "-lnt").stdout)
+        says = changed(daemon, healthy)
+    wrong = {point for point, line in says.items() if line.startswith("WRONG")}
+    assert wrong == {Point.PORT, Point.SERVICE, Point.SUDOERS, Point.HELPER}
+    assert re.search(r"process \d+ \(python3\) has 51826; stop that, or set bridge\.port", says[Point.PORT])
+    assert f"there is no {RULE}; write this line into it" in says[Point.SUDOERS]
+    assert f"sudo refuses the helper (sudo: a password is required): {RULE} must hold" in says[Point.HELPER]
+
+
+# Diagnostics, while somebody is paired
+
+
+def test_diagnostics_of_a_paired_bridge_hold_no_secret(daemon: Host, healthy: dict[str, str]) -> None:
+    stored = json.loads(daemon.read(f"{STATE}/bridge.json"))
+    accessory = stored["accessory"]
+    setup = Setup(stored["setup"]["code"], stored["setup"]["id"])
+    [(phone, phone_key)] = accessory["paired_clients"].items()
+    planted = (
+        f"code {setup.code} payload {setup.payload} key {phone_key} digits {setup.code.replace('-', '')}"
+    )
+    daemon.run("systemd-cat", "--identifier=planted", "echo", planted)
+    log = ("systemd-run", "--quiet", "--wait", "--collect", f"--property=LogExtraFields=UNIT={SERVICE}")
+    daemon.run(*log, "echo", f"planted {planted}")
+    said = {
+        user: daemon.run("hkswitch", "diagnostics", user=user).stdout for user in (None, "hkswitch", "nobody")
+    }
+    assert "planted " in said[None], "the journal line that is to be filtered"
+    secrets = {
+        *(setup.code, setup.code.replace("-", ""), setup.payload, phone, phone_key),
+        *(accessory["private_key"], accessory["public_key"], accessory["client_uuid_to_bytes"][phone]),
+    }
+    for text in said.values():
+        assert [secret for secret in secrets if secret.lower() in text.lower()] == []
+        assert f"{phone[:8].upper()}..." in text
+        assert "ok    configuration: /etc/hkswitch/config.yaml, 5 groups" in text
+    assert "hkswitch.service - Apple Home switches" in said[None]
+
+
+# The last one: it ends the pairing
+
+
+async def test_a_bridge_that_nobody_is_paired_with_is_said(
+    daemon: Host, healthy: dict[str, str], paired: Controller
+) -> None:
+    await paired.close()
+    daemon.run("hkswitch", "unpair", "--all")
+    says = changed(daemon, healthy)
+    code = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)["setup_code"]
+    again = await Controller.pair(daemon.address, PORT, code)
+    await again.close()
+    assert says == {"paired": "WRONG paired: with nobody; `sudo hkswitch pair` shows the code to scan"}
