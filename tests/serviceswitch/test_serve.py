@@ -273,7 +273,8 @@ async def test_jobs_that_a_newer_request_cancels_are_no_failure_in_the_audit(
 ) -> None:
     fake.units["smb.service"].held = True
     serving.ask(1, "start", "fileserver")
-    await eventually(lambda: fake.units["smb.service"].job)
+    other = fake.units["nmb.service"]
+    await eventually(lambda: fake.units["smb.service"].job and other.active == "active" and not other.job)
     fake.units["smb.service"].held = False
     serving.ask(2, "stop", "fileserver")
     for _ in range(4):
