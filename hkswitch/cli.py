@@ -333,7 +333,8 @@ def _console() -> "Console":
     """Standard output; what is not a terminal is as wide as a line gets."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None if it is closed
+    return Console(highlight=False, width=None if is_terminal else 1000)
 
 
 def _exclude_one_another(given: Mapping[str, object]) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ from hkswitch.homekit import statefile
 from hkswitch.homekit.pairing import Setup
 from hkswitch.hosts.sudo import SUDOERS_RULE
 from hkswitch.serviceswitch.trusted import NotThere, Untrusted
-from tests.support.command import run
+from tests.support.command import HKSWITCH, run
 
 ROOT = Path(__file__).parents[1]
 OK, WRONG, UNKNOWN = Verdict
@@ -269,22 +270,37 @@ CLOCK = (privileges.Option("ProtectClock", "yes", "/etc/x.conf"),)
 
 
 @pytest.mark.parametrize(
-    ("kernel", "options", "verdict", "words"),
+    ("status", "init", "options", "verdict", "words"),
     [
-        ((7, OFF, OFF), (), OK, "not set"),
-        ((7, OFF, OFF), CLOCK, OK, "not set"),  # what runs is the truth
-        ((0, "", OFF), (), OK, "no option"),
-        ((7, ON, OFF), CLOCK, WRONG, "ProtectClock=yes in /etc/x.conf; remove it, `sudo systemctl daemon-"),
-        ((7, ON, OFF), (), WRONG, "an option of its unit implies it"),
-        ((7, ON, ON), CLOCK, WRONG, "process 1 has it too; the container"),
-        ((0, "", OFF), CLOCK, WRONG, "sudo could not start the helper: ProtectClock=yes"),
-        ((7, "", OFF), (), UNKNOWN, "/proc/7/status cannot be read"),
+        (OFF, OFF, (), OK, "not set"),
+        (OFF, OFF, CLOCK, OK, "not set"),  # what runs is the truth
+        (ON, OFF, CLOCK, WRONG, "ProtectClock=yes in /etc/x.conf; remove it, `sudo systemctl daemon-reload`"),
+        (ON, OFF, (), WRONG, "an option of its unit implies it"),
+        (ON, ON, CLOCK, WRONG, "process 1 has it too; the container"),
+        ("", OFF, (), UNKNOWN, "/proc/7/status cannot be read"),
     ],
 )
 def test_the_daemon_may_gain_privileges(
-    kernel: tuple[int, str, str], options: tuple[privileges.Option, ...], verdict: Verdict, words: str
+    status: str, init: str, options: tuple[privileges.Option, ...], verdict: Verdict, words: str
 ) -> None:
-    judged(privileges.gained(*kernel, options), verdict, words)
+    judged(privileges.of_daemon(7, status, init, options), verdict, words)
+
+
+@pytest.mark.parametrize(
+    ("options", "tried", "verdict", "words"),
+    [
+        ((), "", OK, "no option of the unit implies it"),
+        (CLOCK, OFF, OK, "implies it with this systemd"),
+        (CLOCK, ON, WRONG, "sudo could not start the helper: ProtectClock=yes in /etc/x.conf; remove it"),
+        (CLOCK, "", UNKNOWN, "this systemd may imply it: ProtectClock=yes in /etc/x.conf; run it with sudo"),
+        ((privileges.Option("PrivateUsers", "yes", "/x"),), OFF, WRONG, "PrivateUsers=yes in /x"),
+        ((privileges.Option("NoNewPrivileges", "1", "/x"),), "", WRONG, "NoNewPrivileges=1 in /x"),
+    ],
+)
+def test_a_daemon_that_does_not_run_could_gain_privileges(
+    options: tuple[privileges.Option, ...], tried: str, verdict: Verdict, words: str
+) -> None:
+    judged(privileges.of_unit(options, tried), verdict, words)
 
 
 # The daemon
@@ -430,24 +446,29 @@ NOON = datetime(2027, 3, 1, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
-    ("now", "said", "verdict", "words"),
+    ("now", "synchronized", "keepers", "verdict", "words"),
     [
-        (NOON, {"NTPSynchronized": "yes"}, OK, "2027-03-01, synchronized"),
-        (NOON, {"NTPSynchronized": "no", "NTP": "yes"}, OK, "not synchronized yet"),
-        (
-            NOON,
-            {"NTP": "no", "CanNTP": "yes"},
-            WRONG,
-            "nothing keeps it right; `sudo timedatectl set-ntp true`",
-        ),
-        (0, {"NTPSynchronized": "no", "NTP": "yes"}, WRONG, "it says 1970-01-01; `sudo timedatectl"),
-        (0, {"NTPSynchronized": "yes"}, WRONG, "it says 1970"),
-        (NOON, {}, UNKNOWN, "nothing here knows"),
-        (NOON, {"CanNTP": "no", "NTP": "no"}, UNKNOWN, "nothing here knows"),
+        (NOON, True, set(), OK, "2027-03-01, synchronized"),
+        (NOON, False, {"active", "inactive"}, OK, "not synchronized yet"),
+        (NOON, False, {"inactive"}, WRONG, "nothing keeps it right; `sudo timedatectl set-ntp true`"),
+        (0, False, {"active"}, WRONG, "it says 1970-01-01; `sudo timedatectl"),
+        (0, True, set(), WRONG, "it says 1970"),
+        (NOON, False, set(), UNKNOWN, "nothing here knows whether 2027-03-01 is right"),
     ],
 )
-def test_the_clock_is_sane(now: float, said: dict[str, str], verdict: Verdict, words: str) -> None:
-    judged(clock.sane(now, said), verdict, words)
+def test_the_clock_is_sane(
+    now: float, synchronized: bool, keepers: set[str], verdict: Verdict, words: str
+) -> None:
+    judged(clock.sane(now, keepers, synchronized=synchronized), verdict, words)
+
+
+def test_services_that_are_not_there_keep_no_clock() -> None:
+    shown = (
+        "LoadState=loaded\nActiveState=inactive\n\nLoadState=not-found\nActiveState=inactive\n\n"
+        "LoadState=loaded\nActiveState=active\n\nLoadState=masked\nActiveState=failed\n"
+    )
+    assert clock.states_of(shown) == {"active", "inactive"}
+    assert clock.states_of("") == set()
 
 
 def test_the_year_of_release_is_not_in_the_future() -> None:
@@ -594,3 +615,11 @@ def test_without_an_installation_each_point_is_a_line_and_nothing_is_a_traceback
     assert {line[:6] for line in output.splitlines()} <= {"ok    ", "WRONG ", "?     "}
     shown = json.loads(run("doctor", "--json", *options, LC_ALL=locale, **nowhere)[1])
     assert [point["point"] for point in shown["points"]] == list(Point)
+
+
+@pytest.mark.parametrize(("to", "code"), [(">&-", 69), (">/dev/full", 74)])
+def test_a_reader_that_went_away_is_no_traceback(tmp_path: Path, to: str, code: int) -> None:
+    command = f"{HKSWITCH} doctor --config {tmp_path}/none.yaml --state-dir {tmp_path}/none {to}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any, Final
 
-from zeroconf import DNSQuestionType, ServiceStateChange, Zeroconf
 from zeroconf import Error as ZeroconfError
+from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from hkswitch.core.errors import Failure
@@ -50,10 +50,9 @@ async def find(addresses: tuple[str, ...], port: int) -> str:
 
     asking: Any = AsyncZeroconf(interfaces=list(addresses))
     try:
-        # To all: an answer to us alone could reach another program that has the mDNS port, too.
-        browser = AsyncServiceBrowser(
-            asking.zeroconf, SERVICE, handlers=[hear], question_type=DNSQuestionType.QM
-        )
+        # The first question is for an answer to us alone, which comes at once. Should another program that
+        # has the mDNS port get it, the next ones are for answers to all.
+        browser = AsyncServiceBrowser(asking.zeroconf, SERVICE, handlers=[hear])
         try:
             async with asyncio.timeout(WITHIN_SECONDS):
                 while True:
@@ -70,7 +69,7 @@ async def find(addresses: tuple[str, ...], port: int) -> str:
 
 async def _is_at(zeroconf: Zeroconf, name: str, addresses: tuple[str, ...], port: int) -> bool:
     info = AsyncServiceInfo(SERVICE, name)
-    if not await info.async_request(zeroconf, WITHIN_SECONDS * 1000, question_type=DNSQuestionType.QM):
+    if not await info.async_request(zeroconf, WITHIN_SECONDS * 1000):
         return False
     there = {address.partition("%")[0] for address in info.parsed_scoped_addresses()}
     return info.port == port and bool(there & {address.partition("%")[0] for address in addresses})

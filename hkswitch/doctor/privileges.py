@@ -1,7 +1,8 @@
 """Whether the daemon's processes may gain the privileges that sudo gives its helper.
 
-`systemctl show` says nothing of no-new-privileges that another option implies: the kernel knows it of the
-daemon that runs, and while none does, the unit's own text is read.
+`systemctl show` says nothing of no-new-privileges that another option implies, and which ones do depends on
+systemd's version. The kernel knows it of the daemon that runs. While none does, those options of the unit
+that may imply it are tried with another process.
 """
 
 from collections.abc import Iterator
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.finding import Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, run
-from hkswitch.doctor.situation import UNIT, Situation
+from hkswitch.doctor.situation import ROOT, UNIT, USER, Situation
 
 IMPLYING: Final = frozenset(
     {
@@ -23,6 +24,7 @@ IMPLYING: Final = frozenset(
 )
 """packaging/hkswitch.service says why. PrivateUsers does not imply it, and makes sudo as useless."""
 
+_ADVICE: Final = f"remove it, `sudo systemctl daemon-reload` and restart {UNIT}"
 _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})
 
 
@@ -41,34 +43,47 @@ class Option:
 async def privileges(situation: Situation) -> tuple[Finding]:
     """The point no-new-privileges."""
     process = situation.main_process
-    status = _status(process) if process else ""
+    status = _status(process) if process else ""  # first, while it is there
     try:
         text = (await run("systemctl", "cat", UNIT)).output
     except CannotRun:
         text = ""
-    if not process and not text:
-        return (unknown(Point.PRIVILEGES, f"systemd has no {UNIT}"),)
-    return (gained(process, status, _status(1), implying(text)),)
-
-
-def gained(process: int, status: str, status_of_init: str, options: tuple[Option, ...]) -> Finding:
-    """`status`: what /proc says of the daemon's process, 0 for none, and of process 1."""
-    named = " and ".join(str(option) for option in options)
-    advice = f"remove it, `sudo systemctl daemon-reload` and restart {UNIT}"
+    options = implying(text)
     if process:
-        none = has_none(status)
-        if none is None:
-            return unknown(Point.PRIVILEGES, f"/proc/{process}/status cannot be read")
-        if not none:
-            return ok(Point.PRIVILEGES, "not set for the daemon")
-        what = "it is set for the daemon, so that sudo cannot start the helper"
-        if has_none(status_of_init):
-            advice = "the container or virtual machine that this runs in must allow it"
-            return wrong(Point.PRIVILEGES, f"{what}; process 1 has it too", advice)
-        return wrong(Point.PRIVILEGES, f"{what}: {named or 'an option of its unit implies it'}", advice)
-    if options:
-        return wrong(Point.PRIVILEGES, f"sudo could not start the helper: {named}", advice)
-    return ok(Point.PRIVILEGES, "no option of the unit implies it")
+        return (of_daemon(process, status, _status(1), options),)
+    if not text:
+        return (unknown(Point.PRIVILEGES, f"systemd has no {UNIT}"),)
+    tried = await _tried(options) if options and situation.asker == ROOT and situation.account else ""
+    return (of_unit(options, tried),)
+
+
+def of_daemon(process: int, status: str, status_of_init: str, options: tuple[Option, ...]) -> Finding:
+    """`status`: what /proc says of the daemon's process, and of process 1."""
+    none = has_none(status)
+    if none is None:
+        return unknown(Point.PRIVILEGES, f"/proc/{process}/status cannot be read")
+    if not none:
+        return ok(Point.PRIVILEGES, "not set for the daemon")
+    what = "it is set for the daemon, so that sudo cannot start the helper"
+    if has_none(status_of_init):
+        advice = "the container or virtual machine that this runs in must allow it"
+        return wrong(Point.PRIVILEGES, f"{what}; process 1 has it too", advice)
+    return wrong(
+        Point.PRIVILEGES, f"{what}: {_named(options) or 'an option of its unit implies it'}", _ADVICE
+    )
+
+
+def of_unit(options: tuple[Option, ...], tried: str) -> Finding:
+    """`tried`: what /proc says of a process that was started with these options, if one was."""
+    if not options:
+        return ok(Point.PRIVILEGES, "no option of the unit implies it")
+    literal = any(option.name in {"NoNewPrivileges", "PrivateUsers"} for option in options)
+    none = True if literal else has_none(tried)
+    if none is None:
+        return unknown(Point.PRIVILEGES, f"this systemd may imply it: {_named(options)}", WITH_SUDO)
+    if not none:
+        return ok(Point.PRIVILEGES, "no option of the unit implies it with this systemd")
+    return wrong(Point.PRIVILEGES, f"sudo could not start the helper: {_named(options)}", _ADVICE)
 
 
 def has_none(status: str) -> bool | None:
@@ -98,6 +113,21 @@ def options_of(text: str) -> Iterator[Option]:
         elif not line.lstrip().startswith(("#", ";", "[")) and "=" in line:
             name, _, value = line.partition("=")
             yield Option(name.strip(), value.strip(), file)
+
+
+def _named(options: tuple[Option, ...]) -> str:
+    return " and ".join(str(option) for option in options)
+
+
+async def _tried(options: tuple[Option, ...]) -> str:
+    """The status in /proc of a process that is started with these options, as the daemon's user."""
+    settings = (f"{option.name}={option.value}" for option in options)
+    properties = (f"--property={setting}" for setting in (f"User={USER}", f"Group={USER}", *settings))
+    unit = ("--quiet", "--wait", "--pipe", "--collect", *properties)
+    try:
+        return (await run("systemd-run", *unit, "cat", "/proc/self/status")).output
+    except CannotRun:
+        return ""
 
 
 def _status(process: int) -> str:

@@ -1,7 +1,8 @@
 """`hkswitch doctor` on a real host: each point is made wrong by itself, and it alone is then said to be.
 
 Every test compares with the same healthy lines, so a test that did not put things back fails the next one.
-No host has a firewall, nor a clock of its own: stand-ins on the PATH print what nft and timedatectl do.
+No host has a firewall: a stand-in on the PATH prints what nft does. None has a clock of its own either: what
+is made wrong is that a service which keeps one right is there, and does not run.
 """
 
 import json
@@ -26,14 +27,20 @@ DROP_INS: Final = "/run/systemd/system/hkswitch.service.d"
 STATE: Final = "/var/lib/hkswitch"
 SERVICE: Final = "hkswitch.service"
 
-CLOSED: Final = (
-    '{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "inet", "name": "filter"}}, '
-    '{"chain": {"family": "inet", "table": "filter", "name": "input", "type": "filter", "hook": "input", '
-    '"prio": 0, "policy": "drop"}}, {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": '
-    '[{"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 5353}}, '
-    '{"accept": null}]}}]}'
-)
-"""As nft 1.0.6 prints it."""
+NFT: Final = """\
+#!/bin/sh
+cat <<'JSON'
+{"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
+{"table": {"family": "inet", "name": "filter", "handle": 1}},
+{"chain": {"family": "inet", "table": "filter", "name": "input", "handle": 1, "type": "filter",
+"hook": "input", "prio": 0, "policy": "drop"}},
+{"rule": {"family": "inet", "table": "filter", "chain": "input", "handle": 4, "expr": [{"match": {"op": "==",
+"left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 5353}}, {"accept": null}]}}]}
+JSON
+"""
+"""What nft 1.0.6 prints where mDNS is let in, and nothing else."""
+
+BROKEN: Final = "#!/bin/sh\necho broken >&2\n"
 
 MAKE_DEAF: Final = """\
 import ctypes, os, socket, struct, sys
@@ -45,10 +52,15 @@ for name in os.listdir(f"/proc/{pid}/fd"):
         descriptor = libc.syscall(438, process, int(name), 0)  # pidfd_getfd(2)
         assert descriptor >= 0, os.strerror(ctypes.get_errno())
         taken = socket.socket(fileno=descriptor)
-        if taken.type == socket.SOCK_DGRAM and taken.family == socket.AF_INET and taken.getsockname()[1] == 5353:
+        of_udp = taken.type == socket.SOCK_DGRAM and taken.family == socket.AF_INET
+        if of_udp and taken.getsockname()[1] == 5353:
             taken.setsockopt(socket.SOL_SOCKET, 26, struct.pack("@HP", 1, ctypes.addressof(nothing)))
 """
 """Has the daemon's mDNS sockets hear nothing any more, as behind a firewall."""
+
+TOOLS: Final = {"nft": NFT, "serviceswitch": BROKEN, "make_deaf": MAKE_DEAF}
+PLACE: Final = "install /root/tools"
+UNTIL_GONE: Final = "until hkswitch status | grep -q 'helper: not there'; do sleep 0.1; done"
 
 
 def examined(host: Host, user: str | None = None) -> dict[str, str]:
@@ -63,9 +75,12 @@ def examined(host: Host, user: str | None = None) -> dict[str, str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def healthy(daemon: Host, paired: Controller) -> AsyncIterator[dict[str, str]]:
     """What is said of a host on which all is well, and again at the end."""
+    for name, text in TOOLS.items():
+        daemon.write(f"/root/tools/{name}", text, 0o755)
     before = examined(daemon)
     yield before
     assert examined(daemon) == before
+    daemon.run("rm", "-r", "/root/tools")
 
 
 def changed(host: Host, healthy: dict[str, str]) -> dict[str, str]:
@@ -156,8 +171,8 @@ ALONE: Final = (
     ),
     Fault(
         Point.HELPER,
-        "mv /usr/sbin/serviceswitch /root/kept; printf '#!/bin/sh\\necho broken >&2\\n' >/usr/sbin/serviceswitch;"
-        "chmod 0755 /usr/sbin/serviceswitch; pkill -KILL -x serviceswitch; sleep 0.7",
+        f"mv /usr/sbin/serviceswitch /root/kept; {PLACE}/serviceswitch /usr/sbin/serviceswitch;"
+        f"kill -KILL $(pgrep -x serviceswitch); {UNTIL_GONE}",
         f"mv /root/kept /usr/sbin/serviceswitch; systemctl restart {SERVICE}",
         "the helper ended (broken); .*`journalctl -u hkswitch.service` says why",
     ),
@@ -175,20 +190,20 @@ ALONE: Final = (
     ),
     Fault(
         Point.FIREWALL,
-        f"printf '#!/bin/sh\\necho '\"'\"'{CLOSED}'\"'\"'\\n' >/usr/local/bin/nft; chmod 0755 /usr/local/bin/nft",
+        f"{PLACE}/nft /usr/local/bin/nft",
         "rm /usr/local/bin/nft",
         "table inet filter, chain input drops 51826/tcp; `sudo nft insert rule inet filter input",
     ),
     Fault(
         Point.CLOCK,
-        "printf '#!/bin/sh\\necho CanNTP=yes; echo NTP=no\\n' >/usr/local/bin/timedatectl;"
-        "chmod 0755 /usr/local/bin/timedatectl",
-        "rm /usr/local/bin/timedatectl",
+        "ln -s /usr/local/lib/systemd/system/httpd.service /run/systemd/system/ntpsec.service;"
+        "systemctl daemon-reload",
+        "rm /run/systemd/system/ntpsec.service; systemctl daemon-reload",
         "and nothing keeps it right; `sudo timedatectl set-ntp true`",
     ),
     Fault(
         Point.MDNS,
-        "python3 /root/make_deaf.py $(systemctl show --property=MainPID --value hkswitch.service)",
+        "python3 /root/tools/make_deaf $(systemctl show --property=MainPID --value hkswitch.service)",
         f"systemctl restart {SERVICE}",
         "nobody answers for the bridge on 10.77.0.1 within 3 s; let 5353/udp in and out",
     ),
@@ -199,7 +214,6 @@ ALONE: Final = (
 def test_a_point_that_is_wrong_is_said_and_no_other(
     daemon: Host, healthy: dict[str, str], fault: Fault
 ) -> None:
-    daemon.write("/root/make_deaf.py", MAKE_DEAF)
     with made(daemon, fault):
         says = changed(daemon, healthy)
     assert list(says) == [fault.point]
@@ -259,12 +273,14 @@ def test_without_a_bus_there_is_no_helper_either(daemon: Host, healthy: dict[str
     assert set(says) <= {"clock"}
 
 
+@pytest.mark.parametrize("option", ["NoNewPrivileges=yes", "ProtectClock=yes"])
 def test_no_new_privileges_are_seen_in_the_daemon_and_in_its_unit_while_it_is_stopped(
-    daemon: Host, healthy: dict[str, str]
+    daemon: Host, healthy: dict[str, str], option: str
 ) -> None:
+    """Whether an option implies it depends on systemd: then without the helper."""
     drop_in = Fault(
         Point.PRIVILEGES,
-        f"mkdir {DROP_INS}; printf '[Service]\\nProtectClock=yes\\n' >{DROP_INS}/x.conf;"
+        f"mkdir {DROP_INS}; printf '[Service]\\n{option}\\n' >{DROP_INS}/x.conf;"
         f"systemctl daemon-reload; systemctl restart {SERVICE}",
         f"rm -r {DROP_INS}; systemctl daemon-reload; systemctl restart {SERVICE}",
         "",
@@ -272,13 +288,17 @@ def test_no_new_privileges_are_seen_in_the_daemon_and_in_its_unit_while_it_is_st
     with made(daemon, drop_in):
         says = changed(daemon, healthy)
         daemon.run("systemctl", "stop", SERVICE)
-        stopped = changed(daemon, healthy)
-    named = f"ProtectClock=yes in {DROP_INS}/x.conf; remove it, `sudo systemctl daemon-reload` and restart"
+        stopped = changed(daemon, healthy)[Point.PRIVILEGES]
+    named = f"{option} in {DROP_INS}/x.conf; remove it, `sudo systemctl daemon-reload` and restart"
+    if option == "ProtectClock=yes" and Point.HELPER not in says:
+        assert says == {}
+        assert stopped == "ok    no-new-privileges: no option of the unit implies it with this systemd"
+        return
     assert set(says) == {Point.PRIVILEGES, Point.HELPER}
     assert (
         f"it is set for the daemon, so that sudo cannot start the helper: {named}" in says[Point.PRIVILEGES]
     )
-    assert f"sudo could not start the helper: {named}" in stopped[Point.PRIVILEGES]
+    assert f"sudo could not start the helper: {named}" in stopped
 
 
 def test_a_stopped_daemons_port_and_helper_are_tried(daemon: Host, healthy: dict[str, str]) -> None:
@@ -311,9 +331,9 @@ def test_diagnostics_of_a_paired_bridge_hold_no_secret(daemon: Host, healthy: di
     planted = (
         f"code {setup.code} payload {setup.payload} key {phone_key} digits {setup.code.replace('-', '')}"
     )
-    daemon.run("systemd-cat", "--identifier=planted", "echo", planted)
-    log = ("systemd-run", "--quiet", "--wait", "--collect", f"--property=LogExtraFields=UNIT={SERVICE}")
-    daemon.run(*log, "echo", f"planted {planted}")
+    line = f"MESSAGE=planted {planted}\nOBJECT_SYSTEMD_UNIT={SERVICE}\n"
+    daemon.run("logger", "--journald", input=line)
+    daemon.run("journalctl", "--sync")
     said = {
         user: daemon.run("hkswitch", "diagnostics", user=user).stdout for user in (None, "hkswitch", "nobody")
     }
