@@ -47,6 +47,10 @@ test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and flood
 	$(BIN)/python -m pytest --long tests/core/test_fuzz.py \
 		tests/homekit/test_fuzz.py tests/homekit/test_kill.py tests/homekit/test_flood.py
 
+.PHONY: bench-status
+bench-status: .venv/.dev ## how long `hkswitch status` takes
+	$(BIN)/python bench/status.py
+
 .PHONY: install
 install: ## as root: install into the system
 	packaging/install

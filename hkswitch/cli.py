@@ -333,8 +333,12 @@ def _console() -> "Console":
     """Standard output; what is not a terminal is as wide as a line gets."""
     from rich.console import Console
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # as it is without rich, which would end with 1
+
     is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None if it is closed
-    return Console(highlight=False, width=None if is_terminal else 1000)
+    return Output(highlight=False, width=None if is_terminal else 1000)
 
 
 def _exclude_one_another(given: Mapping[str, object]) -> None:

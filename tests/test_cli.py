@@ -385,6 +385,23 @@ def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo)
     assert run("stop", "fileserver", "--no-wait", *at_demo) == (0, "", "")
 
 
+def test_status_without_a_reader_says_nothing_and_ends(demo: Demo) -> None:
+    command: list[str | Path] = [HKSWITCH, "status", "--state-dir", demo.state_folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as unread:
+        assert unread.stdout is not None
+        assert unread.stderr is not None
+        unread.stdout.close()
+        assert (unread.wait(timeout=20), unread.stderr.read()) == (74, "")
+
+
+@pytest.mark.parametrize("language", ["C", "C.UTF-8", "POSIX"])
+def test_status_is_the_same_in_every_language(demo: Demo, language: str) -> None:
+    code, output, errors = run("status", "--state-dir", demo.state_folder, LC_ALL=language, LANG=language)
+    assert (code, errors) == (0, "")
+    assert "netatalk.service inactive (dead)" in output
+    assert output.isascii()
+
+
 @pytest.mark.parametrize("word", ["start", "stop", "restart"])
 def test_an_action_on_no_group_is_64(demo: Demo, word: str) -> None:
     code, output, errors = run(word, "none", "--state-dir", demo.state_folder)

@@ -14,7 +14,8 @@ def by_sudo() -> tuple[str, ...]:
 
 def explain(why: str) -> str:
     """What to do about a helper that is gone for this reason: one sentence for the log."""
-    if "no new privileges" in why or "setuid bit" in why:
+    # sudo 1.9 says it in two lines, of which the last one is known here.
+    if any(words in why for words in ("no new privileges", "disable the flag", "setuid bit")):
         return f"the helper cannot become root ({why}): hkswitch.service must not imply NoNewPrivileges"
     if "password is required" in why or "I'm afraid I can't do that" in why or "not allowed" in why:
         return f"sudo refuses the helper ({why}): /etc/sudoers.d/hkswitch must hold the line: {SUDOERS_RULE}"

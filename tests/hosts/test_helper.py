@@ -134,6 +134,13 @@ async def test_the_same_trouble_is_logged_once(
             'sudo: The "no new privileges" flag is set, which prevents sudo from running as root.',
             "NoNewPrivileges",
         ),
+        (
+            (
+                "sudo: If sudo is running in a container, you may need to adjust the container configuration "
+                "to disable the flag."
+            ),
+            "NoNewPrivileges",
+        ),
         ("sudo must be owned by uid 0 and have the setuid bit set", "NoNewPrivileges"),
         ("it ended", "it is started again"),
     ],
