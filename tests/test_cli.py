@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -383,6 +384,38 @@ def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo)
     assert f"by user {os.geteuid()}, took 0." in output
     assert run("restart", "fileserver", *at_demo)[0] == 69  # it is not among the group's actions
     assert run("stop", "fileserver", "--no-wait", *at_demo) == (0, "", "")
+
+
+def in_terminal(command: str, **environment: str) -> str:
+    """What a terminal of 60 columns is sent."""
+    terminal = ["script", "--quiet", "--return", "--command", f"stty cols 60; {command}", "/dev/null"]
+    ended = subprocess.run(
+        terminal,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environment},
+    )
+    return ended.stdout
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours_are_for_terminals_that_want_them(
+    demo: Demo, environment: dict[str, str], coloured: bool
+) -> None:
+    command = f"{HKSWITCH} status --state-dir {demo.state_folder}"
+    run("start", "web", "--state-dir", demo.state_folder)
+    assert ("\x1b[32m" in in_terminal(command, **environment)) is coloured
+    assert "\x1b" not in run("status", "--state-dir", demo.state_folder)[1]
+
+
+def test_no_line_is_wider_than_the_terminal(demo: Demo) -> None:
+    shown = in_terminal(f"{HKSWITCH} status --state-dir {demo.state_folder}")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert any(line.startswith("fileserver ") for line in lines)
+    assert [line for line in lines if len(line) > 60] == []
 
 
 def test_status_without_a_reader_says_nothing_and_ends(demo: Demo) -> None:
