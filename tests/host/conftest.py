@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # With several processes, each has the hosts of a release to itself, and boots them once.
             release = next((name for name in RELEASES if name in item.name), item.path.name)
             item.add_marker(pytest.mark.xdist_group(release))
+    _, *others = RELEASES
+    items[:] = [
+        item for item in items if not (item.get_closest_marker("any_release") and _is_of(others, item))
+    ]
+
+
+def _is_of(releases: Sequence[str], item: pytest.Item) -> bool:
+    return any(f"[{release}" in item.name for release in releases)
 
 
 @pytest.fixture(scope="session")

@@ -154,6 +154,7 @@ UNTRUSTED: Final = [
 ]
 
 
+@pytest.mark.any_release
 @pytest.mark.parametrize(("change", "sentence"), UNTRUSTED, ids=lambda value: str(value)[:40])
 def test_a_program_that_others_could_have_written_is_denied_and_not_run(
     configured: Host, change: str, sentence: str
@@ -181,6 +182,7 @@ def test_a_program_that_others_could_have_written_is_denied_and_not_run(
     assert configured.run("test", "-e", f"{STATE}/log", check=False).returncode == 1
 
 
+@pytest.mark.any_release
 @pytest.mark.parametrize(
     "change",
     [
@@ -197,6 +199,7 @@ def test_a_program_behind_links_of_roots_is_run(configured: Host, change: str) -
     assert runs(configured, "start") == 1
 
 
+@pytest.mark.any_release
 @pytest.mark.parametrize(
     "deed",
     [

@@ -8,6 +8,8 @@ import pytest
 
 from tests.host.machine import Host
 
+pytestmark = pytest.mark.any_release
+
 FOLDER = "/etc/hkswitch"
 FILE = f"{FOLDER}/config.yaml"
 USERS: Final = "/var/tmp/users"
