@@ -73,6 +73,7 @@ FAILURE: Final = -70402
 STOP_SECONDS: Final = 2
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:

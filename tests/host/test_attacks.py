@@ -620,6 +620,7 @@ def test_two_helpers_at_once_hear_only_their_own(target: Host) -> None:
             one.send(START_SLOW)
             assert one.reply() == {"type": "accepted", "id": 1}
             assert other.answers()
+            eventually(lambda: target.show("slow.service", "ActiveState") == "activating")
             other.send('{"id":1,"action":"stop","group":"slow"}\n')
             assert other.reply() == {"type": "accepted", "id": 1}
             assert [one.reply()["units"][0]["job"], other.reply()["units"][0]["job"]] == ["canceled", "done"]
