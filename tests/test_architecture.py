@@ -112,6 +112,7 @@ def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None
         "collections",
         "contextlib",
         "dataclasses",
+        "itertools",
         "os",
         "pathlib",
         "select",

@@ -4,7 +4,8 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
 from hkswitch.core.command import LARGEST_ANSWER, Command, Ended, ServiceResult
@@ -48,10 +49,12 @@ class Runner:
 
     systemd: Systemd
     examine: Callable[[str], None]
+    _probes: "count[int]" = field(default_factory=count, init=False)
 
     async def probe(self, group: Group) -> Said:
         """Run what tells the state of a group; raises `BusUnavailable`."""
-        unit = f"hkswitch-status-{group.id}-{os.getpid()}.service"
+        # systemd 257 logs a notice about a name that it has seen before.
+        unit = f"hkswitch-status-{group.id}-{os.getpid()}-{next(self._probes)}.service"
         try:
             ended = await self._run(group, group.probe, unit, probe=True)
         except Untrusted as refusal:

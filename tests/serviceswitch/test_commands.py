@@ -376,5 +376,5 @@ async def test_a_command_gets_an_empty_environment_and_ends_with_all_it_began(
     assert (made["StandardInput"], made["StandardOutput"]) == ("null", "journal")
     assert made["TimeoutStartUSec"] == 1_000_000
     assert "KillMode" not in made  # the whole cgroup is systemd's default
-    [status] = [made for name, made in fake.transient.items() if name.startswith("hkswitch-status-lamp-")]
+    [status, _] = [made for name, made in fake.transient.items() if name.startswith("hkswitch-status-lamp-")]
     assert (status["StandardOutput"], status["StandardError"], status["LogLevelMax"]) == ("null", "null", 0)
