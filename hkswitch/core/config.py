@@ -25,9 +25,9 @@ _GROUP_KEYS = (
 )
 _COMMANDS_KEYS = ("start", "stop", "status", "restart")
 
-_STATUS_INTERVAL_SECONDS: Final = 5
+STATUS_INTERVAL_SECONDS: Final = 5
 _CHECK_INTERVAL_SECONDS: Final = 30
-_TIMEOUT_SECONDS: Final = 10
+TIMEOUT_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class _Reader:
         self._refuse_what_does_not_belong(keys)
         if restart and commands and not commands.restart:
             self._refuse(keys["restart"], "needs a command; add 'restart' to 'commands'")
-        interval = _STATUS_INTERVAL_SECONDS if commands else _CHECK_INTERVAL_SECONDS
+        interval = STATUS_INTERVAL_SECONDS if commands else _CHECK_INTERVAL_SECONDS
         timeout = values.seconds(values.MOST_TIMEOUT_SECONDS)
         group = Group(
             id=group_id,
@@ -131,7 +131,7 @@ class _Reader:
             interval_seconds=self._value(
                 keys.get("interval_seconds"), values.seconds(values.MOST_INTERVAL_SECONDS), interval
             ),
-            timeout_seconds=self._value(keys.get("timeout_seconds"), timeout, _TIMEOUT_SECONDS),
+            timeout_seconds=self._value(keys.get("timeout_seconds"), timeout, TIMEOUT_SECONDS),
         )
         return _Draft(group, key, keys.get("name", key))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hkswitch.core.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
 from hkswitch.core.model import Action, Commands, Group
 from hkswitch.core.values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
 from hkswitch.homebridge import commands
@@ -13,9 +14,6 @@ from hkswitch.homebridge.names import id_of, name_of, without_restart
 from hkswitch.homebridge.switches import Switch
 from hkswitch.homebridge.wording import shown
 from hkswitch.homebridge.wrapper import Wrapper
-
-STATUS_INTERVAL_SECONDS: Final = 5
-TIMEOUT_SECONDS: Final = 10
 
 _WRITE_STATUS: Final = "write a 'status' that exits with 0 for on and with 1 to 125 for off"
 _WHAT_RUNS: Final = "what is stopped stays stopped"

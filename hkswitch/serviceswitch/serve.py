@@ -70,7 +70,6 @@ class _Desk:
 
     def __init__(self, worker: Worker, systemd: Systemd, say: Say) -> None:
         self._worker = worker
-        self._systemd = systemd
         self._say = say
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when the work on a request does: nobody hears the answer, or there is no memory left."""
