@@ -118,11 +118,8 @@ class Switchboard:
         """
         if group_id not in self._switches:
             raise UnknownGroup(group_id)
-        number, loop = next(self._numbers), asyncio.get_running_loop()
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
-        self._by[number] = by
-        waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group_id, events.Waited(number))
-        try:
+        with self._writing(group_id, by) as number:
             self._step(group_id, events.Written(number, action is not Action.STOP, tile))
             request = self._history.newest(group_id)  # this one, or one that runs and does the same
             running = self._switches[group_id].running
@@ -134,24 +131,31 @@ class Switchboard:
             if request != self._history.newest(group_id):
                 raise Replaced(group_id)
             return failure
-        finally:
-            waiting.cancel()
-            del self._by[number]
 
     async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str = "") -> bool:
         """A controller wrote On; returns whether that was a success, within `ANSWER_WITHIN_SECONDS`."""
-        number, loop = next(self._numbers), asyncio.get_running_loop()
-        answer: asyncio.Future[bool] = loop.create_future()
-        self._answers[number] = answer
-        self._writers[number] = writer
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        with self._writing(group_id, by) as number:
+            self._answers[number] = answer
+            self._writers[number] = writer
+            try:
+                self._step(group_id, events.Written(number, on, tile))
+                return await answer
+            finally:
+                del self._answers[number], self._writers[number]
+
+    @contextmanager
+    def _writing(self, group_id: str, by: str) -> Iterator[int]:
+        """The number of a write by somebody, and meanwhile the end of its time."""
+        number = next(self._numbers)
         self._by[number] = by
-        waiting = loop.call_later(ANSWER_WITHIN_SECONDS, self._step, group_id, events.Waited(number))
+        waited = events.Waited(number)
+        waiting = asyncio.get_running_loop().call_later(ANSWER_WITHIN_SECONDS, self._step, group_id, waited)
         try:
-            self._step(group_id, events.Written(number, on, tile))
-            return await answer
+            yield number
         finally:
             waiting.cancel()
-            del self._answers[number], self._writers[number], self._by[number]
+            del self._by[number]
 
     async def close(self) -> None:
         """Forget the requests that run, which the host ends; their writes are answered with an error."""
