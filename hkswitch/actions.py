@@ -1,10 +1,11 @@
 """`hkswitch start`, `stop` and `restart`: asks the daemon, or root's helper where there is none."""
 
-import asyncio
 import os
+import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,46 +20,69 @@ LAST_LINES: Final = 5
 """Of a failed unit's journal."""
 
 
-async def act(word: str, groups: Sequence[str], state_folder: Path, *, wait: bool) -> Exit:
+@dataclass(eq=False)
+class NoHelper(Failure):
+    """The helper cannot be started."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"cannot start {HELPER[0]}: {self.why}; is hkswitch installed?"
+
+
+def act(word: str, groups: Sequence[str], state_folder: Path, *, wait: bool) -> Exit:
     """Do an action on groups, side by side, and say what failed; returns the first such exit code."""
-    action = Action(word)
-    doing = (_act(action, group_id, state_folder, wait=wait) for group_id in dict.fromkeys(groups))
+    action, group_ids = Action(word), tuple(dict.fromkeys(groups))
     with _spinner(f"{word} {' '.join(groups)}") if wait else nullcontext():
-        codes = await asyncio.gather(*doing)
+        try:
+            codes = _by_the_daemon(action, group_ids, socket_of(state_folder), wait=wait)
+        except client.NoDaemon as failure:
+            codes = _as_root(action, group_ids, failure)
     return next((code for code in codes if code is not Exit.OK), Exit.OK)
 
 
-async def _act(action: Action, group_id: str, state_folder: Path, *, wait: bool) -> Exit:
-    path = socket_of(state_folder)
+def _by_the_daemon(action: Action, group_ids: Iterable[str], path: Path, *, wait: bool) -> list[Exit]:
+    with ExitStack() as connections:
+        asked = {
+            group_id: connections.enter_context(
+                client.Asked(path, Question(Ask.ACT, action=action, group=group_id))
+            )
+            for group_id in group_ids
+        }
+        return [_end(group_id, asked[group_id], path, wait=wait) for group_id in asked]
+
+
+def _end(group_id: str, asked: client.Asked, path: Path, *, wait: bool) -> Exit:
     try:
-        await client.act(path, action, group_id, wait=wait)
-    except client.NoDaemon as failure:
-        return await _act_as_root(action, group_id, failure)
+        asked.end(wait=wait)
     except Failure as failure:
         _say(f"hkswitch: {failure}")
         if failure.exit_code is Exit.UNAVAILABLE:
-            await _say_why(path, group_id)
+            _say_why(path, group_id)
         return failure.exit_code
     return Exit.OK
 
 
-async def _act_as_root(action: Action, group_id: str, failure: client.NoDaemon) -> Exit:
+def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon) -> list[Exit]:
     if os.geteuid() != 0:
         _say(f"hkswitch: {failure}, or use sudo")
-        return failure.exit_code
-    helper = await asyncio.create_subprocess_exec(HELPER[0], action, group_id)
-    return Exit(await helper.wait())
+        return [failure.exit_code]
+    try:
+        helpers = [subprocess.Popen((HELPER[0], action, group_id)) for group_id in group_ids]
+    except OSError as error:
+        raise NoHelper(error.strerror or str(error)) from error
+    codes = [helper.wait() for helper in helpers]
+    return [Exit(code) if code in set(Exit) else Exit.UNAVAILABLE for code in codes]  # or it was killed
 
 
-async def _say_why(path: Path, group_id: str) -> None:
+def _say_why(path: Path, group_id: str) -> None:
     """The last lines of what failed, as far as this user may read the journal."""
-    report = await client.ask(path, Question(Ask.STATUS))
+    report = client.ask(path, Question(Ask.STATUS))
     assert isinstance(report, Status)  # noqa: S101 -- client.ask has looked
     for group in report.report.groups:
         if group.id == group_id:
             for unit in failed_units(group):
-                lines = await _last_lines(unit)
-                _say("\n".join([f"The last lines of {unit}:", *(f"  {line}" for line in lines)]))
+                _say("\n".join([f"The last lines of {unit}:", *(f"  {line}" for line in _last_lines(unit))]))
 
 
 def failed_units(group: GroupReport) -> tuple[str, ...]:
@@ -67,17 +91,16 @@ def failed_units(group: GroupReport) -> tuple[str, ...]:
     return tuple(failed) if group.units else (f"hkswitch-command-{group.id}.service",)
 
 
-async def _last_lines(unit: str) -> list[str]:
+def _last_lines(unit: str) -> list[str]:
     options = ("--quiet", "--no-pager", "--output=cat", f"--lines={LAST_LINES}", f"--unit={unit}")
-    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    null = subprocess.DEVNULL
     try:
-        journal = await asyncio.create_subprocess_exec(
-            "journalctl", *options, stdin=null, stdout=pipe, stderr=null
+        journal = subprocess.run(
+            ("journalctl", *options), stdin=null, stdout=subprocess.PIPE, stderr=null, check=False
         )
     except OSError:
         return []
-    text, _ = await journal.communicate()
-    return [printable(line) for line in text.decode(errors="replace").splitlines()]
+    return [printable(line) for line in journal.stdout.decode(errors="replace").splitlines()]
 
 
 def _spinner(what: str) -> AbstractContextManager[object]:

@@ -1,13 +1,12 @@
-"""The command line: every command's options, one sentence and an exit code for every failure.
+"""The command line: every command and its options.
 
 Imports of rooms are inside the commands, so that `hkswitch check` does not wait for HomeKit.
 """
 
-import asyncio
+import gc
 import os
 import sys
-from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -15,13 +14,15 @@ import click
 
 from hkswitch import __version__, configfile
 from hkswitch.control import STATE_FOLDER
-from hkswitch.core.errors import ConfigError, Exit, Failure
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hkswitch.core.report import Report
+
 STANDARD_OUTPUT: Final = Path("-")
 
+_Answer = TypeVar("_Answer")
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 _config_option = click.option(
@@ -43,28 +44,10 @@ _state_option = click.option(
 _json_option = click.option("--json", "as_json", is_flag=True, help="For programs, not for people")
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    try:
-        sys.exit(commands.main(standalone_mode=False))
-    except (OSError, UnicodeError) as error:
-        _say_without_output(error)
-        sys.exit(Exit.OUTPUT)
-    except Failure as failure:
-        # A config's problems begin with its name, as compilers do it, so that editors can jump there.
-        click.echo(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}", err=True)
-        sys.exit(failure.exit_code)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
-    except click.ClickException as misuse:
-        misuse.show()
-        sys.exit(Exit.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-
-
 def _an_address(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
     if text is not None:
+        from ipaddress import ip_address
+
         try:
             ip_address(text)
         except ValueError:
@@ -94,7 +77,7 @@ def run(config_file: Path, state_folder: Path) -> None:
     from hkswitch import daemon, logs
 
     logs.begin(os.environ)
-    asyncio.run(daemon.run(config_file, state_folder))
+    _in_a_loop(daemon.run(config_file, state_folder))
 
 
 @commands.command(epilog=_examples("hkswitch demo", "hkswitch demo --address 192.168.1.10 --port 51827"))
@@ -124,7 +107,7 @@ def demo(config_file: Path | None, address: str | None, port: int | None, state_
     from hkswitch import demo, logs
 
     logs.begin({})
-    asyncio.run(demo.run(config_file, address, port, state_folder))
+    _in_a_loop(demo.run(config_file, address, port, state_folder))
 
 
 @commands.command(epilog=_examples("hkswitch check", "hkswitch check --config new.yaml"))
@@ -222,14 +205,30 @@ def status(
     from hkswitch import status
 
     if watched:
-        asyncio.run(status.watch(state_folder, groups, _console(), json_lines=as_json))
+        _show_each(status.watch(state_folder, groups), as_json=as_json)
         return
-    report = status.chosen(asyncio.run(status.now(state_folder, config_file)), groups)
+    everything = status.from_daemon(state_folder) or _in_a_loop(status.from_systemd(config_file))
+    report = status.chosen(everything, groups)
     if as_json:
         click.echo(status.as_json(report))
     else:
-        status.show(report, _console())
+        from hkswitch import page
+
+        page.show(report, _console())
     sys.exit(status.exit_code(report, groups))
+
+
+def _show_each(reports: "Iterable[Report]", *, as_json: bool) -> None:
+    gc.enable()  # this may take long: see __main__.py
+    if as_json:
+        from hkswitch import status
+
+        for report in reports:
+            click.echo(status.as_json(report, indent=None))
+    else:
+        from hkswitch import page
+
+        page.show_each(reports, _console())
 
 
 @commands.command(
@@ -287,8 +286,7 @@ def _action(word: str, what: str) -> None:
     def act(groups: tuple[str, ...], state_folder: Path, *, no_wait: bool) -> None:
         from hkswitch import actions
 
-        code = asyncio.run(actions.act(word, groups, state_folder, wait=not no_wait))
-        sys.exit(code)
+        sys.exit(actions.act(word, groups, state_folder, wait=not no_wait))
 
 
 _action("start", "Start groups")
@@ -307,7 +305,7 @@ def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
     """
     from hkswitch.doctor import examination, page
 
-    findings = asyncio.run(examination.run(config_file.absolute(), state_folder))
+    findings = _in_a_loop(examination.run(config_file.absolute(), state_folder))
     if as_json:
         click.echo(page.as_json(findings))
     else:
@@ -326,7 +324,14 @@ def diagnostics(config_file: Path, state_folder: Path) -> None:
     """
     from hkswitch import diagnostics
 
-    click.echo(asyncio.run(diagnostics.text(config_file.absolute(), state_folder)))
+    click.echo(_in_a_loop(diagnostics.text(config_file.absolute(), state_folder)))
+
+
+def _in_a_loop(doing: Coroutine[object, object, _Answer]) -> _Answer:
+    import asyncio  # a question to the daemon does not wait for it
+
+    gc.enable()  # this may take long: see __main__.py
+    return asyncio.run(doing)
 
 
 def _console() -> "Console":
@@ -338,17 +343,10 @@ def _console() -> "Console":
             raise BrokenPipeError  # as it is without rich, which would end with 1
 
     is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None if it is closed
-    return Output(highlight=False, width=None if is_terminal else 1000)
+    return Output(highlight=False, markup=False, emoji=False, width=None if is_terminal else 1000)
 
 
 def _exclude_one_another(given: Mapping[str, object]) -> None:
     names = [name for name, value in given.items() if value]
     if len(names) > 1:
         raise click.UsageError(f"{' and '.join(names)} exclude one another")
-
-
-def _say_without_output(error: OSError | UnicodeError) -> None:
-    """Standard output is closed, full, or speaks no Unicode; whoever closed a pipe wants no words."""
-    if not isinstance(error, BrokenPipeError):
-        click.echo(f"hkswitch: cannot write to standard output: {error}", err=True)
-    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 -- what is left in its buffer has nowhere to go

@@ -184,7 +184,8 @@ async def _journal() -> list[str]:
 
 async def _status(situation: Situation) -> list[str]:
     try:
-        report = await status.now(situation.state_folder, situation.config_file)
+        found = status.from_daemon(situation.state_folder)
+        report = found or await status.from_systemd(situation.config_file)
     except ConfigError:
         return ["the configuration has mistakes, and there is no daemon"]
     except Failure as failure:

@@ -3,7 +3,6 @@
 Knows no HAP-python: the command line would wait for it.
 """
 
-import asyncio
 import json
 import stat
 from collections.abc import Sequence
@@ -61,7 +60,7 @@ def ask_or_do(state_folder: Path, question: Question) -> Answer:
     """Ask the daemon of a state folder; without one, do it there. Raises `Failure`."""
     path = socket_of(state_folder)
     try:
-        return asyncio.run(client.ask(path, question))
+        return client.ask(path, question)
     except client.NoDaemon:
         pass
     try:

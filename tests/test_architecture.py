@@ -25,8 +25,10 @@ MAY_IMPORT = {
     "ports": set(),
     "logs": set(),
     "status": {"configfile", "control", "core", "systemd"},
+    "page": {"core"},
     "peers": set(),
     "control": {"core", "control", "peers"},
+    "edge": {"core"},
     "actions": {"control", "core", "hosts"},
     "homebridge": {"core", "homebridge"},
     "importing": {"core", "homebridge"},
@@ -52,10 +54,10 @@ ONLY_IN = {
     "cryptography": HARDENING,
     "zeroconf": {"doctor/mdns.py", "homekit/bridge.py", *HARDENING},  # the doctor asks as a phone does
     "segno": {"homekit/pairing.py"},
-    "click": {"cli.py"},
-    "rich": {"actions.py", "cli.py", "doctor/page.py", "status.py"},
+    "click": {"cli.py", "edge.py"},
+    "rich": {"actions.py", "cli.py", "doctor/page.py", "page.py"},
     "ifaddr": {"addresses.py"},
-    "subprocess": set(),
+    "subprocess": {"actions.py"},  # it is no daemon
 }
 
 NO_CODE = {

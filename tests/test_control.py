@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.control import client, server, socket_of
-from hkswitch.control.client import NoAnswer, NoDaemon, Unreachable, ask
+from hkswitch.control.client import Asked, NoAnswer, NoDaemon, Unreachable
 from hkswitch.control.pairings import answer
 from hkswitch.control.server import MOST_CLIENTS, MOST_STRANGERS, CannotControl, may_change, served
 from hkswitch.core.control import (
@@ -89,6 +89,19 @@ async def said(connection: Connection, line: bytes) -> Answer:
     reader, writer = connection
     writer.write(line)
     return parse_answer(await asyncio.wait_for(reader.readline(), 5))
+
+
+async def ask(path: Path, question: Question) -> Answer:
+    """The command line's end blocks, so it asks from a thread."""
+    return await asyncio.to_thread(client.ask, path, question)
+
+
+async def act(path: Path, action: Action, group_id: str, *, wait: bool) -> None:
+    def do() -> None:
+        with Asked(path, Question(Ask.ACT, action=action, group=group_id)) as asked:
+            asked.end(wait=wait)
+
+    await asyncio.to_thread(do)
 
 
 # Who may
@@ -515,7 +528,7 @@ async def impostor(path: Path, act: Callable[[asyncio.StreamWriter], Awaitable[N
         (b"220 mail.example ESMTP\n", "it sent garbage (not a line of JSON)"),
         (b'{"type":"controllers","controllers":[{}]}\n', "it sent garbage ('admin' is missing)"),
         (b'{"type":"done"}\n', "it answered something else"),
-        (b"x" * (LONGEST_ANSWER_BYTES + 2), "it sent garbage (Separator is not found"),
+        (b"x" * (LONGEST_ANSWER_BYTES + 2), "it sent garbage (an endless line)"),
     ],
 )
 async def test_what_is_no_answer_is_one_sentence(path: Path, sent: bytes, why: str) -> None:
@@ -559,7 +572,7 @@ async def test_words_that_would_move_a_terminal_are_garbage(path: Path) -> None:
 async def test_an_action_is_begun_and_then_done(path: Path) -> None:
     daemon = NotedPairings()
     async with served(path, daemon):
-        acting = asyncio.create_task(client.act(path, Action.START, "web", wait=True))
+        acting = asyncio.create_task(act(path, Action.START, "web", wait=True))
         await eventually(lambda: daemon.acted == [(Action.START, "web", f"user {os.geteuid()}")])
         assert not acting.done()
         daemon.ended.set()
@@ -569,7 +582,7 @@ async def test_an_action_is_begun_and_then_done(path: Path) -> None:
 async def test_who_does_not_wait_leaves_when_it_is_begun(path: Path) -> None:
     daemon = NotedPairings()
     async with served(path, daemon):
-        await client.act(path, Action.STOP, "web", wait=False)
+        await act(path, Action.STOP, "web", wait=False)
         assert daemon.acted == [(Action.STOP, "web", f"user {os.geteuid()}")]
 
 
@@ -588,7 +601,7 @@ async def test_an_action_that_fails_says_why(
     daemon.ended.set()
     async with served(path, daemon):
         with pytest.raises(AskFailed, match=reason) as caught:
-            await client.act(path, Action.START, "web", wait=True)
+            await act(path, Action.START, "web", wait=True)
     assert caught.value.exit_code == code
 
 
@@ -600,7 +613,7 @@ async def test_a_stranger_may_watch_and_not_act(path: Path, word: str) -> None:
         with as_user(NOBODY):
             assert await ask(path, Question(Ask.STATUS)) == Status(daemon.shown)
             with pytest.raises(AskFailed) as caught:
-                await client.act(path, Action(word), "web", wait=True)
+                await act(path, Action(word), "web", wait=True)
     assert caught.value.exit_code is Exit.DENIED
     assert daemon.acted == []
 
@@ -609,12 +622,12 @@ async def test_who_watches_is_told_at_once_and_after_each_change(path: Path) -> 
     daemon = NotedPairings()
     async with served(path, daemon):
         reports = client.watch(path)
-        assert await anext(reports) == Report(None, ())
+        assert await asyncio.to_thread(next, reports) == Report(None, ())
         daemon.shown = Report(None, (GroupReport("web", "Web", None, 0, {}),))
         assert daemon.changed is not None
         daemon.changed.set()
-        assert await asyncio.wait_for(anext(reports), 5) == daemon.shown
-        await reports.aclose()  # type: ignore[attr-defined] # it is a generator
+        assert await asyncio.wait_for(asyncio.to_thread(next, reports), 5) == daemon.shown
+        reports.close()  # type: ignore[attr-defined] # it is a generator
 
 
 async def test_who_watches_and_goes_leaves_nothing_behind(path: Path) -> None:

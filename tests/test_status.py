@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from hkswitch import status
+from hkswitch import page, status
 from hkswitch.core.errors import Exit
 from hkswitch.core.lines import Malformed
 from hkswitch.core.model import Action, ActiveState, GroupState, LoadState, UnitState
@@ -56,7 +56,9 @@ REPORT = Report(BRIDGE, (WEB, FILES, LAMP, SLOW))
 
 def printed(report: Report, width: int = 1000) -> list[str]:
     output = io.StringIO()
-    Console(file=output, highlight=False, width=width).print(status.page(report, NOW))
+    Console(file=output, highlight=False, markup=False, emoji=False, width=width).print(
+        page.rendered(report, NOW)
+    )
     return output.getvalue().splitlines()
 
 

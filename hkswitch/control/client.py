@@ -1,12 +1,13 @@
-"""The command line's end of the control socket."""
+"""The command line's end of the control socket. It blocks: one question needs no event loop."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES
 from hkswitch.core.control import (
@@ -26,7 +27,6 @@ from hkswitch.core.control import (
 )
 from hkswitch.core.errors import Exit, Failure
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import Action
 from hkswitch.core.report import Report
 
 
@@ -62,6 +62,11 @@ class NoAnswer(Failure):
         return f"hkswitch gave no answer on {self.path}: {self.why}; see `systemctl status hkswitch`"
 
 
+_CHUNK_BYTES: Final = 1024 * 1024
+
+_SHORTEST_SECONDS: Final = 0.001
+"""0 would mean not to wait at all, and say so in another error."""
+
 _ANSWERS: Final = {
     Ask.STATUS: Status,
     Ask.CONTROLLERS: Controllers,
@@ -71,80 +76,107 @@ _ANSWERS: Final = {
 }
 
 
-async def ask(path: Path, question: Question) -> Answer:
-    """What the daemon at `path` answers.
+class Asked:
+    """A question that the daemon at `path` was asked; raises `NoDaemon`, or another `Failure`."""
 
-    Raises:
-        AskFailed: If it answers that it did not do it.
-        NoDaemon: If nobody listens there.
-        Failure: If nothing that can be understood came back.
-    """
-    async with _answers(path, question) as answers:
+    def __init__(self, path: Path, question: Question) -> None:
+        """Connects, and sends the question."""
+        self._path = path
+        self._received = bytearray()
+        self._socket = socket.socket(socket.AF_UNIX)
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                said = await anext(answers)
+            self._send(encode_question(question))
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def answer(self, within_seconds: float | None = None) -> Answer:
+        """The next answer.
+
+        Raises:
+            AskFailed: If it is that it was not done.
+            Failure: If nothing that can be understood came back in time.
+        """
+        with self._explained():
+            said = parse_answer(self._line(within_seconds))
+        if isinstance(said, Failed):
+            raise AskFailed(said)
+        return said
+
+    def end(self, *, wait: bool) -> None:
+        """Wait until an action was done, or only until it was handed over; raises what `answer` raises."""
+        while not isinstance(said := self.answer(), Done):
+            if not isinstance(said, Begun):
+                raise NoAnswer(self._path, "it answered something else")
+            if not wait:
+                return
+
+    def _send(self, line: bytes) -> None:
+        if len(os.fsencode(self._path)) > LONGEST_PATH_BYTES:
+            raise NoDaemon(self._path)  # none could
+        self._socket.settimeout(ANSWER_WITHIN_SECONDS)
+        with self._explained():
+            self._socket.connect(os.fspath(self._path))
+            self._socket.sendall(line)
+
+    def _line(self, within_seconds: float | None) -> bytes:
+        deadline_seconds = None if within_seconds is None else time.monotonic() + within_seconds
+        while not (line := self._received.partition(b"\n"))[1]:
+            if len(self._received) > LONGEST_ANSWER_BYTES:
+                raise Malformed("an endless line")
+            self._received += self._some(deadline_seconds)
+        self._received = line[2]
+        return bytes(line[0])
+
+    def _some(self, deadline_seconds: float | None) -> bytes:
+        if deadline_seconds is None:
+            self._socket.settimeout(None)
+        else:
+            self._socket.settimeout(max(_SHORTEST_SECONDS, deadline_seconds - time.monotonic()))
+        received = self._socket.recv(_CHUNK_BYTES)
+        if not received:
+            raise ConnectionResetError
+        return received
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What can be wrong with a connection, as a `Failure`."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            raise NoDaemon(self._path) from None
+        except PermissionError:
+            raise Unreachable(self._path) from None
         except TimeoutError:
-            raise NoAnswer(path, f"nothing came within {ANSWER_WITHIN_SECONDS} s") from None
+            raise NoAnswer(self._path, f"nothing came within {ANSWER_WITHIN_SECONDS} s") from None
+        except ConnectionError:
+            raise NoAnswer(self._path, "it closed the connection") from None
+        except OSError as error:
+            raise NoAnswer(self._path, error.strerror or str(error)) from error
+        except Malformed as error:
+            raise NoAnswer(self._path, f"it sent garbage ({error})") from None
+
+
+def ask(path: Path, question: Question) -> Answer:
+    """What the daemon at `path` answers; raises what `Asked` and its `answer` raise."""
+    with Asked(path, question) as asked:
+        said = asked.answer(ANSWER_WITHIN_SECONDS)
     if not isinstance(said, _ANSWERS[question.ask]):
         raise NoAnswer(path, "it answered something else")
     return said
 
 
-async def act(path: Path, action: Action, group_id: str, *, wait: bool) -> None:
-    """Have the daemon at `path` do an action, and wait for its end, or only until it was handed over.
-
-    Raises what `ask` raises.
-    """
-    async with _answers(path, Question(Ask.ACT, action=action, group=group_id)) as answers:
-        async for said in answers:
-            if isinstance(said, Done) or (isinstance(said, Begun) and not wait):
-                return
-            if not isinstance(said, Begun):
-                raise NoAnswer(path, "it answered something else")
-
-
-async def watch(path: Path) -> AsyncIterator[Report]:
+def watch(path: Path) -> Iterator[Report]:
     """How everything is, now and after each change; raises what `ask` raises."""
-    async with _answers(path, Question(Ask.WATCH)) as answers:
-        async for said in answers:
+    with Asked(path, Question(Ask.WATCH)) as asked:
+        while True:
+            said = asked.answer()
             if not isinstance(said, Status):
                 raise NoAnswer(path, "it answered something else")
             yield said.report
-
-
-@asynccontextmanager
-async def _answers(path: Path, question: Question) -> AsyncIterator[AsyncIterator[Answer]]:
-    """All answers to a question, and what is wrong with them as a `Failure`."""
-    try:
-        async with _connected(path) as (reader, writer):
-            writer.write(encode_question(question))
-            yield _parsed(reader)
-    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        raise NoDaemon(path) from None
-    except PermissionError:
-        raise Unreachable(path) from None
-    except (asyncio.IncompleteReadError, ConnectionError):
-        raise NoAnswer(path, "it closed the connection") from None
-    except OSError as error:
-        raise NoAnswer(path, error.strerror or str(error)) from error
-    except (Malformed, asyncio.LimitOverrunError) as error:
-        raise NoAnswer(path, f"it sent garbage ({error})") from None
-
-
-async def _parsed(reader: asyncio.StreamReader) -> AsyncIterator[Answer]:
-    while True:
-        said = parse_answer(await reader.readuntil())
-        if isinstance(said, Failed):
-            raise AskFailed(said)
-        yield said
-
-
-@asynccontextmanager
-async def _connected(path: Path) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
-        raise NoDaemon(path)  # none could
-    reader, writer = await asyncio.open_unix_connection(path, limit=LONGEST_ANSWER_BYTES)
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()

@@ -42,7 +42,7 @@ MOST_STRANGERS: Final = 24
 LINE_WITHIN_SECONDS: Final = 10
 
 REST_SECONDS: Final = 0.01
-"""Before every answer: no client may keep the daemon busy."""
+"""Before every answer but a connection's first: no client may keep the daemon busy."""
 
 CHANGES_EVERY_SECONDS: Final = 0.2
 """What changes within this time is one change, for whoever watches."""
@@ -147,9 +147,10 @@ class _Clients:
     ) -> None:
         writer.transport.set_write_buffer_limits(0)  # so that drain() waits until all is out
         try:
+            rest_seconds = 0.0
             with suppress(_Gone):
                 while (question := await _question(reader, writer)) is not None:
-                    await asyncio.sleep(REST_SECONDS)
+                    await asyncio.sleep(rest_seconds)
                     if stranger and question.ask not in ANYBODY_MAY:
                         await _send(writer, self._deny(question, peer))
                     elif question.ask is Ask.WATCH:
@@ -161,6 +162,7 @@ class _Clients:
                         await _send(writer, Status(self._daemon.report()))
                     else:
                         await _send(writer, answer(question, self._daemon))
+                    rest_seconds = REST_SECONDS
         finally:
             writer.transport.abort()
 

@@ -1,6 +1,5 @@
 """The values everything speaks in: units, groups, their states, and what may be asked. Pure: no I/O."""
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -254,6 +253,8 @@ class Group:
 
 def aid_of(identity: str) -> int:
     """A 32-bit AID that depends on nothing but `identity`: Home keeps rooms and automations by it."""
+    import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no AID, and no OpenSSL
+
     digest = hashlib.sha256(identity.encode()).digest()
     while (aid := int.from_bytes(digest[:4], "big")) in RESERVED_AIDS:
         digest = hashlib.sha256(digest).digest()

@@ -62,7 +62,7 @@ async def collect(config_file: Path, state_folder: Path) -> Situation:
         config=config,
         place=config if isinstance(config, Failure) else _place(config),
         unit=await _unit(),
-        bridge=await _bridge(state_folder),
+        bridge=_bridge(state_folder),
     )
 
 
@@ -102,10 +102,10 @@ async def _unit() -> Mapping[str, str] | Failure:
     return properties(shown.output) if shown.code == 0 else CannotRun("systemctl", shown.complaint)
 
 
-async def _bridge(state_folder: Path) -> BridgeReport | Failure:
+def _bridge(state_folder: Path) -> BridgeReport | Failure:
     path = socket_of(state_folder)
     try:
-        said = await client.ask(path, Question(Ask.STATUS))
+        said = client.ask(path, Question(Ask.STATUS))
     except Failure as failure:
         return failure
     assert isinstance(said, Status)  # noqa: S101 -- client.ask has looked

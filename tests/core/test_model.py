@@ -3,7 +3,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from hkswitch.core import model
 from hkswitch.core.model import (
     RESERVED_AIDS,
     AccessoryType,
@@ -138,13 +137,15 @@ def test_a_group_has_two_aids() -> None:
 def test_a_reserved_aid_is_never_given(reserved: int, monkeypatch: pytest.MonkeyPatch) -> None:
     first = reserved.to_bytes(4, "big") + bytes(28)
 
-    def sha256(data: bytes) -> SimpleNamespace:
-        digest = first if data == b"web" else hashlib.sha256(data).digest()
+    sha256 = hashlib.sha256
+
+    def rigged(data: bytes) -> SimpleNamespace:
+        digest = first if data == b"web" else sha256(data).digest()
         return SimpleNamespace(digest=lambda: digest)
 
-    monkeypatch.setattr(model, "hashlib", SimpleNamespace(sha256=sha256))
+    monkeypatch.setattr(hashlib, "sha256", rigged)
     assert {0, 1, 7} == RESERVED_AIDS
-    assert aid_of("web") == int.from_bytes(hashlib.sha256(first).digest()[:4], "big")
+    assert aid_of("web") == int.from_bytes(sha256(first).digest()[:4], "big")
 
 
 @pytest.mark.parametrize("result", JobResult)

@@ -233,7 +233,7 @@ class House:
             await self.controller.close()
             await _is_refused(self.controller)
         if paired:  # by a controller that was not told so: only the host can help
-            await ask(socket_of(self.bridge.state_folder), Question(Ask.UNPAIR))
+            await asyncio.to_thread(ask, socket_of(self.bridge.state_folder), Question(Ask.UNPAIR))
         await self._pair()
 
     def _configure(self, groups: frozenset[str]) -> None:
