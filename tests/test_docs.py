@@ -1,55 +1,414 @@
-"""The commands and config blocks of the documents are true."""
+"""The commands, config blocks and links of the documents are true, and the changelog has its form."""
 
+import configparser
+import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import date
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 
-from hkswitch import demo
-from hkswitch.core.config import parse
+import hkswitch
+from hkswitch import configfile, demo
+from hkswitch.core.config import BridgeConfig, parse
+from hkswitch.core.place import Place
+from hkswitch.doctor import firewall, firewalld, ufw
+from hkswitch.doctor.finding import Finding, Verdict
+from hkswitch.doctor.mdns import SERVICE
+from hkswitch.doctor.programs import Ran
+from hkswitch.serviceswitch import main as helper
+from tests.support import options
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`(?:sudo )?hkswitch ([a-z][^`]*)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
-TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-SERVICESWITCH = ["start", "stop", "restart", "status"]
+TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
-def blocks(language: str) -> list[str]:
-    return [text for path in DOCUMENTS for kind, text in BLOCK.findall(path.read_text()) if kind == language]
+def blocks(path: Path, language: str) -> list[str]:
+    found = BLOCK.findall(path.read_text())
+    return [
+        re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
+        for indent, kind, text in found
+        if kind == language
+    ]
 
 
-def commands() -> list[str]:
-    lines = (line for block in blocks("console") for line in block.splitlines() if line.startswith("$ "))
-    return sorted({line.removeprefix("$ ").removeprefix("sudo ") for line in lines})
+def blocks_of_all(language: str) -> list[str]:
+    return [text for path in DOCUMENTS for text in blocks(path, language)]
 
 
-@pytest.mark.parametrize("block", blocks("yaml"))
+def commands(path: Path) -> list[str]:
+    """What is typed, without sudo and without what its output is sent to."""
+    lines = (
+        line for block in blocks(path, "console") for line in block.splitlines() if line.startswith("$ ")
+    )
+    return [line.removeprefix("$ ").removeprefix("sudo ").partition(" > ")[0] for line in lines]
+
+
+# Blocks
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_is_of_a_language_that_is_looked_at(path: Path) -> None:
+    languages = {language for _, language, _ in BLOCK.findall(path.read_text())}
+    assert languages <= {"console", "yaml", "sh", "ini", ""}
+    assert all(block.startswith("$ ") for block in blocks(path, "console"))
+    assert not any(line.startswith("$ ") for block in blocks(path, "") for line in block.splitlines())
+    assert path.read_text().count("```") == 2 * len(BLOCK.findall(path.read_text()))
+
+
+@pytest.mark.parametrize("block", blocks_of_all("yaml"))
 def test_a_config_block_is_a_config(block: str) -> None:
     assert parse(block.encode(), "block").groups
 
 
-@pytest.mark.parametrize("command", commands())
-def test_a_command_exists(command: str) -> None:
-    match shlex.split(command):
-        case ["make", target]:
-            subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
-        case ["hkswitch", subcommand, *options]:
-            program = Path(sys.executable).with_name("hkswitch")
-            shown = subprocess.run(
-                [program, subcommand, "--help"], check=True, capture_output=True, text=True
-            )
-            assert all(option in shown.stdout for option in options if option.startswith("-"))
-        case ["serviceswitch", action, _]:
-            assert action in SERVICESWITCH
-        case ["systemctl" | "sudoedit", *_]:
-            pass  # tests/host runs the installation as a user would
+@pytest.mark.parametrize("block", blocks_of_all("sh"))
+def test_a_script_is_one_that_shellcheck_finds_nothing_in(block: str) -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    checked = subprocess.run([shellcheck, "-"], input=block, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("block", blocks_of_all("ini"))
+def test_a_unit_has_sections_and_settings(block: str) -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.read_string(block)
+    assert unit.sections()
+    assert all(value for section in unit.sections() for value in unit[section].values())
+
+
+# Commands: each program has a rule, and none of them lets everything pass
+
+
+@cache
+def groups() -> frozenset[str]:
+    """Those that the config blocks and the example have."""
+    texts = (*blocks_of_all("yaml"), (ROOT / "config.example.yaml").read_text())
+    return frozenset(group.id for text in texts for group in parse(text.encode(), "config").groups)
+
+
+@cache
+def units() -> frozenset[str]:
+    """Those that are installed, by their names without `.service`, too."""
+    found = (path for kind in ("service", "socket") for path in ROOT.glob(f"packaging/*.{kind}"))
+    return frozenset(name for path in found for name in (path.name, path.stem))
+
+
+def of_make(words: Sequence[str]) -> None:
+    variables = [word.partition("=")[0] for word in words if "=" in word]
+    known = f"{(ROOT / 'Makefile').read_text()}{(ROOT / 'packaging' / 'install').read_text()}"
+    assert all(re.search(rf"\b{variable}\b", known) for variable in variables)
+    assert len(variables) < len(words)
+    subprocess.run(["make", "--dry-run", *words], cwd=ROOT, check=True, capture_output=True)
+
+
+def of_checkout(words: Sequence[str]) -> None:
+    assert words == []
+
+
+def of_hkswitch(words: Sequence[str]) -> None:
+    options.parse(words)
+    if words[0] in {"start", "stop", "restart", "status"}:
+        assert {word for word in words[1:] if not word.startswith("-")} <= groups()
+
+
+def of_serviceswitch(words: Sequence[str]) -> None:
+    action, group = words
+    [actions] = re.findall(r"serviceswitch ([a-z|]+) GROUP", helper.USAGE)
+    assert action in actions.split("|")
+    assert group in groups()
+
+
+def of_systemctl(words: Sequence[str]) -> None:
+    match words:
+        case ["daemon-reload"]:
+            pass
+        case ["enable", "--now", unit] | [
+            "start" | "stop" | "restart" | "reload" | "status" | "edit" | "show",
+            unit,
+        ]:
+            assert unit in units()
         case _:
-            pytest.fail(f"no rule for: {command}")
+            pytest.fail(f"no rule for these words: {words}")
+
+
+def of_systemd_analyze(words: Sequence[str]) -> None:
+    verb, unit = words
+    assert verb in {"security", "verify"}
+    assert unit in units()
+
+
+def of_journalctl(words: Sequence[str]) -> None:
+    option, pattern = words
+    assert option in {"-u", "--unit"}
+    assert any(fnmatchcase(name, pattern) for name in (*units(), "hkswitch-command-web.service"))
+
+
+def of_sudoedit(words: Sequence[str]) -> None:
+    assert words == [str(configfile.DEFAULT)]
+
+
+def of_apt(words: Sequence[str]) -> None:
+    verb, pattern = words
+    made = f"./dist/hkswitch_{hkswitch.__version__}-1_amd64.deb"
+    assert (verb, fnmatchcase(made, pattern)) == ("install", True)
+    assert not fnmatchcase(f"./dist/hkswitch-{hkswitch.__version__}.tar.gz", pattern)
+
+
+def of_dnf(words: Sequence[str]) -> None:
+    verb, pattern = words
+    made = f"./dist/hkswitch-{hkswitch.__version__}-1.fc43.x86_64.rpm"
+    assert (verb, fnmatchcase(made, pattern)) == ("install", True)
+
+
+def of_ip(words: Sequence[str]) -> None:
+    assert words in (["-brief", "address"], ["-brief", "link"], ["route"])  # they change nothing
+    assert subprocess.run(["ip", *words], check=True, capture_output=True).stdout
+
+
+def of_avahi_browse(words: Sequence[str]) -> None:
+    assert words == ["--resolve", "--terminate", SERVICE.removesuffix(".local.")]
+
+
+def of_firewall(words: Sequence[str]) -> None:
+    """`test_the_firewall_commands_of_a_page_let_phones_in` has the rest."""
+    assert words
+
+
+RULES: dict[str, Callable[[Sequence[str]], None]] = {
+    ".ci/run": of_checkout,
+    "apt": of_apt,
+    "avahi-browse": of_avahi_browse,
+    "dnf": of_dnf,
+    "firewall-cmd": of_firewall,
+    "hkswitch": of_hkswitch,
+    "ip": of_ip,
+    "journalctl": of_journalctl,
+    "make": of_make,
+    "nft": of_firewall,
+    "serviceswitch": of_serviceswitch,
+    "sudoedit": of_sudoedit,
+    "systemctl": of_systemctl,
+    "systemd-analyze": of_systemd_analyze,
+    "ufw": of_firewall,
+}
+
+
+def check_command(command: str) -> None:
+    program, *words = shlex.split(command)
+    assert program in RULES, f"no rule for: {command}"
+    RULES[program](words)
+
+
+@pytest.mark.parametrize("command", sorted({command for path in DOCUMENTS for command in commands(path)}))
+def test_a_command_exists(command: str) -> None:
+    check_command(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make deploy",
+        "make PREFIX=/usr/local",
+        "make install PRFIX=/usr/local",
+        "hkswitch toggle web",
+        "hkswitch pair --force",
+        "hkswitch start webb",
+        "serviceswitch serve web",
+        "serviceswitch toggle web",
+        "serviceswitch status webb",
+        "systemctl restart hkswitchd",
+        "systemctl disable hkswitch",
+        "systemd-analyze plot hkswitch",
+        "journalctl -u homebridge",
+        "sudoedit /etc/hkswitch/config.yml",
+        "apt install ./hkswitch_*.deb",
+        "apt install ./dist/*",
+        "dnf install ./dist/hkswitch_*.rpm",
+        "dnf remove ./dist/hkswitch-*.rpm",
+        "ip link delete eth0",
+        "avahi-browse --resolve --terminate _http._tcp",
+        ".ci/run fast",
+        "curl https://example.org",
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(command: str) -> None:
+    with pytest.raises(
+        (AssertionError, ValueError, click.UsageError, subprocess.CalledProcessError, pytest.fail.Exception)
+    ):
+        check_command(command)
+
+
+@pytest.mark.parametrize(
+    "words", sorted({words for path in DOCUMENTS for words in INLINE.findall(path.read_text())})
+)
+def test_a_command_in_a_sentence_exists(words: str) -> None:
+    with suppress(click.MissingParameter):  # a sentence may leave out what is meant
+        options.parse(shlex.split(words))
+
+
+# Firewalls: the doctor judges
+
+
+PORT = BridgeConfig().port
+SENT = firewall.packets_of(PORT, Place(("192.0.2.1",), frozenset()), ("eth0",))
+CLOSED_UFW = "Status: active\nDefault: deny (incoming), allow (outgoing)\n\n"
+CLOSED_CHAIN = {
+    "chain": {
+        "family": "inet",
+        "table": "filter",
+        "name": "input",
+        "type": "filter",
+        "hook": "input",
+        "policy": "drop",
+    }
+}
+TABLE = "table inet filter { chain input { type filter hook input priority filter; policy drop; }; }"
+KEPT = ("--permanent", "--zone=")
+SERVICES = {"mdns": "mdns\n  ports: 5353/udp\n"}
+
+
+def by_ufw(typed: Sequence[Sequence[str]]) -> Finding | None:
+    """What the doctor says of a ufw that was closed before."""
+    rows = []
+    for words in typed:
+        match words:
+            case ["allow", port]:
+                rows.append(f"{port:<26} ALLOW IN    Anywhere")
+            case ["allow", "in", "on", interface, "to", "any", "port", port, "proto", protocol]:
+                rows.append(f"{f'{port}/{protocol} on {interface}':<26} ALLOW IN    Anywhere")
+            case _:
+                pytest.fail(f"no rule for these words: {words}")
+    return ufw.status_lets_in(Ran(0, CLOSED_UFW + "\n".join(rows)), SENT)
+
+
+def by_firewalld(typed: Sequence[Sequence[str]]) -> Finding | None:
+    """The same of a firewalld's zone; None if it keeps out nothing."""
+    ports, services = [], []
+    *adding, last = typed
+    assert last == ["--reload"]
+    for words in adding:
+        assert words[0] == "--permanent"
+        added = [word.partition("=")[::2] for word in words if not word.startswith(KEPT)]
+        assert len({option for option, _ in added}) == 1, "firewall-cmd takes one kind of them at a time"
+        ports += [value for option, value in added if option == "--add-port"]
+        services += [value for option, value in added if option == "--add-service"]
+        assert len(ports) + len(services) > 0
+    zone = f"public\n  target: default\n  services: {' '.join(services)}\n  ports: {' '.join(ports)}\n"
+    return firewalld.zone_lets_in("public", zone, {name: SERVICES[name] for name in services}, SENT)
+
+
+def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:
+    """The same of the chain that Debian has."""
+    rules = []
+    for words in typed:
+        [*where, protocol, _, port, verdict] = words
+        assert (where, words[-3], verdict) == (
+            ["insert", "rule", "inet", "filter", "input"],
+            "dport",
+            "accept",
+        )
+        match_port = {
+            "op": "==",
+            "left": {"payload": {"protocol": protocol, "field": "dport"}},
+            "right": int(port),
+        }
+        rules.append([{"match": match_port}, {"accept": None}])
+    inside = [
+        {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": rule}} for rule in rules
+    ]
+    printed = json.dumps({"nftables": [CLOSED_CHAIN, *inside]})
+    return firewall.nftables_lets_in(Ran(0, printed), SENT, "")
+
+
+FIREWALLS = {"ufw": by_ufw, "firewall-cmd": by_firewalld, "nft": by_nftables}
+
+
+def typed_at(program: str, path: Path) -> list[list[str]]:
+    split = (shlex.split(command) for command in commands(path))
+    return [words for first, *words in split if first == program]
+
+
+def opens(program: str, typed: Sequence[Sequence[str]]) -> bool:
+    finding = FIREWALLS[program](typed)
+    return finding is None or finding.verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("program", "path"),
+    [(program, path) for program in FIREWALLS for path in DOCUMENTS if typed_at(program, path)],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_the_firewall_commands_of_a_page_let_phones_in(program: str, path: Path) -> None:
+    typed = typed_at(program, path)
+    assert opens(program, typed)
+    if program == "ufw":  # it needs one rule, and each of them is one way
+        assert all(opens(program, [words]) for words in typed)
+
+
+def test_every_firewall_has_commands_in_the_page_about_networks() -> None:
+    assert all(typed_at(program, ROOT / "docs" / "network.md") for program in FIREWALLS)
+
+
+@pytest.mark.parametrize(
+    ("program", "typed"),
+    [
+        ("ufw", ["allow 51827/tcp"]),
+        ("ufw", ["allow 51826/udp"]),
+        ("ufw", ["allow in on eth0 to any port 51826 proto udp"]),
+        ("firewall-cmd", ["--permanent --add-port=51826/tcp", "--reload"]),
+        ("firewall-cmd", ["--permanent --add-service=mdns", "--reload"]),
+        ("nft", ["insert rule inet filter input tcp dport 51826 accept"]),
+        (
+            "nft",
+            [
+                "insert rule inet filter input tcp dport 5353 accept",
+                "insert rule inet filter input udp dport 51826 accept",
+            ],
+        ),
+    ],
+)
+def test_commands_that_open_too_little_are_found(program: str, typed: list[str]) -> None:
+    assert not opens(program, [command.split() for command in typed])
+
+
+@pytest.mark.parametrize(
+    ("program", "typed"),
+    [
+        ("ufw", ["open 51826/tcp"]),
+        ("firewall-cmd", ["--add-port=51826/tcp", "--reload"]),
+        ("firewall-cmd", ["--permanent --add-service=mdns --add-port=51826/tcp", "--reload"]),
+        ("firewall-cmd", ["--permanent --add-port=5353/udp --add-port=51826/tcp"]),
+        ("nft", ["add rule inet filter forward tcp dport 51826 accept"]),
+    ],
+)
+def test_commands_that_a_firewall_does_not_take_are_found(program: str, typed: list[str]) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        opens(program, [command.split() for command in typed])
+
+
+def test_nft_itself_takes_the_commands() -> None:
+    """Where there is one, and in a network of its own."""
+    typed = (shlex.join(["nft", *words]) for path in DOCUMENTS for words in typed_at("nft", path))
+    script = "\n".join(("set -e", f"nft '{TABLE}'", *typed))
+    if os.geteuid() == 0 and shutil.which("nft"):
+        subprocess.run(["unshare", "--net", "sh", "-c", script], check=True, capture_output=True)
+
+
+# Links
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -58,17 +417,105 @@ def test_a_link_leads_to_a_file(path: Path) -> None:
     assert missing == []
 
 
-def test_every_threat_names_a_test_that_exists() -> None:
-    rows = [line for line in (ROOT / "docs" / "threats.md").read_text().splitlines() if line.startswith("| ")]
-    attacks = [row for row in rows if not row.startswith("| attack")]
-    named = [TEST.findall(row) for row in attacks]
-    assert all(named)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_test_that_is_named_exists(path: Path) -> None:
+    named = TEST.findall(path.read_text())
     missing = [
-        (path, name) for row in named for path, name in row if f"def {name}(" not in (ROOT / path).read_text()
+        (file, name)
+        for file, name in named
+        if not (ROOT / file).exists() or (name and f"def {name}(" not in (ROOT / file).read_text())
     ]
     assert missing == []
+
+
+def test_every_threat_names_a_test() -> None:
+    rows = [line for line in (ROOT / "docs" / "threats.md").read_text().splitlines() if line.startswith("| ")]
+    attacks = [row for row in rows if not row.startswith("| attack")]
+    assert attacks
+    assert [row for row in attacks if not any(name for _, name in TEST.findall(row))] == []
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
+    missing = {path for path in DOCUMENTS if path.name != "README.md"} - linked
+    assert missing == set()
 
 
 def test_the_demo_has_the_groups_of_the_example() -> None:
     example = parse((ROOT / "config.example.yaml").read_bytes(), "config.example.yaml")
     assert example.groups == demo.GROUPS
+
+
+# The changelog
+
+
+UNRELEASED = "Unreleased"
+SECTIONS = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+) - (\d{4}-\d{2}-\d{2})")
+
+
+def mistakes(changelog: str, version: str) -> Iterator[str]:
+    """What is not as Keep a Changelog has it; `version` is the program's."""
+    head, *parts = re.split(r"^## ", changelog, flags=re.MULTILINE)
+    if not head.startswith("# Changelog\n") or "keepachangelog.com" not in head:
+        yield "the head"
+    titles = [part.partition("\n")[0] for part in parts]
+    top, *others = titles or [""]
+    if top != UNRELEASED and not top.startswith(f"{version} - "):
+        yield "what is on top"
+    released = [RELEASE.fullmatch(title) for title in (others if top in {UNRELEASED, ""} else titles)]
+    if None in released:
+        yield "a title"
+    versions = [tuple(int(number) for number in each.groups()[:3]) for each in released if each]
+    days = [date.fromisoformat(each[4]) for each in released if each]
+    if versions != sorted(set(versions), reverse=True) or days != sorted(days, reverse=True):
+        yield "the order of versions and days"
+    for title, part in zip(titles, parts, strict=True):
+        yield from (f"{title}: {mistake}" for mistake in mistakes_of(part.partition("\n")[2]))
+
+
+def mistakes_of(part: str) -> Iterator[str]:
+    """The same in what is said of a version."""
+    before, *sections = re.split(r"^### ", part, flags=re.MULTILINE)
+    if before.strip():
+        yield "text before its sections"
+    names = [section.partition("\n")[0] for section in sections]
+    if names != [name for name in SECTIONS if name in names]:
+        yield "a section"
+    for section in sections:
+        lines = [line for line in section.splitlines()[1:] if line]
+        if not lines or not lines[0].startswith("- ") or not all(line[:2] in {"- ", "  "} for line in lines):
+            yield "an entry"
+
+
+def test_the_changelog_has_its_form() -> None:
+    assert list(mistakes((ROOT / "CHANGELOG.md").read_text(), hkswitch.__version__)) == []
+
+
+HEAD = "# Changelog\n\nAfter [Keep a Changelog](https://keepachangelog.com/en/1.1.0/).\n\n"
+FIRST = "## 0.1.0 - 2026-11-01\n\n### Added\n\n- One.\n"
+SECOND = "## 0.2.0 - 2026-12-01\n\n### Changed\n\n- Two\n  lines.\n\n### Fixed\n\n- Three.\n\n"
+
+
+@pytest.mark.parametrize(
+    ("changelog", "mistake"),
+    [
+        (f"{HEAD}{SECOND}{FIRST}", None),
+        (f"{HEAD}## Unreleased\n\n### Added\n\n- New.\n\n{SECOND}{FIRST}", None),
+        (f"{HEAD}## Unreleased\n\n{SECOND}{FIRST}", None),
+        (f"# Changes\n\n{SECOND}", "the head"),
+        (HEAD, "what is on top"),
+        (f"{HEAD}{FIRST}", "what is on top"),
+        (f"{HEAD}{SECOND}## Unreleased\n\n", "a title"),
+        (f"{HEAD}{SECOND}## 0.1\n\n", "a title"),
+        (f"{HEAD}## Unreleased\n\n{FIRST}\n{SECOND}", "the order of versions and days"),
+        (f"{HEAD}{SECOND}{FIRST.replace('2026', '2027')}", "the order of versions and days"),
+        (f"{HEAD}{SECOND.replace('Fixed', 'Mended')}", "0.2.0 - 2026-12-01: a section"),
+        (f"{HEAD}{SECOND.replace('Fixed', 'Added')}", "0.2.0 - 2026-12-01: a section"),
+        (f"{HEAD}{SECOND.replace('- Three.', 'Three.')}", "0.2.0 - 2026-12-01: an entry"),
+        (f"{HEAD}{SECOND.replace('- Three.', '')}", "0.2.0 - 2026-12-01: an entry"),
+        (f"{HEAD}{SECOND.replace('### Changed', 'Much.')}", "0.2.0 - 2026-12-01: text before its sections"),
+    ],
+)
+def test_a_mistake_in_a_changelog_is_found(changelog: str, mistake: str | None) -> None:
+    assert list(mistakes(changelog, "0.2.0")) == ([] if mistake is None else [mistake])
