@@ -16,7 +16,7 @@ from hkswitch.control import server, socket_of
 from hkswitch.core.config import BridgeConfig, Config
 from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Failure
-from hkswitch.core.model import Action
+from hkswitch.core.model import Action, Crossing
 from hkswitch.core.place import Place
 from hkswitch.core.report import BridgeReport, PairedController, Report, printable
 from hkswitch.homekit import statefile
@@ -24,6 +24,8 @@ from hkswitch.homekit.bridge import Bridge, CannotServe
 from hkswitch.hosts import Host
 from hkswitch.hosts.helper import Helper
 from hkswitch.hosts.local import LocalHost
+from hkswitch.hosts.process import Process
+from hkswitch.hosts.socket import Socket
 from hkswitch.hosts.sudo import by_sudo
 from hkswitch.notify import Notifier
 from hkswitch.switchboard import Switchboard
@@ -56,8 +58,10 @@ async def run(config_file: Path, state_folder: Path) -> None:
     """The daemon: this machine's units, until SIGTERM; raises `Failure` if it cannot start."""
     service = _Service(config_file, Notifier(os.environ))
     config = service.read()
-    host = LocalHost(config.groups, Helper(by_sudo()))
-    await serve(config, host, state_folder, service)
+    way = Socket() if config.helper is Crossing.SOCKET else Process(by_sudo())
+    host = LocalHost(config.groups, Helper(way))
+    async with service.notifier.alive():
+        await serve(config, host, state_folder, service)
     service.notifier.tell(STOPPING="1")
 
 
@@ -187,9 +191,9 @@ class _Serving:
             _log.error("not reloaded: %s", failure)
             self.say()
             return
-        if _not_movable(config.bridge) != _not_movable(self._config.bridge):
-            _log.warning("the changes of `bridge.name` and `bridge.port` count after a restart")
-        self._config = replace(config, bridge=replace(config.bridge, **_not_movable(self._config.bridge)))
+        self._config = _with_what_stays(config, self._config)
+        if self._config != config:
+            _log.warning("the changes of `bridge.name`, `bridge.port` and `helper` count after a restart")
         self._bridge.regroup(config.groups, self._switchboard)
         self._switchboard.regroup(config.groups)
         await self._host.watch(config.groups)
@@ -256,8 +260,10 @@ class _Serving:
             self._outside.serving(self._config, self._place, self._bridge)
 
 
-def _not_movable(bridge: BridgeConfig) -> dict[str, Any]:
-    return {"name": bridge.name, "port": bridge.port}
+def _with_what_stays(config: Config, running: Config) -> Config:
+    """The new config, but for what only a restart can change."""
+    bridge = replace(config.bridge, name=running.bridge.name, port=running.bridge.port)
+    return replace(config, bridge=bridge, helper=running.helper)
 
 
 def _named(failure: CannotServe) -> CannotServe:

@@ -1,18 +1,25 @@
-"""Tells systemd how the daemon is (sd_notify(3)). Does nothing where nobody asked."""
+"""Tells systemd how the daemon is (sd_notify(3)), and that it is alive. Does nothing where nobody asked."""
 
+import asyncio
 import logging
+import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+_MICROSECONDS: Final = 1_000_000
 
 _log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """The socket that systemd named in NOTIFY_SOCKET, if it did."""
+    """The socket that systemd named in NOTIFY_SOCKET, and the watchdog, if it has one."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Reads the socket's name; nothing is sent yet."""
+        """Reads what systemd said; nothing is sent yet."""
         self._address = environment.get("NOTIFY_SOCKET", "")
+        self._watchdog_seconds = _watchdog_seconds(environment)
 
     def tell(self, **states: str) -> None:
         """Send assignments, like `tell(READY="1", STATUS="3 groups")`; what cannot be sent is logged."""
@@ -25,3 +32,28 @@ class Notifier:
                 notify_socket.sendto(message.encode(), address)
             except OSError as error:
                 _log.warning("cannot tell systemd (NOTIFY_SOCKET=%s): %s", self._address, error.strerror)
+
+    @asynccontextmanager
+    async def alive(self) -> AsyncIterator[None]:
+        """Meanwhile, feed the watchdog from the event loop, so that it goes hungry when that hangs."""
+        beating = asyncio.create_task(self._beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    async def _beat(self) -> None:
+        while self._watchdog_seconds is not None:
+            self.tell(WATCHDOG="1")
+            await asyncio.sleep(self._watchdog_seconds / 2)
+
+
+def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
+    """The time without a sign of life after which systemd ends us, as sd_watchdog_enabled(3) reads it."""
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None  # it is for a process that we are a child of
+    if not (microseconds.isascii() and microseconds.isdigit()):
+        return None
+    return int(microseconds) / _MICROSECONDS or None

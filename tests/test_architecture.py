@@ -117,10 +117,12 @@ def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None
         "itertools",
         "os",
         "pathlib",
+        "pwd",
         "select",
         "signal",
         "socket",
         "stat",
+        "struct",
         "sys",
         "time",
         "typing",
@@ -159,8 +161,8 @@ def lines_of_code(module: Path) -> int:
 
 def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     room = (ROOT / "hkswitch" / "serviceswitch").glob("*.py")
-    assert sum(map(lines_of_code, room)) <= 860
-    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.main"))) <= 2240
+    assert sum(map(lines_of_code, room)) <= 920
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.main"))) <= 2310
 
 
 def test_the_helper_imports_nothing_of_the_daemons() -> None:

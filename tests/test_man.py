@@ -21,6 +21,7 @@ from hkswitch.serviceswitch import main as helper
 from hkswitch.serviceswitch import trusted
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, fields_of
 from hkswitch.serviceswitch.commands import ENVIRONMENT
+from hkswitch.serviceswitch.source import Source
 from tests.support import options
 
 ROOT = Path(__file__).parents[1]
@@ -168,7 +169,7 @@ def test_the_exit_codes_are_all_that_there_are() -> None:
 
 
 def test_every_key_is_described_and_nothing_else() -> None:
-    top = re.findall(r"^\.It Ic (\w+)$", section(CONFIG, "DESCRIPTION"), re.MULTILINE)
+    top = re.findall(r"^\.It Ic (\w+)", section(CONFIG, "DESCRIPTION"), re.MULTILINE)
     assert tuple(top) == config._KEYS
     assert tuple(described("BRIDGE")) == config._BRIDGE_KEYS
     assert tuple(described("GROUPS")) == config._GROUP_KEYS
@@ -344,7 +345,7 @@ def test_the_helper_takes_what_its_page_says(
     word = arguments[0].removeprefix("-")
     named = {*words_of("Cm", HELPER), *words_of("Fl", HELPER)}
     assert (word in named) == (code is not Exit.USAGE or word in {"serve", "start"})
-    assert helper.run(arguments, 1000, read, Audit(Caller(1000))) == code
+    assert helper.run(arguments, helper.Facts(1000, Source(), None), read, Audit(Caller(1000))) == code
 
 
 def test_the_fields_of_the_audit_are_those_of_the_code() -> None:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from hkswitch.core import values
 from hkswitch.core.errors import ConfigError, Problem
-from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, Argv, Commands, Group
+from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, Argv, Commands, Crossing, Group
 from hkswitch.core.values import MOST_NAME, Convert
 from hkswitch.core.yamltree import Mapping, Node, Refused, Scalar, Sequence, read, shown
 
@@ -17,7 +17,7 @@ MOST_ITEMS: Final = 128
 
 T = TypeVar("T")
 
-_KEYS = ("bridge", "groups")
+_KEYS = ("bridge", "helper", "groups")
 _BRIDGE_KEYS = ("name", "interface", "address", "port")
 _GROUP_KEYS = (
     *("name", "units", "commands", "check", "type", "actions", "restart"),
@@ -46,6 +46,7 @@ class Config:
 
     bridge: BridgeConfig
     groups: tuple[Group, ...]
+    helper: Crossing = Crossing.SUDO
 
     def group(self, group_id: str) -> Group | None:
         """The group of this id, if there is one."""
@@ -83,7 +84,8 @@ class _Reader:
     def config(self, root: Node) -> Config:
         keys = self._keys(root, _KEYS, ("groups",))
         bridge = self._bridge(keys["bridge"]) if "bridge" in keys else BridgeConfig()
-        return Config(bridge, self._groups(keys["groups"]) if "groups" in keys else ())
+        groups = self._groups(keys["groups"]) if "groups" in keys else ()
+        return Config(bridge, groups, self._value(keys.get("helper"), values.one_of(Crossing), Crossing.SUDO))
 
     def _bridge(self, node: Node) -> BridgeConfig:
         keys = self._keys(node, _BRIDGE_KEYS)

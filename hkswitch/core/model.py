@@ -20,6 +20,13 @@ class Action(StrEnum):
     RESTART = "restart"
 
 
+class Crossing(StrEnum):
+    """How the daemon gets at its helper: over the trust line."""
+
+    SUDO = "sudo"
+    SOCKET = "socket"
+
+
 class AccessoryType(StrEnum):
     """What a group looks like in the Home app."""
 

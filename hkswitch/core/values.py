@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
-from hkswitch.core.model import AccessoryType, Action
+from hkswitch.core.model import AccessoryType, Action, Crossing
 from hkswitch.core.yamltree import Scalar, not_text, shown
 
 MOST_NAME: Final = 64
@@ -17,7 +17,7 @@ MOST_TIMEOUT_SECONDS: Final = 60 * 60
 
 T = TypeVar("T")
 Convert = Callable[[Scalar], T]
-Choice = TypeVar("Choice", AccessoryType, Action)
+Choice = TypeVar("Choice", AccessoryType, Action, Crossing)
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _NAME = re.compile(r"[^\W_](([^\W_]|[ ']){0,62}[^\W_])?")  # Apple's rule

@@ -132,12 +132,13 @@ class Audit:
                 self._waiting.popleft()
 
 
-def caller(environment: Mapping[str, str], real_uid: int) -> Caller:
-    """Whom this process works for."""
+def caller(environment: Mapping[str, str], real_uid: int, peer_uid: int | None) -> Caller:
+    """Whom this process works for. `peer_uid`: who connected to its standard input, if anybody did."""
     said = environment.get("SUDO_UID", "")
     # TRUST: sudo sets SUDO_UID, whatever its own caller says; and nobody but root starts us without sudo.
     sudo = real_uid == ROOT and said.isascii() and said.isdigit() and len(said) <= len(str(_NOBODY_LOGGED_IN))
-    return Caller(int(said) if sudo else real_uid, _login_uid())
+    works_for = real_uid if peer_uid is None else peer_uid
+    return Caller(int(said) if sudo else works_for, _login_uid())
 
 
 def _login_uid() -> int | None:
@@ -170,7 +171,7 @@ def fields_of(decision: Decision, caller: Caller) -> dict[str, str]:
 
 def _sentence(decision: Decision, caller: Caller) -> str:
     asked = (
-        f"{plain(decision.action)} {plain(decision.group)}"
+        f"{plain(decision.action)} {plain(decision.group)}".rstrip()
         if decision.action
         else "a line that is no request"
     )

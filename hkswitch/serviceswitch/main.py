@@ -7,20 +7,21 @@ it reads or runs, and nothing from its environment.
 import asyncio
 import os
 import signal
-import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.core.errors import Exit, Failure
 from hkswitch.core.model import Action, Group, GroupState, Verdict, failure_of
-from hkswitch.core.protocol import LONGEST_REQUEST_BYTES, encode
-from hkswitch.serviceswitch import output, trusted
-from hkswitch.serviceswitch.audit import Audit, caller
+from hkswitch.core.protocol import encode
+from hkswitch.serviceswitch import output, source, trusted
+from hkswitch.serviceswitch.audit import Audit, Decision, caller
 from hkswitch.serviceswitch.commands import Runner
 from hkswitch.serviceswitch.rules import Rules
-from hkswitch.serviceswitch.serve import LineTooLong, serve
+from hkswitch.serviceswitch.serve import serve
+from hkswitch.serviceswitch.source import Source
 from hkswitch.serviceswitch.work import Refusal, Results, Worker
 from hkswitch.systemd import Systemd
 
@@ -41,7 +42,7 @@ _STOPPING: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 class Misuse(Failure):
-    """The command line or the standard input is not what it must be."""
+    """The command line is not what it must be."""
 
     exit_code = Exit.USAGE
 
@@ -52,19 +53,31 @@ class ActionFailed(Failure):
     exit_code = Exit.UNAVAILABLE
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Who this process is, and where its requests come from."""
+
+    euid: int
+    source: Source
+    daemon_uid: int | None
+
+
 def main() -> int:
     """Run the command line; returns an exit code."""
     output.hold_standard_descriptors()
-    audit = Audit(caller(os.environ, os.getuid()))
+    arguments = sys.argv[1:]
+    came_from = Source.of_standard_input() if arguments == ["serve"] else Source()
+    audit = Audit(caller(os.environ, os.getuid(), came_from.peer_uid))
     # TRUST: the environment is the caller's. Where the bus is, and everything else, is a constant here.
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
-    return run(sys.argv[1:], os.geteuid(), trusted.read, audit)
+    daemon_uid = None if came_from.peer_uid is None else source.daemon_uid()
+    return run(arguments, Facts(os.geteuid(), came_from, daemon_uid), trusted.read, audit)
 
 
-def run(arguments: Sequence[str], euid: int, read: Callable[[str], bytes], audit: Audit) -> int:
-    """Do what `arguments` say, as user `euid`, by the config that `read` returns; returns an exit code."""
+def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], audit: Audit) -> int:
+    """Do what `arguments` say, by the config that `read` returns; returns an exit code."""
     try:
         match arguments:
             case ["--help"]:
@@ -74,8 +87,10 @@ def run(arguments: Sequence[str], euid: int, read: Callable[[str], bytes], audit
                 output.write(1, f"serviceswitch {__version__}\n".encode())
                 return Exit.OK
             case ["serve"] | ["start" | "stop" | "restart" | "status", _]:
-                _require_root(euid)
+                _require_root(facts.euid)
                 with audit:
+                    if arguments[0] == "serve":
+                        _require_daemon(facts, audit)
                     return asyncio.run(_unless_ended(_do(arguments, Worker(Rules(CONFIG_FILE, read), audit))))
             case _:
                 raise Misuse(f"wrong arguments\n{USAGE.rstrip()}")
@@ -92,6 +107,14 @@ def run(arguments: Sequence[str], euid: int, read: Callable[[str], bytes], audit
 def _require_root(euid: int) -> None:
     if euid != trusted.ROOT:
         raise Refusal("only root may do this; try it with sudo")
+
+
+def _require_daemon(facts: Facts, audit: Audit) -> None:
+    try:
+        source.admit(facts.source, facts.daemon_uid)
+    except Refusal as refusal:
+        audit.write(Decision("serve", denied=str(refusal)))
+        raise
 
 
 async def _unless_ended(work: Coroutine[Any, Any, int]) -> int:
@@ -160,28 +183,7 @@ async def _status(group_id: str, rules: Rules) -> int:
 
 
 async def _serve(worker: Worker) -> int:
-    lines = await _standard_input()
+    lines = await source.lines()
     with await Systemd.connect() as systemd:
         await serve(worker, systemd, lines, lambda reply: output.write(1, encode(reply)))
     return Exit.OK
-
-
-async def _standard_input() -> AsyncIterator[bytes]:
-    if not stat.S_ISFIFO(os.fstat(0).st_mode):
-        raise Misuse("serve is for the daemon, which speaks to it over a pipe")
-    reader = asyncio.StreamReader(limit=LONGEST_REQUEST_BYTES)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb", buffering=0)
-    )
-    return _lines(reader)
-
-
-async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            line = await reader.readline()
-        except ValueError:
-            raise LineTooLong from None
-        if not line:
-            return
-        yield line

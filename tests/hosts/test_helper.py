@@ -10,8 +10,11 @@ import pytest_asyncio
 
 from hkswitch.core.model import Action, JobResult, UnitResult
 from hkswitch.core.protocol import Finished
+from hkswitch.hosts import conversation
 from hkswitch.hosts import helper as helper_module
-from hkswitch.hosts.helper import Helper, HelperGone, RequestRefused
+from hkswitch.hosts.conversation import HelperGone, RequestRefused
+from hkswitch.hosts.helper import Helper
+from hkswitch.hosts.process import Process
 from hkswitch.hosts.sudo import SUDOERS_RULE, explain
 from tests.support.waiting import eventually
 
@@ -34,12 +37,12 @@ Start = Callable[[str], Awaitable[Helper]]
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """Start a `Helper` on a small program; all end with the test."""
     monkeypatch.setattr(helper_module, "BACK_OFF_SECONDS", (0.01,))
-    monkeypatch.setattr(helper_module, "ANSWER_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(conversation, "ANSWER_WITHIN_SECONDS", 0.3)
     monkeypatch.setattr(helper_module, "READY_WITHIN_SECONDS", 2)
     running: list[asyncio.Task[None]] = []
 
     async def begin(code: str) -> Helper:
-        helper = Helper([sys.executable, "-c", PROGRAM + code])
+        helper = Helper(Process([sys.executable, "-c", PROGRAM + code]))
         running.append(asyncio.create_task(helper.keep_running()))
         return helper
 
@@ -69,7 +72,7 @@ asked()
 
 async def test_a_request_without_a_helper_fails_at_once() -> None:
     with pytest.raises(HelperGone, match="not started yet"):
-        await Helper(["true"]).request(Action.START, "web", ignore)
+        await Helper(Process(["true"])).request(Action.START, "web", ignore)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ async def test_a_helper_that_ended_is_started_again(start: Start, tmp_path: Path
 
 
 async def test_a_command_that_does_not_exist_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    helper = Helper(["/nonexistent/sudo"])
+    helper = Helper(Process(["/nonexistent/sudo"]))
     running = asyncio.create_task(helper.keep_running())
     await eventually(lambda: "/nonexistent/sudo: No such file or directory" in caplog.text)
     running.cancel()

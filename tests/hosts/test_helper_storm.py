@@ -11,7 +11,9 @@ import pytest
 
 from hkswitch.core.model import Action, JobResult
 from hkswitch.hosts import helper as helper_module
-from hkswitch.hosts.helper import Helper, HelperGone
+from hkswitch.hosts.conversation import HelperGone
+from hkswitch.hosts.helper import Helper
+from hkswitch.hosts.process import Process
 from tests.conftest import child_processes
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -37,7 +39,7 @@ async def test_no_success_that_was_not_one_and_nothing_is_left(
     groups = "".join(f"  group-{number}: {{units: [unit-{number}]}}\n" for number in range(GROUPS))
     config_file.write_text(f"groups:\n{groups}")
     before, descriptors = child_processes(), open_descriptors()
-    helper = Helper(HelperProgram(config_file).command("serve"))
+    helper = Helper(Process(HelperProgram(config_file).command("serve")))
     running = asyncio.create_task(helper.keep_running())
     chance = random.Random(2026)
     outcomes: list[str] = []

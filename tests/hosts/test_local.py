@@ -13,6 +13,7 @@ from hkswitch.core.model import Action, Commands, Group, UnitState, Verdict
 from hkswitch.hosts import local
 from hkswitch.hosts.helper import Helper
 from hkswitch.hosts.local import LocalHost
+from hkswitch.hosts.process import Process
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
@@ -66,7 +67,7 @@ async def host(
     fake.reset(*map(Unit, UNITS))
     config_file = tmp_path / "config.yaml"
     config_file.write_text(CONFIG)
-    helper = Helper(HelperProgram(config_file).command("serve"))
+    helper = Helper(Process(HelperProgram(config_file).command("serve")))
     host = LocalHost(GROUPS, helper)
     await host.open(observer)
     await eventually(lambda: helper.is_ready)
@@ -81,7 +82,7 @@ async def test_open_has_told_every_state(host: LocalHost, observer: Observer) ->
 
 async def test_open_without_a_bus_fails(observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
-    host = LocalHost(GROUPS, Helper(["true"]))
+    host = LocalHost(GROUPS, Helper(Process(["true"])))
     with pytest.raises(BusUnavailable):
         await host.open(observer)
     await host.close()
@@ -175,7 +176,7 @@ async def probed(
     fake.commands = lambda argv: Outcome(status=int(argv[-1] == "c"))
     config_file = tmp_path / "config.yaml"
     config_file.write_text(PROBED)
-    helper = Helper(HelperProgram(config_file).command("serve"))
+    helper = Helper(Process(HelperProgram(config_file).command("serve")))
     host = LocalHost([WITH_CHECK, LAMP], helper)
     await host.open(observer)
     yield Probed(host, helper, config_file)
@@ -195,7 +196,7 @@ async def test_open_waits_for_no_status_that_hangs(
     fake.reset(Unit("httpd.service"))
     fake.commands = lambda _: Outcome(seconds=60)
     (tmp_path / "config.yaml").write_text(PROBED)
-    host = LocalHost([LAMP], Helper(HelperProgram(tmp_path / "config.yaml").command("serve")))
+    host = LocalHost([LAMP], Helper(Process(HelperProgram(tmp_path / "config.yaml").command("serve"))))
     await host.open(observer)
     assert observer.verdicts.get("lamp") is None
     await host.close()

@@ -1,7 +1,7 @@
 """The helper as a program without root: the same code, with the facts that only root could have given.
 
-Arguments: the config file, then the helper's own arguments. JOURNAL in the environment is a journal's socket;
-without it nothing is audited.
+Arguments: the config file, then the helper's own arguments. In the environment, JOURNAL is a journal's
+socket, without which nothing is audited, and DAEMON_UID is who may connect, in place of who runs this.
 """
 
 import os
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision
-from hkswitch.serviceswitch.main import run
+from hkswitch.serviceswitch.main import Facts, run
+from hkswitch.serviceswitch.source import Source
 
 
 class Unaudited(Audit):
@@ -23,4 +24,7 @@ if __name__ == "__main__":
     config_file, *arguments = sys.argv[1:]
     caller = Caller(uid=1234, login_uid=1000)
     audit = Audit(caller, os.environ["JOURNAL"]) if "JOURNAL" in os.environ else Unaudited(caller)
-    sys.exit(run(arguments, euid=0, read=lambda _: Path(config_file).read_bytes(), audit=audit))
+    facts = Facts(
+        euid=0, source=Source.of_standard_input(), daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid()))
+    )
+    sys.exit(run(arguments, facts, read=lambda _: Path(config_file).read_bytes(), audit=audit))

@@ -100,25 +100,28 @@ def test_a_line_that_was_no_request_has_no_action_and_no_group() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "real_uid", "uid"),
+    ("environment", "real_uid", "peer_uid", "uid"),
     [
-        ({"SUDO_UID": "998"}, 0, 998),
-        ({"SUDO_UID": "0"}, 0, 0),
-        ({}, 0, 0),
-        ({}, 1000, 1000),
-        ({"SUDO_UID": "998"}, 1000, 1000),  # not by sudo: the variable is the caller's own
-        ({"SUDO_UID": "-1"}, 0, 0),
-        ({"SUDO_UID": "1000\n"}, 0, 0),
-        ({"SUDO_UID": "١٢"}, 0, 0),
-        ({"SUDO_UID": "1_000"}, 0, 0),
-        ({"SUDO_UID": "9" * 11}, 0, 0),
-        ({"SUDO_UID": "root"}, 0, 0),
+        ({"SUDO_UID": "998"}, 0, None, 998),
+        ({"SUDO_UID": "0"}, 0, None, 0),
+        ({}, 0, None, 0),
+        ({}, 1000, None, 1000),
+        ({"SUDO_UID": "998"}, 1000, None, 1000),  # not by sudo: the variable is the caller's own
+        ({}, 0, 990, 990),  # over a socket
+        ({"SUDO_UID": "998"}, 0, 990, 998),
+        ({}, 0, 0, 0),
+        ({"SUDO_UID": "-1"}, 0, None, 0),
+        ({"SUDO_UID": "1000\n"}, 0, None, 0),
+        ({"SUDO_UID": "١٢"}, 0, None, 0),
+        ({"SUDO_UID": "1_000"}, 0, None, 0),
+        ({"SUDO_UID": "9" * 11}, 0, None, 0),
+        ({"SUDO_UID": "root"}, 0, None, 0),
     ],
 )
 def test_who_asked_is_whom_sudo_names_and_nobody_else(
-    environment: dict[str, str], real_uid: int, uid: int
+    environment: dict[str, str], real_uid: int, peer_uid: int | None, uid: int
 ) -> None:
-    assert caller(environment, real_uid).uid == uid
+    assert caller(environment, real_uid, peer_uid).uid == uid
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_who_logged_in_is_left_out_where_nobody_did(
     if contents is not None:
         file.write_text(contents)
     monkeypatch.setattr("hkswitch.serviceswitch.audit._LOGIN_UID", file)
-    assert caller({}, 0).login_uid == login_uid
+    assert caller({}, 0, None).login_uid == login_uid
 
 
 # What cannot be forged

@@ -80,7 +80,11 @@ async def test_an_action_that_is_done_is_0(fake: FakeSystemd, program: HelperPro
         (["status", "none"], 77, "serviceswitch: there is no group 'none' in the configuration\n"),
         (["stop", "half"], 77, "serviceswitch: stop is not among the actions of half\n"),
         (["restart", "web"], 77, "serviceswitch: restart is not among the actions of web\n"),
-        (["serve"], 64, "serviceswitch: serve is for the daemon, which speaks to it over a pipe\n"),
+        (
+            ["serve"],
+            64,
+            "serviceswitch: serve is for the daemon, which speaks to it over a pipe or a socket\n",
+        ),
     ],
 )
 async def test_a_refusal_or_failure_is_one_sentence_and_a_code(
@@ -131,8 +135,9 @@ def test_no_bus_is_69(program: HelperProgram) -> None:
 
 def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
     code = (
-        "import sys; from hkswitch.serviceswitch.main import run;"
-        "sys.exit(run(sys.argv[1:], euid=1000, read=lambda _: b'must not be read', audit=None))"
+        "import sys; from hkswitch.serviceswitch.main import Facts, Source, run;"
+        "facts = Facts(1000, Source(is_pipe=True), None);"
+        "sys.exit(run(sys.argv[1:], facts, read=lambda _: b'must not be read', audit=None))"
     )
     for arguments in (["start", "web"], ["status", "web"], ["serve"]):
         ended = subprocess.run(
