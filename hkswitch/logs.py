@@ -1,11 +1,13 @@
 """Where log lines go: to the journal with their priority, or to a terminal with the time."""
 
 import asyncio
+import faulthandler
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 ACCEPT_FAILED: Final = "socket.accept() out of system resource"
 """asyncio's words; a test with too few descriptors would find others."""
@@ -35,8 +37,11 @@ class JournalFormatter(logging.Formatter):
 
 def begin(environment: Mapping[str, str]) -> None:
     """Log our own lines from INFO on, and from WARNING on what libraries say."""
+    if sys.stderr is None:  # it is closed: nobody hears it
+        return
+    faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: say where it was
     lines = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" in environment:
+    if is_journal(sys.stderr, environment):
         lines.setFormatter(JournalFormatter("%(message)s"))
     else:
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
@@ -47,6 +52,12 @@ def begin(environment: Mapping[str, str]) -> None:
     # It says with a traceback that an interface is down, which addresses.py hears of.
     logging.getLogger("zeroconf").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
+
+
+def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether journald reads it (systemd.exec(5)); JOURNAL_STREAM alone is inherited, by terminals too."""
+    status = os.fstat(stream.fileno())
+    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:

@@ -1,13 +1,13 @@
-"""Log lines for the journal and for a terminal, and what systemd is told."""
+"""Log lines for the journal and for a terminal."""
 
 import logging
-import socket
-from pathlib import Path
+import os
+from collections.abc import Iterator
+from typing import TextIO
 
 import pytest
 
-from hkswitch.logs import JournalFormatter
-from hkswitch.notify import Notifier
+from hkswitch.logs import JournalFormatter, is_journal
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,27 @@ def test_a_record_is_one_line() -> None:
     assert JournalFormatter("%(message)s").format(record) == "<6>one | two"
 
 
-@pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_is_told(tmp_path: Path, abstract: bool) -> None:
-    name = f"@hkswitch-test-{tmp_path.name}" if abstract else str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(f"\0{name[1:]}" if abstract else name)
-        systemd.settimeout(5)
-        Notifier({"NOTIFY_SOCKET": name}).tell(READY="1", STATUS="3 groups")
-        assert systemd.recv(4096) == b"READY=1\nSTATUS=3 groups"
+@pytest.fixture
+def pipe() -> Iterator[TextIO]:
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w") as stream:
+        yield stream
 
 
-def test_without_systemd_nothing_happens() -> None:
-    Notifier({}).tell(READY="1")
+def name_of(stream: TextIO) -> str:
+    """What systemd has in JOURNAL_STREAM if a service's output is this one."""
+    status = os.fstat(stream.fileno())
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def test_an_output_that_systemd_names_is_the_journals(pipe: TextIO) -> None:
+    assert is_journal(pipe, {"JOURNAL_STREAM": name_of(pipe)})
+
+
+@pytest.mark.parametrize("inherited", ["1:1", "", "journal"])
+def test_an_output_that_systemd_does_not_name_is_not_the_journals(pipe: TextIO, inherited: str) -> None:
+    assert not is_journal(pipe, {"JOURNAL_STREAM": inherited})
+
+
+def test_without_systemd_no_output_is_the_journals(pipe: TextIO) -> None:
+    assert not is_journal(pipe, {})

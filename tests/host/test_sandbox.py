@@ -1,0 +1,317 @@
+"""What hkswitch.service keeps from the daemon and its helper, that both work in there, and the watchdog."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, Final
+
+import pytest
+
+import hkswitch
+from hkswitch.core.protocol import Accepted, Finished, Reply, parse_reply
+from tests.host import lamp
+from tests.host.lamp import audit, lamp_is_off, program
+from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
+from tests.host.root import CHECKOUT
+from tests.host.test_install import SERVE, SUDOS
+from tests.support.controller import Controller
+
+__all__ = ["lamp_is_off", "program"]
+
+DAEMON: Final = "hkswitch.service"
+UNIT: Final = CHECKOUT / "packaging" / DAEMON
+NEWER: Final = CHECKOUT / "packaging" / f"{DAEMON}.d" / "systemd-257.conf"
+NEWER_FROM: Final = 257
+DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/watchdog.conf"
+
+HELLO: Final = f'{{"type":"hello","version":"{hkswitch.__version__}"}}\n'
+
+LIFE: Final = frozenset(
+    {
+        *("User", "Group", "Type", "NotifyAccess", "ExecStart", "ExecReload"),
+        *("KillMode", "TimeoutStopSec", "WatchdogSec", "SyslogLevel"),
+    }
+)
+"""Options that say how the daemon runs, not within what; so do Restart*, State* and Runtime*."""
+
+OF_SYSTEMD_RUN: Final = {
+    "PrivateTmp=disconnected": "PrivateTmpEx=disconnected",
+    "ProtectControlGroups=strict": "ProtectControlGroupsEx=strict",
+}
+"""What systemd-run takes by another name only."""
+
+NO_NEW_PRIVILEGES: Final = {"sudo": "no new privileges", "sudo-rs": "setuid bit"}
+"""What is in the refusal of each sudo."""
+
+WITHIN_SECONDS: Final = 20
+
+
+def options(unit: Path) -> tuple[str, ...]:
+    """Every option in a unit that says within what the daemon runs, so that a new one is tried too."""
+    service = unit.read_text().partition("[Service]\n")[2].partition("\n[")[0].splitlines()
+    lines = (line for line in service if line and not line.startswith("#"))
+    return tuple(line for line in lines if not is_life(key_of(line)))
+
+
+def key_of(option: str) -> str:
+    return option.partition("=")[0]
+
+
+def is_life(key: str) -> bool:
+    return key in LIFE or key.startswith(("Restart", "State", "Runtime"))
+
+
+def systemd_version(host: Host) -> int:
+    return int(host.run("systemctl", "--version").stdout.split()[1])
+
+
+def is_newer(host: Host) -> bool:
+    return systemd_version(host) >= NEWER_FROM
+
+
+def used(host: Host) -> tuple[str, ...]:
+    """What is on in a host; the later ones count."""
+    return options(UNIT) + (options(NEWER) if is_newer(host) else ())
+
+
+@pytest.fixture(scope="module")
+def config() -> str:
+    return f"{lamp.CONFIG}  web:\n    units: [httpd]\n"
+
+
+# Each option, and all of them
+
+
+def within(*options: str) -> tuple[str, ...]:
+    """How to run something as the daemon's user in a unit with these options."""
+    settings = (OF_SYSTEMD_RUN.get(option, option) for option in options)
+    properties = (f"--property={setting}" for setting in ("User=hkswitch", "Group=hkswitch", *settings))
+    return ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", *properties)
+
+
+def helper_says(host: Host, *options: str, sudo: str = "sudo") -> str:
+    """Start the helper by sudo in there. Its stdin ends at once, and so does it."""
+    done = host.run(*within(*options), sudo, "-n", *SERVE, check=False)
+    return f"{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("option", options(UNIT))
+def test_helper_starts_within(daemon: Host, option: str) -> None:
+    assert helper_says(daemon, option) == HELLO
+
+
+# That a call is refused by an error is nothing by itself.
+@pytest.mark.parametrize("option", [o for o in options(NEWER) if key_of(o) != "SystemCallErrorNumber"])
+def test_helper_starts_within_what_is_for_newer_systemd_and_only_there(daemon: Host, option: str) -> None:
+    assert (helper_says(daemon, option) == HELLO) is is_newer(daemon)
+
+
+def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...]) -> None:
+    """A unit, commands, and the audits of sudo and of the helper: with each sudo there is."""
+    for sudo in SUDOS[daemon.release]:
+        decisions, starts = len(audit(daemon)), starts_by(daemon, sudo)
+        with daemon.popen(*within(*used(daemon)), *helper(sudo)) as process:
+            assert answer(process) == parse_reply(HELLO.encode())
+            assert act(process, "start", "web") == "httpd.service done"
+            assert daemon.show("httpd.service", "ActiveState") == "active"
+            assert act(process, "stop", "web") == "httpd.service done"
+            assert daemon.show("httpd.service", "ActiveState") == "inactive"
+            assert act(process, "start", "lamp") == f"{lamp.UNIT} done"
+            assert act(process, "stop", "lamp") == f"{lamp.UNIT} done"
+        assert [line["HKSWITCH_ACTION"] for line in audit(daemon)[decisions:]] == ["start", "stop"] * 2
+        assert starts_by(daemon, sudo) == starts + 1
+
+
+def helper(sudo: str) -> tuple[str, ...]:
+    """The helper, which ends if a test waits for it in vain."""
+    return ("timeout", str(WITHIN_SECONDS), sudo, "-n", *SERVE)
+
+
+def starts_by(host: Host, sudo: str) -> int:
+    """How often sudo has logged that it started the helper."""
+    host.run("journalctl", "--sync")
+    lines = host.run("journalctl", "--output=cat", f"SYSLOG_IDENTIFIER={sudo}", check=False).stdout
+    return lines.count(f"COMMAND={' '.join(SERVE)}")
+
+
+def act(process: Popen[str], action: str, group: str) -> str:
+    """What came of it, as the helper says it of each unit."""
+    assert process.stdin is not None
+    process.stdin.write(f'{{"id":1,"action":"{action}","group":"{group}"}}\n')
+    process.stdin.flush()
+    while not isinstance(reply := answer(process), Finished):
+        assert isinstance(reply, Accepted)
+    return ", ".join(map(str, reply.units))
+
+
+def answer(process: Popen[str]) -> Reply:
+    assert process.stdout is not None
+    return parse_reply(process.stdout.readline().encode())
+
+
+@pytest.mark.parametrize("option", ["NoNewPrivileges=yes", "DynamicUser=yes"])
+def test_helper_does_not_start_without_new_privileges(daemon: Host, option: str) -> None:
+    """Why so much stays off; and the tests above would notice."""
+    for sudo in SUDOS[daemon.release]:
+        assert NO_NEW_PRIVILEGES[sudo] in helper_says(daemon, option, sudo=sudo)
+
+
+# The unit
+
+
+def test_the_drop_in_is_where_systemd_is_new_enough(daemon: Host) -> None:
+    placed = "/usr/lib/systemd/system/hkswitch.service.d/50-systemd-257.conf"
+    assert daemon.show(DAEMON, "DropInPaths").split() == ([placed] if is_newer(daemon) else [])
+
+
+async def test_a_phone_switches_units_and_commands(daemon: Host, controller: Controller) -> None:
+    for name in ("Web", "Lamp"):
+        await controller.until_on_is(name, on=False)
+        for on in (True, False):
+            assert await controller.write(name, on=on) == 0
+            await controller.until_on_is(name, on=on)
+
+
+def test_what_the_daemon_can_write_cannot_be_run(daemon: Host) -> None:
+    folders = in_sandbox(daemon, WRITABLE).split()
+    assert {"/tmp", "/var/tmp", "/var/lib/hkswitch", "/run/hkswitch"} <= {*folders}
+    assert in_sandbox(daemon, RUN_IN_EACH, *folders) == ""
+
+
+WRITABLE: Final = "find / -path /proc -prune -o -path /sys -prune -o -type d -writable -print"
+RUN_IN_EACH: Final = """
+for folder; do
+    cp /bin/true "$folder/it" && "$folder/it" && echo "$folder"
+    rm -f "$folder/it"
+done
+"""
+
+
+def in_sandbox(host: Host, script: str, *arguments: str) -> str:
+    """What a script prints in the daemon's mounts, with its user's rights."""
+    enter = ("nsenter", f"--target={main_process(host)}", "--mount", "--wdns=/")
+    user = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups")
+    return host.run(*enter, *user, "sh", "-c", script, "sh", *arguments, check=False).stdout
+
+
+def main_process(host: Host) -> str:
+    return host.show(DAEMON, "MainPID")
+
+
+def test_it_starts_without_a_network_and_serves_once_there_is_one(daemon: Host) -> None:
+    assert "network-online.target" not in daemon.run("systemctl", "list-dependencies", "--all", DAEMON).stdout
+    assert "network-online.target" not in daemon.show(DAEMON, "After")
+    daemon.run("ip", "address", "delete", f"{ADDRESS}/24", "dev", INTERFACE)
+    try:
+        daemon.run("systemctl", "restart", DAEMON)
+        assert daemon.show(DAEMON, "StatusText").startswith("Waiting for the network: ")
+    finally:
+        daemon.run("ip", "address", "add", f"{ADDRESS}/24", "dev", INTERFACE)
+        daemon.run("ip", "route", "replace", "default", "dev", INTERFACE)
+    eventually(lambda: daemon.show(DAEMON, "StatusText").startswith(f"Serving 3 groups on {ADDRESS}, "))
+
+
+def test_why_it_did_not_start_is_an_error_in_the_journal(daemon: Host, config: str) -> None:
+    before = errors(daemon)
+    daemon.write("/etc/hkswitch/config.yaml", "groups: {web: {unit: httpd}}\n")
+    try:
+        assert daemon.run("systemctl", "restart", DAEMON, check=False).returncode != 0
+    finally:
+        daemon.write("/etc/hkswitch/config.yaml", config)
+        daemon.run("systemctl", "reset-failed", DAEMON)
+        daemon.run("systemctl", "start", DAEMON)
+    said = errors(daemon)[len(before) :]
+    assert any(line.startswith("/etc/hkswitch/config.yaml:1:16: groups.web") for line in said)
+    assert not any("serving" in line for line in said)
+
+
+def errors(host: Host) -> list[str]:
+    host.run("journalctl", "--sync")
+    return host.run(
+        "journalctl", f"--unit={DAEMON}", "--priority=err", "--output=cat", check=False
+    ).stdout.splitlines()
+
+
+# The watchdog
+
+
+@pytest.fixture
+def watched(daemon: Host) -> Iterator[str]:
+    """A daemon that was just started, with little time to say that it lives; its process."""
+    daemon.write(DROP_IN, "[Service]\nWatchdogSec=3\nRestartSec=100ms\n")
+    daemon.run("systemctl", "daemon-reload")
+    daemon.run("systemctl", "restart", DAEMON)
+    yield main_process(daemon)
+    daemon.run("rm", "-r", str(Path(DROP_IN).parent))
+    daemon.run("systemctl", "daemon-reload")
+    daemon.run("systemctl", "restart", DAEMON)
+
+
+def fed_for_seconds(host: Host) -> float:
+    """From the daemon's start to its last sign of life."""
+    fed, started = (
+        int(host.show(DAEMON, f"{name}TimestampMonotonic")) for name in ("Watchdog", "ActiveEnter")
+    )
+    return (fed - started) / 1_000_000
+
+
+async def test_a_daemon_that_hangs_is_started_again_with_its_pairing_and_the_journal_says_where_it_was(
+    daemon: Host, paired: Controller, stand_ins: tuple[str, ...], watched: str
+) -> None:
+    before = len(errors(daemon))
+    eventually(lambda: fed_for_seconds(daemon) > 4, timeout_seconds=WITHIN_SECONDS)
+    assert main_process(daemon) == watched  # it lives longer than that time
+    daemon.run("kill", "-STOP", watched)
+    eventually(lambda: daemon.show(DAEMON, "NRestarts") == "1", timeout_seconds=WITHIN_SECONDS)
+    eventually(lambda: daemon.show(DAEMON, "ActiveState") == "active", timeout_seconds=WITHIN_SECONDS)
+    assert main_process(daemon) != watched
+    assert "Watchdog timeout" in daemon.journal(DAEMON)
+    said = "\n".join(errors(daemon)[before:])
+    assert re.search(r'Fatal Python error: Aborted\n(.*\n)*  File ".*/selectors\.py", line \d+', said)
+    phone = paired.again()
+    await phone.look()
+    assert await phone.write("Web", on=True) == 0
+    await phone.close()
+
+
+# The document
+
+
+DOCUMENT: Final = (CHECKOUT / "docs" / "sandbox.md").read_text()
+
+
+def analysed(host: Host) -> list[dict[str, Any]]:
+    shown = host.run("systemd-analyze", "security", "--no-pager", "--json=short", DAEMON).stdout
+    return json.loads(shown)  # type: ignore[no-any-return]
+
+
+def stays_off(version: int) -> set[str]:
+    """The options that the document says are off with this systemd."""
+    lines = DOCUMENT.partition("\n## What stays off\n")[2].splitlines()
+    rows = [re.split(r"(?<!\\)\|", line) for line in lines if line.startswith("| `")]
+    named = [re.findall("`(.*?)`", row[1]) for row in rows if str(version) in re.findall(r"\d+", row[2])]
+    return {option.replace("\\|", "|") for options in named for option in options}
+
+
+def test_the_figure_in_the_document_is_true(host: Host) -> None:
+    shown = host.run("systemd-analyze", "security", "--no-pager", DAEMON).stdout
+    exposure = re.search(rf"Overall exposure level for {DAEMON}: ([\d.]+) ", shown)
+    figure = re.search(rf"^\| systemd {systemd_version(host)} .*\| ([\d.]+) \|$", DOCUMENT, re.MULTILINE)
+    assert exposure is not None
+    assert figure is not None
+    assert figure[1] == exposure[1]
+
+
+def test_the_document_gives_a_reason_for_each_option_that_is_off(host: Host) -> None:
+    explained = stays_off(systemd_version(host))
+    off = [item["name"].removesuffix("=") for item in analysed(host) if item["set"] is False]
+    assert off
+    assert [name for name in off if not {name, key_of(name)} & explained] == []
+
+
+def test_the_document_says_of_no_option_that_is_on_that_it_is_off(host: Host) -> None:
+    whole = {option for option in stays_off(systemd_version(host)) if "=" not in option}
+    assert "NoNewPrivileges" in whole
+    assert whole & {key_of(option) for option in used(host)} == set()
