@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hkswitch import __version__, addresses
 from hkswitch.control import client
 from hkswitch.core.config import BridgeConfig, Config, parse
 from hkswitch.core.errors import BusUnavailable, ConfigError, ConfigUnreadable, Exit, Failure
-from hkswitch.core.model import ActiveState, LoadState, UnitState
+from hkswitch.core.model import ActiveState, Crossing, LoadState, UnitState
 from hkswitch.core.place import Place
 from hkswitch.core.report import BridgeReport, PairedController
 from hkswitch.doctor import (
@@ -239,11 +240,18 @@ def test_the_first_complaint_of_visudo_is_told() -> None:
     assert sudoers.first_complaint("/etc/sudoers: parsed OK\n") == ""
 
 
-def test_the_options_that_the_unit_must_not_have_are_those_that_it_names() -> None:
-    unit = (ROOT / "packaging/hkswitch.service").read_text()
-    named = unit.partition("no-new-privileges (on systemd 252): ")[2].partition(", in which")[0]
-    assert set(re.findall(r"[A-Z]\w+", named)) == privileges.IMPLYING
-    assert privileges.implying(unit) == ()
+def test_the_options_that_the_unit_must_not_have_are_those_that_the_document_names() -> None:
+    rows = [line for line in (ROOT / "docs/sandbox.md").read_text().splitlines() if line.startswith("| `")]
+    reasons = ("imply no-new-privileges there", "a dynamic user implies it", "root would be nobody outside")
+    named = [row.split("|")[1] for row in rows if any(reason in row for reason in reasons)]
+    assert {*re.findall(r"`(\w+)`", " ".join(named))} == privileges.IMPLYING
+    assert privileges.implying((ROOT / "packaging/hkswitch.service").read_text()) == ()
+
+
+def test_the_drop_in_of_the_package_is_not_blamed() -> None:
+    drop_in = (ROOT / "packaging/hkswitch.service.d/systemd-257.conf").read_text()
+    assert privileges.implying(f"# {privileges.OURS}\n{drop_in}") == ()
+    assert privileges.implying(f"# /etc/systemd/system/hkswitch.service.d/mine.conf\n{drop_in}") != ()
 
 
 @pytest.mark.parametrize(
@@ -352,8 +360,45 @@ def test_a_helper_that_is_started_says_hello(ran: Ran, verdict: Verdict, words: 
 
 
 def test_the_daemon_knows_its_helper() -> None:
-    judged(service.answers_daemon(""), OK, "it answers")
-    judged(service.answers_daemon(REFUSED), WRONG, SUDOERS_RULE)
+    for crossing in Crossing:
+        judged(service.answers_daemon("", crossing), OK, "it answers")
+    judged(service.answers_daemon(REFUSED, Crossing.SUDO), WRONG, SUDOERS_RULE)
+    gone = "/run/serviceswitch.sock: No such file or directory"
+    judged(service.answers_daemon(gone, Crossing.SOCKET), WRONG, "enable --now serviceswitch.socket")
+
+
+@pytest.mark.parametrize(
+    ("active", "verdict", "words"),
+    [
+        ("active", OK, "serviceswitch.socket listens"),
+        ("inactive", WRONG, "is inactive; `sudo systemctl enable --now serviceswitch.socket`"),
+        ("failed", WRONG, "is failed"),
+        ("", WRONG, "is not there"),
+    ],
+)
+def test_the_socket_of_a_helper_that_systemd_starts(active: str, verdict: Verdict, words: str) -> None:
+    judged(service.listens(active), verdict, words)
+
+
+@pytest.mark.parametrize(
+    ("process", "status", "verdict", "words"),
+    [
+        (7, "NoNewPrivs:\t1\n", OK, "set for the daemon"),
+        (7, "NoNewPrivs:\t0\n", WRONG, "sudo ln -s /usr/lib/hkswitch/systemd/helper-socket.conf"),
+        (7, "", UNKNOWN, "/proc/7/status cannot be read"),
+        (0, "", UNKNOWN, "no daemon runs"),
+    ],
+)
+def test_a_daemon_that_needs_no_sudo_may_gain_no_privilege(
+    process: int, status: str, verdict: Verdict, words: str
+) -> None:
+    judged(privileges.without_sudo(process, status), verdict, words)
+
+
+async def test_without_sudo_its_rule_is_not_missed() -> None:
+    socket = replace(SITUATION, config=replace(CONFIG, helper=Crossing.SOCKET))
+    (found,) = await sudoers.sudoers(socket)
+    judged(found, OK, "not needed")
 
 
 # systemd

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hkswitch.core.model import Crossing
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.doctor.situation import ROOT, UNIT, USER, Situation
@@ -19,10 +20,19 @@ IMPLYING: Final = frozenset(
         *("NoNewPrivileges", "PrivateDevices", "ProtectKernelTunables", "ProtectKernelModules"),
         *("ProtectKernelLogs", "ProtectClock", "ProtectHostname", "RestrictAddressFamilies"),
         *("RestrictNamespaces", "LockPersonality", "MemoryDenyWriteExecute", "RestrictRealtime"),
-        *("RestrictSUIDSGID", "SystemCallArchitectures", "SystemCallFilter", "PrivateUsers"),
+        *("RestrictSUIDSGID", "SystemCallArchitectures", "SystemCallFilter", "SystemCallLog"),
+        *("DynamicUser", "PrivateUsers"),
     }
 )
-"""packaging/hkswitch.service says why. PrivateUsers does not imply it, and makes sudo as useless."""
+"""docs/sandbox.md says why. PrivateUsers does not imply it, and makes sudo as useless."""
+
+ALWAYS: Final = frozenset({"NoNewPrivileges", "DynamicUser", "PrivateUsers"})
+"""The others do only with some releases of systemd."""
+
+OURS: Final = f"/usr/lib/systemd/system/{UNIT}.d/50-systemd-257.conf"
+"""It is installed only where systemd lets sudo survive it."""
+
+DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
 
 _ADVICE: Final = f"remove it, `sudo systemctl daemon-reload` and restart {UNIT}"
 _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})
@@ -43,6 +53,8 @@ class Option:
 async def privileges(situation: Situation) -> tuple[Finding]:
     """The point no-new-privileges."""
     process = situation.main_process
+    if situation.crossing is Crossing.SOCKET:
+        return (without_sudo(process, _status(process)),)
     status = _status(process) if process else ""  # first, while it is there
     try:
         text = (await run("systemctl", "cat", UNIT)).output
@@ -73,12 +85,24 @@ def of_daemon(process: int, status: str, status_of_init: str, options: tuple[Opt
     )
 
 
+def without_sudo(process: int, status: str) -> Finding:
+    """Of a daemon that systemd starts the helper for: it should not be able to gain any."""
+    none = has_none(status)
+    if none is None:
+        return unknown(
+            Point.PRIVILEGES, f"/proc/{process}/status cannot be read" if process else "no daemon runs"
+        )
+    if none:
+        return ok(Point.PRIVILEGES, "set for the daemon, which needs no sudo")
+    what = "the daemon could gain privileges, which it does not need with `helper: socket`"
+    return wrong(Point.PRIVILEGES, what, f"`sudo ln -s {DROP_IN} /etc/systemd/system/{UNIT}.d/`")
+
+
 def of_unit(options: tuple[Option, ...], tried: str) -> Finding:
     """`tried`: what /proc says of a process that was started with these options, if one was."""
     if not options:
         return ok(Point.PRIVILEGES, "no option of the unit implies it")
-    literal = any(option.name in {"NoNewPrivileges", "PrivateUsers"} for option in options)
-    none = True if literal else has_none(tried)
+    none = True if any(option.name in ALWAYS for option in options) else has_none(tried)
     if none is None:
         return unknown(Point.PRIVILEGES, f"this systemd may imply it: {_named(options)}", WITH_SUDO)
     if not none:
@@ -99,7 +123,7 @@ def implying(text: str) -> tuple[Option, ...]:
     """The options in what `systemctl cat` prints that keep sudo from becoming root."""
     found: dict[str, Option] = {}
     for option in options_of(text):
-        if option.name in IMPLYING:
+        if option.name in IMPLYING and option.file != OURS:
             found[option.name] = option
     return tuple(option for option in found.values() if option.value.lower() not in _OFF)
 
@@ -116,7 +140,8 @@ def options_of(text: str) -> Iterator[Option]:
 
 
 def _named(options: tuple[Option, ...]) -> str:
-    return " and ".join(str(option) for option in options)
+    sure = [option for option in options if option.name in ALWAYS]
+    return " and ".join(str(option) for option in sure or options)
 
 
 async def _tried(options: tuple[Option, ...]) -> str:

@@ -7,11 +7,14 @@ from hkswitch import __version__
 from hkswitch.control import client
 from hkswitch.core.errors import Failure
 from hkswitch.core.lines import Malformed
+from hkswitch.core.model import Crossing
 from hkswitch.core.protocol import Hello, parse_reply
 from hkswitch.core.report import BridgeReport
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import Ran, run
 from hkswitch.doctor.situation import UNIT, Situation
+from hkswitch.hosts import socket
+from hkswitch.hosts.socket import SOCKET_UNIT
 from hkswitch.hosts.sudo import by_sudo, explain
 
 _START: Final = f"`sudo systemctl enable --now {UNIT}`"
@@ -29,9 +32,11 @@ async def helper(situation: Situation) -> tuple[Finding]:
     """The point of this name. Without a daemon to ask, starts one as the daemon would; it ends at once."""
     bridge = situation.bridge
     if isinstance(bridge, BridgeReport):
-        return (answers_daemon(bridge.helper),)
+        return (answers_daemon(bridge.helper, situation.crossing),)
     if not isinstance(bridge, client.NoDaemon):
         return (unknown(Point.HELPER, f"the daemon gave no answer ({bridge})"),)
+    if situation.crossing is Crossing.SOCKET:
+        return (listens((await run("systemctl", "is-active", SOCKET_UNIT)).output.strip()),)
     if not situation.may_become_daemon:
         return (unknown(Point.HELPER, "there is no daemon to ask", WITH_SUDO if situation.account else ""),)
     return (says_hello(await run(*by_sudo(), account=situation.account)),)
@@ -57,11 +62,20 @@ def runs(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -> F
             return wrong(Point.SERVICE, f"{UNIT} is {active}", "look again in a moment")
 
 
-def answers_daemon(why_gone: str) -> Finding:
+def answers_daemon(why_gone: str, crossing: Crossing) -> Finding:
     """`why_gone`: the daemon's reason, nothing if there is a helper."""
     if why_gone:
-        return wrong(Point.HELPER, explain(why_gone), _LOOK)
+        explained = socket.explain(why_gone) if crossing is Crossing.SOCKET else explain(why_gone)
+        return wrong(Point.HELPER, explained, _LOOK)
     return ok(Point.HELPER, "it answers")
+
+
+def listens(active: str) -> Finding:
+    """`active`: the state of the helper's socket."""
+    if active == "active":
+        return ok(Point.HELPER, f"{SOCKET_UNIT} listens")
+    what = f"{SOCKET_UNIT} is {active or 'not there'}"
+    return wrong(Point.HELPER, what, f"`sudo systemctl enable --now {SOCKET_UNIT}`")
 
 
 def says_hello(ran: Ran) -> Finding:

@@ -12,6 +12,7 @@ from hkswitch.control import client, socket_of
 from hkswitch.core.config import Config
 from hkswitch.core.control import Ask, Question, Status
 from hkswitch.core.errors import Failure
+from hkswitch.core.model import Crossing
 from hkswitch.core.place import Place
 from hkswitch.core.report import BridgeReport
 from hkswitch.doctor.programs import Account, CannotRun, run
@@ -44,6 +45,11 @@ class Situation:
     def may_become_daemon(self) -> bool:
         """Whether what the daemon can do can be tried."""
         return self.account is not None and self.asker in {ROOT, self.account.user_id}
+
+    @property
+    def crossing(self) -> Crossing:
+        """How the daemon gets at its helper; the usual way while no config says it."""
+        return Crossing.SUDO if isinstance(self.config, Failure) else self.config.helper
 
     @property
     def main_process(self) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hkswitch.core.model import Crossing
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
 from hkswitch.doctor.situation import ROOT, USER, Situation
@@ -29,6 +30,8 @@ class Rules:
 
 async def sudoers(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
+    if situation.crossing is Crossing.SOCKET:
+        return (ok(Point.SUDOERS, "not needed: systemd starts the helper"),)
     if not situation.may_become_daemon:
         why = "sudo answers for the one who asks" if situation.account else f"there is no user {USER}"
         return (unknown(Point.SUDOERS, why, WITH_SUDO if situation.account else ""),)

@@ -43,7 +43,7 @@ def explain(why: str) -> str:
     """What to do about a helper that is gone for this reason: one sentence for the log."""
     if str(SOCKET) in why:
         return f"the helper cannot be reached ({why}): `sudo systemctl enable --now {SOCKET_UNIT}`"
-    return f"the helper ended ({why}); it is started again, and `journalctl -t serviceswitch` may say more"
+    return f"the helper ended ({why}); it is started again, and `journalctl -u 'serviceswitch@*'` says more"
 
 
 class _Connection(asyncio.Protocol):

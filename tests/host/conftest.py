@@ -165,7 +165,8 @@ def processes(host: Host) -> frozenset[str]:
 def _ours(listed: str) -> frozenset[str]:
     lines = listed.splitlines()
     ours = (line for line in lines if line.startswith("hkswitch ") or "/usr/sbin/serviceswitch" in line)
-    return frozenset(line for line in ours if "/hkswitch.service" not in line)
+    units = ("/hkswitch.service", "/serviceswitch@")
+    return frozenset(line for line in ours if not any(unit in line for unit in units))
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +199,40 @@ def config() -> str:
     return CONFIG
 
 
+WAYS: Final = ("sudo", "socket")
+"""How the daemon may get at its helper."""
+
+
 @pytest.fixture(scope="module")
-def daemon(host: Host, stand_in_units: tuple[str, ...], config: str) -> Iterator[Host]:
+def way() -> str:
+    """How it does; a module may have both."""
+    return "sudo"
+
+
+@pytest.fixture(scope="module")
+def way_is_open(host: Host, way: str) -> Iterator[None]:
+    """The administrator has done what the documents say for this way."""
+    if way == "sudo":
+        yield
+        return
+    drop_ins = "/etc/systemd/system/hkswitch.service.d"
+    host.run("mkdir", drop_ins)
+    host.run("ln", "-s", "/usr/lib/hkswitch/systemd/helper-socket.conf", drop_ins)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "start", "serviceswitch.socket")
+    yield
+    host.run("systemctl", "stop", "serviceswitch.socket")
+    host.run("rm", "-r", drop_ins)
+    host.run("systemctl", "daemon-reload")
+
+
+@pytest.fixture(scope="module")
+def daemon(
+    host: Host, stand_in_units: tuple[str, ...], config: str, way: str, way_is_open: None
+) -> Iterator[Host]:
     """The host with the daemon running. It must stop in time and leave nothing."""
     before = host.read("/etc/hkswitch/config.yaml")
-    host.write("/etc/hkswitch/config.yaml", config)
+    host.write("/etc/hkswitch/config.yaml", f"{config}helper: {way}\n")
     started = host.run("systemctl", "start", "hkswitch.service", check=False)
     assert started.returncode == 0, host.journal("hkswitch.service")
     yield host

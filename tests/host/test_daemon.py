@@ -1,4 +1,7 @@
-"""The main job on a real host: systemd, D-Bus, sudo, hkswitch.service, and a real HomeKit controller."""
+"""The main job on a real host: systemd, D-Bus, hkswitch.service, and a real HomeKit controller.
+
+By both ways to the helper: sudo, and systemd's socket.
+"""
 
 import asyncio
 import json
@@ -8,7 +11,7 @@ from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from hkswitch.core.model import aid_of
-from tests.host.conftest import FAILURE, GROUPS
+from tests.host.conftest import FAILURE, GROUPS, WAYS
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller
 
@@ -19,8 +22,21 @@ EXAMPLES = {
 }
 
 
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def active_states(host: Host, units: tuple[str, ...]) -> set[str]:
     return {host.show(unit, "ActiveState") for unit in units}
+
+
+def of_ours(host: Host, words: str) -> list[str]:
+    """The lines with these words in the journals of the daemon and of its helper, wherever that runs."""
+    host.run("journalctl", "--sync")
+    units = ("--unit=hkswitch.service", "--unit=serviceswitch@*")
+    lines = host.run("journalctl", "--no-pager", "--output=cat", *units).stdout.splitlines()
+    return [line for line in lines if words in line]
 
 
 async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -> None:
@@ -58,12 +74,11 @@ async def test_a_start_that_fails_at_once_is_an_error_and_one_line_of_the_daemon
     daemon: Host, controller: Controller
 ) -> None:
     daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n")
-    before = daemon.journal("hkswitch.service").count("httpd.service failed")
+    before = len(of_ours(daemon, "httpd.service failed"))
     assert await controller.write("Web Server", on=True) == FAILURE
     assert await controller.read("Web Server") is False
-    journal = daemon.journal("hkswitch.service").splitlines()
     uid = daemon.run("id", "-u", "hkswitch").stdout.strip()
-    assert [line for line in journal if "httpd.service failed" in line][before:] == [
+    assert of_ours(daemon, "httpd.service failed")[before:] == [
         f"failed for uid {uid}: start web: httpd.service failed",
         "web: start failed: httpd.service failed",
     ]
@@ -171,12 +186,13 @@ def test_the_journal_has_no_setup_code(daemon: Host, paired: Controller) -> None
     assert shown["setup_payload"] not in journal
 
 
-def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host) -> None:
+def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host, way: str) -> None:
     users = daemon.run("ps", "-e", "-o", "user=,args=").stdout.splitlines()
     ours = sorted(
         line.split(maxsplit=1) for line in users if "hkswitch run" in line or "serviceswitch" in line
     )
-    assert [user for user, _ in ours] == ["hkswitch", "root", "root"]  # sudo stays as the helper's parent
+    sudo = ["root"] if way == "sudo" else []  # it stays as the helper's parent
+    assert [user for user, _ in ours] == ["hkswitch", "root", *sudo]
 
 
 async def test_a_browser_sees_the_bridge_and_its_goodbye(daemon: Host, paired: Controller) -> None:

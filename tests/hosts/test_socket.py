@@ -127,8 +127,8 @@ async def test_without_a_socket_a_request_fails_at_once(helper: Helper) -> None:
     [
         ("/run/serviceswitch.sock: No such file or directory", "systemctl enable --now serviceswitch.socket"),
         ("/run/serviceswitch.sock: Permission denied", "systemctl enable --now serviceswitch.socket"),
-        ("it ended", "journalctl -t serviceswitch"),
-        ("it did not say hello within 10 s", "journalctl -t serviceswitch"),
+        ("it ended", "journalctl -u 'serviceswitch@*'"),
+        ("it did not say hello within 10 s", "journalctl -u 'serviceswitch@*'"),
     ],
 )
 def test_a_helper_that_is_gone_is_explained(why: str, advice: str) -> None:

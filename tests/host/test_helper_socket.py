@@ -1,0 +1,114 @@
+"""A helper that systemd starts: both in the tightest sandboxes, and no setuid program between them.
+
+That switches and commands work in there is in test_daemon.py and test_commands.py, and that nobody else gets
+at the helper in test_attacks.py: they try both ways.
+"""
+
+import json
+import re
+
+import pytest
+
+from tests.host.machine import Host, eventually
+from tests.host.root import CHECKOUT
+from tests.support.controller import Controller
+
+DAEMON = "hkswitch.service"
+SANDBOXES = {DAEMON: 2.0, "serviceswitch@0.service": 2.0}
+"""The exposure that each may have at most."""
+
+RULE = "/etc/sudoers.d/hkswitch"
+
+
+@pytest.fixture(scope="module")
+def way() -> str:
+    return "socket"
+
+
+def helpers(host: Host) -> list[str]:
+    return host.run("pgrep", "--exact", "serviceswitch", check=False).stdout.split()
+
+
+def status_of(host: Host, process: str) -> dict[str, str]:
+    """What the kernel says of a process."""
+    lines = host.read(f"/proc/{process}/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_neither_the_daemon_nor_the_helper_has_or_may_gain_a_privilege(daemon: Host) -> None:
+    (helper,) = helpers(daemon)
+    for process in (daemon.show(DAEMON, "MainPID"), helper):
+        status = status_of(daemon, process)
+        assert status["NoNewPrivs"] == "1"
+        assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+        assert status["Seccomp"] == "2"
+
+
+async def test_it_works_without_the_rule_and_without_sudo(daemon: Host, controller: Controller) -> None:
+    daemon.run("sh", "-ec", f"mv {RULE} /root/rule; chmod u-s /usr/bin/sudo")
+    try:
+        daemon.run("systemctl", "restart", DAEMON)
+        fresh = controller.again()
+        assert await fresh.write("File Server", on=True) == 0
+        assert daemon.show("netatalk.service", "ActiveState") == "active"
+        await fresh.close()
+    finally:
+        daemon.run("sh", "-ec", f"chmod u+s /usr/bin/sudo; mv /root/rule {RULE}")
+
+
+async def test_a_helper_that_is_killed_has_a_successor(daemon: Host, controller: Controller) -> None:
+    (helper,) = helpers(daemon)
+    daemon.run("kill", "-KILL", helper)
+    eventually(lambda: len(helpers(daemon)) == 1 and helpers(daemon) != [helper])
+    eventually(
+        lambda: json.loads(daemon.run("hkswitch", "status", "--json").stdout)["bridge"]["helper"] == ""
+    )
+    assert await controller.write("VM Guests", on=True) == 0
+
+
+def test_the_helper_ends_with_the_daemon(daemon: Host) -> None:
+    daemon.run("systemctl", "kill", "--signal=KILL", DAEMON)
+    eventually(lambda: daemon.show(DAEMON, "NRestarts") != "0")
+    eventually(lambda: daemon.show(DAEMON, "ActiveState") == "active", timeout_seconds=20)
+    eventually(lambda: len(helpers(daemon)) == 1)
+    daemon.run("systemctl", "stop", DAEMON)
+    eventually(lambda: helpers(daemon) == [])
+    assert daemon.run("systemctl", "list-units", "--all", "--no-legend", "serviceswitch@*").stdout == ""
+    daemon.run("systemctl", "start", DAEMON)
+
+
+def test_the_daemon_brings_the_socket_with_it(daemon: Host) -> None:
+    daemon.run("systemctl", "stop", "serviceswitch.socket")
+    assert daemon.show(DAEMON, "ActiveState") == "inactive"  # it is nothing without its helper
+    daemon.run("systemctl", "start", DAEMON)
+    assert daemon.show("serviceswitch.socket", "ActiveState") == "active"
+    eventually(lambda: len(helpers(daemon)) == 1)
+
+
+def test_the_doctor_finds_nothing_wrong(daemon: Host) -> None:
+    points = json.loads(daemon.run("hkswitch", "doctor", "--json", check=False).stdout)["points"]
+    found = {each["point"]: (each["verdict"], each["finding"]) for each in points}
+    assert found["sudoers"] == ("ok", "not needed: systemd starts the helper")
+    assert found["no-new-privileges"] == ("ok", "set for the daemon, which needs no sudo")
+    assert found["helper"] == ("ok", "it answers")
+
+
+def test_the_units_are_valid(daemon: Host) -> None:
+    verified = daemon.run(
+        "systemd-analyze", "verify", DAEMON, "serviceswitch.socket", "serviceswitch@0.service"
+    )
+    assert verified.stdout + verified.stderr == ""
+
+
+@pytest.mark.parametrize("unit", SANDBOXES)
+def test_the_exposure_is_what_the_documents_say_and_no_more(daemon: Host, unit: str) -> None:
+    said = daemon.run("systemd-analyze", "security", "--no-pager", unit).stdout
+    figure = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert figure is not None, said
+    assert float(figure[1]) <= SANDBOXES[unit], said
+    name = unit.replace("@0", "@")
+    table = (CHECKOUT / "docs/sandbox.md").read_text().partition("\n## Without sudo\n")[2]
+    version = daemon.run("systemctl", "--version").stdout.split()[1]
+    rows = {row[1]: row for row in (line.split("|") for line in table.splitlines() if line.startswith("|"))}
+    headings, figures = rows[" with "], next(rows[name] for name in rows if f"systemd {version} " in name)
+    assert figures[headings.index(f" `{name}` ")].strip() == figure[1]
