@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.host.conftest import FAILURE
+from tests.host.conftest import FAILURE, WAYS
 from tests.host.lamp import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
 from tests.host.machine import Host, eventually_async
 from tests.support.controller import Controller
@@ -17,6 +17,11 @@ __all__ = ["lamp_is_off", "program"]
 @pytest.fixture(scope="module")
 def config() -> str:
     return CONFIG
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
