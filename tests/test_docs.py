@@ -22,7 +22,7 @@ import hkswitch
 from hkswitch import configfile, demo
 from hkswitch.core.config import BridgeConfig, parse
 from hkswitch.core.place import Place
-from hkswitch.doctor import firewall, firewalld, ufw
+from hkswitch.doctor import firewall, firewalld, privileges, ufw
 from hkswitch.doctor.finding import Finding, Verdict
 from hkswitch.doctor.mdns import SERVICE
 from hkswitch.doctor.programs import Ran
@@ -179,6 +179,18 @@ def of_ip(words: Sequence[str]) -> None:
     assert subprocess.run(["ip", *words], check=True, capture_output=True).stdout
 
 
+DROP_INS = "/etc/systemd/system/hkswitch.service.d"
+"""Where the owner says more about the unit; tests/host/conftest.py does it by these commands."""
+
+
+def of_mkdir(words: Sequence[str]) -> None:
+    assert words == ["-p", DROP_INS]
+
+
+def of_ln(words: Sequence[str]) -> None:
+    assert words == ["-s", privileges.DROP_IN, DROP_INS]
+
+
 def of_avahi_browse(words: Sequence[str]) -> None:
     assert words == ["--resolve", "--terminate", SERVICE.removesuffix(".local.")]
 
@@ -197,7 +209,9 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "hkswitch": of_hkswitch,
     "ip": of_ip,
     "journalctl": of_journalctl,
+    "ln": of_ln,
     "make": of_make,
+    "mkdir": of_mkdir,
     "nft": of_firewall,
     "serviceswitch": of_serviceswitch,
     "sudoedit": of_sudoedit,
@@ -240,6 +254,8 @@ def test_a_command_exists(command: str) -> None:
         "dnf install ./dist/hkswitch_*.rpm",
         "dnf remove ./dist/hkswitch-*.rpm",
         "ip link delete eth0",
+        "mkdir /etc/systemd/system/hkswitch.service.d",
+        "ln -s /usr/lib/hkswitch/helper-socket.conf /etc/systemd/system/hkswitch.service.d",
         "avahi-browse --resolve --terminate _http._tcp",
         ".ci/run fast",
         "curl https://example.org",
