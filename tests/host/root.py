@@ -100,6 +100,14 @@ RECIPES: Final = Release(
 )
 """What the recipes of docs/recipes.md need, which the other hosts are quicker without."""
 
+FRESH: Final = Release(
+    "fresh",
+    "3.11",
+    ("dbus", "git", "iproute2", "make", "python3", "python3-venv", "sudo", "systemd", "systemd-sysv"),
+    suite="bookworm",
+)
+"""A machine of somebody who has heard of hkswitch today."""
+
 
 def root_folder(release: Release, say: Say) -> Path:
     """The root folder of a release, made if there is none of this recipe yet."""
@@ -127,6 +135,20 @@ def wheels_folder(release: Release, say: Say) -> Path:
 
     locks = "\n".join(lock.read_text() for lock in LOCKS)
     return _cached(CACHE / "wheels", release.python, "\n".join((*recipe, locks)), make, say)
+
+
+def packages_folder(say: Say) -> Path:
+    """All that `make test` installs, for this program's own Python, and what builds those without a wheel."""
+    locks = (*LOCKS, CHECKOUT / "requirements" / "dev.lock")
+    download = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download")
+
+    def make(folder: Path) -> None:
+        locked = (f"--requirement={lock}" for lock in locks)
+        _run(*download, "--require-hashes", f"--dest={folder}", *locked)
+        _run(*download, f"--dest={folder}", "setuptools", "wheel")
+
+    recipe = "\n".join((platform.python_version(), *(lock.read_text() for lock in locks)))
+    return _cached(CACHE / "wheels", "dev", recipe, make, say)
 
 
 def _cached(folder: Path, family: str, recipe: str, make: Callable[[Path], None], say: Say) -> Path:

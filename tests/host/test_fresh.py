@@ -1,0 +1,135 @@
+"""A fresh machine with Python, make and git: what the README says is done there, as a new user does it."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host, booted, eventually
+from tests.host.root import CHECKOUT, FRESH, packages_folder, root_folder
+from tests.support.controller import Controller
+
+USER: Final = "newcomer"
+HOME: Final = f"/home/{USER}"
+CLONE: Final = f"{HOME}/hkswitch"
+
+STAND_IN: Final = "[Service]\nExecStart=/bin/sleep infinity\n"
+
+TESTS_SECONDS: Final = 900
+
+
+@pytest.fixture(scope="module")
+def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The machine, with a clone of the repository in a user's home. `boot` skips where none can be booted."""
+    if "{}.{}".format(*sys.version_info) != FRESH.python:
+        pytest.skip(f"the packages for Python {FRESH.python} are downloaded by one of that version")
+    wheels = packages_folder(print)
+    log = tmp_path_factory.mktemp("fresh") / "host.log"
+    with booted(FRESH.name, root_folder(FRESH, print), {"/src": CHECKOUT, "/wheels": wheels}, log) as host:
+        host.run("useradd", "--create-home", USER)
+        host.run("sh", "-ec", COPY, CLONE, *tracked())
+        host.run("chown", "--recursive", USER, CLONE)
+        typed(host, "git init -q; git add -A; git -c user.name=n -c user.email=n@localhost commit -qm all")
+        yield host
+
+
+COPY: Final = 'mkdir "$0"; cd /src; cp --parents --target-directory="$0" "$@"'
+
+
+def tracked() -> list[str]:
+    """What a clone has, and what is new in this checkout."""
+    listed = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
+    files = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
+    return [file for file in files.split("\0") if file and (CHECKOUT / file).exists()]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> None:
+    """The machine is thrown away, and each test goes on where the one before was, as a person does."""
+
+
+def as_typed(command: str) -> tuple[str, ...]:
+    environment = (f"HOME={HOME}", f"USER={USER}", "TERM=dumb", *FROM_WHEELS)
+    return ("env", *environment, "sh", "-ec", f"cd {CLONE}; {command}")
+
+
+def typed(host: Host, command: str, timeout_seconds: float = 120) -> str:
+    """What a command of the new user's prints, in the clone."""
+    return host.run(*as_typed(command), user=USER, timeout_seconds=timeout_seconds).stdout
+
+
+def readme_commands() -> list[str]:
+    """Those to try and test it, and then those to install it."""
+    text = (CHECKOUT / "README.md").read_text()
+    first = text.partition("\n## Try it\n")[2].partition("\nOn other distributions")[0]
+    return re.findall(r"^\$ (.*)$", first, re.MULTILINE)
+
+
+def test_these_are_the_commands_of_the_readme() -> None:
+    assert readme_commands() == [
+        "make demo",
+        "make test",
+        "make deb",
+        "sudo apt install ./dist/hkswitch_*.deb",
+        "sudoedit /etc/hkswitch/config.yaml",
+        "sudo systemctl enable --now hkswitch",
+        "sudo hkswitch pair",
+    ]
+
+
+def read_until(process: "subprocess.Popen[str]", pattern: str, within_seconds: float) -> str:
+    """What a program printed until there was something like this in it; returns that."""
+    assert process.stdout is not None
+    deadline_seconds = time.monotonic() + within_seconds
+    printed = ""
+    while not (found := re.search(pattern, printed)):
+        left_seconds = max(0, deadline_seconds - time.monotonic())
+        assert select.select([process.stdout], [], [], left_seconds)[0], f"not in time: {printed}"
+        some = os.read(process.stdout.fileno(), 65536)  # past its buffer, of which select knows nothing
+        assert some, f"it ended: {printed}"
+        printed += some.decode(errors="replace")
+    return found[0]
+
+
+async def test_make_demo_is_a_bridge_that_can_be_paired_with_and_switched(host: Host) -> None:
+    with host.popen(*as_typed("make demo"), user=USER) as demo:
+        setup_code = read_until(demo, r"\b\d{3}-\d{2}-\d{3}\b", within_seconds=120)
+        with host.network():
+            controller = await Controller.pair(ADDRESS, 51826, setup_code)
+            assert await controller.write("File Server", on=True) == 0
+            assert await controller.read("File Server") is True
+            await controller.close()
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does it
+        assert demo.wait(timeout=10) is not None
+
+
+def test_make_test_passes(host: Host) -> None:
+    printed = typed(host, "make test", TESTS_SECONDS)
+    assert re.search(r"^=+ \d+ passed", printed, re.MULTILINE), printed[-2000:]
+
+
+async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) -> None:
+    typed(host, "make deb")
+    host.run(
+        "sh", "-ec", f"cd {CLONE}; apt-get install --yes --quiet ./dist/hkswitch_*.deb", timeout_seconds=120
+    )
+    host.unit("httpd.service", STAND_IN)
+    host.write("/etc/hkswitch/config.yaml", "groups:\n  web:\n    units: [httpd]\n")
+    host.run("systemctl", "enable", "--now", "--quiet", "hkswitch")
+    shown = json.loads(host.run("hkswitch", "pair", "--json").stdout)
+    with host.network():
+        controller = await Controller.pair(ADDRESS, 51826, shown["setup_code"])
+        assert await controller.write("Web", on=True) == 0
+        await controller.close()
+    assert host.show("httpd.service", "ActiveState") == "active"
+    status = json.loads(host.run("hkswitch", "status", "--json", user=USER).stdout)
+    assert len(status["bridge"]["controllers"]) == 1
+    eventually(lambda: host.show("hkswitch.service", "ActiveState") == "active")
