@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SHELL_SCRIPTS := .ci/run packaging/install packaging/uninstall packaging/completions/hkswitch.bash
+SHELL_SCRIPTS := .ci/run $(addprefix packaging/,deb install place-rule rpm stage uninstall completions/hkswitch.bash) \
+	$(addprefix packaging/debian/,postinst postrm preinst prerm)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
@@ -51,6 +52,30 @@ test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and flood
 bench-status: .venv/.dev ## how long `hkswitch status` takes
 	$(BIN)/python bench/status.py
 
+.PHONY: picture
+picture: venv ## draw docs/picture.svg anew
+	$(BIN)/python docs/picture.py
+
+# From a copy of what git knows or would add: what else lies about in a checkout is no part of a release.
+.PHONY: dist
+dist: venv ## build an sdist and a wheel into dist/
+	rm -rf build
+	mkdir build
+	git ls-files -z --cached --others --exclude-standard --deduplicate | xargs -0 cp --parents --target-directory build
+	cd build && $(abspath $(BIN))/python -m hatchling build --directory $(CURDIR)/dist
+	rm -rf build
+
+.PHONY: deb
+deb: ## make dist/hkswitch_*.deb for this release of Debian
+	mkdir -p dist
+	packaging/deb dist
+
+.PHONY: rpm
+rpm: ## make dist/hkswitch-*.rpm for this release of Fedora
+	mkdir -p dist
+	packaging/rpm dist
+
+# Both take PREFIX and DESTDIR, and install takes PYTHON and STAGED as well: packaging/install says what they are.
 .PHONY: install
 install: ## as root: install into the system
 	packaging/install

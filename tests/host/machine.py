@@ -17,6 +17,9 @@ from typing import Final, TypeVar
 ADDRESS: Final = "10.77.0.1"
 INTERFACE: Final = "lan0"
 
+FROM_WHEELS: Final = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
+"""What makes pip take the locked packages from a folder of each host."""
+
 Found = TypeVar("Found")
 
 _ENVIRONMENT: Final = {
@@ -192,8 +195,7 @@ Boot = Callable[[str], AbstractContextManager[Host]]
 
 def install(host: Host) -> None:
     """Install hkswitch the way a person does, but from wheels: a host has no way out."""
-    from_wheels = ("env", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
-    host.run(*from_wheels, "/src/packaging/install", timeout_seconds=120)
+    host.run("env", *FROM_WHEELS, "/src/packaging/install", timeout_seconds=120)
 
 
 @contextmanager

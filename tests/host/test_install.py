@@ -2,67 +2,38 @@
 
 import re
 from collections.abc import Iterator
+from subprocess import CompletedProcess
 from typing import Final
 
 import pytest
 
-import hkswitch
-from tests.host.machine import Boot, Host, install
-from tests.host.root import CHECKOUT
-
-PLACED: Final = {
-    "/etc/hkswitch": "root:root 755",
-    "/etc/hkswitch/config.yaml": "root:root 644",
-    "/etc/sudoers.d/hkswitch": "root:root 440",
-    "/usr/bin/hkswitch": "root:root 755",
-    "/usr/lib/hkswitch": "root:root 755",
-    "/usr/lib/systemd/system/hkswitch.service": "root:root 644",
-    "/usr/lib/sysusers.d/hkswitch.conf": "root:root 644",
-    "/usr/sbin/serviceswitch": "root:root 755",
-    "/usr/share/bash-completion/completions/hkswitch": "root:root 644",
-    "/usr/share/fish/vendor_completions.d/hkswitch.fish": "root:root 644",
-    "/usr/share/man/man1/hkswitch.1": "root:root 644",
-    "/usr/share/man/man5/hkswitch.yaml.5": "root:root 644",
-    "/usr/share/man/man8/serviceswitch.8": "root:root 644",
-    "/usr/share/zsh/vendor-completions/_hkswitch": "root:root 644",
-}
+from tests.host.installed import CONFIG, PROGRAMS, expected, failing, full_disk, placed, traces
+from tests.host.machine import FROM_WHEELS, Boot, Host
 
 SERVE: Final = ("/usr/sbin/serviceswitch", "serve")
-
-HELLO: Final = f'{{"type":"hello","version":"{hkswitch.__version__}"}}\n'
 
 SUDOS: Final = {"bookworm": ("sudo",), "trixie": ("sudo", "sudo-rs")}
 
 REFUSALS: Final = {"sudo": "a password is required", "sudo-rs": "I'm afraid I can't do that"}
 
-LIFE: Final = frozenset({"User", "Group", "Type", "NotifyAccess", "ExecStart", "TimeoutStopSec", "KillMode"})
-"""Options that say how the daemon runs, not within what; so do Restart*, State* and Runtime*."""
 
-
-def sandbox_options() -> tuple[str, ...]:
-    """Every other option of [Service] in the unit, so that a new one is tried too."""
-    unit = (CHECKOUT / "packaging/hkswitch.service").read_text()
-    service = unit.partition("[Service]\n")[2].partition("\n[")[0].splitlines()
-    options = (line for line in service if line and not line.startswith("#"))
-    return tuple(option for option in options if not is_life(option.partition("=")[0]))
-
-
-def is_life(key: str) -> bool:
-    return key in LIFE or key.startswith(("Restart", "State", "Runtime"))
+STAGED: Final = "/root/staged"
 
 
 @pytest.fixture(scope="module")
 def spare(host: Host, boot: Boot) -> Iterator[Host]:
     """A second host with hkswitch installed, for tests that change the installation."""
     with boot(host.release) as spare:
-        install(spare)
+        staging = ("env", *FROM_WHEELS, f"DESTDIR={STAGED}", "/src/packaging/install")
+        spare.run(*staging, timeout_seconds=120)
+        install_staged(spare)
         yield spare
 
 
-def placed(host: Host) -> dict[str, str]:
-    """The files of the installation that are there, with owner and mode."""
-    listed = host.run("stat", "--format=%n %U:%G %a", *PLACED, check=False).stdout.splitlines()
-    return dict(line.split(" ", 1) for line in listed)
+def install_staged(host: Host, *variables: str, check: bool = True) -> CompletedProcess[str]:
+    """Install what was staged once, which is quicker than from the checkout."""
+    command = ("env", f"STAGED={STAGED}", *variables, "/src/packaging/install")
+    return host.run(*command, check=check, timeout_seconds=60)
 
 
 def refusal(host: Host, *argv: str, user: str = "hkswitch", sudo: str = "sudo") -> str:
@@ -79,7 +50,7 @@ def refused(host: Host, *argv: str, user: str = "hkswitch") -> bool:
 
 
 def test_files_are_in_their_places(host: Host) -> None:
-    assert placed(host) == PLACED
+    assert placed(host) == expected(host)
 
 
 def test_only_root_can_write_what_root_runs(host: Host) -> None:
@@ -164,43 +135,105 @@ def test_sudo_refuses_other_users(host: Host) -> None:
     assert refused(host, *SERVE, user="nobody")
 
 
-@pytest.mark.parametrize("option", sandbox_options())
-def test_helper_starts_within(host: Host, option: str) -> None:
-    assert helper_says(host, option) == HELLO
-
-
-def test_helper_starts_within_all_of_them(host: Host) -> None:
-    assert helper_says(host, *sandbox_options()) == HELLO
-
-
-def test_helper_does_not_start_without_new_privileges(host: Host) -> None:
-    """Why the unit leaves so much off; and the tests above would notice."""
-    assert "no new privileges" in helper_says(host, "NoNewPrivileges=yes")
-
-
-def helper_says(host: Host, *options: str) -> str:
-    """Start the helper by sudo from a unit with these options. Its stdin ends at once, and so does it."""
-    properties = (f"--property={option}" for option in ("User=hkswitch", "Group=hkswitch", *options))
-    unit = ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", *properties)
-    done = host.run(*unit, "sudo", "-n", *SERVE, check=False)
-    return f"{done.stdout}{done.stderr}"
-
-
 def test_install_again_changes_nothing_of_the_owner(spare: Host) -> None:
     spare.write("/etc/hkswitch/config.yaml", "# mine\n")
     listed = ("find", "/usr/lib/hkswitch", "-printf", "%p %U:%G %m\n")
     before = spare.run(*listed).stdout
-    install(spare)
-    assert placed(spare) == PLACED
+    install_staged(spare)
+    assert placed(spare) == expected(spare)
     assert spare.read("/etc/hkswitch/config.yaml") == "# mine\n"
     assert sorted(spare.run(*listed).stdout.split("\n")) == sorted(before.split("\n"))
+
+
+def test_files_that_only_an_older_version_had_go_away(spare: Host) -> None:
+    stale = "/usr/share/man/man1/hkswitch-old.1"
+    spare.write(stale, "")
+    spare.run("sh", "-c", f"echo {stale} >>/usr/lib/hkswitch/installed-files")
+    install_staged(spare)
+    assert spare.run("test", "-e", stale, check=False).returncode == 1
+
+
+def everything(host: Host) -> str:
+    """What an installation consists of, and what may be left beside it."""
+    placed = r"find /usr/lib/hkswitch* /etc/hkswitch /etc/sudoers.d ! -type d -printf '%p %T@ %m %s\n' | sort"
+    others = "xargs sha256sum </usr/lib/hkswitch/installed-files"
+    beside = "find /usr /etc -xdev -name '*.new' -o -name '*.old'"
+    return host.run("sh", "-ec", f"{placed}; {others}; {beside}").stdout
+
+
+def test_a_full_disk_leaves_the_installation(spare: Host) -> None:
+    install_staged(spare)
+    before = everything(spare)
+    with full_disk(spare, "/usr/share/fish/vendor_completions.d"):
+        failed = install_staged(spare, check=False)
+    assert failed.returncode == 1
+    assert "No space left on device" in failed.stderr
+    assert failed.stderr.endswith(
+        "hkswitch: The files could not be placed, why is said above: nothing was changed.\n"
+    )
+    assert everything(spare) == before
+
+
+@pytest.mark.parametrize("by", ["exit 1", "kill -TERM $PPID"], ids=["an error", "a signal"])
+def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> None:
+    install_staged(spare)
+    spare.run(
+        "sh", "-c", "echo '# mine' >>/usr/lib/systemd/system/hkswitch.service; touch /usr/lib/hkswitch/mine"
+    )
+    before = everything(spare)
+    with failing(spare, "systemd-sysusers", f"#!/bin/sh\n{by}\n"):
+        failed = install_staged(spare, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.endswith("what was there before is there again.\n")
+    assert everything(spare) == before
+    install_staged(spare)
+
+
+def test_what_fails_after_the_files_leaves_nothing_where_nothing_was(spare: Host) -> None:
+    spare.run("/src/packaging/uninstall", "--purge")
+    try:
+        with failing(spare, "systemd-sysusers"):
+            failed = install_staged(spare, check=False)
+        assert failed.returncode == 1
+        assert traces(spare) == ""
+    finally:
+        install_staged(spare)
+
+
+def test_a_rule_that_visudo_refuses_is_not_placed(spare: Host) -> None:
+    before = everything(spare)
+    with failing(spare, "visudo"):
+        failed = install_staged(spare, check=False)
+    assert failed.returncode == 1
+    assert re.fullmatch(
+        r"hkswitch: \S+/visudo does not accept packaging/hkswitch\.sudoers\.\n", failed.stderr
+    )
+    assert everything(spare) == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        ("rm usr/lib/hkswitch/installed-files", "There is nothing for /usr in /root/spoilt"),
+        ("chmod o+w usr/bin/hkswitch", "Root cannot trust /root/spoilt"),
+        ("chown nobody usr/lib/hkswitch/lib", "Root cannot trust /root/spoilt"),
+    ],
+)
+def test_what_others_could_have_staged_is_refused(spare: Host, spoil: str, sentence: str) -> None:
+    spare.run("sh", "-ec", f"cp -a {STAGED} /root/spoilt; cd /root/spoilt; {spoil}")
+    try:
+        refused = install_staged(spare, "STAGED=/root/spoilt", check=False)
+    finally:
+        spare.run("rm", "-rf", "/root/spoilt")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"hkswitch: {sentence}")
 
 
 def test_failed_install_leaves_the_installation(spare: Host) -> None:
     failed = spare.run("env", "PIP_NO_INDEX=1", "/src/packaging/install", check=False)
     assert failed.returncode == 1
     assert "could not be made" in failed.stderr
-    assert placed(spare) == PLACED
+    assert placed(spare) == expected(spare)
     spare.run("/usr/lib/hkswitch/bin/python3", "-I", "-c", "import hkswitch.serviceswitch")
     assert (
         spare.run("find", "/usr/lib", "-maxdepth", "1", "-name", "hkswitch*").stdout == "/usr/lib/hkswitch\n"
@@ -215,8 +248,15 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
         (("PYTHON=python3.0",), None, r"There is no python3\.0: .*PYTHON="),
         (("PYTHON=/opt/foreign/python3",), None, r"/opt/foreign must be root's"),
         (("PATH=/nowhere",), None, r"There is no sudo"),
+        (("PREFIX=/opt/hkswitch",), None, r"PREFIX must be /usr or /usr/local, not /opt/hkswitch"),
+        (("PREFIX=/usr/local",), None, r"hkswitch is installed in /usr: remove it first"),
+        (("DESTDIR=staged",), "nobody", r"DESTDIR must be the absolute path"),
+        ((f"DESTDIR={STAGED}",), None, rf"There is an hkswitch in {STAGED} already"),
     ],
-    ids=["not root", "old python", "no python", "python of somebody else", "no sudo"],
+    ids=[
+        *("not root", "old python", "no python", "python of somebody else", "no sudo"),
+        *("no such prefix", "two prefixes", "a relative folder", "a folder in use"),
+    ],
 )
 def test_install_says_why_it_cannot(
     spare: Host, argv: tuple[str, ...], user: str | None, sentence: str
@@ -225,7 +265,20 @@ def test_install_says_why_it_cannot(
     spare.run("sh", "-ec", "install -D /usr/bin/python3 /opt/foreign/python3; chown nobody /opt/foreign")
     refused = spare.run("env", *argv, "/bin/bash", "/src/packaging/install", user=user, check=False)
     assert refused.returncode == 1
-    assert re.fullmatch(rf"install: .*{sentence}.*\n", refused.stderr)
+    assert re.fullmatch(rf"hkswitch: .*{sentence}.*\n", refused.stderr)
+    assert placed(spare) == expected(spare)
+
+
+def test_a_prefix_that_others_can_write_is_refused(spare: Host) -> None:
+    spare.run("/src/packaging/uninstall")
+    spare.run("chmod", "g+w", "/usr/local/lib")
+    try:
+        refused = spare.run("env", "PREFIX=/usr/local", "/src/packaging/install", check=False)
+    finally:
+        spare.run("chmod", "g-w", "/usr/local/lib")
+        install_staged(spare)
+    assert refused.returncode == 1
+    assert "/usr/local/lib must be root's" in refused.stderr
 
 
 def test_install_says_that_venv_is_missing(spare: Host) -> None:
@@ -236,35 +289,70 @@ def test_install_says_that_venv_is_missing(spare: Host) -> None:
     refused = spare.run("/src/packaging/install", check=False)
     spare.run("mv", "/root/ensurepip", f"/usr/lib/{version}/ensurepip")
     assert (
-        refused.stderr == "install: /usr/bin/python3 has no venv module: install it (Debian: python3-venv).\n"
+        refused.stderr
+        == "hkswitch: /usr/bin/python3 has no venv module: install it (Debian: python3-venv).\n"
     )
+
+
+@pytest.mark.any_release
+def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
+    local = ("env", *FROM_WHEELS, "PREFIX=/usr/local")
+    spare.run("/src/packaging/uninstall", "--purge")
+    try:
+        spare.run(*local, "/src/packaging/install", timeout_seconds=120)
+        moved = {path.replace("/usr/", "/usr/local/") for path in PROGRAMS} | set(CONFIG)
+        moved = {path.replace("vendor-completions", "site-functions") for path in moved}
+        assert spare.run("ls", "-d", *moved).returncode == 0
+        assert placed(spare).keys() == {*CONFIG, "/etc/sudoers.d/hkswitch"}
+        allowed = spare.run("sudo", "-n", "/usr/local/sbin/serviceswitch", "serve", user="hkswitch").stdout
+        assert allowed.startswith('{"type":"hello"')
+        spare.run("systemctl", "start", "hkswitch.service")
+        daemon = spare.run(
+            "sh", "-c", "ps -C serviceswitch -o args= || true; pgrep --full --list-full serve"
+        ).stdout
+        assert "/usr/local/sbin/serviceswitch serve" in daemon
+        spare.run(*local, "/src/packaging/uninstall", "--purge")
+        assert traces(spare) == ""
+    finally:
+        spare.run("systemctl", "stop", "hkswitch.service", check=False)
+        install_staged(spare)
 
 
 def test_uninstall_keeps_the_owners_files(spare: Host) -> None:
     spare.write("/var/lib/hkswitch/pairing", "keep\n")
     try:
         spare.run("/src/packaging/uninstall")
-        assert set(placed(spare)) == {"/etc/hkswitch", "/etc/hkswitch/config.yaml"}
+        assert set(placed(spare)) == set(CONFIG)
         assert spare.read("/var/lib/hkswitch/pairing") == "keep\n"
         spare.run("id", "hkswitch")
         assert refused(spare, *SERVE)
         spare.run("/src/packaging/uninstall")  # twice is no mistake
     finally:
-        install(spare)
+        install_staged(spare)
 
 
 def test_purge_leaves_nothing(spare: Host) -> None:
     spare.write("/var/lib/hkswitch/pairing", "go\n")
     try:
         spare.run("/src/packaging/uninstall", "--purge")
-        names = ("-iname", "*hkswitch*", "-o", "-iname", "*serviceswitch*")
-        assert spare.run("find", "/etc", "/usr", "/var/lib", "-xdev", *names).stdout == ""
+        assert traces(spare) == ""
         assert spare.run("getent", "passwd", "hkswitch", check=False).returncode == 2
         assert spare.run("getent", "group", "hkswitch", check=False).returncode == 2
     finally:
-        install(spare)
+        install_staged(spare)
 
 
-def test_uninstall_refuses_what_it_does_not_know(spare: Host) -> None:
-    assert spare.run("/src/packaging/uninstall", "--all", check=False).returncode == 1
-    assert placed(spare) == PLACED
+def test_uninstall_from_a_folder_leaves_the_system(spare: Host) -> None:
+    spare.run("cp", "-a", STAGED, "/root/other")
+    spare.run("env", "DESTDIR=/root/other", "/src/packaging/uninstall")
+    left = spare.run("find", "/root/other", "-type", "f").stdout.split()
+    spare.run("rm", "-rf", "/root/other")
+    assert left == ["/root/other/etc/hkswitch/config.yaml"]
+    assert placed(spare) == expected(spare)
+
+
+@pytest.mark.parametrize("variables", [("--all",), ("--purge", "DESTDIR=/root/other")], ids=" ".join)
+def test_uninstall_refuses_what_it_does_not_know(spare: Host, variables: tuple[str, ...]) -> None:
+    option, *environment = variables
+    assert spare.run("env", *environment, "/src/packaging/uninstall", option, check=False).returncode == 1
+    assert placed(spare) == expected(spare)

@@ -1,0 +1,74 @@
+"""What hkswitch is in a system, however it got there, and what can go wrong on the way."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tests.host.machine import Host
+
+CONFIG: Final = {
+    "/etc/hkswitch": "root:root 755",
+    "/etc/hkswitch/config.yaml": "root:root 644",
+}
+
+PROGRAMS: Final = {
+    "/etc/sudoers.d/hkswitch": "root:root 440",
+    "/usr/bin/hkswitch": "root:root 755",
+    "/usr/lib/hkswitch": "root:root 755",
+    "/usr/lib/hkswitch/systemd/helper-socket.conf": "root:root 644",
+    "/usr/lib/systemd/system/hkswitch.service": "root:root 644",
+    "/usr/lib/systemd/system/serviceswitch.socket": "root:root 644",
+    "/usr/lib/systemd/system/serviceswitch@.service": "root:root 644",
+    "/usr/lib/sysusers.d/hkswitch.conf": "root:root 644",
+    "/usr/sbin/serviceswitch": "root:root 755",
+    "/usr/share/bash-completion/completions/hkswitch": "root:root 644",
+    "/usr/share/fish/vendor_completions.d/hkswitch.fish": "root:root 644",
+    "/usr/share/man/man1/hkswitch.1.gz": "root:root 644",
+    "/usr/share/man/man5/hkswitch.yaml.5.gz": "root:root 644",
+    "/usr/share/man/man8/serviceswitch.8.gz": "root:root 644",
+    "/usr/share/zsh/vendor-completions/_hkswitch": "root:root 644",
+}
+
+DROP_IN: Final = "/usr/lib/systemd/system/hkswitch.service.d/50-systemd-257.conf"
+
+
+def expected(host: Host) -> dict[str, str]:
+    """Every file of an installation on this host's release, with owner and mode."""
+    return CONFIG | PROGRAMS | ({} if host.release == "bookworm" else {DROP_IN: "root:root 644"})
+
+
+def placed(host: Host) -> dict[str, str]:
+    """The files of an installation that are there."""
+    paths = (*CONFIG, *PROGRAMS, DROP_IN)
+    listed = host.run("stat", "--format=%n %U:%G %a", *paths, check=False).stdout.splitlines()
+    return dict(line.split(" ", 1) for line in listed)
+
+
+def traces(host: Host) -> str:
+    """What in the system has hkswitch's name, or its helper's."""
+    names = ("-iname", "*hkswitch*", "-o", "-iname", "*serviceswitch*")
+    return host.run("find", "/etc", "/usr", "/var/lib", "-xdev", *names).stdout
+
+
+@contextmanager
+def full_disk(host: Host, folder: str) -> Iterator[None]:
+    """Nothing more fits into the folder."""
+    host.run("mount", "--types=tmpfs", "--options=size=4k", "tmpfs", folder)
+    try:
+        host.run("dd", "if=/dev/zero", f"of={folder}/filling", "bs=4k", "count=1")
+        yield
+    finally:
+        host.run("umount", folder)
+
+
+@contextmanager
+def failing(host: Host, program: str, by: str = "#!/bin/sh\nexit 1\n") -> Iterator[None]:
+    """A program that only fails, or does what is said in place of its work."""
+    path = host.run("sh", "-c", f"realpath $(command -v {program})").stdout.strip()
+    host.write(f"{path}.failing", by, 0o755)
+    host.run("mount", "--bind", f"{path}.failing", path)
+    try:
+        yield
+    finally:
+        host.run("umount", path)
+        host.run("rm", f"{path}.failing")

@@ -1,0 +1,321 @@
+"""The Debian package: what is in it, and what installing, upgrading, removing and purging it do."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import hkswitch
+from tests.host.installed import CONFIG, expected, failing, full_disk, placed, traces
+from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host
+from tests.host.root import CHECKOUT, RELEASES
+
+NEWER: Final = "99.0"
+
+# What a build must not leave a trace of: the checkouts, and the folder for temporary files.
+PLACES: Final = ("/src/", "/var/tmp/newer/", "/var/tmp/built-here/")
+
+SOURCES: Final = ("packaging", "requirements", "hkswitch", "docs", "config.example.yaml", "pyproject.toml")
+
+OWNERS_CONFIG: Final = f"# mine\nbridge: {{address: {ADDRESS}}}\ngroups: {{web: {{units: [httpd]}}}}\n"
+
+SERVICE: Final = "hkswitch.service"
+
+# Prints each module whose byte code is not there, is out of date, or names another path than its own.
+LOOK_AT_BYTE_CODE: Final = """
+import importlib.util, marshal, pathlib, sys
+for source in pathlib.Path(sys.argv[1], "usr/lib/hkswitch/lib").rglob("*.py"):
+    compiled = pathlib.Path(importlib.util.cache_from_source(source)).read_bytes()
+    named = marshal.loads(compiled[16:]).co_filename
+    fresh = compiled[4:12] == bytes(4) + int(source.stat().st_mtime).to_bytes(4, "little")
+    if not fresh or sys.argv[1] + named != str(source):
+        print(source, named)
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(host: Host, boot: Boot) -> Iterator[Host]:
+    """A host without hkswitch, for packages to be built and installed on."""
+    with boot(host.release) as machine:
+        # What dpkg does for the case of a power cut takes its time, and this disk is thrown away.
+        machine.write("/etc/dpkg/dpkg.cfg.d/quick", "force-unsafe-io\n")
+        machine.run("install", "-d", "-o", "nobody", "/var/tmp/built-here", "/var/tmp/debs", "/var/tmp/newer")
+        yield machine
+
+
+def build(host: Host, checkout: str) -> str:
+    """Build the package as a user without rights does. Its path in the host."""
+    command = (
+        "env",
+        *FROM_WHEELS,
+        "TMPDIR=/var/tmp/built-here",
+        f"{checkout}/packaging/deb",
+        "/var/tmp/debs",
+    )
+    return host.run(*command, user="nobody", timeout_seconds=120).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def deb(machine: Host) -> str:
+    """The package of this checkout."""
+    return build(machine, "/src")
+
+
+@pytest.fixture(scope="module")
+def newer(machine: Host) -> str:
+    """The package of a checkout of a later version."""
+    documents = (f"/src/{path.name}" for path in sorted([*CHECKOUT.glob("*.md"), CHECKOUT / "LICENSE"]))
+    machine.run("cp", "-R", *(f"/src/{name}" for name in SOURCES), *documents, "/var/tmp/newer")
+    rename = f's/^__version__ = .*/__version__ = "{NEWER}"/'
+    machine.run("sed", "-i", rename, "/var/tmp/newer/hkswitch/__init__.py")
+    machine.run("chmod", "-R", "a+rX", "/var/tmp/newer")
+    return build(machine, "/var/tmp/newer")
+
+
+@pytest.fixture(scope="module")
+def opened(machine: Host, deb: str) -> str:
+    """A folder with the package's files and, in DEBIAN, what it says of itself."""
+    machine.run("dpkg-deb", "--raw-extract", deb, "/root/opened")
+    return "/root/opened"
+
+
+def apt(host: Host, *argv: str, code: int = 0) -> str:
+    """Have apt do it, with nobody there to answer and no network. What it and dpkg say."""
+    quiet = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "--yes")
+    done = host.run(*quiet, *argv, check=False, timeout_seconds=60)
+    assert done.returncode == code, done.stdout + done.stderr
+    return f"{done.stdout}{done.stderr}"
+
+
+def state(host: Host) -> str:
+    """What dpkg says of the package, and of which version."""
+    query = ("dpkg-query", "--show", "--showformat=${Status} ${Version}", "hkswitch")
+    return host.run(*query, check=False).stdout
+
+
+@pytest.fixture
+def installed(machine: Host, deb: str) -> Iterator[Host]:
+    """The package is installed, with a configuration of the owner's; afterwards nothing is."""
+    apt(machine, "install", deb)
+    machine.write("/etc/hkswitch/config.yaml", OWNERS_CONFIG)
+    yield machine
+    machine.run("dpkg", "--purge", "hkswitch")  # once more is no mistake
+    machine.run("systemctl", "reset-failed", check=False)
+    assert traces(machine) == ""
+
+
+@pytest.fixture
+def running(installed: Host) -> Host:
+    """The same, and its daemon runs and is enabled."""
+    installed.run("systemctl", "enable", "--quiet", "--now", SERVICE)
+    return installed
+
+
+def shown(host: Host) -> object:
+    """The setup code and what else makes the bridge the one that it is."""
+    return json.loads(host.run("hkswitch", "pair", "--json").stdout)
+
+
+def control(host: Host, deb: str, field: str) -> str:
+    return host.run("dpkg-deb", "--field", deb, field).stdout.strip()
+
+
+def test_a_package_is_for_its_release_and_architecture(machine: Host, deb: str) -> None:
+    architecture = machine.run("dpkg", "--print-architecture").stdout.strip()
+    assert deb == f"/var/tmp/debs/hkswitch_{hkswitch.__version__}-1_{architecture}.deb"
+    _, minor = RELEASES[machine.release].python.split(".")
+    needs = control(machine, deb, "Depends")
+    assert f"python3 (>= 3.{minor}), python3 (<< 3.{int(minor) + 1})" in needs
+    assert ("systemd (>= 257)" in needs) == (machine.release != "bookworm")
+
+
+def test_all_in_a_package_is_roots_and_closed_to_other_writers(machine: Host, deb: str) -> None:
+    listed = machine.run("dpkg-deb", "--contents", deb).stdout.splitlines()
+    assert {line.split()[1] for line in listed} == {"root/root"}
+    assert [line for line in listed if line[0] != "l" and "w" in line[4:10]] == []
+    assert [line for line in listed if re.match(r"\S*[sS]", line)] == []
+
+
+def test_nothing_in_a_package_names_where_it_was_built(machine: Host, opened: str) -> None:
+    patterns = (f"--regexp={place}packaging" for place in PLACES)
+    named = machine.run(
+        "grep", "-rlF", *patterns, "--regexp=built-here", "--regexp=/src/hkswitch", opened, check=False
+    )
+    assert (named.returncode, named.stdout) == (1, "")
+
+
+def test_byte_code_is_there_and_names_its_final_path(machine: Host, opened: str) -> None:
+    assert machine.run("python3", "-I", "-c", LOOK_AT_BYTE_CODE, opened).stdout == ""
+    assert machine.run("find", opened, "-name", "*.pyc").stdout.count("\n") > 500
+
+
+def test_a_configuration_is_the_only_file_of_the_owners(machine: Host, opened: str) -> None:
+    assert machine.read(f"{opened}/DEBIAN/conffiles") == "/etc/hkswitch/config.yaml\n"
+    assert machine.run("find", f"{opened}/etc", "-type", "f").stdout == f"{opened}/etc/hkswitch/config.yaml\n"
+
+
+def test_the_example_names_debians_services(machine: Host, opened: str) -> None:
+    example = machine.read(f"{opened}/etc/hkswitch/config.yaml")
+    assert "units: [apache2]" in example
+    assert "units: [smbd, nmbd, netatalk]" in example
+
+
+def test_sums_are_those_of_the_files(machine: Host, opened: str) -> None:
+    checked = ("sh", "-ec", 'cd "$0"; exec md5sum --check --quiet DEBIAN/md5sums', opened)
+    assert machine.run(*checked).stdout == ""
+
+
+@pytest.mark.any_release
+def test_lintian_has_nothing_to_say(machine: Host, deb: str, tmp_path: Path) -> None:
+    if shutil.which("lintian") is None:
+        pytest.skip("lintian is not installed")
+    copy = tmp_path / Path(deb).name
+    shutil.copy(f"/proc/{machine.leader}/root{deb}", copy)
+    strict = ("lintian", "--allow-root", "--fail-on=error,warning", "--tag-display-limit=0", str(copy))
+    said = subprocess.run(
+        strict, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"}
+    )
+    assert (said.returncode, said.stdout) == (0, ""), f"{said.stdout}{said.stderr}"
+
+
+def test_it_is_installed_and_nothing_is_started(machine: Host, deb: str) -> None:
+    apt(machine, "install", deb)
+    try:
+        assert placed(machine) == expected(machine)
+        for unit in (SERVICE, "serviceswitch.socket"):
+            assert machine.run("systemctl", "is-enabled", unit, check=False).stdout == "disabled\n"
+            assert machine.run("systemctl", "is-active", unit, check=False).stdout == "inactive\n"
+        assert "/etc/sudoers.d/hkswitch: parsed OK" in machine.run("visudo", "-c").stdout
+        helper = machine.run("sudo", "-n", "/usr/sbin/serviceswitch", "serve", user="hkswitch").stdout
+        assert helper == f'{{"type":"hello","version":"{hkswitch.__version__}"}}\n'
+        machine.run("hkswitch", "check")
+    finally:
+        apt(machine, "purge", "hkswitch")
+
+
+def test_an_upgrade_keeps_pairings_and_configuration_and_restarts(running: Host, newer: str) -> None:
+    before, process = shown(running), running.show(SERVICE, "MainPID")
+    apt(running, "install", newer)
+    assert state(running) == f"install ok installed {NEWER}-1"
+    assert running.run("systemctl", "is-active", SERVICE).stdout == "active\n"
+    assert running.show(SERVICE, "MainPID") != process
+    assert NEWER in running.run("hkswitch", "--version").stdout
+    assert shown(running) == before
+    assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
+    assert placed(running) == expected(running)
+
+
+def test_an_upgrade_starts_nothing_that_did_not_run(running: Host, newer: str) -> None:
+    running.run("systemctl", "stop", SERVICE)
+    apt(running, "install", newer)
+    assert running.run("systemctl", "is-active", SERVICE, check=False).stdout == "inactive\n"
+
+
+@pytest.mark.any_release
+def test_a_version_that_does_not_start_is_said_and_installed(running: Host, newer: str) -> None:
+    running.write("/etc/hkswitch/config.yaml", "groups: nonsense\n")
+    said = apt(running, "install", newer)
+    assert "hkswitch: The new version does not start: systemctl status hkswitch says why.\n" in said
+    assert state(running) == f"install ok installed {NEWER}-1"
+
+
+def test_a_removal_stops_it_and_leaves_the_owners_files(running: Host, deb: str) -> None:
+    before = shown(running)
+    apt(running, "remove", "hkswitch")
+    assert placed(running).keys() == CONFIG.keys()
+    assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
+    assert running.run("pgrep", "--uid", "hkswitch", check=False).returncode == 1
+    apt(running, "install", deb)
+    running.run("systemctl", "start", SERVICE)
+    assert shown(running) == before
+    assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
+
+
+def test_a_purge_leaves_nothing(running: Host) -> None:
+    running.run("install", "-d", "/etc/systemd/system/hkswitch.service.d")
+    running.run(
+        *(
+            "ln",
+            "-s",
+            "/usr/lib/hkswitch/systemd/helper-socket.conf",
+            "/etc/systemd/system/hkswitch.service.d",
+        )
+    )
+    apt(running, "purge", "hkswitch")
+    assert traces(running) == ""
+    assert state(running) == ""
+    for database in ("passwd", "group"):
+        assert running.run("getent", database, "hkswitch", check=False).returncode == 2
+
+
+def test_a_rule_that_visudo_refuses_stops_an_upgrade_before_it_began(running: Host, newer: str) -> None:
+    process = running.show(SERVICE, "MainPID")
+    with failing(running, "visudo"):
+        refused = apt(running, "install", newer, code=100)
+    assert re.search(r"^hkswitch: \S+/visudo does not accept the sudo rule: ", refused, re.MULTILINE)
+    assert state(running) == f"install ok installed {hkswitch.__version__}-1"
+    assert placed(running) == expected(running)
+    assert running.show(SERVICE, "MainPID") == process
+
+
+@pytest.mark.any_release
+def test_a_full_disk_leaves_the_version_before(running: Host, newer: str) -> None:
+    before = shown(running)
+    with full_disk(running, "/usr/share/doc/hkswitch"):
+        refused = apt(running, "install", newer, code=100)
+    assert "No space left on device" in refused
+    assert state(running) == f"install ok installed {hkswitch.__version__}-1"
+    assert placed(running) == expected(running)
+    running.run("systemctl", "restart", SERVICE)
+    assert shown(running) == before
+
+
+@pytest.mark.any_release
+def test_a_rule_that_cannot_be_written_is_the_one_before(installed: Host) -> None:
+    with full_disk(installed, "/etc/sudoers.d"):
+        refused = installed.run("/usr/share/hkswitch/place-rule", check=False)
+        left = installed.run("ls", "/etc/sudoers.d").stdout
+    assert refused.returncode == 1
+    assert refused.stderr.endswith(
+        "hkswitch: The sudo rule could not be written, why is said above: "
+        "/etc/sudoers.d/hkswitch is left as it was.\n"
+    )
+    assert left == "filling\n"
+
+
+@pytest.mark.any_release
+@pytest.mark.parametrize("prefix", ["/usr", "/usr/local"])
+def test_it_is_not_installed_beside_another_one(machine: Host, deb: str, prefix: str) -> None:
+    machine.write(f"{prefix}/lib/hkswitch/installed-files", "")
+    refused = apt(machine, "install", deb, code=100)
+    machine.run("rm", "-r", f"{prefix}/lib/hkswitch")
+    assert (
+        f"hkswitch: There is an hkswitch of make install: remove it first with make uninstall PREFIX={prefix}"
+        in refused
+    )
+    assert traces(machine) == ""
+
+
+@pytest.mark.any_release
+@pytest.mark.parametrize("program", ["install", "uninstall"])
+def test_make_leaves_a_package_to_apt(installed: Host, program: str) -> None:
+    refused = installed.run(f"/src/packaging/{program}", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("hkswitch: The Debian package hkswitch is installed: ")
+    assert placed(installed) == expected(installed)
+
+
+@pytest.mark.any_release
+@pytest.mark.parametrize(
+    ("argv", "sentence"), [((), "packaging/deb FOLDER"), (("/nowhere",), "There is no folder /nowhere")]
+)
+def test_a_build_says_what_it_needs(machine: Host, argv: tuple[str, ...], sentence: str) -> None:
+    refused = machine.run("/src/packaging/deb", *argv, check=False)
+    assert refused.returncode == 1
+    assert sentence in refused.stderr

@@ -1,0 +1,157 @@
+"""The RPM package: its files, its scripts, and what rpmlint says. Nothing here installs it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import hkswitch
+from tests.host.root import CHECKOUT, Release, wheels_folder
+
+PROGRAMS: Final = ("rpm", "rpmbuild", "rpmlint")
+
+FILES: Final = {
+    "/etc/hkswitch": "drwxr-xr-x",
+    "/etc/hkswitch/config.yaml": "-rw-r--r--",
+    "/etc/sudoers.d/hkswitch": "-r--r-----",
+    "/usr/bin/hkswitch": "-rwxr-xr-x",
+    "/usr/lib/hkswitch": "drwxr-xr-x",
+    "/usr/lib/hkswitch/systemd/helper-socket.conf": "-rw-r--r--",
+    "/usr/lib/systemd/system/hkswitch.service": "-rw-r--r--",
+    "/usr/lib/systemd/system/serviceswitch.socket": "-rw-r--r--",
+    "/usr/lib/systemd/system/serviceswitch@.service": "-rw-r--r--",
+    "/usr/lib/sysusers.d/hkswitch.conf": "-rw-r--r--",
+    "/usr/sbin/serviceswitch": "-rwxr-xr-x",
+    "/usr/share/bash-completion/completions/hkswitch": "-rw-r--r--",
+    "/usr/share/fish/vendor_completions.d/hkswitch.fish": "-rw-r--r--",
+    "/usr/share/hkswitch/place-rule": "-rwxr-xr-x",
+    "/usr/share/hkswitch/sudoers": "-rw-r--r--",
+    "/usr/share/man/man1/hkswitch.1.gz": "-rw-r--r--",
+    "/usr/share/man/man5/hkswitch.yaml.5.gz": "-rw-r--r--",
+    "/usr/share/man/man8/serviceswitch.8.gz": "-rw-r--r--",
+    "/usr/share/zsh/site-functions/_hkswitch": "-rw-r--r--",
+}
+
+ENVIRONMENT: Final = "/usr/lib/hkswitch/"
+
+TAGS: Final = ("FILENAMES", "FILEMODES:perms", "FILEUSERNAME", "FILEGROUPNAME", "FILEFLAGS:fflags")
+
+SCRIPTS: Final = {
+    "POSTIN": "/usr/share/hkswitch/place-rule\n",
+    "PREUN": 'disable --now "$unit"',
+    "POSTUN": "try-restart hkswitch.service",
+}
+
+
+@pytest.fixture(scope="module")
+def rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, built as `make rpm` does, but from the wheels of the test hosts."""
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        pytest.skip(f"needed to build the package: {', '.join(missing)}")
+    folder = tmp_path_factory.mktemp("rpm")
+    system = Release("this machine", python_version(), ())
+    wheels = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels_folder(system, print))}
+    built = subprocess.run(
+        [CHECKOUT / "packaging" / "rpm", folder],
+        env=os.environ | wheels | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    package = Path(built.stdout.strip())
+    assert list(folder.iterdir()) == [package]
+    return package
+
+
+def python_version() -> str:
+    """Of the Python that the package is for, which need not be the tests'."""
+    asked = ("/usr/bin/python3", "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def query(rpm: Path, form: str) -> str:
+    command = ("rpm", "--query", f"--queryformat={form}", "--package", str(rpm))
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def files(rpm: Path) -> dict[str, list[str]]:
+    """Mode, user, group and flags of each file, by its path."""
+    form = "[" + "\t".join(f"%{{{tag}}}" for tag in TAGS) + "\n]"
+    rows = (line.split("\t") for line in query(rpm, form).splitlines())
+    return {path: rest for path, *rest in rows}
+
+
+def test_it_is_of_this_version_and_for_one_python(rpm: Path) -> None:
+    assert query(rpm, "%{NAME}-%{VERSION}-%{RELEASE}").startswith(f"hkswitch-{hkswitch.__version__}-1")
+    requirements = query(rpm, "[%{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\n]").splitlines()
+    assert f"python(abi) = {python_version()}" in [line.strip().replace("  ", " ") for line in requirements]
+
+
+def test_it_brings_and_needs_no_library_of_its_environment(rpm: Path) -> None:
+    names = query(rpm, "[%{REQUIRENAME}\n][%{PROVIDENAME}\n]").splitlines()
+    assert [name for name in names if ".so" in name or name.startswith("/usr/lib/hkswitch")] == []
+
+
+def test_its_files_are_in_their_places(rpm: Path) -> None:
+    documents = ("/usr/share/doc/", "/usr/share/licenses/")
+    drop_in = "/usr/lib/systemd/system/hkswitch.service.d"  # where systemd is 257 or newer
+    others = {path: row[0] for path, row in files(rpm).items() if not path.startswith((*documents, drop_in))}
+    wanted = {path: mode for path, mode in others.items() if path in FILES}
+    assert wanted == FILES
+    assert [path for path in others if path not in FILES and not path.startswith(ENVIRONMENT)] == [
+        "/usr/share/hkswitch"
+    ]
+
+
+def test_only_root_can_write_them_and_none_changes_the_user(rpm: Path) -> None:
+    for path, (mode, user, group, _) in files(rpm).items():
+        assert (user, group) == ("root", "root"), path
+        assert mode[0] == "l" or not {mode[5], mode[8]} & {"w"}, path
+        assert not {mode[3], mode[6]} & {"s", "S"}, path
+
+
+def test_the_configuration_is_the_owners_and_the_rule_is_not_unpacked(rpm: Path) -> None:
+    """rpm would write the rule under a name that sudo reads, before visudo has looked at it."""
+    flags = {path: row[3] for path, row in files(rpm).items() if path.startswith("/etc/") and row[3]}
+    assert flags == {"/etc/hkswitch/config.yaml": "cn", "/etc/sudoers.d/hkswitch": "g"}
+
+
+def test_the_example_names_fedoras_services(rpm: Path) -> None:
+    example = (CHECKOUT / "config.example.yaml").read_bytes()
+    digests = dict(line.split("\t") for line in query(rpm, "[%{FILENAMES}\t%{FILEDIGESTS}\n]").splitlines())
+    assert digests["/etc/hkswitch/config.yaml"] == hashlib.sha256(example).hexdigest()
+    assert b"units: [httpd]" in example
+    assert b"units: [smb, nmb, " in example
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_shellcheck_finds_nothing_in_its_scripts(rpm: Path, script: str) -> None:
+    text = query(rpm, f"%{{{script}}}\n")
+    assert SCRIPTS[script] in text
+    shellcheck = (str(Path(sys.executable).with_name("shellcheck")), "--shell=sh", "-")
+    checked = subprocess.run(shellcheck, input=text, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+def test_rpmlint_has_nothing_to_say(rpm: Path) -> None:
+    config = CHECKOUT / "packaging" / "rpmlint.toml"
+    command = ("rpmlint", "--config", str(config), str(rpm))
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "1 packages and 0 specfiles checked; 0 errors, 0 warnings" in said.stdout, said.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"), [((), "packaging/rpm FOLDER"), (("/nowhere",), "There is no folder /nowhere")]
+)
+def test_a_build_says_what_it_needs(argv: tuple[str, ...], sentence: str) -> None:
+    refused = subprocess.run(
+        [CHECKOUT / "packaging" / "rpm", *argv], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert sentence in refused.stderr
