@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, S603 -- a program that starts programs, as those in bench
+
 
 """Draws docs/picture.svg: what the example of the README looks like in a terminal. `make picture` runs it.
 
@@ -62,7 +62,7 @@ def taken(port: int) -> str:
         with _demo(folder, port):
             pass  # makes the state
         stored = statefile.read(folder)
-        assert stored is not None  # noqa: S101 -- the demo has written it
+        assert stored is not None
         statefile.write(folder, replace(stored, setup=SETUP))
         with _demo(folder, port):
             return drawn(_session(folder))
@@ -103,7 +103,7 @@ def _demo(folder: Path, port: int) -> Iterator[None]:
     command = (HKSWITCH, "demo", "--config", folder / "config.yaml", "--state-dir", folder, *place)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as demo:
-        assert demo.stdout is not None and demo.stderr is not None  # noqa: S101, PT018 -- they are pipes
+        assert demo.stdout is not None and demo.stderr is not None  # noqa: PT018 -- they are pipes
         try:
             if not any(line.startswith("Setup code: ") for line in demo.stdout):
                 raise NotTaken(f"hkswitch demo ended: {demo.stderr.read().strip()}")

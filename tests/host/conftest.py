@@ -73,14 +73,10 @@ FAILURE: Final = -70402
 STOP_SECONDS: Final = 2
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("host")
-            # With several processes, each has the hosts of a release to itself, and boots them once.
-            release = next((name for name in RELEASES if name in item.name), item.path.name)
-            item.add_marker(pytest.mark.xdist_group(release))
     _, *others = RELEASES
     items[:] = [
         item for item in items if not (item.get_closest_marker("any_release") and _is_of(others, item))
