@@ -35,6 +35,7 @@ def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]
     log = tmp_path_factory.mktemp("fresh") / "host.log"
     with booted(FRESH.name, root_folder(FRESH, print), {"/src": CHECKOUT, "/wheels": wheels}, log) as host:
         host.run("useradd", "--create-home", USER)
+        host.run("chmod", "666", "/dev/net/tun")  # as udev does it, which a host has not
         host.run("sh", "-ec", COPY, CLONE, *tracked())
         host.run("chown", "--recursive", USER, CLONE)
         typed(host, "git init -q; git add -A; git -c user.name=n -c user.email=n@localhost commit -qm all")

@@ -1,7 +1,10 @@
 """The local host: a real helper process and a watch, both on a private bus with a fake systemd."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -209,11 +212,19 @@ async def test_a_check_is_told_after_its_units_came_up(
     await eventually(lambda: observer.verdicts["web"] is Verdict.ON)
 
 
+def process_with(argument: Path) -> int:
+    """The process that has this among its arguments."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if bytes(argument) in (process / "cmdline").read_bytes():
+                return int(process.name)
+    raise AssertionError(argument)
+
+
 async def test_without_a_helper_nobody_knows_and_a_new_one_tells(probed: Probed, observer: Observer) -> None:
     changes: list[Verdict | None] = []
     observer.told = changes.append
-    process = await asyncio.create_subprocess_exec("pkill", "-KILL", "-f", str(probed.config_file))
-    assert await process.wait() == 0
+    os.kill(process_with(probed.config_file), signal.SIGKILL)
     await eventually(lambda: changes[-1:] == [Verdict.OFF])
     assert changes == [Verdict.UNAVAILABLE, None, Verdict.OFF]
 
