@@ -170,6 +170,19 @@ async def test_refresh_shows_what_a_finished_job_led_to(fake: FakeSystemd, syste
     assert seen == {"a.service": ACTIVE}
 
 
+async def test_refresh_of_some_reads_no_others_and_goes_on_watching_them(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    seen.clear()
+    await systemd.refresh(["b.service", "not-watched.service"])
+    assert seen == {"b.service": INACTIVE}
+    await systemd.run(Action.START, ["a.service"])
+    await eventually(lambda: seen == {"a.service": ACTIVE, "b.service": INACTIVE})
+
+
 async def test_many_units_run_at_once_with_few_calls_in_flight(fake: FakeSystemd, systemd: Systemd) -> None:
     names = [f"unit-{number}.service" for number in range(MOST_CALLS_IN_FLIGHT * 5)]
     fake.reset(*map(Unit, names))

@@ -37,17 +37,20 @@ class Watch:
         return path in self._names or bool(self._reads)
 
     def read(self, listed: Mapping[str, tuple[str, UnitState]], heard: Heard) -> None:
-        """Take over what a read returned, but for the units of which a signal came meanwhile.
+        """Take over what a read of some units returned, but for those of which a signal came meanwhile.
 
         The signal may be newer, as it overtakes the answer on its way to us; should it be older, then
         systemd will send another one.
         """
-        self._names = {}
+        others = (
+            (path, [name for name in names if name not in listed]) for path, names in self._names.items()
+        )
+        self._names = {path: names for path, names in others if names}
         for name, (path, state) in listed.items():
             self._names.setdefault(path, []).append(name)
             active, sub = heard.get(path, (state.active, state.sub))
             self._states[name] = UnitState(state.load, active, sub)
-        self._sink(dict(self._states))
+        self._sink({name: self._states[name] for name in listed})
 
     def missing(self, path: str) -> bool:
         """Whether a watched unit at this object path could not be loaded when it was read."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -103,8 +103,12 @@ class LocalHost:
             return str(failure)
         if self._systemd is not None:
             with suppress(BusUnavailable):  # _keep_watching() tells the observer
-                await self._systemd.refresh()
+                await self._systemd.refresh(self._units_of(group_id))
         return None if finished.superseded else failure_of(finished.units)
+
+    def _units_of(self, group_id: str) -> tuple[str, ...]:
+        """A read of these is enough: what matters is that its answer comes after all older signals."""
+        return _units_of(group for group in self._groups if group.id == group_id)
 
     async def close(self) -> None:
         """End the helper and close the bus."""
@@ -144,5 +148,5 @@ class LocalHost:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
 
-def _units_of(groups: Collection[Group]) -> tuple[str, ...]:
+def _units_of(groups: Iterable[Group]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(unit for group in groups for unit in group.units))

@@ -1,7 +1,7 @@
 """Watches units, runs jobs and commands, and awaits their results."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, Final, Self
 
@@ -77,8 +77,8 @@ class Systemd:
         self._watch = Watch(tuple(dict.fromkeys(units)), sink)
         await self.refresh()
 
-    async def refresh(self) -> None:
-        """Read the watched units anew; signals that systemd sent before are told before this returns.
+    async def refresh(self, only: Collection[str] | None = None) -> None:
+        """Read all watched units anew, or `only` some; older signals of systemd are told before this returns.
 
         systemd sends a unit's change before the end of its job, and the bus keeps the order, so whoever
         learnt of a job's end by another way sees here the states it led to.
@@ -86,8 +86,9 @@ class Systemd:
         watch = self._watch
         if watch is None:
             return
+        units = watch.units if only is None else [unit for unit in watch.units if unit in only]
         with watch.hearing() as heard:
-            listed = await self._list(watch.units)
+            listed = await self._list(units)
         if watch is self._watch:
             watch.read(listed, heard)
 
