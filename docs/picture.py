@@ -1,5 +1,3 @@
-
-
 """Draws docs/picture.svg: what the example of the README looks like in a terminal. `make picture` runs it.
 
 The programs are the real ones, each in a terminal of its own; the units are simulated, and the network is

@@ -228,7 +228,7 @@ def daemon(
 ) -> Iterator[Host]:
     """The host with the daemon running. It must stop in time and leave nothing."""
     before = host.read("/etc/hkswitch/config.yaml")
-    host.write("/etc/hkswitch/config.yaml", f"{config}helper: {way}\n")
+    host.write("/etc/hkswitch/config.yaml", f"helper: {way}\n{config}")
     started = host.run("systemctl", "start", "hkswitch.service", check=False)
     assert started.returncode == 0, host.journal("hkswitch.service")
     yield host

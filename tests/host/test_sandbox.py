@@ -213,8 +213,8 @@ def test_it_starts_without_a_network_and_serves_once_there_is_one(daemon: Host) 
     eventually(lambda: daemon.show(DAEMON, "StatusText").startswith(f"Serving 3 groups on {ADDRESS}, "))
 
 
-def test_why_it_did_not_start_is_an_error_in_the_journal(daemon: Host, config: str) -> None:
-    before = errors(daemon)
+def test_why_it_did_not_start_is_an_error_in_the_journal(daemon: Host) -> None:
+    before, config = errors(daemon), daemon.read("/etc/hkswitch/config.yaml")
     daemon.write("/etc/hkswitch/config.yaml", "groups: {web: {unit: httpd}}\n")
     try:
         assert daemon.run("systemctl", "restart", DAEMON, check=False).returncode != 0
