@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SHELL_SCRIPTS := .ci/run $(addprefix packaging/,deb install place-rule rpm stage uninstall completions/hkswitch.bash) \
+SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,deb install place-rule rpm stage uninstall completions/hkswitch.bash) \
 	$(addprefix packaging/debian/,postinst postrm preinst prerm)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -48,9 +48,13 @@ test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and flood
 	$(BIN)/python -m pytest --long tests/core/test_fuzz.py \
 		tests/homekit/test_fuzz.py tests/homekit/test_kill.py tests/homekit/test_flood.py
 
-.PHONY: bench-status
-bench-status: .venv/.dev ## how long `hkswitch status` takes
-	$(BIN)/python bench/status.py
+.PHONY: bench
+bench: .venv/.dev ## as root: measure beside systemd alone and beside Homebridge, into docs/benchmarks.md
+	$(BIN)/python -m bench
+
+.PHONY: bench-quick
+bench-quick: .venv/.dev ## as root: the same without Homebridge, in under a minute, printed only
+	$(BIN)/python -m bench --quick
 
 .PHONY: picture
 picture: venv ## draw docs/picture.svg anew

@@ -11,7 +11,7 @@ from dbus_fast.aio import MessageBus
 
 from hkswitch.core.errors import BusUnavailable
 from hkswitch.core.model import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
-from hkswitch.systemd import Systemd
+from hkswitch.systemd import Systemd, units
 from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Unit, properties_changed
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -92,6 +92,34 @@ async def test_a_unit_that_appears_is_seen_after_a_reload(fake: FakeSystemd, sys
     fake.reset(Unit("new.service"))
     fake.reload()
     await eventually(lambda: seen == {"new.service": INACTIVE})
+
+
+async def test_a_name_that_became_an_alias_by_a_reload_changes_with_its_unit(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    seen = Seen()
+    await systemd.watch(["smb.service"], seen.sink)
+    real = Unit("smbd.service")
+    fake.reset(real)
+    fake.units["smb.service"] = real
+    fake.reload()
+    await eventually(lambda: seen == {"smb.service": INACTIVE})
+    fake.change("smbd.service", "active", "running")
+    await eventually(lambda: seen == {"smb.service": ACTIVE})
+
+
+async def test_of_more_units_than_a_connection_may_have_matches_each_change_is_told(
+    fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "MOST_MATCHES", 2)
+    names = [f"unit-{number}.service" for number in range(3)]
+    fake.reset(*map(Unit, names))
+    seen = Seen()
+    for some in (names[:2], names):
+        await systemd.watch(some, seen.sink)
+    for name in names:
+        fake.change(name, "active", "running")
+    await eventually(lambda: seen == dict.fromkeys(names, ACTIVE))
 
 
 async def test_a_unit_that_appears_without_a_reload_is_seen_when_it_changes(

@@ -18,6 +18,9 @@ from hkswitch.systemd.interface import PATH, Manager
 
 HEARTBEAT_SECONDS: Final = 15
 
+MOST_MATCHES: Final = 256
+"""dbus-daemon lets a connection have 512; who watches more units hears of all that systemd has."""
+
 _Message = Any  # sdbus does not export the type
 
 
@@ -36,6 +39,8 @@ class Systemd:
         self._watch: Watch | None = None
         self._commands: dict[str, dict[str, Any]] = {}
         self._matches: list[object] = []  # a match ends when its slot is forgotten
+        self._heard: dict[str | None, object] = {}  # those for changes, by the path of their unit; None: all
+        self._hears_jobs = False
         self._refreshing: set[asyncio.Future[None]] = set()
 
     @classmethod
@@ -63,6 +68,7 @@ class Systemd:
         """Close the connection; jobs and answers that are waited for end as lost, and the watch ends."""
         self._watch = None
         self._matches.clear()
+        self._heard.clear()
         self._jobs.lose(BusUnavailable("the connection was closed"))
         for task in self._refreshing:
             task.cancel()
@@ -89,6 +95,8 @@ class Systemd:
         units = watch.units if only is None else [unit for unit in watch.units if unit in only]
         with watch.hearing() as heard:
             listed = await self._list(units)
+            if await self._hear_changes_of({path for path, _ in listed.values()}):
+                listed = await self._list(units)  # what changed before was not heard
         if watch is self._watch:
             watch.read(listed, heard)
 
@@ -103,6 +111,7 @@ class Systemd:
             Action.STOP: self._manager.stop_unit,
             Action.RESTART: self._manager.try_restart_unit,
         }[action]
+        await self._hear_jobs()
         ordered = list(units) if action is not Action.STOP else list(units)[::-1]
         with self._jobs.collecting():
             return tuple(await asyncio.gather(*(self._run_one(method, unit) for unit in ordered)))
@@ -118,6 +127,8 @@ class Systemd:
             return None
         said = self._commands[path] = {}
         try:
+            await self._hear_jobs()
+            self._heard[path] = await self._hear_changes(path)
             with self._jobs.collecting():
                 make = self._manager.start_transient_unit(command.unit, "fail", properties, [])
                 job = await self._connection.call(make)
@@ -126,6 +137,7 @@ class Systemd:
             return None
         finally:
             del self._commands[path]
+            self._heard.pop(path, None)
         return transient.ended(said)
 
     async def _environment(self) -> list[str]:
@@ -156,10 +168,9 @@ class Systemd:
 
     async def _subscribe(self) -> None:
         """Add the matches, then ask systemd for its signals: this way none is missed."""
-        await self._receive(f"{SYSTEMD}.Manager", "JobRemoved", self._job_removed)
-        await self._receive(f"{SYSTEMD}.Manager", "Reloading", self._reloading)
-        await self._receive("org.freedesktop.DBus.Properties", "PropertiesChanged", self._properties_changed)
-        await self._match(BUS, BUS, "NameOwnerChanged", self._owner_changed)
+        reloading = await self._receive(None, f"{SYSTEMD}.Manager", "Reloading", self._reloading)
+        owner = await self._match(BUS, None, BUS, "NameOwnerChanged", self._owner_changed)
+        self._matches += [reloading, owner]
         await self._manager.subscribe()
 
     async def _run_one(self, method: Callable[[str, str], Awaitable[str]], unit: str) -> UnitResult:
@@ -179,19 +190,52 @@ class Systemd:
         except (sdbus.SdBusBaseError, ValueError) as error:
             raise BusUnavailable(sentence(error)) from error
 
-    async def _receive(self, interface: str, member: str, callback: Callable[[_Message], None]) -> None:
+    async def _hear_jobs(self) -> None:
+        """Have the ends of jobs told, from the first job on: who only watches is not woken up for them."""
+        if self._hears_jobs:
+            return
+        self._hears_jobs = True  # also for who comes while this is on its way: their jobs are made after it
+        try:
+            match = await self._receive(None, f"{SYSTEMD}.Manager", "JobRemoved", self._job_removed)
+        except BusUnavailable:
+            self._hears_jobs = False
+            raise
+        self._matches.append(match)
+
+    async def _hear_changes_of(self, paths: set[str]) -> bool:
+        """Have the changes of these units told, and be woken up for no others; False if they were already."""
+        if None in self._heard or paths <= self._heard.keys():
+            return False
+        if len(self._heard) + len(paths) > MOST_MATCHES:
+            self._heard = {None: await self._hear_changes(None)}
+            return True
+        new = paths - self._heard.keys()
+        self._heard.update(zip(new, await asyncio.gather(*map(self._hear_changes, new)), strict=True))
+        return True
+
+    async def _hear_changes(self, path: str | None) -> object:
+        """A match for the changes of a unit, or of all. It ends when it is forgotten."""
+        properties = "org.freedesktop.DBus.Properties"
+        return await self._receive(path, properties, "PropertiesChanged", self._properties_changed)
+
+    async def _receive(
+        self, path: str | None, interface: str, member: str, callback: Callable[[_Message], None]
+    ) -> object:
         def checked(message: _Message) -> None:
             # TRUST: any local user may send a signal straight to us, past the match: believe systemd only.
             if message.sender == self._owner:
                 callback(message)
 
-        await self._match(SYSTEMD, interface, member, checked)
+        return await self._match(SYSTEMD, path, interface, member, checked)
 
     async def _match(
-        self, sender: str, interface: str, member: str, callback: Callable[[_Message], None]
-    ) -> None:
-        matching = self._connection.bus.match_signal_async(sender, None, interface, member, callback)
-        self._matches.append(await matching)
+        self, sender: str, path: str | None, interface: str, member: str, callback: Callable[[_Message], None]
+    ) -> object:
+        matching = self._connection.bus.match_signal_async(sender, path, interface, member, callback)
+        try:
+            return await self._connection.call(matching)
+        except sdbus.SdBusBaseError as error:
+            raise BusUnavailable(sentence(error)) from error
 
     def _job_removed(self, message: _Message) -> None:
         _, path, _, result = message.get_contents()

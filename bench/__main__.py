@@ -1,0 +1,99 @@
+"""Measures and writes docs/benchmarks.md; with --quick, prints instead, and leaves the peer out.
+
+Root and what `make test-host` needs; and npm, once, for the peer.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from bench import growth, page, peer, place
+from bench.bridges import Hkswitch
+from bench.figures import Figures
+from bench.parts import FULL, QUICK, Run
+from bench.phone import Phone
+from bench.progress import Progress
+from tests.host.root import CHECKOUT
+
+PAGE: Final = CHECKOUT / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="without the peer, in under a minute")
+    quick = parser.parse_args().quick
+    if os.geteuid() != 0:
+        sys.stderr.write("The benchmarks boot a host, which only root may: use sudo.\n")
+        return 77
+    measured = _quick() if quick else _full()
+    sys.stdout.write(f"{measured}\n")
+    return 0
+
+
+def _quick() -> str:
+    progress = Progress(parts=8)
+    progress.part("boot a host")
+    with place.prepared(None, progress) as host:
+        run = Run(host, QUICK, Figures(), progress)
+        with host.network():
+            asyncio.run(_ours_alone(run))
+        return _measured(run, None)
+
+
+def _full() -> str:
+    progress = Progress(parts=2 + FULL.blocks * 5 + 7)
+    progress.part("download the peer, once")
+    downloads = peer.downloaded()
+    progress.part("boot a host")
+    with place.prepared(downloads, progress) as host:
+        run = Run(host, FULL, Figures(), progress)
+        with host.network():
+            asyncio.run(_beside_peer(run))
+        measured = _measured(run, downloads)
+    growth.draw(run.figures, PAGE.with_suffix(""))
+    page.replace_measured(PAGE, f"{measured}\n\n{growth.section(run.figures, PAGE.stem)}")
+    return measured
+
+
+async def _ours_alone(run: Run) -> None:
+    ours = Phone(run.host, Hkswitch())
+    await run.few(ours)
+    await run.floor()
+    await run.many(ours)
+    await run.events(ours)
+    await run.idle(ours)
+    await run.beside_changes(ours)
+    await run.programs(ours)
+
+
+async def _beside_peer(run: Run) -> None:
+    """They take turns; what only the polling peer does comes after."""
+    ours, theirs = Phone(run.host, Hkswitch()), Phone(run.host, peer.Homebridge())
+    for _ in range(run.rounds.blocks):
+        for phone in (ours, theirs):
+            await run.few(phone)
+        await run.floor()
+        for phone in (ours, theirs):
+            await run.many(phone)
+    polling = theirs.with_bridge(peer.Homebridge(polling=True))
+    await run.events(ours)
+    await run.events(polling, peer.INTERVAL_SECONDS)
+    await run.idle(ours)
+    await run.idle(polling)
+    await run.beside_changes(ours)
+    await run.programs(ours)
+    run.progress.part("growth")
+    await growth.measure(run, (ours, theirs))
+
+
+def _measured(run: Run, downloads: Path | None) -> str:
+    facts = page.facts(place.versions(run.host, downloads), place.machine())
+    return f"{facts}\n\n{page.table(run.figures)}\n\n{page.misses(run.figures)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""How long programs take as whole processes. Run in a host: prints the milliseconds of each as JSON."""
+
+import json
+import subprocess
+import sys
+import time
+
+PYTHON = "/usr/lib/hkswitch/bin/python3"
+PROGRAMS = {
+    "python3 -c pass": ("python3", "-c", "pass"),
+    "hkswitch status": ("hkswitch", "status"),
+    "hkswitch status --json": ("hkswitch", "status", "--json"),
+    "imports of the daemon": (PYTHON, "-I", "-c", "import hkswitch.daemon"),
+    "imports of the helper": (PYTHON, "-I", "-c", "import hkswitch.serviceswitch.main"),
+}
+
+
+def took_ms(command: tuple[str, ...]) -> float:
+    """One program, from before it is started until it has ended well."""
+    began_seconds = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return (time.monotonic() - began_seconds) * 1000
+
+
+def main() -> None:
+    """The programs take turns, so that all see the same machine."""
+    rounds = int(sys.argv[1])
+    times_ms: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for _ in range(rounds):
+        for name, command in PROGRAMS.items():
+            times_ms[name].append(took_ms(command))
+    json.dump(times_ms, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

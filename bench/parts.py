@@ -1,0 +1,142 @@
+"""The parts of a run, in their order: each starts a bridge, measures, and stops it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench import bus
+from bench.figures import FLOOR, OURS, Figures
+from bench.measures import idle, memory, outside, reading, slow, switching
+from bench.phone import Phone
+from bench.progress import Progress
+from bench.switches import FEW, ONE, THREE, Switch, many
+from tests.host.machine import Host
+from tests.support.controller import Controller
+
+MANY: Final = many(100)
+PROGRAMS: Final = "/src/bench/measures/programs.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often, and how long, everything is done."""
+
+    blocks: int
+    taps: int
+    requests: int
+    reads: int
+    events: int
+    starts: int
+    programs: int
+    slow_starts: int
+    idle_seconds: float
+    growth: int
+
+
+FULL: Final = Rounds(
+    blocks=2,
+    taps=15,
+    requests=8,
+    reads=40,
+    events=5,
+    starts=4,
+    programs=15,
+    slow_starts=1,
+    idle_seconds=60,
+    growth=5,
+)
+QUICK: Final = Rounds(
+    blocks=1,
+    taps=7,
+    requests=3,
+    reads=40,
+    events=3,
+    starts=2,
+    programs=5,
+    slow_starts=1,
+    idle_seconds=4,
+    growth=0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: a host, how much is done in it, and what was measured."""
+
+    host: Host
+    rounds: Rounds
+    figures: Figures
+    progress: Progress
+
+    async def floor(self) -> None:
+        """Jobs on one open connection."""
+        self.progress.part("the floor: the same jobs on an open connection to the bus")
+        async with bus.opened(self.host) as open_bus:
+            few, many = self.rounds.taps, self.rounds.requests
+            await switching.floor(self.host, open_bus, ((ONE,), (THREE,)), few, self.figures)
+            await switching.floor(self.host, open_bus, (MANY,), many, self.figures)
+
+    async def few(self, phone: Phone) -> None:
+        """Three switches."""
+        bridge, rounds, figures = phone.bridge, self.rounds, self.figures
+        self.progress.part(f"{bridge.who}: 3 switches")
+        async with phone.serving(FEW) as controller:
+            await switching.taps(self.host, bridge, controller, rounds.taps, figures)
+            await reading.reads(bridge.who, controller, FEW, rounds.reads, figures)
+            await slow.starts(self.host, bridge, controller, rounds.slow_starts, figures)
+            figures.add("memory-3", bridge.who, memory.mib(self.host, bridge.service))
+            await self._starts(phone, controller, FEW)
+
+    async def many(self, phone: Phone) -> None:
+        """A hundred switches."""
+        bridge, rounds, figures = phone.bridge, self.rounds, self.figures
+        self.progress.part(f"{bridge.who}: {len(MANY)} switches")
+        async with phone.serving(MANY) as controller:
+            for _ in range(rounds.requests):
+                await switching.at_once(self.host, bridge, controller, MANY, figures)
+            await reading.reads(bridge.who, controller, MANY, rounds.requests, figures)
+            await reading.processes(self.host, bridge.who, controller, MANY, figures)
+            figures.add(f"memory-{len(MANY)}", bridge.who, memory.mib(self.host, bridge.service))
+            await self._starts(phone, controller, MANY)
+
+    async def events(self, phone: Phone, interval_seconds: float = 0) -> None:
+        """Units that somebody else stops, at any moment between two looks of one that polls."""
+        rounds = self.rounds.events
+        pauses_seconds = [interval_seconds * number / rounds for number in range(rounds)]
+        self.progress.part(f"{phone.bridge.who}: units stopped from outside")
+        async with phone.serving(FEW) as controller:
+            await outside.stops(self.host, phone.bridge, controller, pauses_seconds, self.figures)
+
+    async def idle(self, phone: Phone) -> None:
+        """A hundred switches that nobody touches; what is read meanwhile comes before."""
+        service, window_seconds = phone.bridge.service, self.rounds.idle_seconds
+        who, figures = phone.bridge.who, self.figures
+        self.progress.part(f"{who}: {len(MANY)} switches, idle for {window_seconds:g} s")
+        async with phone.serving(MANY) as controller:
+            await reading.reads(who, controller, MANY, self.rounds.requests, figures)
+            idle_seconds = await idle.seconds_a_minute(self.host, service, window_seconds, self.progress)
+            figures.add("idle", who, idle_seconds)
+
+    async def beside_changes(self, phone: Phone) -> None:
+        """The same, while other units change."""
+        service, window_seconds = phone.bridge.service, self.rounds.idle_seconds
+        self.progress.part(f"{phone.bridge.who}: {idle.CHANGES_A_SECOND} changes a second of other units")
+        async with phone.serving(MANY):
+            used_seconds = await idle.beside_changes(self.host, service, window_seconds, self.progress)
+            self.figures.add("beside-changes", phone.bridge.who, used_seconds / 60 * 100)
+
+    async def programs(self, phone: Phone) -> None:
+        """Programs beside the daemon."""
+        self.progress.part("whole programs")
+        async with phone.serving(FEW):
+            command = ("python3", PROGRAMS, str(self.rounds.programs))
+            printed = self.host.run(*command, timeout_seconds=60).stdout
+        for name, times_ms in json.loads(printed).items():
+            for time_ms in times_ms:
+                self.figures.add(name, FLOOR if name == "python3 -c pass" else OURS, time_ms)
+
+    async def _starts(self, phone: Phone, controller: Controller, switches: Sequence[Switch]) -> None:
+        for _ in range(self.rounds.starts):
+            start_ms = await phone.restarted(controller, switches)
+            self.figures.add(f"start-{len(switches)}", phone.bridge.who, start_ms)

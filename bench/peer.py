@@ -1,0 +1,130 @@
+"""The peer: Homebridge with homebridge-cmdswitch2, and the wrapper through sudo that such switches call."""
+
+import json
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from bench.figures import PEER, POLLING
+from bench.switches import Switch
+from tests.host.machine import ADDRESS, INTERFACE, Host
+from tests.host.root import CACHE
+
+HERE: Final = Path(__file__).with_name("peer")
+PLACE: Final = "/peer"
+"""Where a host has what `downloaded` returns."""
+
+CPU: Final = {"x86_64": "x64", "aarch64": "arm64"}
+SETUP_CODE: Final = "031-45-154"
+WRAPPER: Final = "/usr/local/bin/serviceswitch"
+TIMEOUT_SECONDS: Final = 20
+INTERVAL_SECONDS: Final = 5
+
+SERVICE: Final = f"""\
+[Service]
+User=homebridge
+# It waits five seconds after all is done.
+TimeoutStopSec=1
+StateDirectory=homebridge
+ExecStart={PLACE}/node_modules/node-linux-{{cpu}}/bin/node {PLACE}/node_modules/homebridge/bin/homebridge \\
+    --user-storage-path /var/lib/homebridge --plugin-path {PLACE}/node_modules --no-qrcode
+"""
+SUDOERS: Final = f"homebridge ALL=(root) NOPASSWD: {WRAPPER}\n"
+
+
+def downloaded() -> Path:
+    """The peer's packages as the lock has them, by hash: downloaded once, none of their scripts run."""
+    lock = (HERE / "package-lock.json").read_bytes()
+    finished = CACHE / "peer" / sha256(lock).hexdigest()[:12]
+    if not finished.exists():
+        finished.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=finished.parent) as unfinished:
+            shutil.copytree(HERE, unfinished, dirs_exist_ok=True)
+            command = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+            subprocess.run(command, cwd=unfinished, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+            Path(unfinished).chmod(0o755)
+            shutil.copytree(unfinished, finished, symlinks=True)
+    return finished
+
+
+def versions(downloads: Path) -> dict[str, str]:
+    """What the peer is made of."""
+    cpu = CPU[platform.machine()]
+    packages = {
+        "Homebridge": "homebridge",
+        "homebridge-cmdswitch2": "homebridge-cmdswitch2",
+        "Node.js": f"node-linux-{cpu}",
+    }
+    described = {
+        name: json.loads((downloads / "node_modules" / package / "package.json").read_text())
+        for name, package in packages.items()
+    }
+    return {name: str(package["version"]) for name, package in described.items()}
+
+
+def install(host: Host) -> None:
+    """Give a host the peer's user, its service, the wrapper and the rule that lets it be called."""
+    host.run("useradd", "--system", "--home-dir=/var/lib/homebridge", "homebridge")
+    host.write("/etc/sudoers.d/homebridge", SUDOERS, mode=0o440)
+    host.write(WRAPPER, (HERE / "serviceswitch").read_text(), mode=0o755)
+    host.unit("homebridge.service", SERVICE.format(cpu=CPU[platform.machine()]))
+
+
+@dataclass(frozen=True, slots=True)
+class Homebridge:
+    """The peer, which asks for the states when it is read, or polls them."""
+
+    polling: bool = False
+    service: ClassVar[str] = "homebridge.service"
+    port: ClassVar[int] = 51827
+
+    @property
+    def who(self) -> str:
+        """Whose figures these are."""
+        return POLLING if self.polling else PEER
+
+    def configure(self, host: Host, switches: Sequence[Switch]) -> None:
+        """Write its configuration, and the groups that the wrapper knows."""
+        groups = (f"    [{s.id}]={shlex.quote(' '.join(s.units))}\n" for s in switches)
+        host.write("/usr/local/etc/serviceswitch", f"declare -A units=(\n{''.join(groups)})\n")
+        # It would first bridge the switches that it had before, beside these, and 149 are the most.
+        host.run("rm", "-rf", "/var/lib/homebridge/accessories")
+        host.run("install", "--directory", "--owner=homebridge", "/var/lib/homebridge")
+        host.write("/var/lib/homebridge/config.json", json.dumps(self._config(switches)))
+
+    def setup_code(self, host: Host) -> str:  # noqa: ARG002 -- as any bridge
+        """It is in the configuration."""
+        return SETUP_CODE
+
+    def _config(self, switches: Sequence[Switch]) -> dict[str, Any]:
+        bridge = {
+            "name": "Peer",
+            "username": "CC:22:3D:E3:CE:30",
+            "port": self.port,
+            "pin": SETUP_CODE,
+            "bind": [INTERFACE, ADDRESS],
+        }
+        platform = {
+            "platform": "cmdSwitch2",
+            "name": "CMD Switch 2",
+            "switches": [self._switch(switch) for switch in switches],
+        }
+        return {"bridge": bridge, "accessories": [], "platforms": [platform]}
+
+    def _switch(self, switch: Switch) -> dict[str, Any]:
+        return {
+            "name": switch.name,
+            "on_cmd": f"sudo {WRAPPER} start {switch.id}",
+            "off_cmd": f"sudo {WRAPPER} stop {switch.id}",
+            "state_cmd": f"sudo {WRAPPER} status {switch.id}",
+            "polling": self.polling,
+            "interval": INTERVAL_SECONDS,
+            "timeout": TIMEOUT_SECONDS,
+        }

@@ -1,0 +1,71 @@
+"""The host that everything is measured in: a Debian with systemd, hkswitch and, if wanted, the peer."""
+
+import json
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from bench import peer
+from bench.bridges import Hkswitch
+from bench.progress import Progress
+from bench.switches import KEEPER, UNITS, keeper
+from hkswitch import __version__
+from tests.host.machine import Host, booted, install
+from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
+
+RELEASE: Final = "trixie"
+RESERVED: Final = f"{Hkswitch.port},{peer.Homebridge.port}"
+PYTHON: Final = "/usr/lib/hkswitch/bin/python3"
+LISTING: Final = """\
+import importlib.metadata, json
+print(json.dumps({package.name: package.version for package in importlib.metadata.distributions()}))
+"""
+
+
+@contextmanager
+def prepared(downloads: Path | None, progress: Progress) -> Iterator[Host]:
+    """A booted host with everything installed, and nothing of it started."""
+    release = RELEASES[RELEASE]
+    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(release, progress.note)}
+    if downloads is not None:
+        read_only[peer.PLACE] = downloads
+    with tempfile.TemporaryDirectory() as logs:
+        root = root_folder(release, progress.note)
+        with booted(release.name, root, read_only, Path(logs, "host.log")) as host:
+            progress.note("installing hkswitch from its wheels")
+            install(host)
+            if downloads is not None:
+                peer.install(host)
+            # Who tries a port on which nobody listens yet might be given that port, and meet itself.
+            host.run("sysctl", "--write", f"net.ipv4.ip_local_reserved_ports={RESERVED}")
+            for name, text in UNITS.items():
+                host.unit(name, text)
+            host.unit(KEEPER, keeper())
+            host.run("systemctl", "start", KEEPER)
+            yield host
+
+
+def versions(host: Host, downloads: Path | None) -> dict[str, str]:
+    """What was measured, and what it ran on."""
+    installed = json.loads(host.run(PYTHON, "-I", "-c", LISTING).stdout)
+    return {
+        "hkswitch": __version__,
+        "Python": host.run("python3", "--version").stdout.split()[-1],
+        "HAP-python": installed["HAP-python"],
+        "sdbus": installed["sdbus"],
+        "systemd": host.run("systemctl", "--version").stdout.split()[1],
+        "Debian": host.read("/etc/debian_version").strip(),
+        **(peer.versions(downloads) if downloads else {}),
+        "kernel": platform.release(),
+    }
+
+
+def machine() -> str:
+    """The machine, in a few words."""
+    cpus = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(": ")[2] for line in cpus if line.startswith("model name")]
+    kib = int(Path("/proc/meminfo").read_text().split()[1])
+    return f"{len(models) or 1} x {models[0] if models else platform.machine()}, {kib / 1024**2:.0f} GiB"
