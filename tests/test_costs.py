@@ -133,12 +133,17 @@ WIDE = {"asyncio", "ssl", "unittest", "email", "http", "multiprocessing", "xml"}
 
 def imported(*argv: str | Path) -> set[str]:
     """The packages, and the modules of ours, that a program has imported when it ends."""
+    names = modules(*argv)
+    assert "hkswitch" in names
+    by_itself = modules("-c", "pass")  # a distribution's Python tries some of its own
+    return {name if name.startswith("hkswitch.") else name.partition(".")[0] for name in names - by_itself}
+
+
+def modules(*argv: str | Path) -> set[str]:
     command = (sys.executable, "-X", "importtime", *argv)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     lines = (line.split("|") for line in done.stderr.splitlines() if line.startswith("import time:"))
-    names = {columns[-1].strip() for columns in lines} - {"imported package"}
-    assert "hkswitch" in names, done.stderr
-    return {name if name.startswith("hkswitch.") else name.partition(".")[0] for name in names}
+    return {columns[-1].strip() for columns in lines} - {"imported package"}
 
 
 def foreign(names: set[str]) -> set[str]:
@@ -146,8 +151,8 @@ def foreign(names: set[str]) -> set[str]:
     return {name for name in names - STANDARD if not name.startswith(("_", "hkswitch"))} - AMBIENT
 
 
-AMBIENT = {"sitecustomize", "usercustomize", "org"}
-"""What every Python tries to import, or its library in the hope of another Python (`org.python.core`)."""
+AMBIENT = {"org"}
+"""What the library tries to import in the hope of another Python: `org.python.core`."""
 
 
 def rooms(names: set[str]) -> set[str]:
