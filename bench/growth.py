@@ -27,6 +27,9 @@ COSTS: Final = {
 FASTER_BY: Final = 1.5
 """More than linear: the last step costs this much more for each switch or unit than the way there."""
 
+NOISE: Final = 1.1
+"""What costs no more than so many times the least is not growth."""
+
 
 async def measure(run: Run, phones: Iterable[Phone]) -> None:
     """At each point of each axis, one bridge after the other, and the floor."""
@@ -92,7 +95,7 @@ def _sentence(title: str, unit: str, axis: str, points: Sequence[tuple[int, floa
     (first, low), *_, (before, middle), (last, high) = points
     whole, end = (high - low) / (last - first), (high - middle) / (last - before)
     linear = end <= max(whole, 0) * FASTER_BY
-    grows = "linear at most" if linear else "**faster than linear**"
+    grows = "no growth" if high <= low * NOISE else "linear at most" if linear else "**faster than linear**"
     return f"{title}: {low:.3g} {unit} at {first} {axis}, {high:.3g} {unit} at {last}: {grows}."
 
 
