@@ -3,6 +3,8 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -225,6 +227,23 @@ async def test_a_job_that_is_waited_for_ends_with_the_connection(fake: FakeSyste
     systemd.close()
     with pytest.raises(BusUnavailable):
         await running
+
+
+async def test_an_answer_to_a_call_that_was_given_up_holds_up_no_other(systemd: Systemd) -> None:
+    """sdbus hands it to the future that was cancelled, and says so in the middle of its reading."""
+    connection, answers = systemd._connection, [asyncio.InvalidStateError, asyncio.InvalidStateError, None]
+
+    def process() -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    bus, connection.bus = connection.bus, cast("Any", SimpleNamespace(process=process, get_fd=int))
+    try:
+        connection._read()
+    finally:
+        connection.bus = bus
+    assert answers == []
+    assert not connection.lost.is_set()
 
 
 async def test_a_systemd_that_comes_to_the_bus_a_moment_late_is_waited_for(fake: FakeSystemd) -> None:

@@ -94,11 +94,19 @@ class Connection:
     def _read(self) -> None:
         """Let sdbus read what it has not read yet, and notice the end."""
         try:
-            self.bus.process()
+            self._process()
             self.bus.get_fd()
         except sdbus.SdBusBaseError:
             self._loop.remove_reader(self._socket)
             self.lost.set()
+
+    def _process(self) -> None:
+        while True:
+            try:
+                self.bus.process()
+            except asyncio.InvalidStateError:  # the answer to a call that was given up; others are behind it
+                continue
+            return
 
 
 def _timers() -> set[int]:
