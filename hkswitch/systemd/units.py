@@ -204,12 +204,12 @@ class Systemd:
 
     async def _hear_changes_of(self, paths: set[str]) -> bool:
         """Have the changes of these units told, and be woken up for no others; False if they were already."""
-        if None in self._heard or paths <= self._heard.keys():
+        new = paths - self._heard.keys()
+        if None in self._heard or not new:
             return False
-        if len(self._heard) + len(paths) > MOST_MATCHES:
+        if len(self._heard) + len(new) > MOST_MATCHES:
             self._heard = {None: await self._hear_changes(None)}
             return True
-        new = paths - self._heard.keys()
         self._heard.update(zip(new, await asyncio.gather(*map(self._hear_changes, new)), strict=True))
         return True
 

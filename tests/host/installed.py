@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import hkswitch
 from tests.host.machine import Host
+
+HELLO: Final = f'{{"type":"hello","version":"{hkswitch.__version__}"}}\n'
+"""What the helper says first."""
 
 CONFIG: Final = {
     "/etc/hkswitch": "root:root 755",

@@ -19,9 +19,9 @@ import pytest
 
 from hkswitch.core.protocol import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.work import CUT_SHORT
+from tests.host.installed import HELLO
 from tests.host.machine import Host, eventually
 from tests.host.test_install import SERVE, SUDOS
-from tests.host.test_sandbox import HELLO
 
 FILE: Final = "/etc/hkswitch/config.yaml"
 EVIL: Final = "/tmp/evil"
@@ -481,7 +481,7 @@ def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journa
 ) -> None:
     done = target.run("python3", "-c", FLOOD, *ways(target)[way], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
-    assert told.pop("grown") < 1.3
+    assert told.pop("grown") < (1.1 if way == 0 else 1.3)  # a socket's buffer is larger than a pipe's
     done_count = told["kinds"]["finished"]  # a socket holds so much that some are too many at once
     kinds = {"pong": 48_000, "refused": 52_000 - done_count, "accepted": done_count, "finished": done_count}
     assert told == {"code": 0, "kinds": kinds}

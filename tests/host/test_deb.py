@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 import hkswitch
-from tests.host.installed import CONFIG, expected, failing, full_disk, placed, traces
+from tests.host.installed import CONFIG, HELLO, expected, failing, full_disk, placed, traces
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host
 from tests.host.root import CHECKOUT, RELEASES
 
@@ -193,7 +193,7 @@ def test_it_is_installed_and_nothing_is_started(machine: Host, deb: str) -> None
             assert machine.run("systemctl", "is-active", unit, check=False).stdout == "inactive\n"
         assert "/etc/sudoers.d/hkswitch: parsed OK" in machine.run("visudo", "-c").stdout
         helper = machine.run("sudo", "-n", "/usr/sbin/serviceswitch", "serve", user="hkswitch").stdout
-        assert helper == f'{{"type":"hello","version":"{hkswitch.__version__}"}}\n'
+        assert helper == HELLO
         machine.run("hkswitch", "check")
     finally:
         apt(machine, "purge", "hkswitch")

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 
-import hkswitch
 from hkswitch.core.protocol import Accepted, Finished, Reply, parse_reply
 from tests.host import lamp
+from tests.host.installed import HELLO
 from tests.host.lamp import audit, lamp_is_off, program
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
 from tests.host.root import CHECKOUT
@@ -25,8 +25,6 @@ UNIT: Final = CHECKOUT / "packaging" / DAEMON
 NEWER: Final = CHECKOUT / "packaging" / f"{DAEMON}.d" / "systemd-257.conf"
 NEWER_FROM: Final = 257
 DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/watchdog.conf"
-
-HELLO: Final = f'{{"type":"hello","version":"{hkswitch.__version__}"}}\n'
 
 LIFE: Final = frozenset(
     {
