@@ -60,7 +60,7 @@ for name in os.listdir(f"/proc/{pid}/fd"):
 
 TOOLS: Final = {"nft": NFT, "serviceswitch": BROKEN, "make_deaf": MAKE_DEAF}
 PLACE: Final = "install /root/tools"
-UNTIL_GONE: Final = "until hkswitch status | grep -q 'helper: not there'; do sleep 0.1; done"
+UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: not there (broken)'; do sleep 0.1; done"
 
 
 def examined(host: Host, user: str | None = None) -> dict[str, str]:
@@ -172,7 +172,7 @@ ALONE: Final = (
     Fault(
         Point.HELPER,
         f"mv /usr/sbin/serviceswitch /root/kept; {PLACE}/serviceswitch /usr/sbin/serviceswitch;"
-        f"kill -KILL $(pgrep -x serviceswitch); {UNTIL_GONE}",
+        f"kill -KILL $(pgrep -x serviceswitch); {UNTIL_BROKEN}",
         f"mv /root/kept /usr/sbin/serviceswitch; systemctl restart {SERVICE}",
         "the helper ended (broken); .*`journalctl -u hkswitch.service` says why",
     ),
