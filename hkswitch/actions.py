@@ -12,8 +12,8 @@ from typing import Final
 from hkswitch.control import client, socket_of
 from hkswitch.core.control import Ask, Question, Status
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import Action, Meaning
 from hkswitch.core.report import GroupReport, printable
+from hkswitch.core.vocabulary import Action, Meaning
 from hkswitch.hosts.sudo import HELPER
 
 LAST_LINES: Final = 5

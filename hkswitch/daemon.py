@@ -16,9 +16,9 @@ from hkswitch.control import server, socket_of
 from hkswitch.core.config import BridgeConfig, Config
 from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Failure
-from hkswitch.core.model import Action, Crossing
 from hkswitch.core.place import Place
 from hkswitch.core.report import BridgeReport, PairedController, Report, printable
+from hkswitch.core.vocabulary import Action, Crossing
 from hkswitch.homekit import statefile
 from hkswitch.homekit.bridge import Bridge, CannotServe
 from hkswitch.hosts import Host

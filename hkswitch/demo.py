@@ -8,7 +8,7 @@ from typing import Final
 from hkswitch import addresses, configfile
 from hkswitch.core.config import BridgeConfig, Config
 from hkswitch.core.errors import Failure
-from hkswitch.core.model import Group
+from hkswitch.core.group import Group
 from hkswitch.core.place import Place
 from hkswitch.daemon import serve
 from hkswitch.homekit.bridge import Bridge

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from hkswitch import __version__, addresses, status
 from hkswitch.core.config import Config
 from hkswitch.core.errors import ConfigError, Failure
-from hkswitch.core.model import Argv, Group
+from hkswitch.core.group import Argv, Group
 from hkswitch.core.report import printable
 from hkswitch.doctor import page
 from hkswitch.doctor.account import stored

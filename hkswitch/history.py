@@ -4,9 +4,9 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from hkswitch.core.model import Action
 from hkswitch.core.report import GroupReport, LastAction, Outcome
 from hkswitch.core.switch import Switch
+from hkswitch.core.vocabulary import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class History:
             return
         outcome = Outcome.DONE if failure is None else Outcome.FAILED
         took_ms = round((time.monotonic() - asked.began_seconds) * 1000)
-        ended = replace(asked.action, outcome=outcome, failure=failure or "", duration_ms=took_ms)
+        ended = asked.action._replace(outcome=outcome, failure=failure or "", duration_ms=took_ms)
         self._asked[group_id] = replace(asked, action=ended)
 
     def newest(self, group_id: str) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 
 from hkswitch.core.errors import BusUnavailable
-from hkswitch.core.model import JobResult
+from hkswitch.core.vocabulary import JobResult
 
 
 class Jobs:

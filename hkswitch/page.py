@@ -8,8 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hkswitch.core.model import GroupState, Meaning
 from hkswitch.core.report import BridgeReport, GroupReport, LastAction, Outcome, Report
+from hkswitch.core.vocabulary import GroupState, Meaning
 
 STYLES: Final = {
     GroupState.ON: "green",

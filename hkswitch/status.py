@@ -5,15 +5,15 @@ Knows no rich: who wants JSON does not wait for it.
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hkswitch import configfile
 from hkswitch.control import client, socket_of
 from hkswitch.core.control import Ask, Question, Status
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import GroupState
 from hkswitch.core.report import GroupReport, Report, as_object
+from hkswitch.core.vocabulary import GroupState
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ def chosen(report: Report, group_ids: Collection[str]) -> Report:
     for group_id in group_ids:
         if group_id not in known:
             raise UnknownGroup(group_id, tuple(known))
-    return replace(report, groups=tuple(known[group_id] for group_id in group_ids or known))
+    return report._replace(groups=tuple(known[group_id] for group_id in group_ids or known))
 
 
 def exit_code(report: Report, group_ids: Collection[str]) -> Exit:

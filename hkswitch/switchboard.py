@@ -11,9 +11,10 @@ from typing import Protocol
 from hkswitch.core import events
 from hkswitch.core.errors import Exit, Failure
 from hkswitch.core.events import ANSWER_WITHIN_SECONDS, STEADY_AFTER_SECONDS, Decision, Event, Tile
-from hkswitch.core.model import Action, Group, UnitState, Verdict
+from hkswitch.core.group import Group
 from hkswitch.core.report import GroupReport
 from hkswitch.core.switch import Switch
+from hkswitch.core.vocabulary import Action, UnitState, Verdict
 from hkswitch.history import History
 from hkswitch.hosts import Host
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hkswitch import pairs, status
-from hkswitch.core.model import GroupState
 from hkswitch.core.report import BridgeReport, GroupReport, PairedController, Report
+from hkswitch.core.vocabulary import GroupState
 from tests.support import options
 
 FOLDER = Path(__file__).parents[1] / "packaging" / "completions"

@@ -21,17 +21,17 @@ from hkswitch.core.control import (
     Ask,
     AskFailed,
     Controllers,
-    Done,
     Failed,
     Question,
     Status,
+    Word,
     encode_answer,
     encode_question,
     parse_answer,
 )
 from hkswitch.core.errors import Exit
-from hkswitch.core.model import Action
 from hkswitch.core.report import GroupReport, PairedController, Report
+from hkswitch.core.vocabulary import Action
 from hkswitch.peers import Peer
 from tests.support.pairings import ADMIN, USER, Broken, NotedPairings, folder_for_everybody
 from tests.support.waiting import eventually
@@ -150,9 +150,9 @@ def test_a_state_folder_of_its_own_has_a_socket_of_its_own(state_folder: str, pa
     [
         (Question(Ask.CONTROLLERS), Controllers(PAIRED), []),
         (Question(Ask.SETUP), NotedPairings(PAIRED).setup_is(), []),
-        (Question(Ask.UNPAIR, USER), Done(), [USER]),
-        (Question(Ask.UNPAIR), Done(), [None]),
-        (Question(Ask.RESET_ATTEMPTS), Done(), ["reset"]),
+        (Question(Ask.UNPAIR, USER), Word.DONE, [USER]),
+        (Question(Ask.UNPAIR), Word.DONE, [None]),
+        (Question(Ask.RESET_ATTEMPTS), Word.DONE, ["reset"]),
     ],
     ids=str,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from hkswitch.core.model import Group
+from hkswitch.core.group import Group
 from hkswitch.homekit.bridge import Bridge
 from hkswitch.hosts.helper import Helper
 from hkswitch.hosts.local import LocalHost

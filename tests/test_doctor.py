@@ -20,9 +20,9 @@ from hkswitch import __version__, addresses
 from hkswitch.control import client
 from hkswitch.core.config import BridgeConfig, Config, parse
 from hkswitch.core.errors import BusUnavailable, ConfigError, ConfigUnreadable, Exit, Failure
-from hkswitch.core.model import ActiveState, Crossing, LoadState, UnitState
 from hkswitch.core.place import Place
 from hkswitch.core.report import BridgeReport, PairedController
+from hkswitch.core.vocabulary import ActiveState, Crossing, LoadState, UnitState
 from hkswitch.doctor import (
     account,
     clock,

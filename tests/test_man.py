@@ -16,7 +16,8 @@ from hkswitch.control import STATE_FOLDER
 from hkswitch.core import config, values
 from hkswitch.core.config import BridgeConfig, parse
 from hkswitch.core.errors import BusUnavailable, ConfigError, Exit
-from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, JobResult, UnitResult
+from hkswitch.core.group import MOST_ACCESSORIES, AccessoryType
+from hkswitch.core.vocabulary import Action, JobResult, UnitResult
 from hkswitch.serviceswitch import main as helper
 from hkswitch.serviceswitch import trusted
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, fields_of

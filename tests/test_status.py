@@ -9,7 +9,6 @@ from rich.console import Console
 from hkswitch import page, status
 from hkswitch.core.errors import Exit
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.core.report import (
     BridgeReport,
     GroupReport,
@@ -20,6 +19,7 @@ from hkswitch.core.report import (
     as_object,
     from_object,
 )
+from hkswitch.core.vocabulary import Action, ActiveState, GroupState, LoadState, UnitState
 
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")

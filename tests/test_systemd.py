@@ -12,7 +12,7 @@ from dbus_fast import Message
 from dbus_fast.aio import MessageBus
 
 from hkswitch.core.errors import BusUnavailable
-from hkswitch.core.model import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.core.vocabulary import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
 from hkswitch.systemd import Systemd, units
 from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Unit, properties_changed

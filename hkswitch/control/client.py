@@ -15,13 +15,12 @@ from hkswitch.core.control import (
     Answer,
     Ask,
     AskFailed,
-    Begun,
     Controllers,
-    Done,
     Failed,
     Question,
     SetupIs,
     Status,
+    Word,
     encode_question,
     parse_answer,
 )
@@ -71,8 +70,8 @@ _ANSWERS: Final = {
     Ask.STATUS: Status,
     Ask.CONTROLLERS: Controllers,
     Ask.SETUP: SetupIs,
-    Ask.UNPAIR: Done,
-    Ask.RESET_ATTEMPTS: Done,
+    Ask.UNPAIR: Word,
+    Ask.RESET_ATTEMPTS: Word,
 }
 
 
@@ -111,8 +110,8 @@ class Asked:
 
     def end(self, *, wait: bool) -> None:
         """Wait until an action was done, or only until it was handed over; raises what `answer` raises."""
-        while not isinstance(said := self.answer(), Done):
-            if not isinstance(said, Begun):
+        while (said := self.answer()) is not Word.DONE:
+            if said is not Word.BEGUN:
                 raise NoAnswer(self._path, "it answered something else")
             if not wait:
                 return
@@ -167,7 +166,7 @@ def ask(path: Path, question: Question) -> Answer:
     """What the daemon at `path` answers; raises what `Asked` and its `answer` raise."""
     with Asked(path, question) as asked:
         said = asked.answer(ANSWER_WITHIN_SECONDS)
-    if not isinstance(said, _ANSWERS[question.ask]):
+    if not isinstance(said, _ANSWERS[question.ask]) or said is Word.BEGUN:
         raise NoAnswer(path, "it answered something else")
     return said
 

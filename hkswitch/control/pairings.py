@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from hkswitch.core.control import Answer, Ask, Controllers, Done, Failed, Question, SetupIs
+from hkswitch.core.control import Answer, Ask, Controllers, Failed, Question, SetupIs, Word
 from hkswitch.core.errors import Failure
 from hkswitch.core.report import PairedController
 
@@ -36,7 +36,7 @@ def do(question: Question, pairings: Pairings) -> Answer:
             pairings.reset_attempts()
         case Ask.STATUS | Ask.WATCH | Ask.ACT:
             raise AssertionError(question)  # these need a daemon
-    return Done()
+    return Word.DONE
 
 
 def answer(question: Question, pairings: Pairings) -> Answer:

@@ -18,18 +18,17 @@ from hkswitch.core.control import (
     LONGEST_ASK_BYTES,
     Answer,
     Ask,
-    Begun,
-    Done,
     Failed,
     Question,
     Status,
+    Word,
     encode_answer,
     parse_question,
 )
 from hkswitch.core.errors import Exit, Failure
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import Action
 from hkswitch.core.report import Report
+from hkswitch.core.vocabulary import Action
 from hkswitch.peers import Peer, peer_of
 
 GROUP: Final = "hkswitch"
@@ -193,7 +192,7 @@ async def _question(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 async def _act(switches: Switches, question: Question, peer: Peer, writer: asyncio.StreamWriter) -> None:
     def begun() -> None:
-        writer.write(encode_answer(Begun()))
+        writer.write(encode_answer(Word.BEGUN))
 
     try:
         failed = await switches.act(question.action, question.group, f"user {peer.user_id}", begun)
@@ -201,7 +200,7 @@ async def _act(switches: Switches, question: Question, peer: Peer, writer: async
         await _send(writer, Failed(failure.exit_code, str(failure)))
         return
     what = f"{question.action} {question.group} failed: {failed}"
-    await _send(writer, Done() if failed is None else Failed(Exit.UNAVAILABLE, what))
+    await _send(writer, Word.DONE if failed is None else Failed(Exit.UNAVAILABLE, what))
 
 
 async def _show_changes(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from hkswitch.core.model import Argv
+from hkswitch.core.group import Argv
 
 LARGEST_ANSWER: Final = 125
 """Exit codes above are how shells and other wrappers say that they could not run a program."""

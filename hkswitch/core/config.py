@@ -9,8 +9,9 @@ from typing import Final, TypeVar
 
 from hkswitch.core import values
 from hkswitch.core.errors import ConfigError, Problem
-from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, Argv, Commands, Crossing, Group
+from hkswitch.core.group import MOST_ACCESSORIES, AccessoryType, Argv, Commands, Group
 from hkswitch.core.values import MOST_NAME, Convert
+from hkswitch.core.vocabulary import Action, Crossing
 from hkswitch.core.yamltree import Mapping, Node, Refused, Scalar, Sequence, read, shown
 
 MOST_ITEMS: Final = 128

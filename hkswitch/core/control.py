@@ -7,11 +7,10 @@ All text in an answer can be printed: root's terminal obeys no sequences that th
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hkswitch.core.errors import Exit, Failure
 from hkswitch.core.lines import Malformed, boolean, keys, number, objects, parse_object, text, words
-from hkswitch.core.model import Action
 from hkswitch.core.report import (
     PairedController,
     Report,
@@ -21,6 +20,7 @@ from hkswitch.core.report import (
     from_object,
     printable,
 )
+from hkswitch.core.vocabulary import Action
 
 LONGEST_ASK_BYTES: Final = 4096
 LONGEST_ANSWER_BYTES: Final = 8 * 1024 * 1024
@@ -47,8 +47,7 @@ ANYBODY_MAY: Final = frozenset({Ask.STATUS, Ask.WATCH, Ask.CONTROLLERS})
 """All else shows the setup code or changes something, and needs a right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What is asked. `controller`: the ID of the one to unpair, None for all. `ACT` has the last two."""
 
     ask: Ask
@@ -57,15 +56,13 @@ class Question:
     group: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Controllers:
+class Controllers(NamedTuple):
     """Who is paired."""
 
     controllers: tuple[PairedController, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SetupIs:
+class SetupIs(NamedTuple):
     """What is needed to pair. `pairing_refused`: too many attempts failed."""
 
     code: str
@@ -76,32 +73,28 @@ class SetupIs:
     pairing_refused: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """How everything is."""
 
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """The action was handed over; `Done` or `Failed` follows when it has ended."""
+class Word(StrEnum):
+    """An answer that has nothing more to say."""
+
+    BEGUN = "begun"
+    """The action was handed over; `DONE` or `Failed` follows when it has ended."""
+    DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """It was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """It was not done, and why."""
 
     exit_code: Exit
     reason: str
 
 
-Answer = Status | Controllers | SetupIs | Begun | Done | Failed
+Answer = Status | Controllers | SetupIs | Word | Failed
 
 
 @dataclass(eq=False)
@@ -153,11 +146,9 @@ def encode_answer(answer: Answer) -> bytes:
             items = [controller_object(each) for each in controllers]
             return _line({"type": "controllers", "controllers": items})
         case SetupIs():
-            return _line({"type": "setup", **{name: getattr(answer, name) for name in SetupIs.__slots__}})
-        case Begun():
-            return _line({"type": "begun"})
-        case Done():
-            return _line({"type": "done"})
+            return _line({"type": "setup", **{name: getattr(answer, name) for name in SetupIs._fields}})
+        case Word():
+            return _line({"type": answer.value})
         case Failed(exit_code, reason):
             said = printable(reason, LONGEST_REASON)
             return _line({"type": "failed", "exit_code": exit_code.value, "reason": said})
@@ -174,14 +165,11 @@ def parse_answer(line: bytes) -> Answer:
             keys(body, {"type", "controllers"})
             return Controllers(tuple(controller(item) for item in objects(body, "controllers")))
         case "setup":
-            keys(body, {"type", *SetupIs.__slots__})
+            keys(body, {"type", *SetupIs._fields})
             return _setup(body)
-        case "begun":
+        case Word.BEGUN | Word.DONE as word:
             keys(body, {"type"})
-            return Begun()
-        case "done":
-            keys(body, {"type"})
-            return Done()
+            return Word(word)
         case "failed":
             keys(body, {"type", "exit_code", "reason"})
             return Failed(_exit_code(body), words(body, "reason", LONGEST_REASON))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class Exit(IntEnum):
@@ -25,8 +25,7 @@ class Failure(Exception):
     exit_code: ClassVar[Exit] = Exit.UNAVAILABLE
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(NamedTuple):
     """One mistake in a config. `line` and `column` count from 1; `path` is like `groups.web.units[0]`."""
 
     line: int

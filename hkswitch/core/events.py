@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from hkswitch.core.model import Action, Group, GroupState, UnitState, Verdict
+from hkswitch.core.group import Group
+from hkswitch.core.vocabulary import Action, GroupState, UnitState, Verdict
 
 ANSWER_WITHIN_SECONDS: Final = 1.0
 """A write is answered by then. iOS gives up at about 10 s and waits for nothing else meanwhile."""

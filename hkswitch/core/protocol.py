@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hkswitch.core.lines import Malformed, boolean, keys, number, objects, parse_object, text
-from hkswitch.core.model import Action, JobResult, UnitResult, Verdict
+from hkswitch.core.vocabulary import Action, JobResult, UnitResult, Verdict
 
 LONGEST_REQUEST_BYTES: Final = 4096
 """A request needs 100 bytes; the helper ends at a line that is longer than this."""

@@ -2,15 +2,15 @@
 
 The keys that are there stay there, and mean the same, as long as `version` does; new ones may come.
 All text in a report can be printed: root's terminal obeys no sequences that somebody else wrote.
+Named tuples: Python makes their classes five times as fast as dataclasses, and `hkswitch status` waits.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from hkswitch.core.lines import Malformed, boolean, keys, number, objects, words
-from hkswitch.core.model import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.core.vocabulary import Action, ActiveState, GroupState, LoadState, UnitState
 
 VERSION: Final = 1
 UNKNOWN: Final = "unknown"
@@ -27,8 +27,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class LastAction:
+class LastAction(NamedTuple):
     """What was asked of a group last. `by`: a controller's ID, or a user's number."""
 
     action: Action
@@ -39,8 +38,7 @@ class LastAction:
     duration_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class GroupReport:
+class GroupReport(NamedTuple):
     """A group. `state` is None while it is not known, `since_unix_seconds` is 0 where that is not."""
 
     id: str
@@ -51,8 +49,7 @@ class GroupReport:
     last_action: LastAction | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PairedController:
+class PairedController(NamedTuple):
     """A controller with a pairing, and how many connections it has now."""
 
     id: str
@@ -60,8 +57,7 @@ class PairedController:
     connections: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BridgeReport:
+class BridgeReport(NamedTuple):
     """The bridge. No `addresses`: it serves nowhere. `helper`: why there is none, if there is none."""
 
     name: str
@@ -73,8 +69,7 @@ class BridgeReport:
     helper: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Everything. Without a daemon there is no bridge."""
 
     bridge: BridgeReport | None
@@ -126,7 +121,7 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
 
 
 def _bridge(body: dict[str, Any]) -> BridgeReport:
-    keys(body, {*BridgeReport.__slots__})
+    keys(body, {*BridgeReport._fields})
     match body["addresses"]:
         case [*addresses] if all(isinstance(address, str) and address.isprintable() for address in addresses):
             pass
@@ -171,7 +166,7 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    keys(item, {*GroupReport.__slots__})
+    keys(item, {*GroupReport._fields})
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
         raise Malformed("'last_action' must be an object")
@@ -195,7 +190,7 @@ def _unit(item: dict[str, Any]) -> tuple[str, UnitState]:
 
 
 def _last(item: dict[str, Any]) -> LastAction:
-    keys(item, {*LastAction.__slots__})
+    keys(item, {*LastAction._fields})
     return LastAction(
         action=_member(Action, words(item, "action")),
         by=words(item, "by"),

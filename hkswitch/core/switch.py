@@ -32,7 +32,8 @@ from hkswitch.core.events import (
     Waited,
     Written,
 )
-from hkswitch.core.model import Action, Group, GroupState, UnitState, Verdict
+from hkswitch.core.group import Group
+from hkswitch.core.vocabulary import Action, GroupState, UnitState, Verdict
 
 
 @dataclass(frozen=True, slots=True)

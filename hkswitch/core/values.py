@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
-from hkswitch.core.model import AccessoryType, Action, Crossing
+from hkswitch.core.group import AccessoryType
+from hkswitch.core.vocabulary import Action, Crossing
 from hkswitch.core.yamltree import Scalar, not_text, shown
 
 MOST_NAME: Final = 64

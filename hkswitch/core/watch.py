@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from hkswitch.core.model import ActiveState, Meaning, UnitState
+from hkswitch.core.vocabulary import ActiveState, Meaning, UnitState
 
 UnitSink = Callable[[Mapping[str, UnitState]], None]
 """Is told the states of units that changed, or were read, by the names they are watched under."""

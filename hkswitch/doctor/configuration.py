@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hkswitch.core.config import Config
 from hkswitch.core.errors import ConfigError, Failure
-from hkswitch.core.model import Group
+from hkswitch.core.group import Group
 from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
 from hkswitch.doctor.programs import Account, run
 from hkswitch.doctor.situation import ROOT, USER, Situation

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.core.model import Crossing
+from hkswitch.core.vocabulary import Crossing
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.doctor.situation import ROOT, UNIT, USER, Situation

@@ -7,9 +7,9 @@ from hkswitch import __version__
 from hkswitch.control import client
 from hkswitch.core.errors import Failure
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import Crossing
 from hkswitch.core.protocol import Hello, parse_reply
 from hkswitch.core.report import BridgeReport
+from hkswitch.core.vocabulary import Crossing
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import Ran, run
 from hkswitch.doctor.situation import UNIT, Situation

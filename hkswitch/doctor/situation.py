@@ -12,9 +12,9 @@ from hkswitch.control import client, socket_of
 from hkswitch.core.config import Config
 from hkswitch.core.control import Ask, Question, Status
 from hkswitch.core.errors import Failure
-from hkswitch.core.model import Crossing
 from hkswitch.core.place import Place
 from hkswitch.core.report import BridgeReport
+from hkswitch.core.vocabulary import Crossing
 from hkswitch.doctor.programs import Account, CannotRun, run
 
 USER: Final = "hkswitch"

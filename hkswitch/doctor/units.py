@@ -6,7 +6,7 @@ from typing import Final
 
 from hkswitch.core.config import Config
 from hkswitch.core.errors import BusUnavailable, Failure
-from hkswitch.core.model import LoadState, Meaning, UnitState
+from hkswitch.core.vocabulary import LoadState, Meaning, UnitState
 from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, counted, ok, unknown, wrong
 from hkswitch.doctor.situation import Situation
 from hkswitch.systemd import Systemd

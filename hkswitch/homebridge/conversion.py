@@ -6,7 +6,7 @@ from typing import Final
 
 from hkswitch.core.config import parse
 from hkswitch.core.errors import ConfigError
-from hkswitch.core.model import MOST_ACCESSORIES, Group
+from hkswitch.core.group import MOST_ACCESSORIES, Group
 from hkswitch.homebridge import jsonc, switches, writer
 from hkswitch.homebridge.commands import Command, Which
 from hkswitch.homebridge.groups import Draft, draft, joined

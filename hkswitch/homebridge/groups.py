@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hkswitch.core.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
-from hkswitch.core.model import Action, Commands, Group
+from hkswitch.core.group import Commands, Group
 from hkswitch.core.values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
+from hkswitch.core.vocabulary import Action
 from hkswitch.homebridge import commands
 from hkswitch.homebridge.commands import Call, Command, Verb, Which
 from hkswitch.homebridge.expansion import NotUnderstood

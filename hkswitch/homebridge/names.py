@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Final
 
-from hkswitch.core.model import Group
+from hkswitch.core.group import Group
 from hkswitch.core.values import MOST_NAME
 
 MOST_ID: Final = 64

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hkswitch.core.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
-from hkswitch.core.model import Action, Argv, Group
+from hkswitch.core.group import Argv, Group
+from hkswitch.core.vocabulary import Action
 from hkswitch.homebridge.wording import visible
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
@@ -20,7 +20,7 @@ from hkswitch import __version__
 from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Failure
 from hkswitch.core.events import Tile
-from hkswitch.core.model import AccessoryType, Group
+from hkswitch.core.group import AccessoryType, Group
 from hkswitch.core.place import Place
 from hkswitch.core.report import PairedController
 from hkswitch.homekit import statefile
@@ -136,7 +136,7 @@ class Bridge:
         """Who is paired, and how often connected."""
         handlers = (connection.handler for connection in self._driver.http_server.connections.values())
         connections = Counter(str(handler.client_uuid).upper() for handler in handlers)
-        return tuple(replace(c, connections=connections[c.id]) for c in self._driver.stored.controllers)
+        return tuple(c._replace(connections=connections[c.id]) for c in self._driver.stored.controllers)
 
     def unpair(self, controller_id: str | None) -> None:
         """Remove a pairing, or all; raises `UnknownController` or `StateUnwritable`."""

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn, Protocol
 
-from hkswitch.core.model import Action, Group, UnitState, Verdict
+from hkswitch.core.group import Group
+from hkswitch.core.vocabulary import Action, UnitState, Verdict
 
 
 class Observer(Protocol):

@@ -7,8 +7,8 @@ from contextlib import suppress
 from itertools import count
 from typing import Final, Protocol
 
-from hkswitch.core.model import Action
 from hkswitch.core.protocol import Finished, Observe, Observed, Request
+from hkswitch.core.vocabulary import Action
 from hkswitch.hosts.conversation import Conversation, HelperGone
 
 READY_WITHIN_SECONDS: Final = 10

@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from hkswitch.core.errors import BusUnavailable, Failure
-from hkswitch.core.model import Action, Group, Verdict, failure_of
+from hkswitch.core.group import Group
 from hkswitch.core.protocol import Observed
+from hkswitch.core.vocabulary import Action, Verdict, failure_of
 from hkswitch.hosts import Observer
 from hkswitch.hosts.helper import Helper
 from hkswitch.systemd import Systemd

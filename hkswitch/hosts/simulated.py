@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from hkswitch.core.model import (
+from hkswitch.core.group import Group
+from hkswitch.core.vocabulary import (
     Action,
     ActiveState,
-    Group,
     JobResult,
     LoadState,
     UnitResult,

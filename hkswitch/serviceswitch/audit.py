@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from hkswitch.core.model import UnitResult
+from hkswitch.core.vocabulary import UnitResult
 from hkswitch.serviceswitch.output import complain
 from hkswitch.serviceswitch.trusted import ROOT
 

@@ -9,17 +9,8 @@ from itertools import count
 from typing import Final
 
 from hkswitch.core.command import LARGEST_ANSWER, Command, Ended, ServiceResult
-from hkswitch.core.model import (
-    Action,
-    Argv,
-    Commands,
-    Group,
-    GroupState,
-    JobResult,
-    UnitResult,
-    Verdict,
-    failure_of,
-)
+from hkswitch.core.group import Argv, Commands, Group
+from hkswitch.core.vocabulary import Action, GroupState, JobResult, UnitResult, Verdict, failure_of
 from hkswitch.serviceswitch.trusted import Untrusted
 from hkswitch.systemd import Systemd
 

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import Action, Group, GroupState, Verdict, failure_of
+from hkswitch.core.group import Group
 from hkswitch.core.protocol import encode
+from hkswitch.core.vocabulary import Action, GroupState, Verdict, failure_of
 from hkswitch.serviceswitch import output, source, trusted
 from hkswitch.serviceswitch.audit import Audit, Decision, caller
 from hkswitch.serviceswitch.commands import Runner

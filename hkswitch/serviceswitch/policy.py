@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from hkswitch.core.config import Config
-from hkswitch.core.model import Action, Group
+from hkswitch.core.group import Group
+from hkswitch.core.vocabulary import Action
 
 
 @dataclass(frozen=True, slots=True)

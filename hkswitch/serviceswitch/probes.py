@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hkswitch.core.errors import Failure
-from hkswitch.core.model import Group, GroupState, UnitState, Verdict
+from hkswitch.core.group import Group
+from hkswitch.core.vocabulary import GroupState, UnitState, Verdict
 from hkswitch.serviceswitch.commands import Runner, Said
 from hkswitch.serviceswitch.rules import Rules
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.core.errors import BusUnavailable, Exit, Failure
+from hkswitch.core.group import Group
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import Group, JobResult, UnitResult
 from hkswitch.core.protocol import (
     Accepted,
     Finished,
@@ -22,6 +22,7 @@ from hkswitch.core.protocol import (
     Request,
     parse_request,
 )
+from hkswitch.core.vocabulary import JobResult, UnitResult
 from hkswitch.serviceswitch.audit import Decision
 from hkswitch.serviceswitch.commands import Runner, Said
 from hkswitch.serviceswitch.output import Unheard

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import Action, Group, UnitResult, failure_of
+from hkswitch.core.group import Group
+from hkswitch.core.vocabulary import Action, UnitResult, failure_of
 from hkswitch.serviceswitch.audit import Audit, Decision
 from hkswitch.serviceswitch.commands import programs_of
 from hkswitch.serviceswitch.policy import Denied, permit

@@ -9,7 +9,7 @@ import sdbus
 
 from hkswitch.core.command import Command, Ended
 from hkswitch.core.errors import BusUnavailable
-from hkswitch.core.model import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.core.vocabulary import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
 from hkswitch.core.watch import UnitSink, Watch
 from hkswitch.jobs import Jobs
 from hkswitch.systemd import transient

@@ -8,7 +8,8 @@ import yaml
 
 from hkswitch.core.config import _BRIDGE_KEYS, _COMMANDS_KEYS, _GROUP_KEYS, _KEYS, BridgeConfig, Config, parse
 from hkswitch.core.errors import ConfigError
-from hkswitch.core.model import MOST_ACCESSORIES, AccessoryType, Action, Commands, Group, aid_of
+from hkswitch.core.group import MOST_ACCESSORIES, AccessoryType, Commands, Group, aid_of
+from hkswitch.core.vocabulary import Action
 
 EXAMPLE = (Path(__file__).parents[2] / "config.example.yaml").read_text()
 COMMENTED_KEY = re.compile(r"^( {2,4})# (([a-z_]+): \S.*)$", re.MULTILINE)

@@ -11,13 +11,12 @@ from hkswitch.core.control import (
     Answer,
     Ask,
     AskFailed,
-    Begun,
     Controllers,
-    Done,
     Failed,
     Question,
     SetupIs,
     Status,
+    Word,
     encode_answer,
     encode_question,
     parse_answer,
@@ -25,8 +24,8 @@ from hkswitch.core.control import (
 )
 from hkswitch.core.errors import Exit
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import Action
 from hkswitch.core.report import PairedController, Report
+from hkswitch.core.vocabulary import Action
 
 ID = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 SETUP = SetupIs("314-15-926", "X-HM://0023ISYWY7OSX", "AA:BB:CC:DD:EE:FF", False, 7, False)
@@ -49,8 +48,7 @@ ANSWERS: list[Answer] = [
     Controllers((PairedController(ID, admin=True, connections=2), PairedController("B", admin=False))),
     SETUP,
     Status(Report(None, ())),
-    Begun(),
-    Done(),
+    *Word,
     Failed(Exit.DENIED, "user 1000 may not, ä"),
 ]
 
@@ -69,6 +67,7 @@ def test_an_answer_survives_the_socket(answer: Answer) -> None:
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert parse_answer(line) == answer
+    assert type(parse_answer(line)) is type(answer)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from hkswitch.core.lines import Malformed
-from hkswitch.core.model import Action, JobResult, UnitResult, Verdict
 from hkswitch.core.protocol import (
     LONGEST_DETAIL,
     LONGEST_REPLY_BYTES,
@@ -23,6 +22,7 @@ from hkswitch.core.protocol import (
     parse_reply,
     parse_request,
 )
+from hkswitch.core.vocabulary import Action, JobResult, UnitResult, Verdict
 
 REPLIES: list[Reply] = [
     Hello("1.2.3"),

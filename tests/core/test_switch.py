@@ -25,17 +25,9 @@ from hkswitch.core.events import (
     Waited,
     Written,
 )
-from hkswitch.core.model import (
-    Action,
-    ActiveState,
-    Commands,
-    Group,
-    GroupState,
-    LoadState,
-    UnitState,
-    Verdict,
-)
+from hkswitch.core.group import Commands, Group
 from hkswitch.core.switch import Switch
+from hkswitch.core.vocabulary import Action, ActiveState, GroupState, LoadState, UnitState, Verdict
 
 WIDER: Final = Group("web", "Web", ("a.service", "b.service", "c.service"))
 NARROWER: Final = Group("web", "Web", ("a.service",))

@@ -16,9 +16,10 @@ from hkswitch.core.config import Config
 from hkswitch.core.config import parse as parse_config
 from hkswitch.core.control import encode_answer, encode_question, parse_answer, parse_question
 from hkswitch.core.errors import ConfigError, Exit, Problem
+from hkswitch.core.group import MOST_ACCESSORIES, Group
 from hkswitch.core.lines import LARGEST_ID, Malformed
-from hkswitch.core.model import MOST_ACCESSORIES, Action, Group
 from hkswitch.core.protocol import encode, parse_reply, parse_request
+from hkswitch.core.vocabulary import Action
 from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 
 FILE = "config.yaml"
@@ -115,7 +116,7 @@ def is_one(value: object, kind: object) -> bool:
         return isinstance(value, dict) and all(
             is_one(key, keys) and is_one(value[key], values) for key in value
         )
-    parts = _hints(kind) if isinstance(kind, type) and is_dataclass(kind) else {}
+    parts = _hints(kind) if is_dataclass(kind) or hasattr(kind, "_fields") else {}
     return type(value) is kind and all(is_one(getattr(value, name), part) for name, part in parts.items())
 
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable
 
 from hkswitch.core.config import parse
-from hkswitch.core.model import Action, Commands, Group
+from hkswitch.core.group import Commands, Group
+from hkswitch.core.vocabulary import Action
 from hkswitch.homebridge import USUAL_PATH, Imported, convert, read_wrapper
 
 FILE = "config.json"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from hkswitch.core.errors import Failure
-from hkswitch.core.model import Group
+from hkswitch.core.group import Group
 from hkswitch.homebridge import Imported, NothingTakenOver, shellwords
 from tests.homebridge.importing import SCRIPTS, WRAPPER, groups, imported, switches
 

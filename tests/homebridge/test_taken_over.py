@@ -2,7 +2,7 @@
 
 import pytest
 
-from hkswitch.core.model import Group
+from hkswitch.core.group import Group
 from tests.homebridge.importing import (
     groups,
     imported,

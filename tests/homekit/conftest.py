@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from hkswitch.core.model import AccessoryType, Action, Group
+from hkswitch.core.group import AccessoryType, Group
+from hkswitch.core.vocabulary import Action
 from hkswitch.homekit.bridge import Bridge
 from hkswitch.hosts.simulated import INACTIVE, SimulatedHost
 from hkswitch.switchboard import Switchboard

@@ -24,7 +24,7 @@ from aiohomekit.exceptions import HomeKitException
 from hkswitch.control import SOCKET_NAME, socket_of
 from hkswitch.control.client import ask
 from hkswitch.core.control import Ask, Question
-from hkswitch.core.model import aid_of
+from hkswitch.core.group import aid_of
 from hkswitch.homekit import statefile
 from hkswitch.homekit.statefile import BACKUP_NAME, FILE_NAME, LOCK_NAME, Stored
 from tests.support.controller import Controller

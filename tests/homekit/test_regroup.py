@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hkswitch.core.model import AccessoryType, Action, Group, aid_of
+from hkswitch.core.group import AccessoryType, Group, aid_of
+from hkswitch.core.vocabulary import Action
 from hkswitch.hosts.simulated import ACTIVE, SimulatedHost
 from tests.homekit.conftest import GROUPS, Served
 from tests.support.controller import Controller

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 import pytest
 
 from hkswitch import __version__
-from hkswitch.core.model import aid_of
+from hkswitch.core.group import aid_of
 from hkswitch.hosts.simulated import ACTIVATING, ACTIVE, FAILED, INACTIVE, MISSING
 from tests.homekit.conftest import GROUPS, Served
 from tests.support.controller import Controller

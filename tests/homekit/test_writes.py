@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiohomekit.exceptions import HttpErrorResponse
 
-from hkswitch.core.model import aid_of
+from hkswitch.core.group import aid_of
 from tests.homekit.conftest import Served
 from tests.support.controller import Controller
 

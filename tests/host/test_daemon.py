@@ -10,7 +10,7 @@ import pytest
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-from hkswitch.core.model import aid_of
+from hkswitch.core.group import aid_of
 from tests.host.conftest import FAILURE, GROUPS, WAYS
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller

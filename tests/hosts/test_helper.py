@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from hkswitch.core.model import Action, JobResult, UnitResult
 from hkswitch.core.protocol import Finished
+from hkswitch.core.vocabulary import Action, JobResult, UnitResult
 from hkswitch.hosts import conversation
 from hkswitch.hosts import helper as helper_module
 from hkswitch.hosts.conversation import HelperGone, RequestRefused

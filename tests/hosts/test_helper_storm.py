@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.core.model import Action, JobResult
+from hkswitch.core.vocabulary import Action, JobResult
 from hkswitch.hosts import helper as helper_module
 from hkswitch.hosts.conversation import HelperGone
 from hkswitch.hosts.helper import Helper

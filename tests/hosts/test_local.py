@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.core.errors import BusUnavailable
-from hkswitch.core.model import Action, Commands, Group, UnitState, Verdict
+from hkswitch.core.group import Commands, Group
+from hkswitch.core.vocabulary import Action, UnitState, Verdict
 from hkswitch.hosts import local
 from hkswitch.hosts.helper import Helper
 from hkswitch.hosts.local import LocalHost

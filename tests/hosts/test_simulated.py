@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from hkswitch.core.model import Action, Commands, Group, UnitState, Verdict
+from hkswitch.core.group import Commands, Group
+from hkswitch.core.vocabulary import Action, UnitState, Verdict
 from hkswitch.hosts.simulated import ACTIVATING, ACTIVE, DEACTIVATING, FAILED, INACTIVE, SimulatedHost
 
 GROUPS = (

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.core.errors import Exit
-from hkswitch.core.model import Action
+from hkswitch.core.vocabulary import Action
 from hkswitch.hosts import helper as helper_module
 from hkswitch.hosts.conversation import HelperGone, RequestRefused
 from hkswitch.hosts.helper import Helper

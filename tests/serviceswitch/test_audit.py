@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.core.model import JobResult, UnitResult
+from hkswitch.core.vocabulary import JobResult, UnitResult
 from hkswitch.serviceswitch.audit import (
     LONGEST_TEXT,
     MOST_WAITING,

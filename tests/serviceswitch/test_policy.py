@@ -3,7 +3,8 @@
 import pytest
 
 from hkswitch.core.config import BridgeConfig, Config
-from hkswitch.core.model import Action, Group
+from hkswitch.core.group import Group
+from hkswitch.core.vocabulary import Action
 from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 
 CONFIG = Config(

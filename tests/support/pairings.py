@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hkswitch.core.control import SetupIs
 from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.model import Action
 from hkswitch.core.report import PairedController, Report
+from hkswitch.core.vocabulary import Action
 from hkswitch.homekit.pairing import Setup
 from hkswitch.homekit.statefile import ADMIN_BIT, Stored
 
