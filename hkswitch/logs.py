@@ -39,6 +39,9 @@ def begin(environment: Mapping[str, str]) -> None:
     """Log our own lines from INFO on, and from WARNING on what libraries say."""
     if sys.stderr is None:  # it is closed: nobody hears it
         return
+    # No line says where it is from, so nobody has to find out (logging HOWTO, "Optimization").
+    logging._srcfile = None  # noqa: SLF001 -- as documented there
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: say where it was
     lines = logging.StreamHandler(sys.stderr)
     if is_journal(sys.stderr, environment):

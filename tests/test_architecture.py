@@ -48,7 +48,7 @@ HARDENING = {
 
 ONLY_IN = {
     "yaml": {"core/yamltree.py"},
-    "sdbus": {"systemd/connection.py", "systemd/interface.py", "systemd/units.py"},
+    "sdbus": {"systemd/connection.py", "systemd/interface.py", "systemd/signals.py", "systemd/units.py"},
     "pyhap": {"homekit/bridge.py", *HARDENING, "homekit/reads.py", "homekit/writes.py"},
     "h11": HARDENING,
     "cryptography": HARDENING,

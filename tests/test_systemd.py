@@ -13,7 +13,7 @@ from dbus_fast.aio import MessageBus
 
 from hkswitch.core.errors import BusUnavailable
 from hkswitch.core.vocabulary import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
-from hkswitch.systemd import Systemd, units
+from hkswitch.systemd import Systemd, signals
 from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Unit, properties_changed
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -68,6 +68,17 @@ async def test_watch_tells_all_states_at_once_and_then_each_change(
     await eventually(lambda: seen == {"a.service": INACTIVE, "b.service": ACTIVE})
 
 
+async def test_a_signal_with_nothing_new_in_it_is_not_told(fake: FakeSystemd, systemd: Systemd) -> None:
+    """There are such for each job that comes and goes."""
+    fake.reset(Unit("a.service"))
+    told: list[Mapping[str, UnitState]] = []
+    await systemd.watch(["a.service"], told.append)
+    for active, sub in (("inactive", "dead"), ("active", "running"), ("active", "running")):
+        fake.change("a.service", active, sub)
+    await systemd.refresh()  # its answer comes after them
+    assert told == [{"a.service": INACTIVE}, {"a.service": ACTIVE}, {"a.service": ACTIVE}]
+
+
 async def test_changes_of_other_units_are_not_told(fake: FakeSystemd, systemd: Systemd) -> None:
     fake.reset(Unit("a.service"), Unit("other.service"))
     seen = Seen()
@@ -113,7 +124,7 @@ async def test_a_name_that_became_an_alias_by_a_reload_changes_with_its_unit(
 async def test_of_more_units_than_a_connection_may_have_matches_each_change_is_told(
     fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(units, "MOST_MATCHES", 2)
+    monkeypatch.setattr(signals, "MOST_MATCHES", 2)
     names = [f"unit-{number}.service" for number in range(3)]
     fake.reset(*map(Unit, names))
     seen = Seen()

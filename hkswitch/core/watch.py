@@ -61,9 +61,9 @@ class Watch:
         """Take over what a signal said."""
         for heard in self._reads:
             heard[path] = (active, sub)
-        names = self._names.get(path, ())
-        for name in names:
-            # No signal says LoadState: who hears of a unit that was missing reads anew.
-            self._states[name] = UnitState(self._states[name].load, active, sub)
-        if names:
-            self._sink({name: self._states[name] for name in names})
+        # No signal says LoadState: who hears of a unit that was missing reads anew.
+        said = {name: UnitState(self._states[name].load, active, sub) for name in self._names.get(path, ())}
+        news = {name: state for name, state in said.items() if state != self._states[name]}
+        self._states |= news
+        if news:  # systemd also says of a unit that a job of it came, or went
+            self._sink(news)

@@ -67,6 +67,8 @@ def parse_items(body: object) -> tuple[Item, ...]:
 
 async def write_all(items: tuple[Item, ...], writer: Writer, characteristics: Characteristics) -> list[int]:
     """Do all items side by side; a HAP status for each, in their order."""
+    if len(items) == 1:
+        return [await _write(items[0], writer, characteristics)]
     return list(await asyncio.gather(*(_write(item, writer, characteristics) for item in items)))
 
 

@@ -9,7 +9,7 @@ import stat
 from collections import deque
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, Final
+from typing import Final
 
 from hkswitch.core.errors import Exit, Failure
 
@@ -56,8 +56,10 @@ def read(path: str) -> bytes:
         file = _trusted(folder, name, walked / name, os.O_RDONLY | os.O_NONBLOCK)
     finally:
         os.close(folder)
-    with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
-        return _contents(path, opened)
+    try:
+        return _contents(path, file)
+    finally:
+        os.close(file)
 
 
 def program(path: str) -> None:
@@ -135,16 +137,16 @@ def _target(link: int, path: PurePosixPath, links: int) -> tuple[str, ...]:
         os.close(link)
 
 
-def _contents(path: str, opened: IO[bytes]) -> bytes:
+def _contents(path: str, file: int) -> bytes:
     """All of an open file, as it was at one moment."""
-    before = os.fstat(opened.fileno())
+    before = os.fstat(file)
+    if before.st_size > LARGEST_FILE_BYTES:
+        raise Untrusted(path, f"it is larger than {LARGEST_FILE_BYTES} bytes")
     try:
-        contents = opened.read(LARGEST_FILE_BYTES + 1)
+        contents = os.read(file, before.st_size + 1)
     except OSError as error:
         raise Untrusted(path, str(error.strerror)) from None
-    if len(contents) > LARGEST_FILE_BYTES:
-        raise Untrusted(path, f"it is larger than {LARGEST_FILE_BYTES} bytes")
-    after = os.fstat(opened.fileno())
+    after = os.fstat(file)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, len(contents)):
         raise Untrusted(path, "it was written while it was read; try again")
     return contents

@@ -40,12 +40,28 @@ _LOSSES: Final = (
 )
 
 
-class _BusDaemon(sdbus.DbusInterfaceCommonAsync, interface_name=BUS):
-    """The one method of the bus itself."""
+class BusItself(sdbus.DbusInterfaceCommonAsync, interface_name=BUS):
+    """What is asked of the bus itself (D-Bus specification, "Message Bus Messages")."""
 
     @dbus_method_async("s", "s")
     async def get_name_owner(self, name: str) -> str:
+        """The unique name of who has a name."""
         raise NotImplementedError
+
+    @dbus_method_async("s")
+    async def add_match(self, rule: str) -> None:
+        """Send messages that match the rule to this connection."""
+        raise NotImplementedError
+
+    @dbus_method_async("s")
+    async def remove_match(self, rule: str) -> None:
+        """Undo `add_match` with the same rule."""
+        raise NotImplementedError
+
+
+def bus_itself(bus: sdbus.SdBus) -> BusItself:
+    """The bus at the other end of a connection."""
+    return BusItself.new_proxy(BUS, BUS_PATH, bus)
 
 
 class Connection:
@@ -66,6 +82,7 @@ class Connection:
         self.bus.process()  # makes its timer, which nothing but the destructor would close
         self._timers = _timers() - before
         self._socket = socket.socket(fileno=os.dup(self.bus.get_fd()))
+        self._loop.remove_reader(self.bus.get_fd())  # sdbus's own: it tells nobody of the end
         self._loop.add_reader(self._socket, self._read)
 
     async def call(self, call: Awaitable[_Result]) -> _Result:
@@ -92,7 +109,7 @@ class Connection:
         self._ended.append(self.bus)
 
     def _read(self) -> None:
-        """Let sdbus read what it has not read yet, and notice the end."""
+        """Let sdbus read what came, and notice the end."""
         try:
             self._process()
             self.bus.get_fd()
@@ -117,7 +134,7 @@ def _timers() -> set[int]:
 
 async def owner_of_systemd(bus: sdbus.SdBus) -> str:
     """The unique name of systemd. At boot it comes to the bus a moment after the bus itself."""
-    names = _BusDaemon.new_proxy(BUS, BUS_PATH, bus)
+    names = bus_itself(bus)
     deadline_seconds = time.monotonic() + OWNER_WITHIN_SECONDS
     while True:
         try:

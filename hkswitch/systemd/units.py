@@ -13,15 +13,11 @@ from hkswitch.core.vocabulary import Action, ActiveState, JobResult, LoadState, 
 from hkswitch.core.watch import UnitSink, Watch
 from hkswitch.jobs import Jobs
 from hkswitch.systemd import transient
-from hkswitch.systemd.connection import BUS, BUS_ERRORS, SYSTEMD, Connection, owner_of_systemd, sentence
+from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, Connection, owner_of_systemd, sentence
 from hkswitch.systemd.interface import PATH, Manager
+from hkswitch.systemd.signals import UNIT, Message, Signals
 
 HEARTBEAT_SECONDS: Final = 15
-
-MOST_MATCHES: Final = 256
-"""dbus-daemon lets a connection have 512; who watches more units hears of all that systemd has."""
-
-_Message = Any  # sdbus does not export the type
 
 
 class Systemd:
@@ -35,12 +31,12 @@ class Systemd:
         self._connection = connection
         self._owner = owner
         self._manager = Manager.new_proxy(SYSTEMD, PATH, connection.bus)
+        self._signals = Signals(connection, owner)
         self._jobs = Jobs()
         self._watch: Watch | None = None
         self._commands: dict[str, dict[str, Any]] = {}
-        self._matches: list[object] = []  # a match ends when its slot is forgotten
-        self._heard: dict[str | None, object] = {}  # those for changes, by the path of their unit; None: all
         self._hears_jobs = False
+        self._hears_changes = False
         self._refreshing: set[asyncio.Future[None]] = set()
 
     @classmethod
@@ -67,8 +63,7 @@ class Systemd:
     def close(self) -> None:
         """Close the connection; jobs and answers that are waited for end as lost, and the watch ends."""
         self._watch = None
-        self._matches.clear()
-        self._heard.clear()
+        self._signals.forget()
         self._jobs.lose(BusUnavailable("the connection was closed"))
         for task in self._refreshing:
             task.cancel()
@@ -81,6 +76,7 @@ class Systemd:
     async def watch(self, units: Iterable[str], sink: UnitSink) -> None:
         """Tell `sink` the states of all `units` before this returns, and each change from then on."""
         self._watch = Watch(tuple(dict.fromkeys(units)), sink)
+        await self._hear_of_changes()
         await self.refresh()
 
     async def refresh(self, only: Collection[str] | None = None) -> None:
@@ -95,7 +91,7 @@ class Systemd:
         units = watch.units if only is None else [unit for unit in watch.units if unit in only]
         with watch.hearing() as heard:
             listed = await self._list(units)
-            if await self._hear_changes_of({path for path, _ in listed.values()}):
+            if await self._signals.hear({path for path, _ in listed.values()}):
                 listed = await self._list(units)  # what changed before was not heard
         if watch is self._watch:
             watch.read(listed, heard)
@@ -128,16 +124,15 @@ class Systemd:
         said = self._commands[path] = {}
         try:
             await self._hear_jobs()
-            self._heard[path] = await self._hear_changes(path)
-            with self._jobs.collecting():
-                make = self._manager.start_transient_unit(command.unit, "fail", properties, [])
-                job = await self._connection.call(make)
-                await self._jobs.result(job)
+            async with self._signals.receiving_changes_of(path, self._command_changed):
+                with self._jobs.collecting():
+                    make = self._manager.start_transient_unit(command.unit, "fail", properties, [])
+                    job = await self._connection.call(make)
+                    await self._jobs.result(job)
         except sdbus.SdBusBaseError:
             return None
         finally:
             del self._commands[path]
-            self._heard.pop(path, None)
         return transient.ended(said)
 
     async def _environment(self) -> list[str]:
@@ -168,9 +163,8 @@ class Systemd:
 
     async def _subscribe(self) -> None:
         """Add the matches, then ask systemd for its signals: this way none is missed."""
-        reloading = await self._receive(None, f"{SYSTEMD}.Manager", "Reloading", self._reloading)
-        owner = await self._match(BUS, None, BUS, "NameOwnerChanged", self._owner_changed)
-        self._matches += [reloading, owner]
+        await self._signals.receive(f"{SYSTEMD}.Manager", "Reloading", self._reloading)
+        await self._signals.receive_owners(self._owner_changed)
         await self._manager.subscribe()
 
     async def _run_one(self, method: Callable[[str, str], Awaitable[str]], unit: str) -> UnitResult:
@@ -196,74 +190,48 @@ class Systemd:
             return
         self._hears_jobs = True  # also for who comes while this is on its way: their jobs are made after it
         try:
-            match = await self._receive(None, f"{SYSTEMD}.Manager", "JobRemoved", self._job_removed)
+            await self._signals.receive(f"{SYSTEMD}.Manager", "JobRemoved", self._job_removed)
         except BusUnavailable:
             self._hears_jobs = False
             raise
-        self._matches.append(match)
 
-    async def _hear_changes_of(self, paths: set[str]) -> bool:
-        """Have the changes of these units told, and be woken up for no others; False if they were already."""
-        new = paths - self._heard.keys()
-        if None in self._heard or not new:
-            return False
-        if len(self._heard) + len(new) > MOST_MATCHES:
-            self._heard = {None: await self._hear_changes(None)}
-            return True
-        self._heard.update(zip(new, await asyncio.gather(*map(self._hear_changes, new)), strict=True))
-        return True
+    async def _hear_of_changes(self) -> None:
+        """Have the changes of units told, from the first watch on."""
+        if not self._hears_changes:
+            self._hears_changes = True
+            await self._signals.receive_changes(self._unit_changed)
 
-    async def _hear_changes(self, path: str | None) -> object:
-        """A match for the changes of a unit, or of all. It ends when it is forgotten."""
-        properties = "org.freedesktop.DBus.Properties"
-        return await self._receive(path, properties, "PropertiesChanged", self._properties_changed)
-
-    async def _receive(
-        self, path: str | None, interface: str, member: str, callback: Callable[[_Message], None]
-    ) -> object:
-        def checked(message: _Message) -> None:
-            # TRUST: any local user may send a signal straight to us, past the match: believe systemd only.
-            if message.sender == self._owner:
-                callback(message)
-
-        return await self._match(SYSTEMD, path, interface, member, checked)
-
-    async def _match(
-        self, sender: str, path: str | None, interface: str, member: str, callback: Callable[[_Message], None]
-    ) -> object:
-        matching = self._connection.bus.match_signal_async(sender, path, interface, member, callback)
-        try:
-            return await self._connection.call(matching)
-        except sdbus.SdBusBaseError as error:
-            raise BusUnavailable(sentence(error)) from error
-
-    def _job_removed(self, message: _Message) -> None:
+    def _job_removed(self, message: Message) -> None:
         _, path, _, result = message.get_contents()
         self._jobs.removed(path, JobResult(result))
 
-    def _properties_changed(self, message: _Message) -> None:
+    def _command_changed(self, message: Message) -> None:
         command = self._commands.get(message.path)
-        if command is None and (self._watch is None or not self._watch.wants(message.path)):
-            return
         interface, changed, _ = message.get_contents()
         if command is not None and interface == transient.SERVICE:
             command.update(changed)
-        if self._watch is not None and interface == f"{SYSTEMD}.Unit" and "ActiveState" in changed:
-            active, sub = ActiveState(changed["ActiveState"][1]), changed["SubState"][1]
-            # systemd 252 restarts a crashed unit by way of inactive. That is not off: the job's end, which
-            # is another signal, says what comes of it.
-            if active is not ActiveState.INACTIVE or not _has_job(changed):
-                self._watch.changed(message.path, active, sub)
-            if self._watch.missing(message.path):
-                self._refresh_soon()  # it changed, so it is there now
 
-    def _owner_changed(self, message: _Message) -> None:
+    def _unit_changed(self, message: Message) -> None:
+        watch = self._watch
+        if watch is None or not watch.wants(message.path):
+            return
+        interface, changed, _ = message.get_contents()
+        if interface != UNIT or "ActiveState" not in changed:
+            return
+        active, sub = ActiveState(changed["ActiveState"][1]), changed["SubState"][1]
+        # systemd 252 restarts a crashed unit by way of inactive. That is not off: the job's end, which
+        # is another signal, says what comes of it.
+        if active is not ActiveState.INACTIVE or not _has_job(changed):
+            watch.changed(message.path, active, sub)
+        if watch.missing(message.path):
+            self._refresh_soon()  # it changed, so it is there now
+
+    def _owner_changed(self, message: Message) -> None:
         name, _, owner = message.get_contents()
-        # TRUST: any local user may send this signal too, but only the bus itself under its name.
-        if message.sender == BUS and name == SYSTEMD and owner != self._owner:
+        if name == SYSTEMD and owner != self._owner:
             self._connection.lost.set()
 
-    def _reloading(self, message: _Message) -> None:
+    def _reloading(self, message: Message) -> None:
         starts = message.get_contents()
         if not starts and self._watch is not None:
             self._refresh_soon()

@@ -1,8 +1,9 @@
 """Which files root believes; what needs root to be tried is in tests/host."""
 
-import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,40 +47,47 @@ def test_a_missing_file_is_said() -> None:
         read("/nonexistent/config.yaml")
 
 
-class Changing(io.FileIO):
-    """A file that somebody writes to whenever it is read."""
-
-    def __init__(self, file: Path, mode: str) -> None:
-        super().__init__(file)
-        self._file, self._mode = file, mode
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        contents = super().read(size)
-        with self._file.open(self._mode) as changing:
-            changing.write("groups: {}")
-        return contents
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    with path.open("rb") as file:
+        yield file.fileno()
 
 
 @pytest.mark.parametrize("mode", ["a", "w", "r+"])
-def test_a_file_that_is_written_while_it_is_read_is_not_trusted(tmp_path: Path, mode: str) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text("groups: {web: {units: [httpd]}}")
-    os.utime(file, (1, 1))
-    with Changing(file, mode) as opened, pytest.raises(Untrusted, match="written while it was read"):
-        _contents(str(file), opened)
+def test_a_file_that_is_written_while_it_is_read_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    path, really_read = tmp_path / "config.yaml", os.read
+
+    def reading(file: int, size: int) -> bytes:
+        contents = really_read(file, size)
+        with path.open(mode) as changing:
+            changing.write("groups: {}")
+        return contents
+
+    path.write_text("groups: {web: {units: [httpd]}}")
+    os.utime(path, (1, 1))
+    monkeypatch.setattr(os, "read", reading)
+    with opened(path) as file, pytest.raises(Untrusted, match="written while it was read"):
+        _contents(str(path), file)
 
 
 @pytest.mark.parametrize("size", [0, 1, LARGEST_FILE_BYTES])
 def test_a_file_that_is_not_too_large_is_read_whole(tmp_path: Path, size: int) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_bytes(b"x" * size)
-    with file.open("rb") as opened:
-        assert len(_contents(str(file), opened)) == size
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"x" * size)
+    with opened(path) as file:
+        assert len(_contents(str(path), file)) == size
 
 
-def test_a_file_that_is_too_large_or_endless_is_not_trusted(tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_bytes(b"x" * (LARGEST_FILE_BYTES + 1))
-    for path in (file, Path("/dev/zero")):
-        with path.open("rb") as opened, pytest.raises(Untrusted, match="larger than 1048576 bytes"):
-            _contents(str(path), opened)
+@pytest.mark.parametrize(
+    ("path", "why"), [(None, "larger than 1048576 bytes"), (Path("/dev/zero"), "written while it was read")]
+)
+def test_a_file_that_is_too_large_or_endless_is_not_trusted(
+    tmp_path: Path, path: Path | None, why: str
+) -> None:
+    if path is None:
+        path = tmp_path / "config.yaml"
+        path.write_bytes(b"x" * (LARGEST_FILE_BYTES + 1))
+    with opened(path) as file, pytest.raises(Untrusted, match=why):
+        _contents(str(path), file)

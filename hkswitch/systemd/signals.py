@@ -1,0 +1,113 @@
+"""Which signals the bus sends to a connection, and from whom they are believed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import sdbus
+
+from hkswitch.core.errors import BusUnavailable
+from hkswitch.systemd.connection import BUS, SYSTEMD, Connection, bus_itself, sentence
+
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+CHANGED: Final = "PropertiesChanged"
+UNIT: Final = f"{SYSTEMD}.Unit"
+
+MOST_MATCHES: Final = 256
+"""dbus-daemon lets a connection have 512; who watches more units hears of all that systemd has."""
+
+Message = Any  # sdbus does not export the type
+Callback = Callable[[Message], None]
+_Result = TypeVar("_Result")
+
+
+class Signals:
+    """The matches of one connection. They end with it."""
+
+    def __init__(self, connection: Connection, owner: str) -> None:
+        """`owner` is systemd's unique name on this bus."""
+        self._connection = connection
+        self._owner = owner
+        self._bus = bus_itself(connection.bus)
+        self._kept: list[object] = []  # a match ends when its slot is forgotten
+        self._heard: set[str | None] = set()
+
+    def forget(self) -> None:
+        """Have no callback called any more."""
+        self._kept.clear()
+
+    async def receive(self, interface: str, member: str, callback: Callback) -> None:
+        """Have a signal of systemd's told from now on; raises `BusUnavailable`."""
+        self._kept.append(await self._receive(None, interface, member, callback))
+
+    @asynccontextmanager
+    async def receiving_changes_of(self, path: str, callback: Callback) -> AsyncIterator[None]:
+        """Meanwhile, have every change of one object of systemd's told; raises `BusUnavailable`."""
+        match = await self._receive(path, PROPERTIES, CHANGED, callback)
+        yield
+        del match
+
+    async def receive_owners(self, callback: Callback) -> None:
+        """Have it told when a name on the bus has another owner."""
+
+        def checked(message: Message) -> None:
+            # TRUST: any local user may send this signal too, but only the bus itself under its name.
+            if message.sender == BUS:
+                callback(message)
+
+        self._kept.append(await self._match(BUS, None, BUS, "NameOwnerChanged", checked))
+
+    async def receive_changes(self, callback: Callback) -> None:
+        """Have changes of units told: of none yet, see `hear`.
+
+        sdbus can tell the bus no more than whose signals of which name are wanted. Its match is withdrawn
+        from the bus, so that it only calls `callback` for what our own let through.
+        """
+        await self.receive(PROPERTIES, CHANGED, callback)
+        rule = f"type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='{CHANGED}'"
+        await self._call(self._bus.remove_match(rule))
+
+    async def hear(self, paths: set[str]) -> bool:
+        """Have the bus send the changes of these units and, if possible, of no others.
+
+        `paths` are systemd's. Returns whether it did not send them yet; raises `BusUnavailable`.
+        """
+        new = {path for path in paths if path not in self._heard}
+        if None in self._heard or not new:
+            return False
+        if len(self._heard) + len(new) > MOST_MATCHES:
+            return await self._hear({None})
+        return await self._hear(new)
+
+    async def _hear(self, paths: Collection[str | None]) -> bool:
+        await asyncio.gather(*(self._call(self._bus.add_match(_rule(path))) for path in paths))
+        self._heard.update(paths)
+        return True
+
+    async def _receive(self, path: str | None, interface: str, member: str, callback: Callback) -> object:
+        def checked(message: Message) -> None:
+            # TRUST: any local user may send a signal straight to us, past the match: believe systemd only.
+            if message.sender == self._owner:
+                callback(message)
+
+        return await self._match(SYSTEMD, path, interface, member, checked)
+
+    async def _match(
+        self, sender: str, path: str | None, interface: str, member: str, callback: Callback
+    ) -> object:
+        return await self._call(
+            self._connection.bus.match_signal_async(sender, path, interface, member, callback)
+        )
+
+    async def _call(self, call: Awaitable[_Result]) -> _Result:
+        try:
+            return await self._connection.call(call)
+        except sdbus.SdBusBaseError as error:
+            raise BusUnavailable(sentence(error)) from error
+
+
+def _rule(path: str | None) -> str:
+    """Of the two signals for each change of a unit, the short one, in which its state is."""
+    of = "" if path is None else f",path='{path}'"
+    return f"type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='{CHANGED}',arg0='{UNIT}'{of}"
