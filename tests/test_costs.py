@@ -161,7 +161,7 @@ def rooms(names: set[str]) -> set[str]:
 
 
 def test_the_helper_imports_yaml_and_sdbus_of_others_and_its_own_rooms() -> None:
-    found = imported("-c", "import hkswitch.serviceswitch.main")
+    found = imported("-m", "hkswitch.serviceswitch", "--version")
     assert foreign(found) == {"yaml", "sdbus"}
     assert rooms(found) == {"core", "jobs", "serviceswitch", "systemd"}
 

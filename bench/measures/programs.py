@@ -11,7 +11,12 @@ PROGRAMS = {
     "hkswitch status": ("hkswitch", "status"),
     "hkswitch status --json": ("hkswitch", "status", "--json"),
     "imports of the daemon": (PYTHON, "-I", "-c", "import hkswitch.daemon"),
-    "imports of the helper": (PYTHON, "-I", "-c", "import hkswitch.serviceswitch.main"),
+    "imports of the helper": (
+        PYTHON,
+        "-I",
+        "-c",
+        "import sys; sys.modules['ssl'] = None; import hkswitch.serviceswitch.main",
+    ),
 }
 
 

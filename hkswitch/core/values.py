@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
@@ -140,6 +139,8 @@ def unknown(what: str, text: str, allowed: tuple[str, ...]) -> str:
 
 def closest(text: str, allowed: tuple[str, ...]) -> str:
     """Which of these `text` may have been meant to be, or nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only a mistake needs it
+
     return next(iter(get_close_matches(text, allowed, n=1)), "")
 
 

@@ -7,11 +7,12 @@ import io
 import secrets
 import string
 from dataclasses import dataclass
-from typing import Final, Literal
-
-import segno
+from typing import TYPE_CHECKING, Final, Literal
 
 from hkswitch.core.errors import Exit, Failure
+
+if TYPE_CHECKING:
+    from segno import QRCode
 
 FORBIDDEN_CODES: Final = frozenset({*(str(digit) * 8 for digit in range(10)), "12345678", "87654321"})
 """Setup codes that the HAP specification (2.5.1, "Setup Code") does not allow."""
@@ -95,7 +96,9 @@ def picture(payload: str, kind: Literal["png", "svg"]) -> bytes:
     return drawn.getvalue()
 
 
-def _code(payload: str) -> segno.QRCode:
+def _code(payload: str) -> "QRCode":
+    import segno  # noqa: PLC0415 -- no daemon draws: it would hold 3 MiB for nothing
+
     return segno.make(payload, micro=False)
 
 
