@@ -14,14 +14,12 @@ import pytest
 import hkswitch
 from tests.host.installed import CONFIG, HELLO, expected, failing, full_disk, placed, traces
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host
-from tests.host.root import CHECKOUT, RELEASES
+from tests.host.root import RELEASES
 
 NEWER: Final = "99.0"
 
 # What a build must not leave a trace of: the checkouts, and the folder for temporary files.
-PLACES: Final = ("/src/", "/var/tmp/newer/", "/var/tmp/built-here/")
-
-SOURCES: Final = ("packaging", "requirements", "hkswitch", "docs", "config.example.yaml", "pyproject.toml")
+PLACES: Final = ("/src/", "/var/tmp/built-here/")
 
 OWNERS_CONFIG: Final = f"# mine\nbridge: {{address: {ADDRESS}}}\ngroups: {{web: {{units: [httpd]}}}}\n"
 
@@ -45,7 +43,7 @@ def machine(host: Host, boot: Boot) -> Iterator[Host]:
     with boot(host.release) as machine:
         # What dpkg does for the case of a power cut takes its time, and this disk is thrown away.
         machine.write("/etc/dpkg/dpkg.cfg.d/quick", "force-unsafe-io\n")
-        machine.run("install", "-d", "-o", "nobody", "/var/tmp/built-here", "/var/tmp/debs", "/var/tmp/newer")
+        machine.run("install", "-d", "-o", "nobody", "/var/tmp/built-here", "/var/tmp/debs")
         yield machine
 
 
@@ -68,21 +66,23 @@ def deb(machine: Host) -> str:
 
 
 @pytest.fixture(scope="module")
-def newer(machine: Host) -> str:
-    """The package of a checkout of a later version."""
-    documents = (f"/src/{path.name}" for path in sorted([*CHECKOUT.glob("*.md"), CHECKOUT / "LICENSE"]))
-    machine.run("cp", "-R", *(f"/src/{name}" for name in SOURCES), *documents, "/var/tmp/newer")
-    rename = f's/^__version__ = .*/__version__ = "{NEWER}"/'
-    machine.run("sed", "-i", rename, "/var/tmp/newer/hkswitch/__init__.py")
-    machine.run("chmod", "-R", "a+rX", "/var/tmp/newer")
-    return build(machine, "/var/tmp/newer")
-
-
-@pytest.fixture(scope="module")
 def opened(machine: Host, deb: str) -> str:
     """A folder with the package's files and, in DEBIAN, what it says of itself."""
     machine.run("dpkg-deb", "--raw-extract", deb, "/root/opened")
     return "/root/opened"
+
+
+@pytest.fixture(scope="module")
+def newer(machine: Host, opened: str) -> str:
+    """The package of a later version, of which nothing but the number is another one."""
+    machine.run("cp", "-a", opened, "/root/newer")
+    (module,) = machine.run("find", "/root/newer", "-path", "*/hkswitch/__init__.py").stdout.split()
+    machine.run("sed", "-i", f's/^__version__ = .*/__version__ = "{NEWER}"/', module)
+    machine.run("python3", "-m", "compileall", "-q", "-s", "/root/newer", "-p", "/", module)
+    machine.run("sed", "-i", f"s/^Version: .*/Version: {NEWER}-1/", "/root/newer/DEBIAN/control")
+    package = "/var/tmp/debs/newer.deb"
+    machine.run("dpkg-deb", "-Znone", "--build", "/root/newer", package)
+    return package
 
 
 def apt(host: Host, *argv: str, code: int = 0) -> str:
