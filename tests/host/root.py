@@ -35,6 +35,7 @@ class Release:
             "mmdebstrap",
             "--quiet",
             "--variant=minbase",
+            "--dpkgopt=force-unsafe-io",  # a fifth faster; whoever pulls the plug makes another
             f"--include={','.join(self.packages)}",
             *(f"--customize-hook={hook}" for hook in _HOOKS),
             self.suite or self.name,
