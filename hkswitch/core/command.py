@@ -2,9 +2,8 @@
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch.core.group import Argv
 
@@ -14,8 +13,7 @@ LARGEST_ANSWER: Final = 125
 _NOT_EXECUTED: Final = 203  # systemd.exec(5): EXIT_EXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A program to be run as a transient unit of this name, for as long as it may take.
 
     A probe is run again and again: its exit code is the answer, and nothing of it gets into the journal.
@@ -44,8 +42,7 @@ class ServiceResult(StrEnum):
         return cls.OTHER
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How a command ended: `status` is its exit code, or the number of the signal that ended it."""
 
     result: ServiceResult

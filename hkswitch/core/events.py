@@ -1,9 +1,8 @@
 """What happens to a switch, and what is to be done about it. Pure: values only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch.core.group import Group
 from hkswitch.core.vocabulary import Action, GroupState, UnitState, Verdict
@@ -25,41 +24,35 @@ class Tile(Enum):
 # Events
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """The host told the states of some of the group's units."""
 
     units: Mapping[str, UnitState]
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
+class Probed(NamedTuple):
     """What the group's probe says, None while it is asked; `UNAVAILABLE` while nobody can ask it."""
 
     verdict: Verdict | None
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """The host does not know the states any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Regrouped:
+class Regrouped(NamedTuple):
     """The config says something else of the group now; its id is the same."""
 
     group: Group
 
 
-@dataclass(frozen=True, slots=True)
-class Steady:
+class Steady(NamedTuple):
     """`STEADY_AFTER_SECONDS` passed since the `AwaitSteady` of this number."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A controller wrote On of a tile. `write` is a number that was never used before."""
 
     write: int
@@ -67,22 +60,19 @@ class Written:
     tile: Tile = Tile.GROUP
 
 
-@dataclass(frozen=True, slots=True)
-class Waited:
+class Waited(NamedTuple):
     """`ANSWER_WITHIN_SECONDS` passed since the write."""
 
     write: int
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The request was handed over: it is being done."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """The request ended, and every unit state that it led to was `Seen` before.
 
     `failure` is None for success, else what failed.
@@ -98,24 +88,21 @@ Event = Seen | Probed | Lost | Regrouped | Steady | Written | Waited | Accepted 
 # Decisions
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send this request to the host; `Accepted` and `Finished` come back."""
 
     request: int
     action: Action
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Answer the write; not ok is -70402 and leaves the controller's value as it was."""
 
     write: int
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Show:
+class Show(NamedTuple):
     """Store On of a tile and send it as an event to every controller but the one that wrote `writer`."""
 
     on: bool
@@ -123,29 +110,25 @@ class Show:
     tile: Tile = Tile.GROUP
 
 
-@dataclass(frozen=True, slots=True)
-class Available:
+class Available(NamedTuple):
     """Whether reads are answered with a value or with -70402."""
 
     available: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitSteady:
+class AwaitSteady(NamedTuple):
     """Let `Steady` come back with this number after `STEADY_AFTER_SECONDS`."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(NamedTuple):
     """The group's state changed; None is not known. For the log and for people."""
 
     state: GroupState | None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """A request failed. For the log."""
 
     action: Action

@@ -8,8 +8,7 @@ Unknown or missing keys, wrong types, duplicate keys and anything else that is n
 """
 
 import json
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hkswitch.core.lines import Malformed, boolean, keys, number, objects, parse_object, text
 from hkswitch.core.vocabulary import Action, JobResult, UnitResult, Verdict
@@ -24,8 +23,7 @@ LONGEST_DETAIL: Final = 500
 """Characters in a reason or a detail."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The daemon asks the helper for `action` on `group`: never a unit, never a command."""
 
     id: int
@@ -33,20 +31,17 @@ class Request:
     group: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(NamedTuple):
     """The daemon asks whether the helper still answers."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Observe:
+class Observe(NamedTuple):
     """The daemon asks for what the probes of all groups say, now and after each change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(NamedTuple):
     """What the probe of a group says now. `reason` is why, in a few words."""
 
     group: str
@@ -54,29 +49,25 @@ class Observed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
+class Pong(NamedTuple):
     """It does."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """The helper runs, and this is its version."""
 
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The request is allowed, and its jobs are being queued."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """All jobs of the request ended. `superseded`: a newer request for the same group replaced them."""
 
     id: int
@@ -84,8 +75,7 @@ class Finished:
     superseded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """Nothing was done, or, after `Accepted`, nobody knows what. `id` is None where none could be read."""
 
     id: int | None

@@ -110,6 +110,8 @@ class Systemd:
         await self._hear_jobs()
         ordered = list(units) if action is not Action.STOP else list(units)[::-1]
         with self._jobs.collecting():
+            if len(ordered) == 1:  # most groups: it needs no task of its own
+                return (await self._run_one(method, ordered[0]),)
             return tuple(await asyncio.gather(*(self._run_one(method, unit) for unit in ordered)))
 
     async def execute(self, command: Command) -> Ended | None:

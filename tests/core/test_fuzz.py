@@ -366,8 +366,8 @@ BROKEN_LINES: dict[str, Lines] = {
     "two lines": Lines(giving(Ping(1)), giving(b"ping\nping\n"), Ping),
     "a guess at what was meant": Lines(giving(Ping(True)), encode, Ping),
     "less than what was said": Lines(giving(Ping(1)), giving(b'{"ping":1,"ping":1}\n'), Ping),
-    "lost on the wire": Lines(parse_request, lambda ping: encode(replace(ping, id=ping.id + 1)), Ping),
-    "refused on the wire": Lines(parse_request, lambda ping: encode(replace(ping, id=-ping.id)), Ping),
+    "lost on the wire": Lines(parse_request, lambda ping: encode(ping._replace(id=ping.id + 1)), Ping),
+    "refused on the wire": Lines(parse_request, lambda ping: encode(ping._replace(id=-ping.id)), Ping),
 }
 
 

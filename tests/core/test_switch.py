@@ -1,5 +1,6 @@
 """The switch: events in, decisions out. Each row is a story; each event is followed by what it leads to."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import pytest
@@ -47,6 +48,11 @@ CHECKED: Final = Group("web", "Web", ("a.service", "b.service"), check=("/opt/ch
 YES, NO, NOBODY_KNOWS = Probed(Verdict.ON), Probed(Verdict.OFF), Probed(Verdict.UNAVAILABLE)
 
 Story = list[tuple[Event, list[Decision]]]
+
+
+def typed(decisions: Iterable[Decision]) -> list[tuple[type, Decision]]:
+    """Named tuples with the same in them are equal, whatever they mean."""
+    return [(type(decision), decision) for decision in decisions]
 
 
 def both(state: UnitState) -> Seen:
@@ -485,4 +491,4 @@ STORIES: dict[str, tuple[Switch, Story]] = {
 def test_story(switch: Switch, story: Story) -> None:
     for event, expected in story:
         switch, decisions = switch.step(event)
-        assert (event, list(decisions)) == (event, expected)
+        assert (event, typed(decisions)) == (event, typed(expected))

@@ -118,9 +118,7 @@ def test_output_is_in_the_journal_and_a_flood_of_it_is_cut(configured: Host) -> 
 
 
 def test_two_helpers_do_not_run_commands_of_a_group_at_once(configured: Host) -> None:
-    configured.write(
-        "/etc/hkswitch/config.yaml", CONFIG.replace("timeout_seconds: 2", "timeout_seconds: 60")
-    )
+    configured.write("/etc/hkswitch/config.yaml", CONFIG.replace("timeout_seconds: 2", "timeout_seconds: 60"))
     script(configured, "start", f"until [ -e {STATE}/go ]; do sleep 0.1; done; : >/run/lamp/on; exit 0")
     with configured.popen("/usr/sbin/serviceswitch", "start", "lamp") as first:
         eventually(lambda: configured.show(UNIT, "ActiveState") == "activating")
