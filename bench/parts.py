@@ -48,14 +48,14 @@ FULL: Final = Rounds(
 )
 QUICK: Final = Rounds(
     blocks=1,
-    taps=7,
-    requests=3,
+    taps=5,
+    requests=2,
     reads=40,
-    events=3,
-    starts=2,
-    programs=5,
+    events=2,
+    starts=1,
+    programs=3,
     slow_starts=1,
-    idle_seconds=4,
+    idle_seconds=3,
     growth=0,
 )
 
