@@ -15,7 +15,8 @@ from hkswitch.core.errors import BusUnavailable
 from hkswitch.core.vocabulary import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
 from hkswitch.systemd import Systemd, signals
 from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
-from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Unit, properties_changed
+from hkswitch.systemd.transient import SERVICE
+from tests.support.fake_systemd import SYSTEMD, UNIT, FakeSystemd, Unit, properties_changed
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.waiting import eventually
 
@@ -86,6 +87,25 @@ async def test_changes_of_other_units_are_not_told(fake: FakeSystemd, systemd: S
     fake.change("other.service", "active", "running")
     fake.change("a.service", "active", "running")
     await eventually(lambda: seen == {"a.service": ACTIVE})
+
+
+async def test_the_bus_sends_one_short_signal_for_each_change_of_a_watched_unit(
+    fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, str]] = []
+    note = sent.append
+    monkeypatch.setattr(
+        systemd, "_unit_changed", lambda message: note((message.path, message.get_contents()[0]))
+    )
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    await systemd.watch(["a.service"], lambda _: None)
+    sent.clear()  # until its own match is there, sdbus has the bus send all
+    paths = [fake.units[name].path for name in ("a.service", "b.service")]
+    for path in paths:
+        for interface in (SERVICE, UNIT):
+            fake.bus.send(properties_changed(path, "active", "running", interface))
+    await systemd.refresh()  # its answer comes after them
+    assert sent == [(paths[0], UNIT)]
 
 
 async def test_an_alias_changes_with_its_unit(fake: FakeSystemd, systemd: Systemd) -> None:

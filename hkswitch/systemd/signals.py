@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import sdbus
@@ -66,7 +66,10 @@ class Signals:
         """
         await self.receive(PROPERTIES, CHANGED, callback)
         rule = f"type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='{CHANGED}'"
-        await self._call(self._bus.remove_match(rule))
+        with suppress(
+            sdbus.SdBusBaseError
+        ):  # a bus that finds it to be another rule sends more than is wanted
+            await self._connection.call(self._bus.remove_match(rule))
 
     async def hear(self, paths: set[str]) -> bool:
         """Have the bus send the changes of these units and, if possible, of no others.

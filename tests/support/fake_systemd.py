@@ -13,6 +13,7 @@ from dbus_fast.aio import MessageBus
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
 PROPERTIES = "org.freedesktop.DBus.Properties"
+UNIT = f"{SYSTEMD}.Unit"
 
 
 @contextmanager
@@ -180,12 +181,11 @@ class FakeSystemd:
         self.bus.send(Message.new_signal(PATH, f"{SYSTEMD}.Manager", "JobRemoved", "uoss", body))
 
 
-def properties_changed(path: str, active: str, sub: str) -> Message:
+def properties_changed(path: str, active: str, sub: str, interface: str = UNIT) -> Message:
     """The signal of a unit's change."""
     properties = {"ActiveState": Variant("s", active), "SubState": Variant("s", sub)}
-    return Message.new_signal(
-        path, PROPERTIES, "PropertiesChanged", "sa{sv}as", [f"{SYSTEMD}.Unit", properties, []]
-    )
+    body = [interface, properties, []]
+    return Message.new_signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", body)
 
 
 def _flat(body: list[Any]) -> list[str]:
