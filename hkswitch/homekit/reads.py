@@ -3,8 +3,9 @@
 HAP-python leaves out what it does not know, and answers one malformed ID with an error for all.
 """
 
+import re
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 from pyhap.characteristic import Characteristic
@@ -14,6 +15,9 @@ from hkswitch.homekit.writes import Malformed
 
 Path = tuple[int, int]
 """AID and IID."""
+
+_ID: Final = r"[0-9]{1,19}\.[0-9]{1,19}"
+_IDS: Final = re.compile(rf"{_ID}(?:,{_ID})*")
 
 
 class Characteristics(Protocol):
@@ -31,33 +35,32 @@ def parse_ids(query: str) -> tuple[Path, ...]:
     ids = parse_qs(query, max_num_fields=8).get("id", [])
     if len(ids) != 1:
         raise Malformed("one 'id' is needed")
-    return tuple(_path(text) for text in ids[0].split(","))
+    if not _IDS.fullmatch(ids[0]):
+        raise Malformed("an 'id' is two numbers with a dot between them")
+    pairs = (path.partition(".") for path in ids[0].split(","))
+    return tuple((int(aid), int(iid)) for aid, _, iid in pairs)
 
 
 def read_all(paths: Iterable[Path], characteristics: Characteristics) -> tuple[dict[str, Any], bool]:
     """The body of the response, and whether all went well; if not, every item has a status."""
     items = [_read(aid, iid, characteristics) for aid, iid in paths]
-    ok = all(item["status"] == STATUS.SUCCESS for item in items)
+    ok = all("value" in item for item in items)
     if ok:
         for item in items:
             del item["status"]
     return {"characteristics": items}, ok
 
 
-def _path(text: str) -> Path:
-    aid, dot, iid = text.partition(".")
-    if not (dot and all(part.isascii() and part.isdigit() and len(part) < 20 for part in (aid, iid))):
-        raise Malformed("an 'id' is two numbers with a dot between them")
-    return int(aid), int(iid)
-
-
 def _read(aid: int, iid: int, characteristics: Characteristics) -> dict[str, Any]:
-    item = {"aid": aid, "iid": iid}
+    item: dict[str, Any] = {"aid": aid, "iid": iid}
     characteristic = characteristics.find(aid, iid)
     if characteristic is None:
-        return item | {"status": int(STATUS.RESOURCE_DOES_NOT_EXIST)}
-    if "pr" not in characteristic.properties["Permissions"]:
-        return item | {"status": int(STATUS.WRITE_ONLY_CHARACTERISTIC)}
-    if not characteristics.is_available(aid):
-        return item | {"status": int(STATUS.SERVICE_COMMUNICATION_FAILURE)}
-    return item | {"status": int(STATUS.SUCCESS), "value": characteristic.get_value()}
+        item["status"] = int(STATUS.RESOURCE_DOES_NOT_EXIST)
+    elif "pr" not in characteristic.properties["Permissions"]:
+        item["status"] = int(STATUS.WRITE_ONLY_CHARACTERISTIC)
+    elif not characteristics.is_available(aid):
+        item["status"] = int(STATUS.SERVICE_COMMUNICATION_FAILURE)
+    else:
+        item["status"] = int(STATUS.SUCCESS)
+        item["value"] = characteristic.get_value()
+    return item
