@@ -69,7 +69,7 @@ def test_a_start_that_fails_shows_the_last_lines_of_the_unit(
 def test_who_does_not_wait_is_not_told_of_the_end(daemon: Host, stand_ins: tuple[str, ...]) -> None:
     daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 1000\n")
     assert daemon.run("hkswitch", "start", "web", "--no-wait", timeout_seconds=5).stderr == ""
-    assert daemon.show("httpd.service", "ActiveState") == "activating"
+    eventually(lambda: daemon.show("httpd.service", "ActiveState") == "activating")
 
 
 def test_a_config_that_may_not_be_read_is_said(daemon: Host) -> None:

@@ -263,7 +263,10 @@ def test_what_depends_on_it_is_left_open_and_not_called_wrong(
 
 def test_without_a_bus_there_is_no_helper_either(daemon: Host, healthy: dict[str, str]) -> None:
     stop = Fault(
-        Point.BUS, "systemctl stop dbus.socket dbus.service", f"systemctl restart dbus.socket {SERVICE}", ""
+        Point.BUS,
+        "systemctl stop dbus.socket dbus.service",
+        f"systemctl restart dbus.socket; systemctl restart {SERVICE}",
+        "",
     )
     with made(daemon, stop):
         says = changed(daemon, healthy)
