@@ -15,7 +15,7 @@ PROGRAMS = {
         PYTHON,
         "-I",
         "-c",
-        "import sys; sys.modules['ssl'] = None; import hkswitch.serviceswitch.main",
+        "import hkswitch.serviceswitch.__main__, hkswitch.serviceswitch.main",
     ),
 }
 

@@ -20,7 +20,15 @@ class Crossing(StrEnum):
     SOCKET = "socket"
 
 
-class LoadState(StrEnum):
+class _OfSystemd(StrEnum):
+    """Words of systemd's; each of these enums has an `UNKNOWN` for those of a newer one."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
+        return cls("unknown")
+
+
+class LoadState(_OfSystemd):
     """systemd's LoadState (org.freedesktop.systemd1(5))."""
 
     LOADED = "loaded"
@@ -32,12 +40,8 @@ class LoadState(StrEnum):
     ERROR = "error"
     UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
 
-    @classmethod
-    def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
-        return cls("unknown")
 
-
-class ActiveState(StrEnum):
+class ActiveState(_OfSystemd):
     """systemd's ActiveState (org.freedesktop.systemd1(5))."""
 
     ACTIVE = "active"
@@ -50,12 +54,8 @@ class ActiveState(StrEnum):
     DEACTIVATING = "deactivating"
     UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
 
-    @classmethod
-    def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
-        return cls("unknown")
 
-
-class JobResult(StrEnum):
+class JobResult(_OfSystemd):
     """How a systemd job ended (JobRemoved in org.freedesktop.systemd1(5))."""
 
     DONE = "done"
@@ -73,10 +73,6 @@ class JobResult(StrEnum):
     CONCURRENCY = "concurrency"
     REFUSED = "refused"  # ours: systemd made no job at all
     UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
-        return cls("unknown")
 
     @property
     def success(self) -> bool:

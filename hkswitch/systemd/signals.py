@@ -13,6 +13,7 @@ from hkswitch.systemd.connection import BUS, SYSTEMD, Connection, bus_itself, se
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 CHANGED: Final = "PropertiesChanged"
 UNIT: Final = f"{SYSTEMD}.Unit"
+_CHANGES: Final = f"type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='{CHANGED}'"
 
 MOST_MATCHES: Final = 256
 """dbus-daemon lets a connection have 512; who watches more units hears of all that systemd has."""
@@ -39,24 +40,18 @@ class Signals:
 
     async def receive(self, interface: str, member: str, callback: Callback) -> None:
         """Have a signal of systemd's told from now on; raises `BusUnavailable`."""
-        self._kept.append(await self._receive(None, interface, member, callback))
+        self._kept.append(await self._match(SYSTEMD, None, interface, member, callback))
 
     @asynccontextmanager
     async def receiving_changes_of(self, path: str, callback: Callback) -> AsyncIterator[None]:
         """Meanwhile, have every change of one object of systemd's told; raises `BusUnavailable`."""
-        match = await self._receive(path, PROPERTIES, CHANGED, callback)
+        match = await self._match(SYSTEMD, path, PROPERTIES, CHANGED, callback)
         yield
         del match
 
     async def receive_owners(self, callback: Callback) -> None:
         """Have it told when a name on the bus has another owner."""
-
-        def checked(message: Message) -> None:
-            # TRUST: any local user may send this signal too, but only the bus itself under its name.
-            if message.sender == BUS:
-                callback(message)
-
-        self._kept.append(await self._match(BUS, None, BUS, "NameOwnerChanged", checked))
+        self._kept.append(await self._match(BUS, None, BUS, "NameOwnerChanged", callback))
 
     async def receive_changes(self, callback: Callback) -> None:
         """Have changes of units told: of none yet, see `hear`.
@@ -65,11 +60,8 @@ class Signals:
         from the bus, so that it only calls `callback` for what our own let through.
         """
         await self.receive(PROPERTIES, CHANGED, callback)
-        rule = f"type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='{CHANGED}'"
-        with suppress(
-            sdbus.SdBusBaseError
-        ):  # a bus that finds it to be another rule sends more than is wanted
-            await self._connection.call(self._bus.remove_match(rule))
+        with suppress(sdbus.SdBusBaseError):  # to this bus it is another rule: it sends more than is wanted
+            await self._connection.call(self._bus.remove_match(_CHANGES))
 
     async def hear(self, paths: set[str]) -> bool:
         """Have the bus send the changes of these units and, if possible, of no others.
@@ -88,20 +80,19 @@ class Signals:
         self._heard.update(paths)
         return True
 
-    async def _receive(self, path: str | None, interface: str, member: str, callback: Callback) -> object:
-        def checked(message: Message) -> None:
-            # TRUST: any local user may send a signal straight to us, past the match: believe systemd only.
-            if message.sender == self._owner:
-                callback(message)
-
-        return await self._match(SYSTEMD, path, interface, member, checked)
-
     async def _match(
         self, sender: str, path: str | None, interface: str, member: str, callback: Callback
     ) -> object:
-        return await self._call(
-            self._connection.bus.match_signal_async(sender, path, interface, member, callback)
-        )
+        believed = self._owner if sender == SYSTEMD else sender
+
+        def checked(message: Message) -> None:
+            # TRUST: any local user may send a signal straight to us, past the match: believe its sender only,
+            # which is systemd by its unique name, or the bus itself under its own.
+            if message.sender == believed:
+                callback(message)
+
+        matching = self._connection.bus.match_signal_async(sender, path, interface, member, checked)
+        return await self._call(matching)
 
     async def _call(self, call: Awaitable[_Result]) -> _Result:
         try:
@@ -113,4 +104,4 @@ class Signals:
 def _rule(path: str | None) -> str:
     """Of the two signals for each change of a unit, the short one, in which its state is."""
     of = "" if path is None else f",path='{path}'"
-    return f"type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='{CHANGED}',arg0='{UNIT}'{of}"
+    return f"{_CHANGES},arg0='{UNIT}'{of}"

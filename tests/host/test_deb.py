@@ -41,8 +41,6 @@ for source in pathlib.Path(sys.argv[1], "usr/lib/hkswitch/lib").rglob("*.py"):
 def machine(host: Host, boot: Boot) -> Iterator[Host]:
     """A host without hkswitch, for packages to be built and installed on."""
     with boot(host.release) as machine:
-        # What dpkg does for the case of a power cut takes its time, and this disk is thrown away.
-        machine.write("/etc/dpkg/dpkg.cfg.d/quick", "force-unsafe-io\n")
         machine.run("install", "-d", "-o", "nobody", "/var/tmp/built-here", "/var/tmp/debs")
         yield machine
 
