@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+import sdbus
 from dbus_fast import Message
 from dbus_fast.aio import MessageBus
 
@@ -41,6 +44,10 @@ class Seen(dict[str, UnitState]):
 
     def sink(self, units: Mapping[str, UnitState]) -> None:
         self.update(units)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- counts
 
 
 async def test_no_bus_is_a_bus_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,5 +330,27 @@ async def test_connections_leave_no_descriptor(fake: FakeSystemd) -> None:
         connected.close()
         del connected
         await asyncio.sleep(0)
-        counts.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 -- counts
+        counts.append(descriptors())
     assert counts[-1] <= counts[2]
+
+
+async def test_a_bus_that_goes_while_it_is_opened_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "bus")
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={address}")
+    open_bus = sdbus.sd_bus_open_system
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+
+        def opened_and_gone() -> sdbus.SdBus:
+            bus = open_bus()
+            server.accept()[0].close()
+            return bus
+
+        monkeypatch.setattr(sdbus, "sd_bus_open_system", opened_and_gone)
+        before = descriptors()
+        with pytest.raises(BusUnavailable):
+            await Systemd.connect()
+        await eventually(lambda: descriptors() == before)

@@ -78,12 +78,13 @@ class Connection:
         self._calls = asyncio.Semaphore(MOST_CALLS_IN_FLIGHT)
         self.bus = sdbus.sd_bus_open_system()
         self.bus.method_call_timeout_usec = CALL_TIMEOUT_SECONDS * 1_000_000
-        before = _timers()
-        self.bus.process()  # makes its timer, which nothing but the destructor would close
-        self._timers = _timers() - before
-        self._socket = socket.socket(fileno=os.dup(self.bus.get_fd()))
-        self._loop.remove_reader(self.bus.get_fd())  # sdbus's own: it tells nobody of the end
+        descriptor = self.bus.get_fd()
+        self._socket = socket.socket(fileno=os.dup(descriptor))
         self._loop.add_reader(self._socket, self._read)
+        before = _timers()
+        self._read()  # makes its timer, which nothing but the destructor would close
+        self._timers = _timers() - before
+        self._loop.remove_reader(descriptor)  # sdbus's own: it tells nobody of the end
 
     async def call(self, call: Awaitable[_Result]) -> _Result:
         """Await a bus call; a loss of the connection becomes `BusUnavailable`, systemd's own errors pass."""
