@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "core": {"core"},
     "jobs": {"core"},
     "systemd": {"core", "jobs", "systemd"},
-    "serviceswitch": {"core", "systemd", "serviceswitch"},
+    "openssl": set(),
+    "serviceswitch": {"core", "openssl", "systemd", "serviceswitch"},
     "hosts": {"core", "systemd", "hosts"},
     "homekit": {"core", "homekit"},
     "switchboard": {"core", "history", "hosts"},
@@ -162,7 +163,7 @@ def lines_of_code(module: Path) -> int:
 def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     room = (ROOT / "hkswitch" / "serviceswitch").glob("*.py")
     assert sum(map(lines_of_code, room)) <= 925
-    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 2415
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 2425
 
 
 def test_the_helper_imports_nothing_of_the_daemons() -> None:
@@ -170,7 +171,7 @@ def test_the_helper_imports_nothing_of_the_daemons() -> None:
         path.relative_to(ROOT / "hkswitch").parts[0].removesuffix(".py")
         for path in closure("hkswitch.serviceswitch.__main__")
     }
-    assert rooms == {"__init__", "core", "jobs", "serviceswitch", "systemd"}
+    assert rooms == {"__init__", "core", "jobs", "openssl", "serviceswitch", "systemd"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -196,7 +196,8 @@ async def test_an_action_is_one_call_a_unit_and_no_other(
     fake: FakeSystemd, systemd: Systemd, action: Action, method: str
 ) -> None:
     fake.reset(Unit("a.service"))
-    assert await systemd.run(action, ["a.service"]) == (UnitResult("a.service", JobResult.DONE),)
+    results = await systemd.run(action, ["a.service"])
+    assert results == (UnitResult("a.service", JobResult.DONE, job_id=fake.jobs),)
     assert fake.calls == [(method, "a.service", "replace")]
 
 
@@ -214,8 +215,8 @@ async def test_a_job_result_is_told_in_systemds_word(
 ) -> None:
     fake.reset(Unit("a.service", job_result=result), Unit("b.service"))
     assert await systemd.run(Action.START, ["a.service", "b.service"]) == (
-        UnitResult("a.service", JobResult(result)),
-        UnitResult("b.service", JobResult.DONE),
+        UnitResult("a.service", JobResult(result), job_id=fake.jobs - 1),
+        UnitResult("b.service", JobResult.DONE, job_id=fake.jobs),
     )
 
 
@@ -225,8 +226,41 @@ async def test_a_unit_without_a_job_is_refused_with_systemds_sentence(
     fake.reset(Unit("a.service"))
     assert await systemd.run(Action.START, ["gone.service", "a.service"]) == (
         UnitResult("gone.service", JobResult.REFUSED, "Unit gone.service not found"),
-        UnitResult("a.service", JobResult.DONE),
+        UnitResult("a.service", JobResult.DONE, job_id=fake.jobs),
     )
+
+
+async def test_what_signals_told_of_the_ends_of_jobs_is_not_read(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    results = await systemd.run(Action.START, ["a.service", "b.service", "not-watched.service"])
+    await systemd.states([])  # its answer comes after them
+    fake.calls.clear()
+    await systemd.see_ends_of(results)
+    assert seen == {"a.service": ACTIVE, "b.service": ACTIVE}
+    assert fake.calls == []
+
+
+@pytest.mark.parametrize(
+    ("job_id", "signals"),
+    [(0, []), (7, []), (7, ["/6", None]), (7, ["/7"]), (7, ["/7", "/8"]), (7, [None])],
+    ids=["no job", "nothing", "an older one", "not its end", "its end and another", "no beginning"],
+)
+async def test_what_jobs_led_to_is_read_where_no_signal_told_their_ends(
+    fake: FakeSystemd, systemd: Systemd, job_id: int, signals: list[str | None]
+) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    for job in signals:
+        fake.bus.send(properties_changed(fake.units["a.service"].path, "inactive", "dead", job=job))
+    await systemd.states([])  # its answer comes after them
+    fake.calls.clear()
+    fake.units["a.service"].active = "active"
+    await systemd.see_ends_of([UnitResult("a.service", JobResult.DONE, job_id=job_id)])
+    assert seen["a.service"].active is ActiveState.ACTIVE
+    assert fake.calls == [("ListUnitsByNames", "a.service")]
 
 
 async def test_refresh_shows_what_a_finished_job_led_to(fake: FakeSystemd, systemd: Systemd) -> None:

@@ -6,17 +6,13 @@ import sys
 import time
 
 PYTHON = "/usr/lib/hkswitch/bin/python3"
+BEGIN = "from hkswitch import openssl; openssl.leave_out();"
 PROGRAMS = {
     "python3 -c pass": ("python3", "-c", "pass"),
     "hkswitch status": ("hkswitch", "status"),
     "hkswitch status --json": ("hkswitch", "status", "--json"),
-    "imports of the daemon": (PYTHON, "-I", "-c", "import hkswitch.daemon"),
-    "imports of the helper": (
-        PYTHON,
-        "-I",
-        "-c",
-        "import hkswitch.serviceswitch.__main__, hkswitch.serviceswitch.main",
-    ),
+    "imports of the daemon": (PYTHON, "-I", "-c", f"{BEGIN} import hkswitch.daemon"),
+    "imports of the helper": (PYTHON, "-I", "-c", f"{BEGIN} import hkswitch.serviceswitch.main"),
 }
 
 

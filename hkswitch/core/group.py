@@ -90,7 +90,7 @@ class Group:
 
 def aid_of(identity: str) -> int:
     """A 32-bit AID that depends on nothing but `identity`: Home keeps rooms and automations by it."""
-    import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no AID, and no OpenSSL
+    import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no AID
 
     digest = hashlib.sha256(identity.encode()).digest()
     while (aid := int.from_bytes(digest[:4], "big")) in RESERVED_AIDS:

@@ -160,7 +160,8 @@ def _body(message: Ask | Reply) -> dict[str, Any]:
             return {"type": "accepted", "id": request_id}
         case Finished(request_id, units, superseded):
             results = [
-                {"unit": r.unit, "job": r.job.value, "detail": r.detail[:LONGEST_DETAIL]} for r in units
+                {"unit": r.unit, "job": r.job.value, "detail": r.detail[:LONGEST_DETAIL], "job_id": r.job_id}
+                for r in units
             ]
             return {"type": "finished", "id": request_id, "units": results, "superseded": superseded}
         case Refused(maybe_id, reason):
@@ -193,6 +194,6 @@ def _verdict(body: dict[str, Any]) -> Verdict:
 
 
 def _unit_result(item: dict[str, Any]) -> UnitResult:
-    keys(item, {"unit", "job", "detail"})
-    job = text(item, "job")
-    return UnitResult(text(item, "unit"), JobResult(job), text(item, "detail", LONGEST_DETAIL))
+    keys(item, {"unit", "job", "detail", "job_id"})
+    job, job_id = JobResult(text(item, "job")), number(item, "job_id", smallest=0)
+    return UnitResult(text(item, "unit"), job, text(item, "detail", LONGEST_DETAIL), job_id)

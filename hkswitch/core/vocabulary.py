@@ -172,11 +172,12 @@ class Verdict(StrEnum):
 
 
 class UnitResult(NamedTuple):
-    """How one unit's job ended. `detail` is systemd's sentence where it made no job."""
+    """How one unit's job ended. `detail` is systemd's sentence where it made none; `job_id` is 0 then."""
 
     unit: str
     job: JobResult
     detail: str = ""
+    job_id: int = 0
 
     def __str__(self) -> str:
         return f"{self.unit} {self.job.value}" + (f" ({self.detail})" if self.detail else "")

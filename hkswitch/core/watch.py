@@ -1,9 +1,9 @@
 """What is known of watched units, from reads and signals that may overtake one another. Pure: no I/O."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from hkswitch.core.vocabulary import ActiveState, Meaning, UnitState
+from hkswitch.core.vocabulary import ActiveState, Meaning, UnitResult, UnitState
 
 UnitSink = Callable[[Mapping[str, UnitState]], None]
 """Is told the states of units that changed, or were read, by the names they are watched under."""
@@ -18,9 +18,12 @@ class Watch:
         """Nothing is known yet."""
         self.units = units
         self._sink = sink
+        self._paths = dict.fromkeys(units, "")
         self._names: dict[str, list[str]] = {}
         self._states: dict[str, UnitState] = {}
         self._reads: list[Heard] = []
+        self._jobs: dict[str, int] = {}
+        self._ended: dict[str, int] = {}
 
     @contextmanager
     def hearing(self) -> Iterator[Heard]:
@@ -47,10 +50,23 @@ class Watch:
         )
         self._names = {path: names for path, names in others if names}
         for name, (path, state) in listed.items():
+            self._paths[name] = path
             self._names.setdefault(path, []).append(name)
             active, sub = heard.get(path, (state.active, state.sub))
             self._states[name] = UnitState(state.load, active, sub)
         self._sink({name: self._states[name] for name in listed})
+
+    def has_job(self, path: str, job_id: int) -> None:
+        """Take over which job a unit has now, 0 for none; the same signal says what the last one led to."""
+        if job_id:
+            self._jobs[path] = job_id
+        elif path in self._jobs:
+            self._ended[path] = self._jobs.pop(path)
+
+    def saw_ends_of(self, results: Iterable[UnitResult]) -> bool:
+        """Whether signals said of each of these jobs on a watched unit that it ended, and what it led to."""
+        watched = (result for result in results if result.unit in self._paths)
+        return all(self._ended.get(self._paths[result.unit]) == result.job_id for result in watched)
 
     def missing(self, path: str) -> bool:
         """Whether a watched unit at this object path could not be loaded when it was read."""

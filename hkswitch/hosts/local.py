@@ -104,12 +104,8 @@ class LocalHost:
             return str(failure)
         if self._systemd is not None:
             with suppress(BusUnavailable):  # _keep_watching() tells the observer
-                await self._systemd.refresh(self._units_of(group_id))
+                await self._systemd.see_ends_of(finished.units)
         return None if finished.superseded else failure_of(finished.units)
-
-    def _units_of(self, group_id: str) -> tuple[str, ...]:
-        """A read of these is enough: what matters is that its answer comes after all older signals."""
-        return _units_of(group for group in self._groups if group.id == group_id)
 
     async def close(self) -> None:
         """End the helper and close the bus."""

@@ -2,13 +2,13 @@
 
 import sys
 
-# asyncio takes ssl where there is one, and works without: root needs no OpenSSL.
-sys.modules["ssl"] = None  # type: ignore[assignment] # "The import system", 5.3.1 of Python's reference
+from hkswitch import openssl
 
 
 def main() -> int:
     """Run the command line; returns an exit code."""
-    from hkswitch.serviceswitch.main import main as run  # noqa: PLC0415 -- see above
+    openssl.leave_out()
+    from hkswitch.serviceswitch.main import main as run  # noqa: PLC0415 -- root needs no OpenSSL
 
     return run()
 

@@ -96,6 +96,14 @@ class Systemd:
         if watch is self._watch:
             watch.read(listed, heard)
 
+    async def see_ends_of(self, results: Collection[UnitResult]) -> None:
+        """Have told what these jobs led to before this returns; raises `BusUnavailable`.
+
+        Mostly their signals were faster than who tells of the results, and nothing has to be read.
+        """
+        if self._watch is not None and not self._watch.saw_ends_of(results):
+            await self.refresh({result.unit for result in results})
+
     async def run(self, action: Action, units: Iterable[str]) -> tuple[UnitResult, ...]:
         """Queue a job for each of `units` at once and wait for all; stops go in reverse order.
 
@@ -174,7 +182,7 @@ class Systemd:
             job = await self._connection.call(method(unit, "replace"))
         except sdbus.SdBusBaseError as error:
             return UnitResult(unit, JobResult.REFUSED, sentence(error))
-        return UnitResult(unit, await self._jobs.result(job))
+        return UnitResult(unit, await self._jobs.result(job), job_id=int(job.rpartition("/")[2]))
 
     async def _list(self, units: Iterable[str]) -> dict[str, tuple[str, UnitState]]:
         """The object path and state of each unit, by the name it was asked for (which may be an alias)."""
@@ -221,10 +229,12 @@ class Systemd:
         if interface != UNIT or "ActiveState" not in changed:
             return
         active, sub = ActiveState(changed["ActiveState"][1]), changed["SubState"][1]
+        job_id = _job_of(changed)
         # systemd 252 restarts a crashed unit by way of inactive. That is not off: the job's end, which
         # is another signal, says what comes of it.
-        if active is not ActiveState.INACTIVE or not _has_job(changed):
+        if active is not ActiveState.INACTIVE or not job_id:
             watch.changed(message.path, active, sub)
+        watch.has_job(message.path, job_id)
         if watch.missing(message.path):
             self._refresh_soon()  # it changed, so it is there now
 
@@ -252,7 +262,7 @@ def _unit_state(load: str, active: str, sub: str) -> UnitState:
     return UnitState(LoadState(load), ActiveState(active), sub)
 
 
-def _has_job(properties: Mapping[str, tuple[str, Any]]) -> bool:
-    """Whether a unit is about to change."""
-    _, (job, _) = properties.get("Job", ("(uo)", (0, "/")))
-    return bool(job)
+def _job_of(properties: Mapping[str, tuple[str, Any]]) -> int:
+    """The job that is about to change a unit, 0 for none."""
+    _, (job_id, _) = properties.get("Job", ("(uo)", (0, "/")))
+    return int(job_id)

@@ -28,7 +28,11 @@ REPLIES: list[Reply] = [
     Hello("1.2.3"),
     Accepted(1),
     Finished(
-        2, (UnitResult("a.service", JobResult.DONE), UnitResult("b.service", JobResult.REFUSED, "no, ä"))
+        2,
+        (
+            UnitResult("a.service", JobResult.DONE, job_id=2**32 - 1),
+            UnitResult("b.service", JobResult.REFUSED, "no, ä"),
+        ),
     ),
     Finished(3, (), superseded=True),
     Refused(4, "denied"),
@@ -118,7 +122,15 @@ def test_what_is_not_a_request_is_refused(line: bytes, request_id: int | None, r
         {"type": "finished", "id": 1, "units": {}, "superseded": False},
         {"type": "finished", "id": 1, "units": [1], "superseded": False},
         {"type": "finished", "id": 1, "units": [], "superseded": 0},
-        {"type": "finished", "id": 1, "units": [{"unit": "a", "job": 1, "detail": ""}], "superseded": False},
+        *(
+            {"type": "finished", "id": 1, "units": [unit], "superseded": False}
+            for unit in (
+                {"unit": "a", "job": "done", "detail": ""},
+                {"unit": "a", "job": 1, "detail": "", "job_id": 1},
+                {"unit": "a", "job": "done", "detail": "", "job_id": -1},
+                {"unit": "a", "job": "done", "detail": "", "job_id": "1"},
+            )
+        ),
         {"type": "observed", "group": "lamp", "verdict": "maybe", "reason": ""},
         {"type": "observed", "group": "lamp", "verdict": [], "reason": ""},
         {"type": "observed", "group": "lamp", "verdict": None, "reason": ""},
@@ -136,9 +148,10 @@ def test_what_is_not_a_reply_is_refused(body: object) -> None:
 
 def test_a_job_result_of_a_newer_systemd_is_unknown_and_no_success() -> None:
     line = (
-        b'{"type":"finished","id":1,"units":[{"unit":"a","job":"brand-new","detail":""}],"superseded":false}'
+        b'{"type":"finished","id":1,"units":[{"unit":"a","job":"brand-new","detail":"","job_id":2}],'
+        b'"superseded":false}'
     )
-    assert parse_reply(line) == Finished(1, (UnitResult("a", JobResult.UNKNOWN),))
+    assert parse_reply(line) == Finished(1, (UnitResult("a", JobResult.UNKNOWN, job_id=2),))
     assert not JobResult.UNKNOWN.success
 
 

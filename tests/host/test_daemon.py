@@ -5,6 +5,7 @@ By both ways to the helper: sudo, and systemd's socket.
 
 import asyncio
 import json
+import re
 
 import pytest
 from zeroconf import ServiceStateChange, Zeroconf
@@ -45,6 +46,13 @@ async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -
         **{name: aid_of(group_id) for group_id, name in GROUPS.items()},
         "Restart Web Server": aid_of("web:restart"),
     }
+
+
+@pytest.mark.parametrize("name", ["hkswitch", "serviceswitch"])
+def test_no_process_of_ours_has_openssl_in_it(daemon: Host, name: str) -> None:
+    maps = daemon.run("sh", "-ec", f"cat /proc/$(pgrep -x {name})/maps").stdout
+    assert "python" in maps
+    assert not re.search(r"libcrypto|libssl", maps)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -61,12 +61,12 @@ async def test_a_request_returns_how_it_finished(start: Start) -> None:
 {HELLO}
 request = asked()
 say({{"type": "accepted", "id": request["id"]}})
-result = {{"unit": request["group"], "job": "done", "detail": request["action"]}}
+result = {{"unit": request["group"], "job": "done", "detail": request["action"], "job_id": 7}}
 say({{"type": "finished", "id": request["id"], "units": [result], "superseded": False}})
 asked()
 """)
     await ready(helper)
-    units = (UnitResult("web", JobResult.DONE, "stop"),)
+    units = (UnitResult("web", JobResult.DONE, "stop", 7),)
     assert await helper.request(Action.STOP, "web", ignore) == Finished(1, units)
 
 

@@ -302,7 +302,9 @@ async def test_a_check_that_others_can_write_does_not_keep_units_from_being_stop
 ) -> None:
     serving.config_file.write_text(CONFIG.replace(f"[{LAMP}, check]", "[/tmp/check]"))
     serving.send(b'{"id":1,"action":"stop","group":"tunnel"}\n')
-    assert (await serving.end_of(1))["units"] == [{"unit": "wg.service", "job": "done", "detail": ""}]
+    assert (await serving.end_of(1))["units"] == [
+        {"unit": "wg.service", "job": "done", "detail": "", "job_id": fake.jobs}
+    ]
 
 
 async def test_a_config_that_cannot_be_read_makes_the_state_unknown(observing: Serving) -> None:

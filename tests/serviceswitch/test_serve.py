@@ -49,6 +49,8 @@ class Serving:
     async def reply(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         reply: dict[str, Any] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 5))
+        for unit in reply.get("units", ()):
+            assert (unit.pop("job_id") > 0) is (unit["job"] != "refused")
         return reply
 
     async def end(self) -> tuple[int, str]:

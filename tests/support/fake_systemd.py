@@ -68,7 +68,8 @@ class FakeSystemd:
     """The properties of the newest unit of each name that was made for a command."""
     _running: set[str] = field(default_factory=set)
     calls: list[tuple[str, ...]] = field(default_factory=list)
-    _jobs: int = 0
+    jobs: int = 0
+    """The number of the newest job."""
 
     @classmethod
     async def on(cls, address: str) -> "FakeSystemd":
@@ -112,8 +113,8 @@ class FakeSystemd:
             return Message.new_error(message, f"{SYSTEMD}.NoSuchUnit", f"Unit {name} not found.")
         if unit.job is not None:
             self._end(unit, unit.job, "canceled")
-        self._jobs += 1
-        unit.job = f"{PATH}/job/{self._jobs}"
+        self.jobs += 1
+        unit.job = f"{PATH}/job/{self.jobs}"
         if not unit.held:
             asyncio.get_running_loop().call_soon(self._finish, unit, unit.job, active, sub)
         return Message.new_method_return(message, "o", [unit.job])
@@ -128,8 +129,8 @@ class FakeSystemd:
         [[_, argv, _]] = self.transient[name]["ExecStartEx"]
         self.ran.append(argv)
         self._running.add(name)
-        self._jobs += 1
-        job = f"{PATH}/job/{self._jobs}"
+        self.jobs += 1
+        job = f"{PATH}/job/{self.jobs}"
         outcome = self.commands(argv)
         asyncio.get_running_loop().call_later(outcome.seconds, self._end_command, Unit(name), job, outcome)
         return Message.new_method_return(message, "o", [job])
@@ -152,7 +153,7 @@ class FakeSystemd:
         """Change a unit's state and send the signal that systemd sends."""
         unit = self.units[name]
         unit.active, unit.sub = active, sub
-        self.bus.send(properties_changed(unit.path, active, sub))
+        self._tell(unit)
 
     def reload(self) -> None:
         """Say what systemd says after daemon-reload."""
@@ -176,16 +177,31 @@ class FakeSystemd:
         self._end(unit, job, unit.job_result)
 
     def _end(self, unit: Unit, job: str, result: str) -> None:
-        unit.job = None
-        body = [1, job, unit.name, result]
+        body = [_number_of(job), job, unit.name, result]
         self.bus.send(Message.new_signal(PATH, f"{SYSTEMD}.Manager", "JobRemoved", "uoss", body))
+        unit.job = None
+        self._tell(unit)
+
+    def _tell(self, unit: Unit) -> None:
+        self.bus.send(properties_changed(unit.path, unit.active, unit.sub, job=unit.job))
 
 
-def properties_changed(path: str, active: str, sub: str, interface: str = UNIT) -> Message:
+def properties_changed(
+    path: str, active: str, sub: str, interface: str = UNIT, job: str | None = None
+) -> Message:
     """The signal of a unit's change."""
-    properties = {"ActiveState": Variant("s", active), "SubState": Variant("s", sub)}
+    has_job = [0, "/"] if job is None else [_number_of(job), job]
+    properties = {
+        "ActiveState": Variant("s", active),
+        "SubState": Variant("s", sub),
+        "Job": Variant("(uo)", has_job),
+    }
     body = [interface, properties, []]
     return Message.new_signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", body)
+
+
+def _number_of(job: str) -> int:
+    return int(job.rpartition("/")[2])
 
 
 def _flat(body: list[Any]) -> list[str]:
