@@ -106,7 +106,7 @@ def demo(config_file: Path | None, address: str | None, port: int | None, state_
     """
     from hkswitch import demo, logs
 
-    logs.begin({})
+    logs.begin({}, in_detail=True)
     _in_a_loop(demo.run(config_file, address, port, state_folder))
 
 

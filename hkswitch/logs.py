@@ -35,8 +35,8 @@ class JournalFormatter(logging.Formatter):
         return f"<{PRIORITIES.get(record.levelno, 6)}>{line}"
 
 
-def begin(environment: Mapping[str, str]) -> None:
-    """Log our own lines from INFO on, and from WARNING on what libraries say."""
+def begin(environment: Mapping[str, str], *, in_detail: bool = False) -> None:
+    """Log our own lines from INFO on, or all of them in detail, and from WARNING on what libraries say."""
     if sys.stderr is None:  # it is closed: nobody hears it
         return
     # No line says where it is from, so nobody has to find out (logging HOWTO, "Optimization").
@@ -49,7 +49,7 @@ def begin(environment: Mapping[str, str]) -> None:
     else:
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
-    logging.getLogger("hkswitch").setLevel(logging.INFO)
+    logging.getLogger("hkswitch").setLevel(logging.DEBUG if in_detail else logging.INFO)
     # Anybody in the network can make it log, controllers' keys among other things: homekit/ says it instead.
     logging.getLogger("pyhap.hap_handler").setLevel(logging.CRITICAL)
     # It says with a traceback that an interface is down, which addresses.py hears of.

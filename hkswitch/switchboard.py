@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 
 from hkswitch.core import events
 from hkswitch.core.errors import Exit, Failure
@@ -14,9 +14,12 @@ from hkswitch.core.events import ANSWER_WITHIN_SECONDS, STEADY_AFTER_SECONDS, De
 from hkswitch.core.group import Group
 from hkswitch.core.report import GroupReport
 from hkswitch.core.switch import Switch
-from hkswitch.core.vocabulary import Action, UnitState, Verdict
+from hkswitch.core.vocabulary import Action, GroupState, UnitState, Verdict
 from hkswitch.history import History
 from hkswitch.hosts import Host
+
+PASSING: Final = (GroupState.STARTING, GroupState.STOPPING)
+"""States that systemd has a line for itself, and that another one follows."""
 
 _log = logging.getLogger(__name__)
 
@@ -198,7 +201,8 @@ class Switchboard:
                 asyncio.get_running_loop().call_later(STEADY_AFTER_SECONDS, self._step, group_id, steady)
             case events.Changed(state):
                 self._history.changed(group_id)
-                _log.info("%s: %s", group_id, "not known" if state is None else state)
+                level = logging.DEBUG if state in PASSING else logging.INFO
+                _log.log(level, "%s: %s", group_id, "not known" if state is None else state)
             case events.Failed(action, failure):
                 _log.error("%s: %s failed: %s", group_id, action, failure)
 
