@@ -75,6 +75,5 @@ def by_hand(host: Host, action: str, group: str = "lamp") -> tuple[int, str]:
 
 
 def audit(host: Host) -> list[dict[str, Any]]:
-    host.run("journalctl", "--sync")
-    lines = host.run("journalctl", "SYSLOG_IDENTIFIER=serviceswitch", "_UID=0", "--output=json").stdout
+    lines = host.journalctl("SYSLOG_IDENTIFIER=serviceswitch", "_UID=0", "--output=json")
     return [json.loads(line) for line in lines.splitlines()]

@@ -20,6 +20,13 @@ INTERFACE: Final = "lan0"
 FROM_WHEELS: Final = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
 """What makes pip take the locked packages from a folder of each host."""
 
+SETTLED: Final = """
+mark=$(cat /proc/sys/kernel/random/uuid)
+printf 'MESSAGE=%s\\nSYSLOG_IDENTIFIER=settled\\n' "$mark" | logger --journald
+until journalctl --quiet --output=cat --lines=1 --identifier=settled | grep -q "$mark"; do sleep 0.02; done"""
+"""What a shell waits with for the journal to take what was sent to it: `journalctl --sync` only has it write
+to disk what it took, up to systemd 257."""
+
 Found = TypeVar("Found")
 
 _ENVIRONMENT: Final = {
@@ -136,8 +143,11 @@ class Host:
 
     def journal(self, unit: str) -> str:
         """What a unit has logged, and systemd about it."""
-        self.run("journalctl", "--sync")
-        return self.run("journalctl", f"--unit={unit}", "--output=cat", "--no-pager").stdout
+        return self.journalctl(f"--unit={unit}", "--output=cat")
+
+    def journalctl(self, *options: str) -> str:
+        """What the journal has once it took all that was sent to it."""
+        return self.run("sh", "-ec", f'{SETTLED}; journalctl --no-pager --quiet "$@"', "sh", *options).stdout
 
     @contextmanager
     def network(self) -> Iterator[None]:

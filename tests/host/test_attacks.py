@@ -20,7 +20,7 @@ import pytest
 from hkswitch.core.protocol import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.work import CUT_SHORT
 from tests.host.installed import HELLO
-from tests.host.machine import Host, eventually
+from tests.host.machine import SETTLED, Host, eventually
 from tests.host.test_install import SERVE, SUDOS
 
 FILE: Final = "/etc/hkswitch/config.yaml"
@@ -52,7 +52,7 @@ REFUSED_CANARY: Final = {
 }
 
 AUDIT: Final = (
-    "journalctl --sync; journalctl --quiet --no-pager --output=json --cursor-file=/run/attacks.cursor"
+    f"{SETTLED}; journalctl --quiet --no-pager --output=json --cursor-file=/run/attacks.cursor"
     " SYSLOG_IDENTIFIER=serviceswitch _UID=0 || true"  # it fails where there is none
 )
 

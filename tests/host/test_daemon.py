@@ -34,10 +34,8 @@ def active_states(host: Host, units: tuple[str, ...]) -> set[str]:
 
 def of_ours(host: Host, words: str) -> list[str]:
     """The lines with these words in the journals of the daemon and of its helper, wherever that runs."""
-    host.run("journalctl", "--sync")
-    units = ("--unit=hkswitch.service", "--unit=serviceswitch@*")
-    lines = host.run("journalctl", "--no-pager", "--output=cat", *units).stdout.splitlines()
-    return [line for line in lines if words in line]
+    lines = host.journalctl("--output=cat", "--unit=hkswitch.service", "--unit=serviceswitch@*")
+    return [line for line in lines.splitlines() if words in line]
 
 
 async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -> None:
@@ -188,7 +186,7 @@ def test_status_shows_each_group_and_its_units(daemon: Host, controller: Control
 
 def test_the_journal_has_no_setup_code(daemon: Host, paired: Controller) -> None:
     shown = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)
-    journal = daemon.run("journalctl", "--output=cat", "--no-pager").stdout
+    journal = daemon.journalctl("--output=cat")
     assert "serving" in journal
     assert shown["setup_code"] not in journal
     assert shown["setup_payload"] not in journal

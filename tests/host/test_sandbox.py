@@ -129,8 +129,7 @@ def helper(sudo: str) -> tuple[str, ...]:
 
 def starts_by(host: Host, sudo: str) -> int:
     """How often sudo has logged that it started the helper."""
-    host.run("journalctl", "--sync")
-    lines = host.run("journalctl", "--output=cat", f"SYSLOG_IDENTIFIER={sudo}", check=False).stdout
+    lines = host.journalctl("--output=cat", f"SYSLOG_IDENTIFIER={sudo}")
     return lines.count(f"COMMAND={' '.join(SERVE)}")
 
 
@@ -226,10 +225,7 @@ def test_why_it_did_not_start_is_an_error_in_the_journal(daemon: Host) -> None:
 
 
 def errors(host: Host) -> list[str]:
-    host.run("journalctl", "--sync")
-    return host.run(
-        "journalctl", f"--unit={DAEMON}", "--priority=err", "--output=cat", check=False
-    ).stdout.splitlines()
+    return host.journalctl(f"--unit={DAEMON}", "--priority=err", "--output=cat").splitlines()
 
 
 # The watchdog
