@@ -51,7 +51,7 @@ _CLONE_NEWNET: Final = 0x40000000
 _numbers = itertools.count(1)
 
 
-def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float = 5) -> Found:
+def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float = 20) -> Found:
     """The condition's first true value; there must be one in time."""
     deadline_seconds = time.monotonic() + timeout_seconds
     while not (found := condition()):
@@ -60,7 +60,7 @@ def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float 
     return found
 
 
-async def eventually_async(condition: Callable[[], Found | None], *, timeout_seconds: float = 5) -> Found:
+async def eventually_async(condition: Callable[[], Found | None], *, timeout_seconds: float = 20) -> Found:
     """The same in an event loop, which goes on running."""
     deadline_seconds = time.monotonic() + timeout_seconds
     while not (found := condition()):

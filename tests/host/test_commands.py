@@ -159,7 +159,7 @@ async def test_a_poll_without_news_writes_nothing_and_is_never_run_twice_at_once
         "sh", "-c", "journalctl --sync; journalctl --show-cursor -n0 | tail -1"
     ).stdout.split()[-1]
     polled = runs(daemon, "status")
-    await eventually_async(lambda: runs(daemon, "status") >= polled + 3, timeout_seconds=10)
+    await eventually_async(lambda: runs(daemon, "status") >= polled + 3)
     daemon.run("journalctl", "--sync")
     assert daemon.run("journalctl", f"--after-cursor={since}", "--output=cat", "--quiet").stdout == ""
     assert runs(daemon, "twice") == 0
@@ -183,7 +183,7 @@ async def test_a_check_is_run_when_the_units_change_and_not_while_they_are_down(
 ) -> None:
     script(daemon, "status", '[ "$HKSWITCH_GROUP" = tunnel ] && echo checked >>/run/lamp/log; exit 0')
     daemon.run("systemctl", "start", "smb")
-    await eventually_async(lambda: runs(daemon, "checked") >= 1, timeout_seconds=1)
+    await eventually_async(lambda: runs(daemon, "checked") >= 1)
     await phone.until_on_is("Tunnel", on=True)
     daemon.run("systemctl", "stop", "smb")
     await phone.until_on_is("Tunnel", on=False)

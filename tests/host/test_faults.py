@@ -88,7 +88,7 @@ def send(host: Host, signal: str, *processes: str) -> None:
 
 
 async def until_read(
-    controller: Controller, wanted: Mapping[str, bool | int], *, within_seconds: float = 5
+    controller: Controller, wanted: Mapping[str, bool | int], *, within_seconds: float = 20
 ) -> None:
     """Wait until these switches read so."""
     deadline_seconds = time.monotonic() + within_seconds
@@ -102,7 +102,7 @@ def forget_events(controller: Controller) -> None:
         controller.events.get_nowait()
 
 
-async def until_written(controller: Controller, name: str, *, on: bool, within_seconds: float = 5) -> None:
+async def until_written(controller: Controller, name: str, *, on: bool, within_seconds: float = 10) -> None:
     """Write until it is a success; each write is answered in time, and a failed one with -70402."""
     deadline_seconds = time.monotonic() + within_seconds
     while (status := await prompt_write(controller, name, on=on)) != 0:
@@ -171,7 +171,7 @@ async def test_a_reload_of_systemd_changes_nothing(daemon: Host, controller: Con
         daemon.run("systemctl", "daemon-reload")
     assert await controller.read_all(ALL) == {**ALL_OFF, "Web Server": True}
     daemon.run("systemctl", "stop", "httpd")
-    assert await controller.event("Web Server", within_seconds=1) is False
+    assert await controller.event("Web Server") is False
     assert controller.told == {"Web Server": 2}
 
 
@@ -194,7 +194,7 @@ async def test_units_are_followed_again_after_systemd_was_executed_anew(
 async def test_a_unit_that_is_killed_turns_the_switch_off(daemon: Host, controller: Controller) -> None:
     assert await controller.write("File Server", on=True) == 0
     daemon.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "nmb")
-    assert await controller.event("File Server", within_seconds=1) is False
+    assert await controller.event("File Server") is False
 
 
 async def test_a_crash_loop_is_off_and_quiet(daemon: Host, controller: Controller) -> None:
@@ -202,7 +202,7 @@ async def test_a_crash_loop_is_off_and_quiet(daemon: Host, controller: Controlle
     logged, started_seconds = len(journal(daemon)), time.monotonic()
     daemon.run("systemctl", "start", "httpd")
     await until_restarted(daemon, times=3)
-    await controller.until_on_is("Web Server", on=False, within_seconds=3)
+    await controller.until_on_is("Web Server", on=False)
     for _ in range(12):
         assert await controller.read("Web Server") is False
         await until_restarted(daemon, times=1)
@@ -328,7 +328,7 @@ async def test_without_a_bus_nothing_is_readable_and_the_daemon_waits_quietly(
     finally:
         daemon.run("systemctl", "start", *BUS)
     await until_read(controller, {**ALL_OFF, "VM Guests": True})
-    await until_written(controller, "Web Server", on=True, within_seconds=8)  # the helper's back-off
+    await until_written(controller, "Web Server", on=True, within_seconds=20)  # the helper's back-off
     assert len(journal(daemon)) - logged < 60
 
 
@@ -365,7 +365,7 @@ async def test_a_helper_that_hangs_is_replaced_and_does_nothing_more(
     send(daemon, "STOP", helper)
     async with asyncio.timeout(1.5):
         assert await controller.write("Web Server", on=True) == FAILURE
-    await eventually_async(lambda: running(daemon, "serviceswitch") - {helper}, timeout_seconds=10)
+    await eventually_async(lambda: running(daemon, "serviceswitch") - {helper})
     await until_written(controller, "File Server", on=True)
     assert [line for line in journal(daemon)[logged:] if "did not answer within 5 s" in line]
     assert helper in running(daemon, "serviceswitch")
@@ -385,7 +385,7 @@ async def test_without_the_sudo_rule_writes_fail_at_once_and_the_journal_says_on
         async with asyncio.timeout(0.5):
             assert await controller.write("Web Server", on=True) == FAILURE
     assert len([line for line in journal(daemon)[logged:] if line.endswith(SUDOERS_RULE)]) == 1
-    await until_written(controller, "Web Server", on=True, within_seconds=8)
+    await until_written(controller, "Web Server", on=True, within_seconds=20)
 
 
 @contextmanager

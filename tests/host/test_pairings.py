@@ -134,6 +134,4 @@ def test_a_busy_port_is_one_sentence_with_what_holds_it(daemon: Host) -> None:
     eventually(lambda: sentence in daemon.journal("hkswitch.service")[before:])
     assert "Traceback" not in daemon.journal("hkswitch.service")[before:]
     daemon.run("systemctl", "stop", "taker.service")
-    eventually(
-        lambda: daemon.show("hkswitch.service", "StatusText").startswith("Serving"), timeout_seconds=10
-    )
+    eventually(lambda: daemon.show("hkswitch.service", "StatusText").startswith("Serving"))

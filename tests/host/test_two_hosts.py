@@ -326,7 +326,7 @@ def stopped(host: Host) -> Iterator[None]:
 
 def test_avahi_and_the_bridge_are_both_found(server: Host, phone: Host) -> None:
     with running_avahi(server, phone):
-        eventually(lambda: browsed(phone) == {(CHOSEN, ADDRESS, str(PORT))}, timeout_seconds=10)
+        eventually(lambda: browsed(phone) == {(CHOSEN, ADDRESS, str(PORT))})
         resolved = phone.run("avahi-resolve", "-4", "--name", f"{server.name}.local").stdout.split()
         assert resolved[0] == f"{server.name}.local"
         assert resolved[1] in {ADDRESS, OTHER_ADDRESS}
@@ -413,7 +413,7 @@ async def test_a_new_address_is_advertised_and_served_without_a_restart(
             f"ip address delete {ADDRESS}/24 dev {CHOSEN}",
             f"ip address add {NEW_ADDRESS}/24 dev {CHOSEN}",
         )
-        await eventually_async(lambda: NEW_ADDRESS in addresses(search), timeout_seconds=10)
+        await eventually_async(lambda: NEW_ADDRESS in addresses(search))
         # As a phone that wakes up: the connections of before lead nowhere, which it would notice late.
         async with searching() as fresh:
             await fresh.bridge()
@@ -437,7 +437,7 @@ async def test_ipv6_is_advertised_and_served_beside_ipv4(
     async with paired(search, movable) as controller:
         host_run_lines(phone, f"ip address add {PHONE_6}/64 dev {CHOSEN} nodad")
         host_run_lines(movable, f"ip address add {ADDRESS_6}/64 dev {CHOSEN} nodad")
-        eventually(lambda: ADDRESS_6 in movable.show(DAEMON, "StatusText"), timeout_seconds=10)
+        eventually(lambda: ADDRESS_6 in movable.show(DAEMON, "StatusText"))
         async with searching() as fresh:
             await fresh.bridge()
             await eventually_async(lambda: set(addresses(fresh)) == {ADDRESS, ADDRESS_6})
