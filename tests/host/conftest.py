@@ -87,6 +87,12 @@ def _is_of(releases: Sequence[str], item: pytest.Item) -> bool:
     return any(f"[{release}" in item.name for release in releases)
 
 
+async def start_fails(controller: Controller, name: str) -> bool:
+    """Whether a tap is an error; by an event, where the machine was too busy to say so within a second."""
+    status = await controller.write(name, on=True)
+    return status == FAILURE or (status == 0 and await controller.event(name) is False)
+
+
 @pytest.fixture(scope="session")
 def boot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Boot:
     """Boots a host of the release, with nothing installed; use `install` for that."""

@@ -481,7 +481,7 @@ def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journa
 ) -> None:
     done = target.run("python3", "-c", FLOOD, *ways(target)[way], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
-    assert told.pop("grown") < 1.1
+    assert told.pop("grown") < 1.25  # a hundred bytes kept of each line would be half as much again
     done_count = told["kinds"]["finished"]  # a socket holds so much that some are too many at once
     kinds = {"pong": 48_000, "refused": 52_000 - done_count, "accepted": done_count, "finished": done_count}
     assert told == {"code": 0, "kinds": kinds}

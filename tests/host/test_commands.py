@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.host.conftest import FAILURE, WAYS
+from tests.host.conftest import FAILURE, WAYS, start_fails
 from tests.host.lamp import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
 from tests.host.machine import Host, eventually_async
 from tests.support.controller import Controller
@@ -79,7 +79,7 @@ async def test_a_command_that_fails_is_an_error_and_changes_nothing(
     daemon: Host, phone: Controller, start: str, why: str
 ) -> None:
     script(daemon, "start", start)
-    assert await phone.write("Lamp", on=True) == FAILURE
+    assert await start_fails(phone, "Lamp")
     assert await phone.read("Lamp") is False
     assert f"lamp: start failed: {UNIT} failed ({why})" in daemon.journal("hkswitch.service").splitlines()
     last = audit(daemon)[-1]
