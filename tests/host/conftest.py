@@ -70,7 +70,7 @@ GROUPS: Final[dict[str, str]] = {
 
 PORT: Final = 51826
 FAILURE: Final = -70402
-STOP_SECONDS: Final = 2
+STOP_SECONDS: Final = 10
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

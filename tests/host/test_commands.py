@@ -1,7 +1,8 @@
 """Groups of commands, and checks, behind a real controller: what is run when, and what the phone is told."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -12,6 +13,8 @@ from tests.host.machine import Host, eventually_async
 from tests.support.controller import Controller
 
 __all__ = ["lamp_is_off", "program"]
+
+CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +112,23 @@ async def test_an_exit_code_is_no_success_while_the_status_says_otherwise(
     assert f"lamp: start failed: {UNIT} failed ({why})" in daemon.journal("hkswitch.service")
 
 
+@pytest.fixture
+def patience(daemon: Host) -> Iterator[None]:
+    """A minute for what has two seconds: root reads that anew for each request."""
+    before = daemon.read(CONFIG_FILE)
+    daemon.write(CONFIG_FILE, before.replace("timeout_seconds: 2", "timeout_seconds: 60"))
+    yield
+    daemon.write(CONFIG_FILE, before)
+
+
+@pytest.mark.usefixtures("patience")
 async def test_what_takes_a_while_after_its_command_does_not_flicker(daemon: Host, phone: Controller) -> None:
     assert await phone.write("Lamp", on=True) == 0
-    script(daemon, "stop", f"systemd-run --quiet --on-active=1500ms rm {STATE}/on; exit 0")
+    later = f"until [ -e {STATE}/go ]; do sleep 0.1; done; rm {STATE}/on"
+    script(daemon, "stop", f"systemd-run --quiet sh -c '{later}'; exit 0")
     assert await phone.write("Lamp", on=False) == 0
     assert await phone.read("Lamp") is False
+    daemon.write(f"{STATE}/go", "")
     await eventually_async(lambda: daemon.run("test", "-e", f"{STATE}/on", check=False).returncode == 1)
     assert await phone.read("Lamp") is False
     assert by_hand(daemon, "status")[0] == 3

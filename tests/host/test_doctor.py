@@ -69,7 +69,8 @@ def examined(host: Host, user: str | None = None) -> dict[str, str]:
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert done.returncode == (69 if any(line.startswith("WRONG") for line in lines) else 0)
-    return {line[6:].partition(":")[0]: line for line in lines}
+    # It names the day, and the next one may begin meanwhile.
+    return {line[6:].partition(":")[0]: re.sub(r"\b20\d\d-\d\d-\d\d\b", "today", line) for line in lines}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
