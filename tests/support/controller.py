@@ -106,7 +106,7 @@ class Controller:
         statuses = {(item["aid"], item["iid"]): item["status"] for item in body["characteristics"]}
         return {name: statuses[self.switches[name].on] for name in values}
 
-    async def event(self, name: str, *, within_seconds: float = 5) -> bool:
+    async def event(self, name: str, *, within_seconds: float = 20) -> bool:
         """The next event of a switch; those of others are left out."""
         async with asyncio.timeout(within_seconds):
             while True:
@@ -114,7 +114,7 @@ class Controller:
                 if path == self.switches[name].on:
                     return bool(change["value"])
 
-    async def until_on_is(self, name: str, *, on: bool, within_seconds: float = 5) -> None:
+    async def until_on_is(self, name: str, *, on: bool, within_seconds: float = 20) -> None:
         """Wait until reads say `on`."""
         deadline_seconds = time.monotonic() + within_seconds
         while (read := await self.read(name)) is not on:
