@@ -45,13 +45,11 @@ class Watch:
         The signal may be newer, as it overtakes the answer on its way to us; should it be older, then
         systemd will send another one.
         """
-        others = (
-            (path, [name for name in names if name not in listed]) for path, names in self._names.items()
-        )
-        self._names = {path: names for path, names in others if names}
-        for name, (path, state) in listed.items():
-            self._paths[name] = path
+        self._paths |= {name: path for name, (path, _) in listed.items()}
+        self._names = {}
+        for name, path in self._paths.items():
             self._names.setdefault(path, []).append(name)
+        for name, (path, state) in listed.items():
             active, sub = heard.get(path, (state.active, state.sub))
             self._states[name] = UnitState(state.load, active, sub)
         self._sink({name: self._states[name] for name in listed})
