@@ -30,7 +30,7 @@ LONGEST_RESULT: Final = 16 * 1024
 MOST_WAITING: Final = 512
 """Lines that a journal that is full may get later; others go to standard error."""
 
-ROOM_WITHIN_SECONDS: Final = 2
+ROOM_WITHIN_SECONDS: Final = 5
 MALFORMED_EVERY_SECONDS: Final = 1
 
 _LOGIN_UID: Final = Path("/proc/self/loginuid")

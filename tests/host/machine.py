@@ -42,6 +42,7 @@ ip address add {ADDRESS}/24 dev {INTERFACE}
 ip link set {INTERFACE} up
 ip route add default dev {INTERFACE}
 """
+_REPLACE: Final = 'install -D --mode="$0" /dev/stdin "$1.new"; mv -fT "$1.new" "$1"'
 _IN_CGROUP: Final = ("sh", "-ec", 'echo $$ >"$0/cgroup.procs"; exec "$@"')
 _TIMED_OUT: Final = 124  # timeout(1)
 _POLL_SECONDS: Final = 0.02
@@ -119,8 +120,8 @@ class Host:
                     os.killpg(process.pid, signal.SIGKILL)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Write a file of root's, its folders as well; what was there, a link too, is replaced."""
-        self.run("install", "-D", f"--mode={mode:o}", "/dev/stdin", path, input=text)
+        """Write a file of root's, its folders as well; what was there, a link too, is replaced at once."""
+        self.run("sh", "-ec", _REPLACE, f"{mode:o}", path, input=text)
 
     def read(self, path: str) -> str:
         """The text of a file."""

@@ -811,7 +811,7 @@ def test_a_full_journal_holds_nothing_up_and_gets_every_line_later(target: Host,
             for _ in range(600):
                 helper.send(START_CANARY)
                 assert helper.reply() == REFUSED_CANARY
-            assert helper.process.stdin is not None
-            helper.process.stdin.close()  # it waits for room then
+        assert helper.process.stdin is not None
+        helper.process.stdin.close()  # it waits for room then, in which the journal takes what it held back
         eventually(lambda: helper.helper not in running(target, "serviceswitch"))
     assert decisions(target) == [DENIED_CANARY] * 600
