@@ -41,7 +41,7 @@ test: lint ## every test that needs no root, and lint
 
 .PHONY: test-host
 test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots
-	$(BIN)/python -m pytest -m host --numprocesses 3 --dist loadgroup
+	$(BIN)/python -m pytest -m host --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test-long
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and floods

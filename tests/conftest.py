@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Generator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -14,6 +15,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.host.root import RELEASES
 from tests.support.waiting import eventually
+
+OWN_HOSTS: Final = ("test_fresh.py", "test_recipes.py", "test_deb.py")
+"""Files whose tests have hosts of their own, the longest first."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,13 +29,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return ByHost(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no process is left with one at the end: the releases, then these."""
+    items.sort(key=lambda item: OWN_HOSTS.index(item.path.name) if item.path.name in OWN_HOSTS else -1)
+
+
 class ByHost(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
     """All tests on the host of a release go to one process, which boots it once; others go file by file."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
         parameters = re.split(r"[\[\]-]", test)
-        return next((release for release in RELEASES if release in parameters), file)
+        release = next((release for release in RELEASES if release in parameters), "")
+        return f"{file}:{release}" if Path(file).name in OWN_HOSTS else release or file
 
 
 @pytest.fixture(scope="session")

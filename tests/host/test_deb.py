@@ -37,12 +37,12 @@ for source in pathlib.Path(sys.argv[1], "usr/lib/hkswitch/lib").rglob("*.py"):
 """
 
 
-@pytest.fixture(scope="module")
-def machine(host: Host, boot: Boot) -> Iterator[Host]:
+@pytest.fixture(scope="module", params=RELEASES)
+def host(request: pytest.FixtureRequest, boot: Boot) -> Iterator[Host]:
     """A host without hkswitch, for packages to be built and installed on."""
-    with boot(host.release) as machine:
-        machine.run("install", "-d", "-o", "nobody", "/var/tmp/built-here", "/var/tmp/debs")
-        yield machine
+    with boot(request.param) as host:
+        host.run("install", "-d", "-o", "nobody", "/var/tmp/built-here", "/var/tmp/debs")
+        yield host
 
 
 def build(host: Host, checkout: str) -> str:
@@ -58,28 +58,28 @@ def build(host: Host, checkout: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def deb(machine: Host) -> str:
+def deb(host: Host) -> str:
     """The package of this checkout."""
-    return build(machine, "/src")
+    return build(host, "/src")
 
 
 @pytest.fixture(scope="module")
-def opened(machine: Host, deb: str) -> str:
+def opened(host: Host, deb: str) -> str:
     """A folder with the package's files and, in DEBIAN, what it says of itself."""
-    machine.run("dpkg-deb", "--raw-extract", deb, "/root/opened")
+    host.run("dpkg-deb", "--raw-extract", deb, "/root/opened")
     return "/root/opened"
 
 
 @pytest.fixture(scope="module")
-def newer(machine: Host, opened: str) -> str:
+def newer(host: Host, opened: str) -> str:
     """The package of a later version, of which nothing but the number is another one."""
-    machine.run("cp", "-a", opened, "/root/newer")
-    (module,) = machine.run("find", "/root/newer", "-path", "*/hkswitch/__init__.py").stdout.split()
-    machine.run("sed", "-i", f's/^__version__ = .*/__version__ = "{NEWER}"/', module)
-    machine.run("python3", "-m", "compileall", "-q", "-s", "/root/newer", "-p", "/", module)
-    machine.run("sed", "-i", f"s/^Version: .*/Version: {NEWER}-1/", "/root/newer/DEBIAN/control")
+    host.run("cp", "-a", opened, "/root/newer")
+    (module,) = host.run("find", "/root/newer", "-path", "*/hkswitch/__init__.py").stdout.split()
+    host.run("sed", "-i", f's/^__version__ = .*/__version__ = "{NEWER}"/', module)
+    host.run("python3", "-m", "compileall", "-q", "-s", "/root/newer", "-p", "/", module)
+    host.run("sed", "-i", f"s/^Version: .*/Version: {NEWER}-1/", "/root/newer/DEBIAN/control")
     package = "/var/tmp/debs/newer.deb"
-    machine.run("dpkg-deb", "-Znone", "--build", "/root/newer", package)
+    host.run("dpkg-deb", "-Znone", "--build", "/root/newer", package)
     return package
 
 
@@ -98,14 +98,14 @@ def state(host: Host) -> str:
 
 
 @pytest.fixture
-def installed(machine: Host, deb: str) -> Iterator[Host]:
+def installed(host: Host, deb: str) -> Iterator[Host]:
     """The package is installed, with a configuration of the owner's; afterwards nothing is."""
-    apt(machine, "install", deb)
-    machine.write("/etc/hkswitch/config.yaml", OWNERS_CONFIG)
-    yield machine
-    machine.run("dpkg", "--purge", "hkswitch")  # once more is no mistake
-    machine.run("systemctl", "reset-failed", check=False)
-    assert traces(machine) == ""
+    apt(host, "install", deb)
+    host.write("/etc/hkswitch/config.yaml", OWNERS_CONFIG)
+    yield host
+    host.run("dpkg", "--purge", "hkswitch")  # once more is no mistake
+    host.run("systemctl", "reset-failed", check=False)
+    assert traces(host) == ""
 
 
 @pytest.fixture
@@ -124,57 +124,57 @@ def control(host: Host, deb: str, field: str) -> str:
     return host.run("dpkg-deb", "--field", deb, field).stdout.strip()
 
 
-def test_a_package_is_for_its_release_and_architecture(machine: Host, deb: str) -> None:
-    architecture = machine.run("dpkg", "--print-architecture").stdout.strip()
+def test_a_package_is_for_its_release_and_architecture(host: Host, deb: str) -> None:
+    architecture = host.run("dpkg", "--print-architecture").stdout.strip()
     assert deb == f"/var/tmp/debs/hkswitch_{hkswitch.__version__}-1_{architecture}.deb"
-    _, minor = RELEASES[machine.release].python.split(".")
-    needs = control(machine, deb, "Depends")
+    _, minor = RELEASES[host.release].python.split(".")
+    needs = control(host, deb, "Depends")
     assert f"python3 (>= 3.{minor}), python3 (<< 3.{int(minor) + 1})" in needs
-    assert ("systemd (>= 257)" in needs) == (machine.release != "bookworm")
+    assert ("systemd (>= 257)" in needs) == (host.release != "bookworm")
 
 
-def test_all_in_a_package_is_roots_and_closed_to_other_writers(machine: Host, deb: str) -> None:
-    listed = machine.run("dpkg-deb", "--contents", deb).stdout.splitlines()
+def test_all_in_a_package_is_roots_and_closed_to_other_writers(host: Host, deb: str) -> None:
+    listed = host.run("dpkg-deb", "--contents", deb).stdout.splitlines()
     assert {line.split()[1] for line in listed} == {"root/root"}
     assert [line for line in listed if line[0] != "l" and "w" in line[4:10]] == []
     assert [line for line in listed if re.match(r"\S*[sS]", line)] == []
 
 
-def test_nothing_in_a_package_names_where_it_was_built(machine: Host, opened: str) -> None:
+def test_nothing_in_a_package_names_where_it_was_built(host: Host, opened: str) -> None:
     patterns = (f"--regexp={place}packaging" for place in PLACES)
-    named = machine.run(
+    named = host.run(
         "grep", "-rlF", *patterns, "--regexp=built-here", "--regexp=/src/hkswitch", opened, check=False
     )
     assert (named.returncode, named.stdout) == (1, "")
 
 
-def test_byte_code_is_there_and_names_its_final_path(machine: Host, opened: str) -> None:
-    assert machine.run("python3", "-I", "-c", LOOK_AT_BYTE_CODE, opened).stdout == ""
-    assert machine.run("find", opened, "-name", "*.pyc").stdout.count("\n") > 500
+def test_byte_code_is_there_and_names_its_final_path(host: Host, opened: str) -> None:
+    assert host.run("python3", "-I", "-c", LOOK_AT_BYTE_CODE, opened).stdout == ""
+    assert host.run("find", opened, "-name", "*.pyc").stdout.count("\n") > 500
 
 
-def test_a_configuration_is_the_only_file_of_the_owners(machine: Host, opened: str) -> None:
-    assert machine.read(f"{opened}/DEBIAN/conffiles") == "/etc/hkswitch/config.yaml\n"
-    assert machine.run("find", f"{opened}/etc", "-type", "f").stdout == f"{opened}/etc/hkswitch/config.yaml\n"
+def test_a_configuration_is_the_only_file_of_the_owners(host: Host, opened: str) -> None:
+    assert host.read(f"{opened}/DEBIAN/conffiles") == "/etc/hkswitch/config.yaml\n"
+    assert host.run("find", f"{opened}/etc", "-type", "f").stdout == f"{opened}/etc/hkswitch/config.yaml\n"
 
 
-def test_the_example_names_debians_services(machine: Host, opened: str) -> None:
-    example = machine.read(f"{opened}/etc/hkswitch/config.yaml")
+def test_the_example_names_debians_services(host: Host, opened: str) -> None:
+    example = host.read(f"{opened}/etc/hkswitch/config.yaml")
     assert "units: [apache2]" in example
     assert "units: [smbd, nmbd, netatalk]" in example
 
 
-def test_sums_are_those_of_the_files(machine: Host, opened: str) -> None:
+def test_sums_are_those_of_the_files(host: Host, opened: str) -> None:
     checked = ("sh", "-ec", 'cd "$0"; exec md5sum --check --quiet DEBIAN/md5sums', opened)
-    assert machine.run(*checked).stdout == ""
+    assert host.run(*checked).stdout == ""
 
 
 @pytest.mark.any_release
-def test_lintian_has_nothing_to_say(machine: Host, deb: str, tmp_path: Path) -> None:
+def test_lintian_has_nothing_to_say(host: Host, deb: str, tmp_path: Path) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian is not installed")
     copy = tmp_path / Path(deb).name
-    shutil.copy(f"/proc/{machine.leader}/root{deb}", copy)
+    shutil.copy(f"/proc/{host.leader}/root{deb}", copy)
     strict = ("lintian", "--allow-root", "--fail-on=error,warning", "--tag-display-limit=0", str(copy))
     said = subprocess.run(
         strict, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"}
@@ -182,19 +182,19 @@ def test_lintian_has_nothing_to_say(machine: Host, deb: str, tmp_path: Path) -> 
     assert (said.returncode, said.stdout) == (0, ""), f"{said.stdout}{said.stderr}"
 
 
-def test_it_is_installed_and_nothing_is_started(machine: Host, deb: str) -> None:
-    apt(machine, "install", deb)
+def test_it_is_installed_and_nothing_is_started(host: Host, deb: str) -> None:
+    apt(host, "install", deb)
     try:
-        assert placed(machine) == expected(machine)
+        assert placed(host) == expected(host)
         for unit in (SERVICE, "serviceswitch.socket"):
-            assert machine.run("systemctl", "is-enabled", unit, check=False).stdout == "disabled\n"
-            assert machine.run("systemctl", "is-active", unit, check=False).stdout == "inactive\n"
-        assert "/etc/sudoers.d/hkswitch: parsed OK" in machine.run("visudo", "-c").stdout
-        helper = machine.run("sudo", "-n", "/usr/sbin/serviceswitch", "serve", user="hkswitch").stdout
+            assert host.run("systemctl", "is-enabled", unit, check=False).stdout == "disabled\n"
+            assert host.run("systemctl", "is-active", unit, check=False).stdout == "inactive\n"
+        assert "/etc/sudoers.d/hkswitch: parsed OK" in host.run("visudo", "-c").stdout
+        helper = host.run("sudo", "-n", "/usr/sbin/serviceswitch", "serve", user="hkswitch").stdout
         assert helper == HELLO
-        machine.run("hkswitch", "check")
+        host.run("hkswitch", "check")
     finally:
-        apt(machine, "purge", "hkswitch")
+        apt(host, "purge", "hkswitch")
 
 
 def test_an_upgrade_keeps_pairings_and_configuration_and_restarts(running: Host, newer: str) -> None:
@@ -289,15 +289,15 @@ def test_a_rule_that_cannot_be_written_is_the_one_before(installed: Host) -> Non
 
 @pytest.mark.any_release
 @pytest.mark.parametrize("prefix", ["/usr", "/usr/local"])
-def test_it_is_not_installed_beside_another_one(machine: Host, deb: str, prefix: str) -> None:
-    machine.write(f"{prefix}/lib/hkswitch/installed-files", "")
-    refused = apt(machine, "install", deb, code=100)
-    machine.run("rm", "-r", f"{prefix}/lib/hkswitch")
+def test_it_is_not_installed_beside_another_one(host: Host, deb: str, prefix: str) -> None:
+    host.write(f"{prefix}/lib/hkswitch/installed-files", "")
+    refused = apt(host, "install", deb, code=100)
+    host.run("rm", "-r", f"{prefix}/lib/hkswitch")
     assert (
         f"hkswitch: There is an hkswitch of make install: remove it first with make uninstall PREFIX={prefix}"
         in refused
     )
-    assert traces(machine) == ""
+    assert traces(host) == ""
 
 
 @pytest.mark.any_release
@@ -313,7 +313,7 @@ def test_make_leaves_a_package_to_apt(installed: Host, program: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "sentence"), [((), "packaging/deb FOLDER"), (("/nowhere",), "There is no folder /nowhere")]
 )
-def test_a_build_says_what_it_needs(machine: Host, argv: tuple[str, ...], sentence: str) -> None:
-    refused = machine.run("/src/packaging/deb", *argv, check=False)
+def test_a_build_says_what_it_needs(host: Host, argv: tuple[str, ...], sentence: str) -> None:
+    refused = host.run("/src/packaging/deb", *argv, check=False)
     assert refused.returncode == 1
     assert sentence in refused.stderr
