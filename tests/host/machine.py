@@ -27,6 +27,9 @@ until journalctl --quiet --output=cat --lines=1 --identifier=settled | grep -q "
 """What a shell waits with for the journal to take what was sent to it: `journalctl --sync` only has it write
 to disk what it took, up to systemd 257."""
 
+PATIENCE_SECONDS: Final = 20
+"""How long a test waits for what must come, on a busy machine too: a wait ends with its condition."""
+
 Found = TypeVar("Found")
 
 _ENVIRONMENT: Final = {
@@ -52,7 +55,7 @@ _CLONE_NEWNET: Final = 0x40000000
 _numbers = itertools.count(1)
 
 
-def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float = 20) -> Found:
+def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float = PATIENCE_SECONDS) -> Found:
     """The condition's first true value; there must be one in time."""
     deadline_seconds = time.monotonic() + timeout_seconds
     while not (found := condition()):
@@ -61,7 +64,9 @@ def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float 
     return found
 
 
-async def eventually_async(condition: Callable[[], Found | None], *, timeout_seconds: float = 20) -> Found:
+async def eventually_async(
+    condition: Callable[[], Found | None], *, timeout_seconds: float = PATIENCE_SECONDS
+) -> Found:
     """The same in an event loop, which goes on running."""
     deadline_seconds = time.monotonic() + timeout_seconds
     while not (found := condition()):

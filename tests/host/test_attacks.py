@@ -20,7 +20,7 @@ import pytest
 from hkswitch.core.protocol import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.work import CUT_SHORT
 from tests.host.installed import HELLO
-from tests.host.machine import SETTLED, Host, eventually
+from tests.host.machine import PATIENCE_SECONDS, SETTLED, Host, eventually
 from tests.host.test_install import SERVE, SUDOS
 
 FILE: Final = "/etc/hkswitch/config.yaml"
@@ -211,7 +211,7 @@ def _line(process: Popen[str]) -> str:
     assert process.stdout is not None
     line = b""
     while not line.endswith(b"\n"):
-        assert select.select([process.stdout], [], [], 10)[0], f"no line in time, only {line!r}"
+        assert select.select([process.stdout], [], [], PATIENCE_SECONDS)[0], f"no line in time, only {line!r}"
         byte = os.read(process.stdout.fileno(), 1)
         assert byte, f"it ended: {line!r}"
         line += byte
@@ -641,7 +641,7 @@ if process == 0:
     helper.stdin.write(b'{"id":1,"action":"start","group":"slow"}\\n')
     helper.stdin.flush()
     assert b"accepted" in helper.stdout.readline()
-    deadline_seconds = time.monotonic() + 10
+    deadline_seconds = time.monotonic() + 20
     while subprocess.run(("systemctl", "is-active", "slow"), capture_output=True).stdout != b"activating\\n":
         assert time.monotonic() < deadline_seconds
     import signal

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.host.conftest import FAILURE, WAYS, start_fails
 from tests.host.lamp import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
-from tests.host.machine import Host, eventually_async
+from tests.host.machine import PATIENCE_SECONDS, Host, eventually_async
 from tests.support.controller import Controller
 
 __all__ = ["lamp_is_off", "program"]
@@ -37,7 +37,7 @@ async def phone(daemon: Host, controller: Controller) -> AsyncIterator[Controlle
 
 async def until_read_as(phone: Controller, name: str, *, on: bool | int) -> None:
     """Read until that is what comes back: True, False or a status."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await phone.read(name) != on:  # noqa: ASYNC110 -- what a phone reads sets no event
             await asyncio.sleep(0.02)
 

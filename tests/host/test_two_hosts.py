@@ -192,9 +192,9 @@ class Search:
     controller: IpController
     changes: list[tuple[ServiceStateChange, str]]
 
-    async def bridge(self, *, within_seconds: float = 5) -> IpDiscovery:
+    async def bridge(self) -> IpDiscovery:
         """The only bridge, once it is found."""
-        return await eventually_async(self.found, timeout_seconds=within_seconds)
+        return await eventually_async(self.found)
 
     def found(self) -> IpDiscovery | None:
         """The only bridge, by what is known of it at this moment."""
@@ -473,5 +473,5 @@ async def test_an_interface_that_comes_late_is_waited_for(movable: Host, on_phon
     eventually(lambda: CHOSEN in movable.show(DAEMON, "StatusText"))
     host_run_lines(movable, comes)
     async with searching() as search:
-        assert (await search.bridge(within_seconds=10)).description.addresses == [ADDRESS]
+        assert (await search.bridge()).description.addresses == [ADDRESS]
     assert movable.show(DAEMON, "NRestarts") == "0"
