@@ -5,6 +5,7 @@ HAP-python leaves out what it does not know, and answers one malformed ID with a
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
@@ -26,10 +27,8 @@ class Characteristics(Protocol):
     def find(self, aid: int, iid: int) -> Characteristic | None:
         """The characteristic, None where there is no such."""
 
-    def is_available(self, aid: int) -> bool:
-        """Whether an accessory that exists has values to give."""
 
-
+@lru_cache(maxsize=16)  # a phone asks for the same ones again and again
 def parse_ids(query: str) -> tuple[Path, ...]:
     """The AIDs and IIDs of a query like `id=1.9,2.9`; raises `Malformed`."""
     ids = parse_qs(query, max_num_fields=8).get("id", [])
@@ -44,23 +43,22 @@ def parse_ids(query: str) -> tuple[Path, ...]:
 def read_all(paths: Iterable[Path], characteristics: Characteristics) -> tuple[dict[str, Any], bool]:
     """The body of the response, and whether all went well; if not, every item has a status."""
     items = [_read(aid, iid, characteristics) for aid, iid in paths]
-    ok = all("value" in item for item in items)
-    if ok:
+    ok = not any("status" in item for item in items)
+    if not ok:
         for item in items:
-            del item["status"]
+            item.setdefault("status", int(STATUS.SUCCESS))
     return {"characteristics": items}, ok
 
 
 def _read(aid: int, iid: int, characteristics: Characteristics) -> dict[str, Any]:
-    item: dict[str, Any] = {"aid": aid, "iid": iid}
+    """Its value, or else the status that says why it has none."""
     characteristic = characteristics.find(aid, iid)
     if characteristic is None:
-        item["status"] = int(STATUS.RESOURCE_DOES_NOT_EXIST)
+        status = STATUS.RESOURCE_DOES_NOT_EXIST
     elif "pr" not in characteristic.properties["Permissions"]:
-        item["status"] = int(STATUS.WRITE_ONLY_CHARACTERISTIC)
-    elif not characteristics.is_available(aid):
-        item["status"] = int(STATUS.SERVICE_COMMUNICATION_FAILURE)
+        status = STATUS.WRITE_ONLY_CHARACTERISTIC
+    elif not characteristic.broker.available:
+        status = STATUS.SERVICE_COMMUNICATION_FAILURE
     else:
-        item["status"] = int(STATUS.SUCCESS)
-        item["value"] = characteristic.get_value()
-    return item
+        return {"aid": aid, "iid": iid, "value": characteristic.get_value()}
+    return {"aid": aid, "iid": iid, "status": int(status)}

@@ -185,17 +185,10 @@ class Driver(AccessoryDriver):
 
     def find(self, aid: int, iid: int) -> Characteristic | None:
         """The characteristic, None where there is no such; HAP-python raises."""
-        accessory = self._accessory(aid)
+        bridge = self.accessory
+        accessory = bridge if aid == STANDALONE_AID else bridge.accessories.get(aid)
         found = None if accessory is None else accessory.iid_manager.get_obj(iid)
         return found if isinstance(found, Characteristic) else None
-
-    def is_available(self, aid: int) -> bool:
-        """Whether an accessory has values to give."""
-        accessory = self._accessory(aid)
-        return accessory is not None and bool(accessory.available)
-
-    def _accessory(self, aid: int) -> Accessory | None:
-        return self.accessory if aid == STANDALONE_AID else self.accessory.accessories.get(aid)
 
     def subscribe(self, writer: Writer, aid: int, iid: int, *, wanted: bool) -> None:
         """Begin or end to send events to a connection, if it is still there."""
