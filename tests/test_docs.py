@@ -2,10 +2,8 @@
 
 import configparser
 import json
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -417,11 +415,12 @@ def test_commands_that_a_firewall_does_not_take_are_found(program: str, typed: l
 
 
 def test_nft_itself_takes_the_commands() -> None:
-    """Where there is one, and in a network of its own."""
+    """Where there is one, the kernel has it too, and we may: in a network of its own."""
     typed = (shlex.join(["nft", *words]) for path in DOCUMENTS for words in typed_at("nft", path))
     script = "\n".join(("set -e", f"nft '{TABLE}'", *typed))
-    if os.geteuid() == 0 and shutil.which("nft"):
-        subprocess.run(["unshare", "--net", "sh", "-c", script], check=True, capture_output=True)
+    alone = ("unshare", "--net", "sh", "-c")
+    if subprocess.run([*alone, "nft list ruleset"], check=False, capture_output=True).returncode == 0:
+        subprocess.run([*alone, script], check=True, capture_output=True)
 
 
 # Links

@@ -190,9 +190,9 @@ def _result(decision: Decision) -> str:
 
 def plain(text: str, longest: int = LONGEST_TEXT) -> str:
     """At most so much of `text`, with control characters, surrogates and marks of direction made visible."""
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: longest + 1]
-    )
+    shown = text[: longest + 1]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 
