@@ -75,9 +75,7 @@ async def process(tmp_path: Path) -> AsyncIterator[Process]:
     with output.open("wb") as out, errors.open("wb") as err:
         popen = await asyncio.create_subprocess_exec(HKSWITCH, "demo", *options, stdout=out, stderr=err)
     try:
-        await eventually(
-            lambda: "Setup code:" in output.read_text() or popen.returncode is not None, within_seconds=20
-        )
+        await eventually(lambda: "Setup code:" in output.read_text() or popen.returncode is not None)
         assert popen.returncode is None, errors.read_text()
         yield Process(popen, port, tmp_path / "state", errors)
     finally:
@@ -186,7 +184,7 @@ async def test_with_few_descriptors_a_flood_holds_up_no_controller(
     process.may_open(64)
     async with flood(process.port, SOME) as flooding:
         await reads(controller, lambda: flooding.connected == SOME)
-    await eventually(lambda: process.held == before, within_seconds=20)
+    await eventually(lambda: process.held == before)
     assert len(process.lines) - lines <= MOST_LINES
     await reads_anew(controller)
 
@@ -198,7 +196,7 @@ async def test_without_descriptors_one_line_says_so_and_a_controller_is_still_an
     process.may_open(process.descriptors + MOST_STRANGERS // 2)
     async with flood(process.port, SOME) as flooding:
         await reads(controller, lambda: flooding.connected >= BACKLOG and len(process.lines) > lines)
-    await eventually(lambda: process.held == before, within_seconds=20)
+    await eventually(lambda: process.held == before)
     [said] = process.lines[lines:]
     assert "cannot accept connections: Too many open files" in said
     await reads_anew(controller)

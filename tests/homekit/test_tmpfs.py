@@ -20,9 +20,9 @@ from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
 from tests.support.disk import Disk
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.waiting import PATIENCE_SECONDS
 
 FULL, READ_ONLY = "No space left on device", "Read-only file system"
-WITHIN_SECONDS = 20
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Machine:
                 *self.disk.inside(HKSWITCH, "demo", *where), stdout=PIPE, stderr=log
             )
         assert self.process.stdout is not None
-        async with asyncio.timeout(WITHIN_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while line := await self.process.stdout.readline():
                 if line.startswith(b"Address: "):
                     return True

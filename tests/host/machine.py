@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 ADDRESS: Final = "10.77.0.1"
 INTERFACE: Final = "lan0"
 
@@ -26,9 +28,6 @@ printf 'MESSAGE=%s\\nSYSLOG_IDENTIFIER=settled\\n' "$mark" | logger --journald
 until journalctl --quiet --output=cat --lines=1 --identifier=settled | grep -q "$mark"; do sleep 0.02; done"""
 """What a shell waits with for the journal to take what was sent to it: `journalctl --sync` only has it write
 to disk what it took, up to systemd 257."""
-
-PATIENCE_SECONDS: Final = 20
-"""How long a test waits for what must come, on a busy machine too: a wait ends with its condition."""
 
 Found = TypeVar("Found")
 

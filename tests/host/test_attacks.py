@@ -20,8 +20,9 @@ import pytest
 from hkswitch.core.protocol import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.work import CUT_SHORT
 from tests.host.installed import HELLO
-from tests.host.machine import PATIENCE_SECONDS, SETTLED, Host, eventually
+from tests.host.machine import SETTLED, Host, eventually
 from tests.host.test_install import SERVE, SUDOS
+from tests.support.waiting import PATIENCE_SECONDS
 
 FILE: Final = "/etc/hkswitch/config.yaml"
 EVIL: Final = "/tmp/evil"

@@ -9,8 +9,9 @@ import pytest_asyncio
 
 from tests.host.conftest import FAILURE, WAYS, start_fails
 from tests.host.lamp import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
-from tests.host.machine import PATIENCE_SECONDS, Host, eventually_async
+from tests.host.machine import Host, eventually_async
 from tests.support.controller import Controller
+from tests.support.waiting import PATIENCE_SECONDS
 
 __all__ = ["lamp_is_off", "program"]
 

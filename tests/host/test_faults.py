@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from hkswitch.hosts.sudo import SUDOERS_RULE
 from tests.host.conftest import FAILURE, GROUPS
-from tests.host.machine import PATIENCE_SECONDS, Host, eventually, eventually_async
+from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller
+from tests.support.waiting import PATIENCE_SECONDS
 
 DAEMON = "hkswitch.service"
 RESTART = "Restart Web Server"

@@ -17,6 +17,7 @@ from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
 from tests.host.root import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.controller import Controller
+from tests.support.waiting import PATIENCE_SECONDS
 
 __all__ = ["lamp_is_off", "program"]
 
@@ -42,8 +43,6 @@ OF_SYSTEMD_RUN: Final = {
 
 NO_NEW_PRIVILEGES: Final = {"sudo": "no new privileges", "sudo-rs": "setuid bit"}
 """What is in the refusal of each sudo."""
-
-WITHIN_SECONDS: Final = 20
 
 
 def options(unit: Path) -> tuple[str, ...]:
@@ -124,7 +123,7 @@ def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...
 
 def helper(sudo: str) -> tuple[str, ...]:
     """The helper, which ends if a test waits for it in vain."""
-    return ("timeout", str(WITHIN_SECONDS), sudo, "-n", *SERVE)
+    return ("timeout", str(PATIENCE_SECONDS), sudo, "-n", *SERVE)
 
 
 def starts_by(host: Host, sudo: str) -> int:
@@ -255,11 +254,11 @@ async def test_a_daemon_that_hangs_is_started_again_with_its_pairing_and_the_jou
     daemon: Host, paired: Controller, stand_ins: tuple[str, ...], watched: str
 ) -> None:
     before = len(errors(daemon))
-    eventually(lambda: fed_for_seconds(daemon) > 4, timeout_seconds=WITHIN_SECONDS)
+    eventually(lambda: fed_for_seconds(daemon) > 4)
     assert main_process(daemon) == watched  # it lives longer than that time
     daemon.run("kill", "-STOP", watched)
-    eventually(lambda: daemon.show(DAEMON, "NRestarts") == "1", timeout_seconds=WITHIN_SECONDS)
-    eventually(lambda: daemon.show(DAEMON, "ActiveState") == "active", timeout_seconds=WITHIN_SECONDS)
+    eventually(lambda: daemon.show(DAEMON, "NRestarts") == "1")
+    eventually(lambda: daemon.show(DAEMON, "ActiveState") == "active")
     assert main_process(daemon) != watched
     assert "Watchdog timeout" in daemon.journal(DAEMON)
     said = "\n".join(errors(daemon)[before:])

@@ -16,6 +16,8 @@ from aiohomekit.model.feature_flags import FeatureFlags
 from aiohomekit.model.status_flags import StatusFlags
 from aiohomekit.zeroconf import HomeKitService
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 NAME = "00000023-0000-1000-8000-0026BB765291"
 ON = "00000025-0000-1000-8000-0026BB765291"
 SERIAL_NUMBER = "00000030-0000-1000-8000-0026BB765291"
@@ -106,7 +108,7 @@ class Controller:
         statuses = {(item["aid"], item["iid"]): item["status"] for item in body["characteristics"]}
         return {name: statuses[self.switches[name].on] for name in values}
 
-    async def event(self, name: str, *, within_seconds: float = 20) -> bool:
+    async def event(self, name: str, *, within_seconds: float = PATIENCE_SECONDS) -> bool:
         """The next event of a switch; those of others are left out."""
         async with asyncio.timeout(within_seconds):
             while True:
@@ -114,9 +116,9 @@ class Controller:
                 if path == self.switches[name].on:
                     return bool(change["value"])
 
-    async def until_on_is(self, name: str, *, on: bool, within_seconds: float = 20) -> None:
+    async def until_on_is(self, name: str, *, on: bool) -> None:
         """Wait until reads say `on`."""
-        deadline_seconds = time.monotonic() + within_seconds
+        deadline_seconds = time.monotonic() + PATIENCE_SECONDS
         while (read := await self.read(name)) is not on:
             assert time.monotonic() < deadline_seconds, f"{name} is still {read}"
             await asyncio.sleep(0.02)

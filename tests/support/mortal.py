@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.support import nursery
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_SECONDS
 
-WITHIN_SECONDS = 20
 ADDRESS = str(IPv4Address("127.1.0.0") + os.getpid())
 """Of loopback, and of this process: somebody else could take the port while the bridge is dead."""
 
@@ -113,7 +113,7 @@ class Mortal:
         """Wait until one of them is set."""
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
-            async with asyncio.timeout(WITHIN_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waiting:

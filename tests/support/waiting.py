@@ -3,11 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
+
+PATIENCE_SECONDS: Final = 20
+"""How long a test waits for what must come, on a busy machine too: a wait ends with its condition."""
 
 
-async def eventually(condition: Callable[[], object], within_seconds: float = 20) -> None:
+async def eventually(condition: Callable[[], object]) -> None:
     """Return when `condition()` is true; fail when it is not in time."""
-    deadline_seconds = time.monotonic() + within_seconds
+    deadline_seconds = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline_seconds, f"not true within {within_seconds} s"
+        assert time.monotonic() < deadline_seconds, f"not true within {PATIENCE_SECONDS} s"
         await asyncio.sleep(0.01)
