@@ -10,7 +10,8 @@ from hkswitch.core.errors import Exit, Failure
 MOST_BYTES: Final = 1 << 20
 
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
-_STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"?|,(?=\s*[]}])', re.DOTALL)
+# A comma that follows no value stays: the json modules of Python 3.11 and 3.13 agree on what is wrong with it.
+_STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{:,]\s*,|,(?=\s*[]}])', re.DOTALL)
 _NOT_A_NEWLINE = re.compile(r"[^\n]")
 _MOST_DIGITS: Final = 18
 
@@ -67,7 +68,7 @@ def _blanked(text: str, file: str) -> str:
     def comma(match: re.Match[str]) -> str:
         return " " if match[0] == "," else match[0]
 
-    return _STRING_OR_TRAILING_COMMA.sub(comma, _STRING_OR_COMMENT.sub(comment, text))
+    return _STRING_OR_COMMA.sub(comma, _STRING_OR_COMMENT.sub(comment, text))
 
 
 def _number(digits: str) -> int | float:

@@ -27,9 +27,15 @@ REFUSED = {
         f"config.json:1:2: not valid JSON: Expecting property name enclosed in double quotes{THERE}",
     ),
     "two commas": (
-        '{"a": [1,,]}',
+        '{"a": [1, ,]}',
         f"config.json:1:11: not valid JSON: Expecting value{THERE}",
     ),
+    "two commas at the end of an object": (
+        '{"a": 1,,}',
+        f"config.json:1:9: not valid JSON: Expecting property name enclosed in double quotes{THERE}",
+    ),
+    "nothing but a comma": ("[,]", f"config.json:1:2: not valid JSON: Expecting value{THERE}"),
+    "a comma in place of a value": ('{"a":,}', f"config.json:1:6: not valid JSON: Expecting value{THERE}"),
     "YAML": (
         "platforms:\n- platform: cmdSwitch2\n",
         f"config.json:1:1: not valid JSON: Expecting value{THERE}",

@@ -109,9 +109,9 @@ RECIPES: Final = Release(
 
 FRESH: Final = Release(
     "fresh",
-    "3.11",
+    "3.13",
     ("dbus", "git", "iproute2", "make", "python3", "python3-venv", "sudo", "systemd", "systemd-sysv"),
-    suite="bookworm",
+    suite="trixie",
 )
 """A machine of somebody who has heard of hkswitch today."""
 
@@ -126,36 +126,36 @@ def root_folder(release: Release, say: Say) -> Path:
 
 
 def wheels_folder(release: Release, say: Say) -> Path:
-    """All that the locks hold, as wheels for the release's Python."""
+    """All that an installation needs, as wheels for the release's Python."""
+    return _downloaded(release.python, release, LOCKS, (), say)
+
+
+def packages_folder(release: Release, say: Say) -> Path:
+    """All that `make test` installs with the release's Python, and what builds those without a wheel."""
+    locks = (*LOCKS, CHECKOUT / "requirements" / "dev.lock")
+    return _downloaded("dev", release, locks, ("setuptools", "wheel"), say)
+
+
+def _downloaded(
+    family: str, release: Release, locks: tuple[Path, ...], builders: tuple[str, ...], say: Say
+) -> Path:
+    """What the locks hold for the release's Python, whichever this program's own is."""
     recipe = (
-        *("--only-binary=:all:", "--implementation=cp", f"--python-version={release.python}"),
+        # the locks name everything, and pip finds out dependencies for its own Python only
+        *("--no-deps", "--implementation=cp", f"--python-version={release.python}"),
         *(f"--abi={abi}" for abi in (f"cp{release.python.replace('.', '')}", "abi3", "none")),
         *(f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in range(17, 37)),
     )
-
-    def make(folder: Path) -> None:
-        locked = (f"--requirement={lock}" for lock in LOCKS)
-        _run(
-            *(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"),
-            *("--require-hashes", f"--dest={folder}", *recipe, *locked),
-        )
-
-    locks = "\n".join(lock.read_text() for lock in LOCKS)
-    return _cached(CACHE / "wheels", release.python, "\n".join((*recipe, locks)), make, say)
-
-
-def packages_folder(say: Say) -> Path:
-    """All that `make test` installs, for this program's own Python, and what builds those without a wheel."""
-    locks = (*LOCKS, CHECKOUT / "requirements" / "dev.lock")
     download = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download")
 
     def make(folder: Path) -> None:
         locked = (f"--requirement={lock}" for lock in locks)
-        _run(*download, "--require-hashes", f"--dest={folder}", *locked)
-        _run(*download, f"--dest={folder}", "setuptools", "wheel")
+        _run(*download, "--require-hashes", f"--dest={folder}", *recipe, *locked)
+        if builders:
+            _run(*download, f"--dest={folder}", *builders)
 
-    recipe = "\n".join((platform.python_version(), *(lock.read_text() for lock in locks)))
-    return _cached(CACHE / "wheels", "dev", recipe, make, say)
+    texts = "\n".join(lock.read_text() for lock in locks)
+    return _cached(CACHE / "wheels", family, "\n".join((*recipe, texts)), make, say)
 
 
 def _cached(folder: Path, family: str, recipe: str, make: Callable[[Path], None], say: Say) -> Path:
