@@ -45,8 +45,8 @@ test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes
 
 .PHONY: test-long
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and floods
-	$(BIN)/python -m pytest --long tests/core/test_fuzz.py \
-		tests/homekit/test_fuzz.py tests/homekit/test_kill.py tests/homekit/test_flood.py
+	$(BIN)/python -m pytest --long tests/protocol/test_fuzz.py \
+		tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py
 
 .PHONY: bench
 bench: .venv/.dev ## as root: measure beside systemd alone and beside Homebridge, into docs/benchmarks.md

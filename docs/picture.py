@@ -27,10 +27,10 @@ from rich.style import Style
 from rich.terminal_theme import SVG_EXPORT_THEME as THEME
 from rich.text import Text
 
-from hkswitch.core.config import BridgeConfig
-from hkswitch.core.errors import Failure
-from hkswitch.homekit import statefile
-from hkswitch.homekit.pairing import Setup
+from hkswitch.hap import state_file
+from hkswitch.hap.setup_code import Setup
+from hkswitch.model.config import BridgeConfig
+from hkswitch.model.errors import Failure
 
 PICTURE: Final = Path(__file__).with_name("picture.svg")
 README: Final = Path(__file__).parents[1] / "README.md"
@@ -59,9 +59,9 @@ def taken(port: int) -> str:
         (folder / "config.yaml").write_text(_example())
         with _demo(folder, port):
             pass  # makes the state
-        stored = statefile.read(folder)
+        stored = state_file.read(folder)
         assert stored is not None
-        statefile.write(folder, replace(stored, setup=SETUP))
+        state_file.write(folder, replace(stored, setup=SETUP))
         with _demo(folder, port):
             return drawn(_session(folder))
 

@@ -12,11 +12,11 @@ def main() -> None:
     from hkswitch import openssl  # noqa: PLC0415 -- see above
 
     openssl.leave_out()
-    from hkswitch import cli, edge  # noqa: PLC0415
+    from hkswitch.cli import main, run  # noqa: PLC0415
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        edge.run(cli.commands)
+        run.run(main.commands)
     finally:
         gc.freeze()  # nor is it looked for at the end
 

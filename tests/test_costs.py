@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from hkswitch.core.group import Group
-from hkswitch.homekit.bridge import Bridge
-from hkswitch.hosts.helper import Helper
-from hkswitch.hosts.local import LocalHost
-from hkswitch.hosts.process import Process
-from hkswitch.switchboard import Switchboard
+from hkswitch.backend.helper_client import Helper
+from hkswitch.backend.helper_transport import Process
+from hkswitch.backend.local import LocalHost
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.switchboard import Switchboard
+from hkswitch.model.group import Group
 from tests.conftest import child_processes
 from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
@@ -167,7 +167,7 @@ def rooms(names: set[str]) -> set[str]:
 def test_the_helper_imports_yaml_and_sdbus_of_others_and_its_own_rooms() -> None:
     found = imported("-m", "hkswitch.serviceswitch", "--version")
     assert foreign(found) == {"yaml", "sdbus"}
-    assert rooms(found) == {"core", "jobs", "openssl", "serviceswitch", "systemd"}
+    assert rooms(found) == {"model", "openssl", "protocol", "serviceswitch", "systemd"}
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,14 @@ import click
 import pytest
 
 import hkswitch
-from hkswitch import configfile, demo
-from hkswitch.core.config import BridgeConfig, parse
-from hkswitch.core.place import Place
+from hkswitch.cli import demo
 from hkswitch.doctor import firewall, firewalld, privileges, ufw
 from hkswitch.doctor.finding import Finding, Verdict
 from hkswitch.doctor.mdns import SERVICE
 from hkswitch.doctor.programs import Ran
+from hkswitch.model import config_file
+from hkswitch.model.config import BridgeConfig, parse
+from hkswitch.network.endpoint import Place
 from hkswitch.serviceswitch import main as helper
 from tests.support import options
 
@@ -156,7 +157,7 @@ def of_journalctl(words: Sequence[str]) -> None:
 
 
 def of_sudoedit(words: Sequence[str]) -> None:
-    assert words == [str(configfile.DEFAULT)]
+    assert words == [str(config_file.DEFAULT)]
 
 
 def of_apt(words: Sequence[str]) -> None:

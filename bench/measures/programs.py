@@ -11,7 +11,7 @@ PROGRAMS = {
     "python3 -c pass": ("python3", "-c", "pass"),
     "hkswitch status": ("hkswitch", "status"),
     "hkswitch status --json": ("hkswitch", "status", "--json"),
-    "imports of the daemon": (PYTHON, "-I", "-c", f"{BEGIN} import hkswitch.daemon"),
+    "imports of the daemon": (PYTHON, "-I", "-c", f"{BEGIN} import hkswitch.daemon.service"),
     "imports of the helper": (PYTHON, "-I", "-c", f"{BEGIN} import hkswitch.serviceswitch.main"),
 }
 

@@ -1,7 +1,7 @@
 """The control socket: the daemon answers there what the command line asks.
 
 Who asks is what the kernel says, never what the line says. What can be asked is the closed list of
-core/control.py.
+protocol/control.py.
 """
 
 from pathlib import Path

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES
-from hkswitch.core.control import (
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.protocol.control import (
     LONGEST_ANSWER_BYTES,
     Answer,
     Ask,
@@ -24,9 +25,8 @@ from hkswitch.core.control import (
     encode_question,
     parse_answer,
 )
-from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.lines import Malformed
-from hkswitch.core.report import Report
+from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.report import Report
 
 
 @dataclass(eq=False)

@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from hkswitch.core.control import Answer, Ask, Controllers, Failed, Question, SetupIs, Word
-from hkswitch.core.errors import Failure
-from hkswitch.core.report import PairedController
+from hkswitch.model.errors import Failure
+from hkswitch.protocol.control import Answer, Ask, Controllers, Failed, Question, SetupIs, Word
+from hkswitch.protocol.report import PairedController
 
 
 class Pairings(Protocol):

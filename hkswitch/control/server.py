@@ -13,7 +13,10 @@ from typing import Any, Final, Protocol
 
 from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES
 from hkswitch.control.pairings import Pairings, answer
-from hkswitch.core.control import (
+from hkswitch.control.peer_credentials import Peer, peer_of
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.unit_state import Action
+from hkswitch.protocol.control import (
     ANYBODY_MAY,
     LONGEST_ASK_BYTES,
     Answer,
@@ -25,11 +28,8 @@ from hkswitch.core.control import (
     encode_answer,
     parse_question,
 )
-from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.lines import Malformed
-from hkswitch.core.report import Report
-from hkswitch.core.vocabulary import Action
-from hkswitch.peers import Peer, peer_of
+from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.report import Report
 
 GROUP: Final = "hkswitch"
 """Its members may do what root may."""

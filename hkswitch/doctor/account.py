@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from hkswitch.core.errors import Failure
+from hkswitch.doctor.context import UNIT, USER, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
-from hkswitch.doctor.situation import UNIT, USER, Situation
-from hkswitch.homekit import statefile
+from hkswitch.hap import state_file
+from hkswitch.model.errors import Failure
 
 MODE: Final = 0o700
 
@@ -62,9 +62,9 @@ def folder_is(folder: Path, mode: int, *, owned: bool) -> Finding | None:
     return None
 
 
-def contents_are(folder: Path, found: statefile.Stored | Failure | None, warnings: list[str]) -> Finding:
+def contents_are(folder: Path, found: state_file.Stored | Failure | None, warnings: list[str]) -> Finding:
     """`warnings`: what was said while it was read."""
-    if isinstance(found, statefile.StateDamaged):
+    if isinstance(found, state_file.StateDamaged):
         return wrong(Point.STATE, str(found), f"then restart {UNIT}")
     if isinstance(found, Failure):
         return wrong(Point.STATE, str(found), f"`sudo chown -R {USER}:{USER} {folder}`")
@@ -76,12 +76,12 @@ def contents_are(folder: Path, found: statefile.Stored | Failure | None, warning
     )
 
 
-def stored(folder: Path) -> tuple[statefile.Stored | Failure | None, list[str]]:
+def stored(folder: Path) -> tuple[state_file.Stored | Failure | None, list[str]]:
     """What is in the folder, and what was said while it was read. For root and the daemon's user."""
-    with _said_by(statefile.__name__) as warnings:
+    with _said_by(state_file.__name__) as warnings:
         try:
-            with statefile.as_owner(folder):
-                return statefile.read(folder), warnings
+            with state_file.as_owner(folder):
+                return state_file.read(folder), warnings
         except Failure as failure:
             return failure, warnings
 

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
+from hkswitch.doctor.context import Situation, properties
 from hkswitch.doctor.finding import Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, run
-from hkswitch.doctor.situation import Situation, properties
 
 RELEASED: Final = 2026
 """No clock that is right says an earlier year."""

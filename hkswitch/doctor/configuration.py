@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hkswitch.core.config import Config
-from hkswitch.core.errors import ConfigError, Failure
-from hkswitch.core.group import Group
+from hkswitch.doctor.context import ROOT, USER, Situation
 from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
 from hkswitch.doctor.programs import Account, run
-from hkswitch.doctor.situation import ROOT, USER, Situation
-from hkswitch.serviceswitch import trusted
+from hkswitch.model.config import Config
+from hkswitch.model.errors import ConfigError, Failure
+from hkswitch.model.group import Group
+from hkswitch.serviceswitch import trusted_files
 
 
 async def configuration(situation: Situation) -> tuple[Finding]:
@@ -51,12 +51,15 @@ def valid(config: Config | Failure, file: Path, *, readable: bool | None, asker_
 
 
 def believed(
-    config: Config | Failure, refused: list[trusted.Untrusted | trusted.NotThere], *, asker_is_root: bool
+    config: Config | Failure,
+    refused: list[trusted_files.Untrusted | trusted_files.NotThere],
+    *,
+    asker_is_root: bool,
 ) -> Finding:
     """`refused`: what the helper would say to the file, and to each program that is in it."""
     if refused:
         first, *others = refused
-        if isinstance(first, trusted.NotThere):
+        if isinstance(first, trusted_files.NotThere):
             return unknown(Point.TRUST, NO_CONFIG)
         if not asker_is_root and file_is_hidden(first):
             return unknown(Point.TRUST, str(first), WITH_SUDO)
@@ -83,16 +86,16 @@ def programs_of(group: Group) -> Iterator[str]:
     yield from (argv[0] for argv in found if argv)
 
 
-def _untrusted(situation: Situation) -> Iterator[trusted.Untrusted | trusted.NotThere]:
+def _untrusted(situation: Situation) -> Iterator[trusted_files.Untrusted | trusted_files.NotThere]:
     try:
-        trusted.read(str(situation.config_file))
-    except (trusted.Untrusted, trusted.NotThere) as failure:
+        trusted_files.read(str(situation.config_file))
+    except (trusted_files.Untrusted, trusted_files.NotThere) as failure:
         yield failure
     groups = () if isinstance(situation.config, Failure) else situation.config.groups
     for path in dict.fromkeys(path for group in groups for path in programs_of(group)):
         try:
-            trusted.program(path)
-        except trusted.Untrusted as failure:
+            trusted_files.program(path)
+        except trusted_files.Untrusted as failure:
             yield failure
 
 

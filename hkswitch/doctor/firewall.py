@@ -6,15 +6,15 @@ Says that something is wrong only where nothing lets a port in. What a router do
 import json
 from typing import Final
 
-from hkswitch.core.errors import Failure
-from hkswitch.core.place import Place
+from hkswitch.doctor.context import ROOT, Situation
 from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.firewalld import firewalld
 from hkswitch.doctor.network import interfaces_of
 from hkswitch.doctor.packets import ACCEPT, DROP, Chain, Packet, chains, outcomes, ports_of
 from hkswitch.doctor.programs import NotInstalled, Ran, run
-from hkswitch.doctor.situation import ROOT, Situation
 from hkswitch.doctor.ufw import ufw
+from hkswitch.model.errors import Failure
+from hkswitch.network.endpoint import Place
 
 MDNS_PORT: Final = 5353
 MDNS_GROUPS: Final = {"ip": "224.0.0.251", "ip6": "ff02::fb"}

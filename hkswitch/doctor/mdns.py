@@ -7,10 +7,10 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from hkswitch.core.errors import Failure
-from hkswitch.core.report import BridgeReport
+from hkswitch.doctor.context import UNIT, Situation
 from hkswitch.doctor.finding import Finding, Point, ok, unknown, wrong
-from hkswitch.doctor.situation import UNIT, Situation
+from hkswitch.model.errors import Failure
+from hkswitch.protocol.report import BridgeReport
 
 SERVICE: Final = "_hap._tcp.local."
 WITHIN_SECONDS: Final = 3.0

@@ -4,14 +4,14 @@ import socket
 from contextlib import suppress
 from typing import Final
 
-from hkswitch import ports
-from hkswitch.core.config import Config
-from hkswitch.core.errors import ConfigError, ConfigUnreadable, Failure
-from hkswitch.core.place import Place
-from hkswitch.core.report import BridgeReport
+from hkswitch.doctor.context import UNIT, Situation
 from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import Account
-from hkswitch.doctor.situation import UNIT, Situation
+from hkswitch.model.config import Config
+from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
+from hkswitch.network import listeners
+from hkswitch.network.endpoint import Place
+from hkswitch.protocol.report import BridgeReport
 
 _RESTART: Final = f"`sudo systemctl restart {UNIT}`"
 
@@ -28,7 +28,7 @@ async def port(situation: Situation) -> tuple[Finding]:
     number = situation.config.bridge.port
     bridge = None if isinstance(situation.bridge, Failure) else situation.bridge
     is_ours = bridge is not None and _is_of(situation.account, _listeners(number))
-    return (free_or_ours(situation.config, bridge, ports.holder(number), is_ours=is_ours),)
+    return (free_or_ours(situation.config, bridge, listeners.holder(number), is_ours=is_ours),)
 
 
 def has_place(place: Place | Failure, interfaces: tuple[str, ...]) -> Finding:
@@ -70,10 +70,10 @@ def interfaces_of(place: Place | Failure) -> tuple[str, ...]:
 def _listeners(number: int) -> set[int]:
     """The users who listen on a port."""
     found: set[int] = set()
-    for table in ports.TABLES:
+    for table in listeners.TABLES:
         with suppress(OSError):  # IPv6 may be switched off
-            text = (ports.PROC / table).read_text(encoding="utf-8", errors="replace")
-            found |= {each.user_id for each in ports.listeners(text) if each.port == number}
+            text = (listeners.PROC / table).read_text(encoding="utf-8", errors="replace")
+            found |= {each.user_id for each in listeners.listeners(text) if each.port == number}
     return found
 
 

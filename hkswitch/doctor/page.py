@@ -10,8 +10,8 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from hkswitch.core.errors import Exit
 from hkswitch.doctor.finding import Finding, Verdict
+from hkswitch.model.errors import Exit
 
 VERSION: Final = 1
 

@@ -1,11 +1,11 @@
 """Whether a phone has been paired."""
 
-from hkswitch.core.errors import Failure
-from hkswitch.core.report import BridgeReport, PairedController
 from hkswitch.doctor.account import stored
+from hkswitch.doctor.context import Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
-from hkswitch.doctor.situation import Situation
-from hkswitch.homekit.statefile import Stored
+from hkswitch.hap.state_file import Stored
+from hkswitch.model.errors import Failure
+from hkswitch.protocol.report import BridgeReport, PairedController
 
 
 async def paired(situation: Situation) -> tuple[Finding]:

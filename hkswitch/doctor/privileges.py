@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.core.vocabulary import Crossing
+from hkswitch.doctor.context import ROOT, UNIT, USER, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, run
-from hkswitch.doctor.situation import ROOT, UNIT, USER, Situation
+from hkswitch.model.unit_state import Crossing
 
 IMPLYING: Final = frozenset(
     {

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hkswitch.core.errors import Failure
+from hkswitch.model.errors import Failure
 
 WITHIN_SECONDS: Final = 10
 KILLED_WITHIN_SECONDS: Final = 1

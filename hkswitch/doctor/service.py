@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from hkswitch import __version__
+from hkswitch.backend import socket
+from hkswitch.backend.socket import SOCKET_UNIT
+from hkswitch.backend.sudo import by_sudo, explain
 from hkswitch.control import client
-from hkswitch.core.errors import Failure
-from hkswitch.core.lines import Malformed
-from hkswitch.core.protocol import Hello, parse_reply
-from hkswitch.core.report import BridgeReport
-from hkswitch.core.vocabulary import Crossing
+from hkswitch.doctor.context import UNIT, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import Ran, run
-from hkswitch.doctor.situation import UNIT, Situation
-from hkswitch.hosts import socket
-from hkswitch.hosts.socket import SOCKET_UNIT
-from hkswitch.hosts.sudo import by_sudo, explain
+from hkswitch.model.errors import Failure
+from hkswitch.model.unit_state import Crossing
+from hkswitch.protocol.helper import Hello, parse_reply
+from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.report import BridgeReport
 
 _START: Final = f"`sudo systemctl enable --now {UNIT}`"
 _LOOK: Final = f"`journalctl -u {UNIT}` says why"

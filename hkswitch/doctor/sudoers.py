@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.core.vocabulary import Crossing
+from hkswitch.backend.sudo import HELPER, SUDOERS_RULE, by_sudo
+from hkswitch.doctor.context import ROOT, USER, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
-from hkswitch.doctor.situation import ROOT, USER, Situation
-from hkswitch.hosts.sudo import HELPER, SUDOERS_RULE, by_sudo
+from hkswitch.model.unit_state import Crossing
 
 FILE: Final = Path("/etc/sudoers.d/hkswitch")
 MODE: Final = 0o440

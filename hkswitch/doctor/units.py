@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from hkswitch.core.config import Config
-from hkswitch.core.errors import BusUnavailable, Failure
-from hkswitch.core.vocabulary import LoadState, Meaning, UnitState
+from hkswitch.doctor.context import Situation
 from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, counted, ok, unknown, wrong
-from hkswitch.doctor.situation import Situation
+from hkswitch.model.config import Config
+from hkswitch.model.errors import BusUnavailable, Failure
+from hkswitch.model.unit_state import LoadState, Meaning, UnitState
 from hkswitch.systemd import Systemd
 
 WITHIN_SECONDS: Final = 10

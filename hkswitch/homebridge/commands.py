@@ -10,10 +10,10 @@ from enum import StrEnum
 from itertools import takewhile
 from typing import Final
 
-from hkswitch.core import values
-from hkswitch.core.yamltree import Place, Scalar
 from hkswitch.homebridge import shellwords
 from hkswitch.homebridge.wording import shown
+from hkswitch.model import config_values as values
+from hkswitch.model.yaml_nodes import Place, Scalar
 
 Which = Callable[[str], str | None]
 """The absolute path of a program, as `shutil.which` finds it."""

@@ -4,9 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hkswitch.core.config import parse
-from hkswitch.core.errors import ConfigError
-from hkswitch.core.group import MOST_ACCESSORIES, Group
 from hkswitch.homebridge import jsonc, switches, writer
 from hkswitch.homebridge.commands import Command, Which
 from hkswitch.homebridge.groups import Draft, draft, joined
@@ -14,6 +11,9 @@ from hkswitch.homebridge.imported import Imported, Left, NoConfig, NothingTakenO
 from hkswitch.homebridge.names import Taken
 from hkswitch.homebridge.wording import called
 from hkswitch.homebridge.wrapper import Wrapper
+from hkswitch.model.config import parse
+from hkswitch.model.errors import ConfigError
+from hkswitch.model.group import MOST_ACCESSORIES, Group
 
 _NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories behind a bridge"
 _AS_ROOT: Final = (

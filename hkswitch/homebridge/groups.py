@@ -4,10 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hkswitch.core.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
-from hkswitch.core.group import Commands, Group
-from hkswitch.core.values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
-from hkswitch.core.vocabulary import Action
 from hkswitch.homebridge import commands
 from hkswitch.homebridge.commands import Call, Command, Verb, Which
 from hkswitch.homebridge.expansion import NotUnderstood
@@ -15,6 +11,10 @@ from hkswitch.homebridge.names import id_of, name_of, without_restart
 from hkswitch.homebridge.switches import Switch
 from hkswitch.homebridge.wording import shown
 from hkswitch.homebridge.wrapper import Wrapper
+from hkswitch.model.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
+from hkswitch.model.config_values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
+from hkswitch.model.group import Commands, Group
+from hkswitch.model.unit_state import Action
 
 _WRITE_STATUS: Final = "write a 'status' that exits with 0 for on and with 1 to 125 for off"
 _WHAT_RUNS: Final = "what is stopped stays stopped"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from hkswitch.core.errors import Exit, Failure
 from hkswitch.homebridge.wording import called, visible
+from hkswitch.model.errors import Exit, Failure
 
 _MOST_REASONS: Final = 5
 

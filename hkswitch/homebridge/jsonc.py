@@ -5,12 +5,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from hkswitch.core.errors import Exit, Failure
+from hkswitch.model.errors import Exit, Failure
 
 MOST_BYTES: Final = 1 << 20
 
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
-# A comma that follows no value stays: the json modules of Python 3.11 and 3.13 agree on what is wrong with it.
+# A comma that follows no value stays: about that one, the json of each Python says the same.
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{:,]\s*,|,(?=\s*[]}])', re.DOTALL)
 _NOT_A_NEWLINE = re.compile(r"[^\n]")
 _MOST_DIGITS: Final = 18

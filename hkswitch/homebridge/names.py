@@ -4,8 +4,8 @@ import re
 import unicodedata
 from typing import Final
 
-from hkswitch.core.group import Group
-from hkswitch.core.values import MOST_NAME
+from hkswitch.model.config_values import MOST_NAME
+from hkswitch.model.group import Group
 
 MOST_ID: Final = 64
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hkswitch.core.errors import Exit, Failure
 from hkswitch.homebridge.wording import shown
+from hkswitch.model.errors import Exit, Failure
 
 MOST_SWITCHES: Final = 1000
 

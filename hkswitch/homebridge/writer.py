@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from hkswitch.core.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
-from hkswitch.core.group import Argv, Group
-from hkswitch.core.vocabulary import Action
 from hkswitch.homebridge.wording import visible
+from hkswitch.model.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
+from hkswitch.model.group import Argv, Group
+from hkswitch.model.unit_state import Action
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")
 _NO_TEXT: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from hkswitch.core.vocabulary import UnitResult
-from hkswitch.serviceswitch.output import complain
-from hkswitch.serviceswitch.trusted import ROOT
+from hkswitch.model.unit_state import UnitResult
+from hkswitch.serviceswitch.stdio import complain
+from hkswitch.serviceswitch.trusted_files import ROOT
 
 JOURNAL: Final = "/run/systemd/journal/socket"
 IDENTIFIER: Final = "serviceswitch"

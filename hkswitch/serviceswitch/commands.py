@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from hkswitch.core.command import LARGEST_ANSWER, Command, Ended, ServiceResult
-from hkswitch.core.group import Argv, Commands, Group
-from hkswitch.core.vocabulary import Action, GroupState, JobResult, UnitResult, Verdict, failure_of
-from hkswitch.serviceswitch.trusted import Untrusted
+from hkswitch.model.group import Argv, Commands, Group
+from hkswitch.model.unit_state import Action, GroupState, JobResult, UnitResult, Verdict, failure_of
+from hkswitch.serviceswitch.trusted_files import Untrusted
 from hkswitch.systemd import Systemd
+from hkswitch.systemd.command import LARGEST_ANSWER, Command, Ended, ServiceResult
 
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hkswitch import __version__
-from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.group import Group
-from hkswitch.core.protocol import encode
-from hkswitch.core.vocabulary import Action, GroupState, Verdict, failure_of
-from hkswitch.serviceswitch import output, source, trusted
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.group import Group
+from hkswitch.model.unit_state import Action, GroupState, Verdict, failure_of
+from hkswitch.protocol.helper import encode
+from hkswitch.serviceswitch import requester, stdio, trusted_files
 from hkswitch.serviceswitch.audit import Audit, Decision, caller
 from hkswitch.serviceswitch.commands import Runner
+from hkswitch.serviceswitch.dispatcher import serve
+from hkswitch.serviceswitch.execute import Refusal, Results, Worker
+from hkswitch.serviceswitch.requester import Source
 from hkswitch.serviceswitch.rules import Rules
-from hkswitch.serviceswitch.serve import serve
-from hkswitch.serviceswitch.source import Source
-from hkswitch.serviceswitch.work import Refusal, Results, Worker
 from hkswitch.systemd import Systemd
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
@@ -65,7 +65,7 @@ class Facts:
 
 def main() -> int:
     """Run the command line; returns an exit code."""
-    output.hold_standard_descriptors()
+    stdio.hold_standard_descriptors()
     arguments = sys.argv[1:]
     came_from = Source.of_standard_input() if arguments == ["serve"] else Source()
     audit = Audit(caller(os.environ, os.getuid(), came_from.peer_uid))
@@ -73,8 +73,8 @@ def main() -> int:
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
-    daemon_uid = None if came_from.peer_uid is None else source.daemon_uid()
-    return run(arguments, Facts(os.geteuid(), came_from, daemon_uid), trusted.read, audit)
+    daemon_uid = None if came_from.peer_uid is None else requester.daemon_uid()
+    return run(arguments, Facts(os.geteuid(), came_from, daemon_uid), trusted_files.read, audit)
 
 
 def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], audit: Audit) -> int:
@@ -82,10 +82,10 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
     try:
         match arguments:
             case ["--help"]:
-                output.write(1, USAGE.encode())
+                stdio.write(1, USAGE.encode())
                 return Exit.OK
             case ["--version"]:
-                output.write(1, f"serviceswitch {__version__}\n".encode())
+                stdio.write(1, f"serviceswitch {__version__}\n".encode())
                 return Exit.OK
             case ["serve"] | ["start" | "stop" | "restart" | "status", _]:
                 _require_root(facts.euid)
@@ -96,23 +96,23 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
             case _:
                 raise Misuse(f"wrong arguments\n{USAGE.rstrip()}")
     except Failure as failure:
-        output.complain(str(failure))
+        stdio.complain(str(failure))
         return failure.exit_code
     except (OSError, MemoryError) as error:  # the caller's limits
-        output.complain(f"the system gives too little: {error}")
+        stdio.complain(f"the system gives too little: {error}")
         return Exit.UNAVAILABLE
     except KeyboardInterrupt:
         return 130
 
 
 def _require_root(euid: int) -> None:
-    if euid != trusted.ROOT:
+    if euid != trusted_files.ROOT:
         raise Refusal("only root may do this; try it with sudo")
 
 
 def _require_daemon(facts: Facts, audit: Audit) -> None:
     try:
-        source.admit(facts.source, facts.daemon_uid)
+        requester.admit(facts.source, facts.daemon_uid)
     except Refusal as refusal:
         audit.write(Decision("serve", denied=str(refusal)))
         raise
@@ -179,12 +179,12 @@ async def _status(group_id: str, rules: Rules) -> int:
     if state is None:
         raise ActionFailed(f"nobody can tell the state of {group_id}: {said.reason if said else ''}")
     lines = [f"{unit} {units[unit]}" for unit in group.units] + ([said.reason] if said else [])
-    output.write(1, "\n  ".join((state, *lines)).encode() + b"\n")
+    stdio.write(1, "\n  ".join((state, *lines)).encode() + b"\n")
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
 
 async def _serve(worker: Worker) -> int:
-    lines = await source.lines()
+    lines = await requester.lines()
     with await Systemd.connect() as systemd:
-        await serve(worker, systemd, lines, lambda reply: output.write(1, encode(reply)))
+        await serve(worker, systemd, lines, lambda reply: stdio.write(1, encode(reply)))
     return Exit.OK

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from hkswitch.core.config import Config
-from hkswitch.core.group import Group
-from hkswitch.core.vocabulary import Action
+from hkswitch.model.config import Config
+from hkswitch.model.group import Group
+from hkswitch.model.unit_state import Action
 
 
 @dataclass(frozen=True, slots=True)

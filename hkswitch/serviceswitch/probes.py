@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from hkswitch.core.errors import Failure
-from hkswitch.core.group import Group
-from hkswitch.core.vocabulary import GroupState, UnitState, Verdict
+from hkswitch.model.errors import Failure
+from hkswitch.model.group import Group
+from hkswitch.model.unit_state import GroupState, UnitState, Verdict
 from hkswitch.serviceswitch.commands import Runner, Said
 from hkswitch.serviceswitch.rules import Rules
 

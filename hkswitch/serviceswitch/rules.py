@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
-from hkswitch.core.config import Config, parse
-from hkswitch.serviceswitch import trusted
+from hkswitch.model.config import Config, parse
+from hkswitch.serviceswitch import trusted_files
 
 
 class Rules:
     """What root allows right now: a change of the file counts from the next request on."""
 
     def __init__(
-        self, file: str, read: Callable[[str], bytes], examine: Callable[[str], None] = trusted.program
+        self, file: str, read: Callable[[str], bytes], examine: Callable[[str], None] = trusted_files.program
     ) -> None:
         """`read` returns the contents of `file` or refuses to, `examine` refuses programs."""
         self._file = file

@@ -13,7 +13,7 @@ from typing import ClassVar, Final, TypeVar
 import sdbus
 from sdbus import dbus_method_async
 
-from hkswitch.core.errors import BusUnavailable
+from hkswitch.model.errors import BusUnavailable
 
 SYSTEMD: Final = "org.freedesktop.systemd1"
 BUS: Final = "org.freedesktop.DBus"

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import sdbus
 
-from hkswitch.core.errors import BusUnavailable
+from hkswitch.model.errors import BusUnavailable
 from hkswitch.systemd.connection import BUS, SYSTEMD, Connection, bus_itself, sentence
 
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"

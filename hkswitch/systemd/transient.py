@@ -6,7 +6,7 @@ systemd.service(5) and systemd.exec(5) describe the properties.
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from hkswitch.core.command import Command, Ended, ServiceResult
+from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import SYSTEMD
 from hkswitch.systemd.interface import Properties
 

@@ -7,15 +7,15 @@ from typing import Any, Final, Self
 
 import sdbus
 
-from hkswitch.core.command import Command, Ended
-from hkswitch.core.errors import BusUnavailable
-from hkswitch.core.vocabulary import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
-from hkswitch.core.watch import UnitSink, Watch
-from hkswitch.jobs import Jobs
+from hkswitch.model.errors import BusUnavailable
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
 from hkswitch.systemd import transient
+from hkswitch.systemd.command import Command, Ended
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, Connection, owner_of_systemd, sentence
 from hkswitch.systemd.interface import PATH, Manager
+from hkswitch.systemd.jobs import Jobs
 from hkswitch.systemd.signals import UNIT, Message, Signals
+from hkswitch.systemd.watch import UnitSink, Watch
 
 HEARTBEAT_SECONDS: Final = 15
 

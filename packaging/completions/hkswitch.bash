@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Completion of hkswitch(1) in bash. Only for groups and controllers is the program asked, which takes a moment.
-# tests/test_completions.py compares what is written here with the program.
+# tests/cli/test_completions.py compares what is written here with the program.
 
 _hkswitch() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command="" words="" i

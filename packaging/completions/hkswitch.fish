@@ -1,5 +1,5 @@
 # Completion of hkswitch(1) in fish. Only for groups and controllers is the program asked, which takes a moment.
-# tests/test_completions.py compares what is written here with the program.
+# tests/cli/test_completions.py compares what is written here with the program.
 
 function __hkswitch_groups
     string match --quiet -- '-*' (commandline -ct); and return

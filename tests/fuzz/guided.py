@@ -10,7 +10,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["hkswitch.core"]):
+with atheris.instrument_imports(include=["hkswitch.model", "hkswitch.protocol"]):
     from tests.fuzz.changes import NUMBERS, change_bytes, change_json, change_yaml, words_of
     from tests.fuzz.rules import CONFIGS, LINES, RULES
 

@@ -12,14 +12,14 @@ from unittest.mock import patch
 
 import yaml
 
-from hkswitch.core.config import Config
-from hkswitch.core.config import parse as parse_config
-from hkswitch.core.control import encode_answer, encode_question, parse_answer, parse_question
-from hkswitch.core.errors import ConfigError, Exit, Problem
-from hkswitch.core.group import MOST_ACCESSORIES, Group
-from hkswitch.core.lines import LARGEST_ID, Malformed
-from hkswitch.core.protocol import encode, parse_reply, parse_request
-from hkswitch.core.vocabulary import Action
+from hkswitch.model.config import Config
+from hkswitch.model.config import parse as parse_config
+from hkswitch.model.errors import ConfigError, Exit, Problem
+from hkswitch.model.group import MOST_ACCESSORIES, Group
+from hkswitch.model.unit_state import Action
+from hkswitch.protocol.control import encode_answer, encode_question, parse_answer, parse_question
+from hkswitch.protocol.helper import encode, parse_reply, parse_request
+from hkswitch.protocol.json_lines import LARGEST_ID, Malformed
 from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 
 FILE = "config.yaml"

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterable
 
-from hkswitch.core.config import parse
-from hkswitch.core.group import Commands, Group
-from hkswitch.core.vocabulary import Action
 from hkswitch.homebridge import USUAL_PATH, Imported, convert, read_wrapper
+from hkswitch.model.config import parse
+from hkswitch.model.group import Commands, Group
+from hkswitch.model.unit_state import Action
 
 FILE = "config.json"
 SCRIPTS = "/usr/local/libexec/hkswitch"

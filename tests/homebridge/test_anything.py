@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from hkswitch.core.errors import Failure
-from hkswitch.core.group import Group
 from hkswitch.homebridge import Imported, NothingTakenOver, shellwords
+from hkswitch.model.errors import Failure
+from hkswitch.model.group import Group
 from tests.homebridge.importing import SCRIPTS, WRAPPER, groups, imported, switches
 
 EXAMPLES, LONGER = 100, 20

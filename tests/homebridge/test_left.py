@@ -2,8 +2,8 @@
 
 import pytest
 
-from hkswitch.core.errors import Exit
 from hkswitch.homebridge import NothingTakenOver
+from hkswitch.model.errors import Exit
 from tests.homebridge.importing import (
     SCRIPTS,
     SPARE,

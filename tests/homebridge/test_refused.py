@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from hkswitch.core.errors import Exit, Failure
 from hkswitch.homebridge import jsonc
 from hkswitch.homebridge.imported import NoConfig
+from hkswitch.model.errors import Exit, Failure
 from tests.homebridge.importing import SPARE, imported, switch, switches, systemd
 
 THERE = "; correct it there, or a little before"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hkswitch.core.group import Group
+from hkswitch.model.group import Group
 from tests.homebridge.importing import (
     groups,
     imported,

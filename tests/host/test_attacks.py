@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import pytest
 
-from hkswitch.core.protocol import LONGEST_REQUEST_BYTES
-from hkswitch.serviceswitch.work import CUT_SHORT
+from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
+from hkswitch.serviceswitch.execute import CUT_SHORT
 from tests.host.installed import HELLO
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.test_install import SERVE, SUDOS

@@ -11,7 +11,7 @@ import pytest
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-from hkswitch.core.group import aid_of
+from hkswitch.model.group import aid_of
 from tests.host.conftest import GROUPS, WAYS, start_fails
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller

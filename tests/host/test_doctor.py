@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.doctor.finding import Point
-from hkswitch.homekit.pairing import Setup
+from hkswitch.hap.setup_code import Setup
 from tests.host.conftest import PORT
 from tests.host.machine import Host, eventually
 from tests.support.controller import Controller

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hkswitch.core.errors import Exit
+from hkswitch.model.errors import Exit
 from tests.host.conftest import PORT
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from hkswitch.core.errors import Exit
+from hkswitch.model.errors import Exit
 from tests.host.conftest import STAND_IN
 from tests.host.machine import Boot, Host, booted, eventually, install
 from tests.host.recipes import CONFIG, Recipe, followed, recipes, write

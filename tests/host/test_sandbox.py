@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from hkswitch.core.protocol import Accepted, Finished, Reply, parse_reply
+from hkswitch.protocol.helper import Accepted, Finished, Reply, parse_reply
 from tests.host import lamp
 from tests.host.installed import HELLO
 from tests.host.lamp import audit, lamp_is_off, program

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision
 from hkswitch.serviceswitch.main import Facts, run
-from hkswitch.serviceswitch.source import Source
+from hkswitch.serviceswitch.requester import Source
 
 
 class Unaudited(Audit):

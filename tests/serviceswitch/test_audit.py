@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.core.vocabulary import JobResult, UnitResult
+from hkswitch.model.unit_state import JobResult, UnitResult
 from hkswitch.serviceswitch.audit import (
     LONGEST_TEXT,
     MOST_WAITING,

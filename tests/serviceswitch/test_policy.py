@@ -2,9 +2,9 @@
 
 import pytest
 
-from hkswitch.core.config import BridgeConfig, Config
-from hkswitch.core.group import Group
-from hkswitch.core.vocabulary import Action
+from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.group import Group
+from hkswitch.model.unit_state import Action
 from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 
 CONFIG = Config(

@@ -10,8 +10,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from hkswitch.core.place import Place
-from hkswitch.homekit.sockets import hear_only, listening, ways
+from hkswitch.hap.sockets import hear_only, listening, ways
+from hkswitch.network.endpoint import Place
 
 PORT = 5555
 GROUP = "224.0.0.251"

@@ -13,13 +13,13 @@ from uuid import UUID
 import h11
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hkswitch.core.events import Tile
-from hkswitch.homekit import statefile
-from hkswitch.homekit.bridge import Bridge
-from hkswitch.homekit.hardening.connection import Connection
-from hkswitch.homekit.hardening.driver import PAIRINGS, Driver
-from hkswitch.homekit.strangers import Complaints
-from tests.homekit.conftest import GROUPS
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.hap import state_file
+from hkswitch.hap.connection import Connection
+from hkswitch.hap.driver import PAIRINGS, Driver
+from hkswitch.hap.limits import Complaints
+from hkswitch.model.switch_events import Tile
+from tests.hap.conftest import GROUPS
 from tests.support.stranger import Said
 
 ADMIN = UUID("11111111-2222-4333-8444-555555555555")
@@ -210,7 +210,7 @@ class InProcess:
         self.has_written_its_state()
 
     def has_written_its_state(self) -> None:
-        stored = statefile.read(self.state_folder)
+        stored = state_file.read(self.state_folder)
         assert stored is not None
         assert stored.accessory == self.driver.stored.accessory
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hkswitch import configfile, logs
-from hkswitch.core.config import BridgeConfig, Config
-from hkswitch.core.errors import Failure
-from hkswitch.core.place import Place
-from hkswitch.daemon import serve
-from hkswitch.homekit.bridge import Bridge
-from hkswitch.hosts.simulated import SimulatedHost
+from hkswitch.backend.simulated import SimulatedHost
+from hkswitch.daemon import logs
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.service import serve
+from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.config_file import read as read_config
+from hkswitch.model.errors import Failure
+from hkswitch.network.endpoint import Place
 
 PR_SET_PDEATHSIG = 1
 
@@ -75,7 +76,7 @@ class Outside:
     config_file: Path
 
     def read(self) -> Config:
-        return configfile.read(self.config_file)
+        return read_config(self.config_file)
 
     def reloading(self) -> None:
         say("reloading")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from hkswitch.cli import commands as program
+from hkswitch.cli.main import commands as program
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hkswitch.core.control import SetupIs
-from hkswitch.core.errors import Exit, Failure
-from hkswitch.core.report import PairedController, Report
-from hkswitch.core.vocabulary import Action
-from hkswitch.homekit.pairing import Setup
-from hkswitch.homekit.statefile import ADMIN_BIT, Stored
+from hkswitch.hap.setup_code import Setup
+from hkswitch.hap.state_file import ADMIN_BIT, Stored
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.unit_state import Action
+from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.report import PairedController, Report
 
 SETUP = Setup("314-15-926", "7OSX")
 DEVICE_ID = "AA:BB:CC:DD:EE:FF"

@@ -5,7 +5,7 @@ import socket
 from itertools import count
 from typing import Final
 
-from hkswitch.core.place import Place
+from hkswitch.network.endpoint import Place
 
 LOOPBACK: Final = Place(("127.0.0.1",), frozenset())
 """Where bridges of tests serve."""

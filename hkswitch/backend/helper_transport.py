@@ -1,0 +1,76 @@
+"""A helper that the daemon starts itself, by sudo: lines over pipes. Does not run as root."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from hkswitch.backend.helper_session import Conversation, HelperGone
+from hkswitch.backend.sudo import explain
+
+END_WITHIN_SECONDS: Final = 1
+
+
+class Process:
+    """The way to a helper that is a child."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """`command` is an argv, as `by_sudo` returns it."""
+        self._command = command
+
+    async def open(self, conversation: Conversation) -> "_Pipes":
+        """Start it; raises `HelperGone`."""
+        loop = asyncio.get_running_loop()
+        try:
+            # TRUST: crosses to root. The command is literal; only requests in protocol/helper.py follow.
+            _, pipes = await loop.subprocess_exec(lambda: _Pipes(conversation), *self._command)
+        except OSError as error:
+            raise HelperGone(f"{self._command[0]}: {error.strerror}") from None
+        return pipes
+
+    def explain(self, why_gone: str) -> str:
+        """What to do about it."""
+        return explain(why_gone)
+
+
+class _Pipes(asyncio.SubprocessProtocol):
+    """Its standard input, output and error."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._exited = asyncio.Event()
+        self._outputs = {1, 2}
+
+    async def close(self) -> None:
+        self._stdin.close()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_WITHIN_SECONDS):
+                    await self._exited.wait()
+        finally:
+            with suppress(PermissionError):  # a sudo that may not be killed ends with its pipe, or with us
+                self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 -- asyncio's types are too wide
+        stdin = transport.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport)  # noqa: S101
+        self._transport, self._stdin = transport, stdin
+        self._conversation.begin(stdin.write)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 1:
+            self._conversation.heard(data)
+        else:
+            self._conversation.complained(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
+        # Why it ended may still be on its way on standard error; but that one may stay open for ever.
+        self._outputs.discard(fd)
+        if not self._outputs:
+            self._conversation.end()
+        elif fd == 1:
+            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._conversation.end)
+
+    def process_exited(self) -> None:
+        self._exited.set()

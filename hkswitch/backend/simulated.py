@@ -1,0 +1,136 @@
+"""Units and commands in memory, for the demo and for tests. Starts no process and knows no bus."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from hkswitch.backend import Observer
+from hkswitch.model.group import Group
+from hkswitch.model.unit_state import (
+    Action,
+    ActiveState,
+    JobResult,
+    LoadState,
+    UnitResult,
+    UnitState,
+    Verdict,
+    failure_of,
+)
+
+ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+ACTIVATING = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
+DEACTIVATING = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop-sigterm")
+INACTIVE = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+MISSING = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
+FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
+
+
+@dataclass(slots=True)
+class SimulatedHost:
+    """Each unit takes `job_seconds` to start or stop, `slow` ones their own; `broken` ones fail to start."""
+
+    groups: Collection[Group]
+    job_seconds: float = 0.2
+    slow: Mapping[str, float] = field(default_factory=dict)
+    broken: Collection[str] = ()
+    states: dict[str, UnitState] = field(init=False, default_factory=dict)
+    verdicts: dict[str, Verdict] = field(init=False, default_factory=dict)
+    """What the status of groups of commands says."""
+    _running: dict[str, asyncio.Task[str | None]] = field(init=False, default_factory=dict)
+    listeners: list[Callable[[Mapping[str, UnitState]], None]] = field(init=False, default_factory=list)
+    """Told of every change, beside the observer."""
+    _observer: Observer | None = field(init=False, default=None)
+
+    async def open(self, observer: Observer) -> None:
+        """Begin with every unit stopped."""
+        self._observer = observer
+        await self.watch(self.groups)
+
+    async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
+        """Run the units through the states that systemd's would have; a newer request ends an older one."""
+        group = next((group for group in self.groups if group.id == group_id), None)
+        if group is None or action not in group.actions:
+            return f"denied: {action} {group_id}"
+        accepted()
+        if (older := self._running.get(group_id)) is not None:
+            older.cancel()
+        task = asyncio.ensure_future(self._run(action, group))
+        self._running[group_id] = task
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        return None if task.cancelled() else task.result()
+
+    async def watch(self, groups: Collection[Group]) -> None:
+        """Have these groups; units that were not there before are stopped."""
+        self.groups = groups
+        for group in groups:
+            if group.commands is not None:
+                self.tell(group.id, self.verdicts.get(group.id, Verdict.OFF))
+        self.change({unit: self.states.get(unit, INACTIVE) for group in groups for unit in group.units})
+
+    def trouble(self) -> str:
+        """There is none."""
+        return ""
+
+    async def until_broken(self) -> NoReturn:
+        """Nothing runs that could break."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def close(self) -> None:
+        """End what still runs."""
+        for task in self._running.values():
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def change(self, units: Mapping[str, UnitState]) -> None:
+        """Let units change from outside, as a shell would do it."""
+        self.states.update(units)
+        for listener in self.listeners:
+            listener(units)
+        if self._observer is not None:
+            self._observer.seen(units)
+            for group in self.groups:
+                if group.check and all(self.states.get(unit) == ACTIVE for unit in group.units):
+                    self._observer.probed(group.id, Verdict.ON)
+
+    def tell(self, group_id: str, verdict: Verdict) -> None:
+        """Let the state of a group of commands change."""
+        self.verdicts[group_id] = verdict
+        if self._observer is not None:
+            self._observer.probed(group_id, verdict)
+
+    def lose(self) -> None:
+        """Know nothing any more, as without a bus."""
+        if self._observer is not None:
+            self._observer.lost()
+
+    async def _run(self, action: Action, group: Group) -> str | None:
+        if group.commands is not None:
+            await asyncio.sleep(self.job_seconds)
+            if action is not Action.RESTART:
+                self.tell(group.id, Verdict.ON if action is Action.START else Verdict.OFF)
+            return None
+        jobs = (self._job(action, unit) for unit in group.units)
+        return failure_of(tuple(await asyncio.gather(*jobs)))
+
+    async def _job(self, action: Action, unit: str) -> UnitResult:
+        up = self.states[unit] == ACTIVE
+        if action is Action.RESTART and not up:
+            return UnitResult(unit, JobResult.DONE)
+        if up and action is not Action.START:
+            await self._pass_through(unit, DEACTIVATING, INACTIVE)
+        if action is Action.STOP or (up and action is Action.START):
+            self.change({unit: ACTIVE if action is Action.START else INACTIVE})
+            return UnitResult(unit, JobResult.DONE)
+        broken = unit in self.broken
+        await self._pass_through(unit, ACTIVATING, FAILED if broken else ACTIVE)
+        return UnitResult(unit, JobResult.FAILED if broken else JobResult.DONE)
+
+    async def _pass_through(self, unit: str, during: UnitState, after: UnitState) -> None:
+        self.change({unit: during})
+        await asyncio.sleep(self.slow.get(unit, self.job_seconds))
+        self.change({unit: after})

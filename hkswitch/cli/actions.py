@@ -1,0 +1,116 @@
+"""`hkswitch start`, `stop` and `restart`: asks the daemon, or root's helper where there is none."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hkswitch.backend.sudo import HELPER
+from hkswitch.control import client, socket_of
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.unit_state import Action, Meaning
+from hkswitch.protocol.control import Ask, Question, Status
+from hkswitch.protocol.report import GroupReport, printable
+
+LAST_LINES: Final = 5
+"""Of a failed unit's journal."""
+
+
+@dataclass(eq=False)
+class NoHelper(Failure):
+    """The helper cannot be started."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"cannot start {HELPER[0]}: {self.why}; is hkswitch installed?"
+
+
+def act(word: str, groups: Sequence[str], state_folder: Path, *, wait: bool) -> Exit:
+    """Do an action on groups, side by side, and say what failed; returns the first such exit code."""
+    action, group_ids = Action(word), tuple(dict.fromkeys(groups))
+    with _spinner(f"{word} {' '.join(groups)}") if wait else nullcontext():
+        try:
+            codes = _by_the_daemon(action, group_ids, socket_of(state_folder), wait=wait)
+        except client.NoDaemon as failure:
+            codes = _as_root(action, group_ids, failure)
+    return next((code for code in codes if code is not Exit.OK), Exit.OK)
+
+
+def _by_the_daemon(action: Action, group_ids: Iterable[str], path: Path, *, wait: bool) -> list[Exit]:
+    with ExitStack() as connections:
+        asked = {
+            group_id: connections.enter_context(
+                client.Asked(path, Question(Ask.ACT, action=action, group=group_id))
+            )
+            for group_id in group_ids
+        }
+        return [_end(group_id, asked[group_id], path, wait=wait) for group_id in asked]
+
+
+def _end(group_id: str, asked: client.Asked, path: Path, *, wait: bool) -> Exit:
+    try:
+        asked.end(wait=wait)
+    except Failure as failure:
+        _say(f"hkswitch: {failure}")
+        if failure.exit_code is Exit.UNAVAILABLE:
+            _say_why(path, group_id)
+        return failure.exit_code
+    return Exit.OK
+
+
+def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon) -> list[Exit]:
+    if os.geteuid() != 0:
+        _say(f"hkswitch: {failure}, or use sudo")
+        return [failure.exit_code]
+    try:
+        helpers = [subprocess.Popen((HELPER[0], action, group_id)) for group_id in group_ids]
+    except OSError as error:
+        raise NoHelper(error.strerror or str(error)) from error
+    codes = [helper.wait() for helper in helpers]
+    return [Exit(code) if code in set(Exit) else Exit.UNAVAILABLE for code in codes]  # or it was killed
+
+
+def _say_why(path: Path, group_id: str) -> None:
+    """The last lines of what failed, as far as this user may read the journal."""
+    report = client.ask(path, Question(Ask.STATUS))
+    assert isinstance(report, Status)  # noqa: S101 -- client.ask has looked
+    for group in report.report.groups:
+        if group.id == group_id:
+            for unit in failed_units(group):
+                _say("\n".join([f"The last lines of {unit}:", *(f"  {line}" for line in _last_lines(unit))]))
+
+
+def failed_units(group: GroupReport) -> tuple[str, ...]:
+    """Whose journals say why an action failed."""
+    failed = [unit for unit, state in group.units.items() if state.meaning is Meaning.FAILED]
+    return tuple(failed) if group.units else (f"hkswitch-command-{group.id}.service",)
+
+
+def _last_lines(unit: str) -> list[str]:
+    options = ("--quiet", "--no-pager", "--output=cat", f"--lines={LAST_LINES}", f"--unit={unit}")
+    null = subprocess.DEVNULL
+    try:
+        journal = subprocess.run(
+            ("journalctl", *options), stdin=null, stdout=subprocess.PIPE, stderr=null, check=False
+        )
+    except OSError:
+        return []
+    return [printable(line) for line in journal.stdout.decode(errors="replace").splitlines()]
+
+
+def _spinner(what: str) -> AbstractContextManager[object]:
+    """On a terminal, something that moves."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console  # noqa: PLC0415 -- a script does not wait for it
+
+    return Console(stderr=True, highlight=False).status(f"{what} ...")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

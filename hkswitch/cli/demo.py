@@ -1,0 +1,97 @@
+"""`hkswitch demo`: the real bridge on simulated units, so that anybody can pair and switch at once."""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from hkswitch.backend.simulated import SimulatedHost
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.service import serve
+from hkswitch.hap.setup_code import invitation
+from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.config_file import read as read_config
+from hkswitch.model.errors import Failure
+from hkswitch.model.group import Group
+from hkswitch.network import addresses
+from hkswitch.network.endpoint import Place
+
+STATE_FOLDER: Final = Path("~/.local/state/hkswitch-demo")
+
+GROUPS: Final = (
+    Group("vm-guests", "VM Guests", ("libvirt-guests.service",)),
+    Group("fileserver", "File Server", ("smb.service", "nmb.service", "netatalk.service")),
+    Group("web", "Web Server", ("httpd.service",)),
+)
+"""The groups of config.example.yaml; a test compares them."""
+
+
+class NoHome(Failure):
+    """Nobody knows where this user's files are."""
+
+    def __str__(self) -> str:
+        return "there is no home folder to keep the demo's state in; name one with --state-dir"
+
+
+async def run(
+    config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None
+) -> None:
+    """Serve until interrupted; raises `Failure`."""
+    folder = state_folder or _default_folder()
+    terminal = _Terminal(config_file, address, port, folder)
+    config = terminal.read()
+    await serve(config, SimulatedHost(config.groups), folder, terminal)
+
+
+@dataclass(frozen=True, slots=True)
+class _Terminal:
+    """The person who tries it, and the options."""
+
+    config_file: Path | None
+    address: str | None
+    port: int | None
+    state_folder: Path
+
+    def read(self) -> Config:
+        default = Config(BridgeConfig(name="hkswitch demo"), GROUPS)
+        config = default if self.config_file is None else read_config(self.config_file)
+        bridge = config.bridge
+        if self.address is not None:
+            bridge = replace(bridge, addresses=(self.address,), interfaces=())
+        if self.port is not None:
+            bridge = replace(bridge, port=self.port)
+        return replace(config, bridge=bridge)
+
+    def reloading(self) -> None:
+        pass  # a person who asks for it knows
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        """As the daemon does it, but on loopback where there is no default route."""
+        try:
+            return addresses.place_of(bridge)
+        except addresses.NoDefaultRoute:
+            return Place((addresses.LOOPBACK,), frozenset())
+
+    def waiting(self, why: Failure) -> None:
+        _say(f"Waiting: {why}.")
+
+    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
+        names = ", ".join(group.name for group in config.groups)
+        _say(f"Serving simulated switches: {names}.")
+        _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")
+        if place.addresses == (addresses.LOOPBACK,) and self.address is None:
+            _say("There is no default route: this is loopback only.")
+            _say("For a phone, pass --address with an address of this machine that it reaches.")
+        _say("Already paired." if bridge.paired else invitation(bridge.setup))
+
+
+def _default_folder() -> Path:
+    try:
+        return STATE_FOLDER.expanduser()
+    except RuntimeError:
+        raise NoHome from None
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,355 @@
+"""The command line: every command and its options.
+
+Imports of rooms are inside the commands, so that `hkswitch check` does not wait for HomeKit.
+"""
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import click
+
+from hkswitch import __version__
+from hkswitch.control import STATE_FOLDER
+from hkswitch.model.config_file import DEFAULT as DEFAULT_CONFIG
+from hkswitch.model.config_file import read as read_config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hkswitch.protocol.report import Report
+
+STANDARD_OUTPUT: Final = Path("-")
+
+_Answer = TypeVar("_Answer")
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+_config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(readable=False, path_type=Path),
+    default=DEFAULT_CONFIG,
+    metavar="FILE",
+    help=f"The configuration [{DEFAULT_CONFIG}]",
+)
+_state_option = click.option(
+    "--state-dir",
+    "state_folder",
+    type=click.Path(readable=False, path_type=Path),
+    default=STATE_FOLDER,
+    metavar="DIR",
+    help=f"The folder with the bridge's keys and pairings [{STATE_FOLDER}]",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="For programs, not for people")
+
+
+def _an_address(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    if text is not None:
+        from ipaddress import ip_address
+
+        try:
+            ip_address(text)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not an IPv4 or IPv6 address", context, option) from None
+    return text
+
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help; its first line keeps click from wrapping it."""
+    return "\n  ".join(("\b\nExamples:", *lines))
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_examples("hkswitch status", "sudo hkswitch restart fileserver", "sudo hkswitch pair"),
+)
+@click.version_option(__version__, prog_name="hkswitch", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Apple Home switches for groups of systemd services."""
+
+
+@commands.command(epilog=_examples("sudo systemctl start hkswitch", "journalctl -u hkswitch"))
+@_config_option
+@_state_option
+def run(config_file: Path, state_folder: Path) -> None:
+    """Serve the bridge; hkswitch.service runs this."""
+    from hkswitch.daemon import logs, service
+
+    logs.begin(os.environ)
+    _in_a_loop(service.run(config_file, state_folder))
+
+
+@commands.command(epilog=_examples("hkswitch demo", "hkswitch demo --address 192.168.1.10 --port 51827"))
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="Groups to simulate [the three of the example]",
+)
+@click.option(
+    "--address", metavar="IP", callback=_an_address, help="Where to serve [the default route's address]"
+)
+@click.option("--port", type=click.IntRange(1024, 65535), metavar="N", help="[51826]")
+@click.option(
+    "--state-dir",
+    "state_folder",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="DIR",
+    help="Where keys and pairings are kept [~/.local/state/hkswitch-demo]",
+)
+def demo(config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None) -> None:
+    """Serve a bridge with simulated units.
+
+    Pair with it and switch: no real unit is touched.
+    """
+    from hkswitch.cli import demo
+    from hkswitch.daemon import logs
+
+    logs.begin({}, in_detail=True)
+    _in_a_loop(demo.run(config_file, address, port, state_folder))
+
+
+@commands.command(epilog=_examples("hkswitch check", "hkswitch check --config new.yaml"))
+@_config_option
+def check(config_file: Path) -> None:
+    """Check the configuration."""
+    read_config(config_file)
+    click.echo("configuration OK")
+
+
+def _picture_option(kind: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        f"--{kind}",
+        type=click.Path(readable=False, path_type=Path),
+        metavar="FILE",
+        help="Write the QR code as a picture, readable by its owner alone [-: standard output]",
+    )
+
+
+@commands.command(
+    epilog=_examples("sudo hkswitch pair", "sudo hkswitch pair --svg code.svg", "hkswitch pair --list")
+)
+@_state_option
+@_json_option
+@click.option("--list", "listed", is_flag=True, help="Show the controllers that are paired")
+@click.option("--reset-attempts", is_flag=True, help="Allow pairing again after 100 failed attempts")
+@_picture_option("png")
+@_picture_option("svg")
+def pair(  # noqa: PLR0913 -- one for each option
+    state_folder: Path,
+    *,
+    as_json: bool,
+    listed: bool,
+    reset_attempts: bool,
+    png: Path | None,
+    svg: Path | None,
+) -> None:
+    """Show the setup code and its QR code.
+
+    It is what a phone needs to pair. Asks the daemon if it runs, and reads its state folder if not. The setup
+    code is for root and for members of the group hkswitch; who is paired is for everybody.
+    """
+    from hkswitch.cli import pair
+
+    actions = {"--reset-attempts": reset_attempts, "--png": png, "--svg": svg}
+    _exclude_one_another(actions | {"--list": listed})
+    _exclude_one_another(actions | {"--json": as_json})
+    if listed:
+        paired = pair.controllers(state_folder)
+        click.echo(pair.listed_as_json(paired) if as_json else pair.listed(paired))
+    elif reset_attempts:
+        click.echo(pair.reset_attempts(state_folder))
+    elif (path := png or svg) is not None:
+        contents = pair.picture(state_folder, "svg" if png is None else "png")
+        if path == STANDARD_OUTPUT:
+            click.echo(contents, nl=False)
+        else:
+            pair.write_picture(path, contents)
+            click.echo(f"{path} is readable by its owner alone: it holds the setup code.")
+    else:
+        setup = pair.setup_is(state_folder)
+        click.echo(pair.setup_as_json(setup) if as_json else pair.shown(setup))
+
+
+@commands.command(epilog=_examples("sudo hkswitch unpair 3C7A", "sudo hkswitch unpair --all"))
+@_state_option
+@click.argument("controller", required=False)
+@click.option("--all", "everybody", is_flag=True, help="Remove every controller")
+def unpair(state_folder: Path, controller: str | None, *, everybody: bool) -> None:
+    """Remove the pairing of a controller.
+
+    This is for a phone that was lost. CONTROLLER is an ID of `hkswitch pair --list`, or the beginning of one;
+    without it, the only one there is. With the last admin, all others are removed too. Homes that had the
+    bridge show it as not responding until it is removed there.
+    """
+    from hkswitch.cli import pair
+
+    _exclude_one_another({"CONTROLLER": controller is not None, "--all": everybody})
+    click.echo(pair.unpair(state_folder, controller, everybody=everybody))
+
+
+@commands.command(epilog=_examples("hkswitch status", "hkswitch status web", "hkswitch status --watch"))
+@click.argument("groups", nargs=-1, metavar="[GROUP]...")
+@_config_option
+@_state_option
+@_json_option
+@click.option("--watch", "watched", is_flag=True, help="Show it again after each change, until Ctrl-C")
+def status(
+    groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
+) -> None:
+    """Show the groups, their units, and the bridge.
+
+    With one GROUP, the exit code says whether it is on (0) or not (3). Without a daemon, systemd is asked.
+    """
+    from hkswitch.cli import status
+
+    if watched:
+        _show_each(status.watch(state_folder, groups), as_json=as_json)
+        return
+    everything = status.from_daemon(state_folder) or _in_a_loop(status.from_systemd(config_file))
+    report = status.chosen(everything, groups)
+    if as_json:
+        click.echo(status.as_json(report))
+    else:
+        from hkswitch.cli import page
+
+        page.show(report, _console())
+    sys.exit(status.exit_code(report, groups))
+
+
+def _show_each(reports: "Iterable[Report]", *, as_json: bool) -> None:
+    gc.enable()  # this may take long: see __main__.py
+    if as_json:
+        from hkswitch.cli import status
+
+        for report in reports:
+            click.echo(status.as_json(report, indent=None))
+    else:
+        from hkswitch.cli import page
+
+        page.show_each(reports, _console())
+
+
+@commands.command(
+    "import-homebridge", epilog=_examples("hkswitch import-homebridge ~/.homebridge/config.json -o new.yaml")
+)
+@click.argument("config", type=click.Path(readable=False, path_type=Path), metavar="CONFIG.JSON")
+@click.option(
+    "--wrapper",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="The script that the switches call [/usr/local/bin/serviceswitch, if there is one]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write it [standard output]",
+)
+@click.option(
+    "--scripts",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a script for each command that needs a shell",
+)
+def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, scripts: Path | None) -> None:
+    """Import the switches of a Homebridge config.
+
+    The cmdSwitch2 switches become a configuration. Each has a comment that says what became of it. What needs
+    a shell is left as a comment, and no command is run.
+    """
+    from hkswitch.cli import import_homebridge
+
+    imported = import_homebridge.read(config, wrapper, scripts)
+    if output is None:
+        click.echo(imported.text, nl=False)
+    else:
+        import_homebridge.write(output, imported.text)
+    click.echo(imported.summary, err=output is None)
+
+
+def _action(word: str, what: str) -> None:
+    """Add the command that asks for an action."""
+
+    @commands.command(
+        word,
+        help=f"{what}.\n\nThe daemon does it; for root it also works without one.",
+        epilog=_examples(
+            f"sudo hkswitch {word} fileserver", f"sudo hkswitch {word} --no-wait fileserver web"
+        ),
+    )
+    @click.argument("groups", nargs=-1, required=True, metavar="GROUP...")
+    @_state_option
+    @click.option("--no-wait", is_flag=True, help="Do not wait until it is done")
+    def act(groups: tuple[str, ...], state_folder: Path, *, no_wait: bool) -> None:
+        from hkswitch.cli import actions
+
+        sys.exit(actions.act(word, groups, state_folder, wait=not no_wait))
+
+
+_action("start", "Start groups")
+_action("stop", "Stop groups")
+_action("restart", "Restart groups, but only those that run")
+
+
+@commands.command(epilog=_examples("sudo hkswitch doctor", "hkswitch doctor --json"))
+@_config_option
+@_state_option
+@_json_option
+def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
+    """Look at the installation, and say what to do.
+
+    Some points need root, and are left open without it. The exit code is 69 if something is wrong.
+    """
+    from hkswitch.doctor import checks, page
+
+    findings = _in_a_loop(checks.run(config_file.absolute(), state_folder))
+    if as_json:
+        click.echo(page.as_json(findings))
+    else:
+        page.show(findings, _console())
+    sys.exit(page.exit_code(findings))
+
+
+@commands.command(epilog=_examples("sudo hkswitch diagnostics > diagnostics.txt"))
+@_config_option
+@_state_option
+def diagnostics(config_file: Path, state_folder: Path) -> None:
+    """Print a text for a bug report.
+
+    No secret is in it. It has the findings of `hkswitch doctor`, versions, the configuration, the status, and
+    the last log lines.
+    """
+    from hkswitch.cli import diagnostics
+
+    click.echo(_in_a_loop(diagnostics.text(config_file.absolute(), state_folder)))
+
+
+def _in_a_loop(doing: Coroutine[object, object, _Answer]) -> _Answer:
+    import asyncio  # a question to the daemon does not wait for it
+
+    gc.enable()  # this may take long: see __main__.py
+    return asyncio.run(doing)
+
+
+def _console() -> "Console":
+    """Standard output; what is not a terminal is as wide as a line gets."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # as it is without rich, which would end with 1
+
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None if it is closed
+    return Output(highlight=False, markup=False, emoji=False, width=None if is_terminal else 1000)
+
+
+def _exclude_one_another(given: Mapping[str, object]) -> None:
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise click.UsageError(f"{' and '.join(names)} exclude one another")

@@ -1,0 +1,108 @@
+"""What `hkswitch status` shows to people: a page, and the next one after each change."""
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hkswitch.model.unit_state import GroupState, Meaning
+from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
+
+STYLES: Final = {
+    GroupState.ON: "green",
+    GroupState.STARTING: "yellow",
+    GroupState.STOPPING: "yellow",
+    GroupState.PARTIAL: "yellow",
+    GroupState.OFF: "dim",
+    GroupState.FAILED: "red",
+    GroupState.MISSING: "red",
+    None: "red",
+}
+
+_CONTROLLER_CHARACTERS: Final = 8
+"""Of a controller's ID: enough to tell a home's controllers apart."""
+
+
+def rendered(report: Report, now_unix_seconds: float) -> RenderableType:
+    """A line or two about the bridge, and a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("group", "name", "state", "units", "last action"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"group", "state"})
+    for group in report.groups:
+        table.add_row(
+            group.id,
+            group.name,
+            Text(_state(group, now_unix_seconds), STYLES[group.state]),
+            "\n".join(f"{unit} {state}" for unit, state in group.units.items()),
+            _last(group.last_action, now_unix_seconds),
+        )
+    return Group(*_bridge_lines(report.bridge, now_unix_seconds), table)
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the page."""
+    console.print(rendered(report, time.time()))
+
+
+def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float) -> list[Text]:
+    if bridge is None:
+        return [Text("The daemon does not run: this is what systemd says of the units.", "yellow"), Text()]
+    running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
+    where = f"on {', '.join(bridge.addresses)}, port {bridge.port}" if bridge.addresses else "no network yet"
+    lines = [Text(f"{bridge.name}: running for {running}, {where}", "bold")]
+    connected = [each for each in bridge.controllers if each.connections]
+    paired = f"{len(bridge.controllers)} paired, {len(connected)} connected"
+    if connected:
+        paired += f": {', '.join(each.id[:_CONTROLLER_CHARACTERS] for each in connected)}"
+    lines.append(Text(f"controllers: {paired if bridge.controllers else 'none paired, see `hkswitch pair`'}"))
+    if bridge.helper:
+        lines.append(Text(f"helper: not there ({bridge.helper}); switches fail until it is", "red"))
+    return [*lines, Text()]
+
+
+def _state(group: GroupReport, now_unix_seconds: float) -> str:
+    match group.state:
+        case None:
+            return "unknown"
+        case GroupState.PARTIAL:
+            up = sum(unit.meaning is Meaning.UP for unit in group.units.values())
+            return f"partial {up}/{len(group.units)}"
+        case GroupState.STARTING | GroupState.STOPPING if group.since_unix_seconds:
+            return f"{group.state} {_ago(group.since_unix_seconds, now_unix_seconds)}"
+        case state:
+            return state
+
+
+def _last(last: LastAction | None, now_unix_seconds: float) -> str:
+    if last is None:
+        return ""
+    ago = _ago(last.at_unix_seconds, now_unix_seconds)
+    by = last.by if last.by.startswith("user ") else last.by[:_CONTROLLER_CHARACTERS]
+    begun = f"{last.action} {ago} ago" + (f" by {by}" if by else "")
+    match last.outcome:
+        case Outcome.RUNNING:
+            return f"{begun}, not done yet"
+        case Outcome.DONE:
+            return f"{begun}, took {last.duration_ms / 1000:.1f} s"
+        case Outcome.FAILED:
+            return f"{begun}, failed: {last.failure}"
+
+
+def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
+    seconds = max(0, int(now_unix_seconds - unix_seconds))
+    for unit, length_seconds in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_seconds:
+            return f"{seconds // length_seconds} {unit}"
+    return f"{seconds} s"
+
+
+def show_each(reports: Iterable[Report], console: Console) -> None:
+    """Show one page in place of the other."""
+    from rich.live import Live  # noqa: PLC0415 -- only this needs it
+
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        for report in reports:
+            live.update(rendered(report, time.time()), refresh=True)

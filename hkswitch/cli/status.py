@@ -1,0 +1,88 @@
+"""`hkswitch status`: how everything is, from the daemon, or from systemd while there is none.
+
+Knows no rich: who wants JSON does not wait for it.
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hkswitch.control import client, socket_of
+from hkswitch.model.config_file import read as read_config
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.unit_state import GroupState
+from hkswitch.protocol.control import Ask, Question, Status
+from hkswitch.protocol.report import GroupReport, Report, as_object
+
+
+@dataclass(eq=False)
+class UnknownGroup(Failure):
+    """What was named is no group."""
+
+    group_id: str
+    known: tuple[str, ...]
+    exit_code = Exit.USAGE
+
+    def __str__(self) -> str:
+        return f"there is no group {self.group_id!r}; there are {', '.join(self.known)}"
+
+
+def from_daemon(state_folder: Path) -> Report | None:
+    """How everything is, or None if no daemon can be asked; raises `Failure`."""
+    try:
+        said = client.ask(socket_of(state_folder), Question(Ask.STATUS))
+    except (client.NoDaemon, client.Unreachable):
+        return None
+    assert isinstance(said, Status)  # noqa: S101 -- client.ask has looked
+    return said.report
+
+
+async def from_systemd(config_file: Path) -> Report:
+    """How the units are, without a daemon; raises `Failure`."""
+    from hkswitch.systemd import Systemd  # noqa: PLC0415 -- sdbus takes a while to be imported
+
+    config = read_config(config_file)
+    with await Systemd.connect() as systemd:
+        states = await systemd.states(unit for group in config.groups for unit in group.units)
+    groups = (
+        GroupReport(
+            id=group.id,
+            name=group.name,
+            state=group.state(states, None) if not group.check else None,
+            since_unix_seconds=0,
+            units={unit: states[unit] for unit in group.units},
+        )
+        for group in config.groups
+    )
+    return Report(None, tuple(groups))
+
+
+def chosen(report: Report, group_ids: Collection[str]) -> Report:
+    """The report on these groups, on all if none is named; raises `UnknownGroup`."""
+    known = {group.id: group for group in report.groups}
+    for group_id in group_ids:
+        if group_id not in known:
+            raise UnknownGroup(group_id, tuple(known))
+    return report._replace(groups=tuple(known[group_id] for group_id in group_ids or known))
+
+
+def exit_code(report: Report, group_ids: Collection[str]) -> Exit:
+    """What `status` of one group ends with: whether it is on, as `serviceswitch status` says it."""
+    if len(group_ids) != 1:
+        return Exit.OK
+    state = report.groups[0].state
+    if state is None:
+        return Exit.UNAVAILABLE
+    return Exit.OK if state is GroupState.ON else Exit.NOT_ON
+
+
+def as_json(report: Report, indent: int | None = 2) -> str:
+    """For programs."""
+    return json.dumps(as_object(report), indent=indent)
+
+
+def watch(state_folder: Path, group_ids: Collection[str]) -> Iterator[Report]:
+    """How everything is, now and after each change, without end; raises `Failure`."""
+    for report in client.watch(socket_of(state_folder)):
+        yield chosen(report, group_ids)

@@ -1,0 +1,236 @@
+"""The bridge and its accessories, one a group. Shows what it is told and passes on what is written."""
+
+import errno
+import logging
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+from uuid import UUID
+
+from pyhap import const
+from pyhap.accessory import Accessory
+from pyhap.accessory import Bridge as BridgeAccessory
+from zeroconf import Error as ZeroconfError
+
+from hkswitch import __version__
+from hkswitch.hap import state_file
+from hkswitch.hap.characteristics import Writer
+from hkswitch.hap.driver import Driver
+from hkswitch.hap.setup_code import Setup, UnknownController
+from hkswitch.model.errors import Failure
+from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.switch_events import Tile
+from hkswitch.network.endpoint import Place
+from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.report import PairedController
+
+SERVICES: Final = {
+    AccessoryType.SWITCH: ("Switch", const.CATEGORY_SWITCH),
+    AccessoryType.OUTLET: ("Outlet", const.CATEGORY_OUTLET),
+    AccessoryType.LIGHT: ("Lightbulb", const.CATEGORY_LIGHTBULB),
+    AccessoryType.FAN: ("Fan", const.CATEGORY_FAN),
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Taps(Protocol):
+    """Who is told what controllers write."""
+
+    def write(self, group_id: str, tile: Tile, writer: Writer, *, on: bool, by: str) -> Awaitable[bool]:
+        """Bring the group to what was written; returns whether that may be called a success.
+
+        `by` is the ID of the controller that wrote.
+        """
+
+
+@dataclass(eq=False)
+class CannotServe(Failure):
+    """The bridge cannot go online. `in_use`: somebody else has the port."""
+
+    place: Place
+    port: int
+    why: str
+    in_use: bool
+
+    def __str__(self) -> str:
+        return f"cannot serve HomeKit on {self.place}, port {self.port}: {self.why}"
+
+
+class Bridge:
+    """A HomeKit bridge with a switch for each group. Make it inside the event loop."""
+
+    def __init__(self, name: str, groups: Iterable[Group], state_folder: Path, port: int) -> None:
+        """Reads the state file, or makes a new identity; raises `Failure`."""
+        self._port = port
+        self._serving = False
+        stored = state_file.read(state_folder)
+        self.setup = Setup.new() if stored is None else stored.setup
+        self._driver = Driver(port=port, state_folder=state_folder, setup=self.setup, stored=stored)
+        self._bridge = _QuietBridge(self._driver, name)
+        self._bridge.set_info_service(__version__, "hkswitch", "Bridge", self._driver.state.mac)
+        self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
+        self._place(groups)
+        self._driver.add_accessory(self._bridge)
+        if stored is None:
+            _log.info("made a new identity in %s", state_folder)
+
+    @property
+    def paired(self) -> bool:
+        """Whether any controller is paired."""
+        return bool(self._driver.state.paired)
+
+    @property
+    def config_version(self) -> int:
+        """The number (c#) that tells controllers to read the accessories anew when it grows."""
+        return int(self._driver.state.config_version)
+
+    async def start(self, taps: Taps, place: Place) -> None:
+        """Go online there; raises `CannotServe`."""
+        self._take_writes(taps)
+        with self._cannot_serve(place):
+            await self._driver.start(place)
+        self._serving = True
+
+    async def move(self, place: Place) -> None:
+        """Be online there instead; raises `CannotServe`, and can be tried again then."""
+        with self._cannot_serve(place):
+            await self._driver.move(place)
+
+    @contextmanager
+    def _cannot_serve(self, place: Place) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ZeroconfError) as error:
+            number = error.errno if isinstance(error, OSError) else None
+            why = os.strerror(number) if number else str(error)  # asyncio's own text is longer
+            raise CannotServe(place, self._port, why, in_use=number == errno.EADDRINUSE) from error
+
+    def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
+        """Have accessories for these groups; those that stay are not touched. Tells the controllers."""
+        self._place(groups)
+        self._take_writes(taps)
+        self._driver.accessories_changed()
+
+    async def stop(self) -> None:
+        """Go offline with a goodbye, if it went online."""
+        if self._serving:
+            self._serving = False
+            await self._driver.async_stop()
+
+    def tell_of_pairings(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a controller was paired or removed."""
+        self._driver.tell_of_pairings(tell)
+
+    # What can be asked on the control socket
+
+    def setup_is(self) -> SetupIs:
+        """What is needed to pair."""
+        return self._driver.stored.setup_is
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        """Who is paired, and how often connected."""
+        handlers = (connection.handler for connection in self._driver.http_server.connections.values())
+        connections = Counter(str(handler.client_uuid).upper() for handler in handlers)
+        return tuple(c._replace(connections=connections[c.id]) for c in self._driver.stored.controllers)
+
+    def unpair(self, controller_id: str | None) -> None:
+        """Remove a pairing, or all; raises `UnknownController` or `StateUnwritable`."""
+        if controller_id is None:
+            self._driver.unpair(None)
+        elif controller_id in {controller.id for controller in self.controllers()}:
+            self._driver.unpair(UUID(controller_id))
+        else:
+            raise UnknownController(controller_id)
+
+    def reset_attempts(self) -> None:
+        """Let controllers pair again after too many wrong setup codes; raises `StateUnwritable`."""
+        self._driver.reset_attempts()
+
+    def _place(self, groups: Iterable[Group]) -> None:
+        """Have an accessory for each tile; those of groups that stay the same stay too."""
+        before, self._tiles = self._tiles, {}
+        for group in groups:
+            for tile in tiles_of(group):
+                self._tiles[group.id, tile] = self._placed(group, tile, before.get((group.id, tile)))
+        # iOS forgets the rooms of accessories that were not there when the bridge came online.
+        ordered = sorted(self._tiles.values(), key=lambda accessory: accessory.aid)
+        self._bridge.accessories = {accessory.aid: accessory for accessory in ordered}
+
+    def _placed(self, group: Group, tile: Tile, before: "TileAccessory | None") -> "TileAccessory":
+        if before is not None and (before.group.name, before.group.type) == (group.name, group.type):
+            return before
+        accessory = TileAccessory(self._driver, group, tile)
+        if before is not None:
+            accessory.is_available = before.is_available
+            accessory.show(None, on=before.on.value)
+        return accessory
+
+    def _take_writes(self, taps: Taps) -> None:
+        writes = {accessory.on: self._writes_of(*key, taps) for key, accessory in self._tiles.items()}
+        self._driver.write_slowly(writes)
+
+    def _writes_of(self, group_id: str, tile: Tile, taps: Taps) -> Callable[[bool, Writer], Awaitable[bool]]:
+        def write(on: bool, writer: Writer) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
+            connection = self._driver.http_server.connections.get(writer)
+            by = "" if connection is None else str(connection.handler.client_uuid).upper()
+            return taps.write(group_id, tile, writer, on=on, by=by)
+
+        return write
+
+    def show(self, group_id: str, tile: Tile, writer: Writer | None, *, on: bool) -> None:
+        """Store On and send it as an event to every subscribed controller but `writer`."""
+        if (accessory := self._tiles.get((group_id, tile))) is not None:  # a group may have no restart tile
+            accessory.show(writer, on=on)
+
+    def set_available(self, group_id: str, *, available: bool) -> None:
+        """Whether reads of the group's tiles have a value to give."""
+        for tile in Tile:
+            if (accessory := self._tiles.get((group_id, tile))) is not None:
+                accessory.is_available = available
+
+
+class TileAccessory(Accessory):
+    """The accessory of one tile: a group's own, or its restart switch."""
+
+    def __init__(self, driver: Driver, group: Group, tile: Tile) -> None:
+        """Not available until it is told otherwise."""
+        self.group = group
+        restart = tile is Tile.RESTART
+        service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
+        name, aid = (group.restart_name, group.restart_aid) if restart else (group.name, group.aid)
+        super().__init__(driver, name, aid=aid)
+        serial_number = f"{group.id}:restart" if restart else group.id
+        self.set_info_service(__version__, "hkswitch", "Service group", serial_number)
+        service = self.add_preload_service(service_name)
+        self.on = service.get_characteristic("On")
+        self._followers = [char for char in service.characteristics if char.display_name == "OutletInUse"]
+        self.is_available = False
+
+    @property
+    def available(self) -> bool:
+        """HAP-python asks this before each read."""
+        return self.is_available
+
+    def show(self, writer: Writer | None, *, on: bool) -> None:
+        """Store On and send it, even if it is no news: somebody may believe otherwise."""
+        self.on.value = on
+        self.on.notify(writer)
+        for follower in self._followers:
+            follower.set_value(on)
+
+
+class _QuietBridge(BridgeAccessory):
+    """The bridge's own accessory."""
+
+    def setup_message(self) -> None:
+        """Say nothing: HAP-python prints the setup code, which would stay in the journal for everybody."""
+
+
+def tiles_of(group: Group) -> tuple[Tile, ...]:
+    """The tiles that a group has in the Home app."""
+    return (Tile.GROUP, Tile.RESTART) if group.restart else (Tile.GROUP,)

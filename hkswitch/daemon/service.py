@@ -1,0 +1,319 @@
+"""Wires the rooms into a bridge that serves until it is told to stop. Knows all rooms, decides nothing."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from hkswitch import __version__
+from hkswitch.backend import Host
+from hkswitch.backend.helper_client import Helper
+from hkswitch.backend.helper_transport import Process
+from hkswitch.backend.local import LocalHost
+from hkswitch.backend.socket import Socket
+from hkswitch.backend.sudo import by_sudo
+from hkswitch.control import server, socket_of
+from hkswitch.daemon import logs
+from hkswitch.daemon.bridge import Bridge, CannotServe
+from hkswitch.daemon.notify import Notifier
+from hkswitch.daemon.switchboard import Switchboard
+from hkswitch.hap import state_file
+from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.config_file import read as read_config
+from hkswitch.model.errors import Failure
+from hkswitch.model.unit_state import Action, Crossing
+from hkswitch.network import addresses, listeners
+from hkswitch.network.endpoint import Place
+from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.report import BridgeReport, PairedController, Report, printable
+
+TRY_AGAIN_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Outside(Protocol):
+    """Who started the daemon: gives it what it needs, and is told how it is."""
+
+    def read(self) -> Config:
+        """The config as it is now; raises `Failure`."""
+
+    def reloading(self) -> None:
+        """The config is about to be read anew; `waiting` or `serving` says when that is done."""
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        """Where to serve; raises `NoAddress` while there is no such place."""
+
+    def waiting(self, why: Failure) -> None:
+        """There is no place yet; this is called again only when something else is missing."""
+
+    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
+        """Everything is there; called again after each change."""
+
+
+async def run(config_file: Path, state_folder: Path) -> None:
+    """The daemon: this machine's units, until SIGTERM; raises `Failure` if it cannot start."""
+    service = _Service(config_file, Notifier(os.environ))
+    config = service.read()
+    way = Socket() if config.helper is Crossing.SOCKET else Process(by_sudo())
+    host = LocalHost(config.groups, Helper(way))
+    async with service.notifier.alive():
+        await serve(config, host, state_folder, service)
+    service.notifier.tell(STOPPING="1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """hkswitch.service: tells systemd and the journal."""
+
+    config_file: Path
+    notifier: Notifier
+
+    def read(self) -> Config:
+        return read_config(self.config_file)
+
+    def reloading(self) -> None:
+        self.notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        return addresses.place_of(bridge)
+
+    def waiting(self, why: Failure) -> None:
+        # READY, because systemd would end a start that waits for a network.
+        self.notifier.tell(READY="1", STATUS=f"Waiting for the network: {why}")
+        _log.warning("waiting for the network: %s", why)
+
+    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
+        paired = "paired" if bridge.paired else "not paired: see `hkswitch pair`"
+        what = f"{len(config.groups)} groups on {place}, port {config.bridge.port}, {paired}"
+        self.notifier.tell(READY="1", STATUS=f"Serving {what}")
+        _log.info("serving %s", what)
+
+
+async def serve(config: Config, host: Host, state_folder: Path, outside: Outside) -> None:
+    """Serve groups on `host` until SIGTERM or SIGINT; SIGHUP reads the config anew.
+
+    Raises `Failure` if it cannot start, and whatever breaks the host.
+    """
+    asyncio.get_running_loop().set_exception_handler(logs.of_loop())
+    with state_file.locked(state_folder), signals() as received:
+        bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
+        serving = _Serving(host, bridge, Switchboard(config.groups, host, bridge), outside, config)
+        bridge.tell_of_pairings(serving.say)
+        async with server.served(socket_of(state_folder), serving):
+            living = asyncio.create_task(serving.live())
+            try:
+                while await _signal_or_end(received, living) is signal.SIGHUP:
+                    await serving.reload()
+                _log.info("stopping")
+            finally:
+                living.cancel()
+                await asyncio.gather(living, return_exceptions=True)
+                await serving.stop()
+
+
+class _Serving:
+    """The rooms that work together."""
+
+    def __init__(
+        self, host: Host, bridge: Bridge, switchboard: Switchboard, outside: Outside, config: Config
+    ) -> None:
+        self._host = host
+        self._bridge = bridge
+        self._switchboard = switchboard
+        self._outside = outside
+        self._config = config
+        self._place: Place | None = None
+        self._missing: Failure | None = None
+        self._open = False
+        self._settling = asyncio.Lock()
+        self._running_since_unix_seconds = int(time.time())
+
+    # What can be asked on the control socket
+
+    def report(self) -> Report:
+        """How everything is."""
+        bridge = BridgeReport(
+            name=self._config.bridge.name,
+            version=__version__,
+            running_since_unix_seconds=self._running_since_unix_seconds,
+            addresses=() if self._place is None else self._place.addresses,
+            port=self._config.bridge.port,
+            controllers=self._bridge.controllers(),
+            helper=printable(self._host.trouble()),
+        )
+        return Report(bridge, self._switchboard.report())
+
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
+        """Do an action on a group; returns what failed, None for success. Raises `Failure`."""
+        return await self._switchboard.act(action, group_id, by, begun)
+
+    def changes(self) -> AbstractContextManager[asyncio.Event]:
+        """Meanwhile, an event that is set at each change."""
+        return self._switchboard.changes()
+
+    def setup_is(self) -> SetupIs:
+        """What is needed to pair."""
+        return self._bridge.setup_is()
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        """Who is paired, and how often connected."""
+        return self._bridge.controllers()
+
+    def unpair(self, controller_id: str | None) -> None:
+        """Remove a pairing, or all; raises `Failure`."""
+        self._bridge.unpair(controller_id)
+
+    def reset_attempts(self) -> None:
+        """Let controllers pair again after too many wrong setup codes; raises `Failure`."""
+        self._bridge.reset_attempts()
+
+    # Its life
+
+    async def live(self) -> None:
+        """Start, and follow the network; ends only with what breaks it."""
+        await self._host.open(self._switchboard)
+        self._open = True
+        async with addresses.changes() as changes:
+            await _first_to_end(self._host.until_broken(), self._follow(changes))
+
+    async def reload(self) -> None:
+        """Take over the config as it is now; one with mistakes changes nothing."""
+        if not self._open:
+            return  # it was read just now
+        self._outside.reloading()
+        try:
+            config = self._outside.read()
+        except Failure as failure:
+            _log.error("not reloaded: %s", failure)
+            self.say()
+            return
+        self._config = _with_what_stays(config, self._config)
+        if self._config != config:
+            _log.warning("the changes of `bridge.name`, `bridge.port` and `helper` count after a restart")
+        self._bridge.regroup(config.groups, self._switchboard)
+        self._switchboard.regroup(config.groups)
+        await self._host.watch(config.groups)
+        _log.info("reloaded")
+        await self._settle()
+        self.say()
+
+    async def stop(self) -> None:
+        await self._bridge.stop()
+        await self._switchboard.close()
+        await self._host.close()
+
+    async def _follow(self, changes: addresses.Changes) -> None:
+        """Be where the config wants the bridge, now and after each change of the network."""
+        while True:
+            try_again = not await self._settle()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TRY_AGAIN_SECONDS if try_again else None):
+                    await changes.wait()
+
+    async def _settle(self) -> bool:
+        """Go where the bridge should be; False if that should be tried again soon."""
+        async with self._settling:
+            try:
+                place = self._outside.find(self._config.bridge)
+            except addresses.NoAddress as why:
+                self._miss(why)
+                return True
+            if place == self._place:
+                self._found(place)
+                return True
+            try:
+                await self._go(place)
+            except CannotServe as failure:
+                if failure.in_use and self._place is None:
+                    raise _named(failure) from failure
+                self._miss(failure)
+                return False
+            self._found(place)
+            return True
+
+    async def _go(self, place: Place) -> None:
+        if self._place is None:
+            await self._bridge.start(self._switchboard, place)
+        else:
+            await self._bridge.move(place)
+
+    def _found(self, place: Place) -> None:
+        if place != self._place or self._missing is not None:
+            self._place, self._missing = place, None
+            self.say()
+
+    def _miss(self, why: Failure) -> None:
+        """A bridge that serves goes on where it is: what went away may come back."""
+        if str(why) != str(self._missing):
+            self._missing = why
+            self.say()
+
+    def say(self) -> None:
+        """Tell how it is now."""
+        if self._missing is not None:
+            self._outside.waiting(self._missing)
+        elif self._place is not None:
+            self._outside.serving(self._config, self._place, self._bridge)
+
+
+def _with_what_stays(config: Config, running: Config) -> Config:
+    """The new config, but for what only a restart can change."""
+    bridge = replace(config.bridge, name=running.bridge.name, port=running.bridge.port)
+    return replace(config, bridge=bridge, helper=running.helper)
+
+
+def _named(failure: CannotServe) -> CannotServe:
+    """Say who has the port, if that can be known."""
+    if holder := listeners.holder(failure.port):
+        failure.why = f"{holder} has it; stop that, or set bridge.port"
+    return failure
+
+
+async def _first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run them side by side until one ends, and raise what it raised."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
+    """The signals that the daemon obeys, in the order in which they come."""
+    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    loop = asyncio.get_running_loop()
+    for number in obeyed:
+        loop.add_signal_handler(number, received.put_nowait, number)
+    try:
+        yield received
+    finally:
+        for number in obeyed:
+            loop.remove_signal_handler(number)
+
+
+async def _signal_or_end(
+    received: "asyncio.Queue[signal.Signals]", task: asyncio.Future[Any]
+) -> signal.Signals | None:
+    """The next signal, or None if the task ended before; raises what it raised."""
+    waiting = asyncio.ensure_future(received.get())
+    try:
+        await asyncio.wait([waiting, task], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return waiting.result()
+        task.result()
+        return None
+    finally:
+        waiting.cancel()

@@ -1,0 +1,268 @@
+"""The server and its connections: limits on what strangers take up, and writes that block nobody else."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from http import HTTPStatus
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+import h11
+from pyhap.hap_handler import HAPResponse
+from pyhap.hap_protocol import HAPServerProtocol
+from pyhap.hap_server import HAPServer
+
+from hkswitch.hap import limits
+from hkswitch.hap.handler import Requests
+from hkswitch.hap.reads import Path
+from hkswitch.hap.sockets import BACKLOG, listening, ways
+from hkswitch.network.endpoint import Place
+
+if TYPE_CHECKING:
+    from hkswitch.hap.driver import Driver
+
+EVENT_INTERVAL_SECONDS: Final = 1.0
+"""Events of a characteristic come at most this often, as the HAP specification (6.8) means it."""
+
+LARGEST_BODY_BYTES: Final = 1024 * 1024
+LARGEST_UNSENT_BYTES: Final = 1024 * 1024
+"""What waits for a controller that does not read: more than the largest answer, and many events."""
+
+_log = logging.getLogger(__name__)
+
+
+class Server(HAPServer):
+    """Listens on the addresses of a place, which can change, and watches over the connections."""
+
+    def __init__(self, port: int, driver: "Driver") -> None:
+        super().__init__(("", port), driver)
+        self.loop = driver.loop
+        self._port = port
+        self._listening: dict[tuple[str, int], asyncio.Server] = {}
+        self._strangers: limits.Strangers[Connection] = limits.Strangers()
+        self._complaints = limits.Complaints()
+
+    async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
+        """Begin to look after connections; `listen` is what listens."""
+        self.async_cleanup_connections()
+
+    async def listen(self, place: Place) -> None:
+        """Listen there and nowhere else; raises `OSError`. Connections to what stays go on."""
+        wanted = set(ways(place))
+        for gone in self._listening.keys() - wanted:
+            self._listening.pop(gone).close()
+        for connection in list(self.connections.values()):
+            if not connection.is_at(place):
+                connection.cut()  # its address went away, and nothing that is sent will arrive
+        for address, interface in wanted - self._listening.keys():
+            bound = listening(address, self._port, interface)
+            self._listening[address, interface] = await self.loop.create_server(
+                lambda: Connection(self.loop, self, self.accessory_handler), sock=bound, backlog=BACKLOG
+            )
+
+    def async_stop(self) -> None:
+        """Close everything, also after a start that failed, at which HAP-python raises."""
+        if self._connection_cleanup is not None:
+            self._connection_cleanup.cancel()
+        for connection in list(self.connections.values()):
+            connection.close()
+        while self._listening:
+            self._listening.popitem()[1].close()
+        self.connections.clear()
+
+    def admit(self, connection: "Connection") -> None:
+        """Take in a stranger, maybe at the cost of another."""
+        one_too_many = self._strangers.add(
+            connection, connection.address, self.accessory_handler.pair_setup.holder
+        )
+        if one_too_many is not None:
+            one_too_many.complain("it has too many connections that do not say who they are")
+            one_too_many.cut()
+
+    def is_stranger(self, connection: "Connection") -> bool:
+        """Whether a connection has not proved who it is."""
+        return connection in self._strangers
+
+    def forget(self, connection: "Connection") -> None:
+        """It is no stranger any more."""
+        self._strangers.discard(connection)
+
+    def complain(self, address: str, what: str) -> None:
+        """Log what an address did, once a minute at most."""
+        if self._complaints.may_log(address, self.loop.time()):
+            _log.warning("%s: %s", address, what)
+
+
+class Connection(HAPServerProtocol):
+    """One controller's connection, which can wait for a write without blocking the others."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, driver: "Driver") -> None:
+        super().__init__(loop, server.connections, driver)
+        self.address = "?"
+        self._server = server
+        self._deadline = loop.call_later(limits.STRANGER_SECONDS, self._too_late)
+        self._may_pair_seconds = limits.PAIR_SETUP_SECONDS
+        self._requests = 0
+        self._told_at_seconds: dict[Path, float] = {}
+        self._held_back: dict[Path, dict[str, Any]] = {}
+
+    # Life
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin as a stranger."""
+        super().connection_made(transport)
+        self.handler = Requests(self)
+        if self.peername is None:
+            self.cut()  # it went before we looked
+            return
+        self.address = self.peername[0]
+        self._server.admit(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give back what it had."""
+        self._deadline.cancel()
+        self._server.forget(self)
+        self.accessory_driver.pair_setup.end(self)
+        super().connection_lost(exc)
+
+    def is_at(self, place: Place) -> bool:
+        """Whether it came to one of these addresses."""
+        own_address: str = self.transport.get_extra_info("sockname")[0]
+        return own_address.partition("%")[0] in {address.partition("%")[0] for address in place.addresses}
+
+    def give_time_to_pair(self) -> None:
+        """A person may have to type now; only once, or it would hold up others for ever."""
+        if self._may_pair_seconds:
+            self._deadline.cancel()
+            self._deadline = self.loop.call_later(self._may_pair_seconds, self._too_late)
+            self._may_pair_seconds = 0.0
+
+    def close(self) -> None:
+        """Close; write_eof() on a connection that the other side has reset raises."""
+        with suppress(OSError):
+            super().close()
+
+    def cut(self) -> None:
+        """Close without waiting for the other side to read."""
+        if self.connections.get(self.peername) is self:
+            del self.connections[self.peername]
+        self.transport.abort()
+
+    def complain(self, what: str) -> None:
+        """Log what it did, once a minute for each address."""
+        self._server.complain(self.address, what)
+
+    def _too_late(self) -> None:
+        self.complain("it did not say in time who it is")
+        self.cut()
+
+    # Requests
+
+    def _process_one_event(self) -> bool:
+        """Leave the next request where it is while the answer to this one is awaited; refuse large ones."""
+        if self.response is not None or self.transport.is_closing():
+            return False
+        before = self.request
+        more = super()._process_one_event()
+        if self.request is None or self.request is before:
+            return bool(more)
+        self._requests += 1
+        refused = self._refusal(self.request)
+        if refused is None:
+            return bool(more)
+        self._refuse(refused)
+        return False
+
+    def _refusal(self, request: h11.Request) -> HTTPStatus | None:
+        """Why a request is refused before its body is read."""
+        is_stranger = self._server.is_stranger(self)
+        headers = dict(request.headers)
+        if b"transfer-encoding" in headers:
+            return HTTPStatus.LENGTH_REQUIRED  # no controller sends in chunks
+        is_large = not is_stranger and request.target != b"/pairings"  # which takes long to take apart
+        largest_bytes = LARGEST_BODY_BYTES if is_large else limits.LARGEST_BODY_BYTES
+        if int(headers.get(b"content-length", b"0")) > largest_bytes:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        if sum(map(len, headers)) + sum(map(len, headers.values())) > limits.LARGEST_HEADERS_BYTES:
+            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        if is_stranger and self._requests > limits.MOST_REQUESTS:
+            return HTTPStatus.TOO_MANY_REQUESTS
+        return None
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self.complain(f"a request is answered with {status.value} ({status.phrase})")
+        response = HAPResponse()
+        response.status_code, response.reason = status.value, status.phrase
+        self.send_response(response)
+        self.close()
+
+    def _process_response(self, response: HAPResponse) -> None:
+        """Send it, or stop reading until it is known: what comes meanwhile would pile up."""
+        response.pairing_changed = False  # the driver sees to it itself, and needs no thread for it
+        super()._process_response(response)
+        if response.task:
+            self.transport.pause_reading()
+        if response.shared_key:
+            self._trust()
+
+    def _trust(self) -> None:
+        """It proved who it is, and from here on everything is encrypted."""
+        # TRUST: what came behind the proof in the clear may be anybody's; HAP-python takes it for its own.
+        if self.conn.trailing_data[0]:
+            self.complain("it sent something in the clear behind its proof")
+            self.cut()
+            return
+        self._deadline.cancel()
+        self._server.forget(self)
+
+    def _handle_response_ready(self, task: asyncio.Task[bytes]) -> None:
+        if task.cancelled():
+            return  # the daemon ends
+        super()._handle_response_ready(task)
+        if self.conn.our_state is h11.MUST_CLOSE:
+            self.finish_and_close()
+        elif not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._process_events()
+
+    def _handle_invalid_conn_state(self, message: Exception | str) -> bool:
+        self.complain(f"this is not HTTP: {message!r:.200}")
+        return bool(super()._handle_invalid_conn_state(message))
+
+    def write(self, data: bytes) -> None:
+        """Send; a controller that does not read what it asked for is cut off."""
+        if self.transport.is_closing():
+            return
+        super().write(data)
+        if self.transport.get_write_buffer_size() > LARGEST_UNSENT_BYTES:
+            self.complain("it does not read what is sent to it")
+            self.cut()
+
+    # Events
+
+    def _send_events(self) -> None:
+        """Send at most one event a second for each characteristic; HAP-python would send two."""
+        now_seconds = self.loop.time()
+        for path in list(self._event_queue):
+            wait_seconds = self._told_at_seconds.get(path, -inf) + EVENT_INTERVAL_SECONDS - now_seconds
+            if wait_seconds > 0:
+                self._hold_back(path, wait_seconds)
+            else:
+                self._told_at_seconds[path] = now_seconds
+        super()._send_events()
+
+    def _hold_back(self, path: Path, wait_seconds: float) -> None:
+        event = self._event_queue.pop(path)
+        if path not in self._held_back:
+            self.loop.call_later(wait_seconds, self._send_held_back, path)
+        self._held_back[path] = event
+
+    def _send_held_back(self, path: Path) -> None:
+        event = self._held_back.pop(path)
+        if not self.transport.is_closing():
+            self.queue_event(event, immediate=True)
+
+    def _event_queue_with_active_subscriptions(self) -> list[dict[str, Any]]:
+        """Send the values of this moment: a queued one may be older than what came after it."""
+        events = super()._event_queue_with_active_subscriptions()
+        return [self.accessory_driver.value_of(event) for event in events]

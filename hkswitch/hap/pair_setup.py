@@ -1,0 +1,160 @@
+"""Pair-setup: in order, by one connection at a time, with a key that needs the setup code.
+
+HAP-python leaves out leading zeros where iOS does not, and so turns away one right setup code in 80. It also
+takes keys that need no code, and steps in any order.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from pyhap import tlv
+from pyhap.const import HAP_PERMISSIONS
+from pyhap.hap_crypto import hap_hkdf
+from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
+from pyhap.hap_handler import HAPServerHandler
+from pyhap.hsrp import Server as SrpServer
+from pyhap.params import get_srp_context
+
+from hkswitch.hap.limits import Step
+from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS
+
+if TYPE_CHECKING:
+    from hkswitch.hap.connection import Connection
+
+UNKNOWN: Final = b"\x01"
+AUTHENTICATION: Final = b"\x02"
+MAX_TRIES: Final = b"\x05"
+BUSY: Final = b"\x07"
+"""Errors (HAP specification, table 5-5)."""
+
+GROUP_BITS: Final = 3072
+SALT_BYTES: Final = 16
+
+
+class Refused(Exception):
+    """The controller did not prove what it must; `error` is what it is told."""
+
+    def __init__(self, error: bytes, why: str) -> None:
+        super().__init__(why)
+        self.error = error
+
+
+class Verifier(SrpServer):
+    """The bridge's side of SRP (RFC 5054), with all numbers in their full length."""
+
+    def __init__(self, setup_code: str) -> None:
+        """Makes new random numbers, until the public key has no leading zero for HAP-python to leave out."""
+        context = get_srp_context(GROUP_BITS, hashlib.sha512, SALT_BYTES)
+        super().__init__(context, b"Pair-Setup", setup_code.encode())
+        while self.B.bit_length() <= GROUP_BITS - 8:
+            super().__init__(context, b"Pair-Setup", setup_code.encode(), s=self.s, v=self.v)
+
+    def set_A(self, bytes_A: bytes) -> None:  # noqa: N802, N803 -- HAP-python's names
+        """Work out the session key; raises `Refused` at a public key that no controller has."""
+        self.A, self.Ab = int.from_bytes(bytes_A), bytes_A
+        # TRUST: with a multiple of N everybody knows the session key (RFC 5054, 2.5.4).
+        if len(bytes_A) * 8 > GROUP_BITS or self.A % self.N == 0:
+            raise Refused(AUTHENTICATION, "a public key that needs no setup code")
+        self.S = self._derive_premaster_secret()
+        self.Sb = self.S.to_bytes(GROUP_BITS // 8)
+        self.Kb = hashlib.sha512(self.Sb).digest()
+        self.K = int.from_bytes(self.Kb)
+        self.M = self._get_M()
+        self.HAMK = self._get_HAMK()
+
+
+class PairSetupRequests(HAPServerHandler):
+    """The part of a connection's requests by which a controller is paired first."""
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__(connection.accessory_driver, connection.peername)
+        self._connection = connection
+        self._pair_setup = connection.accessory_driver.pair_setup
+        self._verifier: Any = None
+
+    def handle_pairing(self) -> None:
+        """Take one step; raises what `tlv.decode` and missing parts raise."""
+        if self.state.paired:
+            super().handle_pairing()  # says that it is not available
+            return
+        parts = tlv.decode(self.request_body)
+        step = Step(parts[TAGS.SEQUENCE_NUM])
+        take = {Step.BEGIN: self._begin, Step.PROVE: self._prove, Step.EXCHANGE: self._exchange}
+        try:
+            if step is not Step.BEGIN and not self._pair_setup.is_next(self._connection, step):
+                raise Refused(UNKNOWN, "a step of pair-setup that does not come next")
+            take[step](parts)
+        except Refused as refused:
+            self._end()
+            self._connection.complain(f"pairing is refused: {refused}")
+            self._tell(step, TAGS.ERROR_CODE, refused.error)
+        except BaseException:
+            self._end()
+            raise
+
+    def _begin(self, _: dict[bytes, bytes]) -> None:
+        if self.accessory_handler.failed_attempts >= MOST_FAILED_ATTEMPTS:
+            raise Refused(MAX_TRIES, "too many attempts have failed, see `hkswitch pair`")
+        if not self._pair_setup.begin(self._connection):
+            raise Refused(BUSY, "another controller is pairing")
+        self._connection.give_time_to_pair()
+        self._verifier = Verifier(self.accessory_handler.setup.code)
+        salt, public_key = self._verifier.get_challenge()
+        self._tell(Step.BEGIN, TAGS.SALT, salt, TAGS.PUBLIC_KEY, public_key.to_bytes(GROUP_BITS // 8))
+
+    def _prove(self, parts: dict[bytes, bytes]) -> None:
+        verifier, public_key, proof = self._verifier, parts[TAGS.PUBLIC_KEY], parts[TAGS.PASSWORD_PROOF]
+        try:
+            verifier.set_A(public_key)
+            if (ours := verifier.verify(proof)) is None:
+                raise Refused(AUTHENTICATION, "a wrong setup code")
+        except Refused as refused:
+            failed = self.accessory_handler.count_failed_attempt()
+            raise Refused(refused.error, f"{refused} ({failed} of {MOST_FAILED_ATTEMPTS} in all)") from None
+        self._pair_setup.proved()
+        self._tell(Step.PROVE, TAGS.PASSWORD_PROOF, ours)
+
+    def _exchange(self, parts: dict[bytes, bytes]) -> None:
+        """Swap long-term keys (HAP specification, 5.6.5 and 5.6.6); first the pairing is written."""
+        session_key = self._verifier.Kb
+        cipher = ChaCha20Poly1305(hap_hkdf(session_key, self.PAIRING_3_SALT, self.PAIRING_3_INFO))
+        identity, public_key = self._proved_identity(session_key, cipher, parts[TAGS.ENCRYPTED_DATA])
+        if not self.accessory_handler.pair(identity, public_key, HAP_PERMISSIONS.ADMIN):
+            raise Refused(UNKNOWN, "the pairing could not be written")
+        self._end()
+        sealed = cipher.encrypt(self.PAIRING_5_NONCE, self._own_identity(session_key), b"")
+        self._tell(Step.EXCHANGE, TAGS.ENCRYPTED_DATA, sealed)
+
+    def _proved_identity(
+        self, session_key: bytes, cipher: ChaCha20Poly1305, sealed: bytes
+    ) -> tuple[bytes, bytes]:
+        """The controller's ID and key, which it signed."""
+        try:
+            parts = tlv.decode(cipher.decrypt(self.PAIRING_3_NONCE, sealed, b""))
+            identity, public_key = parts[TAGS.USERNAME], parts[TAGS.PUBLIC_KEY]
+            signed = hap_hkdf(session_key, self.PAIRING_4_SALT, self.PAIRING_4_INFO) + identity + public_key
+            Ed25519PublicKey.from_public_bytes(public_key).verify(parts[TAGS.PROOF], signed)
+            UUID(identity.decode())
+        except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
+            raise Refused(AUTHENTICATION, f"its identity is not proved ({error!r})") from error
+        return identity, public_key
+
+    def _own_identity(self, session_key: bytes) -> bytes:
+        """The bridge's ID and key, signed."""
+        identity, public_key = self.state.mac.encode(), self.state.public_key.public_bytes_raw()
+        signed = hap_hkdf(session_key, self.PAIRING_5_SALT, self.PAIRING_5_INFO) + identity + public_key
+        proof = self.state.private_key.sign(signed)
+        return bytes(tlv.encode(TAGS.USERNAME, identity, TAGS.PUBLIC_KEY, public_key, TAGS.PROOF, proof))
+
+    def _end(self) -> None:
+        self._verifier = None
+        self._pair_setup.end(self._connection)
+
+    def _tell(self, step: Step, *parts: bytes) -> None:
+        """Answer a step: with the next one."""
+        answer = bytes([step.value[0] + 1])
+        self._send_tlv_pairing_response(tlv.encode(TAGS.SEQUENCE_NUM, answer, *parts))

@@ -1,0 +1,66 @@
+"""The pairings in the state folder, for the command line when no daemon runs. Knows no HAP-python."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hkswitch.hap import state_file
+from hkswitch.hap.setup_code import UnknownController
+from hkswitch.model.errors import Failure
+from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.report import PairedController
+
+
+@dataclass(eq=False)
+class NoBridgeYet(Failure):
+    """There is no state file."""
+
+    folder: Path
+
+    def __str__(self) -> str:
+        return (
+            f"there is no bridge in {self.folder} yet: start hkswitch.service first, or name its --state-dir"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPairings:
+    """The pairings of the bridge in a folder. Every method raises `Failure`; changes need its lock."""
+
+    folder: Path
+
+    def setup_is(self) -> SetupIs:
+        """What is needed to pair."""
+        with state_file.as_owner(self.folder):
+            return self._stored().setup_is
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        """Who is paired; nobody is connected to a file."""
+        with state_file.as_owner(self.folder):
+            return self._stored().controllers
+
+    def unpair(self, controller_id: str | None) -> None:
+        """Remove a controller, or all (None); also the rest if no admin is left."""
+        with self._alone() as stored:
+            if controller_id is not None and controller_id not in {c.id for c in stored.controllers}:
+                raise UnknownController(controller_id)
+            state_file.write(self.folder, stored.without(controller_id))
+
+    def reset_attempts(self) -> None:
+        """Forget the failed attempts to pair."""
+        with self._alone() as stored:
+            state_file.write(self.folder, replace(stored, failed_attempts=0))
+
+    @contextmanager
+    def _alone(self) -> Iterator[state_file.Stored]:
+        with state_file.as_owner(self.folder):
+            self._stored()  # where there is nothing, the lock would make a folder
+            with state_file.locked(self.folder):
+                yield self._stored()
+
+    def _stored(self) -> state_file.Stored:
+        stored = state_file.read(self.folder)
+        if stored is None:
+            raise NoBridgeYet(self.folder)
+        return stored

@@ -1,1 +1,0 @@
-"""The HomeKit side: the only modules that know HAP-python."""

@@ -1,0 +1,176 @@
+"""What a single value of the config may be: scalar -> value, or ValueError saying why not. Pure: no I/O."""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final, TypeVar
+
+from hkswitch.model.group import AccessoryType
+from hkswitch.model.unit_state import Action, Crossing
+from hkswitch.model.yaml_nodes import Scalar, not_text, shown
+
+MOST_NAME: Final = 64
+MOST_BRIDGE_NAME_BYTES: Final = 56
+MOST_ARGUMENT: Final = 4096
+MOST_INTERVAL_SECONDS: Final = 24 * 60 * 60
+MOST_TIMEOUT_SECONDS: Final = 60 * 60
+
+T = TypeVar("T")
+Convert = Callable[[Scalar], T]
+Choice = TypeVar("Choice", AccessoryType, Action, Crossing)
+
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_NAME = re.compile(r"[^\W_](([^\W_]|[ ']){0,62}[^\W_])?")  # Apple's rule
+_PORT = re.compile(r"[1-9][0-9]{3,4}")
+_SECONDS = re.compile(r"[1-9][0-9]{0,5}")
+_INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
+_PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
+_SUFFIXES = (".service", ".socket", ".target", ".timer", ".mount", ".automount", ".swap", ".path", ".slice")
+_UNSTARTABLE = (".device", ".scope")
+
+
+def _text(scalar: Scalar) -> str:
+    if not scalar.is_text:
+        raise ValueError(not_text(scalar))
+    return scalar.text
+
+
+def _like(pattern: re.Pattern[str], what: str, rule: str) -> Convert[str]:
+    def convert(scalar: Scalar) -> str:
+        text = _text(scalar)
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{shown(text)} is not {what}; {rule}")
+        return text
+
+    return convert
+
+
+group_id = _like(_ID, "a group id", "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first")
+interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
+_apple = "letters, digits, spaces and apostrophes are allowed, and a letter or digit first and last"
+name = _like(_NAME, "a name", f"at most {MOST_NAME} {_apple}")
+
+
+def bridge_name(scalar: Scalar) -> str:
+    """A name that leaves room in an mDNS label (RFC 6763, 7.2): HAP-python adds seven characters."""
+    text = name(scalar)
+    if len(text.encode()) > MOST_BRIDGE_NAME_BYTES:
+        raise ValueError(f"{shown(text)} is too long; at most {MOST_BRIDGE_NAME_BYTES} bytes are allowed")
+    return text
+
+
+def unit(scalar: Scalar) -> str:
+    """A full unit name by systemd.unit(5): what has no known suffix is a service."""
+    text = _text(scalar)
+    if text.endswith(_UNSTARTABLE):
+        raise ValueError(f"{shown(text)} cannot be started; the types allowed are {', '.join(_SUFFIXES)}")
+    unit = text if text.endswith(_SUFFIXES) else f"{text}.service"
+    stem, _, kind = unit.rpartition(".")
+    prefix, at, instance = stem.partition("@")
+    if not (prefix and _UNIT.fullmatch(unit)):
+        rule = r"at most 255 letters, digits and :_.\@- are allowed"
+        raise ValueError(f"{shown(text)} is not a unit; {rule}, and something before '@' and the suffix")
+    if at and not instance:
+        raise ValueError(
+            f"{shown(text)} is a template; name an instance, like {shown(f'{prefix}@one.{kind}')}"
+        )
+    return unit
+
+
+def address(scalar: Scalar) -> str:
+    """An address of a host, in its usual form; one that is of a link has its interface with it."""
+    text = _text(scalar)
+    _, percent, scope = text.partition("%")
+    try:
+        found = ip_address(text)
+    except ValueError:
+        found = None
+    if not found or (percent and not _INTERFACE.fullmatch(scope)):
+        rule = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
+        raise ValueError(f"{shown(text)} is not an address; {rule}")
+    if found.is_unspecified or found.is_multicast:
+        raise ValueError(f"{shown(text)} is not an address of a host")
+    if found.version == 6 and found.is_link_local and not percent:
+        hint = f"write it with its interface, like {shown(f'{found}%eth0')}"
+        raise ValueError(f"{shown(text)} is an address on every link; {hint}")
+    if percent and not found.is_link_local:
+        raise ValueError(f"{shown(text)} needs no interface; write {shown(text.partition('%')[0])}")
+    return str(found)
+
+
+def port(scalar: Scalar) -> int:
+    """A TCP port that needs no privilege."""
+    found = int(scalar.text) if not scalar.is_text and _PORT.fullmatch(scalar.text) else 0
+    if not 1024 <= found <= 65535:
+        raise ValueError("must be a number from 1024 to 65535, in plain digits without quotes")
+    return found
+
+
+def boolean(scalar: Scalar) -> bool:
+    """True or false, in these words."""
+    if not scalar.is_text and scalar.text in {"true", "false"}:
+        return scalar.text == "true"
+    word = scalar.text.lower()
+    meant = "true" if word in {"true", "yes", "on"} else "false" if word in {"false", "no", "off"} else ""
+    hint = f"; write {meant}, in small letters and without quotes" if meant else ""
+    raise ValueError(f"must be true or false{hint}")
+
+
+def one_of(kind: type[Choice]) -> Convert[Choice]:
+    """A member of `kind`, by its value."""
+
+    def convert(scalar: Scalar) -> Choice:
+        choices = {member.value: member for member in kind}
+        text = _text(scalar)
+        if text not in choices:
+            raise ValueError(unknown("value", text, tuple(choices)))
+        return choices[text]
+
+    return convert
+
+
+def unknown(what: str, text: str, allowed: tuple[str, ...]) -> str:
+    """What to say of `text` where only these are allowed."""
+    close = closest(text, allowed)
+    hint = f"did you mean {shown(close)}?" if close else f"allowed are {', '.join(allowed)}"
+    return f"unknown {what} {shown(text)}; {hint}"
+
+
+def closest(text: str, allowed: tuple[str, ...]) -> str:
+    """Which of these `text` may have been meant to be, or nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only a mistake needs it
+
+    return next(iter(get_close_matches(text, allowed, n=1)), "")
+
+
+def seconds(most: int) -> Convert[int]:
+    """A whole number of seconds, at least one."""
+
+    def convert(scalar: Scalar) -> int:
+        found = int(scalar.text) if not scalar.is_text and _SECONDS.fullmatch(scalar.text) else 0
+        if not 1 <= found <= most:
+            raise ValueError(f"must be a number of seconds from 1 to {most}, in plain digits without quotes")
+        return found
+
+    return convert
+
+
+def argument(scalar: Scalar) -> str:
+    """An argument of a command, as it will be: no shell, and nobody else, reads anything into it."""
+    text = _text(scalar)
+    if len(text) > MOST_ARGUMENT:
+        raise ValueError(f"is too long; at most {MOST_ARGUMENT} characters are allowed")
+    if not text.isprintable():
+        raise ValueError(f"{shown(text)} has an invisible character; remove it")
+    return text
+
+
+def program(scalar: Scalar) -> str:
+    """The absolute path of a program, in its only form."""
+    text = argument(scalar)
+    if not _PROGRAM.fullmatch(text):
+        hint = "write its whole path, like /usr/bin/docker, without '//', '.' and '..' in it"
+        words = "; a command is a list of words, and no shell reads it" if " " in text else ""
+        raise ValueError(f"{shown(text)} is not the path of a program; {hint}{words}")
+    return text

@@ -1,0 +1,98 @@
+"""A group of the configuration: what one switch is. Pure: no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict, group_state
+
+MOST_ACCESSORIES = 149
+"""HomeKit allows 150 accessories behind a bridge, the bridge itself included."""
+
+RESERVED_AIDS = frozenset({0, 1, 7})
+"""0 is no AID, 1 is the bridge, and iOS ignores 7 (HAP-python #61)."""
+
+
+class AccessoryType(StrEnum):
+    """What a group looks like in the Home app."""
+
+    SWITCH = "switch"
+    OUTLET = "outlet"
+    LIGHT = "light"
+    FAN = "fan"
+
+
+Argv = tuple[str, ...]
+"""A program by its absolute path, and its arguments. No shell reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What is run for a group that has no units. `status` exits with 0 for on and with 1 to 125 for off."""
+
+    start: Argv
+    stop: Argv
+    status: Argv
+    restart: Argv = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A named group that is one switch: of commands, or of units, full names in the config's order."""
+
+    id: str
+    name: str
+    units: tuple[str, ...] = ()
+    type: AccessoryType = AccessoryType.SWITCH
+    actions: frozenset[Action] = frozenset({Action.START, Action.STOP})
+    restart: bool = False
+    commands: Commands | None = None
+    """Instead of units."""
+    check: Argv = ()
+    """A group of units is on only if this exits with 0, too."""
+    interval_seconds: int = 30
+    """How often the probe is run."""
+    timeout_seconds: int = 10
+    """How long a command may take."""
+
+    @property
+    def probe(self) -> Argv:
+        """What says more of the group's state than systemd does, if anything."""
+        return self.check if self.commands is None else self.commands.status
+
+    def state(self, units: Mapping[str, UnitState], verdict: Verdict | None) -> GroupState | None:
+        """The group's state, from its units' and from what its probe said since; None is not known."""
+        if self.commands is not None:
+            return {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.OFF}.get(verdict) if verdict else None
+        if not units.keys() >= set(self.units):
+            return None
+        state = group_state([units[unit] for unit in self.units])
+        if not self.check or state is not GroupState.ON:
+            return state
+        passed = {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.PARTIAL, Verdict.UNAVAILABLE: None}
+        return GroupState.STARTING if verdict is None else passed[verdict]
+
+    @property
+    def aid(self) -> int:
+        """The AID of the group's accessory."""
+        return aid_of(self.id)
+
+    @property
+    def restart_aid(self) -> int:
+        """The AID of the group's restart accessory; a colon cannot be part of an id."""
+        return aid_of(f"{self.id}:restart")
+
+    @property
+    def restart_name(self) -> str:
+        """The name of the group's restart accessory."""
+        return f"Restart {self.name}"
+
+
+def aid_of(identity: str) -> int:
+    """A 32-bit AID that depends on nothing but `identity`: Home keeps rooms and automations by it."""
+    import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no AID
+
+    digest = hashlib.sha256(identity.encode()).digest()
+    while (aid := int.from_bytes(digest[:4], "big")) in RESERVED_AIDS:
+        digest = hashlib.sha256(digest).digest()
+    return aid

@@ -1,0 +1,237 @@
+"""One switch: what a group's events mean for HomeKit and for the helper. Pure: events in, decisions out.
+
+A switch shows its group's state, except while a request runs. A tap (`Written`) sends a request; until the
+tap is answered, On stays what it was, since a start that fails at once never happened for anybody. From the
+answer to the end of the request, On is what was asked for, whatever the units pass through. Then the units
+decide again. What a controller was told by an answer and what it sees later are reconciled by `Show`.
+
+A group with a restart switch has a second On, which is on while a restart runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from hkswitch.model.group import Group
+from hkswitch.model.switch_events import (
+    Accepted,
+    Answer,
+    Available,
+    AwaitSteady,
+    Changed,
+    Decision,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Probed,
+    Regrouped,
+    Seen,
+    Send,
+    Show,
+    Steady,
+    Tile,
+    Waited,
+    Written,
+)
+from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The newest request. `on` is what the group's tile will be, `writes` are those not yet answered."""
+
+    id: int
+    action: Action
+    on: bool
+    writes: tuple[int, ...]
+    accepted: bool = False
+    told: bool = False
+    """Whether some write was answered with success before the end."""
+
+    @property
+    def tile(self) -> Tile:
+        """Which tile was tapped."""
+        return Tile.RESTART if self.action is Action.RESTART else Tile.GROUP
+
+
+Step = tuple["Switch", tuple[Decision, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A group's switch at one moment. `step` makes the next one."""
+
+    group: Group
+    units: Mapping[str, UnitState] | None = None
+    verdict: Verdict | None = None
+    """What the probe said, None if that is not known yet."""
+    running: Running | None = None
+    older: tuple[Running, ...] = ()
+    """Requests that a newer one replaced before anybody knew whether they were handed over."""
+    shown: bool = False
+    """On, as every controller that looked last knows it."""
+    doubted: bool = False
+    """Some controller may believe otherwise: it was told a success that a newer request undid."""
+    shaky: int = 0
+    """Not 0: the group failed and is not trusted to stay up; the number of the newest `AwaitSteady`."""
+
+    @property
+    def state(self) -> GroupState | None:
+        """The group's state, None while it is not known."""
+        return self.group.state(self.units or {}, self.verdict)
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a truth to show."""
+        return self.state not in {None, GroupState.MISSING}
+
+    def step(self, event: Event) -> Step:
+        """The switch after an event, and what is to be done about it, in this order."""
+        match event:
+            case Seen(units):
+                return self._observed(replace(self, units={**(self.units or {}), **units})._checked())
+            case Probed(verdict):
+                return self._observed(replace(self, verdict=verdict)._checked())
+            case Lost():
+                return self._observed(replace(self, units=None, verdict=None))
+            case Regrouped(group):
+                known = self.verdict if group.probe == self.group.probe else None
+                return self._observed(replace(self, group=group, verdict=known)._checked())
+            case Steady(number):
+                return self._steadied() if number == self.shaky else (self, ())
+            case Written(write, on, tile):
+                return self._written(write, tile, on=on)
+            case Waited(write):
+                return self._waited(write)
+            case Accepted(request):
+                return self._accepted(request)
+            case Finished(request, failure):
+                return self._finished(request, failure)
+
+    def _checked(self) -> "Switch":
+        """What a check said of units that are all up says nothing of when they are so again."""
+        up = self.group.state(self.units or {}, Verdict.ON) is GroupState.ON
+        stays = up or not self.group.check or self.verdict is Verdict.UNAVAILABLE
+        return self if stays else replace(self, verdict=None)
+
+    def _observed(self, after: "Switch") -> Step:
+        if after.state is self.state:
+            return after, ()
+        after, waits = after._watched_for_crashes()
+        # A crash loop is told once, not at every turn.
+        decisions: list[Decision] = [] if self.shaky and after.shaky else [Changed(after.state)]
+        if after.available is not self.available:
+            decisions.append(Available(after.available))
+            after = replace(after, doubted=True)  # who read an error meanwhile has forgotten the value
+        after, shows = after._settled()
+        return after, (*decisions, *waits, *shows)
+
+    def _steadied(self) -> Step:
+        after, shows = replace(self, shaky=0)._settled()
+        return after, (Changed(GroupState.ON), *shows)
+
+    def _watched_for_crashes(self) -> Step:
+        """Do not trust a group that failed until it was on for a while, or off on purpose."""
+        if self.running is not None:
+            return self, ()  # its end decides
+        if self.state is GroupState.FAILED:
+            return replace(self, shaky=self.shaky + 1), ()
+        if self.state is GroupState.OFF or not self.shaky:
+            return replace(self, shaky=0), ()
+        after = replace(self, shaky=self.shaky + 1)
+        return after, (AwaitSteady(after.shaky),) if self.state is GroupState.ON else ()
+
+    def _written(self, write: int, tile: Tile, *, on: bool) -> Step:
+        if tile is Tile.GROUP:
+            return self._tapped(write, Action.START if on else Action.STOP, on=on)
+        if not on:  # a restart switch turns itself off; there is nothing to take back
+            return self, (Answer(write, ok=True),)
+        return self._tapped(write, Action.RESTART, on=self.running.on if self.running else self.shown)
+
+    def _tapped(self, write: int, action: Action, *, on: bool) -> Step:
+        running = self.running
+        if running is not None and running.action is action:
+            # The same tap twice: one request serves both.
+            return replace(self, running=replace(running, writes=(*running.writes, write))), ()
+        after, decisions = self._superseded()
+        after = replace(after, running=Running(write, action, on, (write,)), shaky=0)
+        return after, (*decisions, Send(write, action))
+
+    def _superseded(self) -> Step:
+        """A newer tap replaces the request that runs: no failure, but not what will be seen."""
+        if self.running is None:
+            return self, ()
+        over = (Show(on=False, tile=Tile.RESTART),) if self.running.tile is Tile.RESTART else ()
+        if self.running.accepted:
+            return replace(self, doubted=True), (*_answers(self.running, ok=True), *over)
+        return replace(self, doubted=True, older=(*self.older, self.running)), over
+
+    def _accepted(self, request: int) -> Step:
+        running = self.running
+        if running is not None and running.id == request:
+            return replace(self, running=replace(running, accepted=True)), ()
+        return self._older_known(request, ok=True)
+
+    def _older_known(self, request: int, *, ok: bool) -> Step:
+        """It is known now whether a request that was replaced had been handed over."""
+        known = [old for old in self.older if old.id == request]
+        after = replace(self, older=tuple(old for old in self.older if old.id != request))
+        if not known:
+            return after, ()
+        answers = tuple(answer for old in known for answer in _answers(old, ok=ok))
+        if not ok:
+            return after, answers
+        # These were told a success that is over already.
+        over = tuple(Show(on=False, tile=Tile.RESTART) for old in known if old.tile is Tile.RESTART)
+        after, shows = replace(after, doubted=True)._settled()
+        return after, (*answers, *over, *shows)
+
+    def _waited(self, write: int) -> Step:
+        running = self.running
+        for old in self.older:
+            if write in old.writes:  # handed over to nobody yet: not to be called a success
+                return self._older_known(old.id, ok=False)
+        if running is None or write not in running.writes:
+            return self, ()
+        others = tuple(other for other in running.writes if other != write)
+        if not running.accepted:
+            return replace(self, running=replace(running, writes=others)), (Answer(write, ok=False),)
+        after, shows = replace(self, running=replace(running, writes=others, told=True))._told(running, write)
+        return after, (Answer(write, ok=True), *shows)
+
+    def _finished(self, request: int, failure: str | None) -> Step:
+        running = self.running
+        if running is None or running.id != request:
+            return self._older_known(request, ok=failure is None)  # a newer request decides
+        after, _ = replace(self, running=None)._watched_for_crashes()
+        decisions: list[Decision] = [*_answers(running, ok=failure is None)]
+        if failure is not None:
+            decisions.insert(0, Failed(running.action, failure))
+        elif running.writes:
+            after, shows = after._told(running, running.writes[0])
+            decisions += shows
+        if running.tile is Tile.RESTART and (running.told or failure is None):
+            decisions.append(Show(on=False, tile=Tile.RESTART))
+        after, shows = after._settled()
+        return after, (*decisions, *shows)
+
+    def _told(self, running: Running, write: int) -> Step:
+        """Show what a write was just told."""
+        if running.tile is Tile.RESTART:
+            return self, (Show(on=True, writer=write, tile=Tile.RESTART),)
+        return self._show(on=running.on, writer=write)
+
+    def _settled(self) -> Step:
+        """Show the units' truth, unless a request runs or there is no truth."""
+        if self.running is not None or self.state is None or not self.available:
+            return self, ()
+        return self._show(on=self.state.on and not self.shaky)
+
+    def _show(self, *, on: bool, writer: int | None = None) -> Step:
+        if on is self.shown and not self.doubted:
+            return self, ()
+        return replace(self, shown=on, doubted=False), (Show(on, writer),)
+
+
+def _answers(running: Running, *, ok: bool) -> tuple[Answer, ...]:
+    return tuple(Answer(write, ok) for write in running.writes)

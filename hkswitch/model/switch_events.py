@@ -1,0 +1,138 @@
+"""What happens to a switch, and what is to be done about it. Pure: values only."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, NamedTuple
+
+from hkswitch.model.group import Group
+from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
+
+ANSWER_WITHIN_SECONDS: Final = 1.0
+"""A write is answered by then. iOS gives up at about 10 s and waits for nothing else meanwhile."""
+
+STEADY_AFTER_SECONDS: Final = 2.0
+"""A group that failed and comes up by itself is shown on after so long: one in a crash loop never is."""
+
+
+class Tile(Enum):
+    """What a controller sees and writes of a group."""
+
+    GROUP = "group"
+    RESTART = "restart"
+
+
+# Events
+
+
+class Seen(NamedTuple):
+    """The host told the states of some of the group's units."""
+
+    units: Mapping[str, UnitState]
+
+
+class Probed(NamedTuple):
+    """What the group's probe says, None while it is asked; `UNAVAILABLE` while nobody can ask it."""
+
+    verdict: Verdict | None
+
+
+class Lost(NamedTuple):
+    """The host does not know the states any more."""
+
+
+class Regrouped(NamedTuple):
+    """The config says something else of the group now; its id is the same."""
+
+    group: Group
+
+
+class Steady(NamedTuple):
+    """`STEADY_AFTER_SECONDS` passed since the `AwaitSteady` of this number."""
+
+    number: int
+
+
+class Written(NamedTuple):
+    """A controller wrote On of a tile. `write` is a number that was never used before."""
+
+    write: int
+    on: bool
+    tile: Tile = Tile.GROUP
+
+
+class Waited(NamedTuple):
+    """`ANSWER_WITHIN_SECONDS` passed since the write."""
+
+    write: int
+
+
+class Accepted(NamedTuple):
+    """The request was handed over: it is being done."""
+
+    request: int
+
+
+class Finished(NamedTuple):
+    """The request ended, and every unit state that it led to was `Seen` before.
+
+    `failure` is None for success, else what failed.
+    """
+
+    request: int
+    failure: str | None = None
+
+
+Event = Seen | Probed | Lost | Regrouped | Steady | Written | Waited | Accepted | Finished
+
+
+# Decisions
+
+
+class Send(NamedTuple):
+    """Send this request to the host; `Accepted` and `Finished` come back."""
+
+    request: int
+    action: Action
+
+
+class Answer(NamedTuple):
+    """Answer the write; not ok is -70402 and leaves the controller's value as it was."""
+
+    write: int
+    ok: bool
+
+
+class Show(NamedTuple):
+    """Store On of a tile and send it as an event to every controller but the one that wrote `writer`."""
+
+    on: bool
+    writer: int | None = None
+    tile: Tile = Tile.GROUP
+
+
+class Available(NamedTuple):
+    """Whether reads are answered with a value or with -70402."""
+
+    available: bool
+
+
+class AwaitSteady(NamedTuple):
+    """Let `Steady` come back with this number after `STEADY_AFTER_SECONDS`."""
+
+    number: int
+
+
+class Changed(NamedTuple):
+    """The group's state changed; None is not known. For the log and for people."""
+
+    state: GroupState | None
+
+
+class Failed(NamedTuple):
+    """A request failed. For the log."""
+
+    action: Action
+    failure: str
+
+
+Decision = Send | Answer | Show | Available | AwaitSteady | Changed | Failed

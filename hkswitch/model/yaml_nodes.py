@@ -1,0 +1,237 @@
+"""YAML text -> a tree of values that know their places. Pure: no I/O.
+
+The only module that knows PyYAML, so that root and the daemon cannot read one file in two ways. It takes only
+the part of YAML that says what it looks like: no aliases, anchors, tags, merge keys, duplicate keys or second
+documents. It reads PyYAML's events, which are flat, so that nothing recurses before the depth is known.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+from yaml.resolver import Resolver
+
+from hkswitch.model.errors import Problem
+
+MOST_BYTES = 1 << 20
+MOST_LEVELS = 8
+
+_RESOLVER = Resolver()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value is. `line` and `column` count from 1; `path` is like `groups.web.units[0]`."""
+
+    line: int
+    column: int
+    path: str = ""
+
+    def problem(self, message: str) -> Problem:
+        """What is wrong here."""
+        return Problem(self.line, self.column, self.path, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value and its place."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Node):
+    """A value whose problem is noted already: readers pass over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar(Node):
+    """A single value as it is written. Not `is_text`: YAML sees a number, a boolean, a date or nothing."""
+
+    text: str
+    is_text: bool
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is written at all, as in `key:`."""
+        return not self.text and not self.is_text
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence(Node):
+    """A list."""
+
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping(Node):
+    """Keys and values in the file's order. Keys are text, and no two are the same.
+
+    Not `sound`: a key was refused, so what seems to be missing may be there.
+    """
+
+    entries: tuple[tuple[Scalar, Node], ...]
+    sound: bool
+
+
+def read(data: bytes, problems: list[Problem]) -> Node:
+    """The tree in `data`, an empty scalar if there is none. What is wrong is added to `problems`."""
+    try:
+        events = yaml.parse(_decoded(data), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return _Builder(events, problems).document()
+    except _Unreadable as error:
+        problem = error.problem
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two for "\UFFFFFFFF"
+        problem = _syntax_problem(error)
+    problems[:] = [problem]
+    return Refused(Place(1, 1))
+
+
+def shown(text: str) -> str:
+    """`text` in quotes, fit for a terminal and a log: short and without control characters."""
+    return repr(_short(text))
+
+
+def not_text(scalar: Scalar) -> str:
+    """What to say where text is needed and `scalar` is none."""
+    return "must not be empty" if scalar.empty else f'must be text; put it in quotes: "{_short(scalar.text)}"'
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 64 else f"{text[:63]}…"
+
+
+class _Unreadable(Exception):
+    """There is no sense in reading on."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        super().__init__(message)
+        self.problem = place.problem(message)
+
+
+def _decoded(data: bytes) -> str:
+    if len(data) > MOST_BYTES:
+        raise _Unreadable(Place(1, 1), f"the file is too large; at most {MOST_BYTES} bytes are allowed")
+    try:
+        text = data.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        message = "this is not UTF-8; save the file as UTF-8"
+        raise _Unreadable(_end(data[: error.start].decode()), message) from None
+    for index, char in enumerate(text):
+        if not char.isprintable() and char != "\n":  # PyYAML and libyaml disagree on where a tab may be
+            what = "a tab" if char == "\t" else f"the invisible character U+{ord(char):04X}"
+            raise _Unreadable(_end(text[:index]), f"{what} is not allowed; remove it or write spaces")
+    return text
+
+
+def _end(text: str) -> Place:
+    """Where the character after `text` is."""
+    return Place(text.count("\n") + 1, len(text) - text.rfind("\n"))
+
+
+def _start(event: yaml.Event, path: str = "") -> Place:
+    mark = event.start_mark
+    return Place(mark.line + 1, mark.column + 1, path) if mark else Place(1, 1, path)
+
+
+def _syntax_problem(error: Exception) -> Problem:
+    """PyYAML's words for it, as a sentence."""
+    if not (isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark)):
+        return Place(1, 1).problem(f"not valid YAML: {error}")
+    words = " ".join(part for part in (error.problem, error.context) if part)
+    return Place(mark.line + 1, mark.column + 1).problem(f"not valid YAML: {words}")
+
+
+class _Builder:
+    """Makes nodes of events, and notes the problems on the way."""
+
+    def __init__(self, events: Iterator[yaml.Event], problems: list[Problem]) -> None:
+        self._events = events
+        self._problems = problems
+
+    def document(self) -> Node:
+        root: Node | None = None
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root:
+                    raise _Unreadable(_start(event), "only one document is allowed; remove '---'")
+                root = self._node(next(self._events), path="", level=1)
+        return root or Scalar(Place(1, 1), text="", is_text=False)
+
+    def _node(self, event: yaml.Event, path: str, level: int) -> Node:
+        place = _start(event, path)
+        if isinstance(event, yaml.CollectionStartEvent) and level > MOST_LEVELS:
+            raise _Unreadable(place, f"nested too deeply; at most {MOST_LEVELS} levels are allowed")
+        if notation := _forbidden(event):
+            message = f"{shown(notation)} is not allowed; write the value without anchors, aliases and tags"
+            self._problems.append(place.problem(message))
+        node = self._value(event, place, level)
+        return Refused(place) if getattr(event, "tag", None) else node
+
+    def _value(self, event: yaml.Event, place: Place, level: int) -> Node:
+        match event:
+            case yaml.ScalarEvent():
+                return Scalar(place, event.value, is_text=bool(event.style) or _resolves_to_text(event.value))
+            case yaml.SequenceStartEvent():
+                return Sequence(place, tuple(self._items(place.path, level + 1)))
+            case yaml.MappingStartEvent():
+                return self._mapping(place, level + 1)
+        return Refused(place)  # an alias
+
+    def _items(self, path: str, level: int) -> Iterator[Node]:
+        for index, event in enumerate(self._until_the_end()):
+            yield self._node(event, f"{path}[{index}]", level)
+
+    def _mapping(self, place: Place, level: int) -> Mapping:
+        entries: dict[str, tuple[Scalar, Node]] = {}
+        sound = True
+        for event in self._until_the_end():
+            path = _below(place.path, event)
+            key = self._node(event, path, level)
+            value = self._node(next(self._events), path, level)
+            if isinstance(key, Scalar) and key.is_text:
+                first, _ = entries.setdefault(key.text, (key, value))
+                if first is not key:
+                    self._note(
+                        key, f"duplicate key {shown(key.text)}; the first one is on line {first.place.line}"
+                    )
+            else:
+                sound = False
+                self._note(key, _bad_key(key))
+        return Mapping(place, tuple(entries.values()), sound)
+
+    def _until_the_end(self) -> Iterator[yaml.Event]:
+        for event in self._events:
+            if isinstance(event, yaml.CollectionEndEvent):
+                return
+            yield event
+
+    def _note(self, node: Node, message: str) -> None:
+        if not isinstance(node, Refused):
+            self._problems.append(node.place.problem(message))
+
+
+def _resolves_to_text(plain: str) -> bool:
+    tag = _RESOLVER.resolve(yaml.ScalarNode, plain, (True, False))  # type: ignore[no-untyped-call] # so in its stubs
+    return bool(tag == "tag:yaml.org,2002:str")
+
+
+def _forbidden(event: yaml.Event) -> str:
+    """The notation that makes bombs or objects, or hides what a value is."""
+    if anchor := getattr(event, "anchor", None):
+        return f"*{anchor}" if isinstance(event, yaml.AliasEvent) else f"&{anchor}"
+    return (getattr(event, "tag", None) or "").replace("tag:yaml.org,2002:", "!!")
+
+
+def _bad_key(key: Node) -> str:
+    if not isinstance(key, Scalar):
+        return "a key must be text, not a list or a mapping"
+    return (
+        "merge key '<<' is not allowed; write the keys out" if key.text == "<<" else f"a key {not_text(key)}"
+    )
+
+
+def _below(path: str, key: yaml.Event) -> str:
+    name = shown(key.value)[1:-1] if isinstance(key, yaml.ScalarEvent) else "?"
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,266 @@
+"""Which addresses the bridge serves on and advertises, and when that may have changed.
+
+Reads the kernel's tables and hears its news. Sends nothing and changes nothing.
+"""
+
+import asyncio
+import errno
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Final
+
+import ifaddr
+
+from hkswitch.model.config import BridgeConfig
+from hkswitch.model.errors import Failure
+from hkswitch.network.endpoint import Place
+
+TABLES: Final = Path("/proc/self/net")  # /proc/net is not there in a unit with ProcSubset=pid
+LINKS: Final = Path("/sys/class/net")
+LOOPBACK: Final = "127.0.0.1"
+
+SETTLE_SECONDS: Final = 0.3
+LONGEST_SECONDS: Final = 2
+
+_UP, _LOOPBACK, _POINT_TO_POINT, _MULTICAST = 0x1, 0x8, 0x10, 0x1000  # netdevice(7)
+_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # linux/if_addr.h
+_ROUTE_UP, _ROUTE_REJECT = 0x1, 0x200  # linux/route.h
+_GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links, IPv4 and IPv6 addresses and routes; rtnetlink(7)
+
+_NO_LAN: Final = (
+    r"docker.*|br-[0-9a-f]{12}",  # Docker: its own bridges, and those of its networks
+    r"(podman|cni|nerdctl).*",  # Podman and containerd
+    r"(cali|flannel|cilium|kube|weave|vxlan\.calico).*",  # Kubernetes
+    r"(lxcbr|lxdbr|incusbr).*",  # LXC, LXD and Incus, which hide what is behind them
+    r"veth.*|v[ebz]-.*",  # one end of a container's cable; systemd-nspawn's have a dash
+    r"(virbr|vnet|vmnet|vboxnet).*",  # libvirt, VMware and VirtualBox
+    r"(fwbr|fwpr|fwln).*",  # Proxmox: the firewall of one guest; its vmbr0 is a LAN
+    r"(tap|zt).*",  # guests and tunnels that pass for Ethernet, as OpenVPN's and ZeroTier's
+)
+
+
+class NoAddress(Failure):
+    """There is no address to serve on now; `str()` says why."""
+
+
+class NoDefaultRoute(NoAddress):
+    """Nothing was configured, and there is no default route either."""
+
+    def __str__(self) -> str:
+        return "there is no default route to choose an address by; set bridge.interface or bridge.address"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of this machine. `label` is its interface, or an alias like eth0:1; `flags` are IPv6's."""
+
+    label: str
+    ip: IPv4Address | IPv6Address
+    flags: int = 0
+
+    def __str__(self) -> str:
+        scoped = self.ip.version == 6 and self.ip.is_link_local
+        return f"{self.ip}%{self.label}" if scoped else str(self.ip)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the kernel lets a socket be bound to it: it found that no other machine has it."""
+        return not self.flags & (_TENTATIVE | _DAD_FAILED)
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether a phone can reach it, and can do so tomorrow."""
+        return self.is_ready and not self.flags & (_TEMPORARY | _DEPRECATED) and not self.ip.is_link_local
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the kernel says: links with their flags, addresses, who has a default route (best first)."""
+
+    links: Mapping[str, int]
+    addresses: tuple[Address, ...] = ()
+    defaults: tuple[str, ...] = ()
+
+    def is_up(self, label: str) -> bool:
+        """Whether an interface is there and up; one that is down keeps addresses that no phone reaches."""
+        return bool(self.links.get(_interface(label), 0) & _UP)
+
+
+def of_bridge(config: BridgeConfig) -> tuple[str, ...]:
+    """The configured addresses, those of the configured interfaces, or those of the default route's.
+
+    Raises:
+        NoAddress: If they are not there now; they may come, see `changes`.
+    """
+    return choose(config, this_machine())
+
+
+def place_of(config: BridgeConfig) -> Place:
+    """Those addresses, and the interfaces that have them; raises `NoAddress`."""
+    machine = this_machine()
+    chosen = choose(config, machine)
+    up = {
+        _interface(each.label)
+        for each in machine.addresses
+        if str(each) in chosen and machine.is_up(each.label)
+    }
+    names = up & {_interface(label) for label in config.interfaces} or up
+    try:
+        return Place(chosen, frozenset(socket.if_nametoindex(name) for name in names))
+    except OSError as error:
+        raise NoAddress(f"the interface of {' and '.join(chosen)} went away") from error
+
+
+def choose(config: BridgeConfig, machine: Machine) -> tuple[str, ...]:
+    """`of_bridge` on any machine. Pure."""
+    if config.addresses:
+        return _configured(tuple(str(ip_address(text)) for text in config.addresses), machine)
+    if config.interfaces:
+        return _of_interfaces(config.interfaces, machine)
+    interface = next((name for name in machine.defaults if is_lan(name, machine.links.get(name, 0))), None)
+    if interface is None:
+        raise NoDefaultRoute
+    return _of_interfaces((interface,), machine)
+
+
+def is_lan(name: str, flags: int) -> bool:
+    """Whether phones may be behind this interface, not containers, virtual machines or a tunnel. Pure."""
+    if not flags & _UP or not flags & _MULTICAST or flags & (_LOOPBACK | _POINT_TO_POINT):
+        return False
+    return not any(re.fullmatch(pattern, name) for pattern in _NO_LAN)
+
+
+def ipv6_addresses(table: str) -> tuple[Address, ...]:
+    """The addresses in /proc/net/if_inet6 (proc(5)), whose own order is by chance. Pure."""
+    rows = [line.split() for line in table.splitlines()]
+    found = [Address(row[5], IPv6Address(bytes.fromhex(row[0])), int(row[4], 16)) for row in rows]
+    return tuple(sorted(found, key=lambda address: (address.label, int(address.ip))))
+
+
+def default_interfaces(ipv4: str, ipv6: str) -> tuple[str, ...]:
+    """The interfaces of default routes in /proc/net/route and ipv6_route: IPv4, then the metric. Pure."""
+    old = [line.split() for line in ipv4.splitlines()[1:]]
+    new = [line.split() for line in ipv6.splitlines()]
+    routes = [(4, int(row[6]), int(row[3], 16), row[0]) for row in old if row[1] == row[7] == "0" * 8]
+    routes += [(6, int(row[5], 16), int(row[8], 16), row[9]) for row in new if row[0] + row[1] == "0" * 34]
+    usable = [route for route in routes if route[2] & _ROUTE_UP and not route[2] & _ROUTE_REJECT]
+    return tuple(dict.fromkeys(name for *_, name in sorted(usable, key=lambda route: route[:2])))
+
+
+def this_machine() -> Machine:
+    """What the kernel says now."""
+    ipv4 = [
+        Address(adapter.name, IPv4Address(address.ip))
+        for adapter in ifaddr.get_adapters()
+        for address in adapter.ips
+        if isinstance(address.ip, str)
+    ]
+    return Machine(
+        links=_links(),
+        addresses=(*ipv4, *ipv6_addresses(_table("if_inet6"))),
+        defaults=default_interfaces(_table("route"), _table("ipv6_route")),
+    )
+
+
+@asynccontextmanager
+async def changes() -> AsyncIterator["Changes"]:
+    """Hear of every change of this machine's links, addresses and routes within the block."""
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as news:
+        news.bind((0, _GROUPS))
+        heard = Changes(news)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(news, heard.drain)
+        try:
+            yield heard
+        finally:
+            loop.remove_reader(news)
+
+
+class Changes:
+    """The kernel's news; what they say is not read, for whoever hears of them reads the tables."""
+
+    def __init__(self, news: socket.socket) -> None:
+        """`news` is a bound rtnetlink socket that does not block."""
+        self._news = news
+        self._changed = asyncio.Event()
+        self._last_seconds = 0.0
+
+    async def wait(self) -> None:
+        """Return when something changed since the last return, and a burst of changes is over."""
+        await self._changed.wait()
+        now = asyncio.get_running_loop().time
+        end_seconds = now() + LONGEST_SECONDS
+        while (left := min(self._last_seconds + SETTLE_SECONDS, end_seconds) - now()) > 0:  # noqa: ASYNC110 -- silence is no event
+            await asyncio.sleep(left)
+        self._changed.clear()  # not before: who is cancelled above must not lose the change
+
+    def drain(self) -> None:
+        """Take all news there are."""
+        with suppress(BlockingIOError):
+            while True:
+                if self._is_of_kernel():
+                    self._last_seconds = asyncio.get_running_loop().time()
+                    self._changed.set()
+
+    def _is_of_kernel(self) -> bool:
+        """Take one piece of news."""
+        try:
+            _, (sender, _) = self._news.recvfrom(1)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            return True  # there were more than the socket could hold
+        # TRUST: the port id 0 is the kernel's; a process could send here too, and cannot take that one.
+        return bool(sender == 0)
+
+
+def _configured(wanted: tuple[str, ...], machine: Machine) -> tuple[str, ...]:
+    there = {str(each) for each in machine.addresses if each.is_ready and machine.is_up(each.label)}
+    missing = [text for text in wanted if not ip_address(text).is_loopback and text not in there]
+    if missing:
+        raise NoAddress(f"no interface that is up has the address {' or '.join(missing)}")
+    return wanted
+
+
+def _of_interfaces(names: tuple[str, ...], machine: Machine) -> tuple[str, ...]:
+    """IPv4 first: IPv6 addresses of homes come and go."""
+    up = [name for name in names if machine.is_up(name)]
+    reachable = [each for each in machine.addresses if each.is_reachable]
+    found = [each.ip for name in up for each in reachable if name in {each.label, _interface(each.label)}]
+    if not found:
+        there = "" if len(up) == len(names) else f"; there are: {', '.join(sorted(machine.links))}"
+        raise NoAddress(" and ".join(_lack(name, machine) for name in names) + there)
+    return tuple(dict.fromkeys(str(ip) for ip in sorted(found, key=lambda ip: ip.version)))
+
+
+def _lack(name: str, machine: Machine) -> str:
+    if machine.is_up(name):
+        return f"the interface {name} has no address that a phone could reach"
+    if _interface(name) in machine.links:
+        return f"the interface {name} is down"
+    return f"there is no interface {name} with an address"
+
+
+def _interface(label: str) -> str:
+    return label.partition(":")[0]
+
+
+def _table(name: str) -> str:
+    """One of the kernel's tables; IPv6's are not there if it is switched off."""
+    with suppress(FileNotFoundError):
+        return (TABLES / name).read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
+def _links() -> dict[str, int]:
+    links = {}
+    for flags in LINKS.glob("*/flags"):
+        with suppress(OSError):  # an interface that went away meanwhile
+            links[flags.parent.name] = int(flags.read_text(encoding="ascii"), 16)
+    return links

@@ -1,0 +1,213 @@
+"""How everything is at one moment, for people and programs: `hkswitch status --json` is this. Pure: no I/O.
+
+The keys that are there stay there, and mean the same, as long as `version` does; new ones may come.
+All text in a report can be printed: root's terminal obeys no sequences that somebody else wrote.
+Named tuples: Python makes their classes five times as fast as dataclasses, and `hkswitch status` waits.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, TypeVar
+
+from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, objects, words
+
+VERSION: Final = 1
+UNKNOWN: Final = "unknown"
+LONGEST_FAILURE: Final = 2000
+
+_Word = TypeVar("_Word", GroupState, Action, "Outcome")
+
+
+class Outcome(StrEnum):
+    """What came of an action."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class LastAction(NamedTuple):
+    """What was asked of a group last. `by`: a controller's ID, or a user's number."""
+
+    action: Action
+    by: str
+    at_unix_seconds: int
+    outcome: Outcome = Outcome.RUNNING
+    failure: str = ""
+    duration_ms: int = 0
+
+
+class GroupReport(NamedTuple):
+    """A group. `state` is None while it is not known, `since_unix_seconds` is 0 where that is not."""
+
+    id: str
+    name: str
+    state: GroupState | None
+    since_unix_seconds: int
+    units: Mapping[str, UnitState]
+    last_action: LastAction | None = None
+
+
+class PairedController(NamedTuple):
+    """A controller with a pairing, and how many connections it has now."""
+
+    id: str
+    admin: bool
+    connections: int = 0
+
+
+class BridgeReport(NamedTuple):
+    """The bridge. No `addresses`: it serves nowhere. `helper`: why there is none, if there is none."""
+
+    name: str
+    version: str
+    running_since_unix_seconds: int
+    addresses: tuple[str, ...]
+    port: int
+    controllers: tuple[PairedController, ...]
+    helper: str = ""
+
+
+class Report(NamedTuple):
+    """Everything. Without a daemon there is no bridge."""
+
+    bridge: BridgeReport | None
+    groups: tuple[GroupReport, ...]
+
+
+def as_object(report: Report) -> dict[str, Any]:
+    """The report as JSON has it."""
+    return {
+        "version": VERSION,
+        "bridge": None if report.bridge is None else _bridge_object(report.bridge),
+        "groups": [_group_object(group) for group in report.groups],
+    }
+
+
+def from_object(body: dict[str, Any]) -> Report:
+    """The report in an object of JSON; raises `Malformed`."""
+    keys(body, {"version", "bridge", "groups"})
+    if number(body, "version") != VERSION:
+        raise Malformed("a report of another version")
+    bridge = body["bridge"]
+    if bridge is not None and not isinstance(bridge, dict):
+        raise Malformed("'bridge' must be an object")
+    groups = tuple(_group(item) for item in objects(body, "groups"))
+    return Report(None if bridge is None else _bridge(bridge), groups)
+
+
+def controller_object(controller: PairedController) -> dict[str, Any]:
+    """A controller as JSON has it."""
+    return {"id": controller.id, "admin": controller.admin, "connections": controller.connections}
+
+
+def controller(item: dict[str, Any]) -> PairedController:
+    """The controller in an object; raises `Malformed`."""
+    keys(item, {"id", "admin", "connections"})
+    return PairedController(words(item, "id"), boolean(item, "admin"), number(item, "connections", 0))
+
+
+def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
+    return {
+        "name": bridge.name,
+        "version": bridge.version,
+        "running_since_unix_seconds": bridge.running_since_unix_seconds,
+        "addresses": list(bridge.addresses),
+        "port": bridge.port,
+        "controllers": [controller_object(each) for each in bridge.controllers],
+        "helper": bridge.helper,
+    }
+
+
+def _bridge(body: dict[str, Any]) -> BridgeReport:
+    keys(body, {*BridgeReport._fields})
+    match body["addresses"]:
+        case [*addresses] if all(isinstance(address, str) and address.isprintable() for address in addresses):
+            pass
+        case _:
+            raise Malformed("'addresses' must be a list of addresses")
+    return BridgeReport(
+        name=words(body, "name"),
+        version=words(body, "version"),
+        running_since_unix_seconds=number(body, "running_since_unix_seconds", 0),
+        addresses=tuple(addresses),
+        port=number(body, "port"),
+        controllers=tuple(controller(item) for item in objects(body, "controllers")),
+        helper=words(body, "helper", LONGEST_FAILURE),
+    )
+
+
+def _group_object(group: GroupReport) -> dict[str, Any]:
+    units = [
+        {"unit": name, "load": unit.load.value, "active": unit.active.value, "sub": unit.sub}
+        for name, unit in group.units.items()
+    ]
+    last = group.last_action
+    return {
+        "id": group.id,
+        "name": group.name,
+        "state": UNKNOWN if group.state is None else group.state.value,
+        "since_unix_seconds": group.since_unix_seconds,
+        "units": units,
+        "last_action": None if last is None else _last_object(last),
+    }
+
+
+def _last_object(last: LastAction) -> dict[str, Any]:
+    return {
+        "action": last.action.value,
+        "by": last.by,
+        "at_unix_seconds": last.at_unix_seconds,
+        "outcome": last.outcome.value,
+        "failure": printable(last.failure),
+        "duration_ms": last.duration_ms,
+    }
+
+
+def _group(item: dict[str, Any]) -> GroupReport:
+    keys(item, {*GroupReport._fields})
+    state, last = words(item, "state"), item["last_action"]
+    if last is not None and not isinstance(last, dict):
+        raise Malformed("'last_action' must be an object")
+    units = [_unit(unit) for unit in objects(item, "units")]
+    if len(dict(units)) != len(units):
+        raise Malformed("a unit stands twice")
+    return GroupReport(
+        id=words(item, "id"),
+        name=words(item, "name"),
+        state=None if state == UNKNOWN else _member(GroupState, state),
+        since_unix_seconds=number(item, "since_unix_seconds", 0),
+        units=dict(units),
+        last_action=None if last is None else _last(last),
+    )
+
+
+def _unit(item: dict[str, Any]) -> tuple[str, UnitState]:
+    keys(item, {"unit", "load", "active", "sub"})
+    load, active = LoadState(words(item, "load")), ActiveState(words(item, "active"))
+    return words(item, "unit"), UnitState(load, active, words(item, "sub"))
+
+
+def _last(item: dict[str, Any]) -> LastAction:
+    keys(item, {*LastAction._fields})
+    return LastAction(
+        action=_member(Action, words(item, "action")),
+        by=words(item, "by"),
+        at_unix_seconds=number(item, "at_unix_seconds", 0),
+        outcome=_member(Outcome, words(item, "outcome")),
+        failure=words(item, "failure", LONGEST_FAILURE),
+        duration_ms=number(item, "duration_ms", 0),
+    )
+
+
+def _member(kind: type[_Word], word: str) -> _Word:
+    try:
+        return kind(word)
+    except ValueError:
+        raise Malformed(f"{word!r} is none of {', '.join(kind)}") from None
+
+
+def printable(text: str, longest: int = LONGEST_FAILURE) -> str:
+    """At most so much of `text`, with a question mark for what cannot be printed."""
+    return "".join(c if c.isprintable() else "?" for c in text[:longest])

@@ -1,0 +1,97 @@
+"""Where requests come from, and from whom: a pipe, or a socket that systemd accepted. Runs as root."""
+
+import asyncio
+import os
+import pwd
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
+from hkswitch.serviceswitch.dispatcher import LineTooLong
+from hkswitch.serviceswitch.execute import Refusal
+
+DAEMON: Final = "hkswitch"
+"""The only user that may connect."""
+
+_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred
+
+
+class NoSource(Failure):
+    """Nobody speaks on standard input."""
+
+    exit_code = Exit.USAGE
+
+    def __str__(self) -> str:
+        return "serve is for the daemon, which speaks to it over a pipe or a socket"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What standard input is, as the kernel knows it. `peer_uid`: who connected, if it is a unix socket."""
+
+    is_pipe: bool = False
+    peer_uid: int | None = None
+
+    @classmethod
+    def of_standard_input(cls) -> Self:
+        """Look at it."""
+        mode = os.fstat(0).st_mode
+        return cls(stat.S_ISFIFO(mode), _peer_uid(0) if stat.S_ISSOCK(mode) else None)
+
+
+def admit(source: Source, daemon_uid: int | None) -> None:
+    """Let a pipe through, which sudo's rule led to, and the daemon's connection.
+
+    Raises:
+        NoSource: If it is neither.
+        Refusal: If somebody else connected.
+    """
+    if source.is_pipe:
+        return
+    if source.peer_uid is None:
+        raise NoSource
+    # TRUST: the kernel noted who connected. The socket's mode keeps others out; this does not rely on it.
+    if source.peer_uid != daemon_uid:
+        raise Refusal(f"only the user {DAEMON} may connect")
+
+
+def daemon_uid() -> int | None:
+    """The daemon's user, if there is one."""
+    try:
+        return pwd.getpwnam(DAEMON).pw_uid
+    except KeyError:
+        return None
+
+
+async def lines() -> AsyncIterator[bytes]:
+    """The lines of standard input; raises `LineTooLong`."""
+    reader = asyncio.StreamReader(limit=LONGEST_REQUEST_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb", buffering=0)
+    )
+    return _each(reader)
+
+
+async def _each(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            line = await reader.readline()
+        except ValueError:
+            raise LineTooLong from None
+        if not line:
+            return
+        yield line
+
+
+def _peer_uid(descriptor: int) -> int | None:
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        if connection.family != socket.AF_UNIX:
+            return None
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(credentials)
+    return int(uid)

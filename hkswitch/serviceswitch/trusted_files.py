@@ -1,0 +1,163 @@
+"""Believes files that only root could have written, and refuses all others. Runs as root.
+
+A path is walked from `/` by descriptors, and owner and mode are those of what was opened: nothing can be
+swapped in between a check and its use. The config is never read through a link.
+"""
+
+import os
+import stat
+from collections import deque
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from hkswitch.model.errors import Exit, Failure
+
+ROOT: Final = 0
+LARGEST_FILE_BYTES: Final = 1024 * 1024
+MOST_LINKS: Final = 40  # as many as the kernel follows (path_resolution(7))
+_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH  # an ACL that lets others write sets the group's bit
+
+
+@dataclass(eq=False)
+class Untrusted(Failure):
+    """Somebody other than root could have written this, or it cannot be read at all."""
+
+    path: str
+    why: str
+    exit_code = Exit.DENIED
+
+    def __str__(self) -> str:
+        return f"{self.path} is not trusted: {self.why}"
+
+
+@dataclass(eq=False)
+class NotThere(Failure):
+    """There is no such file."""
+
+    path: str
+    exit_code = Exit.CONFIG
+
+    def __str__(self) -> str:
+        return f"{self.path} does not exist; the configuration belongs there"
+
+
+def read(path: str) -> bytes:
+    """The contents of the regular file at the absolute `path`; raises `Untrusted` or `NotThere`."""
+    *folders, name = PurePosixPath(path).parts
+    walked = PurePosixPath("/")
+    folder = _trusted(None, "/", walked, os.O_PATH | os.O_DIRECTORY)
+    try:
+        for part in folders[1:]:
+            walked /= part
+            outer, folder = folder, _trusted(folder, part, walked, os.O_PATH | os.O_DIRECTORY)
+            os.close(outer)
+        # O_NONBLOCK: opening a FIFO that somebody put here must not hang.
+        file = _trusted(folder, name, walked / name, os.O_RDONLY | os.O_NONBLOCK)
+    finally:
+        os.close(folder)
+    try:
+        return _contents(path, file)
+    finally:
+        os.close(file)
+
+
+def program(path: str) -> None:
+    """Refuse a program that others than root could have written, or put in its place; raises `Untrusted`.
+
+    Links are followed as the kernel does it, and what one leads to is walked in the same way.
+    """
+    steps, walked, links = deque(PurePosixPath(path).parts), PurePosixPath("/"), 0
+    reached: int | None = None
+    try:
+        while steps:
+            step = steps.popleft()
+            here = walked.parent if step == ".." else walked / step
+            try:
+                found = _open(reached, step, here, os.O_PATH)
+            except NotThere:
+                raise Untrusted(str(here), "it does not exist") from None
+            if stat.S_ISLNK(os.fstat(found).st_mode):
+                links += 1
+                steps.extendleft(reversed(_target(found, here, links)))
+                continue
+            reached, walked, outer = found, here, reached
+            if outer is not None:
+                os.close(outer)
+            _check(walked, os.fstat(found))
+        assert reached is not None  # noqa: S101 -- there was a first step
+        _check_file(walked, os.fstat(reached))
+        if not os.fstat(reached).st_mode & stat.S_IXUSR:
+            raise Untrusted(str(walked), "it is no program; try: chmod +x")
+    finally:
+        if reached is not None:
+            os.close(reached)
+
+
+def why_not(found: os.stat_result) -> str | None:
+    """What is wrong with owner or mode, or None if only root can write it."""
+    if found.st_uid != ROOT:
+        return f"its owner is uid {found.st_uid}, not root; try: chown root"
+    if found.st_mode & _WRITABLE_BY_OTHERS:
+        return f"others than root can write it (mode {stat.S_IMODE(found.st_mode):04o}); try: chmod go-w"
+    return None
+
+
+def _trusted(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int:
+    """A descriptor of the file or folder that is called `name` in an open folder, and is trusted."""
+    descriptor = _open(folder, name, path, flags)
+    try:
+        found = os.fstat(descriptor)
+        if not flags & os.O_DIRECTORY:
+            _check_file(path, found)
+        _check(path, found)
+    except Untrusted:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int:
+    try:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        raise NotThere(str(path)) from None
+    except OSError as error:
+        why = "it is a symbolic link" if os.path.islink(path) else str(error.strerror)  # noqa: PTH114 -- pure path
+        raise Untrusted(str(path), why) from None
+
+
+def _target(link: int, path: PurePosixPath, links: int) -> tuple[str, ...]:
+    """The steps that an open link leads by; closes it."""
+    try:
+        if links > MOST_LINKS:
+            raise Untrusted(str(path), "it is one of too many symbolic links")
+        return PurePosixPath(os.readlink("", dir_fd=link)).parts
+    finally:
+        os.close(link)
+
+
+def _contents(path: str, file: int) -> bytes:
+    """All of an open file, as it was at one moment."""
+    before = os.fstat(file)
+    if before.st_size > LARGEST_FILE_BYTES:
+        raise Untrusted(path, f"it is larger than {LARGEST_FILE_BYTES} bytes")
+    try:
+        contents = os.read(file, before.st_size + 1)
+    except OSError as error:
+        raise Untrusted(path, str(error.strerror)) from None
+    after = os.fstat(file)
+    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, len(contents)):
+        raise Untrusted(path, "it was written while it was read; try again")
+    return contents
+
+
+def _check(path: PurePosixPath, found: os.stat_result) -> None:
+    # TRUST: what root reads or runs here decides what root does.
+    if (why := why_not(found)) is not None:
+        raise Untrusted(str(path), why)
+
+
+def _check_file(path: PurePosixPath, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise Untrusted(str(path), "it is not a file")

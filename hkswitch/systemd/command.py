@@ -1,0 +1,80 @@
+"""A command that systemd runs once, and how it ended. Pure: no I/O."""
+
+import signal
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from hkswitch.model.group import Argv
+
+LARGEST_ANSWER: Final = 125
+"""Exit codes above are how shells and other wrappers say that they could not run a program."""
+
+_NOT_EXECUTED: Final = 203  # systemd.exec(5): EXIT_EXEC
+
+
+class Command(NamedTuple):
+    """A program to be run as a transient unit of this name, for as long as it may take.
+
+    A probe is run again and again: its exit code is the answer, and nothing of it gets into the journal.
+    """
+
+    unit: str
+    argv: Argv
+    environment: Mapping[str, str]
+    timeout_seconds: int
+    probe: bool = False
+
+
+class ServiceResult(StrEnum):
+    """systemd's Result of a service (org.freedesktop.systemd1(5))."""
+
+    SUCCESS = "success"
+    EXIT_CODE = "exit-code"
+    SIGNAL = "signal"
+    CORE_DUMP = "core-dump"
+    TIMEOUT = "timeout"
+    RESOURCES = "resources"
+    OTHER = "other"  # ours: a word of no use here, or one that only a newer systemd knows
+
+    @classmethod
+    def _missing_(cls, value: object) -> "ServiceResult":  # noqa: ARG003 -- the signature is Enum's
+        return cls.OTHER
+
+
+class Ended(NamedTuple):
+    """How a command ended: `status` is its exit code, or the number of the signal that ended it."""
+
+    result: ServiceResult
+    status: int
+
+    @property
+    def exit_code(self) -> int | None:
+        """The code that the program itself ended with, if it did."""
+        ended = self.result in {ServiceResult.SUCCESS, ServiceResult.EXIT_CODE}
+        return self.status if ended and self.status != _NOT_EXECUTED else None
+
+    @property
+    def was_run(self) -> bool:
+        """Whether there ever was a program."""
+        unmade = {ServiceResult.RESOURCES, ServiceResult.OTHER}
+        exited = {ServiceResult.SUCCESS, ServiceResult.EXIT_CODE}
+        return self.result not in unmade and (self.result not in exited or self.exit_code is not None)
+
+    def __str__(self) -> str:
+        match self.result:
+            case ServiceResult.SUCCESS | ServiceResult.EXIT_CODE:
+                return f"exited with {self.status}" if self.was_run else "could not be executed"
+            case ServiceResult.SIGNAL | ServiceResult.CORE_DUMP:
+                return f"ended by {_name_of(self.status)}"
+            case ServiceResult.TIMEOUT:
+                return "took too long"
+            case ServiceResult.RESOURCES | ServiceResult.OTHER:
+                return "could not be run"
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

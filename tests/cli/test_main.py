@@ -1,0 +1,568 @@
+"""The command line as a process: what it prints and how it ends. One sentence, never a traceback."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from hkswitch import __version__
+from hkswitch.control import SOCKET_NAME
+from hkswitch.hap.state_file import FILE_NAME
+from tests.support.command import HKSWITCH, run
+from tests.support.controller import Controller
+from tests.support.fake_systemd import FakeSystemd, Unit
+from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.ports import free_port
+
+__all__ = ["bus_address", "fake", "systemd_on_bus"]
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"bridge: {{address: 127.0.0.1, port: {free_port()}}}\ngroups:\n  web: {{units: [httpd]}}\n"
+    )
+    return file
+
+
+def test_version() -> None:
+    assert run("--version") == (0, f"hkswitch {__version__}\n", "")
+
+
+def test_the_example_config_is_ok() -> None:
+    assert run("check", "--config", EXAMPLE) == (0, "configuration OK\n", "")
+
+
+def test_check_lists_every_problem_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("bridge: {port: 80}\ngroups:\n  web: {unit: httpd}\n")
+    code, output, errors = run("check", "--config", file)
+    assert (code, output) == (78, "")
+    assert [line.removeprefix(f"{file}:").split(": ")[:2] for line in errors.splitlines()] == [
+        ["1:16", "bridge.port"],
+        ["3:9", "groups.web.unit"],
+    ]
+
+
+def test_the_help_says_what_each_command_does_in_a_whole_sentence() -> None:
+    code, output, _ = run("--help", COLUMNS="80")
+    listed, _, _ = output.partition("\nCommands:\n")[2].partition("\n\n")
+    assert code == 0
+    assert listed
+    assert [line for line in listed.splitlines() if not line.endswith(".") or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("command", ["run", "check", "status"])
+def test_no_config_is_78(command: str, tmp_path: Path) -> None:
+    code, output, errors = run(command, "--config", tmp_path / "none.yaml")
+    assert (code, output) == (78, "")
+    assert (
+        errors
+        == f"hkswitch: {tmp_path}/none.yaml: cannot read the configuration: No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["run", "--bogus"],
+        ["run", "extra"],
+        ["demo", "--port", "80"],
+        ["demo", "--port", "x"],
+        ["demo", "--address", "foo"],
+        ["pair", "extra"],
+        ["pair", "--list", "--png", "x"],
+        ["pair", "--png", "x", "--svg", "y"],
+        ["pair", "--reset-attempts", "--list"],
+        ["pair", "--reset-attempts", "--json"],
+        ["pair", "--json", "--svg", "-"],
+        ["unpair", "A", "B"],
+        ["unpair", "A", "--all"],
+        ["unpair", "", "--all"],
+    ],
+)
+def test_wrong_arguments_are_64(arguments: list[str]) -> None:
+    code, output, errors = run(*arguments)
+    assert (code, output) == (64, "")
+    assert "Error: " in errors
+    assert "Traceback" not in errors
+
+
+def test_ctrl_c_is_no_traceback_while_the_program_is_still_imported() -> None:
+    program = "import os, signal, hkswitch.__main__; os.kill(os.getpid(), signal.SIGINT)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_reader_that_went_away_is_no_traceback() -> None:
+    command = f"{HKSWITCH} --help >&-; {HKSWITCH} check --config {EXAMPLE} >/dev/full"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode == 74
+    assert "cannot write to standard output: [Errno 28] No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_no_bus_is_69(config_file: Path, tmp_path: Path) -> None:
+    nowhere = "unix:path=/nonexistent"
+    for arguments in (["run", "--state-dir", tmp_path], ["status"]):
+        code, _, errors = run(*arguments, "--config", config_file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
+        assert code == 69
+        last = errors.splitlines()[-1]
+        assert last == "hkswitch: cannot talk to systemd over the system bus: No such file or directory"
+        assert "Traceback" not in errors
+
+
+async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
+        code, _, errors = run("demo", "--address", "127.0.0.1", "--port", port, "--state-dir", tmp_path)
+    assert code == 69
+    assert errors.splitlines()[-1] == (
+        f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) has it; "
+        "stop that, or set bridge.port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("bridge", "missing"),
+    [
+        ("{address: 192.0.2.77}", "no interface that is up has the address 192.0.2.77"),
+        ("{interface: nope0}", "nope0"),
+    ],
+)
+def test_a_place_that_is_not_there_yet_is_waited_for(tmp_path: Path, bridge: str, missing: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"bridge: {bridge}\ngroups: {{web: {{units: [httpd]}}}}\n")
+    command: list[str | Path] = [HKSWITCH, "demo", "--config", file, "--state-dir", tmp_path / "state"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        waiting = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+    assert waiting.startswith("Waiting: ")
+    assert missing in waiting
+
+
+def test_a_state_folder_that_cannot_be_written_is_73(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, errors = run("demo", "--address", "127.0.0.1", "--state-dir", tmp_path / "file" / "state")
+    assert code in {73, 77}
+    assert errors.splitlines()[-1].startswith("hkswitch: cannot ")
+    assert "Not a directory" in errors
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"{", b"{}", b"\xff", b"[]", b'{"version": 2}', b'{"version": 1, "setup": {}, "accessory": {}}'],
+)
+def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path, contents: bytes) -> None:
+    state_file = tmp_path / FILE_NAME
+    state_file.write_bytes(contents)
+    for arguments in (["pair"], ["demo", "--address", "127.0.0.1"]):
+        code, _, errors = run(*arguments, "--state-dir", tmp_path)
+        assert code == 65
+        assert errors.startswith(f"hkswitch: {state_file} is damaged (")
+        assert "put a copy of yours in its place" in errors
+        assert errors.count("\n") == 1
+    assert state_file.read_bytes() == contents
+
+
+@pytest.mark.parametrize(
+    "arguments", [["pair"], ["pair", "--list"], ["pair", "--reset-attempts"], ["unpair"]]
+)
+def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
+    advice = "start hkswitch.service first, or name its --state-dir"
+    assert run(*arguments, "--state-dir", tmp_path / "none") == (
+        69,
+        "",
+        f"hkswitch: there is no bridge in {tmp_path}/none yet: {advice}\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+HOMEBRIDGE = """\
+{"platforms": [{"platform": "cmdSwitch2", "switches": [
+  // comments are allowed
+  {"name": "File Server", "on_cmd": "sudo systemctl start smb nmb", "off_cmd": "sudo systemctl stop smb nmb"},
+  {"name": "Wake", "on_cmd": "echo a | cat", "off_cmd": "echo b | cat", "state_cmd": "true && true"},
+]}]}
+"""
+
+
+def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
+    old, new = tmp_path / "config.json", tmp_path / "config.yaml"
+    old.write_text(HOMEBRIDGE)
+    code, output, errors = run("import-homebridge", old, "-o", new)
+    assert (code, errors) == (0, "")
+    assert output.splitlines()[0] == "1 of 2 switches were taken over."
+    assert "Wake" in output.splitlines()[1]
+    assert run("check", "--config", new)[0] == 0
+    code, output, errors = run("import-homebridge", old)
+    assert output == new.read_text()
+    assert errors.splitlines()[0] == "1 of 2 switches were taken over."
+    code, _, errors = run("import-homebridge", old, "-o", new)
+    assert (code, errors) == (
+        73,
+        f"hkswitch: cannot write {new}: it is there already; remove it, or name another one\n",
+    )
+
+
+def test_scripts_of_a_homebridge_config_are_written_on_request(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(HOMEBRIDGE)
+    assert run("import-homebridge", tmp_path / "config.json", "--scripts", tmp_path / "scripts")[0] == 0
+    assert {(script.name, script.stat().st_mode & 0o777) for script in (tmp_path / "scripts").iterdir()} == {
+        ("wake-start", 0o755),
+        ("wake-stop", 0o755),
+        ("wake-status", 0o755),
+    }
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (None, "cannot read {file}: No such file or directory"),
+        ("{", "{file}:1:2: not valid JSON"),
+        ('{"platforms": []}', "{file}: there is no cmdSwitch2 platform in it"),
+    ],
+)
+def test_what_is_no_homebridge_config_is_78(tmp_path: Path, contents: str | None, said: str) -> None:
+    file = tmp_path / "config.json"
+    if contents is not None:
+        file.write_text(contents)
+    code, output, errors = run("import-homebridge", file)
+    assert (code, output) == (78, "")
+    assert errors.removeprefix("hkswitch: ").startswith(said.format(file=file))
+    assert run("import-homebridge", file, "--wrapper", tmp_path / "none")[0] == 78
+
+
+@dataclass
+class Demo:
+    """A demo that serves."""
+
+    process: subprocess.Popen[str]
+    port: int
+    state_folder: Path
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    port = free_port()
+    state_folder = tmp_path / "state"
+    command: list[str | Path] = [
+        HKSWITCH,
+        "demo",
+        "--address",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--state-dir",
+        state_folder,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "Serving simulated switches" in process.stdout.readline()
+        yield Demo(process, port, state_folder)
+        process.kill()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def paired_demo(demo: Demo) -> AsyncIterator[tuple[Demo, Controller]]:
+    shown = json.loads(run("pair", "--json", "--state-dir", demo.state_folder)[1])
+    controller = await Controller.pair("127.0.0.1", demo.port, shown["setup_code"])
+    yield demo, controller
+    await controller.close()
+
+
+async def test_the_demo_serves_the_groups_of_the_example(paired_demo: tuple[Demo, Controller]) -> None:
+    _, controller = paired_demo
+    assert controller.switches.keys() == {"VM Guests", "File Server", "Web Server"}
+    assert await controller.write("File Server", on=True) == 0
+    assert await controller.read("File Server") is True
+
+
+async def test_the_demo_shows_the_code_and_a_line_for_each_change(
+    paired_demo: tuple[Demo, Controller],
+) -> None:
+    demo, controller = paired_demo
+    await controller.write("Web Server", on=True)
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(timeout=5) == 0
+    assert demo.process.stdout is not None
+    assert demo.process.stderr is not None
+    output, errors = demo.process.stdout.read(), demo.process.stderr.read()
+    code = json.loads(run("pair", "--json", "--state-dir", demo.state_folder)[1])["setup_code"]
+    assert f"Setup code: {code}" in output
+    assert "web: starting\n" in errors
+    assert "web: on\n" in errors
+    assert demo.process.returncode == 0
+
+
+async def test_pair_as_json_has_the_keys_that_other_programs_read(
+    paired_demo: tuple[Demo, Controller],
+) -> None:
+    demo, _ = paired_demo
+    code, output, _ = run("pair", "--json", "--state-dir", demo.state_folder)
+    shown = json.loads(output)
+    assert code == 0
+    assert shown.keys() == {
+        "paired",
+        "device_id",
+        "setup_code",
+        "setup_payload",
+        "failed_attempts",
+        "pairing_refused",
+    }
+    assert shown["paired"] is True
+
+
+async def test_the_demo_is_asked_who_is_paired_and_removes_it(paired_demo: tuple[Demo, Controller]) -> None:
+    demo, _ = paired_demo
+    [shown] = json.loads(run("pair", "--list", "--json", "--state-dir", demo.state_folder)[1])
+    assert (shown["admin"], shown["connections"]) == (True, 1)
+    code, output, _ = run("unpair", shown["id"].lower()[:8], "--state-dir", demo.state_folder)
+    assert (code, output.split(". ")[0]) == (0, f"Removed {shown['id']}")
+    assert "Setup code: " in run("pair", "--state-dir", demo.state_folder)[1]
+
+
+async def test_a_second_bridge_on_the_same_state_folder_is_69(demo: Demo) -> None:
+    arguments = ["demo", "--address", "127.0.0.1", "--port", str(free_port())]
+    code, _, errors = await asyncio.to_thread(run, *arguments, "--state-dir", demo.state_folder)
+    assert code == 69
+    assert errors.splitlines()[-1] == (
+        f"hkswitch: {demo.state_folder} is in use by another hkswitch (process {demo.process.pid}): "
+        "stop that one first"
+    )
+    assert (await asyncio.to_thread(run, "pair", "--state-dir", demo.state_folder))[0] == 0
+
+
+async def test_the_state_is_for_nobody_else(demo: Demo) -> None:
+    assert demo.state_folder.stat().st_mode & 0o777 == 0o700
+    assert (demo.state_folder / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("state", "code"), [(("active", "running"), 0), (("inactive", "dead"), 3)])
+async def test_without_a_daemon_status_asks_systemd_and_says_so(
+    fake: FakeSystemd, config_file: Path, tmp_path: Path, state: tuple[str, str], code: int
+) -> None:
+    fake.reset(Unit("httpd.service", active=state[0], sub=state[1]))
+    options = ("--config", config_file, "--state-dir", tmp_path / "none")
+    done, output, _ = await asyncio.to_thread(run, "status", "--json", *options)
+    shown = json.loads(output)
+    assert (done, shown["bridge"]) == (0, None)
+    assert [(group["id"], group["state"]) for group in shown["groups"]] == [
+        ("web", "on" if code == 0 else "off")
+    ]
+    done, output, _ = await asyncio.to_thread(run, "status", "web", *options)
+    assert done == code
+    assert output.splitlines()[0] == "The daemon does not run: this is what systemd says of the units."
+    assert f"httpd.service {state[0]} ({state[1]})" in output
+    done, _, errors = await asyncio.to_thread(run, "status", "none", *options)
+    assert (done, errors) == (64, "hkswitch: there is no group 'none'; there are web\n")
+
+
+def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo) -> None:
+    at_demo = ("--state-dir", demo.state_folder)
+    assert run("status", "fileserver", *at_demo)[0] == 3
+    assert run("start", "fileserver", "web", *at_demo) == (0, "", "")
+    code, output, _ = run("status", "fileserver", *at_demo)
+    assert code == 0
+    assert "on 127.0.0.1, port" in output.splitlines()[0]
+    assert f"by user {os.geteuid()}, took 0." in output
+    assert run("restart", "fileserver", *at_demo)[0] == 69  # it is not among the group's actions
+    assert run("stop", "fileserver", "--no-wait", *at_demo) == (0, "", "")
+
+
+def in_terminal(command: str, **environment: str) -> str:
+    """What a terminal of 60 columns is sent."""
+    terminal = ["script", "--quiet", "--return", "--command", f"stty cols 60; {command}", "/dev/null"]
+    ended = subprocess.run(
+        terminal,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environment},
+    )
+    return ended.stdout
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours_are_for_terminals_that_want_them(
+    demo: Demo, environment: dict[str, str], coloured: bool
+) -> None:
+    command = f"{HKSWITCH} status --state-dir {demo.state_folder}"
+    run("start", "web", "--state-dir", demo.state_folder)
+    assert ("\x1b[32m" in in_terminal(command, **environment)) is coloured
+    assert "\x1b" not in run("status", "--state-dir", demo.state_folder)[1]
+
+
+def test_no_line_is_wider_than_the_terminal(demo: Demo) -> None:
+    shown = in_terminal(f"{HKSWITCH} status --state-dir {demo.state_folder}")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert any(line.startswith("fileserver ") for line in lines)
+    assert [line for line in lines if len(line) > 60] == []
+
+
+def test_status_without_a_reader_says_nothing_and_ends(demo: Demo) -> None:
+    command: list[str | Path] = [HKSWITCH, "status", "--state-dir", demo.state_folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as unread:
+        assert unread.stdout is not None
+        assert unread.stderr is not None
+        unread.stdout.close()
+        assert (unread.wait(timeout=20), unread.stderr.read()) == (74, "")
+
+
+@pytest.mark.parametrize("language", ["C", "C.UTF-8", "POSIX"])
+def test_status_is_the_same_in_every_language(demo: Demo, language: str) -> None:
+    code, output, errors = run("status", "--state-dir", demo.state_folder, LC_ALL=language, LANG=language)
+    assert (code, errors) == (0, "")
+    assert "netatalk.service inactive (dead)" in output
+    assert output.isascii()
+
+
+@pytest.mark.parametrize("word", ["start", "stop", "restart"])
+def test_an_action_on_no_group_is_64(demo: Demo, word: str) -> None:
+    code, output, errors = run(word, "none", "--state-dir", demo.state_folder)
+    assert (code, output) == (64, "")
+    assert errors == "hkswitch: there is no group 'none': `hkswitch status` lists them\n"
+    assert run(word, "--state-dir", demo.state_folder)[0] == 64
+
+
+def test_an_action_that_is_denied_says_why(demo: Demo) -> None:
+    code, _, errors = run("restart", "web", "--state-dir", demo.state_folder)
+    assert code == 69
+    assert errors.splitlines()[0] == "hkswitch: restart web failed: denied: restart web"
+
+
+def test_watch_prints_a_line_for_each_change(demo: Demo) -> None:
+    command: list[str | Path] = [HKSWITCH, "status", "--watch", "--json", "--state-dir", demo.state_folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        states = [state_of_web(watching.stdout.readline())]
+        assert run("start", "web", "--state-dir", demo.state_folder)[0] == 0
+        while states[-1] != "on":
+            states.append(state_of_web(watching.stdout.readline()))
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=5) == 130
+        assert watching.stderr.read().strip() == ""
+    assert states[0] == "off"
+
+
+def state_of_web(line: str) -> str:
+    return next(str(group["state"]) for group in json.loads(line)["groups"] if group["id"] == "web")
+
+
+@dataclass
+class Daemon:
+    """A daemon that serves, and what it tells systemd."""
+
+    process: asyncio.subprocess.Process
+    notified: socket.socket
+
+    async def told(self) -> list[str]:
+        message = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.notified, 4096), 10)
+        return message.decode().splitlines()
+
+    async def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Its exit code and all that it logged."""
+        self.process.send_signal(number)
+        code = await asyncio.wait_for(self.process.wait(), 5)
+        assert self.process.stderr is not None
+        return code, (await self.process.stderr.read()).decode()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def daemon(fake: FakeSystemd, config_file: Path, tmp_path: Path) -> AsyncIterator[Daemon]:
+    fake.reset(Unit("httpd.service"), Unit("smb.service"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(tmp_path / "notify"))
+        notified.setblocking(False)
+        process = await asyncio.create_subprocess_exec(
+            *(HKSWITCH, "run", "--config", config_file, "--state-dir", tmp_path / "state"),
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/nonexistent"},
+        )
+        daemon = Daemon(process, notified)
+        ready, status = await daemon.told()
+        assert ready == "READY=1"
+        assert status.startswith("STATUS=Serving 1 groups on 127.0.0.1, port ")
+        assert status.endswith(", not paired: see `hkswitch pair`")
+        yield daemon
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_daemon_serves_until_it_is_told_to_stop(
+    daemon: Daemon, tmp_path: Path, number: signal.Signals
+) -> None:
+    shown = await asyncio.to_thread(run, "pair", "--list", "--state-dir", tmp_path / "state")
+    assert shown == (0, "No controller is paired.\n", "")
+    code, lines = await daemon.end(number)
+    assert code == 0
+    assert not (tmp_path / "state" / SOCKET_NAME).exists()
+    assert await daemon.told() == ["STOPPING=1"]
+    assert "the helper ended (sudo: No such file or directory)" in lines
+    assert "Traceback" not in lines
+
+
+async def test_the_daemon_reloads_its_config(daemon: Daemon, config_file: Path) -> None:
+    config_file.write_text(config_file.read_text() + "  files: {units: [smb]}\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert (await daemon.told())[0] == "RELOADING=1"
+    assert (await daemon.told())[1].startswith("STATUS=Serving 2 groups")
+    _, lines = await daemon.end(signal.SIGTERM)
+    assert "files: off\n" in lines
+    assert "reloaded" in lines
+
+
+@pytest.mark.parametrize("contents", ["groups: {web: {unit: httpd}}", None])
+async def test_a_reload_of_a_bad_config_changes_nothing_and_says_why(
+    daemon: Daemon, config_file: Path, contents: str | None
+) -> None:
+    if contents is None:
+        config_file.unlink()
+    else:
+        config_file.write_text(contents)
+    daemon.process.send_signal(signal.SIGHUP)
+    assert (await daemon.told())[0] == "RELOADING=1"
+    assert (await daemon.told())[1].startswith("STATUS=Serving 1 groups")
+    _, lines = await daemon.end(signal.SIGTERM)
+    assert f"not reloaded: {config_file}:" in lines
+
+
+async def test_a_stop_while_it_starts_is_obeyed_at_once(
+    fake: FakeSystemd, config_file: Path, tmp_path: Path
+) -> None:
+    fake.reset(Unit("httpd.service"))
+    sudo = tmp_path / "sudo"
+    sudo.write_text("#!/bin/sh\nexec sleep 60\n")
+    sudo.chmod(0o755)
+    process = await asyncio.create_subprocess_exec(
+        *(HKSWITCH, "run", "--config", config_file, "--state-dir", tmp_path / "state"),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert process.stderr is not None
+    while b"web: off" not in await asyncio.wait_for(process.stderr.readline(), 10):
+        pass  # it has read the units, and now waits for the helper
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 2.5) == 0
+    assert "serving" not in (await process.stderr.read()).decode()

@@ -1,0 +1,314 @@
+"""`hkswitch pair` and `hkswitch unpair`: on a state folder, and against a daemon that listens."""
+
+import asyncio
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hkswitch.cli.pair import NotOne, PictureUnwritable, chosen, listed, unpaired, write_picture
+from hkswitch.control import socket_of
+from hkswitch.control.server import served
+from hkswitch.hap import state_file
+from hkswitch.hap.setup_code import UnknownController, invitation, picture
+from hkswitch.model.errors import Exit
+from hkswitch.protocol.report import PairedController
+from tests.support.command import HKSWITCH, run
+from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, Broken, NotedPairings, stored
+
+A = PairedController(ADMIN, admin=True, connections=2)
+B = PairedController(OTHER_ADMIN, admin=True)
+U = PairedController(USER, admin=False)
+CODE_AGAIN = "Nobody is paired now: `hkswitch pair` shows the setup code again."
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The state folder of a bridge with two admins and a user."""
+    state_file.write(tmp_path, stored(ADMIN, OTHER_ADMIN, users=(USER,)))
+    return tmp_path
+
+
+def paired(folder: Path) -> list[str]:
+    found = state_file.read(folder)
+    assert found is not None
+    return [controller.id for controller in found.controllers]
+
+
+# What was typed
+
+
+@pytest.mark.parametrize(
+    ("among", "typed", "expected"),
+    [
+        ((A,), None, A),
+        ((A, B, U), ADMIN, A),
+        ((A, B, U), ADMIN.lower(), A),
+        ((A, B, U), "1", U),
+        ((A, B, U), "8de3a", A),
+        ((PairedController("8DE3", admin=True), A), "8de3", PairedController("8DE3", admin=True)),
+    ],
+)
+def test_the_controller_that_was_meant(
+    among: tuple[PairedController, ...], typed: str | None, expected: PairedController
+) -> None:
+    assert chosen(among, typed) == expected
+
+
+@pytest.mark.parametrize(
+    ("among", "typed", "sentence"),
+    [
+        ((A, B), None, f"there are several controllers: name one of {ADMIN}, {OTHER_ADMIN}, or --all"),
+        ((A, B, U), "8DE3", f"there are several controllers: name one of {ADMIN}, {OTHER_ADMIN}, or --all"),
+        ((A,), "", "no controller '' is paired: `hkswitch pair --list` shows those that are"),
+        ((A, B), "5D7B", "no controller '5D7B' is paired: `hkswitch pair --list` shows those that are"),
+        (
+            (A,),
+            ADMIN + "0",
+            f"no controller '{ADMIN}0' is paired: `hkswitch pair --list` shows those that are",
+        ),
+        ((A,), "*", "no controller '*' is paired: `hkswitch pair --list` shows those that are"),
+    ],
+)
+def test_what_means_no_controller_or_several_is_misuse(
+    among: tuple[PairedController, ...], typed: str | None, sentence: str
+) -> None:
+    with pytest.raises((UnknownController, NotOne)) as caught:
+        chosen(among, typed)
+    assert (caught.value.exit_code, str(caught.value)) == (Exit.USAGE, sentence)
+
+
+@pytest.mark.parametrize(
+    ("one", "before", "after", "words"),
+    [
+        (A, (A, B, U), (B, U), f"Removed {ADMIN}."),
+        (A, (A,), (), f"Removed {ADMIN}. {CODE_AGAIN}"),
+        (
+            A,
+            (A, U),
+            (),
+            f"Removed {ADMIN}, the last admin, and with it all others: {USER}. {CODE_AGAIN}",
+        ),
+        (None, (A, U), (), f"Removed all controllers: {ADMIN}, {USER}. {CODE_AGAIN}"),
+    ],
+)
+def test_what_was_done_is_said(
+    one: PairedController | None,
+    before: tuple[PairedController, ...],
+    after: tuple[PairedController, ...],
+    words: str,
+) -> None:
+    assert unpaired(one, before, after) == words
+
+
+def test_the_list_has_a_line_for_each_controller() -> None:
+    assert listed((A, U)).splitlines() == [f"{ADMIN}  admin  connected", f"{USER}  user   not connected"]
+    assert listed(()) == "No controller is paired."
+
+
+# Without a daemon
+
+
+def test_an_unpaired_bridge_shows_its_code(tmp_path: Path) -> None:
+    state_file.write(tmp_path, stored())
+    assert run("pair", "--state-dir", tmp_path) == (0, invitation(SETUP) + "\n", "")
+
+
+def test_a_paired_bridge_says_so(folder: Path) -> None:
+    words = "Already paired. To let others in, share the home in the Home app. Code: 314-15-926\n"
+    assert run("pair", "--state-dir", folder) == (0, words, "")
+
+
+def test_too_many_failed_attempts_are_said_and_can_be_forgotten(tmp_path: Path) -> None:
+    state_file.write(tmp_path, stored(failed_attempts=100))
+    assert run("pair", "--state-dir", tmp_path) == (
+        0,
+        "Pairing is refused after 100 failed attempts. `hkswitch pair --reset-attempts` allows it again.\n",
+        "",
+    )
+    assert run("pair", "--reset-attempts", "--state-dir", tmp_path) == (
+        0,
+        "The failed attempts to pair are forgotten.\n",
+        "",
+    )
+    assert "Setup code: 314-15-926" in run("pair", "--state-dir", tmp_path)[1]
+
+
+def test_programs_read_the_setup(tmp_path: Path) -> None:
+    state_file.write(tmp_path, stored(failed_attempts=100))
+    code, output, _ = run("pair", "--json", "--state-dir", tmp_path)
+    assert (code, json.loads(output)) == (
+        0,
+        {
+            "paired": False,
+            "device_id": DEVICE_ID,
+            "setup_code": SETUP.code,
+            "setup_payload": SETUP.payload,
+            "failed_attempts": 100,
+            "pairing_refused": True,
+        },
+    )
+
+
+def test_programs_read_the_controllers(folder: Path) -> None:
+    code, output, _ = run("pair", "--list", "--json", "--state-dir", folder)
+    assert (code, json.loads(output)) == (
+        0,
+        [
+            {"id": ADMIN, "admin": True, "connections": 0},
+            {"id": OTHER_ADMIN, "admin": True, "connections": 0},
+            {"id": USER, "admin": False, "connections": 0},
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ([ADMIN], [OTHER_ADMIN, USER]),
+        (["8de3a"], [OTHER_ADMIN, USER]),
+        (["--all"], []),
+    ],
+)
+def test_unpair_removes_what_was_named(folder: Path, arguments: list[str], left: list[str]) -> None:
+    code, output, errors = run("unpair", *arguments, "--state-dir", folder)
+    assert (code, output.split()[0], errors) == (0, "Removed", "")
+    assert paired(folder) == left
+
+
+def test_after_the_last_removal_the_code_is_shown_again(tmp_path: Path) -> None:
+    state_file.write(tmp_path, stored(ADMIN))
+    assert run("unpair", "--state-dir", tmp_path) == (0, f"Removed {ADMIN}. {CODE_AGAIN}\n", "")
+    assert "Setup code: 314-15-926" in run("pair", "--state-dir", tmp_path)[1]
+    for arguments in (["unpair"], ["unpair", "--all"], ["unpair", ADMIN], ["pair", "--list"]):
+        assert run(*arguments, "--state-dir", tmp_path) == (0, "No controller is paired.\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["8DE3"], ["FFFF"], [""]])
+def test_unpair_of_nobody_in_particular_changes_nothing(folder: Path, arguments: list[str]) -> None:
+    code, output, errors = run("unpair", *arguments, "--state-dir", folder)
+    assert (code, output, errors.count("\n")) == (64, "", 1)
+    assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
+
+
+def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path) -> None:
+    for name in (state_file.FILE_NAME, state_file.BACKUP_NAME):
+        (tmp_path / name).write_bytes(b"{}")
+    for arguments in (["unpair", "--all"], ["pair", "--reset-attempts"]):
+        code, output, errors = run(*arguments, "--state-dir", tmp_path)
+        assert (code, output, errors.count("\n")) == (65, "", 1)
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"{}"}
+
+
+def test_a_state_folder_in_use_without_a_socket_is_69(folder: Path) -> None:
+    holder = f"another hkswitch (process {os.getpid()}) that does not listen on {folder}/control.sock"
+    words = f"{folder} is in use by {holder}: try again in a moment, or stop it first"
+    with state_file.locked(folder):
+        assert run("unpair", "--all", "--state-dir", folder) == (69, "", f"hkswitch: {words}\n")
+        assert run("pair", "--state-dir", folder)[0] == 0
+    assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
+
+
+# With a daemon
+
+
+async def ran(folder: Path, *arguments: str | Path) -> tuple[int, str, str]:
+    return await asyncio.to_thread(run, *arguments, "--state-dir", folder)
+
+
+async def test_a_daemon_is_asked_and_its_files_are_left_alone(folder: Path) -> None:
+    pairings = NotedPairings((A, U))
+    async with served(socket_of(folder), pairings):
+        assert await ran(folder, "pair", "--list") == (0, listed((A, U)) + "\n", "")
+        assert await ran(folder, "unpair", "1f") == (0, f"Removed {USER}.\n", "")
+        assert await ran(folder, "unpair") == (0, f"Removed {ADMIN}. {CODE_AGAIN}\n", "")
+        assert "Setup code: 314-15-926" in (await ran(folder, "pair"))[1]
+        assert (await ran(folder, "pair", "--reset-attempts"))[0] == 0
+    assert pairings.done == [USER, ADMIN, "reset"]
+    assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
+
+
+async def test_a_daemon_that_refuses_pairing_says_so(folder: Path) -> None:
+    async with served(socket_of(folder), NotedPairings(failed_attempts=123)):
+        assert "refused after 123 failed attempts" in (await ran(folder, "pair"))[1]
+        assert json.loads((await ran(folder, "pair", "--json"))[1])["pairing_refused"] is True
+
+
+async def test_what_the_daemon_could_not_do_is_one_sentence_with_its_exit_code(folder: Path) -> None:
+    async with served(socket_of(folder), NotedPairings((A,), error=Broken())):
+        for arguments in (["unpair"], ["pair", "--reset-attempts"]):
+            assert await ran(folder, *arguments) == (
+                73,
+                "",
+                "hkswitch: cannot write /ä?: No space left on device\n",
+            )
+
+
+async def test_a_daemon_that_was_killed_is_no_daemon(folder: Path) -> None:
+    async with served(socket_of(folder), NotedPairings()):
+        os.link(socket_of(folder), folder / "kept")
+    (folder / "kept").rename(socket_of(folder))
+    assert (await ran(folder, "unpair", "--all"))[0] == 0
+    assert paired(folder) == []
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_picture_is_for_its_owner_alone(folder: Path, kind: str) -> None:
+    file = folder / "code"
+    file.touch(0o644)
+    assert run("pair", f"--{kind}", file, "--state-dir", folder) == (
+        0,
+        f"{file} is readable by its owner alone: it holds the setup code.\n",
+        "",
+    )
+    assert file.read_bytes() == picture(SETUP.payload, "png" if kind == "png" else "svg")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_picture_goes_to_standard_output(folder: Path, kind: str) -> None:
+    command = [str(HKSWITCH), "pair", f"--{kind}", "-", "--state-dir", str(folder)]
+    shown = subprocess.run(command, capture_output=True, check=True)
+    assert shown.stdout == picture(SETUP.payload, "png" if kind == "png" else "svg")
+
+
+def test_a_picture_that_cannot_be_written_is_73(folder: Path) -> None:
+    file = folder / "none" / "code.png"
+    words = f"cannot write the picture {file}: No such file or directory; - writes it to standard output"
+    assert run("pair", "--png", file, "--state-dir", folder) == (73, "", f"hkswitch: {words}\n")
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, make_link], ids=["pipe", "folder", "link"])
+def test_a_picture_replaces_nothing_but_files(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    place = tmp_path / "place"
+    make(place)
+    before = place.lstat().st_ino
+    with pytest.raises(PictureUnwritable, match="something else than a file is there"):
+        write_picture(place, b"picture")
+    assert place.lstat().st_ino == before
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = tmp_path / "code.png"
+    file.write_bytes(b"before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PictureUnwritable, match="No space left on device") as caught:
+        write_picture(file, b"picture")
+    assert caught.value.exit_code is Exit.CANNOT_WRITE
+    assert file.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,202 @@
+"""What `hkswitch status` makes of a report, and what survives the control socket of it."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from hkswitch.cli import page, status
+from hkswitch.model.errors import Exit
+from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
+from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.report import (
+    BridgeReport,
+    GroupReport,
+    LastAction,
+    Outcome,
+    PairedController,
+    Report,
+    as_object,
+    from_object,
+)
+
+UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+PHONE = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
+NOW = 1_800_000_000
+BRIDGE = BridgeReport(
+    "Homelab",
+    "1.2.3",
+    NOW - 7300,
+    ("192.168.1.10", "fd00::1"),
+    51826,
+    (PairedController(PHONE, admin=True, connections=1), PairedController("B", admin=False)),
+)
+WEB = GroupReport("web", "Web", GroupState.ON, NOW, {"httpd.service": UP})
+FILES = GroupReport(
+    "files",
+    "File Server",
+    GroupState.PARTIAL,
+    NOW - 5,
+    {"smb.service": UP, "nmb.service": DOWN},
+    LastAction(Action.START, PHONE, NOW - 300, Outcome.FAILED, "nmb.service failed", 1234),
+)
+LAMP = GroupReport("lamp", "Lamp", None, 0, {}, LastAction(Action.STOP, "user 0", NOW - 1))
+SLOW = GroupReport(
+    "slow",
+    "Slow [bold]",
+    GroupState.STARTING,
+    NOW - 12,
+    {},
+    LastAction(Action.RESTART, "", NOW - 12, Outcome.DONE, "", 40),
+)
+REPORT = Report(BRIDGE, (WEB, FILES, LAMP, SLOW))
+
+
+def printed(report: Report, width: int = 1000) -> list[str]:
+    output = io.StringIO()
+    Console(file=output, highlight=False, markup=False, emoji=False, width=width).print(
+        page.rendered(report, NOW)
+    )
+    return output.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    "report", [REPORT, Report(None, ()), Report(None, (WEB,))], ids=["all", "none", "web"]
+)
+def test_a_report_survives_the_socket(report: Report) -> None:
+    assert from_object(json.loads(status.as_json(report))) == report
+
+
+def test_the_schema_of_version_1_stays() -> None:
+    shown = json.loads(status.as_json(REPORT))
+    assert shown.keys() == {"version", "bridge", "groups"}
+    assert shown["version"] == 1
+    assert shown["bridge"] == {
+        "name": "Homelab",
+        "version": "1.2.3",
+        "running_since_unix_seconds": NOW - 7300,
+        "addresses": ["192.168.1.10", "fd00::1"],
+        "port": 51826,
+        "controllers": [
+            {"id": PHONE, "admin": True, "connections": 1},
+            {"id": "B", "admin": False, "connections": 0},
+        ],
+        "helper": "",
+    }
+    assert shown["groups"][1] == {
+        "id": "files",
+        "name": "File Server",
+        "state": "partial",
+        "since_unix_seconds": NOW - 5,
+        "units": [
+            {"unit": "smb.service", "load": "loaded", "active": "active", "sub": "running"},
+            {"unit": "nmb.service", "load": "loaded", "active": "inactive", "sub": "dead"},
+        ],
+        "last_action": {
+            "action": "start",
+            "by": PHONE,
+            "at_unix_seconds": NOW - 300,
+            "outcome": "failed",
+            "failure": "nmb.service failed",
+            "duration_ms": 1234,
+        },
+    }
+    assert [group["state"] for group in shown["groups"]] == ["on", "partial", "unknown", "starting"]
+
+
+def test_people_see_words() -> None:
+    lines = printed(REPORT)
+    assert lines[0] == "Homelab: running for 2 h, on 192.168.1.10, fd00::1, port 51826"
+    assert lines[1] == "controllers: 2 paired, 1 connected: 8DE3A2C0"
+    rows = [" ".join(line.split()) for line in lines[3:]]
+    assert rows == [
+        "group name state units last action",
+        "web Web on httpd.service active (running)",
+        (
+            "files File Server partial 1/2 smb.service active (running) "
+            "start 5 min ago by 8DE3A2C0, failed: nmb.service failed"
+        ),
+        "nmb.service inactive (dead)",
+        "lamp Lamp unknown stop 1 s ago by user 0, not done yet",
+        "slow Slow [bold] starting 12 s restart 12 s ago, took 0.0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bridge", "line"),
+    [
+        (None, "The daemon does not run: this is what systemd says of the units."),
+        (
+            BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
+            "H: running for 0 s, no network yet",
+        ),
+        (BridgeReport("H", "1", NOW, (), 1, ()), "controllers: none paired, see `hkswitch pair`"),
+        (
+            BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
+            "helper: not there (sudo: a password is required); switches fail until it is",
+        ),
+    ],
+)
+def test_what_is_missing_is_said(bridge: BridgeReport | None, line: str) -> None:
+    assert line in printed(Report(bridge, (WEB,)))
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_narrow_terminal_loses_no_letter_of_an_id(width: int) -> None:
+    assert "files" in "".join(line[:5] for line in printed(REPORT, width))
+    assert all(len(line) <= width for line in printed(REPORT, width))
+
+
+@pytest.mark.parametrize(
+    ("groups", "code"),
+    [((), 0), (("web",), 0), (("files",), 3), (("lamp",), 69), (("web", "files"), 0), (("files", "web"), 0)],
+)
+def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int) -> None:
+    report = status.chosen(REPORT, groups)
+    assert [group.id for group in report.groups] == [*(groups or ("web", "files", "lamp", "slow"))]
+    assert status.exit_code(report, groups) == code
+
+
+@pytest.mark.parametrize("groups", [("none",), ("web", "WEB"), ("",)])
+def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
+    with pytest.raises(status.UnknownGroup, match="there are web, files, lamp, slow") as caught:
+        status.chosen(REPORT, groups)
+    assert caught.value.exit_code is Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("version",), 2),
+        (("version",), True),
+        (("bridge",), []),
+        (("bridge", "name"), "\x1b]0;root\x07"),
+        (("bridge", "addresses"), "192.168.1.10"),
+        (("bridge", "addresses"), ["\x1b[2J"]),
+        (("bridge", "port"), -1),
+        (("bridge", "controllers"), {}),
+        (("bridge", "helper"), None),
+        (("bridge", "more"), 1),
+        (("groups",), {}),
+        (("groups", 0, "id"), "a\nb"),
+        (("groups", 0, "state"), "brand-new"),
+        (("groups", 0, "units"), [{"unit": "a"}]),
+        (("groups", 0, "units"), [as_object(REPORT)["groups"][0]["units"][0]] * 2),
+        (("groups", 0, "units", 0, "sub"), "\x1b[31m"),
+        (("groups", 0, "last_action"), "start"),
+        (("groups", 1, "last_action", "action"), "reload"),
+        (("groups", 1, "last_action", "failure"), "\x9b31m"),
+        (("groups", 1, "last_action", "duration_ms"), 1.5),
+    ],
+    ids=str,
+)
+def test_what_is_no_report_is_refused(path: tuple[str | int, ...], value: object) -> None:
+    body = as_object(REPORT)
+    at = body
+    for step in path[:-1]:
+        at = at[step]  # type: ignore[index] # a list or an object
+    at[path[-1]] = value  # type: ignore[index]
+    with pytest.raises(Malformed):
+        from_object(body)

@@ -1,0 +1,122 @@
+"""What systemd is told, and when."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from hkswitch.daemon.notify import Notifier
+
+US = str(os.getpid())
+
+
+@pytest.fixture(params=["path", "abstract"])
+def name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"@hkswitch-test-{tmp_path.name}" if request.param == "abstract" else str(tmp_path / "notify")
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    """The other end, at the path `notify`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        yield systemd
+
+
+@pytest.fixture
+def environment(systemd: socket.socket) -> Mapping[str, str]:
+    return {"NOTIFY_SOCKET": systemd.getsockname()}
+
+
+def heard(systemd: socket.socket) -> list[bytes]:
+    """All that has come by now."""
+    messages = []
+    try:
+        while True:
+            messages.append(systemd.recv(4096))
+    except BlockingIOError:
+        return messages
+
+
+async def next_message(systemd: socket.socket) -> bytes:
+    async with asyncio.timeout(5):
+        return await asyncio.get_running_loop().sock_recv(systemd, 4096)
+
+
+def test_systemd_is_told(name: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"\0{name[1:]}" if name.startswith("@") else name)
+        systemd.settimeout(5)
+        Notifier({"NOTIFY_SOCKET": name}).tell(READY="1", STATUS="3 groups")
+        assert systemd.recv(4096) == b"READY=1\nSTATUS=3 groups"
+
+
+def test_without_systemd_nothing_happens() -> None:
+    Notifier({}).tell(READY="1")
+
+
+def test_a_socket_that_is_gone_is_said_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = tmp_path / "gone"
+    Notifier({"NOTIFY_SOCKET": str(gone)}).tell(READY="1")
+    assert caplog.messages == [f"cannot tell systemd (NOTIFY_SOCKET={gone}): No such file or directory"]
+
+
+@pytest.mark.parametrize("ours", [{"WATCHDOG_PID": US}, {}], ids=["named", "not named"])
+async def test_the_watchdog_is_fed_at_half_its_time(
+    systemd: socket.socket, environment: Mapping[str, str], ours: Mapping[str, str]
+) -> None:
+    async with Notifier({**environment, **ours, "WATCHDOG_USEC": "600000"}).alive():
+        assert await next_message(systemd) == b"WATCHDOG=1"
+        fed_seconds = time.monotonic()
+        assert await next_message(systemd) == b"WATCHDOG=1"
+        assert 0.25 < time.monotonic() - fed_seconds < 0.6
+
+
+async def test_a_loop_that_hangs_feeds_no_watchdog(
+    systemd: socket.socket, environment: Mapping[str, str]
+) -> None:
+    async with Notifier({**environment, "WATCHDOG_USEC": "20000"}).alive():
+        await next_message(systemd)
+        heard(systemd)
+        time.sleep(0.2)  # noqa: ASYNC251 -- it hangs
+        assert heard(systemd) == []
+        assert await next_message(systemd) == b"WATCHDOG=1"
+
+
+@pytest.mark.parametrize(
+    "watchdog",
+    [
+        {},
+        {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"},
+        {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": ""},
+        {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "-20000"},
+        {"WATCHDOG_USEC": "soon"},
+        {"WATCHDOG_USEC": "²"},
+    ],
+    ids=["none", "of another process", "of no process", "no time", "less than no time", "a word", "no digit"],
+)
+async def test_a_watchdog_that_is_not_ours_is_not_fed(
+    systemd: socket.socket, environment: Mapping[str, str], watchdog: Mapping[str, str]
+) -> None:
+    notifier = Notifier({**environment, **watchdog})
+    async with notifier.alive():
+        await asyncio.sleep(0)  # the first sign of life is sent at once
+        notifier.tell(STATUS="the last")
+        assert await next_message(systemd) == b"STATUS=the last"
+
+
+async def test_the_watchdog_is_not_fed_after_the_end(
+    systemd: socket.socket, environment: Mapping[str, str]
+) -> None:
+    async with Notifier({**environment, "WATCHDOG_USEC": "20000"}).alive():
+        await next_message(systemd)
+    heard(systemd)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,0 +1,112 @@
+"""A real bridge on loopback with simulated units, and a real controller that is paired with it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from hkswitch.backend.simulated import INACTIVE, SimulatedHost
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.switchboard import Switchboard
+from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.unit_state import Action
+from tests.support.controller import Controller
+from tests.support.ports import LOOPBACK, free_port
+
+GROUPS = (
+    Group("fileserver", "File Server", ("smb.service", "nmb.service", "netatalk.service")),
+    Group("web", "Web Server", ("httpd.service",)),
+    Group("slow", "Slow Server", ("slow.service",)),
+    Group("broken", "Broken Server", ("broken.service",)),
+    Group("doomed", "Doomed Server", ("doomed.service",)),
+    Group("outlet", "Some Outlet", ("outlet.service",), type=AccessoryType.OUTLET),
+    Group("lamp", "Some Lamp", ("lamp.service",), type=AccessoryType.LIGHT),
+    Group("fan", "Some Fan", ("fan.service",), type=AccessoryType.FAN),
+    Group("kick", "Kick", ("kick.service",), actions=frozenset(Action), restart=True),
+    Group("lag", "Lag", ("lag.service",), actions=frozenset(Action), restart=True),
+)
+
+
+@dataclass
+class Served:
+    """A bridge that is online."""
+
+    bridge: Bridge
+    switchboard: Switchboard
+    host: SimulatedHost
+    address: str
+    port: int
+    state_folder: Path
+
+    @classmethod
+    async def start(cls, state_folder: Path, host: SimulatedHost, groups: tuple[Group, ...]) -> "Served":
+        """Make one and bring it online."""
+        port = free_port()
+        bridge = Bridge("Test Bridge", groups, state_folder, port)
+        switchboard = Switchboard(groups, host, bridge)
+        await host.open(switchboard)
+        await bridge.start(switchboard, LOOPBACK)
+        return cls(bridge, switchboard, host, LOOPBACK.addresses[0], port, state_folder)
+
+    async def stop(self) -> None:
+        """Take it offline."""
+        await self.bridge.stop()
+        await self.switchboard.close()
+        await self.host.close()
+
+    async def pair(self) -> Controller:
+        """A controller that pairs with it."""
+        return await Controller.pair(self.address, self.port, self.bridge.setup.code)
+
+    def reset(self) -> None:
+        """All units stopped, as after a boot."""
+        self.host.change({unit: INACTIVE for group in GROUPS for unit in group.units})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    host = SimulatedHost(
+        GROUPS,
+        job_seconds=0.05,
+        slow={"slow.service": 1.5, "doomed.service": 1.5, "lag.service": 0.8},
+        broken={"broken.service", "doomed.service"},
+    )
+    served = await Served.start(tmp_path_factory.mktemp("state"), host, GROUPS)
+    yield served
+    await served.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def unpaired(tmp_path: Path) -> AsyncIterator[Served]:
+    """A bridge of the test's own, with nobody paired."""
+    own = await Served.start(tmp_path, SimulatedHost(GROUPS[1:2]), GROUPS[1:2])
+    yield own
+    await own.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def paired(served: Served) -> AsyncIterator[Controller]:
+    controller = await served.pair()
+    yield controller
+    await controller.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def controller(paired: Controller, served: Served) -> AsyncIterator[Controller]:
+    """A fresh connection, subscribed, with every unit stopped."""
+    served.reset()
+    fresh = paired.again()
+    await fresh.subscribe()
+    yield fresh
+    await fresh.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def other(paired: Controller) -> AsyncIterator[Controller]:
+    """A second connection."""
+    fresh = paired.again()
+    await fresh.subscribe()
+    yield fresh
+    await fresh.close()

@@ -1,0 +1,96 @@
+"""What connections that have not proved who they are may take up."""
+
+import pytest
+
+from hkswitch.hap.limits import MOST_COMPLAINTS, MOST_STRANGERS, Complaints, PairSetup, Step, Strangers
+
+
+def full_of(*addresses: str) -> Strangers[int]:
+    strangers: Strangers[int] = Strangers()
+    for number, address in enumerate(addresses):
+        assert strangers.add(number, address, None) is None
+    return strangers
+
+
+def test_as_many_as_may_be_are_taken_in() -> None:
+    assert len(full_of(*["a"] * MOST_STRANGERS)) == MOST_STRANGERS
+
+
+@pytest.mark.parametrize(
+    ("addresses", "spared", "closed"),
+    [
+        (["a"] * 32, None, 0),
+        (["a"] * 32, 0, 1),
+        (["b"] + ["a"] * 31, None, 1),
+        (["b"] * 15 + ["a"] * 17, None, 15),
+        ([str(number) for number in range(32)], None, 0),
+        ([str(number) for number in range(32)], 0, 1),
+    ],
+)
+def test_one_too_many_costs_the_oldest_of_the_address_that_has_the_most(
+    addresses: list[str], spared: int | None, closed: int
+) -> None:
+    assert full_of(*addresses).add(99, "new", spared) == closed
+
+
+def test_one_that_went_makes_room() -> None:
+    strangers = full_of(*["a"] * MOST_STRANGERS)
+    strangers.discard(7)
+    strangers.discard(7)
+    assert strangers.add(99, "a", None) is None
+    assert (7 in strangers, 99 in strangers) == (False, True)
+
+
+def test_only_one_may_pair_at_a_time() -> None:
+    setup: PairSetup[str] = PairSetup()
+    assert setup.begin("a")
+    assert not setup.begin("b")
+    setup.end("b")
+    assert not setup.begin("b")
+    setup.end("a")
+    assert setup.begin("b")
+
+
+def test_the_holder_may_begin_again() -> None:
+    setup: PairSetup[str] = PairSetup()
+    assert [setup.begin("a"), setup.begin("a"), setup.is_next("a", Step.PROVE)] == [True, True, True]
+
+
+def test_the_steps_come_in_order() -> None:
+    setup: PairSetup[str] = PairSetup()
+    setup.begin("a")
+    assert setup.is_next("a", Step.PROVE)
+    setup.proved()
+    assert setup.is_next("a", Step.EXCHANGE)
+
+
+@pytest.mark.parametrize(
+    ("steps", "who"),
+    [
+        ([Step.EXCHANGE], "a"),  # without the proof
+        ([Step.PROVE, Step.EXCHANGE], "a"),  # with a wrong one
+        ([Step.PROVE, Step.PROVE], "a"),  # another guess at the same challenge
+        ([Step.PROVE], "b"),
+        ([Step.BEGIN], "a"),
+    ],
+)
+def test_a_step_out_of_order_is_none(steps: list[Step], who: str) -> None:
+    setup: PairSetup[str] = PairSetup()
+    setup.begin("a")
+    assert not [setup.is_next(who, step) for step in steps][-1]
+
+
+def test_nothing_comes_next_before_a_beginning() -> None:
+    assert not any(PairSetup[str]().is_next("a", step) for step in Step)
+
+
+def test_an_address_is_complained_about_once_a_minute() -> None:
+    complaints = Complaints()
+    assert [complaints.may_log("a", at) for at in (0, 1, 59.9, 60, 61)] == [True, False, False, True, False]
+    assert complaints.may_log("b", 61)
+
+
+def test_many_addresses_make_no_more_lines_than_are_remembered() -> None:
+    complaints = Complaints()
+    lines = sum(complaints.may_log(str(number), number / 1e6) for number in range(5_000))
+    assert lines == MOST_COMPLAINTS

@@ -1,0 +1,238 @@
+"""The state folder: whole or not at all, for nobody else, and never silently replaced."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyhap.encoder import AccessoryEncoder
+from pyhap.state import State
+
+from hkswitch.hap import state_file
+from hkswitch.hap.setup_code import Setup
+from hkswitch.hap.state_file import (
+    BACKUP_NAME,
+    FILE_NAME,
+    LOCK_NAME,
+    StateDamaged,
+    StateInUse,
+    StateUnreadable,
+    StateUnwritable,
+    Stored,
+)
+
+ADMIN, USER = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10", "11111111-2222-4333-8444-555555555555"
+OTHER_ADMIN = "AAAAAAAA-BBBB-4CCC-8DDD-EEEEEEEEEEEE"
+
+
+def stored(**permissions: int) -> Stored:
+    """A state as HAP-python has it, with these controllers."""
+    state = State(address="127.0.0.1", port=51826, pincode=b"314-15-926")
+    for client, permission in {ADMIN: 1, **permissions}.items():
+        state.add_paired_client(client.encode(), b"k" * 32, bytes([permission]))
+    accessory = io.StringIO()
+    AccessoryEncoder.persist(accessory, state)
+    return Stored(Setup("314-15-926", "7OSX"), json.loads(accessory.getvalue()), failed_attempts=3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A state folder with a state in it."""
+    state_file.write(tmp_path, stored())
+    return tmp_path
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    before = stored()
+    state_file.write(tmp_path / "deep" / "folder", before)
+    assert state_file.read(tmp_path / "deep" / "folder") == before
+
+
+def test_it_is_for_nobody_else(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with state_file.locked(folder):
+        state_file.write(folder, stored())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    modes = {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    assert modes == dict.fromkeys([FILE_NAME, BACKUP_NAME, LOCK_NAME], 0o600)
+
+
+def test_no_file_is_none(tmp_path: Path) -> None:
+    assert state_file.read(tmp_path) is None
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_write_that_fails_leaves_the_old_files_and_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(*(os, "fsync", full) if call == "fsync" else (Path, "rename", full))
+    with pytest.raises(StateUnwritable, match="No space left on device"):
+        state_file.write(folder, stored())
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def replaced(folder: Path, *path: str, value: object) -> None:
+    """Change one thing in the file, with a checksum that is right."""
+    contents = json.loads((folder / FILE_NAME).read_text())
+    del contents["sha256"]
+    place: dict[str, Any] = contents
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    contents["sha256"] = state_file._digest(contents)
+    (folder / FILE_NAME).write_text(json.dumps(contents))
+
+
+DAMAGE = [
+    b"",
+    b"{}",
+    b"[]",
+    b"\xff\xfe",
+    b"null",
+    b"[" * 100_000,
+    b'{"version": 1, "sha256": "0"}',
+]
+
+
+@pytest.mark.parametrize("contents", DAMAGE, ids=lambda contents: repr(contents[:20]))
+def test_a_damaged_file_is_said_and_its_backup_used(
+    folder: Path, caplog: pytest.LogCaptureFixture, contents: bytes
+) -> None:
+    before = state_file.read(folder)
+    (folder / FILE_NAME).write_bytes(contents)
+    assert state_file.read(folder) == before
+    assert "bridge.json is damaged" in caplog.text
+    assert "its backup is used" in caplog.text
+
+
+def test_one_bit_is_damage(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = state_file.read(folder)
+    contents = bytearray((folder / FILE_NAME).read_bytes())
+    contents[contents.index(b"6b6b6b") + 3] ^= 1  # in a controller's key
+    (folder / FILE_NAME).write_bytes(contents)
+    assert state_file.read(folder) == before
+    assert "its checksum is wrong" in caplog.text
+
+
+def test_a_file_that_is_gone_is_said_and_its_backup_used(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = state_file.read(folder)
+    (folder / FILE_NAME).unlink()
+    assert state_file.read(folder) == before
+    assert "bridge.json is gone: its backup is used" in caplog.text
+
+
+def test_a_damaged_backup_is_no_matter(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / BACKUP_NAME).write_bytes(b"")
+    assert state_file.read(folder) is not None
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("backup", [None, b"", b"{}"])
+def test_damage_without_a_sound_backup_is_an_error_and_nothing_is_touched(
+    folder: Path, backup: bytes | None
+) -> None:
+    (folder / FILE_NAME).write_bytes(b"garbage")
+    (folder / BACKUP_NAME).unlink()
+    if backup is not None:
+        (folder / BACKUP_NAME).write_bytes(backup)
+    with pytest.raises(StateDamaged, match=r"bridge\.json is damaged \(it is not JSON\): put a copy"):
+        state_file.read(folder)
+    assert (folder / FILE_NAME).read_bytes() == b"garbage"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("version",), 2),
+        (("setup", "code"), "123-45-678"),
+        (("setup", "id"), "too long"),
+        (("failed_attempts",), "3"),
+        (("accessory", "mac"), 1),
+        (("accessory", "mac"), "AA:BB"),
+        (("accessory", "paired_clients"), []),
+        (("accessory", "paired_clients"), {"x": "y"}),
+        (("accessory", "client_properties"), {}),
+        (("accessory", "config_version"), None),
+    ],
+)
+def test_what_this_version_does_not_write_is_damage(
+    folder: Path, path: tuple[str, ...], value: object
+) -> None:
+    (folder / BACKUP_NAME).unlink()
+    replaced(folder, *path, value=value)
+    with pytest.raises(StateDamaged, match="does not hold what this version"):
+        state_file.read(folder)
+
+
+def test_a_link_in_the_files_place_is_not_followed(folder: Path) -> None:
+    (folder / FILE_NAME).unlink()
+    (folder / FILE_NAME).symlink_to(folder / BACKUP_NAME)
+    with pytest.raises(StateUnreadable, match="symbolic links"):
+        state_file.read(folder)
+
+
+def test_a_pipe_in_the_files_place_holds_nobody_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / FILE_NAME).unlink()
+    os.mkfifo(folder / FILE_NAME)
+    assert state_file.read(folder) is not None
+    assert "it is no regular file" in caplog.text
+
+
+HOLD = "import sys; from pathlib import Path; from hkswitch.hap import state_file\n\
+with state_file.locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+
+
+def test_two_cannot_have_the_folder(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        said = rf"another hkswitch \(process {other.pid}\)"
+        with pytest.raises(StateInUse, match=said), state_file.locked(tmp_path):
+            pytest.fail("both have it")
+        other.kill()
+    with state_file.locked(tmp_path):
+        pass  # whoever is killed gives it back
+
+
+@pytest.mark.parametrize(
+    ("permissions", "removed", "left"),
+    [
+        ({USER: 0}, USER, [ADMIN]),
+        ({USER: 0, OTHER_ADMIN: 1}, ADMIN, [USER, OTHER_ADMIN]),
+        ({USER: 0}, ADMIN, []),  # nobody is left without an admin
+        ({}, ADMIN, []),
+        ({USER: 0, OTHER_ADMIN: 1}, None, []),
+        ({USER: 0}, "no such", [ADMIN, USER]),
+    ],
+)
+def test_a_controller_is_taken_out_and_the_last_admin_takes_the_others_along(
+    permissions: dict[str, int], removed: str | None, left: list[str]
+) -> None:
+    after = stored(**permissions).without(removed)
+    assert [controller.id for controller in after.controllers] == left
+    for name in ("paired_clients", "client_properties", "client_uuid_to_bytes"):
+        assert list(after.accessory[name]) == [client.lower() for client in left]
+    assert after.paired == bool(left)
+
+
+def test_taking_one_out_keeps_keys_and_attempts() -> None:
+    before = stored()
+    after = before.without(ADMIN)
+    assert (after.setup, after.device_id, after.failed_attempts) == (before.setup, before.device_id, 3)
+    assert after.accessory["private_key"] == before.accessory["private_key"]
+    assert replace(after, accessory=before.accessory) == before

@@ -1,0 +1,210 @@
+"""A disk that is really full, or read-only: what is on it stays, and who is paired does not notice."""
+
+import asyncio
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+import pytest_asyncio
+from aiohomekit.exceptions import AuthenticationError, HomeKitException
+
+from hkswitch.control import STATE_FOLDER
+from hkswitch.hap import state_file
+from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME, Stored
+from hkswitch.model.errors import Exit
+from tests.support.command import HKSWITCH
+from tests.support.controller import Controller
+from tests.support.disk import Disk
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.waiting import PATIENCE_SECONDS
+
+FULL, READ_ONLY = "No space left on device", "Read-only file system"
+
+
+@dataclass
+class Machine:
+    """A small disk, and a bridge that has its state there."""
+
+    disk: Disk
+    log_file: Path
+    port: int = field(default_factory=free_port)
+    process: Process | None = None
+
+    async def start(self) -> bool:
+        """Start the bridge; whether it serves and has not ended."""
+        where = ("--address", LOOPBACK.addresses[0], "--port", str(self.port), "--state-dir", STATE_FOLDER)
+        with self.log_file.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.disk.inside(HKSWITCH, "demo", *where), stdout=PIPE, stderr=log
+            )
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while line := await self.process.stdout.readline():
+                if line.startswith(b"Address: "):
+                    return True
+        return False
+
+    async def ended(self) -> int:
+        """Wait until the bridge has ended; its exit code."""
+        assert self.process is not None
+        await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+    async def kill(self) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            await self.ended()
+
+    async def pair(self, setup_code: str | None = None) -> Controller:
+        code = setup_code or self.stored.setup.code
+        return await Controller.pair(LOOPBACK.addresses[0], self.port, code)
+
+    @property
+    def stored(self) -> Stored:
+        """What is on the disk."""
+        stored = state_file.read(self.disk.state_folder)
+        assert stored is not None
+        return stored
+
+    @property
+    def log(self) -> list[str]:
+        return self.log_file.read_text().splitlines()
+
+    def said(self, what: str) -> list[str]:
+        """The lines of the log that say so; they begin with the time."""
+        assert not any("Traceback" in line for line in self.log)
+        return [line.partition(" ")[2] for line in self.log if what in line]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    """One that has nothing on its disk yet."""
+    async with Disk.mounted() as disk:
+        own = Machine(disk, tmp_path / "log")
+        yield own
+        await own.kill()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def unpaired(machine: Machine) -> Machine:
+    """One with a bridge that nobody is paired with."""
+    assert await machine.start(), machine.log
+    return machine
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def controller(unpaired: Machine) -> AsyncIterator[Controller]:
+    controller = await unpaired.pair()
+    yield controller
+    await controller.close()
+
+
+async def works(controller: Controller) -> bool:
+    """Whether a controller reads and writes, with a connection of its own."""
+    again = controller.again()
+    on = not await again.read("Web Server")
+    try:
+        return await again.write("Web Server", on=on) == 0 and await again.read("Web Server") is on
+    finally:
+        await again.close()
+
+
+CANNOT_WRITE = f"cannot write the bridge's state {STATE_FOLDER / FILE_NAME}"
+
+
+async def test_a_pairing_on_a_full_disk_fails_and_works_when_there_is_room(unpaired: Machine) -> None:
+    before = unpaired.disk.contents
+    unpaired.disk.fill()
+    with pytest.raises(HomeKitException):
+        await unpaired.pair()
+    assert unpaired.disk.contents == before
+    assert unpaired.said(FULL) == [f"not paired: {CANNOT_WRITE}: {FULL}"]
+    unpaired.disk.free()
+    controller = await unpaired.pair()
+    assert await works(controller)
+    assert len(unpaired.stored.controllers) == 1
+    assert len(unpaired.said(FULL)) == 1
+    await controller.close()
+
+
+async def test_a_wrong_setup_code_is_refused_on_a_full_disk_too(unpaired: Machine) -> None:
+    before = unpaired.disk.contents
+    unpaired.disk.fill()
+    wrong = "031-45-154" if unpaired.stored.setup.code != "031-45-154" else "031-45-155"
+    with pytest.raises(AuthenticationError):
+        await unpaired.pair(wrong)
+    assert unpaired.disk.contents == before
+    assert unpaired.said(FULL) == [f"{CANNOT_WRITE}: {FULL}"]
+    unpaired.disk.free()
+    await (await unpaired.pair()).close()
+    assert unpaired.stored.failed_attempts == 1
+
+
+async def test_an_unpairing_on_a_full_disk_fails_and_the_controller_stays(
+    unpaired: Machine, controller: Controller
+) -> None:
+    before = unpaired.disk.contents
+    unpaired.disk.fill()
+    with pytest.raises(HomeKitException):
+        await controller.unpair()
+    assert unpaired.disk.contents == before
+    assert all(line.endswith(f"{CANNOT_WRITE}: {FULL}") for line in unpaired.said(FULL))
+    assert len(unpaired.said(FULL)) == 1
+    assert await works(controller)
+    unpaired.disk.free()
+    await controller.again().unpair()
+    assert unpaired.stored.controllers == ()
+
+
+async def test_a_disk_that_becomes_read_only_loses_nothing(unpaired: Machine, controller: Controller) -> None:
+    before = unpaired.disk.contents
+    await unpaired.disk.forbid_writing()
+    with pytest.raises(HomeKitException):
+        await controller.unpair()
+    assert unpaired.disk.contents == before
+    assert len(unpaired.said(READ_ONLY)) == 1
+    assert unpaired.said(READ_ONLY)[0].endswith(f"{CANNOT_WRITE}: {READ_ONLY}")
+    assert await works(controller)
+    await unpaired.disk.allow_writing()
+    await controller.again().unpair()
+    assert unpaired.stored.controllers == ()
+
+
+@pytest.mark.parametrize(("make", "why"), [("fill", FULL), ("forbid", READ_ONLY)])
+async def test_a_bridge_that_has_a_state_serves_without_writing_and_says_so(
+    unpaired: Machine, controller: Controller, make: str, why: str
+) -> None:
+    await unpaired.kill()
+    before = unpaired.disk.contents
+    (unpaired.disk.state_folder / LOCK_NAME).write_bytes(b"")  # what it had may be somebody else's now
+    await spoil(unpaired.disk, make)
+    assert await unpaired.start(), unpaired.log
+    assert await works(controller)
+    assert f"{CANNOT_WRITE}: {why}" in unpaired.said(why)
+    after = unpaired.disk.contents
+    assert (after[FILE_NAME], after[BACKUP_NAME]) == (before[FILE_NAME], before[BACKUP_NAME])
+
+
+@pytest.mark.parametrize(("make", "why"), [("fill", FULL), ("forbid", READ_ONLY)])
+async def test_a_first_start_that_cannot_write_fails_with_one_sentence(
+    machine: Machine, make: str, why: str
+) -> None:
+    await spoil(machine.disk, make)
+    assert not await machine.start()
+    assert await machine.ended() == Exit.CANNOT_WRITE
+    (line,) = machine.log
+    assert line.startswith(f"hkswitch: cannot write the bridge's state {STATE_FOLDER}/")
+    assert line.endswith(f": {why}")
+
+
+async def spoil(disk: Disk, make: str) -> None:
+    if make == "fill":
+        disk.fill()
+    else:
+        await disk.forbid_writing()

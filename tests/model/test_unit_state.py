@@ -1,0 +1,150 @@
+import pytest
+
+from hkswitch.model.unit_state import (
+    ActiveState,
+    GroupState,
+    JobResult,
+    LoadState,
+    Meaning,
+    UnitResult,
+    UnitState,
+    failure_of,
+    group_state,
+)
+
+UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+STARTING = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
+STOPPING = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop")
+DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
+MISSING = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
+
+LOADABLE = ["loaded", "stub", "merged"]
+NOT_LOADABLE = ["not-found", "masked", "bad-setting", "error", "unknown", "a word of tomorrow", ""]
+
+
+@pytest.mark.parametrize("load", LOADABLE)
+@pytest.mark.parametrize(
+    ("active", "sub", "meaning"),
+    [
+        ("active", "running", Meaning.UP),
+        ("active", "exited", Meaning.UP),
+        ("active", "auto-restart", Meaning.UP),
+        ("reloading", "reload", Meaning.UP),
+        ("refreshing", "refresh", Meaning.UP),
+        ("activating", "start", Meaning.STARTING),
+        ("activating", "start-pre", Meaning.STARTING),
+        ("activating", "", Meaning.STARTING),
+        ("activating", "auto-restart", Meaning.FAILED),
+        ("activating", "auto-restart-queued", Meaning.FAILED),
+        ("deactivating", "stop-sigterm", Meaning.STOPPING),
+        ("inactive", "dead", Meaning.DOWN),
+        ("maintenance", "dead", Meaning.DOWN),
+        ("failed", "failed", Meaning.FAILED),
+        ("unknown", "running", Meaning.MISSING),
+        ("a word of tomorrow", "running", Meaning.MISSING),
+        ("", "", Meaning.MISSING),
+    ],
+)
+def test_a_unit_that_can_be_loaded_means_what_it_does(
+    load: str, active: str, sub: str, meaning: Meaning
+) -> None:
+    assert UnitState(LoadState(load), ActiveState(active), sub).meaning is meaning
+
+
+@pytest.mark.parametrize("load", NOT_LOADABLE)
+@pytest.mark.parametrize("active", ActiveState)
+def test_a_unit_that_cannot_be_loaded_is_missing(load: str, active: ActiveState) -> None:
+    assert UnitState(LoadState(load), active, "running").meaning is Meaning.MISSING
+
+
+def test_every_load_state_is_in_these_tables() -> None:
+    assert {LoadState(word) for word in LOADABLE + NOT_LOADABLE} == set(LoadState)
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        pytest.param(UP, "active (running)", id="loaded"),
+        pytest.param(MISSING, "not-found", id="not loadable"),
+    ],
+)
+def test_a_unit_state_is_shown_in_words_of_systemd(state: UnitState, text: str) -> None:
+    assert str(state) == text
+
+
+@pytest.mark.parametrize(
+    ("units", "state", "on"),
+    [
+        pytest.param([], GroupState.MISSING, False, id="no unit"),
+        pytest.param([MISSING], GroupState.MISSING, False, id="missing"),
+        pytest.param([UP, MISSING], GroupState.MISSING, False, id="missing before up"),
+        pytest.param([FAILED, MISSING], GroupState.MISSING, False, id="missing before failed"),
+        pytest.param([STARTING, STOPPING, DOWN, MISSING], GroupState.MISSING, False, id="missing before all"),
+        pytest.param([UP], GroupState.ON, True, id="up"),
+        pytest.param([UP, UP], GroupState.ON, True, id="all up"),
+        pytest.param([FAILED], GroupState.FAILED, False, id="failed"),
+        pytest.param([UP, FAILED], GroupState.FAILED, False, id="failed before up"),
+        pytest.param([STARTING, FAILED], GroupState.FAILED, False, id="failed before starting"),
+        pytest.param([STOPPING, FAILED], GroupState.FAILED, False, id="failed before stopping"),
+        pytest.param([DOWN, FAILED], GroupState.FAILED, False, id="failed before down"),
+        pytest.param([STARTING], GroupState.STARTING, True, id="starting"),
+        pytest.param([UP, STARTING], GroupState.STARTING, True, id="starting, the rest up"),
+        pytest.param([STARTING, STARTING], GroupState.STARTING, True, id="all starting"),
+        pytest.param([STOPPING], GroupState.STOPPING, False, id="stopping"),
+        pytest.param([UP, STOPPING], GroupState.STOPPING, False, id="stopping before up"),
+        pytest.param([DOWN, STOPPING], GroupState.STOPPING, False, id="stopping before down"),
+        pytest.param([STARTING, STOPPING], GroupState.STOPPING, False, id="stopping before starting"),
+        pytest.param([UP, DOWN], GroupState.PARTIAL, False, id="some up"),
+        pytest.param([UP, STARTING, DOWN], GroupState.PARTIAL, False, id="some up, some starting, some down"),
+        pytest.param([DOWN], GroupState.OFF, False, id="down"),
+        pytest.param([DOWN, DOWN], GroupState.OFF, False, id="all down"),
+        pytest.param([STARTING, DOWN], GroupState.OFF, False, id="none up, some starting"),
+    ],
+)
+def test_a_group_is_what_its_units_are_together(units: list[UnitState], state: GroupState, on: bool) -> None:
+    assert group_state(units) is state
+    assert group_state(units[::-1]) is state
+    assert state.on is on
+
+
+@pytest.mark.parametrize("result", JobResult)
+def test_only_a_done_job_is_a_success(result: JobResult) -> None:
+    assert result.success is (result.value == "done")
+
+
+def test_an_unknown_job_result_is_no_success() -> None:
+    assert JobResult("a word of tomorrow") is JobResult.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        pytest.param(UnitResult("smb.service", JobResult.FAILED), "smb.service failed", id="a job"),
+        pytest.param(
+            UnitResult("smb.service", JobResult.REFUSED, "Unit is masked."),
+            "smb.service refused (Unit is masked.)",
+            id="no job",
+        ),
+    ],
+)
+def test_a_result_is_shown_with_what_systemd_says(result: UnitResult, text: str) -> None:
+    assert str(result) == text
+
+
+@pytest.mark.parametrize(
+    ("results", "failure"),
+    [
+        ((), None),
+        ((UnitResult("a", JobResult.DONE), UnitResult("b", JobResult.DONE)), None),
+        ((UnitResult("a", JobResult.DONE), UnitResult("b", JobResult.FAILED)), "b failed"),
+        (
+            (UnitResult("a", JobResult.REFUSED, "Unit a not found"), UnitResult("b", JobResult.TIMEOUT)),
+            "a refused (Unit a not found), b timeout",
+        ),
+    ],
+)
+def test_failure_names_the_units_that_failed_and_how(
+    results: tuple[UnitResult, ...], failure: str | None
+) -> None:
+    assert failure_of(results) == failure

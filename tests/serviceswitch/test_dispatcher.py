@@ -1,0 +1,383 @@
+"""`serviceswitch serve` as a process: requests over a pipe, done on a private bus with a fake systemd."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from hkswitch import __version__
+from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
+from hkswitch.serviceswitch.execute import CUT_SHORT
+from tests.serviceswitch.journal import Journal, journal
+from tests.support.fake_systemd import FakeSystemd, Unit
+from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.helper import HelperProgram
+from tests.support.waiting import eventually
+
+__all__ = ["bus_address", "fake", "journal", "systemd_on_bus"]
+
+CONFIG = """\
+groups:
+  fileserver: {units: [smb, nmb]}
+  web: {units: [httpd], actions: [start]}
+  gone: {units: [gone]}
+"""
+
+
+@dataclass
+class Serving:
+    """A helper that said hello."""
+
+    process: asyncio.subprocess.Process
+    config_file: Path
+
+    def send(self, line: str | bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line if isinstance(line, bytes) else line.encode() + b"\n")
+
+    def ask(self, number: int, action: str, group: str) -> None:
+        self.send(json.dumps({"id": number, "action": action, "group": group}))
+
+    async def reply(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        reply: dict[str, Any] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 5))
+        for unit in reply.get("units", ()):
+            assert (unit.pop("job_id") > 0) is (unit["job"] != "refused")
+        return reply
+
+    async def end(self) -> tuple[int, str]:
+        """Its exit code and what it wrote to standard error."""
+        assert self.process.stdin is not None
+        assert self.process.stderr is not None
+        self.process.stdin.close()
+        return await asyncio.wait_for(self.process.wait(), 5), (await self.process.stderr.read()).decode()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def serving(fake: FakeSystemd, tmp_path: Path, journal: Journal) -> AsyncIterator[Serving]:
+    fake.reset(Unit("smb.service"), Unit("nmb.service"), Unit("httpd.service"))
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(CONFIG)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *HelperProgram(config_file).command("serve"),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        env={**os.environ, "JOURNAL": journal.path},
+    )
+    serving = Serving(process, config_file)
+    assert await serving.reply() == {"type": "hello", "version": __version__}
+    yield serving
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+def finished(number: int, **jobs: str) -> dict[str, Any]:
+    units = [{"unit": f"{unit}.service", "job": job, "detail": ""} for unit, job in jobs.items()]
+    return {"type": "finished", "id": number, "units": units, "superseded": False}
+
+
+async def test_a_request_is_accepted_and_then_finished(serving: Serving, fake: FakeSystemd) -> None:
+    serving.ask(1, "start", "fileserver")
+    assert await serving.reply() == {"type": "accepted", "id": 1}
+    assert await serving.reply() == finished(1, smb="done", nmb="done")
+    assert fake.units["smb.service"].active == "active"
+
+
+async def test_only_the_units_of_the_group_are_touched(serving: Serving, fake: FakeSystemd) -> None:
+    fake.calls.clear()
+    serving.ask(1, "stop", "fileserver")
+    await serving.reply()
+    await serving.reply()
+    assert fake.calls == [("StopUnit", "nmb.service", "replace"), ("StopUnit", "smb.service", "replace")]
+
+
+@pytest.mark.parametrize(
+    ("line", "refusal"),
+    [
+        (
+            '{"id":1,"action":"start","group":"nothing"}',
+            "denied: there is no group 'nothing' in the configuration",
+        ),
+        ('{"id":1,"action":"stop","group":"web"}', "denied: stop is not among the actions of web"),
+        ('{"id":1,"action":"restart","group":"web"}', "denied: restart is not among the actions of web"),
+        ('{"id":1,"action":"start","group":"httpd.service"}', "denied: there is no group 'httpd.service'"),
+        ('{"id":1,"action":"start","group":"../web"}', "denied: there is no group '../web'"),
+        ('{"id":1,"action":"start","group":""}', "denied: there is no group ''"),
+        ('{"id":1,"action":"status","group":"web"}', "not a request: 'action' must be one of"),
+        ('{"id":1,"action":"start","group":"web","unit":"sshd.service"}', "not a request: a key too many"),
+        ('{"id":1,"command":"reboot"}', "not a request: 'action' is missing"),
+    ],
+)
+async def test_what_is_not_allowed_is_refused_and_touches_nothing(
+    serving: Serving, fake: FakeSystemd, line: str, refusal: str
+) -> None:
+    fake.calls.clear()
+    serving.send(line)
+    reply = await serving.reply()
+    assert (reply["type"], reply["id"]) == ("refused", 1)
+    assert reply["reason"].startswith(refusal)
+    assert fake.calls == []
+
+
+async def test_a_malformed_line_is_refused_and_ends_nothing(serving: Serving) -> None:
+    serving.send("garbage\n\n\x00")
+    for _ in range(3):
+        assert (await serving.reply())["type"] == "refused"
+    serving.ask(1, "start", "web")
+    assert await serving.reply() == {"type": "accepted", "id": 1}
+
+
+async def test_a_line_without_an_end_ends_it(serving: Serving) -> None:
+    serving.send(b"x" * (LONGEST_REQUEST_BYTES * 2 + 1))
+    assert await serving.end() == (64, "serviceswitch: a request line is too long; ending\n")
+
+
+async def test_the_end_of_its_input_ends_it(serving: Serving) -> None:
+    assert await serving.end() == (0, "")
+
+
+async def test_a_slow_group_holds_up_no_other(serving: Serving, fake: FakeSystemd) -> None:
+    fake.units["httpd.service"].held = True
+    serving.ask(1, "start", "web")
+    assert await serving.reply() == {"type": "accepted", "id": 1}
+    serving.ask(2, "start", "fileserver")
+    assert await serving.reply() == {"type": "accepted", "id": 2}
+    assert await serving.reply() == finished(2, smb="done", nmb="done")
+    fake.release("httpd.service", active="active", sub="running")
+    assert await serving.reply() == finished(1, httpd="done")
+
+
+async def test_a_job_that_a_newer_request_cancels_is_superseded_and_no_failure(
+    serving: Serving, fake: FakeSystemd
+) -> None:
+    for unit in fake.units.values():
+        unit.held = True
+    serving.ask(1, "start", "fileserver")
+    await serving.reply()
+    await eventually(lambda: fake.units["nmb.service"].job)
+    serving.ask(2, "stop", "fileserver")
+    replies = [await serving.reply(), await serving.reply()]
+    assert {"type": "accepted", "id": 2} in replies
+    assert {**finished(1, smb="canceled", nmb="canceled"), "superseded": True} in replies
+
+
+async def test_a_job_that_somebody_else_cancels_is_not_superseded(
+    serving: Serving, fake: FakeSystemd
+) -> None:
+    fake.units["httpd.service"].job_result = "canceled"
+    serving.ask(1, "start", "web")
+    await serving.reply()
+    assert await serving.reply() == finished(1, httpd="canceled")
+
+
+async def test_a_unit_that_does_not_exist_is_told_with_systemds_sentence(serving: Serving) -> None:
+    serving.ask(1, "start", "gone")
+    await serving.reply()
+    assert (await serving.reply())["units"] == [
+        {"unit": "gone.service", "job": "refused", "detail": "Unit gone.service not found"}
+    ]
+
+
+async def test_a_change_of_the_config_counts_from_the_next_request_on(serving: Serving) -> None:
+    serving.config_file.write_text(CONFIG.replace("fileserver", "files"))
+    serving.ask(1, "start", "fileserver")
+    assert (await serving.reply())["type"] == "refused"
+    serving.config_file.write_text("groups: [")
+    serving.ask(2, "start", "files")
+    assert "config.yaml:2:1: " in (await serving.reply())["reason"]
+    serving.config_file.write_text(CONFIG)
+    serving.ask(3, "start", "fileserver")
+    assert await serving.reply() == {"type": "accepted", "id": 3}
+
+
+# The audit
+
+
+async def test_each_decision_is_one_line_in_the_journal(
+    serving: Serving, fake: FakeSystemd, journal: Journal
+) -> None:
+    fake.units["httpd.service"].job_result = "failed"
+    for number, (action, group) in enumerate(
+        [("start", "fileserver"), ("start", "web"), ("stop", "web"), ("stop", "nothing")], start=1
+    ):
+        serving.ask(number, action, group)
+        while (await serving.reply())["type"] == "accepted":
+            pass
+    assert [
+        (line["HKSWITCH_ACTION"], line["HKSWITCH_GROUP"], line["HKSWITCH_DECISION"], line["PRIORITY"])
+        for line in journal.read_all()
+    ] == [
+        ("start", "fileserver", "allowed", "6"),
+        ("start", "web", "allowed", "3"),
+        ("stop", "web", "denied", "4"),
+        ("stop", "nothing", "denied", "4"),
+    ]
+
+
+async def test_a_line_says_who_asked_and_what_came_of_it(serving: Serving, journal: Journal) -> None:
+    serving.ask(1, "start", "fileserver")
+    await serving.reply()
+    await serving.reply()
+    line = journal.read()
+    assert int(line.pop("HKSWITCH_DURATION_MS")) < 5000
+    assert line == {
+        "MESSAGE": "done for uid 1234: start fileserver: smb.service done, nmb.service done",
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "serviceswitch",
+        "HKSWITCH_ACTION": "start",
+        "HKSWITCH_GROUP": "fileserver",
+        "HKSWITCH_DECISION": "allowed",
+        "HKSWITCH_RESULT": "smb.service done, nmb.service done",
+        "HKSWITCH_BY_UID": "1234",
+        "HKSWITCH_LOGINUID": "1000",
+    }
+
+
+async def test_what_decides_nothing_is_not_audited(serving: Serving, journal: Journal) -> None:
+    serving.send('{"ping":1}')
+    assert (await serving.reply())["type"] == "pong"
+    assert await serving.end() == (0, "")
+    assert journal.read_all() == []
+
+
+async def test_of_many_lines_that_are_no_requests_one_is_audited_and_the_rest_counted(
+    serving: Serving, journal: Journal
+) -> None:
+    serving.send("garbage\n" * 500)
+    for _ in range(501):
+        assert (await serving.reply())["type"] == "refused"
+    assert await serving.end() == (0, "")
+    lines = journal.read_all()
+    assert {line["HKSWITCH_REASON"] for line in lines} == {"not a line of JSON"}
+    assert sum(1 + int(line.get("HKSWITCH_LEFT_OUT", 0)) for line in lines) == 501
+    assert len(lines) < 10
+
+
+async def test_a_line_without_an_end_is_audited(serving: Serving, journal: Journal) -> None:
+    serving.send(b"x" * (LONGEST_REQUEST_BYTES * 2 + 1))
+    await serving.end()
+    assert [line["HKSWITCH_REASON"] for line in journal.read_all()] == ["it has no end"]
+
+
+async def test_jobs_that_a_newer_request_cancels_are_no_failure_in_the_audit(
+    serving: Serving, fake: FakeSystemd, journal: Journal
+) -> None:
+    fake.units["smb.service"].held = True
+    serving.ask(1, "start", "fileserver")
+    other = fake.units["nmb.service"]
+    await eventually(lambda: fake.units["smb.service"].job and other.active == "active" and not other.job)
+    fake.units["smb.service"].held = False
+    serving.ask(2, "stop", "fileserver")
+    for _ in range(4):
+        await serving.reply()
+    lines = journal.read_all()
+    assert {line["HKSWITCH_ACTION"]: line["PRIORITY"] for line in lines} == {"start": "6", "stop": "6"}
+    assert lines[0]["HKSWITCH_RESULT"] == "smb.service canceled, nmb.service done"
+
+
+def signalled(number: int) -> Callable[[Serving], None]:
+    return lambda serving: serving.process.send_signal(number)
+
+
+def input_ended(serving: Serving) -> None:
+    assert serving.process.stdin is not None
+    serving.process.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (input_ended, 0),
+        (lambda serving: serving.send(b"x" * 2 * LONGEST_REQUEST_BYTES), 64),
+        (signalled(signal.SIGHUP), 129),
+        (signalled(signal.SIGINT), 130),
+        (signalled(signal.SIGQUIT), 131),
+        (signalled(signal.SIGUSR1), 138),
+        (signalled(signal.SIGALRM), 142),
+        (signalled(signal.SIGTERM), 143),
+        (signalled(signal.SIGXCPU), 152),
+    ],
+)
+async def test_what_was_begun_is_audited_however_it_ends(
+    serving: Serving, fake: FakeSystemd, journal: Journal, end: Callable[[Serving], None], code: int
+) -> None:
+    fake.units["httpd.service"].held = True
+    serving.ask(1, "start", "web")
+    assert await serving.reply() == {"type": "accepted", "id": 1}
+    await eventually(lambda: fake.units["httpd.service"].job)
+    end(serving)
+    assert await asyncio.wait_for(serving.process.wait(), 5) == code
+    assert_cut_short(journal)
+
+
+def assert_cut_short(journal: Journal) -> None:
+    (line,) = (line for line in journal.read_all() if line["HKSWITCH_DECISION"] == "allowed")
+    assert (line["HKSWITCH_ACTION"], line["PRIORITY"]) == ("start", "3")
+    assert line["HKSWITCH_REASON"] == CUT_SHORT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE])
+async def test_a_terminal_cannot_stop_it(serving: Serving, number: int) -> None:
+    serving.process.send_signal(number)
+    serving.send('{"ping":1}')
+    assert await serving.reply() == {"type": "pong", "id": 1}
+
+
+@asynccontextmanager
+async def unread(
+    config_file: Path, journal: Journal
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """A helper that said hello, and the end of its output, from which only the test reads."""
+    config_file.write_text(CONFIG)
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *HelperProgram(config_file).command("serve"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=writing,
+        env={**os.environ, "JOURNAL": journal.path},
+    )
+    os.close(writing)
+    try:
+        assert b"hello" in await asyncio.to_thread(os.read, reading, 1000)
+        yield process, reading
+        assert await asyncio.wait_for(process.wait(), 15) == 74
+    finally:
+        os.close(reading)
+
+
+async def test_what_was_begun_is_audited_when_nobody_reads_the_answers(
+    fake: FakeSystemd, tmp_path: Path, journal: Journal
+) -> None:
+    fake.reset(Unit("httpd.service", held=True))
+    async with unread(tmp_path / "config.yaml", journal) as (process, _):
+        assert process.stdin is not None
+        process.stdin.write(b'{"id":1,"action":"start","group":"web"}\n')
+        await eventually(lambda: fake.units["httpd.service"].job)
+        process.stdin.write(b'{"ping":1}\n' * 20_000)
+    assert_cut_short(journal)
+
+
+async def test_what_was_begun_is_audited_when_nobody_can_read_the_answers(
+    fake: FakeSystemd, tmp_path: Path, journal: Journal
+) -> None:
+    fake.reset(Unit("httpd.service", held=True))
+    async with unread(tmp_path / "config.yaml", journal) as (process, reading):
+        assert process.stdin is not None
+        process.stdin.write(b'{"id":1,"action":"start","group":"web"}\n')
+        await eventually(lambda: fake.units["httpd.service"].job)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, reading)
+        os.close(nothing)
+        process.stdin.write(b'{"ping":1}\n')
+    assert_cut_short(journal)

@@ -1,0 +1,100 @@
+"""Which files root believes; what needs root to be tried is in tests/host."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hkswitch.serviceswitch.trusted_files import (
+    LARGEST_FILE_BYTES,
+    NotThere,
+    Untrusted,
+    _contents,
+    read,
+    why_not,
+)
+
+
+def facts(uid: int, mode: int) -> os.stat_result:
+    return os.stat_result((mode, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600, 0o444, 0o755])
+def test_what_only_root_can_write_is_trusted(mode: int) -> None:
+    assert why_not(facts(0, stat.S_IFREG | mode)) is None
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode", "why"),
+    [
+        (1000, 0o644, "its owner is uid 1000, not root; try: chown root"),
+        (1000, 0o600, "its owner is uid 1000, not root; try: chown root"),
+        (65534, 0o444, "its owner is uid 65534, not root; try: chown root"),
+        (0, 0o664, "others than root can write it (mode 0664); try: chmod go-w"),
+        (0, 0o646, "others than root can write it (mode 0646); try: chmod go-w"),
+        (0, 0o1777, "others than root can write it (mode 1777); try: chmod go-w"),
+    ],
+)
+def test_what_others_can_write_is_not_trusted(uid: int, mode: int, why: str) -> None:
+    assert why_not(facts(uid, stat.S_IFREG | mode)) == why
+
+
+def test_a_file_below_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("groups: {}")
+    with pytest.raises(Untrusted, match=r"(/tmp|pytest).* is not trusted: (others|its owner)"):
+        read(str(file))
+
+
+def test_a_missing_file_is_said() -> None:
+    with pytest.raises(NotThere, match=r"^/nonexistent does not exist"):
+        read("/nonexistent/config.yaml")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    with path.open("rb") as file:
+        yield file.fileno()
+
+
+@pytest.mark.parametrize("mode", ["a", "w", "r+"])
+def test_a_file_that_is_written_while_it_is_read_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    path, really_read = tmp_path / "config.yaml", os.read
+
+    def reading(file: int, size: int) -> bytes:
+        contents = really_read(file, size)
+        with path.open(mode) as changing:
+            changing.write("groups: {}")
+        return contents
+
+    path.write_text("groups: {web: {units: [httpd]}}")
+    os.utime(path, (1, 1))
+    monkeypatch.setattr(os, "read", reading)
+    with opened(path) as file, pytest.raises(Untrusted, match="written while it was read"):
+        _contents(str(path), file)
+
+
+@pytest.mark.parametrize("size", [0, 1, LARGEST_FILE_BYTES])
+def test_a_file_that_is_not_too_large_is_read_whole(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"x" * size)
+    with opened(path) as file:
+        assert len(_contents(str(path), file)) == size
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [(None, "larger than 1048576 bytes"), (Path("/dev/zero"), "written while it was read")]
+)
+def test_a_file_that_is_too_large_or_endless_is_not_trusted(
+    tmp_path: Path, path: Path | None, why: str
+) -> None:
+    if path is None:
+        path = tmp_path / "config.yaml"
+        path.write_bytes(b"x" * (LARGEST_FILE_BYTES + 1))
+    with opened(path) as file, pytest.raises(Untrusted, match=why):
+        _contents(str(path), file)

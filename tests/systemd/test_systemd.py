@@ -1,0 +1,390 @@
+"""Watching units and running jobs, on a private bus with a fake systemd."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+import sdbus
+from dbus_fast import Message
+from dbus_fast.aio import MessageBus
+
+from hkswitch.model.errors import BusUnavailable
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.systemd import Systemd, signals
+from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
+from hkswitch.systemd.transient import SERVICE
+from tests.support.fake_systemd import SYSTEMD, UNIT, FakeSystemd, Unit, properties_changed
+from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.waiting import eventually
+
+__all__ = ["bus_address", "fake", "systemd_on_bus"]
+
+PEER = "org.freedesktop.DBus.Peer"
+ACTIVE = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+INACTIVE = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+NOT_FOUND = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def systemd(fake: FakeSystemd) -> AsyncIterator[Systemd]:
+    connected = await Systemd.connect()
+    fake.calls.clear()
+    yield connected
+    connected.close()
+
+
+class Seen(dict[str, UnitState]):
+    """What a watch told, as it stands now."""
+
+    def sink(self, units: Mapping[str, UnitState]) -> None:
+        self.update(units)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- counts
+
+
+async def test_no_bus_is_a_bus_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+    with pytest.raises(BusUnavailable, match="No such file or directory"):
+        await Systemd.connect()
+
+
+async def test_states_are_by_the_name_asked_for(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service", active="active", sub="running"), Unit("b.service"))
+    assert await systemd.states(["b.service", "gone.service", "a.service"]) == {
+        "a.service": ACTIVE,
+        "b.service": INACTIVE,
+        "gone.service": NOT_FOUND,
+    }
+
+
+async def test_watch_tells_all_states_at_once_and_then_each_change(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    assert seen == {"a.service": INACTIVE, "b.service": INACTIVE}
+    fake.change("b.service", "active", "running")
+    await eventually(lambda: seen == {"a.service": INACTIVE, "b.service": ACTIVE})
+
+
+async def test_a_signal_with_nothing_new_in_it_is_not_told(fake: FakeSystemd, systemd: Systemd) -> None:
+    """There are such for each job that comes and goes."""
+    fake.reset(Unit("a.service"))
+    told: list[Mapping[str, UnitState]] = []
+    await systemd.watch(["a.service"], told.append)
+    for active, sub in (("inactive", "dead"), ("active", "running"), ("active", "running")):
+        fake.change("a.service", active, sub)
+    await systemd.refresh()  # its answer comes after them
+    assert told == [{"a.service": INACTIVE}, {"a.service": ACTIVE}, {"a.service": ACTIVE}]
+
+
+async def test_changes_of_other_units_are_not_told(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service"), Unit("other.service"))
+    seen = Seen()
+    await systemd.watch(["a.service"], seen.sink)
+    fake.change("other.service", "active", "running")
+    fake.change("a.service", "active", "running")
+    await eventually(lambda: seen == {"a.service": ACTIVE})
+
+
+async def test_the_bus_sends_one_short_signal_for_each_change_of_a_watched_unit(
+    fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, str]] = []
+    note = sent.append
+    monkeypatch.setattr(
+        systemd, "_unit_changed", lambda message: note((message.path, message.get_contents()[0]))
+    )
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    await systemd.watch(["a.service"], lambda _: None)
+    sent.clear()  # until its own match is there, sdbus has the bus send all
+    paths = [fake.units[name].path for name in ("a.service", "b.service")]
+    for path in paths:
+        for interface in (SERVICE, UNIT):
+            fake.bus.send(properties_changed(path, "active", "running", interface))
+    await systemd.refresh()  # its answer comes after them
+    assert sent == [(paths[0], UNIT)]
+
+
+async def test_an_alias_changes_with_its_unit(fake: FakeSystemd, systemd: Systemd) -> None:
+    real = Unit("smbd.service")
+    fake.reset(real)
+    fake.units["smb.service"] = real
+    seen = Seen()
+    await systemd.watch(["smb.service"], seen.sink)
+    fake.change("smbd.service", "active", "running")
+    await eventually(lambda: seen == {"smb.service": ACTIVE})
+
+
+async def test_a_unit_that_appears_is_seen_after_a_reload(fake: FakeSystemd, systemd: Systemd) -> None:
+    seen = Seen()
+    await systemd.watch(["new.service"], seen.sink)
+    assert seen == {"new.service": NOT_FOUND}
+    fake.reset(Unit("new.service"))
+    fake.reload()
+    await eventually(lambda: seen == {"new.service": INACTIVE})
+
+
+async def test_a_name_that_became_an_alias_by_a_reload_changes_with_its_unit(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    seen = Seen()
+    await systemd.watch(["smb.service"], seen.sink)
+    real = Unit("smbd.service")
+    fake.reset(real)
+    fake.units["smb.service"] = real
+    fake.reload()
+    await eventually(lambda: seen == {"smb.service": INACTIVE})
+    fake.change("smbd.service", "active", "running")
+    await eventually(lambda: seen == {"smb.service": ACTIVE})
+
+
+async def test_of_more_units_than_a_connection_may_have_matches_each_change_is_told(
+    fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "MOST_MATCHES", 2)
+    names = [f"unit-{number}.service" for number in range(3)]
+    fake.reset(*map(Unit, names))
+    seen = Seen()
+    for some in (names[:2], names):
+        await systemd.watch(some, seen.sink)
+    for name in names:
+        fake.change(name, "active", "running")
+    await eventually(lambda: seen == dict.fromkeys(names, ACTIVE))
+
+
+async def test_a_unit_that_appears_without_a_reload_is_seen_when_it_changes(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    seen = Seen()
+    await systemd.watch(["new.service"], seen.sink)
+    fake.reset(Unit("new.service"))
+    fake.change("new.service", "active", "running")
+    await eventually(lambda: seen == {"new.service": ACTIVE})
+
+
+async def test_signals_of_another_sender_are_not_believed(
+    fake: FakeSystemd, systemd: Systemd, bus_address: str
+) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    liar = await MessageBus(bus_address=bus_address).connect()
+    liar.send(properties_changed(fake.units["a.service"].path, "active", "running"))
+    # When the bus has answered this call, it has passed the forged signal on.
+    await liar.call(Message("org.freedesktop.DBus", "/org/freedesktop/DBus", PEER, "Ping"))
+    fake.change("b.service", "active", "running")
+    await eventually(lambda: seen["b.service"] == ACTIVE)
+    liar.disconnect()
+    assert seen["a.service"] == INACTIVE
+
+
+@pytest.mark.parametrize(
+    ("action", "method"),
+    [(Action.START, "StartUnit"), (Action.STOP, "StopUnit"), (Action.RESTART, "TryRestartUnit")],
+)
+async def test_an_action_is_one_call_a_unit_and_no_other(
+    fake: FakeSystemd, systemd: Systemd, action: Action, method: str
+) -> None:
+    fake.reset(Unit("a.service"))
+    results = await systemd.run(action, ["a.service"])
+    assert results == (UnitResult("a.service", JobResult.DONE, job_id=fake.jobs),)
+    assert fake.calls == [(method, "a.service", "replace")]
+
+
+async def test_stops_go_in_reverse_order(fake: FakeSystemd, systemd: Systemd) -> None:
+    names = ["a.service", "b.service", "c.service"]
+    fake.reset(*map(Unit, names))
+    results = await systemd.run(Action.STOP, names)
+    assert [result.unit for result in results] == names[::-1]
+    assert [call[1] for call in fake.calls] == names[::-1]
+
+
+@pytest.mark.parametrize("result", ["failed", "timeout", "dependency", "canceled"])
+async def test_a_job_result_is_told_in_systemds_word(
+    fake: FakeSystemd, systemd: Systemd, result: str
+) -> None:
+    fake.reset(Unit("a.service", job_result=result), Unit("b.service"))
+    assert await systemd.run(Action.START, ["a.service", "b.service"]) == (
+        UnitResult("a.service", JobResult(result), job_id=fake.jobs - 1),
+        UnitResult("b.service", JobResult.DONE, job_id=fake.jobs),
+    )
+
+
+async def test_a_unit_without_a_job_is_refused_with_systemds_sentence(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service"))
+    assert await systemd.run(Action.START, ["gone.service", "a.service"]) == (
+        UnitResult("gone.service", JobResult.REFUSED, "Unit gone.service not found"),
+        UnitResult("a.service", JobResult.DONE, job_id=fake.jobs),
+    )
+
+
+async def test_what_signals_told_of_the_ends_of_jobs_is_not_read(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    results = await systemd.run(Action.START, ["a.service", "b.service", "not-watched.service"])
+    await systemd.states([])  # its answer comes after them
+    fake.calls.clear()
+    await systemd.see_ends_of(results)
+    assert seen == {"a.service": ACTIVE, "b.service": ACTIVE}
+    assert fake.calls == []
+
+
+@pytest.mark.parametrize(
+    ("job_id", "signals"),
+    [(0, []), (7, []), (7, ["/6", None]), (7, ["/7"]), (7, ["/7", "/8"]), (7, [None])],
+    ids=["no job", "nothing", "an older one", "not its end", "its end and another", "no beginning"],
+)
+async def test_what_jobs_led_to_is_read_where_no_signal_told_their_ends(
+    fake: FakeSystemd, systemd: Systemd, job_id: int, signals: list[str | None]
+) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    for job in signals:
+        fake.bus.send(properties_changed(fake.units["a.service"].path, "inactive", "dead", job=job))
+    await systemd.states([])  # its answer comes after them
+    fake.calls.clear()
+    fake.units["a.service"].active = "active"
+    await systemd.see_ends_of([UnitResult("a.service", JobResult.DONE, job_id=job_id)])
+    assert seen["a.service"].active is ActiveState.ACTIVE
+    assert fake.calls == [("ListUnitsByNames", "a.service")]
+
+
+async def test_refresh_shows_what_a_finished_job_led_to(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service"))
+    seen = Seen()
+    await systemd.watch(["a.service"], seen.sink)
+    await systemd.run(Action.START, ["a.service"])
+    await systemd.refresh()
+    assert seen == {"a.service": ACTIVE}
+
+
+async def test_refresh_of_some_reads_no_others_and_goes_on_watching_them(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service"), Unit("b.service"))
+    seen = Seen()
+    await systemd.watch(["a.service", "b.service"], seen.sink)
+    seen.clear()
+    await systemd.refresh(["b.service", "not-watched.service"])
+    assert seen == {"b.service": INACTIVE}
+    await systemd.run(Action.START, ["a.service"])
+    await eventually(lambda: seen == {"a.service": ACTIVE, "b.service": INACTIVE})
+
+
+async def test_many_units_run_at_once_with_few_calls_in_flight(fake: FakeSystemd, systemd: Systemd) -> None:
+    names = [f"unit-{number}.service" for number in range(MOST_CALLS_IN_FLIGHT * 5)]
+    fake.reset(*map(Unit, names))
+    results = await systemd.run(Action.START, names)
+    assert {result.job for result in results} == {JobResult.DONE}
+
+
+async def test_a_job_that_is_waited_for_ends_with_the_connection(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service", held=True))
+    running = asyncio.create_task(systemd.run(Action.START, ["a.service"]))
+    await eventually(lambda: fake.units["a.service"].job)
+    systemd.close()
+    with pytest.raises(BusUnavailable):
+        await running
+
+
+async def test_an_answer_to_a_call_that_was_given_up_holds_up_no_other(systemd: Systemd) -> None:
+    """sdbus hands it to the future that was cancelled, and says so in the middle of its reading."""
+    connection, answers = systemd._connection, [asyncio.InvalidStateError, asyncio.InvalidStateError, None]
+
+    def process() -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    bus, connection.bus = connection.bus, cast("Any", SimpleNamespace(process=process, get_fd=int))
+    try:
+        connection._read()
+    finally:
+        connection.bus = bus
+    assert answers == []
+    assert not connection.lost.is_set()
+
+
+async def test_a_systemd_that_comes_to_the_bus_a_moment_late_is_waited_for(fake: FakeSystemd) -> None:
+    fake.reset(Unit("a.service"))
+    await fake.leave()
+    connecting = asyncio.create_task(Systemd.connect())
+    await fake.bus.request_name(SYSTEMD)
+    connected = await connecting
+    assert await connected.states(["a.service"]) == {"a.service": INACTIVE}
+    connected.close()
+
+
+async def test_a_forged_change_of_owner_is_not_believed(
+    fake: FakeSystemd, systemd: Systemd, bus_address: str
+) -> None:
+    losing = asyncio.create_task(systemd.until_lost())
+    liar = await MessageBus(bus_address=bus_address).connect()
+    forged = Message.new_signal(
+        "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged", "sss", [SYSTEMD, "", ":1.999"]
+    )
+    liar.send(forged)
+    await liar.call(Message("org.freedesktop.DBus", "/org/freedesktop/DBus", PEER, "Ping"))
+    assert await systemd.states(["a.service"])  # an answer that comes after the forged signal
+    assert not losing.done()
+    liar.disconnect()
+    losing.cancel()
+    await asyncio.gather(losing, return_exceptions=True)
+
+
+async def test_calls_that_wait_when_the_connection_is_closed_end_as_lost(fake: FakeSystemd) -> None:
+    fake.reset(Unit("a.service"))
+    connected = await Systemd.connect()
+    waiting = asyncio.create_task(connected.states(["a.service"]))
+    await asyncio.sleep(0)
+    connected.close()
+    with pytest.raises(BusUnavailable):
+        await waiting
+
+
+async def test_connections_leave_no_descriptor(fake: FakeSystemd) -> None:
+    fake.reset(Unit("a.service"))
+    counts = []
+    for _ in range(20):
+        connected = await Systemd.connect()
+        await connected.watch(["a.service"], lambda _: None)
+        connected.close()
+        del connected
+        await asyncio.sleep(0)
+        counts.append(descriptors())
+    assert counts[-1] <= counts[2]
+
+
+async def test_a_bus_that_goes_while_it_is_opened_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "bus")
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={address}")
+    open_bus = sdbus.sd_bus_open_system
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+
+        def opened_and_gone() -> sdbus.SdBus:
+            bus = open_bus()
+            server.accept()[0].close()
+            return bus
+
+        monkeypatch.setattr(sdbus, "sd_bus_open_system", opened_and_gone)
+        before = descriptors()
+        with pytest.raises(BusUnavailable):
+            await Systemd.connect()
+        await eventually(lambda: descriptors() == before)
