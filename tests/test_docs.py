@@ -24,6 +24,7 @@ from hkswitch.doctor.mdns import SERVICE
 from hkswitch.doctor.programs import Ran
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
+from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Place
 from hkswitch.serviceswitch import main as helper
 from tests.support import options
@@ -455,6 +456,20 @@ def test_the_readme_leads_to_every_document() -> None:
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
     missing = {path for path in DOCUMENTS if path.name != "README.md"} - linked
     assert missing == set()
+
+
+def test_the_example_of_the_readme_allows_what_the_readme_types() -> None:
+    readme = ROOT / "README.md"
+    groups = {group.id: group for group in parse(blocks(readme, "yaml")[0].encode(), "README.md").groups}
+    asked = [
+        (Action(words[1]), group_id)
+        for words in map(shlex.split, commands(readme))
+        if words[0] == "hkswitch" and words[1] in set(Action)
+        for group_id in words[2:]
+        if not group_id.startswith("-")
+    ]
+    assert {action for action, _ in asked} == set(Action)
+    assert [item for item in asked if item[0] not in groups[item[1]].actions] == []
 
 
 def test_the_demo_has_the_groups_of_the_example() -> None:
