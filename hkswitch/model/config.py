@@ -121,7 +121,6 @@ class _Reader:
         if restart and commands and not commands.restart:
             self._refuse(keys["restart"], "needs a command; add 'restart' to 'commands'")
         interval = STATUS_INTERVAL_SECONDS if commands else _CHECK_INTERVAL_SECONDS
-        timeout = values.seconds(values.MOST_TIMEOUT_SECONDS)
         group = Group(
             id=group_id,
             name=self._value(keys.get("name"), values.name, "" if "name" in keys else _name_from(group_id)),
@@ -131,12 +130,8 @@ class _Reader:
             restart=restart,
             commands=commands,
             check=self._argv(keys.get("check")),
-            interval_seconds=self._value(
-                keys.get("interval_seconds"),
-                values.seconds(values.MOST_INTERVAL_SECONDS),
-                interval,
-            ),
-            timeout_seconds=self._value(keys.get("timeout_seconds"), timeout, TIMEOUT_SECONDS),
+            interval_seconds=self._value(keys.get("interval_seconds"), values.interval_seconds, interval),
+            timeout_seconds=self._value(keys.get("timeout_seconds"), values.timeout_seconds, TIMEOUT_SECONDS),
         )
         return _Draft(group, key, keys.get("name", key))
 

@@ -21,13 +21,20 @@ Choice = TypeVar("Choice", AccessoryType, Action, Crossing)
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _NAME = re.compile(r"[^\W_](([^\W_]|[ ']){0,62}[^\W_])?")  # Apple's rule
-_PORT = re.compile(r"[1-9][0-9]{3,4}")
-_SECONDS = re.compile(r"[1-9][0-9]{0,5}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
+
+# systemd's unit_name_is_valid(); and the names of types without instances, by which alone it loads them.
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
+_PATH = re.compile(r"-|(?![.-])((^|-)(?!\.\.?(-|$))([A-Za-z0-9:_.]|\\x[0-9a-f]{2})+)+")
+_SLICE = re.compile(r"-|(?!-)((^|-)[^@-]+)+")
 _SUFFIXES = (".service", ".socket", ".target", ".timer", ".mount", ".automount", ".swap", ".path", ".slice")
 _UNSTARTABLE = (".device", ".scope")
+_WITHOUT_INSTANCES = {
+    **dict.fromkeys(("mount", "automount", "swap"), (_PATH, "`systemd-escape -p` prints the one of a path")),
+    "slice": (_SLICE, "a slice has no '@' in its name, no '-' first or last, and no two in a row"),
+}
 
 
 def _text(scalar: Scalar) -> str:
@@ -71,10 +78,12 @@ def unit(scalar: Scalar) -> str:
     if not (prefix and _UNIT.fullmatch(unit)):
         rule = r"at most 255 letters, digits and :_.\@- are allowed"
         raise ValueError(f"{shown(text)} is not a unit; {rule}, and something before '@' and the suffix")
+    shape, rule = _WITHOUT_INSTANCES.get(kind, (_UNIT, ""))
+    if not shape.fullmatch(stem) or unit == "-.automount":
+        raise ValueError(f"{shown(text)} is not a {kind} unit; {rule}")
     if at and not instance:
-        raise ValueError(
-            f"{shown(text)} is a template; name an instance, like {shown(f'{prefix}@one.{kind}')}"
-        )
+        example = shown(f"{prefix}@one.{kind}")
+        raise ValueError(f"{shown(text)} is a template; name an instance, like {example}")
     return unit
 
 
@@ -99,12 +108,19 @@ def address(scalar: Scalar) -> str:
     return str(found)
 
 
-def port(scalar: Scalar) -> int:
-    """A TCP port that needs no privilege."""
-    found = int(scalar.text) if not scalar.is_text and _PORT.fullmatch(scalar.text) else 0
-    if not 1024 <= found <= 65535:
-        raise ValueError("must be a number from 1024 to 65535, in plain digits without quotes")
-    return found
+def _number(what: str, least: int, most: int) -> Convert[int]:
+    def convert(scalar: Scalar) -> int:
+        found = int(scalar.text) if not scalar.is_text and _NUMBER.fullmatch(scalar.text) else 0
+        if not least <= found <= most:
+            raise ValueError(f"must be {what} from {least} to {most}, in plain digits without quotes")
+        return found
+
+    return convert
+
+
+port = _number("a number", 1024, 65535)  # one that needs no privilege
+interval_seconds = _number("a number of seconds", 1, MOST_INTERVAL_SECONDS)
+timeout_seconds = _number("a number of seconds", 1, MOST_TIMEOUT_SECONDS)
 
 
 def boolean(scalar: Scalar) -> bool:
@@ -142,18 +158,6 @@ def closest(text: str, allowed: tuple[str, ...]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 -- only a mistake needs it
 
     return next(iter(get_close_matches(text, allowed, n=1)), "")
-
-
-def seconds(most: int) -> Convert[int]:
-    """A whole number of seconds, at least one."""
-
-    def convert(scalar: Scalar) -> int:
-        found = int(scalar.text) if not scalar.is_text and _SECONDS.fullmatch(scalar.text) else 0
-        if not 1 <= found <= most:
-            raise ValueError(f"must be a number of seconds from 1 to {most}, in plain digits without quotes")
-        return found
-
-    return convert
 
 
 def argument(scalar: Scalar) -> str:

@@ -28,6 +28,8 @@ NAME_RULE = (
     "at most 64 letters, digits, spaces and apostrophes are allowed, and a letter or digit first and last"
 )
 UNIT_RULE = r"at most 255 letters, digits and :_.\@- are allowed, and something before '@' and the suffix"
+PATH_RULE = "`systemd-escape -p` prints the one of a path"
+SLICE_RULE = "a slice has no '@' in its name, no '-' first or last, and no two in a row"
 TYPES = ".service, .socket, .target, .timer, .mount, .automount, .swap, .path, .slice"
 ADDRESS_RULE = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
 INTERFACE_RULE = "at most 15 characters without slashes and spaces are allowed"
@@ -172,6 +174,18 @@ def test_a_name_is_made_from_the_id(group_id: str, name: str) -> None:
         pytest.param("-.mount", "-.mount", id="the root mount"),
         pytest.param('"42"', "42.service", id="a number in quotes"),
         pytest.param("u" * 247, "u" * 247 + ".service", id="255 characters"),
+        pytest.param("srv-data.mount", "srv-data.mount", id="a mount"),
+        pytest.param(r"srv-a\x2db-.c.automount", r"srv-a\x2db-.c.automount", id="an escaped automount"),
+        pytest.param(r"\x2ecache.mount", r"\x2ecache.mount", id="a dot first, escaped"),
+        pytest.param("a...mount", "a...mount", id="dots at the end of a path"),
+        pytest.param("-.swap", "-.swap", id="the root as a swap"),
+        pytest.param("user-1000.slice", "user-1000.slice", id="a slice in a slice"),
+        pytest.param("-.slice", "-.slice", id="the root slice"),
+        pytest.param("-a--b-.service", "-a--b-.service", id="a service with any dashes"),
+        pytest.param(".a.target", ".a.target", id="a target with a dot first"),
+        pytest.param("a@b-c.path", "a@b-c.path", id="an instance of a path unit"),
+        pytest.param("a@b.socket", "a@b.socket", id="an instance of a socket"),
+        pytest.param("a@b.target", "a@b.target", id="an instance of a target"),
     ],
 )
 def test_a_unit_is_read_as_systemd_reads_it(item: str, unit: str) -> None:
@@ -679,6 +693,21 @@ def test_a_mistake_in_a_check_is_refused(line: str, message: str) -> None:
             "foo@",
             "'foo@' is a template; name an instance, like 'foo@one.service'",
             id="a template without suffix",
+        ),
+        pytest.param("a.device.scope", f"'a.device.scope' cannot be started; the types allowed are {TYPES}"),
+        *(
+            pytest.param(name, f"'{name}' is not a {name.rpartition('.')[2]} unit; {PATH_RULE}", id=name)
+            for name in (
+                *("srv@data.mount", "srv@.mount", "a@b.automount", "a@b.swap"),
+                *("-a.mount", "a-.automount", "a--b.swap", "--.mount", "-.automount"),
+                *("..mount", "...mount", ".a.mount", "a-..mount", "a-...mount", "a-.-b.swap", "a-..-b.mount"),
+            )
+        ),
+        pytest.param(r"a\b.mount", rf"'a\\b.mount' is not a mount unit; {PATH_RULE}", id="half an escape"),
+        pytest.param(r"a\x2Db.swap", rf"'a\\x2Db.swap' is not a swap unit; {PATH_RULE}", id="capital hex"),
+        *(
+            pytest.param(name, f"'{name}' is not a slice unit; {SLICE_RULE}", id=name)
+            for name in ("a@b.slice", "a@.slice", "-a.slice", "a-.slice", "a--b.slice", "--.slice")
         ),
     ],
 )
