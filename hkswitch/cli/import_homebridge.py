@@ -1,11 +1,22 @@
 """`hkswitch import-homebridge`: reads what Homebridge had and writes what hkswitch gets; no other file."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.homebridge import USUAL_PATH, Imported, NothingTakenOver, Script, convert, read_wrapper
+from hkswitch.homebridge import (
+    MOST_CONFIG_BYTES,
+    MOST_WRAPPER_BYTES,
+    USUAL_PATH,
+    Imported,
+    NothingTakenOver,
+    Script,
+    convert,
+    read_wrapper,
+)
+from hkswitch.model.config_file import read_regular
 from hkswitch.model.errors import Exit, Failure
 
 ROOTS_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -38,7 +49,7 @@ class Unwritable(Failure):
 
 def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:
     """What becomes of a Homebridge config; the scripts of it are written. Raises `Failure`."""
-    contents = _contents(config)
+    contents = _contents(config, MOST_CONFIG_BYTES)
     try:
         imported = convert(
             contents,
@@ -66,20 +77,20 @@ def write(file: Path, text: str, mode: int = 0o644) -> None:
         raise Unwritable(file, error.strerror or str(error)) from error
 
 
-def _contents(file: Path) -> bytes:
+def _contents(file: Path, most_bytes: int) -> bytes:
+    """All of a file, or one byte too many."""
     try:
-        return file.read_bytes()
+        return read_regular(file, most_bytes + 1)
     except OSError as error:
         raise Unreadable(file, error.strerror or str(error)) from error
 
 
 def _wrapper(named: Path | None) -> bytes | None:
     if named is not None:
-        return _contents(named)
-    try:
-        return Path(USUAL_PATH).read_bytes()
-    except OSError:
-        return None  # most people have none
+        return _contents(named, MOST_WRAPPER_BYTES)
+    with suppress(Unreadable):  # most people have none
+        return _contents(Path(USUAL_PATH), MOST_WRAPPER_BYTES)
+    return None
 
 
 def _write_all(scripts: tuple[Script, ...], folder: Path | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkswitch.control import client, socket_of
-from hkswitch.model.config_file import read as read_config
+from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.control import Ask, Question, Status
@@ -42,7 +42,7 @@ async def from_systemd(config_file: Path) -> Report:
     """How the units are, without a daemon; raises `Failure`."""
     from hkswitch.systemd import Systemd  # noqa: PLC0415 -- sdbus takes a while to be imported
 
-    config = read_config(config_file)
+    config = await read_within(config_file, READ_WITHIN_SECONDS)
     with await Systemd.connect() as systemd:
         states = await systemd.states(unit for group in config.groups for unit in group.units)
     groups = (

@@ -9,7 +9,8 @@ from hkswitch.doctor.context import ROOT, USER, Situation
 from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
 from hkswitch.doctor.programs import Account, run
 from hkswitch.model.config import Config
-from hkswitch.model.errors import ConfigError, Failure
+from hkswitch.model.config_file import ConfigReadTimedOut
+from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.model.group import Group
 from hkswitch.serviceswitch import trusted_files
 
@@ -17,14 +18,18 @@ from hkswitch.serviceswitch import trusted_files
 async def configuration(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
     readable = None
-    if situation.account is not None and situation.may_become_daemon and situation.config_file.exists():
+    config = situation.config
+    is_there = not isinstance(config, ConfigUnreadable) or file_is_hidden(config)
+    if situation.account is not None and situation.may_become_daemon and is_there:
         readable = await _readable_by(situation.account, situation.config_file)
     asker_is_root = situation.asker == ROOT
-    return (valid(situation.config, situation.config_file, readable=readable, asker_is_root=asker_is_root),)
+    return (valid(config, situation.config_file, readable=readable, asker_is_root=asker_is_root),)
 
 
 async def trust(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
+    if isinstance(situation.config, ConfigReadTimedOut):
+        return (unknown(Point.TRUST, NO_CONFIG),)
     refused = list(_untrusted(situation))
     return (believed(situation.config, refused, asker_is_root=situation.asker == ROOT),)
 

@@ -10,7 +10,7 @@ from typing import Final
 from hkswitch.control import client, socket_of
 from hkswitch.doctor.programs import Account, CannotRun, run
 from hkswitch.model.config import Config
-from hkswitch.model.config_file import read as read_config
+from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
 from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import Crossing
 from hkswitch.network import addresses
@@ -60,7 +60,7 @@ class Situation:
 
 async def collect(config_file: Path, state_folder: Path) -> Situation:
     """Look around. `config_file` is an absolute path."""
-    config = _config(config_file)
+    config = await _config(config_file)
     return Situation(
         config_file=config_file,
         state_folder=state_folder,
@@ -79,9 +79,9 @@ def properties(text: str) -> dict[str, str]:
     return {name: value for name, equals, value in pairs if equals}
 
 
-def _config(file: Path) -> Config | Failure:
+async def _config(file: Path) -> Config | Failure:
     try:
-        return read_config(file)
+        return await read_within(file, READ_WITHIN_SECONDS)
     except Failure as failure:
         return failure
 

@@ -220,11 +220,15 @@ def as_owner(folder: Path) -> Iterator[None]:
 
 def _open_lock(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o600)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | _NO_LINKS, 0o600)
     except OSError as error:
         if error.errno != errno.EROFS or not path.exists():
             raise
-        return os.open(path, os.O_RDONLY | _NO_LINKS)
+        lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NO_LINKS)
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        os.close(lock)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return lock
 
 
 def _remove_unfinished(folder: Path) -> None:

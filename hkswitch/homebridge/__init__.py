@@ -5,7 +5,18 @@
 
 from hkswitch.homebridge.conversion import convert
 from hkswitch.homebridge.imported import Imported, NothingTakenOver, Script
+from hkswitch.homebridge.jsonc import MOST_BYTES as MOST_CONFIG_BYTES
+from hkswitch.homebridge.wrapper import MOST_BYTES as MOST_WRAPPER_BYTES
 from hkswitch.homebridge.wrapper import USUAL_PATH
 from hkswitch.homebridge.wrapper import read as read_wrapper
 
-__all__ = ["USUAL_PATH", "Imported", "NothingTakenOver", "Script", "convert", "read_wrapper"]
+__all__ = [
+    "MOST_CONFIG_BYTES",
+    "MOST_WRAPPER_BYTES",
+    "USUAL_PATH",
+    "Imported",
+    "NothingTakenOver",
+    "Script",
+    "convert",
+    "read_wrapper",
+]

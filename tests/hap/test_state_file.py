@@ -1,6 +1,7 @@
 """The state folder: whole or not at all, for nobody else, and never silently replaced."""
 
 import errno
+import fcntl
 import io
 import json
 import os
@@ -193,6 +194,15 @@ def test_a_pipe_in_the_files_place_holds_nobody_up(folder: Path, caplog: pytest.
 
 HOLD = "import sys; from pathlib import Path; from hkswitch.hap import state_file\n\
 with state_file.locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_pipe_in_the_locks_place_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LOCK_NAME)
+    holder = os.open(tmp_path / LOCK_NAME, os.O_RDWR)
+    fcntl.flock(holder, fcntl.LOCK_EX)  # whoever cannot have the lock reads who has it
+    with pytest.raises(StateUnwritable, match=f"{LOCK_NAME}: it is not a regular file"):
+        state_file.locked(tmp_path).__enter__()
+    os.close(holder)
 
 
 def test_two_cannot_have_the_folder(tmp_path: Path) -> None:
