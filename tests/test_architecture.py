@@ -37,6 +37,7 @@ MAY_IMPORT = {
 
 MODULE_MAY_IMPORT = {
     "cli/actions.py": {"backend", "control", "model", "protocol"},
+    "cli/check.py": {"model"},
     "cli/diagnostics.py": {"cli", "doctor", "hap", "model", "network", "protocol", "backend"},
     "cli/import_homebridge.py": {"homebridge", "model"},
     "cli/page.py": {"model", "protocol"},
@@ -213,6 +214,12 @@ def test_the_helper_imports_nothing_of_the_daemons() -> None:
         for path in closure("hkswitch.serviceswitch.__main__")
     }
     assert rooms == {"__init__", "model", "openssl", "protocol", "serviceswitch", "systemd"}
+
+
+def test_the_helper_does_not_know_which_units_are_dangerous() -> None:
+    names = {path.name for path in closure("hkswitch.serviceswitch.__main__")}
+    assert "config_values.py" in names
+    assert "dangerous_units.py" not in names
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -15,7 +15,6 @@ import click
 from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER
 from hkswitch.model.config_file import DEFAULT as DEFAULT_CONFIG
-from hkswitch.model.config_file import read as read_config
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,8 +115,14 @@ def demo(config_file: Path | None, address: str | None, port: int | None, state_
 @commands.command(epilog=_examples("hkswitch check", "hkswitch check --config new.yaml"))
 @_config_option
 def check(config_file: Path) -> None:
-    """Check the configuration."""
-    read_config(config_file)
+    """Check the configuration.
+
+    Warns of units that cut off hkswitch or the machine when they are switched.
+    """
+    from hkswitch.cli import check
+
+    for warning in check.check(config_file):
+        click.echo(warning, err=True)
     click.echo("configuration OK")
 
 

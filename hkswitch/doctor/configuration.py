@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hkswitch.doctor.context import ROOT, USER, Situation
-from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
+from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, warning, wrong
 from hkswitch.doctor.programs import Account, run
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import ConfigReadTimedOut
+from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.model.group import Group
 from hkswitch.serviceswitch import trusted_files
@@ -52,6 +53,13 @@ def valid(config: Config | Failure, file: Path, *, readable: bool | None, asker_
         if not asker_is_root and file_is_hidden(config):
             return unknown(Point.CONFIGURATION, str(config), WITH_SUDO)
         return wrong(Point.CONFIGURATION, str(config), "config.example.yaml shows what belongs there")
+    if dangers := tuple(dangerous_units(config)):
+        danger, *others = dangers
+        more = f" (and {len(others)} more; `hkswitch check` lists them)" if others else ""
+        advice = (
+            f"unless you want that, remove it from group {danger.group_id}, or limit the group's `actions`"
+        )
+        return warning(Point.CONFIGURATION, f"{danger}{more}", advice)
     return ok(Point.CONFIGURATION, f"{file}, {counted(len(config.groups), 'group')}")
 
 

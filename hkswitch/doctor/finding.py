@@ -37,6 +37,7 @@ class Verdict(StrEnum):
     OK = "ok"
     WRONG = "wrong"
     UNKNOWN = "unknown"
+    WARNING = "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Finding:
 def ok(point: Point, what: str) -> Finding:
     """Nothing has to be done."""
     return Finding(point, Verdict.OK, printable(what))
+
+
+def warning(point: Point, what: str, advice: str) -> Finding:
+    """It works, and may be meant otherwise."""
+    return Finding(point, Verdict.WARNING, printable(what), printable(advice))
 
 
 def wrong(point: Point, what: str, advice: str) -> Finding:

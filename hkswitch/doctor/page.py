@@ -15,8 +15,13 @@ from hkswitch.model.errors import Exit
 
 VERSION: Final = 1
 
-WORDS: Final = {Verdict.OK: "ok", Verdict.WRONG: "WRONG", Verdict.UNKNOWN: "?"}
-STYLES: Final = {Verdict.OK: "green", Verdict.WRONG: "bold red", Verdict.UNKNOWN: "yellow"}
+WORDS: Final = {Verdict.OK: "ok", Verdict.WARNING: "warn", Verdict.WRONG: "WRONG", Verdict.UNKNOWN: "?"}
+STYLES: Final = {
+    Verdict.OK: "green",
+    Verdict.WARNING: "bold yellow",
+    Verdict.WRONG: "bold red",
+    Verdict.UNKNOWN: "yellow",
+}
 
 _WIDTH: Final = max(map(len, WORDS.values()))
 
@@ -48,7 +53,7 @@ def as_json(findings: Iterable[Finding]) -> str:
 
 
 def exit_code(findings: Iterable[Finding]) -> Exit:
-    """Whether anything is wrong; what cannot be told is not."""
+    """Whether anything is wrong; a warning is not, nor what cannot be told."""
     is_wrong = any(finding.verdict is Verdict.WRONG for finding in findings)
     return Exit.UNAVAILABLE if is_wrong else Exit.OK
 

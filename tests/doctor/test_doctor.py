@@ -35,11 +35,12 @@ from hkswitch.doctor import (
     sudoers,
     units,
 )
-from hkswitch.doctor.finding import Finding, Point, Verdict, ok, unknown, wrong
+from hkswitch.doctor.finding import Finding, Point, Verdict, ok, unknown, warning, wrong
 from hkswitch.doctor.programs import Ran
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.config import BridgeConfig, Config, parse
+from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.errors import BusUnavailable, ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.unit_state import ActiveState, Crossing, LoadState, UnitState
 from hkswitch.network import addresses
@@ -49,10 +50,12 @@ from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 from tests.support.command import HKSWITCH, run
 
 ROOT = Path(__file__).parents[2]
-OK, WRONG, UNKNOWN = Verdict
+OK, WRONG, UNKNOWN, WARNING = Verdict
 FILE = Path("/etc/hkswitch/config.yaml")
 CONFIG = parse(b"groups:\n  web: {units: [httpd]}\n  files: {units: [smb, nmb]}\n", "config.yaml")
 CHECKED = parse(b"groups: {a: {units: [b], check: [/bin/c, d]}}", "config.yaml")
+POWER = parse(b"groups: {power: {units: [poweroff.target], actions: [start]}}", "config.yaml")
+DANGERS = parse(b"groups: {a: {units: [nginx, dbus]}, b: {units: [sshd, dbus]}}", "config.yaml")
 BRIDGE = BridgeReport("hkswitch", __version__, 0, ("10.77.0.1",), 51826, ())
 RULE = "    (root) NOPASSWD: /usr/sbin/serviceswitch serve"
 
@@ -68,7 +71,7 @@ NO_GROUPS = mistakes("groups: {}")
 
 def judged(finding: Finding, verdict: Verdict, words: str) -> None:
     assert (finding.verdict, words in str(finding)) == (verdict, True), str(finding)
-    assert (finding.verdict is WRONG) <= bool(finding.advice), "what to do?"
+    assert (finding.verdict in {WRONG, WARNING}) <= bool(finding.advice), "what to do?"
 
 
 # The configuration
@@ -87,7 +90,12 @@ def judged(finding: Finding, verdict: Verdict, words: str) -> None:
             WRONG,
             "has 1 mistake, the first in line 1, column 9 (groups); `hkswitch check`",
         ),
+        (POWER, True, True, WARNING, "poweroff.target: starting it turns this machine off"),
+        (POWER, True, True, WARNING, "; unless you want that, remove it from group power, or limit"),
+        (DANGERS, None, False, WARNING, "(and 2 more; `hkswitch check` lists them); unless"),
+        (DANGERS, False, False, WRONG, "the user hkswitch cannot read"),
         (ConfigUnreadable(str(FILE), os.strerror(2)), None, False, WRONG, "No such file"),
+        (ConfigReadTimedOut(str(FILE), "reading took longer than 5 s"), None, True, WRONG, "longer than 5 s"),
         (ConfigUnreadable(str(FILE), os.strerror(13)), None, False, UNKNOWN, "run it with sudo"),
     ],
 )
@@ -610,6 +618,7 @@ FINDINGS = (
     ok(Point.USER, "user and group hkswitch"),
     wrong(Point.PORT, "process 7 [nc] has 51826", "stop that"),
     unknown(Point.STATE, "hidden", "run it with sudo"),
+    warning(Point.CONFIGURATION, "dbus.service: stopping it", "remove it"),
 )
 
 
@@ -621,6 +630,7 @@ def test_a_line_for_each_point() -> None:
         "ok    user: user and group hkswitch",
         "WRONG port: process 7 [nc] has 51826; stop that",
         "?     state: cannot tell: hidden; run it with sudo",
+        "warn  configuration: dbus.service: stopping it; remove it",
     ]
 
 
@@ -640,6 +650,12 @@ def test_the_schema_of_version_1_stays() -> None:
             "verdict": "unknown",
             "finding": "cannot tell: hidden",
             "advice": "run it with sudo",
+        },
+        {
+            "point": "configuration",
+            "verdict": "warning",
+            "finding": "dbus.service: stopping it",
+            "advice": "remove it",
         },
     ]
 

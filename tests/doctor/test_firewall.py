@@ -12,7 +12,7 @@ from hkswitch.doctor.programs import Ran
 from hkswitch.network import addresses
 from hkswitch.network.endpoint import Place
 
-OK, WRONG, UNKNOWN = Verdict
+OK, WRONG, UNKNOWN, _ = Verdict
 HERE = Place(("10.77.0.1", "fd00::1"), frozenset({1}))
 SENT = firewall.packets_of(51826, HERE, ("lan0",))
 NAMES = ("mdns4", "tcp4", "mdns6", "tcp6")

@@ -1,0 +1,157 @@
+"""Units that cut off hkswitch or the machine when they are switched: to warn of, not to refuse. Pure: no I/O.
+
+Not for root: what is allowed is what the configuration says. Who writes it is told what it means.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
+
+from hkswitch.model.config import Config
+from hkswitch.model.errors import Problem
+from hkswitch.model.unit_state import Action
+from hkswitch.model.yaml_nodes import Mapping, Node, Sequence, read
+
+
+class _Danger(NamedTuple):
+    """What one of the actions does to any of these units; a template stands for its instances."""
+
+    actions: frozenset[Action]
+    why: str
+    names: tuple[str, ...]
+
+
+class DangerousUnit(NamedTuple):
+    """A unit of a group, by its position there, and what switching it does, in a sentence."""
+
+    group_id: str
+    position: int
+    unit: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.unit}: {self.why}"
+
+
+_STOP: Final = frozenset({Action.STOP})
+_STOP_OR_RESTART: Final = frozenset({Action.STOP, Action.RESTART})
+_START: Final = frozenset({Action.START})
+
+_DANGERS: Final = (
+    _Danger(
+        _STOP_OR_RESTART,
+        "stopping it stops hkswitch itself, and no switch can start it again",
+        ("hkswitch.service", "serviceswitch.socket", "serviceswitch@.service", "system-serviceswitch.slice"),
+    ),
+    _Danger(
+        _STOP_OR_RESTART,
+        "stopping it cuts hkswitch and most other services off from systemd",
+        ("dbus.service", "dbus.socket", "dbus-broker.service"),
+    ),
+    _Danger(
+        _STOP,
+        "stopping it stops nearly everything on this machine, hkswitch included",
+        (
+            *("-.slice", "system.slice", "sysinit.target", "-.mount", "usr.mount", "etc.mount", "var.mount"),
+            *("var-lib.mount", "run.mount", "dev.mount", "proc.mount", "sys.mount"),
+        ),
+    ),
+    _Danger(
+        _START,
+        "starting it turns this machine off or restarts it, and hkswitch with it",
+        (
+            *("poweroff.target", "reboot.target", "halt.target", "kexec.target", "soft-reboot.target"),
+            *("shutdown.target", "final.target", "umount.target", "exit.target", "ctrl-alt-del.target"),
+            *("runlevel0.target", "runlevel6.target", "systemd-poweroff.service", "systemd-reboot.service"),
+            *("systemd-halt.service", "systemd-kexec.service", "systemd-soft-reboot.service"),
+            "systemd-exit.service",
+        ),
+    ),
+    _Danger(
+        _START,
+        "starting it puts this machine to sleep, and no switch can wake it",
+        (
+            *("sleep.target", "suspend.target", "hibernate.target", "hybrid-sleep.target"),
+            *("suspend-then-hibernate.target", "systemd-suspend.service", "systemd-hibernate.service"),
+            *("systemd-hybrid-sleep.service", "systemd-suspend-then-hibernate.service"),
+        ),
+    ),
+    _Danger(
+        _START,
+        "starting it stops nearly everything but a shell on the console, hkswitch included",
+        (
+            *("rescue.target", "rescue.service", "emergency.target", "emergency.service"),
+            *("runlevel1.target", "initrd-switch-root.target", "initrd-switch-root.service"),
+        ),
+    ),
+    _Danger(
+        _STOP,
+        "stopping it can cut this machine off from the network, and your phone from hkswitch",
+        (
+            *("NetworkManager.service", "systemd-networkd.service", "systemd-networkd.socket"),
+            *("networking.service", "network.service", "ifup@.service", "dhcpcd.service", "dhcpcd@.service"),
+            *(
+                "dhclient.service",
+                "dhclient@.service",
+                "connman.service",
+                "wicked.service",
+                "wickedd.service",
+            ),
+            *("netctl@.service", "iwd.service", "wpa_supplicant.service", "wpa_supplicant@.service"),
+            "dbus-org.freedesktop.network1.service",
+        ),
+    ),
+    _Danger(
+        _STOP,
+        "stopping it can lock you out of a machine without a screen",
+        ("ssh.service", "ssh.socket", "sshd.service", "sshd.socket", "dropbear.service", "dropbear.socket"),
+    ),
+    _Danger(
+        _STOP,
+        "stopping it makes logins and sudo hang or fail",
+        ("systemd-logind.service", "dbus-org.freedesktop.login1.service"),
+    ),
+    _Danger(
+        _STOP,
+        "stopping it loses log lines, those about hkswitch's own actions too",
+        (
+            *("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"),
+            "systemd-journald-audit.socket",
+        ),
+    ),
+    _Danger(
+        _STOP,
+        "stopping it keeps new disks, network cards and other devices from being set up",
+        ("systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket"),
+    ),
+)
+
+_BY_NAME: Final = {name: danger for danger in _DANGERS for name in danger.names}
+
+
+def why_dangerous(unit: str, actions: Collection[Action]) -> str:
+    """What happens if one of these actions is taken with a unit, if that cuts something off; else nothing."""
+    stem, _, kind = unit.rpartition(".")
+    prefix, at, _ = stem.partition("@")
+    danger = _BY_NAME.get(f"{prefix}{at}.{kind}")
+    return danger.why if danger and not danger.actions.isdisjoint(actions) else ""
+
+
+def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
+    """All of them, in the file's order."""
+    for group in config.groups:
+        for position, unit in enumerate(group.units):
+            if why := why_dangerous(unit, group.actions):
+                yield DangerousUnit(group.id, position, unit, why)
+
+
+def warnings(data: bytes, config: Config) -> Iterator[Problem]:
+    """The same with their places in `data`, of which `config` was parsed."""
+    groups = _entries(_entries(read(data, []))["groups"])
+    for found in dangerous_units(config):
+        units = _entries(groups[found.group_id])["units"]
+        if isinstance(units, Sequence):
+            yield units.items[found.position].place.problem(str(found))
+
+
+def _entries(node: Node) -> dict[str, Node]:
+    return {key.text: value for key, value in node.entries} if isinstance(node, Mapping) else {}

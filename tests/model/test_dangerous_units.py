@@ -1,0 +1,142 @@
+"""Which units a configuration is warned of, and which not."""
+
+from pathlib import Path
+
+import pytest
+
+from hkswitch.model import dangerous_units
+from hkswitch.model.config import parse
+from hkswitch.model.config_values import unit as unit_of
+from hkswitch.model.dangerous_units import warnings, why_dangerous
+from hkswitch.model.unit_state import Action
+from hkswitch.model.yaml_nodes import Place, Scalar
+from tests.support.command import run
+
+ROOT = Path(__file__).parents[2]
+START, STOP, RESTART = {Action.START}, {Action.STOP}, {Action.RESTART}
+ALL = set(Action)
+
+
+@pytest.mark.parametrize(
+    ("unit", "actions", "why"),
+    [
+        ("hkswitch.service", STOP, "hkswitch itself"),
+        ("hkswitch.service", RESTART, "hkswitch itself"),
+        ("serviceswitch.socket", ALL, "hkswitch itself"),
+        ("serviceswitch@4-77-1000.service", ALL, "hkswitch itself"),
+        ("dbus.service", RESTART, "off from systemd"),
+        ("dbus.socket", ALL, "off from systemd"),
+        ("dbus-broker.service", ALL, "off from systemd"),
+        ("-.slice", ALL, "nearly everything"),
+        ("-.mount", ALL, "nearly everything"),
+        ("system.slice", ALL, "nearly everything"),
+        ("poweroff.target", START, "turns this machine off"),
+        ("reboot.target", ALL, "turns this machine off"),
+        ("suspend.target", START, "to sleep"),
+        ("rescue.target", START, "shell on the console"),
+        ("NetworkManager.service", STOP, "from the network"),
+        ("systemd-networkd.service", ALL, "from the network"),
+        ("wpa_supplicant@wlan0.service", ALL, "from the network"),
+        ("ssh.service", STOP, "lock you out"),
+        ("sshd.service", ALL, "lock you out"),
+        ("systemd-logind.service", STOP, "logins"),
+        ("systemd-journald-dev-log.socket", ALL, "log lines"),
+        ("systemd-udevd.service", ALL, "devices"),
+    ],
+)
+def test_what_cuts_something_off_is_said(unit: str, actions: set[Action], why: str) -> None:
+    assert why in why_dangerous(unit, actions)
+
+
+@pytest.mark.parametrize(
+    ("unit", "actions"),
+    [
+        ("hkswitch.service", START),
+        ("dbus.service", START),
+        ("poweroff.target", STOP),
+        ("poweroff.target", RESTART),
+        ("ssh.service", START | RESTART),
+        ("NetworkManager.service", RESTART),
+        ("systemd-logind.service", RESTART),
+        ("poweroff.service", ALL),
+        ("poweroff@x.target", ALL),
+        ("dbus@x.service", ALL),
+        ("serviceswitch.service", ALL),
+        ("srv.mount", ALL),
+        ("user-1000.slice", ALL),
+        ("nginx.service", ALL),
+        ("avahi-daemon.service", ALL),
+        ("libvirt-guests.service", ALL),
+        ("wg-quick@wg0.service", ALL),
+        ("multi-user.target", ALL),
+        ("hkswitch-command-lamp.service", ALL),
+    ],
+)
+def test_of_what_cuts_nothing_off_nothing_is_said(unit: str, actions: set[Action]) -> None:
+    assert why_dangerous(unit, actions) == ""
+
+
+@pytest.mark.parametrize("name", dangerous_units._BY_NAME)
+def test_each_name_in_the_list_can_be_in_a_configuration_and_stands_there_once(name: str) -> None:
+    instance = name.replace("@.", "@x.")
+    assert unit_of(Scalar(Place(1, 1), instance, is_text=True)) == instance
+    assert why_dangerous(instance, ALL)
+    assert [name in danger.names for danger in dangerous_units._DANGERS].count(True) == 1
+
+
+def test_a_reason_is_one_sentence_in_the_style_of_mistakes() -> None:
+    whys = [danger.why for danger in dangerous_units._DANGERS]
+    assert [why for why in whys if not why.startswith(("starting it ", "stopping it ")) or "." in why] == []
+    for danger in dangerous_units._DANGERS:
+        assert (Action.START in danger.actions) is danger.why.startswith("starting")
+
+
+TEXT = """\
+bridge: {name: dbus}
+groups:
+  web:
+    name: Web
+    units: [nginx, dbus]
+  power:
+    units:
+    - poweroff.target
+    actions: [start]
+  ssh: {units: [ssh], actions: [start]}
+  lamp:
+    commands: {start: [/bin/dbus], stop: [/bin/dbus], status: [/bin/dbus]}
+"""
+
+BUS = "dbus.service: stopping it cuts hkswitch and most other services off from systemd"
+POWER = "poweroff.target: starting it turns this machine off or restarts it, and hkswitch with it"
+
+
+def test_a_warning_has_the_place_of_its_unit() -> None:
+    config = parse(TEXT.encode(), "config.yaml")
+    assert [str(warning) for warning in warnings(TEXT.encode(), config)] == [
+        f"5:20: groups.web.units[1]: {BUS}",
+        f"8:7: groups.power.units[0]: {POWER}",
+    ]
+
+
+def test_of_the_example_nothing_is_said() -> None:
+    example = (ROOT / "config.example.yaml").read_bytes()
+    assert list(warnings(example, parse(example, "config.example.yaml"))) == []
+
+
+def test_check_prints_warnings_like_a_compiler_and_the_configuration_is_ok(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(TEXT)
+    code, output, errors = run("check", "--config", file)
+    assert (code, output) == (0, "configuration OK\n")
+    assert errors.splitlines() == [
+        f"{file}:5:20: warning: groups.web.units[1]: {BUS}",
+        f"{file}:8:7: warning: groups.power.units[0]: {POWER}",
+    ]
+
+
+def test_of_a_configuration_with_mistakes_only_these_are_said(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(TEXT + "oops: 1\n")
+    code, output, errors = run("check", "--config", file)
+    assert (code, output) == (78, "")
+    assert errors == f"{file}:13:1: oops: unknown key 'oops'; did you mean 'groups'?\n"
