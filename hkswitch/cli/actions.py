@@ -77,7 +77,10 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon)
 
 def _say_why(path: Path, group_id: str) -> None:
     """The last lines of what failed, as far as this user may read the journal."""
-    report = client.ask(path, Question(Ask.STATUS))
+    try:
+        report = client.ask(path, Question(Ask.STATUS))
+    except Failure:
+        return  # the daemon went away meanwhile; the failure itself has been printed
     assert isinstance(report, Status)  # noqa: S101 -- client.ask has looked
     for group in report.report.groups:
         if group.id == group_id:
@@ -86,9 +89,10 @@ def _say_why(path: Path, group_id: str) -> None:
 
 
 def failed_units(group: GroupReport) -> tuple[str, ...]:
-    """Whose journals say why an action failed."""
-    failed = [unit for unit, state in group.units.items() if state.meaning is Meaning.FAILED]
-    return tuple(failed) if group.units else (f"hkswitch-command-{group.id}.service",)
+    """The units whose journals tell why an action failed; empty if no unit of the group has failed."""
+    if group.commands:
+        return (f"hkswitch-command-{group.id}.service",)
+    return tuple(unit for unit, state in group.units.items() if state.meaning is Meaning.FAILED)
 
 
 def _last_lines(unit: str) -> list[str]:

@@ -52,7 +52,7 @@ class Unreachable(Failure):
 
 @dataclass(eq=False)
 class NoAnswer(Failure):
-    """Somebody listens, but there was no answer, or none that can be understood."""
+    """The daemon accepted the connection, but did not reply."""
 
     path: Path
     why: str
@@ -61,7 +61,20 @@ class NoAnswer(Failure):
         return f"hkswitch gave no answer on {self.path}: {self.why}; see `systemctl status hkswitch`"
 
 
+@dataclass(eq=False)
+class InvalidReply(Failure):
+    """The daemon's reply cannot be understood."""
+
+    path: Path
+    why: str
+
+    def __str__(self) -> str:
+        return f"invalid reply from the daemon on {self.path} ({self.why}): are both the same version?"
+
+
 _CHUNK_BYTES: Final = 1024 * 1024
+
+_OTHER_TYPE: Final = "unexpected type"
 
 _SHORTEST_SECONDS: Final = 0.001
 """0 would mean not to wait at all, and say so in another error."""
@@ -112,7 +125,7 @@ class Asked:
         """Wait until an action was done, or only until it was handed over; raises what `answer` raises."""
         while (said := self.answer()) is not Word.DONE:
             if said is not Word.BEGUN:
-                raise NoAnswer(self._path, "it answered something else")
+                raise InvalidReply(self._path, _OTHER_TYPE)
             if not wait:
                 return
 
@@ -159,7 +172,7 @@ class Asked:
         except OSError as error:
             raise NoAnswer(self._path, error.strerror or str(error)) from error
         except Malformed as error:
-            raise NoAnswer(self._path, f"it sent garbage ({error})") from None
+            raise InvalidReply(self._path, str(error)) from None
 
 
 def ask(path: Path, question: Question) -> Answer:
@@ -167,15 +180,17 @@ def ask(path: Path, question: Question) -> Answer:
     with Asked(path, question) as asked:
         said = asked.answer(ANSWER_WITHIN_SECONDS)
     if not isinstance(said, _ANSWERS[question.ask]) or said is Word.BEGUN:
-        raise NoAnswer(path, "it answered something else")
+        raise InvalidReply(path, _OTHER_TYPE)
     return said
 
 
 def watch(path: Path) -> Iterator[Report]:
-    """How everything is, now and after each change; raises what `ask` raises."""
+    """How everything is, now and after each change, until the daemon ends; raises what `ask` raises."""
     with Asked(path, Question(Ask.WATCH)) as asked:
+        within_seconds: float | None = ANSWER_WITHIN_SECONDS
         while True:
-            said = asked.answer()
+            said = asked.answer(within_seconds)
             if not isinstance(said, Status):
-                raise NoAnswer(path, "it answered something else")
+                raise InvalidReply(path, _OTHER_TYPE)
             yield said.report
+            within_seconds = None  # the next one comes with the next change

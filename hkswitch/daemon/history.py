@@ -65,4 +65,5 @@ class History:
             since_unix_seconds=self._since_unix_seconds.get(group.id, 0),
             units={unit: known[unit] for unit in group.units if unit in known},
             last_action=None if asked is None else asked.action,
+            commands=group.commands is not None,
         )

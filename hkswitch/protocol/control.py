@@ -1,6 +1,7 @@
 """The JSON-lines messages between the daemon and the command line, on the control socket. Pure: no I/O.
 
 One message a line, and one reply to each: the one that was asked for, or `Failed`.
+A question has exactly its keys; in an answer, keys that only a newer daemon knows are ignored (report.py).
 All text in an answer can be printed: root's terminal obeys no sequences that the daemon's user wrote.
 """
 
@@ -11,7 +12,17 @@ from typing import Any, Final, NamedTuple
 
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, objects, parse_object, text, words
+from hkswitch.protocol.json_lines import (
+    Malformed,
+    boolean,
+    keys,
+    number,
+    objects,
+    parse_object,
+    required,
+    text,
+    words,
+)
 from hkswitch.protocol.report import (
     PairedController,
     Report,
@@ -159,19 +170,18 @@ def parse_answer(line: bytes) -> Answer:
     body = parse_object(line)
     match body.get("type"):
         case "status":
-            keys(body, {"type", "report"})
+            required(body, {"type", "report"})
             return Status(from_object(_object(body, "report")))
         case "controllers":
-            keys(body, {"type", "controllers"})
+            required(body, {"type", "controllers"})
             return Controllers(tuple(controller(item) for item in objects(body, "controllers")))
         case "setup":
-            keys(body, {"type", *SetupIs._fields})
+            required(body, {"type", *SetupIs._fields})
             return _setup(body)
         case Word.BEGUN | Word.DONE as word:
-            keys(body, {"type"})
             return Word(word)
         case "failed":
-            keys(body, {"type", "exit_code", "reason"})
+            required(body, {"type", "exit_code", "reason"})
             return Failed(_exit_code(body), words(body, "reason", LONGEST_REASON))
         case _:
             raise Malformed("no known type")
@@ -207,7 +217,6 @@ def _setup(body: dict[str, Any]) -> SetupIs:
 
 
 def _exit_code(body: dict[str, Any]) -> Exit:
-    code = number(body, "exit_code", 0)
-    if code not in set(Exit) - {Exit.OK}:
-        raise Malformed(f"{code} is no exit code of a failure")
-    return Exit(code)
+    """The exit code of a failure; for one that only a newer daemon knows, the most general one."""
+    code = number(body, "exit_code")
+    return Exit(code) if code in set(Exit) else Exit.UNAVAILABLE

@@ -47,10 +47,15 @@ def _no_constant(name: str) -> NoReturn:
 
 def keys(body: dict[str, Any], wanted: set[str]) -> None:
     """Accept an object with exactly these keys."""
-    if missing := wanted - body.keys():
-        raise Malformed(f"{min(missing)!r} is missing")
+    required(body, wanted)
     if len(body) != len(wanted):
         raise Malformed("a key too many")
+
+
+def required(body: dict[str, Any], wanted: set[str]) -> None:
+    """Accept an object with these keys; others are of a newer version, and ignored."""
+    if missing := wanted - body.keys():
+        raise Malformed(f"{min(missing)!r} is missing")
 
 
 def number(body: dict[str, Any], key: str, smallest: int = 1) -> int:

@@ -1,6 +1,7 @@
 """How everything is at one moment, for people and programs: `hkswitch status --json` is this. Pure: no I/O.
 
-The keys that are there stay there, and mean the same, as long as `version` does; new ones may come.
+The keys that are there stay there, and mean the same, as long as `version` does; new keys and words may come.
+So a reader ignores keys and takes words that it does not know for "unknown"; a missing key is an error.
 All text in a report can be printed: root's terminal obeys no sequences that somebody else wrote.
 Named tuples: Python makes their classes five times as fast as dataclasses, and `hkswitch status` waits.
 """
@@ -10,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
-from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, objects, words
+from hkswitch.protocol.json_lines import Malformed, boolean, number, objects, required, words
 
 VERSION: Final = 1
 UNKNOWN: Final = "unknown"
@@ -25,12 +26,16 @@ class Outcome(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    UNKNOWN = UNKNOWN  # a word that only a newer daemon knows
 
 
 class LastAction(NamedTuple):
-    """What was asked of a group last. `by`: a controller's ID, or a user's number."""
+    """What was asked of a group last. `by`: a controller's ID, or a user's number.
 
-    action: Action
+    `action` is None if only a newer daemon knows it.
+    """
+
+    action: Action | None
     by: str
     at_unix_seconds: int
     outcome: Outcome = Outcome.RUNNING
@@ -39,7 +44,10 @@ class LastAction(NamedTuple):
 
 
 class GroupReport(NamedTuple):
-    """A group. `state` is None while it is not known, `since_unix_seconds` is 0 where that is not."""
+    """A group. `state` is None while it is not known, `since_unix_seconds` is 0 where that is not.
+
+    `commands`: it is a group of commands, which has no units. Without them, the units are not known yet.
+    """
 
     id: str
     name: str
@@ -47,6 +55,7 @@ class GroupReport(NamedTuple):
     since_unix_seconds: int
     units: Mapping[str, UnitState]
     last_action: LastAction | None = None
+    commands: bool = False
 
 
 class PairedController(NamedTuple):
@@ -87,7 +96,7 @@ def as_object(report: Report) -> dict[str, Any]:
 
 def from_object(body: dict[str, Any]) -> Report:
     """The report in an object of JSON; raises `Malformed`."""
-    keys(body, {"version", "bridge", "groups"})
+    required(body, {"version", "bridge", "groups"})
     if number(body, "version") != VERSION:
         raise Malformed("a report of another version")
     bridge = body["bridge"]
@@ -104,7 +113,7 @@ def controller_object(controller: PairedController) -> dict[str, Any]:
 
 def controller(item: dict[str, Any]) -> PairedController:
     """The controller in an object; raises `Malformed`."""
-    keys(item, {"id", "admin", "connections"})
+    required(item, {"id", "admin", "connections"})
     return PairedController(words(item, "id"), boolean(item, "admin"), number(item, "connections", 0))
 
 
@@ -121,7 +130,7 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
 
 
 def _bridge(body: dict[str, Any]) -> BridgeReport:
-    keys(body, {*BridgeReport._fields})
+    required(body, {*BridgeReport._fields})
     match body["addresses"]:
         case [*addresses] if all(isinstance(address, str) and address.isprintable() for address in addresses):
             pass
@@ -151,12 +160,13 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
         "since_unix_seconds": group.since_unix_seconds,
         "units": units,
         "last_action": None if last is None else _last_object(last),
+        "commands": group.commands,
     }
 
 
 def _last_object(last: LastAction) -> dict[str, Any]:
     return {
-        "action": last.action.value,
+        "action": UNKNOWN if last.action is None else last.action.value,
         "by": last.by,
         "at_unix_seconds": last.at_unix_seconds,
         "outcome": last.outcome.value,
@@ -166,7 +176,7 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    keys(item, {*GroupReport._fields})
+    required(item, {*GroupReport._fields})
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
         raise Malformed("'last_action' must be an object")
@@ -176,36 +186,34 @@ def _group(item: dict[str, Any]) -> GroupReport:
     return GroupReport(
         id=words(item, "id"),
         name=words(item, "name"),
-        state=None if state == UNKNOWN else _member(GroupState, state),
+        state=_known(GroupState, state),
         since_unix_seconds=number(item, "since_unix_seconds", 0),
         units=dict(units),
         last_action=None if last is None else _last(last),
+        commands=boolean(item, "commands"),
     )
 
 
 def _unit(item: dict[str, Any]) -> tuple[str, UnitState]:
-    keys(item, {"unit", "load", "active", "sub"})
+    required(item, {"unit", "load", "active", "sub"})
     load, active = LoadState(words(item, "load")), ActiveState(words(item, "active"))
     return words(item, "unit"), UnitState(load, active, words(item, "sub"))
 
 
 def _last(item: dict[str, Any]) -> LastAction:
-    keys(item, {*LastAction._fields})
+    required(item, {*LastAction._fields})
     return LastAction(
-        action=_member(Action, words(item, "action")),
+        action=_known(Action, words(item, "action")),
         by=words(item, "by"),
         at_unix_seconds=number(item, "at_unix_seconds", 0),
-        outcome=_member(Outcome, words(item, "outcome")),
+        outcome=_known(Outcome, words(item, "outcome")) or Outcome.UNKNOWN,
         failure=words(item, "failure", LONGEST_FAILURE),
         duration_ms=number(item, "duration_ms", 0),
     )
 
 
-def _member(kind: type[_Word], word: str) -> _Word:
-    try:
-        return kind(word)
-    except ValueError:
-        raise Malformed(f"{word!r} is none of {', '.join(kind)}") from None
+def _known(kind: type[_Word], word: str) -> _Word | None:
+    return kind(word) if word in set(kind) else None
 
 
 def printable(text: str, longest: int = LONGEST_FAILURE) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from hkswitch.control import client, server, socket_of
-from hkswitch.control.client import Asked, NoAnswer, NoDaemon, Unreachable
+from hkswitch.control.client import Asked, InvalidReply, NoAnswer, NoDaemon, Unreachable
 from hkswitch.control.pairings import answer
 from hkswitch.control.peer_credentials import Peer
 from hkswitch.control.server import MOST_CLIENTS, MOST_STRANGERS, CannotControl, may_change, served
-from hkswitch.model.errors import Exit
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import (
     LONGEST_ANSWER_BYTES,
@@ -498,6 +498,9 @@ async def test_the_end_lets_go_of_all_clients(path: Path) -> None:
 # The command line's end
 
 
+INVALID = "invalid reply from the daemon on {{}} ({}): are both the same version?"
+
+
 async def test_nobody_listens(path: Path) -> None:
     leave_socket(path.with_name("dead.sock"))
     path.with_name("file").touch()
@@ -521,26 +524,39 @@ async def impostor(path: Path, act: Callable[[asyncio.StreamWriter], Awaitable[N
 
 
 @pytest.mark.parametrize(
-    ("sent", "why"),
+    ("sent", "error", "sentence"),
     [
-        (b"", "it closed the connection"),
-        (b'{"type":"controllers","contr', "it closed the connection"),
-        (b"220 mail.example ESMTP\n", "it sent garbage (not a line of JSON)"),
-        (b'{"type":"controllers","controllers":[{}]}\n', "it sent garbage ('admin' is missing)"),
-        (b'{"type":"done"}\n', "it answered something else"),
-        (b"x" * (LONGEST_ANSWER_BYTES + 2), "it sent garbage (an endless line)"),
+        (b"", NoAnswer, "hkswitch gave no answer on {}: it closed the connection; see"),
+        (
+            b'{"type":"controllers","contr',
+            NoAnswer,
+            "hkswitch gave no answer on {}: it closed the connection",
+        ),
+        (b"220 mail.example ESMTP\n", InvalidReply, INVALID.format("not a line of JSON")),
+        (
+            b'{"type":"controllers","controllers":[{}]}\n',
+            InvalidReply,
+            INVALID.format("'admin' is missing"),
+        ),
+        (b'{"type":"brand-new"}\n', InvalidReply, INVALID.format("no known type")),
+        (b'{"type":"done"}\n', InvalidReply, INVALID.format("unexpected type")),
+        (b'{"type":"begun"}\n', InvalidReply, INVALID.format("unexpected type")),
+        (b"x" * (LONGEST_ANSWER_BYTES + 2), InvalidReply, INVALID.format("an endless line")),
     ],
 )
-async def test_what_is_no_answer_is_one_sentence(path: Path, sent: bytes, why: str) -> None:
+async def test_what_is_no_answer_is_one_sentence(
+    path: Path, sent: bytes, error: type[Failure], sentence: str
+) -> None:
     async def send(writer: asyncio.StreamWriter) -> None:
         writer.transport.set_write_buffer_limits(0)
         writer.write(sent)
         await writer.drain()
 
     async with impostor(path, send):
-        with pytest.raises(NoAnswer) as caught:
+        with pytest.raises(error) as caught:
             await ask(path, Question(Ask.CONTROLLERS))
-    assert str(caught.value).startswith(f"hkswitch gave no answer on {path}: {why}")
+    assert str(caught.value).startswith(sentence.replace("{}", str(path)))
+    assert caught.value.exit_code is Exit.UNAVAILABLE
 
 
 async def test_a_daemon_that_hangs_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -553,6 +569,8 @@ async def test_a_daemon_that_hangs_is_not_waited_for(path: Path, monkeypatch: py
     async with impostor(path, hang):
         with pytest.raises(NoAnswer, match=r"nothing came within 0\.2 s"):
             await ask(path, Question(Ask.CONTROLLERS))
+        with pytest.raises(NoAnswer, match=r"nothing came within 0\.2 s"):
+            await asyncio.to_thread(next, client.watch(path))
         over.set()
 
 
@@ -562,7 +580,7 @@ async def test_words_that_would_move_a_terminal_are_garbage(path: Path) -> None:
         writer.write(json.dumps({"type": "controllers", "controllers": [controller]}).encode() + b"\n")
 
     async with impostor(path, send):
-        with pytest.raises(NoAnswer, match="must be text that can be printed"):
+        with pytest.raises(InvalidReply, match="must be text that can be printed"):
             await ask(path, Question(Ask.CONTROLLERS))
 
 

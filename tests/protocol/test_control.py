@@ -121,10 +121,10 @@ GOOD_SETUP = json.loads(encode_answer(SETUP))
         {},
         [],
         {"type": "ok"},
-        {"type": "done", "more": 1},
+        {"type": "Done"},
         {"type": "failed", "exit_code": 77},
         {"type": "failed", "exit_code": 0, "reason": "all is well"},
-        {"type": "failed", "exit_code": 1, "reason": ""},
+        {"type": "failed", "exit_code": -1, "reason": ""},
         {"type": "failed", "exit_code": True, "reason": ""},
         {"type": "failed", "exit_code": 77, "reason": None},
         {"type": "failed", "exit_code": 77, "reason": "\x1b]0;title\x07"},
@@ -144,6 +144,18 @@ GOOD_SETUP = json.loads(encode_answer(SETUP))
 def test_what_is_not_an_answer_is_refused(body: object) -> None:
     with pytest.raises(Malformed):
         parse_answer(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: type(answer).__name__)
+def test_keys_of_a_newer_daemon_are_ignored(answer: Answer) -> None:
+    body = json.loads(encode_answer(answer)) | {"brand-new": "\x1b[2J"}
+    assert parse_answer(json.dumps(body).encode()) == answer
+
+
+@pytest.mark.parametrize("code", [1, 76, 2**53])
+def test_an_exit_code_that_only_a_newer_daemon_knows_is_the_most_general_one(code: int) -> None:
+    body = {"type": "failed", "exit_code": code, "reason": "moon"}
+    assert parse_answer(json.dumps(body).encode()) == Failed(Exit.UNAVAILABLE, "moon")
 
 
 def test_a_reason_is_cut_and_made_printable() -> None:
