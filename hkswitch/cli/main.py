@@ -19,7 +19,7 @@ from hkswitch.model.config_file import DEFAULT as DEFAULT_CONFIG
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hkswitch.protocol.report import Report
+    from hkswitch.cli.status import Seen
 
 STANDARD_OUTPUT: Final = Path("-")
 
@@ -209,6 +209,7 @@ def status(
     """Show the groups, their units, and the bridge.
 
     With one GROUP, the exit code says whether it is on (0) or not (3). Without a daemon, systemd is asked.
+    --watch needs a daemon to begin with, and then goes on when the daemon restarts.
     """
     from hkswitch.cli import status
 
@@ -226,17 +227,18 @@ def status(
     sys.exit(status.exit_code(report, groups))
 
 
-def _show_each(reports: "Iterable[Report]", *, as_json: bool) -> None:
+def _show_each(seen: "Iterable[Seen]", *, as_json: bool) -> None:
     gc.enable()  # this may take long: see __main__.py
     if as_json:
         from hkswitch.cli import status
 
-        for report in reports:
-            click.echo(status.as_json(report, indent=None))
+        for report, away in seen:
+            shown = status.without_daemon(report) if away else report
+            click.echo(status.as_json(shown, indent=None))
     else:
         from hkswitch.cli import page
 
-        page.show_each(reports, _console())
+        page.show_each(seen, _console())
 
 
 @commands.command(

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hkswitch.cli.status import Seen
 from hkswitch.model.unit_state import GroupState, Meaning
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
 
@@ -22,12 +23,16 @@ STYLES: Final = {
     None: "red",
 }
 
+AWAY: Final = (
+    "The daemon is not running; reconnecting. Below is its last report, which may no longer be true."
+)
+
 _CONTROLLER_CHARACTERS: Final = 8
 """Of a controller's ID: enough to tell a home's controllers apart."""
 
 
-def rendered(report: Report, now_unix_seconds: float) -> RenderableType:
-    """A line or two about the bridge, and a table."""
+def rendered(report: Report, now_unix_seconds: float, *, away: bool = False) -> RenderableType:
+    """A line or two about the bridge, and a table; `away`: the daemon has ended since this report."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("group", "name", "state", "units", "last action"):
         table.add_column(heading, overflow="fold", no_wrap=heading in {"group", "state"})
@@ -39,7 +44,8 @@ def rendered(report: Report, now_unix_seconds: float) -> RenderableType:
             "\n".join(f"{unit} {state}" for unit, state in group.units.items()),
             _last(group.last_action, now_unix_seconds),
         )
-    return Group(*_bridge_lines(report.bridge, now_unix_seconds), table)
+    lines = [Text(AWAY, "yellow"), Text()] if away else _bridge_lines(report.bridge, now_unix_seconds)
+    return Group(*lines, table)
 
 
 def show(report: Report, console: Console) -> None:
@@ -81,7 +87,7 @@ def _last(last: LastAction | None, now_unix_seconds: float) -> str:
         return ""
     ago = _ago(last.at_unix_seconds, now_unix_seconds)
     by = last.by if last.by.startswith("user ") else last.by[:_CONTROLLER_CHARACTERS]
-    begun = f"{last.action} {ago} ago" + (f" by {by}" if by else "")
+    begun = f"{last.action or 'unknown action'} {ago} ago" + (f" by {by}" if by else "")
     match last.outcome:
         case Outcome.RUNNING:
             return f"{begun}, not done yet"
@@ -89,6 +95,8 @@ def _last(last: LastAction | None, now_unix_seconds: float) -> str:
             return f"{begun}, took {last.duration_ms / 1000:.1f} s"
         case Outcome.FAILED:
             return f"{begun}, failed: {last.failure}"
+        case Outcome.UNKNOWN:
+            return f"{begun}, outcome unknown"
 
 
 def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
@@ -99,10 +107,14 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
     return f"{seconds} s"
 
 
-def show_each(reports: Iterable[Report], console: Console) -> None:
-    """Show one page in place of the other."""
+def show_each(seen: Iterable[Seen], console: Console) -> None:
+    """Show one page in place of the other; where there is no terminal, one below the other."""
+    if not console.is_terminal:
+        for report, away in seen:
+            console.print(rendered(report, time.time(), away=away), end="\n\n")
+        return
     from rich.live import Live  # noqa: PLC0415 -- only this needs it
 
-    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
-        for report in reports:
-            live.update(rendered(report, time.time()), refresh=True)
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        for report, away in seen:
+            live.update(rendered(report, time.time(), away=away), refresh=True)

@@ -1,12 +1,14 @@
-"""`hkswitch status`: how everything is, from the daemon, or from systemd while there is none.
+"""`hkswitch status`: how everything is, from the daemon, or from systemd without one.
 
 Knows no rich: who wants JSON does not wait for it.
 """
 
 import json
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from hkswitch.control import client, socket_of
 from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
@@ -14,6 +16,16 @@ from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import GroupReport, Report, as_object
+
+RECONNECT_SECONDS: Final = 1.0
+"""Between two attempts to reach a daemon that went away; a restart takes a few seconds."""
+
+
+class Seen(NamedTuple):
+    """What `status --watch` shows: a report, and whether the daemon has gone away since."""
+
+    report: Report
+    away: bool = False
 
 
 @dataclass(eq=False)
@@ -52,6 +64,7 @@ async def from_systemd(config_file: Path) -> Report:
             state=group.state(states, None) if not group.check else None,
             since_unix_seconds=0,
             units={unit: states[unit] for unit in group.units},
+            commands=group.commands is not None,
         )
         for group in config.groups
     )
@@ -60,11 +73,11 @@ async def from_systemd(config_file: Path) -> Report:
 
 def chosen(report: Report, group_ids: Collection[str]) -> Report:
     """The report on these groups, on all if none is named; raises `UnknownGroup`."""
-    known = {group.id: group for group in report.groups}
+    known = [group.id for group in report.groups]
     for group_id in group_ids:
         if group_id not in known:
             raise UnknownGroup(group_id, tuple(known))
-    return report._replace(groups=tuple(known[group_id] for group_id in group_ids or known))
+    return _present(report, group_ids)
 
 
 def exit_code(report: Report, group_ids: Collection[str]) -> Exit:
@@ -82,7 +95,37 @@ def as_json(report: Report, indent: int | None = 2) -> str:
     return json.dumps(as_object(report), indent=indent)
 
 
-def watch(state_folder: Path, group_ids: Collection[str]) -> Iterator[Report]:
-    """How everything is, now and after each change, without end; raises `Failure`."""
-    for report in client.watch(socket_of(state_folder)):
-        yield chosen(report, group_ids)
+def watch(state_folder: Path, group_ids: Collection[str]) -> Iterator[Seen]:
+    """How everything is, now and after each change, without end, whatever becomes of the daemon.
+
+    Raises `Failure` if no daemon can be asked at the beginning, or if a later one cannot be understood.
+    """
+    reports = client.watch(socket_of(state_folder))
+    last = chosen(next(reports), group_ids)
+    yield Seen(last)
+    away = False
+    while True:
+        try:
+            for report in reports:
+                last, away = _present(report, group_ids), False
+                yield Seen(last)
+        except (client.NoDaemon, client.NoAnswer, client.Unreachable):
+            if not away:
+                away = True
+                yield Seen(last, away)
+        time.sleep(RECONNECT_SECONDS)
+        reports = client.watch(socket_of(state_folder))
+
+
+def _present(report: Report, group_ids: Collection[str]) -> Report:
+    """The report on these groups, on all if none is named, as far as they exist: a reload may remove one."""
+    known = {group.id: group for group in report.groups}
+    return report._replace(
+        groups=tuple(known[group_id] for group_id in group_ids or known if group_id in known)
+    )
+
+
+def without_daemon(report: Report) -> Report:
+    """What remains true of a report when the daemon has gone away: which groups there are."""
+    groups = (GroupReport(each.id, each.name, None, 0, {}, commands=each.commands) for each in report.groups)
+    return Report(None, tuple(groups))

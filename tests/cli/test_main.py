@@ -8,9 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 import pytest_asyncio
@@ -23,6 +26,7 @@ from tests.support.controller import Controller
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_SECONDS
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
@@ -260,8 +264,12 @@ class Demo:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    port = free_port()
-    state_folder = tmp_path / "state"
+    with demo_in(tmp_path / "state", free_port()) as demo:
+        yield demo
+
+
+@contextmanager
+def demo_in(state_folder: Path, port: int) -> Iterator[Demo]:
     command: list[str | Path] = [
         HKSWITCH,
         "demo",
@@ -462,6 +470,53 @@ def test_watch_prints_a_line_for_each_change(demo: Demo) -> None:
         assert watching.wait(timeout=5) == 130
         assert watching.stderr.read().strip() == ""
     assert states[0] == "off"
+
+
+def test_watch_goes_on_when_the_daemon_restarts(demo: Demo) -> None:
+    at_demo = ("--state-dir", demo.state_folder)
+    watch: list[str | Path] = [HKSWITCH, "status", "--watch", "web", *at_demo]
+    with (
+        subprocess.Popen([*watch, "--json"], stdout=subprocess.PIPE, text=True) as for_programs,
+        subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as for_people,
+        killed_in_time(for_programs, for_people),
+    ):
+        assert for_programs.stdout is not None
+        assert for_people.stdout is not None
+        assert state_of_web(for_programs.stdout.readline()) == "off"
+        assert "on 127.0.0.1, port" in for_people.stdout.readline()
+        demo.process.kill()
+        demo.process.wait()
+        away = for_programs.stdout.readline()
+        assert (json.loads(away)["bridge"], state_of_web(away)) == (None, "unknown")
+        line_of(for_people.stdout, "The daemon is not running; reconnecting.")
+        line_of(for_people.stdout, "web ")
+        with demo_in(demo.state_folder, free_port()):
+            assert json.loads(for_programs.stdout.readline())["bridge"] is not None
+            line_of(for_people.stdout, "hkswitch demo: running")
+        for watching in (for_programs, for_people):
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(timeout=5) == 130
+
+
+@contextmanager
+def killed_in_time(*processes: subprocess.Popen[str]) -> Iterator[None]:
+    """A process that prints nothing more is killed, and its output ends."""
+    deadlines = [threading.Timer(PATIENCE_SECONDS, process.kill) for process in processes]
+    for deadline in deadlines:
+        deadline.start()
+    try:
+        yield
+    finally:
+        for deadline in deadlines:
+            deadline.cancel()
+
+
+def line_of(output: IO[str], beginning: str) -> None:
+    """Read until a line begins so; fails at the end of the output."""
+    for line in output:
+        if line.startswith(beginning):
+            return
+    pytest.fail(f"no line begins with {beginning!r}")
 
 
 def state_of_web(line: str) -> str:

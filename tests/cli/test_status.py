@@ -2,12 +2,17 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from hkswitch.cli import page, status
+from hkswitch.cli.actions import failed_units
+from hkswitch.daemon.history import History
 from hkswitch.model.errors import Exit
+from hkswitch.model.group import Commands, Group
+from hkswitch.model.switch import Switch
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.json_lines import Malformed
 from hkswitch.protocol.report import (
@@ -22,6 +27,7 @@ from hkswitch.protocol.report import (
 )
 
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 PHONE = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 NOW = 1_800_000_000
@@ -43,6 +49,7 @@ FILES = GroupReport(
     LastAction(Action.START, PHONE, NOW - 300, Outcome.FAILED, "nmb.service failed", 1234),
 )
 LAMP = GroupReport("lamp", "Lamp", None, 0, {}, LastAction(Action.STOP, "user 0", NOW - 1))
+VM = GroupReport("vm", "VM", GroupState.OFF, NOW, {}, commands=True)
 SLOW = GroupReport(
     "slow",
     "Slow [bold]",
@@ -52,18 +59,21 @@ SLOW = GroupReport(
     LastAction(Action.RESTART, "", NOW - 12, Outcome.DONE, "", 40),
 )
 REPORT = Report(BRIDGE, (WEB, FILES, LAMP, SLOW))
+UNKNOWN = Report(None, (WEB._replace(state=None, last_action=LastAction(None, "", NOW, Outcome.UNKNOWN)),))
 
 
-def printed(report: Report, width: int = 1000) -> list[str]:
+def printed(report: Report, width: int = 1000, *, away: bool = False) -> list[str]:
     output = io.StringIO()
     Console(file=output, highlight=False, markup=False, emoji=False, width=width).print(
-        page.rendered(report, NOW)
+        page.rendered(report, NOW, away=away)
     )
     return output.getvalue().splitlines()
 
 
 @pytest.mark.parametrize(
-    "report", [REPORT, Report(None, ()), Report(None, (WEB,))], ids=["all", "none", "web"]
+    "report",
+    [REPORT, Report(None, ()), Report(None, (WEB,)), Report(None, (VM,)), UNKNOWN],
+    ids=["all", "none", "web", "commands", "unknown"],
 )
 def test_a_report_survives_the_socket(report: Report) -> None:
     assert from_object(json.loads(status.as_json(report))) == report
@@ -102,6 +112,7 @@ def test_the_schema_of_version_1_stays() -> None:
             "failure": "nmb.service failed",
             "duration_ms": 1234,
         },
+        "commands": False,
     }
     assert [group["state"] for group in shown["groups"]] == ["on", "partial", "unknown", "starting"]
 
@@ -143,6 +154,30 @@ def test_what_is_missing_is_said(bridge: BridgeReport | None, line: str) -> None
     assert line in printed(Report(bridge, (WEB,)))
 
 
+def test_people_see_the_last_report_of_a_daemon_that_went_away() -> None:
+    lines = printed(REPORT, away=True)
+    assert lines[0].startswith("The daemon is not running; reconnecting.")
+    assert lines[2:] == printed(REPORT)[3:]
+
+
+def test_words_of_a_newer_daemon_are_unknown_to_people() -> None:
+    web = " ".join(printed(UNKNOWN)[-1].split())
+    assert web == ("web Web unknown httpd.service active (running) unknown action 0 s ago, outcome unknown")
+
+
+def test_a_daemon_that_went_away_leaves_its_groups_unknown_to_programs() -> None:
+    shown = json.loads(status.as_json(status.without_daemon(Report(BRIDGE, (FILES, VM)))))
+    nothing = {"state": "unknown", "since_unix_seconds": 0, "units": [], "last_action": None}
+    assert shown == {
+        "version": 1,
+        "bridge": None,
+        "groups": [
+            {"id": "files", "name": "File Server", "commands": False, **nothing},
+            {"id": "vm", "name": "VM", "commands": True, **nothing},
+        ],
+    }
+
+
 @pytest.mark.parametrize("width", [80, 60])
 def test_a_narrow_terminal_loses_no_letter_of_an_id(width: int) -> None:
     assert "files" in "".join(line[:5] for line in printed(REPORT, width))
@@ -178,15 +213,17 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("bridge", "port"), -1),
         (("bridge", "controllers"), {}),
         (("bridge", "helper"), None),
-        (("bridge", "more"), 1),
         (("groups",), {}),
         (("groups", 0, "id"), "a\nb"),
-        (("groups", 0, "state"), "brand-new"),
+        (("groups", 0, "state"), None),
+        (("groups", 0, "state"), "\x1b[2J"),
+        (("groups", 0, "commands"), "no"),
         (("groups", 0, "units"), [{"unit": "a"}]),
         (("groups", 0, "units"), [as_object(REPORT)["groups"][0]["units"][0]] * 2),
         (("groups", 0, "units", 0, "sub"), "\x1b[31m"),
         (("groups", 0, "last_action"), "start"),
-        (("groups", 1, "last_action", "action"), "reload"),
+        (("groups", 1, "last_action", "action"), 1),
+        (("groups", 1, "last_action", "outcome"), None),
         (("groups", 1, "last_action", "failure"), "\x9b31m"),
         (("groups", 1, "last_action", "duration_ms"), 1.5),
     ],
@@ -200,3 +237,77 @@ def test_what_is_no_report_is_refused(path: tuple[str | int, ...], value: object
     at[path[-1]] = value  # type: ignore[index]
     with pytest.raises(Malformed):
         from_object(body)
+
+
+OBJECTS = [
+    (),
+    ("bridge",),
+    ("bridge", "controllers", 0),
+    ("groups", 1),
+    ("groups", 1, "units", 1),
+    ("groups", 1, "last_action"),
+]
+"""Every object in a report."""
+
+
+@pytest.mark.parametrize("path", OBJECTS, ids=str)
+def test_keys_of_a_newer_daemon_are_ignored_wherever_they_are(path: tuple[str | int, ...]) -> None:
+    body = as_object(REPORT)
+    of_newer: Any = body
+    for step in path:
+        of_newer = of_newer[step]
+    of_newer["brand-new"] = {"\x1b[2J": [1]}
+    assert from_object(body) == REPORT
+
+
+@pytest.mark.parametrize("path", OBJECTS, ids=str)
+def test_every_key_of_this_version_is_needed(path: tuple[str | int, ...]) -> None:
+    of_ours: Any = as_object(REPORT)
+    for step in path:
+        of_ours = of_ours[step]
+    for key in tuple(of_ours):
+        body = as_object(REPORT)
+        lacking: Any = body
+        for step in path:
+            lacking = lacking[step]
+        del lacking[key]
+        with pytest.raises(Malformed, match=f"'{key}'"):
+            from_object(body)
+
+
+def test_words_of_a_newer_daemon_are_unknown() -> None:
+    body = as_object(Report(None, (FILES,)))
+    [group] = body["groups"]
+    group["state"] = group["last_action"]["action"] = group["last_action"]["outcome"] = "brand-new"
+    group["units"][0]["active"] = group["units"][1]["load"] = "brand-new"
+    [known] = from_object(body).groups
+    assert (known.state, known.last_action) == (
+        None,
+        FILES.last_action._replace(action=None, outcome=Outcome.UNKNOWN) if FILES.last_action else None,
+    )
+    assert known.units["smb.service"].active is ActiveState.UNKNOWN
+    assert known.units["nmb.service"].load is LoadState.UNKNOWN
+    assert json.loads(status.as_json(Report(None, (known,))))["groups"][0]["state"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("group", "units"),
+    [
+        (VM, ("hkswitch-command-vm.service",)),
+        (VM._replace(state=None), ("hkswitch-command-vm.service",)),
+        (FILES._replace(units={"smb.service": UP, "nmb.service": FAILED}), ("nmb.service",)),
+        (FILES, ()),
+        (LAMP, ()),  # a group of units that nothing is known of
+        (WEB._replace(units={}), ()),
+    ],
+    ids=["commands", "unknown commands", "one failed", "none failed", "unknown", "no units"],
+)
+def test_the_journals_of_what_failed_are_those_that_exist(group: GroupReport, units: tuple[str, ...]) -> None:
+    assert failed_units(group) == units
+
+
+@pytest.mark.parametrize("commands", [None, Commands(("/a",), ("/b",), ("/c",))])
+def test_the_daemon_says_which_groups_are_of_commands(commands: Commands | None) -> None:
+    units = () if commands else ("httpd.service",)
+    switch = Switch(Group("web", "Web", units, commands=commands))
+    assert History().report(switch).commands is (commands is not None)
