@@ -69,6 +69,8 @@ class Bridge:
         self._port = port
         self._serving = False
         stored = state_file.read(state_folder)
+        if stored is not None:
+            stored.warn_of_unknown_keys()
         self.setup = Setup.new() if stored is None else stored.setup
         self._driver = Driver(port=port, state_folder=state_folder, setup=self.setup, stored=stored)
         self._bridge = _QuietBridge(self._driver, name)

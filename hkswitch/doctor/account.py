@@ -64,7 +64,7 @@ def folder_is(folder: Path, mode: int, *, owned: bool) -> Finding | None:
 
 def contents_are(folder: Path, found: state_file.Stored | Failure | None, warnings: list[str]) -> Finding:
     """`warnings`: what was said while it was read."""
-    if isinstance(found, state_file.StateDamaged):
+    if isinstance(found, state_file.StateDamaged | state_file.StateTooNew):
         return wrong(Point.STATE, str(found), f"then restart {UNIT}")
     if isinstance(found, Failure):
         return wrong(Point.STATE, str(found), f"`sudo chown -R {USER}:{USER} {folder}`")

@@ -90,7 +90,8 @@ class Driver(AccessoryDriver):
         """The state as it is written."""
         accessory = io.StringIO()
         self.encoder.persist(accessory, self.state)
-        return Stored(self.setup, json.loads(accessory.getvalue()), self.failed_attempts)
+        others = {} if self._stored is None else self._stored.others
+        return Stored(self.setup, json.loads(accessory.getvalue()), self.failed_attempts, others)
 
     def persist(self) -> None:
         """Write keys and pairings; with fsync, as a pairing that is lost is lost for the phone too."""

@@ -1,7 +1,8 @@
 """The bridge's identity on disk: setup code, keys and pairings in one file, written whole or not at all.
 
 Knows no HAP-python. A damaged file is said, and its backup used; without one it is left alone. It is never
-replaced by a new identity, which every phone would take for another bridge.
+replaced by a new identity, which every phone would take for another bridge. A file that a newer version wrote
+is left alone too, and its backup, which may be older, is not used. Unknown keys are written back.
 """
 
 import errno
@@ -15,7 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,24 @@ LOCK_NAME: Final = "lock"
 VERSION: Final = 1
 LARGEST_BYTES: Final = 1024 * 1024
 ADMIN_BIT: Final = 1
+
+_KEYS: Final = {
+    "": frozenset({"version", "setup", "failed_attempts", "accessory"}),
+    "setup": frozenset({"code", "id"}),
+    "accessory": frozenset(
+        {
+            "mac",
+            "config_version",
+            "paired_clients",
+            "client_properties",
+            "client_uuid_to_bytes",
+            "accessories_hash",
+            "private_key",
+            "public_key",
+        }
+    ),
+}
+"""What this version writes: at the top, and in each part."""
 
 _DEVICE_ID = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 _NO_LINKS = os.O_NOFOLLOW | os.O_CLOEXEC
@@ -49,6 +68,21 @@ class StateDamaged(Failure):
         return (
             f"{self.path} is damaged ({self.why}): put a copy of yours in its place, "
             f"or remove {FILE_NAME} and {BACKUP_NAME} and pair the bridge anew"
+        )
+
+
+@dataclass(eq=False)
+class StateTooNew(Failure):
+    """The file, or its backup in its place, is of a newer format."""
+
+    path: Path
+    version: int
+    exit_code = Exit.DAMAGED
+
+    def __str__(self) -> str:
+        return (
+            f"cannot use {self.path}: it was written by a newer version of hkswitch "
+            f"(format {self.version}, this one reads {VERSION}); install that version again"
         )
 
 
@@ -89,11 +123,28 @@ class StateInUse(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the file holds. `accessory` is HAP-python's part: keys, pairings, the bridge's ID."""
+    """What the file holds. `accessory` is HAP-python's part: keys, pairings, the bridge's ID.
+
+    `others` has the keys that this version does not know, where they were; they are written back.
+    """
 
     setup: Setup
     accessory: dict[str, Any]
     failed_attempts: int = 0
+    others: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def unknown_keys(self) -> tuple[str, ...]:
+        """The paths of those keys, like `setup.flags`."""
+        parts = (part for part in _KEYS if part)
+        inner = (f"{part}.{key}" for part in parts for key in self.others.get(part, {}))
+        return (*(key for key in self.others if key not in _KEYS), *inner)
+
+    def warn_of_unknown_keys(self) -> None:
+        """Log which keys this version does not know, if there are any."""
+        if self.unknown_keys:
+            names = ", ".join(map(repr, self.unknown_keys))
+            _log.warning("%s has keys that this version does not know, and keeps: %s", FILE_NAME, names)
 
     @property
     def device_id(self) -> str:
@@ -146,6 +197,7 @@ def read(folder: Path) -> Stored | None:
 
     Raises:
         StateDamaged: If neither the file nor its backup is sound.
+        StateTooNew: If a newer version wrote the file, or the backup of one that is damaged or gone.
         StateUnreadable: If one of them cannot be read.
     """
     try:
@@ -260,11 +312,12 @@ def _read(path: Path) -> Stored | None:
 
 
 def _encode(stored: Stored) -> bytes:
-    contents = {
+    others = stored.others
+    contents = others | {
         "version": VERSION,
-        "setup": {"code": stored.setup.code, "id": stored.setup.id},
+        "setup": others.get("setup", {}) | {"code": stored.setup.code, "id": stored.setup.id},
         "failed_attempts": stored.failed_attempts,
-        "accessory": stored.accessory,
+        "accessory": others.get("accessory", {}) | stored.accessory,
     }
     return json.dumps(contents | {"sha256": _digest(contents)}, indent=1).encode()
 
@@ -274,6 +327,10 @@ def _parse(path: Path, contents: bytes) -> Stored:
         body = json.loads(contents.decode())
     except (ValueError, RecursionError) as error:
         raise StateDamaged(path, "it is not JSON") from error
+    # Before the checksum, which a newer version may make in another way.
+    match body:
+        case {"version": int(version)} if version > VERSION:
+            raise StateTooNew(path, version)
     if not isinstance(body, dict) or body.pop("sha256", None) != _digest(body):
         raise StateDamaged(path, "its checksum is wrong")
     match body:
@@ -293,8 +350,19 @@ def _parse(path: Path, contents: bytes) -> Stored:
             and _DEVICE_ID.fullmatch(device_id)
             and paired.keys() == properties.keys()
         ):
-            return Stored(Setup(code, setup_id), accessory, failed_attempts)
+            known = {key: accessory[key] for key in accessory if key in _KEYS["accessory"]}
+            return Stored(Setup(code, setup_id), known, failed_attempts, _others(body))
     raise StateDamaged(path, "it does not hold what this version of hkswitch writes")
+
+
+def _others(body: dict[str, Any]) -> dict[str, Any]:
+    """The keys that this version does not know, where they are."""
+    unknown = {
+        part: {key: body[part][key] for key in body[part] if key not in _KEYS[part]} for part in _KEYS if part
+    }
+    return {key: body[key] for key in body if key not in _KEYS[""]} | {
+        part: keys for part, keys in unknown.items() if keys
+    }
 
 
 def _digest(body: dict[str, Any]) -> str:

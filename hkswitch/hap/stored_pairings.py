@@ -57,7 +57,9 @@ class StoredPairings:
         with state_file.as_owner(self.folder):
             self._stored()  # where there is nothing, the lock would make a folder
             with state_file.locked(self.folder):
-                yield self._stored()
+                stored = self._stored()
+                stored.warn_of_unknown_keys()
+                yield stored
 
     def _stored(self) -> state_file.Stored:
         stored = state_file.read(self.folder)

@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from hkswitch import __version__
 from hkswitch.control import SOCKET_NAME
-from hkswitch.hap.state_file import FILE_NAME
+from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME
 from tests.support.command import HKSWITCH, run
 from tests.support.controller import Controller
 from tests.support.fake_systemd import FakeSystemd, Unit
@@ -171,7 +171,7 @@ def test_a_state_folder_that_cannot_be_written_is_73(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "contents",
-    [b"", b"{", b"{}", b"\xff", b"[]", b'{"version": 2}', b'{"version": 1, "setup": {}, "accessory": {}}'],
+    [b"", b"{", b"{}", b"\xff", b"[]", b'{"version": 0}', b'{"version": 1, "setup": {}, "accessory": {}}'],
 )
 def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path, contents: bytes) -> None:
     state_file = tmp_path / FILE_NAME
@@ -185,9 +185,24 @@ def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path, contents: byt
     assert state_file.read_bytes() == contents
 
 
-@pytest.mark.parametrize(
-    "arguments", [["pair"], ["pair", "--list"], ["pair", "--reset-attempts"], ["unpair"]]
-)
+PAIRING = [["pair"], ["pair", "--list"], ["pair", "--reset-attempts"], ["unpair", "--all"], ["unpair"]]
+
+
+@pytest.mark.parametrize("arguments", [*PAIRING, ["demo", "--address", "127.0.0.1"]], ids=" ".join)
+def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, arguments: list[str]) -> None:
+    state_file = tmp_path / FILE_NAME
+    state_file.write_text('{"version": 2}')
+    why = "it was written by a newer version of hkswitch (format 2, this one reads 1)"
+    assert run(*arguments, "--state-dir", tmp_path) == (
+        65,
+        "",
+        f"hkswitch: cannot use {state_file}: {why}; install that version again\n",
+    )
+    assert state_file.read_text() == '{"version": 2}'
+    assert not (tmp_path / BACKUP_NAME).exists()
+
+
+@pytest.mark.parametrize("arguments", PAIRING, ids=" ".join)
 def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
     advice = "start hkswitch.service first, or name its --state-dir"
     assert run(*arguments, "--state-dir", tmp_path / "none") == (

@@ -23,10 +23,12 @@ from hkswitch.hap.state_file import (
     LOCK_NAME,
     StateDamaged,
     StateInUse,
+    StateTooNew,
     StateUnreadable,
     StateUnwritable,
     Stored,
 )
+from hkswitch.model.errors import Exit
 
 ADMIN, USER = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10", "11111111-2222-4333-8444-555555555555"
 OTHER_ADMIN = "AAAAAAAA-BBBB-4CCC-8DDD-EEEEEEEEEEEE"
@@ -157,7 +159,10 @@ def test_damage_without_a_sound_backup_is_an_error_and_nothing_is_touched(
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("version",), 2),
+        (("version",), 0),
+        (("version",), -2),
+        (("version",), "2"),
+        (("version",), None),
         (("setup", "code"), "123-45-678"),
         (("setup", "id"), "too long"),
         (("failed_attempts",), "3"),
@@ -176,6 +181,80 @@ def test_what_this_version_does_not_write_is_damage(
     replaced(folder, *path, value=value)
     with pytest.raises(StateDamaged, match="does not hold what this version"):
         state_file.read(folder)
+
+
+@pytest.mark.parametrize("version", [2, 3, 10**30])
+@pytest.mark.parametrize("gone", [None, b"garbage"], ids=["file", "backup"])
+def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
+    folder: Path, version: int, gone: bytes | None
+) -> None:
+    replaced(folder, "version", value=version)
+    path = folder / FILE_NAME
+    if gone is not None:  # the newer one's backup is all that is left
+        path.rename(folder / BACKUP_NAME)
+        path.write_bytes(gone)
+        path = folder / BACKUP_NAME
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(StateTooNew) as caught:
+        state_file.read(folder)
+    assert str(caught.value) == (
+        f"cannot use {path}: it was written by a newer version of hkswitch "
+        f"(format {version}, this one reads 1); install that version again"
+    )
+    assert caught.value.exit_code is Exit.DAMAGED
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_newer_backup_of_a_file_that_is_gone_is_no_reason_for_a_new_identity(folder: Path) -> None:
+    replaced(folder, "version", value=2)
+    (folder / FILE_NAME).rename(folder / BACKUP_NAME)
+    with pytest.raises(StateTooNew):
+        state_file.read(folder)
+
+
+def test_a_newer_version_may_make_its_checksum_in_another_way(folder: Path) -> None:
+    (folder / FILE_NAME).write_text('{"version": 2, "blake2": "0"}')
+    with pytest.raises(StateTooNew):
+        state_file.read(folder)
+
+
+UNKNOWN = [
+    (("moon",), {"phase": [1, None]}),
+    (("setup", "flags"), 2),
+    (("accessory", "sunsets"), {}),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), UNKNOWN, ids=str)
+def test_keys_that_this_version_does_not_know_are_written_back(
+    folder: Path, caplog: pytest.LogCaptureFixture, path: tuple[str, ...], value: object
+) -> None:
+    replaced(folder, *path, value=value)
+    found = state_file.read(folder)
+    assert found is not None
+    assert found.unknown_keys == (".".join(path),)
+    assert (found.accessory, found.setup) == (stored().accessory | found.accessory, stored().setup)
+    state_file.write(folder, replace(found.without(ADMIN), failed_attempts=7))
+    for name in (FILE_NAME, BACKUP_NAME):
+        written: Any = json.loads((folder / name).read_text())
+        for key in path:
+            written = written[key]
+        assert written == value
+    again = state_file.read(folder)
+    assert again is not None
+    assert (again.controllers, again.failed_attempts, again.others) == ((), 7, found.others)
+    assert not caplog.text
+    again.warn_of_unknown_keys()
+    assert caplog.messages == [
+        f"bridge.json has keys that this version does not know, and keeps: '{'.'.join(path)}'"
+    ]
+
+
+def test_a_file_of_this_version_has_no_unknown_keys(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = state_file.read(folder)
+    assert found is not None
+    found.warn_of_unknown_keys()
+    assert (found.unknown_keys, found.others, caplog.messages) == ((), {}, [])
 
 
 def test_a_link_in_the_files_place_is_not_followed(folder: Path) -> None:

@@ -1,10 +1,12 @@
 """The pairings on disk, when no daemon runs."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import UnknownController
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
@@ -108,3 +110,35 @@ def test_what_root_writes_belongs_to_the_owner_of_the_folder() -> None:
     names = (state_file.FILE_NAME, state_file.BACKUP_NAME, state_file.LOCK_NAME)
     assert owners == dict.fromkeys(names, 65534)
     assert os.geteuid() == 0
+
+
+def test_a_change_keeps_unknown_keys_and_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pairings = folder_with(tmp_path, replace(stored(ADMIN), others={"moon": 1, "accessory": {"sun": 2}}))
+    pairings.setup_is()
+    assert caplog.messages == []
+    pairings.unpair(ADMIN)
+    assert caplog.messages == [
+        "bridge.json has keys that this version does not know, and keeps: 'moon', 'accessory.sun'"
+    ]
+    found = state_file.read(tmp_path)
+    assert found is not None
+    assert (found.others, found.controllers) == ({"moon": 1, "accessory": {"sun": 2}}, ())
+
+
+async def test_the_bridge_keeps_unknown_keys_and_warns_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Bridge("Test", (), tmp_path, 51827)
+    made = state_file.read(tmp_path)
+    assert made is not None
+    caplog.clear()
+    state_file.write(tmp_path, replace(made, others={"setup": {"flags": 2}, "accessory": {"sun": 2}}))
+    bridge = Bridge("Test", (), tmp_path, 51827)
+    bridge.reset_attempts()
+    found = state_file.read(tmp_path)
+    assert found is not None
+    assert found.others == {"setup": {"flags": 2}, "accessory": {"sun": 2}}
+    assert found.accessory == made.accessory
+    assert caplog.messages == [
+        "bridge.json has keys that this version does not know, and keeps: 'setup.flags', 'accessory.sun'"
+    ]
