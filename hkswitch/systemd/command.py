@@ -1,11 +1,11 @@
 """A command that systemd runs once, and how it ended. Pure: no I/O."""
 
-import signal
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from hkswitch.model.group import Argv
+from hkswitch.systemd.outcome import signal_name
 
 LARGEST_ANSWER: Final = 125
 """Exit codes above are how shells and other wrappers say that they could not run a program."""
@@ -36,6 +36,7 @@ class ServiceResult(StrEnum):
     TIMEOUT = "timeout"
     RESOURCES = "resources"
     OTHER = "other"  # ours: a word of no use here, or one that only a newer systemd knows
+    LOST = "lost"  # ours: it was run to its end, and nobody told how it ended
 
     @classmethod
     def _missing_(cls, value: object) -> "ServiceResult":  # noqa: ARG003 -- the signature is Enum's
@@ -43,10 +44,14 @@ class ServiceResult(StrEnum):
 
 
 class Ended(NamedTuple):
-    """How a command ended: `status` is its exit code, or the number of the signal that ended it."""
+    """How a command ended: `status` is its exit code, or the number of the signal that ended it.
+
+    `detail` is why it was not run, where systemd made no unit for it.
+    """
 
     result: ServiceResult
     status: int
+    detail: str = ""
 
     @property
     def exit_code(self) -> int | None:
@@ -57,24 +62,19 @@ class Ended(NamedTuple):
     @property
     def was_run(self) -> bool:
         """Whether there ever was a program."""
-        unmade = {ServiceResult.RESOURCES, ServiceResult.OTHER}
+        unmade = {ServiceResult.RESOURCES, ServiceResult.OTHER, ServiceResult.LOST}
         exited = {ServiceResult.SUCCESS, ServiceResult.EXIT_CODE}
         return self.result not in unmade and (self.result not in exited or self.exit_code is not None)
 
     def __str__(self) -> str:
         match self.result:
             case ServiceResult.SUCCESS | ServiceResult.EXIT_CODE:
-                return f"exited with {self.status}" if self.was_run else "could not be executed"
+                return f"exited with status {self.status}" if self.was_run else "could not be executed"
             case ServiceResult.SIGNAL | ServiceResult.CORE_DUMP:
-                return f"ended by {_name_of(self.status)}"
+                return f"was killed by {signal_name(self.status)}"
             case ServiceResult.TIMEOUT:
                 return "took too long"
+            case ServiceResult.LOST:
+                return "ended while systemd could not be reached"
             case ServiceResult.RESOURCES | ServiceResult.OTHER:
-                return "could not be run"
-
-
-def _name_of(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+                return f"was not run: {self.detail}" if self.detail else "could not be run"

@@ -4,11 +4,10 @@ import asyncio
 import os
 import re
 import socket
-import time
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import sdbus
 from sdbus import dbus_method_async
@@ -16,6 +15,7 @@ from sdbus import dbus_method_async
 from hkswitch.model.errors import BusUnavailable
 
 SYSTEMD: Final = "org.freedesktop.systemd1"
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 BUS: Final = "org.freedesktop.DBus"
 BUS_PATH: Final = "/org/freedesktop/DBus"
 
@@ -94,6 +94,21 @@ class Connection:
             except _LOSSES as error:
                 raise BusUnavailable(sentence(error)) from error
 
+    async def properties(self, path: str, interface: str) -> dict[str, Any]:
+        """The values of all properties of an object of systemd's; raises as `call` does."""
+        asked = self.bus.new_method_call_message(SYSTEMD, path, PROPERTIES, "GetAll")
+        asked.append_data("s", interface)
+        answer: Any = (await self.call(self.bus.call_async(asked))).get_contents()
+        return {name: value for name, (_, value) in answer.items()}
+
+    async def property(self, path: str, interface: str, name: str) -> Any:  # noqa: ANN401 -- D-Bus has all types
+        """The value of one property of an object of systemd's; raises as `call` does."""
+        asked = self.bus.new_method_call_message(SYSTEMD, path, PROPERTIES, "Get")
+        asked.append_data("ss", interface, name)
+        answer: Any = (await self.call(self.bus.call_async(asked))).get_contents()
+        _, value = answer
+        return value
+
     def close(self) -> None:
         """Close it. Calls that wait for answers fail: sdbus does that at the end of its input only."""
         if self._socket.fileno() < 0:
@@ -136,12 +151,13 @@ def _timers() -> set[int]:
 async def owner_of_systemd(bus: sdbus.SdBus) -> str:
     """The unique name of systemd. At boot it comes to the bus a moment after the bus itself."""
     names = bus_itself(bus)
-    deadline_seconds = time.monotonic() + OWNER_WITHIN_SECONDS
+    loop = asyncio.get_running_loop()
+    deadline_seconds = loop.time() + OWNER_WITHIN_SECONDS
     while True:
         try:
             return await names.get_name_owner(SYSTEMD)
         except sdbus.DbusNameHasNoOwnerError:
-            if time.monotonic() > deadline_seconds:
+            if loop.time() > deadline_seconds:
                 raise
             await asyncio.sleep(0.1)
 

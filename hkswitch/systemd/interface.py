@@ -35,6 +35,16 @@ class Manager(sdbus.DbusInterfaceCommonAsync, interface_name=f"{SYSTEMD}.Manager
         """Queue a job; returns its object path."""
         raise NotImplementedError
 
+    @dbus_method_async("s")
+    async def ref_unit(self, name: str) -> None:
+        """Keep systemd from forgetting a unit, until `unref_unit` or the end of this connection."""
+        raise NotImplementedError
+
+    @dbus_method_async("s")
+    async def unref_unit(self, name: str) -> None:
+        """Undo `ref_unit`."""
+        raise NotImplementedError
+
     @dbus_method_async("ssa(sv)a(sa(sv))", "o")
     async def start_transient_unit(
         self, name: str, mode: str, properties: Properties, aux: list[tuple[str, Properties]]

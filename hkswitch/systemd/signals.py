@@ -8,9 +8,8 @@ from typing import Any, Final, TypeVar
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.systemd.connection import BUS, SYSTEMD, Connection, bus_itself, sentence
+from hkswitch.systemd.connection import BUS, PROPERTIES, SYSTEMD, Connection, bus_itself, sentence
 
-PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 CHANGED: Final = "PropertiesChanged"
 UNIT: Final = f"{SYSTEMD}.Unit"
 _CHANGES: Final = f"type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='{CHANGED}'"

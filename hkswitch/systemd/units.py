@@ -1,4 +1,4 @@
-"""Watches units, runs jobs and commands, and awaits their results."""
+"""Watches units, runs jobs and commands, and awaits their results, on one connection to the bus."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -8,16 +8,33 @@ from typing import Any, Final, Self
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.model.unit_state import (
+    Action,
+    ActiveState,
+    JobResult,
+    LoadState,
+    Meaning,
+    UnitResult,
+    UnitState,
+)
 from hkswitch.systemd import transient
-from hkswitch.systemd.command import Command, Ended
+from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, Connection, owner_of_systemd, sentence
 from hkswitch.systemd.interface import PATH, Manager
 from hkswitch.systemd.jobs import Jobs
 from hkswitch.systemd.signals import UNIT, Message, Signals
+from hkswitch.systemd.starts import Start, Starts
 from hkswitch.systemd.watch import UnitSink, Watch
 
 HEARTBEAT_SECONDS: Final = 15
+
+LOOK_AGAIN_SECONDS: Final = 0.5
+"""Between two looks at whether a job that another connection made is still there."""
+
+RESTART_WITHIN_SECONDS: Final = 1.0
+"""For so long a crashed unit that waits for its next start keeps its state, on systemd 252."""
+
+_BAD_NAME: Final = UnitState(LoadState.ERROR, ActiveState.INACTIVE, "dead")
 
 
 class Systemd:
@@ -33,6 +50,7 @@ class Systemd:
         self._manager = Manager.new_proxy(SYSTEMD, PATH, connection.bus)
         self._signals = Signals(connection, owner)
         self._jobs = Jobs()
+        self._starts = Starts(connection, self._hear_changes_of)
         self._watch: Watch | None = None
         self._commands: dict[str, dict[str, Any]] = {}
         self._hears_jobs = False
@@ -49,7 +67,7 @@ class Systemd:
                 owner = await owner_of_systemd(connection.bus)
                 systemd = cls(connection, owner)
                 await systemd._subscribe()
-            except BUS_ERRORS as error:
+            except (*BUS_ERRORS, OSError) as error:
                 raise BusUnavailable(sentence(error)) from error
             on_failure.pop_all()
         return systemd
@@ -77,14 +95,10 @@ class Systemd:
         """Tell `sink` the states of all `units` before this returns, and each change from then on."""
         self._watch = Watch(tuple(dict.fromkeys(units)), sink)
         await self._hear_of_changes()
-        await self.refresh()
+        await self._refresh()
 
-    async def refresh(self, only: Collection[str] | None = None) -> None:
-        """Read all watched units anew, or `only` some; older signals of systemd are told before this returns.
-
-        systemd sends a unit's change before the end of its job, and the bus keeps the order, so whoever
-        learnt of a job's end by another way sees here the states it led to.
-        """
+    async def _refresh(self, only: Collection[str] | None = None) -> None:
+        """Read all watched units anew, or `only` some."""
         watch = self._watch
         if watch is None:
             return
@@ -96,41 +110,52 @@ class Systemd:
         if watch is self._watch:
             watch.read(listed, heard)
 
-    async def see_ends_of(self, results: Collection[UnitResult]) -> None:
-        """Have told what these jobs led to before this returns; raises `BusUnavailable`.
-
-        Mostly their signals were faster than who tells of the results, and nothing has to be read.
-        """
-        if self._watch is not None and not self._watch.saw_ends_of(results):
-            await self.refresh({result.unit for result in results})
-
-    async def run(self, action: Action, units: Iterable[str]) -> tuple[UnitResult, ...]:
+    async def run(
+        self, action: Action, units: Iterable[str], confirm_seconds: float
+    ) -> tuple[UnitResult, ...]:
         """Queue a job for each of `units` at once and wait for all; stops go in reverse order.
 
-        A unit for which systemd makes no job has the result `refused`. Raises `BusUnavailable` if the
-        connection is lost before the last job ended.
+        A start or restart has succeeded when the unit is up `confirm_seconds` after its job. A unit for which
+        systemd makes no job has the result `refused`. Raises `BusUnavailable` if the connection is lost
+        before the last job ended.
         """
-        method = {
-            Action.START: self._manager.start_unit,
-            Action.STOP: self._manager.stop_unit,
-            Action.RESTART: self._manager.try_restart_unit,
-        }[action]
         await self._hear_jobs()
-        ordered = list(units) if action is not Action.STOP else list(units)[::-1]
-        with self._jobs.collecting():
-            if len(ordered) == 1:  # most groups: it needs no task of its own
-                return (await self._run_one(method, ordered[0]),)
-            return tuple(await asyncio.gather(*(self._run_one(method, unit) for unit in ordered)))
+        if action is Action.STOP:
+            with self._jobs.collecting():
+                stops = (self._queue(self._manager.stop_unit, unit) for unit in list(units)[::-1])
+                ends = await asyncio.gather(*stops)
+            return tuple(end if isinstance(end, UnitResult) else UnitResult(end[0], end[2]) for end in ends)
+        starts_unit = action is Action.START
+        method = self._manager.start_unit if starts_unit else self._manager.try_restart_unit
+        await self._hear_of_changes()
+        asked = list(units)
+        async with self._starts.watching(asked) as starts:
+            with self._jobs.collecting():
+                runs = (
+                    self._start(method, unit, action, starts.get(unit), confirm_seconds) for unit in asked
+                )
+                return tuple(await asyncio.gather(*runs))
 
-    async def execute(self, command: Command) -> Ended | None:
-        """Run a command to its end; None if its unit could not be made, as while another of its name runs.
+    async def settled(self, action: Action, units: Iterable[str]) -> tuple[UnitResult, ...]:
+        """What came of an action whose jobs another connection made: waits until none is left."""
+        names = list(units)
+        while True:
+            rows = await self._rows(names)
+            if not any(row[7] for row in rows):
+                break
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        pairs = zip(names, rows, strict=True)
+        return tuple([await self._left(action, name, _state_in(row)) for name, row in pairs])
+
+    async def execute(self, command: Command) -> Ended:
+        """Run a command to its end.
 
         Raises `BusUnavailable` if the connection is lost before that; the command goes on.
         """
         path = sdbus.encode_object_path(f"{PATH}/unit", command.unit)
         properties = transient.properties_of(command, await self._environment())
         if path in self._commands:
-            return None
+            return Ended(ServiceResult.OTHER, 0, "another one runs")
         said = self._commands[path] = {}
         try:
             await self._hear_jobs()
@@ -139,8 +164,8 @@ class Systemd:
                     make = self._manager.start_transient_unit(command.unit, "fail", properties, [])
                     job = await self._connection.call(make)
                     await self._jobs.result(job)
-        except sdbus.SdBusBaseError:
-            return None
+        except sdbus.SdBusBaseError as error:
+            return Ended(ServiceResult.OTHER, 0, sentence(error))
         finally:
             del self._commands[path]
         return transient.ended(said)
@@ -177,22 +202,63 @@ class Systemd:
         await self._signals.receive_owners(self._owner_changed)
         await self._manager.subscribe()
 
-    async def _run_one(self, method: Callable[[str, str], Awaitable[str]], unit: str) -> UnitResult:
+    async def _queue(
+        self, method: Callable[[str, str], Awaitable[str]], unit: str
+    ) -> tuple[str, str, JobResult] | UnitResult:
+        """Make a job and wait for its end: the unit, the job's path and its result, or why there is none."""
         try:
             job = await self._connection.call(method(unit, "replace"))
         except sdbus.SdBusBaseError as error:
             return UnitResult(unit, JobResult.REFUSED, sentence(error))
-        return UnitResult(unit, await self._jobs.result(job), job_id=int(job.rpartition("/")[2]))
+        return unit, job, await self._jobs.result(job)
+
+    async def _start(
+        self,
+        method: Callable[[str, str], Awaitable[str]],
+        unit: str,
+        action: Action,
+        start: Start | None,
+        confirm_seconds: float,
+    ) -> UnitResult:
+        ended = await self._queue(method, unit)
+        if isinstance(ended, UnitResult):
+            return ended
+        _, job, result = ended
+        if start is None:
+            return UnitResult(unit, result)
+        return await self._starts.outcome(start, unit, action, (job, result), confirm_seconds)
+
+    async def _left(self, action: Action, unit: str, state: UnitState) -> UnitResult:
+        """What came of a job that is gone, by the state that it left."""
+        meaning = state.meaning
+        wanted = {
+            Action.START: meaning is Meaning.UP,
+            Action.STOP: meaning in {Meaning.DOWN, Meaning.FAILED},
+            Action.RESTART: meaning in {Meaning.UP, Meaning.DOWN},  # what was stopped stays so
+        }[action]
+        if wanted:
+            return UnitResult(unit, JobResult.DONE)
+        why = await self._starts.why_down(unit) or f"is {state}"
+        return UnitResult(unit, JobResult.FAILED, why)
 
     async def _list(self, units: Iterable[str]) -> dict[str, tuple[str, UnitState]]:
         """The object path and state of each unit, by the name it was asked for (which may be an alias)."""
         names = list(units)
+        rows = await self._rows(names)
+        return {name: (row[6], _state_in(row)) for name, row in zip(names, rows, strict=True)}
+
+    async def _rows(self, names: list[str]) -> list[tuple[Any, ...]]:
         try:
             rows = await self._connection.call(self._manager.list_units_by_names(names))
-            pairs = zip(names, rows, strict=True)  # one row for each name, in the same order
-            return {name: (row[6], _unit_state(row[2], row[3], row[4])) for name, row in pairs}
-        except (sdbus.SdBusBaseError, ValueError) as error:
+        except sdbus.DbusInvalidArgsError:  # one bad name makes systemd refuse all
+            if len(names) == 1:
+                return [_row_of(names[0])]
+            return [row for name in names for row in await self._rows([name])]
+        except sdbus.SdBusBaseError as error:
             raise BusUnavailable(sentence(error)) from error
+        if len(rows) != len(names):
+            raise BusUnavailable("systemd left out a unit")
+        return list(rows)
 
     async def _hear_jobs(self) -> None:
         """Have the ends of jobs told, from the first job on: who only watches is not woken up for them."""
@@ -206,13 +272,18 @@ class Systemd:
             raise
 
     async def _hear_of_changes(self) -> None:
-        """Have the changes of units told, from the first watch on."""
+        """Have the changes of units told, and that systemd forgot one, from the first watch on."""
         if not self._hears_changes:
             self._hears_changes = True
             await self._signals.receive_changes(self._unit_changed)
+            await self._signals.receive(f"{SYSTEMD}.Manager", "UnitRemoved", self._unit_removed)
+
+    async def _hear_changes_of(self, paths: set[str]) -> bool:
+        return await self._signals.hear(paths)
 
     def _job_removed(self, message: Message) -> None:
-        _, path, _, result = message.get_contents()
+        _, path, unit, result = message.get_contents()
+        self._starts.job_removed(unit, path)
         self._jobs.removed(path, JobResult(result))
 
     def _command_changed(self, message: Message) -> None:
@@ -222,21 +293,35 @@ class Systemd:
             command.update(changed)
 
     def _unit_changed(self, message: Message) -> None:
-        watch = self._watch
-        if watch is None or not watch.wants(message.path):
+        path, watch = message.path, self._watch
+        is_watched = watch is not None and watch.wants(path)
+        if not is_watched and not self._starts.wants(path):
             return
         interface, changed, _ = message.get_contents()
         if interface != UNIT or "ActiveState" not in changed:
             return
-        active, sub = ActiveState(changed["ActiveState"][1]), changed["SubState"][1]
-        job_id = _job_of(changed)
-        # systemd 252 restarts a crashed unit by way of inactive. That is not off: the job's end, which
-        # is another signal, says what comes of it.
-        if active is not ActiveState.INACTIVE or not job_id:
-            watch.changed(message.path, active, sub)
-        watch.has_job(message.path, job_id)
-        if watch.missing(message.path):
-            self._refresh_soon()  # it changed, so it is there now
+        properties = {name: value for name, (_, value) in changed.items()}
+        self._starts.changed(path, properties)
+        if watch is not None and is_watched:
+            self._take_change(watch, path, properties)
+
+    def _take_change(self, watch: Watch, path: str, properties: Mapping[str, Any]) -> None:
+        active, sub = ActiveState(properties["ActiveState"]), properties["SubState"]
+        has_job = properties.get("Job", (0, "/"))[0] != 0
+        if active is ActiveState.INACTIVE and has_job and watch.waits_to_restart(path):
+            # systemd 252 starts a crashed unit again by way of inactive, with a job, for a moment.
+            later = asyncio.get_running_loop().call_later
+            later(RESTART_WITHIN_SECONDS, self._refresh_soon, watch.names_at(path))
+            return
+        watch.changed(path, active, sub)
+        if watch.is_missing(path):
+            self._refresh_soon(watch.names_at(path))  # it changed, so it is there now
+
+    def _unit_removed(self, message: Message) -> None:
+        """Systemd forgot a unit: one that was made for a moment is gone, others are there when asked for."""
+        _, path = message.get_contents()
+        if self._watch is not None and self._watch.changed_since_read(path):
+            self._refresh_soon(self._watch.names_at(path))
 
     def _owner_changed(self, message: Message) -> None:
         name, _, owner = message.get_contents()
@@ -246,23 +331,26 @@ class Systemd:
     def _reloading(self, message: Message) -> None:
         starts = message.get_contents()
         if not starts and self._watch is not None:
-            self._refresh_soon()
+            self._refresh_soon(None)
 
-    def _refresh_soon(self) -> None:
-        task = asyncio.ensure_future(self._refresh_if_possible())
+    def _refresh_soon(self, only: Collection[str] | None) -> None:
+        if self._connection.lost.is_set() or self._watch is None:
+            return
+        task = asyncio.ensure_future(self._refresh_if_possible(only))
         self._refreshing.add(task)
         task.add_done_callback(self._refreshing.discard)
 
-    async def _refresh_if_possible(self) -> None:
+    async def _refresh_if_possible(self, only: Collection[str] | None) -> None:
         with suppress(BusUnavailable):  # until_lost() notices, and a new connection reads everything
-            await self.refresh()
+            await self._refresh(only)
 
 
-def _unit_state(load: str, active: str, sub: str) -> UnitState:
-    return UnitState(LoadState(load), ActiveState(active), sub)
+def _state_in(row: tuple[Any, ...]) -> UnitState:
+    """The state in a row of ListUnitsByNames."""
+    return UnitState(LoadState(row[2]), ActiveState(row[3]), row[4])
 
 
-def _job_of(properties: Mapping[str, tuple[str, Any]]) -> int:
-    """The job that is about to change a unit, 0 for none."""
-    _, (job_id, _) = properties.get("Job", ("(uo)", (0, "/")))
-    return int(job_id)
+def _row_of(bad_name: str) -> tuple[Any, ...]:
+    """What a row would be of a name that systemd does not take for one of a unit."""
+    load, active, sub = _BAD_NAME
+    return (bad_name, "", load.value, active.value, sub, "", "/", 0, "", "/")

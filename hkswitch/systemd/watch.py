@@ -1,9 +1,9 @@
 """What is known of watched units, from reads and signals that may overtake one another. Pure: no I/O."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from hkswitch.model.unit_state import ActiveState, Meaning, UnitResult, UnitState
+from hkswitch.model.unit_state import ActiveState, Meaning, UnitState
 
 UnitSink = Callable[[Mapping[str, UnitState]], None]
 """Is told the states of units that changed, or were read, by the names they are watched under."""
@@ -22,8 +22,7 @@ class Watch:
         self._names: dict[str, list[str]] = {}
         self._states: dict[str, UnitState] = {}
         self._reads: list[Heard] = []
-        self._jobs: dict[str, int] = {}
-        self._ended: dict[str, int] = {}
+        self._changed_since_read: set[str] = set()
 
     @contextmanager
     def hearing(self) -> Iterator[Heard]:
@@ -52,31 +51,33 @@ class Watch:
         for name, (path, state) in listed.items():
             active, sub = heard.get(path, (state.active, state.sub))
             self._states[name] = UnitState(state.load, active, sub)
+            if path not in heard:
+                self._changed_since_read.discard(path)
         self._sink({name: self._states[name] for name in listed})
 
-    def has_job(self, path: str, job_id: int) -> None:
-        """Take over which job a unit has now, 0 for none; the same signal says what the last one led to."""
-        if job_id:
-            self._jobs[path] = job_id
-        elif path in self._jobs:
-            self._ended[path] = self._jobs.pop(path)
+    def names_at(self, path: str) -> tuple[str, ...]:
+        """The watched names of the unit with this object path."""
+        return tuple(self._names.get(path, ()))
 
-    def saw_ends_of(self, results: Iterable[UnitResult]) -> bool:
-        """Whether signals said of each of these jobs on a watched unit that it ended, and what it led to."""
-        watched = (result for result in results if result.unit in self._paths)
-        return all(self._ended.get(self._paths[result.unit]) == result.job_id for result in watched)
-
-    def missing(self, path: str) -> bool:
+    def is_missing(self, path: str) -> bool:
         """Whether a watched unit at this object path could not be loaded when it was read."""
-        names = self._names.get(path, ())
-        return any(self._states[name].meaning is Meaning.MISSING for name in names)
+        return any(self._states[name].meaning is Meaning.MISSING for name in self.names_at(path))
+
+    def waits_to_restart(self, path: str) -> bool:
+        """Whether the unit crashed and is about to be started again, as far as it is known."""
+        return any(self._states[name].waits_to_restart for name in self.names_at(path))
+
+    def changed_since_read(self, path: str) -> bool:
+        """Whether signals told of the unit since it was read last."""
+        return path in self._changed_since_read
 
     def changed(self, path: str, active: ActiveState, sub: str) -> None:
         """Take over what a signal said."""
         for heard in self._reads:
             heard[path] = (active, sub)
-        # No signal says LoadState: who hears of a unit that was missing reads anew.
-        said = {name: UnitState(self._states[name].load, active, sub) for name in self._names.get(path, ())}
+        self._changed_since_read.add(path)
+        # No signal says LoadState: a unit that was missing is read anew when it is heard of.
+        said = {name: UnitState(self._states[name].load, active, sub) for name in self.names_at(path)}
         news = {name: state for name, state in said.items() if state != self._states[name]}
         self._states |= news
         if news:  # systemd also says of a unit that a job of it came, or went

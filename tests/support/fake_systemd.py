@@ -39,6 +39,16 @@ class Unit:
     job_result: str = "done"
     held: bool = False
     job: str | None = None
+    kind: str = "notify"
+    """systemd's Type of a service: with this one, a job that is done is an end."""
+    result: str = "success"
+    status: int = 0
+    condition: bool = True
+    starts: int = 0
+    refs: int = 0
+    """How many hold it."""
+    reloads_as: str = ""
+    """The load state that it has once systemd forgot it, as of a unit that was made for a moment."""
 
     @property
     def path(self) -> str:
@@ -92,12 +102,18 @@ class FakeSystemd:
             return Message.new_method_return(message, "v", [Variant("as", ["LANG=en", "FOREIGN=1"])])
         if message.member == "StartTransientUnit":
             return self._begin(message)
+        if message.interface == PROPERTIES and str(message.path).startswith(f"{PATH}/unit/"):
+            return self._properties(message)
         if message.message_type is not MessageType.METHOD_CALL or message.interface != f"{SYSTEMD}.Manager":
             return None  # dbus-fast answers Peer.Ping itself
         self.calls.append((str(message.member), *_flat(message.body)))
         match message.member, message.body:
             case "Subscribe", []:
                 return Message.new_method_return(message)
+            case "RefUnit", [name]:
+                return self._hold(message, name, 1)
+            case "UnrefUnit", [name]:
+                return self._hold(message, name, -1)
             case "ListUnitsByNames", [names]:
                 return Message.new_method_return(message, "a(ssssssouso)", [[self._row(n) for n in names]])
             case "StartUnit" | "TryRestartUnit", [name, "replace"]:
@@ -118,6 +134,19 @@ class FakeSystemd:
         if not unit.held:
             asyncio.get_running_loop().call_soon(self._finish, unit, unit.job, active, sub)
         return Message.new_method_return(message, "o", [unit.job])
+
+    def _hold(self, message: Message, name: str, holders: int) -> Message:
+        if (unit := self.units.get(name)) is None:
+            return Message.new_error(message, f"{SYSTEMD}.NoSuchUnit", f"Unit {name} not found.")
+        unit.refs += holders
+        return Message.new_method_return(message)
+
+    def _properties(self, message: Message) -> Message:
+        unit = next((unit for unit in self.units.values() if unit.path == message.path), Unit("none"))
+        found = unit_properties(unit) if message.body[0] == UNIT else service_properties(unit)
+        if message.member == "GetAll":
+            return Message.new_method_return(message, "a{sv}", [found])
+        return Message.new_method_return(message, "v", [found[message.body[1]]])
 
     def _begin(self, message: Message) -> Message:
         """Run a command in a unit of this name, unless there is one."""
@@ -171,6 +200,8 @@ class FakeSystemd:
         if unit.job != job:
             return
         if unit.job_result == "done":
+            if active == "active" and not (unit.active == "active" and sub == unit.sub):
+                unit.starts += 1
             self.change(unit.name, active, sub)
         else:
             self.change(unit.name, "failed", "failed")
@@ -183,11 +214,43 @@ class FakeSystemd:
         self._tell(unit)
 
     def _tell(self, unit: Unit) -> None:
-        self.bus.send(properties_changed(unit.path, unit.active, unit.sub, job=unit.job))
+        self.bus.send(
+            properties_changed(unit.path, unit.active, unit.sub, job=unit.job, starts=unit.starts)
+        )
 
 
-def properties_changed(
-    path: str, active: str, sub: str, interface: str = UNIT, job: str | None = None
+def unit_properties(unit: Unit) -> dict[str, Variant]:
+    """What systemd says of a unit when it is asked."""
+    return {
+        "Id": Variant("s", unit.name),
+        "LoadState": Variant("s", unit.load),
+        "ActiveState": Variant("s", unit.active),
+        "SubState": Variant("s", unit.sub),
+        "InvocationID": Variant("ay", _invocation(unit.starts)),
+        "ConditionResult": Variant("b", unit.condition and unit.starts > 0),
+        "Conditions": Variant(
+            "a(sbbsi)", [["ConditionPathExists", False, False, "/x", 1 if unit.condition else -1]]
+        ),
+        "Asserts": Variant("a(sbbsi)", []),
+    }
+
+
+def service_properties(unit: Unit) -> dict[str, Variant]:
+    """The same of its service."""
+    return {
+        "Type": Variant("s", unit.kind),
+        "Result": Variant("s", unit.result),
+        "ExecMainCode": Variant("i", 1),
+        "ExecMainStatus": Variant("i", unit.status),
+    }
+
+
+def _invocation(starts: int) -> bytes:
+    return starts.to_bytes(16, "big") if starts else b""
+
+
+def properties_changed(  # noqa: PLR0917
+    path: str, active: str, sub: str, interface: str = UNIT, job: str | None = None, starts: int = 0
 ) -> Message:
     """The signal of a unit's change."""
     has_job = [0, "/"] if job is None else [_number_of(job), job]
@@ -195,6 +258,7 @@ def properties_changed(
         "ActiveState": Variant("s", active),
         "SubState": Variant("s", sub),
         "Job": Variant("(uo)", has_job),
+        "InvocationID": Variant("ay", _invocation(starts)),
     }
     body = [interface, properties, []]
     return Message.new_signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", body)

@@ -1,0 +1,111 @@
+"""systemd, whether or not the bus is there: connects again, reads everything anew, and settles what ran."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Final, NoReturn, Protocol
+
+from hkswitch.model.errors import BusUnavailable
+from hkswitch.model.unit_state import Action, UnitResult, UnitState
+from hkswitch.systemd.command import Command, Ended, ServiceResult
+from hkswitch.systemd.units import Systemd
+
+RECONNECT_SECONDS: Final = 1
+BACK_WITHIN_SECONDS: Final = 30
+"""How long what runs waits for a bus that went away."""
+
+STILL_RUNS_SECONDS: Final = 0.5
+
+
+class Sink(Protocol):
+    """Who is told of units."""
+
+    def seen(self, units: Mapping[str, UnitState]) -> None:
+        """Take over the states of units that were read, or changed."""
+
+    def lost(self, why: BusUnavailable) -> None:
+        """Take over that no state is known until all are seen again."""
+
+    def found(self) -> None:
+        """All watched units were seen."""
+
+
+class Link:
+    """One connection after the other, kept by `keep`."""
+
+    def __init__(self) -> None:
+        """Nothing is watched yet."""
+        self._sink: Sink | None = None
+        self._units: tuple[str, ...] = ()
+        self._systemd: Systemd | None = None
+        self._connected = asyncio.Event()
+        self._why = BusUnavailable("not connected yet")
+
+    async def keep(self, sink: Sink) -> NoReturn:
+        """Be connected until cancelled, and tell `sink` of the watched units."""
+        self._sink = sink
+        while True:
+            try:
+                with await Systemd.connect() as systemd:
+                    self._systemd = systemd
+                    self._connected.set()
+                    await self.watch(self._units)
+                    self._why = await systemd.until_lost()
+            except BusUnavailable as lost:
+                self._why = lost
+            finally:
+                self._systemd = None
+                self._connected.clear()
+            sink.lost(self._why)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def watch(self, units: Iterable[str]) -> None:
+        """Watch these units from now on: each was seen before this returns, if the bus is there."""
+        self._units = watched = tuple(dict.fromkeys(units))
+        if self._systemd is not None and self._sink is not None:
+            with suppress(BusUnavailable):  # keep() tells it
+                await self._systemd.watch(watched, self._sink.seen)
+                if self._units is watched:  # nobody asked for others meanwhile
+                    self._sink.found()
+
+    async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
+        """The states of `units` as systemd has them now; raises `BusUnavailable`."""
+        if self._systemd is None:
+            raise self._why
+        return await self._systemd.states(units)
+
+    async def run(
+        self, action: Action, units: Iterable[str], confirm_seconds: float
+    ) -> tuple[UnitResult, ...]:
+        """As `Systemd.run`; if the bus goes away meanwhile, the units say what came of it."""
+        names = tuple(units)
+        systemd = await self._now()
+        try:
+            return await systemd.run(action, names, confirm_seconds)
+        except BusUnavailable:
+            return await (await self._next(systemd)).settled(action, names)
+
+    async def execute(self, command: Command) -> Ended:
+        """As `Systemd.execute`; if the bus goes away meanwhile, nobody knows how the command ended."""
+        systemd = await self._now()
+        try:
+            return await systemd.execute(command)
+        except BusUnavailable:
+            await (await self._next(systemd)).settled(Action.START, [command.unit])
+            return Ended(ServiceResult.LOST, 0)
+
+    async def _now(self) -> Systemd:
+        if self._systemd is None:
+            raise self._why
+        return self._systemd
+
+    async def _next(self, before: Systemd) -> Systemd:
+        """The connection after this one; raises `BusUnavailable` if there is none in time."""
+        try:
+            async with asyncio.timeout(BACK_WITHIN_SECONDS):
+                while self._systemd is None or self._systemd is before:
+                    await asyncio.sleep(STILL_RUNS_SECONDS)  # keep() has not noticed yet, or is at it
+                    await self._connected.wait()
+        except TimeoutError:
+            raise self._why from None
+        return self._systemd

@@ -1,0 +1,160 @@
+"""What came of a start: whether the unit is up, has ended well, or failed, and why. Pure: no I/O.
+
+systemd calls a job of a Type=simple service done when the process was forked. Whether the service is up can
+only be told by watching it: a unit that is not held is forgotten when it has ended, and a crash loop looks
+active at every other moment. org.freedesktop.systemd1(5) describes the properties.
+"""
+
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from hkswitch.model.unit_state import ActiveState, JobResult, LoadState, Meaning, UnitResult, UnitState
+
+Properties = Mapping[str, Any]
+"""Values by name, without their D-Bus types."""
+
+NEEDS_CONFIRMATION: Final = frozenset({"simple", "exec", "idle", "forking"})
+"""Types of services whose job is done before anything is known of how they fare (systemd.service(5))."""
+
+_EXITED: Final = 1  # CLD_EXITED
+_NOT_EXECUTED: Final = 203  # systemd.exec(5): EXIT_EXEC
+
+
+class Seen(NamedTuple):
+    """A unit at one moment."""
+
+    state: UnitState
+    invocation: str
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the unit does its work."""
+        return self.state.meaning is Meaning.UP
+
+
+@dataclass(slots=True)
+class Story:
+    """What signals told of a unit since its start was asked for."""
+
+    unit: str
+    """systemd's own name of it, which an alias has not."""
+    before: Seen
+    now: Seen = field(init=False)
+    starts: int = 0
+    """How often it was started: twice is a crash."""
+    job: str = ""
+    """The path of the job that is waited for, once it is known."""
+    other_jobs: set[str] = field(default_factory=set)
+    """The paths of jobs on the unit that ended meanwhile; among them may be the awaited one."""
+
+    def __post_init__(self) -> None:
+        self.now = self.before
+
+    def changed(self, properties: Properties) -> None:
+        """Take over properties of the unit from a signal."""
+        state, invocation = self.now
+        active = ActiveState(properties.get("ActiveState", state.active))
+        invocation = invocation_of(properties) or invocation
+        if invocation != self.now.invocation:
+            self.starts += 1
+        self.now = Seen(UnitState(state.load, active, properties.get("SubState", state.sub)), invocation)
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether the unit is not up any more, or not for the first time."""
+        return not self.now.is_up or self.starts > 1
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether someone or something else had a job on it, as a unit that it is bound to."""
+        return bool(self.other_jobs - {self.job})
+
+
+def seen(properties: Properties) -> Seen:
+    """The unit with these properties."""
+    load, active = LoadState(properties["LoadState"]), ActiveState(properties["ActiveState"])
+    return Seen(UnitState(load, active, properties["SubState"]), invocation_of(properties))
+
+
+def invocation_of(properties: Properties) -> str:
+    """The number that each start of a unit gets anew, empty for none."""
+    return bytes(properties.get("InvocationID", b"")).hex()
+
+
+def judged(asked: str, story: Story, unit: Properties, service: Properties) -> UnitResult:
+    """What came of a start whose job is done.
+
+    Args:
+        asked: The name by which the unit was asked for.
+        story: What signals told of it.
+        unit: Its properties now.
+        service: Its properties as a service, none if it is of another type.
+    """
+    now = seen(unit)
+    if story.starts == 0 and now.invocation == story.before.invocation and not unit["ConditionResult"]:
+        unmet = ", ".join(unmet_conditions(unit)) or "a condition was not met"
+        return UnitResult(asked, JobResult.FAILED, unmet)
+    if story.starts > 1 or now.state.meaning is Meaning.FAILED:
+        return UnitResult(asked, JobResult.FAILED, reason(service) or "failed")
+    if now.is_up or not service:
+        return UnitResult(asked, JobResult.DONE)
+    if story.was_stopped or not _ended_well(service):
+        return UnitResult(asked, JobResult.FAILED, reason(service) or f"was stopped: it is {now.state}")
+    return UnitResult(asked, JobResult.DONE, f"exited with status {service.get('ExecMainStatus', 0)}")
+
+
+def _ended_well(service: Properties) -> bool:
+    return service.get("Result") == "success" and service.get("ExecMainCode") in {0, _EXITED}
+
+
+def unmet_conditions(unit: Properties) -> Iterator[str]:
+    """Those that systemd looked at and that were not met, as their lines in the unit file say them."""
+    for name, trigger, negated, parameter, state in unit.get("Conditions", ()):
+        if state < 0:
+            yield f"{name}={'|' if trigger else ''}{'!' if negated else ''}{parameter} was not met"
+
+
+def unmet_asserts(unit: Properties) -> str:
+    """The same of the assertions."""
+    return ", ".join(unmet_conditions({"Conditions": unit.get("Asserts", ())}))
+
+
+_REASONS: Final = {
+    "timeout": "took too long to start",
+    "exec-condition": "ExecCondition= was not met",
+    "start-limit-hit": "was started too often (start limit)",
+    "oom-kill": "ran out of memory",
+    "resources": "could not be started: out of resources",
+    "": "",
+    "success": "",
+}
+"""systemd's Result of a service, where a status says no more."""
+
+
+def reason(service: Properties) -> str:
+    """Why a service failed, in a few words; empty where systemd does not say."""
+    status, result = int(service.get("ExecMainStatus", 0)), service.get("Result", "")
+    match result:
+        case "exit-code" if status == _NOT_EXECUTED:
+            return "could not execute its program (status 203)"
+        case "exit-code" if status == 0:
+            return "a command of it failed"
+        case "exit-code":
+            return f"exited with status {status}"
+        case "success" if service.get("ExecMainCode") == _EXITED:
+            return f"exited with status {status}"
+        case "signal":
+            return f"was killed by {signal_name(status)}"
+        case "core-dump":
+            return f"dumped core by {signal_name(status)}"
+    return _REASONS.get(result, f"failed ({result})")
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
