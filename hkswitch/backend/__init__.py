@@ -1,46 +1,49 @@
-"""Where units live: one Protocol, a room for each kind of host. Nothing here runs as root."""
+"""Where groups live, seen from the daemon: one Protocol, and a module for each kind of host. Never root."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import NoReturn, Protocol
 
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import Action, UnitState, Verdict
+from hkswitch.model.switch_events import Observed
+from hkswitch.model.unit_state import Action, ActionResult
 
 
 class Observer(Protocol):
-    """Who wants to know the states of units."""
+    """Who is told of groups."""
 
-    def seen(self, units: Mapping[str, UnitState]) -> None:
-        """Take over the states of units that were read, or changed."""
+    def observed(self, group_id: str, observed: Observed) -> None:
+        """Take over all that is known of a group now."""
 
-    def probed(self, group_id: str, verdict: Verdict | None) -> None:
-        """Take over what the probe of a group said; None while it is asked."""
-
-    def lost(self) -> None:
-        """Forget all states: they cannot be known until they are seen again."""
+    def noticed(self) -> None:
+        """Take over that `Host.trouble` or `Host.config_problem` is another one."""
 
 
 class Host(Protocol):
-    """Something that runs groups of units."""
+    """Something that runs groups."""
 
     async def open(self, observer: Observer) -> None:
-        """Begin to observe: each unit's state was seen before this returns. Raises `Failure`.
+        """Begin to observe; returns when all groups were told, or after a while without an answer."""
 
-        What probes say was seen too, if it came soon.
-        """
-
-    async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
-        """Do `action` on a group and wait for its end: None for success, else what failed in a few words.
+    async def request(
+        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
+    ) -> ActionResult:
+        """Do `action` on a group and wait for its end.
 
         `accepted` is called when the request was handed over to those who do it. The states that it led to
-        were seen before this returns.
+        were told before this returns. `at_length`: a person waits, so watch longer whether it stays up.
         """
 
     async def watch(self, groups: Collection[Group]) -> None:
-        """Observe the units of these groups from now on: each one's state was seen before this returns."""
+        """Observe these groups from now on, and forget what was said of others; returns as `open` does."""
 
     def trouble(self) -> str:
         """Why no action can be done now, in a few words; nothing if one can."""
+
+    async def check_config(self) -> str:
+        """Why the config on disk would not be acted on; empty if it would be, or if that is not known."""
+
+    def config_problem(self) -> str:
+        """Why the config on disk is not the one in force; empty if it is."""
 
     async def until_broken(self) -> NoReturn:
         """Wait for the end of what `open` began, which only a defect can bring: raises it."""

@@ -1,6 +1,6 @@
-"""One life of a helper: what it is asked and what it answers, whatever carries the lines.
+"""One life of a helper: what it is asked and what it tells, whatever carries the lines.
 
-Does not run as root.
+Does not run as root. Lines from the helper are input like any other: bounded, and checked.
 """
 
 import asyncio
@@ -13,22 +13,30 @@ from typing import Any, Final, TypeVar
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.helper import (
     LONGEST_REPLY_BYTES,
+    PROTOCOL,
     Accepted,
     Ask,
+    Complete,
+    ConfigTold,
     Finished,
+    GroupTold,
     Hello,
-    Observed,
+    Lost,
+    Observe,
     Ping,
     Pong,
     Refused,
     Reply,
     Request,
+    StatesTold,
+    Told,
     encode,
     parse_reply,
 )
 from hkswitch.protocol.json_lines import Malformed
 
-ANSWER_WITHIN_SECONDS: Final = 5
+SILENCE_SECONDS: Final = 5
+"""Between two pings, and how long a helper may say nothing after one."""
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -36,12 +44,13 @@ _Result = TypeVar("_Result")
 
 @dataclass(eq=False)
 class HelperGone(Failure):
-    """There is no helper that could have done the request, or it went away before it said how it ended."""
+    """There is no helper, or it went away before it said how a request ended. `accepted`: it had begun."""
 
     why: str
+    accepted: bool = False
 
     def __str__(self) -> str:
-        return f"the helper is not there ({self.why})"
+        return f"the helper is not running ({self.why})"
 
 
 @dataclass(eq=False)
@@ -54,30 +63,44 @@ class RequestRefused(Failure):
         return self.reason
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a life of a helper ended. `was_silent`: it may still be there, and does not answer."""
+
+    why: str
+    was_silent: bool = False
+
+
 @dataclass(slots=True)
 class _Pending:
-    accepted: asyncio.Future[None]
+    accepted: Callable[[], None]
     finished: asyncio.Future[Finished]
+    is_accepted: bool = False
 
-    def fail(self, error: Failure) -> None:
-        _fail(self.accepted, error)
-        _fail(self.finished, error)
+    def accept(self) -> None:
+        if not self.is_accepted:
+            self.is_accepted = True
+            self.accepted()
 
 
-class Conversation:
-    """The requests that one helper works on. Who carries the lines says what came, and that it is over."""
+class HelperSession:
+    """The requests that one helper works on, and what it tells.
 
-    def __init__(self, tell: Callable[[Observed], None]) -> None:
-        """`tell` is told what probes say."""
+    Its transport calls `begin`, and then `heard`, `complained` and `end`.
+    """
+
+    def __init__(self, tell: Callable[[Told], None], tell_config: Callable[[str], None]) -> None:
+        """`tell` is told states, `tell_config` why the helper does not believe its config."""
         self._tell = tell
+        self._tell_config = tell_config
         self._write: Callable[[bytes], None] | None = None
         loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[None] = loop.create_future()
+        self.hello: asyncio.Future[Hello] = loop.create_future()
         """Done when it said hello."""
-        self.ended: asyncio.Future[str] = loop.create_future()
-        """Done when it is over, with the reason."""
-        self.useful = False
-        """Whether it has finished a request: not one that only comes up and ends again."""
+        self.ended: asyncio.Future[End] = loop.create_future()
+        """Done when it is over."""
+        self._epoch = 0
+        self._lines = 0
         self._pending: dict[int, _Pending] = {}
         self._pings = count(1)
         self._pongs: dict[int, asyncio.Future[None]] = {}
@@ -85,106 +108,112 @@ class Conversation:
         self._complaints = _Lines(self._complain)
         self._last_complaint = ""
 
-    # For who carries the lines
+    # For the transport
 
     def begin(self, write: Callable[[bytes], None]) -> None:
         """`write` takes lines to the helper."""
         self._write = write
 
     def heard(self, data: bytes) -> None:
-        """Some of its answers."""
+        """Some of its output. What comes after the end is nobody's any more."""
         try:
-            self._replies.feed(data)
+            if not self.ended.done():
+                self._replies.feed(data)
         except Malformed as error:
-            self.end(f"it sent garbage: {error}")
+            self.end(f"it sent an invalid line: {error}")
 
     def complained(self, data: bytes) -> None:
-        """Some of what it, or who starts it, has to complain of."""
+        """Some of what it, or the program that starts it, complains of."""
         try:
             self._complaints.feed(data)
         except Malformed as error:
-            self.end(f"it sent garbage: {error}")
+            self.end(f"it sent an invalid line: {error}")
 
-    def end(self, why: str = "") -> None:
-        """It is over, for this reason, or for the last that was heard."""
-        why = why or self._last_complaint or "it ended"
-        gone = HelperGone(why)
+    def end(self, why: str = "", *, was_silent: bool = False) -> None:
+        """It is over, for this reason, or for the last complaint."""
+        if self.ended.done():
+            return
+        end = End(why or self._last_complaint or "it exited", was_silent)
+        self.ended.set_result(end)
         for pending in self._pending.values():
-            pending.fail(gone)
-        for pong in self._pongs.values():
-            _fail(pong, gone)
-        _fail(self.ready, gone)
-        _resolve(self.ended, why)
+            _fail(pending.finished, HelperGone(end.why, accepted=pending.is_accepted))
+        _fail(self.hello, HelperGone(end.why))
 
     # For who asks
+
+    def observe(self, epoch: int) -> None:
+        """Have everything told anew; what belongs to an older epoch is dropped from now on."""
+        self._epoch = epoch
+        self.send(Observe(epoch))
 
     async def request(self, request: Request, accepted: Callable[[], None]) -> Finished:
         """Have it done; raises `HelperGone` or `RequestRefused`."""
         if self.ended.done():
-            raise HelperGone(self.ended.result())
-        loop = asyncio.get_running_loop()
-        pending = _Pending(loop.create_future(), loop.create_future())
-        self._pending[request.id] = pending
+            raise HelperGone(self.ended.result().why)
+        finished: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
+        self._pending[request.id] = _Pending(accepted, finished)
         try:
             self.send(request)
-            await self._in_time(pending.accepted)
-            accepted()
-            while not pending.finished.done():
-                await asyncio.wait([pending.finished], timeout=ANSWER_WITHIN_SECONDS)
-                if not pending.finished.done():  # it takes long: is anybody still there?
-                    await self._ping()
-            self.useful = True
-            return await pending.finished
+            return await finished
         finally:
             del self._pending[request.id]
 
-    async def _ping(self) -> None:
-        ping = Ping(next(self._pings))
-        pong = self._pongs[ping.id] = asyncio.get_running_loop().create_future()
+    async def ping(self) -> None:
+        """Return when it has taken all that it was sent before, and looked at its config."""
+        number = next(self._pings)
+        pong = self._pongs[number] = asyncio.get_running_loop().create_future()
         try:
-            self.send(ping)
-            await self._in_time(pong)
+            self.send(Ping(number))
+            await asyncio.wait([pong, self.ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            del self._pongs[ping.id]
+            del self._pongs[number]
+
+    async def live(self) -> End:
+        """Keep asking whether it is there, until its end; any line is an answer."""
+        while not self.ended.done():
+            lines = self._lines
+            self.send(Ping(next(self._pings)))
+            await asyncio.wait([self.ended], timeout=SILENCE_SECONDS)
+            if self._lines == lines:
+                self.end(f"it did not answer within {SILENCE_SECONDS} s", was_silent=True)
+        return self.ended.result()
 
     def send(self, message: Ask) -> None:
-        """Write a message; whoever waits for an answer sees that nobody took it."""
+        """Write a message; that nobody took it is seen by the silence."""
         assert self._write is not None  # noqa: S101 -- begin() came first
         self._write(encode(message))
 
-    async def _in_time(self, answer: "asyncio.Future[None]") -> None:
-        """Wait for a sign of life; a helper that gives none is given up, with all that it had to do."""
-        try:
-            async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                await answer
-        except TimeoutError:
-            self.end(f"it did not answer within {ANSWER_WITHIN_SECONDS} s")
-            raise HelperGone(f"it did not answer within {ANSWER_WITHIN_SECONDS} s") from None
+    # What it says
 
     def _reply(self, line: bytes) -> None:
-        match parse_reply(line):
-            case Hello():
-                _resolve(self.ready, None)
-            case reply:
-                self._settle(reply)
+        reply = parse_reply(line)
+        self._lines += 1
+        if reply is not None:
+            self._take(reply)
 
-    def _settle(self, reply: Reply) -> None:
+    def _take(self, reply: Reply) -> None:
         match reply:
+            case Hello(version, protocol) if protocol != PROTOCOL:
+                self.end(f"it is version {version} of hkswitch: `sudo systemctl restart hkswitch`")
+            case Hello():
+                _resolve(self.hello, reply)
             case Accepted(request_id) if (pending := self._pending.get(request_id)) is not None:
-                _resolve(pending.accepted, None)
+                pending.accept()
             case Finished(request_id) if (pending := self._pending.get(request_id)) is not None:
-                _resolve(pending.accepted, None)
+                pending.accept()
                 _resolve(pending.finished, reply)
-            case Pong(number) if (pong := self._pongs.get(number)) is not None:
-                _resolve(pong, None)
             case Refused(int(request_id), reason) if (pending := self._pending.get(request_id)) is not None:
-                pending.fail(RequestRefused(reason))
-            case Observed():
-                self._tell(reply)
+                _fail(pending.finished, RequestRefused(reason))
             case Refused(None, reason):
                 _log.warning("the helper did not understand a request: %s", reason)
+            case Pong(number) if (pong := self._pongs.get(number)) is not None:
+                _resolve(pong, None)
+            case ConfigTold(problem):
+                self._tell_config(problem)
+            case GroupTold() | StatesTold() | Lost() | Complete() if reply.epoch == self._epoch:
+                self._tell(reply)
             case _:
-                pass  # the end of a request that nobody waits for any more
+                pass  # a pong, an older epoch, or the end of a request that nobody waits for
 
     def _complain(self, line: bytes) -> None:
         self._last_complaint = line.decode(errors="replace").strip()
@@ -203,7 +232,7 @@ class _Lines:
         for line in lines:
             self.sink(line)
         if len(self._rest) > LONGEST_REPLY_BYTES:
-            raise Malformed("a line without an end")
+            raise Malformed("it has no end")
 
 
 def _resolve(future: asyncio.Future[_Result], result: _Result) -> None:

@@ -5,25 +5,25 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from hkswitch.backend.helper_session import Conversation, HelperGone
+from hkswitch.backend.helper_session import HelperGone, HelperSession
 from hkswitch.backend.sudo import explain
 
 END_WITHIN_SECONDS: Final = 1
 
 
 class Process:
-    """The way to a helper that is a child."""
+    """The transport to a helper that is a child."""
 
     def __init__(self, command: Sequence[str]) -> None:
         """`command` is an argv, as `by_sudo` returns it."""
         self._command = command
 
-    async def open(self, conversation: Conversation) -> "_Pipes":
+    async def open(self, session: HelperSession) -> "_Pipes":
         """Start it; raises `HelperGone`."""
         loop = asyncio.get_running_loop()
         try:
             # TRUST: crosses to root. The command is literal; only requests in protocol/helper.py follow.
-            _, pipes = await loop.subprocess_exec(lambda: _Pipes(conversation), *self._command)
+            _, pipes = await loop.subprocess_exec(lambda: _Pipes(session), *self._command)
         except OSError as error:
             raise HelperGone(f"{self._command[0]}: {error.strerror}") from None
         return pipes
@@ -36,8 +36,8 @@ class Process:
 class _Pipes(asyncio.SubprocessProtocol):
     """Its standard input, output and error."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, session: HelperSession) -> None:
+        self._session = session
         self._exited = asyncio.Event()
         self._outputs = {1, 2}
 
@@ -56,21 +56,21 @@ class _Pipes(asyncio.SubprocessProtocol):
         stdin = transport.get_pipe_transport(0)
         assert isinstance(stdin, asyncio.WriteTransport)  # noqa: S101
         self._transport, self._stdin = transport, stdin
-        self._conversation.begin(stdin.write)
+        self._session.begin(stdin.write)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
-            self._conversation.heard(data)
+            self._session.heard(data)
         else:
-            self._conversation.complained(data)
+            self._session.complained(data)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         # Why it ended may still be on its way on standard error; but that one may stay open for ever.
         self._outputs.discard(fd)
         if not self._outputs:
-            self._conversation.end()
+            self._session.end()
         elif fd == 1:
-            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._conversation.end)
+            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._session.end)
 
     def process_exited(self) -> None:
         self._exited.set()

@@ -7,8 +7,10 @@ from typing import NoReturn
 
 from hkswitch.backend import Observer
 from hkswitch.model.group import Group
+from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import (
     Action,
+    ActionResult,
     ActiveState,
     JobResult,
     LoadState,
@@ -47,11 +49,14 @@ class SimulatedHost:
         self._observer = observer
         await self.watch(self.groups)
 
-    async def request(self, action: Action, group_id: str, accepted: Callable[[], None]) -> str | None:
+    async def request(
+        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool = False
+    ) -> ActionResult:
         """Run the units through the states that systemd's would have; a newer request ends an older one."""
+        del at_length  # what is simulated stays up
         group = next((group for group in self.groups if group.id == group_id), None)
         if group is None or action not in group.actions:
-            return f"denied: {action} {group_id}"
+            return ActionResult(f"denied: {action} {group_id}")
         accepted()
         if (older := self._running.get(group_id)) is not None:
             older.cancel()
@@ -61,17 +66,25 @@ class SimulatedHost:
             await asyncio.wait([task])
         finally:
             task.cancel()
-        return None if task.cancelled() else task.result()
+        return ActionResult(None if task.cancelled() else task.result())
 
     async def watch(self, groups: Collection[Group]) -> None:
         """Have these groups; units that were not there before are stopped."""
         self.groups = groups
+        units = {unit for group in groups for unit in group.units}
+        self.states |= dict.fromkeys(units - self.states.keys(), INACTIVE)
         for group in groups:
-            if group.commands is not None:
-                self.tell(group.id, self.verdicts.get(group.id, Verdict.OFF))
-        self.change({unit: self.states.get(unit, INACTIVE) for group in groups for unit in group.units})
+            self._show(group)
 
     def trouble(self) -> str:
+        """There is none."""
+        return ""
+
+    async def check_config(self) -> str:
+        """Whatever it says is done."""
+        return ""
+
+    def config_problem(self) -> str:
         """There is none."""
         return ""
 
@@ -91,22 +104,28 @@ class SimulatedHost:
         self.states.update(units)
         for listener in self.listeners:
             listener(units)
-        if self._observer is not None:
-            self._observer.seen(units)
-            for group in self.groups:
-                if group.check and all(self.states.get(unit) == ACTIVE for unit in group.units):
-                    self._observer.probed(group.id, Verdict.ON)
+        for group in self.groups:
+            if not units.keys().isdisjoint(group.units):
+                self._show(group)
 
     def tell(self, group_id: str, verdict: Verdict) -> None:
         """Let the state of a group of commands change."""
         self.verdicts[group_id] = verdict
-        if self._observer is not None:
-            self._observer.probed(group_id, verdict)
+        for group in self.groups:
+            if group.id == group_id:
+                self._show(group)
 
     def lose(self) -> None:
         """Know nothing any more, as without a bus."""
         if self._observer is not None:
-            self._observer.lost()
+            for group in self.groups:
+                self._observer.observed(group.id, Observed(None))
+
+    def _show(self, group: Group) -> None:
+        if self._observer is not None:
+            units = {unit: self.states[unit] for unit in group.units}
+            otherwise = Verdict.OFF if group.commands else Verdict.ON  # a check that is not told says yes
+            self._observer.observed(group.id, Observed(units, self.verdicts.get(group.id, otherwise)))
 
     async def _run(self, action: Action, group: Group) -> str | None:
         if group.commands is not None:

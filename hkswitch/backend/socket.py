@@ -7,29 +7,31 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from hkswitch.backend.helper_session import Conversation, HelperGone
+from hkswitch.backend.helper_session import HelperGone, HelperSession
 
 SOCKET: Final = Path("/run/serviceswitch.sock")
 """Of serviceswitch.socket, which lets nobody in but the daemon's user."""
 
 SOCKET_UNIT: Final = "serviceswitch.socket"
 
+_CLOSED_AT_ONCE: Final = (
+    "systemd closed the connection before the helper said hello; too many helpers may be running or hanging"
+)
+
 
 class Socket:
-    """The way to a helper that systemd starts."""
+    """The transport to a helper that systemd starts."""
 
     def __init__(self, path: Path = SOCKET) -> None:
         """Does not connect yet."""
         self._path = path
 
-    async def open(self, conversation: Conversation) -> "_Connection":
+    async def open(self, session: HelperSession) -> "_Connection":
         """Connect, which starts it; raises `HelperGone`."""
         loop = asyncio.get_running_loop()
         try:
             # TRUST: crosses to root. Only requests in protocol/helper.py follow.
-            _, connection = await loop.create_unix_connection(
-                lambda: _Connection(conversation), str(self._path)
-            )
+            _, connection = await loop.create_unix_connection(lambda: _Connection(session), str(self._path))
         except OSError as error:
             raise HelperGone(f"{self._path}: {error.strerror or error}") from None
         return connection
@@ -43,12 +45,12 @@ def explain(why: str) -> str:
     """What to do about a helper that is gone for this reason: one sentence for the log."""
     if str(SOCKET) in why:
         return f"the helper cannot be reached ({why}): `sudo systemctl enable --now {SOCKET_UNIT}`"
-    return f"the helper ended ({why}); it is started again, and `journalctl -u 'serviceswitch@*'` says more"
+    return f"the helper exited unexpectedly ({why}), restarting it; see `journalctl -u 'serviceswitch@*'`"
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, session: HelperSession) -> None:
+        self._session = session
         self._lost = asyncio.Event()
 
     async def close(self) -> None:
@@ -58,11 +60,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- asyncio's types are too wide
         self._transport = transport
-        self._conversation.begin(transport.write)
+        self._session.begin(transport.write)
 
     def data_received(self, data: bytes) -> None:
-        self._conversation.heard(data)
+        self._session.heard(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         self._lost.set()
-        self._conversation.end()
+        self._session.end("" if self._session.hello.done() else _CLOSED_AT_ONCE)

@@ -13,9 +13,8 @@ from typing import Any, Final, Protocol
 
 from hkswitch import __version__
 from hkswitch.backend import Host
-from hkswitch.backend.helper_client import Helper
+from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import Process
-from hkswitch.backend.local import LocalHost
 from hkswitch.backend.socket import Socket
 from hkswitch.backend.sudo import by_sudo
 from hkswitch.control import server, socket_of
@@ -25,15 +24,18 @@ from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
-from hkswitch.model.config_file import read as read_config
-from hkswitch.model.errors import Failure
-from hkswitch.model.unit_state import Action, Crossing
+from hkswitch.model.config_file import read_within
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.switch_events import Observed
+from hkswitch.model.unit_state import Action, ActionResult, Crossing
 from hkswitch.network import addresses, listeners
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.control import SetupIs
 from hkswitch.protocol.report import BridgeReport, PairedController, Report, printable
 
 TRY_AGAIN_SECONDS: Final = 5.0
+READ_WITHIN_SECONDS: Final = 5.0
+"""The config: a file system that hangs must not hang the daemon."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ _log = logging.getLogger(__name__)
 class Outside(Protocol):
     """Who started the daemon: gives it what it needs, and is told how it is."""
 
-    def read(self) -> Config:
+    async def read(self) -> Config:
         """The config as it is now; raises `Failure`."""
 
     def reloading(self) -> None:
@@ -53,30 +55,32 @@ class Outside(Protocol):
     def waiting(self, why: Failure) -> None:
         """There is no place yet; this is called again only when something else is missing."""
 
-    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
-        """Everything is there; called again after each change."""
+    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
+        """Everything is there; called again after each change. `trouble` is why some switch does not work."""
 
 
 async def run(config_file: Path, state_folder: Path) -> None:
     """The daemon: this machine's units, until SIGTERM; raises `Failure` if it cannot start."""
     service = _Service(config_file, Notifier(os.environ))
-    config = service.read()
-    way = Socket() if config.helper is Crossing.SOCKET else Process(by_sudo())
-    host = LocalHost(config.groups, Helper(way))
+    config = await service.read()
+    transport = Socket() if config.helper is Crossing.SOCKET else Process(by_sudo())
+    host = HelperHost(config.groups, transport)
     async with service.notifier.alive():
         await serve(config, host, state_folder, service)
     service.notifier.tell(STOPPING="1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Service:
     """hkswitch.service: tells systemd and the journal."""
 
     config_file: Path
     notifier: Notifier
+    logged: str = ""
+    """The last line about what is served."""
 
-    def read(self) -> Config:
-        return read_config(self.config_file)
+    async def read(self) -> Config:
+        return await read_within(self.config_file, READ_WITHIN_SECONDS)
 
     def reloading(self) -> None:
         self.notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
@@ -89,11 +93,15 @@ class _Service:
         self.notifier.tell(READY="1", STATUS=f"Waiting for the network: {why}")
         _log.warning("waiting for the network: %s", why)
 
-    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
+    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
         paired = "paired" if bridge.paired else "not paired: see `hkswitch pair`"
-        what = f"{len(config.groups)} groups on {place}, port {config.bridge.port}, {paired}"
-        self.notifier.tell(READY="1", STATUS=f"Serving {what}")
-        _log.info("serving %s", what)
+        groups = "1 group" if len(config.groups) == 1 else f"{len(config.groups)} groups"
+        what = f"{groups} on {place}, port {config.bridge.port}, {paired}"
+        status = f"Serving {what}" + (f"; {printable(trouble)}" if trouble else "")
+        self.notifier.tell(READY="1", STATUS=status)
+        if what != self.logged:
+            self.logged = what
+            _log.info("serving %s", what)
 
 
 async def serve(config: Config, host: Host, state_folder: Path, outside: Outside) -> None:
@@ -108,14 +116,43 @@ async def serve(config: Config, host: Host, state_folder: Path, outside: Outside
         bridge.tell_of_pairings(serving.say)
         async with server.served(socket_of(state_folder), serving):
             living = asyncio.create_task(serving.live())
+            reloading: set[asyncio.Task[None]] = set()
             try:
                 while await _signal_or_end(received, living) is signal.SIGHUP:
-                    await serving.reload()
+                    task = asyncio.create_task(serving.reload_if_possible())
+                    reloading.add(task)
+                    task.add_done_callback(reloading.discard)
                 _log.info("stopping")
             finally:
-                living.cancel()
-                await asyncio.gather(living, return_exceptions=True)
+                for task in (living, *reloading):
+                    task.cancel()
+                await asyncio.gather(living, *reloading, return_exceptions=True)
                 await serving.stop()
+
+
+@dataclass(eq=False)
+class NotReloaded(Failure):
+    """The config is good, and root does not believe it."""
+
+    why: str
+    exit_code = Exit.CONFIG
+
+    def __str__(self) -> str:
+        return self.why
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the host tells goes to the switches, and to those who look at the daemon."""
+
+    serving: "_Serving"
+
+    def observed(self, group_id: str, observed: Observed) -> None:
+        self.serving.switchboard.observed(group_id, observed)
+
+    def noticed(self) -> None:
+        self.serving.switchboard.noticed()
+        self.serving.say()
 
 
 class _Serving:
@@ -126,13 +163,15 @@ class _Serving:
     ) -> None:
         self._host = host
         self._bridge = bridge
-        self._switchboard = switchboard
+        self.switchboard = switchboard
         self._outside = outside
         self._config = config
         self._place: Place | None = None
         self._missing: Failure | None = None
-        self._open = False
+        self._open = asyncio.Event()
+        self._applying = asyncio.Lock()
         self._settling = asyncio.Lock()
+        self._not_reloaded = ""
         self._running_since_unix_seconds = int(time.time())
 
     # What can be asked on the control socket
@@ -147,16 +186,17 @@ class _Serving:
             port=self._config.bridge.port,
             controllers=self._bridge.controllers(),
             helper=printable(self._host.trouble()),
+            config=printable(self._config_problem()),
         )
-        return Report(bridge, self._switchboard.report())
+        return Report(bridge, self.switchboard.report())
 
-    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
-        """Do an action on a group; returns what failed, None for success. Raises `Failure`."""
-        return await self._switchboard.act(action, group_id, by, begun)
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
+        """Do an action on a group; returns what came of it. Raises `Failure`."""
+        return await self.switchboard.act(action, group_id, by, begun)
 
     def changes(self) -> AbstractContextManager[asyncio.Event]:
         """Meanwhile, an event that is set at each change."""
-        return self._switchboard.changes()
+        return self.switchboard.changes()
 
     def setup_is(self) -> SetupIs:
         """What is needed to pair."""
@@ -178,35 +218,62 @@ class _Serving:
 
     async def live(self) -> None:
         """Start, and follow the network; ends only with what breaks it."""
-        await self._host.open(self._switchboard)
-        self._open = True
+        await self._host.open(_Told(self))
+        self._open.set()
         async with addresses.changes() as changes:
             await _first_to_end(self._host.until_broken(), self._follow(changes))
 
-    async def reload(self) -> None:
-        """Take over the config as it is now; one with mistakes changes nothing."""
-        if not self._open:
-            return  # it was read just now
-        self._outside.reloading()
-        try:
-            config = self._outside.read()
-        except Failure as failure:
-            _log.error("not reloaded: %s", failure)
-            self.say()
-            return
-        self._config = _with_what_stays(config, self._config)
-        if self._config != config:
-            _log.warning("the changes of `bridge.name`, `bridge.port` and `helper` count after a restart")
-        self._bridge.regroup(config.groups, self._switchboard)
-        self._switchboard.regroup(config.groups)
+    async def reload(self) -> str:
+        """Apply the config as it is now; returns what a person should know about that.
+
+        One with mistakes, or that root does not believe, changes nothing: raises `Failure`, and says why in
+        the log and the status until a reload succeeds. Reloads wait for the start, and for one another.
+        """
+        await self._open.wait()
+        async with self._applying:
+            self._outside.reloading()
+            try:
+                config = await self._outside.read()
+                if problem := await self._host.check_config():
+                    raise NotReloaded(problem)
+                self._not_reloaded = ""
+                return await self._apply(config)
+            except Failure as failure:
+                self._not_reloaded = str(failure)
+                _log.error("not reloaded: %s", failure)
+                raise
+            finally:
+                self.say()
+
+    async def reload_if_possible(self) -> None:
+        """Reload for a signal, whose sender cannot be told what came of it."""
+        with suppress(Failure):  # it is in the log
+            await self.reload()
+
+    async def _apply(self, config: Config) -> str:
+        """Serve another config. This order matters, and is nowhere else.
+
+        The bridge first has accessories for all groups, then the switchboard has switches that show
+        something on them, and then the host tells what they show. The network comes last: the bridge
+        answers at its old place meanwhile.
+        """
+        before, self._config = self._config, _with_what_stays(config, self._config)
+        self._bridge.regroup(config.groups, self.switchboard)
+        self.switchboard.regroup(config.groups)
         await self._host.watch(config.groups)
-        _log.info("reloaded")
         await self._settle()
-        self.say()
+        notes = [_after_restart(config, before), self._host.config_problem(), self._host.trouble()]
+        note = "; ".join(note for note in notes if note)
+        _log.info("reloaded%s", f": {note}" if note else "")
+        return note
+
+    def _config_problem(self) -> str:
+        """Why the config on disk is not the one in force."""
+        return self._host.config_problem() or self._not_reloaded
 
     async def stop(self) -> None:
         await self._bridge.stop()
-        await self._switchboard.close()
+        await self.switchboard.close()
         await self._host.close()
 
     async def _follow(self, changes: addresses.Changes) -> None:
@@ -240,7 +307,7 @@ class _Serving:
 
     async def _go(self, place: Place) -> None:
         if self._place is None:
-            await self._bridge.start(self._switchboard, place)
+            await self._bridge.start(self.switchboard, place)
         else:
             await self._bridge.move(place)
 
@@ -260,7 +327,25 @@ class _Serving:
         if self._missing is not None:
             self._outside.waiting(self._missing)
         elif self._place is not None:
-            self._outside.serving(self._config, self._place, self._bridge)
+            helper = self._host.trouble()
+            trouble = f"the helper is not running ({helper})" if helper else self._config_problem()
+            self._outside.serving(self._config, self._place, self._bridge, trouble)
+
+
+def _after_restart(config: Config, running: Config) -> str:
+    """What of a new config takes effect only after a restart."""
+    changed = [
+        name
+        for name, new, old in (
+            ("bridge.name", config.bridge.name, running.bridge.name),
+            ("bridge.port", config.bridge.port, running.bridge.port),
+            ("helper", config.helper, running.helper),
+        )
+        if new != old
+    ]
+    return (
+        f"changes to {', '.join(changed)} take effect after `systemctl restart hkswitch`" if changed else ""
+    )
 
 
 def _with_what_stays(config: Config, running: Config) -> Config:

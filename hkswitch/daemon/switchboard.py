@@ -1,25 +1,36 @@
-"""Runs the switches: brings events to model/switch.py, carries decisions out. Knows no HomeKit and no bus."""
+"""Runs the switches: brings events to model/switch.py, carries decisions out. Knows no HomeKit, no helper."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
 
 from hkswitch.backend import Host
-from hkswitch.daemon.history import History
+from hkswitch.daemon.requests import Request, Write
 from hkswitch.model import switch_events
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
 from hkswitch.model.switch import Switch
-from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, STEADY_AFTER_SECONDS, Decision, Event, Tile
-from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
+from hkswitch.model.switch_events import (
+    ANSWER_WITHIN_SECONDS,
+    KNOWN_WITHIN_SECONDS,
+    STEADY_AFTER_SECONDS,
+    Decision,
+    Event,
+    Observed,
+    Tile,
+)
+from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from hkswitch.protocol.report import GroupReport
 
 PASSING: Final = (GroupState.STARTING, GroupState.STOPPING)
 """States that systemd has a line for itself, and that another one follows."""
+
+REMOVED: Final = "the group was removed from the configuration"
 
 _log = logging.getLogger(__name__)
 
@@ -60,50 +71,40 @@ class Switchboard:
 
     def __init__(self, groups: Iterable[Group], host: Host, display: Display) -> None:
         """Nothing runs until the host or the display tells something."""
-        self._switches: dict[str, Switch] = {}
-        self._groups_of: dict[str, list[str]] = {}
         self._host = host
         self._display = display
         self._numbers = count(1)
-        self._answers: dict[int, asyncio.Future[bool]] = {}
-        self._writers: dict[int, Hashable] = {}
-        self._requests: set[asyncio.Task[None]] = set()
-        self._ends: dict[int, asyncio.Future[str | None]] = {}
-        self._begun: dict[int, list[Callable[[], None]]] = {}
-        self._history = History()
-        self._by: dict[int, str] = {}
+        self._switches: dict[str, Switch] = {}
+        self._since_unix_seconds: dict[str, int] = {}
+        self._writes: dict[int, Write] = {}
+        self._newest: dict[str, Request] = {}
+        """The newest request of each group, whether it runs or has ended."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Event] = set()
         self.regroup(groups)
 
     def regroup(self, groups: Iterable[Group]) -> None:
-        """Have switches for these groups; those that stay keep what they know."""
-        before, self._switches, self._groups_of = self._switches, {}, {}
+        """Have switches for these groups; those that stay keep what they know, others end what they have."""
+        before, self._switches = self._switches, {}
         for group in groups:
             self._switches[group.id] = before.get(group.id, Switch(group))
             self._step(group.id, switch_events.Regrouped(group))
-            for unit in group.units:
-                self._groups_of.setdefault(unit, []).append(group.id)
-        self._history.keep(self._switches.keys())
+        for group_id in before.keys() - self._switches.keys():
+            self._remove(group_id)
+        self.noticed()
 
-    def seen(self, units: Mapping[str, UnitState]) -> None:
-        """Take over states from the host."""
-        concerned = dict.fromkeys(group_id for unit in units for group_id in self._groups_of.get(unit, ()))
-        for group_id in concerned:
-            own = self._switches[group_id].group.units
-            self._step(group_id, switch_events.Seen({unit: units[unit] for unit in own if unit in units}))
+    def observed(self, group_id: str, observed: Observed) -> None:
+        """Take over all that the host knows of a group."""
+        self._step(group_id, observed)
 
-    def probed(self, group_id: str, verdict: Verdict | None) -> None:
-        """Take over what the probe of a group said; None while it is asked."""
-        self._step(group_id, switch_events.Probed(verdict))
-
-    def lost(self) -> None:
-        """Take over that the host knows no states any more."""
-        for group_id in list(self._switches):
-            self._step(group_id, switch_events.Lost())
+    def noticed(self) -> None:
+        """A report would be another one."""
+        for watcher in self._watchers:
+            watcher.set()
 
     def report(self) -> tuple[GroupReport, ...]:
         """How all groups are."""
-        return tuple(self._history.report(switch) for switch in self._switches.values())
+        return tuple(map(self._report, self._switches.values()))
 
     @contextmanager
     def changes(self) -> Iterator[asyncio.Event]:
@@ -115,114 +116,136 @@ class Switchboard:
         finally:
             self._watchers.discard(changed)
 
-    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
-        """Somebody at a terminal wants this; returns what failed once it has ended, None for success.
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
+        """A person at a terminal wants this; returns what came of it once it has ended.
 
         `begun` is called when it was handed over to those who do it. Raises `UnknownGroup` or `Replaced`.
         """
         if group_id not in self._switches:
             raise UnknownGroup(group_id)
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
-        with self._writing(group_id, by) as number:
+        with self._writing(Write(group_id, by, at_length=True)) as number:
             self._step(group_id, switch_events.Written(number, action is not Action.STOP, tile))
-            request = self._history.newest(group_id)  # this one, or one that runs and does the same
-            running = self._switches[group_id].running
-            if running is not None and running.accepted:
-                begun()
-            else:
-                self._begun.setdefault(request, []).append(begun)
-            failure = await asyncio.shield(self._ends[request])
-            if request != self._history.newest(group_id):
+            request = self._newest[group_id]  # this one, or one that runs and does the same
+            request.when_begun(begun)
+            result = await asyncio.shield(request.ended)
+            if self._newest.get(group_id, request) is not request:
                 raise Replaced(group_id)
-            return failure
+            return result
 
     async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str = "") -> bool:
         """A controller wrote On; returns whether that was a success, within `ANSWER_WITHIN_SECONDS`."""
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        with self._writing(group_id, by) as number:
-            self._answers[number] = answer
-            self._writers[number] = writer
-            try:
-                self._step(group_id, switch_events.Written(number, on, tile))
-                return await answer
-            finally:
-                del self._answers[number], self._writers[number]
+        if group_id not in self._switches:
+            return False
+        write = Write(group_id, by, writer)
+        with self._writing(write) as number:
+            self._step(group_id, switch_events.Written(number, on, tile))
+            return await write.answer
 
     @contextmanager
-    def _writing(self, group_id: str, by: str) -> Iterator[int]:
-        """The number of a write by somebody, and meanwhile the end of its time."""
+    def _writing(self, write: Write) -> Iterator[int]:
+        """The number of a write, and meanwhile the end of its time."""
         number = next(self._numbers)
-        self._by[number] = by
-        waited = switch_events.Waited(number)
-        waiting = asyncio.get_running_loop().call_later(ANSWER_WITHIN_SECONDS, self._step, group_id, waited)
+        self._writes[number] = write
+        waiting = self._later(ANSWER_WITHIN_SECONDS, write.group_id, switch_events.Waited(number))
         try:
             yield number
         finally:
             waiting.cancel()
-            del self._by[number]
+            del self._writes[number]
 
     async def close(self) -> None:
         """Forget the requests that run, which the host ends; their writes are answered with an error."""
-        for write in list(self._answers):
-            self._answer(write, ok=False)
-        for task in self._requests:
+        for write in self._writes.values():
+            write.settle(ok=False)
+        for task in self._tasks:
             task.cancel()
-        for end in self._ends.values():
-            end.cancel()
-        await asyncio.gather(*self._requests, return_exceptions=True)
+        for request in self._newest.values():
+            request.ended.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _remove(self, group_id: str) -> None:
+        """End what is under way for a group that is gone; its request goes on without anyone who waits."""
+        for write in self._writes.values():
+            if write.group_id == group_id:
+                write.settle(ok=False)
+        self._since_unix_seconds.pop(group_id, None)
+        if (request := self._newest.pop(group_id, None)) is not None:
+            request.end(ActionResult(REMOVED))
 
     def _step(self, group_id: str, event: Event) -> None:
         switch = self._switches.get(group_id)
         if switch is None:
             return  # its group was removed meanwhile
         self._switches[group_id], decisions = switch.step(event)
-        for watcher in self._watchers:
-            watcher.set()
+        self.noticed()
         for decision in decisions:
             self._carry_out(group_id, decision)
 
+    def _later(self, seconds: float, group_id: str, event: Event) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, self._step, group_id, event)
+
     def _carry_out(self, group_id: str, decision: Decision) -> None:
         match decision:
-            case switch_events.Send(request, action):
-                self._history.asked(group_id, request, action, self._by.get(request, ""))
-                self._ends[request] = asyncio.get_running_loop().create_future()
-                task = asyncio.create_task(self._request(group_id, request, action))
-                self._requests.add(task)
-                task.add_done_callback(self._requests.discard)
-            case switch_events.Answer(write, ok):
-                self._answer(write, ok=ok)
-            case switch_events.Show(on, writer, tile):
-                wrote = None if writer is None else self._writers.get(writer)
-                self._display.show(group_id, tile, wrote, on=on)
+            case switch_events.Send(number, action):
+                self._send(group_id, number, action)
+            case switch_events.Answer(number, ok):
+                if (write := self._writes.get(number)) is not None:
+                    write.settle(ok=ok)
+            case switch_events.Show(on, number, tile):
+                wrote = None if number is None else self._writes.get(number)
+                self._display.show(group_id, tile, None if wrote is None else wrote.writer, on=on)
             case switch_events.Available(available):
                 self._display.set_available(group_id, available=available)
+            case switch_events.AwaitKnown(number):
+                self._later(KNOWN_WITHIN_SECONDS, group_id, switch_events.StillUnknown(number))
             case switch_events.AwaitSteady(number):
-                steady = switch_events.Steady(number)
-                asyncio.get_running_loop().call_later(STEADY_AFTER_SECONDS, self._step, group_id, steady)
+                self._later(STEADY_AFTER_SECONDS, group_id, switch_events.Steady(number))
             case switch_events.Changed(state):
-                self._history.changed(group_id)
-                level = logging.DEBUG if state in PASSING else logging.INFO
-                _log.log(level, "%s: %s", group_id, "not known" if state is None else state)
+                self._changed(group_id, state)
             case switch_events.Failed(action, failure):
                 _log.error("%s: %s failed: %s", group_id, action, failure)
 
-    def _answer(self, write: int, *, ok: bool) -> None:
-        answer = self._answers.get(write)
-        if answer is not None and not answer.done():  # the controller may have gone meanwhile
-            answer.set_result(ok)
+    def _changed(self, group_id: str, state: GroupState | None) -> None:
+        self._since_unix_seconds[group_id] = int(time.time())
+        level = logging.DEBUG if state in PASSING else logging.INFO
+        why = self._switches[group_id].why
+        _log.log(level, "%s: %s", group_id, state or (f"unknown: {why}" if why else "unknown"))
 
-    async def _request(self, group_id: str, request: int, action: Action) -> None:
+    def _send(self, group_id: str, number: int, action: Action) -> None:
+        write = self._writes.get(number)
+        by, at_length = ("", False) if write is None else (write.by, write.at_length)
+        request = self._newest[group_id] = Request(number, group_id, action, by, at_length)
+        task = asyncio.create_task(self._run(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, request: Request) -> None:
+        """Have the host do a request, and bring the switch what came of it."""
+        group_id, action = request.group_id, request.action
+
         def accepted() -> None:
-            self._step(group_id, switch_events.Accepted(request))
-            for begun in self._begun.pop(request, ()):
-                begun()
+            self._step(group_id, switch_events.Accepted(request.id))
+            request.begin()
 
         try:
-            failure = await self._host.request(action, group_id, accepted)
+            result = await self._host.request(action, group_id, accepted, at_length=request.at_length)
         except Exception as error:  # noqa: BLE001 -- a defect of ours must not leave the switch waiting for ever
             _log.exception("%s: %s", group_id, action)
-            failure = f"internal error: {error!r}"
-        self._begun.pop(request, None)
-        self._history.ended(group_id, request, failure)
-        self._ends.pop(request).set_result(failure)
-        self._step(group_id, switch_events.Finished(request, failure))
+            result = ActionResult(f"internal error: {error!r}")
+        request.end(result)
+        self._step(group_id, switch_events.Finished(request.id, result.failure))
+
+    def _report(self, switch: Switch) -> GroupReport:
+        group, known = switch.group, switch.units or {}
+        request = self._newest.get(group.id)
+        return GroupReport(
+            id=group.id,
+            name=group.name,
+            state=switch.state,
+            since_unix_seconds=self._since_unix_seconds.get(group.id, 0),
+            units={unit: known[unit] for unit in group.units if unit in known},
+            last_action=None if request is None else request.last_action,
+            commands=group.commands is not None,
+            why=switch.why if switch.state is None else "",
+        )

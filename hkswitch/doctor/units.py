@@ -9,7 +9,7 @@ from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, counted, ok, unkn
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
 from hkswitch.model.unit_state import LoadState, Meaning, UnitState
-from hkswitch.systemd import Systemd
+from hkswitch.systemd.units import Systemd
 
 WITHIN_SECONDS: Final = 10
 MOST_NAMED: Final = 3

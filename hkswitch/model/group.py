@@ -61,16 +61,27 @@ class Group:
         return self.check if self.commands is None else self.commands.status
 
     def state(self, units: Mapping[str, UnitState], verdict: Verdict | None) -> GroupState | None:
-        """The group's state, from its units' and from what its probe said since; None is not known."""
+        """The group's state, from its units' and from what its probe said since.
+
+        None is not known: not all units were told, or the probe has not answered yet, or cannot.
+        """
         if self.commands is not None:
             return {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.OFF}.get(verdict) if verdict else None
-        if not units.keys() >= set(self.units):
+        if any(unit not in units for unit in self.units):
             return None
         state = group_state([units[unit] for unit in self.units])
         if not self.check or state is not GroupState.ON:
             return state
-        passed = {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.PARTIAL, Verdict.UNAVAILABLE: None}
-        return GroupState.STARTING if verdict is None else passed[verdict]
+        return {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.PARTIAL}.get(verdict) if verdict else None
+
+    @property
+    def token(self) -> str:
+        """Stands for all that root acts on: where it is another one, the same id means something else."""
+        import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no token
+
+        actions = sorted(action.value for action in self.actions)
+        acts_on = (self.units, self.commands, self.check, actions, self.timeout_seconds)
+        return hashlib.sha256(repr(acts_on).encode()).hexdigest()[:32]
 
     @property
     def aid(self) -> int:

@@ -5,6 +5,9 @@ tap is answered, On stays what it was, since a start that fails at once never ha
 answer to the end of the request, On is what was asked for, whatever the units pass through. Then the units
 decide again. What a controller was told by an answer and what it sees later are reconciled by `Show`.
 
+What is not known is never shown on: a group that waits for its check keeps its value for a moment if that is
+off, and is unavailable otherwise.
+
 A group with a restart switch has a second On, which is on while a restart runs.
 """
 
@@ -16,24 +19,24 @@ from hkswitch.model.switch_events import (
     Accepted,
     Answer,
     Available,
+    AwaitKnown,
     AwaitSteady,
     Changed,
     Decision,
     Event,
     Failed,
     Finished,
-    Lost,
-    Probed,
+    Observed,
     Regrouped,
-    Seen,
     Send,
     Show,
     Steady,
+    StillUnknown,
     Tile,
     Waited,
     Written,
 )
-from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
+from hkswitch.model.unit_state import Action, GroupState, UnitState
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,40 +66,39 @@ class Switch:
 
     group: Group
     units: Mapping[str, UnitState] | None = None
-    verdict: Verdict | None = None
-    """What the probe said, None if that is not known yet."""
+    why: str = ""
+    """What the host said of the probe, or of why it knows nothing."""
+    state: GroupState | None = None
+    """The group's state, None while it is not known. Computed once for each thing that is observed."""
+    available: bool = False
+    """Whether reads are answered with a value."""
     running: Running | None = None
     older: tuple[Running, ...] = ()
-    """Requests that a newer one replaced before anybody knew whether they were handed over."""
+    """Requests that a newer one replaced before it was known whether they were handed over."""
     shown: bool = False
     """On, as every controller that looked last knows it."""
     doubted: bool = False
     """Some controller may believe otherwise: it was told a success that a newer request undid."""
     shaky: int = 0
     """Not 0: the group failed and is not trusted to stay up; the number of the newest `AwaitSteady`."""
+    waiting: int = 0
+    """The number of the newest `AwaitKnown`."""
 
     @property
-    def state(self) -> GroupState | None:
-        """The group's state, None while it is not known."""
-        return self.group.state(self.units or {}, self.verdict)
-
-    @property
-    def available(self) -> bool:
+    def is_known(self) -> bool:
         """Whether there is a truth to show."""
         return self.state not in {None, GroupState.MISSING}
 
     def step(self, event: Event) -> Step:
         """The switch after an event, and what is to be done about it, in this order."""
         match event:
-            case Seen(units):
-                return self._observed(replace(self, units={**(self.units or {}), **units})._checked())
-            case Probed(verdict):
-                return self._observed(replace(self, verdict=verdict)._checked())
-            case Lost():
-                return self._observed(replace(self, units=None, verdict=None))
+            case Observed(units, verdict, why):
+                state = None if units is None else self.group.state(units, verdict)
+                return self._observed(replace(self, units=units, why=why, state=state))
             case Regrouped(group):
-                known = self.verdict if group.probe == self.group.probe else None
-                return self._observed(replace(self, group=group, verdict=known)._checked())
+                return self._regrouped(group)
+            case StillUnknown(number):
+                return self._still_unknown() if number == self.waiting else (self, ())
             case Steady(number):
                 return self._steadied() if number == self.shaky else (self, ())
             case Written(write, on, tile):
@@ -108,23 +110,52 @@ class Switch:
             case Finished(request, failure):
                 return self._finished(request, failure)
 
-    def _checked(self) -> "Switch":
-        """What a check said of units that are all up says nothing of when they are so again."""
-        up = self.group.state(self.units or {}, Verdict.ON) is GroupState.ON
-        stays = up or not self.group.check or self.verdict is Verdict.UNAVAILABLE
-        return self if stays else replace(self, verdict=None)
+    def _regrouped(self, group: Group) -> Step:
+        """The config says something else of the group. What was known stays if root would do the same."""
+        gets_restart = group.restart and not self.group.restart
+        after = replace(self, group=group)
+        decisions: tuple[Decision, ...] = ()
+        if group.token != self.group.token:
+            after, decisions = self._observed(replace(after, units={}, state=None, why=""))
+        if gets_restart:
+            decisions = (*decisions, Available(after.available), after._show_restart())
+        return after, decisions
 
     def _observed(self, after: "Switch") -> Step:
-        if after.state is self.state:
+        after, told = after._with_availability()
+        if after.state is self.state and not told:
             return after, ()
         after, waits = after._watched_for_crashes()
+        is_passing = after.state is None and after.available  # it is being asked
         # A crash loop is told once, not at every turn.
-        decisions: list[Decision] = [] if self.shaky and after.shaky else [Changed(after.state)]
-        if after.available is not self.available:
-            decisions.append(Available(after.available))
-            after = replace(after, doubted=True)  # who read an error meanwhile has forgotten the value
+        is_news = not is_passing and not (self.shaky and after.shaky) and after.state is not self.state
+        changes = (Changed(after.state),) if is_news else ()
         after, shows = after._settled()
-        return after, (*decisions, *waits, *shows)
+        return after, (*changes, *told, *waits, *shows)
+
+    def _with_availability(self) -> Step:
+        """Whether reads have a value now: not of what is not known, but give it a moment if it is off."""
+        if self.is_known is self.available:
+            return self, ()
+        if self.is_known:
+            after = replace(self, available=True, doubted=True)  # who read an error has forgotten the value
+            shows = (after._show_restart(),) if self.group.restart else ()
+            return after, (Available(available=True), *shows)
+        is_asked = self.state is None and self.units is not None
+        if is_asked and (self.running is not None or not self.shown):
+            after = replace(self, waiting=self.waiting + 1)
+            return after, (AwaitKnown(after.waiting),)
+        return replace(self, available=False, doubted=True), (Available(available=False),)
+
+    def _still_unknown(self) -> Step:
+        if self.is_known or not self.available or self.running is not None:
+            return self, ()
+        return replace(self, available=False, doubted=True), (Changed(self.state), Available(available=False))
+
+    def _show_restart(self) -> Show:
+        running = self.running
+        on = running is not None and running.tile is Tile.RESTART and running.told
+        return Show(on=on, tile=Tile.RESTART)
 
     def _steadied(self) -> Step:
         after, shows = replace(self, shaky=0)._settled()
@@ -203,8 +234,9 @@ class Switch:
         running = self.running
         if running is None or running.id != request:
             return self._older_known(request, ok=failure is None)  # a newer request decides
-        after, _ = replace(self, running=None)._watched_for_crashes()
-        decisions: list[Decision] = [*_answers(running, ok=failure is None)]
+        after, told = replace(self, running=None)._with_availability()
+        after, _ = after._watched_for_crashes()
+        decisions: list[Decision] = [*_answers(running, ok=failure is None), *told]
         if failure is not None:
             decisions.insert(0, Failed(running.action, failure))
         elif running.writes:
@@ -223,7 +255,7 @@ class Switch:
 
     def _settled(self) -> Step:
         """Show the units' truth, unless a request runs or there is no truth."""
-        if self.running is not None or self.state is None or not self.available:
+        if self.running is not None or self.state is None or not self.is_known:
             return self, ()
         return self._show(on=self.state.on and not self.shaky)
 

@@ -10,6 +10,9 @@ from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
 ANSWER_WITHIN_SECONDS: Final = 1.0
 """A write is answered by then. iOS gives up at about 10 s and waits for nothing else meanwhile."""
 
+KNOWN_WITHIN_SECONDS: Final = 5.0
+"""For so long a group that is shown off may be asked how it is; after that it is "No Response"."""
+
 STEADY_AFTER_SECONDS: Final = 2.0
 """A group that failed and comes up by itself is shown on after so long: one in a crash loop never is."""
 
@@ -24,26 +27,28 @@ class Tile(Enum):
 # Events
 
 
-class Seen(NamedTuple):
-    """The host told the states of some of the group's units."""
+class Observed(NamedTuple):
+    """All that the host knows of the group now.
 
-    units: Mapping[str, UnitState]
+    `units` is None while it knows nothing; `verdict` is what the probe says, None while it has not answered.
+    `why` is the reason, of the probe or for knowing nothing.
+    """
 
-
-class Probed(NamedTuple):
-    """What the group's probe says, None while it is asked; `UNAVAILABLE` while nobody can ask it."""
-
-    verdict: Verdict | None
-
-
-class Lost(NamedTuple):
-    """The host does not know the states any more."""
+    units: Mapping[str, UnitState] | None
+    verdict: Verdict | None = None
+    why: str = ""
 
 
 class Regrouped(NamedTuple):
     """The config says something else of the group now; its id is the same."""
 
     group: Group
+
+
+class StillUnknown(NamedTuple):
+    """`KNOWN_WITHIN_SECONDS` passed since the `AwaitKnown` of this number."""
+
+    number: int
 
 
 class Steady(NamedTuple):
@@ -73,7 +78,7 @@ class Accepted(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The request ended, and every unit state that it led to was `Seen` before.
+    """The request ended, and every state that it led to was `Observed` before.
 
     `failure` is None for success, else what failed.
     """
@@ -82,7 +87,7 @@ class Finished(NamedTuple):
     failure: str | None = None
 
 
-Event = Seen | Probed | Lost | Regrouped | Steady | Written | Waited | Accepted | Finished
+Event = Observed | Regrouped | StillUnknown | Steady | Written | Waited | Accepted | Finished
 
 
 # Decisions
@@ -116,6 +121,12 @@ class Available(NamedTuple):
     available: bool
 
 
+class AwaitKnown(NamedTuple):
+    """Let `StillUnknown` come back with this number after `KNOWN_WITHIN_SECONDS`."""
+
+    number: int
+
+
 class AwaitSteady(NamedTuple):
     """Let `Steady` come back with this number after `STEADY_AFTER_SECONDS`."""
 
@@ -135,4 +146,4 @@ class Failed(NamedTuple):
     failure: str
 
 
-Decision = Send | Answer | Show | Available | AwaitSteady | Changed | Failed
+Decision = Send | Answer | Show | Available | AwaitKnown | AwaitSteady | Changed | Failed

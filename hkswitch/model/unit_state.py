@@ -92,7 +92,9 @@ class Meaning(Enum):
 
 
 _LOADABLE = frozenset({LoadState.LOADED, LoadState.STUB, LoadState.MERGED})
-_WAITING_TO_RESTART = frozenset({"auto-restart", "auto-restart-queued"})
+_WAITS_TO_RESTART = "auto-restart"
+"""Part of every sub state between a crash and the next start, like `dead-before-auto-restart`."""
+
 _MEANINGS = {
     ActiveState.ACTIVE: Meaning.UP,
     ActiveState.RELOADING: Meaning.UP,
@@ -118,9 +120,17 @@ class UnitState(NamedTuple):
         """What this state means for a group; a crash loop that waits for its next start has failed."""
         if self.load not in _LOADABLE:
             return Meaning.MISSING
-        if self.active is ActiveState.ACTIVATING and self.sub in _WAITING_TO_RESTART:
-            return Meaning.FAILED
-        return _MEANINGS[self.active]
+        return Meaning.FAILED if self.waits_to_restart else _MEANINGS[self.active]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the unit has processes, or is about to have some."""
+        return self.active not in {ActiveState.INACTIVE, ActiveState.FAILED}
+
+    @property
+    def waits_to_restart(self) -> bool:
+        """Whether the unit crashed and systemd is about to start it again."""
+        return _WAITS_TO_RESTART in self.sub
 
     def __str__(self) -> str:
         if self.load not in _LOADABLE:
@@ -172,14 +182,18 @@ class Verdict(StrEnum):
 
 
 class UnitResult(NamedTuple):
-    """How one unit's job ended. `detail` is systemd's sentence where it made none; `job_id` is 0 then."""
+    """How one unit's job ended. `detail` says why in a few words, like "exited with status 1".
+
+    Of a job that was done it says that the unit has ended well, and does not run any more.
+    """
 
     unit: str
     job: JobResult
     detail: str = ""
-    job_id: int = 0
 
     def __str__(self) -> str:
+        if self.job is JobResult.FAILED and self.detail:
+            return f"{self.unit} {self.detail}"
         return f"{self.unit} {self.job.value}" + (f" ({self.detail})" if self.detail else "")
 
 
@@ -187,3 +201,17 @@ def failure_of(results: tuple[UnitResult, ...]) -> str | None:
     """The failed ones of a request's job results as one line, or None if all succeeded."""
     failed = [str(result) for result in results if not result.job.success]
     return ", ".join(failed) or None
+
+
+class ActionResult(NamedTuple):
+    """What came of an action on a group. `failure` is None for success; `note` is worth telling a person."""
+
+    failure: str | None = None
+    note: str = ""
+
+
+def result_of(results: tuple[UnitResult, ...]) -> ActionResult:
+    """What came of a request, by how its units fared."""
+    ended = [f"{result.unit} {result.detail}" for result in results if result.job.success and result.detail]
+    note = f"{', '.join(ended)} and is not running" if ended else ""
+    return ActionResult(failure_of(results), note)

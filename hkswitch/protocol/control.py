@@ -52,6 +52,8 @@ class Ask(StrEnum):
     SETUP = "setup"
     UNPAIR = "unpair"
     RESET_ATTEMPTS = "reset-attempts"
+    RELOAD = "reload"
+    """Apply the config as it is now, and say what came of it."""
 
 
 ANYBODY_MAY: Final = frozenset({Ask.STATUS, Ask.WATCH, Ask.CONTROLLERS})
@@ -98,6 +100,12 @@ class Word(StrEnum):
     DONE = "done"
 
 
+class Noted(NamedTuple):
+    """It was done, and this is worth telling a person."""
+
+    note: str
+
+
 class Failed(NamedTuple):
     """It was not done, and why."""
 
@@ -105,7 +113,7 @@ class Failed(NamedTuple):
     reason: str
 
 
-Answer = Status | Controllers | SetupIs | Word | Failed
+Answer = Status | Controllers | SetupIs | Word | Noted | Failed
 
 
 @dataclass(eq=False)
@@ -160,6 +168,8 @@ def encode_answer(answer: Answer) -> bytes:
             return _line({"type": "setup", **{name: getattr(answer, name) for name in SetupIs._fields}})
         case Word():
             return _line({"type": answer.value})
+        case Noted(note):
+            return _line({"type": "noted", "note": printable(note, LONGEST_REASON)})
         case Failed(exit_code, reason):
             said = printable(reason, LONGEST_REASON)
             return _line({"type": "failed", "exit_code": exit_code.value, "reason": said})
@@ -180,6 +190,8 @@ def parse_answer(line: bytes) -> Answer:
             return _setup(body)
         case Word.BEGUN | Word.DONE as word:
             return Word(word)
+        case "noted":
+            return Noted(words(body, "note", LONGEST_REASON))
         case "failed":
             required(body, {"type", "exit_code", "reason"})
             return Failed(_exit_code(body), words(body, "reason", LONGEST_REASON))

@@ -1,20 +1,45 @@
-"""The JSON-lines messages between the daemon and the helper, parsed strictly. Pure: no I/O.
+"""The JSON-lines messages between the daemon and the helper. Pure: no I/O.
 
-One message a line. The daemon sends `Request`s. The helper says `Hello` once, then answers each request with
-`Refused`, or with `Accepted` and later `Finished`; and each `Ping` with a `Pong`. After `Observe` it says
-`Observed` of every group that has a probe, and again when a probe says something else.
-Unknown or missing keys, wrong types, duplicate keys and anything else that is not exactly a message is
-`Malformed`: neither side guesses what the other meant.
+One message a line. The helper says `Hello` once. It answers each `Request` with `Refused`, or with `Accepted`
+and later `Finished`, and each `Ping` with a `Pong`. After `Observe` it tells of every group of its config
+(`GroupTold`) and of the states of their units and probes (`StatesTold`), marks the end (`Complete`), and then
+tells each change. All of it is one order: the states that a request led to come before its `Finished`.
+
+Requests are parsed strictly, since root reads them: unknown or missing keys, wrong types and duplicate keys
+are `Malformed`. In replies, keys and messages that only a newer helper knows are passed over.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from hkswitch.model.unit_state import Action, JobResult, UnitResult, Verdict
-from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, objects, parse_object, text
+from hkswitch.model.unit_state import (
+    Action,
+    ActiveState,
+    JobResult,
+    LoadState,
+    UnitResult,
+    UnitState,
+    Verdict,
+)
+from hkswitch.protocol.json_lines import (
+    LONGEST_NAME,
+    Malformed,
+    boolean,
+    keys,
+    number,
+    objects,
+    parse_object,
+    required,
+    strings,
+    text,
+)
+
+PROTOCOL: Final = 2
+"""Grows when an older daemon would misunderstand a newer helper, or the other way round."""
 
 LONGEST_REQUEST_BYTES: Final = 4096
-"""A request needs 100 bytes; the helper ends at a line that is longer than this."""
+"""A request needs 150 bytes; the helper ends at a line that is longer than this."""
 
 LONGEST_REPLY_BYTES: Final = 256 * 1024
 """The reply about a group of 128 units with the longest names and details stays under this."""
@@ -22,13 +47,33 @@ LONGEST_REPLY_BYTES: Final = 256 * 1024
 LONGEST_DETAIL: Final = 500
 """Characters in a reason or a detail."""
 
+LONGEST_TOKEN: Final = 64
+
+MOST_STATES: Final = 64
+"""Of units, or of probes, in one `StatesTold`: the line stays far under the longest."""
+
+CONFIRM_MS: Final = 200
+"""How long the helper watches a unit after its job, for a phone that waits."""
+
+CONFIRM_AT_LENGTH_MS: Final = 1000
+"""The same for a person at a terminal."""
+
+
+# What the daemon says
+
 
 class Request(NamedTuple):
-    """The daemon asks the helper for `action` on `group`: never a unit, never a command."""
+    """The daemon asks for `action` on `group`: never on a unit, and never for a command.
+
+    `token` is what the helper gave the group, so that nothing happens by another config than the one the
+    daemon serves. A start has succeeded when the units are still up `confirm_ms` after their jobs.
+    """
 
     id: int
     action: Action
     group: str
+    token: str
+    confirm_ms: int = CONFIRM_MS
 
 
 class Ping(NamedTuple):
@@ -38,15 +83,19 @@ class Ping(NamedTuple):
 
 
 class Observe(NamedTuple):
-    """The daemon asks for what the probes of all groups say, now and after each change."""
+    """The daemon asks for all states, now and after each change. `epoch` comes back with each of them."""
+
+    epoch: int
 
 
-class Observed(NamedTuple):
-    """What the probe of a group says now. `reason` is why, in a few words."""
+# What the helper says
 
-    group: str
-    verdict: Verdict
-    reason: str
+
+class Hello(NamedTuple):
+    """The helper runs, and this is its version."""
+
+    version: str
+    protocol: int = PROTOCOL
 
 
 class Pong(NamedTuple):
@@ -55,14 +104,8 @@ class Pong(NamedTuple):
     id: int
 
 
-class Hello(NamedTuple):
-    """The helper runs, and this is its version."""
-
-    version: str
-
-
 class Accepted(NamedTuple):
-    """The request is allowed, and its jobs are being queued."""
+    """The request is allowed, and is being done from now on."""
 
     id: int
 
@@ -76,19 +119,66 @@ class Finished(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Nothing was done, or, after `Accepted`, nobody knows what. `id` is None where none could be read."""
+    """Nothing was done, or, after `Accepted`, it is not known what. `id` is None if none could be read."""
 
     id: int | None
     reason: str
 
 
+class GroupTold(NamedTuple):
+    """A group of the helper's config. `token` stands for what root acts on; empty: there is no such group."""
+
+    epoch: int
+    group: str
+    token: str
+    units: tuple[str, ...] = ()
+
+
+class ProbeTold(NamedTuple):
+    """What a group's status or check says; `verdict` is None while it has not answered."""
+
+    verdict: Verdict | None
+    reason: str = ""
+
+
+class StatesTold(NamedTuple):
+    """The states of some units, and of the probes of some groups, all at the same moment."""
+
+    epoch: int
+    units: Mapping[str, UnitState]
+    probes: Mapping[str, ProbeTold]
+
+
+class Complete(NamedTuple):
+    """Everything was told once."""
+
+    epoch: int
+
+
+class Lost(NamedTuple):
+    """The helper cannot talk to systemd: no unit's state is known until all are told again."""
+
+    epoch: int
+    reason: str
+
+
+class ConfigTold(NamedTuple):
+    """Why the helper does not believe the config file as it is now; empty if it does."""
+
+    problem: str
+
+
 Ask = Request | Ping | Observe
-Reply = Hello | Accepted | Finished | Refused | Pong | Observed
+Told = GroupTold | StatesTold | Complete | Lost
+Reply = Hello | Pong | Accepted | Finished | Refused | Told | ConfigTold
 
 
 def encode(message: Ask | Reply) -> bytes:
     """A message as one line."""
     return json.dumps(_body(message), separators=(",", ":")).encode() + b"\n"
+
+
+# Requests: root reads them
 
 
 def parse_request(line: bytes) -> Ask:
@@ -99,73 +189,133 @@ def parse_request(line: bytes) -> Ask:
         return Ping(number(body, "ping"))
     if "observe" in body:
         keys(body, {"observe"})
-        if boolean(body, "observe"):
-            return Observe()
-        raise Malformed("'observe' must be true")
+        return Observe(number(body, "observe"))
     request_id = _id_or_none(body)
     try:
-        keys(body, {"id", "action", "group"})
-        return Request(_id(body), _action(body), text(body, "group"))
+        keys(body, {"id", "action", "group", "token", "confirm_ms"})
+        return Request(
+            _id(body), _action(body), text(body, "group"), text(body, "token", LONGEST_TOKEN), _confirm(body)
+        )
     except Malformed as error:
         raise Malformed(str(error), request_id) from None
 
 
-def parse_reply(line: bytes) -> Reply:
-    """The helper's message in a line; raises `Malformed`."""
+def _confirm(body: dict[str, Any]) -> int:
+    confirm_ms = number(body, "confirm_ms")
+    if confirm_ms not in {CONFIRM_MS, CONFIRM_AT_LENGTH_MS}:
+        raise Malformed(f"'confirm_ms' must be {CONFIRM_MS} or {CONFIRM_AT_LENGTH_MS}")
+    return confirm_ms
+
+
+# Replies: they may come from another version, and from another host
+
+
+def parse_reply(line: bytes) -> Reply | None:
+    """The helper's message in a line, None for one of a type that is not known; raises `Malformed`."""
     body = parse_object(line)
-    match body.get("type"):
+    kind = text(body, "type") if "type" in body else ""
+    match kind:
+        case "":
+            raise Malformed("no type")
         case "hello":
-            keys(body, {"type", "version"})
-            return Hello(text(body, "version"))
+            return Hello(text(body, "version"), number(body, "protocol") if "protocol" in body else 1)
         case "pong":
-            keys(body, {"type", "id"})
             return Pong(_id(body))
-        case "observed":
-            keys(body, {"type", "group", "verdict", "reason"})
-            return Observed(text(body, "group"), _verdict(body), text(body, "reason", LONGEST_DETAIL))
         case "accepted":
-            keys(body, {"type", "id"})
             return Accepted(_id(body))
         case "finished":
-            keys(body, {"type", "id", "units", "superseded"})
-            return Finished(
-                _id(body),
-                tuple(_unit_result(item) for item in objects(body, "units")),
-                boolean(body, "superseded"),
-            )
+            results = tuple(_unit_result(item) for item in objects(body, "units"))
+            return Finished(_id(body), results, boolean(body, "superseded"))
         case "refused":
-            keys(body, {"type", "id", "reason"})
+            required(body, {"id", "reason"})
             request_id = None if body["id"] is None else _id(body)
-            return Refused(request_id, text(body, "reason", longest=LONGEST_DETAIL))
+            return Refused(request_id, text(body, "reason", LONGEST_DETAIL))
+        case "config":
+            return ConfigTold(text(body, "problem", LONGEST_DETAIL))
+        case "group" | "states" | "complete" | "lost":
+            return _parse_told(kind, number(body, "epoch"), body)
+    return None
+
+
+def _parse_told(kind: str, epoch: int, body: dict[str, Any]) -> Told:
+    match kind:
+        case "group":
+            token = text(body, "token", LONGEST_TOKEN)
+            return GroupTold(epoch, text(body, "group"), token, strings(body, "units"))
+        case "states":
+            units = dict(_unit_state(row) for row in _rows(body, "units", 4))
+            probes = dict(_probe(row) for row in _rows(body, "probes", 3))
+            return StatesTold(epoch, units, probes)
+        case "complete":
+            return Complete(epoch)
         case _:
-            raise Malformed("no known type")
+            return Lost(epoch, text(body, "reason", LONGEST_DETAIL))
+
+
+def _rows(body: dict[str, Any], key: str, length: int) -> list[list[Any]]:
+    match body.get(key):
+        case list(rows) if all(isinstance(row, list) and len(row) == length for row in rows):
+            return rows
+    raise Malformed(f"{key!r} must be a list of lists of {length}")
+
+
+def _unit_state(row: list[Any]) -> tuple[str, UnitState]:
+    match row:
+        case [str(unit), str(load), str(active), str(sub)] if max(map(len, row)) <= LONGEST_NAME:
+            return unit, UnitState(LoadState(load), ActiveState(active), sub)
+    raise Malformed("a unit's state must be four words")
+
+
+def _probe(row: list[Any]) -> tuple[str, ProbeTold]:
+    match row:
+        case [str(group), None | str() as verdict, str(reason)] if len(group) <= LONGEST_NAME:
+            if len(reason) <= LONGEST_DETAIL:
+                return group, ProbeTold(None if verdict is None else _verdict(verdict), reason)
+    raise Malformed("what a probe says must be a group, a verdict and a reason")
 
 
 def _body(message: Ask | Reply) -> dict[str, Any]:
     match message:
-        case Request(request_id, action, group):
-            return {"id": request_id, "action": action.value, "group": group}
+        case Request(request_id, action, group, token, confirm_ms):
+            asked = {"id": request_id, "action": action.value, "group": group}
+            return {**asked, "token": token, "confirm_ms": confirm_ms}
         case Ping(request_id):
             return {"ping": request_id}
-        case Observe():
-            return {"observe": True}
-        case Observed(group, verdict, reason):
-            said = {"verdict": verdict.value, "reason": reason[:LONGEST_DETAIL]}
-            return {"type": "observed", "group": group, **said}
+        case Observe(epoch):
+            return {"observe": epoch}
+        case Hello(version, protocol):
+            return {"type": "hello", "version": version, "protocol": protocol}
         case Pong(request_id):
             return {"type": "pong", "id": request_id}
-        case Hello(version):
-            return {"type": "hello", "version": version}
         case Accepted(request_id):
             return {"type": "accepted", "id": request_id}
         case Finished(request_id, units, superseded):
-            results = [
-                {"unit": r.unit, "job": r.job.value, "detail": r.detail[:LONGEST_DETAIL], "job_id": r.job_id}
-                for r in units
-            ]
+            results = [{"unit": r.unit, "job": r.job.value, "detail": _short(r.detail)} for r in units]
             return {"type": "finished", "id": request_id, "units": results, "superseded": superseded}
         case Refused(maybe_id, reason):
-            return {"type": "refused", "id": maybe_id, "reason": reason[:LONGEST_DETAIL]}
+            return {"type": "refused", "id": maybe_id, "reason": _short(reason)}
+        case ConfigTold(problem):
+            return {"type": "config", "problem": _short(problem)}
+        case _:
+            return _told_body(message)
+
+
+def _told_body(message: Told) -> dict[str, Any]:
+    match message:
+        case GroupTold(epoch, group, token, units):
+            return {"type": "group", "epoch": epoch, "group": group, "token": token, "units": units}
+        case StatesTold(epoch, units, probes):
+            rows = [[name, state.load.value, state.active.value, state.sub] for name, state in units.items()]
+            said = [[group, probe.verdict, _short(probe.reason)] for group, probe in probes.items()]
+            return {"type": "states", "epoch": epoch, "units": rows, "probes": said}
+        case Complete(epoch):
+            return {"type": "complete", "epoch": epoch}
+        case Lost(epoch, reason):
+            return {"type": "lost", "epoch": epoch, "reason": _short(reason)}
+
+
+def _short(reason: str) -> str:
+    return reason[:LONGEST_DETAIL]
 
 
 def _id_or_none(body: dict[str, Any]) -> int | None:
@@ -186,14 +336,13 @@ def _action(body: dict[str, Any]) -> Action:
         raise Malformed(f"'action' must be one of {', '.join(Action)}") from None
 
 
-def _verdict(body: dict[str, Any]) -> Verdict:
+def _verdict(word: str) -> Verdict:
     try:
-        return Verdict(body["verdict"])
+        return Verdict(word)
     except ValueError:
-        raise Malformed(f"'verdict' must be one of {', '.join(Verdict)}") from None
+        raise Malformed(f"a verdict must be one of {', '.join(Verdict)}") from None
 
 
 def _unit_result(item: dict[str, Any]) -> UnitResult:
-    keys(item, {"unit", "job", "detail", "job_id"})
-    job, job_id = JobResult(text(item, "job")), number(item, "job_id", smallest=0)
-    return UnitResult(text(item, "unit"), job, text(item, "detail", LONGEST_DETAIL), job_id)
+    required(item, {"unit", "job", "detail"})
+    return UnitResult(text(item, "unit"), JobResult(text(item, "job")), text(item, "detail", LONGEST_DETAIL))

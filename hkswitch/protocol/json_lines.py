@@ -90,6 +90,14 @@ def boolean(body: dict[str, Any], key: str) -> bool:
     raise Malformed(f"{key!r} must be true or false")
 
 
+def strings(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> tuple[str, ...]:
+    """A list of texts, each of at most so many characters."""
+    match body.get(key):
+        case list(found) if all(isinstance(item, str) and len(item) <= longest for item in found):
+            return tuple(found)
+    raise Malformed(f"{key!r} must be a list of texts of at most {longest} characters")
+
+
 def objects(body: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """A list of objects."""
     match body.get(key):

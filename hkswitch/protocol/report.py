@@ -56,6 +56,8 @@ class GroupReport(NamedTuple):
     units: Mapping[str, UnitState]
     last_action: LastAction | None = None
     commands: bool = False
+    why: str = ""
+    """Why the state is not known, or what the probe says of it."""
 
 
 class PairedController(NamedTuple):
@@ -67,7 +69,10 @@ class PairedController(NamedTuple):
 
 
 class BridgeReport(NamedTuple):
-    """The bridge. No `addresses`: it serves nowhere. `helper`: why there is none, if there is none."""
+    """The bridge. No `addresses`: it serves nowhere.
+
+    `helper`: why there is none, if there is none. `config`: why the one on disk is not the one in force.
+    """
 
     name: str
     version: str
@@ -76,6 +81,7 @@ class BridgeReport(NamedTuple):
     port: int
     controllers: tuple[PairedController, ...]
     helper: str = ""
+    config: str = ""
 
 
 class Report(NamedTuple):
@@ -126,11 +132,12 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
         "port": bridge.port,
         "controllers": [controller_object(each) for each in bridge.controllers],
         "helper": bridge.helper,
+        "config": bridge.config,
     }
 
 
 def _bridge(body: dict[str, Any]) -> BridgeReport:
-    required(body, {*BridgeReport._fields})
+    required(body, {*BridgeReport._fields} - {"config"})
     match body["addresses"]:
         case [*addresses] if all(isinstance(address, str) and address.isprintable() for address in addresses):
             pass
@@ -144,6 +151,7 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
         port=number(body, "port"),
         controllers=tuple(controller(item) for item in objects(body, "controllers")),
         helper=words(body, "helper", LONGEST_FAILURE),
+        config=words(body, "config", LONGEST_FAILURE) if "config" in body else "",
     )
 
 
@@ -161,6 +169,7 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
         "units": units,
         "last_action": None if last is None else _last_object(last),
         "commands": group.commands,
+        "why": printable(group.why),
     }
 
 
@@ -176,7 +185,7 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    required(item, {*GroupReport._fields})
+    required(item, {*GroupReport._fields} - {"commands", "why"})  # an older daemon has not
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
         raise Malformed("'last_action' must be an object")
@@ -190,7 +199,8 @@ def _group(item: dict[str, Any]) -> GroupReport:
         since_unix_seconds=number(item, "since_unix_seconds", 0),
         units=dict(units),
         last_action=None if last is None else _last(last),
-        commands=boolean(item, "commands"),
+        commands=boolean(item, "commands") if "commands" in item else False,
+        why=words(item, "why", LONGEST_FAILURE) if "why" in item else "",
     )
 
 

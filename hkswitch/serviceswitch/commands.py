@@ -2,16 +2,22 @@
 
 import asyncio
 import os
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final
+from typing import Final, Protocol
 
 from hkswitch.model.group import Argv, Commands, Group
-from hkswitch.model.unit_state import Action, GroupState, JobResult, UnitResult, Verdict, failure_of
+from hkswitch.model.unit_state import (
+    Action,
+    GroupState,
+    JobResult,
+    UnitResult,
+    UnitState,
+    Verdict,
+    failure_of,
+)
 from hkswitch.serviceswitch.trusted_files import Untrusted
-from hkswitch.systemd import Systemd
 from hkswitch.systemd.command import LARGEST_ANSWER, Command, Ended, ServiceResult
 
 ENVIRONMENT: Final = {
@@ -20,6 +26,21 @@ ENVIRONMENT: Final = {
 }
 
 LOOK_AGAIN_SECONDS: Final = 0.5
+
+
+class Manager(Protocol):
+    """systemd, as far as groups need it. Each of these raises `BusUnavailable`."""
+
+    async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
+        """The states of units now."""
+
+    async def run(
+        self, action: Action, units: Iterable[str], confirm_seconds: float
+    ) -> tuple[UnitResult, ...]:
+        """Do an action on units; a started one must be up `confirm_seconds` after its job."""
+
+    async def execute(self, command: Command) -> Ended:
+        """Run a command to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +59,7 @@ Probe = Callable[[Group], Awaitable[Said]]
 class Runner:
     """Runs programs that `examine` does not refuse; that one raises `Untrusted`."""
 
-    systemd: Systemd
+    systemd: Manager
     examine: Callable[[str], None]
     _probes: "count[int]" = field(default_factory=count, init=False)
 
@@ -50,10 +71,15 @@ class Runner:
             ended = await self._run(group, group.probe, unit, probe=True)
         except Untrusted as refusal:
             return Said(Verdict.UNAVAILABLE, str(refusal), denied=True)
-        return Said(_verdict(group, ended), _sentence(group, group.probe, ended))
+        return Said(_verdict(group, ended), f"{group.probe[0]} {_how(group, ended)}")
 
     async def do(
-        self, action: Action, group: Group, probe: Probe, superseded: Callable[[], bool] = lambda: False
+        self,
+        action: Action,
+        group: Group,
+        probe: Probe,
+        confirm_seconds: float,
+        superseded: Callable[[], bool] = lambda: False,
     ) -> tuple[UnitResult, ...]:
         """Do an action on a group, by its units or by its commands; the results say what failed.
 
@@ -62,7 +88,7 @@ class Runner:
         if group.commands is not None:
             argv = _argv(action, group.commands)
             return (await self._act(action, argv, group, probe, superseded),)
-        results = await self.systemd.run(action, group.units)
+        results = await self.systemd.run(action, group.units, confirm_seconds)
         if action is Action.STOP or failure_of(results) is not None:
             return results
         return (*results, *await self._confirm(group, probe, superseded))
@@ -75,22 +101,22 @@ class Runner:
         A group that is so already is left alone, as systemd leaves a unit. Success is what `probe` says, and
         an exit code alone is none.
         """
-        unit = f"hkswitch-command-{group.id}.service"
+        program = argv[0]
         wanted = Verdict.OFF if action is Action.STOP else Verdict.ON
-        deadline_seconds = time.monotonic() + group.timeout_seconds
+        deadline_seconds = _now_seconds() + group.timeout_seconds
         before = (await probe(group)).verdict
         if before is (Verdict.OFF if action is Action.RESTART else wanted):
-            return UnitResult(unit, JobResult.DONE)
-        ended = await self._run(group, argv, unit)
-        if ended is None or ended.exit_code != 0:
-            return UnitResult(unit, JobResult.FAILED, _sentence(group, argv, ended))
+            return UnitResult(program, JobResult.DONE)
+        ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service")
+        if ended.exit_code != 0 and ended.result is not ServiceResult.LOST:
+            return UnitResult(program, JobResult.FAILED, _how(group, ended))
         said = await _last_said(group, wanted, probe, superseded, deadline_seconds)
         if said.verdict is wanted:
-            return UnitResult(unit, JobResult.DONE)
+            return UnitResult(program, JobResult.DONE)
         if superseded():
-            return UnitResult(unit, JobResult.CANCELED)
-        still = f"{argv[0]} exited with 0, but after {group.timeout_seconds} s the state is still"
-        return UnitResult(unit, JobResult.FAILED, f"{still} {said.verdict}: {said.reason}")
+            return UnitResult(program, JobResult.CANCELED)
+        still = f"{ended}, but after {group.timeout_seconds} s the state is still"
+        return UnitResult(program, JobResult.FAILED, f"{still} {said.verdict}: {said.reason}")
 
     async def _confirm(
         self, group: Group, probe: Probe, superseded: Callable[[], bool]
@@ -101,12 +127,14 @@ class Runner:
         units = await self.systemd.states(group.units)
         if group.state(units, Verdict.ON) is not GroupState.ON:
             return ()  # what the units say is enough
-        deadline_seconds = time.monotonic() + group.timeout_seconds
+        deadline_seconds = _now_seconds() + group.timeout_seconds
         said = await _last_said(group, Verdict.ON, probe, superseded, deadline_seconds)
+        if said.verdict is Verdict.ON:
+            return ()
         job = JobResult.CANCELED if superseded() else JobResult.FAILED
-        return () if said.verdict is Verdict.ON else (UnitResult("check", job, said.reason),)
+        return (UnitResult("check", job, f"failed: {said.reason}"),)
 
-    async def _run(self, group: Group, argv: Argv, unit: str, *, probe: bool = False) -> Ended | None:
+    async def _run(self, group: Group, argv: Argv, unit: str, *, probe: bool = False) -> Ended:
         # TRUST: root runs this. Nobody but root can have written the file, nor anything on the way to it, so
         # nobody but root can put another one there before systemd executes it.
         self.examine(argv[0])
@@ -119,10 +147,14 @@ async def _last_said(
 ) -> Said:
     """What the probe says when it says what is wanted, or when there is no time left for that."""
     while (said := await probe(group)).verdict is not wanted:
-        if superseded() or time.monotonic() > deadline_seconds:
+        if superseded() or _now_seconds() > deadline_seconds:
             break
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
     return said
+
+
+def _now_seconds() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def programs_of(action: Action, group: Group) -> tuple[str, ...]:
@@ -140,8 +172,8 @@ def _argv(action: Action, commands: Commands) -> Argv:
             return commands.restart
 
 
-def _verdict(group: Group, ended: Ended | None) -> Verdict:
-    if ended is None or not ended.was_run:
+def _verdict(group: Group, ended: Ended) -> Verdict:
+    if not ended.was_run:
         return Verdict.UNAVAILABLE
     if ended.exit_code == 0:
         return Verdict.ON
@@ -150,9 +182,8 @@ def _verdict(group: Group, ended: Ended | None) -> Verdict:
     return Verdict.OFF if answered or group.check else Verdict.UNAVAILABLE
 
 
-def _sentence(group: Group, argv: Argv, ended: Ended | None) -> str:
-    if ended is None:
-        return f"{argv[0]} was not run: another one runs for {group.id}"
+def _how(group: Group, ended: Ended) -> str:
+    """How a program of the group ended."""
     if ended.result is ServiceResult.TIMEOUT:
-        return f"{argv[0]} took longer than {group.timeout_seconds} s"
-    return f"{argv[0]} {ended}"
+        return f"took longer than {group.timeout_seconds} s"
+    return str(ended)

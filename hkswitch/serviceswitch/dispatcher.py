@@ -1,8 +1,9 @@
-"""`serviceswitch serve`: the daemon's requests over a pipe, decided and done one by one. Runs as root."""
+"""`serviceswitch serve`: takes the daemon's lines, and does one request after its checks. Runs as root."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hkswitch import __version__
@@ -14,28 +15,26 @@ from hkswitch.protocol.helper import (
     Finished,
     Hello,
     Observe,
-    Observed,
     Ping,
     Pong,
+    ProbeTold,
     Refused,
-    Reply,
     Request,
     parse_request,
 )
 from hkswitch.protocol.json_lines import Malformed
 from hkswitch.serviceswitch.audit import Decision
-from hkswitch.serviceswitch.commands import Runner, Said
+from hkswitch.serviceswitch.commands import Manager, Runner, Said
 from hkswitch.serviceswitch.execute import Results, Worker
+from hkswitch.serviceswitch.observe import Observation, Watch
 from hkswitch.serviceswitch.probes import Probes
-from hkswitch.serviceswitch.stdio import Unheard
-from hkswitch.systemd import Systemd
+from hkswitch.serviceswitch.states import States
+from hkswitch.serviceswitch.stdio import Output, Unheard
 
 MOST_REQUESTS_AT_ONCE: Final = 512
 """More than a bridge can have accessories; whoever sends more is told so and harms nobody."""
 
 TOO_MANY: Final = "too many requests at once"
-
-Say = Callable[[Reply], None]
 
 
 class LineTooLong(Failure):
@@ -47,42 +46,64 @@ class LineTooLong(Failure):
         return "a request line is too long; ending"
 
 
-async def serve(worker: Worker, systemd: Systemd, lines: AsyncIterator[bytes], say: Say) -> None:
-    """Work on requests side by side until the input ends; raises `BusUnavailable` if the bus is lost.
+class Abandoned(Failure):
+    """The daemon went away before its request was begun."""
 
-    `say` raises `Unheard` where nobody listens; that ends it too.
-    """
-    desk = _Desk(worker, systemd, say)
-    say(Hello(__version__))
-    reading = asyncio.ensure_future(desk.take(lines))
-    losing = asyncio.ensure_future(systemd.until_lost())
-    ends: list[asyncio.Future[Any]] = [reading, losing, desk.broken]
-    try:
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if losing.done() and not reading.done():
-            raise losing.result()
-        await (desk.broken if desk.broken.done() else reading)
-    finally:
-        await desk.clear(*ends)
+    def __str__(self) -> str:
+        return "not begun: the daemon that asked for it went away"
 
 
-class _Desk:
-    """The requests that are being worked on."""
+@dataclass(eq=False, slots=True)
+class Turns:
+    """Of one group: which request is the newest, and whose command runs."""
 
-    def __init__(self, worker: Worker, systemd: Systemd, say: Say) -> None:
+    newest: int = 0
+    running: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Dispatcher:
+    """The requests of one daemon."""
+
+    def __init__(
+        self, worker: Worker, systemd: Manager, watch: Watch, output: int, hung_up: Callable[[], bool]
+    ) -> None:
+        """`output` is a descriptor; `hung_up` tells whether the daemon closed the other end of the input."""
         self._worker = worker
-        self._say = say
-        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Fails when the work on a request does: nobody hears the answer, or there is no memory left."""
+        self._hung_up = hung_up
+        self._states = States()
+        self._output = Output(output, self._states)
         self._runner = Runner(systemd, worker.rules.examine)
-        self._probes = Probes(worker.rules, self._runner, self._tell, self._spawn)
-        self._newest: dict[str, int] = {}
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._requests: set[asyncio.Task[None]] = set()
-        self._others: set[asyncio.Task[None]] = set()
+        self._probes = Probes(self._runner, self._probed, self._spawn)
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._requests = 0
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.observation = Observation(
+            worker.rules,
+            self._states,
+            self._probes,
+            watch=watch,
+            output=self._output,
+            spawn=self._spawn,
+        )
 
-    async def take(self, lines: AsyncIterator[bytes]) -> None:
-        """Take each line as a request; a bad one is refused and harms no other."""
+    async def serve(self, lines: AsyncIterator[bytes]) -> None:
+        """Take lines until there are no more; raises what ends it before: `Unheard`, `LineTooLong`."""
+        self._output.say(Hello(__version__))
+        writing = asyncio.ensure_future(self._output.keep_writing())
+        taking = asyncio.ensure_future(self._take_all(lines))
+        ends: list[asyncio.Future[Any]] = [taking, writing, self._broken]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                if end.done():
+                    end.result()
+        finally:
+            for ending in (*ends, *self._tasks):
+                ending.cancel()
+            await asyncio.gather(*ends, *self._tasks, return_exceptions=True)
+
+    async def _take_all(self, lines: AsyncIterator[bytes]) -> None:
         try:
             async for line in lines:
                 self._take(line)
@@ -91,74 +112,95 @@ class _Desk:
             raise
 
     def _take(self, line: bytes) -> None:
+        """Take one line; a bad one is refused and harms no other."""
         try:
             # TRUST: the line comes from an unprivileged process. It names an action and a group, at most.
-            request = parse_request(line)
+            asked = parse_request(line)
         except Malformed as error:
             self._worker.audit.malformed(str(error))
-            self._say(Refused(error.request_id, f"not a request: {error}"))
+            self._output.say(Refused(error.request_id, f"not a request: {error}"))
             return
-        if isinstance(request, Ping):
-            self._say(Pong(request.id))
-        elif isinstance(request, Observe):
-            self._probes.observe()
-        elif len(self._requests) >= MOST_REQUESTS_AT_ONCE:
-            self._worker.audit.write(Decision(request.action, request.group, denied=TOO_MANY))
-            self._say(Refused(request.id, TOO_MANY))
-        else:
-            self._begin(self._work(request), self._requests)
+        match asked:
+            case Ping(number):
+                self.observation.look()
+                self._output.say(Pong(number))
+            case Observe(epoch):
+                self.observation.observe(epoch)
+            case Request() if self._requests >= MOST_REQUESTS_AT_ONCE:
+                self._worker.audit.write(Decision(asked.action, asked.group, denied=TOO_MANY))
+                self._output.say(Refused(asked.id, TOO_MANY))
+            case Request():
+                self.observation.look()
+                self._requests += 1
+                self._spawn(self._answer(asked))
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
-        self._begin(coroutine, self._others)
-
-    def _begin(self, coroutine: Coroutine[None, None, None], among: set[asyncio.Task[None]]) -> None:
-        task = asyncio.create_task(coroutine)
-        among.add(task)
-        task.add_done_callback(among.discard)
-        task.add_done_callback(self._worked)
-
-    def _worked(self, task: asyncio.Task[None]) -> None:
-        if not (task.cancelled() or self.broken.done()) and (error := task.exception()):
-            self.broken.set_exception(error)
-
-    async def clear(self, *others: asyncio.Future[Any]) -> None:
-        """Stop working; jobs that systemd already has go on without us."""
-        ending = [*self._requests, *self._others, *others]
-        for task in ending:
-            task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
-
-    async def _work(self, request: Request) -> None:
-        async def run(group: Group) -> Results:
-            self._newest[request.group] = request.id
-            self._say(Accepted(request.id))
-            if group.commands is None:
-                return await self._runner.do(request.action, group, self._probes.ask, replaced)
-            async with self._turns[request.group]:  # no command is cut short: a newer request waits
-                if replaced():
-                    return (UnitResult(request.group, JobResult.CANCELED),)
-                return await self._runner.do(request.action, group, self._probes.ask, replaced)
-
-        def replaced() -> bool:
-            return self._newest[request.group] != request.id
-
-        def superseded(results: Results) -> bool:
-            """Whether jobs were canceled because a newer request for the group came: that is no failure."""
-            canceled = any(result.job is JobResult.CANCELED for result in results)
-            return canceled and replaced()
-
+    async def _answer(self, request: Request) -> None:
+        """Do a request, if it is allowed, and say what came of it."""
         try:
-            results = await self._worker.carry_out(request.action, request.group, run, superseded)
+            group = self._worker.allowed(request.action, request.group, request.token)
+            results = await self._done(request, group)
         except Unheard:
             raise
-        except BusUnavailable as lost:
-            self._say(Refused(request.id, str(lost)))
+        except (BusUnavailable, Abandoned) as failure:
+            self._output.say(Refused(request.id, str(failure)))
         except Failure as denial:
-            self._say(Refused(request.id, f"denied: {denial}"))
+            self._output.say(Refused(request.id, f"denied: {denial}"))
         else:
-            self._say(Finished(request.id, results, superseded(results)))
+            self._output.say(Finished(request.id, results, self._is_superseded(request, results)))
+        finally:
+            self._requests -= 1
 
-    def _tell(self, group_id: str, said: Said) -> None:
-        if said.denied:
+    async def _done(self, request: Request, group: Group) -> Results:
+        """Do what was allowed: the daemon knows of it before it begins, and the audit however it ends."""
+        turns = self._turns[group.id]
+        turns.newest = request.id
+        with self._worker.audited(request.action, group.id) as record:
+            await self._output.said(Accepted(request.id))
+            if group.commands is None:
+                record.results = await self._act(request, group)
+            else:
+                async with turns.running:  # no command is cut short: a newer request waits
+                    record.results = await self._act(request, group)
+            record.excused = self._is_superseded(request, record.results)
+        return record.results
+
+    async def _act(self, request: Request, group: Group) -> Results:
+        if self._hung_up():  # this process was stopped, and goes on when nobody wants this any more
+            raise Abandoned
+        if group.commands is not None and self._is_replaced(request):
+            return (UnitResult(group.id, JobResult.CANCELED),)
+        return await self._runner.do(
+            request.action,
+            group,
+            self._probes.ask,
+            request.confirm_ms / 1000,
+            lambda: self._is_replaced(request),
+        )
+
+    def _is_replaced(self, request: Request) -> bool:
+        """Whether a newer request for the group came."""
+        return self._turns[request.group].newest != request.id
+
+    def _is_superseded(self, request: Request, results: Results) -> bool:
+        """Whether jobs were canceled because a newer request for the group came: that is no failure."""
+        canceled = any(result.job is JobResult.CANCELED for result in results)
+        return canceled and self._is_replaced(request)
+
+    def _probed(self, group_id: str, said: Said | None) -> None:
+        """Tell what a probe says."""
+        if said is not None and said.denied:
             self._worker.audit.write(Decision("status", group_id, denied=said.reason))
-        self._say(Observed(group_id, said.verdict, said.reason))
+        told = ProbeTold(None) if said is None else ProbeTold(said.verdict, said.reason)
+        self._states.probed(group_id, told)
+        self._output.tell()
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not (task.cancelled() or self._broken.done()) and (error := task.exception()):
+            self._broken.set_exception(error)

@@ -1,7 +1,8 @@
-"""One request: decided, done, and audited however it ends. Runs as root."""
+"""What root allows, and the audit of what came of it. Runs as root."""
 
-import time
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,7 +17,6 @@ from hkswitch.serviceswitch.rules import Rules
 CUT_SHORT: Final = "ended before its jobs did; systemd goes on with those that it has"
 
 Results = tuple[UnitResult, ...]
-Run = Callable[[Group], Awaitable[Results]]
 
 
 class Refusal(Failure):
@@ -25,47 +25,64 @@ class Refusal(Failure):
     exit_code = Exit.DENIED
 
 
+@dataclass(slots=True)
+class Record:
+    """What the audit will say of an action that was allowed."""
+
+    results: Results = ()
+    excused: bool = False
+    """Whether a newer request took its place, which is no failure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Does what the rules allow and the audit is told of."""
+    """Lets through what the rules allow, and writes down what came of it."""
 
     rules: Rules
     audit: Audit
 
-    async def carry_out(
-        self, action: Action, group_id: str, run: Run, excused: Callable[[Results], bool] = lambda _: False
-    ) -> Results:
-        """Have `run` do the action on the group, if that is allowed; returns the results.
+    def allowed(self, action: Action, group_id: str, token: str | None = None) -> Group:
+        """The group that an action may be done on; a refusal is audited.
 
-        Raises what is wrong with the config or with the request, or `BusUnavailable`. Results that are
-        `excused` are no failure.
+        Args:
+            action: What is asked for.
+            group_id: For which group of the config.
+            token: What the caller takes the group for, None for whatever it is today.
+
+        Raises `Refusal`, or what is wrong with the config or with a program.
         """
-        started_seconds = time.monotonic()
+        began_seconds = _now_seconds()
         try:
-            group = self._allowed(action, group_id)
+            return self._permitted(action, group_id, token)
         except Failure as failure:
-            self._write(Decision(action, group_id, denied=str(failure)), started_seconds)
+            self._write(Decision(action, group_id, denied=str(failure)), began_seconds)
             raise
-        results: Results = ()
-        failed = CUT_SHORT
+
+    @contextmanager
+    def audited(self, action: Action, group_id: str) -> Iterator[Record]:
+        """Audit an action that was allowed, however it ends."""
+        began_seconds, record, failed = _now_seconds(), Record(), CUT_SHORT
         try:
-            results = await run(group)
-            failed = "" if excused(results) else failure_of(results) or ""
+            yield record
+            failed = "" if record.excused else failure_of(record.results) or ""
         except Failure as failure:
             failed = str(failure)
             raise
         finally:
-            self._write(Decision(action, group_id, failed=failed, results=results), started_seconds)
-        return results
+            self._write(Decision(action, group_id, failed=failed, results=record.results), began_seconds)
 
-    def _write(self, decision: Decision, started_seconds: float) -> None:
-        took_ms = round((time.monotonic() - started_seconds) * 1000)
-        self.audit.write(replace(decision, duration_ms=took_ms))
-
-    def _allowed(self, action: Action, group_id: str) -> Group:
-        verdict = permit(action, group_id, self.rules.now())
+    def _permitted(self, action: Action, group_id: str, token: str | None) -> Group:
+        verdict = permit(action, group_id, token, self.rules.now())
         if isinstance(verdict, Denied):
             raise Refusal(verdict.reason)
         for program in programs_of(action, verdict.group):
             self.rules.examine(program)
         return verdict.group
+
+    def _write(self, decision: Decision, began_seconds: float) -> None:
+        took_ms = round((_now_seconds() - began_seconds) * 1000)
+        self.audit.write(replace(decision, duration_ms=took_ms))
+
+
+def _now_seconds() -> float:
+    return asyncio.get_running_loop().time()

@@ -14,17 +14,17 @@ from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.group import Group
-from hkswitch.model.unit_state import Action, GroupState, Verdict, failure_of
-from hkswitch.protocol.helper import encode
+from hkswitch.model.unit_state import Action, GroupState, Verdict, result_of
+from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.serviceswitch import requester, stdio, trusted_files
 from hkswitch.serviceswitch.audit import Audit, Decision, caller
 from hkswitch.serviceswitch.commands import Runner
-from hkswitch.serviceswitch.dispatcher import serve
-from hkswitch.serviceswitch.execute import Refusal, Results, Worker
+from hkswitch.serviceswitch.dispatcher import Dispatcher
+from hkswitch.serviceswitch.execute import Refusal, Worker
 from hkswitch.serviceswitch.requester import Source
 from hkswitch.serviceswitch.rules import Rules
-from hkswitch.systemd import Systemd
+from hkswitch.systemd.link import Link
+from hkswitch.systemd.units import Systemd
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
 USAGE: Final = """\
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
         stdio.complain(str(failure))
         return failure.exit_code
     except (OSError, MemoryError) as error:  # the caller's limits
-        stdio.complain(f"the system gives too little: {error}")
+        stdio.complain(f"out of resources: {error}")
         return Exit.UNAVAILABLE
     except KeyboardInterrupt:
         return 130
@@ -151,18 +151,20 @@ async def _do(arguments: Sequence[str], worker: Worker) -> int:
 
 
 async def _act(action: Action, group_id: str, worker: Worker) -> int:
-    async def run(group: Group) -> Results:
-        with await Systemd.connect() as systemd:
-            losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
-            try:
-                runner = Runner(systemd, worker.rules.examine)
-                return await runner.do(action, group, runner.probe)
-            finally:
-                losing.cancel()
-
-    failure = failure_of(await worker.carry_out(action, group_id, run))
+    group = worker.allowed(action, group_id)
+    with worker.audited(action, group_id) as record, await Systemd.connect() as systemd:
+        losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
+        try:
+            runner = Runner(systemd, worker.rules.examine)
+            confirm_seconds = CONFIRM_AT_LENGTH_MS / 1000
+            record.results = await runner.do(action, group, runner.probe, confirm_seconds)
+        finally:
+            losing.cancel()
+    failure, note = result_of(record.results)
     if failure is not None:
         raise ActionFailed(f"{action} {group_id} failed: {failure}")
+    if note:
+        stdio.write(1, f"{note}\n".encode())
     return Exit.OK
 
 
@@ -177,14 +179,24 @@ async def _status(group_id: str, rules: Rules) -> int:
             said = await Runner(systemd, rules.examine).probe(group)
     state = group.state(units, said.verdict if said else None)
     if state is None:
-        raise ActionFailed(f"nobody can tell the state of {group_id}: {said.reason if said else ''}")
+        raise ActionFailed(f"cannot determine the state of {group_id}: {said.reason if said else ''}")
     lines = [f"{unit} {units[unit]}" for unit in group.units] + ([said.reason] if said else [])
     stdio.write(1, "\n  ".join((state, *lines)).encode() + b"\n")
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
 
 async def _serve(worker: Worker) -> int:
+    """Serve the daemon, whether or not the bus is there."""
     lines = await requester.lines()
-    with await Systemd.connect() as systemd:
-        await serve(worker, systemd, lines, lambda reply: stdio.write(1, encode(reply)))
+    link = Link()
+    dispatcher = Dispatcher(worker, link, link.watch, 1, requester.has_hung_up)
+    keeping = asyncio.ensure_future(link.keep(dispatcher.observation))
+    serving = asyncio.ensure_future(dispatcher.serve(lines))
+    try:
+        await asyncio.wait([keeping, serving], return_when=asyncio.FIRST_COMPLETED)
+        await (serving if serving.done() else keeping)
+    finally:
+        for task in (serving, keeping):
+            task.cancel()
+        await asyncio.gather(serving, keeping, return_exceptions=True)
     return Exit.OK

@@ -1,128 +1,137 @@
 """Runs the probes of groups again and again, and tells what they say when it changes. Runs as root."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from hkswitch.model.errors import Failure
+from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import GroupState, UnitState, Verdict
 from hkswitch.serviceswitch.commands import Runner, Said
-from hkswitch.serviceswitch.rules import Rules
 
 MOST_AT_ONCE: Final = 16
-TRY_AGAIN_SECONDS: Final = 5
-"""How long to wait for a config that cannot be believed to become another one."""
 
-Tell = Callable[[str, Said], None]
-Spawn = Callable[[Coroutine[None, None, None]], None]
+Tell = Callable[[str, Said | None], None]
+"""Is told what the probe of a group says now, None while it has not answered."""
+
+Spawn = Callable[[Coroutine[None, None, None]], "asyncio.Task[None]"]
 
 
-@dataclass(slots=True)
-class _Watched:
+@dataclass(slots=True, eq=False)
+class _Probed:
     """A group whose probe is run. `changes` counts what makes the answer of a probe that runs a stale one."""
 
+    group: Group
     said: Said | None = None
     changes: int = 0
     again: asyncio.Event = field(default_factory=asyncio.Event)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def ask_again(self) -> None:
+        """Do not believe a probe that runs, and ask again now."""
+        self.changes += 1
+        self.again.set()
+
+    def forget(self) -> None:
+        """Do not believe what was said before, either."""
+        self.said = None
+        self.ask_again()
+
 
 class Probes:
     """What the probes of the config's groups say."""
 
-    def __init__(self, rules: Rules, runner: Runner, tell: Tell, spawn: Spawn) -> None:
-        """Nothing is run before `observe`; `spawn` runs a coroutine beside the others."""
-        self._rules = rules
+    def __init__(self, runner: Runner, tell: Tell, spawn: Spawn) -> None:
+        """Nothing is run before `regroup`; `spawn` runs a coroutine beside the others."""
         self._runner = runner
         self._tell = tell
-        self._spawn = spawn
-        self._watched: dict[str, _Watched] = {}
+        self._probed: dict[str, _Probed] = {}
         self._units: dict[str, UnitState] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._spawn = spawn
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
-        self._asked = asyncio.Event()
-        self._begun = False
 
-    def observe(self) -> None:
-        """Tell what is known, and from now on each change. To be asked often makes no probe run."""
-        self._asked.set()
-        if not self._begun:
-            self._begun = True
-            self._spawn(self._begin())
+    def regroup(self, groups: Collection[Group]) -> None:
+        """Ask the probes of these groups. What one said that changed is forgotten, others go on."""
+        before, self._probed = self._probed, {}
+        for group in groups:
+            if group.probe:
+                known = before.pop(group.id, None)
+                stays = known is not None and _asked_alike(known.group, group)
+                self._probed[group.id] = known if stays and known is not None else self._begin(group)
+        for group_id in before:
+            self._tasks.pop(group_id).cancel()
 
     async def ask(self, group: Group) -> Said:
         """Run a group's probe now, but never two at a time, and tell a change."""
-        watched = self._watched.get(group.id, _Watched())
-        async with watched.asking, self._at_once:
-            changes = watched.changes
+        probed = self._probed.get(group.id)
+        if probed is None or not _asked_alike(probed.group, group):
+            return await self._runner.probe(group)
+        async with probed.asking, self._at_once:
+            changes = probed.changes
             said = await self._runner.probe(group)
-        if changes == watched.changes:
-            self._take(group.id, said)
+        if changes == probed.changes and self._probed.get(group.id) is probed:
+            self._take(probed, said)
         return said
 
-    async def _begin(self) -> None:
-        while await self._asked.wait():
-            self._asked.clear()
-            try:
-                groups = [group for group in self._rules.now().groups if group.probe]
-            except Failure:  # who asks for an action is told why
-                await asyncio.sleep(TRY_AGAIN_SECONDS)
-                self._asked.set()
-                continue
-            await self._runner.systemd.watch((unit for group in groups for unit in group.units), self._seen)
-            for group in groups:
-                self._begin_with(group.id)
-
-    def _begin_with(self, group_id: str) -> None:
-        watched = self._watched.get(group_id)
-        if watched is None:
-            self._watched[group_id] = _Watched()
-            self._spawn(self._keep_asking(group_id))
-        elif watched.said is not None:
-            self._tell(group_id, watched.said)
-
-    async def _keep_asking(self, group_id: str) -> None:
-        """Ask for as long as the config has the group."""
-        watched = self._watched[group_id]
-        pause_seconds: float = TRY_AGAIN_SECONDS
-        while True:
-            watched.again.clear()
-            try:
-                group = self._rules.now().group(group_id)
-            except Failure as failure:
-                self._take(group_id, Said(Verdict.UNAVAILABLE, str(failure)))
-            else:
-                if group is None or not group.probe:
-                    break
-                pause_seconds = group.interval_seconds
-                if group.state(self._units, Verdict.ON) is GroupState.ON:
-                    await self.ask(group)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_seconds):
-                    await watched.again.wait()
-        self._take(group_id, Said(Verdict.UNAVAILABLE, "the group is not in the configuration any more"))
-        del self._watched[group_id]
-
-    def _seen(self, units: Mapping[str, UnitState]) -> None:
+    def seen(self, units: Mapping[str, UnitState]) -> None:
         """A check is run after each change of its units; what it said before counts no more."""
         changed = {unit for unit, state in units.items() if self._units.get(unit) != state}
+        concerned = [each for each in self._probed.values() if not changed.isdisjoint(each.group.units)]
+        were_up = {probed.group.id for probed in concerned if self._is_up(probed.group)}
         self._units |= units
-        if not changed:
-            return
-        with suppress(Failure):  # the next turn tells it
-            for group in self._rules.now().groups:
-                watched = self._watched.get(group.id)
-                if watched is not None and changed & {*group.units}:
-                    watched.said = None
-                    watched.changes += 1
-                    watched.again.set()
+        for probed in concerned:
+            if probed.group.id in were_up and self._is_up(probed.group):
+                probed.ask_again()
+            else:
+                probed.forget()
+                self._tell(probed.group.id, None)
 
-    def _take(self, group_id: str, said: Said) -> None:
-        watched = self._watched.get(group_id)
-        if watched is None:
-            return
-        before, watched.said = watched.said, said
+    def lost(self) -> None:
+        """Units and commands cannot be asked for: nothing is known."""
+        self._units.clear()
+        for probed in self._probed.values():
+            probed.forget()
+            self._tell(probed.group.id, None)
+
+    def found(self) -> None:
+        """They can be asked for again: do it now where nothing is known."""
+        for probed in self._probed.values():
+            if probed.said is None:
+                probed.ask_again()
+
+    def _begin(self, group: Group) -> _Probed:
+        if (task := self._tasks.pop(group.id, None)) is not None:
+            task.cancel()
+        probed = _Probed(group)
+        self._tasks[group.id] = self._spawn(self._keep_asking(probed))
+        self._tell(group.id, None)
+        return probed
+
+    async def _keep_asking(self, probed: _Probed) -> None:
+        while True:
+            probed.again.clear()
+            if self._is_up(probed.group):
+                with suppress(BusUnavailable):  # who watches units tells that, and forgets what was said
+                    await self.ask(probed.group)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(probed.group.interval_seconds):
+                    await probed.again.wait()
+
+    def _is_up(self, group: Group) -> bool:
+        """Whether there is anything to ask: a check of units that are not all up has no say."""
+        return group.state(self._units, Verdict.ON) is GroupState.ON
+
+    def _take(self, probed: _Probed, said: Said) -> None:
+        before, probed.said = probed.said, said
         if before is None or before.verdict is not said.verdict:
-            self._tell(group_id, said)
+            self._tell(probed.group.id, said)
+
+
+def _asked_alike(one: Group, other: Group) -> bool:
+    """Whether what one's probe says can be taken for what the other's does."""
+    if (one.probe, one.units) != (other.probe, other.units):
+        return False
+    return (one.interval_seconds, one.timeout_seconds) == (other.interval_seconds, other.timeout_seconds)

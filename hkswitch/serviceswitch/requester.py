@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import select
 import socket
 import stat
 import struct
@@ -66,6 +67,13 @@ def daemon_uid() -> int | None:
         return pwd.getpwnam(DAEMON).pw_uid
     except KeyError:
         return None
+
+
+def has_hung_up() -> bool:
+    """Whether the other end of standard input was closed, even if lines of it are still to be read."""
+    poll = select.poll()
+    poll.register(0, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 async def lines() -> AsyncIterator[bytes]:

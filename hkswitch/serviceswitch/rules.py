@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from hkswitch.model.config import Config, parse
+from hkswitch.model.errors import Failure
 from hkswitch.serviceswitch import trusted_files
 
 
 class Rules:
-    """What root allows right now: a change of the file counts from the next request on."""
+    """What root allows right now: a change of the file takes effect with the next request."""
 
     def __init__(
         self, file: str, read: Callable[[str], bytes], examine: Callable[[str], None] = trusted_files.program
@@ -18,10 +19,22 @@ class Rules:
         self._read = read
         self._contents: bytes | None = None
         self._config: Config | None = None
+        self.problem = ""
+        """Why the file was not believed when it was looked at last; empty if it was."""
 
     def now(self) -> Config:
         """The config as it is now; raises `Untrusted`, `NotThere` or `ConfigError`."""
         contents = self._read(self._file)
         if self._config is None or contents != self._contents:
             self._config, self._contents = parse(contents, self._file), contents
+        return self._config
+
+    def believed(self) -> Config | None:
+        """The config as it is now or, if that is not to be believed, as it was last; sets `problem`."""
+        try:
+            self.now()
+        except Failure as failure:
+            self.problem = str(failure)
+        else:
+            self.problem = ""
         return self._config

@@ -3,15 +3,23 @@
 It must never wait for ever: a root process that hangs on its caller's pipe would outlive all that ends it.
 """
 
+import asyncio
 import os
 import select
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.protocol.helper import Finished, Reply, encode
+from hkswitch.serviceswitch.states import States
 
 READ_WITHIN_SECONDS: Final = 5
+"""For who runs one command, and waits for what it prints."""
+
+DAEMON_READS_WITHIN_SECONDS: Final = 30
+"""A daemon that was stopped, or that swaps, may go on."""
 
 
 @dataclass(eq=False)
@@ -25,17 +33,89 @@ class Unheard(Failure):
         return f"the answers reach nobody ({self.why}); ending"
 
 
-def write(descriptor: int, data: bytes, within_seconds: float = READ_WITHIN_SECONDS) -> None:
-    """Write all of `data`, and wait so long if it is not read; raises `Unheard`."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
+class Output:
+    """The replies to the daemon, in order, and between them the states, as fast as it reads them."""
+
+    def __init__(self, descriptor: int, states: States) -> None:
+        """Nothing is written before `keep_writing`."""
+        self._descriptor = descriptor
+        self._states = states
+        self._replies: deque[tuple[Reply, asyncio.Future[None] | None]] = deque()
+        self._more = asyncio.Event()
+
+    def say(self, reply: Reply) -> None:
+        """Write a reply when its turn comes."""
+        self._replies.append((reply, None))
+        self._more.set()
+
+    async def said(self, reply: Reply) -> None:
+        """The same, and wait until it was written."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._replies.append((reply, written))
+        self._more.set()
+        await written
+
+    def tell(self) -> None:
+        """There are states to be told."""
+        self._more.set()
+
+    async def keep_writing(self) -> NoReturn:
+        """Write until cancelled; raises `Unheard` if nobody reads."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while (line := self._next()) is not None:
+                reply, written = line
+                await _write_when_ready(self._descriptor, encode(reply))
+                if written is not None and not written.done():
+                    written.set_result(None)
+
+    def _next(self) -> tuple[Reply, asyncio.Future[None] | None] | None:
+        """What is to be written next. The states that a request led to come before its result."""
+        if self._replies and not isinstance(self._replies[0][0], Finished):
+            return self._replies.popleft()
+        if (told := self._states.next()) is not None:
+            return told, None
+        return self._replies.popleft() if self._replies else None
+
+
+async def _write_when_ready(descriptor: int, data: bytes) -> None:
     try:
         while data:
-            if not any(ready & select.POLLOUT for _, ready in poll.poll(within_seconds * 1000)):
-                raise Unheard(f"nothing was read within {within_seconds} s")
+            if not _is_ready(descriptor, 0):
+                await _until_ready(descriptor)
             data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]  # a ready pipe has room for so much
     except OSError as error:
         raise Unheard(str(error.strerror)) from None
+
+
+async def _until_ready(descriptor: int) -> None:
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_writer(descriptor, ready.set)
+    try:
+        async with asyncio.timeout(DAEMON_READS_WITHIN_SECONDS):
+            await ready.wait()
+    except TimeoutError:
+        raise Unheard(f"nothing was read within {DAEMON_READS_WITHIN_SECONDS} s") from None
+    finally:
+        loop.remove_writer(descriptor)
+
+
+def write(descriptor: int, data: bytes, within_seconds: float = READ_WITHIN_SECONDS) -> None:
+    """Write all of `data`, and wait so long if it is not read; raises `Unheard`."""
+    try:
+        while data:
+            if not _is_ready(descriptor, within_seconds):
+                raise Unheard(f"nothing was read within {within_seconds} s")
+            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
+    except OSError as error:
+        raise Unheard(str(error.strerror)) from None
+
+
+def _is_ready(descriptor: int, within_seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(ready & select.POLLOUT for _, ready in poll.poll(within_seconds * 1000))
 
 
 def complain(sentence: str) -> None:

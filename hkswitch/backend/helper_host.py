@@ -1,0 +1,277 @@
+"""A host that is reached through its helper: what its groups are, and what is asked of them. Never root.
+
+Nothing else tells states: there is no bus here. While a helper is replaced, what the last one told stays for
+a moment; a helper that does not answer is believed no longer at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Final, NoReturn
+
+from hkswitch.backend import Observer
+from hkswitch.backend.helper_client import HelperClient, Transport
+from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
+from hkswitch.backend.knowledge import CHANGED, Knowledge
+from hkswitch.model.group import Group
+from hkswitch.model.switch_events import Observed
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict, result_of
+from hkswitch.protocol.helper import (
+    CONFIRM_AT_LENGTH_MS,
+    CONFIRM_MS,
+    Complete,
+    GroupTold,
+    Lost,
+    ProbeTold,
+    Request,
+    StatesTold,
+    Told,
+)
+
+TOLD_WITHIN_SECONDS: Final = 5
+"""How long what a helper told is believed after its end, until the next one tells."""
+
+TAP_WAITS_SECONDS: Final = 0.9
+"""For a helper that is being replaced: a phone is answered after a second."""
+
+SETTLED_WITHIN_SECONDS: Final = 100
+"""For units that a helper left in transition; systemd itself gives them 90 s."""
+
+STARTING_WITHIN_SECONDS: Final = 2
+"""For jobs that a helper left waiting to be seen at work."""
+
+_log = logging.getLogger(__name__)
+
+
+class HelperHost:
+    """The groups of one machine."""
+
+    def __init__(self, groups: Collection[Group], transport: Transport) -> None:
+        """Starts nothing yet: `open` does."""
+        self._client = HelperClient(transport)
+        self._groups = {group.id: group for group in groups}
+        self._observer: Observer | None = None
+        self._session: HelperSession | None = None
+        self._epoch = 1
+        self._known: Knowledge | None = None
+        self._next = Knowledge(self._groups)
+        self._provisional: dict[str, ProbeTold] = {}
+        self._forgetting: asyncio.TimerHandle | None = None
+        self._config_problem = ""
+        self._numbers = count(1)
+        self._news = asyncio.Event()
+        self._running: asyncio.Task[NoReturn] | None = None
+
+    # For the daemon
+
+    async def open(self, observer: Observer) -> None:
+        """Start the helper, and wait for what it tells, but not for ever."""
+        self._observer = observer
+        self._running = asyncio.create_task(self._client.keep_running(self))
+        await self._until(self._all_told, TOLD_WITHIN_SECONDS)
+
+    async def watch(self, groups: Collection[Group]) -> None:
+        """Serve these groups from now on. What was told of those that mean the same stays."""
+        self._groups = {group.id: group for group in groups}
+        self._epoch += 1
+        self._next = Knowledge(self._groups)
+        self._show(self._groups)
+        if self._session is not None:
+            self._session.observe(self._epoch)
+            await self._until(self._all_told, TOLD_WITHIN_SECONDS)
+
+    def trouble(self) -> str:
+        """Why there is no helper, if there is none."""
+        return self._client.why_gone
+
+    async def check_config(self) -> str:
+        """Why root does not believe the config on disk."""
+        if self._session is not None:
+            await self._session.ping()
+        return self._config_problem
+
+    def config_problem(self) -> str:
+        """What is wrong with the config on disk, if it is not the one in force."""
+        if self._config_problem or self._known is None or self._known is not self._next:
+            return self._config_problem
+        stale = [group.id for group in self._groups.values() if not self._known.has(group.id, group.token)]
+        return f"{CHANGED} ({', '.join(stale)})" if stale else ""
+
+    async def until_broken(self) -> NoReturn:
+        """Wait for a defect in what `open` began."""
+        assert self._running is not None  # noqa: S101 -- open() came first
+        await self._running
+
+    async def request(
+        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
+    ) -> ActionResult:
+        """Have the helper do it, once; what it led to was told before this returns."""
+        group = self._groups.get(group_id)
+        token = "" if group is None else group.token
+        confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
+        request = Request(next(self._numbers), action, group_id, token, confirm_ms)
+        try:
+            session = await self._client.session(TAP_WAITS_SECONDS)
+            finished = await session.request(request, accepted)
+        except RequestRefused as refusal:
+            return ActionResult(str(refusal))
+        except HelperGone as gone:
+            if gone.accepted and group is not None:
+                return await self._settled(action, group, str(gone))
+            return ActionResult(str(gone))
+        return ActionResult() if finished.superseded else result_of(finished.units)
+
+    async def close(self) -> None:
+        """End the helper."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    # What the helper says
+
+    def began(self, session: HelperSession) -> None:
+        """A helper is there: it tells everything anew."""
+        self._session = session
+        self._next = Knowledge(self._groups)
+        session.observe(self._epoch)
+        self._notice()
+
+    def told(self, told: Told) -> None:
+        """Take over what it told; of the first that it tells nothing counts before the end."""
+        if isinstance(told, StatesTold):
+            self._note_probes(told.probes)
+        concerned = self._next.take(told)
+        if self._next is self._known:
+            self._show(concerned)
+            if isinstance(told, GroupTold):
+                self._notice()
+        elif isinstance(told, Complete | Lost):
+            self._believe(self._next)
+
+    def told_config(self, problem: str) -> None:
+        """Take over whether root believes the config on disk."""
+        if problem == self._config_problem:
+            return
+        self._config_problem = problem
+        if problem:
+            _log.error("the configuration on disk is not in force, and actions are refused: %s", problem)
+        else:
+            _log.info("the configuration on disk is valid again")
+        self._notice()
+
+    def gone(self, end: End) -> None:
+        """Believe what it told for a moment longer, unless it is there and does not answer."""
+        self._session = None
+        if end.was_silent or self._known is None:
+            self._forget()
+        elif self._forgetting is None:
+            later = asyncio.get_running_loop().call_later
+            self._forgetting = later(TOLD_WITHIN_SECONDS, self._forget)
+        self._notice()
+
+    def _note_probes(self, probes: Mapping[str, ProbeTold]) -> None:
+        for group_id, probe in probes.items():
+            self._provisional.pop(group_id, None)
+            before = self._next.probes.get(group_id)
+            was_so = before is not None and before.verdict is probe.verdict
+            if probe.verdict is Verdict.UNAVAILABLE and not was_so:
+                _log.warning("%s: unavailable: %s", group_id, probe.reason)
+
+    def _believe(self, knowledge: Knowledge) -> None:
+        before, self._known = self._known, knowledge
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
+        if before is not None:
+            self._provisional = knowledge.unanswered_of(before)
+            knowledge.probes |= self._provisional
+            if self._provisional:
+                asyncio.get_running_loop().call_later(TOLD_WITHIN_SECONDS, self._doubt, knowledge)
+        self._show(self._groups)
+        self._notice()
+
+    def _doubt(self, knowledge: Knowledge) -> None:
+        """A new helper's probes have not answered in time: what the old one's said is not known any more."""
+        if knowledge is self._known:
+            provisional, self._provisional = self._provisional, {}
+            knowledge.probes |= dict.fromkeys(provisional, ProbeTold(None))
+            self._show(provisional)
+
+    def _forget(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._known = self._forgetting = None
+        self._show(self._groups)
+
+    # What is known
+
+    def _observed(self, group: Group) -> Observed:
+        if self._known is None:
+            return Observed(None, None, str(HelperGone(self._client.why_gone or "it has not answered yet")))
+        return self._known.observed(group.id, group.token)
+
+    def _state(self, group: Group) -> GroupState | None:
+        units, verdict, _ = self._observed(group)
+        return None if units is None else group.state(units, verdict)
+
+    def _show(self, group_ids: Collection[str]) -> None:
+        """Tell the observer what is known of these groups."""
+        for group_id in group_ids:
+            group = self._groups.get(group_id)
+            if group is not None and self._observer is not None:
+                self._observer.observed(group_id, self._observed(group))
+        self._wake()
+
+    def _notice(self) -> None:
+        if self._observer is not None:
+            self._observer.noticed()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _until(self, condition: Callable[[], bool], within_seconds: float) -> bool:
+        """Wait until something is so, but no longer; returns whether it is."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                while not condition():
+                    await self._news.wait()
+        return condition()
+
+    def _all_told(self) -> bool:
+        """Whether no more will be told soon: of everything, or because there is no helper."""
+        if self._session is None:
+            return self._client.was_tried
+        return self._known is self._next and not any(map(self._is_unanswered, self._groups.values()))
+
+    def _is_unanswered(self, group: Group) -> bool:
+        units, verdict, _ = self._observed(group)
+        if units is None or verdict is not None or not group.probe:
+            return False
+        return group.state(units, Verdict.ON) is GroupState.ON
+
+    async def _settled(self, action: Action, group: Group, why_gone: str) -> ActionResult:
+        """What came of a request whose helper went away: the next one tells the states that it led to."""
+        wanted = GroupState.OFF if action is Action.STOP else GroupState.ON
+        before = self._known
+
+        def is_told() -> bool:
+            return self._known is not None and self._known is not before
+
+        def has_moved() -> bool:
+            return self._state(group) in {wanted, GroupState.STARTING, GroupState.STOPPING}
+
+        def is_settled() -> bool:
+            return self._state(group) not in {None, GroupState.STARTING, GroupState.STOPPING}
+
+        if await self._until(is_told, TOLD_WITHIN_SECONDS):
+            await self._until(has_moved, STARTING_WITHIN_SECONDS)
+            await self._until(is_settled, SETTLED_WITHIN_SECONDS)
+            if self._state(group) is wanted:
+                return ActionResult()
+        return ActionResult(why_gone)
