@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,12 +13,17 @@ from typing import Final
 from hkswitch.backend.sudo import HELPER
 from hkswitch.control import client, socket_of
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.unit_state import Action, Meaning
+from hkswitch.model.unit_state import Action, GroupState, Meaning
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import GroupReport, printable
 
 LAST_LINES: Final = 5
 """Of a failed unit's journal."""
+
+BACK_WITHIN_SECONDS: Final = 15
+"""For a daemon that went away while it was asked."""
+
+_LOOK_AGAIN_SECONDS: Final = 0.5
 
 
 @dataclass(eq=False)
@@ -49,18 +55,39 @@ def _by_the_daemon(action: Action, group_ids: Iterable[str], path: Path, *, wait
             )
             for group_id in group_ids
         }
-        return [_end(group_id, asked[group_id], path, wait=wait) for group_id in asked]
+        return [_end(action, group_id, asked[group_id], path, wait=wait) for group_id in asked]
 
 
-def _end(group_id: str, asked: client.Asked, path: Path, *, wait: bool) -> Exit:
+def _end(action: Action, group_id: str, asked: client.Asked, path: Path, *, wait: bool) -> Exit:
     try:
-        asked.end(wait=wait)
+        if note := asked.end(wait=wait):
+            _say(f"{group_id}: {note}")
+    except client.Disconnected as failure:
+        # The group may have hkswitch's own service: the next daemon knows what came of it.
+        if not _has_come_true(action, group_id, path):
+            _say(f"hkswitch: {failure}")
+            return failure.exit_code
     except Failure as failure:
         _say(f"hkswitch: {failure}")
         if failure.exit_code is Exit.UNAVAILABLE:
             _say_why(path, group_id)
         return failure.exit_code
     return Exit.OK
+
+
+def _has_come_true(action: Action, group_id: str, path: Path) -> bool:
+    """Whether a daemon that comes back in time says that the group is as it was wanted."""
+    wanted = GroupState.OFF if action is Action.STOP else GroupState.ON
+    deadline_seconds = time.monotonic() + BACK_WITHIN_SECONDS
+    while time.monotonic() < deadline_seconds:
+        with suppress(Failure):  # it is not there yet
+            said = client.ask(path, Question(Ask.STATUS))
+            if isinstance(said, Status) and any(
+                group.id == group_id and group.state is wanted for group in said.report.groups
+            ):
+                return True
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    return False
 
 
 def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon) -> list[Exit]:

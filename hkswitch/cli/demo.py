@@ -39,7 +39,7 @@ async def run(
     """Serve until interrupted; raises `Failure`."""
     folder = state_folder or _default_folder()
     terminal = _Terminal(config_file, address, port, folder)
-    config = terminal.read()
+    config = await terminal.read()
     await serve(config, SimulatedHost(config.groups), folder, terminal)
 
 
@@ -52,7 +52,7 @@ class _Terminal:
     port: int | None
     state_folder: Path
 
-    def read(self) -> Config:
+    async def read(self) -> Config:
         default = Config(BridgeConfig(name="hkswitch demo"), GROUPS)
         config = default if self.config_file is None else read_config(self.config_file)
         bridge = config.bridge
@@ -75,7 +75,8 @@ class _Terminal:
     def waiting(self, why: Failure) -> None:
         _say(f"Waiting: {why}.")
 
-    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:
+    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
+        del trouble  # what is simulated has none
         names = ", ".join(group.name for group in config.groups)
         _say(f"Serving simulated switches: {names}.")
         _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")

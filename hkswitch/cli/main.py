@@ -126,6 +126,19 @@ def check(config_file: Path) -> None:
     click.echo("configuration OK")
 
 
+@commands.command(epilog=_examples("sudo hkswitch reload"))
+@_state_option
+def reload(state_folder: Path) -> None:
+    """Apply the configuration without a restart.
+
+    A configuration with mistakes changes nothing. `systemctl reload hkswitch` does the same.
+    """
+    from hkswitch.cli import reload
+
+    note = reload.reload(state_folder)
+    click.echo(f"reloaded: {note}" if note else "reloaded")
+
+
 def _picture_option(kind: str) -> Callable[[_Command], _Command]:
     return click.option(
         f"--{kind}",

@@ -52,7 +52,7 @@ def from_daemon(state_folder: Path) -> Report | None:
 
 async def from_systemd(config_file: Path) -> Report:
     """How the units are, without a daemon; raises `Failure`."""
-    from hkswitch.systemd import Systemd  # noqa: PLC0415 -- sdbus takes a while to be imported
+    from hkswitch.systemd.units import Systemd  # noqa: PLC0415 -- sdbus takes a while to be imported
 
     config = await read_within(config_file, READ_WITHIN_SECONDS)
     with await Systemd.connect() as systemd:
@@ -61,7 +61,7 @@ async def from_systemd(config_file: Path) -> Report:
         GroupReport(
             id=group.id,
             name=group.name,
-            state=group.state(states, None) if not group.check else None,
+            state=group.state(states, None),
             since_unix_seconds=0,
             units={unit: states[unit] for unit in group.units},
             commands=group.commands is not None,

@@ -18,6 +18,7 @@ from hkswitch.protocol.control import (
     AskFailed,
     Controllers,
     Failed,
+    Noted,
     Question,
     SetupIs,
     Status,
@@ -59,6 +60,10 @@ class NoAnswer(Failure):
 
     def __str__(self) -> str:
         return f"hkswitch gave no answer on {self.path}: {self.why}; see `systemctl status hkswitch`"
+
+
+class Disconnected(NoAnswer):
+    """The daemon went away before it replied."""
 
 
 @dataclass(eq=False)
@@ -121,13 +126,22 @@ class Asked:
             raise AskFailed(said)
         return said
 
-    def end(self, *, wait: bool) -> None:
-        """Wait until an action was done, or only until it was handed over; raises what `answer` raises."""
-        while (said := self.answer()) is not Word.DONE:
-            if said is not Word.BEGUN:
-                raise InvalidReply(self._path, _OTHER_TYPE)
-            if not wait:
-                return
+    def end(self, *, wait: bool = True, within_seconds: float | None = None) -> str:
+        """Wait until an action was done, or only until it was handed over; raises what `answer` raises.
+
+        Returns what is worth telling about it, nothing for most.
+        """
+        while True:
+            match self.answer(within_seconds):
+                case Word.DONE:
+                    return ""
+                case Noted(note):
+                    return note
+                case Word.BEGUN:
+                    if not wait:
+                        return ""
+                case _:
+                    raise InvalidReply(self._path, _OTHER_TYPE)
 
     def _send(self, line: bytes) -> None:
         if len(os.fsencode(self._path)) > LONGEST_PATH_BYTES:
@@ -168,7 +182,7 @@ class Asked:
         except TimeoutError:
             raise NoAnswer(self._path, f"nothing came within {ANSWER_WITHIN_SECONDS} s") from None
         except ConnectionError:
-            raise NoAnswer(self._path, "it closed the connection") from None
+            raise Disconnected(self._path, "it closed the connection") from None
         except OSError as error:
             raise NoAnswer(self._path, error.strerror or str(error)) from error
         except Malformed as error:

@@ -34,7 +34,7 @@ def do(question: Question, pairings: Pairings) -> Answer:
             pairings.unpair(question.controller)
         case Ask.RESET_ATTEMPTS:
             pairings.reset_attempts()
-        case Ask.STATUS | Ask.WATCH | Ask.ACT:
+        case Ask.STATUS | Ask.WATCH | Ask.ACT | Ask.RELOAD:
             raise AssertionError(question)  # these need a daemon
     return Word.DONE
 

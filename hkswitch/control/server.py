@@ -15,13 +15,14 @@ from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES
 from hkswitch.control.pairings import Pairings, answer
 from hkswitch.control.peer_credentials import Peer, peer_of
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.unit_state import Action
+from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.protocol.control import (
     ANYBODY_MAY,
     LONGEST_ASK_BYTES,
     Answer,
     Ask,
     Failed,
+    Noted,
     Question,
     Status,
     Word,
@@ -71,8 +72,11 @@ class Switches(Protocol):
     def report(self) -> Report:
         """How everything is."""
 
-    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
-        """Do an action; returns what failed, None for success. Raises `Failure`."""
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
+        """Do an action; returns what came of it. Raises `Failure`."""
+
+    async def reload(self) -> str:
+        """Apply the config as it is now; returns what is worth telling about it. Raises `Failure`."""
 
     def changes(self) -> AbstractContextManager[asyncio.Event]:
         """Meanwhile, an event that is set at each change."""
@@ -157,6 +161,8 @@ class _Clients:
                         return
                     elif question.ask is Ask.ACT:
                         await _act(self._daemon, question, peer, writer)
+                    elif question.ask is Ask.RELOAD:
+                        await _reload(self._daemon, writer)
                     elif question.ask is Ask.STATUS:
                         await _send(writer, Status(self._daemon.report()))
                     else:
@@ -195,12 +201,25 @@ async def _act(switches: Switches, question: Question, peer: Peer, writer: async
         writer.write(encode_answer(Word.BEGUN))
 
     try:
-        failed = await switches.act(question.action, question.group, f"user {peer.user_id}", begun)
+        result = await switches.act(question.action, question.group, f"user {peer.user_id}", begun)
     except Failure as failure:
         await _send(writer, Failed(failure.exit_code, str(failure)))
         return
-    what = f"{question.action} {question.group} failed: {failed}"
-    await _send(writer, Word.DONE if failed is None else Failed(Exit.UNAVAILABLE, what))
+    if result.failure is None:
+        await _send(writer, Noted(result.note) if result.note else Word.DONE)
+    else:
+        what = f"{question.action} {question.group} failed: {result.failure}"
+        await _send(writer, Failed(Exit.UNAVAILABLE, what))
+
+
+async def _reload(switches: Switches, writer: asyncio.StreamWriter) -> None:
+    try:
+        note = await switches.reload()
+    except Failure as failure:
+        reason = "; ".join(str(failure).splitlines())  # an answer is one line
+        await _send(writer, Failed(failure.exit_code, f"not reloaded: {reason}"))
+        return
+    await _send(writer, Noted(note) if note else Word.DONE)
 
 
 async def _show_changes(
