@@ -37,11 +37,17 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 
 .PHONY: test
 test: lint ## every test that needs no root, and lint
-	$(BIN)/python -m pytest -m "not host" --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/host --numprocesses 3 --dist loadfile
+
+TEST_HOST := $(BIN)/python -m pytest tests/host -p tests.host.scheduling --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test-host
-test-host: .venv/.dev ## as root: the tests on real Debian hosts, which it makes and boots
-	$(BIN)/python -m pytest -m host --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+test-host: .venv/.dev ## as root: each test on real Debian hosts once, as CI runs them
+	$(TEST_HOST) -m ci
+
+.PHONY: test-host-all
+test-host-all: .venv/.dev ## as root: the same on both releases of Debian, and by every way to the helper
+	$(TEST_HOST) -m host
 
 .PHONY: test-long
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and floods

@@ -2,46 +2,18 @@
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import pytest
 import pytest_asyncio
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
-from tests.host.root import RELEASES
 from tests.support.waiting import eventually
-
-OWN_HOSTS: Final = ("test_fresh.py", "test_recipes.py", "test_deb.py")
-"""Files whose tests have hosts of their own, the longest first."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="fuzz and kill as often as CI does")
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
-    """`--dist loadgroup` is ours: xdist 3.8 gives tests their groups where pytest 9.2 does not look."""
-    return ByHost(config, log) if config.getoption("dist") == "loadgroup" else None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that no process is left with one at the end: the releases, then these."""
-    items.sort(key=lambda item: OWN_HOSTS.index(item.path.name) if item.path.name in OWN_HOSTS else -1)
-
-
-class ByHost(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """All tests on the host of a release go to one process, which boots it once; others go file by file."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file, _, test = nodeid.partition("::")
-        parameters = re.split(r"[\[\]-]", test)
-        release = next((release for release in RELEASES if release in parameters), "")
-        return f"{file}:{release}" if Path(file).name in OWN_HOSTS else release or file
 
 
 @pytest.fixture(scope="session")

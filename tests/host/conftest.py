@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest_asyncio
 import yaml
 
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
+from tests.host.matrix import is_in_ci, is_redundant
 from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
 from tests.support.controller import Controller
 
@@ -73,18 +74,25 @@ FAILURE: Final = -70402
 STOP_SECONDS: Final = 10
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    redundant: list[pytest.Item] = []
     for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("host")
-    _, *others = RELEASES
-    items[:] = [
-        item for item in items if not (item.get_closest_marker("any_release") and _is_of(others, item))
-    ]
+        if Path(__file__).parent not in item.path.parents:
+            continue
+        item.add_marker("host")
+        release, way = _parameter(item, "host"), _parameter(item, "way")
+        if is_in_ci(item.path.name, release, way):
+            item.add_marker("ci")
+        if item.get_closest_marker("any_release") and is_redundant(item.path.name, release):
+            redundant.append(item)
+    config.hook.pytest_deselected(items=redundant)
+    items[:] = [item for item in items if item not in redundant]
 
 
-def _is_of(releases: Sequence[str], item: pytest.Item) -> bool:
-    return any(f"[{release}" in item.name for release in releases)
+def _parameter(item: pytest.Item, name: str) -> str | None:
+    """Return the value of a test's parameter; None if it has no such parameter."""
+    value = item.callspec.params.get(name) if hasattr(item, "callspec") else None
+    return None if value is None else str(value)
 
 
 async def start_fails(controller: Controller, name: str) -> bool:
@@ -199,10 +207,6 @@ def stand_ins(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[tuple[str
 def config() -> str:
     """What the daemon of a module serves; a module may have another one."""
     return CONFIG
-
-
-WAYS: Final = ("sudo", "socket")
-"""How the daemon may get at its helper."""
 
 
 @pytest.fixture(scope="module")

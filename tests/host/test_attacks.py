@@ -21,6 +21,7 @@ from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.execute import CUT_SHORT
 from tests.host.installed import HELLO
 from tests.host.machine import SETTLED, Host, eventually
+from tests.host.matrix import WAYS
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -167,6 +168,10 @@ def sudos(host: Host) -> Sequence[str]:
 def ways(host: Host) -> Sequence[tuple[str, ...]]:
     """Every way in which the daemon's user gets at a helper."""
     return (*(by_sudo(sudo) for sudo in sudos(host)), BY_SOCKET)
+
+
+START: Final = dict(zip(WAYS, (by_sudo("sudo"), BY_SOCKET), strict=True))
+"""What starts a helper by each way that the daemon has."""
 
 
 def said(done: CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -476,17 +481,17 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "kinds": kinds}))
 """
 
 
-@pytest.mark.parametrize("way", [0, -1], ids=["sudo", "socket"])
+@pytest.mark.parametrize("way", WAYS)
 def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journal(
-    target: Host, way: int
+    target: Host, way: str
 ) -> None:
-    done = target.run("python3", "-c", FLOOD, *ways(target)[way], user="hkswitch", timeout_seconds=60)
+    done = target.run("python3", "-c", FLOOD, *START[way], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
     assert told.pop("grown") < 1.25  # a hundred bytes kept of each line would be half as much again
     done_count = told["kinds"]["finished"]  # a socket holds so much that some are too many at once
     kinds = {"pong": 48_000, "refused": 52_000 - done_count, "accepted": done_count, "finished": done_count}
     assert told == {"code": 0, "kinds": kinds}
-    assert done_count == 1000 if way == 0 else 0 < done_count <= 1000
+    assert done_count == 1000 if way == "sudo" else 0 < done_count <= 1000
     lines = audit(target)
     requests = [line for line in lines if "HKSWITCH_GROUP" in line]
     assert len([line for line in requests if line["HKSWITCH_DECISION"] == "allowed"]) == done_count
@@ -805,9 +810,9 @@ def test_without_a_journal_the_helper_works_and_standard_error_has_the_line(targ
     assert done.stderr == "serviceswitch: done for uid 0: start other: other.service done\n"
 
 
-@pytest.mark.parametrize("way", [0, -1], ids=["sudo", "socket"])
-def test_a_full_journal_holds_nothing_up_and_gets_every_line_later(target: Host, way: int) -> None:
-    with session(target, *ways(target)[way]) as helper:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_full_journal_holds_nothing_up_and_gets_every_line_later(target: Host, way: str) -> None:
+    with session(target, *START[way]) as helper:
         with journal_away(target, "stopped"):
             for _ in range(600):
                 helper.send(START_CANARY)

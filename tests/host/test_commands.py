@@ -7,9 +7,10 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from tests.host.conftest import FAILURE, WAYS, start_fails
+from tests.host.conftest import FAILURE, start_fails
 from tests.host.lamp import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
 from tests.host.machine import Host, eventually_async
+from tests.host.matrix import WAYS
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
 

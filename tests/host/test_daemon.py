@@ -12,8 +12,9 @@ from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from hkswitch.model.group import aid_of
-from tests.host.conftest import GROUPS, WAYS, start_fails
+from tests.host.conftest import GROUPS, start_fails
 from tests.host.machine import Host, eventually, eventually_async
+from tests.host.matrix import WAYS
 from tests.support.controller import Controller
 
 EXAMPLES = {

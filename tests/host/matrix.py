@@ -1,0 +1,53 @@
+"""The cells of the test matrix that CI runs: for each file, a Debian release and a way to the helper; pure.
+
+`make test-host` runs each test once, in the cell of its file. `make test-host-all` runs it in every cell.
+"""
+
+from typing import Final, NamedTuple
+
+WAYS: Final = ("sudo", "socket")
+"""How the daemon may get at its helper."""
+
+
+class Cell(NamedTuple):
+    """A Debian release, and a way to the helper for tests that try several."""
+
+    release: str
+    way: str = "sudo"
+
+
+CELLS: Final = {
+    # Debian 13 has sudo-rs beside sudo, and the drop-in for systemd 257.
+    "test_attacks.py": Cell("trixie"),
+    "test_install.py": Cell("trixie"),
+    "test_sandbox.py": Cell("trixie"),
+    # Some options of units imply NoNewPrivileges on systemd 252 only.
+    "test_doctor.py": Cell("bookworm"),
+    "test_helper_socket.py": Cell("bookworm"),
+    # test_fresh.py builds and installs the package on Debian 13.
+    "test_deb.py": Cell("bookworm"),
+    # Any release would do for these: they balance the two. Taps and faults are tried by both ways.
+    "test_command_line.py": Cell("bookworm"),
+    "test_commands.py": Cell("trixie", way="socket"),
+    "test_daemon.py": Cell("trixie"),
+    "test_faults.py": Cell("bookworm"),
+    "test_machine.py": Cell("bookworm"),
+    "test_pairings.py": Cell("trixie"),
+    "test_programs.py": Cell("bookworm"),
+    "test_trust.py": Cell("bookworm"),
+    "test_two_hosts.py": Cell("bookworm"),
+}
+"""The cell of each file whose tests are parametrized over releases."""
+
+
+def is_in_ci(file: str, release: str | None, way: str | None) -> bool:
+    """Tell whether CI runs a test of this file; None is for a test that has no such parameter."""
+    if release is None:
+        return True
+    cell = CELLS[file]
+    return release == cell.release and way in {None, cell.way}
+
+
+def is_redundant(file: str, release: str | None) -> bool:
+    """Tell whether a test that is marked `any_release` has its run on another release."""
+    return release not in {None, CELLS[file].release}

@@ -1,0 +1,97 @@
+"""CI runs each host test once, where tests/host/matrix.py says; one process has each host."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.host.matrix import CELLS, WAYS, is_in_ci, is_redundant
+from tests.host.root import RELEASES
+from tests.host.scheduling import OWN_HOSTS, scope
+
+ROOT = Path(__file__).parents[1]
+OF_THE_MATRIX = re.compile(rf"(?<=[\[-])({'|'.join((*RELEASES, *WAYS))})(-|(?=\]))")
+
+
+def collected(marker: str) -> list[str]:
+    """The host tests with this marker, without what the matrix adds to their names."""
+    command = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marker, "tests/host")
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [OF_THE_MATRIX.sub("", line).replace("[]", "") for line in listed.splitlines() if "::" in line]
+
+
+def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
+    whole, in_ci = Counter(collected("host")), Counter(collected("ci"))
+    assert max(whole.values()) == len(RELEASES) * len(WAYS)
+    assert in_ci == dict.fromkeys(whole, 1)
+
+
+@pytest.mark.parametrize(
+    ("file", "release", "way", "expected"),
+    [
+        ("test_attacks.py", "trixie", None, True),
+        ("test_attacks.py", "bookworm", None, False),
+        ("test_attacks.py", "trixie", "sudo", True),
+        ("test_attacks.py", "trixie", "socket", False),
+        ("test_commands.py", "trixie", "socket", True),
+        ("test_commands.py", "trixie", "sudo", False),
+        ("test_commands.py", "bookworm", "socket", False),
+        ("test_doctor.py", "bookworm", None, True),
+        ("test_doctor.py", "trixie", None, False),
+        ("test_fresh.py", None, None, True),
+    ],
+)
+def test_a_test_is_in_ci_in_the_cell_of_its_file_only(
+    file: str, release: str | None, way: str | None, expected: bool
+) -> None:
+    assert is_in_ci(file, release, way) is expected
+
+
+@pytest.mark.parametrize(
+    ("file", "release", "expected"),
+    [
+        ("test_trust.py", "bookworm", False),
+        ("test_trust.py", "trixie", True),
+        ("test_install.py", "trixie", False),
+        ("test_install.py", "bookworm", True),
+    ],
+)
+def test_what_is_the_same_on_any_release_runs_where_ci_runs_it(
+    file: str, release: str, expected: bool
+) -> None:
+    assert is_redundant(file, release) is expected
+
+
+def test_every_release_and_every_way_is_in_ci() -> None:
+    assert {cell.release for cell in CELLS.values()} == {*RELEASES}
+    assert {cell.way for cell in CELLS.values()} == {*WAYS}
+
+
+def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:
+    assert CELLS.keys() | {*OWN_HOSTS} == {path.name for path in ROOT.glob("tests/host/test_*.py")}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("test_faults.py::test_x[bookworm]", "test_trust.py::test_y[bookworm-a - b]", True),
+        ("test_deb.py::test_x[bookworm]", "test_deb.py::test_y[bookworm]", True),
+        ("test_fresh.py::test_x", "test_fresh.py::test_y", True),
+        ("test_faults.py::test_x[bookworm]", "test_faults.py::test_x[trixie]", False),
+        ("test_deb.py::test_x[bookworm]", "test_faults.py::test_x[bookworm]", False),
+        ("test_fresh.py::test_x", "test_recipes.py::test_x", False),
+    ],
+)
+def test_one_process_has_all_tests_of_a_host(one: str, other: str, together: bool) -> None:
+    assert (scope(f"tests/host/{one}") == scope(f"tests/host/{other}")) is together
+
+
+def test_other_tests_do_without_the_hosts() -> None:
+    loaded = "import sys, tests.conftest; print(*(name for name in sys.modules if 'tests.host' in name))"
+    done = subprocess.run(
+        (sys.executable, "-c", loaded), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"
