@@ -6,6 +6,7 @@ By both ways to the helper: sudo, and systemd's socket.
 import asyncio
 import json
 import re
+from typing import Any
 
 import pytest
 from zeroconf import ServiceStateChange, Zeroconf
@@ -33,6 +34,11 @@ def active_states(host: Host, units: tuple[str, ...]) -> set[str]:
     return {host.show(unit, "ActiveState") for unit in units}
 
 
+async def until_all_are(state: str, host: Host, units: tuple[str, ...]) -> None:
+    """Wait for units: a write is a success after a second, whether its jobs have ended or not."""
+    await eventually_async(lambda: active_states(host, units) == {state})
+
+
 def of_ours(host: Host, words: str) -> list[str]:
     """The lines with these words in the journals of the daemon and of its helper, wherever that runs."""
     lines = host.journalctl("--output=cat", "--unit=hkswitch.service", "--unit=serviceswitch@*")
@@ -49,6 +55,7 @@ async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -
 
 @pytest.mark.parametrize("name", ["hkswitch", "serviceswitch"])
 def test_no_process_of_ours_has_openssl_in_it(daemon: Host, name: str) -> None:
+    eventually(lambda: daemon.run("pgrep", "-x", name, check=False).returncode == 0)
     maps = daemon.run("sh", "-ec", f"cat /proc/$(pgrep -x {name})/maps").stdout
     assert "python" in maps
     assert not re.search(r"libcrypto|libssl", maps)
@@ -59,15 +66,16 @@ async def test_on_makes_all_units_active_and_off_all_inactive(
     daemon: Host, controller: Controller, name: str
 ) -> None:
     assert await controller.write(name, on=True) == 0
-    assert active_states(daemon, EXAMPLES[name]) == {"active"}
+    await until_all_are("active", daemon, EXAMPLES[name])
     assert await controller.read(name) is True
     assert await controller.write(name, on=False) == 0
-    assert active_states(daemon, EXAMPLES[name]) == {"inactive"}
+    await until_all_are("inactive", daemon, EXAMPLES[name])
     assert await controller.read(name) is False
 
 
 async def test_a_unit_stopped_in_a_shell_turns_the_switch_off(daemon: Host, controller: Controller) -> None:
     assert await controller.write("File Server", on=True) == 0
+    await until_all_are("active", daemon, EXAMPLES["File Server"])
     daemon.run("systemctl", "stop", "nmb")
     assert await controller.event("File Server") is False
 
@@ -85,6 +93,7 @@ async def test_a_start_that_fails_at_once_is_an_error_and_one_line_of_the_daemon
     assert await start_fails(controller, "Web Server")
     assert await controller.read("Web Server") is False
     uid = daemon.run("id", "-u", "hkswitch").stdout.strip()
+    await eventually_async(lambda: len(of_ours(daemon, "httpd.service failed")) >= before + 2)
     assert sorted(of_ours(daemon, "httpd.service failed")[before:]) == [
         f"failed for uid {uid}: start web: httpd.service failed",
         "web: start failed: httpd.service failed",
@@ -94,13 +103,16 @@ async def test_a_start_that_fails_at_once_is_an_error_and_one_line_of_the_daemon
 async def test_a_start_that_fails_later_snaps_back_by_an_event_to_the_writer_too(
     daemon: Host, controller: Controller
 ) -> None:
-    daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 3; exit 1'\n")
+    once_told = "until rm /run/fail; do sleep 0.1; done; exit 1"
+    daemon.unit("httpd.service", f"[Service]\nType=oneshot\nExecStart=/bin/sh -c '{once_told}'\n")
     before = len(of_ours(daemon, "web: start failed"))
     assert await controller.write("Web Server", on=True) == 0
-    assert daemon.show("httpd.service", "ActiveState") == "activating"
+    await until_all_are("activating", daemon, ("httpd.service",))
     assert await controller.read("Web Server") is True
-    await eventually_async(lambda: daemon.show("httpd.service", "ActiveState") == "failed")
+    daemon.write("/run/fail", "")
+    await until_all_are("failed", daemon, ("httpd.service",))
     assert await controller.event("Web Server") is False
+    await eventually_async(lambda: len(of_ours(daemon, "web: start failed")) > before)
     assert of_ours(daemon, "web: start failed")[before:] == ["web: start failed: httpd.service failed"]
 
 
@@ -116,7 +128,7 @@ async def test_a_slow_start_is_a_success_after_a_second_and_holds_up_nobody(
     same_connection = asyncio.create_task(controller.read("File Server"))
     assert await writing == 0
     assert await same_connection is False
-    assert daemon.show("httpd.service", "ActiveState") == "activating"
+    await until_all_are("activating", daemon, ("httpd.service",))
     assert await controller.read("Web Server") is True
     assert await other.read("Web Server") is True
     assert (daemon.show("hkswitch.service", "ControlGroup"), daemon_processes(daemon)) == processes
@@ -130,6 +142,7 @@ def daemon_processes(host: Host) -> str:
 
 async def test_no_process_is_started_by_a_tap_or_a_read(daemon: Host, controller: Controller) -> None:
     assert await controller.write("Web Server", on=True) == 0
+    await until_all_are("active", daemon, ("httpd.service",))
     first, second = newest_process(daemon), newest_process(daemon)
     for _ in range(10):
         assert await controller.write("Web Server", on=True) == 0
@@ -171,16 +184,17 @@ async def test_the_controller_goes_on_after_a_restart_of_the_daemon(
 
 
 def test_status_shows_each_group_and_its_units(daemon: Host, controller: Controller) -> None:
+    def shown() -> dict[str, Any]:
+        return dict(json.loads(daemon.run("hkswitch", "status", "--json", user="hkswitch").stdout))
+
+    def fileserver() -> tuple[str, ...]:
+        group = next(group for group in shown()["groups"] if group["id"] == "fileserver")
+        return (group["state"], *(f"{unit['unit']} {unit['active']}" for unit in group["units"]))
+
     daemon.run("systemctl", "start", "smb", "nmb")
-    shown = json.loads(daemon.run("hkswitch", "status", "--json", user="hkswitch").stdout)
-    fileserver = next(group for group in shown["groups"] if group["id"] == "fileserver")
-    assert shown["version"] == 1
-    assert fileserver["state"] == "partial"
-    assert [(unit["unit"], unit["active"]) for unit in fileserver["units"]] == [
-        ("smb.service", "active"),
-        ("nmb.service", "active"),
-        ("netatalk.service", "inactive"),
-    ]
+    running = ("smb.service active", "nmb.service active", "netatalk.service inactive")
+    eventually(lambda: fileserver() == ("partial", *running))
+    assert shown()["version"] == 1
     table = daemon.run("hkswitch", "status").stdout
     assert "fileserver" in table
     assert "netatalk.service inactive (dead)" in table
@@ -195,12 +209,13 @@ def test_the_journal_has_no_setup_code(daemon: Host, paired: Controller) -> None
 
 
 def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host, way: str) -> None:
-    users = daemon.run("ps", "-e", "-o", "user=,args=").stdout.splitlines()
-    ours = sorted(
-        line.split(maxsplit=1) for line in users if "hkswitch run" in line or "serviceswitch" in line
-    )
+    def users() -> list[str]:
+        listed = daemon.run("ps", "-e", "-o", "user=,args=").stdout.splitlines()
+        ours = (line for line in listed if "hkswitch run" in line or "serviceswitch" in line)
+        return sorted(line.split()[0] for line in ours)
+
     sudo = ["root"] if way == "sudo" else []  # it stays as the helper's parent
-    assert [user for user, _ in ours] == ["hkswitch", "root", *sudo]
+    eventually(lambda: users() == ["hkswitch", "root", *sudo])
 
 
 async def test_a_browser_sees_the_bridge_and_its_goodbye(daemon: Host, paired: Controller) -> None:

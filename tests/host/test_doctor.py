@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from subprocess import CompletedProcess
 from typing import Final
 
 import pytest
@@ -62,10 +63,19 @@ TOOLS: Final = {"nft": NFT, "serviceswitch": BROKEN, "make_deaf": MAKE_DEAF}
 PLACE: Final = "install /root/tools"
 UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: not there (broken)'; do sleep 0.1; done"
 
+NOT_STARTED: Final = "it was not started yet"
+"""What the daemon says of its first helper before it has started one."""
+
+
+def doctor(host: Host, user: str | None) -> CompletedProcess[str] | None:
+    """What the doctor says; None while it is too early to ask about the helper."""
+    done = host.run("hkswitch", "doctor", user=user, check=False)
+    return None if NOT_STARTED in done.stdout else done
+
 
 def examined(host: Host, user: str | None = None) -> dict[str, str]:
-    """The line of each point."""
-    done = host.run("hkswitch", "doctor", user=user, check=False)
+    """The line of each point, once a daemon that was just started has its helper or knows why not."""
+    done = eventually(lambda: doctor(host, user))
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert done.returncode == (69 if any(line.startswith("WRONG") for line in lines) else 0)

@@ -43,6 +43,7 @@ async def unharmed(daemon: Host, paired: Controller) -> AsyncIterator[None]:
     """A daemon that was just started, with no back-off yet, which the test must leave as it found it."""
     await paired.close()
     daemon.run("systemctl", "restart", DAEMON)
+    the_process(daemon, "serviceswitch")  # so that the descriptors of its pipe are among those counted
     process, descriptors, logged = daemon_process(daemon), daemon_descriptors(daemon), len(journal(daemon))
     yield
     assert daemon_process(daemon) == process
@@ -80,8 +81,25 @@ def running(host: Host, name: str) -> set[str]:
 
 
 def the_process(host: Host, name: str) -> str:
-    (process,) = eventually(lambda: running(host, name))
+    """The only process with this name, once it is there and the one before is gone."""
+    eventually(lambda: len(running(host, name)) == 1)
+    (process,) = running(host, name)
     return process
+
+
+async def until_active(host: Host, *units: str) -> None:
+    """Wait until units are up: a write is a success after a second, whether its jobs have ended or not."""
+    for unit in units:
+        await until_state_is("active", host, unit)
+
+
+async def until_state_is(state: str, host: Host, unit: str) -> None:
+    await eventually_async(lambda: host.show(unit, "ActiveState") == state)
+
+
+async def until_ended(host: Host, helpers: set[str]) -> None:
+    """Wait until none of these helpers is left."""
+    await eventually_async(lambda: not running(host, "serviceswitch") & helpers)
 
 
 def send(host: Host, signal: str, *processes: str) -> None:
@@ -187,11 +205,12 @@ async def test_units_are_followed_again_after_systemd_was_executed_anew(
         while await controller.event("VM Guests"):
             pass  # that it is readable again
     await until_written(controller, "File Server", on=True)
-    assert daemon.show("nmb.service", "ActiveState") == "active"
+    await until_active(daemon, "nmb.service")
 
 
 async def test_a_unit_that_is_killed_turns_the_switch_off(daemon: Host, controller: Controller) -> None:
     assert await controller.write("File Server", on=True) == 0
+    await until_active(daemon, "smb.service", "nmb.service", "netatalk.service")
     daemon.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "nmb")
     assert await controller.event("File Server") is False
 
@@ -250,7 +269,7 @@ async def test_the_last_of_three_taps_at_once_wins(
             taps.append(asyncio.create_task(phone.write("Web Server", on=on)))
             await arrived(controller)
         assert await asyncio.gather(*taps) == [0, 0, 0]
-        assert daemon.show("httpd.service", "ActiveState") == "active"
+        await until_active(daemon, "httpd.service")
         assert {await phone.read("Web Server") for phone in phones} == {True}
     finally:
         for phone in phones:
@@ -267,6 +286,7 @@ async def test_a_restart_switch_restarts_what_runs_and_turns_itself_off(
     daemon: Host, controller: Controller
 ) -> None:
     assert await controller.write("Web Server", on=True) == 0
+    await until_active(daemon, "httpd.service")
     before = identity(daemon)
     assert await controller.write(RESTART, on=True) == 0
     assert await controller.event(RESTART) is False
@@ -306,7 +326,7 @@ async def test_all_is_read_anew_after_the_bus_was_away_for_a_moment(
         daemon.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "httpd")
         await until_read(controller, {**ALL_OFF, "VM Guests": True})
         await until_written(controller, "Web Server", on=True)
-        assert not running(daemon, "serviceswitch") & helpers
+        await until_ended(daemon, helpers)
 
 
 async def test_without_a_bus_nothing_is_readable_and_the_daemon_waits_quietly(
@@ -341,7 +361,7 @@ async def test_writes_work_again_soon_after_each_time_the_helper_was_killed(
         killed = the_process(daemon, "serviceswitch")
         send(daemon, "KILL", killed)
         await until_written(controller, "Web Server", on=on)
-        assert daemon.show("httpd.service", "ActiveState") == ("active" if on else "inactive")
+        await until_state_is("active" if on else "inactive", daemon, "httpd.service")
         assert the_process(daemon, "serviceswitch") != killed
 
 
@@ -366,10 +386,10 @@ async def test_a_helper_that_hangs_is_replaced_and_does_nothing_more(
         assert await controller.write("Web Server", on=True) == FAILURE
     await eventually_async(lambda: running(daemon, "serviceswitch") - {helper})
     await until_written(controller, "File Server", on=True)
-    assert [line for line in journal(daemon)[logged:] if "did not answer within 5 s" in line]
+    await eventually_async(lambda: "did not answer within 5 s" in "\n".join(journal(daemon)[logged:]))
     assert helper in running(daemon, "serviceswitch")
     send(daemon, "CONT", helper)
-    await eventually_async(lambda: helper not in running(daemon, "serviceswitch"))
+    await until_ended(daemon, {helper})
     assert daemon.show("httpd.service", "ActiveState") == "inactive"
     assert await controller.read("Web Server") is False
 

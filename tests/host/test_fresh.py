@@ -127,7 +127,7 @@ async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) 
         controller = await Controller.pair(ADDRESS, 51826, shown["setup_code"])
         assert await controller.write("Web", on=True) == 0
         await controller.close()
-    assert host.show("httpd.service", "ActiveState") == "active"
+    eventually(lambda: host.show("httpd.service", "ActiveState") == "active")
     status = json.loads(host.run("hkswitch", "status", "--json", user=USER).stdout)
     assert len(status["bridge"]["controllers"]) == 1
     eventually(lambda: host.show("hkswitch.service", "ActiveState") == "active")

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tests.host.machine import Host, eventually
+from tests.host.machine import Host, eventually, eventually_async
 from tests.host.root import CHECKOUT
 from tests.support.controller import Controller
 
@@ -25,6 +25,13 @@ def way() -> str:
     return "socket"
 
 
+def the_helper(host: Host) -> str:
+    """The helper's process, once it is there: systemd starts it after the daemon has connected."""
+    eventually(lambda: len(helpers(host)) == 1)
+    (helper,) = helpers(host)
+    return helper
+
+
 def helpers(host: Host) -> list[str]:
     return host.run("pgrep", "--exact", "serviceswitch", check=False).stdout.split()
 
@@ -36,8 +43,7 @@ def status_of(host: Host, process: str) -> dict[str, str]:
 
 
 def test_neither_the_daemon_nor_the_helper_has_or_may_gain_a_privilege(daemon: Host) -> None:
-    (helper,) = helpers(daemon)
-    for process in (daemon.show(DAEMON, "MainPID"), helper):
+    for process in (daemon.show(DAEMON, "MainPID"), the_helper(daemon)):
         status = status_of(daemon, process)
         assert status["NoNewPrivs"] == "1"
         assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
@@ -50,20 +56,24 @@ async def test_it_works_without_the_rule_and_without_sudo(daemon: Host, controll
         daemon.run("systemctl", "restart", DAEMON)
         fresh = controller.again()
         assert await fresh.write("File Server", on=True) == 0
-        assert daemon.show("netatalk.service", "ActiveState") == "active"
+        await eventually_async(lambda: daemon.show("netatalk.service", "ActiveState") == "active")
         await fresh.close()
     finally:
         daemon.run("sh", "-ec", f"chmod u+s /usr/bin/sudo; mv /root/rule {RULE}")
 
 
 async def test_a_helper_that_is_killed_has_a_successor(daemon: Host, controller: Controller) -> None:
-    (helper,) = helpers(daemon)
+    helper = the_helper(daemon)
     daemon.run("kill", "-KILL", helper)
     eventually(lambda: len(helpers(daemon)) == 1 and helpers(daemon) != [helper])
-    eventually(
-        lambda: json.loads(daemon.run("hkswitch", "status", "--json").stdout)["bridge"]["helper"] == ""
-    )
+    eventually(lambda: helper_is_there(daemon))
     assert await controller.write("VM Guests", on=True) == 0
+
+
+def helper_is_there(host: Host) -> bool:
+    """Whether the daemon says so."""
+    status = json.loads(host.run("hkswitch", "status", "--json").stdout)
+    return str(status["bridge"]["helper"]) == ""
 
 
 def test_the_helper_ends_with_the_daemon(daemon: Host) -> None:
@@ -73,19 +83,22 @@ def test_the_helper_ends_with_the_daemon(daemon: Host) -> None:
     eventually(lambda: len(helpers(daemon)) == 1)
     daemon.run("systemctl", "stop", DAEMON)
     eventually(lambda: helpers(daemon) == [])
-    assert daemon.run("systemctl", "list-units", "--all", "--no-legend", "serviceswitch@*").stdout == ""
+    listed = ("systemctl", "list-units", "--all", "--no-legend", "serviceswitch@*")
+    eventually(lambda: daemon.run(*listed).stdout == "")
     daemon.run("systemctl", "start", DAEMON)
 
 
 def test_the_daemon_brings_the_socket_with_it(daemon: Host) -> None:
     daemon.run("systemctl", "stop", "serviceswitch.socket")
-    assert daemon.show(DAEMON, "ActiveState") == "inactive"  # it is nothing without its helper
+    # it is nothing without its helper, and systemctl waits for the socket only.
+    eventually(lambda: daemon.show(DAEMON, "ActiveState") == "inactive")
     daemon.run("systemctl", "start", DAEMON)
     assert daemon.show("serviceswitch.socket", "ActiveState") == "active"
     eventually(lambda: len(helpers(daemon)) == 1)
 
 
 def test_the_doctor_finds_nothing_wrong(daemon: Host) -> None:
+    eventually(lambda: helper_is_there(daemon))
     points = json.loads(daemon.run("hkswitch", "doctor", "--json", check=False).stdout)["points"]
     found = {each["point"]: (each["verdict"], each["finding"]) for each in points}
     assert found["sudoers"] == ("ok", "not needed: systemd starts the helper")

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.host.installed import CONFIG, PROGRAMS, expected, failing, full_disk, placed, traces
-from tests.host.machine import FROM_WHEELS, Boot, Host
+from tests.host.machine import FROM_WHEELS, Boot, Host, eventually
 
 SERVE: Final = ("/usr/sbin/serviceswitch", "serve")
 
@@ -309,10 +309,8 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
         allowed = spare.run("sudo", "-n", "/usr/local/sbin/serviceswitch", "serve", user="hkswitch").stdout
         assert allowed.startswith('{"type":"hello"')
         spare.run("systemctl", "start", "hkswitch.service")
-        daemon = spare.run(
-            "sh", "-c", "ps -C serviceswitch -o args= || true; pgrep --full --list-full serve"
-        ).stdout
-        assert "/usr/local/sbin/serviceswitch serve" in daemon
+        helper = "/usr/local/sbin/serviceswitch serve"
+        eventually(lambda: helper in spare.run("ps", "-e", "-o", "args=").stdout)
         spare.run(*local, "/src/packaging/uninstall", "--purge")
         assert traces(spare) == ""
     finally:

@@ -345,4 +345,4 @@ groups:
     host.write(CONFIG, recipe.files[CONFIG])
     assert told == Exit.UNAVAILABLE
     assert is_true(host, "test -e /run/gameserver-started")
-    assert not is_true(host, thing.runs)
+    eventually(lambda: not is_true(host, thing.runs))

@@ -202,7 +202,7 @@ def test_it_starts_without_a_network_and_serves_once_there_is_one(daemon: Host) 
     daemon.run("ip", "address", "delete", f"{ADDRESS}/24", "dev", INTERFACE)
     try:
         daemon.run("systemctl", "restart", DAEMON)
-        assert daemon.show(DAEMON, "StatusText").startswith("Waiting for the network: ")
+        eventually(lambda: daemon.show(DAEMON, "StatusText").startswith("Waiting for the network: "))
     finally:
         daemon.run("ip", "address", "add", f"{ADDRESS}/24", "dev", INTERFACE)
         daemon.run("ip", "route", "replace", "default", "dev", INTERFACE)
@@ -218,8 +218,9 @@ def test_why_it_did_not_start_is_an_error_in_the_journal(daemon: Host) -> None:
         daemon.write("/etc/hkswitch/config.yaml", config)
         daemon.run("systemctl", "reset-failed", DAEMON)
         daemon.run("systemctl", "start", DAEMON)
+    sentence = "/etc/hkswitch/config.yaml:1:16: groups.web"
+    eventually(lambda: any(line.startswith(sentence) for line in errors(daemon)[len(before) :]))
     said = errors(daemon)[len(before) :]
-    assert any(line.startswith("/etc/hkswitch/config.yaml:1:16: groups.web") for line in said)
     assert not any("serving" in line for line in said)
 
 
@@ -261,9 +262,9 @@ async def test_a_daemon_that_hangs_is_started_again_with_its_pairing_and_the_jou
     eventually(lambda: daemon.show(DAEMON, "ActiveState") == "active")
     assert main_process(daemon) != watched
     assert "Watchdog timeout" in daemon.journal(DAEMON)
-    said = "\n".join(errors(daemon)[before:])
     # Mostly it is stopped while it waits in selectors.py, but always somewhere below this.
-    assert re.search(r'Fatal Python error: Aborted\n(.*\n)*  File ".*/asyncio/runners\.py", line \d+', said)
+    place = r'Fatal Python error: Aborted\n(.*\n)*  File ".*/asyncio/runners\.py", line \d+'
+    eventually(lambda: re.search(place, "\n".join(errors(daemon)[before:])))
     phone = paired.again()
     await phone.look()
     assert await phone.write("Web", on=True) == 0

@@ -266,9 +266,9 @@ async def test_a_phone_finds_the_bridge_pairs_and_switches(
 ) -> None:
     async with paired(search, server) as controller:
         assert await controller.write(SWITCH, on=True) == 0
-        assert server.show(UNIT, "ActiveState") == "active"
+        await eventually_async(lambda: server.show(UNIT, "ActiveState") == "active")
         assert await controller.write(SWITCH, on=False) == 0
-        assert server.show(UNIT, "ActiveState") == "inactive"
+        await eventually_async(lambda: server.show(UNIT, "ActiveState") == "inactive")
 
 
 @ALONE
