@@ -6,6 +6,7 @@ from typing import Final
 
 from hkswitch.doctor.context import Situation
 from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, counted, ok, unknown, wrong
+from hkswitch.doctor.missing_units import hints
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
 from hkswitch.model.unit_state import LoadState, Meaning, UnitState
@@ -25,7 +26,8 @@ async def bus_and_units(situation: Situation) -> tuple[Finding, Finding]:
     config = situation.config
     groups = () if isinstance(config, Failure) else config.groups
     states = await _states({unit for group in groups for unit in group.units})
-    return reachable(states), exist(config, states)
+    known = {} if isinstance(states, Failure) else await hints(_not_found(states))
+    return reachable(states), exist(config, states, known)
 
 
 def reachable(states: Mapping[str, UnitState] | Failure) -> Finding:
@@ -35,19 +37,30 @@ def reachable(states: Mapping[str, UnitState] | Failure) -> Finding:
     return ok(Point.BUS, "systemd answers on the system bus")
 
 
-def exist(config: Config | Failure, states: Mapping[str, UnitState] | Failure) -> Finding:
-    """Whether systemd can load every unit."""
+def exist(
+    config: Config | Failure, states: Mapping[str, UnitState] | Failure, known: Mapping[str, str]
+) -> Finding:
+    """Whether systemd can load every unit. `known`: what to do about those for which that is known."""
     if isinstance(config, Failure):
         return unknown(Point.UNITS, NO_CONFIG)
     if isinstance(states, Failure):
         return unknown(Point.UNITS, "systemd does not answer")
     missing = {unit: state for unit, state in states.items() if state.meaning is Meaning.MISSING}
     if missing:
-        [(_, first), *_] = missing.items()
-        return wrong(
-            Point.UNITS, _named(config, missing), _ADVICE.get(first.load, "`systemctl status` says why")
-        )
+        return wrong(Point.UNITS, _named(config, missing), _advice(config, missing, known))
     return ok(Point.UNITS, f"{counted(len(states), 'unit')} known to systemd")
+
+
+def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
+    """About the first one, and what is known about the others that are named."""
+    in_order = (unit for group in config.groups for unit in group.units if unit in missing)
+    first, *others = dict.fromkeys(in_order)
+    of_first = known.get(first) or _ADVICE.get(missing[first].load, "`systemctl status` says why")
+    return "; ".join((of_first, *(known[unit] for unit in others[: MOST_NAMED - 1] if unit in known)))
+
+
+def _not_found(states: Mapping[str, UnitState]) -> tuple[str, ...]:
+    return tuple(unit for unit, state in states.items() if state.load is LoadState.NOT_FOUND)
 
 
 def _named(config: Config, missing: Mapping[str, UnitState]) -> str:

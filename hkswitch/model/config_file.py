@@ -1,6 +1,6 @@
 """Reads the config file, without privilege; what root reads goes through serviceswitch/trusted_files.py.
 
-Whatever is in the file's place, nobody waits for it: a FIFO, a device, or a file system that hangs.
+Reading never blocks on a FIFO or a device, and `read_within` gives up on a file system that hangs.
 """
 
 import errno
@@ -32,9 +32,9 @@ def read(file: Path) -> "Config":
 
 
 async def read_within(file: Path, seconds: float) -> "Config":
-    """The same while the event loop goes on; raises `ConfigReadTimedOut` too.
+    """`read` without blocking the event loop; raises `ConfigReadTimedOut` too.
 
-    A file system that hangs keeps the thread, which then ends with the process and holds nothing up.
+    It reads in a daemon thread: one that hangs delays neither the loop nor the end of the process.
     """
     import asyncio  # noqa: PLC0415 -- `hkswitch status` does not wait for it
     import threading  # noqa: PLC0415
@@ -71,7 +71,7 @@ async def read_within(file: Path, seconds: float) -> "Config":
 
 
 def config_bytes(file: Path) -> bytes:
-    """What is in `file`, and no more than shows that it is too large; raises `ConfigUnreadable`."""
+    """The contents of `file`, cut off one byte above the limit; raises `ConfigUnreadable`."""
     from hkswitch.model.yaml_nodes import MOST_BYTES  # noqa: PLC0415 -- as above
 
     try:
@@ -81,8 +81,8 @@ def config_bytes(file: Path) -> bytes:
 
 
 def read_regular(file: Path, most_bytes: int) -> bytes:
-    """The beginning of a regular file; raises `OSError`, for anything else too, and waits for no writer."""
-    _refuse_irregular(file.stat())  # before it is opened: with a device that alone can do something
+    """Read at most `most_bytes` of a regular file; raises `OSError`, for anything else too. Never blocks."""
+    _refuse_irregular(file.stat())  # before the open, which alone can have an effect on a device
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _refuse_irregular(os.fstat(descriptor))

@@ -1,6 +1,6 @@
-"""Units that cut off hkswitch or the machine when they are switched: to warn of, not to refuse. Pure: no I/O.
+"""Units that cut off hkswitch or the machine when they are switched. They get a warning, no refusal. Pure.
 
-Not for root: what is allowed is what the configuration says. Who writes it is told what it means.
+The helper does not import this: it allows what the configuration says.
 """
 
 from collections.abc import Collection, Iterator

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -88,11 +88,16 @@ class Connection:
 
     async def call(self, call: Awaitable[_Result]) -> _Result:
         """Await a bus call; a loss of the connection becomes `BusUnavailable`, systemd's own errors pass."""
-        async with self._calls:
-            try:
+        try:
+            async with self._calls:
+                if self.lost.is_set() or self._socket.fileno() < 0:
+                    raise BusUnavailable("the connection was lost")
                 return await call
-            except _LOSSES as error:
-                raise BusUnavailable(sentence(error)) from error
+        except _LOSSES as error:
+            raise BusUnavailable(sentence(error)) from error
+        finally:
+            if isinstance(call, Coroutine):
+                call.close()  # it may not have been begun
 
     async def properties(self, path: str, interface: str) -> dict[str, Any]:
         """The values of all properties of an object of systemd's; raises as `call` does."""

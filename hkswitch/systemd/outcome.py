@@ -101,7 +101,8 @@ def judged(asked: str, story: Story, unit: Properties, service: Properties) -> U
     if now.is_up or not service:
         return UnitResult(asked, JobResult.DONE)
     if story.was_stopped or not _ended_well(service):
-        return UnitResult(asked, JobResult.FAILED, reason(service) or f"was stopped: it is {now.state}")
+        ended = service.get("Result") != "success" and reason(service)
+        return UnitResult(asked, JobResult.FAILED, ended or f"was stopped again: it is {now.state}")
     return UnitResult(asked, JobResult.DONE, f"exited with status {service.get('ExecMainStatus', 0)}")
 
 

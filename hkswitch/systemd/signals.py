@@ -75,9 +75,12 @@ class Signals:
         return await self._hear(new)
 
     async def _hear(self, paths: Collection[str | None]) -> bool:
-        await asyncio.gather(*(self._call(self._bus.add_match(_rule(path))) for path in paths))
+        await asyncio.gather(*(self._hear_one(path) for path in paths))
         self._heard.update(paths)
         return True
+
+    async def _hear_one(self, path: str | None) -> None:
+        await self._call(self._bus.add_match(_rule(path)))
 
     async def _match(
         self, sender: str, path: str | None, interface: str, member: str, callback: Callback

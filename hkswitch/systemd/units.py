@@ -238,8 +238,8 @@ class Systemd:
         }[action]
         if wanted:
             return UnitResult(unit, JobResult.DONE)
-        why = await self._starts.why_down(unit) or f"is {state}"
-        return UnitResult(unit, JobResult.FAILED, why)
+        why = await self._starts.why_down(unit) if meaning is Meaning.FAILED else ""
+        return UnitResult(unit, JobResult.FAILED, why or f"is {state}")
 
     async def _list(self, units: Iterable[str]) -> dict[str, tuple[str, UnitState]]:
         """The object path and state of each unit, by the name it was asked for (which may be an alias)."""
@@ -248,17 +248,18 @@ class Systemd:
         return {name: (row[6], _state_in(row)) for name, row in zip(names, rows, strict=True)}
 
     async def _rows(self, names: list[str]) -> list[tuple[Any, ...]]:
+        """A row of each unit; systemd leaves out some names that are none, and refuses all for others."""
         try:
-            rows = await self._connection.call(self._manager.list_units_by_names(names))
-        except sdbus.DbusInvalidArgsError:  # one bad name makes systemd refuse all
-            if len(names) == 1:
-                return [_row_of(names[0])]
-            return [row for name in names for row in await self._rows([name])]
+            rows = list(await self._connection.call(self._manager.list_units_by_names(names)))
+        except sdbus.DbusInvalidArgsError:
+            rows = []
         except sdbus.SdBusBaseError as error:
             raise BusUnavailable(sentence(error)) from error
-        if len(rows) != len(names):
-            raise BusUnavailable("systemd left out a unit")
-        return list(rows)
+        if len(rows) == len(names):
+            return rows
+        if len(names) == 1:
+            return [_row_of(names[0])]
+        return [row for name in names for row in await self._rows([name])]
 
     async def _hear_jobs(self) -> None:
         """Have the ends of jobs told, from the first job on: who only watches is not woken up for them."""
@@ -320,7 +321,7 @@ class Systemd:
     def _unit_removed(self, message: Message) -> None:
         """Systemd forgot a unit: one that was made for a moment is gone, others are there when asked for."""
         _, path = message.get_contents()
-        if self._watch is not None and self._watch.changed_since_read(path):
+        if self._watch is not None and self._watch.wants_to_know(path):
             self._refresh_soon(self._watch.names_at(path))
 
     def _owner_changed(self, message: Message) -> None:

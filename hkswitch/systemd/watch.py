@@ -67,9 +67,12 @@ class Watch:
         """Whether the unit crashed and is about to be started again, as far as it is known."""
         return any(self._states[name].waits_to_restart for name in self.names_at(path))
 
-    def changed_since_read(self, path: str) -> bool:
-        """Whether signals told of the unit since it was read last."""
-        return path in self._changed_since_read
+    def wants_to_know(self, path: str) -> bool:
+        """Whether signals told of the unit since it was read last; says so once, for who then reads it."""
+        if path not in self._changed_since_read:
+            return False
+        self._changed_since_read.discard(path)
+        return True
 
     def changed(self, path: str, active: ActiveState, sub: str) -> None:
         """Take over what a signal said."""

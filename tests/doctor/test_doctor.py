@@ -26,6 +26,7 @@ from hkswitch.doctor import (
     configuration,
     context,
     mdns,
+    missing_units,
     network,
     page,
     paired,
@@ -438,13 +439,133 @@ ALL_UP = dict.fromkeys(("httpd.service", "smb.service", "nmb.service"), UP)
 def test_systemd_has_every_unit(
     config: Config | Failure, states: Mapping[str, UnitState] | Failure, verdict: Verdict, words: str
 ) -> None:
-    judged(units.exist(config, states), verdict, words)
+    judged(units.exist(config, states, {}), verdict, words)
+
+
+@pytest.mark.parametrize(
+    ("missing", "known", "words"),
+    [
+        ({"smb.service": GONE}, {"smb.service": "did you mean smbd?"}, "is not-found; did you mean smbd?"),
+        (
+            {"httpd.service": MASKED, "smb.service": GONE},
+            {"smb.service": "did you mean smbd?"},
+            "; `sudo systemctl unmask` it, or take it out of the configuration; did you mean smbd?",
+        ),
+        (
+            {"httpd.service": GONE, "smb.service": GONE},
+            {"httpd.service": "reload", "smb.service": "did you mean smbd?"},
+            "is not-found; reload; did you mean smbd?",
+        ),
+        ({"httpd.service": GONE}, {"nmb.service": "?"}, "is not-found; install what it belongs to"),
+    ],
+)
+def test_what_is_known_about_a_missing_unit_is_the_advice(
+    missing: dict[str, UnitState], known: dict[str, str], words: str
+) -> None:
+    found = units.exist(CONFIG, ALL_UP | missing, known)
+    judged(found, WRONG, words)
+    assert "?" not in str(found) or str(found).endswith("did you mean smbd?")
+
+
+KNOWN = {
+    *("nginx.service", "smbd.service", "nmbd.service", "ssh.service", "ssh.socket", "getty@.service"),
+    *("wg-quick@.service", "logrotate.timer", "postgresql.service", "srv-data.mount", ".service", ""),
+}
+
+
+@pytest.mark.parametrize(
+    ("unit", "meant"),
+    [
+        ("ngnix.service", "nginx.service"),
+        ("smb.service", "smbd.service"),
+        ("postgres.service", "postgresql.service"),
+        ("logrotat.timer", "logrotate.timer"),
+        ("srv-daten.mount", "srv-data.mount"),
+        ("gety@tty1.service", "getty@tty1.service"),
+        ("wgquick@a@b.service", "wg-quick@a@b.service"),
+        ("nginx.socket", ""),
+        ("ssg.timer", ""),
+        ("httpd.service", ""),
+        ("getty.service", ""),
+        ("nginx@a.service", ""),
+        ("x.service", ""),
+    ],
+)
+def test_a_unit_of_a_similar_name_may_have_been_meant(unit: str, meant: str) -> None:
+    assert missing_units.similar(unit, KNOWN) == meant
+
+
+@pytest.mark.parametrize(
+    ("unit", "file"),
+    [
+        ("a.service", "1/a.service"),
+        ("alias.service", "1/alias.service"),
+        ("b.service", "2/b.service"),
+        ("t@x.service", "2/t@.service"),
+        ("t@own.service", "1/t@own.service"),
+        ("t@.service", "2/t@.service"),
+        ("dangling.service", None),
+        ("t.service", None),
+        ("a.socket", None),
+    ],
+)
+def test_a_unit_file_that_is_there_is_found_by_systemds_names(
+    tmp_path: Path, unit: str, file: str | None
+) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.mkdir()
+    second.mkdir()
+    for path in (first / "a.service", second / "b.service", second / "t@.service", first / "t@own.service"):
+        path.touch()
+    (first / "alias.service").symlink_to("a.service")
+    (first / "dangling.service").symlink_to("nowhere.service")
+    found = missing_units.file_of(unit, (tmp_path / "0", first, second))
+    assert found == (tmp_path / file if file else None)
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that systemctl says it looks into; it lists nginx, too."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    program = tmp_path / "systemctl"
+    program.write_text(f"""#!/bin/sh
+case "$*" in
+    "show --property=UnitPath --value") echo {folder} /etc/systemd/system;;
+    "list-unit-files --no-legend --no-pager --plain") echo 'nginx.service   disabled enabled';;
+esac
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return folder
+
+
+async def test_a_file_that_systemd_has_not_read_comes_before_a_similar_name(systemctl: Path) -> None:
+    unread = systemctl / "nginy.service"
+    unread.touch()
+    assert await missing_units.hints(["ngnix.service", "nginy.service", "other.service"]) == {
+        "ngnix.service": "did you mean nginx.service?",
+        "nginy.service": f"systemd has not read {unread} yet: `sudo systemctl daemon-reload`",
+    }
+
+
+async def test_without_missing_units_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing_units, "run", None)
+    assert await missing_units.hints([]) == {}
+
+
+async def test_without_systemctl_there_is_no_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuses(*_: str) -> Ran:
+        raise programs.NotInstalled("systemctl", "there is no such program")
+
+    monkeypatch.setattr(missing_units, "run", refuses)
+    assert await missing_units.hints(["no-such-unit-anywhere.service"]) == {}
 
 
 def test_only_the_first_of_many_missing_units_are_named() -> None:
     names = ", ".join(f"u{number}" for number in range(9))
     config = parse(f"groups: {{a: {{units: [{names}]}}}}".encode(), "")
-    found = units.exist(config, dict.fromkeys(config.groups[0].units, GONE))
+    found = units.exist(config, dict.fromkeys(config.groups[0].units, GONE), {})
     judged(found, WRONG, "u2.service of group a is not-found, and 6 more")
 
 

@@ -60,6 +60,9 @@ for name in os.listdir(f"/proc/{pid}/fd"):
 """Has the daemon's mDNS sockets hear nothing any more, as behind a firewall."""
 
 TOOLS: Final = {"nft": NFT, "serviceswitch": BROKEN, "make_deaf": MAKE_DEAF}
+UNREAD: Final = "/run/systemd/system.control"
+BY_HAND: Final = f"mkdir {UNREAD}; ln -s /usr/local/lib/systemd/system/httpd.service {UNREAD}/by-hand.service"
+"""Of a folder that was not there when it last looked, systemd has read nothing."""
 PLACE: Final = "install /root/tools"
 UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: not there (broken)'; do sleep 0.1; done"
 
@@ -194,6 +197,25 @@ ALONE: Final = (
         "libvirt-guests.service of group vm-guests is masked; `sudo systemctl unmask` it",
     ),
     Fault(
+        Point.UNITS,
+        f"sed -i 's/units: .nginx./units: [ngnix]/' {CONFIG}",
+        f"sed -i 's/units: .ngnix./units: [nginx]/' {CONFIG}",
+        "ngnix.service of group real-web is not-found; did you mean nginx.service?",
+    ),
+    Fault(
+        Point.UNITS,
+        f"sed -i 's/units: .nginx./units: [by-hand]/' {CONFIG}; {BY_HAND}",
+        f"sed -i 's/units: .by-hand./units: [nginx]/' {CONFIG}; rm -r {UNREAD}",
+        f"by-hand.service of group real-web is not-found; systemd has not read {UNREAD}/by-hand.service yet: "
+        "`sudo systemctl daemon-reload`",
+    ),
+    Fault(
+        Point.CONFIGURATION,
+        f"sed -i 's/units: .nginx./units: [dbus]/' {CONFIG}",
+        f"sed -i 's/units: .dbus./units: [nginx]/' {CONFIG}",
+        "dbus.service: stopping it cuts hkswitch and most other services off from systemd; unless you want",
+    ),
+    Fault(
         Point.PORT,
         f"sed -i 's/^bridge:/&\\n  port: 51827/' {CONFIG}",
         f"sed -i '/port: 51827/d' {CONFIG}",
@@ -228,7 +250,8 @@ def test_a_point_that_is_wrong_is_said_and_no_other(
     with made(daemon, fault):
         says = changed(daemon, healthy)
     assert list(says) == [fault.point]
-    assert re.match(rf"WRONG {fault.point}: .*{literally(fault.says)}", says[fault.point]), says
+    word = "warn " if fault.point is Point.CONFIGURATION else "WRONG"
+    assert re.match(rf"{word} {fault.point}: .*{literally(fault.says)}", says[fault.point]), says
 
 
 def literally(says: str) -> str:

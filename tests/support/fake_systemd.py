@@ -47,8 +47,6 @@ class Unit:
     starts: int = 0
     refs: int = 0
     """How many hold it."""
-    reloads_as: str = ""
-    """The load state that it has once systemd forgot it, as of a unit that was made for a moment."""
 
     @property
     def path(self) -> str:
@@ -80,6 +78,8 @@ class FakeSystemd:
     calls: list[tuple[str, ...]] = field(default_factory=list)
     jobs: int = 0
     """The number of the newest job."""
+    bad_names: set[str] = field(default_factory=set)
+    """Names that are none of a unit: one of them makes systemd refuse a whole list."""
 
     @classmethod
     async def on(cls, address: str) -> "FakeSystemd":
@@ -96,6 +96,7 @@ class FakeSystemd:
         self.ran.clear()
         self.transient.clear()
         self.calls.clear()
+        self.bad_names = set()
 
     def _answer(self, message: Message) -> Message | None:
         if message.member == "Get" and message.body == [f"{SYSTEMD}.Manager", "Environment"]:
@@ -110,12 +111,10 @@ class FakeSystemd:
         match message.member, message.body:
             case "Subscribe", []:
                 return Message.new_method_return(message)
-            case "RefUnit", [name]:
-                return self._hold(message, name, 1)
-            case "UnrefUnit", [name]:
-                return self._hold(message, name, -1)
+            case "RefUnit" | "UnrefUnit", [name]:
+                return self._hold(message, name, 1 if message.member == "RefUnit" else -1)
             case "ListUnitsByNames", [names]:
-                return Message.new_method_return(message, "a(ssssssouso)", [[self._row(n) for n in names]])
+                return self._list(message, names)
             case "StartUnit" | "TryRestartUnit", [name, "replace"]:
                 return self._queue(message, name, "active", "running")
             case "StopUnit", [name, "replace"]:
@@ -134,6 +133,11 @@ class FakeSystemd:
         if not unit.held:
             asyncio.get_running_loop().call_soon(self._finish, unit, unit.job, active, sub)
         return Message.new_method_return(message, "o", [unit.job])
+
+    def _list(self, message: Message, names: list[str]) -> Message:
+        if self.bad_names & {*names}:
+            return Message.new_error(message, "org.freedesktop.DBus.Error.InvalidArgs", "Invalid argument")
+        return Message.new_method_return(message, "a(ssssssouso)", [[self._row(name) for name in names]])
 
     def _hold(self, message: Message, name: str, holders: int) -> Message:
         if (unit := self.units.get(name)) is None:
@@ -188,18 +192,26 @@ class FakeSystemd:
         """Say what systemd says after daemon-reload."""
         self.bus.send(Message.new_signal(PATH, f"{SYSTEMD}.Manager", "Reloading", "b", [False]))
 
+    def forget(self, name: str) -> None:
+        """Say what systemd says when it forgets a unit."""
+        path = Unit(name).path
+        self.bus.send(Message.new_signal(PATH, f"{SYSTEMD}.Manager", "UnitRemoved", "so", [name, path]))
+
     async def leave(self) -> None:
         """Give the name up, as a systemd that is executed anew does for a moment."""
         await self.bus.release_name(SYSTEMD)
 
     def _row(self, name: str) -> list[Any]:
         unit = self.units.get(name, Unit(name, load="not-found"))
-        return [unit.name, "", unit.load, unit.active, unit.sub, "", unit.path, 0, "", "/"]
+        job = 0 if unit.job is None else _number_of(unit.job)
+        return [unit.name, "", unit.load, unit.active, unit.sub, "", unit.path, job, "", "/"]
 
     def _finish(self, unit: Unit, job: str, active: str, sub: str) -> None:
         if unit.job != job:
             return
-        if unit.job_result == "done":
+        if not unit.condition and active == "active":
+            pass  # its job is done, and it was not started
+        elif unit.job_result == "done":
             if active == "active" and not (unit.active == "active" and sub == unit.sub):
                 unit.starts += 1
             self.change(unit.name, active, sub)
@@ -214,9 +226,7 @@ class FakeSystemd:
         self._tell(unit)
 
     def _tell(self, unit: Unit) -> None:
-        self.bus.send(
-            properties_changed(unit.path, unit.active, unit.sub, job=unit.job, starts=unit.starts)
-        )
+        self.bus.send(properties_changed(unit.path, unit.active, unit.sub, job=unit.job, starts=unit.starts))
 
 
 def unit_properties(unit: Unit) -> dict[str, Variant]:
@@ -236,12 +246,15 @@ def unit_properties(unit: Unit) -> dict[str, Variant]:
 
 
 def service_properties(unit: Unit) -> dict[str, Variant]:
-    """The same of its service."""
+    """The same of its service; one that failed exited with status 1, if nothing else was said."""
+    result, status = unit.result, unit.status
+    if unit.active == "failed" and result == "success":
+        result, status = "exit-code", 1
     return {
         "Type": Variant("s", unit.kind),
-        "Result": Variant("s", unit.result),
+        "Result": Variant("s", result),
         "ExecMainCode": Variant("i", 1),
-        "ExecMainStatus": Variant("i", unit.status),
+        "ExecMainStatus": Variant("i", status),
     }
 
 

@@ -15,10 +15,19 @@ from dbus_fast import Message
 from dbus_fast.aio import MessageBus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, ActiveState, JobResult, LoadState, UnitResult, UnitState
-from hkswitch.systemd import Systemd, signals
+from hkswitch.model.unit_state import (
+    Action,
+    ActiveState,
+    JobResult,
+    LoadState,
+    Meaning,
+    UnitResult,
+    UnitState,
+)
+from hkswitch.systemd import signals, units
 from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
 from hkswitch.systemd.transient import SERVICE
+from hkswitch.systemd.units import Systemd
 from tests.support.fake_systemd import SYSTEMD, UNIT, FakeSystemd, Unit, properties_changed
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.waiting import eventually
@@ -83,8 +92,8 @@ async def test_a_signal_with_nothing_new_in_it_is_not_told(fake: FakeSystemd, sy
     await systemd.watch(["a.service"], told.append)
     for active, sub in (("inactive", "dead"), ("active", "running"), ("active", "running")):
         fake.change("a.service", active, sub)
-    await systemd.refresh()  # its answer comes after them
-    assert told == [{"a.service": INACTIVE}, {"a.service": ACTIVE}, {"a.service": ACTIVE}]
+    await systemd.states([])  # its answer comes after them
+    assert told == [{"a.service": INACTIVE}, {"a.service": ACTIVE}]
 
 
 async def test_changes_of_other_units_are_not_told(fake: FakeSystemd, systemd: Systemd) -> None:
@@ -111,7 +120,7 @@ async def test_the_bus_sends_one_short_signal_for_each_change_of_a_watched_unit(
     for path in paths:
         for interface in (SERVICE, UNIT):
             fake.bus.send(properties_changed(path, "active", "running", interface))
-    await systemd.refresh()  # its answer comes after them
+    await systemd.states([])  # its answer comes after them
     assert sent == [(paths[0], UNIT)]
 
 
@@ -192,19 +201,22 @@ async def test_signals_of_another_sender_are_not_believed(
     ("action", "method"),
     [(Action.START, "StartUnit"), (Action.STOP, "StopUnit"), (Action.RESTART, "TryRestartUnit")],
 )
-async def test_an_action_is_one_call_a_unit_and_no_other(
+async def test_an_action_is_one_job_a_unit_which_is_held_while_it_is_started(
     fake: FakeSystemd, systemd: Systemd, action: Action, method: str
 ) -> None:
     fake.reset(Unit("a.service"))
-    results = await systemd.run(action, ["a.service"])
-    assert results == (UnitResult("a.service", JobResult.DONE, job_id=fake.jobs),)
-    assert fake.calls == [(method, "a.service", "replace")]
+    results = await systemd.run(action, ["a.service"], 0.2)
+    assert results == (UnitResult("a.service", JobResult.DONE),)
+    job = (method, "a.service", "replace")
+    held = [("RefUnit", "a.service"), job, ("UnrefUnit", "a.service")]
+    assert fake.calls == ([job] if action is Action.STOP else held)
+    assert fake.units["a.service"].refs == 0
 
 
 async def test_stops_go_in_reverse_order(fake: FakeSystemd, systemd: Systemd) -> None:
     names = ["a.service", "b.service", "c.service"]
     fake.reset(*map(Unit, names))
-    results = await systemd.run(Action.STOP, names)
+    results = await systemd.run(Action.STOP, names, 0.2)
     assert [result.unit for result in results] == names[::-1]
     assert [call[1] for call in fake.calls] == names[::-1]
 
@@ -214,9 +226,9 @@ async def test_a_job_result_is_told_in_systemds_word(
     fake: FakeSystemd, systemd: Systemd, result: str
 ) -> None:
     fake.reset(Unit("a.service", job_result=result), Unit("b.service"))
-    assert await systemd.run(Action.START, ["a.service", "b.service"]) == (
-        UnitResult("a.service", JobResult(result), job_id=fake.jobs - 1),
-        UnitResult("b.service", JobResult.DONE, job_id=fake.jobs),
+    assert await systemd.run(Action.START, ["a.service", "b.service"], 0.2) == (
+        UnitResult("a.service", JobResult(result), "exited with status 1" if result == "failed" else ""),
+        UnitResult("b.service", JobResult.DONE),
     )
 
 
@@ -224,77 +236,102 @@ async def test_a_unit_without_a_job_is_refused_with_systemds_sentence(
     fake: FakeSystemd, systemd: Systemd
 ) -> None:
     fake.reset(Unit("a.service"))
-    assert await systemd.run(Action.START, ["gone.service", "a.service"]) == (
+    assert await systemd.run(Action.START, ["gone.service", "a.service"], 0.2) == (
         UnitResult("gone.service", JobResult.REFUSED, "Unit gone.service not found"),
-        UnitResult("a.service", JobResult.DONE, job_id=fake.jobs),
+        UnitResult("a.service", JobResult.DONE),
     )
 
 
-async def test_what_signals_told_of_the_ends_of_jobs_is_not_read(fake: FakeSystemd, systemd: Systemd) -> None:
+async def test_what_jobs_led_to_was_told_before_their_results(fake: FakeSystemd, systemd: Systemd) -> None:
     fake.reset(Unit("a.service"), Unit("b.service"))
     seen = Seen()
     await systemd.watch(["a.service", "b.service"], seen.sink)
-    results = await systemd.run(Action.START, ["a.service", "b.service", "not-watched.service"])
-    await systemd.states([])  # its answer comes after them
-    fake.calls.clear()
-    await systemd.see_ends_of(results)
-    assert seen == {"a.service": ACTIVE, "b.service": ACTIVE}
-    assert fake.calls == []
+    await systemd.run(Action.START, ["a.service"], 0.2)
+    assert seen == {"a.service": ACTIVE, "b.service": INACTIVE}
+    await systemd.run(Action.STOP, ["a.service"], 0.2)
+    assert seen["a.service"].active is ActiveState.INACTIVE
 
 
-@pytest.mark.parametrize(
-    ("job_id", "signals"),
-    [(0, []), (7, []), (7, ["/6", None]), (7, ["/7"]), (7, ["/7", "/8"]), (7, [None])],
-    ids=["no job", "nothing", "an older one", "not its end", "its end and another", "no beginning"],
-)
-async def test_what_jobs_led_to_is_read_where_no_signal_told_their_ends(
-    fake: FakeSystemd, systemd: Systemd, job_id: int, signals: list[str | None]
-) -> None:
-    fake.reset(Unit("a.service"), Unit("b.service"))
-    seen = Seen()
-    await systemd.watch(["a.service", "b.service"], seen.sink)
-    for job in signals:
-        fake.bus.send(properties_changed(fake.units["a.service"].path, "inactive", "dead", job=job))
-    await systemd.states([])  # its answer comes after them
-    fake.calls.clear()
-    fake.units["a.service"].active = "active"
-    await systemd.see_ends_of([UnitResult("a.service", JobResult.DONE, job_id=job_id)])
-    assert seen["a.service"].active is ActiveState.ACTIVE
-    assert fake.calls == [("ListUnitsByNames", "a.service")]
-
-
-async def test_refresh_shows_what_a_finished_job_led_to(fake: FakeSystemd, systemd: Systemd) -> None:
-    fake.reset(Unit("a.service"))
-    seen = Seen()
-    await systemd.watch(["a.service"], seen.sink)
-    await systemd.run(Action.START, ["a.service"])
-    await systemd.refresh()
-    assert seen == {"a.service": ACTIVE}
-
-
-async def test_refresh_of_some_reads_no_others_and_goes_on_watching_them(
+async def test_a_unit_that_systemd_forgot_and_cannot_load_is_missing(
     fake: FakeSystemd, systemd: Systemd
 ) -> None:
-    fake.reset(Unit("a.service"), Unit("b.service"))
+    fake.reset(Unit("a.service", active="active", sub="running"))
     seen = Seen()
-    await systemd.watch(["a.service", "b.service"], seen.sink)
-    seen.clear()
-    await systemd.refresh(["b.service", "not-watched.service"])
-    assert seen == {"b.service": INACTIVE}
-    await systemd.run(Action.START, ["a.service"])
-    await eventually(lambda: seen == {"a.service": ACTIVE, "b.service": INACTIVE})
+    await systemd.watch(["a.service"], seen.sink)
+    fake.change("a.service", "inactive", "dead")
+    del fake.units["a.service"]
+    fake.forget("a.service")
+    await eventually(lambda: seen["a.service"] == NOT_FOUND)
+
+
+async def test_a_unit_that_systemd_forgets_again_and_again_is_read_once(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service", active="active", sub="running"))
+    seen = Seen()
+    await systemd.watch(["a.service"], seen.sink)
+    fake.change("a.service", "inactive", "dead")
+    for _ in range(3):
+        fake.forget("a.service")
+    reads = ("ListUnitsByNames", "a.service")
+    await eventually(lambda: fake.calls.count(reads) == 3)  # two by the watch, and this one
+    fake.forget("a.service")
+    await systemd.states([])  # its answer comes after that
+    assert fake.calls.count(reads) == 3
+
+
+async def test_a_name_that_systemd_refuses_harms_no_other(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service", active="active", sub="running"))
+    fake.bad_names = {"srv@data.mount"}
+    states = await systemd.states(["a.service", "srv@data.mount"])
+    assert states["a.service"] == ACTIVE
+    assert states["srv@data.mount"].meaning is Meaning.MISSING
+
+
+async def test_inactive_is_told_while_a_job_waits(fake: FakeSystemd, systemd: Systemd) -> None:
+    fake.reset(Unit("a.service", active="active", sub="running", held=True))
+    seen = Seen()
+    await systemd.watch(["a.service"], seen.sink)
+    fake.units["a.service"].job = "/org/freedesktop/systemd1/job/7"
+    fake.change("a.service", "inactive", "dead")
+    await eventually(lambda: seen["a.service"].active is ActiveState.INACTIVE)
+
+
+async def test_a_crashed_unit_that_passes_through_inactive_has_failed_until_the_next_signal(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("a.service", active="activating", sub="auto-restart"))
+    told: list[str] = []
+    await systemd.watch(["a.service"], lambda units: told.append(units["a.service"].sub))
+    fake.units["a.service"].job = "/org/freedesktop/systemd1/job/7"
+    fake.change("a.service", "inactive", "dead")
+    fake.change("a.service", "activating", "start")
+    await eventually(lambda: told[-1] == "start")
+    assert told == ["auto-restart", "start"]
+
+
+async def test_a_crashed_unit_that_stays_inactive_is_believed_after_a_moment(
+    fake: FakeSystemd, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "RESTART_WITHIN_SECONDS", 0.1)
+    fake.reset(Unit("a.service", active="activating", sub="auto-restart"))
+    seen = Seen()
+    await systemd.watch(["a.service"], seen.sink)
+    fake.units["a.service"].job = "/org/freedesktop/systemd1/job/7"
+    fake.change("a.service", "inactive", "dead")
+    await eventually(lambda: seen["a.service"].active is ActiveState.INACTIVE)
 
 
 async def test_many_units_run_at_once_with_few_calls_in_flight(fake: FakeSystemd, systemd: Systemd) -> None:
     names = [f"unit-{number}.service" for number in range(MOST_CALLS_IN_FLIGHT * 5)]
     fake.reset(*map(Unit, names))
-    results = await systemd.run(Action.START, names)
+    results = await systemd.run(Action.START, names, 0.2)
     assert {result.job for result in results} == {JobResult.DONE}
 
 
 async def test_a_job_that_is_waited_for_ends_with_the_connection(fake: FakeSystemd, systemd: Systemd) -> None:
     fake.reset(Unit("a.service", held=True))
-    running = asyncio.create_task(systemd.run(Action.START, ["a.service"]))
+    running = asyncio.create_task(systemd.run(Action.START, ["a.service"], 0.2))
     await eventually(lambda: fake.units["a.service"].job)
     systemd.close()
     with pytest.raises(BusUnavailable):

@@ -1,0 +1,160 @@
+"""What came of a start, by what was seen of it. tests/host/test_start_outcomes.py asks the real systemd."""
+
+from typing import Any
+
+import pytest
+
+from hkswitch.model.unit_state import ActiveState, JobResult, LoadState, UnitResult, UnitState
+from hkswitch.systemd.outcome import Seen, Story, judged, reason, seen, unmet_asserts
+
+DONE, FAILED = JobResult.DONE, JobResult.FAILED
+BEFORE = Seen(UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead"), "")
+
+
+def unit(active: str, sub: str, starts: int = 1, *, condition: bool = True, **more: object) -> dict[str, Any]:
+    """A unit's properties after so many starts."""
+    return {
+        "LoadState": "loaded",
+        "ActiveState": active,
+        "SubState": sub,
+        "InvocationID": bytes([starts] * 16) if starts else b"",
+        "ConditionResult": condition,
+        **more,
+    }
+
+
+def service(result: str = "success", code: int = 1, status: int = 0) -> dict[str, Any]:
+    return {"Result": result, "ExecMainCode": code, "ExecMainStatus": status}
+
+
+def story(*changes: dict[str, Any], other_jobs: tuple[str, ...] = ()) -> Story:
+    told = Story("a.service", BEFORE, job="/job/1", other_jobs={"/job/1", *other_jobs})
+    for change in changes:
+        told.changed(change)
+    return told
+
+
+UP = unit("active", "running")
+DEAD = unit("inactive", "dead")
+CRASHED = unit("failed", "failed")
+UNMET = unit(
+    "inactive",
+    "dead",
+    starts=0,
+    condition=False,
+    Conditions=[
+        ("ConditionPathExists", False, True, "/x", -1),
+        ("ConditionACPower", True, False, "true", -1),
+        ("ConditionHost", False, False, "a", 1),
+        ("ConditionUser", False, False, "b", 0),
+    ],
+)
+
+TABLE: dict[str, tuple[Story, dict[str, Any], dict[str, Any], JobResult, str]] = {
+    "a service that is up": (story(UP), UP, service(), DONE, ""),
+    "one that is reloading": (story(UP), unit("reloading", "reload"), service(), DONE, ""),
+    "one that exited by itself with 0": (story(UP, DEAD), DEAD, service(), DONE, "exited with status 0"),
+    "a oneshot that nobody saw": (story(), DEAD, service(), DONE, "exited with status 0"),
+    "a timer that has elapsed": (story(UP, DEAD), DEAD, {}, DONE, ""),
+    "one that exited with 3": (
+        story(UP, CRASHED),
+        CRASHED,
+        service("exit-code", 1, 3),
+        FAILED,
+        "exited with status 3",
+    ),
+    "one without a program": (
+        story(UP, CRASHED),
+        CRASHED,
+        service("exit-code", 1, 203),
+        FAILED,
+        "could not execute its program (status 203)",
+    ),
+    "one that was killed": (
+        story(UP, CRASHED),
+        CRASHED,
+        service("signal", 2, 9),
+        FAILED,
+        "was killed by SIGKILL",
+    ),
+    "one that waits to be restarted": (
+        story(UP, unit("activating", "auto-restart")),
+        unit("activating", "auto-restart"),
+        service("exit-code", 1, 1),
+        FAILED,
+        "exited with status 1",
+    ),
+    "one that runs for the second time": (
+        story(UP, unit("active", "running", 2)),
+        unit("active", "running", 2),
+        service("success", 0, 0),
+        FAILED,
+        "failed",
+    ),
+    "one that another unit's job stopped": (
+        story(UP, DEAD, other_jobs=("/job/2",)),
+        DEAD,
+        service(),
+        FAILED,
+        "was stopped again: it is inactive (dead)",
+    ),
+    "one that a signal ended well": (
+        story(UP, DEAD),
+        DEAD,
+        service("success", 2, 15),
+        FAILED,
+        "was stopped again: it is inactive (dead)",
+    ),
+    "one whose conditions were not met": (
+        story(),
+        UNMET,
+        service(),
+        FAILED,
+        "ConditionPathExists=!/x was not met, ConditionACPower=|true was not met",
+    ),
+    "one whose ExecCondition= was not met": (
+        story(DEAD),
+        DEAD,
+        service("exec-condition"),
+        FAILED,
+        "ExecCondition= was not met",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "properties", "of_service", "job", "detail"),
+    [pytest.param(*row, id=name) for name, row in TABLE.items()],
+)
+def test_a_start_is_judged_by_what_became_of_the_unit(
+    told: Story, properties: dict[str, Any], of_service: dict[str, Any], job: JobResult, detail: str
+) -> None:
+    assert judged("alias.service", told, properties, of_service) == UnitResult("alias.service", job, detail)
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({}, ""),
+        (service("exit-code", 1, 1), "exited with status 1"),
+        (service("exit-code", 1, 0), "a command of it failed"),
+        (service("core-dump", 3, 11), "dumped core by SIGSEGV"),
+        (service("signal", 2, 99), "was killed by signal 99"),
+        (service("timeout", 2, 15), "took too long to start"),
+        (service("start-limit-hit"), "was started too often (start limit)"),
+        (service("oom-kill", 2, 9), "ran out of memory"),
+        (service("resources"), "could not be started: out of resources"),
+        (service("a-word-of-tomorrow"), "failed (a-word-of-tomorrow)"),
+    ],
+)
+def test_a_failure_has_its_reason_in_a_few_words(properties: dict[str, Any], words: str) -> None:
+    assert reason(properties) == words
+
+
+def test_an_assertion_is_named() -> None:
+    properties = {"Asserts": [("AssertPathExists", False, False, "/y", -1)]}
+    assert unmet_asserts(properties) == "AssertPathExists=/y was not met"
+
+
+def test_an_invocation_that_is_empty_or_zero_bytes_is_none() -> None:
+    assert seen(unit("inactive", "dead", 0)).invocation == ""
