@@ -361,12 +361,8 @@ def _console() -> "Console":
     """Standard output; what is not a terminal is as wide as a line gets."""
     from rich.console import Console
 
-    class Output(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # as it is without rich, which would end with 1
-
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None if it is closed
-    return Output(highlight=False, markup=False, emoji=False, width=None if is_terminal else 1000)
+    width = None if sys.stdout.isatty() else 1000
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def _exclude_one_another(given: Mapping[str, object]) -> None:

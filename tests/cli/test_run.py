@@ -1,0 +1,121 @@
+"""How the program ends: standard output's failures are called that, and no other failure is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """\
+import errno, os, sys
+import click
+from hkswitch.cli import run
+from hkswitch.cli.main import _console
+from tests.support.descriptors import no_descriptors
+
+@click.command()
+def main():
+    {body}
+
+run.run(main)
+"""
+ECHO = "click.echo('moon')"
+
+
+def ended(body: str, redirection: str = "", **environment: str) -> tuple[int, str, str]:
+    """The exit code, standard output and standard error of a command that does this."""
+    shell = f'exec "$@" {redirection}'
+    if "|" in redirection:  # a reader that is gone, and the code of what writes
+        shell = '{ sleep 0.2; "$@"; echo "code $?" >&2; } | true'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", sys.executable, "-c", PROGRAM.format(body=body)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        env={"PATH": "/usr/bin:/bin", **environment},
+    )
+    if "|" in redirection:
+        errors, _, code = done.stderr.rpartition("code ")
+        return int(code), done.stdout, errors
+    return done.returncode, done.stdout, done.stderr
+
+
+OUTPUTS = [
+    ECHO,
+    "click.echo(b'moon')",
+    "sys.stdout.write('moon')",
+    "sys.stdout.write('moon'); sys.exit(3)",
+    "print('moon' * 100_000)",
+    "_console().print('moon')",
+]
+
+
+@pytest.mark.parametrize("body", OUTPUTS)
+@pytest.mark.parametrize(
+    ("redirection", "reason"),
+    [(">/dev/full", "No space left on device"), ("| true", "")],
+)
+def test_an_output_that_takes_nothing_is_74(body: str, redirection: str, reason: str) -> None:
+    said = f"hkswitch: cannot write to standard output: {reason}\n" if reason else ""
+    assert ended(body, redirection) == (74, "", said)
+
+
+@pytest.mark.parametrize("body", OUTPUTS)
+def test_who_closed_the_output_wants_none(body: str) -> None:
+    assert ended(body, ">&-") == (3 if "exit(3)" in body else 0, "", "")
+
+
+def test_an_output_that_was_closed_is_not_what_has_its_number_now(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    assert ended(
+        f"file = os.open({str(file)!r}, os.O_CREAT | os.O_WRONLY); {ECHO}; os.write(2, b'%d' % file)", ">&-"
+    ) == (
+        0,
+        "",
+        "1",
+    )
+    assert file.read_bytes() == b""
+
+
+@pytest.mark.parametrize("body", ["sys.stdout.write('\\xe4')", "print('\\xe4')"])
+def test_an_output_that_cannot_encode_the_text_is_74(body: str) -> None:
+    code, _, errors = ended(body, PYTHONIOENCODING="ascii:strict")
+    assert code == 74
+    assert errors.startswith("hkswitch: cannot write to standard output: 'ascii' codec can't encode")
+    assert errors.endswith("set LC_ALL=C.UTF-8\n")
+    assert errors.count("\n") == 1
+
+
+ELSEWHERE = [
+    ("raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))", "Too many open files"),
+    ("raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))", "No space left on device"),
+    ("raise OSError(errno.EACCES, os.strerror(errno.EACCES), '/x')", "/x: Permission denied"),
+    ("raise OSError('no interface with this name')", "no interface with this name"),
+    ("os.read(1000, 1)", "Bad file descriptor"),
+    ("open('/nonexistent')", "/nonexistent: No such file or directory"),
+    ("with no_descriptors(): os.pipe()", "Too many open files"),
+    ("b'\\xff'.decode()", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+]
+
+
+@pytest.mark.parametrize(("body", "reason"), ELSEWHERE)
+@pytest.mark.parametrize("redirection", ["", ">&-", ">/dev/full"])
+def test_a_failure_elsewhere_is_69_and_not_blamed_on_the_output(
+    body: str, reason: str, redirection: str
+) -> None:
+    assert ended(body, redirection) == (69, "", f"hkswitch: cannot continue: {reason}\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [("raise OSError(errno.EMFILE, 'x')", 69), ("sys.exit(3)", 3), ("raise click.UsageError('x')", 64)],
+)
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_without_standard_error_the_exit_code_still_counts(body: str, code: int, redirection: str) -> None:
+    assert ended(body, redirection) == (code, "", "")
+
+
+@pytest.mark.parametrize("body", OUTPUTS[:3])
+def test_what_is_printed_arrives(body: str) -> None:
+    assert ended(body) == (0, "moon\n" if "echo" in body else "moon", "")
