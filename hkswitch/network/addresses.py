@@ -5,10 +5,11 @@ Reads the kernel's tables and hears its news. Sends nothing and changes nothing.
 
 import asyncio
 import errno
+import os
 import re
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -32,6 +33,8 @@ _TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # lin
 _ROUTE_UP, _ROUTE_REJECT = 0x1, 0x200  # linux/route.h
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links, IPv4 and IPv6 addresses and routes; rtnetlink(7)
 
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
 _NO_LAN: Final = (
     r"docker.*|br-[0-9a-f]{12}",  # Docker: its own bridges, and those of its networks
     r"(podman|cni|nerdctl).*",  # Podman and containerd
@@ -46,6 +49,21 @@ _NO_LAN: Final = (
 
 class NoAddress(Failure):
     """There is no address to serve on now; `str()` says why."""
+
+
+class TablesUnreadable(NoAddress):
+    """Nothing is known of this machine's network now, as without file descriptors.
+
+    The kernel has no news when that is over: try again soon, do not wait for `changes`.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        """`error` is what the kernel answered."""
+        super().__init__(f"cannot read this machine's network addresses: {error.strerror or error}")
+
+
+class CannotListen(Failure):
+    """There can be no socket for the kernel's news; `str()` says why."""
 
 
 class NoDefaultRoute(NoAddress):
@@ -96,12 +114,13 @@ def of_bridge(config: BridgeConfig) -> tuple[str, ...]:
 
     Raises:
         NoAddress: If they are not there now; they may come, see `changes`.
+        TablesUnreadable: If that cannot be known now.
     """
     return choose(config, this_machine())
 
 
 def place_of(config: BridgeConfig) -> Place:
-    """Those addresses, and the interfaces that have them; raises `NoAddress`."""
+    """Those addresses, and the interfaces that have them; raises what `of_bridge` raises."""
     machine = this_machine()
     chosen = choose(config, machine)
     up = {
@@ -111,8 +130,10 @@ def place_of(config: BridgeConfig) -> Place:
     }
     names = up & {_interface(label) for label in config.interfaces} or up
     try:
-        return Place(chosen, frozenset(socket.if_nametoindex(name) for name in names))
+        return Place(chosen, frozenset(map(_index, names)))
     except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise TablesUnreadable(error) from error
         raise NoAddress(f"the interface of {' and '.join(chosen)} went away") from error
 
 
@@ -153,7 +174,14 @@ def default_interfaces(ipv4: str, ipv6: str) -> tuple[str, ...]:
 
 
 def this_machine() -> Machine:
-    """What the kernel says now."""
+    """What the kernel says now; raises `TablesUnreadable`."""
+    try:
+        return _this_machine()
+    except OSError as error:
+        raise TablesUnreadable(error) from error
+
+
+def _this_machine() -> Machine:
     ipv4 = [
         Address(adapter.name, IPv4Address(address.ip))
         for adapter in ifaddr.get_adapters()
@@ -169,10 +197,11 @@ def this_machine() -> Machine:
 
 @asynccontextmanager
 async def changes() -> AsyncIterator["Changes"]:
-    """Hear of every change of this machine's links, addresses and routes within the block."""
-    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    with socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE) as news:
-        news.bind((0, _GROUPS))
+    """Hear of every change of this machine's links, addresses and routes within the block.
+
+    Raises `CannotListen`.
+    """
+    with _news() as news:
         heard = Changes(news)
         loop = asyncio.get_running_loop()
         loop.add_reader(news, heard.drain)
@@ -180,6 +209,20 @@ async def changes() -> AsyncIterator["Changes"]:
             yield heard
         finally:
             loop.remove_reader(news)
+
+
+def _news() -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    try:
+        news = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        try:
+            news.bind((0, _GROUPS))
+        except OSError:
+            news.close()
+            raise
+    except OSError as error:
+        raise CannotListen(f"cannot listen for network changes: {error.strerror or error}") from error
+    return news
 
 
 class Changes:
@@ -260,7 +303,23 @@ def _table(name: str) -> str:
 
 def _links() -> dict[str, int]:
     links = {}
-    for flags in LINKS.glob("*/flags"):
-        with suppress(OSError):  # an interface that went away meanwhile
-            links[flags.parent.name] = int(flags.read_text(encoding="ascii"), 16)
+    with _unless_exhausted():
+        for name in os.listdir(LINKS):  # noqa: PTH208 -- glob() hides that there are no descriptors left
+            with _unless_exhausted():  # an interface that went away meanwhile
+                links[name] = int((LINKS / name / "flags").read_text(encoding="ascii"), 16)
     return links
+
+
+def _index(name: str) -> int:
+    """The interface's index; if_nametoindex() does not tell an interface that is gone from exhaustion."""
+    return int((LINKS / name / "ifindex").read_text(encoding="ascii"))
+
+
+@contextmanager
+def _unless_exhausted() -> Iterator[None]:
+    """Take what cannot be read for nothing, but not where nothing at all can be read now."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise

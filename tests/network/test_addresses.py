@@ -1,14 +1,19 @@
 """Which addresses the bridge serves on, and when that may have changed: on tables, and on a real kernel."""
 
 import asyncio
+import errno
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from textwrap import dedent, indent
+from typing import Any
 
+import ifaddr
 import pytest
 
 from hkswitch.cli import demo
@@ -16,16 +21,21 @@ from hkswitch.model.config import BridgeConfig
 from hkswitch.network import addresses
 from hkswitch.network.addresses import (
     Address,
+    CannotListen,
     Machine,
     NoAddress,
     NoDefaultRoute,
+    TablesUnreadable,
     changes,
     choose,
     default_interfaces,
     ipv6_addresses,
     is_lan,
     of_bridge,
+    place_of,
 )
+from hkswitch.network.endpoint import Place
+from tests.support.descriptors import no_descriptors
 
 ROOT = Path(__file__).parents[2]
 
@@ -293,6 +303,69 @@ async def test_nothing_is_left_open_when_nobody_listens_any_more() -> None:
         number = heard._news.fileno()
     assert not asyncio.get_running_loop().remove_reader(number)
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+
+
+def test_without_a_file_descriptor_nothing_is_known_and_no_interface_is_called_gone() -> None:
+    wanted = BridgeConfig(addresses=("127.0.0.1",))
+    with no_descriptors(), pytest.raises(TablesUnreadable) as caught:
+        place_of(wanted)
+    assert str(caught.value) == "cannot read this machine's network addresses: Too many open files"
+    assert place_of(wanted) == Place(("127.0.0.1",), frozenset({1}))
+
+
+def failing(call: Callable[..., Any], number: int, name: str) -> Callable[..., Any]:
+    """The same function, but for an error when one of its arguments ends so."""
+
+    def fail(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 -- any function's
+        if not name or any(str(each).endswith(name) for each in arguments):
+            raise OSError(number, os.strerror(number))
+        return call(*arguments, **options)
+
+    return fail
+
+
+READS = [
+    (ifaddr, "get_adapters", ""),
+    (os, "listdir", "/net"),
+    (Path, "read_text", "lo/flags"),
+    (Path, "read_text", "lo/ifindex"),
+    (Path, "read_text", "net/if_inet6"),
+    (Path, "read_text", "net/route"),
+    (Path, "read_text", "net/ipv6_route"),
+]
+
+
+@pytest.mark.parametrize(("module", "function", "name"), READS, ids=lambda each: str(each)[-14:])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM], ids=errno.errorcode.get)
+def test_a_read_that_fails_for_want_of_anything_is_to_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, module: object, function: str, name: str, number: int
+) -> None:
+    monkeypatch.setattr(module, function, failing(getattr(module, function), number, name))
+    with pytest.raises(TablesUnreadable, match=re.escape(os.strerror(number))):
+        place_of(BridgeConfig(interfaces=("lo",)))
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.EINVAL], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("lo/flags", "there is no interface lo"), ("lo/ifindex", "the interface of .* went away")],
+)
+def test_an_interface_that_goes_away_during_a_read_is_gone(
+    monkeypatch: pytest.MonkeyPatch, name: str, said: str, number: int
+) -> None:
+    monkeypatch.setattr(Path, "read_text", failing(Path.read_text, number, name))
+    with pytest.raises(NoAddress, match=said) as caught:
+        place_of(BridgeConfig(interfaces=("lo",)))
+    assert not isinstance(caught.value, TablesUnreadable)
+
+
+async def test_without_a_file_descriptor_changes_are_still_heard_but_not_anew() -> None:
+    async with changes() as heard:
+        with no_descriptors():
+            heard.drain()
+            with pytest.raises(CannotListen, match="cannot listen for network changes: Too many open files"):
+                async with changes():
+                    pytest.fail("there was a descriptor")
 
 
 # On a real kernel: a network namespace of its own, so that no interface of this machine is touched.
