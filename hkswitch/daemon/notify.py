@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -17,21 +18,25 @@ class Notifier:
     """The socket that systemd named in NOTIFY_SOCKET, and the watchdog, if it has one."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Reads what systemd said; nothing is sent yet."""
+        """Reads what systemd said, and opens the socket; nothing is sent yet. Raises `OSError`."""
         self._address = environment.get("NOTIFY_SOCKET", "")
+        # Opened once, so that the watchdog is fed while the process has no file descriptor left.
+        # Not connected, so that another socket in the same place is found.
+        self._socket = _open() if self._address else None
+        if self._socket is not None:
+            weakref.finalize(self, self._socket.close)
         self._watchdog_seconds = _watchdog_seconds(environment)
 
     def tell(self, **states: str) -> None:
         """Send assignments, like `tell(READY="1", STATUS="3 groups")`; what cannot be sent is logged."""
-        if not self._address:
+        if self._socket is None:
             return
         message = "\n".join(f"{key}={value}" for key, value in states.items())
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify_socket:
-            try:
-                notify_socket.sendto(message.encode(), address)
-            except OSError as error:
-                _log.warning("cannot tell systemd (NOTIFY_SOCKET=%s): %s", self._address, error.strerror)
+        try:
+            self._socket.sendto(message.encode(), address)
+        except OSError as error:
+            _log.warning("cannot tell systemd (NOTIFY_SOCKET=%s): %s", self._address, error.strerror)
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:
@@ -47,6 +52,10 @@ class Notifier:
         while self._watchdog_seconds is not None:
             self.tell(WATCHDOG="1")
             await asyncio.sleep(self._watchdog_seconds / 2)
+
+
+def _open() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.daemon.notify import Notifier
+from tests.support.descriptors import no_descriptors
 
 US = str(os.getpid())
 
@@ -66,6 +67,35 @@ def test_a_socket_that_is_gone_is_said_and_ends_nothing(
     gone = tmp_path / "gone"
     Notifier({"NOTIFY_SOCKET": str(gone)}).tell(READY="1")
     assert caplog.messages == [f"cannot tell systemd (NOTIFY_SOCKET={gone}): No such file or directory"]
+
+
+def test_systemd_is_told_without_a_file_descriptor_left(
+    systemd: socket.socket, environment: Mapping[str, str]
+) -> None:
+    notifier = Notifier(environment)
+    with no_descriptors():
+        notifier.tell(WATCHDOG="1")
+        notifier.tell(STATUS="the last")
+    assert heard(systemd) == [b"WATCHDOG=1", b"STATUS=the last"]
+
+
+def test_another_socket_in_the_same_place_is_told(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    notifier = Notifier(environment)
+    notifier.tell(STATUS="to the first")
+    (tmp_path / "notify").unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as newer:
+        newer.bind(str(tmp_path / "notify"))
+        newer.setblocking(False)
+        notifier.tell(STATUS="to the next")
+        assert heard(newer) == [b"STATUS=to the next"]
+
+
+def test_a_notifier_that_is_gone_leaves_nothing_open(environment: Mapping[str, str]) -> None:
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 -- names are enough
+    notifier = Notifier(environment)
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1  # noqa: PTH208
+    del notifier
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
 @pytest.mark.parametrize("ours", [{"WATCHDOG_PID": US}, {}], ids=["named", "not named"])
