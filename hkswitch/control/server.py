@@ -97,7 +97,10 @@ async def served(path: Path, daemon: Daemon) -> AsyncIterator[None]:
     listening = _listen(path)
     ours = _identity(path)
     clients = _Clients(daemon, os.geteuid(), _group_id())
-    server = await asyncio.start_unix_server(clients.come, sock=listening, limit=LONGEST_ASK_BYTES)
+    # asyncio tries to accept as many at once as the backlog has. Without file descriptors left, each attempt
+    # makes a timer for another, and those of a hundred attempts would soon take all of the processor.
+    server = await asyncio.start_unix_server(clients.come, sock=listening, limit=LONGEST_ASK_BYTES, backlog=1)
+    listening.listen()
     try:
         yield
     finally:

@@ -57,8 +57,11 @@ class Server(HAPServer):
         for address, interface in wanted - self._listening.keys():
             bound = listening(address, self._port, interface)
             self._listening[address, interface] = await self.loop.create_server(
-                lambda: Connection(self.loop, self, self.accessory_handler), sock=bound, backlog=BACKLOG
+                lambda: Connection(self.loop, self, self.accessory_handler), sock=bound, backlog=1
             )
+            # asyncio would try to accept as many at once, and each attempt that fails for want of a file
+            # descriptor makes a timer for another: soon they would take all of the processor.
+            bound.listen(BACKLOG)
 
     def async_stop(self) -> None:
         """Close everything, also after a start that failed, at which HAP-python raises."""

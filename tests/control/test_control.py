@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import socket
+from asyncio.constants import ACCEPT_RETRY_DELAY
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from hkswitch.control.client import Asked, InvalidReply, NoAnswer, NoDaemon, Unr
 from hkswitch.control.pairings import answer
 from hkswitch.control.peer_credentials import Peer
 from hkswitch.control.server import MOST_CLIENTS, MOST_STRANGERS, CannotControl, may_change, served
+from hkswitch.daemon import logs
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import (
@@ -33,6 +36,7 @@ from hkswitch.protocol.control import (
     parse_answer,
 )
 from hkswitch.protocol.report import GroupReport, PairedController, Report
+from tests.support.descriptors import no_descriptors
 from tests.support.pairings import ADMIN, USER, Broken, NotedPairings, folder_for_everybody
 from tests.support.waiting import eventually
 
@@ -493,6 +497,34 @@ async def test_the_end_lets_go_of_all_clients(path: Path) -> None:
         assert asyncio.all_tasks() == before
         for reader, _ in clients:
             assert await is_closed(reader)
+
+
+async def test_without_a_file_descriptor_clients_wait_and_the_log_has_one_line(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said_once = logs.of_loop()
+    failed: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    def count(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        failed.append(context["message"])
+        said_once(loop, context)
+
+    loop.set_exception_handler(count)
+    async with served(path, NotedPairings(PAIRED)), connected(path):
+        sockets = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        with no_descriptors():
+            for waiting in sockets:
+                waiting.connect(str(path))
+            begun_seconds = loop.time()
+            await eventually(lambda: len(failed) >= 3)
+        rounds = (loop.time() - begun_seconds) / ACCEPT_RETRY_DELAY + 1
+        assert len(failed) <= 2 * rounds
+        assert caplog.messages == ["cannot accept connections: Too many open files"]
+        for waiting in sockets:
+            reader, writer = await asyncio.open_unix_connection(sock=waiting)
+            assert await said((reader, writer), LOOK) == Controllers(PAIRED)
+            writer.transport.abort()
 
 
 # The command line's end
