@@ -8,7 +8,6 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hkswitch.cli.status import Seen
 from hkswitch.model.unit_state import GroupState, Meaning
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
 
@@ -107,8 +106,11 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
     return f"{seconds} s"
 
 
-def show_each(seen: Iterable[Seen], console: Console) -> None:
-    """Show one page in place of the other; where there is no terminal, one below the other."""
+def show_each(seen: Iterable[tuple[Report, bool]], console: Console) -> None:
+    """Show one page in place of the other; where there is no terminal, one below the other.
+
+    Each is a report, and whether the daemon has gone away since.
+    """
     if not console.is_terminal:
         for report, away in seen:
             console.print(rendered(report, time.time(), away=away), end="\n\n")

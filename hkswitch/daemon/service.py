@@ -289,6 +289,9 @@ class _Serving:
         async with self._settling:
             try:
                 place = self._outside.find(self._config.bridge)
+            except addresses.TablesUnreadable as why:
+                self._miss(why)
+                return False  # no news of the kernel's follows when there are descriptors again
             except addresses.NoAddress as why:
                 self._miss(why)
                 return True

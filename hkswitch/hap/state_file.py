@@ -7,83 +7,52 @@ is left alone too, and its backup, which may be older, is not used. Unknown keys
 
 import errno
 import fcntl
-import hashlib
-import json
 import logging
 import os
-import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS, Setup
+from hkswitch.hap.state_format import (
+    ADMIN_BIT,
+    BACKUP_NAME,
+    FILE_NAME,
+    StateDamaged,
+    StateTooNew,
+    Stored,
+    encode,
+    parse,
+)
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.protocol.control import SetupIs
-from hkswitch.protocol.report import PairedController
 
-FILE_NAME: Final = "bridge.json"
-BACKUP_NAME: Final = "bridge.json.backup"
+__all__ = [
+    "ADMIN_BIT",
+    "BACKUP_NAME",
+    "FILE_NAME",
+    "LOCK_NAME",
+    "StateDamaged",
+    "StateInUse",
+    "StateTooNew",
+    "StateUnreadable",
+    "StateUnwritable",
+    "Stored",
+    "as_owner",
+    "locked",
+    "read",
+    "write",
+    "write_whole",
+]
+
 LOCK_NAME: Final = "lock"
-VERSION: Final = 1
 LARGEST_BYTES: Final = 1024 * 1024
-ADMIN_BIT: Final = 1
 
-_KEYS: Final = {
-    "": frozenset({"version", "setup", "failed_attempts", "accessory"}),
-    "setup": frozenset({"code", "id"}),
-    "accessory": frozenset(
-        {
-            "mac",
-            "config_version",
-            "paired_clients",
-            "client_properties",
-            "client_uuid_to_bytes",
-            "accessories_hash",
-            "private_key",
-            "public_key",
-        }
-    ),
-}
-"""What this version writes: at the top, and in each part."""
-
-_DEVICE_ID = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 _NO_LINKS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class StateDamaged(Failure):
-    """The file is there, but it is not what was written, and neither is its backup."""
-
-    path: Path
-    why: str
-    exit_code = Exit.DAMAGED
-
-    def __str__(self) -> str:
-        return (
-            f"{self.path} is damaged ({self.why}): put a copy of yours in its place, "
-            f"or remove {FILE_NAME} and {BACKUP_NAME} and pair the bridge anew"
-        )
-
-
-@dataclass(eq=False)
-class StateTooNew(Failure):
-    """The file, or its backup in its place, is of a newer format."""
-
-    path: Path
-    version: int
-    exit_code = Exit.DAMAGED
-
-    def __str__(self) -> str:
-        return (
-            f"cannot use {self.path}: it was written by a newer version of hkswitch "
-            f"(format {self.version}, this one reads {VERSION}); install that version again"
-        )
 
 
 @dataclass(eq=False)
@@ -121,77 +90,6 @@ class StateInUse(Failure):
         return f"{self.folder} is in use by another hkswitch (process {self.process}): stop that one first"
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the file holds. `accessory` is HAP-python's part: keys, pairings, the bridge's ID.
-
-    `others` has the keys that this version does not know, where they were; they are written back.
-    """
-
-    setup: Setup
-    accessory: dict[str, Any]
-    failed_attempts: int = 0
-    others: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def unknown_keys(self) -> tuple[str, ...]:
-        """The paths of those keys, like `setup.flags`."""
-        parts = (part for part in _KEYS if part)
-        inner = (f"{part}.{key}" for part in parts for key in self.others.get(part, {}))
-        return (*(key for key in self.others if key not in _KEYS), *inner)
-
-    def warn_of_unknown_keys(self) -> None:
-        """Log which keys this version does not know, if there are any."""
-        if self.unknown_keys:
-            names = ", ".join(map(repr, self.unknown_keys))
-            _log.warning("%s has keys that this version does not know, and keeps: %s", FILE_NAME, names)
-
-    @property
-    def device_id(self) -> str:
-        """The bridge's ID as it is advertised, like `AA:BB:CC:DD:EE:FF`."""
-        return str(self.accessory["mac"])
-
-    @property
-    def paired(self) -> bool:
-        """Whether any controller is paired."""
-        return bool(self.accessory["paired_clients"])
-
-    @property
-    def controllers(self) -> tuple[PairedController, ...]:
-        """Who is paired; nobody is connected to a file."""
-        properties = self.accessory["client_properties"]
-        return tuple(
-            PairedController(uuid.upper(), bool(properties[uuid]["permissions"] & ADMIN_BIT))
-            for uuid in self.accessory["paired_clients"]
-        )
-
-    @property
-    def setup_is(self) -> SetupIs:
-        """What is needed to pair."""
-        return SetupIs(
-            code=self.setup.code,
-            payload=self.setup.payload,
-            device_id=self.device_id,
-            paired=self.paired,
-            failed_attempts=self.failed_attempts,
-            pairing_refused=self.failed_attempts >= MOST_FAILED_ATTEMPTS,
-        )
-
-    def without(self, controller_id: str | None) -> "Stored":
-        """The same without a controller, or without any (None); none are left without an admin."""
-        left = {
-            controller.id.lower(): controller.admin
-            for controller in self.controllers
-            if controller_id is not None and controller.id != controller_id
-        }
-        kept = left.keys() if any(left.values()) else ()
-        pairings = {
-            name: {uuid: value for uuid, value in self.accessory[name].items() if uuid in kept}
-            for name in ("paired_clients", "client_properties", "client_uuid_to_bytes")
-        }
-        return replace(self, accessory=self.accessory | pairings)
-
-
 def read(folder: Path) -> Stored | None:
     """What the file holds, or else its backup; None if there is neither.
 
@@ -215,7 +113,7 @@ def read(folder: Path) -> Stored | None:
 
 def write(folder: Path, stored: Stored) -> None:
     """Write file and backup, each with either the old or the new contents; raises `StateUnwritable`."""
-    contents = _encode(stored)
+    contents = encode(stored)
     path = folder / FILE_NAME
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -308,65 +206,7 @@ def _read(path: Path) -> Stored | None:
         return None
     except OSError as error:
         raise StateUnreadable(path, error.strerror or str(error)) from error
-    return _parse(path, contents)
-
-
-def _encode(stored: Stored) -> bytes:
-    others = stored.others
-    contents = others | {
-        "version": VERSION,
-        "setup": others.get("setup", {}) | {"code": stored.setup.code, "id": stored.setup.id},
-        "failed_attempts": stored.failed_attempts,
-        "accessory": others.get("accessory", {}) | stored.accessory,
-    }
-    return json.dumps(contents | {"sha256": _digest(contents)}, indent=1).encode()
-
-
-def _parse(path: Path, contents: bytes) -> Stored:
-    try:
-        body = json.loads(contents.decode())
-    except (ValueError, RecursionError) as error:
-        raise StateDamaged(path, "it is not JSON") from error
-    # Before the checksum, which a newer version may make in another way.
-    match body:
-        case {"version": int(version)} if version > VERSION:
-            raise StateTooNew(path, version)
-    if not isinstance(body, dict) or body.pop("sha256", None) != _digest(body):
-        raise StateDamaged(path, "its checksum is wrong")
-    match body:
-        case {
-            "version": 1,
-            "setup": {"code": str(code), "id": str(setup_id)},
-            "failed_attempts": int(failed_attempts),
-            "accessory": {
-                "mac": str(device_id),
-                "paired_clients": dict(paired),
-                "client_properties": dict(properties),
-                "client_uuid_to_bytes": dict(),
-                "config_version": int(),
-            } as accessory,
-        } if (
-            Setup(code, setup_id).is_allowed
-            and _DEVICE_ID.fullmatch(device_id)
-            and paired.keys() == properties.keys()
-        ):
-            known = {key: accessory[key] for key in accessory if key in _KEYS["accessory"]}
-            return Stored(Setup(code, setup_id), known, failed_attempts, _others(body))
-    raise StateDamaged(path, "it does not hold what this version of hkswitch writes")
-
-
-def _others(body: dict[str, Any]) -> dict[str, Any]:
-    """The keys that this version does not know, where they are."""
-    unknown = {
-        part: {key: body[part][key] for key in body[part] if key not in _KEYS[part]} for part in _KEYS if part
-    }
-    return {key: body[key] for key in body if key not in _KEYS[""]} | {
-        part: keys for part, keys in unknown.items() if keys
-    }
-
-
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return parse(path, contents)
 
 
 def write_whole(path: Path, contents: bytes) -> None:

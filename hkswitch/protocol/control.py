@@ -12,17 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.json_lines import (
-    Malformed,
-    boolean,
-    keys,
-    number,
-    objects,
-    parse_object,
-    required,
-    text,
-    words,
-)
+from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, objects, parse_object, text, words
 from hkswitch.protocol.report import (
     PairedController,
     Report,
@@ -31,6 +21,7 @@ from hkswitch.protocol.report import (
     controller_object,
     from_object,
     printable,
+    required,
 )
 
 LONGEST_ASK_BYTES: Final = 4096

@@ -30,7 +30,6 @@ from hkswitch.protocol.json_lines import (
     number,
     objects,
     parse_object,
-    required,
     strings,
     text,
 )
@@ -227,8 +226,7 @@ def parse_reply(line: bytes) -> Reply | None:
             results = tuple(_unit_result(item) for item in objects(body, "units"))
             return Finished(_id(body), results, boolean(body, "superseded"))
         case "refused":
-            required(body, {"id", "reason"})
-            request_id = None if body["id"] is None else _id(body)
+            request_id = None if body.get("id", "") is None else _id(body)
             return Refused(request_id, text(body, "reason", LONGEST_DETAIL))
         case "config":
             return ConfigTold(text(body, "problem", LONGEST_DETAIL))
@@ -344,5 +342,4 @@ def _verdict(word: str) -> Verdict:
 
 
 def _unit_result(item: dict[str, Any]) -> UnitResult:
-    required(item, {"unit", "job", "detail"})
     return UnitResult(text(item, "unit"), JobResult(text(item, "job")), text(item, "detail", LONGEST_DETAIL))

@@ -47,15 +47,10 @@ def _no_constant(name: str) -> NoReturn:
 
 def keys(body: dict[str, Any], wanted: set[str]) -> None:
     """Accept an object with exactly these keys."""
-    required(body, wanted)
-    if len(body) != len(wanted):
-        raise Malformed("a key too many")
-
-
-def required(body: dict[str, Any], wanted: set[str]) -> None:
-    """Accept an object with these keys; others are of a newer version, and ignored."""
     if missing := wanted - body.keys():
         raise Malformed(f"{min(missing)!r} is missing")
+    if len(body) != len(wanted):
+        raise Malformed("a key too many")
 
 
 def number(body: dict[str, Any], key: str, smallest: int = 1) -> int:

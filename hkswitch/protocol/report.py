@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
-from hkswitch.protocol.json_lines import Malformed, boolean, number, objects, required, words
+from hkswitch.protocol.json_lines import Malformed, boolean, number, objects, words
 
 VERSION: Final = 1
 UNKNOWN: Final = "unknown"
@@ -224,6 +224,12 @@ def _last(item: dict[str, Any]) -> LastAction:
 
 def _known(kind: type[_Word], word: str) -> _Word | None:
     return kind(word) if word in set(kind) else None
+
+
+def required(body: dict[str, Any], wanted: set[str]) -> None:
+    """Accept an object with these keys; others are of a newer version, and ignored. Raises `Malformed`."""
+    if missing := wanted - body.keys():
+        raise Malformed(f"{min(missing)!r} is missing")
 
 
 def printable(text: str, longest: int = LONGEST_FAILURE) -> str:

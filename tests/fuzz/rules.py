@@ -33,6 +33,13 @@ PROGRAM = re.compile(r"(/[^/]+)+")
 ODD_IDS = ("", "web", "groups", "/etc/passwd", "ssh.service", "web\n", "\0", "\ud800", "\x1b[2J")
 
 
+def is_same(one: object, other: object) -> bool:
+    """Whether what was `one` may become `other`: only a word of a newer systemd may be lost."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return type(one) is type(other) and other in (one, "unknown")
+
+
 class Rule(Protocol):
     """Raises where the parser does not do what is documented. Says whether it took what it was given."""
 
@@ -41,11 +48,15 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Lines:
-    """A parser of lines: what it takes is one of `kinds`, with all that was written, and stays so."""
+    """A parser of lines: what it takes is one of `kinds`, with all that was written, and stays so.
+
+    `keeps`: whether what was written may become what is written of it.
+    """
 
     parse: Callable[[bytes], Any]
     encode: Callable[[Any], bytes]
     kinds: Any
+    keeps: Callable[[object, object], bool] = is_same
 
     def __call__(self, line: bytes, /) -> bool:
         try:
@@ -58,7 +69,7 @@ class Lines:
         encoded = self.encode(message)
         require(encoded.find(b"\n") == len(encoded) - 1, encoded)
         require(self.parse(encoded) == message, message)
-        require(is_same(written(line), written(encoded)), message)
+        require(self.keeps(written(line), written(encoded)), message)
         return True
 
 
@@ -130,11 +141,25 @@ def written(line: bytes) -> object:
     return json.loads(line, object_pairs_hook=lambda pairs: sorted(map(list, pairs), key=itemgetter(0)))
 
 
-def is_same(one: object, other: object) -> bool:
-    """Whether what was `one` may become `other`: only a word of a newer systemd may be lost."""
+def is_understood(one: object, other: object) -> bool:
+    """The same for an answer: keys, words and exit codes that only a newer daemon knows may be lost."""
+    if is_object(one) and is_object(other):
+        before = dict(one)  # type: ignore[call-overload] # pairs
+        return all(
+            key in before
+            and (is_understood(before[key], value) or (key, value) == ("exit_code", Exit.UNAVAILABLE))
+            for key, value in other  # type: ignore[attr-defined] # pairs
+        )
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(is_same, one, other))
-    return type(one) is type(other) and other in (one, "unknown")
+        return len(one) == len(other) and all(map(is_understood, one, other))
+    return is_same(one, other)
+
+
+def is_object(value: object) -> bool:
+    """Whether it is an object of `written`, or an empty list."""
+    return isinstance(value, list) and all(
+        isinstance(each, list) and len(each) == 2 and isinstance(each[0], str) for each in value
+    )
 
 
 def is_in(problem: Problem, lines: list[bytes]) -> bool:
@@ -190,15 +215,19 @@ def argvs(group: Group) -> Iterator[tuple[str, ...]]:
             yield argv
 
 
-def _lines(parse: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Lines:
-    return Lines(parse, encode, get_type_hints(parse)["return"])
+def _lines(
+    parse: Callable[[bytes], Any],
+    encode: Callable[[Any], bytes],
+    keeps: Callable[[object, object], bool] = is_same,
+) -> Lines:
+    return Lines(parse, encode, get_type_hints(parse)["return"], keeps)
 
 
 LINES = {
     "request": _lines(parse_request, encode),
     "reply": _lines(parse_reply, encode),
     "question": _lines(parse_question, encode_question),
-    "answer": _lines(parse_answer, encode_answer),
+    "answer": _lines(parse_answer, encode_answer, is_understood),
 }
 CONFIGS: dict[str, Rule] = {"config": Configs(parse_config), "backends": Backends(parse_config)}
 RULES: dict[str, Rule] = {**LINES, **CONFIGS}

@@ -28,6 +28,7 @@ from hkswitch.hap.state_file import (
     StateUnwritable,
     Stored,
 )
+from hkswitch.hap.state_format import digest
 from hkswitch.model.errors import Exit
 
 ADMIN, USER = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10", "11111111-2222-4333-8444-555555555555"
@@ -93,7 +94,7 @@ def replaced(folder: Path, *path: str, value: object) -> None:
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    contents["sha256"] = state_file._digest(contents)
+    contents["sha256"] = digest(contents)
     (folder / FILE_NAME).write_text(json.dumps(contents))
 
 
