@@ -107,6 +107,7 @@ class Dispatcher:
         try:
             async for line in lines:
                 self._take(line)
+                await self._output.room()
         except LineTooLong:
             self._worker.audit.malformed("it has no end")
             raise

@@ -21,6 +21,9 @@ READ_WITHIN_SECONDS: Final = 5
 DAEMON_READS_WITHIN_SECONDS: Final = 30
 """A daemon that was stopped, or that swaps, may go on."""
 
+MOST_WAITING: Final = 1024
+"""Replies; a daemon that asks and does not read is not listened to meanwhile."""
+
 
 @dataclass(eq=False)
 class Unheard(Failure):
@@ -42,18 +45,22 @@ class Output:
         self._states = states
         self._replies: deque[tuple[Reply, asyncio.Future[None] | None]] = deque()
         self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
 
     def say(self, reply: Reply) -> None:
         """Write a reply when its turn comes."""
-        self._replies.append((reply, None))
-        self._more.set()
+        self._add(reply, None)
 
     async def said(self, reply: Reply) -> None:
         """The same, and wait until it was written."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._replies.append((reply, written))
-        self._more.set()
+        self._add(reply, written)
         await written
+
+    async def room(self) -> None:
+        """Wait until some of what was said has been read."""
+        await self._room.wait()
 
     def tell(self) -> None:
         """There are states to be told."""
@@ -67,8 +74,16 @@ class Output:
             while (line := self._next()) is not None:
                 reply, written = line
                 await _write_when_ready(self._descriptor, encode(reply))
+                if len(self._replies) <= MOST_WAITING:
+                    self._room.set()
                 if written is not None and not written.done():
                     written.set_result(None)
+
+    def _add(self, reply: Reply, written: asyncio.Future[None] | None) -> None:
+        self._replies.append((reply, written))
+        self._more.set()
+        if len(self._replies) > MOST_WAITING:
+            self._room.clear()
 
     def _next(self) -> tuple[Reply, asyncio.Future[None] | None] | None:
         """What is to be written next. The states that a request led to come before its result."""

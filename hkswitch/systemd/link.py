@@ -39,6 +39,7 @@ class Link:
         self._units: tuple[str, ...] = ()
         self._systemd: Systemd | None = None
         self._connected = asyncio.Event()
+        self._tried = asyncio.Event()
         self._why = BusUnavailable("not connected yet")
 
     async def keep(self, sink: Sink) -> NoReturn:
@@ -49,6 +50,7 @@ class Link:
                 with await Systemd.connect() as systemd:
                     self._systemd = systemd
                     self._connected.set()
+                    self._tried.set()
                     await self.watch(self._units)
                     self._why = await systemd.until_lost()
             except BusUnavailable as lost:
@@ -56,6 +58,7 @@ class Link:
             finally:
                 self._systemd = None
                 self._connected.clear()
+            self._tried.set()
             sink.lost(self._why)
             await asyncio.sleep(RECONNECT_SECONDS)
 
@@ -70,9 +73,7 @@ class Link:
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         """The states of `units` as systemd has them now; raises `BusUnavailable`."""
-        if self._systemd is None:
-            raise self._why
-        return await self._systemd.states(units)
+        return await (await self._now()).states(units)
 
     async def run(
         self, action: Action, units: Iterable[str], confirm_seconds: float
@@ -95,6 +96,7 @@ class Link:
             return Ended(ServiceResult.LOST, 0)
 
     async def _now(self) -> Systemd:
+        await self._tried.wait()  # the first request may be faster than the first connection
         if self._systemd is None:
             raise self._why
         return self._systemd

@@ -100,7 +100,7 @@ class Systemd:
     async def _refresh(self, only: Collection[str] | None = None) -> None:
         """Read all watched units anew, or `only` some."""
         watch = self._watch
-        if watch is None:
+        if watch is None or not watch.units:
             return
         units = watch.units if only is None else [unit for unit in watch.units if unit in only]
         with watch.hearing() as heard:

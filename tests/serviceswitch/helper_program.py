@@ -1,13 +1,15 @@
 """The helper as a program without root: the same code, with the facts that only root could have given.
 
 Arguments: the config file, then the helper's own arguments. In the environment, JOURNAL is a journal's
-socket, without which nothing is audited, and DAEMON_UID is who may connect, in place of who runs this.
+socket, without which nothing is audited, DAEMON_UID is who may connect, in place of who runs this, and
+READ_WITHIN_SECONDS how long the daemon may not read.
 """
 
 import os
 import sys
 from pathlib import Path
 
+from hkswitch.serviceswitch import stdio
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision
 from hkswitch.serviceswitch.main import Facts, run
 from hkswitch.serviceswitch.requester import Source
@@ -22,6 +24,8 @@ class Unaudited(Audit):
 
 if __name__ == "__main__":
     config_file, *arguments = sys.argv[1:]
+    if "READ_WITHIN_SECONDS" in os.environ:
+        stdio.DAEMON_READS_WITHIN_SECONDS = float(os.environ["READ_WITHIN_SECONDS"])  # type: ignore[misc]
     caller = Caller(uid=1234, login_uid=1000)
     audit = Audit(caller, os.environ["JOURNAL"]) if "JOURNAL" in os.environ else Unaudited(caller)
     facts = Facts(

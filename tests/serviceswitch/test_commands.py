@@ -5,13 +5,16 @@ import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from hkswitch.protocol.helper import Observe, encode
+from hkswitch.model.config import parse
+from hkswitch.model.unit_state import Action
+from hkswitch.protocol.helper import Observe, Ping, Request, encode
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -67,6 +70,12 @@ class Serving:
     config_file: Path
     observed: list[tuple[str, str]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    unanswered: set[str] = field(default_factory=set)
+    """The groups whose probe has not answered."""
+    epochs: "count[int]" = field(default_factory=lambda: count(1))
+
+    def observe(self) -> None:
+        self.send(encode(Observe(next(self.epochs))))
 
     def send(self, line: bytes) -> None:
         assert self.process.stdin is not None
@@ -75,22 +84,33 @@ class Serving:
     async def line(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line: dict[str, Any] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 10))
-        if line["type"] == "observed":
-            self.observed.append((line["group"], line["verdict"]))
-            self.reasons.append(line["reason"])
+        for group, verdict, reason in line.get("probes", ()):
+            if verdict is not None:
+                self.observed.append((group, verdict))
+                self.reasons.append(reason)
+            self.unanswered.discard(group)
+            self.unanswered |= {group} if verdict is None else set()
         return line
 
     async def until_observed(self, group: str, verdict: str) -> None:
-        while (await self.line()).get("verdict") != verdict or self.observed[-1][0] != group:
+        told = len(self.observed)
+        while (group, verdict) not in self.observed[told:]:
+            await self.line()
+
+    async def until_told(self, kind: str) -> dict[str, Any]:
+        while (line := await self.line())["type"] != kind:
             pass
+        return line
 
     async def ask(self, action: str, number: int = 1) -> dict[str, Any]:
         """The answer to a request, once it has ended."""
         self.begin(action, number)
         return await self.end_of(number)
 
-    def begin(self, action: str, number: int) -> None:
-        self.send(json.dumps({"id": number, "action": action, "group": "lamp"}).encode() + b"\n")
+    def begin(self, action: str, number: int, group: str = "lamp") -> None:
+        config = parse(self.config_file.read_bytes(), "config.yaml")
+        token = "none" if (found := config.group(group)) is None else found.token
+        self.send(encode(Request(number, Action(action), group, token)))
 
     async def end_of(self, number: int) -> dict[str, Any]:
         while (line := await self.line()).get("id") != number or line["type"] == "accepted":
@@ -128,7 +148,7 @@ async def serving(lamp: Lamp, tmp_path: Path, journal: Journal) -> AsyncIterator
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def observing(serving: Serving) -> Serving:
-    serving.send(encode(Observe()))
+    serving.observe()
     await serving.until_observed("lamp", "off")
     return serving
 
@@ -136,7 +156,7 @@ async def observing(serving: Serving) -> Serving:
 def result(answer: dict[str, Any]) -> tuple[str, str]:
     """The result of the only unit in an answer."""
     [unit] = answer["units"]
-    assert unit["unit"] == COMMAND
+    assert unit["unit"] == LAMP
     return unit["job"], unit["detail"]
 
 
@@ -163,22 +183,25 @@ async def test_a_command_is_run_if_the_status_says_that_it_is_needed(
 @pytest.mark.parametrize(
     ("outcome", "detail"),
     [
-        (Outcome("exit-code", 3), "exited with 3"),
+        (Outcome("exit-code", 3), "exited with status 3"),
         (Outcome("exit-code", 203), "could not be executed"),
-        (Outcome("signal", 9), "ended by SIGKILL"),
-        (Outcome("signal", 99), "ended by signal 99"),
-        (Outcome("core-dump", 11), "ended by SIGSEGV"),
+        (Outcome("signal", 9), "was killed by SIGKILL"),
+        (Outcome("signal", 99), "was killed by signal 99"),
+        (Outcome("core-dump", 11), "was killed by SIGSEGV"),
         (Outcome("timeout", 15), "took longer than 1 s"),
         (Outcome("resources", 0), "could not be run"),
         (Outcome("brand-new", 0), "could not be run"),
-        (Outcome(), "exited with 0, but after 1 s the state is still off: /bin/echo exited with 1"),
+        (
+            Outcome(),
+            "exited with status 0, but after 1 s the state is still off: /bin/echo exited with status 1",
+        ),
     ],
 )
 async def test_what_does_not_turn_it_on_is_a_failure(
     serving: Serving, lamp: Lamp, outcome: Outcome, detail: str
 ) -> None:
     lamp.broken["start"] = outcome
-    assert result(await serving.ask("start")) == ("failed", f"{LAMP} {detail}")
+    assert result(await serving.ask("start")) == ("failed", detail)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +223,7 @@ async def test_a_status_says_the_state_by_its_exit_code(
     serving: Serving, lamp: Lamp, outcome: Outcome, verdict: str
 ) -> None:
     lamp.broken["status"] = outcome
-    serving.send(encode(Observe()))
+    serving.observe()
     await serving.until_observed("lamp", verdict)
     assert serving.observed == [("lamp", verdict)]
 
@@ -241,7 +264,7 @@ async def test_who_asks_again_is_told_again_and_makes_no_command_run(
     lamp.broken["status"] = Outcome(status=1, seconds=60)
     ran = len(fake.ran)
     for _ in range(100):
-        observing.send(encode(Observe()))
+        observing.observe()
         await observing.until_observed("lamp", "off")
     assert len(fake.ran) <= ran + 1
 
@@ -263,6 +286,31 @@ async def test_a_check_is_run_after_each_change_of_units_that_are_all_up(
         fake.change("wg.service", "active", "running")
         await observing.until_observed("tunnel", "on")
         fake.change("wg.service", "inactive", "dead")
+
+
+async def test_a_check_of_units_that_stay_up_is_asked_again_and_its_answer_kept_meanwhile(
+    observing: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    fake.change("wg.service", "active", "running")
+    lamp.on = True
+    await observing.until_observed("tunnel", "on")
+    ran = fake.ran.count([LAMP, "check"])
+    fake.change("wg.service", "reloading", "reload")
+    await eventually(lambda: fake.ran.count([LAMP, "check"]) > ran)
+    observing.observe()
+    await observing.until_told("complete")
+    assert "tunnel" not in observing.unanswered
+
+
+async def test_a_check_of_units_that_come_up_has_not_answered(
+    observing: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    lamp.broken["check"] = Outcome(seconds=60)
+    fake.change("wg.service", "active", "running")
+    await eventually(lambda: [LAMP, "check"] in fake.ran)
+    observing.observe()
+    await observing.until_told("complete")
+    assert "tunnel" in observing.unanswered
 
 
 async def test_what_a_check_said_while_its_units_changed_is_not_told(
@@ -291,7 +339,7 @@ async def test_units_that_are_up_are_no_success_while_their_check_says_no(
     serving: Serving, lamp: Lamp, action: str, check: Outcome, job: str | None
 ) -> None:
     lamp.broken["check"] = check
-    serving.send(json.dumps({"id": 1, "action": action, "group": "tunnel"}).encode() + b"\n")
+    serving.begin(action, 1, "tunnel")
     units = (await serving.end_of(1))["units"]
     assert (units[0]["unit"], units[0]["job"]) == ("wg.service", "done")
     assert [unit["job"] for unit in units if unit["unit"] == "check"] == ([job] if job else [])
@@ -301,23 +349,49 @@ async def test_a_check_that_others_can_write_does_not_keep_units_from_being_stop
     serving: Serving, fake: FakeSystemd
 ) -> None:
     serving.config_file.write_text(CONFIG.replace(f"[{LAMP}, check]", "[/tmp/check]"))
-    serving.send(b'{"id":1,"action":"stop","group":"tunnel"}\n')
-    assert (await serving.end_of(1))["units"] == [
-        {"unit": "wg.service", "job": "done", "detail": "", "job_id": fake.jobs}
-    ]
+    serving.begin("stop", 1, "tunnel")
+    assert (await serving.end_of(1))["units"] == [{"unit": "wg.service", "job": "done", "detail": ""}]
 
 
-async def test_a_config_that_cannot_be_read_makes_the_state_unknown(observing: Serving) -> None:
+async def test_while_the_config_cannot_be_believed_the_last_one_is_watched_and_nothing_is_done(
+    observing: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
     observing.config_file.write_text("groups: {")
-    await observing.until_observed("lamp", "unavailable")
+    observing.send(encode(Ping(1)))
+    assert "config.yaml:2:1:" in (await observing.until_told("config"))["problem"]
+    assert (await observing.line())["type"] == "pong"
+    lamp.on = True
+    await observing.until_observed("lamp", "on")
+    observing.send(encode(Request(1, Action.STOP, "lamp", "any")))
+    assert "config.yaml:2:1:" in (await observing.end_of(1))["reason"]
     observing.config_file.write_text(CONFIG)
-    await observing.until_observed("lamp", "off")
+    observing.send(encode(Ping(2)))
+    assert (await observing.until_told("config"))["problem"] == ""
 
 
 async def test_a_group_that_is_gone_is_told(observing: Serving) -> None:
     observing.config_file.write_text("groups: {other: {units: [wg]}}")
-    await observing.until_observed("lamp", "unavailable")
-    assert observing.reasons[-1] == "the group is not in the configuration any more"
+    observing.send(encode(Ping(1)))
+    told = [await observing.until_told("group") for _ in range(3)]
+    assert {line["group"]: bool(line["token"]) for line in told} == {
+        "lamp": False,
+        "tunnel": False,
+        "other": True,
+    }
+
+
+async def test_only_what_changed_in_the_config_is_asked_anew(
+    observing: Serving, fake: FakeSystemd, lamp: Lamp
+) -> None:
+    lamp.on = True
+    await observing.until_observed("lamp", "on")
+    fake.change("wg.service", "active", "running")
+    await observing.until_observed("tunnel", "on")
+    lamp.broken["status"] = lamp.broken["check"] = Outcome(seconds=60)
+    observing.config_file.write_text(CONFIG.replace(f"[{LAMP}, check]", f"[{LAMP}, check, again]"))
+    observing.observe()
+    await observing.until_told("complete")
+    assert observing.unanswered == {"tunnel"}
 
 
 async def test_a_program_that_others_can_write_is_denied_once_in_the_audit_and_never_run(
@@ -327,7 +401,7 @@ async def test_a_program_that_others_can_write_is_denied_once_in_the_audit_and_n
     program.write_text("#!/bin/sh\n")
     program.chmod(0o777)
     serving.config_file.write_text(CONFIG.replace(LAMP, str(program)))
-    serving.send(encode(Observe()))
+    serving.observe()
     await serving.until_observed("lamp", "unavailable")
     assert (await serving.ask("start"))["reason"].startswith("denied: ")
     assert [(line["HKSWITCH_ACTION"], line["HKSWITCH_DECISION"]) for line in journal.read_all()] == [
@@ -357,7 +431,7 @@ async def test_a_command_that_another_helper_runs_is_not_run_twice(
     try:
         assert result(await serving.ask("start")) == (
             "failed",
-            f"{LAMP} was not run: another one runs for lamp",
+            f"was not run: Unit {COMMAND} was already loaded",
         )
     finally:
         fake._running.discard(COMMAND)

@@ -14,7 +14,9 @@ import pytest
 import pytest_asyncio
 
 from hkswitch import __version__
-from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
+from hkswitch.model.config import parse
+from hkswitch.model.errors import ConfigError
+from hkswitch.protocol.helper import CONFIRM_MS, LONGEST_REQUEST_BYTES, PROTOCOL
 from hkswitch.serviceswitch.execute import CUT_SHORT
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
@@ -32,6 +34,20 @@ groups:
 """
 
 
+def token_of(config: str, group_id: str) -> str:
+    """What the helper gives this group, some text for one that is not there."""
+    try:
+        group = parse(config.encode(), "config.yaml").group(group_id)
+    except ConfigError:
+        return "none"
+    return "none" if group is None else group.token
+
+
+def request(number: int, action: str, group: str, token: str) -> str:
+    asked = {"id": number, "action": action, "group": group}
+    return json.dumps({**asked, "token": token, "confirm_ms": CONFIRM_MS})
+
+
 @dataclass
 class Serving:
     """A helper that said hello."""
@@ -44,13 +60,12 @@ class Serving:
         self.process.stdin.write(line if isinstance(line, bytes) else line.encode() + b"\n")
 
     def ask(self, number: int, action: str, group: str) -> None:
-        self.send(json.dumps({"id": number, "action": action, "group": group}))
+        """By what the config says of the group now."""
+        self.send(request(number, action, group, token_of(self.config_file.read_text(), group)))
 
     async def reply(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         reply: dict[str, Any] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 5))
-        for unit in reply.get("units", ()):
-            assert (unit.pop("job_id") > 0) is (unit["job"] != "refused")
         return reply
 
     async def end(self) -> tuple[int, str]:
@@ -75,11 +90,16 @@ async def serving(fake: FakeSystemd, tmp_path: Path, journal: Journal) -> AsyncI
         env={**os.environ, "JOURNAL": journal.path},
     )
     serving = Serving(process, config_file)
-    assert await serving.reply() == {"type": "hello", "version": __version__}
+    assert await serving.reply() == {"type": "hello", "version": __version__, "protocol": PROTOCOL}
     yield serving
     if process.returncode is None:
         process.kill()
         await process.wait()
+
+
+def jobs_of(fake: FakeSystemd) -> list[tuple[str, ...]]:
+    """What systemd was asked to do."""
+    return [call for call in fake.calls if call[0] in {"StartUnit", "StopUnit", "TryRestartUnit"}]
 
 
 def finished(number: int, **jobs: str) -> dict[str, Any]:
@@ -99,35 +119,59 @@ async def test_only_the_units_of_the_group_are_touched(serving: Serving, fake: F
     serving.ask(1, "stop", "fileserver")
     await serving.reply()
     await serving.reply()
-    assert fake.calls == [("StopUnit", "nmb.service", "replace"), ("StopUnit", "smb.service", "replace")]
+    assert jobs_of(fake) == [("StopUnit", "nmb.service", "replace"), ("StopUnit", "smb.service", "replace")]
+
+
+WEB = '"action":"start","group":"web"'
 
 
 @pytest.mark.parametrize(
-    ("line", "refusal"),
+    ("asked", "refusal"),
     [
-        (
-            '{"id":1,"action":"start","group":"nothing"}',
-            "denied: there is no group 'nothing' in the configuration",
-        ),
-        ('{"id":1,"action":"stop","group":"web"}', "denied: stop is not among the actions of web"),
-        ('{"id":1,"action":"restart","group":"web"}', "denied: restart is not among the actions of web"),
-        ('{"id":1,"action":"start","group":"httpd.service"}', "denied: there is no group 'httpd.service'"),
-        ('{"id":1,"action":"start","group":"../web"}', "denied: there is no group '../web'"),
-        ('{"id":1,"action":"start","group":""}', "denied: there is no group ''"),
-        ('{"id":1,"action":"status","group":"web"}', "not a request: 'action' must be one of"),
-        ('{"id":1,"action":"start","group":"web","unit":"sshd.service"}', "not a request: a key too many"),
-        ('{"id":1,"command":"reboot"}', "not a request: 'action' is missing"),
+        ('"action":"start","group":"nothing"', "denied: there is no group 'nothing' in the configuration"),
+        ('"action":"stop","group":"web"', "denied: stop is not among the actions of web"),
+        ('"action":"restart","group":"web"', "denied: restart is not among the actions of web"),
+        ('"action":"start","group":"httpd.service"', "denied: there is no group 'httpd.service'"),
+        ('"action":"start","group":"../web"', "denied: there is no group '../web'"),
+        ('"action":"start","group":""', "denied: there is no group ''"),
+        ('"action":"status","group":"web"', "not a request: 'action' must be one of"),
+        (f'{WEB},"unit":"sshd.service"', "not a request: a key too many"),
+        (f'{WEB},"token":"other"', "not a request: a key stands twice"),
+        ('"command":"reboot"', "not a request: 'action' is missing"),
     ],
 )
 async def test_what_is_not_allowed_is_refused_and_touches_nothing(
-    serving: Serving, fake: FakeSystemd, line: str, refusal: str
+    serving: Serving, fake: FakeSystemd, asked: str, refusal: str
 ) -> None:
     fake.calls.clear()
-    serving.send(line)
+    serving.send(f'{{"id":1,{asked},"token":"{token_of(CONFIG, "web")}","confirm_ms":200}}')
     reply = await serving.reply()
-    assert (reply["type"], reply["id"]) == ("refused", 1)
     assert reply["reason"].startswith(refusal)
-    assert fake.calls == []
+    assert reply["type"] == "refused"
+    assert jobs_of(fake) == []
+
+
+@pytest.mark.parametrize("token", ["", "none", "0" * 32])
+async def test_a_request_for_what_the_group_was_once_is_refused_and_touches_nothing(
+    serving: Serving, fake: FakeSystemd, token: str
+) -> None:
+    serving.send(request(1, "start", "web", token))
+    reason = "denied: the configuration has changed: `systemctl reload hkswitch`"
+    assert await serving.reply() == {"type": "refused", "id": 1, "reason": reason}
+    assert jobs_of(fake) == []
+
+
+async def test_a_request_of_who_has_gone_before_it_is_begun_is_not_done(
+    serving: Serving, fake: FakeSystemd
+) -> None:
+    """As of a helper that was stopped, and goes on when a new one has long taken its place."""
+    serving.process.send_signal(signal.SIGSTOP)
+    serving.ask(1, "start", "web")
+    assert serving.process.stdin is not None
+    serving.process.stdin.close()
+    serving.process.send_signal(signal.SIGCONT)
+    assert await asyncio.wait_for(serving.process.wait(), 5) == 0
+    assert jobs_of(fake) == []
 
 
 async def test_a_malformed_line_is_refused_and_ends_nothing(serving: Serving) -> None:
@@ -283,7 +327,8 @@ async def test_jobs_that_a_newer_request_cancels_are_no_failure_in_the_audit(
         await serving.reply()
     lines = journal.read_all()
     assert {line["HKSWITCH_ACTION"]: line["PRIORITY"] for line in lines} == {"start": "6", "stop": "6"}
-    assert lines[0]["HKSWITCH_RESULT"] == "smb.service canceled, nmb.service done"
+    [started] = [line for line in lines if line["HKSWITCH_ACTION"] == "start"]
+    assert started["HKSWITCH_RESULT"].startswith("smb.service canceled, nmb.service ")
 
 
 def signalled(number: int) -> Callable[[Serving], None]:
@@ -345,7 +390,7 @@ async def unread(
         *HelperProgram(config_file).command("serve"),
         stdin=asyncio.subprocess.PIPE,
         stdout=writing,
-        env={**os.environ, "JOURNAL": journal.path},
+        env={**os.environ, "JOURNAL": journal.path, "READ_WITHIN_SECONDS": "1"},
     )
     os.close(writing)
     try:
@@ -362,7 +407,7 @@ async def test_what_was_begun_is_audited_when_nobody_reads_the_answers(
     fake.reset(Unit("httpd.service", held=True))
     async with unread(tmp_path / "config.yaml", journal) as (process, _):
         assert process.stdin is not None
-        process.stdin.write(b'{"id":1,"action":"start","group":"web"}\n')
+        process.stdin.write(request(1, "start", "web", token_of(CONFIG, "web")).encode() + b"\n")
         await eventually(lambda: fake.units["httpd.service"].job)
         process.stdin.write(b'{"ping":1}\n' * 20_000)
     assert_cut_short(journal)
@@ -374,7 +419,7 @@ async def test_what_was_begun_is_audited_when_nobody_can_read_the_answers(
     fake.reset(Unit("httpd.service", held=True))
     async with unread(tmp_path / "config.yaml", journal) as (process, reading):
         assert process.stdin is not None
-        process.stdin.write(b'{"id":1,"action":"start","group":"web"}\n')
+        process.stdin.write(request(1, "start", "web", token_of(CONFIG, "web")).encode() + b"\n")
         await eventually(lambda: fake.units["httpd.service"].job)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, reading)

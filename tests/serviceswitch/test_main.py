@@ -75,7 +75,7 @@ async def test_an_action_that_is_done_is_0(fake: FakeSystemd, program: HelperPro
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["start", "web"], 69, "serviceswitch: start web failed: httpd.service failed\n"),
+        (["start", "web"], 69, "serviceswitch: start web failed: httpd.service exited with status 1\n"),
         (["start", "none"], 77, "serviceswitch: there is no group 'none' in the configuration\n"),
         (["status", "none"], 77, "serviceswitch: there is no group 'none' in the configuration\n"),
         (["stop", "half"], 77, "serviceswitch: stop is not among the actions of half\n"),
@@ -169,7 +169,7 @@ def audited(journal: Journal) -> list[tuple[str, str, str]]:
     ("arguments", "line"),
     [
         (["start", "half"], ("6", "allowed", "")),
-        (["start", "web"], ("3", "allowed", "cache.service failed")),
+        (["start", "web"], ("3", "allowed", "cache.service exited with status 1")),
         (["start", "none"], ("4", "denied", "there is no group 'none' in the configuration")),
         (["stop", "half"], ("4", "denied", "stop is not among the actions of half")),
         (["start", "a\nb"], ("4", "denied", r"there is no group 'a\nb' in the configuration")),

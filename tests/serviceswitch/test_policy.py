@@ -5,7 +5,7 @@ import pytest
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import Action
-from hkswitch.serviceswitch.policy import Allowed, Denied, permit
+from hkswitch.serviceswitch.policy import CHANGED, Allowed, Denied, permit
 
 CONFIG = Config(
     BridgeConfig(),
@@ -26,8 +26,20 @@ ASKED = [
 
 @pytest.mark.parametrize(("action", "group"), ASKED)
 def test_nothing_is_allowed_but_what_the_config_says(action: Action, group: str) -> None:
-    verdict = permit(action, group, CONFIG)
+    verdict = permit(action, group, None, CONFIG)
     if (action, group) in ALLOWED:
         assert verdict == Allowed(next(each for each in CONFIG.groups if each.id == group))
     else:
         assert isinstance(verdict, Denied)
+
+
+@pytest.mark.parametrize("group", CONFIG.groups, ids=lambda group: group.id)
+@pytest.mark.parametrize("token", ["", "0" * 32, CONFIG.groups[0].token])
+def test_nothing_is_allowed_for_what_a_group_does_not_mean_today(group: Group, token: str) -> None:
+    is_todays = token == group.token
+    for action in Action:
+        verdict = permit(action, group.id, token, CONFIG)
+        if is_todays:
+            assert verdict == permit(action, group.id, None, CONFIG)
+        else:
+            assert verdict == Denied(CHANGED)
