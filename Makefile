@@ -49,6 +49,14 @@ test-host: .venv/.dev ## as root: each test on real Debian hosts once, as CI run
 test-host-all: .venv/.dev ## as root: the same on both releases of Debian, and by every way to the helper
 	$(TEST_HOST) -m host
 
+# HELPER is sudo or socket, SEED any number.
+MINUTES := 20
+SEED := 2026
+HELPER := sudo
+.PHONY: soak
+soak: .venv/.dev ## as root: random operations on a real host for MINUTES, and whether all agree after them
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(BIN)/python -m pytest tests/host/test_soak.py -k 'trixie and $(HELPER)'
+
 .PHONY: test-long
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and floods
 	$(BIN)/python -m pytest --long tests/protocol/test_fuzz.py \

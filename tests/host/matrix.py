@@ -34,6 +34,7 @@ CELLS: Final = {
     "test_machine.py": Cell("bookworm"),
     "test_pairings.py": Cell("trixie"),
     "test_programs.py": Cell("bookworm"),
+    "test_soak.py": Cell("trixie"),
     "test_trust.py": Cell("bookworm"),
     "test_two_hosts.py": Cell("bookworm"),
 }
