@@ -36,7 +36,7 @@ from hkswitch.model.switch_events import (
     Waited,
     Written,
 )
-from hkswitch.model.unit_state import Action, GroupState, UnitState
+from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Switch:
 
     group: Group
     units: Mapping[str, UnitState] | None = None
+    verdict: Verdict | None = None
     why: str = ""
     """What the host said of the probe, or of why it knows nothing."""
     state: GroupState | None = None
@@ -89,12 +90,17 @@ class Switch:
         """Whether there is a truth to show."""
         return self.state not in {None, GroupState.MISSING}
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the host is still finding out: a unit was not told yet, or the probe has not answered."""
+        return self.state is None and self.units is not None and self.verdict is None
+
     def step(self, event: Event) -> Step:
         """The switch after an event, and what is to be done about it, in this order."""
         match event:
             case Observed(units, verdict, why):
                 state = None if units is None else self.group.state(units, verdict)
-                return self._observed(replace(self, units=units, why=why, state=state))
+                return self._observed(replace(self, units=units, verdict=verdict, why=why, state=state))
             case Regrouped(group):
                 return self._regrouped(group)
             case StillUnknown(number):
@@ -116,12 +122,14 @@ class Switch:
         after = replace(self, group=group)
         decisions: tuple[Decision, ...] = ()
         if group.token != self.group.token:
-            after, decisions = self._observed(replace(after, units={}, state=None, why=""))
+            after, decisions = self._observed(replace(after, units={}, verdict=None, why="", state=None))
         if gets_restart:
             decisions = (*decisions, Available(after.available), after._show_restart())
         return after, decisions
 
     def _observed(self, after: "Switch") -> Step:
+        if self.available and self.is_asked and after.is_asked:
+            return after, ()  # it is waited for already, and no longer for this
         after, told = after._with_availability()
         if after.state is self.state and not told:
             return after, ()
@@ -141,8 +149,7 @@ class Switch:
             after = replace(self, available=True, doubted=True)  # who read an error has forgotten the value
             shows = (after._show_restart(),) if self.group.restart else ()
             return after, (Available(available=True), *shows)
-        is_asked = self.state is None and self.units is not None
-        if is_asked and (self.running is not None or not self.shown):
+        if self.is_asked and (self.running is not None or not self.shown):
             after = replace(self, waiting=self.waiting + 1)
             return after, (AwaitKnown(after.waiting),)
         return replace(self, available=False, doubted=True), (Available(available=False),)
@@ -239,9 +246,11 @@ class Switch:
         decisions: list[Decision] = [*_answers(running, ok=failure is None), *told]
         if failure is not None:
             decisions.insert(0, Failed(running.action, failure))
-        elif running.writes:
+        elif running.writes and after.is_known:
             after, shows = after._told(running, running.writes[0])
             decisions += shows
+        elif running.writes:
+            after = replace(after, doubted=True)  # the writer believes in its success
         if running.tile is Tile.RESTART and (running.told or failure is None):
             decisions.append(Show(on=False, tile=Tile.RESTART))
         after, shows = after._settled()

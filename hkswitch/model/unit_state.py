@@ -212,6 +212,6 @@ class ActionResult(NamedTuple):
 
 def result_of(results: tuple[UnitResult, ...]) -> ActionResult:
     """What came of a request, by how its units fared."""
-    ended = [f"{result.unit} {result.detail}" for result in results if result.job.success and result.detail]
-    note = f"{', '.join(ended)} and is not running" if ended else ""
-    return ActionResult(failure_of(results), note)
+    ended = [result for result in results if result.job.success and result.detail]
+    notes = [f"{result.unit} {result.detail} and is not running" for result in ended]
+    return ActionResult(failure_of(results), ", ".join(notes))
