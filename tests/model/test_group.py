@@ -1,9 +1,13 @@
 import hashlib
+from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from hkswitch.model.group import RESERVED_AIDS, AccessoryType, Group, aid_of
+from hkswitch.model.group import RESERVED_AIDS, AccessoryType, Commands, Group, aid_of
+from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState, Verdict
+from hkswitch.protocol.helper import LONGEST_TOKEN
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,98 @@ def test_a_reserved_aid_is_never_given(reserved: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(hashlib, "sha256", rigged)
     assert {0, 1, 7} == RESERVED_AIDS
     assert aid_of("web") == int.from_bytes(sha256(first).digest()[:4], "big")
+
+
+UNITS = Group("web", "Web", ("a.service", "b.service"), check=("/opt/check", "web"))
+LAMP = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/status",)))
+
+
+@pytest.mark.parametrize(
+    ("group", "changes"),
+    [
+        (UNITS, {"name": "Website"}),
+        (UNITS, {"type": AccessoryType.FAN}),
+        (UNITS, {"interval_seconds": 5}),
+        (UNITS, {"id": "site"}),
+        (UNITS, {"actions": frozenset([Action.STOP, Action.START])}),
+        (replace(UNITS, actions=frozenset(Action)), {"restart": True}),
+        (LAMP, {"name": "Light"}),
+    ],
+    ids=str,
+)
+def test_the_token_stays_where_root_would_do_the_same(group: Group, changes: dict[str, Any]) -> None:
+    assert replace(group, **changes).token == group.token
+
+
+@pytest.mark.parametrize(
+    ("group", "changes"),
+    [
+        (UNITS, {"units": ("a.service",)}),
+        (UNITS, {"units": ("a.service", "c.service")}),
+        (UNITS, {"units": ("b.service", "a.service")}),
+        (UNITS, {"units": ("a.service,b.service",)}),
+        (UNITS, {"check": ()}),
+        (UNITS, {"check": ("/opt/check",)}),
+        (UNITS, {"check": ("/opt/check web",)}),
+        (UNITS, {"actions": frozenset([Action.START])}),
+        (UNITS, {"actions": frozenset(Action)}),
+        (UNITS, {"timeout_seconds": 11}),
+        (UNITS, {"units": (), "commands": LAMP.commands}),
+        (LAMP, {"commands": Commands(("/opt/on", ""), ("/opt/off",), ("/opt/status",))}),
+        (LAMP, {"commands": Commands(("/opt/off",), ("/opt/on",), ("/opt/status",))}),
+        (LAMP, {"commands": Commands(("/opt/on",), ("/opt/off",), ("/opt/other",))}),
+        (LAMP, {"commands": Commands(("/opt/on",), ("/opt/off",), ("/opt/status",), ("/opt/on",))}),
+    ],
+    ids=str,
+)
+def test_the_token_is_another_one_where_root_would_do_something_else(
+    group: Group, changes: dict[str, Any]
+) -> None:
+    assert replace(group, **changes).token != group.token
+
+
+def test_a_token_is_the_same_in_every_process_and_fits_into_a_message() -> None:
+    assert UNITS.token == "128c460ba37b52bfe34de6258c730408"
+    assert LAMP.token == "88f2ada453bb394a09167351b3a7d803"
+    assert len(UNITS.token) <= LONGEST_TOKEN
+
+
+UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+
+
+@pytest.mark.parametrize(
+    ("units", "verdict", "state"),
+    [
+        ((UP, UP), Verdict.ON, GroupState.ON),
+        ((UP, UP), Verdict.OFF, GroupState.PARTIAL),
+        ((UP, UP), Verdict.UNAVAILABLE, None),
+        ((UP, UP), None, None),
+        ((DOWN, DOWN), None, GroupState.OFF),
+        ((DOWN, DOWN), Verdict.ON, GroupState.OFF),
+        ((UP, DOWN), Verdict.ON, GroupState.PARTIAL),
+        ((UP, DOWN), Verdict.UNAVAILABLE, GroupState.PARTIAL),
+        ((UP,), Verdict.ON, None),
+        ((), None, None),
+    ],
+)
+def test_a_check_has_a_say_about_units_that_are_all_up(
+    units: tuple[UnitState, ...], verdict: Verdict | None, state: GroupState | None
+) -> None:
+    assert UNITS.state(dict(zip(UNITS.units, units, strict=False)), verdict) is state
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [
+        (Verdict.ON, GroupState.ON),
+        (Verdict.OFF, GroupState.OFF),
+        (Verdict.UNAVAILABLE, None),
+        (None, None),
+    ],
+)
+def test_a_group_of_commands_is_what_its_status_says(
+    verdict: Verdict | None, state: GroupState | None
+) -> None:
+    assert LAMP.state({}, verdict) is state
+    assert LAMP.state({"a.service": DOWN}, verdict) is state

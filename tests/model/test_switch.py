@@ -1,39 +1,48 @@
 """The switch: events in, decisions out. Each row is a story; each event is followed by what it leads to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import pytest
 
-from hkswitch.model.group import Commands, Group
+from hkswitch.model.group import AccessoryType, Commands, Group
 from hkswitch.model.switch import Switch
 from hkswitch.model.switch_events import (
     Accepted,
     Answer,
     Available,
+    AwaitKnown,
     AwaitSteady,
     Changed,
     Decision,
     Event,
     Failed,
     Finished,
-    Lost,
-    Probed,
+    Observed,
     Regrouped,
-    Seen,
     Send,
     Show,
     Steady,
+    StillUnknown,
     Tile,
     Waited,
     Written,
 )
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState, Verdict
 
-WIDER: Final = Group("web", "Web", ("a.service", "b.service", "c.service"))
-NARROWER: Final = Group("web", "Web", ("a.service",))
-RENAMED: Final = Group("web", "Website", ("a.service", "b.service"))
 GROUP: Final = Group("web", "Web", ("a.service", "b.service"))
+WIDER: Final = replace(GROUP, units=("a.service", "b.service", "c.service"))
+NARROWER: Final = replace(GROUP, units=("a.service",))
+REORDERED: Final = replace(GROUP, units=("b.service", "a.service"))
+RENAMED: Final = replace(GROUP, name="Website", type=AccessoryType.LIGHT)
+WITH_RESTART: Final = replace(GROUP, restart=True, actions=frozenset(Action))
+RESTARTABLE: Final = replace(GROUP, actions=frozenset(Action))
+CHECKED: Final = replace(GROUP, check=("/opt/check",))
+OTHERWISE_CHECKED: Final = replace(GROUP, check=("/opt/check", "-x"))
+LAMP: Final = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/status",)))
+OTHER_LAMP: Final = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/other",)))
+
 UP: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 DOWN: Final = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 STARTING: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
@@ -41,11 +50,6 @@ STOPPING: Final = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop")
 FAILED: Final = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 LOOPING: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "auto-restart")
 GONE: Final = UnitState(LoadState.NOT_FOUND, ActiveState.INACTIVE, "dead")
-
-LAMP: Final = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/status",)))
-OTHER_LAMP: Final = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/other",)))
-CHECKED: Final = Group("web", "Web", ("a.service", "b.service"), check=("/opt/check",))
-YES, NO, NOBODY_KNOWS = Probed(Verdict.ON), Probed(Verdict.OFF), Probed(Verdict.UNAVAILABLE)
 
 Story = list[tuple[Event, list[Decision]]]
 
@@ -55,32 +59,54 @@ def typed(decisions: Iterable[Decision]) -> list[tuple[type, Decision]]:
     return [(type(decision), decision) for decision in decisions]
 
 
-def both(state: UnitState) -> Seen:
-    return Seen({"a.service": state, "b.service": state})
+def units(*states: UnitState, check: Verdict | None = None) -> Observed:
+    """The host knows the states of a.service, b.service and c.service, of as many as are given."""
+    return Observed(dict(zip(("a.service", "b.service", "c.service"), states, strict=False)), check)
 
 
-def one(state: UnitState) -> Seen:
-    return Seen({"a.service": state})
+def both(state: UnitState, check: Verdict | None = None) -> Observed:
+    return units(state, state, check=check)
 
 
-OFF: Final = Switch(GROUP).step(both(DOWN))[0]
-ON: Final = Switch(GROUP).step(both(UP))[0]
-LAMP_OFF: Final = Switch(LAMP).step(NO)[0]
-CHECKED_OFF: Final = Switch(CHECKED).step(both(DOWN))[0]
-CHECKED_ON: Final = CHECKED_OFF.step(both(UP))[0].step(YES)[0]
-FAILED_GROUP: Final = Switch(GROUP).step(both(FAILED))[0]
+def status(verdict: Verdict | None) -> Observed:
+    """The host knows what a status command said, or not yet."""
+    return Observed({}, verdict)
+
+
+NOTHING: Final = Observed(None, None, "no helper")
+ASKED: Final = both(UP)
+"""Of a group with a check: it is being asked."""
+YES: Final = both(UP, Verdict.ON)
+NO: Final = both(UP, Verdict.OFF)
+LIT, DARK, MUTE = map(status, (Verdict.ON, Verdict.OFF, Verdict.UNAVAILABLE))
+
+
+def after(group: Group, *events: Event) -> Switch:
+    switch = Switch(group)
+    for event in events:
+        switch, _ = switch.step(event)
+    return switch
+
+
+NEW: Final = Switch(GROUP)
+OFF: Final = after(GROUP, both(DOWN))
+ON: Final = after(GROUP, both(UP))
+FAILED_GROUP: Final = after(GROUP, both(FAILED))
+LAMP_OFF: Final = after(LAMP, DARK)
+CHECKED_OFF: Final = after(CHECKED, both(DOWN))
+CHECKED_ON: Final = after(CHECKED, YES)
 START: Final = Send(1, Action.START)
 STOP: Final = Send(1, Action.STOP)
 
 STORIES: dict[str, tuple[Switch, Story]] = {
     "nothing is shown before every unit was seen": (
-        Switch(GROUP),
-        [(one(UP), []), (Seen({"b.service": UP}), [Changed(GroupState.ON), Available(True), Show(True)])],
+        NEW,
+        [(units(UP), []), (both(UP), [Changed(GroupState.ON), Available(True), Show(True)])],
     ),
     "units that start from outside show on at once": (
         OFF,
         [
-            (one(STARTING), []),
+            (units(STARTING, DOWN), []),
             (both(STARTING), [Changed(GroupState.STARTING), Show(True)]),
             (both(UP), [Changed(GroupState.ON)]),
         ],
@@ -88,8 +114,8 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     "one unit that stops from outside shows off": (
         ON,
         [
-            (one(STOPPING), [Changed(GroupState.STOPPING), Show(False)]),
-            (one(DOWN), [Changed(GroupState.PARTIAL)]),
+            (units(STOPPING, UP), [Changed(GroupState.STOPPING), Show(False)]),
+            (units(DOWN, UP), [Changed(GroupState.PARTIAL)]),
         ],
     ),
     "a tap that succeeds changes On once, whatever the units pass through": (
@@ -116,7 +142,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (Accepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
-            (one(FAILED), [Changed(GroupState.FAILED)]),
+            (units(FAILED, DOWN), [Changed(GroupState.FAILED)]),
             (both(UP), [Changed(GroupState.ON)]),
             (Finished(1), []),
         ],
@@ -137,7 +163,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, False), [STOP]),
             (Accepted(1), []),
             (Waited(1), [Answer(1, True), Show(False, writer=1)]),
-            (one(STOPPING), [Changed(GroupState.STOPPING)]),
+            (units(STOPPING, UP), [Changed(GroupState.STOPPING)]),
             (both(DOWN), [Changed(GroupState.OFF)]),
             (Finished(1), []),
         ],
@@ -244,23 +270,23 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     "a unit that is missing makes the switch unavailable, and it comes back with its value": (
         ON,
         [
-            (one(GONE), [Changed(GroupState.MISSING), Available(False)]),
-            (one(UP), [Changed(GroupState.ON), Available(True), Show(True)]),
+            (units(GONE, UP), [Changed(GroupState.MISSING), Available(False)]),
+            (both(UP), [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
-    "a lost bus makes the switch unavailable until every unit was read again": (
+    "a host that knows nothing makes the switch unavailable until every unit was told again": (
         ON,
         [
-            (Lost(), [Changed(None), Available(False)]),
-            (one(DOWN), []),
+            (NOTHING, [Changed(None), Available(False)]),
+            (units(DOWN), []),
             (both(DOWN), [Changed(GroupState.OFF), Available(True), Show(False)]),
         ],
     ),
-    "a request that ends while the bus is lost is answered and shows nothing more": (
+    "a request that ends while nothing is known is answered and shows nothing more": (
         OFF,
         [
             (Written(1, True), [START]),
-            (Lost(), [Changed(None), Available(False)]),
+            (NOTHING, [Changed(None), Available(False)]),
             (Finished(1, "gone"), [Failed(Action.START, "gone"), Answer(1, False)]),
             (both(UP), [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
@@ -269,7 +295,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         ON,
         [
             (both(FAILED), [Changed(GroupState.FAILED), Show(False)]),
-            (one(LOOPING), []),
+            (units(LOOPING, FAILED), []),
             (both(STARTING), []),
             (both(UP), [AwaitSteady(3)]),
             (both(LOOPING), []),
@@ -281,11 +307,11 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     "a group that failed and stays up is shown on after a while": (
         ON,
         [
-            (one(FAILED), [Changed(GroupState.FAILED), Show(False)]),
-            (one(UP), [AwaitSteady(2)]),
+            (units(FAILED, UP), [Changed(GroupState.FAILED), Show(False)]),
+            (both(UP), [AwaitSteady(2)]),
             (Steady(2), [Changed(GroupState.ON), Show(True)]),
-            (one(DOWN), [Changed(GroupState.PARTIAL), Show(False)]),
-            (one(UP), [Changed(GroupState.ON), Show(True)]),
+            (units(DOWN, UP), [Changed(GroupState.PARTIAL), Show(False)]),
+            (both(UP), [Changed(GroupState.ON), Show(True)]),
         ],
     ),
     "a group that failed and was stopped starts with a clean slate": (
@@ -304,18 +330,110 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Finished(1), [Answer(1, True), Show(True, writer=1)]),
         ],
     ),
-    "a reload that gives the group another unit is unavailable until that one was seen": (
+    "a reload that gives a group that is on another unit is unavailable until that one was told": (
         ON,
         [
             (Regrouped(WIDER), [Changed(None), Available(False)]),
-            (Seen({"c.service": DOWN}), [Changed(GroupState.PARTIAL), Available(True), Show(False)]),
+            (both(UP), []),
+            (units(UP, UP, DOWN), [Changed(GroupState.PARTIAL), Available(True), Show(False)]),
         ],
     ),
-    "a reload that takes a unit away shows what the others are": (
-        Switch(GROUP).step(Seen({"a.service": UP, "b.service": DOWN}))[0],
-        [(Regrouped(NARROWER), [Changed(GroupState.ON), Show(True)])],
+    "a reload that gives a group that is off another unit keeps it off until that one was told": (
+        OFF,
+        [
+            (Regrouped(WIDER), [AwaitKnown(1)]),
+            (both(DOWN), []),
+            (units(DOWN, DOWN, DOWN), [Changed(GroupState.OFF)]),
+            (StillUnknown(1), []),
+        ],
     ),
-    "a reload that changes only the name changes nothing": (ON, [(Regrouped(RENAMED), [])]),
+    "a reload that takes a unit away forgets the others until they are told": (
+        after(GROUP, units(UP, DOWN)),
+        [
+            (Regrouped(NARROWER), [AwaitKnown(1)]),
+            (units(UP), [Changed(GroupState.ON), Show(True)]),
+        ],
+    ),
+    "a reload that changes the units' order is another start, and forgets them": (
+        ON,
+        [(Regrouped(REORDERED), [Changed(None), Available(False)])],
+    ),
+    "a reload that changes nothing of what root acts on changes nothing": (
+        ON,
+        [(Regrouped(GROUP), []), (Regrouped(RENAMED), []), (both(UP), [])],
+    ),
+    "a reload that changes nothing keeps what a check said": (
+        CHECKED_ON,
+        [
+            (Regrouped(replace(CHECKED, interval_seconds=5)), []),
+            (NO, [Changed(GroupState.PARTIAL), Show(False)]),
+        ],
+    ),
+    "a reload that gives the group another check forgets what the old one said": (
+        CHECKED_ON,
+        [
+            (Regrouped(OTHERWISE_CHECKED), [Changed(None), Available(False)]),
+            (ASKED, []),
+            (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
+        ],
+    ),
+    "a reload that takes the check away shows the units when they are told": (
+        after(CHECKED, NO),
+        [(Regrouped(GROUP), [AwaitKnown(1)]), (both(UP), [Changed(GroupState.ON), Show(True)])],
+    ),
+    "a reload that gives the group another status command forgets what the old one said": (
+        after(LAMP, LIT),
+        [
+            (Regrouped(LAMP), []),
+            (Regrouped(OTHER_LAMP), [Changed(None), Available(False)]),
+            (DARK, [Changed(GroupState.OFF), Available(True), Show(False)]),
+        ],
+    ),
+    "a reload that makes commands of units forgets the units": (
+        ON,
+        [
+            (Regrouped(replace(LAMP, id="web")), [Changed(None), Available(False)]),
+            (LIT, [Changed(GroupState.ON), Available(True), Show(True)]),
+        ],
+    ),
+    "a reload that adds a restart switch makes it readable": (
+        after(RESTARTABLE, both(UP)),
+        [(Regrouped(WITH_RESTART), [Available(True), Show(False, tile=Tile.RESTART)])],
+    ),
+    "a reload that adds a restart switch and the action is readable when the units are told": (
+        ON,
+        [
+            (
+                Regrouped(WITH_RESTART),
+                [Changed(None), Available(False), Available(False), Show(False, tile=Tile.RESTART)],
+            ),
+            (
+                both(UP),
+                [Changed(GroupState.ON), Available(True), Show(False, tile=Tile.RESTART), Show(True)],
+            ),
+        ],
+    ),
+    "a reload that keeps or removes a restart switch says nothing of it": (
+        after(WITH_RESTART, both(UP)),
+        [(Regrouped(WITH_RESTART), []), (Regrouped(RESTARTABLE), [])],
+    ),
+    "a restart switch that a reload adds during a restart is on": (
+        after(RESTARTABLE, both(UP), Written(1, True, Tile.RESTART), Accepted(1), Waited(1)),
+        [
+            (Regrouped(WITH_RESTART), [Available(True), Show(True, tile=Tile.RESTART)]),
+            (Finished(1), [Show(False, tile=Tile.RESTART)]),
+        ],
+    ),
+    "a restart switch that is readable again is shown, too": (
+        after(WITH_RESTART, both(UP)),
+        [
+            (NOTHING, [Changed(None), Available(False)]),
+            (
+                both(UP),
+                [Changed(GroupState.ON), Available(True), Show(False, tile=Tile.RESTART), Show(True)],
+            ),
+        ],
+    ),
     "a reload does not disturb a request that runs": (
         OFF,
         [
@@ -350,7 +468,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         ON,
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
-            (one(FAILED), [Changed(GroupState.FAILED)]),
+            (units(FAILED, UP), [Changed(GroupState.FAILED)]),
             (Finished(1, "no"), [Failed(Action.RESTART, "no"), Answer(1, False), Show(False)]),
         ],
     ),
@@ -360,7 +478,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
             (Accepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
-            (one(FAILED), [Changed(GroupState.FAILED)]),
+            (units(FAILED, UP), [Changed(GroupState.FAILED)]),
             (Finished(1, "no"), [Failed(Action.RESTART, "no"), Show(False, tile=Tile.RESTART), Show(False)]),
         ],
     ),
@@ -397,79 +515,156 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     "a group of commands is what its status says": (
         Switch(LAMP),
         [
-            (NO, [Changed(GroupState.OFF), Available(True), Show(False)]),
-            (NO, []),
-            (YES, [Changed(GroupState.ON), Show(True)]),
-            (NO, [Changed(GroupState.OFF), Show(False)]),
+            (status(None), []),
+            (DARK, [Changed(GroupState.OFF), Available(True), Show(False)]),
+            (DARK, []),
+            (LIT, [Changed(GroupState.ON), Show(True)]),
+            (DARK, [Changed(GroupState.OFF), Show(False)]),
         ],
     ),
-    "a status that says nothing makes the switch unavailable, and not off": (
+    "a status that cannot be told makes the switch unavailable, and not off": (
+        after(LAMP, LIT),
+        [
+            (MUTE, [Changed(None), Available(False)]),
+            (LIT, [Changed(GroupState.ON), Available(True), Show(True)]),
+            (NOTHING, [Changed(None), Available(False)]),
+            (DARK, [Changed(GroupState.OFF), Available(True), Show(False)]),
+        ],
+    ),
+    "a status that cannot be told is not waited for, although the group is shown off": (
         LAMP_OFF,
         [
-            (YES, [Changed(GroupState.ON), Show(True)]),
-            (NOBODY_KNOWS, [Changed(None), Available(False)]),
-            (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
-            (Lost(), [Changed(None), Available(False)]),
-            (NO, [Changed(GroupState.OFF), Available(True), Show(False)]),
+            (MUTE, [Changed(None), Available(False)]),
+            (DARK, [Changed(GroupState.OFF), Available(True), Show(False)]),
         ],
     ),
     "a tap on a group of commands whose status changes before its end": (
         LAMP_OFF,
         [
             (Written(1, True), [START]),
-            (YES, [Changed(GroupState.ON)]),
+            (LIT, [Changed(GroupState.ON)]),
             (Finished(1), [Answer(1, True), Show(True, writer=1)]),
         ],
     ),
-    "what another status command said counts no more": (
-        LAMP_OFF,
-        [
-            (Regrouped(LAMP), []),
-            (Regrouped(OTHER_LAMP), [Changed(None), Available(False)]),
-            (NO, [Changed(GroupState.OFF), Available(True), Show(False)]),
-        ],
+    "a group whose check has not answered yet is not shown at first": (
+        Switch(CHECKED),
+        [(ASKED, []), (YES, [Changed(GroupState.ON), Available(True), Show(True)])],
     ),
-    "units that are up are starting until their check said yes": (
+    "a group that is shown off stays off while its check is asked": (
         CHECKED_OFF,
         [
-            (both(UP), [Changed(GroupState.STARTING), Show(True)]),
-            (YES, [Changed(GroupState.ON)]),
-            (NO, [Changed(GroupState.PARTIAL), Show(False)]),
-            (YES, [Changed(GroupState.ON), Show(True)]),
+            (both(STARTING), [Changed(GroupState.STARTING), Show(True)]),
+            (both(DOWN), [Changed(GroupState.OFF), Show(False)]),
+            (ASKED, [AwaitKnown(1)]),
+            (NO, [Changed(GroupState.PARTIAL)]),
+            (StillUnknown(1), []),
         ],
     ),
-    "what a check said of units that went down says nothing of when they are up again": (
-        CHECKED_ON,
+    "a group that is shown off is on when its check says so": (
+        CHECKED_OFF,
+        [(ASKED, [AwaitKnown(1)]), (YES, [Changed(GroupState.ON), Show(True)])],
+    ),
+    "a group that is shown off is unavailable when its check does not answer in time": (
+        CHECKED_OFF,
         [
-            (one(DOWN), [Changed(GroupState.PARTIAL), Show(False)]),
-            (both(UP), [Changed(GroupState.STARTING), Show(True)]),
-            (NO, [Changed(GroupState.PARTIAL), Show(False)]),
+            (ASKED, [AwaitKnown(1)]),
+            (StillUnknown(1), [Changed(None), Available(False)]),
+            (NO, [Changed(GroupState.PARTIAL), Available(True), Show(False)]),
+        ],
+    ),
+    "being told the same again gives a check no more time": (
+        CHECKED_OFF,
+        [
+            (ASKED, [AwaitKnown(1)]),
+            (ASKED, []),
+            (units(UP, UP, DOWN), []),
+            (StillUnknown(1), [Changed(None), Available(False)]),
+        ],
+    ),
+    "the time of an earlier question is not that of a later one": (
+        CHECKED_OFF,
+        [
+            (ASKED, [AwaitKnown(1)]),
             (both(DOWN), [Changed(GroupState.OFF)]),
-            (YES, []),
-            (both(UP), [Changed(GroupState.STARTING), Show(True)]),
+            (ASKED, [AwaitKnown(2)]),
+            (StillUnknown(1), []),
+            (StillUnknown(2), [Changed(None), Available(False)]),
         ],
     ),
-    "without a helper nobody knows whether units that are up are on": (
+    "a group that is shown on is unavailable as soon as its check must be asked again": (
         CHECKED_ON,
         [
-            (NOBODY_KNOWS, [Changed(None), Available(False)]),
+            (ASKED, [Changed(None), Available(False)]),
+            (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
+        ],
+    ),
+    "a check has no say while its units are not all up": (
+        CHECKED_ON,
+        [
+            (units(DOWN, UP, check=Verdict.ON), [Changed(GroupState.PARTIAL), Show(False)]),
+            (units(DOWN, UP), []),
+            (both(DOWN, Verdict.UNAVAILABLE), [Changed(GroupState.OFF)]),
+        ],
+    ),
+    "a check that cannot be run makes units that are up unavailable": (
+        CHECKED_ON,
+        [
+            (both(UP, Verdict.UNAVAILABLE), [Changed(None), Available(False)]),
             (both(DOWN), [Changed(GroupState.OFF), Available(True), Show(False)]),
-            (both(UP), [Changed(None), Available(False)]),
-            (Probed(None), [Changed(GroupState.STARTING), Available(True), Show(True)]),
+            (both(UP, Verdict.UNAVAILABLE), [Changed(None), Available(False)]),
+        ],
+    ),
+    "a start stays as requested while the check is asked": (
+        CHECKED_OFF,
+        [
+            (Written(1, True), [START]),
+            (Accepted(1), []),
+            (both(STARTING), [Changed(GroupState.STARTING)]),
+            (ASKED, [AwaitKnown(1)]),
+            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (StillUnknown(1), []),
             (YES, [Changed(GroupState.ON)]),
+            (Finished(1), []),
+        ],
+    ),
+    "a start whose check says no snaps back": (
+        CHECKED_OFF,
+        [
+            (Written(1, True), [START]),
+            (Accepted(1), []),
+            (ASKED, [AwaitKnown(1)]),
+            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (NO, [Changed(GroupState.PARTIAL)]),
+            (Finished(1, "check failed"), [Failed(Action.START, "check failed"), Show(False)]),
+        ],
+    ),
+    "a start that ends before its check answered is not shown on": (
+        CHECKED_OFF,
+        [
+            (Written(1, True), [START]),
+            (ASKED, [AwaitKnown(1)]),
+            (Finished(1), [Answer(1, True), AwaitKnown(2)]),
+            (StillUnknown(1), []),
+            (NO, [Changed(GroupState.PARTIAL), Show(False)]),
+        ],
+    ),
+    "a start that was told and ends before its check answered is unavailable": (
+        CHECKED_OFF,
+        [
+            (Written(1, True), [START]),
+            (Accepted(1), []),
+            (ASKED, [AwaitKnown(1)]),
+            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (Finished(1), [Available(False)]),
+            (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
     "a check that comes with a reload is asked before the group is on": (
         ON,
-        [(Regrouped(CHECKED), [Changed(GroupState.STARTING)]), (YES, [Changed(GroupState.ON)])],
-    ),
-    "a start whose check fails is off": (
-        CHECKED_OFF,
         [
-            (Written(1, True), [START]),
-            (both(UP), [Changed(GroupState.STARTING)]),
-            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
-            (NO, [Changed(GroupState.PARTIAL), Show(False)]),
+            (Regrouped(CHECKED), [Changed(None), Available(False)]),
+            (ASKED, []),
+            (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
     "a tap during a restart ends it": (
@@ -492,3 +687,41 @@ def test_story(switch: Switch, story: Story) -> None:
     for event, expected in story:
         switch, decisions = switch.step(event)
         assert (event, typed(decisions)) == (event, typed(expected))
+
+
+@pytest.mark.parametrize(("switch", "story"), STORIES.values(), ids=STORIES.keys())
+def test_what_is_told_again_changes_nothing(switch: Switch, story: Story) -> None:
+    observed = None
+    for event, _ in story:
+        switch, _ = switch.step(event)
+        observed = (
+            event if isinstance(event, Observed) else None if isinstance(event, Regrouped) else observed
+        )
+        if observed is not None:
+            assert switch.step(observed) == (switch, ())
+
+
+@pytest.mark.parametrize(("switch", "story"), STORIES.values(), ids=STORIES.keys())
+def test_the_state_is_computed_once_for_what_is_observed_and_for_nothing_else(
+    switch: Switch, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[Group] = []
+    compute = Group.state
+
+    def counted(group: Group, states: Mapping[str, UnitState], verdict: Verdict | None) -> GroupState | None:
+        computed.append(group)
+        return compute(group, states, verdict)
+
+    monkeypatch.setattr(Group, "state", counted)
+    for event, _ in story:
+        computed.clear()
+        switch, _ = switch.step(event)
+        has_units = isinstance(event, Observed) and event.units is not None
+        assert computed == ([switch.group] if has_units else [])
+
+
+@pytest.mark.parametrize(("switch", "story"), STORIES.values(), ids=STORIES.keys())
+def test_what_is_not_known_is_never_shown_on(switch: Switch, story: Story) -> None:
+    for event, _ in story:
+        switch, _ = switch.step(event)
+        assert switch.is_known or switch.running or not (switch.available and switch.shown)

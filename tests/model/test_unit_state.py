@@ -1,6 +1,7 @@
 import pytest
 
 from hkswitch.model.unit_state import (
+    ActionResult,
     ActiveState,
     GroupState,
     JobResult,
@@ -10,6 +11,7 @@ from hkswitch.model.unit_state import (
     UnitState,
     failure_of,
     group_state,
+    result_of,
 )
 
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -29,7 +31,6 @@ NOT_LOADABLE = ["not-found", "masked", "bad-setting", "error", "unknown", "a wor
     [
         ("active", "running", Meaning.UP),
         ("active", "exited", Meaning.UP),
-        ("active", "auto-restart", Meaning.UP),
         ("reloading", "reload", Meaning.UP),
         ("refreshing", "refresh", Meaning.UP),
         ("activating", "start", Meaning.STARTING),
@@ -37,6 +38,12 @@ NOT_LOADABLE = ["not-found", "masked", "bad-setting", "error", "unknown", "a wor
         ("activating", "", Meaning.STARTING),
         ("activating", "auto-restart", Meaning.FAILED),
         ("activating", "auto-restart-queued", Meaning.FAILED),
+        ("inactive", "dead-before-auto-restart", Meaning.FAILED),
+        ("failed", "failed-before-auto-restart", Meaning.FAILED),
+        ("activating", "dead-before-auto-restart", Meaning.FAILED),
+        ("active", "auto-restart", Meaning.FAILED),
+        ("inactive", "dead-resources-pinned", Meaning.DOWN),
+        ("activating", "autorestart", Meaning.STARTING),
         ("deactivating", "stop-sigterm", Meaning.STOPPING),
         ("inactive", "dead", Meaning.DOWN),
         ("maintenance", "dead", Meaning.DOWN),
@@ -122,6 +129,11 @@ def test_an_unknown_job_result_is_no_success() -> None:
     [
         pytest.param(UnitResult("smb.service", JobResult.FAILED), "smb.service failed", id="a job"),
         pytest.param(
+            UnitResult("smb.service", JobResult.FAILED, "exited with status 1"),
+            "smb.service exited with status 1",
+            id="a reason",
+        ),
+        pytest.param(
             UnitResult("smb.service", JobResult.REFUSED, "Unit is masked."),
             "smb.service refused (Unit is masked.)",
             id="no job",
@@ -148,3 +160,40 @@ def test_failure_names_the_units_that_failed_and_how(
     results: tuple[UnitResult, ...], failure: str | None
 ) -> None:
     assert failure_of(results) == failure
+
+
+DONE = UnitResult("a.service", JobResult.DONE)
+ENDED = UnitResult("b.service", JobResult.DONE, "exited with status 0")
+BROKEN = UnitResult("c.service", JobResult.FAILED, "exited with status 1")
+LATE = UnitResult("d.service", JobResult.TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    ("results", "result"),
+    [
+        ((), ActionResult()),
+        ((DONE,), ActionResult()),
+        ((DONE, ENDED), ActionResult(None, "b.service exited with status 0 and is not running")),
+        (
+            (ENDED, ENDED._replace(unit="e.service")),
+            ActionResult(
+                None,
+                "b.service exited with status 0 and is not running, e.service exited with status 0 and is not running",
+            ),
+        ),
+        ((BROKEN,), ActionResult("c.service exited with status 1")),
+        ((DONE, LATE), ActionResult("d.service timeout")),
+        ((BROKEN, LATE), ActionResult("c.service exited with status 1, d.service timeout")),
+        (
+            (ENDED, BROKEN),
+            ActionResult(
+                "c.service exited with status 1", "b.service exited with status 0 and is not running"
+            ),
+        ),
+    ],
+    ids=["nothing", "done", "one ended", "two ended", "failed", "timeout", "two failed", "ended and failed"],
+)
+def test_a_result_says_what_failed_and_notes_what_ended_well(
+    results: tuple[UnitResult, ...], result: ActionResult
+) -> None:
+    assert result_of(results) == result
