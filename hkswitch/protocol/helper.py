@@ -11,7 +11,7 @@ are `Malformed`. In replies, keys and messages that only a newer helper knows ar
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from hkswitch.model.unit_state import (
     Action,
@@ -167,6 +167,8 @@ class ConfigTold(NamedTuple):
     problem: str
 
 
+_State = TypeVar("_State", UnitState, ProbeTold)
+
 Ask = Request | Ping | Observe
 Told = GroupTold | StatesTold | Complete | Lost
 Reply = Hello | Pong | Accepted | Finished | Refused | Told | ConfigTold
@@ -241,9 +243,9 @@ def _parse_told(kind: str, epoch: int, body: dict[str, Any]) -> Told:
             token = text(body, "token", LONGEST_TOKEN)
             return GroupTold(epoch, text(body, "group"), token, strings(body, "units"))
         case "states":
-            units = dict(_unit_state(row) for row in _rows(body, "units", 4))
-            probes = dict(_probe(row) for row in _rows(body, "probes", 3))
-            return StatesTold(epoch, units, probes)
+            units = [_unit_state(row) for row in _rows(body, "units", 4)]
+            probes = [_probe(row) for row in _rows(body, "probes", 3)]
+            return StatesTold(epoch, _once("unit", units), _once("group", probes))
         case "complete":
             return Complete(epoch)
         case _:
@@ -255,6 +257,12 @@ def _rows(body: dict[str, Any], key: str, length: int) -> list[list[Any]]:
         case list(rows) if all(isinstance(row, list) and len(row) == length for row in rows):
             return rows
     raise Malformed(f"{key!r} must be a list of lists of {length}")
+
+
+def _once(what: str, told: list[tuple[str, _State]]) -> dict[str, _State]:
+    if len(found := dict(told)) != len(told):
+        raise Malformed(f"a {what} stands twice")
+    return found
 
 
 def _unit_state(row: list[Any]) -> tuple[str, UnitState]:

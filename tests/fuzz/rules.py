@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, is_dataclass
-from functools import cache
-from operator import itemgetter
+from functools import cache, reduce
+from operator import itemgetter, or_
 from types import UnionType
 from typing import Any, Protocol, get_args, get_origin, get_type_hints
 from unittest.mock import patch
@@ -33,11 +33,34 @@ PROGRAM = re.compile(r"(/[^/]+)+")
 ODD_IDS = ("", "web", "groups", "/etc/passwd", "ssh.service", "web\n", "\0", "\ud800", "\x1b[2J")
 
 
+class Pairs(list[tuple[str, object]]):
+    """The keys and values of an object, in order."""
+
+
 def is_same(one: object, other: object) -> bool:
     """Whether what was `one` may become `other`: only a word of a newer systemd may be lost."""
-    if isinstance(one, list) and isinstance(other, list):
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(is_same, one, other))
     return type(one) is type(other) and other in (one, "unknown")
+
+
+NEWER_KEYS = {"protocol", "commands", "why", "config"}
+"""What an older program does not write, and a newer one takes for its default."""
+
+
+def is_understood(one: object, other: object) -> bool:
+    """The same for what another version wrote: keys, words and exit codes of a newer one may be lost."""
+    if isinstance(one, Pairs) and isinstance(other, Pairs):
+        before = dict(one)
+        return all(
+            key in NEWER_KEYS
+            if key not in before
+            else is_understood(before[key], value) or (key, value) == ("exit_code", Exit.UNAVAILABLE)
+            for key, value in other
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_understood, one, other))
+    return is_same(one, other)
 
 
 class Rule(Protocol):
@@ -50,7 +73,8 @@ class Rule(Protocol):
 class Lines:
     """A parser of lines: what it takes is one of `kinds`, with all that was written, and stays so.
 
-    `keeps`: whether what was written may become what is written of it.
+    `keeps`: whether what was written may become what is written of it. What the parser takes for a message of
+    a newer version, None, may be anything.
     """
 
     parse: Callable[[bytes], Any]
@@ -64,6 +88,8 @@ class Lines:
         except Malformed as error:
             require(str(error) and str(error).isprintable(), error)
             require(error.request_id is None or 1 <= error.request_id <= LARGEST_ID, error.request_id)
+            return False
+        if message is None and self.keeps is is_understood:
             return False
         require(is_one(message, self.kinds), message)
         encoded = self.encode(message)
@@ -138,28 +164,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def written(line: bytes) -> object:
     """The JSON in a line, with all keys of its objects, in order."""
-    return json.loads(line, object_pairs_hook=lambda pairs: sorted(map(list, pairs), key=itemgetter(0)))
-
-
-def is_understood(one: object, other: object) -> bool:
-    """The same for an answer: keys, words and exit codes that only a newer daemon knows may be lost."""
-    if is_object(one) and is_object(other):
-        before = dict(one)  # type: ignore[call-overload] # pairs
-        return all(
-            key in before
-            and (is_understood(before[key], value) or (key, value) == ("exit_code", Exit.UNAVAILABLE))
-            for key, value in other  # type: ignore[attr-defined] # pairs
-        )
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(is_understood, one, other))
-    return is_same(one, other)
-
-
-def is_object(value: object) -> bool:
-    """Whether it is an object of `written`, or an empty list."""
-    return isinstance(value, list) and all(
-        isinstance(each, list) and len(each) == 2 and isinstance(each[0], str) for each in value
-    )
+    return json.loads(line, object_pairs_hook=lambda pairs: Pairs(sorted(pairs, key=itemgetter(0))))
 
 
 def is_in(problem: Problem, lines: list[bytes]) -> bool:
@@ -186,10 +191,12 @@ def is_harmless(config: Config) -> None:
         group_is_harmless(group)
     for action in Action:
         for group_id in (*ids, *ODD_IDS):
-            said = permit(action, group_id, config)
-            require(isinstance(said, Allowed | Denied), said)
             meant = config.group(group_id)
-            require(isinstance(said, Allowed) == bool(meant and action in meant.actions), said)
+            for token in (None, "", meant.token if meant else "x"):
+                said = permit(action, group_id, token, config)
+                require(isinstance(said, Allowed | Denied), said)
+                may = meant and action in meant.actions and token in (None, meant.token)
+                require(isinstance(said, Allowed) == bool(may), said)
 
 
 def group_is_harmless(group: Group) -> None:
@@ -220,12 +227,14 @@ def _lines(
     encode: Callable[[Any], bytes],
     keeps: Callable[[object, object], bool] = is_same,
 ) -> Lines:
-    return Lines(parse, encode, get_type_hints(parse)["return"], keeps)
+    returned = get_type_hints(parse)["return"]
+    kinds = [kind for kind in get_args(returned) if kind is not type(None)]
+    return Lines(parse, encode, reduce(or_, kinds) if kinds else returned, keeps)
 
 
 LINES = {
     "request": _lines(parse_request, encode),
-    "reply": _lines(parse_reply, encode),
+    "reply": _lines(parse_reply, encode, is_understood),
     "question": _lines(parse_question, encode_question),
     "answer": _lines(parse_answer, encode_answer, is_understood),
 }

@@ -178,7 +178,8 @@ LATE = UnitResult("d.service", JobResult.TIMEOUT)
             (ENDED, ENDED._replace(unit="e.service")),
             ActionResult(
                 None,
-                "b.service exited with status 0 and is not running, e.service exited with status 0 and is not running",
+                "b.service exited with status 0 and is not running, "
+                "e.service exited with status 0 and is not running",
             ),
         ),
         ((BROKEN,), ActionResult("c.service exited with status 1")),

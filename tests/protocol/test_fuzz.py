@@ -29,7 +29,15 @@ from hkswitch.model.config import BridgeConfig, Config, parse
 from hkswitch.model.errors import ConfigError, Exit, Problem
 from hkswitch.model.group import Commands, Group
 from hkswitch.protocol.control import Ask, Question
-from hkswitch.protocol.helper import Hello, Ping, encode, parse_request
+from hkswitch.protocol.helper import (
+    CONFIRM_AT_LENGTH_MS,
+    CONFIRM_MS,
+    LONGEST_TOKEN,
+    Hello,
+    Ping,
+    encode,
+    parse_request,
+)
 from hkswitch.protocol.json_lines import LARGEST_ID, LONGEST_NAME, Malformed
 from tests.fuzz.changes import (
     NUMBERS,
@@ -41,7 +49,7 @@ from tests.fuzz.changes import (
     change_yaml,
     words_of,
 )
-from tests.fuzz.rules import FILE, LINES, RULES, Backends, Configs, Lines, Rule
+from tests.fuzz.rules import FILE, LINES, RULES, Backends, Configs, Lines, Rule, is_understood
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +79,11 @@ SIMPLE: dict[object, st.SearchStrategy[Any]] = {
     type(None): st.none(),
     Exit: st.sampled_from([code for code in Exit if code is not Exit.OK]),
 }
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "token": st.text(st.characters(exclude_categories=["C", "Z"]), max_size=LONGEST_TOKEN),
+    "confirm_ms": st.sampled_from([CONFIRM_MS, CONFIRM_AT_LENGTH_MS]),
+}
+"""Fields that may be less than their types allow."""
 SAYS = {Ask.UNPAIR: ["controller"], Ask.ACT: ["action", "group"]}
 """What a question says besides what it asks."""
 
@@ -96,7 +109,7 @@ def messages(kind: object) -> st.SearchStrategy[Any]:
 def parts(kind: type, names: list[str], **others: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Values with all of these fields, and no others than the defaults."""
     hints = get_type_hints(kind)
-    drawn = {name: messages(hints[name]) for name in names} | others
+    drawn = {name: FIELDS[name] if name in FIELDS else messages(hints[name]) for name in names} | others
     return st.fixed_dictionaries(drawn).map(lambda given: kind(**given))
 
 
@@ -366,6 +379,12 @@ BROKEN_LINES: dict[str, Lines] = {
     "two lines": Lines(giving(Ping(1)), giving(b"ping\nping\n"), Ping),
     "a guess at what was meant": Lines(giving(Ping(True)), encode, Ping),
     "less than what was said": Lines(giving(Ping(1)), giving(b'{"ping":1,"ping":1}\n'), Ping),
+    "another value than another version's": Lines(
+        giving(Ping(1)), giving(b'{"ping":1}\n'), Ping, keeps=is_understood
+    ),
+    "a key that another version did not write": Lines(
+        giving(Ping(7)), giving(b'{"ping":7,"id":7}\n'), Ping, keeps=is_understood
+    ),
     "lost on the wire": Lines(parse_request, lambda ping: encode(ping._replace(id=ping.id + 1)), Ping),
     "refused on the wire": Lines(parse_request, lambda ping: encode(ping._replace(id=-ping.id)), Ping),
 }

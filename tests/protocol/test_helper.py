@@ -1,108 +1,185 @@
 """The messages on the helper's pipe: what is one, and what is refused."""
 
 import json
+from typing import Any
 
 import pytest
 
-from hkswitch.model.unit_state import Action, JobResult, UnitResult, Verdict
+from hkswitch.model.unit_state import (
+    Action,
+    ActiveState,
+    JobResult,
+    LoadState,
+    UnitResult,
+    UnitState,
+    Verdict,
+)
 from hkswitch.protocol.helper import (
+    CONFIRM_AT_LENGTH_MS,
     LONGEST_DETAIL,
     LONGEST_REPLY_BYTES,
+    LONGEST_REQUEST_BYTES,
+    MOST_STATES,
+    PROTOCOL,
     Accepted,
+    Ask,
+    Complete,
+    ConfigTold,
     Finished,
+    GroupTold,
     Hello,
+    Lost,
     Observe,
-    Observed,
     Ping,
     Pong,
+    ProbeTold,
     Refused,
     Reply,
     Request,
+    StatesTold,
     encode,
     parse_reply,
     parse_request,
 )
 from hkswitch.protocol.json_lines import Malformed
 
+TOKEN = "0123456789abcdef" * 2
+UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+
+ASKS: list[Ask] = [
+    Request(7, Action.START, "file\nserver", TOKEN),
+    Request(2**53, Action.RESTART, "ä", "", CONFIRM_AT_LENGTH_MS),
+    Ping(9),
+    Observe(1),
+]
 REPLIES: list[Reply] = [
     Hello("1.2.3"),
+    Hello("1.2.3", PROTOCOL + 1),
+    Pong(5),
     Accepted(1),
     Finished(
-        2,
-        (
-            UnitResult("a.service", JobResult.DONE, job_id=2**32 - 1),
-            UnitResult("b.service", JobResult.REFUSED, "no, ä"),
-        ),
+        2, (UnitResult("a.service", JobResult.DONE), UnitResult("b.service", JobResult.REFUSED, "no, ä"))
     ),
     Finished(3, (), superseded=True),
     Refused(4, "denied"),
-    Pong(5),
-    Observed("lamp", Verdict.OFF, "/opt/lamp exited with 1"),
-    Observed("lamp", Verdict.ON, ""),
     Refused(None, "not a request"),
+    GroupTold(1, "web", TOKEN, ("a.service", "b.service")),
+    GroupTold(1, "web", ""),
+    StatesTold(2, {"a.service": UP, "b.service": UP._replace(sub="")}, {}),
+    StatesTold(2, {}, {"lamp": ProbeTold(None), "web": ProbeTold(Verdict.OFF, "/opt/check exited with 1")}),
+    Complete(3),
+    Lost(4, "cannot talk to systemd"),
+    ConfigTold("config.yaml:1:1: wrong"),
+    ConfigTold(""),
 ]
 
 
-@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)
-def test_reply_survives_the_pipe(reply: Reply) -> None:
+@pytest.mark.parametrize("ask", ASKS, ids=str)
+def test_what_the_daemon_says_survives_the_pipe(ask: Ask) -> None:
+    line = encode(ask)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    heard = parse_request(line)
+    assert (type(heard), heard) == (type(ask), ask)
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=str)
+def test_what_the_helper_says_survives_the_pipe(reply: Reply) -> None:
     line = encode(reply)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
-    assert parse_reply(line) == reply
+    heard = parse_reply(line)
+    assert (type(heard), heard) == (type(reply), reply)
 
 
-def test_request_survives_the_pipe() -> None:
-    request = Request(7, Action.START, "file\nserver")
-    assert encode(request).count(b"\n") == 1
-    assert parse_request(encode(request)) == request
+# Root is strict
 
 
-def test_ping_survives_the_pipe() -> None:
-    assert parse_request(encode(Ping(9))) == Ping(9)
+def request(**changes: object) -> bytes:
+    """A good request but for the changes; a key that becomes `...` is left out."""
+    body = {"id": 1, "action": "start", "group": "a", "token": TOKEN, "confirm_ms": 200} | changes
+    return json.dumps({key: value for key, value in body.items() if value is not ...}).encode()
 
 
-def test_observe_survives_the_pipe() -> None:
-    assert parse_request(encode(Observe())) == Observe()
+@pytest.mark.parametrize("confirm_ms", [200, 1000])
+@pytest.mark.parametrize("action", Action)
+def test_root_takes_a_request(action: Action, confirm_ms: int) -> None:
+    asked = request(action=action, confirm_ms=confirm_ms)
+    assert parse_request(asked) == Request(1, action, "a", TOKEN, confirm_ms)
 
 
-MALFORMED_REQUESTS = [
-    (b'{"observe":false}', None, "'observe' must be true"),
-    (b'{"observe":1}', None, "'observe' must be true or false"),
-    (b'{"observe":["lamp"]}', None, "'observe' must be true or false"),
-    (b'{"observe":true,"group":"lamp"}', None, "a key too many"),
+@pytest.mark.parametrize(
+    "changes",
+    [{"group": ""}, {"group": "x" * 256}, {"token": ""}, {"token": "x" * 64}, {"id": 2**53}],
+    ids=str,
+)
+def test_root_takes_a_request_at_its_limits(changes: dict[str, Any]) -> None:
+    assert parse_request(request(**changes))._asdict().items() >= changes.items()
+
+
+A_NUMBER = "must be a number from 1 to 9007199254740992"
+A_NAME = "must be text of at most 256 characters"
+A_TOKEN = "'token' must be text of at most 64 characters"
+A_TIME = "'confirm_ms' must be 200 or 1000"
+AN_ACTION = "'action' must be one of start, stop, restart"
+
+MALFORMED_REQUESTS: list[tuple[bytes, int | None, str]] = [
     (b"", None, "not a line of JSON"),
     (b"start fileserver", None, "not a line of JSON"),
-    (b'{"id":1,"action":"start","group":"a"', None, "not a line of JSON"),
-    (b'{"id":1,"action":"start","group":"\xff"}', None, "not a line of JSON"),
+    (request()[:-1], None, "not a line of JSON"),
+    (request(group="x").replace(b'"x"', b'"\xff"'), None, "not a line of JSON"),
     (b"[" * 100_000, None, "not a line of JSON"),
+    (b"1" * 5000, None, "not a line of JSON"),
     (b"[]", None, "not a JSON object"),
     (b"null", None, "not a JSON object"),
-    (b'{"id":1,"id":2,"action":"start","group":"a"}', None, "a key stands twice"),
-    (b'{"id":NaN,"action":"start","group":"a"}', None, "NaN is not JSON"),
+    (request().replace(b"{", b'{"id":2,'), None, "a key stands twice"),
+    (request().replace(b"{", b'{"token":"",'), None, "a key stands twice"),
+    (b'{"id":NaN}', None, "NaN is not JSON"),
     (b"{}", None, "'action' is missing"),
-    (b'{"id":1,"action":"start"}', 1, "'group' is missing"),
-    (b'{"id":1,"action":"start","group":"a","unit":"x"}', 1, "a key too many"),
-    (b'{"id":"1","action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
-    (b'{"id":true,"action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
-    (b'{"id":0,"action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
-    (b'{"id":1.5,"action":"start","group":"a"}', None, "'id' must be a number from 1 to 9007199254740992"),
-    (b'{"id":1,"action":"status","group":"a"}', 1, "'action' must be one of start, stop, restart"),
-    (b'{"id":1,"action":["start"],"group":"a"}', 1, "'action' must be one of start, stop, restart"),
-    (b'{"id":1,"action":"start","group":null}', 1, "'group' must be text of at most 256 characters"),
-    (b'{"id":1,"action":"start","group":["a"]}', 1, "'group' must be text of at most 256 characters"),
-    (
-        b'{"id":1,"action":"start","group":"%s"}' % (b"a" * 257),
-        1,
-        "'group' must be text of at most 256 characters",
-    ),
-    (b"1" * 5000, None, "not a line of JSON"),
-    (b'{"ping":0}', None, "'ping' must be a number from 1 to 9007199254740992"),
+    (request(id=...), None, "'id' is missing"),
+    (request(group=...), 1, "'group' is missing"),
+    (request(token=...), 1, "'token' is missing"),
+    (request(confirm_ms=...), 1, "'confirm_ms' is missing"),
+    (request(unit="x"), 1, "a key too many"),
+    (request(command=["/bin/sh"]), 1, "a key too many"),
+    (request(type="request"), 1, "a key too many"),
+    (request(id="1"), None, f"'id' {A_NUMBER}"),
+    (request(id=True), None, f"'id' {A_NUMBER}"),
+    (request(id=0), None, f"'id' {A_NUMBER}"),
+    (request(id=1.5), None, f"'id' {A_NUMBER}"),
+    (request(id=2**53 + 1), None, f"'id' {A_NUMBER}"),
+    (request(action="status"), 1, AN_ACTION),
+    (request(action=["start"]), 1, AN_ACTION),
+    (request(action=None), 1, AN_ACTION),
+    (request(group=None), 1, f"'group' {A_NAME}"),
+    (request(group=["a"]), 1, f"'group' {A_NAME}"),
+    (request(group="x" * 257), 1, f"'group' {A_NAME}"),
+    (request(token=None), 1, A_TOKEN),
+    (request(token=7), 1, A_TOKEN),
+    (request(token="x" * 65), 1, A_TOKEN),
+    (request(confirm_ms=0), 1, f"'confirm_ms' {A_NUMBER}"),
+    (request(confirm_ms=-200), 1, f"'confirm_ms' {A_NUMBER}"),
+    (request(confirm_ms=True), 1, f"'confirm_ms' {A_NUMBER}"),
+    (request(confirm_ms=200.0), 1, f"'confirm_ms' {A_NUMBER}"),
+    (request(confirm_ms="200"), 1, f"'confirm_ms' {A_NUMBER}"),
+    (request(confirm_ms=1), 1, A_TIME),
+    (request(confirm_ms=201), 1, A_TIME),
+    (request(confirm_ms=86_400_000), 1, A_TIME),
+    (b'{"ping":0}', None, f"'ping' {A_NUMBER}"),
+    (b'{"ping":true}', None, f"'ping' {A_NUMBER}"),
     (b'{"ping":1,"id":1}', None, "a key too many"),
+    (b'{"observe":true}', None, f"'observe' {A_NUMBER}"),
+    (b'{"observe":0}', None, f"'observe' {A_NUMBER}"),
+    (b'{"observe":null}', None, f"'observe' {A_NUMBER}"),
+    (b'{"observe":["lamp"]}', None, f"'observe' {A_NUMBER}"),
+    (b'{"observe":1,"observe":2}', None, "a key stands twice"),
+    (b'{"observe":1,"group":"lamp"}', None, "a key too many"),
+    (b'{"observe":1,"ping":1}', None, "a key too many"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("line", "request_id", "reason"), MALFORMED_REQUESTS, ids=lambda value: str(value)[:40]
+    ("line", "request_id", "reason"), MALFORMED_REQUESTS, ids=lambda value: str(value)[:90]
 )
 def test_what_is_not_a_request_is_refused(line: bytes, request_id: int | None, reason: str) -> None:
     with pytest.raises(Malformed) as caught:
@@ -110,52 +187,152 @@ def test_what_is_not_a_request_is_refused(line: bytes, request_id: int | None, r
     assert (caught.value.request_id, str(caught.value)) == (request_id, reason)
 
 
+def test_the_longest_request_fits_into_a_line() -> None:
+    longest = Request(2**53, Action.RESTART, "\U0001f4a1" * 256, "x" * 64, CONFIRM_AT_LENGTH_MS)
+    assert len(encode(longest)) <= LONGEST_REQUEST_BYTES
+
+
+# The daemon may be older or newer than its helper
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=str)
+def test_a_key_of_a_newer_helper_is_ignored(reply: Reply) -> None:
+    body = json.loads(encode(reply))
+    if isinstance(reply, Finished):
+        body["units"] = [unit | {"brand-new": 1} for unit in body["units"]]
+    assert parse_reply(json.dumps(body | {"brand-new": [1]}).encode()) == reply
+
+
+@pytest.mark.parametrize("kind", ["brand-new", "request", "observed", "HELLO"])
+def test_a_message_of_a_newer_helper_is_ignored(kind: str) -> None:
+    assert parse_reply(json.dumps({"type": kind, "epoch": "later"}).encode()) is None
+
+
+def test_a_helper_that_says_no_protocol_is_of_the_first() -> None:
+    assert parse_reply(b'{"type":"hello","version":"0.1.0"}') == Hello("0.1.0", 1)
+
+
+GOOD: dict[str, dict[str, Any]] = {
+    body["type"]: body
+    for body in map(
+        json.loads,
+        map(encode, [*REPLIES, StatesTold(1, {"a.service": UP}, {"a": ProbeTold(Verdict.ON, "x")})]),
+    )
+}
+"""A good message of each type, the last of `REPLIES`."""
+
+
+def test_there_is_a_good_message_of_each_type() -> None:
+    assert GOOD.keys() == {
+        *("hello", "pong", "accepted", "finished", "refused", "config"),
+        *("group", "states", "complete", "lost"),
+    }
+    for body in GOOD.values():
+        assert parse_reply(json.dumps(body).encode()) is not None
+
+
+OPTIONAL = {("hello", "protocol")}
+
+
 @pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"type": "hello"},
-        {"type": "hello", "version": 1},
-        {"type": "hallo", "version": "1"},
-        {"type": "accepted", "id": None},
-        {"type": "accepted", "id": 1, "more": 1},
-        {"type": "finished", "id": 1, "units": {}, "superseded": False},
-        {"type": "finished", "id": 1, "units": [1], "superseded": False},
-        {"type": "finished", "id": 1, "units": [], "superseded": 0},
-        *(
-            {"type": "finished", "id": 1, "units": [unit], "superseded": False}
-            for unit in (
-                {"unit": "a", "job": "done", "detail": ""},
-                {"unit": "a", "job": 1, "detail": "", "job_id": 1},
-                {"unit": "a", "job": "done", "detail": "", "job_id": -1},
-                {"unit": "a", "job": "done", "detail": "", "job_id": "1"},
-            )
-        ),
-        {"type": "observed", "group": "lamp", "verdict": "maybe", "reason": ""},
-        {"type": "observed", "group": "lamp", "verdict": [], "reason": ""},
-        {"type": "observed", "group": "lamp", "verdict": None, "reason": ""},
-        {"type": "observed", "group": 1, "verdict": "on", "reason": ""},
-        {"type": "observed", "group": "lamp", "verdict": "on"},
-        {"type": "observed", "group": "lamp", "verdict": "on", "reason": "x" * 501},
-        {"type": "refused", "id": 1},
-        {"type": "refused", "id": 1, "reason": None},
-    ],
+    ("kind", "key"),
+    [(kind, key) for kind, body in GOOD.items() for key in body if (kind, key) not in OPTIONAL],
 )
-def test_what_is_not_a_reply_is_refused(body: object) -> None:
+def test_a_message_lacks_none_of_its_keys(kind: str, key: str) -> None:
+    body = {name: value for name, value in GOOD[kind].items() if name != key}
     with pytest.raises(Malformed):
         parse_reply(json.dumps(body).encode())
 
 
-def test_a_job_result_of_a_newer_systemd_is_unknown_and_no_success() -> None:
-    line = (
-        b'{"type":"finished","id":1,"units":[{"unit":"a","job":"brand-new","detail":"","job_id":2}],'
-        b'"superseded":false}'
-    )
-    assert parse_reply(line) == Finished(1, (UnitResult("a", JobResult.UNKNOWN, job_id=2),))
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("hello", "type", 1),
+        ("hello", "version", 1),
+        ("hello", "version", "x" * 257),
+        ("hello", "protocol", "2"),
+        ("hello", "protocol", True),
+        ("pong", "id", 0),
+        ("accepted", "id", None),
+        ("finished", "units", {}),
+        ("finished", "units", [1]),
+        ("finished", "units", [{"unit": "a", "job": "done"}]),
+        ("finished", "units", [{"unit": "a", "job": 1, "detail": ""}]),
+        ("finished", "units", [{"unit": "a", "job": "done", "detail": "x" * 501}]),
+        ("finished", "units", [{"unit": "x" * 257, "job": "done", "detail": ""}]),
+        ("finished", "superseded", 0),
+        ("refused", "id", "1"),
+        ("refused", "reason", None),
+        ("refused", "reason", "x" * 501),
+        ("config", "problem", None),
+        ("config", "problem", "x" * 501),
+        ("group", "epoch", 0),
+        ("group", "epoch", "1"),
+        ("group", "group", 1),
+        ("group", "group", "x" * 257),
+        ("group", "token", None),
+        ("group", "token", "x" * 65),
+        ("group", "units", "a.service"),
+        ("group", "units", [1]),
+        ("group", "units", ["x" * 257]),
+        ("states", "epoch", True),
+        ("states", "units", {}),
+        ("states", "units", ["loaded"]),
+        ("states", "units", [["a.service", "loaded", "active"]]),
+        ("states", "units", [["a.service", "loaded", "active", "running", ""]]),
+        ("states", "units", [["a.service", "loaded", "active", None]]),
+        ("states", "units", [[1, "loaded", "active", "running"]]),
+        ("states", "units", [["a.service", "loaded", "active", "x" * 257]]),
+        ("states", "units", [["x" * 257, "loaded", "active", "running"]]),
+        ("states", "units", [["a.service", "loaded", "active", "running"]] * 2),
+        ("states", "probes", [["lamp", "on", ""]] * 2),
+        ("states", "probes", None),
+        ("states", "probes", [["lamp", "on"]]),
+        ("states", "probes", [["lamp", "on", "", ""]]),
+        ("states", "probes", [["lamp", "maybe", ""]]),
+        ("states", "probes", [["lamp", [], ""]]),
+        ("states", "probes", [["lamp", True, ""]]),
+        ("states", "probes", [["lamp", "on", None]]),
+        ("states", "probes", [[1, "on", ""]]),
+        ("states", "probes", [["lamp", "on", "x" * 501]]),
+        ("states", "probes", [["x" * 257, "on", ""]]),
+        ("complete", "epoch", None),
+        ("lost", "reason", 1),
+        ("lost", "reason", "x" * 501),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_value_of_another_kind_is_refused(kind: str, key: str, value: object) -> None:
+    with pytest.raises(Malformed):
+        parse_reply(json.dumps(GOOD[kind] | {key: value}).encode())
+
+
+@pytest.mark.parametrize("line", [b"", b"sudo: no", b"[]", b"{}", b'{"type":"pong","id":1,"id":2}'])
+def test_what_is_not_a_reply_is_refused(line: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse_reply(line)
+
+
+def test_words_of_a_newer_systemd_are_unknown_and_no_success() -> None:
+    job = {"unit": "a", "job": "brand-new", "detail": ""}
+    finished = json.dumps(GOOD["finished"] | {"id": 1, "units": [job], "superseded": False})
+    assert parse_reply(finished.encode()) == Finished(1, (UnitResult("a", JobResult.UNKNOWN),))
     assert not JobResult.UNKNOWN.success
+    states = json.dumps(
+        {"type": "states", "epoch": 1, "units": [["a", "new", "newer", "newest"]], "probes": []}
+    )
+    unknown = UnitState(LoadState.UNKNOWN, ActiveState.UNKNOWN, "newest")
+    assert parse_reply(states.encode()) == StatesTold(1, {"a": unknown}, {})
 
 
-def test_the_largest_reply_fits_into_a_line() -> None:
-    units = tuple(UnitResult("u" * 255, JobResult.REFUSED, "ü" * 1000) for _ in range(40))
-    assert len(encode(Finished(1, units))) < LONGEST_REPLY_BYTES
+def test_the_longest_messages_fit_into_a_line() -> None:
+    name = "\\" * 255  # JSON writes each of them as two
+    results = tuple(UnitResult(name, JobResult.REFUSED, "x" * 1000) for _ in range(128))
+    assert len(encode(Finished(1, results))) < LONGEST_REPLY_BYTES
     assert len(json.loads(encode(Refused(1, "x" * 9999)))["reason"]) == LONGEST_DETAIL
+    assert len(encode(GroupTold(1, name, TOKEN, (name,) * 128))) < LONGEST_REPLY_BYTES
+    units = {f"{number}{name}"[:255]: UP._replace(sub="x" * 256) for number in range(MOST_STATES)}
+    assert len(encode(StatesTold(1, units, {}))) < LONGEST_REPLY_BYTES
+    probes = {f"{number}{name}"[:64]: ProbeTold(Verdict.OFF, "ü" * 1000) for number in range(MOST_STATES)}
+    assert len(units) == len(probes) == MOST_STATES
+    assert len(encode(StatesTold(1, {}, probes))) < LONGEST_REPLY_BYTES
