@@ -239,7 +239,7 @@ class _Serving:
                 self._not_reloaded = ""
                 return await self._apply(config)
             except Failure as failure:
-                self._not_reloaded = str(failure)
+                self._not_reloaded = "; ".join(str(failure).splitlines())  # a status is one line
                 _log.error("not reloaded: %s", failure)
                 raise
             finally:
@@ -262,7 +262,7 @@ class _Serving:
         self.switchboard.regroup(config.groups)
         await self._host.watch(config.groups)
         await self._settle()
-        notes = [_after_restart(config, before), self._host.config_problem(), self._host.trouble()]
+        notes = [_after_restart(config, before), self._host.config_problem(), self._helper_problem()]
         note = "; ".join(note for note in notes if note)
         _log.info("reloaded%s", f": {note}" if note else "")
         return note
@@ -270,6 +270,11 @@ class _Serving:
     def _config_problem(self) -> str:
         """Why the config on disk is not the one in force."""
         return self._host.config_problem() or self._not_reloaded
+
+    def _helper_problem(self) -> str:
+        """Why no switch works."""
+        why = self._host.trouble()
+        return f"the helper is not running ({why})" if why else ""
 
     async def stop(self) -> None:
         await self._bridge.stop()
@@ -330,8 +335,7 @@ class _Serving:
         if self._missing is not None:
             self._outside.waiting(self._missing)
         elif self._place is not None:
-            helper = self._host.trouble()
-            trouble = f"the helper is not running ({helper})" if helper else self._config_problem()
+            trouble = self._helper_problem() or self._config_problem()
             self._outside.serving(self._config, self._place, self._bridge, trouble)
 
 

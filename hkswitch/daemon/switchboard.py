@@ -160,8 +160,6 @@ class Switchboard:
             write.settle(ok=False)
         for task in self._tasks:
             task.cancel()
-        for request in self._newest.values():
-            request.ended.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _remove(self, group_id: str) -> None:
@@ -219,6 +217,7 @@ class Switchboard:
         task = asyncio.create_task(self._run(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: request.ended.cancel())  # of use where `close` was the end
 
     async def _run(self, request: Request) -> None:
         """Have the host do a request, and bring the switch what came of it."""
