@@ -1,0 +1,314 @@
+"""The switchboard between a host and a display that do what a test says."""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
+from hkswitch.daemon import switchboard as switchboard_module
+from hkswitch.daemon.switchboard import REMOVED, Replaced, Switchboard, UnknownGroup
+from hkswitch.model.group import Group
+from hkswitch.model.switch_events import Observed, Tile
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict
+from hkswitch.protocol.report import GroupReport, Outcome
+from tests.support.waiting import PATIENCE_SECONDS, eventually
+
+WEB = Group("web", "Web", ("httpd.service",))
+FILES = Group("files", "Files", ("smb.service",))
+DOWN = Observed({"httpd.service": INACTIVE})
+UP = Observed({"httpd.service": ACTIVE})
+
+
+@dataclass
+class Asked:
+    """A request that the host was handed, and what a test makes of it."""
+
+    action: Action
+    group_id: str
+    accept: Callable[[], None]
+    at_length: bool
+    ended: "asyncio.Future[ActionResult]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def end(self, result: ActionResult | Exception) -> None:
+        if isinstance(result, Exception):
+            self.ended.set_exception(result)
+        else:
+            self.ended.set_result(result)
+
+
+@dataclass
+class ScriptedHost(SimulatedHost):
+    """Does nothing but note what it is asked for."""
+
+    asked: list[Asked] = field(default_factory=list)
+
+    async def request(
+        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool = False
+    ) -> ActionResult:
+        asked = Asked(action, group_id, accepted, at_length)
+        self.asked.append(asked)
+        return await asked.ended
+
+
+@dataclass
+class NotedDisplay:
+    """What controllers would see."""
+
+    shown: list[tuple[str, bool, Hashable | None]] = field(default_factory=list)
+    available: dict[str, bool] = field(default_factory=dict)
+
+    def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
+        assert tile is Tile.GROUP
+        self.shown.append((group_id, on, writer))
+
+    def set_available(self, group_id: str, *, available: bool) -> None:
+        self.available[group_id] = available
+
+
+@dataclass
+class Board:
+    """A switchboard with a group that is off."""
+
+    host: ScriptedHost
+    display: NotedDisplay
+    switches: Switchboard
+
+    @classmethod
+    def made(cls) -> "Board":
+        host, display = ScriptedHost((WEB,)), NotedDisplay()
+        own = cls(host, display, Switchboard((WEB,), host, display))
+        own.switches.observed("web", DOWN)
+        display.shown.clear()
+        return own
+
+    def tap(self, *, on: bool = True, writer: str = "phone") -> "asyncio.Task[bool]":
+        return asyncio.create_task(self.switches.write("web", Tile.GROUP, writer, on=on, by="A"))
+
+    def act(
+        self, action: Action = Action.START, begun: Callable[[], None] = lambda: None
+    ) -> "asyncio.Task[ActionResult]":
+        return asyncio.create_task(self.switches.act(action, "web", "user 0", begun))
+
+    async def asked(self, count: int = 1) -> Asked:
+        """The newest of so many requests."""
+        await eventually(lambda: len(self.host.asked) == count)
+        return self.host.asked[-1]
+
+    @property
+    def report(self) -> GroupReport:
+        [report] = self.switches.report()
+        return report
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write is not answered because its time is over, but for a reason of a test."""
+    monkeypatch.setattr(switchboard_module, "ANSWER_WITHIN_SECONDS", 2 * PATIENCE_SECONDS)
+
+
+async def test_a_tap_on_a_group_that_a_reload_removes_is_answered_at_once() -> None:
+    board = Board.made()
+    taps = [board.tap(), board.tap(writer="tablet")]
+    await board.asked()
+    board.switches.regroup((FILES,))
+    assert await asyncio.wait_for(asyncio.gather(*taps), PATIENCE_SECONDS) == [False, False]
+    await board.switches.close()
+
+
+async def test_an_action_on_a_group_that_a_reload_removes_says_so_at_once() -> None:
+    board = Board.made()
+    acting = board.act()
+    await board.asked()
+    board.switches.regroup(())
+    assert await asyncio.wait_for(acting, PATIENCE_SECONDS) == ActionResult(
+        "the group was removed from the configuration"
+    )
+    assert ActionResult(REMOVED) == acting.result()
+    await board.switches.close()
+
+
+async def test_an_action_that_was_begun_on_a_group_that_is_removed_goes_on_and_tells_no_one() -> None:
+    board = Board.made()
+    acting = board.act()
+    asked = await board.asked()
+    asked.accept()
+    board.switches.regroup(())
+    await asyncio.wait_for(acting, PATIENCE_SECONDS)
+    assert not asked.ended.done()
+    asked.end(ActionResult("no"))
+    board.switches.observed("web", UP)
+    await board.switches.close()
+    assert board.display.shown == []
+
+
+@pytest.mark.parametrize("result", [ActionResult(), ActionResult("boom")], ids=str)
+async def test_a_group_that_was_removed_and_added_again_is_not_settled_by_its_old_end(
+    result: ActionResult,
+) -> None:
+    board = Board.made()
+    old_tap = board.tap()
+    old = await board.asked()
+    board.switches.regroup(())
+    board.switches.regroup((WEB,))
+    board.switches.observed("web", DOWN)
+    assert board.report.last_action is None
+    board.display.shown.clear()
+    tap = board.tap()
+    new = await board.asked(2)
+    old.accept()
+    old.end(result)
+    await asyncio.wait([old_tap], timeout=PATIENCE_SECONDS)
+    await asyncio.sleep(0)
+    assert not tap.done()
+    assert board.display.shown == []
+    assert board.report.last_action is not None
+    assert board.report.last_action.outcome is Outcome.RUNNING
+    board.switches.observed("web", UP)
+    new.end(ActionResult())
+    assert await tap is True
+    assert board.display.shown == [("web", True, "phone")]
+    await board.switches.close()
+
+
+async def test_a_group_that_stays_keeps_its_request() -> None:
+    board = Board.made()
+    acting = board.act()
+    asked = await board.asked()
+    board.switches.regroup((FILES, replace(WEB, name="Website")))
+    asked.end(ActionResult(None, "fine"))
+    assert await acting == ActionResult(None, "fine")
+    await board.switches.close()
+
+
+@pytest.mark.parametrize("result", [ActionResult(), ActionResult("httpd.service failed")], ids=str)
+async def test_one_request_serves_two_that_want_the_same(result: ActionResult) -> None:
+    board = Board.made()
+    begun: list[str] = []
+    tap = board.tap()
+    asked = await board.asked()
+    first = board.act(begun=lambda: begun.append("first"))
+    await eventually(lambda: len(asyncio.all_tasks()) == 4)
+    await asyncio.sleep(0)
+    assert begun == []
+    asked.accept()
+    assert begun == ["first"]
+    late = board.act(begun=lambda: begun.append("late"))
+    await eventually(lambda: begun == ["first", "late"])
+    assert len(board.host.asked) == 1
+    asked.end(result)
+    assert (await tap, await first, await late) == (result.failure is None, result, result)
+    last = board.report.last_action
+    assert last is not None
+    assert (last.by, last.failure) == ("A", result.failure or "")
+    await board.switches.close()
+
+
+async def test_a_person_is_told_more_than_a_phone_has_time_for() -> None:
+    board = Board.made()
+    acting = board.act()
+    assert (await board.asked()).at_length
+    tap = board.tap(on=False)
+    assert not (await board.asked(2)).at_length
+    await board.switches.close()
+    await asyncio.wait([acting, tap], timeout=PATIENCE_SECONDS)
+
+
+async def test_a_newer_action_replaces_an_older_one() -> None:
+    board = Board.made()
+    starting = board.act()
+    start = await board.asked()
+    stopping = board.act(Action.STOP)
+    stop = await board.asked(2)
+    start.end(ActionResult("canceled"))
+    with pytest.raises(Replaced):
+        await starting
+    stop.end(ActionResult())
+    assert await stopping == ActionResult()
+    await board.switches.close()
+
+
+async def test_what_does_not_exist_cannot_be_switched() -> None:
+    board = Board.made()
+    with pytest.raises(UnknownGroup):
+        await board.switches.act(Action.START, "files", "user 0", lambda: None)
+    assert await board.switches.write("files", Tile.GROUP, "phone", on=True) is False
+    assert board.host.asked == []
+
+
+async def test_a_defect_of_the_host_is_the_end_of_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    board = Board.made()
+    tap, acting = board.tap(), board.act()
+    (await board.asked()).end(RuntimeError("a bug"))
+    assert await tap is False
+    assert await acting == ActionResult("internal error: RuntimeError('a bug')")
+    assert "a bug" in caplog.text
+    await board.switches.close()
+
+
+async def test_the_end_answers_what_is_under_way_and_what_was_replaced() -> None:
+    board = Board.made()
+    tap, acting = board.tap(), board.act()
+    await board.asked()
+    newer = board.act(Action.STOP)
+    await board.asked(2)
+    await board.switches.close()
+    assert await tap is False
+    for ended in (acting, newer):
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(ended, PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("observed", "state", "why"),
+    [
+        (Observed(None, None, "no helper"), None, "no helper"),
+        (Observed({}, Verdict.UNAVAILABLE, "no program"), None, "no program"),
+        (UP._replace(why="said yes"), GroupState.ON, ""),
+    ],
+    ids=["nothing known", "unit not told", "known"],
+)
+async def test_a_report_says_why_a_state_is_not_known(
+    observed: Observed, state: GroupState | None, why: str
+) -> None:
+    board = Board.made()
+    board.switches.observed("web", observed)
+    assert (board.report.state, board.report.why) == (state, why)
+
+
+@pytest.mark.parametrize(
+    ("observed", "line"),
+    [
+        (Observed(None, None, "no helper"), "web: unknown: no helper"),
+        (Observed(None), "web: unknown"),
+        (UP, "web: on"),
+    ],
+    ids=str,
+)
+async def test_a_change_is_a_line_in_the_log(
+    observed: Observed, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board.made()
+    caplog.set_level("INFO", "hkswitch")
+    board.switches.observed("web", observed)
+    board.switches.observed("web", observed)
+    assert caplog.messages == [line]
+
+
+async def test_who_watches_hears_of_changes_and_of_reloads() -> None:
+    board = Board.made()
+    with board.switches.changes() as changed:
+        for change in (
+            lambda: board.switches.observed("web", UP),
+            lambda: board.switches.regroup(()),
+            board.switches.noticed,
+        ):
+            changed.clear()
+            change()
+            assert changed.is_set()
+    changed.clear()
+    board.switches.noticed()
+    assert not changed.is_set()
