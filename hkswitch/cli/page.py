@@ -33,8 +33,15 @@ _CONTROLLER_CHARACTERS: Final = 8
 def rendered(report: Report, now_unix_seconds: float, *, away: bool = False) -> RenderableType:
     """A line or two about the bridge, and a table; `away`: the daemon has ended since this report."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("group", "name", "state", "units", "last action"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in {"group", "state"})
+    table.add_column("group", overflow="fold", no_wrap=True)
+    table.add_column("name", overflow="fold")
+    # Only the reason for an unknown state is broken into lines.
+    widest = max(
+        (len(_state(group, now_unix_seconds)) for group in report.groups if not group.why), default=0
+    )
+    table.add_column("state", overflow="fold", min_width=max(widest, len("unknown:")))
+    for heading in ("units", "last action"):
+        table.add_column(heading, overflow="fold")
     for group in report.groups:
         table.add_row(
             group.id,
@@ -65,13 +72,15 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float) -> list[
     lines.append(Text(f"controllers: {paired if bridge.controllers else 'none paired, see `hkswitch pair`'}"))
     if bridge.helper:
         lines.append(Text(f"helper: not there ({bridge.helper}); switches fail until it is", "red"))
+    if bridge.config:
+        lines.append(Text(f"configuration: not in force ({bridge.config})", "red"))
     return [*lines, Text()]
 
 
 def _state(group: GroupReport, now_unix_seconds: float) -> str:
     match group.state:
         case None:
-            return "unknown"
+            return f"unknown: {group.why}" if group.why else "unknown"
         case GroupState.PARTIAL:
             up = sum(unit.meaning is Meaning.UP for unit in group.units.values())
             return f"partial {up}/{len(group.units)}"

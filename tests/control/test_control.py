@@ -29,6 +29,7 @@ from hkswitch.protocol.control import (
     Controllers,
     Failed,
     Question,
+    SetupIs,
     Status,
     Word,
     encode_answer,
@@ -100,12 +101,27 @@ async def ask(path: Path, question: Question) -> Answer:
     return await asyncio.to_thread(client.ask, path, question)
 
 
-async def act(path: Path, action: Action, group_id: str, *, wait: bool) -> None:
-    def do() -> None:
-        with Asked(path, Question(Ask.ACT, action=action, group=group_id)) as asked:
-            asked.end(wait=wait)
+async def act(path: Path, action: Action, group_id: str, *, wait: bool) -> str:
+    """What the command line notes of an action."""
+    return await end(path, Question(Ask.ACT, action=action, group=group_id), wait=wait)
 
-    await asyncio.to_thread(do)
+
+async def end(path: Path, question: Question, *, wait: bool = True) -> str:
+    def do() -> str:
+        with Asked(path, question) as asked:
+            return asked.end(wait=wait)
+
+    return await asyncio.to_thread(do)
+
+
+async def answered(path: Path, question: Question) -> Answer:
+    """Any answer but a failure."""
+
+    def do() -> Answer:
+        with Asked(path, question) as asked:
+            return asked.answer(5)
+
+    return await asyncio.to_thread(do)
 
 
 # Who may
@@ -182,6 +198,34 @@ async def test_a_failure_comes_back_with_its_exit_code(path: Path, question: Que
     assert caught.value.exit_code is Exit.CANNOT_WRITE
 
 
+@pytest.mark.parametrize("note", ["", "changes to bridge.port take effect after a restart", "ä\x1b[2J"])
+async def test_a_reload_comes_back_with_what_is_noted(path: Path, note: str) -> None:
+    daemon = NotedPairings(note=note)
+    async with served(path, daemon):
+        assert await end(path, Question(Ask.RELOAD)) == note.replace("\x1b", "?")
+    assert daemon.done == ["reload"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Broken(), "not reloaded: cannot write /ä; : No space left on device"),
+        (
+            AskFailed(Failed(Exit.CONFIG, "a.yaml:1:1: no\na.yaml:2:1: no")),
+            "not reloaded: a.yaml:1:1: no; a.yaml:2:1: no",
+        ),
+    ],
+    ids=["cannot write", "mistakes"],
+)
+async def test_a_reload_that_fails_comes_back_with_its_exit_code_and_reason(
+    path: Path, error: Failure, reason: str
+) -> None:
+    async with served(path, NotedPairings(error=error)):
+        with pytest.raises(AskFailed) as caught:
+            await end(path, Question(Ask.RELOAD))
+    assert (caught.value.exit_code, str(caught.value)) == (error.exit_code, reason)
+
+
 async def test_a_client_may_ask_several_times(path: Path) -> None:
     async with served(path, NotedPairings(PAIRED)), connected(path) as client:
         client[1].write(LOOK[:5])
@@ -203,6 +247,7 @@ RIGHTS = [
     Question(Ask.UNPAIR, USER),
     Question(Ask.UNPAIR),
     Question(Ask.RESET_ATTEMPTS),
+    Question(Ask.RELOAD),
 ]
 
 
@@ -218,7 +263,7 @@ async def test_a_stranger_may_look_and_no_more(
             assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
             for question in RIGHTS:
                 with pytest.raises(AskFailed) as caught:
-                    await ask(path, question)
+                    await end(path, question)
                 assert caught.value.exit_code is Exit.DENIED
                 assert str(caught.value) == (
                     "user 65534 may not do this, only root and members of the group hkswitch: use sudo"
@@ -245,7 +290,7 @@ async def test_members_of_the_group_and_root_may_do_all(
     async with served(path, NotedPairings(PAIRED)):
         with as_user(user_id, group_id, groups):
             for question in RIGHTS:
-                await ask(path, question)
+                assert isinstance(await answered(path, question), SetupIs | Word)
 
 
 @needs_root
@@ -573,6 +618,17 @@ async def impostor(path: Path, act: Callable[[asyncio.StreamWriter], Awaitable[N
         (b'{"type":"brand-new"}\n', InvalidReply, INVALID.format("no known type")),
         (b'{"type":"done"}\n', InvalidReply, INVALID.format("unexpected type")),
         (b'{"type":"begun"}\n', InvalidReply, INVALID.format("unexpected type")),
+        (b'{"type":"noted","note":"x"}\n', InvalidReply, INVALID.format("unexpected type")),
+        (
+            b'{"type":"noted"}\n',
+            InvalidReply,
+            INVALID.format("'note' must be text of at most 2000 characters"),
+        ),
+        (
+            b'{"type":"noted","note":"\\u001b[2J"}\n',
+            InvalidReply,
+            INVALID.format("'note' must be text that can be printed"),
+        ),
         (b"x" * (LONGEST_ANSWER_BYTES + 2), InvalidReply, INVALID.format("an endless line")),
     ],
 )
@@ -626,7 +682,15 @@ async def test_an_action_is_begun_and_then_done(path: Path) -> None:
         await eventually(lambda: daemon.acted == [(Action.START, "web", f"user {os.geteuid()}")])
         assert not acting.done()
         daemon.ended.set()
-        await acting
+        assert await acting == ""
+
+
+async def test_what_is_worth_telling_of_an_action_is_told(path: Path) -> None:
+    daemon = NotedPairings(note="web.service exited with status 0 and is not running")
+    daemon.ended.set()
+    async with served(path, daemon):
+        assert await act(path, Action.START, "web", wait=True) == daemon.note
+        assert await act(path, Action.START, "web", wait=False) == ""
 
 
 async def test_who_does_not_wait_leaves_when_it_is_begun(path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.daemon import switchboard as switchboard_module
 from hkswitch.daemon.switchboard import REMOVED, Replaced, Switchboard, UnknownGroup
-from hkswitch.model.group import Group
+from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed, Tile
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict
 from hkswitch.protocol.report import GroupReport, Outcome
@@ -277,6 +277,13 @@ async def test_a_report_says_why_a_state_is_not_known(
     board = Board.made()
     board.switches.observed("web", observed)
     assert (board.report.state, board.report.why) == (state, why)
+
+
+@pytest.mark.parametrize("commands", [None, Commands(("/a",), ("/b",), ("/c",))])
+async def test_a_report_says_which_groups_are_of_commands(commands: Commands | None) -> None:
+    group = replace(WEB, units=() if commands else WEB.units, commands=commands)
+    switches = Switchboard((group,), ScriptedHost((group,)), NotedDisplay())
+    assert [report.commands for report in switches.report()] == [commands is not None]
 
 
 @pytest.mark.parametrize(

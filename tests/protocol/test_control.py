@@ -15,6 +15,7 @@ from hkswitch.protocol.control import (
     AskFailed,
     Controllers,
     Failed,
+    Noted,
     Question,
     SetupIs,
     Status,
@@ -30,7 +31,7 @@ from hkswitch.protocol.report import PairedController, Report
 ID = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 SETUP = SetupIs("314-15-926", "X-HM://0023ISYWY7OSX", "AA:BB:CC:DD:EE:FF", False, 7, False)
 
-WORDS = "'ask' must be one of status, watch, act, controllers, setup, unpair, reset-attempts"
+WORDS = "'ask' must be one of status, watch, act, controllers, setup, unpair, reset-attempts, reload"
 QUESTIONS = [
     Question(Ask.STATUS),
     Question(Ask.WATCH),
@@ -39,6 +40,7 @@ QUESTIONS = [
     Question(Ask.CONTROLLERS),
     Question(Ask.SETUP),
     Question(Ask.RESET_ATTEMPTS),
+    Question(Ask.RELOAD),
     Question(Ask.UNPAIR, ID),
     Question(Ask.UNPAIR, "a\nb"),
     Question(Ask.UNPAIR),
@@ -49,6 +51,7 @@ ANSWERS: list[Answer] = [
     SETUP,
     Status(Report(None, ())),
     *Word,
+    Noted("changes to bridge.port take effect after a restart"),
     Failed(Exit.DENIED, "user 1000 may not, ä"),
 ]
 
@@ -94,6 +97,7 @@ def test_an_answer_survives_the_socket(answer: Answer) -> None:
         (b'{"ask":"setup","controller":null}', "a key too many"),
         (b'{"ask":"unpair"}', "'controller' is missing"),
         (b'{"ask":"status","group":"web"}', "a key too many"),
+        (b'{"ask":"reload","config":"/tmp/config.yaml"}', "a key too many"),
         (b'{"ask":"act","action":"start"}', "'group' is missing"),
         (b'{"ask":"act","group":"web"}', "'action' is missing"),
         (b'{"ask":"act","action":"reload","group":"web"}', "'action' must be one of start, stop, restart"),

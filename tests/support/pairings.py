@@ -10,7 +10,7 @@ from pathlib import Path
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import ADMIN_BIT, Stored
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.unit_state import Action
+from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.protocol.control import SetupIs
 from hkswitch.protocol.report import PairedController, Report
 
@@ -68,6 +68,8 @@ class NotedPairings:
     """Of the one who watches."""
     acted: list[tuple[Action, str, str]] = field(default_factory=list)
     failure: str | None = None
+    note: str = ""
+    """Of an action or a reload that was done."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Actions end when this is set."""
 
@@ -100,13 +102,17 @@ class NotedPairings:
     def report(self) -> Report:
         return self.shown
 
-    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> str | None:
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
         if self.error is not None:
             raise self.error
         begun()
         self.acted.append((action, group_id, by))
         await self.ended.wait()
-        return self.failure
+        return ActionResult(self.failure, self.note)
+
+    async def reload(self) -> str:
+        self._do("reload")
+        return self.note
 
     @contextmanager
     def changes(self) -> Iterator[asyncio.Event]:
