@@ -6,15 +6,22 @@ Imports of rooms are inside the commands, so that `hkswitch check` does not wait
 import gc
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
 from hkswitch import __version__
-from hkswitch.control import STATE_FOLDER
-from hkswitch.model.config_file import DEFAULT as DEFAULT_CONFIG
+from hkswitch.cli.options import (
+    an_address,
+    config_option,
+    examples,
+    exclude_one_another,
+    json_option,
+    picture_option,
+    state_option,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,55 +31,20 @@ if TYPE_CHECKING:
 STANDARD_OUTPUT: Final = Path("-")
 
 _Answer = TypeVar("_Answer")
-_Command = TypeVar("_Command", bound=Callable[..., object])
-
-_config_option = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(readable=False, path_type=Path),
-    default=DEFAULT_CONFIG,
-    metavar="FILE",
-    help=f"The configuration [{DEFAULT_CONFIG}]",
-)
-_state_option = click.option(
-    "--state-dir",
-    "state_folder",
-    type=click.Path(readable=False, path_type=Path),
-    default=STATE_FOLDER,
-    metavar="DIR",
-    help=f"The folder with the bridge's keys and pairings [{STATE_FOLDER}]",
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="For programs, not for people")
-
-
-def _an_address(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    if text is not None:
-        from ipaddress import ip_address
-
-        try:
-            ip_address(text)
-        except ValueError:
-            raise click.BadParameter(f"{text!r} is not an IPv4 or IPv6 address", context, option) from None
-    return text
-
-
-def _examples(*lines: str) -> str:
-    """The end of a command's help; its first line keeps click from wrapping it."""
-    return "\n  ".join(("\b\nExamples:", *lines))
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=_examples("hkswitch status", "sudo hkswitch restart fileserver", "sudo hkswitch pair"),
+    epilog=examples("hkswitch status", "sudo hkswitch restart fileserver", "sudo hkswitch pair"),
 )
 @click.version_option(__version__, prog_name="hkswitch", message="%(prog)s %(version)s")
 def commands() -> None:
     """Apple Home switches for groups of systemd services."""
 
 
-@commands.command(epilog=_examples("sudo systemctl start hkswitch", "journalctl -u hkswitch"))
-@_config_option
-@_state_option
+@commands.command(epilog=examples("sudo systemctl start hkswitch", "journalctl -u hkswitch"))
+@config_option
+@state_option
 def run(config_file: Path, state_folder: Path) -> None:
     """Serve the bridge; hkswitch.service runs this."""
     from hkswitch.daemon import logs, service
@@ -81,7 +53,7 @@ def run(config_file: Path, state_folder: Path) -> None:
     _in_a_loop(service.run(config_file, state_folder))
 
 
-@commands.command(epilog=_examples("hkswitch demo", "hkswitch demo --address 192.168.1.10 --port 51827"))
+@commands.command(epilog=examples("hkswitch demo", "hkswitch demo --address 192.168.1.10 --port 51827"))
 @click.option(
     "--config",
     "config_file",
@@ -90,7 +62,7 @@ def run(config_file: Path, state_folder: Path) -> None:
     help="Groups to simulate [the three of the example]",
 )
 @click.option(
-    "--address", metavar="IP", callback=_an_address, help="Where to serve [the default route's address]"
+    "--address", metavar="IP", callback=an_address, help="Where to serve [the default route's address]"
 )
 @click.option("--port", type=click.IntRange(1024, 65535), metavar="N", help="[51826]")
 @click.option(
@@ -112,8 +84,8 @@ def demo(config_file: Path | None, address: str | None, port: int | None, state_
     _in_a_loop(demo.run(config_file, address, port, state_folder))
 
 
-@commands.command(epilog=_examples("hkswitch check", "hkswitch check --config new.yaml"))
-@_config_option
+@commands.command(epilog=examples("hkswitch check", "hkswitch check --config new.yaml"))
+@config_option
 def check(config_file: Path) -> None:
     """Check the configuration.
 
@@ -126,8 +98,8 @@ def check(config_file: Path) -> None:
     click.echo("configuration OK")
 
 
-@commands.command(epilog=_examples("sudo hkswitch reload"))
-@_state_option
+@commands.command(epilog=examples("sudo hkswitch reload"))
+@state_option
 def reload(state_folder: Path) -> None:
     """Apply the configuration without a restart.
 
@@ -139,24 +111,15 @@ def reload(state_folder: Path) -> None:
     click.echo(f"reloaded: {note}" if note else "reloaded")
 
 
-def _picture_option(kind: str) -> Callable[[_Command], _Command]:
-    return click.option(
-        f"--{kind}",
-        type=click.Path(readable=False, path_type=Path),
-        metavar="FILE",
-        help="Write the QR code as a picture, readable by its owner alone [-: standard output]",
-    )
-
-
 @commands.command(
-    epilog=_examples("sudo hkswitch pair", "sudo hkswitch pair --svg code.svg", "hkswitch pair --list")
+    epilog=examples("sudo hkswitch pair", "sudo hkswitch pair --svg code.svg", "hkswitch pair --list")
 )
-@_state_option
-@_json_option
+@state_option
+@json_option
 @click.option("--list", "listed", is_flag=True, help="Show the controllers that are paired")
 @click.option("--reset-attempts", is_flag=True, help="Allow pairing again after 100 failed attempts")
-@_picture_option("png")
-@_picture_option("svg")
+@picture_option("png")
+@picture_option("svg")
 def pair(  # noqa: PLR0913 -- one for each option
     state_folder: Path,
     *,
@@ -174,8 +137,8 @@ def pair(  # noqa: PLR0913 -- one for each option
     from hkswitch.cli import pair
 
     actions = {"--reset-attempts": reset_attempts, "--png": png, "--svg": svg}
-    _exclude_one_another(actions | {"--list": listed})
-    _exclude_one_another(actions | {"--json": as_json})
+    exclude_one_another(actions | {"--list": listed})
+    exclude_one_another(actions | {"--json": as_json})
     if listed:
         paired = pair.controllers(state_folder)
         click.echo(pair.listed_as_json(paired) if as_json else pair.listed(paired))
@@ -193,8 +156,8 @@ def pair(  # noqa: PLR0913 -- one for each option
         click.echo(pair.setup_as_json(setup) if as_json else pair.shown(setup))
 
 
-@commands.command(epilog=_examples("sudo hkswitch unpair 3C7A", "sudo hkswitch unpair --all"))
-@_state_option
+@commands.command(epilog=examples("sudo hkswitch unpair 3C7A", "sudo hkswitch unpair --all"))
+@state_option
 @click.argument("controller", required=False)
 @click.option("--all", "everybody", is_flag=True, help="Remove every controller")
 def unpair(state_folder: Path, controller: str | None, *, everybody: bool) -> None:
@@ -206,15 +169,15 @@ def unpair(state_folder: Path, controller: str | None, *, everybody: bool) -> No
     """
     from hkswitch.cli import pair
 
-    _exclude_one_another({"CONTROLLER": controller is not None, "--all": everybody})
+    exclude_one_another({"CONTROLLER": controller is not None, "--all": everybody})
     click.echo(pair.unpair(state_folder, controller, everybody=everybody))
 
 
-@commands.command(epilog=_examples("hkswitch status", "hkswitch status web", "hkswitch status --watch"))
+@commands.command(epilog=examples("hkswitch status", "hkswitch status web", "hkswitch status --watch"))
 @click.argument("groups", nargs=-1, metavar="[GROUP]...")
-@_config_option
-@_state_option
-@_json_option
+@config_option
+@state_option
+@json_option
 @click.option("--watch", "watched", is_flag=True, help="Show it again after each change, until Ctrl-C")
 def status(
     groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
@@ -255,7 +218,7 @@ def _show_each(seen: "Iterable[Seen]", *, as_json: bool) -> None:
 
 
 @commands.command(
-    "import-homebridge", epilog=_examples("hkswitch import-homebridge ~/.homebridge/config.json -o new.yaml")
+    "import-homebridge", epilog=examples("hkswitch import-homebridge ~/.homebridge/config.json -o new.yaml")
 )
 @click.argument("config", type=click.Path(readable=False, path_type=Path), metavar="CONFIG.JSON")
 @click.option(
@@ -299,12 +262,10 @@ def _action(word: str, what: str) -> None:
     @commands.command(
         word,
         help=f"{what}.\n\nThe daemon does it; for root it also works without one.",
-        epilog=_examples(
-            f"sudo hkswitch {word} fileserver", f"sudo hkswitch {word} --no-wait fileserver web"
-        ),
+        epilog=examples(f"sudo hkswitch {word} fileserver", f"sudo hkswitch {word} --no-wait fileserver web"),
     )
     @click.argument("groups", nargs=-1, required=True, metavar="GROUP...")
-    @_state_option
+    @state_option
     @click.option("--no-wait", is_flag=True, help="Do not wait until it is done")
     def act(groups: tuple[str, ...], state_folder: Path, *, no_wait: bool) -> None:
         from hkswitch.cli import actions
@@ -317,10 +278,10 @@ _action("stop", "Stop groups")
 _action("restart", "Restart groups, but only those that run")
 
 
-@commands.command(epilog=_examples("sudo hkswitch doctor", "hkswitch doctor --json"))
-@_config_option
-@_state_option
-@_json_option
+@commands.command(epilog=examples("sudo hkswitch doctor", "hkswitch doctor --json"))
+@config_option
+@state_option
+@json_option
 def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
     """Look at the installation, and say what to do.
 
@@ -336,9 +297,9 @@ def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
     sys.exit(page.exit_code(findings))
 
 
-@commands.command(epilog=_examples("sudo hkswitch diagnostics > diagnostics.txt"))
-@_config_option
-@_state_option
+@commands.command(epilog=examples("sudo hkswitch diagnostics > diagnostics.txt"))
+@config_option
+@state_option
 def diagnostics(config_file: Path, state_folder: Path) -> None:
     """Print a text for a bug report.
 
@@ -363,9 +324,3 @@ def _console() -> "Console":
 
     width = None if sys.stdout.isatty() else 1000
     return Console(highlight=False, markup=False, emoji=False, width=width)
-
-
-def _exclude_one_another(given: Mapping[str, object]) -> None:
-    names = [name for name, value in given.items() if value]
-    if len(names) > 1:
-        raise click.UsageError(f"{' and '.join(names)} exclude one another")

@@ -5,11 +5,11 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from hkswitch import __version__
 from hkswitch.backend import Host
@@ -20,7 +20,9 @@ from hkswitch.backend.sudo import by_sudo
 from hkswitch.control import server, socket_of
 from hkswitch.daemon import logs
 from hkswitch.daemon.bridge import Bridge, CannotServe
+from hkswitch.daemon.changes import after_restart, with_what_stays
 from hkswitch.daemon.notify import Notifier
+from hkswitch.daemon.signals import first_to_end, signal_or_end, signals
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
@@ -118,7 +120,7 @@ async def serve(config: Config, host: Host, state_folder: Path, outside: Outside
             living = asyncio.create_task(serving.live())
             reloading: set[asyncio.Task[None]] = set()
             try:
-                while await _signal_or_end(received, living) is signal.SIGHUP:
+                while await signal_or_end(received, living) is signal.SIGHUP:
                     task = asyncio.create_task(serving.reload_if_possible())
                     reloading.add(task)
                     task.add_done_callback(reloading.discard)
@@ -221,7 +223,7 @@ class _Serving:
         await self._host.open(_Told(self))
         self._open.set()
         async with addresses.changes() as changes:
-            await _first_to_end(self._host.until_broken(), self._follow(changes))
+            await first_to_end(self._host.until_broken(), self._follow(changes))
 
     async def reload(self) -> str:
         """Apply the config as it is now; returns what a person should know about that.
@@ -257,12 +259,12 @@ class _Serving:
         something on them, and then the host tells what they show. The network comes last: the bridge
         answers at its old place meanwhile.
         """
-        before, self._config = self._config, _with_what_stays(config, self._config)
+        before, self._config = self._config, with_what_stays(config, self._config)
         self._bridge.regroup(config.groups, self.switchboard)
         self.switchboard.regroup(config.groups)
         await self._host.watch(config.groups)
         await self._settle()
-        notes = [_after_restart(config, before), self._host.config_problem(), self._helper_problem()]
+        notes = [after_restart(config, before), self._host.config_problem(), self._helper_problem()]
         note = "; ".join(note for note in notes if note)
         _log.info("reloaded%s", f": {note}" if note else "")
         return note
@@ -339,73 +341,8 @@ class _Serving:
             self._outside.serving(self._config, self._place, self._bridge, trouble)
 
 
-def _after_restart(config: Config, running: Config) -> str:
-    """What of a new config takes effect only after a restart."""
-    changed = [
-        name
-        for name, new, old in (
-            ("bridge.name", config.bridge.name, running.bridge.name),
-            ("bridge.port", config.bridge.port, running.bridge.port),
-            ("helper", config.helper, running.helper),
-        )
-        if new != old
-    ]
-    return (
-        f"changes to {', '.join(changed)} take effect after `systemctl restart hkswitch`" if changed else ""
-    )
-
-
-def _with_what_stays(config: Config, running: Config) -> Config:
-    """The new config, but for what only a restart can change."""
-    bridge = replace(config.bridge, name=running.bridge.name, port=running.bridge.port)
-    return replace(config, bridge=bridge, helper=running.helper)
-
-
 def _named(failure: CannotServe) -> CannotServe:
     """Say who has the port, if that can be known."""
     if holder := listeners.holder(failure.port):
         failure.why = f"{holder} has it; stop that, or set bridge.port"
     return failure
-
-
-async def _first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run them side by side until one ends, and raise what it raised."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextmanager
-def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
-    """The signals that the daemon obeys, in the order in which they come."""
-    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    loop = asyncio.get_running_loop()
-    for number in obeyed:
-        loop.add_signal_handler(number, received.put_nowait, number)
-    try:
-        yield received
-    finally:
-        for number in obeyed:
-            loop.remove_signal_handler(number)
-
-
-async def _signal_or_end(
-    received: "asyncio.Queue[signal.Signals]", task: asyncio.Future[Any]
-) -> signal.Signals | None:
-    """The next signal, or None if the task ended before; raises what it raised."""
-    waiting = asyncio.ensure_future(received.get())
-    try:
-        await asyncio.wait([waiting, task], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            return waiting.result()
-        task.result()
-        return None
-    finally:
-        waiting.cancel()

@@ -75,7 +75,7 @@ class Outside:
 
     config_file: Path
 
-    def read(self) -> Config:
+    async def read(self) -> Config:
         return read_config(self.config_file)
 
     def reloading(self) -> None:
@@ -87,7 +87,8 @@ class Outside:
     def waiting(self, why: Failure) -> None:
         say("waiting", why)
 
-    def serving(self, config: Config, place: Place, bridge: Bridge) -> None:  # noqa: ARG002 -- the daemon's
+    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
+        del config, place, trouble
         say("serving", bridge.config_version)
 
 
@@ -104,7 +105,7 @@ def be_bridge(config_file: Path, state_folder: Path, dies_at: int) -> None:
     die_with_parent()
     Doom(str(state_folder), dies_at).begin()
     outside = Outside(config_file)
-    config = outside.read()
+    config = read_config(config_file)
     try:
         asyncio.run(serve(config, SimulatedHost(config.groups, job_seconds=0.01), state_folder, outside))
     except Failure as failure:

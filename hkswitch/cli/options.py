@@ -1,0 +1,64 @@
+"""Options that several commands have, and what their values must be."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from hkswitch.control import STATE_FOLDER
+from hkswitch.model.config_file import DEFAULT as DEFAULT_CONFIG
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(readable=False, path_type=Path),
+    default=DEFAULT_CONFIG,
+    metavar="FILE",
+    help=f"The configuration [{DEFAULT_CONFIG}]",
+)
+state_option = click.option(
+    "--state-dir",
+    "state_folder",
+    type=click.Path(readable=False, path_type=Path),
+    default=STATE_FOLDER,
+    metavar="DIR",
+    help=f"The folder with the bridge's keys and pairings [{STATE_FOLDER}]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs, not for people")
+
+
+def an_address(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """The value of an option that is an address, as click's callbacks give it back."""
+    if text is not None:
+        from ipaddress import ip_address  # noqa: PLC0415 -- only the demo needs it
+
+        try:
+            ip_address(text)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not an IPv4 or IPv6 address", context, option) from None
+    return text
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help; its first line keeps click from wrapping it."""
+    return "\n  ".join(("\b\nExamples:", *lines))
+
+
+def picture_option(kind: str) -> Callable[[_Command], _Command]:
+    """An option that names a picture's file."""
+    return click.option(
+        f"--{kind}",
+        type=click.Path(readable=False, path_type=Path),
+        metavar="FILE",
+        help="Write the QR code as a picture, readable by its owner alone [-: standard output]",
+    )
+
+
+def exclude_one_another(given: Mapping[str, object]) -> None:
+    """Refuse more than one of these, which are options by their names."""
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise click.UsageError(f"{' and '.join(names)} exclude one another")

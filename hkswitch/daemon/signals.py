@@ -1,0 +1,50 @@
+"""The signals that the daemon obeys, and waiting for whatever comes first."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+async def first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run them side by side until one ends, and raise what it raised."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
+    """The signals that the daemon obeys, in the order in which they come."""
+    received: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    loop = asyncio.get_running_loop()
+    for number in obeyed:
+        loop.add_signal_handler(number, received.put_nowait, number)
+    try:
+        yield received
+    finally:
+        for number in obeyed:
+            loop.remove_signal_handler(number)
+
+
+async def signal_or_end(
+    received: "asyncio.Queue[signal.Signals]", task: asyncio.Future[Any]
+) -> signal.Signals | None:
+    """The next signal, or None if the task ended before; raises what it raised."""
+    waiting = asyncio.ensure_future(received.get())
+    try:
+        await asyncio.wait([waiting, task], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return waiting.result()
+        task.result()
+        return None
+    finally:
+        waiting.cancel()
