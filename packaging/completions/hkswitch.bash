@@ -30,7 +30,7 @@ _hkswitch() {
     done
     case $command:$cur in
         :-*) words="--version --help" ;;
-        :*) words="check demo diagnostics doctor import-homebridge pair restart run start status stop unpair" ;;
+        :*) words="check demo diagnostics doctor import-homebridge pair reload restart run start status stop unpair" ;;
         check:-*) words="--config --help" ;;
         demo:-*) words="--config --address --port --state-dir --help" ;;
         diagnostics:-*) words="--config --state-dir --help" ;;
@@ -38,6 +38,7 @@ _hkswitch() {
         import-homebridge:-*) words="--wrapper --output --scripts --help" ;;
         import-homebridge:*) compopt -o default ;;
         pair:-*) words="--state-dir --json --list --reset-attempts --png --svg --help" ;;
+        reload:-*) words="--state-dir --help" ;;
         run:-*) words="--config --state-dir --help" ;;
         start:-* | stop:-* | restart:-*) words="--state-dir --no-wait --help" ;;
         status:-*) words="--config --state-dir --json --watch --help" ;;

@@ -28,6 +28,7 @@ complete -c hkswitch -n __hkswitch_command -a diagnostics -d 'Print a text for a
 complete -c hkswitch -n __hkswitch_command -a doctor -d 'Look at the installation, and say what to do'
 complete -c hkswitch -n __hkswitch_command -a import-homebridge -d 'Turn the switches of Homebridge into a configuration'
 complete -c hkswitch -n __hkswitch_command -a pair -d 'Show the setup code and its QR code'
+complete -c hkswitch -n __hkswitch_command -a reload -d 'Apply the configuration without a restart'
 complete -c hkswitch -n __hkswitch_command -a restart -d 'Restart groups, but only those that run'
 complete -c hkswitch -n __hkswitch_command -a run -d 'Serve the bridge'
 complete -c hkswitch -n __hkswitch_command -a start -d 'Start groups'
@@ -36,7 +37,7 @@ complete -c hkswitch -n __hkswitch_command -a stop -d 'Stop groups'
 complete -c hkswitch -n __hkswitch_command -a unpair -d 'Remove the pairing of a controller'
 
 complete -c hkswitch -n '__hkswitch_command check demo diagnostics doctor run status' -l config -rF -d 'The configuration'
-complete -c hkswitch -n '__hkswitch_command demo diagnostics doctor pair restart run start status stop unpair' -l state-dir -xa '(__fish_complete_directories)' -d 'Where keys and pairings are kept'
+complete -c hkswitch -n '__hkswitch_command demo diagnostics doctor pair reload restart run start status stop unpair' -l state-dir -xa '(__fish_complete_directories)' -d 'Where keys and pairings are kept'
 complete -c hkswitch -n '__hkswitch_command doctor pair status' -l json -d 'For programs'
 
 complete -c hkswitch -n '__hkswitch_command demo' -l address -x -d 'Where to serve'
