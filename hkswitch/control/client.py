@@ -120,7 +120,7 @@ class Asked:
             AskFailed: If it is that it was not done.
             Failure: If nothing that can be understood came back in time.
         """
-        with self._explained():
+        with self._explained(within_seconds):
             said = parse_answer(self._line(within_seconds))
         if isinstance(said, Failed):
             raise AskFailed(said)
@@ -147,7 +147,7 @@ class Asked:
         if len(os.fsencode(self._path)) > LONGEST_PATH_BYTES:
             raise NoDaemon(self._path)  # none could
         self._socket.settimeout(ANSWER_WITHIN_SECONDS)
-        with self._explained():
+        with self._explained(ANSWER_WITHIN_SECONDS):
             self._socket.connect(os.fspath(self._path))
             self._socket.sendall(line)
 
@@ -171,7 +171,7 @@ class Asked:
         return received
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, within_seconds: float | None) -> Iterator[None]:
         """What can be wrong with a connection, as a `Failure`."""
         try:
             yield
@@ -180,7 +180,7 @@ class Asked:
         except PermissionError:
             raise Unreachable(self._path) from None
         except TimeoutError:
-            raise NoAnswer(self._path, f"nothing came within {ANSWER_WITHIN_SECONDS} s") from None
+            raise NoAnswer(self._path, f"nothing came within {within_seconds} s") from None
         except ConnectionError:
             raise Disconnected(self._path, "it closed the connection") from None
         except OSError as error:

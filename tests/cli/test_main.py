@@ -4,13 +4,14 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,8 +26,9 @@ from tests.support.command import HKSWITCH, run
 from tests.support.controller import Controller
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.helper import HelperProgram
 from tests.support.ports import free_port
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
@@ -120,14 +122,12 @@ def test_a_reader_that_went_away_is_no_traceback() -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_no_bus_is_69(config_file: Path, tmp_path: Path) -> None:
+def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path, tmp_path: Path) -> None:
     nowhere = "unix:path=/nonexistent"
-    for arguments in (["run", "--state-dir", tmp_path], ["status"]):
-        code, _, errors = run(*arguments, "--config", config_file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
-        assert code == 69
-        last = errors.splitlines()[-1]
-        assert last == "hkswitch: cannot talk to systemd over the system bus: No such file or directory"
-        assert "Traceback" not in errors
+    options = ("--config", config_file, "--state-dir", tmp_path)
+    code, _, errors = run("status", *options, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
+    assert code == 69
+    assert errors == "hkswitch: cannot talk to systemd over the system bus: No such file or directory\n"
 
 
 async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
@@ -557,26 +557,45 @@ class Daemon:
         return code, (await self.process.stderr.read()).decode()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def daemon(fake: FakeSystemd, config_file: Path, tmp_path: Path) -> AsyncIterator[Daemon]:
-    fake.reset(Unit("httpd.service"), Unit("smb.service"))
+def sudo_in(folder: Path, script: str) -> dict[str, str]:
+    """An environment in which sudo is this script; there is no systemd but the one of the tests."""
+    folder.mkdir()
+    sudo = folder / "sudo"
+    sudo.write_text(f"#!/bin/sh\n{script}\n")
+    sudo.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@asynccontextmanager
+async def daemon_with(config_file: Path, environment: Mapping[str, str]) -> AsyncIterator[Daemon]:
+    folder = config_file.parent
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
-        notified.bind(str(tmp_path / "notify"))
+        notified.bind(str(folder / "notify"))
         notified.setblocking(False)
         process = await asyncio.create_subprocess_exec(
-            *(HKSWITCH, "run", "--config", config_file, "--state-dir", tmp_path / "state"),
+            *(HKSWITCH, "run", "--config", config_file, "--state-dir", folder / "state"),
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/nonexistent"},
+            env={**environment, "NOTIFY_SOCKET": str(folder / "notify")},
         )
-        daemon = Daemon(process, notified)
+        try:
+            yield Daemon(process, notified)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def daemon(fake: FakeSystemd, config_file: Path, tmp_path: Path) -> AsyncIterator[Daemon]:
+    """One that serves, with the helper's code behind its sudo."""
+    fake.reset(Unit("httpd.service"), Unit("smb.service"))
+    helper = shlex.join(HelperProgram(config_file).command("serve"))
+    async with daemon_with(config_file, sudo_in(tmp_path / "sudo", f"exec {helper}")) as daemon:
         ready, status = await daemon.told()
         assert ready == "READY=1"
-        assert status.startswith("STATUS=Serving 1 groups on 127.0.0.1, port ")
+        assert status.startswith("STATUS=Serving 1 group on 127.0.0.1, port ")
         assert status.endswith(", not paired: see `hkswitch pair`")
         yield daemon
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -589,50 +608,81 @@ async def test_the_daemon_serves_until_it_is_told_to_stop(
     assert code == 0
     assert not (tmp_path / "state" / SOCKET_NAME).exists()
     assert await daemon.told() == ["STOPPING=1"]
-    assert "the helper ended (sudo: No such file or directory)" in lines
+    assert "web: off\n" in lines
     assert "Traceback" not in lines
+
+
+async def test_the_daemon_has_the_helper_start_what_is_asked_for(daemon: Daemon, tmp_path: Path) -> None:
+    at_daemon = ("--state-dir", tmp_path / "state")
+    assert await asyncio.to_thread(run, "start", "web", *at_daemon) == (0, "", "")
+    code, output, _ = await asyncio.to_thread(run, "status", "web", *at_daemon)
+    assert code == 0
+    assert f"start 0 s ago by user {os.geteuid()}" in " ".join(output.split())
+    _, lines = await daemon.end(signal.SIGTERM)
+    assert "web: on\n" in lines
 
 
 async def test_the_daemon_reloads_its_config(daemon: Daemon, config_file: Path) -> None:
     config_file.write_text(config_file.read_text() + "  files: {units: [smb]}\n")
     daemon.process.send_signal(signal.SIGHUP)
     assert (await daemon.told())[0] == "RELOADING=1"
-    assert (await daemon.told())[1].startswith("STATUS=Serving 2 groups")
+    while not (status := (await daemon.told())[1]).startswith("STATUS=Serving 2 groups"):
+        pass
+    assert "; " not in status
     _, lines = await daemon.end(signal.SIGTERM)
     assert "files: off\n" in lines
-    assert "reloaded" in lines
+    assert "reloaded\n" in lines
+    assert lines.count("web: off\n") == 1
 
 
 @pytest.mark.parametrize("contents", ["groups: {web: {unit: httpd}}", None])
 async def test_a_reload_of_a_bad_config_changes_nothing_and_says_why(
     daemon: Daemon, config_file: Path, contents: str | None
 ) -> None:
+    good = config_file.read_text()
+    at_daemon = ("--state-dir", config_file.parent / "state")
     if contents is None:
         config_file.unlink()
     else:
         config_file.write_text(contents)
-    daemon.process.send_signal(signal.SIGHUP)
-    assert (await daemon.told())[0] == "RELOADING=1"
-    assert (await daemon.told())[1].startswith("STATUS=Serving 1 groups")
+    code, output, errors = await asyncio.to_thread(run, "reload", *at_daemon)
+    assert (code, output) == (78, "")
+    assert errors.startswith(f"hkswitch: not reloaded: {config_file}:")
+    shown = (await asyncio.to_thread(run, "status", *at_daemon))[1]
+    assert f"configuration: not in force ({config_file}:" in shown
+    assert "web" in shown
+    config_file.write_text(good)
+    assert await asyncio.to_thread(run, "reload", *at_daemon) == (0, "reloaded\n", "")
+    assert "not in force" not in (await asyncio.to_thread(run, "status", *at_daemon))[1]
     _, lines = await daemon.end(signal.SIGTERM)
     assert f"not reloaded: {config_file}:" in lines
 
 
-async def test_a_stop_while_it_starts_is_obeyed_at_once(
-    fake: FakeSystemd, config_file: Path, tmp_path: Path
+async def test_without_a_helper_the_daemon_serves_and_says_what_is_missing(
+    config_file: Path, tmp_path: Path
 ) -> None:
-    fake.reset(Unit("httpd.service"))
-    sudo = tmp_path / "sudo"
-    sudo.write_text("#!/bin/sh\nexec sleep 60\n")
-    sudo.chmod(0o755)
-    process = await asyncio.create_subprocess_exec(
-        *(HKSWITCH, "run", "--config", config_file, "--state-dir", tmp_path / "state"),
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )
-    assert process.stderr is not None
-    while b"web: off" not in await asyncio.wait_for(process.stderr.readline(), 10):
-        pass  # it has read the units, and now waits for the helper
-    process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 2.5) == 0
-    assert "serving" not in (await process.stderr.read()).decode()
+    refused = sudo_in(tmp_path / "sudo", "echo sudo: a password is required >&2; exit 1")
+    async with daemon_with(config_file, refused) as daemon:
+        why = "the helper is not running (sudo: a password is required"
+        assert f"; {why}" in (await daemon.told())[1]
+        at_daemon = ("--state-dir", tmp_path / "state")
+        code, output, _ = await asyncio.to_thread(run, "status", "web", *at_daemon)
+        assert code == 69
+        assert f"unknown: {why}" in output
+        code, _, errors = await asyncio.to_thread(run, "start", "web", *at_daemon)
+        assert code == 69
+        assert errors.startswith(f"hkswitch: start web failed: {why}")
+        code, lines = await daemon.end(signal.SIGTERM)
+        assert (code, "Traceback" in lines) == (0, False)
+
+
+async def test_a_stop_while_it_starts_is_obeyed_at_once(config_file: Path, tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    async with daemon_with(
+        config_file, sudo_in(tmp_path / "sudo", f"touch {began}; exec sleep 60")
+    ) as daemon:
+        await eventually(began.exists)  # it waits for the helper now
+        daemon.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(daemon.process.wait(), 2.5) == 0
+        assert daemon.process.stderr is not None
+        assert "serving" not in (await daemon.process.stderr.read()).decode()
