@@ -166,7 +166,8 @@ async def test_a_reload_has_other_groups(world: World) -> None:
         world.config = with_groups(world, WEB, FILES)
         assert await world.reload() == ""
         assert await world.groups() == ["web", "files"]
-        assert (host.watched[-1], world.told[-1]) == (["web", "files"], "serving web files")
+        assert host.watched[-1] == ["web", "files"]
+        assert world.told[-1] == "serving web files"
         assert all(group.state for group in (await world.report()).groups)
 
 
@@ -205,7 +206,7 @@ async def test_two_reloads_at_once_both_get_their_outcome(world: World) -> None:
         await world.report()
         world.config = with_groups(world, FILES)
         world.readable.set()
-        assert await asyncio.gather(first, second) == ["", ""]
+        assert [await first, await second] == ["", ""]
         await eventually(lambda: world.reads == 3)
         await eventually(lambda: host.watched == [["web"], *[["files"]] * 3])
 

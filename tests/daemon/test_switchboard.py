@@ -155,7 +155,8 @@ async def test_a_group_that_was_removed_and_added_again_is_not_settled_by_its_ol
     board.switches.regroup(())
     board.switches.regroup((WEB,))
     board.switches.observed("web", DOWN)
-    assert board.report.last_action is None
+    report = board.report
+    assert report.last_action is None
     board.display.shown.clear()
     tap = board.tap()
     new = await board.asked(2)
@@ -165,8 +166,9 @@ async def test_a_group_that_was_removed_and_added_again_is_not_settled_by_its_ol
     await asyncio.sleep(0)
     assert not tap.done()
     assert board.display.shown == []
-    assert board.report.last_action is not None
-    assert board.report.last_action.outcome is Outcome.RUNNING
+    last = board.report.last_action
+    assert last is not None
+    assert last.outcome is Outcome.RUNNING
     board.switches.observed("web", UP)
     new.end(ActionResult())
     assert await tap is True
@@ -308,11 +310,12 @@ async def test_a_change_is_a_line_in_the_log(
 async def test_who_watches_hears_of_changes_and_of_reloads() -> None:
     board = Board.made()
     with board.switches.changes() as changed:
-        for change in (
+        changes: tuple[Callable[[], None], ...] = (
             lambda: board.switches.observed("web", UP),
             lambda: board.switches.regroup(()),
             board.switches.noticed,
-        ):
+        )
+        for change in changes:
             changed.clear()
             change()
             assert changed.is_set()
