@@ -18,7 +18,7 @@ from hkswitch.serviceswitch.states import States
 READ_WITHIN_SECONDS: Final = 5
 """For who runs one command, and waits for what it prints."""
 
-DAEMON_READS_WITHIN_SECONDS: Final = 30
+DAEMON_READS_WITHIN_SECONDS: Final = 30.0
 """A daemon that was stopped, or that swaps, may go on."""
 
 MOST_WAITING: Final = 1024
@@ -111,7 +111,7 @@ async def _until_ready(descriptor: int) -> None:
         async with asyncio.timeout(DAEMON_READS_WITHIN_SECONDS):
             await ready.wait()
     except TimeoutError:
-        raise Unheard(f"nothing was read within {DAEMON_READS_WITHIN_SECONDS} s") from None
+        raise Unheard(f"nothing was read within {DAEMON_READS_WITHIN_SECONDS:g} s") from None
     finally:
         loop.remove_writer(descriptor)
 

@@ -58,7 +58,7 @@ LAMP = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/o
         (replace(UNITS, actions=frozenset(Action)), {"restart": True}),
         (LAMP, {"name": "Light"}),
     ],
-    ids=str,
+    ids=lambda value: value.id if isinstance(value, Group) else " ".join(value),
 )
 def test_the_token_stays_where_root_would_do_the_same(group: Group, changes: dict[str, Any]) -> None:
     assert replace(group, **changes).token == group.token
@@ -83,7 +83,7 @@ def test_the_token_stays_where_root_would_do_the_same(group: Group, changes: dic
         (LAMP, {"commands": Commands(("/opt/on",), ("/opt/off",), ("/opt/other",))}),
         (LAMP, {"commands": Commands(("/opt/on",), ("/opt/off",), ("/opt/status",), ("/opt/on",))}),
     ],
-    ids=str,
+    ids=lambda value: value.id if isinstance(value, Group) else " ".join(value),
 )
 def test_the_token_is_another_one_where_root_would_do_something_else(
     group: Group, changes: dict[str, Any]
