@@ -45,7 +45,7 @@ def explain(why: str) -> str:
     """What to do about a helper that is gone for this reason: one sentence for the log."""
     if str(SOCKET) in why:
         return f"the helper cannot be reached ({why}): `sudo systemctl enable --now {SOCKET_UNIT}`"
-    return f"the helper exited unexpectedly ({why}), restarting it; see `journalctl -u 'serviceswitch@*'`"
+    return f"the helper exited unexpectedly ({why}); see `journalctl -u 'serviceswitch@*'`"
 
 
 class _Connection(asyncio.Protocol):

@@ -19,4 +19,4 @@ def explain(why: str) -> str:
         return f"the helper cannot become root ({why}): hkswitch.service must not imply NoNewPrivileges"
     if "password is required" in why or "I'm afraid I can't do that" in why or "not allowed" in why:
         return f"sudo refuses the helper ({why}): /etc/sudoers.d/hkswitch must hold the line: {SUDOERS_RULE}"
-    return f"the helper exited unexpectedly ({why}), restarting it; switches do not respond until it is back"
+    return f"the helper exited unexpectedly ({why}); switches do not respond until it is back"

@@ -369,7 +369,7 @@ HELLO = f'{{"type":"hello","version":"{__version__}"}}\n'
         (Ran(1, "", f"{REFUSED}\n"), WRONG, f"must hold the line: {SUDOERS_RULE}"),
         (Ran(1, "", 'sudo: The "no new privileges" flag is set\n'), WRONG, "must not imply NoNewPrivileges"),
         (Ran(69, "", ""), WRONG, "exited with 69"),
-        (Ran(0, "garbage\n", ""), WRONG, "the helper ended (garbage)"),
+        (Ran(0, "garbage\n", ""), WRONG, "the helper exited unexpectedly (garbage)"),
     ],
 )
 def test_a_helper_that_is_started_says_hello(ran: Ran, verdict: Verdict, words: str) -> None:

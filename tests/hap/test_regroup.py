@@ -87,6 +87,7 @@ async def test_a_restart_switch_comes_and_goes_with_its_option(
 ) -> None:
     await regroup(served, changed("web", restart=True, actions=frozenset(Action)))
     await controller.look()
+    assert await controller.read("Restart Web Server") is False
     assert await controller.write("Restart Web Server", on=True) == 0
     await regroup(served, GROUPS)
     await controller.look()

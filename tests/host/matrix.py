@@ -35,8 +35,11 @@ CELLS: Final = {
     "test_pairings.py": Cell("trixie"),
     "test_programs.py": Cell("bookworm"),
     "test_soak.py": Cell("trixie"),
+    "test_start_outcomes.py": Cell("bookworm"),
+    "test_states.py": Cell("trixie", way="socket"),
     "test_trust.py": Cell("bookworm"),
     "test_two_hosts.py": Cell("bookworm"),
+    "test_unit_names.py": Cell("trixie"),
 }
 """The cell of each file whose tests are parametrized over releases."""
 

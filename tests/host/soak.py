@@ -115,7 +115,11 @@ class Phone:
             return
         self._told_while_writing.discard(name)
         status = await connection.write(name, on=on)
-        if status == 0 and name not in self._told_while_writing:
+        if status != 0:
+            return
+        if name in self._told_while_writing:
+            self.believes.pop(name, None)  # whether the event or the answer was first cannot be told here
+        else:
             self.believes[name] = on
 
     def _told(self, changes: dict[tuple[int, int], dict[str, Any]]) -> None:
@@ -263,6 +267,8 @@ class Soak:
             views |= await self._views_of(phone)
         for name, on in expected.items():
             for view, values in views.items():
+                if view.endswith("told") and name not in values:
+                    continue
                 self.figures.checks += 1
                 if values.get(name) is not on:
                     self._disagree(f"{name} is {on}, and {view} says {values.get(name)}")
