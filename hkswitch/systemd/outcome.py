@@ -42,12 +42,18 @@ class Story:
     """systemd's own name of it, which an alias has not."""
     before: Seen
     now: Seen = field(init=False)
+    fall: Seen | None = None
+    """The first time after its start that it was not up, and no job was to change that."""
     starts: int = 0
-    """How often it was started: twice is a crash."""
+    """How often it was started."""
     job: str = ""
     """The path of the job that is waited for, once it is known."""
+    pending: str = ""
+    """The path of the job that the unit has now."""
     other_jobs: set[str] = field(default_factory=set)
-    """The paths of jobs on the unit that ended meanwhile; among them may be the awaited one."""
+    """The paths of jobs on the unit that ended before its fall; among them may be the awaited one."""
+    service: dict[str, Any] = field(default_factory=dict)
+    """What signals told of it as a service, up to its fall: the next start makes systemd forget that."""
 
     def __post_init__(self) -> None:
         self.now = self.before
@@ -60,16 +66,41 @@ class Story:
         if invocation != self.now.invocation:
             self.starts += 1
         self.now = Seen(UnitState(state.load, active, properties.get("SubState", state.sub)), invocation)
+        if "Job" in properties:
+            self.pending = pending_job(properties)
+        self._note_fall()
+
+    def service_changed(self, properties: Properties) -> None:
+        """Take over its properties as a service; systemd tells them before those of the unit."""
+        if self.fall is None:
+            self.service |= properties
+
+    def job_removed(self, path: str) -> None:
+        """Take over that a job of the unit has ended, whoever asked for it."""
+        if self.fall is None:
+            self.other_jobs.add(path)
+        if self.pending == path:
+            self.pending = ""
+            self._note_fall()
 
     @property
     def has_fallen(self) -> bool:
-        """Whether the unit is not up any more, or not for the first time."""
-        return not self.now.is_up or self.starts > 1
+        """Whether the unit did not come up, or did not stay so."""
+        return self.fall is not None or self._is_down
 
     @property
     def was_stopped(self) -> bool:
         """Whether someone or something else had a job on it, as a unit that it is bound to."""
         return bool(self.other_jobs - {self.job})
+
+    @property
+    def _is_down(self) -> bool:
+        # Crashed units wait for a job of systemd's own. One that another job restarts will be up again.
+        return not self.now.is_up and (self.now.state.waits_to_restart or not self.pending)
+
+    def _note_fall(self) -> None:
+        if self.fall is None and self.starts and self._is_down:
+            self.fall = self.now
 
 
 def seen(properties: Properties) -> Seen:
@@ -83,6 +114,12 @@ def invocation_of(properties: Properties) -> str:
     return bytes(properties.get("InvocationID", b"")).hex()
 
 
+def pending_job(properties: Properties) -> str:
+    """The path of the job that a unit has, empty for none."""
+    number, path = properties.get("Job", (0, "/"))
+    return str(path) if number else ""
+
+
 def judged(asked: str, story: Story, unit: Properties, service: Properties) -> UnitResult:
     """What came of a start whose job is done.
 
@@ -92,17 +129,24 @@ def judged(asked: str, story: Story, unit: Properties, service: Properties) -> U
         unit: Its properties now.
         service: Its properties as a service, none if it is of another type.
     """
-    now = seen(unit)
+    left = seen(unit)
+    now, service = story.fall or left, {**service, **story.service}
     if story.starts == 0 and now.invocation == story.before.invocation and not unit["ConditionResult"]:
         unmet = ", ".join(unmet_conditions(unit)) or "a condition was not met"
         return UnitResult(asked, JobResult.FAILED, unmet)
-    if story.starts > 1 or now.state.meaning is Meaning.FAILED:
+    # On systemd 252, what is started again after a clean exit is inactive for a moment, and has no job.
+    goes_on = left.state.meaning in {Meaning.UP, Meaning.STARTING, Meaning.FAILED} or pending_job(unit)
+    is_loop = story.fall is not None and not story.was_stopped and goes_on
+    if now.state.meaning is Meaning.FAILED or is_loop:
         return UnitResult(asked, JobResult.FAILED, reason(service) or "failed")
-    if now.is_up or not service:
+    if now.is_up:
         return UnitResult(asked, JobResult.DONE)
-    if story.was_stopped or not _ended_well(service):
-        ended = service.get("Result") != "success" and reason(service)
-        return UnitResult(asked, JobResult.FAILED, ended or f"was stopped again: it is {now.state}")
+    if story.was_stopped:
+        return UnitResult(asked, JobResult.FAILED, f"was stopped: it is {now.state}")
+    if not service:
+        return UnitResult(asked, JobResult.DONE)
+    if not _ended_well(service):
+        return UnitResult(asked, JobResult.FAILED, reason(service) or f"is {now.state}")
     return UnitResult(asked, JobResult.DONE, f"exited with status {service.get('ExecMainStatus', 0)}")
 
 
@@ -124,6 +168,8 @@ def unmet_asserts(unit: Properties) -> str:
 
 _REASONS: Final = {
     "timeout": "took too long to start",
+    "protocol": "ended before it was ready",
+    "watchdog": "was killed by its watchdog",
     "exec-condition": "ExecCondition= was not met",
     "start-limit-hit": "was started too often (start limit)",
     "oom-kill": "ran out of memory",
@@ -133,24 +179,36 @@ _REASONS: Final = {
 }
 """systemd's Result of a service, where a status says no more."""
 
+_OTHER_COMMANDS: Final = ("ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
+
 
 def reason(service: Properties) -> str:
     """Why a service failed, in a few words; empty where systemd does not say."""
-    status, result = int(service.get("ExecMainStatus", 0)), service.get("Result", "")
-    match result:
+    status, code = int(service.get("ExecMainStatus", 0)), service.get("ExecMainCode", 0)
+    match result := service.get("Result", ""):
+        case "exit-code" if code != _EXITED or status == 0:  # not the main process
+            return next(_failed_commands(service), "failed (exit-code)")
         case "exit-code" if status == _NOT_EXECUTED:
             return "could not execute its program (status 203)"
-        case "exit-code" if status == 0:
-            return "a command of it failed"
         case "exit-code":
             return f"exited with status {status}"
-        case "success" if service.get("ExecMainCode") == _EXITED:
+        case "success" if code == _EXITED:
             return f"exited with status {status}"
-        case "signal":
+        case "signal" if code != _EXITED and status:
+            return f"was killed by {signal_name(status)}"
+        case "success" if code != 0:
             return f"was killed by {signal_name(status)}"
         case "core-dump":
             return f"dumped core by {signal_name(status)}"
     return _REASONS.get(result, f"failed ({result})")
+
+
+def _failed_commands(service: Properties) -> Iterator[str]:
+    """The commands beside the main process that failed."""
+    for name in _OTHER_COMMANDS:
+        for _, _, is_ignored, *_, code, status in service.get(name, ()):
+            if code == _EXITED and status != 0 and not is_ignored:
+                yield f"{name}= exited with status {status}"
 
 
 def signal_name(number: int) -> str:

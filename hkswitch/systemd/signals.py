@@ -12,7 +12,10 @@ from hkswitch.systemd.connection import BUS, PROPERTIES, SYSTEMD, Connection, bu
 
 CHANGED: Final = "PropertiesChanged"
 UNIT: Final = f"{SYSTEMD}.Unit"
+SERVICE: Final = f"{SYSTEMD}.Service"
 _CHANGES: Final = f"type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='{CHANGED}'"
+
+_OF_SERVICES: Final = f"{_CHANGES},arg0='{SERVICE}'"
 
 MOST_MATCHES: Final = 256
 """dbus-daemon lets a connection have 512; who watches more units hears of all that systemd has."""
@@ -32,6 +35,7 @@ class Signals:
         self._bus = bus_itself(connection.bus)
         self._kept: list[object] = []  # a match ends when its slot is forgotten
         self._heard: set[str | None] = set()
+        self._hearing_services = 0
 
     def forget(self) -> None:
         """Have no callback called any more."""
@@ -73,6 +77,23 @@ class Signals:
         if len(self._heard) + len(new) > MOST_MATCHES:
             return await self._hear({None})
         return await self._hear(new)
+
+    @asynccontextmanager
+    async def hearing_services(self) -> AsyncIterator[None]:
+        """Meanwhile, have the bus send the other signal for each change of a service, too; of any service.
+
+        Needs `receive_changes`; raises `BusUnavailable`.
+        """
+        self._hearing_services += 1
+        try:
+            if self._hearing_services == 1:
+                await self._call(self._bus.add_match(_OF_SERVICES))
+            yield
+        finally:
+            self._hearing_services -= 1
+            if self._hearing_services == 0:
+                with suppress(BusUnavailable):  # the bus forgets it with the connection
+                    await self._call(self._bus.remove_match(_OF_SERVICES))
 
     async def _hear(self, paths: Collection[str | None]) -> bool:
         await asyncio.gather(*(self._hear_one(path) for path in paths))

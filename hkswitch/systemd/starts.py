@@ -6,24 +6,27 @@ it has ended, and with it why.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, JobResult, UnitResult
+from hkswitch.model.unit_state import Action, JobResult, Meaning, UnitResult
 from hkswitch.systemd.connection import SYSTEMD, Connection, sentence
 from hkswitch.systemd.interface import PATH, Manager
-from hkswitch.systemd.outcome import NEEDS_CONFIRMATION, Story, judged, reason, seen, unmet_asserts
-from hkswitch.systemd.signals import UNIT
-
-SERVICE: Final = f"{SYSTEMD}.Service"
-
-Hear = Callable[[set[str]], Awaitable[bool]]
-"""Has changes of the units with these object paths told; returns whether they were not told before."""
+from hkswitch.systemd.outcome import (
+    NEEDS_CONFIRMATION,
+    Story,
+    judged,
+    pending_job,
+    reason,
+    seen,
+    unmet_asserts,
+)
+from hkswitch.systemd.signals import SERVICE, UNIT, Signals
 
 
 @dataclass(slots=True, eq=False)
@@ -32,24 +35,25 @@ class Start:
 
     path: str
     story: Story
-    fallen: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def note(self) -> None:
-        """Wake the one who waits, if the unit is not up any more."""
-        if self.story.has_fallen:
-            self.fallen.set()
-        else:
-            self.fallen.clear()
+    async def until(self, condition: Callable[[], bool], within_seconds: float) -> None:
+        """Wait until something that signals tell is so, but no longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                while not condition():
+                    self.news.clear()
+                    await self.news.wait()
 
 
 class Starts:
     """The units that one connection starts now."""
 
-    def __init__(self, connection: Connection, hear: Hear) -> None:
+    def __init__(self, connection: Connection, signals: Signals) -> None:
         """Nothing is watched yet."""
         self._connection = connection
         self._manager = Manager.new_proxy(SYSTEMD, PATH, connection.bus)
-        self._hear = hear
+        self._signals = signals
         self._by_path: defaultdict[str, list[Start]] = defaultdict(list)
 
     def wants(self, path: str | None) -> bool:
@@ -60,14 +64,20 @@ class Starts:
         """Take over what a signal said of a unit."""
         for start in self._by_path.get(path, ()):
             start.story.changed(properties)
-            start.note()
+            start.news.set()
+
+    def service_changed(self, path: str, properties: Mapping[str, Any]) -> None:
+        """Take over what a signal said of a unit as a service."""
+        for start in self._by_path.get(path, ()):
+            start.story.service_changed(properties)
 
     def job_removed(self, unit: str, job: str) -> None:
         """Take over that a job of a unit has ended, whoever asked for it."""
         for starts in self._by_path.values():
             for start in starts:
                 if start.story.unit == unit:
-                    start.story.other_jobs.add(job)
+                    start.story.job_removed(job)
+                    start.news.set()
 
     @asynccontextmanager
     async def watching(self, units: Iterable[str]) -> AsyncIterator[dict[str, Start]]:
@@ -79,9 +89,10 @@ class Starts:
             starts = {unit: start for unit, start in looked if start is not None}
             for start in starts.values():
                 self._by_path[start.path].append(start)
-            if await self._hear({start.path for start in starts.values()}):  # what came before was not heard
-                await asyncio.gather(*(self._look_again(start) for start in starts.values()))
-            yield starts
+            async with self._signals.hearing_services():
+                if await self._signals.hear({start.path for start in starts.values()}):
+                    await asyncio.gather(*(self._look_again(start) for start in starts.values()))
+                yield starts
         finally:
             for start in starts.values():
                 self._by_path[start.path].remove(start)
@@ -97,16 +108,15 @@ class Starts:
         story = start.story
         story.job = job
         try:
+            if result is JobResult.CANCELED:  # another job took its place: what that does comes at once
+                await start.until(lambda: story.now.state.meaning is not Meaning.STARTING, confirm_seconds)
             if result is not JobResult.DONE:
                 return UnitResult(asked, result, await self._why(start, result))
-            was_up = story.before.is_up
-            if was_up is (action is Action.START) and (was_up is False or story.starts == 0):
-                return UnitResult(asked, result)  # there was nothing to do
+            if _had_nothing_to_do(action, story):
+                return UnitResult(asked, result)
             is_service = story.unit.endswith(".service")
             if is_service and not story.has_fallen and await self._needs_confirmation(start):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(confirm_seconds):
-                        await start.fallen.wait()
+                await _confirmed(start, confirm_seconds)
             if not story.has_fallen:
                 return UnitResult(asked, result)
             unit = await self._connection.properties(start.path, UNIT)
@@ -126,7 +136,7 @@ class Starts:
         if result is JobResult.ASSERT:
             return unmet_asserts(await self._connection.properties(start.path, UNIT))
         if result is JobResult.FAILED and start.story.unit.endswith(".service"):
-            return reason(await self._connection.properties(start.path, SERVICE))
+            return reason(await self._connection.properties(start.path, SERVICE) | start.story.service)
         return ""
 
     async def _needs_confirmation(self, start: Start) -> bool:
@@ -141,16 +151,34 @@ class Starts:
         except sdbus.SdBusBaseError:
             return unit, None  # who makes its job is told why
         name = properties["Id"]
-        return unit, Start(_path_of(name), Story(name, seen(properties)))
+        story = Story(name, seen(properties), pending=pending_job(properties))
+        return unit, Start(_path_of(name), story)
 
     async def _look_again(self, start: Start) -> None:
         with suppress(sdbus.SdBusBaseError):
-            now = seen(await self._connection.properties(start.path, UNIT))
-            start.story.before = start.story.now = now
+            properties = await self._connection.properties(start.path, UNIT)
+            start.story.before = start.story.now = seen(properties)
+            start.story.pending = pending_job(properties)
 
     async def _let_go(self, unit: str) -> None:
         with suppress(sdbus.SdBusBaseError, BusUnavailable):
             await self._connection.call(self._manager.unref_unit(unit))
+
+
+def _had_nothing_to_do(action: Action, story: Story) -> bool:
+    """Whether the unit was as it should be already."""
+    if action is Action.RESTART:
+        return not story.before.state.is_running  # what is stopped stays so
+    return story.before.is_up and story.starts == 0
+
+
+async def _confirmed(start: Start, confirm_seconds: float) -> None:
+    """Wait until the unit has fallen, or is up after so long: a job that restarts it may run meanwhile."""
+    story = start.story
+    while True:
+        await start.until(lambda: story.fall is not None, confirm_seconds)
+        if story.has_fallen or story.now.is_up:
+            return
 
 
 def _path_of(unit: str) -> str:

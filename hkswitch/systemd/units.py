@@ -22,7 +22,7 @@ from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, Connection, owner_of_systemd, sentence
 from hkswitch.systemd.interface import PATH, Manager
 from hkswitch.systemd.jobs import Jobs
-from hkswitch.systemd.signals import UNIT, Message, Signals
+from hkswitch.systemd.signals import SERVICE, UNIT, Message, Signals
 from hkswitch.systemd.starts import Start, Starts
 from hkswitch.systemd.watch import UnitSink, Watch
 
@@ -50,7 +50,7 @@ class Systemd:
         self._manager = Manager.new_proxy(SYSTEMD, PATH, connection.bus)
         self._signals = Signals(connection, owner)
         self._jobs = Jobs()
-        self._starts = Starts(connection, self._hear_changes_of)
+        self._starts = Starts(connection, self._signals)
         self._watch: Watch | None = None
         self._commands: dict[str, dict[str, Any]] = {}
         self._hears_jobs = False
@@ -279,9 +279,6 @@ class Systemd:
             await self._signals.receive_changes(self._unit_changed)
             await self._signals.receive(f"{SYSTEMD}.Manager", "UnitRemoved", self._unit_removed)
 
-    async def _hear_changes_of(self, paths: set[str]) -> bool:
-        return await self._signals.hear(paths)
-
     def _job_removed(self, message: Message) -> None:
         _, path, unit, result = message.get_contents()
         self._starts.job_removed(unit, path)
@@ -299,9 +296,11 @@ class Systemd:
         if not is_watched and not self._starts.wants(path):
             return
         interface, changed, _ = message.get_contents()
-        if interface != UNIT or "ActiveState" not in changed:
-            return
         properties = {name: value for name, (_, value) in changed.items()}
+        if interface == SERVICE:
+            self._starts.service_changed(path, properties)
+        if interface != UNIT or "ActiveState" not in properties:
+            return
         self._starts.changed(path, properties)
         if watch is not None and is_watched:
             self._take_change(watch, path, properties)

@@ -1,0 +1,156 @@
+"""What came of a start, by the signals that systemd sends: sequences of systemd 252 and of 257."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pytest
+
+from hkswitch.model.unit_state import JobResult, UnitResult
+from hkswitch.systemd.outcome import Story, judged, reason, seen
+
+UNIT: Final = "a.service"
+OURS, SYSTEMD_S_OWN, ANOTHER = "/job/1", "/job/2", "/job/3"
+NO_JOB: Final = (0, "/")
+RUNS: Final[dict[str, Any]] = {"Result": "success", "ExecMainCode": 0, "ExecMainStatus": 0}
+FAILED: Final[dict[str, Any]] = {"Result": "exit-code", "ExecMainCode": 1, "ExecMainStatus": 1}
+ENDED: Final[dict[str, Any]] = {"Result": "success", "ExecMainCode": 1, "ExecMainStatus": 0}
+KILLED: Final[dict[str, Any]] = {"Result": "success", "ExecMainCode": 2, "ExecMainStatus": 15}
+
+Signal = tuple[str, str, str, int, dict[str, Any]]
+"""ActiveState, SubState, the job's path or nothing, which invocation it is, and what the service says."""
+
+
+def unit(active: str, sub: str, job: str = "", invocation: int = 0) -> dict[str, Any]:
+    return {
+        "LoadState": "loaded",
+        "ActiveState": active,
+        "SubState": sub,
+        "Job": (7, job) if job else NO_JOB,
+        "InvocationID": bytes([invocation] * 16) if invocation else b"",
+        "ConditionResult": bool(invocation),
+    }
+
+
+STARTED: Final[tuple[Signal | str, ...]] = (
+    ("inactive", "dead", OURS, 1, RUNS),
+    ("active", "running", OURS, 1, RUNS),
+    OURS,
+    ("active", "running", "", 1, RUNS),
+)
+AGAIN: Final[tuple[Signal | str, ...]] = (
+    ("activating", "auto-restart", "", 1, FAILED),
+    ("activating", "auto-restart", SYSTEMD_S_OWN, 1, FAILED),
+    ("inactive", "dead", SYSTEMD_S_OWN, 2, RUNS),
+    ("active", "running", SYSTEMD_S_OWN, 2, RUNS),
+    SYSTEMD_S_OWN,
+    ("active", "running", "", 2, RUNS),
+)
+
+
+def told(signals: Iterable[Signal | str]) -> tuple[Story, dict[str, Any], dict[str, Any]]:
+    """The story, and what a read says after it. A text is the path of a job that ended."""
+    left, service = unit("inactive", "dead"), RUNS
+    story = Story(UNIT, seen(left), job=OURS)
+    for signal in signals:
+        if isinstance(signal, str):
+            story.job_removed(signal)
+            continue
+        active, sub, job, invocation, service = signal
+        left = unit(active, sub, job, invocation)
+        story.service_changed(service)
+        story.changed(left)
+    return story, left, service
+
+
+@pytest.mark.parametrize(
+    ("signals", "wanted"),
+    [
+        (STARTED, UnitResult(UNIT, JobResult.DONE)),
+        ((*STARTED, ("failed", "failed", "", 1, FAILED)), "exited with status 1"),
+        (
+            (*STARTED, ("inactive", "dead", "", 1, ENDED)),
+            UnitResult(UNIT, JobResult.DONE, "exited with status 0"),
+        ),
+        ((*STARTED, ("failed", "failed", "", 1, FAILED), *AGAIN), "exited with status 1"),
+        ((*STARTED, ("failed", "failed-before-auto-restart", "", 1, FAILED), *AGAIN), "exited with status 1"),
+        ((*STARTED, ("inactive", "dead", "", 1, ENDED), *AGAIN), "exited with status 0"),
+        ((*STARTED, ("activating", "auto-restart", "", 1, FAILED)), "exited with status 1"),
+        (
+            (
+                *STARTED,
+                ("deactivating", "stop-sigterm", ANOTHER, 1, RUNS),
+                ("inactive", "dead", ANOTHER, 1, KILLED),
+                ANOTHER,
+            ),
+            "was stopped: it is inactive (dead)",
+        ),
+        (
+            (
+                *STARTED,
+                ("deactivating", "stop-sigterm", ANOTHER, 1, RUNS),
+                ("failed", "failed", ANOTHER, 1, FAILED),
+                ("active", "running", ANOTHER, 2, RUNS),
+                ANOTHER,
+                ("active", "running", "", 2, RUNS),
+            ),
+            UnitResult(UNIT, JobResult.DONE),
+        ),
+        ((*STARTED, ("inactive", "dead", "", 1, KILLED)), "was killed by SIGTERM"),
+        ((OURS,), "a condition was not met"),
+    ],
+    ids=[
+        "up",
+        "failed",
+        "ended-well",
+        "crash-loop-252",
+        "crash-loop-257",
+        "loop-of-clean-exits-252",
+        "waits-to-restart",
+        "stopped-by-another-job",
+        "restarted-by-another-job",
+        "killed",
+        "unmet",
+    ],
+)
+def test_what_signals_told_says_what_came_of_a_start(
+    signals: tuple[Signal | str, ...], wanted: UnitResult | str
+) -> None:
+    result = wanted if isinstance(wanted, UnitResult) else UnitResult(UNIT, JobResult.FAILED, wanted)
+    story, left, service = told(signals)
+    assert judged(UNIT, story, left, service) == result
+    assert story.has_fallen is (result.job is JobResult.FAILED or bool(result.detail))
+
+
+def test_a_unit_that_another_job_restarts_has_not_fallen_meanwhile() -> None:
+    story, _, _ = told((*STARTED, ("deactivating", "stop-sigterm", ANOTHER, 1, RUNS)))
+    assert not story.has_fallen
+
+
+@pytest.mark.parametrize(
+    ("service", "wanted"),
+    [
+        (
+            {"Result": "exit-code", "ExecMainCode": 1, "ExecMainStatus": 203},
+            "could not execute its program (status 203)",
+        ),
+        ({"Result": "protocol", "ExecMainCode": 1, "ExecMainStatus": 0}, "ended before it was ready"),
+        ({"Result": "signal", "ExecMainCode": 2, "ExecMainStatus": 9}, "was killed by SIGKILL"),
+        ({"Result": "core-dump", "ExecMainCode": 3, "ExecMainStatus": 11}, "dumped core by SIGSEGV"),
+        ({"Result": "something-newer", "ExecMainCode": 1, "ExecMainStatus": 1}, "failed (something-newer)"),
+        (
+            {
+                "Result": "exit-code",
+                "ExecMainCode": 2,
+                "ExecMainStatus": 15,
+                "ExecStartPost": [
+                    ("/bin/false", ["/bin/false"], True, 0, 0, 0, 0, 8, 1, 1),
+                    ("/bin/false", ["/bin/false"], False, 0, 0, 0, 0, 9, 1, 4),
+                ],
+            },
+            "ExecStartPost= exited with status 4",
+        ),
+        ({"Result": "success", "ExecMainCode": 0, "ExecMainStatus": 0}, ""),
+    ],
+)
+def test_a_reason_is_systemd_s_in_a_few_words(service: dict[str, Any], wanted: str) -> None:
+    assert reason(service) == wanted
