@@ -242,8 +242,12 @@ class Switch:
         if running is None or running.id != request:
             return self._older_known(request, ok=failure is None)  # a newer request decides
         after, told = replace(self, running=None)._with_availability()
-        after, _ = after._watched_for_crashes()
-        decisions: list[Decision] = [*_answers(running, ok=failure is None), *told]
+        after, waits = after._watched_for_crashes()
+        is_new = running.action is not Action.STOP and (running.told or not self.shown)
+        if failure is not None and is_new and after.state is GroupState.ON:  # a crash loop, up at this moment
+            after = replace(after, shaky=after.shaky + 1)
+            waits = (AwaitSteady(after.shaky),)
+        decisions: list[Decision] = [*_answers(running, ok=failure is None), *told, *waits]
         if failure is not None:
             decisions.insert(0, Failed(running.action, failure))
         elif running.writes and after.is_known:
