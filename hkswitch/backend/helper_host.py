@@ -60,6 +60,7 @@ class HelperHost:
         self._provisional: dict[str, ProbeTold] = {}
         self._forgetting: asyncio.TimerHandle | None = None
         self._config_problem = ""
+        self._bus_problem = ""
         self._numbers = count(1)
         self._news = asyncio.Event()
         self._running: asyncio.Task[NoReturn] | None = None
@@ -151,6 +152,8 @@ class HelperHost:
                 self._notice()
         elif isinstance(told, Complete | Lost):
             self._believe(self._next)
+        if isinstance(told, Complete | Lost):
+            self._note_bus(self._next.lost)
 
     def told_config(self, problem: str) -> None:
         """Take over whether root believes the config on disk."""
@@ -172,6 +175,14 @@ class HelperHost:
             later = asyncio.get_running_loop().call_later
             self._forgetting = later(TOLD_WITHIN_SECONDS, self._forget)
         self._notice()
+
+    def _note_bus(self, problem: str) -> None:
+        """Log, once for all groups, that no state is known, and that all are known again."""
+        if problem and not self._bus_problem:
+            _log.error("%s; switches do not respond until that works", problem)
+        elif self._bus_problem and not problem:
+            _log.info("systemd can be reached again")
+        self._bus_problem = problem
 
     def _note_probes(self, probes: Mapping[str, ProbeTold]) -> None:
         for group_id, probe in probes.items():

@@ -74,7 +74,8 @@ class States:
 
     def lose(self, why: Failure) -> None:
         """No unit's state is known any more."""
-        self._why_lost, self._untold_loss = str(why), True
+        if str(why) != self._why_lost:  # each try to connect again says so
+            self._why_lost, self._untold_loss = str(why), True
         self._units.clear()
         self._untold_units.clear()
         self._complete = False
