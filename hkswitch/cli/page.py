@@ -47,7 +47,7 @@ def rendered(report: Report, now_unix_seconds: float, *, away: bool = False) -> 
             group.id,
             group.name,
             Text(_state(group, now_unix_seconds), STYLES[group.state]),
-            "\n".join(f"{unit} {state}" for unit, state in group.units.items()),
+            "\n".join(f"{unit} {state}" for unit, state in group.units.items()) or group.why,
             _last(group.last_action, now_unix_seconds),
         )
     lines = [Text(AWAY, "yellow"), Text()] if away else _bridge_lines(report.bridge, now_unix_seconds)
