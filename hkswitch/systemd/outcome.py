@@ -99,7 +99,9 @@ class Story:
         return not self.now.is_up and (self.now.state.waits_to_restart or not self.pending)
 
     def _note_fall(self) -> None:
-        if self.fall is None and self.starts and self._is_down:
+        # Two starts between two signals, and no other job: it fell in between.
+        is_another = self.starts > 1 and not self.pending and not self.was_stopped
+        if self.fall is None and self.starts and (self._is_down or is_another):
             self.fall = self.now
 
 

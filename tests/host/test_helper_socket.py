@@ -6,9 +6,12 @@ at the helper in test_attacks.py: they try both ways.
 
 import json
 import re
+from contextlib import ExitStack
+from typing import Final
 
 import pytest
 
+from tests.host.conftest import processes
 from tests.host.machine import Host, eventually, eventually_async
 from tests.host.root import CHECKOUT
 from tests.support.controller import Controller
@@ -16,6 +19,9 @@ from tests.support.controller import Controller
 DAEMON = "hkswitch.service"
 SANDBOXES = {DAEMON: 2.0, "serviceswitch@0.service": 2.0}
 """The exposure that each may have at most."""
+
+MOST_HELPERS: Final = 4
+"""MaxConnections= of the socket's unit."""
 
 RULE = "/etc/sudoers.d/hkswitch"
 
@@ -72,8 +78,40 @@ async def test_a_helper_that_is_killed_has_a_successor(daemon: Host, controller:
 
 def helper_is_there(host: Host) -> bool:
     """Whether the daemon says so."""
-    status = json.loads(host.run("hkswitch", "status", "--json").stdout)
-    return str(status["bridge"]["helper"]) == ""
+    return helper_problem(host) == ""
+
+
+def helper_problem(host: Host) -> str:
+    """Why there is no helper, as `hkswitch status` says it."""
+    return str(json.loads(host.run("hkswitch", "status", "--json").stdout)["bridge"]["helper"])
+
+
+CONNECT: Final = """\
+import socket, time
+connection = socket.socket(socket.AF_UNIX)
+connection.connect("/run/serviceswitch.sock")
+time.sleep(100)
+"""
+
+
+def test_helpers_that_hang_and_leave_no_room_are_named_as_the_reason(daemon: Host) -> None:
+    ours = the_helper(daemon)
+    with ExitStack() as connections:
+        for _ in range(3):
+            connections.enter_context(daemon.popen("python3", "-c", CONNECT, user="hkswitch"))
+        eventually(lambda: len(helpers(daemon)) == MOST_HELPERS)
+        stopped = helpers(daemon)
+        daemon.run("kill", "-STOP", *stopped)
+        try:
+            eventually(lambda: "too many helpers may be running or hanging" in helper_problem(daemon))
+            status = daemon.show(DAEMON, "StatusText")
+            assert "too many helpers may be running or hanging" in status
+            assert set(helpers(daemon)) == set(stopped)
+        finally:
+            daemon.run("kill", "-KILL", *stopped)
+    eventually(lambda: not processes(daemon))  # those that connected
+    eventually(lambda: helper_is_there(daemon))
+    assert ours not in helpers(daemon)
 
 
 def test_the_helper_ends_with_the_daemon(daemon: Host) -> None:

@@ -96,14 +96,14 @@ TABLE: dict[str, tuple[Story, dict[str, Any], dict[str, Any], JobResult, str]] =
         DEAD,
         service(),
         FAILED,
-        "was stopped again: it is inactive (dead)",
+        "was stopped: it is inactive (dead)",
     ),
     "one that a signal ended well": (
         story(UP, DEAD),
         DEAD,
         service("success", 2, 15),
         FAILED,
-        "was stopped again: it is inactive (dead)",
+        "was killed by SIGTERM",
     ),
     "one whose conditions were not met": (
         story(),
@@ -137,7 +137,7 @@ def test_a_start_is_judged_by_what_became_of_the_unit(
     [
         ({}, ""),
         (service("exit-code", 1, 1), "exited with status 1"),
-        (service("exit-code", 1, 0), "a command of it failed"),
+        (service("exit-code", 1, 0), "failed (exit-code)"),
         (service("core-dump", 3, 11), "dumped core by SIGSEGV"),
         (service("signal", 2, 99), "was killed by signal 99"),
         (service("timeout", 2, 15), "took too long to start"),
