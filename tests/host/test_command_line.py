@@ -59,7 +59,7 @@ def test_a_start_that_fails_shows_the_last_lines_of_the_unit(
     assert done.returncode == 69
     said = done.stderr.splitlines()
     assert said[:2] == [
-        "hkswitch: start web failed: httpd.service failed",
+        "hkswitch: start web failed: httpd.service exited with status 1",
         "The last lines of httpd.service:",
     ]
     assert "  no such ?[31mfile" in said
@@ -97,8 +97,9 @@ def test_a_reload_takes_over_a_new_group_without_a_restart(daemon: Host, additio
 def test_a_reload_of_a_broken_config_keeps_the_daemon_as_it_was(daemon: Host) -> None:
     before = daemon.read(CONFIG)
     daemon.write(CONFIG, "groups: {web: {unit: httpd}}\n")
-    daemon.run("systemctl", "reload", "hkswitch.service")
-    eventually(lambda: "not reloaded: " in daemon.journal("hkswitch.service"))
+    assert daemon.run("systemctl", "reload", "hkswitch.service", check=False).returncode != 0
+    assert "not reloaded: " in daemon.journal("hkswitch.service")
     assert f"{CONFIG}:1:16: groups.web.unit" in daemon.journal("hkswitch.service")
     daemon.write(CONFIG, before)
+    daemon.run("systemctl", "reload", "hkswitch.service")
     eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # no longer reloading

@@ -89,14 +89,14 @@ async def test_a_start_that_fails_at_once_is_an_error_and_one_line_of_the_daemon
     daemon: Host, controller: Controller
 ) -> None:
     daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n")
-    before = len(of_ours(daemon, "httpd.service failed"))
+    before = len(of_ours(daemon, why := "httpd.service exited with status 1"))
     assert await start_fails(controller, "Web Server")
     assert await controller.read("Web Server") is False
     uid = daemon.run("id", "-u", "hkswitch").stdout.strip()
-    await eventually_async(lambda: len(of_ours(daemon, "httpd.service failed")) >= before + 2)
-    assert sorted(of_ours(daemon, "httpd.service failed")[before:]) == [
-        f"failed for uid {uid}: start web: httpd.service failed",
-        "web: start failed: httpd.service failed",
+    await eventually_async(lambda: len(of_ours(daemon, why)) >= before + 2)
+    assert sorted(of_ours(daemon, why)[before:]) == [
+        f"failed for uid {uid}: start web: {why}",
+        f"web: start failed: {why}",
     ]
 
 
@@ -113,7 +113,8 @@ async def test_a_start_that_fails_later_snaps_back_by_an_event_to_the_writer_too
     await until_all_are("failed", daemon, ("httpd.service",))
     assert await controller.event("Web Server") is False
     await eventually_async(lambda: len(of_ours(daemon, "web: start failed")) > before)
-    assert of_ours(daemon, "web: start failed")[before:] == ["web: start failed: httpd.service failed"]
+    why = "httpd.service exited with status 1"
+    assert of_ours(daemon, "web: start failed")[before:] == [f"web: start failed: {why}"]
 
 
 async def test_a_slow_start_is_a_success_after_a_second_and_holds_up_nobody(
