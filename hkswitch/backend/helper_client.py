@@ -71,10 +71,12 @@ class HelperClient:
         """The helper that runs, or the next one if it comes in time; raises `HelperGone`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
-                await self._is_ready.wait()
-        if self._session is None:
-            raise HelperGone(self._why_gone)
-        return self._session
+                while True:
+                    await self._is_ready.wait()
+                    if self._session is not None and not self._session.ended.done():
+                        return self._session
+                    await asyncio.sleep(0)  # it has just ended, which is about to be noticed
+        raise HelperGone(self._why_gone)
 
     async def keep_running(self, listener: Listener) -> NoReturn:
         """Start the helper, and start it again whenever it ends, until cancelled."""
@@ -82,8 +84,6 @@ class HelperClient:
         while True:
             began_seconds = loop.time()
             end = await self._live_once(listener)
-            self.was_tried = True
-            listener.gone(end)
             if loop.time() - began_seconds >= GOOD_AFTER_SECONDS:
                 attempt, said = 0, ""
             if end.why != said:
@@ -97,25 +97,35 @@ class HelperClient:
         try:
             connection = await self._transport.open(session)
         except HelperGone as gone:
-            self._why_gone = gone.why
-            return End(gone.why)
+            return self._lost(End(gone.why), listener)
         try:
-            async with asyncio.timeout(READY_WITHIN_SECONDS):
-                await session.hello
-            self._session = session
-            self.was_tried = True
-            self._is_ready.set()
-            _log.info("the helper is ready")
-            listener.began(session)
-            end = await session.live()
-        except TimeoutError:
-            end = End(f"it did not say hello within {READY_WITHIN_SECONDS} s")
-        except HelperGone as gone:
-            end = End(gone.why)
+            # Told before the process has ended: that takes a while if it hangs.
+            return self._lost(await self._lived(session, listener), listener)
         finally:
             self._session = None
             self._is_ready.clear()
             session.end("the daemon let go of it")
             await connection.close()
+
+    async def _lived(self, session: HelperSession, listener: Listener) -> End:
+        try:
+            async with asyncio.timeout(READY_WITHIN_SECONDS):
+                await session.hello
+        except TimeoutError:
+            return End(f"it did not say hello within {READY_WITHIN_SECONDS} s")
+        except HelperGone as gone:
+            return End(gone.why)
+        self._session = session
+        self.was_tried = True
+        self._is_ready.set()
+        _log.info("the helper is ready")
+        listener.began(session)
+        return await session.live()
+
+    def _lost(self, end: End, listener: Listener) -> End:
+        self._session = None
+        self._is_ready.clear()
+        self.was_tried = True
         self._why_gone = end.why
+        listener.gone(end)
         return end
