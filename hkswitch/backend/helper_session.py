@@ -186,6 +186,8 @@ class HelperSession:
     # What it says
 
     def _reply(self, line: bytes) -> None:
+        if self.ended.done():
+            return  # the line before this one, which came with it, was the last one
         reply = parse_reply(line)
         self._lines += 1
         if reply is not None:
