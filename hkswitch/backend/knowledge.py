@@ -76,12 +76,15 @@ class Knowledge:
 
     def _take_group(self, told: GroupTold) -> Collection[str]:
         before = self.groups.get(told.group)
-        for unit in before.units if before is not None else ():
-            self._groups_of.get(unit, set()).discard(told.group)
         told = told._replace(units=told.units[:MOST_UNITS])
         self.groups[told.group] = told
         for unit in told.units:
             self._groups_of.setdefault(unit, set()).add(told.group)
+        for unit in {*before.units} - {*told.units} if before is not None else ():
+            self._groups_of[unit].discard(told.group)
+            if not self._groups_of[unit]:  # nothing is told of it any more
+                del self._groups_of[unit]
+                self.units.pop(unit, None)
         return (told.group,)
 
     def _take_states(

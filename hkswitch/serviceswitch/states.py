@@ -49,8 +49,13 @@ class States:
     def regroup(self, groups: Collection[Group]) -> None:
         """These are the groups of the config now; forget what is of no other group."""
         before, self._groups = self._groups, {group.id: group for group in groups}
-        changed = {*before.items()} ^ {*self._groups.items()}
-        self._untold_groups |= dict.fromkeys(group_id for group_id, _ in changed)
+        changed = [name for name in before | self._groups if before.get(name) != self._groups.get(name)]
+        self._untold_groups |= dict.fromkeys(changed)
+        # The daemon keeps states of its own groups only: it may have none of a group that comes back.
+        there = [self._groups[name] for name in changed if name in self._groups]
+        again = {unit for group in there for unit in group.units}
+        self._untold_units |= dict.fromkeys(unit for unit in self._units if unit in again)
+        self._untold_probes |= dict.fromkeys(group.id for group in there if group.id in self._probes)
         units = {unit for group in groups for unit in group.units}
         probed = {group.id for group in groups if group.probe}
         for known, untold, wanted in (
