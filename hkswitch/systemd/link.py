@@ -1,7 +1,7 @@
 """systemd, whether or not the bus is there: connects again, reads everything anew, and settles what ran."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
@@ -62,9 +62,12 @@ class Link:
             sink.lost(self._why)
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def watch(self, units: Iterable[str]) -> None:
-        """Watch these units from now on: each was seen before this returns, if the bus is there."""
-        self._units = watched = tuple(dict.fromkeys(units))
+    def watch(self, units: Iterable[str]) -> Coroutine[None, None, None]:
+        """Watch these units from now on: each was seen when this has ended, if the bus is there."""
+        self._units = tuple(dict.fromkeys(units))  # now: a watch that is about to end must know of it
+        return self._see(self._units)
+
+    async def _see(self, watched: tuple[str, ...]) -> None:
         if self._systemd is not None and self._sink is not None:
             with suppress(BusUnavailable):  # keep() tells it
                 await self._systemd.watch(watched, self._sink.seen)
