@@ -9,7 +9,7 @@ import stat
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
@@ -78,6 +78,7 @@ def has_hung_up() -> bool:
 
 async def lines() -> AsyncIterator[bytes]:
     """The lines of standard input; raises `LineTooLong`."""
+    asyncio.get_running_loop().set_exception_handler(_unless_reset)
     reader = asyncio.StreamReader(limit=LONGEST_REQUEST_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb", buffering=0)
@@ -91,9 +92,17 @@ async def _each(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
             line = await reader.readline()
         except ValueError:
             raise LineTooLong from None
+        except ConnectionResetError:
+            return
         if not line:
             return
         yield line
+
+
+def _unless_reset(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A daemon that closed its socket before it had read all that it was told is no error."""
+    if not isinstance(context.get("exception"), ConnectionResetError):
+        loop.default_exception_handler(context)
 
 
 def _peer_uid(descriptor: int) -> int | None:
