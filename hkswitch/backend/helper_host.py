@@ -114,7 +114,8 @@ class HelperHost:
         confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
         request = Request(next(self._numbers), action, group_id, token, confirm_ms)
         try:
-            session = await self._client.session(TAP_WAITS_SECONDS)
+            await self._until(self._has_told, TAP_WAITS_SECONDS)
+            session = await self._client.session(within_seconds=0)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:
             return ActionResult(str(refusal))
@@ -164,6 +165,7 @@ class HelperHost:
             _log.error("the configuration on disk is not in force, and actions are refused: %s", problem)
         else:
             _log.info("the configuration on disk is valid again")
+        self._show(self._groups)
         self._notice()
 
     def gone(self, end: End) -> None:
@@ -223,6 +225,8 @@ class HelperHost:
     def _observed(self, group: Group) -> Observed:
         if self._known is None:
             return Observed(None, None, str(HelperGone(self._client.why_gone or "it has not answered yet")))
+        if self._config_problem and not self._known.has(group.id, group.token):
+            return Observed(None, None, self._config_problem)
         return self._known.observed(group.id, group.token)
 
     def _state(self, group: Group) -> GroupState | None:
@@ -254,6 +258,11 @@ class HelperHost:
                     await self._news.wait()
         return condition()
 
+    def _has_told(self) -> bool:
+        """Whether there is a helper that told everything: one that has not may not be able to do much yet."""
+        session = self._session
+        return session is not None and not session.ended.done() and self._known is self._next
+
     def _all_told(self) -> bool:
         """Whether no more will be told soon: of everything, or because there is no helper."""
         if self._session is None:
@@ -269,20 +278,27 @@ class HelperHost:
     async def _settled(self, action: Action, group: Group, why_gone: str) -> ActionResult:
         """What came of a request whose helper went away: the next one tells the states that it led to."""
         wanted = GroupState.OFF if action is Action.STOP else GroupState.ON
+        passing = {GroupState.STARTING, GroupState.STOPPING}
         before = self._known
+        # That a group is on does not say that it was restarted.
+        had_begun = action is Action.RESTART and self._state(group) is not GroupState.ON
 
         def is_told() -> bool:
             return self._known is not None and self._known is not before
 
         def has_moved() -> bool:
-            return self._state(group) in {wanted, GroupState.STARTING, GroupState.STOPPING}
+            return had_begun or self._state(group) in (
+                passing if action is Action.RESTART else {*passing, wanted}
+            )
 
         def is_settled() -> bool:
-            return self._state(group) not in {None, GroupState.STARTING, GroupState.STOPPING}
+            return self._state(group) not in {None, *passing}
 
         if await self._until(is_told, TOLD_WITHIN_SECONDS):
-            await self._until(has_moved, STARTING_WITHIN_SECONDS)
+            moved = await self._until(has_moved, STARTING_WITHIN_SECONDS)
             await self._until(is_settled, SETTLED_WITHIN_SECONDS)
-            if self._state(group) is wanted:
+            if self._state(group) is wanted and (moved or action is not Action.RESTART):
                 return ActionResult()
+            if self._state(group) is wanted:
+                return ActionResult(f"{why_gone}; it is not known whether {group.id} was restarted")
         return ActionResult(why_gone)
