@@ -1,61 +1,89 @@
 """What can get worse without a clock: processes, calls over the bus, lines to the helper, imports."""
 
+import asyncio
+import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from dbus_fast import Message
 
-from hkswitch.backend.helper_client import Helper
+from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import Process
-from hkswitch.backend.local import LocalHost
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.group import Group
+from hkswitch.model.switch_events import Observed
+from hkswitch.model.unit_state import Action, ActionResult
 from tests.conftest import child_processes
 from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
-from tests.support.fake_systemd import FakeSystemd, Unit
+from tests.support.fake_systemd import SYSTEMD, UNIT, FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.helped import ignore
 from tests.support.helper import HelperProgram
 from tests.support.ports import LOOPBACK, free_port
-from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
 MANY = 20
 GROUPS = (
-    Group("web", "Web", ("httpd.service",)),
-    Group("files", "Files", ("smb.service", "nmb.service", "netatalk.service")),
+    Group("web", "Web", ("httpd.service",), actions=frozenset(Action), restart=True),
+    Group("files", "Files", ("smb.service", "nmb.service", "netatalk.service"), actions=frozenset(Action)),
     *(Group(f"s{n}", f"Switch {n}", (f"s{n}.service",)) for n in range(MANY)),
 )
 UNITS = tuple(unit for group in GROUPS for unit in group.units)
 SWITCHES = tuple(group.name for group in GROUPS[2:])
-CONFIG = "groups:\n" + "".join(f"  {group.id}: {{units: [{', '.join(group.units)}]}}\n" for group in GROUPS)
-READ = "ListUnitsByNames"
+CONFIG = "groups:\n" + "".join(
+    f"  {group.id}: {{units: [{', '.join(group.units)}], actions: [{', '.join(sorted(group.actions))}]}}\n"
+    for group in GROUPS
+)
+SERVICE = f"{SYSTEMD}.Service"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a host tells, for the switchboard."""
+
+    switchboard: Switchboard
+
+    def observed(self, group_id: str, observed: Observed) -> None:
+        self.switchboard.observed(group_id, observed)
+
+    def noticed(self) -> None:
+        self.switchboard.noticed()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A paired controller; a bridge on loopback, a real helper process, and the fake systemd behind both."""
+
+    controller: Controller
+    host: HelperHost
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def served(
+async def module_served(
     systemd_on_bus: FakeSystemd, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Controller]:
-    """A paired controller; a bridge on loopback, a real helper process, and the fake systemd behind both."""
+) -> AsyncIterator[Served]:
     folder = tmp_path_factory.mktemp("costs")
     config_file = folder / "config.yaml"
     config_file.write_text(CONFIG)
     systemd_on_bus.reset(*map(Unit, UNITS))
     port = free_port()
-    helper = Helper(Process(HelperProgram(config_file).command("serve")))
-    host = LocalHost(GROUPS, helper)
+    host = HelperHost(GROUPS, Process(HelperProgram(config_file).command("serve")))
     bridge = Bridge("Test Bridge", GROUPS, folder / "state", port)
     switchboard = Switchboard(GROUPS, host, bridge)
-    await host.open(switchboard)
-    await eventually(lambda: helper.is_ready)
+    await host.open(Told(switchboard))
     await bridge.start(switchboard, LOOPBACK)
     controller = await Controller.pair(LOOPBACK.addresses[0], port, bridge.setup.code)
-    yield controller
+    yield Served(controller, host)
     await controller.close()
     await bridge.stop()
     await switchboard.close()
@@ -63,32 +91,61 @@ async def served(
 
 
 @pytest.fixture
-def controller(served: Controller, fake: FakeSystemd) -> Controller:
+def served(module_served: Served, fake: FakeSystemd) -> Served:
     """The same, with every unit there and no call made yet."""
     fake.reset(*map(Unit, UNITS))
-    return served
+    return module_served
 
 
-def calls(fake: FakeSystemd) -> list[tuple[str, ...]]:
-    """The methods of systemd that were called, and with what units."""
-    return [tuple(word for word in call if word != "replace") for call in fake.calls]
+@pytest.fixture
+def controller(served: Served) -> Controller:
+    return served.controller
+
+
+def calls(fake: FakeSystemd) -> Counter[tuple[str, ...]]:
+    """The methods of systemd that were called, and with what units; and reads of properties."""
+    called = Counter(tuple(word for word in call if word != "replace") for call in fake.calls)
+    return called + Counter(("read", *read) for read in fake.reads)
+
+
+def starting(method: str, units: Iterable[str]) -> Counter[tuple[str, ...]]:
+    """What a start of units that do no more than that costs: five calls each."""
+    steps = (("RefUnit",), ("read", UNIT), (method,), ("read", SERVICE, "Type"), ("UnrefUnit",))
+    return Counter((word, unit, *rest) for unit in units for word, *rest in steps)
 
 
 # A tap
 
 
 @pytest.mark.parametrize("group", GROUPS[:2], ids=lambda group: group.id)
-async def test_a_tap_is_one_call_for_each_unit_and_at_most_one_read_of_these(
+async def test_a_start_is_five_calls_for_each_unit_and_a_stop_is_one(
     controller: Controller, fake: FakeSystemd, group: Group
 ) -> None:
-    read = (READ, *group.units)  # where signals told of the ends of the jobs in time, there is none
-    started = [("StartUnit", unit) for unit in group.units]
-    stopped = [("StopUnit", unit) for unit in group.units[::-1]]
     assert await controller.write(group.name, on=True) == 0
-    assert calls(fake) in (started, [*started, read])
+    assert calls(fake) == starting("StartUnit", group.units)
     fake.calls.clear()
+    fake.reads.clear()
     assert await controller.write(group.name, on=False) == 0
-    assert calls(fake) in (stopped, [*stopped, read])
+    assert calls(fake) == Counter(("StopUnit", unit) for unit in group.units)
+    assert sum(unit.refs for unit in fake.units.values()) == 0
+
+
+@pytest.mark.parametrize("group", GROUPS[:2], ids=lambda group: group.id)
+async def test_a_restart_costs_what_a_start_does(served: Served, fake: FakeSystemd, group: Group) -> None:
+    for unit in group.units:
+        fake.units[unit].active = "active"
+    result = await served.host.request(Action.RESTART, group.id, ignore, at_length=False)
+    assert result == ActionResult()
+    assert set(calls(fake)) <= set(starting("TryRestartUnit", group.units))
+
+
+async def test_a_start_of_what_is_up_already_is_four_calls(controller: Controller, fake: FakeSystemd) -> None:
+    fake.change("httpd.service", "active", "running")
+    await controller.until_on_is("Web", on=True)
+    assert await controller.write("Web", on=True) == 0
+    asked = starting("StartUnit", ["httpd.service"])
+    del asked["read", "httpd.service", SERVICE, "Type"]
+    assert calls(fake) == asked
 
 
 async def test_a_tap_starts_no_process(controller: Controller) -> None:
@@ -98,11 +155,11 @@ async def test_a_tap_starts_no_process(controller: Controller) -> None:
     assert child_processes() == before
 
 
-async def test_many_taps_in_one_request_read_no_unit_twice(controller: Controller, fake: FakeSystemd) -> None:
+async def test_many_taps_in_one_request_cost_what_each_of_them_does(
+    controller: Controller, fake: FakeSystemd
+) -> None:
     assert set((await controller.write_all(dict.fromkeys(SWITCHES, True))).values()) == {0}
-    read = [unit for method, *units in calls(fake) if method == READ for unit in units]
-    assert len(read) == len(set(read))
-    assert set(read) <= set(UNITS[-MANY:])
+    assert calls(fake) == starting("StartUnit", UNITS[-MANY:])
 
 
 # A read
@@ -112,7 +169,7 @@ async def test_a_read_calls_nothing_and_starts_nothing(controller: Controller, f
     before = child_processes()
     await controller.read("Web")
     await controller.read_all(SWITCHES)
-    assert calls(fake) == []
+    assert not calls(fake)
     assert child_processes() == before
 
 
@@ -124,7 +181,87 @@ async def test_a_change_from_outside_calls_nothing(controller: Controller, fake:
     await controller.until_on_is("Web", on=True)
     fake.change("httpd.service", "inactive", "dead")
     await controller.until_on_is("Web", on=False)
-    assert calls(fake) == []
+    assert not calls(fake)
+
+
+# The daemon's process
+
+
+DAEMON = """\
+import asyncio, json, os, signal, sys
+from pathlib import Path
+from hkswitch.daemon import service
+
+config_file, folder, *command = sys.argv[1:]
+service.by_sudo = lambda: tuple(command)
+
+class Looking(service._Service):
+    def serving(self, config, place, bridge, trouble):
+        maps = Path("/proc/self/maps").read_text()
+        libraries = sorted({line.split("/")[-1] for line in maps.splitlines() if "/" in line})
+        print(json.dumps({"modules": sorted(sys.modules), "libraries": libraries}), flush=True)
+
+service._Service = Looking
+asyncio.run(service.run(Path(config_file), Path(folder)))
+"""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A daemon that serves."""
+
+    process: int
+    modules: frozenset[str]
+    libraries: frozenset[str]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def daemon(
+    systemd_on_bus: FakeSystemd, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Daemon]:
+    folder = tmp_path_factory.mktemp("daemon")
+    config_file = folder / "config.yaml"
+    bridge = f"bridge: {{address: 127.0.0.1, port: {free_port()}}}\n"
+    config_file.write_text(bridge + "groups: {web: {units: [httpd]}}")
+    command = HelperProgram(config_file).command("serve")
+    arguments = ("-c", DAEMON, str(config_file), str(folder / "state"), *command)
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout._limit = 1 << 20  # type: ignore[attr-defined] # many modules in one line
+    said = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    yield Daemon(process.pid, frozenset(said["modules"]), frozenset(said["libraries"]))
+    process.terminate()
+    assert await process.wait() == 0
+
+
+async def processes_on_the_bus(fake: FakeSystemd) -> set[int]:
+    """Who has a connection to the bus."""
+
+    async def ask(member: str, *body: str) -> Any:  # noqa: ANN401 -- D-Bus has all types
+        bus = "org.freedesktop.DBus"
+        asked = Message(bus, "/org/freedesktop/DBus", bus, member, signature="s" * len(body), body=list(body))
+        answer = await fake.bus.call(asked)
+        assert answer is not None
+        return answer.body[0]
+
+    names = [name for name in await ask("ListNames") if name.startswith(":")]
+    return {await ask("GetConnectionUnixProcessID", name) for name in names}
+
+
+async def test_the_daemon_has_no_bus_and_its_helper_has(daemon: Daemon, fake: FakeSystemd) -> None:
+    found = await processes_on_the_bus(fake)
+    assert daemon.process not in found
+    children = Path(f"/proc/{daemon.process}/task/{daemon.process}/children").read_text()
+    assert found & set(map(int, children.split()))
+
+
+async def test_the_daemon_maps_no_libsystemd_and_imports_no_room_of_root(daemon: Daemon) -> None:
+    assert any(library.startswith("libc.") for library in daemon.libraries)
+    assert not [name for name in daemon.libraries if name.startswith(("libsystemd", "sd_bus", "libdbus"))]
+    assert not {name for name in daemon.modules if name.partition(".")[0] in {"sdbus", "dbus_fast"}}
+    ours = rooms(set(daemon.modules))
+    assert {"backend", "daemon", "hap"} <= ours
+    assert not ours & {"systemd", "serviceswitch", "cli", "doctor", "homebridge"}
 
 
 # Imports
@@ -194,11 +331,11 @@ def test_status_imports_what_it_shows_with_and_no_bus_and_no_homekit(
     assert foreign(found) == packages
     assert not found & WIDE
     assert not rooms(found) & {
-        "homekit",
-        "systemd",
-        "hosts",
-        "serviceswitch",
-        "doctor",
+        "backend",
         "daemon",
-        "switchboard",
+        "doctor",
+        "hap",
+        "network",
+        "serviceswitch",
+        "systemd",
     }

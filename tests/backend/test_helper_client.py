@@ -1,131 +1,236 @@
-"""The daemon's end of the helper's pipe, with helpers that die, lie, hang or are refused by sudo."""
+"""Helpers that are kept running: they end, hang, cannot be started, or are refused by sudo."""
 
 import asyncio
+import os
+import resource
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from hkswitch.backend import helper_client as helper_module
-from hkswitch.backend import helper_session
-from hkswitch.backend.helper_client import Helper
-from hkswitch.backend.helper_session import HelperGone, RequestRefused
+from hkswitch.backend import helper_client, helper_session
+from hkswitch.backend.helper_client import HelperClient
+from hkswitch.backend.helper_session import End, HelperGone, HelperSession
 from hkswitch.backend.helper_transport import Process
 from hkswitch.backend.sudo import SUDOERS_RULE, explain
-from hkswitch.model.unit_state import Action, JobResult, UnitResult
-from hkswitch.protocol.helper import Finished
+from hkswitch.protocol.helper import Told
+from tests.support.helped import scripted
 from tests.support.waiting import eventually
 
-HELLO = 'say({"type": "hello", "version": "1"})'
-PROGRAM = """\
-import json, os, sys, time
-def say(reply): print(json.dumps(reply), flush=True)
-def asked(): return json.loads(sys.stdin.readline())
-"""
+ANSWERING = "hello()\nuntil('never')"
+SILENT_SECONDS = 0.3
 
 
-def ignore() -> None:
-    """Of no interest that it was accepted."""
+@dataclass
+class Heard:
+    """A listener that keeps what it is told."""
+
+    sessions: list[HelperSession] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
+    on_end: Callable[[], None] = lambda: None
+
+    def began(self, session: HelperSession) -> None:
+        self.sessions.append(session)
+
+    def told(self, told: Told) -> None:
+        raise AssertionError(told)
+
+    def told_config(self, problem: str) -> None:
+        assert problem == ""
+
+    def gone(self, end: End) -> None:
+        self.ends.append(end)
+        self.on_end()
 
 
-Start = Callable[[str], Awaitable[Helper]]
+@dataclass
+class Kept:
+    """A helper that is kept running."""
+
+    client: HelperClient
+    heard: Heard
+    running: asyncio.Task[None]
+
+    @classmethod
+    def by(cls, command: list[str]) -> "Kept":
+        client, heard = HelperClient(Process(command)), Heard()
+        return cls(client, heard, asyncio.create_task(client.keep_running(heard)))
+
+    async def end(self) -> None:
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+
+
+Keep = Callable[[list[str]], Kept]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
-    """Start a `Helper` on a small program; all end with the test."""
-    monkeypatch.setattr(helper_module, "BACK_OFF_SECONDS", (0.01,))
-    monkeypatch.setattr(helper_session, "ANSWER_WITHIN_SECONDS", 0.3)
-    monkeypatch.setattr(helper_module, "READY_WITHIN_SECONDS", 2)
-    running: list[asyncio.Task[None]] = []
+async def keep(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Keep]:
+    """Keep helpers running until the test ends."""
+    monkeypatch.setattr(helper_client, "BACK_OFF_SECONDS", (0.01,))
+    monkeypatch.setattr(helper_session, "SILENCE_SECONDS", SILENT_SECONDS)
+    all_kept: list[Kept] = []
 
-    async def begin(code: str) -> Helper:
-        helper = Helper(Process([sys.executable, "-c", PROGRAM + code]))
-        running.append(asyncio.create_task(helper.keep_running()))
-        return helper
+    def begin(command: list[str]) -> Kept:
+        all_kept.append(Kept.by(command))
+        return all_kept[-1]
 
     yield begin
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    for kept in all_kept:
+        await kept.end()
 
 
-async def ready(helper: Helper) -> None:
-    await eventually(lambda: helper.is_ready)
+async def test_a_helper_that_said_hello_is_there(keep: Keep) -> None:
+    kept = keep(scripted(ANSWERING))
+    assert kept.client.why_gone == "it was not started yet"
+    session = await kept.client.session(10)
+    assert kept.heard.sessions == [session]
+    assert kept.client.why_gone == ""
+    assert kept.client.was_tried
 
 
-async def test_a_request_returns_how_it_finished(start: Start) -> None:
-    helper = await start(f"""
-{HELLO}
-request = asked()
-say({{"type": "accepted", "id": request["id"]}})
-result = {{"unit": request["group"], "job": "done", "detail": request["action"], "job_id": 7}}
-say({{"type": "finished", "id": request["id"], "units": [result], "superseded": False}})
-asked()
-""")
-    await ready(helper)
-    units = (UnitResult("web", JobResult.DONE, "stop", 7),)
-    assert await helper.request(Action.STOP, "web", ignore) == Finished(1, units)
-
-
-async def test_a_request_without_a_helper_fails_at_once() -> None:
-    with pytest.raises(HelperGone, match="not started yet"):
-        await Helper(Process(["true"])).request(Action.START, "web", ignore)
+async def test_before_the_first_helper_a_session_is_refused() -> None:
+    with pytest.raises(HelperGone, match="it was not started yet"):
+        await HelperClient(Process(["true"])).session(0)
 
 
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        ("asked(); sys.exit(0)", "it ended"),
-        ("asked(); sys.stderr.write('some reason\\n'); sys.exit(69)", "some reason"),
-        ("asked(); os.kill(os.getpid(), 9)", "it ended"),
-        ("asked(); print('garbage', flush=True); asked()", "it sent garbage: not a line of JSON"),
-        ("asked(); print('x' * 300000, flush=True); asked()", "it sent garbage"),
-        ("asked(); time.sleep(60)", "it did not answer within 0.3 s"),
-        ("say({'type': 'accepted', 'id': asked()['id']}); sys.exit(0)", "it ended"),
+        ("sys.exit(0)", "it exited"),
+        ("os.kill(os.getpid(), 9)", "it exited"),
+        ("sys.stderr.write('some reason\\n'); sys.exit(69)", "some reason"),
+        ("print('not JSON', flush=True); asked()", "it sent an invalid line: not a line of JSON"),
+        ("hello(protocol=1); asked()", "it is version 1 of hkswitch: `sudo systemctl restart hkswitch`"),
+        ("hello(protocol=3); asked()", "it is version 1 of hkswitch: `sudo systemctl restart hkswitch`"),
+        ("say('hello', version='0.1'); asked()", "it is version 0.1 of hkswitch"),
+        ("hello(); asked(); sys.exit(0)", "it exited"),
+        ("hello(); asked(); time.sleep(60)", f"it did not answer within {SILENT_SECONDS} s"),
+        ("hello(); asked(); print('{', end='', flush=True); time.sleep(60)", "it did not answer within"),
+        ("hello(); print('x' * 300_000, flush=True); asked()", "it sent an invalid line: "),
+        (
+            "hello(); print('x' * 300_000, end='', flush=True); asked()",
+            "it sent an invalid line: it has no end",
+        ),
+        ("sys.stderr.write('x' * 300_000); asked()", "it sent an invalid line: it has no end"),
     ],
 )
-async def test_a_request_to_a_helper_that_goes_wrong_fails(start: Start, code: str, why: str) -> None:
-    helper = await start(f"{HELLO}\n{code}")
-    await ready(helper)
-    with pytest.raises(HelperGone) as caught:
-        await helper.request(Action.START, "web", ignore)
-    assert why in caught.value.why
-
-
-async def test_a_refusal_is_told(start: Start) -> None:
-    helper = await start(
-        f'{HELLO}\nsay({{"type": "refused", "id": asked()["id"], "reason": "denied: no"}}); asked()'
-    )
-    await ready(helper)
-    with pytest.raises(RequestRefused, match="denied: no"):
-        await helper.request(Action.START, "web", ignore)
-
-
-async def test_a_helper_that_ended_is_started_again(start: Start, tmp_path: Path) -> None:
-    lives = tmp_path / "lives"
-    helper = await start(f"{HELLO}\nopen({str(lives)!r}, 'a').write('x')\nsys.exit(0)")
-    await eventually(lambda: lives.exists() and len(lives.read_text()) >= 3)
-    assert not helper.is_ready or lives.exists()
-
-
-async def test_a_command_that_does_not_exist_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    helper = Helper(Process(["/nonexistent/sudo"]))
-    running = asyncio.create_task(helper.keep_running())
-    await eventually(lambda: "/nonexistent/sudo: No such file or directory" in caplog.text)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_the_same_trouble_is_logged_once(
-    start: Start, caplog: pytest.LogCaptureFixture, tmp_path: Path
+async def test_a_helper_that_goes_wrong_is_gone_for_a_reason_and_started_again(
+    keep: Keep, code: str, why: str, tmp_path: Path
 ) -> None:
-    lives = tmp_path / "lives"
-    await start(f"open({str(lives)!r}, 'a').write('x'); sys.exit(0)")
-    await eventually(lambda: lives.exists() and len(lives.read_text()) >= 4)
-    assert caplog.text.count("the helper ended (it ended)") == 1
+    first = tmp_path / "first"
+    wrong_once = f"if os.path.exists({str(first)!r}):\n    {ANSWERING.replace(chr(10), '; ')}\n"
+    kept = keep(scripted(f"{wrong_once}open({str(first)!r}, 'w').close()\n{code}"))
+    await eventually(lambda: kept.heard.ends)
+    assert why in kept.heard.ends[0].why
+    await kept.client.session(10)
+    assert kept.client.why_gone == ""
+
+
+async def test_a_helper_that_does_not_say_hello_is_given_up(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper_client, "READY_WITHIN_SECONDS", 0.2)
+    kept = keep(scripted("until('never')"))
+    await eventually(lambda: kept.heard.ends)
+    assert kept.heard.ends[0] == End("it did not say hello within 0.2 s")
+    assert kept.heard.sessions == []
+
+
+@pytest.mark.parametrize(
+    ("code", "was_silent"),
+    [("hello(); asked(); time.sleep(60)", True), ("hello(); asked(); sys.exit(0)", False)],
+)
+async def test_a_helper_that_hangs_is_told_from_one_that_ended(
+    keep: Keep, code: str, was_silent: bool
+) -> None:
+    kept = keep(scripted(code))
+    await eventually(lambda: kept.heard.ends)
+    assert kept.heard.ends[0].was_silent is was_silent
+
+
+async def test_that_a_helper_is_gone_is_told_before_its_process_has_ended(keep: Keep) -> None:
+    """Ending it takes a second at worst, and nothing of it is believed meanwhile."""
+    kept = keep(scripted("hello(); asked(); time.sleep(60)"))
+    await kept.client.session(10)
+    ended_seconds, loop = [], asyncio.get_running_loop()
+    kept.heard.on_end = lambda: ended_seconds.append(loop.time())
+    await kept.heard.sessions[0].ended
+    now_seconds = loop.time()
+    await eventually(lambda: ended_seconds)
+    assert ended_seconds[0] - now_seconds < 0.5
+
+
+@pytest.mark.parametrize("line", ["say('pong', id=10**6)", "say('config', problem='')", "say('newer', x=1)"])
+async def test_any_complete_line_counts_as_the_answer_to_a_ping(keep: Keep, line: str) -> None:
+    code = f"hello()\nfor _ in range(4):\n    until('ping', answer=False); {line}\nsys.exit(0)"
+    kept = keep(scripted(code))
+    await eventually(lambda: kept.heard.ends)
+    assert kept.heard.ends[0] == End("it exited")  # and not before the last ping
+
+
+async def test_the_same_trouble_is_logged_once(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+    kept = keep(scripted("sys.exit(0)"))
+    await eventually(lambda: len(kept.heard.ends) >= 4)
+    assert caplog.text.count("the helper exited unexpectedly (it exited)") == 1
+
+
+async def test_a_command_that_does_not_exist_is_said(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
+    kept = keep(["/nonexistent/sudo"])
+    await eventually(lambda: len(kept.heard.ends) >= 2)
+    assert kept.client.why_gone == "/nonexistent/sudo: No such file or directory"
+    assert caplog.text.count("/nonexistent/sudo: No such file or directory") == 1
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Meanwhile, this process can open so many more files and no others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        while True:
+            try:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                break
+        for descriptor in taken[:count]:
+            os.close(descriptor)
+        del taken[:count]
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("left", range(9))
+async def test_without_enough_descriptors_there_is_no_helper_until_there_are(keep: Keep, left: int) -> None:
+    """One that can be started with so few is there at once: then it must simply work."""
+    with descriptors_left(left):
+        kept = keep(scripted(ANSWERING))
+        await eventually(lambda: len(kept.heard.ends) >= 3 or kept.heard.sessions)
+        assert not kept.running.done()
+        if not kept.heard.sessions:
+            assert "Too many open files" in kept.client.why_gone
+            with pytest.raises(HelperGone, match="Too many open files"):
+                await kept.client.session(0)
+        assert kept.heard.sessions or left < 8
+    await kept.client.session(10)
+
+
+async def test_a_helper_that_ends_while_no_descriptor_is_left_is_replaced_later(keep: Keep) -> None:
+    kept = keep(scripted(ANSWERING))
+    session = await kept.client.session(10)
+    with descriptors_left(0):
+        session.end("the test ends it")
+        await eventually(lambda: len(kept.heard.ends) >= 3)
+        assert not kept.running.done()
+    assert await kept.client.session(10) is not session
 
 
 @pytest.mark.parametrize(
@@ -145,7 +250,7 @@ async def test_the_same_trouble_is_logged_once(
             "NoNewPrivileges",
         ),
         ("sudo must be owned by uid 0 and have the setuid bit set", "NoNewPrivileges"),
-        ("it ended", "it is started again"),
+        ("it exited", "restarting it"),
     ],
 )
 def test_the_log_says_what_to_do(complaint: str, advice: str) -> None:
@@ -153,57 +258,14 @@ def test_the_log_says_what_to_do(complaint: str, advice: str) -> None:
     assert complaint in explain(complaint)
 
 
-async def test_a_request_that_takes_long_is_waited_for_while_the_helper_answers_pings(start: Start) -> None:
-    helper = await start(f"""
-{HELLO}
-request = asked()
-say({{"type": "accepted", "id": request["id"]}})
-for _ in range(2):
-    say({{"type": "pong", "id": asked()["ping"]}})
-say({{"type": "finished", "id": request["id"], "units": [], "superseded": False}})
-asked()
-""")
-    await ready(helper)
-    assert await helper.request(Action.START, "web", ignore) == Finished(1, ())
-
-
-async def test_a_helper_that_hangs_during_a_job_is_given_up(start: Start) -> None:
-    helper = await start(f"{HELLO}\nsay({{'type': 'accepted', 'id': asked()['id']}}); time.sleep(60)")
-    await ready(helper)
-    with pytest.raises(HelperGone, match="did not answer within"):
-        await helper.request(Action.START, "web", ignore)
-    await eventually(lambda: not helper.is_ready)
-
-
-async def test_accepted_is_called_when_the_request_was_handed_over_and_not_before(start: Start) -> None:
-    helper = await start(f"""
-{HELLO}
-say({{"type": "accepted", "id": asked()["id"]}})
-say({{"type": "refused", "id": asked()["id"], "reason": "denied"}})
-asked()
-""")
-    await ready(helper)
-    accepted: list[str] = []
-    first = asyncio.create_task(helper.request(Action.START, "web", lambda: accepted.append("first")))
-    await eventually(lambda: accepted == ["first"])
-    with pytest.raises(RequestRefused):
-        await helper.request(Action.START, "web", lambda: accepted.append("second"))
-    assert accepted == ["first"]
-    first.cancel()
-    await asyncio.gather(first, return_exceptions=True)
-
-
-async def test_a_helper_that_waits_to_be_started_again_is_started_now(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_wait_for_a_session_ends_when_one_is_there_or_its_time_is_over(
+    keep: Keep, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(helper_module, "BACK_OFF_SECONDS", (60,))
-    lives = tmp_path / "lives"
-    helper = await start(f"open({str(lives)!r}, 'a').write('x'); sys.exit(0)")
-    await eventually(lives.exists)
-    for count in (2, 3):
-
-        def lived(count: int = count) -> bool:
-            helper.start_now()
-            return len(lives.read_text()) >= count
-
-        await eventually(lived)
+    go = tmp_path / "go"
+    kept = keep(
+        [sys.executable, "-c", f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)"]
+    )
+    with pytest.raises(HelperGone):
+        await kept.client.session(0.05)
+    go.touch()
+    await eventually(lambda: kept.heard.ends)

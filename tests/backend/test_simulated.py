@@ -1,12 +1,23 @@
 """Simulated units behave as systemd's do, as far as a switch can tell."""
 
-from collections.abc import Mapping
+import asyncio
 
 import pytest
 
-from hkswitch.backend.simulated import ACTIVATING, ACTIVE, DEACTIVATING, FAILED, INACTIVE, SimulatedHost
+from hkswitch.backend.simulated import (
+    ACTIVATING,
+    ACTIVE,
+    DEACTIVATING,
+    FAILED,
+    INACTIVE,
+    MISSING,
+    SimulatedHost,
+)
 from hkswitch.model.group import Commands, Group
-from hkswitch.model.unit_state import Action, UnitState, Verdict
+from hkswitch.model.switch_events import Observed
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, UnitState, Verdict
+from tests.support.helped import Told, ignore
+from tests.support.waiting import eventually
 
 GROUPS = (
     Group("web", "Web", ("httpd.service", "cache.service"), actions=frozenset(Action)),
@@ -14,79 +25,105 @@ GROUPS = (
     Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/status",))),
     Group("tunnel", "Tunnel", ("wg.service",), check=("/opt/check",)),
 )
+SUCCESS = ActionResult()
 
 
-def ignore() -> None:
-    """Of no interest that it was accepted."""
+@pytest.fixture
+def told() -> Told:
+    return Told({group.id: group for group in GROUPS})
 
 
-class Observer:
-    """Remembers what one unit went through."""
-
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
-        self.states: list[UnitState] = []
-        self.verdicts: list[tuple[str, Verdict | None]] = []
-
-    def seen(self, units: Mapping[str, UnitState]) -> None:
-        if self.unit in units:
-            self.states.append(units[self.unit])
-
-    def probed(self, group_id: str, verdict: Verdict | None) -> None:
-        self.verdicts.append((group_id, verdict))
-
-    def lost(self) -> None:
-        raise AssertionError("simulated units are never lost")
-
-
-async def opened(observer: Observer) -> SimulatedHost:
+@pytest.fixture
+async def host(told: Told) -> SimulatedHost:
     host = SimulatedHost(GROUPS, job_seconds=0.001, broken={"broken.service"})
-    await host.open(observer)
+    await host.open(told)
     return host
 
 
-async def test_units_pass_through_the_states_of_a_job() -> None:
-    observer = Observer("httpd.service")
-    host = await opened(observer)
-    assert await host.request(Action.START, "web", ignore) is None
-    assert await host.request(Action.RESTART, "web", ignore) is None
-    assert await host.request(Action.STOP, "web", ignore) is None
+async def asked(host: SimulatedHost, action: Action, group_id: str = "web") -> ActionResult:
+    return await host.request(action, group_id, ignore, at_length=False)
+
+
+def states_of(told: Told, unit: str) -> list[UnitState]:
+    """What a unit went through."""
+    found: list[UnitState] = []
+    for _, observed in told.changes:
+        if observed.units and unit in observed.units and found[-1:] != [observed.units[unit]]:
+            found.append(observed.units[unit])
+    return found
+
+
+async def test_every_unit_is_stopped_at_first(host: SimulatedHost, told: Told) -> None:
+    assert {told.state(group.id) for group in GROUPS} == {GroupState.OFF}
+    assert (host.trouble(), host.config_problem(), await host.check_config()) == ("", "", "")
+
+
+async def test_units_pass_through_the_states_of_a_job(host: SimulatedHost, told: Told) -> None:
+    for action in (Action.START, Action.RESTART, Action.STOP):
+        assert await asked(host, action) == SUCCESS
     started, restarted = [INACTIVE, ACTIVATING, ACTIVE], [DEACTIVATING, INACTIVE, ACTIVATING, ACTIVE]
-    assert observer.states == [*started, *restarted, DEACTIVATING, INACTIVE, INACTIVE]
+    assert states_of(told, "httpd.service") == [*started, *restarted, DEACTIVATING, INACTIVE]
 
 
-async def test_a_restart_leaves_what_is_stopped_stopped() -> None:
-    observer = Observer("httpd.service")
-    host = await opened(observer)
-    assert await host.request(Action.RESTART, "web", ignore) is None
-    assert observer.states == [INACTIVE]
+async def test_a_restart_leaves_what_is_stopped_stopped(host: SimulatedHost, told: Told) -> None:
+    assert await asked(host, Action.RESTART) == SUCCESS
+    assert states_of(told, "httpd.service") == [INACTIVE]
 
 
-async def test_a_broken_unit_fails_to_start() -> None:
-    observer = Observer("broken.service")
-    host = await opened(observer)
-    assert await host.request(Action.START, "broken", ignore) == "broken.service failed"
-    assert observer.states == [INACTIVE, ACTIVATING, FAILED]
+async def test_a_broken_unit_fails_to_start(host: SimulatedHost, told: Told) -> None:
+    assert await asked(host, Action.START, "broken") == ActionResult("broken.service failed")
+    assert states_of(told, "broken.service") == [INACTIVE, ACTIVATING, FAILED]
 
 
 @pytest.mark.parametrize(("action", "group"), [(Action.START, "none"), (Action.RESTART, "broken")])
-async def test_what_the_config_does_not_allow_is_denied(action: Action, group: str) -> None:
-    host = await opened(Observer("httpd.service"))
-    assert await host.request(action, group, ignore) == f"denied: {action} {group}"
+async def test_what_the_config_does_not_allow_is_denied(
+    host: SimulatedHost, action: Action, group: str
+) -> None:
+    accepted: list[str] = []
+    result = await host.request(action, group, lambda: accepted.append(group), at_length=False)
+    assert result == ActionResult(f"denied: {action} {group}")
+    assert accepted == []
 
 
-async def test_a_group_of_commands_is_off_until_it_is_started() -> None:
-    observer = Observer("")
-    host = await opened(observer)
-    assert await host.request(Action.START, "lamp", ignore) is None
-    assert await host.request(Action.STOP, "lamp", ignore) is None
-    assert observer.verdicts == [("lamp", Verdict.OFF), ("lamp", Verdict.ON), ("lamp", Verdict.OFF)]
+async def test_a_newer_request_ends_an_older_one_which_is_no_failure(told: Told) -> None:
+    host = SimulatedHost(GROUPS, slow={"httpd.service": 3600})
+    await host.open(told)
+    older = asyncio.create_task(asked(host, Action.START))
+    await eventually(lambda: told.state("web") is GroupState.STARTING)
+    newer = asyncio.create_task(asked(host, Action.STOP))
+    assert await older == SUCCESS
+    assert await newer == SUCCESS
+    await host.close()
 
 
-async def test_a_check_says_yes_whenever_all_units_are_up() -> None:
-    observer = Observer("wg.service")
-    host = await opened(observer)
+async def test_a_group_of_commands_is_off_until_it_is_started(host: SimulatedHost, told: Told) -> None:
+    for action in (Action.START, Action.STOP):
+        assert await asked(host, action, "lamp") == SUCCESS
+    verdicts = [observed.verdict for group_id, observed in told.changes if group_id == "lamp"]
+    assert verdicts == [Verdict.OFF, Verdict.ON, Verdict.OFF]
+
+
+async def test_a_check_says_yes_whenever_all_units_are_up(host: SimulatedHost, told: Told) -> None:
     for _ in range(2):
-        assert await host.request(Action.START, "tunnel", ignore) is None
-        assert observer.verdicts.pop() == ("tunnel", Verdict.ON)
-        assert await host.request(Action.STOP, "tunnel", ignore) is None
+        assert await asked(host, Action.START, "tunnel") == SUCCESS
+        assert told.state("tunnel") is GroupState.ON
+        assert await asked(host, Action.STOP, "tunnel") == SUCCESS
+        assert told.state("tunnel") is GroupState.OFF
+
+
+@pytest.mark.parametrize(
+    ("state", "group_state"),
+    [(ACTIVE, GroupState.PARTIAL), (FAILED, GroupState.FAILED), (MISSING, GroupState.MISSING)],
+)
+async def test_a_change_from_outside_is_told_of_its_groups_only(
+    host: SimulatedHost, told: Told, state: UnitState, group_state: GroupState
+) -> None:
+    told.forget()
+    host.change({"cache.service": state})
+    assert told.states("web") == [group_state]
+    assert {group_id for group_id, _ in told.changes} == {"web"}
+
+
+async def test_what_is_lost_is_not_known(host: SimulatedHost, told: Told) -> None:
+    host.lose()
+    assert {told.last[group.id] for group in GROUPS} == {Observed(None)}

@@ -9,18 +9,21 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from hkswitch.backend import helper_client as helper_module
-from hkswitch.backend.helper_client import Helper
-from hkswitch.backend.helper_session import HelperGone, RequestRefused
+from hkswitch.backend import helper_client
+from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.socket import Socket, explain
 from hkswitch.model.errors import Exit
-from hkswitch.model.unit_state import Action
+from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.helped import Told, groups_of, ignore
 from tests.support.helper import HelperProgram
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
+
+
+CONFIG = "groups: {web: {units: [httpd]}}"
 
 
 class Accepting:
@@ -52,7 +55,7 @@ class Accepting:
 async def accepting(tmp_path: Path, fake: FakeSystemd) -> AsyncIterator[Accepting]:
     fake.reset(Unit("httpd.service"))
     config_file = tmp_path / "config.yaml"
-    config_file.write_text("groups: {web: {units: [httpd]}}")
+    config_file.write_text(CONFIG)
     accepting = Accepting(tmp_path / "serviceswitch.sock", HelperProgram(config_file))
     running = asyncio.create_task(accepting.accept())
     yield accepting
@@ -63,40 +66,47 @@ async def accepting(tmp_path: Path, fake: FakeSystemd) -> AsyncIterator[Acceptin
         await asyncio.wait_for(helper.wait(), 10)
 
 
+@pytest.fixture
+def told() -> Told:
+    return Told(groups_of(CONFIG))
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Helper]:
-    monkeypatch.setattr(helper_module, "BACK_OFF_SECONDS", (0.05,))
-    helper = Helper(Socket(tmp_path / "serviceswitch.sock"))
-    running = asyncio.create_task(helper.keep_running())
-    yield helper
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+async def host(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HelperHost]:
+    """A host that is open: nobody accepts without the fixture `accepting`."""
+    monkeypatch.setattr(helper_client, "BACK_OFF_SECONDS", (0.05,))
+    host = HelperHost(told.groups.values(), Socket(tmp_path / "serviceswitch.sock"))
+    await host.open(told)
+    yield host
+    await host.close()
 
 
-def ignore() -> None:
-    """Of no interest that it was accepted."""
+async def asked(host: HelperHost, group_id: str = "web") -> ActionResult:
+    return await host.request(Action.START, group_id, ignore, at_length=False)
 
 
-async def test_a_request_is_done_over_the_socket(
-    accepting: Accepting, helper: Helper, fake: FakeSystemd
+async def test_states_are_told_and_a_request_is_done_over_the_socket(
+    accepting: Accepting, host: HelperHost, told: Told
 ) -> None:
-    await eventually(lambda: helper.is_ready)
-    finished = await helper.request(Action.START, "web", ignore)
-    assert [(unit.unit, unit.job.success) for unit in finished.units] == [("httpd.service", True)]
+    assert told.state("web") is GroupState.OFF
+    assert await asked(host) == ActionResult()
+    assert told.state("web") is GroupState.ON
 
 
 async def test_what_the_config_does_not_allow_is_denied_over_the_socket(
-    accepting: Accepting, helper: Helper
+    accepting: Accepting, host: HelperHost
 ) -> None:
-    await eventually(lambda: helper.is_ready)
-    with pytest.raises(RequestRefused, match="there is no group 'none'"):
-        await helper.request(Action.START, "none", ignore)
+    assert await asked(host, "none") == ActionResult("denied: there is no group 'none' in the configuration")
 
 
-async def test_a_helper_that_is_killed_has_a_successor(accepting: Accepting, helper: Helper) -> None:
-    await eventually(lambda: helper.is_ready)
+async def test_a_helper_that_is_killed_has_a_successor_and_nothing_is_told_anew(
+    accepting: Accepting, host: HelperHost, told: Told
+) -> None:
+    told.forget()
     accepting.helpers[0].kill()
-    await eventually(lambda: len(accepting.helpers) == 2 and helper.is_ready)
+    await eventually(lambda: len(accepting.helpers) == 2 and not host.trouble())
+    assert await asked(host) == ActionResult()
+    assert told.states("web") == [GroupState.ON]
 
 
 async def test_the_helper_ends_with_the_connection(accepting: Accepting, tmp_path: Path) -> None:
@@ -116,10 +126,29 @@ async def test_another_user_is_told_nothing(
     writer.close()
 
 
-async def test_without_a_socket_a_request_fails_at_once(helper: Helper) -> None:
-    await asyncio.wait_for(helper.tried(), 5)
-    with pytest.raises(HelperGone, match="No such file or directory"):
-        await helper.request(Action.START, "web", ignore)
+async def test_without_a_socket_open_does_not_fail_and_says_why_nothing_is_known(
+    host: HelperHost, told: Told, tmp_path: Path
+) -> None:
+    why = f"{tmp_path / 'serviceswitch.sock'}: No such file or directory"
+    assert host.trouble() == why
+    assert told.last["web"].units is None
+    assert why in told.why("web")
+    assert await asked(host) == ActionResult(f"the helper is not running ({why})")
+
+
+async def test_a_connection_that_is_closed_at_once_says_what_that_may_mean(
+    tmp_path: Path, told: Told
+) -> None:
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_unix_server(refuse, tmp_path / "serviceswitch.sock")
+    host = HelperHost(told.groups.values(), Socket(tmp_path / "serviceswitch.sock"))
+    await host.open(told)
+    assert "too many helpers may be running or hanging" in told.why("web")
+    await host.close()
+    server.close()
+    await server.wait_closed()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +156,7 @@ async def test_without_a_socket_a_request_fails_at_once(helper: Helper) -> None:
     [
         ("/run/serviceswitch.sock: No such file or directory", "systemctl enable --now serviceswitch.socket"),
         ("/run/serviceswitch.sock: Permission denied", "systemctl enable --now serviceswitch.socket"),
-        ("it ended", "journalctl -u 'serviceswitch@*'"),
+        ("it exited", "journalctl -u 'serviceswitch@*'"),
         ("it did not say hello within 10 s", "journalctl -u 'serviceswitch@*'"),
     ],
 )

@@ -1,6 +1,7 @@
 """A systemd of the tests: the same D-Bus interface on a private bus, with units that do what a test says."""
 
 import asyncio
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,11 +64,25 @@ class Outcome:
     seconds: float = 0
 
 
+@dataclass(frozen=True)
+class _Patient:
+    """A socket that waits when it is full: dbus-fast takes that for the end of the bus."""
+
+    socket: socket.socket
+
+    def send(self, data: memoryview) -> int:
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+
+
 @dataclass
 class FakeSystemd:
     """The fake, on a bus that it connected to; another D-Bus library than the one that is tested."""
 
     bus: MessageBus
+    address: str
     units: dict[str, Unit] = field(default_factory=dict)
     commands: Callable[[list[str]], Outcome] = lambda _: Outcome()
     """What a command does, by its argv."""
@@ -76,6 +91,9 @@ class FakeSystemd:
     """The properties of the newest unit of each name that was made for a command."""
     _running: set[str] = field(default_factory=set)
     calls: list[tuple[str, ...]] = field(default_factory=list)
+    """Methods of the manager, and what they were called with."""
+    reads: list[tuple[str, ...]] = field(default_factory=list)
+    """The units whose properties were read, and which."""
     jobs: int = 0
     """The number of the newest job."""
     bad_names: set[str] = field(default_factory=set)
@@ -84,7 +102,9 @@ class FakeSystemd:
     @classmethod
     async def on(cls, address: str) -> "FakeSystemd":
         """Serve on the bus at `address`."""
-        fake = cls(await MessageBus(bus_address=address).connect())
+        fake = cls(await MessageBus(bus_address=address).connect(), address)
+        writer: Any = fake.bus._writer
+        writer.sock = _Patient(writer.sock)
         fake.bus.add_message_handler(fake._answer)
         await fake.bus.request_name(SYSTEMD)
         return fake
@@ -97,6 +117,7 @@ class FakeSystemd:
         self.transient.clear()
         self.calls.clear()
         self.bad_names = set()
+        self.reads.clear()
 
     def _answer(self, message: Message) -> Message | None:
         if message.member == "Get" and message.body == [f"{SYSTEMD}.Manager", "Environment"]:
@@ -147,6 +168,7 @@ class FakeSystemd:
 
     def _properties(self, message: Message) -> Message:
         unit = next((unit for unit in self.units.values() if unit.path == message.path), Unit("none"))
+        self.reads.append((unit.name, *message.body))
         found = unit_properties(unit) if message.body[0] == UNIT else service_properties(unit)
         if message.member == "GetAll":
             return Message.new_method_return(message, "a{sv}", [found])
@@ -203,8 +225,8 @@ class FakeSystemd:
 
     def _row(self, name: str) -> list[Any]:
         unit = self.units.get(name, Unit(name, load="not-found"))
-        job = 0 if unit.job is None else _number_of(unit.job)
-        return [unit.name, "", unit.load, unit.active, unit.sub, "", unit.path, job, "", "/"]
+        job = (0, "", "/") if unit.job is None else (_number_of(unit.job), "start", unit.job)
+        return [unit.name, "", unit.load, unit.active, unit.sub, "", unit.path, *job]
 
     def _finish(self, unit: Unit, job: str, active: str, sub: str) -> None:
         if unit.job != job:

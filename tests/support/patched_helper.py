@@ -1,0 +1,48 @@
+"""The helper without root, as helper_program.py, with other constants and a trust that a test can take away.
+
+Arguments: the config file, then `module__NAME=value` for constants. Of a config that all may write nothing is
+believed, as nothing is of one that is not there.
+"""
+
+import ast
+import os
+import stat
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from hkswitch.serviceswitch.audit import Audit, Caller, Decision
+from hkswitch.serviceswitch.main import Facts, run
+from hkswitch.serviceswitch.requester import Source
+from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
+
+MODULES: Final = {"link": "hkswitch.systemd.link", "stdio": "hkswitch.serviceswitch.stdio"}
+"""By the names that constants are given for."""
+
+
+class Unaudited(Audit):
+    """Writes nothing."""
+
+    def write(self, decision: Decision) -> None:
+        pass
+
+
+def believed(file: Path) -> bytes:
+    """The contents, or why there are none."""
+    if not file.exists():
+        raise NotThere(str(file))
+    if file.stat().st_mode & stat.S_IWOTH:
+        raise Untrusted(str(file), "others may write it")
+    return file.read_bytes()
+
+
+if __name__ == "__main__":
+    config_file, *words = sys.argv[1:]
+    for word in words:
+        name, _, value = word.partition("=")
+        module, _, constant = name.partition("__")
+        setattr(import_module(MODULES[module]), constant, ast.literal_eval(value))
+    caller = Caller(uid=1234, login_uid=1000)
+    facts = Facts(euid=0, source=Source.of_standard_input(), daemon_uid=os.getuid())
+    sys.exit(run(["serve"], facts, lambda _: believed(Path(config_file)), Unaudited(caller)))
