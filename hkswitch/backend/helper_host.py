@@ -58,7 +58,9 @@ class HelperHost:
         self._known: Knowledge | None = None
         self._next = Knowledge(self._groups)
         self._provisional: dict[str, ProbeTold] = {}
+        self._tokens = {group.id: group.token for group in groups}
         self._forgetting: asyncio.TimerHandle | None = None
+        self._doubting: asyncio.TimerHandle | None = None
         self._config_problem = ""
         self._bus_problem = ""
         self._numbers = count(1)
@@ -76,6 +78,7 @@ class HelperHost:
     async def watch(self, groups: Collection[Group]) -> None:
         """Serve these groups from now on. What was told of those that mean the same stays."""
         self._groups = {group.id: group for group in groups}
+        self._tokens = {group.id: group.token for group in groups}
         self._epoch += 1
         self._next = Knowledge(self._groups)
         self._show(self._groups)
@@ -97,7 +100,7 @@ class HelperHost:
         """What is wrong with the config on disk, if it is not the one in force."""
         if self._config_problem or self._known is None or self._known is not self._next:
             return self._config_problem
-        stale = [group.id for group in self._groups.values() if not self._known.has(group.id, group.token)]
+        stale = [group_id for group_id in self._groups if not self._means_the_same(group_id)]
         return f"{CHANGED} ({', '.join(stale)})" if stale else ""
 
     async def until_broken(self) -> NoReturn:
@@ -110,7 +113,7 @@ class HelperHost:
     ) -> ActionResult:
         """Have the helper do it, once; what it led to was told before this returns."""
         group = self._groups.get(group_id)
-        token = "" if group is None else group.token
+        token = self._tokens.get(group_id, "")
         confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
         request = Request(next(self._numbers), action, group_id, token, confirm_ms)
         try:
@@ -127,8 +130,9 @@ class HelperHost:
 
     async def close(self) -> None:
         """End the helper."""
-        if self._forgetting is not None:
-            self._forgetting.cancel()
+        for timer in (self._forgetting, self._doubting):
+            if timer is not None:
+                timer.cancel()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -203,7 +207,8 @@ class HelperHost:
             self._provisional = knowledge.unanswered_of(before)
             knowledge.probes |= self._provisional
             if self._provisional:
-                asyncio.get_running_loop().call_later(TOLD_WITHIN_SECONDS, self._doubt, knowledge)
+                later = asyncio.get_running_loop().call_later
+                self._doubting = later(TOLD_WITHIN_SECONDS, self._doubt, knowledge)
         self._show(self._groups)
         self._notice()
 
@@ -225,9 +230,13 @@ class HelperHost:
     def _observed(self, group: Group) -> Observed:
         if self._known is None:
             return Observed(None, None, str(HelperGone(self._client.why_gone or "it has not answered yet")))
-        if self._config_problem and not self._known.has(group.id, group.token):
+        if self._config_problem and not self._means_the_same(group.id):
             return Observed(None, None, self._config_problem)
-        return self._known.observed(group.id, group.token)
+        return self._known.observed(group.id, self._tokens[group.id])
+
+    def _means_the_same(self, group_id: str) -> bool:
+        """Whether root's config has this group as the daemon's has it."""
+        return self._known is not None and self._known.has(group_id, self._tokens.get(group_id, ""))
 
     def _state(self, group: Group) -> GroupState | None:
         units, verdict, _ = self._observed(group)
@@ -292,7 +301,7 @@ class HelperHost:
             )
 
         def is_settled() -> bool:
-            return self._state(group) not in {None, *passing}
+            return self._state(group) not in {None, *passing} or not self._means_the_same(group.id)
 
         if await self._until(is_told, TOLD_WITHIN_SECONDS):
             moved = await self._until(has_moved, STARTING_WITHIN_SECONDS)

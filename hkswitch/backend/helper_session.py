@@ -31,8 +31,8 @@ from hkswitch.protocol.helper import (
     StatesTold,
     Told,
     encode,
-    parse_reply,
 )
+from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import Malformed
 
 SILENCE_SECONDS: Final = 5

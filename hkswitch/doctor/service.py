@@ -13,7 +13,8 @@ from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wron
 from hkswitch.doctor.programs import Ran, run
 from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import Crossing
-from hkswitch.protocol.helper import Hello, parse_reply
+from hkswitch.protocol.helper import Hello
+from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import Malformed
 from hkswitch.protocol.report import BridgeReport
 
@@ -84,7 +85,7 @@ def says_hello(ran: Ran) -> Finding:
     try:
         said = parse_reply(first.encode())
     except Malformed:
-        return wrong(Point.HELPER, explain(ran.complaint), "switches will fail until that is mended")
+        return wrong(Point.HELPER, explain(ran.complaint), "hkswitch knows no states until that is fixed")
     if not isinstance(said, Hello):
         return wrong(Point.HELPER, "the helper does not say hello", _INSTALL)
     if said.version != __version__:

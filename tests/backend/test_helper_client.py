@@ -250,7 +250,7 @@ async def test_a_helper_that_ends_while_no_descriptor_is_left_is_replaced_later(
             "NoNewPrivileges",
         ),
         ("sudo must be owned by uid 0 and have the setuid bit set", "NoNewPrivileges"),
-        ("it exited", "restarting it"),
+        ("it exited", "switches do not respond until it is back"),
     ],
 )
 def test_the_log_says_what_to_do(complaint: str, advice: str) -> None:

@@ -18,7 +18,8 @@ from hkswitch.model.errors import ConfigError, Exit, Problem
 from hkswitch.model.group import MOST_ACCESSORIES, Group
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import encode_answer, encode_question, parse_answer, parse_question
-from hkswitch.protocol.helper import encode, parse_reply, parse_request
+from hkswitch.protocol.helper import encode, parse_request
+from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import LARGEST_ID, Malformed
 from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from hkswitch.protocol.helper import Accepted, Finished, Reply, parse_reply
+from hkswitch.protocol.helper import Accepted, Finished, Reply
+from hkswitch.protocol.helper_replies import parse_reply
 from tests.host import lamp
 from tests.host.installed import HELLO
 from tests.host.lamp import audit, lamp_is_off, program

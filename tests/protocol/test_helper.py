@@ -38,9 +38,9 @@ from hkswitch.protocol.helper import (
     Request,
     StatesTold,
     encode,
-    parse_reply,
     parse_request,
 )
+from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import Malformed
 
 TOKEN = "0123456789abcdef" * 2
