@@ -69,7 +69,7 @@ def _end(action: Action, group_id: str, asked: client.Asked, path: Path, *, wait
             return failure.exit_code
     except Failure as failure:
         _say(f"hkswitch: {failure}")
-        if failure.exit_code is Exit.UNAVAILABLE:
+        if failure.exit_code is Exit.UNAVAILABLE and "denied: " not in str(failure):
             _say_why(path, group_id)
         return failure.exit_code
     return Exit.OK

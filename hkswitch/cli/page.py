@@ -31,27 +31,33 @@ _CONTROLLER_CHARACTERS: Final = 8
 
 
 def rendered(report: Report, now_unix_seconds: float, *, away: bool = False) -> RenderableType:
-    """A line or two about the bridge, and a table; `away`: the daemon has ended since this report."""
+    """A line or two about the bridge, a table, and why what is unknown is so.
+
+    `away`: the daemon has ended since this report.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("group", overflow="fold", no_wrap=True)
-    table.add_column("name", overflow="fold")
-    # Only the reason for an unknown state is broken into lines.
-    widest = max(
-        (len(_state(group, now_unix_seconds)) for group in report.groups if not group.why), default=0
-    )
-    table.add_column("state", overflow="fold", min_width=max(widest, len("unknown:")))
-    for heading in ("units", "last action"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("group", "name", "state", "units", "last action"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"group", "state"})
     for group in report.groups:
         table.add_row(
             group.id,
             group.name,
             Text(_state(group, now_unix_seconds), STYLES[group.state]),
-            "\n".join(f"{unit} {state}" for unit, state in group.units.items()) or group.why,
+            "\n".join(f"{unit} {state}" for unit, state in group.units.items()),
             _last(group.last_action, now_unix_seconds),
         )
     lines = [Text(AWAY, "yellow"), Text()] if away else _bridge_lines(report.bridge, now_unix_seconds)
-    return Group(*lines, table)
+    return Group(*lines, table, *_reasons(report.groups))
+
+
+def _reasons(groups: Iterable[GroupReport]) -> list[Text]:
+    """Each reason once, with the groups that it is for."""
+    unknown: dict[str, list[str]] = {}
+    for group in groups:
+        if group.why:
+            unknown.setdefault(group.why, []).append(group.id)
+    lines = [Text(f"{', '.join(ids)}: {why}", STYLES[None]) for why, ids in unknown.items()]
+    return [Text(), *lines] if lines else []
 
 
 def show(report: Report, console: Console) -> None:
@@ -80,7 +86,7 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float) -> list[
 def _state(group: GroupReport, now_unix_seconds: float) -> str:
     match group.state:
         case None:
-            return f"unknown: {group.why}" if group.why else "unknown"
+            return "unknown"
         case GroupState.PARTIAL:
             up = sum(unit.meaning is Meaning.UP for unit in group.units.values())
             return f"partial {up}/{len(group.units)}"

@@ -6,13 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hkswitch.doctor.context import ROOT, USER, Situation
-from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, warning, wrong
+from hkswitch.doctor.finding import (
+    NO_CONFIG,
+    WITH_SUDO,
+    Finding,
+    Point,
+    Verdict,
+    counted,
+    ok,
+    unknown,
+    warning,
+    wrong,
+)
 from hkswitch.doctor.programs import Account, run
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.model.group import Group
+from hkswitch.protocol.report import BridgeReport
 from hkswitch.serviceswitch import trusted_files
 
 
@@ -24,7 +36,8 @@ async def configuration(situation: Situation) -> tuple[Finding]:
     if situation.account is not None and situation.may_become_daemon and is_there:
         readable = await _readable_by(situation.account, situation.config_file)
     asker_is_root = situation.asker == ROOT
-    return (valid(config, situation.config_file, readable=readable, asker_is_root=asker_is_root),)
+    found = valid(config, situation.config_file, readable=readable, asker_is_root=asker_is_root)
+    return (in_force(found, situation.bridge),)
 
 
 async def trust(situation: Situation) -> tuple[Finding]:
@@ -33,6 +46,15 @@ async def trust(situation: Situation) -> tuple[Finding]:
         return (unknown(Point.TRUST, NO_CONFIG),)
     refused = list(_untrusted(situation))
     return (believed(situation.config, refused, asker_is_root=situation.asker == ROOT),)
+
+
+def in_force(found: Finding, bridge: BridgeReport | Failure) -> Finding:
+    """Whether the daemon serves the file that is good by itself."""
+    if found.verdict in {Verdict.OK, Verdict.WARNING} and isinstance(bridge, BridgeReport) and bridge.config:
+        return wrong(
+            Point.CONFIGURATION, f"not in force: {bridge.config}", "`sudo systemctl reload hkswitch`"
+        )
+    return found
 
 
 def valid(config: Config | Failure, file: Path, *, readable: bool | None, asker_is_root: bool) -> Finding:

@@ -168,8 +168,14 @@ def test_what_is_missing_is_said(bridge: BridgeReport | None, line: str) -> None
 
 
 def test_people_see_why_a_group_is_unknown() -> None:
-    [row] = [" ".join(line.split()) for line in printed(Report(BRIDGE, (AWAY,)))[4:]]
-    assert row == "vpn VPN unknown: the helper is not running (sudo: a password is required)"
+    other = AWAY._replace(id="other")
+    rows = [" ".join(line.split()) for line in printed(Report(BRIDGE, (AWAY, other)))[4:]]
+    assert rows == [
+        "vpn VPN unknown",
+        "other VPN unknown",
+        "",
+        "vpn, other: the helper is not running (sudo: a password is required)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +227,7 @@ def test_a_narrow_terminal_breaks_the_reason_of_an_unknown_state_and_no_state(wi
     lines = printed(Report(BRIDGE._replace(config="Y" * 300), groups), width)
     assert all(len(line) <= width for line in lines)
     assert sum(line.count("Y") for line in lines) == 300
-    for state in ("partial 1/2", "starting 12 s", "unknown: "):
+    for state in ("partial 1/2", "starting 12 s", "unknown "):
         assert len([line for line in lines if state in f"{line} "]) == 1
     page_text = "".join(lines)
     assert page_text.count("Z") == 300
