@@ -162,6 +162,7 @@ class HelperHost:
 
     def told_config(self, problem: str) -> None:
         """Take over whether root believes the config on disk."""
+        problem = "; ".join(problem.splitlines())  # a status is one line, and so is one of the log
         if problem == self._config_problem:
             return
         self._config_problem = problem
