@@ -229,7 +229,8 @@ class _Serving:
         """Apply the config as it is now; returns what a person should know about that.
 
         One with mistakes, or that root does not believe, changes nothing: raises `Failure`, and says why in
-        the log and the status until a reload succeeds. Reloads wait for the start, and for one another.
+        the log, and in the status until root believes it again or a reload succeeds. Reloads wait for the
+        start, and for one another.
         """
         await self._open.wait()
         async with self._applying:
@@ -241,7 +242,9 @@ class _Serving:
                 self._not_reloaded = ""
                 return await self._apply(config)
             except Failure as failure:
-                self._not_reloaded = "; ".join(str(failure).splitlines())  # a status is one line
+                # What root says too is root's to take back, when the file is valid again.
+                why = "" if await self._host.check_config() else str(failure)
+                self._not_reloaded = "; ".join(why.splitlines())  # a status is one line
                 _log.error("not reloaded: %s", failure)
                 raise
             finally:

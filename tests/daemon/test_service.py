@@ -115,7 +115,7 @@ class Host(SimulatedHost):
         return self.doubt
 
     def config_problem(self) -> str:
-        return self.problem
+        return self.problem or self.doubt
 
     def trouble(self) -> str:
         return self.gone
