@@ -2,10 +2,11 @@
 
 Arguments: the config file, then the helper's own arguments. In the environment, JOURNAL is a journal's
 socket, without which nothing is audited, DAEMON_UID is who may connect, in place of who runs this, and
-READ_WITHIN_SECONDS how long the daemon may not read.
+READ_WITHIN_SECONDS how long the daemon may not read. Of the file it doubts one thing: who can write it.
 """
 
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hkswitch.serviceswitch import stdio
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision
 from hkswitch.serviceswitch.main import Facts, run
 from hkswitch.serviceswitch.requester import Source
+from hkswitch.serviceswitch.trusted_files import Untrusted
 
 
 class Unaudited(Audit):
@@ -20,6 +22,14 @@ class Unaudited(Audit):
 
     def write(self, decision: Decision) -> None:
         pass
+
+
+def read(path: str) -> bytes:
+    """The config, which is not where the helper looks for it."""
+    file = Path(config_file)
+    if file.stat().st_mode & stat.S_IWOTH:
+        raise Untrusted(path, "others can write it")
+    return file.read_bytes()
 
 
 if __name__ == "__main__":
@@ -31,4 +41,4 @@ if __name__ == "__main__":
     facts = Facts(
         euid=0, source=Source.of_standard_input(), daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid()))
     )
-    sys.exit(run(arguments, facts, read=lambda _: Path(config_file).read_bytes(), audit=audit))
+    sys.exit(run(arguments, facts, read=read, audit=audit))

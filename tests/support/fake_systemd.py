@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import math
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dbus_fast.aio import MessageBus
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
 PROPERTIES = "org.freedesktop.DBus.Properties"
+PEER = "org.freedesktop.DBus.Peer"
 UNIT = f"{SYSTEMD}.Unit"
 
 
@@ -57,7 +59,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ends: systemd's Result of its service, and an exit code or a signal's number."""
+    """How a command ends: systemd's Result of its service, and an exit code or a signal's number.
+
+    One that takes infinite `seconds` runs until `end_commands`.
+    """
 
     result: str = "success"
     status: int = 0
@@ -94,10 +99,16 @@ class FakeSystemd:
     """Methods of the manager, and what they were called with."""
     reads: list[tuple[str, ...]] = field(default_factory=list)
     """The units whose properties were read, and which."""
+    asked_by: str = ""
+    """The newest one on the bus who called."""
     jobs: int = 0
     """The number of the newest job."""
     bad_names: set[str] = field(default_factory=set)
     """Names that are none of a unit: one of them makes systemd refuse a whole list."""
+    holds_list: Callable[[list[str]], bool] = lambda _: False
+    """Whether a list of these units is answered by `release_lists` only."""
+    held_lists: list[Message] = field(default_factory=list)
+    held_commands: list[tuple[Unit, str, Outcome]] = field(default_factory=list)
 
     @classmethod
     async def on(cls, address: str) -> "FakeSystemd":
@@ -118,8 +129,12 @@ class FakeSystemd:
         self.calls.clear()
         self.bad_names = set()
         self.reads.clear()
+        self.holds_list = lambda _: False
+        self.held_lists.clear()
+        self.held_commands.clear()
+        self._running.clear()
 
-    def _answer(self, message: Message) -> Message | None:
+    def _answer(self, message: Message) -> Message | bool | None:
         if message.member == "Get" and message.body == [f"{SYSTEMD}.Manager", "Environment"]:
             return Message.new_method_return(message, "v", [Variant("as", ["LANG=en", "FOREIGN=1"])])
         if message.member == "StartTransientUnit":
@@ -128,6 +143,7 @@ class FakeSystemd:
             return self._properties(message)
         if message.message_type is not MessageType.METHOD_CALL or message.interface != f"{SYSTEMD}.Manager":
             return None  # dbus-fast answers Peer.Ping itself
+        self.asked_by = str(message.sender)
         self.calls.append((str(message.member), *_flat(message.body)))
         match message.member, message.body:
             case "Subscribe", []:
@@ -135,7 +151,7 @@ class FakeSystemd:
             case "RefUnit" | "UnrefUnit", [name]:
                 return self._hold(message, name, 1 if message.member == "RefUnit" else -1)
             case "ListUnitsByNames", [names]:
-                return self._list(message, names)
+                return self._hold_list(message) if self.holds_list(names) else self._list(message, names)
             case "StartUnit" | "TryRestartUnit", [name, "replace"]:
                 return self._queue(message, name, "active", "running")
             case "StopUnit", [name, "replace"]:
@@ -154,6 +170,11 @@ class FakeSystemd:
         if not unit.held:
             asyncio.get_running_loop().call_soon(self._finish, unit, unit.job, active, sub)
         return Message.new_method_return(message, "o", [unit.job])
+
+    def _hold_list(self, message: Message) -> bool:
+        """Have it answered later; True for dbus-fast, as it is taken."""
+        self.held_lists.append(message)
+        return True
 
     def _list(self, message: Message, names: list[str]) -> Message:
         if self.bad_names & {*names}:
@@ -187,6 +208,9 @@ class FakeSystemd:
         self.jobs += 1
         job = f"{PATH}/job/{self.jobs}"
         outcome = self.commands(argv)
+        if outcome.seconds == math.inf:
+            self.held_commands.append((Unit(name), job, outcome))
+            return Message.new_method_return(message, "o", [job])
         asyncio.get_running_loop().call_later(outcome.seconds, self._end_command, Unit(name), job, outcome)
         return Message.new_method_return(message, "o", [job])
 
@@ -197,6 +221,27 @@ class FakeSystemd:
         body = [f"{SYSTEMD}.Service", properties, []]
         self.bus.send(Message.new_signal(unit.path, PROPERTIES, "PropertiesChanged", "sa{sv}as", body))
         self._end(unit, job, "done" if outcome.result == "success" else "failed")
+
+    async def heard(self) -> None:
+        """Return when who asked last has taken all that was sent until now."""
+        ping = Message(destination=self.asked_by, path="/", interface=PEER, member="Ping")
+        await self.bus.call(ping)
+
+    def end_commands(self) -> None:
+        """Let the commands end that run until now."""
+        held, self.held_commands = self.held_commands, []
+        for unit, job, outcome in held:
+            self._end_command(unit, job, outcome)
+
+    def release_lists(self, but: Callable[[list[str]], bool] = lambda _: False) -> None:
+        """Answer the lists that were asked for, and those to come at once, but for some."""
+        self.holds_list = but
+        held, self.held_lists = self.held_lists, []
+        for message in held:
+            if but(message.body[0]):
+                self.held_lists.append(message)
+            else:
+                self.bus.send(self._list(message, message.body[0]))
 
     def release(self, name: str, *, active: str, sub: str) -> None:
         """Let a held unit's job end."""
@@ -222,6 +267,10 @@ class FakeSystemd:
     async def leave(self) -> None:
         """Give the name up, as a systemd that is executed anew does for a moment."""
         await self.bus.release_name(SYSTEMD)
+
+    async def come_back(self) -> None:
+        """Have the name again."""
+        await self.bus.request_name(SYSTEMD)
 
     def _row(self, name: str) -> list[Any]:
         unit = self.units.get(name, Unit(name, load="not-found"))

@@ -1,0 +1,197 @@
+"""The daemon's service in this process, with the helper's code as a child, and a real file as its config."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hkswitch.backend.helper_host import HelperHost
+from hkswitch.backend.helper_session import HelperGone, HelperSession
+from hkswitch.backend.helper_transport import Process, _Pipes
+from hkswitch.cli import reload, status
+from hkswitch.control import client, socket_of
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.service import serve
+from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.config_file import read as read_config
+from hkswitch.model.errors import Failure
+from hkswitch.model.unit_state import Action, GroupState
+from hkswitch.network.endpoint import Place
+from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.report import GroupReport, Report
+from tests.support.fake_systemd import FakeSystemd
+from tests.support.helper import HelperProgram
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.waiting import PATIENCE_SECONDS, eventually
+
+Groups = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass
+class Gate:
+    """The transport to helpers that run without root; a test may close it, and sees the newest helper."""
+
+    config_file: Path
+    is_open: asyncio.Event = field(default_factory=asyncio.Event)
+    refused: str = ""
+    """Why none can be started."""
+    tries: int = 0
+    pid: int = 0
+    """Of the newest helper."""
+
+    async def open(self, session: HelperSession) -> _Pipes:
+        self.tries += 1
+        await self.is_open.wait()
+        if self.refused:
+            raise HelperGone(self.refused)
+        pipes = await Process(HelperProgram(self.config_file).command("serve")).open(session)
+        self.pid = pipes._transport.get_pid()
+        return pipes
+
+    def explain(self, why_gone: str) -> str:
+        return why_gone
+
+
+@dataclass
+class RealDaemon:
+    """A daemon, who started it (`Outside`), and the people who use it."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    place: Place = LOOPBACK
+    told: list[str] = field(default_factory=list)
+    """What systemd is told."""
+    after_read: Callable[[], None] = lambda: None
+    """Is called whenever the daemon has read its config."""
+
+    def __post_init__(self) -> None:
+        self.config_file = self.folder / "config.yaml"
+        self.state_folder = self.folder / "state"
+        self.gate = Gate(self.config_file)
+        self.gate.is_open.set()
+
+    def write(self, groups: Groups) -> None:
+        """Edit the config."""
+        bridge = {"address": "127.0.0.1", "port": self.port}
+        self.config_file.write_text(json.dumps({"bridge": bridge, "groups": groups}))
+
+    @asynccontextmanager
+    async def begun(self, groups: Groups) -> AsyncIterator[None]:
+        """Have a daemon that starts, and end it by SIGTERM."""
+        self.write(groups)
+        config = read_config(self.config_file)
+        self.host = HelperHost(config.groups, self.gate)
+        running = asyncio.create_task(serve(config, self.host, self.state_folder, self))
+        await eventually(lambda: running.done() or socket_of(self.state_folder).exists())
+        try:
+            yield
+        finally:
+            if not running.done():
+                os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(running, PATIENCE_SECONDS)
+
+    @asynccontextmanager
+    async def served(self, groups: Groups) -> AsyncIterator[None]:
+        """Have one that serves."""
+        async with self.begun(groups):
+            await eventually(lambda: self.told)
+            yield
+
+    # What the daemon asks of who started it
+
+    async def read(self) -> Config:
+        config = read_config(self.config_file)
+        self.after_read()
+        return config
+
+    def reloading(self) -> None:
+        self.told.append("reloading")
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        del bridge
+        return self.place
+
+    def waiting(self, why: Failure) -> None:
+        self.told.append(f"waiting: {why}")
+
+    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
+        groups = " ".join(group.id for group in config.groups)
+        self.bridge = bridge
+        self.told.append(f"serving {groups} on {place.addresses[0]}" + (f"; {trouble}" if trouble else ""))
+
+    # What people ask of the daemon; the command line blocks, so it has threads
+
+    async def reload(self) -> str:
+        """Returns the note, or what is wrong."""
+        return await _in_time(reload.reload, self.state_folder)
+
+    async def start(self, group_id: str) -> str:
+        """Start a group; returns the note, or why it failed."""
+
+        def start() -> str:
+            question = Question(Ask.ACT, action=Action.START, group=group_id)
+            with client.Asked(socket_of(self.state_folder), question) as asked:
+                return asked.end()
+
+        return await _in_time(start)
+
+    async def report(self) -> Report:
+        report = await asyncio.to_thread(status.from_daemon, self.state_folder)
+        assert report is not None
+        return report
+
+    async def groups(self) -> dict[str, GroupReport]:
+        return {group.id: group for group in (await self.report()).groups}
+
+    async def states(self) -> dict[str, GroupState | None]:
+        return {group_id: group.state for group_id, group in (await self.groups()).items()}
+
+    async def config_problem(self) -> str:
+        bridge = (await self.report()).bridge
+        assert bridge is not None
+        return bridge.config
+
+    async def until_states(self, **states: GroupState | None) -> None:
+        """Wait until these are the groups, with these states."""
+        deadline_seconds = time.monotonic() + PATIENCE_SECONDS
+        while (found := await self.states()) != states:
+            assert time.monotonic() < deadline_seconds, f"still {found}"
+            await asyncio.sleep(0.01)
+
+    async def until_asked(self, group_id: str) -> None:
+        """Wait until an action was asked of a group."""
+        deadline_seconds = time.monotonic() + PATIENCE_SECONDS
+        while (await self.groups())[group_id].last_action is None:
+            assert time.monotonic() < deadline_seconds, "nothing was asked"
+            await asyncio.sleep(0.01)
+
+    async def until_config_problem(self, is_so: Callable[[str], object]) -> None:
+        """Wait until what is wrong with the config is so."""
+        deadline_seconds = time.monotonic() + PATIENCE_SECONDS
+        while not is_so(found := await self.config_problem()):
+            assert time.monotonic() < deadline_seconds, f"still {found!r}"
+            await asyncio.sleep(0.01)
+
+    # What happens to the helper
+
+    def kill_helper(self) -> None:
+        """End the helper at once."""
+        os.kill(self.gate.pid, signal.SIGKILL)
+
+    async def has_heard(self, fake: FakeSystemd) -> None:
+        """Return when the helper took all that systemd sent until now, and the daemon what came of that."""
+        await fake.heard()
+        await self.host.check_config()
+
+
+async def _in_time(do: Callable[..., str], *arguments: object) -> str:
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(do, *arguments), PATIENCE_SECONDS)
+    except Failure as failure:
+        return f"failed: {failure}"
