@@ -28,7 +28,7 @@ from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, Failure
 from hkswitch.model.group import Argv, Group
 from hkswitch.network import addresses
-from hkswitch.protocol.report import printable
+from hkswitch.protocol.report import Report, printable
 
 JOURNAL_LINES: Final = 200
 LIBRARIES: Final = ("HAP-python", "zeroconf", "sdbus", "cryptography", "h11", "PyYAML", "click", "rich")
@@ -192,7 +192,15 @@ async def _status(situation: Situation) -> list[str]:
         return ["the configuration has mistakes, and there is no daemon"]
     except Failure as failure:
         return [str(failure)]
-    return status.as_json(report).split("\n")
+    return status.as_json(without_config_text(report)).split("\n")
+
+
+def without_config_text(report: Report) -> Report:
+    """The report without what it may quote from a configuration with mistakes, of which all may be a secret."""
+    if report.bridge is None or not report.bridge.config:
+        return report
+    groups = tuple(group._replace(why="") for group in report.groups)
+    return Report(report.bridge._replace(config="not in force"), groups)
 
 
 def _network() -> list[str]:

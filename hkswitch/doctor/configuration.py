@@ -49,11 +49,10 @@ async def trust(situation: Situation) -> tuple[Finding]:
 
 
 def in_force(found: Finding, bridge: BridgeReport | Failure) -> Finding:
-    """Whether the daemon serves the file that is good by itself."""
+    """Whether the daemon serves a file that is good by itself; why it does not may quote the file."""
     if found.verdict in {Verdict.OK, Verdict.WARNING} and isinstance(bridge, BridgeReport) and bridge.config:
-        return wrong(
-            Point.CONFIGURATION, f"not in force: {bridge.config}", "`sudo systemctl reload hkswitch`"
-        )
+        what = "the daemon does not serve the file as it is now (`hkswitch status` says why)"
+        return wrong(Point.CONFIGURATION, what, "`sudo hkswitch reload`")
     return found
 
 

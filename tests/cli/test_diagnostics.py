@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.cli import diagnostics
+from hkswitch.cli import diagnostics, status
 from hkswitch.cli.diagnostics import REMOVED, Secrets
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError
+from hkswitch.protocol.report import BridgeReport, GroupReport, Report
 from tests.support.command import run
 
 SETUP = Setup("031-45-154", "ABCD")
@@ -137,3 +138,11 @@ def test_without_an_installation_it_says_what_it_can(tmp_path: Path, mistake: st
     assert sections == ["versions", "doctor", "configuration", "status", "unit", "network", "journal"]
     assert "configuration: " in output
     assert "HAP-python 5" in output
+
+
+def test_what_a_report_quotes_from_a_configuration_with_mistakes_is_left_out() -> None:
+    bridge = BridgeReport("hkswitch", "1", 0, (), 51826, (), config="config.yaml:1:1: 'hunter2' is no unit")
+    group = GroupReport("web", "Web", None, 0, {}, why=bridge.config)
+    assert "hunter2" not in status.as_json(diagnostics.without_config_text(Report(bridge, (group,))))
+    sound = Report(bridge._replace(config=""), (group._replace(why="the helper is not running"),))
+    assert diagnostics.without_config_text(sound) == sound

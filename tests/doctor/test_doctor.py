@@ -128,6 +128,26 @@ def test_a_mistake_is_named_by_its_place_and_not_by_what_was_written() -> None:
         (NO_GROUPS, [], True, UNKNOWN, "without a valid configuration"),
     ],
 )
+@pytest.mark.parametrize(
+    ("verdict", "bridge", "same"),
+    [
+        (OK, BRIDGE, True),
+        (OK, client.NoDaemon(Path("/none")), True),
+        (OK, BRIDGE._replace(config="web: 'hunter2' has changed"), False),
+        (WARNING, BRIDGE._replace(config="web: 'hunter2' has changed"), False),
+        (WRONG, BRIDGE._replace(config="web: 'hunter2' has changed"), True),
+    ],
+)
+def test_a_configuration_that_is_not_served_is_wrong_and_not_quoted(
+    verdict: Verdict, bridge: BridgeReport | Failure, same: bool
+) -> None:
+    found = Finding(Point.CONFIGURATION, verdict, "it is read")
+    judged_now = configuration.in_force(found, bridge)
+    assert (judged_now == found) is same
+    assert "hunter2" not in str(judged_now)
+    assert same or judged_now.verdict is WRONG
+
+
 def test_a_configuration_and_its_programs_are_roots(
     config: Config | Failure, refused: list[Untrusted | NotThere], root: bool, verdict: Verdict, words: str
 ) -> None:

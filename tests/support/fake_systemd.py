@@ -1,8 +1,8 @@
 """A systemd of the tests: the same D-Bus interface on a private bus, with units that do what a test says."""
 
 import asyncio
-import socket
 import math
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
