@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from typing import Final
 
 import hkswitch
+from hkswitch.protocol.helper import Hello, encode
 from tests.host.machine import Host
 
-HELLO: Final = f'{{"type":"hello","version":"{hkswitch.__version__}"}}\n'
+HELLO: Final = encode(Hello(hkswitch.__version__)).decode()
 """What the helper says first."""
 
 CONFIG: Final = {

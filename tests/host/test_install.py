@@ -311,6 +311,7 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
         spare.run("systemctl", "start", "hkswitch.service")
         helper = "/usr/local/sbin/serviceswitch serve"
         eventually(lambda: helper in spare.run("ps", "-e", "-o", "args=").stdout)
+        spare.run("systemctl", "reload", "hkswitch.service")
         spare.run(*local, "/src/packaging/uninstall", "--purge")
         assert traces(spare) == ""
     finally:

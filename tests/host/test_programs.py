@@ -27,11 +27,11 @@ def configured(host: Host) -> Iterator[Host]:
         ("exit 0", 0, "on"),
         ("exit 1", 3, "off"),
         ("exit 125", 3, "off"),
-        ("exit 126", 69, f"nobody can tell the state of lamp: {LAMP} exited with 126"),
-        ("exit 127", 69, f"nobody can tell the state of lamp: {LAMP} exited with 127"),
-        ("exit 255", 69, f"nobody can tell the state of lamp: {LAMP} exited with 255"),
-        ("kill -9 $$", 69, f"nobody can tell the state of lamp: {LAMP} ended by SIGKILL"),
-        ("sleep 1000", 69, f"nobody can tell the state of lamp: {LAMP} took longer than 2 s"),
+        ("exit 126", 69, f"cannot determine the state of lamp: {LAMP} exited with status 126"),
+        ("exit 127", 69, f"cannot determine the state of lamp: {LAMP} exited with status 127"),
+        ("exit 255", 69, f"cannot determine the state of lamp: {LAMP} exited with status 255"),
+        ("kill -9 $$", 69, f"cannot determine the state of lamp: {LAMP} was killed by SIGKILL"),
+        ("sleep 1000", 69, f"cannot determine the state of lamp: {LAMP} took longer than 2 s"),
     ],
 )
 def test_the_exit_code_of_a_status_says_the_state(
@@ -127,7 +127,7 @@ def test_two_helpers_do_not_run_commands_of_a_group_at_once(configured: Host) ->
         assert code == 0, said  # it is off still
         code, said = by_hand(configured, "start")
         assert code == 69
-        assert f"{LAMP} was not run: another one runs for lamp" in said
+        assert f"{LAMP} was not run: Unit {UNIT} was already loaded" in said
         configured.write(f"{STATE}/go", "")
         assert first.wait(10) == 0
 
@@ -231,4 +231,4 @@ def test_a_program_that_is_run_cannot_be_swapped(configured: Host, deed: str) ->
 def test_the_programs_of_debian_are_behind_links_of_roots(configured: Host) -> None:
     configured.write("/etc/hkswitch/config.yaml", CONFIG.replace(f"[{LAMP}, status]", "[/bin/true]"))
     assert PurePosixPath(configured.run("readlink", "/bin").stdout.strip()).name == "bin"
-    assert by_hand(configured, "status") == (0, "on\n  /bin/true exited with 0\n")
+    assert by_hand(configured, "status") == (0, "on\n  /bin/true exited with status 0\n")
