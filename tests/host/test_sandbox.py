@@ -15,6 +15,7 @@ from tests.host import lamp
 from tests.host.installed import HELLO
 from tests.host.lamp import audit, lamp_is_off, program
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
+from tests.host.requests import request
 from tests.host.root import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.controller import Controller
@@ -112,12 +113,12 @@ def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...
         decisions, starts = len(audit(daemon)), starts_by(daemon, sudo)
         with daemon.popen(*within(*used(daemon)), *helper(sudo)) as process:
             assert answer(process) == parse_reply(HELLO.encode())
-            assert act(process, "start", "web") == "httpd.service done"
+            assert act(daemon, process, "start", "web") == "httpd.service done"
             assert daemon.show("httpd.service", "ActiveState") == "active"
-            assert act(process, "stop", "web") == "httpd.service done"
+            assert act(daemon, process, "stop", "web") == "httpd.service done"
             assert daemon.show("httpd.service", "ActiveState") == "inactive"
-            assert act(process, "start", "lamp") == f"{lamp.UNIT} done"
-            assert act(process, "stop", "lamp") == f"{lamp.UNIT} done"
+            assert act(daemon, process, "start", "lamp") == f"{lamp.LAMP} done"
+            assert act(daemon, process, "stop", "lamp") == f"{lamp.LAMP} done"
         assert [line["HKSWITCH_ACTION"] for line in audit(daemon)[decisions:]] == ["start", "stop"] * 2
         assert starts_by(daemon, sudo) == starts + 1
 
@@ -133,17 +134,17 @@ def starts_by(host: Host, sudo: str) -> int:
     return lines.count(f"COMMAND={' '.join(SERVE)}")
 
 
-def act(process: Popen[str], action: str, group: str) -> str:
-    """What came of it, as the helper says it of each unit."""
+def act(host: Host, process: Popen[str], action: str, group: str) -> str:
+    """What came of it, as the helper says it of each unit or program."""
     assert process.stdin is not None
-    process.stdin.write(f'{{"id":1,"action":"{action}","group":"{group}"}}\n')
+    process.stdin.write(request(host, 1, action, group))
     process.stdin.flush()
     while not isinstance(reply := answer(process), Finished):
         assert isinstance(reply, Accepted)
     return ", ".join(map(str, reply.units))
 
 
-def answer(process: Popen[str]) -> Reply:
+def answer(process: Popen[str]) -> Reply | None:
     assert process.stdout is not None
     return parse_reply(process.stdout.readline().encode())
 

@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from tests.host.machine import Host
+from tests.host.requests import request_by
 
 pytestmark = pytest.mark.any_release
 
@@ -163,7 +164,7 @@ import json, os, subprocess, sys
 
 FOLDER, USERS, AWAY = "/etc/hkswitch", "/var/tmp/users", "/root/real"
 FILE, TRUSTED, NEW = FOLDER + "/config.yaml", "/root/real.yaml", FOLDER + "/new"
-REQUEST = b'{"id":1,"action":"start","group":"theirs"}\\n'
+REQUEST = sys.argv[2].encode()
 
 def swap_names():
     for source in (USERS + "/config.yaml", TRUSTED):
@@ -217,9 +218,11 @@ print(json.dumps([sorted(told), helper.wait()]))
 def test_what_is_swapped_between_a_check_and_its_use_is_never_believed(
     host: Host, swap: str, refusal: str
 ) -> None:
-    host.write(f"{USERS}/config.yaml", "groups: {theirs: {units: [httpd]}}\n")
+    theirs = "groups: {theirs: {units: [httpd]}}\n"
+    host.write(f"{USERS}/config.yaml", theirs)
     host.run("chown", "hkswitch:", f"{USERS}/config.yaml")
-    told, code = json.loads(host.run("python3", "-c", RACE, swap).stdout)
+    start = request_by(theirs, 1, "start", "theirs")  # it would be done, if that one were believed
+    told, code = json.loads(host.run("python3", "-c", RACE, swap, start).stdout)
     assert code == 0
     assert "denied: there is no group 'theirs' in the configuration" in told
     assert [reason for reason in told if reason.startswith(refusal)] != []
