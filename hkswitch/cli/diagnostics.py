@@ -196,7 +196,7 @@ async def _status(situation: Situation) -> list[str]:
 
 
 def without_config_text(report: Report) -> Report:
-    """The report without what it may quote from a configuration with mistakes, of which all may be a secret."""
+    """The report without what it may quote from a configuration with mistakes: that may be a secret."""
     if report.bridge is None or not report.bridge.config:
         return report
     groups = tuple(group._replace(why="") for group in report.groups)

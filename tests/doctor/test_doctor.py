@@ -116,19 +116,6 @@ def test_a_mistake_is_named_by_its_place_and_not_by_what_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "refused", "root", "verdict", "words"),
-    [
-        (CONFIG, [], True, OK, "nobody but root can write the configuration"),
-        (CHECKED, [], True, OK, ", and 1 program"),
-        (CONFIG, [Untrusted("/etc", "its owner is uid 7")], True, WRONG, "/etc is not trusted: its owner"),
-        (CONFIG, [Untrusted("/a", "x"), Untrusted("/b", "y")], True, WRONG, "(and 1 more)"),
-        (CONFIG, [Untrusted("/etc/x", os.strerror(13))], True, WRONG, "Permission denied"),
-        (CONFIG, [Untrusted("/etc/x", os.strerror(13))], False, UNKNOWN, "run it with sudo"),
-        (CONFIG, [NotThere("/etc/hkswitch")], True, UNKNOWN, "no valid configuration"),
-        (NO_GROUPS, [], True, UNKNOWN, "without a valid configuration"),
-    ],
-)
-@pytest.mark.parametrize(
     ("verdict", "bridge", "same"),
     [
         (OK, BRIDGE, True),
@@ -148,6 +135,19 @@ def test_a_configuration_that_is_not_served_is_wrong_and_not_quoted(
     assert same or judged_now.verdict is WRONG
 
 
+@pytest.mark.parametrize(
+    ("config", "refused", "root", "verdict", "words"),
+    [
+        (CONFIG, [], True, OK, "nobody but root can write the configuration"),
+        (CHECKED, [], True, OK, ", and 1 program"),
+        (CONFIG, [Untrusted("/etc", "its owner is uid 7")], True, WRONG, "/etc is not trusted: its owner"),
+        (CONFIG, [Untrusted("/a", "x"), Untrusted("/b", "y")], True, WRONG, "(and 1 more)"),
+        (CONFIG, [Untrusted("/etc/x", os.strerror(13))], True, WRONG, "Permission denied"),
+        (CONFIG, [Untrusted("/etc/x", os.strerror(13))], False, UNKNOWN, "run it with sudo"),
+        (CONFIG, [NotThere("/etc/hkswitch")], True, UNKNOWN, "no valid configuration"),
+        (NO_GROUPS, [], True, UNKNOWN, "without a valid configuration"),
+    ],
+)
 def test_a_configuration_and_its_programs_are_roots(
     config: Config | Failure, refused: list[Untrusted | NotThere], root: bool, verdict: Verdict, words: str
 ) -> None:
