@@ -72,8 +72,9 @@ class Connection:
     has the number of the connection's by then, whatever it is: another controller, the helper's pipe."""
 
     def __init__(self) -> None:
-        """Open it; raises one of `BUS_ERRORS`. `lost` is set when it breaks."""
+        """Open it; raises one of `BUS_ERRORS`. `lost` is set when it breaks, or is of no use any more."""
         self.lost = asyncio.Event()
+        self.why_lost = "the connection was lost"
         self._loop = asyncio.get_running_loop()
         self._calls = asyncio.Semaphore(MOST_CALLS_IN_FLIGHT)
         self.bus = sdbus.sd_bus_open_system()
@@ -94,10 +95,20 @@ class Connection:
                     raise BusUnavailable("the connection was lost")
                 return await call
         except _LOSSES as error:
-            raise BusUnavailable(sentence(error)) from error
+            raise self.lose(error) from error
         finally:
             if isinstance(call, Coroutine):
                 call.close()  # it may not have been begun
+
+    def lose(self, error: BaseException) -> BusUnavailable:
+        """Give it up for this error: what was not told on it is told on the next one.
+
+        A connection that goes on after a call without an answer may have missed something for ever.
+        """
+        if not self.lost.is_set():
+            self.why_lost = sentence(error)
+            self.lost.set()
+        return BusUnavailable(sentence(error))
 
     async def properties(self, path: str, interface: str) -> dict[str, Any]:
         """The values of all properties of an object of systemd's; raises as `call` does."""

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.systemd.connection import BUS, PROPERTIES, SYSTEMD, Connection, bus_itself, sentence
+from hkswitch.systemd.connection import BUS, PROPERTIES, SYSTEMD, Connection, bus_itself
 
 CHANGED: Final = "PropertiesChanged"
 UNIT: Final = f"{SYSTEMD}.Unit"
@@ -121,7 +121,7 @@ class Signals:
         try:
             return await self._connection.call(call)
         except sdbus.SdBusBaseError as error:
-            raise BusUnavailable(sentence(error)) from error
+            raise self._connection.lose(error) from error
 
 
 def _rule(path: str | None) -> str:

@@ -175,7 +175,7 @@ class Systemd:
         try:
             variables = await self._connection.call(self._manager.environment)
         except sdbus.SdBusBaseError as error:
-            raise BusUnavailable(sentence(error)) from error
+            raise self._connection.lose(error) from error
         return [variable.partition("=")[0] for variable in variables]
 
     async def until_lost(self) -> BusUnavailable:
@@ -186,7 +186,7 @@ class Systemd:
                     await self._connection.lost.wait()
             except TimeoutError:
                 await self._ping()
-        lost = BusUnavailable("the connection was lost")
+        lost = BusUnavailable(self._connection.why_lost)
         self._jobs.lose(lost)
         return lost
 
@@ -254,7 +254,7 @@ class Systemd:
         except sdbus.DbusInvalidArgsError:
             rows = []
         except sdbus.SdBusBaseError as error:
-            raise BusUnavailable(sentence(error)) from error
+            raise self._connection.lose(error) from error
         if len(rows) == len(names):
             return rows
         if len(names) == 1:

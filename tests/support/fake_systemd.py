@@ -109,6 +109,10 @@ class FakeSystemd:
     """Whether a list of these units is answered by `release_lists` only."""
     held_lists: list[Message] = field(default_factory=list)
     held_commands: list[tuple[Unit, str, Outcome]] = field(default_factory=list)
+    failing: set[str] = field(default_factory=set)
+    """Methods of which the next call fails, as when there is no memory."""
+    unheard: set[str] = field(default_factory=set)
+    """Methods of which the next call is carried out and never answered."""
 
     @classmethod
     async def on(cls, address: str) -> "FakeSystemd":
@@ -128,6 +132,7 @@ class FakeSystemd:
         self.transient.clear()
         self.calls.clear()
         self.bad_names = set()
+        self.failing, self.unheard = set(), set()
         self.reads.clear()
         self.holds_list = lambda _: False
         self.held_lists.clear()
@@ -145,6 +150,17 @@ class FakeSystemd:
             return None  # dbus-fast answers Peer.Ping itself
         self.asked_by = str(message.sender)
         self.calls.append((str(message.member), *_flat(message.body)))
+        if message.member in self.failing:
+            self.failing.discard(message.member)
+            return Message.new_error(message, "org.freedesktop.DBus.Error.NoMemory", "out of memory")
+        answer = self._do(message)
+        if message.member in self.unheard:
+            self.unheard.discard(message.member)
+            return Message.new_signal(PATH, "org.example.Nothing", "Happened")
+        return answer
+
+    def _do(self, message: Message) -> Message | bool:
+        """Carry out a method of the manager."""
         match message.member, message.body:
             case "Subscribe", []:
                 return Message.new_method_return(message)

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import Action, JobResult, UnitResult, UnitState
+from hkswitch.systemd import connection
 from hkswitch.systemd import link as module
 from hkswitch.systemd.command import Command, ServiceResult
 from hkswitch.systemd.link import Link
@@ -139,6 +140,60 @@ async def test_without_a_bus_everything_says_so_and_nothing_ends(
     assert not keeping.done()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
+
+
+# A bus that stays, and a systemd that does not answer as it should
+
+
+@pytest.mark.parametrize(
+    "units", [("a.service", "b.service"), ("b.service",)], ids=["one more unit", "another unit"]
+)
+async def test_a_watch_that_could_not_be_begun_is_a_loss_and_begun_anew(
+    linked: Linked, fake: FakeSystemd, units: tuple[str, ...]
+) -> None:
+    fake.failing = {"ListUnitsByNames"}
+    await linked.link.watch(units)
+    await eventually(lambda: linked.told.events == ["found", "lost", "found"])
+    assert linked.told.units.keys() == {*units}
+
+
+async def test_units_that_cannot_be_read_after_a_daemon_reload_are_a_loss_and_read_anew(
+    linked: Linked, fake: FakeSystemd
+) -> None:
+    fake.failing = {"ListUnitsByNames"}
+    fake.units["a.service"].active = "active"
+    fake.reload()
+    await eventually(lambda: linked.told.events == ["found", "lost", "found"])
+    assert linked.told.units["a.service"].active == "active"
+
+
+async def test_a_first_read_that_is_not_answered_is_made_again(
+    fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
+    monkeypatch.setattr(connection, "CALL_TIMEOUT_SECONDS", 1)
+    fake.reset(Unit("a.service"))
+    fake.unheard = {"ListUnitsByNames"}
+    link, told = Link(), Told()
+    keeping = asyncio.create_task(link.keep(told))
+    await link.watch(["a.service"])
+    await eventually(lambda: told.events == ["lost", "found"])
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_a_start_that_was_not_answered_is_settled_by_the_units(
+    linked: Linked, fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CALL_TIMEOUT_SECONDS", 1)
+    await fake.leave()
+    await eventually(lambda: linked.told.events[-1] == "lost")
+    await fake.bus.request_name(SYSTEMD)
+    await eventually(lambda: linked.told.events[-1] == "found")
+    fake.unheard = {"StartUnit"}
+    assert await linked.link.run(Action.START, ["a.service"], 0.2) == (
+        UnitResult("a.service", JobResult.DONE),
+    )
 
 
 async def test_a_bus_that_does_not_come_back_in_time_fails_what_ran(
