@@ -65,11 +65,14 @@ class Probes:
             self._tasks.pop(group_id).cancel()
 
     async def ask(self, group: Group) -> Said:
-        """Run a group's probe now, but never two at a time, and tell a change."""
+        """Run a group's probe now, but never two at a time, and tell a change.
+
+        Somebody waits for what this one says: it is none of the few that are run at once by themselves.
+        """
         probed = self._probed.get(group.id)
         if probed is None or not _asked_alike(probed.group, group):
             return await self._runner.probe(group)
-        async with probed.asking, self._at_once:
+        async with probed.asking:
             changes = probed.changes
             said = await self._runner.probe(group)
         if changes == probed.changes and self._probed.get(group.id) is probed:
@@ -115,7 +118,8 @@ class Probes:
             probed.again.clear()
             if self._is_up(probed.group):
                 with suppress(BusUnavailable):  # who watches units tells that, and forgets what was said
-                    await self.ask(probed.group)
+                    async with self._at_once:
+                        await self.ask(probed.group)
             with suppress(TimeoutError):
                 async with asyncio.timeout(probed.group.interval_seconds):
                     await probed.again.wait()

@@ -11,10 +11,11 @@ import pytest_asyncio
 from hkswitch.backend import helper_host
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict
+from hkswitch.serviceswitch.probes import MOST_AT_ONCE
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Outcome, Unit
 from tests.support.fixtures import VARIABLE, bus_address, fake, systemd_on_bus
 from tests.support.helped import DOWN, UP, Helped, ignore, patched
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
@@ -217,6 +218,27 @@ async def test_open_waits_for_no_status_that_hangs(
     config_file = tmp_path / "config.yaml"
     helped = await Helped.of(config_file, PROBED, patched(config_file)).opened()
     assert helped.told.state("lamp") is None
+    await helped.host.close()
+
+
+async def test_a_tap_waits_for_no_probe_of_another_group(
+    fake: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many hang as are run at once, and more wait for their turn."""
+    monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", 0.5)
+    fake.reset(Unit("httpd.service"))
+    fake.commands = lambda argv: Outcome(seconds=3600 if argv[-1] == "hang" else 0)
+    hanging = "commands: {start: [/bin/echo, a], stop: [/bin/echo, b], status: [/bin/echo, hang]}"
+    groups = [f"  g{number}: {{{hanging}}}\n" for number in range(2 * MOST_AT_ONCE)]
+    config_file = tmp_path / "config.yaml"
+    helped = Helped.of(config_file, PROBED + "".join(groups), patched(config_file))
+    await helped.opened()
+    await eventually(lambda: sum(argv[-1] == "hang" for argv in fake.ran) == MOST_AT_ONCE)
+    result = await asyncio.wait_for(
+        helped.host.request(Action.START, "web", ignore, at_length=False), PATIENCE_SECONDS
+    )
+    assert result == ActionResult()
+    assert helped.told.state("web") is GroupState.ON
     await helped.host.close()
 
 
