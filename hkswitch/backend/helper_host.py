@@ -57,7 +57,8 @@ class HelperHost:
         self._epoch = 1
         self._known: Knowledge | None = None
         self._next = Knowledge(self._groups)
-        self._provisional: dict[str, ProbeTold] = {}
+        self._doubted_at_seconds: dict[str, float] = {}
+        """When a verdict of an earlier helper is not believed any more, by its group."""
         self._tokens = {group.id: group.token for group in groups}
         self._forgetting: asyncio.TimerHandle | None = None
         self._doubting: asyncio.TimerHandle | None = None
@@ -193,7 +194,8 @@ class HelperHost:
 
     def _note_probes(self, probes: Mapping[str, ProbeTold]) -> None:
         for group_id, probe in probes.items():
-            self._provisional.pop(group_id, None)
+            if probe.verdict is not None or self._next is self._known:
+                self._doubted_at_seconds.pop(group_id, None)
             before = self._next.probes.get(group_id)
             was_so = before is not None and before.verdict is probe.verdict
             if probe.verdict is Verdict.UNAVAILABLE and not was_so:
@@ -204,21 +206,32 @@ class HelperHost:
         if self._forgetting is not None:
             self._forgetting.cancel()
             self._forgetting = None
-        if before is not None:
-            self._provisional = knowledge.unanswered_of(before)
-            knowledge.probes |= self._provisional
-            if self._provisional:
-                later = asyncio.get_running_loop().call_later
-                self._doubting = later(TOLD_WITHIN_SECONDS, self._doubt, knowledge)
+        kept = {} if before is None else knowledge.unanswered_of(before)
+        knowledge.probes |= kept
+        # What was kept by the helper before this one, too, is not believed any longer for that.
+        at_seconds = asyncio.get_running_loop().time() + TOLD_WITHIN_SECONDS
+        self._doubted_at_seconds = {name: self._doubted_at_seconds.get(name, at_seconds) for name in kept}
+        self._doubt_in_time()
         self._show(self._groups)
         self._notice()
 
-    def _doubt(self, knowledge: Knowledge) -> None:
-        """A new helper's probes have not answered in time: what the old one's said is not known any more."""
-        if knowledge is self._known:
-            provisional, self._provisional = self._provisional, {}
-            knowledge.probes |= dict.fromkeys(provisional, ProbeTold(None))
-            self._show(provisional)
+    def _doubt_in_time(self) -> None:
+        if self._doubting is not None:
+            self._doubting.cancel()
+            self._doubting = None
+        if self._doubted_at_seconds:
+            at_seconds = min(self._doubted_at_seconds.values())
+            self._doubting = asyncio.get_running_loop().call_at(at_seconds, self._doubt, at_seconds)
+
+    def _doubt(self, now_seconds: float) -> None:
+        """New helpers' probes have not answered in time: what an old one's said is not known any more."""
+        due = [name for name, at_seconds in self._doubted_at_seconds.items() if at_seconds <= now_seconds]
+        for name in due:
+            del self._doubted_at_seconds[name]
+        if self._known is not None:
+            self._known.probes |= dict.fromkeys(due, ProbeTold(None))
+        self._doubt_in_time()
+        self._show(due)
 
     def _forget(self) -> None:
         if self._forgetting is not None:

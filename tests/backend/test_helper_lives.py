@@ -235,6 +235,30 @@ async def test_a_probe_that_a_new_helper_is_asking_keeps_its_verdict_for_a_momen
         assert all(observed.verdict is None for _, observed in helped.told.changes)
 
 
+async def test_a_verdict_is_kept_no_longer_when_one_helper_after_the_other_ends(
+    fake: FakeSystemd, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each ends before the probe answered, sooner than what the one before told is doubted."""
+    fake.reset(Unit("httpd.service", active="active", sub="running"), Unit("smb.service"))
+    helped = await opened(PROBED)
+    assert helped.told.state("web") is GroupState.ON
+    monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", 3)
+    fake.commands = lambda _: Outcome(seconds=3600)
+    helped.told.forget()
+
+    async def kill_on() -> None:
+        while True:
+            ran = len(fake.ran)
+            await killed(helped)
+            await eventually(lambda ran=ran: len(fake.ran) > ran)  # the next one has told everything
+
+    killing = asyncio.create_task(kill_on())
+    await eventually(lambda: helped.told.state("web") is None and helped.told.state("lamp") is None)
+    assert all(observed.units is not None for _, observed in helped.told.changes)  # a helper was believed
+    killing.cancel()
+    await asyncio.gather(killing, return_exceptions=True)
+
+
 async def test_a_probe_whose_unit_changed_while_there_was_no_helper_is_not_believed(
     fake: FakeSystemd, opened: Open
 ) -> None:
