@@ -32,7 +32,8 @@ class Watch:
         try:
             yield heard
         finally:
-            self._reads.remove(heard)
+            # Not remove(): another read of which nothing was heard yet either is equal, and not the same.
+            self._reads = [read for read in self._reads if read is not heard]
 
     def wants(self, path: str | None) -> bool:
         """Whether a signal about this object path is of use."""

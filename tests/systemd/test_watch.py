@@ -1,0 +1,27 @@
+"""What is known of watched units while reads and signals overtake one another."""
+
+import pytest
+
+from hkswitch.model.unit_state import ActiveState, LoadState, UnitState
+from hkswitch.systemd.watch import Watch
+
+PATH = "/a"
+UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_of_two_reads_at_once_each_hears_until_its_own_end(first_ends_first: bool) -> None:
+    told: list[UnitState] = []
+    watch = Watch(("a.service",), lambda units: told.extend(units.values()))
+    with watch.hearing() as heard:
+        watch.read({"a.service": (PATH, DOWN)}, heard)
+    first, second = watch.hearing(), watch.hearing()
+    heard_by = {first: first.__enter__(), second: second.__enter__()}
+    ends_first, ends_last = (first, second) if first_ends_first else (second, first)
+    ends_first.__exit__(None, None, None)
+    watch.changed(PATH, UP.active, UP.sub)
+    ends_last.__exit__(None, None, None)
+    watch.read({"a.service": (PATH, DOWN)}, heard_by[ends_last])  # answered before the change
+    assert told == [DOWN, UP, UP]
+    assert not watch.wants("/other")
