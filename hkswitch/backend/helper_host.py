@@ -244,8 +244,11 @@ class HelperHost:
     def _observed(self, group: Group) -> Observed:
         if self._known is None:
             return Observed(None, None, str(HelperGone(self._client.why_gone or "it has not answered yet")))
-        if self._config_problem and not self._means_the_same(group.id):
-            return Observed(None, None, self._config_problem)
+        if not self._means_the_same(group.id):
+            if self._config_problem:
+                return Observed(None, None, self._config_problem)
+            if self._known is not self._next and self._session is not None:
+                return Observed({})  # the helper is about to tell what it is now
         return self._known.observed(group.id, self._tokens[group.id])
 
     def _means_the_same(self, group_id: str) -> bool:

@@ -155,6 +155,18 @@ async def test_a_reload_tells_the_states_of_the_groups_that_changed_and_of_no_ot
     assert ("StopUnit", "new.service", "replace") in fake.calls
 
 
+@pytest.mark.parametrize("before", ["units: [httpd]", "web: {units: [httpd]}"])
+async def test_a_group_that_a_reload_changes_or_adds_is_being_asked_and_needs_no_other_reload(
+    helped: Helped, before: str
+) -> None:
+    """What the switch is told until the helper has told everything: nobody has to do anything about it."""
+    more = "web: {units: [new]}\n  more: {units: [new]}"
+    await helped.reload(CONFIG.replace(before, "units: [new]" if before.startswith("units") else more))
+    assert helped.told.state("web") is GroupState.OFF
+    assert [observed.why for _, observed in helped.told.changes] == [""] * len(helped.told.changes)
+    assert Observed({}) in [observed for _, observed in helped.told.changes]
+
+
 async def test_a_group_that_goes_with_a_reload_is_told_no_more(helped: Helped, fake: FakeSystemd) -> None:
     await helped.reload("groups: {files: {units: [smb, nmb]}}")
     helped.told.forget()
