@@ -33,8 +33,9 @@ PROTOCOL: Final = 2
 LONGEST_REQUEST_BYTES: Final = 4096
 """A request needs 150 bytes; the helper ends at a line that is longer than this."""
 
-LONGEST_REPLY_BYTES: Final = 256 * 1024
-"""The reply about a group of 128 units with the longest names and details stays under this."""
+LONGEST_REPLY_BYTES: Final = 1024 * 1024
+"""The reply about a group of 128 units with the longest names and details stays under this, in any script:
+JSON has twelve bytes for a character beyond the first 65,536."""
 
 LONGEST_DETAIL: Final = 500
 """Characters in a reason or a detail."""

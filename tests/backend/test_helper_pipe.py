@@ -110,7 +110,7 @@ async def test_the_states_of_all_units_arrive_whole_and_in_order_through_a_slow_
     assert last == expected
     assert len(rows) <= GROUPS * (UNITS + 2)  # and each no more often than it changed
     assert max(len(line["units"]) for line in told) == MOST_STATES
-    assert raw.longest_bytes < LONGEST_REPLY_BYTES / 4
+    assert raw.longest_bytes < LONGEST_REPLY_BYTES / 16
 
 
 async def test_a_unit_that_changes_often_is_told_as_it_is_now_and_never_as_it_was(

@@ -325,14 +325,15 @@ def test_words_of_a_newer_systemd_are_unknown_and_no_success() -> None:
     assert parse_reply(states.encode()) == StatesTold(1, {"a": unknown}, {})
 
 
-def test_the_longest_messages_fit_into_a_line() -> None:
+@pytest.mark.parametrize("letter", ["x", "ü", "\N{PARTY POPPER}"])
+def test_the_longest_messages_fit_into_a_line(letter: str) -> None:
     name = "\\" * 255  # JSON writes each of them as two
-    results = tuple(UnitResult(name, JobResult.REFUSED, "x" * 1000) for _ in range(128))
+    results = tuple(UnitResult(name, JobResult.REFUSED, letter * 1000) for _ in range(128))
     assert len(encode(Finished(1, results))) < LONGEST_REPLY_BYTES
     assert len(json.loads(encode(Refused(1, "x" * 9999)))["reason"]) == LONGEST_DETAIL
     assert len(encode(GroupTold(1, name, TOKEN, (name,) * 128))) < LONGEST_REPLY_BYTES
     units = {f"{number}{name}"[:255]: UP._replace(sub="x" * 256) for number in range(MOST_STATES)}
     assert len(encode(StatesTold(1, units, {}))) < LONGEST_REPLY_BYTES
-    probes = {f"{number}{name}"[:64]: ProbeTold(Verdict.OFF, "ü" * 1000) for number in range(MOST_STATES)}
+    probes = {f"{number}{name}"[:64]: ProbeTold(Verdict.OFF, letter * 1000) for number in range(MOST_STATES)}
     assert len(units) == len(probes) == MOST_STATES
-    assert len(encode(StatesTold(1, {}, probes))) < LONGEST_REPLY_BYTES
+    assert len(encode(StatesTold(1, units, probes))) < LONGEST_REPLY_BYTES
