@@ -157,7 +157,7 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
 
 def _group_object(group: GroupReport) -> dict[str, Any]:
     units = [
-        {"unit": name, "load": unit.load.value, "active": unit.active.value, "sub": unit.sub}
+        {"unit": name, "load": unit.load.value, "active": unit.active.value, "sub": printable(unit.sub)}
         for name, unit in group.units.items()
     ]
     last = group.last_action

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hkswitch.model.errors import Exit
-from hkswitch.model.unit_state import Action
+from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.control import (
     LONGEST_ANSWER_BYTES,
     LONGEST_ASK_BYTES,
@@ -26,7 +26,7 @@ from hkswitch.protocol.control import (
     parse_question,
 )
 from hkswitch.protocol.json_lines import Malformed
-from hkswitch.protocol.report import PairedController, Report
+from hkswitch.protocol.report import GroupReport, PairedController, Report
 
 ID = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 SETUP = SetupIs("314-15-926", "X-HM://0023ISYWY7OSX", "AA:BB:CC:DD:EE:FF", False, 7, False)
@@ -160,6 +160,14 @@ def test_keys_of_a_newer_daemon_are_ignored(answer: Answer) -> None:
 def test_an_exit_code_that_only_a_newer_daemon_knows_is_the_most_general_one(code: int) -> None:
     body = {"type": "failed", "exit_code": code, "reason": "moon"}
     assert parse_answer(json.dumps(body).encode()) == Failed(Exit.UNAVAILABLE, "moon")
+
+
+def test_a_word_that_a_helper_made_up_keeps_nobody_from_reading_a_report() -> None:
+    made_up = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "\x1b[2Jrunning\ud800")
+    report = Report(None, (GroupReport("web", "Web", GroupState.ON, 1, {"httpd.service": made_up}),))
+    answer = parse_answer(encode_answer(Status(report)))
+    assert isinstance(answer, Status)
+    assert answer.report.groups[0].units["httpd.service"].sub == "?[2Jrunning?"
 
 
 def test_a_reason_is_cut_and_made_printable() -> None:
