@@ -200,6 +200,14 @@ class Session:
     def reply(self) -> dict[str, Any]:
         return json.loads(_line(self.process))  # type: ignore[no-any-return] # the protocol says so
 
+    def drained(self) -> bool:
+        """Read what is there, and wait for no more."""
+        assert self.process.stdout is not None
+        while select.select([self.process.stdout], [], [], 0)[0]:
+            if not os.read(self.process.stdout.fileno(), 65536):
+                break
+        return True
+
     def answers(self) -> bool:
         self.send('{"ping":1}\n')
         return self.reply() == {"type": "pong", "id": 1}
@@ -827,9 +835,9 @@ def test_a_terminal_ends_the_helper_and_never_its_audit(target: Host, deed: str)
 # What nobody wants any more
 
 
-def not_done(host: Host) -> None:
+def not_done(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
     """Nothing was done for the one request, and the audit does not say that it was."""
-    (line,) = audit(host)
+    (line,) = lines
     assert (line["HKSWITCH_DECISION"], line["HKSWITCH_GROUP"], line["PRIORITY"]) == ("allowed", "other", "3")
     assert line["HKSWITCH_REASON"] in {str(Abandoned()), CUT_SHORT}
     assert "HKSWITCH_RESULT" not in line
@@ -841,7 +849,7 @@ def test_what_is_asked_for_by_a_caller_that_goes_away_is_not_done(target: Host) 
     for way in ways(target):
         done = target.run(*way, user="hkswitch", input=START_OTHER)
         assert [reply["type"] for reply in said(done)] in (["accepted"], ["accepted", "refused"])
-        not_done(target)
+        not_done(target, audit(target))
 
 
 @pytest.mark.parametrize("closed", ["input", "both"])
@@ -861,7 +869,25 @@ def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str) 
             target.run("kill", "-CONT", helper.helper)
             target.run("kill", "-CONT", helper.sudo)  # it stops with what it runs
             eventually(lambda: helper.helper not in running(target, "serviceswitch"))
-        not_done(target)
+        not_done(target, audit(target))
+
+
+def test_a_helper_that_was_stopped_does_nothing_late_though_it_has_not_read_to_the_end(target: Host) -> None:
+    """What is behind the request, and not read back, keeps the helper from the end of its input."""
+    target.run("systemctl", "stop", "other.service")
+    for way in ways(target):
+        with session(target, *way) as helper:
+            assert helper.answers()
+            target.run("kill", "-STOP", helper.helper)
+            helper.send(START_OTHER + '{"ping":1}\n' * 5000)  # a pipe holds that, and not the answers
+            assert helper.process.stdin is not None
+            helper.process.stdin.close()
+            target.run("kill", "-CONT", helper.helper)
+            target.run("kill", "-CONT", helper.sudo)
+            lines = eventually(lambda: audit(target))
+            eventually(lambda: helper.drained() and helper.helper not in running(target, "serviceswitch"))
+        not_done(target, lines)
+        assert lines[0]["HKSWITCH_REASON"] == str(Abandoned())
 
 
 # Another config than the caller's
