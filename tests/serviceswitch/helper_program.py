@@ -14,7 +14,7 @@ from hkswitch.serviceswitch import stdio
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision
 from hkswitch.serviceswitch.main import Facts, run
 from hkswitch.serviceswitch.requester import Source
-from hkswitch.serviceswitch.trusted_files import Untrusted
+from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 
 class Unaudited(Audit):
@@ -27,6 +27,8 @@ class Unaudited(Audit):
 def read(path: str) -> bytes:
     """The config, which is not where the helper looks for it."""
     file = Path(config_file)
+    if not file.exists():
+        raise NotThere(path)
     if file.stat().st_mode & stat.S_IWOTH:
         raise Untrusted(path, "others can write it")
     return file.read_bytes()
