@@ -264,6 +264,31 @@ async def test_what_the_helper_says_of_the_config_is_shown_until_it_is_well_agai
         assert world.told[-1] == "serving web"
 
 
+async def test_a_file_that_is_mended_without_a_reload_is_complained_of_no_longer(world: World) -> None:
+    async with served(world) as host:
+        good, world.config, host.problem = world.config, WRONG, "config.yaml:1:2: no"
+        host.doubt = host.problem
+        host.notice()
+        with pytest.raises(AskFailed):
+            await world.reload()
+        host.problem, host.doubt, world.config = "", "", good
+        host.notice()
+        assert (await world.bridge()).config == ""
+        assert world.told[-1] == "serving web"
+
+
+async def test_a_file_that_only_the_daemon_cannot_read_is_complained_of_until_a_reload(world: World) -> None:
+    async with served(world) as host:
+        good, world.config = world.config, WRONG
+        with pytest.raises(AskFailed):
+            await world.reload()
+        host.notice()  # of something else
+        assert "config.yaml:1:2" in (await world.bridge()).config
+        world.config = good
+        await world.reload()
+        assert (await world.bridge()).config == ""
+
+
 async def test_without_a_helper_a_reload_is_applied_and_notes_it(world: World) -> None:
     async with served(world) as host:
         host.gone, world.config = "sudo: a password is required", with_groups(world, FILES)
