@@ -35,15 +35,16 @@ class Jobs:
         if self._collectors:
             self._ended[path] = result
 
-    async def result(self, path: str) -> JobResult:
-        """Wait for a job's end; raises `BusUnavailable` if it will not be told any more."""
-        if self._lost is not None:
-            raise self._lost
-        if (ended := self._ended.get(path)) is not None:
-            return ended
+    def ending(self, path: str) -> "asyncio.Future[JobResult]":
+        """The end of a job, waited for from now on; `BusUnavailable` if it will not be told any more."""
         future: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(path, []).append(future)
-        return await future
+        if self._lost is not None:
+            future.set_exception(self._lost)
+        elif (ended := self._ended.get(path)) is not None:
+            future.set_result(ended)
+        else:
+            self._waiting.setdefault(path, []).append(future)
+        return future
 
     def lose(self, error: BusUnavailable) -> None:
         """No ends are told from now on."""

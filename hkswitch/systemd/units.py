@@ -121,20 +121,16 @@ class Systemd:
         """
         await self._hear_jobs()
         if action is Action.STOP:
-            with self._jobs.collecting():
-                stops = (self._queue(self._manager.stop_unit, unit) for unit in list(units)[::-1])
-                ends = await asyncio.gather(*stops)
+            stops = (self._queue(self._manager.stop_unit, unit) for unit in list(units)[::-1])
+            ends = await asyncio.gather(*stops)
             return tuple(end if isinstance(end, UnitResult) else UnitResult(end[0], end[2]) for end in ends)
         starts_unit = action is Action.START
         method = self._manager.start_unit if starts_unit else self._manager.try_restart_unit
         await self._hear_of_changes()
         asked = list(units)
         async with self._starts.watching(asked) as starts:
-            with self._jobs.collecting():
-                runs = (
-                    self._start(method, unit, action, starts.get(unit), confirm_seconds) for unit in asked
-                )
-                return tuple(await asyncio.gather(*runs))
+            runs = (self._start(method, unit, action, starts.get(unit), confirm_seconds) for unit in asked)
+            return tuple(await asyncio.gather(*runs))
 
     async def settled(self, action: Action, units: Iterable[str]) -> tuple[UnitResult, ...]:
         """What came of an action whose jobs another connection made: waits until none is left."""
@@ -162,8 +158,8 @@ class Systemd:
             async with self._signals.receiving_changes_of(path, self._command_changed):
                 with self._jobs.collecting():
                     make = self._manager.start_transient_unit(command.unit, "fail", properties, [])
-                    job = await self._connection.call(make)
-                    await self._jobs.result(job)
+                    ending = self._jobs.ending(await self._connection.call(make))
+                await ending
         except sdbus.SdBusBaseError as error:
             return Ended(ServiceResult.OTHER, 0, sentence(error))
         finally:
@@ -207,10 +203,12 @@ class Systemd:
     ) -> tuple[str, str, JobResult] | UnitResult:
         """Make a job and wait for its end: the unit, the job's path and its result, or why there is none."""
         try:
-            job = await self._connection.call(method(unit, "replace"))
+            with self._jobs.collecting():
+                job = await self._connection.call(method(unit, "replace"))
+                ending = self._jobs.ending(job)
         except sdbus.SdBusBaseError as error:
             return UnitResult(unit, JobResult.REFUSED, sentence(error))
-        return unit, job, await self._jobs.result(job)
+        return unit, job, await ending
 
     async def _start(
         self,

@@ -329,6 +329,18 @@ async def test_many_units_run_at_once_with_few_calls_in_flight(fake: FakeSystemd
     assert {result.job for result in results} == {JobResult.DONE}
 
 
+async def test_while_a_job_takes_long_the_ends_of_others_are_not_kept(
+    fake: FakeSystemd, systemd: Systemd
+) -> None:
+    fake.reset(Unit("slow.service", held=True), Unit("a.service"))
+    run = asyncio.create_task(systemd.run(Action.START, ["slow.service"], 0.2))
+    await eventually(lambda: fake.units["slow.service"].job)
+    assert await systemd.run(Action.START, ["a.service"], 0.2) == (UnitResult("a.service", JobResult.DONE),)
+    assert systemd._jobs._ended == {}
+    fake.release("slow.service", active="active", sub="running")
+    assert await run == (UnitResult("slow.service", JobResult.DONE),)
+
+
 async def test_a_job_that_is_waited_for_ends_with_the_connection(fake: FakeSystemd, systemd: Systemd) -> None:
     fake.reset(Unit("a.service", held=True))
     running = asyncio.create_task(systemd.run(Action.START, ["a.service"], 0.2))
