@@ -113,10 +113,10 @@ async def test_before_the_first_helper_a_session_is_refused() -> None:
         ("hello(); asked(); print('{', end='', flush=True); time.sleep(60)", "it did not answer within"),
         ("hello(); print('x' * 300_000, flush=True); asked()", "it sent an invalid line: "),
         (
-            "hello(); print('x' * 300_000, end='', flush=True); asked()",
+            "hello(); print('x' * 2_000_000, end='', flush=True); asked()",
             "it sent an invalid line: it has no end",
         ),
-        ("sys.stderr.write('x' * 300_000); asked()", "it sent an invalid line: it has no end"),
+        ("sys.stderr.write('x' * 2_000_000); asked()", "it sent an invalid line: it has no end"),
     ],
 )
 async def test_a_helper_that_goes_wrong_is_gone_for_a_reason_and_started_again(
