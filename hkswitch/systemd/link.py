@@ -11,6 +11,10 @@ from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.units import Systemd
 
 RECONNECT_SECONDS: Final = 1
+RECONNECT_AT_MOST_SECONDS: Final = 30
+LASTED_SECONDS: Final = 10
+"""A connection that was lost sooner makes the next one wait longer: each that ends leaves a few KB behind."""
+
 BACK_WITHIN_SECONDS: Final = 30
 """How long what runs waits for a bus that went away."""
 
@@ -30,6 +34,11 @@ class Sink(Protocol):
         """All watched units were seen."""
 
 
+def pause_after(before_seconds: float, *, was_lost_soon: bool) -> float:
+    """How long the next connection waits: the longer, the more of them were lost soon."""
+    return min(max(RECONNECT_SECONDS, 2 * before_seconds * was_lost_soon), RECONNECT_AT_MOST_SECONDS)
+
+
 class Link:
     """One connection after the other, kept by `keep`."""
 
@@ -45,9 +54,13 @@ class Link:
     async def keep(self, sink: Sink) -> NoReturn:
         """Be connected until cancelled, and tell `sink` of the watched units."""
         self._sink = sink
+        loop = asyncio.get_running_loop()
+        pause_seconds: float = 0
         while True:
+            soon_until_seconds = 0.0
             try:
                 with await Systemd.connect() as systemd:
+                    soon_until_seconds = loop.time() + LASTED_SECONDS
                     self._systemd = systemd
                     self._connected.set()
                     self._tried.set()
@@ -60,7 +73,8 @@ class Link:
                 self._connected.clear()
             self._tried.set()
             sink.lost(self._why)
-            await asyncio.sleep(RECONNECT_SECONDS)
+            pause_seconds = pause_after(pause_seconds, was_lost_soon=loop.time() < soon_until_seconds)
+            await asyncio.sleep(pause_seconds)
 
     def watch(self, units: Iterable[str]) -> Coroutine[None, None, None]:
         """Watch these units from now on: each was seen when this has ended, if the bus is there."""

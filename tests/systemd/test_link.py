@@ -196,6 +196,35 @@ async def test_a_start_that_was_not_answered_is_settled_by_the_units(
     )
 
 
+@pytest.mark.parametrize(
+    ("before_seconds", "was_lost_soon", "pause_seconds"),
+    [(0, True, 1), (1, True, 2), (16, True, 30), (30, True, 30), (30, False, 1), (0, False, 1)],
+)
+def test_connections_that_are_lost_soon_are_made_less_and_less_often(
+    before_seconds: int, *, was_lost_soon: bool, pause_seconds: int
+) -> None:
+    assert module.pause_after(before_seconds, was_lost_soon=was_lost_soon) == pause_seconds
+
+
+async def test_the_pause_grows_while_each_connection_is_lost_at_once(
+    linked: Linked, fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses_seconds: list[float] = []
+
+    def noted(before_seconds: float, *, was_lost_soon: bool) -> float:
+        assert was_lost_soon
+        pauses_seconds.append(before_seconds + 0.05)
+        return pauses_seconds[-1]
+
+    monkeypatch.setattr(module, "pause_after", noted)
+    for _ in range(3):
+        linked.told.events.clear()
+        fake.failing.add("ListUnitsByNames")
+        await linked.link.watch(["b.service", "a.service"])
+        await eventually(lambda: linked.told.events == ["lost", "found"])
+    assert pauses_seconds == pytest.approx([0.05, 0.1, 0.15])
+
+
 async def test_a_bus_that_does_not_come_back_in_time_fails_what_ran(
     linked: Linked, fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
