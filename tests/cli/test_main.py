@@ -404,7 +404,7 @@ def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo)
     code, output, _ = run("status", "fileserver", *at_demo)
     assert code == 0
     assert "on 127.0.0.1, port" in output.splitlines()[0]
-    assert f"by user {os.geteuid()}, took 0." in output
+    assert re.search(rf"by user {os.geteuid()}, took \d+\.\d s", output)
     assert run("restart", "fileserver", *at_demo)[0] == 69  # it is not among the group's actions
     assert run("stop", "fileserver", "--no-wait", *at_demo) == (0, "", "")
 
@@ -617,7 +617,7 @@ async def test_the_daemon_has_the_helper_start_what_is_asked_for(daemon: Daemon,
     assert await asyncio.to_thread(run, "start", "web", *at_daemon) == (0, "", "")
     code, output, _ = await asyncio.to_thread(run, "status", "web", *at_daemon)
     assert code == 0
-    assert f"start 0 s ago by user {os.geteuid()}" in " ".join(output.split())
+    assert re.search(rf"start \d+ s ago by user {os.geteuid()}\b", " ".join(output.split()))
     _, lines = await daemon.end(signal.SIGTERM)
     assert "web: on\n" in lines
 
