@@ -278,7 +278,10 @@ async def test_a_reload_that_changes_nothing_sends_no_event_and_asks_no_check(
         daemon.run("systemctl", "start", "checked", "httpd")
         async with looking(controller) as phone:
             await until_read(phone, "Checked", wanted=True)
-            await until_read(phone, WEB, wanted=True)
+            for action, is_on in (("stop", False), ("start", True)):  # events of before came until then
+                daemon.run("systemctl", action, "httpd")
+                while await phone.event(WEB) is not is_on:
+                    pass
             ran, logged = runs(daemon, "checked"), len(journal(daemon))
             events(phone)
             for _ in range(3):
