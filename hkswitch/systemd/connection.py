@@ -112,18 +112,19 @@ class Connection:
 
     async def properties(self, path: str, interface: str) -> dict[str, Any]:
         """The values of all properties of an object of systemd's; raises as `call` does."""
-        asked = self.bus.new_method_call_message(SYSTEMD, path, PROPERTIES, "GetAll")
-        asked.append_data("s", interface)
-        answer: Any = (await self.call(self.bus.call_async(asked))).get_contents()
+        answer = await self.call(self._ask(path, "GetAll", interface))
         return {name: value for name, (_, value) in answer.items()}
 
     async def property(self, path: str, interface: str, name: str) -> Any:  # noqa: ANN401 -- D-Bus has all types
         """The value of one property of an object of systemd's; raises as `call` does."""
-        asked = self.bus.new_method_call_message(SYSTEMD, path, PROPERTIES, "Get")
-        asked.append_data("ss", interface, name)
-        answer: Any = (await self.call(self.bus.call_async(asked))).get_contents()
-        _, value = answer
+        _, value = await self.call(self._ask(path, "Get", interface, name))
         return value
+
+    async def _ask(self, path: str, member: str, *words: str) -> Any:  # noqa: ANN401 -- D-Bus has all types
+        # Not before `call` awaits it: on a connection that broke, both lines that follow raise.
+        asked = self.bus.new_method_call_message(SYSTEMD, path, PROPERTIES, member)
+        asked.append_data("s" * len(words), *words)
+        return (await self.bus.call_async(asked)).get_contents()
 
     def close(self) -> None:
         """Close it. Calls that wait for answers fail: sdbus does that at the end of its input only."""

@@ -114,8 +114,10 @@ class Signals:
             if message.sender == believed:
                 callback(message)
 
-        matching = self._connection.bus.match_signal_async(sender, path, interface, member, checked)
-        return await self._call(matching)
+        async def matching() -> object:  # on a connection that broke, the first call raises already
+            return await self._connection.bus.match_signal_async(sender, path, interface, member, checked)
+
+        return await self._call(matching())
 
     async def _call(self, call: Awaitable[_Result]) -> _Result:
         try:
