@@ -451,15 +451,18 @@ def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(target
     data = b"".join(line + b'\n{"ping":1}\n' for line, _ in MALFORMED)
     wrong = [f"not a request: {what}" for _, what in MALFORMED]
     target.write("/run/lines", f"printf '%b' '{octal(data)}'")
+    # At the end of its input the helper answers nothing more: it ends when all has been answered.
+    answered = f"test $(grep -c pong /tmp/replies) -ge {len(MALFORMED)}"
+    lines = f"{{ sh /run/lines; until {answered}; do sleep 0.02; done; }}"
     for way in ways(target):
-        done = target.run("sh", "-c", f"sh /run/lines | {' '.join(way)}", user="hkswitch")
-        replies = said(done)
+        piped = f": >/tmp/replies; {lines} | {' '.join(way)} | tee /tmp/replies; rm /tmp/replies"
+        replies = said(target.run("sh", "-c", piped, user="hkswitch"))
         assert [reply["type"] for reply in replies] == ["refused", "pong"] * len(MALFORMED)
         reasons = [reply["reason"] for reply in replies[::2]]
         assert [(found, line) for found, line in zip(reasons, wrong, strict=True) if line not in found] == []
-        lines = audit(target)
-        assert {line["HKSWITCH_DECISION"] for line in lines} == {"denied"}
-        assert sum(1 + int(line.get("HKSWITCH_LEFT_OUT", 0)) for line in lines) == len(MALFORMED)
+        audited = audit(target)
+        assert {line["HKSWITCH_DECISION"] for line in audited} == {"denied"}
+        assert sum(1 + int(line.get("HKSWITCH_LEFT_OUT", 0)) for line in audited) == len(MALFORMED)
 
 
 NO_GROUPS: Final = {
