@@ -100,6 +100,13 @@ class Connection:
             if isinstance(call, Coroutine):
                 call.close()  # it may not have been begun
 
+    async def call_or_lose(self, call: Awaitable[_Result]) -> _Result:
+        """As `call`, for what must not fail: systemd's own errors, too, become a loss of the connection."""
+        try:
+            return await self.call(call)
+        except sdbus.SdBusBaseError as error:
+            raise self.lose(error) from error
+
     def lose(self, error: BaseException) -> BusUnavailable:
         """Give it up for this error: what was not told on it is told on the next one.
 

@@ -1,9 +1,9 @@
 """Which signals the bus sends to a connection, and from whom they are believed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import sdbus
 
@@ -22,7 +22,6 @@ MOST_MATCHES: Final = 256
 
 Message = Any  # sdbus does not export the type
 Callback = Callable[[Message], None]
-_Result = TypeVar("_Result")
 
 
 class Signals:
@@ -87,13 +86,13 @@ class Signals:
         self._hearing_services += 1
         try:
             if self._hearing_services == 1:
-                await self._call(self._bus.add_match(_OF_SERVICES))
+                await self._connection.call_or_lose(self._bus.add_match(_OF_SERVICES))
             yield
         finally:
             self._hearing_services -= 1
             if self._hearing_services == 0:
                 with suppress(BusUnavailable):  # the bus forgets it with the connection
-                    await self._call(self._bus.remove_match(_OF_SERVICES))
+                    await self._connection.call_or_lose(self._bus.remove_match(_OF_SERVICES))
 
     async def _hear(self, paths: Collection[str | None]) -> bool:
         await asyncio.gather(*(self._hear_one(path) for path in paths))
@@ -101,7 +100,7 @@ class Signals:
         return True
 
     async def _hear_one(self, path: str | None) -> None:
-        await self._call(self._bus.add_match(_rule(path)))
+        await self._connection.call_or_lose(self._bus.add_match(_rule(path)))
 
     async def _match(
         self, sender: str, path: str | None, interface: str, member: str, callback: Callback
@@ -117,13 +116,7 @@ class Signals:
         async def matching() -> object:  # on a connection that broke, the first call raises already
             return await self._connection.bus.match_signal_async(sender, path, interface, member, checked)
 
-        return await self._call(matching())
-
-    async def _call(self, call: Awaitable[_Result]) -> _Result:
-        try:
-            return await self._connection.call(call)
-        except sdbus.SdBusBaseError as error:
-            raise self._connection.lose(error) from error
+        return await self._connection.call_or_lose(matching())
 
 
 def _rule(path: str | None) -> str:

@@ -168,10 +168,7 @@ class Systemd:
 
     async def _environment(self) -> list[str]:
         """The names of the variables that systemd gives to every unit."""
-        try:
-            variables = await self._connection.call(self._manager.environment)
-        except sdbus.SdBusBaseError as error:
-            raise self._connection.lose(error) from error
+        variables = await self._connection.call_or_lose(self._manager.environment)
         return [variable.partition("=")[0] for variable in variables]
 
     async def until_lost(self) -> BusUnavailable:
