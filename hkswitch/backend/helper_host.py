@@ -29,6 +29,7 @@ from hkswitch.protocol.helper import (
     StatesTold,
     Told,
 )
+from hkswitch.protocol.report import one_line
 
 TOLD_WITHIN_SECONDS: Final = 5
 """How long what a helper told is believed after its end, until the next one tells."""
@@ -163,7 +164,7 @@ class HelperHost:
 
     def told_config(self, problem: str) -> None:
         """Take over whether root believes the config on disk."""
-        problem = "; ".join(problem.splitlines())  # a status is one line, and so is one of the log
+        problem = one_line(problem)
         if problem == self._config_problem:
             return
         self._config_problem = problem

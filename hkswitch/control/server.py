@@ -30,7 +30,7 @@ from hkswitch.protocol.control import (
     parse_question,
 )
 from hkswitch.protocol.json_lines import Malformed
-from hkswitch.protocol.report import Report
+from hkswitch.protocol.report import Report, one_line
 
 GROUP: Final = "hkswitch"
 """Its members may do what root may."""
@@ -219,7 +219,7 @@ async def _reload(switches: Switches, writer: asyncio.StreamWriter) -> None:
     try:
         note = await switches.reload()
     except Failure as failure:
-        reason = "; ".join(str(failure).splitlines())  # an answer is one line
+        reason = one_line(str(failure))
         await _send(writer, Failed(failure.exit_code, f"not reloaded: {reason}"))
         return
     await _send(writer, Noted(note) if note else Word.DONE)

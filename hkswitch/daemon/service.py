@@ -33,7 +33,7 @@ from hkswitch.model.unit_state import Action, ActionResult, Crossing
 from hkswitch.network import addresses, listeners
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.control import SetupIs
-from hkswitch.protocol.report import BridgeReport, PairedController, Report, printable
+from hkswitch.protocol.report import BridgeReport, PairedController, Report, one_line, printable
 
 TRY_AGAIN_SECONDS: Final = 5.0
 READ_WITHIN_SECONDS: Final = 5.0
@@ -244,7 +244,7 @@ class _Serving:
             except Failure as failure:
                 # What root says too is root's to take back, when the file is valid again.
                 why = "" if await self._host.check_config() else str(failure)
-                self._not_reloaded = "; ".join(why.splitlines())  # a status is one line
+                self._not_reloaded = one_line(why)
                 _log.error("not reloaded: %s", failure)
                 raise
             finally:

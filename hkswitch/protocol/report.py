@@ -232,6 +232,11 @@ def required(body: dict[str, Any], wanted: set[str]) -> None:
         raise Malformed(f"{min(missing)!r} is missing")
 
 
+def one_line(text: str) -> str:
+    """`text` as a status, an answer and a line of the log have it."""
+    return "; ".join(text.splitlines())
+
+
 def printable(text: str, longest: int = LONGEST_FAILURE) -> str:
     """At most so much of `text`, with a question mark for what cannot be printed."""
     return "".join(c if c.isprintable() else "?" for c in text[:longest])
