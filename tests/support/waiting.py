@@ -9,9 +9,9 @@ PATIENCE_SECONDS: Final = 20
 """How long a test waits for what must come, on a busy machine too: a wait ends with its condition."""
 
 
-async def eventually(condition: Callable[[], object]) -> None:
+async def eventually(condition: Callable[[], object], within_seconds: float = PATIENCE_SECONDS) -> None:
     """Return when `condition()` is true; fail when it is not in time."""
-    deadline_seconds = time.monotonic() + PATIENCE_SECONDS
+    deadline_seconds = time.monotonic() + within_seconds
     while not condition():
-        assert time.monotonic() < deadline_seconds, f"not true within {PATIENCE_SECONDS} s"
+        assert time.monotonic() < deadline_seconds, f"not true within {within_seconds} s"
         await asyncio.sleep(0.01)
