@@ -6,6 +6,7 @@ A seed names the order of operations, not their timing: each disagreement has th
 import asyncio
 import json
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -64,6 +65,9 @@ groups:
     interval_seconds: 1
 """
 EXTRA: Final = "  extra: {name: Extra, units: [soak-b]}\n"
+
+TRACEBACK: Final = re.compile(r"^.*Traceback.*(?:\n[ \t].*)*(?:\n.*)?", re.MULTILINE)
+"""With its indented lines, and the error in the line after them."""
 
 QUIET_WITHIN_SECONDS: Final = 60
 QUIET_FOR_SECONDS: Final = 2.5
@@ -147,7 +151,7 @@ class Figures:
     checks: int = 0
     disagreements: list[str] = field(default_factory=list)
     lost_pairings: int = 0
-    tracebacks: int = 0
+    tracebacks: list[str] = field(default_factory=list)
     rss_kib: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
 
@@ -156,7 +160,7 @@ class Figures:
         return (
             f"seed {self.seed}: {self.operations} operations, {self.checks} checks, "
             f"{len(self.disagreements)} disagreements, {self.lost_pairings} lost pairings, "
-            f"{self.tracebacks} tracebacks, {', '.join(ends)}"
+            f"{len(self.tracebacks)} tracebacks, {', '.join(ends)}"
         )
 
     def _levels(self) -> tuple[tuple[str, list[int]], ...]:
@@ -182,7 +186,7 @@ class Soak:
             for _ in range(self.chance.randint(1, OPERATIONS_BETWEEN_CHECKS)):
                 await self._do_something()
             await self._check()
-        self.figures.tracebacks = self.host.journal(DAEMON).count("Traceback")
+        self.figures.tracebacks = TRACEBACK.findall(self.host.journalctl("--output=cat"))
         return self.figures
 
     # Operations
