@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.backend.simulated import SimulatedHost
-from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.service import serve
+from hkswitch.daemon.serving import Front
 from hkswitch.hap.setup_code import invitation
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
@@ -75,7 +75,7 @@ class _Terminal:
     def waiting(self, why: Failure) -> None:
         _say(f"Waiting: {why}.")
 
-    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
+    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
         del trouble  # what is simulated has none
         names = ", ".join(group.name for group in config.groups)
         _say(f"Serving simulated switches: {names}.")
@@ -83,7 +83,7 @@ class _Terminal:
         if place.addresses == (addresses.LOOPBACK,) and self.address is None:
             _say("There is no default route: this is loopback only.")
             _say("For a phone, pass --address with an address of this machine that it reaches.")
-        _say("Already paired." if bridge.paired else invitation(bridge.setup))
+        _say("Already paired." if front.paired else invitation(front.setup))
 
 
 def _default_folder() -> Path:

@@ -1,17 +1,14 @@
-"""Wires the rooms into a bridge that serves until it is told to stop. Knows all rooms, decides nothing."""
+"""The daemon, from its start to its end: makes the rooms and obeys signals. Decides nothing."""
 
 import asyncio
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from hkswitch import __version__
 from hkswitch.backend import Host
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import Process
@@ -19,46 +16,24 @@ from hkswitch.backend.socket import Socket
 from hkswitch.backend.sudo import by_sudo
 from hkswitch.control import server, socket_of
 from hkswitch.daemon import logs
-from hkswitch.daemon.bridge import Bridge, CannotServe
-from hkswitch.daemon.changes import after_restart, with_what_stays
+from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.notify import Notifier
-from hkswitch.daemon.signals import first_to_end, signal_or_end, signals
+from hkswitch.daemon.serving import Front, Outside, Serving
+from hkswitch.daemon.signals import signal_or_end, signals
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read_within
-from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult, Crossing
-from hkswitch.network import addresses, listeners
+from hkswitch.model.errors import Failure
+from hkswitch.model.unit_state import Crossing
+from hkswitch.network import addresses
 from hkswitch.network.endpoint import Place
-from hkswitch.protocol.control import SetupIs
-from hkswitch.protocol.report import BridgeReport, PairedController, Report, one_line, printable
+from hkswitch.protocol.report import printable
 
-TRY_AGAIN_SECONDS: Final = 5.0
 READ_WITHIN_SECONDS: Final = 5.0
 """The config: a file system that hangs must not hang the daemon."""
 
 _log = logging.getLogger(__name__)
-
-
-class Outside(Protocol):
-    """Who started the daemon: gives it what it needs, and is told how it is."""
-
-    async def read(self) -> Config:
-        """The config as it is now; raises `Failure`."""
-
-    def reloading(self) -> None:
-        """The config is about to be read anew; `waiting` or `serving` says when that is done."""
-
-    def find(self, bridge: BridgeConfig) -> Place:
-        """Where to serve; raises `NoAddress` while there is no such place."""
-
-    def waiting(self, why: Failure) -> None:
-        """There is no place yet; this is called again only when something else is missing."""
-
-    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
-        """Everything is there; called again after each change. `trouble` is why some switch does not work."""
 
 
 async def run(config_file: Path, state_folder: Path) -> None:
@@ -95,8 +70,8 @@ class _Service:
         self.notifier.tell(READY="1", STATUS=f"Waiting for the network: {why}")
         _log.warning("waiting for the network: %s", why)
 
-    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
-        paired = "paired" if bridge.paired else "not paired: see `hkswitch pair`"
+    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+        paired = "paired" if front.paired else "not paired: see `hkswitch pair`"
         groups = "1 group" if len(config.groups) == 1 else f"{len(config.groups)} groups"
         what = f"{groups} on {place}, port {config.bridge.port}, {paired}"
         status = f"Serving {what}" + (f"; {printable(trouble)}" if trouble else "")
@@ -114,10 +89,10 @@ async def serve(config: Config, host: Host, state_folder: Path, outside: Outside
     asyncio.get_running_loop().set_exception_handler(logs.of_loop())
     with state_file.locked(state_folder), signals() as received:
         bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
-        serving = _Serving(host, bridge, Switchboard(config.groups, host, bridge), outside, config)
+        serving = Serving(host, bridge, Switchboard(config.groups, host, bridge), outside, config)
         bridge.tell_of_pairings(serving.say)
         async with server.served(socket_of(state_folder), serving):
-            living = asyncio.create_task(serving.live())
+            living = asyncio.create_task(serving.live(addresses.changes))
             reloading: set[asyncio.Task[None]] = set()
             try:
                 while await signal_or_end(received, living) is signal.SIGHUP:
@@ -130,222 +105,3 @@ async def serve(config: Config, host: Host, state_folder: Path, outside: Outside
                     task.cancel()
                 await asyncio.gather(living, *reloading, return_exceptions=True)
                 await serving.stop()
-
-
-@dataclass(eq=False)
-class NotReloaded(Failure):
-    """The config is good, and root does not believe it."""
-
-    why: str
-    exit_code = Exit.CONFIG
-
-    def __str__(self) -> str:
-        return self.why
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What the host tells goes to the switches, and to those who look at the daemon."""
-
-    serving: "_Serving"
-
-    def observed(self, group_id: str, observed: Observed) -> None:
-        self.serving.switchboard.observed(group_id, observed)
-
-    def noticed(self) -> None:
-        self.serving.switchboard.noticed()
-        self.serving.say()
-
-
-class _Serving:
-    """The rooms that work together."""
-
-    def __init__(
-        self, host: Host, bridge: Bridge, switchboard: Switchboard, outside: Outside, config: Config
-    ) -> None:
-        self._host = host
-        self._bridge = bridge
-        self.switchboard = switchboard
-        self._outside = outside
-        self._config = config
-        self._place: Place | None = None
-        self._missing: Failure | None = None
-        self._open = asyncio.Event()
-        self._applying = asyncio.Lock()
-        self._settling = asyncio.Lock()
-        self._not_reloaded = ""
-        self._running_since_unix_seconds = int(time.time())
-
-    # What can be asked on the control socket
-
-    def report(self) -> Report:
-        """How everything is."""
-        bridge = BridgeReport(
-            name=self._config.bridge.name,
-            version=__version__,
-            running_since_unix_seconds=self._running_since_unix_seconds,
-            addresses=() if self._place is None else self._place.addresses,
-            port=self._config.bridge.port,
-            controllers=self._bridge.controllers(),
-            helper=printable(self._host.trouble()),
-            config=printable(self._config_problem()),
-        )
-        return Report(bridge, self.switchboard.report())
-
-    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
-        """Do an action on a group; returns what came of it. Raises `Failure`."""
-        return await self.switchboard.act(action, group_id, by, begun)
-
-    def changes(self) -> AbstractContextManager[asyncio.Event]:
-        """Meanwhile, an event that is set at each change."""
-        return self.switchboard.changes()
-
-    def setup_is(self) -> SetupIs:
-        """What is needed to pair."""
-        return self._bridge.setup_is()
-
-    def controllers(self) -> tuple[PairedController, ...]:
-        """Who is paired, and how often connected."""
-        return self._bridge.controllers()
-
-    def unpair(self, controller_id: str | None) -> None:
-        """Remove a pairing, or all; raises `Failure`."""
-        self._bridge.unpair(controller_id)
-
-    def reset_attempts(self) -> None:
-        """Let controllers pair again after too many wrong setup codes; raises `Failure`."""
-        self._bridge.reset_attempts()
-
-    # Its life
-
-    async def live(self) -> None:
-        """Start, and follow the network; ends only with what breaks it."""
-        await self._host.open(_Told(self))
-        self._open.set()
-        async with addresses.changes() as changes:
-            await first_to_end(self._host.until_broken(), self._follow(changes))
-
-    async def reload(self) -> str:
-        """Apply the config as it is now; returns what a person should know about that.
-
-        One with mistakes, or that root does not believe, changes nothing: raises `Failure`, and says why in
-        the log, and in the status until root believes it again or a reload succeeds. Reloads wait for the
-        start, and for one another.
-        """
-        await self._open.wait()
-        async with self._applying:
-            self._outside.reloading()
-            try:
-                config = await self._outside.read()
-                if problem := await self._host.check_config():
-                    raise NotReloaded(problem)
-                self._not_reloaded = ""
-                return await self._apply(config)
-            except Failure as failure:
-                # What root says too is root's to take back, when the file is valid again.
-                why = "" if await self._host.check_config() else str(failure)
-                self._not_reloaded = one_line(why)
-                _log.error("not reloaded: %s", failure)
-                raise
-            finally:
-                self.say()
-
-    async def reload_if_possible(self) -> None:
-        """Reload for a signal, whose sender cannot be told what came of it."""
-        with suppress(Failure):  # it is in the log
-            await self.reload()
-
-    async def _apply(self, config: Config) -> str:
-        """Serve another config. This order matters, and is nowhere else.
-
-        The bridge first has accessories for all groups, then the switchboard has switches that show
-        something on them, and then the host tells what they show. The network comes last: the bridge
-        answers at its old place meanwhile.
-        """
-        before, self._config = self._config, with_what_stays(config, self._config)
-        self._bridge.regroup(config.groups, self.switchboard)
-        self.switchboard.regroup(config.groups)
-        await self._host.watch(config.groups)
-        await self._settle()
-        notes = [after_restart(config, before), self._host.config_problem(), self._helper_problem()]
-        note = "; ".join(note for note in notes if note)
-        _log.info("reloaded%s", f": {note}" if note else "")
-        return note
-
-    def _config_problem(self) -> str:
-        """Why the config on disk is not the one in force."""
-        return self._host.config_problem() or self._not_reloaded
-
-    def _helper_problem(self) -> str:
-        """Why no switch works."""
-        why = self._host.trouble()
-        return f"the helper is not running ({why})" if why else ""
-
-    async def stop(self) -> None:
-        await self._bridge.stop()
-        await self.switchboard.close()
-        await self._host.close()
-
-    async def _follow(self, changes: addresses.Changes) -> None:
-        """Be where the config wants the bridge, now and after each change of the network."""
-        while True:
-            try_again = not await self._settle()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TRY_AGAIN_SECONDS if try_again else None):
-                    await changes.wait()
-
-    async def _settle(self) -> bool:
-        """Go where the bridge should be; False if that should be tried again soon."""
-        async with self._settling:
-            try:
-                place = self._outside.find(self._config.bridge)
-            except addresses.TablesUnreadable as why:
-                self._miss(why)
-                return False  # no news of the kernel's follows when there are descriptors again
-            except addresses.NoAddress as why:
-                self._miss(why)
-                return True
-            if place == self._place:
-                self._found(place)
-                return True
-            try:
-                await self._go(place)
-            except CannotServe as failure:
-                if failure.in_use and self._place is None:
-                    raise _named(failure) from failure
-                self._miss(failure)
-                return False
-            self._found(place)
-            return True
-
-    async def _go(self, place: Place) -> None:
-        if self._place is None:
-            await self._bridge.start(self.switchboard, place)
-        else:
-            await self._bridge.move(place)
-
-    def _found(self, place: Place) -> None:
-        if place != self._place or self._missing is not None:
-            self._place, self._missing = place, None
-            self.say()
-
-    def _miss(self, why: Failure) -> None:
-        """A bridge that serves goes on where it is: what went away may come back."""
-        if str(why) != str(self._missing):
-            self._missing = why
-            self.say()
-
-    def say(self) -> None:
-        """Tell how it is now."""
-        if self._missing is not None:
-            self._outside.waiting(self._missing)
-        elif self._place is not None:
-            trouble = self._helper_problem() or self._config_problem()
-            self._outside.serving(self._config, self._place, self._bridge, trouble)
-
-
-def _named(failure: CannotServe) -> CannotServe:
-    """Say who has the port, if that can be known."""
-    if holder := listeners.holder(failure.port):
-        failure.why = f"{holder} has it; stop that, or set bridge.port"
-    return failure

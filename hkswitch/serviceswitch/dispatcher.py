@@ -29,7 +29,7 @@ from hkswitch.serviceswitch.execute import Results, Worker
 from hkswitch.serviceswitch.observe import Observation, Watch
 from hkswitch.serviceswitch.probes import Probes
 from hkswitch.serviceswitch.states import States
-from hkswitch.serviceswitch.stdio import Output, Unheard
+from hkswitch.serviceswitch.stdio import Output, Unheard, Write
 
 MOST_REQUESTS_AT_ONCE: Final = 512
 """More than a bridge can have accessories; whoever sends more is told so and harms nobody."""
@@ -65,13 +65,13 @@ class Dispatcher:
     """The requests of one daemon."""
 
     def __init__(
-        self, worker: Worker, systemd: Manager, watch: Watch, output: int, hung_up: Callable[[], bool]
+        self, worker: Worker, systemd: Manager, watch: Watch, write: Write, hung_up: Callable[[], bool]
     ) -> None:
-        """`output` is a descriptor; `hung_up` tells whether the daemon closed the other end of the input."""
+        """`write` takes lines to the daemon; `hung_up` tells whether that closed the end where it writes."""
         self._worker = worker
         self._hung_up = hung_up
         self._states = States()
-        self._output = Output(output, self._states)
+        self._output = Output(write, self._states)
         self._runner = Runner(systemd, worker.rules.examine)
         self._probes = Probes(self._runner, self._probed, self._spawn)
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)

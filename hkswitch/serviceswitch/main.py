@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -186,10 +186,15 @@ async def _status(group_id: str, rules: Rules) -> int:
 
 
 async def _serve(worker: Worker) -> int:
-    """Serve the daemon, whether or not the bus is there."""
-    lines = await requester.lines()
-    link = Link()
-    dispatcher = Dispatcher(worker, link, link.watch, 1, requester.has_hung_up)
+    """Serve the daemon."""
+    lines, link = await requester.lines(), Link()
+    dispatcher = Dispatcher(worker, link, link.watch, stdio.to_daemon, requester.has_hung_up)
+    await serve_beside(link, dispatcher, lines)
+    return Exit.OK
+
+
+async def serve_beside(link: Link, dispatcher: Dispatcher, lines: AsyncIterator[bytes]) -> None:
+    """Serve these lines, whether or not the bus is there."""
     keeping = asyncio.ensure_future(link.keep(dispatcher.observation))
     serving = asyncio.ensure_future(dispatcher.serve(lines))
     try:
@@ -199,4 +204,3 @@ async def _serve(worker: Worker) -> int:
         for task in (serving, keeping):
             task.cancel()
         await asyncio.gather(serving, keeping, return_exceptions=True)
-    return Exit.OK

@@ -7,6 +7,7 @@ import asyncio
 import os
 import select
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -24,6 +25,9 @@ DAEMON_READS_WITHIN_SECONDS: Final = 30.0
 MOST_WAITING: Final = 1024
 """Replies; a daemon that asks and does not read is not listened to meanwhile."""
 
+Write = Callable[[bytes], Awaitable[None]]
+"""Writes all of it, as fast as it is read; raises `Unheard`."""
+
 
 @dataclass(eq=False)
 class Unheard(Failure):
@@ -39,9 +43,9 @@ class Unheard(Failure):
 class Output:
     """The replies to the daemon, in order, and between them the states, as fast as it reads them."""
 
-    def __init__(self, descriptor: int, states: States) -> None:
+    def __init__(self, write: Write, states: States) -> None:
         """Nothing is written before `keep_writing`."""
-        self._descriptor = descriptor
+        self._write = write
         self._states = states
         self._replies: deque[tuple[Reply, asyncio.Future[None] | None]] = deque()
         self._more = asyncio.Event()
@@ -73,7 +77,7 @@ class Output:
             self._more.clear()
             while (line := self._next()) is not None:
                 reply, written = line
-                await _write_when_ready(self._descriptor, encode(reply))
+                await self._write(encode(reply))
                 if len(self._replies) <= MOST_WAITING:
                     self._room.set()
                 if written is not None and not written.done():
@@ -94,12 +98,13 @@ class Output:
         return self._replies.popleft() if self._replies else None
 
 
-async def _write_when_ready(descriptor: int, data: bytes) -> None:
+async def to_daemon(data: bytes) -> None:
+    """Write to standard output, as fast as it is read; raises `Unheard`."""
     try:
         while data:
-            if not _is_ready(descriptor, 0):
-                await _until_ready(descriptor)
-            data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]  # a ready pipe has room for so much
+            if not _is_ready(1, 0):
+                await _until_ready(1)
+            data = data[os.write(1, data[: select.PIPE_BUF]) :]  # a ready pipe has room for so much
     except OSError as error:
         raise Unheard(str(error.strerror)) from None
 

@@ -40,7 +40,7 @@ def units(fake: FakeSystemd) -> None:
 @asynccontextmanager
 async def paired(daemon: RealDaemon) -> AsyncIterator[Controller]:
     """A phone that hears of all switches."""
-    async with closing(await Controller.pair("127.0.0.1", daemon.port, daemon.bridge.setup.code)) as phone:
+    async with closing(await Controller.pair("127.0.0.1", daemon.port, daemon.front.setup.code)) as phone:
         await phone.subscribe()
         yield phone
 
@@ -81,7 +81,7 @@ async def test_a_reload_while_the_bridge_moves_is_applied_at_the_new_place(
     monkeypatch.setattr(addresses, "changes", changes)
     monkeypatch.setattr(Bridge, "move", move_late)
     async with daemon.served(WEB), paired(daemon) as phone:
-        version = daemon.bridge.config_version
+        version = daemon.front.config_version
         daemon.place = ELSEWHERE
         moves.news.set()
         await asyncio.wait_for(moving.wait(), PATIENCE_SECONDS)
@@ -92,7 +92,7 @@ async def test_a_reload_while_the_bridge_moves_is_applied_at_the_new_place(
         may_move.set()
         assert await reloading == ""
         assert daemon.told[-1] == "serving web files on 127.0.0.2"
-        assert daemon.bridge.config_version == version + 1
+        assert daemon.front.config_version == version + 1
         where = {"AccessoryIP": "127.0.0.2", "AccessoryIPs": ["127.0.0.2"]}
         data = {**phone.pairing.pairing_data, **where}
         async with closing(Controller(IpPairing(_unstarted(), cast("Any", data)))) as moved:
@@ -105,14 +105,14 @@ async def test_a_write_under_way_is_answered_when_a_reload_changes_the_type_and_
 ) -> None:
     fake.units["httpd.service"].held = True
     async with daemon.served(WEB), paired(daemon) as phone:
-        version = daemon.bridge.config_version
+        version = daemon.front.config_version
         writing = asyncio.create_task(phone.write("Web", on=True))
         await eventually(lambda: fake.units["httpd.service"].job)
         daemon.write({"web": {**WEB["web"], "type": "light"}})
         assert await daemon.reload() == ""
         fake.release("httpd.service", active="active", sub="running")
         assert await writing == 0
-        assert daemon.bridge.config_version == version + 1
+        assert daemon.front.config_version == version + 1
         services = [service for each in await phone.look() for service in each["services"]]
         assert LIGHTBULB in {service["type"] for service in services}
         await phone.subscribe()
@@ -125,13 +125,13 @@ async def test_subscriptions_of_switches_that_go_are_silent_and_others_hear_on(
     daemon: RealDaemon, fake: FakeSystemd
 ) -> None:
     async with daemon.served({**WEB, **FILES}), paired(daemon) as phone:
-        version = daemon.bridge.config_version
+        version = daemon.front.config_version
         for unit in fake.units:
             fake.change(unit, "active", "running")  # events of both are on their way, or wait
         await daemon.until_states(web=GroupState.ON, files=GroupState.ON)
         daemon.write(WEB)
         assert await daemon.reload() == ""
-        assert daemon.bridge.config_version == version + 1
+        assert daemon.front.config_version == version + 1
         assert await phone.event("Web") is True
         assert await phone.write("Files", on=False) == -70409
         fake.change("smb.service", "inactive", "dead")
@@ -158,7 +158,7 @@ async def test_a_controller_that_pairs_meanwhile_is_paired_and_has_what_is_new(
         finish = await discovery.async_start_pairing("test")
         daemon.write(FILES)
         assert await daemon.reload() == ""
-        pairing = cast("IpPairing", await finish(daemon.bridge.setup.code))
+        pairing = cast("IpPairing", await finish(daemon.front.setup.code))
         await discovery.close()  # type: ignore[no-untyped-call] # so in aiohomekit
         async with closing(Controller(pairing)) as phone:
             await phone.look()

@@ -17,6 +17,7 @@ from hkswitch.cli import reload, status
 from hkswitch.control import client, socket_of
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.service import serve
+from hkswitch.daemon.serving import Front
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigError, Exit, Failure, Problem
@@ -70,8 +71,8 @@ class World:
     def waiting(self, why: Failure) -> None:
         self.told.append(f"waiting: {why}")
 
-    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
-        del place, bridge
+    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+        del place, front
         groups = " ".join(group.id for group in config.groups)
         self.told.append(f"serving {groups}" + (f"; {trouble}" if trouble else ""))
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.daemon import logs
-from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.service import serve
+from hkswitch.daemon.serving import Front
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
@@ -87,9 +87,9 @@ class Outside:
     def waiting(self, why: Failure) -> None:
         say("waiting", why)
 
-    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
+    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
         del config, place, trouble
-        say("serving", bridge.config_version)
+        say("serving", front.config_version)
 
 
 def say(*words: object) -> None:

@@ -16,8 +16,8 @@ from hkswitch.backend.helper_session import HelperGone, HelperSession
 from hkswitch.backend.helper_transport import Process, _Pipes
 from hkswitch.cli import reload, status
 from hkswitch.control import client, socket_of
-from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.service import serve
+from hkswitch.daemon.serving import Front
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
@@ -120,9 +120,9 @@ class RealDaemon:
     def waiting(self, why: Failure) -> None:
         self.told.append(f"waiting: {why}")
 
-    def serving(self, config: Config, place: Place, bridge: Bridge, trouble: str) -> None:
+    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
         groups = " ".join(group.id for group in config.groups)
-        self.bridge = bridge
+        self.front = front
         self.told.append(f"serving {groups} on {place.addresses[0]}" + (f"; {trouble}" if trouble else ""))
 
     # What people ask of the daemon; the command line blocks, so it has threads

@@ -1,0 +1,308 @@
+"""The rooms that work together while the bridge serves: how a reload and a move go. Decides nothing.
+
+What a front, a host and an outside are is not known here: each has a second kind, in the demo or in tests.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from hkswitch import __version__
+from hkswitch.backend import Host
+from hkswitch.control.pairings import Pairings
+from hkswitch.daemon.bridge import CannotServe, Taps
+from hkswitch.daemon.changes import after_restart, with_what_stays
+from hkswitch.daemon.signals import first_to_end
+from hkswitch.daemon.switchboard import Display, Switchboard
+from hkswitch.hap.setup_code import Setup
+from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.group import Group
+from hkswitch.model.switch_events import Observed
+from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.network import addresses, listeners
+from hkswitch.network.endpoint import Place
+from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.report import BridgeReport, PairedController, Report, one_line, printable
+
+TRY_AGAIN_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Front(Display, Pairings, Protocol):
+    """Where controllers see the groups: the bridge."""
+
+    @property
+    def setup(self) -> Setup:
+        """What is needed to pair."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether any controller is paired."""
+
+    @property
+    def config_version(self) -> int:
+        """The number (c#) that tells controllers to read the accessories anew when it grows."""
+
+    def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
+        """Have these groups, and bring `taps` what controllers write."""
+
+    async def start(self, taps: Taps, place: Place) -> None:
+        """Go online there; raises `CannotServe`."""
+
+    async def move(self, place: Place) -> None:
+        """Be online there instead; raises `CannotServe`."""
+
+    async def stop(self) -> None:
+        """Go offline."""
+
+
+class Changes(Protocol):
+    """News of the network."""
+
+    async def wait(self) -> None:
+        """Return when something changed since the last return."""
+
+
+class Outside(Protocol):
+    """Who started the daemon: gives it what it needs, and is told how it is."""
+
+    async def read(self) -> Config:
+        """The config as it is now; raises `Failure`."""
+
+    def reloading(self) -> None:
+        """The config is about to be read anew; `waiting` or `serving` says when that is done."""
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        """Where to serve; raises `NoAddress` while there is no such place."""
+
+    def waiting(self, why: Failure) -> None:
+        """There is no place yet; this is called again only when something else is missing."""
+
+    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+        """Everything is there; called again after each change. `trouble` is why some switch does not work."""
+
+
+@dataclass(eq=False)
+class NotReloaded(Failure):
+    """The config is good, and root does not believe it."""
+
+    why: str
+    exit_code = Exit.CONFIG
+
+    def __str__(self) -> str:
+        return self.why
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the host tells goes to the switches, and to those who look at the daemon."""
+
+    serving: "Serving"
+
+    def observed(self, group_id: str, observed: Observed) -> None:
+        self.serving.switchboard.observed(group_id, observed)
+
+    def noticed(self) -> None:
+        self.serving.switchboard.noticed()
+        self.serving.say()
+
+
+class Serving:
+    """The rooms that work together."""
+
+    def __init__(
+        self, host: Host, front: Front, switchboard: Switchboard, outside: Outside, config: Config
+    ) -> None:
+        self._host = host
+        self._front = front
+        self.switchboard = switchboard
+        self._outside = outside
+        self._config = config
+        self._place: Place | None = None
+        self._missing: Failure | None = None
+        self._open = asyncio.Event()
+        self._applying = asyncio.Lock()
+        self._settling = asyncio.Lock()
+        self._not_reloaded = ""
+        self._running_since_unix_seconds = int(time.time())
+
+    # What can be asked on the control socket
+
+    def report(self) -> Report:
+        """How everything is."""
+        bridge = BridgeReport(
+            name=self._config.bridge.name,
+            version=__version__,
+            running_since_unix_seconds=self._running_since_unix_seconds,
+            addresses=() if self._place is None else self._place.addresses,
+            port=self._config.bridge.port,
+            controllers=self._front.controllers(),
+            helper=printable(self._host.trouble()),
+            config=printable(self._config_problem()),
+        )
+        return Report(bridge, self.switchboard.report())
+
+    async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
+        """Do an action on a group; returns what came of it. Raises `Failure`."""
+        return await self.switchboard.act(action, group_id, by, begun)
+
+    def changes(self) -> AbstractContextManager[asyncio.Event]:
+        """Meanwhile, an event that is set at each change."""
+        return self.switchboard.changes()
+
+    def setup_is(self) -> SetupIs:
+        """What is needed to pair."""
+        return self._front.setup_is()
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        """Who is paired, and how often connected."""
+        return self._front.controllers()
+
+    def unpair(self, controller_id: str | None) -> None:
+        """Remove a pairing, or all; raises `Failure`."""
+        self._front.unpair(controller_id)
+
+    def reset_attempts(self) -> None:
+        """Let controllers pair again after too many wrong setup codes; raises `Failure`."""
+        self._front.reset_attempts()
+
+    # Its life
+
+    async def live(self, news: Callable[[], AbstractAsyncContextManager[Changes]]) -> None:
+        """Start, and follow the network, of which `news` tells; ends only with what breaks it."""
+        await self._host.open(_Told(self))
+        self._open.set()
+        async with news() as changes:
+            await first_to_end(self._host.until_broken(), self._follow(changes))
+
+    async def reload(self) -> str:
+        """Apply the config as it is now; returns what a person should know about that.
+
+        One with mistakes, or that root does not believe, changes nothing: raises `Failure`, and says why in
+        the log, and in the status until root believes it again or a reload succeeds. Reloads wait for the
+        start, and for one another.
+        """
+        await self._open.wait()
+        async with self._applying:
+            self._outside.reloading()
+            try:
+                config = await self._outside.read()
+                if problem := await self._host.check_config():
+                    raise NotReloaded(problem)
+                self._not_reloaded = ""
+                return await self._apply(config)
+            except Failure as failure:
+                # What root says too is root's to take back, when the file is valid again.
+                why = "" if await self._host.check_config() else str(failure)
+                self._not_reloaded = one_line(why)
+                _log.error("not reloaded: %s", failure)
+                raise
+            finally:
+                self.say()
+
+    async def reload_if_possible(self) -> None:
+        """Reload for a signal, whose sender cannot be told what came of it."""
+        with suppress(Failure):  # it is in the log
+            await self.reload()
+
+    async def _apply(self, config: Config) -> str:
+        """Serve another config. This order matters, and is nowhere else.
+
+        The bridge first has accessories for all groups, then the switchboard has switches that show
+        something on them, and then the host tells what they show. The network comes last: the bridge
+        answers at its old place meanwhile.
+        """
+        before, self._config = self._config, with_what_stays(config, self._config)
+        self._front.regroup(config.groups, self.switchboard)
+        self.switchboard.regroup(config.groups)
+        await self._host.watch(config.groups)
+        await self._settle()
+        notes = [after_restart(config, before), self._host.config_problem(), self._helper_problem()]
+        note = "; ".join(note for note in notes if note)
+        _log.info("reloaded%s", f": {note}" if note else "")
+        return note
+
+    def _config_problem(self) -> str:
+        """Why the config on disk is not the one in force."""
+        return self._host.config_problem() or self._not_reloaded
+
+    def _helper_problem(self) -> str:
+        """Why no switch works."""
+        why = self._host.trouble()
+        return f"the helper is not running ({why})" if why else ""
+
+    async def stop(self) -> None:
+        """Go offline, and end what is under way."""
+        await self._front.stop()
+        await self.switchboard.close()
+        await self._host.close()
+
+    async def _follow(self, changes: Changes) -> None:
+        """Be where the config wants the bridge, now and after each change of the network."""
+        while True:
+            try_again = not await self._settle()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TRY_AGAIN_SECONDS if try_again else None):
+                    await changes.wait()
+
+    async def _settle(self) -> bool:
+        """Go where the bridge should be; False if that should be tried again soon."""
+        async with self._settling:
+            try:
+                place = self._outside.find(self._config.bridge)
+            except addresses.TablesUnreadable as why:
+                self._miss(why)
+                return False  # no news of the kernel's follows when there are descriptors again
+            except addresses.NoAddress as why:
+                self._miss(why)
+                return True
+            if place == self._place:
+                self._found(place)
+                return True
+            try:
+                await self._go(place)
+            except CannotServe as failure:
+                if failure.in_use and self._place is None:
+                    raise _named(failure) from failure
+                self._miss(failure)
+                return False
+            self._found(place)
+            return True
+
+    async def _go(self, place: Place) -> None:
+        if self._place is None:
+            await self._front.start(self.switchboard, place)
+        else:
+            await self._front.move(place)
+
+    def _found(self, place: Place) -> None:
+        if place != self._place or self._missing is not None:
+            self._place, self._missing = place, None
+            self.say()
+
+    def _miss(self, why: Failure) -> None:
+        """A bridge that serves goes on where it is: what went away may come back."""
+        if str(why) != str(self._missing):
+            self._missing = why
+            self.say()
+
+    def say(self) -> None:
+        """Tell how it is now."""
+        if self._missing is not None:
+            self._outside.waiting(self._missing)
+        elif self._place is not None:
+            trouble = self._helper_problem() or self._config_problem()
+            self._outside.serving(self._config, self._place, self._front, trouble)
+
+
+def _named(failure: CannotServe) -> CannotServe:
+    """Say who has the port, if that can be known."""
+    if holder := listeners.holder(failure.port):
+        failure.why = f"{holder} has it; stop that, or set bridge.port"
+    return failure
