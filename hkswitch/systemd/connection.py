@@ -142,11 +142,20 @@ class Connection:
         self._read()
         self._loop.remove_reader(self._socket)
         self._socket.close()
-        while self._timers:
-            timer = self._timers.pop()
-            self._loop.remove_reader(timer)
-            self._loop.call_soon(os.close, timer)  # after what sdbus itself has put off
+        self._loop.call_soon(self._end_timers)
         self._ended.append(self.bus)
+
+    def _end_timers(self) -> None:
+        """Close them after what sdbus has put off: while its bus is closing, that puts off more."""
+        try:
+            self.bus.get_fd()
+        except sdbus.SdBusBaseError:
+            while self._timers:
+                timer = self._timers.pop()
+                self._loop.remove_reader(timer)
+                self._loop.call_soon(os.close, timer)
+        else:
+            self._loop.call_soon(self._end_timers)
 
     def _read(self) -> None:
         """Let sdbus read what came, and notice the end."""

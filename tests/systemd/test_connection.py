@@ -1,16 +1,37 @@
 """The connection to the bus, on a private one."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
+import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.systemd.connection import Connection
+from hkswitch.systemd.connection import Connection, bus_itself
 from hkswitch.systemd.signals import UNIT, Signals
 from tests.support.fake_systemd import PATH, FakeSystemd
-from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.fixtures import VARIABLE, bus_address, fake, systemd_on_bus
+from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
+
+
+def descriptors() -> set[str]:
+    """Those of this process."""
+    return {file.name for file in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.fixture
+def silent_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A bus that lets everybody connect, and does nothing more."""
+    path = str(tmp_path / "bus")
+    monkeypatch.setenv(VARIABLE, f"unix:path={path}")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        yield listening
 
 
 def nothing(_: object) -> None:
@@ -35,3 +56,27 @@ async def test_what_is_asked_on_a_connection_that_broke_unnoticed_says_that_ther
         await ask(connection)
     assert connection.lost.is_set()
     connection.close()
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["calls wait", "some were given up"])
+@pytest.mark.parametrize("is_gone", [False, True], ids=["a bus that hangs", "a bus that went away"])
+async def test_what_is_closed_while_it_connects_leaves_no_error_and_no_descriptor(
+    silent_bus: socket.socket, is_gone: bool, given_up: bool
+) -> None:
+    loop, errors = asyncio.get_running_loop(), list[str]()
+    loop.set_exception_handler(lambda _, context: errors.append(str(context)))
+    before = descriptors()
+    connection = Connection()
+    bus = bus_itself(connection.bus)
+    calls = [asyncio.create_task(connection.call(bus.get_name_owner("x.y"))) for _ in range(9)]
+    await asyncio.sleep(0)
+    for call in calls[::2] if given_up else ():
+        call.cancel()
+    if is_gone:
+        silent_bus.close()
+    connection.close()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert not [end for end in ends if not isinstance(end, BaseException)]
+    await eventually(lambda: descriptors() <= before)
+    loop.set_exception_handler(None)
+    assert not errors
