@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from hkswitch import __version__
 from hkswitch.model.errors import BusUnavailable, Exit, Failure
@@ -53,6 +53,20 @@ class Abandoned(Failure):
         return "not begun: the daemon that asked for it went away"
 
 
+async def first_to_end(*awaited: Awaitable[object]) -> None:
+    """Run them side by side until one ends, and raise what it raised."""
+    ends = [asyncio.ensure_future(each) for each in awaited]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            if end.done():
+                end.result()
+    finally:
+        for end in ends:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+
+
 @dataclass(eq=False, slots=True)
 class Turns:
     """Of one group: which request is the newest, and whose command runs."""
@@ -90,18 +104,12 @@ class Dispatcher:
     async def serve(self, lines: AsyncIterator[bytes]) -> None:
         """Take lines until there are no more; raises what ends it before: `Unheard`, `LineTooLong`."""
         self._output.say(Hello(__version__))
-        writing = asyncio.ensure_future(self._output.keep_writing())
-        taking = asyncio.ensure_future(self._take_all(lines))
-        ends: list[asyncio.Future[Any]] = [taking, writing, self._broken]
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for end in ends:
-                if end.done():
-                    end.result()
+            await first_to_end(self._take_all(lines), self._output.keep_writing(), self._broken)
         finally:
-            for ending in (*ends, *self._tasks):
-                ending.cancel()
-            await asyncio.gather(*ends, *self._tasks, return_exceptions=True)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _take_all(self, lines: AsyncIterator[bytes]) -> None:
         try:

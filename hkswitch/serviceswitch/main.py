@@ -19,7 +19,7 @@ from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.serviceswitch import requester, stdio, trusted_files
 from hkswitch.serviceswitch.audit import Audit, Decision, caller
 from hkswitch.serviceswitch.commands import Runner
-from hkswitch.serviceswitch.dispatcher import Dispatcher
+from hkswitch.serviceswitch.dispatcher import Dispatcher, first_to_end
 from hkswitch.serviceswitch.execute import Refusal, Worker
 from hkswitch.serviceswitch.requester import Source
 from hkswitch.serviceswitch.rules import Rules
@@ -195,12 +195,4 @@ async def _serve(worker: Worker) -> int:
 
 async def serve_beside(link: Link, dispatcher: Dispatcher, lines: AsyncIterator[bytes]) -> None:
     """Serve these lines, whether or not the bus is there."""
-    keeping = asyncio.ensure_future(link.keep(dispatcher.observation))
-    serving = asyncio.ensure_future(dispatcher.serve(lines))
-    try:
-        await asyncio.wait([keeping, serving], return_when=asyncio.FIRST_COMPLETED)
-        await (serving if serving.done() else keeping)
-    finally:
-        for task in (serving, keeping):
-            task.cancel()
-        await asyncio.gather(serving, keeping, return_exceptions=True)
+    await first_to_end(dispatcher.serve(lines), link.keep(dispatcher.observation))

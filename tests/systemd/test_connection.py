@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-import sdbus
 
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.systemd.connection import Connection, bus_itself
