@@ -79,6 +79,7 @@ class Switchboard:
         self._writes: dict[int, Write] = {}
         self._newest: dict[str, Request] = {}
         """The newest request of each group, whether it runs or has ended."""
+        self._awaited: dict[tuple[str, type[Event]], asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Event] = set()
         self.regroup(groups)
@@ -158,6 +159,8 @@ class Switchboard:
         """Forget the requests that run, which the host ends; their writes are answered with an error."""
         for write in self._writes.values():
             write.settle(ok=False)
+        for timer in self._awaited.values():
+            timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -180,6 +183,13 @@ class Switchboard:
         for decision in decisions:
             self._carry_out(group_id, decision)
 
+    def _await(self, seconds: float, group_id: str, event: Event) -> None:
+        """Bring the switch this event; a newer one of the same kind makes it one that counts no more."""
+        kind = group_id, type(event)
+        if (older := self._awaited.pop(kind, None)) is not None:
+            older.cancel()
+        self._awaited[kind] = self._later(seconds, group_id, event)
+
     def _later(self, seconds: float, group_id: str, event: Event) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, self._step, group_id, event)
 
@@ -196,9 +206,9 @@ class Switchboard:
             case switch_events.Available(available):
                 self._display.set_available(group_id, available=available)
             case switch_events.AwaitKnown(number):
-                self._later(KNOWN_WITHIN_SECONDS, group_id, switch_events.StillUnknown(number))
+                self._await(KNOWN_WITHIN_SECONDS, group_id, switch_events.StillUnknown(number))
             case switch_events.AwaitSteady(number):
-                self._later(STEADY_AFTER_SECONDS, group_id, switch_events.Steady(number))
+                self._await(STEADY_AFTER_SECONDS, group_id, switch_events.Steady(number))
             case switch_events.Changed(state):
                 self._changed(group_id, state)
             case switch_events.Failed(action, failure):
