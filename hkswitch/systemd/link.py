@@ -98,10 +98,11 @@ class Link:
         """As `Systemd.run`; if the bus goes away meanwhile, the units say what came of it."""
         names = tuple(units)
         systemd = await self._now()
+        before = await systemd.invocations(names) if action is Action.RESTART else {}
         try:
             return await systemd.run(action, names, confirm_seconds)
         except BusUnavailable:
-            return await (await self._next(systemd)).settled(action, names)
+            return await (await self._next(systemd)).settled(action, names, before)
 
     async def execute(self, command: Command) -> Ended:
         """As `Systemd.execute`; if the bus goes away meanwhile, nobody knows how the command ended."""
@@ -109,7 +110,7 @@ class Link:
         try:
             return await systemd.execute(command)
         except BusUnavailable:
-            await (await self._next(systemd)).settled(Action.START, [command.unit])
+            await (await self._next(systemd)).settled(Action.START, [command.unit], {})
             return Ended(ServiceResult.LOST, 0)
 
     async def _now(self) -> Systemd:

@@ -20,6 +20,7 @@ from hkswitch.systemd.interface import PATH, Manager
 from hkswitch.systemd.outcome import (
     NEEDS_CONFIRMATION,
     Story,
+    invocation_of,
     judged,
     pending_job,
     reason,
@@ -124,6 +125,13 @@ class Starts:
             return judged(asked, story, unit, service)
         except sdbus.SdBusBaseError as error:
             return UnitResult(asked, JobResult.FAILED, f"its state cannot be read: {sentence(error)}")
+
+    async def invocation(self, unit: str) -> str:
+        """Which of its starts a unit is in; empty for none, and where systemd does not say."""
+        with suppress(sdbus.SdBusBaseError):
+            number = await self._connection.property(_path_of(unit), UNIT, "InvocationID")
+            return invocation_of({"InvocationID": number})
+        return ""
 
     async def why_down(self, unit: str) -> str:
         """Why a service is not up, in a few words; empty where systemd does not say."""

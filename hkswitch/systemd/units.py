@@ -13,11 +13,11 @@ from hkswitch.model.unit_state import (
     ActiveState,
     JobResult,
     LoadState,
-    Meaning,
     UnitResult,
     UnitState,
 )
 from hkswitch.systemd import transient
+from hkswitch.systemd.aftermath import settled, state_in
 from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, Connection, owner_of_systemd, sentence
 from hkswitch.systemd.interface import PATH, Manager
@@ -27,9 +27,6 @@ from hkswitch.systemd.starts import Start, Starts
 from hkswitch.systemd.watch import UnitSink, Watch
 
 HEARTBEAT_SECONDS: Final = 15
-
-LOOK_AGAIN_SECONDS: Final = 0.5
-"""Between two looks at whether a job that another connection made is still there."""
 
 RESTART_WITHIN_SECONDS: Final = 1.0
 """For so long a crashed unit that waits for its next start keeps its state, on systemd 252."""
@@ -132,16 +129,18 @@ class Systemd:
             runs = (self._start(method, unit, action, starts.get(unit), confirm_seconds) for unit in asked)
             return tuple(await asyncio.gather(*runs))
 
-    async def settled(self, action: Action, units: Iterable[str]) -> tuple[UnitResult, ...]:
-        """What came of an action whose jobs another connection made: waits until none is left."""
-        names = list(units)
-        while True:
-            rows = await self._rows(names)
-            if not any(row[7] for row in rows):
-                break
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        pairs = zip(names, rows, strict=True)
-        return tuple([await self._left(action, name, _state_in(row)) for name, row in pairs])
+    async def invocations(self, units: Iterable[str]) -> dict[str, str]:
+        """Which of its starts each unit is in."""
+        return {unit: await self._starts.invocation(unit) for unit in units}
+
+    async def settled(
+        self, action: Action, units: Iterable[str], before: Mapping[str, str]
+    ) -> tuple[UnitResult, ...]:
+        """What came of an action of another connection, which may have made no job: waits until none is left.
+
+        `before` says, of a restart, which invocation each unit was in: one that is up may never have ended.
+        """
+        return await settled(self._rows, self._starts, action, list(units), before)
 
     async def execute(self, command: Command) -> Ended:
         """Run a command to its end.
@@ -223,24 +222,11 @@ class Systemd:
             return UnitResult(unit, result)
         return await self._starts.outcome(start, unit, action, (job, result), confirm_seconds)
 
-    async def _left(self, action: Action, unit: str, state: UnitState) -> UnitResult:
-        """What came of a job that is gone, by the state that it left."""
-        meaning = state.meaning
-        wanted = {
-            Action.START: meaning is Meaning.UP,
-            Action.STOP: meaning in {Meaning.DOWN, Meaning.FAILED},
-            Action.RESTART: meaning in {Meaning.UP, Meaning.DOWN},  # what was stopped stays so
-        }[action]
-        if wanted:
-            return UnitResult(unit, JobResult.DONE)
-        why = await self._starts.why_down(unit) if meaning is Meaning.FAILED else ""
-        return UnitResult(unit, JobResult.FAILED, why or f"is {state}")
-
     async def _list(self, units: Iterable[str]) -> dict[str, tuple[str, UnitState]]:
         """The object path and state of each unit, by the name it was asked for (which may be an alias)."""
         names = list(units)
         rows = await self._rows(names)
-        return {name: (row[6], _state_in(row)) for name, row in zip(names, rows, strict=True)}
+        return {name: (row[6], state_in(row)) for name, row in zip(names, rows, strict=True)}
 
     async def _rows(self, names: list[str]) -> list[tuple[Any, ...]]:
         """A row of each unit; systemd leaves out some names that are none, and refuses all for others."""
@@ -338,11 +324,6 @@ class Systemd:
     async def _refresh_if_possible(self, only: Collection[str] | None) -> None:
         with suppress(BusUnavailable):  # until_lost() notices, and a new connection reads everything
             await self._refresh(only)
-
-
-def _state_in(row: tuple[Any, ...]) -> UnitState:
-    """The state in a row of ListUnitsByNames."""
-    return UnitState(LoadState(row[2]), ActiveState(row[3]), row[4])
 
 
 def _row_of(bad_name: str) -> tuple[Any, ...]:

@@ -96,6 +96,27 @@ async def test_what_ran_while_the_bus_went_is_settled_by_the_units(
     assert await run == (result,)
 
 
+@pytest.mark.parametrize(
+    ("starts", "result"),
+    [
+        (2, UnitResult("a.service", JobResult.DONE)),
+        (1, UnitResult("a.service", JobResult.FAILED, "was not restarted")),
+    ],
+)
+async def test_what_is_up_when_the_bus_is_back_was_restarted_only_if_it_was_started_anew(
+    linked: Linked, fake: FakeSystemd, starts: int, result: UnitResult
+) -> None:
+    unit = fake.units["a.service"]
+    unit.active, unit.sub, unit.starts, unit.held = "active", "running", 1, True
+    run = asyncio.create_task(linked.link.run(Action.RESTART, ["a.service"], 0.2))
+    await eventually(lambda: unit.job)
+    await fake.leave()
+    await eventually(lambda: linked.told.events[-1] == "lost")
+    unit.job, unit.starts = None, starts
+    await fake.bus.request_name(SYSTEMD)
+    assert await run == (result,)
+
+
 async def test_a_job_that_is_still_there_when_the_bus_is_back_is_waited_for(
     linked: Linked, fake: FakeSystemd
 ) -> None:
