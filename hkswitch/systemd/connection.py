@@ -77,6 +77,9 @@ class Connection:
         self.why_lost = "the connection was lost"
         self._loop = asyncio.get_running_loop()
         self._calls = asyncio.Semaphore(MOST_CALLS_IN_FLIGHT)
+        self._open()
+
+    def _open(self) -> None:
         self.bus = sdbus.sd_bus_open_system()
         self.bus.method_call_timeout_usec = CALL_TIMEOUT_SECONDS * 1_000_000
         descriptor = self.bus.get_fd()
@@ -91,7 +94,7 @@ class Connection:
         """Await a bus call; a loss of the connection becomes `BusUnavailable`, systemd's own errors pass."""
         try:
             async with self._calls:
-                if self.lost.is_set() or self._socket.fileno() < 0:
+                if self.lost.is_set():
                     raise BusUnavailable("the connection was lost")
                 return await call
         except _LOSSES as error:
@@ -140,6 +143,7 @@ class Connection:
         with suppress(OSError):  # it broke before
             self._socket.shutdown(socket.SHUT_RDWR)
         self._read()
+        self.lost.set()  # sdbus does not notice the end before the bus has answered for the first time
         self._loop.remove_reader(self._socket)
         self._socket.close()
         self._loop.call_soon(self._end_timers)

@@ -1,7 +1,7 @@
 """systemd, whether or not the bus is there: connects again, reads everything anew, and settles what ran."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
@@ -42,8 +42,9 @@ def pause_after(before_seconds: float, *, was_lost_soon: bool) -> float:
 class Link:
     """One connection after the other, kept by `keep`."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Systemd]] = Systemd.connect) -> None:
         """Nothing is watched yet."""
+        self._connect = connect
         self._sink: Sink | None = None
         self._units: tuple[str, ...] = ()
         self._systemd: Systemd | None = None
@@ -59,7 +60,7 @@ class Link:
         while True:
             soon_until_seconds = 0.0
             try:
-                with await Systemd.connect() as systemd:
+                with await self._connect() as systemd:
                     soon_until_seconds = loop.time() + LASTED_SECONDS
                     self._systemd = systemd
                     self._connected.set()

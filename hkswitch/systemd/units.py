@@ -55,11 +55,11 @@ class Systemd:
         self._refreshing: set[asyncio.Future[None]] = set()
 
     @classmethod
-    async def connect(cls) -> Self:
+    async def connect(cls, open_connection: Callable[[], Connection] = Connection) -> Self:
         """Open the system bus and subscribe to systemd's signals; raises `BusUnavailable`."""
         with ExitStack() as on_failure:
             try:
-                connection = Connection()
+                connection = open_connection()
                 on_failure.callback(connection.close)
                 owner = await owner_of_systemd(connection.bus)
                 systemd = cls(connection, owner)
