@@ -95,8 +95,8 @@ class Story:
 
     @property
     def _is_down(self) -> bool:
-        # Crashed units wait for a job of systemd's own. One that another job restarts will be up again.
-        return not self.now.is_up and (self.now.state.waits_to_restart or not self.pending)
+        # One that has a job is about to change. A crash is told without one; systemd's own comes after it.
+        return not self.now.is_up and not self.pending
 
     def _note_fall(self) -> None:
         # Two starts between two signals, and no other job: it fell in between.

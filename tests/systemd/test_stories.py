@@ -47,9 +47,11 @@ AGAIN: Final[tuple[Signal | str, ...]] = (
 )
 
 
-def told(signals: Iterable[Signal | str]) -> tuple[Story, dict[str, Any], dict[str, Any]]:
+def told(
+    signals: Iterable[Signal | str], before: dict[str, Any] | None = None
+) -> tuple[Story, dict[str, Any], dict[str, Any]]:
     """The story, and what a read says after it. A text is the path of a job that ended."""
-    left, service = unit("inactive", "dead"), RUNS
+    left, service = before or unit("inactive", "dead"), RUNS
     story = Story(UNIT, seen(left), job=OURS)
     for signal in signals:
         if isinstance(signal, str):
@@ -123,6 +125,19 @@ def test_what_signals_told_says_what_came_of_a_start(
 
 def test_a_unit_that_another_job_restarts_has_not_fallen_meanwhile() -> None:
     story, _, _ = told((*STARTED, ("deactivating", "stop-sigterm", ANOTHER, 1, RUNS)))
+    assert not story.has_fallen
+
+
+def test_a_start_of_what_waits_to_restart_is_no_crash() -> None:
+    hurried = (
+        ("activating", "auto-restart", OURS, 1, FAILED),
+        ("activating", "auto-restart-queued", OURS, 2, RUNS),
+        ("active", "running", OURS, 2, RUNS),
+        OURS,
+        ("active", "running", "", 2, RUNS),
+    )
+    story, _, _ = told(hurried, unit("activating", "auto-restart", invocation=1))
+    assert story.starts == 1
     assert not story.has_fallen
 
 
