@@ -45,7 +45,7 @@ class Story:
     fall: Seen | None = None
     """The first time after its start that it was not up, and no job was to change that."""
     starts: int = 0
-    """How often it was started."""
+    """How often it was started since it was seen down; more than once if it came up anew unseen."""
     job: str = ""
     """The path of the job that is waited for, once it is known."""
     pending: str = ""
@@ -64,7 +64,7 @@ class Story:
         active = ActiveState(properties.get("ActiveState", state.active))
         invocation = invocation_of(properties) or invocation
         if invocation != self.now.invocation:
-            self.starts += 1
+            self.starts = self.starts + 1 if self.now.is_up else 1
         self.now = Seen(UnitState(state.load, active, properties.get("SubState", state.sub)), invocation)
         if "Job" in properties:
             self.pending = pending_job(properties)

@@ -141,6 +141,22 @@ def test_a_start_of_what_waits_to_restart_is_no_crash() -> None:
     assert not story.has_fallen
 
 
+def test_a_restart_that_joins_the_job_of_a_start_is_no_crash() -> None:
+    story, _, _ = told(
+        (
+            ("inactive", "dead", OURS, 1, RUNS),
+            ("activating", "start", OURS, 1, RUNS),
+            ("deactivating", "stop-sigterm", OURS, 1, RUNS),
+            ("inactive", "dead", OURS, 1, KILLED),
+            ("inactive", "dead", OURS, 2, RUNS),
+            ("active", "running", OURS, 2, RUNS),
+            OURS,
+            ("active", "running", "", 2, RUNS),
+        )
+    )
+    assert not story.has_fallen
+
+
 @pytest.mark.parametrize(
     ("service", "wanted"),
     [
