@@ -1,0 +1,122 @@
+"""A simulated unit as systemd holds it: what is known of it, its timers, and the change of its state.
+
+It must not know what leads to a change: service.py does.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+
+from hkswitch.model.unit_state import LoadState
+from tests.world.unit_spec import UNMET, Life, Spec
+from tests.world.unit_states import ACTIVE_STATES, Begun, Manager, Timer
+
+
+class Unit:
+    """A loaded unit, which may be one that was not found."""
+
+    def __init__(self, name: str, spec: Spec | None, manager: Manager) -> None:
+        self.name = name
+        self.spec = spec or Spec()
+        self.load = LoadState.NOT_FOUND if spec is None else spec.load
+        self.sub = "dead"
+        self.invocation = b""
+        self.condition_result = False
+        self.assert_result = False
+        self.result = "success"
+        self.main = (0, 0)
+        """Code and status of the main process."""
+        self.pre = self.post = (0, 0)
+        self.restarts = 0
+        self.holders: Counter[str] = Counter()
+        """Connections by name, and how often each holds the unit."""
+        self.is_known = False
+        """Whether a signal told that it was loaded."""
+        self.is_dirty = False
+        """Whether a signal is to tell of it."""
+        self._manager = manager
+        self._program: Timer | None = None
+        self._has_program = False
+        self._has_helper = False
+        self._control: Timer | None = None
+        self._timeout: Timer | None = None
+        self._may_restart = True
+        self._is_checked = False
+        self._starts: deque[float] = deque(maxlen=max(self.spec.start_limit, 1))
+
+    @property
+    def active(self) -> str:
+        return ACTIVE_STATES[self.sub]
+
+    @property
+    def is_up(self) -> bool:
+        return self.active == "active"
+
+    @property
+    def is_down(self) -> bool:
+        return self.active in {"inactive", "failed"}
+
+    @property
+    def is_target(self) -> bool:
+        return self.name.endswith(".target")
+
+    @property
+    def conditions(self) -> list[tuple[str, bool, bool, str, int]]:
+        return [] if self.spec.condition_met else [_unmet("Condition", is_checked=self._is_checked)]
+
+    @property
+    def asserts(self) -> list[tuple[str, bool, bool, str, int]]:
+        return [] if self.spec.assert_met else [_unmet("Assert", is_checked=self._is_checked)]
+
+    def start(self) -> Begun:
+        """Begin to start, for a job."""
+        raise NotImplementedError
+
+    def stop(self) -> Begun:
+        """Begin to stop, for a job."""
+        raise NotImplementedError
+
+    def program_ends(self, life: Life) -> None:
+        """The main process ends, by itself or by someone else."""
+        raise NotImplementedError
+
+    def reload(self, spec: Spec | None) -> None:
+        """Take over what is on disk now; what runs goes on."""
+        self.load = LoadState.NOT_FOUND if spec is None else spec.load
+        if spec is not None and spec != self.spec:
+            self.spec = spec
+            self._starts = deque(self._starts, maxlen=max(spec.start_limit, 1))
+
+    def _fail(self, failure: str) -> None:
+        if self.result == "success":
+            self.result = failure
+
+    def _set(self, sub: str) -> None:
+        if sub != self.sub:
+            self._manager.changing(self)
+        self._cancel()
+        self.sub = sub
+        self._manager.changed(self)
+
+    def _later(self, seconds: float, event: Callable[[], None]) -> Timer:
+        return self._manager.later(seconds, event)
+
+    def _limit(self, seconds: float, event: Callable[[], None]) -> None:
+        if math.isfinite(seconds):
+            self._timeout = self._later(seconds, event)
+
+    def _cancel(self) -> None:
+        """Have nothing happen that the last state was to lead to, but for the end of the program."""
+        for timer in (self._control, self._timeout):
+            if timer is not None:
+                timer.cancel()
+        self._control = self._timeout = None
+
+    def _cancel_program(self) -> None:
+        if self._program is not None:
+            self._program.cancel()
+            self._program = None
+
+
+def _unmet(kind: str, *, is_checked: bool) -> tuple[str, bool, bool, str, int]:
+    return (f"{kind}PathExists", False, False, UNMET, -1 if is_checked else 0)
