@@ -36,6 +36,7 @@ CELLS: Final = {
     "test_programs.py": Cell("bookworm"),
     "test_soak.py": Cell("trixie"),
     "test_start_outcomes.py": Cell("bookworm"),
+    "test_systemd_contract.py": Cell("trixie"),
     "test_states.py": Cell("trixie", way="socket"),
     "test_trust.py": Cell("bookworm"),
     "test_two_hosts.py": Cell("bookworm"),

@@ -1,0 +1,1 @@
+"""What a simulation and reality must agree on, written once and run against both."""

@@ -1,0 +1,104 @@
+"""The real systemd keeps the contract that its simulation is held to, and the production class says so."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from hkswitch.systemd.units import Systemd
+from tests.contract.case import PREFIX, Case
+from tests.contract.cases import CASES
+from tests.contract.play import Played, play
+from tests.host.machine import Host
+from tests.world.unit_spec import Spec
+
+FOLDER: Final = "/usr/local/lib/systemd/system"
+VERSIONS: Final = {"bookworm": 252, "trixie": 257}
+SIDE_BY_SIDE: Final = 12
+"""So many cases are played at once: more would take processes longer to start than the cases allow."""
+
+_BUS: Final = "DBUS_SYSTEM_BUS_ADDRESS"
+
+REMOVE: Final = f"""
+systemctl kill --signal=KILL '{PREFIX}*'
+systemctl stop '{PREFIX}*'
+rm -rf {FOLDER}/{PREFIX}* /run/{PREFIX}*
+systemctl daemon-reload
+systemctl reset-failed '{PREFIX}*'
+"""
+
+
+@dataclass(frozen=True)
+class Real:
+    """A host, as a machine that cases are played on."""
+
+    host: Host
+
+    async def connect(self) -> Systemd:
+        return await Systemd.connect()
+
+    async def outside(self, verb: str, unit: str) -> None:
+        match verb:
+            case "kill":
+                await self._run("systemctl", "kill", "--signal=KILL", unit)
+            case "daemon-reload":
+                await self._run("systemctl", "daemon-reload")
+            case _:
+                await self._run("systemctl", "--no-block", verb, unit)
+
+    async def define(self, unit: str, spec: Spec) -> None:
+        await asyncio.to_thread(write, self.host, unit, spec)
+
+    async def _run(self, *argv: str) -> None:
+        await asyncio.to_thread(self.host.run, *argv)
+
+
+def write(host: Host, unit: str, spec: Spec) -> None:
+    """Write a unit file, or mask the unit."""
+    if (text := spec.unit_file()) is None:
+        host.run("mkdir", "--parents", FOLDER)
+        host.run("ln", "--symbolic", "--force", "/dev/null", f"{FOLDER}/{unit}")
+    else:
+        host.write(f"{FOLDER}/{unit}", text)
+
+
+@pytest.fixture(scope="module")
+def bus(host: Host) -> Iterator[None]:
+    """The host's bus is the one that a connection finds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_BUS, f"unix:path=/proc/{host.leader}/root/run/dbus/system_bus_socket")
+        yield
+
+
+@pytest.fixture(scope="module")
+def played(host: Host, bus: None) -> Iterator[Mapping[str, Played]]:
+    """What was said of each case, by its id."""
+    for case in CASES:
+        for unit, spec in case.units.items():
+            write(host, unit, spec)
+    host.run("systemctl", "daemon-reload")
+    yield asyncio.run(all_played(Real(host)))
+    host.run("sh", "-c", f"{REMOVE} true")
+
+
+async def all_played(machine: Real) -> dict[str, Played]:
+    said: dict[str, Played] = {}
+    room = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(case: Case) -> None:
+        async with room:
+            said[case.id] = await play(machine, tuple(case.told), case.steps)
+
+    await asyncio.gather(*(one(case) for case in CASES if not case.is_alone))
+    for case in CASES:
+        if case.is_alone:
+            await one(case)
+    return said
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def test_systemd_keeps_the_contract(host: Host, played: Mapping[str, Played], case: Case) -> None:
+    wanted = case.wanted(VERSIONS[host.release])
+    assert case.cut(played[case.id], wanted) == wanted
