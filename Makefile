@@ -57,6 +57,12 @@ HELPER := sudo
 soak: .venv/.dev ## as root: random operations on a real host for MINUTES, and whether all agree after them
 	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(BIN)/python -m pytest tests/host/test_soak.py -k 'trixie and $(HELPER)'
 
+# A seed that failed is played again by SEED, with the whole trace of what happened.
+SECONDS_OF_SEEDS := 60
+.PHONY: simulate
+simulate: .venv/.dev ## play simulated worlds of new seeds for SECONDS_OF_SEEDS, or that of SEED
+	$(BIN)/python -m tests.world $(if $(filter command line,$(origin SEED)),--seed $(SEED),--seconds $(SECONDS_OF_SEEDS))
+
 .PHONY: test-long
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and floods
 	$(BIN)/python -m pytest --long tests/protocol/test_fuzz.py \

@@ -31,7 +31,7 @@ class Knowledge:
     """Whether everything was told once."""
     lost: str = ""
     """Why nothing is known of units."""
-    _groups_of: dict[str, set[str]] = field(default_factory=dict)
+    _groups_of: dict[str, dict[str, None]] = field(default_factory=dict)
 
     def take(self, told: Told) -> Collection[str]:
         """Take over what was told; returns the ids of the groups that it is about."""
@@ -79,9 +79,9 @@ class Knowledge:
         told = told._replace(units=told.units[:MOST_UNITS])
         self.groups[told.group] = told
         for unit in told.units:
-            self._groups_of.setdefault(unit, set()).add(told.group)
+            self._groups_of.setdefault(unit, {})[told.group] = None
         for unit in {*before.units} - {*told.units} if before is not None else ():
-            self._groups_of[unit].discard(told.group)
+            self._groups_of[unit].pop(told.group, None)
             if not self._groups_of[unit]:  # nothing is told of it any more
                 del self._groups_of[unit]
                 self.units.pop(unit, None)
@@ -94,7 +94,7 @@ class Knowledge:
         for unit, state in units.items():
             if groups := self._groups_of.get(unit):
                 self.units[unit] = state
-                concerned |= dict.fromkeys(groups)
+                concerned |= groups
         for group_id, told in probes.items():
             if group_id in self.groups:
                 self.probes[group_id] = told

@@ -8,6 +8,7 @@ import errno
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, NamedTuple, Protocol, cast
 
 import sdbus
@@ -85,7 +86,9 @@ class ClientBus:
         self._timer: asyncio.TimerHandle | None = None
         self._matches: dict[int, tuple[Rule, Callback]] = {}
         self._to_bus: Pipe[tuple[int, Message] | None] = Pipe(self._arrived, bus.delay_seconds)
-        self._to_client: Pipe[Reply | Message | None] = Pipe(self._receive, bus.delay_seconds)
+        self._to_client: Pipe[Reply | Message | None] = Pipe(self._come, bus.delay_seconds)
+        self._context = copy_context()
+        """In which the client's code runs."""
 
     # What sdbus has
 
@@ -153,6 +156,9 @@ class ClientBus:
         else:
             self._bus.called(self, *item)
 
+    def _come(self, item: Reply | Message | None) -> None:
+        self._context.run(self._receive, item)
+
     def _receive(self, item: Reply | Message | None) -> None:
         match item:
             case None:
@@ -210,9 +216,10 @@ class ClientBus:
 
 def _pass_on(answer: asyncio.Future[Any], future: asyncio.Future[Any], slot: Slot) -> None:
     """Give the slot to who waits for the match."""
+    error = answer.exception()  # also where nobody waits for it any more
     if future.done():
         return
-    if (error := answer.exception()) is None:
+    if error is None:
         future.set_result(slot)
     else:
         future.set_exception(error)

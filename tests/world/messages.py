@@ -6,7 +6,11 @@ It must not know who talks to whom about what.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+NOBODY: Final = Context()
+"""What is on its way is of no process."""
 
 Delay = Callable[[], float]
 """How many seconds the next message takes; one that was sent later never arrives earlier."""
@@ -94,9 +98,9 @@ class Pipe(Generic[Item]):
         loop = asyncio.get_running_loop()
         due_seconds, _ = self._waiting[0]
         if due_seconds <= loop.time():
-            self._timer = loop.call_soon(self._run)
+            self._timer = loop.call_soon(self._run, context=NOBODY)
         else:
-            self._timer = loop.call_at(due_seconds, self._run)
+            self._timer = loop.call_at(due_seconds, self._run, context=NOBODY)
 
     def _run(self) -> None:
         """Deliver the first, and what arrives with it."""

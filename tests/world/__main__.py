@@ -1,0 +1,90 @@
+"""`make simulate`: plays new seeds for as long as one likes, and says how to play a bad one again."""
+
+import argparse
+import multiprocessing
+import os
+import random
+import sys
+import time
+from multiprocessing.queues import SimpleQueue
+from typing import Final
+
+from tests.world.play import Played, play
+
+Found = SimpleQueue[Played]
+
+TRACE_LINES: Final = 80
+"""Of the end of a trace, unless a seed was asked for."""
+
+
+def main() -> int:
+    """Play, and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.world", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="for so long (60)")
+    parser.add_argument("--seed", type=int, help="this one only, with the whole trace")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="side by side")
+    options = parser.parse_args()
+    if options.seed is not None:
+        return _one(options.seed)
+    return _many(options.seconds, options.processes)
+
+
+def _one(seed: int) -> int:
+    began_seconds = time.monotonic()
+    played = play(seed)
+    sys.stdout.write("\n".join(played.trace) + "\n")
+    _say(played, time.monotonic() - began_seconds)
+    return 1 if played.failure else 0
+
+
+def _many(seconds: float, processes: int) -> int:
+    began_seconds = time.monotonic()
+    first = random.SystemRandom().randrange(10**9)
+    sys.stdout.write(f"from seed {first} on, for {seconds:g} s\n")
+    found: Found = multiprocessing.SimpleQueue()
+    until_seconds = began_seconds + seconds
+    players = [
+        multiprocessing.Process(target=_play_each, args=(first + number, processes, until_seconds, found))
+        for number in range(processes)
+    ]
+    for player in players:
+        player.start()
+    count, bad = 0, 0
+    while any(player.is_alive() for player in players) or not found.empty():
+        if found.empty():
+            time.sleep(0.05)
+            continue
+        played = found.get()
+        count += 1
+        if played.failure:
+            bad += 1
+            _explain(played)
+    took_seconds = time.monotonic() - began_seconds
+    rate = count / took_seconds
+    sys.stdout.write(f"{count} seeds in {took_seconds:.0f} s, {rate:.1f} a second; {bad} failed\n")
+    return 1 if bad or any(player.exitcode for player in players) else 0
+
+
+def _play_each(first: int, stride: int, until_seconds: float, found: Found) -> None:
+    seed = first
+    while time.monotonic() < until_seconds:
+        played = play(seed)
+        found.put(played if played.failure else Played(seed, steps=played.steps))
+        seed += stride
+
+
+def _explain(played: Played) -> None:
+    sys.stdout.write("\n".join(("", *played.trace[-TRACE_LINES:], "")))
+    _say(played, None)
+
+
+def _say(played: Played, took_seconds: float | None) -> None:
+    took = "" if took_seconds is None else f" in {took_seconds:.2f} s"
+    came = played.failure or "all well"
+    sys.stdout.write(f"seed {played.seed}: {came}; {played.steps} operations{took}\n")
+    if played.failure:
+        sys.stdout.write(f"again: make simulate SEED={played.seed}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""A simulated daemon process: the real rooms from the switchboard to the helper's session, and its front."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from hkswitch.backend.helper_host import HelperHost
+from hkswitch.daemon.serving import Front as AnyFront
+from hkswitch.daemon.serving import Serving
+from hkswitch.daemon.switchboard import Switchboard
+from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.errors import Failure
+from hkswitch.network.endpoint import Place
+from tests.world.files import ConfigFile
+from tests.world.front import Front
+from tests.world.helper import Transport
+from tests.world.processes import Process
+
+PLACE: Final = Place(("192.0.2.1",), frozenset({2}))
+
+
+@dataclass(eq=False)
+class NetworkNews:
+    """The network of a world, which may change without another place coming of it."""
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self) -> None:
+        await self.changed.wait()
+        self.changed.clear()
+
+
+@dataclass(eq=False)
+class Outside:
+    """What the daemon needs, and who is told how it is."""
+
+    file: ConfigFile
+    place: Place = PLACE
+    news: NetworkNews = field(default_factory=NetworkNews)
+    trouble: str = ""
+    """Why some switch does not work, as `systemctl status` would have it."""
+
+    async def read(self) -> Config:
+        return self.file.read_by_daemon()
+
+    def reloading(self) -> None:
+        """Nobody is told."""
+
+    def find(self, bridge: BridgeConfig) -> Place:
+        assert bridge.port
+        return self.place
+
+    def waiting(self, why: Failure) -> None:
+        self.trouble = str(why)
+
+    def serving(self, config: Config, place: Place, front: AnyFront, trouble: str) -> None:
+        assert place == self.place
+        assert front.paired
+        assert config.groups
+        self.trouble = trouble
+
+
+@dataclass(eq=False)
+class Daemon:
+    """One daemon, from its start to its end."""
+
+    file: ConfigFile
+    transport: Transport
+    note: Callable[[str], None]
+    process: Process = field(default_factory=lambda: Process("daemon"))
+    broke: BaseException | None = None
+    is_down: bool = False
+    reloads: list[str] = field(default_factory=list)
+    """What came of each reload: a note, or what is wrong."""
+    _reloading: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Begin; raises `Failure` if its config is bad."""
+        config = self.file.read_by_daemon()
+        self.process.context.run(self._make, config)
+        self._living = self.process.spawn(self._live())
+
+    def _make(self, config: Config) -> None:
+        self.host = HelperHost(config.groups, self.transport)
+        self.front = Front.of(config.groups)
+        self.switchboard = Switchboard(config.groups, self.host, self.front)
+        self.outside = Outside(self.file)
+        self.serving = Serving(self.host, self.front, self.switchboard, self.outside, config)
+
+    async def _live(self) -> None:
+        try:
+            await self.serving.live(self._network)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is what this looks for
+            self.broke = error
+
+    def reload(self) -> None:
+        """As `systemctl reload` asks for it."""
+        self._reloading.append(self.process.spawn(self._reload()))
+
+    async def _reload(self) -> None:
+        try:
+            came = await self.serving.reload()
+        except Failure as failure:
+            came = f"not reloaded: {failure}"
+        self.reloads.append(came)
+        self.note(f"reload: {came or 'done'}")
+
+    def kill(self) -> None:
+        """SIGKILL: its helpers see the end of their input, and its controllers theirs."""
+        self.is_down = True
+        self.front.go_down()
+        self.process.wipe_out()
+        for helper in self.transport.helpers:
+            helper.orphan()
+
+    async def stop(self) -> None:
+        """SIGTERM; leaves nothing behind."""
+        self.is_down = True
+        await self.process.spawn(self._stop())
+        left = self.process.leftovers
+        assert not left, f"the daemon left something: {left}"
+
+    async def _stop(self) -> None:
+        """As the daemon's own end does it."""
+        under_way = (self._living, *self._reloading)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self.serving.stop()
+
+    @asynccontextmanager
+    async def _network(self) -> AsyncIterator[NetworkNews]:
+        yield self.outside.news

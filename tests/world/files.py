@@ -1,0 +1,43 @@
+"""The config file of a world, and what root finds wrong with it."""
+
+from dataclasses import dataclass
+
+from hkswitch.model.config import Config, parse
+from hkswitch.model.errors import Failure
+from hkswitch.serviceswitch.trusted_files import Untrusted
+
+PATH = "/etc/hkswitch/config.yaml"
+
+
+@dataclass
+class ConfigFile:
+    """What is on the disk."""
+
+    text: str
+    is_untrusted: bool = False
+    is_unreadable: bool = False
+    """The disk returns errors, to whoever reads."""
+
+    def read_by_root(self, path: str) -> bytes:
+        """As root reads it; raises `Untrusted`."""
+        if self.is_untrusted:
+            raise Untrusted(path, "others can write it")
+        if self.is_unreadable:
+            raise Untrusted(path, "Input/output error")
+        return self.text.encode()
+
+    def read_by_daemon(self) -> Config:
+        """As the daemon reads it; raises `Failure`."""
+        if self.is_unreadable:
+            raise Failure(f"{PATH}: Input/output error")
+        return parse(self.text.encode(), PATH)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether daemon and root both take it."""
+        try:
+            self.read_by_root(PATH)
+            self.read_by_daemon()
+        except Failure:
+            return False
+        return True

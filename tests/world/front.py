@@ -1,0 +1,193 @@
+"""What controllers see of a simulated bridge: no HomeKit, but its rules for writes, events and reads.
+
+An event is told with the value of the moment in which it goes out, never to the connection that wrote it, and
+never between a write and its answer.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from hkswitch.daemon.bridge import Taps, tiles_of
+from hkswitch.hap.setup_code import Setup
+from hkswitch.model.group import Group
+from hkswitch.model.switch_events import Tile
+from hkswitch.network.endpoint import Place
+from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.report import PairedController
+from tests.world.messages import NOBODY
+
+Key = tuple[str, Tile]
+
+FAILED: Final = "no response"
+"""What a read says that has no value."""
+
+
+@dataclass(slots=True)
+class Shown:
+    """A tile."""
+
+    on: bool = False
+    is_available: bool = False
+
+    @property
+    def read(self) -> bool | str:
+        """What a read says."""
+        return self.on if self.is_available else FAILED
+
+
+@dataclass(eq=False)
+class Wire:
+    """One connection of one controller; `hear` is told events."""
+
+    hear: Callable[[Key, bool], None]
+    delay_seconds: Callable[[], float]
+    is_cut: bool = False
+    writes: int = 0
+    """That are not answered."""
+    _untold: dict[Key, None] = field(default_factory=dict)
+    _on_their_way: deque[Callable[[], None]] = field(default_factory=deque)
+    _last_due_seconds: float = 0
+
+    def event(self, key: Key, value: Callable[[], bool | None]) -> None:
+        """There is news of a tile."""
+        if self.writes:
+            self._untold[key] = None
+        else:
+            self._send(key, value())
+
+    def answered(self, value: Callable[[Key], bool | None]) -> None:
+        """A write was answered: what was held back goes out behind it."""
+        self.writes -= 1
+        if not self.writes:
+            untold, self._untold = self._untold, {}
+            for key in untold:
+                self._send(key, value(key))
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Have something arrive, behind everything that was sent before it."""
+        loop = asyncio.get_running_loop()
+        self._last_due_seconds = max(self._last_due_seconds, loop.time() + self.delay_seconds())
+        self._on_their_way.append(call)  # timers of the same moment have no order
+        loop.call_at(self._last_due_seconds, self._arrive, context=NOBODY)
+
+    def _arrive(self) -> None:
+        self._on_their_way.popleft()()
+
+    def _send(self, key: Key, on: bool | None) -> None:
+        def arrive() -> None:
+            if not self.is_cut and on is not None:
+                self.hear(key, on)
+
+        self.later(arrive)
+
+
+@dataclass(eq=False)
+class Front:
+    """The bridge of one daemon."""
+
+    tiles: dict[Key, Shown] = field(default_factory=dict)
+    wires: list[Wire] = field(default_factory=list)
+    setup: Setup = field(default_factory=Setup.new)
+    config_version: int = 1
+    paired: bool = True
+    is_online: bool = False
+    _groups: dict[str, Group] = field(default_factory=dict)
+    _taps: Taps | None = None
+
+    @classmethod
+    def of(cls, groups: Iterable[Group]) -> "Front":
+        front = cls()
+        front._place(groups)
+        return front
+
+    def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
+        self._taps = taps
+        before = {*self.tiles}
+        self._place(groups)
+        self.config_version += {*self.tiles} != before
+
+    async def start(self, taps: Taps, place: Place) -> None:
+        assert place.addresses
+        self._taps = taps
+        self.is_online = True
+
+    async def move(self, place: Place) -> None:
+        assert place.addresses
+
+    async def stop(self) -> None:
+        self.go_down()
+
+    def go_down(self) -> None:
+        """Be gone."""
+        self.is_online = False
+        for wire in self.wires:
+            wire.is_cut = True
+        self.wires.clear()
+
+    def units(self, group_id: str) -> tuple[str, ...] | None:
+        """The units of a group, None for one of commands."""
+        group = self._groups[group_id]
+        return None if group.commands is not None else group.units
+
+    def connect(self, wire: Wire) -> dict[Key, bool | str]:
+        """A controller comes, subscribes to everything and reads everything."""
+        self.wires.append(wire)
+        return self.read()
+
+    def read(self) -> dict[Key, bool | str]:
+        """All tiles."""
+        return {key: shown.read for key, shown in self.tiles.items()}
+
+    async def write(self, wire: Wire, key: Key, told: Callable[[bool], None], *, on: bool, by: str) -> None:
+        """A controller writes; it is `told` whether that was a success."""
+        assert self._taps is not None
+        wire.writes += 1
+        ok = await self._taps.write(*key, wire, on=on, by=by)
+        wire.later(lambda: told(ok))
+        wire.answered(self._value)
+
+    # For the switchboard
+
+    def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
+        key = group_id, tile
+        if (shown := self.tiles.get(key)) is not None:
+            shown.on = on
+            for wire in self.wires:
+                if wire is not writer:
+                    wire.event(key, lambda: self._value(key))
+
+    def set_available(self, group_id: str, *, available: bool) -> None:
+        for tile in Tile:
+            if (shown := self.tiles.get((group_id, tile))) is not None:
+                shown.is_available = available
+
+    # For the control socket
+
+    def controllers(self) -> tuple[PairedController, ...]:
+        return ()
+
+    def setup_is(self) -> SetupIs:
+        raise NotImplementedError
+
+    def unpair(self, controller_id: str | None) -> None:
+        raise NotImplementedError
+
+    def reset_attempts(self) -> None:
+        raise NotImplementedError
+
+    def _value(self, key: Key) -> bool | None:
+        shown = self.tiles.get(key)
+        return None if shown is None else shown.on
+
+    def _place(self, groups: Iterable[Group]) -> None:
+        before, self.tiles = self.tiles, {}
+        known, self._groups = self._groups, {}
+        for group in groups:
+            self._groups[group.id] = group
+            for tile in tiles_of(group):
+                stays = group.id in known and known[group.id].type is group.type
+                shown = before.get((group.id, tile)) if stays or group.id in known else None
+                self.tiles[group.id, tile] = Shown() if shown is None else shown

@@ -1,0 +1,264 @@
+"""Simulated helper processes, with the real dispatcher in them, and the transport that starts them.
+
+A process that is killed loses its pipes and its bus at once: what its coroutines still do on their way out
+reaches nobody. One that is stopped reads, writes and calls nothing until it goes on.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, TypeVar, cast
+
+from hkswitch.backend.helper_session import HelperGone, HelperSession
+from hkswitch.model.errors import Failure
+from hkswitch.serviceswitch.audit import Audit, Decision
+from hkswitch.serviceswitch.dispatcher import Dispatcher
+from hkswitch.serviceswitch.execute import Worker
+from hkswitch.serviceswitch.main import serve_beside
+from hkswitch.serviceswitch.rules import Rules
+from hkswitch.serviceswitch.stdio import Unheard
+from hkswitch.systemd.connection import Connection
+from hkswitch.systemd.link import Link
+from hkswitch.systemd.units import Systemd
+from tests.world.chance import Chance
+from tests.world.client import SimulatedConnection
+from tests.world.files import PATH, ConfigFile
+from tests.world.pipes import Broken, Pipe
+from tests.world.processes import Process, current
+from tests.world.systemd import SimulatedSystemd
+
+END_WITHIN_SECONDS: Final = 1.0
+START_SECONDS: Final = (0.02, 0.4)
+
+_Result = TypeVar("_Result")
+
+
+@dataclass
+class AuditLog:
+    """What root wrote down."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    malformed_lines: int = 0
+
+    def write(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def malformed(self, reason: str) -> None:
+        assert reason
+        self.malformed_lines += 1
+
+
+class StoppableConnection(SimulatedConnection):
+    """The bus, for a process that may be stopped."""
+
+    goes_on: asyncio.Event
+
+    async def call(self, call: Awaitable[_Result]) -> _Result:
+        try:
+            await self.goes_on.wait()
+        except asyncio.CancelledError:
+            if isinstance(call, Coroutine):
+                call.close()  # it was not begun
+            raise
+        result = await super().call(call)
+        await self.goes_on.wait()
+        return result
+
+
+@dataclass(eq=False)
+class Helper:
+    """One process."""
+
+    session: HelperSession
+    systemd: SimulatedSystemd
+    file: ConfigFile
+    audit: AuditLog
+    chance: Chance
+    note: Callable[[str], None]
+    exited: asyncio.Event = field(default_factory=asyncio.Event)
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+    is_dead: bool = False
+    silent_since_seconds: float | None = None
+    """When it was stopped, or ended."""
+    _lines: "asyncio.Queue[bytes]" = field(default_factory=asyncio.Queue)
+    _rest: bytes = b""
+    _connections: list[SimulatedConnection] = field(default_factory=list)
+    _hung_up: bool = False
+
+    def __post_init__(self) -> None:
+        self.goes_on.set()
+        self._process = Process("helper")
+        late = self.chance.delay_seconds, self.chance.cut_at
+        self.input = Pipe(self._take, self._end_of_input, *late, self._process.context)
+        self.output = Pipe(self._heard, self._gone, *late, copy_context())
+        self.session.begin(self._sent)
+
+    def start(self) -> None:
+        """Execute it."""
+        self._process.spawn(self._live())
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.exited.is_set():
+            return
+        self._fall_silent()
+        self._process.wipe_out()
+        for connection in self._connections:
+            connection.close()
+        self.output.close()
+        self.input.cut()
+        self.goes_on.set()  # its coroutines end, and reach nobody
+        self.exited.set()
+
+    def stop(self) -> None:
+        """SIGSTOP."""
+        self.silent_since_seconds = asyncio.get_running_loop().time()
+        self.goes_on.clear()
+        self.input.hold()
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.silent_since_seconds = None
+        self.goes_on.set()
+        self.input.release()
+
+    def orphan(self) -> None:
+        """The daemon is dead: nobody writes to it, and nobody reads what it writes."""
+        self._hung_up = True
+        self.input.close()
+        self.output.cut()
+
+    async def end(self) -> None:
+        """Close its input, wait a little, and kill it."""
+        self.orphan()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_WITHIN_SECONDS):
+                await self.exited.wait()
+        self.kill()
+        await self.exited.wait()
+
+    async def _live(self) -> None:
+        try:
+            await asyncio.sleep(self.chance.seconds(*START_SECONDS))
+            link = Link(partial(Systemd.connect, self._open))
+            worker = Worker(Rules(PATH, self.file.read_by_root, _trusts), cast("Audit", self.audit))
+            dispatcher = Dispatcher(worker, link, link.watch, self._write, lambda: self._hung_up)
+            await serve_beside(link, dispatcher, self._each_line())
+        except Failure as failure:
+            self.note(f"the helper ends: {failure}")
+        finally:
+            self._fall_silent()
+            self.output.close()
+            self.input.cut()
+            self.exited.set()
+
+    @property
+    def leftovers(self) -> list[str]:
+        """What of it has not ended."""
+        return self._process.leftovers
+
+    def _fall_silent(self) -> None:
+        if not self.is_dead:
+            self.is_dead = True
+            self.silent_since_seconds = asyncio.get_running_loop().time()
+
+    def _open(self) -> Connection:
+        connection = StoppableConnection(self.systemd.bus)
+        connection.goes_on = self.goes_on
+        self._connections.append(connection)
+        return connection
+
+    async def _write(self, data: bytes) -> None:
+        await self.goes_on.wait()
+        if self.is_dead:
+            raise Unheard("it was killed")
+        try:
+            await self.output.write(data)
+        except Broken:
+            raise Unheard("Broken pipe") from None
+
+    def _sent(self, data: bytes) -> None:
+        with suppress(Broken):
+            self.input.send(data)
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._lines.put_nowait(line + b"\n")
+
+    def _end_of_input(self) -> None:
+        self._lines.put_nowait(self._rest)
+        self._lines.put_nowait(b"")
+
+    def _heard(self, data: bytes) -> None:
+        if self.silent_since_seconds is not None:  # it wrote this before
+            self.silent_since_seconds = asyncio.get_running_loop().time()
+        self.session.heard(data)
+
+    def _gone(self) -> None:
+        """The daemon sees that it ended."""
+        self.session.end()
+
+    async def _each_line(self) -> AsyncIterator[bytes]:
+        while line := await self._lines.get():
+            yield line
+
+
+def _trusts(program: str) -> None:
+    """Every program is root's."""
+    assert program.startswith("/")
+
+
+@dataclass(eq=False)
+class Transport:
+    """Starts helpers, one after the other; it may be told that none can be."""
+
+    systemd: SimulatedSystemd
+    file: ConfigFile
+    audit: AuditLog
+    chance: Chance
+    note: Callable[[str], None]
+    refuses: bool = False
+    helpers: list[Helper] = field(default_factory=list)
+    _told_at_seconds: float = 0
+
+    async def open(self, session: HelperSession) -> "_Carrier":
+        await asyncio.sleep(self.chance.delay_seconds())
+        if self.refuses:
+            raise HelperGone("a password is required")
+        helper = Helper(session, self.systemd, self.file, self.audit, self.chance, self.note)
+        self._told_at_seconds = self.told_at_seconds
+        self.helpers = [each for each in self.helpers if not each.exited.is_set()]
+        self.helpers.append(helper)
+        helper.start()
+        return _Carrier(helper)
+
+    def explain(self, why_gone: str) -> str:
+        return why_gone
+
+    @property
+    def told_at_seconds(self) -> float:
+        """When some helper could tell anything, last."""
+        now_seconds = asyncio.get_running_loop().time()
+        silent = (each.silent_since_seconds for each in self.helpers)
+        return max((now_seconds if at is None else at for at in silent), default=self._told_at_seconds)
+
+    @property
+    def newest(self) -> Helper | None:
+        """The helper that was started last, if it lives."""
+        return self.helpers[-1] if self.helpers and not self.helpers[-1].is_dead else None
+
+
+@dataclass(frozen=True)
+class _Carrier:
+    """The daemon's hold on a helper."""
+
+    helper: Helper
+
+    async def close(self) -> None:
+        process = current()
+        if process is None or not process.is_dead:  # one that was killed does not wait for its helper
+            await self.helper.end()

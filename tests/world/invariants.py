@@ -1,0 +1,87 @@
+"""What must be true of a world after every step, whatever the seed did. Knows the truth of the machine."""
+
+from typing import Final
+
+from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, Tile
+from hkswitch.protocol.report import Outcome
+from tests.world.chance import SLOW_SECONDS
+from tests.world.phone import Phone, Write
+from tests.world.world import Act, World, action_of
+
+ON_ITS_WAY_SECONDS: Final = 2 * SLOW_SECONDS
+MERGED_SECONDS: Final = 6 * SLOW_SECONDS
+"""A request serves the same wish again until the daemon has heard of its end."""
+
+FORGOTTEN_AFTER_SECONDS: Final = 11.0
+"""A helper is asked every 5 s whether it is there, and believed for 5 s more."""
+
+
+class Violation(AssertionError):
+    """The program was wrong."""
+
+
+def check_step(world: World, now_seconds: float) -> None:
+    """What is so at every moment."""
+    if (broke := world.daemon.broke) is not None:
+        raise Violation(f"the daemon broke: {broke!r}") from broke
+    for phone in world.phones:
+        _check_answers(phone, now_seconds)
+        for write in phone.writes:
+            if write.ok and not _may_be_success(world, write):
+                raise Violation(f"{phone.name} was told a success that did not happen: {write}")
+    for act in world.acts:
+        if act.result is not None and act.result.failure is None and not _happened(world, act):
+            raise Violation(f"a success that did not happen: {act}")
+    if not world.daemon.is_down:
+        _check_unknown(world)
+        _check_forgotten(world, now_seconds)
+    world.acts = [act for act in world.acts if act.ended_seconds is None]
+    for phone in world.phones:
+        phone.forget_answered()
+
+
+def _check_answers(phone: Phone, now_seconds: float) -> None:
+    """Each write is answered once, within a second."""
+    for write in phone.writes:
+        took_seconds = (write.answered_seconds or now_seconds) - write.asked_seconds
+        is_late = took_seconds > ANSWER_WITHIN_SECONDS + ON_ITS_WAY_SECONDS
+        if is_late and not write.wire.is_cut:
+            raise Violation(f"{phone.name}'s write was not answered within {took_seconds:.3f} s: {write}")
+        if write.answers > 1:
+            raise Violation(f"{phone.name}'s write was answered {write.answers} times: {write}")
+
+
+def _check_unknown(world: World) -> None:
+    """What is not known is never on."""
+    for group in world.daemon.serving.report().groups:
+        shown = world.daemon.front.tiles.get((group.id, Tile.GROUP))
+        runs = group.last_action is not None and group.last_action.outcome is Outcome.RUNNING
+        if group.state is None and shown is not None and shown.read is True and not runs:
+            raise Violation(f"{group.id} is not known, and shown on")
+
+
+def _check_forgotten(world: World, now_seconds: float) -> None:
+    """What nobody tells any more is not known."""
+    told_at_seconds = world.transport.told_at_seconds
+    if now_seconds - told_at_seconds < FORGOTTEN_AFTER_SECONDS:
+        return
+    known = [group.id for group in world.daemon.serving.report().groups if group.state is not None]
+    if known:
+        raise Violation(f"there is no helper since {told_at_seconds:.3f}, and {known} are known")
+
+
+def _may_be_success(world: World, write: Write) -> bool:
+    """Whether what was called a success before the second was over did happen."""
+    answered_seconds = write.answered_seconds or 0.0
+    if write.is_disputed or answered_seconds - write.asked_seconds >= ANSWER_WITHIN_SECONDS - 1e-6:
+        return True
+    action = action_of(write.key[1], on=write.on)
+    if action is None:
+        return True  # there is nothing to take back
+    return world.machine.did(action, write.units, write.asked_seconds - MERGED_SECONDS, answered_seconds)
+
+
+def _happened(world: World, act: Act) -> bool:
+    return act.is_disputed or world.machine.did(
+        act.action, act.units, act.asked_seconds - MERGED_SECONDS, act.ended_seconds or 0.0
+    )

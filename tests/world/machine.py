@@ -1,0 +1,129 @@
+"""The machine of a world: its units under a simulated systemd, and the programs that root runs there."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hkswitch.model.unit_state import Action, ActiveState, Meaning, UnitState
+from tests.world.chance import Chance
+from tests.world.commands import Decide
+from tests.world.messages import Delay
+from tests.world.scene import Programs, units_of
+from tests.world.systemd import SimulatedSystemd
+from tests.world.unit import Unit
+from tests.world.unit_spec import Life, Spec
+
+NOT_AN_ANSWER = 126
+
+
+class Was(NamedTuple):
+    """What a unit was from some moment on."""
+
+    at_seconds: float
+    state: UnitState
+    starts: int
+
+
+class Remembering(SimulatedSystemd):
+    """A systemd of which all is known that it ever did."""
+
+    def __init__(self, units: Mapping[str, Spec], version: int, delay_seconds: Delay, run: Decide) -> None:
+        super().__init__(units, version=version, delay_seconds=delay_seconds, commands=run)
+        self._history: dict[str, list[Was]] = {name: [Was(-1, self.truth(name), 0)] for name in units}
+
+    def touched(self, unit: Unit) -> None:
+        super().touched(unit)
+        if unit.name in self._history:
+            was = Was(self.now(), self.truth(unit.name), self._starts[unit.name])
+            self._history[unit.name].append(was)
+
+    def was(self, name: str, from_seconds: float, to_seconds: float) -> Iterator[Was]:
+        """All that a unit was between two moments."""
+        history = self._history[name]
+        yield [was for was in history if was.at_seconds < from_seconds][-1]
+        yield from (was for was in history if from_seconds <= was.at_seconds <= to_seconds)
+
+
+@dataclass(eq=False)
+class Machine:
+    """One machine."""
+
+    chance: Chance
+    note: Callable[[str], None]
+    programs: Programs = field(default_factory=Programs)
+    lit: list[tuple[float, bool]] = field(default_factory=lambda: [(0.0, False)])
+    """Since when the lamp was lit, or was not."""
+
+    def __post_init__(self) -> None:
+        specs = units_of(self.chance)
+        self.units = list(specs)
+        version = self.chance.one_of((252, 257))
+        self.systemd = Remembering(specs, version, self.chance.delay_seconds, self._run)
+
+    def mend(self) -> None:
+        """Let programs work, and quickly."""
+        self.programs.breaks = False
+        self.programs.takes_seconds = 0.01
+
+    def change_programs(self) -> str:
+        """Let programs find something else, or take another time; returns what."""
+        kind = self.chance.stream.randrange(4)
+        if kind == 0:
+            self.programs.passes = not self.programs.passes
+            return f"the check {'passes' if self.programs.passes else 'does not pass'}"
+        if kind == 1:
+            self._light(lit=not self.programs.is_lit)
+            return f"somebody turns the lamp {'on' if self.programs.is_lit else 'off'}"
+        if kind == 2:
+            self.programs.takes_seconds = self.chance.one_of((0.01, 0.2, 1.5, 3.5))
+            return f"programs take {self.programs.takes_seconds} s"
+        self.programs.breaks = self.chance.of_one_in(3)
+        return "programs break" if self.programs.breaks else "programs work"
+
+    def did(
+        self, action: Action, units: Sequence[str] | None, from_seconds: float, to_seconds: float
+    ) -> bool:
+        """Whether an action's outcome was there for some moment, for each unit or for the lamp."""
+        if units is None:
+            return self._lamp_was(action, from_seconds, to_seconds)
+        return all(self._did(action, unit, from_seconds, to_seconds) for unit in units)
+
+    def _did(self, action: Action, unit: str, from_seconds: float, to_seconds: float) -> bool:
+        first, *later = was = list(self.systemd.was(unit, from_seconds, to_seconds))
+        if action is Action.STOP:
+            return any(not each.state.is_running for each in was)
+        started = any(each.starts > first.starts for each in later)
+        if action is Action.RESTART:
+            return started or any(not each.state.is_running for each in was)
+        ended_well = started and was[-1].state.active is ActiveState.INACTIVE
+        return ended_well or any(each.state.meaning is Meaning.UP for each in was)
+
+    def _lamp_was(self, action: Action, from_seconds: float, to_seconds: float) -> bool:
+        if action is Action.RESTART:
+            return True
+        before = [lit for at, lit in self.lit if at < from_seconds]
+        during = [lit for at, lit in self.lit if from_seconds <= at <= to_seconds]
+        return (action is Action.START) in {*before[-1:], *during}
+
+    def _run(self, argv: tuple[str, ...]) -> Life:
+        """What a program does, and how it ends."""
+        programs = self.programs
+        status = 0
+        match list(argv):
+            case ["/bin/check", _]:
+                status = 0 if programs.passes else 1
+            case ["/bin/lamp", "status"]:
+                status = 0 if programs.is_lit else 3
+            case ["/bin/lamp", word]:
+                lit = word == "start"
+                asyncio.get_running_loop().call_later(programs.takes_seconds, self._lit_by, lit)
+        return Life(programs.takes_seconds, NOT_AN_ANSWER if programs.breaks else status)
+
+    def _lit_by(self, lit: bool) -> None:
+        if not self.programs.breaks:
+            self._light(lit=lit)
+
+    def _light(self, *, lit: bool) -> None:
+        self.programs.is_lit = lit
+        self.lit.append((asyncio.get_running_loop().time(), lit))

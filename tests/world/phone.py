@@ -1,0 +1,79 @@
+"""A controller of a simulated world: what it reads, writes, is told, and believes for that."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.world.front import Front, Key, Wire
+from tests.world.processes import Process
+
+
+@dataclass(eq=False)
+class Write:
+    """One write, and what became of it. An answer of None: the connection broke before."""
+
+    key: Key
+    on: bool
+    asked_seconds: float
+    wire: Wire = field(repr=False)
+    units: tuple[str, ...] | None = None
+    """Of the group, None for one of commands."""
+    is_disputed: bool = False
+    """Whether somebody else wanted something of the group before the answer."""
+    answers: int = 0
+    answered_seconds: float | None = None
+    ok: bool | None = None
+
+
+@dataclass(eq=False)
+class Phone:
+    """One that subscribes to everything, and comes back whenever it was cut off."""
+
+    name: str
+    delay_seconds: Callable[[], float]
+    believes: dict[Key, bool | str] = field(default_factory=dict)
+    writes: list[Write] = field(default_factory=list)
+    wire: Wire | None = None
+
+    def connect(self, front: Front) -> None:
+        """Be connected to it, if it is online."""
+        if front.is_online and (self.wire is None or self.wire.is_cut):
+            self.wire = Wire(self._hear, self.delay_seconds)
+            self.believes = dict(front.connect(self.wire))
+
+    def look(self, front: Front) -> None:
+        """Read which tiles there are, as when the bridge says that they changed; keep what it believes."""
+        there = front.read()
+        self.believes = {key: self.believes.get(key, value) for key, value in there.items()}
+
+    def tap(self, front: Front, daemon: Process, key: Key, *, on: bool) -> Write | None:
+        """Write, if it is connected."""
+        if self.wire is None or self.wire.is_cut:
+            return None
+        wire, now_seconds = self.wire, asyncio.get_running_loop().time()
+        write = Write(key, on, now_seconds, wire, front.units(key[0]))
+        self.writes.append(write)
+
+        def told(ok: bool) -> None:
+            if wire.is_cut:
+                return
+            write.answers += 1
+            write.ok, write.answered_seconds = ok, asyncio.get_running_loop().time()
+            if ok and key in self.believes:
+                self.believes[key] = on
+
+        daemon.spawn(front.write(wire, key, told, on=on, by=self.name))
+        return write
+
+    def read(self, front: Front) -> None:
+        """Read everything anew."""
+        if self.wire is not None and not self.wire.is_cut:
+            self.believes = dict(front.read())
+
+    def forget_answered(self) -> None:
+        """Keep only the writes that wait for an answer that can still come."""
+        self.writes = [write for write in self.writes if write.ok is None and not write.wire.is_cut]
+
+    def _hear(self, key: Key, on: bool) -> None:
+        if key in self.believes:
+            self.believes[key] = on

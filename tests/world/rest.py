@@ -1,0 +1,100 @@
+"""What must be true of a world at rest: daemon, controllers and the machine agree about everything."""
+
+import asyncio
+from typing import Final
+
+from hkswitch.model.group import Group
+from hkswitch.model.switch_events import Tile
+from hkswitch.model.unit_state import Action, GroupState, Verdict
+from tests.world.front import FAILED
+from tests.world.invariants import Violation, check_step
+from tests.world.scene import HEALTHY
+from tests.world.world import World
+
+REST_SECONDS: Final = 150.0
+"""Longer than a helper's longest pause, and than units that a helper left in transition are waited for."""
+
+CALM_SECONDS: Final = 15.0
+"""Longer than what is healthy takes to start, and to stop."""
+
+
+async def come_to_rest(world: World) -> None:
+    """Let nothing disturb any more, and wait until nothing is under way."""
+    world.note("nothing disturbs any more")
+    world.mend_config()
+    world.machine.mend()
+    world.transport.refuses = False
+    world.reload()
+    await asyncio.sleep(REST_SECONDS)
+    world.meet()
+    for phone in world.phones:
+        phone.look(world.daemon.front)
+
+
+async def check_rest(world: World) -> None:
+    """Come to rest, and look."""
+    await come_to_rest(world)
+    check_step(world, asyncio.get_running_loop().time())
+    if len(world.daemon.reloads) != world.reloads_asked:
+        raise Violation(f"{world.reloads_asked} reloads were asked for, and ended: {world.daemon.reloads}")
+    check_agreement(world)
+
+
+def check_agreement(world: World) -> None:
+    """Report, tiles and what phones believe are as units and programs are."""
+    groups = world.file.read_by_daemon().groups
+    reports = {report.id: report for report in world.daemon.serving.report().groups}
+    if {*reports} != {group.id for group in groups}:
+        raise Violation(f"there are {sorted(reports)}, and the config has other groups")
+    for group in groups:
+        state = _truth(world, group)
+        if reports[group.id].state is not state:
+            said = f"{reports[group.id].state or reports[group.id].why}"
+            raise Violation(f"{group.id} is {state}, and hkswitch says {said}")
+        _check_tiles(world, group, state)
+
+
+def _check_tiles(world: World, group: Group, state: GroupState | None) -> None:
+    is_known = state not in {None, GroupState.MISSING}
+    for key, shown in world.daemon.front.tiles.items():
+        if key[0] != group.id:
+            continue
+        right = (state is not None and state.on and key[1] is Tile.GROUP) if is_known else FAILED
+        if shown.read != right:
+            raise Violation(f"{group.id} is {state}, and a read of {key[1].value} says {shown.read}")
+        for phone in world.phones:
+            if is_known and phone.believes.get(key) != right:
+                believes = phone.believes.get(key)
+                raise Violation(
+                    f"{group.id} is {state}, and {phone.name} believes {believes} of {key[1].value}"
+                )
+
+
+def _truth(world: World, group: Group) -> GroupState | None:
+    programs = world.machine.programs
+    if group.commands is not None:
+        return GroupState.ON if programs.is_lit else GroupState.OFF
+    units = {unit: world.machine.systemd.truth(unit) for unit in group.units}
+    return group.state(units, Verdict.ON if programs.passes else Verdict.OFF)
+
+
+async def check_calm(world: World) -> None:
+    """Where nothing disturbs, each tap on what is healthy is a success, and is so for everybody."""
+    groups = world.file.read_by_daemon().groups
+    healthy = [group for group in groups if {*group.units} <= {*HEALTHY} - {"once.service"}]
+    group = world.chance.one_of(healthy)
+    world.machine.programs.passes = True
+    for on in (True, False, True):
+        if (Action.START if on else Action.STOP) not in group.actions:
+            continue
+        phone = world.chance.one_of(world.phones)
+        world.note(f"in the calm, the {phone.name} phone writes {'On' if on else 'Off'} to {group.id}")
+        write = phone.tap(world.daemon.front, world.daemon.process, (group.id, Tile.GROUP), on=on)
+        await asyncio.sleep(CALM_SECONDS)
+        if write is None or not write.ok:
+            raise Violation(f"in the calm a tap on {group.id} failed: {write}")
+        check_step(world, asyncio.get_running_loop().time())
+        state = _truth(world, group)
+        if state is not (GroupState.ON if on else GroupState.OFF):
+            raise Violation(f"in the calm {group.id} was turned {'on' if on else 'off'}, and is {state}")
+    check_agreement(world)
