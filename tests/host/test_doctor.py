@@ -64,6 +64,9 @@ UNREAD: Final = "/run/systemd/system.control"
 BY_HAND: Final = f"mkdir {UNREAD}; ln -s /usr/local/lib/systemd/system/httpd.service {UNREAD}/by-hand.service"
 """Of a folder that was not there when it last looked, systemd has read nothing."""
 PLACE: Final = "install /root/tools"
+RELOAD: Final = "systemctl reload hkswitch"
+"""Otherwise the daemon notices within 5 s that the file is another one, and the doctor says that too."""
+
 UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: not there (broken)'; do sleep 0.1; done"
 
 NOT_STARTED: Final = "it was not started yet"
@@ -149,7 +152,7 @@ ALONE: Final = (
     Fault(
         Point.TRUST,
         f"chmod o+w {CONFIG}",
-        f"chmod o-w {CONFIG}",
+        f"chmod o-w {CONFIG}; {RELOAD}",
         "config.yaml is not trusted: others than root can write it (mode 0646); try: chmod go-w",
     ),
     Fault(
@@ -198,27 +201,27 @@ ALONE: Final = (
     ),
     Fault(
         Point.UNITS,
-        f"sed -i 's/units: .nginx./units: [ngnix]/' {CONFIG}",
-        f"sed -i 's/units: .ngnix./units: [nginx]/' {CONFIG}",
+        f"sed -i 's/units: .nginx./units: [ngnix]/' {CONFIG}; {RELOAD}",
+        f"sed -i 's/units: .ngnix./units: [nginx]/' {CONFIG}; {RELOAD}",
         "ngnix.service of group real-web is not-found; did you mean nginx.service?",
     ),
     Fault(
         Point.UNITS,
-        f"sed -i 's/units: .nginx./units: [by-hand]/' {CONFIG}; {BY_HAND}",
-        f"sed -i 's/units: .by-hand./units: [nginx]/' {CONFIG}; rm -r {UNREAD}",
+        f"sed -i 's/units: .nginx./units: [by-hand]/' {CONFIG}; {BY_HAND}; {RELOAD}",
+        f"sed -i 's/units: .by-hand./units: [nginx]/' {CONFIG}; rm -r {UNREAD}; {RELOAD}",
         f"by-hand.service of group real-web is not-found; systemd has not read {UNREAD}/by-hand.service yet: "
         "`sudo systemctl daemon-reload`",
     ),
     Fault(
         Point.CONFIGURATION,
-        f"sed -i 's/units: .nginx./units: [dbus]/' {CONFIG}",
-        f"sed -i 's/units: .dbus./units: [nginx]/' {CONFIG}",
+        f"sed -i 's/units: .nginx./units: [dbus]/' {CONFIG}; {RELOAD}",
+        f"sed -i 's/units: .dbus./units: [nginx]/' {CONFIG}; {RELOAD}",
         "dbus.service: stopping it cuts hkswitch and most other services off from systemd; unless you want",
     ),
     Fault(
         Point.PORT,
-        f"sed -i 's/^bridge:/&\\n  port: 51827/' {CONFIG}",
-        f"sed -i '/port: 51827/d' {CONFIG}",
+        f"sed -i 's/^bridge:/&\\n  port: 51827/' {CONFIG}; {RELOAD}",
+        f"sed -i '/port: 51827/d' {CONFIG}; {RELOAD}",
         "the configuration says 51827, and the bridge serves on 51826; `sudo systemctl restart",
     ),
     Fault(
@@ -249,6 +252,8 @@ def test_a_point_that_is_wrong_is_said_and_no_other(
 ) -> None:
     with made(daemon, fault):
         says = changed(daemon, healthy)
+    if fault.point is Point.TRUST:
+        says.pop(Point.CONFIGURATION, None)  # what root does not believe is not in force, if that was noticed
     assert list(says) == [fault.point]
     word = "warn " if fault.point is Point.CONFIGURATION else "WRONG"
     assert re.match(rf"{word} {fault.point}: .*{literally(fault.says)}", says[fault.point]), says
