@@ -49,12 +49,12 @@ class SimulatedConnection(Connection):
         super().__init__()
 
     def _open(self) -> None:
-        self._client = self._simulated.open(self.lost.set)
-        self.bus = cast("sdbus.SdBus", self._client)
+        self.client = self._simulated.open(self.lost.set)
+        self.bus = cast("sdbus.SdBus", self.client)
 
     def close(self) -> None:
         self.lost.set()
-        self._client.close()
+        self.client.close()
 
 
 class Slot:

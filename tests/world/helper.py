@@ -23,14 +23,17 @@ from hkswitch.serviceswitch.stdio import Unheard
 from hkswitch.systemd.connection import Connection
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
-from tests.world.chance import Chance
-from tests.world.client import SimulatedConnection
+from tests.world.chance import SLOW_SECONDS, Chance
+from tests.world.client import ClientBus, SimulatedConnection
 from tests.world.files import PATH, ConfigFile
 from tests.world.pipes import Broken, Pipe
 from tests.world.processes import Process, current
 from tests.world.systemd import SimulatedSystemd
 
 END_WITHIN_SECONDS: Final = 1.0
+ON_ITS_WAY_SECONDS: Final = 10 * SLOW_SECONDS
+"""Of what was asked for before it was let go of: the calls that come before a start are some."""
+
 START_SECONDS: Final = (0.02, 0.4)
 
 _Result = TypeVar("_Result")
@@ -81,12 +84,13 @@ class Helper:
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
     is_dead: bool = False
+    hung_up_at_seconds: float | None = None
+    """When the daemon let go of it."""
     silent_since_seconds: float | None = None
     """When it was stopped, or ended."""
     _lines: "asyncio.Queue[bytes]" = field(default_factory=asyncio.Queue)
     _rest: bytes = b""
     _connections: list[SimulatedConnection] = field(default_factory=list)
-    _hung_up: bool = False
 
     def __post_init__(self) -> None:
         self.goes_on.set()
@@ -125,9 +129,16 @@ class Helper:
         self.goes_on.set()
         self.input.release()
 
+    def is_late(self, client: ClientBus) -> bool:
+        """Whether it asks for something on this connection, although nobody wants it any more."""
+        if self.hung_up_at_seconds is None or all(each.client is not client for each in self._connections):
+            return False
+        return asyncio.get_running_loop().time() > self.hung_up_at_seconds + ON_ITS_WAY_SECONDS
+
     def orphan(self) -> None:
         """The daemon is dead: nobody writes to it, and nobody reads what it writes."""
-        self._hung_up = True
+        if self.hung_up_at_seconds is None:
+            self.hung_up_at_seconds = asyncio.get_running_loop().time()
         self.input.close()
         self.output.cut()
 
@@ -145,7 +156,9 @@ class Helper:
             await asyncio.sleep(self.chance.seconds(*START_SECONDS))
             link = Link(partial(Systemd.connect, self._open))
             worker = Worker(Rules(PATH, self.file.read_by_root, _trusts), cast("Audit", self.audit))
-            dispatcher = Dispatcher(worker, link, link.watch, self._write, lambda: self._hung_up)
+            dispatcher = Dispatcher(
+                worker, link, link.watch, self._write, lambda: self.hung_up_at_seconds is not None
+            )
             await serve_beside(link, dispatcher, self._each_line())
         except Failure as failure:
             self.note(f"the helper ends: {failure}")

@@ -22,22 +22,35 @@ class Violation(AssertionError):
 
 def check_step(world: World, now_seconds: float) -> None:
     """What is so at every moment."""
-    if (broke := world.daemon.broke) is not None:
-        raise Violation(f"the daemon broke: {broke!r}") from broke
+    _check_processes(world)
     for phone in world.phones:
         _check_answers(phone, now_seconds)
-        for write in phone.writes:
-            if write.ok and not _may_be_success(world, write):
-                raise Violation(f"{phone.name} was told a success that did not happen: {write}")
-    for act in world.acts:
-        if act.result is not None and act.result.failure is None and not _happened(world, act):
-            raise Violation(f"a success that did not happen: {act}")
+    _check_successes(world)
     if not world.daemon.is_down:
         _check_unknown(world)
         _check_forgotten(world, now_seconds)
     world.acts = [act for act in world.acts if act.ended_seconds is None]
     for phone in world.phones:
         phone.forget_answered()
+
+
+def _check_processes(world: World) -> None:
+    if (broke := world.daemon.broke) is not None:
+        raise Violation(f"the daemon broke: {broke!r}") from broke
+    if world.late_acts:
+        raise Violation("a helper acted although the daemon had let go of it")
+    if world.machine.overlaps:
+        raise Violation("two commands of one group ran at once")
+
+
+def _check_successes(world: World) -> None:
+    for phone in world.phones:
+        for write in phone.writes:
+            if write.ok and not _may_be_success(world, write):
+                raise Violation(f"{phone.name} was told a success that did not happen: {write}")
+    for act in world.acts:
+        if act.result is not None and act.result.failure is None and not _happened(world, act):
+            raise Violation(f"a success that did not happen: {act}")
 
 
 def _check_answers(phone: Phone, now_seconds: float) -> None:

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hkswitch.model.unit_state import Action, ActiveState, Meaning, UnitState
 from tests.world.chance import Chance
+from tests.world.client import ClientBus
 from tests.world.commands import Decide
-from tests.world.messages import Delay
+from tests.world.messages import Delay, Message
 from tests.world.scene import Programs, units_of
 from tests.world.systemd import SimulatedSystemd
 from tests.world.unit import Unit
 from tests.world.unit_spec import Life, Spec
 
-NOT_AN_ANSWER = 126
+NOT_AN_ANSWER: Final = 126
+JOBS: Final = {"StartUnit", "StopUnit", "TryRestartUnit", "StartTransientUnit"}
 
 
 class Was(NamedTuple):
@@ -30,7 +32,14 @@ class Remembering(SimulatedSystemd):
 
     def __init__(self, units: Mapping[str, Spec], version: int, delay_seconds: Delay, run: Decide) -> None:
         super().__init__(units, version=version, delay_seconds=delay_seconds, commands=run)
+        self.asked_by: Callable[[ClientBus], None] = lambda _: None
+        """Is told who asks for a job."""
         self._history: dict[str, list[Was]] = {name: [Was(-1, self.truth(name), 0)] for name in units}
+
+    def called(self, client: ClientBus, serial: int, message: Message) -> None:
+        if message.member in JOBS:
+            self.asked_by(client)
+        super().called(client, serial, message)
 
     def touched(self, unit: Unit) -> None:
         super().touched(unit)
@@ -54,6 +63,9 @@ class Machine:
     programs: Programs = field(default_factory=Programs)
     lit: list[tuple[float, bool]] = field(default_factory=lambda: [(0.0, False)])
     """Since when the lamp was lit, or was not."""
+    overlaps: bool = False
+    """Whether two commands of the lamp's ran at once."""
+    _busy_until_seconds: float = 0
 
     def __post_init__(self) -> None:
         specs = units_of(self.chance)
@@ -117,6 +129,9 @@ class Machine:
                 status = 0 if programs.is_lit else 3
             case ["/bin/lamp", word]:
                 lit = word == "start"
+                now_seconds = asyncio.get_running_loop().time()
+                self.overlaps |= now_seconds < self._busy_until_seconds
+                self._busy_until_seconds = now_seconds + programs.takes_seconds
                 asyncio.get_running_loop().call_later(programs.takes_seconds, self._lit_by, lit)
         return Life(programs.takes_seconds, NOT_AN_ANSWER if programs.breaks else status)
 

@@ -34,6 +34,8 @@ class Phone:
     believes: dict[Key, bool | str] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
     wire: Wire | None = None
+    heard: list[tuple[Key, bool]] = field(default_factory=list)
+    """The events of late."""
 
     def connect(self, front: Front) -> None:
         """Be connected to it, if it is online."""
@@ -75,5 +77,6 @@ class Phone:
         self.writes = [write for write in self.writes if write.ok is None and not write.wire.is_cut]
 
     def _hear(self, key: Key, on: bool) -> None:
+        self.heard.append((key, on))
         if key in self.believes:
             self.believes[key] = on

@@ -13,7 +13,7 @@ from tests.world import loop as virtual
 from tests.world.chance import Chance
 from tests.world.invariants import Violation, check_step
 from tests.world.processes import make_task
-from tests.world.rest import check_calm, check_rest
+from tests.world.rest import check_calm, check_edited, check_rest
 from tests.world.world import World
 
 OPERATIONS: Final = 25
@@ -83,6 +83,7 @@ async def _play(played: Played, operations: int, rests: int) -> None:
                     return
             await check_rest(world)
             await check_calm(world)
+            await check_edited(world)
         await world.end()
 
 

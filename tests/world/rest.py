@@ -8,11 +8,15 @@ from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, GroupState, Verdict
 from tests.world.front import FAILED
 from tests.world.invariants import Violation, check_step
+from tests.world.phone import Phone
 from tests.world.scene import HEALTHY
 from tests.world.world import World
 
 REST_SECONDS: Final = 150.0
 """Longer than a helper's longest pause, and than units that a helper left in transition are waited for."""
+
+NOTICED_SECONDS: Final = 6.0
+"""The helper looks at its config at least every 5 s."""
 
 CALM_SECONDS: Final = 15.0
 """Longer than what is healthy takes to start, and to stop."""
@@ -88,6 +92,9 @@ async def check_calm(world: World) -> None:
         if (Action.START if on else Action.STOP) not in group.actions:
             continue
         phone = world.chance.one_of(world.phones)
+        before = world.daemon.front.read()[group.id, Tile.GROUP]
+        for each in world.phones:
+            each.heard.clear()
         world.note(f"in the calm, the {phone.name} phone writes {'On' if on else 'Off'} to {group.id}")
         write = phone.tap(world.daemon.front, world.daemon.process, (group.id, Tile.GROUP), on=on)
         await asyncio.sleep(CALM_SECONDS)
@@ -97,4 +104,27 @@ async def check_calm(world: World) -> None:
         state = _truth(world, group)
         if state is not (GroupState.ON if on else GroupState.OFF):
             raise Violation(f"in the calm {group.id} was turned {'on' if on else 'off'}, and is {state}")
+        _check_events(world, phone, group, is_news=before is not on, on=on)
     check_agreement(world)
+
+
+def _check_events(world: World, writer: Phone, group: Group, *, is_news: bool, on: bool) -> None:
+    """Who did not write hears of the change once; nobody hears of anything else, and never of a way back."""
+    for phone in world.phones:
+        heard = [value for key, value in phone.heard if key == (group.id, Tile.GROUP)]
+        right = [on] if is_news and phone is not writer else []
+        if heard not in ([], right) or (right and not heard):
+            raise Violation(f"in the calm {phone.name} heard {heard} of {group.id}, and should have {right}")
+
+
+async def check_edited(world: World) -> None:
+    """A group that root's config has otherwise is not known, until the daemon reads the config too."""
+    before = {group.id: group.token for group in world.file.read_by_daemon().groups}
+    world.note(f"edited and not reloaded: {world.groups.change(world.chance)}")
+    world.file.text = world.groups.text
+    await asyncio.sleep(NOTICED_SECONDS)
+    now = {group.id: group.token for group in world.file.read_by_daemon().groups}
+    for report in world.daemon.serving.report().groups:
+        is_same = now.get(report.id) == before[report.id]
+        if not is_same and report.state is not None:
+            raise Violation(f"{report.id} is another one for root, and still said to be {report.state}")

@@ -11,6 +11,7 @@ from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.network.endpoint import Place
 from tests.world.chance import Chance
+from tests.world.client import ClientBus
 from tests.world.daemon import PLACE, Daemon
 from tests.world.files import ConfigFile
 from tests.world.helper import AuditLog, Helper, Transport
@@ -59,6 +60,8 @@ class World:
     acts: list[Act] = field(default_factory=list)
     reloads_asked: int = 0
     clock_steps_seconds: float = 0
+    late_acts: int = 0
+    """Jobs that a helper asked for when the daemon had let go of it."""
     daemons: list[Daemon] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -66,11 +69,15 @@ class World:
         self.file = ConfigFile(self.groups.text)
         self.audit = AuditLog()
         self.transport = Transport(self.machine.systemd, self.file, self.audit, self.chance, self.note)
+        self.machine.systemd.asked_by = self._asked_by
         self.phones = [Phone(name, self.chance.delay_seconds) for name in PHONES]
 
     def unix_seconds(self) -> float:
         """What the machine's clock says."""
         return BEGAN_UNIX_SECONDS + asyncio.get_running_loop().time() + self.clock_steps_seconds
+
+    def _asked_by(self, client: ClientBus) -> None:
+        self.late_acts += sum(helper.is_late(client) for helper in self.transport.helpers)
 
     # The daemon
 
