@@ -53,7 +53,7 @@ REPLACED: Final = (
         Spec(stop_seconds=0.6),
         f"dead running {SLOWLY_STOPPED} running",
         *("done", "canceled", "done"),
-        steps=(start(), stop(0.5, "running"), start(0.1, "stop")),
+        steps=(start(), stop(1, "running"), start(0.1, "stop")),
     ),
     one(
         "start-start",
@@ -67,7 +67,7 @@ REPLACED: Final = (
         Spec(stop_seconds=0.6),
         f"dead running {SLOWLY_STOPPED}",
         *("done", "done", "done"),
-        steps=(start(), stop(0.5, "running"), stop(0.1, "stop")),
+        steps=(start(), stop(1, "running"), stop(0.1, "stop")),
     ),
     one(
         "start-restart",
@@ -81,33 +81,33 @@ REPLACED: Final = (
         Spec(stop_seconds=0.6),
         f"dead running {SLOWLY_STOPPED} running",
         *("done", "done", "done"),
-        steps=(start(), restart(0.5, "running"), start(0.1, "stop")),
+        steps=(start(), restart(1, "running"), start(0.1, "stop")),
     ),
     one(
         "restart-stop",
         Spec(stop_seconds=0.6),
         f"dead running {SLOWLY_STOPPED}",
         *("done", "canceled", "done"),
-        steps=(start(), restart(0.5, "running"), stop(0.1, "stop")),
+        steps=(start(), restart(1, "running"), stop(0.1, "stop")),
     ),
     one(
         "stop-restart",
         Spec(stop_seconds=0.6),
         f"dead running {SLOWLY_STOPPED}",
         *("done", "done", "was stopped: it is inactive (dead)"),
-        steps=(start(), stop(0.5, "running"), restart(0.1, "stop")),
+        steps=(start(), stop(1, "running"), restart(0.1, "stop")),
     ),
     one(
         "restart-restart",
         Spec(stop_seconds=0.6),
         f"dead running {SLOWLY_STOPPED} running",
         *("done", "done", "done"),
-        steps=(start(), restart(0.5, "running"), restart(0.1, "stop")),
+        steps=(start(), restart(1, "running"), restart(0.1, "stop")),
     ),
 )
 
 AGAIN: Final = (
-    one("start-twice", Spec(), "dead running", "done", "done", steps=(start(), start(0.5, "running"))),
+    one("start-twice", Spec(), "dead running", "done", "done", steps=(start(), start(1, "running"))),
     one(
         "start-failed",
         Spec(lives=(*FAILS, Life())),
@@ -121,7 +121,7 @@ AGAIN: Final = (
         f"dead running {STOPPED} running",
         "done",
         "done",
-        steps=(start(), restart(0.5, "running")),
+        steps=(start(), restart(1, "running")),
     ),
     one("restart-stopped", Spec(), "dead", "done", steps=(restart(0),)),
     one(
@@ -136,14 +136,14 @@ AGAIN: Final = (
         Spec(lives=(Life(), *FAILS)),
         f"dead running {STOPPED} running failed",
         *("done", STATUS_1),
-        steps=(start(), restart(0.5, "running")),
+        steps=(start(), restart(1, "running")),
     ),
     one(
         "restart-0",
         Spec(lives=(Life(), Life(0))),
         f"dead running {STOPPED} running dead",
         *("done", ENDED),
-        steps=(start(), restart(0.5, "running")),
+        steps=(start(), restart(1, "running")),
     ),
     one(
         "start-crashed",
@@ -179,7 +179,7 @@ AGAIN: Final = (
         Spec(stop_seconds=5, stop_timeout_seconds=0.4),
         "dead running stop stop-sigterm failed",
         *("done", "done"),
-        steps=(start(), stop(0.5, "running")),
+        steps=(start(), stop(1, "running")),
     ),
 )
 
@@ -191,7 +191,7 @@ BONDS: Final = (
     Case(
         "conflict",
         {CAT: Spec(), DOG: Spec(conflicts=(CAT,))},
-        (Run(0, Action.START, (CAT,)), Run(0.5, Action.START, (DOG,), "running")),
+        (Run(0, Action.START, (CAT,)), Run(1, Action.START, (DOG,), "running")),
         (f"{CAT} done", f"{DOG} done"),
         {CAT: f"dead running {STOPPED}", DOG: "dead running"},
     ),
@@ -204,7 +204,7 @@ BONDS: Final = (
     ),
     Case(
         "bound",
-        {BOUND: Spec(binds_to=(DYING,)), DYING: Spec(lives=(Life(0.1, 1),))},
+        {BOUND: Spec(binds_to=(DYING,)), DYING: Spec(lives=(Life(0.25, 1),))},
         (Run(0, Action.START, (BOUND,)),),
         (f"{BOUND} was stopped: it is inactive (dead)",),
         {BOUND: f"dead running {STOPPED}", DYING: "dead running failed"},
@@ -221,8 +221,8 @@ BONDS: Final = (
         {PART: Spec(part_of=(WHOLE,)), WHOLE: Spec()},
         (
             Run(0, Action.START, (PART, WHOLE)),
-            Run(0.5, Action.RESTART, (WHOLE,), "running"),
-            Run(1.5, Action.STOP, (WHOLE,), "running"),
+            Run(1, Action.RESTART, (WHOLE,), "running"),
+            Run(2.5, Action.STOP, (WHOLE,), "running"),
         ),
         (f"{PART} done", *(f"{WHOLE} done" for _ in range(3))),
         dict.fromkeys((PART, WHOLE), f"dead running {STOPPED} running {STOPPED}"),
@@ -262,9 +262,9 @@ FORGOTTEN: Final = (
         "done",
         steps=(
             start(),
-            Outside(0.5, "daemon-reload", once="running"),
-            Outside(1.1, "stop", once="running"),
-            Wait(1.6, "running"),
+            Outside(1, "daemon-reload", once="running"),
+            Outside(1.6, "stop", once="running"),
+            Wait(2.1, "running"),
         ),
         is_alone=True,
     ),

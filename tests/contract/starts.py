@@ -37,10 +37,10 @@ STARTS: Final = (
     ),
     one(
         "ends-later",
-        Spec(lives=(Life(0.6),)),
+        Spec(lives=(Life(1.2),)),
         "dead running dead",
         "done",
-        steps=(start(), Wait(1, "running")),
+        steps=(start(), Wait(1.6, "running")),
     ),
     one("remains", Spec(lives=(Life(0),), remains=True), "dead running exited", "done"),
     one("remains-not", Spec(lives=FAILS, remains=True), "dead running failed", STATUS_1),
@@ -55,11 +55,11 @@ STARTS: Final = (
     one("stop-post-1", Spec(lives=DIES, stop_seconds=0.3), "dead running failed", STATUS_1),
     one("exec", Spec(Kind.EXEC), "dead start running", "done"),
     one("exec-missing", Spec(Kind.EXEC, missing_program=True), "dead start failed", NOT_EXECUTED),
-    one("exec-1", Spec(Kind.EXEC, DIES), "dead start running failed", STATUS_1),
+    one("exec-1", Spec(Kind.EXEC, (Life(0.25, 1),)), "dead start running failed", STATUS_1),
     one("idle-1", Spec(Kind.IDLE, FAILS), "dead running failed", STATUS_1, is_alone=True),
     one("forking", Spec(Kind.FORKING, ready_seconds=0.3), "dead start running", "done"),
     one(
-        "forking-3", Spec(Kind.FORKING, (Life(0.05, 3),)), "dead start running failed", "exited with status 3"
+        "forking-3", Spec(Kind.FORKING, (Life(0.25, 3),)), "dead start running failed", "exited with status 3"
     ),
     one("notify", Spec(Kind.NOTIFY, ready_seconds=0.3), "dead start running", "done"),
     one("notify-1", Spec(Kind.NOTIFY, FAILS, 0.3), "dead start stop-sigterm failed", STATUS_1),
@@ -188,13 +188,13 @@ CRASHES: Final = (
         Spec(),
         "dead running failed",
         "done",
-        steps=(start(), Outside(0.5, "kill", once="running"), Wait(0, "failed")),
+        steps=(start(), Outside(1, "kill", once="running"), Wait(0, "failed")),
     ),
     one(
         "killed-and-back",
         Spec(restart=Restart.ALWAYS, restart_seconds=0.3),
         f"dead running {CRASHED_AND_STARTED} running",
         "done",
-        steps=(start(), Outside(0.5, "kill", once="running"), Wait(0.8, "auto-restart")),
+        steps=(start(), Outside(1, "kill", once="running"), Wait(0.8, "auto-restart")),
     ),
 )

@@ -10,7 +10,7 @@ from tests.world.unit_spec import Life
 FAILS: Final = (Life(0, 1),)
 DIES: Final = (Life(0.05, 1),)
 ENDS: Final = (Life(0.05),)
-DIES_LATER: Final = (Life(0.6, 1),)
+DIES_LATER: Final = (Life(1.2, 1),)
 NEVER: Final = math.inf
 
 STATUS_0, STATUS_1 = "exited with status 0", "exited with status 1"
