@@ -117,7 +117,7 @@ class Starts:
                 return UnitResult(asked, result)
             is_service = story.unit.endswith(".service")
             if is_service and not story.has_fallen and await self._needs_confirmation(start):
-                await _confirmed(start, confirm_seconds)
+                await _confirmed(start, confirm_seconds, self._connection)
             if not story.has_fallen:
                 return UnitResult(asked, result)
             unit = await self._connection.properties(start.path, UNIT)
@@ -180,13 +180,13 @@ def _had_nothing_to_do(action: Action, story: Story) -> bool:
     return story.before.is_up and story.starts == 0
 
 
-async def _confirmed(start: Start, confirm_seconds: float) -> None:
+async def _confirmed(start: Start, confirm_seconds: float, connection: Connection) -> None:
     """Wait until the unit has fallen, or is up after so long: a job that restarts it may run meanwhile."""
-    story = start.story
-    while True:
-        await start.until(lambda: story.fall is not None, confirm_seconds)
-        if story.has_fallen or story.now.is_up:
+    while not connection.lost.is_set():
+        await start.until(lambda: start.story.fall is not None, confirm_seconds)
+        if start.story.has_fallen or start.story.now.is_up:
             return
+    raise BusUnavailable(connection.why_lost)
 
 
 def _path_of(unit: str) -> str:

@@ -69,6 +69,22 @@ def test_a_link_lives_through_a_loss_of_the_bus_and_settles_what_ran() -> None:
     run(lost_meanwhile())
 
 
+def test_a_loss_ends_a_start_whose_unit_is_being_restarted_by_another_job() -> None:
+    async def lost_meanwhile() -> None:
+        systemd = SimulatedSystemd({WEB: Spec(stop_seconds=1)})
+        with await connected(systemd) as connection:
+            starting = asyncio.create_task(connection.run(Action.START, [WEB], 0.2))
+            await asyncio.sleep(0.1)
+            systemd.restart(WEB)
+            await asyncio.sleep(0.1)
+            systemd.lose_bus()
+            with pytest.raises(BusUnavailable):
+                await asyncio.wait_for(starting, 5)
+        systemd.close()
+
+    run(lost_meanwhile())
+
+
 def test_a_systemd_that_is_executed_anew_ends_the_connection_and_not_its_units() -> None:
     async def executed_anew() -> None:
         systemd = SimulatedSystemd(UNITS)
