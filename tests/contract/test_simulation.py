@@ -11,7 +11,7 @@ from hkswitch.systemd.units import Systemd
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.contract.play import Played, play
-from tests.support.virtual_time import run
+from tests.world.loop import run
 from tests.world.messages import Delay
 from tests.world.systemd import SimulatedSystemd
 from tests.world.unit_spec import Spec

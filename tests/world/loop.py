@@ -3,7 +3,9 @@
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+Result = TypeVar("Result")
 
 MOST_TURNS_AT_ONCE: Final = 100_000
 """Of the loop, without any time passing: then somebody never ends."""
@@ -62,7 +64,7 @@ class _Selector(selectors.BaseSelector):
         return self._keys
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end, in virtual time."""
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """What a coroutine returns, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main)
+        return runner.run(main)

@@ -14,7 +14,7 @@ from hkswitch.systemd.command import Command, ServiceResult
 from hkswitch.systemd.connection import CALL_TIMEOUT_SECONDS, bus_itself
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import HEARTBEAT_SECONDS, Systemd
-from tests.support.virtual_time import run
+from tests.world.loop import run
 from tests.world.systemd import SimulatedSystemd
 from tests.world.unit_spec import Kind, Life, Spec
 
@@ -150,11 +150,11 @@ def test_only_watched_units_wake_a_client_up() -> None:
 
         with await connected(systemd) as connection:
             await connection.watch([WEB], count)
-            before = connection._connection._client._to_client._last_seconds  # type: ignore[attr-defined]
+            before = connection._connection.client._to_client._last_seconds  # type: ignore[attr-defined]
             await asyncio.sleep(1)
             systemd.start(FILES)
             await asyncio.sleep(1)
-            after = connection._connection._client._to_client._last_seconds  # type: ignore[attr-defined]
+            after = connection._connection.client._to_client._last_seconds  # type: ignore[attr-defined]
             assert before == after
             systemd.start(WEB)
             await asyncio.sleep(1)
