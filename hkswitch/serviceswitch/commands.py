@@ -5,7 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hkswitch.model.group import Argv, Commands, Group
 from hkswitch.model.unit_state import (
@@ -35,9 +35,12 @@ class Manager(Protocol):
         """The states of units now."""
 
     async def run(
-        self, action: Action, units: Iterable[str], confirm_seconds: float
+        self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Callable[[], None]
     ) -> tuple[UnitResult, ...]:
-        """Do an action on units; a started one must be up `confirm_seconds` after its job."""
+        """Do an action on units; a started one must be up `confirm_seconds` after its job.
+
+        `begin` is called when nothing more is awaited before the jobs are made, and may raise.
+        """
 
     async def execute(self, command: Command) -> Ended:
         """Run a command to its end."""
@@ -53,6 +56,18 @@ class Said:
 
 
 Probe = Callable[[Group], Awaitable[Said]]
+
+
+class Wanted(NamedTuple):
+    """Whether an action is wanted still."""
+
+    begin: Callable[[], None]
+    """Is called just before it is done, and raises if it is not."""
+    superseded: Callable[[], bool]
+    """Whether a newer request took its place."""
+
+
+ALWAYS: Final = Wanted(lambda: None, lambda: False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +89,21 @@ class Runner:
         return Said(_verdict(group, ended), f"{group.probe[0]} {_how(group, ended)}")
 
     async def do(
-        self,
-        action: Action,
-        group: Group,
-        probe: Probe,
-        confirm_seconds: float,
-        superseded: Callable[[], bool] = lambda: False,
+        self, action: Action, group: Group, probe: Probe, confirm_seconds: float, wanted: Wanted = ALWAYS
     ) -> tuple[UnitResult, ...]:
         """Do an action on a group, by its units or by its commands; the results say what failed.
 
-        Raises `Untrusted` and `BusUnavailable`.
+        Raises `Untrusted`, `BusUnavailable`, and what `wanted.begin` raises.
         """
         if group.commands is not None:
-            argv = _argv(action, group.commands)
-            return (await self._act(action, argv, group, probe, superseded),)
-        results = await self.systemd.run(action, group.units, confirm_seconds)
+            return (await self._act(action, _argv(action, group.commands), group, probe, wanted),)
+        results = await self.systemd.run(action, group.units, confirm_seconds, wanted.begin)
         if action is Action.STOP or failure_of(results) is not None:
             return results
-        return (*results, *await self._confirm(group, probe, superseded))
+        return (*results, *await self._confirm(group, probe, wanted.superseded))
 
     async def _act(
-        self, action: Action, argv: Argv, group: Group, probe: Probe, superseded: Callable[[], bool]
+        self, action: Action, argv: Argv, group: Group, probe: Probe, wanted: Wanted
     ) -> UnitResult:
         """Run the command of an action, and wait until the group is as it should be.
 
@@ -102,18 +111,19 @@ class Runner:
         an exit code alone is none.
         """
         program = argv[0]
-        wanted = Verdict.OFF if action is Action.STOP else Verdict.ON
+        aim = Verdict.OFF if action is Action.STOP else Verdict.ON
         deadline_seconds = _now_seconds() + group.timeout_seconds
         before = (await probe(group)).verdict
-        if before is (Verdict.OFF if action is Action.RESTART else wanted):
+        if before is (Verdict.OFF if action is Action.RESTART else aim):
             return UnitResult(program, JobResult.DONE)
+        wanted.begin()
         ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service")
         if ended.exit_code != 0 and ended.result is not ServiceResult.LOST:
             return UnitResult(program, JobResult.FAILED, _how(group, ended))
-        said = await _last_said(group, wanted, probe, superseded, deadline_seconds)
-        if said.verdict is wanted:
+        said = await _last_said(group, aim, probe, wanted.superseded, deadline_seconds)
+        if said.verdict is aim:
             return UnitResult(program, JobResult.DONE)
-        if superseded():
+        if wanted.superseded():
             return UnitResult(program, JobResult.CANCELED)
         still = f"{ended}, but after {group.timeout_seconds} s the state is still"
         return UnitResult(program, JobResult.FAILED, f"{still} {said.verdict}: {said.reason}")

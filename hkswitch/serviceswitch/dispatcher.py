@@ -24,7 +24,7 @@ from hkswitch.protocol.helper import (
 )
 from hkswitch.protocol.json_lines import Malformed
 from hkswitch.serviceswitch.audit import Decision
-from hkswitch.serviceswitch.commands import Manager, Runner, Said
+from hkswitch.serviceswitch.commands import Manager, Runner, Said, Wanted
 from hkswitch.serviceswitch.execute import Results, Worker
 from hkswitch.serviceswitch.observe import Observation, Watch
 from hkswitch.serviceswitch.probes import Probes
@@ -174,17 +174,17 @@ class Dispatcher:
         return record.results
 
     async def _act(self, request: Request, group: Group) -> Results:
-        if self._hung_up():  # this process was stopped, and goes on when nobody wants this any more
-            raise Abandoned
+        self._begin()
         if group.commands is not None and self._is_replaced(request):
             return (UnitResult(group.id, JobResult.CANCELED),)
-        return await self._runner.do(
-            request.action,
-            group,
-            self._probes.ask,
-            request.confirm_ms / 1000,
-            lambda: self._is_replaced(request),
-        )
+        wanted = Wanted(self._begin, lambda: self._is_replaced(request))
+        confirm_seconds = request.confirm_ms / 1000
+        return await self._runner.do(request.action, group, self._probes.ask, confirm_seconds, wanted)
+
+    def _begin(self) -> None:
+        """Raises `Abandoned`: this process was stopped, and goes on when nobody wants this any more."""
+        if self._hung_up():
+            raise Abandoned
 
     def _is_replaced(self, request: Request) -> bool:
         """Whether a newer request for the group came."""

@@ -8,7 +8,7 @@ from typing import Final, NoReturn, Protocol
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import Action, UnitResult, UnitState
 from hkswitch.systemd.command import Command, Ended, ServiceResult
-from hkswitch.systemd.units import Systemd
+from hkswitch.systemd.units import Begin, Systemd
 
 RECONNECT_SECONDS: Final = 1
 RECONNECT_AT_MOST_SECONDS: Final = 30
@@ -94,14 +94,14 @@ class Link:
         return await (await self._now()).states(units)
 
     async def run(
-        self, action: Action, units: Iterable[str], confirm_seconds: float
+        self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Begin = lambda: None
     ) -> tuple[UnitResult, ...]:
         """As `Systemd.run`; if the bus goes away meanwhile, the units say what came of it."""
         names = tuple(units)
         systemd = await self._now()
         before = await systemd.invocations(names) if action is Action.RESTART else {}
         try:
-            return await systemd.run(action, names, confirm_seconds)
+            return await systemd.run(action, names, confirm_seconds, begin)
         except BusUnavailable:
             return await (await self._next(systemd)).settled(action, names, before)
 

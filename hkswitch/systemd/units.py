@@ -33,6 +33,8 @@ RESTART_WITHIN_SECONDS: Final = 1.0
 
 _BAD_NAME: Final = UnitState(LoadState.ERROR, ActiveState.INACTIVE, "dead")
 
+Begin = Callable[[], None]
+
 
 class Systemd:
     """One connection to the system bus, and systemd at its other end.
@@ -108,16 +110,18 @@ class Systemd:
             watch.read(listed, heard)
 
     async def run(
-        self, action: Action, units: Iterable[str], confirm_seconds: float
+        self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Begin = lambda: None
     ) -> tuple[UnitResult, ...]:
         """Queue a job for each of `units` at once and wait for all; stops go in reverse order.
 
+        `begin` is called just before, and may raise.
         A start or restart has succeeded when the unit is up `confirm_seconds` after its job. A unit for which
         systemd makes no job has the result `refused`. Raises `BusUnavailable` if the connection is lost
         before the last job ended.
         """
         await self._hear_jobs()
         if action is Action.STOP:
+            begin()
             stops = (self._queue(self._manager.stop_unit, unit) for unit in list(units)[::-1])
             ends = await asyncio.gather(*stops)
             return tuple(end if isinstance(end, UnitResult) else UnitResult(end[0], end[2]) for end in ends)
@@ -126,6 +130,7 @@ class Systemd:
         await self._hear_of_changes()
         asked = list(units)
         async with self._starts.watching(asked) as starts:
+            begin()
             runs = (self._start(method, unit, action, starts.get(unit), confirm_seconds) for unit in asked)
             return tuple(await asyncio.gather(*runs))
 
