@@ -100,10 +100,13 @@ class Daemon:
         self._reloading.append(self.process.spawn(self._reload()))
 
     async def _reload(self) -> None:
+        text, was_bad = self.file.text, not self.file.is_good and self.transport.newest is not None
         try:
             came = await self.serving.reload()
         except Failure as failure:
             came = f"not reloaded: {failure}"
+        if was_bad and (text, not came.startswith("not")) == (self.file.text, True) and not self.file.is_good:
+            self.broke = AssertionError("a config that nobody believes was applied")
         self.reloads.append(came)
         self.note(f"reload: {came or 'done'}")
 

@@ -1,12 +1,18 @@
 """The config file of a world, and what root finds wrong with it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hkswitch.model.config import Config, parse
 from hkswitch.model.errors import Failure
 from hkswitch.serviceswitch.trusted_files import Untrusted
 
 PATH = "/etc/hkswitch/config.yaml"
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Config:
+    return parse(text.encode(), PATH)
 
 
 @dataclass
@@ -30,7 +36,12 @@ class ConfigFile:
         """As the daemon reads it; raises `Failure`."""
         if self.is_unreadable:
             raise Failure(f"{PATH}: Input/output error")
-        return parse(self.text.encode(), PATH)
+        return self.parsed
+
+    @property
+    def parsed(self) -> Config:
+        """What it says; raises `ConfigError`."""
+        return _parsed(self.text)
 
     @property
     def is_good(self) -> bool:

@@ -94,7 +94,7 @@ class Front:
     config_version: int = 1
     paired: bool = True
     is_online: bool = False
-    _groups: dict[str, Group] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
     _taps: Taps | None = None
 
     @classmethod
@@ -129,7 +129,7 @@ class Front:
 
     def units(self, group_id: str) -> tuple[str, ...] | None:
         """The units of a group, None for one of commands."""
-        group = self._groups[group_id]
+        group = self.groups[group_id]
         return None if group.commands is not None else group.units
 
     def connect(self, wire: Wire) -> dict[Key, bool | str]:
@@ -184,9 +184,9 @@ class Front:
 
     def _place(self, groups: Iterable[Group]) -> None:
         before, self.tiles = self.tiles, {}
-        known, self._groups = self._groups, {}
+        known, self.groups = self.groups, {}
         for group in groups:
-            self._groups[group.id] = group
+            self.groups[group.id] = group
             for tile in tiles_of(group):
                 stays = group.id in known and known[group.id].type is group.type
                 shown = before.get((group.id, tile)) if stays or group.id in known else None

@@ -5,7 +5,7 @@ reaches nobody. One that is stopped reads, writes and calls nothing until it goe
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from tests.world.pipes import Broken, Pipe
 from tests.world.processes import Process, current
 from tests.world.systemd import SimulatedSystemd
 
+ACCEPTED: Final = b'"accepted"'
 END_WITHIN_SECONDS: Final = 1.0
 ON_ITS_WAY_SECONDS: Final = 10 * SLOW_SECONDS
 """Of what was asked for before it was let go of: the calls that come before a start are some."""
@@ -61,14 +62,9 @@ class StoppableConnection(SimulatedConnection):
 
     async def call(self, call: Awaitable[_Result]) -> _Result:
         try:
-            await self.goes_on.wait()
-        except asyncio.CancelledError:
-            if isinstance(call, Coroutine):
-                call.close()  # it was not begun
-            raise
-        result = await super().call(call)
-        await self.goes_on.wait()
-        return result
+            return await super().call(call)
+        finally:
+            await self.goes_on.wait()  # it learns nothing meanwhile, and so does nothing more
 
 
 @dataclass(eq=False)
@@ -84,12 +80,15 @@ class Helper:
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
     is_dead: bool = False
+    accepted_at_seconds: float = -1.0
+    """When the daemon heard that something was accepted, last."""
     hung_up_at_seconds: float | None = None
     """When the daemon let go of it."""
     silent_since_seconds: float | None = None
     """When it was stopped, or ended."""
     _lines: "asyncio.Queue[bytes]" = field(default_factory=asyncio.Queue)
     _rest: bytes = b""
+    _heard_last: bytes = b""
     _connections: list[SimulatedConnection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -148,8 +147,8 @@ class Helper:
         with suppress(TimeoutError):
             async with asyncio.timeout(END_WITHIN_SECONDS):
                 await self.exited.wait()
-        self.kill()
-        await self.exited.wait()
+        if self.chance.of_one_in(2):  # a daemon may not kill what sudo started
+            self.kill()
 
     async def _live(self) -> None:
         try:
@@ -209,6 +208,9 @@ class Helper:
     def _heard(self, data: bytes) -> None:
         if self.silent_since_seconds is not None:  # it wrote this before
             self.silent_since_seconds = asyncio.get_running_loop().time()
+        self._heard_last = self._heard_last[-len(ACCEPTED) :] + data
+        if ACCEPTED in self._heard_last:
+            self.accepted_at_seconds = asyncio.get_running_loop().time()
         self.session.heard(data)
 
     def _gone(self) -> None:
@@ -237,13 +239,14 @@ class Transport:
     refuses: bool = False
     helpers: list[Helper] = field(default_factory=list)
     _told_at_seconds: float = 0
+    _accepted_at_seconds: float = -1.0
 
     async def open(self, session: HelperSession) -> "_Carrier":
         await asyncio.sleep(self.chance.delay_seconds())
         if self.refuses:
             raise HelperGone("a password is required")
         helper = Helper(session, self.systemd, self.file, self.audit, self.chance, self.note)
-        self._told_at_seconds = self.told_at_seconds
+        self._told_at_seconds, self._accepted_at_seconds = self.told_at_seconds, self.accepted_at_seconds
         self.helpers = [each for each in self.helpers if not each.exited.is_set()]
         self.helpers.append(helper)
         helper.start()
@@ -258,6 +261,11 @@ class Transport:
         now_seconds = asyncio.get_running_loop().time()
         silent = (each.silent_since_seconds for each in self.helpers)
         return max((now_seconds if at is None else at for at in silent), default=self._told_at_seconds)
+
+    @property
+    def accepted_at_seconds(self) -> float:
+        """When the daemon heard from any helper that something was accepted, last."""
+        return max([self._accepted_at_seconds, *(each.accepted_at_seconds for each in self.helpers)])
 
     @property
     def newest(self) -> Helper | None:

@@ -86,7 +86,11 @@ def _check_forgotten(world: World, now_seconds: float) -> None:
 def _may_be_success(world: World, write: Write) -> bool:
     """Whether what was called a success before the second was over did happen."""
     answered_seconds = write.answered_seconds or 0.0
-    if write.is_disputed or answered_seconds - write.asked_seconds >= ANSWER_WITHIN_SECONDS - 1e-6:
+    if answered_seconds - write.asked_seconds >= ANSWER_WITHIN_SECONDS - 1e-6:
+        is_nothing = write.key[1] is Tile.RESTART and not write.on
+        was_accepted = world.transport.accepted_at_seconds >= write.asked_seconds - FORGOTTEN_AFTER_SECONDS
+        return is_nothing or was_accepted
+    if write.is_disputed:
         return True
     action = action_of(write.key[1], on=write.on)
     if action is None:
@@ -95,6 +99,5 @@ def _may_be_success(world: World, write: Write) -> bool:
 
 
 def _happened(world: World, act: Act) -> bool:
-    return act.is_disputed or world.machine.did(
-        act.action, act.units, act.asked_seconds - MERGED_SECONDS, act.ended_seconds or 0.0
-    )
+    ended_seconds = act.ended_seconds or 0.0
+    return world.machine.did(act.action, act.units, act.asked_seconds - MERGED_SECONDS, ended_seconds)

@@ -1,12 +1,13 @@
 """The machine of a world: its units under a simulated systemd, and the programs that root runs there."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from hkswitch.model.unit_state import Action, ActiveState, Meaning, UnitState
-from tests.world.chance import Chance
+from tests.world.chance import SLOW_SECONDS, Chance
 from tests.world.client import ClientBus
 from tests.world.commands import Decide
 from tests.world.messages import Delay, Message
@@ -14,6 +15,9 @@ from tests.world.scene import Programs, units_of
 from tests.world.systemd import SimulatedSystemd
 from tests.world.unit import Unit
 from tests.world.unit_spec import Life, Spec
+
+ON_ITS_WAY_SECONDS: Final = 4 * SLOW_SECONDS
+"""What a unit was so long before an answer is what the answer is about."""
 
 NOT_AN_ANSWER: Final = 126
 JOBS: Final = {"StartUnit", "StopUnit", "TryRestartUnit", "StartTransientUnit"}
@@ -63,6 +67,10 @@ class Machine:
     programs: Programs = field(default_factory=Programs)
     lit: list[tuple[float, bool]] = field(default_factory=lambda: [(0.0, False)])
     """Since when the lamp was lit, or was not."""
+    judged_at_seconds: float = 0
+    """When a check changed its mind, last."""
+    disturbed: dict[str, float] = field(default_factory=dict)
+    """When somebody else did something to a unit, last."""
     overlaps: bool = False
     """Whether two commands of the lamp's ran at once."""
     _busy_until_seconds: float = 0
@@ -78,12 +86,32 @@ class Machine:
         self.programs.breaks = False
         self.programs.takes_seconds = 0.01
 
+    def disturb(self, unit: str) -> None:
+        """Somebody else does something to it."""
+        self.disturbed[unit] = asyncio.get_running_loop().time()
+
+    def disturb_all(self) -> None:
+        """Somebody holds something up: what is told is older than it seems."""
+        for unit in self.units:
+            self.disturb(unit)
+
+    def up_since(self, unit: str) -> float:
+        """Since when a unit is up; never if it is not."""
+        since = math.inf
+        for was in reversed(list(self.systemd.was(unit, 0, math.inf))):
+            if was.state.meaning is not Meaning.UP:
+                break
+            since = was.at_seconds
+        return since
+
     def change_programs(self) -> str:
         """Let programs find something else, or take another time; returns what."""
         kind = self.chance.stream.randrange(4)
         if kind == 0:
-            self.programs.passes = not self.programs.passes
-            return f"the check {'passes' if self.programs.passes else 'does not pass'}"
+            word = self.chance.one_of(("one", "two"))
+            self.programs.passes[word] = not self.programs.passes[word]
+            self.judged_at_seconds = asyncio.get_running_loop().time()
+            return f"check {word} {'passes' if self.programs.passes[word] else 'does not pass'}"
         if kind == 1:
             self._light(lit=not self.programs.is_lit)
             return f"somebody turns the lamp {'on' if self.programs.is_lit else 'off'}"
@@ -109,7 +137,10 @@ class Machine:
         if action is Action.RESTART:
             return started or any(not each.state.is_running for each in was)
         ended_well = started and was[-1].state.active is ActiveState.INACTIVE
-        return ended_well or any(each.state.meaning is Meaning.UP for each in was)
+        if self.disturbed.get(unit, -1.0) >= from_seconds:
+            return ended_well or any(each.state.meaning is Meaning.UP for each in was)
+        seen = [each for each in was if each.at_seconds < to_seconds - ON_ITS_WAY_SECONDS] or [first]
+        return ended_well or Meaning.UP in {was[-1].state.meaning, seen[-1].state.meaning}
 
     def _lamp_was(self, action: Action, from_seconds: float, to_seconds: float) -> bool:
         if action is Action.RESTART:
@@ -123,8 +154,8 @@ class Machine:
         programs = self.programs
         status = 0
         match list(argv):
-            case ["/bin/check", _]:
-                status = 0 if programs.passes else 1
+            case ["/bin/check", word]:
+                status = 0 if programs.passes[word] else 1
             case ["/bin/lamp", "status"]:
                 status = 0 if programs.is_lit else 3
             case ["/bin/lamp", word]:

@@ -14,6 +14,7 @@ from tests.world.chance import Chance
 from tests.world.invariants import Violation, check_step
 from tests.world.processes import make_task
 from tests.world.rest import check_calm, check_edited, check_rest
+from tests.world.watcher import Watcher
 from tests.world.world import World
 
 OPERATIONS: Final = 25
@@ -73,17 +74,24 @@ async def _play(played: Played, operations: int, rests: int) -> None:
     clock = mock.patch("time.time", world.unix_seconds)
     with clock:
         world.boot()
+        watcher = Watcher(world)
+        watching = asyncio.create_task(watcher.look_again_and_again())
         await asyncio.sleep(chance.seconds(0, 6))
         for _ in range(rests):
             for _ in range(operations):
                 await world.happen()
                 played.steps += 1
                 check_step(world, loop.time())
+                if watcher.violation is not None:
+                    raise watcher.violation
                 if played.failure:
                     return
             await check_rest(world)
             await check_calm(world)
             await check_edited(world)
+            if watcher.violation is not None:
+                raise watcher.violation
+        watching.cancel()
         await world.end()
 
 

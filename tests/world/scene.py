@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.world.unit_spec import Kind, Life, Restart, Spec
-
 from tests.world.chance import Chance
+from tests.world.unit_spec import Kind, Life, Restart, Spec
 
 HEALTHY: Final = {
     "a.service": Spec(),
@@ -79,7 +78,8 @@ class Groups:
 class Programs:
     """What the programs that root runs find, and do."""
 
-    passes: bool = True
+    passes: dict[str, bool] = field(default_factory=lambda: {"one": True, "two": False})
+    """Which checks, by their argument."""
     is_lit: bool = False
     takes_seconds: float = 0.01
     breaks: bool = False

@@ -1,12 +1,14 @@
 """A whole world of one seed: its machine, daemon, helpers and controllers, and what it does to them."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hkswitch.model.errors import Failure
+from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.network.endpoint import Place
@@ -36,6 +38,7 @@ class Act:
     asked_seconds: float
     units: tuple[str, ...] | None
     """Of the group, None for one of commands."""
+    daemon: Daemon = field(repr=False)
     ended_seconds: float | None = None
     result: ActionResult | None = None
     refusal: str = ""
@@ -59,7 +62,11 @@ class World:
     groups: Groups = field(default_factory=Groups)
     acts: list[Act] = field(default_factory=list)
     reloads_asked: int = 0
+    text_at_reload: str = ""
+    """What the file said when a reload was asked for, last."""
     clock_steps_seconds: float = 0
+    bus_lost_at_seconds: float = math.inf
+    """Since when there is no bus, if there is none."""
     late_acts: int = 0
     """Jobs that a helper asked for when the daemon had let go of it."""
     daemons: list[Daemon] = field(default_factory=list)
@@ -105,7 +112,11 @@ class World:
     async def happen(self) -> None:
         """One thing, and then some time."""
         kinds: list[tuple[int, Callable[[], Awaitable[None]]]] = [
-            (40, self._tap),
+            (30, self._tap),
+            (10, self._rush),
+            (6, self._tap_and_reload),
+            (5, self._rush_systemctl),
+            (3, self._reexecute),
             (8, self._act),
             (16, self._by_systemctl),
             (8, self._crash),
@@ -120,7 +131,7 @@ class World:
             (2, self._hang_bus),
             (3, self._daemon_reload),
             (2, self._refuse_helper),
-            (4, self._come_back),
+            (8, self._come_back),
             (2, self._step_clock),
             (3, self._change_network),
         ]
@@ -136,6 +147,47 @@ class World:
             self.note(f"the {phone.name} phone writes {'On' if on else 'Off'} to {key[0]} ({key[1].value})")
             self._dispute(key[0], action_of(key[1], on=on))
             phone.tap(self.daemon.front, self.daemon.process, key, on=on)
+
+    async def _rush(self) -> None:
+        """Both phones, and a terminal, want something of one group at nearly the same time."""
+        self.meet()
+        groups = [key[0] for key in sorted(self.daemon.front.tiles, key=str) if key[1] is Tile.GROUP]
+        if not groups:
+            return
+        group_id = self.chance.one_of(groups)
+        for _ in range(self.chance.stream.randrange(2, 5)):
+            if self.chance.of_one_in(4):
+                self.act(self.chance.one_of(list(Action)), group_id)
+            else:
+                self._write(group_id)
+            await asyncio.sleep(self.chance.one_of((0, 0.0005, 0.005, 0.05, 0.3)))
+
+    def _write(self, group_id: str) -> None:
+        phone, on = self.chance.one_of(self.phones), self.chance.of_one_in(2)
+        self.note(f"the {phone.name} phone writes {'On' if on else 'Off'} to {group_id}")
+        self._dispute(group_id, action_of(Tile.GROUP, on=on))
+        phone.tap(self.daemon.front, self.daemon.process, (group_id, Tile.GROUP), on=on)
+
+    async def _tap_and_reload(self) -> None:
+        """Something is wanted of a group that a reload changes, or removes, meanwhile."""
+        await self._rush()
+        self.note(f"edited: {self.groups.change(self.chance)}")
+        self.file.text = self.groups.text
+        self.reload()
+
+    async def _rush_systemctl(self) -> None:
+        """Units change while systemd, or the helper, reads everything anew."""
+        self.machine.systemd.daemon_reload()
+        for _ in range(3):
+            await self._by_systemctl()
+            await asyncio.sleep(self.chance.one_of((0, 0.0005, 0.005, 0.05)))
+
+    async def _reexecute(self) -> None:
+        self.note("systemctl daemon-reexec")
+        self.machine.systemd.leave_bus()
+        await asyncio.sleep(self.chance.seconds(0, 0.3))
+        self.machine.disturb_all()
+        self.machine.systemd.join_bus()
 
     def _dispute(self, group_id: str, action: Action | None) -> None:
         """Something is wanted of a group: whoever wanted something else may be told that it was done."""
@@ -156,7 +208,8 @@ class World:
         """As `hkswitch ACTION GROUP`."""
         self.note(f"hkswitch {action} {group_id}")
         self._dispute(group_id, action)
-        act = Act(action, group_id, asyncio.get_running_loop().time(), self.daemon.front.units(group_id))
+        now_seconds, units = asyncio.get_running_loop().time(), self.daemon.front.units(group_id)
+        act = Act(action, group_id, now_seconds, units, self.daemon)
         self.acts.append(act)
         self.daemon.process.spawn(self._acted(self.daemon, act))
         return act
@@ -174,11 +227,13 @@ class World:
             (self.machine.systemd.start, self.machine.systemd.stop, self.machine.systemd.restart)
         )
         self.note(f"systemctl {operation.__name__} {name}")
+        self.machine.disturb(name)
         operation(name)
 
     async def _crash(self) -> None:
         name = self.chance.one_of(self.machine.units)
         self.note(f"{name} crashes")
+        self.machine.disturb(name)
         self.machine.systemd.crash(name, status=1)
 
     async def _programs(self) -> None:
@@ -194,10 +249,16 @@ class World:
         self.file.text = self.groups.text
         self.reload()
 
+    @property
+    def served(self) -> tuple[Group, ...]:
+        """The groups that the daemon serves, as it has them."""
+        return tuple(self.daemon.front.groups.values())
+
     def reload(self) -> None:
         """As `systemctl reload hkswitch`."""
         self.note("systemctl reload hkswitch")
         if not self.daemon.is_down:
+            self.text_at_reload = self.file.text
             self.reloads_asked += 1
             self.daemon.reload()
 
@@ -226,12 +287,14 @@ class World:
     async def _stop_helper(self) -> None:
         if (helper := self.transport.newest) is not None:
             self.note("the helper is stopped")
+            self.machine.disturb_all()
             helper.stop()
-            self._later(self.chance.seconds(0.05, 12), helper, helper.go_on, "the helper goes on")
+            self._later(self.chance.seconds(0.05, 25), helper, helper.go_on, "the helper goes on")
 
     async def _read_slowly(self) -> None:
         if (helper := self.transport.newest) is not None:
             self.note("the daemon reads nothing")
+            self.machine.disturb_all()
             helper.output.hold()
             self._later(self.chance.seconds(0.05, 6), helper, helper.output.release, "the daemon reads again")
 
@@ -239,6 +302,7 @@ class World:
         def then() -> None:
             if not helper.exited.is_set():
                 self.note(what)
+                self.machine.disturb_all()
                 call()
 
         asyncio.get_running_loop().call_later(seconds, then)
@@ -254,12 +318,18 @@ class World:
         if not self.file.is_good:
             self.mend_config()
         self.boot()
+        if self.chance.of_one_in(2):
+            await asyncio.sleep(0)
+            self.meet()
 
     async def _lose_bus(self) -> None:
         self.note("the bus is lost")
         self.machine.systemd.lose_bus()
+        self.bus_lost_at_seconds = asyncio.get_running_loop().time()
         await asyncio.sleep(self.chance.one_of(GAPS_SECONDS))
         self.note("the bus is back")
+        self.machine.disturb_all()
+        self.bus_lost_at_seconds = math.inf
         self.machine.systemd.restore_bus()
 
     async def _hang_bus(self) -> None:
@@ -267,6 +337,7 @@ class World:
         self.machine.systemd.hang()
         await asyncio.sleep(self.chance.one_of(GAPS_SECONDS))
         self.note("systemd answers again")
+        self.machine.disturb_all()
         self.machine.systemd.go_on()
 
     async def _daemon_reload(self) -> None:
