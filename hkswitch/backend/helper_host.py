@@ -307,8 +307,8 @@ class HelperHost:
         wanted = GroupState.OFF if action is Action.STOP else GroupState.ON
         passing = {GroupState.STARTING, GroupState.STOPPING}
         before = self._known
-        # That a group is on does not say that it was restarted.
-        had_begun = action is Action.RESTART and self._state(group) is not GroupState.ON
+        # That a group is on does not say that it was restarted, nor that nothing was known of it meanwhile.
+        had_begun = action is Action.RESTART and self._state(group) not in {GroupState.ON, None}
 
         def is_told() -> bool:
             return self._known is not None and self._known is not before

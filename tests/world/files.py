@@ -20,6 +20,8 @@ class ConfigFile:
     """What is on the disk."""
 
     text: str
+    repairs: int = 0
+    """How often what was wrong with it was put right."""
     is_untrusted: bool = False
     is_unreadable: bool = False
     """The disk returns errors, to whoever reads."""

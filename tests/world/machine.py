@@ -41,7 +41,8 @@ class Remembering(SimulatedSystemd):
         self._history: dict[str, list[Was]] = {name: [Was(-1, self.truth(name), 0)] for name in units}
 
     def called(self, client: ClientBus, serial: int, message: Message) -> None:
-        if message.member in JOBS:
+        is_probe = message.member == "StartTransientUnit" and "status" in message.body[0]
+        if message.member in JOBS and not is_probe:
             self.asked_by(client)
         super().called(client, serial, message)
 

@@ -12,7 +12,7 @@ from unittest import mock
 from tests.world import loop as virtual
 from tests.world.chance import Chance
 from tests.world.invariants import Violation, check_step
-from tests.world.processes import make_task
+from tests.world.processes import make_task, number
 from tests.world.rest import check_calm, check_edited, check_rest
 from tests.world.watcher import Watcher
 from tests.world.world import World
@@ -71,8 +71,7 @@ async def _play(played: Played, operations: int, rests: int) -> None:
     loop.set_task_factory(make_task)
     chance = Chance.of(played.seed)
     world = World(chance, played.note)
-    clock = mock.patch("time.time", world.unix_seconds)
-    with clock:
+    with mock.patch("time.time", world.unix_seconds), mock.patch("os.getpid", number):
         world.boot()
         watcher = Watcher(world)
         watching = asyncio.create_task(watcher.look_again_and_again())

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
+from itertools import count
 from typing import Any
 from weakref import WeakSet
 
@@ -11,11 +12,15 @@ from tests.world.loop import VirtualLoop
 _PROCESS: ContextVar["Process | None"] = ContextVar("_PROCESS", default=None)
 
 
+_numbers = count(1000)
+
+
 class Process:
     """A process: whatever begins in its context is a part of it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.number = next(_numbers)
         self.is_dead = False
         self.context: Context = copy_context()
         self.context.run(_PROCESS.set, self)
@@ -52,6 +57,12 @@ class Process:
 def current() -> Process | None:
     """The process whose code runs now."""
     return _PROCESS.get()
+
+
+def number() -> int:
+    """What getpid() says in a process."""
+    process = _PROCESS.get()
+    return 1 if process is None else process.number
 
 
 def _of(timer: asyncio.TimerHandle) -> Process | None:

@@ -156,6 +156,8 @@ class World:
             return
         group_id = self.chance.one_of(groups)
         for _ in range(self.chance.stream.randrange(2, 5)):
+            if group_id not in self.daemon.front.groups:
+                return  # a reload removed it meanwhile
             if self.chance.of_one_in(4):
                 self.act(self.chance.one_of(list(Action)), group_id)
             else:
@@ -276,6 +278,7 @@ class World:
     def mend_config(self) -> None:
         """Have a good one again."""
         self.note("the config is good again")
+        self.file.repairs += 1
         self.file.is_untrusted = self.file.is_unreadable = False
         self.file.text = self.groups.text
 
