@@ -250,7 +250,7 @@ class HelperHost:
                 return Observed(None, None, self._config_problem)
             if self._known is not self._next and self._session is not None:
                 return Observed({})  # the helper is about to tell what it is now
-        return self._known.observed(group.id, self._tokens[group.id])
+        return self._known.observed(group.id, self._tokens.get(group.id, ""))  # a reload may have removed it
 
     def _means_the_same(self, group_id: str) -> bool:
         """Whether root's config has this group as the daemon's has it."""
