@@ -42,8 +42,8 @@ class Manager(Protocol):
         `begin` is called when nothing more is awaited before the jobs are made, and may raise.
         """
 
-    async def execute(self, command: Command) -> Ended:
-        """Run a command to its end."""
+    async def execute(self, command: Command, begin: Callable[[], None]) -> Ended:
+        """Run a command to its end; `begin` as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Runner:
         # systemd 257 logs a notice about a name that it has seen before.
         unit = f"hkswitch-status-{group.id}-{os.getpid()}-{next(self._probes)}.service"
         try:
-            ended = await self._run(group, group.probe, unit, probe=True)
+            ended = await self._run(group, group.probe, unit, ALWAYS.begin, probe=True)
         except Untrusted as refusal:
             return Said(Verdict.UNAVAILABLE, str(refusal), denied=True)
         return Said(_verdict(group, ended), f"{group.probe[0]} {_how(group, ended)}")
@@ -116,8 +116,7 @@ class Runner:
         before = (await probe(group)).verdict
         if before is (Verdict.OFF if action is Action.RESTART else aim):
             return UnitResult(program, JobResult.DONE)
-        wanted.begin()
-        ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service")
+        ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service", wanted.begin)
         if ended.exit_code != 0 and ended.result is not ServiceResult.LOST:
             return UnitResult(program, JobResult.FAILED, _how(group, ended))
         said = await _last_said(group, aim, probe, wanted.superseded, deadline_seconds)
@@ -144,12 +143,15 @@ class Runner:
         job = JobResult.CANCELED if superseded() else JobResult.FAILED
         return (UnitResult("check", job, f"failed: {said.reason}"),)
 
-    async def _run(self, group: Group, argv: Argv, unit: str, *, probe: bool = False) -> Ended:
+    async def _run(
+        self, group: Group, argv: Argv, unit: str, begin: Callable[[], None], *, probe: bool = False
+    ) -> Ended:
         # TRUST: root runs this. Nobody but root can have written the file, nor anything on the way to it, so
         # nobody but root can put another one there before systemd executes it.
         self.examine(argv[0])
         environment = ENVIRONMENT | {"HKSWITCH_GROUP": group.id}
-        return await self.systemd.execute(Command(unit, argv, environment, group.timeout_seconds, probe))
+        command = Command(unit, argv, environment, group.timeout_seconds, probe)
+        return await self.systemd.execute(command, begin)
 
 
 async def _last_said(

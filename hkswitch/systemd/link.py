@@ -105,11 +105,11 @@ class Link:
         except BusUnavailable:
             return await (await self._next(systemd)).settled(action, names, before)
 
-    async def execute(self, command: Command) -> Ended:
+    async def execute(self, command: Command, begin: Begin = lambda: None) -> Ended:
         """As `Systemd.execute`; if the bus goes away meanwhile, nobody knows how the command ended."""
         systemd = await self._now()
         try:
-            return await systemd.execute(command)
+            return await systemd.execute(command, begin)
         except BusUnavailable:
             await (await self._next(systemd)).settled(Action.START, [command.unit], {})
             return Ended(ServiceResult.LOST, 0)

@@ -147,8 +147,8 @@ class Systemd:
         """
         return await settled(self._rows, self._starts, action, list(units), before)
 
-    async def execute(self, command: Command) -> Ended:
-        """Run a command to its end.
+    async def execute(self, command: Command, begin: Begin = lambda: None) -> Ended:
+        """Run a command to its end. `begin` is called just before, and may raise.
 
         Raises `BusUnavailable` if the connection is lost before that; the command goes on.
         """
@@ -160,6 +160,7 @@ class Systemd:
         try:
             await self._hear_jobs()
             async with self._signals.receiving_changes_of(path, self._command_changed):
+                begin()
                 with self._jobs.collecting():
                     make = self._manager.start_transient_unit(command.unit, "fail", properties, [])
                     ending = self._jobs.ending(await self._connection.call(make))

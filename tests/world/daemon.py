@@ -100,7 +100,7 @@ class Daemon:
         self._reloading.append(self.process.spawn(self._reload()))
 
     async def _reload(self) -> None:
-        was_bad = not self.file.is_good and self.transport.newest is not None
+        was_bad = not self.file.is_good and not self.host.trouble()
         repairs = self.file.repairs
         try:
             came = await self.serving.reload()

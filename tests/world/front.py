@@ -31,6 +31,8 @@ class Shown:
 
     on: bool = False
     is_available: bool = False
+    told_at_seconds: float = 0
+    """When the switchboard said something of it, last."""
 
     @property
     def read(self) -> bool | str:
@@ -154,7 +156,7 @@ class Front:
     def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
         key = group_id, tile
         if (shown := self.tiles.get(key)) is not None:
-            shown.on = on
+            shown.on, shown.told_at_seconds = on, asyncio.get_running_loop().time()
             for wire in self.wires:
                 if wire is not writer:
                     wire.event(key, lambda: self._value(key))
@@ -162,7 +164,7 @@ class Front:
     def set_available(self, group_id: str, *, available: bool) -> None:
         for tile in Tile:
             if (shown := self.tiles.get((group_id, tile))) is not None:
-                shown.is_available = available
+                shown.is_available, shown.told_at_seconds = available, asyncio.get_running_loop().time()
 
     # For the control socket
 

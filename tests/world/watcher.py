@@ -61,8 +61,10 @@ class Watcher:
             return
         since_seconds = self._unknown_since.setdefault(report.id, now_seconds)
         shown = self.world.daemon.front.tiles.get((report.id, Tile.GROUP))
-        lasts = now_seconds - since_seconds > KNOWN_WITHIN_SECONDS + 2 * LOOK_AGAIN_SECONDS
-        if lasts and shown is not None and shown.read != FAILED:
+        if shown is None or shown.read == FAILED:
+            return
+        since_seconds = max(since_seconds, shown.told_at_seconds)
+        if now_seconds - since_seconds > KNOWN_WITHIN_SECONDS + 2 * LOOK_AGAIN_SECONDS:
             raise Violation(f"{report.id} is unknown since {since_seconds:.3f}, and reads say {shown.read}")
 
     def _check_bus(self, reports: tuple[GroupReport, ...], now_seconds: float) -> None:
