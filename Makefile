@@ -36,8 +36,12 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 	$(BIN)/hkswitch demo
 
 .PHONY: test
-test: lint ## every test that needs no root, and lint
-	$(BIN)/python -m pytest --ignore tests/host --numprocesses 3 --dist loadfile
+test: lint ## every test that needs neither root nor a build, and lint
+	$(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging --numprocesses 3 --dist loadfile
+
+.PHONY: test-packages
+test-packages: .venv/.dev ## build the packages, and test what is in them
+	$(BIN)/python -m pytest tests/packaging
 
 TEST_HOST := $(BIN)/python -m pytest tests/host -p tests.host.scheduling --numprocesses 3 --dist loadscope --no-loadscope-reorder
 

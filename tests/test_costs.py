@@ -131,12 +131,15 @@ async def test_a_start_is_five_calls_for_each_unit_and_a_stop_is_one(
 
 
 @pytest.mark.parametrize("group", GROUPS[:2], ids=lambda group: group.id)
-async def test_a_restart_costs_what_a_start_does(served: Served, fake: FakeSystemd, group: Group) -> None:
+async def test_a_restart_costs_what_a_start_does_and_a_small_read_of_each_unit(
+    served: Served, fake: FakeSystemd, group: Group
+) -> None:
     for unit in group.units:
         fake.units[unit].active = "active"
     result = await served.host.request(Action.RESTART, group.id, ignore, at_length=False)
     assert result == ActionResult()
-    assert set(calls(fake)) <= set(starting("TryRestartUnit", group.units))
+    reads = {("read", unit, UNIT, "InvocationID") for unit in group.units}
+    assert set(calls(fake)) <= {*starting("TryRestartUnit", group.units), *reads}
 
 
 async def test_a_start_of_what_is_up_already_is_four_calls(controller: Controller, fake: FakeSystemd) -> None:

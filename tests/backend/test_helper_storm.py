@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
-KILLS, KILLS_AT_LENGTH = 60, 1000
+KILLS, KILLS_AT_LENGTH = 8, 1000
 SEED = 2026
 TAPPED, CHANGED = 10, 10
 """Groups that are tapped, and others whose units change from outside."""

@@ -12,7 +12,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from tests.homebridge.importing import SCRIPTS, WRAPPER, groups, imported, switches
 
-EXAMPLES, LONGER = 100, 20
+EXAMPLES, LONGER = 25, 80
 """How many are drawn for each test, and how many times more there are with --long."""
 
 ANY_TEXT = st.text(st.characters(), max_size=80)

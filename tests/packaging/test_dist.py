@@ -17,7 +17,7 @@ import pytest
 
 import hkswitch
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
 NAME: Final = f"hkswitch-{hkswitch.__version__}"
 
