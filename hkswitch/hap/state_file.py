@@ -210,7 +210,20 @@ def _read(path: Path) -> Stored | None:
 
 
 def write_whole(path: Path, contents: bytes) -> None:
-    """Write a new file for its owner alone and rename it over the old one, with fsync; raises `OSError`."""
+    """Write a new file for its owner alone and rename it over the old one, with fsync; raises `OSError`.
+
+    After an error the old file is there, or the new one if the folder could not be synced.
+    """
+    # First of all: once the new file has its name, a descriptor must not be what is missing.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _write_renamed(path, contents)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write_renamed(path: Path, contents: bytes) -> None:
     new = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}")
     try:
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o600)
@@ -222,8 +235,3 @@ def write_whole(path: Path, contents: bytes) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

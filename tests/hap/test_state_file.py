@@ -75,12 +75,22 @@ def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename"])
+def no_folder(path: Path, *arguments: Any) -> int:  # noqa: ANN401 -- those of os.open
+    if path.is_dir():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return OPEN(path, *arguments)
+
+
+OPEN = os.open
+CALLS = {"fsync": (os, "fsync", full), "rename": (Path, "rename", full), "open": (os, "open", no_folder)}
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_a_write_that_fails_leaves_the_old_files_and_no_other(
     folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     before = {file: file.read_bytes() for file in folder.iterdir()}
-    monkeypatch.setattr(*(os, "fsync", full) if call == "fsync" else (Path, "rename", full))
+    monkeypatch.setattr(*CALLS[call])
     with pytest.raises(StateUnwritable, match="No space left on device"):
         state_file.write(folder, stored())
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
