@@ -33,7 +33,8 @@ _TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # lin
 _ROUTE_UP, _ROUTE_REJECT = 0x1, 0x200  # linux/route.h
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links, IPv4 and IPv6 addresses and routes; rtnetlink(7)
 
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.ENOTDIR})
+"""For an interface that went away (EINVAL: its file was open), and for bonding_masters, which is none."""
 
 _NO_LAN: Final = (
     r"docker.*|br-[0-9a-f]{12}",  # Docker: its own bridges, and those of its networks
@@ -132,7 +133,7 @@ def place_of(config: BridgeConfig) -> Place:
     try:
         return Place(chosen, frozenset(map(_index, names)))
     except OSError as error:
-        if error.errno in _EXHAUSTED:
+        if error.errno not in _GONE:
             raise TablesUnreadable(error) from error
         raise NoAddress(f"the interface of {' and '.join(chosen)} went away") from error
 
@@ -303,9 +304,9 @@ def _table(name: str) -> str:
 
 def _links() -> dict[str, int]:
     links = {}
-    with _unless_exhausted():
+    with _if_there():
         for name in os.listdir(LINKS):  # noqa: PTH208 -- glob() hides that there are no descriptors left
-            with _unless_exhausted():  # an interface that went away meanwhile
+            with _if_there():  # an interface that went away meanwhile
                 links[name] = int((LINKS / name / "flags").read_text(encoding="ascii"), 16)
     return links
 
@@ -316,10 +317,10 @@ def _index(name: str) -> int:
 
 
 @contextmanager
-def _unless_exhausted() -> Iterator[None]:
-    """Take what cannot be read for nothing, but not where nothing at all can be read now."""
+def _if_there() -> Iterator[None]:
+    """Take what is not there for nothing, but not what cannot be read now."""
     try:
         yield
     except OSError as error:
-        if error.errno in _EXHAUSTED:
+        if error.errno not in _GONE:
             raise

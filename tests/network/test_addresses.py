@@ -336,13 +336,24 @@ READS = [
 
 
 @pytest.mark.parametrize(("module", "function", "name"), READS, ids=lambda each: str(each)[-14:])
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM], ids=errno.errorcode.get)
-def test_a_read_that_fails_for_want_of_anything_is_to_be_tried_again(
+@pytest.mark.parametrize(
+    "number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO], ids=errno.errorcode.get
+)
+def test_a_read_that_fails_is_to_be_tried_again(
     monkeypatch: pytest.MonkeyPatch, module: object, function: str, name: str, number: int
 ) -> None:
     monkeypatch.setattr(module, function, failing(getattr(module, function), number, name))
     with pytest.raises(TablesUnreadable, match=re.escape(os.strerror(number))):
         place_of(BridgeConfig(interfaces=("lo",)))
+
+
+def test_what_is_no_interface_beside_them_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bonding_masters").write_text("bond0\n")
+    (tmp_path / "lo").symlink_to("/sys/class/net/lo")
+    monkeypatch.setattr(addresses, "LINKS", tmp_path)
+    assert addresses.this_machine().links.keys() == {"lo"}
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.EINVAL], ids=errno.errorcode.get)
