@@ -42,6 +42,7 @@ def begin(environment: Mapping[str, str], *, in_detail: bool = False) -> None:
     # No line says where it is from, so nobody has to find out (logging HOWTO, "Optimization").
     logging._srcfile = None  # noqa: SLF001 -- as documented there
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.raiseExceptions = False  # a line that standard error does not take is lost, and no traceback
     faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: say where it was
     lines = logging.StreamHandler(sys.stderr)
     if is_journal(sys.stderr, environment):

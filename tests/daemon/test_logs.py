@@ -2,6 +2,9 @@
 
 import logging
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -44,6 +47,30 @@ def test_an_output_that_systemd_names_is_the_journals(pipe: TextIO) -> None:
 @pytest.mark.parametrize("inherited", ["1:1", "", "journal"])
 def test_an_output_that_systemd_does_not_name_is_not_the_journals(pipe: TextIO, inherited: str) -> None:
     assert not is_journal(pipe, {"JOURNAL_STREAM": inherited})
+
+
+FAILS_ONCE = """
+import logging, sys
+from hkswitch.daemon import logs
+
+write, lost = sys.stderr.write, []
+
+def write_from_the_second_on(text):
+    if not lost:
+        lost.append(text)
+        raise OSError(5, "Input/output error")
+    write(text)
+
+sys.stderr.write = write_from_the_second_on
+logs.begin({})
+logging.error("lost")
+logging.error("written")
+"""
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_makes_no_traceback() -> None:
+    done = subprocess.run((sys.executable, "-c", FAILS_ONCE), capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"..:..:.. written\n", done.stderr)
 
 
 def test_without_systemd_no_output_is_the_journals(pipe: TextIO) -> None:
