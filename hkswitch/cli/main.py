@@ -315,7 +315,10 @@ def _in_a_loop(doing: Coroutine[object, object, _Answer]) -> _Answer:
     import asyncio  # a question to the daemon does not wait for it
 
     gc.enable()  # this may take long: see __main__.py
-    return asyncio.run(doing)
+    try:
+        return asyncio.run(doing)
+    finally:
+        doing.close()  # without a descriptor there is no loop, and it was not begun
 
 
 def _console() -> "Console":

@@ -84,7 +84,7 @@ def run(program: click.Command) -> NoReturn:
             # A config's problems begin with its name, as compilers do it, so that editors can jump there.
             _say(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}")
         sys.exit(failure.exit_code)
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, ImportError) as error:
         _say(f"hkswitch: cannot continue: {_reason(error)}")
         sys.exit(Exit.UNAVAILABLE)
     except click.exceptions.Exit as ended:
@@ -108,7 +108,7 @@ def _output(before: TextIO | None) -> _Output:
     return _Output(buffered, encoding=before.encoding, errors=before.errors, line_buffering=line_buffering)
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def _reason(error: OSError | UnicodeError | ImportError) -> str:
     """What the system says, with the file's name if there is one."""
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error)

@@ -7,10 +7,15 @@ from hkswitch import openssl
 
 def main() -> int:
     """Run the command line; returns an exit code."""
-    openssl.leave_out()
-    from hkswitch.serviceswitch.main import main as run  # noqa: PLC0415 -- root needs no OpenSSL
+    sys.unraisablehook = lambda _: None  # no traceback of a loop that could not be made
+    try:
+        openssl.leave_out()
+        from hkswitch.serviceswitch.main import main as run  # noqa: PLC0415 -- root needs no OpenSSL
 
-    return run()
+        return run()
+    except (ImportError, OSError) as error:  # the caller's limits, before anything was begun
+        print(f"serviceswitch: cannot start: {error}", file=sys.stderr)  # noqa: T201 -- stdio may be missing
+        return 69  # EX_UNAVAILABLE
 
 
 if __name__ == "__main__":

@@ -92,7 +92,10 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
                 with audit:
                     if arguments[0] == "serve":
                         _require_daemon(facts, audit)
-                    return asyncio.run(_unless_ended(_do(arguments, Worker(Rules(CONFIG_FILE, read), audit))))
+                    worker = Worker(Rules(CONFIG_FILE, read), audit)
+                    with asyncio.Runner() as runner:
+                        runner.get_loop()  # first: if it fails, there must be no coroutine that never ran
+                        return runner.run(_unless_ended(_do(arguments, worker)))
             case _:
                 raise Misuse(f"wrong arguments\n{USAGE.rstrip()}")
     except Failure as failure:

@@ -93,6 +93,7 @@ ELSEWHERE = [
     ("raise OSError(errno.EACCES, os.strerror(errno.EACCES), '/x')", "/x: Permission denied"),
     ("raise OSError('no interface with this name')", "no interface with this name"),
     ("os.read(1000, 1)", "Bad file descriptor"),
+    ("raise ImportError('x.so: cannot open shared object file')", "x.so: cannot open shared object file"),
     ("open('/nonexistent')", "/nonexistent: No such file or directory"),
     ("with no_descriptors(): os.pipe()", "Too many open files"),
     ("b'\\xff'.decode()", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
