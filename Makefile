@@ -68,9 +68,10 @@ simulate: .venv/.dev ## play simulated worlds of new seeds for SECONDS_OF_SEEDS,
 	$(BIN)/python -m tests.world $(if $(filter command line,$(origin SEED)),--seed $(SEED),--seconds $(SECONDS_OF_SEEDS))
 
 .PHONY: test-long
-test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills and floods
-	$(BIN)/python -m pytest --long tests/protocol/test_fuzz.py \
+test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills, floods and, as root, failing system calls
+	$(BIN)/python -m pytest --long tests/protocol/test_fuzz.py tests/backend/test_helper_storm.py \
 		tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py
+	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py
 
 .PHONY: bench
 bench: .venv/.dev ## as root: measure beside systemd alone and beside Homebridge, into docs/benchmarks.md

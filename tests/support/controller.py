@@ -50,15 +50,20 @@ class Controller:
 
     @classmethod
     async def pair(cls, address: str, port: int, setup_code: str) -> "Controller":
-        """Pair as the first controller of a bridge."""
+        """Pair as the first controller of a bridge, and look at its switches."""
+        controller = await cls.pair_only(address, port, setup_code)
+        await controller.look()
+        return controller
+
+    @classmethod
+    async def pair_only(cls, address: str, port: int, setup_code: str) -> "Controller":
+        """Pair, and ask for nothing yet."""
         discovery = IpDiscovery(_unstarted(), _service(address, port))
         try:
             finish = await discovery.async_start_pairing("test")
-            controller = cls(cast("IpPairing", await finish(setup_code)))
+            return cls(cast("IpPairing", await finish(setup_code)))
         finally:
             await discovery.close()  # type: ignore[no-untyped-call] # so in aiohomekit
-        await controller.look()
-        return controller
 
     def again(self) -> "Controller":
         """The same controller with another connection, as after the phone slept."""

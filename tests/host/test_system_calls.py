@@ -1,0 +1,91 @@
+"""System calls that fail, one at a time, while a daemon starts, pairs, switches, reloads and is upgraded.
+
+`make test-long` has each call of each of them fail in each way that it may.
+Other runs have a sample: the calls that once were too much, and one of each kind.
+"""
+
+import errno
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+import pytest_asyncio
+
+from tests.host import scenarios
+from tests.host.injected import CONFIG, FOLDER, TAPPED, Bridge, Master
+from tests.host.injection import Fault
+from tests.host.machine import Host
+
+CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
+SAMPLE: Final = {
+    "start": [
+        Fault("hkswitch", "open", 1, errno.EMFILE),  # of an import
+        Fault("hkswitch", "descriptor", 3, errno.EMFILE),  # of the event loop
+        Fault("hkswitch", "create", 1, errno.ENOSPC),  # the lock
+        Fault("hkswitch", "rename", 3, errno.EIO),  # the control socket
+        Fault("hkswitch", "fork", 1, errno.EAGAIN),  # the thread that reads the config
+        Fault("serviceswitch", "open", 1, errno.EMFILE),
+        Fault("serviceswitch", "descriptor", 3, errno.EMFILE),
+        Fault("serviceswitch", "connect", 1, errno.ECONNREFUSED),  # to the bus
+    ],
+    "upgrade": [Fault("hkswitch", "fsync", 6, errno.EIO)],
+    "stop": [Fault("hkswitch", "write", 2, errno.EIO)],  # to the journal
+    "pair": [
+        Fault("hkswitch", "open", 1, errno.EMFILE),
+        Fault("hkswitch", "create", 1, errno.ENOSPC),
+        Fault("hkswitch", "fsync", 2, errno.EIO),  # of the folder, which has the file already
+    ],
+    "tap": [
+        Fault("hkswitch", "write", 1, errno.EPIPE),  # to the helper
+        Fault("serviceswitch", "open", 4, errno.EMFILE),  # the config
+        Fault("serviceswitch", "write", 1, errno.EIO),  # to the daemon
+    ],
+    "reload": [
+        Fault("hkswitch", "open", 1, errno.EIO),  # the config
+        Fault("hkswitch", "fork", 1, errno.EAGAIN),
+        Fault("hkswitch", "fsync", 2, errno.EIO),
+        Fault("hkswitch", "create", 2, errno.ENOSPC),  # the backup
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def bridges(
+    host: Host, stand_in_units: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Bridge]]:
+    before = host.read(CONFIG_FILE)
+    host.write(CONFIG_FILE, CONFIG)
+    host.run("systemctl", "start", "smb")
+    host.run("mkdir", FOLDER)
+    printed = tmp_path_factory.mktemp("printed")
+    found = [Bridge(host, number, printed / str(number)) for number in range(len(TAPPED))]
+    for bridge in found:
+        bridge.make()
+    with host.network():
+        yield found
+    host.run("rm", "-r", FOLDER)
+    host.run("systemctl", "stop", *stand_in_units)
+    host.write(CONFIG_FILE, before)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def master(bridges: list[Bridge]) -> Master:
+    return await scenarios.mastered(bridges[0])
+
+
+@pytest.mark.any_release
+@pytest.mark.parametrize("name", SAMPLE)
+async def test_a_call_that_fails_is_a_sentence_at_most_and_costs_neither_pairing_nor_truth(
+    bridges: list[Bridge], master: Master, name: str, long: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    todo = SAMPLE[name]
+    if long:
+        todo = list(scenarios.faults(name, await scenarios.calls_of(name, bridges[0], master)))
+    came = await scenarios.outcome(name, todo, bridges, master)
+    if long:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{name}: {len(todo)} faults, of which {len(came.missed)} never came\n")
+    else:
+        assert came.missed == []
+    assert not came.wrong, "\n\n".join((f"{len(came.wrong)} of {len(todo)}", *came.wrong))
