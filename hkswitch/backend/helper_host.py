@@ -93,10 +93,9 @@ class HelperHost:
         return self._client.why_gone
 
     async def check_config(self) -> str:
-        """Why root does not believe the config on disk."""
-        if self._session is not None:
-            await self._session.ping()
-        return self._config_problem
+        """Why root does not believe the config on disk; what a helper said before it went counts no more."""
+        is_known = self._session is not None and await self._session.ping()
+        return self._config_problem if is_known else ""
 
     def config_problem(self) -> str:
         """What is wrong with the config on disk, if it is not the one in force."""

@@ -158,13 +158,14 @@ class HelperSession:
         finally:
             del self._pending[request.id]
 
-    async def ping(self) -> None:
-        """Return when it has taken all that it was sent before, and looked at its config."""
+    async def ping(self) -> bool:
+        """Whether it has taken all that it was sent before, and looked at its config; False if it ended."""
         number = next(self._pings)
         pong = self._pongs[number] = asyncio.get_running_loop().create_future()
         try:
             self.send(Ping(number))
             await asyncio.wait([pong, self.ended], return_when=asyncio.FIRST_COMPLETED)
+            return pong.done()
         finally:
             del self._pongs[number]
 
