@@ -52,8 +52,8 @@ class Systemd:
         self._starts = Starts(connection, self._signals)
         self._watch: Watch | None = None
         self._commands: dict[str, dict[str, Any]] = {}
-        self._hears_jobs = False
-        self._hears_changes = False
+        self._hearing_jobs: list[asyncio.Future[None]] = []
+        self._hearing_changes: list[asyncio.Future[None]] = []
         self._refreshing: set[asyncio.Future[None]] = set()
 
     @classmethod
@@ -250,21 +250,26 @@ class Systemd:
 
     async def _hear_jobs(self) -> None:
         """Have the ends of jobs told, from the first job on: who only watches is not woken up for them."""
-        if self._hears_jobs:
-            return
-        self._hears_jobs = True  # also for who comes while this is on its way: their jobs are made after it
-        try:
-            await self._signals.receive(f"{SYSTEMD}.Manager", "JobRemoved", self._job_removed)
-        except BusUnavailable:
-            self._hears_jobs = False
-            raise
+        await self._once(self._hearing_jobs, self._receive_jobs)
 
     async def _hear_of_changes(self) -> None:
         """Have the changes of units told, and that systemd forgot one, from the first watch on."""
-        if not self._hears_changes:
-            self._hears_changes = True
-            await self._signals.receive_changes(self._unit_changed)
-            await self._signals.receive(f"{SYSTEMD}.Manager", "UnitRemoved", self._unit_removed)
+        await self._once(self._hearing_changes, self._receive_changes)
+
+    async def _once(self, hearing: list[asyncio.Future[None]], begin: Callable[[], Awaitable[None]]) -> None:
+        """Wait for what is begun once: whoever is cancelled meanwhile, the others wait for the same."""
+        if not hearing:
+            hearing.append(asyncio.ensure_future(begin()))
+            self._refreshing.add(hearing[0])
+            hearing[0].add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(hearing[0])
+
+    async def _receive_jobs(self) -> None:
+        await self._signals.receive(f"{SYSTEMD}.Manager", "JobRemoved", self._job_removed)
+
+    async def _receive_changes(self) -> None:
+        await self._signals.receive_changes(self._unit_changed)
+        await self._signals.receive(f"{SYSTEMD}.Manager", "UnitRemoved", self._unit_removed)
 
     def _job_removed(self, message: Message) -> None:
         _, path, unit, result = message.get_contents()
