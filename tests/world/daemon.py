@@ -100,13 +100,14 @@ class Daemon:
         self._reloading.append(self.process.spawn(self._reload()))
 
     async def _reload(self) -> None:
-        was_bad = not self.file.is_good and not self.host.trouble()
-        repairs = self.file.repairs
+        was_bad, repairs, helper = not self.file.is_good, self.file.repairs, self.transport.newest
         try:
             came = await self.serving.reload()
         except Failure as failure:
             came = f"not reloaded: {failure}"
-        if was_bad and self.file.repairs == repairs and not came.startswith("not reloaded"):
+        was_asked = helper is not None and helper is self.transport.newest and not self.host.trouble()
+        is_bad = was_bad and self.file.repairs == repairs
+        if was_asked and is_bad and not came.startswith("not reloaded"):
             self.broke = AssertionError("a config that nobody believes was applied")
         self.reloads.append(came)
         self.note(f"reload: {came or 'done'}")

@@ -5,6 +5,7 @@ reaches nobody. One that is stopped reads, writes and calls nothing until it goe
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -30,7 +31,6 @@ from tests.world.pipes import Broken, Pipe
 from tests.world.processes import Process, current
 from tests.world.systemd import SimulatedSystemd
 
-ACCEPTED: Final = b'"accepted"'
 END_WITHIN_SECONDS: Final = 1.0
 ON_ITS_WAY_SECONDS: Final = 10 * SLOW_SECONDS
 """Of what was asked for before it was let go of: the calls that come before a start are some."""
@@ -72,16 +72,10 @@ class Helper:
     """One process."""
 
     session: HelperSession
-    systemd: SimulatedSystemd
-    file: ConfigFile
-    audit: AuditLog
-    chance: Chance
-    note: Callable[[str], None]
+    transport: "Transport"
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
     is_dead: bool = False
-    accepted_at_seconds: float = -1.0
-    """When the daemon heard that something was accepted, last."""
     hung_up_at_seconds: float | None = None
     """When the daemon let go of it."""
     silent_since_seconds: float | None = None
@@ -94,7 +88,7 @@ class Helper:
     def __post_init__(self) -> None:
         self.goes_on.set()
         self._process = Process("helper")
-        late = self.chance.delay_seconds, self.chance.cut_at
+        late = self.transport.chance.delay_seconds, self.transport.chance.cut_at
         self.input = Pipe(self._take, self._end_of_input, *late, self._process.context)
         self.output = Pipe(self._heard, self._gone, *late, copy_context())
         self.session.begin(self._sent)
@@ -147,20 +141,22 @@ class Helper:
         with suppress(TimeoutError):
             async with asyncio.timeout(END_WITHIN_SECONDS):
                 await self.exited.wait()
-        if self.chance.of_one_in(2):  # a daemon may not kill what sudo started
+        if self.transport.chance.of_one_in(2):  # a daemon may not kill what sudo started
             self.kill()
 
     async def _live(self) -> None:
         try:
-            await asyncio.sleep(self.chance.seconds(*START_SECONDS))
+            await asyncio.sleep(self.transport.chance.seconds(*START_SECONDS))
             link = Link(partial(Systemd.connect, self._open))
-            worker = Worker(Rules(PATH, self.file.read_by_root, _trusts), cast("Audit", self.audit))
+            worker = Worker(
+                Rules(PATH, self.transport.file.read_by_root, _trusts), cast("Audit", self.transport.audit)
+            )
             dispatcher = Dispatcher(
                 worker, link, link.watch, self._write, lambda: self.hung_up_at_seconds is not None
             )
             await serve_beside(link, dispatcher, self._each_line())
         except Failure as failure:
-            self.note(f"the helper ends: {failure}")
+            self.transport.note(f"the helper ends: {failure}")
         finally:
             self._fall_silent()
             self.output.close()
@@ -178,7 +174,7 @@ class Helper:
             self.silent_since_seconds = asyncio.get_running_loop().time()
 
     def _open(self) -> Connection:
-        connection = StoppableConnection(self.systemd.bus)
+        connection = StoppableConnection(self.transport.systemd.bus)
         connection.goes_on = self.goes_on
         self._connections.append(connection)
         return connection
@@ -193,6 +189,9 @@ class Helper:
             raise Unheard("Broken pipe") from None
 
     def _sent(self, data: bytes) -> None:
+        asked = json.loads(data)
+        if "group" in asked:
+            self.transport.asked[asked["id"]] = asked["group"]
         with suppress(Broken):
             self.input.send(data)
 
@@ -208,9 +207,11 @@ class Helper:
     def _heard(self, data: bytes) -> None:
         if self.silent_since_seconds is not None:  # it wrote this before
             self.silent_since_seconds = asyncio.get_running_loop().time()
-        self._heard_last = self._heard_last[-len(ACCEPTED) :] + data
-        if ACCEPTED in self._heard_last:
-            self.accepted_at_seconds = asyncio.get_running_loop().time()
+        *lines, self._heard_last = (self._heard_last + data).split(b"\n")
+        for reply in map(json.loads, lines):
+            if reply["type"] == "accepted":
+                group_id = self.transport.asked[reply["id"]]
+                self.transport.accepted_at_seconds[group_id] = asyncio.get_running_loop().time()
         self.session.heard(data)
 
     def _gone(self) -> None:
@@ -237,16 +238,19 @@ class Transport:
     chance: Chance
     note: Callable[[str], None]
     refuses: bool = False
+    asked: dict[int, str] = field(default_factory=dict)
+    """The groups of the requests, by their numbers."""
+    accepted_at_seconds: dict[str, float] = field(default_factory=dict)
+    """When the daemon heard that something was accepted for a group, last."""
     helpers: list[Helper] = field(default_factory=list)
     _told_at_seconds: float = 0
-    _accepted_at_seconds: float = -1.0
 
     async def open(self, session: HelperSession) -> "_Carrier":
         await asyncio.sleep(self.chance.delay_seconds())
         if self.refuses:
             raise HelperGone("a password is required")
-        helper = Helper(session, self.systemd, self.file, self.audit, self.chance, self.note)
-        self._told_at_seconds, self._accepted_at_seconds = self.told_at_seconds, self.accepted_at_seconds
+        helper = Helper(session, self)
+        self._told_at_seconds = self.told_at_seconds
         self.helpers = [each for each in self.helpers if not each.exited.is_set()]
         self.helpers.append(helper)
         helper.start()
@@ -261,11 +265,6 @@ class Transport:
         now_seconds = asyncio.get_running_loop().time()
         silent = (each.silent_since_seconds for each in self.helpers)
         return max((now_seconds if at is None else at for at in silent), default=self._told_at_seconds)
-
-    @property
-    def accepted_at_seconds(self) -> float:
-        """When the daemon heard from any helper that something was accepted, last."""
-        return max([self._accepted_at_seconds, *(each.accepted_at_seconds for each in self.helpers)])
 
     @property
     def newest(self) -> Helper | None:

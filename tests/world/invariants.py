@@ -1,5 +1,6 @@
 """What must be true of a world after every step, whatever the seed did. Knows the truth of the machine."""
 
+import math
 from typing import Final
 
 from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, Tile
@@ -11,6 +12,9 @@ from tests.world.world import Act, World, action_of
 ON_ITS_WAY_SECONDS: Final = 2 * SLOW_SECONDS
 MERGED_SECONDS: Final = 6 * SLOW_SECONDS
 """A request serves the same wish again until the daemon has heard of its end."""
+
+SETTLED_WITHIN_SECONDS: Final = 110.0
+"""A request whose helper went away serves the same wish for so long."""
 
 FORGOTTEN_AFTER_SECONDS: Final = 11.0
 """A helper is asked every 5 s whether it is there, and believed for 5 s more."""
@@ -88,8 +92,8 @@ def _may_be_success(world: World, write: Write) -> bool:
     answered_seconds = write.answered_seconds or 0.0
     if answered_seconds - write.asked_seconds >= ANSWER_WITHIN_SECONDS - 1e-6:
         is_nothing = write.key[1] is Tile.RESTART and not write.on
-        was_accepted = world.transport.accepted_at_seconds >= write.asked_seconds - FORGOTTEN_AFTER_SECONDS
-        return is_nothing or was_accepted
+        accepted_at_seconds = world.transport.accepted_at_seconds.get(write.key[0], -math.inf)
+        return is_nothing or accepted_at_seconds >= write.asked_seconds - SETTLED_WITHIN_SECONDS
     if write.is_disputed:
         return True
     action = action_of(write.key[1], on=write.on)

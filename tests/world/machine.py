@@ -137,9 +137,10 @@ class Machine:
         started = any(each.starts > first.starts for each in later)
         if action is Action.RESTART:
             return started or any(not each.state.is_running for each in was)
-        ended_well = started and was[-1].state.active is ActiveState.INACTIVE
+        ends = [each for each in later if each.state.active is ActiveState.INACTIVE]
         if self.disturbed.get(unit, -1.0) >= from_seconds:
-            return ended_well or any(each.state.meaning is Meaning.UP for each in was)
+            return (started and bool(ends)) or any(each.state.meaning is Meaning.UP for each in was)
+        ended_well = started and was[-1] in ends
         seen = [each for each in was if each.at_seconds < to_seconds - ON_ITS_WAY_SECONDS] or [first]
         return ended_well or Meaning.UP in {was[-1].state.meaning, seen[-1].state.meaning}
 

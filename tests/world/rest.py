@@ -13,8 +13,8 @@ from tests.world.phone import Phone
 from tests.world.scene import HEALTHY
 from tests.world.world import World
 
-SETTLED_SECONDS: Final = 12.0
-"""Longer than a probe's interval, and than what the units take."""
+SETTLED_SECONDS: Final = 16.0
+"""Longer than the interval of a probe and the one that runs, and than what the units take."""
 
 REST_SECONDS: Final = 140.0
 """Longer than a helper's longest pause, and than units that a helper left in transition are waited for."""

@@ -18,7 +18,7 @@ from tests.world.daemon import PLACE, Daemon
 from tests.world.files import ConfigFile
 from tests.world.helper import AuditLog, Helper, Transport
 from tests.world.machine import Machine
-from tests.world.phone import Phone
+from tests.world.phone import Phone, Write
 from tests.world.scene import MISTAKES, Groups
 
 GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
@@ -193,12 +193,14 @@ class World:
 
     def _dispute(self, group_id: str, action: Action | None) -> None:
         """Something is wanted of a group: whoever wanted something else may be told that it was done."""
-        for write in (write for phone in self.phones for write in phone.writes):
-            if write.key[0] == group_id and action_of(write.key[1], on=write.on) is not action:
-                write.is_disputed = True
-        for act in self.acts:
-            if act.group_id == group_id and act.action is not action:
-                act.is_disputed = True
+        others: list[Write | Act]
+        writes = [write for phone in self.phones for write in phone.writes if write.key[0] == group_id]
+        others = [write for write in writes if action_of(write.key[1], on=write.on) is not action]
+        others += [act for act in self.acts if act.group_id == group_id and act.action is not action]
+        for other in others:
+            other.is_disputed = True
+            for unit in other.units or ():
+                self.machine.disturb(unit)
 
     async def _act(self) -> None:
         groups = [key[0] for key in sorted(self.daemon.front.tiles, key=str) if key[1] is Tile.GROUP]
