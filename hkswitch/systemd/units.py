@@ -66,6 +66,8 @@ class Systemd:
                 owner = await owner_of_systemd(connection.bus)
                 systemd = cls(connection, owner)
                 await systemd._subscribe()
+                if await owner_of_systemd(connection.bus) != owner:  # its changes are heard of from here on
+                    raise BusUnavailable("systemd was executed anew meanwhile")
             except (*BUS_ERRORS, OSError) as error:
                 raise BusUnavailable(sentence(error)) from error
             on_failure.pop_all()
