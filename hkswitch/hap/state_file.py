@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -140,7 +141,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StateInUse(folder, file.read(20).decode("ascii", "replace").strip() or "?") from None
+            raise StateInUse(folder, _holder(file)) from None
         with suppress(OSError):  # the disk may be read-only
             _remove_unfinished(folder)
         with suppress(OSError):  # or full: others are then told of no process, or of an old one
@@ -179,6 +180,14 @@ def _open_lock(path: Path) -> int:
         os.close(lock)
         raise OSError(errno.EINVAL, "it is not a regular file")
     return lock
+
+
+def _holder(lock: FileIO) -> str:
+    """The process that has the lock, as far as it could say so."""
+    with suppress(OSError):
+        written = (lock.read(20) or b"").decode("ascii", "replace").strip()
+        return written if written.isdecimal() else "?"  # a power cut may have left anything
+    return "?"
 
 
 def _remove_unfinished(folder: Path) -> None:
