@@ -7,7 +7,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -147,11 +147,9 @@ class Driver(AccessoryDriver):
         try:
             yield
             self.persist()
-        except BaseException as error:
+        except BaseException:
             for name, pairings in kept.items():
                 setattr(self.state, name, pairings)
-            if isinstance(error, state_file.StateUnwritable):
-                self._take_back()
             raise
         self.loop.call_soon(self._pairings_changed)  # after the answer, for which the controller waits
 
@@ -182,13 +180,7 @@ class Driver(AccessoryDriver):
             self.persist()
         except state_file.StateUnwritable:
             self.failed_attempts = before
-            self._take_back()
             raise
-
-    def _take_back(self) -> None:
-        """Write what is true again: the file may have got its new contents although writing it failed."""
-        with suppress(state_file.StateUnwritable):  # then it has the old ones, as said
-            self.persist()
 
     # Characteristics
 

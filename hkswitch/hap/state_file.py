@@ -113,7 +113,10 @@ def read(folder: Path) -> Stored | None:
 
 
 def write(folder: Path, stored: Stored) -> None:
-    """Write file and backup, each with either the old or the new contents; raises `StateUnwritable`."""
+    """Write file and backup, each with either the old or the new contents.
+
+    Raises `StateUnwritable`, and then both are as they were. A backup that cannot be written is removed.
+    """
     contents = encode(stored)
     path = folder / FILE_NAME
     try:
@@ -126,6 +129,8 @@ def write(folder: Path, stored: Stored) -> None:
         write_whole(folder / BACKUP_NAME, contents)
     except OSError as error:
         _log.error("%s", StateUnwritable(folder / BACKUP_NAME, error.strerror or str(error)))
+        with suppress(OSError):
+            _remove(folder / BACKUP_NAME)
 
 
 @contextmanager
@@ -219,20 +224,39 @@ def _read(path: Path) -> Stored | None:
 
 
 def write_whole(path: Path, contents: bytes) -> None:
-    """Write a new file for its owner alone and rename it over the old one, with fsync; raises `OSError`.
+    """Write a new file for its owner alone and rename it over the old one, with fsync.
 
-    After an error the old file is there, or the new one if the folder could not be synced.
+    Raises `OSError`, and then the old file is there, unless the disk does not take that back either.
     """
-    # First of all: once the new file has its name, a descriptor must not be what is missing.
+    with _folder_of(path) as folder:
+        old = _contents(path)
+        _replace(path, contents)
+        try:
+            os.fsync(folder)
+        except OSError:
+            if old is not None:
+                _replace(path, old)
+                os.fsync(folder)
+            raise
+
+
+def _remove(path: Path) -> None:
+    with _folder_of(path) as folder:
+        path.unlink(missing_ok=True)
+        os.fsync(folder)
+
+
+@contextmanager
+def _folder_of(path: Path) -> Iterator[int]:
+    """A descriptor to sync the folder by; opened first, as nothing may fail behind a rename."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _write_renamed(path, contents)
-        os.fsync(folder)
+        yield folder
     finally:
         os.close(folder)
 
 
-def _write_renamed(path: Path, contents: bytes) -> None:
+def _replace(path: Path, contents: bytes) -> None:
     new = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}")
     try:
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o600)
@@ -244,3 +268,14 @@ def _write_renamed(path: Path, contents: bytes) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
+
+
+def _contents(path: Path) -> bytes | None:
+    """What a regular file holds; None where there is none."""
+    try:
+        # Not blocking: a pipe in the file's place must not hold up the reader.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NO_LINKS)
+    except FileNotFoundError:
+        return None
+    with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
+        return opened.read() if stat.S_ISREG(os.fstat(file).st_mode) else None

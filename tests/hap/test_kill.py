@@ -41,8 +41,9 @@ NOTHING_MORE_SECONDS = 0.3
 OPERATIONS = {"pairing": 6, "unpairing": 5, "reload": 4, "start": 5}
 """How often each is killed, relatively."""
 
-FILE_OPERATIONS = {"pairing": 12, "unpairing": 12, "reload": 12, "start": 30}
-"""A file is made, opened, synced and renamed, its folder is opened and synced, and so for the backup.
+FILE_OPERATIONS = {"pairing": 16, "unpairing": 16, "reload": 16, "start": 38}
+"""The folder is opened, the old file is opened and read, a file is made, opened, synced and renamed, and the
+folder is synced, and so for the backup.
 
 A start also takes the lock and reads, and may write twice.
 """

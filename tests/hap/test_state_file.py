@@ -5,8 +5,10 @@ import fcntl
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,39 @@ def test_a_write_that_fails_leaves_the_old_files_and_no_other(
     with pytest.raises(StateUnwritable, match="No space left on device"):
         state_file.write(folder, stored())
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def fails_once(failing: Callable[[int], bool]) -> Callable[[int], None]:
+    """An `os.fsync` that fails at the first descriptor that is meant."""
+    sync, left = os.fsync, [True]
+
+    def fsync(file: int) -> None:
+        if left and failing(file):
+            left.clear()
+            full()
+        sync(file)
+
+    return fsync
+
+
+def test_a_rename_that_may_not_last_is_taken_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(os, "fsync", fails_once(lambda file: stat.S_ISDIR(os.fstat(file).st_mode)))
+    with pytest.raises(StateUnwritable, match="No space left on device"):
+        state_file.write(folder, stored())
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_backup_that_cannot_be_written_is_removed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_backup = fails_once(lambda file: BACKUP_NAME in Path(f"/proc/self/fd/{file}").readlink().name)
+    monkeypatch.setattr(os, "fsync", of_backup)
+    now = stored()
+    state_file.write(folder, now)
+    assert "bridge.json.backup: No space left on device" in caplog.text
+    assert not (folder / BACKUP_NAME).exists()  # it would bring back controllers that were removed
+    assert state_file.read(folder) == now
 
 
 def replaced(folder: Path, *path: str, value: object) -> None:
