@@ -120,6 +120,7 @@ class Bridge:
 
     async def stop(self) -> None:
         """Go offline with a goodbye, if it went online."""
+        self._driver.stop_writing()
         if self._serving:
             self._serving = False
             await self._driver.async_stop()

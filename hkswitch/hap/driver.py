@@ -31,6 +31,9 @@ PAIRINGS: Final = ("paired_clients", "client_properties", "uuid_to_bytes")
 
 MOST_PAIRINGS: Final = 128
 KEY_BYTES: Final = 32
+WRITE_AGAIN_SECONDS: Final = 60.0
+"""After a failure, which may be over when the disk has room again."""
+
 NOWHERE: Final = "0.0.0.0"  # noqa: S104 -- HAP-python wants an address, and looks for one if it gets none
 
 _log = logging.getLogger(__name__)
@@ -55,6 +58,8 @@ class Driver(AccessoryDriver):
         self._state_folder = state_folder
         self.setup = setup
         self._stored = stored
+        self._written_version = self._version
+        self._writing_again: asyncio.TimerHandle | None = None
         self._slow_writes: Mapping[Characteristic, SlowWrite] = {}
         self._tell_of_pairings: Callable[[], None] | None = None
 
@@ -71,12 +76,12 @@ class Driver(AccessoryDriver):
         accessory.aid = STANDALONE_AID
         if self._stored is not None:
             self._load(self._stored)
-        try:
-            self.persist()  # a folder that cannot be written is found now, and not when somebody pairs
-        except state_file.StateUnwritable as failure:
-            if self._stored is None:
-                raise
-            _log.error("%s", failure)
+        # A folder that cannot be written is found now, and not when somebody pairs.
+        if self._stored is None:
+            self.persist()
+        else:
+            self._written_version = self._version
+            self.async_persist()
 
     def _load(self, stored: Stored) -> None:
         try:
@@ -96,13 +101,48 @@ class Driver(AccessoryDriver):
     def persist(self) -> None:
         """Write keys and pairings; with fsync, as a pairing that is lost is lost for the phone too."""
         state_file.write(self._state_folder, self.stored)
+        self._written_version = self._version
 
     def async_persist(self) -> None:
-        """Write now, and not in some thread that an older state may overtake; a failure is logged."""
+        """Write now, and not in some thread that an older state may overtake.
+
+        A failure is logged, and writing is tried again every minute. Until then, controllers are not told of
+        other accessories: a c# that was not written would stand for others yet after the next start.
+        """
         try:
             self.persist()
         except state_file.StateUnwritable as failure:
             _log.error("%s", failure)  # no reason to stop serving
+            self._write_later()
+
+    def _write_later(self) -> None:
+        self._version = self._written_version
+        if self._writing_again is None:
+            self._writing_again = self.loop.call_later(WRITE_AGAIN_SECONDS, self._write_again)
+
+    def _write_again(self) -> None:
+        self._writing_again = None
+        self.state.set_accessories_hash(self.accessories_hash)
+        try:
+            self.persist()
+        except state_file.StateUnwritable:
+            self._write_later()
+        else:
+            self.async_update_advertisement()
+
+    def stop_writing(self) -> None:
+        """Do not try again what could not be written."""
+        if self._writing_again is not None:
+            self._writing_again.cancel()
+
+    @property
+    def _version(self) -> tuple[int, str | None]:
+        """The config version (c#), and the accessories that it stands for."""
+        return self.state.config_version, self.state.accessories_hash
+
+    @_version.setter
+    def _version(self, version: tuple[int, str | None]) -> None:
+        self.state.config_version, self.state.accessories_hash = version
 
     # Pairings
 
