@@ -100,6 +100,7 @@ class Connection(HAPServerProtocol):
     """One controller's connection, which can wait for a write without blocking the others."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, driver: "Driver") -> None:
+        self._active_at_seconds: float = 0.0
         super().__init__(loop, server.connections, driver)
         self.address = "?"
         self._server = server
@@ -108,6 +109,7 @@ class Connection(HAPServerProtocol):
         self._requests = 0
         self._told_at_seconds: dict[Path, float] = {}
         self._held_back: dict[Path, dict[str, Any]] = {}
+        self._holding: dict[Path, asyncio.TimerHandle] = {}
 
     # Life
 
@@ -123,10 +125,26 @@ class Connection(HAPServerProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give back what it had."""
-        self._deadline.cancel()
+        for timer in (self._deadline, self._event_timer, *self._holding.values()):
+            if timer is not None:
+                timer.cancel()
         self._server.forget(self)
         self.accessory_driver.pair_setup.end(self)
         super().connection_lost(exc)
+
+    @property
+    def last_activity(self) -> float:
+        """When something was last sent or received, in the loop's time."""
+        return self._active_at_seconds
+
+    @last_activity.setter
+    def last_activity(self, _: float | None) -> None:
+        """Leave out HAP-python's time: the clock can be set, and all connections would be idle for months."""
+        self._active_at_seconds = self.loop.time()
+
+    def check_idle(self, now: float) -> None:  # noqa: ARG002 -- it is by that clock
+        """Close it if it was idle for long."""
+        super().check_idle(self.loop.time())
 
     def is_at(self, place: Place) -> bool:
         """Whether it came to one of these addresses."""
@@ -257,10 +275,11 @@ class Connection(HAPServerProtocol):
     def _hold_back(self, path: Path, wait_seconds: float) -> None:
         event = self._event_queue.pop(path)
         if path not in self._held_back:
-            self.loop.call_later(wait_seconds, self._send_held_back, path)
+            self._holding[path] = self.loop.call_later(wait_seconds, self._send_held_back, path)
         self._held_back[path] = event
 
     def _send_held_back(self, path: Path) -> None:
+        del self._holding[path]
         event = self._held_back.pop(path)
         if not self.transport.is_closing():
             self.queue_event(event, immediate=True)

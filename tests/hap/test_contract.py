@@ -40,6 +40,7 @@ OVERRIDDEN: list[tuple[Callable[..., Any], str]] = [
     (HAPServerProtocol.close, "ec8d011299e7"),
     (HAPServerProtocol.connection_made, "976b4950b126"),
     (HAPServerProtocol.connection_lost, "cba837e02181"),
+    (HAPServerProtocol.check_idle, "97388b658d3d"),
     (HAPServerProtocol.data_received, "7fe38995acc3"),
     (HAPServerProtocol.write, "d265fac2ca46"),
     (HAPServerProtocol._process_events, "bc110045eda8"),
