@@ -9,7 +9,8 @@ import time
 from multiprocessing.queues import SimpleQueue
 from typing import Final
 
-from tests.world.play import Played, play
+from tests.world.play import play
+from tests.world.played import Played
 
 Found = SimpleQueue[Played]
 

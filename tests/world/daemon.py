@@ -1,7 +1,7 @@
 """A simulated daemon process: the real rooms from the switchboard to the helper's session, and its front."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,9 +12,10 @@ from hkswitch.daemon.serving import Serving
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import Failure
+from hkswitch.model.group import Group
 from hkswitch.network.endpoint import Place
 from tests.world.files import ConfigFile
-from tests.world.front import Front
+from tests.world.front import AnyFront as WorldFront
 from tests.world.helper import Transport
 from tests.world.processes import Process
 
@@ -68,6 +69,7 @@ class Daemon:
 
     file: ConfigFile
     transport: Transport
+    make_front: Callable[[Iterable[Group]], WorldFront]
     note: Callable[[str], None]
     process: Process = field(default_factory=lambda: Process("daemon"))
     broke: BaseException | None = None
@@ -84,7 +86,7 @@ class Daemon:
 
     def _make(self, config: Config) -> None:
         self.host = HelperHost(config.groups, self.transport)
-        self.front = Front.of(config.groups)
+        self.front = self.make_front(config.groups)
         self.switchboard = Switchboard(config.groups, self.host, self.front)
         self.outside = Outside(self.file)
         self.serving = Serving(self.host, self.front, self.switchboard, self.outside, config)

@@ -8,9 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from hkswitch.daemon.bridge import Taps, tiles_of
+from hkswitch.daemon.serving import Front as DaemonFront
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
@@ -23,6 +24,31 @@ Key = tuple[str, Tile]
 
 FAILED: Final = "no response"
 """What a read says that has no value."""
+
+
+class AnyFront(DaemonFront, Protocol):
+    """A front, as the world sees it."""
+
+    @property
+    def is_online(self) -> bool:
+        """Whether controllers can connect."""
+
+    @property
+    def tiles(self) -> dict[Key, "Shown"]:
+        """All tiles."""
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        """The groups that it shows."""
+
+    def read(self) -> dict[Key, bool | str]:
+        """What reads of all tiles say."""
+
+    def units(self, group_id: str) -> tuple[str, ...] | None:
+        """The units of a group, None for one of commands."""
+
+    def go_down(self) -> None:
+        """Be gone."""
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, Tile
 from hkswitch.protocol.report import Outcome
 from tests.world.chance import SLOW_SECONDS
 from tests.world.phone import Phone, Write
+from tests.world.played import Violation
 from tests.world.world import Act, World, action_of
 
 ON_ITS_WAY_SECONDS: Final = 2 * SLOW_SECONDS
@@ -18,10 +19,6 @@ SETTLED_WITHIN_SECONDS: Final = 110.0
 
 FORGOTTEN_AFTER_SECONDS: Final = 11.0
 """A helper is asked every 5 s whether it is there, and believed for 5 s more."""
-
-
-class Violation(AssertionError):
-    """The program was wrong."""
 
 
 def check_step(world: World, now_seconds: float) -> None:

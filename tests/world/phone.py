@@ -3,9 +3,18 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from tests.world.front import Front, Key, Wire
+from tests.world.front import AnyFront, Front, Key, Wire
 from tests.world.processes import Process
+
+
+class Connected(Protocol):
+    """A connection."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is over."""
 
 
 @dataclass(eq=False)
@@ -15,7 +24,7 @@ class Write:
     key: Key
     on: bool
     asked_seconds: float
-    wire: Wire = field(repr=False)
+    wire: Connected = field(repr=False)
     units: tuple[str, ...] | None = None
     """Of the group, None for one of commands."""
     is_disputed: bool = False
@@ -33,24 +42,28 @@ class Phone:
     delay_seconds: Callable[[], float]
     believes: dict[Key, bool | str] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
-    wire: Wire | None = None
+    wire: Any = None
+    """Its connection."""
+
     heard: list[tuple[Key, bool]] = field(default_factory=list)
     """The events of late."""
 
-    def connect(self, front: Front) -> None:
+    def connect(self, front: AnyFront) -> None:
         """Be connected to it, if it is online."""
+        assert isinstance(front, Front)
         if front.is_online and (self.wire is None or self.wire.is_cut):
-            self.wire = Wire(self._hear, self.delay_seconds)
-            self.believes = dict(front.connect(self.wire))
+            wire = self.wire = Wire(self._hear, self.delay_seconds)
+            self.believes = dict(front.connect(wire))
 
-    def look(self, front: Front) -> None:
+    def look(self, front: AnyFront) -> None:
         """Read which tiles there are, as when the bridge says that they changed; keep what it believes."""
         there = front.read()
         self.believes = {key: self.believes.get(key, value) for key, value in there.items()}
 
-    def tap(self, front: Front, daemon: Process, key: Key, *, on: bool) -> Write | None:
+    def tap(self, front: AnyFront, daemon: Process, key: Key, *, on: bool) -> Write | None:
         """Write, if it is connected."""
-        if self.wire is None or self.wire.is_cut:
+        assert isinstance(front, Front)
+        if not isinstance(self.wire, Wire) or self.wire.is_cut:
             return None
         wire, now_seconds = self.wire, asyncio.get_running_loop().time()
         write = Write(key, on, now_seconds, wire, front.units(key[0]))
@@ -67,7 +80,7 @@ class Phone:
         daemon.spawn(front.write(wire, key, told, on=on, by=self.name))
         return write
 
-    def read(self, front: Front) -> None:
+    def read(self, front: AnyFront) -> None:
         """Read everything anew."""
         if self.wire is not None and not self.wire.is_cut:
             self.believes = dict(front.read())

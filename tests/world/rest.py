@@ -8,8 +8,9 @@ from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, GroupState, Verdict
 from hkswitch.protocol.report import GroupReport, Outcome
 from tests.world.front import FAILED
-from tests.world.invariants import Violation, check_step
+from tests.world.invariants import check_step
 from tests.world.phone import Phone
+from tests.world.played import Violation
 from tests.world.scene import HEALTHY
 from tests.world.world import World
 
@@ -40,8 +41,15 @@ async def come_to_rest(world: World) -> None:
     while _is_busy(world) and loop.time() < until_seconds:  # noqa: ASYNC110 -- the world has no such event
         await asyncio.sleep(SETTLED_SECONDS)
     world.meet()
+    await _settle(world)
     for phone in world.phones:
         phone.look(world.daemon.front)
+    await _settle(world)
+
+
+async def _settle(world: World) -> None:
+    if world.reach.settle_seconds:
+        await asyncio.sleep(world.reach.settle_seconds)
 
 
 def _is_busy(world: World) -> bool:

@@ -9,7 +9,8 @@ from hkswitch.model.group import Group
 from hkswitch.model.switch_events import KNOWN_WITHIN_SECONDS, Tile
 from hkswitch.protocol.report import GroupReport, Outcome
 from tests.world.front import FAILED
-from tests.world.invariants import Violation, check_step
+from tests.world.invariants import check_step
+from tests.world.played import Violation
 from tests.world.world import World
 
 LOOK_AGAIN_SECONDS: Final = 0.4

@@ -16,9 +16,11 @@ from tests.world.chance import Chance
 from tests.world.client import ClientBus
 from tests.world.daemon import PLACE, Daemon
 from tests.world.files import ConfigFile
+from tests.world.front import Key
 from tests.world.helper import AuditLog, Helper, Transport
 from tests.world.machine import Machine
 from tests.world.phone import Phone, Write
+from tests.world.reach import Reach
 from tests.world.scene import MISTAKES, Groups
 
 GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
@@ -26,7 +28,6 @@ GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
 
 PLACES: Final = (PLACE, Place(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})))
 BEGAN_UNIX_SECONDS: Final = 1_800_000_000
-PHONES: Final = ("first", "second")
 
 
 @dataclass(eq=False)
@@ -59,6 +60,7 @@ class World:
 
     chance: Chance
     note: Callable[[str], None]
+    reach: Reach
     groups: Groups = field(default_factory=Groups)
     acts: list[Act] = field(default_factory=list)
     reloads_asked: int = 0
@@ -77,7 +79,7 @@ class World:
         self.audit = AuditLog()
         self.transport = Transport(self.machine.systemd, self.file, self.audit, self.chance, self.note)
         self.machine.systemd.asked_by = self._asked_by
-        self.phones = [Phone(name, self.chance.delay_seconds) for name in PHONES]
+        self.phones = self.reach.phones()
 
     def unix_seconds(self) -> float:
         """What the machine's clock says."""
@@ -96,7 +98,7 @@ class World:
     def boot(self) -> None:
         """Start the daemon, if the config lets it."""
         self.note("the daemon starts")
-        daemon = Daemon(self.file, self.transport, self.note)
+        daemon = Daemon(self.file, self.transport, self.reach.front, self.note)
         with suppress(Failure):
             daemon.start()
             self.daemons.append(daemon)
@@ -145,8 +147,7 @@ class World:
         if tiles:
             key, on = self.chance.one_of(tiles), self.chance.of_one_in(2)
             self.note(f"the {phone.name} phone writes {'On' if on else 'Off'} to {key[0]} ({key[1].value})")
-            self._dispute(key[0], action_of(key[1], on=on))
-            phone.tap(self.daemon.front, self.daemon.process, key, on=on)
+            self._tapped(phone, key, on=on)
 
     async def _rush(self) -> None:
         """Both phones, and a terminal, want something of one group at nearly the same time."""
@@ -167,8 +168,13 @@ class World:
     def _write(self, group_id: str) -> None:
         phone, on = self.chance.one_of(self.phones), self.chance.of_one_in(2)
         self.note(f"the {phone.name} phone writes {'On' if on else 'Off'} to {group_id}")
-        self._dispute(group_id, action_of(Tile.GROUP, on=on))
-        phone.tap(self.daemon.front, self.daemon.process, (group_id, Tile.GROUP), on=on)
+        self._tapped(phone, (group_id, Tile.GROUP), on=on)
+
+    def _tapped(self, phone: Phone, key: Key, *, on: bool) -> None:
+        is_contested = self._dispute(key[0], action_of(key[1], on=on))
+        write = phone.tap(self.daemon.front, self.daemon.process, key, on=on)
+        if write is not None and not self.reach.is_ordered:
+            write.is_disputed = is_contested  # by a write that may arrive behind it
 
     async def _tap_and_reload(self) -> None:
         """Something is wanted of a group that a reload changes, or removes, meanwhile."""
@@ -191,16 +197,24 @@ class World:
         self.machine.disturb_all()
         self.machine.systemd.join_bus()
 
-    def _dispute(self, group_id: str, action: Action | None) -> None:
-        """Something is wanted of a group: whoever wanted something else may be told that it was done."""
-        others: list[Write | Act]
-        writes = [write for phone in self.phones for write in phone.writes if write.key[0] == group_id]
-        others = [write for write in writes if action_of(write.key[1], on=write.on) is not action]
+    def _dispute(self, group_id: str, action: Action | None) -> bool:
+        """Something is wanted of a group: whoever wanted something else may be told that it was done.
+
+        Returns whether there is such a one.
+        """
+        asked = [
+            (write, action_of(write.key[1], on=write.on))
+            for phone in self.phones
+            for write in phone.writes
+            if write.key[0] == group_id
+        ]
+        others: list[Write | Act] = [write for write, wanted in asked if wanted is not action]
         others += [act for act in self.acts if act.group_id == group_id and act.action is not action]
         for other in others:
             other.is_disputed = True
             for unit in other.units or ():
                 self.machine.disturb(unit)
+        return bool(others)
 
     async def _act(self) -> None:
         groups = [key[0] for key in sorted(self.daemon.front.tiles, key=str) if key[1] is Tile.GROUP]

@@ -1,0 +1,93 @@
+"""The real bridge as the front of a daemon: controllers connect to it in memory, and need no proof."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, cast
+from uuid import UUID
+
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.hap.connection import Connection
+from hkswitch.model.group import Group
+from hkswitch.network.endpoint import Place
+from tests.world.front import Key, Shown
+from tests.world.link import PORT, End, Link
+from tests.world.messages import Delay
+from tests.world.processes import current
+
+ADMIN: Final = b"\1"
+
+
+class HapFront(Bridge):
+    """The bridge of one daemon."""
+
+    def __init__(self, groups: Iterable[Group], state_folder: Path, controllers: Iterable[UUID]) -> None:
+        self.groups: dict[str, Group] = {}
+        self._links: list[Link] = []
+        self._may_cut = False
+        super().__init__("World", groups, state_folder, PORT)
+        process = current()
+        assert process is not None
+        self._process = process
+        is_new = not self.paired
+        for controller in controllers:
+            if is_new:
+                assert self._driver.pair(str(controller).upper().encode(), controller.bytes * 2, ADMIN)
+            assert controller in self._driver.state.paired_clients, "a pairing is lost"
+
+    @property
+    def is_online(self) -> bool:
+        return self._serving
+
+    @property
+    def tiles(self) -> dict[Key, Shown]:
+        """What reads say."""
+        return {key: Shown(tile.on.value, tile.is_available) for key, tile in self._tiles.items()}
+
+    def read(self) -> dict[Key, bool | str]:
+        """All tiles."""
+        return {key: shown.read for key, shown in self.tiles.items()}
+
+    def units(self, group_id: str) -> tuple[str, ...] | None:
+        """The units of a group, None for one of commands."""
+        group = self.groups[group_id]
+        return None if group.commands is not None else group.units
+
+    def connect(self, controller: UUID, end: End, delay: Delay) -> Link:
+        """A controller comes, and has proved who it is."""
+        return self._process.context.run(self._connect, controller, end, delay)
+
+    def _connect(self, controller: UUID, end: End, delay: Delay) -> Link:
+        server = self._driver.http_server
+        connection = Connection(asyncio.get_running_loop(), server, self._driver)
+        link = Link(self._process, connection, self._driver.state.address, end, delay)
+        link.closing = self._closing
+        requests = cast("Any", connection.handler)
+        requests.is_encrypted, requests.client_uuid = True, controller
+        connection._deadline.cancel()
+        server.forget(connection)
+        self._links.append(link)
+        return link
+
+    def go_down(self) -> None:
+        """Be gone."""
+        self._serving = False
+        for link in self._links:
+            link.break_off()
+
+    async def move(self, place: Place) -> None:
+        self._may_cut = True  # those at an address that went away
+        await super().move(place)
+        self._may_cut = False
+
+    async def stop(self) -> None:
+        self._may_cut = True
+        await super().stop()
+
+    def _closing(self) -> None:
+        assert self._may_cut, "a controller that did nothing wrong was cut off"
+
+    def _place(self, groups: Iterable[Group]) -> None:
+        groups = tuple(groups)
+        self.groups = {group.id: group for group in groups}
+        super()._place(groups)

@@ -1,0 +1,39 @@
+"""Plays a bridge and its disk: many more steps a second than a whole world."""
+
+import asyncio
+from typing import Final
+
+from tests.world.chance import Chance
+from tests.world.disk import Disk, Killed
+from tests.world.disk_calls import mounted
+from tests.world.network import Air
+from tests.world.pairing import without_arithmetic
+from tests.world.played import Played
+from tests.world.processes import make_task
+from tests.world.state_world import StateWorld
+
+STEPS: Final = 120
+
+
+async def play_state(played: Played) -> None:
+    """Play a bridge and its disk; raises `Violation`."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(make_task)
+    loop.set_exception_handler(_but_for_killed)
+    chance, air = Chance.of(played.seed), Air()
+    disk = Disk(chance)
+    with mounted(disk) as folder, air.around(), without_arithmetic():
+        world = StateWorld(chance, played.note, folder, disk, air)
+        for _ in range(STEPS):
+            await world.happen()
+            played.steps += 1
+            world.kept.check()
+            if played.failure:
+                return
+        await world.end()
+
+
+def _but_for_killed(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """What a process that is dead leaves behind is no defect."""
+    if not isinstance(context.get("exception"), Killed):
+        loop.default_exception_handler(context)
