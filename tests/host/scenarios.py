@@ -237,6 +237,8 @@ async def _same(bridge: Bridge, master: Master) -> None:
     """See whether identity and pairings are what they were, in the file and in its backup."""
     expected = json.loads(master.state)
     for name in (state_file.FILE_NAME, state_file.BACKUP_NAME):
+        if name == state_file.BACKUP_NAME and not (bridge.state / name).exists():
+            continue  # one that could not be written is removed
         found = json.loads((bridge.state / name).read_bytes())
         for state in (expected, found):
             state["accessory"].pop("config_version", None)
