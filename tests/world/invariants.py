@@ -4,7 +4,7 @@ import math
 from typing import Final
 
 from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, Tile
-from hkswitch.protocol.report import Outcome
+from hkswitch.protocol.report import GroupReport, Outcome
 from tests.world.chance import SLOW_SECONDS
 from tests.world.phone import Phone, Write
 from tests.world.played import Violation
@@ -65,12 +65,16 @@ def _check_answers(phone: Phone, now_seconds: float) -> None:
             raise Violation(f"{phone.name}'s write was answered {write.answers} times: {write}")
 
 
+def runs(group: GroupReport) -> bool:
+    """Whether a request for the group is under way."""
+    return group.last_action is not None and group.last_action.outcome is Outcome.RUNNING
+
+
 def _check_unknown(world: World) -> None:
     """What is not known is never on."""
     for group in world.daemon.serving.report().groups:
         shown = world.daemon.front.tiles.get((group.id, Tile.GROUP))
-        runs = group.last_action is not None and group.last_action.outcome is Outcome.RUNNING
-        if group.state is None and shown is not None and shown.read is True and not runs:
+        if group.state is None and shown is not None and shown.read is True and not runs(group):
             raise Violation(f"{group.id} is not known, and shown on")
 
 

@@ -6,9 +6,8 @@ from typing import Final
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, GroupState, Verdict
-from hkswitch.protocol.report import GroupReport, Outcome
 from tests.world.front import FAILED
-from tests.world.invariants import check_step
+from tests.world.invariants import check_step, runs
 from tests.world.phone import Phone
 from tests.world.played import Violation
 from tests.world.scene import HEALTHY
@@ -56,11 +55,7 @@ def _is_busy(world: World) -> bool:
     """Whether something is still under way, or is not known."""
     report = world.daemon.serving.report()
     unsettled = {None, GroupState.STARTING, GroupState.STOPPING}
-    return any(group.state in unsettled or _runs(group) for group in report.groups)
-
-
-def _runs(group: GroupReport) -> bool:
-    return group.last_action is not None and group.last_action.outcome is Outcome.RUNNING
+    return any(group.state in unsettled or runs(group) for group in report.groups)
 
 
 async def check_rest(world: World) -> None:

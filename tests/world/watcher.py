@@ -5,11 +5,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from hkswitch.model.group import Group
 from hkswitch.model.switch_events import KNOWN_WITHIN_SECONDS, Tile
-from hkswitch.protocol.report import GroupReport, Outcome
+from hkswitch.protocol.report import GroupReport
 from tests.world.front import FAILED
-from tests.world.invariants import check_step
+from tests.world.invariants import check_step, runs
 from tests.world.played import Violation
 from tests.world.world import World
 
@@ -57,7 +56,7 @@ class Watcher:
 
     def _check_no_response(self, report: GroupReport, now_seconds: float) -> None:
         """What stays unknown is "No Response" soon."""
-        if report.state is not None or _runs(report):
+        if report.state is not None or runs(report):
             self._unknown_since.pop(report.id, None)
             return
         since_seconds = self._unknown_since.setdefault(report.id, now_seconds)
@@ -81,7 +80,7 @@ class Watcher:
         groups = {group.id: group for group in self.world.served}
         for report in reports:
             group = groups.get(report.id)
-            if group is None or not group.check or _runs(report) or machine.programs.passes[group.check[1]]:
+            if group is None or not group.check or runs(report) or machine.programs.passes[group.check[1]]:
                 continue
             up_since_seconds = max(map(machine.up_since, group.units))
             shown = self.world.daemon.front.tiles.get((group.id, Tile.GROUP))
@@ -97,14 +96,6 @@ class Watcher:
             return
         if daemon.reloads[-1].startswith("not reloaded"):
             return
-        wanted = {group.id for group in _groups_of(self.world)}
+        wanted = {group.id for group in self.world.file.parsed.groups}
         if {report.id for report in reports} != wanted:
             raise Violation(f"reloaded, and {sorted(report.id for report in reports)} are served")
-
-
-def _runs(report: GroupReport) -> bool:
-    return report.last_action is not None and report.last_action.outcome is Outcome.RUNNING
-
-
-def _groups_of(world: World) -> tuple[Group, ...]:
-    return tuple(world.file.parsed.groups)
