@@ -9,7 +9,7 @@ from typing import Final
 from hkswitch import __version__
 from hkswitch.model.errors import BusUnavailable, Exit, Failure
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import JobResult, UnitResult
+from hkswitch.model.unit_state import Action, JobResult, UnitResult
 from hkswitch.protocol.helper import (
     Accepted,
     Finished,
@@ -46,6 +46,10 @@ class LineTooLong(Failure):
         return "a request line is too long; ending"
 
 
+class Overruled(Failure):
+    """A newer request wants the opposite of one that was not begun yet."""
+
+
 class Abandoned(Failure):
     """The daemon went away before its request was begun."""
 
@@ -71,7 +75,7 @@ async def first_to_end(*awaited: Awaitable[object]) -> None:
 class Turns:
     """Of one group: which request is the newest, and whose command runs."""
 
-    newest: int = 0
+    newest: Request | None = None
     running: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -162,7 +166,7 @@ class Dispatcher:
     async def _done(self, request: Request, group: Group) -> Results:
         """Do what was allowed: the daemon knows of it before it begins, and the audit however it ends."""
         turns = self._turns[group.id]
-        turns.newest = request.id
+        turns.newest = request
         with self._worker.audited(request.action, group.id) as record:
             await self._output.said(Accepted(request.id))
             if group.commands is None:
@@ -174,21 +178,28 @@ class Dispatcher:
         return record.results
 
     async def _act(self, request: Request, group: Group) -> Results:
-        self._begin()
-        if group.commands is not None and self._is_replaced(request):
-            return (UnitResult(group.id, JobResult.CANCELED),)
-        wanted = Wanted(self._begin, lambda: self._is_replaced(request))
-        confirm_seconds = request.confirm_ms / 1000
-        return await self._runner.do(request.action, group, self._probes.ask, confirm_seconds, wanted)
+        def begin() -> None:
+            if self._hung_up():  # this process was stopped, and goes on when nobody wants this any more
+                raise Abandoned
+            if self._is_overruled(request):  # its jobs must not come behind those of a newer one
+                raise Overruled
 
-    def _begin(self) -> None:
-        """Raises `Abandoned`: this process was stopped, and goes on when nobody wants this any more."""
-        if self._hung_up():
-            raise Abandoned
+        try:
+            begin()
+            wanted = Wanted(begin, lambda: self._is_replaced(request))
+            confirm_seconds = request.confirm_ms / 1000
+            return await self._runner.do(request.action, group, self._probes.ask, confirm_seconds, wanted)
+        except Overruled:
+            return (UnitResult(group.id, JobResult.CANCELED),)
 
     def _is_replaced(self, request: Request) -> bool:
         """Whether a newer request for the group came."""
-        return self._turns[request.group].newest != request.id
+        return self._turns[request.group].newest is not request
+
+    def _is_overruled(self, request: Request) -> bool:
+        """Whether a newer one came, and one of both is a stop."""
+        newest = self._turns[request.group].newest
+        return newest is not None and (newest.action is Action.STOP) is not (request.action is Action.STOP)
 
     def _is_superseded(self, request: Request, results: Results) -> bool:
         """Whether jobs were canceled because a newer request for the group came: that is no failure."""

@@ -122,6 +122,33 @@ async def test_only_the_units_of_the_group_are_touched(serving: Serving, fake: F
     assert jobs_of(fake) == [("StopUnit", "nmb.service", "replace"), ("StopUnit", "smb.service", "replace")]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "made", "superseded"),
+    [
+        ("start", "stop", ["StopUnit"], True),  # a start has to look at its unit first, and a stop has not
+        ("restart", "stop", ["StopUnit"], True),
+        ("start", "start", ["StartUnit", "StartUnit"], False),
+        ("start", "restart", ["StartUnit", "TryRestartUnit"], False),
+        ("stop", "start", ["StartUnit"], True),
+        ("stop", "stop", ["StopUnit", "StopUnit"], False),
+    ],
+)
+async def test_a_request_makes_no_job_behind_that_of_a_newer_one_that_wants_the_opposite(
+    serving: Serving, fake: FakeSystemd, first: str, second: str, made: list[str], *, superseded: bool
+) -> None:
+    serving.config_file.write_text("groups: {web: {units: [httpd], restart: true}}")
+    fake.calls.clear()
+    lines = [request(1, first, "web", ""), request(2, second, "web", "")]
+    token = token_of(serving.config_file.read_text(), "web")
+    serving.send("\n".join(lines).replace('"token": ""', f'"token": "{token}"'))
+    replies = [await serving.reply() for _ in range(4)]
+    assert sorted(call[0] for call in jobs_of(fake)) == made
+    assert next(reply for reply in replies if reply == reply | {"type": "finished", "id": 1})[
+        "superseded"
+    ] is (superseded)
+    assert fake.units["httpd.service"].active == ("inactive" if second == "stop" else "active")
+
+
 WEB = '"action":"start","group":"web"'
 
 
