@@ -264,7 +264,10 @@ class Systemd:
             hearing.append(asyncio.ensure_future(begin()))
             self._refreshing.add(hearing[0])
             hearing[0].add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.shield(hearing[0])
+        await asyncio.wait(hearing)
+        if hearing[0].cancelled():  # by `close`: who waits here goes on, and is told so
+            raise BusUnavailable("the connection was closed")
+        hearing[0].result()
 
     async def _receive_jobs(self) -> None:
         await self._signals.receive(f"{SYSTEMD}.Manager", "JobRemoved", self._job_removed)

@@ -322,6 +322,20 @@ async def test_a_crashed_unit_that_stays_inactive_is_believed_after_a_moment(
     await eventually(lambda: seen["a.service"].active is ActiveState.INACTIVE)
 
 
+@pytest.mark.parametrize("action", list(Action))
+async def test_what_has_not_begun_when_the_connection_is_closed_says_so(
+    fake: FakeSystemd, systemd: Systemd, action: Action
+) -> None:
+    fake.reset(Unit("httpd.service"))
+    ran = asyncio.create_task(systemd.run(action, ["httpd.service"], 0))
+    also = asyncio.create_task(systemd.run(Action.STOP, ["httpd.service"], 0))
+    await asyncio.sleep(0)
+    systemd.close()
+    for task in (ran, also):
+        with pytest.raises(BusUnavailable):
+            await asyncio.wait_for(task, 5)
+
+
 async def test_many_units_run_at_once_with_few_calls_in_flight(fake: FakeSystemd, systemd: Systemd) -> None:
     names = [f"unit-{number}.service" for number in range(MOST_CALLS_IN_FLIGHT * 5)]
     fake.reset(*map(Unit, names))
