@@ -318,7 +318,8 @@ class HelperHost:
             )
 
         def is_settled() -> bool:
-            return self._state(group) not in {None, *passing} or not self._means_the_same(group.id)
+            is_another = self._tokens.get(group.id) != group.token or not self._means_the_same(group.id)
+            return is_another or self._state(group) not in {None, *passing}
 
         if await self._until(is_told, TOLD_WITHIN_SECONDS):
             moved = await self._until(has_moved, STARTING_WITHIN_SECONDS)

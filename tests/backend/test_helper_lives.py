@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -383,6 +384,20 @@ async def test_a_request_that_was_begun_when_its_helper_died_is_settled_by_what_
         assert result == SUCCESS
     else:
         assert (result.failure or "").startswith("the helper is not running (it exited)")
+
+
+async def test_a_request_whose_helper_died_is_not_waited_for_when_its_group_is_another_one(
+    opened: Open, tmp_path: Path
+) -> None:
+    web = groups_of(CONFIG)["web"]
+    facts = f"WEB, BEFORE, THEN, NEVER = {web.token!r}, 'inactive', ['activating'], False\n"
+    helped = await opened(CONFIG, scripted(facts + DIES, str(tmp_path)))
+    request = asyncio.create_task(asked(helped))
+    await eventually(lambda: helped.told.state("web") is GroupState.STARTING)
+    reload = asyncio.create_task(helped.host.watch([replace(web, units=("other.service",))]))
+    result = await asyncio.wait_for(request, 5)
+    assert (result.failure or "").startswith("the helper is not running (it exited)")
+    reload.cancel()
 
 
 async def test_a_start_whose_helper_is_killed_goes_on_and_is_a_success(
