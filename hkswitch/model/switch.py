@@ -47,6 +47,8 @@ class Running:
     action: Action
     on: bool
     writes: tuple[int, ...]
+    token: str
+    """What the group meant when it was sent."""
     accepted: bool = False
     told: bool = False
     """Whether some write was answered with success before the end."""
@@ -188,11 +190,11 @@ class Switch:
 
     def _tapped(self, write: int, action: Action, *, on: bool) -> Step:
         running = self.running
-        if running is not None and running.action is action:
+        if running is not None and (running.action, running.token) == (action, self.group.token):
             # The same tap twice: one request serves both.
             return replace(self, running=replace(running, writes=(*running.writes, write))), ()
         after, decisions = self._superseded()
-        after = replace(after, running=Running(write, action, on, (write,)), shaky=0)
+        after = replace(after, running=Running(write, action, on, (write,), self.group.token), shaky=0)
         return after, (*decisions, Send(write, action))
 
     def _superseded(self) -> Step:

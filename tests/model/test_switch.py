@@ -396,6 +396,19 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (LIT, [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
+    "a tap after a reload that changed what the group means is no part of the request before it": (
+        OFF,
+        [
+            (Written(1, True), [START]),
+            (Accepted(1), []),
+            (Regrouped(NARROWER), [AwaitKnown(1)]),
+            (Written(2, True), [Answer(1, True), Send(2, Action.START)]),
+        ],
+    ),
+    "a tap after a reload that changed nothing of what root acts on is part of the request before it": (
+        OFF,
+        [(Written(1, True), [START]), (Regrouped(RENAMED), []), (Written(2, True), [])],
+    ),
     "a reload that adds a restart switch makes it readable": (
         after(RESTARTABLE, both(UP)),
         [(Regrouped(WITH_RESTART), [Available(True), Show(False, tile=Tile.RESTART)])],
