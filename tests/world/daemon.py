@@ -38,13 +38,19 @@ class Outside:
     """What the daemon needs, and who is told how it is."""
 
     file: ConfigFile
+    delay_seconds: Callable[[], float]
     place: Place = PLACE
     news: NetworkNews = field(default_factory=NetworkNews)
     trouble: str = ""
     """Why some switch does not work, as `systemctl status` would have it."""
 
     async def read(self) -> Config:
-        return self.file.read_by_daemon()
+        """The disk may be slow, before and after it was read."""
+        await asyncio.sleep(self.delay_seconds())
+        try:
+            return self.file.read_by_daemon()
+        finally:
+            await asyncio.sleep(self.delay_seconds())
 
     def reloading(self) -> None:
         """Nobody is told."""
@@ -88,7 +94,7 @@ class Daemon:
         self.host = HelperHost(config.groups, self.transport)
         self.front = self.make_front(config.groups)
         self.switchboard = Switchboard(config.groups, self.host, self.front)
-        self.outside = Outside(self.file)
+        self.outside = Outside(self.file, self.transport.chance.delay_seconds)
         self.serving = Serving(self.host, self.front, self.switchboard, self.outside, config)
 
     async def _live(self) -> None:

@@ -20,6 +20,8 @@ class ConfigFile:
     """What is on the disk."""
 
     text: str
+    edits: int = 0
+    """How often it was written."""
     repairs: int = 0
     """How often what was wrong with it was put right."""
     is_untrusted: bool = False

@@ -41,6 +41,10 @@ class AnyFront(DaemonFront, Protocol):
     def groups(self) -> dict[str, Group]:
         """The groups that it shows."""
 
+    @property
+    def lapses(self) -> list[str]:
+        """The groups whose reads began to fail, one after the other; to be cleared by who counts."""
+
     def read(self) -> dict[Key, bool | str]:
         """What reads of all tiles say."""
 
@@ -123,6 +127,7 @@ class Front:
     paired: bool = True
     is_online: bool = False
     groups: dict[str, Group] = field(default_factory=dict)
+    lapses: list[str] = field(default_factory=list)
     _taps: Taps | None = None
 
     @classmethod
@@ -188,6 +193,8 @@ class Front:
                     wire.event(key, lambda: self._value(key))
 
     def set_available(self, group_id: str, *, available: bool) -> None:
+        if not available:
+            self.lapses.append(group_id)
         for tile in Tile:
             if (shown := self.tiles.get((group_id, tile))) is not None:
                 shown.is_available, shown.told_at_seconds = available, asyncio.get_running_loop().time()

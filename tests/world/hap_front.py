@@ -23,6 +23,7 @@ class HapFront(Bridge):
 
     def __init__(self, groups: Iterable[Group], state_folder: Path, controllers: Iterable[UUID]) -> None:
         self.groups: dict[str, Group] = {}
+        self.lapses: list[str] = []
         self._links: list[Link] = []
         self._may_cut = False
         super().__init__("World", groups, state_folder, PORT)
@@ -68,6 +69,11 @@ class HapFront(Bridge):
         server.forget(connection)
         self._links.append(link)
         return link
+
+    def set_available(self, group_id: str, *, available: bool) -> None:
+        if not available:
+            self.lapses.append(group_id)
+        super().set_available(group_id, available=available)
 
     def go_down(self) -> None:
         """Be gone."""

@@ -86,6 +86,7 @@ class Helper:
     _connections: list[SimulatedConnection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.began_at_seconds = asyncio.get_running_loop().time()
         self.goes_on.set()
         self._process = Process("helper")
         late = self.transport.chance.delay_seconds, self.transport.chance.cut_at

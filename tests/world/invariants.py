@@ -100,9 +100,14 @@ def _may_be_success(world: World, write: Write) -> bool:
     action = action_of(write.key[1], on=write.on)
     if action is None:
         return True  # there is nothing to take back
-    return world.machine.did(action, write.units, write.asked_seconds - MERGED_SECONDS, answered_seconds)
+    return world.machine.did(action, write.units, _merged_since(world, write), answered_seconds)
 
 
 def _happened(world: World, act: Act) -> bool:
     ended_seconds = act.ended_seconds or 0.0
-    return world.machine.did(act.action, act.units, act.asked_seconds - MERGED_SECONDS, ended_seconds)
+    return world.machine.did(act.action, act.units, _merged_since(world, act), ended_seconds)
+
+
+def _merged_since(world: World, wish: Write | Act) -> float:
+    """When the request began, at the earliest, that a wish was merged with."""
+    return world.outages.before(wish.asked_seconds - MERGED_SECONDS) - MERGED_SECONDS

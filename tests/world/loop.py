@@ -1,6 +1,7 @@
 """An event loop in which time passes only when nobody has anything to do. It waits for no descriptor."""
 
 import asyncio
+import itertools
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
@@ -21,6 +22,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now_seconds = 0.0
         self._turns = 0
+        self.task_numbers = itertools.count(1)
         super().__init__(_Selector(self._pass))
 
     def time(self) -> float:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -11,7 +11,7 @@ from tests.world.chance import SLOW_SECONDS, Chance
 from tests.world.client import ClientBus
 from tests.world.commands import Decide
 from tests.world.messages import Delay, Message
-from tests.world.scene import Programs, units_of
+from tests.world.scene import Programs
 from tests.world.systemd import SimulatedSystemd
 from tests.world.unit import Unit
 from tests.world.unit_spec import Life, Spec
@@ -52,6 +52,10 @@ class Remembering(SimulatedSystemd):
             was = Was(self.now(), self.truth(unit.name), self._starts[unit.name])
             self._history[unit.name].append(was)
 
+    def changed_at_seconds(self, name: str) -> float:
+        """When a unit changed, last; never for one that there is not."""
+        return self._history[name][-1].at_seconds if name in self._history else -math.inf
+
     def was(self, name: str, from_seconds: float, to_seconds: float) -> Iterator[Was]:
         """All that a unit was between two moments."""
         history = self._history[name]
@@ -65,11 +69,12 @@ class Machine:
 
     chance: Chance
     note: Callable[[str], None]
+    specs: Mapping[str, Spec]
     programs: Programs = field(default_factory=Programs)
     lit: list[tuple[float, bool]] = field(default_factory=lambda: [(0.0, False)])
     """Since when the lamp was lit, or was not."""
-    judged_at_seconds: float = 0
-    """When a check changed its mind, last."""
+    passed: dict[str, float] = field(default_factory=dict)
+    """When the last run that passed began, of each check by its argument."""
     disturbed: dict[str, float] = field(default_factory=dict)
     """When somebody else did something to a unit, last."""
     overlaps: bool = False
@@ -77,10 +82,9 @@ class Machine:
     _busy_until_seconds: float = 0
 
     def __post_init__(self) -> None:
-        specs = units_of(self.chance)
-        self.units = list(specs)
+        self.units = list(self.specs)
         version = self.chance.one_of((252, 257))
-        self.systemd = Remembering(specs, version, self.chance.delay_seconds, self._run)
+        self.systemd = Remembering(self.specs, version, self.chance.delay_seconds, self._run)
 
     def mend(self) -> None:
         """Let programs work, and quickly."""
@@ -95,6 +99,10 @@ class Machine:
         """Somebody holds something up: what is told is older than it seems."""
         for unit in self.units:
             self.disturb(unit)
+
+    def changed_at_seconds(self, units: Iterable[str]) -> float:
+        """When one of these units changed, last."""
+        return max((self.systemd.changed_at_seconds(unit) for unit in units), default=0.0)
 
     def up_since(self, unit: str) -> float:
         """Since when a unit is up; never if it is not."""
@@ -111,13 +119,12 @@ class Machine:
         if kind == 0:
             word = self.chance.one_of(("one", "two"))
             self.programs.passes[word] = not self.programs.passes[word]
-            self.judged_at_seconds = asyncio.get_running_loop().time()
             return f"check {word} {'passes' if self.programs.passes[word] else 'does not pass'}"
         if kind == 1:
             self._light(lit=not self.programs.is_lit)
             return f"somebody turns the lamp {'on' if self.programs.is_lit else 'off'}"
         if kind == 2:
-            self.programs.takes_seconds = self.chance.one_of((0.01, 0.2, 1.5, 3.5))
+            self.programs.takes_seconds = self.chance.one_of((0.01, 0.2, 1.5, 3.5, 8.0))
             return f"programs take {self.programs.takes_seconds} s"
         self.programs.breaks = self.chance.of_one_in(3)
         return "programs break" if self.programs.breaks else "programs work"
@@ -158,6 +165,9 @@ class Machine:
         match list(argv):
             case ["/bin/check", word]:
                 status = 0 if programs.passes[word] else 1
+                if not (status or programs.breaks):
+                    loop = asyncio.get_running_loop()
+                    loop.call_later(programs.takes_seconds, self._passed, word, loop.time())
             case ["/bin/lamp", "status"]:
                 status = 0 if programs.is_lit else 3
             case ["/bin/lamp", word]:
@@ -167,6 +177,9 @@ class Machine:
                 self._busy_until_seconds = now_seconds + programs.takes_seconds
                 asyncio.get_running_loop().call_later(programs.takes_seconds, self._lit_by, lit)
         return Life(programs.takes_seconds, NOT_AN_ANSWER if programs.breaks else status)
+
+    def _passed(self, word: str, began_at_seconds: float) -> None:
+        self.passed[word] = began_at_seconds
 
     def _lit_by(self, lit: bool) -> None:
         if not self.programs.breaks:

@@ -10,12 +10,13 @@ from typing import Final
 from unittest import mock
 
 from tests.world.chance import Chance
+from tests.world.happenings import Happenings
 from tests.world.invariants import check_step
 from tests.world.play_state import play_state
 from tests.world.played import Played, played_by
 from tests.world.processes import make_task, number
 from tests.world.reach import Direct, Hap, Reach
-from tests.world.rest import check_calm, check_edited, check_rest
+from tests.world.rest import check_calm, check_edited, check_last_wish, check_nobody_notices, check_rest
 from tests.world.watcher import Watcher
 from tests.world.world import World
 
@@ -23,6 +24,9 @@ OPERATIONS: Final = 25
 """Between two rests."""
 
 RESTS: Final = 2
+
+CHECKS: Final = (check_rest, check_calm, check_last_wish, check_nobody_notices, check_edited)
+"""What is looked at in a rest."""
 
 
 def play(seed: int) -> Played:
@@ -43,21 +47,22 @@ async def _play(played: Played, kind: Callable[[Chance], Reach]) -> None:
     clock, numbers = mock.patch("time.time", world.unix_seconds), mock.patch("os.getpid", number)
     with clock, numbers, world.reach.around():
         world.boot()
+        happenings = Happenings(world)
         watcher = Watcher(world)
         watching = asyncio.create_task(watcher.look_again_and_again())
         await asyncio.sleep(chance.seconds(0, 6))
         for _ in range(RESTS):
             for _ in range(OPERATIONS):
-                await world.happen()
+                await happenings.happen()
                 played.steps += 1
                 check_step(world, loop.time())
                 if watcher.violation is not None:
                     raise watcher.violation
                 if played.failure:
                     return
-            await check_rest(world)
-            await check_calm(world)
-            await check_edited(world)
+            for check in CHECKS:
+                await check(world)
+                played.steps += 1
             if watcher.violation is not None:
                 raise watcher.violation
         watching.cancel()

@@ -24,13 +24,13 @@ class Process:
         self.is_dead = False
         self.context: Context = copy_context()
         self.context.run(_PROCESS.set, self)
-        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._tasks: WeakSet[NumberedTask] = WeakSet()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something as a part of it."""
         return asyncio.get_running_loop().create_task(coroutine, context=self.context)
 
-    def add(self, task: asyncio.Task[Any]) -> None:
+    def add(self, task: "NumberedTask") -> None:
         """This is one of its tasks."""
         self._tasks.add(task)
 
@@ -39,7 +39,7 @@ class Process:
         self.is_dead = True
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        for task in list(self._tasks):
+        for task in sorted(self._tasks, key=lambda task: task.number):
             task.cancel()
         for timer in loop.timers:
             if _of(timer) is self:
@@ -70,11 +70,23 @@ def _of(timer: asyncio.TimerHandle) -> Process | None:
     return context.get(_PROCESS)
 
 
+class NumberedTask(asyncio.Task[Any]):
+    """A task that is where it is in a set for its number, and not for its place in memory."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], loop: VirtualLoop, **options: Any) -> None:  # noqa: ANN401 -- as asyncio has it
+        self.number = next(loop.task_numbers)
+        super().__init__(coroutine, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
 def make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:  # noqa: ANN401 -- as asyncio has it
     """A task factory that knows of which process a task is."""
     context: Context | None = options.get("context")
     process = _PROCESS.get() if context is None else context.get(_PROCESS)
-    task = asyncio.Task(coroutine, loop=loop, **options)
+    assert isinstance(loop, VirtualLoop)
+    task = NumberedTask(coroutine, loop, **options)
     if process is not None:
         process.add(task)
     return task

@@ -19,6 +19,12 @@ SETTLED_SECONDS: Final = 16.0
 REST_SECONDS: Final = 140.0
 """Longer than a helper's longest pause, and than units that a helper left in transition are waited for."""
 
+UNNOTICED_SECONDS: Final = 12.0
+LASTED_SECONDS: Final = 12.0
+"""The one after a helper that has lived for so long is started at once."""
+
+MOMENTS_SECONDS: Final = (0.0, 0.0005, 0.005, 0.05, 0.3)
+
 NOTICED_SECONDS: Final = 6.0
 """The helper looks at its config at least every 5 s."""
 
@@ -30,9 +36,7 @@ SLOW_CALM_SECONDS: Final = 12.0
 async def come_to_rest(world: World) -> None:
     """Let nothing disturb any more, and wait until nothing is under way."""
     world.note("nothing disturbs any more")
-    world.mend_config()
-    world.machine.mend()
-    world.transport.refuses = False
+    world.mend()
     world.reload()
     await asyncio.sleep(SETTLED_SECONDS)
     loop = asyncio.get_running_loop()
@@ -111,10 +115,8 @@ def _truth(world: World, group: Group) -> GroupState | None:
 
 async def check_calm(world: World) -> None:
     """Where nothing disturbs, each tap on what is healthy is a success, and is so for everybody."""
-    groups = world.file.read_by_daemon().groups
-    healthy = [group for group in groups if {*group.units} <= {*HEALTHY} - {"once.service"}]
-    group = world.chance.one_of(healthy)
-    world.machine.programs.passes |= {"one": True, "two": True}
+    if (group := _healthy(world)) is None:
+        return
     for on in (True, False, True):
         if (Action.START if on else Action.STOP) not in group.actions:
             continue
@@ -124,14 +126,81 @@ async def check_calm(world: World) -> None:
             each.heard.clear()
         world.note(f"in the calm, the {phone.name} phone writes {'On' if on else 'Off'} to {group.id}")
         write = phone.tap(world.daemon.front, world.daemon.process, (group.id, Tile.GROUP), on=on)
-        await asyncio.sleep(SLOW_CALM_SECONDS if "slow.service" in group.units else CALM_SECONDS)
+        await asyncio.sleep(_calm_seconds(group))
         if write is None or not write.ok:
             raise Violation(f"in the calm a tap on {group.id} failed: {write}")
         check_step(world, asyncio.get_running_loop().time())
-        state = _truth(world, group)
-        if state is not (GroupState.ON if on else GroupState.OFF):
-            raise Violation(f"in the calm {group.id} was turned {'on' if on else 'off'}, and is {state}")
+        _check_came(world, group, Action.START if on else Action.STOP)
         _check_events(world, phone, group, is_news=before is not on, on=on)
+    check_agreement(world)
+
+
+def _healthy(world: World) -> Group | None:
+    """A group whose starts are successes, if there is any; its check passes from now on."""
+    groups = world.file.read_by_daemon().groups
+    healthy = [group for group in groups if {*group.units} <= {*HEALTHY} - {"once.service"}]
+    world.machine.programs.passes |= {"one": True, "two": True}
+    return world.chance.one_of(healthy) if healthy else None
+
+
+def _calm_seconds(group: Group) -> float:
+    return SLOW_CALM_SECONDS if "slow.service" in group.units else CALM_SECONDS
+
+
+def _check_came(world: World, group: Group, action: Action) -> None:
+    """The group is as it should be after an action."""
+    state = _truth(world, group)
+    stopped = {GroupState.OFF, GroupState.FAILED}  # what crashed before stays failed
+    if state not in (stopped if action is Action.STOP else {GroupState.ON}):
+        raise Violation(f"in the calm there was a {action} of {group.id}, and it is {state}")
+
+
+async def check_last_wish(world: World) -> None:
+    """Of healthy units the last wish wins, and is a success, whatever was done to them before."""
+    if (group := _healthy(world)) is None:
+        return
+    systemd = world.machine.systemd
+    for unit in group.units:
+        if world.chance.of_one_in(2):
+            operation = world.chance.one_of((systemd.start, systemd.stop, systemd.restart, systemd.crash))
+            world.note(f"in the calm, {operation.__name__} of {unit} by somebody else")
+            operation(unit)
+    await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
+    for _ in range(world.chance.stream.randrange(3)):
+        world.act(world.chance.one_of(sorted(group.actions)), group.id)
+        await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
+    action = world.chance.one_of(sorted(group.actions - {Action.RESTART}))
+    last = world.act(action, group.id)
+    await asyncio.sleep(2 * _calm_seconds(group))
+    if last.result is None or last.result.failure is not None:
+        raise Violation(f"in the calm the last wish failed: {last}")
+    _check_came(world, group, action)
+    check_step(world, asyncio.get_running_loop().time())
+
+
+async def check_nobody_notices(world: World) -> None:
+    """A helper that dies is replaced, and a reload that changes other groups is done, and no switch fails."""
+    front = world.daemon.front
+    same = {*world.served}
+    responds = {group.id for group in same if front.tiles[group.id, Tile.GROUP].read != FAILED}
+    front.lapses.clear()
+    helper, lasted_since_seconds = world.transport.newest, asyncio.get_running_loop().time() - LASTED_SECONDS
+    if helper is not None and helper.began_at_seconds < lasted_since_seconds and world.chance.of_one_in(2):
+        world.note("in the calm, the helper is killed")
+        helper.kill()
+        await asyncio.sleep(world.chance.one_of((*MOMENTS_SECONDS, 0.6, 0.8)))
+    for _ in range(world.chance.stream.randrange(3)):
+        world.edit()
+        same &= {*world.file.read_by_daemon().groups}
+        world.reload()
+        await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
+    await asyncio.sleep(UNNOTICED_SECONDS)
+    if failed := sorted({group.id for group in same} & responds & {*front.lapses}):
+        raise Violation(f"in the calm {failed} failed for a moment, though nobody changed them")
+    check_step(world, asyncio.get_running_loop().time())
+    for phone in world.phones:
+        phone.look(front)
+    await _settle(world)
     check_agreement(world)
 
 
@@ -147,8 +216,7 @@ def _check_events(world: World, writer: Phone, group: Group, *, is_news: bool, o
 async def check_edited(world: World) -> None:
     """A group that root's config has otherwise is not known, until the daemon reads the config too."""
     before = {group.id: group.token for group in world.file.read_by_daemon().groups}
-    world.note(f"edited and not reloaded: {world.groups.change(world.chance)}")
-    world.file.text = world.groups.text
+    world.edit()
     await asyncio.sleep(NOTICED_SECONDS)
     now = {group.id: group.token for group in world.file.read_by_daemon().groups}
     for report in world.daemon.serving.report().groups:

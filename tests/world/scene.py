@@ -20,6 +20,7 @@ HEALTHY: Final = {
 LAMP: Final = """\
 {commands: {start: [/bin/lamp, start], stop: [/bin/lamp, stop], status: [/bin/lamp, status]}, %s}"""
 CHECKED: Final = "{units: [d], check: [/bin/check, %s], interval_seconds: %s, timeout_seconds: 3}"
+LONG_CHECK: Final = "{units: [d], check: [/bin/check, one], interval_seconds: 5, timeout_seconds: 9}"
 
 VARIANTS: Final[dict[str, tuple[str | None, ...]]] = {
     "web": (
@@ -34,7 +35,14 @@ VARIANTS: Final[dict[str, tuple[str | None, ...]]] = {
     "flaky": ("{units: [flaky]}", "{units: [flaky, a]}", "{units: [flaky], restart: true}"),
     "bouncy": ("{units: [bouncy], restart: true}", "{units: [bouncy, d]}"),
     "once": ("{units: [once]}", "{units: [once, a]}", None),
-    "checked": (CHECKED % ("one", 5), CHECKED % ("one", 10), CHECKED % ("two", 5), "{units: [d]}", None),
+    "checked": (
+        CHECKED % ("one", 5),
+        CHECKED % ("one", 10),
+        CHECKED % ("two", 5),
+        LONG_CHECK,
+        "{units: [d]}",
+        None,
+    ),
     "lamp": (
         LAMP % "interval_seconds: 5, timeout_seconds: 4",
         LAMP % "interval_seconds: 5, timeout_seconds: 6",
@@ -44,34 +52,64 @@ VARIANTS: Final[dict[str, tuple[str | None, ...]]] = {
 }
 """What the config may say of each group; None for nothing."""
 
+USED: Final[dict[str, tuple[str, ...]]] = {
+    "web": ("a", "b"),
+    "files": ("b", "c"),
+    "slow": ("slow",),
+    "flaky": ("flaky", "a"),
+    "bouncy": ("bouncy", "d"),
+    "once": ("once", "a"),
+    "checked": ("d",),
+    "lamp": ("a",),
+    "gone": (),
+}
+"""The units of all variants of a group."""
+
+SIZES: Final = (1, 1, 1, 2, 2, 3, 4, 8)
+"""How many groups a world has. In a small one much happens to the same few."""
+
 MISTAKES: Final = ("groups: {", "groups: {web: {units: []}}\n", "bridge: {port: 1}\ngroups: {}\n")
-
-
-def units_of(chance: Chance) -> dict[str, Spec]:
-    """All units; some starts of the flaky one fail, sooner or later."""
-    ends = (Life(), Life(), Life(0, 1), Life(0.05, 1), Life(0.5, 1), Life(3, 1), Life(0, 0))
-    lives = tuple(chance.one_of(ends) for _ in range(12))
-    return {**HEALTHY, "flaky.service": Spec(lives=(*lives, Life()))}
 
 
 @dataclass
 class Groups:
     """Which variant of each group the config has."""
 
-    chosen: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VARIANTS, 0))
+    chosen: dict[str, int]
+
+    @classmethod
+    def of(cls, chance: Chance) -> "Groups":
+        """Some of all, in their first variants."""
+        names = [name for name in VARIANTS if name != "gone"]
+        names = chance.stream.sample(names, chance.one_of(SIZES))
+        return cls(dict.fromkeys([*names, "gone"] if chance.of_one_in(3) else names, 0))
 
     def change(self, chance: Chance) -> str:
         """Choose another variant of some group; returns which."""
-        name = chance.one_of(list(VARIANTS))
+        name = chance.one_of(list(self.chosen))
         self.chosen[name] = chance.stream.randrange(len(VARIANTS[name]))
-        return f"{name}: {VARIANTS[name][self.chosen[name]]}"
+        if all(text is None for text in self._said.values()):  # no config is without any group
+            name = next(iter(self.chosen))
+            self.chosen[name] = 0
+        return f"{name}: {self._said[name]}"
+
+    def units(self, chance: Chance) -> dict[str, Spec]:
+        """The units that they may have; some starts of the flaky one fail, sooner or later."""
+        ends = (Life(), Life(), Life(0, 1), Life(0.05, 1), Life(0.5, 1), Life(3, 1), Life(0, 0))
+        lives = tuple(chance.one_of(ends) for _ in range(12))
+        units = {**HEALTHY, "flaky.service": Spec(lives=(*lives, Life()))}
+        used = {f"{unit}.service" for name in self.chosen for unit in USED[name]}
+        return {name: spec for name, spec in units.items() if name in used}
 
     @property
     def text(self) -> str:
         """The config file."""
-        said = {name: VARIANTS[name][number] for name, number in self.chosen.items()}
-        groups = "".join(f"  {name}: {text}\n" for name, text in said.items() if text is not None)
+        groups = "".join(f"  {name}: {text}\n" for name, text in self._said.items() if text is not None)
         return f"groups:\n{groups}"
+
+    @property
+    def _said(self) -> dict[str, str | None]:
+        return {name: VARIANTS[name][number] for name, number in self.chosen.items()}
 
 
 @dataclass

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hkswitch.model.switch_events import KNOWN_WITHIN_SECONDS, Tile
+from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.report import GroupReport
 from tests.world.front import FAILED
+from tests.world.helper import Helper
 from tests.world.invariants import check_step, runs
 from tests.world.played import Violation
 from tests.world.world import World
@@ -15,6 +17,12 @@ from tests.world.world import World
 LOOK_AGAIN_SECONDS: Final = 0.4
 HEARD_WITHIN_SECONDS: Final = 2.0
 """A daemon hears by then what its helper tells, if neither of them is held up."""
+
+KEPT_SECONDS: Final = 5.0
+"""What a check said to a helper is believed so long after the next one began, if its units are the same."""
+
+KNOWN_AGAIN_SECONDS: Final = 8.0
+"""What a helper that is gone told is believed for 5 s, and then the next one has been heard."""
 
 
 @dataclass(eq=False)
@@ -24,6 +32,7 @@ class Watcher:
     world: World
     violation: Violation | None = None
     _unknown_since: dict[str, float] = field(default_factory=dict)
+    _helper: Helper | None = None
     _free_since_seconds: float = math.inf
     """Since when the newest helper works and is heard, looked at every moment."""
 
@@ -41,6 +50,8 @@ class Watcher:
         now_seconds = asyncio.get_running_loop().time()
         check_step(self.world, now_seconds)
         helper = self.world.transport.newest
+        if helper is not self._helper:
+            self._helper, self._free_since_seconds = helper, math.inf
         is_free = helper is not None and helper.goes_on.is_set() and not helper.output.is_held
         self._free_since_seconds = min(self._free_since_seconds, now_seconds) if is_free else math.inf
         if self.world.daemon.is_down:
@@ -52,6 +63,8 @@ class Watcher:
         if self._free_since_seconds + HEARD_WITHIN_SECONDS < now_seconds:
             self._check_bus(reports, now_seconds)
             self._check_verdicts(reports, now_seconds)
+            if not self.world.outages.any:
+                self._check_states(reports, now_seconds)
         self._check_reloaded(reports)
 
     def _check_no_response(self, report: GroupReport, now_seconds: float) -> None:
@@ -75,27 +88,47 @@ class Watcher:
             raise Violation(f"there is no bus, and {known} are known")
 
     def _check_verdicts(self, reports: tuple[GroupReport, ...], now_seconds: float) -> None:
-        """A check has its say about units that came up, and not about those of before."""
-        machine = self.world.machine
+        """A group is on when its check passed since its units came up, and not for what it said before."""
+        machine, helper = self.world.machine, self.world.transport.newest
         groups = {group.id: group for group in self.world.served}
         for report in reports:
             group = groups.get(report.id)
-            if group is None or not group.check or runs(report) or machine.programs.passes[group.check[1]]:
+            if group is None or not group.check or runs(report) or report.state is not GroupState.ON:
                 continue
             up_since_seconds = max(map(machine.up_since, group.units))
-            shown = self.world.daemon.front.tiles.get((group.id, Tile.GROUP))
-            is_judged = machine.judged_at_seconds < up_since_seconds < now_seconds - HEARD_WITHIN_SECONDS
-            if is_judged and shown is not None and shown.read is True:
-                raise Violation(f"{group.id} is shown on, and its check did not pass since it came up")
+            if machine.passed.get(group.check[1], 0) >= up_since_seconds - HEARD_WITHIN_SECONDS:
+                continue
+            began_seconds = 0 if helper is None else helper.began_at_seconds
+            is_kept = up_since_seconds < began_seconds + HEARD_WITHIN_SECONDS  # as the units are as they were
+            heard_at_seconds = began_seconds + KEPT_SECONDS if is_kept else up_since_seconds
+            if heard_at_seconds + HEARD_WITHIN_SECONDS < now_seconds:
+                raise Violation(f"{group.id} is said to be on, and its check did not pass since it came up")
+
+    def _check_states(self, reports: tuple[GroupReport, ...], now_seconds: float) -> None:
+        """What is known of units is so, a moment after the last of them changed."""
+        world = self.world
+        groups = {group.id: group for group in world.served}
+        for report in reports:
+            group = groups.get(report.id)
+            if report.state is None or group is None or group.probe:
+                continue
+            changed_at_seconds = max(world.changed_at_seconds, world.machine.changed_at_seconds(group.units))
+            if now_seconds - changed_at_seconds < KNOWN_AGAIN_SECONDS:
+                continue
+            units = {unit: world.machine.systemd.truth(unit) for unit in group.units}
+            if (state := group.state(units, None)) is not report.state:
+                raise Violation(
+                    f"{group.id} is {state} since {changed_at_seconds:.3f}, and said to be {report.state}"
+                )
 
     def _check_reloaded(self, reports: tuple[GroupReport, ...]) -> None:
         """A reload that was a success serves what the file says."""
         daemon = self.world.daemon
         is_over = daemon.reloads and len(daemon.reloads) == self.world.reloads_asked
-        if not is_over or self.world.file.text != self.world.text_at_reload:
+        if not is_over or self.world.file.edits != self.world.edits_at_reload:
             return
         if daemon.reloads[-1].startswith("not reloaded"):
             return
-        wanted = {group.id for group in self.world.file.parsed.groups}
-        if {report.id for report in reports} != wanted:
-            raise Violation(f"reloaded, and {sorted(report.id for report in reports)} are served")
+        wanted = self.world.file.parsed.groups
+        if {report.id for report in reports} != {group.id for group in wanted} or self.world.served != wanted:
+            raise Violation(f"reloaded, and other groups are served than the file has: {self.world.served}")

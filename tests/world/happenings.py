@@ -1,0 +1,341 @@
+"""What a seed does to a world. Each thing happens at once; what lasts is an outage, which ends by itself."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hkswitch.model.switch_events import Tile
+from hkswitch.model.unit_state import Action
+from hkswitch.network.endpoint import Place
+from tests.world.chance import Chance
+from tests.world.daemon import PLACE
+from tests.world.world import World
+
+GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
+"""Between two operations, and how long an outage lasts."""
+
+SHORT_GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.05, 0.3)
+"""Within a rush, or a storm."""
+
+PLACES: Final = (PLACE, Place(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})))
+WORKLOADS: Final = (0, 1, 1, 1, 4)
+"""Each seed has some things never, and some often: what takes many of one thing is found so."""
+
+Happening = Callable[[], Awaitable[None] | None]
+Kinds = list[tuple[int, Happening]]
+
+
+@dataclass(eq=False)
+class Happenings:
+    """All that can happen, and how often it does in this world."""
+
+    world: World
+
+    def __post_init__(self) -> None:
+        self._wishes = self._weighted(
+            [
+                (6, self._tap),
+                (3, self._act),
+                (3, self._by_systemctl),
+                (2, self._crash),
+                (2, self._edit_and_reload),
+            ]
+        )
+        self._outages = self._weighted(
+            [
+                (5, self._kill_helper),
+                (4, self._stop_helper),
+                (3, self._read_slowly),
+                (3, self._lose_bus),
+                (2, self._hang_bus),
+                (3, self._reexecute),
+                (3, self._daemon_reload),
+                (2, self._refuse_helper),
+                (3, self._mistake),
+                (2, self._remove_unit_file),
+            ]
+        )
+        self._kinds: Kinds = [
+            *self._weighted(
+                [
+                    (24, self._tap),
+                    (10, self._rush),
+                    (8, self._act),
+                    (14, self._by_systemctl),
+                    (6, self._crash),
+                    (6, self._programs),
+                    (4, self._edit),
+                    (6, self._edit_and_reload),
+                    (3, self._kill_daemon),
+                    (8, self._read),
+                    (1, self._step_clock),
+                    (2, self._change_network),
+                ]
+            ),
+            (24, self._storm),
+            (12, self._outage),
+        ]
+
+    async def happen(self) -> None:
+        """One thing, and then some time."""
+        await self._do(self._chance.weighed(self._kinds))
+        await self._pause(GAPS_SECONDS)
+
+    @property
+    def _chance(self) -> Chance:
+        return self.world.chance
+
+    def _weighted(self, kinds: Kinds) -> Kinds:
+        weighted = [(weight * self._chance.one_of(WORKLOADS), kind) for weight, kind in kinds]
+        return weighted if any(weight for weight, _ in weighted) else kinds
+
+    async def _do(self, happening: Happening) -> None:
+        came = happening()
+        if came is not None:
+            await came
+
+    async def _pause(self, gaps_seconds: Sequence[float]) -> None:
+        await asyncio.sleep(self._chance.one_of(gaps_seconds) * self._chance.seconds(0.5, 1.5))
+
+    def _some_seconds(self, most: float) -> float:
+        return self._chance.one_of((0.005, 0.05, 0.3, 1.0, 3.0, most / 2, most)) * self._chance.seconds(
+            0.5, 1
+        )
+
+    # Several at nearly the same time
+
+    async def _storm(self) -> None:
+        """Something goes wrong while people and others want something."""
+        outages = [self._chance.weighed(self._outages) for _ in range(self._chance.one_of((1, 1, 2)))]
+        wishes = [self._chance.weighed(self._wishes) for _ in range(self._chance.stream.randrange(1, 6))]
+        happenings = [*outages, *wishes]
+        self._chance.stream.shuffle(happenings)
+        for happening in happenings:
+            await self._do(happening)
+            await self._pause(SHORT_GAPS_SECONDS)
+
+    async def _rush(self) -> None:
+        """Both phones, and a terminal, want something of one group at nearly the same time."""
+        self.world.meet()
+        if not (groups := self._groups()):
+            return
+        group_id = self._chance.one_of(groups)
+        for _ in range(self._chance.stream.randrange(2, 5)):
+            if group_id not in self.world.daemon.front.groups:
+                return  # a reload removed it meanwhile
+            if self._chance.of_one_in(4):
+                self.world.act(self._chance.one_of(list(Action)), group_id)
+            else:
+                phone, on = self._chance.one_of(self.world.phones), self._chance.of_one_in(2)
+                self.world.tap(phone, (group_id, Tile.GROUP), on=on)
+            await self._pause(SHORT_GAPS_SECONDS)
+
+    async def _outage(self) -> None:
+        await self._do(self._chance.weighed(self._outages))
+
+    # What is wanted
+
+    def _groups(self) -> list[str]:
+        """The ids of the groups that there are."""
+        return sorted(group_id for group_id, tile in self.world.daemon.front.tiles if tile is Tile.GROUP)
+
+    def _tap(self) -> None:
+        self.world.meet()
+        tiles = sorted(self.world.daemon.front.tiles, key=str)
+        if tiles:
+            phone = self._chance.one_of(self.world.phones)
+            self.world.tap(phone, self._chance.one_of(tiles), on=self._chance.of_one_in(2))
+
+    def _act(self) -> None:
+        if groups := self._groups():
+            self.world.act(self._chance.one_of(list(Action)), self._chance.one_of(groups))
+
+    def _read(self) -> None:
+        self.world.note("phones read")
+        self.world.meet()
+        for phone in self.world.phones:
+            phone.read(self.world.daemon.front)
+
+    def _edit(self) -> None:
+        self.world.edit()
+
+    def _edit_and_reload(self) -> None:
+        for _ in range(self._chance.one_of((0, 1, 1, 2))):
+            self.world.edit()
+        self.world.reload()
+
+    # What others do
+
+    def _by_systemctl(self) -> None:
+        if not self.world.machine.units:
+            return
+        name, systemd = self._chance.one_of(self.world.machine.units), self.world.machine.systemd
+        operation: Callable[[str], None] = self._chance.one_of((systemd.start, systemd.stop, systemd.restart))
+        self.world.note(f"systemctl {operation.__name__} {name}")
+        self.world.machine.disturb(name)
+        operation(name)
+
+    def _crash(self) -> None:
+        if self.world.machine.units:
+            name = self._chance.one_of(self.world.machine.units)
+            self.world.note(f"{name} crashes")
+            self.world.machine.disturb(name)
+            self.world.machine.systemd.crash(name, status=1)
+
+    def _programs(self) -> None:
+        self.world.note(self.world.machine.change_programs())
+
+    def _daemon_reload(self) -> None:
+        self.world.note("systemctl daemon-reload")
+        self.world.changed_at_seconds = asyncio.get_running_loop().time()
+        self.world.machine.systemd.daemon_reload()
+
+    def _step_clock(self) -> None:
+        self.world.clock_steps_seconds += self._chance.seconds(-1e6, 1e6)
+        self.world.note("the clock is set")
+
+    def _change_network(self) -> None:
+        outside = self.world.daemon.outside
+        outside.place = self._chance.one_of(PLACES)
+        self.world.note(f"the network changes: the bridge belongs to {outside.place}")
+        outside.news.changed.set()
+
+    # What goes wrong, for some time
+
+    def _kill_helper(self) -> None:
+        if (helper := self.world.transport.newest) is not None:
+            self.world.note("the helper is killed")
+            self.world.disturb_all()
+            helper.kill()
+
+    def _stop_helper(self) -> None:
+        helper = self.world.transport.newest
+        if helper is None or self.world.outages.has(helper):
+            return
+
+        def go_on() -> None:
+            if not helper.exited.is_set():
+                self.world.note("the helper goes on")
+                helper.go_on()
+
+        self.world.note("the helper is stopped")
+        self.world.disturb_all()
+        helper.stop()
+        self.world.outages.begin(helper, self._some_seconds(25), go_on)
+        if self._chance.of_one_in(3):
+            self._refuse_helpers()
+
+    def _read_slowly(self) -> None:
+        helper = self.world.transport.newest
+        if helper is None or self.world.outages.has(helper.output):
+            return
+
+        def go_on() -> None:
+            if not helper.exited.is_set():
+                self.world.note("the daemon reads again")
+                helper.output.release()
+
+        self.world.note("the daemon reads nothing")
+        self.world.disturb_all()
+        helper.output.hold()
+        self.world.outages.begin(helper.output, self._some_seconds(6), go_on)
+
+    def _lose_bus(self) -> None:
+        if self.world.outages.has("bus"):
+            return
+
+        def restore() -> None:
+            self.world.note("the bus is back")
+            self.world.bus_is_back()
+
+        self.world.note("the bus is lost")
+        self.world.lose_bus()
+        self.world.outages.begin("bus", self._some_seconds(18), restore)
+
+    def _hang_bus(self) -> None:
+        if self.world.outages.has("systemd"):
+            return
+
+        def go_on() -> None:
+            self.world.note("systemd answers again")
+            self.world.machine.systemd.go_on()
+
+        self.world.note("systemd answers nothing")
+        self.world.disturb_all()
+        self.world.machine.systemd.hang()
+        self.world.outages.begin("systemd", self._some_seconds(18), go_on)
+
+    def _reexecute(self) -> None:
+        if self.world.outages.has("bus name"):
+            return
+
+        def join() -> None:
+            self.world.note("systemd is on the bus again")
+            self.world.machine.systemd.join_bus()
+
+        self.world.note("systemctl daemon-reexec")
+        self.world.disturb_all()
+        self.world.machine.systemd.leave_bus()
+        self.world.outages.begin("bus name", self._chance.seconds(0, 0.3), join)
+
+    def _refuse_helper(self) -> None:
+        self._refuse_helpers()
+        if (helper := self.world.transport.newest) is not None:
+            helper.kill()
+
+    def _refuse_helpers(self) -> None:
+        if self.world.outages.has("sudo"):
+            return
+
+        def allow() -> None:
+            self.world.note("sudo does not refuse any more")
+            self.world.transport.refuses = False
+
+        self.world.note("sudo refuses")
+        self.world.disturb_all()
+        self.world.transport.refuses = True
+        self.world.outages.begin("sudo", self._some_seconds(18), allow)
+
+    def _mistake(self) -> None:
+        if self.world.outages.has("config"):
+            return
+        self.world.mistake()
+        if self._chance.of_one_in(2):
+            self.world.reload()
+        self.world.outages.begin("config", self._some_seconds(12), self.world.mend_config)
+
+    def _remove_unit_file(self) -> None:
+        systemd, names = self.world.machine.systemd, self.world.machine.units
+        name = self._chance.one_of(names) if names else ""
+        if not name or self.world.outages.has(name):
+            return
+        spec = systemd.files[name]
+
+        def put_back() -> None:
+            self.world.note(f"the file of {name} is back")
+            systemd.define(name, spec)
+            systemd.daemon_reload()
+
+        self.world.note(f"the file of {name} is removed")
+        self.world.machine.disturb(name)
+        systemd.define(name, None)
+        if self._chance.of_one_in(2):
+            self._daemon_reload()
+        self.world.outages.begin(name, self._some_seconds(12), put_back)
+
+    async def _kill_daemon(self) -> None:
+        if self._chance.of_one_in(3):
+            self.world.note("the daemon is told to end")
+            await self.world.daemon.stop()
+        else:
+            self.world.note("the daemon is killed")
+            self.world.daemon.kill()
+        self.world.disturb_all()
+        await asyncio.sleep(self._chance.seconds(0.1, 2))
+        if not self.world.file.is_good:
+            self.world.mend_config()
+        self.world.boot()
+        if self._chance.of_one_in(2):
+            await asyncio.sleep(0)
+            self.world.meet()

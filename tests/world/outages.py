@@ -1,0 +1,51 @@
+"""What is out of order in a world: each for some time, or until everything is put right."""
+
+import asyncio
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Outages:
+    """Those that last."""
+
+    note: Callable[[str], None]
+    ended: Callable[[], None]
+    """Is called with each that ends."""
+    past: list[tuple[float, float]] = field(default_factory=list)
+    """From when until when each was out of order that is not any more."""
+    _ends: dict[Hashable, tuple[float, asyncio.TimerHandle, Callable[[], None]]] = field(default_factory=dict)
+
+    def begin(self, what: Hashable, seconds: float, end: Callable[[], None]) -> None:
+        """It is out of order from now on, for so long; `end` puts it right."""
+        loop = asyncio.get_running_loop()
+        self._ends[what] = loop.time(), loop.call_later(seconds, self._end, what), end
+
+    def has(self, what: Hashable) -> bool:
+        """Whether it is out of order."""
+        return what in self._ends
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is."""
+        return bool(self._ends)
+
+    def before(self, at_seconds: float) -> float:
+        """When what was out of order at some time began to be so; that time if nothing was."""
+        now = [(began_at_seconds, math.inf) for began_at_seconds, *_ in self._ends.values()]
+        return min(
+            (began for began, ended in (*self.past, *now) if began <= at_seconds <= ended), default=at_seconds
+        )
+
+    def end_all(self) -> None:
+        """Put everything right now."""
+        for what in [*self._ends]:
+            self._end(what)
+
+    def _end(self, what: Hashable) -> None:
+        began_at_seconds, timer, end = self._ends.pop(what)
+        timer.cancel()
+        self.past.append((began_at_seconds, asyncio.get_running_loop().time()))
+        end()
+        self.ended()
