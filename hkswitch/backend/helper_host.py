@@ -312,20 +312,24 @@ class HelperHost:
         def is_told() -> bool:
             return self._known is not None and self._known is not before
 
+        def state() -> GroupState | None:
+            is_old = (
+                group.id in self._doubted_at_seconds
+            )  # what a helper before said, and this one has not yet
+            return None if is_old else self._state(group)
+
         def has_moved() -> bool:
-            return had_begun or self._state(group) in (
-                passing if action is Action.RESTART else {*passing, wanted}
-            )
+            return had_begun or state() in (passing if action is Action.RESTART else {*passing, wanted})
 
         def is_settled() -> bool:
             is_another = self._tokens.get(group.id) != group.token or not self._means_the_same(group.id)
-            return is_another or self._state(group) not in {None, *passing}
+            return is_another or state() not in {None, *passing}
 
         if await self._until(is_told, TOLD_WITHIN_SECONDS):
             moved = await self._until(has_moved, STARTING_WITHIN_SECONDS)
             await self._until(is_settled, SETTLED_WITHIN_SECONDS)
-            if self._state(group) is wanted and (moved or action is not Action.RESTART):
+            if state() is wanted and (moved or action is not Action.RESTART):
                 return ActionResult()
-            if self._state(group) is wanted:
+            if state() is wanted:
                 return ActionResult(f"{why_gone}; it is not known whether {group.id} was restarted")
         return ActionResult(why_gone)

@@ -400,6 +400,40 @@ async def test_a_request_whose_helper_died_is_not_waited_for_when_its_group_is_a
     reload.cancel()
 
 
+LAMP = """\
+groups:
+  lamp: {commands: {start: [/opt/on], stop: [/opt/off], status: [/opt/lit]}}
+"""
+KEPT = """
+number = life()
+hello()
+epoch = until("observe")["observe"]
+group(epoch, "lamp", TOKEN)
+if number == 1:
+    states(epoch, probes=[["lamp", "on", ""]])
+say("complete", epoch=epoch)
+if number == 1:
+    say("accepted", id=until("action")["id"])
+    sys.exit(0)
+until("ping")
+states(epoch, probes=[["lamp", SAYS, ""]])
+until("never")
+"""
+
+
+@pytest.mark.parametrize("says", ["on", "off"])
+async def test_what_an_earlier_helper_s_probe_said_settles_no_request(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    monkeypatch.setattr(helper_session, "SILENCE_SECONDS", SOON_SECONDS)
+    token = groups_of(LAMP)["lamp"].token
+    helped = await opened(LAMP, scripted(f"TOKEN, SAYS = {token!r}, {says!r}\n{KEPT}", str(tmp_path)))
+    assert helped.told.state("lamp") is GroupState.ON
+    result = await helped.host.request(Action.START, "lamp", ignore, at_length=False)
+    assert (result.failure is None) is (says == "on")
+    assert helped.told.state("lamp") is (GroupState.ON if says == "on" else GroupState.OFF)
+
+
 async def test_a_start_whose_helper_is_killed_goes_on_and_is_a_success(
     fake: FakeSystemd, opened: Open
 ) -> None:
