@@ -43,6 +43,8 @@ class Request:
     )
     is_begun: bool = False
     """Whether it was handed over to those who do it."""
+    is_replaced: bool = False
+    """Whether a newer one of the group came before its end."""
     asked_unix_seconds: int = field(default_factory=lambda: int(time.time()))
     asked_seconds: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     took_seconds: float = 0

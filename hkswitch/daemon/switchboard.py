@@ -130,7 +130,7 @@ class Switchboard:
             request = self._newest[group_id]  # this one, or one that runs and does the same
             request.when_begun(begun)
             result = await asyncio.shield(request.ended)
-            if self._newest.get(group_id, request) is not request:
+            if request.is_replaced:
                 raise Replaced(group_id)
             return result
 
@@ -223,6 +223,8 @@ class Switchboard:
     def _send(self, group_id: str, number: int, action: Action) -> None:
         write = self._writes.get(number)
         by, at_length = ("", False) if write is None else (write.by, write.at_length)
+        if (older := self._newest.get(group_id)) is not None:
+            older.is_replaced = not older.ended.done()
         request = self._newest[group_id] = Request(number, group_id, action, by, at_length)
         task = asyncio.create_task(self._run(request))
         self._tasks.add(task)

@@ -233,6 +233,19 @@ async def test_a_newer_action_replaces_an_older_one() -> None:
     await board.switches.close()
 
 
+async def test_an_action_that_was_replaced_is_no_success_of_a_group_that_was_removed() -> None:
+    board = Board.made()
+    starting, start = board.act(), await board.asked()
+    stopping, stop = board.act(Action.STOP), await board.asked(2)
+    board.switches.regroup([])
+    start.end(ActionResult())
+    with pytest.raises(Replaced):
+        await starting
+    stop.end(ActionResult())
+    assert await stopping == ActionResult(REMOVED)
+    await board.switches.close()
+
+
 async def test_what_does_not_exist_cannot_be_switched() -> None:
     board = Board.made()
     with pytest.raises(UnknownGroup):
