@@ -193,17 +193,21 @@ class Switch:
         if running is not None and (running.action, running.token) == (action, self.group.token):
             # The same tap twice: one request serves both.
             return replace(self, running=replace(running, writes=(*running.writes, write))), ()
-        after, decisions = self._superseded()
+        after, decisions = self._superseded(action)
         after = replace(after, running=Running(write, action, on, (write,), self.group.token), shaky=0)
         return after, (*decisions, Send(write, action))
 
-    def _superseded(self) -> Step:
-        """A newer tap replaces the request that runs: no failure, but not what will be seen."""
+    def _superseded(self, action: Action) -> Step:
+        """A newer tap replaces the request that runs: no failure, but not what will be seen.
+
+        One that wants the same does so after a reload that changed the group: nobody knows what came of both.
+        """
         if self.running is None:
             return self, ()
         over = (Show(on=False, tile=Tile.RESTART),) if self.running.tile is Tile.RESTART else ()
-        if self.running.accepted:
-            return replace(self, doubted=True), (*_answers(self.running, ok=True), *over)
+        wants_the_same = self.running.action is action
+        if self.running.accepted or wants_the_same:
+            return replace(self, doubted=True), (*_answers(self.running, ok=not wants_the_same), *over)
         return replace(self, doubted=True, older=(*self.older, self.running)), over
 
     def _accepted(self, request: int) -> Step:

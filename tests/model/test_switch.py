@@ -402,7 +402,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (Accepted(1), []),
             (Regrouped(NARROWER), [AwaitKnown(1)]),
-            (Written(2, True), [Answer(1, True), Send(2, Action.START)]),
+            (Written(2, True), [Answer(1, False), Send(2, Action.START)]),
         ],
     ),
     "a tap after a reload that changed nothing of what root acts on is part of the request before it": (
