@@ -96,7 +96,7 @@ async def served(path: Path, daemon: Daemon) -> AsyncIterator[None]:
     """Answer clients until the end of the block; raises `CannotControl`. Needs the state folder's lock."""
     listening = _listen(path)
     ours = _identity(path)
-    clients = _Clients(daemon, os.geteuid(), _group_id())
+    clients = Clients(daemon, os.geteuid(), _group_id())
     # asyncio tries to accept as many at once as the backlog has. Without file descriptors left, each attempt
     # makes a timer for another, and those of a hundred attempts would soon take all of the processor.
     server = await asyncio.start_unix_server(clients.come, sock=listening, limit=LONGEST_ASK_BYTES, backlog=1)
@@ -113,7 +113,7 @@ class _Gone(Exception):
     """A client went away, or was too slow; nobody has to know."""
 
 
-class _Clients:
+class Clients:
     """Those who are connected. A task for each, and none that outlives `close`."""
 
     def __init__(self, daemon: Daemon, own_user_id: int, group_id: int | None) -> None:

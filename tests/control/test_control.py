@@ -778,4 +778,4 @@ async def test_who_watches_and_does_not_read_is_cut_off(path: Path, monkeypatch:
 
 def server_tasks() -> set[str]:
     """What the daemon's end works on."""
-    return {repr(task) for task in asyncio.all_tasks() if "_Clients._serve" in repr(task)}
+    return {repr(task) for task in asyncio.all_tasks() if "Clients._serve" in repr(task)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hkswitch.backend.helper_host import HelperHost
+from hkswitch.control.server import Clients
 from hkswitch.daemon.serving import Front as AnyFront
 from hkswitch.daemon.serving import Serving
 from hkswitch.daemon.switchboard import Switchboard
@@ -18,6 +19,7 @@ from tests.world.files import ConfigFile
 from tests.world.front import AnyFront as WorldFront
 from tests.world.helper import Transport
 from tests.world.processes import Process
+from tests.world.terminal import ROOT, Terminals
 
 PLACE: Final = Place(("192.0.2.1",), frozenset({2}))
 
@@ -96,6 +98,8 @@ class Daemon:
         self.switchboard = Switchboard(config.groups, self.host, self.front)
         self.outside = Outside(self.file, self.transport.chance.delay_seconds)
         self.serving = Serving(self.host, self.front, self.switchboard, self.outside, config)
+        self.clients = Clients(self.serving, ROOT, None)
+        self.terminals = Terminals(self.process, self.clients, self.transport.chance)
 
     async def _live(self) -> None:
         try:
@@ -124,6 +128,7 @@ class Daemon:
         """SIGKILL: its helpers see the end of their input, and its controllers theirs."""
         self.is_down = True
         self.front.go_down()
+        self.terminals.go_down()
         self.process.wipe_out()
         for helper in self.transport.helpers:
             helper.orphan()
@@ -142,6 +147,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
         await self.serving.stop()
+        await self.clients.close()
 
     @asynccontextmanager
     async def _network(self) -> AsyncIterator[NetworkNews]:

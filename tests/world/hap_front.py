@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
 
-from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.bridge import Bridge, Writer
 from hkswitch.hap.connection import Connection
 from hkswitch.model.group import Group
+from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Place
 from tests.world.front import Key, Shown
-from tests.world.link import PORT, End, Link
+from tests.world.link import End, Link
 from tests.world.messages import Delay
 from tests.world.processes import current
 
+PORT: Final = 51826
 ADMIN: Final = b"\1"
 
 
@@ -24,6 +26,7 @@ class HapFront(Bridge):
     def __init__(self, groups: Iterable[Group], state_folder: Path, controllers: Iterable[UUID]) -> None:
         self.groups: dict[str, Group] = {}
         self.lapses: list[str] = []
+        self._told_at_seconds: dict[str, float] = {}
         self._links: list[Link] = []
         self._may_cut = False
         super().__init__("World", groups, state_folder, PORT)
@@ -43,7 +46,10 @@ class HapFront(Bridge):
     @property
     def tiles(self) -> dict[Key, Shown]:
         """What reads say."""
-        return {key: Shown(tile.on.value, tile.is_available) for key, tile in self._tiles.items()}
+        return {
+            key: Shown(tile.on.value, tile.is_available, self._told_at_seconds.get(key[0], 0))
+            for key, tile in self._tiles.items()
+        }
 
     def read(self) -> dict[Key, bool | str]:
         """All tiles."""
@@ -61,7 +67,8 @@ class HapFront(Bridge):
     def _connect(self, controller: UUID, end: End, delay: Delay) -> Link:
         server = self._driver.http_server
         connection = Connection(asyncio.get_running_loop(), server, self._driver)
-        link = Link(self._process, connection, self._driver.state.address, end, delay)
+        facts = {"peername": end.peer, "sockname": (self._driver.state.address, PORT)}
+        link = Link(self._process, connection, facts, end, delay)
         link.closing = self._closing
         requests = cast("Any", connection.handler)
         requests.is_encrypted, requests.client_uuid = True, controller
@@ -70,9 +77,14 @@ class HapFront(Bridge):
         self._links.append(link)
         return link
 
+    def show(self, group_id: str, tile: Tile, writer: Writer | None, *, on: bool) -> None:
+        self._told_at_seconds[group_id] = asyncio.get_running_loop().time()
+        super().show(group_id, tile, writer, on=on)
+
     def set_available(self, group_id: str, *, available: bool) -> None:
         if not available:
             self.lapses.append(group_id)
+        self._told_at_seconds[group_id] = asyncio.get_running_loop().time()
         super().set_available(group_id, available=available)
 
     def go_down(self) -> None:

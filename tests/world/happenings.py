@@ -10,6 +10,7 @@ from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Place
 from tests.world.chance import Chance
 from tests.world.daemon import PLACE
+from tests.world.terminal import ROOT, STRANGER
 from tests.world.world import World
 
 GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
@@ -19,6 +20,15 @@ SHORT_GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.05, 0.3)
 """Within a rush, or a storm."""
 
 PLACES: Final = (PLACE, Place(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})))
+BABBLE: Final = (
+    b"",
+    b'{"ask":',
+    b"\xff\0\n",
+    b"[" * 5000,
+    b'{"ask": "status"}\n' * 20,
+    b'{"ask": "watch"}\n',
+    *(b'{"ask": "act", "action": "stop", "group": "%s"}\n' % name for name in (b"web", b"files", b"lamp")),
+)
 WORKLOADS: Final = (0, 1, 1, 1, 4)
 """Each seed has some things never, and some often: what takes many of one thing is found so."""
 
@@ -69,6 +79,7 @@ class Happenings:
                     (6, self._edit_and_reload),
                     (3, self._kill_daemon),
                     (8, self._read),
+                    (3, self._babble),
                     (1, self._step_clock),
                     (2, self._change_network),
                 ]
@@ -156,6 +167,14 @@ class Happenings:
         self.world.meet()
         for phone in self.world.phones:
             phone.read(self.world.daemon.front)
+
+    def _babble(self) -> None:
+        """Say something to the control socket that is no question, or that one may not ask."""
+        said, user_id = self._chance.one_of(BABBLE), self._chance.one_of((ROOT, STRANGER))
+        self.world.note(f"user {user_id} says {said[:60]!r} on the control socket")
+        link = self.world.daemon.terminals.say(said, user_id=STRANGER if b"stop" in said else user_id)
+        if self._chance.of_one_in(2):
+            link.hang_up()
 
     def _edit(self) -> None:
         self.world.edit()

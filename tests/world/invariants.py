@@ -50,7 +50,7 @@ def _check_successes(world: World) -> None:
             if write.ok and not _may_be_success(world, write):
                 raise Violation(f"{phone.name} was told a success that did not happen: {write}")
     for act in world.acts:
-        if act.result is not None and act.result.failure is None and not _happened(world, act):
+        if act.asked.is_done and not _happened(world, act):
             raise Violation(f"a success that did not happen: {act}")
 
 

@@ -1,4 +1,4 @@
-"""A connection between a controller and the real HAP server, in memory and with the delays of a network.
+"""A connection between a client and a real server of the daemon, in memory and with the delays of a network.
 
 It carries bytes in both directions, each in its order. It must not know what they mean.
 """
@@ -6,13 +6,10 @@ It carries bytes in both directions, each in its order. It must not know what th
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from hkswitch.hap.connection import Connection
 from tests.world.messages import Delay, Pipe
 from tests.world.processes import Process
-
-PORT: Final = 51826
 
 
 class Peer(NamedTuple):
@@ -25,39 +22,55 @@ class Peer(NamedTuple):
         return self.port
 
 
+class Server(Protocol):
+    """The server's end of it, as asyncio has it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+
 @dataclass(frozen=True)
 class End:
-    """The controller's end."""
+    """The client's end."""
 
-    peer: Peer
+    peer: Peer | None
     heard: Callable[[bytes], None]
     cut: Callable[[], None]
 
 
 class Link(asyncio.Transport):
-    """One connection, as the server's transport; `send` is the controller's."""
+    """One connection, as the server's transport; `send` and `hang_up` are the client's."""
 
-    def __init__(self, process: Process, connection: Connection, here: str, end: End, delay: Delay) -> None:
-        super().__init__({"peername": end.peer, "sockname": (here, PORT)})
+    def __init__(
+        self, process: Process, connection: Server, facts: dict[str, Any], end: End, delay: Delay
+    ) -> None:
+        super().__init__(facts)
         self.is_cut = False
-        """Whether the controller knows that it is over."""
+        """Whether the client knows that it is over."""
         self._process = process
         self._connection = connection
         self._end = end
         self.closing: Callable[[], None] = lambda: None
         """Is called when the server ends the connection."""
 
-        self._closing = self._paused = False
+        self._closing = self._paused = self._is_at_end = False
         self._held = b""
-        self._down: Pipe[bytes] = Pipe(self._arrive_below, delay)
+        self._down: Pipe[bytes | None] = Pipe(self._arrive_below, delay)
         self._up: Pipe[bytes | None] = Pipe(self._arrive_above, delay)
         connection.connection_made(self)
 
-    # For the controller
+    # For the client
 
     def send(self, sent: bytes) -> None:
         """Have it arrive at the server, unless that is gone."""
         self._down.send(sent)
+
+    def hang_up(self) -> None:
+        """Close it: what the server sends is not read any more."""
+        self.is_cut = True
+        self._down.send(None)
 
     def break_off(self) -> None:
         """The server's process is gone: nothing that is on its way arrives."""
@@ -67,22 +80,34 @@ class Link(asyncio.Transport):
         self._end.cut()
 
     def _arrive_above(self, sent: bytes | None) -> None:
-        if sent is not None:
+        if sent is not None and not self.is_cut:
             self._end.heard(sent)
-        elif not self.is_cut:
+        elif sent is None and not self.is_cut:
             self.is_cut = True
             self._end.cut()
 
     # For the server
 
-    def _arrive_below(self, sent: bytes) -> None:
-        self._held += sent
+    def _arrive_below(self, sent: bytes | None) -> None:
+        if sent is None:
+            self._is_at_end = True
+        else:
+            self._held += sent
         self._feed()
 
     def _feed(self) -> None:
-        if self._held and not (self._paused or self._closing or self._process.is_dead):
+        if self._paused or self._closing or self._process.is_dead:
+            return
+        if self._held:
             held, self._held = self._held, b""
             self._process.context.run(self._connection.data_received, held)
+        elif self._is_at_end:
+            self._is_at_end = False
+            self._process.context.run(self._hung_up)
+
+    def _hung_up(self) -> None:
+        if not self._connection.eof_received():
+            self.close()
 
     def write(self, data: Any) -> None:  # noqa: ANN401 -- any buffer
         assert not self._closing, "written to a connection that is closed"

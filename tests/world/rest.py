@@ -6,11 +6,14 @@ from typing import Final
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, GroupState, Verdict
+from hkswitch.protocol.control import Status, encode_answer, parse_answer
 from tests.world.front import FAILED
 from tests.world.invariants import check_step, runs
 from tests.world.phone import Phone
 from tests.world.played import Violation
 from tests.world.scene import HEALTHY
+from tests.world.systemd import at_once
+from tests.world.terminal import shown
 from tests.world.world import World
 
 SETTLED_SECONDS: Final = 16.0
@@ -79,6 +82,10 @@ def check_agreement(world: World) -> None:
     reports = {report.id: report for report in world.daemon.serving.report().groups}
     if {*reports} != {group.id for group in groups}:
         raise Violation(f"there are {sorted(reports)}, and the config has other groups")
+    seen, right = shown(world.watched), parse_answer(encode_answer(Status(world.daemon.serving.report())))
+    assert isinstance(right, Status)
+    if seen is None or seen.report.groups != right.report.groups:
+        raise Violation(f"a watching terminal sees something else: {seen}")
     for group in groups:
         state = _truth(world, group)
         if reports[group.id].state is not state:
@@ -167,12 +174,12 @@ async def check_last_wish(world: World) -> None:
             operation(unit)
     await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
     for _ in range(world.chance.stream.randrange(3)):
-        world.act(world.chance.one_of(sorted(group.actions)), group.id)
+        world.act(world.chance.one_of(sorted(group.actions)), group.id, at_once)
         await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
     action = world.chance.one_of(sorted(group.actions - {Action.RESTART}))
-    last = world.act(action, group.id)
+    last = world.act(action, group.id, at_once)
     await asyncio.sleep(2 * _calm_seconds(group))
-    if last.result is None or last.result.failure is not None:
+    if not last.asked.is_done:
         raise Violation(f"in the calm the last wish failed: {last}")
     _check_came(world, group, action)
     check_step(world, asyncio.get_running_loop().time())

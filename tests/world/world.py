@@ -10,7 +10,8 @@ from typing import Final
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
-from hkswitch.model.unit_state import Action, ActionResult
+from hkswitch.model.unit_state import Action
+from hkswitch.protocol.control import Ask, Question
 from tests.world.chance import Chance
 from tests.world.client import ClientBus
 from tests.world.daemon import Daemon
@@ -18,10 +19,12 @@ from tests.world.files import ConfigFile
 from tests.world.front import Key
 from tests.world.helper import AuditLog, Transport
 from tests.world.machine import Machine
+from tests.world.messages import Delay
 from tests.world.outages import Outages
 from tests.world.phone import Phone, Write
 from tests.world.reach import Reach
 from tests.world.scene import MISTAKES, Groups
+from tests.world.terminal import Asked
 
 BEGAN_UNIX_SECONDS: Final = 1_800_000_000
 
@@ -36,9 +39,8 @@ class Act:
     units: tuple[str, ...] | None
     """Of the group, None for one of commands."""
     daemon: Daemon = field(repr=False)
+    asked: Asked = field(init=False)
     ended_seconds: float | None = None
-    result: ActionResult | None = None
-    refusal: str = ""
     is_disputed: bool = False
     """Whether somebody else wanted something of the group, or of its units, before the end."""
 
@@ -102,6 +104,7 @@ class World:
             daemon.start()
             self.daemons.append(daemon)
             self.reloads_asked = 0
+            self.watched = daemon.terminals.ask(Question(Ask.WATCH))
 
     def meet(self) -> None:
         """Let every phone that was cut off come back."""
@@ -137,13 +140,13 @@ class World:
         self.note(f"the {phone.name} phone writes {'On' if on else 'Off'} to {key[0]} ({key[1].value})")
         is_contested = self._dispute(key[0], action_of(key[1], on=on))
         write = phone.tap(self.daemon.front, self.daemon.process, key, on=on)
-        if write is not None and not self.reach.is_ordered:
-            write.is_disputed = is_contested  # by a write that may arrive behind it
+        if write is not None:
+            write.is_disputed = is_contested
 
     def _dispute(self, group_id: str, action: Action | None) -> bool:
         """Something is wanted of a group: whoever wanted something else may be told that it was done.
 
-        Returns whether there is such a one.
+        Returns whether there is such a one that may arrive later than this.
         """
         asked = [
             (write, action_of(write.key[1], on=write.on))
@@ -157,24 +160,23 @@ class World:
             other.is_disputed = True
             for unit in other.units or ():
                 self.machine.disturb(unit)
-        return bool(others)
+        return any(isinstance(other, Act) or not self.reach.is_ordered for other in others)
 
-    def act(self, action: Action, group_id: str) -> Act:
+    def act(self, action: Action, group_id: str, delay_seconds: Delay | None = None) -> Act:
         """As `hkswitch ACTION GROUP`."""
         self.note(f"hkswitch {action} {group_id}")
         self._dispute(group_id, action)
         now_seconds, units = asyncio.get_running_loop().time(), self.daemon.front.units(group_id)
         act = Act(action, group_id, now_seconds, units, self.daemon)
-        self.acts.append(act)
-        self.daemon.process.spawn(self._acted(self.daemon, act))
-        return act
 
-    async def _acted(self, daemon: Daemon, act: Act) -> None:
-        try:
-            act.result = await daemon.serving.act(act.action, act.group_id, "0", lambda: None)
-        except Failure as failure:
-            act.refusal = str(failure)
-        act.ended_seconds = asyncio.get_running_loop().time()
+        def ended() -> None:
+            act.ended_seconds = asyncio.get_running_loop().time()
+
+        self.acts.append(act)
+        act.asked = self.daemon.terminals.ask(
+            Question(Ask.ACT, action=action, group=group_id), ended, delay_seconds
+        )
+        return act
 
     @property
     def served(self) -> tuple[Group, ...]:
