@@ -132,6 +132,6 @@ class Terminals:
         return link
 
 
-def shown(asked: Asked) -> Status | None:
+def status_of(asked: Asked) -> Status | None:
     """What a watcher sees, if it has seen anything."""
     return asked.last if isinstance(asked.last, Status) else None
