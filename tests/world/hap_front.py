@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
 
-from hkswitch.daemon.bridge import Bridge, Writer
+from hkswitch.daemon.bridge import Bridge
+from hkswitch.hap.characteristics import Writer
 from hkswitch.hap.connection import Connection
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
