@@ -23,8 +23,8 @@ class Doom(Enum):
 
 ERRORS: Final = (errno.EIO, errno.EIO, errno.ENOSPC, errno.EROFS)
 OPEN_ERRORS: Final = (*ERRORS, errno.EMFILE)
-MOST_OPERATIONS: Final = 30
-"""Of a start: it takes the lock, reads, and writes the file and its backup, maybe twice."""
+OPERATIONS: Final = (6, 12, 30)
+"""Of writing the file, of writing its backup too, and of a start, which may do both twice."""
 
 
 @dataclass(eq=False)
@@ -51,7 +51,7 @@ class Faults:
 
     def arm(self, doom: Doom) -> None:
         """Have it happen at one of the next operations."""
-        self.doom, self._left = doom, self.chance.stream.randrange(MOST_OPERATIONS)
+        self.doom, self._left = doom, self.chance.stream.randrange(self.chance.one_of(OPERATIONS))
 
     def disarm(self) -> None:
         """Have nothing happen."""

@@ -10,6 +10,7 @@ from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Place
 from tests.world.chance import Chance
 from tests.world.daemon import PLACE
+from tests.world.scene import PROBED
 from tests.world.terminal import ROOT, STRANGER
 from tests.world.world import World
 
@@ -18,6 +19,9 @@ GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
 
 SHORT_GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.05, 0.3)
 """Within a rush, or a storm."""
+
+STOPS_SECONDS: Final = (0.05, 1.0, 6.0, 15.0, 25.0)
+"""How long a helper is stopped: after 5 to 10 s nobody wants it any more."""
 
 PLACES: Final = (PLACE, Place(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})))
 BABBLE: Final = (
@@ -71,10 +75,11 @@ class Happenings:
                 [
                     (24, self._tap),
                     (10, self._rush),
+                    (6, self._rush_and_reload),
                     (8, self._act),
                     (14, self._by_systemctl),
                     (6, self._crash),
-                    (6, self._programs),
+                    (12 * self._has_programs, self._programs),
                     (4, self._edit),
                     (6, self._edit_and_reload),
                     (3, self._kill_daemon),
@@ -101,6 +106,10 @@ class Happenings:
         weighted = [(weight * self._chance.one_of(WORKLOADS), kind) for weight, kind in kinds]
         return weighted if any(weight for weight, _ in weighted) else kinds
 
+    @property
+    def _has_programs(self) -> bool:
+        return not self.world.groups.chosen.keys().isdisjoint(PROBED)
+
     async def _do(self, happening: Happening) -> None:
         came = happening()
         if came is not None:
@@ -118,7 +127,7 @@ class Happenings:
 
     async def _storm(self) -> None:
         """Something goes wrong while people and others want something."""
-        outages = [self._chance.weighed(self._outages) for _ in range(self._chance.one_of((1, 1, 2)))]
+        outages = [self._chance.weighed(self._outages) for _ in range(self._chance.one_of((1, 1, 2, 2, 3)))]
         wishes = [self._chance.weighed(self._wishes) for _ in range(self._chance.stream.randrange(1, 6))]
         happenings = [*outages, *wishes]
         self._chance.stream.shuffle(happenings)
@@ -126,12 +135,21 @@ class Happenings:
             await self._do(happening)
             await self._pause(SHORT_GAPS_SECONDS)
 
+    async def _rush_and_reload(self) -> None:
+        """Something is wanted of a group that a reload changes, or removes, meanwhile."""
+        if groups := self._groups():
+            group_id = self._chance.one_of(groups)
+            await self._want_much_of(group_id)
+            self.world.edit(group_id)
+            self.world.reload()
+
     async def _rush(self) -> None:
         """Both phones, and a terminal, want something of one group at nearly the same time."""
+        if groups := self._groups():
+            await self._want_much_of(self._chance.one_of(groups))
+
+    async def _want_much_of(self, group_id: str) -> None:
         self.world.meet()
-        if not (groups := self._groups()):
-            return
-        group_id = self._chance.one_of(groups)
         for _ in range(self._chance.stream.randrange(2, 5)):
             if group_id not in self.world.daemon.front.groups:
                 return  # a reload removed it meanwhile
@@ -179,10 +197,13 @@ class Happenings:
     def _edit(self) -> None:
         self.world.edit()
 
-    def _edit_and_reload(self) -> None:
-        for _ in range(self._chance.one_of((0, 1, 1, 2))):
-            self.world.edit()
-        self.world.reload()
+    async def _edit_and_reload(self) -> None:
+        """Once, or several times at nearly the same time."""
+        for _ in range(self._chance.one_of((1, 1, 2, 3))):
+            if not self._chance.of_one_in(4):
+                self.world.edit()
+            self.world.reload()
+            await self._pause(SHORT_GAPS_SECONDS)
 
     # What others do
 
@@ -241,9 +262,10 @@ class Happenings:
         self.world.note("the helper is stopped")
         self.world.disturb_all()
         helper.stop()
-        self.world.outages.begin(helper, self._some_seconds(25), go_on)
+        seconds = self._chance.one_of(STOPS_SECONDS) * self._chance.seconds(0.5, 1)
+        self.world.outages.begin(helper, seconds, go_on)
         if self._chance.of_one_in(3):
-            self._refuse_helpers()
+            self._refuse_helpers(seconds)
 
     def _read_slowly(self) -> None:
         helper = self.world.transport.newest
@@ -299,11 +321,11 @@ class Happenings:
         self.world.outages.begin("bus name", self._chance.seconds(0, 0.3), join)
 
     def _refuse_helper(self) -> None:
-        self._refuse_helpers()
+        self._refuse_helpers(self._some_seconds(18))
         if (helper := self.world.transport.newest) is not None:
             helper.kill()
 
-    def _refuse_helpers(self) -> None:
+    def _refuse_helpers(self, seconds: float) -> None:
         if self.world.outages.has("sudo"):
             return
 
@@ -314,7 +336,7 @@ class Happenings:
         self.world.note("sudo refuses")
         self.world.disturb_all()
         self.world.transport.refuses = True
-        self.world.outages.begin("sudo", self._some_seconds(18), allow)
+        self.world.outages.begin("sudo", seconds, allow)
 
     def _mistake(self) -> None:
         if self.world.outages.has("config"):

@@ -4,6 +4,7 @@ import math
 from typing import Final
 
 from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, Tile
+from hkswitch.model.unit_state import Action
 from hkswitch.protocol.report import GroupReport, Outcome
 from tests.world.chance import SLOW_SECONDS
 from tests.world.phone import Phone, Write
@@ -100,14 +101,20 @@ def _may_be_success(world: World, write: Write) -> bool:
     action = action_of(write.key[1], on=write.on)
     if action is None:
         return True  # there is nothing to take back
-    return world.machine.did(action, write.units, _merged_since(world, write), answered_seconds)
+    return _did(world, write, action, answered_seconds)
 
 
 def _happened(world: World, act: Act) -> bool:
     ended_seconds = act.ended_seconds or 0.0
-    return world.machine.did(act.action, act.units, _merged_since(world, act), ended_seconds)
+    if not act.is_disputed and world.machine.fell(act.units, act.asked_seconds, ended_seconds):
+        return False
+    return _did(world, act, act.action, ended_seconds)
 
 
-def _merged_since(world: World, wish: Write | Act) -> float:
-    """When the request began, at the earliest, that a wish was merged with."""
-    return world.outages.before(wish.asked_seconds - MERGED_SECONDS) - MERGED_SECONDS
+def _did(world: World, wish: Write | Act, action: Action, to_seconds: float) -> bool:
+    """Whether the action was done to what the group was for who did it, which may have changed meanwhile."""
+    group_id = wish.key[0] if isinstance(wish, Write) else wish.group_id
+    # The request began so early, at the earliest, that the wish was merged with.
+    from_seconds = world.outages.before(wish.asked_seconds - MERGED_SECONDS) - MERGED_SECONDS
+    meanings = [wish.units, *world.meanings(group_id, wish.asked_seconds - MERGED_SECONDS, to_seconds)]
+    return any(world.machine.did(action, units, from_seconds, to_seconds) for units in meanings)

@@ -137,6 +137,15 @@ class Machine:
             return self._lamp_was(action, from_seconds, to_seconds)
         return all(self._did(action, unit, from_seconds, to_seconds) for unit in units)
 
+    def fell(self, units: Sequence[str] | None, from_seconds: float, to_seconds: float) -> bool:
+        """Whether some unit was started more than once, though nobody but one wanted anything of it."""
+        for unit in units or ():
+            first, *later = self.systemd.was(unit, from_seconds, to_seconds)
+            is_alone = self.disturbed.get(unit, -1.0) < from_seconds - ON_ITS_WAY_SECONDS
+            if is_alone and later and later[-1].starts > first.starts + 1:
+                return True
+        return False
+
     def _did(self, action: Action, unit: str, from_seconds: float, to_seconds: float) -> bool:
         first, *later = was = list(self.systemd.was(unit, from_seconds, to_seconds))
         if action is Action.STOP:
@@ -179,7 +188,7 @@ class Machine:
         return Life(programs.takes_seconds, NOT_AN_ANSWER if programs.breaks else status)
 
     def _passed(self, word: str, began_at_seconds: float) -> None:
-        self.passed[word] = began_at_seconds
+        self.passed[word] = max(began_at_seconds, self.passed.get(word, 0))
 
     def _lit_by(self, lit: bool) -> None:
         if not self.programs.breaks:

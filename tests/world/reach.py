@@ -44,7 +44,7 @@ class Direct:
     """Without HAP."""
 
     chance: Chance
-    settle_seconds: float = 0
+    settle_seconds: float = 0.5
     is_ordered: bool = True
 
     def around(self) -> AbstractContextManager[None]:

@@ -17,6 +17,9 @@ HEALTHY: Final = {
 }
 """Units of which each start is a success."""
 
+FLAKY_LIVES: Final = (Life(), Life(), Life(0, 1), Life(0.05, 1), Life(0.5, 1), Life(3, 1), Life(0, 0))
+LOOPING_LIVES: Final = (Life(), Life(0, 1), Life(0.05, 1), Life(0.15, 1))
+
 LAMP: Final = """\
 {commands: {start: [/bin/lamp, start], stop: [/bin/lamp, stop], status: [/bin/lamp, status]}, %s}"""
 CHECKED: Final = "{units: [d], check: [/bin/check, %s], interval_seconds: %s, timeout_seconds: 3}"
@@ -48,7 +51,8 @@ VARIANTS: Final[dict[str, tuple[str | None, ...]]] = {
         LAMP % "interval_seconds: 5, timeout_seconds: 6",
         "{units: [a]}",
     ),
-    "gone": (None, None, "{units: [missing]}"),
+    "loop": ("{units: [loop], restart: true}", "{units: [loop, a]}"),
+    "gone": (None, "{units: [missing]}", None),
 }
 """What the config may say of each group; None for nothing."""
 
@@ -61,9 +65,13 @@ USED: Final[dict[str, tuple[str, ...]]] = {
     "once": ("once", "a"),
     "checked": ("d",),
     "lamp": ("a",),
+    "loop": ("loop", "a"),
     "gone": (),
 }
 """The units of all variants of a group."""
+
+PROBED: Final = ("checked", "checked", "lamp")
+"""Groups that more worlds have than others: most can happen to them."""
 
 SIZES: Final = (1, 1, 1, 2, 2, 3, 4, 8)
 """How many groups a world has. In a small one much happens to the same few."""
@@ -80,24 +88,28 @@ class Groups:
     @classmethod
     def of(cls, chance: Chance) -> "Groups":
         """Some of all, in their first variants."""
-        names = [name for name in VARIANTS if name != "gone"]
-        names = chance.stream.sample(names, chance.one_of(SIZES))
+        names = [*VARIANTS, *PROBED]
+        chance.stream.shuffle(names)
+        names = list(dict.fromkeys(name for name in names if name != "gone"))[: chance.one_of(SIZES)]
         return cls(dict.fromkeys([*names, "gone"] if chance.of_one_in(3) else names, 0))
 
-    def change(self, chance: Chance) -> str:
+    def change(self, chance: Chance, name: str = "") -> str:
         """Choose another variant of some group; returns which."""
-        name = chance.one_of(list(self.chosen))
-        self.chosen[name] = chance.stream.randrange(len(VARIANTS[name]))
+        name = name or chance.one_of(list(self.chosen))
+        variants = VARIANTS[name]
+        is_going = variants[-1] is None and chance.of_one_in(3)
+        self.chosen[name] = len(variants) - 1 if is_going else chance.stream.randrange(len(variants))
         if all(text is None for text in self._said.values()):  # no config is without any group
             name = next(iter(self.chosen))
             self.chosen[name] = 0
         return f"{name}: {self._said[name]}"
 
     def units(self, chance: Chance) -> dict[str, Spec]:
-        """The units that they may have; some starts of the flaky one fail, sooner or later."""
-        ends = (Life(), Life(), Life(0, 1), Life(0.05, 1), Life(0.5, 1), Life(3, 1), Life(0, 0))
-        lives = tuple(chance.one_of(ends) for _ in range(12))
-        units = {**HEALTHY, "flaky.service": Spec(lives=(*lives, Life()))}
+        """The units that they may have; some starts fail, and some of those are followed by another one."""
+        flaky = Spec(lives=(*(chance.one_of(FLAKY_LIVES) for _ in range(12)), Life()))
+        looping = tuple(chance.one_of(LOOPING_LIVES) for _ in range(60))
+        loop = Spec(restart=Restart.ALWAYS, restart_seconds=0.1, lives=(*looping, Life()))
+        units = {**HEALTHY, "flaky.service": flaky, "loop.service": loop}
         used = {f"{unit}.service" for name in self.chosen for unit in USED[name]}
         return {name: spec for name, spec in units.items() if name in used}
 

@@ -31,6 +31,9 @@ PLACE: Final = Place(("192.0.2.1",), frozenset({2}))
 CONTROLLERS: Final = tuple(map(Controller.of, range(1, 5)))
 GROUPS: Final = tuple(Group(name, name, (f"{name}.service",)) for name in ("web", "files", "mail"))
 RENAMED: Final = Group("web", "Web", ("web.service",))
+DOOMS: Final = (tuple(Doom), (Doom.ERROR,), (Doom.ERROR, Doom.KILL), (Doom.KILL, Doom.POWER))
+"""What may happen in the middle of something: each seed has some of it."""
+
 GAPS_SECONDS: Final = (0.0, 0.0, 0.0, 1.0, 10.0, 70.0)
 
 
@@ -58,6 +61,9 @@ class StateWorld:
     def __post_init__(self) -> None:
         self.faults = Faults(self.disk, self.chance, self.note)
         self.kept = Kept(self)
+        self._dooms = self.chance.one_of(DOOMS)
+        self._doom_one_in = self.chance.one_of((2, 4, 8))
+        self._damage_weight = self.chance.one_of((1, 2, 12))
 
     # The daemon
 
@@ -113,11 +119,11 @@ class StateWorld:
         kinds: list[tuple[int, Callable[[], Awaitable[None] | None]]] = [
             (12, self.start),
             (2, self.faults.change_disk),
-            (2, self._damage),
+            (self._damage_weight, self._damage),
             (2, self._unpair_offline),
             (2, self._edit),
         ]
-        self._maybe_arm(5)
+        self._maybe_arm()
         came = self.chance.weighed(kinds)()
         if came is not None:
             await came
@@ -137,7 +143,7 @@ class StateWorld:
         ]
         if not self.kept.pairings:
             kinds.append((20, self._pair))
-        self._maybe_arm(4)
+        self._maybe_arm()
         kind = self.chance.weighed(kinds)
         await self._do(kind(bridge))
 
@@ -152,9 +158,9 @@ class StateWorld:
             self._vanish()
             self.kept.died()
 
-    def _maybe_arm(self, number: int) -> None:
-        if self.chance.of_one_in(number):
-            self.faults.arm(self.chance.one_of(list(Doom)))
+    def _maybe_arm(self) -> None:
+        if self.chance.of_one_in(self._doom_one_in):
+            self.faults.arm(self.chance.one_of(self._dooms))
 
     def _ask(self, what: str, after: Pairings, ask: Callable[[], bool]) -> None:
         """Have a controller, or a person, change the pairings."""

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
@@ -29,6 +29,18 @@ from tests.world.terminal import Asked
 BEGAN_UNIX_SECONDS: Final = 1_800_000_000
 
 
+Units = tuple[str, ...] | None
+"""Of a group; None for one of commands."""
+
+
+class Meaning(NamedTuple):
+    """What the config says of a group from some moment on."""
+
+    at_seconds: float
+    group_id: str
+    units: Units
+
+
 @dataclass(eq=False)
 class Act:
     """What a person at a terminal asked for, and what came of it."""
@@ -36,8 +48,7 @@ class Act:
     action: Action
     group_id: str
     asked_seconds: float
-    units: tuple[str, ...] | None
-    """Of the group, None for one of commands."""
+    units: Units
     daemon: Daemon = field(repr=False)
     asked: Asked = field(init=False)
     ended_seconds: float | None = None
@@ -71,6 +82,7 @@ class World:
     daemons: list[Daemon] = field(default_factory=list)
     changed_at_seconds: float = 0
     """When something happened last that makes what is told older than it seems."""
+    _meanings: list[Meaning] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.groups = Groups.of(self.chance)
@@ -191,12 +203,10 @@ class World:
             self.reloads_asked += 1
             self.daemon.reload()
 
-    def edit(self) -> None:
+    def edit(self, group_id: str = "") -> None:
         """Write another config, and tell nobody."""
-        self.note(f"edited: {self.groups.change(self.chance)}")
+        self.note(f"edited: {self.groups.change(self.chance, group_id)}")
         self._write(self.groups.text)
-        for write in (write for phone in self.phones for write in phone.writes):
-            write.is_disputed |= not self.reach.is_ordered  # one on its way may find other units in the group
 
     def mistake(self) -> None:
         """Write one that is wrong, or that nobody may believe, or can read."""
@@ -217,6 +227,17 @@ class World:
         self.file.repairs += self.file.text in MISTAKES
         self.file.text, self.file.edits = text, self.file.edits + 1
         self.changed_at_seconds = asyncio.get_running_loop().time()
+        for group in self.file.parsed.groups:
+            units = None if group.commands is not None else group.units
+            self._meanings.append(Meaning(self.changed_at_seconds, group.id, units))
+
+    def meanings(self, group_id: str, from_seconds: float, to_seconds: float) -> list[Units]:
+        """What the config said of a group's units in some time, of which a wish may find any."""
+        return [
+            said.units
+            for said in self._meanings
+            if said.group_id == group_id and from_seconds <= said.at_seconds <= to_seconds
+        ]
 
     async def end(self) -> None:
         """Stop everything, in order, and have nothing left."""
