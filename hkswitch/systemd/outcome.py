@@ -34,13 +34,16 @@ class Seen(NamedTuple):
         return self.state.meaning is Meaning.UP
 
 
+_UNSEEN: Final = Seen(UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead"), "")
+
+
 @dataclass(slots=True)
 class Story:
     """What signals told of a unit since its start was asked for."""
 
     unit: str
     """systemd's own name of it, which an alias has not."""
-    before: Seen
+    before: Seen = _UNSEEN
     now: Seen = field(init=False)
     fall: Seen | None = None
     """The first time after its start that it was not up, and no job was to change that."""
@@ -55,11 +58,28 @@ class Story:
     service: dict[str, Any] = field(default_factory=dict)
     """What signals told of it as a service, up to its fall: the next start makes systemd forget that."""
 
+    is_heard: bool = False
+    """Whether a signal told of it."""
+
     def __post_init__(self) -> None:
         self.now = self.before
 
+    def begin(self, properties: Properties) -> None:
+        """It begins now, with what a read said: but what a signal said since that was asked for is newer."""
+        read = seen(properties)
+        if self.is_heard:
+            active, sub = self.now.state.active, self.now.state.sub
+            read = Seen(UnitState(read.state.load, active, sub), self.now.invocation or read.invocation)
+        else:
+            self.pending = pending_job(properties)
+        self.before = self.now = read
+        self.fall, self.starts = None, 0
+        self.other_jobs.clear()
+        self.service.clear()
+
     def changed(self, properties: Properties) -> None:
         """Take over properties of the unit from a signal."""
+        self.is_heard = True
         state, invocation = self.now
         active = ActiveState(properties.get("ActiveState", state.active))
         invocation = invocation_of(properties) or invocation

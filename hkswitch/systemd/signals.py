@@ -70,7 +70,7 @@ class Signals:
 
         `paths` are systemd's. Returns whether it did not send them yet; raises `BusUnavailable`.
         """
-        new = {path for path in paths if path not in self._heard}
+        new = sorted(paths - self._heard)
         if None in self._heard or not new:
             return False
         if len(self._heard) + len(new) > MOST_MATCHES:

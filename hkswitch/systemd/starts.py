@@ -22,9 +22,7 @@ from hkswitch.systemd.outcome import (
     Story,
     invocation_of,
     judged,
-    pending_job,
     reason,
-    seen,
     unmet_asserts,
 )
 from hkswitch.systemd.signals import SERVICE, UNIT, Signals
@@ -86,13 +84,17 @@ class Starts:
         held: list[str] = []
         starts: dict[str, Start] = {}
         try:
-            looked = await asyncio.gather(*(self._look_at(unit, held) for unit in units))
-            starts = {unit: start for unit, start in looked if start is not None}
-            for start in starts.values():
-                self._by_path[start.path].append(start)
+            await asyncio.gather(*(self._hold(unit, held) for unit in units))
+            rows = await self._connection.call_or_lose(self._manager.list_units_by_names(held))
+            for unit, (*_, path, _, _, _) in zip(
+                held, rows, strict=True
+            ):  # an alias has the path of its unit
+                starts[unit] = Start(path, Story(sdbus.decode_object_path(f"{PATH}/unit", path)))
+                self._by_path[path].append(starts[unit])
             async with self._signals.hearing_services():
-                if await self._signals.hear({start.path for start in starts.values()}):
-                    await asyncio.gather(*(self._look_again(start) for start in starts.values()))
+                await self._signals.hear({start.path for start in starts.values()})
+                # What is read now is older than what signals say from here on, and newer than all before.
+                await asyncio.gather(*(self._look_at(start) for start in starts.values()))
                 yield starts
         finally:
             for start in starts.values():
@@ -116,7 +118,9 @@ class Starts:
             if _had_nothing_to_do(action, story):
                 return UnitResult(asked, result)
             is_service = story.unit.endswith(".service")
-            if is_service and not story.has_fallen and await self._needs_confirmation(start):
+            is_unsure = is_service and not story.has_fallen
+            # With another job on it, as a restart that somebody else began, this one's end says nothing.
+            if is_unsure and (story.pending or await self._needs_confirmation(start)):
                 await _confirmed(start, confirm_seconds, self._connection)
             if not story.has_fallen:
                 return UnitResult(asked, result)
@@ -151,22 +155,14 @@ class Starts:
         kind = await self._connection.property(start.path, SERVICE, "Type")
         return kind in NEEDS_CONFIRMATION
 
-    async def _look_at(self, unit: str, held: list[str]) -> tuple[str, Start | None]:
-        try:
+    async def _hold(self, unit: str, held: list[str]) -> None:
+        with suppress(sdbus.SdBusBaseError):  # who makes its job is told why
             await self._connection.call(self._manager.ref_unit(unit))
             held.append(unit)
-            properties = await self._connection.properties(_path_of(unit), UNIT)
-        except sdbus.SdBusBaseError:
-            return unit, None  # who makes its job is told why
-        name = properties["Id"]
-        story = Story(name, seen(properties), pending=pending_job(properties))
-        return unit, Start(_path_of(name), story)
 
-    async def _look_again(self, start: Start) -> None:
+    async def _look_at(self, start: Start) -> None:
         with suppress(sdbus.SdBusBaseError):
-            properties = await self._connection.properties(start.path, UNIT)
-            start.story.before = start.story.now = seen(properties)
-            start.story.pending = pending_job(properties)
+            start.story.begin(await self._connection.properties(start.path, UNIT))
 
     async def _let_go(self, unit: str) -> None:
         with suppress(sdbus.SdBusBaseError, BusUnavailable):

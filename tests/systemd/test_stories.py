@@ -185,3 +185,32 @@ def test_a_restart_that_joins_the_job_of_a_start_is_no_crash() -> None:
 )
 def test_a_reason_is_systemd_s_in_a_few_words(service: dict[str, Any], wanted: str) -> None:
     assert reason(service) == wanted
+
+
+@pytest.mark.parametrize(
+    ("signals", "now", "pending"),
+    [
+        ((), "active", OURS),
+        ((("deactivating", "stop", ANOTHER, 1, RUNS),), "deactivating", ANOTHER),
+        (
+            (("deactivating", "stop", ANOTHER, 1, RUNS), ANOTHER, ("inactive", "dead", "", 1, RUNS)),
+            "inactive",
+            "",
+        ),
+    ],
+)
+def test_a_story_begins_with_what_was_read_or_with_a_signal_that_came_meanwhile(
+    signals: tuple[Signal | str, ...], now: str, pending: str
+) -> None:
+    story = Story(UNIT)
+    for signal in signals:
+        if isinstance(signal, str):
+            story.job_removed(signal)
+        else:
+            active, sub, job, invocation, service = signal
+            story.service_changed(service)
+            story.changed(unit(active, sub, job, invocation))
+    story.begin(unit("active", "running", OURS, 1))
+    assert (story.now.state.active, story.pending) == (now, pending)
+    assert story.before == story.now
+    assert (story.starts, story.fall, story.other_jobs, story.service) == (0, None, set(), {})

@@ -69,6 +69,21 @@ def test_a_link_lives_through_a_loss_of_the_bus_and_settles_what_ran() -> None:
     run(lost_meanwhile())
 
 
+def test_a_restart_that_meets_another_one_is_done_when_the_unit_is_up_again() -> None:
+    async def restarted_meanwhile() -> None:
+        systemd = SimulatedSystemd({FILES: Spec(Kind.NOTIFY, ready_seconds=2, stop_seconds=1)})
+        with await connected(systemd) as connection:
+            await connection.run(Action.START, [FILES], 0.2)
+            systemd.restart(FILES)
+            await asyncio.sleep(0.5)
+            results = await connection.run(Action.RESTART, [FILES], 0.2)
+            assert results == (UnitResult(FILES, JobResult.DONE),)
+            assert systemd.is_up(FILES)
+        systemd.close()
+
+    run(restarted_meanwhile())
+
+
 def test_a_loss_ends_a_start_whose_unit_is_being_restarted_by_another_job() -> None:
     async def lost_meanwhile() -> None:
         systemd = SimulatedSystemd({WEB: Spec(stop_seconds=1)})
