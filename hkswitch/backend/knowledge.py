@@ -78,6 +78,8 @@ class Knowledge:
         before = self.groups.get(told.group)
         told = told._replace(units=told.units[:MOST_UNITS])
         self.groups[told.group] = told
+        if before is not None and before.token != told.token:
+            self.probes.pop(told.group, None)  # it was another probe, perhaps: what this one says follows
         for unit in told.units:
             self._groups_of.setdefault(unit, {})[told.group] = None
         for unit in {*before.units} - {*told.units} if before is not None else ():

@@ -92,6 +92,18 @@ def test_a_group_whose_units_change_is_judged_by_no_state_of_before(known: Knowl
 # What is not asked for
 
 
+@pytest.mark.parametrize(
+    ("told", "verdict"), [(GroupTold(1, "web", "t3", ("httpd.service",)), None), (WEB, Verdict.ON)]
+)
+def test_what_a_probe_said_is_not_taken_for_what_that_of_a_changed_group_says(
+    known: Knowledge, told: GroupTold, verdict: Verdict | None
+) -> None:
+    known.take(told)
+    assert known.observed("web", told.token).verdict is verdict
+    known.take(states({}, web=NO))
+    assert known.observed("web", told.token).verdict is Verdict.OFF
+
+
 def test_groups_and_units_that_were_not_asked_for_are_not_kept(known: Knowledge) -> None:
     known.take(GroupTold(1, "other", "t", ("other.service",)))
     known.take(states({"other.service": UP}, other=YES))
