@@ -89,8 +89,8 @@ class Happenings:
                     (2, self._change_network),
                 ]
             ),
-            (24, self._storm),
-            (12, self._outage),
+            (60, self._storm),
+            (10, self._outage),
         ]
 
     async def happen(self) -> None:
@@ -142,6 +142,8 @@ class Happenings:
             await self._want_much_of(group_id)
             self.world.edit(group_id)
             self.world.reload()
+            await self._pause(SHORT_GAPS_SECONDS)
+            await self._want_much_of(group_id)
 
     async def _rush(self) -> None:
         """Both phones, and a terminal, want something of one group at nearly the same time."""
@@ -149,10 +151,11 @@ class Happenings:
             await self._want_much_of(self._chance.one_of(groups))
 
     async def _want_much_of(self, group_id: str) -> None:
+        """Unless a reload removes it meanwhile."""
         self.world.meet()
         for _ in range(self._chance.stream.randrange(2, 5)):
             if group_id not in self.world.daemon.front.groups:
-                return  # a reload removed it meanwhile
+                return
             if self._chance.of_one_in(4):
                 self.world.act(self._chance.one_of(list(Action)), group_id)
             else:
@@ -361,7 +364,9 @@ class Happenings:
         self.world.note(f"the file of {name} is removed")
         self.world.machine.disturb(name)
         systemd.define(name, None)
-        if self._chance.of_one_in(2):
+        if not systemd.is_up(name) or self._chance.of_one_in(
+            2
+        ):  # nothing else tells of one that is not loaded
             self._daemon_reload()
         self.world.outages.begin(name, self._some_seconds(12), put_back)
 

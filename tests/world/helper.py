@@ -172,7 +172,9 @@ class Helper:
     def _fall_silent(self) -> None:
         if not self.is_dead:
             self.is_dead = True
-            self.silent_since_seconds = asyncio.get_running_loop().time()
+            if self.silent_since_seconds is None or self.hung_up_at_seconds is None:
+                # Who let go of one that was stopped, and then killed it, heard nothing of it before.
+                self.silent_since_seconds = asyncio.get_running_loop().time()
 
     def _open(self) -> Connection:
         connection = StoppableConnection(self.transport.systemd.bus)

@@ -162,6 +162,8 @@ class Kept:
 
     def _is_told(self) -> bool:
         """Whether the config version stands for the accessories of this moment."""
+        if self._bridge()._driver._writing_again is not None:
+            return False  # it stands for those that were written last
         version = self.world.air.config_version
         accessories = tuple(sorted(group.name for group in self.world.groups))
         return self._versions.setdefault(version, accessories) == accessories

@@ -19,6 +19,12 @@ from tests.world.unit_spec import Life, Spec
 ON_ITS_WAY_SECONDS: Final = 4 * SLOW_SECONDS
 """What a unit was so long before an answer is what the answer is about."""
 
+TAKES_SECONDS: Final = (0.01, 0.2, 1.5, 3.5, 8.0, 8.0)
+"""Of programs: checks are cut off after 3 or 9 s."""
+
+CUT_OFF_SECONDS: Final = 4.0
+"""The least time that the lamp's commands are given."""
+
 NOT_AN_ANSWER: Final = 126
 JOBS: Final = {"StartUnit", "StopUnit", "TryRestartUnit", "StartTransientUnit"}
 
@@ -48,6 +54,14 @@ class Remembering(SimulatedSystemd):
 
     def touched(self, unit: Unit) -> None:
         super().touched(unit)
+        self._remember(unit)
+
+    def _reload(self) -> None:
+        super()._reload()
+        for unit in self.units():
+            self._remember(unit)
+
+    def _remember(self, unit: Unit) -> None:
         if unit.name in self._history:
             was = Was(self.now(), self.truth(unit.name), self._starts[unit.name])
             self._history[unit.name].append(was)
@@ -115,7 +129,7 @@ class Machine:
 
     def change_programs(self) -> str:
         """Let programs find something else, or take another time; returns what."""
-        kind = self.chance.stream.randrange(4)
+        kind = self.chance.one_of((0, 1, 2, 2, 3))
         if kind == 0:
             word = self.chance.one_of(("one", "two"))
             self.programs.passes[word] = not self.programs.passes[word]
@@ -124,7 +138,7 @@ class Machine:
             self._light(lit=not self.programs.is_lit)
             return f"somebody turns the lamp {'on' if self.programs.is_lit else 'off'}"
         if kind == 2:
-            self.programs.takes_seconds = self.chance.one_of((0.01, 0.2, 1.5, 3.5, 8.0))
+            self.programs.takes_seconds = self.chance.one_of(TAKES_SECONDS)
             return f"programs take {self.programs.takes_seconds} s"
         self.programs.breaks = self.chance.of_one_in(3)
         return "programs break" if self.programs.breaks else "programs work"
@@ -157,8 +171,9 @@ class Machine:
         if self.disturbed.get(unit, -1.0) >= from_seconds:
             return (started and bool(ends)) or any(each.state.meaning is Meaning.UP for each in was)
         ended_well = started and was[-1] in ends
-        seen = [each for each in was if each.at_seconds < to_seconds - ON_ITS_WAY_SECONDS] or [first]
-        return ended_well or Meaning.UP in {was[-1].state.meaning, seen[-1].state.meaning}
+        before = [each for each in was if each.at_seconds < to_seconds - ON_ITS_WAY_SECONDS] or [first]
+        seen = [before[-1], *(each for each in was if each.at_seconds >= to_seconds - ON_ITS_WAY_SECONDS)]
+        return ended_well or any(each.state.meaning is Meaning.UP for each in seen)
 
     def _lamp_was(self, action: Action, from_seconds: float, to_seconds: float) -> bool:
         if action is Action.RESTART:
@@ -180,11 +195,12 @@ class Machine:
             case ["/bin/lamp", "status"]:
                 status = 0 if programs.is_lit else 3
             case ["/bin/lamp", word]:
-                lit = word == "start"
                 now_seconds = asyncio.get_running_loop().time()
                 self.overlaps |= now_seconds < self._busy_until_seconds
-                self._busy_until_seconds = now_seconds + programs.takes_seconds
-                asyncio.get_running_loop().call_later(programs.takes_seconds, self._lit_by, lit)
+                self._busy_until_seconds = now_seconds + min(programs.takes_seconds, CUT_OFF_SECONDS)
+                if programs.takes_seconds < CUT_OFF_SECONDS:
+                    loop = asyncio.get_running_loop()
+                    loop.call_later(programs.takes_seconds, self._lit_by, word == "start")
         return Life(programs.takes_seconds, NOT_AN_ANSWER if programs.breaks else status)
 
     def _passed(self, word: str, began_at_seconds: float) -> None:

@@ -1,5 +1,6 @@
 """The calls that the simulated systemd answers: those that hkswitch makes, and no others."""
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import sdbus
@@ -35,7 +36,7 @@ class Systemd(Protocol):
     def load(self, name: str) -> Unit:
         """A unit."""
 
-    def make(self, name: str, spec: Spec) -> Unit | None:
+    def make(self, name: str, spec: Callable[[], Spec]) -> Unit | None:
         """A transient unit."""
 
     def unused(self, unit: Unit) -> None:
@@ -76,7 +77,7 @@ class Calls:
             case "ListUnitsByNames", (names,):
                 return ([self._row(name) for name in names if _is_name(name)],)
             case "StartTransientUnit", (name, "fail", settings, []):
-                return (self._make(name, spec_of(settings, self._systemd.decide)),)
+                return (self._make(name, lambda: spec_of(settings, self._systemd.decide)),)
             case ("StartUnit" | "StopUnit" | "TryRestartUnit") as member, (name, "replace"):
                 return (self._queue(member, name),)
         raise AssertionError((message.interface, message.member, message.body))
@@ -104,7 +105,7 @@ class Calls:
         unit = self._loaded_well(name)
         return (jobs.add(unit, Kind.START) if member == "StartUnit" else jobs.try_restart(unit)).path
 
-    def _make(self, name: str, spec: Spec) -> str:
+    def _make(self, name: str, spec: Callable[[], Spec]) -> str:
         if (unit := self._systemd.make(name, spec)) is None:
             raise _error("UnitExists", f"Unit {name} was already loaded or has a fragment file.")
         return self._systemd.jobs.add(unit, Kind.START).path

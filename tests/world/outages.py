@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 
 
@@ -26,10 +26,9 @@ class Outages:
         """Whether it is out of order."""
         return what in self._ends
 
-    @property
-    def any(self) -> bool:
-        """Whether anything is."""
-        return bool(self._ends)
+    def any_but(self, harmless: Collection[str]) -> bool:
+        """Whether anything else than these is."""
+        return any(what not in harmless for what in self._ends)
 
     def before(self, at_seconds: float) -> float:
         """When what was out of order at some time began to be so; that time if nothing was."""

@@ -166,6 +166,7 @@ async def check_last_wish(world: World) -> None:
     """Of healthy units the last wish wins, and is a success, whatever was done to them before."""
     if (group := _healthy(world)) is None:
         return
+    world.machine.programs.takes_seconds = world.chance.one_of((0.01, 0.3))
     systemd = world.machine.systemd
     for unit in group.units:
         if world.chance.of_one_in(2):

@@ -70,7 +70,8 @@ USED: Final[dict[str, tuple[str, ...]]] = {
 }
 """The units of all variants of a group."""
 
-PROBED: Final = ("checked", "checked", "lamp")
+PROBED: Final = ("checked", "lamp")
+FAVOURITES: Final = ("checked", "checked", "lamp", "loop")
 """Groups that more worlds have than others: most can happen to them."""
 
 SIZES: Final = (1, 1, 1, 2, 2, 3, 4, 8)
@@ -88,7 +89,7 @@ class Groups:
     @classmethod
     def of(cls, chance: Chance) -> "Groups":
         """Some of all, in their first variants."""
-        names = [*VARIANTS, *PROBED]
+        names = [*VARIANTS, *FAVOURITES]
         chance.stream.shuffle(names)
         names = list(dict.fromkeys(name for name in names if name != "gone"))[: chance.one_of(SIZES)]
         return cls(dict.fromkeys([*names, "gone"] if chance.of_one_in(3) else names, 0))

@@ -165,11 +165,11 @@ class SimulatedSystemd:
             self.touched(unit)
         return unit
 
-    def make(self, name: str, spec: Spec) -> Unit | None:
-        """A unit that has no file; None if there is one with this name."""
+    def make(self, name: str, spec: Callable[[], Spec]) -> Unit | None:
+        """A unit that has no file; None if there is one with this name, and then its program never runs."""
         if name in self.files or (name in self._loaded and self._loaded[name].load is LoadState.LOADED):
             return None
-        unit = self._loaded[name] = Service(name, spec, self)
+        unit = self._loaded[name] = Service(name, spec(), self)
         self.touched(unit)
         return unit
 

@@ -18,6 +18,9 @@ LOOK_AGAIN_SECONDS: Final = 0.4
 HEARD_WITHIN_SECONDS: Final = 2.0
 """A daemon hears by then what its helper tells, if neither of them is held up."""
 
+CONNECTED_SECONDS: Final = 1.0
+"""A helper has begun, is connected, and has told what it saw."""
+
 KEPT_SECONDS: Final = 5.0
 """What a check said to a helper is believed so long after the next one began, if its units are the same."""
 
@@ -62,8 +65,8 @@ class Watcher:
             self._check_no_response(report, now_seconds)
         if self._free_since_seconds + HEARD_WITHIN_SECONDS < now_seconds:
             self._check_bus(reports, now_seconds)
-            self._check_verdicts(reports, now_seconds)
-            if not self.world.outages.any:
+            if not self.world.outages.any_but(self.world.machine.units):
+                self._check_verdicts(reports, now_seconds)
                 self._check_states(reports, now_seconds)
         self._check_reloaded(reports)
 
@@ -96,12 +99,12 @@ class Watcher:
             if group is None or not group.check or runs(report) or report.state is not GroupState.ON:
                 continue
             up_since_seconds = max(map(machine.up_since, group.units))
-            if machine.passed.get(group.check[1], 0) >= up_since_seconds - HEARD_WITHIN_SECONDS:
+            if machine.passed.get(group.check[1], 0) >= up_since_seconds:
                 continue
             began_seconds = 0 if helper is None else helper.began_at_seconds
-            is_kept = up_since_seconds < began_seconds + HEARD_WITHIN_SECONDS  # as the units are as they were
+            is_kept = up_since_seconds < began_seconds + CONNECTED_SECONDS  # as the units are as they were
             heard_at_seconds = began_seconds + KEPT_SECONDS if is_kept else up_since_seconds
-            if heard_at_seconds + HEARD_WITHIN_SECONDS < now_seconds:
+            if heard_at_seconds + CONNECTED_SECONDS < now_seconds:
                 raise Violation(f"{group.id} is said to be on, and its check did not pass since it came up")
 
     def _check_states(self, reports: tuple[GroupReport, ...], now_seconds: float) -> None:
