@@ -43,6 +43,8 @@ SETTLED_WITHIN_SECONDS: Final = 100
 STARTING_WITHIN_SECONDS: Final = 2
 """For jobs that a helper left waiting to be seen at work."""
 
+OVERTAKEN: Final = "a newer request came before there was a helper"
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +68,8 @@ class HelperHost:
         self._config_problem = ""
         self._bus_problem = ""
         self._numbers = count(1)
+        self._newest: dict[str, int] = {}
+        """The newest request of each group: those that wait for a helper do not all go on in their order."""
         self._news = asyncio.Event()
         self._running: asyncio.Task[NoReturn] | None = None
 
@@ -117,9 +121,12 @@ class HelperHost:
         token = self._tokens.get(group_id, "")
         confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
         request = Request(next(self._numbers), action, group_id, token, confirm_ms)
+        self._newest[group_id] = request.id
         try:
             await self._until(self._has_told, TAP_WAITS_SECONDS)
             session = await self._client.session(within_seconds=0)
+            if self._newest[group_id] != request.id:
+                return ActionResult(OVERTAKEN)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:
             return ActionResult(str(refusal))

@@ -316,6 +316,22 @@ async def test_a_tap_waits_for_the_next_helper_and_none_is_sent_twice(opened: Op
     assert requests(tmp_path) == ["stop", "start"]
 
 
+async def test_of_taps_that_wait_for_the_next_helper_only_the_newest_is_sent(
+    opened: Open, tmp_path: Path
+) -> None:
+    helped = await opened(
+        CONFIG, scripted(f"WEB = {groups_of(CONFIG)['web'].token!r}\n{WAITS}", str(tmp_path))
+    )
+    await asked(helped, Action.STOP)
+    older = [asyncio.create_task(asked(helped, Action.STOP)) for _ in range(3)]
+    newest = asyncio.create_task(asked(helped))
+    await asyncio.sleep(0)
+    (tmp_path / "go").touch()
+    assert await newest == SUCCESS
+    assert await asyncio.gather(*older) == [ActionResult(helper_host.OVERTAKEN)] * 3
+    assert requests(tmp_path) == ["stop", "start"]
+
+
 async def test_a_tap_fails_when_no_helper_comes_in_time(opened: Open, tmp_path: Path) -> None:
     helped = await opened(
         CONFIG, scripted(f"WEB = {groups_of(CONFIG)['web'].token!r}\n{WAITS}", str(tmp_path))
