@@ -5,6 +5,7 @@ from typing import Final
 
 from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, Tile
 from hkswitch.model.unit_state import Action
+from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.protocol.report import GroupReport, Outcome
 from tests.world.chance import SLOW_SECONDS
 from tests.world.phone import Phone, Write
@@ -12,7 +13,7 @@ from tests.world.played import Violation
 from tests.world.world import Act, World, action_of
 
 ON_ITS_WAY_SECONDS: Final = 2 * SLOW_SECONDS
-MERGED_SECONDS: Final = 6 * SLOW_SECONDS
+MERGED_SECONDS: Final = CONFIRM_AT_LENGTH_MS / 1000 + 6 * SLOW_SECONDS
 """A request serves the same wish again until the daemon has heard of its end."""
 
 SETTLED_WITHIN_SECONDS: Final = 110.0

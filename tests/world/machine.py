@@ -44,7 +44,7 @@ class Remembering(SimulatedSystemd):
         super().__init__(units, version=version, delay_seconds=delay_seconds, commands=run)
         self.asked_by: Callable[[ClientBus], None] = lambda _: None
         """Is told who asks for a job."""
-        self._history: dict[str, list[Was]] = {name: [Was(-1, self.truth(name), 0)] for name in units}
+        self._history: dict[str, list[Was]] = {name: [Was(-math.inf, self.truth(name), 0)] for name in units}
 
     def called(self, client: ClientBus, serial: int, message: Message) -> None:
         is_probe = message.member == "StartTransientUnit" and "status" in message.body[0]
