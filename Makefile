@@ -37,7 +37,8 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 
 .PHONY: test
 test: lint ## every test that needs neither root nor a build, and lint
-	$(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging --ignore tests/backend/test_helper_storm.py \
+		--numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-packages
 test-packages: .venv/.dev ## build the packages, and test what is in them

@@ -1,15 +1,24 @@
 """Rules for every test: nothing stays behind, and in CI a test that is skipped has failed."""
 
 import asyncio
+import inspect
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, wait_until
+
+SLOW = ("test_seeds", "test_main", "test_commands", "test_helper_lives", "test_dispatcher", "test_switching")
+"""Modules that take long: they begin first, so that no worker is left with one of them at the end."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in SLOW)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,14 +31,23 @@ def long(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--long"))
 
 
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def nothing_stays_behind() -> AsyncIterator[None]:
+@pytest.fixture(autouse=True)
+def nothing_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """A task or a process that a test leaves would run on in the next one."""
-    tasks, children = asyncio.all_tasks(), child_processes()
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):  # others have no loop
+        request.getfixturevalue("no_task_stays")
+    children = child_processes()
+    yield
+    wait_until(lambda: not child_processes() - children)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def no_task_stays() -> AsyncIterator[None]:
+    """The same of tasks, for tests that can make any."""
+    tasks = asyncio.all_tasks()
     yield
     own = asyncio.current_task()
     await eventually(lambda: not {task for task in asyncio.all_tasks() - tasks if task is not own})
-    await eventually(lambda: not child_processes() - children)
 
 
 def child_processes() -> set[str]:

@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
-KILLS, KILLS_AT_LENGTH = 8, 1000
+KILLS = 1000
 SEED = 2026
 TAPPED, CHANGED = 10, 10
 """Groups that are tapped, and others whose units change from outside."""
@@ -126,19 +126,18 @@ def nothing_left() -> Iterator[None]:
 
 
 async def test_whenever_helpers_are_killed_what_is_said_is_true_and_nothing_is_left(
-    fake: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: bool
+    fake: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(helper_client, "BACK_OFF_SECONDS", (0.01,))
     monkeypatch.setattr(helper_host, "STARTING_WITHIN_SECONDS", 0.2)
     fake.reset(*(Unit(f"unit-{number}.service", sub="0") for number in range(TAPPED + CHANGED)))
     config_file = tmp_path / "config.yaml"
-    kills = KILLS_AT_LENGTH if long else KILLS
     with nothing_left():
         helped = Helped.of(config_file, CONFIG, patched(config_file))
         helped.told = Ordered(helped.told.groups)
         await helped.opened()
         storm = Storm(fake, helped)
-        for number in range(kills):
+        for number in range(KILLS):
             await storm.blow()
             if number % 10 == 0:
                 await eventually(storm.is_true)
@@ -146,9 +145,9 @@ async def test_whenever_helpers_are_killed_what_is_said_is_true_and_nothing_is_l
         await eventually(storm.is_true)
         await helped.host.close()
         await eventually(lambda: not helped.helpers())
-    assert sum(storm.outcomes.values()) == kills * TAPPED
-    assert min(storm.outcomes["success"], storm.outcomes["failure"]) > kills
+    assert sum(storm.outcomes.values()) == KILLS * TAPPED
+    assert min(storm.outcomes["success"], storm.outcomes["failure"]) > KILLS
     figures = (
-        f"{kills} kills, {dict(storm.outcomes)}, {storm.changes} changes, {len(helped.told.changes)} told"
+        f"{KILLS} kills, {dict(storm.outcomes)}, {storm.changes} changes, {len(helped.told.changes)} told"
     )
-    print(figures)  # noqa: T201 -- for those who let it blow for long
+    print(figures)  # noqa: T201 -- for those who let it blow

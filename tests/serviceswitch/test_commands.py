@@ -419,6 +419,7 @@ async def test_a_newer_request_waits_for_the_command_of_an_older_one(
     for number, action in enumerate(["restart", "start", "restart", "stop"], start=1):
         serving.begin(action, number)
         assert (await serving.line()) == {"type": "accepted", "id": number}
+        await eventually(lambda: any(argv[-1] == "restart" for argv in fake.ran))
     ends = [await serving.line() for _ in range(4)]
     assert [(end["id"], end["superseded"]) for end in ends] == [(1, False), (2, True), (3, True), (4, False)]
     assert [argv[-1] for argv in fake.ran if argv[-1] != "status"] == ["restart", "stop"]

@@ -130,7 +130,6 @@ async def test_only_the_units_of_the_group_are_touched(serving: Serving, fake: F
         ("start", "start", ["StartUnit", "StartUnit"], False),
         ("start", "restart", ["StartUnit", "TryRestartUnit"], False),
         ("stop", "start", ["StartUnit"], True),
-        ("stop", "stop", ["StopUnit", "StopUnit"], False),
     ],
 )
 async def test_a_request_makes_no_job_behind_that_of_a_newer_one_that_wants_the_opposite(

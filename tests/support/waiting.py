@@ -15,3 +15,11 @@ async def eventually(condition: Callable[[], object], within_seconds: float = PA
     while not condition():
         assert time.monotonic() < deadline_seconds, f"not true within {within_seconds} s"
         await asyncio.sleep(0.01)
+
+
+def wait_until(condition: Callable[[], object], within_seconds: float = PATIENCE_SECONDS) -> None:
+    """The same where there is no event loop."""
+    deadline_seconds = time.monotonic() + within_seconds
+    while not condition():
+        assert time.monotonic() < deadline_seconds, f"not true within {within_seconds} s"
+        time.sleep(0.01)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.world.play import play
 
-FIXED = range(1, 41)
+FIXED = range(1, 25)
 FOUND = {
     10: "what a full disk refused was not written when there was room again",
     14: "a config version that was told was not written, and fell",
@@ -92,16 +92,24 @@ def test_what_a_seed_would_find_is_not_there(seed: int) -> None:
     played_well(seed)
 
 
-@pytest.mark.parametrize("seed", [5, 6, 11], ids=["a world", "a disk", "HAP"])
-def test_a_seed_is_the_same_world_in_every_process(seed: int) -> None:
+TRACES = """
+import sys
+from tests.world.play import play
+for seed in map(int, sys.argv[1:]):
+    print("\\n".join(play(seed).trace))
+"""
+
+
+def test_a_seed_is_the_same_world_in_every_process() -> None:
+    a_world, a_disk, hap = "5", "6", "11"
     traces = {
         subprocess.run(
-            [sys.executable, "-m", "tests.world", "--seed", str(seed)],
+            [sys.executable, "-c", TRACES, a_world, a_disk, hap],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             stdout=subprocess.PIPE,
             check=True,
             text=True,
-        ).stdout.rpartition(" operations")[0]
-        for hash_seed in ("1", "2", "3")
+        ).stdout
+        for hash_seed in ("1", "2")
     }
     assert len(traces) == 1
