@@ -243,7 +243,7 @@ async def test_a_verdict_is_kept_no_longer_when_one_helper_after_the_other_ends(
     fake.reset(Unit("httpd.service", active="active", sub="running"), Unit("smb.service"))
     helped = await opened(PROBED)
     assert helped.told.state("web") is GroupState.ON
-    monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", 3)
+    monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", 1.5)
     fake.commands = lambda _: Outcome(seconds=3600)
     helped.told.forget()
 
