@@ -12,6 +12,7 @@ from tests.world.chance import Chance
 from tests.world.daemon import PLACE
 from tests.world.scene import PROBED
 from tests.world.terminal import ROOT, STRANGER
+from tests.world.troubles import Troubles
 from tests.world.world import World
 
 GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
@@ -19,9 +20,6 @@ GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
 
 SHORT_GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.05, 0.3)
 """Within a rush, or a storm."""
-
-STOPS_SECONDS: Final = (0.05, 1.0, 6.0, 15.0, 25.0)
-"""How long a helper is stopped: after 5 to 10 s nobody wants it any more."""
 
 PLACES: Final = (PLACE, Place(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})))
 BABBLE: Final = (
@@ -47,6 +45,7 @@ class Happenings:
     world: World
 
     def __post_init__(self) -> None:
+        self._troubles = Troubles(self.world)
         self._wishes = self._weighted(
             [
                 (6, self._tap),
@@ -54,20 +53,21 @@ class Happenings:
                 (3, self._by_systemctl),
                 (2, self._crash),
                 (2, self._edit_and_reload),
+                (2, self._rush_and_reload),
             ]
         )
         self._outages = self._weighted(
             [
-                (5, self._kill_helper),
-                (4, self._stop_helper),
-                (3, self._read_slowly),
-                (3, self._lose_bus),
-                (2, self._hang_bus),
-                (3, self._reexecute),
-                (3, self._daemon_reload),
-                (2, self._refuse_helper),
-                (3, self._mistake),
-                (2, self._remove_unit_file),
+                (5, self._troubles.kill_helper),
+                (4, self._troubles.stop_helper),
+                (3, self._troubles.read_slowly),
+                (3, self._troubles.lose_bus),
+                (2, self._troubles.hang_bus),
+                (3, self._troubles.reexecute),
+                (3, self._troubles.daemon_reload),
+                (2, self._troubles.refuse_helper),
+                (3, self._troubles.mistake),
+                (2, self._troubles.remove_unit_file),
             ]
         )
         self._kinds: Kinds = [
@@ -118,11 +118,6 @@ class Happenings:
     async def _pause(self, gaps_seconds: Sequence[float]) -> None:
         await asyncio.sleep(self._chance.one_of(gaps_seconds) * self._chance.seconds(0.5, 1.5))
 
-    def _some_seconds(self, most: float) -> float:
-        return self._chance.one_of((0.005, 0.05, 0.3, 1.0, 3.0, most / 2, most)) * self._chance.seconds(
-            0.5, 1
-        )
-
     # Several at nearly the same time
 
     async def _storm(self) -> None:
@@ -157,7 +152,7 @@ class Happenings:
             if group_id not in self.world.daemon.front.groups:
                 return
             if self._chance.of_one_in(4):
-                self.world.act(self._chance.one_of(list(Action)), group_id)
+                self.world.act(self._some_action(group_id), group_id)
             else:
                 phone, on = self._chance.one_of(self.world.phones), self._chance.of_one_in(2)
                 self.world.tap(phone, (group_id, Tile.GROUP), on=on)
@@ -181,7 +176,13 @@ class Happenings:
 
     def _act(self) -> None:
         if groups := self._groups():
-            self.world.act(self._chance.one_of(list(Action)), self._chance.one_of(groups))
+            group_id = self._chance.one_of(groups)
+            self.world.act(self._some_action(group_id), group_id)
+
+    def _some_action(self, group_id: str) -> Action:
+        """Mostly one that is allowed."""
+        allowed: list[Action] = sorted(self.world.daemon.front.groups[group_id].actions)
+        return self._chance.one_of([*Action] if self._chance.of_one_in(8) else allowed)
 
     def _read(self) -> None:
         self.world.note("phones read")
@@ -229,11 +230,6 @@ class Happenings:
     def _programs(self) -> None:
         self.world.note(self.world.machine.change_programs())
 
-    def _daemon_reload(self) -> None:
-        self.world.note("systemctl daemon-reload")
-        self.world.changed_at_seconds = asyncio.get_running_loop().time()
-        self.world.machine.systemd.daemon_reload()
-
     def _step_clock(self) -> None:
         self.world.clock_steps_seconds += self._chance.seconds(-1e6, 1e6)
         self.world.note("the clock is set")
@@ -243,132 +239,6 @@ class Happenings:
         outside.place = self._chance.one_of(PLACES)
         self.world.note(f"the network changes: the bridge belongs to {outside.place}")
         outside.news.changed.set()
-
-    # What goes wrong, for some time
-
-    def _kill_helper(self) -> None:
-        if (helper := self.world.transport.newest) is not None:
-            self.world.note("the helper is killed")
-            self.world.disturb_all()
-            helper.kill()
-
-    def _stop_helper(self) -> None:
-        helper = self.world.transport.newest
-        if helper is None or self.world.outages.has(helper):
-            return
-
-        def go_on() -> None:
-            if not helper.exited.is_set():
-                self.world.note("the helper goes on")
-                helper.go_on()
-
-        self.world.note("the helper is stopped")
-        self.world.disturb_all()
-        helper.stop()
-        seconds = self._chance.one_of(STOPS_SECONDS) * self._chance.seconds(0.5, 1)
-        self.world.outages.begin(helper, seconds, go_on)
-        if self._chance.of_one_in(3):
-            self._refuse_helpers(seconds)
-
-    def _read_slowly(self) -> None:
-        helper = self.world.transport.newest
-        if helper is None or self.world.outages.has(helper.output):
-            return
-
-        def go_on() -> None:
-            if not helper.exited.is_set():
-                self.world.note("the daemon reads again")
-                helper.output.release()
-
-        self.world.note("the daemon reads nothing")
-        self.world.disturb_all()
-        helper.output.hold()
-        self.world.outages.begin(helper.output, self._some_seconds(6), go_on)
-
-    def _lose_bus(self) -> None:
-        if self.world.outages.has("bus"):
-            return
-
-        def restore() -> None:
-            self.world.note("the bus is back")
-            self.world.bus_is_back()
-
-        self.world.note("the bus is lost")
-        self.world.lose_bus()
-        self.world.outages.begin("bus", self._some_seconds(18), restore)
-
-    def _hang_bus(self) -> None:
-        if self.world.outages.has("systemd"):
-            return
-
-        def go_on() -> None:
-            self.world.note("systemd answers again")
-            self.world.machine.systemd.go_on()
-
-        self.world.note("systemd answers nothing")
-        self.world.disturb_all()
-        self.world.machine.systemd.hang()
-        self.world.outages.begin("systemd", self._some_seconds(18), go_on)
-
-    def _reexecute(self) -> None:
-        if self.world.outages.has("bus name"):
-            return
-
-        def join() -> None:
-            self.world.note("systemd is on the bus again")
-            self.world.machine.systemd.join_bus()
-
-        self.world.note("systemctl daemon-reexec")
-        self.world.disturb_all()
-        self.world.machine.systemd.leave_bus()
-        self.world.outages.begin("bus name", self._chance.seconds(0, 0.3), join)
-
-    def _refuse_helper(self) -> None:
-        self._refuse_helpers(self._some_seconds(18))
-        if (helper := self.world.transport.newest) is not None:
-            helper.kill()
-
-    def _refuse_helpers(self, seconds: float) -> None:
-        if self.world.outages.has("sudo"):
-            return
-
-        def allow() -> None:
-            self.world.note("sudo does not refuse any more")
-            self.world.transport.refuses = False
-
-        self.world.note("sudo refuses")
-        self.world.disturb_all()
-        self.world.transport.refuses = True
-        self.world.outages.begin("sudo", seconds, allow)
-
-    def _mistake(self) -> None:
-        if self.world.outages.has("config"):
-            return
-        self.world.mistake()
-        if self._chance.of_one_in(2):
-            self.world.reload()
-        self.world.outages.begin("config", self._some_seconds(12), self.world.mend_config)
-
-    def _remove_unit_file(self) -> None:
-        systemd, names = self.world.machine.systemd, self.world.machine.units
-        name = self._chance.one_of(names) if names else ""
-        if not name or self.world.outages.has(name):
-            return
-        spec = systemd.files[name]
-
-        def put_back() -> None:
-            self.world.note(f"the file of {name} is back")
-            systemd.define(name, spec)
-            systemd.daemon_reload()
-
-        self.world.note(f"the file of {name} is removed")
-        self.world.machine.disturb(name)
-        systemd.define(name, None)
-        if not systemd.is_up(name) or self._chance.of_one_in(
-            2
-        ):  # nothing else tells of one that is not loaded
-            self._daemon_reload()
-        self.world.outages.begin(name, self._some_seconds(12), put_back)
 
     async def _kill_daemon(self) -> None:
         if self._chance.of_one_in(3):
