@@ -182,7 +182,8 @@ class Happenings:
     def _some_action(self, group_id: str) -> Action:
         """Mostly one that is allowed."""
         allowed: list[Action] = sorted(self.world.daemon.front.groups[group_id].actions)
-        return self._chance.one_of([*Action] if self._chance.of_one_in(8) else allowed)
+        choices = list(Action) if self._chance.of_one_in(8) else allowed
+        return self._chance.one_of(choices)
 
     def _read(self) -> None:
         self.world.note("phones read")
