@@ -65,7 +65,8 @@ class Request:
         self._begun.clear()
 
     def end(self, result: ActionResult) -> None:
-        """It has ended."""
+        """It has ended; nobody is told any more that it was begun."""
+        self._begun.clear()
         if not self.ended.done():
             self.took_seconds = asyncio.get_running_loop().time() - self.asked_seconds
             self.ended.set_result(result)

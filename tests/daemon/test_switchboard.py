@@ -121,13 +121,16 @@ async def test_a_tap_on_a_group_that_a_reload_removes_is_answered_at_once() -> N
 
 async def test_an_action_on_a_group_that_a_reload_removes_says_so_at_once() -> None:
     board = Board.made()
-    acting = board.act()
-    await board.asked()
+    begun: list[str] = []
+    acting = board.act(begun=lambda: begun.append("begun"))
+    asked = await board.asked()
     board.switches.regroup(())
     assert await asyncio.wait_for(acting, PATIENCE_SECONDS) == ActionResult(
         "the group was removed from the configuration"
     )
     assert ActionResult(REMOVED) == acting.result()
+    asked.accept()
+    assert begun == []  # nobody is there any more to be told
     await board.switches.close()
 
 
