@@ -43,8 +43,6 @@ SETTLED_WITHIN_SECONDS: Final = 100
 STARTING_WITHIN_SECONDS: Final = 2
 """For jobs that a helper left waiting to be seen at work."""
 
-OVERTAKEN: Final = "a newer request came before there was a helper"
-
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +55,7 @@ class HelperHost:
         self._groups = {group.id: group for group in groups}
         self._observer: Observer | None = None
         self._session: HelperSession | None = None
+        self._is_new = False
         self._epoch = 1
         self._known: Knowledge | None = None
         self._next = Knowledge(self._groups)
@@ -68,8 +67,8 @@ class HelperHost:
         self._config_problem = ""
         self._bus_problem = ""
         self._numbers = count(1)
-        self._newest: dict[str, int] = {}
-        """The newest request of each group: those that wait for a helper do not all go on in their order."""
+        self._waiting: list[int] = []
+        """The requests that wait for a helper, the oldest one first."""
         self._news = asyncio.Event()
         self._running: asyncio.Task[NoReturn] | None = None
 
@@ -121,20 +120,27 @@ class HelperHost:
         token = self._tokens.get(group_id, "")
         confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
         request = Request(next(self._numbers), action, group_id, token, confirm_ms)
-        self._newest[group_id] = request.id
+        before = None if group is None else self._state(group)
         try:
-            await self._until(self._has_told, TAP_WAITS_SECONDS)
+            await self._turn_of(request)
             session = await self._client.session(within_seconds=0)
-            if self._newest[group_id] != request.id:
-                return ActionResult(OVERTAKEN)
             finished = await session.request(request, accepted)
         except RequestRefused as refusal:
             return ActionResult(str(refusal))
         except HelperGone as gone:
             if gone.accepted and group is not None:
-                return await self._settled(action, group, str(gone))
+                return await self._settled(action, group, before, str(gone))
             return ActionResult(str(gone))
         return ActionResult() if finished.superseded else result_of(finished.units)
+
+    async def _turn_of(self, request: Request) -> None:
+        """Wait for a helper that told everything, but not for ever, and let older requests be sent first."""
+        self._waiting.append(request.id)
+        try:
+            await self._until(lambda: self._has_told() and self._waiting[0] == request.id, TAP_WAITS_SECONDS)
+        finally:
+            self._waiting.remove(request.id)
+            self._wake()
 
     async def close(self) -> None:
         """End the helper."""
@@ -149,7 +155,7 @@ class HelperHost:
 
     def began(self, session: HelperSession) -> None:
         """A helper is there: it tells everything anew."""
-        self._session = session
+        self._session, self._is_new = session, True
         self._next = Knowledge(self._groups)
         session.observe(self._epoch)
         self._notice()
@@ -214,6 +220,9 @@ class HelperHost:
             self._forgetting.cancel()
             self._forgetting = None
         kept = {} if before is None else knowledge.unanswered_of(before)
+        if not self._is_new:  # what this helper itself has said before, it does not say any more
+            kept = {name: probe for name, probe in kept.items() if name in self._doubted_at_seconds}
+        self._is_new = False
         knowledge.probes |= kept
         # What was kept by the helper before this one, too, is not believed any longer for that.
         at_seconds = asyncio.get_running_loop().time() + TOLD_WITHIN_SECONDS
@@ -308,13 +317,16 @@ class HelperHost:
             return False
         return group.state(units, Verdict.ON) is GroupState.ON
 
-    async def _settled(self, action: Action, group: Group, why_gone: str) -> ActionResult:
+    async def _settled(
+        self, action: Action, group: Group, state_before: GroupState | None, why_gone: str
+    ) -> ActionResult:
         """What came of a request whose helper went away: the next one tells the states that it led to."""
         wanted = GroupState.OFF if action is Action.STOP else GroupState.ON
         passing = {GroupState.STARTING, GroupState.STOPPING}
         before = self._known
-        # That a group is on does not say that it was restarted, nor that nothing was known of it meanwhile.
-        had_begun = action is Action.RESTART and self._state(group) not in {GroupState.ON, None}
+        # That a group is on does not say that it was restarted, nor that it is as it was, or is not known.
+        unmoved = {GroupState.ON, None, state_before}
+        had_begun = action is Action.RESTART and self._state(group) not in unmoved
 
         def is_told() -> bool:
             return self._known is not None and self._known is not before

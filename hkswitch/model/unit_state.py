@@ -12,6 +12,10 @@ class Action(StrEnum):
     STOP = "stop"
     RESTART = "restart"
 
+    def overrules(self, older: "Action") -> bool:
+        """Whether an older one is not wanted any more. A restart overrules none: what is stopped stays so."""
+        return older is not self and (self is Action.STOP or (self is Action.START and older is Action.STOP))
+
 
 class Crossing(StrEnum):
     """How the daemon gets at its helper: over the trust line."""

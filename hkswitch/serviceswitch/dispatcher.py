@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from hkswitch import __version__
 from hkswitch.model.errors import BusUnavailable, Exit, Failure
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import Action, JobResult, UnitResult
+from hkswitch.model.unit_state import JobResult, UnitResult
 from hkswitch.protocol.helper import (
     Accepted,
     Finished,
@@ -71,6 +72,14 @@ async def first_to_end(*awaited: Awaitable[object]) -> None:
         await asyncio.gather(*ends, return_exceptions=True)
 
 
+class Order(NamedTuple):
+    """Of a request among others for the same units."""
+
+    older: list[asyncio.Event]
+    """Are set when older ones are about to make their jobs, or make none."""
+    made: asyncio.Event
+
+
 @dataclass(eq=False, slots=True)
 class Turns:
     """Of one group: which request is the newest, and whose command runs."""
@@ -93,6 +102,7 @@ class Dispatcher:
         self._runner = Runner(systemd, worker.rules.examine)
         self._probes = Probes(self._runner, self._probed, self._spawn)
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
+        self._making: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -167,25 +177,42 @@ class Dispatcher:
         """Do what was allowed: the daemon knows of it before it begins, and the audit however it ends."""
         turns = self._turns[group.id]
         turns.newest = request
-        with self._worker.audited(request.action, group.id) as record:
+        with self._worker.audited(request.action, group.id) as record, self._in_order(group) as order:
             await self._output.said(Accepted(request.id))
             if group.commands is None:
-                record.results = await self._act(request, group)
+                record.results = await self._act(request, group, order)
             else:
                 async with turns.running:  # no command is cut short: a newer request waits
-                    record.results = await self._act(request, group)
+                    record.results = await self._act(request, group, order)
             record.excused = self._is_superseded(request, record.results)
         return record.results
 
-    async def _act(self, request: Request, group: Group) -> Results:
-        def begin() -> None:
+    @contextmanager
+    def _in_order(self, group: Group) -> Iterator[Order]:
+        """Of requests for the same units, in whatever groups, an older one makes its jobs first."""
+        made = asyncio.Event()
+        older = [self._making[unit] for unit in group.units if unit in self._making]
+        self._making |= dict.fromkeys(group.units, made)
+        try:
+            yield Order(older, made)
+        finally:
+            made.set()
+
+    async def _act(self, request: Request, group: Group, order: Order) -> Results:
+        def look() -> None:
             if self._hung_up():  # this process was stopped, and goes on when nobody wants this any more
                 raise Abandoned
-            if self._is_overruled(request):  # its jobs must not come behind those of a newer one
+            if self._is_overruled(request):
                 raise Overruled
 
+        def begin() -> None:
+            look()
+            order.made.set()
+
         try:
-            begin()
+            look()
+            for older in order.older:
+                await older.wait()
             wanted = Wanted(begin, lambda: self._is_replaced(request))
             confirm_seconds = request.confirm_ms / 1000
             return await self._runner.do(request.action, group, self._probes.ask, confirm_seconds, wanted)
@@ -197,9 +224,9 @@ class Dispatcher:
         return self._turns[request.group].newest is not request
 
     def _is_overruled(self, request: Request) -> bool:
-        """Whether a newer one came, and one of both is a stop."""
+        """Whether a newer one came that wants the opposite."""
         newest = self._turns[request.group].newest
-        return newest is not None and (newest.action is Action.STOP) is not (request.action is Action.STOP)
+        return newest is not None and newest.action.overrules(request.action)
 
     def _is_superseded(self, request: Request, results: Results) -> bool:
         """Whether jobs were canceled because a newer request for the group came: that is no failure."""

@@ -59,8 +59,12 @@ class Probes:
         for group in groups:
             if group.probe:
                 known = before.pop(group.id, None)
-                stays = known is not None and _asked_alike(known.group, group)
-                self._probed[group.id] = known if stays and known is not None else self._begin(group)
+                if known is None or not _says_the_same(known.group, group):
+                    self._probed[group.id] = self._begin(group, None)
+                elif _asked_alike(known.group, group):
+                    self._probed[group.id] = known
+                else:
+                    self._probed[group.id] = self._begin(group, known.said)
         for group_id in before:
             self._tasks.pop(group_id).cancel()
 
@@ -105,12 +109,12 @@ class Probes:
             if probed.said is None:
                 probed.ask_again()
 
-    def _begin(self, group: Group) -> _Probed:
+    def _begin(self, group: Group, said: Said | None) -> _Probed:
         if (task := self._tasks.pop(group.id, None)) is not None:
             task.cancel()
-        probed = _Probed(group)
+        probed = _Probed(group, said)
         self._tasks[group.id] = self._spawn(self._keep_asking(probed))
-        self._tell(group.id, None)
+        self._tell(group.id, said)
         return probed
 
     async def _keep_asking(self, probed: _Probed) -> None:
@@ -134,8 +138,14 @@ class Probes:
             self._tell(probed.group.id, said)
 
 
+def _says_the_same(one: Group, other: Group) -> bool:
+    """Whether what one's probe said can be taken for what the other's does."""
+    return (one.probe, one.units) == (other.probe, other.units)
+
+
 def _asked_alike(one: Group, other: Group) -> bool:
-    """Whether what one's probe says can be taken for what the other's does."""
-    if (one.probe, one.units) != (other.probe, other.units):
-        return False
-    return (one.interval_seconds, one.timeout_seconds) == (other.interval_seconds, other.timeout_seconds)
+    """Whether a probe of one that runs can be taken for one of the other."""
+    return _says_the_same(one, other) and (one.interval_seconds, one.timeout_seconds) == (
+        other.interval_seconds,
+        other.timeout_seconds,
+    )

@@ -127,9 +127,10 @@ async def test_only_the_units_of_the_group_are_touched(serving: Serving, fake: F
     [
         ("start", "stop", ["StopUnit"], True),  # a start has to look at its unit first, and a stop has not
         ("restart", "stop", ["StopUnit"], True),
-        ("start", "start", ["StartUnit", "StartUnit"], False),
-        ("start", "restart", ["StartUnit", "TryRestartUnit"], False),
         ("stop", "start", ["StartUnit"], True),
+        ("start", "restart", ["StartUnit", "TryRestartUnit"], False),
+        ("stop", "restart", ["StopUnit", "TryRestartUnit"], False),  # what is stopped stays so
+        ("restart", "start", ["TryRestartUnit", "StartUnit"], False),
     ],
 )
 async def test_a_request_makes_no_job_behind_that_of_a_newer_one_that_wants_the_opposite(
@@ -141,11 +142,27 @@ async def test_a_request_makes_no_job_behind_that_of_a_newer_one_that_wants_the_
     token = token_of(serving.config_file.read_text(), "web")
     serving.send("\n".join(lines).replace('"token": ""', f'"token": "{token}"'))
     replies = [await serving.reply() for _ in range(4)]
-    assert sorted(call[0] for call in jobs_of(fake)) == made
-    assert next(reply for reply in replies if reply == reply | {"type": "finished", "id": 1})[
-        "superseded"
-    ] is (superseded)
-    assert fake.units["httpd.service"].active == ("inactive" if second == "stop" else "active")
+    ended = {reply["id"]: reply["superseded"] for reply in replies if reply["type"] == "finished"}
+    assert [call[0] for call in jobs_of(fake)] == made
+    assert ended == {1: superseded, 2: False}
+
+
+async def test_of_requests_for_the_same_unit_in_two_groups_the_older_one_makes_its_job_first(
+    serving: Serving, fake: FakeSystemd
+) -> None:
+    serving.config_file.write_text("groups: {web: {units: [httpd, smb]}, other: {units: [httpd]}}")
+    fake.calls.clear()
+    config = serving.config_file.read_text()
+    lines = [
+        request(1, "start", "web", token_of(config, "web")),
+        request(2, "stop", "other", token_of(config, "other")),
+    ]
+    serving.send("\n".join(lines))
+    for _ in range(4):
+        await serving.reply()
+    jobs = [call for call in jobs_of(fake) if call[1] == "httpd.service"]
+    assert [call[0] for call in jobs] == ["StartUnit", "StopUnit"]
+    assert (fake.units["httpd.service"].active, fake.units["smb.service"].active) == ("inactive", "active")
 
 
 WEB = '"action":"start","group":"web"'
