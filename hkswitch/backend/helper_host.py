@@ -40,6 +40,9 @@ TAP_WAITS_SECONDS: Final = 0.9
 SETTLED_WITHIN_SECONDS: Final = 100
 """For units that a helper left in transition; systemd itself gives them 90 s."""
 
+STAYS_SECONDS: Final = 1
+"""A start is a success if its group is still on after so long."""
+
 STARTING_WITHIN_SECONDS: Final = 2
 """For jobs that a helper left waiting to be seen at work."""
 
@@ -347,6 +350,8 @@ class HelperHost:
         if await self._until(is_told, TOLD_WITHIN_SECONDS):
             moved = await self._until(has_moved, STARTING_WITHIN_SECONDS)
             await self._until(is_settled, SETTLED_WITHIN_SECONDS)
+            if action is not Action.STOP and state() is wanted:  # a crash loop is on at every other moment
+                await self._until(lambda: state() is not wanted, STAYS_SECONDS)
             if state() is wanted and (moved or action is not Action.RESTART):
                 return ActionResult()
             if state() is wanted:

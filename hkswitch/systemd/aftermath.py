@@ -18,6 +18,9 @@ from hkswitch.systemd.starts import Starts
 LOOK_AGAIN_SECONDS: Final = 0.5
 """Between two looks at whether a job is still there."""
 
+STAYS_SECONDS: Final = 1.0
+"""A unit that crashes again and again is up at every other moment: it must stay in one start for so long."""
+
 Row = tuple[Any, ...]
 """Of ListUnitsByNames (org.freedesktop.systemd1(5))."""
 
@@ -36,18 +39,29 @@ async def settled(
     while any(row[_JOB] for row in rows):
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
         rows = await rows_of(names)
+    why: dict[str, str] = {}
+    if action is not Action.STOP:
+        held = {name: await starts.invocation(name) for name in names}
+        await asyncio.sleep(STAYS_SECONDS)
+        rows = await rows_of(names)
+        for name in names:
+            why[name] = _why_not_up(await starts.invocation(name), held[name], before.get(name))
     pairs = zip(names, map(state_in, rows), strict=True)
-    return tuple([await _left(starts, action, name, state, before) for name, state in pairs])
+    return tuple([await _left(starts, action, name, state, why.get(name, "")) for name, state in pairs])
 
 
-async def _left(
-    starts: Starts, action: Action, unit: str, state: UnitState, before: Mapping[str, str]
-) -> UnitResult:
+def _why_not_up(now: str, held: str, before: str | None) -> str:
+    """Why a unit that is up is so in vain, by which of its starts it is in, and was in a moment ago."""
+    if now != held:
+        return "did not stay up"
+    return "was not restarted" if now == before else ""
+
+
+async def _left(starts: Starts, action: Action, unit: str, state: UnitState, why_not_up: str) -> UnitResult:
     """What came of a job that is gone, by the state that it left; it may never have been made."""
     meaning = state.meaning
-    is_up_again = action is Action.RESTART and meaning is Meaning.UP
-    if is_up_again and await starts.invocation(unit) == before[unit]:
-        return UnitResult(unit, JobResult.FAILED, "was not restarted")
+    if meaning is Meaning.UP and why_not_up:
+        return UnitResult(unit, JobResult.FAILED, why_not_up)
     wanted = {
         Action.START: meaning is Meaning.UP,
         Action.STOP: meaning in {Meaning.DOWN, Meaning.FAILED},

@@ -178,11 +178,12 @@ def _had_nothing_to_do(action: Action, story: Story) -> bool:
 
 async def _confirmed(start: Start, confirm_seconds: float, connection: Connection) -> None:
     """Wait until the unit has fallen, or is up after so long: a job that restarts it may run meanwhile."""
-    while not connection.lost.is_set():
+    while True:
         await start.until(lambda: start.story.fall is not None, confirm_seconds)
+        if connection.lost.is_set():  # what it told last is so no longer, perhaps
+            raise BusUnavailable(connection.why_lost)
         if start.story.has_fallen or start.story.now.is_up:
             return
-    raise BusUnavailable(connection.why_lost)
 
 
 def _path_of(unit: str) -> str:

@@ -374,6 +374,7 @@ until("never")
         (Action.START, ["inactive", "active"], True),  # its job was waiting
         (Action.START, ["activating", "failed"], False),
         (Action.STOP, ["deactivating", "inactive"], True),
+        (Action.START, ["activating", "active", "failed"], False),  # a crash loop
         (Action.STOP, ["active"], False),
         (Action.RESTART, ["deactivating", "activating", "active"], True),
         (Action.RESTART, ["active"], False),  # it may never have been restarted
@@ -390,6 +391,7 @@ async def test_a_request_that_was_begun_when_its_helper_died_is_settled_by_what_
 ) -> None:
     monkeypatch.setattr(helper_session, "SILENCE_SECONDS", SOON_SECONDS)
     monkeypatch.setattr(helper_host, "STARTING_WITHIN_SECONDS", 3 * SOON_SECONDS)
+    monkeypatch.setattr(helper_host, "STAYS_SECONDS", 3 * SOON_SECONDS)
     before = "inactive" if action is Action.START else "active"
     if not then:
         monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", SOON_SECONDS)

@@ -16,7 +16,7 @@ from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import HEARTBEAT_SECONDS, Systemd
 from tests.world.loop import run
 from tests.world.systemd import SimulatedSystemd
-from tests.world.unit_spec import Kind, Life, Spec
+from tests.world.unit_spec import Kind, Life, Restart, Spec
 
 WEB, FILES = "web.service", "files.service"
 UNITS: dict[str, Spec] = {WEB: Spec(), FILES: Spec(Kind.NOTIFY, ready_seconds=2)}
@@ -82,6 +82,31 @@ def test_a_restart_that_meets_another_one_is_done_when_the_unit_is_up_again() ->
         systemd.close()
 
     run(restarted_meanwhile())
+
+
+@pytest.mark.parametrize(("crashes", "result"), [(True, JobResult.FAILED), (False, JobResult.DONE)])
+def test_a_start_whose_bus_is_lost_is_no_success_for_a_moment_of_being_up(
+    crashes: bool, result: JobResult
+) -> None:
+    life = Life(0.15, 1) if crashes else Life()
+    loop = Spec(restart=Restart.ALWAYS, restart_seconds=0.1, lives=(life,))
+
+    async def lost_meanwhile() -> None:
+        systemd = SimulatedSystemd({WEB: loop}, delay_seconds=lambda: 0.001)
+        link = Link(lambda: connected(systemd))
+        keeping = asyncio.create_task(link.keep(Told()))
+        await asyncio.sleep(1)
+        starting = asyncio.create_task(link.run(Action.START, [WEB], 1))
+        await asyncio.sleep(0.1)
+        systemd.lose_bus()
+        await asyncio.sleep(0.5)
+        systemd.restore_bus()
+        [ended] = await starting
+        assert ended.job is result
+        keeping.cancel()
+        systemd.close()
+
+    run(lost_meanwhile())
 
 
 def test_a_loss_ends_a_start_whose_unit_is_being_restarted_by_another_job() -> None:
