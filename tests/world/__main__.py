@@ -4,8 +4,10 @@ import argparse
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.queues import SimpleQueue
 from typing import Final
 
@@ -17,11 +19,17 @@ Found = SimpleQueue[Played]
 TRACE_LINES: Final = 80
 """Of the end of a trace, unless a seed was asked for."""
 
+LINE_LENGTH: Final = 150
+"""Of a failure in the list at the end."""
+
+SEED_WITHIN_SECONDS: Final = 60
+"""Far more than any world takes."""
+
 
 def main() -> int:
     """Play, and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.world", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60, help="for so long (60)")
+    parser.add_argument("--seconds", type=float, default=60, help="for so many seconds (60)")
     parser.add_argument("--seed", type=int, help="this one only, with the whole trace")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="side by side")
     options = parser.parse_args()
@@ -45,44 +53,62 @@ def _many(seconds: float, processes: int) -> int:
     found: Found = multiprocessing.SimpleQueue()
     until_seconds = began_seconds + seconds
     players = [
-        multiprocessing.Process(target=_play_each, args=(first + number, processes, until_seconds, found))
+        multiprocessing.Process(
+            target=_play_each, args=(first + number, processes, until_seconds, found), daemon=True
+        )
         for number in range(processes)
     ]
     for player in players:
         player.start()
-    count, bad = 0, 0
-    while any(player.is_alive() for player in players) or not found.empty():
-        if found.empty():
-            time.sleep(0.05)
-            continue
-        played = found.get()
-        count += 1
-        if played.failure:
-            bad += 1
-            _explain(played)
+    count, bad = 0, dict[int, str]()
+    with suppress(KeyboardInterrupt):
+        while any(player.is_alive() for player in players) or not found.empty():
+            if found.empty():
+                time.sleep(0.05)
+                continue
+            played = found.get()
+            count += 1
+            if played.failure:
+                bad[played.seed] = played.failure
+                _explain(played)
+    for player in players:
+        player.kill()
+        player.join()
     took_seconds = time.monotonic() - began_seconds
-    rate = count / took_seconds
-    sys.stdout.write(f"{count} seeds in {took_seconds:.0f} s, {rate:.1f} a second; {bad} failed\n")
-    return 1 if bad or any(player.exitcode for player in players) else 0
+    sys.stdout.write(f"{count} seeds in {took_seconds:.0f} s, {count / took_seconds:.1f} a second; ")
+    sys.stdout.write(f"{len(bad)} failed\n")
+    for seed, failure in bad.items():
+        sys.stdout.write(f"make simulate SEED={seed}: {failure.strip().splitlines()[-1][:LINE_LENGTH]}\n")
+    return 1 if bad or not count or any(player.exitcode == 1 for player in players) else 0
 
 
 def _play_each(first: int, stride: int, until_seconds: float, found: Found) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who began this ends it
+    signal.signal(signal.SIGALRM, _hangs)
     seed = first
     while time.monotonic() < until_seconds:
+        signal.alarm(SEED_WITHIN_SECONDS)
         played = play(seed)
+        signal.alarm(0)
         found.put(played if played.failure else Played(seed, steps=played.steps))
         seed += stride
 
 
+def _hangs(*_: object) -> None:
+    raise TimeoutError(f"the world did not end within {SEED_WITHIN_SECONDS} s of real time")
+
+
 def _explain(played: Played) -> None:
-    sys.stdout.write("\n".join(("", *played.trace[-TRACE_LINES:], "")))
+    before = len(played.trace) - TRACE_LINES
+    cut = [f"... {before} lines before these: make simulate SEED={played.seed}"] if before > 0 else []
+    sys.stdout.write("\n".join(("", *cut, *played.trace[-TRACE_LINES:], "")))
     _say(played, None)
 
 
 def _say(played: Played, took_seconds: float | None) -> None:
     took = "" if took_seconds is None else f" in {took_seconds:.2f} s"
-    came = played.failure or "all well"
-    sys.stdout.write(f"seed {played.seed}: {came}; {played.steps} operations{took}\n")
+    came = played.failure.rstrip() or "all well"
+    sys.stdout.write(f"seed {played.seed}, {played.steps} steps{took}: {came}\n")
     if played.failure:
         sys.stdout.write(f"again: make simulate SEED={played.seed}\n")
 

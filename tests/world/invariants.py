@@ -32,9 +32,12 @@ def check_step(world: World, now_seconds: float) -> None:
     if not world.daemon.is_down:
         _check_unknown(world)
         _check_forgotten(world, now_seconds)
-    world.acts = [act for act in world.acts if act.ended_seconds is None]
+    for ended in [act for act in world.acts if act.ended_seconds is not None]:
+        world.note(f"    {ended}")
+        world.acts.remove(ended)
     for phone in world.phones:
-        phone.forget_answered()
+        for answered in phone.forget_answered():
+            world.note(f"    the {phone.name} phone: {answered}")
 
 
 def _check_processes(world: World) -> None:
@@ -50,7 +53,7 @@ def _check_successes(world: World) -> None:
     for phone in world.phones:
         for write in phone.writes:
             if write.ok and not _may_be_success(world, write):
-                raise Violation(f"{phone.name} was told a success that did not happen: {write}")
+                raise Violation(f"the {phone.name} phone was told a success that did not happen: {write}")
     for act in world.acts:
         if act.asked.is_done and not _happened(world, act):
             raise Violation(f"a success that did not happen: {act}")
@@ -62,9 +65,11 @@ def _check_answers(phone: Phone, now_seconds: float) -> None:
         took_seconds = (write.answered_seconds or now_seconds) - write.asked_seconds
         is_late = took_seconds > ANSWER_WITHIN_SECONDS + ON_ITS_WAY_SECONDS
         if is_late and not write.wire.is_cut:
-            raise Violation(f"{phone.name}'s write was not answered within {took_seconds:.3f} s: {write}")
+            raise Violation(
+                f"the {phone.name} phone's write was not answered within {took_seconds:.3f} s: {write}"
+            )
         if write.answers > 1:
-            raise Violation(f"{phone.name}'s write was answered {write.answers} times: {write}")
+            raise Violation(f"the {phone.name} phone's write was answered {write.answers} times: {write}")
 
 
 def runs(group: GroupReport) -> bool:

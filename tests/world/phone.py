@@ -33,6 +33,15 @@ class Write:
     answered_seconds: float | None = None
     ok: bool | None = None
 
+    def __str__(self) -> str:
+        group_id, tile = self.key
+        wrote = (
+            f"{'On' if self.on else 'Off'} of {group_id} ({tile.value}), written at {self.asked_seconds:.4f}"
+        )
+        if self.answered_seconds is None:
+            return f"{wrote}, is not answered"
+        return f"{wrote}, is {'done' if self.ok else 'an error'} at {self.answered_seconds:.4f}"
+
 
 @dataclass(eq=False)
 class Phone:
@@ -85,9 +94,12 @@ class Phone:
         if self.wire is not None and not self.wire.is_cut:
             self.believes = dict(front.read())
 
-    def forget_answered(self) -> None:
-        """Keep only the writes that wait for an answer that can still come."""
-        self.writes = [write for write in self.writes if write.ok is None and not write.wire.is_cut]
+    def forget_answered(self) -> list[Write]:
+        """Keep only the writes that wait for an answer that can still come; returns the others."""
+        waits = [write for write in self.writes if write.ok is None and not write.wire.is_cut]
+        others = [write for write in self.writes if write not in waits]
+        self.writes = waits
+        return others
 
     def _hear(self, key: Key, on: bool) -> None:
         self.heard.append((key, on))

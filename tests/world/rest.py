@@ -72,7 +72,7 @@ async def check_rest(world: World) -> None:
     if len(world.daemon.reloads) != world.reloads_asked:
         raise Violation(f"{world.reloads_asked} reloads were asked for, and ended: {world.daemon.reloads}")
     if waiting := [act for act in world.acts if act.ended_seconds is None and act.daemon is world.daemon]:
-        raise Violation(f"somebody waits for ever: {waiting}")
+        raise Violation(f"somebody waits for ever: {'; '.join(map(str, waiting))}")
     check_agreement(world)
 
 
@@ -184,7 +184,7 @@ async def check_last_wish(world: World) -> None:
     if failed := [
         act for act in acts if not (act.asked.is_done or _was_undone(act, is_last=act is acts[-1]))
     ]:
-        raise Violation(f"in the calm a wish failed: {failed}")
+        raise Violation(f"in the calm a wish failed: {'; '.join(map(str, failed))}")
     if acts[-1].action is not Action.RESTART:  # what is stopped stays so
         _check_came(world, group, acts[-1].action)
     check_step(world, asyncio.get_running_loop().time())

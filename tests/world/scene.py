@@ -94,7 +94,7 @@ class Groups:
         names = list(dict.fromkeys(name for name in names if name != "gone"))[: chance.one_of(SIZES)]
         return cls(dict.fromkeys([*names, "gone"] if chance.of_one_in(3) else names, 0))
 
-    def change(self, chance: Chance, name: str = "") -> str:
+    def change(self, chance: Chance, name: str = "") -> tuple[str, str | None]:
         """Choose another variant of some group; returns which."""
         name = name or chance.one_of(list(self.chosen))
         variants = VARIANTS[name]
@@ -103,7 +103,7 @@ class Groups:
         if all(text is None for text in self._said.values()):  # no config is without any group
             name = next(iter(self.chosen))
             self.chosen[name] = 0
-        return f"{name}: {self._said[name]}"
+        return name, self._said[name]
 
     def units(self, chance: Chance) -> dict[str, Spec]:
         """The units that they may have; some starts fail, and some of those are followed by another one."""

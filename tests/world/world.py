@@ -55,6 +55,13 @@ class Act:
     is_disputed: bool = False
     """Whether somebody else wanted something of the group, or of its units, before the end."""
 
+    def __str__(self) -> str:
+        said = f"hkswitch {self.action} {self.group_id}, asked at {self.asked_seconds:.4f}"
+        if self.ended_seconds is None:
+            return f"{said}, has not ended"
+        came = "done" if self.asked.is_done else getattr(self.asked.last, "reason", "cut off")
+        return f"{said}, ends at {self.ended_seconds:.4f}: {came}"
+
 
 def action_of(tile: Tile, *, on: bool) -> Action | None:
     """What a write of On asks for; nothing where a restart switch is turned off."""
@@ -89,6 +96,7 @@ class World:
         self.outages = Outages(self.note, self.disturb_all)
         self.machine = Machine(self.chance, self.note, self.groups.units(self.chance))
         self.file = ConfigFile(self.groups.text)
+        self.note(f"the configuration:\n{self.groups.text}")
         self.audit = AuditLog()
         self.transport = Transport(self.machine.systemd, self.file, self.audit, self.chance, self.note)
         self.machine.systemd.asked_by = self._asked_by
@@ -205,7 +213,8 @@ class World:
 
     def edit(self, group_id: str = "") -> None:
         """Write another config, and tell nobody."""
-        self.note(f"edited: {self.groups.change(self.chance, group_id)}")
+        name, text = self.groups.change(self.chance, group_id)
+        self.note(f"edited: {name}: {text}" if text else f"edited: {name} is removed")
         self._write(self.groups.text)
 
     def mistake(self) -> None:
