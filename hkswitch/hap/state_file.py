@@ -234,9 +234,11 @@ def write_whole(path: Path, contents: bytes) -> None:
         try:
             os.fsync(folder)
         except OSError:
-            if old is not None:
+            if old is None:
+                path.unlink()
+            else:
                 _replace(path, old)
-                os.fsync(folder)
+            os.fsync(folder)
             raise
 
 

@@ -56,6 +56,17 @@ async def test_a_pairing_whose_file_is_there_but_not_synced_did_not_happen_eithe
     assert state_file.read(unpaired.state_folder) == before
 
 
+async def test_a_pairing_whose_file_was_gone_and_cannot_be_synced_is_not_there_either(
+    unpaired: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state_file.read(unpaired.state_folder)
+    (unpaired.state_folder / state_file.FILE_NAME).unlink()
+    monkeypatch.setattr(os, "fsync", full_folder())
+    with pytest.raises(HomeKitException):
+        await unpaired.pair()
+    assert state_file.read(unpaired.state_folder) == before  # of its backup
+
+
 async def test_an_unpairing_whose_file_is_there_but_not_synced_did_not_happen_either(
     unpaired: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
