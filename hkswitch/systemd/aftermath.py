@@ -46,28 +46,37 @@ async def settled(
         rows = await rows_of(names)
         for name in names:
             why[name] = _why_not_up(await starts.invocation(name), held[name], before.get(name))
-    pairs = zip(names, map(state_in, rows), strict=True)
-    return tuple([await _left(starts, action, name, state, why.get(name, "")) for name, state in pairs])
+    states = dict(zip(names, map(state_in, rows), strict=True))
+    wanted = {name: _wanted(action, had_run=name in before) for name in names}
+    return tuple([await _left(starts, name, states[name], wanted[name], why.get(name, "")) for name in names])
+
+
+def _wanted(action: Action, *, had_run: bool) -> set[Meaning]:
+    """What a unit means after an action that was done; a restart leaves what is stopped so."""
+    match action:
+        case Action.START:
+            return {Meaning.UP}
+        case Action.STOP:
+            return {Meaning.DOWN, Meaning.FAILED}
+        case Action.RESTART:
+            return {Meaning.UP} if had_run else {Meaning.UP, Meaning.DOWN}
 
 
 def _why_not_up(now: str, held: str, before: str | None) -> str:
     """Why a unit that is up is so in vain, by which of its starts it is in, and was in a moment ago."""
-    if now != held:
+    if not now or now != held:
         return "did not stay up"
     return "was not restarted" if now == before else ""
 
 
-async def _left(starts: Starts, action: Action, unit: str, state: UnitState, why_not_up: str) -> UnitResult:
+async def _left(
+    starts: Starts, unit: str, state: UnitState, wanted: set[Meaning], why_not_up: str
+) -> UnitResult:
     """What came of a job that is gone, by the state that it left; it may never have been made."""
     meaning = state.meaning
     if meaning is Meaning.UP and why_not_up:
         return UnitResult(unit, JobResult.FAILED, why_not_up)
-    wanted = {
-        Action.START: meaning is Meaning.UP,
-        Action.STOP: meaning in {Meaning.DOWN, Meaning.FAILED},
-        Action.RESTART: meaning in {Meaning.UP, Meaning.DOWN},  # what was stopped stays so
-    }[action]
-    if wanted:
+    if meaning in wanted:
         return UnitResult(unit, JobResult.DONE)
     why = await starts.why_down(unit) if meaning is Meaning.FAILED else ""
     return UnitResult(unit, JobResult.FAILED, why or f"is {state}")

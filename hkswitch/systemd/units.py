@@ -137,15 +137,17 @@ class Systemd:
             return tuple(await asyncio.gather(*runs))
 
     async def invocations(self, units: Iterable[str]) -> dict[str, str]:
-        """Which of its starts each unit is in."""
-        return {unit: await self._starts.invocation(unit) for unit in units}
+        """Which of its starts each unit that runs is in."""
+        states = await self.states(units)
+        return {unit: await self._starts.invocation(unit) for unit in states if states[unit].is_running}
 
     async def settled(
         self, action: Action, units: Iterable[str], before: Mapping[str, str]
     ) -> tuple[UnitResult, ...]:
         """What came of an action of another connection, which may have made no job: waits until none is left.
 
-        `before` says, of a restart, which invocation each unit was in: one that is up may never have ended.
+        `before` says, of a restart, which invocation each unit that ran was in: one that is up may never have
+        ended, and one that is down did not come back.
         """
         return await settled(self._rows, self._starts, action, list(units), before)
 

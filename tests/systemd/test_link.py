@@ -91,7 +91,7 @@ async def test_what_ran_while_the_bus_went_is_settled_by_the_units(
     await fake.leave()
     await eventually(lambda: linked.told.events[-1] == "lost")
     fake.units["a.service"].job = None
-    fake.units["a.service"].active = active
+    fake.units["a.service"].active, fake.units["a.service"].starts = active, 1
     await fake.bus.request_name(SYSTEMD)
     assert await run == (result,)
 

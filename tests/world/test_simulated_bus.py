@@ -109,6 +109,32 @@ def test_a_start_whose_bus_is_lost_is_no_success_for_a_moment_of_being_up(
     run(lost_meanwhile())
 
 
+@pytest.mark.parametrize(("runs", "result"), [(True, JobResult.FAILED), (False, JobResult.DONE)])
+def test_a_restart_whose_bus_is_lost_is_no_success_if_what_ran_was_stopped(
+    runs: bool, result: JobResult
+) -> None:
+    async def stopped_meanwhile() -> None:
+        systemd = SimulatedSystemd(UNITS, delay_seconds=lambda: 0.01)
+        link = Link(lambda: connected(systemd))
+        keeping = asyncio.create_task(link.keep(Told()))
+        await asyncio.sleep(1)
+        if runs:
+            systemd.start(WEB)
+            await asyncio.sleep(1)
+        restarting = asyncio.create_task(link.run(Action.RESTART, [WEB], 1))
+        await asyncio.sleep(0.05)
+        systemd.lose_bus()
+        systemd.stop(WEB)
+        await asyncio.sleep(0.5)
+        systemd.restore_bus()
+        [ended] = await restarting
+        assert ended.job is result
+        keeping.cancel()
+        systemd.close()
+
+    run(stopped_meanwhile())
+
+
 def test_a_loss_ends_a_start_whose_unit_is_being_restarted_by_another_job() -> None:
     async def lost_meanwhile() -> None:
         systemd = SimulatedSystemd({WEB: Spec(stop_seconds=1)})
