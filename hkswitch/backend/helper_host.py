@@ -123,7 +123,7 @@ class HelperHost:
         token = self._tokens.get(group_id, "")
         confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
         request = Request(next(self._numbers), action, group_id, token, confirm_ms)
-        before = None if group is None else self._state(group)
+        was_on = group is not None and self._state(group) is GroupState.ON
         try:
             await self._turn_of(request)
             session = await self._client.session(within_seconds=0)
@@ -132,15 +132,20 @@ class HelperHost:
             return ActionResult(str(refusal))
         except HelperGone as gone:
             if gone.accepted and group is not None:
-                return await self._settled(action, group, before, str(gone))
+                return await self._settled(action, group, str(gone), was_on=was_on)
             return ActionResult(str(gone))
         return ActionResult() if finished.superseded else result_of(finished.units)
 
     async def _turn_of(self, request: Request) -> None:
         """Wait for a helper that told everything, but not for ever, and let older requests be sent first."""
+
+        def is_next() -> bool:
+            return self._waiting[0] == request.id
+
         self._waiting.append(request.id)
         try:
-            await self._until(lambda: self._has_told() and self._waiting[0] == request.id, TAP_WAITS_SECONDS)
+            if not await self._until(lambda: self._has_told() and is_next(), TAP_WAITS_SECONDS):
+                await self._until(is_next, TAP_WAITS_SECONDS)  # they came sooner, and give up now, too
         finally:
             self._waiting.remove(request.id)
             self._wake()
@@ -320,16 +325,13 @@ class HelperHost:
             return False
         return group.state(units, Verdict.ON) is GroupState.ON
 
-    async def _settled(
-        self, action: Action, group: Group, state_before: GroupState | None, why_gone: str
-    ) -> ActionResult:
+    async def _settled(self, action: Action, group: Group, why_gone: str, *, was_on: bool) -> ActionResult:
         """What came of a request whose helper went away: the next one tells the states that it led to."""
-        wanted = GroupState.OFF if action is Action.STOP else GroupState.ON
+        wanted = {GroupState.OFF, GroupState.FAILED} if action is Action.STOP else {GroupState.ON}
         passing = {GroupState.STARTING, GroupState.STOPPING}
         before = self._known
-        # That a group is on does not say that it was restarted, nor that it is as it was, or is not known.
-        unmoved = {GroupState.ON, None, state_before}
-        had_begun = action is Action.RESTART and self._state(group) not in unmoved
+        # That a group is on does not say that it was restarted, nor that nothing was known of it meanwhile.
+        had_begun = was_on and self._state(group) not in {GroupState.ON, None}
 
         def is_told() -> bool:
             return self._known is not None and self._known is not before
@@ -341,7 +343,7 @@ class HelperHost:
             return None if is_old else self._state(group)
 
         def has_moved() -> bool:
-            return had_begun or state() in (passing if action is Action.RESTART else {*passing, wanted})
+            return had_begun or state() in (passing if action is Action.RESTART else passing | wanted)
 
         def is_settled() -> bool:
             is_another = self._tokens.get(group.id) != group.token or not self._means_the_same(group.id)
@@ -350,10 +352,10 @@ class HelperHost:
         if await self._until(is_told, TOLD_WITHIN_SECONDS):
             moved = await self._until(has_moved, STARTING_WITHIN_SECONDS)
             await self._until(is_settled, SETTLED_WITHIN_SECONDS)
-            if action is not Action.STOP and state() is wanted:  # a crash loop is on at every other moment
-                await self._until(lambda: state() is not wanted, STAYS_SECONDS)
-            if state() is wanted and (moved or action is not Action.RESTART):
+            if action is not Action.STOP and state() in wanted:  # a crash loop is on at every other moment
+                await self._until(lambda: state() not in wanted, STAYS_SECONDS)
+            if state() in wanted and (moved or action is not Action.RESTART):
                 return ActionResult()
-            if state() is wanted:
+            if state() in wanted:
                 return ActionResult(f"{why_gone}; it is not known whether {group.id} was restarted")
         return ActionResult(why_gone)

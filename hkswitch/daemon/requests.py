@@ -48,6 +48,8 @@ class Request:
     asked_unix_seconds: int = field(default_factory=lambda: int(time.time()))
     asked_seconds: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     took_seconds: float = 0
+    task: asyncio.Task[None] | None = None
+    """Which has it done."""
     _begun: list[Callable[[], None]] = field(default_factory=list)
 
     def when_begun(self, tell: Callable[[], None]) -> None:

@@ -56,6 +56,13 @@ class Replaced(Failure):
         return f"a newer request for {self.group_id} replaced this one"
 
 
+class Stopping(Failure):
+    """The daemon is about to end."""
+
+    def __str__(self) -> str:
+        return "hkswitch is stopping"
+
+
 class Display(Protocol):
     """Where switches are shown."""
 
@@ -82,6 +89,7 @@ class Switchboard:
         self._awaited: dict[tuple[str, type[Event]], asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Event] = set()
+        self._is_closed = False
         self.regroup(groups)
 
     def regroup(self, groups: Iterable[Group]) -> None:
@@ -122,6 +130,8 @@ class Switchboard:
 
         `begun` is called when it was handed over to those who do it. Raises `UnknownGroup` or `Replaced`.
         """
+        if self._is_closed:
+            raise Stopping
         if group_id not in self._switches:
             raise UnknownGroup(group_id)
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
@@ -136,7 +146,7 @@ class Switchboard:
 
     async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str = "") -> bool:
         """A controller wrote On; returns whether that was a success, within `ANSWER_WITHIN_SECONDS`."""
-        if group_id not in self._switches:
+        if self._is_closed or group_id not in self._switches:
             return False
         write = Write(group_id, by, writer)
         with self._writing(write) as number:
@@ -157,6 +167,7 @@ class Switchboard:
 
     async def close(self) -> None:
         """Forget the requests that run, which the host ends; their writes are answered with an error."""
+        self._is_closed = True
         for write in self._writes.values():
             write.settle(ok=False)
         for timer in self._awaited.values():
@@ -166,13 +177,15 @@ class Switchboard:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _remove(self, group_id: str) -> None:
-        """End what is under way for a group that is gone; its request goes on without anyone who waits."""
+        """End what is under way for a group that is gone; a request that was begun goes on for nobody."""
         for write in self._writes.values():
             if write.group_id == group_id:
                 write.settle(ok=False)
         self._since_unix_seconds.pop(group_id, None)
         if (request := self._newest.pop(group_id, None)) is not None:
             request.end(ActionResult(REMOVED))
+            if not request.is_begun and request.task is not None:
+                request.task.cancel()  # what is said not to be done must not be done when the group is back
 
     def _step(self, group_id: str, event: Event) -> None:
         switch = self._switches.get(group_id)
@@ -226,7 +239,7 @@ class Switchboard:
         if (older := self._newest.get(group_id)) is not None:
             older.is_replaced = not older.ended.done()
         request = self._newest[group_id] = Request(number, group_id, action, by, at_length)
-        task = asyncio.create_task(self._run(request))
+        task = request.task = asyncio.create_task(self._run(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: request.ended.cancel())  # of use where `close` was the end

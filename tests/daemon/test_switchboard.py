@@ -8,7 +8,7 @@ import pytest
 
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.daemon import switchboard as switchboard_module
-from hkswitch.daemon.switchboard import REMOVED, Replaced, Switchboard, UnknownGroup
+from hkswitch.daemon.switchboard import REMOVED, Replaced, Stopping, Switchboard, UnknownGroup
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed, Tile
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict
@@ -134,6 +134,25 @@ async def test_an_action_on_a_group_that_a_reload_removes_says_so_at_once() -> N
     await board.switches.close()
 
 
+async def test_what_a_removed_group_was_said_not_to_do_is_not_done() -> None:
+    board = Board.made()
+    acting = board.act()
+    asked = await board.asked()
+    board.switches.regroup(())
+    assert await acting == ActionResult(REMOVED)
+    await eventually(asked.ended.cancelled)
+    await board.switches.close()
+
+
+async def test_nothing_is_begun_any_more_when_the_daemon_is_about_to_end() -> None:
+    board = Board.made()
+    await board.switches.close()
+    assert await board.switches.write("web", Tile.GROUP, "phone", on=True) is False
+    with pytest.raises(Stopping):
+        await board.switches.act(Action.START, "web", "user 0", lambda: None)
+    assert board.host.asked == []
+
+
 async def test_an_action_that_was_begun_on_a_group_that_is_removed_goes_on_and_tells_no_one() -> None:
     board = Board.made()
     acting = board.act()
@@ -155,6 +174,7 @@ async def test_a_group_that_was_removed_and_added_again_is_not_settled_by_its_ol
     board = Board.made()
     old_tap = board.tap()
     old = await board.asked()
+    old.accept()
     board.switches.regroup(())
     board.switches.regroup((WEB,))
     board.switches.observed("web", DOWN)
@@ -163,7 +183,6 @@ async def test_a_group_that_was_removed_and_added_again_is_not_settled_by_its_ol
     board.display.shown.clear()
     tap = board.tap()
     new = await board.asked(2)
-    old.accept()
     old.end(result)
     await asyncio.wait([old_tap], timeout=PATIENCE_SECONDS)
     await asyncio.sleep(0)
@@ -239,12 +258,11 @@ async def test_a_newer_action_replaces_an_older_one() -> None:
 async def test_an_action_that_was_replaced_is_no_success_of_a_group_that_was_removed() -> None:
     board = Board.made()
     starting, start = board.act(), await board.asked()
-    stopping, stop = board.act(Action.STOP), await board.asked(2)
+    stopping, _ = board.act(Action.STOP), await board.asked(2)
     board.switches.regroup([])
     start.end(ActionResult())
     with pytest.raises(Replaced):
         await starting
-    stop.end(ActionResult())
     assert await stopping == ActionResult(REMOVED)
     await board.switches.close()
 
