@@ -1,6 +1,7 @@
 """What must be true of a world after every step, whatever the seed did. Knows the truth of the machine."""
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, Tile
@@ -30,8 +31,9 @@ def check_step(world: World, now_seconds: float) -> None:
         _check_answers(phone, now_seconds)
     _check_successes(world)
     if not world.daemon.is_down:
-        _check_unknown(world)
-        _check_forgotten(world, now_seconds)
+        groups = world.daemon.serving.report().groups
+        _check_unknown(world, groups)
+        _check_forgotten(world, groups, now_seconds)
     for ended in [act for act in world.acts if act.ended_seconds is not None]:
         world.note(f"    {ended}")
         world.acts.remove(ended)
@@ -77,20 +79,20 @@ def runs(group: GroupReport) -> bool:
     return group.last_action is not None and group.last_action.outcome is Outcome.RUNNING
 
 
-def _check_unknown(world: World) -> None:
+def _check_unknown(world: World, groups: Sequence[GroupReport]) -> None:
     """What is not known is never on."""
-    for group in world.daemon.serving.report().groups:
+    for group in groups:
         shown = world.daemon.front.tiles.get((group.id, Tile.GROUP))
         if group.state is None and shown is not None and shown.read is True and not runs(group):
             raise Violation(f"{group.id} is not known, and shown on")
 
 
-def _check_forgotten(world: World, now_seconds: float) -> None:
+def _check_forgotten(world: World, groups: Sequence[GroupReport], now_seconds: float) -> None:
     """What nobody tells any more is not known."""
     told_at_seconds = world.transport.told_at_seconds
     if now_seconds - told_at_seconds < FORGOTTEN_AFTER_SECONDS:
         return
-    known = [group.id for group in world.daemon.serving.report().groups if group.state is not None]
+    known = [group.id for group in groups if group.state is not None]
     if known:
         raise Violation(f"there is no helper since {told_at_seconds:.3f}, and {known} are known")
 

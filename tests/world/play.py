@@ -10,6 +10,7 @@ from typing import Final
 from unittest import mock
 
 from tests.world.chance import Chance
+from tests.world.files import parsed_by_root
 from tests.world.happenings import Happenings
 from tests.world.invariants import check_step
 from tests.world.play_state import play_state
@@ -45,7 +46,8 @@ async def _play(played: Played, kind: Callable[[Chance], Reach]) -> None:
     chance = Chance.of(played.seed)
     world = World(chance, played.note, kind(chance))
     clock, numbers = mock.patch("time.time", world.unix_seconds), mock.patch("os.getpid", number)
-    with clock, numbers, world.reach.around():
+    rules = mock.patch("hkswitch.serviceswitch.rules.parse", parsed_by_root)
+    with clock, numbers, rules, world.reach.around():
         world.boot()
         happenings = Happenings(world)
         watcher = Watcher(world)

@@ -13,7 +13,6 @@ from tests.world.phone import Phone
 from tests.world.played import Violation
 from tests.world.scene import HEALTHY
 from tests.world.systemd import at_once
-from tests.world.terminal import status_of
 from tests.world.world import Act, World
 
 SETTLED_SECONDS: Final = 16.0
@@ -82,7 +81,7 @@ def check_agreement(world: World) -> None:
     reports = {report.id: report for report in world.daemon.serving.report().groups}
     if {*reports} != {group.id for group in groups}:
         raise Violation(f"there are {sorted(reports)}, and the config has other groups")
-    seen, right = status_of(world.watched), parse_answer(encode_answer(Status(world.daemon.serving.report())))
+    seen, right = world.watched.status, parse_answer(encode_answer(Status(world.daemon.serving.report())))
     assert isinstance(right, Status)
     if seen is None or seen.report.groups != right.report.groups:
         raise Violation(f"a watching terminal sees something else: {seen}")

@@ -49,6 +49,8 @@ class Asked:
     answers: list[Answer] = field(default_factory=list)
     link: Link | None = None
     _rest: bytes = b""
+    _newest: bytes = b""
+    """Of a watcher; what was before is of no use."""
 
     @property
     def last(self) -> Answer | None:
@@ -69,10 +71,18 @@ class Asked:
     def heard(self, data: bytes) -> None:
         """Take bytes of answers."""
         *lines, self._rest = (self._rest + data).split(b"\n")
+        if self.question.ask is Ask.WATCH:
+            self._newest = lines[-1] if lines else self._newest
+            return
         for line in lines:
             self.answers.append(parse_answer(line + b"\n"))
-            may_follow = self.question.ask is Ask.WATCH or self.answers[:-1] in ([], [Word.BEGUN])
-            assert may_follow, f"too many answers: {self}"
+            assert self.answers[:-1] in ([], [Word.BEGUN]), f"too many answers: {self}"
+
+    @property
+    def status(self) -> Status | None:
+        """What a watcher sees, if it has seen anything."""
+        seen = parse_answer(self._newest + b"\n") if self._newest else None
+        return seen if isinstance(seen, Status) else None
 
 
 class Terminals:
@@ -94,7 +104,7 @@ class Terminals:
             asked.heard(data)
             if asked.last is not None:
                 then()
-                if question.ask is not Ask.WATCH and asked.link is not None:
+                if asked.link is not None:
                     asked.link.hang_up()
 
         asked.link = self._connect(ROOT, End(None, heard, then), delay_seconds)
@@ -130,8 +140,3 @@ class Terminals:
         self._links = [each for each in self._links if not each.is_cut]
         self._links.append(link)
         return link
-
-
-def status_of(asked: Asked) -> Status | None:
-    """What a watcher sees, if it has seen anything."""
-    return asked.last if isinstance(asked.last, Status) else None
