@@ -54,6 +54,8 @@ class Happenings:
                 (2, self._crash),
                 (2, self._edit_and_reload),
                 (2, self._rush_and_reload),
+                (2, self._bounce),
+                (2 * self._has_programs, self._programs),
             ]
         )
         self._outages = self._weighted(
@@ -220,6 +222,21 @@ class Happenings:
         self.world.note(f"systemctl {operation.__name__} {name}")
         self.world.machine.disturb(name)
         operation(name)
+
+    def _bounce(self) -> None:
+        """Somebody stops a unit, and starts it again some time later."""
+        if self.world.machine.units:
+            name, systemd = self._chance.one_of(self.world.machine.units), self.world.machine.systemd
+
+            def start() -> None:
+                self.world.note(f"systemctl start {name}")
+                self.world.machine.disturb(name)
+                systemd.start(name)
+
+            self.world.note(f"systemctl stop {name}")
+            self.world.machine.disturb(name)
+            systemd.stop(name)
+            asyncio.get_running_loop().call_later(self._chance.seconds(0, 3), start)
 
     def _crash(self) -> None:
         if self.world.machine.units:

@@ -174,19 +174,44 @@ async def check_last_wish(world: World) -> None:
             world.machine.disturb(unit)
             operation(unit)
     await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
+    killed = world.chance.of_one_in(3) and _killed_helper(world)
+    last = _sharing(world, group) if world.chance.of_one_in(3) else group
+    wishes = [world.chance.one_of(sorted(group.actions)) for _ in range(world.chance.stream.randrange(3))]
     acts = []
-    for _ in range(world.chance.stream.randrange(1, 4)):
-        action = world.chance.one_of(sorted(group.actions))
-        acts.append(world.act(action, group.id, at_once))
+    for each, action in (
+        *((group, wish) for wish in wishes),
+        (last, world.chance.one_of(sorted(last.actions))),
+    ):
+        acts.append(world.act(action, each.id, at_once))
         await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
-    await asyncio.sleep(2 * _calm_seconds(group))
-    if failed := [
-        act for act in acts if not (act.asked.is_done or _was_undone(act, is_last=act is acts[-1]))
-    ]:
+    await asyncio.sleep(2 * max(map(_calm_seconds, (group, last))))
+    matter = acts if last is group else acts[-1:]  # who has another group of the same unit undid the others
+    failed = [act for act in matter if not (act.asked.is_done or _was_undone(act, is_last=act is acts[-1]))]
+    if failed and not killed:  # the next helper may come too late
         raise Violation(f"in the calm a wish failed: {'; '.join(map(str, failed))}")
-    if acts[-1].action is not Action.RESTART:  # what is stopped stays so
-        _check_came(world, group, acts[-1].action)
+    if acts[-1].action is not Action.RESTART and acts[-1].asked.is_done:  # what is stopped stays so
+        _check_came(world, last, acts[-1].action)
     check_step(world, asyncio.get_running_loop().time())
+
+
+def _killed_helper(world: World) -> bool:
+    """Have the helper killed, if the next one is started at once; returns whether it was."""
+    helper, lasted_since_seconds = world.transport.newest, asyncio.get_running_loop().time() - LASTED_SECONDS
+    if helper is None or helper.began_at_seconds > lasted_since_seconds:
+        return False
+    world.note("in the calm, the helper is killed")
+    helper.kill()
+    return True
+
+
+def _sharing(world: World, group: Group) -> Group:
+    """Another healthy group that shares a unit with this one, if there is any."""
+    others = [
+        other
+        for other in world.file.read_by_daemon().groups
+        if {*other.units} <= {*HEALTHY} - {"once.service"} and {*other.units} & {*group.units}
+    ]
+    return world.chance.one_of(others) if others else group
 
 
 def _was_undone(act: Act, *, is_last: bool) -> bool:
@@ -203,10 +228,7 @@ async def check_nobody_notices(world: World) -> None:
     same = {*world.served}
     responds = {group.id for group in same if front.tiles[group.id, Tile.GROUP].read != FAILED}
     front.lapses.clear()
-    helper, lasted_since_seconds = world.transport.newest, asyncio.get_running_loop().time() - LASTED_SECONDS
-    if helper is not None and helper.began_at_seconds < lasted_since_seconds and world.chance.of_one_in(2):
-        world.note("in the calm, the helper is killed")
-        helper.kill()
+    if world.chance.of_one_in(2) and _killed_helper(world):
         await asyncio.sleep(world.chance.one_of((*MOMENTS_SECONDS, 0.6, 0.8)))
     for _ in range(world.chance.stream.randrange(3)):
         world.edit()
