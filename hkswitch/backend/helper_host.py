@@ -14,10 +14,11 @@ from typing import Final, NoReturn
 from hkswitch.backend import Observer
 from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
+from hkswitch.backend.kept_verdicts import KeptVerdicts
 from hkswitch.backend.knowledge import CHANGED, Knowledge
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict, result_of
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, UnitState, Verdict, result_of
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
@@ -62,11 +63,9 @@ class HelperHost:
         self._epoch = 1
         self._known: Knowledge | None = None
         self._next = Knowledge(self._groups)
-        self._doubted_at_seconds: dict[str, float] = {}
-        """When a verdict of an earlier helper is not believed any more, by its group."""
+        self._kept = KeptVerdicts(self._forget_verdicts)
         self._tokens = {group.id: group.token for group in groups}
         self._forgetting: asyncio.TimerHandle | None = None
-        self._doubting: asyncio.TimerHandle | None = None
         self._config_problem = ""
         self._bus_problem = ""
         self._numbers = count(1)
@@ -152,9 +151,9 @@ class HelperHost:
 
     async def close(self) -> None:
         """End the helper."""
-        for timer in (self._forgetting, self._doubting):
-            if timer is not None:
-                timer.cancel()
+        self._kept.close()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -172,6 +171,7 @@ class HelperHost:
         """Take over what it told; of the first that it tells nothing counts before the end."""
         if isinstance(told, StatesTold):
             self._note_probes(told.probes)
+            self._doubt_what_changes(told.units)
         concerned = self._next.take(told)
         if self._next is self._known:
             self._show(concerned)
@@ -216,7 +216,7 @@ class HelperHost:
     def _note_probes(self, probes: Mapping[str, ProbeTold]) -> None:
         for group_id, probe in probes.items():
             if probe.verdict is not None or self._next is self._known:
-                self._doubted_at_seconds.pop(group_id, None)
+                self._kept.answered(group_id)
             before = self._next.probes.get(group_id)
             was_so = before is not None and before.verdict is probe.verdict
             if probe.verdict is Verdict.UNAVAILABLE and not was_so:
@@ -229,33 +229,25 @@ class HelperHost:
             self._forgetting = None
         kept = {} if before is None else knowledge.unanswered_of(before)
         if not self._is_new:  # what this helper itself has said before, it does not say any more
-            kept = {name: probe for name, probe in kept.items() if name in self._doubted_at_seconds}
+            kept = {name: probe for name, probe in kept.items() if name in self._kept}
         self._is_new = False
         knowledge.probes |= kept
-        # What was kept by the helper before this one, too, is not believed any longer for that.
-        at_seconds = asyncio.get_running_loop().time() + TOLD_WITHIN_SECONDS
-        self._doubted_at_seconds = {name: self._doubted_at_seconds.get(name, at_seconds) for name in kept}
-        self._doubt_in_time()
+        self._kept.keep(kept, TOLD_WITHIN_SECONDS)
         self._show(self._groups)
         self._notice()
 
-    def _doubt_in_time(self) -> None:
-        if self._doubting is not None:
-            self._doubting.cancel()
-            self._doubting = None
-        if self._doubted_at_seconds:
-            at_seconds = min(self._doubted_at_seconds.values())
-            self._doubting = asyncio.get_running_loop().call_at(at_seconds, self._doubt, at_seconds)
+    def _doubt_what_changes(self, units: Mapping[str, UnitState]) -> None:
+        """What an older helper's probe said counts no more when a unit of its group is another now."""
+        if self._known is not None and self._known is self._next:
+            changed = {unit for unit, state in units.items() if self._known.units.get(unit) != state}
+            units_of = {group_id: told.units for group_id, told in self._known.groups.items()}
+            self._forget_verdicts(self._kept.drop(changed, units_of))
 
-    def _doubt(self, now_seconds: float) -> None:
-        """New helpers' probes have not answered in time: what an old one's said is not known any more."""
-        due = [name for name, at_seconds in self._doubted_at_seconds.items() if at_seconds <= now_seconds]
-        for name in due:
-            del self._doubted_at_seconds[name]
+    def _forget_verdicts(self, group_ids: Collection[str]) -> None:
+        """What old helpers' probes said of these groups is not known any more."""
         if self._known is not None:
-            self._known.probes |= dict.fromkeys(due, ProbeTold(None))
-        self._doubt_in_time()
-        self._show(due)
+            self._known.probes |= dict.fromkeys(group_ids, ProbeTold(None))
+        self._show(group_ids)
 
     def _forget(self) -> None:
         if self._forgetting is not None:
@@ -337,9 +329,7 @@ class HelperHost:
             return self._known is not None and self._known is not before
 
         def state() -> GroupState | None:
-            is_old = (
-                group.id in self._doubted_at_seconds
-            )  # what a helper before said, and this one has not yet
+            is_old = group.id in self._kept  # what a helper before said, and this one has not yet
             return None if is_old else self._state(group)
 
         def has_moved() -> bool:

@@ -275,6 +275,37 @@ async def test_a_probe_whose_unit_changed_while_there_was_no_helper_is_not_belie
     assert helped.told.states("lamp") == [GroupState.OFF]
 
 
+CHANGES = """
+number = life()
+hello()
+epoch = until("observe")["observe"]
+group(epoch, "web", WEB, "httpd.service")
+states(epoch, [unit("httpd.service", "active")], [["web", "on", ""]] if number == 1 else [])
+say("complete", epoch=epoch)
+if number == 1:
+    wait_for("end")
+    sys.exit(0)
+wait_for("go")
+states(epoch, [unit("httpd.service", "inactive")])
+states(epoch, [unit("httpd.service", "active")])
+until("never")
+"""
+
+
+async def test_what_an_earlier_probe_said_counts_no_more_when_a_unit_changes(
+    opened: Open, tmp_path: Path
+) -> None:
+    config = "groups: {web: {units: [httpd], check: [/opt/check]}}"
+    facts = f"WEB = {groups_of(config)['web'].token!r}\n"
+    helped = await opened(config, scripted(facts + CHANGES, str(tmp_path)))
+    (tmp_path / "end").touch()
+    await eventually(lambda: len(list(tmp_path.glob("life*"))) == 2)
+    assert helped.told.state("web") is GroupState.ON
+    (tmp_path / "go").touch()
+    await eventually(lambda: helped.told.state("web") is None)
+    assert helped.told.states("web")[-2:] == [GroupState.OFF, None]
+
+
 # Requests
 
 
