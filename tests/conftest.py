@@ -34,20 +34,23 @@ def long(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(autouse=True)
 def nothing_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """A task or a process that a test leaves would run on in the next one."""
-    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):  # others have no loop
-        request.getfixturevalue("no_task_stays")
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):  # others need no loop for this
+        request.getfixturevalue("nothing_stays_in_the_loop")
+        yield
+        return
     children = child_processes()
     yield
     wait_until(lambda: not child_processes() - children)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def no_task_stays() -> AsyncIterator[None]:
-    """The same of tasks, for tests that can make any."""
-    tasks = asyncio.all_tasks()
+async def nothing_stays_in_the_loop() -> AsyncIterator[None]:
+    """The same of tests with tasks. A process is over when its loop has noticed, so that has to run."""
+    tasks, children = asyncio.all_tasks(), child_processes()
     yield
     own = asyncio.current_task()
     await eventually(lambda: not {task for task in asyncio.all_tasks() - tasks if task is not own})
+    await eventually(lambda: not child_processes() - children)
 
 
 def child_processes() -> set[str]:
