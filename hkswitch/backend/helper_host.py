@@ -238,7 +238,7 @@ class HelperHost:
 
     def _doubt_what_changes(self, units: Mapping[str, UnitState]) -> None:
         """What an older helper's probe said counts no more when a unit of its group is another now."""
-        if self._known is not None and self._known is self._next:
+        if self._kept and self._known is not None and self._known is self._next:
             changed = {unit for unit, state in units.items() if self._known.units.get(unit) != state}
             units_of = {group_id: told.units for group_id, told in self._known.groups.items()}
             self._forget_verdicts(self._kept.drop(changed, units_of))

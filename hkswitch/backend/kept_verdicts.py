@@ -16,6 +16,9 @@ class KeptVerdicts:
         self._until_seconds: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def __bool__(self) -> bool:
+        return bool(self._until_seconds)
+
     def __contains__(self, group_id: str) -> bool:
         return group_id in self._until_seconds
 

@@ -86,9 +86,8 @@ class Starts:
         try:
             await asyncio.gather(*(self._hold(unit, held) for unit in units))
             rows = await self._connection.call_or_lose(self._manager.list_units_by_names(held))
-            for unit, (*_, path, _, _, _) in zip(
-                held, rows, strict=True
-            ):  # an alias has the path of its unit
+            # An alias has the path of its unit.
+            for unit, (*_, path, _, _, _) in zip(held, rows, strict=True):
                 starts[unit] = Start(path, Story(sdbus.decode_object_path(f"{PATH}/unit", path)))
                 self._by_path[path].append(starts[unit])
             async with self._signals.hearing_services():
