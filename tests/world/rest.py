@@ -143,10 +143,14 @@ async def check_calm(world: World) -> None:
 
 def _healthy(world: World) -> Group | None:
     """A group whose starts are successes, if there is any; its check passes from now on."""
-    groups = world.file.read_by_daemon().groups
-    healthy = [group for group in groups if {*group.units} <= {*HEALTHY} - {"once.service"}]
     world.machine.programs.passes |= {"one": True, "two": True}
+    healthy = _healthy_groups(world)
     return world.chance.one_of(healthy) if healthy else None
+
+
+def _healthy_groups(world: World) -> list[Group]:
+    groups = world.file.read_by_daemon().groups
+    return [group for group in groups if {*group.units} <= {*HEALTHY} - {"once.service"}]
 
 
 def _calm_seconds(group: Group) -> float:
@@ -206,11 +210,7 @@ def _killed_helper(world: World) -> bool:
 
 def _sharing(world: World, group: Group) -> Group:
     """Another healthy group that shares a unit with this one, if there is any."""
-    others = [
-        other
-        for other in world.file.read_by_daemon().groups
-        if {*other.units} <= {*HEALTHY} - {"once.service"} and {*other.units} & {*group.units}
-    ]
+    others = [other for other in _healthy_groups(world) if {*other.units} & {*group.units}]
     return world.chance.one_of(others) if others else group
 
 
