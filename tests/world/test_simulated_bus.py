@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -84,6 +85,17 @@ def test_a_restart_that_meets_another_one_is_done_when_the_unit_is_up_again() ->
     run(restarted_meanwhile())
 
 
+@asynccontextmanager
+async def linked(systemd: SimulatedSystemd) -> AsyncIterator[Link]:
+    """A link that is connected, and tells nobody."""
+    link = Link(lambda: connected(systemd))
+    keeping = asyncio.create_task(link.keep(Told()))
+    await asyncio.sleep(1)
+    yield link
+    keeping.cancel()
+    systemd.close()
+
+
 @pytest.mark.parametrize(("crashes", "result"), [(True, JobResult.FAILED), (False, JobResult.DONE)])
 def test_a_start_whose_bus_is_lost_is_no_success_for_a_moment_of_being_up(
     crashes: bool, result: JobResult
@@ -93,18 +105,14 @@ def test_a_start_whose_bus_is_lost_is_no_success_for_a_moment_of_being_up(
 
     async def lost_meanwhile() -> None:
         systemd = SimulatedSystemd({WEB: loop}, delay_seconds=lambda: 0.001)
-        link = Link(lambda: connected(systemd))
-        keeping = asyncio.create_task(link.keep(Told()))
-        await asyncio.sleep(1)
-        starting = asyncio.create_task(link.run(Action.START, [WEB], 1))
-        await asyncio.sleep(0.1)
-        systemd.lose_bus()
-        await asyncio.sleep(0.5)
-        systemd.restore_bus()
-        [ended] = await starting
-        assert ended.job is result
-        keeping.cancel()
-        systemd.close()
+        async with linked(systemd) as link:
+            starting = asyncio.create_task(link.run(Action.START, [WEB], 1))
+            await asyncio.sleep(0.1)
+            systemd.lose_bus()
+            await asyncio.sleep(0.5)
+            systemd.restore_bus()
+            [ended] = await starting
+            assert ended.job is result
 
     run(lost_meanwhile())
 
@@ -115,22 +123,18 @@ def test_a_restart_whose_bus_is_lost_is_no_success_if_what_ran_was_stopped(
 ) -> None:
     async def stopped_meanwhile() -> None:
         systemd = SimulatedSystemd(UNITS, delay_seconds=lambda: 0.01)
-        link = Link(lambda: connected(systemd))
-        keeping = asyncio.create_task(link.keep(Told()))
-        await asyncio.sleep(1)
-        if runs:
-            systemd.start(WEB)
-            await asyncio.sleep(1)
-        restarting = asyncio.create_task(link.run(Action.RESTART, [WEB], 1))
-        await asyncio.sleep(0.05)
-        systemd.lose_bus()
-        systemd.stop(WEB)
-        await asyncio.sleep(0.5)
-        systemd.restore_bus()
-        [ended] = await restarting
-        assert ended.job is result
-        keeping.cancel()
-        systemd.close()
+        async with linked(systemd) as link:
+            if runs:
+                systemd.start(WEB)
+                await asyncio.sleep(1)
+            restarting = asyncio.create_task(link.run(Action.RESTART, [WEB], 1))
+            await asyncio.sleep(0.05)
+            systemd.lose_bus()
+            systemd.stop(WEB)
+            await asyncio.sleep(0.5)
+            systemd.restore_bus()
+            [ended] = await restarting
+            assert ended.job is result
 
     run(stopped_meanwhile())
 
