@@ -39,14 +39,15 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/homebridge/test_anything.py \
 	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py
 LONG_TESTS := $(RANDOM_TESTS) tests/backend/test_helper_storm.py
+TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging $(LONG_TESTS:%=--ignore %) \
+	--numprocesses 6 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: lint ## every test that needs neither root, nor a build, nor more time
-	$(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging $(LONG_TESTS:%=--ignore %) \
-		--numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(TEST)
 
 .PHONY: test-random
-test-random: .venv/.dev ## fuzzing, kills and floods, for half a minute
-	$(BIN)/python -m pytest $(RANDOM_TESTS)
+test-random: .venv/.dev ## fuzzing, kills and floods, briefly
+	$(BIN)/python -m pytest $(RANDOM_TESTS) --numprocesses 3 --dist loadfile
 
 .PHONY: test-packages
 test-packages: .venv/.dev ## build the packages, and test what is in them
@@ -78,6 +79,7 @@ simulate: .venv/.dev ## play simulated worlds of new seeds for SECONDS_OF_SEEDS,
 
 .PHONY: test-long
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills, floods and, as root, failing system calls
+	$(TEST) --real-starts
 	$(BIN)/python -m pytest --long $(LONG_TESTS)
 	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py
 

@@ -12,13 +12,23 @@ import pytest_asyncio
 
 from tests.support.waiting import eventually, wait_until
 
-SLOW = ("test_seeds", "test_main", "test_commands", "test_helper_lives", "test_dispatcher", "test_switching")
+SLOW = (
+    "test_helper_lives",
+    "test_main",
+    "test_commands",
+    "test_regroup",
+    "test_switching",
+    "test_reload_under_way",
+    "test_reload_interleavings",
+    "test_helper_host",
+    "test_seeds",
+)
 """Modules that take long: they begin first, so that no worker is left with one of them at the end."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in SLOW)
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

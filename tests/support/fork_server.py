@@ -1,0 +1,92 @@
+"""A program that starts Python scripts in milliseconds: it has imported what they need, and forks.
+
+It reads starts from a socket, one message each: JSON, and three descriptors. Its answer is the process, which
+is by then no child of this program any more, but of the nearest subreaper above it: `tests/support/forks.py`.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+LONGEST_START_BYTES = 1 << 20
+
+
+def main() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with socket.socket(fileno=int(sys.argv[1])) as starts:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(starts, LONGEST_START_BYTES, 3)
+            if not message:
+                return
+            start = json.loads(message)
+            for name in start["modules"]:
+                import_module(name)
+            gc.freeze()  # nothing of it is to be copied because it was looked at
+            process = _forked_twice()
+            if process == 0:
+                starts.close()
+                break
+            for descriptor in descriptors:
+                os.close(descriptor)
+            starts.send(str(process).encode())
+    _become(start, descriptors)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _forked_twice() -> int:
+    """The new process, whose parent has ended; 0 in that process."""
+    reading, writing = os.pipe()
+    if (between := os.fork()) == 0:
+        if (process := os.fork()) == 0:
+            os.close(reading)
+            os.close(writing)
+            return 0
+        os.write(writing, str(process).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as number:
+        os.waitpid(between, 0)
+        return int(number.read())
+
+
+def _take_name(argv: list[str]) -> None:
+    """Have this as the command line, for who looks into /proc."""
+    with open("/proc/self/stat") as stat:  # noqa: PTH123
+        first, last = map(int, stat.read().rpartition(")")[2].split()[45:47])
+    room = last - first
+    name = os.fsencode("\0".join([sys.executable, *argv]))[: room - 1]
+    ctypes.memmove(first, name.ljust(room, b"\0"), room)
+
+
+def _become(start: Mapping[str, Any], descriptors: list[int]) -> None:
+    """Be as a new interpreter would be."""
+    _take_name(start["argv"])
+    if start["is_session"]:
+        os.setsid()
+    for standard, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, standard)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    os.chdir(start["folder"])
+    os.environ.clear()
+    os.environ.update(start["environment"])
+    sys.argv = start["argv"]
+    sys.path[0] = os.path.dirname(sys.argv[0])  # noqa: PTH120 -- as Python does it
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc] # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # type: ignore[misc] # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(  # type: ignore[misc] # noqa: SIM115
+        2, "w", buffering=1, errors="backslashreplace", closefd=False
+    )
+
+
+if __name__ == "__main__":
+    main()
