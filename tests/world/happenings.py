@@ -21,6 +21,9 @@ GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
 SHORT_GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.05, 0.3)
 """Within a rush, or a storm."""
 
+REQUEST_SECONDS: Final = 0.15
+"""How long a request is under way that waits for nothing, at most."""
+
 PLACES: Final = (PLACE, Place(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})))
 BABBLE: Final = (
     b"",
@@ -92,6 +95,7 @@ class Happenings:
                 ]
             ),
             (60, self._storm),
+            (20, self._interruption),
             (10, self._outage),
         ]
 
@@ -131,6 +135,18 @@ class Happenings:
         for happening in happenings:
             await self._do(happening)
             await self._pause(SHORT_GAPS_SECONDS)
+
+    async def _interruption(self) -> None:
+        """Something goes wrong while a request that changes something is under way."""
+        groups = self._groups()
+        if not groups:
+            return
+        group_id = self._chance.one_of(groups)
+        units = self.world.daemon.front.groups[group_id].units
+        is_up = all(self.world.machine.systemd.is_up(unit) for unit in units)
+        self.world.act(self._chance.one_of((Action.STOP, Action.RESTART)) if is_up else Action.START, group_id)
+        await asyncio.sleep(self._chance.seconds(0, REQUEST_SECONDS))
+        await self._outage()
 
     async def _rush_and_reload(self) -> None:
         """Something is wanted of a group that a reload changes, or removes, meanwhile."""

@@ -24,16 +24,14 @@ FORGOTTEN_AFTER_SECONDS: Final = 11.0
 """A helper is asked every 5 s whether it is there, and believed for 5 s more."""
 
 
-def check_step(world: World, now_seconds: float) -> None:
-    """What is so at every moment."""
+def check_step(world: World, now_seconds: float, reports: Sequence[GroupReport]) -> None:
+    """What is so at every moment; `reports` are of the daemon, none of one that is down."""
     _check_processes(world)
     for phone in world.phones:
         _check_answers(phone, now_seconds)
     _check_successes(world)
-    if not world.daemon.is_down:
-        groups = world.daemon.serving.report().groups
-        _check_unknown(world, groups)
-        _check_forgotten(world, groups, now_seconds)
+    _check_unknown(world, reports)
+    _check_forgotten(world, reports, now_seconds)
     for ended in [act for act in world.acts if act.ended_seconds is not None]:
         world.note(f"    {ended}")
         world.acts.remove(ended)

@@ -12,7 +12,6 @@ from unittest import mock
 from tests.world.chance import Chance
 from tests.world.files import parsed_by_root
 from tests.world.happenings import Happenings
-from tests.world.invariants import check_step
 from tests.world.play_state import play_state
 from tests.world.played import Played, played_by
 from tests.world.processes import make_task, number
@@ -57,7 +56,7 @@ async def _play(played: Played, kind: Callable[[Chance], Reach]) -> None:
             for _ in range(OPERATIONS):
                 await happenings.happen()
                 played.steps += 1
-                check_step(world, loop.time())
+                watcher.look()
                 if watcher.violation is not None:
                     raise watcher.violation
                 if played.failure:

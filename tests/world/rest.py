@@ -67,7 +67,7 @@ def _is_busy(world: World) -> bool:
 async def check_rest(world: World) -> None:
     """Come to rest, and look."""
     await come_to_rest(world)
-    check_step(world, asyncio.get_running_loop().time())
+    check_step(world, asyncio.get_running_loop().time(), world.reports())
     if len(world.daemon.reloads) != world.reloads_asked:
         raise Violation(f"{world.reloads_asked} reloads were asked for, and ended: {world.daemon.reloads}")
     if waiting := [act for act in world.acts if act.ended_seconds is None and act.daemon is world.daemon]:
@@ -135,7 +135,7 @@ async def check_calm(world: World) -> None:
         await asyncio.sleep(_calm_seconds(group))
         if write is None or not write.ok:
             raise Violation(f"in the calm a tap on {group.id} failed: {write}")
-        check_step(world, asyncio.get_running_loop().time())
+        check_step(world, asyncio.get_running_loop().time(), world.reports())
         _check_came(world, group, Action.START if on else Action.STOP)
         _check_events(world, phone, group, is_news=before is not on, on=on)
     check_agreement(world)
@@ -195,7 +195,7 @@ async def check_last_wish(world: World) -> None:
         raise Violation(f"in the calm a wish failed: {'; '.join(map(str, failed))}")
     if acts[-1].action is not Action.RESTART and acts[-1].asked.is_done:  # what is stopped stays so
         _check_came(world, last, acts[-1].action)
-    check_step(world, asyncio.get_running_loop().time())
+    check_step(world, asyncio.get_running_loop().time(), world.reports())
 
 
 def _killed_helper(world: World) -> bool:
@@ -238,7 +238,7 @@ async def check_nobody_notices(world: World) -> None:
     await asyncio.sleep(UNNOTICED_SECONDS)
     if failed := sorted({group.id for group in same} & responds & {*front.lapses}):
         raise Violation(f"in the calm {failed} failed for a moment, though nobody changed them")
-    check_step(world, asyncio.get_running_loop().time())
+    check_step(world, asyncio.get_running_loop().time(), world.reports())
     for phone in world.phones:
         phone.look(front)
     await _settle(world)

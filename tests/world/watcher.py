@@ -51,7 +51,8 @@ class Watcher:
     def look(self) -> None:
         """Once."""
         now_seconds = asyncio.get_running_loop().time()
-        check_step(self.world, now_seconds)
+        reports = self.world.reports()
+        check_step(self.world, now_seconds, reports)
         helper = self.world.transport.newest
         if helper is not self._helper:
             self._helper, self._free_since_seconds = helper, math.inf
@@ -60,7 +61,6 @@ class Watcher:
         if self.world.daemon.is_down:
             self._unknown_since.clear()
             return
-        reports = self.world.daemon.serving.report().groups
         for report in reports:
             self._check_no_response(report, now_seconds)
         if self._free_since_seconds + HEARD_WITHIN_SECONDS < now_seconds:
@@ -111,12 +111,14 @@ class Watcher:
         """What is known of units is so, a moment after the last of them changed."""
         world = self.world
         groups = {group.id: group for group in world.served}
+        is_long_free = self._free_since_seconds + KNOWN_AGAIN_SECONDS < now_seconds
+        within_seconds = HEARD_WITHIN_SECONDS if is_long_free else KNOWN_AGAIN_SECONDS
         for report in reports:
             group = groups.get(report.id)
             if report.state is None or group is None or group.probe:
                 continue
             changed_at_seconds = max(world.changed_at_seconds, world.machine.changed_at_seconds(group.units))
-            if now_seconds - changed_at_seconds < KNOWN_AGAIN_SECONDS:
+            if now_seconds - changed_at_seconds < within_seconds:
                 continue
             units = {unit: world.machine.systemd.truth(unit) for unit in group.units}
             if (state := group.state(units, None)) is not report.state:

@@ -12,6 +12,7 @@ from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.report import GroupReport
 from tests.world.chance import Chance
 from tests.world.client import ClientBus
 from tests.world.daemon import Daemon
@@ -197,6 +198,10 @@ class World:
             Question(Ask.ACT, action=action, group=group_id), ended, delay_seconds
         )
         return act
+
+    def reports(self) -> tuple[GroupReport, ...]:
+        """What the daemon says of its groups; nothing if it is down."""
+        return () if self.daemon.is_down else self.daemon.serving.report().groups
 
     @property
     def served(self) -> tuple[Group, ...]:
