@@ -42,6 +42,8 @@ class HapPhone(Phone):
     _waiting: deque[Asked] = field(default_factory=deque)
     _asked: Asked | None = None
     _connections: int = 0
+    _changes: int = 0
+    """Of accessories, since it looked at them."""
     _told_meanwhile: set[Key] = field(default_factory=set)
     """Events that came before the response to a write: which of both is newer cannot be known."""
 
@@ -56,10 +58,14 @@ class HapPhone(Phone):
             self.look(front)
 
     def look(self, front: AnyFront) -> None:  # noqa: ARG002 -- it asks on its connection
-        self.hear_of_change()
+        self.hear_of_changes(0)
 
-    def hear_of_change(self) -> None:
-        """Read which accessories there are, subscribe to those that are new, and read them."""
+    def hear_of_changes(self, number: int) -> None:
+        """Read which accessories there are, subscribe to those that are new, and read them.
+
+        After several changes all may be new, since one that is there may have been gone meanwhile.
+        """
+        self._changes += number
         self._ask(Asked(request("GET", "/accessories"), self._looked))
 
     def tap(self, front: AnyFront, daemon: Process, key: Key, *, on: bool) -> Write | None:  # noqa: ARG002
@@ -114,7 +120,11 @@ class HapPhone(Phone):
 
     def _looked(self, heard: Heard) -> None:
         assert heard.status == 200, heard
-        before, self._paths = self._paths, dict(_tiles(heard.body["accessories"]))
+        before, self._paths = (
+            self._paths if self._changes < 2 else {},
+            dict(_tiles(heard.body["accessories"])),
+        )
+        self._changes = 0
         self.believes = {key: value for key, value in self.believes.items() if key in self._paths}
         new = [key for key in self._paths if key not in before]
         if new:

@@ -7,9 +7,8 @@ from typing import Final
 
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
-from hkswitch.network.endpoint import Place
 from tests.world.chance import Chance
-from tests.world.daemon import PLACE
+from tests.world.daemon import PLACES
 from tests.world.scene import PROBED
 from tests.world.terminal import ROOT, STRANGER
 from tests.world.troubles import Troubles
@@ -24,7 +23,6 @@ SHORT_GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.05, 0.3)
 REQUEST_SECONDS: Final = 0.15
 """How long a request is under way that waits for nothing, at most."""
 
-PLACES: Final = (PLACE, Place(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})))
 BABBLE: Final = (
     b"",
     b'{"ask":',
@@ -144,7 +142,9 @@ class Happenings:
         group_id = self._chance.one_of(groups)
         units = self.world.daemon.front.groups[group_id].units
         is_up = all(self.world.machine.systemd.is_up(unit) for unit in units)
-        self.world.act(self._chance.one_of((Action.STOP, Action.RESTART)) if is_up else Action.START, group_id)
+        self.world.act(
+            self._chance.one_of((Action.STOP, Action.RESTART)) if is_up else Action.START, group_id
+        )
         await asyncio.sleep(self._chance.seconds(0, REQUEST_SECONDS))
         await self._outage()
 

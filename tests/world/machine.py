@@ -44,12 +44,16 @@ class Remembering(SimulatedSystemd):
         super().__init__(units, version=version, delay_seconds=delay_seconds, commands=run)
         self.asked_by: Callable[[ClientBus], None] = lambda _: None
         """Is told who asks for a job."""
+        self.joined: Callable[[], None] = lambda: None
+        """Is called when somebody is connected."""
         self._history: dict[str, list[Was]] = {name: [Was(-math.inf, self.truth(name), 0)] for name in units}
 
     def called(self, client: ClientBus, serial: int, message: Message) -> None:
         is_probe = message.member == "StartTransientUnit" and "status" in message.body[0]
         if message.member in JOBS and not is_probe:
             self.asked_by(client)
+        if message.member == "Subscribe":
+            self.joined()
         super().called(client, serial, message)
 
     def touched(self, unit: Unit) -> None:

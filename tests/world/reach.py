@@ -87,6 +87,6 @@ class Hap:
     def _announced(self) -> None:
         assert self._air.config_version >= self._version, "the config version went back"
         if self._air.config_version > self._version:
-            self._version = self._air.config_version
+            changes, self._version = self._air.config_version - self._version, self._air.config_version
             for phone in self._phones:
-                phone.hear_of_change()
+                phone.hear_of_changes(changes)

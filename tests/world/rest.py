@@ -70,6 +70,8 @@ async def check_rest(world: World) -> None:
     check_step(world, asyncio.get_running_loop().time(), world.reports())
     if len(world.daemon.reloads) != world.reloads_asked:
         raise Violation(f"{world.reloads_asked} reloads were asked for, and ended: {world.daemon.reloads}")
+    if world.daemon.outside.served != world.daemon.outside.place:
+        raise Violation(f"the daemon serves at {world.daemon.outside.served}")
     if waiting := [act for act in world.acts if act.ended_seconds is None and act.daemon is world.daemon]:
         raise Violation(f"somebody waits for ever: {'; '.join(map(str, waiting))}")
     check_agreement(world)

@@ -34,6 +34,10 @@ class Service(Unit):
         if self.sub == "auto-restart":
             if self._manager.version >= 257:
                 self._hurry()
+            elif self._control is None:
+                # A stop, and then a start, took the place of its job. systemd 252 waits for ever then; this
+                # one restarts it, as no client could help that.
+                self._control = self._later(self.spec.restart_seconds, self._restart)
             return Begun.NOT_NOW
         if not self._is_within_limit():
             self._die("start-limit-hit", may_restart=False)

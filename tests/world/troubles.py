@@ -104,8 +104,7 @@ class Troubles:
             self.world.machine.systemd.join_bus()
 
         self.world.note("systemctl daemon-reexec")
-        self.world.disturb_all()
-        self.world.machine.systemd.leave_bus()
+        self.world.leave_bus()
         self.world.outages.begin("bus name", self._chance.seconds(0, 0.3), join)
 
     def refuse_helper(self) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from hkswitch.model.errors import Failure
@@ -28,6 +29,7 @@ from tests.world.scene import MISTAKES, Groups
 from tests.world.terminal import Asked
 
 BEGAN_UNIX_SECONDS: Final = 1_800_000_000
+CONNECTION: Final = "connection to systemd"
 
 
 Units = tuple[str, ...] | None
@@ -101,6 +103,7 @@ class World:
         self.audit = AuditLog()
         self.transport = Transport(self.machine.systemd, self.file, self.audit, self.chance, self.note)
         self.machine.systemd.asked_by = self._asked_by
+        self.machine.systemd.joined = partial(self.outages.is_over, CONNECTION)
         self.phones = self.reach.phones()
 
     def unix_seconds(self) -> float:
@@ -136,7 +139,14 @@ class World:
         """Have no bus, until `bus_is_back`."""
         self.disturb_all()
         self.machine.systemd.lose_bus()
+        self.outages.last(CONNECTION)
         self.bus_lost_at_seconds = asyncio.get_running_loop().time()
+
+    def leave_bus(self) -> None:
+        """Have systemd not on it, until it joins it again."""
+        self.disturb_all()
+        self.machine.systemd.leave_bus()
+        self.outages.last(CONNECTION)
 
     def bus_is_back(self) -> None:
         """Have it again."""
