@@ -86,6 +86,8 @@ class Switch:
     """Not 0: the group failed and is not trusted to stay up; the number of the newest `AwaitSteady`."""
     waiting: int = 0
     """The number of the newest `AwaitKnown`."""
+    is_awaited: bool = False
+    """Whether it was made while no request ran, and has not come back. One that ends meanwhile makes no other."""
 
     @property
     def is_known(self) -> bool:
@@ -106,7 +108,8 @@ class Switch:
             case Regrouped(group):
                 return self._regrouped(group)
             case StillUnknown(number):
-                return self._still_unknown() if number == self.waiting else (self, ())
+                late = replace(self, is_awaited=False)
+                return late._still_unknown() if number == self.waiting else (self, ())
             case Steady(number):
                 return self._steadied() if number == self.shaky else (self, ())
             case Written(write, on, tile):
@@ -146,15 +149,18 @@ class Switch:
     def _with_availability(self) -> Step:
         """Whether reads have a value now: not of what is not known, but give it a moment if it is off."""
         if self.is_known is self.available:
-            return self, ()
+            return replace(self, is_awaited=False), ()
         if self.is_known:
-            after = replace(self, available=True, doubted=True)  # who read an error has forgotten the value
+            # Who read an error has forgotten the value.
+            after = replace(self, available=True, doubted=True, is_awaited=False)
             shows = (after._show_restart(),) if self.group.restart else ()
             return after, (Available(available=True), *shows)
         if self.is_asked and (self.running is not None or not self.shown):
-            after = replace(self, waiting=self.waiting + 1)
+            if self.is_awaited:
+                return self, ()
+            after = replace(self, waiting=self.waiting + 1, is_awaited=self.running is None)
             return after, (AwaitKnown(after.waiting),)
-        return replace(self, available=False, doubted=True), (Available(available=False),)
+        return replace(self, available=False, doubted=True, is_awaited=False), (Available(available=False),)
 
     def _still_unknown(self) -> Step:
         if self.is_known or not self.available or self.running is not None:

@@ -661,6 +661,25 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (NO, [Changed(GroupState.PARTIAL), Show(False)]),
         ],
     ),
+    "a request that is refused while the check is asked gives it no more time": (
+        CHECKED_OFF,
+        [
+            (ASKED, [AwaitKnown(1)]),
+            (Written(1, False), [Send(1, Action.STOP)]),
+            (Finished(1, "denied"), [Failed(Action.STOP, "denied"), Answer(1, False)]),
+            (StillUnknown(1), [Changed(None), Available(False)]),
+        ],
+    ),
+    "a request that runs when the time of a check is over gives it some more": (
+        CHECKED_OFF,
+        [
+            (ASKED, [AwaitKnown(1)]),
+            (Written(1, False), [Send(1, Action.STOP)]),
+            (StillUnknown(1), []),
+            (Finished(1, "denied"), [Failed(Action.STOP, "denied"), Answer(1, False), AwaitKnown(2)]),
+            (StillUnknown(2), [Changed(None), Available(False)]),
+        ],
+    ),
     "a start that was told and ends before its check answered is unavailable": (
         CHECKED_OFF,
         [
