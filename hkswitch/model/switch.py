@@ -87,7 +87,7 @@ class Switch:
     waiting: int = 0
     """The number of the newest `AwaitKnown`."""
     is_awaited: bool = False
-    """Whether it was made while no request ran, and has not come back. One that ends meanwhile makes no other."""
+    """Whether it was made while no request ran, and has not come back: one that ends makes no other then."""
 
     @property
     def is_known(self) -> bool:

@@ -97,6 +97,11 @@ class Happenings:
             (10, self._outage),
         ]
 
+    def begin(self) -> None:
+        """After a rest: in some worlds, programs take long from now on."""
+        if self._chance.of_one_in(2):
+            self.world.note(self.world.machine.take_some_time())
+
     async def happen(self) -> None:
         """One thing, and then some time."""
         await self._do(self._chance.weighed(self._kinds))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from hkswitch.model.unit_state import Action, ActiveState, Meaning, UnitState
+from hkswitch.model.unit_state import Action, ActiveState, LoadState, Meaning, UnitState
 from tests.world.chance import SLOW_SECONDS, Chance
 from tests.world.client import ClientBus
 from tests.world.commands import Decide
@@ -123,10 +123,10 @@ class Machine:
         return max((self.systemd.changed_at_seconds(unit) for unit in units), default=0.0)
 
     def up_since(self, unit: str) -> float:
-        """Since when a unit is up; never if it is not."""
+        """Since when a unit is up, with or without its file; never if it is not."""
         since = math.inf
         for was in reversed(list(self.systemd.was(unit, 0, math.inf))):
-            if was.state.meaning is not Meaning.UP:
+            if was.state._replace(load=LoadState.LOADED).meaning is not Meaning.UP:
                 break
             since = was.at_seconds
         return since
@@ -142,10 +142,14 @@ class Machine:
             self._light(lit=not self.programs.is_lit)
             return f"somebody turns the lamp {'on' if self.programs.is_lit else 'off'}"
         if kind == 2:
-            self.programs.takes_seconds = self.chance.one_of(TAKES_SECONDS)
-            return f"programs take {self.programs.takes_seconds} s"
+            return self.take_some_time()
         self.programs.breaks = self.chance.of_one_in(3)
         return "programs break" if self.programs.breaks else "programs work"
+
+    def take_some_time(self) -> str:
+        """Let programs take another time; returns how long."""
+        self.programs.takes_seconds = self.chance.one_of(TAKES_SECONDS)
+        return f"programs take {self.programs.takes_seconds} s"
 
     def did(
         self, action: Action, units: Sequence[str] | None, from_seconds: float, to_seconds: float
@@ -160,7 +164,8 @@ class Machine:
         for unit in units or ():
             first, *later = self.systemd.was(unit, from_seconds, to_seconds)
             is_alone = self.disturbed.get(unit, -1.0) < from_seconds - ON_ITS_WAY_SECONDS
-            if is_alone and later and later[-1].starts > first.starts + 1:
+            starts = 1 + ("auto-restart" in first.state.sub)  # it was to be started again anyhow
+            if is_alone and later and later[-1].starts > first.starts + starts:
                 return True
         return False
 

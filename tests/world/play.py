@@ -53,6 +53,7 @@ async def _play(played: Played, kind: Callable[[Chance], Reach]) -> None:
         watching = asyncio.create_task(watcher.look_again_and_again())
         await asyncio.sleep(chance.seconds(0, 6))
         for _ in range(RESTS):
+            happenings.begin()
             for _ in range(OPERATIONS):
                 await happenings.happen()
                 played.steps += 1
