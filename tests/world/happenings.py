@@ -98,9 +98,9 @@ class Happenings:
         ]
 
     def begin(self) -> None:
-        """After a rest: in some worlds, programs take long from now on."""
-        if self._chance.of_one_in(2):
-            self.world.note(self.world.machine.take_some_time())
+        """After a rest: in some worlds, programs take some time from now on."""
+        if self._chance.of_one_in(3):
+            self.world.note(self.world.machine.take_time((0.2, 1.5)))
 
     async def happen(self) -> None:
         """One thing, and then some time."""

@@ -142,13 +142,13 @@ class Machine:
             self._light(lit=not self.programs.is_lit)
             return f"somebody turns the lamp {'on' if self.programs.is_lit else 'off'}"
         if kind == 2:
-            return self.take_some_time()
+            return self.take_time(TAKES_SECONDS)
         self.programs.breaks = self.chance.of_one_in(3)
         return "programs break" if self.programs.breaks else "programs work"
 
-    def take_some_time(self) -> str:
+    def take_time(self, choices_seconds: Sequence[float]) -> str:
         """Let programs take another time; returns how long."""
-        self.programs.takes_seconds = self.chance.one_of(TAKES_SECONDS)
+        self.programs.takes_seconds = self.chance.one_of(choices_seconds)
         return f"programs take {self.programs.takes_seconds} s"
 
     def did(
