@@ -208,8 +208,10 @@ class Machine:
                 self.overlaps |= now_seconds < self._busy_until_seconds
                 self._busy_until_seconds = now_seconds + min(programs.takes_seconds, CUT_OFF_SECONDS)
                 if programs.takes_seconds < CUT_OFF_SECONDS:
+                    # Some programs have done it long before they end.
+                    within_seconds = self.chance.one_of((0.0, programs.takes_seconds))
                     loop = asyncio.get_running_loop()
-                    loop.call_later(programs.takes_seconds, self._lit_by, word == "start")
+                    loop.call_later(within_seconds, self._lit_by, word == "start")
         return Life(programs.takes_seconds, NOT_AN_ANSWER if programs.breaks else status)
 
     def _passed(self, word: str, began_at_seconds: float) -> None:
