@@ -77,6 +77,11 @@ class Story:
         self.other_jobs.clear()
         self.service.clear()
 
+    def ended(self, job: str) -> None:
+        """The awaited job was this one: a signal that came with its end may have told of a fall."""
+        self.job = job
+        self._note_fall()
+
     def changed(self, properties: Properties) -> None:
         """Take over properties of the unit from a signal."""
         self.is_heard = True

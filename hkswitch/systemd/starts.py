@@ -108,7 +108,7 @@ class Starts:
         """What came of a start, once its job has `ended` (its path and its result)."""
         job, result = ended
         story = start.story
-        story.job = job
+        story.ended(job)
         try:
             if result is JobResult.CANCELED:  # another job took its place: what that does comes at once
                 await start.until(lambda: story.now.state.meaning is not Meaning.STARTING, confirm_seconds)

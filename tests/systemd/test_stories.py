@@ -128,6 +128,19 @@ def test_a_unit_that_another_job_restarts_has_not_fallen_meanwhile() -> None:
     assert not story.has_fallen
 
 
+@pytest.mark.parametrize(("ended", "fell"), [(OURS, True), (ANOTHER, False)])
+def test_a_new_start_that_is_told_with_the_end_of_the_job_is_a_fall_unless_another_job_made_it(
+    ended: str, fell: bool
+) -> None:
+    story = Story(UNIT, seen(unit("inactive", "dead")))
+    story.changed(unit("active", "running", ended, 1))
+    story.job_removed(ended)
+    story.changed(unit("active", "running", "", 2))
+    assert not story.has_fallen  # whose job it was is not known yet
+    story.ended(OURS)
+    assert story.has_fallen is fell
+
+
 def test_a_start_of_what_waits_to_restart_is_no_crash() -> None:
     hurried = (
         ("activating", "auto-restart", OURS, 1, FAILED),
