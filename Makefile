@@ -42,7 +42,11 @@ LONG_TESTS := $(RANDOM_TESTS) tests/backend/test_helper_storm.py
 TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging $(LONG_TESTS:%=--ignore %) \
 	--numprocesses 6 --dist loadfile --no-loadscope-reorder
 .PHONY: test
-test: lint ## every test that needs neither root, nor a build, nor more time
+test: .venv/.dev ## lint, and every test that needs neither root, nor a build, nor more time
+	$(MAKE) --no-print-directory --jobs 2 lint tests-beside-lint
+
+.PHONY: tests-beside-lint
+tests-beside-lint: .venv/.dev
 	$(TEST)
 
 .PHONY: test-random
