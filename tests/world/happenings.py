@@ -240,24 +240,16 @@ class Happenings:
             return
         name, systemd = self._chance.one_of(self.world.machine.units), self.world.machine.systemd
         operation: Callable[[str], None] = self._chance.one_of((systemd.start, systemd.stop, systemd.restart))
-        self.world.note(f"systemctl {operation.__name__} {name}")
-        self.world.machine.disturb(name)
-        operation(name)
+        self.world.machine.by_systemctl(operation, name)
 
     def _bounce(self) -> None:
         """Somebody stops a unit, and starts it again some time later."""
         if self.world.machine.units:
-            name, systemd = self._chance.one_of(self.world.machine.units), self.world.machine.systemd
-
-            def start() -> None:
-                self.world.note(f"systemctl start {name}")
-                self.world.machine.disturb(name)
-                systemd.start(name)
-
-            self.world.note(f"systemctl stop {name}")
-            self.world.machine.disturb(name)
-            systemd.stop(name)
-            asyncio.get_running_loop().call_later(self._chance.seconds(0, 3), start)
+            machine = self.world.machine
+            name = self._chance.one_of(machine.units)
+            machine.by_systemctl(machine.systemd.stop, name)
+            later, seconds = asyncio.get_running_loop().call_later, self._chance.seconds(0, 3)
+            later(seconds, machine.by_systemctl, machine.systemd.start, name)
 
     def _crash(self) -> None:
         if self.world.machine.units:

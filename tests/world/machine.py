@@ -109,6 +109,12 @@ class Machine:
         self.programs.breaks = False
         self.programs.takes_seconds = 0.01
 
+    def by_systemctl(self, operation: Callable[[str], None], unit: str) -> None:
+        """Somebody has systemd do something to a unit: `operation` is a method of its."""
+        self.note(f"systemctl {operation.__name__} {unit}")
+        self.disturb(unit)
+        operation(unit)
+
     def disturb(self, unit: str) -> None:
         """Somebody else does something to it."""
         self.disturbed[unit] = asyncio.get_running_loop().time()

@@ -151,11 +151,7 @@ class Troubles:
         if not systemd.is_up(name) or self._chance.of_one_in(2):
             self.daemon_reload()  # nothing else tells of one that is not loaded
         else:
-            asyncio.get_running_loop().call_later(self._chance.seconds(0, 2), self._stop, name)
+            # It is forgotten when it stops.
+            later, seconds = asyncio.get_running_loop().call_later, self._chance.seconds(0, 2)
+            later(seconds, self.world.machine.by_systemctl, systemd.stop, name)
         self.world.outages.begin(name, self._some_seconds(12), put_back)
-
-    def _stop(self, name: str) -> None:
-        """A unit without a file is forgotten when it stops."""
-        self.world.note(f"systemctl stop {name}")
-        self.world.machine.disturb(name)
-        self.world.machine.systemd.stop(name)
