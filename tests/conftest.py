@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
@@ -51,6 +52,20 @@ def nothing_stays_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     children = child_processes()
     yield
     wait_until(lambda: not child_processes() - children)
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_is() -> Iterator[None]:
+    """What a test lets be logged would be seen by the next one that looks at the log."""
+    before = loggers_that_inform()
+    yield
+    assert loggers_that_inform() <= before
+
+
+def loggers_that_inform() -> set[str]:
+    """The program's loggers whose INFO lines are not dropped, by what they remember of it, too."""
+    ours = [name for name in logging.Logger.manager.loggerDict if name.startswith("hkswitch")]
+    return {name for name in ours if logging.getLogger(name).isEnabledFor(logging.INFO)}
 
 
 @pytest_asyncio.fixture(loop_scope="module")

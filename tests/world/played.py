@@ -61,7 +61,7 @@ def played_by(seed: int, player: Callable[[Played], Coroutine[Any, Any, None]]) 
 @contextmanager
 def _logged(played: Played) -> Iterator[None]:
     handler, ours, others = _Log(played), logging.getLogger("hkswitch"), logging.getLogger("asyncio")
-    kept = ours.level, ours.propagate
+    level, passes_on = ours.level, ours.propagate
     ours.setLevel(logging.INFO)
     ours.propagate = False
     ours.addHandler(handler)
@@ -71,4 +71,5 @@ def _logged(played: Played) -> Iterator[None]:
     finally:
         ours.removeHandler(handler)
         others.removeHandler(handler)
-        ours.level, ours.propagate = kept
+        ours.propagate = passes_on
+        ours.setLevel(level)
