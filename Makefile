@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,deb install place-rule rpm stage uninstall completions/hkswitch.bash) \
+SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,archives deb install place-rule rpm same-bytes sbom stage \
+	uninstall completions/hkswitch.bash) \
 	$(addprefix packaging/debian/,postinst postrm preinst prerm)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -84,7 +85,7 @@ simulate: .venv/.dev ## play simulated worlds of new seeds for SECONDS_OF_SEEDS,
 .PHONY: test-long
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills, floods and, as root, failing system calls
 	$(TEST) --real-starts
-	$(BIN)/python -m pytest --long $(LONG_TESTS)
+	$(BIN)/python -m pytest --long $(LONG_TESTS) tests/packaging/test_reproducible.py
 	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py
 
 .PHONY: bench
@@ -99,14 +100,11 @@ bench-quick: .venv/.dev ## as root: the same without Homebridge, in under a minu
 picture: venv ## draw docs/picture.svg anew
 	$(BIN)/python docs/picture.py
 
-# From a copy of what git knows or would add: what else lies about in a checkout is no part of a release.
+# The same sources make the same bytes: packaging/same-bytes, and docs/releasing.md.
 .PHONY: dist
 dist: venv ## build an sdist and a wheel into dist/
-	rm -rf build
-	mkdir build
-	git ls-files -z --cached --others --exclude-standard --deduplicate | xargs -0 cp --parents --target-directory build
-	cd build && $(abspath $(BIN))/python -m hatchling build --directory $(CURDIR)/dist
-	rm -rf build
+	mkdir -p dist
+	PYTHON="$(BIN)/python" packaging/archives dist
 
 .PHONY: deb
 deb: ## make dist/hkswitch_*.deb for this release of Debian
@@ -117,6 +115,11 @@ deb: ## make dist/hkswitch_*.deb for this release of Debian
 rpm: ## make dist/hkswitch-*.rpm for this release of Fedora
 	mkdir -p dist
 	packaging/rpm dist
+
+.PHONY: sbom
+sbom: .venv/.dev ## make dist/hkswitch-*.cdx.json, a CycloneDX list of what an installation brings along
+	mkdir -p dist
+	CYCLONEDX="$(BIN)/cyclonedx-py" packaging/sbom dist
 
 # Both take PREFIX and DESTDIR, and install takes PYTHON and STAGED as well: packaging/install says what they are.
 .PHONY: install
@@ -132,7 +135,7 @@ lint: .venv/.dev ## ruff, mypy and shellcheck
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
-	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/shellcheck --external-sources $(SHELL_SCRIPTS)
 
 .PHONY: format
 format: .venv/.dev ## write the code the way lint wants it
@@ -145,6 +148,10 @@ lock: .venv/.dev ## write the locks anew from pyproject.toml
 	$(LOCK) --upgrade --group build --output-file requirements/build.lock
 	$(LOCK) --upgrade pyproject.toml --group dev -c requirements/runtime.lock -c requirements/build.lock \
 		--output-file requirements/dev.lock
+
+.PHONY: outdated
+outdated: .venv/.dev ## list pins that are older than the newest release; fail if one has no reason in requirements/held.toml
+	@$(BIN)/python -m release.outdated
 
 .PHONY: clean
 clean: ## remove what make made, test hosts included

@@ -16,22 +16,9 @@ from typing import Final
 import pytest
 
 import hkswitch
+from tests.packaging.building import BIN, NAME, NOT_OURS
 
 ROOT: Final = Path(__file__).parents[2]
-BIN: Final = Path(sys.executable).parent
-NAME: Final = f"hkswitch-{hkswitch.__version__}"
-
-NOT_OURS: Final = (
-    ".git",
-    ".venv",
-    ".cache",
-    ".hypothesis",
-    "dist",
-    "build",
-    "__pycache__",
-    "*.egg-info",
-    ".*_cache",
-)
 LEFT_ABOUT: Final = (
     ".venv/lib/secret.py",
     ".cache/hosts/bookworm/etc/shadow",
@@ -40,7 +27,7 @@ LEFT_ABOUT: Final = (
     "dist/hkswitch-0.0.1.tar.gz",
     "hkswitch/__pycache__/cli.cpython-311.pyc",
 )
-"""What a checkout has beside its files."""
+"""What may lie about in a checkout."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def test_the_sdist_has_every_file_of_the_checkout_and_nothing_else(built: Built, tmp_path: Path) -> None:
     unpacked = built.unpacked(tmp_path)
     found = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
-    assert found == built.files | {"PKG-INFO"}
+    assert found == built.files | {"PKG-INFO", "packaging/time"}
 
 
 def test_the_files_of_the_sdist_are_the_same_and_programs_can_be_run(built: Built, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The RPM package: its files, its scripts, and what rpmlint says. Nothing here installs it."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,8 @@ from typing import Final
 import pytest
 
 import hkswitch
-from tests.host.root import CHECKOUT, Release, wheels_folder
+from tests.host.root import CHECKOUT
+from tests.packaging.building import Builds, Kind, python_version
 
 PROGRAMS: Final = ("rpm", "rpmbuild", "rpmlint")
 
@@ -49,30 +49,13 @@ SCRIPTS: Final = {
 
 
 @pytest.fixture(scope="module")
-def rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rpm(builds: Builds) -> Path:
     """The package, built as `make rpm` does, but from the wheels of the test hosts."""
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         pytest.skip(f"needed to build the package: {', '.join(missing)}")
-    folder = tmp_path_factory.mktemp("rpm")
-    system = Release("this machine", python_version(), ())
-    wheels = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels_folder(system, print))}
-    built = subprocess.run(
-        [CHECKOUT / "packaging" / "rpm", folder],
-        env=os.environ | wheels | {"TMPDIR": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr
-    package = Path(built.stdout.strip())
-    assert list(folder.iterdir()) == [package]
+    package = builds.of_one(Kind.RPM)["*.rpm"]
+    assert list((builds.usual.checkout.parent).glob("tmp.*")) == []  # what was built in is gone
     return package
-
-
-def python_version() -> str:
-    """Of the Python that the package is for, which need not be the tests'."""
-    asked = ("/usr/bin/python3", "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def query(rpm: Path, form: str) -> str:
