@@ -191,6 +191,12 @@ def of_ln(words: Sequence[str]) -> None:
     assert words == ["-s", privileges.DROP_IN, DROP_INS]
 
 
+def of_release_page(words: Sequence[str]) -> None:
+    """`tests/packaging/test_release_page.py` runs them."""
+    page = ROOT / "docs" / "releasing.md"
+    assert words in [shlex.split(command)[1:] for command in commands(page)]
+
+
 def of_avahi_browse(words: Sequence[str]) -> None:
     assert words == ["--resolve", "--terminate", SERVICE.removesuffix(".local.")]
 
@@ -202,10 +208,12 @@ def of_firewall(words: Sequence[str]) -> None:
 
 RULES: dict[str, Callable[[Sequence[str]], None]] = {
     ".ci/run": of_checkout,
+    "cd": of_release_page,
     "apt": of_apt,
     "avahi-browse": of_avahi_browse,
     "dnf": of_dnf,
     "firewall-cmd": of_firewall,
+    "git": of_release_page,
     "hkswitch": of_hkswitch,
     "ip": of_ip,
     "journalctl": of_journalctl,
@@ -213,7 +221,10 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "make": of_make,
     "mkdir": of_mkdir,
     "nft": of_firewall,
+    "sed": of_release_page,
     "serviceswitch": of_serviceswitch,
+    "sha256sum": of_release_page,
+    "ssh-keygen": of_release_page,
     "sudoedit": of_sudoedit,
     "systemctl": of_systemctl,
     "systemd-analyze": of_systemd_analyze,
@@ -258,6 +269,9 @@ def test_a_command_exists(command: str) -> None:
         "ln -s /usr/lib/hkswitch/helper-socket.conf /etc/systemd/system/hkswitch.service.d",
         "avahi-browse --resolve --terminate _http._tcp",
         ".ci/run fast",
+        "git push --force",
+        "sha256sum --check SHA512SUMS",
+        "ssh-keygen -Y check -f signers",
         "curl https://example.org",
     ],
 )
