@@ -47,11 +47,8 @@ def test_two_folders_times_umasks_and_locales_make_the_same_bytes(
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_all_in_it_is_from_the_last_commit(pairs: dict[str, Pair], pattern: str) -> None:
     """No build is so quick that its time would be this one."""
-    allowed = {COMMITTED}
-    if pattern == "*.tar.gz":
-        allowed |= {0}  # gzip's own, for none
     found = times(pattern, pairs[pattern][0])
-    assert {name: time for name, time in found.items() if time not in allowed} == {}
+    assert {name: time for name, time in found.items() if time != COMMITTED} == {}
 
 
 def test_the_size_that_a_deb_states_is_that_of_its_files(pairs: dict[str, Pair]) -> None:
