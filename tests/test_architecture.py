@@ -57,7 +57,7 @@ MODULE_MAY_IMPORT = {
     "model/config_file.py": {"model"},
     "network/addresses.py": {"model", "network"},
     "network/endpoint.py": set(),
-    "network/listeners.py": set(),
+    "network/listeners.py": {"model"},
     "systemd/command.py": {"model", "systemd"},
     "systemd/jobs.py": {"model"},
     "systemd/outcome.py": {"model"},

@@ -17,6 +17,7 @@ from hkswitch.backend.helper_session import End, HelperGone, HelperSession, Requ
 from hkswitch.backend.kept_verdicts import KeptVerdicts
 from hkswitch.backend.knowledge import CHANGED, Knowledge
 from hkswitch.model.group import Group
+from hkswitch.model.printable import one_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, UnitState, Verdict, result_of
 from hkswitch.protocol.helper import (
@@ -30,7 +31,6 @@ from hkswitch.protocol.helper import (
     StatesTold,
     Told,
 )
-from hkswitch.protocol.report import one_line
 
 TOLD_WITHIN_SECONDS: Final = 5
 """How long what a helper told is believed after its end, until the next one tells."""

@@ -13,9 +13,10 @@ from typing import Final
 from hkswitch.backend.sudo import HELPER
 from hkswitch.control import client, socket_of
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.printable import printable
 from hkswitch.model.unit_state import Action, GroupState, Meaning
 from hkswitch.protocol.control import Ask, Question, Status
-from hkswitch.protocol.report import GroupReport, printable
+from hkswitch.protocol.report import GroupReport
 
 LAST_LINES: Final = 5
 """Of a failed unit's journal."""

@@ -27,8 +27,9 @@ from hkswitch.hap.state_file import Stored
 from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, Failure
 from hkswitch.model.group import Argv, Group
+from hkswitch.model.printable import printable
 from hkswitch.network import addresses
-from hkswitch.protocol.report import Report, printable
+from hkswitch.protocol.report import Report
 
 JOURNAL_LINES: Final = 200
 LIBRARIES: Final = ("HAP-python", "zeroconf", "sdbus", "cryptography", "h11", "PyYAML", "click", "rich")

@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn, TextIO
 import click
 
 from hkswitch.model.errors import ConfigError, Exit, Failure
+from hkswitch.model.printable import printable_lines
 
 STANDARD_OUTPUT: Final = 1
 """Its file descriptor."""
@@ -116,8 +117,9 @@ def _reason(error: OSError | UnicodeError | ImportError) -> str:
 
 
 def _say(text: str) -> None:
+    # TRUST: a failure may quote what others wrote; root's terminal obeys none of it.
     with _standard_error():
-        click.echo(text, err=True)
+        click.echo(printable_lines(text), err=True)
 
 
 @contextmanager

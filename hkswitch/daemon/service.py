@@ -25,10 +25,10 @@ from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read_within
 from hkswitch.model.errors import Failure
+from hkswitch.model.printable import printable
 from hkswitch.model.unit_state import Crossing
 from hkswitch.network import addresses
 from hkswitch.network.endpoint import Place
-from hkswitch.protocol.report import printable
 
 READ_WITHIN_SECONDS: Final = 5.0
 """The config: a file system that hangs must not hang the daemon."""

@@ -22,12 +22,13 @@ from hkswitch.hap.setup_code import Setup
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
+from hkswitch.model.printable import one_line, printable
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.network import addresses, listeners
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.control import SetupIs
-from hkswitch.protocol.report import BridgeReport, PairedController, Report, one_line, printable
+from hkswitch.protocol.report import BridgeReport, PairedController, Report
 
 TRY_AGAIN_SECONDS: Final = 5.0
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from hkswitch.protocol.report import printable
+from hkswitch.model.printable import printable
 
 WITH_SUDO: Final = "run it with sudo"
 NO_CONFIG: Final = "there is no valid configuration"

@@ -2,22 +2,19 @@
 
 from typing import Final
 
+from hkswitch.model import printable
+
 MOST_SHOWN: Final = 300
 
 
 def visible(text: str) -> str:
     """`text` on one line, with escapes for what cannot be seen, so that it cannot leave a comment."""
-    escaped = "".join(char if char.isprintable() else _escape(char) for char in text[: MOST_SHOWN + 1])
-    return escaped if len(escaped) <= MOST_SHOWN else f"{escaped[: MOST_SHOWN - 1]}…"
+    return printable.visible(text, MOST_SHOWN)
 
 
 def shown(text: str) -> str:
     """`text` in quotes."""
     return f"'{visible(text)}'"
-
-
-def _escape(char: str) -> str:
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char, f"\\u{ord(char):04x}")
 
 
 def called(name: str) -> str:

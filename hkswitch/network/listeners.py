@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hkswitch.model.printable import printable
+
 PROC: Final = Path("/proc")
 TABLES: Final = ("self/net/tcp", "self/net/tcp6")  # net/ is not there in a unit with ProcSubset=pid
 
@@ -44,7 +46,7 @@ def _process_of(sockets: set[str]) -> str:
     for number in sorted(int(folder.name) for folder in _entries(PROC) if folder.name.isdecimal()):
         folder = PROC / str(number)
         if any(_target(file) in sockets for file in _entries(folder / "fd")):
-            name = _printable(_text(folder / "comm").strip())
+            name = printable(_text(folder / "comm").strip())
             return f"process {number} ({name})" if name else f"process {number}"
     return ""
 
@@ -54,11 +56,6 @@ def _user(user_id: int) -> str:
         return pwd.getpwuid(user_id).pw_name
     except KeyError:
         return str(user_id)
-
-
-def _printable(name: str) -> str:
-    """A process chooses its name, and may not draw on a terminal by it."""
-    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 # Processes end while they are looked at, and those of others may hide: all that is then nothing.

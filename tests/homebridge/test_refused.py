@@ -70,7 +70,7 @@ REFUSED = {
     ),
     "other platforms": (
         '{"platforms": [{"platform": "config"}, {"platform": "Cmd4\\u0007"}, {"platform": 1}]}',
-        "config.json: there is no cmdSwitch2 platform in it; found: 'config', 'Cmd4\\u0007'",
+        "config.json: there is no cmdSwitch2 platform in it; found: 'config', 'Cmd4\\x07'",
     ),
     "no switches": (
         '{"platforms": [{"platform": "cmdSwitch2", "name": "x"}]}',

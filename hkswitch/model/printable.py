@@ -1,0 +1,33 @@
+"""Makes text that others wrote fit for a terminal, a log and a file. Pure: no I/O.
+
+The only place that decides how: control characters, surrogates and marks of direction never come through.
+"""
+
+from typing import Final
+
+LONGEST_TEXT: Final = 2000
+"""Characters of a reason, a failure or a line of a log."""
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """At most so much of `text`, with a question mark for what cannot be printed."""
+    shown = text[:longest]
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else "?" for c in shown)
+
+
+def visible(text: str, longest: int = LONGEST_TEXT) -> str:
+    """At most so much of `text`, with escapes for what cannot be printed, so that one sees what it was."""
+    shown = text[: longest + 1]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
+
+
+def printable_lines(text: str) -> str:
+    """`text` with each of its lines made printable."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def one_line(text: str) -> str:
+    """`text` as a status, an answer and a line of the log have it."""
+    return "; ".join(text.splitlines())
