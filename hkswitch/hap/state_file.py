@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -44,12 +44,14 @@ __all__ = [
     "as_owner",
     "locked",
     "read",
+    "with_rights",
     "write",
     "write_whole",
 ]
 
 LOCK_NAME: Final = "lock"
 LARGEST_BYTES: Final = 1024 * 1024
+ROOT: Final = 0
 
 _NO_LINKS = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -162,16 +164,28 @@ def as_owner(folder: Path) -> Iterator[None]:
         yield
         return
     # TRUST: the daemon's user could put links there that lead root elsewhere; what root writes must be its.
-    owner, groups = folder.stat(), os.getgroups()
-    os.setgroups([])
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
+    owner = folder.stat()
+    with with_rights(owner.st_uid, owner.st_gid):
+        yield
+
+
+@contextmanager
+def with_rights(user_id: int, group_id: int, groups: Sequence[int] = ()) -> Iterator[None]:
+    """Root has the rights of a user meanwhile, and stays out of that user's reach.
+
+    Its real and its saved user stay root, so that no process of the user may signal, trace or read it
+    (kill(2), ptrace(2)). Nothing may be awaited or started meanwhile.
+    """
+    before = os.getgroups()
+    os.setgroups(groups)
+    os.setegid(group_id)
+    os.seteuid(user_id)
     try:
         yield
     finally:
         os.seteuid(0)
         os.setegid(0)
-        os.setgroups(groups)
+        os.setgroups(before)
 
 
 def _open_lock(path: Path) -> int:
@@ -213,8 +227,11 @@ def _read(path: Path) -> Stored | None:
         # Not blocking: a pipe in the file's place must not hold up the reader.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NO_LINKS)
         with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
-            if not stat.S_ISREG(os.fstat(file).st_mode):
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
                 raise StateDamaged(path, "it is no regular file")
+            if found.st_uid not in {ROOT, os.geteuid()}:
+                raise StateUnreadable(path, f"it belongs to user {found.st_uid}")
             contents = opened.read(LARGEST_BYTES)
     except FileNotFoundError:
         return None

@@ -10,12 +10,16 @@ from typing import Any, Final
 
 from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS, Setup
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.printable import printable
 from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.json_lines import LARGEST_ID
 from hkswitch.protocol.report import PairedController
 
 FILE_NAME: Final = "bridge.json"
 BACKUP_NAME: Final = "bridge.json.backup"
 VERSION: Final = 1
+LARGEST_VERSION: Final = 10**40
+"""A number that can still be shown in a sentence."""
 ADMIN_BIT: Final = 1
 
 _KEYS: Final = {
@@ -36,7 +40,10 @@ _KEYS: Final = {
 }
 """What this version writes: at the top, and in each part."""
 
-_DEVICE_ID = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
+_DEVICE_ID: Final = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
+_CONTROLLER_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_KEY: Final = re.compile(r"[0-9a-f]{64}")
+_BYTES: Final = re.compile(r"([0-9a-f]{2})*")
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +100,7 @@ class Stored:
     def warn_of_unknown_keys(self) -> None:
         """Log which keys this version does not know, if there are any."""
         if self.unknown_keys:
-            names = ", ".join(map(repr, self.unknown_keys))
+            names = printable(", ".join(map(repr, self.unknown_keys)))
             _log.warning("%s has keys that this version does not know, and keeps: %s", FILE_NAME, names)
 
     @property
@@ -162,10 +169,11 @@ def parse(path: Path, contents: bytes) -> Stored:
         raise StateDamaged(path, "it is not JSON") from error
     # Before the checksum, which a newer version may make in another way.
     match body:
-        case {"version": int(version)} if version > VERSION:
+        case {"version": int(version)} if VERSION < version <= LARGEST_VERSION:
             raise StateTooNew(path, version)
-    if not isinstance(body, dict) or body.pop("sha256", None) != digest(body):
+    if not isinstance(body, dict) or body.pop("sha256", None) != _digest(path, body):
         raise StateDamaged(path, "its checksum is wrong")
+    # TRUST: the checksum is for the disk. The daemon's user can make one, and root reads what follows.
     match body:
         case {
             "version": 1,
@@ -173,19 +181,48 @@ def parse(path: Path, contents: bytes) -> Stored:
             "failed_attempts": int(failed_attempts),
             "accessory": {
                 "mac": str(device_id),
-                "paired_clients": dict(paired),
-                "client_properties": dict(properties),
+                "paired_clients": dict(),
+                "client_properties": dict(),
                 "client_uuid_to_bytes": dict(),
-                "config_version": int(),
+                "config_version": int(config_version),
+                "private_key": str(private_key),
+                "public_key": str(public_key),
             } as accessory,
         } if (
             Setup(code, setup_id).is_allowed
             and _DEVICE_ID.fullmatch(device_id)
-            and paired.keys() == properties.keys()
+            and 0 <= failed_attempts <= LARGEST_ID
+            and 0 <= config_version <= LARGEST_ID
+            and _KEY.fullmatch(private_key)
+            and _KEY.fullmatch(public_key)
+            and isinstance(accessory.get("accessories_hash"), str | None)
+            and _are_pairings(accessory)
         ):
             known = {key: accessory[key] for key in accessory if key in _KEYS["accessory"]}
             return Stored(Setup(code, setup_id), known, failed_attempts, _others(body))
     raise StateDamaged(path, "it does not hold what this version of hkswitch writes")
+
+
+def _are_pairings(accessory: dict[str, Any]) -> bool:
+    """Whether what is said of the controllers is what HAP-python writes."""
+    paired, properties = accessory["paired_clients"], accessory["client_properties"]
+    return (
+        paired.keys() == properties.keys()
+        and all(map(_CONTROLLER_ID.fullmatch, paired))
+        and all(isinstance(key, str) and _KEY.fullmatch(key) for key in paired.values())
+        and all(map(_are_permissions, properties.values()))
+        and all(
+            _CONTROLLER_ID.fullmatch(uuid) and isinstance(raw, str) and _BYTES.fullmatch(raw)
+            for uuid, raw in accessory["client_uuid_to_bytes"].items()
+        )
+    )
+
+
+def _are_permissions(properties: object) -> bool:
+    match properties:
+        case {"permissions": int(bits)}:
+            return 0 <= bits <= LARGEST_ID
+    return False
 
 
 def _others(body: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +233,13 @@ def _others(body: dict[str, Any]) -> dict[str, Any]:
     return {key: body[key] for key in body if key not in _KEYS[""]} | {
         part: keys for part, keys in unknown.items() if keys
     }
+
+
+def _digest(path: Path, body: dict[str, Any]) -> str:
+    try:
+        return digest(body)
+    except RecursionError as error:  # Python reads what is nested more deeply than it writes
+        raise StateDamaged(path, "it is not JSON") from error
 
 
 def digest(body: dict[str, Any]) -> str:

@@ -6,21 +6,22 @@ All text in an answer can be printed: root's terminal obeys no sequences that th
 """
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.printable import printable
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, objects, parse_object, text, words
+from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, parse_object, text, words
 from hkswitch.protocol.report import (
     PairedController,
     Report,
     as_object,
-    controller,
     controller_object,
+    controllers,
     from_object,
-    printable,
     required,
 )
 
@@ -30,6 +31,11 @@ LONGEST_ANSWER_BYTES: Final = 8 * 1024 * 1024
 
 LONGEST_REASON: Final = 2000
 """Characters."""
+
+
+_CODE: Final = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{3}")
+_PAYLOAD: Final = re.compile(r"X-HM://[0-9A-Z]{13}")
+_DEVICE_ID: Final = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 
 
 class Ask(StrEnum):
@@ -175,7 +181,7 @@ def parse_answer(line: bytes) -> Answer:
             return Status(from_object(_object(body, "report")))
         case "controllers":
             required(body, {"type", "controllers"})
-            return Controllers(tuple(controller(item) for item in objects(body, "controllers")))
+            return Controllers(controllers(body))
         case "setup":
             required(body, {"type", *SetupIs._fields})
             return _setup(body)
@@ -210,13 +216,20 @@ def _action(body: dict[str, Any]) -> Action:
 
 def _setup(body: dict[str, Any]) -> SetupIs:
     return SetupIs(
-        code=words(body, "code"),
-        payload=words(body, "payload"),
-        device_id=words(body, "device_id"),
+        code=_of_form(body, "code", _CODE),
+        payload=_of_form(body, "payload", _PAYLOAD),
+        device_id=_of_form(body, "device_id", _DEVICE_ID),
         paired=boolean(body, "paired"),
         failed_attempts=number(body, "failed_attempts", 0),
         pairing_refused=boolean(body, "pairing_refused"),
     )
+
+
+def _of_form(body: dict[str, Any], key: str, form: re.Pattern[str]) -> str:
+    found = text(body, key)
+    if not form.fullmatch(found):
+        raise Malformed(f"{key!r} has another form")
+    return found
 
 
 def _exit_code(body: dict[str, Any]) -> Exit:

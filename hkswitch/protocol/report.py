@@ -10,12 +10,20 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
+from hkswitch.model.printable import LONGEST_TEXT, printable
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
-from hkswitch.protocol.json_lines import Malformed, boolean, number, objects, words
+from hkswitch.protocol.json_lines import LONGEST_NAME, Malformed, boolean, number, objects, words
 
 VERSION: Final = 1
 UNKNOWN: Final = "unknown"
-LONGEST_FAILURE: Final = 2000
+
+MOST_GROUPS: Final = 149
+MOST_UNITS: Final = 128
+"""In a group. A configuration has no more of either."""
+MOST_CONTROLLERS: Final = 256
+MOST_ADDRESSES: Final = 256
+"""A bridge takes 16 controllers, and a machine with more addresses than this can name some."""
+LONGEST_FAILURE: Final = LONGEST_TEXT
 
 _Word = TypeVar("_Word", GroupState, Action, "Outcome")
 
@@ -108,7 +116,7 @@ def from_object(body: dict[str, Any]) -> Report:
     bridge = body["bridge"]
     if bridge is not None and not isinstance(bridge, dict):
         raise Malformed("'bridge' must be an object")
-    groups = tuple(_group(item) for item in objects(body, "groups"))
+    groups = tuple(_group(item) for item in _at_most(MOST_GROUPS, body, "groups"))
     return Report(None if bridge is None else _bridge(bridge), groups)
 
 
@@ -117,8 +125,12 @@ def controller_object(controller: PairedController) -> dict[str, Any]:
     return {"id": controller.id, "admin": controller.admin, "connections": controller.connections}
 
 
-def controller(item: dict[str, Any]) -> PairedController:
-    """The controller in an object; raises `Malformed`."""
+def controllers(body: dict[str, Any]) -> tuple[PairedController, ...]:
+    """The controllers in an object; raises `Malformed`."""
+    return tuple(_controller(item) for item in _at_most(MOST_CONTROLLERS, body, "controllers"))
+
+
+def _controller(item: dict[str, Any]) -> PairedController:
     required(item, {"id", "admin", "connections"})
     return PairedController(words(item, "id"), boolean(item, "admin"), number(item, "connections", 0))
 
@@ -139,7 +151,7 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
 def _bridge(body: dict[str, Any]) -> BridgeReport:
     required(body, {*BridgeReport._fields} - {"config"})
     match body["addresses"]:
-        case [*addresses] if all(isinstance(address, str) and address.isprintable() for address in addresses):
+        case [*addresses] if len(addresses) <= MOST_ADDRESSES and all(map(_is_address, addresses)):
             pass
         case _:
             raise Malformed("'addresses' must be a list of addresses")
@@ -149,7 +161,7 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
         running_since_unix_seconds=number(body, "running_since_unix_seconds", 0),
         addresses=tuple(addresses),
         port=number(body, "port"),
-        controllers=tuple(controller(item) for item in objects(body, "controllers")),
+        controllers=controllers(body),
         helper=words(body, "helper", LONGEST_FAILURE),
         config=words(body, "config", LONGEST_FAILURE) if "config" in body else "",
     )
@@ -189,7 +201,7 @@ def _group(item: dict[str, Any]) -> GroupReport:
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
         raise Malformed("'last_action' must be an object")
-    units = [_unit(unit) for unit in objects(item, "units")]
+    units = [_unit(unit) for unit in _at_most(MOST_UNITS, item, "units")]
     if len(dict(units)) != len(units):
         raise Malformed("a unit stands twice")
     return GroupReport(
@@ -222,6 +234,17 @@ def _last(item: dict[str, Any]) -> LastAction:
     )
 
 
+def _is_address(address: object) -> bool:
+    return isinstance(address, str) and len(address) <= LONGEST_NAME and address.isprintable()
+
+
+def _at_most(most: int, body: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = objects(body, key)
+    if len(found) > most:
+        raise Malformed(f"more than {most} {key}")
+    return found
+
+
 def _known(kind: type[_Word], word: str) -> _Word | None:
     return kind(word) if word in set(kind) else None
 
@@ -230,13 +253,3 @@ def required(body: dict[str, Any], wanted: set[str]) -> None:
     """Accept an object with these keys; others are of a newer version, and ignored. Raises `Malformed`."""
     if missing := wanted - body.keys():
         raise Malformed(f"{min(missing)!r} is missing")
-
-
-def one_line(text: str) -> str:
-    """`text` as a status, an answer and a line of the log have it."""
-    return "; ".join(text.splitlines())
-
-
-def printable(text: str, longest: int = LONGEST_FAILURE) -> str:
-    """At most so much of `text`, with a question mark for what cannot be printed."""
-    return "".join(c if c.isprintable() else "?" for c in text[:longest])
