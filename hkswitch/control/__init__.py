@@ -10,6 +10,8 @@ from typing import Final
 STATE_FOLDER: Final = Path("/var/lib/hkswitch")
 RUNTIME_FOLDER: Final = Path("/run/hkswitch")
 SOCKET_NAME: Final = "control.sock"
+PRIVILEGED_NAME: Final = "admin.sock"
+"""Beside the other one: for root, the daemon's user and the group hkswitch, and others cannot crowd it."""
 
 LONGEST_PATH_BYTES: Final = 107
 """What Linux has room for in a unix socket's address."""

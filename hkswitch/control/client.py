@@ -1,15 +1,20 @@
-"""The command line's end of the control socket. It blocks: one question needs no event loop."""
+"""The command line's end of the control socket. It blocks: one question needs no event loop.
 
+It asks the daemon's user and nobody else, and waits for nothing without end.
+"""
+
+import errno
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES
+from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES, PRIVILEGED_NAME
+from hkswitch.control.peer_credentials import peer_of
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.control import (
     LONGEST_ANSWER_BYTES,
@@ -66,6 +71,34 @@ class Disconnected(NoAnswer):
     """The daemon went away before it replied."""
 
 
+class TooSlow(NoAnswer):
+    """The daemon did not reply in time."""
+
+
+@dataclass(eq=False)
+class Stranger(Failure):
+    """A user who is not the daemon's has put a socket there."""
+
+    path: Path
+    user_id: int
+    exit_code = Exit.DENIED
+
+    def __str__(self) -> str:
+        return (
+            f"cannot trust {self.path}: user {self.user_id} listens there, and not the daemon's user; "
+            "remove it, and restart hkswitch.service"
+        )
+
+
+@dataclass(eq=False)
+class NotDoneYet(Failure):
+    """An action takes longer than anybody waits for."""
+
+    def __str__(self) -> str:
+        hours = LONGEST_WAIT_SECONDS / 3600
+        return f"not done after {hours:.0f} hours, and it goes on: `hkswitch status` shows what comes of it"
+
+
 @dataclass(eq=False)
 class InvalidReply(Failure):
     """The daemon's reply cannot be understood."""
@@ -76,6 +109,17 @@ class InvalidReply(Failure):
     def __str__(self) -> str:
         return f"invalid reply from the daemon on {self.path} ({self.why}): are both the same version?"
 
+
+LONGEST_WAIT_SECONDS: Final = 2 * 3600
+"""A command may take an hour, and so may the one that it waits for. Units have timeouts of their own."""
+
+ASK_AGAIN_SECONDS: Final = 10
+"""While an action takes long, the daemon must still answer another question."""
+
+MOST_WORDS: Final = 10
+"""Answers to one action: it was begun, perhaps again, and it has ended."""
+
+CONNECT_AGAIN_SECONDS: Final = 0.05
 
 _CHUNK_BYTES: Final = 1024 * 1024
 
@@ -100,9 +144,16 @@ class Asked:
         """Connects, and sends the question."""
         self._path = path
         self._received = bytearray()
-        self._socket = socket.socket(socket.AF_UNIX)
+        self._asked_at_seconds = time.monotonic()
+        if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
+            raise NoDaemon(path)  # none could
+        deadline_seconds = self._asked_at_seconds + ANSWER_WITHIN_SECONDS
+        with self._explained(ANSWER_WITHIN_SECONDS):
+            self._socket = _connected(path, deadline_seconds)
         try:
-            self._send(encode_question(question))
+            with self._explained(ANSWER_WITHIN_SECONDS):
+                self._socket.settimeout(_left(deadline_seconds))
+                self._socket.sendall(encode_question(question))
         except BaseException:
             self._socket.close()
             raise
@@ -113,14 +164,15 @@ class Asked:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def answer(self, within_seconds: float | None = None) -> Answer:
-        """The next answer.
+    def answer(self, within_seconds: float | None) -> Answer:
+        """The next answer; None is for one that may begin at any time, and then must come as a whole.
 
         Raises:
             AskFailed: If it is that it was not done.
-            Failure: If nothing that can be understood came back in time.
+            TooSlow: If it did not come in time.
+            Failure: If nothing that can be understood came back.
         """
-        with self._explained(within_seconds):
+        with self._explained(ANSWER_WITHIN_SECONDS if within_seconds is None else within_seconds):
             said = parse_answer(self._line(within_seconds))
         if isinstance(said, Failed):
             raise AskFailed(said)
@@ -129,10 +181,13 @@ class Asked:
     def end(self, *, wait: bool = True, within_seconds: float | None = None) -> str:
         """Wait until an action was done, or only until it was handed over; raises what `answer` raises.
 
-        Returns what is worth telling about it, nothing for most.
+        It may take as long as an action can, while the daemon answers other questions. Returns what is worth
+        telling about it, nothing for most.
         """
-        while True:
-            match self.answer(within_seconds):
+        longest_seconds = LONGEST_WAIT_SECONDS if within_seconds is None else within_seconds
+        deadline_seconds = self._asked_at_seconds + longest_seconds
+        for _ in range(MOST_WORDS):
+            match self._word(deadline_seconds, longest_seconds):
                 case Word.DONE:
                     return ""
                 case Noted(note):
@@ -141,37 +196,40 @@ class Asked:
                     if not wait:
                         return ""
                 case _:
-                    raise InvalidReply(self._path, _OTHER_TYPE)
+                    break
+        raise InvalidReply(self._path, _OTHER_TYPE)
 
-    def _send(self, line: bytes) -> None:
-        if len(os.fsencode(self._path)) > LONGEST_PATH_BYTES:
-            raise NoDaemon(self._path)  # none could
-        self._socket.settimeout(ANSWER_WITHIN_SECONDS)
-        with self._explained(ANSWER_WITHIN_SECONDS):
-            self._socket.connect(os.fspath(self._path))
-            self._socket.sendall(line)
+    def _word(self, deadline_seconds: float, longest_seconds: float) -> Answer:
+        """The next answer, while the daemon lives."""
+        while (left_seconds := _left(deadline_seconds)) > ASK_AGAIN_SECONDS:
+            with suppress(TooSlow):
+                return self.answer(ASK_AGAIN_SECONDS)
+            with suppress(Disconnected, NoDaemon):  # it may have no place left; its end would be ours too
+                ask(self._path, Question(Ask.STATUS))
+        try:
+            return self.answer(left_seconds)
+        except TooSlow:
+            if longest_seconds == LONGEST_WAIT_SECONDS:
+                raise NotDoneYet from None
+            raise NoAnswer(self._path, f"nothing came within {longest_seconds:g} s") from None
 
     def _line(self, within_seconds: float | None) -> bytes:
         deadline_seconds = None if within_seconds is None else time.monotonic() + within_seconds
         while not (line := self._received.partition(b"\n"))[1]:
             if len(self._received) > LONGEST_ANSWER_BYTES:
                 raise Malformed("an endless line")
-            self._received += self._some(deadline_seconds)
+            if deadline_seconds is None and self._received:
+                deadline_seconds = time.monotonic() + ANSWER_WITHIN_SECONDS
+            self._socket.settimeout(None if deadline_seconds is None else _left(deadline_seconds))
+            received = self._socket.recv(_CHUNK_BYTES)
+            if not received:
+                raise ConnectionResetError
+            self._received += received
         self._received = line[2]
         return bytes(line[0])
 
-    def _some(self, deadline_seconds: float | None) -> bytes:
-        if deadline_seconds is None:
-            self._socket.settimeout(None)
-        else:
-            self._socket.settimeout(max(_SHORTEST_SECONDS, deadline_seconds - time.monotonic()))
-        received = self._socket.recv(_CHUNK_BYTES)
-        if not received:
-            raise ConnectionResetError
-        return received
-
     @contextmanager
-    def _explained(self, within_seconds: float | None) -> Iterator[None]:
+    def _explained(self, within_seconds: float) -> Iterator[None]:
         """What can be wrong with a connection, as a `Failure`."""
         try:
             yield
@@ -180,13 +238,49 @@ class Asked:
         except PermissionError:
             raise Unreachable(self._path) from None
         except TimeoutError:
-            raise NoAnswer(self._path, f"nothing came within {within_seconds} s") from None
+            raise TooSlow(self._path, f"nothing came within {within_seconds} s") from None
         except ConnectionError:
             raise Disconnected(self._path, "it closed the connection") from None
         except OSError as error:
             raise NoAnswer(self._path, error.strerror or str(error)) from error
         except Malformed as error:
             raise InvalidReply(self._path, str(error)) from None
+
+
+def _connected(path: Path, deadline_seconds: float) -> socket.socket:
+    """A connection to the daemon at `path`, by the socket for this user; raises `OSError` or `Stranger`."""
+    privileged = path.with_name(PRIVILEGED_NAME)
+    try:
+        return _connected_to(privileged, deadline_seconds)
+    except (FileNotFoundError, ConnectionRefusedError, PermissionError, NotADirectoryError):
+        return _connected_to(path, deadline_seconds)
+
+
+def _connected_to(path: Path, deadline_seconds: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        while True:
+            connection.settimeout(_left(deadline_seconds))
+            try:
+                connection.connect(os.fspath(path))
+            except BlockingIOError:  # so many are waiting there that the kernel takes no other
+                if time.monotonic() >= deadline_seconds:
+                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+                time.sleep(CONNECT_AGAIN_SECONDS)
+            else:
+                break
+        # TRUST: root acts on what comes back, so it must come from the daemon. The kernel knows who listens.
+        listener = peer_of(connection).user_id
+        if listener not in {0, os.geteuid(), path.parent.stat().st_uid}:
+            raise Stranger(path, listener)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _left(deadline_seconds: float) -> float:
+    return max(_SHORTEST_SECONDS, deadline_seconds - time.monotonic())
 
 
 def ask(path: Path, question: Question) -> Answer:

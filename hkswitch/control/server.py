@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES
+from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES, PRIVILEGED_NAME
 from hkswitch.control.pairings import Pairings, answer
 from hkswitch.control.peer_credentials import Peer, peer_of
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.printable import one_line
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.protocol.control import (
     ANYBODY_MAY,
@@ -30,7 +31,7 @@ from hkswitch.protocol.control import (
     parse_question,
 )
 from hkswitch.protocol.json_lines import Malformed
-from hkswitch.protocol.report import Report, one_line
+from hkswitch.protocol.report import Report
 
 GROUP: Final = "hkswitch"
 """Its members may do what root may."""
@@ -94,9 +95,22 @@ def may_change(peer: Peer, own_user_id: int, group_id: int | None) -> bool:
 @asynccontextmanager
 async def served(path: Path, daemon: Daemon) -> AsyncIterator[None]:
     """Answer clients until the end of the block; raises `CannotControl`. Needs the state folder's lock."""
-    listening = _listen(path)
+    group_id = _group_id()
+    clients = Clients(daemon, os.geteuid(), group_id)
+    try:
+        async with (
+            _accepting(path, clients, _open_to_all),
+            _accepting(path.with_name(PRIVILEGED_NAME), clients, lambda new: _open_to_group(new, group_id)),
+        ):
+            yield
+    finally:
+        await clients.close()
+
+
+@asynccontextmanager
+async def _accepting(path: Path, clients: "Clients", open_up: Callable[[Path], None]) -> AsyncIterator[None]:
+    listening = _listen(path, open_up)
     ours = _identity(path)
-    clients = Clients(daemon, os.geteuid(), _group_id())
     # asyncio tries to accept as many at once as the backlog has. Without file descriptors left, each attempt
     # makes a timer for another, and those of a hundred attempts would soon take all of the processor.
     server = await asyncio.start_unix_server(clients.come, sock=listening, limit=LONGEST_ASK_BYTES, backlog=1)
@@ -106,7 +120,6 @@ async def served(path: Path, daemon: Daemon) -> AsyncIterator[None]:
     finally:
         _remove(path, ours)
         server.close()
-        await clients.close()
 
 
 class _Gone(Exception):
@@ -263,15 +276,29 @@ async def _patience(seconds: float) -> AsyncIterator[None]:
         raise _Gone from None
 
 
-def _listen(path: Path) -> socket.socket:
-    """A socket that everybody may connect to who may enter its folder; it is there whole or not at all."""
+def _open_to_all(new: Path) -> None:
+    new.chmod(0o666)  # a look is for everybody; the rest is decided for each question
+
+
+def _open_to_group(new: Path, group_id: int | None) -> None:
+    # TRUST: nobody else can wait here to be accepted. The kernel's queue is short, and who fills that of the
+    # other socket keeps nobody away from this one.
+    new.chmod(0o600)
+    if group_id is not None:
+        with suppress(PermissionError):  # this user is not in the group: its members use the other socket
+            os.chown(new, -1, group_id)
+            new.chmod(0o660)
+
+
+def _listen(path: Path, open_up: Callable[[Path], None]) -> socket.socket:
+    """A socket that those may connect to whom `open_up` lets; it is there whole or not at all."""
     if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
         raise CannotControl(path, f"a unix socket's path has at most {LONGEST_PATH_BYTES} bytes")
     listening, new = socket.socket(socket.AF_UNIX), path.with_suffix(".new")
     try:
         new.unlink(missing_ok=True)  # of a daemon that was killed just here
         listening.bind(str(new))
-        new.chmod(0o666)  # a look is for everybody; the rest is decided for each question
+        open_up(new)
         listening.listen()
         new.rename(path)
     except OSError as error:
