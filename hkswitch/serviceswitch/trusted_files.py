@@ -16,6 +16,8 @@ from hkswitch.model.errors import Exit, Failure
 ROOT: Final = 0
 LARGEST_FILE_BYTES: Final = 1024 * 1024
 MOST_LINKS: Final = 40  # as many as the kernel follows (path_resolution(7))
+MOST_INTERPRETERS: Final = 4  # and as many as it starts for one another
+_FIRST_LINE_BYTES: Final = 256  # what it reads of a script (execve(2))
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH  # an ACL that lets others write sets the group's bit
 
 
@@ -62,10 +64,45 @@ def read(path: str) -> bytes:
         os.close(file)
 
 
-def program(path: str) -> None:
+def program(path: str, interpreters: int = MOST_INTERPRETERS) -> None:
     """Refuse a program that others than root could have written, or put in its place; raises `Untrusted`.
 
-    Links are followed as the kernel does it, and what one leads to is walked in the same way.
+    A script is refused with its interpreter, which is what runs.
+    """
+    if (interpreter := interpreter_of(_walked(path))) is None:
+        return
+    if not interpreters:
+        raise Untrusted(path, "it is one of too many scripts")
+    try:
+        program(interpreter, interpreters - 1)
+    except Untrusted as refusal:
+        raise Untrusted(path, f"its interpreter {refusal}") from None
+
+
+def interpreter_of(path: str) -> str | None:
+    """What the kernel starts for the program at a trusted `path` without links; None if that is no script."""
+    try:
+        file = _open(None, path, PurePosixPath(path), os.O_RDONLY | os.O_NONBLOCK)
+    except NotThere:
+        raise Untrusted(path, "it does not exist") from None
+    try:
+        mark, line = os.read(file, 2), os.read(file, _FIRST_LINE_BYTES - 2)
+    finally:
+        os.close(file)
+    if mark != b"#!":
+        return None
+    # As fs/binfmt_script.c does it. A name that is cut off here is none for the kernel.
+    words = line.split(b"\n")[0].split(b"\0")[0].replace(b"\t", b" ").strip(b" ").split(b" ")
+    name = words[0].decode("ascii", "replace")
+    if not name.startswith("/") or not name.isprintable() or "\ufffd" in name:
+        raise Untrusted(path, "its first line names no interpreter by a whole path")
+    return name
+
+
+def _walked(path: str) -> str:
+    """The trusted program at `path`, without links.
+
+    They are followed as the kernel does it, and what one leads to is walked in the same way.
     """
     steps, walked, links = deque(PurePosixPath(path).parts), PurePosixPath("/"), 0
     reached: int | None = None
@@ -89,6 +126,7 @@ def program(path: str) -> None:
         _check_file(walked, os.fstat(reached))
         if not os.fstat(reached).st_mode & stat.S_IXUSR:
             raise Untrusted(str(walked), "it is no program; try: chmod +x")
+        return str(walked)
     finally:
         if reached is not None:
             os.close(reached)
