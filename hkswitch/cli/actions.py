@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -12,14 +13,19 @@ from typing import Final
 
 from hkswitch.backend.sudo import HELPER
 from hkswitch.control import client, socket_of
+from hkswitch.model.environment import ENVIRONMENT
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.printable import printable
+from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, Meaning
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import GroupReport
 
 LAST_LINES: Final = 5
 """Of a failed unit's journal."""
+LONGEST_JOURNAL_BYTES: Final = 64 * 1024
+JOURNAL_WITHIN_SECONDS: Final = 5
+MOST_JOURNALS: Final = 5
+"""A group can have many units, and one reason is often enough."""
 
 BACK_WITHIN_SECONDS: Final = 15
 """For a daemon that went away while it was asked."""
@@ -96,11 +102,16 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon)
         _say(f"hkswitch: {failure}, or use sudo")
         return [failure.exit_code]
     try:
-        helpers = [subprocess.Popen((HELPER[0], action, group_id)) for group_id in group_ids]
+        helpers = [_start(action, group_id) for group_id in group_ids]
     except OSError as error:
         raise NoHelper(error.strerror or str(error)) from error
     codes = [helper.wait() for helper in helpers]
     return [Exit(code) if code in set(Exit) else Exit.UNAVAILABLE for code in codes]  # or it was killed
+
+
+def _start(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
+    # TRUST: it is root's, and gets nothing of root's environment.
+    return subprocess.Popen((HELPER[0], action, group_id), env=ENVIRONMENT)
 
 
 def _say_why(path: Path, group_id: str) -> None:
@@ -112,7 +123,7 @@ def _say_why(path: Path, group_id: str) -> None:
     assert isinstance(report, Status)  # noqa: S101 -- client.ask has looked
     for group in report.report.groups:
         if group.id == group_id:
-            for unit in failed_units(group):
+            for unit in failed_units(group)[:MOST_JOURNALS]:
                 _say("\n".join([f"The last lines of {unit}:", *(f"  {line}" for line in _last_lines(unit))]))
 
 
@@ -127,12 +138,21 @@ def _last_lines(unit: str) -> list[str]:
     options = ("--quiet", "--no-pager", "--output=cat", f"--lines={LAST_LINES}", f"--unit={unit}")
     null = subprocess.DEVNULL
     try:
-        journal = subprocess.run(
-            ("journalctl", *options), stdin=null, stdout=subprocess.PIPE, stderr=null, check=False
+        journal = subprocess.Popen(
+            ("journalctl", *options), stdin=null, stdout=subprocess.PIPE, stderr=null, env=ENVIRONMENT
         )
     except OSError:
         return []
-    return [printable(line) for line in journal.stdout.decode(errors="replace").splitlines()]
+    with journal:
+        # TRUST: what a unit logs may be without end.
+        ending = threading.Timer(JOURNAL_WITHIN_SECONDS, journal.kill)
+        ending.start()
+        try:
+            said = journal.stdout.read(LONGEST_JOURNAL_BYTES) if journal.stdout else b""
+        finally:
+            ending.cancel()
+            journal.kill()
+    return [printable(line) for line in said.decode(errors="replace").splitlines()]
 
 
 def _spinner(what: str) -> AbstractContextManager[object]:
@@ -145,4 +165,5 @@ def _spinner(what: str) -> AbstractContextManager[object]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    # TRUST: the daemon and the journal say what others wrote; root's terminal obeys none of it.
+    sys.stderr.write(f"{printable_lines(text)}\n")

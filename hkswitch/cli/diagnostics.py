@@ -82,7 +82,7 @@ class Secrets:
 async def text(config_file: Path, state_folder: Path) -> str:
     """All of it. `config_file` is an absolute path."""
     situation = await collect(config_file, state_folder)
-    found = stored(state_folder)[0] if situation.may_become_daemon else None
+    found = stored(state_folder)[0] if situation.may_look_as_daemon else None
     secrets = Secrets.of(found) if isinstance(found, Stored) else Secrets()
     findings, versions, service, journal, report = await asyncio.gather(
         examine(situation), _versions(), _service(situation), _journal(), _status(situation)

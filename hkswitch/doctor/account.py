@@ -35,7 +35,7 @@ async def state(situation: Situation) -> tuple[Finding]:
     owned = found.st_uid == situation.account.user_id
     if (finding := folder_is(folder, found.st_mode, owned=owned)) is not None:
         return (finding,)
-    if not situation.may_become_daemon:
+    if not situation.may_look_as_daemon:
         return (unknown(Point.STATE, f"only root and {USER} can look into {folder}", WITH_SUDO),)
     return (contents_are(folder, *stored(folder)),)
 

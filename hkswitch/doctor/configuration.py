@@ -2,10 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from hkswitch.doctor.context import ROOT, USER, Situation
+from hkswitch.doctor.context import ROOT, USER, Account, Situation
 from hkswitch.doctor.finding import (
     NO_CONFIG,
     WITH_SUDO,
@@ -18,7 +18,8 @@ from hkswitch.doctor.finding import (
     warning,
     wrong,
 )
-from hkswitch.doctor.programs import Account, run
+from hkswitch.doctor.hidden import hidden_folders, why_hidden
+from hkswitch.hap.state_file import with_rights
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.dangerous_units import dangerous_units
@@ -33,8 +34,8 @@ async def configuration(situation: Situation) -> tuple[Finding]:
     readable = None
     config = situation.config
     is_there = not isinstance(config, ConfigUnreadable) or file_is_hidden(config)
-    if situation.account is not None and situation.may_become_daemon and is_there:
-        readable = await _readable_by(situation.account, situation.config_file)
+    if situation.account is not None and situation.may_look_as_daemon and is_there:
+        readable = _readable_by(situation.account, situation.config_file)
     asker_is_root = situation.asker == ROOT
     found = valid(config, situation.config_file, readable=readable, asker_is_root=asker_is_root)
     return (in_force(found, situation.bridge),)
@@ -45,7 +46,10 @@ async def trust(situation: Situation) -> tuple[Finding]:
     if isinstance(situation.config, ConfigReadTimedOut):
         return (unknown(Point.TRUST, NO_CONFIG),)
     refused = list(_untrusted(situation))
-    return (believed(situation.config, refused, asker_is_root=situation.asker == ROOT),)
+    found = believed(situation.config, refused, asker_is_root=situation.asker == ROOT)
+    if found.verdict is Verdict.OK and (programs := _programs(situation.config)):
+        found = seen(found, programs, await hidden_folders(situation.crossing))
+    return (found,)
 
 
 def in_force(found: Finding, bridge: BridgeReport | Failure) -> Finding:
@@ -102,9 +106,19 @@ def believed(
         return wrong(Point.TRUST, f"{first}{more}", advice)
     if isinstance(config, Failure):
         return unknown(Point.TRUST, "the programs are not known without a valid configuration")
-    programs = len({path for group in config.groups for path in programs_of(group)})
+    programs = len(_programs(config))
     also = f", and {counted(programs, 'program')}" if programs else ""
     return ok(Point.TRUST, f"nobody but root can write the configuration{also}")
+
+
+def seen(found: Finding, programs: Iterable[str], folders: Mapping[str, str]) -> Finding:
+    """Whether the helper sees the programs, which are trusted. `folders`: those that it does not see."""
+    hidden = [why for path in programs if (why := why_hidden(path, folders))]
+    if not hidden:
+        return found
+    more = f" (and {len(hidden) - 1} more)" if len(hidden) > 1 else ""
+    advice = "move it to /usr/local/bin, and change the configuration"
+    return wrong(Point.TRUST, f"{hidden[0]}{more}", advice)
 
 
 def file_is_hidden(failure: Failure) -> bool:
@@ -125,13 +139,21 @@ def _untrusted(situation: Situation) -> Iterator[trusted_files.Untrusted | trust
         trusted_files.read(str(situation.config_file))
     except (trusted_files.Untrusted, trusted_files.NotThere) as failure:
         yield failure
-    groups = () if isinstance(situation.config, Failure) else situation.config.groups
-    for path in dict.fromkeys(path for group in groups for path in programs_of(group)):
+    for path in _programs(situation.config):
         try:
             trusted_files.program(path)
         except trusted_files.Untrusted as failure:
             yield failure
 
 
-async def _readable_by(account: Account, file: Path) -> bool:
-    return (await run("test", "-r", str(file), account=account)).code == 0
+def _programs(config: Config | Failure) -> tuple[str, ...]:
+    groups = () if isinstance(config, Failure) else config.groups
+    return tuple(dict.fromkeys(path for group in groups for path in programs_of(group)))
+
+
+def _readable_by(account: Account, file: Path) -> bool:
+    """Whether the account can read a file; of itself, or of any as root."""
+    if os.geteuid() != ROOT:
+        return os.access(file, os.R_OK)
+    with with_rights(account.user_id, account.group_id, os.getgrouplist(account.name, account.group_id)):
+        return os.access(file, os.R_OK, effective_ids=True)

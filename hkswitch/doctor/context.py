@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.control import client, socket_of
-from hkswitch.doctor.programs import Account, CannotRun, run
+from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
 from hkswitch.model.errors import Failure
@@ -30,6 +30,15 @@ ROOT: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """A user, to look at things with its rights."""
+
+    name: str
+    user_id: int
+    group_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """Who asks, and what there is."""
 
@@ -43,8 +52,8 @@ class Situation:
     bridge: BridgeReport | Failure
 
     @property
-    def may_become_daemon(self) -> bool:
-        """Whether what the daemon can do can be tried."""
+    def may_look_as_daemon(self) -> bool:
+        """Whether it can be told what the daemon's user can see and do."""
         return self.account is not None and self.asker in {ROOT, self.account.user_id}
 
     @property

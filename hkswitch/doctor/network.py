@@ -4,9 +4,8 @@ import socket
 from contextlib import suppress
 from typing import Final
 
-from hkswitch.doctor.context import UNIT, Situation
+from hkswitch.doctor.context import UNIT, Account, Situation
 from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, ok, unknown, wrong
-from hkswitch.doctor.programs import Account
 from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.network import listeners

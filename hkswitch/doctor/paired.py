@@ -12,7 +12,7 @@ async def paired(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
     if isinstance(situation.bridge, BridgeReport):
         return (by(situation.bridge.controllers),)
-    if not situation.may_become_daemon:
+    if not situation.may_look_as_daemon:
         why = "there is no daemon to ask"
         return (unknown(Point.PAIRED, why, WITH_SUDO if situation.account else ""),)
     found, _ = stored(situation.state_folder)

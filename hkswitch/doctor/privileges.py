@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.context import ROOT, UNIT, USER, Situation
+from hkswitch.doctor.context import ROOT, UNIT, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.unit_state import Crossing
@@ -33,6 +33,8 @@ OURS: Final = f"/usr/lib/systemd/system/{UNIT}.d/50-systemd-257.conf"
 """It is installed only where systemd lets sudo survive it."""
 
 DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
+
+NOBODY: Final = "nobody"
 
 _ADVICE: Final = f"remove it, `sudo systemctl daemon-reload` and restart {UNIT}"
 _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})
@@ -145,9 +147,12 @@ def _named(options: tuple[Option, ...]) -> str:
 
 
 async def _tried(options: tuple[Option, ...]) -> str:
-    """The status in /proc of a process that is started with these options, as the daemon's user."""
+    """The status in /proc of a process that is started with these options, as a user who is not root.
+
+    It is not the daemon's user: whatever runs as that one can reach into the process.
+    """
     settings = (f"{option.name}={option.value}" for option in options)
-    properties = (f"--property={setting}" for setting in (f"User={USER}", f"Group={USER}", *settings))
+    properties = (f"--property={setting}" for setting in (f"User={NOBODY}", *settings))
     unit = ("--quiet", "--wait", "--pipe", "--collect", *properties)
     try:
         return (await run("systemd-run", *unit, "cat", "/proc/self/status")).output

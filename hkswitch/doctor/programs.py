@@ -1,28 +1,23 @@
-"""Runs other programs to look at something: each for a limited time, and with words that can be read."""
+"""Runs other programs to look at something: each for a limited time, and with words that can be read.
+
+They run as who runs this, and get nothing of its environment. None runs as the daemon's user for root: such a
+process is within reach of all others of that user, which could stop, trace and read it.
+"""
 
 import asyncio
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from hkswitch.model import environment
 from hkswitch.model.errors import Failure
 
 WITHIN_SECONDS: Final = 10
 KILLED_WITHIN_SECONDS: Final = 1
 
-SYSTEM_FOLDERS: Final = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
-"""Where root's programs are, which not every user's PATH has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A user to run a program as."""
-
-    name: str
-    user_id: int
-    group_id: int
+LONGEST_OUTPUT_BYTES: Final = 4 * 1024 * 1024
+"""Of what a program says; what says more is ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +52,22 @@ class NotInstalled(CannotRun):
 
 def path_of(program: str) -> str | None:
     """Where a program is, if it is anywhere."""
-    return shutil.which(program, path=_search_path())
+    return shutil.which(program, path=environment.FOLDERS)
 
 
-async def run(program: str, *arguments: str, account: Account | None = None) -> Ran:
-    """What a program says, as another user if root runs this. Raises `CannotRun`.
+async def run(program: str, *arguments: str) -> Ran:
+    """What a program says; raises `CannotRun`.
 
     Its input is a pipe that ends at once: the helper reads from nothing else.
     """
     path = path_of(program)
     if path is None:
         raise NotInstalled(program, "there is no such program")
-    environment = {**os.environ, "PATH": _search_path(), "LC_ALL": "C", "LANGUAGE": ""}
     loop = asyncio.get_running_loop()
     try:
         # A session of its own: no terminal of ours, on which it could ask somebody.
         transport, listener = await loop.subprocess_exec(
-            _Listener, path, *arguments, cwd="/", env=environment, start_new_session=True, **_as(account)
+            _Listener, path, *arguments, cwd="/", env=environment.ENVIRONMENT, start_new_session=True
         )
     except OSError as error:
         raise CannotRun(program, error.strerror or str(error)) from error
@@ -82,6 +76,8 @@ async def run(program: str, *arguments: str, account: Account | None = None) -> 
             stdin.close()
         async with asyncio.timeout(WITHIN_SECONDS):
             await listener.ended.wait()
+        if listener.said_too_much:
+            raise CannotRun(program, f"it said more than {LONGEST_OUTPUT_BYTES} bytes")
         return Ran(transport.get_returncode() or 0, listener.text(1), listener.text(2))
     except TimeoutError:
         raise CannotRun(program, f"it gave no answer within {WITHIN_SECONDS} s") from None
@@ -96,9 +92,14 @@ class _Listener(asyncio.SubprocessProtocol):
         self._said: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         self.exited = asyncio.Event()
         self.ended = asyncio.Event()
+        self.said_too_much = False
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._said[fd] += data
+        self.said_too_much |= len(self._said[fd]) + len(data) > LONGEST_OUTPUT_BYTES
+        if self.said_too_much:
+            self.ended.set()
+        else:
+            self._said[fd] += data
 
     def process_exited(self) -> None:
         self.exited.set()
@@ -118,14 +119,3 @@ async def _end(transport: asyncio.SubprocessTransport, listener: _Listener) -> N
     with suppress(TimeoutError):
         async with asyncio.timeout(KILLED_WITHIN_SECONDS):
             await listener.exited.wait()
-
-
-def _as(account: Account | None) -> dict[str, Any]:
-    if account is None or os.geteuid() != 0:
-        return {}
-    groups = os.getgrouplist(account.name, account.group_id)
-    return {"user": account.user_id, "group": account.group_id, "extra_groups": groups}
-
-
-def _search_path() -> str:
-    return f"{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}".strip(":")

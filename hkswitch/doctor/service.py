@@ -6,9 +6,9 @@ from typing import Final
 from hkswitch import __version__
 from hkswitch.backend import socket
 from hkswitch.backend.socket import SOCKET_UNIT
-from hkswitch.backend.sudo import by_sudo, explain
+from hkswitch.backend.sudo import HELPER, by_sudo, explain
 from hkswitch.control import client
-from hkswitch.doctor.context import UNIT, Situation
+from hkswitch.doctor.context import ROOT, UNIT, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import Ran, run
 from hkswitch.model.errors import Failure
@@ -30,7 +30,11 @@ async def service(situation: Situation) -> tuple[Finding]:
 
 
 async def helper(situation: Situation) -> tuple[Finding]:
-    """The point of this name. Without a daemon to ask, starts one as the daemon would; it ends at once."""
+    """The point of this name. Without a daemon to ask, starts one, which ends at once.
+
+    The daemon's user starts it as the daemon would. Root starts it itself: whether sudo lets the daemon do it
+    is another point.
+    """
     bridge = situation.bridge
     if isinstance(bridge, BridgeReport):
         return (answers_daemon(bridge.helper, situation.crossing),)
@@ -38,9 +42,9 @@ async def helper(situation: Situation) -> tuple[Finding]:
         return (unknown(Point.HELPER, f"the daemon gave no answer ({bridge})"),)
     if situation.crossing is Crossing.SOCKET:
         return (listens((await run("systemctl", "is-active", SOCKET_UNIT)).output.strip()),)
-    if not situation.may_become_daemon:
+    if not situation.may_look_as_daemon:
         return (unknown(Point.HELPER, "there is no daemon to ask", WITH_SUDO if situation.account else ""),)
-    return (says_hello(await run(*by_sudo(), account=situation.account)),)
+    return (says_hello(await run(*(HELPER if situation.asker == ROOT else by_sudo()))),)
 
 
 def runs(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -> Finding:

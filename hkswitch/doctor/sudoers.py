@@ -1,4 +1,4 @@
-"""Whether sudo lets the daemon start its helper, and if not, why: asks sudo itself, as the daemon's user."""
+"""Whether sudo lets the daemon start its helper, and if not, why: asks sudo, as root or as that user."""
 
 import stat
 from dataclasses import dataclass
@@ -32,15 +32,16 @@ async def sudoers(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
     if situation.crossing is Crossing.SOCKET:
         return (ok(Point.SUDOERS, "not needed: systemd starts the helper"),)
-    if not situation.may_become_daemon:
+    if not situation.may_look_as_daemon:
         why = "sudo answers for the one who asks" if situation.account else f"there is no user {USER}"
         return (unknown(Point.SUDOERS, why, WITH_SUDO if situation.account else ""),)
     sudo, *_ = by_sudo()
+    whose = ("-U", USER) if situation.asker == ROOT else ()
     try:
-        allowed = await run(sudo, "-n", "-l", *HELPER, account=situation.account)
+        allowed = await run(sudo, "-n", "-l", *whose, *HELPER)
     except NotInstalled:
         return (wrong(Point.SUDOERS, "there is no sudo", "install it: the daemon starts its helper by it"),)
-    listed = await run(sudo, "-n", "-l", account=situation.account)
+    listed = await run(sudo, "-n", "-l", *whose)
     rules = await _rules() if situation.asker == ROOT else None
     refusal = "" if allowed.code == 0 else allowed.complaint
     return (in_force(refusal, listed.output, rules),)

@@ -40,6 +40,7 @@ from hkswitch.doctor.finding import Finding, Point, Verdict, ok, unknown, warnin
 from hkswitch.doctor.programs import Ran
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
+from hkswitch.model import environment
 from hkswitch.model.config import BridgeConfig, Config, parse
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.errors import BusUnavailable, ConfigError, ConfigUnreadable, Exit, Failure
@@ -187,7 +188,8 @@ def test_the_state_folder_is_for_the_daemon_alone(mode: int, owned: bool, words:
 
 def state_in(folder: Path) -> None:
     names = ("paired_clients", "client_properties", "client_uuid_to_bytes")
-    accessory = {"mac": "AA:BB:CC:DD:EE:FF", "config_version": 1, **{name: {} for name in names}}
+    keys = {"private_key": "11" * 32, "public_key": "22" * 32}
+    accessory = {"mac": "AA:BB:CC:DD:EE:FF", "config_version": 1, **keys, **{name: {} for name in names}}
     state_file.write(folder, state_file.Stored(Setup("031-45-154", "ABCD"), accessory))
 
 
@@ -556,7 +558,7 @@ case "$*" in
 esac
 """)
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(environment, "FOLDERS", f"{tmp_path}:{environment.FOLDERS}")
     return folder
 
 
@@ -688,7 +690,22 @@ def test_somebody_is_paired() -> None:
 async def test_a_program_is_asked_in_english_and_has_nothing_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "de_DE.UTF-8")
     said = await programs.run("sh", "-c", 'echo "$LC_ALL"; cat; test -p /dev/stdin && echo piped; exit 3')
-    assert said == Ran(3, "C\npiped\n")
+    assert said == Ran(3, "C.UTF-8\npiped\n")
+
+
+async def test_a_program_gets_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "1")
+    monkeypatch.setenv("PATH", "/nowhere")
+    said = await programs.run("env")
+    assert dict(line.split("=", 1) for line in said.output.splitlines()) == environment.ENVIRONMENT
+
+
+async def test_a_program_that_says_too_much_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "LONGEST_OUTPUT_BYTES", 10_000)
+    assert (await programs.run("head", "-c", "10000", "/dev/zero")).output == "\0" * 10_000
+    for stream in ("1", "2"):
+        with pytest.raises(programs.CannotRun, match="sh: it said more than 10000 bytes"):
+            await programs.run("sh", "-c", f"yes >&{stream}")
 
 
 @pytest.mark.parametrize("script", ["exec sleep 60", "sleep 1 &"], ids=["it hangs", "its child does"])

@@ -1,0 +1,206 @@
+"""What the doctor says of programs that the helper does not see, and by whose rights it looks."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from hkswitch.backend.sudo import HELPER
+from hkswitch.control.client import NoDaemon
+from hkswitch.doctor import configuration, hidden, service, sudoers
+from hkswitch.doctor.context import Account, Situation
+from hkswitch.doctor.finding import Point, Verdict, ok
+from hkswitch.doctor.hidden import hiding, why_hidden
+from hkswitch.doctor.programs import CannotRun, Ran
+from hkswitch.model.errors import ConfigUnreadable
+from hkswitch.model.unit_state import Crossing
+from tests.support.pairings import folder_for_everybody
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+HOMES = dict.fromkeys(("/home", "/root", "/run/user"), "ProtectHome")
+
+
+@pytest.mark.parametrize(
+    ("settings", "folders"),
+    [
+        ({}, {}),
+        ({"ProtectHome": "no", "PrivateTmp": "no", "InaccessiblePaths": "", "TemporaryFileSystem": ""}, {}),
+        ({"ProtectHome": "read-only"}, {}),
+        ({"ProtectHome": "yes"}, HOMES),
+        ({"ProtectHome": "tmpfs"}, HOMES),
+        ({"PrivateTmp": "yes"}, {"/tmp": "PrivateTmp", "/var/tmp": "PrivateTmp"}),
+        ({"PrivateTmp": "disconnected"}, {"/tmp": "PrivateTmp", "/var/tmp": "PrivateTmp"}),
+        ({"InaccessiblePaths": "-/dev/shm /srv"}, dict.fromkeys(("/dev/shm", "/srv"), "InaccessiblePaths")),
+        ({"TemporaryFileSystem": "/opt:ro"}, {"/opt": "TemporaryFileSystem"}),
+    ],
+    ids=str,
+)
+def test_the_settings_of_a_unit_hide_folders(settings: Mapping[str, str], folders: Mapping[str, str]) -> None:
+    assert dict(hiding(settings)) == folders
+
+
+@pytest.mark.parametrize(
+    ("crossing", "unit"), [(Crossing.SUDO, "hkswitch"), (Crossing.SOCKET, "serviceswitch@")]
+)
+async def test_the_unit_that_the_helper_runs_in_is_asked(
+    monkeypatch: pytest.MonkeyPatch, crossing: Crossing, unit: str
+) -> None:
+    async def shows(*command: str) -> Ran:
+        assert command[-1] == {"hkswitch": "hkswitch.service"}.get(unit, "serviceswitch@doctor.service")
+        return Ran(0, "ProtectHome=yes\nPrivateTmp=no\n")
+
+    monkeypatch.setattr(hidden, "run", shows)
+    assert await hidden.hidden_folders(crossing) == dict.fromkeys(
+        ("/home", "/root", "/run/user"), f"ProtectHome= of {unit}.service"
+    )
+
+
+async def test_without_systemd_nothing_is_said_to_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuses(*_: str) -> Ran:
+        raise CannotRun("systemctl", "no")
+
+    monkeypatch.setattr(hidden, "run", refuses)
+    assert await hidden.hidden_folders(Crossing.SUDO) == {}
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    """A program, a link to it, a script that it interprets, and a link out of another folder."""
+    shutil.copy("/bin/sh", tmp_path / "sh")
+    (tmp_path / "script").write_text(f"#!{tmp_path}/sh\n")
+    (tmp_path / "usual").write_text("#!/bin/sh\n")
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "link").symlink_to("../usual")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("program", "folder", "seen"),
+    [
+        ("usual", "", False),
+        ("usual", "usual", False),
+        ("usual", "usua", True),
+        ("usual", "inside", True),
+        ("script", "sh", False),
+        ("script", "usual", True),
+        ("inside/link", "inside", False),
+        ("inside/link", "usual", False),
+        ("inside/link", "script", True),
+    ],
+)
+def test_a_program_is_seen_with_its_links_and_its_interpreter(
+    scripts: Path, program: str, folder: str, seen: bool
+) -> None:
+    hidden_by = {str(scripts / folder): "ProtectHome= of hkswitch.service"}
+    why = why_hidden(str(scripts / program), hidden_by)
+    assert (why == "") is seen
+    if not seen:
+        assert why.startswith("the helper cannot see /")
+        assert why.endswith(f": ProtectHome= of hkswitch.service hides {scripts / folder}")
+
+
+def test_a_hidden_program_is_wrong_and_what_to_do_is_said(scripts: Path) -> None:
+    fine = ok(Point.TRUST, "nobody but root")
+    programs = [str(scripts / name) for name in ("usual", "script")]
+    assert configuration.seen(fine, programs, {}) is fine
+    found = configuration.seen(fine, programs, {str(scripts): "PrivateTmp= of hkswitch.service"})
+    assert (found.point, found.verdict) == (Point.TRUST, Verdict.WRONG)
+    assert found.what.endswith(f"PrivateTmp= of hkswitch.service hides {scripts} (and 1 more)")
+    assert found.advice == "move it to /usr/local/bin, and change the configuration"
+
+
+# Whose rights it looks with
+
+OTHER = Account("nobody", 65534, 65534)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with folder_for_everybody() as found:
+        yield found
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("mode", "folder_mode", "owner", "group", "readable"),
+    [
+        (0o644, 0o755, 0, 0, True),
+        (0o640, 0o755, 0, 0, False),
+        (0o640, 0o755, 0, 65534, True),
+        (0o600, 0o755, 65534, 0, True),
+        (0o644, 0o700, 0, 0, False),
+        (0o644, 0o711, 0, 0, True),
+    ],
+)
+def test_root_tells_what_the_daemon_can_read_and_stays_root(
+    folder: Path, *, mode: int, folder_mode: int, owner: int, group: int, readable: bool
+) -> None:
+    file = folder / "config.yaml"
+    file.touch()
+    os.chown(file, owner, group)
+    file.chmod(mode)
+    folder.chmod(folder_mode)
+    before = (os.getresuid(), os.getresgid(), os.getgroups())
+    assert configuration._readable_by(OTHER, file) is readable
+    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+
+@pytest.mark.parametrize(
+    ("asker", "expected"),
+    [
+        (
+            0,
+            [
+                ("-n", "-l", "-U", "hkswitch", "/usr/sbin/serviceswitch", "serve"),
+                ("-n", "-l", "-U", "hkswitch"),
+            ],
+        ),
+        (990, [("-n", "-l", "/usr/sbin/serviceswitch", "serve"), ("-n", "-l")]),
+    ],
+)
+async def test_root_asks_sudo_about_the_daemons_user_and_never_as_that_user(
+    monkeypatch: pytest.MonkeyPatch, asker: int, expected: list[tuple[str, ...]]
+) -> None:
+    asked = []
+
+    async def answers(program: str, *arguments: str) -> Ran:
+        if program != "visudo":
+            asked.append(arguments)
+        return Ran(0, "")
+
+    monkeypatch.setattr(sudoers, "run", answers)
+    await sudoers.sudoers(situation(asker))
+    assert asked == expected
+
+
+@pytest.mark.parametrize(("asker", "first"), [(0, "/usr/sbin/serviceswitch"), (990, "sudo")])
+async def test_root_starts_a_helper_as_root_and_the_daemons_user_by_sudo(
+    monkeypatch: pytest.MonkeyPatch, asker: int, first: str
+) -> None:
+    started = []
+
+    async def answers(*command: str) -> Ran:
+        started.append(command)
+        return Ran(0, "")
+
+    monkeypatch.setattr(service, "run", answers)
+    await service.helper(situation(asker))
+    [command] = started
+    assert command[0].endswith(first)
+    assert command[-2:] == HELPER
+
+
+def situation(asker: int) -> Situation:
+    return Situation(
+        config_file=Path("/nowhere/config.yaml"),
+        state_folder=Path("/nowhere"),
+        asker=asker,
+        account=Account("hkswitch", 990, 990),
+        config=ConfigUnreadable("/nowhere/config.yaml", "no"),
+        place=ConfigUnreadable("/nowhere/config.yaml", "no"),
+        unit={},
+        bridge=NoDaemon(Path("/nowhere/control.sock")),
+    )
