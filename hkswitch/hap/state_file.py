@@ -290,11 +290,13 @@ def _replace(path: Path, contents: bytes) -> None:
 
 
 def _contents(path: Path) -> bytes | None:
-    """What a regular file holds; None where there is none."""
+    """What a regular file holds; None where there is none, or a larger one than is ever written."""
     try:
         # Not blocking: a pipe in the file's place must not hold up the reader.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NO_LINKS)
     except FileNotFoundError:
         return None
     with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
-        return opened.read() if stat.S_ISREG(os.fstat(file).st_mode) else None
+        found = os.fstat(file)
+        is_ours = stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_BYTES
+        return opened.read(LARGEST_BYTES) if is_ours else None
