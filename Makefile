@@ -37,7 +37,7 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 	$(BIN)/hkswitch demo
 
 # What is drawn, killed or flooded gains from time, and has targets of its own.
-RANDOM_TESTS := tests/protocol/test_fuzz.py tests/homebridge/test_anything.py \
+RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
 	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py
 LONG_TESTS := $(RANDOM_TESTS) tests/backend/test_helper_storm.py
 TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging $(LONG_TESTS:%=--ignore %) \

@@ -50,7 +50,7 @@ from hkswitch.protocol.report import (
 from tests.fuzz.changes import NUMBERS, Words, change_bytes, change_json, words_of
 from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, stored
 
-INPUTS, INPUTS_LONG = 1_500, 100_000
+INPUTS, INPUTS_LONG = 2_000, 100_000
 HANG_SECONDS: Final = 20
 
 SEED: Final = 2026
@@ -313,8 +313,13 @@ CONTROL_COMMANDS: Final = (
     ("unpair", ADMIN[:4]),
     ("unpair", "--all"),
 )
-FITTING: Final = {"status": (9, 10, 11), "start": (0, 1, 2, 5), "stop": (0, 1, 2, 5), "reload": (1, 2, 6)}
-"""The answers that belong to a command, by their place."""
+FITTING: Final = {"status": (9, 10, 11), "start": (0, 1, 2, 5), "stop": (0, 1, 2, 5), "reload": (1, 2, 6)} | {
+    "pair": (7, 7, 7, 8),
+    "--list": (3, 4),
+    "--reset-attempts": (1, 6),
+    "unpair": (3,),
+}
+"""The answers that belong to a command, by their place; those of an option come first."""
 
 
 @dataclass
@@ -358,12 +363,8 @@ def conversation(command: Sequence[str], chance: random.Random, words: Words) ->
     """What is said to the connections of a command: often what belongs there, changed or not."""
 
     def line() -> bytes:
-        if (fitting := FITTING.get(command[0])) and chance.randrange(3):
-            base = LINES[chance.choice(fitting)]
-        elif command[0] in {"pair", "unpair"} and chance.randrange(3):
-            base = LINES[chance.choice([1, 3, 4, 7, 8])]
-        else:
-            base = chance.choice(LINES)
+        fitting = FITTING.get(command[1] if len(command) > 1 else "") or FITTING[command[0]]
+        base = LINES[chance.choice(fitting)] if chance.randrange(4) else chance.choice(LINES)
         return drawn((base,), chance, words) if chance.randrange(3) else base
 
     return [b"".join(line() for _ in range(chance.choice([1, 1, 2, 3]))) for _ in range(4)]

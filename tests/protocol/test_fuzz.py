@@ -82,6 +82,9 @@ SIMPLE: dict[object, st.SearchStrategy[Any]] = {
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "token": st.text(st.characters(exclude_categories=["C", "Z"]), max_size=LONGEST_TOKEN),
     "confirm_ms": st.sampled_from([CONFIRM_MS, CONFIRM_AT_LENGTH_MS]),
+    "code": st.from_regex(r"[0-9]{3}-[0-9]{2}-[0-9]{3}", fullmatch=True),
+    "payload": st.from_regex(r"X-HM://[0-9A-Z]{13}", fullmatch=True),
+    "device_id": st.from_regex(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", fullmatch=True),
 }
 """Fields that may be less than their types allow."""
 SAYS = {Ask.UNPAIR: ["controller"], Ask.ACT: ["action", "group"]}
