@@ -297,6 +297,5 @@ def _contents(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
-        found = os.fstat(file)
-        is_ours = stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_BYTES
-        return opened.read(LARGEST_BYTES) if is_ours else None
+        contents = opened.read(LARGEST_BYTES + 1) if stat.S_ISREG(os.fstat(file).st_mode) else None
+        return None if contents is None or len(contents) > LARGEST_BYTES else contents

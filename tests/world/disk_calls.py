@@ -126,7 +126,8 @@ class _System:
         self._disk.close(number)
 
     def fstat(self, number: int) -> SimpleNamespace:
-        return SimpleNamespace(st_mode=stat.S_IFREG if self._disk.opened(number).node else stat.S_IFDIR)
+        mode = stat.S_IFREG if self._disk.opened(number).node else stat.S_IFDIR
+        return SimpleNamespace(st_mode=mode, st_uid=os.geteuid())
 
     def fsync(self, number: int) -> None:
         self._disk.sync(self._disk.opened(number))
