@@ -152,7 +152,7 @@ def _last_lines(unit: str) -> list[str]:
         finally:
             ending.cancel()
             journal.kill()
-    return [printable(line) for line in said.decode(errors="replace").splitlines()]
+    return [printable(line) for line in said.decode(errors="replace").splitlines()[-LAST_LINES:]]
 
 
 def _spinner(what: str) -> AbstractContextManager[object]:

@@ -1,0 +1,76 @@
+"""What the command line starts: it gets nothing of root's environment, and has its time and no more."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from hkswitch.cli import actions
+from hkswitch.model.environment import ENVIRONMENT
+from hkswitch.model.errors import Exit
+
+
+def program(folder: Path, name: str, script: str) -> Path:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    return file
+
+
+def journalctl(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program(folder, "journalctl", script)
+    monkeypatch.setattr(actions, "ENVIRONMENT", ENVIRONMENT | {"PATH": f"{folder}:{ENVIRONMENT['PATH']}"})
+
+
+def test_the_environment_is_constant() -> None:
+    assert ENVIRONMENT.keys() == {"PATH", "LC_ALL"}
+    assert all(folder.startswith(("/usr/", "/sbin", "/bin")) for folder in ENVIRONMENT["PATH"].split(":"))
+
+
+@pytest.mark.parametrize(
+    ("script", "lines"),
+    [
+        ("echo one; echo two", ["one", "two"]),
+        ("printf 'a\\033[2Jb\\rc\\n'", ["a?[2Jb", "c"]),
+        ("printf 'a\\377b'", ["a\ufffdb"]),
+        ("seq 100", ["96", "97", "98", "99", "100"]),
+        ("exit 1", []),
+    ],
+)
+def test_the_last_lines_of_a_unit_are_few_and_printable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, lines: list[str]
+) -> None:
+    journalctl(tmp_path, monkeypatch, script)
+    assert actions._last_lines("web.service") == lines
+
+
+def test_the_journal_is_asked_without_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "1")
+    monkeypatch.setenv("SYSTEMD_PAGER", "/nowhere")
+    journalctl(tmp_path, monkeypatch, f"env >{tmp_path}/env")
+    actions._last_lines("web.service")
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert names - {"PWD", "_", "OLDPWD"} == set(ENVIRONMENT)  # a shell has these of its own
+
+
+@pytest.mark.parametrize("script", ["exec yes", "exec sleep 60", "yes & exec sleep 60", "exec cat /dev/zero"])
+def test_a_journal_without_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    monkeypatch.setattr(actions, "JOURNAL_WITHIN_SECONDS", 0.5)
+    journalctl(tmp_path, monkeypatch, script)
+    begun_seconds = time.monotonic()
+    assert len(actions._last_lines("web.service")) <= actions.LAST_LINES
+    assert time.monotonic() - begun_seconds < 10
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_helper_gets_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "1")
+    helper = program(tmp_path, "serviceswitch", f'env >{tmp_path}/env; echo "$@" >{tmp_path}/said; exit 78')
+    monkeypatch.setattr(actions, "HELPER", (str(helper),))
+    assert actions.act("start", ["web"], tmp_path, wait=True) is Exit.CONFIG
+    assert (tmp_path / "said").read_text() == "start web\n"
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert names - {"PWD", "_", "OLDPWD"} == set(ENVIRONMENT)
