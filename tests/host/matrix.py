@@ -31,6 +31,7 @@ CELLS: Final = {
     "test_commands.py": Cell("trixie", way="socket"),
     "test_daemon.py": Cell("trixie"),
     "test_faults.py": Cell("bookworm"),
+    "test_hostile_input.py": Cell("trixie"),
     "test_machine.py": Cell("bookworm"),
     "test_pairings.py": Cell("trixie"),
     "test_programs.py": Cell("bookworm"),
