@@ -24,7 +24,6 @@ COMMANDS: Final = (
     ("unpair", "--all"),
     ("status",),
     ("doctor",),
-    ("diagnostics",),
 )
 
 
@@ -122,7 +121,7 @@ def test_root_and_the_group_get_through_while_a_user_floods_the_socket(
             for action in ("start", "stop", "start", "stop", "start"):
                 assert daemon.run("hkswitch", action, "web", user=user).stderr == ""
             assert daemon.show("httpd.service", "ActiveState") == "active"
-            assert is_full(daemon)
+            eventually(lambda: is_full(daemon))  # still, and again
     finally:
         daemon.run("userdel", "member")
     assert daemon.run("hkswitch", "status", user="nobody").stderr == ""
@@ -162,7 +161,8 @@ def test_a_daemon_that_was_taken_over_does_not_keep_root_waiting(daemon: Host, m
         sockets = [f"{RUN}/control.sock", f"{RUN}/admin.sock"]
         with runs_as(daemon, "hkswitch", LISTEN, manner, *sockets):
             eventually(lambda: daemon.run("test", "-S", sockets[1], check=False).returncode == 0)
-            for command in (("start", "web"), ("status",), ("pair",), ("reload",), ("doctor",)):
+            quick = () if manner == "silent" else (("pair",), ("reload",), ("doctor",))
+            for command in (("start", "web"), ("status",), *quick):
                 code, _ = says_a_sentence(daemon, *command)
                 assert code == Exit.UNAVAILABLE
 
@@ -243,9 +243,9 @@ while True:
             if any(unit in (process / "cgroup").read_text() for unit in ours):
                 continue
             with suppress(PermissionError):
-                environment = (process / "environ").read_bytes()
+                secret = b"SECRET=of-root" in (process / "environ").read_bytes()
                 with found.open("a") as file:
-                    file.write(f"read {name} {environment[:80]!r}\\n")
+                    file.write(f"read {name}{' and its secret' if secret else ''}\\n")
             os.kill(int(name), signal.SIGSTOP)
             with found.open("a") as file:
                 file.write(f"stopped {name}\\n")
@@ -273,15 +273,17 @@ def test_nothing_that_roots_doctor_does_is_within_reach_of_the_daemons_user(daem
         daemon.run("env", "SECRET=of-root", "hkswitch", "doctor", check=False)
         daemon.run("env", "SECRET=of-root", "hkswitch", "diagnostics")
         with stopped(daemon):
-            for command in COMMANDS:
+            for command in (*COMMANDS, ("diagnostics",)):
                 says_a_sentence(daemon, *command)
         assert prey(daemon) == ""
         # It does reach a process of that user, whoever started it.
         runs = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups", "sleep", "60")
         daemon.run("systemd-run", "--quiet", "--unit=prey", "--collect", "env", "SECRET=of-root", *runs)
-        eventually(lambda: "stopped" in prey(daemon) and "SECRET=of-root" in prey(daemon))
-        daemon.run("systemctl", "kill", "--signal=KILL", "prey.service")
-        eventually(lambda: daemon.show("prey.service", "LoadState") == "not-found")
+        try:
+            eventually(lambda: "stopped" in prey(daemon) and "and its secret" in prey(daemon))
+        finally:
+            daemon.run("systemctl", "kill", "--signal=KILL", "prey.service")
+            eventually(lambda: daemon.show("prey.service", "LoadState") == "not-found")
 
 
 def test_what_the_doctor_starts_has_nothing_of_roots_environment(daemon: Host) -> None:
