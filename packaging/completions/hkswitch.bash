@@ -46,7 +46,7 @@ _hkswitch() {
             words=$(hkswitch status --json 2>/dev/null | sed -n 's/^      "id": "\([a-z0-9-]*\)",$/\1/p')
             ;;
         unpair:-*) words="--state-dir --all --help" ;;
-        unpair:*) words=$(hkswitch pair --list 2>/dev/null | sed -n 's/^\([^ ]*\)  .*/\1/p') ;;
+        unpair:*) words=$(hkswitch pair --list 2>/dev/null | sed -n 's/^\([0-9A-F-]*\)  .*/\1/p') ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -8,7 +8,7 @@ end
 
 function __hkswitch_controllers
     string match --quiet -- '-*' (commandline -ct); and return
-    hkswitch pair --list 2>/dev/null | string replace --filter --regex '^([^ ]*)  .*' '$1'
+    hkswitch pair --list 2>/dev/null | string replace --filter --regex '^([0-9A-F-]*)  .*' '$1'
 end
 
 # Whether the command, the first word that is no option, is one of these; without these, whether there is none.
