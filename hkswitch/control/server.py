@@ -286,7 +286,8 @@ def _open_to_group(new: Path, group_id: int | None) -> None:
     new.chmod(0o600)
     if group_id is not None:
         with suppress(PermissionError):  # this user is not in the group: its members use the other socket
-            os.chown(new, -1, group_id)
+            if new.stat().st_gid != group_id:  # the service has it as its own, and may not call chown
+                os.chown(new, -1, group_id)
             new.chmod(0o660)
 
 

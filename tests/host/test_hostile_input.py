@@ -108,6 +108,21 @@ def test_the_sockets_are_for_all_and_for_those_who_may(daemon: Host) -> None:
     ]
 
 
+def test_in_the_complete_sandbox_of_the_other_way_they_are_the_same(daemon: Host) -> None:
+    drop_ins = "/etc/systemd/system/hkswitch.service.d"
+    daemon.run("mkdir", drop_ins)
+    daemon.run("ln", "-s", "/usr/lib/hkswitch/systemd/helper-socket.conf", drop_ins)
+    daemon.run("systemctl", "daemon-reload")
+    try:
+        daemon.run("systemctl", "restart", SERVICE)
+        test_the_sockets_are_for_all_and_for_those_who_may(daemon)
+    finally:
+        daemon.run("rm", "-r", drop_ins)
+        daemon.run("systemctl", "daemon-reload")
+        daemon.run("systemctl", "restart", SERVICE)
+        daemon.run("systemctl", "stop", "serviceswitch.socket")
+
+
 @pytest.mark.parametrize("user", [None, "member"], ids=["root", "member"])
 def test_root_and_the_group_get_through_while_a_user_floods_the_socket(
     daemon: Host, stand_ins: tuple[str, ...], user: str | None
