@@ -11,7 +11,7 @@ import pytest
 from hkswitch.hap import state_file
 from hkswitch.hap.state_file import FILE_NAME, StateDamaged, StateUnreadable
 from hkswitch.hap.state_format import digest, encode
-from tests.support.pairings import ADMIN, USER, stored
+from tests.support.pairings import ADMIN, USER, folder_for_everybody, stored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -130,17 +130,17 @@ def test_a_file_of_another_user_is_not_read_by_root(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_roots_file_and_the_daemons_own_are_read_with_the_daemons_rights(tmp_path: Path) -> None:
-    written(tmp_path, GOOD["as it was written"])
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    os.chown(tmp_path, 4242, 4242)
-    for owner in (0, 4242):
-        os.chown(tmp_path / FILE_NAME, owner, owner)
-        with state_file.as_owner(tmp_path):
-            assert os.geteuid() == 4242
-            assert state_file.read(tmp_path) is not None
-        assert os.getresuid() == (0, 0, 0)
+def test_roots_file_and_the_daemons_own_are_read_with_the_daemons_rights() -> None:
+    with folder_for_everybody() as folder:
+        written(folder, GOOD["as it was written"])
+        os.chown(folder, 4242, 4242)
+        for owner in (0, 4242):
+            os.chown(folder / FILE_NAME, owner, owner)
+            (folder / FILE_NAME).chmod(0o644)
+            with state_file.as_owner(folder):
+                assert os.geteuid() == 4242
+                assert state_file.read(folder) is not None
+            assert os.getresuid() == (0, 0, 0)
 
 
 @needs_root
