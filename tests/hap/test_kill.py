@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 from aiohomekit.exceptions import HomeKitException
 
-from hkswitch.control import SOCKET_NAME, socket_of
+from hkswitch.control import PRIVILEGED_NAME, SOCKET_NAME, socket_of
 from hkswitch.control.client import ask
 from hkswitch.hap import state_file
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME, Stored
@@ -48,7 +48,7 @@ folder is synced, and so for the backup.
 A start also takes the lock and reads, and may write twice.
 """
 
-FILES = {FILE_NAME, BACKUP_NAME, LOCK_NAME, SOCKET_NAME}
+FILES = {FILE_NAME, BACKUP_NAME, LOCK_NAME, SOCKET_NAME, PRIVILEGED_NAME}
 GROUPS = tuple(map(frozenset, (["web"], ["web", "files"], ["web", "mail"], ["web", "files", "mail"])))
 
 
