@@ -5,6 +5,7 @@ import logging
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
+from hkswitch.backend.complaints import Complaints
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession
 from hkswitch.protocol.helper import Told
 
@@ -33,6 +34,9 @@ class Transport(Protocol):
     def explain(self, why_gone: str) -> str:
         """What to do about a helper that is gone for this reason: one sentence for the log."""
 
+    def hint(self, why_gone: str) -> str:
+        """The cause and the remedy alone; nothing if they are not known."""
+
 
 class Listener(Protocol):
     """Who is told what helpers say."""
@@ -56,6 +60,7 @@ class HelperClient:
     def __init__(self, transport: Transport) -> None:
         """Starts nothing yet: `keep_running` does."""
         self._transport = transport
+        self._complaints = Complaints()
         self._session: HelperSession | None = None
         self._is_ready = asyncio.Event()
         self._why_gone = "it was not started yet"
@@ -66,6 +71,11 @@ class HelperClient:
     def why_gone(self) -> str:
         """Why there is no helper; nothing if there is one."""
         return "" if self._session is not None else self._why_gone
+
+    def trouble(self) -> str:
+        """Why there is no helper, and what to do about it where that is known; nothing if there is one."""
+        hint = self._transport.hint(self.why_gone)
+        return f"{self.why_gone}: {hint}" if hint else self.why_gone
 
     async def session(self, within_seconds: float) -> HelperSession:
         """The helper that runs, or the next one if it comes in time; raises `HelperGone`."""
@@ -86,6 +96,7 @@ class HelperClient:
             end = await self._live_once(listener)
             if loop.time() - began_seconds >= GOOD_AFTER_SECONDS:
                 attempt, said = 0, ""
+                self._complaints.forget()
             if end.why != said:
                 _log.error("%s", self._transport.explain(end.why))
                 said = end.why
@@ -93,7 +104,7 @@ class HelperClient:
             attempt += 1
 
     async def _live_once(self, listener: Listener) -> End:
-        session = HelperSession(listener.told, listener.told_config)
+        session = HelperSession(listener.told, listener.told_config, self._complaints)
         try:
             connection = await self._transport.open(session)
         except HelperGone as gone:
@@ -112,7 +123,8 @@ class HelperClient:
             async with asyncio.timeout(READY_WITHIN_SECONDS):
                 await session.hello
         except TimeoutError:
-            return End(f"it did not say hello within {READY_WITHIN_SECONDS} s")
+            said = f" ({self._complaints.lines[-1]})" if self._complaints.lines else ""
+            return End(f"it did not say hello within {READY_WITHIN_SECONDS} s{said}")
         except HelperGone as gone:
             return End(gone.why)
         self._session = session

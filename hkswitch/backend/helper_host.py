@@ -94,8 +94,8 @@ class HelperHost:
             await self._until(self._all_told, TOLD_WITHIN_SECONDS)
 
     def trouble(self) -> str:
-        """Why there is no helper, if there is none."""
-        return self._client.why_gone
+        """Why there is no helper, if there is none, and what to do."""
+        return self._client.trouble()
 
     async def check_config(self) -> str:
         """Why root does not believe the config on disk; what a helper said before it went counts no more."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, TypeVar
 
+from hkswitch.backend.complaints import Complaints
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.helper import (
     LONGEST_REPLY_BYTES,
@@ -89,8 +90,16 @@ class HelperSession:
     Its transport calls `begin`, and then `heard`, `complained` and `end`.
     """
 
-    def __init__(self, tell: Callable[[Told], None], tell_config: Callable[[str], None]) -> None:
-        """`tell` is told states, `tell_config` why the helper does not believe its config."""
+    def __init__(
+        self,
+        tell: Callable[[Told], None],
+        tell_config: Callable[[str], None],
+        complaints: Complaints | None = None,
+    ) -> None:
+        """`tell` is told states, `tell_config` why the helper does not believe its config.
+
+        `complaints` has those of the helpers before.
+        """
         self._tell = tell
         self._tell_config = tell_config
         self._write: Callable[[bytes], None] | None = None
@@ -105,8 +114,9 @@ class HelperSession:
         self._pings = count(1)
         self._pongs: dict[int, asyncio.Future[None]] = {}
         self._replies = _Lines(self._reply)
-        self._complaints = _Lines(self._complain)
-        self._last_complaint = ""
+        self.complaints = complaints or Complaints()
+        self.complaints.begin()
+        self._errors = _Lines(self._complain)
 
     # For the transport
 
@@ -125,7 +135,7 @@ class HelperSession:
     def complained(self, data: bytes) -> None:
         """Some of what it, or the program that starts it, complains of."""
         try:
-            self._complaints.feed(data)
+            self._errors.feed(data)
         except Malformed as error:
             self.end(f"it sent an invalid line: {error}")
 
@@ -133,7 +143,7 @@ class HelperSession:
         """It is over, for this reason, or for the last complaint."""
         if self.ended.done():
             return
-        end = End(why or self._last_complaint or "it exited", was_silent)
+        end = End(why or next(reversed(self.complaints.lines), "it exited"), was_silent)
         self.ended.set_result(end)
         for pending in self._pending.values():
             _fail(pending.finished, HelperGone(end.why, accepted=pending.is_accepted))
@@ -199,6 +209,7 @@ class HelperSession:
             case Hello(version, protocol) if protocol != PROTOCOL:
                 self.end(f"it is version {version} of hkswitch: `sudo systemctl restart hkswitch`")
             case Hello():
+                self.complaints.begin()  # sudo may have complained, and has started it
                 _resolve(self.hello, reply)
             case Accepted(request_id) if (pending := self._pending.get(request_id)) is not None:
                 pending.accept()
@@ -219,8 +230,8 @@ class HelperSession:
                 pass  # a pong, an older epoch, or the end of a request that nobody waits for
 
     def _complain(self, line: bytes) -> None:
-        self._last_complaint = line.decode(errors="replace").strip()
-        _log.warning("%s", self._last_complaint)
+        now_seconds = asyncio.get_running_loop().time()
+        self.complaints.take(line.decode(errors="replace"), now_seconds, again=self.hello.done())
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from hkswitch.backend.helper_session import HelperGone, HelperSession
-from hkswitch.backend.sudo import explain
+from hkswitch.backend.sudo import explain, hint, telling
 
 END_WITHIN_SECONDS: Final = 1
 
@@ -31,6 +31,10 @@ class Process:
     def explain(self, why_gone: str) -> str:
         """What to do about it."""
         return explain(why_gone)
+
+    def hint(self, why_gone: str) -> str:
+        """The same in short."""
+        return hint(why_gone)
 
 
 class _Pipes(asyncio.SubprocessProtocol):
@@ -67,10 +71,24 @@ class _Pipes(asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         # Why it ended may still be on its way on standard error; but that one may stay open for ever.
         self._outputs.discard(fd)
-        if not self._outputs:
-            self._session.end()
-        elif fd == 1:
-            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._session.end)
+        if not self._outputs and self._exited.is_set():
+            self._end()
+        elif not self._outputs or fd == 1:
+            asyncio.get_running_loop().call_later(END_WITHIN_SECONDS, self._end)
 
     def process_exited(self) -> None:
         self._exited.set()
+        if not self._outputs:
+            self._end()
+
+    def _end(self) -> None:
+        self._session.end(telling(self._session.complaints.lines) or _how(self._transport.get_returncode()))
+
+
+def _how(code: int | None) -> str:
+    """How a process ended that said nothing; None if it has not ended."""
+    if not code:
+        return "it exited"
+    if code < 0:
+        return f"it was ended by signal {-code}"
+    return f"it exited with status {code} and said nothing"

@@ -40,11 +40,20 @@ class Socket:
         """What to do about it."""
         return explain(why_gone)
 
+    def hint(self, why_gone: str) -> str:
+        """The same in short."""
+        return hint(why_gone)
+
+
+def hint(why: str) -> str:
+    """What to do about it, where that is known."""
+    return f"`sudo systemctl enable --now {SOCKET_UNIT}`" if str(SOCKET) in why else ""
+
 
 def explain(why: str) -> str:
     """What to do about a helper that is gone for this reason: one sentence for the log."""
-    if str(SOCKET) in why:
-        return f"the helper cannot be reached ({why}): `sudo systemctl enable --now {SOCKET_UNIT}`"
+    if remedy := hint(why):
+        return f"the helper cannot be reached ({why}): {remedy}"
     return f"the helper exited unexpectedly ({why}); see `journalctl -u 'serviceswitch@*'`"
 
 

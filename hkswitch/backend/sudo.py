@@ -1,10 +1,11 @@
 """How the daemon becomes root: the only command that sudoers allows, and what its refusals mean."""
 
 import shutil
-from typing import Final
+from collections.abc import Sequence
 
-HELPER: Final = ("/usr/sbin/serviceswitch", "serve")
-SUDOERS_RULE: Final = f"hkswitch ALL=(root) NOPASSWD: {' '.join(HELPER)}"
+from hkswitch.backend.sudo_reasons import HELPER, REASONS, SUDOERS_RULE, Reason
+
+__all__ = ["HELPER", "SUDOERS_RULE", "by_sudo", "explain", "hint", "reason_of", "telling"]
 
 
 def by_sudo() -> tuple[str, ...]:
@@ -12,11 +13,25 @@ def by_sudo() -> tuple[str, ...]:
     return (shutil.which("sudo") or shutil.which("sudo-rs") or "sudo", "-n", *HELPER)
 
 
+def reason_of(why: str) -> Reason | None:
+    """Return the reason whose words these are; None if they are other words."""
+    return next((reason for reason in REASONS if reason.words in why), None)
+
+
+def telling(lines: Sequence[str]) -> str:
+    """Return the line that gives the reason, or else the last one; nothing if there are none."""
+    said = (line for reason in REASONS for line in lines if reason.words in line)
+    return next(said, lines[-1] if lines else "")
+
+
+def hint(why: str) -> str:
+    """Return the cause and the remedy; nothing if they are not known."""
+    reason = reason_of(why)
+    return f"{reason.cause}; {reason.remedy}" if reason else ""
+
+
 def explain(why: str) -> str:
     """What to do about a helper that is gone for this reason: one sentence for the log."""
-    # sudo 1.9 says it in two lines, of which the last one is known here.
-    if any(words in why for words in ("no new privileges", "disable the flag", "setuid bit")):
-        return f"the helper cannot become root ({why}): hkswitch.service must not imply NoNewPrivileges"
-    if "password is required" in why or "I'm afraid I can't do that" in why or "not allowed" in why:
-        return f"sudo refuses the helper ({why}): /etc/sudoers.d/hkswitch must hold the line: {SUDOERS_RULE}"
+    if known := hint(why):
+        return f"the helper cannot run ({why}): {known}"
     return f"the helper exited unexpectedly ({why}); switches do not respond until it is back"

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from hkswitch import __version__
-from hkswitch.backend import socket
 from hkswitch.backend.socket import SOCKET_UNIT
-from hkswitch.backend.sudo import HELPER, by_sudo, explain
+from hkswitch.backend.sudo import HELPER, by_sudo, explain, telling
 from hkswitch.control import client
 from hkswitch.doctor.context import ROOT, UNIT, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
@@ -37,7 +36,7 @@ async def helper(situation: Situation) -> tuple[Finding]:
     """
     bridge = situation.bridge
     if isinstance(bridge, BridgeReport):
-        return (answers_daemon(bridge.helper, situation.crossing),)
+        return (answers_daemon(bridge.helper),)
     if not isinstance(bridge, client.NoDaemon):
         return (unknown(Point.HELPER, f"the daemon gave no answer ({bridge})"),)
     if situation.crossing is Crossing.SOCKET:
@@ -67,11 +66,10 @@ def runs(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -> F
             return wrong(Point.SERVICE, f"{UNIT} is {active}", "look again in a moment")
 
 
-def answers_daemon(why_gone: str, crossing: Crossing) -> Finding:
-    """`why_gone`: the daemon's reason, nothing if there is a helper."""
+def answers_daemon(why_gone: str) -> Finding:
+    """`why_gone`: the daemon's reason and remedy, nothing if there is a helper."""
     if why_gone:
-        explained = socket.explain(why_gone) if crossing is Crossing.SOCKET else explain(why_gone)
-        return wrong(Point.HELPER, explained, _LOOK)
+        return wrong(Point.HELPER, f"the daemon has no helper ({why_gone})", _LOOK)
     return ok(Point.HELPER, "it answers")
 
 
@@ -89,7 +87,8 @@ def says_hello(ran: Ran) -> Finding:
     try:
         said = parse_reply(first.encode())
     except Malformed:
-        return wrong(Point.HELPER, explain(ran.complaint), "hkswitch knows no states until that is fixed")
+        why = telling(ran.errors.splitlines()) or ran.complaint
+        return wrong(Point.HELPER, explain(why), "hkswitch knows no states until that is fixed")
     if not isinstance(said, Hello):
         return wrong(Point.HELPER, "the helper does not say hello", _INSTALL)
     if said.version != __version__:

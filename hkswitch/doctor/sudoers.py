@@ -1,11 +1,13 @@
 """Whether sudo lets the daemon start its helper, and if not, why: asks sudo, as root or as that user."""
 
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.backend.sudo import HELPER, SUDOERS_RULE, by_sudo
+from hkswitch.backend.sudo import HELPER, SUDOERS_RULE, by_sudo, hint, reason_of, telling
+from hkswitch.backend.sudo_reasons import RULE_REMEDY
 from hkswitch.doctor.context import ROOT, USER, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
@@ -13,6 +15,9 @@ from hkswitch.model.unit_state import Crossing
 
 FILE: Final = Path("/etc/sudoers.d/hkswitch")
 MODE: Final = 0o440
+SUDOERS: Final = Path("/etc/sudoers")
+INCLUDED: Final = rf"^[@#]includedir\s+{re.escape(str(FILE.parent))}/?\s*$"
+"""The older form begins like a comment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class Rules:
     passed_over: str = ""
     """A file whose name sudo does not read."""
     complaint: str = ""
+    included: bool = True
+    """/etc/sudoers names the folder of the file."""
 
 
 async def sudoers(situation: Situation) -> tuple[Finding]:
@@ -43,7 +50,7 @@ async def sudoers(situation: Situation) -> tuple[Finding]:
         return (wrong(Point.SUDOERS, "there is no sudo", "install it: the daemon starts its helper by it"),)
     listed = await run(sudo, "-n", "-l", *whose)
     rules = await _rules() if situation.asker == ROOT else None
-    refusal = "" if allowed.code == 0 else allowed.complaint
+    refusal = "" if allowed.code == 0 else telling(allowed.errors.splitlines()) or allowed.complaint
     return (in_force(refusal, listed.output, rules),)
 
 
@@ -76,6 +83,8 @@ def first_complaint(said: str) -> str:
 def _why(refusal: str, rules: Rules | None) -> tuple[str, str]:
     """What is wrong, and what to do."""
     what = f"sudo refuses the helper ({refusal})"
+    if (reason := reason_of(refusal)) and reason.remedy != RULE_REMEDY:
+        return what, hint(refusal)
     if rules is None:
         return what, f"{FILE} must hold the line: {SUDOERS_RULE}"
     if rules.mode is None and rules.passed_over:
@@ -89,6 +98,11 @@ def _why(refusal: str, rules: Rules | None) -> tuple[str, str]:
         return f"sudo reads no file that others can write, as {FILE}", f"`sudo chmod {MODE:04o} {FILE}`"
     if rules.complaint:
         return f"{what}; visudo says: {rules.complaint}", "`sudo visudo -c` says more"
+    if not rules.included:
+        return (
+            f"sudo does not read {FILE.parent}",
+            f"{SUDOERS} must have the line `@includedir {FILE.parent}`",
+        )
     return what, f"{FILE} must hold the line: {SUDOERS_RULE}, and no later rule may take it back"
 
 
@@ -104,4 +118,6 @@ async def _rules() -> Rules:
     except OSError:
         passed_over = next((str(file) for file in sorted(FILE.parent.glob(f"{FILE.name}[.~]*"))), "")
         return Rules(None, passed_over=passed_over, complaint=complaint)
-    return Rules(stat.S_IMODE(found.st_mode), owned=found.st_uid == ROOT, complaint=complaint)
+    included = re.search(INCLUDED, SUDOERS.read_text(errors="replace"), re.MULTILINE) is not None
+    mode, owned = stat.S_IMODE(found.st_mode), found.st_uid == ROOT
+    return Rules(mode, owned=owned, complaint=complaint, included=included)

@@ -21,6 +21,7 @@ CELLS: Final = {
     "test_attacks.py": Cell("trixie"),
     "test_install.py": Cell("trixie"),
     "test_sandbox.py": Cell("trixie"),
+    "test_sudo_reasons.py": Cell("trixie"),
     # Some options of units imply NoNewPrivileges on systemd 252 only.
     "test_doctor.py": Cell("bookworm"),
     "test_helper_socket.py": Cell("bookworm"),

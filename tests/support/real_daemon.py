@@ -57,6 +57,9 @@ class Gate:
     def explain(self, why_gone: str) -> str:
         return why_gone
 
+    def hint(self, why_gone: str) -> str:  # noqa: ARG002 -- Transport's signature
+        return ""
+
 
 @dataclass
 class RealDaemon:

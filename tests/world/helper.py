@@ -262,6 +262,9 @@ class Transport:
     def explain(self, why_gone: str) -> str:
         return why_gone
 
+    def hint(self, why_gone: str) -> str:  # noqa: ARG002 -- Transport's signature
+        return ""
+
     @property
     def told_at_seconds(self) -> float:
         """When some helper could tell anything, last."""

@@ -1,0 +1,139 @@
+"""Why sudo does not start the helper, in sudo's own words, and the remedy for each. Data: it runs nothing.
+
+tests/host/test_sudo_reasons.py makes each of them happen on a Debian host, and then applies the remedy.
+docs/sudo.md has the same rows for readers.
+"""
+
+from typing import Final, NamedTuple
+
+PROGRAM: Final = "/usr/sbin/serviceswitch"
+HELPER: Final = (PROGRAM, "serve")
+SUDOERS_RULE: Final = f"hkswitch ALL=(root) NOPASSWD: {' '.join(HELPER)}"
+
+OLD: Final = "sudo 1.9.13"
+NEW: Final = "sudo 1.9.16"
+RS: Final = "sudo-rs 0.2.5"
+SUDO: Final = (OLD, NEW)
+EVERY: Final = (OLD, NEW, RS)
+
+
+class Reason(NamedTuple):
+    """A reason of sudo's. `words` are in one of the lines that `said_by` print."""
+
+    words: str
+    said_by: tuple[str, ...]
+    cause: str
+    remedy: str
+
+
+def _for_the_helper(*settings: str) -> str:
+    """The remedy for a setting that is meant for people at a terminal."""
+    return f"add `Defaults!{PROGRAM} {', '.join(f'!{setting}' for setting in settings)}` with `sudo visudo`"
+
+
+_OPTIONS: Final = "remove that option from the drop-ins of hkswitch.service; `sudo hkswitch doctor` names it"
+_CAPABILITIES: Final = (
+    "remove `PrivateUsers=` and `CapabilityBoundingSet=` from the drop-ins of hkswitch.service; "
+    "`systemctl cat hkswitch` shows them"
+)
+_SETUID: Final = "as root, run `chown root:root /usr/bin/sudo` and `chmod 4755 /usr/bin/sudo`"
+_OWNER: Final = (
+    "as root, run `chown root:root /etc/sudoers /etc/sudoers.d/hkswitch` and "
+    "`chmod 0440 /etc/sudoers /etc/sudoers.d/hkswitch`"
+)
+_SUDOERS: Final = "as root, write the line `@includedir /etc/sudoers.d` into /etc/sudoers, with mode 0440"
+_ACCOUNT: Final = (
+    "run `sudo chage --lastday=-1 --expiredate=-1 --inactive=-1 --maxdays=-1 hkswitch`; if that changes "
+    "nothing, an `account` line in /etc/pam.d/sudo denies it"
+)
+_PAM: Final = "let hkswitch through; for pam_access, `+:hkswitch:ALL` must be the first line of access.conf"
+RULE_REMEDY: Final = (
+    f"/etc/sudoers must have the line `@includedir /etc/sudoers.d`, and /etc/sudoers.d/hkswitch the line "
+    f"`{SUDOERS_RULE}`, which no later rule may take back; `sudo hkswitch doctor` looks for the mistake"
+)
+_SOCKET: Final = "use `helper: socket`, which needs no sudo (docs/sandbox.md)"
+
+_NOT_ROOT: Final = "its sandbox keeps sudo from becoming root"
+_NO_RULE: Final = "no rule lets hkswitch do it without a password"
+_WRITABLE: Final = "sudo reads no rules that others than root could have written"
+
+REASONS: Final = (
+    Reason("no new privileges", SUDO, "hkswitch.service implies NoNewPrivileges", _OPTIONS),
+    Reason(
+        "/sudo must be owned by uid 0 and have the setuid bit",
+        SUDO,
+        "/usr/bin/sudo is not setuid root",
+        _SETUID,
+    ),
+    Reason(
+        "sudo must be owned by uid 0 and have the setuid bit",
+        (RS,),
+        "hkswitch.service implies NoNewPrivileges, or sudo-rs is not setuid root",
+        f"{_OPTIONS}; without one, run `chmod 4755` on sudo-rs as root",
+    ),
+    Reason(
+        "effective uid is not 0",
+        SUDO,
+        "sudo is on a file system without setuid programs",
+        "as root, mount that file system with `suid`",
+    ),
+    Reason("unable to change to root gid", SUDO, _NOT_ROOT, _CAPABILITIES),
+    Reason("PERM_SUDOERS: setresuid", SUDO, _NOT_ROOT, _CAPABILITIES),
+    Reason(f"cannot execute '{PROGRAM}': Operation not permitted", (RS,), _NOT_ROOT, _CAPABILITIES),
+    Reason("unable to open /etc/sudoers: No such file", SUDO, "there is no /etc/sudoers", _SUDOERS),
+    Reason("invalid configuration: No such file", (RS,), "there is no /etc/sudoers", _SUDOERS),
+    Reason("is world writable", SUDO, _WRITABLE, _OWNER),
+    Reason("is owned by uid", SUDO, _WRITABLE, _OWNER),
+    Reason("is owned by gid", SUDO, _WRITABLE, _OWNER),
+    Reason("cannot be world-writable", (RS,), _WRITABLE, _OWNER),
+    Reason("cannot be group-writable", (RS,), _WRITABLE, _OWNER),
+    Reason("must be owned by root", (RS,), _WRITABLE, _OWNER),
+    Reason("must have a tty", SUDO, "`requiretty` is set", _for_the_helper("requiretty")),
+    Reason(
+        "unable to mkdir",
+        SUDO,
+        "I/O logging is on, and its folder cannot be written from the sandbox",
+        _for_the_helper("log_input", "log_output"),
+    ),
+    Reason(
+        "unable to log accept event",
+        SUDO,
+        "`logfile` is set with `!ignore_logfile_errors`, and it cannot be written from the sandbox",
+        _for_the_helper("logfile"),
+    ),
+    Reason("PAM account management error", SUDO, "a PAM module denies hkswitch", _PAM),
+    Reason("PAM error: Permission denied", (RS,), "a PAM module denies hkswitch", _PAM),
+    Reason("ccount validation failure", EVERY, "the account hkswitch is expired or locked", _ACCOUNT),
+    Reason(
+        "Authentication token manipulation error",
+        (RS,),
+        "the password of hkswitch is too old",
+        _ACCOUNT,
+    ),
+    Reason(
+        "/etc/sudoers.d/hkswitch:",
+        EVERY,
+        "there is a mistake in /etc/sudoers.d/hkswitch",
+        f"it must hold the line `{SUDOERS_RULE}`, and `sudo visudo -c` must accept it",
+    ),
+    Reason("interactive authentication is required", (RS,), _NO_RULE, RULE_REMEDY),
+    Reason("password is required", SUDO, _NO_RULE, RULE_REMEDY),
+    Reason("I'm afraid I can't do that", (RS,), _NO_RULE, RULE_REMEDY),
+    Reason("is not in the sudoers file", SUDO, _NO_RULE, RULE_REMEDY),
+    Reason("is not allowed to execute", SUDO, _NO_RULE, RULE_REMEDY),
+    Reason("sudo: Permission denied", EVERY, "only a group may run sudo", _SOCKET),
+    Reason("sudo: No such file", EVERY, "sudo is not installed", f"install it, or {_SOCKET}"),
+    Reason(
+        "exited with status 143 and said nothing",
+        SUDO,
+        "`command_timeout` is set, or the helper was terminated by hand",
+        _for_the_helper("command_timeout"),
+    ),
+    Reason(
+        "exited with status 1 and said nothing",
+        SUDO,
+        "sudo said nothing, as when it cannot write to the folder of its I/O logging",
+        _for_the_helper("log_input", "log_output"),
+    ),
+)
+"""The first one whose words were said counts: sudo often adds a line that says less."""

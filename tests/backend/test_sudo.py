@@ -1,0 +1,135 @@
+"""What sudo's words mean: each reason has its remedy, the telling line is found, and other words stay as they are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hkswitch.backend.sudo import SUDOERS_RULE, explain, hint, reason_of, telling
+from hkswitch.backend.sudo_reasons import REASONS, Reason
+from tests.host.test_sudo_reasons import CASES, TIMED
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "sudo.md").read_text()
+
+NO_NEW_PRIVILEGES = (
+    'sudo: The "no new privileges" flag is set, which prevents sudo from running as root.',
+    "sudo: If sudo is running in a container, you may need to adjust the container configuration to disable "
+    "the flag.",
+)
+PASSWORD = "sudo: a password is required"  # noqa: S105 -- sudo's words
+RS_NO = "sudo-rs: I'm sorry hkswitch. I'm afraid I can't do that"
+EXPIRED = "sudo: account validation failure, is your account locked?"
+PAM = "sudo: PAM account management error: Permission denied"
+TTY = "sudo: sorry, you must have a tty to run sudo"
+NO_PLUGIN = "sudo: error initializing audit plugin sudoers_audit"
+MISTAKE = ("/etc/sudoers.d/hkswitch:1:19: syntax error", "hkswitch ALL=(root", "                  ^")
+UNKNOWN_SETTING = (
+    "/etc/sudoers.d/x:1:10: unknown setting: 'requiretty'",
+    "Defaults requiretty",
+    "  ^~~~~~~~~~",
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "remedy"),
+    [
+        (NO_NEW_PRIVILEGES, NO_NEW_PRIVILEGES[0], "remove that option"),
+        (
+            ("sudo: /usr/bin/sudo must be owned by uid 0 and have the setuid bit set",),
+            ...,
+            "`chmod 4755 /usr/",
+        ),
+        (("sudo-rs: sudo must be owned by uid 0 and have the setuid bit set",), ..., "remove that option"),
+        ((PASSWORD,), PASSWORD, SUDOERS_RULE),
+        ((RS_NO,), RS_NO, SUDOERS_RULE),
+        (("sudo-rs: interactive authentication is required",), ..., SUDOERS_RULE),
+        (("hkswitch is not in the sudoers file.",), ..., SUDOERS_RULE),
+        ((EXPIRED, PASSWORD), EXPIRED, "`sudo chage --lastday=-1"),
+        (("sudo-rs: Account validation failure, is your account locked?",), ..., "`sudo chage --lastday=-1"),
+        ((PAM, PASSWORD), PAM, "`+:hkswitch:ALL`"),
+        (("sudo-rs: PAM error: Permission denied",), ..., "`+:hkswitch:ALL`"),
+        ((TTY,), TTY, "`Defaults!/usr/sbin/serviceswitch !requiretty`"),
+        ((*MISTAKE, PASSWORD), MISTAKE[0], "`sudo visudo -c` must accept it"),
+        ((*UNKNOWN_SETTING, RS_NO), RS_NO, SUDOERS_RULE),
+        (
+            ("sudo: unable to open /etc/sudoers: No such file or directory", NO_PLUGIN),
+            "sudo: unable to open /etc/sudoers: No such file or directory",
+            "`@includedir /etc/sudoers.d`",
+        ),
+        (
+            ("sudo: PERM_SUDOERS: setresuid(-1, 1, -1): Invalid argument", NO_PLUGIN),
+            "sudo: PERM_SUDOERS: setresuid(-1, 1, -1): Invalid argument",
+            "`PrivateUsers=`",
+        ),
+        (("sudo:  is world writable", PASSWORD), "sudo:  is world writable", "`chmod 0440 /etc/sudoers "),
+        (("sudo: unable to mkdir /var/log/sudo-io: Read-only file system",), ..., "!log_input, !log_output`"),
+        (("/usr/bin/sudo: Permission denied",), ..., "`helper: socket`"),
+        (("sudo: No such file or directory",), ..., "install it"),
+    ],
+)
+def test_the_line_that_gives_the_reason_is_found_and_its_remedy(
+    lines: tuple[str, ...], line: str, remedy: str
+) -> None:
+    expected = lines[0] if line is ... else line
+    assert telling(lines) == expected
+    assert remedy in hint(expected)
+    assert explain(expected).startswith(f"the helper cannot run ({expected}): ")
+    assert remedy in explain(expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        ((), ""),
+        (("sudo: unable to connect to log server",), "sudo: unable to connect to log server"),
+        (("sudo: one", "sudo: two"), "sudo: two"),
+        (("serviceswitch: out of resources: [Errno 24] Too many open files",), ...),
+        (("PAM", "passwords are required", "must have a tea"), "must have a tea"),
+        (("\x1b[2Jsudo", "a" * 10_000), "a" * 10_000),
+    ],
+)
+def test_words_that_no_reason_has_are_kept_as_they_are_and_have_no_remedy(
+    lines: tuple[str, ...], line: str
+) -> None:
+    expected = lines[0] if line is ... else line
+    assert telling(lines) == expected
+    assert (reason_of(expected), hint(expected)) == (None, "")
+    unknown = f"the helper exited unexpectedly ({expected}); switches do not respond until it is back"
+    assert explain(expected) == unknown
+
+
+@pytest.mark.parametrize("why", ["it exited", "it exited with status 1", "it was ended by signal 9"])
+def test_an_end_without_words_is_a_reason_only_if_sudo_ends_so(why: str) -> None:
+    assert hint(why) == ""
+    assert "!command_timeout" in hint("it exited with status 143 and said nothing")
+    assert "!log_input" in hint("it exited with status 1 and said nothing")
+    assert hint("it exited with status 13 and said nothing") == ""
+
+
+def test_no_reason_hides_another() -> None:
+    for place, reason in enumerate(REASONS):
+        assert [each.words for each in REASONS[:place] if each.words in reason.words] == []
+
+
+def test_a_host_test_makes_each_reason_happen() -> None:
+    tried = {words for case in CASES.values() for words in case.says.values()} | {TIMED}
+    assert tried == {reason.words for reason in REASONS}
+
+
+def rows() -> list[list[str]]:
+    table = DOCUMENT.partition("\n## Reasons and remedies\n")[2]
+    lines = (line for line in table.splitlines() if line.startswith("| `"))
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+
+
+def test_the_document_has_each_reason_with_its_remedy_and_no_other() -> None:
+    documented = [
+        (words, said_by, cause, remedy)
+        for said, said_by, cause, remedy in rows()
+        for words in re.findall("`(.*?)`", said)
+    ]
+    assert sorted(documented) == sorted(map(as_documented, REASONS))
+
+
+def as_documented(reason: Reason) -> tuple[str, str, str, str]:
+    return reason.words, ", ".join(reason.said_by), reason.cause, reason.remedy

@@ -1,0 +1,406 @@
+"""Each reason for which sudo does not start the helper, made on a real host, with each sudo that it has.
+
+The daemon's log and `hkswitch status` give the reason's remedy; it is then applied as it is worded, and the
+switch works again. What is in backticks in a remedy is what a case applies: `{0}` is the first of them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Final, NamedTuple
+
+import pytest
+
+from hkswitch.backend.sudo_reasons import NEW, OLD, REASONS, RS, Reason
+from tests.host.machine import Host, eventually
+from tests.host.root import CHECKOUT
+from tests.host.test_install import SERVE, SUDOS
+
+CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
+DAEMON: Final = "hkswitch.service"
+DROP_INS: Final = f"/etc/systemd/system/{DAEMON}.d"
+RULE: Final = "/etc/sudoers.d/hkswitch"
+SET: Final = "/etc/sudoers.d/00-set"
+MENDED: Final = "/etc/sudoers.d/01-mended"
+IO_LOG: Final = "/var/log/sudo-io"
+
+DOCUMENT: Final = (CHECKOUT / "docs" / "sudo.md").read_text()
+
+VERSIONS: Final = {("bookworm", "sudo"): OLD, ("trixie", "sudo"): NEW, ("trixie", "sudo-rs"): RS}
+
+SAVE: Final = "mkdir -m 700 /root/saved; cp -a /etc/sudoers /etc/sudoers.d /etc/shadow /root/saved"
+RESTORE: Final = """
+systemctl stop hkswitch.service
+cp -a /root/saved/sudoers /root/saved/shadow /etc
+rm -r /etc/sudoers.d; cp -a /root/saved/sudoers.d /etc; rm -r /root/saved
+"""
+
+
+class Case(NamedTuple):
+    """What makes sudo refuse, the words of each sudo, the remedy applied, and what else is put back."""
+
+    make: str
+    says: Mapping[str, str]
+    remedy: str
+    undo: str = "true"
+
+
+def rules(path: str, *lines: str) -> str:
+    """Commands that write a file of rules; the lines hold no quotation mark."""
+    quoted = " ".join(f"'{line}'" for line in lines)
+    return f"printf '%s\\n' {quoted} >{path}; chmod 0440 {path}"
+
+
+def drop_in(*lines: str) -> str:
+    return f"printf '%s\\n' '[Service]' {' '.join(lines)} >{DROP_INS}/case.conf; systemctl daemon-reload"
+
+
+AGAIN: Final = "mv /root/away/* /usr/bin || true"
+UNDROP: Final = f"rm -f {DROP_INS}/case.conf; systemctl daemon-reload"
+SETTING: Final = rules(MENDED, "{0}")
+NO_RULE: Final = {"sudo": "password is required", "sudo-rs": "I'm afraid I can't do that"}
+
+CASES: Final[Mapping[str, Case]] = {
+    "no-new-privileges": Case(
+        drop_in("NoNewPrivileges=yes"),
+        {"sudo": "no new privileges", "sudo-rs": "sudo must be owned by uid 0 and have the setuid bit"},
+        UNDROP,
+        UNDROP,
+    ),
+    "not setuid": Case(
+        "chmod 0755 /usr/bin/sudo",
+        {"sudo": "/sudo must be owned by uid 0 and have the setuid bit"},
+        "{0}; {1}",
+        "chmod 4755 /usr/bin/sudo",
+    ),
+    "nosuid": Case(
+        "mount --bind /usr/bin/sudo /usr/bin/sudo; mount -o remount,bind,nosuid /usr/bin/sudo",
+        {"sudo": "effective uid is not 0"},
+        "mount -o remount,bind,{0} /usr/bin/sudo",
+        "systemctl stop hkswitch; umount --lazy /usr/bin/sudo",
+    ),
+    "too few capabilities": Case(
+        drop_in("CapabilityBoundingSet=", "CapabilityBoundingSet=CAP_AUDIT_WRITE"),
+        {
+            "sudo": "unable to change to root gid",
+            "sudo-rs": f"cannot execute '{SERVE[0]}': Operation not permitted",
+        },
+        UNDROP,
+        UNDROP,
+    ),
+    "other users": Case(
+        drop_in("PrivateUsers=yes"),
+        {
+            "sudo": "PERM_SUDOERS: setresuid",
+            "sudo-rs": f"cannot execute '{SERVE[0]}': Operation not permitted",
+        },
+        UNDROP,
+        UNDROP,
+    ),
+    "no /etc/sudoers": Case(
+        "rm /etc/sudoers",
+        {
+            "sudo": "unable to open /etc/sudoers: No such file",
+            "sudo-rs": "invalid configuration: No such file",
+        },
+        rules("/etc/sudoers", "{0}"),
+    ),
+    "others can write": Case(
+        "chmod 0666 /etc/sudoers",
+        {"sudo": "is world writable", "sudo-rs": "cannot be world-writable"},
+        "{0}; {1}",
+    ),
+    "not root's": Case(
+        f"chown nobody {RULE}",
+        {"sudo": "is owned by uid", "sudo-rs": "must be owned by root"},
+        "{0}; {1}",
+    ),
+    "a group's": Case(
+        f"chgrp sudo {RULE}; chmod 0460 {RULE}",
+        {"sudo": "is owned by gid", "sudo-rs": "cannot be group-writable"},
+        "{0}; {1}",
+    ),
+    "requiretty": Case(rules(SET, "Defaults requiretty"), {"sudo": "must have a tty"}, SETTING),
+    "I/O logging": Case(
+        rules(SET, "Defaults log_input, log_output"), {"sudo": "unable to mkdir"}, SETTING, f"rm -rf {IO_LOG}"
+    ),
+    "iolog_dir": Case(
+        rules(SET, f"Defaults log_output, iolog_dir={IO_LOG}/%{{user}}"),
+        {"sudo": "unable to mkdir"},
+        SETTING,
+    ),
+    "I/O logging into a folder that is there": Case(
+        f"install -d -m 0700 {IO_LOG}; " + rules(SET, "Defaults log_stdin, log_stdout"),
+        {"sudo": "exited with status 1 and said nothing"},
+        SETTING,
+        f"rm -rf {IO_LOG}",
+    ),
+    "a read-only /var/log": Case(
+        rules(SET, "Defaults logfile=/var/log/sudo.log, !ignore_logfile_errors"),
+        {"sudo": "unable to log accept event"},
+        SETTING,
+    ),
+    "pam_access": Case(
+        "cp -a /etc/pam.d/sudo /etc/security/access.conf /root/saved;"
+        "sed -i '1a account required pam_access.so' /etc/pam.d/sudo;"
+        "echo '-:ALL EXCEPT root:ALL' >>/etc/security/access.conf",
+        {"sudo": "PAM account management error", "sudo-rs": "PAM error: Permission denied"},
+        "sed -i '1i {0}' /etc/security/access.conf",
+        "mv /root/saved/sudo /etc/pam.d; mv /root/saved/access.conf /etc/security",
+    ),
+    "an expired account": Case(
+        "chage --expiredate=0 hkswitch", dict.fromkeys(NO_RULE, "ccount validation failure"), "{0}"
+    ),
+    "a locked account": Case(
+        "usermod --lock --expiredate=1 hkswitch", dict.fromkeys(NO_RULE, "ccount validation failure"), "{0}"
+    ),
+    "an old password": Case(
+        "chage --lastday=0 hkswitch", {"sudo-rs": "Authentication token manipulation error"}, "{0}"
+    ),
+    "a mistake": Case(
+        rules(RULE, "hkswitch ALL=(root"),
+        dict.fromkeys(NO_RULE, "/etc/sudoers.d/hkswitch:"),
+        rules(RULE, "{0}") + "; {1}",
+    ),
+    "no @includedir": Case("sed -i 's/^@includedir/# &/' /etc/sudoers", NO_RULE, "echo '{0}' >>/etc/sudoers"),
+    "no rule": Case(f"rm {RULE}", NO_RULE, rules(RULE, "{1}")),
+    "a later rule": Case(
+        rules(f"{RULE}-later", "hkswitch ALL=(ALL) ALL"),
+        {"sudo": "password is required", "sudo-rs": "interactive authentication is required"},
+        f"rm {RULE}-later",
+    ),
+    "no rule and no password": Case(
+        f"rm {RULE}; " + rules(SET, "Defaults:hkswitch !authenticate"),
+        {**NO_RULE, "sudo": "is not in the sudoers file"},
+        rules(RULE, "{1}"),
+    ),
+    "another rule and no password": Case(
+        f"rm {RULE}; " + rules(SET, "Defaults:hkswitch !authenticate", "hkswitch ALL=(root) /usr/bin/id"),
+        {**NO_RULE, "sudo": "is not allowed to execute"},
+        rules(RULE, "{1}"),
+    ),
+    "a sudo for a group": Case(
+        "chmod 4750 /usr/bin/sudo; test ! -e /usr/bin/sudo-rs || chmod 4750 /usr/bin/sudo-rs",
+        dict.fromkeys(NO_RULE, "sudo: Permission denied"),
+        f"sed -i 's/^helper: .*/{{0}}/' {CONFIG_FILE};"
+        f"ln -s /usr/lib/hkswitch/systemd/helper-socket.conf {DROP_INS};"
+        "systemctl daemon-reload; systemctl start serviceswitch.socket",
+        "systemctl stop hkswitch serviceswitch.socket;"
+        f"sed -i 's/^helper: .*/helper: sudo/' {CONFIG_FILE}; rm -f {DROP_INS}/helper-socket.conf;"
+        "systemctl daemon-reload;"
+        "chmod 4755 /usr/bin/sudo; test ! -e /usr/bin/sudo-rs || chmod 4755 /usr/bin/sudo-rs",
+    ),
+    "no sudo": Case(
+        "mkdir /root/away; for name in sudo sudo-rs; do mv /usr/bin/$name /root/away || true; done",
+        dict.fromkeys(NO_RULE, "sudo: No such file"),
+        AGAIN,
+        f"{AGAIN}; rmdir /root/away",
+    ),
+}
+
+TIMED: Final = "exited with status 143 and said nothing"
+"""The one reason for which a helper that works ends."""
+
+
+@pytest.fixture(scope="module")
+def config() -> str:
+    return "bridge: {address: 10.77.0.1}\ngroups:\n  web: {units: [httpd]}\n"
+
+
+@pytest.fixture(autouse=True)
+def as_before(daemon: Host, stand_ins: tuple[str, ...]) -> Iterator[None]:
+    """sudo's rules, and the account, are put back; the daemon runs with the sudo that it had."""
+    daemon.run("sh", "-ec", SAVE)
+    daemon.run("mkdir", "-p", DROP_INS)
+    yield
+    daemon.run("sh", "-ec", RESTORE)
+    daemon.run("rm", "-r", DROP_INS)
+    daemon.run("sh", "-ec", "systemctl daemon-reload; systemctl reset-failed; systemctl start hkswitch")
+
+
+@contextmanager
+def only(host: Host, sudo: str) -> Iterator[None]:
+    """The daemon finds this sudo and no other."""
+    if sudo == "sudo-rs":
+        host.write(f"{DROP_INS}/sudo.conf", "[Service]\nInaccessiblePaths=-/usr/bin/sudo\n")
+        host.run("systemctl", "daemon-reload")
+    yield
+    host.run("rm", "-f", f"{DROP_INS}/sudo.conf")
+
+
+@contextmanager
+def made(host: Host, case: Case) -> Iterator[None]:
+    with ExitStack() as put_back:
+        put_back.callback(host.run, "sh", "-ec", case.undo)
+        host.run("sh", "-ec", case.make)
+        yield
+
+
+def reason(words: str) -> Reason:
+    (found,) = (each for each in REASONS if each.words == words)
+    return found
+
+
+def logged(host: Host) -> list[str]:
+    """What the daemon has logged since it was started last."""
+    invocation = host.show(DAEMON, "InvocationID")
+    return host.journalctl("--output=cat", f"_SYSTEMD_INVOCATION_ID={invocation}").splitlines()
+
+
+def is_logged(host: Host, *words: str) -> bool:
+    """Whether a line has all of these words."""
+    return any(all(each in line for each in words) for line in logged(host))
+
+
+def helper_of(host: Host) -> str:
+    """The process of the helper that runs; nothing if none does."""
+    return host.run("pgrep", "--exact", "serviceswitch", check=False).stdout.strip()
+
+
+def is_another(host: Host, helper: str) -> bool:
+    return helper_of(host) not in {"", helper}
+
+
+def restarted(host: Host) -> None:
+    host.run("sh", "-ec", "systemctl reset-failed hkswitch || true; systemctl restart hkswitch")
+
+
+def works(host: Host) -> None:
+    """The helper starts and stops units, by whichever sudo."""
+    eventually(lambda: host.run("hkswitch", "start", "web", check=False).returncode == 0)
+    assert host.show("httpd.service", "ActiveState") == "active"
+    host.run("hkswitch", "stop", "web")
+    assert host.show("httpd.service", "ActiveState") == "inactive"
+
+
+def in_words(remedy: str, applied: str) -> str:
+    """The commands that apply a remedy, with what it has in backticks; the host's root needs no sudo."""
+    parts = [part.removeprefix("sudo ") for part in re.findall("`(.*?)`", remedy)]
+    return re.sub(r"\{(\d)\}", lambda found: parts[int(found[1])], applied)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(daemon: Host, name: str) -> None:
+    case = CASES[name]
+    for sudo in SUDOS[daemon.release]:
+        with only(daemon, sudo), made(daemon, case):
+            restarted(daemon)
+            if sudo in case.says:
+                expected = reason(case.says[sudo])
+                assert VERSIONS[daemon.release, sudo] in expected.said_by
+                told = f"{expected.cause}; {expected.remedy}"
+                eventually(partial(is_logged, daemon, expected.words, told))
+                assert " ".join(told.split()) in " ".join(daemon.run("hkswitch", "status").stdout.split())
+                assert sum(told in line for line in logged(daemon)) == 1
+                daemon.run("sh", "-ec", in_words(expected.remedy, case.remedy))
+                restarted(daemon)
+            works(daemon)
+        daemon.run("sh", "-ec", RESTORE + SAVE)
+
+
+def test_the_versions_of_sudo_are_those_of_the_table(daemon: Host) -> None:
+    for sudo in SUDOS[daemon.release]:
+        shown = daemon.run(sudo, "-V").stdout.splitlines()[0].replace("Sudo version", "sudo")
+        assert shown.startswith(VERSIONS[daemon.release, sudo])
+
+
+def test_the_helper_is_back_by_itself_once_the_remedy_was_applied(daemon: Host) -> None:
+    case = CASES["no rule"]
+    with made(daemon, case):
+        restarted(daemon)
+        eventually(lambda: is_logged(daemon, "password is required"))
+        daemon.run("sh", "-ec", in_words(reason("password is required").remedy, case.remedy))
+        works(daemon)
+
+
+@pytest.mark.parametrize(
+    ("name", "point", "says"),
+    [
+        ("requiretty", "sudoers", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
+        ("requiretty", "helper", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
+        ("no @includedir", "sudoers", "/etc/sudoers must have the line `@includedir /etc/sudoers.d`"),
+        ("an expired account", "helper", "expired or locked; run `sudo chage --lastday=-1"),
+    ],
+)
+def test_the_doctor_has_the_remedy(daemon: Host, name: str, point: str, says: str) -> None:
+    with made(daemon, CASES[name]):
+        restarted(daemon)
+        eventually(lambda: "helper: not there" in daemon.run("hkswitch", "status").stdout)
+        lines = daemon.run("hkswitch", "doctor", check=False).stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith(f"WRONG {point}: "))
+    assert says in line
+
+
+def lives_for_seconds(host: Host) -> int:
+    """How long the helper has lived."""
+    return int(host.run("ps", "-o", "etimes=", "-C", "serviceswitch", check=False).stdout or 0)
+
+
+def test_a_helper_whose_time_sudo_limits_is_replaced_and_the_log_has_the_remedy(daemon: Host) -> None:
+    expected = reason(TIMED)
+    daemon.run("sh", "-ec", rules(SET, "Defaults command_timeout=2"))
+    restarted(daemon)
+    eventually(lambda: is_logged(daemon, expected.words, expected.remedy))
+    works(daemon)
+    daemon.run("sh", "-ec", in_words(expected.remedy, SETTING))
+    eventually(lambda: lives_for_seconds(daemon) > 4)
+    works(daemon)
+
+
+# The document
+
+
+def block(heading: str) -> str:
+    """The first block below a heading."""
+    return DOCUMENT.partition(f"\n## {heading}\n")[2].partition("\n```\n")[2].partition("```")[0]
+
+
+def test_with_the_documents_lines_a_hardened_sudo_works(daemon: Host) -> None:
+    hard = "Defaults requiretty, log_input, log_output, command_timeout=2", "Defaults !ignore_logfile_errors"
+    daemon.run("sh", "-ec", rules(SET, *hard, "Defaults logfile=/var/log/sudo.log"))
+    restarted(daemon)
+    eventually(lambda: is_logged(daemon, "must have a tty"))
+    daemon.write(MENDED, block("A hardened sudoers"), 0o440)
+    daemon.run("visudo", "-c")
+    restarted(daemon)
+    eventually(lambda: lives_for_seconds(daemon) > 4)
+    works(daemon)
+
+
+def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
+    settings = block("Settings that need nothing").splitlines()
+    assert "Defaults use_pty" in settings
+    daemon.run("sh", "-ec", rules(SET, *settings))
+    for sudo in SUDOS[daemon.release]:
+        with only(daemon, sudo):
+            restarted(daemon)
+            works(daemon)
+
+
+def test_what_sudo_complains_of_is_in_the_log_once(daemon: Host) -> None:
+    """All lines, and not again with each helper that is started within ten seconds."""
+    complaint = "sudo: unable to open log file /var/log/sudo.log: Read-only file system"
+    daemon.run("sh", "-ec", rules(SET, "Defaults logfile=/var/log/sudo.log", "Defaults nonsense"))
+    restarted(daemon)
+    for _ in range(2):
+        helper = eventually(partial(helper_of, daemon))
+        daemon.run("kill", "-KILL", helper)
+        eventually(partial(is_another, daemon, helper))
+    works(daemon)
+    lines = [line.strip() for line in logged(daemon)]
+    assert lines.count(complaint) == 1
+    assert sum("nonsense" in line for line in lines) >= 1
+
+
+def test_io_logging_into_a_folder_that_the_sandbox_opens_works_and_records_what_passes(daemon: Host) -> None:
+    daemon.run("sh", "-ec", f"install -d -m 0700 {IO_LOG}; {rules(SET, 'Defaults log_input, log_output')}")
+    try:
+        daemon.run("sh", "-ec", drop_in(f"ReadWritePaths={IO_LOG}"))
+        restarted(daemon)
+        works(daemon)
+        daemon.run("systemctl", "stop", DAEMON)
+        recorded = daemon.run("sh", "-ec", f"zcat $(find {IO_LOG} -name stdin)").stdout
+        assert '"action":"start","group":"web"' in recorded
+    finally:
+        daemon.run("sh", "-ec", f"{UNDROP}; rm -r {IO_LOG}")
