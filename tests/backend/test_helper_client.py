@@ -16,7 +16,7 @@ from hkswitch.backend import helper_client, helper_session
 from hkswitch.backend.helper_client import HelperClient
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession
 from hkswitch.backend.helper_transport import Process
-from hkswitch.backend.sudo import SUDOERS_RULE, explain
+from hkswitch.backend.sudo import explain, hint
 from hkswitch.protocol.helper import Told
 from tests.support.helped import scripted
 from tests.support.waiting import eventually
@@ -102,7 +102,9 @@ async def test_before_the_first_helper_a_session_is_refused() -> None:
     ("code", "why"),
     [
         ("sys.exit(0)", "it exited"),
-        ("os.kill(os.getpid(), 9)", "it exited"),
+        ("os.kill(os.getpid(), 9)", "it was ended by signal 9"),
+        ("sys.exit(143)", "it exited with status 143 and said nothing"),
+        ("sys.stderr.write('sudo: no\\n'); sys.stderr.close(); sys.exit(143)", "sudo: no"),
         ("sys.stderr.write('some reason\\n'); sys.exit(69)", "some reason"),
         ("print('not JSON', flush=True); asked()", "it sent an invalid line: not a line of JSON"),
         ("hello(protocol=1); asked()", "it is version 1 of hkswitch: `sudo systemctl restart hkswitch`"),
@@ -233,29 +235,41 @@ async def test_a_helper_that_ends_while_no_descriptor_is_left_is_replaced_later(
     assert await kept.client.session(10) is not session
 
 
-@pytest.mark.parametrize(
-    ("complaint", "advice"),
-    [
-        ("sudo: a password is required", SUDOERS_RULE),
-        ("sudo-rs: I'm sorry hkswitch. I'm afraid I can't do that", SUDOERS_RULE),
-        (
-            'sudo: The "no new privileges" flag is set, which prevents sudo from running as root.',
-            "NoNewPrivileges",
-        ),
-        (
-            (
-                "sudo: If sudo is running in a container, you may need to adjust the container configuration "
-                "to disable the flag."
-            ),
-            "NoNewPrivileges",
-        ),
-        ("sudo must be owned by uid 0 and have the setuid bit set", "NoNewPrivileges"),
-        ("it exited", "switches do not respond until it is back"),
-    ],
-)
-def test_the_log_says_what_to_do(complaint: str, advice: str) -> None:
-    assert advice in explain(complaint)
-    assert complaint in explain(complaint)
+EXPIRED = "sudo: account validation failure, is your account locked?"
+PASSWORD = "sudo: a password is required"
+
+
+async def test_all_lines_of_a_refusal_are_logged_once_and_the_telling_one_is_why(
+    keep: Keep, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse = f"sys.stderr.write({EXPIRED!r} + '\\n' + {PASSWORD!r} + '\\n'); sys.exit(1)"
+    kept = keep(scripted(refuse))
+    await eventually(lambda: len(kept.heard.ends) >= 3)
+    assert kept.client.why_gone == EXPIRED
+    assert kept.client.trouble() == f"{EXPIRED}: {hint(EXPIRED)}"
+    assert [message for message in caplog.messages if "locked?" in message] == [EXPIRED, explain(EXPIRED)]
+    assert caplog.messages.count(PASSWORD) == 1
+
+
+async def test_words_that_are_not_known_have_no_remedy(keep: Keep) -> None:
+    kept = keep(scripted("sys.stderr.write('sudo: the moon is full\\n'); sys.exit(1)"))
+    await eventually(lambda: kept.heard.ends)
+    assert kept.client.trouble() == kept.client.why_gone == "sudo: the moon is full"
+
+
+async def test_what_sudo_complained_of_before_a_helper_was_ready_is_not_why_it_ended(keep: Keep) -> None:
+    kept = keep(scripted("sys.stderr.write('sudo: no log\\n'); hello(); asked(); sys.exit(143)"))
+    await eventually(lambda: kept.heard.ends)
+    assert kept.heard.ends[0].why == "it exited with status 143 and said nothing"
+
+
+async def test_a_helper_that_is_late_is_gone_with_what_it_said(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper_client, "READY_WITHIN_SECONDS", 1)
+    kept = keep(scripted("sys.stderr.write('sudo: no such host\\n'); until('never')"))
+    await eventually(lambda: kept.heard.ends)
+    assert kept.heard.ends[0].why == "it did not say hello within 1 s (sudo: no such host)"
 
 
 async def test_a_wait_for_a_session_ends_when_one_is_there_or_its_time_is_over(

@@ -1,4 +1,4 @@
-"""What sudo's words mean: each reason has its remedy, the telling line is found, and other words stay as they are."""
+"""What sudo's words mean: each reason has its remedy, and words that no reason has stay as they are."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,9 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "sudo.md").read_text()
 
 NO_NEW_PRIVILEGES = (
     'sudo: The "no new privileges" flag is set, which prevents sudo from running as root.',
-    "sudo: If sudo is running in a container, you may need to adjust the container configuration to disable "
-    "the flag.",
+    "sudo: If sudo is running in a container, you may need to adjust the container configuration to disable",
 )
-PASSWORD = "sudo: a password is required"  # noqa: S105 -- sudo's words
+PASSWORD = "sudo: a password is required"
 RS_NO = "sudo-rs: I'm sorry hkswitch. I'm afraid I can't do that"
 EXPIRED = "sudo: account validation failure, is your account locked?"
 PAM = "sudo: PAM account management error: Permission denied"

@@ -226,6 +226,8 @@ def test_an_empty_state_folder_is_well(tmp_path: Path) -> None:
 # Root's rights
 
 REFUSED = "sudo: a password is required"
+NO_TTY = "sudo: sorry, you must have a tty to run sudo"
+EXPIRED = "sudo: account validation failure, is your account locked?"
 DOTTED = sudoers.Rules(None, passed_over="/etc/sudoers.d/hkswitch.conf")
 TO_ITS_NAME = "`sudo mv /etc/sudoers.d/hkswitch.conf /etc/sudoers.d/hkswitch`"
 
@@ -243,7 +245,11 @@ TO_ITS_NAME = "`sudo mv /etc/sudoers.d/hkswitch.conf /etc/sudoers.d/hkswitch`"
         (REFUSED, sudoers.Rules(0o440, owned=False), WRONG, "does not belong to root; `sudo chown"),
         (REFUSED, sudoers.Rules(0o666), WRONG, "sudo reads no file that others can write"),
         (REFUSED, sudoers.Rules(0o440, complaint="syntax error"), WRONG, "visudo says: syntax error"),
+        (REFUSED, sudoers.Rules(0o440, included=False), WRONG, "have the line `@includedir /etc/sudoers.d`"),
         (REFUSED, sudoers.Rules(0o440), WRONG, "no later rule may take it back"),
+        (NO_TTY, sudoers.Rules(0o440), WRONG, "`Defaults!/usr/sbin/serviceswitch !requiretty`"),
+        (NO_TTY, None, WRONG, "`Defaults!/usr/sbin/serviceswitch !requiretty`"),
+        (EXPIRED, sudoers.Rules(0o440), WRONG, "`sudo chage --lastday=-1"),
     ],
 )
 def test_the_sudo_rule_is_in_force(
@@ -388,8 +394,9 @@ HELLO = f'{{"type":"hello","version":"{__version__}"}}\n'
         (Ran(0, HELLO), OK, "it answers"),
         (Ran(0, '{"type":"hello","version":"0.0"}\n'), WRONG, "has version 0.0"),
         (Ran(0, '{"type":"pong","id":1}\n'), WRONG, "does not say hello"),
-        (Ran(1, "", f"{REFUSED}\n"), WRONG, f"must hold the line: {SUDOERS_RULE}"),
-        (Ran(1, "", 'sudo: The "no new privileges" flag is set\n'), WRONG, "must not imply NoNewPrivileges"),
+        (Ran(1, "", f"{REFUSED}\n"), WRONG, f"the line `{SUDOERS_RULE}`"),
+        (Ran(1, "", f"{EXPIRED}\n{REFUSED}\n"), WRONG, "`sudo chage --lastday=-1"),
+        (Ran(1, "", 'sudo: The "no new privileges" flag is set\n'), WRONG, "implies NoNewPrivileges"),
         (Ran(69, "", ""), WRONG, "exited with 69"),
         (Ran(0, "garbage\n", ""), WRONG, "the helper exited unexpectedly (garbage)"),
     ],
@@ -399,11 +406,9 @@ def test_a_helper_that_is_started_says_hello(ran: Ran, verdict: Verdict, words: 
 
 
 def test_the_daemon_knows_its_helper() -> None:
-    for crossing in Crossing:
-        judged(service.answers_daemon("", crossing), OK, "it answers")
-    judged(service.answers_daemon(REFUSED, Crossing.SUDO), WRONG, SUDOERS_RULE)
-    gone = "/run/serviceswitch.sock: No such file or directory"
-    judged(service.answers_daemon(gone, Crossing.SOCKET), WRONG, "enable --now serviceswitch.socket")
+    judged(service.answers_daemon(""), OK, "it answers")
+    told = f"{REFUSED}: the remedy"
+    judged(service.answers_daemon(told), WRONG, f"the daemon has no helper ({told}); `journalctl -u")
 
 
 @pytest.mark.parametrize(
