@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.matrix import CELLS, WAYS, is_in_ci, is_redundant
+from tests.host.matrix import ATTACK_WAYS, CELLS, WAYS, is_in_ci, is_possible, is_redundant
 from tests.host.root import RELEASES
 from tests.host.scheduling import OWN_HOSTS, scope
 
 ROOT = Path(__file__).parents[1]
-OF_THE_MATRIX = re.compile(rf"(?<=[\[-])({'|'.join((*RELEASES, *WAYS))})(-|(?=\]))")
+OF_THE_MATRIX = re.compile(rf"(?<=[\[-])({'|'.join((*RELEASES, *reversed(ATTACK_WAYS)))})(-|(?=\]))")
 
 
 def collected(marker: str) -> list[str]:
@@ -25,7 +25,8 @@ def collected(marker: str) -> list[str]:
 
 def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
     whole, in_ci = Counter(collected("host")), Counter(collected("ci"))
-    assert max(whole.values()) == len(RELEASES) * len(WAYS)
+    cells = [(release, way) for release in RELEASES for way in ATTACK_WAYS if is_possible(release, way)]
+    assert max(whole.values()) == len(cells)
     assert in_ci == dict.fromkeys(whole, 1)
 
 
@@ -36,6 +37,7 @@ def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
         ("test_attacks.py", "bookworm", None, False),
         ("test_attacks.py", "trixie", "sudo", True),
         ("test_attacks.py", "trixie", "socket", False),
+        ("test_attacks.py", "trixie", "sudo-rs", False),
         ("test_commands.py", "trixie", "socket", True),
         ("test_commands.py", "trixie", "sudo", False),
         ("test_commands.py", "bookworm", "socket", False),
@@ -63,6 +65,21 @@ def test_what_is_the_same_on_any_release_runs_where_ci_runs_it(
     file: str, release: str, expected: bool
 ) -> None:
     assert is_redundant(file, release) is expected
+
+
+@pytest.mark.parametrize(
+    ("release", "way", "expected"),
+    [
+        ("trixie", "sudo-rs", True),
+        ("bookworm", "sudo-rs", False),
+        ("bookworm", "sudo", True),
+        ("bookworm", "socket", True),
+        ("bookworm", None, True),
+        (None, None, True),
+    ],
+)
+def test_sudo_rs_is_tried_where_it_exists(release: str | None, way: str | None, expected: bool) -> None:
+    assert is_possible(release, way) is expected
 
 
 def test_every_release_and_every_way_is_in_ci() -> None:

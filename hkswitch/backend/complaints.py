@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from typing import Final
 
-from hkswitch.protocol.report import printable
+from hkswitch.model.printable import printable
 
 MOST_KEPT: Final = 20
 LONGEST_LINE: Final = 300

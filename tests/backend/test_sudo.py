@@ -38,15 +38,15 @@ UNKNOWN_SETTING = (
             ...,
             "`chmod 4755 /usr/",
         ),
-        (("sudo-rs: sudo must be owned by uid 0 and have the setuid bit set",), ..., "remove that option"),
+        (("sudo-rs: sudo must be owned by uid 0 and have the setuid bit set",), "", "remove that option"),
         ((PASSWORD,), PASSWORD, SUDOERS_RULE),
         ((RS_NO,), RS_NO, SUDOERS_RULE),
-        (("sudo-rs: interactive authentication is required",), ..., SUDOERS_RULE),
-        (("hkswitch is not in the sudoers file.",), ..., SUDOERS_RULE),
+        (("sudo-rs: interactive authentication is required",), "", SUDOERS_RULE),
+        (("hkswitch is not in the sudoers file.",), "", SUDOERS_RULE),
         ((EXPIRED, PASSWORD), EXPIRED, "`sudo chage --lastday=-1"),
-        (("sudo-rs: Account validation failure, is your account locked?",), ..., "`sudo chage --lastday=-1"),
+        (("sudo-rs: Account validation failure, is your account locked?",), "", "`sudo chage --lastday=-1"),
         ((PAM, PASSWORD), PAM, "`+:hkswitch:ALL`"),
-        (("sudo-rs: PAM error: Permission denied",), ..., "`+:hkswitch:ALL`"),
+        (("sudo-rs: PAM error: Permission denied",), "", "`+:hkswitch:ALL`"),
         ((TTY,), TTY, "`Defaults!/usr/sbin/serviceswitch !requiretty`"),
         ((*MISTAKE, PASSWORD), MISTAKE[0], "`sudo visudo -c` must accept it"),
         ((*UNKNOWN_SETTING, RS_NO), RS_NO, SUDOERS_RULE),
@@ -61,15 +61,15 @@ UNKNOWN_SETTING = (
             "`PrivateUsers=`",
         ),
         (("sudo:  is world writable", PASSWORD), "sudo:  is world writable", "`chmod 0440 /etc/sudoers "),
-        (("sudo: unable to mkdir /var/log/sudo-io: Read-only file system",), ..., "!log_input, !log_output`"),
-        (("/usr/bin/sudo: Permission denied",), ..., "`helper: socket`"),
-        (("sudo: No such file or directory",), ..., "install it"),
+        (("sudo: unable to mkdir /var/log/sudo-io: Read-only file system",), "", "!log_input, !log_output`"),
+        (("/usr/bin/sudo: Permission denied",), "", "`helper: socket`"),
+        (("sudo: No such file or directory",), "", "install it"),
     ],
 )
 def test_the_line_that_gives_the_reason_is_found_and_its_remedy(
     lines: tuple[str, ...], line: str, remedy: str
 ) -> None:
-    expected = lines[0] if line is ... else line
+    expected = line or lines[0]
     assert telling(lines) == expected
     assert remedy in hint(expected)
     assert explain(expected).startswith(f"the helper cannot run ({expected}): ")
@@ -82,7 +82,7 @@ def test_the_line_that_gives_the_reason_is_found_and_its_remedy(
         ((), ""),
         (("sudo: unable to connect to log server",), "sudo: unable to connect to log server"),
         (("sudo: one", "sudo: two"), "sudo: two"),
-        (("serviceswitch: out of resources: [Errno 24] Too many open files",), ...),
+        (("serviceswitch: out of resources",), "serviceswitch: out of resources"),
         (("PAM", "passwords are required", "must have a tea"), "must have a tea"),
         (("\x1b[2Jsudo", "a" * 10_000), "a" * 10_000),
     ],
@@ -90,11 +90,11 @@ def test_the_line_that_gives_the_reason_is_found_and_its_remedy(
 def test_words_that_no_reason_has_are_kept_as_they_are_and_have_no_remedy(
     lines: tuple[str, ...], line: str
 ) -> None:
-    expected = lines[0] if line is ... else line
-    assert telling(lines) == expected
-    assert (reason_of(expected), hint(expected)) == (None, "")
-    unknown = f"the helper exited unexpectedly ({expected}); switches do not respond until it is back"
-    assert explain(expected) == unknown
+    assert telling(lines) == line
+    assert (reason_of(line), hint(line)) == (None, "")
+    assert (
+        explain(line) == f"the helper exited unexpectedly ({line}); switches do not respond until it is back"
+    )
 
 
 @pytest.mark.parametrize("why", ["it exited", "it exited with status 1", "it was ended by signal 9"])

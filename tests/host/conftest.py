@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ import pytest_asyncio
 import yaml
 
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
-from tests.host.matrix import is_in_ci, is_redundant
+from tests.host.matrix import SUDO_RS, is_in_ci, is_possible, is_redundant
 from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
 from tests.support.controller import Controller
 
@@ -83,7 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         release, way = _parameter(item, "host"), _parameter(item, "way")
         if is_in_ci(item.path.name, release, way):
             item.add_marker("ci")
-        if item.get_closest_marker("any_release") and is_redundant(item.path.name, release):
+        is_once = item.get_closest_marker("any_release") is not None
+        if not is_possible(release, way) or (is_once and is_redundant(item.path.name, release)):
             redundant.append(item)
     config.hook.pytest_deselected(items=redundant)
     items[:] = [item for item in items if item not in redundant]
@@ -221,6 +222,10 @@ def way_is_open(host: Host, way: str) -> Iterator[None]:
     if way == "sudo":
         yield
         return
+    if way == SUDO_RS:
+        with only_sudo_rs(host):
+            yield
+        return
     drop_ins = "/etc/systemd/system/hkswitch.service.d"
     host.run("mkdir", drop_ins)
     host.run("ln", "-s", "/usr/lib/hkswitch/systemd/helper-socket.conf", drop_ins)
@@ -232,13 +237,27 @@ def way_is_open(host: Host, way: str) -> Iterator[None]:
     host.run("systemctl", "daemon-reload")
 
 
+@contextmanager
+def only_sudo_rs(host: Host) -> Iterator[None]:
+    """A daemon that is started meanwhile finds sudo-rs and no other sudo."""
+    drop_in = "/run/systemd/system/hkswitch.service.d/only-sudo-rs.conf"
+    host.write(drop_in, "[Service]\nInaccessiblePaths=-/usr/bin/sudo\n")
+    host.run("systemctl", "daemon-reload")
+    try:
+        yield
+    finally:
+        host.run("rm", drop_in)
+        host.run("systemctl", "daemon-reload")
+
+
 @pytest.fixture(scope="module")
 def daemon(
     host: Host, stand_in_units: tuple[str, ...], config: str, way: str, way_is_open: None
 ) -> Iterator[Host]:
     """The host with the daemon running. It must stop in time and leave nothing."""
     before = host.read("/etc/hkswitch/config.yaml")
-    host.write("/etc/hkswitch/config.yaml", f"helper: {way}\n{config}")
+    helper = "socket" if way == "socket" else "sudo"
+    host.write("/etc/hkswitch/config.yaml", f"helper: {helper}\n{config}")
     started = host.run("systemctl", "start", "hkswitch.service", check=False)
     assert started.returncode == 0, host.journal("hkswitch.service")
     yield host

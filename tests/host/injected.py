@@ -197,7 +197,8 @@ class Run:
     @property
     def lost_helper(self) -> bool:
         """Whether a helper of its ended: it waits longer before each one that follows too soon."""
-        return "the helper exited unexpectedly" in self.bridge.printed.read_text(errors="replace")
+        printed = self.bridge.printed.read_text(errors="replace")
+        return "the helper exited unexpectedly" in printed or "the helper cannot run" in printed
 
     def hear(self, told: bytes) -> None:
         """Take what it told systemd."""

@@ -8,6 +8,10 @@ from typing import Final, NamedTuple
 WAYS: Final = ("sudo", "socket")
 """How the daemon may get at its helper."""
 
+SUDO_RS: Final = "sudo-rs"
+ATTACK_WAYS: Final = (*WAYS, SUDO_RS)
+"""The same for attacks, which are tried with each sudo. Only Debian 13 has sudo-rs."""
+
 
 class Cell(NamedTuple):
     """A Debian release, and a way to the helper for tests that try several."""
@@ -54,6 +58,11 @@ def is_in_ci(file: str, release: str | None, way: str | None) -> bool:
         return True
     cell = CELLS[file]
     return release == cell.release and way in {None, cell.way}
+
+
+def is_possible(release: str | None, way: str | None) -> bool:
+    """Tell whether a release has this way."""
+    return way != SUDO_RS or release == "trixie"
 
 
 def is_redundant(file: str, release: str | None) -> bool:

@@ -24,7 +24,7 @@ from hkswitch.serviceswitch.policy import CHANGED
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
 from tests.host.installed import HELLO
 from tests.host.machine import SETTLED, Host, eventually
-from tests.host.matrix import WAYS
+from tests.host.matrix import ATTACK_WAYS
 from tests.host.requests import FILE, request, request_by
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
@@ -175,7 +175,7 @@ def ways(host: Host) -> Sequence[tuple[str, ...]]:
     return (*(by_sudo(sudo) for sudo in sudos(host)), BY_SOCKET)
 
 
-START: Final = dict(zip(WAYS, (by_sudo("sudo"), BY_SOCKET), strict=True))
+START: Final = dict(zip(ATTACK_WAYS, (by_sudo("sudo"), BY_SOCKET, by_sudo("sudo-rs")), strict=True))
 """What starts a helper by each way that the daemon has."""
 
 
@@ -547,7 +547,7 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "kinds": kinds}))
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ATTACK_WAYS)
 def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journal(
     target: Host, way: str
 ) -> None:
@@ -600,7 +600,7 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "groups": groups}))
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ATTACK_WAYS)
 def test_who_asks_for_all_states_100000_times_makes_the_helper_no_larger(target: Host, way: str) -> None:
     done = target.run("python3", "-c", OBSERVE, *START[way], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
@@ -723,7 +723,7 @@ def write_all(descriptor: int, data: bytes) -> None:
             data = data[os.write(descriptor, data) :]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ATTACK_WAYS)
 def test_who_asks_for_all_states_and_reads_none_is_given_up_and_harms_nobody(target: Host, way: str) -> None:
     data = b"".join(b'{"observe":%d}\n{"ping":1}\n' % epoch for epoch in range(1, 50_001))
     with session(target, *START[way]) as deaf, session(target, *START[way]) as other:
@@ -1077,7 +1077,7 @@ def test_without_a_journal_the_helper_works_and_standard_error_has_the_line(targ
     assert done.stderr == "serviceswitch: done for uid 0: start other: other.service done\n"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ATTACK_WAYS)
 def test_a_full_journal_holds_nothing_up_and_gets_every_line_later(target: Host, way: str) -> None:
     with session(target, *START[way]) as helper:
         with journal_away(target, "stopped"):

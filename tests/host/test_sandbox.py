@@ -15,6 +15,7 @@ from tests.host import lamp
 from tests.host.installed import HELLO
 from tests.host.lamp import audit, lamp_is_off, program
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
+from tests.host.matrix import SUDO_RS
 from tests.host.requests import request
 from tests.host.root import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
@@ -80,6 +81,11 @@ def config() -> str:
     return f"{lamp.CONFIG}  web:\n    units: [httpd]\n"
 
 
+@pytest.fixture(scope="module", params=["sudo", SUDO_RS])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 # Each option, and all of them
 
 
@@ -90,21 +96,23 @@ def within(*options: str) -> tuple[str, ...]:
     return ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", *properties)
 
 
-def helper_says(host: Host, *options: str, sudo: str = "sudo") -> str:
+def helper_says(host: Host, *options: str, sudo: str) -> str:
     """Start the helper by sudo in there. Its stdin ends at once, and so does it."""
     done = host.run(*within(*options), sudo, "-n", *SERVE, check=False)
     return f"{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("option", options(UNIT))
-def test_helper_starts_within(daemon: Host, option: str) -> None:
-    assert helper_says(daemon, option) == HELLO
+def test_helper_starts_within(daemon: Host, way: str, option: str) -> None:
+    assert helper_says(daemon, option, sudo=way) == HELLO
 
 
 # That a call is refused by an error is nothing by itself.
 @pytest.mark.parametrize("option", [o for o in options(NEWER) if key_of(o) != "SystemCallErrorNumber"])
-def test_helper_starts_within_what_is_for_newer_systemd_and_only_there(daemon: Host, option: str) -> None:
-    assert (helper_says(daemon, option) == HELLO) is is_newer(daemon)
+def test_helper_starts_within_what_is_for_newer_systemd_and_only_there(
+    daemon: Host, way: str, option: str
+) -> None:
+    assert (helper_says(daemon, option, sudo=way) == HELLO) is is_newer(daemon)
 
 
 def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...]) -> None:
@@ -161,7 +169,17 @@ def test_helper_does_not_start_without_new_privileges(daemon: Host, option: str)
 
 def test_the_drop_in_is_where_systemd_is_new_enough(daemon: Host) -> None:
     placed = "/usr/lib/systemd/system/hkswitch.service.d/50-systemd-257.conf"
-    assert daemon.show(DAEMON, "DropInPaths").split() == ([placed] if is_newer(daemon) else [])
+    installed = [path for path in daemon.show(DAEMON, "DropInPaths").split() if path.startswith("/usr/")]
+    assert installed == ([placed] if is_newer(daemon) else [])
+
+
+def test_the_daemon_uses_the_sudo_that_there_is(daemon: Host, way: str) -> None:
+    def parent() -> str:
+        helper = daemon.run("pgrep", "--exact", "serviceswitch", check=False).stdout.strip()
+        shown = daemon.run("ps", "-o", "ppid=", "-p", helper or "0", check=False).stdout.strip()
+        return daemon.run("ps", "-o", "args=", "-p", shown or "0", check=False).stdout.strip()
+
+    eventually(lambda: parent() == f"/usr/bin/{way} -n {' '.join(SERVE)}")
 
 
 async def test_a_phone_switches_units_and_commands(daemon: Host, controller: Controller) -> None:

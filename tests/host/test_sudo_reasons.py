@@ -6,14 +6,16 @@ switch works again. What is in backticks in a remedy is what a case applies: `{0
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Final, NamedTuple
 
 import pytest
 
 from hkswitch.backend.sudo_reasons import NEW, OLD, REASONS, RS, Reason
+from tests.host.conftest import only_sudo_rs
 from tests.host.machine import Host, eventually
+from tests.host.matrix import SUDO_RS
 from tests.host.root import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
 
@@ -219,14 +221,9 @@ def as_before(daemon: Host, stand_ins: tuple[str, ...]) -> Iterator[None]:
     daemon.run("sh", "-ec", "systemctl daemon-reload; systemctl reset-failed; systemctl start hkswitch")
 
 
-@contextmanager
-def only(host: Host, sudo: str) -> Iterator[None]:
-    """The daemon finds this sudo and no other."""
-    if sudo == "sudo-rs":
-        host.write(f"{DROP_INS}/sudo.conf", "[Service]\nInaccessiblePaths=-/usr/bin/sudo\n")
-        host.run("systemctl", "daemon-reload")
-    yield
-    host.run("rm", "-f", f"{DROP_INS}/sudo.conf")
+def only(host: Host, sudo: str) -> AbstractContextManager[None]:
+    """The daemon finds this sudo and no other; the one of both names is found first."""
+    return only_sudo_rs(host) if sudo == SUDO_RS else nullcontext()
 
 
 @contextmanager
