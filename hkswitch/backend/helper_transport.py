@@ -1,6 +1,7 @@
 """A helper that the daemon starts itself, by sudo: lines over pipes. Does not run as root."""
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -89,6 +90,8 @@ def _how(code: int | None) -> str:
     """How a process ended that said nothing; None if it has not ended."""
     if not code:
         return "it exited"
+    if code == -signal.SIGTERM:
+        code = 128 + signal.SIGTERM  # as of a helper that caught it: it was still starting
     if code < 0:
         return f"it was ended by signal {-code}"
     return f"it exited with status {code} and said nothing"

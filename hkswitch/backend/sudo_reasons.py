@@ -46,7 +46,10 @@ _ACCOUNT: Final = (
     "run `sudo chage --lastday=-1 --expiredate=-1 --inactive=-1 --maxdays=-1 hkswitch`; if that changes "
     "nothing, an `account` line in /etc/pam.d/sudo denies it"
 )
-_PAM: Final = "let hkswitch through; for pam_access, `+:hkswitch:ALL` must be the first line of access.conf"
+_PAM: Final = (
+    "let hkswitch through; for pam_access, `+:hkswitch:ALL` must be the first line of "
+    "/etc/security/access.conf"
+)
 RULE_REMEDY: Final = (
     f"/etc/sudoers must have the line `@includedir /etc/sudoers.d`, and /etc/sudoers.d/hkswitch the line "
     f"`{SUDOERS_RULE}`, which no later rule may take back; `sudo hkswitch doctor` looks for the mistake"

@@ -103,6 +103,7 @@ async def test_before_the_first_helper_a_session_is_refused() -> None:
     [
         ("sys.exit(0)", "it exited"),
         ("os.kill(os.getpid(), 9)", "it was ended by signal 9"),
+        ("os.kill(os.getpid(), 15)", "it exited with status 143 and said nothing"),
         ("sys.exit(143)", "it exited with status 143 and said nothing"),
         ("sys.stderr.write('sudo: no\\n'); sys.stderr.close(); sys.exit(143)", "sudo: no"),
         ("sys.stderr.write('some reason\\n'); sys.exit(69)", "some reason"),

@@ -35,7 +35,7 @@ UNKNOWN_SETTING = (
         (NO_NEW_PRIVILEGES, NO_NEW_PRIVILEGES[0], "remove that option"),
         (
             ("sudo: /usr/bin/sudo must be owned by uid 0 and have the setuid bit set",),
-            ...,
+            "",
             "`chmod 4755 /usr/",
         ),
         (("sudo-rs: sudo must be owned by uid 0 and have the setuid bit set",), "", "remove that option"),
