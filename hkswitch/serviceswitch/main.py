@@ -9,11 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hkswitch import __version__
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.config import Config
+from hkswitch.model.errors import ConfigError, Exit, Failure
 from hkswitch.model.unit_state import Action, GroupState, Verdict, result_of
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.serviceswitch import requester, stdio, trusted_files
@@ -61,6 +63,12 @@ class Facts:
     euid: int
     source: Source
     daemon_uid: int | None
+    by_uid: int = trusted_files.ROOT
+    """Whom this process works for."""
+
+    def admit(self, config: Config) -> None:
+        """Raise `Refusal` if the config names another way for the daemon to get here."""
+        requester.admit_by_config(self.source, self.by_uid, self.daemon_uid, config.helper)
 
 
 def main() -> int:
@@ -68,13 +76,14 @@ def main() -> int:
     stdio.hold_standard_descriptors()
     arguments = sys.argv[1:]
     came_from = Source.of_standard_input() if arguments == ["serve"] else Source()
-    audit = Audit(caller(os.environ, os.getuid(), came_from.peer_uid))
+    by = caller(os.environ, os.getuid(), came_from.peer_uid)
+    audit = Audit(by)
     # TRUST: the environment is the caller's. Where the bus is, and everything else, is a constant here.
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
-    daemon_uid = None if came_from.peer_uid is None else requester.daemon_uid()
-    return run(arguments, Facts(os.geteuid(), came_from, daemon_uid), trusted_files.read, audit)
+    daemon_uid = requester.daemon_uid() if arguments == ["serve"] else None
+    return run(arguments, Facts(os.geteuid(), came_from, daemon_uid, by.uid), trusted_files.read, audit)
 
 
 def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], audit: Audit) -> int:
@@ -90,9 +99,10 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
             case ["serve"] | ["start" | "stop" | "restart" | "status", _]:
                 _require_root(facts.euid)
                 with audit:
+                    rules = Rules(CONFIG_FILE, read, admit=facts.admit)
                     if arguments[0] == "serve":
-                        _require_daemon(facts, audit)
-                    worker = Worker(Rules(CONFIG_FILE, read), audit)
+                        _require_daemon(facts, rules, audit)
+                    worker = Worker(rules, audit)
                     with asyncio.Runner() as runner:
                         runner.get_loop()  # first: if it fails, there must be no coroutine that never ran
                         return runner.run(_unless_ended(_do(arguments, worker)))
@@ -113,9 +123,12 @@ def _require_root(euid: int) -> None:
         raise Refusal("only root may do this; try it with sudo")
 
 
-def _require_daemon(facts: Facts, audit: Audit) -> None:
+def _require_daemon(facts: Facts, rules: Rules, audit: Audit) -> None:
     try:
         requester.admit(facts.source, facts.daemon_uid)
+        # A config that is not believed opens nothing, and the daemon is told why.
+        with suppress(trusted_files.Untrusted, trusted_files.NotThere, ConfigError):
+            rules.now()
     except Refusal as refusal:
         audit.write(Decision("serve", denied=str(refusal)))
         raise

@@ -41,6 +41,9 @@ if __name__ == "__main__":
     caller = Caller(uid=1234, login_uid=1000)
     audit = Audit(caller, os.environ["JOURNAL"]) if "JOURNAL" in os.environ else Unaudited(caller)
     facts = Facts(
-        euid=0, source=Source.of_standard_input(), daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid()))
+        euid=0,
+        source=Source.of_standard_input(),
+        daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid())),
+        by_uid=caller.uid,
     )
     sys.exit(run(arguments, facts, read=read, audit=audit))

@@ -3,7 +3,9 @@
 import pytest
 
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.serviceswitch.requester import Source, admit
+from hkswitch.model.unit_state import Crossing
+from hkswitch.serviceswitch.execute import Refusal
+from hkswitch.serviceswitch.requester import Source, admit, admit_by_config
 
 PIPE = Source(is_pipe=True)
 
@@ -34,3 +36,26 @@ def test_nobody_else_is(source: Source, daemon_uid: int | None, code: Exit) -> N
     with pytest.raises(Failure) as refused:
         admit(source, daemon_uid)
     assert refused.value.exit_code is code
+
+
+DAEMON, OTHER = 990, 1000
+
+
+@pytest.mark.parametrize(
+    ("source", "by_uid", "helper"),
+    [
+        (PIPE, DAEMON, "sudo"),
+        (PIPE, OTHER, "socket"),  # a rule of the administrator's own
+        (PIPE, 0, "socket"),
+        (Source(peer_uid=DAEMON), DAEMON, "socket"),
+        (Source(peer_uid=DAEMON), DAEMON, "sudo"),
+    ],
+    ids=str,
+)
+def test_a_way_that_the_config_leaves_open_is_open(source: Source, by_uid: int, helper: str) -> None:
+    admit_by_config(source, by_uid, DAEMON, Crossing(helper))
+
+
+def test_a_pipe_of_the_daemons_user_is_refused_where_the_config_names_the_socket() -> None:
+    with pytest.raises(Refusal, match="`helper: socket`"):
+        admit_by_config(PIPE, DAEMON, DAEMON, Crossing.SOCKET)
