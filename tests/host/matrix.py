@@ -26,11 +26,13 @@ CELLS: Final = {
     "test_install.py": Cell("trixie"),
     "test_sandbox.py": Cell("trixie"),
     "test_sudo_reasons.py": Cell("trixie"),
+    "test_exits.py": Cell("trixie"),
     # Some options of units imply NoNewPrivileges on systemd 252 only.
     "test_doctor.py": Cell("bookworm"),
     "test_helper_socket.py": Cell("bookworm"),
     # test_fresh.py builds and installs the package on Debian 13.
     "test_deb.py": Cell("bookworm"),
+    "test_upgrades.py": Cell("bookworm"),
     # Any release would do for these: they balance the two. Taps and faults are tried by both ways.
     "test_command_line.py": Cell("bookworm"),
     "test_commands.py": Cell("trixie", way="socket"),

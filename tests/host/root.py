@@ -115,6 +115,17 @@ FRESH: Final = Release(
 )
 """A machine of somebody who has heard of hkswitch today."""
 
+OPEN: Final = {
+    name: Release(
+        f"open-{name}",
+        release.python,
+        (*release.packages, "at", "cron", "openssh-client", "openssh-server", "polkitd"),
+        suite=name,
+    )
+    for name, release in RELEASES.items()
+}
+"""Hosts with the services of others that a daemon which was taken over would turn to."""
+
 
 def root_folder(release: Release, say: Say) -> Path:
     """The root folder of a release, made if there is none of this recipe yet."""

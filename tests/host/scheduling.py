@@ -10,7 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.host.root import RELEASES
 
-OWN_HOSTS: Final = ("test_fresh.py", "test_deb.py", "test_recipes.py")
+OWN_HOSTS: Final = ("test_fresh.py", "test_deb.py", "test_upgrades.py", "test_recipes.py", "test_exits.py")
 """Files whose tests have hosts of their own, the longest first."""
 
 

@@ -1,0 +1,84 @@
+"""A daemon that was taken over: hkswitch.service as it is, with another program in the daemon's place.
+
+What is run in there has the unit's sandbox, cgroup and user, as what an attacker runs in the daemon has.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from tests.host.machine import Host
+
+UNIT: Final = "hkswitch.service"
+DROP_INS: Final = f"/etc/systemd/system/{UNIT}.d"
+FOLDER: Final = "/opt/possessed"
+
+PROGRAM: Final = """\
+import os, socket, subprocess, threading
+from contextlib import suppress
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/run/hkswitch/possessed")
+listener.listen()
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.connect(os.environ["NOTIFY_SOCKET"])
+notify.send(b"READY=1")
+
+def live():
+    while not threading.Event().wait(5):
+        notify.send(b"WATCHDOG=1")
+
+threading.Thread(target=live, daemon=True).start()
+while True:
+    asked, _ = listener.accept()
+    with asked, suppress(OSError):  # some only try whether they can connect
+        script = asked.makefile("rb").read()
+        ended = subprocess.run(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=asked, stderr=asked)
+        asked.sendall(f"\\n{ended.returncode}".encode())
+"""
+
+ASK: Final = """\
+import socket, sys
+
+asking = socket.socket(socket.AF_UNIX)
+asking.connect("/run/hkswitch/possessed")
+asking.sendall(sys.stdin.buffer.read())
+asking.shutdown(socket.SHUT_WR)
+sys.stdout.buffer.write(asking.makefile("rb").read())
+"""
+
+
+class Ran(NamedTuple):
+    """How a script ended, and what it printed and complained."""
+
+    code: int
+    said: str
+
+
+def inside(host: Host, script: str) -> Ran:
+    """Have the daemon that was taken over run a shell script."""
+    answer = host.run("python3", f"{FOLDER}/ask.py", input=script, timeout_seconds=60).stdout
+    said, _, code = answer.rpartition("\n")
+    return Ran(int(code), said)
+
+
+@contextmanager
+def possessed(host: Host, *, by_socket: bool) -> Iterator[None]:
+    """The daemon of a host is taken over; it may get at its helper by sudo or by the socket."""
+    host.write(f"{FOLDER}/program.py", PROGRAM)
+    host.write(f"{FOLDER}/ask.py", ASK)
+    host.write(
+        f"{DROP_INS}/program.conf",
+        f"[Service]\nExecStart=\nExecStart=/usr/bin/python3 {FOLDER}/program.py\n",
+    )
+    if by_socket:
+        host.run("ln", "-s", "/usr/lib/hkswitch/systemd/helper-socket.conf", DROP_INS)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "restart", UNIT)
+    try:
+        yield
+    finally:
+        host.run("systemctl", "stop", UNIT, "serviceswitch.socket")
+        host.run("rm", "-r", DROP_INS, FOLDER)
+        host.run("systemctl", "daemon-reload")
+        host.run("sh", "-ec", "rm -rf /var/lib/hkswitch/* /var/lib/hkswitch/.[!.]*")

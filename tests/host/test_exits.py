@@ -1,0 +1,303 @@
+"""Ways out of the daemon's sandbox by somebody else's daemon: a daemon that was taken over tries each.
+
+docs/sandbox.md says what it can still reach, and why; this reads the tables there.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.host.installed import HELLO
+from tests.host.machine import ADDRESS, Boot, Host, booted, install
+from tests.host.possessed import inside, possessed
+from tests.host.requests import FILE
+from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+from tests.host.test_install import SERVE, SUDOS
+
+STATE: Final = "/var/lib/hkswitch"
+LINGERING: Final = "/var/lib/systemd/linger"
+DOCUMENT: Final = (CHECKOUT / "docs" / "sandbox.md").read_text()
+
+BY_SUDO, BY_SOCKET = "by sudo", "by the socket"
+
+SERVICES: Final = ("atd", "avahi-daemon", "cron", "dbus", "polkit", "ssh")
+"""What an attacker would turn to."""
+
+LINGER: Final = (
+    "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager"
+    " SetUserLinger ubb $(id -u) 1 0"
+)
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def host(
+    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Host]:
+    """A host on which services of others run. `boot` skips where none can be booted."""
+    name = request.param
+    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
+    log = tmp_path_factory.mktemp("open") / "host.log"
+    # IPAddressDeny= is a program for the kernel
+    options = ("--system-call-filter=bpf",)
+    with booted(name, root_folder(OPEN[name], print), read_only, log, options) as host:
+        install(host)
+        host.run("systemctl", "start", *SERVICES)
+        yield host
+
+
+@pytest.fixture(scope="module", params=[BY_SUDO, BY_SOCKET])
+def sandbox(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
+    """The daemon was taken over, in each of its sandboxes."""
+    before = host.read(FILE)
+    by_socket = request.param == BY_SOCKET
+    host.write(FILE, f"helper: {'socket' if by_socket else 'sudo'}\ngroups: {{web: {{units: [nginx]}}}}\n")
+    with possessed(host, by_socket=by_socket):
+        yield request.param
+    host.write(FILE, before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(host: Host) -> Iterator[None]:
+    """Nothing runs as the daemon's user but in its unit, whatever was tried."""
+    yield
+    assert outside(host) == []
+    assert host.run("ls", LINGERING, check=False).stdout == ""
+
+
+def outside(host: Host) -> list[str]:
+    """The processes of the daemon's user that are not in its unit."""
+    listed = host.run("ps", "-U", "hkswitch", "-o", "cgroup:256=,args=", check=False).stdout
+    return [line for line in listed.splitlines() if "/hkswitch.service" not in line]
+
+
+# The bus
+
+
+THE_BUS: Final = "busctl call org.freedesktop.DBus / org.freedesktop.DBus"
+CALLS: Final = {
+    "linger": LINGER,
+    "loginctl": "loginctl enable-linger",
+    "names": "busctl list",
+    "the bus itself": f"{THE_BUS} ListNames",
+    "a name of its own": f"{THE_BUS} RequestName su org.example 0",
+    "listen": "timeout 5 busctl monitor",
+    "a unit": "systemctl show --property=Version",
+    "start a unit": "systemctl start nginx",
+    "run a unit": "systemd-run --wait true",
+    "polkit": "pkcheck --action-id org.freedesktop.login1.set-self-linger --process $$",
+    "all that polkit allows": "pkaction",
+    "avahi": "busctl call org.freedesktop.Avahi / org.freedesktop.Avahi.Server GetVersionString",
+    "the user manager": "systemctl --user is-system-running",
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_call_over_the_bus_is_answered(host: Host, sandbox: str, call: str) -> None:
+    tried = inside(host, CALLS[call])
+    assert tried.code != 0
+    assert "Access denied" not in tried.said  # this would be an answer
+
+
+@pytest.mark.parametrize("call", ["linger", "names", "the bus itself", "polkit", "avahi"])
+def test_the_same_calls_of_another_user_are_answered(host: Host, call: str) -> None:
+    """Or the test above would prove nothing."""
+    host.write("/opt/call", CALLS[call])
+    try:
+        host.run("systemd-run", "--quiet", "--wait", "--pipe", "--property=User=games", "sh", "/opt/call")
+    finally:
+        host.run("rm", "-f", f"{LINGERING}/games")
+        host.run("systemctl", "stop", f"user@{host.run('id', '-u', 'games').stdout.strip()}.service")
+
+
+def test_the_bus_does_not_speak_to_the_user_outside_either(host: Host) -> None:
+    refused = host.run("busctl", "list", user="hkswitch", check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+
+
+def test_the_user_has_no_home_and_no_shell(host: Host) -> None:
+    account = host.run("getent", "passwd", "hkswitch").stdout.strip().split(":")
+    assert account[5:] == ["/nonexistent", "/usr/sbin/nologin"]
+    assert host.run("test", "-e", "/nonexistent", check=False).returncode == 1
+
+
+# Other services
+
+
+def test_a_key_in_its_folder_lets_nobody_in_by_ssh(host: Host, sandbox: str) -> None:
+    tried = inside(
+        host,
+        f"""set -e
+        mkdir -p {STATE}/.ssh
+        ssh-keygen -q -t ed25519 -N '' -f {STATE}/.ssh/id
+        cp {STATE}/.ssh/id.pub {STATE}/.ssh/authorized_keys
+        exec ssh -F none -i {STATE}/.ssh/id -o BatchMode=yes -o StrictHostKeyChecking=no \
+            -o UserKnownHostsFile=/dev/null -N hkswitch@{ADDRESS}""",
+    )
+    assert tried.code == 255
+    assert "Permission denied" in tried.said
+
+
+JOBS: Final = {
+    "cron": "echo '* * * * * /bin/true' | crontab -",
+    "at": "echo /bin/true | at now",
+    "the spool of cron": "echo '* * * * * /bin/true' >/var/spool/cron/crontabs/hkswitch",
+    "the table of cron": "echo '* * * * * hkswitch /bin/true' >/etc/cron.d/it",
+    "the spool of at": "touch /var/spool/cron/atjobs/a00001",
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_nothing_is_left_for_another_service_to_run(host: Host, sandbox: str, job: str) -> None:
+    assert inside(host, JOBS[job]).code != 0
+    left = host.run(
+        "sh", "-c", "ls -A /var/spool/cron/crontabs; find /var/spool/cron/atjobs /etc/cron.d -user hkswitch"
+    )
+    assert left.stdout == ""
+
+
+# What it can reach
+
+
+REACHABLE: Final = r"""
+import os, socket, stat
+
+def answers(address):
+    for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET:
+        with socket.socket(socket.AF_UNIX, kind) as tried:
+            tried.settimeout(1)
+            try:
+                tried.connect(address)
+            except OSError:
+                continue
+            return True
+    return False
+
+PASSED_OVER = "/proc", "/sys", "/src", "/wheels"
+
+def files():
+    for folder, folders, names in os.walk("/"):
+        folders[:] = [name for name in folders if os.path.join(folder, name) not in PASSED_OVER]
+        for path in (os.path.join(folder, name) for name in names):
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                yield path
+
+for path in files():
+    if answers(path):
+        print(path)
+for line in open("/proc/self/net/unix"):
+    name = line.split()[7:]
+    if name and name[0].startswith("@") and answers("\0" + name[0][1:]):
+        print(name[0])
+"""
+
+
+def table(heading: str, column: str) -> set[str]:
+    """The first cells of the rows of a table in the document that say "yes" in a column."""
+    rows = [line.split("|")[1:-1] for line in section(heading).splitlines() if line.startswith("|")]
+    names = [cell.strip() for cell in rows[0]]
+    chosen = (row for row in rows[2:] if row[names.index(column)].strip() == "yes")
+    return {path for row in chosen for path in re.findall("`(.*?)`", row[0])}
+
+
+def section(heading: str) -> str:
+    return DOCUMENT.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
+
+
+def test_the_sockets_that_it_can_connect_to_are_those_that_the_document_explains(
+    host: Host, sandbox: str
+) -> None:
+    host.write("/opt/possessed/reachable.py", REACHABLE)
+    reached = inside(host, "python3 /opt/possessed/reachable.py")
+    assert reached.code == 0, reached.said
+    found = {re.sub("/possessed$", "/control", path) for path in reached.said.split()}
+    assert found == table("Sockets", sandbox)
+
+
+LOCAL: Final = "python3 -c \"import socket; socket.create_connection(('127.0.0.1', 22), timeout=2)\""
+
+
+def test_with_the_socket_it_reaches_no_service_on_localhost(host: Host, sandbox: str) -> None:
+    assert (inside(host, LOCAL).code == 0) is (sandbox == BY_SUDO)
+
+
+def test_the_setuid_programs_that_it_can_start_are_those_that_the_document_explains(
+    host: Host, sandbox: str
+) -> None:
+    found = inside(host, "find / -xdev -type f -perm /6000 -executable 2>/dev/null").said.split()
+    explained = re.findall(r"^\| `(.*?)`", section("Setuid programs"), re.MULTILINE)
+    assert sorted({Path(path).name for path in found}) == explained
+    flags = inside(host, "grep NoNewPrivs /proc/self/status").said.split()
+    assert flags == ["NoNewPrivs:", "0" if sandbox == BY_SUDO else "1"]
+
+
+GAINS: Final = {
+    "su": "su -c id",
+    "su to itself": "su -s /bin/sh -c id hkswitch",
+    "sudo": "sudo -n id",
+    "sudo to itself": "sudo -n -u hkswitch id",
+    "newgrp": "newgrp root",
+    "gpasswd": "gpasswd -a hkswitch sudo",
+    "chsh": "chsh -s /bin/sh",
+    "chfn": "chfn -r 1",
+    "passwd": "passwd",
+    "mount": "mount --bind /etc /tmp",
+    "umount": "umount /run/systemd",
+    "dbus-daemon-launch-helper": "/usr/lib/dbus-1.0/dbus-daemon-launch-helper org.freedesktop.PolicyKit1",
+    "polkit-agent-helper-1": "echo secret | /usr/lib/polkit-1/polkit-agent-helper-1 root",
+    "ssh-keysign": "/usr/lib/openssh/ssh-keysign",
+}
+
+
+@pytest.mark.parametrize("program", GAINS)
+def test_no_setuid_program_gives_it_anything(host: Host, sandbox: str, program: str) -> None:
+    tried = inside(host, f"setsid {GAINS[program]}")
+    assert tried.code != 0
+    assert "uid=" not in tried.said
+
+
+WRITABLE: Final = r"""
+exec 2>/dev/null
+find / \( -path /proc -o -path /sys -o -path /src -o -path /wheels -o -path /dev \) -prune -o \
+    -type d -writable -print -o \
+    -type f -writable ! -path '/var/lib/hkswitch/*' ! -path /run/systemd/notify ! -path '/run/*.sock' -print
+"""
+
+
+def test_what_it_can_write_is_its_own_and_run_by_nobody(host: Host, sandbox: str) -> None:
+    found = inside(host, WRITABLE).said.split()
+    assert set(found) == {STATE, "/run/hkswitch", "/tmp", "/var/tmp"}
+
+
+# By sudo, although root's file names the socket
+
+
+@pytest.fixture
+def helper_key(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
+    before = host.read(FILE)
+    host.write(FILE, f"helper: {request.param}\ngroups: {{web: {{units: [nginx]}}}}\n")
+    yield request.param
+    host.write(FILE, before)
+
+
+@pytest.mark.parametrize("helper_key", ["sudo", "socket"], indirect=True)
+def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, helper_key: str) -> None:
+    for sudo in SUDOS[host.release]:
+        # not from the sandbox, where sudo would not work at all
+        asked = ("sh", "-c", 'sleep 1 | "$0" "$@"', sudo, "-n", *SERVE)
+        ended = host.run(*asked, user="hkswitch", check=False)
+        if helper_key == "sudo":
+            assert (ended.returncode, ended.stdout) == (0, HELLO)
+        else:
+            assert (ended.returncode, ended.stdout) == (77, "")
+            assert "`helper: socket` is set: the user hkswitch cannot use sudo" in ended.stderr
+
+
+def test_the_refusal_is_in_the_audit(host: Host) -> None:
+    listed = host.journalctl("--output=json", "SYSLOG_IDENTIFIER=serviceswitch", "_UID=0").splitlines()
+    denied = [line for line in map(json.loads, listed) if line.get("HKSWITCH_ACTION") == "serve"]
+    assert {line["HKSWITCH_DECISION"] for line in denied} == {"denied"}
+    assert {line["HKSWITCH_BY_UID"] for line in denied} == {host.run("id", "-u", "hkswitch").stdout.strip()}

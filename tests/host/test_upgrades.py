@@ -1,0 +1,298 @@
+"""An upgrade closes the exits that an older version left open, and keeps what the administrator decided.
+
+By the Debian package, by the scriptlets of the RPM package, which are run in its place, and by make install.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
+
+from tests.host.installed import traces
+from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually
+from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+
+SERVICE: Final = "hkswitch.service"
+STATE: Final = "/var/lib/hkswitch"
+POLICY: Final = "/usr/share/dbus-1/system.d/hkswitch.conf"
+RULE: Final = "/etc/sudoers.d/hkswitch"
+RECORD: Final = "/var/lib/serviceswitch/sudoers"
+LINE: Final = "hkswitch ALL=(root) NOPASSWD: /usr/sbin/serviceswitch serve\n"
+
+STAGED: Final = "/root/staged"
+DEBS: Final = "/var/tmp/debs"
+
+ESCAPED: Final = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=default.target\n"
+PRECIOUS: Final = "/etc/precious"
+
+AGE: Final = f"""
+systemctl stop {SERVICE}
+usermod --home {STATE} hkswitch
+rm -r {POLICY} {RECORD}
+busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig
+mkdir {PRECIOUS}
+touch {PRECIOUS}/file
+install -d -m 0700 -o hkswitch -g hkswitch {STATE}
+cd {STATE}
+mkdir -p .config/systemd/user/default.target.wants .ssh
+cat >.config/systemd/user/esc.service
+ln -s ../esc.service .config/systemd/user/default.target.wants
+ln -s {PRECIOUS} .config/link
+ln -s {PRECIOUS} .local
+touch .ssh/authorized_keys .forward bridge.json bridge.json.backup lock
+chown -hR hkswitch: .
+systemd-run --quiet --wait loginctl enable-linger hkswitch
+systemctl start user@$(id -u hkswitch)
+"""
+"""Makes an installation an old one, whose user had a home, and a program in its user manager."""
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def host(
+    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Host]:
+    """A host without hkswitch, and what is installed there. `boot` skips where none can be booted."""
+    name = request.param
+    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
+    log = tmp_path_factory.mktemp("upgrades") / "host.log"
+    with booted(name, root_folder(OPEN[name], print), read_only, log) as host:
+        host.run("install", "-d", DEBS)
+        host.run("env", *FROM_WHEELS, "/src/packaging/deb", DEBS, timeout_seconds=240)
+        staging = ("env", *FROM_WHEELS, f"DESTDIR={STAGED}", "/src/packaging/install")
+        host.run(*staging, timeout_seconds=240)
+        yield host
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(host: Host) -> Iterator[None]:
+    """All that a test installed is gone at its end, by whatever way it came."""
+    yield
+    assert traces(host) == ""
+
+
+# The ways
+
+
+def by_deb(host: Host) -> str:
+    done = host.run("sh", "-ec", f"dpkg --install {DEBS}/*.deb 2>&1", timeout_seconds=60)
+    return done.stdout
+
+
+def by_make(host: Host) -> str:
+    done = host.run("env", f"STAGED={STAGED}", "/src/packaging/install", timeout_seconds=60)
+    return done.stdout + done.stderr
+
+
+def by_rpm(host: Host) -> str:
+    """What rpm does: the files are the deb's, and the scriptlets are run as rpm runs them."""
+    there = host.run("test", "-e", "/usr/share/hkswitch/account", check=False).returncode == 0
+    unpack = f"dpkg-deb --extract {DEBS}/*.deb /"
+    script = f"exec 2>&1\n{scriptlet('pre')}\n{unpack}\n{scriptlet('post')}"
+    return host.run("sh", "-ec", script, "rpm", "2" if there else "1", timeout_seconds=60).stdout
+
+
+def scriptlet(name: str) -> str:
+    """A scriptlet of the spec, in a shell of its own."""
+    spec = (CHECKOUT / "packaging" / "hkswitch.spec").read_text()
+    text = re.search(rf"^%{name}\n(.*?)\n(?=%\w)", spec, re.MULTILINE | re.DOTALL)
+    assert text is not None
+    return f"(\n{text[1]}\n)"
+
+
+def purge_deb(host: Host) -> None:
+    host.run("dpkg", "--purge", "hkswitch", timeout_seconds=60)
+
+
+def purge_make(host: Host) -> None:
+    host.run("/src/packaging/uninstall", "--purge", timeout_seconds=60)
+
+
+def purge_rpm(host: Host) -> None:
+    """rpm leaves the user and its folder: the rest of this is only for the next test."""
+    host.run("sh", "-ec", scriptlet("preun"), "rpm", "0")
+    files = "dpkg-deb --fsys-tarfile /var/tmp/debs/*.deb | tar --list | sed -n 's#^[.]##p' | grep -v '/$'"
+    host.run("sh", "-ec", f"{files} | xargs rm -f; rm -f {RULE} {RULE}.rpmsave")
+    host.run(
+        "sh", "-ec", f"sh -s end </src/packaging/account; userdel hkswitch; rm -rf {STATE} /etc/hkswitch"
+    )
+    host.run("rm", "-rf", "/usr/lib/hkswitch", "/usr/share/hkswitch", "/var/lib/serviceswitch")
+    host.run("sh", "-c", "rm -rf /usr/share/doc/hkswitch /usr/lib/systemd/system/hkswitch.service.d")
+    host.run("systemctl", "daemon-reload")
+
+
+WAYS: Final[dict[str, tuple[Callable[[Host], str], Callable[[Host], None]]]] = {
+    "deb": (by_deb, purge_deb),
+    "rpm": (by_rpm, purge_rpm),
+    "make": (by_make, purge_make),
+}
+
+Upgrade = Callable[[Host], str]
+
+
+@pytest.fixture(params=WAYS)
+def upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
+    """hkswitch is installed in one of the ways; this installs it once more, and returns what that says."""
+    install, purge = WAYS[request.param]
+    install(host)
+    yield install
+    purge(host)
+
+
+# The exits
+
+
+@pytest.fixture
+def aged(host: Host, upgrade: Upgrade) -> Iterator[str]:
+    """The installation is an old one, and its daemon has escaped; the number of its user."""
+    host.run("sh", "-ec", AGE, input=ESCAPED)
+    eventually(lambda: "sleep infinity" in run_by_user(host))
+    yield host.run("id", "-u", "hkswitch").stdout.strip()
+    host.run("rm", "-r", PRECIOUS)
+
+
+def run_by_user(host: Host) -> str:
+    return host.run("ps", "-U", "hkswitch", "-o", "args=", check=False).stdout
+
+
+def home(host: Host) -> str:
+    return host.run("getent", "passwd", "hkswitch").stdout.split(":")[5]
+
+
+@pytest.mark.parametrize("ran", [True, False], ids=["it ran", "it did not run"])
+def test_an_old_installation_loses_its_exits_and_nothing_else(
+    host: Host, upgrade: Upgrade, aged: str, ran: bool
+) -> None:
+    host.run("rm", f"{STATE}/bridge.json", f"{STATE}/bridge.json.backup")  # the daemon makes its own
+    if ran:
+        host.run("systemctl", "start", SERVICE)
+    kept = ["bridge.json", "bridge.json.backup", "lock"] if ran else ["lock"]
+    before = host.run("sh", "-c", f"sha256sum {STATE}/bridge.json", check=False).stdout
+    upgrade(host)
+    assert home(host) == "/nonexistent"
+    assert "sleep infinity" not in run_by_user(host)
+    assert host.run("systemctl", "is-active", f"user@{aged}.service", check=False).stdout == "inactive\n"
+    assert host.run("ls", "/var/lib/systemd/linger", check=False).stdout == ""
+    assert host.run("ls", "-A", STATE).stdout.split() == kept
+    assert host.run("sh", "-c", f"sha256sum {STATE}/bridge.json", check=False).stdout == before
+    assert host.run("ls", PRECIOUS).stdout == "file\n"
+    assert host.run("busctl", "list", user="hkswitch", check=False).returncode == 1
+    state = host.run("systemctl", "is-active", SERVICE, check=False).stdout
+    assert state == ("active\n" if ran else "inactive\n")
+
+
+def test_a_user_that_can_log_in_is_left_alone_and_that_is_said(host: Host, upgrade: Upgrade) -> None:
+    host.run("usermod", "--home", STATE, "--shell", "/bin/sh", "hkswitch")
+    said = upgrade(host)
+    assert f"hkswitch: The user hkswitch can log in, so its home {STATE} stays" in said
+    assert home(host) == STATE
+
+
+def test_an_upgrade_of_what_has_no_exits_leaves_the_daemon_alone(host: Host) -> None:
+    """By the scriptlets alone: the packages restart the daemon afterwards."""
+    by_deb(host)
+    try:
+        host.run("systemctl", "start", SERVICE)
+        process = host.show(SERVICE, "MainPID")
+        host.run("/usr/share/hkswitch/account", "secure")
+        assert host.show(SERVICE, "MainPID") == process
+    finally:
+        purge_deb(host)
+
+
+@pytest.mark.parametrize("way", ["deb", "make"])
+def test_a_purge_ends_all_that_runs_as_the_user(host: Host, way: str) -> None:
+    install, purge = WAYS[way]
+    install(host)
+    user = host.run("id", "-u", "hkswitch").stdout.strip()
+    host.run("systemd-run", "--quiet", "--wait", "loginctl", "enable-linger", "hkswitch")
+    host.run("systemctl", "start", f"user@{user}.service")
+    with host.popen("sh", "-c", "trap '' TERM; sleep infinity & wait", user="hkswitch"):
+        eventually(lambda: "sleep infinity" in run_by_user(host))
+        purge(host)
+    assert host.run("getent", "passwd", "hkswitch", check=False).returncode == 2
+    assert host.run("ps", "-U", user, "-o", "args=", check=False).stdout == ""
+
+
+# The administrator's decisions
+
+
+EDITED: Final = f"Defaults:hkswitch !requiretty\n{LINE}"
+
+KEPT: Final = {
+    "removed": (f"rm {RULE}", None, "The sudo rule was removed, and is not placed again"),
+    "edited": (f"cat >{RULE}", EDITED, f"The sudo rule {RULE} was edited, and is left as it is"),
+    "a link": (f"rm {RULE}; ln -s /etc/mine {RULE}; cat >/etc/mine", EDITED, "was edited"),
+}
+
+
+def rule(host: Host) -> str | None:
+    done = host.run("cat", RULE, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "of an older version"])
+@pytest.mark.parametrize("decision", KEPT)
+def test_a_rule_that_the_administrator_changed_is_left_alone_and_that_is_said(
+    host: Host, upgrade: Upgrade, decision: str, recorded: bool
+) -> None:
+    change, expected, sentence = KEPT[decision]
+    host.run("sh", "-ec", change, input=EDITED)
+    if not recorded:
+        host.run("rm", "-r", "/var/lib/serviceswitch")
+    for _ in range(2):
+        assert sentence in upgrade(host)
+        assert rule(host) == expected
+    host.run("rm", "-f", RULE, "/etc/mine")
+
+
+@pytest.mark.parametrize(
+    "older", [LINE, f"# As an older version said it.\n{LINE}"], ids=["bare", "another comment"]
+)
+def test_a_rule_of_an_older_version_is_replaced(host: Host, upgrade: Upgrade, older: str) -> None:
+    host.run("sh", "-ec", f"cat >{RULE}; rm -r /var/lib/serviceswitch", input=older)
+    assert "sudo rule" not in upgrade(host)
+    assert rule(host) == (CHECKOUT / "packaging" / "hkswitch.sudoers").read_text()
+    assert host.run("stat", "--format=%U:%G %a", RULE).stdout == "root:root 440\n"
+
+
+def test_a_rule_that_was_placed_last_is_replaced_by_another(host: Host, upgrade: Upgrade) -> None:
+    placed_last = f"{LINE}Defaults:hkswitch !use_pty\n"
+    host.run("sh", "-ec", f"cat >{RULE}; cp {RULE} {RECORD}", input=placed_last)
+    assert "sudo rule" not in upgrade(host)
+    assert rule(host) == (CHECKOUT / "packaging" / "hkswitch.sudoers").read_text()
+
+
+REMOVE: Final = {
+    "deb": ("dpkg --remove hkswitch", purge_deb),
+    "make": ("/src/packaging/uninstall", purge_make),
+}
+
+
+@pytest.mark.parametrize("way", REMOVE)
+@pytest.mark.parametrize(
+    ("change", "without", "again"),
+    [(":", None, LINE), (f"rm {RULE}", None, None), (f"echo '{LINE}# mine' >{RULE}", LINE, LINE)],
+    ids=["as it was", "removed", "edited"],
+)
+def test_a_removal_and_another_installation_keep_the_decision(
+    host: Host, way: str, change: str, without: str | None, again: str | None
+) -> None:
+    command, purge = REMOVE[way]
+    install, _ = WAYS[way]
+    install(host)
+    host.run("sh", "-ec", f"{change}\n{command}", timeout_seconds=60)
+    assert allowed(host) == without
+    install(host)
+    assert allowed(host) == again
+    purge(host)
+    assert rule(host) is None
+    install(host)
+    assert allowed(host) == LINE  # after a purge nothing is remembered
+    purge(host)
+
+
+def allowed(host: Host) -> str | None:
+    """The lines of the rule that are no comments."""
+    found = rule(host)
+    return None if found is None else re.sub(r"^#.*\n", "", found, flags=re.MULTILINE)
