@@ -27,11 +27,13 @@ PROGRAMS: Final = {
     "/usr/lib/sysusers.d/hkswitch.conf": "root:root 644",
     "/usr/sbin/serviceswitch": "root:root 755",
     "/usr/share/bash-completion/completions/hkswitch": "root:root 644",
+    "/usr/share/dbus-1/system.d/hkswitch.conf": "root:root 644",
     "/usr/share/fish/vendor_completions.d/hkswitch.fish": "root:root 644",
     "/usr/share/man/man1/hkswitch.1.gz": "root:root 644",
     "/usr/share/man/man5/hkswitch.yaml.5.gz": "root:root 644",
     "/usr/share/man/man8/serviceswitch.8.gz": "root:root 644",
     "/usr/share/zsh/vendor-completions/_hkswitch": "root:root 644",
+    "/var/lib/serviceswitch/sudoers": "root:root 644",
 }
 
 DROP_IN: Final = "/usr/lib/systemd/system/hkswitch.service.d/50-systemd-257.conf"

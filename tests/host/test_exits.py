@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from tests.host.installed import HELLO
-from tests.host.machine import ADDRESS, Boot, Host, booted, install
+from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host, booted
 from tests.host.possessed import inside, possessed
 from tests.host.requests import FILE
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
@@ -44,7 +44,7 @@ def host(
     # IPAddressDeny= is a program for the kernel
     options = ("--system-call-filter=bpf",)
     with booted(name, root_folder(OPEN[name], print), read_only, log, options) as host:
-        install(host)
+        host.run("env", *FROM_WHEELS, "/src/packaging/install", timeout_seconds=240)
         host.run("systemctl", "start", *SERVICES)
         yield host
 
@@ -283,7 +283,9 @@ def helper_key(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
     host.write(FILE, before)
 
 
-@pytest.mark.parametrize("helper_key", ["sudo", "socket"], indirect=True)
+@pytest.mark.parametrize(
+    "helper_key", ["sudo", "socket"], indirect=True, ids=["it names sudo", "it names the socket"]
+)
 def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, helper_key: str) -> None:
     for sudo in SUDOS[host.release]:
         # not from the sandbox, where sudo would not work at all

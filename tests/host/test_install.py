@@ -83,9 +83,9 @@ def test_modules_are_compiled(host: Host) -> None:
     assert modules.count("\n") == 1
 
 
-def test_user_has_no_shell_and_no_home_yet(host: Host) -> None:
+def test_user_has_no_shell_and_no_home(host: Host) -> None:
     account = host.run("getent", "passwd", "hkswitch").stdout.strip().split(":")
-    assert account[5:] == ["/var/lib/hkswitch", "/usr/sbin/nologin"]
+    assert account[5:] == ["/nonexistent", "/usr/sbin/nologin"]
     assert host.run("id", "-Gn", "hkswitch").stdout == "hkswitch\n"
 
 
@@ -234,6 +234,22 @@ def test_what_others_could_have_staged_is_refused(spare: Host, spoil: str, sente
     assert refused.stderr.startswith(f"hkswitch: {sentence}")
 
 
+@pytest.mark.parametrize("spoil", ["chmod o+w", "chmod g+w", "chmod +t,o+w", "chown nobody"], ids=str)
+def test_what_is_staged_below_a_folder_that_others_can_change_is_refused(spare: Host, spoil: str) -> None:
+    spare.run("sh", "-ec", f"mkdir -p /root/above/in; cp -a {STAGED} /root/above/in; {spoil} /root/above")
+    spare.run("ln", "-s", "/root/above/in/staged", "/root/link")
+    try:
+        for staged in ("/root/above/in/staged", "/root/link"):
+            refused = install_staged(spare, f"STAGED={staged}", check=False)
+            assert refused.returncode == 1
+            assert refused.stderr == (
+                "hkswitch: Root cannot trust /root/above/in/staged: /root/above, above it, "
+                "must be root's, and closed to other writers.\n"
+            )
+    finally:
+        spare.run("rm", "-rf", "/root/above", "/root/link")
+
+
 def test_failed_install_leaves_the_installation(spare: Host) -> None:
     failed = spare.run("env", "PIP_NO_INDEX=1", "/src/packaging/install", check=False)
     assert failed.returncode == 1
@@ -307,8 +323,10 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
         spare.run(*local, "/src/packaging/install", timeout_seconds=120)
         moved = {path.replace("/usr/", "/usr/local/") for path in PROGRAMS} | set(CONFIG)
         moved = {path.replace("vendor-completions", "site-functions") for path in moved}
+        moved = {path.replace("/usr/local/share/dbus-1", "/etc/dbus-1") for path in moved}
         assert spare.run("ls", "-d", *moved).returncode == 0
-        assert placed(spare).keys() == {*CONFIG, "/etc/sudoers.d/hkswitch"}
+        assert placed(spare).keys() == {*CONFIG, "/etc/sudoers.d/hkswitch", "/var/lib/serviceswitch/sudoers"}
+        assert spare.run("busctl", "list", user="hkswitch", check=False).returncode == 1
         allowed = spare.run("sudo", "-n", "/usr/local/sbin/serviceswitch", "serve", user="hkswitch").stdout
         assert allowed.startswith('{"type":"hello"')
         spare.run("systemctl", "start", "hkswitch.service")

@@ -71,7 +71,7 @@ def nothing_stays(host: Host) -> Iterator[None]:
     assert traces(host) == ""
 
 
-# The ways
+# How it is installed
 
 
 def by_deb(host: Host) -> str:
@@ -121,7 +121,7 @@ def purge_rpm(host: Host) -> None:
     host.run("systemctl", "daemon-reload")
 
 
-WAYS: Final[dict[str, tuple[Callable[[Host], str], Callable[[Host], None]]]] = {
+KINDS: Final[dict[str, tuple[Callable[[Host], str], Callable[[Host], None]]]] = {
     "deb": (by_deb, purge_deb),
     "rpm": (by_rpm, purge_rpm),
     "make": (by_make, purge_make),
@@ -130,10 +130,10 @@ WAYS: Final[dict[str, tuple[Callable[[Host], str], Callable[[Host], None]]]] = {
 Upgrade = Callable[[Host], str]
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=KINDS)
 def upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
     """hkswitch is installed in one of the ways; this installs it once more, and returns what that says."""
-    install, purge = WAYS[request.param]
+    install, purge = KINDS[request.param]
     install(host)
     yield install
     purge(host)
@@ -200,9 +200,9 @@ def test_an_upgrade_of_what_has_no_exits_leaves_the_daemon_alone(host: Host) -> 
         purge_deb(host)
 
 
-@pytest.mark.parametrize("way", ["deb", "make"])
-def test_a_purge_ends_all_that_runs_as_the_user(host: Host, way: str) -> None:
-    install, purge = WAYS[way]
+@pytest.mark.parametrize("kind", ["deb", "make"])
+def test_a_purge_ends_all_that_runs_as_the_user(host: Host, kind: str) -> None:
+    install, purge = KINDS[kind]
     install(host)
     user = host.run("id", "-u", "hkswitch").stdout.strip()
     host.run("systemd-run", "--quiet", "--wait", "loginctl", "enable-linger", "hkswitch")
@@ -269,17 +269,17 @@ REMOVE: Final = {
 }
 
 
-@pytest.mark.parametrize("way", REMOVE)
+@pytest.mark.parametrize("kind", REMOVE)
 @pytest.mark.parametrize(
     ("change", "without", "again"),
     [(":", None, LINE), (f"rm {RULE}", None, None), (f"echo '{LINE}# mine' >{RULE}", LINE, LINE)],
     ids=["as it was", "removed", "edited"],
 )
 def test_a_removal_and_another_installation_keep_the_decision(
-    host: Host, way: str, change: str, without: str | None, again: str | None
+    host: Host, kind: str, change: str, without: str | None, again: str | None
 ) -> None:
-    command, purge = REMOVE[way]
-    install, _ = WAYS[way]
+    command, purge = REMOVE[kind]
+    install, _ = KINDS[kind]
     install(host)
     host.run("sh", "-ec", f"{change}\n{command}", timeout_seconds=60)
     assert allowed(host) == without

@@ -28,7 +28,9 @@ FILES: Final = {
     "/usr/lib/sysusers.d/hkswitch.conf": "-rw-r--r--",
     "/usr/sbin/serviceswitch": "-rwxr-xr-x",
     "/usr/share/bash-completion/completions/hkswitch": "-rw-r--r--",
+    "/usr/share/dbus-1/system.d/hkswitch.conf": "-rw-r--r--",
     "/usr/share/fish/vendor_completions.d/hkswitch.fish": "-rw-r--r--",
+    "/usr/share/hkswitch/account": "-rwxr-xr-x",
     "/usr/share/hkswitch/place-rule": "-rwxr-xr-x",
     "/usr/share/hkswitch/sudoers": "-rw-r--r--",
     "/usr/share/man/man1/hkswitch.1.gz": "-rw-r--r--",
@@ -42,7 +44,8 @@ ENVIRONMENT: Final = "/usr/lib/hkswitch/"
 TAGS: Final = ("FILENAMES", "FILEMODES:perms", "FILEUSERNAME", "FILEGROUPNAME", "FILEFLAGS:fflags")
 
 SCRIPTS: Final = {
-    "POSTIN": "/usr/share/hkswitch/place-rule\n",
+    "PREIN": ": >/var/lib/serviceswitch/sudoers\n",
+    "POSTIN": "/usr/share/hkswitch/account secure\n/usr/share/hkswitch/place-rule\n",
     "PREUN": 'disable --now "$unit"',
     "POSTUN": "try-restart hkswitch.service",
 }
