@@ -97,9 +97,8 @@ CALLS: Final = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_no_call_over_the_bus_is_answered(host: Host, sandbox: str, call: str) -> None:
-    tried = inside(host, CALLS[call])
-    assert tried.code != 0
-    assert "Access denied" not in tried.said  # this would be an answer
+    assert inside(host, CALLS[call]).code != 0
+    assert host.show("nginx.service", "ActiveState") == "inactive"
 
 
 @pytest.mark.parametrize("call", ["linger", "names", "the bus itself", "polkit", "avahi"])
@@ -269,7 +268,10 @@ find / \( -path /proc -o -path /sys -o -path /src -o -path /wheels -o -path /dev
 
 def test_what_it_can_write_is_its_own_and_run_by_nobody(host: Host, sandbox: str) -> None:
     found = inside(host, WRITABLE).said.split()
-    assert set(found) == {STATE, "/run/hkswitch", "/tmp", "/var/tmp"}
+    assert {path for path in found if not path.startswith(f"{STATE}/")} == {
+        *(STATE, "/run/hkswitch"),
+        *("/tmp", "/var/tmp"),
+    }
 
 
 # By sudo, although root's file names the socket
