@@ -6,6 +6,10 @@ It must never wait for ever: a root process that hangs on its caller's pipe woul
 import asyncio
 import os
 import select
+import socket
+import stat
+import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,6 +22,9 @@ from hkswitch.serviceswitch.states import States
 
 READ_WITHIN_SECONDS: Final = 5
 """For who runs one command, and waits for what it prints."""
+
+TERMINAL_WITHIN_SECONDS: Final = 1
+"""For a complaint."""
 
 DAEMON_READS_WITHIN_SECONDS: Final = 30.0
 """A daemon that was stopped, or that swaps, may go on."""
@@ -122,14 +129,36 @@ async def _until_ready(descriptor: int) -> None:
 
 
 def write(descriptor: int, data: bytes, within_seconds: float = READ_WITHIN_SECONDS) -> None:
-    """Write all of `data`, and wait so long if it is not read; raises `Unheard`."""
+    """Write all of `data` within this time; raises `Unheard` if it is not read."""
+    unread = Unheard(f"nothing was read within {within_seconds} s")
+    if not os.isatty(descriptor):
+        _write(descriptor, data, time.monotonic() + within_seconds, unread)
+        return
+    # A terminal that takes one byte may not take two: a write waits for the rest, so it must not be our wait.
+    writing = threading.Thread(target=_write_and_wait, args=(descriptor, data), daemon=True)
+    try:
+        writing.start()
+    except RuntimeError as error:  # the caller's limits
+        raise Unheard(str(error)) from None
+    writing.join(within_seconds)
+    if writing.is_alive():
+        raise unread
+
+
+def _write(descriptor: int, data: bytes, deadline_seconds: float, unread: Unheard) -> None:
     try:
         while data:
-            if not _is_ready(descriptor, within_seconds):
-                raise Unheard(f"nothing was read within {within_seconds} s")
+            if not _is_ready(descriptor, max(0, deadline_seconds - time.monotonic())):
+                raise unread
             data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
     except OSError as error:
         raise Unheard(str(error.strerror)) from None
+
+
+def _write_and_wait(descriptor: int, data: bytes) -> None:
+    with suppress(OSError):  # it is gone
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 def _is_ready(descriptor: int, within_seconds: float) -> bool:
@@ -140,8 +169,30 @@ def _is_ready(descriptor: int, within_seconds: float) -> bool:
 
 def complain(sentence: str) -> None:
     """Say a sentence on standard error, if that takes it at once."""
+    within_seconds = TERMINAL_WITHIN_SECONDS if os.isatty(2) else 0
     with suppress(Unheard):
-        write(2, f"serviceswitch: {sentence}\n".encode(errors="backslashreplace"), within_seconds=0)
+        write(2, f"serviceswitch: {sentence}\n".encode(errors="backslashreplace"), within_seconds)
+
+
+def keep_answers_out_of_the_journal() -> None:
+    """Write nothing to a datagram socket: it may be journald's, which would take it for this process's line.
+
+    Complaints go nowhere then, nor to a terminal, which could hold this process up.
+    Raises `Unheard` if standard output is such a socket.
+    """
+    # TRUST: the caller chose what these are.
+    if _is_datagram_socket(1):
+        raise Unheard("standard output is a datagram socket")
+    if os.isatty(2) or _is_datagram_socket(2):
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- no path of anyone's
+            os.dup2(nowhere.fileno(), 2)
+
+
+def _is_datagram_socket(descriptor: int) -> bool:
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(descriptor)) as given:
+        return given.type != socket.SOCK_STREAM
 
 
 def hold_standard_descriptors() -> None:

@@ -1,13 +1,17 @@
 """Writing to descriptors that the caller has made, and may have made badly."""
 
 import os
+import pty
+import socket
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from hkswitch.serviceswitch.stdio import Unheard, write
+from hkswitch.serviceswitch.stdio import Unheard, complain, keep_answers_out_of_the_journal, write
 
 
 @pytest.fixture
@@ -28,6 +32,90 @@ def test_everything_is_written(pipe: tuple[int, int]) -> None:
 def test_a_pipe_that_nobody_reads_is_waited_for_and_given_up(pipe: tuple[int, int]) -> None:
     with pytest.raises(Unheard, match=r"nothing was read within 0.05 s"):
         write(pipe[1], b"x" * 10**6, within_seconds=0.05)
+
+
+def test_a_pipe_that_is_read_too_slowly_is_given_up_as_well(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    code = "import os, time\nwhile True: os.read(0, 4096); time.sleep(0.05)"
+    slow = subprocess.Popen([sys.executable, "-c", code], stdin=reading)
+    try:
+        began_seconds = time.monotonic()
+        with pytest.raises(Unheard):
+            write(writing, b"x" * 10**6, within_seconds=0.5)
+        assert time.monotonic() - began_seconds < 1
+    finally:
+        slow.kill()
+        slow.wait()
+
+
+TERMINAL = """
+import sys
+from hkswitch.serviceswitch import stdio
+stdio.READ_WITHIN_SECONDS = stdio.TERMINAL_WITHIN_SECONDS = 0.2
+try:
+    stdio.write(1, b"x" * 10**6, 0.2)
+except stdio.Unheard as error:
+    stdio.complain(str(error))
+    sys.exit(74)
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_terminal_without_room_is_given_up_in_time(*, stopped: bool) -> None:
+    """One that takes some of it, and then no more, holds up who writes."""
+    terminal, inside = pty.openpty()
+    if stopped:
+        termios.tcflow(inside, termios.TCOOFF)
+    program = [sys.executable, "-c", TERMINAL]
+    ended = subprocess.run(program, stdin=inside, stdout=inside, stderr=inside, timeout=10, check=False)
+    os.close(inside)
+    os.close(terminal)
+    assert ended.returncode == 74
+
+
+def test_a_terminal_with_room_gets_all() -> None:
+    terminal, inside = pty.openpty()
+    write(inside, b"all\n", within_seconds=5)
+    assert os.read(terminal, 100) == b"all\r\n"
+    os.close(inside)
+    os.close(terminal)
+
+
+@pytest.mark.parametrize("kind", ["terminal", "datagrams"])
+def test_where_a_complaint_could_hang_or_reach_the_journal_there_is_none(kind: str) -> None:
+    if kind == "terminal":
+        other, given = pty.openpty()
+    else:
+        other, given = (each.detach() for each in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+    kept = os.dup(2)
+    os.dup2(given, 2)
+    try:
+        keep_answers_out_of_the_journal()
+        complain("MESSAGE=forged")
+    finally:
+        os.dup2(kept, 2)
+    os.set_blocking(other, False)
+    with pytest.raises(BlockingIOError):
+        os.read(other, 100)
+    for descriptor in (other, given, kept):
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [(socket.SOCK_DGRAM, True), (socket.SOCK_SEQPACKET, True), (socket.SOCK_STREAM, False)],
+)
+def test_answers_go_to_no_socket_that_may_be_the_journals(kind: socket.SocketKind, *, refused: bool) -> None:
+    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    code = (
+        "import sys; from hkswitch.serviceswitch import stdio\n"
+        "try: stdio.keep_answers_out_of_the_journal()\n"
+        "except stdio.Unheard: sys.exit(74)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], stdout=one.fileno(), check=False)
+    assert (ended.returncode == 74) is refused
+    one.close()
+    other.close()
 
 
 def test_a_pipe_without_a_reader_is_given_up() -> None:
