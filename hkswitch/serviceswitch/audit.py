@@ -1,24 +1,20 @@
-"""The audit: each decision of root is one line in the journal, with a field for each fact. Runs as root.
+"""The audit: root's decisions, denials and results are lines in the journal. Runs as root.
 
-It speaks journald's native protocol (systemd.journal-fields(7), "Native Journal Protocol"), by no library.
-It decides nothing, and it must never hold up or end who decides: what a full journal does not take waits for
-the next line.
+A decision is in the journal before it is acted on, and a second line has the result. Denials share one limit,
+because whoever may ask can make any number of them. It decides nothing itself.
 """
 
-import socket
+import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from hkswitch.model.unit_state import UnitResult
-from hkswitch.serviceswitch.stdio import complain
+from hkswitch.serviceswitch.journal import Fields, Journal, Unwritten
 from hkswitch.serviceswitch.trusted_files import ROOT
 
-JOURNAL: Final = "/run/systemd/journal/socket"
 IDENTIFIER: Final = "serviceswitch"
 
 DONE, DENIED, FAILED = 6, 4, 3  # syslog(3): info, warning, err
@@ -27,109 +23,120 @@ LONGEST_TEXT: Final = 512
 LONGEST_RESULT: Final = 16 * 1024
 """Characters; 128 units with usual names fit."""
 
-MOST_WAITING: Final = 512
-"""Lines that a journal that is full may get later; others go to standard error."""
+DENIED_EVERY_SECONDS: Final = 1
 
-ROOM_WITHIN_SECONDS: Final = 5
-MALFORMED_EVERY_SECONDS: Final = 1
+MOST_DECISIONS: Final = 1000
+DECISIONS_WITHIN_SECONDS: Final = 30
+"""Far below journald's own limit of 10,000 lines in that time, beyond which it drops lines."""
 
 _LOGIN_UID: Final = Path("/proc/self/loginuid")
 _NOBODY_LOGGED_IN: Final = 2**32 - 1
 
+Later = Callable[[float, Callable[[], None]], object]
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whom root decides for: who called sudo, and who had logged in, if anybody had."""
+
+class Caller(NamedTuple):
+    """Whom root decides for: the user who called sudo, and who had logged in, if any user had."""
 
     uid: int
     login_uid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What was asked for and what came of it: `denied` or `failed` is why, and neither means it was done.
+class Decision(NamedTuple):
+    """An action that was allowed; `number` is its own in this process."""
 
-    A line that was no request has no action and no group, and stands for `left_out` others before it.
+    action: str
+    group: str
+    number: int
+
+
+class Denial(NamedTuple):
+    """What was not allowed, and why; a malformed line has no action and no group.
+
+    `left_out` denials before it are not in the journal.
     """
 
+    reason: str
     action: str = ""
     group: str = ""
-    denied: str = ""
-    failed: str = ""
-    results: tuple[UnitResult, ...] = ()
-    duration_ms: int | None = None
     left_out: int = 0
 
 
+class Effect(NamedTuple):
+    """What came of a decision: `failed` is why it failed, if it did."""
+
+    decision: Decision
+    failed: str
+    results: tuple[UnitResult, ...]
+    duration_ms: int
+
+
 class Audit:
-    """Writes decisions to the journal, while it is entered."""
+    """Writes to the journal, while it is entered."""
 
     def __init__(
-        self, caller: Caller, journal: str = JOURNAL, clock: Callable[[], float] = time.monotonic
+        self,
+        caller: Caller,
+        journal: Journal,
+        clock: Callable[[], float] = time.monotonic,
+        later: Later = lambda seconds, do: asyncio.get_running_loop().call_later(seconds, do),
     ) -> None:
-        """`journal` is the path of journald's socket."""
+        """`later` calls a function after some seconds."""
+        self.journal = journal
         self._caller = caller
-        self._journal = journal
         self._clock = clock
-        self._waiting: deque[Mapping[str, str]] = deque()
-        self._malformed = ""
-        self._left_out = 0
-        self._quiet_until_seconds = -float("inf")
+        self._later = later
+        self._numbers = count(1)
+        self._left_out: Denial | None = None
+        """The newest one that was not written."""
+        self._left_out_count = 0
+        self._quiet_until_seconds = self._window_ends_seconds = -float("inf")
+        self._decisions = 0
 
     def __enter__(self) -> Self:
-        """Make the socket first of all: a limit of the caller's must not leave us without it later."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.journal.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._left_out:
-            self._write_malformed(self._left_out - 1)
-        self._flush()
-        self._wait_for_room()
-        for fields in self._waiting:
-            _to_standard_error(fields)
-        self._socket.close()
+        self._write_left_out()
+        self.journal.__exit__()
 
-    def write(self, decision: Decision) -> None:
-        """One line for one decision."""
-        if len(self._waiting) >= MOST_WAITING:
-            _to_standard_error(fields_of(decision, self._caller))
+    async def decided(self, action: str, group: str) -> Decision:
+        """Record that an action is allowed; raises `Unwritten`, and then it must not be done."""
+        decision = Decision(action, group, next(self._numbers))
+        if self._clock() >= self._window_ends_seconds:
+            self._window_ends_seconds, self._decisions = self._clock() + DECISIONS_WITHIN_SECONDS, 0
+        self._decisions += 1
+        if self._decisions > MOST_DECISIONS:
+            raise Unwritten(f"more than {MOST_DECISIONS} requests within {DECISIONS_WITHIN_SECONDS} s")
+        await self.journal.record(self._fields(decision))
+        return decision
+
+    def denied(self, denial: Denial) -> None:
+        """Write a denial. Of a flood, one a second is written, with the number of those before it."""
+        if self._left_out is None and self._clock() >= self._quiet_until_seconds:
+            self._write_denial(denial)
             return
-        self._waiting.append(fields_of(decision, self._caller))
-        self._flush()
+        if self._left_out is None:
+            self._later(self._quiet_until_seconds - self._clock(), self._write_left_out)
+        self._left_out = denial
+        self._left_out_count += 1
 
-    def malformed(self, reason: str) -> None:
-        """A line that is no request is denied. Of a flood, one a second is written, and how many were not."""
-        self._malformed = reason
-        if self._clock() < self._quiet_until_seconds:
-            self._left_out += 1
-        else:
-            self._write_malformed(self._left_out)
+    def ended(self, effect: Effect) -> None:
+        """Write what came of a decision."""
+        self.journal.send(self._fields(effect))
 
-    def _write_malformed(self, left_out: int) -> None:
-        self.write(Decision(denied=self._malformed, left_out=left_out))
-        self._left_out = 0
-        self._quiet_until_seconds = self._clock() + MALFORMED_EVERY_SECONDS
+    def _write_left_out(self) -> None:
+        if self._left_out is not None:
+            self._write_denial(self._left_out._replace(left_out=self._left_out_count - 1))
+        self._left_out, self._left_out_count = None, 0
 
-    def _flush(self) -> None:
-        while self._waiting:
-            try:
-                self._socket.sendto(encode(self._waiting[0]), self._journal)
-            except BlockingIOError:
-                return  # it is full
-            except OSError:
-                _to_standard_error(self._waiting[0])
-            self._waiting.popleft()
+    def _write_denial(self, denial: Denial) -> None:
+        self.journal.send(self._fields(denial))
+        self._quiet_until_seconds = self._clock() + DENIED_EVERY_SECONDS
 
-    def _wait_for_room(self) -> None:
-        """At the end, give a full journal a moment: who filled it must not be rid of a line by going away."""
-        deadline_seconds = time.monotonic() + ROOM_WITHIN_SECONDS
-        with suppress(OSError):  # there is no journal any more, or no room in time
-            while self._waiting and (left_seconds := deadline_seconds - time.monotonic()) > 0:
-                self._socket.settimeout(left_seconds)
-                self._socket.connect(self._journal)  # only one that is connected is told of room
-                self._socket.send(encode(self._waiting[0]))
-                self._waiting.popleft()
+    def _fields(self, what: Decision | Denial | Effect) -> Fields:
+        return fields_of(what, self._caller)
 
 
 def caller(environment: Mapping[str, str], real_uid: int, peer_uid: int | None) -> Caller:
@@ -149,63 +156,69 @@ def _login_uid() -> int | None:
     return None if uid == _NOBODY_LOGGED_IN else uid
 
 
-def fields_of(decision: Decision, caller: Caller) -> dict[str, str]:
-    """A decision as fields of the journal."""
-    reason = decision.denied or decision.failed
+def fields_of(what: Decision | Denial | Effect, caller: Caller) -> dict[str, str]:
+    """Return the fields of a line of the journal."""
     every = {
-        "MESSAGE": plain(_sentence(decision, caller), LONGEST_TEXT + LONGEST_RESULT),
-        "PRIORITY": str(DENIED if decision.denied else FAILED if decision.failed else DONE),
         "SYSLOG_IDENTIFIER": IDENTIFIER,
-        "HKSWITCH_ACTION": plain(decision.action),
-        "HKSWITCH_GROUP": plain(decision.group),
-        "HKSWITCH_DECISION": "denied" if decision.denied else "allowed",
-        "HKSWITCH_REASON": "\n".join(plain(line) for line in reason.split("\n")[:20]),
-        "HKSWITCH_RESULT": _result(decision),
-        "HKSWITCH_DURATION_MS": "" if decision.duration_ms is None else str(decision.duration_ms),
-        "HKSWITCH_LEFT_OUT": str(decision.left_out or ""),
+        **_facts(what, f"for uid {caller.uid}"),
         "HKSWITCH_BY_UID": str(caller.uid),
         "HKSWITCH_LOGINUID": "" if caller.login_uid is None else str(caller.login_uid),
     }
     return {name: value for name, value in every.items() if value}
 
 
-def _sentence(decision: Decision, caller: Caller) -> str:
-    asked = (
-        f"{plain(decision.action)} {plain(decision.group)}".rstrip()
-        if decision.action
-        else "a line that is no request"
-    )
-    more = f" (and {decision.left_out} before it)" if decision.left_out else ""
-    reason = plain("; ".join((decision.denied or decision.failed).split("\n")))
-    if decision.denied:
-        return f"denied to uid {caller.uid}: {asked}: {reason}{more}"
-    if decision.failed:
-        return f"failed for uid {caller.uid}: {asked}: {reason}"
-    return f"done for uid {caller.uid}: {asked}: {_result(decision)}"
+def _facts(what: Decision | Denial | Effect, for_whom: str) -> Mapping[str, str]:
+    match what:
+        case Decision():
+            return _asked(what) | {
+                "MESSAGE": f"allowed {for_whom}: {_request(what)}",
+                "PRIORITY": str(DONE),
+                "HKSWITCH_DECISION": "allowed",
+                "HKSWITCH_REQUEST": str(what.number),
+            }
+        case Denial():
+            asked = _request(what) if what.action else "malformed request"
+            more = f" (and {what.left_out} denied before it)" if what.left_out else ""
+            return _asked(what) | {
+                "MESSAGE": f"denied {for_whom}: {asked}: {_in_one_line(what.reason)}{more}",
+                "PRIORITY": str(DENIED),
+                "HKSWITCH_DECISION": "denied",
+                "HKSWITCH_REASON": _in_lines(what.reason),
+                "HKSWITCH_LEFT_OUT": str(what.left_out or ""),
+            }
+        case Effect(decision, failed, results, duration_ms):
+            result = plain(", ".join(map(str, results)), LONGEST_RESULT)
+            said = f"failed {for_whom}: " if failed else f"done {for_whom}: "
+            return _asked(decision) | {
+                "MESSAGE": f"{said}{_request(decision)}: {_in_one_line(failed) if failed else result}",
+                "PRIORITY": str(FAILED if failed else DONE),
+                "HKSWITCH_OUTCOME": "failed" if failed else "done",
+                "HKSWITCH_REASON": _in_lines(failed),
+                "HKSWITCH_RESULT": result,
+                "HKSWITCH_DURATION_MS": str(duration_ms),
+                "HKSWITCH_REQUEST": str(decision.number),
+            }
 
 
-def _result(decision: Decision) -> str:
-    return plain(", ".join(str(result) for result in decision.results), LONGEST_RESULT)
+def _asked(what: Decision | Denial) -> dict[str, str]:
+    return {"HKSWITCH_ACTION": plain(what.action), "HKSWITCH_GROUP": plain(what.group)}
+
+
+def _request(what: Decision | Denial) -> str:
+    return f"{plain(what.action)} {plain(what.group)}".rstrip()
+
+
+def _in_one_line(reason: str) -> str:
+    return plain("; ".join(reason.split("\n")))
+
+
+def _in_lines(reason: str) -> str:
+    return "\n".join(plain(line) for line in reason.split("\n")[:20])
 
 
 def plain(text: str, longest: int = LONGEST_TEXT) -> str:
-    """At most so much of `text`, with control characters, surrogates and marks of direction made visible."""
+    """Return at most so much of `text`, with control characters, surrogates and direction marks visible."""
     shown = text[: longest + 1]
     if not shown.isprintable():
         shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
-
-
-def encode(fields: Mapping[str, str]) -> bytes:
-    """A datagram for journald. A value with a newline has its length before it, so it makes up no field."""
-    return b"".join(_encode(name.encode(), value.encode()) for name, value in fields.items())
-
-
-def _encode(name: bytes, value: bytes) -> bytes:
-    if b"\n" in value:
-        return name + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"
-    return name + b"=" + value + b"\n"
-
-
-def _to_standard_error(fields: Mapping[str, str]) -> None:
-    complain(fields["MESSAGE"])

@@ -24,9 +24,10 @@ from hkswitch.protocol.helper import (
     parse_request,
 )
 from hkswitch.protocol.json_lines import Malformed
-from hkswitch.serviceswitch.audit import Decision
+from hkswitch.serviceswitch.audit import Denial
 from hkswitch.serviceswitch.commands import Manager, Runner, Said, Wanted
 from hkswitch.serviceswitch.execute import Results, Worker
+from hkswitch.serviceswitch.journal import Unwritten
 from hkswitch.serviceswitch.observe import Observation, Watch
 from hkswitch.serviceswitch.probes import Probes
 from hkswitch.serviceswitch.states import States
@@ -131,7 +132,7 @@ class Dispatcher:
                 self._take(line)
                 await self._output.room()
         except LineTooLong:
-            self._worker.audit.malformed("it has no end")
+            self._worker.audit.denied(Denial("it has no end"))
             raise
 
     def _take(self, line: bytes) -> None:
@@ -140,7 +141,7 @@ class Dispatcher:
             # TRUST: the line comes from an unprivileged process. It names an action and a group, at most.
             asked = parse_request(line)
         except Malformed as error:
-            self._worker.audit.malformed(str(error))
+            self._worker.audit.denied(Denial(str(error)))
             self._output.say(Refused(error.request_id, f"not a request: {error}"))
             return
         match asked:
@@ -150,7 +151,7 @@ class Dispatcher:
             case Observe(epoch):
                 self.observation.observe(epoch)
             case Request() if self._requests >= MOST_REQUESTS_AT_ONCE:
-                self._worker.audit.write(Decision(asked.action, asked.group, denied=TOO_MANY))
+                self._worker.audit.denied(Denial(TOO_MANY, asked.action, asked.group))
                 self._output.say(Refused(asked.id, TOO_MANY))
             case Request():
                 self.observation.look()
@@ -164,7 +165,7 @@ class Dispatcher:
             results = await self._done(request, group)
         except Unheard:
             raise
-        except (BusUnavailable, Abandoned) as failure:
+        except (BusUnavailable, Abandoned, Unwritten) as failure:
             self._output.say(Refused(request.id, str(failure)))
         except Failure as denial:
             self._output.say(Refused(request.id, f"denied: {denial}"))
@@ -174,17 +175,18 @@ class Dispatcher:
             self._requests -= 1
 
     async def _done(self, request: Request, group: Group) -> Results:
-        """Do what was allowed: the daemon knows of it before it begins, and the audit however it ends."""
+        """Do what was allowed: the audit and the daemon know of it before it begins."""
         turns = self._turns[group.id]
         turns.newest = request
-        with self._worker.audited(request.action, group.id) as record, self._in_order(group) as order:
-            await self._output.said(Accepted(request.id))
-            if group.commands is None:
-                record.results = await self._act(request, group, order)
-            else:
-                async with turns.running:  # no command is cut short: a newer request waits
+        with self._in_order(group) as order:
+            async with self._worker.audited(request.action, group.id) as record:
+                await self._output.said(Accepted(request.id))
+                if group.commands is None:
                     record.results = await self._act(request, group, order)
-            record.excused = self._is_superseded(request, record.results)
+                else:
+                    async with turns.running:  # no command is cut short: a newer request waits
+                        record.results = await self._act(request, group, order)
+                record.excused = self._is_superseded(request, record.results)
         return record.results
 
     @contextmanager
@@ -236,7 +238,7 @@ class Dispatcher:
     def _probed(self, group_id: str, said: Said | None) -> None:
         """Tell what a probe says."""
         if said is not None and said.denied:
-            self._worker.audit.write(Decision("status", group_id, denied=said.reason))
+            self._worker.audit.denied(Denial(said.reason, "status", group_id))
         told = ProbeTold(None) if said is None else ProbeTold(said.verdict, said.reason)
         self._states.probed(group_id, told)
         self._output.tell()

@@ -1,20 +1,23 @@
 """What root allows, and the audit of what came of it. Runs as root."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import Action, UnitResult, failure_of
-from hkswitch.serviceswitch.audit import Audit, Decision
+from hkswitch.serviceswitch.audit import Audit, Denial, Effect
 from hkswitch.serviceswitch.commands import programs_of
+from hkswitch.serviceswitch.journal import Unwritten
 from hkswitch.serviceswitch.policy import Denied, permit
 from hkswitch.serviceswitch.rules import Rules
 
 CUT_SHORT: Final = "ended before its jobs did; systemd goes on with those that it has"
+
+NOT_BEGUN: Final = "not begun: the helper ended"
 
 Results = tuple[UnitResult, ...]
 
@@ -51,16 +54,23 @@ class Worker:
 
         Raises `Refusal`, or what is wrong with the config or with a program.
         """
-        began_seconds = _now_seconds()
         try:
             return self._permitted(action, group_id, token)
         except Failure as failure:
-            self._write(Decision(action, group_id, denied=str(failure)), began_seconds)
+            self.audit.denied(Denial(str(failure), action, group_id))
             raise
 
-    @contextmanager
-    def audited(self, action: Action, group_id: str) -> Iterator[Record]:
-        """Audit an action that was allowed, however it ends."""
+    @asynccontextmanager
+    async def audited(self, action: Action, group_id: str) -> AsyncIterator[Record]:
+        """Record the decision for an action before it is done, and what came of it, however it ends.
+
+        Raises `Unwritten` in place of doing it.
+        """
+        try:
+            decision = await self.audit.decided(action, group_id)
+        except (Unwritten, asyncio.CancelledError) as failure:  # the decision may be in the journal
+            self.audit.denied(Denial(str(failure) or NOT_BEGUN, action, group_id))
+            raise
         began_seconds, record, failed = _now_seconds(), Record(), CUT_SHORT
         try:
             yield record
@@ -69,7 +79,8 @@ class Worker:
             failed = str(failure)
             raise
         finally:
-            self._write(Decision(action, group_id, failed=failed, results=record.results), began_seconds)
+            took_ms = round((_now_seconds() - began_seconds) * 1000)
+            self.audit.ended(Effect(decision, failed, record.results, took_ms))
 
     def _permitted(self, action: Action, group_id: str, token: str | None) -> Group:
         verdict = permit(action, group_id, token, self.rules.now())
@@ -78,10 +89,6 @@ class Worker:
         for program in programs_of(action, verdict.group):
             self.rules.examine(program)
         return verdict.group
-
-    def _write(self, decision: Decision, began_seconds: float) -> None:
-        took_ms = round((_now_seconds() - began_seconds) * 1000)
-        self.audit.write(replace(decision, duration_ms=took_ms))
 
 
 def _now_seconds() -> float:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from hkswitch import __version__
@@ -18,11 +19,13 @@ from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, Exit, Failure
 from hkswitch.model.unit_state import Action, GroupState, Verdict, result_of
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
-from hkswitch.serviceswitch import requester, stdio, trusted_files
-from hkswitch.serviceswitch.audit import Audit, Decision, caller
+from hkswitch.serviceswitch import own_unit, requester, stdio, trusted_files
+from hkswitch.serviceswitch.audit import Audit, Denial, caller
 from hkswitch.serviceswitch.commands import Runner
 from hkswitch.serviceswitch.dispatcher import Dispatcher, first_to_end
 from hkswitch.serviceswitch.execute import Refusal, Worker
+from hkswitch.serviceswitch.journal import Journal
+from hkswitch.serviceswitch.own_unit import OwnUnit
 from hkswitch.serviceswitch.requester import Source
 from hkswitch.serviceswitch.rules import Rules
 from hkswitch.systemd.link import Link
@@ -65,6 +68,7 @@ class Facts:
     daemon_uid: int | None
     by_uid: int = trusted_files.ROOT
     """Whom this process works for."""
+    is_in_own_unit: Callable[[], bool] = own_unit.is_own
 
     def admit(self, config: Config) -> None:
         """Raise `Refusal` if the config names another way for the daemon to get here."""
@@ -77,7 +81,9 @@ def main() -> int:
     arguments = sys.argv[1:]
     came_from = Source.of_standard_input() if arguments == ["serve"] else Source()
     by = caller(os.environ, os.getuid(), came_from.peer_uid)
-    audit = Audit(by)
+    audit = Audit(by, Journal())
+    with suppress(OSError):  # setpriv started an interpreter, and its name would be that one's
+        Path("/proc/self/comm").write_text("serviceswitch")
     # TRUST: the environment is the caller's. Where the bus is, and everything else, is a constant here.
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -105,7 +111,7 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
                     worker = Worker(rules, audit)
                     with asyncio.Runner() as runner:
                         runner.get_loop()  # first: if it fails, there must be no coroutine that never ran
-                        return runner.run(_unless_ended(_do(arguments, worker)))
+                        return runner.run(_unless_ended(_do(arguments, worker, facts)))
             case _:
                 raise Misuse(f"wrong arguments\n{USAGE.rstrip()}")
     except Failure as failure:
@@ -130,7 +136,7 @@ def _require_daemon(facts: Facts, rules: Rules, audit: Audit) -> None:
         with suppress(trusted_files.Untrusted, trusted_files.NotThere, ConfigError):
             rules.now()
     except Refusal as refusal:
-        audit.write(Decision("serve", denied=str(refusal)))
+        audit.denied(Denial(str(refusal), "serve"))
         raise
 
 
@@ -155,10 +161,10 @@ async def _unless_ended(work: Coroutine[Any, Any, int]) -> int:
         return 128 + ended_by[0]
 
 
-async def _do(arguments: Sequence[str], worker: Worker) -> int:
+async def _do(arguments: Sequence[str], worker: Worker, facts: Facts) -> int:
     match arguments:
         case ["serve"]:
-            return await _serve(worker)
+            return await _serve(worker, facts)
         case ["status", group_id]:
             return await _status(group_id, worker.rules)
         case [action, group_id]:
@@ -168,14 +174,15 @@ async def _do(arguments: Sequence[str], worker: Worker) -> int:
 
 async def _act(action: Action, group_id: str, worker: Worker) -> int:
     group = worker.allowed(action, group_id)
-    with worker.audited(action, group_id) as record, await Systemd.connect() as systemd:
-        losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
-        try:
-            runner = Runner(systemd, worker.rules.examine)
-            confirm_seconds = CONFIRM_AT_LENGTH_MS / 1000
-            record.results = await runner.do(action, group, runner.probe, confirm_seconds)
-        finally:
-            losing.cancel()
+    async with worker.audited(action, group_id) as record:
+        with await Systemd.connect() as systemd:
+            losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
+            try:
+                runner = Runner(systemd, worker.rules.examine)
+                confirm_seconds = CONFIRM_AT_LENGTH_MS / 1000
+                record.results = await runner.do(action, group, runner.probe, confirm_seconds)
+            finally:
+                losing.cancel()
     failure, note = result_of(record.results)
     if failure is not None:
         raise ActionFailed(f"{action} {group_id} failed: {failure}")
@@ -201,11 +208,13 @@ async def _status(group_id: str, rules: Rules) -> int:
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
 
-async def _serve(worker: Worker) -> int:
+async def _serve(worker: Worker, facts: Facts) -> int:
     """Serve the daemon."""
-    lines, link = await requester.lines(), Link()
+    stdio.keep_answers_out_of_the_journal()
+    own = OwnUnit(worker.audit.journal, has_moved=facts.is_in_own_unit)
+    lines, link = await requester.lines(), Link(own.connect)
     dispatcher = Dispatcher(worker, link, link.watch, stdio.to_daemon, requester.has_hung_up)
-    await serve_beside(link, dispatcher, lines)
+    await serve_beside(link, dispatcher, own.after_it(lines))
     return Exit.OK
 
 

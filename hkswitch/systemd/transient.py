@@ -1,10 +1,11 @@
 """Commands as transient units: each has its own session and cgroup, and systemd ends and reaps all of it.
 
-systemd.service(5) and systemd.exec(5) describe the properties.
+And a scope, a unit that takes over a process. systemd.service(5), systemd.exec(5), systemd.kill(5) and
+systemd.resource-control(5) describe the properties.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import SYSTEMD
@@ -14,6 +15,9 @@ SERVICE: Final = f"{SYSTEMD}.Service"
 
 KILL_AFTER_SECONDS: Final = 2
 """What does not end at SIGTERM after its time is killed."""
+
+STOP_WITHIN_SECONDS: Final = 5
+"""A scope that is stopped is killed after so long."""
 
 MOST_LINES: Final = 200
 MOST_LINES_WITHIN_SECONDS: Final = 30
@@ -61,6 +65,34 @@ _QUIET: Final[Properties] = [
     ("LogLevelMax", ("i", 0)),
     ("SuccessExitStatus", ("(aiai)", (list(range(1, 256)), []))),
 ]
+
+
+class Scope(NamedTuple):
+    """A unit that this process is moved into."""
+
+    name: str
+    description: str
+    slice: str
+    stops_after: str
+    """The unit with which it ends, after it."""
+    memory_bytes: int
+    tasks: int
+
+    @property
+    def properties(self) -> Properties:
+        """What systemd makes it of."""
+        return [
+            ("Description", ("s", self.description)),
+            ("PIDs", ("au", [0])),  # that is the process which asks
+            ("Slice", ("s", self.slice)),
+            ("Before", ("as", [self.stops_after])),
+            ("StopPropagatedFrom", ("as", [self.stops_after])),
+            ("MemoryMax", ("t", self.memory_bytes)),
+            ("TasksMax", ("t", self.tasks)),
+            ("DevicePolicy", ("s", "closed")),
+            ("TimeoutStopUSec", ("t", STOP_WITHIN_SECONDS * _SECOND)),
+            ("CollectMode", ("s", "inactive-or-failed")),
+        ]
 
 
 def ended(properties: Mapping[str, tuple[str, Any]]) -> Ended:

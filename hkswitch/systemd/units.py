@@ -175,6 +175,15 @@ class Systemd:
             del self._commands[path]
         return transient.ended(said)
 
+    async def enter(self, scope: transient.Scope) -> str:
+        """Have systemd move this process into a scope, soon; returns why it does not, if so."""
+        make = self._manager.start_transient_unit(scope.name, "fail", scope.properties, [])
+        try:
+            await self._connection.call(make)
+        except sdbus.SdBusBaseError as error:
+            return sentence(error)
+        return ""
+
     async def _environment(self) -> list[str]:
         """The names of the variables that systemd gives to every unit."""
         variables = await self._connection.call_or_lose(self._manager.environment)

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,9 @@ from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType
 from hkswitch.model.unit_state import Action, JobResult, UnitResult
 from hkswitch.serviceswitch import main as helper
 from hkswitch.serviceswitch import trusted_files
-from hkswitch.serviceswitch.audit import Audit, Caller, Decision, fields_of
+from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect, fields_of
 from hkswitch.serviceswitch.commands import ENVIRONMENT
+from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.requester import Source
 from tests.support import options
 
@@ -345,23 +345,24 @@ def test_the_helper_takes_what_its_page_says(
     word = arguments[0].removeprefix("-")
     named = {*words_of("Cm", HELPER), *words_of("Fl", HELPER)}
     assert (word in named) == (code is not Exit.USAGE or word in {"serve", "start"})
-    assert helper.run(arguments, helper.Facts(1000, Source(), None), read, Audit(Caller(1000))) == code
+    audit = Audit(Caller(1000), Journal())
+    assert helper.run(arguments, helper.Facts(1000, Source(), None), read, audit) == code
 
 
 def test_the_fields_of_the_audit_are_those_of_the_code() -> None:
-    everything = Decision(
-        "start",
-        "web",
-        "denied",
-        "failed",
-        (UnitResult("a.service", JobResult.DONE),),
-        duration_ms=1,
-        left_out=1,
+    decision = Decision("start", "web", 1)
+    everything = (
+        decision,
+        Denial("no", "start", "web", left_out=1),
+        Effect(decision, "failed", (UnitResult("a.service", JobResult.DONE),), 1),
     )
-    assert all(getattr(everything, field.name) for field in fields(everything))
-    written = fields_of(everything, Caller(uid=1, login_uid=1))
-    assert list(words_of("Ev", HELPER)) == [name for name in written if name.startswith("HKSWITCH_")]
-    assert f"SYSLOG_IDENTIFIER={written['SYSLOG_IDENTIFIER']} " in HELPER
+    assert all(all(each) for each in everything)
+    written = [fields_of(each, Caller(uid=1, login_uid=1)) for each in everything]
+    names = {name for fields in written for name in fields if name.startswith("HKSWITCH_")}
+    listed = list(words_of("Ev", HELPER))
+    assert (set(listed), len(listed)) == (names, len(names))
+    assert {fields["SYSLOG_IDENTIFIER"] for fields in written} == {"serviceswitch"}
+    assert "SYSLOG_IDENTIFIER=serviceswitch" in HELPER
 
 
 def test_the_exit_codes_of_the_helper_are_those_of_its_modules() -> None:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from hkswitch.serviceswitch import stdio
-from hkswitch.serviceswitch.audit import Audit, Caller, Decision
+from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect
+from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.main import Facts, run
 from hkswitch.serviceswitch.requester import Source
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
@@ -20,7 +21,13 @@ from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 class Unaudited(Audit):
     """Writes nothing."""
 
-    def write(self, decision: Decision) -> None:
+    async def decided(self, action: str, group: str) -> Decision:
+        return Decision(action, group, 1)
+
+    def denied(self, denial: Denial) -> None:
+        pass
+
+    def ended(self, effect: Effect) -> None:
         pass
 
 
@@ -39,11 +46,13 @@ if __name__ == "__main__":
     if "READ_WITHIN_SECONDS" in os.environ:
         stdio.DAEMON_READS_WITHIN_SECONDS = float(os.environ["READ_WITHIN_SECONDS"])  # type: ignore[misc]
     caller = Caller(uid=1234, login_uid=1000)
-    audit = Audit(caller, os.environ["JOURNAL"]) if "JOURNAL" in os.environ else Unaudited(caller)
+    kind, path = (Audit, os.environ["JOURNAL"]) if "JOURNAL" in os.environ else (Unaudited, "")
+    audit = kind(caller, Journal(path))
     facts = Facts(
         euid=0,
         source=Source.of_standard_input(),
         daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid())),
         by_uid=caller.uid,
+        is_in_own_unit=lambda: True,
     )
     sys.exit(run(arguments, facts, read=read, audit=audit))

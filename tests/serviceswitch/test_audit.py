@@ -1,10 +1,6 @@
-"""One line in the journal for each decision: what is in it, and that nothing is forged or held up."""
+"""The lines in the journal of decisions, denials and results: what is in them, and that none is forged."""
 
-import asyncio
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,16 +8,20 @@ import pytest
 
 from hkswitch.model.unit_state import JobResult, UnitResult
 from hkswitch.serviceswitch.audit import (
+    DECISIONS_WITHIN_SECONDS,
     LONGEST_TEXT,
-    MOST_WAITING,
+    MOST_DECISIONS,
     Audit,
     Caller,
     Decision,
+    Denial,
+    Effect,
     caller,
-    encode,
     fields_of,
     plain,
 )
+from hkswitch.serviceswitch.journal import Fields, Unwritten, encode
+from hkswitch.serviceswitch.journal import Journal as RealJournal
 from tests.serviceswitch.journal import Journal, decode, journal
 
 __all__ = ["journal"]
@@ -29,29 +29,35 @@ __all__ = ["journal"]
 CALLER = Caller(uid=998, login_uid=1000)
 DONE = (UnitResult("smb.service", JobResult.DONE), UnitResult("nmb.service", JobResult.DONE))
 REFUSED = UnitResult("gone.service", JobResult.REFUSED, "Unit gone.service not found")
-
-
-@dataclass
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    seconds: float = 100
-
-    def __call__(self) -> float:
-        return self.seconds
+START = Decision("start", "files", 7)
 
 
 # What is in a line
 
 
-def test_what_was_done_is_said_with_every_units_result() -> None:
-    assert fields_of(Decision("start", "files", results=DONE, duration_ms=41), CALLER) == {
-        "MESSAGE": "done for uid 998: start files: smb.service done, nmb.service done",
+def test_a_decision_says_what_is_going_to_be_done_and_for_whom() -> None:
+    assert fields_of(START, CALLER) == {
+        "MESSAGE": "allowed for uid 998: start files",
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "serviceswitch",
         "HKSWITCH_ACTION": "start",
         "HKSWITCH_GROUP": "files",
         "HKSWITCH_DECISION": "allowed",
+        "HKSWITCH_REQUEST": "7",
+        "HKSWITCH_BY_UID": "998",
+        "HKSWITCH_LOGINUID": "1000",
+    }
+
+
+def test_what_was_done_is_said_with_every_units_result_and_the_number_of_its_decision() -> None:
+    assert fields_of(Effect(START, "", DONE, 41), CALLER) == {
+        "MESSAGE": "done for uid 998: start files: smb.service done, nmb.service done",
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "serviceswitch",
+        "HKSWITCH_ACTION": "start",
+        "HKSWITCH_GROUP": "files",
+        "HKSWITCH_OUTCOME": "done",
+        "HKSWITCH_REQUEST": "7",
         "HKSWITCH_RESULT": "smb.service done, nmb.service done",
         "HKSWITCH_DURATION_MS": "41",
         "HKSWITCH_BY_UID": "998",
@@ -60,25 +66,24 @@ def test_what_was_done_is_said_with_every_units_result() -> None:
 
 
 def test_what_was_denied_is_said_with_the_reason() -> None:
-    assert fields_of(Decision("stop", "web", denied="no such action", duration_ms=0), Caller(uid=0)) == {
-        "MESSAGE": "denied to uid 0: stop web: no such action",
+    assert fields_of(Denial("no such action", "stop", "web"), Caller(uid=0)) == {
+        "MESSAGE": "denied for uid 0: stop web: no such action",
         "PRIORITY": "4",
         "SYSLOG_IDENTIFIER": "serviceswitch",
         "HKSWITCH_ACTION": "stop",
         "HKSWITCH_GROUP": "web",
         "HKSWITCH_DECISION": "denied",
         "HKSWITCH_REASON": "no such action",
-        "HKSWITCH_DURATION_MS": "0",
         "HKSWITCH_BY_UID": "0",
     }
 
 
-def test_what_failed_was_allowed_and_is_said_with_the_reason_and_every_result() -> None:
-    fields = fields_of(Decision("start", "g", failed="it broke", results=(*DONE, REFUSED)), CALLER)
-    assert fields["MESSAGE"] == "failed for uid 998: start g: it broke"
-    assert (fields["PRIORITY"], fields["HKSWITCH_DECISION"], fields["HKSWITCH_REASON"]) == (
+def test_what_failed_is_said_with_the_reason_and_every_result() -> None:
+    fields = fields_of(Effect(START, "it broke", (*DONE, REFUSED), 0), CALLER)
+    assert fields["MESSAGE"] == "failed for uid 998: start files: it broke"
+    assert (fields["PRIORITY"], fields["HKSWITCH_OUTCOME"], fields["HKSWITCH_REASON"]) == (
         "3",
-        "allowed",
+        "failed",
         "it broke",
     )
     assert fields["HKSWITCH_RESULT"] == (
@@ -86,11 +91,11 @@ def test_what_failed_was_allowed_and_is_said_with_the_reason_and_every_result() 
     )
 
 
-def test_a_line_that_was_no_request_has_no_action_and_no_group() -> None:
-    fields = fields_of(Decision(denied="not a line of JSON", left_out=7), CALLER)
+def test_a_malformed_request_has_no_action_and_no_group() -> None:
+    fields = fields_of(Denial("not a line of JSON", left_out=7), CALLER)
     assert (
         fields["MESSAGE"]
-        == "denied to uid 998: a line that is no request: not a line of JSON (and 7 before it)"
+        == "denied for uid 998: malformed request: not a line of JSON (and 7 denied before it)"
     )
     assert fields["HKSWITCH_LEFT_OUT"] == "7"
     assert fields.keys() & {"HKSWITCH_ACTION", "HKSWITCH_GROUP", "HKSWITCH_DURATION_MS"} == set()
@@ -179,10 +184,21 @@ def test_what_cannot_be_printed_is_shown_and_what_is_long_is_cut(text: str, show
 
 
 @pytest.mark.parametrize(
+    "kind",
+    [
+        lambda hostile: Decision(hostile, hostile, 1),
+        lambda hostile: Denial(hostile, hostile, hostile),
+        lambda hostile: Effect(Decision(hostile, hostile, 1), hostile, (), 1),
+    ],
+    ids=["decision", "denial", "effect"],
+)
+@pytest.mark.parametrize(
     "hostile", ["x\nPRIORITY=0", "x\udcff", "x\x1b]0;\x07", "x" * 10**6, "x\u2029PRIORITY=0"]
 )
-def test_nothing_that_was_asked_for_makes_a_second_line_or_field(hostile: str) -> None:
-    fields = fields_of(Decision(hostile, hostile, denied=hostile), CALLER)
+def test_nothing_that_was_asked_for_makes_a_second_line_or_field(
+    hostile: str, kind: Callable[[str], Decision | Denial | Effect]
+) -> None:
+    fields = fields_of(kind(hostile), CALLER)
     assert decode(encode(fields)) == fields
     assert fields["MESSAGE"].isprintable()
     assert fields["HKSWITCH_GROUP"].isprintable()
@@ -190,171 +206,120 @@ def test_nothing_that_was_asked_for_makes_a_second_line_or_field(hostile: str) -
 
 
 def test_every_line_of_a_reason_stays_in_its_field() -> None:
-    fields = fields_of(Decision("start", "web", denied="config.yaml:1: bad\nPRIORITY=0"), CALLER)
+    fields = fields_of(Denial("config.yaml:1: bad\nPRIORITY=0", "start", "web"), CALLER)
     assert fields["HKSWITCH_REASON"] == "config.yaml:1: bad\nPRIORITY=0"
-    assert fields["MESSAGE"] == "denied to uid 998: start web: config.yaml:1: bad; PRIORITY=0"
+    assert fields["MESSAGE"] == "denied for uid 998: start web: config.yaml:1: bad; PRIORITY=0"
     assert decode(encode(fields))["PRIORITY"] == "4"
 
 
 def test_the_results_of_a_large_group_are_cut_and_fit_a_datagram(journal: Journal) -> None:
     results = tuple(UnitResult("u" * 255, JobResult.REFUSED, "d" * 500) for _ in range(128))
-    with Audit(CALLER, journal.path) as audit:
-        audit.write(Decision("start", "web", failed="x" * 10**6, results=results))
+    with Audit(CALLER, RealJournal(journal.path)) as audit:
+        audit.ended(Effect(START, "x" * 10**6, results, 1))
     assert journal.read()["HKSWITCH_RESULT"].endswith("...")
 
 
-# A flood of lines that are no requests
+# Limits
+
+
+class Written(RealJournal):
+    """A journal that keeps what it would send, and of which a test says whether it takes a decision."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.lines: list[Fields] = []
+
+    def send(self, fields: Fields) -> None:
+        self.lines.append(fields)
+
+    async def record(self, fields: Fields) -> None:
+        self.lines.append(fields)
 
 
 @dataclass
-class Flooded(Audit):
-    """An audit that keeps what it would write."""
+class Flooded:
+    """An audit on a clock that a test moves."""
 
-    written: list[Decision] = field(default_factory=list)
-    clock: Clock = field(default_factory=Clock)
+    journal: Written = field(default_factory=Written)
+    seconds: float = 100
+    _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        super().__init__(CALLER, os.devnull, self.clock)
+        self.audit = Audit(
+            CALLER,
+            self.journal,
+            lambda: self.seconds,
+            lambda seconds, do: self._later.append((self.seconds + seconds, do)),
+        )
 
-    def write(self, decision: Decision) -> None:
-        self.written.append(decision)
+    def wait(self, seconds: float) -> None:
+        until_seconds = self.seconds + seconds
+        while due := [each for each in self._later if each[0] <= until_seconds]:
+            self._later.remove(due[0])
+            self.seconds = due[0][0]
+            due[0][1]()
+        self.seconds = until_seconds
 
-
-def test_of_a_flood_one_line_a_second_is_written_with_the_count_of_the_others() -> None:
-    audit = Flooded()
-    with audit:
-        for _ in range(1000):
-            audit.malformed("garbage")
-        audit.clock.seconds += 0.99
-        audit.malformed("garbage")
-        audit.clock.seconds += 0.01
-        audit.malformed("garbage")
-    assert audit.written == [Decision(denied="garbage"), Decision(denied="garbage", left_out=1000)]
-
-
-def test_those_left_out_are_counted_at_the_end() -> None:
-    audit = Flooded()
-    with audit:
-        for number in range(5):
-            audit.malformed(f"garbage {number}")
-    assert audit.written == [Decision(denied="garbage 0"), Decision(denied="garbage 4", left_out=3)]
+    @property
+    def denials(self) -> list[tuple[str, int]]:
+        """The reason of each, and how many it stands for beside itself."""
+        lines = [line for line in self.journal.lines if line.get("HKSWITCH_DECISION") == "denied"]
+        return [(line["HKSWITCH_REASON"], int(line.get("HKSWITCH_LEFT_OUT", 0))) for line in lines]
 
 
-def test_lines_that_come_slowly_are_all_written() -> None:
-    audit = Flooded()
-    with audit:
+def test_of_a_flood_of_denials_one_a_second_is_written_with_the_count_of_the_others() -> None:
+    flooded = Flooded()
+    with flooded.audit:
+        for number in range(1000):
+            flooded.audit.denied(Denial(f"no group {number}", "start", str(number)))
+        flooded.wait(0.5)
+        flooded.audit.denied(Denial("not a line of JSON"))
+        assert flooded.denials == [("no group 0", 0)]
+        flooded.wait(0.5)
+        assert flooded.denials == [("no group 0", 0), ("not a line of JSON", 999)]
+        flooded.audit.denied(Denial("again"))
+    assert flooded.denials[2:] == [("again", 0)]
+
+
+def test_denials_that_were_left_out_are_written_without_another_one_and_at_the_end() -> None:
+    flooded = Flooded()
+    with flooded.audit:
+        for number in range(3):
+            flooded.audit.denied(Denial(str(number)))
+        flooded.wait(5)
+        assert flooded.denials == [("0", 0), ("2", 1)]
+        for number in range(3, 6):
+            flooded.audit.denied(Denial(str(number)))
+    assert flooded.denials == [("0", 0), ("2", 1), ("3", 0), ("5", 1)]
+
+
+def test_denials_that_come_slowly_are_all_written() -> None:
+    flooded = Flooded()
+    with flooded.audit:
         for _ in range(3):
-            audit.malformed("garbage")
-            audit.clock.seconds += 1
-    assert audit.written == [Decision(denied="garbage")] * 3
+            flooded.audit.denied(Denial("no"))
+            flooded.wait(1)
+    assert flooded.denials == [("no", 0)] * 3
 
 
-# A journal that is not there, or full
+async def test_a_flood_of_denials_leaves_out_no_decision() -> None:
+    flooded = Flooded()
+    with flooded.audit:
+        for number in range(100):
+            flooded.audit.denied(Denial("no"))
+            await flooded.audit.decided("start", str(number))
+    allowed = [line for line in flooded.journal.lines if line["HKSWITCH_DECISION"] == "allowed"]
+    assert [line["HKSWITCH_REQUEST"] for line in allowed] == [*map(str, range(1, 101))]
 
 
-def test_without_a_journal_the_line_goes_to_standard_error(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with Audit(CALLER, str(tmp_path / "none")) as audit:
-        audit.write(Decision("start", "web\nforged", denied="no"))
-    assert capfd.readouterr().err == "serviceswitch: denied to uid 998: start web\\nforged: no\n"
-
-
-def test_a_journal_that_went_and_came_back_gets_the_next_line(
-    journal: Journal, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with Audit(CALLER, journal.path) as audit:
-        journal.close()
-        audit.write(Decision("start", "web", denied="one"))
-        with Journal.at(Path(journal.path)) as again:
-            audit.write(Decision("start", "web", denied="two"))
-            assert again.read()["HKSWITCH_REASON"] == "two"
-    assert capfd.readouterr().err == "serviceswitch: denied to uid 998: start web: one\n"
-
-
-def test_a_full_journal_gets_every_line_later_and_in_order(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hkswitch.serviceswitch.audit.ROOM_WITHIN_SECONDS", 0)  # nobody reads at the end
-    with Audit(CALLER, journal.path) as audit:
-        for number in range(MOST_WAITING):
-            audit.write(Decision("start", str(number), denied="no"))
-        read = journal.read_all()
-        assert 0 < len(read) < MOST_WAITING
-        audit.write(Decision("start", "last", denied="no"))
-        while "last" not in {fields["HKSWITCH_GROUP"] for fields in read}:
-            audit.write(Decision("stop", "pump", denied="no"))
-            read += journal.read_all()
-    groups = [fields["HKSWITCH_GROUP"] for fields in read if fields["HKSWITCH_ACTION"] == "start"]
-    assert groups == [*map(str, range(MOST_WAITING)), "last"]
-
-
-async def test_at_the_end_a_full_journal_gets_a_moment_to_make_room(journal: Journal) -> None:
-    taken = fill(journal)
-
-    def end() -> None:
-        with Audit(CALLER, journal.path) as audit:
-            for number in range(MOST_WAITING):
-                audit.write(Decision("start", str(number), denied="no"))
-
-    ending = asyncio.create_task(asyncio.to_thread(end))
-    read: list[dict[str, str]] = []
-    while len(read) < taken + MOST_WAITING:
-        read.append(await asyncio.to_thread(journal.read))
-    await ending
-    assert [fields["HKSWITCH_GROUP"] for fields in read[taken:]] == [*map(str, range(MOST_WAITING))]
-
-
-def test_more_than_a_full_journal_can_wait_for_goes_to_standard_error(
-    journal: Journal, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hkswitch.serviceswitch.audit.ROOM_WITHIN_SECONDS", 0.1)
-    taken = fill(journal)
-    with Audit(CALLER, journal.path) as audit:
-        for number in range(MOST_WAITING):
-            audit.write(Decision("start", str(number), denied="no"))
-        assert capfd.readouterr().err == ""
-        audit.write(Decision("start", "one more", denied="no"))
-        assert capfd.readouterr().err == "serviceswitch: denied to uid 998: start one more: no\n"
-    assert capfd.readouterr().err.count("\n") == MOST_WAITING
-    assert len(journal.read_all()) == taken
-
-
-def fill(journal: Journal) -> int:
-    """Send to a journal until it takes no more; returns how many datagrams it has."""
-    taken = 0
-    while (more := fill_by_one(journal)) > 0:  # each has a buffer of its own, which may be full sooner
-        taken += more
-    return taken
-
-
-def fill_by_one(journal: Journal) -> int:
-    taken = 0
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-        while True:
-            try:
-                sender.sendto(b"A=b\n", journal.path)
-            except BlockingIOError:
-                return taken
-            taken += 1
-
-
-@contextmanager
-def unread_standard_error() -> Iterator[int]:
-    """A pipe in place of standard error; yields the end to read from."""
-    kept = os.dup(2)
-    reading, writing = os.pipe()
-    os.dup2(writing, 2)
-    try:
-        yield reading
-    finally:
-        os.dup2(kept, 2)
-        for descriptor in (kept, reading, writing):
-            os.close(descriptor)
-
-
-def test_a_standard_error_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
-    with unread_standard_error() as reading, Audit(CALLER, str(tmp_path / "none")) as audit:
-        for _ in range(2000):
-            audit.write(Decision("start", "web", denied="x" * 500))
-        assert len(os.read(reading, 10**6)) > 50_000
+async def test_more_decisions_than_the_journal_is_sure_to_keep_are_refused() -> None:
+    flooded = Flooded()
+    with flooded.audit:
+        for _ in range(MOST_DECISIONS):
+            await flooded.audit.decided("start", "web")
+        for _ in range(3):
+            with pytest.raises(Unwritten, match="more than 1000 requests within 30 s"):
+                await flooded.audit.decided("start", "web")
+        flooded.wait(DECISIONS_WITHIN_SECONDS)
+        await flooded.audit.decided("start", "web")
+    assert len(flooded.journal.lines) == MOST_DECISIONS + 1

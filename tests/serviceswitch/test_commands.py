@@ -404,6 +404,9 @@ async def test_a_program_that_others_can_write_is_denied_once_in_the_audit_and_n
     serving.observe()
     await serving.until_observed("lamp", "unavailable")
     assert (await serving.ask("start"))["reason"].startswith("denied: ")
+    assert serving.process.stdin is not None
+    serving.process.stdin.close()
+    await serving.process.wait()
     assert [(line["HKSWITCH_ACTION"], line["HKSWITCH_DECISION"]) for line in journal.read_all()] == [
         ("status", "denied"),
         ("start", "denied"),

@@ -291,44 +291,117 @@ async def test_a_change_of_the_config_counts_from_the_next_request_on(serving: S
 # The audit
 
 
-async def test_each_decision_is_one_line_in_the_journal(
+async def test_each_decision_is_a_line_in_the_journal_and_each_result_another(
     serving: Serving, fake: FakeSystemd, journal: Journal
 ) -> None:
     fake.units["httpd.service"].job_result = "failed"
     for number, (action, group) in enumerate(
-        [("start", "fileserver"), ("start", "web"), ("stop", "web"), ("stop", "nothing")], start=1
+        [("start", "fileserver"), ("start", "web"), ("stop", "web")], start=1
     ):
         serving.ask(number, action, group)
         while (await serving.reply())["type"] == "accepted":
             pass
     assert [
-        (line["HKSWITCH_ACTION"], line["HKSWITCH_GROUP"], line["HKSWITCH_DECISION"], line["PRIORITY"])
+        (line["HKSWITCH_ACTION"], line["HKSWITCH_GROUP"], kind_of(line), line["PRIORITY"])
         for line in journal.read_all()
     ] == [
         ("start", "fileserver", "allowed", "6"),
-        ("start", "web", "allowed", "3"),
+        ("start", "fileserver", "done", "6"),
+        ("start", "web", "allowed", "6"),
+        ("start", "web", "failed", "3"),
         ("stop", "web", "denied", "4"),
-        ("stop", "nothing", "denied", "4"),
     ]
 
 
-async def test_a_line_says_who_asked_and_what_came_of_it(serving: Serving, journal: Journal) -> None:
+def kind_of(line: dict[str, str]) -> str:
+    (kind,) = (line[name] for name in ("HKSWITCH_DECISION", "HKSWITCH_OUTCOME") if name in line)
+    return kind
+
+
+async def test_both_lines_say_who_asked_for_what_and_the_second_what_came_of_it(
+    serving: Serving, journal: Journal
+) -> None:
     serving.ask(1, "start", "fileserver")
     await serving.reply()
     await serving.reply()
-    line = journal.read()
-    assert int(line.pop("HKSWITCH_DURATION_MS")) < 5000
-    assert line == {
-        "MESSAGE": "done for uid 1234: start fileserver: smb.service done, nmb.service done",
+    both = {
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "serviceswitch",
         "HKSWITCH_ACTION": "start",
         "HKSWITCH_GROUP": "fileserver",
-        "HKSWITCH_DECISION": "allowed",
-        "HKSWITCH_RESULT": "smb.service done, nmb.service done",
+        "HKSWITCH_REQUEST": "1",
         "HKSWITCH_BY_UID": "1234",
         "HKSWITCH_LOGINUID": "1000",
     }
+    assert journal.read() == {
+        **both,
+        "MESSAGE": "allowed for uid 1234: start fileserver",
+        "HKSWITCH_DECISION": "allowed",
+    }
+    line = journal.read()
+    assert int(line.pop("HKSWITCH_DURATION_MS")) < 5000
+    assert line == {
+        **both,
+        "MESSAGE": "done for uid 1234: start fileserver: smb.service done, nmb.service done",
+        "HKSWITCH_OUTCOME": "done",
+        "HKSWITCH_RESULT": "smb.service done, nmb.service done",
+    }
+
+
+async def test_before_it_says_accepted_the_decision_is_in_the_journal(
+    serving: Serving, fake: FakeSystemd, journal: Journal
+) -> None:
+    fake.units["httpd.service"].held = True
+    for number in range(1, 20):
+        serving.ask(number, "start", "web")
+        while await serving.reply() != {"type": "accepted", "id": number}:
+            pass  # an older one may have ended
+        decisions = [line for line in journal.read_all() if "HKSWITCH_DECISION" in line]
+        assert [line["HKSWITCH_REQUEST"] for line in decisions] == [str(number)]
+
+
+async def test_while_the_journal_takes_nothing_actions_are_refused_and_the_rest_goes_on(
+    serving: Serving, fake: FakeSystemd, journal: Journal
+) -> None:
+    fake.calls.clear()
+    journal.stop()
+    serving.ask(1, "start", "web")
+    serving.ask(2, "stop", "fileserver")
+    serving.send('{"ping":1}\n{"observe":1}')
+    assert await serving.reply() == {"type": "pong", "id": 1}
+    replies = [await serving.reply() for _ in range(3)]
+    while not all(any(reply.get("id") == number for reply in replies) for number in (1, 2)):
+        replies.append(await serving.reply())
+    refused = [reply for reply in replies if reply["type"] == "refused"]
+    assert {reply["id"] for reply in refused} == {1, 2}
+    why = "not done, because the journal has no record of it: journald took nothing within 1 s"
+    assert {reply["reason"] for reply in refused} == {why}
+    assert any("units" in reply for reply in replies)  # the states
+    assert jobs_of(fake) == []
+    journal.go_on()
+    serving.ask(3, "start", "web")
+    while (reply := await serving.reply()).get("id") != 3:
+        pass
+    assert reply["type"] == "accepted"
+
+
+async def test_denials_and_malformed_lines_share_one_line_a_second(
+    serving: Serving, journal: Journal
+) -> None:
+    serving.send("garbage")
+    for number in range(1, 400):
+        serving.send(request(number, "start", f"unknown-{number}", "none"))
+    for _ in range(400):
+        assert (await serving.reply())["type"] == "refused"
+    serving.ask(1000, "start", "web")
+    assert await serving.reply() == {"type": "accepted", "id": 1000}
+    assert await serving.reply() == finished(1000, httpd="done")
+    assert await serving.end() == (0, "")
+    lines = journal.read_all()
+    denied = [line for line in lines if kind_of(line) == "denied"]
+    assert sum(1 + int(line.get("HKSWITCH_LEFT_OUT", 0)) for line in denied) == 400
+    assert len(denied) < 10
+    assert [kind_of(line) for line in lines if line not in denied] == ["allowed", "done"]
 
 
 async def test_what_decides_nothing_is_not_audited(serving: Serving, journal: Journal) -> None:
@@ -368,7 +441,7 @@ async def test_jobs_that_a_newer_request_cancels_are_no_failure_in_the_audit(
     serving.ask(2, "stop", "fileserver")
     for _ in range(4):
         await serving.reply()
-    lines = journal.read_all()
+    lines = [line for line in journal.read_all() if "HKSWITCH_OUTCOME" in line]
     assert {line["HKSWITCH_ACTION"]: line["PRIORITY"] for line in lines} == {"start": "6", "stop": "6"}
     [started] = [line for line in lines if line["HKSWITCH_ACTION"] == "start"]
     assert started["HKSWITCH_RESULT"].startswith("smb.service canceled, nmb.service ")
@@ -410,7 +483,8 @@ async def test_what_was_begun_is_audited_however_it_ends(
 
 
 def assert_cut_short(journal: Journal) -> None:
-    (line,) = (line for line in journal.read_all() if line["HKSWITCH_DECISION"] == "allowed")
+    decision, line = (line for line in journal.read_all() if kind_of(line) != "denied")
+    assert decision["HKSWITCH_REQUEST"] == line["HKSWITCH_REQUEST"]
     assert (line["HKSWITCH_ACTION"], line["PRIORITY"]) == ("start", "3")
     assert line["HKSWITCH_REASON"] == CUT_SHORT
 

@@ -158,35 +158,42 @@ def program_journal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Journa
 
 
 def audited(journal: Journal) -> list[tuple[str, str, str]]:
-    """Priority, decision and reason of each line."""
+    """Priority, decision or outcome, and reason of each line."""
     return [
-        (line["PRIORITY"], line["HKSWITCH_DECISION"], line.get("HKSWITCH_REASON", ""))
+        (
+            line["PRIORITY"],
+            line.get("HKSWITCH_DECISION") or line["HKSWITCH_OUTCOME"],
+            line.get("HKSWITCH_REASON", ""),
+        )
         for line in journal.read_all()
     ]
 
 
+ALLOWED = ("6", "allowed", "")
+
+
 @pytest.mark.parametrize(
-    ("arguments", "line"),
+    ("arguments", "lines"),
     [
-        (["start", "half"], ("6", "allowed", "")),
-        (["start", "web"], ("3", "allowed", "cache.service exited with status 1")),
-        (["start", "none"], ("4", "denied", "there is no group 'none' in the configuration")),
-        (["stop", "half"], ("4", "denied", "stop is not among the actions of half")),
-        (["start", "a\nb"], ("4", "denied", r"there is no group 'a\nb' in the configuration")),
-        (["start", "\udcff"], ("4", "denied", r"there is no group '\udcff' in the configuration")),
+        (["start", "half"], [ALLOWED, ("6", "done", "")]),
+        (["start", "web"], [ALLOWED, ("3", "failed", "cache.service exited with status 1")]),
+        (["start", "none"], [("4", "denied", "there is no group 'none' in the configuration")]),
+        (["stop", "half"], [("4", "denied", "stop is not among the actions of half")]),
+        (["start", "a\nb"], [("4", "denied", r"there is no group 'a\nb' in the configuration")]),
+        (["start", "\udcff"], [("4", "denied", r"there is no group '\udcff' in the configuration")]),
     ],
 )
-async def test_an_action_is_one_line_in_the_journal(
+async def test_an_action_is_a_decision_and_a_result_in_the_journal(
     fake: FakeSystemd,
     program: HelperProgram,
     program_journal: Journal,
     arguments: list[str],
-    line: tuple[str, str, str],
+    lines: list[tuple[str, str, str]],
 ) -> None:
     systemd_with(fake)
     fake.units["cache.service"].job_result = "failed"
     await run(program, *arguments)
-    assert audited(program_journal) == [line]
+    assert audited(program_journal) == lines
 
 
 @pytest.mark.parametrize(
@@ -210,8 +217,9 @@ def test_a_bad_config_and_a_missing_bus_are_audited(
     subprocess.run(program.command("start", "web"), capture_output=True, check=False)
     program.config_file.write_text("groups: [\n")
     subprocess.run(program.command("start", "web"), capture_output=True, check=False)
-    no_bus, bad_config = audited(program_journal)
-    assert no_bus == ("3", "allowed", "cannot talk to systemd over the system bus: No such file or directory")
+    allowed, no_bus, bad_config = audited(program_journal)
+    assert allowed == ALLOWED
+    assert no_bus == ("3", "failed", "cannot talk to systemd over the system bus: No such file or directory")
     assert bad_config[:2] == ("4", "denied")
     assert ":2:1: not valid YAML" in bad_config[2]
 
@@ -232,7 +240,23 @@ async def test_an_action_that_a_signal_ends_is_audited(
     await eventually(lambda: fake.units["httpd.service"].job)
     process.send_signal(number)
     assert await asyncio.wait_for(process.wait(), 5) == code
-    assert audited(program_journal) == [("3", "allowed", CUT_SHORT)]
+    assert audited(program_journal) == [ALLOWED, ("3", "failed", CUT_SHORT)]
+
+
+@pytest.mark.parametrize("journal_is", ["gone", "stopped"])
+async def test_an_action_that_the_journal_does_not_take_is_not_done(
+    fake: FakeSystemd, program: HelperProgram, program_journal: Journal, journal_is: str
+) -> None:
+    systemd_with(fake)
+    fake.calls.clear()
+    if journal_is == "gone":
+        Path(program_journal.path).unlink()
+    else:
+        program_journal.stop()
+    code, output, errors = await run(program, "start", "half")
+    assert (code, output) == (69, "")
+    assert "serviceswitch: not done, because the journal has no record of it: " in errors
+    assert [call for call in fake.calls if call[0] == "StartUnit"] == []
 
 
 # What its caller does to its output

@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from hkswitch.serviceswitch.audit import Audit, Caller, Decision
+from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect
+from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.main import Facts, run
 from hkswitch.serviceswitch.requester import Source
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
@@ -24,7 +25,13 @@ MODULES: Final = {"link": "hkswitch.systemd.link", "stdio": "hkswitch.serviceswi
 class Unaudited(Audit):
     """Writes nothing."""
 
-    def write(self, decision: Decision) -> None:
+    async def decided(self, action: str, group: str) -> Decision:
+        return Decision(action, group, 1)
+
+    def denied(self, denial: Denial) -> None:
+        pass
+
+    def ended(self, effect: Effect) -> None:
         pass
 
 
@@ -44,5 +51,7 @@ if __name__ == "__main__":
         module, _, constant = name.partition("__")
         setattr(import_module(MODULES[module]), constant, ast.literal_eval(value))
     caller = Caller(uid=1234, login_uid=1000)
-    facts = Facts(euid=0, source=Source.of_standard_input(), daemon_uid=os.getuid())
-    sys.exit(run(["serve"], facts, lambda _: believed(Path(config_file)), Unaudited(caller)))
+    facts = Facts(
+        euid=0, source=Source.of_standard_input(), daemon_uid=os.getuid(), is_in_own_unit=lambda: True
+    )
+    sys.exit(run(["serve"], facts, lambda _: believed(Path(config_file)), Unaudited(caller, Journal(""))))

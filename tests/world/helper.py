@@ -11,11 +11,10 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from hkswitch.backend.helper_session import HelperGone, HelperSession
 from hkswitch.model.errors import Failure
-from hkswitch.serviceswitch.audit import Audit, Decision
 from hkswitch.serviceswitch.dispatcher import Dispatcher
 from hkswitch.serviceswitch.execute import Worker
 from hkswitch.serviceswitch.main import serve_beside
@@ -24,12 +23,17 @@ from hkswitch.serviceswitch.stdio import Unheard
 from hkswitch.systemd.connection import Connection
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
+from tests.world.audit_log import AuditLog
 from tests.world.chance import SLOW_SECONDS, Chance
 from tests.world.client import ClientBus, SimulatedConnection
 from tests.world.files import PATH, ConfigFile
+from tests.world.messages import Message
 from tests.world.pipes import Broken, Pipe
 from tests.world.processes import Process, current
 from tests.world.systemd import SimulatedSystemd
+
+if TYPE_CHECKING:
+    from hkswitch.serviceswitch.audit import Audit
 
 END_WITHIN_SECONDS: Final = 1.0
 ON_ITS_WAY_SECONDS: Final = 10 * SLOW_SECONDS
@@ -38,21 +42,6 @@ ON_ITS_WAY_SECONDS: Final = 10 * SLOW_SECONDS
 START_SECONDS: Final = (0.02, 0.4)
 
 _Result = TypeVar("_Result")
-
-
-@dataclass
-class AuditLog:
-    """What root wrote down."""
-
-    decisions: list[Decision] = field(default_factory=list)
-    malformed_lines: int = 0
-
-    def write(self, decision: Decision) -> None:
-        self.decisions.append(decision)
-
-    def malformed(self, reason: str) -> None:
-        assert reason
-        self.malformed_lines += 1
 
 
 class StoppableConnection(SimulatedConnection):
@@ -89,6 +78,8 @@ class Helper:
         self.began_at_seconds = asyncio.get_running_loop().time()
         self.goes_on.set()
         self._process = Process("helper")
+        self.audit = AuditLog(self.transport.file)
+        self._finished = 0
         late = self.transport.chance.delay_seconds, self.transport.chance.cut_at
         self.input = Pipe(self._take, self._end_of_input, *late, self._process.context)
         self.output = Pipe(self._heard, self._gone, *late, copy_context())
@@ -129,6 +120,12 @@ class Helper:
             return False
         return asyncio.get_running_loop().time() > self.hung_up_at_seconds + ON_ITS_WAY_SECONDS
 
+    def asked_for(self, client: ClientBus, call: Message) -> None:
+        """Look at a call that makes a job, if it is one of this helper's."""
+        if any(each.client is client for each in self._connections):
+            self.audit.asked_for(call)
+            self.transport.unwritten += self.audit.undecided
+
     def orphan(self) -> None:
         """The daemon is dead: nobody writes to it, and nobody reads what it writes."""
         if self.hung_up_at_seconds is None:
@@ -149,9 +146,8 @@ class Helper:
         try:
             await asyncio.sleep(self.transport.chance.seconds(*START_SECONDS))
             link = Link(partial(Systemd.connect, self._open))
-            worker = Worker(
-                Rules(PATH, self.transport.file.read_by_root, _trusts), cast("Audit", self.transport.audit)
-            )
+            rules = Rules(PATH, self.transport.file.read_by_root, _trusts)
+            worker = Worker(rules, cast("Audit", self.audit))
             dispatcher = Dispatcher(
                 worker, link, link.watch, self._write, lambda: self.hung_up_at_seconds is not None
             )
@@ -159,6 +155,8 @@ class Helper:
         except Failure as failure:
             self.transport.note(f"the helper ends: {failure}")
         finally:
+            if not self.is_dead and self.audit.without_effect:
+                self.transport.unwritten.append(f"{self.audit.without_effect} results of a helper that ended")
             self._fall_silent()
             self.output.close()
             self.input.cut()
@@ -215,6 +213,10 @@ class Helper:
             if reply["type"] == "accepted":
                 group_id = self.transport.asked[reply["id"]]
                 self.transport.accepted_at_seconds[group_id] = asyncio.get_running_loop().time()
+            elif reply["type"] == "finished":
+                self._finished += 1
+                if self.audit.effects < self._finished:
+                    self.transport.unwritten.append(f"the result of {reply}")
         self.session.heard(data)
 
     def _gone(self) -> None:
@@ -237,7 +239,6 @@ class Transport:
 
     systemd: SimulatedSystemd
     file: ConfigFile
-    audit: AuditLog
     chance: Chance
     note: Callable[[str], None]
     refuses: bool = False
@@ -246,6 +247,8 @@ class Transport:
     accepted_at_seconds: dict[str, float] = field(default_factory=dict)
     """When the daemon heard that something was accepted for a group, last."""
     helpers: list[Helper] = field(default_factory=list)
+    unwritten: list[str] = field(default_factory=list)
+    """What helpers did, and did not write into the audit as they must."""
     _told_at_seconds: float = 0
 
     async def open(self, session: HelperSession) -> "_Carrier":

@@ -45,6 +45,8 @@ def _check_processes(world: World) -> None:
         raise Violation(f"the daemon broke: {broke!r}") from broke
     if world.late_acts:
         raise Violation("a helper acted although the daemon had let go of it")
+    if world.transport.unwritten:
+        raise Violation(f"not in the audit: {world.transport.unwritten}")
     if world.machine.overlaps:
         raise Violation("two commands of one group ran at once")
 

@@ -42,8 +42,8 @@ class Remembering(SimulatedSystemd):
 
     def __init__(self, units: Mapping[str, Spec], version: int, delay_seconds: Delay, run: Decide) -> None:
         super().__init__(units, version=version, delay_seconds=delay_seconds, commands=run)
-        self.asked_by: Callable[[ClientBus], None] = lambda _: None
-        """Is told who asks for a job."""
+        self.asked_by: Callable[[ClientBus, Message], None] = lambda *_: None
+        """Is told who asks for a job, and how."""
         self.joined: Callable[[], None] = lambda: None
         """Is called when somebody is connected."""
         self._history: dict[str, list[Was]] = {name: [Was(-math.inf, self.truth(name), 0)] for name in units}
@@ -51,7 +51,7 @@ class Remembering(SimulatedSystemd):
     def called(self, client: ClientBus, serial: int, message: Message) -> None:
         is_probe = message.member == "StartTransientUnit" and "status" in message.body[0]
         if message.member in JOBS and not is_probe:
-            self.asked_by(client)
+            self.asked_by(client, message)
         if message.member == "Subscribe":
             self.joined()
         super().called(client, serial, message)

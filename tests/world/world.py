@@ -19,9 +19,9 @@ from tests.world.client import ClientBus
 from tests.world.daemon import Daemon
 from tests.world.files import ConfigFile
 from tests.world.front import Key
-from tests.world.helper import AuditLog, Transport
+from tests.world.helper import Transport
 from tests.world.machine import Machine
-from tests.world.messages import Delay
+from tests.world.messages import Delay, Message
 from tests.world.outages import Outages
 from tests.world.phone import Phone, Write
 from tests.world.reach import Reach
@@ -100,8 +100,7 @@ class World:
         self.machine = Machine(self.chance, self.note, self.groups.units(self.chance))
         self.file = ConfigFile(self.groups.text)
         self.note(f"the configuration:\n{self.groups.text}")
-        self.audit = AuditLog()
-        self.transport = Transport(self.machine.systemd, self.file, self.audit, self.chance, self.note)
+        self.transport = Transport(self.machine.systemd, self.file, self.chance, self.note)
         self.machine.systemd.asked_by = self._asked_by
         self.machine.systemd.joined = partial(self.outages.is_over, CONNECTION)
         self.phones = self.reach.phones()
@@ -110,7 +109,9 @@ class World:
         """What the machine's clock says."""
         return BEGAN_UNIX_SECONDS + asyncio.get_running_loop().time() + self.clock_steps_seconds
 
-    def _asked_by(self, client: ClientBus) -> None:
+    def _asked_by(self, client: ClientBus, call: Message) -> None:
+        for helper in self.transport.helpers:
+            helper.asked_for(client, call)
         self.late_acts += sum(helper.is_late(client) for helper in self.transport.helpers)
 
     # The daemon

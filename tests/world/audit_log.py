@@ -1,0 +1,61 @@
+"""What root writes down in a world, by which jobs are judged: each was decided, and written, before."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from hkswitch.model.unit_state import Action
+from hkswitch.serviceswitch.audit import Decision, Denial, Effect
+from tests.world.files import ConfigFile
+from tests.world.messages import Message
+
+ACTIONS: Final = {
+    "StartUnit": Action.START,
+    "StopUnit": Action.STOP,
+    "TryRestartUnit": Action.RESTART,
+}
+COMMAND: Final = "hkswitch-command-{}.service"
+
+
+@dataclass(eq=False)
+class AuditLog:
+    """The audit of one helper; `file` says what its groups are."""
+
+    file: ConfigFile
+    undecided: list[str] = field(default_factory=list)
+    """Jobs that it asked for, and had not decided on."""
+    effects: int = 0
+    _allowed: Counter[tuple[Action | None, str]] = field(default_factory=Counter)
+    """How many jobs it has decided on, and not asked for yet: of a command, whatever it does."""
+    _without_effect: set[int] = field(default_factory=set)
+    _decisions: int = 0
+
+    async def decided(self, action: Action, group_id: str) -> Decision:
+        group = self.file.parsed.group(group_id)
+        assert group is not None
+        self._decisions += 1
+        self._without_effect.add(self._decisions)
+        if group.commands is None:
+            self._allowed.update((action, unit) for unit in group.units)
+        else:
+            self._allowed[None, COMMAND.format(group_id)] += 1
+        return Decision(action, group_id, self._decisions)
+
+    def denied(self, denial: Denial) -> None:
+        assert denial.reason
+
+    def ended(self, effect: Effect) -> None:
+        self._without_effect.remove(effect.decision.number)
+        self.effects += 1
+
+    def asked_for(self, call: Message) -> None:
+        """Take note of a call that makes a job."""
+        job = ACTIONS.get(call.member), str(call.body[0])
+        self._allowed[job] -= 1
+        if self._allowed[job] < 0:
+            self.undecided.append(f"{call.member} {job[1]}")
+
+    @property
+    def without_effect(self) -> int:
+        """How many decisions have no result."""
+        return len(self._without_effect)
