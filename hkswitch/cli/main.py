@@ -278,6 +278,19 @@ _action("stop", "Stop groups")
 _action("restart", "Restart groups, but only those that run")
 
 
+@commands.command(epilog=examples("sudo hkswitch audit", "sudo hkswitch audit fileserver"))
+@click.argument("group", required=False, metavar="[GROUP]")
+def audit(group: str | None) -> None:
+    """Show what root's helper was asked for, and what it did.
+
+    Each decision is in the journal before it is acted on, and a second line has the result. This runs
+    journalctl, which shows the journal to root and to members of the groups adm and systemd-journal.
+    """
+    from hkswitch.cli import audit
+
+    audit.show(group)
+
+
 @commands.command(epilog=examples("sudo hkswitch doctor", "hkswitch doctor --json"))
 @config_option
 @state_option

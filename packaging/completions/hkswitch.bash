@@ -30,7 +30,7 @@ _hkswitch() {
     done
     case $command:$cur in
         :-*) words="--version --help" ;;
-        :*) words="check demo diagnostics doctor import-homebridge pair reload restart run start status stop unpair" ;;
+        :*) words="audit check demo diagnostics doctor import-homebridge pair reload restart run start status stop unpair" ;;
         check:-*) words="--config --help" ;;
         demo:-*) words="--config --address --port --state-dir --help" ;;
         diagnostics:-*) words="--config --state-dir --help" ;;
@@ -42,7 +42,8 @@ _hkswitch() {
         run:-*) words="--config --state-dir --help" ;;
         start:-* | stop:-* | restart:-*) words="--state-dir --no-wait --help" ;;
         status:-*) words="--config --state-dir --json --watch --help" ;;
-        start:* | stop:* | restart:* | status:*)
+        audit:-*) words="--help" ;;
+        audit:* | start:* | stop:* | restart:* | status:*)
             words=$(hkswitch status --json 2>/dev/null | sed -n 's/^      "id": "\([a-z0-9-]*\)",$/\1/p')
             ;;
         unpair:-*) words="--state-dir --all --help" ;;

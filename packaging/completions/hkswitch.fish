@@ -22,6 +22,7 @@ complete -c hkswitch -f
 complete -c hkswitch -s h -l help -d 'Show help'
 
 complete -c hkswitch -n __hkswitch_command -l version -d 'Show the version'
+complete -c hkswitch -n __hkswitch_command -a audit -d 'Show what the helper was asked for, and what it did'
 complete -c hkswitch -n __hkswitch_command -a check -d 'Check the configuration'
 complete -c hkswitch -n __hkswitch_command -a demo -d 'Serve a bridge with simulated units'
 complete -c hkswitch -n __hkswitch_command -a diagnostics -d 'Print a text for a bug report'
@@ -53,7 +54,7 @@ complete -c hkswitch -n '__hkswitch_command pair' -l reset-attempts -d 'Allow pa
 complete -c hkswitch -n '__hkswitch_command pair' -l png -rF -d 'Write the QR code as a picture'
 complete -c hkswitch -n '__hkswitch_command pair' -l svg -rF -d 'Write the QR code as a picture'
 
-complete -c hkswitch -n '__hkswitch_command restart start status stop' -a '(__hkswitch_groups)' -d Group
+complete -c hkswitch -n '__hkswitch_command audit restart start status stop' -a '(__hkswitch_groups)' -d Group
 complete -c hkswitch -n '__hkswitch_command restart start stop' -l no-wait -d 'Do not wait until it is done'
 complete -c hkswitch -n '__hkswitch_command status' -l watch -d 'Show it again after each change'
 

@@ -224,7 +224,7 @@ def test_zsh_offers_the_options_and_arguments_of_a_command(name: str) -> None:
     text = zsh_branches()[name]
     assert zsh_options(text) == COMMANDS[name].with_value
     assert len(re.findall(r"'(?:\*|1):", text)) == len(COMMANDS[name].arguments)
-    assert ("'*:group:_hkswitch_groups'" in text) == (name in OF_GROUPS)
+    assert (":group:_hkswitch_groups'" in text) == (name in OF_GROUPS)
 
 
 @dataclass(frozen=True)
