@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.host.machine import ADDRESS, Boot, Host, booted, install
+from tests.host.machine import ADDRESS, Boot, Host, booted, eventually, install
 from tests.host.matrix import SUDO_RS, is_in_ci, is_possible, is_redundant
 from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
 from tests.support.controller import Controller
@@ -162,22 +162,25 @@ ps -e -o user:32=,pid=,cgroup:128=,args=
 """One program for all of it: this is done before and after every test."""
 
 
+DAEMONS: Final = ("/hkswitch.service", "/serviceswitch@", "/serviceswitch-")
+"""The cgroups of the daemon and of its helper."""
+
+
 def traces(host: Host) -> Traces:
     """Failed units, unit files and configuration, and processes of hkswitch's beside the daemon's."""
     failed, files, listed = host.run("sh", "-c", LOOK).stdout.split("---\n")
-    return Traces(failed, "\n".join(sorted(files.splitlines())), _ours(listed))
+    return Traces(failed, "\n".join(sorted(files.splitlines())), _ours(listed, DAEMONS))
 
 
-def processes(host: Host) -> frozenset[str]:
-    """What runs as the user hkswitch or as its helper, but not in the daemon's unit."""
-    return _ours(host.run("ps", "-e", "-o", "user:32=,pid=,cgroup:128=,args=").stdout)
+def processes(host: Host, but_in: Collection[str] = ()) -> frozenset[str]:
+    """What runs as the user hkswitch or as a helper, but for those in some cgroups."""
+    return _ours(host.run("ps", "-e", "-o", "user:32=,pid=,cgroup:128=,args=").stdout, but_in)
 
 
-def _ours(listed: str) -> frozenset[str]:
+def _ours(listed: str, but_in: Collection[str]) -> frozenset[str]:
     lines = listed.splitlines()
-    ours = (line for line in lines if line.startswith("hkswitch ") or "/usr/sbin/serviceswitch" in line)
-    units = ("/hkswitch.service", "/serviceswitch@")
-    return frozenset(line for line in ours if not any(unit in line for unit in units))
+    ours = (line for line in lines if line.startswith("hkswitch ") or "serviceswitch " in line)
+    return frozenset(line for line in ours if not any(unit in line for unit in but_in))
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +271,7 @@ def daemon(
     host.run("rm", "-rf", "/var/lib/hkswitch")
     assert stopped_seconds - stopping_seconds < STOP_SECONDS, host.journal("hkswitch.service")
     assert host.show("hkswitch.service", "Result") == "success", host.journal("hkswitch.service")
-    assert not processes(host)
+    eventually(lambda: not processes(host))
 
 
 @pytest.fixture(scope="module")

@@ -241,7 +241,7 @@ class Soak:
         await self._run("systemctl", "reload", DAEMON)
 
     async def _kill_helper(self) -> None:
-        await self._run("pkill", "-KILL", "-f", "/usr/sbin/serviceswitch serve")
+        await self._run("pkill", "-KILL", "-f", "serviceswitch serve")
 
     async def _kill_daemon(self) -> None:
         await self._run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", DAEMON)

@@ -98,7 +98,7 @@ async def test_a_command_that_fails_is_an_error_and_changes_nothing(
     assert await phone.read("Lamp") is False
     await until_logged(daemon, f"lamp: start failed: {why}")
     last = audit(daemon)[-1]
-    assert last["HKSWITCH_DECISION"] == "allowed"
+    assert last["HKSWITCH_OUTCOME"] == "failed"
     assert last["HKSWITCH_REASON"] == why
     assert int(last["HKSWITCH_DURATION_MS"]) >= 0
 
@@ -169,7 +169,7 @@ async def test_a_helper_that_is_killed_leaves_no_stale_value(daemon: Host, phone
     daemon.run("touch", f"{STATE}/on")
     await until_read_as(phone, "Lamp", on=True)
     daemon.run("rm", f"{STATE}/on")
-    daemon.run("pkill", "-KILL", "-f", "/usr/sbin/[s]erviceswitch serve")
+    daemon.run("pkill", "-KILL", "-f", "[s]erviceswitch serve")
     await until_read_as(phone, "Lamp", on=False)
 
 

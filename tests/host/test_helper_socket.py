@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.host.conftest import processes
+from tests.host.conftest import DAEMONS, processes
 from tests.host.machine import Host, eventually, eventually_async
 from tests.host.root import CHECKOUT
 from tests.support.controller import Controller
@@ -109,7 +109,7 @@ def test_helpers_that_hang_and_leave_no_room_are_named_as_the_reason(daemon: Hos
             assert set(helpers(daemon)) == set(stopped)
         finally:
             daemon.run("kill", "-KILL", *stopped)
-    eventually(lambda: not processes(daemon))  # those that connected
+    eventually(lambda: not processes(daemon, DAEMONS))  # those that connected
     eventually(lambda: helper_is_there(daemon))
     assert ours not in helpers(daemon)
 

@@ -32,7 +32,7 @@ DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/watchdog.conf"
 
 LIFE: Final = frozenset(
     {
-        *("User", "Group", "Type", "NotifyAccess", "ExecStart", "ExecReload"),
+        *("User", "Group", "Type", "NotifyAccess", "ExecStart", "ExecReload", "ExecStopPost"),
         *("KillMode", "TimeoutStopSec", "WatchdogSec", "SyslogLevel"),
     }
 )
@@ -127,7 +127,8 @@ def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...
             assert daemon.show("httpd.service", "ActiveState") == "inactive"
             assert act(daemon, process, "start", "lamp") == f"{lamp.LAMP} done"
             assert act(daemon, process, "stop", "lamp") == f"{lamp.LAMP} done"
-        assert [line["HKSWITCH_ACTION"] for line in audit(daemon)[decisions:]] == ["start", "stop"] * 2
+        lines = [line["HKSWITCH_ACTION"] for line in audit(daemon)[decisions:]]
+        assert lines == [action for action in ("start", "stop") * 2 for _ in ("decision", "result")]
         assert starts_by(daemon, sudo) == starts + 1
 
 

@@ -1,0 +1,511 @@
+"""The audit of root's helper: its decisions are there, and no user adds a line to it or keeps one out.
+
+The daemon's user is tried from its sandbox too: hkswitch.service runs another program in place of the daemon.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from hkswitch.cli.audit import QUERY
+from tests.host.machine import SETTLED, Host, eventually
+from tests.host.matrix import WAYS
+from tests.host.test_attacks import (
+    BY_SOCKET,
+    START,
+    START_CANARY,
+    START_OTHER,
+    by_sudo,
+    counted,
+    journal_away,
+    running,
+    session,
+    sudos,
+    target,
+    ways,
+)
+
+__all__ = ["target"]
+
+DAEMON: Final = "hkswitch.service"
+PROGRAM: Final = "/usr/local/lib/taken-over.py"
+DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/taken-over.conf"
+
+TAKEN_OVER: Final = f"""\
+[Service]
+Type=exec
+ExecStart=
+ExecStart=/usr/bin/python3 -I {PROGRAM}
+WatchdogSec=0
+Restart=no
+StandardOutput=journal
+"""
+
+AUDIT: Final = f"""
+{SETTLED}
+journalctl --quiet --no-pager --output=json --cursor-file=/run/audit.cursor {" ".join(QUERY)} || true
+"""
+
+
+def audited(host: Host) -> list[dict[str, str]]:
+    """The lines in the audit that came since this was asked last."""
+    return [json.loads(line) for line in host.run("sh", "-c", AUDIT).stdout.splitlines()]
+
+
+def kinds(lines: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+    """Of each line: whether it was allowed, denied, done or failed, and the action and the group."""
+    return [
+        (
+            line.get("HKSWITCH_DECISION") or line["HKSWITCH_OUTCOME"],
+            line.get("HKSWITCH_ACTION", ""),
+            line.get("HKSWITCH_GROUP", ""),
+        )
+        for line in lines
+    ]
+
+
+STARTED: Final = [("allowed", "start", "other"), ("done", "start", "other")]
+
+
+@pytest.fixture
+def looked_at(target: Host) -> Host:
+    """The host, and what was in the audit before is known."""
+    audited(target)
+    return target
+
+
+@contextmanager
+def taken_over(host: Host, program: str, more: str = "") -> Iterator[None]:
+    """hkswitch.service runs this program in place of the daemon, in the daemon's sandbox."""
+    host.write(PROGRAM, program)
+    host.write(DROP_IN, TAKEN_OVER + more)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "start", DAEMON)
+    try:
+        yield
+    finally:
+        host.run("systemctl", "kill", "--signal=KILL", DAEMON, check=False)
+        host.run("systemctl", "stop", DAEMON)
+        host.run("systemctl", "reset-failed", DAEMON, check=False)
+        host.run("rm", "-r", PROGRAM, DROP_IN)
+        host.run("rmdir", "--ignore-fail-on-non-empty", f"/etc/systemd/system/{DAEMON}.d")
+        host.run("systemctl", "daemon-reload")
+        eventually(lambda: not running(host, "serviceswitch"))
+
+
+def result_of(host: Host, program: str) -> str:
+    """What a program printed that ended by itself, in place of the daemon; it can write nowhere else."""
+    printing = "import sys\nsys.stdout = sys.stderr = open('/var/lib/hkswitch/printed', 'w', buffering=1)\n"
+    printed = "/var/lib/hkswitch/printed"
+    with taken_over(host, f"{printing}{program}\nprint('ended')\n"):
+        eventually(lambda: host.show(DAEMON, "ActiveState") in {"failed", "inactive"})
+        text = host.read(printed)
+        host.run("rm", "-rf", "/var/lib/hkswitch")
+    assert text.endswith("ended\n"), text
+    return text.removesuffix("ended\n")
+
+
+# What the query shows
+
+
+def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host) -> None:
+    for way in ways(looked_at):
+        looked_at.run("systemctl", "stop", "other.service")
+        with session(looked_at, *way) as helper:
+            helper.send(START_OTHER)
+            assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
+        decision, result = audited(looked_at)
+        assert kinds([decision, result]) == STARTED
+        assert decision["HKSWITCH_REQUEST"] == result["HKSWITCH_REQUEST"]
+        assert decision["_PID"] == result["_PID"] == helper.helper
+        assert decision["_SYSTEMD_UNIT"].startswith(
+            "serviceswitch@" if way == BY_SOCKET else "serviceswitch-"
+        )
+        uid = looked_at.run("id", "-u", "hkswitch").stdout.strip()
+        shown = looked_at.run("hkswitch", "audit", "other").stdout.splitlines()[-2:]
+        assert [line.partition("]: ")[2] for line in shown] == [
+            f"allowed for uid {uid}: start other",
+            f"done for uid {uid}: start other: other.service done",
+        ]
+        assert "start other" not in looked_at.run("hkswitch", "audit", "slow", check=False).stdout
+
+
+def test_the_decision_is_there_before_the_unit_is_started(looked_at: Host) -> None:
+    """A unit that looks for it as it starts finds it."""
+    new = f"journalctl --quiet --output=cat --cursor-file=/run/found.cursor {' '.join(QUERY)}"
+    looking = f"[Service]\nExecStart=\nExecStart=/bin/sh -ec '{new} >/run/found'\n"
+    looked_at.write("/run/systemd/system/other.service.d/find.conf", looking)
+    looked_at.run("systemctl", "daemon-reload")
+    try:
+        for way in ways(looked_at):
+            looked_at.run("systemctl", "stop", "other.service")
+            looked_at.run("sh", "-c", f"{new} || true")
+            with session(looked_at, *way) as helper:
+                helper.send(START_OTHER)
+                assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
+            assert looked_at.read("/run/found").count("start other") == 1
+    finally:
+        looked_at.run("rm", "-r", "/run/systemd/system/other.service.d", "/run/found", "/run/found.cursor")
+        looked_at.run("systemctl", "daemon-reload")
+        looked_at.run("systemctl", "stop", "other.service")
+
+
+KILLING: Final = """
+import os, signal, subprocess, sys
+
+rounds, request, *command = sys.argv[1:]
+for number in range(int(rounds)):
+    helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    helper.stdout.readline()
+    pid = int(subprocess.run(("pgrep", "-n", "-x", "serviceswitch"), capture_output=True).stdout)
+    helper.stdin.write(request.encode())
+    helper.stdin.flush()
+    assert b"accepted" in helper.stdout.readline()
+    os.kill(pid, signal.SIGKILL)
+    print(pid)
+    helper.stdin.close()
+    helper.wait()
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_helper_that_is_killed_right_after_it_accepted_has_left_its_decision(
+    looked_at: Host, way: str
+) -> None:
+    as_daemon = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups", *START[way])
+    killed = looked_at.run("python3", "-c", KILLING, "10", START_OTHER, *as_daemon).stdout.split()
+    decisions = [line for line in audited(looked_at) if "HKSWITCH_DECISION" in line]
+    assert [line["_PID"] for line in decisions] == killed
+    looked_at.run("systemctl", "reset-failed", check=False)
+
+
+# A journal that takes nothing
+
+FILL: Final = """
+import socket
+while True:
+    sender, taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK), 0
+    try:
+        while True:
+            sender.sendto(b"MESSAGE=full\\n", "/run/systemd/journal/socket")
+            taken += 1
+    except BlockingIOError:
+        if not taken:
+            break
+"""
+
+
+UNRECORDED: Final = "not done, because the journal has no record of it: journald took nothing within 1 s"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("journal", ["stopped", "full"])
+def test_while_journald_takes_nothing_a_request_is_refused_and_the_rest_goes_on(
+    looked_at: Host, way: str, journal: str
+) -> None:
+    looked_at.run("systemctl", "stop", "other.service")
+    with session(looked_at, *START[way]) as helper:
+        with journal_away(looked_at, "stopped"):
+            if journal == "full":
+                looked_at.run("python3", "-c", FILL)
+            helper.send(START_OTHER)
+            for _ in range(3):
+                assert helper.answers()
+            refused = helper.reply()
+            assert (refused["type"], refused["reason"]) == ("refused", UNRECORDED)
+            assert looked_at.show("other.service", "ActiveState") == "inactive"
+        helper.send(START_OTHER)
+        assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
+    *_, denial, decision, result = audited(looked_at)
+    assert kinds([denial, decision, result]) == [("denied", "start", "other"), *STARTED]
+    assert denial["HKSWITCH_REASON"] == UNRECORDED
+
+
+# Limits
+
+
+LOG_AND_START: Final = f"""
+import subprocess
+helper = subprocess.Popen({by_sudo("sudo")!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+helper.stdout.readline()
+for number in range(120_000):
+    print("flood", number)
+print(end="", flush=True)
+helper.stdin.write({START_OTHER.encode()!r})
+helper.stdin.flush()
+print([b"accepted" in helper.stdout.readline(), b"finished" in helper.stdout.readline()])
+helper.stdin.close()
+helper.wait()
+"""
+
+
+def test_what_the_daemon_logs_keeps_no_line_out_of_the_audit(looked_at: Host) -> None:
+    looked_at.run("systemctl", "stop", "other.service")
+    flood = ("journalctl", "--quiet", "--output=cat", f"_SYSTEMD_UNIT={DAEMON}", "--grep=^flood")
+    with taken_over(looked_at, f"{LOG_AND_START}\nimport time; time.sleep(60)"):
+        eventually(lambda: looked_at.show("other.service", "ActiveState") == "active", timeout_seconds=60)
+        eventually(lambda: kinds(audited(looked_at)) == STARTED)
+    assert looked_at.run(*flood).stdout.count("\n") < 120_000  # so that this is worth a test
+
+
+DENIED_FLOOD: Final = """
+import json, subprocess, sys, threading
+
+start, unknown, *command = sys.argv[1:]
+helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+helper.stdout.readline()
+
+def ask():
+    for number in range(100_000):
+        helper.stdin.write(unknown.encode())
+        if number == 50_000:
+            helper.stdin.write(start.encode())
+    helper.stdin.flush()
+
+threading.Thread(target=ask).start()
+refused = finished = 0
+while refused < 100_000 or not finished:
+    reply = json.loads(helper.stdout.readline())
+    refused += (reply["type"], reply["id"]) == ("refused", 9)
+    finished += reply["type"] == "finished"
+    if (reply["type"], reply["id"]) == ("refused", 1):  # one too many at once
+        helper.stdin.write(start.encode())
+        helper.stdin.flush()
+print(refused, finished)
+helper.stdin.close()
+helper.wait()
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_flood_of_denied_requests_leaves_few_lines_and_keeps_none_out(looked_at: Host, way: str) -> None:
+    looked_at.run("systemctl", "stop", "other.service")
+    unknown = json.dumps({**json.loads(START_CANARY), "id": 9, "group": "unknown"}) + "\n"
+    command = ("python3", "-c", DENIED_FLOOD, START_OTHER, unknown, *START[way])
+    flooding = looked_at.run(*command, user="hkswitch", timeout_seconds=120)
+    assert flooding.stdout == "100000 1\n"
+    lines = audited(looked_at)
+    assert [kind for kind in kinds(lines) if kind[0] != "denied"] == STARTED
+    denied = [line for line in lines if line.get("HKSWITCH_DECISION") == "denied"]
+    assert len(denied) < 120
+    assert counted(lines) >= 100_000
+
+
+def test_a_helper_that_has_no_unit_of_its_own_acts_on_nothing(looked_at: Host) -> None:
+    looked_at.run("systemctl", "stop", "other.service", "system-serviceswitch.slice")
+    looked_at.run("systemctl", "mask", "--runtime", "system-serviceswitch.slice")
+    try:
+        for sudo in sudos(looked_at):
+            with session(looked_at, *by_sudo(sudo)) as helper:
+                helper.send(START_OTHER)
+                assert helper.answers()
+                reason = helper.reply()["reason"]
+                assert "systemd gave the helper no unit of its own (" in reason
+                assert "masked" in reason
+            assert looked_at.show("other.service", "ActiveState") == "inactive"
+    finally:
+        looked_at.run("systemctl", "unmask", "--runtime", "system-serviceswitch.slice")
+
+
+# Forgeries
+
+FORGED: Final = "forged for uid 0: start canary"
+FIELDS: Final = f"MESSAGE={FORGED}\nSYSLOG_IDENTIFIER=serviceswitch\nHKSWITCH_DECISION=allowed\n"
+
+TO_THE_JOURNAL: Final = """
+import socket, subprocess, sys
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.connect("/run/systemd/journal/socket")
+done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=journal)
+"""
+
+BY_UID: Final = ("journalctl", "--quiet", "--output=cat", "SYSLOG_IDENTIFIER=serviceswitch", "_UID=0")
+
+
+def shown(host: Host) -> str:
+    host.run("sh", "-c", SETTLED)
+    return host.run("hkswitch", "audit", check=False).stdout
+
+
+@pytest.mark.parametrize("user", ["nobody", "hkswitch"])
+def test_what_sudo_says_to_a_users_socket_is_not_in_the_audit(looked_at: Host, user: str) -> None:
+    forging = ("sudo", "-n", "-h", f"=x\n{FIELDS}", "true")
+    looked_at.run("python3", "-c", TO_THE_JOURNAL, *forging, user=user)
+    assert FORGED not in shown(looked_at)
+    assert FORGED in looked_at.run(*BY_UID).stdout  # so that this is worth a test
+    assert audited(looked_at) == []
+
+
+FORGE_IN_SANDBOX: Final = f"""
+import json, os, socket, subprocess
+def journal():
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    connected.connect("/run/systemd/journal/socket")
+    return connected
+fields = {FIELDS!r}
+subprocess.run(("sudo", "-n", "-h", "=x\\n" + fields, "true"), stderr=journal())
+serve = {by_sudo("sudo")!r}
+hostile = json.dumps({{**json.loads({START_CANARY!r}), "group": "x\\n" + fields}}) + "\\n"
+lines = (hostile, fields, "x" * 10_000 + "\\n" + fields)
+for outputs in ("stderr",), ("stdout",), ("stdout", "stderr"):
+    for line in lines:
+        pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        given = {{**pipes, **{{name: journal() for name in outputs}}}}
+        helper = subprocess.Popen(serve, stdin=subprocess.PIPE, **given)
+        helper.communicate(line.encode())
+"""
+
+
+def test_what_the_helper_says_to_the_journals_socket_is_not_in_the_audit(looked_at: Host) -> None:
+    result_of(looked_at, FORGE_IN_SANDBOX)
+    lines = audited(looked_at)
+    assert lines
+    assert {kind for kind, _, _ in kinds(lines)} == {"denied"}
+    assert {line["_COMM"] for line in lines} == {"serviceswitch"}
+    assert f"]: {FORGED}" not in shown(looked_at)
+    assert FORGED in looked_at.run(*BY_UID).stdout
+
+
+# Privilege
+
+
+def status_of(host: Host, process: str) -> dict[str, str]:
+    lines = host.read(f"/proc/{process}/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+SETS: Final = ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")
+PRIVILEGES: Final = {**dict.fromkeys(SETS, "0" * 16), "NoNewPrivs": "1"}
+
+
+def privileges_of(host: Host, process: str) -> dict[str, str]:
+    status = status_of(host, process)
+    return {name: status[name] for name in PRIVILEGES}
+
+
+def test_the_helper_has_no_capability_and_can_gain_none(looked_at: Host) -> None:
+    for way in ways(looked_at):
+        with session(looked_at, *way) as helper:
+            assert privileges_of(looked_at, helper.helper) == PRIVILEGES
+            assert status_of(looked_at, helper.helper)["Uid"] == "0\t0\t0\t0"
+
+
+HOLD: Final = """
+import subprocess, time
+helper = subprocess.Popen({command!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+helper.stdout.readline()
+time.sleep(600)
+"""
+
+
+def scope_of(host: Host, helper: str) -> str:
+    """The unit that a helper has moved into."""
+    scope = f"serviceswitch-{helper}.scope"
+    eventually(lambda: host.show(scope, "ActiveState") == "active")
+    return scope
+
+
+def test_from_the_sandbox_it_has_none_either_and_a_unit_with_limits(looked_at: Host) -> None:
+    for sudo in sudos(looked_at):
+        with taken_over(looked_at, HOLD.format(command=by_sudo(sudo))):
+            (helper,) = eventually(lambda: running(looked_at, "serviceswitch") or None)
+            scope = scope_of(looked_at, helper)
+            assert privileges_of(looked_at, helper) == PRIVILEGES
+            assert looked_at.show(scope, "Slice") == "system-serviceswitch.slice"
+            assert looked_at.show(scope, "MemoryMax") == str(128 * 2**20)
+            assert looked_at.show(scope, "TasksMax") == "16"
+            assert looked_at.show(scope, "DevicePolicy") == "closed"
+
+
+def test_a_user_without_any_privilege_is_told_that_only_root_may(looked_at: Host) -> None:
+    done = looked_at.run("/usr/sbin/serviceswitch", "--version", user="nobody")
+    assert done.stdout.startswith("serviceswitch ")
+
+
+# The end of the daemon
+
+GIVE_AWAY: Final = f"""
+import socket, subprocess, time
+helper = subprocess.Popen({by_sudo("sudo")!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+helper.stdout.readline()
+giving = socket.socket(socket.AF_UNIX)
+giving.connect("\\0give")
+socket.send_fds(giving, [b"x"], [helper.stdin.fileno(), helper.stdout.fileno()])
+time.sleep(600)
+"""
+
+TAKE: Final = """
+import socket, time
+listening = socket.socket(socket.AF_UNIX)
+listening.bind("\\0give")
+listening.listen()
+print("listening", flush=True)
+taking, _ = listening.accept()
+taken = socket.recv_fds(taking, 1, 2)
+print("taken", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ("stop", DAEMON),
+        ("kill", "--signal=KILL", DAEMON),
+        ("kill", "--signal=KILL", "--kill-who=main", DAEMON),
+        ("restart", DAEMON),
+    ],
+    ids=["stopped", "killed", "killed alone", "restarted"],
+)
+def test_a_helper_whose_pipe_was_given_away_ends_with_the_daemon(
+    looked_at: Host, end: tuple[str, ...]
+) -> None:
+    with looked_at.popen("python3", "-c", TAKE, user="nobody") as taking:
+        assert taking.stdout is not None
+        assert taking.stdout.readline() == "listening\n"
+        with taken_over(looked_at, GIVE_AWAY):
+            assert taking.stdout.readline() == "taken\n"
+            (helper,) = running(looked_at, "serviceswitch")
+            looked_at.run("systemctl", *end)
+            eventually(lambda: helper not in running(looked_at, "serviceswitch"), timeout_seconds=10)
+
+
+EXTENDING: Final = """
+import os, signal, socket, time
+def extend():
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.sendto(b"EXTEND_TIMEOUT_USEC=2000000", os.environ["NOTIFY_SOCKET"])
+signal.signal(signal.SIGTERM, lambda *_: extend())
+while True:
+    time.sleep(0.2)
+    extend()
+"""
+
+
+def test_a_daemon_that_asks_for_more_time_without_end_is_ended_by_a_kill(looked_at: Host) -> None:
+    with taken_over(looked_at, EXTENDING, "TimeoutStopSec=1\n"):
+        looked_at.run("sh", "-c", f"timeout 4 systemctl stop {DAEMON}; test $? = 124")
+        assert looked_at.show(DAEMON, "ActiveState") == "deactivating"
+        looked_at.run("systemctl", "kill", "--signal=KILL", DAEMON)
+        eventually(lambda: looked_at.show(DAEMON, "ActiveState") in {"failed", "inactive"})
+
+
+IN_MEMORY: Final = """
+import os
+try:
+    os.memfd_create("program")
+except PermissionError:
+    print("refused")
+else:
+    print("made")
+"""
+
+
+def test_a_daemon_that_was_taken_over_makes_no_program_in_memory_where_systemd_can_forbid_it(
+    looked_at: Host,
+) -> None:
+    expected = {"bookworm": "made\n", "trixie": "refused\n"}[looked_at.release]
+    assert result_of(looked_at, IN_MEMORY) == expected
