@@ -80,12 +80,12 @@ class Link:
     def watch(self, units: Iterable[str]) -> Coroutine[None, None, None]:
         """Watch these units from now on: each was seen when this has ended, if the bus is there."""
         self._units = tuple(dict.fromkeys(units))  # now: a watch that is about to end must know of it
-        return self._see(self._units)
+        return self._see(self._units, self._systemd)  # the next connection watches them anyway
 
-    async def _see(self, watched: tuple[str, ...]) -> None:
-        if self._systemd is not None and self._sink is not None:
+    async def _see(self, watched: tuple[str, ...], systemd: Systemd | None) -> None:
+        if systemd is not None and self._sink is not None:
             with suppress(BusUnavailable):  # keep() tells it
-                await self._systemd.watch(watched, self._sink.seen)
+                await systemd.watch(watched, self._sink.seen)
                 if self._units is watched:  # nobody asked for others meanwhile
                     self._sink.found()
 

@@ -93,10 +93,11 @@ class Systemd:
         return {name: state for name, (_, state) in (await self._list(units)).items()}
 
     async def watch(self, units: Iterable[str], sink: UnitSink) -> None:
-        """Tell `sink` the states of all `units` before this returns, and each change from then on."""
-        self._watch = Watch(tuple(dict.fromkeys(units)), sink)
+        """Tell `sink` the states of all `units` before this returns, and each change, until the next watch."""
+        watch = self._watch = Watch(tuple(dict.fromkeys(units)), sink)
         await self._hear_of_changes()
-        await self._refresh()
+        if watch is self._watch:  # else it is told by the watch that replaced it
+            await self._refresh()
 
     async def _refresh(self, only: Collection[str] | None = None) -> None:
         """Read all watched units anew, or `only` some."""
