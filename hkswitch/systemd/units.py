@@ -93,7 +93,7 @@ class Systemd:
         return {name: state for name, (_, state) in (await self._list(units)).items()}
 
     async def watch(self, units: Iterable[str], sink: UnitSink) -> None:
-        """Tell `sink` the states of all `units` before this returns, and each change, until the next watch."""
+        """Tell `sink` the states of all `units` before it returns, and changes until the next watch."""
         watch = self._watch = Watch(tuple(dict.fromkeys(units)), sink)
         await self._hear_of_changes()
         if watch is self._watch:  # else it is told by the watch that replaced it
