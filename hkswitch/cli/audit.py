@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from hkswitch.model.environment import ENVIRONMENT
 from hkswitch.model.errors import Failure
 
 JOURNALCTL: Final = "/usr/bin/journalctl"
@@ -17,9 +18,6 @@ QUERY: Final = (
     "_TRANSPORT=journal",
     "SYSLOG_IDENTIFIER=serviceswitch",
 )
-
-ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-"""Nothing of root's own goes to a child."""
 
 
 @dataclass(eq=False)

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+from hkswitch.model.printable import visible
 from hkswitch.model.unit_state import UnitResult
 from hkswitch.serviceswitch.journal import Fields, Journal, Unwritten
 from hkswitch.serviceswitch.trusted_files import ROOT
@@ -187,7 +188,7 @@ def _facts(what: Decision | Denial | Effect, for_whom: str) -> Mapping[str, str]
                 "HKSWITCH_LEFT_OUT": str(what.left_out or ""),
             }
         case Effect(decision, failed, results, duration_ms):
-            result = plain(", ".join(map(str, results)), LONGEST_RESULT)
+            result = visible(", ".join(map(str, results)), LONGEST_RESULT)
             said = f"failed {for_whom}: " if failed else f"done {for_whom}: "
             return _asked(decision) | {
                 "MESSAGE": f"{said}{_request(decision)}: {_in_one_line(failed) if failed else result}",
@@ -201,24 +202,20 @@ def _facts(what: Decision | Denial | Effect, for_whom: str) -> Mapping[str, str]
 
 
 def _asked(what: Decision | Denial) -> dict[str, str]:
-    return {"HKSWITCH_ACTION": plain(what.action), "HKSWITCH_GROUP": plain(what.group)}
+    return {"HKSWITCH_ACTION": _shown(what.action), "HKSWITCH_GROUP": _shown(what.group)}
 
 
 def _request(what: Decision | Denial) -> str:
-    return f"{plain(what.action)} {plain(what.group)}".rstrip()
+    return f"{_shown(what.action)} {_shown(what.group)}".rstrip()
 
 
 def _in_one_line(reason: str) -> str:
-    return plain("; ".join(reason.split("\n")))
+    return _shown("; ".join(reason.split("\n")))
 
 
 def _in_lines(reason: str) -> str:
-    return "\n".join(plain(line) for line in reason.split("\n")[:20])
+    return "\n".join(_shown(line) for line in reason.split("\n")[:20])
 
 
-def plain(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return at most so much of `text`, with control characters, surrogates and direction marks visible."""
-    shown = text[: longest + 1]
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
+def _shown(text: str) -> str:
+    return visible(text, LONGEST_TEXT)

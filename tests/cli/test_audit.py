@@ -36,8 +36,8 @@ def test_the_query_is_for_lines_of_roots_helper_in_its_own_unit() -> None:
         "_TRANSPORT=journal",
         f"SYSLOG_IDENTIFIER={IDENTIFIER}",
     ]
-    assert shown() == ["/usr/bin/journalctl", "--no-pager", *query, "['LANG', 'PATH']"]
-    assert shown("web")[-2:] == ["HKSWITCH_GROUP=web", "['LANG', 'PATH']"]
+    assert shown() == ["/usr/bin/journalctl", "--no-pager", *query, "['LC_ALL', 'PATH']"]
+    assert shown("web")[-2:] == ["HKSWITCH_GROUP=web", "['LC_ALL', 'PATH']"]
 
 
 @pytest.mark.parametrize("group", ["--output=json", "-D/tmp/evil", "_UID=1000", "+", "a b", "/usr/bin/x"])

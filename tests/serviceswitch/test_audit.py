@@ -18,7 +18,6 @@ from hkswitch.serviceswitch.audit import (
     Effect,
     caller,
     fields_of,
-    plain,
 )
 from hkswitch.serviceswitch.journal import Fields, Unwritten, encode
 from hkswitch.serviceswitch.journal import Journal as RealJournal
@@ -160,27 +159,6 @@ def test_who_logged_in_is_left_out_where_nobody_did(
 def test_a_value_makes_up_no_field(value: str) -> None:
     fields = {"HKSWITCH_REASON": value, "PRIORITY": "4"}
     assert decode(encode(fields)) == fields
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("web", "web"),
-        ("Büro", "Büro"),
-        ("a\nb", r"a\nb"),
-        ("a\x1b[2Jb", r"a\x1b[2Jb"),
-        ("a\x00b", r"a\x00b"),
-        ("a\x9bb", r"a\x9bb"),
-        ("a\u202eb", r"a\u202eb"),
-        ("a\u2028b", r"a\u2028b"),
-        ("a\udc80b", r"a\udc80b"),
-        ("x" * LONGEST_TEXT, "x" * LONGEST_TEXT),
-        ("x" * LONGEST_TEXT + "y", "x" * (LONGEST_TEXT - 3) + "..."),
-        ("\x00" * 10**6, (r"\x00" * LONGEST_TEXT)[: LONGEST_TEXT - 3] + "..."),
-    ],
-)
-def test_what_cannot_be_printed_is_shown_and_what_is_long_is_cut(text: str, shown: str) -> None:
-    assert plain(text) == shown
 
 
 @pytest.mark.parametrize(
