@@ -16,6 +16,8 @@ from hkswitch.model.unit_state import Crossing
 FILE: Final = Path("/etc/sudoers.d/hkswitch")
 MODE: Final = 0o440
 SUDOERS: Final = Path("/etc/sudoers")
+NO_RULE: Final = "no rule allows it"
+"""sudo itself says nothing of a command that it would not allow."""
 INCLUDED: Final = rf"^[@#]includedir\s+{re.escape(str(FILE.parent))}/?\s*$"
 """The older form begins like a comment."""
 
@@ -50,7 +52,7 @@ async def sudoers(situation: Situation) -> tuple[Finding]:
         return (wrong(Point.SUDOERS, "there is no sudo", "install it: the daemon starts its helper by it"),)
     listed = await run(sudo, "-n", "-l", *whose)
     rules = await _rules() if situation.asker == ROOT else None
-    refusal = "" if allowed.code == 0 else telling(allowed.errors.splitlines()) or allowed.complaint
+    refusal = "" if allowed.code == 0 else telling(allowed.errors.splitlines()) or NO_RULE
     return (in_force(refusal, listed.output, rules),)
 
 
