@@ -21,6 +21,7 @@ from aiohomekit.exceptions import HomeKitException
 
 from hkswitch.cli import status
 from hkswitch.hap import state_file
+from hkswitch.hap.state_format import parse
 from hkswitch.model.errors import Exit, Failure
 from tests.host.injection import Fault, Injector, injected
 from tests.host.machine import ADDRESS, Host
@@ -134,9 +135,8 @@ class Bridge:
         return copy
 
     def setup_code(self) -> str:
-        stored = state_file.read(self.state)
-        assert stored is not None
-        return stored.setup.code
+        file = self.state / state_file.FILE_NAME
+        return parse(file, file.read_bytes()).setup.code
 
     @asynccontextmanager
     async def runs(self, fault: Fault | None = None) -> AsyncIterator["Run"]:
