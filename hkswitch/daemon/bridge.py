@@ -20,6 +20,7 @@ from hkswitch import __version__
 from hkswitch.hap import state_file
 from hkswitch.hap.characteristics import Writer
 from hkswitch.hap.driver import Driver
+from hkswitch.hap.names import MODEL, serial_number
 from hkswitch.hap.setup_code import Setup, UnknownController
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
@@ -73,8 +74,9 @@ class Bridge:
             stored.warn_of_unknown_keys()
         self.setup = Setup.new() if stored is None else stored.setup
         self._driver = Driver(port=port, state_folder=state_folder, setup=self.setup, stored=stored)
-        self._bridge = _QuietBridge(self._driver, name)
-        self._bridge.set_info_service(__version__, "hkswitch", "Bridge", self._driver.state.mac)
+        self._bridge = BridgeAccessory(self._driver, name)
+        device_id = self._driver.state.mac if stored is None else stored.device_id
+        self._bridge.set_info_service(__version__, "hkswitch", MODEL, device_id)
         self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
         self._place(groups)
         self._driver.add_accessory(self._bridge)
@@ -207,8 +209,8 @@ class TileAccessory(Accessory):
         service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
         name, aid = (group.restart_name, group.restart_aid) if restart else (group.name, group.aid)
         super().__init__(driver, name, aid=aid)
-        serial_number = f"{group.id}:restart" if restart else group.id
-        self.set_info_service(__version__, "hkswitch", "Service group", serial_number)
+        serial = serial_number(f"{group.id}:restart" if restart else group.id, aid)
+        self.set_info_service(__version__, "hkswitch", "Service group", serial)
         service = self.add_preload_service(service_name)
         self.on = service.get_characteristic("On")
         self._followers = [char for char in service.characteristics if char.display_name == "OutletInUse"]
@@ -225,13 +227,6 @@ class TileAccessory(Accessory):
         self.on.notify(writer)
         for follower in self._followers:
             follower.set_value(on)
-
-
-class _QuietBridge(BridgeAccessory):
-    """The bridge's own accessory."""
-
-    def setup_message(self) -> None:
-        """Say nothing: HAP-python prints the setup code, which would stay in the journal for everybody."""
 
 
 def tiles_of(group: Group) -> tuple[Tile, ...]:

@@ -12,12 +12,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from pyhap.accessory import Accessory
-from pyhap.accessory_driver import AccessoryDriver, AccessoryMDNSServiceInfo
+from pyhap.accessory_driver import AccessoryDriver
 from pyhap.characteristic import Characteristic
 from pyhap.const import STANDALONE_AID
+from zeroconf import ServiceInfo
 
 from hkswitch.hap import state_file
 from hkswitch.hap.advertiser import Advertiser
+from hkswitch.hap.announcement import announcement
 from hkswitch.hap.characteristics import Writer
 from hkswitch.hap.connection import Connection, Server
 from hkswitch.hap.limits import PairSetup
@@ -277,7 +279,12 @@ class Driver(AccessoryDriver):
         """Serve and announce there; takes both back if one of them fails."""
         try:
             await self._be_at(place)
-            await self.async_start()
+            self.aio_stop_event = asyncio.Event()
+            await self.http_server.async_start(self.loop)
+            if self.state.set_accessories_hash(self.accessories_hash):
+                self.async_persist()
+            self.mdns_service_info = self._announcement
+            await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
         except BaseException:
             await self._stop_what_started()
             raise
@@ -287,9 +294,21 @@ class Driver(AccessoryDriver):
         await self.advertiser.be_silent()
         self.advertiser.zeroconf.registry.async_remove(self.mdns_service_info)
         await self._be_at(place)
-        self.mdns_service_info = AccessoryMDNSServiceInfo(self.accessory, self.state, self.zeroconf_server)
+        self.mdns_service_info = self._announcement
         await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
         self.advertiser.announce(self.mdns_service_info)
+
+    @property
+    def _announcement(self) -> ServiceInfo:
+        return announcement(
+            name=self.accessory.display_name,
+            device_id=self.state.mac,
+            setup_id=self.state.setup_id,
+            config_version=self.state.config_version,
+            paired=self.state.paired,
+            addresses=self.state.addresses,
+            port=self.state.port,
+        )
 
     async def _be_at(self, place: Place) -> None:
         """Have the sockets there, before there is a service to answer for."""
@@ -320,5 +339,5 @@ class Driver(AccessoryDriver):
         """Advertise what is true now; HAP-python may still do it when the goodbye has been said."""
         if self.mdns_service_info is None:
             return  # there is nothing advertised yet
-        self.mdns_service_info = AccessoryMDNSServiceInfo(self.accessory, self.state, self.zeroconf_server)
+        self.mdns_service_info = self._announcement
         self.advertiser.announce(self.mdns_service_info)

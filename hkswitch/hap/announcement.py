@@ -1,0 +1,50 @@
+"""The bridge's mDNS service as phones find it (HAP specification, 6.4). Sends nothing."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from zeroconf import ServiceInfo
+
+from hkswitch.hap.names import MODEL, host_name, instance_name
+from hkswitch.hap.setup_code import CATEGORY_BRIDGE
+
+SERVICE_TYPE: Final = "_hap._tcp.local."
+PROTOCOL: Final = "1.1"
+
+
+def announcement(  # noqa: PLR0913 -- one for each thing that is announced
+    *,
+    name: str,
+    device_id: str,
+    setup_id: str,
+    config_version: int,
+    paired: bool,
+    addresses: Sequence[str],
+    port: int,
+) -> ServiceInfo:
+    """What is true now. HAP-python's has no other script than ASCII in its names, and a name as the model."""
+    return ServiceInfo(
+        SERVICE_TYPE,
+        name=f"{instance_name(name, device_id)}.{SERVICE_TYPE}",
+        server=f"{host_name(name, device_id)}.local.",
+        port=port,
+        properties={
+            "md": MODEL,
+            "pv": PROTOCOL,
+            "id": device_id,
+            "c#": str(config_version),
+            "s#": "1",  # IP accessories have no other state number
+            "ff": "0",  # not certified
+            "ci": str(CATEGORY_BRIDGE),
+            "sf": "0" if paired else "1",
+            "sh": _setup_hash(setup_id, device_id),
+        },
+        parsed_addresses=list(addresses),
+    )
+
+
+def _setup_hash(setup_id: str, device_id: str) -> str:
+    """What tells a phone that scanned the QR code which bridge it is of."""
+    return base64.b64encode(hashlib.sha512(f"{setup_id}{device_id}".encode()).digest()[:4]).decode()
