@@ -66,14 +66,16 @@ MODULE_MAY_IMPORT = {
 """Of the rooms that wire others, what each module may; and what knows less than its room."""
 
 OVERRIDES = {f"hap/{name}.py" for name in ("advertiser", "connection", "driver", "handler", "pair_setup")}
+ACCESSORIES = {"hap/database.py", "hap/iid_manager.py"}
 
 ONLY_IN = {
     "yaml": {"model/yaml_nodes.py"},
     "sdbus": {f"systemd/{name}.py" for name in ("connection", "interface", "signals", "starts", "units")},
-    "pyhap": {"daemon/bridge.py", "hap/characteristics.py", "hap/reads.py", *OVERRIDES},
+    "pyhap": {"daemon/bridge.py", "hap/characteristics.py", "hap/reads.py", *OVERRIDES, *ACCESSORIES},
     "h11": OVERRIDES,
     "cryptography": OVERRIDES,
-    "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", *OVERRIDES},  # the doctor asks as a phone does
+    # The doctor asks as a phone does.
+    "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", *OVERRIDES},
     "segno": {"hap/setup_code.py"},
     "click": {"cli/main.py", "cli/options.py", "cli/run.py"},
     "rich": {"cli/actions.py", "cli/main.py", "cli/page.py", "doctor/page.py"},

@@ -74,11 +74,13 @@ class Bridge:
             stored.warn_of_unknown_keys()
         self.setup = Setup.new() if stored is None else stored.setup
         self._driver = Driver(port=port, state_folder=state_folder, setup=self.setup, stored=stored)
-        self._bridge = BridgeAccessory(self._driver, name)
+        iids = self._driver.database.iids_of(const.STANDALONE_AID)
+        self._bridge = BridgeAccessory(self._driver, name, iid_manager=iids)
         device_id = self._driver.state.mac if stored is None else stored.device_id
         self._bridge.set_info_service(__version__, "hkswitch", MODEL, device_id)
         self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
         self._place(groups)
+        self._bridge.accessories = self._accessories
         self._driver.add_accessory(self._bridge)
         if stored is None:
             _log.info("made a new identity in %s", state_folder)
@@ -115,10 +117,18 @@ class Bridge:
             raise CannotServe(place, self._port, why, in_use=number == errno.EADDRINUSE) from error
 
     def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
-        """Have accessories for these groups; those that stay are not touched. Tells the controllers."""
+        """Have accessories for these groups; those that stay are not touched. Tells the controllers.
+
+        Raises `StateUnwritable` if they cannot be served, and then all is as it was.
+        """
+        before = self._tiles
         self._place(groups)
+        try:
+            self._driver.serve(self._accessories)
+        except state_file.StateUnwritable:
+            self._tiles = before
+            raise
         self._take_writes(taps)
-        self._driver.accessories_changed()
 
     async def stop(self) -> None:
         """Go offline with a goodbye, if it went online."""
@@ -162,9 +172,12 @@ class Bridge:
         for group in groups:
             for tile in tiles_of(group):
                 self._tiles[group.id, tile] = self._placed(group, tile, before.get((group.id, tile)))
-        # iOS forgets the rooms of accessories that were not there when the bridge came online.
+
+    @property
+    def _accessories(self) -> dict[int, "TileAccessory"]:
+        """By aid; all of them, as iOS forgets the rooms of those that come after the bridge is online."""
         ordered = sorted(self._tiles.values(), key=lambda accessory: accessory.aid)
-        self._bridge.accessories = {accessory.aid: accessory for accessory in ordered}
+        return {accessory.aid: accessory for accessory in ordered}
 
     def _placed(self, group: Group, tile: Tile, before: "TileAccessory | None") -> "TileAccessory":
         if before is not None and (before.group.name, before.group.type) == (group.name, group.type):
@@ -208,7 +221,7 @@ class TileAccessory(Accessory):
         restart = tile is Tile.RESTART
         service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
         name, aid = (group.restart_name, group.restart_aid) if restart else (group.name, group.aid)
-        super().__init__(driver, name, aid=aid)
+        super().__init__(driver, name, aid=aid, iid_manager=driver.database.iids_of(aid))
         serial = serial_number(f"{group.id}:restart" if restart else group.id, aid)
         self.set_info_service(__version__, "hkswitch", "Service group", serial)
         service = self.add_preload_service(service_name)

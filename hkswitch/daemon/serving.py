@@ -219,8 +219,9 @@ class Serving:
         something on them, and then the host tells what they show. The network comes last: the bridge
         answers at its old place meanwhile.
         """
-        before, self._config = self._config, with_what_stays(config, self._config)
-        self._front.regroup(config.groups, self.switchboard)
+        before, after = self._config, with_what_stays(config, self._config)
+        self._front.regroup(config.groups, self.switchboard)  # it may fail, and then nothing has changed
+        self._config = after
         self.switchboard.regroup(config.groups)
         await self._host.watch(config.groups)
         await self._settle()

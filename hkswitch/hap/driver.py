@@ -1,7 +1,6 @@
 """HAP-python's driver on our event loop, with our server, state file and mDNS manners."""
 
 import asyncio
-import hashlib
 import io
 import json
 import logging
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
-from pyhap.accessory import Accessory
+from pyhap.accessory import Accessory, Bridge
 from pyhap.accessory_driver import AccessoryDriver
 from pyhap.characteristic import Characteristic
 from pyhap.const import STANDALONE_AID
@@ -22,6 +21,7 @@ from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.announcement import announcement
 from hkswitch.hap.characteristics import Writer
 from hkswitch.hap.connection import Connection, Server
+from hkswitch.hap.database import Database
 from hkswitch.hap.limits import PairSetup
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.sockets import hear_only
@@ -60,14 +60,14 @@ class Driver(AccessoryDriver):
         self._state_folder = state_folder
         self.setup = setup
         self._stored = stored
-        self._written_version = self._version
+        self.database = Database(self.state, stored)
         self._writing_again: asyncio.TimerHandle | None = None
         self._slow_writes: Mapping[Characteristic, SlowWrite] = {}
         self._tell_of_pairings: Callable[[], None] | None = None
 
     # State
 
-    def add_accessory(self, accessory: Accessory) -> None:
+    def add_accessory(self, accessory: Bridge) -> None:
         """Take the bridge's accessory, and its state from the file; HAP-python makes keys if one is gone.
 
         Raises:
@@ -78,12 +78,14 @@ class Driver(AccessoryDriver):
         accessory.aid = STANDALONE_AID
         if self._stored is not None:
             self._load(self._stored)
+        self.database.open(accessory)
         # A folder that cannot be written is found now, and not when somebody pairs.
         if self._stored is None:
             self.persist()
         else:
-            self._written_version = self._version
             self.async_persist()
+            if names := self.database.unwritten:
+                _log.error("not in the Home app until the state can be written: %s", ", ".join(names))
 
     def _load(self, stored: Stored) -> None:
         try:
@@ -98,12 +100,14 @@ class Driver(AccessoryDriver):
         accessory = io.StringIO()
         self.encoder.persist(accessory, self.state)
         others = {} if self._stored is None else self._stored.others
-        return Stored(self.setup, json.loads(accessory.getvalue()), self.failed_attempts, others)
+        written = json.loads(accessory.getvalue())
+        return Stored(self.setup, written, self.failed_attempts, others, self.database.record)
 
     def persist(self) -> None:
         """Write keys and pairings; with fsync, as a pairing that is lost is lost for the phone too."""
-        state_file.write(self._state_folder, self.stored)
-        self._written_version = self._version
+        stored = self.stored
+        state_file.write(self._state_folder, stored)
+        self.database.written(stored.iids or {})
 
     def async_persist(self) -> None:
         """Write now, and not in some thread that an older state may overtake.
@@ -118,13 +122,13 @@ class Driver(AccessoryDriver):
             self._write_later()
 
     def _write_later(self) -> None:
-        self._version = self._written_version
+        self.database.serve_written()
         if self._writing_again is None:
             self._writing_again = self.loop.call_later(WRITE_AGAIN_SECONDS, self._write_again)
 
     def _write_again(self) -> None:
         self._writing_again = None
-        self.state.set_accessories_hash(self.accessories_hash)
+        self.database.serve_wanted()
         try:
             self.persist()
         except state_file.StateUnwritable:
@@ -137,14 +141,26 @@ class Driver(AccessoryDriver):
         if self._writing_again is not None:
             self._writing_again.cancel()
 
-    @property
-    def _version(self) -> tuple[int, str | None]:
-        """The config version (c#), and the accessories that it stands for."""
-        return self.state.config_version, self.state.accessories_hash
+    # Accessories
 
-    @_version.setter
-    def _version(self, version: tuple[int, str | None]) -> None:
-        self.state.config_version, self.state.accessories_hash = version
+    def serve(self, accessories: Mapping[int, Accessory]) -> None:
+        """Serve these, and tell controllers to read them anew if there is something new.
+
+        An iid is on disk before it is served: raises `StateUnwritable` if one cannot be written, and then all
+        is as it was.
+        """
+        before = self.database.want(accessories)
+        if not self.database.serve_wanted():
+            return
+        try:
+            self.persist()
+        except state_file.StateUnwritable as failure:
+            if self.database.unwritten:
+                self.database.go_back(before)
+                raise
+            _log.error("%s", failure)
+            self._write_later()
+        self.async_update_advertisement()
 
     # Pairings
 
@@ -246,18 +262,6 @@ class Driver(AccessoryDriver):
         """Have writes to these characteristics, and no others, answered with what their functions return."""
         self._slow_writes = writes
 
-    @property
-    def accessories_hash(self) -> str:
-        """What c# grows by when it changes; with the names, which HAP-python takes for mere values."""
-        names = sorted((aid, each.display_name) for aid, each in self.accessory.accessories.items())
-        return hashlib.sha512(f"{super().accessories_hash}{names}".encode()).hexdigest()
-
-    def accessories_changed(self) -> None:
-        """Tell controllers to read /accessories anew, if there is something new."""
-        if self.state.set_accessories_hash(self.accessories_hash):
-            self.async_persist()
-            self.async_update_advertisement()
-
     def timed_write_is_valid(self, writer: Writer, request: dict[str, Any]) -> bool:
         """Whether a timed write was prepared and is in time; HAP-python does it anyway."""
         if "pid" not in request:
@@ -281,8 +285,6 @@ class Driver(AccessoryDriver):
             await self._be_at(place)
             self.aio_stop_event = asyncio.Event()
             await self.http_server.async_start(self.loop)
-            if self.state.set_accessories_hash(self.accessories_hash):
-                self.async_persist()
             self.mdns_service_info = self._announcement
             await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
         except BaseException:

@@ -1,4 +1,4 @@
-"""The bridge's identity on disk: setup code, keys and pairings in one file, written whole or not at all.
+"""The bridge's identity on disk: setup code, keys, pairings, iids in one file, written whole or not at all.
 
 Knows no HAP-python. A damaged file is said, and its backup used; without one it is left alone. It is never
 replaced by a new identity, which every phone would take for another bridge. A file that a newer version wrote
@@ -121,6 +121,8 @@ def write(folder: Path, stored: Stored) -> None:
     """
     contents = encode(stored)
     path = folder / FILE_NAME
+    if len(contents) > LARGEST_BYTES:
+        raise StateUnwritable(path, f"it would have {len(contents)} bytes, and {LARGEST_BYTES} are read")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(path, contents)

@@ -1,4 +1,4 @@
-"""What the state file holds: setup code, keys and pairings, to bytes and back. Reads and writes no file."""
+"""The state file's contents: setup code, keys, pairings and iids, to bytes and back. Does no I/O."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from hkswitch.hap.iids import Record, encode_record, parse_record
 from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS, Setup
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable
@@ -17,13 +18,15 @@ from hkswitch.protocol.report import PairedController
 
 FILE_NAME: Final = "bridge.json"
 BACKUP_NAME: Final = "bridge.json.backup"
-VERSION: Final = 1
+VERSION: Final = 2
+"""The format. 1 had no iids; what reads only that would serve others, and so must refuse this one."""
+
 LARGEST_VERSION: Final = 10**40
 """A number that can still be shown in a sentence."""
 ADMIN_BIT: Final = 1
 
 _KEYS: Final = {
-    "": frozenset({"version", "setup", "failed_attempts", "accessory"}),
+    "": frozenset({"version", "setup", "failed_attempts", "accessory", "iids"}),
     "setup": frozenset({"code", "id"}),
     "accessory": frozenset(
         {
@@ -44,6 +47,8 @@ _DEVICE_ID: Final = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 _CONTROLLER_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 _BYTES: Final = re.compile(r"([0-9a-f]{2})*")
+
+_ANOTHER_FORM: Final = "it does not hold what this version of hkswitch writes"
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +87,7 @@ class StateTooNew(Failure):
 class Stored:
     """What the file holds. `accessory` is HAP-python's part: keys, pairings, the bridge's ID.
 
+    `iids` has those that were ever served to a controller, None if no daemon has written them yet.
     `others` has the keys that this version does not know, where they were; they are written back.
     """
 
@@ -89,6 +95,7 @@ class Stored:
     accessory: dict[str, Any]
     failed_attempts: int = 0
     others: dict[str, Any] = field(default_factory=dict)
+    iids: Record | None = None
 
     @property
     def unknown_keys(self) -> tuple[str, ...]:
@@ -146,7 +153,7 @@ class Stored:
             name: {uuid: value for uuid, value in self.accessory[name].items() if uuid in kept}
             for name in ("paired_clients", "client_properties", "client_uuid_to_bytes")
         }
-        return replace(self, accessory=self.accessory | pairings)
+        return replace(self, accessory=self.accessory | pairings, iids=self.iids if kept else {})
 
 
 def encode(stored: Stored) -> bytes:
@@ -158,6 +165,8 @@ def encode(stored: Stored) -> bytes:
         "failed_attempts": stored.failed_attempts,
         "accessory": others.get("accessory", {}) | stored.accessory,
     }
+    if stored.iids is not None:
+        contents["iids"] = encode_record(stored.iids)
     return json.dumps(contents | {"sha256": digest(contents)}, indent=1).encode()
 
 
@@ -176,7 +185,7 @@ def parse(path: Path, contents: bytes) -> Stored:
     # TRUST: the checksum is for the disk. The daemon's user can make one, and root reads what follows.
     match body:
         case {
-            "version": 1,
+            "version": 1 | 2 as version,
             "setup": {"code": str(code), "id": str(setup_id)},
             "failed_attempts": int(failed_attempts),
             "accessory": {
@@ -199,8 +208,16 @@ def parse(path: Path, contents: bytes) -> Stored:
             and _are_pairings(accessory)
         ):
             known = {key: accessory[key] for key in accessory if key in _KEYS["accessory"]}
-            return Stored(Setup(code, setup_id), known, failed_attempts, _others(body))
-    raise StateDamaged(path, "it does not hold what this version of hkswitch writes")
+            iids = _iids(path, body) if version > 1 else None
+            return Stored(Setup(code, setup_id), known, failed_attempts, _others(body), iids)
+    raise StateDamaged(path, _ANOTHER_FORM)
+
+
+def _iids(path: Path, body: dict[str, Any]) -> Record | None:
+    try:
+        return parse_record(body["iids"]) if "iids" in body else None
+    except ValueError as error:
+        raise StateDamaged(path, _ANOTHER_FORM) from error
 
 
 def _are_pairings(accessory: dict[str, Any]) -> bool:

@@ -191,14 +191,14 @@ PAIRING = [["pair"], ["pair", "--list"], ["pair", "--reset-attempts"], ["unpair"
 @pytest.mark.parametrize("arguments", [*PAIRING, ["demo", "--address", "127.0.0.1"]], ids=" ".join)
 def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, arguments: list[str]) -> None:
     state_file = tmp_path / FILE_NAME
-    state_file.write_text('{"version": 2}')
-    why = "it was written by a newer version of hkswitch (format 2, this one reads 1)"
+    state_file.write_text('{"version": 3}')
+    why = "it was written by a newer version of hkswitch (format 3, this one reads 2)"
     assert run(*arguments, "--state-dir", tmp_path) == (
         65,
         "",
         f"hkswitch: cannot use {state_file}: {why}; install that version again\n",
     )
-    assert state_file.read_text() == '{"version": 2}'
+    assert state_file.read_text() == '{"version": 3}'
     assert not (tmp_path / BACKUP_NAME).exists()
 
 

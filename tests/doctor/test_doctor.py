@@ -213,7 +213,7 @@ def test_a_damaged_state_is_said_also_while_its_backup_is_sound(
 
 
 def test_a_state_of_a_newer_version_is_said_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "bridge.json").write_text('{"version": 2}')
+    (tmp_path / "bridge.json").write_text('{"version": 3}')
     found = account.contents_are(tmp_path, *account.stored(tmp_path))
     judged(found, WRONG, "install that version again")
     assert "chown" not in str(found)

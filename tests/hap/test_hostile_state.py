@@ -56,6 +56,10 @@ def without(*path: str) -> Callable[[Body], object]:
 GOOD: dict[str, Callable[[Body], object]] = {
     "as it was written": lambda _: None,
     "keys of a later version": put("accessory", "later", value={"a": ["\x1b"]}),
+    "no iids yet": without("iids"),
+    "format 1": put("version", value=1),
+    "iids": put("iids", value={"1": {"3E": 1, "3E.14": 2}, str(2**32): {}}),
+    "iids that format 1 does not know": lambda body: body.update(version=1, iids=None),
     "no hash yet": put("accessory", "accessories_hash", value=None),
     "permissions of a later version": put(
         "accessory", "client_properties", ID, value={"permissions": 3, "b": 1}
@@ -90,6 +94,14 @@ BAD: dict[str, Callable[[Body], object]] = {
     "attempts that are text": put("failed_attempts", value="3"),
     "attempts below zero": put("failed_attempts", value=-1),
     "attempts without end": put("failed_attempts", value=10**100),
+    "iids that are null": put("iids", value=None),
+    "iids in a list": put("iids", value=[]),
+    "iids of an aid with an escape sequence": put("iids", value={"\x1b": {}}),
+    "iids of a type with an escape sequence": put("iids", value={"1": {"\x1b": 1}}),
+    "an iid that is text": put("iids", value={"1": {"3E": "1"}}),
+    "an iid that is true": put("iids", value={"1": {"3E": True}}),
+    "an iid that is huge": put("iids", value={"1": {"3E": 10**100}}),
+    "an iid with two meanings": put("iids", value={"1": {"3E": 1, "49": 1}}),
     "a setup that is null": put("setup", value=None),
     "a setup code of other digits": put("setup", "code", value="314-15-\u0669\u0662\u0666"),
     "a setup ID with a newline": put("setup", "id", value="7OS\n"),

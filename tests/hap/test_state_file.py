@@ -18,10 +18,13 @@ from pyhap.encoder import AccessoryEncoder
 from pyhap.state import State
 
 from hkswitch.hap import state_file
+from hkswitch.hap.driver import MOST_PAIRINGS
+from hkswitch.hap.iids import BY_TYPE, MOST_RECORDED
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import (
     BACKUP_NAME,
     FILE_NAME,
+    LARGEST_BYTES,
     LOCK_NAME,
     StateDamaged,
     StateInUse,
@@ -44,7 +47,8 @@ def stored(**permissions: int) -> Stored:
         state.add_paired_client(client.encode(), b"k" * 32, bytes([permission]))
     accessory = io.StringIO()
     AccessoryEncoder.persist(accessory, state)
-    return Stored(Setup("314-15-926", "7OSX"), json.loads(accessory.getvalue()), failed_attempts=3)
+    iids = {1: {"3E": 1, "3E.14": 2}, 5: {"49": 8}}
+    return Stored(Setup("314-15-926", "7OSX"), json.loads(accessory.getvalue()), failed_attempts=3, iids=iids)
 
 
 @pytest.fixture
@@ -229,7 +233,7 @@ def test_what_this_version_does_not_write_is_damage(
         state_file.read(folder)
 
 
-@pytest.mark.parametrize("version", [2, 3, 10**30])
+@pytest.mark.parametrize("version", [3, 4, 10**30])
 @pytest.mark.parametrize("gone", [None, b"garbage"], ids=["file", "backup"])
 def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
     folder: Path, version: int, gone: bytes | None
@@ -245,21 +249,21 @@ def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
         state_file.read(folder)
     assert str(caught.value) == (
         f"cannot use {path}: it was written by a newer version of hkswitch "
-        f"(format {version}, this one reads 1); install that version again"
+        f"(format {version}, this one reads 2); install that version again"
     )
     assert caught.value.exit_code is Exit.DAMAGED
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_a_newer_backup_of_a_file_that_is_gone_is_no_reason_for_a_new_identity(folder: Path) -> None:
-    replaced(folder, "version", value=2)
+    replaced(folder, "version", value=3)
     (folder / FILE_NAME).rename(folder / BACKUP_NAME)
     with pytest.raises(StateTooNew):
         state_file.read(folder)
 
 
 def test_a_newer_version_may_make_its_checksum_in_another_way(folder: Path) -> None:
-    (folder / FILE_NAME).write_text('{"version": 2, "blake2": "0"}')
+    (folder / FILE_NAME).write_text('{"version": 3, "blake2": "0"}')
     with pytest.raises(StateTooNew):
         state_file.read(folder)
 
@@ -370,4 +374,28 @@ def test_taking_one_out_keeps_keys_and_attempts() -> None:
     after = before.without(ADMIN)
     assert (after.setup, after.device_id, after.failed_attempts) == (before.setup, before.device_id, 3)
     assert after.accessory["private_key"] == before.accessory["private_key"]
-    assert replace(after, accessory=before.accessory) == before
+    assert after.iids == {}  # no phone remembers any
+    assert replace(after, accessory=before.accessory, iids=before.iids) == before
+
+
+def test_while_a_controller_is_left_all_iids_are_kept() -> None:
+    before = stored(**{USER: 0})
+    assert before.without(USER).iids == before.iids
+
+
+def test_what_would_be_too_large_to_be_read_again_is_not_written(folder: Path) -> None:
+    before = state_file.read(folder)
+    iids = {aid: {"49": 16} for aid in range(1, 50_000)}
+    with pytest.raises(StateUnwritable, match=r"it would have [0-9]+ bytes, and 1048576 are read"):
+        state_file.write(folder, replace(stored(), iids=iids))
+    assert state_file.read(folder) == before
+
+
+def test_the_fullest_record_and_all_pairings_can_be_read_again(tmp_path: Path) -> None:
+    """Nothing that a bridge may come to remember makes its file too large."""
+    users = {f"{number:08X}-2222-4333-8444-555555555555": 0 for number in range(MOST_PAIRINGS - 1)}
+    record = {2**32 - number: dict(BY_TYPE) for number in range(1, MOST_RECORDED + 1)}
+    fullest = replace(stored(**users), iids=record)
+    state_file.write(tmp_path, fullest)
+    assert state_file.read(tmp_path) == fullest
+    assert (tmp_path / FILE_NAME).stat().st_size < 0.8 * LARGEST_BYTES

@@ -43,7 +43,8 @@ def stored(*admins: str, users: tuple[str, ...] = (), failed_attempts: int = 0) 
         "client_properties": {uuid.lower(): {"permissions": bits} for uuid, bits in rights.items()},
         "client_uuid_to_bytes": {uuid.lower(): uuid.encode().hex() for uuid in rights},
     }
-    return Stored(SETUP, accessory, failed_attempts)
+    iids = {1: {"3E": 1, "3E.14": 2}, 5: {"3E": 1, "49": 16, "49.25": 17}}
+    return Stored(SETUP, accessory, failed_attempts, iids=iids)
 
 
 class Broken(Failure):

@@ -9,6 +9,7 @@ from uuid import UUID
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME, StateDamaged, Stored, parse
 from hkswitch.model.errors import Failure
+from tests.support.served import Ids, database, meanings
 from tests.world.pairing import Controller
 from tests.world.played import Violation
 
@@ -51,6 +52,9 @@ class Kept:
     _heard: list[int] = field(default_factory=lambda: [0])
     _versions: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """The accessories of each config version (c#)."""
+
+    _seen: dict[Ids, str] = field(default_factory=dict)
+    """What aids and iids meant to those who are paired."""
 
     def __post_init__(self) -> None:
         self.world.air.hear = lambda: self._heard.append(self.world.air.config_version)
@@ -132,6 +136,7 @@ class Kept:
             self.wrong(f"{self.world.disk.open_files} files are open")
         if self.world.bridge is not None:
             self._check_memory()
+            self._check_ids()
             self._check_disk()
 
     def _check_memory(self) -> None:
@@ -145,6 +150,14 @@ class Kept:
         attempts = self._bridge()._driver.failed_attempts
         if not self.least_attempts <= attempts <= self.most_attempts:
             self.wrong(f"{attempts} attempts failed, not {self.least_attempts} to {self.most_attempts}")
+
+    def _check_ids(self) -> None:
+        """No aid and iid changes its meaning while a controller is paired."""
+        if not self.pairings:
+            self._seen.clear()
+        for ids, what in meanings(database(self._bridge())).items():
+            if self.pairings and self._seen.setdefault(ids, what) != what:
+                self.wrong(f"{ids} is {what}, and was {self._seen[ids]}")
 
     def _check_disk(self) -> None:
         """Memory and disk agree, soon after the disk can be written."""

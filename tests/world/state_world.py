@@ -16,7 +16,7 @@ from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.errors import Failure
-from hkswitch.model.group import Group
+from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Place
 from tests.world.chance import Chance
@@ -30,7 +30,7 @@ from tests.world.processes import Process
 PLACE: Final = Place(("192.0.2.1",), frozenset({2}))
 CONTROLLERS: Final = tuple(map(Controller.of, range(1, 5)))
 GROUPS: Final = tuple(Group(name, name, (f"{name}.service",)) for name in ("web", "files", "mail"))
-RENAMED: Final = Group("web", "Web", ("web.service",))
+CHANGED: Final = Group("web", "Web", ("web.service",), AccessoryType.OUTLET)
 DOOMS: Final = (tuple(Doom), (Doom.ERROR,), (Doom.ERROR, Doom.KILL), (Doom.KILL, Doom.POWER))
 """What may happen in the middle of something: each seed has some of it."""
 
@@ -229,13 +229,18 @@ class StateWorld:
             self.kept.most_attempts = 0
 
     def _edit(self) -> None:
-        first = self.chance.one_of((GROUPS[0], RENAMED))
+        first = self.chance.one_of((GROUPS[0], CHANGED))
         self.groups = (first, *(group for group in GROUPS[1:] if self.chance.of_one_in(2)))
         self.note(f"the config has {', '.join(group.name for group in self.groups)}")
 
     async def _regroup(self, bridge: Bridge) -> None:
+        before = self.groups
         self._edit()
-        bridge.regroup(self.groups, Taps())
+        try:
+            bridge.regroup(self.groups, Taps())
+        except state_file.StateUnwritable as why:
+            self.note(f"    {why}")
+            self.groups = before
 
     async def _second_daemon(self, _: Bridge) -> None:
         self.note("another daemon starts")

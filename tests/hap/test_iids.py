@@ -1,0 +1,153 @@
+"""Which iid a service or characteristic gets, and what is remembered of it."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from hkswitch.hap.iids import (
+    BY_ORDER,
+    BY_TYPE,
+    INFORMATION,
+    MOST_RECORDED,
+    Numbers,
+    encode_record,
+    parse_record,
+)
+
+SWITCH, ON_OF_SWITCH, OUTLET, UNKNOWN = "49", "49.25", "47", "AB"
+
+
+def fresh() -> Numbers:
+    return Numbers({}, paired=True)
+
+
+def test_a_type_has_iids_that_no_other_type_has_or_ever_had() -> None:
+    assert len(set(BY_TYPE.values())) == len(BY_TYPE)
+    own = BY_TYPE.items() - INFORMATION.items()
+    before = BY_ORDER.items() - INFORMATION.items()
+    assert not {iid for _, iid in own} & {iid for _, iid in before}
+
+
+GIVEN_OUT = """
+    3E=1 3E.14=2 3E.20=3 3E.21=4 3E.23=5 3E.30=6 3E.52=7
+    A2=8 A2.37=9
+    49=16 49.25=17
+    47=32 47.25=33 47.26=34
+    43=48 43.25=49
+    40=64 40.25=65
+"""
+"""Phones remember these: add to them, and change none."""
+
+
+def test_the_numbers_are_those_that_were_given_out() -> None:
+    assert [f"{meaning}={iid}" for meaning, iid in BY_TYPE.items()] == GIVEN_OUT.split()
+
+
+RECORDS: list[tuple[Mapping[int, Mapping[str, int]] | None, bool, int]] = [
+    ({}, True, 16),
+    ({5: {SWITCH: 8}}, True, 8),  # what it had counts
+    ({5: {SWITCH: 8}}, False, 16),  # no phone knows of it
+    ({6: {SWITCH: 8}}, True, 16),  # another accessory's
+    ({5: {OUTLET: 16}}, True, 1000),  # retired, and so taken
+    ({5: {OUTLET: 16, UNKNOWN: 1000}}, True, 1001),
+    ({5: {OUTLET: 16, UNKNOWN: 2**53}}, True, 1000),
+    (None, True, 8),  # a version without a record served it
+    (None, False, 16),
+]
+
+
+@pytest.mark.parametrize(("record", "paired", "iid"), RECORDS)
+def test_a_service_has_the_iid_that_it_had_or_else_one_that_nothing_had(
+    record: Mapping[int, Mapping[str, int]] | None, paired: bool, iid: int
+) -> None:
+    numbers = Numbers(record, paired=paired)
+    assert numbers.iid(5, SWITCH) == iid
+    assert numbers.iid(5, SWITCH) == iid
+
+
+def test_what_has_no_number_of_its_own_gets_a_free_one() -> None:
+    numbers = fresh()
+    assert [numbers.iid(5, meaning) for meaning in (UNKNOWN, f"{UNKNOWN}.25", SWITCH)] == [1000, 1001, 16]
+
+
+def test_after_the_start_a_type_gets_its_own_iids_also_where_there_was_no_record() -> None:
+    numbers = Numbers(None, paired=True)
+    assert (numbers.iid(5, SWITCH), numbers.iid(5, ON_OF_SWITCH)) == (8, 9)
+    numbers.end_of_past()
+    assert (numbers.iid(5, OUTLET), numbers.iid(6, SWITCH), numbers.iid(5, SWITCH)) == (32, 16, 8)
+
+
+def test_an_iid_is_written_when_it_is_on_disk_or_was_served_before_there_was_a_record() -> None:
+    old = Numbers(None, paired=True)
+    old.iid(5, SWITCH)
+    old.end_of_past()
+    old.iid(5, OUTLET)
+    assert old.are_written(5, {SWITCH: 8})
+    assert not old.are_written(5, {OUTLET: 32})
+    old.written(old.to_write((5,), paired=True))
+    assert old.are_written(5, {SWITCH: 8, OUTLET: 32})
+    assert not old.are_written(5, {SWITCH: 9})
+    assert not old.are_written(6, {SWITCH: 8})
+
+
+def test_what_was_never_served_is_forgotten_and_the_rest_is_not() -> None:
+    numbers = Numbers({5: {SWITCH: 8}}, paired=True)
+    numbers.iid(5, OUTLET)
+    numbers.iid(6, SWITCH)
+    numbers.only({6: {SWITCH: 16}})
+    assert numbers.to_write((), paired=True) == {5: {SWITCH: 8}, 6: {SWITCH: 16}}
+
+
+@pytest.mark.parametrize(("paired", "kept"), [(True, {5, 6, 7}), (False, {6, 7})])
+def test_a_bridge_without_controllers_forgets_what_it_does_not_serve(paired: bool, kept: set[int]) -> None:
+    numbers = Numbers({5: {SWITCH: 8}, 6: {SWITCH: 8}}, paired=True)
+    numbers.iid(7, SWITCH)
+    assert numbers.to_write((6, 7), paired=paired).keys() == kept
+
+
+def test_of_more_than_fit_the_oldest_that_are_not_served_are_forgotten() -> None:
+    numbers = Numbers({aid: {SWITCH: 8} for aid in range(2, MOST_RECORDED + 2)}, paired=True)
+    for aid in (10_000, 10_001, 10_002):
+        numbers.iid(aid, SWITCH)
+    kept = numbers.to_write((2, 10_000, 10_001, 10_002), paired=True).keys()
+    assert len(kept) == MOST_RECORDED
+    assert {3, 4, 5} == set(range(2, MOST_RECORDED + 2)) - kept
+
+
+def test_the_record_is_read_as_it_was_written() -> None:
+    record = {1: {"3E": 1, "3E.14": 2}, 2**32 - 1: {SWITCH: 8}, 3: {}}
+    assert parse_record(encode_record(record)) == record
+
+
+BAD: dict[str, object] = {
+    "null": None,
+    "a list": [],
+    "an aid that is no number": {"x": {}},
+    "the aid 0": {"0": {}},
+    "an aid with a sign": {"+1": {}},
+    "an aid with a zero first": {"01": {}},
+    "an aid in other digits": {"\u0661": {}},
+    "an aid without end": {"1" * 20: {}},
+    "an aid with a newline": {"1\n": {}},
+    "iids in a list": {"1": [1]},
+    "iids that are null": {"1": None},
+    "a type with an escape sequence": {"1": {"\x1b[2J": 1}},
+    "a type in small letters": {"1": {"3e": 1}},
+    "a type that is too long": {"1": {"3" * 9: 1}},
+    "a type of nothing": {"1": {"": 1}},
+    "three types": {"1": {"3E.14.14": 1}},
+    "the iid 0": {"1": {"3E": 0}},
+    "an iid below zero": {"1": {"3E": -1}},
+    "an iid that is huge": {"1": {"3E": 2**53 + 1}},
+    "an iid that is true": {"1": {"3E": True}},
+    "an iid that is a fraction": {"1": {"3E": 1.0}},
+    "an iid that is text": {"1": {"3E": "1"}},
+    "an iid that is null": {"1": {"3E": None}},
+    "an iid with two meanings": {"1": {"3E": 1, "49": 1}},
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_record_that_no_version_writes_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"not |one iid"):
+        parse_record(BAD[bad])
