@@ -20,7 +20,7 @@ from hkswitch import __version__
 from hkswitch.hap import state_file
 from hkswitch.hap.characteristics import Writer
 from hkswitch.hap.driver import Driver
-from hkswitch.hap.names import MODEL, serial_number
+from hkswitch.hap.labels import MODEL, serial_number
 from hkswitch.hap.setup_code import Setup, UnknownController
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group

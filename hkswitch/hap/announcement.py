@@ -7,7 +7,7 @@ from typing import Final
 
 from zeroconf import ServiceInfo
 
-from hkswitch.hap.names import MODEL, host_name, instance_name
+from hkswitch.hap.labels import MODEL, host_name, instance_name
 from hkswitch.hap.setup_code import CATEGORY_BRIDGE
 
 SERVICE_TYPE: Final = "_hap._tcp.local."

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Final
 
-from hkswitch.model.config_values import MOST_NAME
+from hkswitch.model.config_values import MOST_NAME, kind
 from hkswitch.model.group import Group
 
 MOST_ID: Final = 64
@@ -16,7 +16,10 @@ _RESTART = re.compile(r"restart\s+(?=\S)|(?<=\S)\s+restart$", re.IGNORECASE)
 def name_of(text: str) -> str:
     """`text` by Apple's rule: letters, digits, spaces, apostrophes; a letter or digit at both ends."""
     composed = unicodedata.normalize("NFC", text[:1000]).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    kept = "".join(char if char.isalnum() or char == "'" else " " for char in composed)
+    kept = ""
+    for char in composed:
+        is_kept = kind(char) in "L'" or (kind(char) == "M" and kind(kept[-1:] or " ") in "LM")
+        kept += char if is_kept else " "
     return _cut(" ".join(kept.split()), MOST_NAME) or "Switch"
 
 

@@ -94,7 +94,7 @@ class _Reader:
             self._refuse(keys["address"], "cannot stand beside 'interface'; keep one of the two")
         default = BridgeConfig()
         return BridgeConfig(
-            name=self._value(keys.get("name"), values.bridge_name, default.name),
+            name=self._value(keys.get("name"), values.name, default.name),
             interfaces=self._items(keys.get("interface"), values.interface, or_one=True),
             addresses=self._items(keys.get("address"), values.address, or_one=True),
             port=self._value(keys.get("port"), values.port, default.port),

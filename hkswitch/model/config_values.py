@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Final, TypeVar
+from unicodedata import category, normalize
 
 from hkswitch.model.group import AccessoryType
 from hkswitch.model.unit_state import Action, Crossing
 from hkswitch.model.yaml_nodes import Scalar, not_text, shown
 
 MOST_NAME: Final = 64
-MOST_BRIDGE_NAME_BYTES: Final = 56
 MOST_ARGUMENT: Final = 4096
 MOST_INTERVAL_SECONDS: Final = 24 * 60 * 60
 MOST_TIMEOUT_SECONDS: Final = 60 * 60
@@ -20,7 +20,7 @@ Convert = Callable[[Scalar], T]
 Choice = TypeVar("Choice", AccessoryType, Action, Crossing)
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_NAME = re.compile(r"[^\W_](([^\W_]|[ ']){0,62}[^\W_])?")  # Apple's rule
+_NAME = re.compile(r"LM*([ ']*LM*)*")  # Apple's rule, of kinds of characters
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
@@ -55,16 +55,23 @@ def _like(pattern: re.Pattern[str], what: str, rule: str) -> Convert[str]:
 
 group_id = _like(_ID, "a group id", "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first")
 interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
-_apple = "letters, digits, spaces and apostrophes are allowed, and a letter or digit first and last"
-name = _like(_NAME, "a name", f"at most {MOST_NAME} {_apple}")
 
 
-def bridge_name(scalar: Scalar) -> str:
-    """A name that leaves room in an mDNS label (RFC 6763, 7.2): HAP-python adds seven characters."""
-    text = name(scalar)
-    if len(text.encode()) > MOST_BRIDGE_NAME_BYTES:
-        raise ValueError(f"{shown(text)} is too long; at most {MOST_BRIDGE_NAME_BYTES} bytes are allowed")
-    return text
+def name(scalar: Scalar) -> str:
+    """What a bridge or a group is called, in any script, and with equal letters written alike."""
+    text = normalize("NFC", _text(scalar))
+    if len(text) <= MOST_NAME and _NAME.fullmatch("".join(map(kind, text))):
+        return text
+    rule = "letters, digits, spaces and apostrophes are allowed, and a letter or digit first and last"
+    raise ValueError(f"{shown(text)} is not a name; at most {MOST_NAME} {rule}")
+
+
+def kind(char: str) -> str:
+    """`L` for a letter or digit, `M` for an accent or a vowel sign, and otherwise the character itself."""
+    if char.isalnum():
+        return "L"
+    # A variation selector is such a mark too, and makes a picture of what it is on.
+    return "M" if category(char) in {"Mn", "Mc"} and not "\ufe00" <= char <= "\ufe0f" else char
 
 
 def unit(scalar: Scalar) -> str:

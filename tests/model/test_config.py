@@ -1190,15 +1190,3 @@ def test_both_parsers_never_read_one_file_as_two_configs(monkeypatch: pytest.Mon
     for one, data in zip(first, files, strict=True):
         other = outcome(data)
         assert isinstance(one, ConfigError) or isinstance(other, ConfigError) or one == other
-
-
-@pytest.mark.parametrize(
-    ("name", "fits"), [("A" * 56, True), ("A" * 57, False), ("Ä" * 28, True), ("Ä" * 29, False)]
-)
-def test_a_bridge_name_leaves_room_in_an_mdns_label(name: str, fits: bool) -> None:
-    text = f"bridge: {{name: {name}}}\ngroups: {{web: {{units: [httpd]}}}}\n"
-    if fits:
-        assert parse(text.encode(), "config.yaml").bridge.name == name
-    else:
-        with pytest.raises(ConfigError, match="is too long; at most 56 bytes are allowed"):
-            parse(text.encode(), "config.yaml")

@@ -13,7 +13,7 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.const import _CLASS_IN, _FLAGS_QR_RESPONSE, _TYPE_PTR
 
 from hkswitch.hap.announcement import SERVICE_TYPE, announcement
-from hkswitch.hap.names import MODEL, host_name, instance_name
+from hkswitch.hap.labels import MODEL, host_name, instance_name
 
 ID = "11:22:33:68:B6:D2"
 OTHER_ID = "11:22:33:68:B6:D3"
