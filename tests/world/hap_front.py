@@ -1,13 +1,12 @@
 """The real bridge as the front of a daemon: controllers connect to it in memory, and need no proof."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
 
 from hkswitch.daemon.bridge import Bridge
-from hkswitch.hap.characteristics import Writer
 from hkswitch.hap.connection import Connection
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
@@ -37,7 +36,7 @@ class HapFront(Bridge):
         is_new = not self.paired
         for controller in controllers:
             if is_new:
-                assert self._driver.pair(str(controller).upper().encode(), controller.bytes * 2, ADMIN)
+                self._driver.pair(str(controller).upper().encode(), controller.bytes * 2, ADMIN)
             assert controller in self._driver.state.paired_clients, "a pairing is lost"
 
     @property
@@ -78,7 +77,7 @@ class HapFront(Bridge):
         self._links.append(link)
         return link
 
-    def show(self, group_id: str, tile: Tile, writer: Writer | None, *, on: bool) -> None:
+    def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
         self._told_at_seconds[group_id] = asyncio.get_running_loop().time()
         super().show(group_id, tile, writer, on=on)
 
