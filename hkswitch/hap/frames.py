@@ -6,8 +6,8 @@ from pyhap.hap_crypto import HAPCrypto
 class Frames(HAPCrypto):
     """Both directions of one connection."""
 
-    MIN_BLOCK_LENGTH = HAPCrypto.MIN_BLOCK_LENGTH - 1
-    """HAP-python decrypts only what is longer, and waits for ever for what a last frame of one byte is."""
+    MIN_BLOCK_LENGTH = HAPCrypto.MIN_BLOCK_LENGTH - 2
+    """HAP-python decrypts only what is longer, and leaves lying a last frame of one byte, or of none."""
 
     @property
     def has_part_of_a_frame(self) -> bool:
