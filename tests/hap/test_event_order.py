@@ -27,7 +27,7 @@ from tests.world.http_reader import Heard, request
 QUICK = Pace(message_seconds=0.01, characteristic_seconds=0.04)
 """What is true of any pace is tried with one that takes no time."""
 
-EXAMPLES, LONGER = 40, 20
+EXAMPLES, LONGER = 25, 40
 GROUPS = tuple(Group(name, name.title(), (f"{name}.service",)) for name in ("web", "slow", "broken", "mail"))
 
 Step = tuple[Any, ...]
@@ -51,7 +51,7 @@ EPISODES = st.tuples(
     st.lists(st.tuples(st.one_of(st.integers(1, 300), st.none()), MEANWHILE), max_size=2),
     MEANWHILE,
 )
-"""Pipelined requests, sizes of the first frames, pieces (None: the first frame), and what happens meanwhile."""
+"""Pipelined requests, sizes of first frames, pieces (None: the first frame), and what happens meanwhile."""
 
 
 @dataclass
@@ -288,18 +288,17 @@ async def play(served: Served, episodes: list[tuple[Any, ...]]) -> None:
 
 
 @pytest.fixture
-def own_loop(tmp_path: FilePath) -> Iterator[asyncio.AbstractEventLoop]:
+def runner(tmp_path: FilePath) -> Iterator[asyncio.Runner]:
     set_hypothesis_home_dir(tmp_path)
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
+    with asyncio.Runner() as runner:
+        yield runner
 
 
 def test_no_interleaving_tells_too_soon_twice_in_between_or_less_than_the_truth(
-    own_loop: asyncio.AbstractEventLoop, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, long: bool
+    runner: asyncio.Runner, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, long: bool
 ) -> None:
     monkeypatch.setattr(events, "PACE", QUICK)
-    served = own_loop.run_until_complete(bridge(tmp_path))
+    served = runner.run(bridge(tmp_path))
 
     @settings(
         max_examples=EXAMPLES * (LONGER if long else 1),
@@ -309,11 +308,11 @@ def test_no_interleaving_tells_too_soon_twice_in_between_or_less_than_the_truth(
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.lists(EPISODES, min_size=2, max_size=8))
+    @given(st.lists(EPISODES, min_size=2, max_size=6))
     def example(episodes: list[tuple[Any, ...]]) -> None:
-        own_loop.run_until_complete(play(served, episodes))
+        runner.run(play(served, episodes))
 
     try:
         example()
     finally:
-        own_loop.run_until_complete(served.stop())
+        runner.run(served.stop())
