@@ -76,6 +76,11 @@ class Events:
         else:
             self._told[path] = value
 
+    def listed(self, path: Path, value: object) -> None:
+        """A list of all accessories tells a value, which a controller takes or leaves: say it if in doubt."""
+        if path in self._told and self._told[path] != value:
+            del self._told[path]
+
     def changed(self, path: Path) -> None:
         """A characteristic may have another value now. What changes in the same moment is one message."""
         if path in self._wanted:

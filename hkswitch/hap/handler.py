@@ -131,10 +131,10 @@ class Requests(PairingRequests):
     # Characteristics
 
     def handle_accessories(self) -> None:
-        """All accessories, whose values need no event then; HAP-python does not remember them."""
+        """All accessories; HAP-python does not remember which values it told."""
         body = self.accessory_handler.get_accessories()
         for path, value in values_of(body):
-            self._connection.events.told(path, value)
+            self._connection.events.listed(path, value)
         self._answer_in_json(HTTPStatus.OK, body)
 
     def handle_get_characteristics(self) -> None:

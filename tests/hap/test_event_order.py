@@ -216,7 +216,9 @@ class Phone:
                     for found in service["characteristics"]
                 }
                 for path in self.paths:
-                    self.learn(path, values[path])
+                    self.believes[path] = values[path]
+                    if self.told.get(path) is not values[path]:
+                        self.told.pop(path, None)
 
     def learn(self, path: Path, value: object) -> None:
         if value is None:

@@ -57,6 +57,8 @@ class Played:
                 self.line.is_busy = False
             case "told", (path, value):
                 self.own.told(path, value)
+            case "listed", (path, value):
+                self.own.listed(path, value)
             case "unsubscribe", (path,):
                 self.own.subscribe(path, wanted=False)
             case "close", ():
@@ -112,6 +114,18 @@ STORIES: dict[str, tuple[list[tuple[Any, ...]], list[Told]]] = {
         [(5, {A: False})],
     ),
     "nothing that a read has told": ([(4, "told", A, True), (5, "set", A, True)], []),
+    "what a list of accessories got in between": (
+        [(5, "set", A, True), (5.1, "set", A, False), (5.2, "listed", A, False), (5.3, "set", A, True)],
+        [(5, {A: True}), (6, {A: True})],
+    ),
+    "nothing that a list of accessories agrees with": (
+        [(5, "set", A, True), (5.2, "listed", A, True), (5.3, "set", A, True)],
+        [(5, {A: True})],
+    ),
+    "what a read got no answer to, list or not": (
+        [(4, "told", A, None), (4, "listed", A, False), (5, "set", A, False)],
+        [(5, {A: False})],
+    ),
     "nothing between a request and its response": (
         [(4, "request"), (5, "set", A, True), (6, "response")],
         [(6, {A: True})],
