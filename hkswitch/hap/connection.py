@@ -40,7 +40,7 @@ class Server(HAPServer):
         self._complaints = limits.Complaints()
 
     async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
-        """Begin to look after connections; `listen` is what listens."""
+        """Begin to look after connections; `listen` listens, where HAP-python could not move."""
         self.async_cleanup_connections()
 
     async def listen(self, place: Place) -> None:
@@ -123,7 +123,7 @@ class Connection(HAPServerProtocol):
             self._server.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back what it had."""
+        """Give back what it had, also what HAP-python does not know of."""
         self._deadline.cancel()
         self.events.close()
         self._server.forget(self)
@@ -146,7 +146,7 @@ class Connection(HAPServerProtocol):
         self._active_at_seconds = self.loop.time()
 
     def check_idle(self, now: float) -> None:  # noqa: ARG002 -- it is by that clock
-        """Close it if it was idle for long."""
+        """Close it if it was idle for long, by a clock that cannot be set; HAP-python's can."""
         super().check_idle(self.loop.time())
 
     def is_at(self, place: Place) -> bool:
@@ -162,7 +162,7 @@ class Connection(HAPServerProtocol):
             self._may_pair_seconds = 0.0
 
     def close(self) -> None:
-        """Close; write_eof() on a connection that the other side has reset raises."""
+        """Close; HAP-python's write_eof() raises if the other side has reset the connection."""
         try:
             super().close()
         except OSError:
@@ -192,7 +192,10 @@ class Connection(HAPServerProtocol):
         return self.hap_crypto is not None and self.hap_crypto.has_part_of_a_frame
 
     def _process_one_event(self) -> bool:
-        """Refuse a request that is too large before its body has come, and one too many of a stranger."""
+        """Refuse a request that is too large before its body has come, and one too many of a stranger.
+
+        HAP-python takes any number of requests, and of each the first MiB, from anyone.
+        """
         if self.transport.is_closing():
             return False
         before = self.request
@@ -241,7 +244,7 @@ class Connection(HAPServerProtocol):
             self.events.response_sent()
 
     def _process_response(self, response: HAPResponse) -> None:
-        response.pairing_changed = False  # the driver sees to it itself, and needs no thread for it
+        response.pairing_changed = False  # the driver sees to it, without HAP-python's thread
         super()._process_response(response)
         if response.shared_key:
             self.hap_crypto = Frames(response.shared_key)
@@ -264,11 +267,12 @@ class Connection(HAPServerProtocol):
         return False
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:
+        """Close, and say so, which HAP-python does not."""
         self.complain(f"this is not HTTP: {message!r:.200}")
         return bool(super()._handle_invalid_conn_state(message))
 
     def write(self, data: bytes) -> None:
-        """Send; a controller that does not read what it asked for is cut off."""
+        """Send; a controller that does not read what it asked for is cut off, as HAP-python does not."""
         if self.transport.is_closing():
             return
         super().write(data)

@@ -106,12 +106,12 @@ class Driver(AccessoryDriver):
         return Stored(self.setup, ours, self.failed_attempts, others)
 
     def persist(self) -> None:
-        """Write keys and pairings; with fsync, as a pairing that is lost is lost for the phone too."""
+        """Write keys and pairings; HAP-python does no fsync, and what is lost is lost for the phone too."""
         state_file.write(self._state_folder, self.stored)
         self._written_version = self._version
 
     def async_persist(self) -> None:
-        """Write now, and not in some thread that an older state may overtake.
+        """Write now, and not in a thread of HAP-python's that an older state may overtake.
 
         A failure is logged, and writing is tried again every minute. Until then, controllers are not told of
         other accessories: a c# that was not written would stand for others yet after the next start.
@@ -154,7 +154,10 @@ class Driver(AccessoryDriver):
     # Pairings
 
     def pair(self, client_username_bytes: bytes, client_public: bytes, client_permissions: bytes) -> None:
-        """Add a pairing, or change the permissions of one; raises `Refused`, and then all is as it was."""
+        """Add a pairing, or change the permissions of one; raises `Refused`, and then all is as it was.
+
+        HAP-python checks no key and no rights, and answers before it is written.
+        """
         try:
             client = controller_of(client_username_bytes)
         except ValueError as error:
@@ -183,7 +186,10 @@ class Driver(AccessoryDriver):
             raise Refused(UNKNOWN, "nobody would be an admin any more")
 
     def unpair(self, client_uuid: UUID | None) -> None:
-        """Remove a pairing, or all; raises `StateUnwritable`, and then everything is as it was."""
+        """Remove a pairing, or all; raises `StateUnwritable`, and then everything is as it was.
+
+        HAP-python answers before it is written, and keeps the connections.
+        """
         with self._kept_unless_written():
             for client in [client_uuid] if client_uuid else list(self.state.paired_clients):
                 if client in self.state.paired_clients:  # the last admin takes the others along
@@ -256,7 +262,7 @@ class Driver(AccessoryDriver):
         sender_client_addr: Session | None = None,
         immediate: bool = False,  # noqa: ARG002, FBT001, FBT002 -- HAP-python's
     ) -> None:
-        """Have all connections but the writer's hear of a change, each at its own pace (see events.py)."""
+        """Have all connections but the writer's hear of a change; HAP-python's events are late."""
         path = data["aid"], data["iid"]
         for session, connection in self.http_server.connections.items():
             if session is not sender_client_addr:
@@ -293,7 +299,7 @@ class Driver(AccessoryDriver):
     # Life
 
     async def start(self, place: Place) -> None:
-        """Serve and announce there; takes both back if one of them fails."""
+        """Serve and announce there; takes both back if one of them fails. HAP-python's would make a loop."""
         try:
             await self._be_at(place)
             await self.async_start()

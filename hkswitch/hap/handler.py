@@ -138,7 +138,7 @@ class Requests(PairingRequests):
         self._answer_in_json(HTTPStatus.OK, body)
 
     def handle_get_characteristics(self) -> None:
-        """Read, with a value or a status for each."""
+        """Read, with a value or a status for each (see reads.py for what HAP-python does)."""
         events = self._connection.events
         body, ok = read_all(parse_query(self.parsed_url.query), self.accessory_handler, events.is_subscribed)
         for item in body["characteristics"]:

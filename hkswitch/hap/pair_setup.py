@@ -53,7 +53,7 @@ class Verifier(SrpServer):
             super().__init__(context, b"Pair-Setup", setup_code.encode(), s=self.s, v=self.v)
 
     def set_A(self, bytes_A: bytes) -> None:  # noqa: N802, N803 -- HAP-python's names
-        """Work out the session key; raises `Refused` at a public key that no controller has."""
+        """Work out the session key, from more digits than HAP-python; raises `Refused` at a useless key."""
         self.A, self.Ab = int.from_bytes(bytes_A), bytes_A
         # TRUST: with a multiple of N everybody knows the session key (RFC 5054, 2.5.4).
         if len(bytes_A) * 8 > GROUP_BITS or self.A % self.N == 0:
@@ -76,7 +76,7 @@ class PairSetupRequests(HAPServerHandler):
         self._verifier: Any = None
 
     def handle_pairing(self) -> None:
-        """Take one step; raises what `tlv.decode` and missing parts raise."""
+        """Take one step, in order, unlike HAP-python; raises what `tlv.decode` and missing parts raise."""
         if self.state.paired:
             super().handle_pairing()  # says that it is not available
             return

@@ -52,7 +52,7 @@ class PairingRequests(PairSetupRequests):
         return bytes(identity)
 
     def _handle_add_pairing(self, tlv_objects: dict[bytes, bytes]) -> None:
-        """Add a pairing, or change the permissions of one."""
+        """Add a pairing, or change the permissions of one; HAP-python has one error for all that can fail."""
         identity, key = tlv_objects[TAGS.USERNAME], tlv_objects[TAGS.PUBLIC_KEY]
         try:
             self.accessory_handler.pair(identity, key, tlv_objects[TAGS.PERMISSIONS])
@@ -63,7 +63,7 @@ class PairingRequests(PairSetupRequests):
             self._done()
 
     def _handle_remove_pairing(self, tlv_objects: dict[bytes, bytes]) -> None:
-        """Remove a pairing; one that is not there is a success."""
+        """Remove a pairing; one that is not there is a success. HAP-python wants UUIDs."""
         controller = controller_of(tlv_objects[TAGS.USERNAME])
         if controller in self.state.paired_clients:
             self.accessory_handler.unpair(controller)

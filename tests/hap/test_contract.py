@@ -125,6 +125,12 @@ def test_every_override_has_a_contract(ours: type[Any]) -> None:
     assert [name for name, _, theirs in overrides(ours) if theirs not in contracts] == []
 
 
+@pytest.mark.parametrize("ours", OURS)
+def test_every_override_says_what_is_wrong_with_the_original(ours: type[Any]) -> None:
+    methods = {name: method for name, method, _ in overrides(ours) if name != "__init__"}
+    assert [name for name, method in methods.items() if "HAP-python" not in inspect.getsource(method)] == []
+
+
 @pytest.mark.parametrize("ours", [each for each in OURS if each is not Frames])
 def test_overrides_are_found(ours: type[Any]) -> None:
     assert [name for name, _, _ in overrides(ours)]

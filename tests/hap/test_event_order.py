@@ -318,3 +318,21 @@ def test_no_interleaving_tells_too_soon_twice_in_between_or_less_than_the_truth(
         example()
     finally:
         runner.run(served.stop())
+
+
+def test_a_lone_change_waits_for_nothing(
+    runner: asyncio.Runner, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PACE", Pace(600, 600))
+
+    async def stop_from_outside() -> None:
+        served = await bridge(tmp_path)
+        async with AsyncExitStack() as stack:
+            phone = await subscribed(served, stack)
+            served.host.change({"web.service": ACTIVE})
+            heard = await phone.session.next()
+            assert heard.is_event
+            assert [item["value"] for item in heard.body["characteristics"]] == [True]
+        await served.stop()
+
+    runner.run(stop_from_outside())
