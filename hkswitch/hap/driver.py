@@ -215,9 +215,10 @@ class Driver(AccessoryDriver):
 
     def _revoke_sessions(self) -> None:
         """Trust no session of who was removed, also if its ID is paired again before it is closed."""
-        for session in self.http_server.connections:
+        for session, connection in self.http_server.connections.items():
             if session.controller not in self.state.paired_clients:
                 session.controller = None
+                connection.events.close()
 
     def tell_of_pairings(self, tell: Callable[[], None]) -> None:
         """Call `tell` whenever a controller was paired or removed."""
