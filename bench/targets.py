@@ -64,7 +64,7 @@ ROWS: Final = (
     Row("read-1", "read one On", "ms", Limit(0.5)),
     Row("read-100", "read 100 On in one request", "ms", Limit(1)),
     Row("read-processes", "processes that this starts", "", Limit(0)),
-    Row("event", "unit stopped from outside → event", "ms", Limit(550)),
+    Row("event", "unit stopped from outside → event", "ms", Limit(60)),
     Row("slow-answer", "15 s start: write answered after", "s", Limit(1.05)),
     Row("slow-failed", "15 s start: answered with an error (1: yes)", "", Limit(0)),
     Row("slow-blocked", "15 s start: same connection blocked for", "s", Limit(1.05)),

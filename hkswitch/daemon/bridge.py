@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
 from hkswitch.hap import state_file
-from hkswitch.hap.characteristics import Writer
 from hkswitch.hap.driver import Driver
 from hkswitch.hap.labels import MODEL, serial_number
+from hkswitch.hap.session import Session
 from hkswitch.hap.setup_code import Setup, UnknownController
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 class Taps(Protocol):
     """Who is told what controllers write."""
 
-    def write(self, group_id: str, tile: Tile, writer: Writer, *, on: bool, by: str) -> Awaitable[bool]:
+    def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> Awaitable[bool]:
         """Bring the group to what was written; returns whether that may be called a success.
 
         `by` is the ID of the controller that wrote.
@@ -149,8 +149,7 @@ class Bridge:
 
     def controllers(self) -> tuple[PairedController, ...]:
         """Who is paired, and how often connected."""
-        handlers = (connection.handler for connection in self._driver.http_server.connections.values())
-        connections = Counter(str(handler.client_uuid).upper() for handler in handlers)
+        connections = Counter(session.controller_id for session in self._driver.http_server.connections)
         return tuple(c._replace(connections=connections[c.id]) for c in self._driver.stored.controllers)
 
     def unpair(self, controller_id: str | None) -> None:
@@ -192,15 +191,13 @@ class Bridge:
         writes = {accessory.on: self._writes_of(*key, taps) for key, accessory in self._tiles.items()}
         self._driver.write_slowly(writes)
 
-    def _writes_of(self, group_id: str, tile: Tile, taps: Taps) -> Callable[[bool, Writer], Awaitable[bool]]:
-        def write(on: bool, writer: Writer) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
-            connection = self._driver.http_server.connections.get(writer)
-            by = "" if connection is None else str(connection.handler.client_uuid).upper()
-            return taps.write(group_id, tile, writer, on=on, by=by)
+    def _writes_of(self, group_id: str, tile: Tile, taps: Taps) -> Callable[[bool, Session], Awaitable[bool]]:
+        def write(on: bool, writer: Session) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
+            return taps.write(group_id, tile, writer, on=on, by=writer.controller_id)
 
         return write
 
-    def show(self, group_id: str, tile: Tile, writer: Writer | None, *, on: bool) -> None:
+    def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
         """Store On and send it as an event to every subscribed controller but `writer`."""
         if (accessory := self._tiles.get((group_id, tile))) is not None:  # a group may have no restart tile
             accessory.show(writer, on=on)
@@ -234,7 +231,7 @@ class TileAccessory(Accessory):
         """HAP-python asks this before each read."""
         return self.is_available
 
-    def show(self, writer: Writer | None, *, on: bool) -> None:
+    def show(self, writer: Hashable | None, *, on: bool) -> None:
         """Store On and send it, even if it is no news: somebody may believe otherwise."""
         self.on.value = on
         self.on.notify(writer)

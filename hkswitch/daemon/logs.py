@@ -51,8 +51,9 @@ def begin(environment: Mapping[str, str], *, in_detail: bool = False) -> None:
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
     logging.getLogger("hkswitch").setLevel(logging.DEBUG if in_detail else logging.INFO)
-    # Anybody in the network can make it log, controllers' keys among other things: hap/ says it instead.
-    logging.getLogger("pyhap.hap_handler").setLevel(logging.CRITICAL)
+    # Any device in the network can make it log, as often as it likes: hap/ says it instead.
+    for name in ("pyhap.hap_handler", "pyhap.hap_protocol"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # It says with a traceback that an interface is down, which addresses.py hears of.
     logging.getLogger("zeroconf").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)

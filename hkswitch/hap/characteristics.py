@@ -5,22 +5,29 @@ for all, lets read-only characteristics be written and does expired timed writes
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from pyhap.characteristic import Characteristic
 from pyhap.const import HAP_SERVER_STATUS as STATUS
 
+from hkswitch.hap.events import Path
+from hkswitch.hap.session import Session
+
 MOST_ITEMS: Final = 600
 """Items of a request: several for each accessory that a bridge may have."""
-
-Writer = Hashable
-"""Who wrote: the address of a controller's connection."""
 
 
 class Malformed(ValueError):
     """The request's body is not what the specification says."""
+
+
+class Subscriptions(Protocol):
+    """What is needed of the connection."""
+
+    def subscribe(self, path: Path, *, wanted: bool) -> None:
+        """Begin or end to send events of an AID and IID."""
 
 
 class Characteristics(Protocol):
@@ -29,10 +36,7 @@ class Characteristics(Protocol):
     def find(self, aid: int, iid: int) -> Characteristic | None:
         """The characteristic, None where there is no such."""
 
-    def subscribe(self, writer: Writer, aid: int, iid: int, *, wanted: bool) -> None:
-        """Begin or end to send events."""
-
-    def slow_write(self, characteristic: Characteristic) -> Callable[[bool, Writer], Awaitable[bool]] | None:
+    def slow_write(self, characteristic: Characteristic) -> Callable[[bool, Session], Awaitable[bool]] | None:
         """How to write a characteristic whose outcome takes time, None for all others."""
 
 
@@ -43,17 +47,15 @@ class Item:
     aid: int
     iid: int
     value: Any = None
-    events: bool | None = None
+    events: Any = None
+    """True or false, which some controllers write as 1 or 0; None leaves the subscription as it is."""
 
     @classmethod
     def parse(cls, body: object) -> "Item":
         """The item in a JSON object; raises `Malformed`."""
         match body:
             case {"aid": int(aid), "iid": int(iid), **rest}:
-                events = rest.get("ev")
-                if events is not None and not isinstance(events, bool):
-                    raise Malformed("'ev' must be true or false")
-                return cls(aid, iid, rest.get("value"), events)
+                return cls(aid, iid, rest.get("value"), rest.get("ev"))
         raise Malformed("each characteristic needs 'aid' and 'iid'")
 
 
@@ -65,11 +67,14 @@ def parse_items(body: object) -> tuple[Item, ...]:
     raise Malformed(f"'characteristics' must be a list of at most {MOST_ITEMS}")
 
 
-async def write_all(items: tuple[Item, ...], writer: Writer, characteristics: Characteristics) -> list[int]:
+async def write_all(
+    items: tuple[Item, ...], writer: Session, characteristics: Characteristics, subscriptions: Subscriptions
+) -> list[int]:
     """Do all items side by side; a HAP status for each, in their order."""
-    if len(items) == 1:
-        return [await _write(items[0], writer, characteristics)]
-    return list(await asyncio.gather(*(_write(item, writer, characteristics) for item in items)))
+    writes = [_write(item, writer, characteristics, subscriptions) for item in items]
+    if len(writes) == 1:
+        return [await writes[0]]
+    return list(await asyncio.gather(*writes))
 
 
 def response_body(items: tuple[Item, ...], statuses: list[int]) -> dict[str, Any] | None:
@@ -80,7 +85,9 @@ def response_body(items: tuple[Item, ...], statuses: list[int]) -> dict[str, Any
     return {"characteristics": [{"aid": i.aid, "iid": i.iid, "status": status} for i, status in pairs]}
 
 
-async def _write(item: Item, writer: Writer, characteristics: Characteristics) -> int:
+async def _write(
+    item: Item, writer: Session, characteristics: Characteristics, subscriptions: Subscriptions
+) -> int:
     characteristic = characteristics.find(item.aid, item.iid)
     if characteristic is None:
         return int(STATUS.RESOURCE_DOES_NOT_EXIST)
@@ -88,7 +95,9 @@ async def _write(item: Item, writer: Writer, characteristics: Characteristics) -
     if item.events is not None:
         if "ev" not in permissions:
             return int(STATUS.NOTIFICATION_NOT_SUPPORTED)
-        characteristics.subscribe(writer, item.aid, item.iid, wanted=item.events)
+        if not isinstance(item.events, int) or item.events not in {0, 1}:
+            return int(STATUS.INVALID_VALUE_IN_REQUEST)
+        subscriptions.subscribe((item.aid, item.iid), wanted=bool(item.events))
     if item.value is None:
         return int(STATUS.SUCCESS)
     if "pw" not in permissions:
@@ -97,7 +106,7 @@ async def _write(item: Item, writer: Writer, characteristics: Characteristics) -
 
 
 async def _write_value(
-    value: object, writer: Writer, characteristic: Characteristic, characteristics: Characteristics
+    value: object, writer: Session, characteristic: Characteristic, characteristics: Characteristics
 ) -> int:
     slow_write = characteristics.slow_write(characteristic)
     if slow_write is None:

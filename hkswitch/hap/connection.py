@@ -2,27 +2,24 @@
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Sequence
 from http import HTTPStatus
-from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import h11
+from pyhap.accessory_driver import AccessoryDriver
+from pyhap.hap_event import create_hap_event
 from pyhap.hap_handler import HAPResponse
 from pyhap.hap_protocol import HAPServerProtocol
 from pyhap.hap_server import HAPServer
 
-from hkswitch.hap import limits
+from hkswitch.hap import events, limits
+from hkswitch.hap.events import Change, Events, Path
+from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
-from hkswitch.hap.reads import Path
+from hkswitch.hap.session import Session
 from hkswitch.hap.sockets import BACKLOG, listening, ways
 from hkswitch.network.endpoint import Place
-
-if TYPE_CHECKING:
-    from hkswitch.hap.driver import Driver
-
-EVENT_INTERVAL_SECONDS: Final = 1.0
-"""Events of a characteristic come at most this often, as the HAP specification (6.8) means it."""
 
 LARGEST_BODY_BYTES: Final = 1024 * 1024
 LARGEST_UNSENT_BYTES: Final = 1024 * 1024
@@ -34,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Server(HAPServer):
     """Listens on the addresses of a place, which can change, and watches over the connections."""
 
-    def __init__(self, port: int, driver: "Driver") -> None:
+    def __init__(self, port: int, driver: AccessoryDriver) -> None:
         super().__init__(("", port), driver)
         self.loop = driver.loop
         self._port = port
@@ -43,7 +40,7 @@ class Server(HAPServer):
         self._complaints = limits.Complaints()
 
     async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
-        """Begin to look after connections; `listen` is what listens."""
+        """Begin to look after connections; `listen` listens, where HAP-python could not move."""
         self.async_cleanup_connections()
 
     async def listen(self, place: Place) -> None:
@@ -75,9 +72,8 @@ class Server(HAPServer):
 
     def admit(self, connection: "Connection") -> None:
         """Take in a stranger, maybe at the cost of another."""
-        one_too_many = self._strangers.add(
-            connection, connection.address, self.accessory_handler.pair_setup.holder
-        )
+        pairing = self.connections.get(self.accessory_handler.pair_setup.holder)
+        one_too_many = self._strangers.add(connection, connection.session.address, pairing)
         if one_too_many is not None:
             one_too_many.complain("it has too many connections that do not say who they are")
             one_too_many.cut()
@@ -99,38 +95,45 @@ class Server(HAPServer):
 class Connection(HAPServerProtocol):
     """One controller's connection, which can wait for a write without blocking the others."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, driver: "Driver") -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, driver: AccessoryDriver) -> None:
         self._active_at_seconds: float = 0.0
         super().__init__(loop, server.connections, driver)
-        self.address = "?"
+        self.session = Session("?")
+        self.events = Events(self, events.PACE)
         self._server = server
         self._deadline = loop.call_later(limits.STRANGER_SECONDS, self._too_late)
         self._may_pair_seconds = limits.PAIR_SETUP_SECONDS
         self._requests = 0
-        self._told_at_seconds: dict[Path, float] = {}
-        self._held_back: dict[Path, dict[str, Any]] = {}
-        self._holding: dict[Path, asyncio.TimerHandle] = {}
 
     # Life
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin as a stranger."""
         super().connection_made(transport)
+        # HAP-python knows it by the peer's address and port, and two connections may have the same ones.
+        peer: tuple[str, int] | None = self.peername
+        del self.connections[peer]
+        self.session.address = "?" if peer is None else peer[0]
+        self.peername: Any = self.session
+        self.connections[self.session] = self
         self.handler = Requests(self)
-        if self.peername is None:
+        if peer is None:
             self.cut()  # it went before we looked
-            return
-        self.address = self.peername[0]
-        self._server.admit(self)
+        else:
+            self._server.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back what it had."""
-        for timer in (self._deadline, self._event_timer, *self._holding.values()):
-            if timer is not None:
-                timer.cancel()
+        """Give back what it had, also what HAP-python does not know of."""
+        self._deadline.cancel()
+        self.events.close()
         self._server.forget(self)
-        self.accessory_driver.pair_setup.end(self)
+        self.accessory_driver.pair_setup.end(self.session)
         super().connection_lost(exc)
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the controller has proved who it is, and is not paired any more."""
+        return self.handler.is_encrypted and not self.handler.is_trusted
 
     @property
     def last_activity(self) -> float:
@@ -143,7 +146,7 @@ class Connection(HAPServerProtocol):
         self._active_at_seconds = self.loop.time()
 
     def check_idle(self, now: float) -> None:  # noqa: ARG002 -- it is by that clock
-        """Close it if it was idle for long."""
+        """Close it if it was idle for long, by a clock that cannot be set; HAP-python's can."""
         super().check_idle(self.loop.time())
 
     def is_at(self, place: Place) -> bool:
@@ -159,9 +162,11 @@ class Connection(HAPServerProtocol):
             self._may_pair_seconds = 0.0
 
     def close(self) -> None:
-        """Close; write_eof() on a connection that the other side has reset raises."""
-        with suppress(OSError):
+        """Close; HAP-python's write_eof() raises if the other side has reset the connection."""
+        try:
             super().close()
+        except OSError:
+            self.transport.abort()
 
     def cut(self) -> None:
         """Close without waiting for the other side to read."""
@@ -171,7 +176,7 @@ class Connection(HAPServerProtocol):
 
     def complain(self, what: str) -> None:
         """Log what it did, once a minute for each address."""
-        self._server.complain(self.address, what)
+        self._server.complain(self.session.address, what)
 
     def _too_late(self) -> None:
         self.complain("it did not say in time who it is")
@@ -179,9 +184,19 @@ class Connection(HAPServerProtocol):
 
     # Requests
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request, or a part of one, has come, and its response has not been sent."""
+        if self.response is not None or self.request is not None or self.conn.trailing_data[0]:
+            return True
+        return self.hap_crypto is not None and self.hap_crypto.has_part_of_a_frame
+
     def _process_one_event(self) -> bool:
-        """Leave the next request where it is while the answer to this one is awaited; refuse large ones."""
-        if self.response is not None or self.transport.is_closing():
+        """Refuse a request that is too large before its body has come, and one too many of a stranger.
+
+        HAP-python takes any number of requests, and of each the first MiB, from anyone.
+        """
+        if self.transport.is_closing():
             return False
         before = self.request
         more = super()._process_one_event()
@@ -217,13 +232,22 @@ class Connection(HAPServerProtocol):
         self.send_response(response)
         self.close()
 
+    def send_response(self, response: HAPResponse) -> None:
+        """Send it whole, and then, before the next request, the events that waited for that.
+
+        HAP-python sends a response without a body in chunks, at which iOS can stall.
+        """
+        if not response.body and response.status_code != HTTPStatus.NO_CONTENT:
+            response.headers.append(("Content-Length", "0"))
+        super().send_response(response)
+        if self.conn.our_state is not h11.MUST_CLOSE:
+            self.events.response_sent()
+
     def _process_response(self, response: HAPResponse) -> None:
-        """Send it, or stop reading until it is known: what comes meanwhile would pile up."""
-        response.pairing_changed = False  # the driver sees to it itself, and needs no thread for it
+        response.pairing_changed = False  # the driver sees to it, without HAP-python's thread
         super()._process_response(response)
-        if response.task:
-            self.transport.pause_reading()
         if response.shared_key:
+            self.hap_crypto = Frames(response.shared_key)
             self._trust()
 
     def _trust(self) -> None:
@@ -236,22 +260,19 @@ class Connection(HAPServerProtocol):
         self._deadline.cancel()
         self._server.forget(self)
 
-    def _handle_response_ready(self, task: asyncio.Task[bytes]) -> None:
-        if task.cancelled():
-            return  # the daemon ends
-        super()._handle_response_ready(task)
-        if self.conn.our_state is h11.MUST_CLOSE:
-            self.finish_and_close()
-        elif not self.transport.is_closing():
-            self.transport.resume_reading()
-            self._process_events()
+    def _hold_data(self, size: int) -> bool:
+        if super()._hold_data(size):
+            return True
+        self.complain("it sends more and more while its write is under way")  # HAP-python would each time
+        return False
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:
+        """Close, and say so, which HAP-python does not."""
         self.complain(f"this is not HTTP: {message!r:.200}")
         return bool(super()._handle_invalid_conn_state(message))
 
     def write(self, data: bytes) -> None:
-        """Send; a controller that does not read what it asked for is cut off."""
+        """Send; a controller that does not read what it asked for is cut off, as HAP-python does not."""
         if self.transport.is_closing():
             return
         super().write(data)
@@ -261,30 +282,12 @@ class Connection(HAPServerProtocol):
 
     # Events
 
-    def _send_events(self) -> None:
-        """Send at most one event a second for each characteristic; HAP-python would send two."""
-        now_seconds = self.loop.time()
-        for path in list(self._event_queue):
-            wait_seconds = self._told_at_seconds.get(path, -inf) + EVENT_INTERVAL_SECONDS - now_seconds
-            if wait_seconds > 0:
-                self._hold_back(path, wait_seconds)
-            else:
-                self._told_at_seconds[path] = now_seconds
-        super()._send_events()
+    def value_of(self, path: Path) -> Any:  # noqa: ANN401 -- a characteristic's
+        """The value of this moment, None for a characteristic that is gone."""
+        characteristic = self.accessory_driver.find(*path)
+        return None if characteristic is None else characteristic.value
 
-    def _hold_back(self, path: Path, wait_seconds: float) -> None:
-        event = self._event_queue.pop(path)
-        if path not in self._held_back:
-            self._holding[path] = self.loop.call_later(wait_seconds, self._send_held_back, path)
-        self._held_back[path] = event
-
-    def _send_held_back(self, path: Path) -> None:
-        del self._holding[path]
-        event = self._held_back.pop(path)
-        if not self.transport.is_closing():
-            self.queue_event(event, immediate=True)
-
-    def _event_queue_with_active_subscriptions(self) -> list[dict[str, Any]]:
-        """Send the values of this moment: a queued one may be older than what came after it."""
-        events = super()._event_queue_with_active_subscriptions()
-        return [self.accessory_driver.value_of(event) for event in events]
+    def send_changes(self, changes: Sequence[Change]) -> None:
+        """Send one message; HAP-python would wait for half a second in case more changes."""
+        told = [{"aid": aid, "iid": iid, "value": value} for (aid, iid), value in changes]
+        self.write(create_hap_event(told))

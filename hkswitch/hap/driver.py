@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import pathlib
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,16 +14,16 @@ from uuid import UUID
 from pyhap.accessory import Accessory, Bridge
 from pyhap.accessory_driver import AccessoryDriver
 from pyhap.characteristic import Characteristic
-from pyhap.const import STANDALONE_AID
-from zeroconf import ServiceInfo
+from pyhap.const import CLIENT_PROP_PERMS, STANDALONE_AID
 
 from hkswitch.hap import state_file
 from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.announcement import announcement
-from hkswitch.hap.characteristics import Writer
-from hkswitch.hap.connection import Connection, Server
+from hkswitch.hap.connection import Server
 from hkswitch.hap.database import Database
 from hkswitch.hap.limits import PairSetup
+from hkswitch.hap.refusals import MAX_PEERS, UNKNOWN, Refused
+from hkswitch.hap.session import Session, controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.sockets import hear_only
 from hkswitch.hap.state_file import Stored
@@ -33,6 +34,9 @@ PAIRINGS: Final = ("paired_clients", "client_properties", "uuid_to_bytes")
 
 MOST_PAIRINGS: Final = 128
 KEY_BYTES: Final = 32
+PERMISSIONS: Final = frozenset({b"\x00", b"\x01"})
+"""Of a user, and of an admin."""
+
 WRITE_AGAIN_SECONDS: Final = 60.0
 """After a failure, which may be over when the disk has room again."""
 
@@ -40,7 +44,7 @@ NOWHERE: Final = "0.0.0.0"  # noqa: S104 -- HAP-python wants an address, and loo
 
 _log = logging.getLogger(__name__)
 
-SlowWrite = Callable[[bool, Writer], Awaitable[bool]]
+SlowWrite = Callable[[bool, Session], Awaitable[bool]]
 
 
 class Driver(AccessoryDriver):
@@ -55,7 +59,7 @@ class Driver(AccessoryDriver):
         self.http_server = Server(port, self)
         self.advertiser: Any = None
         self.mdns_service_info: Any = None
-        self.pair_setup: PairSetup[Connection] = PairSetup()
+        self.pair_setup: PairSetup[Session] = PairSetup()
         self.failed_attempts = 0 if stored is None else stored.failed_attempts
         self._state_folder = state_folder
         self.setup = setup
@@ -99,18 +103,19 @@ class Driver(AccessoryDriver):
         """The state as it is written."""
         accessory = io.StringIO()
         self.encoder.persist(accessory, self.state)
+        ours = json.loads(accessory.getvalue())
+        del ours["accessory_states"]  # settings of cameras
         others = {} if self._stored is None else self._stored.others
-        written = json.loads(accessory.getvalue())
-        return Stored(self.setup, written, self.failed_attempts, others, self.database.record)
+        return Stored(self.setup, ours, self.failed_attempts, others, self.database.record)
 
     def persist(self) -> None:
-        """Write keys and pairings; with fsync, as a pairing that is lost is lost for the phone too."""
+        """Write keys and pairings; HAP-python does no fsync, and what is lost is lost for the phone too."""
         stored = self.stored
         state_file.write(self._state_folder, stored)
         self.database.written(stored.iids or {})
 
     def async_persist(self) -> None:
-        """Write now, and not in some thread that an older state may overtake.
+        """Write now, and not in a thread of HAP-python's that an older state may overtake.
 
         A failure is logged, and writing is tried again every minute. Until then, controllers are not told of
         other accessories: a c# that was not written would stand for others yet after the next start.
@@ -164,31 +169,43 @@ class Driver(AccessoryDriver):
 
     # Pairings
 
-    def pair(self, client_username_bytes: bytes, client_public: bytes, client_permissions: bytes) -> bool:
-        """Add a pairing; False if it cannot be, and then all is as it was; ValueError if it is none."""
-        client_id = client_username_bytes.decode("ascii").upper()
-        if str(UUID(client_id)).upper() != client_id or len(client_public) != KEY_BYTES:
-            raise ValueError("an ID or a key of another form")
-        if client_permissions not in {b"\x00", b"\x01"}:
-            raise ValueError("unknown permissions")
-        if self.state.paired_clients.get(UUID(client_id), client_public) != client_public:
-            raise ValueError("another key for an ID that is paired")
-        if len(self.state.paired_clients) >= MOST_PAIRINGS:
-            _log.error("not paired: there are %d pairings already", MOST_PAIRINGS)
-            return False
+    def pair(self, client_username_bytes: bytes, client_public: bytes, client_permissions: bytes) -> None:
+        """Add a pairing, or change the permissions of one; raises `Refused`, and then all is as it was.
+
+        HAP-python checks no key and no rights, and answers before it is written.
+        """
+        try:
+            client = controller_of(client_username_bytes)
+        except ValueError as error:
+            raise Refused(UNKNOWN, str(error)) from error
+        if len(client_public) != KEY_BYTES or client_permissions not in PERMISSIONS:
+            raise Refused(UNKNOWN, "a key or permissions of another form")
+        known = self.state.paired_clients
+        if known.get(client, client_public) != client_public:
+            raise Refused(UNKNOWN, "another key for an ID that is paired")
+        if client not in known and len(known) >= MOST_PAIRINGS:
+            raise Refused(MAX_PEERS, f"there are {MOST_PAIRINGS} pairings already")
         try:
             with self._kept_unless_written():
-                self.state.add_paired_client(client_username_bytes, client_public, client_permissions)
-                if not any(map(self.state.is_admin, self.state.paired_clients)):
-                    raise ValueError("nobody would be an admin any more")
+                self._remember(client, client_username_bytes, client_public, client_permissions)
         except state_file.StateUnwritable as failure:
             _log.error("not paired: %s", failure)
-            return False
-        _log.info("paired with controller %s", client_id)
-        return True
+            raise Refused(UNKNOWN, "the pairing could not be written") from failure
+        _log.info("paired with controller %s", str(client).upper())
+
+    def _remember(self, client: UUID, identity: bytes, public_key: bytes, permissions: bytes) -> None:
+        """As HAP-python does, which takes no ID that is no UUID."""
+        self.state.uuid_to_bytes[client] = identity
+        self.state.paired_clients[client] = public_key
+        self.state.client_properties[client] = {CLIENT_PROP_PERMS: permissions[0]}
+        if not any(map(self.state.is_admin, self.state.paired_clients)):
+            raise Refused(UNKNOWN, "nobody would be an admin any more")
 
     def unpair(self, client_uuid: UUID | None) -> None:
-        """Remove a pairing, or all; raises `StateUnwritable`, and then everything is as it was."""
+        """Remove a pairing, or all; raises `StateUnwritable`, and then everything is as it was.
+
+        HAP-python answers before it is written, and keeps the connections.
+        """
         with self._kept_unless_written():
             for client in [client_uuid] if client_uuid else list(self.state.paired_clients):
                 if client in self.state.paired_clients:  # the last admin takes the others along
@@ -209,7 +226,15 @@ class Driver(AccessoryDriver):
             for name, pairings in kept.items():
                 setattr(self.state, name, pairings)
             raise
+        self._revoke_sessions()
         self.loop.call_soon(self._pairings_changed)  # after the answer, for which the controller waits
+
+    def _revoke_sessions(self) -> None:
+        """Trust no session of who was removed, also if its ID is paired again before it is closed."""
+        for session, connection in self.http_server.connections.items():
+            if session.controller not in self.state.paired_clients:
+                session.controller = None
+                connection.events.close()
 
     def tell_of_pairings(self, tell: Callable[[], None]) -> None:
         """Call `tell` whenever a controller was paired or removed."""
@@ -218,8 +243,7 @@ class Driver(AccessoryDriver):
     def _pairings_changed(self) -> None:
         """Cut off who is not paired any more, and say whether anybody is."""
         for connection in list(self.http_server.connections.values()):
-            requests = connection.handler
-            if requests.is_encrypted and not requests.is_trusted:
+            if connection.is_revoked:
                 connection.close()
         self.async_update_advertisement()
         if self._tell_of_pairings is not None:
@@ -249,10 +273,17 @@ class Driver(AccessoryDriver):
         found = None if accessory is None else accessory.iid_manager.get_obj(iid)
         return found if isinstance(found, Characteristic) else None
 
-    def subscribe(self, writer: Writer, aid: int, iid: int, *, wanted: bool) -> None:
-        """Begin or end to send events to a connection, if it is still there."""
-        if writer in self.http_server.connections:
-            self.async_subscribe_client_topic(writer, f"{aid}.{iid}", wanted)
+    def publish(
+        self,
+        data: dict[str, Any],
+        sender_client_addr: Session | None = None,
+        immediate: bool = False,  # noqa: ARG002, FBT001, FBT002 -- HAP-python's
+    ) -> None:
+        """Have all connections but the writer's hear of a change; HAP-python's events are late."""
+        path = data["aid"], data["iid"]
+        for session, connection in self.http_server.connections.items():
+            if session is not sender_client_addr:
+                connection.events.changed(path)
 
     def slow_write(self, characteristic: Characteristic) -> SlowWrite | None:
         """How to write a characteristic whose outcome takes time."""
@@ -262,30 +293,23 @@ class Driver(AccessoryDriver):
         """Have writes to these characteristics, and no others, answered with what their functions return."""
         self._slow_writes = writes
 
-    def timed_write_is_valid(self, writer: Writer, request: dict[str, Any]) -> bool:
-        """Whether a timed write was prepared and is in time; HAP-python does it anyway."""
-        if "pid" not in request:
-            return True
-        match request["pid"]:
-            case int(pid) if not isinstance(pid, bool):
-                expires_at_seconds = self.prepared_writes.get(writer, {}).pop(pid, None)
-                return expires_at_seconds is not None and self.loop.time() <= expires_at_seconds
-        return False
-
-    def value_of(self, event: dict[str, Any]) -> dict[str, Any]:
-        """An event with the value of this moment: a queued one may be older than what came after it."""
-        characteristic = self.find(event["aid"], event["iid"])
-        return event if characteristic is None else {**event, "value": characteristic.value}
+    def timed_write_is_valid(self, writer: Session, request: dict[str, Any]) -> bool:
+        """Whether a timed write was prepared and is in time; HAP-python subscribes even if it is not."""
+        match request:
+            case {"pid": int() | str() as pid}:
+                expires_at_unix_seconds = self.prepared_writes.get(writer, {}).pop(pid, None)
+                return expires_at_unix_seconds is not None and time.time() <= expires_at_unix_seconds
+        return "pid" not in request
 
     # Life
 
     async def start(self, place: Place) -> None:
-        """Serve and announce there; takes both back if one of them fails."""
+        """Serve and announce there; takes both back if one of them fails. HAP-python's would make a loop."""
         try:
             await self._be_at(place)
             self.aio_stop_event = asyncio.Event()
             await self.http_server.async_start(self.loop)
-            self.mdns_service_info = self._announcement
+            self.mdns_service_info = announcement(self.accessory.display_name, self.state)
             await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
         except BaseException:
             await self._stop_what_started()
@@ -296,21 +320,9 @@ class Driver(AccessoryDriver):
         await self.advertiser.be_silent()
         self.advertiser.zeroconf.registry.async_remove(self.mdns_service_info)
         await self._be_at(place)
-        self.mdns_service_info = self._announcement
+        self.mdns_service_info = announcement(self.accessory.display_name, self.state)
         await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
         self.advertiser.announce(self.mdns_service_info)
-
-    @property
-    def _announcement(self) -> ServiceInfo:
-        return announcement(
-            name=self.accessory.display_name,
-            device_id=self.state.mac,
-            setup_id=self.state.setup_id,
-            config_version=self.state.config_version,
-            paired=self.state.paired,
-            addresses=self.state.addresses,
-            port=self.state.port,
-        )
 
     async def _be_at(self, place: Place) -> None:
         """Have the sockets there, before there is a service to answer for."""
@@ -341,5 +353,5 @@ class Driver(AccessoryDriver):
         """Advertise what is true now; HAP-python may still do it when the goodbye has been said."""
         if self.mdns_service_info is None:
             return  # there is nothing advertised yet
-        self.mdns_service_info = self._announcement
+        self.mdns_service_info = announcement(self.accessory.display_name, self.state)
         self.advertiser.announce(self.mdns_service_info)

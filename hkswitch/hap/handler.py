@@ -4,53 +4,74 @@ import asyncio
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlparse
+from uuid import UUID
 
 import h11
 from pyhap import tlv
 from pyhap.const import HAP_SERVER_STATUS as STATUS
 from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
-from pyhap.hap_handler import HAPResponse, HAPServerHandler, UnprivilegedRequestException
+from pyhap.hap_handler import HAPResponse, HAPServerHandler
 from pyhap.util import from_hap_json, to_hap_json
 
 from hkswitch.hap.characteristics import Item, parse_items, response_body, write_all
-from hkswitch.hap.pair_setup import UNKNOWN, PairSetupRequests
-from hkswitch.hap.reads import parse_ids, read_all
+from hkswitch.hap.pair_setup import Connection
+from hkswitch.hap.pairings import PairingRequests
+from hkswitch.hap.reads import parse_query, read_all, values_of
+from hkswitch.hap.refusals import UNKNOWN
 from hkswitch.hap.state_file import StateUnwritable
 
-if TYPE_CHECKING:
-    from hkswitch.hap.connection import Connection
-
-OPEN_TO_STRANGERS: Final = frozenset({"/pair-setup", "/pair-verify"})
-IN_TLV: Final = OPEN_TO_STRANGERS | {"/pairings"}
-MOST_TIMED_WRITES: Final = 32
-LONGEST_TIMED_WRITE_MS: Final = 60_000
+IN_TLV: Final = frozenset({"/pair-setup", "/pair-verify", "/pairings"})
+OPEN_TO_STRANGERS: Final = frozenset({"/pair-setup", "/pair-verify", "/identify"})
 
 _log = logging.getLogger(__name__)
 
 
-class NotOffered(Exception):
-    """No such path, or not by this method."""
+class HttpStatus(NamedTuple):
+    """A status of HTTP; `HTTPStatus` lacks one of HAP's."""
 
-    def __init__(self, status: HTTPStatus) -> None:
-        super().__init__(status.phrase)
+    value: int
+    phrase: str
+
+
+NOT_VERIFIED: Final = HttpStatus(470, "Connection Authorization Required")
+"""For what needs a session that is verified."""
+
+
+class NotOffered(Exception):
+    """No such path, or not by this method, or not on this connection."""
+
+    def __init__(self, http: HTTPStatus | HttpStatus, status: int) -> None:
+        super().__init__(http.phrase)
+        self.http = http
         self.status = status
 
 
-class Requests(PairSetupRequests):
+class Requests(PairingRequests):
     """Answers what comes in on a connection."""
 
     HANDLERS: Final = {
-        method: {
-            path: name for path, name in handlers.items() if path != "/resource"
-        }  # cameras: we have none
-        for method, handlers in HAPServerHandler.HANDLERS.items()
+        "POST": {
+            "/identify": "handle_identify",  # HAP-python has none
+            **{path: name for path, name in HAPServerHandler.HANDLERS["POST"].items() if path in IN_TLV},
+        },
+        "GET": HAPServerHandler.HANDLERS["GET"],
+        "PUT": HAPServerHandler.HANDLERS["PUT"],
     }
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self.parsed_url: Any = None
+
+    @property
+    def client_uuid(self) -> UUID | None:
+        """The controller; HAP-python's name."""
+        return self._connection.session.controller
+
+    @client_uuid.setter
+    def client_uuid(self, controller: UUID | None) -> None:
+        self._connection.session.controller = controller
 
     @property
     def is_trusted(self) -> bool:
@@ -63,9 +84,7 @@ class Requests(PairSetupRequests):
         try:
             self._handler_of(request, body)()
         except NotOffered as error:
-            self._fail(error.status, STATUS.RESOURCE_DOES_NOT_EXIST, request, error)
-        except UnprivilegedRequestException as error:
-            self._fail(HTTPStatus.UNAUTHORIZED, STATUS.INSUFFICIENT_PRIVILEGES, request, error)
+            self._fail(error.http, error.status, request, error)
         except StateUnwritable as failure:
             _log.error("%s", failure)
             self._answer_with(HTTPStatus.INTERNAL_SERVER_ERROR, STATUS.OUT_OF_RESOURCE)
@@ -79,71 +98,76 @@ class Requests(PairSetupRequests):
         self.request_body, self.parsed_url = body, urlparse(self.path)
         path = self.parsed_url.path
         if not any(path in handlers for handlers in self.HANDLERS.values()):
-            raise NotOffered(HTTPStatus.NOT_FOUND)
+            raise NotOffered(HTTPStatus.NOT_FOUND, STATUS.RESOURCE_DOES_NOT_EXIST)
         if path not in self.HANDLERS.get(self.command, {}):
-            raise NotOffered(HTTPStatus.METHOD_NOT_ALLOWED)
+            raise NotOffered(HTTPStatus.METHOD_NOT_ALLOWED, STATUS.RESOURCE_DOES_NOT_EXIST)
         if path not in OPEN_TO_STRANGERS and not self.is_trusted:
-            raise UnprivilegedRequestException
+            raise NotOffered(NOT_VERIFIED, STATUS.INSUFFICIENT_PRIVILEGES)
         handler: Callable[[], None] = getattr(self, self.HANDLERS[self.command][path])
         return handler
 
-    def _fail(self, http: HTTPStatus, status: int, request: h11.Request, error: Exception) -> None:
+    def _fail(
+        self, http: HTTPStatus | HttpStatus, status: int, request: h11.Request, error: Exception
+    ) -> None:
         what = f"{request.method[:16]!r} {request.target[:64]!r}"
         self._connection.complain(f"{what} is answered with {http.value} ({error!r:.200})")
         self._answer_with(http, status)
 
-    def _answer_with(self, http: HTTPStatus, status: int) -> None:
+    def _answer_with(self, http: HTTPStatus | HttpStatus, status: int) -> None:
         self.response = HAPResponse()  # what the handler has put into the other counts no more
-        if self.parsed_url is not None and self.parsed_url.path in IN_TLV:
+        if self.parsed_url is not None and self.parsed_url.path in IN_TLV and http is not NOT_VERIFIED:
             self._send_tlv_pairing_response(tlv.encode(TAGS.SEQUENCE_NUM, b"\x02", TAGS.ERROR_CODE, UNKNOWN))
             self.send_response(http)
         else:
             self.send_response_with_status(http, status)
 
-    # Pair-verify
-
-    def _pair_verify_two(self, tlv_objects: dict[bytes, bytes]) -> None:
-        """Say it when a stranger tries; HAP-python would log the keys of all pairings (see logs.py)."""
-        was_trusted = self.is_trusted
-        super()._pair_verify_two(tlv_objects)
-        if not was_trusted and not self.is_trusted:
-            self._connection.complain("it is not paired with this bridge (any more)")
+    def handle_identify(self) -> None:
+        """Say which bridge this is, while nobody is paired (HAP specification, 6.7.6): a line in the log."""
+        if self.state.paired:
+            raise NotOffered(HTTPStatus.BAD_REQUEST, STATUS.INSUFFICIENT_PRIVILEGES)
+        self._connection.complain("it asks the bridge to identify itself")
+        self.send_response(HTTPStatus.NO_CONTENT)
 
     # Characteristics
 
+    def handle_accessories(self) -> None:
+        """All accessories; HAP-python does not remember which values it told."""
+        body = self.accessory_handler.get_accessories()
+        for path, value in values_of(body):
+            self._connection.events.listed(path, value)
+        self._answer_in_json(HTTPStatus.OK, body)
+
     def handle_get_characteristics(self) -> None:
-        """Read, with a value or a status for each."""
-        body, ok = read_all(parse_ids(self.parsed_url.query), self.accessory_handler)
-        self.send_response(HTTPStatus.OK if ok else HTTPStatus.MULTI_STATUS)
+        """Read, with a value or a status for each (see reads.py for what HAP-python does)."""
+        events = self._connection.events
+        body, ok = read_all(parse_query(self.parsed_url.query), self.accessory_handler, events.is_subscribed)
+        for item in body["characteristics"]:
+            events.told((item["aid"], item["iid"]), item.get("value"))
+        self._answer_in_json(HTTPStatus.OK if ok else HTTPStatus.MULTI_STATUS, body)
+
+    def _answer_in_json(self, status: HTTPStatus, body: dict[str, Any]) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", self.JSON_RESPONSE_TYPE)
         self.end_response(to_hap_json(body))
 
-    def handle_prepare(self) -> None:
-        """Prepare a timed write; HAP-python takes any number of them, for any time."""
-        match from_hap_json(self.request_body):
-            case {"ttl": int(ttl_ms), "pid": int(pid)} if (
-                0 < ttl_ms <= LONGEST_TIMED_WRITE_MS and not isinstance(pid, bool)
-            ):
-                prepared = self.accessory_handler.prepared_writes.setdefault(self.client_address, {})
-                if len(prepared) >= MOST_TIMED_WRITES:
-                    prepared.clear()
-                prepared[pid] = self.accessory_handler.loop.time() + ttl_ms / 1000
-                self.send_response_with_status(HTTPStatus.OK, STATUS.SUCCESS)
-            case _:
-                self.send_response_with_status(HTTPStatus.OK, STATUS.INVALID_VALUE_IN_REQUEST)
-
     def handle_set_characteristics(self) -> None:
-        """Answer when the outcome is known, and meanwhile let other connections go on."""
+        """Answer when the outcome is known, and meanwhile let other connections go on.
+
+        HAP-python cancels the response when the controller is gone; what that wrote is done all the same.
+        """
         request = from_hap_json(self.request_body)
         items = parse_items(request)
-        self.response.task = asyncio.ensure_future(self._write(self.response, request, items))
+        self.response.task = asyncio.shield(self._write(self.response, request, items))
 
     async def _write(self, response: HAPResponse, request: dict[str, Any], items: tuple[Item, ...]) -> bytes:
-        driver, writer = self.accessory_handler, self.client_address
+        driver, writer, events = self.accessory_handler, self.client_address, self._connection.events
         if driver.timed_write_is_valid(writer, request):
-            statuses = await write_all(items, writer, driver)
+            statuses = await write_all(items, writer, driver, events)
         else:
             statuses = [int(STATUS.INVALID_VALUE_IN_REQUEST)] * len(items)
+        for item, status in zip(items, statuses, strict=True):
+            if item.value is not None:
+                events.told((item.aid, item.iid), item.value if status == STATUS.SUCCESS else None)
         body = response_body(items, statuses)
         status = HTTPStatus.NO_CONTENT if body is None else HTTPStatus.MULTI_STATUS
         response.status_code, response.reason = status.value, status.phrase

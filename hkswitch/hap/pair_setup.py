@@ -1,12 +1,11 @@
 """Pair-setup: in order, by one connection at a time, with a key that needs the setup code.
 
 HAP-python leaves out leading zeros where iOS does not, and so turns away one right setup code in 80. It also
-takes keys that need no code, and steps in any order.
+takes steps in any order, and lets any number of controllers pair at once, with the keys of one another.
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
+from typing import Any, Final, Protocol
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -19,28 +18,28 @@ from pyhap.hap_handler import HAPServerHandler
 from pyhap.hsrp import Server as SrpServer
 from pyhap.params import get_srp_context
 
+from hkswitch.hap.events import Events
 from hkswitch.hap.limits import Step
+from hkswitch.hap.refusals import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused
+from hkswitch.hap.session import Session, controller_of
 from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS
-
-if TYPE_CHECKING:
-    from hkswitch.hap.connection import Connection
-
-UNKNOWN: Final = b"\x01"
-AUTHENTICATION: Final = b"\x02"
-MAX_TRIES: Final = b"\x05"
-BUSY: Final = b"\x07"
-"""Errors (HAP specification, table 5-5)."""
 
 GROUP_BITS: Final = 3072
 SALT_BYTES: Final = 16
 
 
-class Refused(Exception):
-    """The controller did not prove what it must; `error` is what it is told."""
+class Connection(Protocol):
+    """What is needed of the connection that requests come in on."""
 
-    def __init__(self, error: bytes, why: str) -> None:
-        super().__init__(why)
-        self.error = error
+    session: Session
+    events: Events
+    accessory_driver: Any
+
+    def complain(self, what: str) -> None:
+        """Log what it did."""
+
+    def give_time_to_pair(self) -> None:
+        """A person may have to type now."""
 
 
 class Verifier(SrpServer):
@@ -54,7 +53,7 @@ class Verifier(SrpServer):
             super().__init__(context, b"Pair-Setup", setup_code.encode(), s=self.s, v=self.v)
 
     def set_A(self, bytes_A: bytes) -> None:  # noqa: N802, N803 -- HAP-python's names
-        """Work out the session key; raises `Refused` at a public key that no controller has."""
+        """Work out the session key, from more digits than HAP-python; raises `Refused` at a useless key."""
         self.A, self.Ab = int.from_bytes(bytes_A), bytes_A
         # TRUST: with a multiple of N everybody knows the session key (RFC 5054, 2.5.4).
         if len(bytes_A) * 8 > GROUP_BITS or self.A % self.N == 0:
@@ -70,14 +69,14 @@ class Verifier(SrpServer):
 class PairSetupRequests(HAPServerHandler):
     """The part of a connection's requests by which a controller is paired first."""
 
-    def __init__(self, connection: "Connection") -> None:
-        super().__init__(connection.accessory_driver, connection.peername)
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        super().__init__(connection.accessory_driver, connection.session)
         self._pair_setup = connection.accessory_driver.pair_setup
         self._verifier: Any = None
 
     def handle_pairing(self) -> None:
-        """Take one step; raises what `tlv.decode` and missing parts raise."""
+        """Take one step, in order, unlike HAP-python; raises what `tlv.decode` and missing parts raise."""
         if self.state.paired:
             super().handle_pairing()  # says that it is not available
             return
@@ -85,7 +84,7 @@ class PairSetupRequests(HAPServerHandler):
         step = Step(parts[TAGS.SEQUENCE_NUM])
         take = {Step.BEGIN: self._begin, Step.PROVE: self._prove, Step.EXCHANGE: self._exchange}
         try:
-            if step is not Step.BEGIN and not self._pair_setup.is_next(self._connection, step):
+            if step is not Step.BEGIN and not self._pair_setup.is_next(self._connection.session, step):
                 raise Refused(UNKNOWN, "a step of pair-setup that does not come next")
             take[step](parts)
         except Refused as refused:
@@ -99,7 +98,7 @@ class PairSetupRequests(HAPServerHandler):
     def _begin(self, _: dict[bytes, bytes]) -> None:
         if self.accessory_handler.failed_attempts >= MOST_FAILED_ATTEMPTS:
             raise Refused(MAX_TRIES, "too many attempts have failed, see `hkswitch pair`")
-        if not self._pair_setup.begin(self._connection):
+        if not self._pair_setup.begin(self._connection.session):
             raise Refused(BUSY, "another controller is pairing")
         self._connection.give_time_to_pair()
         self._verifier = Verifier(self.accessory_handler.setup.code)
@@ -123,8 +122,7 @@ class PairSetupRequests(HAPServerHandler):
         session_key = self._verifier.Kb
         cipher = ChaCha20Poly1305(hap_hkdf(session_key, self.PAIRING_3_SALT, self.PAIRING_3_INFO))
         identity, public_key = self._proved_identity(session_key, cipher, parts[TAGS.ENCRYPTED_DATA])
-        if not self.accessory_handler.pair(identity, public_key, HAP_PERMISSIONS.ADMIN):
-            raise Refused(UNKNOWN, "the pairing could not be written")
+        self.accessory_handler.pair(identity, public_key, HAP_PERMISSIONS.ADMIN)
         self._end()
         sealed = cipher.encrypt(self.PAIRING_5_NONCE, self._own_identity(session_key), b"")
         self._tell(Step.EXCHANGE, TAGS.ENCRYPTED_DATA, sealed)
@@ -138,7 +136,7 @@ class PairSetupRequests(HAPServerHandler):
             identity, public_key = parts[TAGS.USERNAME], parts[TAGS.PUBLIC_KEY]
             signed = hap_hkdf(session_key, self.PAIRING_4_SALT, self.PAIRING_4_INFO) + identity + public_key
             Ed25519PublicKey.from_public_bytes(public_key).verify(parts[TAGS.PROOF], signed)
-            UUID(identity.decode())
+            controller_of(identity)
         except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
             raise Refused(AUTHENTICATION, f"its identity is not proved ({error!r})") from error
         return identity, public_key
@@ -152,7 +150,7 @@ class PairSetupRequests(HAPServerHandler):
 
     def _end(self) -> None:
         self._verifier = None
-        self._pair_setup.end(self._connection)
+        self._pair_setup.end(self._connection.session)
 
     def _tell(self, step: Step, *parts: bytes) -> None:
         """Answer a step: with the next one."""

@@ -1,10 +1,12 @@
 """GET /characteristics: each ID gets a value or a status of its own (HAP specification, 6.7.4).
 
-HAP-python leaves out what it does not know, and answers one malformed ID with an error for all.
+HAP-python leaves out what it does not know, answers one malformed ID with an error for all, and knows no
+other parameter than the IDs.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
@@ -13,9 +15,10 @@ from pyhap.characteristic import Characteristic
 from pyhap.const import HAP_SERVER_STATUS as STATUS
 
 from hkswitch.hap.characteristics import Malformed
+from hkswitch.hap.events import Path
 
-Path = tuple[int, int]
-"""AID and IID."""
+METADATA: Final = ("format", "unit", "minValue", "maxValue", "minStep", "maxLen", "valid-values")
+"""What `meta=1` asks for, as /accessories has it."""
 
 _ID: Final = r"[0-9]{1,19}\.[0-9]{1,19}"
 _IDS: Final = re.compile(rf"{_ID}(?:,{_ID})*")
@@ -28,21 +31,38 @@ class Characteristics(Protocol):
         """The characteristic, None where there is no such."""
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: characteristics, and what to tell of each beside its value."""
+
+    paths: tuple[Path, ...]
+    keys: tuple[str, ...] = ()
+    """Of what /accessories says of a characteristic."""
+
+    events: bool = False
+    """Whether to tell if the connection has subscribed."""
+
+
 @lru_cache(maxsize=16)  # a phone asks for the same ones again and again
-def parse_ids(query: str) -> tuple[Path, ...]:
-    """The AIDs and IIDs of a query like `id=1.9,2.9`; raises `Malformed`."""
-    ids = parse_qs(query, max_num_fields=8).get("id", [])
+def parse_query(query: str) -> Query:
+    """The query of a URL, like `id=1.9,2.9&meta=1`; raises `Malformed`."""
+    fields = parse_qs(query, max_num_fields=8)
+    ids = fields.get("id", [])
     if len(ids) != 1:
         raise Malformed("one 'id' is needed")
     if not _IDS.fullmatch(ids[0]):
         raise Malformed("an 'id' is two numbers with a dot between them")
     pairs = (path.partition(".") for path in ids[0].split(","))
-    return tuple((int(aid), int(iid)) for aid, _, iid in pairs)
+    wanted = {name for name, values in fields.items() if values in (["1"], ["true"])}
+    keys = (*(METADATA if "meta" in wanted else ()), *(key for key in ("perms", "type") if key in wanted))
+    return Query(tuple((int(aid), int(iid)) for aid, _, iid in pairs), keys, "ev" in wanted)
 
 
-def read_all(paths: Iterable[Path], characteristics: Characteristics) -> tuple[dict[str, Any], bool]:
+def read_all(
+    query: Query, characteristics: Characteristics, is_subscribed: Callable[[Path], bool]
+) -> tuple[dict[str, Any], bool]:
     """The body of the response, and whether all went well; if not, every item has a status."""
-    items = [_read(aid, iid, characteristics) for aid, iid in paths]
+    items = [_read(path, query, characteristics, is_subscribed) for path in query.paths]
     ok = not any("status" in item for item in items)
     if not ok:
         for item in items:
@@ -50,8 +70,20 @@ def read_all(paths: Iterable[Path], characteristics: Characteristics) -> tuple[d
     return {"characteristics": items}, ok
 
 
-def _read(aid: int, iid: int, characteristics: Characteristics) -> dict[str, Any]:
+def values_of(accessories: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """The values that a response to GET /accessories tells, of characteristics that may have events."""
+    for accessory in accessories["accessories"]:
+        for service in accessory["services"]:
+            for found in service["characteristics"]:
+                if "ev" in found["perms"] and "value" in found:
+                    yield (accessory["aid"], found["iid"]), found["value"]
+
+
+def _read(
+    path: Path, query: Query, characteristics: Characteristics, is_subscribed: Callable[[Path], bool]
+) -> dict[str, Any]:
     """Its value, or else the status that says why it has none."""
+    aid, iid = path
     characteristic = characteristics.find(aid, iid)
     if characteristic is None:
         status = STATUS.RESOURCE_DOES_NOT_EXIST
@@ -60,5 +92,9 @@ def _read(aid: int, iid: int, characteristics: Characteristics) -> dict[str, Any
     elif not characteristic.broker.available:
         status = STATUS.SERVICE_COMMUNICATION_FAILURE
     else:
-        return {"aid": aid, "iid": iid, "value": characteristic.get_value()}
+        item = {"aid": aid, "iid": iid, "value": characteristic.get_value()}
+        if query.keys:
+            known = characteristic.to_HAP(include_value=False)
+            item |= {key: known[key] for key in query.keys if key in known}
+        return item | {"ev": is_subscribed(path)} if query.events else item
     return {"aid": aid, "iid": iid, "status": int(status)}

@@ -21,7 +21,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from pyhap.hap_crypto import hap_hkdf
 from pyhap.hap_handler import HAPServerHandler
 
-from hkswitch.hap import pair_setup
+from hkswitch.hap import pair_setup, refusals
 from tests.support.inprocess import ADMIN, ADMIN_KEY, USER, Answer, Fed, InProcess, is_removal
 from tests.support.stranger import DATA, METHOD, PROOF, PUBLIC_KEY, STATE, USERNAME, tlv
 
@@ -381,7 +381,7 @@ class Fuzzing:
         return answers
 
 
-STATUSES = {200, 204, 207, 400, 401, 404, 405, 411, 413, 429, 431}
+STATUSES = {200, 204, 207, 400, 404, 405, 411, 413, 429, 431, 470}
 
 
 @pytest.fixture
@@ -509,7 +509,7 @@ class CheapVerifier:
 
     def set_A(self, public_key: bytes) -> None:  # noqa: N802 -- the name that it has there
         if not public_key.strip(b"\0"):
-            raise pair_setup.Refused(pair_setup.AUTHENTICATION, "a public key that needs no setup code")
+            raise refusals.Refused(refusals.AUTHENTICATION, "a public key that needs no setup code")
 
     def verify(self, proof: bytes) -> bytes | None:
         return b"h" * 64 if proof == RIGHT_PROOF else None

@@ -45,6 +45,10 @@ class AnyFront(DaemonFront, Protocol):
     def lapses(self) -> list[str]:
         """The groups whose reads began to fail, one after the other; to be cleared by who counts."""
 
+    @property
+    def unruly(self) -> list[str]:
+        """The rules of events that were broken."""
+
     def read(self) -> dict[Key, bool | str]:
         """What reads of all tiles say."""
 
@@ -128,6 +132,7 @@ class Front:
     is_online: bool = False
     groups: dict[str, Group] = field(default_factory=dict)
     lapses: list[str] = field(default_factory=list)
+    unruly: list[str] = field(default_factory=list)
     _taps: Taps | None = None
 
     @classmethod

@@ -1,14 +1,17 @@
 """The real bridge as the front of a daemon: controllers connect to it in memory, and need no proof."""
 
 import asyncio
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Hashable, Iterable, Sequence
+from math import inf
+from pathlib import Path as FilePath
 from typing import Any, Final, cast
 from uuid import UUID
 
+from pyhap.hap_handler import HAPResponse
+
 from hkswitch.daemon.bridge import Bridge
-from hkswitch.hap.characteristics import Writer
 from hkswitch.hap.connection import Connection
+from hkswitch.hap.events import PACE, Change, Path
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Place
@@ -19,14 +22,45 @@ from tests.world.processes import current
 
 PORT: Final = 51826
 ADMIN: Final = b"\1"
+AN_INSTANT_SECONDS: Final = 1e-6
+"""What rounding makes of a time."""
+
+
+class WatchedConnection(Connection):
+    """A connection of a controller that asks one thing at a time: which rules of events it breaks."""
+
+    unruly: list[str]
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 -- those of a connection
+        super().__init__(*arguments)
+        self._responses = 0
+        self._last_seconds: dict[Path, float] = {}
+        self._message_seconds = -inf
+
+    def send_response(self, response: HAPResponse) -> None:
+        self._responses += 1
+        super().send_response(response)
+
+    def send_changes(self, changes: Sequence[Change]) -> None:
+        now_seconds = self.loop.time() + AN_INSTANT_SECONDS
+        if self._requests != self._responses:
+            self.unruly.append("an event between a request and its response")
+        if now_seconds - self._message_seconds < PACE.message_seconds:
+            self.unruly.append("two messages in 250 ms")
+        if any(now_seconds - self._last_seconds.get(path, -inf) < 1 for path, _ in changes):
+            self.unruly.append("two events of a characteristic within a second")
+        self._message_seconds = self.loop.time()
+        self._last_seconds |= {path: self._message_seconds for path, _ in changes}
+        super().send_changes(changes)
 
 
 class HapFront(Bridge):
     """The bridge of one daemon."""
 
-    def __init__(self, groups: Iterable[Group], state_folder: Path, controllers: Iterable[UUID]) -> None:
+    def __init__(self, groups: Iterable[Group], state_folder: FilePath, controllers: Iterable[UUID]) -> None:
         self.groups: dict[str, Group] = {}
         self.lapses: list[str] = []
+        self.unruly: list[str] = []
         self._told_at_seconds: dict[str, float] = {}
         self._links: list[Link] = []
         self._may_cut = False
@@ -37,7 +71,7 @@ class HapFront(Bridge):
         is_new = not self.paired
         for controller in controllers:
             if is_new:
-                assert self._driver.pair(str(controller).upper().encode(), controller.bytes * 2, ADMIN)
+                self._driver.pair(str(controller).upper().encode(), controller.bytes * 2, ADMIN)
             assert controller in self._driver.state.paired_clients, "a pairing is lost"
 
     @property
@@ -67,7 +101,8 @@ class HapFront(Bridge):
 
     def _connect(self, controller: UUID, end: End, delay: Delay) -> Link:
         server = self._driver.http_server
-        connection = Connection(asyncio.get_running_loop(), server, self._driver)
+        connection = WatchedConnection(asyncio.get_running_loop(), server, self._driver)
+        connection.unruly = self.unruly
         facts = {"peername": end.peer, "sockname": (self._driver.state.address, PORT)}
         link = Link(self._process, connection, facts, end, delay)
         link.closing = self._closing
@@ -78,7 +113,7 @@ class HapFront(Bridge):
         self._links.append(link)
         return link
 
-    def show(self, group_id: str, tile: Tile, writer: Writer | None, *, on: bool) -> None:
+    def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
         self._told_at_seconds[group_id] = asyncio.get_running_loop().time()
         super().show(group_id, tile, writer, on=on)
 

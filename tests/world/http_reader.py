@@ -13,7 +13,7 @@ class Heard(NamedTuple):
     is_event: bool
     status: int
     body: Any
-    """What its JSON says, None where there is none."""
+    """What its JSON says, None where there is none; bytes if it is something else."""
 
 
 class Reader:
@@ -36,7 +36,8 @@ class Reader:
                 return
             self._received = rest[length:]
             assert protocol in {"HTTP/1.1", "EVENT/1.0"}, first
-            body = json.loads(rest[:length]) if length else None
+            is_json = headers.get("content-type") == "application/hap+json"
+            body = json.loads(rest[:length]) if is_json else rest[:length] or None
             yield Heard(protocol == "EVENT/1.0", int(status), body)
 
 

@@ -41,6 +41,8 @@ def check_step(world: World, now_seconds: float, reports: Sequence[GroupReport])
 
 
 def _check_processes(world: World) -> None:
+    if unruly := world.daemon.front.unruly:
+        raise Violation(f"the rules of events are broken: {unruly}")
     if (broke := world.daemon.broke) is not None:
         raise Violation(f"the daemon broke: {broke!r}") from broke
     if world.late_acts:

@@ -1,0 +1,73 @@
+"""Pair-verify, and what an admin does about pairings (HAP specification, 5.7 and 5.10 to 5.12).
+
+HAP-python takes no ID that is no UUID, and has no answer for a bridge that is full.
+"""
+
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from pyhap import tlv
+from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
+
+from hkswitch.hap.pair_setup import PairSetupRequests
+from hkswitch.hap.refusals import AUTHENTICATION, Refused
+from hkswitch.hap.session import controller_of
+
+
+class PairingRequests(PairSetupRequests):
+    """The part of a connection's requests that is about pairings there are."""
+
+    def _pair_verify_two(self, tlv_objects: dict[bytes, bytes]) -> None:
+        """Believe who signed; HAP-python logs an error for each device that tries, as often as it does."""
+        context: Any = self.enc_context
+        self.enc_context: Any = None  # it serves once
+        try:
+            identity = self._proved_controller(context, tlv_objects)
+        except Refused as refused:
+            self._connection.complain(f"pair-verify is refused: {refused}")
+            error = tlv.encode(TAGS.SEQUENCE_NUM, b"\x04", TAGS.ERROR_CODE, refused.error)
+            self._send_tlv_pairing_response(error)
+            return
+        self._send_tlv_pairing_response(tlv.encode(TAGS.SEQUENCE_NUM, b"\x04"))
+        self.response.shared_key = context["shared_key"]
+        self.is_encrypted = True
+        self._connection.session.controller = controller_of(identity)
+        if self.client_uuid not in self.state.uuid_to_bytes:  # of a state file that an early version wrote
+            self.state.uuid_to_bytes[self.client_uuid] = identity
+            self.accessory_handler.async_persist()
+
+    def _proved_controller(self, context: dict[str, Any], parts: dict[bytes, bytes]) -> bytes:
+        """The ID of the controller that proved that it is paired."""
+        cipher = ChaCha20Poly1305(context["pre_session_key"])
+        try:
+            proved = tlv.decode(cipher.decrypt(self.PVERIFY_2_NONCE, parts[TAGS.ENCRYPTED_DATA], b""))
+            identity = proved[TAGS.USERNAME]
+            public_key = self.state.paired_clients[controller_of(identity)]
+            signed = context["client_public"] + identity + context["public_key"].public_bytes_raw()
+            Ed25519PublicKey.from_public_bytes(public_key).verify(proved[TAGS.PROOF], signed)
+        except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
+            raise Refused(AUTHENTICATION, "it is not paired with this bridge (any more)") from error
+        return bytes(identity)
+
+    def _handle_add_pairing(self, tlv_objects: dict[bytes, bytes]) -> None:
+        """Add a pairing, or change the permissions of one; HAP-python has one error for all that can fail."""
+        identity, key = tlv_objects[TAGS.USERNAME], tlv_objects[TAGS.PUBLIC_KEY]
+        try:
+            self.accessory_handler.pair(identity, key, tlv_objects[TAGS.PERMISSIONS])
+        except Refused as refused:
+            self._connection.complain(f"a pairing is not added: {refused}")
+            self._done(TAGS.ERROR_CODE, refused.error)
+        else:
+            self._done()
+
+    def _handle_remove_pairing(self, tlv_objects: dict[bytes, bytes]) -> None:
+        """Remove a pairing; one that is not there is a success. HAP-python wants UUIDs."""
+        controller = controller_of(tlv_objects[TAGS.USERNAME])
+        if controller in self.state.paired_clients:
+            self.accessory_handler.unpair(controller)
+        self._done()
+
+    def _done(self, *parts: bytes) -> None:
+        self._send_tlv_pairing_response(tlv.encode(TAGS.SEQUENCE_NUM, b"\x02", *parts))
