@@ -2,8 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from zeroconf import ServiceInfo
 
@@ -14,34 +13,39 @@ SERVICE_TYPE: Final = "_hap._tcp.local."
 PROTOCOL: Final = "1.1"
 
 
-def announcement(  # noqa: PLR0913 -- one for each thing that is announced
-    *,
-    name: str,
-    device_id: str,
-    setup_id: str,
-    config_version: int,
-    paired: bool,
-    addresses: Sequence[str],
-    port: int,
-) -> ServiceInfo:
+class State(Protocol):
+    """What is announced of HAP-python's state."""
+
+    mac: str
+    setup_id: str
+    config_version: int
+    addresses: list[str]
+    port: int
+
+    @property
+    def paired(self) -> bool:
+        """Whether any controller is paired."""
+
+
+def announcement(name: str, state: State) -> ServiceInfo:
     """What is true now. HAP-python's has no other script than ASCII in its names, and a name as the model."""
     return ServiceInfo(
         SERVICE_TYPE,
-        name=f"{instance_name(name, device_id)}.{SERVICE_TYPE}",
-        server=f"{host_name(name, device_id)}.local.",
-        port=port,
+        name=f"{instance_name(name, state.mac)}.{SERVICE_TYPE}",
+        server=f"{host_name(name, state.mac)}.local.",
+        port=state.port,
         properties={
             "md": MODEL,
             "pv": PROTOCOL,
-            "id": device_id,
-            "c#": str(config_version),
+            "id": state.mac,
+            "c#": str(state.config_version),
             "s#": "1",  # IP accessories have no other state number
             "ff": "0",  # not certified
             "ci": str(CATEGORY_BRIDGE),
-            "sf": "0" if paired else "1",
-            "sh": _setup_hash(setup_id, device_id),
+            "sf": "0" if state.paired else "1",
+            "sh": _setup_hash(state.setup_id, state.mac),
         },
-        parsed_addresses=list(addresses),
+        parsed_addresses=list(state.addresses),
     )
 
 

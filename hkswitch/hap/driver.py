@@ -14,7 +14,6 @@ from pyhap.accessory import Accessory, Bridge
 from pyhap.accessory_driver import AccessoryDriver
 from pyhap.characteristic import Characteristic
 from pyhap.const import STANDALONE_AID
-from zeroconf import ServiceInfo
 
 from hkswitch.hap import state_file
 from hkswitch.hap.advertiser import Advertiser
@@ -285,7 +284,7 @@ class Driver(AccessoryDriver):
             await self._be_at(place)
             self.aio_stop_event = asyncio.Event()
             await self.http_server.async_start(self.loop)
-            self.mdns_service_info = self._announcement
+            self.mdns_service_info = announcement(self.accessory.display_name, self.state)
             await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
         except BaseException:
             await self._stop_what_started()
@@ -296,21 +295,9 @@ class Driver(AccessoryDriver):
         await self.advertiser.be_silent()
         self.advertiser.zeroconf.registry.async_remove(self.mdns_service_info)
         await self._be_at(place)
-        self.mdns_service_info = self._announcement
+        self.mdns_service_info = announcement(self.accessory.display_name, self.state)
         await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
         self.advertiser.announce(self.mdns_service_info)
-
-    @property
-    def _announcement(self) -> ServiceInfo:
-        return announcement(
-            name=self.accessory.display_name,
-            device_id=self.state.mac,
-            setup_id=self.state.setup_id,
-            config_version=self.state.config_version,
-            paired=self.state.paired,
-            addresses=self.state.addresses,
-            port=self.state.port,
-        )
 
     async def _be_at(self, place: Place) -> None:
         """Have the sockets there, before there is a service to answer for."""
@@ -341,5 +328,5 @@ class Driver(AccessoryDriver):
         """Advertise what is true now; HAP-python may still do it when the goodbye has been said."""
         if self.mdns_service_info is None:
             return  # there is nothing advertised yet
-        self.mdns_service_info = self._announcement
+        self.mdns_service_info = announcement(self.accessory.display_name, self.state)
         self.advertiser.announce(self.mdns_service_info)

@@ -10,6 +10,7 @@ import pytest
 
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
+from hkswitch.hap.announcement import announcement
 from hkswitch.model.group import AccessoryType, Group
 from tests.support.served import bridge_of, database, pair, regroup, renamed, typed, value_of
 
@@ -44,7 +45,7 @@ def on_disk(folder: Path) -> int:
 
 def announced(bridge: Bridge) -> int:
     """What mDNS would say."""
-    return int(bridge._driver._announcement.properties[b"c#"] or 0)
+    return int(announcement("Test", bridge._driver.state).properties[b"c#"] or 0)
 
 
 CHANGES: list[tuple[tuple[Group, ...], bool]] = [

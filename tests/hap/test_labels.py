@@ -3,6 +3,7 @@
 import re
 import socket
 import unicodedata
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,15 +81,11 @@ def test_two_bridges_of_one_name_do_not_clash(name: str) -> None:
 
 
 def announced(name: str, *, paired: bool = False) -> ServiceInfo:
-    return announcement(
-        name=name,
-        device_id=ID,
-        setup_id="7OSX",
-        config_version=3,
-        paired=paired,
-        addresses=["192.0.2.1", "2001:db8::1"],
-        port=51826,
+    addresses = ["192.0.2.1", "2001:db8::1"]
+    state = SimpleNamespace(
+        mac=ID, setup_id="7OSX", config_version=3, paired=paired, addresses=addresses, port=51826
     )
+    return announcement(name, state)
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in NAMES])

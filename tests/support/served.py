@@ -45,9 +45,10 @@ def bridge_of(folder: Path, *groups: Group) -> Bridge:
     return Bridge("Test", groups, folder, 51826)
 
 
-def pair(bridge: Bridge) -> None:
+def pair(bridge: Bridge, controller: str = CONTROLLER) -> None:
     """Pair a controller as pair-setup does at its end."""
-    assert bridge._driver.pair(CONTROLLER.encode(), bytes(range(32)), b"\1")
+    bridge._driver.pair(controller.encode(), bytes(range(32)), b"\1")
+    assert controller in {each.id for each in bridge.controllers()}
 
 
 def regroup(bridge: Bridge, *groups: Group) -> None:
