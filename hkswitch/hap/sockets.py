@@ -18,14 +18,6 @@ LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
 INTERFACE_INDEX: Final = 0xFFFFF000 + 8  # SKF_AD_OFF + SKF_AD_IFINDEX of linux/filter.h
 EVERYTHING: Final = 0xFFFFFFFF
 
-KEEP_ALIVE: Final = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 300),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 60),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 5),
-)
-"""In seconds and probes: a phone that left the house without a word is forgotten after ten minutes."""
-
 
 class Socket(Protocol):
     """What is needed of a socket; that of a transport has it too."""
@@ -50,8 +42,8 @@ def listening(address: str, port: int, interface: int) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for option in KEEP_ALIVE:
-            made.setsockopt(*option)  # the sockets that it accepts have them too
+        # No keepalive: it would wake phones, and HAP forbids it. An event that cannot be delivered
+        # ends the connection of a phone that left the house without a word.
         # No filter as below: on a TCP socket the kernel wants CAP_NET_ADMIN for that.
         made.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, interface)
         made.bind(bound)

@@ -60,7 +60,7 @@ async def test_a_listening_socket_is_on_its_address_only() -> None:
     port = free_port()
     with sockets.listening("127.0.0.1", port, LOOPBACK) as made:
         assert made.getsockname() == ("127.0.0.1", port)
-        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.2", port)
 
