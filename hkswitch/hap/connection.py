@@ -14,6 +14,7 @@ from pyhap.hap_server import HAPServer
 
 from hkswitch.hap import limits
 from hkswitch.hap.handler import Requests
+from hkswitch.hap.memory import FreeMemory
 from hkswitch.hap.reads import Path
 from hkswitch.hap.sockets import BACKLOG, listening, ways
 from hkswitch.network.endpoint import Place
@@ -25,7 +26,7 @@ EVENT_INTERVAL_SECONDS: Final = 1.0
 """Events of a characteristic come at most this often, as the HAP specification (6.8) means it."""
 
 LARGEST_BODY_BYTES: Final = 1024 * 1024
-LARGEST_UNSENT_BYTES: Final = 1024 * 1024
+LARGEST_UNSENT_BYTES: Final = 256 * 1024
 """What waits for a controller that does not read: more than the largest answer, and many events."""
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,9 @@ class Server(HAPServer):
         self._port = port
         self._listening: dict[tuple[str, int], asyncio.Server] = {}
         self._strangers: limits.Strangers[Connection] = limits.Strangers()
+        self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.last_activity)
         self._complaints = limits.Complaints()
+        self.free_memory = FreeMemory(self.loop)
 
     async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
         """Begin to look after connections; `listen` is what listens."""
@@ -67,6 +70,7 @@ class Server(HAPServer):
         """Close everything, also after a start that failed, at which HAP-python raises."""
         if self._connection_cleanup is not None:
             self._connection_cleanup.cancel()
+        self.free_memory.close()
         for connection in list(self.connections.values()):
             connection.close()
         while self._listening:
@@ -86,9 +90,18 @@ class Server(HAPServer):
         """Whether a connection has not proved who it is."""
         return connection in self._strangers
 
-    def forget(self, connection: "Connection") -> None:
-        """It is no stranger any more."""
+    def trust(self, connection: "Connection") -> None:
+        """It has authenticated, maybe at the cost of another session."""
         self._strangers.discard(connection)
+        one_too_many = self._sessions.add(connection, connection.handler.client_uuid)
+        if one_too_many is not None:
+            one_too_many.complain("its controller has too many connections; the longest idle one is closed")
+            one_too_many.cut()
+
+    def forget(self, connection: "Connection") -> None:
+        """It is gone."""
+        self._strangers.discard(connection)
+        self._sessions.discard(connection)
 
     def complain(self, address: str, what: str) -> None:
         """Log what an address did, once a minute at most."""
@@ -107,6 +120,7 @@ class Connection(HAPServerProtocol):
         self._deadline = loop.call_later(limits.STRANGER_SECONDS, self._too_late)
         self._may_pair_seconds = limits.PAIR_SETUP_SECONDS
         self._requests = 0
+        self._is_resting = False
         self._told_at_seconds: dict[Path, float] = {}
         self._held_back: dict[Path, dict[str, Any]] = {}
         self._holding: dict[Path, asyncio.TimerHandle] = {}
@@ -181,10 +195,12 @@ class Connection(HAPServerProtocol):
 
     def _process_one_event(self) -> bool:
         """Leave the next request where it is while the answer to this one is awaited; refuse large ones."""
-        if self.response is not None or self.transport.is_closing():
+        if self.response is not None or self._is_resting or self.transport.is_closing():
             return False
         before = self.request
         more = super()._process_one_event()
+        if before is not None and self.request is None:
+            self._let_others_go_on()
         if self.request is None or self.request is before:
             return bool(more)
         self._requests += 1
@@ -193,6 +209,19 @@ class Connection(HAPServerProtocol):
             return bool(more)
         self._refuse(refused)
         return False
+
+    def _let_others_go_on(self) -> None:
+        """Answer one request at a time: thousands may have come at once, on each of many connections."""
+        if self.response is None and self.conn.trailing_data[0] and not self.transport.is_closing():
+            self._is_resting = True
+            self.transport.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_resting = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._process_events()
 
     def _refusal(self, request: h11.Request) -> HTTPStatus | None:
         """Why a request is refused before its body is read."""
@@ -234,7 +263,7 @@ class Connection(HAPServerProtocol):
             self.cut()
             return
         self._deadline.cancel()
-        self._server.forget(self)
+        self._server.trust(self)
 
     def _handle_response_ready(self, task: asyncio.Task[bytes]) -> None:
         if task.cancelled():
@@ -258,6 +287,7 @@ class Connection(HAPServerProtocol):
         if self.transport.get_write_buffer_size() > LARGEST_UNSENT_BYTES:
             self.complain("it does not read what is sent to it")
             self.cut()
+            self._server.free_memory.give_back_soon()
 
     # Events
 
