@@ -97,6 +97,7 @@ class Server(HAPServer):
         if one_too_many is not None:
             one_too_many.complain("its controller has too many connections; the longest idle one is closed")
             one_too_many.cut()
+            self.free_memory.give_back_soon()
 
     def forget(self, connection: "Connection") -> None:
         """It is gone."""
