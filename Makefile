@@ -86,7 +86,8 @@ simulate: .venv/.dev ## play simulated worlds of new seeds for SECONDS_OF_SEEDS,
 test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills, floods and, as root, failing system calls
 	$(TEST) --real-starts
 	$(BIN)/python -m pytest --long $(LONG_TESTS) tests/packaging/test_reproducible.py
-	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py
+	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py tests/host/test_hostile_network.py \
+		tests/host/test_idle.py
 
 .PHONY: bench
 bench: .venv/.dev ## as root: measure beside systemd alone and beside Homebridge, into docs/benchmarks.md

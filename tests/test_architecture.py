@@ -49,7 +49,7 @@ MODULE_MAY_IMPORT = {
     "control/peer_credentials.py": set(),
     "daemon/bridge.py": {"hap", "model", "network", "protocol"},
     "daemon/changes.py": {"model"},
-    "daemon/logs.py": set(),
+    "daemon/logs.py": {"hap", "model"},
     "daemon/notify.py": set(),
     "daemon/requests.py": {"model", "protocol"},
     "daemon/signals.py": set(),
@@ -67,7 +67,10 @@ MODULE_MAY_IMPORT = {
 
 OVERRIDES = {
     f"hap/{name}.py"
-    for name in ("advertiser", "connection", "driver", "frames", "handler", "pair_setup", "pairings")
+    for name in (
+        *("advertiser", "connection", "driver", "frames", "handler", "pair_setup", "pairings"),
+        "responder",
+    )
 }
 ACCESSORIES = {"hap/database.py", "hap/iid_manager.py"}
 

@@ -27,6 +27,8 @@ class Process:
             _, pipes = await loop.subprocess_exec(lambda: _Pipes(session), *self._command)
         except OSError as error:
             raise HelperGone(f"{self._command[0]}: {error.strerror}") from None
+        except RuntimeError as error:  # asyncio of Python 3.11 has a thread for each child, and got none
+            raise HelperGone(f"{self._command[0]}: {error}") from None
         return pipes
 
     def explain(self, why_gone: str) -> str:

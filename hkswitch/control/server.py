@@ -140,7 +140,12 @@ class Clients:
     def come(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve another client, if there is room."""
         # TRUST: who it is comes from the kernel, and decides about all that this client will ask.
-        peer = peer_of(writer.get_extra_info("socket"))
+        try:
+            peer = peer_of(writer.get_extra_info("socket"))
+        except OSError as error:  # no memory, for one; asyncio would leave the connection open for ever
+            _log.error("cannot tell who connected to the control socket: %s", error.strerror)
+            writer.transport.abort()
+            return
         stranger = not may_change(peer, self._own_user_id, self._group_id)
         if self._closed or self._is_full(stranger=stranger):
             writer.transport.abort()

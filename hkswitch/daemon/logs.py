@@ -5,14 +5,21 @@ import faulthandler
 import logging
 import os
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping
-from math import inf
+from pathlib import Path
 from typing import Any, Final, TextIO
+
+from hkswitch.hap.limits import Complaints
+from hkswitch.model.printable import one_line, printable
 
 ACCEPT_FAILED: Final = "socket.accept() out of system resource"
 """asyncio's words; a test with too few descriptors would find others."""
 
-ACCEPT_QUIET_SECONDS: Final = 60.0
+OURS: Final = "hkswitch"
+FRAMES: Final = 3
+LONGEST_LINE: Final = 400
 
 PRIORITIES: Final = {
     logging.CRITICAL: 2,
@@ -24,6 +31,34 @@ PRIORITIES: Final = {
 
 
 _log = logging.getLogger(__name__)
+
+
+class Foreign(logging.Filter):
+    """Makes what libraries log one short line, and lets each of their messages through once a minute.
+
+    Devices in the network can make them log, and a traceback is a hundred times what was sent for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._complaints = Complaints()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it; our own lines have their limits where they are written."""
+        if record.name.partition(".")[0] == OURS:
+            return True
+        if not self._complaints.may_log(f"{record.name} {record.msg}", time.monotonic()):
+            return False
+        error = record.exc_info[1] if record.exc_info else None
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 -- arguments that do not fit are no reason to raise at a library
+            text = str(record.msg)
+        if error is not None:
+            text = f"{text}: {described(error)}"
+        record.msg, record.args = shortened(text), None
+        record.exc_info = record.exc_text = record.stack_info = None
+        return True
 
 
 class JournalFormatter(logging.Formatter):
@@ -45,6 +80,7 @@ def begin(environment: Mapping[str, str], *, in_detail: bool = False) -> None:
     logging.raiseExceptions = False  # a line that standard error does not take is lost, and no traceback
     faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: say where it was
     lines = logging.StreamHandler(sys.stderr)
+    lines.addFilter(Foreign())
     if is_journal(sys.stderr, environment):
         lines.setFormatter(JournalFormatter("%(message)s"))
     else:
@@ -66,18 +102,50 @@ def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """An exception handler for an event loop, which says once a minute that no connection can be accepted.
+    """An exception handler for an event loop: one line a minute for each error, by where it was raised.
 
-    asyncio would log up to a hundred tracebacks each second while the process has no descriptor left.
+    asyncio would log a traceback for every packet that a library cannot take, and up to a hundred each second
+    while the process has no descriptor left.
     """
-    silent_until_seconds = -inf
+    complaints = Complaints()
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal silent_until_seconds
-        if context["message"] != ACCEPT_FAILED:
-            loop.default_exception_handler(context)
-        elif loop.time() >= silent_until_seconds:
-            silent_until_seconds = loop.time() + ACCEPT_QUIET_SECONDS
-            _log.error("cannot accept connections: %s", context["exception"].strerror)
+        error, message = context.get("exception"), str(context["message"])
+        if message == ACCEPT_FAILED and isinstance(error, OSError):
+            source, line = message, f"cannot accept connections: {error.strerror}"
+        elif error is None:
+            source, line = message[:LONGEST_LINE], f"error in the event loop: {message}"
+        else:
+            source = f"{type(error).__name__} {_places(error)}"
+            line = f"unexpected error in {_where(context)}: {described(error)}"
+        if complaints.may_log(source, loop.time()):
+            _log.error("%s", shortened(line))
 
     return handle
+
+
+def described(error: BaseException) -> str:
+    """An error with where it was raised, for one line."""
+    places = _places(error)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{what[:LONGEST_LINE]} ({places})" if places else what
+
+
+def shortened(text: str) -> str:
+    """What others wrote, fit for one line."""
+    return printable(one_line(text), 2 * LONGEST_LINE)
+
+
+def _places(error: BaseException) -> str:
+    """The innermost places in the code, the last one first."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+
+
+def _where(context: Mapping[str, Any]) -> str:
+    """What asyncio was doing; its own words have arguments in them, which may be anything."""
+    for name in ("task", "future", "protocol", "handle"):
+        if (found := context.get(name)) is not None:
+            called = getattr(found, "get_coro", lambda found=found: getattr(found, "_callback", found))()
+            return str(getattr(called, "__qualname__", type(called).__name__))
+    return "the event loop"

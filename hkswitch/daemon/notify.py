@@ -50,7 +50,10 @@ class Notifier:
 
     async def _beat(self) -> None:
         while self._watchdog_seconds is not None:
-            self.tell(WATCHDOG="1")
+            try:
+                self.tell(WATCHDOG="1")
+            except Exception as error:  # noqa: BLE001 -- no memory, for one: this time, and maybe not the next
+                _log.warning("cannot feed systemd's watchdog: %r", error)
             await asyncio.sleep(self._watchdog_seconds / 2)
 
 

@@ -1,34 +1,58 @@
-"""mDNS on chosen addresses, with a goodbye as the last word: HAP-python forgets what it still announces."""
+"""mDNS on chosen addresses: names that are probed for, announcements in time, and a goodbye as the last word.
+
+zeroconf's own probes are by another question and too slow, and its announcements are too fast for RFC 6762;
+HAP-python leaves the probes out, and forgets what it still announces.
+"""
 
 import asyncio
+import logging
+import random
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from zeroconf import ServiceInfo
+from zeroconf import DNSOutgoing, DNSQuestion, ServiceInfo  # type: ignore[attr-defined] # as in responder.py
 from zeroconf.asyncio import AsyncZeroconf
 
-FORGET_SECONDS: Final = 1.5
+from hkswitch.hap.responder import Responder, records_of
+
+PROBES: Final = 3
+PROBE_SECONDS: Final = 0.25
+"""Between two probes, and at most before the first (RFC 6762, 8.1)."""
+
+ANNOUNCED_AFTER_SECONDS: Final = (0.0, 1.0, 2.0)
+"""Before each announcement (RFC 6762, 8.3). Others forget an address that is replaced only if they heard of
+it a second ago (10.2), so the last one counts for them."""
+
+MOST_NAMES: Final = 5
+"""What is tried; after that, whoever has all of them is believed no more."""
+
+LONGEST_LABEL_BYTES: Final = 63
+
+ANY, IN, QUERY, UNICAST = 255, 1, 0x0000, 0x8000
+
+_log = logging.getLogger(__name__)
 
 
 class Advertiser(AsyncZeroconf):
     """Announces a service some times in a row, as mDNS does it, and can end that."""
 
     def __init__(self, addresses: list[str]) -> None:
-        """The default would be every interface."""
-        super().__init__(interfaces=addresses)
-        self._saying: set[asyncio.Future[Any]] = set()
+        self._responder = Responder(addresses)
+        super().__init__(zc=self._responder)
+        self._saying: set[asyncio.Task[None]] = set()
+        self._has_names = False
+        self._number = 1
+        """Which of the service's names, the first one or one with a number, is ours."""
 
-    async def async_register_service(self, *arguments: Any, **options: Any) -> Awaitable[Any]:  # noqa: ANN401
-        """Answer for a service from now on, and begin to announce it."""
-        saying = asyncio.ensure_future(await super().async_register_service(*arguments, **options))
-        self._remember(saying)
-        return saying
+    async def async_register_service(self, info: ServiceInfo, *_: Any, **__: Any) -> Awaitable[Any]:  # noqa: ANN401
+        """Begin to probe for the names of a service, to announce it then, and to answer for it."""
+        await self._responder.async_check_service(info, False, cooperating_responders=True)  # noqa: FBT003
+        self._has_names = False
+        return self._begin(info)
 
     def announce(self, info: ServiceInfo) -> None:
         """Announce what has changed, instead of what was still being announced."""
-        for saying in self._saying:
-            saying.cancel()
-        self._remember(asyncio.ensure_future(self._announce(info)))
+        self._begin(info)
 
     async def be_silent(self) -> None:
         """End what is still being announced."""
@@ -37,12 +61,92 @@ class Advertiser(AsyncZeroconf):
             each.cancel()
         await asyncio.gather(*saying, return_exceptions=True)
 
-    async def _announce(self, info: ServiceInfo) -> None:
-        await (await self.async_update_service(info))
-        # Others forget an address that is replaced only if they heard of it a second ago (RFC 6762, 10.2).
-        await asyncio.sleep(FORGET_SECONDS)
-        await (await self.async_update_service(info))
+    async def async_unregister_service(self, info: ServiceInfo) -> Awaitable[Any]:
+        """Say goodbye, if it was announced."""
+        if not self._has_names:
+            nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        self._has_names = False
+        return await super().async_unregister_service(info)
 
-    def _remember(self, saying: asyncio.Future[Any]) -> None:
+    async def async_close(self) -> None:
+        """Close the sockets that there are."""
+        self._responder.leave_addresses()
+        await super().async_close()
+
+    def _begin(self, info: ServiceInfo) -> asyncio.Task[None]:
+        for saying in self._saying:
+            saying.cancel()
+        saying = asyncio.ensure_future(self._say(info, _Names(info, self._number)))
         self._saying.add(saying)
         saying.add_done_callback(self._saying.discard)
+        return saying
+
+    async def _say(self, info: ServiceInfo, names: "_Names") -> None:
+        if not self._has_names:
+            await self._claim(info, names)
+        self._responder.own_records.ours = records_of(info)
+        self._responder.registry.async_update(info)
+        for seconds in ANNOUNCED_AFTER_SECONDS:
+            await asyncio.sleep(seconds)
+            self._responder.async_send(self._responder.generate_service_broadcast(info, None))
+
+    async def _claim(self, info: ServiceInfo, names: "_Names") -> None:
+        """Find names that no other device has: the first, or one with a number."""
+        first, begun = info.name, self._number
+        await asyncio.sleep(random.uniform(0, PROBE_SECONDS))  # noqa: S311 -- to be not in step with others
+        while await self._is_taken(info):
+            if self._number >= MOST_NAMES:
+                self._number = 1
+                names.number(self._number)
+                _log.warning("another device answers on mDNS for every name like %s", info.name)
+                break
+            self._number += 1
+            names.number(self._number)
+        self._has_names = True
+        if self._number != begun:
+            _log.warning("another device has the mDNS name %s; using %s", first, info.name)
+
+    async def _is_taken(self, info: ServiceInfo) -> bool:
+        """Ask whether another device has the names, and wait for the answer."""
+        with self._responder.claims_to(info) as claims:
+            for _ in range(PROBES):
+                self._responder.async_send(_probe(info))
+                await asyncio.sleep(PROBE_SECONDS)
+                if claims.is_taken:
+                    return True
+        return False
+
+
+class _Names:
+    """The names of a service, which can get a number."""
+
+    def __init__(self, info: ServiceInfo, number: int) -> None:
+        self._info = info
+        self._instance = info.name.removesuffix(f".{info.type}")
+        self._host = str(info.server).removesuffix(".local.")
+        self.number(number)
+
+    def number(self, number: int) -> None:
+        """Have this number; 1 is none."""
+        if number > 1 or self._info.name != f"{self._instance}.{self._info.type}":
+            self._info.name = f"{_numbered(self._instance, number)}.{self._info.type}"
+            self._info.server = f"{_numbered(self._host, number)}.local."
+            self._info.server_key = self._info.server.lower()
+            self._info.async_clear_cache()
+
+
+def _numbered(label: str, number: int) -> str:
+    suffix = "" if number == 1 else f"-{number}"
+    return label.encode()[: LONGEST_LABEL_BYTES - len(suffix)].decode(errors="ignore") + suffix
+
+
+def _probe(info: ServiceInfo) -> DNSOutgoing:
+    """The question who has the names, with what we would say of them (RFC 6762, 8.1 and 8.2)."""
+    question = DNSOutgoing(QUERY)
+    for name in (info.name, str(info.server)):
+        question.add_question(DNSQuestion(name, ANY, IN | UNICAST))
+    for record in (info.dns_service(), info.dns_text(), *info.dns_addresses()):
+        question.authorities.append(record)  # type: ignore[arg-type] # it writes any record
+    return question

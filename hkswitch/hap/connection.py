@@ -17,12 +17,13 @@ from hkswitch.hap import events, limits
 from hkswitch.hap.events import Change, Events, Path
 from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
+from hkswitch.hap.memory import FreeMemory
 from hkswitch.hap.session import Session
 from hkswitch.hap.sockets import BACKLOG, listening, ways
 from hkswitch.network.endpoint import Place
 
 LARGEST_BODY_BYTES: Final = 1024 * 1024
-LARGEST_UNSENT_BYTES: Final = 1024 * 1024
+LARGEST_UNSENT_BYTES: Final = 256 * 1024
 """What waits for a controller that does not read: more than the largest answer, and many events."""
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ class Server(HAPServer):
         self._port = port
         self._listening: dict[tuple[str, int], asyncio.Server] = {}
         self._strangers: limits.Strangers[Connection] = limits.Strangers()
+        self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.last_activity)
         self._complaints = limits.Complaints()
+        self.free_memory = FreeMemory(self.loop)
 
     async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
         """Begin to look after connections; `listen` listens, where HAP-python could not move."""
@@ -64,6 +67,7 @@ class Server(HAPServer):
         """Close everything, also after a start that failed, at which HAP-python raises."""
         if self._connection_cleanup is not None:
             self._connection_cleanup.cancel()
+        self.free_memory.close()
         for connection in list(self.connections.values()):
             connection.close()
         while self._listening:
@@ -82,9 +86,19 @@ class Server(HAPServer):
         """Whether a connection has not proved who it is."""
         return connection in self._strangers
 
-    def forget(self, connection: "Connection") -> None:
-        """It is no stranger any more."""
+    def trust(self, connection: "Connection") -> None:
+        """It has authenticated, maybe at the cost of another session."""
         self._strangers.discard(connection)
+        one_too_many = self._sessions.add(connection, connection.session.controller)
+        if one_too_many is not None:
+            one_too_many.complain("its controller has too many connections; the longest idle one is closed")
+            one_too_many.cut()
+            self.free_memory.give_back_soon()
+
+    def forget(self, connection: "Connection") -> None:
+        """It is gone."""
+        self._strangers.discard(connection)
+        self._sessions.discard(connection)
 
     def complain(self, address: str, what: str) -> None:
         """Log what an address did, once a minute at most."""
@@ -104,6 +118,7 @@ class Connection(HAPServerProtocol):
         self._deadline = loop.call_later(limits.STRANGER_SECONDS, self._too_late)
         self._may_pair_seconds = limits.PAIR_SETUP_SECONDS
         self._requests = 0
+        self._is_resting = False
 
     # Life
 
@@ -192,14 +207,17 @@ class Connection(HAPServerProtocol):
         return self.hap_crypto is not None and self.hap_crypto.has_part_of_a_frame
 
     def _process_one_event(self) -> bool:
-        """Refuse a request that is too large before its body has come, and one too many of a stranger.
+        """Leave the next request where it is while others have their turn, and refuse what is too much.
 
-        HAP-python takes any number of requests, and of each the first MiB, from anyone.
+        HAP-python takes any number of requests, and of each the first MiB, from anyone: here one that is too
+        large is refused before its body has come, and so is one too many of a stranger.
         """
-        if self.transport.is_closing():
+        if self._is_resting or self.transport.is_closing():
             return False
         before = self.request
         more = super()._process_one_event()
+        if before is not None and self.request is None:
+            self._let_others_go_on()
         if self.request is None or self.request is before:
             return bool(more)
         self._requests += 1
@@ -208,6 +226,19 @@ class Connection(HAPServerProtocol):
             return bool(more)
         self._refuse(refused)
         return False
+
+    def _let_others_go_on(self) -> None:
+        """Answer one request at a time: thousands may have come at once, on each of many connections."""
+        if self.response is None and self.conn.trailing_data[0] and not self.transport.is_closing():
+            self._is_resting = True
+            self.transport.pause_reading()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_resting = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._process_events()
 
     def _refusal(self, request: h11.Request) -> HTTPStatus | None:
         """Why a request is refused before its body is read."""
@@ -258,7 +289,7 @@ class Connection(HAPServerProtocol):
             self.cut()
             return
         self._deadline.cancel()
-        self._server.forget(self)
+        self._server.trust(self)
 
     def _hold_data(self, size: int) -> bool:
         if super()._hold_data(size):
@@ -279,6 +310,7 @@ class Connection(HAPServerProtocol):
         if self.transport.get_write_buffer_size() > LARGEST_UNSENT_BYTES:
             self.complain("it does not read what is sent to it")
             self.cut()
+            self._server.free_memory.give_back_soon()
 
     # Events
 

@@ -347,7 +347,8 @@ class Driver(AccessoryDriver):
     async def _stop_what_started(self) -> None:
         self.http_server.async_stop()
         if self.advertiser is not None:
-            await self.advertiser.async_close()
+            closing, self.advertiser = self.advertiser, None  # one that is closed cannot be started again
+            await closing.async_close()
 
     def async_update_advertisement(self) -> None:
         """Advertise what is true now; HAP-python may still do it when the goodbye has been said."""

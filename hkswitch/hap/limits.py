@@ -1,18 +1,25 @@
-"""Connections that have not proved who they are: how many, how long, and who may pair. Pure: no I/O.
+"""Connections: how many, how long, and who may pair. Pure: no I/O.
 
-Anybody in the home network can connect, so what they can take up is limited, and shared out by address.
+Any device in the home network can connect, so what those that have not authenticated can take up is limited,
+and shared out by address. What controllers can take up is shared out by controller.
 """
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from enum import Enum
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 MOST_STRANGERS: Final = 32
 STRANGER_SECONDS: Final = 30.0
 PAIR_SETUP_SECONDS: Final = 300.0
 MOST_REQUESTS: Final = 100
 """Requests of one connection before it has proved who it is; a pairing needs five."""
+
+MOST_SESSIONS: Final = 32
+"""Of one controller: all devices of a person's account may be one, and each may have a connection or two."""
+
+MOST_SESSIONS_IN_ALL: Final = 256
+"""A quarter of the descriptors that hkswitch.service gives the daemon."""
 
 LARGEST_BODY_BYTES: Final = 64 * 1024
 LARGEST_HEADERS_BYTES: Final = 8 * 1024
@@ -53,6 +60,42 @@ class Strangers(Generic[T]):
         self._addresses.pop(connection, None)
 
 
+class Sessions(Generic[T]):
+    """The connections of controllers, and whose they are."""
+
+    def __init__(self, active_at_seconds: Callable[[T], float]) -> None:
+        """`active_at_seconds` tells when a connection was last used."""
+        self._active_at_seconds = active_at_seconds
+        self._controllers: dict[T, Hashable] = {}
+
+    def __len__(self) -> int:
+        return len(self._controllers)
+
+    def add(self, connection: T, controller: Hashable) -> T | None:
+        """Take one in. If they are too many now, the one to close: another, which was idle for the longest.
+
+        It is the same controller's if that has too many, and otherwise one of whichever has the most.
+        """
+        self._controllers[connection] = controller
+        counted = Counter(self._controllers.values())
+        if counted[controller] > MOST_SESSIONS:
+            greediest = controller
+        elif len(self._controllers) > MOST_SESSIONS_IN_ALL:
+            greediest = counted.most_common(1)[0][0]
+        else:
+            return None
+        theirs = [
+            other for other, its in self._controllers.items() if its == greediest and other != connection
+        ]
+        one_too_many = min(theirs, key=self._active_at_seconds)
+        self.discard(one_too_many)
+        return one_too_many
+
+    def discard(self, connection: T) -> None:
+        """It went."""
+        self._controllers.pop(connection, None)
+
+
 class Step(Enum):
     """The steps of a pair-setup that a controller begins (HAP specification, 5.6)."""
 
@@ -66,6 +109,8 @@ class PairSetup(Generic[T]):
 
     def __init__(self) -> None:
         self.holder: T | None = None
+        self.challenge: Any = None
+        """What whoever begins next is given: nobody has tried to answer it yet."""
         self._next: Step | None = None
 
     def begin(self, connection: T) -> bool:

@@ -2,8 +2,12 @@
 
 HAP-python leaves out leading zeros where iOS does not, and so turns away one right setup code in 80. It also
 takes steps in any order, and lets any number of controllers pair at once, with the keys of one another.
+
+The arithmetic takes tens of milliseconds, in which nothing else runs: Python holds its lock meanwhile, so a
+thread would not help. So a challenge is only made anew when the last one was answered, and answers are few.
 """
 
+import asyncio
 import hashlib
 from typing import Any, Final, Protocol
 
@@ -45,10 +49,15 @@ class Connection(Protocol):
 class Verifier(SrpServer):
     """The bridge's side of SRP (RFC 5054), with all numbers in their full length."""
 
-    def __init__(self, setup_code: str) -> None:
-        """Makes new random numbers, until the public key has no leading zero for HAP-python to leave out."""
+    def __init__(self, setup_code: str, last: "Verifier | None" = None) -> None:
+        """Makes new random numbers, until the public key has no leading zero for HAP-python to leave out.
+
+        The salt stays that of `last`, and so what is derived from the code, which is half of the work.
+        """
         context = get_srp_context(GROUP_BITS, hashlib.sha512, SALT_BYTES)
-        super().__init__(context, b"Pair-Setup", setup_code.encode())
+        kept = {} if last is None else {"s": last.s, "v": last.v}
+        super().__init__(context, b"Pair-Setup", setup_code.encode(), **kept)
+        self.is_answered = False
         while self.B.bit_length() <= GROUP_BITS - 8:
             super().__init__(context, b"Pair-Setup", setup_code.encode(), s=self.s, v=self.v)
 
@@ -88,9 +97,7 @@ class PairSetupRequests(HAPServerHandler):
                 raise Refused(UNKNOWN, "a step of pair-setup that does not come next")
             take[step](parts)
         except Refused as refused:
-            self._end()
-            self._connection.complain(f"pairing is refused: {refused}")
-            self._tell(step, TAGS.ERROR_CODE, refused.error)
+            self._send_tlv_pairing_response(self._refused(step, refused))
         except BaseException:
             self._end()
             raise
@@ -101,12 +108,43 @@ class PairSetupRequests(HAPServerHandler):
         if not self._pair_setup.begin(self._connection.session):
             raise Refused(BUSY, "another controller is pairing")
         self._connection.give_time_to_pair()
-        self._verifier = Verifier(self.accessory_handler.setup.code)
+        self._verifier = self._challenge()
         salt, public_key = self._verifier.get_challenge()
         self._tell(Step.BEGIN, TAGS.SALT, salt, TAGS.PUBLIC_KEY, public_key.to_bytes(GROUP_BITS // 8))
 
+    def _challenge(self) -> Verifier:
+        """One that nobody has tried to answer; whoever begins and goes away costs nothing."""
+        last, code = self._pair_setup.challenge, self.accessory_handler.setup.code
+        if last is not None and last.p != code.encode():
+            last = None
+        if last is None or last.is_answered:
+            self._pair_setup.challenge = Verifier(code, last)
+        challenge: Verifier = self._pair_setup.challenge
+        return challenge
+
     def _prove(self, parts: dict[bytes, bytes]) -> None:
         verifier, public_key, proof = self._verifier, parts[TAGS.PUBLIC_KEY], parts[TAGS.PASSWORD_PROOF]
+        verifier.is_answered = True
+        self._send_tlv_pairing_response(b"")  # the task has the body
+        self.response.task = asyncio.ensure_future(self._proved(verifier, public_key, proof))
+
+    async def _proved(self, verifier: Verifier, public_key: bytes, proof: bytes) -> bytes:
+        """Compare proofs, but let others have their turn first: many steps may have come at once."""
+        await asyncio.sleep(0)
+        try:
+            if self._pair_setup.holder is not self._connection.session:
+                raise Refused(UNKNOWN, "it went away")  # nobody is told anything, so it is no attempt
+            ours = self._own_proof(verifier, public_key, proof)
+            self._pair_setup.proved()
+            return _answer(Step.PROVE, TAGS.PASSWORD_PROOF, ours)
+        except Refused as refused:
+            return self._refused(Step.PROVE, refused)
+        except BaseException:
+            self._end()
+            raise
+
+    def _own_proof(self, verifier: Verifier, public_key: bytes, proof: bytes) -> bytes:
+        """The bridge's proof, if the controller's is right; counts the attempt otherwise."""
         try:
             verifier.set_A(public_key)
             if (ours := verifier.verify(proof)) is None:
@@ -114,8 +152,7 @@ class PairSetupRequests(HAPServerHandler):
         except Refused as refused:
             failed = self.accessory_handler.count_failed_attempt()
             raise Refused(refused.error, f"{refused} ({failed} of {MOST_FAILED_ATTEMPTS} in all)") from None
-        self._pair_setup.proved()
-        self._tell(Step.PROVE, TAGS.PASSWORD_PROOF, ours)
+        return bytes(ours)
 
     def _exchange(self, parts: dict[bytes, bytes]) -> None:
         """Swap long-term keys (HAP specification, 5.6.5 and 5.6.6); first the pairing is written."""
@@ -152,7 +189,16 @@ class PairSetupRequests(HAPServerHandler):
         self._verifier = None
         self._pair_setup.end(self._connection.session)
 
+    def _refused(self, step: Step, refused: Refused) -> bytes:
+        """End it, and say why."""
+        self._end()
+        self._connection.complain(f"pairing is refused: {refused}")
+        return _answer(step, TAGS.ERROR_CODE, refused.error)
+
     def _tell(self, step: Step, *parts: bytes) -> None:
-        """Answer a step: with the next one."""
-        answer = bytes([step.value[0] + 1])
-        self._send_tlv_pairing_response(tlv.encode(TAGS.SEQUENCE_NUM, answer, *parts))
+        self._send_tlv_pairing_response(_answer(step, *parts))
+
+
+def _answer(step: Step, *parts: bytes) -> bytes:
+    """The answer to a step: the next one."""
+    return bytes(tlv.encode(TAGS.SEQUENCE_NUM, bytes([step.value[0] + 1]), *parts))

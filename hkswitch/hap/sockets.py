@@ -18,6 +18,9 @@ LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
 INTERFACE_INDEX: Final = 0xFFFFF000 + 8  # SKF_AD_OFF + SKF_AD_IFINDEX of linux/filter.h
 EVERYTHING: Final = 0xFFFFFFFF
 
+SEND_BUFFER_BYTES: Final = 128 * 1024
+"""Of the kernel's memory for a controller that does not read; it would take up to 4 MB, from ours."""
+
 
 class Socket(Protocol):
     """What is needed of a socket; that of a transport has it too."""
@@ -42,6 +45,7 @@ def listening(address: str, port: int, interface: int) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         # No keepalive: it would wake phones, and HAP forbids it. An event that cannot be delivered
         # ends the connection of a phone that left the house without a word.
         # No filter as below: on a TCP socket the kernel wants CAP_NET_ADMIN for that.

@@ -257,9 +257,9 @@ class Changes:
         try:
             _, (sender, _) = self._news.recvfrom(1)
         except OSError as error:
-            if error.errno != errno.ENOBUFS:
+            if error.errno not in {errno.ENOBUFS, errno.ENOMEM}:
                 raise
-            return True  # there were more than the socket could hold
+            return True  # there were more than the socket, or the kernel, could hold
         # TRUST: the port id 0 is the kernel's; a process could send here too, and cannot take that one.
         return bool(sender == 0)
 

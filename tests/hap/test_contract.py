@@ -17,12 +17,14 @@ from pyhap.hap_handler import HAPServerHandler
 from pyhap.hap_protocol import HAPServerProtocol
 from pyhap.hap_server import HAPServer
 from pyhap.hsrp import Server as SrpServer
+from pyhap.iid_manager import IIDManager
 from pyhap.state import State
 
 from hkswitch.hap.connection import Connection, Server
 from hkswitch.hap.driver import Driver
 from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
+from hkswitch.hap.iid_manager import RememberedIids
 from hkswitch.hap.pair_setup import Verifier
 
 OVERRIDDEN: list[tuple[Callable[..., Any], str]] = [
@@ -88,6 +90,10 @@ OVERRIDDEN: list[tuple[Callable[..., Any], str]] = [
     (Characteristic.notify, "b9352b66a08e"),
     (Characteristic.to_HAP, "cc6009a63c29"),
     (create_hap_event, "541c149fceb3"),
+    (IIDManager.__init__, "da409832d158"),
+    (IIDManager.assign, "2e65cf89a171"),
+    (IIDManager.get_iid_for_obj, "e3c835028c3b"),
+    (IIDManager.get_obj, "d04f4d9e1ad0"),
     (SrpServer.__init__, "69999fbe3103"),
     (SrpServer.set_A, "d7be4e3f842b"),
     (SrpServer._derive_premaster_secret, "8425e7f2e4f5"),
@@ -96,7 +102,7 @@ OVERRIDDEN: list[tuple[Callable[..., Any], str]] = [
 ]
 
 
-OURS = (Driver, Server, Connection, Requests, Verifier, Frames)
+OURS = (Driver, Server, Connection, Requests, Verifier, Frames, RememberedIids)
 
 
 def overrides(ours: type[Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -501,8 +501,9 @@ class CheapVerifier:
 
     Kb = SRP_KEY
 
-    def __init__(self, _: str) -> None:
-        pass
+    def __init__(self, code: str, _: object) -> None:
+        self.p = code.encode()
+        self.is_answered = False
 
     def get_challenge(self) -> tuple[bytes, int]:
         return b"s" * 16, 1 << 3000
@@ -525,7 +526,8 @@ def test_who_does_not_know_the_setup_code_is_not_paired(
     async def send(data: bytes, sent: Sent) -> None:
         own.restore(pairings)
         fed = own.connect()
-        is_nothing(await alone.check(fed, data, sent), fed)
+        # Who does not wait for an answer is not paired, as the steps are not all taken at once.
+        is_nothing(await alone.check(fed, data, replace(sent, waits=True)), fed)
         if own.pairings != pairings:
             paired.append(data)
             assert RIGHT_PROOF in data

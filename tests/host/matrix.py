@@ -40,6 +40,8 @@ CELLS: Final = {
     "test_daemon.py": Cell("trixie"),
     "test_faults.py": Cell("bookworm"),
     "test_hostile_input.py": Cell("trixie"),
+    "test_hostile_network.py": Cell("trixie"),
+    "test_idle.py": Cell("trixie"),
     "test_machine.py": Cell("bookworm"),
     "test_pairings.py": Cell("trixie"),
     "test_programs.py": Cell("bookworm"),

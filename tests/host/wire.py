@@ -117,6 +117,10 @@ class Capture:
         """Those of them that are mDNS."""
         return tuple(packet for packet in self.sent() if packet.is_mdns)
 
+    def frames(self) -> list[tuple[bytes, bool]]:
+        """All frames since the last call, whatever they carry, and whether the host has sent them."""
+        return [(frame, packet_type == socket.PACKET_OUTGOING) for frame, packet_type in self._frames()]
+
     def _frames(self) -> Iterator[tuple[bytes, int]]:
         while True:
             try:

@@ -1,12 +1,16 @@
 """A controller's connection down to its bytes: frames of any size, requests in pieces, reads that wait.
 
-It shares no code with HAP-python or aiohomekit, and is paired by putting its key into the bridge's state.
+It shares no code with HAP-python or aiohomekit. `RawSession` is of an event loop, and is paired by putting
+its key into the bridge's state; `Session` needs no loop, takes a pairing of aiohomekit's, and need not read.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -20,6 +24,10 @@ from tests.world.http_reader import Heard, Reader
 SIGNATURE = 10
 LARGEST_FRAME_BYTES = 1024
 TAG_BYTES = 16
+TIMEOUT_SECONDS: Final = 10
+RECEIVED_UNREAD_BYTES: Final = 64 * 1024
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: a close is a RST
+TCP_CLOSE: Final = 7  # linux/tcp_states.h
 
 NAME = b"AAAAAAAA-0000-4000-8000-000000000001"
 KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
@@ -45,6 +53,16 @@ class Half:
         length = len(plain).to_bytes(2, "little")
         return length + self.cipher.encrypt(self.nonce(), plain, length)
 
+    def frames(self, plain: bytes, sizes: Iterable[int] = ()) -> bytes:
+        """Frames of these sizes, and then as large ones as there may be."""
+        frames = b""
+        for size in sizes:
+            frames, plain = frames + self.sealed(plain[:size]), plain[size:]
+        while plain:
+            frames += self.sealed(plain[:LARGEST_FRAME_BYTES])
+            plain = plain[LARGEST_FRAME_BYTES:]
+        return frames
+
     def opened(self, received: bytearray) -> Iterator[bytes]:
         """Take the complete frames from what was received."""
         while len(received) >= 2:
@@ -68,13 +86,7 @@ class RawSession:
 
     def sealed(self, plain: bytes, sizes: Iterable[int] = ()) -> bytes:
         """Frames of these sizes, and then as large ones as there may be."""
-        frames = b""
-        for size in sizes:
-            frames, plain = frames + self.to_bridge.sealed(plain[:size]), plain[size:]
-        while plain:
-            frames += self.to_bridge.sealed(plain[:LARGEST_FRAME_BYTES])
-            plain = plain[LARGEST_FRAME_BYTES:]
-        return frames
+        return self.to_bridge.frames(plain, sizes)
 
     def send(self, plain: bytes, sizes: Iterable[int] = ()) -> None:
         self.stream.writer.write(self.sealed(plain, sizes))
@@ -103,29 +115,100 @@ class RawSession:
         return bool(received)
 
 
+class Session:
+    """A connection that is verified, without an event loop."""
+
+    def __init__(self, address: str, port: int, pairing: dict[str, Any], *, own_address: str = "") -> None:
+        """Connect and authenticate; raises `OSError` if the bridge closes the connection."""
+        own = (own_address, 0) if own_address else None
+        self._socket = socket.create_connection((address, port), TIMEOUT_SECONDS, source_address=own)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_UNREAD_BYTES)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(pairing["iOSDeviceLTSK"]))
+        verification = Verification(pairing["iOSPairingId"].encode(), key)
+        begun = self._post(verification.begin())
+        verification.check(self._post(verification.proof(begun)))
+        self._to_bridge, _ = verification.halves()
+        self._socket.setblocking(False)
+
+    def request(self, request: bytes) -> None:
+        """Send a request, and do not wait; raises `BlockingIOError` if there is no room for it."""
+        frames = self._to_bridge.frames(request)
+        assert self._socket.send(frames) == len(frames)
+
+    def is_closed(self) -> bool:
+        """Whether the bridge has closed it; reads what it sent."""
+        with suppress(BlockingIOError):
+            try:
+                while self._socket.recv(65536):
+                    pass
+            except ConnectionError:
+                return True
+            return True
+        return False
+
+    def is_cut(self) -> bool:
+        """Whether the bridge has reset it; reads nothing."""
+        return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
+
+    def close(self) -> None:
+        """Reset it."""
+        self._socket.close()
+
+    def _post(self, body: bytes) -> Said:
+        head = f"POST /pair-verify HTTP/1.1\r\nHost: bridge\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._socket.sendall(head.encode() + body)
+        reader = Reader()
+        while True:
+            if not (more := self._socket.recv(65536)):
+                raise ConnectionAbortedError
+            for heard in reader.read(more):
+                return Said(heard.status, heard.body)
+
+
 def hkdf(key: bytes, salt: str, info: str) -> bytes:
     return HKDF(SHA512(), 32, salt.encode(), info.encode()).derive(key)
 
 
+class Verification:
+    """The controller's messages of a pair-verify (HAP specification, 5.7)."""
+
+    def __init__(self, name: bytes, key: Ed25519PrivateKey) -> None:
+        self._name, self._key = name, key
+        self._own = X25519PrivateKey.generate()
+        self._own_public = self._own.public_key().public_bytes_raw()
+        self._shared = b""
+
+    def begin(self) -> bytes:
+        return tlv((STATE, b"\1"), (PUBLIC_KEY, self._own_public))
+
+    def proof(self, begun: Said) -> bytes:
+        """What proves who it is to a bridge that has said this."""
+        theirs = begun.tlv[PUBLIC_KEY]
+        self._shared = self._own.exchange(X25519PublicKey.from_public_bytes(theirs))
+        cipher = ChaCha20Poly1305(hkdf(self._shared, "Pair-Verify-Encrypt-Salt", "Pair-Verify-Encrypt-Info"))
+        signed = self._key.sign(self._own_public + self._name + theirs)
+        proof = tlv((USERNAME, self._name), (SIGNATURE, signed))
+        return tlv((STATE, b"\3"), (DATA, cipher.encrypt(bytes(4) + b"PV-Msg03", proof, b"")))
+
+    def check(self, done: Said) -> None:
+        """Whether the bridge believed it; raises `NotVerified`."""
+        if done.tlv != {STATE: b"\4"}:
+            raise NotVerified(done.tlv)
+
+    def halves(self) -> tuple[Half, Half]:
+        """What is sent to the bridge, and what comes from it."""
+        names = (f"Control-{way}-Encryption-Key" for way in ("Write", "Read"))
+        write, read = (Half(ChaCha20Poly1305(hkdf(self._shared, "Control-Salt", name))) for name in names)
+        return write, read
+
+
 async def verify(stream: Stranger, name: bytes = NAME, key: Ed25519PrivateKey = KEY) -> RawSession:
-    """Pair-verify (HAP specification, 5.7); raises `NotVerified`."""
-    own = X25519PrivateKey.generate()
-    own_public = own.public_key().public_bytes_raw()
-    begun = await stream.post("/pair-verify", tlv((STATE, b"\1"), (PUBLIC_KEY, own_public)))
-    theirs = begun.tlv[PUBLIC_KEY]
-    shared = own.exchange(X25519PublicKey.from_public_bytes(theirs))
-    cipher = ChaCha20Poly1305(hkdf(shared, "Pair-Verify-Encrypt-Salt", "Pair-Verify-Encrypt-Info"))
-    proof = tlv((USERNAME, name), (SIGNATURE, key.sign(own_public + name + theirs)))
-    sealed = cipher.encrypt(bytes(4) + b"PV-Msg03", proof, b"")
-    done: Said = await stream.post("/pair-verify", tlv((STATE, b"\3"), (DATA, sealed)))
-    if done.tlv != {STATE: b"\4"}:
-        raise NotVerified(done.tlv)
-    write, read = (f"Control-{way}-Encryption-Key" for way in ("Write", "Read"))
-    return RawSession(
-        stream,
-        Half(ChaCha20Poly1305(hkdf(shared, "Control-Salt", write))),
-        Half(ChaCha20Poly1305(hkdf(shared, "Control-Salt", read))),
-    )
+    """Pair-verify; raises `NotVerified`."""
+    verification = Verification(name, key)
+    begun = await stream.post("/pair-verify", verification.begin())
+    verification.check(await stream.post("/pair-verify", verification.proof(begun)))
+    return RawSession(stream, *verification.halves())
 
 
 @asynccontextmanager

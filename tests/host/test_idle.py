@@ -1,0 +1,79 @@
+"""A bridge that nobody uses says nothing, so it wakes no phone: neither keepalive, nor anything periodic.
+
+`--long` listens for two minutes.
+"""
+
+import re
+import struct
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tests.host.attacker import OWN, Attacker, network
+from tests.host.conftest import PORT
+from tests.host.machine import Host, eventually, eventually_async
+from tests.host.wire import Capture, ask, captured
+from tests.support.controller import Controller
+
+HAP: Final = "_hap._tcp.local."
+ANNOUNCED_SECONDS: Final = 4
+"""After a start or a pairing, the bridge has announced what it has to."""
+
+IDLE_SECONDS: Final = (5, 120)
+TCP: Final = 6
+
+
+@pytest.fixture(scope="module")
+def device(daemon: Host) -> Iterator[Attacker]:
+    with network(daemon) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def in_network(device: Attacker) -> Iterator[None]:
+    """The controller is at the other end of the host's wire, as a phone is."""
+    with device.network.network():
+        yield
+
+
+@pytest.fixture
+def wire(daemon: Host) -> Iterator[Capture]:
+    with captured(daemon, "lan0") as capture:
+        yield capture
+
+
+async def test_an_idle_session_carries_nothing_and_mdns_is_silent(
+    request: pytest.FixtureRequest, daemon: Host, controller: Controller, wire: Capture
+) -> None:
+    assert await controller.read("Web Server") is False
+    await eventually_async(lambda: said(wire))
+    time.sleep(ANNOUNCED_SECONDS)  # noqa: ASYNC251 -- the controller is idle too
+    said(wire)
+    time.sleep(IDLE_SECONDS[request.config.getoption("--long")])  # noqa: ASYNC251
+    assert said(wire) == []
+    ask(HAP, by=OWN)
+    eventually(lambda: said(wire))  # which shows that what it says is heard
+    assert await controller.read("Web Server") is False
+    assert any(protocol == TCP for protocol, *_ in said(wire))
+
+
+async def test_no_session_has_a_timer_that_would_wake_a_phone(daemon: Host, controller: Controller) -> None:
+    assert await controller.read("Web Server") is False
+    shown = daemon.run("ss", "--numeric", "--options", "state", "established", f"sport = :{PORT}").stdout
+    sessions = [line for line in shown.splitlines() if f":{PORT}" in line]
+    assert sessions
+    assert not [line for line in sessions if re.search(r"timer:\((keepalive|persist)", line)]
+
+
+def said(wire: Capture) -> list[tuple[int, int]]:
+    """Protocol and destination port of the IPv4 packets that the host has sent since the last call."""
+    return [
+        (frame[23], _port(frame)) for frame, sent in wire.frames() if sent and frame[12:14] == b"\x08\x00"
+    ]
+
+
+def _port(frame: bytes) -> int:
+    start = 14 + (frame[14] & 0x0F) * 4 + 2
+    return int(struct.unpack("!H", frame[start : start + 2])[0])
