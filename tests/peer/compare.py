@@ -24,7 +24,7 @@ class Judged(StrEnum):
 
 
 class Difference(NamedTuple):
-    """Lines that differ for a known reason. A `*` stands for anything; a conversation's name needs no other."""
+    """Lines that differ for a known reason. A `*` stands for anything."""
 
     conversations: tuple[str, ...]
     ours: str

@@ -25,7 +25,7 @@ _NAME: Final = re.compile(r"<([A-Za-z]+\.[A-Za-z]+)>")
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request, not rendered yet: JSON unless its body is bytes. `raw` is sent instead of all else."""
+    """One HTTP request, not rendered yet: JSON unless its body is bytes. `raw` is sent instead."""
 
     method: str = "GET"
     target: str = "/characteristics?id=<web.On>"
@@ -33,8 +33,6 @@ class Request:
     headers: tuple[str, ...] = ()
     kind: str = JSON_TYPE
     raw: bytes | None = None
-    closing: bool = False
-    """Whether it is awaited that the bridge closes the connection after its answer, and not asked."""
 
     def render(self, ids: Ids) -> bytes:
         if self.raw is not None:
@@ -172,7 +170,7 @@ class Conversation:
 
     @property
     def is_timed(self) -> bool:
-        """Whether something in it takes time by itself: of all else, the time says how busy the machine is."""
+        """Whether something in it takes time by itself: in all others that is the machine's doing."""
         return any(isinstance(step, Hear) for step in self.steps) or "slow." in repr(self.steps)
 
 

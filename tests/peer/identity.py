@@ -27,7 +27,7 @@ class Identity:
     def of(cls, number: int) -> "Identity":
         """The same for the same number."""
         seed = number.to_bytes(32)
-        return cls(f"{number:08X}-2222-4333-8444-555555555555", Ed25519PrivateKey.from_private_bytes(seed))
+        return cls(f"{number:08X}-2222-4333-8444-ABCDEFABCDEF", Ed25519PrivateKey.from_private_bytes(seed))
 
     @property
     def public_key(self) -> bytes:

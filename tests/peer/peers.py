@@ -1,4 +1,4 @@
-"""The two that are compared: a bridge of hkswitch, and HAP-NodeJS. Each serves two bridges with the same switches.
+"""The two that are compared: hkswitch, and HAP-NodeJS. Each serves two bridges with the same switches.
 
 Nobody is paired with the one that is `BLANK`; with the one that is `HOME` an admin and a user are.
 """

@@ -1,6 +1,6 @@
-"""Plays a conversation with one bridge, and writes down what it said, in words that are the same for every bridge.
+"""Plays a conversation with one bridge, and writes down what it said, in words that fit every bridge.
 
-A line is a message that came, or that none came, with its class of time: `soon`, or `late`.
+A line is a message that came, or that none came. In conversations that take time, what came late says so.
 """
 
 import asyncio
@@ -230,7 +230,7 @@ class Play:
             readable["characteristics"].sort(key=_text)
         return _text(readable)
 
-    def _readable(self, found: Any) -> Any:
+    def _readable(self, found: Any) -> Any:  # noqa: ANN401 -- any JSON
         """JSON with names in the place of AIDs and IIDs."""
         if isinstance(found, list):
             return [self._readable(each) for each in found]

@@ -150,7 +150,7 @@ class Raw:
     async def accessories(self) -> list[dict[str, Any]]:
         return list((await self.ask("GET", "/accessories")).json["accessories"])
 
-    async def read(self, aid: int, iid: int) -> Any:
+    async def read(self, aid: int, iid: int) -> Any:  # noqa: ANN401 -- any JSON
         """A value, or the item where there is none."""
         item = (await self.ask("GET", f"/characteristics?id={aid}.{iid}")).json["characteristics"][0]
         return item.get("value", item)

@@ -1,6 +1,6 @@
-"""The controller's side of SRP-6a with the 3072-bit group of RFC 5054, in plain integers, and HAP's key derivation.
+"""The controller's side of SRP-6a (RFC 5054, 3072 bits) in plain integers, and HAP's key derivation.
 
-For tests only: its arithmetic takes no care to hide the setup code. Shares no code with HAP-python or aiohomekit.
+For tests only: its arithmetic does not hide the setup code. Shares no code with HAP-python or aiohomekit.
 """
 
 import secrets

@@ -1,6 +1,5 @@
 """Each conversation goes with hkswitch as with HAP-NodeJS, but for what the list of differences explains."""
 
-
 import pytest
 import pytest_asyncio
 

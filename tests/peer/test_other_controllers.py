@@ -1,4 +1,4 @@
-"""Two controllers of other people's, in other languages and libraries, pair with a bridge, use it and unpair."""
+"""Two controllers of other people's pair with a bridge, use it and unpair."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A controller that shares no code with HAP-python or aiohomekit pairs, reads, writes, listens and unpairs."""
+"""A controller of our own, without HAP-python or aiohomekit, pairs, reads, writes, listens and unpairs."""
 
 import asyncio
 import json

@@ -1,7 +1,6 @@
 """A connection of the raw controller: bytes in pieces of any size, HAP's frames, and messages taken apart.
 
-It sends what it is told to, correct or not, and parses strictly what comes back: a bridge that frames a message
-wrongly is found out here.
+It sends what it is told to, correct or not, and parses what comes back strictly.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ class Message(NamedTuple):
         return self.protocol == "EVENT/1.0"
 
     @property
-    def json(self) -> Any:
+    def json(self) -> Any:  # noqa: ANN401 -- any JSON
         return json.loads(self.body)
 
 

@@ -11,7 +11,7 @@ from tests.peer.wire import Frames, every, sealed
 
 SIZES: Final = (1, 2, 15, 16, 17, 100, 512, 1000, 1023, 1024)
 PIECES: Final = (2, 18, 512, 1042)
-"""Even ones only: HAP-NodeJS closes when one byte of a frame's length comes alone, and that is a matter of chance."""
+"""Even ones: HAP-NodeJS closes when one byte of a frame's length comes alone, which is a matter of chance."""
 
 NAMES: Final = ("web.On", "mail.On", "lamp.On")
 GET: Final = request("GET", "/characteristics?id=1.99")
@@ -20,9 +20,12 @@ GET: Final = request("GET", "/characteristics?id=1.99")
 def padded(size: int) -> Request:
     """A request that is exactly so many bytes long, and the same for every bridge."""
     body = json.dumps({"ttl": 2500, "pid": 1}).encode()
-    made = Request("PUT", "/prepare", body + b" " * size)  # so that the length has as many digits
-    missing = size - len(made.render({}))
-    return Request("PUT", "/prepare", body + b" " * (size + missing))
+    empty = len(Request("PUT", "/prepare", b"").render({})) - 1
+    for digits in range(2, 7):  # those of the body's length
+        length = size - empty - digits
+        if len(str(length)) == digits:
+            return Request("PUT", "/prepare", body.ljust(length))
+    raise ValueError(size)
 
 
 def _lengths() -> dict[int, Request]:
@@ -59,18 +62,18 @@ WRONG: Final[dict[str, Callable[[Frames], bytes]]] = {
         sealed(frames.out, 0, GET) if frames.sent else sealed(frames.out, 0, GET) + sealed(frames.out, 0, GET)
     ),
     "the other direction's key": lambda frames: sealed(frames.inward, frames.sent, GET),
-    "in the clear": lambda frames: GET,
-    "pair-verify in the clear": lambda frames: request("POST", "/pair-verify", b"\x06\x01\x01"),
-    "zeros": lambda frames: bytes(1042),
+    "in the clear": lambda _: GET,
+    "pair-verify in the clear": lambda _: request("POST", "/pair-verify", b"\x06\x01\x01"),
+    "zeros": lambda _: bytes(1042),
     "an empty frame, then the right one": lambda frames: _garble_of(frames, b"") + _garble_of(frames, GET),
     "a frame of 1,100 bytes": lambda frames: _oversize(frames, 1040),
     "a frame of 4,000 bytes": lambda frames: _oversize(frames, 3940),
     "half a frame": lambda frames: _garble(frames, lambda frame: frame[:20]),
-    "one byte": lambda frames: b"\x10",
+    "one byte": lambda _: b"\x10",
 }
 CLOSED: Final[dict[str, Callable[[Frames], bytes]]] = {
     "after half a frame": WRONG["half a frame"],
-    "at once": lambda frames: b"",
+    "at once": lambda _: b"",
     "after half a request": lambda frames: _garble_of(frames, GET[:20]),
 }
 PIPELINES: Final[dict[str, tuple[Request, ...]]] = {

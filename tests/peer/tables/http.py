@@ -54,7 +54,9 @@ RAW: Final[dict[str, bytes]] = {
     "a length of 30 digits": b"PUT /prepare HTTP/1.1\r\nHost: x\r\nContent-Length: "
     + b"9" * 30
     + b"\r\n\r\n",
-    "two lengths alike": b"PUT /prepare HTTP/1.1\r\nHost: x\r\nContent-Length: 22\r\nContent-Length: 22\r\n\r\n"
+    "two lengths alike": b"PUT /prepare HTTP/1.1\r\nHost: x\r\n"
+    + b"Content-Length: 22\r\n" * 2
+    + b"\r\n"
     + BODY,
     "two lengths": b"PUT /prepare HTTP/1.1\r\nHost: x\r\nContent-Length: 22\r\nContent-Length: 2\r\n\r\n"
     + BODY,

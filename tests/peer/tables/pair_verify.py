@@ -1,4 +1,4 @@
-"""Pair-verify with a bridge that is paired, and with one that is not: each part wrong, missing, twice or late."""
+"""Pair-verify with a bridge that is paired, and with one that is not: parts wrong, missing, twice or late."""
 
 from typing import Final
 

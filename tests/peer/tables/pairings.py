@@ -1,4 +1,4 @@
-"""/pairings: adding, removing and listing, by an admin, a user and a stranger; each part wrong, missing or twice."""
+"""/pairings: adding, removing and listing, by admin, user and stranger; parts wrong, missing or twice."""
 
 from typing import Final
 

@@ -6,7 +6,6 @@ from tests.peer.conversation import Conversation, Request, put, read, say
 from tests.peer.conversation import item as _item
 
 QUERIES: Final = (
-    "",
     "?",
     "?id",
     "?id=",

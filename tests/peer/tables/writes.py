@@ -1,4 +1,4 @@
-"""PUT /characteristics: values and subscriptions of every type, partial failures, and bodies that are none."""
+"""PUT /characteristics: values and subscriptions of every type, partial failures, malformed bodies."""
 
 import json
 from typing import Any, Final
@@ -126,7 +126,7 @@ BODIES: Final[dict[str, object]] = {
 KINDS: Final = ("", "text/plain", "application/json", "application/hap+json; charset=utf-8")
 
 
-def _write(name: str, *items: Any) -> Conversation:
+def _write(name: str, *items: object) -> Conversation:
     """Write, and look at what came of it."""
     return Conversation(f"write: {name}", (say(put(*items)), say(read("web.On", "mail.On"))))
 
