@@ -62,11 +62,7 @@ async def play_all(conversations: Iterable[Conversation], folder: Path) -> list[
             folders = [folder / f"{who}{number}" for who in ("ours", "theirs")]
             for each in folders:
                 each.mkdir()
-            lanes.append(
-                Lane(
-                    await stack.enter_async_context(ours(folders[0])),
-                    await stack.enter_async_context(reference(folders[1])),
-                )
-            )
+            own = await stack.enter_async_context(ours(folders[0]))
+            lanes.append(Lane(own, await stack.enter_async_context(reference(folders[1], own))))
         await asyncio.gather(*map(run, lanes))
     return [played[number] for number in sorted(played)]

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, MISSING, SimulatedHost
-from hkswitch.daemon.bridge import Bridge
-from hkswitch.daemon.switchboard import Switchboard
+from tests.hap.conftest import Served
 from tests.peer import packages
 from tests.peer.identity import Identity
 from tests.peer.raw import Raw
 from tests.peer.switches import JOB_SECONDS, SHORT_TYPES, SWITCHES, short_type
-from tests.support.ports import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK
 from tests.support.waiting import PATIENCE_SECONDS
 
 ADMIN: Final = Identity.of(1)
@@ -50,6 +49,8 @@ class At:
     """Its long-term key, once it is paired."""
     ids: dict[str, Path_] = field(default_factory=dict)
     """Of each characteristic by its name, like `web.On`."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """As they were when it was paired."""
     address: str = LOOPBACK.addresses[0]
 
     async def connect(self, identity: Identity = STRANGER) -> Raw:
@@ -65,14 +66,19 @@ class At:
         raw.close()
         raw = await self.verified(ADMIN)
         await raw.add(USER, admin=False)
-        self.ids = named(await raw.accessories())
+        found = named(await raw.accessories())
+        self.ids = {name: path for name, (path, _) in found.items()}
+        self.values = {name: value for name, (_, value) in found.items()}
         raw.close()
 
 
-def named(accessories: list[dict[str, Any]]) -> dict[str, Path_]:
-    """The characteristics of /accessories by name."""
+def named(accessories: list[dict[str, Any]]) -> dict[str, tuple[Path_, Any]]:
+    """The characteristics of /accessories by name, with their values."""
     return {
-        f"{name_of(accessory)}.{SHORT_TYPES[short_type(found['type'])]}": (accessory["aid"], found["iid"])
+        f"{name_of(accessory)}.{SHORT_TYPES[short_type(found['type'])]}": (
+            (accessory["aid"], found["iid"]),
+            found.get("value"),
+        )
         for accessory in accessories
         for service in accessory["services"]
         for found in service["characteristics"]
@@ -117,60 +123,50 @@ async def prepare(peer: Peer) -> None:
 class Ours:
     """hkswitch's bridges, on the event loop of the test."""
 
-    at: dict[Place, At]
-    hosts: list[SimulatedHost]
-    bridges: list[Bridge]
+    at: dict[Place, At] = field(default_factory=dict)
+    served: dict[Place, Served] = field(default_factory=dict)
 
     async def outside(self, switch: str, *, on: bool) -> None:
-        for host in self.hosts:
-            host.change({f"{switch}.service": ACTIVE if on else INACTIVE})
+        for each in self.served.values():
+            each.host.change({f"{switch}.service": ACTIVE if on else INACTIVE})
 
     async def reset(self) -> None:
-        for host in self.hosts:
-            await host.close()
-            host.change({each.unit: MISSING if each.missing else INACTIVE for each in SWITCHES})
-        for bridge in self.bridges:
-            bridge.reset_attempts()
+        for each in self.served.values():
+            await each.host.close()
+            each.host.change({one.unit: MISSING if one.missing else INACTIVE for one in SWITCHES})
+            each.bridge.reset_attempts()
 
     async def restore(self, place: Place) -> None:
-        bridge = self.bridges[list(Place).index(place)]
+        bridge = self.served[place].bridge
+        wanted = {ADMIN.id: True, USER.id: False} if place is Place.HOME else {}
+        if {each.id: each.admin for each in bridge.controllers()} == wanted:
+            return  # pairing takes a tenth of a second
         bridge.unpair(None)
-        if place is Place.HOME:
+        if wanted:
             await self.at[place].pair()
 
 
 @asynccontextmanager
 async def ours(folder: Path) -> AsyncIterator[Ours]:
     """Have them online, and the one paired."""
-    peer = Ours({}, [], [])
+    peer = Ours()
     groups = tuple(each.group for each in SWITCHES)
-    boards = []
-    for place in Place:
-        host = SimulatedHost(
-            groups,
-            job_seconds=JOB_SECONDS,
-            slow={each.unit: each.seconds for each in SWITCHES},
-            broken={each.unit for each in SWITCHES if each.fails},
-        )
-        state, port = folder / place, free_port()
-        state.mkdir()
-        bridge = Bridge(place, groups, state, port)
-        board = Switchboard(groups, host, bridge)
-        await host.open(board)
-        await bridge.start(board, LOOPBACK)
-        peer.at[place] = At(port, bridge.setup.code)
-        peer.hosts.append(host)
-        peer.bridges.append(bridge)
-        boards.append(board)
     try:
+        for place in Place:
+            host = SimulatedHost(
+                groups,
+                job_seconds=JOB_SECONDS,
+                slow={each.unit: each.seconds for each in SWITCHES},
+                broken={each.unit for each in SWITCHES if each.fails},
+            )
+            (folder / place).mkdir()
+            served = await Served.start(folder / place, host, groups)
+            peer.served[place], peer.at[place] = served, At(served.port, served.bridge.setup.code)
         await peer.reset()
         await prepare(peer)
         yield peer
     finally:
-        for bridge, board, host in zip(peer.bridges, boards, peer.hosts, strict=True):
-            await bridge.stop()
-            await board.close()
-            await host.close()
+        await asyncio.gather(*(each.stop() for each in peer.served.values()))
 
 
 @dataclass
@@ -198,26 +194,25 @@ class Reference:
         self.process.stdin.write(json.dumps(asked).encode() + b"\n")
         await self.done()
 
-    async def done(self) -> None:
+    async def done(self) -> dict[str, Any]:
         """Wait until it has done what it was told; its library prints warnings to the same pipe."""
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
             while line := await self.process.stdout.readline():
                 if line.startswith(b"{"):
-                    return
+                    return dict(json.loads(line))
         raise AssertionError("HAP-NodeJS ended")
 
 
 @asynccontextmanager
-async def reference(folder: Path) -> AsyncIterator[Reference]:
-    """Have HAP-NodeJS serve, and the one of its bridges paired."""
+async def reference(folder: Path, model: Ours) -> AsyncIterator[Reference]:
+    """Have HAP-NodeJS serve what `model` does, and the one of its bridges paired."""
     modules = packages.downloaded() / "node_modules"
-    at = {place: At(free_port(), CODE) for place in Place}
     wanted = {
         "folder": str(folder),
         "code": CODE,
-        "switches": [each.for_reference for each in SWITCHES],
-        "bridges": [_bridge(place, at[place].port) for place in Place],
+        "switches": [each.for_reference | _about(model, each.id) for each in SWITCHES],
+        "bridges": [_about(model, "bridge") | _bridge(place) for place in Place],
     }
     process = await asyncio.create_subprocess_exec(
         str(packages.node(modules)),
@@ -228,9 +223,9 @@ async def reference(folder: Path) -> AsyncIterator[Reference]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,  # a line for each refusal
     )
-    peer = Reference(at, process)
+    peer = Reference({}, process)
     try:
-        await peer.done()
+        peer.at |= {Place(name): At(port, CODE) for name, port in (await peer.done()).items()}
         await prepare(peer)
         await peer.remember()
         yield peer
@@ -240,7 +235,16 @@ async def reference(folder: Path) -> AsyncIterator[Reference]:
         await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
 
 
-def _bridge(place: Place, port: int) -> dict[str, Any]:
-    about = {"manufacturer": "hkswitch", "model": "Bridge", "serial": BRIDGE_ID[place]}
-    known = SWITCHES[0].for_reference["firmware"]
-    return {"name": str(place), "username": BRIDGE_ID[place], "port": port, "firmware": known, **about}
+def _bridge(place: Place) -> dict[str, Any]:
+    return {"name": str(place), "username": BRIDGE_ID[place], "serial": BRIDGE_ID[place]}
+
+
+def _about(model: Ours, name: str) -> dict[str, Any]:
+    """What hkswitch tells about an accessory."""
+    told = {
+        "manufacturer": "Manufacturer",
+        "model": "Model",
+        "serial": "SerialNumber",
+        "firmware": "FirmwareRevision",
+    }
+    return {key: model.at[Place.HOME].values[f"{name}.{what}"] for key, what in told.items()}

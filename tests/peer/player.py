@@ -41,6 +41,11 @@ PROBE: Final = Request("GET", "/probe")
 KEPT_PARTS: Final = frozenset({Kind.STATE, Kind.ERROR, Kind.PERMISSIONS, Kind.METHOD, Kind.FLAGS})
 """Parts whose values are said; of all others it is their length."""
 
+UNCOMPARED: Final = frozenset({"type", "iid", "value", "description"})
+DEFAULT_MAX_LEN: Final = 64
+"""Said or not, a text may be as long (HAP specification, table 6-3)."""
+
+BRIDGE, SWITCH = "the bridge", "a switch"
 CONTENT: Final = {"application/hap+json": "json", "application/pairing+tlv8": "tlv"}
 
 
@@ -172,6 +177,7 @@ class Play:
                 self.silent.add(on)
                 return None
             if not message.is_event and message.status >= 200:
+                self.lines[on] += services_of(message)
                 return message
 
     async def _next(self, on: str) -> Message | str:
@@ -223,7 +229,7 @@ class Play:
         except ValueError:
             return "text"  # the words of an error are each library's own
         if isinstance(found, dict) and "accessories" in found:
-            return _text(database(found["accessories"]))
+            return "accessories"
         readable = self._readable(found)
         if isinstance(readable, dict) and isinstance(readable.get("characteristics"), list):
             # HAP-NodeJS has them in the order in which they were done.
@@ -254,28 +260,31 @@ class Play:
         return next((name for name, its in self.at.ids.items() if its == path), f"{path[0]}.{path[1]}")
 
 
-def database(accessories: list[dict[str, Any]]) -> list[Any]:
-    """/accessories without its IDs, sorted: what of it must be the same on both."""
-    found = []
-    for accessory in accessories:
-        services = [
-            [short_type(service["type"]), sorted(map(_described, service["characteristics"]))]
-            for service in accessory["services"]
-        ]
-        found.append(sorted(services, key=str))
-    return sorted(found, key=str)
+def services_of(message: Message) -> list[str]:
+    """A line for each service of /accessories, without what each bridge chooses for itself."""
+    if b'"accessories"' not in message.body:
+        return []
+    found = message.json["accessories"]
+    return sorted(
+        f"{short_type(service['type'])} of {SWITCH if accessory['aid'] != 1 else BRIDGE}: "
+        + ", ".join(sorted(map(_described, service["characteristics"])))
+        for accessory in found
+        for service in accessory["services"]
+    )
 
 
 def _described(characteristic: dict[str, Any]) -> str:
-    kind = short_type(characteristic["type"])
+    name = SHORT_TYPES.get(short_type(characteristic["type"]), characteristic["type"])
     value = characteristic.get("value")
-    if kind in {"25", "26"} and value in (0, 1):
+    if name in {"On", "OutletInUse"} and value in (0, 1):
         value = bool(value)
-    if kind in {"23", "30"} and characteristic.get("value") is not None:
-        value = "..."  # names and serial numbers of the bridges differ
-    others = {k: v for k, v in characteristic.items() if k not in {"type", "iid", "value", "description"}}
-    others["perms"] = sorted(others["perms"])
-    return f"{SHORT_TYPES.get(kind, kind)} {value!r} {_text(dict(sorted(others.items())))}"
+    if name in {"Name", "SerialNumber"} and value is not None:
+        value = "..."  # each bridge has its own
+    kept = {key: value for key, value in sorted(characteristic.items()) if key not in UNCOMPARED}
+    kept["perms"] = sorted(kept["perms"])
+    if kept.get("maxLen") == DEFAULT_MAX_LEN:
+        del kept["maxLen"]
+    return f"{name} {value!r} {_text(kept)}"
 
 
 def _tlv_words(body: bytes) -> str:

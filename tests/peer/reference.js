@@ -1,7 +1,8 @@
 // HAP-NodeJS serving the switches of tests/peer/peers.py: the reference that hkswitch is compared with.
 //
 // argv: the folder with node_modules, and JSON: the state folder, bridges and switches.
-// One JSON line on standard output for each line on standard input: {"set": id, "on": true} changes a switch
+// The first line on standard output is a JSON object with the bridges' ports, and then there is one for each line on
+// standard input: {"set": id, "on": true} changes a switch
 // from outside, {"reset": true} turns all off, {"remember": true} notes who is paired with all bridges, and
 // {"restore": name} has a bridge paired with those again: some conversations leave what it cannot remove itself.
 "use strict";
@@ -106,17 +107,16 @@ async function serve(values) {
         switches.push(made);
         bridge.addBridgedAccessory(made.accessory);
     }
-    const listening = new Promise((resolve) => bridge.once("listening", resolve));
+    const listening = new Promise((resolve) => bridge.once("listening", (port) => resolve(port)));
     await bridge.publish({
         username: values.username,
-        port: values.port,
+        port: 0, // any that is free
         pincode: wanted.code,
         category: hap.Categories.BRIDGE,
         bind: "127.0.0.1",
         addIdentifyingMaterial: false,
     });
-    await listening;
-    bridges.set(values.name, { info: bridge._accessoryInfo });
+    bridges.set(values.name, { port: await listening, info: bridge._accessoryInfo });
 }
 
 function copied(clients) {
@@ -153,7 +153,7 @@ async function main() {
         await serve(each);
     }
     readline.createInterface({ input: process.stdin }).on("line", obey).on("close", () => process.exit(0));
-    console.log(JSON.stringify({ done: true }));
+    console.log(JSON.stringify(Object.fromEntries([...bridges].map(([name, bridge]) => [name, bridge.port]))));
 }
 
 main();

@@ -2,7 +2,6 @@
 
 from typing import Any, Final, NamedTuple
 
-from hkswitch import __version__
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS
 
@@ -53,9 +52,7 @@ class Simulated(NamedTuple):
     @property
     def for_reference(self) -> dict[str, Any]:
         """The same for reference.js."""
-        about = {"manufacturer": "hkswitch", "model": "Service group", "serial": self.id}
-        known = {**self._asdict(), **about, "firmware": __version__, "answered": ANSWER_WITHIN_SECONDS}
-        return known | {"service": SERVICES[self.type]}
+        return {**self._asdict(), "answered": ANSWER_WITHIN_SECONDS, "service": SERVICES[self.type]}
 
 
 SWITCHES: Final = (

@@ -1,15 +1,18 @@
 """The conversations and the list of differences, as far as neither bridge is needed."""
 
+import json
+
 import pytest
 
 from tests.peer import tlv
 from tests.peer.compare import Difference, Found, Judged, Lines, compare, explanation, unexplained, unused
 from tests.peer.conversation import Request, Say, doubled, having, item, placed, put, read, without
 from tests.peer.differences import DIFFERENCES
-from tests.peer.player import database
+from tests.peer.player import services_of
 from tests.peer.tables import ALL
 from tests.peer.tables.frames import padded
 from tests.peer.tlv import Kind
+from tests.peer.wire import Message
 
 IDS = {"web.On": (7, 9), "mail.On": (8, 9)}
 KNOWN = (
@@ -106,11 +109,11 @@ def test_an_unknown_difference_and_an_unused_entry_are_found() -> None:
 
 
 def test_every_entry_has_a_reason_and_names_conversations_that_there_are() -> None:
-    for each in DIFFERENCES:
-        assert each.why
-        for pattern in each.conversations:
-            named = each._replace(conversations=(pattern,), ours="*", theirs="*")
-            assert any(named.explains(one.name, "", "") for one in ALL), pattern
+    patterns = {pattern for each in DIFFERENCES for pattern in each.conversations}
+    for pattern in patterns:
+        named = Difference((pattern,), "*", "*", Judged.EITHER, "")
+        assert any(named.explains(one.name, "", "") for one in ALL), pattern
+    assert all(each.why for each in DIFFERENCES)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +143,28 @@ def test_a_change_changes_the_part_that_it_names() -> None:
     assert tlv.decode(having(Kind.METHOD, b"\5")(parts)) == [parts[0], (Kind.METHOD, b"\5")]
 
 
-def _accessory(aid: int, value: object, perms: list[str]) -> dict[str, object]:
-    on = {"type": "25", "iid": 9, "value": value, "perms": perms, "format": "bool"}
-    return {"aid": aid, "services": [{"type": "49", "iid": 8, "characteristics": [on]}]}
+def _accessories(*switches: tuple[int, object, list[str]]) -> Message:
+    found = [
+        {"aid": aid, "services": [{"type": "49", "iid": 8, "characteristics": [_on(value, perms)]}]}
+        for aid, value, perms in switches
+    ]
+    return Message("HTTP/1.1", 200, {}, json.dumps({"accessories": found}).encode())
 
 
-def test_a_database_is_the_same_whatever_its_ids_and_its_order() -> None:
-    first = [_accessory(2, 0, ["pr", "ev"]), _accessory(3, 1, ["pr"])]
-    second = [_accessory(9, True, ["pr"]), _accessory(4, False, ["ev", "pr"])]
-    assert database(first) == database(second)
-    assert database(first) != database(second[:1])
+def _on(value: object, perms: list[str]) -> dict[str, object]:
+    return {"type": "25", "iid": 9, "value": value, "perms": perms, "format": "bool", "maxLen": 64}
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (_accessories((9, True, ["pr"]), (4, False, ["ev", "pr"])), True),
+        (_accessories((9, True, ["pr"])), False),
+        (_accessories((9, True, ["pr"]), (4, True, ["ev", "pr"])), False),
+        (_accessories((9, True, ["pr"]), (4, False, ["pr"])), False),
+        (_accessories((9, True, ["pr"]), (1, False, ["ev", "pr"])), False),
+    ],
+)
+def test_lists_are_the_same_whatever_their_ids_and_their_order(other: Message, same: bool) -> None:
+    one = _accessories((2, 0, ["pr", "ev"]), (3, 1, ["pr"]))
+    assert (services_of(one) == services_of(other)) is same
