@@ -1,4 +1,4 @@
-"""What both bridges said, side by side, and which entry of the list explains each difference. Pure."""
+"""Compares what two bridges said, and finds the entry of the list that explains each difference. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ ENDS: Final = ("closed", "silence")
 
 
 class Judged(StrEnum):
-    """Who is right, by the specification."""
+    """The judgement by the specification."""
 
     OURS = "hkswitch is right"
     EITHER = "both may be"

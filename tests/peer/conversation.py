@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from tests.peer import tlv
 from tests.peer.identity import Identity
-from tests.peer.peers import ADMIN, STRANGER, Path_, Place
+from tests.peer.peers import ADMIN, STRANGER, CharacteristicId, Place
 from tests.peer.raw import JSON_TYPE, TLV_TYPE, request
 from tests.peer.tlv import Kind, Part
 
-Ids = Mapping[str, Path_]
+Ids = Mapping[str, CharacteristicId]
 Change = Callable[[list[Part]], bytes]
 """Makes a body of a message's parts; `whole` changes nothing."""
 
@@ -46,7 +46,7 @@ class Request:
         return request(self.method, target, body, kind=self.kind, headers=self.headers)
 
 
-def _dotted(path: Path_) -> str:
+def _dotted(path: CharacteristicId) -> str:
     return f"{path[0]}.{path[1]}"
 
 

@@ -1,6 +1,6 @@
-"""The reviewed list of what hkswitch and HAP-NodeJS do differently, and why that stays, or does not.
+"""The reviewed list of differences between hkswitch and HAP-NodeJS, and why each one stays, or does not.
 
-An entry that is used no more makes `make test-peer` fail: take it out. The first one that fits counts.
+An unused entry makes `make test-peer` fail: remove it. The first entry that fits counts.
 Sections and tables are those of the HAP specification, release R2.
 """
 
@@ -47,7 +47,7 @@ FAULTS: Final = (
             "200 json *",
             f'200 json *"{shown}":*',
             FAULT,
-            "what a read was asked to tell beside the value (6.7.4.2)",
+            "a read may ask for more than the value (6.7.4.2)",
         )
         for flag, shown in (("meta", "format"), ("perms", "perms"), ("type", "type"), ("ev", "ev"))
     ),
@@ -95,14 +95,14 @@ FAULTS: Final = (
         "204",
         '207 json {"characteristics":[{"at":"web.On","status":-70410}]}',
         FAULT,
-        "an item that asks for nothing is no success",
+        "an item with neither value nor ev is an error",
     ),
     Difference(
         ("write: an AID that is true",),
         '207 json *"at":"bridge.Version"*-70404*',
         '207 json *"at":"bridge.Version"*-70410*',
         FAULT,
-        "true is no number, and is taken for 1",
+        "true is not a number, but is taken for 1",
     ),
     Difference(
         ("verify: M3 *", "setup: M3 without a proof"),
@@ -123,14 +123,14 @@ FAULTS: Final = (
         BAD_TLV,
         "400 tlv state=* error=1",
         EITHER,
-        "no state follows one that there is not",
+        "an unknown state has no next one",
     ),
     Difference(
         ("verify: M3 cut off inside", "verify: M3 without a signature inside"),
         "200 tlv state=4 error=2",
         "200 tlv state=4 error=1",
         OURS,
-        "M3 that proves nothing is answered with Authentication (5.7.4)",
+        "an M3 without proof is answered with Authentication (5.7.4)",
     ),
     Difference(
         ("verify: M3 again after one that failed",),
@@ -144,7 +144,7 @@ FAULTS: Final = (
         LISTED,
         "*",
         FAULT,
-        "the state is not looked at; it must be M1 (5.12.1)",
+        "the state must be M1, and is not checked (5.12.1)",
     ),
 )
 
@@ -154,14 +154,14 @@ HTTP: Final = (
         "closed",
         "400",
         EITHER,
-        "no HTTP ends it",
+        "malformed HTTP closes it",
     ),
     Difference(
         ("unpaired: *", "paired: *"),
         '40* json {"status":-70409}',
         '470 json {"status":-70401}',
         EITHER,
-        "hkswitch says first that there is no such method or path, which is no secret",
+        "hkswitch refuses an unknown method or path before it asks for authorization",
     ),
     Difference(
         ("unpaired: * /pairings", "paired: * /pairings"),
@@ -175,21 +175,21 @@ HTTP: Final = (
         "405 tlv state=2 error=1",
         "*00 tlv state=2 error=*",
         EITHER,
-        "HAP-NodeJS takes a message by any method",
+        "HAP-NodeJS accepts pairing messages with any method",
     ),
     Difference(
         ("admin: * /characteristics", "admin: * /prepare", "admin: * /resource"),
         '40* json {"status":-70409}',
         NO_JSON,
         EITHER,
-        "hkswitch tells an unknown method and path from a wrong value; it has no camera",
+        "405 and 404 are more precise than 400; hkswitch has no cameras",
     ),
     Difference(
         ("admin: * /accessories", "admin: GET /Accessories"),
         '40* json {"status":-70409}',
         "200 json *",
         OURS,
-        "HAP-NodeJS takes any method, and letters of either case",
+        "HAP-NodeJS accepts any method, and ignores the case of paths",
     ),
     Difference(
         ("admin: POST /pairings",),
@@ -203,14 +203,14 @@ HTTP: Final = (
         "200 tlv state=2 error=2",
         BAD_TLV,
         EITHER,
-        "nobody is paired, and so nobody is verified",
+        "no controller is paired, so none can be verified",
     ),
     Difference(
         ("http *: chunks", "http *: a length and chunks", "http *: chunks that are none"),
         "*",
         "*",
         OURS,
-        "no controller sends in chunks, and what is not read cannot be got wrong",
+        "no controller sends chunks, so hkswitch refuses them unread",
     ),
     Difference(
         ("http *: Expect: 100-continue*",), "*", "*", EITHER, "a server need not send 100 (RFC 9110, 10.1.1)"
@@ -232,14 +232,14 @@ HTTP: Final = (
         "closed",
         "*",
         OURS,
-        "h11 is strict where Node.js is not",
+        "h11 is stricter than Node.js here",
     ),
     Difference(
         ("http *: bare line feeds", "http *: a folded header", "http *: two lengths alike"),
         "*",
         "400",
         EITHER,
-        "Node.js is strict where h11 is not: there is no proxy that could read it otherwise",
+        "Node.js is stricter than h11 here; without proxies, leniency is harmless",
     ),
     Difference(
         (
@@ -251,7 +251,7 @@ HTTP: Final = (
         "40* json *",
         "400",
         EITHER,
-        "an unknown method and an unknown path are HTTP",
+        "unknown methods and paths are valid HTTP",
     ),
     Difference(
         (
@@ -271,14 +271,14 @@ HTTP: Final = (
         "still open",
         "closed afterwards",
         EITHER,
-        "after what it takes for no HTTP, Node.js closes",
+        "Node.js closes after a syntax error",
     ),
     Difference(
         ("pipelined *: no HTTP between", "pipelined *: Connection: close between"),
         "200 json *",
         "*",
         OURS,
-        "what came before it is answered first",
+        "earlier requests are answered first",
     ),
     Difference(
         ("pipelined *",),
@@ -316,7 +316,7 @@ READING: Final = (
         "20*",
         '422 json {"status":-70410}',
         EITHER,
-        "the specification does not forbid it, and HAP-NodeJS cannot",
+        "the specification does not forbid duplicates; HAP-NodeJS cannot handle them",
     ),
     Difference(
         ("write: a value, and ev of the same",),
@@ -330,7 +330,7 @@ READING: Final = (
         NO_JSON,
         "20*",
         EITHER,
-        "hkswitch takes one list of IDs, of 64 bits",
+        "hkswitch accepts one list of 64-bit IDs",
     ),
     Difference(
         ("read: ?id=<bridge.Version>",),
@@ -355,17 +355,17 @@ WRITING: Final = (
         NO_JSON,
         '500 json {"status":-70403}',
         OURS,
-        "what cannot be read is the request's fault, and not the bridge's",
+        "a malformed body is a client error",
     ),
     Difference(
-        ("write: ev *",), NO_JSON, "204", OURS, "HAP-NodeJS takes anything for true that JavaScript does"
+        ("write: ev *",), NO_JSON, "204", OURS, "HAP-NodeJS accepts any JavaScript value as a boolean"
     ),
     Difference(
         ("write: *",),
         NO_JSON,
         "207 json *-70410*",
         OURS,
-        "a request with an item that is none is malformed as a whole, and nothing of it is done",
+        "one malformed item makes the request malformed, and none of it is done",
     ),
     Difference(
         ("write: one that is none beside one that is",),
@@ -387,24 +387,28 @@ WRITING: Final = (
         '200 json {"status":-70410}',
         "*",
         OURS,
-        "hkswitch takes whole numbers only, and at most a minute, which is more than a phone wants",
+        "hkswitch accepts whole numbers up to a minute only, more than a phone needs",
     ),
     Difference(
         ("prepare: {'ttl': 2500, 'pid': 0}",),
         '200 json {"status":0}',
         NO_JSON,
         OURS,
-        "a pid is any number of 64 bits (table 6-7)",
+        "a pid is any 64-bit number (table 6-7)",
     ),
     Difference(
         ("timed write: prepared twice with other pids, the first",),
         "20*",
         "20*",
         EITHER,
-        "each pid is good until its time is over; HAP-NodeJS knows the last one only",
+        "each pid is valid until it expires; HAP-NodeJS keeps the last one only",
     ),
     Difference(
-        ("timed write: a pid that is a fraction",), "20*", "20*", EITHER, "1.0 is no whole number in Python"
+        ("timed write: a pid that is a fraction",),
+        "20*",
+        "20*",
+        EITHER,
+        "1.0 is not a whole number in Python",
     ),
 )
 
@@ -431,21 +435,21 @@ PAIRING: Final = (
         BAD_TLV,
         "200 tlv state=2 *",
         OURS,
-        "with such a key everybody knows the secret (RFC 7748, 6.1), and a state is one byte",
+        "such a key makes the shared secret public (RFC 7748, 6.1); a state is one byte",
     ),
     Difference(
         ("verify: M1 *state*", "setup: M1 *state*"),
         BAD_TLV,
         "400 tlv state=* error=1",
         EITHER,
-        "no state follows one that there is not",
+        "an unknown state has no next one",
     ),
     Difference(
         ("verify: M3 cut off", "setup: M3 cut off", "setup: M5 cut off"),
         "200 tlv state=* error=2",
         BAD_TLV,
         OURS,
-        "the state is there, and the proof is not right",
+        "the state is there, the proof is wrong",
     ),
     Difference(
         ("verify: again after success", "verify: M1 after success"),
@@ -459,28 +463,28 @@ PAIRING: Final = (
         "200 tlv state=2 error=2",
         "200 tlv state=*",
         EITHER,
-        "nobody is paired, and so nobody is verified; HAP-NodeJS says so at M3",
+        "no controller is paired, so none can be verified; HAP-NodeJS says so after M3",
     ),
     Difference(
         ("verify: a request in the clear behind M3",),
         "closed",
         "200 json *",
         OURS,
-        "it could be anybody's: HAP-NodeJS answers it as the controller's",
+        "any device could have sent it: HAP-NodeJS answers it as the controller's",
     ),
     Difference(
         ("setup: M1 cut off", "setup: M1 twice", "setup: M1 after M3", "setup: M3 state 1"),
         "*",
         "*",
         OURS,
-        "M1 begins anew, and needs no method; HAP-NodeJS wants another connection",
+        "M1 starts over, and needs no method; HAP-NodeJS wants a new connection",
     ),
     Difference(
         ("setup: *",),
         "200 tlv state=* error=1",
         "400 tlv state=* error=1",
         EITHER,
-        "a step that does not come next is refused in either way",
+        "both refuse a step out of order",
     ),
     Difference(
         ("setup: M5 *",),
@@ -511,10 +515,14 @@ PAIRINGS: Final = (
         BAD_TLV,
         "200 tlv state=2",
         OURS,
-        "HAP-NodeJS adds what can be no controller, or takes the last admin's rights",
+        "HAP-NodeJS adds invalid controllers, or demotes the last admin",
     ),
     Difference(
-        ("pairings: remove *",), BAD_TLV, "200 tlv state=2", EITHER, "removing nobody is refused, or is done"
+        ("pairings: remove *",),
+        BAD_TLV,
+        "200 tlv state=2",
+        EITHER,
+        "an ID that cannot exist is refused, or ignored",
     ),
     Difference(("pairings: add *",), LISTED, "*", OURS, "the same, seen in the list"),
     Difference(
@@ -522,7 +530,7 @@ PAIRINGS: Final = (
         "*",
         "*",
         EITHER,
-        "a UUID is the same in letters of either case, and HAP-NodeJS compares bytes",
+        "UUIDs ignore case; HAP-NodeJS compares bytes",
     ),
     Difference(("pairings: list method 1",), BAD_TLV, "silence", OURS, "HAP-NodeJS never answers"),
 )

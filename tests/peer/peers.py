@@ -28,7 +28,7 @@ BRIDGE_ID: Final = {"blank": "CC:22:3D:E3:CE:30", "home": "CC:22:3D:E3:CE:31"}
 REFERENCE: Final = Path(__file__).with_name("reference.js")
 CODE: Final = "031-45-154"
 
-Path_ = tuple[int, int]
+CharacteristicId = tuple[int, int]
 """AID and IID."""
 
 
@@ -47,7 +47,7 @@ class At:
     code: str
     key: bytes = b""
     """Its long-term key, once it is paired."""
-    ids: dict[str, Path_] = field(default_factory=dict)
+    ids: dict[str, CharacteristicId] = field(default_factory=dict)
     """Of each characteristic by its name, like `web.On`."""
     values: dict[str, Any] = field(default_factory=dict)
     """As they were when it was paired."""
@@ -72,7 +72,7 @@ class At:
         raw.close()
 
 
-def named(accessories: list[dict[str, Any]]) -> dict[str, tuple[Path_, Any]]:
+def named(accessories: list[dict[str, Any]]) -> dict[str, tuple[CharacteristicId, Any]]:
     """The characteristics of /accessories by name, with their values."""
     return {
         f"{name_of(accessory)}.{SHORT_TYPES[short_type(found['type'])]}": (

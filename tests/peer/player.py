@@ -26,7 +26,7 @@ from tests.peer.conversation import (
     post,
 )
 from tests.peer.identity import PairSetup, PairVerify
-from tests.peer.peers import At, Path_, Peer
+from tests.peer.peers import At, CharacteristicId, Peer
 from tests.peer.raw import Raw
 from tests.peer.switches import SHORT_TYPES, short_type
 from tests.peer.tlv import Kind
@@ -256,7 +256,7 @@ class Play:
             rest["perms"] = sorted(rest["perms"])  # a set
         return {"at": name, **rest}
 
-    def _name(self, path: Path_) -> str:
+    def _name(self, path: CharacteristicId) -> str:
         return next((name for name, its in self.at.ids.items() if its == path), f"{path[0]}.{path[1]}")
 
 

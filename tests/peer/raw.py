@@ -1,6 +1,6 @@
-"""The raw controller: pairs, verifies, reads, writes and listens by nothing but sockets and cryptography.
+"""The raw controller: pairs, verifies, reads, writes and subscribes by sockets and cryptography.
 
-It shares no code with HAP-python or aiohomekit, so a mistake of theirs that both sides make alike is found.
+It shares no code with HAP-python or aiohomekit, so it finds mistakes that both sides of those libraries share.
 """
 
 import asyncio

@@ -175,7 +175,7 @@ async def test_the_bridge_proves_who_it_is(home: At) -> None:
 
 
 @pytest.mark.parametrize("identity", [STRANGER, Identity(ADMIN.id, STRANGER.key)])
-async def test_who_is_not_paired_is_refused(home: At, identity: Identity) -> None:
+async def test_an_unpaired_controller_is_refused(home: At, identity: Identity) -> None:
     raw = await home.connect(identity)
     with pytest.raises(Refused):
         await raw.verify()
@@ -195,7 +195,7 @@ async def test_a_controller_pairs_adds_another_and_unpairs_both(bridges: Ours) -
     second = await Raw.verified(blank.address, blank.port, USER, key)
     with pytest.raises(Refused):
         await second.listed()
-    await first.remove(ADMIN.id)  # the last admin, and so everybody
+    await first.remove(ADMIN.id)  # the last admin, so the user goes too
     await asyncio.gather(first.until_closed(), second.until_closed())
     first.close()
     second.close()

@@ -76,7 +76,7 @@ INNER: Final = {
     "without a signature": without(Kind.SIGNATURE),
     "an ID twice": doubled(Kind.IDENTIFIER),
     "an empty ID": having(Kind.IDENTIFIER, b""),
-    "an ID that nobody has": having(Kind.IDENTIFIER, STRANGER.id.encode()),
+    "an unknown ID": having(Kind.IDENTIFIER, STRANGER.id.encode()),
     "the other controller's ID": having(Kind.IDENTIFIER, USER.id.encode()),
     "an ID in small letters": having(Kind.IDENTIFIER, b"0000000a-2222-4333-8444-555555555555"),
     "an ID that is no UUID": having(Kind.IDENTIFIER, b"controller"),
