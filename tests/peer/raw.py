@@ -1,6 +1,6 @@
 """The raw controller: pairs, verifies, reads, writes and subscribes by sockets and cryptography.
 
-It shares no code with HAP-python or aiohomekit, so it finds mistakes that both sides of those libraries share.
+It shares no code with HAP-python or aiohomekit, so it finds mistakes that both of their sides make.
 """
 
 import asyncio
