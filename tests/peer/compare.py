@@ -33,9 +33,9 @@ class Difference(NamedTuple):
     why: str
 
     def explains(self, name: str, ours: str, theirs: str) -> bool:
-        if not (_like(self.ours, ours) and _like(self.theirs, theirs)):
+        if not (like(self.ours, ours) and like(self.theirs, theirs)):
             return False
-        return any(_like(pattern, name) for pattern in self.conversations)
+        return any(like(pattern, name) for pattern in self.conversations)
 
 
 class Found(NamedTuple):
@@ -55,7 +55,8 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
 
 
-def _like(pattern: str, text: str) -> bool:
+def like(pattern: str, text: str) -> bool:
+    """Whether a pattern fits all of a text."""
     return bool(_pattern(pattern).fullmatch(text))
 
 
