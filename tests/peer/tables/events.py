@@ -87,7 +87,6 @@ PLAYED: Final[dict[str, tuple[Step, ...]]] = {
         Outside("web"),
         _hear("web"),
     ),
-    "a read between": (_subscribe("web"), Outside("web"), say(read("mail.On")), _hear("web")),
     "while an answer is awaited": (
         _subscribe("web"),
         Say((put(item("slow.On", value=True)),), meanwhile=(("web", True),)),

@@ -63,7 +63,7 @@ ITEMS: Final[dict[str, tuple[Any, ...]]] = {
     "an unknown IID, ev": ({**NO_IID, "ev": True},),
     "AID 0": ({"aid": 0, "iid": 9, "value": True},),
     "two": (item("web.On", value=True), item("mail.On", value=True)),
-    "two of one accessory": (item("outlet.On", value=True), item("outlet.OutletInUse", ev=True)),
+    "two of one accessory": (item("outlet.On", value=True), item("outlet.Identify", value=True)),
     "the same twice": (item("web.On", value=True), item("web.On", value=False)),
     "a value, and ev of the same": (item("web.On", value=True), item("web.On", ev=True)),
     "one unknown of two": (item("web.On", value=True), {**UNKNOWN, "value": True}),
