@@ -40,7 +40,9 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
 	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py
 LONG_TESTS := $(RANDOM_TESTS) tests/backend/test_helper_storm.py
-TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging $(LONG_TESTS:%=--ignore %) \
+PEER_TESTS := tests/peer/test_against_reference.py tests/peer/test_other_controllers.py
+TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging \
+	$(patsubst %,--ignore %,$(LONG_TESTS) $(PEER_TESTS)) \
 	--numprocesses 6 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: .venv/.dev ## lint, and every test that needs neither root, nor a build, nor more time
@@ -53,6 +55,10 @@ tests-beside-lint: .venv/.dev
 .PHONY: test-random
 test-random: .venv/.dev ## fuzzing, kills and floods, briefly
 	$(BIN)/python -m pytest $(RANDOM_TESTS) --numprocesses 3 --dist loadfile
+
+.PHONY: test-peer
+test-peer: .venv/.dev ## the same conversations with hkswitch and with HAP-NodeJS, and two more controllers
+	$(BIN)/python -m pytest $(PEER_TESTS)
 
 .PHONY: test-packages
 test-packages: .venv/.dev ## build the packages, and test what is in them
@@ -149,6 +155,7 @@ lock: .venv/.dev ## write the locks anew from pyproject.toml
 	$(LOCK) --upgrade --group build --output-file requirements/build.lock
 	$(LOCK) --upgrade pyproject.toml --group dev -c requirements/runtime.lock -c requirements/build.lock \
 		--output-file requirements/dev.lock
+	$(LOCK) --upgrade tests/peer/homekit.in --output-file tests/peer/homekit.lock
 
 .PHONY: outdated
 outdated: .venv/.dev ## list pins that are older than the newest release; fail if one has no reason in requirements/held.toml
