@@ -149,6 +149,12 @@ CASES: Final[Mapping[str, Case]] = {
         {"sudo": "unable to log accept event"},
         SETTING,
     ),
+    "noexec": Case(
+        rules(SET, "Defaults noexec"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, SETTING
+    ),
+    "intercept": Case(
+        rules(SET, "Defaults intercept"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, SETTING
+    ),
     "pam_access": Case(
         "cp -a /etc/pam.d/sudo /etc/security/access.conf /root/saved;"
         "sed -i '1a account required pam_access.so' /etc/pam.d/sudo;"
@@ -358,7 +364,10 @@ def block(heading: str) -> str:
 
 
 def test_with_the_documents_lines_a_hardened_sudo_works(daemon: Host) -> None:
-    hard = "Defaults requiretty, log_input, log_output, command_timeout=2", "Defaults !ignore_logfile_errors"
+    hard = (
+        "Defaults requiretty, log_input, log_output, command_timeout=2, noexec",
+        "Defaults !ignore_logfile_errors",
+    )
     daemon.run("sh", "-ec", rules(SET, *hard, "Defaults logfile=/var/log/sudo.log"))
     restarted(daemon)
     eventually(lambda: is_logged(daemon, "must have a tty"))
