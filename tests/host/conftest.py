@@ -178,7 +178,7 @@ def processes(host: Host, but_in: Collection[str] = ()) -> frozenset[str]:
 
 
 def _ours(listed: str, but_in: Collection[str]) -> frozenset[str]:
-    lines = listed.splitlines()
+    lines = [line for line in listed.splitlines() if not line.endswith(" <defunct>")]
     ours = (line for line in lines if line.startswith("hkswitch ") or "serviceswitch " in line)
     return frozenset(line for line in ours if not any(unit in line for unit in but_in))
 

@@ -817,7 +817,7 @@ if process == 0:
     helper.stdin.flush()
     assert b"accepted" in helper.stdout.readline()
     deadline_seconds = time.monotonic() + 20
-    while subprocess.run(("systemctl", "is-active", "slow"), capture_output=True).stdout != b"activating\\n":
+    while not os.path.exists("/sys/fs/cgroup/system.slice/slow.service"):  # systemd answers this user nothing
         assert time.monotonic() < deadline_seconds
     import signal
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):

@@ -41,7 +41,8 @@ async def until_all_are(state: str, host: Host, units: tuple[str, ...]) -> None:
 
 def of_ours(host: Host, words: str) -> list[str]:
     """The lines with these words in the journals of the daemon and of its helper, wherever that runs."""
-    lines = host.journalctl("--output=cat", "--unit=hkswitch.service", "--unit=serviceswitch@*")
+    units = ("hkswitch.service", "serviceswitch@*", "serviceswitch-*.scope")
+    lines = host.journalctl("--output=cat", *(f"--unit={unit}" for unit in units))
     return [line for line in lines.splitlines() if words in line]
 
 

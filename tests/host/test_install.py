@@ -179,7 +179,7 @@ def test_a_full_disk_leaves_the_installation(spare: Host) -> None:
     assert everything(spare) == before
 
 
-@pytest.mark.parametrize("by", ["exit 1", "kill -TERM $PPID"], ids=["an error", "a signal"])
+@pytest.mark.parametrize("by", ["exit 1", "kill -TERM $(ps -o ppid= $PPID)"], ids=["an error", "a signal"])
 def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> None:
     install_staged(spare)
     spare.run(
