@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from tests.host.installed import HELLO
-from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host, booted
+from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.possessed import inside, possessed
 from tests.host.requests import FILE
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
@@ -35,16 +35,16 @@ LINGER: Final = (
 
 @pytest.fixture(scope="module", params=RELEASES)
 def host(
-    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str
 ) -> Iterator[Host]:
     """A host on which services of others run. `boot` skips where none can be booted."""
     name = request.param
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
     log = tmp_path_factory.mktemp("open") / "host.log"
     # IPAddressDeny= is a program for the kernel
-    options = ("--system-call-filter=bpf",)
+    options = ("--system-call-filter=bpf", staging)
     with booted(name, root_folder(OPEN[name], print), read_only, log, options) as host:
-        host.run("env", *FROM_WHEELS, "/src/packaging/install", timeout_seconds=240)
+        install(host)
         host.run("systemctl", "start", *SERVICES)
         yield host
 
