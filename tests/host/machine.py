@@ -50,7 +50,8 @@ ip route add default dev {INTERFACE}
 _REPLACE: Final = 'install -D --mode="$0" /dev/stdin "$1.new"; mv -fT "$1.new" "$1"'
 _IN_CGROUP: Final = ("sh", "-ec", 'echo $$ >"$0/cgroup.procs"; exec "$@"')
 _TIMED_OUT: Final = 124  # timeout(1)
-_POLL_SECONDS: Final = 0.02
+_PAUSES_SECONDS: Final = (0.02, 0.1)
+"""Between two looks: the first, and the longest. A look starts programs, and the host has others to run."""
 _BOOT_SECONDS: Final = 30
 _POWER_OFF_SECONDS: Final = 15
 _CLONE_NEWNET: Final = 0x40000000
@@ -60,9 +61,10 @@ _numbers = itertools.count(1)
 def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float = PATIENCE_SECONDS) -> Found:
     """The condition's first true value; there must be one in time."""
     deadline_seconds = time.monotonic() + timeout_seconds
+    pauses_seconds = _pauses_seconds()
     while not (found := condition()):
         assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; at last: {found!r}"
-        time.sleep(_POLL_SECONDS)
+        time.sleep(next(pauses_seconds))
     return found
 
 
@@ -71,10 +73,18 @@ async def eventually_async(
 ) -> Found:
     """The same in an event loop, which goes on running."""
     deadline_seconds = time.monotonic() + timeout_seconds
+    pauses_seconds = _pauses_seconds()
     while not (found := condition()):
         assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; at last: {found!r}"
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(next(pauses_seconds))
     return found
+
+
+def _pauses_seconds() -> Iterator[float]:
+    pause_seconds, longest_seconds = _PAUSES_SECONDS
+    while True:
+        yield pause_seconds
+        pause_seconds = min(pause_seconds * 1.5, longest_seconds)
 
 
 @dataclass(frozen=True, slots=True)
