@@ -34,6 +34,11 @@ OURS: Final = f"/usr/lib/systemd/system/{UNIT}.d/50-systemd-257.conf"
 
 DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
 
+_LINK: Final = (
+    f"`sudo install -d /etc/systemd/system/{UNIT}.d`, `sudo ln -s {DROP_IN} /etc/systemd/system/{UNIT}.d/`, "
+    f"`sudo systemctl daemon-reload` and restart {UNIT}"
+)
+
 NOBODY: Final = "nobody"
 
 _ADVICE: Final = f"remove it, `sudo systemctl daemon-reload` and restart {UNIT}"
@@ -98,7 +103,7 @@ def without_sudo(process: int, status: str) -> Finding:
     if none:
         return ok(Point.PRIVILEGES, "set for the daemon, which needs no sudo")
     what = "the daemon could gain privileges, which it does not need with `helper: socket`"
-    return wrong(Point.PRIVILEGES, what, f"`sudo ln -s {DROP_IN} /etc/systemd/system/{UNIT}.d/`")
+    return wrong(Point.PRIVILEGES, what, _LINK)
 
 
 def of_unit(options: tuple[Option, ...], tried: str) -> Finding:
