@@ -42,10 +42,14 @@ ln -s {PRECIOUS} .config/link
 ln -s {PRECIOUS} .local
 touch .ssh/authorized_keys .forward bridge.json bridge.json.backup lock
 chown -hR hkswitch: .
+echo '* * * * * sleep 1000' | crontab -u hkswitch -
+echo 'sleep 1000' | setpriv --reuid=hkswitch --regid=hkswitch --clear-groups at -q z now + 1 hour 2>/dev/null
+setpriv --reuid=hkswitch --regid=hkswitch --clear-groups \\
+    unshare --user --map-root-user --root=/usr /bin/sleep 2000 >/dev/null 2>&1 </dev/null &
 systemd-run --quiet --wait loginctl enable-linger hkswitch
 systemctl start user@$(id -u hkswitch)
 """
-"""Makes an installation an old one, whose user had a home, and a program in its user manager."""
+"""Makes an installation an old one, whose user had a home, jobs for later, and programs outside."""
 
 
 @pytest.fixture(scope="module", params=RELEASES)
@@ -145,9 +149,14 @@ def upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
 def aged(host: Host, upgrade: Upgrade) -> Iterator[str]:
     """The installation is an old one, and its daemon has escaped; the number of its user."""
     host.run("sh", "-ec", AGE, input=ESCAPED)
-    eventually(lambda: "sleep infinity" in run_by_user(host))
+    eventually(lambda: all(program in run_by_user(host) for program in ("sleep infinity", "sleep 2000")))
+    assert host.run("sh", "-c", LATER).stdout.count("\n") == 2
     yield host.run("id", "-u", "hkswitch").stdout.strip()
     host.run("rm", "-r", PRECIOUS)
+
+
+LATER: Final = "find /var/spool/cron -type f -user hkswitch"
+"""What cron and at would run as the user."""
 
 
 def run_by_user(host: Host) -> str:
@@ -169,7 +178,8 @@ def test_an_old_installation_loses_its_exits_and_nothing_else(
     before = host.run("sh", "-c", f"sha256sum {STATE}/bridge.json", check=False).stdout
     upgrade(host)
     assert home(host) == "/nonexistent"
-    assert "sleep infinity" not in run_by_user(host)
+    assert "sleep" not in run_by_user(host)
+    assert host.run("sh", "-c", LATER).stdout == ""
     assert host.run("systemctl", "is-active", f"user@{aged}.service", check=False).stdout == "inactive\n"
     assert host.run("ls", "/var/lib/systemd/linger", check=False).stdout == ""
     assert host.run("ls", "-A", STATE).stdout.split() == kept
