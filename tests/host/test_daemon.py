@@ -54,6 +54,22 @@ async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -
     }
 
 
+@pytest.mark.parametrize(
+    "end", [("restart",), ("kill", "--signal=KILL", "--kill-who=main")], ids=["restarted", "crashed"]
+)
+def test_a_helper_that_is_left_is_stopped_at_each_end_of_the_daemon(
+    daemon: Host, end: tuple[str, ...]
+) -> None:
+    """The scope stands for one that was not bound to the daemon's unit."""
+    left, unit = "serviceswitch-left.scope", "hkswitch.service"
+    with daemon.popen("systemd-run", "--quiet", "--scope", f"--unit={left}", "sleep", "infinity"):
+        eventually(lambda: daemon.show(left, "ActiveState") == "active")
+        daemon.run("systemctl", *end, unit)
+        eventually(lambda: daemon.show(left, "ActiveState") == "inactive")
+    eventually(lambda: daemon.show(unit, "ActiveState") == "active")
+    assert daemon.journalctl("_COMM=systemctl", f"_SYSTEMD_UNIT={unit}", "--output=cat") == ""
+
+
 @pytest.mark.parametrize("name", ["hkswitch", "serviceswitch"])
 def test_no_process_of_ours_has_openssl_in_it(daemon: Host, name: str) -> None:
     eventually(lambda: daemon.run("pgrep", "-x", name, check=False).returncode == 0)
