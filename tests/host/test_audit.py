@@ -479,6 +479,7 @@ def extend():
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.sendto(b"EXTEND_TIMEOUT_USEC=2000000", os.environ["NOTIFY_SOCKET"])
 signal.signal(signal.SIGTERM, lambda *_: extend())
+open("/var/lib/hkswitch/extending", "w").close()
 while True:
     time.sleep(0.2)
     extend()
@@ -486,7 +487,10 @@ while True:
 
 
 def test_a_daemon_that_asks_for_more_time_without_end_is_ended_by_a_kill(looked_at: Host) -> None:
+    extending = "/var/lib/hkswitch/extending"
     with taken_over(looked_at, EXTENDING, "TimeoutStopSec=1\n"):
+        eventually(lambda: looked_at.run("test", "-e", extending, check=False).returncode == 0)
+        looked_at.run("rm", extending)
         looked_at.run("sh", "-c", f"timeout 4 systemctl stop {DAEMON}; test $? = 124")
         assert looked_at.show(DAEMON, "ActiveState") == "deactivating"
         looked_at.run("systemctl", "kill", "--signal=KILL", DAEMON)
