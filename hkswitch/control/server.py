@@ -174,7 +174,8 @@ class Clients:
         others = [other for other in peers if other.user_id != 0]
         if self._is_stranger(peer):
             return sum(map(self._is_stranger, others)) >= MOST_STRANGERS
-        return len(others) >= MOST_CLIENTS or alike >= MOST_OF_A_USER
+        most = MOST_CLIENTS if peer.user_id == self._own_user_id else MOST_OF_A_USER
+        return len(others) >= MOST_CLIENTS or alike >= most
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, *, stranger: bool
