@@ -96,6 +96,12 @@ def _parameter(item: pytest.Item, name: str) -> str | None:
     return None if value is None else str(value)
 
 
+@pytest.fixture(scope="session")
+def every_way(request: pytest.FixtureRequest) -> bool:
+    """Whether tests that try one way to the helper after the other try all of them; CI tries one."""
+    return bool(request.config.getoption("markexpr") != "ci")
+
+
 async def start_fails(controller: Controller, name: str) -> bool:
     """Whether a tap is an error; by an event, where the machine was too busy to say so within a second."""
     status = await controller.write(name, on=True)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.host.installed import HELLO
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
+from tests.host.matrix import WAYS
 from tests.host.possessed import inside, possessed
 from tests.host.requests import FILE
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
@@ -49,14 +50,19 @@ def host(
         yield host
 
 
-@pytest.fixture(scope="module", params=[BY_SUDO, BY_SOCKET])
-def sandbox(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def sandbox(way: str, host: Host) -> Iterator[str]:
     """The daemon was taken over, in each of its sandboxes."""
     before = host.read(FILE)
-    by_socket = request.param == BY_SOCKET
+    by_socket = way == "socket"
     host.write(FILE, f"helper: {'socket' if by_socket else 'sudo'}\ngroups: {{web: {{units: [nginx]}}}}\n")
     with possessed(host, by_socket=by_socket):
-        yield request.param
+        yield BY_SOCKET if by_socket else BY_SUDO
     host.write(FILE, before)
 
 

@@ -288,9 +288,12 @@ def in_words(remedy: str, applied: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(daemon: Host, name: str) -> None:
+def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(
+    daemon: Host, name: str, every_way: bool
+) -> None:
     case = CASES[name]
-    for sudo in [sudo for sudo in SUDOS[daemon.release] if sudo in case.says]:
+    tried = [sudo for sudo in SUDOS[daemon.release] if sudo in case.says]
+    for sudo in tried if every_way else tried[:1]:
         with only(daemon, sudo), made(daemon, case):
             restarted(daemon)
             expected = reason(case.says[sudo])
