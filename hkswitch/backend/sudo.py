@@ -10,7 +10,7 @@ __all__ = ["HELPER", "SUDOERS_RULE", "by_sudo", "explain", "hint", "reason_of", 
 
 def by_sudo() -> tuple[str, ...]:
     """How the daemon becomes root: the one command that sudoers allows. sudo-rs may be all there is."""
-    return (shutil.which("sudo") or shutil.which("sudo-rs") or "sudo", "-n", *HELPER)
+    return (shutil.which("sudo") or shutil.which("sudo-rs") or "sudo", "-n", "-u", "root", *HELPER)
 
 
 def reason_of(why: str) -> Reason | None:

@@ -93,16 +93,16 @@ REASONS: Final = (
     Reason("must be owned by root", (RS,), _WRITABLE, _OWNER),
     Reason("must have a tty", SUDO, "`requiretty` is set", _for_the_helper("requiretty")),
     Reason(
-        "unable to mkdir",
-        SUDO,
-        "I/O logging is on, and its folder cannot be written from the sandbox",
-        _for_the_helper("log_input", "log_output"),
-    ),
-    Reason(
         "unable to log accept event",
         SUDO,
         "`logfile` is set with `!ignore_logfile_errors`, and it cannot be written from the sandbox",
         _for_the_helper("logfile"),
+    ),
+    Reason(
+        "exec: /usr/bin/setpriv: Permission denied",
+        SUDO,
+        "`noexec` or `intercept` keeps the helper's script from executing the helper",
+        _for_the_helper("noexec", "intercept"),
     ),
     Reason("PAM account management error", SUDO, "a PAM module denies hkswitch", _PAM),
     Reason("PAM error: Permission denied", (RS,), "a PAM module denies hkswitch", _PAM),
@@ -126,6 +126,13 @@ REASONS: Final = (
     Reason("is not allowed to execute", SUDO, _NO_RULE, RULE_REMEDY),
     Reason("sudo: Permission denied", EVERY, "only a group may run sudo", _SOCKET),
     Reason("sudo: No such file", EVERY, "sudo is not installed", f"install it, or {_SOCKET}"),
+    # After the rules: sudo says it of /run/sudo, too, and goes on, where it would ask for a password.
+    Reason(
+        "unable to mkdir",
+        SUDO,
+        "I/O logging is on, and its folder cannot be written from the sandbox",
+        _for_the_helper("log_input", "log_output"),
+    ),
     Reason(
         "exited with status 143 and said nothing",
         SUDO,

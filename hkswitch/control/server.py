@@ -37,6 +37,11 @@ GROUP: Final = "hkswitch"
 """Its members may do what root may."""
 
 MOST_CLIENTS: Final = 32
+"""Of root, and of all others together."""
+
+MOST_OF_A_USER: Final = 16
+"""So that one member of the group cannot take the place of the others."""
+
 MOST_STRANGERS: Final = 24
 """Clients that may only look; the other places are kept for those who may do more."""
 
@@ -133,7 +138,7 @@ class Clients:
         self._daemon = daemon
         self._own_user_id = own_user_id
         self._group_id = group_id
-        self._strangers: dict[asyncio.Task[None], bool] = {}
+        self._peers: dict[asyncio.Task[None], Peer] = {}
         self._refused_at_seconds: dict[int, float] = {}
         self._closed = False
 
@@ -146,25 +151,36 @@ class Clients:
             _log.error("cannot tell who connected to the control socket: %s", error.strerror)
             writer.transport.abort()
             return
-        stranger = not may_change(peer, self._own_user_id, self._group_id)
-        if self._closed or self._is_full(stranger=stranger):
+        if self._closed or self._is_full(peer):
             writer.transport.abort()
             return
+        stranger = self._is_stranger(peer)
         task = asyncio.create_task(self._serve(reader, writer, peer, stranger=stranger))
-        self._strangers[task] = stranger
-        task.add_done_callback(self._strangers.pop)
+        self._peers[task] = peer
+        task.add_done_callback(self._peers.pop)
 
     async def close(self) -> None:
         """Let go of all clients."""
         self._closed = True
-        tasks = tuple(self._strangers)
+        tasks = tuple(self._peers)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _is_full(self, *, stranger: bool) -> bool:
-        strangers = sum(self._strangers.values())
-        return len(self._strangers) >= MOST_CLIENTS or (stranger and strangers >= MOST_STRANGERS)
+    def _is_stranger(self, peer: Peer) -> bool:
+        return not may_change(peer, self._own_user_id, self._group_id)
+
+    def _is_full(self, peer: Peer) -> bool:
+        """Whether there is no room for one more of this user. Root and others have room of their own."""
+        peers = list(self._peers.values())
+        alike = sum(other.user_id == peer.user_id for other in peers)
+        if peer.user_id == 0:
+            return alike >= MOST_CLIENTS
+        others = [other for other in peers if other.user_id != 0]
+        if self._is_stranger(peer):
+            return sum(map(self._is_stranger, others)) >= MOST_STRANGERS
+        most = MOST_CLIENTS if peer.user_id == self._own_user_id else MOST_OF_A_USER
+        return len(others) >= MOST_CLIENTS or alike >= most
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, *, stranger: bool

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from hkswitch.hap.limits import Complaints
-from hkswitch.model.printable import one_line, printable
+from hkswitch.model.printable import printable_line
 
 ACCEPT_FAILED: Final = "socket.accept() out of system resource"
 """asyncio's words; a test with too few descriptors would find others."""
@@ -133,7 +133,7 @@ def described(error: BaseException) -> str:
 
 def shortened(text: str) -> str:
     """What others wrote, fit for one line."""
-    return printable(one_line(text), 2 * LONGEST_LINE)
+    return printable_line(text, 2 * LONGEST_LINE)
 
 
 def _places(error: BaseException) -> str:

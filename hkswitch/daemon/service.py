@@ -25,7 +25,7 @@ from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read_within
 from hkswitch.model.errors import Failure
-from hkswitch.model.printable import printable
+from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import Crossing
 from hkswitch.network import addresses
 from hkswitch.network.endpoint import Place
@@ -74,7 +74,7 @@ class _Service:
         paired = "paired" if front.paired else "not paired: see `hkswitch pair`"
         groups = "1 group" if len(config.groups) == 1 else f"{len(config.groups)} groups"
         what = f"{groups} on {place}, port {config.bridge.port}, {paired}"
-        status = f"Serving {what}" + (f"; {printable(trouble)}" if trouble else "")
+        status = f"Serving {what}" + (f"; {printable_line(trouble)}" if trouble else "")
         self.notifier.tell(READY="1", STATUS=status)
         if what != self.logged:
             self.logged = what

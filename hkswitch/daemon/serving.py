@@ -22,7 +22,7 @@ from hkswitch.hap.setup_code import Setup
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
-from hkswitch.model.printable import one_line, printable
+from hkswitch.model.printable import one_line, printable_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.network import addresses, listeners
@@ -144,8 +144,8 @@ class Serving:
             addresses=() if self._place is None else self._place.addresses,
             port=self._config.bridge.port,
             controllers=self._front.controllers(),
-            helper=printable(self._host.trouble()),
-            config=printable(self._config_problem()),
+            helper=printable_line(self._host.trouble()),
+            config=printable_line(self._config_problem()),
         )
         return Report(bridge, self.switchboard.report())
 

@@ -57,6 +57,11 @@ class Situation:
         return self.account is not None and self.asker in {ROOT, self.account.user_id}
 
     @property
+    def is_asked_by_daemon(self) -> bool:
+        """Whether the daemon's user asks, whom the bus denies everything."""
+        return self.account is not None and self.asker == self.account.user_id
+
+    @property
     def crossing(self) -> Crossing:
         """How the daemon gets at its helper; the usual way while no config says it."""
         return Crossing.SUDO if isinstance(self.config, Failure) else self.config.helper

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from hkswitch.model.printable import printable
+from hkswitch.model.printable import printable_line
 
 WITH_SUDO: Final = "run it with sudo"
 NO_CONFIG: Final = "there is no valid configuration"
@@ -55,22 +55,22 @@ class Finding:
 
 def ok(point: Point, what: str) -> Finding:
     """Nothing has to be done."""
-    return Finding(point, Verdict.OK, printable(what))
+    return Finding(point, Verdict.OK, printable_line(what))
 
 
 def warning(point: Point, what: str, advice: str) -> Finding:
     """It works, and may be meant otherwise."""
-    return Finding(point, Verdict.WARNING, printable(what), printable(advice))
+    return Finding(point, Verdict.WARNING, printable_line(what), printable_line(advice))
 
 
 def wrong(point: Point, what: str, advice: str) -> Finding:
     """Something has to be done."""
-    return Finding(point, Verdict.WRONG, printable(what), printable(advice))
+    return Finding(point, Verdict.WRONG, printable_line(what), printable_line(advice))
 
 
 def unknown(point: Point, why: str, advice: str = "") -> Finding:
     """It cannot be told."""
-    return Finding(point, Verdict.UNKNOWN, f"cannot tell: {printable(why)}", printable(advice))
+    return Finding(point, Verdict.UNKNOWN, f"cannot tell: {printable_line(why)}", printable_line(advice))
 
 
 def counted(number: int, what: str) -> str:

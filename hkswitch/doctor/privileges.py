@@ -12,7 +12,7 @@ from typing import Final
 
 from hkswitch.doctor.context import ROOT, UNIT, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
-from hkswitch.doctor.programs import CannotRun, run
+from hkswitch.doctor.programs import CannotRun, Ran, run
 from hkswitch.model.unit_state import Crossing
 
 IMPLYING: Final = frozenset(
@@ -33,6 +33,11 @@ OURS: Final = f"/usr/lib/systemd/system/{UNIT}.d/50-systemd-257.conf"
 """It is installed only where systemd lets sudo survive it."""
 
 DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
+
+_LINK: Final = (
+    f"`sudo install -d /etc/systemd/system/{UNIT}.d`, `sudo ln -s {DROP_IN} /etc/systemd/system/{UNIT}.d/`, "
+    f"`sudo systemctl daemon-reload` and restart {UNIT}"
+)
 
 NOBODY: Final = "nobody"
 
@@ -59,14 +64,15 @@ async def privileges(situation: Situation) -> tuple[Finding]:
         return (without_sudo(process, _status(process)),)
     status = _status(process) if process else ""  # first, while it is there
     try:
-        text = (await run("systemctl", "cat", UNIT)).output
-    except CannotRun:
-        text = ""
+        shown = await run("systemctl", "cat", UNIT)
+    except CannotRun as failure:
+        shown = Ran(1, "", str(failure))
+    text = "" if shown.code else shown.output
     options = implying(text)
     if process:
         return (of_daemon(process, status, _status(1), options),)
     if not text:
-        return (unknown(Point.PRIVILEGES, f"systemd has no {UNIT}"),)
+        return (unknown(Point.PRIVILEGES, shown.complaint),)
     tried = await _tried(options) if options and situation.asker == ROOT and situation.account else ""
     return (of_unit(options, tried),)
 
@@ -97,7 +103,7 @@ def without_sudo(process: int, status: str) -> Finding:
     if none:
         return ok(Point.PRIVILEGES, "set for the daemon, which needs no sudo")
     what = "the daemon could gain privileges, which it does not need with `helper: socket`"
-    return wrong(Point.PRIVILEGES, what, f"`sudo ln -s {DROP_IN} /etc/systemd/system/{UNIT}.d/`")
+    return wrong(Point.PRIVILEGES, what, _LINK)
 
 
 def of_unit(options: tuple[Option, ...], tried: str) -> Finding:

@@ -12,6 +12,7 @@ from hkswitch.doctor.context import ROOT, USER, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
 from hkswitch.model.unit_state import Crossing
+from hkswitch.protocol.report import BridgeReport
 
 FILE: Final = Path("/etc/sudoers.d/hkswitch")
 MODE: Final = 0o440
@@ -53,7 +54,15 @@ async def sudoers(situation: Situation) -> tuple[Finding]:
     listed = await run(sudo, "-n", "-l", *whose)
     rules = await _rules() if situation.asker == ROOT else None
     refusal = "" if allowed.code == 0 else telling(allowed.errors.splitlines()) or NO_RULE
+    if _is_of_asking(refusal) and isinstance(situation.bridge, BridgeReport) and not situation.bridge.helper:
+        refusal = ""
     return (in_force(refusal, listed.output, rules),)
+
+
+def _is_of_asking(refusal: str) -> bool:
+    """Whether sudo may refuse the question only: a setting for the helper's command is not for that."""
+    reason = reason_of(refusal)
+    return reason is not None and reason.remedy != RULE_REMEDY
 
 
 def in_force(refusal: str, listed: str, rules: Rules | None) -> Finding:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from hkswitch.doctor.context import Situation
-from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, counted, ok, unknown, wrong
+from hkswitch.doctor.context import USER, Situation
+from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
 from hkswitch.doctor.missing_units import hints
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
@@ -24,6 +24,9 @@ _ADVICE: Final = {
 async def bus_and_units(situation: Situation) -> tuple[Finding, Finding]:
     """The points bus and units."""
     config = situation.config
+    if situation.is_asked_by_daemon:
+        why = f"the bus denies the user {USER} everything"
+        return unknown(Point.BUS, why, WITH_SUDO), unknown(Point.UNITS, why, WITH_SUDO)
     groups = () if isinstance(config, Failure) else config.groups
     states = await _states({unit for group in groups for unit in group.units})
     known = {} if isinstance(states, Failure) else await hints(_not_found(states))

@@ -30,4 +30,9 @@ def printable_lines(text: str) -> str:
 
 def one_line(text: str) -> str:
     """`text` as a status, an answer and a line of the log have it."""
-    return "; ".join(text.splitlines())
+    return "; ".join(line for line in map(str.strip, text.splitlines()) if line)
+
+
+def printable_line(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Both: `text` in one line, with a question mark for what cannot be printed."""
+    return printable(one_line(text), longest)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.printable import printable
+from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, parse_object, text, words
 from hkswitch.protocol.report import (
@@ -166,9 +166,9 @@ def encode_answer(answer: Answer) -> bytes:
         case Word():
             return _line({"type": answer.value})
         case Noted(note):
-            return _line({"type": "noted", "note": printable(note, LONGEST_REASON)})
+            return _line({"type": "noted", "note": printable_line(note, LONGEST_REASON)})
         case Failed(exit_code, reason):
-            said = printable(reason, LONGEST_REASON)
+            said = printable_line(reason, LONGEST_REASON)
             return _line({"type": "failed", "exit_code": exit_code.value, "reason": said})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
-from hkswitch.model.printable import LONGEST_TEXT, printable
+from hkswitch.model.printable import LONGEST_TEXT, printable_line
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.json_lines import LONGEST_NAME, Malformed, boolean, number, objects, words
 
@@ -169,7 +169,7 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
 
 def _group_object(group: GroupReport) -> dict[str, Any]:
     units = [
-        {"unit": name, "load": unit.load.value, "active": unit.active.value, "sub": printable(unit.sub)}
+        {"unit": name, "load": unit.load.value, "active": unit.active.value, "sub": printable_line(unit.sub)}
         for name, unit in group.units.items()
     ]
     last = group.last_action
@@ -181,7 +181,7 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
         "units": units,
         "last_action": None if last is None else _last_object(last),
         "commands": group.commands,
-        "why": printable(group.why),
+        "why": printable_line(group.why),
     }
 
 
@@ -191,7 +191,7 @@ def _last_object(last: LastAction) -> dict[str, Any]:
         "by": last.by,
         "at_unix_seconds": last.at_unix_seconds,
         "outcome": last.outcome.value,
-        "failure": printable(last.failure),
+        "failure": printable_line(last.failure),
         "duration_ms": last.duration_ms,
     }
 

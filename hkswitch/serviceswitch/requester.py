@@ -1,6 +1,7 @@
 """Where requests come from, and from whom: a pipe, or a socket that systemd accepted. Runs as root."""
 
 import asyncio
+import fcntl
 import os
 import pwd
 import select
@@ -43,7 +44,19 @@ class Source:
     def of_standard_input(cls) -> Self:
         """Look at it."""
         mode = os.fstat(0).st_mode
-        return cls(stat.S_ISFIFO(mode), _peer_uid(0) if stat.S_ISSOCK(mode) else None)
+        return cls(
+            stat.S_ISFIFO(mode) and _ends_with_its_caller(), _peer_uid(0) if stat.S_ISSOCK(mode) else None
+        )
+
+
+def _ends_with_its_caller() -> bool:
+    """Whether this process sees the end of its caller: it must not hold the other end of a pipe itself."""
+    # TRUST: the caller made the pipes. One that is open for both ends, or leads back here, never has an end.
+    given, taken = os.fstat(0), os.fstat(1)
+    one_way = fcntl.fcntl(0, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    if stat.S_ISFIFO(taken.st_mode):
+        one_way = one_way and fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    return one_way and not os.path.samestat(given, taken)
 
 
 def admit(source: Source, daemon_uid: int | None) -> None:

@@ -244,7 +244,7 @@ async def test_what_the_daemon_could_not_do_is_one_sentence_with_its_exit_code(f
             assert await ran(folder, *arguments) == (
                 73,
                 "",
-                "hkswitch: cannot write /ä?: No space left on device\n",
+                "hkswitch: cannot write /ä; : No space left on device\n",
             )
 
 

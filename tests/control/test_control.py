@@ -7,6 +7,7 @@ import socket
 from asyncio.constants import ACCEPT_RETRY_DELAY
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from hkswitch.control import client, server, socket_of
 from hkswitch.control.client import Asked, InvalidReply, NoAnswer, NoDaemon, Unreachable
 from hkswitch.control.pairings import answer
 from hkswitch.control.peer_credentials import Peer
-from hkswitch.control.server import MOST_CLIENTS, MOST_STRANGERS, CannotControl, may_change, served
+from hkswitch.control.server import (
+    MOST_CLIENTS,
+    MOST_OF_A_USER,
+    MOST_STRANGERS,
+    CannotControl,
+    may_change,
+    served,
+)
 from hkswitch.daemon import logs
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
@@ -193,7 +201,7 @@ async def test_a_failure_comes_back_with_its_exit_code(path: Path, question: Que
     pairings = NotedPairings(PAIRED, error=Broken())
     assert answer(question, pairings) == Failed(Exit.CANNOT_WRITE, str(Broken()))
     async with served(path, pairings):
-        with pytest.raises(AskFailed, match=r"cannot write /ä\?: No space left on device") as caught:
+        with pytest.raises(AskFailed, match=r"cannot write /ä; : No space left on device") as caught:
             await ask(path, question)
     assert caught.value.exit_code is Exit.CANNOT_WRITE
 
@@ -497,6 +505,10 @@ def clients_of(path: Path) -> list[str]:
     return [row[6] for row in rows if len(row) == 8 and row[5] == established and row[7] == bound_path(path)]
 
 
+def has_clients(path: Path, count: int) -> bool:
+    return len(clients_of(path)) == count
+
+
 def bound_path(path: Path) -> str:
     return str(path.with_suffix(".new"))
 
@@ -524,6 +536,23 @@ async def test_strangers_cannot_take_the_places_of_those_who_may(path: Path) -> 
                 await stack.enter_async_context(connected(path))
         await eventually(lambda: len(clients_of(path)) == MOST_STRANGERS)
         await ask(path, Question(Ask.RESET_ATTEMPTS))
+
+
+@needs_root
+async def test_one_member_of_the_group_takes_the_place_of_no_other_and_none_takes_roots(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "may_change", lambda *_: True)
+    async with served(path, NotedPairings(PAIRED)), AsyncExitStack() as stack:
+        for users in range(1, 4):
+            with as_user(NOBODY - users):
+                for _ in range(MOST_CLIENTS + 8):
+                    await stack.enter_async_context(connected(path))
+            most = min(users * MOST_OF_A_USER, MOST_CLIENTS)
+            await eventually(partial(has_clients, path, most))
+        for _ in range(MOST_CLIENTS):
+            reader, writer = await stack.enter_async_context(connected(path))
+            assert await said((reader, writer), LOOK) == Controllers(PAIRED)
 
 
 async def test_a_bug_ends_one_connection_and_no_more(path: Path) -> None:
@@ -706,7 +735,7 @@ async def test_who_does_not_wait_leaves_when_it_is_begun(path: Path) -> None:
     ("daemon", "reason", "code"),
     [
         (NotedPairings(failure="httpd.service failed"), "start web failed: httpd.service failed", 69),
-        (NotedPairings(error=Broken()), "cannot write /ä\\?: No space left on device", 73),
+        (NotedPairings(error=Broken()), "cannot write /ä; : No space left on device", 73),
     ],
     ids=["failed", "refused"],
 )

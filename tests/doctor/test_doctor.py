@@ -781,7 +781,7 @@ async def test_every_point_is_looked_at_in_order() -> None:
 
 
 def test_text_of_others_cannot_draw_on_a_terminal() -> None:
-    assert str(wrong(Point.PORT, "\x1b[2Jprocess\n", "\x07stop")) == "?[2Jprocess?; ?stop"
+    assert str(wrong(Point.PORT, "\x1b[2Jprocess\n", "\x07stop")) == "?[2Jprocess; ?stop"
 
 
 FINDINGS = (

@@ -155,7 +155,7 @@ class Injector:
         os.close(self.listener)
 
     def _error_of(self, task: int, name: str, arguments: Sequence[int]) -> int:
-        program = _text(f"/proc/{task}/comm").strip()
+        program = _program(task)
         if program not in MAIN or not (self._waits_for_main or self._counted):
             return 0
         call = _call(task, program, name, arguments)
@@ -195,6 +195,12 @@ def injected(
     finally:
         process.kill()
         process.wait()
+
+
+def _program(task: int) -> str:
+    """The name of a process; the helper gives itself one when its main() has begun."""
+    is_helper = _text(f"/proc/{task}/cmdline").split("\0")[1:4] == ["-I", "-m", "hkswitch.serviceswitch"]
+    return "serviceswitch" if is_helper else _text(f"/proc/{task}/comm").strip()
 
 
 def _call(task: int, program: str, name: str, arguments: Sequence[int]) -> Call:

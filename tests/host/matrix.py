@@ -27,7 +27,7 @@ CELLS: Final = {
     "test_install.py": Cell("trixie"),
     "test_sandbox.py": Cell("trixie"),
     "test_sudo_reasons.py": Cell("trixie"),
-    "test_exits.py": Cell("trixie"),
+    "test_exits.py": Cell("trixie", way="socket"),
     # Some options of units imply NoNewPrivileges on systemd 252 only.
     "test_doctor.py": Cell("bookworm"),
     "test_helper_socket.py": Cell("bookworm"),

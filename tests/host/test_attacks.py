@@ -173,13 +173,19 @@ def by_sudo(sudo: str) -> tuple[str, ...]:
     return (sudo, "-n", *SERVE)
 
 
-def sudos(host: Host) -> Sequence[str]:
-    return SUDOS[host.release]
+Ways = Sequence[tuple[str, ...]]
 
 
-def ways(host: Host) -> Sequence[tuple[str, ...]]:
-    """Every way in which the daemon's user gets at a helper."""
-    return (*(by_sudo(sudo) for sudo in sudos(host)), BY_SOCKET)
+@pytest.fixture
+def sudos(host: Host, every_way: bool) -> Sequence[str]:
+    """What the daemon's user gets at a helper by; CI tries one."""
+    return SUDOS[host.release] if every_way else SUDOS[host.release][:1]
+
+
+@pytest.fixture
+def ways(sudos: Sequence[str], every_way: bool) -> Ways:
+    """The same, and the socket."""
+    return [*map(by_sudo, sudos), *([BY_SOCKET] if every_way else [])]
 
 
 START: Final = dict(zip(ATTACK_WAYS, (by_sudo("sudo"), BY_SOCKET, by_sudo("sudo-rs")), strict=True))
@@ -296,10 +302,12 @@ BEYOND_SUDO: Final = {"loader", "sudo's own"}
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_the_environment_and_the_working_directory_change_nothing(target: Host, name: str) -> None:
+def test_the_environment_and_the_working_directory_change_nothing(
+    target: Host, name: str, sudos: Sequence[str]
+) -> None:
     """Root's own are as foreign to the helper: sudo may be told to keep them."""
     planted = ("env", f"--chdir={EVIL}", *(f"{key}={value}" for key, value in ENVIRONMENTS[name].items()))
-    starts = [("hkswitch", by_sudo(f"/usr/bin/{sudo}")) for sudo in sudos(target)]
+    starts = [("hkswitch", by_sudo(f"/usr/bin/{sudo}")) for sudo in sudos]
     if name not in BEYOND_SUDO:
         starts.append(("root", SERVE))
     for user, start in starts:
@@ -334,10 +342,10 @@ OF_ROOT: Final = {
 
 
 @pytest.mark.parametrize("name", OF_ROOT)
-def test_arguments_do_nothing_but_what_the_config_says(target: Host, name: str) -> None:
+def test_arguments_do_nothing_but_what_the_config_says(target: Host, name: str, sudos: Sequence[str]) -> None:
     """No argument holds a NUL: the kernel ends it there."""
     arguments, code, group = OF_ROOT[name]
-    for sudo in sudos(target):
+    for sudo in sudos:
         refused = target.run(sudo, "-n", SERVE[0], *arguments, user="hkswitch", check=False)
         assert (refused.returncode == 0, refused.stdout) == (False, "")
     done = target.run(SERVE[0], *arguments, check=False)
@@ -359,8 +367,8 @@ def test_nobody_is_served_without_sudo(target: Host, user: str) -> None:
 
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
-def test_sudo_is_for_the_daemons_user_alone(target: Host, user: str) -> None:
-    for sudo in sudos(target):
+def test_sudo_is_for_the_daemons_user_alone(target: Host, user: str, sudos: Sequence[str]) -> None:
+    for sudo in sudos:
         done = target.run(*by_sudo(sudo), user=user, input=START_CANARY, check=False)
         assert (done.returncode, done.stdout) == (1, "")
 
@@ -454,14 +462,14 @@ def octal(data: bytes) -> str:
     return "".join(f"\\{byte:03o}" for byte in data)
 
 
-def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(target: Host) -> None:
+def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(target: Host, ways: Ways) -> None:
     data = b"".join(line + b'\n{"ping":1}\n' for line, _ in MALFORMED)
     wrong = [f"not a request: {what}" for _, what in MALFORMED]
     target.write("/run/lines", f"printf '%b' '{octal(data)}'")
     # At the end of its input the helper answers nothing more: it ends when all has been answered.
     answered = f"test $(grep -c pong /tmp/replies) -ge {len(MALFORMED)}"
     lines = f"{{ sh /run/lines; until {answered}; do sleep 0.02; done; }}"
-    for way in ways(target):
+    for way in ways:
         piped = f": >/tmp/replies; {lines} | {' '.join(way)} | tee /tmp/replies; rm /tmp/replies"
         replies = said(target.run("sh", "-c", piped, user="hkswitch"))
         assert [reply["type"] for reply in replies] == ["refused", "pong"] * len(MALFORMED)
@@ -486,10 +494,10 @@ NO_GROUPS: Final = {
 """What is asked for, as JSON has it, and how it is shown."""
 
 
-def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(target: Host) -> None:
+def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(target: Host, ways: Ways) -> None:
     requests = [START_OTHER.replace('"other"', f'"{group}"') for group in NO_GROUPS]
     reasons = [f"there is no group {shown} in the configuration" for shown in NO_GROUPS.values()]
-    for way in ways(target):
+    for way in ways:
         done = target.run(*way, user="hkswitch", input="".join([*requests, '{"ping":1}\n'] * 2))
         refused = [reply["reason"] for reply in said(done) if reply["type"] == "refused"]
         assert sorted(refused) == sorted(f"denied: {reason}" for reason in reasons * 2)
@@ -500,15 +508,15 @@ def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(target: Host)
         assert all(line["MESSAGE"].isprintable() for line in lines)
 
 
-def test_half_a_request_at_the_end_is_refused(target: Host) -> None:
-    for way in ways(target):
+def test_half_a_request_at_the_end_is_refused(target: Host, ways: Ways) -> None:
+    for way in ways:
         done = target.run(*way, user="hkswitch", input=START_CANARY[:20])
         assert [reply["type"] for reply in said(done)] == ["refused"]
         assert decisions(target) == [("denied", "", "")]
 
 
-def test_a_line_without_an_end_ends_the_helper(target: Host) -> None:
-    for way in ways(target):
+def test_a_line_without_an_end_ends_the_helper(target: Host, ways: Ways) -> None:
+    for way in ways:
         data = START_CANARY[:-2] + " " * 2 * LONGEST_REQUEST_BYTES + "}\n" + START_CANARY
         done = target.run(*way, user="hkswitch", input=data, check=False)
         assert '"accepted"' not in done.stdout
@@ -577,7 +585,7 @@ def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journa
 OBSERVE: Final = """
 import json, subprocess, sys, threading
 
-LINES = 100_000
+LINES = 30_000
 
 def resident_kib():
     return int(subprocess.run(["ps", "-o", "rss=", "-C", "serviceswitch"], capture_output=True).stdout)
@@ -607,7 +615,7 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "groups": groups}))
 
 
 @pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_who_asks_for_all_states_100000_times_makes_the_helper_no_larger(target: Host, way: str) -> None:
+def test_who_asks_for_all_states_30000_times_makes_the_helper_no_larger(target: Host, way: str) -> None:
     done = target.run("python3", "-c", OBSERVE, *START[way], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
     assert told.pop("grown") < 1.25
@@ -654,8 +662,10 @@ def test_a_unit_that_looks_like_an_option_is_a_name(target: Host) -> None:
         ("2>/dev/full", 0),
     ],
 )
-def test_descriptors_that_are_closed_or_full_do_nothing(target: Host, redirect: str, code: int) -> None:
-    for sudo in sudos(target):
+def test_descriptors_that_are_closed_or_full_do_nothing(
+    target: Host, redirect: str, code: int, sudos: Sequence[str]
+) -> None:
+    for sudo in sudos:
         argv = ("sh", "-c", f'"$@" {redirect}', "sh", *by_sudo(sudo))
         done = target.run(*argv, user="hkswitch", input=START_CANARY, check=False)
         assert done.returncode == code
@@ -666,9 +676,9 @@ def test_descriptors_that_are_closed_or_full_do_nothing(target: Host, redirect: 
 
 
 @pytest.mark.parametrize("redirect", [">&-", ">/dev/full"])
-def test_what_cannot_be_accepted_is_not_done(target: Host, redirect: str) -> None:
+def test_what_cannot_be_accepted_is_not_done(target: Host, redirect: str, sudos: Sequence[str]) -> None:
     target.run("systemctl", "stop", "other.service")
-    for sudo in sudos(target):
+    for sudo in sudos:
         argv = ("sh", "-c", f'"$@" {redirect}', "sh", *by_sudo(sudo))
         with target.popen(*argv, user="hkswitch") as helper:
             os.write(_stdin_of(helper), START_OTHER.encode())
@@ -691,13 +701,13 @@ exit $code
 """
 
 
-def test_an_output_that_nobody_reads_ends_the_helper(target: Host) -> None:
+def test_an_output_that_nobody_reads_ends_the_helper(target: Host, sudos: Sequence[str]) -> None:
     def unread(sudo: str) -> int:
         argv = ("bash", "-c", UNREAD, "bash", *by_sudo(sudo))
         return target.run(*argv, user="hkswitch", check=False, timeout_seconds=GIVEN_UP_SECONDS).returncode
 
     with ThreadPoolExecutor() as pool:
-        assert set(pool.map(unread, sudos(target))) == {74}
+        assert set(pool.map(unread, sudos)) == {74}
 
 
 DEAF: Final = """
@@ -779,9 +789,11 @@ def test_a_socket_that_is_open_to_others_serves_them_nothing(target: Host, user:
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "INT", "QUIT", "USR1", "KILL"])
-def test_a_signal_to_sudo_ends_the_helper_and_never_its_audit(target: Host, name: str) -> None:
+def test_a_signal_to_sudo_ends_the_helper_and_never_its_audit(
+    target: Host, name: str, sudos: Sequence[str]
+) -> None:
     """A user may signal its own sudo; what the helper has begun is still one line."""
-    for sudo in sudos(target):
+    for sudo in sudos:
         with session(target, *by_sudo(sudo)) as helper:
             helper.send(START_SLOW)
             assert helper.reply() == {"type": "accepted", "id": 1}
@@ -798,8 +810,8 @@ def test_a_signal_to_sudo_ends_the_helper_and_never_its_audit(target: Host, name
 
 
 @pytest.mark.parametrize("name", ["PIPE", "TSTP", "CONT"])
-def test_a_signal_that_ends_nothing_changes_nothing(target: Host, name: str) -> None:
-    for sudo in sudos(target):
+def test_a_signal_that_ends_nothing_changes_nothing(target: Host, name: str, sudos: Sequence[str]) -> None:
+    for sudo in sudos:
         with session(target, *by_sudo(sudo)) as helper:
             target.run("kill", f"-{name}", helper.sudo, user="hkswitch")
             assert helper.answers()
@@ -817,7 +829,7 @@ if process == 0:
     helper.stdin.flush()
     assert b"accepted" in helper.stdout.readline()
     deadline_seconds = time.monotonic() + 20
-    while subprocess.run(("systemctl", "is-active", "slow"), capture_output=True).stdout != b"activating\\n":
+    while not os.path.exists("/sys/fs/cgroup/system.slice/slow.service"):  # systemd answers this user nothing
         assert time.monotonic() < deadline_seconds
     import signal
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -833,9 +845,11 @@ os.waitpid(process, 0)
 
 
 @pytest.mark.parametrize("deed", ["interrupt", "quit"])
-def test_a_terminal_ends_the_helper_and_never_its_audit(target: Host, deed: str) -> None:
+def test_a_terminal_ends_the_helper_and_never_its_audit(
+    target: Host, deed: str, sudos: Sequence[str]
+) -> None:
     """The kernel signals the helper itself there, whoever it runs as."""
-    for sudo in sudos(target):
+    for sudo in sudos:
         target.run("python3", "-c", TERMINAL, deed, START_SLOW, *by_sudo(sudo), user="hkswitch")
         eventually(lambda: not running(target, "serviceswitch"))
         decision, result = audit(target)
@@ -855,19 +869,19 @@ def not_done(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
     assert host.show("other.service", "ActiveState") == "inactive"
 
 
-def test_what_is_asked_for_by_a_caller_that_goes_away_is_not_done(target: Host) -> None:
+def test_what_is_asked_for_by_a_caller_that_goes_away_is_not_done(target: Host, ways: Ways) -> None:
     target.run("systemctl", "stop", "other.service")
-    for way in ways(target):
+    for way in ways:
         done = target.run(*way, user="hkswitch", input=START_OTHER)
         assert [reply["type"] for reply in said(done)] in ([], ["accepted"], ["accepted", "refused"])
         not_done(target, audit(target))
 
 
 @pytest.mark.parametrize("closed", ["input", "both"])
-def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str) -> None:
+def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str, ways: Ways) -> None:
     """Its daemon died meanwhile, or gave it up and has another one."""
     target.run("systemctl", "stop", "other.service")
-    for way in ways(target):
+    for way in ways:
         with session(target, *way) as helper:
             assert helper.answers()
             target.run("kill", "-STOP", helper.helper)
@@ -883,10 +897,12 @@ def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str) 
         not_done(target, audit(target))
 
 
-def test_a_helper_that_was_stopped_does_nothing_late_though_it_has_not_read_to_the_end(target: Host) -> None:
+def test_a_helper_that_was_stopped_does_nothing_late_though_it_has_not_read_to_the_end(
+    target: Host, ways: Ways
+) -> None:
     """What is behind the request, and not read back, keeps the helper from the end of its input."""
     target.run("systemctl", "stop", "other.service")
-    for way in ways(target):
+    for way in ways:
         with session(target, *way) as helper:
             assert helper.answers()
             target.run("kill", "-STOP", helper.helper)
@@ -918,10 +934,10 @@ EDITED: Final = {
 
 
 @pytest.mark.parametrize("name", EDITED)
-def test_a_request_with_yesterdays_token_acts_on_nothing(target: Host, name: str) -> None:
+def test_a_request_with_yesterdays_token_acts_on_nothing(target: Host, name: str, ways: Ways) -> None:
     target.run("systemctl", "stop", "other.service")
     before, after = EDITED[name]
-    for way in ways(target):
+    for way in ways:
         with session(target, *way) as helper:
             target.write(FILE, CONFIG.replace(before, after))
             helper.send(START_OTHER)
@@ -938,10 +954,10 @@ def test_a_request_with_yesterdays_token_acts_on_nothing(target: Host, name: str
     ["", TOKEN, TOKEN.upper(), "0" * 32, "*", str(json.loads(START_OTHER)["token"])[:-1]],
     ids=["none", "another group's", "upper case", "zeros", "pattern", "a part"],
 )
-def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str) -> None:
+def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str, ways: Ways) -> None:
     target.run("systemctl", "stop", "other.service")
     forged = json.dumps({**json.loads(START_OTHER), "token": token}) + "\n"
-    for way in ways(target):
+    for way in ways:
         done = target.run(*way, user="hkswitch", input=forged)
         assert said(done) == [{"type": "refused", "id": 1, "reason": f"denied: {CHANGED}"}]
         assert decisions(target) == [("denied", "start", "other")]
@@ -963,9 +979,9 @@ def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str) 
         "--cpu=1",
     ],
 )
-def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str) -> None:
+def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str, sudos: Sequence[str]) -> None:
     """Whether the helper comes up within it or not: what it answers is refused, and that is audited."""
-    for sudo in sudos(target):
+    for sudo in sudos:
         argv = ("prlimit", limit, *by_sudo(sudo))
         done = target.run(*argv, user="hkswitch", input=START_CANARY, check=False)
         refused = '"type":"refused"' in done.stdout
@@ -976,8 +992,8 @@ def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str) -> None:
 # Its neighbours
 
 
-def test_two_helpers_at_once_hear_only_their_own(target: Host) -> None:
-    for way in ways(target):
+def test_two_helpers_at_once_hear_only_their_own(target: Host, ways: Ways) -> None:
+    for way in ways:
         with session(target, *way) as one, session(target, *way) as other:
             one.send(START_SLOW)
             assert one.reply() == {"type": "accepted", "id": 1}
@@ -1014,8 +1030,8 @@ for request in (16, 0x4206):  # PTRACE_ATTACH and PTRACE_SEIZE
 
 
 @pytest.mark.parametrize("user", ["hkswitch", "nobody"])
-def test_the_helper_cannot_be_looked_into_signalled_or_traced(target: Host, user: str) -> None:
-    for way in ways(target):
+def test_the_helper_cannot_be_looked_into_signalled_or_traced(target: Host, user: str, ways: Ways) -> None:
+    for way in ways:
         with session(target, *way) as helper:
             assert target.run("python3", "-c", PRY, helper.helper, user=user).stdout == ""
             assert helper.answers()
@@ -1024,8 +1040,8 @@ def test_the_helper_cannot_be_looked_into_signalled_or_traced(target: Host, user
 # The audit
 
 
-def test_the_lines_in_the_audit_say_who_what_and_what_came_of_it(target: Host) -> None:
-    for way in ways(target):
+def test_the_lines_in_the_audit_say_who_what_and_what_came_of_it(target: Host, ways: Ways) -> None:
+    for way in ways:
         target.run("systemctl", "stop", "other.service")
         with session(target, *way) as helper:
             helper.send(START_OTHER)

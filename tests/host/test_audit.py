@@ -4,7 +4,7 @@ The daemon's user is tried from its sandbox too: hkswitch.service runs another p
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -18,6 +18,7 @@ from tests.host.test_attacks import (
     START,
     START_CANARY,
     START_OTHER,
+    Ways,
     by_sudo,
     counted,
     journal_away,
@@ -28,7 +29,7 @@ from tests.host.test_attacks import (
     ways,
 )
 
-__all__ = ["target"]
+__all__ = ["sudos", "target", "ways"]
 
 DAEMON: Final = "hkswitch.service"
 PROGRAM: Final = "/usr/local/lib/taken-over.py"
@@ -111,8 +112,8 @@ def result_of(host: Host, program: str) -> str:
 # What the query shows
 
 
-def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host) -> None:
-    for way in ways(looked_at):
+def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, ways: Ways) -> None:
+    for way in ways:
         looked_at.run("systemctl", "stop", "other.service")
         with session(looked_at, *way) as helper:
             helper.send(START_OTHER)
@@ -133,14 +134,14 @@ def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host) -> 
         assert "start other" not in looked_at.run("hkswitch", "audit", "slow", check=False).stdout
 
 
-def test_the_decision_is_there_before_the_unit_is_started(looked_at: Host) -> None:
+def test_the_decision_is_there_before_the_unit_is_started(looked_at: Host, ways: Ways) -> None:
     """A unit that looks for it as it starts finds it."""
     new = f"journalctl --quiet --output=cat --cursor-file=/run/found.cursor {' '.join(QUERY)}"
     looking = f"[Service]\nExecStart=\nExecStart=/bin/sh -ec '{new} >/run/found'\n"
     looked_at.write("/run/systemd/system/other.service.d/find.conf", looking)
     looked_at.run("systemctl", "daemon-reload")
     try:
-        for way in ways(looked_at):
+        for way in ways:
             looked_at.run("systemctl", "stop", "other.service")
             looked_at.run("sh", "-c", f"{new} || true")
             with session(looked_at, *way) as helper:
@@ -294,11 +295,11 @@ def test_a_flood_of_denied_requests_leaves_few_lines_and_keeps_none_out(looked_a
     assert counted(lines) >= 100_000
 
 
-def test_a_helper_that_has_no_unit_of_its_own_acts_on_nothing(looked_at: Host) -> None:
+def test_a_helper_that_has_no_unit_of_its_own_acts_on_nothing(looked_at: Host, sudos: Sequence[str]) -> None:
     looked_at.run("systemctl", "stop", "other.service", "system-serviceswitch.slice")
     looked_at.run("systemctl", "mask", "--runtime", "system-serviceswitch.slice")
     try:
-        for sudo in sudos(looked_at):
+        for sudo in sudos:
             with session(looked_at, *by_sudo(sudo)) as helper:
                 helper.send(START_OTHER)
                 assert helper.answers()
@@ -386,8 +387,8 @@ def privileges_of(host: Host, process: str) -> dict[str, str]:
     return {name: status[name] for name in PRIVILEGES}
 
 
-def test_the_helper_has_no_capability_and_can_gain_none(looked_at: Host) -> None:
-    for way in ways(looked_at):
+def test_the_helper_has_no_capability_and_can_gain_none(looked_at: Host, ways: Ways) -> None:
+    for way in ways:
         with session(looked_at, *way) as helper:
             assert privileges_of(looked_at, helper.helper) == PRIVILEGES
             assert status_of(looked_at, helper.helper)["Uid"] == "0\t0\t0\t0"
@@ -408,8 +409,10 @@ def scope_of(host: Host, helper: str) -> str:
     return scope
 
 
-def test_from_the_sandbox_it_has_none_either_and_a_unit_with_limits(looked_at: Host) -> None:
-    for sudo in sudos(looked_at):
+def test_from_the_sandbox_it_has_none_either_and_a_unit_with_limits(
+    looked_at: Host, sudos: Sequence[str]
+) -> None:
+    for sudo in sudos:
         with taken_over(looked_at, HOLD.format(command=by_sudo(sudo))):
             (helper,) = eventually(lambda: running(looked_at, "serviceswitch") or None)
             scope = scope_of(looked_at, helper)
@@ -479,6 +482,7 @@ def extend():
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.sendto(b"EXTEND_TIMEOUT_USEC=2000000", os.environ["NOTIFY_SOCKET"])
 signal.signal(signal.SIGTERM, lambda *_: extend())
+open("/var/lib/hkswitch/extending", "w").close()
 while True:
     time.sleep(0.2)
     extend()
@@ -486,7 +490,10 @@ while True:
 
 
 def test_a_daemon_that_asks_for_more_time_without_end_is_ended_by_a_kill(looked_at: Host) -> None:
+    extending = "/var/lib/hkswitch/extending"
     with taken_over(looked_at, EXTENDING, "TimeoutStopSec=1\n"):
+        eventually(lambda: looked_at.run("test", "-e", extending, check=False).returncode == 0)
+        looked_at.run("rm", extending)
         looked_at.run("sh", "-c", f"timeout 4 systemctl stop {DAEMON}; test $? = 124")
         assert looked_at.show(DAEMON, "ActiveState") == "deactivating"
         looked_at.run("systemctl", "kill", "--signal=KILL", DAEMON)

@@ -41,7 +41,8 @@ async def until_all_are(state: str, host: Host, units: tuple[str, ...]) -> None:
 
 def of_ours(host: Host, words: str) -> list[str]:
     """The lines with these words in the journals of the daemon and of its helper, wherever that runs."""
-    lines = host.journalctl("--output=cat", "--unit=hkswitch.service", "--unit=serviceswitch@*")
+    units = ("hkswitch.service", "serviceswitch@*", "serviceswitch-*.scope")
+    lines = host.journalctl("--output=cat", *(f"--unit={unit}" for unit in units))
     return [line for line in lines.splitlines() if words in line]
 
 
@@ -51,6 +52,22 @@ async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -
         **{name: aid_of(group_id) for group_id, name in GROUPS.items()},
         "Restart Web Server": aid_of("web:restart"),
     }
+
+
+@pytest.mark.parametrize(
+    "end", [("restart",), ("kill", "--signal=KILL", "--kill-who=main")], ids=["restarted", "crashed"]
+)
+def test_a_helper_that_is_left_is_stopped_at_each_end_of_the_daemon(
+    daemon: Host, end: tuple[str, ...]
+) -> None:
+    """The scope stands for one that was not bound to the daemon's unit."""
+    left, unit = "serviceswitch-left.scope", "hkswitch.service"
+    with daemon.popen("systemd-run", "--quiet", "--scope", f"--unit={left}", "sleep", "infinity"):
+        eventually(lambda: daemon.show(left, "ActiveState") == "active")
+        daemon.run("systemctl", *end, unit)
+        eventually(lambda: daemon.show(left, "ActiveState") == "inactive")
+    eventually(lambda: daemon.show(unit, "ActiveState") == "active")
+    assert daemon.journalctl("_COMM=systemctl", f"_SYSTEMD_UNIT={unit}", "--output=cat") == ""
 
 
 @pytest.mark.parametrize("name", ["hkswitch", "serviceswitch"])

@@ -12,7 +12,8 @@ from typing import Final
 import pytest
 
 from tests.host.installed import HELLO
-from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host, booted
+from tests.host.machine import ADDRESS, Boot, Host, booted, install
+from tests.host.matrix import WAYS
 from tests.host.possessed import inside, possessed
 from tests.host.requests import FILE
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
@@ -35,28 +36,33 @@ LINGER: Final = (
 
 @pytest.fixture(scope="module", params=RELEASES)
 def host(
-    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str
 ) -> Iterator[Host]:
     """A host on which services of others run. `boot` skips where none can be booted."""
     name = request.param
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
     log = tmp_path_factory.mktemp("open") / "host.log"
     # IPAddressDeny= is a program for the kernel
-    options = ("--system-call-filter=bpf",)
+    options = ("--system-call-filter=bpf", staging)
     with booted(name, root_folder(OPEN[name], print), read_only, log, options) as host:
-        host.run("env", *FROM_WHEELS, "/src/packaging/install", timeout_seconds=240)
+        install(host)
         host.run("systemctl", "start", *SERVICES)
         yield host
 
 
-@pytest.fixture(scope="module", params=[BY_SUDO, BY_SOCKET])
-def sandbox(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def sandbox(way: str, host: Host) -> Iterator[str]:
     """The daemon was taken over, in each of its sandboxes."""
     before = host.read(FILE)
-    by_socket = request.param == BY_SOCKET
+    by_socket = way == "socket"
     host.write(FILE, f"helper: {'socket' if by_socket else 'sudo'}\ngroups: {{web: {{units: [nginx]}}}}\n")
     with possessed(host, by_socket=by_socket):
-        yield request.param
+        yield BY_SOCKET if by_socket else BY_SUDO
     host.write(FILE, before)
 
 

@@ -71,7 +71,7 @@ def says_a_sentence(host: Host, *command: str, seconds: float = 60) -> tuple[int
 # The control socket
 
 FLOOD: Final = """\
-import socket, sys
+import socket, sys, time
 waiting = []
 while True:
     one = socket.socket(socket.AF_UNIX)
@@ -81,6 +81,7 @@ while True:
         waiting.append(one)
     except OSError:
         one.close()
+        time.sleep(0.001)  # less than the daemon needs for the next one
     if len(waiting) > 300:
         waiting.pop(0).close()
 """
@@ -124,19 +125,19 @@ def test_in_the_complete_sandbox_of_the_other_way_they_are_the_same(daemon: Host
         daemon.run("systemctl", "stop", "serviceswitch.socket")
 
 
-@pytest.mark.parametrize("user", [None, "member"], ids=["root", "member"])
 def test_root_and_the_group_get_through_while_a_user_floods_the_socket(
-    daemon: Host, stand_ins: tuple[str, ...], user: str | None
+    daemon: Host, stand_ins: tuple[str, ...]
 ) -> None:
     daemon.run("useradd", "--groups=hkswitch", "member")
     try:
         with runs_as(daemon, "nobody", FLOOD, f"{RUN}/control.sock", count=3):
-            eventually(lambda: is_full(daemon))
-            for _ in range(20):
-                assert daemon.run("hkswitch", "status", user=user).stderr == ""
-            for action in ("start", "stop", "start", "stop", "start"):
-                assert daemon.run("hkswitch", action, "web", user=user).stderr == ""
-            assert daemon.show("httpd.service", "ActiveState") == "active"
+            for user in (None, "member"):
+                eventually(lambda: is_full(daemon))
+                for _ in range(10):
+                    assert daemon.run("hkswitch", "status", user=user).stderr == ""
+                for action in ("start", "stop", "start"):
+                    assert daemon.run("hkswitch", action, "web", user=user).stderr == ""
+                assert daemon.show("httpd.service", "ActiveState") == "active"
             eventually(lambda: is_full(daemon))  # still, and again
     finally:
         daemon.run("userdel", "member")

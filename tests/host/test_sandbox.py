@@ -180,7 +180,7 @@ def test_the_daemon_uses_the_sudo_that_there_is(daemon: Host, way: str) -> None:
         shown = daemon.run("ps", "-o", "ppid=", "-p", helper or "0", check=False).stdout.strip()
         return daemon.run("ps", "-o", "args=", "-p", shown or "0", check=False).stdout.strip()
 
-    eventually(lambda: parent() == f"/usr/bin/{way} -n {' '.join(SERVE)}")
+    eventually(lambda: parent() == f"/usr/bin/{way} -n -u root {' '.join(SERVE)}")
 
 
 async def test_a_phone_switches_units_and_commands(daemon: Host, controller: Controller) -> None:

@@ -149,6 +149,12 @@ CASES: Final[Mapping[str, Case]] = {
         {"sudo": "unable to log accept event"},
         SETTING,
     ),
+    "noexec": Case(
+        rules(SET, "Defaults noexec"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, SETTING
+    ),
+    "intercept": Case(
+        rules(SET, "Defaults intercept"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, SETTING
+    ),
     "pam_access": Case(
         "cp -a /etc/pam.d/sudo /etc/security/access.conf /root/saved;"
         "sed -i '1a account required pam_access.so' /etc/pam.d/sudo;"
@@ -282,20 +288,22 @@ def in_words(remedy: str, applied: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(daemon: Host, name: str) -> None:
+def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(
+    daemon: Host, name: str, every_way: bool
+) -> None:
     case = CASES[name]
-    for sudo in SUDOS[daemon.release]:
+    tried = [sudo for sudo in SUDOS[daemon.release] if sudo in case.says]
+    for sudo in tried if every_way else tried[:1]:
         with only(daemon, sudo), made(daemon, case):
             restarted(daemon)
-            if sudo in case.says:
-                expected = reason(case.says[sudo])
-                assert VERSIONS[daemon.release, sudo] in expected.said_by
-                told = f"{expected.cause}; {expected.remedy}"
-                eventually(partial(is_logged, daemon, expected.words, told))
-                assert " ".join(told.split()) in " ".join(daemon.run("hkswitch", "status").stdout.split())
-                assert sum(told in line for line in logged(daemon)) == 1
-                daemon.run("sh", "-ec", in_words(expected.remedy, case.remedy))
-                restarted(daemon)
+            expected = reason(case.says[sudo])
+            assert VERSIONS[daemon.release, sudo] in expected.said_by
+            told = f"{expected.cause}; {expected.remedy}"
+            eventually(partial(is_logged, daemon, expected.words, told))
+            assert " ".join(told.split()) in " ".join(daemon.run("hkswitch", "status").stdout.split())
+            assert sum(told in line for line in logged(daemon)) == 1
+            daemon.run("sh", "-ec", in_words(expected.remedy, case.remedy))
+            restarted(daemon)
             works(daemon)
         daemon.run("sh", "-ec", RESTORE + SAVE)
 
@@ -358,10 +366,19 @@ def block(heading: str) -> str:
 
 
 def test_with_the_documents_lines_a_hardened_sudo_works(daemon: Host) -> None:
-    hard = "Defaults requiretty, log_input, log_output, command_timeout=2", "Defaults !ignore_logfile_errors"
+    hard = (
+        "Defaults requiretty, log_input, log_output, command_timeout=2, noexec",
+        "Defaults !ignore_logfile_errors",
+    )
     daemon.run("sh", "-ec", rules(SET, *hard, "Defaults logfile=/var/log/sudo.log"))
     restarted(daemon)
     eventually(lambda: is_logged(daemon, "must have a tty"))
+    for sudo in SUDOS[daemon.release]:
+        if sudo == SUDO_RS:  # it knows none of these options
+            with only_sudo_rs(daemon):
+                restarted(daemon)
+                works(daemon)
+            restarted(daemon)
     daemon.write(MENDED, block("A hardened sudoers"), 0o440)
     daemon.run("visudo", "-c")
     restarted(daemon)

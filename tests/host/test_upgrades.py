@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from tests.host.installed import traces
-from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually
+from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
 
 SERVICE: Final = "hkswitch.service"
@@ -42,25 +42,28 @@ ln -s {PRECIOUS} .config/link
 ln -s {PRECIOUS} .local
 touch .ssh/authorized_keys .forward bridge.json bridge.json.backup lock
 chown -hR hkswitch: .
+echo '* * * * * sleep 1000' | crontab -u hkswitch -
+echo 'sleep 1000' | setpriv --reuid=hkswitch --regid=hkswitch --clear-groups at -q z now + 1 hour 2>/dev/null
+setpriv --reuid=hkswitch --regid=hkswitch --clear-groups \\
+    unshare --user --map-root-user --root=/usr /bin/sleep 2000 >/dev/null 2>&1 </dev/null &
 systemd-run --quiet --wait loginctl enable-linger hkswitch
 systemctl start user@$(id -u hkswitch)
 """
-"""Makes an installation an old one, whose user had a home, and a program in its user manager."""
+"""Makes an installation an old one, whose user had a home, jobs for later, and programs outside."""
 
 
 @pytest.fixture(scope="module", params=RELEASES)
 def host(
-    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str
 ) -> Iterator[Host]:
     """A host without hkswitch, and what is installed there. `boot` skips where none can be booted."""
     name = request.param
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
     log = tmp_path_factory.mktemp("upgrades") / "host.log"
-    with booted(name, root_folder(OPEN[name], print), read_only, log) as host:
+    with booted(name, root_folder(OPEN[name], print), read_only, log, (staging,)) as host:
         host.run("install", "-d", DEBS)
         host.run("env", *FROM_WHEELS, "/src/packaging/deb", DEBS, timeout_seconds=240)
-        staging = ("env", *FROM_WHEELS, f"DESTDIR={STAGED}", "/src/packaging/install")
-        host.run(*staging, timeout_seconds=240)
+        host.run("cp", "-a", staged(host), STAGED)
         yield host
 
 
@@ -146,9 +149,14 @@ def upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
 def aged(host: Host, upgrade: Upgrade) -> Iterator[str]:
     """The installation is an old one, and its daemon has escaped; the number of its user."""
     host.run("sh", "-ec", AGE, input=ESCAPED)
-    eventually(lambda: "sleep infinity" in run_by_user(host))
+    eventually(lambda: all(program in run_by_user(host) for program in ("sleep infinity", "sleep 2000")))
+    assert host.run("sh", "-c", LATER).stdout.count("\n") == 2
     yield host.run("id", "-u", "hkswitch").stdout.strip()
     host.run("rm", "-r", PRECIOUS)
+
+
+LATER: Final = "find /var/spool/cron -type f -user hkswitch"
+"""What cron and at would run as the user."""
 
 
 def run_by_user(host: Host) -> str:
@@ -170,7 +178,8 @@ def test_an_old_installation_loses_its_exits_and_nothing_else(
     before = host.run("sh", "-c", f"sha256sum {STATE}/bridge.json", check=False).stdout
     upgrade(host)
     assert home(host) == "/nonexistent"
-    assert "sleep infinity" not in run_by_user(host)
+    assert "sleep" not in run_by_user(host)
+    assert host.run("sh", "-c", LATER).stdout == ""
     assert host.run("systemctl", "is-active", f"user@{aged}.service", check=False).stdout == "inactive\n"
     assert host.run("ls", "/var/lib/systemd/linger", check=False).stdout == ""
     assert host.run("ls", "-A", STATE).stdout.split() == kept
@@ -231,8 +240,11 @@ def rule(host: Host) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "of an older version"])
-@pytest.mark.parametrize("decision", KEPT)
+@pytest.mark.parametrize(
+    ("decision", "recorded"),
+    [("edited", True), ("removed", True), ("a link", True), ("edited", False), ("removed", False)],
+    ids=lambda value: value if isinstance(value, str) else "recorded" if value else "of an older version",
+)
 def test_a_rule_that_the_administrator_changed_is_left_alone_and_that_is_said(
     host: Host, upgrade: Upgrade, decision: str, recorded: bool
 ) -> None:
@@ -240,20 +252,18 @@ def test_a_rule_that_the_administrator_changed_is_left_alone_and_that_is_said(
     host.run("sh", "-ec", change, input=EDITED)
     if not recorded:
         host.run("rm", "-r", "/var/lib/serviceswitch")
-    for _ in range(2):
+    for _ in range(2 if recorded else 1):
         assert sentence in upgrade(host)
         assert rule(host) == expected
     host.run("rm", "-f", RULE, "/etc/mine")
 
 
-@pytest.mark.parametrize(
-    "older", [LINE, f"# As an older version said it.\n{LINE}"], ids=["bare", "another comment"]
-)
-def test_a_rule_of_an_older_version_is_replaced(host: Host, upgrade: Upgrade, older: str) -> None:
-    host.run("sh", "-ec", f"cat >{RULE}; rm -r /var/lib/serviceswitch", input=older)
-    assert "sudo rule" not in upgrade(host)
-    assert rule(host) == (CHECKOUT / "packaging" / "hkswitch.sudoers").read_text()
-    assert host.run("stat", "--format=%U:%G %a", RULE).stdout == "root:root 440\n"
+def test_a_rule_of_an_older_version_is_replaced(host: Host, upgrade: Upgrade) -> None:
+    for older in (LINE, f"# As an older version said it.\n{LINE}"):
+        host.run("sh", "-ec", f"cat >{RULE}; rm -r /var/lib/serviceswitch", input=older)
+        assert "sudo rule" not in upgrade(host)
+        assert rule(host) == (CHECKOUT / "packaging" / "hkswitch.sudoers").read_text()
+        assert host.run("stat", "--format=%U:%G %a", RULE).stdout == "root:root 440\n"
 
 
 def test_a_rule_that_was_placed_last_is_replaced_by_another(host: Host, upgrade: Upgrade) -> None:

@@ -173,7 +173,7 @@ def test_a_word_that_a_helper_made_up_keeps_nobody_from_reading_a_report() -> No
 def test_a_reason_is_cut_and_made_printable() -> None:
     said = parse_answer(encode_answer(Failed(Exit.UNAVAILABLE, "a\nb\x1b[0m" + "\udcff" + "x" * 9999)))
     assert isinstance(said, Failed)
-    assert said.reason.startswith("a?b?[0m?xxx")
+    assert said.reason.startswith("a; b?[0m?xxx")
     assert len(said.reason) == LONGEST_REASON
 
 

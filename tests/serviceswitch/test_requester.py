@@ -1,5 +1,13 @@
 """Who may speak to the helper."""
 
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 
 from hkswitch.model.errors import Exit, Failure
@@ -59,3 +67,73 @@ def test_a_way_that_the_config_leaves_open_is_open(source: Source, by_uid: int, 
 def test_a_pipe_of_the_daemons_user_is_refused_where_the_config_names_the_socket() -> None:
     with pytest.raises(Refusal, match="`helper: socket`"):
         admit_by_config(PIPE, DAEMON, DAEMON, Crossing.SOCKET)
+
+
+LOOK = """
+from hkswitch.serviceswitch.requester import Source
+import sys
+sys.stderr.write(str(Source.of_standard_input().is_pipe))
+"""
+Ends = tuple[int, int]
+
+
+def two_pipes() -> Ends:
+    (taken, _), (_, told) = os.pipe(), os.pipe()
+    return taken, told
+
+
+def one_pipe() -> Ends:
+    return os.pipe()
+
+
+def both_ends_of_the_input() -> Ends:
+    taken, told = two_pipes()
+    return os.open(f"/proc/self/fd/{taken}", os.O_RDWR), told
+
+
+def both_ends_of_the_output() -> Ends:
+    taken, told = two_pipes()
+    return taken, os.open(f"/proc/self/fd/{told}", os.O_RDWR)
+
+
+def a_pipe_and_a_file() -> Ends:
+    return two_pipes()[0], os.open(os.devnull, os.O_WRONLY)
+
+
+def one_socket_pair() -> Ends:
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+@pytest.fixture
+def nothing_stays_open() -> Iterator[None]:
+    """What a test opens is closed."""
+    before = descriptors()
+    yield
+    for descriptor in descriptors() - before:
+        with suppress(OSError):  # it was for the look itself
+            os.close(descriptor)
+
+
+def descriptors() -> set[int]:
+    return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.mark.usefixtures("nothing_stays_open")
+@pytest.mark.parametrize(
+    ("ends", "is_pipe"),
+    [
+        (two_pipes, True),
+        (a_pipe_and_a_file, True),
+        (one_pipe, False),
+        (both_ends_of_the_input, False),
+        (both_ends_of_the_output, False),
+        (one_socket_pair, False),
+    ],
+)
+def test_a_pipe_is_one_whose_end_the_helper_would_see(ends: Callable[[], Ends], is_pipe: bool) -> None:
+    given, taken = ends()
+    done = subprocess.run(
+        (sys.executable, "-c", LOOK), stdin=given, stdout=taken, stderr=subprocess.PIPE, check=True
+    )
+    assert done.stderr == str(is_pipe).encode()
