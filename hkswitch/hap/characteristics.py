@@ -52,9 +52,9 @@ class Item:
 
     @classmethod
     def parse(cls, body: object) -> "Item":
-        """The item in a JSON object; raises `Malformed`."""
+        """The item in a JSON object; raises `Malformed`, also at true, which Python takes for 1."""
         match body:
-            case {"aid": int(aid), "iid": int(iid), **rest}:
+            case {"aid": int(aid), "iid": int(iid), **rest} if bool not in {type(aid), type(iid)}:
                 return cls(aid, iid, rest.get("value"), rest.get("ev"))
         raise Malformed("each characteristic needs 'aid' and 'iid'")
 
@@ -91,6 +91,8 @@ async def _write(
     characteristic = characteristics.find(item.aid, item.iid)
     if characteristic is None:
         return int(STATUS.RESOURCE_DOES_NOT_EXIST)
+    if item.value is None and item.events is None:
+        return int(STATUS.INVALID_VALUE_IN_REQUEST)
     permissions = characteristic.properties["Permissions"]
     if item.events is not None:
         if "ev" not in permissions:

@@ -202,7 +202,12 @@ class Connection(HAPServerProtocol):
     @property
     def is_busy(self) -> bool:
         """Whether a request, or a part of one, has come, and its response has not been sent."""
-        if self.response is not None or self.request is not None or self.conn.trailing_data[0]:
+        return self.response is not None or self.request is not None or self._has_more
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether another request, or a part of one, has come behind the one that is answered."""
+        if self.conn.trailing_data[0]:
             return True
         return self.hap_crypto is not None and self.hap_crypto.has_part_of_a_frame
 
@@ -264,15 +269,15 @@ class Connection(HAPServerProtocol):
         self.close()
 
     def send_response(self, response: HAPResponse) -> None:
-        """Send it whole, and then, before the next request, the events that waited for that.
+        """Send it whole, and then the events that waited for it and for all that came behind it.
 
         HAP-python sends a response without a body in chunks, at which iOS can stall.
         """
         if not response.body and response.status_code != HTTPStatus.NO_CONTENT:
             response.headers.append(("Content-Length", "0"))
         super().send_response(response)
-        if self.conn.our_state is not h11.MUST_CLOSE:
-            self.events.response_sent()
+        if self.conn.our_state is not h11.MUST_CLOSE and not self._has_more:
+            self.events.all_answered()
 
     def _process_response(self, response: HAPResponse) -> None:
         response.pairing_changed = False  # the driver sees to it, without HAP-python's thread

@@ -296,7 +296,7 @@ class Driver(AccessoryDriver):
     def timed_write_is_valid(self, writer: Session, request: dict[str, Any]) -> bool:
         """Whether a timed write was prepared and is in time; HAP-python subscribes even if it is not."""
         match request:
-            case {"pid": int() | str() as pid}:
+            case {"pid": int() | str() as pid} if not isinstance(pid, bool):
                 expires_at_unix_seconds = self.prepared_writes.get(writer, {}).pop(pid, None)
                 return expires_at_unix_seconds is not None and time.time() <= expires_at_unix_seconds
         return "pid" not in request

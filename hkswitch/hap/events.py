@@ -88,8 +88,8 @@ class Events:
             if self._soon is None:
                 self._soon = asyncio.get_running_loop().call_soon(self._tell_unless_busy)
 
-    def response_sent(self) -> None:
-        """Tell what waited for the end of a response, before the next request is looked at."""
+    def all_answered(self) -> None:
+        """Tell what waited for responses: nothing else has come that needs one."""
         if self._changed:
             self._tell()
 

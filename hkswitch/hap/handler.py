@@ -22,7 +22,9 @@ from hkswitch.hap.reads import parse_query, read_all, values_of
 from hkswitch.hap.refusals import UNKNOWN
 from hkswitch.hap.state_file import StateUnwritable
 
-IN_TLV: Final = frozenset({"/pair-setup", "/pair-verify", "/pairings"})
+IN_TLV: Final = {"/pair-setup": b"\1\3\5", "/pair-verify": b"\1\3", "/pairings": b"\1"}
+"""What is asked in TLVs, and the states that its requests may have."""
+
 OPEN_TO_STRANGERS: Final = frozenset({"/pair-setup", "/pair-verify", "/identify"})
 
 _log = logging.getLogger(__name__)
@@ -116,7 +118,8 @@ class Requests(PairingRequests):
     def _answer_with(self, http: HTTPStatus | HttpStatus, status: int) -> None:
         self.response = HAPResponse()  # what the handler has put into the other counts no more
         if self.parsed_url is not None and self.parsed_url.path in IN_TLV and http is not NOT_VERIFIED:
-            self._send_tlv_pairing_response(tlv.encode(TAGS.SEQUENCE_NUM, b"\x02", TAGS.ERROR_CODE, UNKNOWN))
+            state = _next_state(IN_TLV[self.parsed_url.path], self.request_body)
+            self._send_tlv_pairing_response(tlv.encode(TAGS.SEQUENCE_NUM, state, TAGS.ERROR_CODE, UNKNOWN))
             self.send_response(http)
         else:
             self.send_response_with_status(http, status)
@@ -129,6 +132,14 @@ class Requests(PairingRequests):
         self.send_response(HTTPStatus.NO_CONTENT)
 
     # Characteristics
+
+    def handle_prepare(self) -> None:
+        """Prepare a timed write; HAP-python takes true for the number 1."""
+        match from_hap_json(self.request_body):
+            case {"pid": bool()}:
+                self._answer_in_json(HTTPStatus.OK, {"status": int(STATUS.INVALID_VALUE_IN_REQUEST)})
+            case _:
+                super().handle_prepare()
 
     def handle_accessories(self) -> None:
         """All accessories; HAP-python does not remember which values it told."""
@@ -175,3 +186,12 @@ class Requests(PairingRequests):
             return b""
         response.headers.append(("Content-Type", self.JSON_RESPONSE_TYPE))
         return bytes(to_hap_json(body))
+
+
+def _next_state(states: bytes, request_body: Any) -> bytes:  # noqa: ANN401 -- HAP-python's
+    """The state of the answer to a request, also a malformed one: M2 where that has no state of these."""
+    try:
+        state = tlv.decode(request_body)[TAGS.SEQUENCE_NUM]
+    except (ValueError, LookupError, TypeError):
+        return b"\x02"
+    return bytes([state[0] + 1]) if len(state) == 1 and state in states else b"\x02"

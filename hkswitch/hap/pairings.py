@@ -23,6 +23,8 @@ class PairingRequests(PairSetupRequests):
         """Believe who signed; HAP-python logs an error for each device that tries, as often as it does."""
         context: Any = self.enc_context
         self.enc_context: Any = None  # it serves once
+        if context is None:
+            raise ValueError("the second message of pair-verify without the first")
         try:
             identity = self._proved_controller(context, tlv_objects)
         except Refused as refused:
@@ -50,6 +52,12 @@ class PairingRequests(PairSetupRequests):
         except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
             raise Refused(AUTHENTICATION, "it is not paired with this bridge (any more)") from error
         return bytes(identity)
+
+    def handle_pairings(self) -> None:
+        """Do what an admin asks for in a first message; HAP-python does it whatever the state is."""
+        if tlv.decode(self.request_body)[TAGS.SEQUENCE_NUM] != b"\x01":
+            raise ValueError("a request about pairings whose state is not M1")
+        super().handle_pairings()
 
     def _handle_add_pairing(self, tlv_objects: dict[bytes, bytes]) -> None:
         """Add a pairing, or change the permissions of one; HAP-python has one error for all that can fail."""

@@ -90,16 +90,15 @@ class Trace:
         self.done.append((what, asyncio.get_running_loop().time(), of))
 
     def check(self, ends: list[int], pace: Pace) -> None:
-        """No event from the first byte of a request to its response, and none too soon."""
+        """No event from the first byte of a request to its response, nor between such, and none too soon."""
         came = answered = 0
         told_at: dict[Path, float] = {}
-        message_at, before = -1.0, ""
+        message_at = -1.0
         for what, at, of in self.done:
             came += of if what == "bytes" else 0
             answered += what == "response"
             if what == "event":
-                is_idle = came == ([0, *ends])[answered]
-                assert is_idle or before == "response", "an event between a request and its response"
+                assert came == ([0, *ends])[answered], "an event between a request and its response"
                 # Half of it: between the look at the clock and the write, the processor may be away.
                 assert at - message_at > pace.message_seconds / 2
                 message_at = at
@@ -107,7 +106,6 @@ class Trace:
                     path = item["aid"], item["iid"]
                     assert at - told_at.get(path, -1.0) > pace.characteristic_seconds / 2
                     told_at[path] = at
-            before = what
         assert answered == len(ends)
 
 

@@ -53,8 +53,8 @@ class Played:
             case "request", ():
                 self.line.is_busy = True
             case "response", ():
-                self.own.response_sent()  # the next request may have come already
                 self.line.is_busy = False
+                self.own.all_answered()
             case "told", (path, value):
                 self.own.told(path, value)
             case "listed", (path, value):

@@ -104,7 +104,6 @@ async def test_frames_of_any_size_are_put_together(home: At, admin: Raw, size: i
     assert (await admin.answer()).status == 200
 
 
-@pytest.mark.xfail(reason="H3: a last frame of one byte is not read", raises=TimeoutError)
 @pytest.mark.parametrize("frames", [(), every(1)])
 async def test_a_last_frame_of_one_byte_is_read(admin: Raw, frames: Iterable[int]) -> None:
     await admin.wire.send(padded(1025).render({}), frames=frames)

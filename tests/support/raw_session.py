@@ -54,9 +54,11 @@ class Half:
         return length + self.cipher.encrypt(self.nonce(), plain, length)
 
     def frames(self, plain: bytes, sizes: Iterable[int] = ()) -> bytes:
-        """Frames of these sizes, and then as large ones as there may be."""
+        """Frames of these sizes, and then as large ones as there may be; none behind the last byte."""
         frames = b""
         for size in sizes:
+            if not plain:
+                break
             frames, plain = frames + self.sealed(plain[:size]), plain[size:]
         while plain:
             frames += self.sealed(plain[:LARGEST_FRAME_BYTES])
