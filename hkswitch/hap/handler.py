@@ -134,9 +134,9 @@ class Requests(PairingRequests):
     # Characteristics
 
     def handle_prepare(self) -> None:
-        """Prepare a timed write; HAP-python takes true for the number 1."""
+        """Prepare a timed write; HAP-python takes true for the number 1, and null for one."""
         match from_hap_json(self.request_body):
-            case {"pid": bool()}:
+            case {"pid": bool() | None}:
                 self._answer_in_json(HTTPStatus.OK, {"status": int(STATUS.INVALID_VALUE_IN_REQUEST)})
             case _:
                 super().handle_prepare()

@@ -101,11 +101,12 @@ async def test_only_the_number_that_was_prepared_is_written(
     assert (await raw.ask(put(on(known, "web", ev=True), pid=prepared))).status == 204
 
 
-@pytest.mark.parametrize("pid", [True, False])
-async def test_true_and_false_are_not_prepared(known: Served, raw: RawSession, pid: bool) -> None:
+@pytest.mark.parametrize("pid", [True, False, None])
+async def test_what_is_no_number_is_not_prepared(known: Served, raw: RawSession, pid: object) -> None:
     heard = await raw.ask(request("PUT", "/prepare", {"ttl": 5000, "pid": pid}))
     assert (heard.status, heard.body) == (200, {"status": INVALID})
-    assert statuses(await raw.ask(put(on(known, "web", ev=True), pid=int(pid)))) == [INVALID]
+    for written in (pid, 0, 1):
+        assert statuses(await raw.ask(put(on(known, "web", ev=True), pid=written))) == [INVALID]
 
 
 # Events
