@@ -35,6 +35,7 @@ class Wire(asyncio.Transport):
     def __init__(self, connection: Connection, peer: tuple[str, int]) -> None:
         super().__init__({"peername": peer})
         self.written = b""
+        self.paused = False
         self._connection = connection
         self._closing = False
 
@@ -63,6 +64,12 @@ class Wire(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
 
     abort = close
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +234,10 @@ class Fed:
             begin = end
 
     async def answered(self) -> None:
-        """Wait until no write is under way."""
+        """Wait until no answer is under way, and no request waits for its turn."""
         for _ in range(MOST_TURNS):
-            if self.connection.response is None or self.wire.is_closing():
+            is_busy = self.connection.response is not None or self.wire.paused
+            if not is_busy or self.wire.is_closing():
                 return
             await asyncio.sleep(0)
         raise AssertionError("a write is never answered")
