@@ -270,10 +270,15 @@ async def play(served: Served, episodes: list[tuple[Any, ...]]) -> None:
             for episode in episodes:
                 await phone.live(episode)
             phone.listening.set()
+            connection = phone.trace.connection
             await eventually(
                 lambda: (
                     listening.done()
-                    or (phone.answers == len(phone.asked) and phone.believes == phone.truth())
+                    or (
+                        phone.answers == len(phone.asked)
+                        and phone.believes == phone.truth()
+                        and not connection.events._changed  # an older event may be on its way yet
+                    )
                 )
             )
             await asyncio.sleep(2 * QUICK.message_seconds)  # nothing else may come
