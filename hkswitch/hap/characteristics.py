@@ -19,6 +19,10 @@ MOST_ITEMS: Final = 600
 """Items of a request: several for each accessory that a bridge may have."""
 
 
+Write = Callable[[], Awaitable[int]]
+"""Writes a value; the HAP status that came of it."""
+
+
 class Malformed(ValueError):
     """The request's body is not what the specification says."""
 
@@ -70,9 +74,21 @@ def parse_items(body: object) -> tuple[Item, ...]:
 async def write_all(
     items: tuple[Item, ...], writer: Session, characteristics: Characteristics, subscriptions: Subscriptions
 ) -> list[int]:
-    """Do all items side by side; a HAP status for each, in their order."""
-    writes = [_write(item, writer, characteristics, subscriptions) for item in items]
-    if len(writes) == 1:
+    """Do all items side by side; a HAP status for each, in their order.
+
+    Of several values for a characteristic whose outcome takes time, the last one is written.
+    """
+    begun = [_begin(item, writer, characteristics, subscriptions) for item in items]
+    last = {(item.aid, item.iid): write for item, write in zip(items, begun, strict=True) if callable(write)}
+    outcomes = dict(zip(last, await _together([write() for write in last.values()]), strict=True))
+    return [
+        outcomes[item.aid, item.iid] if callable(status) else status
+        for item, status in zip(items, begun, strict=True)
+    ]
+
+
+async def _together(writes: list[Awaitable[int]]) -> list[int]:
+    if len(writes) == 1:  # a task is not needed for a tap
         return [await writes[0]]
     return list(await asyncio.gather(*writes))
 
@@ -85,9 +101,10 @@ def response_body(items: tuple[Item, ...], statuses: list[int]) -> dict[str, Any
     return {"characteristics": [{"aid": i.aid, "iid": i.iid, "status": status} for i, status in pairs]}
 
 
-async def _write(
+def _begin(
     item: Item, writer: Session, characteristics: Characteristics, subscriptions: Subscriptions
-) -> int:
+) -> int | Write:
+    """Do an item, or say how the rest of it is done."""
     characteristic = characteristics.find(item.aid, item.iid)
     if characteristic is None:
         return int(STATUS.RESOURCE_DOES_NOT_EXIST)
@@ -104,12 +121,12 @@ async def _write(
         return int(STATUS.SUCCESS)
     if "pw" not in permissions:
         return int(STATUS.READ_ONLY_CHARACTERISTIC)
-    return await _write_value(item.value, writer, characteristic, characteristics)
+    return _begin_value(item.value, writer, characteristic, characteristics)
 
 
-async def _write_value(
+def _begin_value(
     value: object, writer: Session, characteristic: Characteristic, characteristics: Characteristics
-) -> int:
+) -> int | Write:
     slow_write = characteristics.slow_write(characteristic)
     if slow_write is None:
         try:
@@ -119,5 +136,9 @@ async def _write_value(
         return int(STATUS.SUCCESS)
     if not isinstance(value, int) or value not in {0, 1}:  # iOS writes true and false as numbers too
         return int(STATUS.INVALID_VALUE_IN_REQUEST)
-    ok = await slow_write(bool(value), writer)
-    return int(STATUS.SUCCESS if ok else STATUS.SERVICE_COMMUNICATION_FAILURE)
+
+    async def write() -> int:
+        ok = await slow_write(bool(value), writer)
+        return int(STATUS.SUCCESS if ok else STATUS.SERVICE_COMMUNICATION_FAILURE)
+
+    return write

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -20,11 +20,21 @@ from hkswitch.hap.handler import Requests
 from hkswitch.hap.memory import FreeMemory
 from hkswitch.hap.session import Session
 from hkswitch.hap.sockets import BACKLOG, listening, ways
+from hkswitch.hap.timed_writes import TimedWrites
+from hkswitch.hap.turns import Turns
 from hkswitch.network.endpoint import Place
 
-LARGEST_BODY_BYTES: Final = 1024 * 1024
+MOST_AT_ONCE_BYTES: Final = 4 * 1024
+"""Taken from a connection in a turn of the loop; asyncio takes 256 KiB, which may be 14,000 frames."""
+
+LARGEST_HELD_BYTES: Final = 64 * 1024
+"""Requests that come behind one whose response takes time."""
+
 LARGEST_UNSENT_BYTES: Final = 256 * 1024
 """What waits for a controller that does not read: more than the largest answer, and many events."""
+
+CONTINUE: Final = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+"""Has a client that asks first send its body (RFC 9110, 10.1.1)."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +48,9 @@ class Server(HAPServer):
         self._port = port
         self._listening: dict[tuple[str, int], asyncio.Server] = {}
         self._strangers: limits.Strangers[Connection] = limits.Strangers()
-        self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.last_activity)
+        self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.heard_at_seconds)
         self._complaints = limits.Complaints()
+        self.turns = Turns(self.loop.call_soon)
         self.free_memory = FreeMemory(self.loop)
 
     async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
@@ -111,9 +122,12 @@ class Connection(HAPServerProtocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, driver: AccessoryDriver) -> None:
         self._active_at_seconds: float = 0.0
+        self.heard_at_seconds = loop.time()
+        """When something was last received: events are sent to the dead too."""
         super().__init__(loop, server.connections, driver)
         self.session = Session("?")
         self.events = Events(self, events.PACE)
+        self.timed_writes = TimedWrites(loop.time)
         self._server = server
         self._deadline = loop.call_later(limits.STRANGER_SECONDS, self._too_late)
         self._may_pair_seconds = limits.PAIR_SETUP_SECONDS
@@ -132,6 +146,7 @@ class Connection(HAPServerProtocol):
         self.peername: Any = self.session
         self.connections[self.session] = self
         self.handler = Requests(self)
+        self._transport.max_size = MOST_AT_ONCE_BYTES  # asyncio's own name
         if peer is None:
             self.cut()  # it went before we looked
         else:
@@ -211,8 +226,24 @@ class Connection(HAPServerProtocol):
             return True
         return self.hap_crypto is not None and self.hap_crypto.has_part_of_a_frame
 
+    def data_received(self, data: bytes) -> None:
+        """Take it, and tell what waited for it if it was an empty frame; HAP-python goes by requests only."""
+        self.heard_at_seconds = self.loop.time()
+        super().data_received(data)
+        if not self.is_busy and not self.transport.is_closing():
+            self.events.all_answered()
+
+    def _process_events(self) -> None:
+        """Do a request if it is this controller's turn; HAP-python does all that a connection has."""
+        if self._is_resting or self.transport.is_closing():
+            return
+        if self._server.turns.take(self._owner):
+            super()._process_events()
+        else:
+            self._rest()
+
     def _process_one_event(self) -> bool:
-        """Leave the next request where it is while others have their turn, and refuse what is too much.
+        """Leave the next request where it is until its turn, and refuse what is too much.
 
         HAP-python takes any number of requests, and of each the first MiB, from anyone: here one that is too
         large is refused before its body has come, and so is one too many of a stranger.
@@ -226,40 +257,36 @@ class Connection(HAPServerProtocol):
         if self.request is None or self.request is before:
             return bool(more)
         self._requests += 1
-        refused = self._refusal(self.request)
+        headers, is_stranger = dict(self.request.headers), self._server.is_stranger(self)
+        refused = limits.refusal(self.request.target, headers, self._requests, is_stranger=is_stranger)
         if refused is None:
+            if self.conn.they_are_waiting_for_100_continue:  # HAP-python lets them wait
+                self.write(self.conn.send(CONTINUE))
             return bool(more)
         self._refuse(refused)
         return False
 
+    @property
+    def _owner(self) -> Hashable:
+        """Who shares the turns of this connection."""
+        return self.session.controller or self.session.address
+
     def _let_others_go_on(self) -> None:
         """Answer one request at a time: thousands may have come at once, on each of many connections."""
         if self.response is None and self.conn.trailing_data[0] and not self.transport.is_closing():
-            self._is_resting = True
-            self.transport.pause_reading()
-            self.loop.call_soon(self._go_on)
+            self._rest()
 
-    def _go_on(self) -> None:
+    def _rest(self) -> None:
+        self._is_resting = True
+        self.transport.pause_reading()
+        self._server.turns.wait(self._owner, self)
+
+    def go_on(self) -> None:
+        """Do the next request."""
         self._is_resting = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
-            self._process_events()
-
-    def _refusal(self, request: h11.Request) -> HTTPStatus | None:
-        """Why a request is refused before its body is read."""
-        is_stranger = self._server.is_stranger(self)
-        headers = dict(request.headers)
-        if b"transfer-encoding" in headers:
-            return HTTPStatus.LENGTH_REQUIRED  # no controller sends in chunks
-        is_large = not is_stranger and request.target != b"/pairings"  # which takes long to take apart
-        largest_bytes = LARGEST_BODY_BYTES if is_large else limits.LARGEST_BODY_BYTES
-        if int(headers.get(b"content-length", b"0")) > largest_bytes:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        if sum(map(len, headers)) + sum(map(len, headers.values())) > limits.LARGEST_HEADERS_BYTES:
-            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        if is_stranger and self._requests > limits.MOST_REQUESTS:
-            return HTTPStatus.TOO_MANY_REQUESTS
-        return None
+            super()._process_events()
 
     def _refuse(self, status: HTTPStatus) -> None:
         self.complain(f"a request is answered with {status.value} ({status.phrase})")
@@ -297,9 +324,10 @@ class Connection(HAPServerProtocol):
         self._server.trust(self)
 
     def _hold_data(self, size: int) -> bool:
-        if super()._hold_data(size):
-            return True
-        self.complain("it sends more and more while its write is under way")  # HAP-python would each time
+        if self.response is None or self._held_bytes + size <= LARGEST_HELD_BYTES:
+            return bool(super()._hold_data(size))
+        self.complain("it sends more and more while its write is under way")
+        self.close()  # HAP-python does at a MiB, and would log it each time
         return False
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import pathlib
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -292,14 +291,6 @@ class Driver(AccessoryDriver):
     def write_slowly(self, writes: Mapping[Characteristic, SlowWrite]) -> None:
         """Have writes to these characteristics, and no others, answered with what their functions return."""
         self._slow_writes = writes
-
-    def timed_write_is_valid(self, writer: Session, request: dict[str, Any]) -> bool:
-        """Whether a timed write was prepared and is in time; HAP-python subscribes even if it is not."""
-        match request:
-            case {"pid": int() | str() as pid} if not isinstance(pid, bool):
-                expires_at_unix_seconds = self.prepared_writes.get(writer, {}).pop(pid, None)
-                return expires_at_unix_seconds is not None and time.time() <= expires_at_unix_seconds
-        return "pid" not in request
 
     # Life
 

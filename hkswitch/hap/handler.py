@@ -134,12 +134,11 @@ class Requests(PairingRequests):
     # Characteristics
 
     def handle_prepare(self) -> None:
-        """Prepare a timed write; HAP-python takes true for the number 1, and null for one."""
-        match from_hap_json(self.request_body):
-            case {"pid": bool() | None}:
-                self._answer_in_json(HTTPStatus.OK, {"status": int(STATUS.INVALID_VALUE_IN_REQUEST)})
-            case _:
-                super().handle_prepare()
+        """Prepare a timed write (see timed_writes.py for what HAP-python does)."""
+        ok = self._connection.timed_writes.prepare(from_hap_json(self.request_body))
+        self._answer_in_json(
+            HTTPStatus.OK, {"status": int(STATUS.SUCCESS if ok else STATUS.INVALID_VALUE_IN_REQUEST)}
+        )
 
     def handle_accessories(self) -> None:
         """All accessories; HAP-python does not remember which values it told."""
@@ -172,7 +171,7 @@ class Requests(PairingRequests):
 
     async def _write(self, response: HAPResponse, request: dict[str, Any], items: tuple[Item, ...]) -> bytes:
         driver, writer, events = self.accessory_handler, self.client_address, self._connection.events
-        if driver.timed_write_is_valid(writer, request):
+        if self._connection.timed_writes.may_write(request):
             statuses = await write_all(items, writer, driver, events)
         else:
             statuses = [int(STATUS.INVALID_VALUE_IN_REQUEST)] * len(items)

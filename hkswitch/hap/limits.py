@@ -5,8 +5,9 @@ and shared out by address. What controllers can take up is shared out by control
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
+from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
 
 MOST_STRANGERS: Final = 32
@@ -22,11 +23,32 @@ MOST_SESSIONS_IN_ALL: Final = 256
 """A quarter of the descriptors that hkswitch.service gives the daemon."""
 
 LARGEST_BODY_BYTES: Final = 64 * 1024
+"""Some 600 writes."""
+
+LARGEST_TLV_BYTES: Final = 4 * 1024
+"""Of pairing, whose largest message has some 500: taking a longer one apart takes long."""
+
 LARGEST_HEADERS_BYTES: Final = 8 * 1024
 COMPLAINT_SECONDS: Final = 60.0
 MOST_COMPLAINTS: Final = 256
 
 T = TypeVar("T", bound=Hashable)
+
+
+def refusal(
+    target: bytes, headers: Mapping[bytes, bytes], number: int, *, is_stranger: bool
+) -> HTTPStatus | None:
+    """Why a request is refused before its body is read; `number` counts those of its connection."""
+    if b"transfer-encoding" in headers:
+        return HTTPStatus.LENGTH_REQUIRED  # no controller sends in chunks
+    largest_bytes = LARGEST_TLV_BYTES if is_stranger or target == b"/pairings" else LARGEST_BODY_BYTES
+    if int(headers.get(b"content-length", b"0")) > largest_bytes:
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    if sum(map(len, headers)) + sum(map(len, headers.values())) > LARGEST_HEADERS_BYTES:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    if is_stranger and number > MOST_REQUESTS:
+        return HTTPStatus.TOO_MANY_REQUESTS
+    return None
 
 
 class Strangers(Generic[T]):

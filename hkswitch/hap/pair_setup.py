@@ -27,6 +27,7 @@ from hkswitch.hap.limits import Step
 from hkswitch.hap.refusals import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused
 from hkswitch.hap.session import Session, controller_of
 from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS
+from hkswitch.hap.timed_writes import TimedWrites
 
 GROUP_BITS: Final = 3072
 SALT_BYTES: Final = 16
@@ -37,6 +38,7 @@ class Connection(Protocol):
 
     session: Session
     events: Events
+    timed_writes: TimedWrites
     accessory_driver: Any
 
     def complain(self, what: str) -> None:

@@ -14,13 +14,13 @@ from urllib.parse import parse_qs
 from pyhap.characteristic import Characteristic
 from pyhap.const import HAP_SERVER_STATUS as STATUS
 
-from hkswitch.hap.characteristics import Malformed
+from hkswitch.hap.characteristics import MOST_ITEMS, Malformed
 from hkswitch.hap.events import Path
 
 METADATA: Final = ("format", "unit", "minValue", "maxValue", "minStep", "maxLen", "valid-values")
 """What `meta=1` asks for, as /accessories has it."""
 
-_ID: Final = r"[0-9]{1,19}\.[0-9]{1,19}"
+_ID: Final = r"[0-9]{1,20}\.[0-9]{1,20}"
 _IDS: Final = re.compile(rf"{_ID}(?:,{_ID})*")
 
 
@@ -52,7 +52,9 @@ def parse_query(query: str) -> Query:
         raise Malformed("one 'id' is needed")
     if not _IDS.fullmatch(ids[0]):
         raise Malformed("an 'id' is two numbers with a dot between them")
-    pairs = (path.partition(".") for path in ids[0].split(","))
+    pairs = [path.partition(".") for path in ids[0].split(",")]
+    if len(pairs) > MOST_ITEMS:
+        raise Malformed(f"at most {MOST_ITEMS} characteristics are read at once")
     wanted = {name for name, values in fields.items() if values in (["1"], ["true"])}
     keys = (*(METADATA if "meta" in wanted else ()), *(key for key in ("perms", "type") if key in wanted))
     return Query(tuple((int(aid), int(iid)) for aid, _, iid in pairs), keys, "ev" in wanted)

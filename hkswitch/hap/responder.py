@@ -27,6 +27,9 @@ from zeroconf._history import QuestionHistory
 from hkswitch.hap.limits import Complaints
 
 HEADER_BYTES: Final = 12
+MOST_QUESTIONS: Final = 100
+"""Of a query; 1,400 fit into one packet, and take 25 ms to answer."""
+
 RESPONSE, TRUNCATED = 0x80, 0x02
 """In the third byte of the header (RFC 1035, 4.1.1)."""
 
@@ -85,11 +88,11 @@ class Responder(Zeroconf):
             self._claims.discard(claims)
 
     def is_of_use(self, data: bytes, sender: str) -> bool:
-        """Whether zeroconf has to see a packet: a query, or what we said ourselves. Hears claims."""
+        """Whether zeroconf has to see a packet: a small query, or what we said ourselves. Hears claims."""
         if len(data) < HEADER_BYTES:
             return False
         if not data[2] & RESPONSE:
-            return True
+            return int.from_bytes(data[4:6]) <= MOST_QUESTIONS
         if self._claims:
             records = DNSIncoming(data).answers()
             for claims in self._claims:

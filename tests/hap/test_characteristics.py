@@ -101,8 +101,8 @@ async def test_a_timed_write_is_done_once(controller: Controller) -> None:
 async def test_a_timed_write_that_is_too_late_is_refused(controller: Controller, served: Served) -> None:
     item = on_of(controller)
     assert await prepare(controller, ttl=60_000, pid=77) == {"status": 0}
-    for prepared in served.bridge._driver.prepared_writes.values():
-        prepared[77] -= 60_000  # as if so much time had passed
+    for connection in served.bridge._driver.http_server.connections.values():
+        connection.timed_writes._now_seconds = lambda: asyncio.get_running_loop().time() + 30
     answer = await put(controller, {**item, "value": True}, pid=77)
     assert answer == {"characteristics": [{**item, "status": -70410}]}
     assert await controller.read("Web Server") is False

@@ -84,7 +84,6 @@ OVERRIDDEN: list[tuple[Callable[..., Any], str]] = [
     (HAPServerHandler._send_tlv_pairing_response, "9946b995dae2"),
     (HAPServerHandler.handle_accessories, "92e30d49b0a3"),
     (HAPCrypto.decrypt, "3151f3a2a416"),
-    (AccessoryDriver.prepare, "7a30c1e040f8"),
     (AccessoryDriver.get_accessories, "dd6119deac98"),
     (Accessory.publish, "1e2164ad07c2"),
     (Characteristic.notify, "b9352b66a08e"),

@@ -29,7 +29,7 @@ TRICKLE_SECONDS = 0.2
 
 OPENINGS = (
     b"",
-    b"POST /pair-setup HTTP/1.1\r\nHost: bridge\r\nContent-Length: 60000\r\n\r\n" + bytes(30_000),
+    b"POST /pair-setup HTTP/1.1\r\nHost: bridge\r\nContent-Length: 4000\r\n\r\n" + bytes(2_000),
     b"GET /accessories HTTP/1.1\r\nHost: bri",
     b"x",
 )

@@ -71,6 +71,15 @@ def statuses(heard: Heard) -> list[int]:
     return [item["status"] for item in heard.body["characteristics"]]
 
 
+# Requests
+
+
+async def test_who_asks_before_it_sends_a_body_is_told_to_go_on(known: Served, raw: RawSession) -> None:
+    head, _, body = put(on(known, "web", ev=True)).partition(b"\r\n\r\n")
+    assert (await raw.ask(head + b"\r\nExpect: 100-continue\r\n\r\n")).status == 100
+    assert (await raw.ask(body)).status == 204
+
+
 # Writes
 
 

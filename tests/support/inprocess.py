@@ -174,7 +174,6 @@ class InProcess:
 
     def forgive(self) -> None:
         """Forget failed attempts, what was logged and what stayed, so that each input counts for itself."""
-        self.driver.prepared_writes.clear()
         self.driver.failed_attempts = 0
         self.driver.http_server._complaints = Complaints()
         self.records.seen.clear()
@@ -193,7 +192,6 @@ class InProcess:
         server = self.driver.http_server
         assert (len(server._strangers), len(server.connections)) == (0, 0)
         assert self.driver.pair_setup.holder is None
-        assert not self.driver.prepared_writes
 
     def restore(self, pairings: dict[str, dict[Any, Any]]) -> None:
         """Have these pairings again, and no others."""
@@ -231,7 +229,16 @@ class Fed:
                 return
             if begin < end:
                 self.connection.data_received(sent[begin:end])
+                await self._had_its_turn()
             begin = end
+
+    async def _had_its_turn(self) -> None:
+        """Wait until the last request that has come is begun, as others of its controller may be first."""
+        for _ in range(MOST_TURNS):
+            if not self.wire.paused or self.wire.is_closing() or self.connection.response is not None:
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("it never has its turn")
 
     async def answered(self) -> None:
         """Wait until no answer is under way, and no request waits for its turn."""
