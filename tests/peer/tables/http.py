@@ -73,7 +73,7 @@ RAW: Final[dict[str, bytes]] = {
     "nonsense": b"nonsense\r\n\r\n",
 }
 WHO: Final = {"before": None, "after": ADMIN}
-LARGE: Final = {"100 KiB": 100, "900 KiB": 900}
+LARGE: Final = {"60 KiB": 60, "100 KiB": 100}
 
 CONVERSATIONS: Final = (
     *(
