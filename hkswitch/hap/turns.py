@@ -29,19 +29,14 @@ class Turns:
         """Whether it is the owner's turn now. If not, the connection has to wait."""
         if owner in self._had:
             return False
-        self._end_soon()
+        if not self._had:
+            self._soon(self._next)
         self._had.add(owner)
         return True
 
     def wait(self, owner: Hashable, connection: Connection) -> None:
-        """Have a connection go on when it is its turn, behind the owner's others that wait."""
-        self._end_soon()
-        self._had.add(owner)  # whoever comes later must not be earlier
+        """Have a connection go on behind the owner's others that wait; the owner has just had its turn."""
         self._waiting.setdefault(owner, deque()).append(connection)
-
-    def _end_soon(self) -> None:
-        if not self._had:
-            self._soon(self._next)
 
     def _next(self) -> None:
         """Begin the next turn with those who wait."""

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.hap import connection as hardening
+from hkswitch.hap import limits
 from hkswitch.hap.characteristics import MOST_ITEMS
 from hkswitch.hap.handler import Requests
 from hkswitch.hap.limits import LARGEST_BODY_BYTES, LARGEST_TLV_BYTES, MOST_REQUESTS, refusal
@@ -172,16 +173,20 @@ async def test_of_many_values_for_one_switch_the_last_is_written_and_once(
 
 
 async def test_the_idlest_session_is_the_one_that_said_nothing_whatever_it_was_sent(
-    known: Served, raw: RawSession
+    known: Served, raw: RawSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(limits, "MOST_SESSIONS", 2)
+    await eventually(lambda: len(known.bridge._driver.http_server.connections) == 1)
     assert (await raw.ask(put(on(known, "web", ev=True)))).status == 204
-    (ours,) = known.bridge._driver.http_server.connections.values()
-    heard_at_seconds = ours.heard_at_seconds
-    known.host.change({"httpd.service": ACTIVE})
-    assert (await raw.next()).is_event
-    assert ours.heard_at_seconds == heard_at_seconds
-    await raw.ask(READ)
-    assert ours.heard_at_seconds > heard_at_seconds
+    async with raw_session(known.address, known.port) as second:
+        assert (await second.ask(READ)).status == 207
+        known.host.change({"httpd.service": ACTIVE})
+        assert (await raw.next()).is_event  # later than anything of the second
+        async with raw_session(known.address, known.port) as third:
+            for alive in (second, third):
+                assert (await alive.ask(READ)).status == 207
+            with pytest.raises((EOFError, ConnectionError)):
+                await raw.next()
 
 
 @pytest.mark.parametrize(

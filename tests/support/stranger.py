@@ -66,6 +66,8 @@ class Stranger:
                         if not received and status is None:
                             return Said(None)
                         parser.receive_data(received)
+                    case h11.InformationalResponse():
+                        pass
                     case h11.Response() as response:
                         status = response.status_code
                     case h11.Data() as data:
