@@ -229,8 +229,13 @@ class Connection(HAPServerProtocol):
     def data_received(self, data: bytes) -> None:
         """Take it, and tell what waited for it if it was an empty frame; HAP-python goes by requests only."""
         self.heard_at_seconds = self.loop.time()
+        before = self._requests
         super().data_received(data)
-        if not self.is_busy and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._requests == before and not self._is_resting and not self._server.turns.take(self._owner):
+            self._rest()  # thousands of frames may have no request in them
+        if not self.is_busy:
             self.events.all_answered()
 
     def _process_events(self) -> None:
@@ -252,8 +257,9 @@ class Connection(HAPServerProtocol):
             return False
         before = self.request
         more = super()._process_one_event()
-        if before is not None and self.request is None:
-            self._let_others_go_on()
+        is_done = before is not None and self.request is None and self.response is None
+        if is_done and self.conn.trailing_data[0] and not self.transport.is_closing():
+            self._rest()  # thousands may have come at once, on each of many connections
         if self.request is None or self.request is before:
             return bool(more)
         self._requests += 1
@@ -270,11 +276,6 @@ class Connection(HAPServerProtocol):
     def _owner(self) -> Hashable:
         """Who shares the turns of this connection."""
         return self.session.controller or self.session.address
-
-    def _let_others_go_on(self) -> None:
-        """Answer one request at a time: thousands may have come at once, on each of many connections."""
-        if self.response is None and self.conn.trailing_data[0] and not self.transport.is_closing():
-            self._rest()
 
     def _rest(self) -> None:
         self._is_resting = True

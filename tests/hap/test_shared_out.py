@@ -111,6 +111,32 @@ async def test_of_many_small_frames_few_are_taken_in_a_turn(
     assert max(taken) <= hardening.MOST_AT_ONCE_BYTES
 
 
+async def test_frames_without_a_request_have_turns_too(
+    known: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, receive = list[int](), hardening.Connection.data_received
+
+    def data_received(self: hardening.Connection, data: bytes) -> None:
+        turns.append(ticks.number)
+        receive(self, data)
+
+    async with AsyncExitStack() as opened:
+        sessions = [
+            await opened.enter_async_context(raw_session(known.address, known.port)) for _ in range(8)
+        ]
+        ticks = Ticks()
+        monkeypatch.setattr(hardening.Connection, "data_received", data_received)
+        for session in sessions:
+            session.stream.writer.write(b"".join(session.to_bridge.sealed(b"") for _ in range(1_500)))
+            session.send(READ)
+        for session in sessions:
+            assert (await session.next()).status == 207
+        ticks.end()
+    assert len(turns) >= 8 * 6
+    beside_others = sum(count - 1 for count in Counter(turns).values())
+    assert beside_others <= 8  # what came before it was known that there is more
+
+
 async def test_an_event_that_waited_for_an_empty_frame_is_told(known: Served, raw: RawSession) -> None:
     assert (await raw.ask(put(on(known, "web", ev=True)))).status == 204
     (ours,) = known.bridge._driver.http_server.connections.values()
