@@ -319,7 +319,7 @@ class HelperHost:
 
     async def _settled(self, action: Action, group: Group, why_gone: str, *, was_on: bool) -> ActionResult:
         """What came of a request whose helper went away: the next one tells the states that it led to."""
-        wanted = {GroupState.OFF, GroupState.FAILED} if action is Action.STOP else {GroupState.ON}
+        wanted = {GroupState.OFF} if action is Action.STOP else {GroupState.ON}
         passing = {GroupState.STARTING, GroupState.STOPPING}
         before = self._known
         # That a group is on does not say that it was restarted, nor that nothing was known of it meanwhile.
@@ -330,7 +330,11 @@ class HelperHost:
 
         def state() -> GroupState | None:
             is_old = group.id in self._kept  # what a helper before said, and this one has not yet
-            return None if is_old else self._state(group)
+            units, verdict, _ = self._observed(group)
+            if is_old or units is None:
+                return None
+            told = group.state(units, verdict)
+            return group.left_by_stop(units) if (action, told) == (Action.STOP, GroupState.FAILED) else told
 
         def has_moved() -> bool:
             return had_begun or state() in (passing if action is Action.RESTART else passing | wanted)

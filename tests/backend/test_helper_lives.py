@@ -438,6 +438,48 @@ async def test_a_request_that_was_begun_when_its_helper_died_is_settled_by_what_
         assert (result.failure or "").startswith("the helper is not running (it exited)")
 
 
+PAIR = "groups: {web: {units: [httpd, sshd]}}"
+STOPS_A_PAIR = """
+number = life()
+hello()
+epoch = until("observe")["observe"]
+group(epoch, "web", WEB, "httpd.service", "sshd.service")
+for active, sub in BEFORE if number == 1 else THEN:
+    states(epoch, [["httpd.service", "loaded", "failed", "failed"], ["sshd.service", "loaded", active, sub]])
+    if number > 1:
+        until("ping")
+say("complete", epoch=epoch)
+if number == 1:
+    say("accepted", id=until("action")["id"])
+    sys.exit(0)
+until("never")
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "is_success"),
+    [
+        (["inactive dead"], True),
+        (["failed failed"], True),
+        (["deactivating stop", "inactive dead"], True),
+        (["active running"], False),
+        (["deactivating stop", "active running"], False),
+        (["activating auto-restart"], False),
+    ],
+)
+async def test_a_stop_whose_helper_died_is_done_when_no_unit_runs_any_more_though_one_has_failed(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: list[str], is_success: bool
+) -> None:
+    monkeypatch.setattr(helper_session, "SILENCE_SECONDS", SOON_SECONDS)
+    monkeypatch.setattr(helper_host, "STARTING_WITHIN_SECONDS", 3 * SOON_SECONDS)
+    before, after = [["active", "running"]], [state.split() for state in then]
+    facts = f"WEB, BEFORE, THEN = {groups_of(PAIR)['web'].token!r}, {before!r}, {after!r}\n"
+    helped = await opened(PAIR, scripted(facts + STOPS_A_PAIR, str(tmp_path)))
+    result = await asked(helped, Action.STOP)
+    assert requests(tmp_path) == ["stop"]
+    assert result == (SUCCESS if is_success else ActionResult("the helper is not running (it exited)"))
+
+
 async def test_a_request_whose_helper_died_is_not_waited_for_when_its_group_is_another_one(
     opened: Open, tmp_path: Path
 ) -> None:
