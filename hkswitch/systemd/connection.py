@@ -181,8 +181,13 @@ class Connection:
 
 def _timers() -> set[int]:
     """The timer descriptors of this process."""
-    links = Path("/proc/self/fd").iterdir()
-    return {int(link.name) for link in links if link.resolve().name == "anon_inode:[timerfd]"}
+    return {int(link.name) for link in Path("/proc/self/fd").iterdir() if _is_timer(link)}
+
+
+def _is_timer(descriptor: Path) -> bool:
+    with suppress(FileNotFoundError):  # another thread has closed it since
+        return descriptor.readlink().name == "anon_inode:[timerfd]"
+    return False
 
 
 async def owner_of_systemd(bus: sdbus.SdBus) -> str:

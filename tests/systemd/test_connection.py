@@ -79,3 +79,14 @@ async def test_what_is_closed_while_it_connects_leaves_no_error_and_no_descripto
     await eventually(lambda: descriptors() <= before)
     loop.set_exception_handler(None)
     assert not errors
+
+
+async def test_a_file_that_another_thread_closes_meanwhile_keeps_nobody_from_the_bus(
+    fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Path.iterdir
+    gone = Path("/proc/self/fd/1000000")
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([gone, *listed(folder)]))
+    connection = Connection()
+    assert await connection.property(PATH, f"{UNIT.rpartition('.')[0]}.Manager", "Environment") is not None
+    connection.close()
