@@ -19,6 +19,9 @@ from tests.support.waiting import PATIENCE_SECONDS
 ADDRESS: Final = "10.77.0.1"
 INTERFACE: Final = "lan0"
 
+STAGING: Final = "/staged"
+"""A folder that all hosts of a run of tests have in common."""
+
 FROM_WHEELS: Final = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
 """What makes pip take the locked packages from a folder of each host."""
 
@@ -47,7 +50,8 @@ ip route add default dev {INTERFACE}
 _REPLACE: Final = 'install -D --mode="$0" /dev/stdin "$1.new"; mv -fT "$1.new" "$1"'
 _IN_CGROUP: Final = ("sh", "-ec", 'echo $$ >"$0/cgroup.procs"; exec "$@"')
 _TIMED_OUT: Final = 124  # timeout(1)
-_POLL_SECONDS: Final = 0.02
+_PAUSES_SECONDS: Final = (0.02, 0.1)
+"""Between two looks: the first, and the longest. A look starts programs, and the host has others to run."""
 _BOOT_SECONDS: Final = 30
 _POWER_OFF_SECONDS: Final = 15
 _CLONE_NEWNET: Final = 0x40000000
@@ -57,9 +61,10 @@ _numbers = itertools.count(1)
 def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float = PATIENCE_SECONDS) -> Found:
     """The condition's first true value; there must be one in time."""
     deadline_seconds = time.monotonic() + timeout_seconds
+    pauses_seconds = _pauses_seconds()
     while not (found := condition()):
         assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; at last: {found!r}"
-        time.sleep(_POLL_SECONDS)
+        time.sleep(next(pauses_seconds))
     return found
 
 
@@ -68,10 +73,18 @@ async def eventually_async(
 ) -> Found:
     """The same in an event loop, which goes on running."""
     deadline_seconds = time.monotonic() + timeout_seconds
+    pauses_seconds = _pauses_seconds()
     while not (found := condition()):
         assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; at last: {found!r}"
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(next(pauses_seconds))
     return found
+
+
+def _pauses_seconds() -> Iterator[float]:
+    pause_seconds, longest_seconds = _PAUSES_SECONDS
+    while True:
+        yield pause_seconds
+        pause_seconds = min(pause_seconds * 1.5, longest_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +221,22 @@ Boot = Callable[[str], AbstractContextManager[Host]]
 """Boots a host of the release with this name, with nothing installed."""
 
 
+def staged(host: Host) -> str:
+    """The folder that STAGED= names: one host of a release makes it in each run, as pip takes long."""
+    script = f"""
+    tree={STAGING}/{host.release}
+    exec 9>$tree.lock
+    flock 9
+    test -e $tree && exit
+    DESTDIR=$tree.new /src/packaging/install
+    mv $tree.new $tree"""
+    host.run("env", *FROM_WHEELS, "sh", "-ec", script, timeout_seconds=240)
+    return f"{STAGING}/{host.release}"
+
+
 def install(host: Host) -> None:
-    """Install hkswitch the way a person does, but from wheels: a host has no way out."""
-    host.run("env", *FROM_WHEELS, "/src/packaging/install", timeout_seconds=120)
+    """Install hkswitch the way a person does, but from what was staged, and that from wheels."""
+    host.run("env", f"STAGED={staged(host)}", "/src/packaging/install", timeout_seconds=120)
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from tests.host.root import RELEASES
 OWN_HOSTS: Final = ("test_fresh.py", "test_deb.py", "test_recipes.py")
 """Files whose tests have hosts of their own, the longest first."""
 
+SECOND_HOSTS: Final = ("test_attacks.py", "test_sandbox.py", "test_states.py")
+"""Files that have a second host of each release: host tests mostly wait, so two of them take less time."""
+
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """Have `ByHost` in place of the scheduler that --dist names."""
@@ -36,4 +39,8 @@ def scope(nodeid: str) -> str:
     file, _, test = nodeid.partition("::")
     parameters = re.split(r"[\[\]-]", test)
     release = next((release for release in RELEASES if release in parameters), "")
-    return f"{file}:{release}" if Path(file).name in OWN_HOSTS else release or file
+    if Path(file).name in OWN_HOSTS:
+        return f"{file}:{release}"
+    if Path(file).name in SECOND_HOSTS:
+        return f"{release}, second host"
+    return release or file

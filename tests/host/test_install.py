@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.host.installed import CONFIG, PROGRAMS, expected, failing, full_disk, placed, traces
-from tests.host.machine import FROM_WHEELS, Boot, Host, eventually
+from tests.host.machine import FROM_WHEELS, Boot, Host, eventually, staged
 
 SERVE: Final = ("/usr/sbin/serviceswitch", "serve")
 
@@ -24,8 +24,7 @@ STAGED: Final = "/root/staged"
 def spare(host: Host, boot: Boot) -> Iterator[Host]:
     """A second host with hkswitch installed, for tests that change the installation."""
     with boot(host.release) as spare:
-        staging = ("env", *FROM_WHEELS, f"DESTDIR={STAGED}", "/src/packaging/install")
-        spare.run(*staging, timeout_seconds=120)
+        spare.run("cp", "-a", staged(spare), STAGED)  # a copy, which tests change
         install_staged(spare)
         yield spare
 

@@ -134,11 +134,11 @@ THINGS: Final = {
 
 
 @pytest.fixture(scope="module")
-def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str) -> Iterator[Host]:
     """A host that has what the recipes are about. `boot` skips where none can be booted."""
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RECIPES, print)}
     log = tmp_path_factory.mktemp("recipes") / "host.log"
-    with booted(RECIPES.name, root_folder(RECIPES, print), read_only, log, OPTIONS) as host:
+    with booted(RECIPES.name, root_folder(RECIPES, print), read_only, log, (*OPTIONS, staging)) as host:
         install(host)
         yield host
 
