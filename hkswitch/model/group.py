@@ -75,7 +75,7 @@ class Group:
         return {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.PARTIAL}.get(verdict) if verdict else None
 
     def left_by_stop(self, units: Mapping[str, UnitState]) -> GroupState:
-        """The state of those units that a stop still has to end: one that failed says nothing of the others."""
+        """The state of those units that a stop has to end: one that failed says nothing of the others."""
         running = [units[unit] for unit in self.units if units[unit].is_running]
         return group_state(running) if running else GroupState.OFF
 
