@@ -306,7 +306,7 @@ def daemon(
     host.run("systemctl", "stop", "hkswitch.service")
     stopped_seconds = time.monotonic()
     host.write("/etc/hkswitch/config.yaml", before)
-    host.run("rm", "-rf", "/var/lib/hkswitch")
+    host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")
     assert stopped_seconds - stopping_seconds < STOP_SECONDS, host.journal("hkswitch.service")
     assert host.show("hkswitch.service", "Result") == "success", host.journal("hkswitch.service")
     eventually(lambda: not processes(host))

@@ -49,6 +49,7 @@ CELLS: Final = {
     "test_programs.py": Cell("bookworm"),
     "test_soak.py": Cell("trixie"),
     "test_start_outcomes.py": Cell("bookworm"),
+    "test_state_folder.py": Cell("bookworm"),
     "test_states.py": Cell("trixie", way="socket"),
     "test_system_calls.py": Cell("trixie"),
     "test_systemd_contract.py": Cell("trixie"),

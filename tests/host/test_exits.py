@@ -264,6 +264,84 @@ def test_no_setuid_program_gives_it_anything(host: Host, sandbox: str, program: 
     assert "uid=" not in tried.said
 
 
+# Setuid programs of its own
+
+
+MOUNT: Final = "var-lib-hkswitch.mount"
+OWN_FOLDERS: Final = (STATE, "/run/hkswitch", "/tmp", "/var/tmp")
+OWN: Final = "its-own-id"
+OWN_BIT: Final = "chmod 0755 {0}; install -m 0755 /usr/bin/id {0}/" + OWN + " && chmod 6755 {0}/" + OWN
+
+TAKE: Final = """
+import os, socket, subprocess
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("\\0taker")
+listener.listen()
+print("ready", flush=True)
+given, _ = listener.accept()
+_, folders, _, _ = socket.recv_fds(given, 1, 1)
+os.chdir(folders[0])
+try:
+    subprocess.run(["./its-own-id"])
+except OSError as error:
+    print(error.strerror)
+"""
+GIVE: Final = """
+import os, socket, sys
+taker = socket.socket(socket.AF_UNIX)
+taker.connect("\\0taker")
+socket.send_fds(taker, [b"!"], [os.open(sys.argv[1], os.O_PATH)])
+"""
+
+
+@pytest.fixture(params=OWN_FOLDERS)
+def own_program(request: pytest.FixtureRequest, host: Host, sandbox: str) -> Iterator[str]:
+    """A folder of the daemon's in which it has tried to make a program setuid."""
+    made = inside(host, OWN_BIT.format(request.param))
+    assert (made.code == 0) is (host.release == "bookworm" and sandbox == BY_SUDO), made.said
+    for path in own_programs(host):
+        host.run("chmod", "6755", path)  # as if it could
+    yield request.param
+    inside(host, f"rm {request.param}/{OWN}")
+
+
+def own_programs(host: Host) -> list[str]:
+    return host.run("find", *OWN_FOLDERS, "-name", OWN).stdout.split()
+
+
+def as_another(host: Host, path: str) -> str:
+    """What id(1), made setuid, says to another user."""
+    return host.run("sh", "-c", f"{path} 2>&1", user="games", check=False).stdout
+
+
+def test_a_setuid_program_of_its_own_makes_no_other_user_it(host: Host, own_program: str) -> None:
+    if own_program in OWN_FOLDERS[:2]:
+        assert own_programs(host) == [f"{own_program}/{OWN}"]
+    for path in own_programs(host):
+        assert "Permission denied" in as_another(host, path) or "hkswitch" not in as_another(host, path)
+
+
+def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -> None:
+    host.write("/opt/possessed/give.py", GIVE)
+    with host.popen("python3", "-c", TAKE, user="games") as taking:
+        assert taking.stdout is not None
+        assert taking.stdout.readline() == "ready\n"
+        assert inside(host, f"python3 /opt/possessed/give.py {own_program}").code == 0
+        assert taking.stdout.read() == "Permission denied\n"
+
+
+@pytest.mark.parametrize("own_program", [STATE], indirect=True)
+def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_program: str) -> None:
+    """Or the tests above would prove nothing."""
+    host.run("umount", "--lazy", STATE)
+    try:
+        assert "euid" in (said := as_another(host, f"{STATE}/{OWN}"))
+        assert "(hkswitch)" in said
+    finally:
+        host.run("systemctl", "start", MOUNT)
+    assert "Permission denied" in as_another(host, f"{STATE}/{OWN}")
+
+
 WRITABLE: Final = r"""
 exec 2>/dev/null
 find / \( -path /proc -o -path /sys -o -path /src -o -path /wheels -o -path /dev \) -prune -o \

@@ -93,7 +93,7 @@ def test_nothing_is_enabled(host: Host) -> None:
 
 
 def test_unit_is_valid(host: Host) -> None:
-    verified = host.run("systemd-analyze", "verify", "hkswitch.service")
+    verified = host.run("systemd-analyze", "verify", "hkswitch.service", "var-lib-hkswitch.mount")
     assert verified.stdout + verified.stderr == ""
 
 
@@ -343,6 +343,7 @@ def test_uninstall_keeps_the_owners_files(spare: Host) -> None:
     spare.write("/var/lib/hkswitch/pairing", "keep\n")
     try:
         spare.run("/src/packaging/uninstall")
+        assert spare.run("mountpoint", "/var/lib/hkswitch", check=False).returncode == 32
         assert set(placed(spare)) == set(CONFIG)
         assert spare.read("/var/lib/hkswitch/pairing") == "keep\n"
         spare.run("id", "hkswitch")

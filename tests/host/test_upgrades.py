@@ -38,7 +38,7 @@ ESCAPED: Final = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=
 PRECIOUS: Final = "/etc/precious"
 
 AGE: Final = f"""
-systemctl stop {SERVICE}
+systemctl stop {SERVICE} var-lib-hkswitch.mount
 usermod --home {STATE} hkswitch
 rm -r {POLICY} {RECORD}
 busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig
@@ -53,6 +53,7 @@ ln -s {PRECIOUS} .config/link
 ln -s {PRECIOUS} .local
 touch .ssh/authorized_keys .forward bridge.json bridge.json.backup lock
 chown -hR hkswitch: .
+install -m 4755 -o hkswitch /bin/sleep setuid
 echo '* * * * * sleep 1000' | crontab -u hkswitch -
 echo 'sleep 1000' | setpriv --reuid=hkswitch --regid=hkswitch --clear-groups at -q z now + 1 hour 2>/dev/null
 setpriv --reuid=hkswitch --regid=hkswitch --clear-groups \\
