@@ -126,7 +126,8 @@ async def helper(config_file: Path, way: str) -> AsyncIterator[Talk]:
     if way == "socket":
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(*command, stdin=theirs, stdout=theirs, stderr=PIPE)
+            ends = theirs.fileno()
+            process = await asyncio.create_subprocess_exec(*command, stdin=ends, stdout=ends, stderr=PIPE)
         reader, writer = await asyncio.open_connection(sock=ours)
     else:
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
