@@ -594,7 +594,7 @@ def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_sta
         looked_at.run("systemctl", "stop", "other.service")
         assert denied_to(taking) == NOT_RUNNING
         looked_at.write(PROGRAM, "import time; time.sleep(600)")
-        looked_at.run("systemctl", "start", DAEMON)
+        looked_at.run("systemctl", "restart", DAEMON)
         assert denied_to(taking) == NOT_OF_THIS_RUN
         assert looked_at.show("other.service", "ActiveState") == "inactive"
         looked_at.write(DROP_IN, f"{TAKEN_OVER}ExecStopPost=\n")
