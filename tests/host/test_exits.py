@@ -17,6 +17,7 @@ from tests.host.matrix import WAYS
 from tests.host.possessed import inside, possessed
 from tests.host.requests import FILE
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+from tests.host.stand_in import standing_in
 from tests.host.test_install import SERVE, SUDOS
 
 STATE: Final = "/var/lib/hkswitch"
@@ -298,7 +299,8 @@ def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, h
     for sudo in SUDOS[host.release]:
         # not from the sandbox, where sudo would not work at all
         asked = ("sh", "-c", 'sleep 1 | "$0" "$@"', sudo, "-n", *SERVE)
-        ended = host.run(*asked, user="hkswitch", check=False)
+        with standing_in(host):
+            ended = host.run(*asked, user="hkswitch", check=False)
         if helper_key == "sudo":
             assert (ended.returncode, ended.stdout) == (0, HELLO)
         else:
