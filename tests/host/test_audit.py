@@ -629,6 +629,7 @@ def test_a_connection_of_a_daemon_that_has_ended_by_then_is_not_served(looked_at
 def test_a_connection_of_the_daemons_user_from_outside_of_its_unit_is_not_served(looked_at: Host) -> None:
     with looked_at.popen(*OUTSIDE, user="hkswitch") as connected:
         assert connected.stdout is not None
+        eventually(lambda: connected.poll() is not None)
         assert connected.stdout.read() == HELLO
     (denial,) = audited(looked_at)
     assert kinds([denial]) == [("denied", "serve", "")]
