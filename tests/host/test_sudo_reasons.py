@@ -15,6 +15,7 @@ import pytest
 
 from hkswitch.backend.sudo_reasons import NEW, OLD, REASONS, RS, Reason
 from tests.host.conftest import only_sudo_rs
+from tests.host.installed import HELLO
 from tests.host.machine import Host, eventually
 from tests.host.matrix import SUDO_RS
 from tests.host.root import CHECKOUT
@@ -438,6 +439,26 @@ def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
         with only(daemon, sudo):
             restarted(daemon)
             works(daemon)
+    doctor = daemon.run("hkswitch", "doctor", check=False).stdout.splitlines()
+    assert "ok    sudoers: sudo lets hkswitch start the helper" in doctor
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("NOEXEC:", "NOEXEC and INTERCEPT are not supported by sudo-rs"),
+        ("INTERCEPT:", "NOEXEC and INTERCEPT are not supported by sudo-rs"),
+        ("TIMEOUT=2s", "TIMEOUT is not supported by sudo-rs"),
+        ("CHROOT=/srv", "CHROOT is not supported by sudo-rs"),
+        ("LOG_OUTPUT:", "LOG_OUTPUT tags are ignored by sudo-rs"),
+    ],
+)
+def test_sudo_rs_refuses_a_rule_that_has_what_it_does_not_know(daemon: Host, options: str, says: str) -> None:
+    for sudo in {SUDO_RS} & set(SUDOS[daemon.release]):
+        daemon.run("sh", "-ec", a_rule(options))
+        asked = daemon.run(sudo, "-n", "-u", "root", *SERVE, user="hkswitch", check=False)
+        assert says in asked.stderr
+        assert (HELLO in asked.stdout) is ("ignored" in says)
 
 
 def test_what_sudo_complains_of_is_in_the_log_once(daemon: Host) -> None:
