@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -324,21 +325,21 @@ def in_words(remedy: str, applied: str) -> str:
     return re.sub(r"\{(\d)\}", lambda found: parts[int(found[1])], applied)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """CI tries one way to make each reason, and each way to apply its remedy; the matrix tries all."""
-    if metafunc.function is test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works:
-        one = {(*case.says.values(), case.remedy): name for name, case in reversed(CASES.items())}
-        is_ci = metafunc.config.getoption("markexpr") == "ci"
-        metafunc.parametrize("name", [name for name in CASES if not is_ci or name in one.values()])
+def alike(name: str) -> list[str]:
+    """The cases with the same words and the same remedy, this one among them, in the table's order."""
+    case = CASES[name]
+    return [each for each, other in CASES.items() if (other.says, other.remedy) == (case.says, case.remedy)]
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if alike(name)[0] == name])
 def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(
     daemon: Host, name: str, every_way: bool
 ) -> None:
     case = CASES[name]
     tried = [sudo for sudo in SUDOS[daemon.release] if sudo in case.says]
-    for sudo in tried if every_way else tried[:1]:
-        with only(daemon, sudo), made(daemon, case):
+    cases = [CASES[each] for each in alike(name)]
+    for sudo, made_by in product(tried, cases) if every_way else product(tried[:1], cases[:1]):
+        with only(daemon, sudo), made(daemon, made_by):
             restarted(daemon)
             expected = reason(case.says[sudo])
             assert VERSIONS[daemon.release, sudo] in expected.said_by
