@@ -78,7 +78,7 @@ ONLY_IN = {
     "click": {"cli/main.py", "cli/options.py", "cli/run.py"},
     "rich": {"cli/actions.py", "cli/main.py", "cli/page.py", "doctor/page.py"},
     "ifaddr": {"network/addresses.py"},
-    "subprocess": {"cli/actions.py"},  # it is no daemon
+    "subprocess": {"cli/actions.py", "cli/audit.py"},  # it is no daemon
 }
 
 NO_CODE = {

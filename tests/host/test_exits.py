@@ -343,6 +343,51 @@ def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_progr
     assert "Permission denied" in as_another(host, f"{STATE}/{OWN}")
 
 
+def test_no_program_here_has_file_capabilities(host: Host, sandbox: str) -> None:
+    """Those of other machines are in the document by what they have."""
+    assert inside(host, "getcap -r /usr /opt /etc /srv /var 2>/dev/null").said == ""
+
+
+RAISED: Final = "/opt/raised"
+RAISE: Final = f"""
+mkdir {RAISED}
+for capability; do
+    cp /usr/bin/grep "{RAISED}/$capability"
+    setcap "$capability" "{RAISED}/$capability"
+done
+"""
+HELD: Final = f"cd {RAISED}; for name in *; do echo $name $(./$name CapPrm /proc/self/status 2>&1); done"
+
+
+def outcome(said: str) -> str:
+    """What a program that had a capability said of those that it holds."""
+    if "Operation not permitted" in said:
+        return "not executed"
+    return "executed without it" if int(said.rsplit(maxsplit=1)[-1], 16) == 0 else "executed with it"
+
+
+def capabilities(column: str) -> dict[str, str]:
+    """What the document says of each file capability in a column."""
+    names, _, *rows = (line.split(" | ") for line in section("File capabilities").splitlines() if "|" in line)
+    return {
+        capability: row[names.index(column)] for row in rows for capability in re.findall("`(.*?)`", row[0])
+    }
+
+
+def test_a_file_capability_gives_it_what_the_document_says_and_no_more(host: Host, sandbox: str) -> None:
+    explained = capabilities(sandbox)
+    try:
+        host.run("sh", "-ec", RAISE, "sh", *explained)
+        said = dict(line.split(" ", 1) for line in inside(host, HELD).said.splitlines() if line)
+        shown = host.run("sh", "-c", HELD, user="hkswitch").stdout
+    finally:
+        host.run("rm", "-r", RAISED)
+    assert {name: outcome(said[name]) for name in explained} == explained
+    # Outside of the sandbox each is executed and has it, or the test would prove nothing.
+    outside = dict(line.split(" ", 1) for line in shown.splitlines())
+    assert {outcome(outside[name]) for name in explained} == {"executed with it"}
+
+
 WRITABLE: Final = r"""
 exec 2>/dev/null
 find / \( -path /proc -o -path /sys -o -path /src -o -path /wheels -o -path /dev \) -prune -o \
