@@ -103,7 +103,7 @@ def groups() -> frozenset[str]:
 @cache
 def units() -> frozenset[str]:
     """Those that are installed, by their names without `.service`, too."""
-    found = (path for kind in ("service", "socket") for path in ROOT.glob(f"packaging/*.{kind}"))
+    found = (path for kind in ("service", "socket", "mount") for path in ROOT.glob(f"packaging/*.{kind}"))
     return frozenset(name for path in found for name in (path.name, path.stem))
 
 

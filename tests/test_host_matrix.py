@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.matrix import ATTACK_WAYS, CELLS, WAYS, is_in_ci, is_possible, is_redundant
+from tests.host.matrix import ATTACK_WAYS, CELLS, PACKAGES, WAYS, is_in_ci, is_possible, is_redundant
 from tests.host.root import RELEASES
 from tests.host.scheduling import OWN_HOSTS, scope
 
 ROOT = Path(__file__).parents[1]
-OF_THE_MATRIX = re.compile(rf"(?<=[\[-])({'|'.join((*RELEASES, *reversed(ATTACK_WAYS)))})(-|(?=\]))")
+OF_THE_MATRIX = re.compile(
+    rf"(?<=[\[-])({'|'.join((*RELEASES, *reversed(ATTACK_WAYS), *PACKAGES))})(-|(?=\]))"
+)
 
 
 def collected(marker: str) -> list[str]:
@@ -26,7 +28,7 @@ def collected(marker: str) -> list[str]:
 def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
     whole, in_ci = Counter(collected("host")), Counter(collected("ci"))
     cells = [(release, way) for release in RELEASES for way in ATTACK_WAYS if is_possible(release, way)]
-    assert max(whole.values()) == len(cells)
+    assert max(whole.values()) == max(len(cells), len(RELEASES) * len(PACKAGES))
     assert in_ci == dict.fromkeys(whole, 1)
 
 
@@ -43,6 +45,8 @@ def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
         ("test_commands.py", "bookworm", "socket", False),
         ("test_doctor.py", "bookworm", None, True),
         ("test_doctor.py", "trixie", None, False),
+        ("test_upgrades.py", "trixie", "deb", True),
+        ("test_upgrades.py", "trixie", "make", False),
         ("test_fresh.py", None, None, True),
     ],
 )
@@ -84,7 +88,7 @@ def test_sudo_rs_is_tried_where_it_exists(release: str | None, way: str | None, 
 
 def test_every_release_and_every_way_is_in_ci() -> None:
     assert {cell.release for cell in CELLS.values()} == {*RELEASES}
-    assert {cell.way for cell in CELLS.values()} == {*WAYS}
+    assert {cell.way for cell in CELLS.values()} == {*WAYS, PACKAGES[0]}
 
 
 def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:

@@ -26,9 +26,13 @@ class Reason(NamedTuple):
     remedy: str
 
 
-def _for_the_helper(*settings: str) -> str:
-    """The remedy for a setting that is meant for people at a terminal."""
-    return f"add `Defaults!{PROGRAM} {', '.join(f'!{setting}' for setting in settings)}` with `sudo visudo`"
+def _for_the_helper(*settings: str, in_the_rule: str = "") -> str:
+    """The remedy for a setting that is meant for people at a terminal, and that the rule itself may have."""
+    remedy = f"add `Defaults!{PROGRAM} {', '.join(f'!{setting}' for setting in settings)}` with `sudo visudo`"
+    return f"{remedy}; {in_the_rule} {_TAKES_PRECEDENCE}" if in_the_rule else remedy
+
+
+_TAKES_PRECEDENCE: Final = f"in the rule takes precedence: the rule must be `{SUDOERS_RULE}`"
 
 
 _OPTIONS: Final = "remove that option from the drop-ins of hkswitch.service; `sudo hkswitch doctor` names it"
@@ -54,6 +58,12 @@ RULE_REMEDY: Final = (
     f"/etc/sudoers must have the line `@includedir /etc/sudoers.d`, and /etc/sudoers.d/hkswitch the line "
     f"`{SUDOERS_RULE}`, which no later rule may take back; `sudo hkswitch doctor` looks for the mistake"
 )
+_CHROOT: Final = (
+    f"add `Defaults:hkswitch !runchroot` with `sudo visudo`, below the line that sets it; CHROOT= "
+    f"{_TAKES_PRECEDENCE}"
+)
+_LOGGING: Final = _for_the_helper("log_input", "log_output", in_the_rule="LOG_INPUT: or LOG_OUTPUT:")
+_LIMITS: Final = _for_the_helper("rlimit_as", "rlimit_cpu", "rlimit_data", "rlimit_nofile", "rlimit_stack")
 _SOCKET: Final = "use `helper: socket`, which needs no sudo (docs/sandbox.md)"
 
 _NOT_ROOT: Final = "its sandbox keeps sudo from becoming root"
@@ -102,7 +112,39 @@ REASONS: Final = (
         "exec: /usr/bin/setpriv: Permission denied",
         SUDO,
         "`noexec` or `intercept` keeps the helper's script from executing the helper",
-        _for_the_helper("noexec", "intercept"),
+        _for_the_helper("noexec", "intercept", in_the_rule="NOEXEC: or INTERCEPT:"),
+    ),
+    Reason(
+        "serviceswitch: only root may do this",
+        SUDO,
+        "`stay_setuid` keeps the helper from becoming root",
+        _for_the_helper("stay_setuid"),
+    ),
+    Reason(
+        "unable to change directory to /",
+        EVERY,
+        "`runcwd`, or CWD= in the rule, names a folder that is not there in the sandbox",
+        _for_the_helper("runcwd", in_the_rule="CWD="),
+    ),
+    Reason(
+        "unable to change root to /",
+        SUDO,
+        "`runchroot` is set, or the rule has CHROOT=, and the sandbox forbids that",
+        _CHROOT,
+    ),
+    Reason(
+        "command not found",
+        EVERY,
+        "`runchroot` is set, or the helper is not installed",
+        f"{_CHROOT}; if there is no {PROGRAM}, reinstall hkswitch",
+    ),
+    Reason("failed to map segment", SUDO, "`rlimit_as` is too low for the helper", _LIMITS),
+    Reason("Error 24", SUDO, "`rlimit_nofile` is too low for the helper", _LIMITS),
+    Reason(
+        "ended by signal 11",
+        SUDO,
+        "`rlimit_data` or `rlimit_stack` is too low for the helper, or the helper crashed",
+        _LIMITS,
     ),
     Reason("PAM account management error", SUDO, "a PAM module denies hkswitch", _PAM),
     Reason("PAM error: Permission denied", (RS,), "a PAM module denies hkswitch", _PAM),
@@ -131,19 +173,19 @@ REASONS: Final = (
         "unable to mkdir",
         SUDO,
         "I/O logging is on, and its folder cannot be written from the sandbox",
-        _for_the_helper("log_input", "log_output"),
+        _LOGGING,
     ),
     Reason(
         "exited with status 143 and said nothing",
         SUDO,
         "`command_timeout` is set, or the helper was terminated by hand",
-        _for_the_helper("command_timeout"),
+        _for_the_helper("command_timeout", in_the_rule="TIMEOUT="),
     ),
     Reason(
         "exited with status 1 and said nothing",
         SUDO,
         "sudo said nothing, as when it cannot write to the folder of its I/O logging",
-        _for_the_helper("log_input", "log_output"),
+        _LOGGING,
     ),
 )
 """The first one whose words were said counts: sudo often adds a line that says less."""

@@ -153,7 +153,7 @@ def listed_as_json(paired: Sequence[PairedController]) -> str:
 def unpair(state_folder: Path, typed: str | None, *, everybody: bool) -> str:
     """Remove a controller or all; returns what was done. Raises `Failure`."""
     before = controllers(state_folder)
-    if not before:
+    if not before and typed is None:
         return "No controller is paired."
     one = None if everybody else chosen(before, typed)
     ask_or_do(state_folder, Question(Ask.UNPAIR, None if one is None else one.id))

@@ -48,7 +48,7 @@ async def sudoers(situation: Situation) -> tuple[Finding]:
     sudo, *_ = by_sudo()
     whose = ("-U", USER) if situation.asker == ROOT else ()
     try:
-        allowed = await run(sudo, "-n", "-l", *whose, *HELPER)
+        allowed = await run(sudo, "-n", "-l", "-u", "root", *whose, *HELPER)
     except NotInstalled:
         return (wrong(Point.SUDOERS, "there is no sudo", "install it: the daemon starts its helper by it"),)
     listed = await run(sudo, "-n", "-l", *whose)

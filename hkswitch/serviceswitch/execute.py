@@ -1,7 +1,7 @@
 """What root allows, and the audit of what came of it. Runs as root."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +11,6 @@ from hkswitch.model.group import Group
 from hkswitch.model.unit_state import Action, UnitResult, failure_of
 from hkswitch.serviceswitch.audit import Audit, Denial, Effect
 from hkswitch.serviceswitch.commands import programs_of
-from hkswitch.serviceswitch.journal import Unwritten
 from hkswitch.serviceswitch.policy import Denied, permit
 from hkswitch.serviceswitch.rules import Rules
 
@@ -20,6 +19,10 @@ CUT_SHORT: Final = "ended before its jobs did; systemd goes on with those that i
 NOT_BEGUN: Final = "not begun: the helper ended"
 
 Results = tuple[UnitResult, ...]
+
+
+async def _asked_by_root() -> None:
+    """Let root's own command line through: nothing stands between it and systemd."""
 
 
 class Refusal(Failure):
@@ -43,6 +46,8 @@ class Worker:
 
     rules: Rules
     audit: Audit
+    admit: Callable[[], Awaitable[None]] = _asked_by_root
+    """Is awaited before each decision, and raises why there must be none."""
 
     def allowed(self, action: Action, group_id: str, token: str | None = None) -> Group:
         """The group that an action may be done on; a refusal is audited.
@@ -64,11 +69,12 @@ class Worker:
     async def audited(self, action: Action, group_id: str) -> AsyncIterator[Record]:
         """Record the decision for an action before it is done, and what came of it, however it ends.
 
-        Raises `Unwritten` in place of doing it.
+        Raises `Unwritten`, or what `admit` does, in place of doing it.
         """
         try:
+            await self.admit()
             decision = await self.audit.decided(action, group_id)
-        except (Unwritten, asyncio.CancelledError) as failure:  # the decision may be in the journal
+        except (Failure, asyncio.CancelledError) as failure:  # the decision may be in the journal
             self.audit.denied(Denial(str(failure) or NOT_BEGUN, action, group_id))
             raise
         began_seconds, record, failed = _now_seconds(), Record(), CUT_SHORT

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.serviceswitch import own_unit, requester, stdio, trusted_files
 from hkswitch.serviceswitch.audit import Audit, Denial, caller
 from hkswitch.serviceswitch.commands import Runner
+from hkswitch.serviceswitch.daemon_run import DaemonRun
 from hkswitch.serviceswitch.dispatcher import Dispatcher, first_to_end
 from hkswitch.serviceswitch.execute import Refusal, Worker
 from hkswitch.serviceswitch.journal import Journal
@@ -212,10 +213,28 @@ async def _serve(worker: Worker, facts: Facts) -> int:
     """Serve the daemon."""
     stdio.keep_answers_out_of_the_journal()
     own = OwnUnit(worker.audit.journal, has_moved=facts.is_in_own_unit)
-    lines, link = await requester.lines(), Link(own.connect)
+    # TRUST: the daemon's user is served as hkswitch.service only; others have rules of their own in sudo.
+    run = DaemonRun(facts.source.peer_pid, is_needed=facts.by_uid == facts.daemon_uid)
+    lines, link = await requester.lines(), Link(lambda: _connect(run, own, worker.audit))
+    worker = replace(worker, admit=lambda: run.require(link))
     dispatcher = Dispatcher(worker, link, link.watch, stdio.to_daemon, requester.has_hung_up)
     await serve_beside(link, dispatcher, own.after_it(lines))
     return Exit.OK
+
+
+async def _connect(run: DaemonRun, own: OwnUnit, audit: Audit) -> Systemd:
+    """Connect to systemd; a helper that the daemon has left, or never had, ends here."""
+    systemd = await Systemd.connect()
+    try:
+        await run.begin(systemd)
+        await own.move(systemd)
+        await run.require(systemd)
+    except BaseException as error:
+        if isinstance(error, Refusal):
+            audit.denied(Denial(str(error), "serve"))
+        systemd.close()
+        raise
+    return systemd
 
 
 async def serve_beside(link: Link, dispatcher: Dispatcher, lines: AsyncIterator[bytes]) -> None:

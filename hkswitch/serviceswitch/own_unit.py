@@ -6,7 +6,7 @@ whose limit of lines in the journal it would share: systemd moves it, and it sen
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -51,28 +51,17 @@ class OwnUnit:
     def __init__(
         self,
         journal: Journal,
-        connect: Callable[[], Awaitable[Systemd]] = Systemd.connect,
         has_moved: Callable[[], bool] = is_own,
     ) -> None:
         """`has_moved` tells whether this process is in a unit of its own."""
         self._journal = journal
-        self._connect = connect
         self._has_moved = has_moved
         self._tried = asyncio.Event()
         if not has_moved():
             journal.hold("the helper has no unit of its own yet")
 
-    async def connect(self) -> Systemd:
-        """Connect to systemd, and have this process moved; raises `BusUnavailable`."""
-        systemd = await self._connect()
-        try:
-            await self._move(systemd)
-        except BaseException:
-            systemd.close()
-            raise
-        return systemd
-
-    async def _move(self, systemd: Systemd) -> None:
+    async def move(self, systemd: Systemd) -> None:
+        """Have this process moved, if it has not been; raises `BusUnavailable`."""
         why = ""
         for attempt in range(ATTEMPTS):
             if self._has_moved():

@@ -35,18 +35,18 @@ class NoSource(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What standard input is, as the kernel knows it. `peer_uid`: who connected, if it is a unix socket."""
+    """What standard input is, as the kernel knows it. `peer_uid`, `peer_pid`: who connected to a socket."""
 
     is_pipe: bool = False
     peer_uid: int | None = None
+    peer_pid: int | None = None
 
     @classmethod
     def of_standard_input(cls) -> Self:
         """Look at it."""
         mode = os.fstat(0).st_mode
-        return cls(
-            stat.S_ISFIFO(mode) and _ends_with_its_caller(), _peer_uid(0) if stat.S_ISSOCK(mode) else None
-        )
+        peer = _peer(0) if stat.S_ISSOCK(mode) else ()
+        return cls(stat.S_ISFIFO(mode) and _ends_with_its_caller(), *peer)
 
 
 def _ends_with_its_caller() -> bool:
@@ -130,10 +130,11 @@ def _unless_reset(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
         loop.default_exception_handler(context)
 
 
-def _peer_uid(descriptor: int) -> int | None:
+def _peer(descriptor: int) -> tuple[int, ...]:
+    """The user and the process that connected; empty if it is no unix socket."""
     with socket.socket(fileno=os.dup(descriptor)) as connection:
         if connection.family != socket.AF_UNIX:
-            return None
+            return ()
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(credentials)
-    return int(uid)
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    return uid, pid

@@ -25,6 +25,7 @@ Row = tuple[Any, ...]
 """Of ListUnitsByNames (org.freedesktop.systemd1(5))."""
 
 _JOB: Final = 7
+_BAD_NAME: Final = UnitState(LoadState.ERROR, ActiveState.INACTIVE, "dead")
 
 
 async def settled(
@@ -80,6 +81,12 @@ async def _left(
         return UnitResult(unit, JobResult.DONE)
     why = await starts.why_down(unit) if meaning is Meaning.FAILED else ""
     return UnitResult(unit, JobResult.FAILED, why or f"is {state}")
+
+
+def row_of(bad_name: str) -> Row:
+    """What a row would be of a name that systemd does not take for one of a unit."""
+    load, active, sub = _BAD_NAME
+    return (bad_name, "", load.value, active.value, sub, "", "/", 0, "", "/")
 
 
 def state_in(row: Row) -> UnitState:

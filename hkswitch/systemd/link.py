@@ -93,6 +93,10 @@ class Link:
         """The states of `units` as systemd has them now; raises `BusUnavailable`."""
         return await (await self._now()).states(units)
 
+    async def main_process(self, service: str) -> int:
+        """As `Systemd.main_process`."""
+        return await (await self._now()).main_process(service)
+
     async def run(
         self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Begin = lambda: None
     ) -> tuple[UnitResult, ...]:

@@ -136,6 +136,13 @@ class Starts:
             return invocation_of({"InvocationID": number})
         return ""
 
+    async def main_process(self, service: str) -> int:
+        """The main process of a service, as `Systemd.main_process`."""
+        try:
+            return int(await self._connection.property(_path_of(service), SERVICE, "MainPID"))
+        except sdbus.SdBusBaseError as error:
+            raise self._connection.lose(error) from error
+
     async def why_down(self, unit: str) -> str:
         """Why a service is not up, in a few words; empty where systemd does not say."""
         with suppress(sdbus.SdBusBaseError):

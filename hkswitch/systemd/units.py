@@ -12,12 +12,11 @@ from hkswitch.model.unit_state import (
     Action,
     ActiveState,
     JobResult,
-    LoadState,
     UnitResult,
     UnitState,
 )
 from hkswitch.systemd import transient
-from hkswitch.systemd.aftermath import settled, state_in
+from hkswitch.systemd.aftermath import row_of, settled, state_in
 from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, Connection, owner_of_systemd, sentence
 from hkswitch.systemd.interface import PATH, Manager
@@ -30,8 +29,6 @@ HEARTBEAT_SECONDS: Final = 15
 
 RESTART_WITHIN_SECONDS: Final = 1.0
 """For so long a crashed unit that waits for its next start keeps its state, on systemd 252."""
-
-_BAD_NAME: Final = UnitState(LoadState.ERROR, ActiveState.INACTIVE, "dead")
 
 Begin = Callable[[], None]
 
@@ -91,6 +88,10 @@ class Systemd:
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         """The states of `units` as systemd has them now; raises `BusUnavailable`."""
         return {name: state for name, (_, state) in (await self._list(units)).items()}
+
+    async def main_process(self, service: str) -> int:
+        """The main process of a service, 0 if there is none; raises `BusUnavailable`."""
+        return await self._starts.main_process(service)
 
     async def watch(self, units: Iterable[str], sink: UnitSink) -> None:
         """Tell `sink` the states of all `units` before it returns, and changes until the next watch."""
@@ -259,7 +260,7 @@ class Systemd:
         if len(rows) == len(names):
             return rows
         if len(names) == 1:
-            return [_row_of(names[0])]
+            return [row_of(names[0])]
         return [row for name in names for row in await self._rows([name])]
 
     async def _hear_jobs(self) -> None:
@@ -352,9 +353,3 @@ class Systemd:
     async def _refresh_if_possible(self, only: Collection[str] | None) -> None:
         with suppress(BusUnavailable):  # until_lost() notices, and a new connection reads everything
             await self._refresh(only)
-
-
-def _row_of(bad_name: str) -> tuple[Any, ...]:
-    """What a row would be of a name that systemd does not take for one of a unit."""
-    load, active, sub = _BAD_NAME
-    return (bad_name, "", load.value, active.value, sub, "", "/", 0, "", "/")

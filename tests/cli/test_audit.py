@@ -11,7 +11,11 @@ from hkswitch.serviceswitch.audit import IDENTIFIER
 from hkswitch.serviceswitch.own_unit import SLICE
 
 SHOW = """
-import os, sys
+import os, pathlib, sys
+from hkswitch.cli import audit
+from hkswitch.model import config_file
+config_file.DEFAULT = pathlib.Path(sys.argv.pop(1))
+audit.JOURNALCTL = sys.argv.pop(1)
 def instead(program, argv, environment):
     print(program, *argv[1:], sorted(environment), sep="\\n")
     sys.exit(0)
@@ -22,11 +26,20 @@ sys.exit(main())
 """
 
 
+NO_FILE = Path("/nonexistent/config.yaml")
+
+
+def ran(*arguments: str, config: Path = NO_FILE, journalctl: str = audit.JOURNALCTL) -> tuple[int, str, str]:
+    """The exit code, what would be executed (its arguments, the names in its environment), and errors."""
+    command = [sys.executable, "-c", SHOW, str(config), journalctl, "audit", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
 def shown(*arguments: str) -> list[str]:
-    """What would be executed, its arguments and the names in its environment."""
-    command = [sys.executable, "-c", SHOW, "audit", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+    code, output, errors = ran(*arguments)
+    assert (code, errors) == (0, "")
+    return output.splitlines()
 
 
 def test_the_query_is_for_lines_of_roots_helper_in_its_own_unit() -> None:
@@ -56,3 +69,65 @@ def test_without_journalctl_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(audit, "JOURNALCTL", "/nonexistent/journalctl")
     with pytest.raises(audit.NoJournalctl, match="cannot start /nonexistent/journalctl: No such file"):
         audit.show(None)
+
+
+# A group that is not configured
+
+
+NOTE = "hkswitch: there is no group {0!r} in the configuration; it has lines in the journal:\n"
+UNKNOWN = "hkswitch: there is no group {0!r} in the configuration, and no line of it in the journal\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text("groups: {web: {units: [nginx]}}\n")
+    return file
+
+
+def journalctl(folder: Path, script: str) -> str:
+    """A stand-in for journalctl that notes down how it was asked."""
+    file = folder / "journalctl"
+    file.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{folder}/asked\nenv >{folder}/env\n{script}\n')
+    file.chmod(0o755)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("group", "script", "expected"),
+    [
+        ("web", "echo 'not asked'; exit 9", (0, "")),
+        ("old", "echo 'start old: done'", (0, NOTE)),
+        ("old", "exit 0", (64, UNKNOWN)),
+        ("WEB", "exit 0", (64, UNKNOWN)),
+        ("\x1b[2J", "exit 0", (64, UNKNOWN)),
+        ("\x1b[2J", "echo 'denied'", (0, NOTE)),
+        ("old", "exit 1", (0, "")),  # as without the right to read it, which journalctl itself then says
+    ],
+)
+def test_a_group_must_be_configured_or_have_lines(
+    tmp_path: Path, config: Path, group: str, script: str, expected: tuple[int, str]
+) -> None:
+    stand_in = journalctl(tmp_path, script)
+    ended, output, said = ran(group, config=config, journalctl=stand_in)
+    code, errors = expected
+    assert (ended, said) == (code, errors.format(group))
+    assert output.splitlines()[:1] == ([stand_in] if code == 0 else [])
+
+
+@pytest.mark.parametrize("text", ["groups: {web: {units: [nginx]}, web2: 1}\n", "\t", "groups: {}\n"])
+def test_a_configuration_with_mistakes_keeps_no_audit_back(tmp_path: Path, config: Path, text: str) -> None:
+    config.write_text(text)
+    code, output, said = ran("old", config=config, journalctl=journalctl(tmp_path, "exit 0"))
+    assert (code, output.splitlines()[-2], said) == (0, "HKSWITCH_GROUP=old", "")
+
+
+def test_whether_there_are_lines_is_asked_without_the_environment(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSTEMD_PAGER", "/nowhere")
+    assert ran("old", config=config, journalctl=journalctl(tmp_path, "exit 0"))[0] == 64
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert names - {"PWD", "_", "OLDPWD"} == {"LC_ALL", "PATH"}
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["--no-pager", "--quiet", "--lines=1", "--output=cat", *audit.QUERY, "HKSWITCH_GROUP=old"]

@@ -184,8 +184,15 @@ def test_after_the_last_removal_the_code_is_shown_again(tmp_path: Path) -> None:
     state_file.write(tmp_path, stored(ADMIN))
     assert run("unpair", "--state-dir", tmp_path) == (0, f"Removed {ADMIN}. {CODE_AGAIN}\n", "")
     assert "Setup code: 314-15-926" in run("pair", "--state-dir", tmp_path)[1]
-    for arguments in (["unpair"], ["unpair", "--all"], ["unpair", ADMIN], ["pair", "--list"]):
+    for arguments in (["unpair"], ["unpair", "--all"], ["pair", "--list"]):
         assert run(*arguments, "--state-dir", tmp_path) == (0, "No controller is paired.\n", "")
+
+
+@pytest.mark.parametrize("typed", ["zz", "", ADMIN, ADMIN[:4], "\x1b[2J"])
+def test_who_is_named_must_be_paired_also_where_nobody_is(tmp_path: Path, typed: str) -> None:
+    state_file.write(tmp_path, stored())
+    words = f"hkswitch: no controller {typed!r} is paired: `hkswitch pair --list` shows those that are\n"
+    assert run("unpair", typed, "--state-dir", tmp_path) == (64, "", words)
 
 
 @pytest.mark.parametrize("arguments", [[], ["8DE3"], ["FFFF"], [""]])
@@ -228,6 +235,7 @@ async def test_a_daemon_is_asked_and_its_files_are_left_alone(folder: Path) -> N
         assert await ran(folder, "unpair") == (0, f"Removed {ADMIN}. {CODE_AGAIN}\n", "")
         assert "Setup code: 314-15-926" in (await ran(folder, "pair"))[1]
         assert (await ran(folder, "pair", "--reset-attempts"))[0] == 0
+        assert await ran(folder, "unpair", ADMIN) == (64, "", f"hkswitch: {UnknownController(ADMIN)}\n")
     assert pairings.done == [USER, ADMIN, "reset"]
     assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
 

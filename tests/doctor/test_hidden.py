@@ -154,11 +154,11 @@ def test_root_tells_what_the_daemon_can_read_and_stays_root(
         (
             0,
             [
-                ("-n", "-l", "-U", "hkswitch", "/usr/sbin/serviceswitch", "serve"),
+                ("-n", "-l", "-u", "root", "-U", "hkswitch", "/usr/sbin/serviceswitch", "serve"),
                 ("-n", "-l", "-U", "hkswitch"),
             ],
         ),
-        (990, [("-n", "-l", "/usr/sbin/serviceswitch", "serve"), ("-n", "-l")]),
+        (990, [("-n", "-l", "-u", "root", "/usr/sbin/serviceswitch", "serve"), ("-n", "-l")]),
     ],
 )
 async def test_root_asks_sudo_about_the_daemons_user_and_never_as_that_user(

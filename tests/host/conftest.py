@@ -227,12 +227,22 @@ def stand_in_units(host: Host) -> Iterator[tuple[str, ...]]:
 def stand_ins(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """The same, all of them stopped, and what a test wrote over them with `Host.unit` removed after it."""
     yield stand_in_units
-    overrides = [f"/etc/systemd/system/{name}{suffix}" for name in stand_in_units for suffix in ("", ".d")]
-    host.run("rm", "-rf", *overrides)
-    host.run("systemctl", "daemon-reload")
-    host.run("systemctl", "kill", "--signal=KILL", *stand_in_units, check=False)  # those that run
-    host.run("systemctl", "stop", *stand_in_units)
-    host.run("systemctl", "reset-failed", *stand_in_units, check=False)  # those that failed
+    host.run("sh", "-ec", AS_IT_WAS, "sh", *stand_in_units)
+
+
+AS_IT_WAS: Final = """
+cd /etc/systemd/system
+for unit; do
+    for written in "$unit" "$unit.d"; do
+        [ ! -e "$written" ] || { rm -r "$written"; reload=1; }
+    done
+done
+[ -z "$reload" ] || systemctl daemon-reload
+systemctl kill --signal=KILL "$@" 2>/dev/null || true # those that run
+systemctl stop "$@"
+systemctl reset-failed "$@" 2>/dev/null || true # those that failed
+"""
+"""One program, which reads all units anew only if it must: this is done after nearly every test."""
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +306,7 @@ def daemon(
     host.run("systemctl", "stop", "hkswitch.service")
     stopped_seconds = time.monotonic()
     host.write("/etc/hkswitch/config.yaml", before)
-    host.run("rm", "-rf", "/var/lib/hkswitch")
+    host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")
     assert stopped_seconds - stopping_seconds < STOP_SECONDS, host.journal("hkswitch.service")
     assert host.show("hkswitch.service", "Result") == "success", host.journal("hkswitch.service")
     eventually(lambda: not processes(host))

@@ -12,9 +12,12 @@ SUDO_RS: Final = "sudo-rs"
 ATTACK_WAYS: Final = (*WAYS, SUDO_RS)
 """The same for attacks, which are tried with each sudo. Only Debian 13 has sudo-rs."""
 
+PACKAGES: Final = ("deb", "rpm", "make")
+"""How hkswitch may have been installed that is upgraded."""
+
 
 class Cell(NamedTuple):
-    """A Debian release, and a way to the helper for tests that try several."""
+    """A Debian release, and a way to the helper, or of upgrading, for tests that try several."""
 
     release: str
     way: str = "sudo"
@@ -33,7 +36,8 @@ CELLS: Final = {
     "test_helper_socket.py": Cell("bookworm"),
     # test_fresh.py builds and installs the package on Debian 13.
     "test_deb.py": Cell("bookworm"),
-    "test_upgrades.py": Cell("bookworm"),
+    # Its host is like that of test_exits.py.
+    "test_upgrades.py": Cell("trixie", way="deb"),
     # Any release would do for these: they balance the two. Taps and faults are tried by both ways.
     "test_command_line.py": Cell("bookworm"),
     "test_commands.py": Cell("trixie", way="socket"),
@@ -47,6 +51,7 @@ CELLS: Final = {
     "test_programs.py": Cell("bookworm"),
     "test_soak.py": Cell("trixie"),
     "test_start_outcomes.py": Cell("bookworm"),
+    "test_state_folder.py": Cell("bookworm"),
     "test_states.py": Cell("trixie", way="socket"),
     "test_system_calls.py": Cell("trixie"),
     "test_systemd_contract.py": Cell("trixie"),

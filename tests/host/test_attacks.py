@@ -26,6 +26,7 @@ from tests.host.installed import HELLO
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.matrix import ATTACK_WAYS
 from tests.host.requests import FILE, request, request_by
+from tests.host.stand_in import CONNECTED, standing_in
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -70,12 +71,17 @@ ps -e -o user:32=,args= | grep -E '^hkswitch |serviceswitch ' | grep -v grep
 """
 
 
-RELAY: Final = """
-import os, socket, threading
-from contextlib import suppress
+ALONE: Final = """
+import socket
 
 connection = socket.socket(socket.AF_UNIX)
 connection.connect("/run/serviceswitch.sock")
+"""
+"""How a program that is not the daemon's gets a connection."""
+
+RELAY: Final = """
+import os, threading
+from contextlib import suppress
 
 def up():
     with suppress(OSError):  # the helper has gone, which is the main thread's business
@@ -91,6 +97,7 @@ with suppress(ConnectionResetError, BrokenPipeError), open(1, "wb", buffering=0,
 """A terminal's end of the socket: what is said to it goes to the helper, and back."""
 
 BY_SOCKET: Final = ("python3", "/run/relay.py")
+OUTSIDE: Final = ("python3", "-c", f"{ALONE}{RELAY}")
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +110,14 @@ def target(host: Host) -> Iterator[Host]:
     for module in MODULES:
         host.write(f"{EVIL}/{module}", f"open({RAN!r}, 'w').close()\n")
     host.write(f"{EVIL}/config.yaml", CONFIG.replace("stop", "start"))
-    host.write("/run/relay.py", RELAY)
+    host.write("/run/relay.py", f"{CONNECTED}{RELAY}")
     host.run(
         "sh",
         "-ec",
         f"chown -R hkswitch: {EVIL}; systemctl daemon-reload; systemctl start serviceswitch.socket",
     )
-    yield host
+    with standing_in(host):
+        yield host
     host.run("systemctl", "stop", "serviceswitch.socket")
     host.run("systemctl", "stop", *UNITS)
     host.run("systemctl", "reset-failed", *UNITS, check=False)  # those that were stopped while they started
@@ -213,6 +221,13 @@ class Session:
 
     def reply(self) -> dict[str, Any]:
         return json.loads(_line(self.process))  # type: ignore[no-any-return] # the protocol says so
+
+    def took(self, most_bytes: int) -> bool:
+        """Read some of what is there, and wait for no more."""
+        assert self.process.stdout is not None
+        if select.select([self.process.stdout], [], [], 0)[0]:
+            os.read(self.process.stdout.fileno(), most_bytes)
+        return True
 
     def drained(self) -> bool:
         """Read what is there, and wait for no more."""
@@ -710,14 +725,11 @@ def test_an_output_that_nobody_reads_ends_the_helper(target: Host, sudos: Sequen
         assert set(pool.map(unread, sudos)) == {74}
 
 
-DEAF: Final = """
-import socket
-
-connection = socket.socket(socket.AF_UNIX)
-connection.connect("/run/serviceswitch.sock")
+DEAF: Final = f"""
+{CONNECTED}
 try:
     while True:
-        connection.sendall(b'{"ping":1}\\n' * 100)
+        connection.sendall(b'{{"ping":1}}\\n' * 100)
 except (ConnectionResetError, BrokenPipeError):
     print("it has ended")
 """
@@ -767,7 +779,7 @@ def test_who_asks_for_all_states_and_reads_none_is_given_up_and_harms_nobody(tar
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
 def test_the_socket_is_for_the_daemons_user_alone(target: Host, user: str) -> None:
-    refused = target.run(*BY_SOCKET, user=user, input=START_CANARY, check=False)
+    refused = target.run(*OUTSIDE, user=user, input=START_CANARY, check=False)
     assert refused.stdout == ""
     assert "PermissionError" in refused.stderr
 
@@ -776,7 +788,7 @@ def test_the_socket_is_for_the_daemons_user_alone(target: Host, user: str) -> No
 def test_a_socket_that_is_open_to_others_serves_them_nothing(target: Host, user: str) -> None:
     """The helper does not rely on the socket's mode: the kernel says who connected."""
     target.run("chmod", "666", "/run/serviceswitch.sock")
-    refused = target.run(*BY_SOCKET, user=user, input=START_CANARY)
+    refused = target.run(*OUTSIDE, user=user, input=START_CANARY)
     target.run("chmod", "600", "/run/serviceswitch.sock")
     assert refused.stdout == ""
     eventually(lambda: not running(target, "serviceswitch"))
@@ -860,6 +872,10 @@ def test_a_terminal_ends_the_helper_and_never_its_audit(
 # What nobody wants any more
 
 
+def outcomes(host: Host) -> list[dict[str, str]]:
+    return [line for line in audit(host) if "HKSWITCH_OUTCOME" in line]
+
+
 def not_done(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
     """Nothing was done for the one request, and the audit does not say that it was."""
     *_, line = lines
@@ -906,12 +922,13 @@ def test_a_helper_that_was_stopped_does_nothing_late_though_it_has_not_read_to_t
         with session(target, *way) as helper:
             assert helper.answers()
             target.run("kill", "-STOP", helper.helper)
-            helper.send(START_OTHER + '{"ping":1}\n' * 5000)  # a pipe holds that, and not the answers
+            helper.send(START_OTHER + '{"ping":1}\n' * 5900)  # a pipe holds that, and not the answers
             assert helper.process.stdin is not None
             helper.process.stdin.close()
             target.run("kill", "-CONT", helper.helper)
             target.run("kill", "-CONT", helper.sudo)
-            lines = eventually(lambda: [line for line in audit(target) if "HKSWITCH_OUTCOME" in line])
+            # One answer is that it was accepted, without which it would not begin.
+            lines = eventually(lambda: outcomes(target) if helper.took(8192) else None)
             eventually(lambda: helper.drained() and helper.helper not in running(target, "serviceswitch"))
         not_done(target, lines)
         assert lines[-1]["HKSWITCH_REASON"] == str(Abandoned())

@@ -6,15 +6,19 @@ The daemon's user is tried from its sandbox too: hkswitch.service runs another p
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from subprocess import Popen
 from typing import Final
 
 import pytest
 
 from hkswitch.cli.audit import QUERY
+from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING
+from tests.host.installed import HELLO
 from tests.host.machine import SETTLED, Host, eventually
-from tests.host.matrix import WAYS
+from tests.host.matrix import ATTACK_WAYS, WAYS
 from tests.host.test_attacks import (
     BY_SOCKET,
+    OUTSIDE,
     START,
     START_CANARY,
     START_OTHER,
@@ -80,11 +84,11 @@ def looked_at(target: Host) -> Host:
 
 @contextmanager
 def taken_over(host: Host, program: str, more: str = "") -> Iterator[None]:
-    """hkswitch.service runs this program in place of the daemon, in the daemon's sandbox."""
+    """hkswitch.service runs this program in place of the daemon's stand-in, in the daemon's sandbox."""
     host.write(PROGRAM, program)
     host.write(DROP_IN, TAKEN_OVER + more)
     host.run("systemctl", "daemon-reload")
-    host.run("systemctl", "start", DAEMON)
+    host.run("systemctl", "restart", DAEMON)
     try:
         yield
     finally:
@@ -95,6 +99,7 @@ def taken_over(host: Host, program: str, more: str = "") -> Iterator[None]:
         host.run("rmdir", "--ignore-fail-on-non-empty", f"/etc/systemd/system/{DAEMON}.d")
         host.run("systemctl", "daemon-reload")
         eventually(lambda: not running(host, "serviceswitch"))
+        host.run("systemctl", "start", DAEMON)
 
 
 def result_of(host: Host, program: str) -> str:
@@ -104,7 +109,7 @@ def result_of(host: Host, program: str) -> str:
     with taken_over(host, f"{printing}{program}\nprint('ended')\n"):
         eventually(lambda: host.show(DAEMON, "ActiveState") in {"failed", "inactive"})
         text = host.read(printed)
-        host.run("rm", "-rf", "/var/lib/hkswitch")
+        host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")
     assert text.endswith("ended\n"), text
     return text.removesuffix("ended\n")
 
@@ -474,6 +479,161 @@ def test_a_helper_whose_pipe_was_given_away_ends_with_the_daemon(
             (helper,) = running(looked_at, "serviceswitch")
             looked_at.run("systemctl", *end)
             eventually(lambda: helper not in running(looked_at, "serviceswitch"), timeout_seconds=10)
+
+
+GIVE_AND_END: Final = """
+import os, socket, subprocess
+giving = socket.socket(socket.AF_UNIX)
+giving.connect("\\0give")
+command, request = {command!r}, {request!r}
+if command:
+    helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    up, down = helper.stdin.fileno(), helper.stdout.fileno()
+else:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect("/run/serviceswitch.sock")
+    up = down = connection.fileno()
+os.write(up, request)
+with open(down, "rb", buffering=0, closefd=False) as told:
+    while request and b"finished" not in told.readline():
+        pass
+socket.send_fds(giving, [b"x"], [up, down])
+giving.recv(1)
+"""
+"""A daemon that was taken over: it uses its helper, gives away its ends, and ends by itself."""
+
+TAKE_AND_ASK: Final = """
+import os, socket, sys
+listening = socket.socket(socket.AF_UNIX)
+listening.bind("\\0give")
+listening.listen()
+print("listening", flush=True)
+taking, _ = listening.accept()
+_, (up, down), _, _ = socket.recv_fds(taking, 1, 2)
+print("taken", flush=True)
+sys.stdin.readline()
+taking.close()
+with open(down, "rb", buffering=0) as told:
+    for request in sys.stdin:
+        os.write(up, request.encode())
+        print(told.readline().decode(), end="", flush=True)
+"""
+
+NO_STOPS: Final = "ExecStartPre=\nExecStopPost=\nRestart=always\nRestartSec=3600\n"
+"""As if they had failed, or come too early."""
+
+HELPER_UNIT: Final = "serviceswitch@.service"
+UNBOUND_SCOPE: Final = (
+    *("busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"),
+    *("org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))"),
+    *(
+        "serviceswitch-unbound.scope",
+        "fail",
+        "2",
+        "Slice",
+        "s",
+        "system-serviceswitch.slice",
+        "PIDs",
+        "au",
+        "1",
+    ),
+)
+
+
+@contextmanager
+def unbound_unit(host: Host) -> Iterator[None]:
+    """Helpers that systemd starts meanwhile are not stopped with the daemon."""
+    text = host.read(f"/usr/lib/systemd/system/{HELPER_UNIT}")
+    bound = "StopPropagatedFrom=hkswitch.service\n"
+    assert bound in text
+    host.write(f"/run/systemd/system/{HELPER_UNIT}", text.replace(bound, ""))
+    try:
+        yield
+    finally:
+        host.run("rm", f"/run/systemd/system/{HELPER_UNIT}")
+        host.run("systemctl", "daemon-reload")
+
+
+@contextmanager
+def given_away(host: Host, way: str, request: str) -> Iterator[Popen[str]]:
+    """A process of another user has what the daemon had, which has ended; it asks what it reads."""
+    command = () if way == "socket" else START[way]
+    program = GIVE_AND_END.format(command=command, request=request.encode())
+    with host.popen("python3", "-c", TAKE_AND_ASK, user="nobody") as taking:
+        assert taking.stdout is not None
+        assert taking.stdout.readline() == "listening\n"
+        with taken_over(host, program, NO_STOPS):
+            assert taking.stdout.readline() == "taken\n"
+            if command:
+                host.run(*UNBOUND_SCOPE, *running(host, "serviceswitch"), "0")
+                eventually(lambda: host.show("serviceswitch-unbound.scope", "ActiveState") == "active")
+            assert taking.stdin is not None
+            taking.stdin.write("\n")
+            taking.stdin.flush()
+            eventually(lambda: host.show(DAEMON, "SubState") == "auto-restart")
+            yield taking
+
+
+def denied_to(taking: Popen[str]) -> str:
+    """Why what it asks for is denied."""
+    assert taking.stdin is not None
+    assert taking.stdout is not None
+    taking.stdin.write(START_OTHER)
+    taking.stdin.flush()
+    reply = json.loads(taking.stdout.readline())
+    assert reply["type"] == "refused"
+    return str(reply["reason"]).removeprefix("denied: ")
+
+
+@pytest.mark.parametrize("way", ATTACK_WAYS)
+def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_start_of_the_next(
+    looked_at: Host, way: str
+) -> None:
+    looked_at.run("systemctl", "stop", "other.service")
+    with unbound_unit(looked_at), given_away(looked_at, way, START_OTHER) as taking:
+        looked_at.run("systemctl", "stop", "other.service")
+        assert denied_to(taking) == NOT_RUNNING
+        looked_at.write(PROGRAM, "import time; time.sleep(600)")
+        looked_at.run("systemctl", "restart", DAEMON)
+        assert denied_to(taking) == NOT_OF_THIS_RUN
+        assert looked_at.show("other.service", "ActiveState") == "inactive"
+        looked_at.write(DROP_IN, f"{TAKEN_OVER}ExecStopPost=\n")
+        looked_at.run("systemctl", "daemon-reload")
+        looked_at.run("systemctl", "restart", DAEMON)
+        assert not running(looked_at, "serviceswitch")
+    lines = audited(looked_at)
+    assert kinds(lines) == [*STARTED, *[("denied", "start", "other")] * 2]
+    assert [line["HKSWITCH_REASON"] for line in lines[2:]] == [NOT_RUNNING, NOT_OF_THIS_RUN]
+
+
+LATE: Final = f"/run/systemd/system/{HELPER_UNIT}.d"
+
+
+def test_a_connection_of_a_daemon_that_has_ended_by_then_is_not_served(looked_at: Host) -> None:
+    waits = "until test -e /run/late; do sleep 0.02; done"
+    looked_at.write(f"{LATE}/late.conf", f"[Service]\nExecStartPre=/bin/sh -c '{waits}'\n")
+    try:
+        with unbound_unit(looked_at), given_away(looked_at, "socket", ""):
+            assert not running(looked_at, "serviceswitch")
+            looked_at.write("/run/late", "")
+            ended = "systemctl list-units --all --no-legend 'serviceswitch@*'"
+            eventually(lambda: looked_at.run("sh", "-c", ended).stdout == "")
+    finally:
+        looked_at.run("rm", "-rf", LATE, "/run/late")
+        looked_at.run("systemctl", "daemon-reload")
+    (denial,) = audited(looked_at)
+    assert kinds([denial]) == [("denied", "serve", "")]
+    assert denial["HKSWITCH_REASON"] == NOT_RUNNING
+
+
+def test_a_connection_of_the_daemons_user_from_outside_of_its_unit_is_not_served(looked_at: Host) -> None:
+    with looked_at.popen(*OUTSIDE, user="hkswitch") as connected:
+        assert connected.stdout is not None
+        eventually(lambda: connected.poll() is not None)
+        assert connected.stdout.read() == HELLO
+    (denial,) = audited(looked_at)
+    assert kinds([denial]) == [("denied", "serve", "")]
+    assert denial["HKSWITCH_REASON"] == NOT_OF_THIS_RUN
 
 
 EXTENDING: Final = """

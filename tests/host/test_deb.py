@@ -229,6 +229,7 @@ def test_a_removal_stops_it_and_leaves_the_owners_files(running: Host, deb: str)
     assert placed(running).keys() == CONFIG.keys()
     assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
     assert running.run("pgrep", "--uid", "hkswitch", check=False).returncode == 1
+    assert running.run("mountpoint", "/var/lib/hkswitch", check=False).returncode == 32
     apt(running, "install", deb)
     running.run("systemctl", "start", SERVICE)
     assert shown(running) == before

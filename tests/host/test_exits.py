@@ -17,6 +17,7 @@ from tests.host.matrix import WAYS
 from tests.host.possessed import inside, possessed
 from tests.host.requests import FILE
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+from tests.host.stand_in import standing_in
 from tests.host.test_install import SERVE, SUDOS
 
 STATE: Final = "/var/lib/hkswitch"
@@ -264,6 +265,129 @@ def test_no_setuid_program_gives_it_anything(host: Host, sandbox: str, program: 
     assert "uid=" not in tried.said
 
 
+# Setuid programs of its own
+
+
+MOUNT: Final = "var-lib-hkswitch.mount"
+OWN_FOLDERS: Final = (STATE, "/run/hkswitch", "/tmp", "/var/tmp")
+OWN: Final = "its-own-id"
+OWN_BIT: Final = "chmod 0755 {0}; install -m 0755 /usr/bin/id {0}/" + OWN + " && chmod 6755 {0}/" + OWN
+
+TAKE: Final = """
+import os, socket, subprocess
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("\\0taker")
+listener.listen()
+print("ready", flush=True)
+given, _ = listener.accept()
+_, folders, _, _ = socket.recv_fds(given, 1, 1)
+os.chdir(folders[0])
+try:
+    subprocess.run(["./its-own-id"])
+except OSError as error:
+    print(error.strerror)
+"""
+GIVE: Final = """
+import os, socket, sys
+taker = socket.socket(socket.AF_UNIX)
+taker.connect("\\0taker")
+socket.send_fds(taker, [b"!"], [os.open(sys.argv[1], os.O_PATH)])
+"""
+
+
+@pytest.fixture(params=OWN_FOLDERS)
+def own_program(request: pytest.FixtureRequest, host: Host, sandbox: str) -> Iterator[str]:
+    """A folder of the daemon's in which it has tried to make a program setuid."""
+    made = inside(host, OWN_BIT.format(request.param))
+    assert (made.code == 0) is (host.release == "bookworm" and sandbox == BY_SUDO), made.said
+    for path in own_programs(host):
+        host.run("chmod", "6755", path)  # as if it could
+    yield request.param
+    inside(host, f"rm {request.param}/{OWN}")
+
+
+def own_programs(host: Host) -> list[str]:
+    return host.run("find", *OWN_FOLDERS, "-name", OWN).stdout.split()
+
+
+def as_another(host: Host, path: str) -> str:
+    """What id(1), made setuid, says to another user."""
+    return host.run("sh", "-c", f"{path} 2>&1", user="games", check=False).stdout
+
+
+def test_a_setuid_program_of_its_own_makes_no_other_user_it(host: Host, own_program: str) -> None:
+    if own_program in OWN_FOLDERS[:2]:
+        assert own_programs(host) == [f"{own_program}/{OWN}"]
+    for path in own_programs(host):
+        assert "Permission denied" in as_another(host, path) or "hkswitch" not in as_another(host, path)
+
+
+def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -> None:
+    host.write("/opt/possessed/give.py", GIVE)
+    with host.popen("python3", "-c", TAKE, user="games") as taking:
+        assert taking.stdout is not None
+        assert taking.stdout.readline() == "ready\n"
+        assert inside(host, f"python3 /opt/possessed/give.py {own_program}").code == 0
+        assert taking.stdout.read() == "Permission denied\n"
+
+
+@pytest.mark.parametrize("own_program", [STATE], indirect=True)
+def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_program: str) -> None:
+    """Or the tests above would prove nothing."""
+    host.run("umount", "--lazy", STATE)
+    try:
+        assert "euid" in (said := as_another(host, f"{STATE}/{OWN}"))
+        assert "(hkswitch)" in said
+    finally:
+        host.run("systemctl", "start", MOUNT)
+    assert "Permission denied" in as_another(host, f"{STATE}/{OWN}")
+
+
+def test_no_program_here_has_file_capabilities(host: Host, sandbox: str) -> None:
+    """Those of other machines are in the document by what they have."""
+    assert inside(host, "getcap -r /usr /opt /etc /srv /var 2>/dev/null").said == ""
+
+
+RAISED: Final = "/opt/raised"
+RAISE: Final = f"""
+mkdir {RAISED}
+for capability; do
+    cp /usr/bin/grep "{RAISED}/$capability"
+    setcap "$capability" "{RAISED}/$capability"
+done
+"""
+HELD: Final = f"cd {RAISED}; for name in *; do echo $name $(./$name CapPrm /proc/self/status 2>&1); done"
+
+
+def outcome(said: str) -> str:
+    """What a program that had a capability said of those that it holds."""
+    if "Operation not permitted" in said:
+        return "not executed"
+    return "executed without it" if int(said.rsplit(maxsplit=1)[-1], 16) == 0 else "executed with it"
+
+
+def capabilities(column: str) -> dict[str, str]:
+    """What the document says of each file capability in a column."""
+    names, _, *rows = (line.split(" | ") for line in section("File capabilities").splitlines() if "|" in line)
+    return {
+        capability: row[names.index(column)] for row in rows for capability in re.findall("`(.*?)`", row[0])
+    }
+
+
+def test_a_file_capability_gives_it_what_the_document_says_and_no_more(host: Host, sandbox: str) -> None:
+    explained = capabilities(sandbox)
+    try:
+        host.run("sh", "-ec", RAISE, "sh", *explained)
+        said = dict(line.split(" ", 1) for line in inside(host, HELD).said.splitlines() if line)
+        shown = host.run("sh", "-c", HELD, user="hkswitch").stdout
+    finally:
+        host.run("rm", "-r", RAISED)
+    assert {name: outcome(said[name]) for name in explained} == explained
+    # Outside of the sandbox each is executed and has it, or the test would prove nothing.
+    outside = dict(line.split(" ", 1) for line in shown.splitlines())
+    assert {outcome(outside[name]) for name in explained} == {"executed with it"}
+
+
 WRITABLE: Final = r"""
 exec 2>/dev/null
 find / \( -path /proc -o -path /sys -o -path /src -o -path /wheels -o -path /dev \) -prune -o \
@@ -298,7 +422,8 @@ def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, h
     for sudo in SUDOS[host.release]:
         # not from the sandbox, where sudo would not work at all
         asked = ("sh", "-c", 'sleep 1 | "$0" "$@"', sudo, "-n", *SERVE)
-        ended = host.run(*asked, user="hkswitch", check=False)
+        with standing_in(host):
+            ended = host.run(*asked, user="hkswitch", check=False)
         if helper_key == "sudo":
             assert (ended.returncode, ended.stdout) == (0, HELLO)
         else:

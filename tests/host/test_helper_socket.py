@@ -94,21 +94,29 @@ time.sleep(100)
 """
 
 
+HANG: Final = "/run/systemd/system/serviceswitch@.service.d"
+
+
 def test_helpers_that_hang_and_leave_no_room_are_named_as_the_reason(daemon: Host) -> None:
-    ours = the_helper(daemon)
+    """Those of the daemon's user that the daemon did not ask for end at once, so these hang before that."""
+    ours, every = the_helper(daemon), "serviceswitch@*"
+    daemon.write(f"{HANG}/hang.conf", "[Service]\nExecStartPre=/bin/sleep infinity\n")
+    daemon.run("systemctl", "daemon-reload")
+    listed = ("systemctl", "list-units", "--no-legend", every)
     with ExitStack() as connections:
         for _ in range(3):
             connections.enter_context(daemon.popen("python3", "-c", CONNECT, user="hkswitch"))
-        eventually(lambda: len(helpers(daemon)) == MOST_HELPERS)
-        stopped = helpers(daemon)
-        daemon.run("kill", "-STOP", *stopped)
+        eventually(lambda: daemon.run(*listed).stdout.count("\n") == MOST_HELPERS)
+        daemon.run("kill", "-STOP", ours)
         try:
             eventually(lambda: "too many helpers may be running or hanging" in helper_problem(daemon))
             status = daemon.show(DAEMON, "StatusText")
             assert "too many helpers may be running or hanging" in status
-            assert set(helpers(daemon)) == set(stopped)
+            assert helpers(daemon) == [ours]
         finally:
-            daemon.run("kill", "-KILL", *stopped)
+            daemon.run("rm", "-r", HANG)
+            daemon.run("systemctl", "daemon-reload")
+            daemon.run("systemctl", "kill", "--signal=KILL", every)
     eventually(lambda: not processes(daemon, DAEMONS))  # those that connected
     eventually(lambda: helper_is_there(daemon))
     assert ours not in helpers(daemon)

@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from hkswitch import __version__
 from tests.host.installed import CONFIG, PROGRAMS, expected, failing, full_disk, placed, traces
 from tests.host.machine import FROM_WHEELS, Boot, Host, eventually, staged
 
@@ -33,6 +34,17 @@ def install_staged(host: Host, *variables: str, check: bool = True) -> Completed
     """Install what was staged once, which is quicker than from the checkout."""
     command = ("env", f"STAGED={STAGED}", *variables, "/src/packaging/install")
     return host.run(*command, check=check, timeout_seconds=60)
+
+
+AS_IF: Final = """
+cd /usr/lib/hkswitch/lib/python3*/site-packages
+mv hkswitch-*.dist-info hkswitch-{}.dist-info
+"""
+"""Makes the installation say that it is another version."""
+
+
+def first_line(installed: CompletedProcess[str]) -> str:
+    return installed.stdout.splitlines()[0]
 
 
 def refusal(host: Host, *argv: str, user: str = "hkswitch", sudo: str = "sudo") -> str:
@@ -93,7 +105,7 @@ def test_nothing_is_enabled(host: Host) -> None:
 
 
 def test_unit_is_valid(host: Host) -> None:
-    verified = host.run("systemd-analyze", "verify", "hkswitch.service")
+    verified = host.run("systemd-analyze", "verify", "hkswitch.service", "var-lib-hkswitch.mount")
     assert verified.stdout + verified.stderr == ""
 
 
@@ -140,7 +152,7 @@ def test_install_again_changes_nothing_of_the_owner(spare: Host) -> None:
     spare.write("/etc/hkswitch/config.yaml", "# mine\n")
     listed = ("find", "/usr/lib/hkswitch", "-printf", "%p %U:%G %m\n")
     before = spare.run(*listed).stdout
-    install_staged(spare)
+    assert first_line(install_staged(spare)) == f"hkswitch {__version__} is installed again."
     assert placed(spare) == expected(spare)
     assert spare.read("/etc/hkswitch/config.yaml") == "# mine\n"
     assert sorted(spare.run(*listed).stdout.split("\n")) == sorted(before.split("\n"))
@@ -152,9 +164,15 @@ def test_files_that_only_an_older_version_had_go_away(spare: Host) -> None:
     spare.write(stale, "")
     relist = f"cd /usr/lib/hkswitch; (sort -r installed-files; echo {stale}) >list; mv list installed-files"
     spare.run("sh", "-ec", relist)
-    install_staged(spare)
+    spare.run("sh", "-ec", AS_IF.format("0.0.9"))
+    assert first_line(install_staged(spare)) == f"hkswitch is upgraded from 0.0.9 to {__version__}."
     assert spare.run("test", "-e", stale, check=False).returncode == 1
     assert placed(spare) == expected(spare)
+
+
+def test_an_older_version_over_a_newer_one_is_called_a_downgrade(spare: Host) -> None:
+    spare.run("sh", "-ec", AS_IF.format("0.10.0"))
+    assert first_line(install_staged(spare)) == f"hkswitch is downgraded from 0.10.0 to {__version__}."
 
 
 def everything(host: Host) -> str:
@@ -319,7 +337,8 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
     local = ("env", *FROM_WHEELS, "PREFIX=/usr/local")
     spare.run("/src/packaging/uninstall", "--purge")
     try:
-        spare.run(*local, "/src/packaging/install", timeout_seconds=120)
+        installed = spare.run(*local, "/src/packaging/install", timeout_seconds=120)
+        assert first_line(installed) == f"hkswitch {__version__} is installed."
         moved = {path.replace("/usr/", "/usr/local/") for path in PROGRAMS} | set(CONFIG)
         moved = {path.replace("vendor-completions", "site-functions") for path in moved}
         moved = {path.replace("/usr/local/share/dbus-1", "/etc/dbus-1") for path in moved}
@@ -343,6 +362,7 @@ def test_uninstall_keeps_the_owners_files(spare: Host) -> None:
     spare.write("/var/lib/hkswitch/pairing", "keep\n")
     try:
         spare.run("/src/packaging/uninstall")
+        assert spare.run("mountpoint", "/var/lib/hkswitch", check=False).returncode == 32
         assert set(placed(spare)) == set(CONFIG)
         assert spare.read("/var/lib/hkswitch/pairing") == "keep\n"
         spare.run("id", "hkswitch")

@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from itertools import product
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
 from hkswitch.backend.sudo_reasons import NEW, OLD, REASONS, RS, Reason
 from tests.host.conftest import only_sudo_rs
+from tests.host.installed import HELLO
 from tests.host.machine import Host, eventually
 from tests.host.matrix import SUDO_RS
 from tests.host.root import CHECKOUT
@@ -26,6 +29,7 @@ RULE: Final = "/etc/sudoers.d/hkswitch"
 SET: Final = "/etc/sudoers.d/00-set"
 MENDED: Final = "/etc/sudoers.d/00-mended"
 """Read before the file of what it exempts the helper from."""
+LATER: Final = "/etc/sudoers.d/zz-later"
 IO_LOG: Final = "/var/log/sudo-io"
 
 DOCUMENT: Final = (CHECKOUT / "docs" / "sudo.md").read_text()
@@ -35,7 +39,14 @@ VERSIONS: Final = {("bookworm", "sudo"): OLD, ("trixie", "sudo"): NEW, ("trixie"
 SAVE: Final = "mkdir -m 700 /root/saved; cp -a /etc/sudoers /etc/sudoers.d /etc/shadow /root/saved"
 RESTORE: Final = """
 cp -a /root/saved/sudoers /root/saved/shadow /etc
-rm -r /etc/sudoers.d; cp -a /root/saved/sudoers.d /etc; rm -r /root/saved
+rm -r /etc/sudoers.d; cp -a /root/saved/sudoers.d /etc
+"""
+RESTART: Final = "systemctl reset-failed hkswitch || true; systemctl restart hkswitch"
+WORKS: Final = """
+systemctl stop httpd
+hkswitch start web
+systemctl is-active httpd
+systemctl stop httpd
 """
 
 
@@ -54,6 +65,10 @@ def rules(path: str, *lines: str) -> str:
     return f"printf '%s\\n' {quoted} >{path}; chmod 0440 {path}"
 
 
+def a_rule(options: str) -> str:
+    return rules(RULE, f"hkswitch ALL=(root) {options} NOPASSWD: {' '.join(SERVE)}")
+
+
 def drop_in(*lines: str) -> str:
     return f"printf '%s\\n' '[Service]' {' '.join(lines)} >{DROP_INS}/case.conf; systemctl daemon-reload"
 
@@ -61,6 +76,8 @@ def drop_in(*lines: str) -> str:
 AGAIN: Final = "mv /root/away/* /usr/bin || true"
 UNDROP: Final = f"rm -f {DROP_INS}/case.conf; systemctl daemon-reload"
 SETTING: Final = rules(MENDED, "{0}")
+AS_IT_WAS: Final = rules(RULE, "{2}")
+NO_PROGRAM: Final = f"mv /root/{Path(SERVE[0]).name} {SERVE[0]} || true"
 NO_RULE: Final = {"sudo": "password is required", "sudo-rs": "I'm afraid I can't do that"}
 
 CASES: Final[Mapping[str, Case]] = {
@@ -155,6 +172,31 @@ CASES: Final[Mapping[str, Case]] = {
     "intercept": Case(
         rules(SET, "Defaults intercept"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, SETTING
     ),
+    "NOEXEC:": Case(a_rule("NOEXEC:"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, AS_IT_WAS),
+    "INTERCEPT:": Case(
+        a_rule("INTERCEPT:"), {"sudo": "exec: /usr/bin/setpriv: Permission denied"}, AS_IT_WAS
+    ),
+    "LOG_OUTPUT:": Case(a_rule("LOG_OUTPUT:"), {"sudo": "unable to mkdir"}, AS_IT_WAS),
+    "stay_setuid": Case(
+        rules(SET, "Defaults stay_setuid"), {"sudo": "serviceswitch: only root may do this"}, SETTING
+    ),
+    "runcwd": Case(
+        rules(SET, "Defaults runcwd=/nonexistent"), {"sudo": "unable to change directory to /"}, SETTING
+    ),
+    "CWD=": Case(
+        a_rule("CWD=/nonexistent"), dict.fromkeys(NO_RULE, "unable to change directory to /"), AS_IT_WAS
+    ),
+    "runchroot": Case(
+        rules(SET, "Defaults runchroot=/srv"), {"sudo": "command not found"}, rules(LATER, "{0}")
+    ),
+    "CHROOT=": Case(a_rule("CHROOT=/srv"), {"sudo": "unable to change root to /"}, AS_IT_WAS),
+    "no helper": Case(
+        f"mv {SERVE[0]} /root", dict.fromkeys(NO_RULE, "command not found"), NO_PROGRAM, NO_PROGRAM
+    ),
+    "rlimit_as": Case(rules(SET, "Defaults rlimit_as=10000000"), {"sudo": "failed to map segment"}, SETTING),
+    "rlimit_nofile": Case(rules(SET, "Defaults rlimit_nofile=3"), {"sudo": "Error 24"}, SETTING),
+    "rlimit_data": Case(rules(SET, "Defaults rlimit_data=1000000"), {"sudo": "ended by signal 11"}, SETTING),
+    "rlimit_stack": Case(rules(SET, "Defaults rlimit_stack=8192"), {"sudo": "ended by signal 11"}, SETTING),
     "pam_access": Case(
         "cp -a /etc/pam.d/sudo /etc/security/access.conf /root/saved;"
         "sed -i '1a account required pam_access.so' /etc/pam.d/sudo;"
@@ -223,12 +265,11 @@ def config() -> str:
 
 
 @pytest.fixture(autouse=True)
-def as_before(daemon: Host, stand_ins: tuple[str, ...]) -> Iterator[None]:
+def as_before(daemon: Host) -> Iterator[None]:
     """sudo's rules and the account are put back."""
-    daemon.run("sh", "-ec", SAVE)
-    daemon.run("mkdir", "-p", DROP_INS)
+    daemon.run("sh", "-ec", f"{SAVE}; mkdir -p {DROP_INS}")
     yield
-    daemon.run("sh", "-ec", f"{RESTORE} rm -r {DROP_INS}; systemctl daemon-reload")
+    daemon.run("sh", "-ec", f"{RESTORE} rm -r /root/saved {DROP_INS}; systemctl daemon-reload")
 
 
 def only(host: Host, sudo: str) -> AbstractContextManager[None]:
@@ -269,16 +310,13 @@ def is_another(host: Host, helper: str) -> bool:
     return helper_of(host) not in {"", helper}
 
 
-def restarted(host: Host) -> None:
-    host.run("sh", "-ec", "systemctl reset-failed hkswitch || true; systemctl restart hkswitch")
+def restarted(host: Host, after: str = "true") -> None:
+    host.run("sh", "-ec", f"{after}\n{RESTART}")
 
 
 def works(host: Host) -> None:
-    """The helper starts and stops units, by whichever sudo."""
-    eventually(lambda: host.run("hkswitch", "start", "web", check=False).returncode == 0)
-    assert host.show("httpd.service", "ActiveState") == "active"
-    host.run("hkswitch", "stop", "web")
-    assert host.show("httpd.service", "ActiveState") == "inactive"
+    """The helper starts a unit, by whichever sudo."""
+    eventually(lambda: host.run("sh", "-ec", WORKS, check=False).returncode == 0)
 
 
 def in_words(remedy: str, applied: str) -> str:
@@ -287,14 +325,21 @@ def in_words(remedy: str, applied: str) -> str:
     return re.sub(r"\{(\d)\}", lambda found: parts[int(found[1])], applied)
 
 
-@pytest.mark.parametrize("name", CASES)
+def alike(name: str) -> list[str]:
+    """The cases with the same words and the same remedy, this one among them, in the table's order."""
+    case = CASES[name]
+    return [each for each, other in CASES.items() if (other.says, other.remedy) == (case.says, case.remedy)]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if alike(name)[0] == name])
 def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(
     daemon: Host, name: str, every_way: bool
 ) -> None:
     case = CASES[name]
     tried = [sudo for sudo in SUDOS[daemon.release] if sudo in case.says]
-    for sudo in tried if every_way else tried[:1]:
-        with only(daemon, sudo), made(daemon, case):
+    cases = [CASES[each] for each in alike(name)]
+    for sudo, made_by in product(tried, cases) if every_way else product(tried[:1], cases[:1]):
+        with only(daemon, sudo), made(daemon, made_by):
             restarted(daemon)
             expected = reason(case.says[sudo])
             assert VERSIONS[daemon.release, sudo] in expected.said_by
@@ -302,10 +347,9 @@ def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(
             eventually(partial(is_logged, daemon, expected.words, told))
             assert " ".join(told.split()) in " ".join(daemon.run("hkswitch", "status").stdout.split())
             assert sum(told in line for line in logged(daemon)) == 1
-            daemon.run("sh", "-ec", in_words(expected.remedy, case.remedy))
-            restarted(daemon)
+            restarted(daemon, in_words(expected.remedy, case.remedy))
             works(daemon)
-        daemon.run("sh", "-ec", RESTORE + SAVE)
+        daemon.run("sh", "-ec", RESTORE)
 
 
 def test_the_versions_of_sudo_are_those_of_the_table(daemon: Host) -> None:
@@ -367,7 +411,9 @@ def block(heading: str) -> str:
 
 def test_with_the_documents_lines_a_hardened_sudo_works(daemon: Host) -> None:
     hard = (
-        "Defaults requiretty, log_input, log_output, command_timeout=2, noexec",
+        "Defaults requiretty, log_input, log_output, command_timeout=2, noexec, stay_setuid",
+        "Defaults runcwd=/nonexistent, rlimit_cpu=0, rlimit_as=10000000, rlimit_data=1000000",
+        "Defaults rlimit_nofile=3, rlimit_stack=8192",
         "Defaults !ignore_logfile_errors",
     )
     daemon.run("sh", "-ec", rules(SET, *hard, "Defaults logfile=/var/log/sudo.log"))
@@ -394,6 +440,26 @@ def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
         with only(daemon, sudo):
             restarted(daemon)
             works(daemon)
+    doctor = daemon.run("hkswitch", "doctor", check=False).stdout.splitlines()
+    assert "ok    sudoers: sudo lets hkswitch start the helper" in doctor
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("NOEXEC:", "NOEXEC and INTERCEPT are not supported by sudo-rs"),
+        ("INTERCEPT:", "NOEXEC and INTERCEPT are not supported by sudo-rs"),
+        ("TIMEOUT=2s", "TIMEOUT is not supported by sudo-rs"),
+        ("CHROOT=/srv", "CHROOT is not supported by sudo-rs"),
+        ("LOG_OUTPUT:", "LOG_OUTPUT tags are ignored by sudo-rs"),
+    ],
+)
+def test_sudo_rs_refuses_a_rule_that_has_what_it_does_not_know(daemon: Host, options: str, says: str) -> None:
+    for sudo in {SUDO_RS} & set(SUDOS[daemon.release]):
+        daemon.run("sh", "-ec", a_rule(options))
+        asked = daemon.run(sudo, "-n", "-u", "root", *SERVE, user="hkswitch", check=False)
+        assert says in asked.stderr
+        assert (HELLO in asked.stdout) is ("ignored" in says)
 
 
 def test_what_sudo_complains_of_is_in_the_log_once(daemon: Host) -> None:

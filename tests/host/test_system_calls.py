@@ -16,6 +16,7 @@ from tests.host import scenarios
 from tests.host.injected import CONFIG, FOLDER, TAPPED, Bridge, Master
 from tests.host.injection import Fault
 from tests.host.machine import Host
+from tests.host.stand_in import standing_in
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
 SAMPLE: Final = {
@@ -62,7 +63,7 @@ def bridges(
     found = [Bridge(host, number, printed / str(number)) for number in range(len(TAPPED))]
     for bridge in found:
         bridge.make()
-    with host.network():
+    with host.network(), standing_in(host):
         yield found
     host.run("rm", "-r", FOLDER)
     host.run("systemctl", "stop", *stand_in_units)

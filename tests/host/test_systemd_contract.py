@@ -1,7 +1,7 @@
 """The real systemd keeps the contract that its simulation is held to, and the production class says so."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,16 +17,23 @@ from tests.world.unit_spec import Spec
 FOLDER: Final = "/usr/local/lib/systemd/system"
 VERSIONS: Final = {"bookworm": 252, "trixie": 257}
 SIDE_BY_SIDE: Final = 12
-"""So many cases are played at once: more would take processes longer to start than the cases allow."""
+"""So many cases are played at once: more would take processes longer to start than the cases allow.
+
+On a machine that is busy with other things, that happens even so. A case that is not as it should be is
+played again, alone, and what is said of that counts.
+"""
 
 _BUS: Final = "DBUS_SYSTEM_BUS_ADDRESS"
 
 REMOVE: Final = f"""
-systemctl kill --signal=KILL '{PREFIX}*'
-systemctl stop '{PREFIX}*'
-rm -rf {FOLDER}/{PREFIX}* /run/{PREFIX}*
+for units; do
+    systemctl kill --signal=KILL "$units"
+    systemctl stop "$units"
+    rm -rf {FOLDER}/$units* /run/$units*
+    systemctl reset-failed "$units"
+done
 systemctl daemon-reload
-systemctl reset-failed '{PREFIX}*'
+true
 """
 
 
@@ -75,12 +82,28 @@ def bus(host: Host) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def played(host: Host, bus: None) -> Iterator[Mapping[str, Played]]:
     """What was said of each case, by its id."""
+    define(host, CASES)
+    said = asyncio.run(all_played(Real(host)))
     for case in CASES:
+        if not is_kept(host, case, said[case.id]):
+            host.run("sh", "-c", REMOVE, "sh", *case.units)
+            define(host, [case])
+            said[case.id] = asyncio.run(play(Real(host), tuple(case.told), case.steps))
+    yield said
+    host.run("sh", "-c", REMOVE, "sh", f"{PREFIX}*")
+
+
+def define(host: Host, cases: Sequence[Case]) -> None:
+    for case in cases:
         for unit, spec in case.units.items():
             write(host, unit, spec)
     host.run("systemctl", "daemon-reload")
-    yield asyncio.run(all_played(Real(host)))
-    host.run("sh", "-c", f"{REMOVE} true")
+
+
+def is_kept(host: Host, case: Case, said: Played) -> bool:
+    """Whether the contract is, by what was said of a case."""
+    wanted = case.wanted(VERSIONS[host.release])
+    return case.cut(said, wanted) == wanted
 
 
 async def all_played(machine: Real) -> dict[str, Played]:

@@ -130,7 +130,7 @@ def daemon(host: Host, stand_in_units: tuple[str, ...], wires: Wires) -> Iterato
     yield host
     host.run("systemctl", "stop", DAEMON)
     host.write("/etc/hkswitch/config.yaml", before)
-    host.run("rm", "-rf", "/var/lib/hkswitch")
+    host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")
     assert not processes(host)
 
 

@@ -5,12 +5,14 @@ By the Debian package, by the scriptlets of the RPM package, which are run in it
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pytest
 
 from tests.host.installed import traces
 from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
+from tests.host.matrix import PACKAGES
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
 
 SERVICE: Final = "hkswitch.service"
@@ -23,11 +25,20 @@ LINE: Final = "hkswitch ALL=(root) NOPASSWD: /usr/sbin/serviceswitch serve\n"
 STAGED: Final = "/root/staged"
 DEBS: Final = "/var/tmp/debs"
 
+BUILD: Final = f"""
+export {" ".join(FROM_WHEELS)}
+/src/packaging/deb /root
+dpkg-deb --raw-extract /root/*.deb /root/opened
+dpkg-deb -Znone --build /root/opened {DEBS}/hkswitch.deb
+rm -r /root/*.deb /root/opened
+"""
+"""It is unpacked often here, so it is not compressed."""
+
 ESCAPED: Final = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=default.target\n"
 PRECIOUS: Final = "/etc/precious"
 
 AGE: Final = f"""
-systemctl stop {SERVICE}
+systemctl stop {SERVICE} var-lib-hkswitch.mount
 usermod --home {STATE} hkswitch
 rm -r {POLICY} {RECORD}
 busctl call org.freedesktop.DBus / org.freedesktop.DBus ReloadConfig
@@ -42,6 +53,7 @@ ln -s {PRECIOUS} .config/link
 ln -s {PRECIOUS} .local
 touch .ssh/authorized_keys .forward bridge.json bridge.json.backup lock
 chown -hR hkswitch: .
+install -m 4755 -o hkswitch /bin/sleep setuid
 echo '* * * * * sleep 1000' | crontab -u hkswitch -
 echo 'sleep 1000' | setpriv --reuid=hkswitch --regid=hkswitch --clear-groups at -q z now + 1 hour 2>/dev/null
 setpriv --reuid=hkswitch --regid=hkswitch --clear-groups \\
@@ -62,7 +74,7 @@ def host(
     log = tmp_path_factory.mktemp("upgrades") / "host.log"
     with booted(name, root_folder(OPEN[name], print), read_only, log, (staging,)) as host:
         host.run("install", "-d", DEBS)
-        host.run("env", *FROM_WHEELS, "/src/packaging/deb", DEBS, timeout_seconds=240)
+        host.run("sh", "-ec", BUILD, timeout_seconds=240)
         host.run("cp", "-a", staged(host), STAGED)
         yield host
 
@@ -133,20 +145,43 @@ KINDS: Final[dict[str, tuple[Callable[[Host], str], Callable[[Host], None]]]] = 
 Upgrade = Callable[[Host], str]
 
 
-@pytest.fixture(params=KINDS)
-def upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
-    """hkswitch is installed in one of the ways; this installs it once more, and returns what that says."""
-    install, purge = KINDS[request.param]
+@contextmanager
+def installed(host: Host, kind: str) -> Iterator[Upgrade]:
+    """hkswitch is installed; this installs it once more in the same way, and returns what that says."""
+    install, purge = KINDS[kind]
     install(host)
     yield install
     purge(host)
+
+
+@pytest.fixture(scope="module", params=PACKAGES)
+def way(request: pytest.FixtureRequest) -> str:
+    """In which way, for what differs in none: the rule, for one, is always placed by the same program."""
+    return str(request.param)
+
+
+@pytest.fixture
+def upgrade(host: Host, way: str) -> Iterator[Upgrade]:
+    with installed(host, way) as again:
+        yield again
+
+
+def named(kind: str) -> str:
+    """What pytest calls a row that CI has for each way."""
+    return f"by {kind}"
+
+
+@pytest.fixture(params=PACKAGES, ids=named)
+def each_upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
+    with installed(host, request.param) as again:
+        yield again
 
 
 # The exits
 
 
 @pytest.fixture
-def aged(host: Host, upgrade: Upgrade) -> Iterator[str]:
+def aged(host: Host, each_upgrade: Upgrade) -> Iterator[str]:
     """The installation is an old one, and its daemon has escaped; the number of its user."""
     host.run("sh", "-ec", AGE, input=ESCAPED)
     eventually(lambda: all(program in run_by_user(host) for program in ("sleep infinity", "sleep 2000")))
@@ -169,14 +204,14 @@ def home(host: Host) -> str:
 
 @pytest.mark.parametrize("ran", [True, False], ids=["it ran", "it did not run"])
 def test_an_old_installation_loses_its_exits_and_nothing_else(
-    host: Host, upgrade: Upgrade, aged: str, ran: bool
+    host: Host, each_upgrade: Upgrade, aged: str, ran: bool
 ) -> None:
     host.run("rm", f"{STATE}/bridge.json", f"{STATE}/bridge.json.backup")  # the daemon makes its own
     if ran:
         host.run("systemctl", "start", SERVICE)
     kept = ["bridge.json", "bridge.json.backup", "lock"] if ran else ["lock"]
     before = host.run("sh", "-c", f"sha256sum {STATE}/bridge.json", check=False).stdout
-    upgrade(host)
+    each_upgrade(host)
     assert home(host) == "/nonexistent"
     assert "sleep" not in run_by_user(host)
     assert host.run("sh", "-c", LATER).stdout == ""
@@ -209,7 +244,7 @@ def test_an_upgrade_of_what_has_no_exits_leaves_the_daemon_alone(host: Host) -> 
         purge_deb(host)
 
 
-@pytest.mark.parametrize("kind", ["deb", "make"])
+@pytest.mark.parametrize("kind", ["deb", "make"], ids=named)
 def test_a_purge_ends_all_that_runs_as_the_user(host: Host, kind: str) -> None:
     install, purge = KINDS[kind]
     install(host)
@@ -266,10 +301,10 @@ def test_a_rule_of_an_older_version_is_replaced(host: Host, upgrade: Upgrade) ->
         assert host.run("stat", "--format=%U:%G %a", RULE).stdout == "root:root 440\n"
 
 
-def test_a_rule_that_was_placed_last_is_replaced_by_another(host: Host, upgrade: Upgrade) -> None:
+def test_a_rule_that_was_placed_last_is_replaced_by_another(host: Host, each_upgrade: Upgrade) -> None:
     placed_last = f"{LINE}Defaults:hkswitch !use_pty\n"
     host.run("sh", "-ec", f"cat >{RULE}; cp {RULE} {RECORD}", input=placed_last)
-    assert "sudo rule" not in upgrade(host)
+    assert "sudo rule" not in each_upgrade(host)
     assert rule(host) == (CHECKOUT / "packaging" / "hkswitch.sudoers").read_text()
 
 
@@ -279,7 +314,7 @@ REMOVE: Final = {
 }
 
 
-@pytest.mark.parametrize("kind", REMOVE)
+@pytest.mark.parametrize("kind", REMOVE, ids=named)
 @pytest.mark.parametrize(
     ("change", "without", "again"),
     [(":", None, LINE), (f"rm {RULE}", None, None), (f"echo '{LINE}# mine' >{RULE}", LINE, LINE)],

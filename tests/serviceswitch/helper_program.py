@@ -1,8 +1,9 @@
 """The helper as a program without root: the same code, with the facts that only root could have given.
 
 Arguments: the config file, then the helper's own arguments. In the environment, JOURNAL is a journal's
-socket, without which nothing is audited, DAEMON_UID is who may connect, in place of who runs this, and
-READ_WITHIN_SECONDS how long the daemon may not read. Of the file it doubts one thing: who can write it.
+socket, without which nothing is audited, DAEMON_UID is who may connect, in place of who runs this, BY_UID is
+whom it works for, and READ_WITHIN_SECONDS how long the daemon may not read. Of the file it doubts one thing:
+who can write it.
 """
 
 import os
@@ -45,7 +46,7 @@ if __name__ == "__main__":
     config_file, *arguments = sys.argv[1:]
     if "READ_WITHIN_SECONDS" in os.environ:
         stdio.DAEMON_READS_WITHIN_SECONDS = float(os.environ["READ_WITHIN_SECONDS"])  # type: ignore[misc]
-    caller = Caller(uid=1234, login_uid=1000)
+    caller = Caller(uid=int(os.environ.get("BY_UID", "1234")), login_uid=1000)
     kind, path = (Audit, os.environ["JOURNAL"]) if "JOURNAL" in os.environ else (Unaudited, "")
     audit = kind(caller, Journal(path))
     facts = Facts(

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -13,8 +13,10 @@ from hkswitch.serviceswitch.journal import Journal as RealJournal
 from hkswitch.serviceswitch.journal import Unwritten
 from hkswitch.serviceswitch.own_unit import ATTEMPTS, OwnUnit, _is_in_slice
 from hkswitch.systemd.transient import Scope
-from hkswitch.systemd.units import Systemd
 from tests.serviceswitch.journal import Journal, journal
+
+if TYPE_CHECKING:
+    from hkswitch.systemd.units import Systemd
 
 __all__ = ["journal"]
 
@@ -50,11 +52,7 @@ class FakeSystemd:
     moves: bool = True
     scopes: list[Scope] = field(default_factory=list)
     has_moved: bool = False
-    is_closed: bool = False
     is_lost: bool = False
-
-    async def connect(self) -> Systemd:
-        return cast("Systemd", self)
 
     async def enter(self, scope: Scope) -> str:
         self.scopes.append(scope)
@@ -64,9 +62,6 @@ class FakeSystemd:
         self.has_moved = not answer and self.moves
         return answer
 
-    def close(self) -> None:
-        self.is_closed = True
-
 
 @pytest.fixture
 def sending(journal: Journal) -> Iterator[RealJournal]:
@@ -75,7 +70,11 @@ def sending(journal: Journal) -> Iterator[RealJournal]:
 
 
 def own_unit(sending: RealJournal, systemd: FakeSystemd) -> OwnUnit:
-    return OwnUnit(sending, systemd.connect, lambda: systemd.has_moved)
+    return OwnUnit(sending, lambda: systemd.has_moved)
+
+
+async def moved(own: OwnUnit, systemd: FakeSystemd) -> None:
+    await own.move(cast("Systemd", systemd))
 
 
 LINE = {"MESSAGE": "start"}
@@ -85,19 +84,17 @@ EXISTS = "Unit serviceswitch-7.scope was already loaded or has a fragment file."
 @pytest.mark.parametrize("refusals", range(ATTEMPTS))
 async def test_it_takes_another_name_where_one_is_taken(sending: RealJournal, refusals: int) -> None:
     systemd = FakeSystemd([EXISTS] * refusals + [""])
-    connected: object = await own_unit(sending, systemd).connect()
-    assert connected is systemd
+    await moved(own_unit(sending, systemd), systemd)
     names = [f"{NAME}.scope", f"{NAME}-1.scope", f"{NAME}-2.scope"]
     assert [scope.name for scope in systemd.scopes] == names[: refusals + 1]
     await sending.record(LINE)
-    assert not systemd.is_closed
 
 
 async def test_a_process_that_has_a_unit_of_its_own_is_not_moved(sending: RealJournal) -> None:
     systemd = FakeSystemd([], has_moved=True)
     own = own_unit(sending, systemd)
     await sending.record(LINE)
-    await own.connect()
+    await moved(own, systemd)
     assert systemd.scopes == []
 
 
@@ -120,8 +117,7 @@ async def test_one_that_cannot_be_moved_goes_on_and_says_why_it_decides_nothing(
     sending: RealJournal, systemd: FakeSystemd, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hkswitch.serviceswitch.own_unit.MOVED_WITHIN_SECONDS", 0.05)
-    connected: object = await own_unit(sending, systemd).connect()
-    assert connected is systemd
+    await moved(own_unit(sending, systemd), systemd)
     with pytest.raises(Unwritten, match=rf"systemd gave the helper no unit of its own \({why}\)"):
         await sending.record(LINE)
 
@@ -129,21 +125,18 @@ async def test_one_that_cannot_be_moved_goes_on_and_says_why_it_decides_nothing(
 async def test_the_next_connection_tries_again(sending: RealJournal) -> None:
     systemd = FakeSystemd(["Access denied"] * ATTEMPTS + [""])
     own = own_unit(sending, systemd)
-    await own.connect()
-    await own.connect()
+    await moved(own, systemd)
+    await moved(own, systemd)
     await sending.record(LINE)
 
 
-async def test_a_connection_that_is_lost_meanwhile_is_closed_and_is_no_reason_to_give_up(
-    sending: RealJournal,
-) -> None:
+async def test_a_connection_that_is_lost_meanwhile_is_no_reason_to_give_up(sending: RealJournal) -> None:
     systemd = FakeSystemd([""], is_lost=True)
     own = own_unit(sending, systemd)
     with pytest.raises(BusUnavailable):
-        await own.connect()
-    assert systemd.is_closed
+        await moved(own, systemd)
     systemd.is_lost = False
-    await own.connect()
+    await moved(own, systemd)
     await sending.record(LINE)
 
 
@@ -153,12 +146,13 @@ async def each(*lines: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_no_line_is_taken_before_it_has_moved(sending: RealJournal) -> None:
-    own = own_unit(sending, FakeSystemd([""]))
+    systemd = FakeSystemd([""])
+    own = own_unit(sending, systemd)
     lines = own.after_it(each(b"one", b"two"))
     first = asyncio.ensure_future(anext(lines))
     await asyncio.sleep(0.05)
     assert not first.done()
-    await own.connect()
+    await moved(own, systemd)
     assert [await first, *[line async for line in lines]] == [b"one", b"two"]
 
 

@@ -50,6 +50,7 @@ class Unit:
     starts: int = 0
     refs: int = 0
     """How many hold it."""
+    main_pid: int = 0
 
     @property
     def path(self) -> str:
@@ -339,6 +340,7 @@ def service_properties(unit: Unit) -> dict[str, Variant]:
         result, status = "exit-code", 1
     return {
         "Type": Variant("s", unit.kind),
+        "MainPID": Variant("u", unit.main_pid),
         "Result": Variant("s", result),
         "ExecMainCode": Variant("i", 1),
         "ExecMainStatus": Variant("i", status),

@@ -52,6 +52,10 @@ if __name__ == "__main__":
         setattr(import_module(MODULES[module]), constant, ast.literal_eval(value))
     caller = Caller(uid=1234, login_uid=1000)
     facts = Facts(
-        euid=0, source=Source.of_standard_input(), daemon_uid=os.getuid(), is_in_own_unit=lambda: True
+        euid=0,
+        source=Source.of_standard_input(),
+        daemon_uid=os.getuid(),
+        by_uid=caller.uid,
+        is_in_own_unit=lambda: True,
     )
     sys.exit(run(["serve"], facts, lambda _: believed(Path(config_file)), Unaudited(caller, Journal(""))))

@@ -1,0 +1,48 @@
+"""The run of hkswitch.service that a helper serves: it acts for no other, and for none that has ended.
+
+The daemon's end of a pipe or of a socket can be given to a process that outlives it. systemd knows the
+main process of the run that goes on. Runs as root.
+"""
+
+from typing import Final, Protocol
+
+from hkswitch.serviceswitch.execute import Refusal
+from hkswitch.serviceswitch.own_unit import DAEMON_UNIT
+
+NOT_RUNNING: Final = f"{DAEMON_UNIT} is not running"
+NOT_OF_THIS_RUN: Final = f"this helper does not belong to the run of {DAEMON_UNIT} that goes on"
+
+
+class Services(Protocol):
+    """What is asked of systemd."""
+
+    async def main_process(self, service: str) -> int:
+        """The main process of a service, 0 if there is none; raises `BusUnavailable`."""
+
+
+class DaemonRun:
+    """One run, told from all others by its main process."""
+
+    def __init__(self, peer_pid: int | None, *, is_needed: bool) -> None:
+        """`peer_pid`: who connected to a socket, None for a pipe; `is_needed`: else all may ask."""
+        # TRUST: the kernel noted it at connect(2), and gives its number away only after all others.
+        self._pid = peer_pid
+        self._is_needed = is_needed
+
+    async def begin(self, systemd: Services) -> None:
+        """Note in which run sudo started this process; comes before it leaves the daemon's cgroup.
+
+        Until then it ends with that run, so that systemd's answer is about no later one.
+        """
+        if self._pid is None and self._is_needed:
+            self._pid = await systemd.main_process(DAEMON_UNIT)
+
+    async def require(self, systemd: Services) -> None:
+        """Raise `Refusal` unless this run goes on, and `BusUnavailable` if systemd does not say so."""
+        if not self._is_needed:
+            return
+        pid = await systemd.main_process(DAEMON_UNIT)
+        if not pid:
+            raise Refusal(NOT_RUNNING)
+        if pid != self._pid:
+            raise Refusal(NOT_OF_THIS_RUN)
