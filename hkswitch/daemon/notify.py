@@ -6,7 +6,7 @@ import os
 import socket
 import weakref
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 _MICROSECONDS: Final = 1_000_000
@@ -53,8 +53,12 @@ class Notifier:
             try:
                 self.tell(WATCHDOG="1")
             except Exception as error:  # noqa: BLE001 -- no memory, for one: this time, and maybe not the next
-                _log.warning("cannot feed systemd's watchdog: %r", error)
-            await asyncio.sleep(self._watchdog_seconds / 2)
+                with suppress(MemoryError):
+                    _log.warning("cannot feed systemd's watchdog: %r", error)
+            try:
+                await asyncio.sleep(self._watchdog_seconds / 2)
+            except MemoryError:
+                await asyncio.sleep(0)  # others have their turn, and for that no timer is made
 
 
 def _open() -> socket.socket:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hkswitch.daemon import notify
 from hkswitch.daemon.notify import Notifier
 from tests.support.descriptors import no_descriptors
 
@@ -118,6 +119,35 @@ async def test_a_loop_that_hangs_feeds_no_watchdog(
         time.sleep(0.2)  # noqa: ASYNC251 -- it hangs
         assert heard(systemd) == []
         assert await next_message(systemd) == b"WATCHDOG=1"
+
+
+async def test_a_watchdog_for_which_there_is_no_memory_is_fed_when_there_is(
+    systemd: socket.socket, environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for the message, nor for the line that says so, nor for a timer."""
+    left = {"tell": 1, "warning": 1, "sleep": 2}
+    tell, sleep = Notifier.tell, asyncio.sleep
+
+    def fail(name: str) -> None:
+        left[name] -= 1
+        if left[name] >= 0:
+            raise MemoryError
+
+    def telling(notifier: Notifier, **states: str) -> None:
+        fail("tell")
+        tell(notifier, **states)
+
+    async def sleeping(delay_seconds: float) -> None:
+        if delay_seconds:
+            fail("sleep")
+        await sleep(delay_seconds)
+
+    monkeypatch.setattr(Notifier, "tell", telling)
+    monkeypatch.setattr(notify._log, "warning", lambda *_: fail("warning"))
+    monkeypatch.setattr(asyncio, "sleep", sleeping)
+    async with Notifier({**environment, "WATCHDOG_USEC": "20000"}).alive():
+        assert [await next_message(systemd) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    assert all(calls <= 0 for calls in left.values())  # each has failed as often as it was to
 
 
 @pytest.mark.parametrize(
