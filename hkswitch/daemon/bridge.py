@@ -19,7 +19,7 @@ from zeroconf import Error as ZeroconfError
 from hkswitch import __version__
 from hkswitch.hap import state_file
 from hkswitch.hap.driver import Driver
-from hkswitch.hap.labels import MODEL, serial_number
+from hkswitch.hap.labels import MODEL, PROTOCOL_VERSION, serial_number
 from hkswitch.hap.session import Session
 from hkswitch.hap.setup_code import Setup, UnknownController
 from hkswitch.model.errors import Failure
@@ -78,6 +78,8 @@ class Bridge:
         self._bridge = BridgeAccessory(self._driver, name, iid_manager=iids)
         device_id = self._driver.state.mac if stored is None else stored.device_id
         self._bridge.set_info_service(__version__, "hkswitch", MODEL, device_id)
+        protocol = self._bridge.get_service("HAPProtocolInformation")
+        protocol.configure_char("Version", value=PROTOCOL_VERSION)
         self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
         self._place(groups)
         self._bridge.accessories = self._accessories

@@ -7,6 +7,9 @@ from typing import Final
 MODEL: Final = "Bridge"
 """The bridge's model, also as mDNS announces it (`md`)."""
 
+PROTOCOL_VERSION: Final = "1.1.0"
+"""Of HomeKit over IP, as other bridges have it; HAP-python writes it with zeros."""
+
 FALLBACK: Final = "hkswitch"
 """Where a name has nothing that can be used."""
 

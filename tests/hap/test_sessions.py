@@ -1,15 +1,18 @@
 """How many connections a controller may have: many, and then the longest idle one goes."""
 
 import asyncio
+import time
 
 import pytest
+from pyhap import hap_protocol
 
 from hkswitch.hap.limits import MOST_SESSIONS, MOST_SESSIONS_IN_ALL, Sessions
-from tests.hap.conftest import Served
+from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
 from tests.support.raw_session import Session
 from tests.support.waiting import eventually
 
+YEAR_SECONDS = 365 * 24 * 3600.0
 READ = b"GET /characteristics?id=1.2 HTTP/1.1\r\nHost: bridge\r\n\r\n"
 
 
@@ -79,3 +82,26 @@ async def test_the_33rd_session_of_a_controller_costs_the_longest_idle_one(
 async def connected(served: Served, paired: Controller) -> Session:
     """Another session, whose steps must not hold up the loop that answers them."""
     return await asyncio.to_thread(Session, served.address, served.port, dict(paired.pairing.pairing_data))
+
+
+@pytest.mark.parametrize(
+    ("idle_seconds", "clock_seconds", "closed"),
+    [(-1.0, 0.0, True), (5.0, 0.0, False), (5.0, YEAR_SECONDS, False), (5.0, -YEAR_SECONDS, False)],
+    ids=["idle for longer", "not", "the clock is set forwards", "the clock is set back"],
+)
+async def test_a_connection_is_closed_when_it_was_idle_for_long_whatever_the_clock_says(
+    unpaired: Served, monkeypatch: pytest.MonkeyPatch, idle_seconds: float, clock_seconds: float, closed: bool
+) -> None:
+    now_seconds = time.time() + clock_seconds
+    controller = await unpaired.pair()
+    is_closed = controller.closing()
+    monkeypatch.setattr(hap_protocol, "IDLE_CONNECTION_TIMEOUT_SECONDS", idle_seconds)
+    monkeypatch.setattr(time, "time", lambda: now_seconds)
+    unpaired.bridge._driver.http_server.async_cleanup_connections()
+    monkeypatch.undo()
+    if closed:
+        await eventually(is_closed)
+    else:
+        assert await controller.read(GROUPS[1].name) is False
+        assert not is_closed()
+    await controller.close()

@@ -8,11 +8,14 @@ import pytest_asyncio
 from aiohomekit.exceptions import HomeKitException
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hkswitch.backend.simulated import ACTIVE
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import UnknownController
-from tests.hap.conftest import Served
+from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
+from tests.support.raw_session import KEY, NAME, raw_session
 from tests.support.waiting import eventually
+from tests.world.http_reader import request
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -96,6 +99,21 @@ async def test_a_removed_controller_gets_no_session_any_more(unpaired: Served, a
     with pytest.raises(HomeKitException):
         await fresh.connect_once()
     await fresh.close()
+
+
+async def test_a_session_is_told_nothing_more_once_its_pairing_is_removed(unpaired: Served) -> None:
+    """Not even what changed before, and has not been sent."""
+    unpaired.bridge._driver.pair(NAME, KEY.public_key().public_bytes_raw(), b"\1")
+    (tile,) = unpaired.bridge._tiles.values()
+    ids = {"aid": tile.aid, "iid": tile.iid_manager.get_iid(tile.on)}
+    async with raw_session(unpaired.address, unpaired.port) as session:
+        subscribe = request("PUT", "/characteristics", {"characteristics": [{**ids, "ev": True}]})
+        assert (await session.ask(subscribe)).status == 204
+        unpaired.host.change(dict.fromkeys(GROUPS[1].units, ACTIVE))
+        unpaired.bridge.unpair(None)
+        while await session.receive():
+            pass
+    assert session.heard == []
 
 
 async def test_it_can_be_paired_again_with_the_same_code(unpaired: Served, admin: Controller) -> None:

@@ -192,13 +192,6 @@ READING: Final = (
         "-70409 is Resource does not exist (table 6-11)",
     ),
     Difference(
-        ("*GET /accessories*", "pipelined *: the list"),
-        "A2 of the bridge: Version '01.01.00' *",
-        "A2 of the bridge: Version '1.1.0' *",
-        EITHER,
-        "the version of the protocol is HAP-python's",
-    ),
-    Difference(
         ("read: ?id=<web.On>,<web.On>", "write: the same twice", "write: a value, and ev of the same"),
         "20*",
         '422 json {"status":-70410}',
@@ -225,13 +218,6 @@ READING: Final = (
         '200 json *"maxLen":64*',
         EITHER,
         "a text may be as long whether that is said or not (table 6-3)",
-    ),
-    Difference(
-        ("read: ?id=<bridge.Version>",),
-        '*"01.01.00"*',
-        '*"1.1.0"*',
-        EITHER,
-        "the version of the protocol is HAP-python's",
     ),
     Difference(
         ("read: ?id=<gone.Manufacturer>", "read: ?id=<gone.On>,<gone.Model>"),
