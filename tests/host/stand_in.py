@@ -59,4 +59,4 @@ def standing_in(host: Host) -> Iterator[None]:
     finally:
         removed = f"rm {PROGRAM} {DROP_INS}/stand-in.conf; rmdir --ignore-fail-on-non-empty {DROP_INS}"
         host.run("sh", "-ec", f"systemctl stop {UNIT}; {removed}; systemctl daemon-reload")
-        host.run("rm", "-rf", "/var/lib/hkswitch")
+        host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")

@@ -271,6 +271,10 @@ def ask():
             helper.stdin.write(start.encode())
     helper.stdin.flush()
 
+def ask_again():
+    helper.stdin.write(start.encode())
+    helper.stdin.flush()
+
 threading.Thread(target=ask).start()
 refused = finished = 0
 while refused < 100_000 or not finished:
@@ -278,8 +282,7 @@ while refused < 100_000 or not finished:
     refused += (reply["type"], reply["id"]) == ("refused", 9)
     finished += reply["type"] == "finished"
     if (reply["type"], reply["id"]) == ("refused", 1):  # one too many at once
-        helper.stdin.write(start.encode())
-        helper.stdin.flush()
+        threading.Thread(target=ask_again).start()  # who reads must not wait to write
 print(refused, finished)
 helper.stdin.close()
 helper.wait()

@@ -28,6 +28,9 @@ COMMANDS: Final = (
 )
 
 
+AS_KEPT: Final = f"find {STATE} -mindepth 1 -delete; cp -a /root/kept/. {STATE}; rm -rf /root/kept {RUN}"
+
+
 @contextmanager
 def stopped(host: Host) -> Iterator[None]:
     """The daemon does not run, and its state folder is afterwards as it was."""
@@ -36,8 +39,7 @@ def stopped(host: Host) -> Iterator[None]:
     try:
         yield
     finally:
-        host.run("rm", "-rf", STATE, RUN)
-        host.run("mv", "/root/kept", STATE)
+        host.run("sh", "-ec", AS_KEPT)
         host.run("systemctl", "start", SERVICE)
 
 

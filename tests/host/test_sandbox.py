@@ -32,11 +32,11 @@ DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/watchdog.conf"
 
 LIFE: Final = frozenset(
     {
-        *("User", "Group", "Type", "NotifyAccess", "ExecStart", "ExecReload", "ExecStopPost"),
+        *("User", "Group", "Type", "NotifyAccess"),
         *("KillMode", "TimeoutStopSec", "WatchdogSec", "SyslogLevel"),
     }
 )
-"""Options that say how the daemon runs, not within what; so do Restart*, State* and Runtime*."""
+"""Options that say how the daemon runs, not within what; so do Exec*, Restart*, Runtime* and State*."""
 
 OF_SYSTEMD_RUN: Final = {
     "PrivateTmp=disconnected": "PrivateTmpEx=disconnected",
@@ -60,7 +60,7 @@ def key_of(option: str) -> str:
 
 
 def is_life(key: str) -> bool:
-    return key in LIFE or key.startswith(("Restart", "State", "Runtime"))
+    return key in LIFE or key.startswith(("Exec", "Restart", "Runtime", "State"))
 
 
 def systemd_version(host: Host) -> int:
