@@ -42,7 +42,8 @@ _CAPABILITIES: Final = (
 )
 _SETUID: Final = "as root, run `chown root:root /usr/bin/sudo` and `chmod 4755 /usr/bin/sudo`"
 _OWNER: Final = (
-    "as root, run `chown root:root /etc/sudoers /etc/sudoers.d/hkswitch` and "
+    "as root, look what others may have written there, and then run "
+    "`chown root:root /etc/sudoers /etc/sudoers.d/hkswitch` and "
     "`chmod 0440 /etc/sudoers /etc/sudoers.d/hkswitch`"
 )
 _SUDOERS: Final = "as root, write the line `@includedir /etc/sudoers.d` into /etc/sudoers, with mode 0440"

@@ -21,6 +21,10 @@ NO_RULE: Final = "no rule allows it"
 """sudo itself says nothing of a command that it would not allow."""
 INCLUDED: Final = rf"^[@#]includedir\s+{re.escape(str(FILE.parent))}/?\s*$"
 """The older form begins like a comment."""
+_NO_VARIABLES: Final = (
+    f"add `Defaults!{HELPER[0]} !setenv` with `sudo visudo`; SETENV: or ALL in a rule takes precedence: "
+    f"the last rule must be `{SUDOERS_RULE}`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,9 @@ def in_force(refusal: str, listed: str, rules: Rules | None) -> Finding:
     if asks_for_password(listed):
         advice = f"`sudo -l -U {USER}` lists the rules; the one of {FILE} must come after that"
         return wrong(Point.SUDOERS, f"a later rule has sudo ask {USER} for a password", advice)
+    if sets_variables(listed):
+        what = f"sudo lets {USER} set variables of the helper's, by which it runs anything as root"
+        return wrong(Point.SUDOERS, what, _NO_VARIABLES)
     if rules is not None and rules.mode not in {None, MODE}:
         return wrong(Point.SUDOERS, f"{FILE} has mode {rules.mode:04o}", f"`sudo chmod {MODE:04o} {FILE}`")
     return ok(Point.SUDOERS, f"sudo lets {USER} start the helper")
@@ -80,9 +87,30 @@ def in_force(refusal: str, listed: str, rules: Rules | None) -> Finding:
 
 def asks_for_password(listed: str) -> bool:
     """Whether the last rule that is for the helper, in what `sudo -l` lists, wants a password."""
+    rule = _rule(listed)
+    return bool(rule) and "NOPASSWD:" not in rule
+
+
+def sets_variables(listed: str) -> bool:
+    """Whether that rule, or else a setting, lets the daemon's user set any variable, as the linker's."""
+    rule = _rule(listed)
+    if "SETENV:" in rule:
+        return "NOSETENV:" not in rule
+    if rule.endswith(" ALL"):
+        return True  # it implies that
+    said, is_ours = "", True
+    for line in listed.partition("\nUser ")[0].split("\n"):
+        scope = re.match(r"\s*Defaults(\S*)", line)  # of a command or of a target user
+        is_ours = scope[1] in {f"!{HELPER[0]}", "!ALL", ">root"} if scope else is_ours
+        said = next(reversed(re.findall(r"(?:^|[\s,])(!?setenv)(?=,|\s|$)", line)), said) if is_ours else said
+    return said == "setenv"
+
+
+def _rule(listed: str) -> str:
     rules = [line.strip() for line in listed.split("\n") if line.startswith("    (")]
-    ours = [rule for rule in rules if rule.endswith((" ".join(HELPER), HELPER[0], " ALL"))]
-    return bool(ours) and "NOPASSWD:" not in ours[-1]
+    return next(
+        (rule for rule in reversed(rules) if rule.endswith((" ".join(HELPER), HELPER[0], " ALL"))), ""
+    )
 
 
 def first_complaint(said: str) -> str:

@@ -40,7 +40,10 @@ _DANGERS: Final = (
     _Danger(
         _STOP_OR_RESTART,
         "stopping it stops hkswitch itself, and no switch can start it again",
-        ("hkswitch.service", "serviceswitch.socket", "serviceswitch@.service", "system-serviceswitch.slice"),
+        (
+            *("hkswitch.service", "serviceswitch.socket", "serviceswitch@.service"),
+            *("system-serviceswitch.slice", "var-lib-hkswitch.mount"),
+        ),
     ),
     _Danger(
         _STOP_OR_RESTART,

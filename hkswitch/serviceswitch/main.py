@@ -70,6 +70,7 @@ class Facts:
     by_uid: int = trusted_files.ROOT
     """Whom this process works for."""
     is_in_own_unit: Callable[[], bool] = own_unit.is_own
+    is_in_session: Callable[[], bool] = own_unit.is_in_session
 
     def admit(self, config: Config) -> None:
         """Raise `Refusal` if the config names another way for the daemon to get here."""
@@ -214,7 +215,8 @@ async def _serve(worker: Worker, facts: Facts) -> int:
     stdio.keep_answers_out_of_the_journal()
     own = OwnUnit(worker.audit.journal, has_moved=facts.is_in_own_unit)
     # TRUST: the daemon's user is served as hkswitch.service only; others have rules of their own in sudo.
-    run = DaemonRun(facts.source.peer_pid, is_needed=facts.by_uid == facts.daemon_uid)
+    is_needed = facts.by_uid == facts.daemon_uid
+    run = DaemonRun(facts.source.peer_pid, is_needed=is_needed, moved=facts.is_in_session)
     lines, link = await requester.lines(), Link(lambda: _connect(run, own, worker.audit))
     worker = replace(worker, admit=lambda: run.require(link))
     dispatcher = Dispatcher(worker, link, link.watch, stdio.to_daemon, requester.has_hung_up)

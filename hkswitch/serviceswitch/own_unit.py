@@ -45,6 +45,16 @@ def _is_in_slice(line: str) -> bool:
     return folder in {f"/system.slice/{SLICE}", f"/../{SLICE}"} and unit != ""
 
 
+def is_in_session() -> bool:
+    """Whether this process is in a session of logind's, as where sudo's PAM has pam_systemd(8)."""
+    return any(map(_is_of_session, Path("/proc/self/cgroup").read_text().splitlines()))
+
+
+def _is_of_session(line: str) -> bool:
+    unit = line.rpartition("/")[2]
+    return unit.startswith("session-") and unit.endswith(".scope")
+
+
 class OwnUnit:
     """Moves this process, and holds back the journal until it has."""
 

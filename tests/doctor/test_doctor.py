@@ -265,7 +265,7 @@ def test_the_sudo_rule_is_in_force(
         (f"User hkswitch may run:\n{RULE}\n", False),
         (f"    (ALL : ALL) ALL\n{RULE}", False),
         (f"{RULE}\n    (root) /usr/bin/apt", False),
-        (f"{RULE}\n    (ALL) NOPASSWD: ALL", False),
+        (f"    (ALL) NOPASSWD: ALL\n{RULE}", False),
         ("", False),
         (f"{RULE}\n    (root) /usr/sbin/serviceswitch serve", True),
         (f"{RULE}\n    (root) /usr/sbin/serviceswitch", True),
@@ -277,6 +277,42 @@ def test_a_later_rule_that_asks_for_a_password_is_seen(listed: str, asks: bool) 
     """`sudo -l COMMAND` says yes to it all the same, and `sudo COMMAND` asks."""
     assert sudoers.asks_for_password(listed) is asks
     judged(sudoers.in_force("", listed, None), WRONG if asks else OK, "")
+
+
+SET = "Matching Defaults entries for hkswitch on host:\n    env_reset, use_pty, setenv\n"
+UNSET = "Matching Defaults entries for hkswitch on host:\n    setenv, !setenv\n"
+OF_THE_COMMAND = """
+Runas and Command-specific defaults for hkswitch:
+    Defaults!/usr/sbin/serviceswitch !requiretty, !log_input,
+    !log_output, {ours}
+    Defaults!/usr/bin/ls {others}
+"""
+RULES = "\nUser hkswitch may run the following commands on host:\n"
+TAGGED = "    (root) {}: NOPASSWD: /usr/sbin/serviceswitch serve"
+
+
+@pytest.mark.parametrize(
+    ("listed", "sets"),
+    [
+        (f"{SET}{RULES}{RULE}", True),
+        (f"{SET}{OF_THE_COMMAND.format(ours='noexec', others='!setenv')}{RULES}{RULE}", True),
+        (f"{UNSET}{OF_THE_COMMAND.format(ours='setenv', others='noexec')}{RULES}{RULE}", True),
+        (f"{RULES}{RULE}\n{TAGGED.format('SETENV')}", True),
+        (f"{RULES}{RULE}\n    (ALL) NOPASSWD: ALL", True),
+        (f"{RULES}{RULE}", False),
+        (f"{UNSET}{RULES}{RULE}", False),
+        (f"{SET}{OF_THE_COMMAND.format(ours='!setenv', others='setenv')}{RULES}{RULE}", False),
+        (f"{UNSET}{OF_THE_COMMAND.format(ours='noexec', others='setenv')}{RULES}{RULE}", False),
+        (f"{SET}{RULES}{TAGGED.format('NOSETENV')}", False),
+        (f"{RULES}{TAGGED.format('SETENV')}\n{RULE}", False),
+        (f"{RULES}{RULE}\n    (root) SETENV: NOPASSWD: /usr/bin/apt", False),
+        ("Matching Defaults entries:\n    env_file=/etc/setenv, noexec_file=/x/setenv", False),
+    ],
+)
+def test_a_daemon_that_may_set_variables_of_the_helper_is_seen(listed: str, sets: bool) -> None:
+    """By one, the linker loads what the daemon made, as root."""
+    assert sudoers.sets_variables(listed) is sets
+    judged(sudoers.in_force("", listed, None), WRONG if sets else OK, "!setenv" if sets else "")
 
 
 def test_the_first_complaint_of_visudo_is_told() -> None:

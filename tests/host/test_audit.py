@@ -663,6 +663,33 @@ def test_a_daemon_that_asks_for_more_time_without_end_is_ended_by_a_kill(looked_
         eventually(lambda: looked_at.show(DAEMON, "ActiveState") in {"failed", "inactive"})
 
 
+ENDING: Final = """
+import os, socket
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.connect(os.environ["NOTIFY_SOCKET"])
+os.dup2(notify.fileno(), 2)
+os.execv("/usr/bin/sudo", ["sudo", "-n", "-h", "=x\\nMAINPID={process}\\n", "true"])
+"""
+"""sudo, as root, tells systemd on its standard error which process is the main one of hkswitch.service."""
+
+
+@pytest.mark.parametrize(
+    ("option", "ends"), [("", True), ("NoNewPrivileges=yes\n", False)], ids=["by sudo", "as by the socket"]
+)
+def test_a_daemon_that_was_taken_over_has_systemd_end_the_process_of_another_by_sudo_only(
+    looked_at: Host, option: str, ends: bool
+) -> None:
+    looked_at.run("systemd-run", "--quiet", "--collect", "--unit=another", "sleep", "600")
+    try:
+        process = looked_at.show("another.service", "MainPID")
+        with taken_over(looked_at, ENDING.format(process=process), option):
+            eventually(lambda: looked_at.show(DAEMON, "MainPID") in {process, "0"})
+            assert looked_at.show("another.service", "ActiveState") == "active"
+        assert (looked_at.show("another.service", "ActiveState") == "active") is not ends
+    finally:
+        looked_at.run("systemctl", "stop", "another.service", check=False)
+
+
 IN_MEMORY: Final = """
 import os
 try:

@@ -195,6 +195,12 @@ ALONE: Final = (
         "a later rule has sudo ask hkswitch for a password; `sudo -l -U hkswitch`",
     ),
     Fault(
+        Point.SUDOERS,
+        f"echo 'Defaults setenv' >{RULE}-later; chmod 0440 {RULE}-later",
+        f"rm {RULE}-later",
+        "set variables of the helper's, by which it runs anything as root; add `Defaults!/usr/sbin/servicesw",
+    ),
+    Fault(
         Point.HELPER,
         f"mv /usr/sbin/serviceswitch /root/kept; {PLACE}/serviceswitch /usr/sbin/serviceswitch;"
         f"kill -KILL $(pgrep -x serviceswitch); {UNTIL_BROKEN}",

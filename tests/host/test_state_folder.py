@@ -50,6 +50,21 @@ def test_it_is_closed_from_boot_on_before_users_and_their_jobs(host: Host) -> No
     assert MOUNT in host.show(SERVICE, "After").split()
 
 
+AT_FIRST: Final = "mount --rbind /var /var; mount -o remount,bind,ro /var"
+LATER: Final = "mount -o remount,bind,rw /var"
+
+
+def test_it_is_writable_where_the_system_was_read_only_when_it_was_mounted(host: Host) -> None:
+    """As at boot: the kernel mounts / read-only, and systemd makes it writable."""
+    assert {"systemd-remount-fs.service", "local-fs-pre.target"} <= set(host.show(MOUNT, "After").split())
+    try:
+        host.run("sh", "-ec", f"systemctl stop {MOUNT}; {AT_FIRST}; systemctl start {MOUNT}; {LATER}")
+        assert options(host) >= CLOSED | {"rw"}
+        starts(host)
+    finally:
+        host.run("sh", "-c", f"systemctl stop {SERVICE} {MOUNT}; umount --lazy --recursive /var")
+
+
 def test_it_stays_closed_when_the_daemon_stops(host: Host) -> None:
     starts(host)
     host.run("systemctl", "restart", SERVICE)

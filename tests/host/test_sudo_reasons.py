@@ -432,6 +432,33 @@ def test_with_the_documents_lines_a_hardened_sudo_works(daemon: Host) -> None:
     works(daemon)
 
 
+PASSING: Final = {
+    "a setting": (rules(SET, "Defaults setenv"), {"sudo": False}),
+    "a tag": (a_rule("SETENV:"), {"sudo": True, "sudo-rs": True}),
+    "all commands": (rules(LATER, "hkswitch ALL=(root) NOPASSWD: ALL"), {"sudo": True, "sudo-rs": True}),
+}
+"""What has sudo pass variables, and whether it does with the document's line: rules come after settings."""
+
+
+@pytest.mark.parametrize("passing", PASSING)
+def test_where_sudo_passes_variables_the_linker_obeys_them_until_the_documents_line_is_set(
+    daemon: Host, passing: str
+) -> None:
+    def obeys(sudo: str) -> bool:
+        asked = daemon.run(sudo, "-n", "LD_DEBUG=help", *SERVE, user="hkswitch", check=False)
+        return "LD_DEBUG_OUTPUT" in asked.stdout + asked.stderr
+
+    make, still = PASSING[passing]
+    sudos = {*SUDOS[daemon.release]}
+    assert not any(map(obeys, sudos))
+    daemon.run("sh", "-ec", make)
+    assert {sudo for sudo in sudos if obeys(sudo)} == sudos & still.keys()
+    doctor = daemon.run("hkswitch", "doctor", check=False).stdout
+    assert "WRONG sudoers: sudo lets hkswitch set variables of the helper's" in doctor
+    daemon.write("/etc/sudoers.d/mended", block("Settings that give the daemon root"), 0o440)
+    assert {sudo for sudo in sudos if obeys(sudo)} == {sudo for sudo in sudos & still.keys() if still[sudo]}
+
+
 def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
     settings = block("Settings that need nothing").splitlines()
     assert "Defaults use_pty" in settings

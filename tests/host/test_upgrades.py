@@ -261,6 +261,21 @@ def test_a_purge_ends_all_that_runs_as_the_user(host: Host, kind: str) -> None:
 # The administrator's decisions
 
 
+@pytest.mark.parametrize("kind", ["deb", "make"], ids=named)
+def test_a_purge_empties_a_mount_of_the_administrators_and_removes_the_rest(host: Host, kind: str) -> None:
+    install, purge = KINDS[kind]
+    install(host)
+    host.run("sh", "-ec", f"systemctl stop var-lib-hkswitch.mount; mount -t tmpfs none {STATE}")
+    try:
+        host.run("install", "-o", "hkswitch", "/dev/null", f"{STATE}/pairing")
+        purge(host)
+        assert host.run("ls", "-A", STATE).stdout == ""
+        assert host.run("mountpoint", STATE).returncode == 0
+        assert host.run("getent", "passwd", "hkswitch", check=False).returncode == 2
+    finally:
+        host.run("sh", "-c", f"umount {STATE}; rmdir {STATE}")
+
+
 EDITED: Final = f"Defaults:hkswitch !requiretty\n{LINE}"
 
 KEPT: Final = {

@@ -23,6 +23,7 @@ ALL = set(Action)
         ("hkswitch.service", STOP, "hkswitch itself"),
         ("hkswitch.service", RESTART, "hkswitch itself"),
         ("serviceswitch.socket", ALL, "hkswitch itself"),
+        ("var-lib-hkswitch.mount", ALL, "hkswitch itself"),
         ("serviceswitch@4-77-1000.service", ALL, "hkswitch itself"),
         ("dbus.service", RESTART, "off from systemd"),
         ("dbus.socket", ALL, "off from systemd"),

@@ -55,5 +55,6 @@ if __name__ == "__main__":
         daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid())),
         by_uid=caller.uid,
         is_in_own_unit=lambda: True,
+        is_in_session=lambda: False,
     )
     sys.exit(run(arguments, facts, read=read, audit=audit))

@@ -60,7 +60,7 @@ class Answers:
 async def test_it_acts_while_the_main_process_is_the_one_that_asked(
     peer: int | None, pids: list[int | None], refused: str
 ) -> None:
-    run, systemd = DaemonRun(peer, is_needed=True), Answers(pids)
+    run, systemd = DaemonRun(peer, is_needed=True, moved=lambda: False), Answers(pids)
     await run.begin(systemd)
     with pytest.raises(Refusal, match=refused) if refused else nullcontext():
         await run.require(systemd)
@@ -68,14 +68,33 @@ async def test_it_acts_while_the_main_process_is_the_one_that_asked(
     assert {*systemd.asked} == {DAEMON_UNIT}
 
 
+@pytest.mark.parametrize(
+    ("pids", "refused"),
+    [
+        ([os.getsid(0)], ""),
+        ([77, os.getsid(0)], ""),
+        ([77, 77], NOT_OF_THIS_RUN),  # a later run, which began before this process asked
+        ([os.getsid(0), 77], NOT_OF_THIS_RUN),
+        ([os.getsid(0), 0], NOT_RUNNING),
+    ],
+)
+async def test_where_pam_moved_it_out_of_the_daemons_unit_it_acts_for_the_leader_of_its_session(
+    pids: list[int | None], refused: str
+) -> None:
+    run, systemd = DaemonRun(None, is_needed=True, moved=lambda: True), Answers([*pids, *pids][:2])
+    await run.begin(systemd)
+    with pytest.raises(Refusal, match=refused) if refused else nullcontext():
+        await run.require(systemd)
+
+
 async def test_without_an_answer_it_does_not_act() -> None:
-    run = DaemonRun(77, is_needed=True)
+    run = DaemonRun(77, is_needed=True, moved=lambda: False)
     with pytest.raises(BusUnavailable):
         await run.require(Answers([None]))
 
 
 async def test_a_new_connection_is_no_new_run() -> None:
-    run, systemd = DaemonRun(None, is_needed=True), Answers([77, 78])
+    run, systemd = DaemonRun(None, is_needed=True, moved=lambda: False), Answers([77, 78])
     await run.begin(systemd)
     await run.begin(systemd)
     with pytest.raises(Refusal):
@@ -83,7 +102,7 @@ async def test_a_new_connection_is_no_new_run() -> None:
 
 
 async def test_of_other_users_nothing_is_required() -> None:
-    run, systemd = DaemonRun(None, is_needed=False), Answers([])
+    run, systemd = DaemonRun(None, is_needed=False, moved=lambda: False), Answers([])
     await run.begin(systemd)
     await run.require(systemd)
     assert systemd.asked == []

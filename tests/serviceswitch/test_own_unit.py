@@ -11,7 +11,7 @@ import pytest
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.serviceswitch.journal import Journal as RealJournal
 from hkswitch.serviceswitch.journal import Unwritten
-from hkswitch.serviceswitch.own_unit import ATTEMPTS, OwnUnit, _is_in_slice
+from hkswitch.serviceswitch.own_unit import ATTEMPTS, OwnUnit, _is_in_slice, _is_of_session
 from hkswitch.systemd.transient import Scope
 from tests.serviceswitch.journal import Journal, journal
 
@@ -42,6 +42,22 @@ NAME = f"serviceswitch-{os.getpid()}"
 )
 def test_only_units_in_the_slice_that_systemd_made_are_its_own(line: str, *, own: bool) -> None:
     assert _is_in_slice(line) is own
+
+
+@pytest.mark.parametrize(
+    ("line", "is_so"),
+    [
+        ("0::/user.slice/user-0.slice/session-c1.scope", True),
+        ("0::/../../user.slice/user-0.slice/session-4.scope", True),  # seen from hkswitch.service
+        ("1:name=systemd:/user.slice/user-0.slice/session-4.scope", True),
+        ("0::/system.slice/hkswitch.service", False),
+        ("0::/", False),
+        ("0::/system.slice/system-serviceswitch.slice/serviceswitch-7.scope", False),
+        ("0::/user.slice/user-0.slice/session-4.scope/x.service", False),
+    ],
+)
+def test_only_a_scope_of_logind_is_a_session(line: str, *, is_so: bool) -> None:
+    assert _is_of_session(line) is is_so
 
 
 @dataclass

@@ -57,5 +57,6 @@ if __name__ == "__main__":
         daemon_uid=os.getuid(),
         by_uid=caller.uid,
         is_in_own_unit=lambda: True,
+        is_in_session=lambda: False,
     )
     sys.exit(run(["serve"], facts, lambda _: believed(Path(config_file)), Unaudited(caller, Journal(""))))
