@@ -68,19 +68,23 @@ async def test_it_acts_while_the_main_process_is_the_one_that_asked(
     assert {*systemd.asked} == {DAEMON_UNIT}
 
 
+LEADER = 78
+
+
 @pytest.mark.parametrize(
     ("pids", "refused"),
     [
-        ([os.getsid(0)], ""),
-        ([77, os.getsid(0)], ""),
+        ([LEADER], ""),
+        ([77, LEADER], ""),
         ([77, 77], NOT_OF_THIS_RUN),  # a later run, which began before this process asked
-        ([os.getsid(0), 77], NOT_OF_THIS_RUN),
-        ([os.getsid(0), 0], NOT_RUNNING),
+        ([LEADER, 77], NOT_OF_THIS_RUN),
+        ([LEADER, 0], NOT_RUNNING),
     ],
 )
 async def test_where_pam_moved_it_out_of_the_daemons_unit_it_acts_for_the_leader_of_its_session(
-    pids: list[int | None], refused: str
+    monkeypatch: pytest.MonkeyPatch, pids: list[int | None], refused: str
 ) -> None:
+    monkeypatch.setattr(os, "getsid", {0: LEADER}.__getitem__)
     run, systemd = DaemonRun(None, is_needed=True, moved=lambda: True), Answers([*pids, *pids][:2])
     await run.begin(systemd)
     with pytest.raises(Refusal, match=refused) if refused else nullcontext():
