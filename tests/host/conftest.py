@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from tests.host.installed import empty_state
 from tests.host.machine import ADDRESS, STAGING, Boot, Host, booted, eventually, install
 from tests.host.matrix import SUDO_RS, is_in_ci, is_possible, is_redundant
 from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
@@ -306,7 +307,7 @@ def daemon(
     host.run("systemctl", "stop", "hkswitch.service")
     stopped_seconds = time.monotonic()
     host.write("/etc/hkswitch/config.yaml", before)
-    host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")
+    empty_state(host)
     assert stopped_seconds - stopping_seconds < STOP_SECONDS, host.journal("hkswitch.service")
     assert host.show("hkswitch.service", "Result") == "success", host.journal("hkswitch.service")
     eventually(lambda: not processes(host))

@@ -11,6 +11,8 @@ from tests.host.machine import Host
 HELLO: Final = encode(Hello(hkswitch.__version__)).decode()
 """What the helper says first."""
 
+STATE: Final = "/var/lib/hkswitch"
+
 CONFIG: Final = {
     "/etc/hkswitch": "root:root 755",
     "/etc/hkswitch/config.yaml": "root:root 644",
@@ -57,6 +59,11 @@ def traces(host: Host) -> str:
     """What in the system has hkswitch's name, or its helper's."""
     names = ("-iname", "*hkswitch*", "-o", "-iname", "*serviceswitch*")
     return host.run("find", "/etc", "/usr", "/var/lib", "-xdev", *names).stdout
+
+
+def empty_state(host: Host) -> None:
+    """Forget the bridge and its pairings. The folder itself is a mount point, and stays."""
+    host.run("find", STATE, "-mindepth", "1", "-delete")
 
 
 @contextmanager

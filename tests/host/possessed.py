@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from tests.host.installed import empty_state
 from tests.host.machine import Host
 
 UNIT: Final = "hkswitch.service"
@@ -81,4 +82,4 @@ def possessed(host: Host, *, by_socket: bool) -> Iterator[None]:
         host.run("systemctl", "stop", UNIT, "serviceswitch.socket")
         host.run("rm", "-r", DROP_INS, FOLDER)
         host.run("systemctl", "daemon-reload")
-        host.run("sh", "-ec", "rm -rf /var/lib/hkswitch/* /var/lib/hkswitch/.[!.]*")
+        empty_state(host)

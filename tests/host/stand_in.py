@@ -7,20 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from tests.host.installed import empty_state
 from tests.host.machine import Host
 
 UNIT: Final = "hkswitch.service"
 PROGRAM: Final = "/usr/local/lib/stand-in.py"
 DROP_INS: Final = f"/run/systemd/system/{UNIT}.d"
-
-STANDS_IN: Final = f"""\
-[Service]
-Type=exec
-ExecStart=
-ExecStart=/usr/bin/python3 -I {PROGRAM}
-WatchdogSec=0
-Restart=no
-"""
 
 CONNECTS: Final = """\
 import socket
@@ -48,15 +40,27 @@ connection = socket.socket(fileno=socket.recv_fds(asking, 1, 1)[1][0])
 """How a program gets a connection to the helper."""
 
 
+def in_its_place(program: str) -> str:
+    """A drop-in of hkswitch.service by which it runs a Python program in place of the daemon."""
+    return f"""\
+[Service]
+Type=exec
+ExecStart=
+ExecStart=/usr/bin/python3 -I {program}
+WatchdogSec=0
+Restart=no
+"""
+
+
 @contextmanager
 def standing_in(host: Host) -> Iterator[None]:
     """Meanwhile, hkswitch.service runs."""
     host.write(PROGRAM, CONNECTS)
-    host.write(f"{DROP_INS}/stand-in.conf", STANDS_IN)
+    host.write(f"{DROP_INS}/stand-in.conf", in_its_place(PROGRAM))
     host.run("sh", "-ec", f"systemctl daemon-reload; systemctl start {UNIT}")
     try:
         yield
     finally:
         removed = f"rm {PROGRAM} {DROP_INS}/stand-in.conf; rmdir --ignore-fail-on-non-empty {DROP_INS}"
         host.run("sh", "-ec", f"systemctl stop {UNIT}; {removed}; systemctl daemon-reload")
-        host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")
+        empty_state(host)

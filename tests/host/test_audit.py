@@ -13,9 +13,11 @@ import pytest
 
 from hkswitch.cli.audit import QUERY
 from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING
-from tests.host.installed import HELLO
+from tests.host.handing_over import GIVING, TAKING
+from tests.host.installed import HELLO, empty_state
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.matrix import ATTACK_WAYS, WAYS
+from tests.host.stand_in import in_its_place
 from tests.host.test_attacks import (
     BY_SOCKET,
     OUTSIDE,
@@ -39,15 +41,7 @@ DAEMON: Final = "hkswitch.service"
 PROGRAM: Final = "/usr/local/lib/taken-over.py"
 DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/taken-over.conf"
 
-TAKEN_OVER: Final = f"""\
-[Service]
-Type=exec
-ExecStart=
-ExecStart=/usr/bin/python3 -I {PROGRAM}
-WatchdogSec=0
-Restart=no
-StandardOutput=journal
-"""
+TAKEN_OVER: Final = f"{in_its_place(PROGRAM)}StandardOutput=journal\n"
 
 AUDIT: Final = f"""
 {SETTLED}
@@ -109,7 +103,7 @@ def result_of(host: Host, program: str) -> str:
     with taken_over(host, f"{printing}{program}\nprint('ended')\n"):
         eventually(lambda: host.show(DAEMON, "ActiveState") in {"failed", "inactive"})
         text = host.read(printed)
-        host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")
+        empty_state(host)
     assert text.endswith("ended\n"), text
     return text.removesuffix("ended\n")
 
@@ -438,23 +432,14 @@ def test_a_user_without_any_privilege_is_told_that_only_root_may(looked_at: Host
 
 # The end of the daemon
 
-GIVE_AWAY: Final = f"""
-import socket, subprocess, time
+GIVE_AWAY: Final = f"""{GIVING}
 helper = subprocess.Popen({by_sudo("sudo")!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 helper.stdout.readline()
-giving = socket.socket(socket.AF_UNIX)
-giving.connect("\\0give")
 socket.send_fds(giving, [b"x"], [helper.stdin.fileno(), helper.stdout.fileno()])
 time.sleep(600)
 """
 
-TAKE: Final = """
-import socket, time
-listening = socket.socket(socket.AF_UNIX)
-listening.bind("\\0give")
-listening.listen()
-print("listening", flush=True)
-taking, _ = listening.accept()
+TAKE: Final = f"""{TAKING}
 taken = socket.recv_fds(taking, 1, 2)
 print("taken", flush=True)
 time.sleep(600)
@@ -484,11 +469,8 @@ def test_a_helper_whose_pipe_was_given_away_ends_with_the_daemon(
             eventually(lambda: helper not in running(looked_at, "serviceswitch"), timeout_seconds=10)
 
 
-GIVE_AND_END: Final = """
-import os, socket, subprocess
-giving = socket.socket(socket.AF_UNIX)
-giving.connect("\\0give")
-command, request = {command!r}, {request!r}
+GIVE_AND_END: Final = f"""{GIVING}
+command, request = {{command!r}}, {{request!r}}
 if command:
     helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     up, down = helper.stdin.fileno(), helper.stdout.fileno()
@@ -505,13 +487,7 @@ giving.recv(1)
 """
 """A daemon that was taken over: it uses its helper, gives away its ends, and ends by itself."""
 
-TAKE_AND_ASK: Final = """
-import os, socket, sys
-listening = socket.socket(socket.AF_UNIX)
-listening.bind("\\0give")
-listening.listen()
-print("listening", flush=True)
-taking, _ = listening.accept()
+TAKE_AND_ASK: Final = f"""{TAKING}
 _, (up, down), _, _ = socket.recv_fds(taking, 1, 2)
 print("taken", flush=True)
 sys.stdin.readline()

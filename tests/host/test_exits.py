@@ -11,7 +11,8 @@ from typing import Final
 
 import pytest
 
-from tests.host.installed import HELLO
+from tests.host.handing_over import GIVING, TAKING
+from tests.host.installed import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.matrix import WAYS
 from tests.host.possessed import inside, possessed
@@ -20,7 +21,6 @@ from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
 from tests.host.stand_in import standing_in
 from tests.host.test_install import SERVE, SUDOS
 
-STATE: Final = "/var/lib/hkswitch"
 LINGERING: Final = "/var/lib/systemd/linger"
 DOCUMENT: Final = (CHECKOUT / "docs" / "sandbox.md").read_text()
 
@@ -273,25 +273,16 @@ OWN_FOLDERS: Final = (STATE, "/run/hkswitch", "/tmp", "/var/tmp")
 OWN: Final = "its-own-id"
 OWN_BIT: Final = "chmod 0755 {0}; install -m 0755 /usr/bin/id {0}/" + OWN + " && chmod 6755 {0}/" + OWN
 
-TAKE: Final = """
-import os, socket, subprocess
-listener = socket.socket(socket.AF_UNIX)
-listener.bind("\\0taker")
-listener.listen()
-print("ready", flush=True)
-given, _ = listener.accept()
-_, folders, _, _ = socket.recv_fds(given, 1, 1)
+TAKE: Final = f"""{TAKING}
+_, folders, _, _ = socket.recv_fds(taking, 1, 1)
 os.chdir(folders[0])
 try:
     subprocess.run(["./its-own-id"])
 except OSError as error:
     print(error.strerror)
 """
-GIVE: Final = """
-import os, socket, sys
-taker = socket.socket(socket.AF_UNIX)
-taker.connect("\\0taker")
-socket.send_fds(taker, [b"!"], [os.open(sys.argv[1], os.O_PATH)])
+GIVE: Final = f"""{GIVING}
+socket.send_fds(giving, [b"x"], [os.open(sys.argv[1], os.O_PATH)])
 """
 
 
@@ -326,7 +317,7 @@ def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -
     host.write("/opt/possessed/give.py", GIVE)
     with host.popen("python3", "-c", TAKE, user="games") as taking:
         assert taking.stdout is not None
-        assert taking.stdout.readline() == "ready\n"
+        assert taking.stdout.readline() == "listening\n"
         assert inside(host, f"python3 /opt/possessed/give.py {own_program}").code == 0
         assert taking.stdout.read() == "Permission denied\n"
 

@@ -267,13 +267,17 @@ while True:
             process = Path("/proc", name)
             if any(unit in (process / "cgroup").read_text() for unit in ours):
                 continue
+            read = False
             with suppress(PermissionError):
                 secret = b"SECRET=of-root" in (process / "environ").read_bytes()
                 with found.open("a") as file:
                     file.write(f"read {name}{' and its secret' if secret else ''}\\n")
+                read = True
             os.kill(int(name), signal.SIGSTOP)
             with found.open("a") as file:
                 file.write(f"stopped {name}\\n")
+            if not read:  # it has just become this user's, and can be read once it executes a program
+                os.kill(int(name), signal.SIGCONT)
 """
 
 

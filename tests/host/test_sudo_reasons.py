@@ -46,7 +46,8 @@ WORKS: Final = """
 systemctl stop httpd
 hkswitch start web
 systemctl is-active httpd
-systemctl stop httpd
+hkswitch stop web
+test "$(systemctl is-active httpd)" = inactive
 """
 
 
@@ -315,7 +316,7 @@ def restarted(host: Host, after: str = "true") -> None:
 
 
 def works(host: Host) -> None:
-    """The helper starts a unit, by whichever sudo."""
+    """The helper starts and stops a unit, by whichever sudo."""
     eventually(lambda: host.run("sh", "-ec", WORKS, check=False).returncode == 0)
 
 

@@ -19,6 +19,7 @@ from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from tests.host.conftest import PORT, processes
+from tests.host.installed import empty_state
 from tests.host.machine import Boot, Host, eventually, eventually_async, joined
 from tests.host.wire import MDNS_GROUP, Capture, Packet, ask, captured
 from tests.support.controller import Controller
@@ -130,7 +131,7 @@ def daemon(host: Host, stand_in_units: tuple[str, ...], wires: Wires) -> Iterato
     yield host
     host.run("systemctl", "stop", DAEMON)
     host.write("/etc/hkswitch/config.yaml", before)
-    host.run("find", "/var/lib/hkswitch", "-mindepth", "1", "-delete")
+    empty_state(host)
     assert not processes(host)
 
 
@@ -159,7 +160,7 @@ def shown(host: Host) -> dict[str, Any]:
 def forget_pairings(host: Host) -> None:
     """As if the bridge were new, also if the controller could not unpair."""
     host.run("systemctl", "stop", DAEMON)
-    host.run("sh", "-c", "rm -rf /var/lib/hkswitch/*")
+    empty_state(host)
     host.run("systemctl", "start", DAEMON)
 
 
