@@ -21,41 +21,35 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A Debian release, and what of it a host needs. `suite` is what Debian calls it, if we do not."""
+    """A Debian release, and what of it a host needs, beside what its `base` has."""
 
     name: str
+    suite: str
     python: str
     packages: tuple[str, ...]
-    suite: str = ""
+    base: "Release | None" = None
 
     @property
-    def recipe(self) -> tuple[str, ...]:
-        """The command that makes a root, except for the folder at its end."""
+    def layer(self) -> tuple[str, ...]:
+        """What mmdebstrap adds to the base."""
         return (
-            "mmdebstrap",
             "--quiet",
-            "--variant=minbase",
             "--dpkgopt=force-unsafe-io",  # a fifth faster; whoever pulls the plug makes another
             f"--include={','.join(self.packages)}",
             *(f"--customize-hook={hook}" for hook in _HOOKS),
-            self.suite or self.name,
+            self.suite,
         )
 
+    @property
+    def recipe(self) -> str:
+        """All that says what is in the root."""
+        base = "" if self.base is None else self.base.recipe
+        return "\n".join((base, *self.layer))
 
-_PACKAGES: Final = (
-    "avahi-daemon",
-    "avahi-utils",
-    "dbus",
-    "iproute2",
-    "nginx-light",
-    "procps",
-    "python3",
-    "python3-venv",
-    "samba",
-    "sudo",
-    "systemd",
-    "systemd-sysv",
-)
+
+_PLAIN: Final = ("dbus", "iproute2", "procps", "python3", "python3-venv", "sudo", "systemd", "systemd-sysv")
+
+_SERVICES: Final = ("avahi-daemon", "avahi-utils", "nginx-light", "samba")
 
 _HOOKS: Final = (
     # nspawn gives each host a name and an identity of its own, if the root has none
@@ -68,59 +62,51 @@ _HOOKS: Final = (
     'mkdir -p "$1/etc/systemd/system-generators"',
     (
         'cd "$1/usr/lib/systemd/system-generators"; for generator in systemd-*; do '
-        'ln -s /dev/null "$1/etc/systemd/system-generators/$generator"; done'
+        'ln -sf /dev/null "$1/etc/systemd/system-generators/$generator"; done'
     ),
 )
+
+_TRIXIE: Final = Release("plain-trixie", "trixie", "3.13", _PLAIN)
+"""What all hosts of Debian 13 have in common: installed once, as that is most of the work."""
 
 RELEASES: Final = {
     release.name: release
     for release in (
-        Release("bookworm", "3.11", _PACKAGES),
-        Release("trixie", "3.13", (*_PACKAGES, "sudo-rs")),
+        Release("bookworm", "bookworm", "3.11", (*_PLAIN, *_SERVICES)),
+        Release("trixie", "trixie", "3.13", (*_SERVICES, "sudo-rs"), base=_TRIXIE),
     )
 }
 
 RECIPES: Final = Release(
     "recipes",
+    "trixie",
     "3.13",
     (
         "busybox-static",
         "crun",
-        "dbus",
         "docker-cli",
         "docker.io",
-        "iproute2",
         "iputils-ping",
         "libvirt-clients",
         "libvirt-daemon",
         "podman",
-        "procps",
-        "python3",
-        "python3-venv",
-        "sudo",
-        "systemd",
-        "systemd-sysv",
         "wireguard-go",
         "wireguard-tools",
     ),
-    suite="trixie",
+    base=_TRIXIE,
 )
 """What the recipes of docs/recipes.md need, which the other hosts are quicker without."""
 
-FRESH: Final = Release(
-    "fresh",
-    "3.13",
-    ("dbus", "git", "iproute2", "make", "python3", "python3-venv", "sudo", "systemd", "systemd-sysv"),
-    suite="trixie",
-)
+FRESH: Final = Release("fresh", "trixie", "3.13", ("git", "make"), base=_TRIXIE)
 """A machine of somebody who has heard of hkswitch today."""
 
 OPEN: Final = {
     name: Release(
         f"open-{name}",
+        release.suite,
         release.python,
-        (*release.packages, "at", "cron", "openssh-client", "openssh-server", "polkitd"),
-        suite=name,
+        ("at", "cron", "openssh-client", "openssh-server", "polkitd"),
+        base=release,
     )
     for name, release in RELEASES.items()
 }
@@ -131,9 +117,16 @@ def root_folder(release: Release, say: Say) -> Path:
     """The root folder of a release, made if there is none of this recipe yet."""
 
     def make(folder: Path) -> None:
-        _run(*release.recipe, str(folder))
+        start = ("--variant=minbase",)
+        if release.base is not None:
+            base = root_folder(release.base, say)
+            start = (
+                "--variant=custom",
+                f'--setup-hook=tar -C {base} --exclude="./dev/*" -c . | tar -C "$1" -x',
+            )
+        _run("mmdebstrap", *start, *release.layer, str(folder))
 
-    return _cached(CACHE / "hosts", release.name, "\n".join(release.recipe), make, say)
+    return _cached(CACHE / "hosts", release.name, release.recipe, make, say)
 
 
 def wheels_folder(release: Release, say: Say) -> Path:
