@@ -38,7 +38,8 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 
 # What is drawn, killed or flooded gains from time, and has targets of its own.
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
-	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py
+	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py \
+	tests/hap/test_event_order.py tests/hap/test_iid_history.py tests/daemon/test_reload_interleavings.py
 LONG_TESTS := $(RANDOM_TESTS) tests/backend/test_helper_storm.py
 PEER_TESTS := tests/peer/test_against_reference.py tests/peer/test_other_controllers.py
 TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging \
@@ -49,8 +50,13 @@ test: .venv/.dev ## lint, and every test that needs neither root, nor a build, n
 	$(MAKE) --no-print-directory --jobs 2 lint tests-beside-lint
 
 .PHONY: tests-beside-lint
-tests-beside-lint: .venv/.dev
+tests-beside-lint: .venv/.collected
 	$(TEST)
+
+# Processes that collect at once would each write the byte code of every test. What fails here fails again in TEST.
+.venv/.collected: .venv/.dev
+	$(TEST) --numprocesses 0 --collect-only --quiet >/dev/null || true
+	touch $@
 
 .PHONY: test-random
 test-random: .venv/.dev ## fuzzing, kills and floods, briefly
