@@ -70,7 +70,7 @@ test-peer: .venv/.dev ## the same conversations with hkswitch and with HAP-NodeJ
 test-packages: .venv/.dev ## build the packages, and test what is in them
 	$(BIN)/python -m pytest tests/packaging
 
-TEST_HOST := $(BIN)/python -m pytest tests/host -p tests.host.scheduling --numprocesses 4 --dist loadscope --no-loadscope-reorder
+TEST_HOST := $(BIN)/python -m pytest tests/host -p tests.host.scheduling --numprocesses 5 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test-host
 test-host: .venv/.dev ## as root: each test on real Debian hosts once, as CI runs them

@@ -98,12 +98,13 @@ def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "together"),
     [
-        ("test_faults.py::test_x[bookworm]", "test_trust.py::test_y[bookworm-a - b]", True),
+        ("test_faults.py::test_x[bookworm]", "test_programs.py::test_y[bookworm-a - b]", True),
         ("test_deb.py::test_x[bookworm]", "test_deb.py::test_y[bookworm]", True),
         ("test_fresh.py::test_x", "test_fresh.py::test_y", True),
         ("test_attacks.py::test_x[trixie]", "test_sandbox.py::test_y[trixie]", True),
         ("test_faults.py::test_x[bookworm]", "test_faults.py::test_x[trixie]", False),
         ("test_attacks.py::test_x[trixie]", "test_faults.py::test_x[trixie]", False),
+        ("test_attacks.py::test_x[trixie]", "test_sudo_reasons.py::test_x[trixie]", False),
         ("test_attacks.py::test_x[trixie]", "test_attacks.py::test_x[bookworm]", False),
         ("test_deb.py::test_x[bookworm]", "test_faults.py::test_x[bookworm]", False),
         ("test_fresh.py::test_x", "test_recipes.py::test_x", False),

@@ -13,14 +13,16 @@ from tests.host.root import RELEASES
 OWN_HOSTS: Final = ("test_fresh.py", "test_deb.py", "test_upgrades.py", "test_recipes.py", "test_exits.py")
 """Files whose tests have hosts of their own, the longest first."""
 
-SECOND_HOSTS: Final = (
-    "test_attacks.py",
-    "test_audit.py",
-    "test_hostile_input.py",
-    "test_sandbox.py",
-    "test_sudo_reasons.py",
-)
-"""Files that have a second host of each release: host tests mostly wait, so two of them take less time."""
+OTHER_HOSTS: Final = {
+    "test_attacks.py": "second host",
+    "test_audit.py": "second host",
+    "test_sandbox.py": "second host",
+    "test_start_outcomes.py": "second host",
+    "test_trust.py": "second host",
+    "test_hostile_input.py": "third host",
+    "test_sudo_reasons.py": "third host",
+}
+"""Files that have another host of each release: host tests mostly wait, so three of them take less time."""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
@@ -47,6 +49,6 @@ def scope(nodeid: str) -> str:
     release = next((release for release in RELEASES if release in parameters), "")
     if Path(file).name in OWN_HOSTS:
         return f"{file}:{release}"
-    if Path(file).name in SECOND_HOSTS:
-        return f"{release}, second host"
+    if release and Path(file).name in OTHER_HOSTS:
+        return f"{release}, {OTHER_HOSTS[Path(file).name]}"
     return release or file
