@@ -18,10 +18,10 @@ from pyhap.const import CLIENT_PROP_PERMS, STANDALONE_AID
 from hkswitch.hap import state_file
 from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.announcement import announcement
-from hkswitch.hap.connection import Server
 from hkswitch.hap.database import Database
 from hkswitch.hap.limits import PairSetup
 from hkswitch.hap.refusals import MAX_PEERS, UNKNOWN, Refused
+from hkswitch.hap.server import Server
 from hkswitch.hap.session import Session, controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.sockets import hear_only

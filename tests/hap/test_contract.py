@@ -20,12 +20,13 @@ from pyhap.hsrp import Server as SrpServer
 from pyhap.iid_manager import IIDManager
 from pyhap.state import State
 
-from hkswitch.hap.connection import Connection, Server
+from hkswitch.hap.connection import Connection
 from hkswitch.hap.driver import Driver
 from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
 from hkswitch.hap.iid_manager import RememberedIids
 from hkswitch.hap.pair_setup import Verifier
+from hkswitch.hap.server import Server
 
 OVERRIDDEN: list[tuple[Callable[..., Any], str]] = [
     (AccessoryDriver.__init__, "caed023e4c89"),
