@@ -19,9 +19,11 @@ from hkswitch.hap.events import Change, Events, Path
 from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
 from hkswitch.hap.memory import FreeMemory
+from hkswitch.hap.refusals import LONGEST_REASON
 from hkswitch.hap.session import Session
 from hkswitch.hap.timed_writes import TimedWrites
 from hkswitch.hap.turns import Turns
+from hkswitch.model.printable import printable_line
 from hkswitch.network.endpoint import Place
 
 MOST_AT_ONCE_BYTES: Final = 4 * 1024
@@ -35,6 +37,9 @@ LARGEST_UNSENT_BYTES: Final = 256 * 1024
 
 CONTINUE: Final = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
 """Has a client that asks first send its body (RFC 9110, 10.1.1)."""
+
+ANSWERABLE: Final = frozenset({h11.IDLE, h11.SEND_RESPONSE})
+"""The states of our side in which a response can begin."""
 
 
 class Keeper(Protocol):
@@ -232,19 +237,24 @@ class Connection(HAPServerProtocol):
             self.transport.resume_reading()
             super()._process_events()
 
-    def _refuse(self, status: HTTPStatus) -> None:
-        self.complain(f"a request is answered with {status.value} ({status.phrase})")
+    def _refuse(self, status: HTTPStatus, what: str = "a request", why: str = "") -> None:
+        """Answer without a body, and close: what comes behind is not to be read."""
+        self.complain(f"{what} is answered with {status.value} ({why or status.phrase})")
         response = HAPResponse()
         response.status_code, response.reason = status.value, status.phrase
+        response.headers.append(("Connection", "close"))
         self.send_response(response)
         self.close()
 
     def send_response(self, response: HAPResponse) -> None:
         """Send it whole, and then the events that waited for it and for all that came behind it.
 
-        HAP-python sends a response without a body in chunks, at which iOS can stall.
+        HAP-python sends a response without a body in chunks, at which iOS can stall, and none to HEAD.
         """
-        if not response.body and response.status_code != HTTPStatus.NO_CONTENT:
+        if self.request is not None and self.request.method == b"HEAD":
+            length, response.body = len(response.body), b""  # told, and not sent (RFC 9110, 9.3.2)
+            response.headers.append(("Content-Length", str(length)))
+        elif not response.body and response.status_code != HTTPStatus.NO_CONTENT:
             response.headers.append(("Content-Length", "0"))
         super().send_response(response)
         if self.conn.our_state is not h11.MUST_CLOSE and not self._has_more:
@@ -275,9 +285,14 @@ class Connection(HAPServerProtocol):
         return False
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:
-        """Close, and say so, which HAP-python does not."""
-        self.complain(f"this is not HTTP: {message!r:.200}")
-        return bool(super()._handle_invalid_conn_state(message))
+        """Answer malformed HTTP, and close; HAP-python closes without an answer, and does not say so."""
+        words, _, _ = str(message).partition(": bytearray(")  # the line itself is whatever was sent
+        why = printable_line(words, LONGEST_REASON)
+        if not isinstance(message, h11.RemoteProtocolError) or self.conn.our_state not in ANSWERABLE:
+            self.complain(f"its connection is closed: {why}")
+            return bool(super()._handle_invalid_conn_state(message))
+        self._refuse(HTTPStatus(message.error_status_hint), "malformed HTTP", why)
+        return False
 
     def write(self, data: bytes) -> None:
         """Send; a controller that does not read what it asked for is cut off, as HAP-python does not."""

@@ -92,7 +92,7 @@ class PairSetupRequests(HAPServerHandler):
             super().handle_pairing()  # says that it is not available
             return
         parts = tlv.decode(self.request_body)
-        step = Step(parts[TAGS.SEQUENCE_NUM])
+        step = Step.of(parts[TAGS.SEQUENCE_NUM])
         take = {Step.BEGIN: self._begin, Step.PROVE: self._prove, Step.EXCHANGE: self._exchange}
         try:
             if step is not Step.BEGIN and not self._pair_setup.is_next(self._connection.session, step):
@@ -177,7 +177,7 @@ class PairSetupRequests(HAPServerHandler):
             Ed25519PublicKey.from_public_bytes(public_key).verify(parts[TAGS.PROOF], signed)
             controller_of(identity)
         except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
-            raise Refused(AUTHENTICATION, f"its identity is not proved ({error!r})") from error
+            raise Refused(AUTHENTICATION, "its identity is not proved") from error
         return identity, public_key
 
     def _own_identity(self, session_key: bytes) -> bytes:
