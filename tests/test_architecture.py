@@ -41,7 +41,7 @@ MODULE_MAY_IMPORT = {
     "cli/diagnostics.py": {"cli", "doctor", "hap", "model", "network", "protocol", "backend"},
     "cli/import_homebridge.py": {"homebridge", "model"},
     "cli/options.py": {"control", "model"},
-    "cli/page.py": {"model", "protocol"},
+    "cli/page.py": {"control", "model", "protocol"},
     "cli/pair.py": {"control", "hap", "model", "protocol"},
     "cli/reload.py": {"control", "protocol"},
     "cli/run.py": {"model"},

@@ -26,8 +26,8 @@ from hkswitch.hap.events import Events
 from hkswitch.hap.limits import Step
 from hkswitch.hap.refusals import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused
 from hkswitch.hap.session import Session, controller_of
-from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS
 from hkswitch.hap.timed_writes import TimedWrites
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 
 GROUP_BITS: Final = 3072
 SALT_BYTES: Final = 16
@@ -105,8 +105,8 @@ class PairSetupRequests(HAPServerHandler):
             raise
 
     def _begin(self, _: dict[bytes, bytes]) -> None:
-        if self.accessory_handler.failed_attempts >= MOST_FAILED_ATTEMPTS:
-            raise Refused(MAX_TRIES, "too many attempts have failed, see `hkswitch pair`")
+        if self.accessory_handler.attempts.is_locked:
+            raise Refused(MAX_TRIES, f"it is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes")
         if not self._pair_setup.begin(self._connection.session):
             raise Refused(BUSY, "another controller is pairing")
         self._connection.give_time_to_pair()
@@ -152,7 +152,7 @@ class PairSetupRequests(HAPServerHandler):
             if (ours := verifier.verify(proof)) is None:
                 raise Refused(AUTHENTICATION, "a wrong setup code")
         except Refused as refused:
-            failed = self.accessory_handler.count_failed_attempt()
+            failed = self.accessory_handler.attempts.count()
             raise Refused(refused.error, f"{refused} ({failed} of {MOST_FAILED_ATTEMPTS} in all)") from None
         return bytes(ours)
 

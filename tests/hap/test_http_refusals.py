@@ -1,4 +1,4 @@
-"""Malformed HTTP and HEAD have an answer, in the clear and encrypted; then the connection is closed, or goes on."""
+"""Malformed HTTP and HEAD are answered, in the clear and encrypted, as HTTP has it."""
 
 import asyncio
 import json
@@ -194,5 +194,5 @@ def test_the_reason_of_a_refusal_has_no_words_of_pythons(error: Exception, words
 
 @pytest.mark.parametrize("state", [b"", b"\0", b"\2", b"\1\0"])
 def test_a_state_without_a_step_is_refused_in_words(state: bytes) -> None:
-    with pytest.raises(ValueError, match="^a state that no step of pair-setup has$"):
+    with pytest.raises(ValueError, match=r"^a state that no step of pair-setup has$"):
         Step.of(state)
