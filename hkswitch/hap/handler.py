@@ -73,6 +73,7 @@ class Requests(PairingRequests):
 
     @client_uuid.setter
     def client_uuid(self, controller: UUID | None) -> None:
+        """Have the session know it; HAP-python keeps it here."""
         self._connection.session.controller = controller
 
     @property
