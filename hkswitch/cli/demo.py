@@ -49,7 +49,7 @@ async def run(
         raise
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Terminal:
     """The person who tries it, and the options."""
 
@@ -57,15 +57,20 @@ class _Terminal:
     address: str | None
     port: int | None
     state_folder: Path
+    name: str = ""
+    """The bridge's, from the first reading on: it has no other until it ends."""
 
     async def read(self) -> Config:
-        """The groups of the config; its bridge is another one, which may be serving on this machine."""
-        bridge = BridgeConfig(name="hkswitch demo")
+        """The groups and the name of the config; where that serves, another bridge may be serving."""
+        default = Config(BridgeConfig(name="hkswitch demo"), GROUPS)
+        config = default if self.config_file is None else read_config(self.config_file)
+        self.name = self.name or config.bridge.name
+        bridge = BridgeConfig(name=self.name)
         if self.address is not None:
             bridge = replace(bridge, addresses=(self.address,))
         if self.port is not None:
             bridge = replace(bridge, port=self.port)
-        return Config(bridge, GROUPS if self.config_file is None else read_config(self.config_file).groups)
+        return Config(bridge, config.groups)
 
     def reloading(self) -> None:
         pass  # a person who asks for it knows

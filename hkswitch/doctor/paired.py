@@ -1,5 +1,8 @@
 """Whether a phone has been paired."""
 
+from pathlib import Path
+
+from hkswitch.control.words import command
 from hkswitch.doctor.account import stored
 from hkswitch.doctor.context import Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
@@ -12,7 +15,8 @@ from hkswitch.protocol.report import BridgeReport, PairedController
 async def paired(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
     if isinstance(situation.bridge, BridgeReport):
-        return (by(situation.bridge.controllers, locked=situation.bridge.pairing_refused),)
+        bridge = situation.bridge
+        return (by(bridge.controllers, situation.state_folder, locked=bridge.pairing_refused),)
     if not situation.may_look_as_daemon:
         why = "there is no daemon to ask"
         return (unknown(Point.PAIRED, why, WITH_SUDO if situation.account else ""),)
@@ -20,15 +24,15 @@ async def paired(situation: Situation) -> tuple[Finding]:
     if isinstance(found, Failure):
         return (unknown(Point.PAIRED, "the state cannot be read"),)
     if not isinstance(found, Stored):
-        return (by(()),)
-    return (by(found.controllers, locked=found.setup_is.pairing_refused),)
+        return (by((), situation.state_folder),)
+    return (by(found.controllers, situation.state_folder, locked=found.setup_is.pairing_refused),)
 
 
-def by(controllers: tuple[PairedController, ...], *, locked: bool = False) -> Finding:
+def by(controllers: tuple[PairedController, ...], state_folder: Path, *, locked: bool = False) -> Finding:
     """`controllers`: those that are paired. `locked`: another cannot pair."""
     if controllers:
         return ok(Point.PAIRED, f"with {counted(len(controllers), 'controller')}")
     if locked:
         why = f"with nobody, and pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes"
-        return wrong(Point.PAIRED, why, "`sudo hkswitch pair --reset-attempts` unlocks it")
-    return wrong(Point.PAIRED, "with nobody", "`sudo hkswitch pair` shows the code to scan")
+        return wrong(Point.PAIRED, why, f"{command(state_folder, 'pair --reset-attempts')} unlocks it")
+    return wrong(Point.PAIRED, "with nobody", f"{command(state_folder, 'pair')} shows the code to scan")

@@ -5,7 +5,9 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +15,11 @@ import pytest
 from rich.console import Console
 
 from hkswitch.cli import demo, page
-from hkswitch.control import STATE_FOLDER
+from hkswitch.control import STATE_FOLDER, socket_of
+from hkswitch.control.client import NoAnswer, NoDaemon, Stranger
 from hkswitch.control.words import command, gone_from_home, locked
 from hkswitch.daemon.bridge import CannotServe
+from hkswitch.daemon.changes import after_restart
 from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.service import _Service
 from hkswitch.doctor import paired
@@ -24,6 +28,7 @@ from hkswitch.hap.attempts import Attempts
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.errors import Failure
 from hkswitch.network import addresses
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
@@ -110,20 +115,25 @@ def test_the_demo_says_that_there_is_no_default_route_only_if_that_is_why(
 @pytest.mark.parametrize(
     ("address", "port", "bridge"),
     [
-        (None, None, BridgeConfig("hkswitch demo")),
-        ("192.0.2.1", None, BridgeConfig("hkswitch demo", addresses=("192.0.2.1",))),
-        (None, 5000, BridgeConfig("hkswitch demo", port=5000)),
+        (None, None, BridgeConfig("Homelab")),
+        ("192.0.2.1", None, BridgeConfig("Homelab", addresses=("192.0.2.1",))),
+        (None, 5000, BridgeConfig("Homelab", port=5000)),
     ],
 )
-async def test_the_demo_takes_the_groups_of_a_config_and_not_its_bridge(
+async def test_the_demo_takes_the_groups_of_a_config_and_not_where_it_serves(
     tmp_path: Path, address: str | None, port: int | None, bridge: BridgeConfig
 ) -> None:
     file = tmp_path / "config.yaml"
     own = "bridge: {name: Homelab, port: 50000, address: 127.0.0.1}"
     file.write_text(f"{own}\ngroups: {{web: {{units: [httpd]}}}}\n")
-    config = await demo._Terminal(file, address, port, tmp_path).read()
+    terminal = demo._Terminal(file, address, port, tmp_path)
+    config = await terminal.read()
     assert config.bridge == bridge
     assert [group.id for group in config.groups] == ["web"]
+    file.write_text("bridge: {name: Other, port: 50001}\ngroups: {mail: {units: [exim4]}}\n")
+    again = await terminal.read()
+    assert [group.id for group in again.groups] == ["mail"]
+    assert after_restart(again, config) == ""  # there is no service to restart
 
 
 @pytest.mark.parametrize(
@@ -205,8 +215,28 @@ def test_status_of_another_bridge_names_its_state_folder() -> None:
 def test_the_doctor_names_what_lets_a_controller_pair(
     controllers: tuple[PairedController, ...], is_locked: bool, advice: str
 ) -> None:
-    finding = paired.by(controllers, locked=is_locked)
+    finding = paired.by(controllers, STATE_FOLDER, locked=is_locked)
     assert (finding.verdict is Verdict.OK, finding.advice) == (not advice, advice)
+
+
+@pytest.mark.parametrize(
+    ("failure", "of_service", "of_another"),
+    [
+        (NoDaemon, "start hkswitch.service", "start the one that has this folder"),
+        (partial(NoAnswer, why="x"), "x; see `systemctl status hkswitch`", ": x"),
+        (
+            partial(Stranger, user_id=7),
+            "restart hkswitch.service",
+            "restart the hkswitch that has this folder",
+        ),
+    ],
+)
+def test_who_asks_another_bridge_is_not_sent_to_the_service(
+    failure: Callable[[Path], Failure], of_service: str, of_another: str
+) -> None:
+    assert str(failure(socket_of(STATE_FOLDER))).endswith(of_service)
+    assert str(failure(socket_of(OTHER))).endswith(of_another)
+    assert "systemctl" not in str(failure(socket_of(OTHER)))
 
 
 # When it locks
