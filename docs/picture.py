@@ -44,6 +44,9 @@ CELL_WIDTH, CELL_HEIGHT = 10, 20
 FONT_SIZE: Final = 16
 MARGIN: Final = 16
 
+OWN_COMMAND: Final = re.compile(r"`\S*hkswitch (\w+) --state-dir\s+\S+`")
+"""What the demo has a person type; its line may be broken."""
+
 UPPER, LOWER = "▀█", "▄█"
 """What fills the upper or the lower half of a cell."""
 
@@ -117,7 +120,8 @@ def _session(folder: Path) -> str:
         ("sudo hkswitch start fileserver", _in_terminal("start", "fileserver", "--state-dir", str(folder))),
         ("hkswitch status", _in_terminal("status", "--state-dir", str(folder))),
     )
-    return "\n".join(f"\x1b[1m$ {command}\x1b[0m\n{output}" for command, output in shown)
+    session = "\n".join(f"\x1b[1m$ {command}\x1b[0m\n{output}" for command, output in shown)
+    return OWN_COMMAND.sub(r"`sudo hkswitch \1`", session)
 
 
 def _in_terminal(*arguments: str) -> str:

@@ -41,7 +41,7 @@ MODULE_MAY_IMPORT = {
     "cli/diagnostics.py": {"cli", "doctor", "hap", "model", "network", "protocol", "backend"},
     "cli/import_homebridge.py": {"homebridge", "model"},
     "cli/options.py": {"control", "model"},
-    "cli/page.py": {"model", "protocol"},
+    "cli/page.py": {"control", "model", "protocol"},
     "cli/pair.py": {"control", "hap", "model", "protocol"},
     "cli/reload.py": {"control", "protocol"},
     "cli/run.py": {"model"},
@@ -70,6 +70,7 @@ OVERRIDES = {
     for name in (
         *("advertiser", "connection", "driver", "frames", "handler", "pair_setup", "pairings"),
         "responder",
+        "server",
     )
 }
 ACCESSORIES = {"hap/database.py", "hap/iid_manager.py"}
@@ -219,7 +220,7 @@ def own_imports(module: Path) -> set[Path]:
 
 def test_no_modules_import_one_another_in_a_circle() -> None:
     imports = {module: own_imports(module) for module in MODULES}
-    assert Path(ROOT / "hkswitch/hap/connection.py") in imports[ROOT / "hkswitch/hap/driver.py"]
+    assert Path(ROOT / "hkswitch/hap/connection.py") in imports[ROOT / "hkswitch/hap/server.py"]
     while leaves := [module for module, others in imports.items() if not others & imports.keys()]:
         for module in leaves:
             del imports[module]

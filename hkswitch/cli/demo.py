@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.backend.simulated import SimulatedHost
+from hkswitch.control.words import gone_from_home, locked
+from hkswitch.daemon.bridge import CannotServe
 from hkswitch.daemon.service import serve
 from hkswitch.daemon.serving import Front
 from hkswitch.hap.setup_code import invitation
@@ -40,10 +42,14 @@ async def run(
     folder = state_folder or _default_folder()
     terminal = _Terminal(config_file, address, port, folder)
     config = await terminal.read()
-    await serve(config, SimulatedHost(config.groups), folder, terminal)
+    try:
+        await serve(config, SimulatedHost(config.groups), folder, terminal)
+    except CannotServe as failure:
+        failure.remedy = "stop that, or pass another --port"
+        raise
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Terminal:
     """The person who tries it, and the options."""
 
@@ -51,16 +57,20 @@ class _Terminal:
     address: str | None
     port: int | None
     state_folder: Path
+    name: str = ""
+    """The bridge's, from the first reading on: it has no other until it ends."""
 
     async def read(self) -> Config:
+        """The groups and the name of the config; where that serves, another bridge may be serving."""
         default = Config(BridgeConfig(name="hkswitch demo"), GROUPS)
         config = default if self.config_file is None else read_config(self.config_file)
-        bridge = config.bridge
+        self.name = self.name or config.bridge.name
+        bridge = BridgeConfig(name=self.name)
         if self.address is not None:
-            bridge = replace(bridge, addresses=(self.address,), interfaces=())
+            bridge = replace(bridge, addresses=(self.address,))
         if self.port is not None:
             bridge = replace(bridge, port=self.port)
-        return replace(config, bridge=bridge)
+        return Config(bridge, config.groups)
 
     def reloading(self) -> None:
         pass  # a person who asks for it knows
@@ -83,7 +93,12 @@ class _Terminal:
         if place.addresses == (addresses.LOOPBACK,) and self.address is None:
             _say("There is no default route: this is loopback only.")
             _say("For a phone, pass --address with an address of this machine that it reaches.")
-        _say("Already paired." if front.paired else invitation(front.setup))
+        if front.paired:
+            _say(f"Already paired. {gone_from_home(self.state_folder)}")
+        elif front.pairing_refused:
+            _say(f"No controller can pair: {locked(self.state_folder)}.")
+        else:
+            _say(invitation(front.setup))
 
 
 def _default_folder() -> Path:

@@ -14,6 +14,7 @@ import click
 
 from hkswitch import __version__
 from hkswitch.cli.options import (
+    a_folder,
     an_address,
     config_option,
     examples,
@@ -69,6 +70,7 @@ def run(config_file: Path, state_folder: Path) -> None:
     "--state-dir",
     "state_folder",
     type=click.Path(readable=False, path_type=Path),
+    callback=a_folder,
     metavar="DIR",
     help="Where keys and pairings are kept [~/.local/state/hkswitch-demo]",
 )
@@ -145,15 +147,18 @@ def pair(  # noqa: PLR0913 -- one for each option
     elif reset_attempts:
         click.echo(pair.reset_attempts(state_folder))
     elif (path := png or svg) is not None:
-        contents = pair.picture(state_folder, "svg" if png is None else "png")
+        setup = pair.setup_is(state_folder)
+        contents = pair.picture(setup, "svg" if png is None else "png")
         if path == STANDARD_OUTPUT:
             click.echo(contents, nl=False)
         else:
             pair.write_picture(path, contents)
             click.echo(f"{path} is readable by its owner alone: it holds the setup code.")
+        if why := pair.of_no_use(setup, state_folder):
+            click.echo(why, err=True)
     else:
         setup = pair.setup_is(state_folder)
-        click.echo(pair.setup_as_json(setup) if as_json else pair.shown(setup))
+        click.echo(pair.setup_as_json(setup) if as_json else pair.shown(setup, state_folder))
 
 
 @commands.command(epilog=examples("sudo hkswitch unpair 3C7A", "sudo hkswitch unpair --all"))
@@ -190,7 +195,7 @@ def status(
     from hkswitch.cli import status
 
     if watched:
-        _show_each(status.watch(state_folder, groups), as_json=as_json)
+        _show_each(status.watch(state_folder, groups), state_folder, as_json=as_json)
         return
     everything = status.from_daemon(state_folder) or _in_a_loop(status.from_systemd(config_file))
     report = status.chosen(everything, groups)
@@ -199,11 +204,11 @@ def status(
     else:
         from hkswitch.cli import page
 
-        page.show(report, _console())
+        page.show(report, _console(), state_folder)
     sys.exit(status.exit_code(report, groups))
 
 
-def _show_each(seen: "Iterable[Seen]", *, as_json: bool) -> None:
+def _show_each(seen: "Iterable[Seen]", state_folder: Path, *, as_json: bool) -> None:
     gc.enable()  # this may take long: see __main__.py
     if as_json:
         from hkswitch.cli import status
@@ -214,7 +219,7 @@ def _show_each(seen: "Iterable[Seen]", *, as_json: bool) -> None:
     else:
         from hkswitch.cli import page
 
-        page.show_each(seen, _console())
+        page.show_each(seen, _console(), state_folder)
 
 
 @commands.command(

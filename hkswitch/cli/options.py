@@ -1,6 +1,8 @@
 """Options that several commands have, and what their values must be."""
 
+import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,10 +21,26 @@ config_option = click.option(
     metavar="FILE",
     help=f"The configuration [{DEFAULT_CONFIG}]",
 )
+
+
+def a_folder(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """The value of an option that is a folder, or becomes one, as click's callbacks give it back."""
+    if path is not None:
+        with suppress(FileNotFoundError, PermissionError):
+            try:
+                found = path.stat().st_mode
+            except NotADirectoryError:
+                found = stat.S_IFREG
+            if not stat.S_ISDIR(found):
+                raise click.BadParameter(f"{path} is not a folder", context, option)
+    return path
+
+
 state_option = click.option(
     "--state-dir",
     "state_folder",
     type=click.Path(readable=False, path_type=Path),
+    callback=a_folder,
     default=STATE_FOLDER,
     metavar="DIR",
     help=f"The folder with the bridge's keys and pairings [{STATE_FOLDER}]",

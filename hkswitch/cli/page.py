@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hkswitch.control import STATE_FOLDER
+from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, Meaning
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
 
@@ -30,10 +33,12 @@ _CONTROLLER_CHARACTERS: Final = 8
 """Of a controller's ID: enough to tell a home's controllers apart."""
 
 
-def rendered(report: Report, now_unix_seconds: float, *, away: bool = False) -> RenderableType:
+def rendered(
+    report: Report, now_unix_seconds: float, state_folder: Path = STATE_FOLDER, *, away: bool = False
+) -> RenderableType:
     """A line or two about the bridge, a table, and why what is unknown is so.
 
-    `away`: the daemon has ended since this report.
+    `away`: the daemon has ended since this report. `state_folder` tells the service from others.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("group", "name", "state", "units", "last action"):
@@ -46,7 +51,11 @@ def rendered(report: Report, now_unix_seconds: float, *, away: bool = False) -> 
             "\n".join(f"{unit} {state}" for unit, state in group.units.items()),
             _last(group.last_action, now_unix_seconds),
         )
-    lines = [Text(AWAY, "yellow"), Text()] if away else _bridge_lines(report.bridge, now_unix_seconds)
+    lines = (
+        [Text(AWAY, "yellow"), Text()]
+        if away
+        else _bridge_lines(report.bridge, now_unix_seconds, state_folder)
+    )
     return Group(*lines, table, *_reasons(report.groups))
 
 
@@ -60,12 +69,12 @@ def _reasons(groups: Iterable[GroupReport]) -> list[Text]:
     return [Text(), *lines] if lines else []
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report, console: Console, state_folder: Path) -> None:
     """Print the page."""
-    console.print(rendered(report, time.time()))
+    console.print(rendered(report, time.time(), state_folder))
 
 
-def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float) -> list[Text]:
+def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_folder: Path) -> list[Text]:
     if bridge is None:
         return [Text("The daemon does not run: this is what systemd says of the units.", "yellow"), Text()]
     running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
@@ -75,7 +84,11 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float) -> list[
     paired = f"{len(bridge.controllers)} paired, {len(connected)} connected"
     if connected:
         paired += f": {', '.join(each.id[:_CONTROLLER_CHARACTERS] for each in connected)}"
-    lines.append(Text(f"controllers: {paired if bridge.controllers else 'none paired, see `hkswitch pair`'}"))
+    if bridge.pairing_refused:
+        lines.append(Text(f"controllers: none paired; {locked(state_folder)}", "red"))
+    else:
+        none = f"none paired, see {command(state_folder, 'pair')}"
+        lines.append(Text(f"controllers: {paired if bridge.controllers else none}"))
     if bridge.helper:
         lines.append(Text(f"helper: not there ({bridge.helper}); switches fail until it is", "red"))
     if bridge.config:
@@ -121,17 +134,17 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
     return f"{seconds} s"
 
 
-def show_each(seen: Iterable[tuple[Report, bool]], console: Console) -> None:
+def show_each(seen: Iterable[tuple[Report, bool]], console: Console, state_folder: Path) -> None:
     """Show one page in place of the other; where there is no terminal, one below the other.
 
     Each is a report, and whether the daemon has gone away since.
     """
     if not console.is_terminal:
         for report, away in seen:
-            console.print(rendered(report, time.time(), away=away), end="\n\n")
+            console.print(rendered(report, time.time(), state_folder, away=away), end="\n\n")
         return
     from rich.live import Live  # noqa: PLC0415 -- only this needs it
 
     with Live(console=console, auto_refresh=False, screen=True) as live:
         for report, away in seen:
-            live.update(rendered(report, time.time(), away=away), refresh=True)
+            live.update(rendered(report, time.time(), state_folder, away=away), refresh=True)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from hkswitch.control import client, pairings, socket_of
+from hkswitch.control.words import command, gone_from_home, locked
 from hkswitch.hap import setup_code
-from hkswitch.hap.setup_code import Setup, UnknownController
+from hkswitch.hap.setup_code import Setup, UnknownController, some
 from hkswitch.hap.state_file import StateInUse, write_whole
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.errors import Exit, Failure
@@ -34,14 +35,17 @@ class DaemonSilent(Failure):
 
 @dataclass(eq=False)
 class NotOne(Failure):
-    """What was named is not one controller."""
+    """What was named is not one controller; `typed` is None if nothing was."""
 
+    typed: str | None
     among: tuple[PairedController, ...]
     exit_code = Exit.USAGE
 
     def __str__(self) -> str:
-        ids = ", ".join(controller.id for controller in self.among)
-        return f"there are several controllers: name one of {ids}, or --all"
+        ids = some([controller.id for controller in self.among])
+        if self.typed is None:
+            return f"there are several controllers: name one of {ids}, or --all"
+        return f"{len(self.among)} controllers begin with {self.typed!r}: {ids}; type more of one ID"
 
 
 @dataclass(eq=False)
@@ -89,9 +93,16 @@ def reset_attempts(state_folder: Path) -> str:
     return "The failed attempts to pair are forgotten."
 
 
-def picture(state_folder: Path, kind: Literal["png", "svg"]) -> bytes:
+def picture(setup: SetupIs, kind: Literal["png", "svg"]) -> bytes:
     """The QR code as the contents of a file."""
-    return setup_code.picture(setup_is(state_folder).payload, kind)
+    return setup_code.picture(setup.payload, kind)
+
+
+def of_no_use(setup: SetupIs, state_folder: Path) -> str:
+    """Why a controller cannot pair by this code now; empty if it can."""
+    if setup.paired:
+        return f"Already paired. {gone_from_home(state_folder)}"
+    return f"No controller can pair: {locked(state_folder)}." if setup.pairing_refused else ""
 
 
 def chosen(among: Sequence[PairedController], typed: str | None) -> PairedController:
@@ -103,21 +114,21 @@ def chosen(among: Sequence[PairedController], typed: str | None) -> PairedContro
         exact = tuple(controller for controller in among if controller.id == wanted)
         found = exact or tuple(c for c in among if wanted and c.id.startswith(wanted))
         if not found:
-            raise UnknownController(typed)
+            raise UnknownController(typed, [controller.id for controller in among])
     if len(found) != 1:
-        raise NotOne(found)
+        raise NotOne(typed, found)
     return found[0]
 
 
-def shown(setup: SetupIs) -> str:
+def shown(setup: SetupIs, state_folder: Path) -> str:
     """What a person needs to pair, or why that is not possible now."""
     if setup.paired:
-        return f"Already paired. To let others in, share the home in the Home app. Code: {setup.code}"
-    if setup.pairing_refused:
         return (
-            f"Pairing is refused after {setup.failed_attempts} failed attempts. "
-            "`hkswitch pair --reset-attempts` allows it again."
+            f"Already paired. To let others in, share the home in the Home app. Code: {setup.code}\n"
+            f"{gone_from_home(state_folder)}"
         )
+    if setup.pairing_refused:
+        return of_no_use(setup, state_folder)
     return setup_code.invitation(Setup(setup.code, setup.payload[-4:]))
 
 
@@ -157,13 +168,16 @@ def unpair(state_folder: Path, typed: str | None, *, everybody: bool) -> str:
         return "No controller is paired."
     one = None if everybody else chosen(before, typed)
     ask_or_do(state_folder, Question(Ask.UNPAIR, None if one is None else one.id))
-    return unpaired(one, before, controllers(state_folder))
+    return unpaired(one, before, controllers(state_folder), command(state_folder, "pair"))
 
 
 def unpaired(
-    one: PairedController | None, before: Sequence[PairedController], after: Sequence[PairedController]
+    one: PairedController | None,
+    before: Sequence[PairedController],
+    after: Sequence[PairedController],
+    again: str,
 ) -> str:
-    """What the removal of one controller, or of all (None), has done."""
+    """What the removal of one controller, or of all (None), has done; `again` is how to pair."""
     left = {controller.id for controller in after}
     gone = [c.id for c in before if c.id not in left]
     others = ", ".join(controller_id for controller_id in gone if one is None or controller_id != one.id)
@@ -173,7 +187,7 @@ def unpaired(
         words = f"Removed {one.id}, the last admin, and with it all others: {others}."
     else:
         words = f"Removed {one.id}."
-    return words if left else f"{words} Nobody is paired now: `hkswitch pair` shows the setup code again."
+    return words if left else f"{words} No controller is paired now: {again} shows the setup code again."
 
 
 def write_picture(path: Path, contents: bytes) -> None:

@@ -20,6 +20,11 @@ ANSWER_WITHIN_SECONDS: Final = 10
 """Also for an answer to leave: a client may not read it."""
 
 
+def is_of_service(path: Path) -> bool:
+    """Whether a socket is the service's, and not one of a demo or of a second bridge."""
+    return path.parent == RUNTIME_FOLDER
+
+
 def socket_of(state_folder: Path) -> Path:
     """Where the daemon of a state folder listens: one with a folder of its own is apart from the service."""
     folder = RUNTIME_FOLDER if state_folder == STATE_FOLDER else state_folder

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES, PRIVILEGED_NAME
+from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES, PRIVILEGED_NAME, is_of_service
 from hkswitch.control.peer_credentials import peer_of
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.control import (
@@ -42,7 +42,8 @@ class NoDaemon(Failure):
     path: Path
 
     def __str__(self) -> str:
-        return f"no hkswitch listens on {self.path}: start hkswitch.service"
+        start = "start hkswitch.service" if is_of_service(self.path) else "start the one that has this folder"
+        return f"no hkswitch listens on {self.path}: {start}"
 
 
 @dataclass(eq=False)
@@ -64,7 +65,8 @@ class NoAnswer(Failure):
     why: str
 
     def __str__(self) -> str:
-        return f"hkswitch gave no answer on {self.path}: {self.why}; see `systemctl status hkswitch`"
+        see = "; see `systemctl status hkswitch`" if is_of_service(self.path) else ""
+        return f"hkswitch gave no answer on {self.path}: {self.why}{see}"
 
 
 class Disconnected(NoAnswer):
@@ -84,9 +86,10 @@ class Stranger(Failure):
     exit_code = Exit.DENIED
 
     def __str__(self) -> str:
+        name = "hkswitch.service" if is_of_service(self.path) else "the hkswitch that has this folder"
         return (
             f"cannot trust {self.path}: user {self.user_id} listens there, and not the daemon's user; "
-            "remove it, and restart hkswitch.service"
+            f"remove it, and restart {name}"
         )
 
 

@@ -51,15 +51,20 @@ class Taps(Protocol):
 
 @dataclass(eq=False)
 class CannotServe(Failure):
-    """The bridge cannot go online. `in_use`: somebody else has the port."""
+    """The bridge cannot go online. `in_use`: somebody else has the port.
+
+    `remedy` is what helps then; only who started the bridge knows how to give it another port.
+    """
 
     place: Place
     port: int
     why: str
     in_use: bool
+    remedy: str = ""
 
     def __str__(self) -> str:
-        return f"cannot serve HomeKit on {self.place}, port {self.port}: {self.why}"
+        what = f"cannot serve HomeKit on {self.place}, port {self.port}: {self.why}"
+        return f"{what}; {self.remedy}" if self.in_use and self.remedy else what
 
 
 class Bridge:
@@ -91,6 +96,11 @@ class Bridge:
     def paired(self) -> bool:
         """Whether any controller is paired."""
         return bool(self._driver.state.paired)
+
+    @property
+    def pairing_refused(self) -> bool:
+        """Whether none is, and none can be: too many setup codes were wrong."""
+        return not self.paired and self._driver.attempts.is_locked
 
     @property
     def config_version(self) -> int:
@@ -140,7 +150,7 @@ class Bridge:
             await self._driver.async_stop()
 
     def tell_of_pairings(self, tell: Callable[[], None]) -> None:
-        """Call `tell` whenever a controller was paired or removed."""
+        """Call `tell` whenever a controller was paired or removed, or who may pair has changed."""
         self._driver.tell_of_pairings(tell)
 
     # What can be asked on the control socket
@@ -158,14 +168,14 @@ class Bridge:
         """Remove a pairing, or all; raises `UnknownController` or `StateUnwritable`."""
         if controller_id is None:
             self._driver.unpair(None)
-        elif controller_id in {controller.id for controller in self.controllers()}:
+        elif controller_id in (ids := [controller.id for controller in self.controllers()]):
             self._driver.unpair(UUID(controller_id))
         else:
-            raise UnknownController(controller_id)
+            raise UnknownController(controller_id, ids)
 
     def reset_attempts(self) -> None:
         """Let controllers pair again after too many wrong setup codes; raises `StateUnwritable`."""
-        self._driver.reset_attempts()
+        self._driver.attempts.forget()
 
     def _place(self, groups: Iterable[Group]) -> None:
         """Have an accessory for each tile; those of groups that stay the same stay too."""

@@ -15,8 +15,9 @@ from hkswitch.backend.helper_transport import Process
 from hkswitch.backend.socket import Socket
 from hkswitch.backend.sudo import by_sudo
 from hkswitch.control import server, socket_of
+from hkswitch.control.words import command, locked
 from hkswitch.daemon import logs
-from hkswitch.daemon.bridge import Bridge
+from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.serving import Front, Outside, Serving
 from hkswitch.daemon.signals import signal_or_end, signals
@@ -38,12 +39,16 @@ _log = logging.getLogger(__name__)
 
 async def run(config_file: Path, state_folder: Path) -> None:
     """The daemon: this machine's units, until SIGTERM; raises `Failure` if it cannot start."""
-    service = _Service(config_file, Notifier(os.environ))
+    service = _Service(config_file, state_folder, Notifier(os.environ))
     config = await service.read()
     transport = Socket() if config.helper is Crossing.SOCKET else Process(by_sudo())
     host = HelperHost(config.groups, transport)
     async with service.notifier.alive():
-        await serve(config, host, state_folder, service)
+        try:
+            await serve(config, host, state_folder, service)
+        except CannotServe as failure:
+            failure.remedy = "stop that, or set bridge.port"
+            raise
     service.notifier.tell(STOPPING="1")
 
 
@@ -52,6 +57,7 @@ class _Service:
     """hkswitch.service: tells systemd and the journal."""
 
     config_file: Path
+    state_folder: Path
     notifier: Notifier
     logged: str = ""
     """The last line about what is served."""
@@ -71,14 +77,16 @@ class _Service:
         _log.warning("waiting for the network: %s", why)
 
     def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
-        paired = "paired" if front.paired else "not paired: see `hkswitch pair`"
+        paired = "paired" if front.paired else f"not paired: see {command(self.state_folder, 'pair')}"
+        if front.pairing_refused:
+            paired = f"not paired; {locked(self.state_folder)}"
         groups = "1 group" if len(config.groups) == 1 else f"{len(config.groups)} groups"
         what = f"{groups} on {place}, port {config.bridge.port}, {paired}"
         status = f"Serving {what}" + (f"; {printable_line(trouble)}" if trouble else "")
         self.notifier.tell(READY="1", STATUS=status)
         if what != self.logged:
             self.logged = what
-            _log.info("serving %s", what)
+            _log.log(logging.WARNING if front.pairing_refused else logging.INFO, "serving %s", what)
 
 
 async def serve(config: Config, host: Host, state_folder: Path, outside: Outside) -> None:

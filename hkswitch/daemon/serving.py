@@ -47,6 +47,10 @@ class Front(Display, Pairings, Protocol):
         """Whether any controller is paired."""
 
     @property
+    def pairing_refused(self) -> bool:
+        """Whether none is, and none can be: too many setup codes were wrong."""
+
+    @property
     def config_version(self) -> int:
         """The number (c#) that tells controllers to read the accessories anew when it grows."""
 
@@ -146,6 +150,7 @@ class Serving:
             controllers=self._front.controllers(),
             helper=printable_line(self._host.trouble()),
             config=printable_line(self._config_problem()),
+            pairing_refused=self._front.pairing_refused,
         )
         return Report(bridge, self.switchboard.report())
 
@@ -306,5 +311,5 @@ class Serving:
 def _named(failure: CannotServe) -> CannotServe:
     """Say who has the port, if that can be known."""
     if holder := listeners.holder(failure.port):
-        failure.why = f"{holder} has it; stop that, or set bridge.port"
+        failure.why = f"{holder} has it"
     return failure

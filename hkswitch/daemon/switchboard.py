@@ -40,10 +40,11 @@ class UnknownGroup(Failure):
     """There is no such group."""
 
     group_id: str
+    known: tuple[str, ...]
     exit_code = Exit.USAGE
 
     def __str__(self) -> str:
-        return f"there is no group {self.group_id!r}: `hkswitch status` lists them"
+        return f"there is no group {self.group_id!r}; there are {', '.join(self.known)}"
 
 
 @dataclass(eq=False)
@@ -133,7 +134,7 @@ class Switchboard:
         if self._is_closed:
             raise Stopping
         if group_id not in self._switches:
-            raise UnknownGroup(group_id)
+            raise UnknownGroup(group_id, tuple(self._switches))
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
         with self._writing(Write(group_id, by, at_length=True)) as number:
             self._step(group_id, switch_events.Written(number, action is not Action.STOP, tile))

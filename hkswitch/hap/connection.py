@@ -1,27 +1,29 @@
-"""The server and its connections: limits on what strangers take up, and writes that block nobody else."""
+"""One connection: HTTP in the clear and encrypted, limits on what it takes up, writes that block nobody else.
+
+Knows the server only as its keeper, and leaves what a request asks for to the handler.
+"""
 
 import asyncio
-import logging
 from collections.abc import Hashable, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import h11
 from pyhap.accessory_driver import AccessoryDriver
 from pyhap.hap_event import create_hap_event
 from pyhap.hap_handler import HAPResponse
 from pyhap.hap_protocol import HAPServerProtocol
-from pyhap.hap_server import HAPServer
 
 from hkswitch.hap import events, limits
 from hkswitch.hap.events import Change, Events, Path
 from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
 from hkswitch.hap.memory import FreeMemory
+from hkswitch.hap.refusals import LONGEST_REASON
 from hkswitch.hap.session import Session
-from hkswitch.hap.sockets import BACKLOG, listening, ways
 from hkswitch.hap.timed_writes import TimedWrites
 from hkswitch.hap.turns import Turns
+from hkswitch.model.printable import printable_line
 from hkswitch.network.endpoint import Place
 
 MOST_AT_ONCE_BYTES: Final = 4 * 1024
@@ -36,91 +38,37 @@ LARGEST_UNSENT_BYTES: Final = 256 * 1024
 CONTINUE: Final = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
 """Has a client that asks first send its body (RFC 9110, 10.1.1)."""
 
-_log = logging.getLogger(__name__)
+ANSWERABLE: Final = frozenset({h11.IDLE, h11.SEND_RESPONSE})
+"""The states of our side in which a response can begin."""
 
 
-class Server(HAPServer):
-    """Listens on the addresses of a place, which can change, and watches over the connections."""
+class Keeper(Protocol):
+    """What is needed of the server that looks after its connections."""
 
-    def __init__(self, port: int, driver: AccessoryDriver) -> None:
-        super().__init__(("", port), driver)
-        self.loop = driver.loop
-        self._port = port
-        self._listening: dict[tuple[str, int], asyncio.Server] = {}
-        self._strangers: limits.Strangers[Connection] = limits.Strangers()
-        self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.heard_at_seconds)
-        self._complaints = limits.Complaints()
-        self.turns = Turns(self.loop.call_soon)
-        self.free_memory = FreeMemory(self.loop)
-
-    async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
-        """Begin to look after connections; `listen` listens, where HAP-python could not move."""
-        self.async_cleanup_connections()
-
-    async def listen(self, place: Place) -> None:
-        """Listen there and nowhere else; raises `OSError`. Connections to what stays go on."""
-        wanted = set(ways(place))
-        for gone in self._listening.keys() - wanted:
-            self._listening.pop(gone).close()
-        for connection in list(self.connections.values()):
-            if not connection.is_at(place):
-                connection.cut()  # its address went away, and nothing that is sent will arrive
-        for address, interface in wanted - self._listening.keys():
-            bound = listening(address, self._port, interface)
-            self._listening[address, interface] = await self.loop.create_server(
-                lambda: Connection(self.loop, self, self.accessory_handler), sock=bound, backlog=1
-            )
-            # asyncio would try to accept as many at once, and each attempt that fails for want of a file
-            # descriptor makes a timer for another: soon they would take all of the processor.
-            bound.listen(BACKLOG)
-
-    def async_stop(self) -> None:
-        """Close everything, also after a start that failed, at which HAP-python raises."""
-        if self._connection_cleanup is not None:
-            self._connection_cleanup.cancel()
-        self.free_memory.close()
-        for connection in list(self.connections.values()):
-            connection.close()
-        while self._listening:
-            self._listening.popitem()[1].close()
-        self.connections.clear()
+    connections: dict[Any, Any]
+    turns: Turns
+    free_memory: FreeMemory
 
     def admit(self, connection: "Connection") -> None:
         """Take in a stranger, maybe at the cost of another."""
-        pairing = self.connections.get(self.accessory_handler.pair_setup.holder)
-        one_too_many = self._strangers.add(connection, connection.session.address, pairing)
-        if one_too_many is not None:
-            one_too_many.complain("it has too many connections that do not say who they are")
-            one_too_many.cut()
 
     def is_stranger(self, connection: "Connection") -> bool:
         """Whether a connection has not proved who it is."""
-        return connection in self._strangers
 
     def trust(self, connection: "Connection") -> None:
         """It has authenticated, maybe at the cost of another session."""
-        self._strangers.discard(connection)
-        one_too_many = self._sessions.add(connection, connection.session.controller)
-        if one_too_many is not None:
-            one_too_many.complain("its controller has too many connections; the longest idle one is closed")
-            one_too_many.cut()
-            self.free_memory.give_back_soon()
 
     def forget(self, connection: "Connection") -> None:
         """It is gone."""
-        self._strangers.discard(connection)
-        self._sessions.discard(connection)
 
     def complain(self, address: str, what: str) -> None:
         """Log what an address did, once a minute at most."""
-        if self._complaints.may_log(address, self.loop.time()):
-            _log.warning("%s: %s", address, what)
 
 
 class Connection(HAPServerProtocol):
     """One controller's connection, which can wait for a write without blocking the others."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, driver: AccessoryDriver) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Keeper, driver: AccessoryDriver) -> None:
         self._active_at_seconds: float = 0.0
         self.heard_at_seconds = loop.time()
         """When something was last received: events are sent to the dead too."""
@@ -289,19 +237,24 @@ class Connection(HAPServerProtocol):
             self.transport.resume_reading()
             super()._process_events()
 
-    def _refuse(self, status: HTTPStatus) -> None:
-        self.complain(f"a request is answered with {status.value} ({status.phrase})")
+    def _refuse(self, status: HTTPStatus, what: str = "a request", why: str = "") -> None:
+        """Answer without a body, and close: what comes behind is not to be read."""
+        self.complain(f"{what} is answered with {status.value} ({why or status.phrase})")
         response = HAPResponse()
         response.status_code, response.reason = status.value, status.phrase
+        response.headers.append(("Connection", "close"))
         self.send_response(response)
         self.close()
 
     def send_response(self, response: HAPResponse) -> None:
         """Send it whole, and then the events that waited for it and for all that came behind it.
 
-        HAP-python sends a response without a body in chunks, at which iOS can stall.
+        HAP-python sends a response without a body in chunks, at which iOS can stall, and none to HEAD.
         """
-        if not response.body and response.status_code != HTTPStatus.NO_CONTENT:
+        if self.request is not None and self.request.method == b"HEAD":
+            length, response.body = len(response.body), b""  # told, and not sent (RFC 9110, 9.3.2)
+            response.headers.append(("Content-Length", str(length)))
+        elif not response.body and response.status_code != HTTPStatus.NO_CONTENT:
             response.headers.append(("Content-Length", "0"))
         super().send_response(response)
         if self.conn.our_state is not h11.MUST_CLOSE and not self._has_more:
@@ -311,7 +264,7 @@ class Connection(HAPServerProtocol):
         response.pairing_changed = False  # the driver sees to it, without HAP-python's thread
         super()._process_response(response)
         if response.shared_key:
-            self.hap_crypto = Frames(response.shared_key)
+            self.hap_crypto: Any = Frames(response.shared_key)
             self._trust()
 
     def _trust(self) -> None:
@@ -332,9 +285,14 @@ class Connection(HAPServerProtocol):
         return False
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:
-        """Close, and say so, which HAP-python does not."""
-        self.complain(f"this is not HTTP: {message!r:.200}")
-        return bool(super()._handle_invalid_conn_state(message))
+        """Answer malformed HTTP, and close; HAP-python closes without an answer, and does not say so."""
+        words, _, _ = str(message).partition(": bytearray(")  # the line itself is whatever was sent
+        why = printable_line(words, LONGEST_REASON)
+        if not isinstance(message, h11.RemoteProtocolError) or self.conn.our_state not in ANSWERABLE:
+            self.complain(f"its connection is closed: {why}")
+            return bool(super()._handle_invalid_conn_state(message))
+        self._refuse(HTTPStatus(message.error_status_hint), "malformed HTTP", why)
+        return False
 
     def write(self, data: bytes) -> None:
         """Send; a controller that does not read what it asked for is cut off, as HAP-python does not."""

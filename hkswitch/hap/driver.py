@@ -18,10 +18,11 @@ from pyhap.const import CLIENT_PROP_PERMS, STANDALONE_AID
 from hkswitch.hap import state_file
 from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.announcement import announcement
-from hkswitch.hap.connection import Server
+from hkswitch.hap.attempts import Attempts
 from hkswitch.hap.database import Database
 from hkswitch.hap.limits import PairSetup
 from hkswitch.hap.refusals import MAX_PEERS, UNKNOWN, Refused
+from hkswitch.hap.server import Server
 from hkswitch.hap.session import Session, controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.sockets import hear_only
@@ -59,7 +60,8 @@ class Driver(AccessoryDriver):
         self.advertiser: Any = None
         self.mdns_service_info: Any = None
         self.pair_setup: PairSetup[Session] = PairSetup()
-        self.failed_attempts = 0 if stored is None else stored.failed_attempts
+        failed = 0 if stored is None else stored.failed_attempts
+        self.attempts = Attempts(failed, self, lambda: self.loop.call_soon(self._tell))
         self._state_folder = state_folder
         self.setup = setup
         self._stored = stored
@@ -105,7 +107,7 @@ class Driver(AccessoryDriver):
         ours = json.loads(accessory.getvalue())
         del ours["accessory_states"]  # settings of cameras
         others = {} if self._stored is None else self._stored.others
-        return Stored(self.setup, ours, self.failed_attempts, others, self.database.record)
+        return Stored(self.setup, ours, self.attempts.failed, others, self.database.record)
 
     def persist(self) -> None:
         """Write keys and pairings; HAP-python does no fsync, and what is lost is lost for the phone too."""
@@ -236,8 +238,12 @@ class Driver(AccessoryDriver):
                 connection.events.close()
 
     def tell_of_pairings(self, tell: Callable[[], None]) -> None:
-        """Call `tell` whenever a controller was paired or removed."""
+        """Call `tell` whenever a controller was paired or removed, or who may pair has changed."""
         self._tell_of_pairings = tell
+
+    def _tell(self) -> None:
+        if self._tell_of_pairings is not None:
+            self._tell_of_pairings()
 
     def _pairings_changed(self) -> None:
         """Cut off who is not paired any more, and say whether anybody is."""
@@ -245,23 +251,7 @@ class Driver(AccessoryDriver):
             if connection.is_revoked:
                 connection.close()
         self.async_update_advertisement()
-        if self._tell_of_pairings is not None:
-            self._tell_of_pairings()
-
-    def count_failed_attempt(self) -> int:
-        """One more wrong setup code; how many there were in all, over restarts."""
-        self.failed_attempts += 1
-        self.async_persist()
-        return self.failed_attempts
-
-    def reset_attempts(self) -> None:
-        """Let controllers pair again; raises `StateUnwritable`."""
-        before, self.failed_attempts = self.failed_attempts, 0
-        try:
-            self.persist()
-        except state_file.StateUnwritable:
-            self.failed_attempts = before
-            raise
+        self._tell()
 
     # Characteristics
 

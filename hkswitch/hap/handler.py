@@ -19,7 +19,7 @@ from hkswitch.hap.characteristics import Item, parse_items, response_body, write
 from hkswitch.hap.pair_setup import Connection
 from hkswitch.hap.pairings import PairingRequests
 from hkswitch.hap.reads import parse_query, read_all, values_of
-from hkswitch.hap.refusals import UNKNOWN
+from hkswitch.hap.refusals import UNKNOWN, reason_of
 from hkswitch.hap.state_file import StateUnwritable
 
 IN_TLV: Final = {"/pair-setup": b"\1\3\5", "/pair-verify": b"\1\3", "/pairings": b"\1"}
@@ -73,6 +73,7 @@ class Requests(PairingRequests):
 
     @client_uuid.setter
     def client_uuid(self, controller: UUID | None) -> None:
+        """Have the session know it; HAP-python keeps it here."""
         self._connection.session.controller = controller
 
     @property
@@ -99,7 +100,7 @@ class Requests(PairingRequests):
         self.command, self.path = request.method.decode("ascii"), request.target.decode("ascii")
         self.request_body, self.parsed_url = body, urlparse(self.path)
         path = self.parsed_url.path
-        if not any(path in handlers for handlers in self.HANDLERS.values()):
+        if not self._methods:
             raise NotOffered(HTTPStatus.NOT_FOUND, STATUS.RESOURCE_DOES_NOT_EXIST)
         if path not in self.HANDLERS.get(self.command, {}):
             raise NotOffered(HTTPStatus.METHOD_NOT_ALLOWED, STATUS.RESOURCE_DOES_NOT_EXIST)
@@ -108,12 +109,20 @@ class Requests(PairingRequests):
         handler: Callable[[], None] = getattr(self, self.HANDLERS[self.command][path])
         return handler
 
+    @property
+    def _methods(self) -> list[str]:
+        """Those that the path of the request has."""
+        return [method for method, handlers in self.HANDLERS.items() if self.parsed_url.path in handlers]
+
     def _fail(
         self, http: HTTPStatus | HttpStatus, status: int, request: h11.Request, error: Exception
     ) -> None:
-        what = f"{request.method[:16]!r} {request.target[:64]!r}"
-        self._connection.complain(f"{what} is answered with {http.value} ({error!r:.200})")
+        what = f"{request.method[:16].decode('ascii')} {request.target[:64].decode('ascii')}"
+        why = http.phrase if isinstance(error, NotOffered) else reason_of(error)
+        self._connection.complain(f"{what} is answered with {http.value} ({why})")
         self._answer_with(http, status)
+        if http is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", ", ".join(self._methods))  # RFC 9110, 15.5.6
 
     def _answer_with(self, http: HTTPStatus | HttpStatus, status: int) -> None:
         self.response = HAPResponse()  # what the handler has put into the other counts no more

@@ -125,6 +125,14 @@ class Step(Enum):
     PROVE = b"\x03"
     EXCHANGE = b"\x05"
 
+    @classmethod
+    def of(cls, state: bytes) -> "Step":
+        """The step of a state; raises `ValueError` in words, where an enum has Python's."""
+        found = next((step for step in cls if step.value == state), None)
+        if found is None:
+            raise ValueError("a state that no step of pair-setup has")
+        return found
+
 
 class PairSetup(Generic[T]):
     """The one pair-setup that may be under way, and the step that comes next in it."""

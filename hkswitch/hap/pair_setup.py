@@ -26,8 +26,8 @@ from hkswitch.hap.events import Events
 from hkswitch.hap.limits import Step
 from hkswitch.hap.refusals import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused
 from hkswitch.hap.session import Session, controller_of
-from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS
 from hkswitch.hap.timed_writes import TimedWrites
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 
 GROUP_BITS: Final = 3072
 SALT_BYTES: Final = 16
@@ -92,7 +92,7 @@ class PairSetupRequests(HAPServerHandler):
             super().handle_pairing()  # says that it is not available
             return
         parts = tlv.decode(self.request_body)
-        step = Step(parts[TAGS.SEQUENCE_NUM])
+        step = Step.of(parts[TAGS.SEQUENCE_NUM])
         take = {Step.BEGIN: self._begin, Step.PROVE: self._prove, Step.EXCHANGE: self._exchange}
         try:
             if step is not Step.BEGIN and not self._pair_setup.is_next(self._connection.session, step):
@@ -105,8 +105,8 @@ class PairSetupRequests(HAPServerHandler):
             raise
 
     def _begin(self, _: dict[bytes, bytes]) -> None:
-        if self.accessory_handler.failed_attempts >= MOST_FAILED_ATTEMPTS:
-            raise Refused(MAX_TRIES, "too many attempts have failed, see `hkswitch pair`")
+        if self.accessory_handler.attempts.is_locked:
+            raise Refused(MAX_TRIES, f"it is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes")
         if not self._pair_setup.begin(self._connection.session):
             raise Refused(BUSY, "another controller is pairing")
         self._connection.give_time_to_pair()
@@ -152,7 +152,7 @@ class PairSetupRequests(HAPServerHandler):
             if (ours := verifier.verify(proof)) is None:
                 raise Refused(AUTHENTICATION, "a wrong setup code")
         except Refused as refused:
-            failed = self.accessory_handler.count_failed_attempt()
+            failed = self.accessory_handler.attempts.count()
             raise Refused(refused.error, f"{refused} ({failed} of {MOST_FAILED_ATTEMPTS} in all)") from None
         return bytes(ours)
 
@@ -177,7 +177,7 @@ class PairSetupRequests(HAPServerHandler):
             Ed25519PublicKey.from_public_bytes(public_key).verify(parts[TAGS.PROOF], signed)
             controller_of(identity)
         except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
-            raise Refused(AUTHENTICATION, f"its identity is not proved ({error!r})") from error
+            raise Refused(AUTHENTICATION, "its identity is not proved") from error
         return identity, public_key
 
     def _own_identity(self, session_key: bytes) -> bytes:

@@ -2,6 +2,11 @@
 
 from typing import Final
 
+from hkswitch.model.printable import printable_line
+
+LONGEST_REASON: Final = 200
+"""Characters of what is wrong with a request, in the log."""
+
 UNKNOWN: Final = b"\x01"
 AUTHENTICATION: Final = b"\x02"
 MAX_PEERS: Final = b"\x04"
@@ -15,3 +20,17 @@ class Refused(Exception):
     def __init__(self, error: bytes, why: str) -> None:
         super().__init__(why)
         self.error = error
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong with a request, as a line of the log says it, where Python speaks to programmers."""
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case UnicodeError():
+            return "it is not UTF-8"
+        case LookupError():
+            return "a part is missing"
+        case TypeError() | AttributeError():
+            return "a part has the wrong type"
+    return printable_line(str(error), LONGEST_REASON) or "a part is malformed"

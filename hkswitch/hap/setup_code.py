@@ -6,6 +6,7 @@ No I/O but randomness. Knows no HAP-python: the command line would wait for it.
 import io
 import secrets
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -14,11 +15,11 @@ from hkswitch.model.errors import Exit, Failure
 if TYPE_CHECKING:
     from segno import QRCode
 
+MOST_TOLD: Final = 8
+"""Controllers that are told in one sentence; a bridge may have many."""
+
 FORBIDDEN_CODES: Final = frozenset({*(str(digit) * 8 for digit in range(10)), "12345678", "87654321"})
 """Setup codes that the HAP specification (2.5.1, "Setup Code") does not allow."""
-
-MOST_FAILED_ATTEMPTS: Final = 100
-"""After so many the specification (5.6.2) has every other attempt refused."""
 
 PIXELS_A_MODULE: Final = 10
 """Of a picture: large enough for a phone that is held at some distance from a screen."""
@@ -30,13 +31,14 @@ BASE_36: Final = string.digits + string.ascii_uppercase
 
 @dataclass(eq=False)
 class UnknownController(Failure):
-    """A controller that is not paired."""
+    """A controller that is not paired; `among` are the IDs of those that are."""
 
     id: str
+    among: Sequence[str]
     exit_code = Exit.USAGE
 
     def __str__(self) -> str:
-        return f"no controller {self.id!r} is paired: `hkswitch pair --list` shows those that are"
+        return f"no controller {self.id!r} is paired; paired: {some(self.among) or 'none'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,12 @@ class Setup:
             and len(self.id) == 4
             and set(self.id) <= set(BASE_36)
         )
+
+
+def some(ids: Sequence[str]) -> str:
+    """IDs of controllers in a sentence, not more than a person reads."""
+    more = len(ids) - MOST_TOLD
+    return ", ".join(ids[:MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def invitation(setup: Setup) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from hkswitch.hap.iids import Record, encode_record, parse_record
-from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS, Setup
+from hkswitch.hap.setup_code import Setup
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable
-from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS, SetupIs
 from hkswitch.protocol.json_lines import LARGEST_ID
 from hkswitch.protocol.report import PairedController
 

@@ -43,8 +43,9 @@ class StoredPairings:
     def unpair(self, controller_id: str | None) -> None:
         """Remove a controller, or all (None); also the rest if no admin is left."""
         with self._alone() as stored:
-            if controller_id is not None and controller_id not in {c.id for c in stored.controllers}:
-                raise UnknownController(controller_id)
+            ids = [controller.id for controller in stored.controllers]
+            if controller_id is not None and controller_id not in ids:
+                raise UnknownController(controller_id, ids)
             state_file.write(self.folder, stored.without(controller_id))
 
     def reset_attempts(self) -> None:

@@ -11,8 +11,9 @@ off, and is unavailable otherwise.
 A group with a restart switch has a second On, which is on while a restart runs.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import (
@@ -37,6 +38,7 @@ from hkswitch.model.switch_events import (
     Written,
 )
 from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
+from hkswitch.model.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Running:
     id: int
     action: Action
     on: bool
-    writes: tuple[int, ...]
+    writes: Waiting[int]
     token: str
     """What the group meant when it was sent."""
     accepted: bool = False
@@ -76,7 +78,7 @@ class Switch:
     available: bool = False
     """Whether reads are answered with a value."""
     running: Running | None = None
-    older: tuple[Running, ...] = ()
+    older: Waiting[Running] = field(default_factory=Waiting)
     """Requests that a newer one replaced before it was known whether they were handed over."""
     shown: bool = False
     """On, as every controller that looked last knows it."""
@@ -198,10 +200,10 @@ class Switch:
         running = self.running
         if running is not None and (running.action, running.token) == (action, self.group.token):
             # The same tap twice: one request serves both.
-            return replace(self, running=replace(running, writes=(*running.writes, write))), ()
+            return replace(self, running=replace(running, writes=running.writes.added(write))), ()
         after, decisions = self._superseded(action)
-        after = replace(after, running=Running(write, action, on, (write,), self.group.token), shaky=0)
-        return after, (*decisions, Send(write, action))
+        request = Running(write, action, on, Waiting.of(write), self.group.token)
+        return replace(after, running=request, shaky=0), (*decisions, Send(write, action))
 
     def _superseded(self, action: Action) -> Step:
         """A newer tap replaces the request that runs: no failure, but not what will be seen.
@@ -214,7 +216,7 @@ class Switch:
         wants_the_same = self.running.action is action
         if self.running.accepted or wants_the_same:
             return replace(self, doubted=True), (*_answers(self.running, ok=not wants_the_same), *over)
-        return replace(self, doubted=True, older=(*self.older, self.running)), over
+        return replace(self, doubted=True, older=self.older.added(self.running)), over
 
     def _accepted(self, request: int) -> Step:
         running = self.running
@@ -224,26 +226,29 @@ class Switch:
 
     def _older_known(self, request: int, *, ok: bool) -> Step:
         """It is known now whether a request that was replaced had been handed over."""
-        known = [old for old in self.older if old.id == request]
-        after = replace(self, older=tuple(old for old in self.older if old.id != request))
-        if not known:
-            return after, ()
-        answers = tuple(answer for old in known for answer in _answers(old, ok=ok))
+        index = self.older.find(request, _id)
+        if index is None:
+            return self, ()
+        known, after = self.older[index], replace(self, older=self.older.without(index))
+        answers = _answers(known, ok=ok)
         if not ok:
             return after, answers
         # These were told a success that is over already.
-        over = tuple(Show(on=False, tile=Tile.RESTART) for old in known if old.tile is Tile.RESTART)
+        over = (Show(on=False, tile=Tile.RESTART),) if known.tile is Tile.RESTART else ()
         after, shows = replace(after, doubted=True)._settled()
         return after, (*answers, *over, *shows)
 
     def _waited(self, write: int) -> Step:
         running = self.running
-        for old in self.older:
-            if write in old.writes:  # handed over to nobody yet: not to be called a success
-                return self._older_known(old.id, ok=False)
-        if running is None or write not in running.writes:
+        # A request has the number of its first write, and all its writes come before the next request.
+        place = bisect_right(self.older, write, key=_id) - 1
+        if place >= 0 and (old := self.older[place]).writes.find(write, int) is not None:
+            # It is handed over to nobody yet, and must not be called a success.
+            return self._older_known(old.id, ok=False)
+        index = None if running is None else running.writes.find(write, int)
+        if running is None or index is None:
             return self, ()
-        others = tuple(other for other in running.writes if other != write)
+        others = running.writes.without(index)
         if not running.accepted:
             return replace(self, running=replace(running, writes=others)), (Answer(write, ok=False),)
         after, shows = replace(self, running=replace(running, writes=others, told=True))._told(running, write)
@@ -288,6 +293,10 @@ class Switch:
         if on is self.shown and not self.doubted:
             return self, ()
         return replace(self, shown=on, doubted=False), (Show(on, writer),)
+
+
+def _id(running: Running) -> int:
+    return running.id
 
 
 def _answers(running: Running, *, ok: bool) -> tuple[Answer, ...]:

@@ -58,7 +58,7 @@ class Steady(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A controller wrote On of a tile. `write` is a number that was never used before."""
+    """A controller wrote On of a tile. `write` is a number larger than any before."""
 
     write: int
     on: bool

@@ -72,6 +72,10 @@ class Controllers(NamedTuple):
     controllers: tuple[PairedController, ...]
 
 
+MOST_FAILED_ATTEMPTS: Final = 100
+"""Wrong setup codes; after so many the HAP specification (5.6.2) has every other attempt refused."""
+
+
 class SetupIs(NamedTuple):
     """What is needed to pair. `pairing_refused`: too many attempts failed."""
 

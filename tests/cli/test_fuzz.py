@@ -228,7 +228,7 @@ def of_doctor(folder: Path) -> None:
     found, warnings = account.stored(folder)
     findings = [account.contents_are(folder, found, warnings)]
     if isinstance(found, Stored):
-        findings.append(paired.by(found.controllers))
+        findings.append(paired.by(found.controllers, folder, locked=found.setup_is.pairing_refused))
         assert found.setup.code not in diagnostics.Secrets.of(found).removed_from(f"code {found.setup.code}")
     for finding in findings:
         assert str(finding).isprintable(), finding

@@ -17,13 +17,21 @@ from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import UnknownController, invitation, picture
 from hkswitch.model.errors import Exit
 from hkswitch.protocol.report import PairedController
-from tests.support.command import HKSWITCH, run
+from tests.support.command import HKSWITCH, run, typed
 from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, Broken, NotedPairings, stored
 
 A = PairedController(ADMIN, admin=True, connections=2)
 B = PairedController(OTHER_ADMIN, admin=True)
 U = PairedController(USER, admin=False)
-CODE_AGAIN = "Nobody is paired now: `hkswitch pair` shows the setup code again."
+GONE = "If it is gone from the Home app, {} lets you pair again.\n"
+LOCKED = "No controller can pair: pairing is locked after 100 wrong setup codes: "
+MANY = tuple(PairedController(f"8{number:02}", admin=True) for number in range(20))
+AGAIN = "`sudo hkswitch pair`"
+CODE_AGAIN = f"No controller is paired now: {AGAIN} shows the setup code again."
+
+
+def code_again(folder: Path) -> str:
+    return CODE_AGAIN.replace(AGAIN, typed("pair", folder))
 
 
 @pytest.fixture
@@ -63,15 +71,22 @@ def test_the_controller_that_was_meant(
     ("among", "typed", "sentence"),
     [
         ((A, B), None, f"there are several controllers: name one of {ADMIN}, {OTHER_ADMIN}, or --all"),
-        ((A, B, U), "8DE3", f"there are several controllers: name one of {ADMIN}, {OTHER_ADMIN}, or --all"),
-        ((A,), "", "no controller '' is paired: `hkswitch pair --list` shows those that are"),
-        ((A, B), "5D7B", "no controller '5D7B' is paired: `hkswitch pair --list` shows those that are"),
         (
-            (A,),
-            ADMIN + "0",
-            f"no controller '{ADMIN}0' is paired: `hkswitch pair --list` shows those that are",
+            (A, B, U),
+            "8DE3",
+            f"2 controllers begin with '8DE3': {ADMIN}, {OTHER_ADMIN}; type more of one ID",
         ),
-        ((A,), "*", "no controller '*' is paired: `hkswitch pair --list` shows those that are"),
+        ((A,), "", f"no controller '' is paired; paired: {ADMIN}"),
+        ((A, B), "5D7B", f"no controller '5D7B' is paired; paired: {ADMIN}, {OTHER_ADMIN}"),
+        ((A,), ADMIN + "0", f"no controller '{ADMIN}0' is paired; paired: {ADMIN}"),
+        ((A,), "*", f"no controller '*' is paired; paired: {ADMIN}"),
+        ((), "8", "no controller '8' is paired; paired: none"),
+        (
+            MANY,
+            "8",
+            "20 controllers begin with '8': " + ", ".join(f"8{n:02}" for n in range(8)) + " and 12 more; "
+            "type more of one ID",
+        ),
     ],
 )
 def test_what_means_no_controller_or_several_is_misuse(
@@ -102,7 +117,7 @@ def test_what_was_done_is_said(
     after: tuple[PairedController, ...],
     words: str,
 ) -> None:
-    assert unpaired(one, before, after) == words
+    assert unpaired(one, before, after, AGAIN) == words
 
 
 def test_the_list_has_a_line_for_each_controller() -> None:
@@ -119,7 +134,10 @@ def test_an_unpaired_bridge_shows_its_code(tmp_path: Path) -> None:
 
 
 def test_a_paired_bridge_says_so(folder: Path) -> None:
-    words = "Already paired. To let others in, share the home in the Home app. Code: 314-15-926\n"
+    words = (
+        "Already paired. To let others in, share the home in the Home app. Code: 314-15-926\n"
+        f"{GONE.format(typed('unpair --all', folder))}"
+    )
     assert run("pair", "--state-dir", folder) == (0, words, "")
 
 
@@ -127,7 +145,7 @@ def test_too_many_failed_attempts_are_said_and_can_be_forgotten(tmp_path: Path) 
     state_file.write(tmp_path, stored(failed_attempts=100))
     assert run("pair", "--state-dir", tmp_path) == (
         0,
-        "Pairing is refused after 100 failed attempts. `hkswitch pair --reset-attempts` allows it again.\n",
+        f"{LOCKED}{typed('pair --reset-attempts', tmp_path)} unlocks it.\n",
         "",
     )
     assert run("pair", "--reset-attempts", "--state-dir", tmp_path) == (
@@ -182,17 +200,17 @@ def test_unpair_removes_what_was_named(folder: Path, arguments: list[str], left:
 
 def test_after_the_last_removal_the_code_is_shown_again(tmp_path: Path) -> None:
     state_file.write(tmp_path, stored(ADMIN))
-    assert run("unpair", "--state-dir", tmp_path) == (0, f"Removed {ADMIN}. {CODE_AGAIN}\n", "")
+    assert run("unpair", "--state-dir", tmp_path) == (0, f"Removed {ADMIN}. {code_again(tmp_path)}\n", "")
     assert "Setup code: 314-15-926" in run("pair", "--state-dir", tmp_path)[1]
     for arguments in (["unpair"], ["unpair", "--all"], ["pair", "--list"]):
         assert run(*arguments, "--state-dir", tmp_path) == (0, "No controller is paired.\n", "")
 
 
-@pytest.mark.parametrize("typed", ["zz", "", ADMIN, ADMIN[:4], "\x1b[2J"])
-def test_who_is_named_must_be_paired_also_where_nobody_is(tmp_path: Path, typed: str) -> None:
+@pytest.mark.parametrize("named", ["zz", "", ADMIN, ADMIN[:4], "\x1b[2J"])
+def test_who_is_named_must_be_paired_also_where_nobody_is(tmp_path: Path, named: str) -> None:
     state_file.write(tmp_path, stored())
-    words = f"hkswitch: no controller {typed!r} is paired: `hkswitch pair --list` shows those that are\n"
-    assert run("unpair", typed, "--state-dir", tmp_path) == (64, "", words)
+    words = f"hkswitch: no controller {named!r} is paired; paired: none\n"
+    assert run("unpair", named, "--state-dir", tmp_path) == (64, "", words)
 
 
 @pytest.mark.parametrize("arguments", [[], ["8DE3"], ["FFFF"], [""]])
@@ -232,17 +250,17 @@ async def test_a_daemon_is_asked_and_its_files_are_left_alone(folder: Path) -> N
     async with served(socket_of(folder), pairings):
         assert await ran(folder, "pair", "--list") == (0, listed((A, U)) + "\n", "")
         assert await ran(folder, "unpair", "1f") == (0, f"Removed {USER}.\n", "")
-        assert await ran(folder, "unpair") == (0, f"Removed {ADMIN}. {CODE_AGAIN}\n", "")
+        assert await ran(folder, "unpair") == (0, f"Removed {ADMIN}. {code_again(folder)}\n", "")
         assert "Setup code: 314-15-926" in (await ran(folder, "pair"))[1]
         assert (await ran(folder, "pair", "--reset-attempts"))[0] == 0
-        assert await ran(folder, "unpair", ADMIN) == (64, "", f"hkswitch: {UnknownController(ADMIN)}\n")
+        assert await ran(folder, "unpair", ADMIN) == (64, "", f"hkswitch: {UnknownController(ADMIN, ())}\n")
     assert pairings.done == [USER, ADMIN, "reset"]
     assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
 
 
 async def test_a_daemon_that_refuses_pairing_says_so(folder: Path) -> None:
     async with served(socket_of(folder), NotedPairings(failed_attempts=123)):
-        assert "refused after 123 failed attempts" in (await ran(folder, "pair"))[1]
+        assert "locked after 100 wrong setup codes" in (await ran(folder, "pair"))[1]
         assert json.loads((await ran(folder, "pair", "--json"))[1])["pairing_refused"] is True
 
 
@@ -274,7 +292,7 @@ def test_a_picture_is_for_its_owner_alone(folder: Path, kind: str) -> None:
     assert run("pair", f"--{kind}", file, "--state-dir", folder) == (
         0,
         f"{file} is readable by its owner alone: it holds the setup code.\n",
-        "",
+        f"Already paired. {GONE.format(typed('unpair --all', folder))}",
     )
     assert file.read_bytes() == picture(SETUP.payload, "png" if kind == "png" else "svg")
     assert file.stat().st_mode & 0o777 == 0o600

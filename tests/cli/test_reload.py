@@ -49,7 +49,9 @@ async def test_a_reload_says_what_came_of_it(
 def test_without_a_daemon_nothing_is_reloaded(tmp_path: Path) -> None:
     code, output, errors = run("reload", "--state-dir", tmp_path)
     assert (code, output) == (69, "")
-    assert errors == f"hkswitch: no hkswitch listens on {tmp_path / SOCKET_NAME}: start hkswitch.service\n"
+    assert errors == (
+        f"hkswitch: no hkswitch listens on {tmp_path / SOCKET_NAME}: start the one that has this folder\n"
+    )
     with pytest.raises(NoDaemon):
         reload.reload(tmp_path)
 

@@ -102,6 +102,7 @@ def test_the_schema_of_version_1_stays() -> None:
         ],
         "helper": "",
         "config": "",
+        "pairing_refused": False,
     }
     assert shown["groups"][1] == {
         "id": "files",
@@ -152,7 +153,7 @@ def test_people_see_words() -> None:
             BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
             "H: running for 0 s, no network yet",
         ),
-        (BridgeReport("H", "1", NOW, (), 1, ()), "controllers: none paired, see `hkswitch pair`"),
+        (BridgeReport("H", "1", NOW, (), 1, ()), "controllers: none paired, see `sudo hkswitch pair`"),
         (
             BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
             "helper: not there (sudo: a password is required); switches fail until it is",
@@ -314,7 +315,7 @@ def test_keys_of_a_newer_daemon_are_ignored_wherever_they_are(path: tuple[str | 
     assert from_object(body) == REPORT
 
 
-OLDER_LACKS = {("bridge", "config"), ("groups", "commands"), ("groups", "why")}
+OLDER_LACKS = {("bridge", "config"), ("bridge", "pairing_refused"), ("groups", "commands"), ("groups", "why")}
 """Keys that came after the first release of this version of the report."""
 
 

@@ -634,7 +634,7 @@ async def impostor(path: Path, act: Callable[[asyncio.StreamWriter], Awaitable[N
 @pytest.mark.parametrize(
     ("sent", "error", "sentence"),
     [
-        (b"", NoAnswer, "hkswitch gave no answer on {}: it closed the connection; see"),
+        (b"", NoAnswer, "hkswitch gave no answer on {}: it closed the connection"),
         (
             b'{"type":"controllers","contr',
             NoAnswer,

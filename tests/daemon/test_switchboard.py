@@ -269,7 +269,7 @@ async def test_an_action_that_was_replaced_is_no_success_of_a_group_that_was_rem
 
 async def test_what_does_not_exist_cannot_be_switched() -> None:
     board = Board.made()
-    with pytest.raises(UnknownGroup):
+    with pytest.raises(UnknownGroup, match=r"^there is no group 'files'; there are web$"):
         await board.switches.act(Action.START, "files", "user 0", lambda: None)
     assert await board.switches.write("files", Tile.GROUP, "phone", on=True) is False
     assert board.host.asked == []

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from hkswitch import __version__
 from hkswitch.backend.sudo import SUDOERS_RULE
-from hkswitch.control import client
+from hkswitch.control import STATE_FOLDER, client
 from hkswitch.doctor import (
     account,
     checks,
@@ -721,8 +721,8 @@ def test_the_year_of_release_is_not_in_the_future() -> None:
 
 
 def test_somebody_is_paired() -> None:
-    judged(paired.by((PairedController("A", admin=True),)), OK, "with 1 controller")
-    judged(paired.by(()), WRONG, "with nobody; `sudo hkswitch pair`")
+    judged(paired.by((PairedController("A", admin=True),), STATE_FOLDER), OK, "with 1 controller")
+    judged(paired.by((), STATE_FOLDER), WRONG, "with nobody; `sudo hkswitch pair`")
 
 
 # Programs

@@ -82,7 +82,7 @@ async def test_an_unpairing_whose_file_is_there_but_not_synced_did_not_happen_ei
 def test_a_reset_of_attempts_whose_file_is_there_but_not_synced_did_not_happen_either(
     unpaired: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unpaired.bridge._driver.count_failed_attempt()
+    unpaired.bridge._driver.attempts.count()
     before = state_file.read(unpaired.state_folder)
     monkeypatch.setattr(os, "fsync", full_folder())
     with pytest.raises(state_file.StateUnwritable):

@@ -9,7 +9,7 @@ from aiohomekit.exceptions import AuthenticationError, BusyError, MaxTriesError,
 
 from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.hap import limits, state_file
-from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
 from tests.support.stranger import DATA, ERROR, METHOD, PROOF, PUBLIC_KEY, STATE, stranger
@@ -87,8 +87,11 @@ async def test_after_too_many_failures_nobody_can_pair_until_they_are_forgotten(
     assert stored is not None
     state_file.write(tmp_path, replace(stored, failed_attempts=MOST_FAILED_ATTEMPTS - 1))
     bridge = await started(tmp_path)
+    told = list[bool]()
+    bridge.bridge.tell_of_pairings(lambda: told.append(bridge.bridge.pairing_refused))
     with pytest.raises(AuthenticationError):
         await Controller.pair(bridge.address, bridge.port, "999-99-998")
+    await eventually(lambda: told == [True])
     with pytest.raises(MaxTriesError):
         await bridge.pair()
     assert bridge.bridge.setup_is().pairing_refused
@@ -97,7 +100,7 @@ async def test_after_too_many_failures_nobody_can_pair_until_they_are_forgotten(
     with pytest.raises(MaxTriesError):
         await bridge.pair()
     bridge.bridge.reset_attempts()
-    assert failed_attempts(bridge) == 0
+    assert (failed_attempts(bridge), bridge.bridge.pairing_refused) == (0, False)
     controller = await bridge.pair()
     await controller.close()
     await bridge.stop()

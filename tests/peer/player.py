@@ -101,8 +101,8 @@ class Play:
         await self.raws[step.on].wire.send(sent, frames=step.frames, pieces=step.pieces)
         for switch, on in step.meanwhile:
             await self.peer.outside(switch, on=on)
-        for _ in step.requests:
-            if await self._answer(step.on) is None:
+        for each in step.requests:
+            if await self._answer(step.on, to_head=each.method == "HEAD") is None:
                 return
 
     async def _bytes(self, step: Bytes) -> None:
@@ -167,11 +167,11 @@ class Play:
         except tlv.Truncated:
             return {}
 
-    async def _answer(self, on: str) -> Message | None:
+    async def _answer(self, on: str, *, to_head: bool = False) -> Message | None:
         """Write down all that comes until the next response."""
         started = time.monotonic()
         while True:
-            message = await self._next(on)
+            message = await self._next(on, to_head=to_head)
             self._write(on, self._words(message), started)
             if not isinstance(message, Message):
                 self.silent.add(on)
@@ -180,10 +180,10 @@ class Play:
                 self.lines[on] += services_of(message)
                 return message
 
-    async def _next(self, on: str) -> Message | str:
+    async def _next(self, on: str, *, to_head: bool = False) -> Message | str:
         try:
             async with asyncio.timeout(SILENT_SECONDS):
-                return await self.raws[on].wire.message()
+                return await self.raws[on].wire.message(to_head=to_head)
         except TimeoutError:
             return "silence"
         except Closed:

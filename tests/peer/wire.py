@@ -130,10 +130,10 @@ class Wire:
         with suppress(OSError):
             self.writer.write_eof()
 
-    async def message(self) -> Message:
-        """The next response or event; raises `Closed` or `Garbled`."""
+    async def message(self, *, to_head: bool = False) -> Message:
+        """The next response, to HEAD maybe, or event; raises `Closed` or `Garbled`."""
         while True:
-            if (found := _take_message(self._clear)) is not None:
+            if (found := _take_message(self._clear, to_head=to_head)) is not None:
                 return found
             received = await self._received()
             if not received:
@@ -160,7 +160,7 @@ def every(size: int) -> Iterable[int]:
     return repeat(size)
 
 
-def _take_message(buffer: bytearray) -> Message | None:
+def _take_message(buffer: bytearray, *, to_head: bool) -> Message | None:
     """Take one whole message out of the buffer; None while it is not whole."""
     head, found, rest = bytes(buffer).partition(b"\r\n\r\n")
     if not found:
@@ -173,7 +173,8 @@ def _take_message(buffer: bytearray) -> Message | None:
     headers = {
         name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
     }
-    whole = _take_body(int(status), headers, rest)
+    has_no_body = to_head and protocol != "EVENT/1.0"
+    whole = (b"", rest) if has_no_body else _take_body(int(status), headers, rest)
     if whole is None:
         return None
     body, left = whole

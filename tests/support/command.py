@@ -1,6 +1,8 @@
 """hkswitch as a process of its own."""
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,3 +21,11 @@ def run(*arguments: str | Path, **environment: str) -> tuple[int, str, str]:
         env={**os.environ, **environment},
     )
     return ended.returncode, ended.stdout, ended.stderr
+
+
+def typed(words: str, state_folder: Path) -> str:
+    """The command that such a process tells a person to type for the bridge of a state folder."""
+    found = shutil.which("hkswitch")
+    is_found = found is not None and HKSWITCH.samefile(found)
+    program = "hkswitch" if is_found else shlex.quote(str(HKSWITCH))
+    return f"`{program} {words} --state-dir {shlex.quote(str(state_folder))}`"

@@ -174,7 +174,7 @@ class InProcess:
 
     def forgive(self) -> None:
         """Forget failed attempts, what was logged and what stayed, so that each input counts for itself."""
-        self.driver.failed_attempts = 0
+        self.driver.attempts.failed = 0
         self.driver.http_server._complaints = Complaints()
         self.records.seen.clear()
 

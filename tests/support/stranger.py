@@ -40,7 +40,7 @@ class Stranger:
     async def say(self, sent: bytes) -> Said:
         """Send bytes, and read one answer."""
         self.writer.write(sent)
-        return await self.heard()
+        return await self.heard(method="HEAD" if sent.startswith(b"HEAD ") else "GET")
 
     async def post(self, path: str, body: bytes) -> Said:
         """A whole request."""
@@ -51,10 +51,10 @@ class Stranger:
         """One message of a pair-setup."""
         return await self.post("/pair-setup", tlv(*parts))
 
-    async def heard(self, within_seconds: float = 5) -> Said:
-        """One answer, or the end of the connection."""
+    async def heard(self, within_seconds: float = 5, method: str = "GET") -> Said:
+        """One answer to this method, or the end of the connection."""
         parser = h11.Connection(h11.CLIENT)
-        parser.send(h11.Request(method="GET", target="/", headers=[("Host", "bridge")]))
+        parser.send(h11.Request(method=method, target="/", headers=[("Host", "bridge")]))
         parser.send(h11.EndOfMessage())
         status: int | None = None
         body = b""

@@ -206,6 +206,10 @@ class Front:
 
     # For the control socket
 
+    @property
+    def pairing_refused(self) -> bool:
+        return False
+
     def controllers(self) -> tuple[PairedController, ...]:
         return ()
 

@@ -147,7 +147,7 @@ class Kept:
             self.wrong("nobody is an admin")
         if self.world.air.paired != bool(found):
             self.wrong(f"it is advertised that it is {'' if self.world.air.paired else 'not '}paired")
-        attempts = self._bridge()._driver.failed_attempts
+        attempts = self._bridge()._driver.attempts.failed
         if not self.least_attempts <= attempts <= self.most_attempts:
             self.wrong(f"{attempts} attempts failed, not {self.least_attempts} to {self.most_attempts}")
 

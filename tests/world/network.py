@@ -12,7 +12,7 @@ from unittest import mock
 from pyhap import hap_server
 from zeroconf import ServiceInfo
 
-from hkswitch.hap import connection, driver
+from hkswitch.hap import driver, server
 from tests.world.loop import VirtualLoop
 
 LOOK_FOR_IDLE_SECONDS: Final = 10
@@ -37,7 +37,7 @@ class Air:
         """Meanwhile, HAP servers are in this network."""
         stubs: tuple[tuple[Any, str, Any], ...] = (
             (driver, "Advertiser", partial(_Advertiser, self)),
-            (connection, "listening", lambda *_: SimpleNamespace(listen=lambda _: None)),
+            (server, "listening", lambda *_: SimpleNamespace(listen=lambda _: None)),
             (VirtualLoop, "create_server", _create_server),
             (hap_server, "IDLE_CONNECTION_CHECK_INTERVAL_SECONDS", LOOK_FOR_IDLE_SECONDS),
         )

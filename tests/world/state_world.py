@@ -13,12 +13,12 @@ from uuid import UUID
 
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
-from hkswitch.hap.setup_code import MOST_FAILED_ATTEMPTS
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Place
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 from tests.world.chance import Chance
 from tests.world.disk import Disk, Killed
 from tests.world.faults import Doom, Faults

@@ -25,6 +25,7 @@ ASKING: Final[dict[str, tuple[Place, Identity | None]]] = {
     "paired": (Place.HOME, None),
     "admin": (Place.HOME, ADMIN),
 }
+HEADS: Final = ("/accessories", "/characteristics?id=<web.On>", "/pair-setup", "/nothing")
 USERS: Final = (("GET", "/accessories"), ("POST", "/identify"), ("GET", "/characteristics?id=<web.On>"))
 VARIANTS: Final = ("/Accessories", "/accessories/", "//accessories", "/accessories?id=1", "/accessories#part")
 
@@ -38,6 +39,7 @@ def _ask(asking: str, method: str, path: str) -> Conversation:
 
 CONVERSATIONS: Final = (
     *(_ask(asking, method, path) for asking, method, path in product(ASKING, METHODS, PATHS)),
+    *(_ask(asking, "HEAD", path) for asking, path in product(ASKING, HEADS)),
     *(
         Conversation(f"user: {method} {path}", (say(Request(method, path)),), who={"a": USER})
         for method, path in USERS

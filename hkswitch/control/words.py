@@ -1,0 +1,42 @@
+"""What people are told about pairing, with the command that helps.
+
+The service has the default state folder, and a demo or a second bridge another one.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Final
+
+from hkswitch.control import STATE_FOLDER
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
+
+PROGRAM: Final = "hkswitch"
+
+
+def command(state_folder: Path, words: str) -> str:
+    """A command for the bridge of a state folder, as a person types it: the service's is the default."""
+    if state_folder == STATE_FOLDER:
+        return f"`sudo {PROGRAM} {words}`"
+    return f"`{_program()} {words} --state-dir {shlex.quote(str(state_folder))}`"
+
+
+def locked(state_folder: Path) -> str:
+    """Why no controller can pair, though none is paired."""
+    again = command(state_folder, "pair --reset-attempts")
+    return f"pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes: {again} unlocks it"
+
+
+def gone_from_home(state_folder: Path) -> str:
+    """What to do with a pairing that only the bridge has: it was off when it was removed from a home."""
+    return f"If it is gone from the Home app, {command(state_folder, 'unpair --all')} lets you pair again."
+
+
+def _program() -> str:
+    """How this program was started, if that is not by its name: a demo need not be installed."""
+    import shutil  # noqa: PLC0415 -- `hkswitch status` of the service does not wait for it
+
+    own, found = Path(sys.argv[0]), shutil.which(PROGRAM)
+    if own.name != PROGRAM or (found is not None and own.samefile(found)):
+        return PROGRAM
+    return shlex.quote(str(own))
