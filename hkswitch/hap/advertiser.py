@@ -89,6 +89,7 @@ class Advertiser(AsyncZeroconf):
     async def async_close(self) -> None:
         """Close the sockets that there are."""
         self._responder.leave_addresses()
+        self._responder.complain_no_more()
         await super().async_close()
 
     def _begin(self, info: ServiceInfo, names: "_Names", *, is_ours: bool = False) -> asyncio.Task[None]:

@@ -14,6 +14,7 @@ from pyhap.hap_protocol import HAPServerProtocol
 from pyhap.hap_server import HAPServer
 
 from hkswitch.hap import events, limits
+from hkswitch.hap.complaints import ComplaintLog
 from hkswitch.hap.events import Change, Events, Path
 from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
@@ -49,7 +50,7 @@ class Server(HAPServer):
         self._listening: dict[tuple[str, int], asyncio.Server] = {}
         self._strangers: limits.Strangers[Connection] = limits.Strangers()
         self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.heard_at_seconds)
-        self._complaints = limits.Complaints()
+        self._complaints = ComplaintLog(_log)
         self.turns = Turns(self.loop.call_soon)
         self.free_memory = FreeMemory(self.loop)
 
@@ -79,6 +80,7 @@ class Server(HAPServer):
         if self._connection_cleanup is not None:
             self._connection_cleanup.cancel()
         self.free_memory.close()
+        self._complaints.close()
         for connection in list(self.connections.values()):
             connection.close()
         while self._listening:
@@ -113,8 +115,7 @@ class Server(HAPServer):
 
     def complain(self, address: str, what: str) -> None:
         """Log what an address did, once a minute at most."""
-        if self._complaints.may_log(address, self.loop.time()):
-            _log.warning("%s: %s", address, what)
+        self._complaints.complain(address, what)
 
 
 class Connection(HAPServerProtocol):

@@ -23,7 +23,7 @@ from zeroconf._handlers.record_manager import RecordManager
 from zeroconf._history import QuestionHistory
 
 from hkswitch.hap.claims import Claims, Remembered, unique_records
-from hkswitch.hap.limits import Complaints
+from hkswitch.hap.complaints import ComplaintLog
 
 HEADER_BYTES: Final = 12
 MOST_QUESTIONS: Final = 100
@@ -49,7 +49,7 @@ class Responder(Zeroconf):
         self.question_history = _NoHistory()
         self.query_handler, self.record_manager = QueryHandler(self), RecordManager(self)
         self._addresses = frozenset(map(_without_zone, addresses))
-        self._complaints = Complaints()
+        self._complaints = ComplaintLog(_log)
         self._remembered = Remembered()
         self._claims: Claims | None = None
 
@@ -105,9 +105,11 @@ class Responder(Zeroconf):
 
     def complain(self, sender: str, error: Exception) -> None:
         """Log that a packet could not be taken, once a minute for its sender."""
-        now_seconds = asyncio.get_running_loop().time()
-        if self._complaints.may_log(sender, now_seconds):
-            _log.warning("%s: an mDNS packet was dropped (%s)", sender, f"{error!r:.100}")
+        self._complaints.complain(sender, f"an mDNS packet was dropped ({error!r:.100})")
+
+    def complain_no_more(self) -> None:
+        """End what is still to be logged."""
+        self._complaints.close()
 
 
 class OwnRecords(DNSCache):
