@@ -2,22 +2,38 @@
 
 import asyncio
 import logging
-import re
+from collections.abc import Iterator
 
 import pytest
 
-from hkswitch.hap import limits
 from hkswitch.hap.complaints import ComplaintLog
-from hkswitch.hap.limits import MOST_SOURCES
-from tests.support.waiting import eventually
+from hkswitch.hap.limits import COMPLAINT_SECONDS, MOST_SOURCES
 
 LOG = logging.getLogger("hkswitch.test")
 DROPPED = "an mDNS packet was dropped (%d)"
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "COMPLAINT_SECONDS", 0.2)
+class Clock(asyncio.SelectorEventLoop):
+    """A loop with a time of its own."""
+
+    now_seconds = 0.0
+
+    def time(self) -> float:
+        return self.now_seconds
+
+    def be_later(self, seconds: float) -> None:
+        """Run what is due then."""
+        self.now_seconds += seconds
+        self.call_soon(self.stop)
+        self.run_forever()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    own = Clock()
+    monkeypatch.setattr("hkswitch.hap.complaints.asyncio.get_running_loop", lambda: own)
+    yield own
+    own.close()
 
 
 def flood(complaints: ComplaintLog, more: int = 240) -> None:
@@ -25,16 +41,18 @@ def flood(complaints: ComplaintLog, more: int = 240) -> None:
         complaints.complain(f"fd00::{number:x}", DROPPED % number)
 
 
-async def test_a_flood_from_many_addresses_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_from_many_addresses_is_summed_up(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     complaints = ComplaintLog(LOG)
     flood(complaints)
+    clock.be_later(COMPLAINT_SECONDS - 1)
     assert len(caplog.messages) == MOST_SOURCES
-    await eventually(lambda: len(caplog.messages) > MOST_SOURCES)
+    clock.be_later(1)
     assert caplog.messages[MOST_SOURCES:] == [
         "240 more addresses in a minute, such as fd00::ff: an mDNS packet was dropped (255)"
     ]
     flood(complaints)
-    await eventually(lambda: len(caplog.messages) == 2 * MOST_SOURCES + 2)
+    clock.be_later(COMPLAINT_SECONDS)
+    assert len(caplog.messages) == 2 * MOST_SOURCES + 2
 
 
 OTHER_KINDS = (
@@ -45,16 +63,17 @@ OTHER_KINDS = (
 
 
 @pytest.mark.parametrize("what", OTHER_KINDS)
-async def test_it_hides_no_line_of_another_kind(caplog: pytest.LogCaptureFixture, what: str) -> None:
+def test_it_hides_no_line_of_another_kind(clock: Clock, caplog: pytest.LogCaptureFixture, what: str) -> None:
     complaints = ComplaintLog(LOG)
     flood(complaints)
     complaints.complain("10.0.0.7", what)
     assert caplog.messages[MOST_SOURCES:] == [f"10.0.0.7: {what}"]
-    complaints.close()
 
 
 @pytest.mark.parametrize("what", ["b'%s' b'/' is answered with 405 (x)", "this is not HTTP: '%s'", DROPPED])
-async def test_what_a_device_chooses_makes_no_other_kind(caplog: pytest.LogCaptureFixture, what: str) -> None:
+def test_what_a_device_chooses_makes_no_other_kind(
+    clock: Clock, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
     complaints = ComplaintLog(LOG)
     for number in range(500):
         text = what % (
@@ -62,13 +81,11 @@ async def test_what_a_device_chooses_makes_no_other_kind(caplog: pytest.LogCaptu
         )
         complaints.complain(f"fd00::{number:x}", text)
     assert len(caplog.messages) == MOST_SOURCES
-    complaints.close()
 
 
-async def test_nothing_is_summed_up_when_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_summed_up_when_it_is_closed(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     complaints = ComplaintLog(LOG)
     flood(complaints)
     complaints.close()
-    await asyncio.sleep(0.25)
+    clock.be_later(2 * COMPLAINT_SECONDS)
     assert len(caplog.messages) == MOST_SOURCES
-    assert not any(re.search("more addresses", line) for line in caplog.messages)

@@ -2,14 +2,16 @@
 
 import asyncio
 import math
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 import pytest_asyncio
-from zeroconf import DNSAddress, DNSRecord, DNSService, DNSText  # type: ignore[attr-defined] # as in claims.py
+from zeroconf import DNSAddress, DNSRecord, DNSService, DNSText, ServiceInfo  # type: ignore[attr-defined] # as in claims.py
 from zeroconf.asyncio import AsyncZeroconf
 
 from hkswitch.hap import advertiser
@@ -180,9 +182,8 @@ async def test_after_a_probe_that_wins_it_waits_for_a_second(ours: Advertiser, s
     await eventually(lambda: said.probes)
     hear(ours, probe(address("200.0.0.1")))
     await eventually(lambda: said.announcements)
-    first, second, *others = said.probes
-    assert second - first >= 0.1
-    assert len(others) == advertiser.PROBES - 1
+    assert max(later - earlier for earlier, later in pairwise(said.probes)) >= 0.1
+    assert len(said.probes) > advertiser.PROBES
 
 
 def test_doubt_is_longer_than_an_address_is_remembered() -> None:
@@ -315,37 +316,44 @@ async def test_who_claims_every_name_is_believed_no_more(ours: Advertiser, said:
 
 # On a network
 
+PROCESS = os.getpid()
+"""Others may run these tests on the same network."""
+
+
+def twin(address: str, host: str = "Twin") -> ServiceInfo:
+    return info(f"Twin {PROCESS}", f"{host}-{PROCESS}", (address,))
+
 
 async def test_two_devices_that_begin_at_once_have_a_name_each_and_a_third_gets_another() -> None:
     """With zeroconf as the third: once it asks before it announces, and once it does not."""
-    async with advertising(OWN) as one, advertising("127.0.0.2") as two:
-        mine, theirs = info("Twin 1"), info("Twin 1", addresses=("127.0.0.2",))
+    first, second, third = (f"Twin {PROCESS}{suffix}.{HAP}" for suffix in ("", "-2", "-3"))
+    async with advertising("127.0.0.1") as one, advertising("127.0.0.2") as two:
+        mine, theirs = twin("127.0.0.1"), twin("127.0.0.2")
         await one.async_register_service(mine)
         await two.async_register_service(theirs)
         await eventually(lambda: one._has_names and two._has_names)
         # The address is later, so it wins, and the other one finds it a second later.
-        assert [each.name for each in (mine, theirs)] == [f"Twin 1-2.{HAP}", f"Twin 1.{HAP}"]
+        assert [each.name for each in (mine, theirs)] == [second, first]
         async with other_device("127.0.0.3") as polite:
-            third = info("Twin 1", "third", ("127.0.0.3",))
-            await polite.async_register_service(third, allow_name_change=True)
-            assert third.name == f"Twin 1-3.{HAP}"
+            asks = twin("127.0.0.3", "third")
+            await polite.async_register_service(asks, allow_name_change=True)
+            assert asks.name == third
         async with other_device("127.0.0.4") as rude:
-            fourth = info("Twin 1", "fourth", ("127.0.0.4",))
-            await rude.async_register_service(fourth, cooperating_responders=True)
-            await eventually(lambda: theirs.name not in {f"Twin 1.{HAP}", f"Twin 1-2.{HAP}"})
-            assert mine.name == f"Twin 1-2.{HAP}"
+            await rude.async_register_service(twin("127.0.0.4", "fourth"), cooperating_responders=True)
+            await eventually(lambda: theirs.name not in {first, second})
+            assert mine.name == second
 
 
 async def test_a_router_that_answers_from_memory_costs_no_name() -> None:
     async with advertising("127.0.0.6") as ours, other_device("127.0.0.7") as router:
-        before, now = (info("Moved 1", "Moved-1", (each,)) for each in ("127.0.0.5", "127.0.0.6"))
+        name, host = f"Moved {PROCESS}", f"Moved-{PROCESS}"
+        before, now = (info(name, host, (each,)) for each in ("127.0.0.5", "127.0.0.6"))
         await ours.async_register_service(before)
         await eventually(lambda: ours._has_names)
         router.zeroconf.registry.async_add(before)  # it has heard of it, and answers for it
         await ours.async_register_service(now)
-        await eventually(lambda: ours._has_names)
         await eventually(lambda: ours.zeroconf.registry.async_get_info_name(now.key) is now)
-        assert now.name == f"Moved 1.{HAP}"
+        assert now.name == f"{name}.{HAP}"
 
 
 @asynccontextmanager
