@@ -1,11 +1,14 @@
 """Where groups live, seen from the daemon: one Protocol, and a module for each kind of host. Never root."""
 
 from collections.abc import Callable, Collection
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult
+
+NOT_IN_ACTIONS: Final = "is not in this group's actions"
+"""After an action. Whoever wrote the configuration wanted that; the rest that is denied needs a remedy."""
 
 
 class Observer(Protocol):

@@ -75,7 +75,7 @@ class HelperClient:
     def trouble(self) -> str:
         """Why there is no helper, and what to do about it where that is known; nothing if there is one."""
         hint = self._transport.hint(self.why_gone)
-        return f"{self.why_gone}: {hint}" if hint else self.why_gone
+        return f"{hint} ({self.why_gone})" if hint else self.why_gone
 
     async def session(self, within_seconds: float) -> HelperSession:
         """The helper that runs, or the next one if it comes in time; raises `HelperGone`."""

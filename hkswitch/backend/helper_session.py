@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, TypeVar
 
+from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.complaints import Complaints
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.helper import (
@@ -61,7 +62,7 @@ class RequestRefused(Failure):
     reason: str
 
     def __str__(self) -> str:
-        return self.reason
+        return self.reason.removeprefix("denied: ") if self.reason.endswith(NOT_IN_ACTIONS) else self.reason
 
 
 @dataclass(frozen=True, slots=True)

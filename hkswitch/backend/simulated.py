@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from hkswitch.backend import Observer
+from hkswitch.backend import NOT_IN_ACTIONS, Observer
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import (
@@ -55,8 +55,10 @@ class SimulatedHost:
         """Run the units through the states that systemd's would have; a newer request ends an older one."""
         del at_length  # what is simulated stays up
         group = next((group for group in self.groups if group.id == group_id), None)
-        if group is None or action not in group.actions:
-            return ActionResult(f"denied: {action} {group_id}")
+        if group is None:
+            return ActionResult(f"denied: there is no group {group_id!r} in the configuration")
+        if action not in group.actions:
+            return ActionResult(f"{action} {NOT_IN_ACTIONS}")
         accepted()
         if (older := self._running.get(group_id)) is not None:
             older.cancel()

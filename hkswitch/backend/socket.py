@@ -46,14 +46,16 @@ class Socket:
 
 
 def hint(why: str) -> str:
-    """What to do about it, where that is known."""
-    return f"`sudo systemctl enable --now {SOCKET_UNIT}`" if str(SOCKET) in why else ""
+    """The likeliest cause and what to do about it, where that is known."""
+    if str(SOCKET) not in why:
+        return ""
+    return f"{SOCKET_UNIT} does not run; `sudo systemctl enable --now {SOCKET_UNIT}`"
 
 
 def explain(why: str) -> str:
     """What to do about a helper that is gone for this reason: one sentence for the log."""
     if remedy := hint(why):
-        return f"the helper cannot be reached ({why}): {remedy}"
+        return f"the helper cannot be reached: {remedy} ({why})"
     return f"the helper exited unexpectedly ({why}); see `journalctl -u 'serviceswitch@*'`"
 
 

@@ -33,5 +33,5 @@ def hint(why: str) -> str:
 def explain(why: str) -> str:
     """What to do about a helper that is gone for this reason: one sentence for the log."""
     if known := hint(why):
-        return f"the helper cannot run ({why}): {known}"
+        return f"the helper cannot run: {known} ({why})"
     return f"the helper exited unexpectedly ({why}); switches do not respond until it is back"

@@ -56,8 +56,8 @@ _PAM: Final = (
     "/etc/security/access.conf"
 )
 RULE_REMEDY: Final = (
-    f"/etc/sudoers must have the line `@includedir /etc/sudoers.d`, and /etc/sudoers.d/hkswitch the line "
-    f"`{SUDOERS_RULE}`, which no later rule may take back; `sudo hkswitch doctor` looks for the mistake"
+    f"/etc/sudoers.d/hkswitch must have the line `{SUDOERS_RULE}`, which no later rule may take back, and "
+    "/etc/sudoers the line `@includedir /etc/sudoers.d`; `sudo hkswitch doctor` looks for the mistake"
 )
 _CHROOT: Final = (
     f"add `Defaults:hkswitch !runchroot` with `sudo visudo`, below the line that sets it; CHROOT= "
@@ -68,7 +68,7 @@ _LIMITS: Final = _for_the_helper("rlimit_as", "rlimit_cpu", "rlimit_data", "rlim
 _SOCKET: Final = "use `helper: socket`, which needs no sudo (docs/sandbox.md)"
 
 _NOT_ROOT: Final = "its sandbox keeps sudo from becoming root"
-_NO_RULE: Final = "no rule lets hkswitch do it without a password"
+_NO_RULE: Final = "sudo has no rule that lets hkswitch start the helper without a password"
 _WRITABLE: Final = "sudo reads no rules that others than root could have written"
 
 REASONS: Final = (
@@ -136,15 +136,15 @@ REASONS: Final = (
     Reason(
         "command not found",
         EVERY,
-        "`runchroot` is set, or the helper is not installed",
-        f"{_CHROOT}; if there is no {PROGRAM}, reinstall hkswitch",
+        "the helper is not installed, or `runchroot` is set",
+        f"reinstall hkswitch; if there is a {PROGRAM}, {_CHROOT}",
     ),
     Reason("failed to map segment", SUDO, "`rlimit_as` is too low for the helper", _LIMITS),
     Reason("Error 24", SUDO, "`rlimit_nofile` is too low for the helper", _LIMITS),
     Reason(
         "ended by signal 11",
         SUDO,
-        "`rlimit_data` or `rlimit_stack` is too low for the helper, or the helper crashed",
+        "the helper crashed, or `rlimit_data` or `rlimit_stack` is too low for it",
         _LIMITS,
     ),
     Reason("PAM account management error", SUDO, "a PAM module denies hkswitch", _PAM),
@@ -179,8 +179,8 @@ REASONS: Final = (
     Reason(
         "exited with status 143 and said nothing",
         SUDO,
-        "`command_timeout` is set, or the helper was terminated by hand",
-        _for_the_helper("command_timeout", in_the_rule="TIMEOUT="),
+        "the helper was terminated, or `command_timeout` is set",
+        f"if that goes on, {_for_the_helper('command_timeout', in_the_rule='TIMEOUT=')}",
     ),
     Reason(
         "exited with status 1 and said nothing",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.sudo import HELPER
 from hkswitch.control import client, socket_of
 from hkswitch.model.environment import ENVIRONMENT
@@ -31,6 +32,8 @@ BACK_WITHIN_SECONDS: Final = 15
 """For a daemon that went away while it was asked."""
 
 _LOOK_AGAIN_SECONDS: Final = 0.5
+_NOT_BEGUN: Final = ("denied: ", NOT_IN_ACTIONS)
+"""In why something failed: no unit's journal tells more."""
 
 
 @dataclass(eq=False)
@@ -76,7 +79,7 @@ def _end(action: Action, group_id: str, asked: client.Asked, path: Path, *, wait
             return failure.exit_code
     except Failure as failure:
         _say(f"hkswitch: {failure}")
-        if failure.exit_code is Exit.UNAVAILABLE and "denied: " not in str(failure):
+        if failure.exit_code is Exit.UNAVAILABLE and not any(why in str(failure) for why in _NOT_BEGUN):
             _say_why(path, group_id)
         return failure.exit_code
     return Exit.OK

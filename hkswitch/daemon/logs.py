@@ -47,7 +47,8 @@ class Foreign(logging.Filter):
         """Whether to log it; our own lines have their limits where they are written."""
         if record.name.partition(".")[0] == OURS:
             return True
-        if not self._complaints.may_log(f"{record.name} {record.msg}", time.monotonic()):
+        now_seconds = time.monotonic()
+        if not self._complaints.may_log(f"{record.name} {record.msg}", now_seconds, record.name, record.name):
             return False
         error = record.exc_info[1] if record.exc_info else None
         try:
@@ -56,7 +57,10 @@ class Foreign(logging.Filter):
             text = str(record.msg)
         if error is not None:
             text = f"{text}: {described(error)}"
-        record.msg, record.args = shortened(text), None
+        more = (
+            f" (and {many} more messages of {name})" for many, name in self._complaints.left_out(now_seconds)
+        )
+        record.msg, record.args = shortened(text) + "".join(more), None
         record.exc_info = record.exc_text = record.stack_info = None
         return True
 
@@ -112,14 +116,17 @@ def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error, message = context.get("exception"), str(context["message"])
         if message == ACCEPT_FAILED and isinstance(error, OSError):
-            source, line = message, f"cannot accept connections: {error.strerror}"
+            kind, source, line = "accept", message, f"cannot accept connections: {error.strerror}"
         elif error is None:
-            source, line = message[:LONGEST_LINE], f"error in the event loop: {message}"
+            kind, source, line = "message", message[:LONGEST_LINE], f"error in the event loop: {message}"
         else:
-            source = f"{type(error).__name__} {_places(error)}"
+            kind, source = type(error).__name__, f"{type(error).__name__} {_places(error)}"
             line = f"unexpected error in {_where(context)}: {described(error)}"
-        if complaints.may_log(source, loop.time()):
+        now_seconds = loop.time()
+        if complaints.may_log(source, now_seconds, kind, shortened(line)):
             _log.error("%s", shortened(line))
+        for many, like in complaints.left_out(now_seconds):
+            _log.error("%s more errors, such as %s", many, like)
 
     return handle
 

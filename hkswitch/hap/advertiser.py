@@ -6,6 +6,7 @@ HAP-python leaves the probes out, and forgets what it still announces.
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 from zeroconf import DNSOutgoing, DNSQuestion, ServiceInfo  # type: ignore[attr-defined] # as in responder.py
 from zeroconf.asyncio import AsyncZeroconf
 
+from hkswitch.hap.claims import Heard, unique_records
 from hkswitch.hap.responder import Responder, records_of
 
 PROBES: Final = 3
@@ -25,6 +27,18 @@ it a second ago (10.2), so the last one counts for them."""
 
 MOST_NAMES: Final = 5
 """What is tried; after that, whoever has all of them is believed no more."""
+
+AGAIN_AFTER_SECONDS: Final = 1.0
+"""When there is doubt whether another device has a name, or just a probe that wins (RFC 6762, 8.2)."""
+
+DOUBT_SECONDS: Final = 130.0
+"""How long there may be doubt; a router that answers for us from memory forgets our address in 120 s."""
+
+CONTESTED_SECONDS: Final = 60.0
+"""How long a name is kept whoever claims it, so that a device that goes on and on does not silence us."""
+
+CONTESTED_DOUBT_SECONDS: Final = 2.0
+"""How long there may be doubt about a name that is ours; then it stays ours."""
 
 LONGEST_LABEL_BYTES: Final = 63
 
@@ -43,19 +57,21 @@ class Advertiser(AsyncZeroconf):
         self._has_names = False
         self._number = 1
         """Which of the service's names, the first one or one with a number, is ours."""
+        self._deaf_until_seconds = 0.0
 
     async def async_register_service(self, info: ServiceInfo, *_: Any, **__: Any) -> Awaitable[Any]:  # noqa: ANN401
         """Begin to probe for the names of a service, to announce it then, and to answer for it."""
         await self._responder.async_check_service(info, False, cooperating_responders=True)  # noqa: FBT003
-        self._has_names = False
-        return self._begin(info)
+        self._has_names, self._deaf_until_seconds = False, 0.0
+        return self._begin(info, _Names(info, self._number))
 
     def announce(self, info: ServiceInfo) -> None:
         """Announce what has changed, instead of what was still being announced."""
-        self._begin(info)
+        self._begin(info, _Names(info, self._number))
 
     async def be_silent(self) -> None:
-        """End what is still being announced."""
+        """End what is still being announced, and let others have the names."""
+        self._responder.hear_no_claims()
         saying = tuple(self._saying)
         for each in saying:
             each.cancel()
@@ -73,32 +89,50 @@ class Advertiser(AsyncZeroconf):
     async def async_close(self) -> None:
         """Close the sockets that there are."""
         self._responder.leave_addresses()
+        self._responder.complain_no_more()
         await super().async_close()
 
-    def _begin(self, info: ServiceInfo) -> asyncio.Task[None]:
+    def _begin(self, info: ServiceInfo, names: "_Names", *, is_ours: bool = False) -> asyncio.Task[None]:
         for saying in self._saying:
             saying.cancel()
-        saying = asyncio.ensure_future(self._say(info, _Names(info, self._number)))
+        saying = asyncio.ensure_future(self._say(info, names, is_ours=is_ours))
         self._saying.add(saying)
         saying.add_done_callback(self._saying.discard)
         return saying
 
-    async def _say(self, info: ServiceInfo, names: "_Names") -> None:
+    async def _say(self, info: ServiceInfo, names: "_Names", *, is_ours: bool) -> None:
         if not self._has_names:
-            await self._claim(info, names)
+            await self._claim(info, names, is_ours=is_ours)
+        self._responder.hear_claims(info, lambda: self._contested(info, names))
         self._responder.own_records.ours = records_of(info)
         self._responder.registry.async_update(info)
         for seconds in ANNOUNCED_AFTER_SECONDS:
             await asyncio.sleep(seconds)
             self._responder.async_send(self._responder.generate_service_broadcast(info, None))
 
-    async def _claim(self, info: ServiceInfo, names: "_Names") -> None:
-        """Find names that no other device has: the first, or one with a number."""
+    def _contested(self, info: ServiceInfo, names: "_Names") -> None:
+        """Another device claims a name of ours: probe for it, to find out who keeps it (RFC 6762, 9)."""
+        now_seconds = asyncio.get_running_loop().time()
+        if now_seconds < self._deaf_until_seconds:
+            return
+        self._deaf_until_seconds = now_seconds + CONTESTED_SECONDS
+        self._has_names = False
+        self._responder.registry.async_remove(info)
+        self._begin(info, names, is_ours=True)
+
+    async def _claim(self, info: ServiceInfo, names: "_Names", *, is_ours: bool) -> None:
+        """Find names that no other device has: the first, or one with a number. `is_ours`: the first is."""
         first, begun = info.name, self._number
         await asyncio.sleep(random.uniform(0, PROBE_SECONDS))  # noqa: S311 -- to be not in step with others
-        while await self._is_taken(info):
+        doubts = _Doubts(info, CONTESTED_DOUBT_SECONDS if is_ours else DOUBT_SECONDS)
+        while (heard := await self._probe(info)) is not Heard.NOTHING:
+            if heard is Heard.DOUBT and await doubts.may_be_over():
+                continue
+            if heard is Heard.DOUBT and is_ours:
+                break
+            is_ours = False
             if self._number >= MOST_NAMES:
-                self._number = 1
+                self._number, self._deaf_until_seconds = 1, math.inf
                 names.number(self._number)
                 _log.warning("another device answers on mDNS for every name like %s", info.name)
                 break
@@ -108,15 +142,35 @@ class Advertiser(AsyncZeroconf):
         if self._number != begun:
             _log.warning("another device has the mDNS name %s; using %s", first, info.name)
 
-    async def _is_taken(self, info: ServiceInfo) -> bool:
+    async def _probe(self, info: ServiceInfo) -> Heard:
         """Ask whether another device has the names, and wait for the answer."""
-        with self._responder.claims_to(info) as claims:
-            for _ in range(PROBES):
-                self._responder.async_send(_probe(info))
-                await asyncio.sleep(PROBE_SECONDS)
-                if claims.is_taken:
-                    return True
-        return False
+        claims = self._responder.hear_claims(info)
+        for _ in range(PROBES):
+            self._responder.async_send(_probe(info))
+            await asyncio.sleep(PROBE_SECONDS)
+            if claims.heard is not Heard.NOTHING:
+                break
+        return claims.heard
+
+
+class _Doubts:
+    """How long it is not known whether another device has a name, or had it, or all of it is an echo."""
+
+    def __init__(self, info: ServiceInfo, most_seconds: float) -> None:
+        self._name = info.name
+        self._most_seconds = most_seconds
+        self._until_seconds: float | None = None
+
+    async def may_be_over(self) -> bool:
+        """Wait for a moment, and tell whether it is worth another look."""
+        now_seconds = asyncio.get_running_loop().time()
+        if self._until_seconds is None:
+            self._until_seconds = now_seconds + self._most_seconds
+            _log.info("another device may have the mDNS name %s; probing again", self._name)
+        if now_seconds >= self._until_seconds:
+            return False
+        await asyncio.sleep(AGAIN_AFTER_SECONDS)
+        return True
 
 
 class _Names:
@@ -147,6 +201,6 @@ def _probe(info: ServiceInfo) -> DNSOutgoing:
     question = DNSOutgoing(QUERY)
     for name in (info.name, str(info.server)):
         question.add_question(DNSQuestion(name, ANY, IN | UNICAST))
-    for record in (info.dns_service(), info.dns_text(), *info.dns_addresses()):
+    for record in unique_records(info):
         question.authorities.append(record)  # type: ignore[arg-type] # it writes any record
     return question

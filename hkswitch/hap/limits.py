@@ -30,7 +30,11 @@ LARGEST_TLV_BYTES: Final = 4 * 1024
 
 LARGEST_HEADERS_BYTES: Final = 8 * 1024
 COMPLAINT_SECONDS: Final = 60.0
-MOST_COMPLAINTS: Final = 256
+MOST_SOURCES: Final = 16
+"""Lines a minute of one kind, each of another source. The rest is counted."""
+
+MOST_KINDS: Final = 32
+MOST_COUNTED: Final = 1_000
 
 T = TypeVar("T", bound=Hashable)
 
@@ -168,17 +172,66 @@ class PairSetup(Generic[T]):
 
 
 class Complaints:
-    """Whether to log what an address did: once a minute each, however much it sends."""
+    """Whether to log what a source did: once a minute each, and few sources of a kind; of the rest, how many.
+
+    A device can have as many addresses as it likes, and what it does with them must hide nothing else.
+    """
 
     def __init__(self) -> None:
-        self._until_seconds: dict[str, float] = {}
+        self._until_seconds: dict[int, tuple[float, str]] = {}
+        """Until when a source was heard of, and by which kind of line, in the order of time."""
+        self._lines: Counter[str] = Counter()
+        self._left_out: dict[str, LeftOut] = {}
 
-    def may_log(self, address: str, now_seconds: float) -> bool:
-        """Whether a line about this address is due; `now_seconds` never goes back."""
-        self._until_seconds = {
-            who: until for who, until in self._until_seconds.items() if until > now_seconds
-        }
-        if address in self._until_seconds or len(self._until_seconds) >= MOST_COMPLAINTS:
+    def may_log(self, source: str, now_seconds: float, kind: str = "", line: str = "") -> bool:
+        """Whether a line about this source is due; `now_seconds` never goes back. One of a kind is kept."""
+        for known, (until_seconds, its_kind) in list(self._until_seconds.items()):
+            if until_seconds > now_seconds:
+                break
+            del self._until_seconds[known]
+            self._lines[its_kind] -= 1
+        hashed = hash(source)
+        if hashed in self._until_seconds:
             return False
-        self._until_seconds[address] = now_seconds + COMPLAINT_SECONDS
+        if kind not in self._lines and len(self._lines) >= MOST_KINDS:
+            self._lines = +self._lines  # forget those of which there are none
+            kind = kind if len(self._lines) < MOST_KINDS else ""
+        if self._lines[kind] >= MOST_SOURCES:
+            self._left_out.setdefault(kind, LeftOut(now_seconds + COMPLAINT_SECONDS)).add(hashed, line)
+            return False
+        self._until_seconds[hashed] = now_seconds + COMPLAINT_SECONDS, kind
+        self._lines[kind] += 1
         return True
+
+    def left_out(self, now_seconds: float) -> list[tuple[str, str]]:
+        """How many sources of a kind were left out, and a line of them, once for each minute."""
+        due = {kind: left for kind, left in self._left_out.items() if left.due_seconds <= now_seconds}
+        for kind in due:
+            del self._left_out[kind]
+        return [(left.number, left.line) for left in due.values()]
+
+    @property
+    def due_seconds(self) -> float | None:
+        """When `left_out` will have something to tell."""
+        return min((left.due_seconds for left in self._left_out.values()), default=None)
+
+
+class LeftOut:
+    """The sources of which no line was logged."""
+
+    def __init__(self, due_seconds: float) -> None:
+        self.due_seconds = due_seconds
+        self.line = ""
+        self._sources: set[int] = set()
+
+    def add(self, source: int, line: str) -> None:
+        """Count one, if it is another."""
+        if len(self._sources) < MOST_COUNTED:
+            self._sources.add(source)
+        self.line = line
+
+    @property
+    def number(self) -> str:
+        """For a sentence."""
+        number = len(self._sources)
+        return f"{number}" if number < MOST_COUNTED else f"at least {number}"

@@ -7,14 +7,12 @@ probes for its own names.
 import asyncio
 import errno
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any, Final
 
 from zeroconf import (  # type: ignore[attr-defined] # they are not in its __all__
     DNSCache,
-    DNSIncoming,
     DNSPointer,
     DNSRecord,
     ServiceInfo,
@@ -24,7 +22,8 @@ from zeroconf._handlers.query_handler import QueryHandler
 from zeroconf._handlers.record_manager import RecordManager
 from zeroconf._history import QuestionHistory
 
-from hkswitch.hap.limits import Complaints
+from hkswitch.hap.claims import Claims, Remembered, unique_records
+from hkswitch.hap.complaints import ComplaintLog
 
 HEADER_BYTES: Final = 12
 MOST_QUESTIONS: Final = 100
@@ -33,7 +32,7 @@ MOST_QUESTIONS: Final = 100
 RESPONSE, TRUNCATED = 0x80, 0x02
 """In the third byte of the header (RFC 1035, 4.1.1)."""
 
-PTR, TXT, NSEC, IN, TTL_SECONDS = 12, 16, 47, 1, 4500
+PTR, IN, TTL_SECONDS = 12, 1, 4500
 SERVICE_TYPES: Final = "_services._dns-sd._udp.local."
 
 _log = logging.getLogger(__name__)
@@ -50,8 +49,9 @@ class Responder(Zeroconf):
         self.question_history = _NoHistory()
         self.query_handler, self.record_manager = QueryHandler(self), RecordManager(self)
         self._addresses = frozenset(map(_without_zone, addresses))
-        self._complaints = Complaints()
-        self._claims: set[Claims] = set()
+        self._complaints = ComplaintLog(_log)
+        self._remembered = Remembered()
+        self._claims: Claims | None = None
 
     async def async_wait_for_start(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
         """Wait until the sockets are there; raises `OSError` if one is not, which zeroconf only logs."""
@@ -77,57 +77,39 @@ class Responder(Zeroconf):
         """Wait for no address any more."""
         self._addresses = frozenset()
 
-    @contextmanager
-    def claims_to(self, info: ServiceInfo) -> Iterator["Claims"]:
-        """Meanwhile, hear whether others have the names of a service."""
-        claims = Claims(info)
-        self._claims.add(claims)
-        try:
-            yield claims
-        finally:
-            self._claims.discard(claims)
+    def hear_claims(self, info: ServiceInfo, tell: Callable[[], None] = lambda: None) -> Claims:
+        """Hear from now on whether others have the names of a service, and of no service before it."""
+        self._remembered.add(unique_records(info))
+        self._claims = Claims(info, self._remembered, tell)
+        return self._claims
+
+    def hear_no_claims(self) -> None:
+        """Whatever others say now is about no name of ours."""
+        self._claims = None
 
     def is_of_use(self, data: bytes, sender: str) -> bool:
         """Whether zeroconf has to see a packet: a small query, or what we said ourselves. Hears claims."""
         if len(data) < HEADER_BYTES:
             return False
         if not data[2] & RESPONSE:
-            return int.from_bytes(data[4:6]) <= MOST_QUESTIONS
-        if self._claims:
-            records = DNSIncoming(data).answers()
-            for claims in self._claims:
-                claims.hear(records)
+            if int.from_bytes(data[4:6]) > MOST_QUESTIONS:
+                return False
+            if self._claims is not None and int.from_bytes(data[8:10]):
+                self._claims.hear(data, sender)  # it is a probe
+            return True
+        if self._claims is not None:
+            self._claims.hear(data, sender)
         # By our own words it knows what it must not repeat within a second (RFC 6762, 6). Linux drops what
         # comes from outside with an address of this machine.
         return _without_zone(sender) in self._addresses
 
     def complain(self, sender: str, error: Exception) -> None:
         """Log that a packet could not be taken, once a minute for its sender."""
-        now_seconds = asyncio.get_running_loop().time()
-        if self._complaints.may_log(sender, now_seconds):
-            _log.warning("%s: an mDNS packet was dropped (%s)", sender, f"{error!r:.100}")
+        self._complaints.complain(sender, f"an mDNS packet was dropped ({error!r:.100})")
 
-
-class Claims:
-    """Whether others have the names of a service that is not announced yet."""
-
-    def __init__(self, info: ServiceInfo) -> None:
-        self._own = records_of(info)
-        self._names = {info.key, info.server_key}
-        self.is_taken = False
-
-    def hear(self, records: Iterable[DNSRecord]) -> None:
-        """Look at the records of a response; one that says what we say is no conflict (RFC 6762, 9).
-
-        Neither is a TXT record: ours changes often, and a router that repeats mDNS may have an older one.
-        """
-        self.is_taken |= any(
-            record.key in self._names
-            and record.ttl
-            and record.type not in {TXT, NSEC}
-            and record not in self._own
-            for record in records
-        )
+    def complain_no_more(self) -> None:
+        """End what is still to be logged."""
+        self._complaints.close()
 
 
 class OwnRecords(DNSCache):

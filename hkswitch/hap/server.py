@@ -10,6 +10,7 @@ from pyhap.accessory_driver import AccessoryDriver
 from pyhap.hap_server import HAPServer
 
 from hkswitch.hap import limits
+from hkswitch.hap.complaints import ComplaintLog
 from hkswitch.hap.connection import Connection
 from hkswitch.hap.memory import FreeMemory
 from hkswitch.hap.sockets import BACKLOG, listening, ways
@@ -29,7 +30,7 @@ class Server(HAPServer):
         self._listening: dict[tuple[str, int], asyncio.Server] = {}
         self._strangers: limits.Strangers[Connection] = limits.Strangers()
         self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.heard_at_seconds)
-        self._complaints = limits.Complaints()
+        self._complaints = ComplaintLog(_log)
         self.turns = Turns(self.loop.call_soon)
         self.free_memory = FreeMemory(self.loop)
 
@@ -59,6 +60,7 @@ class Server(HAPServer):
         if self._connection_cleanup is not None:
             self._connection_cleanup.cancel()
         self.free_memory.close()
+        self._complaints.close()
         for connection in list(self.connections.values()):
             connection.close()
         while self._listening:
@@ -93,5 +95,4 @@ class Server(HAPServer):
 
     def complain(self, address: str, what: str) -> None:
         """Log what an address did, once a minute at most."""
-        if self._complaints.may_log(address, self.loop.time()):
-            _log.warning("%s: %s", address, what)
+        self._complaints.complain(address, what)

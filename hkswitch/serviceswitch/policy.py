@@ -35,4 +35,4 @@ def permit(action: Action, group_id: str, token: str | None, config: Config) -> 
         return Denied(CHANGED)
     if action in group.actions:
         return Allowed(group)
-    return Denied(f"{action} is not among the actions of {group_id}")
+    return Denied(f"{action} is not in this group's actions")

@@ -247,7 +247,7 @@ async def test_all_lines_of_a_refusal_are_logged_once_and_the_telling_one_is_why
     kept = keep(scripted(refuse))
     await eventually(lambda: len(kept.heard.ends) >= 3)
     assert kept.client.why_gone == EXPIRED
-    assert kept.client.trouble() == f"{EXPIRED}: {hint(EXPIRED)}"
+    assert kept.client.trouble() == f"{hint(EXPIRED)} ({EXPIRED})"
     assert [message for message in caplog.messages if "locked?" in message] == [EXPIRED, explain(EXPIRED)]
     assert caplog.messages.count(PASSWORD) == 1
 

@@ -67,8 +67,8 @@ async def test_what_a_request_led_to_was_told_when_it_returns(helped: Helped) ->
 @pytest.mark.parametrize(
     ("action", "group", "failure"),
     [
-        (Action.STOP, "files", "denied: stop is not among the actions of files"),
-        (Action.RESTART, "web", "denied: restart is not among the actions of web"),
+        (Action.STOP, "files", "stop is not in this group's actions"),
+        (Action.RESTART, "web", "restart is not in this group's actions"),
         (Action.START, "none", "denied: there is no group 'none' in the configuration"),
     ],
 )

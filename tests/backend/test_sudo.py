@@ -72,8 +72,7 @@ def test_the_line_that_gives_the_reason_is_found_and_its_remedy(
     expected = line or lines[0]
     assert telling(lines) == expected
     assert remedy in hint(expected)
-    assert explain(expected).startswith(f"the helper cannot run ({expected}): ")
-    assert remedy in explain(expected)
+    assert explain(expected) == f"the helper cannot run: {hint(expected)} ({expected})"
 
 
 @pytest.mark.parametrize(
@@ -132,3 +131,23 @@ def test_the_document_has_each_reason_with_its_remedy_and_no_other() -> None:
 
 def as_documented(reason: Reason) -> tuple[str, str, str, str]:
     return reason.words, ", ".join(reason.said_by), reason.cause, reason.remedy
+
+
+FAR_FETCHED = ("runchroot", "rlimit", "command_timeout", "PrivateUsers", "CHROOT=")
+SAID_BY_EVERYDAY_MISTAKES = (
+    ("sudo: /usr/sbin/serviceswitch: command not found", "the helper is not installed"),
+    ("sudo-rs: '/usr/sbin/serviceswitch': command not found", "the helper is not installed"),
+    (PASSWORD, "sudo has no rule that lets hkswitch start the helper"),
+    (RS_NO, "sudo has no rule that lets hkswitch start the helper"),
+    ("it was ended by signal 11", "the helper crashed"),
+    ("it exited with status 143 and said nothing", "the helper was terminated"),
+    ("sudo: No such file or directory", "sudo is not installed"),
+)
+
+
+@pytest.mark.parametrize(("said", "cause"), SAID_BY_EVERYDAY_MISTAKES)
+def test_the_likeliest_cause_comes_first_and_in_plain_words(said: str, cause: str) -> None:
+    assert hint(said).startswith(cause)
+    assert explain(said).startswith(f"the helper cannot run: {cause}")
+    first_clause = re.split("[,;]", hint(said))[0]
+    assert not any(word in first_clause for word in FAR_FETCHED)

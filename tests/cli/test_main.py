@@ -474,10 +474,13 @@ def test_an_action_on_no_group_is_64(running_demo: Demo, word: str) -> None:
     assert run(word, "--state-dir", running_demo.state_folder)[0] == 64
 
 
-def test_an_action_that_is_denied_says_why(running_demo: Demo) -> None:
-    code, _, errors = run("restart", "web", "--state-dir", running_demo.state_folder)
-    assert code == 69
-    assert errors.splitlines()[0] == "hkswitch: restart web failed: denied: restart web"
+def test_an_action_that_is_not_in_the_groups_actions_says_so_and_status_too(running_demo: Demo) -> None:
+    at_demo = ("--state-dir", running_demo.state_folder)
+    code, _, errors = run("restart", "web", *at_demo)
+    assert (code, errors) == (69, "hkswitch: restart web failed: restart is not in this group's actions\n")
+    said = json.loads(run("status", "--json", *at_demo)[1])
+    (last,) = [group["last_action"] for group in said["groups"] if group["id"] == "web"]
+    assert (last["outcome"], last["failure"]) == ("failed", "restart is not in this group's actions")
 
 
 def test_watch_prints_a_line_for_each_change(demo: Demo) -> None:

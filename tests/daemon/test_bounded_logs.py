@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hkswitch.daemon import logs
-from hkswitch.hap.limits import COMPLAINT_SECONDS, MOST_COMPLAINTS
+from hkswitch.hap.limits import COMPLAINT_SECONDS, MOST_SOURCES
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -135,9 +135,35 @@ def test_a_library_that_logs_without_end_has_a_short_line_for_each_message_and_w
     assert max(map(len, theirs)) < 1_000
 
 
-def test_no_number_of_sources_makes_more_lines_than_are_remembered(caplog: pytest.LogCaptureFixture) -> None:
+def test_any_number_of_messages_is_a_few_lines_and_a_sum_and_hides_no_other_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     loop, handle = Clock(), logs.of_loop()
     for number in range(500):
         handle(loop, context(None, f"message {number}"))
+    assert len(caplog.messages) == MOST_SOURCES
+    handle(loop, context(raised(ValueError("no name"))))
+    assert len(caplog.messages) == MOST_SOURCES + 1
+    loop.now_seconds = COMPLAINT_SECONDS
+    handle(loop, context(raised(ValueError("no name"))))
     loop.close()
-    assert len(caplog.messages) == MOST_COMPLAINTS
+    assert len(caplog.messages) == MOST_SOURCES + 3
+    assert caplog.messages[-1] == "484 more errors, such as error in the event loop: message 499"
+
+
+def test_a_library_with_any_number_of_messages_hides_no_other_library_and_is_summed_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_seconds = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_seconds[0])
+    foreign = logs.Foreign()
+
+    def logged(library: str, message: str) -> str | None:
+        record = logging.LogRecord(library, logging.ERROR, "", 0, message, None, None)
+        return record.getMessage() if foreign.filter(record) else None
+
+    assert sum(logged("loud", f"message {number}") is not None for number in range(500)) == MOST_SOURCES
+    assert logged("quiet", "trouble") == "trouble"
+    now_seconds[0] = COMPLAINT_SECONDS
+    assert logged("quiet", "trouble") == "trouble (and 484 more messages of loud)"
+    assert logged("loud", "message 1") == "message 1"

@@ -2,7 +2,17 @@
 
 import pytest
 
-from hkswitch.hap.limits import MOST_COMPLAINTS, MOST_STRANGERS, Complaints, PairSetup, Step, Strangers
+from hkswitch.hap.limits import (
+    COMPLAINT_SECONDS,
+    MOST_COUNTED,
+    MOST_KINDS,
+    MOST_SOURCES,
+    MOST_STRANGERS,
+    Complaints,
+    PairSetup,
+    Step,
+    Strangers,
+)
 
 
 def full_of(*addresses: str) -> Strangers[int]:
@@ -90,7 +100,39 @@ def test_an_address_is_complained_about_once_a_minute() -> None:
     assert complaints.may_log("b", 61)
 
 
-def test_many_addresses_make_no_more_lines_than_are_remembered() -> None:
+def test_many_addresses_make_a_few_lines_of_a_kind_and_hide_no_other_kind() -> None:
     complaints = Complaints()
-    lines = sum(complaints.may_log(str(number), number / 1e6) for number in range(5_000))
-    assert lines == MOST_COMPLAINTS
+    lines = sum(complaints.may_log(str(number), number / 1e6, "flood") for number in range(5_000))
+    assert lines == MOST_SOURCES
+    assert complaints.may_log("phone", 1, "trouble")
+    assert not complaints.may_log("phone", 2, "other trouble")
+
+
+def test_any_number_of_kinds_makes_no_more_lines_and_is_forgotten() -> None:
+    complaints = Complaints()
+    numbers = range(10_000)
+    assert sum(complaints.may_log(str(each), 0, str(each)) for each in numbers) == MOST_KINDS + MOST_SOURCES
+    assert complaints.may_log("phone", COMPLAINT_SECONDS, "trouble")
+    assert (
+        sum(complaints.may_log(str(each), COMPLAINT_SECONDS, "trouble") for each in numbers)
+        == MOST_SOURCES - 1
+    )
+
+
+def test_what_is_left_out_is_summed_up_after_a_minute_and_once() -> None:
+    complaints = Complaints()
+    for number in range(MOST_SOURCES + 7):
+        for at in (0, 1):
+            complaints.may_log(f"10.0.0.{number}", at, "flood", f"10.0.0.{number}: x")
+    assert complaints.due_seconds == COMPLAINT_SECONDS
+    assert complaints.left_out(COMPLAINT_SECONDS - 1) == []
+    assert complaints.left_out(COMPLAINT_SECONDS) == [("7", f"10.0.0.{MOST_SOURCES + 6}: x")]
+    assert complaints.left_out(COMPLAINT_SECONDS) == []
+    assert complaints.due_seconds is None
+
+
+def test_sources_are_counted_to_a_limit() -> None:
+    complaints = Complaints()
+    for number in range(5_000):
+        complaints.may_log(str(number), 0)
+    assert complaints.left_out(COMPLAINT_SECONDS) == [(f"at least {MOST_COUNTED}", "")]

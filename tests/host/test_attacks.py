@@ -55,7 +55,7 @@ START_SLOW: Final = request_by(CONFIG, 1, "start", "slow")
 REFUSED_CANARY: Final = {
     "type": "refused",
     "id": 1,
-    "reason": "denied: start is not among the actions of canary",
+    "reason": "denied: start is not in this group's actions",
 }
 
 AUDIT: Final = (

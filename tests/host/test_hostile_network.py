@@ -27,7 +27,7 @@ SLOWEST_READ_SECONDS: Final = (0.5, 0.25)
 """Without and with --long: in CI, other tests have the same two cores."""
 
 GROWTH: Final = 1.1
-MOST_LINES: Final = 256
+MOST_LINES: Final = 64
 """Of a minute, whatever comes from however many addresses."""
 
 PATIENCE_SECONDS: Final = 60

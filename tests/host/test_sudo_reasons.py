@@ -220,8 +220,8 @@ CASES: Final[Mapping[str, Case]] = {
         dict.fromkeys(NO_RULE, "/etc/sudoers.d/hkswitch:"),
         rules(RULE, "{0}") + "; {1}",
     ),
-    "no @includedir": Case("sed -i 's/^@includedir/# &/' /etc/sudoers", NO_RULE, "echo '{0}' >>/etc/sudoers"),
-    "no rule": Case(f"rm {RULE}", NO_RULE, rules(RULE, "{1}")),
+    "no @includedir": Case("sed -i 's/^@includedir/# &/' /etc/sudoers", NO_RULE, "echo '{1}' >>/etc/sudoers"),
+    "no rule": Case(f"rm {RULE}", NO_RULE, rules(RULE, "{0}")),
     "a later rule": Case(
         rules(f"{RULE}-later", "hkswitch ALL=(ALL) ALL"),
         {"sudo": "password is required", "sudo-rs": "interactive authentication is required"},
@@ -230,12 +230,12 @@ CASES: Final[Mapping[str, Case]] = {
     "no rule and no password": Case(
         f"rm {RULE}; " + rules(SET, "Defaults:hkswitch !authenticate"),
         {**NO_RULE, "sudo": "is not in the sudoers file"},
-        rules(RULE, "{1}"),
+        rules(RULE, "{0}"),
     ),
     "another rule and no password": Case(
         f"rm {RULE}; " + rules(SET, "Defaults:hkswitch !authenticate", "hkswitch ALL=(root) /usr/bin/id"),
         {**NO_RULE, "sudo": "is not allowed to execute"},
-        rules(RULE, "{1}"),
+        rules(RULE, "{0}"),
     ),
     "a sudo for a group": Case(
         "chmod 4750 /usr/bin/sudo; test ! -e /usr/bin/sudo-rs || chmod 4750 /usr/bin/sudo-rs",

@@ -172,8 +172,8 @@ WEB = '"action":"start","group":"web"'
     ("asked", "refusal"),
     [
         ('"action":"start","group":"nothing"', "denied: there is no group 'nothing' in the configuration"),
-        ('"action":"stop","group":"web"', "denied: stop is not among the actions of web"),
-        ('"action":"restart","group":"web"', "denied: restart is not among the actions of web"),
+        ('"action":"stop","group":"web"', "denied: stop is not in this group's actions"),
+        ('"action":"restart","group":"web"', "denied: restart is not in this group's actions"),
         ('"action":"start","group":"httpd.service"', "denied: there is no group 'httpd.service'"),
         ('"action":"start","group":"../web"', "denied: there is no group '../web'"),
         ('"action":"start","group":""', "denied: there is no group ''"),

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
+from hkswitch.hap.complaints import ComplaintLog
 from hkswitch.hap.connection import Connection
 from hkswitch.hap.driver import PAIRINGS, Driver
-from hkswitch.hap.limits import Complaints
+from hkswitch.hap.server import Server
 from hkswitch.model.switch_events import Tile
 from tests.hap.conftest import GROUPS
 from tests.support.stranger import Said
@@ -175,7 +176,8 @@ class InProcess:
     def forgive(self) -> None:
         """Forget failed attempts, what was logged and what stayed, so that each input counts for itself."""
         self.driver.attempts.failed = 0
-        self.driver.http_server._complaints = Complaints()
+        self.driver.http_server._complaints.close()
+        self.driver.http_server._complaints = ComplaintLog(logging.getLogger(Server.__module__))
         self.records.seen.clear()
 
     def has_logged_little(self) -> None:

@@ -1,0 +1,91 @@
+"""Many addresses that do the same wrong are a few lines and a sum, and hide nothing else."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from hkswitch.hap.complaints import ComplaintLog
+from hkswitch.hap.limits import COMPLAINT_SECONDS, MOST_SOURCES
+
+LOG = logging.getLogger("hkswitch.test")
+DROPPED = "an mDNS packet was dropped (%d)"
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop with a time of its own."""
+
+    now_seconds = 0.0
+
+    def time(self) -> float:
+        return self.now_seconds
+
+    def be_later(self, seconds: float) -> None:
+        """Run what is due then."""
+        self.now_seconds += seconds
+        self.call_soon(self.stop)
+        self.run_forever()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    own = Clock()
+    monkeypatch.setattr("hkswitch.hap.complaints.asyncio.get_running_loop", lambda: own)
+    yield own
+    own.close()
+
+
+def flood(complaints: ComplaintLog, more: int = 240) -> None:
+    for number in range(MOST_SOURCES + more):
+        complaints.complain(f"fd00::{number:x}", DROPPED % number)
+
+
+def test_a_flood_from_many_addresses_is_summed_up(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    complaints = ComplaintLog(LOG)
+    flood(complaints)
+    clock.be_later(COMPLAINT_SECONDS - 1)
+    assert len(caplog.messages) == MOST_SOURCES
+    clock.be_later(1)
+    assert caplog.messages[MOST_SOURCES:] == [
+        "240 more addresses in a minute, such as fd00::ff: an mDNS packet was dropped (255)"
+    ]
+    flood(complaints)
+    clock.be_later(COMPLAINT_SECONDS)
+    assert len(caplog.messages) == 2 * MOST_SOURCES + 2
+
+
+OTHER_KINDS = (
+    "it did not say in time who it is",
+    "its controller has too many connections; the longest idle one is closed",
+    "b'GET' b'/x' is answered with 404 (NotOffered())",
+)
+
+
+@pytest.mark.parametrize("what", OTHER_KINDS)
+def test_it_hides_no_line_of_another_kind(clock: Clock, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    complaints = ComplaintLog(LOG)
+    flood(complaints)
+    complaints.complain("10.0.0.7", what)
+    assert caplog.messages[MOST_SOURCES:] == [f"10.0.0.7: {what}"]
+
+
+@pytest.mark.parametrize("what", ["b'%s' b'/' is answered with 405 (x)", "this is not HTTP: '%s'", DROPPED])
+def test_what_a_device_chooses_makes_no_other_kind(
+    clock: Clock, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    complaints = ComplaintLog(LOG)
+    for number in range(500):
+        text = what % (
+            number if "%d" in what else f"{number:x}".translate(str.maketrans("0123456789", "ghijklmnop"))
+        )
+        complaints.complain(f"fd00::{number:x}", text)
+    assert len(caplog.messages) == MOST_SOURCES
+
+
+def test_nothing_is_summed_up_when_it_is_closed(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    complaints = ComplaintLog(LOG)
+    flood(complaints)
+    complaints.close()
+    clock.be_later(2 * COMPLAINT_SECONDS)
+    assert len(caplog.messages) == MOST_SOURCES

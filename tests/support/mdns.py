@@ -1,0 +1,83 @@
+"""mDNS for tests: a service, packets in their written form, and what an advertiser sends."""
+
+import asyncio
+import random
+import struct
+from dataclasses import dataclass, field
+
+from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, ServiceInfo  # type: ignore[attr-defined]
+
+from hkswitch.hap.advertiser import Advertiser
+
+HAP, NAME, HOST = "_hap._tcp.local.", "Test 123ABC", "Test-123ABC"
+OTHER = "10.0.0.9"
+QUERY, RESPONSE = 0x0000, 0x8400
+A_IN, AAAA_IN, SRV_IN, TXT_IN, NSEC_IN, UNIQUE = (1, 1), (28, 1), (33, 1), (16, 1), (47, 1), 0x8000
+
+
+def info(
+    name: str = NAME, host: str = HOST, addresses: tuple[str, ...] = ("127.0.0.1",), port: int = 51826
+) -> ServiceInfo:
+    """As HAP-python makes it."""
+    return ServiceInfo(
+        HAP,
+        f"{name}.{HAP}",
+        port,
+        properties={"sf": "1"},
+        server=f"{host}.local.",
+        parsed_addresses=list(addresses),
+    )
+
+
+@dataclass
+class Said:
+    """What an advertiser sent, and when."""
+
+    messages: list[tuple[float, DNSIncoming]] = field(default_factory=list)
+
+    def take(self, out: DNSOutgoing, *_: object, **__: object) -> None:
+        now_seconds = asyncio.get_running_loop().time()
+        self.messages += [(now_seconds, DNSIncoming(packet)) for packet in out.packets()]
+
+    @property
+    def probes(self) -> list[float]:
+        return [at for at, message in self.messages if message.is_query()]
+
+    @property
+    def announcements(self) -> list[float]:
+        return [at for at, message in self.messages if not message.is_query()]
+
+    @property
+    def names(self) -> list[str]:
+        """The instances that were announced."""
+        return [
+            record.alias.removesuffix(f".{HAP}")
+            for _, message in self.messages
+            for record in message.answers()
+            if isinstance(record, DNSPointer)
+        ]
+
+
+def hear(ours: Advertiser, packet: bytes, sender: str = OTHER, port: int = 5353) -> None:
+    """Have it take a packet, as its socket does."""
+    protocol = ours.zeroconf.engine.readers[0].transport.get_protocol()
+    assert isinstance(protocol, asyncio.DatagramProtocol)
+    protocol.datagram_received(packet, (sender, port))
+
+
+def message(flags: int, *, questions: int = 0, answers: int = 0, authorities: int = 0) -> bytes:
+    return struct.pack("!6H", random.getrandbits(16), flags, questions, answers, authorities, 0)
+
+
+def labels(name: str) -> bytes:
+    parts = [part.encode() for part in name.rstrip(".").split(".")]
+    return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+
+
+def record(name: str, kind: tuple[int, int], data: bytes, ttl: int = 120, unique: int = UNIQUE) -> bytes:
+    kind_number, class_number = kind
+    return labels(name) + struct.pack("!HHIH", kind_number, class_number | unique, ttl, len(data)) + data
+
+
+def srv(name: str, host: str, ttl: int = 120, port: int = 51826, unique: int = UNIQUE) -> bytes:
+    return record(name, SRV_IN, struct.pack("!3H", 0, 0, port) + labels(host), ttl, unique)
