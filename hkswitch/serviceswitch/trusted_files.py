@@ -136,8 +136,8 @@ def _walked(path: str) -> str:
 def why_not(found: os.stat_result) -> str | None:
     """What is wrong with owner or mode, or None if only root can write it."""
     if found.st_uid != ROOT:
-        advice = _ELSEWHERE if stat.S_ISDIR(found.st_mode) else "try: chown root"
-        return f"its owner is uid {found.st_uid}, not root; {advice}"
+        home = f"{_ELSEWHERE}; if this one should be root's, " if stat.S_ISDIR(found.st_mode) else ""
+        return f"its owner is uid {found.st_uid}, not root; {home}try: chown root"
     if found.st_mode & _WRITABLE_BY_OTHERS:
         advice = _ELSEWHERE if found.st_mode & stat.S_ISVTX else "try: chmod go-w"  # /tmp is for all users
         return f"others than root can write it (mode {stat.S_IMODE(found.st_mode):04o}); {advice}"

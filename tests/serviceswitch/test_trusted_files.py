@@ -42,6 +42,7 @@ def test_what_others_can_write_is_not_trusted(uid: int, mode: int, why: str) -> 
 
 
 ELSEWHERE = "keep the file in a folder that only root can write"
+OR_ROOTS = f"{ELSEWHERE}; if this one should be root's, try: chown root"
 
 
 @pytest.mark.parametrize(
@@ -54,8 +55,8 @@ ELSEWHERE = "keep the file in a folder that only root can write"
         (0, 0o777, "others than root can write it (mode 0777); try: chmod go-w"),
         (0, 0o1777, f"others than root can write it (mode 1777); {ELSEWHERE}"),  # as /tmp
         (0, 0o3775, f"others than root can write it (mode 3775); {ELSEWHERE}"),
-        (1000, 0o755, f"its owner is uid 1000, not root; {ELSEWHERE}"),  # as a home
-        (1000, 0o1777, f"its owner is uid 1000, not root; {ELSEWHERE}"),
+        (1000, 0o755, f"its owner is uid 1000, not root; {OR_ROOTS}"),  # as a home
+        (1000, 0o1777, f"its owner is uid 1000, not root; {OR_ROOTS}"),
     ],
 )
 def test_a_folder_that_others_need_is_not_to_be_taken_from_them(uid: int, mode: int, why: str | None) -> None:
