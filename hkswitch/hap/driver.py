@@ -106,7 +106,7 @@ class Driver(AccessoryDriver):
         return Stored(self.setup, ours, self.failed_attempts, others, self.database.record)
 
     def persist(self) -> None:
-        """Write keys, pairings and iids; raises `StateUnwritable`."""
+        """Write keys, pairings and iids; raises `StateUnwritable`. HAP-python does no fsync."""
         self.writer.write()
 
     def async_persist(self) -> None:

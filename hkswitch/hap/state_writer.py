@@ -67,10 +67,7 @@ class StateWriter:
         return f"{self._failure}; {REMEDY}; until then: {'; '.join(means)}"
 
     def write(self) -> None:
-        """Write keys, pairings and iids; raises `StateUnwritable`, and then tries again later.
-
-        HAP-python does no fsync, and what is lost is lost for the phone too.
-        """
+        """Write keys, pairings and iids; raises `StateUnwritable`, and then tries again later."""
         stored = self._stored()
         try:
             state_file.write(self._folder, stored)

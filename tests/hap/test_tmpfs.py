@@ -34,13 +34,15 @@ class Machine:
     log_file: Path
     port: int = field(default_factory=free_port)
     process: Process | None = None
+    config: Path | None = None
 
     async def start(self) -> bool:
         """Start the bridge; whether it serves and has not ended."""
         where = ("--address", LOOPBACK.addresses[0], "--port", str(self.port), "--state-dir", STATE_FOLDER)
+        groups = () if self.config is None else ("--config", self.config)
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.disk.inside(HKSWITCH, "demo", *where), stdout=PIPE, stderr=log
+                *self.disk.inside(HKSWITCH, "demo", *where, *groups), stdout=PIPE, stderr=log
             )
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
