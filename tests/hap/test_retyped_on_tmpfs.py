@@ -47,6 +47,9 @@ async def asked(machine: Machine, *arguments: str) -> str:
 async def test_a_phone_keeps_its_switch_and_gets_the_new_type_when_there_is_room(
     machine: Machine, controller: Controller
 ) -> None:
+    assert machine.process is not None
+    assert machine.process.stdout is not None
+    assert (await machine.process.stdout.readline()).startswith(b"Trouble: cannot write the bridge's state")
     again = controller.again()
     assert await again.write("Lamp", on=True) == 0
     assert await again.read("Lamp") is True
