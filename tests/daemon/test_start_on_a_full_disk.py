@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -21,8 +22,8 @@ __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FILES = {"files": {"units": ["smb"], "type": "light"}}
-WEB = {"web": {"units": ["httpd"]}}
+FILES: dict[str, Any] = {"files": {"units": ["smb"], "type": "light"}}
+WEB: dict[str, Any] = {"web": {"units": ["httpd"]}}
 WHY = "No space left on device"
 
 
