@@ -5,12 +5,12 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from hkswitch.doctor.context import UNIT, USER, Situation
-from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, Verdict, ok, unknown, wrong
 from hkswitch.hap import state_file
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.report import BridgeReport
@@ -26,24 +26,32 @@ async def user(situation: Situation) -> tuple[Finding]:
 
 
 async def state(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
+    """The point of this name. What is wrong with the folder may be why nothing can be written there."""
+    folder, bridge, found = situation.state_folder, situation.bridge, _folder(situation)
+    if found.verdict is not Verdict.WRONG:
+        if isinstance(bridge, BridgeReport) and bridge.storage:
+            return (unwritten(folder, bridge.storage),)
+        with suppress(OSError):
+            return (room_in(folder, os.statvfs(folder)) or found,)
+    return (found,)
+
+
+def _folder(situation: Situation) -> Finding:
     folder = situation.state_folder
-    if isinstance(situation.bridge, BridgeReport) and situation.bridge.storage:
-        return (unwritten(folder, situation.bridge.storage),)
     if situation.account is None:
-        return (unknown(Point.STATE, f"there is no user {USER} that it could belong to"),)
+        return unknown(Point.STATE, f"there is no user {USER} that it could belong to")
     try:
         found = folder.stat()
     except FileNotFoundError:
-        return (ok(Point.STATE, f"no {folder} yet: the first start makes it"),)
+        return ok(Point.STATE, f"no {folder} yet: the first start makes it")
     except OSError as error:
-        return (unknown(Point.STATE, f"{folder}: {error.strerror}", WITH_SUDO),)
+        return unknown(Point.STATE, f"{folder}: {error.strerror}", WITH_SUDO)
     owned = found.st_uid == situation.account.user_id
-    if finding := folder_is(folder, found.st_mode, owned=owned) or room_in(folder, os.statvfs(folder)):
-        return (finding,)
+    if (finding := folder_is(folder, found.st_mode, owned=owned)) is not None:
+        return finding
     if not situation.may_look_as_daemon:
-        return (unknown(Point.STATE, f"only root and {USER} can look into {folder}", WITH_SUDO),)
-    return (contents_are(folder, *stored(folder)),)
+        return unknown(Point.STATE, f"only root and {USER} can look into {folder}", WITH_SUDO)
+    return contents_are(folder, *stored(folder))
 
 
 def there(*, has_user: bool, has_group: bool) -> Finding:

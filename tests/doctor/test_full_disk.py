@@ -60,8 +60,38 @@ def situation(folder: Path, **changes: object) -> Situation:
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("mode", "storage", "words"),
+    [
+        (0o500, WHY, "has mode 0500, and holds keys; `sudo chmod 0700"),  # this is why
+        (0o700, WHY, WHY),
+        (0o500, "", "has mode 0500"),
+        (0o700, "", ""),
+    ],
+)
+async def test_what_is_wrong_with_the_folder_comes_before_what_that_leads_to(
+    tmp_path: Path, mode: int, storage: str, words: str
+) -> None:
+    tmp_path.chmod(mode)
+    own = Account("hkswitch", os.geteuid(), os.getegid())
+    bridge = BRIDGE._replace(storage=storage)
+    (found,) = await account.state(situation(tmp_path, account=own, bridge=bridge))
+    tmp_path.chmod(0o700)
+    assert found.verdict is (WRONG if words else OK)
+    assert words in str(found)
+
+
+async def test_a_folder_that_went_away_is_wrong_while_a_daemon_writes_there(tmp_path: Path) -> None:
+    own, gone = Account("hkswitch", os.geteuid(), os.getegid()), tmp_path / "gone"
+    (found,) = await account.state(situation(gone, account=own, bridge=BRIDGE))
+    assert found.verdict is OK
+    (found,) = await account.state(situation(gone, account=own, bridge=BRIDGE._replace(storage=WHY)))
+    assert (found.verdict, found.what) == (WRONG, WHY)
+
+
 @pytest.mark.parametrize("with_account", [True, False])
 async def test_what_the_daemon_cannot_write_is_wrong_whoever_asks(tmp_path: Path, with_account: bool) -> None:
+    tmp_path.chmod(0o700)
     own = Account("hkswitch", os.geteuid(), os.getegid()) if with_account else None
     asked = situation(tmp_path, account=own, bridge=BRIDGE._replace(storage=WHY))
     (found,) = await account.state(asked)
