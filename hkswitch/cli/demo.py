@@ -86,13 +86,14 @@ class _Terminal:
         _say(f"Waiting: {why}.")
 
     def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
-        del trouble  # what is simulated has none
         names = ", ".join(group.name for group in config.groups)
         _say(f"Serving simulated switches: {names}.")
         _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")
         if place.addresses == (addresses.LOOPBACK,) and self.address is None:
             _say("There is no default route: this is loopback only.")
             _say("For a phone, pass --address with an address of this machine that it reaches.")
+        if trouble:
+            _say(f"Trouble: {trouble}.")
         if front.paired:
             _say(f"Already paired. {gone_from_home(self.state_folder)}")
         elif front.pairing_refused:

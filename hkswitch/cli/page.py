@@ -93,6 +93,8 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_fo
         lines.append(Text(f"helper: not there ({bridge.helper}); switches fail until it is", "red"))
     if bridge.config:
         lines.append(Text(f"configuration: not in force ({bridge.config})", "red"))
+    if bridge.storage:
+        lines.append(Text(f"state: not written ({bridge.storage})", "red"))
     return [*lines, Text()]
 
 

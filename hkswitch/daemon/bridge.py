@@ -6,18 +6,19 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
 
 from pyhap import const
-from pyhap.accessory import Accessory
 from pyhap.accessory import Bridge as BridgeAccessory
+from pyhap.characteristic import Characteristic
 from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
 from hkswitch.hap import state_file
+from hkswitch.hap.database import Retyped
 from hkswitch.hap.driver import Driver
 from hkswitch.hap.labels import MODEL, PROTOCOL_VERSION, serial_number
 from hkswitch.hap.session import Session
@@ -35,6 +36,14 @@ SERVICES: Final = {
     AccessoryType.LIGHT: ("Lightbulb", const.CATEGORY_LIGHTBULB),
     AccessoryType.FAN: ("Fan", const.CATEGORY_FAN),
 }
+
+TYPES: Final = {
+    "49": AccessoryType.SWITCH,
+    "47": AccessoryType.OUTLET,
+    "43": AccessoryType.LIGHT,
+    "40": AccessoryType.FAN,
+}
+"""By the services that the state file has of them."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +116,11 @@ class Bridge:
         """The number (c#) that tells controllers to read the accessories anew when it grows."""
         return int(self._driver.state.config_version)
 
+    @property
+    def storage_problem(self) -> str:
+        """Why the state cannot be written, and what that means."""
+        return self._driver.writer.trouble
+
     async def start(self, taps: Taps, place: Place) -> None:
         """Go online there; raises `CannotServe`."""
         self._take_writes(taps)
@@ -149,9 +163,9 @@ class Bridge:
             self._serving = False
             await self._driver.async_stop()
 
-    def tell_of_pairings(self, tell: Callable[[], None]) -> None:
-        """Call `tell` whenever a controller was paired or removed, or who may pair has changed."""
-        self._driver.tell_of_pairings(tell)
+    def tell_of_changes(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when pairings change, or who may pair, and when writing begins to fail or succeeds."""
+        self._driver.tell_of_changes(tell)
 
     # What can be asked on the control socket
 
@@ -194,13 +208,16 @@ class Bridge:
         if before is not None and (before.group.name, before.group.type) == (group.name, group.type):
             return before
         accessory = TileAccessory(self._driver, group, tile)
+        written = TYPES.get(self._driver.database.written_type(accessory.aid) or "", group.type)
+        if tile is Tile.GROUP and written is not group.type:
+            accessory.former = TileAccessory(self._driver, replace(group, type=written), tile)
         if before is not None:
-            accessory.is_available = before.is_available
+            accessory.set_available(before.is_available)
             accessory.show(None, on=before.on.value)
         return accessory
 
     def _take_writes(self, taps: Taps) -> None:
-        writes = {accessory.on: self._writes_of(*key, taps) for key, accessory in self._tiles.items()}
+        writes = {on: self._writes_of(*key, taps) for key, tile in self._tiles.items() for on in tile.ons}
         self._driver.write_slowly(writes)
 
     def _writes_of(self, group_id: str, tile: Tile, taps: Taps) -> Callable[[bool, Session], Awaitable[bool]]:
@@ -218,11 +235,14 @@ class Bridge:
         """Whether reads of the group's tiles have a value to give."""
         for tile in Tile:
             if (accessory := self._tiles.get((group_id, tile))) is not None:
-                accessory.is_available = available
+                accessory.set_available(available)
 
 
-class TileAccessory(Accessory):
+class TileAccessory(Retyped):
     """The accessory of one tile: a group's own, or its restart switch."""
+
+    former: "TileAccessory | None" = None
+    """Shows the same, as what the group was."""
 
     def __init__(self, driver: Driver, group: Group, tile: Tile) -> None:
         """Not available until it is told otherwise."""
@@ -243,12 +263,25 @@ class TileAccessory(Accessory):
         """HAP-python asks this before each read."""
         return self.is_available
 
+    @property
+    def ons(self) -> tuple[Characteristic, ...]:
+        """What controllers may write."""
+        return (self.on,) if self.former is None else (self.on, *self.former.ons)
+
+    def set_available(self, available: bool) -> None:  # noqa: FBT001 -- a setter
+        """Whether reads have a value to give."""
+        self.is_available = available
+        if self.former is not None:
+            self.former.set_available(available)
+
     def show(self, writer: Hashable | None, *, on: bool) -> None:
         """Store On and send it, even if it is no news: somebody may believe otherwise."""
         self.on.value = on
         self.on.notify(writer)
         for follower in self._followers:
             follower.set_value(on)
+        if self.former is not None:
+            self.former.show(writer, on=on)
 
 
 def tiles_of(group: Group) -> tuple[Tile, ...]:

@@ -98,7 +98,7 @@ async def serve(config: Config, host: Host, state_folder: Path, outside: Outside
     with state_file.locked(state_folder), signals() as received:
         bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
         serving = Serving(host, bridge, Switchboard(config.groups, host, bridge), outside, config)
-        bridge.tell_of_pairings(serving.say)
+        bridge.tell_of_changes(serving.changed)
         async with server.served(socket_of(state_folder), serving):
             living = asyncio.create_task(serving.live(addresses.changes))
             reloading: set[asyncio.Task[None]] = set()

@@ -54,6 +54,10 @@ class Front(Display, Pairings, Protocol):
     def config_version(self) -> int:
         """The number (c#) that tells controllers to read the accessories anew when it grows."""
 
+    @property
+    def storage_problem(self) -> str:
+        """Why the state cannot be written, and what that means."""
+
     def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
         """Have these groups, and bring `taps` what controllers write."""
 
@@ -114,8 +118,7 @@ class _Told:
         self.serving.switchboard.observed(group_id, observed)
 
     def noticed(self) -> None:
-        self.serving.switchboard.noticed()
-        self.serving.say()
+        self.serving.changed()
 
 
 class Serving:
@@ -151,6 +154,7 @@ class Serving:
             helper=printable_line(self._host.trouble()),
             config=printable_line(self._config_problem()),
             pairing_refused=self._front.pairing_refused,
+            storage=printable_line(self._front.storage_problem),
         )
         return Report(bridge, self.switchboard.report())
 
@@ -299,12 +303,17 @@ class Serving:
             self._missing = why
             self.say()
 
+    def changed(self) -> None:
+        """Tell how it is now, also those who watch."""
+        self.switchboard.noticed()
+        self.say()
+
     def say(self) -> None:
         """Tell how it is now."""
         if self._missing is not None:
             self._outside.waiting(self._missing)
         elif self._place is not None:
-            trouble = self._helper_problem() or self._config_problem()
+            trouble = self._helper_problem() or self._config_problem() or self._front.storage_problem
             self._outside.serving(self._config, self._place, self._front, trouble)
 
 

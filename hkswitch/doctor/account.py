@@ -2,18 +2,22 @@
 
 import grp
 import logging
+import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from hkswitch.doctor.context import UNIT, USER, Situation
-from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, Verdict, ok, unknown, wrong
 from hkswitch.hap import state_file
 from hkswitch.model.errors import Failure
+from hkswitch.protocol.report import BridgeReport
 
 MODE: Final = 0o700
+LEAST_FREE_BYTES: Final = 2 * state_file.LARGEST_BYTES
+"""For the largest state file beside the one that it replaces."""
 
 
 async def user(situation: Situation) -> tuple[Finding]:
@@ -22,22 +26,32 @@ async def user(situation: Situation) -> tuple[Finding]:
 
 
 async def state(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
+    """The point of this name. What is wrong with the folder may be why nothing can be written there."""
+    folder, bridge, found = situation.state_folder, situation.bridge, _folder(situation)
+    if found.verdict is not Verdict.WRONG:
+        if isinstance(bridge, BridgeReport) and bridge.storage:
+            return (unwritten(folder, bridge.storage),)
+        with suppress(OSError):
+            return (room_in(folder, os.statvfs(folder)) or found,)
+    return (found,)
+
+
+def _folder(situation: Situation) -> Finding:
     folder = situation.state_folder
     if situation.account is None:
-        return (unknown(Point.STATE, f"there is no user {USER} that it could belong to"),)
+        return unknown(Point.STATE, f"there is no user {USER} that it could belong to")
     try:
         found = folder.stat()
     except FileNotFoundError:
-        return (ok(Point.STATE, f"no {folder} yet: the first start makes it"),)
+        return ok(Point.STATE, f"no {folder} yet: the first start makes it")
     except OSError as error:
-        return (unknown(Point.STATE, f"{folder}: {error.strerror}", WITH_SUDO),)
+        return unknown(Point.STATE, f"{folder}: {error.strerror}", WITH_SUDO)
     owned = found.st_uid == situation.account.user_id
     if (finding := folder_is(folder, found.st_mode, owned=owned)) is not None:
-        return (finding,)
+        return finding
     if not situation.may_look_as_daemon:
-        return (unknown(Point.STATE, f"only root and {USER} can look into {folder}", WITH_SUDO),)
-    return (contents_are(folder, *stored(folder)),)
+        return unknown(Point.STATE, f"only root and {USER} can look into {folder}", WITH_SUDO)
+    return contents_are(folder, *stored(folder))
 
 
 def there(*, has_user: bool, has_group: bool) -> Finding:
@@ -59,6 +73,27 @@ def folder_is(folder: Path, mode: int, *, owned: bool) -> Finding | None:
     if stat.S_IMODE(mode) != MODE:
         what = f"{folder} has mode {stat.S_IMODE(mode):04o}, and holds keys"
         return wrong(Point.STATE, what, f"`sudo chmod {MODE:04o} {folder}`")
+    return None
+
+
+def unwritten(folder: Path, why: str) -> Finding:
+    """`why`: the daemon's reason, what that means for phones, and the remedy."""
+    return wrong(
+        Point.STATE, why, f"`df -h {folder}`, `df -i {folder}` and `findmnt -T {folder}` show the disk"
+    )
+
+
+def room_in(folder: Path, disk: os.statvfs_result) -> Finding | None:
+    """Why the next pairing, or the next new group, could not be written, if it could not."""
+    if disk.f_flag & os.ST_RDONLY:
+        what = f"{folder} is on a disk that is read-only"
+        return wrong(Point.STATE, what, f"make it writable: `findmnt -T {folder}` shows where it is mounted")
+    if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
+        what = f"the disk with {folder} is full"
+        return wrong(Point.STATE, what, f"make room on it: `df -h {folder}` shows how much there is")
+    if disk.f_files and not disk.f_favail:  # some file systems have no number of files
+        what = f"the disk with {folder} can have no more files"
+        return wrong(Point.STATE, what, f"remove some: `df -i {folder}` shows how many there are")
     return None
 
 

@@ -4,7 +4,7 @@ It decides what may be served; the driver writes the state, and tells here when 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyhap.accessory import Accessory, Bridge
@@ -13,10 +13,18 @@ from pyhap.state import State
 from pyhap.util import to_sorted_hap_json
 
 from hkswitch.hap.iid_manager import RememberedIids
-from hkswitch.hap.iids import Numbers, Record
+from hkswitch.hap.iids import Meaning, Numbers, Record
 from hkswitch.hap.state_format import Stored
 
 Accessories = Mapping[int, Accessory]
+
+
+class Retyped(Accessory):
+    """An accessory that may have had another type when the state was written last."""
+
+    @property
+    def former(self) -> Accessory | None:
+        """The same of that type, to be served as long as this one cannot be written."""
 
 
 class Database:
@@ -55,8 +63,8 @@ class Database:
         """Serve what needs not be written first: writing failed."""
         self._version = self._written_version
         if self._bridge is not None:
-            may = {aid: each for aid, each in self._wanted.items() if self._may_serve(each)}
-            self._bridge.accessories = may
+            may = {aid: self._servable(each) for aid, each in self._wanted.items()}
+            self._bridge.accessories = {aid: each for aid, each in may.items() if each is not None}
 
     def go_back(self, before: Accessories) -> None:
         """Serve what was wanted before, as if nothing else ever had been."""
@@ -65,14 +73,33 @@ class Database:
         self.serve_written()
 
     @property
-    def unwritten(self) -> tuple[str, ...]:
-        """The names of the accessories that may not be served before they are written."""
-        return tuple(str(each.display_name) for each in self._wanted.values() if not self._may_serve(each))
+    def must_be_written(self) -> bool:
+        """Whether something that is wanted may not be served before it is written."""
+        return not all(map(self._may_serve, self._wanted.values()))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The names of the accessories that are wanted and not served."""
+        return self._names(lambda served, _: served is None)
+
+    @property
+    def of_old_type(self) -> tuple[str, ...]:
+        """The names of those that are served as what they were before."""
+        return tuple(
+            str(each.display_name) for each in self._wanted.values() if self._served(each) not in {None, each}
+        )
+
+    def written_type(self, aid: int) -> Meaning | None:
+        """The type that an accessory had when it was written last, None if it never was."""
+        return self._numbers.written_type(aid)
 
     @property
     def record(self) -> Record:
-        """The iids to write."""
-        return self._numbers.to_write((STANDALONE_AID, *self._wanted), paired=self._state.paired)
+        """The iids to write: what each accessory is now comes last."""
+        present = {each.aid: _iids(self._served(each) or each) for each in self._wanted.values()}
+        if self._bridge is not None:
+            present[STANDALONE_AID] = _iids(self._bridge)
+        return self._numbers.to_write(present, paired=self._state.paired)
 
     def written(self, record: Record) -> None:
         """The record and c# are on disk."""
@@ -91,6 +118,19 @@ class Database:
     def _may_serve(self, accessory: Accessory) -> bool:
         # A controller reads nothing before it is paired, and with its pairing all iids are written.
         return not self._state.paired or self._numbers.are_written(accessory.aid, _iids(accessory))
+
+    def _servable(self, accessory: Accessory) -> Accessory | None:
+        """What may be served of an accessory: itself, or what it was."""
+        former = accessory.former if isinstance(accessory, Retyped) else None
+        return next((each for each in (accessory, former) if each and self._may_serve(each)), None)
+
+    def _names(self, of: Callable[[Accessory | None, Accessory], bool]) -> tuple[str, ...]:
+        """The names of what is wanted, by what is served of it."""
+        return tuple(sorted(str(e.display_name) for e in self._wanted.values() if of(self._served(e), e)))
+
+    def _served(self, accessory: Accessory) -> Accessory | None:
+        """What is served of an accessory now."""
+        return None if self._bridge is None else self._bridge.accessories.get(accessory.aid)
 
     def _digest(self) -> str:
         """Another one for each database; with names and the version, which HAP-python leaves out."""

@@ -27,6 +27,7 @@ from hkswitch.hap.session import Session, controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.sockets import hear_only
 from hkswitch.hap.state_file import Stored
+from hkswitch.hap.state_writer import StateWriter
 from hkswitch.network.endpoint import Place
 
 PAIRINGS: Final = ("paired_clients", "client_properties", "uuid_to_bytes")
@@ -36,9 +37,6 @@ MOST_PAIRINGS: Final = 128
 KEY_BYTES: Final = 32
 PERMISSIONS: Final = frozenset({b"\x00", b"\x01"})
 """Of a user, and of an admin."""
-
-WRITE_AGAIN_SECONDS: Final = 60.0
-"""After a failure, which may be over when the disk has room again."""
 
 NOWHERE: Final = "0.0.0.0"  # noqa: S104 -- HAP-python wants an address, and looks for one if it gets none
 
@@ -66,9 +64,11 @@ class Driver(AccessoryDriver):
         self.setup = setup
         self._stored = stored
         self.database = Database(self.state, stored)
-        self._writing_again: asyncio.TimerHandle | None = None
+        self.writer = StateWriter(
+            state_folder, self.database, lambda: self.stored, self.async_update_advertisement, self.loop
+        )
         self._slow_writes: Mapping[Characteristic, SlowWrite] = {}
-        self._tell_of_pairings: Callable[[], None] | None = None
+        self._tell_of_changes: Callable[[], None] | None = None
 
     # State
 
@@ -89,8 +89,6 @@ class Driver(AccessoryDriver):
             self.persist()
         else:
             self.async_persist()
-            if names := self.database.unwritten:
-                _log.error("not in the Home app until the state can be written: %s", ", ".join(names))
 
     def _load(self, stored: Stored) -> None:
         try:
@@ -110,42 +108,19 @@ class Driver(AccessoryDriver):
         return Stored(self.setup, ours, self.attempts.failed, others, self.database.record)
 
     def persist(self) -> None:
-        """Write keys and pairings; HAP-python does no fsync, and what is lost is lost for the phone too."""
-        stored = self.stored
-        state_file.write(self._state_folder, stored)
-        self.database.written(stored.iids or {})
+        """Write keys, pairings and iids; raises `StateUnwritable`. HAP-python does no fsync."""
+        self.writer.write()
 
     def async_persist(self) -> None:
         """Write now, and not in a thread of HAP-python's that an older state may overtake.
 
-        A failure is logged, and writing is tried again every minute. Until then, controllers are not told of
-        other accessories: a c# that was not written would stand for others yet after the next start.
+        A failure is logged, and no reason to stop serving.
         """
-        try:
-            self.persist()
-        except state_file.StateUnwritable as failure:
-            _log.error("%s", failure)  # no reason to stop serving
-            self._write_later()
-
-    def _write_later(self) -> None:
-        self.database.serve_written()
-        if self._writing_again is None:
-            self._writing_again = self.loop.call_later(WRITE_AGAIN_SECONDS, self._write_again)
-
-    def _write_again(self) -> None:
-        self._writing_again = None
-        self.database.serve_wanted()
-        try:
-            self.persist()
-        except state_file.StateUnwritable:
-            self._write_later()
-        else:
-            self.async_update_advertisement()
+        self.writer.write_or_wait()
 
     def stop_writing(self) -> None:
         """Do not try again what could not be written."""
-        if self._writing_again is not None:
-            self._writing_again.cancel()
+        self.writer.stop()
 
     # Accessories
 
@@ -156,16 +131,16 @@ class Driver(AccessoryDriver):
         is as it was.
         """
         before = self.database.want(accessories)
-        if not self.database.serve_wanted():
+        if not self.database.serve_wanted() and not self.writer.is_waiting:
             return
         try:
             self.persist()
-        except state_file.StateUnwritable as failure:
-            if self.database.unwritten:
+        except state_file.StateUnwritable:
+            if self.database.must_be_written:
                 self.database.go_back(before)
                 raise
-            _log.error("%s", failure)
-            self._write_later()
+            self.database.serve_written()
+            _log.error("%s", self.writer.trouble)
         self.async_update_advertisement()
 
     # Pairings
@@ -237,13 +212,14 @@ class Driver(AccessoryDriver):
                 session.controller = None
                 connection.events.close()
 
-    def tell_of_pairings(self, tell: Callable[[], None]) -> None:
-        """Call `tell` whenever a controller was paired or removed, or who may pair has changed."""
-        self._tell_of_pairings = tell
+    def tell_of_changes(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when pairings change, or who may pair, and when writing begins to fail or succeeds."""
+        self._tell_of_changes = tell
+        self.writer.tell(tell)
 
     def _tell(self) -> None:
-        if self._tell_of_pairings is not None:
-            self._tell_of_pairings()
+        if self._tell_of_changes is not None:
+            self._tell_of_changes()
 
     def _pairings_changed(self) -> None:
         """Cut off who is not paired any more, and say whether anybody is."""

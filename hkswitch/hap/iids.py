@@ -16,7 +16,7 @@ Meaning = str
 """The type of a service, like `49`, or of a characteristic of it, like `49.25`, in HomeKit's short form."""
 
 Iids = Mapping[Meaning, int]
-"""The iids of one accessory."""
+"""The iids of one accessory. In a record, what is retired comes first, so the last service is its type."""
 
 Record = Mapping[int, Iids]
 """The iids of all accessories, by aid."""
@@ -93,18 +93,25 @@ class Numbers:
         self._by_order = False
 
     def are_written(self, aid: int, iids: Iids) -> bool:
-        """Whether a restart would find these iids of an accessory again."""
-        return iids.items() <= self._safe.get(aid, {}).items()
+        """Whether a restart would find an accessory of this type again, with these iids."""
+        written = self._safe.get(aid, {})
+        return iids.items() <= written.items() and _type_of(iids) == _type_of(written)
 
-    def to_write(self, present: Collection[int], *, paired: bool) -> Record:
-        """The record for the disk, without what may be forgotten; `present` are the aids that are served.
+    def written_type(self, aid: int) -> Meaning | None:
+        """The type that an accessory has on disk, None if it is not there."""
+        return _type_of(self._safe.get(aid, {}))
+
+    def to_write(self, present: Record, *, paired: bool) -> Record:
+        """The record for the disk, without what may be forgotten; `present` is what is served.
 
         Of more accessories than fit, those that were recorded first and are not served are forgotten. Each
         gets the iids of its type if it comes back, so even then none gets another meaning.
         """
         retired = [aid for aid in self._all if aid not in present] if paired else []
         kept = {*present, *retired[max(0, len(retired) + len(present) - MOST_RECORDED) :]}
-        return {aid: dict(iids) for aid, iids in self._all.items() if aid in kept}
+        return {
+            aid: _ending_with(present.get(aid, {}), iids) for aid, iids in self._all.items() if aid in kept
+        }
 
     def written(self, record: Record) -> None:
         """Take the record that is on disk now for what there is."""
@@ -144,6 +151,15 @@ def _iids(body: object) -> Iids:
     if len(set(body.values())) < len(body):
         raise ValueError("one iid with two meanings")
     return body
+
+
+def _type_of(iids: Iids) -> Meaning | None:
+    """The last service; those before it say what an accessory is called, or what it was."""
+    return next((meaning for meaning in reversed([*iids]) if "." not in meaning), None)
+
+
+def _ending_with(present: Iids, iids: Iids) -> dict[Meaning, int]:
+    return {meaning: iid for meaning, iid in iids.items() if meaning not in present} | dict(present)
 
 
 def _free(preferred: int | None, taken: Collection[int]) -> int:

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from typing import Final
 
+from hkswitch.model.printable import JOINERS, is_printable
+
 MODEL: Final = "Bridge"
 """The bridge's model, also as mDNS announces it (`md`)."""
 
@@ -19,6 +21,8 @@ MOST_LABEL_BYTES: Final = 63
 LEAST_SERIAL, MOST_SERIAL = 2, 64
 """Characters of a serial number: HomeKit refuses an accessory with fewer, and has no room for more."""
 
+_NO_END: Final = f" -'{JOINERS}"
+
 _NO_LABEL: Final = "._\\"
 """What separates labels, marks service types or escapes."""
 
@@ -27,8 +31,8 @@ def instance_name(name: str, device_id: str) -> str:
     """The name of a service instance: the bridge's, and what tells it from another bridge of that name."""
     suffix = f" {_tail(device_id)}"
     composed = unicodedata.normalize("NFC", name)
-    kept = "".join(char if char.isprintable() and char not in _NO_LABEL else " " for char in composed)
-    cut = _cut(" ".join(kept.split()).strip(" -'"), MOST_LABEL_BYTES - len(suffix))
+    kept = "".join(char if is_printable(char) and char not in _NO_LABEL else " " for char in composed)
+    cut = _cut(" ".join(kept.split()).strip(_NO_END), MOST_LABEL_BYTES - len(suffix))
     return f"{cut if any(map(_is_readable, cut)) else FALLBACK}{suffix}"
 
 
@@ -63,7 +67,7 @@ def _cut(text: str, most_bytes: int) -> str:
     rest = text[len(kept) :]
     while kept and rest and _is_mark(rest[0]):
         kept, rest = kept[:-1], kept[-1] + rest
-    return kept.strip(" -'")
+    return kept.strip(_NO_END)
 
 
 def _is_mark(char: str) -> bool:

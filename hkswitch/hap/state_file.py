@@ -1,8 +1,9 @@
 """The bridge's identity on disk: setup code, keys, pairings, iids in one file, written whole or not at all.
 
-Knows no HAP-python. A damaged file is said, and its backup used; without one it is left alone. It is never
-replaced by a new identity, which every phone would take for another bridge. A file that a newer version wrote
-is left alone too, and its backup, which may be older, is not used. Unknown keys are written back.
+Knows no HAP-python. A damaged file is said, and its backup used; without one it is left alone, and so is a
+damaged backup of a file that is gone. Neither is ever replaced by a new identity, which every phone would
+take for another bridge. A file that a newer version wrote is left alone too, and its backup, which may be
+older, is not used. Unknown keys are written back.
 """
 
 import errno
@@ -97,19 +98,20 @@ def read(folder: Path) -> Stored | None:
     """What the file holds, or else its backup; None if there is neither.
 
     Raises:
-        StateDamaged: If neither the file nor its backup is sound.
+        StateDamaged: If neither the file nor its backup is sound, but one of them is there.
         StateTooNew: If a newer version wrote the file, or the backup of one that is damaged or gone.
         StateUnreadable: If one of them cannot be read.
     """
     try:
         stored = _read(folder / FILE_NAME)
     except StateDamaged as damage:
-        stored = _backup(folder)
-        if stored is None:
-            raise
-        _log.warning("%s is damaged (%s): its backup is used", damage.path, damage.why)
-        return stored
-    if stored is None and (stored := _backup(folder)) is not None:
+        with suppress(StateDamaged):  # of the backup: the file's own says what to do
+            stored = _read(folder / BACKUP_NAME)
+            if stored is not None:
+                _log.warning("%s is damaged (%s): its backup is used", damage.path, damage.why)
+                return stored
+        raise
+    if stored is None and (stored := _backup_alone(folder)) is not None:
         _log.warning("%s is gone: its backup is used", folder / FILE_NAME)
     return stored
 
@@ -217,11 +219,11 @@ def _remove_unfinished(folder: Path) -> None:
         unfinished.unlink()
 
 
-def _backup(folder: Path) -> Stored | None:
+def _backup_alone(folder: Path) -> Stored | None:
     try:
         return _read(folder / BACKUP_NAME)
-    except StateDamaged:
-        return None
+    except StateDamaged as damage:
+        raise StateDamaged(damage.path, f"{damage.why}, and {FILE_NAME} is gone") from None
 
 
 def _read(path: Path) -> Stored | None:

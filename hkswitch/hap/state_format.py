@@ -79,7 +79,8 @@ class StateTooNew(Failure):
     def __str__(self) -> str:
         return (
             f"cannot use {self.path}: it was written by a newer version of hkswitch "
-            f"(format {self.version}, this one reads {VERSION}); install that version again"
+            f"(format {self.version}, this one reads {VERSION}); install that version again, "
+            f"or put back a copy of {FILE_NAME} and {BACKUP_NAME} from before the upgrade"
         )
 
 

@@ -4,8 +4,9 @@ import re
 import unicodedata
 from typing import Final
 
-from hkswitch.model.config_values import MOST_NAME, kind
+from hkswitch.model.config_values import MOST_NAME, heard, kinds
 from hkswitch.model.group import Group
+from hkswitch.model.printable import JOINERS
 
 MOST_ID: Final = 64
 
@@ -16,10 +17,10 @@ _RESTART = re.compile(r"restart\s+(?=\S)|(?<=\S)\s+restart$", re.IGNORECASE)
 def name_of(text: str) -> str:
     """`text` by Apple's rule: letters, digits, spaces, apostrophes; a letter or digit at both ends."""
     composed = unicodedata.normalize("NFC", text[:1000]).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-    kept = ""
-    for char in composed:
-        is_kept = kind(char) in "L'" or (kind(char) == "M" and kind(kept[-1:] or " ") in "LM")
-        kept += char if is_kept else " "
+    kept, before = "", " "
+    for char, kind in zip(composed, kinds(composed), strict=True):
+        before = kind if kind in "LA'" or (kind in "MV" and before in "LAMV") else " "
+        kept += " " if before == " " else char
     return _cut(" ".join(kept.split()), MOST_NAME) or "Switch"
 
 
@@ -78,8 +79,8 @@ class Taken:
     def _heard(self, name: str, *, restart: bool) -> set[str]:
         """What Siri hears of a group's names."""
         names = [name, Group("", name).restart_name] if restart else [name]
-        return {" ".join(each.casefold().split()) for each in names}
+        return {*map(heard, names)}
 
 
 def _cut(name: str, most: int) -> str:
-    return name.strip(" '")[:most].rstrip(" '")
+    return name.strip(" '")[:most].rstrip(f" '{JOINERS}")

@@ -246,7 +246,7 @@ def _name_problems(drafts: Iterable[_Draft]) -> Iterator[Problem]:
     lines: dict[str, int] = {}
     for draft in drafts:
         names = _names(draft.group)
-        if taken := next((heard for heard in names if heard in lines), None):
+        if taken := next((name for name in names if name in lines), None):
             why = f"{shown(names[taken])} is taken by the group on line {lines[taken]}"
             yield draft.name.place.problem(f"{why}; Siri cannot tell the two apart")
         for heard, name in names.items():
@@ -259,7 +259,7 @@ def _name_problems(drafts: Iterable[_Draft]) -> Iterator[Problem]:
 def _names(group: Group) -> dict[str, str]:
     """The names that a group takes in the Home app, by what Siri hears of them."""
     names = [group.name, group.restart_name] if group.restart else [group.name]
-    return {" ".join(name.casefold().split()): name for name in names if group.name}
+    return {values.heard(name): name for name in names if group.name}
 
 
 def _aid_problems(drafts: Iterable[_Draft]) -> Iterator[Problem]:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Final, TypeVar
-from unicodedata import category, normalize
+from unicodedata import bidirectional, category, combining, normalize
 
 from hkswitch.model.group import AccessoryType
+from hkswitch.model.printable import without_joiners
 from hkswitch.model.unit_state import Action, Crossing
 from hkswitch.model.yaml_nodes import Scalar, not_text, shown
 
@@ -20,7 +21,9 @@ Convert = Callable[[Scalar], T]
 Choice = TypeVar("Choice", AccessoryType, Action, Crossing)
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_NAME = re.compile(r"LM*([ ']*LM*)*")  # Apple's rule, of kinds of characters
+_NAME = re.compile(r"[LA][MV]*([ ']*[LA][MV]*)*")  # Apple's rule, of kinds of characters
+_JOINER = re.compile("(?<=[AM])\u200c(?=A)|(?<=V)[\u200c\u200d](?=[LA])|(?<=L)\u200d(?=V)")
+_VIRAMA = 9  # the combining class
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
@@ -60,18 +63,36 @@ interface = _like(_INTERFACE, "an interface", "at most 15 characters without sla
 def name(scalar: Scalar) -> str:
     """What a bridge or a group is called, in any script, and with equal letters written alike."""
     text = normalize("NFC", _text(scalar))
-    if len(text) <= MOST_NAME and _NAME.fullmatch("".join(map(kind, text))):
+    found = kinds(text)
+    if len(text) <= MOST_NAME and _NAME.fullmatch(found):
         return text
-    rule = "letters, digits, spaces and apostrophes are allowed, and a letter or digit first and last"
-    raise ValueError(f"{shown(text)} is not a name; at most {MOST_NAME} {rule}")
+    bad = next((char for char, kind in zip(text, found, strict=True) if kind not in "LAMV '"), "")
+    because = f", because of {shown(bad)} (U+{ord(bad):04X})" if bad else ""
+    rule = "letters, digits, spaces and apostrophes (') are allowed, and a letter or digit first and last"
+    raise ValueError(f"{shown(text)} is not a name{because}; at most {MOST_NAME} {rule}")
 
 
-def kind(char: str) -> str:
-    """`L` for a letter or digit, `M` for an accent or a vowel sign, and otherwise the character itself."""
+def kinds(text: str) -> str:
+    """A character for each: `L` or `A` for a letter or digit, `M` or `V` for a mark, others for themselves.
+
+    A joiner is a mark where letters depend on it, by UAX #31, 2.3: between Arabic letters (`A`), and beside a
+    virama (`V`), as in Sinhala.
+    """
+    return _JOINER.sub("M", "".join(map(_kind, text)))
+
+
+def _kind(char: str) -> str:
     if char.isalnum():
-        return "L"
+        return "A" if bidirectional(char) == "AL" else "L"
     # A variation selector is such a mark too, and makes a picture of what it is on.
-    return "M" if category(char) in {"Mn", "Mc"} and not "\ufe00" <= char <= "\ufe0f" else char
+    if category(char) not in {"Mn", "Mc"} or "\ufe00" <= char <= "\ufe0f":
+        return char
+    return "V" if combining(char) == _VIRAMA else "M"
+
+
+def heard(name: str) -> str:
+    """What Siri hears of a name."""
+    return " ".join(without_joiners(name).casefold().split())
 
 
 def unit(scalar: Scalar) -> str:

@@ -8,18 +8,33 @@ from typing import Final
 LONGEST_TEXT: Final = 2000
 """Characters of a reason, a failure or a line of a log."""
 
+JOINERS: Final = "\u200c\u200d"
+"""Invisible, and letters in many scripts depend on them; they move nothing on a terminal."""
+
+_WITHOUT_JOINERS: Final = str.maketrans("", "", JOINERS)
+
+
+def is_printable(text: str) -> bool:
+    """Whether `text` can be shown as it is."""
+    return text.isprintable() or without_joiners(text).isprintable()
+
+
+def without_joiners(text: str) -> str:
+    """What is seen of `text`, and heard."""
+    return text.translate(_WITHOUT_JOINERS)
+
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:
     """At most so much of `text`, with a question mark for what cannot be printed."""
     shown = text[:longest]
-    return shown if shown.isprintable() else "".join(c if c.isprintable() else "?" for c in shown)
+    return shown if is_printable(shown) else "".join(c if is_printable(c) else "?" for c in shown)
 
 
 def visible(text: str, longest: int = LONGEST_TEXT) -> str:
     """At most so much of `text`, with escapes for what cannot be printed, so that one sees what it was."""
     shown = text[: longest + 1]
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    if not is_printable(shown):
+        shown = "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in shown)
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 

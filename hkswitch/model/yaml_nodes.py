@@ -7,16 +7,22 @@ documents. It reads PyYAML's events, which are flat, so that nothing recurses be
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import yaml
 from yaml.resolver import Resolver
 
 from hkswitch.model.errors import Problem
+from hkswitch.model.printable import is_printable
 
 MOST_BYTES = 1 << 20
 MOST_LEVELS = 8
+MOST_INVISIBLE = 100
+HIDDEN = "\ue000"
+"""Stands for an invisible character that was refused, so that the rest can be read."""
 
 _RESOLVER = Resolver()
+_LAYOUT = frozenset("\t\r\x85\u2028\u2029")  # without them there is no telling which line is below which
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +84,16 @@ class Mapping(Node):
 def read(data: bytes, problems: list[Problem]) -> Node:
     """The tree in `data`, an empty scalar if there is none. What is wrong is added to `problems`."""
     try:
-        events = yaml.parse(_decoded(data), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        text = _decoded(data, problems)
+        if not _LAYOUT.isdisjoint(text):
+            return Refused(Place(1, 1))
+        events = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return _Builder(events, problems).document()
     except _Unreadable as error:
         problem = error.problem
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two for "\UFFFFFFFF"
         problem = _syntax_problem(error)
-    problems[:] = [problem]
+    problems.append(problem)
     return Refused(Place(1, 1))
 
 
@@ -110,7 +119,8 @@ class _Unreadable(Exception):
         self.problem = place.problem(message)
 
 
-def _decoded(data: bytes) -> str:
+def _decoded(data: bytes, problems: list[Problem]) -> str:
+    """The text, with what is invisible hidden and noted; of many, the first."""
     if len(data) > MOST_BYTES:
         raise _Unreadable(Place(1, 1), f"the file is too large; at most {MOST_BYTES} bytes are allowed")
     try:
@@ -118,11 +128,12 @@ def _decoded(data: bytes) -> str:
     except UnicodeDecodeError as error:
         message = "this is not UTF-8; save the file as UTF-8"
         raise _Unreadable(_end(data[: error.start].decode()), message) from None
-    for index, char in enumerate(text):
-        if not char.isprintable() and char != "\n":  # PyYAML and libyaml disagree on where a tab may be
-            what = "a tab" if char == "\t" else f"the invisible character U+{ord(char):04X}"
-            raise _Unreadable(_end(text[:index]), f"{what} is not allowed; remove it or write spaces")
-    return text
+    refused = (index for index, char in enumerate(text) if char != "\n" and not is_printable(char))
+    for index in islice(refused, MOST_INVISIBLE):  # PyYAML and libyaml disagree on where a tab may be
+        what = "a tab" if text[index] == "\t" else f"the invisible character U+{ord(text[index]):04X}"
+        problems.append(_end(text[:index]).problem(f"{what} is not allowed; remove it or write spaces"))
+    shown = (c if c == "\n" or c in _LAYOUT or is_printable(c) else HIDDEN for c in text)
+    return "".join(shown) if problems else text
 
 
 def _end(text: str) -> Place:
@@ -171,6 +182,8 @@ class _Builder:
 
     def _value(self, event: yaml.Event, place: Place, level: int) -> Node:
         match event:
+            case yaml.ScalarEvent() if self._problems and HIDDEN in event.value:
+                return Refused(place)
             case yaml.ScalarEvent():
                 return Scalar(place, event.value, is_text=bool(event.style) or _resolves_to_text(event.value))
             case yaml.SequenceStartEvent():

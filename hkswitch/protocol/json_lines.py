@@ -6,6 +6,8 @@ What is not exactly what was asked for is `Malformed`: neither side guesses what
 import json
 from typing import Any, Final, NoReturn
 
+from hkswitch.model.printable import is_printable
+
 LONGEST_NAME: Final = 256
 """Characters in a group's id, a unit's name or a word of systemd's."""
 
@@ -72,7 +74,7 @@ def text(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
 def words(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
     """Text that can be printed."""
     found = text(body, key, longest)
-    if not found.isprintable():
+    if not is_printable(found):
         raise Malformed(f"{key!r} must be text that can be printed")
     return found
 

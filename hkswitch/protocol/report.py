@@ -81,6 +81,7 @@ class BridgeReport(NamedTuple):
 
     `helper`: why there is none, if there is none. `config`: why the one on disk is not the one in force.
     `pairing_refused`: none is paired, and none can be, since too many setup codes were wrong.
+    `storage`: why keys and pairings cannot be written, if they cannot.
     """
 
     name: str
@@ -92,6 +93,7 @@ class BridgeReport(NamedTuple):
     helper: str = ""
     config: str = ""
     pairing_refused: bool = False
+    storage: str = ""
 
 
 class Report(NamedTuple):
@@ -148,11 +150,14 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
         "helper": bridge.helper,
         "config": bridge.config,
         "pairing_refused": bridge.pairing_refused,
+        "storage": bridge.storage,
     }
 
 
 def _bridge(body: dict[str, Any]) -> BridgeReport:
-    required(body, {*BridgeReport._fields} - {"config", "pairing_refused"})
+    required(
+        body, {*BridgeReport._fields} - {"config", "pairing_refused", "storage"}
+    )  # an older daemon has not
     match body["addresses"]:
         case [*addresses] if len(addresses) <= MOST_ADDRESSES and all(map(_is_address, addresses)):
             pass
@@ -168,6 +173,7 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
         helper=words(body, "helper", LONGEST_FAILURE),
         config=words(body, "config", LONGEST_FAILURE) if "config" in body else "",
         pairing_refused=boolean(body, "pairing_refused") if "pairing_refused" in body else False,
+        storage=words(body, "storage", LONGEST_FAILURE) if "storage" in body else "",
     )
 
 

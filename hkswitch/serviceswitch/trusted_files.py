@@ -18,6 +18,7 @@ LARGEST_FILE_BYTES: Final = 1024 * 1024
 MOST_LINKS: Final = 40  # as many as the kernel follows (path_resolution(7))
 MOST_INTERPRETERS: Final = 4  # and as many as it starts for one another
 _FIRST_LINE_BYTES: Final = 256  # what it reads of a script (execve(2))
+_ELSEWHERE: Final = "keep the file in a folder that only root can write"
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH  # an ACL that lets others write sets the group's bit
 
 
@@ -135,9 +136,11 @@ def _walked(path: str) -> str:
 def why_not(found: os.stat_result) -> str | None:
     """What is wrong with owner or mode, or None if only root can write it."""
     if found.st_uid != ROOT:
-        return f"its owner is uid {found.st_uid}, not root; try: chown root"
+        home = f"{_ELSEWHERE}; if this one should be root's, " if stat.S_ISDIR(found.st_mode) else ""
+        return f"its owner is uid {found.st_uid}, not root; {home}try: chown root"
     if found.st_mode & _WRITABLE_BY_OTHERS:
-        return f"others than root can write it (mode {stat.S_IMODE(found.st_mode):04o}); try: chmod go-w"
+        advice = _ELSEWHERE if found.st_mode & stat.S_ISVTX else "try: chmod go-w"  # /tmp is for all users
+        return f"others than root can write it (mode {stat.S_IMODE(found.st_mode):04o}); {advice}"
     return None
 
 

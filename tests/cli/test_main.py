@@ -192,10 +192,14 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
     state_file = tmp_path / FILE_NAME
     state_file.write_text('{"version": 3}')
     why = "it was written by a newer version of hkswitch (format 3, this one reads 2)"
+    remedy = (
+        "install that version again, "
+        f"or put back a copy of {FILE_NAME} and {BACKUP_NAME} from before the upgrade"
+    )
     assert run(*arguments, "--state-dir", tmp_path) == (
         65,
         "",
-        f"hkswitch: cannot use {state_file}: {why}; install that version again\n",
+        f"hkswitch: cannot use {state_file}: {why}; {remedy}\n",
     )
     assert state_file.read_text() == '{"version": 3}'
     assert not (tmp_path / BACKUP_NAME).exists()

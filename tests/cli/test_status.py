@@ -78,7 +78,7 @@ def printed(report: Report, width: int = 1000, *, away: bool = False) -> list[st
         Report(None, (WEB,)),
         Report(None, (VM,)),
         UNKNOWN,
-        Report(BRIDGE._replace(config="config.yaml:1:1: no"), (AWAY,)),
+        Report(BRIDGE._replace(config="config.yaml:1:1: no", storage="the disk is full"), (AWAY,)),
     ],
     ids=["all", "none", "web", "commands", "unknown", "troubled"],
 )
@@ -103,6 +103,7 @@ def test_the_schema_of_version_1_stays() -> None:
         "helper": "",
         "config": "",
         "pairing_refused": False,
+        "storage": "",
     }
     assert shown["groups"][1] == {
         "id": "files",
@@ -162,6 +163,7 @@ def test_people_see_words() -> None:
             BRIDGE._replace(config="config.yaml:1:1: no"),
             "configuration: not in force (config.yaml:1:1: no)",
         ),
+        (BRIDGE._replace(storage="the disk is full"), "state: not written (the disk is full)"),
     ],
 )
 def test_what_is_missing_is_said(bridge: BridgeReport | None, line: str) -> None:
@@ -181,8 +183,12 @@ def test_people_see_why_a_group_is_unknown() -> None:
 
 @pytest.mark.parametrize(
     ("bridge", "why"),
-    [(BRIDGE._replace(config="no [bold]"), "no [bold]"), (BRIDGE._replace(helper="gone"), "gone")],
-    ids=["config", "helper"],
+    [
+        (BRIDGE._replace(config="no [bold]"), "no [bold]"),
+        (BRIDGE._replace(helper="gone"), "gone"),
+        (BRIDGE._replace(storage="full"), "full"),
+    ],
+    ids=["config", "helper", "storage"],
 )
 def test_what_keeps_switches_from_working_is_red(bridge: BridgeReport, why: str) -> None:
     output = io.StringIO()
@@ -266,6 +272,8 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("bridge", "helper"), None),
         (("bridge", "config"), None),
         (("bridge", "config"), "\x1b[2J"),
+        (("bridge", "storage"), None),
+        (("bridge", "storage"), "\x1b[2J"),
         (("groups", 0, "why"), 1),
         (("groups", 0, "why"), "a\nb"),
         (("groups",), {}),
@@ -315,7 +323,13 @@ def test_keys_of_a_newer_daemon_are_ignored_wherever_they_are(path: tuple[str | 
     assert from_object(body) == REPORT
 
 
-OLDER_LACKS = {("bridge", "config"), ("bridge", "pairing_refused"), ("groups", "commands"), ("groups", "why")}
+OLDER_LACKS = {
+    ("bridge", "config"),
+    ("bridge", "pairing_refused"),
+    ("bridge", "storage"),
+    ("groups", "commands"),
+    ("groups", "why"),
+}
 """Keys that came after the first release of this version of the report."""
 
 

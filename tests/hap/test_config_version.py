@@ -118,7 +118,7 @@ async def test_what_could_not_be_written_is_not_announced_and_grows_when_there_i
         regroup(bridge, renamed(WEB, name))
         assert announced(bridge) == before
     full(False)
-    bridge._driver._write_again()
+    bridge._driver.writer.try_again()
     assert announced(bridge) == on_disk(tmp_path) == before + 1
     bridge._driver.stop_writing()
 

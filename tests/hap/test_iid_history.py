@@ -255,12 +255,14 @@ async def test_a_start_whose_iids_cannot_be_written_serves_the_others_and_these_
     full(True)
     bridge = bridge_of(tmp_path, typed("web", SWITCH), typed("files", SWITCH))
     version = bridge.config_version
-    assert "not in the Home app until the state can be written: Files" in caplog.messages
+    (said,) = caplog.messages
+    assert "No space left on device" in said
+    assert said.endswith("; not in the Home app: Files")
     assert (hidden(bridge, "web"), hidden(bridge, "files")) == (False, True)
-    bridge._driver._write_again()
+    bridge._driver.writer.try_again()
     assert hidden(bridge, "files")
     full(False)
-    bridge._driver._write_again()
+    bridge._driver.writer.try_again()
     assert not hidden(bridge, "files")
     assert bridge.config_version == version + 1
     bridge._driver.stop_writing()
@@ -379,7 +381,7 @@ class History:
         self.full(self.is_full)
         if not self.is_full:
             self.bridge._driver.stop_writing()
-            self.bridge._driver._write_again()
+            self.bridge._driver.writer.try_again()
 
 
 @pytest.mark.parametrize("seed", range(12))

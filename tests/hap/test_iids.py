@@ -84,10 +84,36 @@ def test_an_iid_is_written_when_it_is_on_disk_or_was_served_before_there_was_a_r
     old.iid(5, OUTLET)
     assert old.are_written(5, {SWITCH: 8})
     assert not old.are_written(5, {OUTLET: 32})
-    old.written(old.to_write((5,), paired=True))
+    old.written(old.to_write({5: {OUTLET: 32}}, paired=True))
     assert old.are_written(5, {SWITCH: 8, OUTLET: 32})
+    assert not old.are_written(5, {SWITCH: 8})  # it is on disk as what this was
     assert not old.are_written(5, {SWITCH: 9})
     assert not old.are_written(6, {SWITCH: 8})
+
+
+@pytest.mark.parametrize(
+    ("iids", "type_"),
+    [
+        ({"3E": 1, SWITCH: 16, ON_OF_SWITCH: 17}, SWITCH),
+        ({"3E": 1, OUTLET: 32, SWITCH: 16}, SWITCH),
+        ({"3E": 1, SWITCH: 16, OUTLET: 32}, OUTLET),
+        ({"3E": 1, "3E.14": 2}, "3E"),
+        ({ON_OF_SWITCH: 17}, None),
+        ({}, None),
+    ],
+)
+def test_the_type_that_an_accessory_has_on_disk_is_its_last_service(
+    iids: Mapping[str, int], type_: str | None
+) -> None:
+    assert Numbers({5: iids}, paired=True).written_type(5) == type_
+    assert Numbers({5: iids}, paired=True).written_type(6) is None
+    assert Numbers({5: iids}, paired=False).written_type(5) is None
+
+
+def test_what_an_accessory_is_now_is_written_last_and_nothing_is_lost() -> None:
+    numbers = Numbers({5: {"3E": 1, SWITCH: 16, OUTLET: 32}}, paired=True)
+    written = numbers.to_write({5: {"3E": 1, SWITCH: 16}}, paired=True)
+    assert [*written[5].items()] == [(OUTLET, 32), ("3E", 1), (SWITCH, 16)]
 
 
 def test_what_was_never_served_is_forgotten_and_the_rest_is_not() -> None:
@@ -95,21 +121,21 @@ def test_what_was_never_served_is_forgotten_and_the_rest_is_not() -> None:
     numbers.iid(5, OUTLET)
     numbers.iid(6, SWITCH)
     numbers.only({6: {SWITCH: 16}})
-    assert numbers.to_write((), paired=True) == {5: {SWITCH: 8}, 6: {SWITCH: 16}}
+    assert numbers.to_write({}, paired=True) == {5: {SWITCH: 8}, 6: {SWITCH: 16}}
 
 
 @pytest.mark.parametrize(("paired", "kept"), [(True, {5, 6, 7}), (False, {6, 7})])
 def test_a_bridge_without_controllers_forgets_what_it_does_not_serve(paired: bool, kept: set[int]) -> None:
     numbers = Numbers({5: {SWITCH: 8}, 6: {SWITCH: 8}}, paired=True)
     numbers.iid(7, SWITCH)
-    assert numbers.to_write((6, 7), paired=paired).keys() == kept
+    assert numbers.to_write({6: {}, 7: {}}, paired=paired).keys() == kept
 
 
 def test_of_more_than_fit_the_oldest_that_are_not_served_are_forgotten() -> None:
     numbers = Numbers({aid: {SWITCH: 8} for aid in range(2, MOST_RECORDED + 2)}, paired=True)
     for aid in (10_000, 10_001, 10_002):
         numbers.iid(aid, SWITCH)
-    kept = numbers.to_write((2, 10_000, 10_001, 10_002), paired=True).keys()
+    kept = numbers.to_write({aid: {} for aid in (2, 10_000, 10_001, 10_002)}, paired=True).keys()
     assert len(kept) == MOST_RECORDED
     assert {3, 4, 5} == set(range(2, MOST_RECORDED + 2)) - kept
 

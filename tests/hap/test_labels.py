@@ -15,6 +15,7 @@ from zeroconf.const import _CLASS_IN, _FLAGS_QR_RESPONSE, _TYPE_PTR
 
 from hkswitch.hap.announcement import SERVICE_TYPE, announcement
 from hkswitch.hap.labels import MODEL, host_name, instance_name
+from hkswitch.model.printable import is_printable
 
 ID = "11:22:33:68:B6:D2"
 OTHER_ID = "11:22:33:68:B6:D3"
@@ -32,7 +33,12 @@ NAMES = [
     ("Küche", "Küche 68B6D2", "Kuche-68B6D2"),
     ("Ku\u0308che", "Küche 68B6D2", "Kuche-68B6D2"),
     ("🏠", "🏠 68B6D2", "hkswitch-68B6D2"),
-    ("👩\u200d🚀 Base", "👩 🚀 Base 68B6D2", "Base-68B6D2"),
+    ("👩\u200d🚀 Base", "👩\u200d🚀 Base 68B6D2", "Base-68B6D2"),
+    ("می\u200cشود", "می\u200cشود 68B6D2", "hkswitch-68B6D2"),
+    ("ශ්\u200dරී ලංකා", "ශ්\u200dරී ලංකා 68B6D2", "hkswitch-68B6D2"),
+    ("\u200dLab\u200c", "Lab 68B6D2", "Lab-68B6D2"),
+    ("\u200c\u200d", "hkswitch 68B6D2", "hkswitch-68B6D2"),
+    ("A" * 47 + "ක්\u200dය", f"{'A' * 47}ක් 68B6D2", f"{'A' * 47}-68B6D2"),  # a joiner joins nothing there
     ("-Lab", "Lab 68B6D2", "Lab-68B6D2"),
     ("--Lab--", "Lab 68B6D2", "Lab-68B6D2"),
     ("a.b_c\\d", "a b c d 68B6D2", "a-b-c-d-68B6D2"),
@@ -63,7 +69,7 @@ def test_a_bridge_of_any_name_has_an_instance_and_a_host_name(name: str, instanc
 def test_an_instance_name_is_a_label_of_printable_text(name: str) -> None:
     instance = instance_name(name, ID)
     assert len(instance.encode()) <= 63
-    assert instance.isprintable()
+    assert is_printable(instance)
     assert instance == unicodedata.normalize("NFC", instance)
     assert not set(instance) & set("._\\")
     assert instance[0] not in " -"

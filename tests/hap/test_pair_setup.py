@@ -88,7 +88,7 @@ async def test_after_too_many_failures_nobody_can_pair_until_they_are_forgotten(
     state_file.write(tmp_path, replace(stored, failed_attempts=MOST_FAILED_ATTEMPTS - 1))
     bridge = await started(tmp_path)
     told = list[bool]()
-    bridge.bridge.tell_of_pairings(lambda: told.append(bridge.bridge.pairing_refused))
+    bridge.bridge.tell_of_changes(lambda: told.append(bridge.bridge.pairing_refused))
     with pytest.raises(AuthenticationError):
         await Controller.pair(bridge.address, bridge.port, "999-99-998")
     await eventually(lambda: told == [True])

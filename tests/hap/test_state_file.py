@@ -251,7 +251,8 @@ def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
         state_file.read(folder)
     assert str(caught.value) == (
         f"cannot use {path}: it was written by a newer version of hkswitch "
-        f"(format {version}, this one reads 2); install that version again"
+        f"(format {version}, this one reads 2); install that version again, "
+        "or put back a copy of bridge.json and bridge.json.backup from before the upgrade"
     )
     assert caught.value.exit_code is Exit.DAMAGED
     assert {file: file.read_bytes() for file in folder.iterdir()} == before

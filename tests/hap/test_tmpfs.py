@@ -15,6 +15,7 @@ from aiohomekit.exceptions import AuthenticationError, HomeKitException
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import state_file
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME, Stored
+from hkswitch.hap.state_writer import REMEDY
 from hkswitch.model.errors import Exit
 from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
@@ -33,13 +34,15 @@ class Machine:
     log_file: Path
     port: int = field(default_factory=free_port)
     process: Process | None = None
+    config: Path | None = None
 
     async def start(self) -> bool:
         """Start the bridge; whether it serves and has not ended."""
         where = ("--address", LOOPBACK.addresses[0], "--port", str(self.port), "--state-dir", STATE_FOLDER)
+        groups = () if self.config is None else ("--config", self.config)
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.disk.inside(HKSWITCH, "demo", *where), stdout=PIPE, stderr=log
+                *self.disk.inside(HKSWITCH, "demo", *where, *groups), stdout=PIPE, stderr=log
             )
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -116,6 +119,7 @@ async def works(controller: Controller) -> bool:
 
 
 CANNOT_WRITE = f"cannot write the bridge's state {STATE_FOLDER / FILE_NAME}"
+MEANWHILE = f"{REMEDY}; until then: no controller can be paired or removed"
 
 
 async def test_a_pairing_on_a_full_disk_fails_and_works_when_there_is_room(unpaired: Machine) -> None:
@@ -140,7 +144,7 @@ async def test_a_wrong_setup_code_is_refused_on_a_full_disk_too(unpaired: Machin
     with pytest.raises(AuthenticationError):
         await unpaired.pair(wrong)
     assert unpaired.disk.contents == before
-    assert unpaired.said(FULL) == [f"{CANNOT_WRITE}: {FULL}"]
+    assert unpaired.said(FULL) == [f"{CANNOT_WRITE}: {FULL}; {MEANWHILE}"]
     unpaired.disk.free()
     await (await unpaired.pair()).close()
     assert unpaired.stored.failed_attempts == 1
@@ -186,7 +190,7 @@ async def test_a_bridge_that_has_a_state_serves_without_writing_and_says_so(
     await spoil(unpaired.disk, make)
     assert await unpaired.start(), unpaired.log
     assert await works(controller)
-    assert f"{CANNOT_WRITE}: {why}" in unpaired.said(why)
+    assert f"{CANNOT_WRITE}: {why}; {MEANWHILE}" in unpaired.said(why)
     after = unpaired.disk.contents
     assert (after[FILE_NAME], after[BACKUP_NAME]) == (before[FILE_NAME], before[BACKUP_NAME])
 

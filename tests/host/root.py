@@ -117,7 +117,7 @@ def root_folder(release: Release, say: Say) -> Path:
     """The root folder of a release, made if there is none of this recipe yet."""
 
     def make(folder: Path) -> None:
-        start = ("--variant=minbase",)
+        start: tuple[str, ...] = ("--variant=minbase",)
         if release.base is not None:
             base = root_folder(release.base, say)
             start = (

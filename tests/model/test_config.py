@@ -25,7 +25,7 @@ COMMENTED_GROUP = re.compile(r"^  # gaming-vm:\n(  # .*\n)+", re.MULTILINE)
 
 ID_RULE = "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first"
 NAME_RULE = (
-    "at most 64 letters, digits, spaces and apostrophes are allowed, and a letter or digit first and last"
+    "at most 64 letters, digits, spaces and apostrophes (') are allowed, and a letter or digit first and last"
 )
 UNIT_RULE = r"at most 255 letters, digits and :_.\@- are allowed, and something before '@' and the suffix"
 PATH_RULE = "`systemd-escape -p` prints the one of a path"
@@ -253,11 +253,17 @@ def test_plain_yaml_in_any_style_is_the_same(text: str) -> None:
             "2:9: bridge.name: must be a single value, not a list or a mapping",
             id="a list as text",
         ),
-        pytest.param("name: _a", f"2:9: bridge.name: '_a' is not a name; {NAME_RULE}", id="an underscore"),
+        pytest.param(
+            "name: _a",
+            f"2:9: bridge.name: '_a' is not a name, because of '_' (U+005F); {NAME_RULE}",
+            id="an underscore",
+        ),
         pytest.param("name: ''", f"2:9: bridge.name: '' is not a name; {NAME_RULE}", id="an empty name"),
         pytest.param("name: A'", f'2:9: bridge.name: "A\'" is not a name; {NAME_RULE}', id="ends oddly"),
         pytest.param(
-            "name: A\u2019s", f"2:9: bridge.name: 'A\u2019s' is not a name; {NAME_RULE}", id="curly"
+            "name: A\u2019s",
+            f"2:9: bridge.name: 'A\u2019s' is not a name, because of '\u2019' (U+2019); {NAME_RULE}",
+            id="curly",
         ),
         pytest.param(
             "name: " + "n" * 65,
@@ -968,6 +974,8 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         ),
         pytest.param(
             "ä: 'ü\0'".encode(),
+            "1:1: the key 'groups' is missing; it is required\n"
+            "1:1: ä: unknown key 'ä'; allowed are bridge, helper, groups\n"
             "1:6: the invisible character U+0000 is not allowed; remove it or write spaces",
             id="NUL",
         ),
@@ -988,6 +996,8 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         ),
         pytest.param(
             "a: \u202eb".encode(),
+            "1:1: the key 'groups' is missing; it is required\n"
+            "1:1: a: unknown key 'a'; allowed are bridge, helper, groups\n"
             "1:4: the invisible character U+202E is not allowed; remove it or write spaces",
             id="text that looks like other text",
         ),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hkswitch.model.printable import one_line, printable, printable_lines, visible
+from hkswitch.model.printable import is_printable, one_line, printable, printable_lines, visible
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from hkswitch.model.printable import one_line, printable, printable_lines, visib
         ("a\nb\rc\td", "a?b?c?d", r"a\nb\rc\td"),
         ("a\0b\x7f", "a?b?", r"a\x00b\x7f"),
         ("a\u202eb\u2066c\u200bd", "a?b?c?d", r"a\u202eb\u2066c\u200bd"),
+        ("م\u200cم ශ්\u200dරී 👩\u200d🚀", "م\u200cم ශ්\u200dරී 👩\u200d🚀", "م\u200cم ශ්\u200dරී 👩\u200d🚀"),
+        ("a\u200d\u200eb", "a\u200d?b", "a\u200d\\u200eb"),
         ("\ud800", "?", r"\ud800"),
         ("\u2028\x85", "??", r"\u2028\x85"),
         ("\U000e0001", "?", r"\U000e0001"),
@@ -23,7 +25,8 @@ from hkswitch.model.printable import one_line, printable, printable_lines, visib
 def test_what_a_terminal_obeys_is_not_there_or_an_escape(text: str, shown: str, seen: str) -> None:
     assert printable(text) == shown
     assert visible(text) == seen
-    assert (printable(text) + visible(text)).isprintable()
+    assert is_printable(printable(text) + visible(text))
+    assert is_printable(text) == (printable(text) == text)
     (printable(text) + visible(text)).encode()
 
 

@@ -90,7 +90,7 @@ def python_version() -> str:
 
 def offline() -> dict[str, str]:
     """For pip: the wheels of the test hosts, and no others."""
-    system = Release("this machine", python_version(), ())
+    system = Release("this machine", "", python_version(), ())
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels_folder(system, print))}
 
 

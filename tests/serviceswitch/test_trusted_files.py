@@ -35,11 +35,32 @@ def test_what_only_root_can_write_is_trusted(mode: int) -> None:
         (65534, 0o444, "its owner is uid 65534, not root; try: chown root"),
         (0, 0o664, "others than root can write it (mode 0664); try: chmod go-w"),
         (0, 0o646, "others than root can write it (mode 0646); try: chmod go-w"),
-        (0, 0o1777, "others than root can write it (mode 1777); try: chmod go-w"),
     ],
 )
 def test_what_others_can_write_is_not_trusted(uid: int, mode: int, why: str) -> None:
     assert why_not(facts(uid, stat.S_IFREG | mode)) == why
+
+
+ELSEWHERE = "keep the file in a folder that only root can write"
+OR_ROOTS = f"{ELSEWHERE}; if this one should be root's, try: chown root"
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode", "why"),
+    [
+        (0, 0o755, None),
+        (0, 0o1755, None),
+        (0, 0o700, None),
+        (0, 0o2775, "others than root can write it (mode 2775); try: chmod go-w"),  # as /usr/local/bin was
+        (0, 0o777, "others than root can write it (mode 0777); try: chmod go-w"),
+        (0, 0o1777, f"others than root can write it (mode 1777); {ELSEWHERE}"),  # as /tmp
+        (0, 0o3775, f"others than root can write it (mode 3775); {ELSEWHERE}"),
+        (1000, 0o755, f"its owner is uid 1000, not root; {OR_ROOTS}"),  # as a home
+        (1000, 0o1777, f"its owner is uid 1000, not root; {OR_ROOTS}"),
+    ],
+)
+def test_a_folder_that_others_need_is_not_to_be_taken_from_them(uid: int, mode: int, why: str | None) -> None:
+    assert why_not(facts(uid, stat.S_IFDIR | mode)) == why
 
 
 def test_a_file_below_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:

@@ -176,8 +176,7 @@ class InProcess:
     def forgive(self) -> None:
         """Forget failed attempts, what was logged and what stayed, so that each input counts for itself."""
         self.driver.attempts.failed = 0
-        self.driver.http_server._complaints.close()
-        self.driver.http_server._complaints = ComplaintLog(logging.getLogger(Server.__module__))
+        forget_complaints(self.driver.http_server)
         self.records.seen.clear()
 
     def has_logged_little(self) -> None:
@@ -300,3 +299,9 @@ def _parsed(received: bytes, method: str) -> tuple[Answer, bytes]:
 def is_removal(sent: bytes, client: UUID) -> bool:
     """Whether a request, or some of several, may be a removal of this pairing."""
     return client.hex.encode() in re.sub(rb"[^0-9a-f]", b"", sent.lower())
+
+
+def forget_complaints(server: Server) -> None:
+    """Have the next line about an address logged, whatever was logged before."""
+    server._complaints.close()
+    server._complaints = ComplaintLog(logging.getLogger(Server.__module__))

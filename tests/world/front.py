@@ -129,6 +129,7 @@ class Front:
     setup: Setup = field(default_factory=Setup.new)
     config_version: int = 1
     paired: bool = True
+    storage_problem: str = ""
     is_online: bool = False
     groups: dict[str, Group] = field(default_factory=dict)
     lapses: list[str] = field(default_factory=list)

@@ -175,7 +175,7 @@ class Kept:
 
     def _is_told(self) -> bool:
         """Whether the config version stands for the accessories of this moment."""
-        if self._bridge()._driver._writing_again is not None:
+        if self._bridge()._driver.writer.is_waiting:
             return False  # it stands for those that were written last
         version = self.world.air.config_version
         accessories = tuple(sorted(group.name for group in self.world.groups))

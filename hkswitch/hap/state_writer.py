@@ -1,0 +1,129 @@
+"""Writes the bridge's state, tries again while the disk takes nothing, and says what that means for phones.
+
+It must not decide what is served: the database does, and is told here what is on disk.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from hkswitch.hap import state_file
+from hkswitch.hap.database import Database
+from hkswitch.hap.state_format import Stored
+
+WRITE_AGAIN_SECONDS: Final = 60.0
+"""After a failure, which may be over when the disk has room again."""
+
+MOST_NAMED: Final = 3
+"""Accessories that are named; of more, only how many."""
+
+REMEDY: Final = "make room on that disk, or make it writable: hkswitch tries again every minute"
+
+_log = logging.getLogger(__name__)
+
+
+class StateWriter:
+    """Writes the state of one bridge, in the event loop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        stored: Callable[[], Stored],
+        announce: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`stored` makes what is written; `announce` is called when what waited is served."""
+        self._loop = loop
+        self._folder = folder
+        self._database = database
+        self._stored = stored
+        self._failure: state_file.StateUnwritable | None = None
+        self._again: asyncio.Handle | None = None
+        self._announce = announce
+        self._tell: Callable[[], None] | None = None
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when `trouble` has changed."""
+        self._tell = changed
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something could not be written, and will be tried again."""
+        return self._again is not None
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written, what that means, and what to do; nothing if the disk takes it."""
+        if self._failure is None:
+            return ""
+        means = ["no controller can be paired or removed"]
+        if names := self._database.left_out:
+            means.append(f"not in the Home app: {_some(names)}")
+        if names := self._database.of_old_type:
+            means.append(f"still of the old type: {_some(names)}")
+        return f"{self._failure}; {REMEDY}; until then: {'; '.join(means)}"
+
+    def write(self) -> None:
+        """Write keys, pairings and iids; raises `StateUnwritable`, and then tries again later."""
+        stored = self._stored()
+        try:
+            state_file.write(self._folder, stored)
+        except state_file.StateUnwritable as failure:
+            self._failed(failure)
+            raise
+        self._database.written(stored.iids or {})
+        if self._again is not None:  # what waits for it, waits no longer
+            self._again.cancel()
+            self._again = self._loop.call_soon(self.try_again)
+        if self._failure is not None:
+            self._failure = None
+            _log.info("the bridge's state can be written again")
+            self._changed()
+
+    def write_or_wait(self) -> None:
+        """Write, or log why not, and serve meanwhile what needs not be written first.
+
+        Until it is written, controllers are not told of other accessories: a c# that was not written would
+        stand for others yet after the next start.
+        """
+        try:
+            self.write()
+        except state_file.StateUnwritable:
+            self._database.serve_written()
+            _log.error("%s", self.trouble)
+
+    def try_again(self) -> None:
+        """Write all that waits, serve it, and tell the controllers; or wait on."""
+        self.stop()
+        self._database.serve_wanted()
+        try:
+            self.write()
+        except state_file.StateUnwritable:
+            self._database.serve_written()
+        else:
+            self._announce()
+
+    def stop(self) -> None:
+        """Do not try again what could not be written."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _failed(self, failure: state_file.StateUnwritable) -> None:
+        if self._again is None:
+            self._again = self._loop.call_later(WRITE_AGAIN_SECONDS, self.try_again)
+        before, self._failure = self._failure, failure
+        if str(before) != str(failure):
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._tell is not None:
+            self._loop.call_soon(self._tell)  # when it is known what is served instead
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,109 @@
+"""What `hkswitch doctor` says of a disk that takes nothing: by the daemon's word, and by its own look."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hkswitch.control import client
+from hkswitch.doctor import account
+from hkswitch.doctor.context import Account, Situation
+from hkswitch.doctor.finding import Point, Verdict
+from hkswitch.model.config_file import ConfigReadTimedOut
+from hkswitch.protocol.report import BridgeReport
+
+OK, WRONG, UNKNOWN, _ = Verdict
+FOLDER = Path("/var/lib/hkswitch")
+BRIDGE = BridgeReport("H", "1", 0, (), 1, ())
+WHY = "cannot write the bridge's state /var/lib/hkswitch/bridge.json: No space left on device"
+NOTHING = ConfigReadTimedOut("config.yaml", "none")
+
+
+def disk(**changes: int) -> Any:  # noqa: ANN401 -- a structure of os
+    """What statvfs(3) says of a disk."""
+    found = os.statvfs("/proc")
+    fields = {name: getattr(found, name) for name in dir(found) if name.startswith("f_")}
+    healthy = {"f_flag": 0, "f_frsize": 4096, "f_bavail": 10_000, "f_files": 1000, "f_favail": 10}
+    return type("Disk", (), fields | healthy | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"f_files": 0, "f_favail": 0}, ""),  # as on btrfs
+        ({"f_flag": os.ST_NOSUID | os.ST_NOEXEC}, ""),
+        ({"f_bavail": 512}, ""),
+        ({"f_bavail": 511}, f"is full; make room on it: `df -h {FOLDER}`"),
+        ({"f_bavail": 0}, "is full"),
+        ({"f_favail": 0}, f"can have no more files; remove some: `df -i {FOLDER}`"),
+        ({"f_flag": os.ST_RDONLY}, f"is read-only; make it writable: `findmnt -T {FOLDER}`"),
+        ({"f_flag": os.ST_RDONLY | os.ST_NOSUID, "f_bavail": 0}, "is read-only"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_wrong_also_without_a_daemon(
+    changes: dict[str, int], words: str
+) -> None:
+    found = account.room_in(FOLDER, disk(**changes))
+    if not words:
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.point, found.verdict) == (Point.STATE, WRONG)
+        assert words in str(found)
+
+
+def situation(folder: Path, **changes: object) -> Situation:
+    known = Situation(FOLDER, folder, os.geteuid(), None, NOTHING, NOTHING, {}, client.NoDaemon(FOLDER))
+    return replace(known, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mode", "storage", "words"),
+    [
+        (0o500, WHY, "has mode 0500, and holds keys; `sudo chmod 0700"),  # this is why
+        (0o700, WHY, WHY),
+        (0o500, "", "has mode 0500"),
+        (0o700, "", ""),
+    ],
+)
+async def test_what_is_wrong_with_the_folder_comes_before_what_that_leads_to(
+    tmp_path: Path, mode: int, storage: str, words: str
+) -> None:
+    tmp_path.chmod(mode)
+    own = Account("hkswitch", os.geteuid(), os.getegid())
+    bridge = BRIDGE._replace(storage=storage)
+    (found,) = await account.state(situation(tmp_path, account=own, bridge=bridge))
+    tmp_path.chmod(0o700)
+    assert found.verdict is (WRONG if words else OK)
+    assert words in str(found)
+
+
+async def test_a_folder_that_went_away_is_wrong_while_a_daemon_writes_there(tmp_path: Path) -> None:
+    own, gone = Account("hkswitch", os.geteuid(), os.getegid()), tmp_path / "gone"
+    (found,) = await account.state(situation(gone, account=own, bridge=BRIDGE))
+    assert found.verdict is OK
+    (found,) = await account.state(situation(gone, account=own, bridge=BRIDGE._replace(storage=WHY)))
+    assert (found.verdict, found.what) == (WRONG, WHY)
+
+
+@pytest.mark.parametrize("with_account", [True, False])
+async def test_what_the_daemon_cannot_write_is_wrong_whoever_asks(tmp_path: Path, with_account: bool) -> None:
+    tmp_path.chmod(0o700)
+    own = Account("hkswitch", os.geteuid(), os.getegid()) if with_account else None
+    asked = situation(tmp_path, account=own, bridge=BRIDGE._replace(storage=WHY))
+    (found,) = await account.state(asked)
+    assert (found.point, found.verdict) == (Point.STATE, WRONG)
+    assert str(found).startswith(f"{WHY}; `df -h {tmp_path}`")
+
+
+@pytest.mark.parametrize(("with_account", "verdict"), [(True, OK), (False, UNKNOWN)])
+async def test_a_daemon_that_can_write_leaves_it_to_the_folder(
+    tmp_path: Path, with_account: bool, verdict: Verdict
+) -> None:
+    tmp_path.chmod(0o700)
+    own = Account("hkswitch", os.geteuid(), os.getegid()) if with_account else None
+    (found,) = await account.state(situation(tmp_path, account=own, bridge=BRIDGE))
+    assert found.verdict is verdict

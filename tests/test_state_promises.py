@@ -1,0 +1,149 @@
+"""What the documents say of states, a full disk and a downgrade is so, and stands where a user looks."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hkswitch.cli import page
+from hkswitch.control import STATE_FOLDER
+from hkswitch.hap import state_file, state_writer
+from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateTooNew
+from hkswitch.hap.state_format import VERSION
+from hkswitch.hap.stored_pairings import StoredPairings
+from hkswitch.model.errors import Exit
+from hkswitch.model.group import Group
+from hkswitch.model.unit_state import ActiveState, GroupState, LoadState, UnitState, Verdict
+from hkswitch.protocol.report import BridgeReport, GroupReport
+from tests.support.served import RECORDED, bridge_of, pair
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+MANUAL = (ROOT / "docs" / "man" / "hkswitch.1").read_text()
+TROUBLES = dict(
+    re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", README.partition("## Troubleshooting")[2], re.MULTILINE)
+)
+
+UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
+DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
+STARTING = UnitState(LoadState.LOADED, ActiveState.ACTIVATING, "start")
+STOPPING = UnitState(LoadState.LOADED, ActiveState.DEACTIVATING, "stop")
+FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
+MASKED = UnitState(LoadState.MASKED, ActiveState.INACTIVE, "dead")
+
+
+def trouble(symptom: str) -> str:
+    """The advice of the only row whose symptom has these words."""
+    [found] = [advice for seen, advice in TROUBLES.items() if symptom in seen]
+    return str(found)
+
+
+# States
+
+EXPLAINED = dict(re.findall(r"^\.It Li (\w+)( 1/2)?$", MANUAL.partition("The states are:")[2], re.MULTILINE))
+
+
+def test_the_manual_explains_every_state_and_no_other() -> None:
+    assert EXPLAINED.keys() == {*(state.value for state in GroupState), "unknown"}
+    assert [state for state, share in EXPLAINED.items() if share] == ["partial"]
+
+
+@pytest.mark.parametrize(
+    ("units", "verdict", "shown"),
+    [
+        ((UP, UP), Verdict.ON, "on"),
+        ((UP, UP), None, "unknown"),
+        ((UP, UP), Verdict.UNAVAILABLE, "unknown"),
+        ((UP, UP), Verdict.OFF, "partial 2/2"),
+        ((UP, DOWN), None, "partial 1/2"),
+        ((DOWN, UP), Verdict.ON, "partial 1/2"),
+        ((UP, STARTING), None, "starting"),
+        ((STARTING, DOWN), None, "off"),
+        ((UP, STOPPING), None, "stopping"),
+        ((FAILED, STOPPING), None, "failed"),
+        ((DOWN, DOWN), Verdict.ON, "off"),
+        ((UP, MASKED), None, "missing"),
+    ],
+)
+def test_a_state_is_shown_as_the_documents_explain_it(
+    units: tuple[UnitState, UnitState], verdict: Verdict | None, shown: str
+) -> None:
+    states = dict(zip(("a.service", "b.service"), units, strict=True))
+    group = Group("web", "Web", tuple(states), check=("/bin/true",))
+    report = GroupReport("web", "Web", group.state(states, verdict), 0, states)
+    assert page._state(report, 0) == shown
+    assert shown.partition(" ")[0] in EXPLAINED
+    if "partial" in shown:
+        assert f".Li {shown}" in MANUAL or f".It Li {shown}" in MANUAL
+        assert not group.state(states, verdict).on  # type: ignore[union-attr] # it is partial
+
+
+def test_the_readme_explains_the_numbers() -> None:
+    advice = trouble('"partial 1/2"')
+    assert "One of the group's two units is active" in advice
+    assert '"partial 2/2", the check says no' in advice
+
+
+# A disk that takes nothing
+
+
+def test_the_readme_says_where_a_full_disk_is_seen() -> None:
+    advice = trouble("A new group is missing")
+    bridge = BridgeReport("H", "1", 0, (), 1, (), storage="x")
+    (shown,) = (
+        str(line) for line in page._bridge_lines(bridge, 0, Path("/nowhere")) if "not written" in str(line)
+    )
+    assert f'"{shown.partition(" (")[0]}"' in advice
+    for words in (
+        "`hkswitch status`",
+        "`sudo journalctl -u hkswitch`",
+        f"`{STATE_FOLDER}`",
+        "full or read-only",
+    ):
+        assert words in advice
+    assert "every minute" in advice
+    assert state_writer.WRITE_AGAIN_SECONDS == 60
+    assert "every minute" in state_writer.REMEDY
+
+
+# A downgrade
+
+
+async def test_what_a_newer_version_wrote_is_refused_and_the_documents_say_what_to_do(tmp_path: Path) -> None:
+    newer = StateTooNew(STATE_FOLDER / FILE_NAME, VERSION + 1)
+    advice = trouble("After a downgrade")
+    assert newer.exit_code is Exit.DAMAGED
+    assert "written by a newer version" in str(newer)
+    for name in (FILE_NAME, BACKUP_NAME):
+        assert f"`{name}`" in advice
+        assert name in str(newer)
+        assert f".Pa {name}" in MANUAL
+    assert "Install the newer version again" in advice
+    assert f"and ends with status {Exit.DAMAGED.value}: before an upgrade, copy the folder" in MANUAL
+    assert f"Before an upgrade, copy `{STATE_FOLDER}`" in README
+
+
+@pytest.mark.parametrize("left", [(), (FILE_NAME,), (BACKUP_NAME,), (FILE_NAME, BACKUP_NAME)])
+async def test_a_copy_of_the_file_from_before_the_upgrade_is_what_helps(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    """A version is played whose format is lower by one: this one, and a folder of the next."""
+    pair(bridge_of(tmp_path / "state", Group("web", "Web", ("a.service",))))
+    shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    for name in (FILE_NAME, BACKUP_NAME):
+        newer = tmp_path / "state" / name
+        newer.write_text(newer.read_text().replace(f'"version": {VERSION}', f'"version": {VERSION + 1}'))
+    for name in left:
+        shutil.copy(tmp_path / "copy" / name, tmp_path / "state" / name)
+    if FILE_NAME in left:  # the backup of the newer version is not looked at then, until the file is damaged
+        assert len(StoredPairings(tmp_path / "state").controllers()) == 1
+    else:
+        with pytest.raises(StateTooNew):
+            state_file.read(tmp_path / "state")
+
+
+async def test_an_upgrade_takes_what_the_older_format_had(tmp_path: Path) -> None:
+    for name in (FILE_NAME, BACKUP_NAME):
+        shutil.copy(RECORDED / "format-1.json", tmp_path / name)
+    assert bridge_of(tmp_path, Group("web", "Web", ("a.service",))).paired
