@@ -1,5 +1,7 @@
 """`make outdated`: an old pin needs a reason, and a reason needs an old pin."""
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from release import outdated
-from release.outdated import Reason, ReasonsError, RegistryError, Versions, kept, pins, problems, read_reasons
+from release.outdated import (
+    Reason,
+    ReasonsError,
+    RegistryError,
+    Versions,
+    kept,
+    npm_pins,
+    pins,
+    problems,
+    read_reasons,
+)
 
 LOCK = """\
 cffi==2.1.1 ; platform_python_implementation != 'PyPy' and sys_platform == 'linux' \\
@@ -33,6 +45,24 @@ def test_a_pin_is_read_with_its_version_and_without_its_marker() -> None:
     assert pins(LOCK, "h11==0.16.0\nclick==8.5.1 \\\n") == versions(
         cffi="2.1.1", h11="0.16.0", numpy="2.2.6 2.4.0", click="8.5.1"
     )
+
+
+def test_each_lock_of_the_project_is_looked_at() -> None:
+    found = {
+        str(lock.relative_to(outdated.ROOT))
+        for folder in ("requirements", "tests", "bench", "packaging", "release", "docs")
+        for pattern in ("*.lock", "package-lock.json")
+        for lock in (outdated.ROOT / folder).rglob(pattern)
+    }
+    looked_at = {str(lock.relative_to(outdated.ROOT)) for lock in (*outdated.LOCKS, *outdated.NPM_LOCKS)}
+    assert looked_at == found
+
+
+def test_what_package_json_names_is_read_of_npms_locks() -> None:
+    for lock in outdated.NPM_LOCKS:
+        wanted = json.loads(lock.with_name("package.json").read_text())
+        named = {f"npm:{name}" for kind in wanted if kind.endswith("ependencies") for name in wanted[kind]}
+        assert npm_pins(lock.read_text()).keys() == named != set()
 
 
 def test_every_line_of_the_locks_that_names_a_package_is_read() -> None:
@@ -109,22 +139,45 @@ def test_a_reason_that_lacks_something_is_an_error(text: str) -> None:
 
 
 def test_the_reasons_of_the_project_are_of_packages_that_are_held() -> None:
-    pinned = pins(*(lock.read_text() for lock in outdated.LOCKS))
+    pinned = {
+        **pins(*(lock.read_text() for lock in outdated.LOCKS)),
+        **npm_pins(*(lock.read_text() for lock in outdated.NPM_LOCKS)),
+    }
     reasons = read_reasons(outdated.REASONS.read_text())
     assert {name: reason.held for name, reason in reasons.items() if reason.held not in pinned[name]} == {}
 
 
-# The program, with a registry that a program in the place of uv speaks for
+# The program, with registries that programs in the place of uv and npm speak for
+
+NPM_LOCK = {
+    "packages": {
+        "": {"dependencies": {"@a/hap": "1.0.0"}},
+        "node_modules/@a/hap": {"version": "1.0.0"},
+        "node_modules/what-it-requires": {"version": "0.1.0"},
+    }
+}
+
+
+def latest(version: str, name: str = "@a/hap") -> str:
+    return json.dumps({name: {"wanted": version, "latest": version, "dependent": "x"}})
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One package that is pinned at 1.0 and has no reason; `answer` is what uv would print."""
+    """A package of each kind, at 1.0 and without a reason; `answer` and `npm-answer` are what is printed."""
     for name in ("runtime", "build", "dev"):
         (tmp_path / f"{name}.lock").write_text("h11==1.0 \\\n    --hash=sha256:00\n")
     (tmp_path / "held.toml").touch()
     (tmp_path / "uv").write_text('#!/bin/sh\ncd "${0%/*}" || exit\ncat >asked\ncat answer\n')
     (tmp_path / "uv").chmod(0o755)
+    (tmp_path / "package-lock.json").write_text(json.dumps(NPM_LOCK))
+    (tmp_path / "npm").write_text(
+        f"#!/bin/sh\ncp package.json {tmp_path}/npm-asked\ncat {tmp_path}/npm-answer\nexit 1\n"
+    )
+    (tmp_path / "npm").chmod(0o755)
+    (tmp_path / "npm-answer").write_text(latest("1.0.0"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(outdated, "NPM_LOCKS", (tmp_path / "package-lock.json",))
     monkeypatch.setattr(outdated, "ROOT", tmp_path)
     monkeypatch.setattr(outdated, "LOCKS", tuple(tmp_path.glob("*.lock")))
     monkeypatch.setattr(outdated, "REASONS", tmp_path / "held.toml")
@@ -152,9 +205,56 @@ def test_the_exit_code_is_0_only_if_all_is_new_or_has_its_reason(
     assert (outdated.main(), *capsys.readouterr()) == (*expected, "")
 
 
+NPM_HELD = '["npm:@a/hap"]\nheld = "1.0.0"\nwhy = "2 is slow"'
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "expected"),
+    [
+        ("0.9.0", "", (0, "")),
+        ("1.0.0-beta.1", "", (0, "")),
+        ("2.0.0", NPM_HELD, (0, "npm:@a/hap 1.0.0 is older than 2.0.0: 2 is slow\n")),
+        ("2.0.0", "", (1, "npm:@a/hap 1.0.0 is older than 2.0.0: change package.json and run")),
+        (
+            "1.0.0",
+            NPM_HELD,
+            (1, "npm:@a/hap is not held at 1.0.0 any more: remove its reason from held.toml\n"),
+        ),
+    ],
+)
+def test_npms_packages_need_their_reasons_too(
+    project: Path, capsys: pytest.CaptureFixture[str], answer: str, reason: str, expected: tuple[int, str]
+) -> None:
+    (project / "answer").write_text("h11==1.0\n")
+    (project / "npm-answer").write_text(latest(answer))
+    (project / "held.toml").write_text(reason)
+    code, start = expected
+    assert outdated.main() == code
+    assert capsys.readouterr().out.startswith(start)
+    assert json.loads((project / "npm-asked").read_text()) == {"dependencies": {"@a/hap": "*"}}
+
+
+def test_without_npm_nothing_can_be_compared(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "answer").write_text("h11==1.0\n")
+    (project / "npm").unlink()
+    monkeypatch.setattr(outdated, "NPM_COMMAND", (str(project / "npm"),))
+    assert outdated.main() == 2
+    assert "npm: No such file or directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
+        ({"answer": "h11==1.0\n", "npm-answer": '{"error": {"code": "ENOTFOUND"}}'}, "npm: "),
+        ({"answer": "h11==1.0\n", "npm-answer": ""}, "npm: "),
+        ({"answer": "h11==1.0\n", "npm-answer": "[1]"}, "npm: "),
+        ({"answer": "h11==1.0\n", "npm-answer": latest("new")}, "npm: "),
+        (
+            {"answer": "h11==1.0\n", "npm-answer": latest("1.0.0", "other")},
+            "did not say which release of npm:@a/hap",
+        ),
         ({"answer": ""}, "the registry did not say which release of h11 is the newest"),
         ({}, "answer"),  # cat says that there is no such file, as uv says what it could not reach
         ({"answer": "h11==1.0\n", "held.toml": "[h11]"}, "h11 needs `held` and `why`"),
