@@ -69,8 +69,9 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float) -> list[
     if bridge is None:
         return [Text("The daemon does not run: this is what systemd says of the units.", "yellow"), Text()]
     running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
-    where = f"on {', '.join(bridge.addresses)}, port {bridge.port}" if bridge.addresses else "no network yet"
-    lines = [Text(f"{bridge.name}: running for {running}, {where}", "bold")]
+    lines = [Text(f"{bridge.name}: running for {running}, {_where(bridge)}", "bold")]
+    if bridge.addresses and bridge.network:
+        lines.append(Text(f"network: {bridge.network}", "yellow"))
     connected = [each for each in bridge.controllers if each.connections]
     paired = f"{len(bridge.controllers)} paired, {len(connected)} connected"
     if connected:
@@ -81,6 +82,12 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float) -> list[
     if bridge.config:
         lines.append(Text(f"configuration: not in force ({bridge.config})", "red"))
     return [*lines, Text()]
+
+
+def _where(bridge: BridgeReport) -> str:
+    if bridge.addresses:
+        return f"on {', '.join(bridge.addresses)}, port {bridge.port}"
+    return bridge.network or "no network yet"  # as a daemon of an older version has it
 
 
 def _state(group: GroupReport, now_unix_seconds: float) -> str:

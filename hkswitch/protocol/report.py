@@ -80,6 +80,7 @@ class BridgeReport(NamedTuple):
     """The bridge. No `addresses`: it serves nowhere.
 
     `helper`: why there is none, if there is none. `config`: why the one on disk is not the one in force.
+    `network`: what it waits for, if it is not everywhere where it should be.
     """
 
     name: str
@@ -90,6 +91,7 @@ class BridgeReport(NamedTuple):
     controllers: tuple[PairedController, ...]
     helper: str = ""
     config: str = ""
+    network: str = ""
 
 
 class Report(NamedTuple):
@@ -145,11 +147,12 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
         "controllers": [controller_object(each) for each in bridge.controllers],
         "helper": bridge.helper,
         "config": bridge.config,
+        "network": bridge.network,
     }
 
 
 def _bridge(body: dict[str, Any]) -> BridgeReport:
-    required(body, {*BridgeReport._fields} - {"config"})
+    required(body, {*BridgeReport._fields} - {"config", "network"})  # an older daemon has not
     match body["addresses"]:
         case [*addresses] if len(addresses) <= MOST_ADDRESSES and all(map(_is_address, addresses)):
             pass
@@ -164,6 +167,7 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
         controllers=controllers(body),
         helper=words(body, "helper", LONGEST_FAILURE),
         config=words(body, "config", LONGEST_FAILURE) if "config" in body else "",
+        network=words(body, "network", LONGEST_FAILURE) if "network" in body else "",
     )
 
 

@@ -102,6 +102,7 @@ def test_the_schema_of_version_1_stays() -> None:
         ],
         "helper": "",
         "config": "",
+        "network": "",
     }
     assert shown["groups"][1] == {
         "id": "files",
@@ -157,6 +158,11 @@ def test_people_see_words() -> None:
             BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
             "helper: not there (sudo: a password is required); switches fail until it is",
         ),
+        (
+            BridgeReport("H", "1", NOW, (), 1, (), network="waiting for eth9: there is no interface eth9"),
+            "H: running for 0 s, waiting for eth9: there is no interface eth9",
+        ),
+        (BRIDGE._replace(network="waiting for eth9: it is down"), "network: waiting for eth9: it is down"),
         (
             BRIDGE._replace(config="config.yaml:1:1: no"),
             "configuration: not in force (config.yaml:1:1: no)",
@@ -264,6 +270,8 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("bridge", "controllers"), {}),
         (("bridge", "helper"), None),
         (("bridge", "config"), None),
+        (("bridge", "network"), None),
+        (("bridge", "network"), "\x1b[2J"),
         (("bridge", "config"), "\x1b[2J"),
         (("groups", 0, "why"), 1),
         (("groups", 0, "why"), "a\nb"),
@@ -314,7 +322,7 @@ def test_keys_of_a_newer_daemon_are_ignored_wherever_they_are(path: tuple[str | 
     assert from_object(body) == REPORT
 
 
-OLDER_LACKS = {("bridge", "config"), ("groups", "commands"), ("groups", "why")}
+OLDER_LACKS = {("bridge", "config"), ("bridge", "network"), ("groups", "commands"), ("groups", "why")}
 """Keys that came after the first release of this version of the report."""
 
 

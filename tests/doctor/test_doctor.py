@@ -45,7 +45,7 @@ from hkswitch.model.config import BridgeConfig, Config, parse
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.errors import BusUnavailable, ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.unit_state import ActiveState, Crossing, LoadState, UnitState
-from hkswitch.network import addresses
+from hkswitch.network.choice import NoAddress, NoDefaultRoute
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.report import BridgeReport, PairedController
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
@@ -646,8 +646,8 @@ HERE = Place(("10.77.0.1", "fd00::1"), frozenset({1}))
     ("place", "verdict", "words"),
     [
         (HERE, OK, "10.77.0.1, fd00::1 on lan0"),
-        (addresses.NoAddress("the interface lan0 is down"), WRONG, "lan0 is down; bring the interface up"),
-        (addresses.NoDefaultRoute(), WRONG, "there is no default route"),
+        (NoAddress("the interface lan0 is down"), WRONG, "lan0 is down; bring the interface up"),
+        (NoDefaultRoute(), WRONG, "there is no default route"),
         (NO_GROUPS, UNKNOWN, "no valid configuration"),
     ],
 )
