@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,6 +100,13 @@ class Bridge:
         assert bridge.network.startswith(why), bridge.network
         assert at(LISTEN) == at(ESTABLISHED) == set()
         await eventually(lambda: not has_mdns())
+
+
+async def network_in(watched: Iterator[status.Seen]) -> str:
+    """What the bridge waits for by the next page of `hkswitch status --watch`."""
+    bridge = (await asyncio.to_thread(next, watched)).report.bridge
+    assert bridge is not None
+    return bridge.network
 
 
 def chosen(interfaces: tuple[str, ...] = (), addresses: tuple[str, ...] = ()) -> BridgeConfig:
@@ -207,7 +214,12 @@ async def an_interface_that_is_down_is_left_until_it_is_up() -> None:
     ETH0.lay()
     async with bridge(interfaces=("eth0",)) as own:
         await ETH0.is_answered()
+        watched = status.watch(own.folder, ())
+        assert (await network_in(watched)) == ""
         run("link set eth0 down")
+        while not (why := await network_in(watched)):
+            pass
+        assert why.startswith("waiting for eth0: ")
         await own.waits("waiting for eth0: the interface eth0 is down; there are: eth0, lo")
         run("link set eth0 up")
         await own.is_at(ETH0.ip)
