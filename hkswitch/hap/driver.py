@@ -334,5 +334,5 @@ class Driver(AccessoryDriver):
         return announcement(self.accessory.display_name, self.state)
 
     def async_update_advertisement(self) -> None:
-        """Advertise what is true now."""
+        """Advertise what is true now, if anything is; HAP-python may do it when the goodbye has been said."""
         self.presence.announce(self._announcement())

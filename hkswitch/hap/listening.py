@@ -18,31 +18,42 @@ class Listening:
         self._port = port
         self._connect = connect
         self._servers: dict[tuple[str, int], asyncio.Server] = {}
+        self._open: set[tuple[str, int]] = set()
+        """Where connections are taken: those that were accepted just before are not there yet."""
 
     async def move(self, place: Place) -> None:
         """Listen there and nowhere else; if it raises `OSError`, all listen that did."""
         wanted = set(ways(place))
         opened: dict[tuple[str, int], asyncio.Server] = {}
+        self._open |= wanted
         try:
             for address, interface in wanted - self._servers.keys():
                 opened[address, interface] = await self._opened(address, interface)
         except BaseException:
             for server in opened.values():
                 server.close()
+            self._open = {*self._servers}
             raise
+        self._open = wanted
         for gone in self._servers.keys() - wanted:
             self._servers.pop(gone).close()
         self._servers |= opened
 
     def close(self) -> None:
         """Listen nowhere."""
+        self._open = set()
         while self._servers:
             self._servers.popitem()[1].close()
 
     async def _opened(self, address: str, interface: int) -> asyncio.Server:
+        def made() -> asyncio.Protocol:
+            if (address, interface) not in self._open:
+                raise ConnectionAbortedError  # asyncio closes it then
+            return self._connect()
+
         bound = listening(address, self._port, interface)
         try:
-            server = await self._loop.create_server(self._connect, sock=bound, backlog=1)
+            server = await self._loop.create_server(made, sock=bound, backlog=1)
         except BaseException:
             bound.close()
             raise

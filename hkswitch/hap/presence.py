@@ -26,19 +26,22 @@ class Presence:
         # The kernel knows no multicast groups of an interface that was made anew, so no socket is kept.
         if self._interfaces - place.interfaces:
             await self.leave(staying=place)
+        before, self._info = self._info, None  # nothing is announced meanwhile
         try:
-            await self._open(place)
-            self._info = service()
-            await self.advertiser.async_register_service(self._info, cooperating_responders=True)
+            await self._open(place, before)
+            info = service()
+            await self.advertiser.async_register_service(info, cooperating_responders=True)
         except BaseException:
             await self._close()
             raise
+        self._info = info
 
     async def leave(self, *, staying: Place | None = None) -> None:
         """Say goodbye, but not at addresses that stay, and be nowhere."""
+        before, self._info = self._info, None  # so that a goodbye is the last word
         try:
-            if self._info is not None:
-                await self.advertiser.say_goodbye(self._info, () if staying is None else staying.addresses)
+            if before is not None:
+                await self.advertiser.say_goodbye(before, () if staying is None else staying.addresses)
         finally:
             await self._close()
 
@@ -48,13 +51,13 @@ class Presence:
             self._info = info
             self.advertiser.announce(info)
 
-    async def _open(self, place: Place) -> None:
+    async def _open(self, place: Place, before: ServiceInfo | None) -> None:
         """Have the sockets there, before there is a service to answer for."""
-        if self.advertiser is None:
+        if before is None:
             self.advertiser = Advertiser([*place.addresses])
         else:
             await self.advertiser.be_silent()
-            self.advertiser.zeroconf.registry.async_remove(self._info)
+            self.advertiser.zeroconf.registry.async_remove(before)
             await self.advertiser.async_update_interfaces([*place.addresses])
         await self.advertiser.zeroconf.async_wait_for_start()
         self._interfaces = place.interfaces
@@ -62,7 +65,7 @@ class Presence:
             hear_only(reader.sock, place.interfaces)
 
     async def _close(self) -> None:
-        closing, self.advertiser, self._info = self.advertiser, None, None
+        closing, self.advertiser = self.advertiser, None
         self._interfaces = frozenset()
         if closing is not None:
             await closing.be_silent()

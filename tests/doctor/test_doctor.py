@@ -698,15 +698,15 @@ def test_the_bridge_has_a_place(
         ("", "the bridge has no network"),
     ],
 )
-async def test_a_bridge_whose_network_is_about_to_go_is_not_asked_by_mdns() -> None:
-    (found,) = await mdns.mdns(replace(SITUATION, bridge=BRIDGE, place=DOWN))
-    judged(found, UNKNOWN, "the network that the configuration chooses is not there")
-
-
 async def test_a_bridge_without_a_network_is_not_asked_by_mdns(why: str, words: str) -> None:
     bridge = NOWHERE._replace(network=why)
     (found,) = await mdns.mdns(replace(SITUATION, bridge=bridge, place=DOWN))
     judged(found, UNKNOWN, words)
+
+
+async def test_a_bridge_whose_network_is_about_to_go_is_not_asked_by_mdns() -> None:
+    (found,) = await mdns.mdns(replace(SITUATION, bridge=BRIDGE, place=DOWN))
+    judged(found, UNKNOWN, "the network that the configuration chooses is not there")
 
 
 @pytest.mark.parametrize(
