@@ -12,6 +12,9 @@ from hkswitch.model.errors import Failure
 _UP, _LOOPBACK, _POINT_TO_POINT, _MULTICAST = 0x1, 0x8, 0x10, 0x1000  # netdevice(7)
 _TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # linux/if_addr.h
 
+MOST_NAMED: Final = 16
+"""Interfaces in a sentence."""
+
 _NO_LAN: Final = (
     r"docker.*|br-[0-9a-f]{12}",  # Docker: its own bridges, and those of its networks
     r"(podman|cni|nerdctl).*",  # Podman and containerd
@@ -157,9 +160,13 @@ def _reachable(name: str, machine: Machine) -> list[IPv4Address | IPv6Address]:
 
 
 def _lacks(names: tuple[str, ...], machine: Machine) -> str:
-    all_up = all(map(machine.is_up, names))
-    there = "" if all_up else f"; there are: {', '.join(sorted(machine.links))}"
-    return " and ".join(_lack(name, machine) for name in names) + there
+    why = " and ".join(_lack(name, machine) for name in names)
+    if all(map(machine.is_up, names)):
+        return why
+    # Containers come and go, and each would be a line in the log.
+    there = sorted(name for name in machine.links if is_lan(name, _UP | _MULTICAST))
+    more = f" and {len(there) - MOST_NAMED} more" if len(there) > MOST_NAMED else ""
+    return f"{why}; there are: {', '.join(there[:MOST_NAMED])}{more}"
 
 
 def _lack(name: str, machine: Machine) -> str:

@@ -211,6 +211,7 @@ def test_interfaces_serve_on_their_addresses_that_a_phone_reaches(
 
 
 NONE = "has no address that a phone could reach"
+NO_ETH9 = "there is no interface eth9 with an address; there are"
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,16 @@ NONE = "has no address that a phone could reach"
         ("eth0", machine("eth0 10.0.0.1", eth0=0), "the interface eth0 is down; there are: eth0, lo"),
         ("nope0", BOTH, "there is no interface nope0 with an address; there are: eth0, lo, wlan0"),
         ("eth", BOTH, "there is no interface eth with an address; there are: eth0, lo, wlan0"),
+        (
+            "eth9",
+            Machine(dict.fromkeys(("docker0", "lo", "veth12", *(f"eth{number}" for number in range(9))), UP)),
+            f"{NO_ETH9}: eth0, eth1, eth2, eth3, eth4, eth5, eth6, eth7, eth8, lo",
+        ),
+        (
+            "eth9",
+            Machine({f"e{number:02}": UP for number in range(21)}),
+            f"{NO_ETH9}: {', '.join(f'e{number:02}' for number in range(16))} and 5 more",
+        ),
         (
             "a c",
             machine(a=0, c=UP),
@@ -527,7 +538,11 @@ DOCKER = "172.17.0.1"
         (CABLE + OTHERS, {"addresses": ["fd00:5::3"]}, "fd00:5::3"),
         (CABLE + OTHERS, {}, "there is no default route to choose an address by"),
         ("", {}, "there is no default route to choose an address by"),
-        (CABLE + OTHERS, {"interfaces": ["idle0"]}, "the interface idle0 is down; there are: docker0,"),
+        (
+            CABLE + OTHERS,
+            {"interfaces": ["idle0"]},
+            "the interface idle0 is down; there are: idle0, lan0, lo, vpn, wire0",
+        ),
         (CABLE + OTHERS, {"addresses": ["10.0.0.1"]}, "no interface that is up has the address 10.0.0.1"),
         (CABLE + OTHERS, {"addresses": ["fd00:17::1"]}, "no interface that is up has the address fd00:17::1"),
         (CABLE, {"addresses": ["fe80::2%wire0"]}, "no interface that is up has the address fe80::2%wire0"),
