@@ -49,6 +49,7 @@ MODULE_MAY_IMPORT = {
     "control/peer_credentials.py": set(),
     "daemon/bridge.py": {"hap", "model", "network", "protocol"},
     "daemon/changes.py": {"model"},
+    "daemon/location.py": {"daemon", "model", "network"},
     "daemon/logs.py": {"hap", "model"},
     "daemon/notify.py": set(),
     "daemon/requests.py": {"model", "protocol"},
@@ -56,6 +57,7 @@ MODULE_MAY_IMPORT = {
     "daemon/switchboard.py": {"backend", "daemon", "model", "protocol"},
     "model/config_file.py": {"model"},
     "network/addresses.py": {"model", "network"},
+    "network/choice.py": {"model"},
     "network/endpoint.py": set(),
     "network/listeners.py": {"model"},
     "systemd/command.py": {"model", "systemd"},
@@ -69,8 +71,7 @@ OVERRIDES = {
     f"hap/{name}.py"
     for name in (
         *("advertiser", "connection", "driver", "frames", "handler", "pair_setup", "pairings"),
-        "responder",
-        "server",
+        *("presence", "responder", "server"),
     )
 }
 ACCESSORIES = {"hap/database.py", "hap/iid_manager.py"}

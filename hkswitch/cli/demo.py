@@ -16,6 +16,7 @@ from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from hkswitch.network import addresses
+from hkswitch.network.choice import NoDefaultRoute
 from hkswitch.network.endpoint import Place
 
 STATE_FOLDER: Final = Path("~/.local/state/hkswitch-demo")
@@ -75,25 +76,25 @@ class _Terminal:
     def reloading(self) -> None:
         pass  # a person who asks for it knows
 
-    def find(self, bridge: BridgeConfig) -> Place:
+    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
         """As the daemon does it, but on loopback where there is no default route."""
         try:
-            return addresses.place_of(bridge)
-        except addresses.NoDefaultRoute:
+            return addresses.place_of(bridge, before)
+        except NoDefaultRoute:
             return Place((addresses.LOOPBACK,), frozenset())
 
-    def waiting(self, why: Failure) -> None:
-        _say(f"Waiting: {why}.")
+    def waiting(self, why: str) -> None:
+        _say(f"{why[:1].upper()}{why[1:]}.")
 
     def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
         names = ", ".join(group.name for group in config.groups)
         _say(f"Serving simulated switches: {names}.")
         _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")
+        if trouble:
+            _say(f"{trouble[:1].upper()}{trouble[1:]}.")
         if place.addresses == (addresses.LOOPBACK,) and self.address is None:
             _say("There is no default route: this is loopback only.")
             _say("For a phone, pass --address with an address of this machine that it reaches.")
-        if trouble:
-            _say(f"Trouble: {trouble}.")
         if front.paired:
             _say(f"Already paired. {gone_from_home(self.state_folder)}")
         elif front.pairing_refused:

@@ -78,8 +78,9 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_fo
     if bridge is None:
         return [Text("The daemon does not run: this is what systemd says of the units.", "yellow"), Text()]
     running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
-    where = f"on {', '.join(bridge.addresses)}, port {bridge.port}" if bridge.addresses else "no network yet"
-    lines = [Text(f"{bridge.name}: running for {running}, {where}", "bold")]
+    lines = [Text(f"{bridge.name}: running for {running}, {_where(bridge)}", "bold")]
+    if bridge.addresses and bridge.network:
+        lines.append(Text(f"network: {bridge.network}", "yellow"))
     connected = [each for each in bridge.controllers if each.connections]
     paired = f"{len(bridge.controllers)} paired, {len(connected)} connected"
     if connected:
@@ -96,6 +97,12 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_fo
     if bridge.storage:
         lines.append(Text(f"state: not written ({bridge.storage})", "red"))
     return [*lines, Text()]
+
+
+def _where(bridge: BridgeReport) -> str:
+    if bridge.addresses:
+        return f"on {', '.join(bridge.addresses)}, port {bridge.port}"
+    return bridge.network or "no network yet"  # as a daemon of an older version has it
 
 
 def _state(group: GroupReport, now_unix_seconds: float) -> str:

@@ -5,7 +5,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -129,9 +129,14 @@ class Bridge:
         self._serving = True
 
     async def move(self, place: Place) -> None:
-        """Be online there instead; raises `CannotServe`, and can be tried again then."""
+        """Be online there instead; raises `CannotServe`, and has to be moved or to leave after that."""
         with self._cannot_serve(place):
             await self._driver.move(place)
+
+    async def leave(self) -> None:
+        """Be online nowhere, with a goodbye, until it moves."""
+        with suppress(OSError, ZeroconfError):  # all of it is closed, and only a goodbye may not be said
+            await self._driver.leave()
 
     @contextmanager
     def _cannot_serve(self, place: Place) -> Iterator[None]:

@@ -25,7 +25,6 @@ from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read_within
-from hkswitch.model.errors import Failure
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import Crossing
 from hkswitch.network import addresses
@@ -60,7 +59,7 @@ class _Service:
     state_folder: Path
     notifier: Notifier
     logged: str = ""
-    """The last line about what is served."""
+    """The last line about what is served, or waited for."""
 
     async def read(self) -> Config:
         return await read_within(self.config_file, READ_WITHIN_SECONDS)
@@ -68,13 +67,15 @@ class _Service:
     def reloading(self) -> None:
         self.notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
 
-    def find(self, bridge: BridgeConfig) -> Place:
-        return addresses.place_of(bridge)
+    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+        return addresses.place_of(bridge, before)
 
-    def waiting(self, why: Failure) -> None:
+    def waiting(self, why: str) -> None:
         # READY, because systemd would end a start that waits for a network.
-        self.notifier.tell(READY="1", STATUS=f"Waiting for the network: {why}")
-        _log.warning("waiting for the network: %s", why)
+        self.notifier.tell(READY="1", STATUS=why[:1].upper() + why[1:])
+        if why != self.logged:
+            self.logged = why
+            _log.warning("%s", why)
 
     def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
         paired = "paired" if front.paired else f"not paired: see {command(self.state_folder, 'pair')}"
@@ -98,7 +99,7 @@ async def serve(config: Config, host: Host, state_folder: Path, outside: Outside
     with state_file.locked(state_folder), signals() as received:
         bridge = Bridge(config.bridge.name, config.groups, state_folder, config.bridge.port)
         serving = Serving(host, bridge, Switchboard(config.groups, host, bridge), outside, config)
-        bridge.tell_of_changes(serving.changed)
+        bridge.tell_of_changes(serving.say)
         async with server.served(socket_of(state_folder), serving):
             living = asyncio.create_task(serving.live(addresses.changes))
             reloading: set[asyncio.Task[None]] = set()

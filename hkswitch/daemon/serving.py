@@ -14,8 +14,9 @@ from typing import Final, Protocol
 from hkswitch import __version__
 from hkswitch.backend import Host
 from hkswitch.control.pairings import Pairings
-from hkswitch.daemon.bridge import CannotServe, Taps
+from hkswitch.daemon.bridge import Taps
 from hkswitch.daemon.changes import after_restart, with_what_stays
+from hkswitch.daemon.location import Changes, Location, Movable
 from hkswitch.daemon.signals import first_to_end
 from hkswitch.daemon.switchboard import Display, Switchboard
 from hkswitch.hap.setup_code import Setup
@@ -25,17 +26,16 @@ from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line, printable_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult
-from hkswitch.network import addresses, listeners
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.control import SetupIs
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
 
-TRY_AGAIN_SECONDS: Final = 5.0
+STARTING: Final = "not in the network yet: the daemon is starting"
 
 _log = logging.getLogger(__name__)
 
 
-class Front(Display, Pairings, Protocol):
+class Front(Display, Movable, Pairings, Protocol):
     """Where controllers see the groups: the bridge."""
 
     @property
@@ -61,21 +61,8 @@ class Front(Display, Pairings, Protocol):
     def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
         """Have these groups, and bring `taps` what controllers write."""
 
-    async def start(self, taps: Taps, place: Place) -> None:
-        """Go online there; raises `CannotServe`."""
-
-    async def move(self, place: Place) -> None:
-        """Be online there instead; raises `CannotServe`."""
-
     async def stop(self) -> None:
         """Go offline."""
-
-
-class Changes(Protocol):
-    """News of the network."""
-
-    async def wait(self) -> None:
-        """Return when something changed since the last return."""
 
 
 class Outside(Protocol):
@@ -87,14 +74,17 @@ class Outside(Protocol):
     def reloading(self) -> None:
         """The config is about to be read anew; `waiting` or `serving` says when that is done."""
 
-    def find(self, bridge: BridgeConfig) -> Place:
-        """Where to serve; raises `NoAddress` while there is no such place."""
+    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+        """As `location.Find` says."""
 
-    def waiting(self, why: Failure) -> None:
-        """There is no place yet; this is called again only when something else is missing."""
+    def waiting(self, why: str) -> None:
+        """The bridge is nowhere; called again after each change. `why`: what it waits for, as a sentence."""
 
     def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
-        """Everything is there; called again after each change. `trouble` is why some switch does not work."""
+        """The bridge is there; called again after each change.
+
+        `trouble` is what it waits for besides, and why some switch does not work.
+        """
 
 
 @dataclass(eq=False)
@@ -118,7 +108,7 @@ class _Told:
         self.serving.switchboard.observed(group_id, observed)
 
     def noticed(self) -> None:
-        self.serving.changed()
+        self.serving.say()
 
 
 class Serving:
@@ -132,11 +122,9 @@ class Serving:
         self.switchboard = switchboard
         self._outside = outside
         self._config = config
-        self._place: Place | None = None
-        self._missing: Failure | None = None
+        self._location = Location(front, switchboard, outside.find, self.say, config.bridge)
         self._open = asyncio.Event()
         self._applying = asyncio.Lock()
-        self._settling = asyncio.Lock()
         self._not_reloaded = ""
         self._running_since_unix_seconds = int(time.time())
 
@@ -148,13 +136,14 @@ class Serving:
             name=self._config.bridge.name,
             version=__version__,
             running_since_unix_seconds=self._running_since_unix_seconds,
-            addresses=() if self._place is None else self._place.addresses,
+            addresses=() if self._location.place is None else self._location.place.addresses,
             port=self._config.bridge.port,
             controllers=self._front.controllers(),
             helper=printable_line(self._host.trouble()),
             config=printable_line(self._config_problem()),
             pairing_refused=self._front.pairing_refused,
             storage=printable_line(self._front.storage_problem),
+            network=printable_line(self._location.waits_for or ("" if self._location.place else STARTING)),
         )
         return Report(bridge, self.switchboard.report())
 
@@ -189,7 +178,7 @@ class Serving:
         await self._host.open(_Told(self))
         self._open.set()
         async with news() as changes:
-            await first_to_end(self._host.until_broken(), self._follow(changes))
+            await first_to_end(self._host.until_broken(), self._location.follow(changes))
 
     async def reload(self) -> str:
         """Apply the config as it is now; returns what a person should know about that.
@@ -226,15 +215,21 @@ class Serving:
 
         The bridge first has accessories for all groups, then the switchboard has switches that show
         something on them, and then the host tells what they show. The network comes last: the bridge
-        answers at its old place meanwhile.
+        answers at its old place until then, but also then if the new one is not there.
         """
         before, after = self._config, with_what_stays(config, self._config)
         self._front.regroup(config.groups, self.switchboard)  # it may fail, and then nothing has changed
         self._config = after
         self.switchboard.regroup(config.groups)
         await self._host.watch(config.groups)
-        await self._settle()
-        notes = [after_restart(config, before), self._host.config_problem(), self._helper_problem()]
+        self._location.wanted = after.bridge
+        await self._location.settle()
+        notes = [
+            after_restart(config, before),
+            self._host.config_problem(),
+            self._helper_problem(),
+            self._location.waits_for,
+        ]
         note = "; ".join(note for note in notes if note)
         _log.info("reloaded%s", f": {note}" if note else "")
         return note
@@ -254,71 +249,13 @@ class Serving:
         await self.switchboard.close()
         await self._host.close()
 
-    async def _follow(self, changes: Changes) -> None:
-        """Be where the config wants the bridge, now and after each change of the network."""
-        while True:
-            try_again = not await self._settle()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TRY_AGAIN_SECONDS if try_again else None):
-                    await changes.wait()
-
-    async def _settle(self) -> bool:
-        """Go where the bridge should be; False if that should be tried again soon."""
-        async with self._settling:
-            try:
-                place = self._outside.find(self._config.bridge)
-            except addresses.TablesUnreadable as why:
-                self._miss(why)
-                return False  # no news of the kernel's follows when there are descriptors again
-            except addresses.NoAddress as why:
-                self._miss(why)
-                return True
-            if place == self._place:
-                self._found(place)
-                return True
-            try:
-                await self._go(place)
-            except CannotServe as failure:
-                if failure.in_use and self._place is None:
-                    raise _named(failure) from failure
-                self._miss(failure)
-                return False
-            self._found(place)
-            return True
-
-    async def _go(self, place: Place) -> None:
-        if self._place is None:
-            await self._front.start(self.switchboard, place)
-        else:
-            await self._front.move(place)
-
-    def _found(self, place: Place) -> None:
-        if place != self._place or self._missing is not None:
-            self._place, self._missing = place, None
-            self.say()
-
-    def _miss(self, why: Failure) -> None:
-        """A bridge that serves goes on where it is: what went away may come back."""
-        if str(why) != str(self._missing):
-            self._missing = why
-            self.say()
-
-    def changed(self) -> None:
-        """Tell how it is now, also those who watch."""
-        self.switchboard.noticed()
-        self.say()
-
     def say(self) -> None:
         """Tell how it is now."""
-        if self._missing is not None:
-            self._outside.waiting(self._missing)
-        elif self._place is not None:
+        self.switchboard.noticed()
+        waits_for, place = self._location.waits_for, self._location.place
+        if place is not None:
             trouble = self._helper_problem() or self._config_problem() or self._front.storage_problem
-            self._outside.serving(self._config, self._place, self._front, trouble)
-
-
-def _named(failure: CannotServe) -> CannotServe:
-    """Say who has the port, if that can be known."""
-    if holder := listeners.holder(failure.port):
-        failure.why = f"{holder} has it"
-    return failure
+            text = "; ".join(each for each in (waits_for, trouble) if each)
+            self._outside.serving(self._config, place, self._front, text)
+        elif waits_for:
+            self._outside.waiting(waits_for)

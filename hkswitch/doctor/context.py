@@ -14,6 +14,7 @@ from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
 from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import Crossing
 from hkswitch.network import addresses
+from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import BridgeReport
@@ -111,7 +112,7 @@ def _account() -> Account | None:
 def _place(config: Config) -> Place | Failure:
     try:
         return addresses.place_of(config.bridge)
-    except addresses.NoAddress as failure:
+    except NoAddress as failure:
         return failure
 
 

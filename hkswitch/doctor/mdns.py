@@ -10,6 +10,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from hkswitch.doctor.context import UNIT, Situation
 from hkswitch.doctor.finding import Finding, Point, ok, unknown, wrong
 from hkswitch.model.errors import Failure
+from hkswitch.network.choice import NoAddress, NoDefaultRoute
 from hkswitch.protocol.report import BridgeReport
 
 SERVICE: Final = "_hap._tcp.local."
@@ -21,8 +22,10 @@ async def mdns(situation: Situation) -> tuple[Finding]:
     bridge = situation.bridge
     if isinstance(bridge, Failure):
         return (unknown(Point.MDNS, "there is no daemon that could answer"),)
-    if not bridge.addresses or isinstance(situation.place, Failure):
-        return (unknown(Point.MDNS, "the bridge has no network"),)
+    if not bridge.addresses:
+        return (unknown(Point.MDNS, f"the bridge has no network{bridge.network and f': {bridge.network}'}"),)
+    if isinstance(situation.place, NoAddress) and not isinstance(situation.place, NoDefaultRoute):
+        return (unknown(Point.MDNS, "the network that the configuration chooses is not there"),)
     try:
         name = await find(bridge.addresses, bridge.port)
     except (OSError, ZeroconfError) as error:

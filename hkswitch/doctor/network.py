@@ -5,19 +5,24 @@ from contextlib import suppress
 from typing import Final
 
 from hkswitch.doctor.context import UNIT, Account, Situation
-from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.finding import NO_CONFIG, Finding, Point, ok, unknown, warning, wrong
 from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.network import listeners
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.report import BridgeReport
 
+_BRING_UP: Final = (
+    "bring the interface up, or change bridge.interface or bridge.address; the daemon waits for it"
+)
+_RELOAD: Final = "`sudo hkswitch reload`"
 _RESTART: Final = f"`sudo systemctl restart {UNIT}`"
 
 
 async def network(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
-    return (has_place(situation.place, interfaces_of(situation.place)),)
+    bridge = None if isinstance(situation.bridge, Failure) else situation.bridge
+    return (has_place(situation.place, interfaces_of(situation.place), bridge),)
 
 
 async def port(situation: Situation) -> tuple[Finding]:
@@ -30,15 +35,20 @@ async def port(situation: Situation) -> tuple[Finding]:
     return (free_or_ours(situation.config, bridge, listeners.holder(number), is_ours=is_ours),)
 
 
-def has_place(place: Place | Failure, interfaces: tuple[str, ...]) -> Finding:
-    """Whether there is somewhere to serve."""
+def has_place(place: Place | Failure, interfaces: tuple[str, ...], bridge: BridgeReport | None) -> Finding:
+    """Whether there is somewhere to serve, and the bridge that runs does so."""
     if isinstance(place, ConfigError | ConfigUnreadable):
         return unknown(Point.NETWORK, NO_CONFIG)
     if isinstance(place, Failure):
-        advice = (
-            "bring the interface up, or change bridge.interface or bridge.address; the daemon waits for it"
+        still = (
+            f" (the bridge is still on {_where(bridge)})" if bridge is not None and bridge.addresses else ""
         )
-        return wrong(Point.NETWORK, str(place), advice)
+        return wrong(Point.NETWORK, f"{place}{still}", _BRING_UP)
+    if bridge is not None and {*bridge.addresses} != {*place.addresses}:
+        what = f"the configuration chooses {place}, and the bridge is on {_where(bridge)}"
+        return wrong(Point.NETWORK, what, f"{_RELOAD}, and look again")
+    if place.lack:
+        return warning(Point.NETWORK, f"{place} on {', '.join(interfaces)}, without {place.lack}", _BRING_UP)
     return ok(Point.NETWORK, f"{place} on {', '.join(interfaces)}")
 
 
@@ -55,6 +65,10 @@ def free_or_ours(config: Config, bridge: BridgeReport | None, holder: str, *, is
     if bridge is not None and bridge.addresses:
         return wrong(Point.PORT, f"the bridge runs, and nobody listens on {number}", _RESTART)
     return ok(Point.PORT, f"{number} is free")
+
+
+def _where(bridge: BridgeReport) -> str:
+    return ", ".join(bridge.addresses) or f"no network ({bridge.network or 'it is starting'})"
 
 
 def interfaces_of(place: Place | Failure) -> tuple[str, ...]:

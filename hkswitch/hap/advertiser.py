@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
 from zeroconf import DNSOutgoing, DNSQuestion, ServiceInfo  # type: ignore[attr-defined] # as in responder.py
@@ -24,6 +24,9 @@ PROBE_SECONDS: Final = 0.25
 ANNOUNCED_AFTER_SECONDS: Final = (0.0, 1.0, 2.0)
 """Before each announcement (RFC 6762, 8.3). Others forget an address that is replaced only if they heard of
 it a second ago (10.2), so the last one counts for them."""
+
+GOODBYE_AFTER_SECONDS: Final = (0.0, 0.125, 0.125)
+"""Before each goodbye, as zeroconf has it for all of its sockets."""
 
 MOST_NAMES: Final = 5
 """What is tried; after that, whoever has all of them is believed no more."""
@@ -85,6 +88,22 @@ class Advertiser(AsyncZeroconf):
             return nothing
         self._has_names = False
         return await super().async_unregister_service(info)
+
+    async def say_goodbye(self, info: ServiceInfo, staying: Collection[str]) -> None:
+        """Say goodbye, if it was announced, and wait until it is said; but not by the addresses that stay."""
+        await self.be_silent()
+        if not staying or not self._has_names:
+            await (await self.async_unregister_service(info))
+            return
+        self._has_names = False
+        self._responder.registry.async_remove(info)
+        stay = {address.partition("%")[0] for address in staying}
+        leaving = [each for each in self._responder.engine.senders if each.interface_key[0] not in stay]
+        for seconds in GOODBYE_AFTER_SECONDS if leaving else ():
+            await asyncio.sleep(seconds)
+            for sender in leaving:
+                goodbye = self._responder.generate_service_broadcast(info, 0)
+                self._responder.async_send(goodbye, transport=sender)
 
     async def async_close(self) -> None:
         """Close the sockets that there are."""

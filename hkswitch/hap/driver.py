@@ -14,18 +14,18 @@ from pyhap.accessory import Accessory, Bridge
 from pyhap.accessory_driver import AccessoryDriver
 from pyhap.characteristic import Characteristic
 from pyhap.const import CLIENT_PROP_PERMS, STANDALONE_AID
+from zeroconf import ServiceInfo
 
 from hkswitch.hap import state_file
-from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.announcement import announcement
 from hkswitch.hap.attempts import Attempts
 from hkswitch.hap.database import Database
 from hkswitch.hap.limits import PairSetup
+from hkswitch.hap.presence import Presence
 from hkswitch.hap.refusals import MAX_PEERS, UNKNOWN, Refused
 from hkswitch.hap.server import Server
 from hkswitch.hap.session import Session, controller_of
 from hkswitch.hap.setup_code import Setup
-from hkswitch.hap.sockets import hear_only
 from hkswitch.hap.state_file import Stored
 from hkswitch.hap.state_writer import StateWriter
 from hkswitch.network.endpoint import Place
@@ -55,8 +55,10 @@ class Driver(AccessoryDriver):
         )
         self.state.setup_id = setup.id  # random at each start otherwise
         self.http_server = Server(port, self)
-        self.advertiser: Any = None
-        self.mdns_service_info: Any = None
+        self.advertise = False  # `presence` does
+        self.presence = Presence()
+        self._place: Place | None = None
+        """Where it is, unless it could not go there, or not all of the way."""
         self.pair_setup: PairSetup[Session] = PairSetup()
         failed = 0 if stored is None else stored.failed_attempts
         self.attempts = Attempts(failed, self, lambda: self.loop.call_soon(self._tell))
@@ -263,53 +265,40 @@ class Driver(AccessoryDriver):
     async def start(self, place: Place) -> None:
         """Serve and announce there; takes both back if one of them fails. HAP-python's would make a loop."""
         try:
-            await self._be_at(place)
             self.aio_stop_event = asyncio.Event()
+            await self.move(place)
             await self.http_server.async_start(self.loop)
-            self.mdns_service_info = announcement(self.accessory.display_name, self.state)
-            await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
         except BaseException:
-            await self._stop_what_started()
+            self.http_server.async_stop()
+            await self.leave()
             raise
 
     async def move(self, place: Place) -> None:
-        """Serve and announce there instead; raises `OSError`, and can be called again then."""
-        await self.advertiser.be_silent()
-        self.advertiser.zeroconf.registry.async_remove(self.mdns_service_info)
-        await self._be_at(place)
-        self.mdns_service_info = announcement(self.accessory.display_name, self.state)
-        await self.advertiser.async_register_service(self.mdns_service_info, cooperating_responders=True)
-        self.advertiser.announce(self.mdns_service_info)
+        """Serve and announce there instead; raises `OSError`, and can be called again then.
 
-    async def _be_at(self, place: Place) -> None:
-        """Have the sockets there, before there is a service to answer for."""
-        await self.http_server.listen(place)
-        addresses = list(place.addresses)
-        self.state.addresses = [address.partition("%")[0] for address in addresses]
-        if self.advertiser is None:
-            self.advertiser = Advertiser(addresses)
-        else:
-            await self.advertiser.async_update_interfaces(addresses)
-        await self.advertiser.zeroconf.async_wait_for_start()
-        for reader in self.advertiser.zeroconf.engine.readers:
-            hear_only(reader.sock, place.interfaces)
+        If there can be no socket to listen with, it is where it was.
+        """
+        if place != self._place:
+            await self.http_server.listen(place)
+            self._place = None
+            self.state.addresses = [address.partition("%")[0] for address in place.addresses]
+            await self.presence.move(place, self._announcement)
+            self._place = place
+
+    async def leave(self) -> None:
+        """Serve and announce nowhere, until it moves."""
+        self._place = None
+        self.http_server.leave()
+        await self.presence.leave()
 
     async def async_stop(self) -> None:
         """Say goodbye on mDNS and wait until it is said: HAP-python does not, and phones keep the bridge."""
-        await self.advertiser.be_silent()
-        goodbye = await self.advertiser.async_unregister_service(self.mdns_service_info)
-        await goodbye
+        await self.presence.leave()
         await super().async_stop()
 
-    async def _stop_what_started(self) -> None:
-        self.http_server.async_stop()
-        if self.advertiser is not None:
-            closing, self.advertiser = self.advertiser, None  # one that is closed cannot be started again
-            await closing.async_close()
+    def _announcement(self) -> ServiceInfo:
+        return announcement(self.accessory.display_name, self.state)
 
     def async_update_advertisement(self) -> None:
-        """Advertise what is true now; HAP-python may still do it when the goodbye has been said."""
-        if self.mdns_service_info is None:
-            return  # there is nothing advertised yet
-        self.mdns_service_info = announcement(self.accessory.display_name, self.state)
-        self.advertiser.announce(self.mdns_service_info)
+        """Advertise what is true now, if anything is; HAP-python may do it when the goodbye has been said."""
+        self.presence.announce(self._announcement())

@@ -12,8 +12,8 @@ from pyhap.hap_server import HAPServer
 from hkswitch.hap import limits
 from hkswitch.hap.complaints import ComplaintLog
 from hkswitch.hap.connection import Connection
+from hkswitch.hap.listening import Listening
 from hkswitch.hap.memory import FreeMemory
-from hkswitch.hap.sockets import BACKLOG, listening, ways
 from hkswitch.hap.turns import Turns
 from hkswitch.network.endpoint import Place
 
@@ -26,8 +26,9 @@ class Server(HAPServer):
     def __init__(self, port: int, driver: AccessoryDriver) -> None:
         super().__init__(("", port), driver)
         self.loop = driver.loop
-        self._port = port
-        self._listening: dict[tuple[str, int], asyncio.Server] = {}
+        self._listening = Listening(
+            self.loop, port, lambda: Connection(self.loop, self, self.accessory_handler)
+        )
         self._strangers: limits.Strangers[Connection] = limits.Strangers()
         self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.heard_at_seconds)
         self._complaints = ComplaintLog(_log)
@@ -39,21 +40,20 @@ class Server(HAPServer):
         self.async_cleanup_connections()
 
     async def listen(self, place: Place) -> None:
-        """Listen there and nowhere else; raises `OSError`. Connections to what stays go on."""
-        wanted = set(ways(place))
-        for gone in self._listening.keys() - wanted:
-            self._listening.pop(gone).close()
+        """Listen there and nowhere else; connections to what stays go on.
+
+        If it raises `OSError`, nothing has changed.
+        """
+        await self._listening.move(place)
         for connection in list(self.connections.values()):
             if not connection.is_at(place):
-                connection.cut()  # its address went away, and nothing that is sent will arrive
-        for address, interface in wanted - self._listening.keys():
-            bound = listening(address, self._port, interface)
-            self._listening[address, interface] = await self.loop.create_server(
-                lambda: Connection(self.loop, self, self.accessory_handler), sock=bound, backlog=1
-            )
-            # asyncio would try to accept as many at once, and each attempt that fails for want of a file
-            # descriptor makes a timer for another: soon they would take all of the processor.
-            bound.listen(BACKLOG)
+                connection.cut()  # its address went away, or is not chosen any more
+
+    def leave(self) -> None:
+        """Listen nowhere, and have no connections, until it listens again."""
+        self._listening.close()
+        for connection in list(self.connections.values()):
+            connection.cut()
 
     def async_stop(self) -> None:
         """Close everything, also after a start that failed, at which HAP-python raises."""
@@ -63,8 +63,7 @@ class Server(HAPServer):
         self._complaints.close()
         for connection in list(self.connections.values()):
             connection.close()
-        while self._listening:
-            self._listening.popitem()[1].close()
+        self._listening.close()
         self.connections.clear()
 
     def admit(self, connection: Connection) -> None:

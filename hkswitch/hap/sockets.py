@@ -17,6 +17,7 @@ SO_ATTACH_FILTER, SO_BINDTOIFINDEX = 26, 62  # socket(7); the socket module has 
 LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
 INTERFACE_INDEX: Final = 0xFFFFF000 + 8  # SKF_AD_OFF + SKF_AD_IFINDEX of linux/filter.h
 EVERYTHING: Final = 0xFFFFFFFF
+LOOPBACK: Final = 1  # LOOPBACK_IFINDEX in net/flow.h, in each network namespace
 
 SEND_BUFFER_BYTES: Final = 128 * 1024
 """Of the kernel's memory for a controller that does not read; it would take up to 4 MB, from ours."""
@@ -32,8 +33,8 @@ class Socket(Protocol):
 def ways(place: Place) -> Iterator[tuple[str, int]]:
     """Each address with each interface by which it may be reached: the chosen ones, and from this machine."""
     for address in place.addresses:
-        for interface in {*place.interfaces, _loopback()}:
-            if "%" not in address or interface != _loopback():  # its scope is its one interface
+        for interface in {*place.interfaces, LOOPBACK}:
+            if "%" not in address or interface != LOOPBACK:  # its scope is its one interface
                 yield address, interface
 
 
@@ -60,7 +61,7 @@ def listening(address: str, port: int, interface: int) -> socket.socket:
 
 def hear_only(heard: Socket, interfaces: Iterable[int]) -> None:
     """Drop the datagrams that come in by other interfaces; loopback is always heard (socket(7))."""
-    allowed = sorted({*interfaces, _loopback()})
+    allowed = sorted({*interfaces, LOOPBACK})
     program = [
         _instruction(LOAD_WORD, INTERFACE_INDEX),
         *(
@@ -75,10 +76,6 @@ def hear_only(heard: Socket, interfaces: Iterable[int]) -> None:
     heard.setsockopt(
         socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code))
     )
-
-
-def _loopback() -> int:
-    return socket.if_nametoindex("lo")
 
 
 def _instruction(code: int, operand: int, *, if_true: int = 0) -> bytes:

@@ -6,12 +6,10 @@ Reads the kernel's tables and hears its news. Sends nothing and changes nothing.
 import asyncio
 import errno
 import os
-import re
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +17,7 @@ import ifaddr
 
 from hkswitch.model.config import BridgeConfig
 from hkswitch.model.errors import Failure
+from hkswitch.network.choice import Address, Machine, NoAddress, choose, interface_of, lack
 from hkswitch.network.endpoint import Place
 
 TABLES: Final = Path("/proc/self/net")  # /proc/net is not there in a unit with ProcSubset=pid
@@ -28,28 +27,11 @@ LOOPBACK: Final = "127.0.0.1"
 SETTLE_SECONDS: Final = 0.3
 LONGEST_SECONDS: Final = 2
 
-_UP, _LOOPBACK, _POINT_TO_POINT, _MULTICAST = 0x1, 0x8, 0x10, 0x1000  # netdevice(7)
-_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # linux/if_addr.h
 _ROUTE_UP, _ROUTE_REJECT = 0x1, 0x200  # linux/route.h
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links, IPv4 and IPv6 addresses and routes; rtnetlink(7)
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.ENOTDIR})
 """For an interface that went away (EINVAL: its file was open), and for bonding_masters, which is none."""
-
-_NO_LAN: Final = (
-    r"docker.*|br-[0-9a-f]{12}",  # Docker: its own bridges, and those of its networks
-    r"(podman|cni|nerdctl).*",  # Podman and containerd
-    r"(cali|flannel|cilium|kube|weave|vxlan\.calico).*",  # Kubernetes
-    r"(lxcbr|lxdbr|incusbr).*",  # LXC, LXD and Incus, which hide what is behind them
-    r"veth.*|v[ebz]-.*",  # one end of a container's cable; systemd-nspawn's have a dash
-    r"(virbr|vnet|vmnet|vboxnet).*",  # libvirt, VMware and VirtualBox
-    r"(fwbr|fwpr|fwln).*",  # Proxmox: the firewall of one guest; its vmbr0 is a LAN
-    r"(tap|zt).*",  # guests and tunnels that pass for Ethernet, as OpenVPN's and ZeroTier's
-)
-
-
-class NoAddress(Failure):
-    """There is no address to serve on now; `str()` says why."""
 
 
 class TablesUnreadable(NoAddress):
@@ -67,49 +49,6 @@ class CannotListen(Failure):
     """There can be no socket for the kernel's news; `str()` says why."""
 
 
-class NoDefaultRoute(NoAddress):
-    """Nothing was configured, and there is no default route either."""
-
-    def __str__(self) -> str:
-        return "there is no default route to choose an address by; set bridge.interface or bridge.address"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """An address of this machine. `label` is its interface, or an alias like eth0:1; `flags` are IPv6's."""
-
-    label: str
-    ip: IPv4Address | IPv6Address
-    flags: int = 0
-
-    def __str__(self) -> str:
-        scoped = self.ip.version == 6 and self.ip.is_link_local
-        return f"{self.ip}%{self.label}" if scoped else str(self.ip)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the kernel lets a socket be bound to it: it found that no other machine has it."""
-        return not self.flags & (_TENTATIVE | _DAD_FAILED)
-
-    @property
-    def is_reachable(self) -> bool:
-        """Whether a phone can reach it, and can do so tomorrow."""
-        return self.is_ready and not self.flags & (_TEMPORARY | _DEPRECATED) and not self.ip.is_link_local
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the kernel says: links with their flags, addresses, who has a default route (best first)."""
-
-    links: Mapping[str, int]
-    addresses: tuple[Address, ...] = ()
-    defaults: tuple[str, ...] = ()
-
-    def is_up(self, label: str) -> bool:
-        """Whether an interface is there and up; one that is down keeps addresses that no phone reaches."""
-        return bool(self.links.get(_interface(label), 0) & _UP)
-
-
 def of_bridge(config: BridgeConfig) -> tuple[str, ...]:
     """The configured addresses, those of the configured interfaces, or those of the default route's.
 
@@ -120,41 +59,26 @@ def of_bridge(config: BridgeConfig) -> tuple[str, ...]:
     return choose(config, this_machine())
 
 
-def place_of(config: BridgeConfig) -> Place:
-    """Those addresses, and the interfaces that have them; raises what `of_bridge` raises."""
+def place_of(config: BridgeConfig, before: Place | None = None) -> Place:
+    """Those addresses, and the interfaces that have them; raises what `of_bridge` raises.
+
+    `before`: where the bridge is by the same choice. It stays there while no default route says otherwise.
+    """
     machine = this_machine()
-    chosen = choose(config, machine)
-    up = {
-        _interface(each.label)
-        for each in machine.addresses
-        if str(each) in chosen and machine.is_up(each.label)
-    }
-    names = up & {_interface(label) for label in config.interfaces} or up
     try:
-        return Place(chosen, frozenset(map(_index, names)))
+        staying = frozenset[str]() if before is None else _names(before.interfaces, machine)
+        chosen = choose(config, machine, staying)
+        up = {
+            interface_of(each.label)
+            for each in machine.addresses
+            if str(each) in chosen and machine.is_up(each.label)
+        }
+        names = up & ({interface_of(label) for label in config.interfaces} or staying) or up
+        return Place(chosen, frozenset(map(_index, names)), lack(config, machine))
     except OSError as error:
         if error.errno not in _GONE:
             raise TablesUnreadable(error) from error
         raise NoAddress(f"the interface of {' and '.join(chosen)} went away") from error
-
-
-def choose(config: BridgeConfig, machine: Machine) -> tuple[str, ...]:
-    """`of_bridge` on any machine. Pure."""
-    if config.addresses:
-        return _configured(tuple(str(ip_address(text)) for text in config.addresses), machine)
-    if config.interfaces:
-        return _of_interfaces(config.interfaces, machine)
-    interface = next((name for name in machine.defaults if is_lan(name, machine.links.get(name, 0))), None)
-    if interface is None:
-        raise NoDefaultRoute
-    return _of_interfaces((interface,), machine)
-
-
-def is_lan(name: str, flags: int) -> bool:
-    """Whether phones may be behind this interface, not containers, virtual machines or a tunnel. Pure."""
-    if not flags & _UP or not flags & _MULTICAST or flags & (_LOOPBACK | _POINT_TO_POINT):
-        return False
-    return not any(re.fullmatch(pattern, name) for pattern in _NO_LAN)
 
 
 def ipv6_addresses(table: str) -> tuple[Address, ...]:
@@ -264,37 +188,6 @@ class Changes:
         return bool(sender == 0)
 
 
-def _configured(wanted: tuple[str, ...], machine: Machine) -> tuple[str, ...]:
-    there = {str(each) for each in machine.addresses if each.is_ready and machine.is_up(each.label)}
-    missing = [text for text in wanted if not ip_address(text).is_loopback and text not in there]
-    if missing:
-        raise NoAddress(f"no interface that is up has the address {' or '.join(missing)}")
-    return wanted
-
-
-def _of_interfaces(names: tuple[str, ...], machine: Machine) -> tuple[str, ...]:
-    """IPv4 first: IPv6 addresses of homes come and go."""
-    up = [name for name in names if machine.is_up(name)]
-    reachable = [each for each in machine.addresses if each.is_reachable]
-    found = [each.ip for name in up for each in reachable if name in {each.label, _interface(each.label)}]
-    if not found:
-        there = "" if len(up) == len(names) else f"; there are: {', '.join(sorted(machine.links))}"
-        raise NoAddress(" and ".join(_lack(name, machine) for name in names) + there)
-    return tuple(dict.fromkeys(str(ip) for ip in sorted(found, key=lambda ip: ip.version)))
-
-
-def _lack(name: str, machine: Machine) -> str:
-    if machine.is_up(name):
-        return f"the interface {name} has no address that a phone could reach"
-    if _interface(name) in machine.links:
-        return f"the interface {name} is down"
-    return f"there is no interface {name} with an address"
-
-
-def _interface(label: str) -> str:
-    return label.partition(":")[0]
-
-
 def _table(name: str) -> str:
     """One of the kernel's tables; IPv6's are not there if it is switched off."""
     with suppress(FileNotFoundError):
@@ -309,6 +202,16 @@ def _links() -> dict[str, int]:
             with _if_there():  # an interface that went away meanwhile
                 links[name] = int((LINKS / name / "flags").read_text(encoding="ascii"), 16)
     return links
+
+
+def _names(interfaces: frozenset[int], machine: Machine) -> frozenset[str]:
+    """What interfaces are called now: a name may have become another one's."""
+    names = set()
+    for name in machine.links:
+        with _if_there():
+            if _index(name) in interfaces:
+                names.add(name)
+    return frozenset(names)
 
 
 def _index(name: str) -> int:

@@ -1,14 +1,25 @@
 """Where the bridge is in the network. Pure: no I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The addresses that the bridge listens on and advertises, and the interfaces that it hears, by index."""
+    """The addresses that the bridge listens on and advertises, and the interfaces that it hears, by index.
+
+    `lack`: what else was chosen and is not there, and why. It makes no other place.
+    """
 
     addresses: tuple[str, ...]
     interfaces: frozenset[int]
+    lack: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return ", ".join(self.addresses)
+
+    def within(self, other: "Place") -> "Place | None":
+        """What is in another place too; None if that is no place."""
+        addresses = tuple(address for address in self.addresses if address in other.addresses)
+        interfaces = self.interfaces & other.interfaces
+        lost = self.interfaces and not interfaces
+        return Place(addresses, interfaces, other.lack) if addresses and not lost else None

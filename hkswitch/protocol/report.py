@@ -82,6 +82,7 @@ class BridgeReport(NamedTuple):
     `helper`: why there is none, if there is none. `config`: why the one on disk is not the one in force.
     `pairing_refused`: none is paired, and none can be, since too many setup codes were wrong.
     `storage`: why keys and pairings cannot be written, if they cannot.
+    `network`: what it waits for, if it is not everywhere where it should be.
     """
 
     name: str
@@ -94,6 +95,7 @@ class BridgeReport(NamedTuple):
     config: str = ""
     pairing_refused: bool = False
     storage: str = ""
+    network: str = ""
 
 
 class Report(NamedTuple):
@@ -151,13 +153,13 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
         "config": bridge.config,
         "pairing_refused": bridge.pairing_refused,
         "storage": bridge.storage,
+        "network": bridge.network,
     }
 
 
 def _bridge(body: dict[str, Any]) -> BridgeReport:
-    required(
-        body, {*BridgeReport._fields} - {"config", "pairing_refused", "storage"}
-    )  # an older daemon has not
+    older_have_not = {"config", "network", "pairing_refused", "storage"}
+    required(body, {*BridgeReport._fields} - older_have_not)
     match body["addresses"]:
         case [*addresses] if len(addresses) <= MOST_ADDRESSES and all(map(_is_address, addresses)):
             pass
@@ -174,6 +176,7 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
         config=words(body, "config", LONGEST_FAILURE) if "config" in body else "",
         pairing_refused=boolean(body, "pairing_refused") if "pairing_refused" in body else False,
         storage=words(body, "storage", LONGEST_FAILURE) if "storage" in body else "",
+        network=words(body, "network", LONGEST_FAILURE) if "network" in body else "",
     )
 
 

@@ -148,7 +148,7 @@ def test_a_place_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
         waiting = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=5) == 0
-    assert waiting == "Waiting: no interface that is up has the address 192.0.2.77.\n"
+    assert waiting == "Waiting for 192.0.2.77: no interface that is up has the address 192.0.2.77.\n"
 
 
 def test_a_state_folder_that_cannot_be_written_is_73(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_the_schema_of_version_1_stays() -> None:
         "config": "",
         "pairing_refused": False,
         "storage": "",
+        "network": "",
     }
     assert shown["groups"][1] == {
         "id": "files",
@@ -159,6 +160,11 @@ def test_people_see_words() -> None:
             BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
             "helper: not there (sudo: a password is required); switches fail until it is",
         ),
+        (
+            BridgeReport("H", "1", NOW, (), 1, (), network="waiting for eth9: there is no interface eth9"),
+            "H: running for 0 s, waiting for eth9: there is no interface eth9",
+        ),
+        (BRIDGE._replace(network="waiting for eth9: it is down"), "network: waiting for eth9: it is down"),
         (
             BRIDGE._replace(config="config.yaml:1:1: no"),
             "configuration: not in force (config.yaml:1:1: no)",
@@ -271,6 +277,8 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("bridge", "controllers"), {}),
         (("bridge", "helper"), None),
         (("bridge", "config"), None),
+        (("bridge", "network"), None),
+        (("bridge", "network"), "\x1b[2J"),
         (("bridge", "config"), "\x1b[2J"),
         (("bridge", "storage"), None),
         (("bridge", "storage"), "\x1b[2J"),
@@ -325,6 +333,7 @@ def test_keys_of_a_newer_daemon_are_ignored_wherever_they_are(path: tuple[str | 
 
 OLDER_LACKS = {
     ("bridge", "config"),
+    ("bridge", "network"),
     ("bridge", "pairing_refused"),
     ("bridge", "storage"),
     ("groups", "commands"),

@@ -52,7 +52,7 @@ async def go(bridge: Bridge, place: Place) -> None:
 
 def readers(bridge: Bridge) -> int:
     """The mDNS sockets that it hears with."""
-    advertiser = bridge._driver.advertiser
+    advertiser = bridge._driver.presence.advertiser
     return 0 if advertiser is None else len(advertiser.zeroconf.engine.readers)
 
 
@@ -75,7 +75,7 @@ async def test_with_few_descriptors_a_start_and_a_move_work_or_can_be_tried_agai
             if not done:
                 await go(bridge, place)
             assert readers(bridge) == 2
-            assert bridge._driver.advertiser.zeroconf.engine.senders
+            assert bridge._driver.presence.advertiser.zeroconf.engine.senders
     finally:
         await bridge.stop()
 

@@ -64,12 +64,12 @@ class World:
     def reloading(self) -> None:
         self.told.append("reloading")
 
-    def find(self, bridge: BridgeConfig) -> Place:
-        del bridge
+    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+        del bridge, before
         return LOOPBACK
 
-    def waiting(self, why: Failure) -> None:
-        self.told.append(f"waiting: {why}")
+    def waiting(self, why: str) -> None:
+        self.told.append(why)
 
     def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
         del place, front

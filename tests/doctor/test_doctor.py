@@ -45,7 +45,7 @@ from hkswitch.model.config import BridgeConfig, Config, parse
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.errors import BusUnavailable, ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.unit_state import ActiveState, Crossing, LoadState, UnitState
-from hkswitch.network import addresses
+from hkswitch.network.choice import NoAddress, NoDefaultRoute
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.report import BridgeReport, PairedController
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
@@ -640,19 +640,73 @@ def test_systemd_is_on_the_bus() -> None:
 # The network
 
 HERE = Place(("10.77.0.1", "fd00::1"), frozenset({1}))
+NOWHERE = BRIDGE._replace(addresses=())
+DOWN = NoAddress("the interface lan0 is down", "lan0")
 
 
 @pytest.mark.parametrize(
-    ("place", "verdict", "words"),
+    ("place", "bridge", "verdict", "words"),
     [
-        (HERE, OK, "10.77.0.1, fd00::1 on lan0"),
-        (addresses.NoAddress("the interface lan0 is down"), WRONG, "lan0 is down; bring the interface up"),
-        (addresses.NoDefaultRoute(), WRONG, "there is no default route"),
-        (NO_GROUPS, UNKNOWN, "no valid configuration"),
+        (HERE, None, OK, "10.77.0.1, fd00::1 on lan0"),
+        (HERE, BRIDGE._replace(addresses=("fd00::1", "10.77.0.1")), OK, "10.77.0.1, fd00::1 on lan0"),
+        (
+            replace(HERE, lack="lan1: it is down"),
+            None,
+            WARNING,
+            "fd00::1 on lan0, without lan1: it is down; bring",
+        ),
+        (DOWN, None, WRONG, "lan0 is down; bring the interface up"),
+        (
+            DOWN,
+            BRIDGE._replace(addresses=(), network=f"waiting for lan0: {DOWN}"),
+            WRONG,
+            "lan0 is down; bring",
+        ),
+        (DOWN, BRIDGE, WRONG, "lan0 is down (the bridge is still on 10.77.0.1); bring the interface up"),
+        (
+            HERE,
+            BRIDGE,
+            WRONG,
+            "chooses 10.77.0.1, fd00::1, and the bridge is on 10.77.0.1; `sudo hkswitch reload`",
+        ),
+        (
+            HERE,
+            NOWHERE._replace(network="waiting for lan9: there is none"),
+            WRONG,
+            "and the bridge is on no network (waiting for lan9: there is none); `sudo hkswitch reload`",
+        ),
+        (
+            HERE,
+            BRIDGE._replace(addresses=()),
+            WRONG,
+            "and the bridge is on no network (it is starting); `sudo",
+        ),
+        (NoDefaultRoute(), None, WRONG, "there is no default route"),
+        (NO_GROUPS, BRIDGE, UNKNOWN, "no valid configuration"),
     ],
 )
-def test_the_bridge_has_a_place(place: Place | Failure, verdict: Verdict, words: str) -> None:
-    judged(network.has_place(place, ("lan0",)), verdict, words)
+def test_the_bridge_has_a_place(
+    place: Place | Failure, bridge: BridgeReport | None, verdict: Verdict, words: str
+) -> None:
+    judged(network.has_place(place, ("lan0",), bridge), verdict, words)
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        ("waiting for lan9: there is none", "the bridge has no network: waiting for lan9: there is none"),
+        ("", "the bridge has no network"),
+    ],
+)
+async def test_a_bridge_without_a_network_is_not_asked_by_mdns(why: str, words: str) -> None:
+    bridge = NOWHERE._replace(network=why)
+    (found,) = await mdns.mdns(replace(SITUATION, bridge=bridge, place=DOWN))
+    judged(found, UNKNOWN, words)
+
+
+async def test_a_bridge_whose_network_is_about_to_go_is_not_asked_by_mdns() -> None:
+    (found,) = await mdns.mdns(replace(SITUATION, bridge=BRIDGE, place=DOWN))
+    judged(found, UNKNOWN, "the network that the configuration chooses is not there")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hkswitch.doctor import firewall, firewalld, packets, ufw
 from hkswitch.doctor.finding import Finding, Verdict
 from hkswitch.doctor.programs import Ran
-from hkswitch.network import addresses
+from hkswitch.network.choice import NoDefaultRoute
 from hkswitch.network.endpoint import Place
 
 OK, WRONG, UNKNOWN, _ = Verdict
@@ -193,7 +193,7 @@ def test_nftables_lets_phones_in(ran: Ran, verdict: Verdict, words: str) -> None
 
 
 def test_without_a_network_packets_come_from_anywhere() -> None:
-    sent = firewall.packets_of(51826, addresses.NoDefaultRoute(), ())
+    sent = firewall.packets_of(51826, NoDefaultRoute(), ())
     assert [(packet.family, packet.interface) for packet in sent] == [("ip", ""), ("ip", "")]
     [heard] = packets.chains(closed([compare(meta("iifname"), "lan0"), ACCEPT]))
     assert packets.outcomes(heard, sent[1], (heard,)) == {"accept", "drop"}

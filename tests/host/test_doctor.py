@@ -69,6 +69,9 @@ RELOAD: Final = "systemctl reload hkswitch"
 
 UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: not there (broken)'; do sleep 0.1; done"
 
+UNTIL_AWAY: Final = "until hkswitch status | grep -q 'waiting for 10.77.0.1'; do sleep 0.1; done"
+UNTIL_BACK: Final = "until hkswitch status | grep -q 'on 10.77.0.1, port'; do sleep 0.1; done"
+
 NOT_STARTED: Final = "it was not started yet"
 """What the daemon says of its first helper before it has started one."""
 
@@ -288,11 +291,11 @@ WITH_OTHERS: Final = (
     (
         Fault(
             Point.NETWORK,
-            "ip link set lan0 down",
-            "ip link set lan0 up; ip route replace default dev lan0",
+            f"ip link set lan0 down; {UNTIL_AWAY}",
+            f"ip link set lan0 up; ip route replace default dev lan0; {UNTIL_BACK}",
             "no interface that is up has the address 10.77.0.1; bring the interface up",
         ),
-        {"mdns"},
+        {"port", "mdns"},
     ),
     (
         Fault(

@@ -223,7 +223,7 @@ def test_it_starts_without_a_network_and_serves_once_there_is_one(daemon: Host) 
     daemon.run("ip", "address", "delete", f"{ADDRESS}/24", "dev", INTERFACE)
     try:
         daemon.run("systemctl", "restart", DAEMON)
-        eventually(lambda: daemon.show(DAEMON, "StatusText").startswith("Waiting for the network: "))
+        eventually(lambda: daemon.show(DAEMON, "StatusText").startswith("Waiting for "))
     finally:
         daemon.run("ip", "address", "add", f"{ADDRESS}/24", "dev", INTERFACE)
         daemon.run("ip", "route", "replace", "default", "dev", INTERFACE)

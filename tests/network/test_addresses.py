@@ -20,20 +20,15 @@ from hkswitch.cli import demo
 from hkswitch.model.config import BridgeConfig
 from hkswitch.network import addresses
 from hkswitch.network.addresses import (
-    Address,
     CannotListen,
-    Machine,
-    NoAddress,
-    NoDefaultRoute,
     TablesUnreadable,
     changes,
-    choose,
     default_interfaces,
     ipv6_addresses,
-    is_lan,
     of_bridge,
     place_of,
 )
+from hkswitch.network.choice import Address, Machine, NoAddress, NoDefaultRoute, choose, is_lan, lack
 from hkswitch.network.endpoint import Place
 from tests.support.descriptors import no_descriptors
 
@@ -161,7 +156,6 @@ def test_an_address_that_is_written_otherwise_is_the_same_address() -> None:
     ("wanted", "where", "missing"),
     [
         pytest.param(("192.168.1.7",), BOTH, "192.168.1.7", id="not there"),
-        pytest.param(("192.168.1.5", "fd00::6"), BOTH, "fd00::6", id="one of two not there"),
         pytest.param(("10.0.0.1", "fd00::6"), BOTH, "10.0.0.1 or fd00::6", id="both not there"),
         pytest.param(("fe80::5%wlan0",), BOTH, "fe80::5%wlan0", id="on another link"),
         pytest.param(
@@ -217,6 +211,7 @@ def test_interfaces_serve_on_their_addresses_that_a_phone_reaches(
 
 
 NONE = "has no address that a phone could reach"
+NO_ETH9 = "there is no interface eth9 with an address; there are"
 
 
 @pytest.mark.parametrize(
@@ -228,6 +223,16 @@ NONE = "has no address that a phone could reach"
         ("eth0", machine("eth0 10.0.0.1", eth0=0), "the interface eth0 is down; there are: eth0, lo"),
         ("nope0", BOTH, "there is no interface nope0 with an address; there are: eth0, lo, wlan0"),
         ("eth", BOTH, "there is no interface eth with an address; there are: eth0, lo, wlan0"),
+        (
+            "eth9",
+            Machine(dict.fromkeys(("docker0", "lo", "veth12", *(f"eth{number}" for number in range(9))), UP)),
+            f"{NO_ETH9}: eth0, eth1, eth2, eth3, eth4, eth5, eth6, eth7, eth8, lo",
+        ),
+        (
+            "eth9",
+            Machine({f"e{number:02}": UP for number in range(21)}),
+            f"{NO_ETH9}: {', '.join(f'e{number:02}' for number in range(16))} and 5 more",
+        ),
         (
             "a c",
             machine(a=0, c=UP),
@@ -241,6 +246,81 @@ def test_interfaces_without_an_address_are_refused_with_the_reason(
     with pytest.raises(NoAddress) as caught:
         choose(BridgeConfig(interfaces=tuple(interfaces.split())), where)
     assert str(caught.value) == why
+
+
+@pytest.mark.parametrize(
+    ("config", "where", "lacking"),
+    [
+        ({"interfaces": ("eth0", "wlan0")}, BOTH, ""),
+        ({"addresses": ("192.168.1.5", "fd00::5")}, BOTH, ""),
+        ({"addresses": ("127.0.0.1",)}, machine(), ""),
+        ({}, machine("eth0 10.0.0.1", defaults="eth0", eth0=ETHERNET), ""),
+        (
+            {"interfaces": ("eth0", "eth9")},
+            BOTH,
+            "eth9: there is no interface eth9 with an address; there are: eth0, lo, wlan0",
+        ),
+        (
+            {"interfaces": ("wlan0", "eth0:2")},
+            BOTH,
+            f"eth0:2: the interface eth0:2 {NONE}",
+        ),
+        (
+            {"addresses": ("192.168.1.5", "10.0.0.7", "fd00::7")},
+            BOTH,
+            "10.0.0.7 and fd00::7: no interface that is up has the address 10.0.0.7 or fd00::7",
+        ),
+        ({}, machine("eth0 10.0.0.1", eth0=ETHERNET), "a default route: there is no default route to"),
+        ({}, machine("eth0 10.0.0.1", defaults="wg0", eth0=ETHERNET, wg0=UP | POINT_TO_POINT), "a default"),
+    ],
+)
+def test_what_is_not_there_beside_what_is_is_named_with_the_reason(
+    config: dict[str, tuple[str, ...]], where: Machine, lacking: str
+) -> None:
+    found = lack(BridgeConfig(**config), where)  # type: ignore[arg-type] # a table of keys
+    assert found.startswith(lacking)
+    assert bool(found) == bool(lacking)
+
+
+def test_of_several_addresses_those_that_are_there_are_served_on() -> None:
+    assert choose(BridgeConfig(addresses=("10.0.0.7", "192.168.1.5", "fd00::7")), BOTH) == ("192.168.1.5",)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "staying", "chosen"),
+    [
+        pytest.param("", "eth0", "10.0.0.1", id="its route went away"),
+        pytest.param("wg0", "eth0", "10.0.0.1", id="a VPN has the route"),
+        pytest.param("wlan0", "eth0", "10.0.0.2", id="the route moved"),
+        pytest.param("", "bare0", None, id="its address went away too"),
+        pytest.param("", "down0", None, id="it is down"),
+        pytest.param("", "gone0", None, id="it is gone"),
+        pytest.param("", "", None, id="it was nowhere"),
+        pytest.param("", "lo", None, id="it was chosen by name"),
+    ],
+)
+def test_without_a_default_route_the_bridge_stays_where_phones_reach_it(
+    defaults: str, staying: str, chosen: str | None
+) -> None:
+    here = machine(
+        "lo 127.0.0.1",
+        "eth0 10.0.0.1",
+        "wlan0 10.0.0.2",
+        "down0 10.0.0.3",
+        "bare0 fe80::1",
+        defaults=defaults,
+        eth0=ETHERNET,
+        wlan0=ETHERNET,
+        down0=MULTICAST,
+        bare0=ETHERNET,
+        wg0=UP | POINT_TO_POINT,
+    )
+    names = frozenset(staying.split())
+    if chosen is None:
+        with pytest.raises(NoDefaultRoute):
+            choose(BridgeConfig(), here, names)
+    else:
+        assert choose(BridgeConfig(), here, names) == (chosen,)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +374,7 @@ def test_without_a_default_route_the_daemon_says_what_to_set(no_default_route: N
 
 def test_without_a_default_route_the_demo_serves_on_loopback(no_default_route: None, tmp_path: Path) -> None:
     terminal = demo._Terminal(None, None, None, tmp_path)
-    assert terminal.find(BridgeConfig()).addresses == ("127.0.0.1",)
+    assert terminal.find(BridgeConfig(), None).addresses == ("127.0.0.1",)
 
 
 async def test_nothing_is_left_open_when_nobody_listens_any_more() -> None:
@@ -398,7 +478,8 @@ def in_namespace(setup: str, body: str) -> str:
     script = f"""\
 import asyncio, socket, subprocess
 from hkswitch.network import addresses
-from hkswitch.network.addresses import NoAddress, changes, of_bridge
+from hkswitch.network.addresses import changes, of_bridge
+from hkswitch.network.choice import NoAddress
 from hkswitch.model.config import BridgeConfig
 from tests.support.waiting import eventually
 
@@ -457,7 +538,11 @@ DOCKER = "172.17.0.1"
         (CABLE + OTHERS, {"addresses": ["fd00:5::3"]}, "fd00:5::3"),
         (CABLE + OTHERS, {}, "there is no default route to choose an address by"),
         ("", {}, "there is no default route to choose an address by"),
-        (CABLE + OTHERS, {"interfaces": ["idle0"]}, "the interface idle0 is down; there are: docker0,"),
+        (
+            CABLE + OTHERS,
+            {"interfaces": ["idle0"]},
+            "the interface idle0 is down; there are: idle0, lan0, lo, vpn, wire0",
+        ),
         (CABLE + OTHERS, {"addresses": ["10.0.0.1"]}, "no interface that is up has the address 10.0.0.1"),
         (CABLE + OTHERS, {"addresses": ["fd00:17::1"]}, "no interface that is up has the address fd00:17::1"),
         (CABLE, {"addresses": ["fe80::2%wire0"]}, "no interface that is up has the address fe80::2%wire0"),

@@ -81,11 +81,12 @@ class Outside:
     def reloading(self) -> None:
         say("reloading")
 
-    def find(self, bridge: BridgeConfig) -> Place:
+    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+        del before
         return Place(bridge.addresses, frozenset())
 
-    def waiting(self, why: Failure) -> None:
-        say("waiting", why)
+    def waiting(self, why: str) -> None:
+        say(why)
 
     def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
         del config, place, trouble

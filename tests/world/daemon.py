@@ -62,12 +62,13 @@ class Outside:
     def reloading(self) -> None:
         """Nobody is told."""
 
-    def find(self, bridge: BridgeConfig) -> Place:
+    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
         assert bridge.port
+        assert before is None or before in PLACES
         return self.place
 
-    def waiting(self, why: Failure) -> None:
-        self.trouble = str(why)
+    def waiting(self, why: str) -> None:
+        self.trouble = why
 
     def serving(self, config: Config, place: Place, front: AnyFront, trouble: str) -> None:
         self.served = place

@@ -156,6 +156,9 @@ class Front:
     async def move(self, place: Place) -> None:
         assert place.addresses
 
+    async def leave(self) -> None:
+        raise AssertionError("a world always has a place")
+
     async def stop(self) -> None:
         self.go_down()
 

@@ -12,7 +12,7 @@ from unittest import mock
 from pyhap import hap_server
 from zeroconf import ServiceInfo
 
-from hkswitch.hap import driver, server
+from hkswitch.hap import listening, presence
 from tests.world.loop import VirtualLoop
 
 LOOK_FOR_IDLE_SECONDS: Final = 10
@@ -36,8 +36,8 @@ class Air:
     def around(self) -> Iterator[None]:
         """Meanwhile, HAP servers are in this network."""
         stubs: tuple[tuple[Any, str, Any], ...] = (
-            (driver, "Advertiser", partial(_Advertiser, self)),
-            (server, "listening", lambda *_: SimpleNamespace(listen=lambda _: None)),
+            (presence, "Advertiser", partial(_Advertiser, self)),
+            (listening, "listening", lambda *_: SimpleNamespace(listen=lambda _: None)),
             (VirtualLoop, "create_server", _create_server),
             (hap_server, "IDLE_CONNECTION_CHECK_INTERVAL_SECONDS", LOOK_FOR_IDLE_SECONDS),
         )
@@ -66,8 +66,8 @@ class _Advertiser:
         self.announce(info)
         return _done()
 
-    async def async_unregister_service(self, _: ServiceInfo) -> Awaitable[None]:
-        return _done()
+    async def say_goodbye(self, *_: object) -> None:
+        """Nobody hears it."""
 
     def announce(self, info: ServiceInfo) -> None:
         self._air.announce(info)
