@@ -63,7 +63,8 @@ class HapPhone(Phone):
     def hear_of_changes(self, number: int) -> None:
         """Read which accessories there are, subscribe to those that are new, and read them.
 
-        After several changes all may be new, since one that is there may have been gone meanwhile.
+        After several changes all may be new, since one that is there may have been gone meanwhile. A group of
+        another type has another characteristic, which nobody has subscribed to.
         """
         self._changes += number
         self._ask(Asked(request("GET", "/accessories"), self._looked))
@@ -126,7 +127,7 @@ class HapPhone(Phone):
         )
         self._changes = 0
         self.believes = {key: value for key, value in self.believes.items() if key in self._paths}
-        new = [key for key in self._paths if key not in before]
+        new = [key for key, path in self._paths.items() if before.get(key) != path]
         if new:
             items = [{"aid": aid, "iid": iid, "ev": True} for aid, iid in map(self._paths.__getitem__, new)]
             sent = request("PUT", "/characteristics", {"characteristics": items})

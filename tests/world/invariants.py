@@ -116,7 +116,8 @@ def _may_be_success(world: World, write: Write) -> bool:
 
 def _happened(world: World, act: Act) -> bool:
     ended_seconds = act.ended_seconds or 0.0
-    if not act.is_disputed and world.machine.fell(act.units, act.asked_seconds, ended_seconds):
+    is_alone = not (act.is_disputed or act.is_second)
+    if is_alone and world.machine.fell(act.units, act.asked_seconds, ended_seconds):
         return False
     return _did(world, act, act.action, ended_seconds)
 

@@ -57,6 +57,8 @@ class Act:
     ended_seconds: float | None = None
     is_disputed: bool = False
     """Whether somebody else wanted something of the group, or of its units, before the end."""
+    is_second: bool = False
+    """Whether the same was wanted already: that may fail before this arrives, and is another start then."""
 
     def __str__(self) -> str:
         said = f"hkswitch {self.action} {self.group_id}, asked at {self.asked_seconds:.4f}"
@@ -200,6 +202,7 @@ class World:
         self._dispute(group_id, action)
         now_seconds, units = asyncio.get_running_loop().time(), self.daemon.front.units(group_id)
         act = Act(action, group_id, now_seconds, units, self.daemon)
+        act.is_second = any(write.key[0] == group_id for phone in self.phones for write in phone.writes)
 
         def ended() -> None:
             act.ended_seconds = asyncio.get_running_loop().time()
