@@ -56,6 +56,7 @@ CELLS: Final = {
     "test_system_calls.py": Cell("trixie"),
     "test_systemd_contract.py": Cell("trixie"),
     "test_trust.py": Cell("bookworm"),
+    "test_reflector.py": Cell("bookworm"),
     "test_two_hosts.py": Cell("bookworm"),
     "test_unit_names.py": Cell("trixie"),
 }
