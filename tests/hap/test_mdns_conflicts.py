@@ -325,8 +325,11 @@ def twin(address: str, host: str = "Twin") -> ServiceInfo:
     return info(f"Twin {PROCESS}", f"{host}-{PROCESS}", (address,))
 
 
-async def test_two_devices_that_begin_at_once_have_a_name_each_and_a_third_gets_another() -> None:
+async def test_two_devices_that_begin_at_once_have_a_name_each_and_a_third_gets_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With zeroconf as the third: once it asks before it announces, and once it does not."""
+    monkeypatch.setattr(advertiser, "CONTESTED_SECONDS", 0.5)  # each announcement is another chance
     first, second, third = (f"Twin {PROCESS}{suffix}.{HAP}" for suffix in ("", "-2", "-3"))
     async with advertising("127.0.0.1") as one, advertising("127.0.0.2") as two:
         mine, theirs = twin("127.0.0.1"), twin("127.0.0.2")
@@ -340,7 +343,6 @@ async def test_two_devices_that_begin_at_once_have_a_name_each_and_a_third_gets_
             await polite.async_register_service(asks, allow_name_change=True)
             assert asks.name == third
         async with other_device("127.0.0.4") as rude:
-            one._deaf_until_seconds = two._deaf_until_seconds = 0  # a minute later
             await rude.async_register_service(twin("127.0.0.4", "fourth"), cooperating_responders=True)
             await eventually(lambda: first not in {mine.name, theirs.name})
             await eventually(lambda: one._has_names and two._has_names)
