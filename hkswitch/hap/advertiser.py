@@ -164,8 +164,9 @@ class Advertiser(AsyncZeroconf):
     async def _probe(self, info: ServiceInfo) -> Heard:
         """Ask whether another device has the names, and wait for the answer."""
         claims = self._responder.hear_claims(info)
-        for _ in range(PROBES):
-            self._responder.async_send(_probe(info))
+        for left in reversed(range(PROBES)):
+            # A unicast answer may go to another program that has the port, such as Avahi (RFC 6762, 15.1).
+            self._responder.async_send(_probe(info, UNICAST if left else 0))
             await asyncio.sleep(PROBE_SECONDS)
             if claims.heard is not Heard.NOTHING:
                 break
@@ -215,11 +216,11 @@ def _numbered(label: str, number: int) -> str:
     return label.encode()[: LONGEST_LABEL_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 
-def _probe(info: ServiceInfo) -> DNSOutgoing:
+def _probe(info: ServiceInfo, unicast: int) -> DNSOutgoing:
     """The question who has the names, with what we would say of them (RFC 6762, 8.1 and 8.2)."""
     question = DNSOutgoing(QUERY)
     for name in (info.name, str(info.server)):
-        question.add_question(DNSQuestion(name, ANY, IN | UNICAST))
+        question.add_question(DNSQuestion(name, ANY, IN | unicast))
     for record in unique_records(info):
         question.authorities.append(record)  # type: ignore[arg-type] # it writes any record
     return question

@@ -6,7 +6,7 @@ given up for a record that this bridge may have announced itself.
 
 from collections.abc import Callable, Collection, Iterable
 from enum import IntEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from zeroconf import (  # type: ignore[attr-defined] # they are not in its __all__
@@ -21,7 +21,7 @@ from zeroconf import (  # type: ignore[attr-defined] # they are not in its __all
 TXT, NSEC, ANY = 16, 47, 255
 
 MOST_REMEMBERED: Final = 64
-"""Records of ours; the addresses of a day or two."""
+"""Records of ours. Each change of the text is one, and each address."""
 
 
 class Heard(IntEnum):
@@ -92,7 +92,7 @@ class Claims:
             return Heard.NOTHING
         if isinstance(record, DNSService) and record.server_key == self._host:
             return Heard.NOTHING  # perhaps with the port of before; whose host it is, its address tells
-        if isinstance(record, DNSAddress) and record.address != _packed(sender):
+        if isinstance(record, DNSAddress) and record.address != ip_of(sender).packed:
             return Heard.DOUBT
         return Heard.CLAIM
 
@@ -145,5 +145,7 @@ def _first_label(name: str) -> bytes:
     return _written(name)[: len(name.partition(".")[0].encode()) + 1].lower()
 
 
-def _packed(address: str) -> bytes:
-    return ip_address(address.partition("%")[0]).packed
+def ip_of(address: str) -> IPv4Address | IPv6Address:
+    """The address without its zone; IPv4 as what it is, also where a socket of both kinds heard it."""
+    ip = ip_address(address.partition("%")[0])
+    return getattr(ip, "ipv4_mapped", None) or ip

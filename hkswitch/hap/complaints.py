@@ -24,9 +24,10 @@ class ComplaintLog:
         self._plan(loop)
 
     def close(self) -> None:
-        """Log no more."""
+        """Do not sum up what was left out until now."""
         if self._summing_up is not None:
             self._summing_up.cancel()
+            self._summing_up = None
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         due_seconds = self._complaints.due_seconds

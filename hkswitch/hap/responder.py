@@ -8,7 +8,6 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 from typing import Any, Final
 
 from zeroconf import (  # type: ignore[attr-defined] # they are not in its __all__
@@ -22,7 +21,7 @@ from zeroconf._handlers.query_handler import QueryHandler
 from zeroconf._handlers.record_manager import RecordManager
 from zeroconf._history import QuestionHistory
 
-from hkswitch.hap.claims import Claims, Remembered, unique_records
+from hkswitch.hap.claims import Claims, Remembered, ip_of, unique_records
 from hkswitch.hap.complaints import ComplaintLog
 
 HEADER_BYTES: Final = 12
@@ -170,4 +169,4 @@ def _whole(data: bytes) -> bytes:
 
 
 def _without_zone(address: str) -> str:
-    return str(ip_address(address.partition("%")[0]))
+    return str(ip_of(address))

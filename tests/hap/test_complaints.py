@@ -89,3 +89,6 @@ def test_nothing_is_summed_up_when_it_is_closed(clock: Clock, caplog: pytest.Log
     complaints.close()
     clock.be_later(2 * COMPLAINT_SECONDS)
     assert len(caplog.messages) == MOST_SOURCES
+    flood(complaints)
+    clock.be_later(COMPLAINT_SECONDS)
+    assert any("more addresses" in line for line in caplog.messages)

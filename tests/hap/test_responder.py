@@ -124,11 +124,12 @@ async def test_the_query_that_zeroconf_cannot_take_is_still_one(ours: Advertiser
         ours.zeroconf.engine.protocols[0].datagram_received(unwritable(), (OTHER, 40_000))
 
 
+@pytest.mark.parametrize("sender", ["127.0.0.1", "::ffff:127.0.0.1"])
 async def test_our_own_records_are_remembered_and_so_not_repeated_within_a_second(
-    ours: Advertiser, said: Said
+    ours: Advertiser, said: Said, sender: str
 ) -> None:
     await announced(ours, said)
-    hear(ours, own_answer(), "127.0.0.1")
+    hear(ours, own_answer(), sender)
     assert {name for name in ours.zeroconf.cache.cache if "123abc" in name}
     hear(ours, message(QUERY, questions=1) + labels(f"{NAME}.{HAP}") + struct.pack("!HH", *SRV_IN))
     assert len(said.announcements) == 3
@@ -164,10 +165,11 @@ async def test_names_are_probed_for_before_they_are_announced_and_answered_for(
     assert min(gaps) >= advertiser.PROBE_SECONDS * 0.9
     gaps = [later - earlier for earlier, later in pairwise(said.announcements)]
     assert min(gaps) >= 0.045
+    asks_for_unicast = [{each.unique for each in said.messages[number][1].questions} for number in range(3)]
+    assert asks_for_unicast == [{True}, {True}, {False}]
     probe = said.messages[0][1]
     assert {question.name for question in probe.questions} == {f"{NAME}.{HAP}", f"{HOST}.local."}
     assert {question.type for question in probe.questions} == {255}
-    assert all(question.unique for question in probe.questions)
     assert any(isinstance(each, DNSService) and each.server == f"{HOST}.local." for each in probe.answers())
 
 
