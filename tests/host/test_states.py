@@ -504,8 +504,8 @@ async def test_what_waits_for_another_unit_to_start_is_off(
             await eventually_async(lambda: daemon.show("slow.service", "ActiveState") == "activating")
             assert daemon.show(unit, "ActiveState") == "inactive"
             assert daemon.show(unit, "Job") != "0"
+            assert await phone.event("Waits") is False  # before a read has told it
             await until_read(phone, "Waits", wanted=False)
-            assert await phone.event("Waits") is False
             daemon.run("rm", "/run/is-slow")
             daemon.run("systemctl", "kill", "slow")  # what waits for it fails with it
             daemon.run("systemctl", "restart", "slow")

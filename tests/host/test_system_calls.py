@@ -30,7 +30,7 @@ SAMPLE: Final = {
         Fault("serviceswitch", "descriptor", 3, errno.EMFILE),
         Fault("serviceswitch", "connect", 1, errno.ECONNREFUSED),  # to the bus
     ],
-    "upgrade": [Fault("hkswitch", "fsync", 6, errno.EIO)],
+    "upgrade": [Fault("hkswitch", "fsync", 4, errno.EIO)],
     "stop": [Fault("hkswitch", "write", 2, errno.EIO)],  # to the journal
     "pair": [
         Fault("hkswitch", "open", 1, errno.EMFILE),

@@ -309,7 +309,7 @@ def test_nothing_is_announced_after_the_goodbye_even_right_after_the_start(
     with stopped(server):
         sent = [packet for packet in wires.chosen.sent_mdns()[before:] if names_the_bridge(packet)]
     told = " ".join("goodbye" if packet.is_goodbye else "hello" for packet in sent)
-    assert re.fullmatch("(hello ?)+(goodbye ?)+", told)
+    assert re.fullmatch("((hello ?)+(goodbye ?)+)?", told)  # it may not have come farther than to probe
 
 
 @contextmanager
