@@ -101,6 +101,7 @@ def sessions(count: int, *, pairing: dict[str, Any]) -> int:
     for source, _number in zip(cycle(ADDRESSES), range(count), strict=False):
         held.append(Session(ADDRESS, PORT, pairing, own_address=source))
         held[-1].request(b"GET /characteristics?id=1.2 HTTP/1.1\r\nHost: bridge\r\n\r\n")
+    held[-1].wait()  # by then the one that had to go for it is closed
     kept = sum(not session.is_closed() for session in held)
     for session in held:
         session.close()

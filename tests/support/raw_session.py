@@ -5,6 +5,7 @@ its key into the bridge's state; `Session` needs no loop, takes a pairing of aio
 """
 
 import asyncio
+import select
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -137,6 +138,11 @@ class Session:
         """Send a request, and do not wait; raises `BlockingIOError` if there is no room for it."""
         frames = self._to_bridge.frames(request)
         assert self._socket.send(frames) == len(frames)
+
+    def wait(self) -> None:
+        """Wait until there is something to read."""
+        readable, _, _ = select.select([self._socket], [], [], TIMEOUT_SECONDS)
+        assert readable, "no answer in time"
 
     def is_closed(self) -> bool:
         """Whether the bridge has closed it; reads what it sent."""
