@@ -70,7 +70,9 @@ def test_it_hides_no_line_of_another_kind(clock: Clock, caplog: pytest.LogCaptur
     assert caplog.messages[MOST_SOURCES:] == [f"10.0.0.7: {what}"]
 
 
-@pytest.mark.parametrize("what", ["a request is answered with 405 (x): %s /", "malformed HTTP: '%s'", DROPPED])
+@pytest.mark.parametrize(
+    "what", ["a request is answered with 405 (x): %s /", "malformed HTTP: '%s'", DROPPED]
+)
 def test_what_a_device_chooses_makes_no_other_kind(
     clock: Clock, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:

@@ -158,7 +158,10 @@ async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_o
             "a request is answered with 470 (Connection Authorization Required): GET /accessories",
         ),
         (request("GET", "/nothing"), "a request is answered with 404 (Not Found): GET /nothing"),
-        (request("POST", "/pair-verify"), "a request is answered with 400 (a part is missing): POST /pair-verify"),
+        (
+            request("POST", "/pair-verify"),
+            "a request is answered with 400 (a part is missing): POST /pair-verify",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
