@@ -82,9 +82,7 @@ def kinds(text: str) -> str:
 
 
 def _kind(char: str) -> str:
-    if char in FILLERS:
-        return char
-    if char.isalnum():
+    if char.isalnum() and char not in FILLERS:
         return "A" if bidirectional(char) == "AL" else "L"
     # A variation selector is such a mark too, and makes a picture of what it is on.
     if category(char) not in {"Mn", "Mc"} or "\ufe00" <= char <= "\ufe0f":

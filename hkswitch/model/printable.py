@@ -16,8 +16,7 @@ FILLERS: Final = "\u115f\u1160\u3164\uffa0"
 
 _WITHOUT_JOINERS: Final = str.maketrans("", "", JOINERS)
 _UNSEEN_MARKS: Final = (0x034F, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0xE0100, 0xE01F0))
-"""They choose between shapes of a letter, or nothing (Default_Ignorable_Code_Point, UAX #44)."""
-
+"""They choose between shapes of a letter, or do nothing (Default_Ignorable_Code_Point, UAX #44)."""
 _SEEN: Final = _WITHOUT_JOINERS | dict.fromkeys(_UNSEEN_MARKS)
 
 
