@@ -16,7 +16,10 @@ class ComplaintLog:
         self._summing_up: asyncio.TimerHandle | None = None
 
     def complain(self, address: str, what: str) -> None:
-        """Log what an address did, if that is due. Lines that begin with the same words are of one kind."""
+        """Log what an address did, if that is due. Lines that begin with the same words are of one kind.
+
+        So no line may begin with what a device has chosen: it would have as many kinds as it likes.
+        """
         loop = asyncio.get_running_loop()
         line = f"{address}: {what}"
         if self._complaints.may_log(address, loop.time(), _first_words(what), line):
@@ -24,10 +27,10 @@ class ComplaintLog:
         self._plan(loop)
 
     def close(self) -> None:
-        """Do not sum up what was left out until now."""
+        """Log nothing more of what was done until now."""
         if self._summing_up is not None:
             self._summing_up.cancel()
-            self._summing_up = None
+            self._summing_up = None  # a bridge that could not start tries again
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         due_seconds = self._complaints.due_seconds

@@ -119,7 +119,7 @@ class Requests(PairingRequests):
     ) -> None:
         what = f"{request.method[:16].decode('ascii')} {request.target[:64].decode('ascii')}"
         why = http.phrase if isinstance(error, NotOffered) else reason_of(error)
-        self._connection.complain(f"{what} is answered with {http.value} ({why})")
+        self._connection.complain(f"a request is answered with {http.value} ({why}): {what}")
         self._answer_with(http, status)
         if http is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", ", ".join(self._methods))  # RFC 9110, 15.5.6

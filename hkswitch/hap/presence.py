@@ -62,7 +62,7 @@ class Presence:
         await self.advertiser.zeroconf.async_wait_for_start()
         self._interfaces = place.interfaces
         for reader in self.advertiser.zeroconf.engine.readers:
-            hear_only(reader.sock, place.interfaces)
+            hear_only(reader.sock, place)
 
     async def _close(self) -> None:
         closing, self.advertiser = self.advertiser, None

@@ -1,23 +1,31 @@
 """Sockets that hear only what came in by chosen interfaces. Linux only; needs no privilege.
 
 A socket that is bound to an address still gets what is sent to that address by way of another interface, and
-an mDNS socket, which is bound to none, gets everything.
+an mDNS socket, which is bound to none, gets everything, from beyond routers too.
 """
 
 import ctypes
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 from typing import Final, Protocol
 
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Network, Place
 
 BACKLOG: Final = 64
 SO_ATTACH_FILTER, SO_BINDTOIFINDEX = 26, 62  # socket(7); the socket module has no names for them
-LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
+LOAD_WORD, LOAD_BYTE, AND = 0x20, 0x30, 0x54  # linux/bpf_common.h
+JUMP, JUMP_IF_EQUAL, RETURN = 0x05, 0x15, 0x06
 INTERFACE_INDEX: Final = 0xFFFFF000 + 8  # SKF_AD_OFF + SKF_AD_IFINDEX of linux/filter.h
+NETWORK_HEADER: Final = 0xFFF00000  # SKF_NET_OFF: from here on, the IP header
 EVERYTHING: Final = 0xFFFFFFFF
 LOOPBACK: Final = 1  # LOOPBACK_IFINDEX in net/flow.h, in each network namespace
+
+LINK_LOCAL: Final = ip_network("fe80::/10")
+GROUPS_OF_IPV4: Final = ip_network("224.0.0.0/24")
+GROUPS_OF_IPV6: Final = ip_network("ff02::/16")
+"""What no router passes on (RFC 5771, 4, and RFC 4291, 2.7)."""
 
 SEND_BUFFER_BYTES: Final = 128 * 1024
 """Of the kernel's memory for a controller that does not read; it would take up to 4 MB, from ours."""
@@ -59,17 +67,22 @@ def listening(address: str, port: int, interface: int) -> socket.socket:
     return made
 
 
-def hear_only(heard: Socket, interfaces: Iterable[int]) -> None:
-    """Drop the datagrams that come in by other interfaces; loopback is always heard (socket(7))."""
-    allowed = sorted({*interfaces, LOOPBACK})
+def hear_only(heard: Socket, place: Place) -> None:
+    """Drop the datagrams that come in by other interfaces, or from beyond a router (RFC 6762, 11).
+
+    Loopback is always heard (socket(7)). What is sent to a group of the link, no router passes on; anything
+    else could have us answer whoever it names as its sender, anywhere.
+    """
+    allowed = sorted(place.interfaces - {LOOPBACK})
     program = [
         _instruction(LOAD_WORD, INTERFACE_INDEX),
+        *_if_equal(LOOPBACK, EVERYTHING),
         *(
             _instruction(JUMP_IF_EQUAL, index, if_true=len(allowed) - number)
             for number, index in enumerate(allowed)
         ),
         _instruction(RETURN, 0),
-        _instruction(RETURN, EVERYTHING),
+        *(_if_on_link(place.networks) if place.networks else [_instruction(RETURN, EVERYTHING)]),
     ]
     code = ctypes.create_string_buffer(b"".join(program))
     # struct sock_fprog: the number of instructions, and where they are.
@@ -78,5 +91,54 @@ def hear_only(heard: Socket, interfaces: Iterable[int]) -> None:
     )
 
 
-def _instruction(code: int, operand: int, *, if_true: int = 0) -> bytes:
-    return struct.pack("@HBBI", code, if_true, 0, operand)
+def _if_on_link(networks: Iterable[Network]) -> list[bytes]:
+    """Take what was sent to a group of the link, or from an address that is there, and nothing else.
+
+    A socket of IPv6 may hear IPv4 too.
+    """
+    ordered = sorted(networks, key=str)
+    ipv4 = [*_if_within(16, GROUPS_OF_IPV4)]  # the destination in the header of RFC 791
+    ipv6 = [*_if_within(24, GROUPS_OF_IPV6), *_if_within(8, LINK_LOCAL)]  # in that of RFC 8200
+    for network in ordered:
+        if network.version == 6:
+            ipv6 += _if_within(8, network)
+        else:
+            ipv4 += _if_within(12, network)
+    return [
+        _instruction(LOAD_BYTE, NETWORK_HEADER),
+        _instruction(AND, 0xF0),
+        _instruction(JUMP_IF_EQUAL, 0x40, if_true=1),
+        _instruction(JUMP, len(ipv4) + 1),
+        *ipv4,
+        _instruction(RETURN, 0),
+        *ipv6,
+        _instruction(RETURN, 0),
+    ]
+
+
+def _if_within(offset: int, network: Network) -> Iterator[bytes]:
+    """Take it if the address at this place of the IP header is in a network."""
+    words = list(struct.iter_unpack("!LL", b"".join(_words(network))))
+    for number, (mask, wanted) in enumerate(words):
+        behind = 3 * (len(words) - number) - 2  # instructions to what follows
+        yield _instruction(LOAD_WORD, NETWORK_HEADER + offset + 4 * number)
+        yield _instruction(AND, mask)
+        yield _instruction(JUMP_IF_EQUAL, wanted, if_false=behind)
+    yield _instruction(RETURN, EVERYTHING)
+
+
+def _words(network: Network) -> Iterator[bytes]:
+    """Mask and address, four bytes of each by turns, as far as the mask goes."""
+    mask, address = network.netmask.packed, network.network_address.packed
+    for at in range(0, len(mask), 4):
+        if any(mask[at : at + 4]):
+            yield mask[at : at + 4] + address[at : at + 4]
+
+
+def _if_equal(value: int, result: int) -> Iterator[bytes]:
+    yield _instruction(JUMP_IF_EQUAL, value, if_false=1)
+    yield _instruction(RETURN, result)
+
+
+def _instruction(code: int, operand: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("@HBBI", code, if_true, if_false, operand)

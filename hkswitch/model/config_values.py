@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from unicodedata import bidirectional, category, combining, normalize
 
 from hkswitch.model.group import AccessoryType
-from hkswitch.model.printable import without_joiners
+from hkswitch.model.printable import FILLERS, seen
 from hkswitch.model.unit_state import Action, Crossing
 from hkswitch.model.yaml_nodes import Scalar, not_text, shown
 
@@ -82,7 +82,7 @@ def kinds(text: str) -> str:
 
 
 def _kind(char: str) -> str:
-    if char.isalnum():
+    if char.isalnum() and char not in FILLERS:
         return "A" if bidirectional(char) == "AL" else "L"
     # A variation selector is such a mark too, and makes a picture of what it is on.
     if category(char) not in {"Mn", "Mc"} or "\ufe00" <= char <= "\ufe0f":
@@ -92,7 +92,7 @@ def _kind(char: str) -> str:
 
 def heard(name: str) -> str:
     """What Siri hears of a name."""
-    return " ".join(without_joiners(name).casefold().split())
+    return " ".join(seen(name).casefold().split())
 
 
 def unit(scalar: Scalar) -> str:

@@ -11,17 +11,23 @@ LONGEST_TEXT: Final = 2000
 JOINERS: Final = "\u200c\u200d"
 """Invisible, and letters in many scripts depend on them; they move nothing on a terminal."""
 
+FILLERS: Final = "\u115f\u1160\u3164\uffa0"
+"""Letters by their category, of which nothing is seen."""
+
 _WITHOUT_JOINERS: Final = str.maketrans("", "", JOINERS)
+_UNSEEN_MARKS: Final = (0x034F, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0xE0100, 0xE01F0))
+"""They choose between shapes of a letter, or do nothing (Default_Ignorable_Code_Point, UAX #44)."""
+_SEEN: Final = _WITHOUT_JOINERS | dict.fromkeys(_UNSEEN_MARKS)
 
 
 def is_printable(text: str) -> bool:
     """Whether `text` can be shown as it is."""
-    return text.isprintable() or without_joiners(text).isprintable()
+    return text.isprintable() or text.translate(_WITHOUT_JOINERS).isprintable()
 
 
-def without_joiners(text: str) -> str:
-    """What is seen of `text`, and heard."""
-    return text.translate(_WITHOUT_JOINERS)
+def seen(text: str) -> str:
+    """What is seen of `text`, and heard: two that differ in no more look the same."""
+    return text.translate(_SEEN)
 
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:

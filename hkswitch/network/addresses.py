@@ -7,9 +7,9 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ import ifaddr
 from hkswitch.model.config import BridgeConfig
 from hkswitch.model.errors import Failure
 from hkswitch.network.choice import Address, Machine, NoAddress, choose, interface_of, lack
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Network, Place
 
 TABLES: Final = Path("/proc/self/net")  # /proc/net is not there in a unit with ProcSubset=pid
 LINKS: Final = Path("/sys/class/net")
@@ -74,7 +74,7 @@ def place_of(config: BridgeConfig, before: Place | None = None) -> Place:
             if str(each) in chosen and machine.is_up(each.label)
         }
         names = up & ({interface_of(label) for label in config.interfaces} or staying) or up
-        return Place(chosen, frozenset(map(_index, names)), lack(config, machine))
+        return Place(chosen, frozenset(map(_index, names)), lack(config, machine), _networks(names))
     except OSError as error:
         if error.errno not in _GONE:
             raise TablesUnreadable(error) from error
@@ -212,6 +212,17 @@ def _names(interfaces: frozenset[int], machine: Machine) -> frozenset[str]:
             if _index(name) in interfaces:
                 names.add(name)
     return frozenset(names)
+
+
+def _networks(interfaces: Collection[str]) -> frozenset[Network]:
+    """What is on the links of interfaces."""
+    on_links = [
+        f"{address.ip if isinstance(address.ip, str) else address.ip[0]}/{address.network_prefix}"
+        for adapter in ifaddr.get_adapters()
+        for address in adapter.ips
+        if interface_of(adapter.name) in interfaces
+    ]
+    return frozenset(ip_network(each, strict=False) for each in on_links)
 
 
 def _index(name: str) -> int:

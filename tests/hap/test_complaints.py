@@ -58,7 +58,7 @@ def test_a_flood_from_many_addresses_is_summed_up(clock: Clock, caplog: pytest.L
 OTHER_KINDS = (
     "it did not say in time who it is",
     "its controller has too many connections; the longest idle one is closed",
-    "b'GET' b'/x' is answered with 404 (NotOffered())",
+    "a request is answered with 404 (Not Found): GET /x",
 )
 
 
@@ -70,7 +70,9 @@ def test_it_hides_no_line_of_another_kind(clock: Clock, caplog: pytest.LogCaptur
     assert caplog.messages[MOST_SOURCES:] == [f"10.0.0.7: {what}"]
 
 
-@pytest.mark.parametrize("what", ["b'%s' b'/' is answered with 405 (x)", "this is not HTTP: '%s'", DROPPED])
+@pytest.mark.parametrize(
+    "what", ["a request is answered with 405 (x): %s /", "malformed HTTP: '%s'", DROPPED]
+)
 def test_what_a_device_chooses_makes_no_other_kind(
     clock: Clock, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:

@@ -155,10 +155,13 @@ async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_o
     [
         (
             request("GET", "/accessories"),
-            "GET /accessories is answered with 470 (Connection Authorization Required)",
+            "a request is answered with 470 (Connection Authorization Required): GET /accessories",
         ),
-        (request("GET", "/nothing"), "GET /nothing is answered with 404 (Not Found)"),
-        (request("POST", "/pair-verify"), "POST /pair-verify is answered with 400 (a part is missing)"),
+        (request("GET", "/nothing"), "a request is answered with 404 (Not Found): GET /nothing"),
+        (
+            request("POST", "/pair-verify"),
+            "a request is answered with 400 (a part is missing): POST /pair-verify",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -48,6 +48,16 @@ def hearing() -> dict[str, str]:
         ("multicast by the other interface", "no"),
         ("udp6 by the chosen interface", "yes"),
         ("udp6 by the other interface", "no"),
+        ("udp from this machine itself", "yes"),
+        ("udp from 172.31.9.9", "yes"),
+        ("udp from 172.32.0.1", "no"),  # from beyond a router
+        ("multicast from 172.31.9.9", "yes"),
+        ("multicast from 172.32.0.1", "yes"),
+        ("udp6 from fd07-7-8--9", "yes"),
+        ("udp6 from fd07-8--1", "no"),
+        ("udp6 from fd01-0-0-1--1", "no"),
+        ("udp to a socket of both by the chosen interface", "yes"),
+        ("udp to a socket of both from 172.32.0.1", "no"),
     ],
 )
 def test_a_socket_hears_what_comes_by_its_interfaces_and_nothing_else(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
@@ -29,7 +29,6 @@ from hkswitch.network.addresses import (
     place_of,
 )
 from hkswitch.network.choice import Address, Machine, NoAddress, NoDefaultRoute, choose, is_lan, lack
-from hkswitch.network.endpoint import Place
 from tests.support.descriptors import no_descriptors
 
 ROOT = Path(__file__).parents[2]
@@ -390,7 +389,13 @@ def test_without_a_file_descriptor_nothing_is_known_and_no_interface_is_called_g
     with no_descriptors(), pytest.raises(TablesUnreadable) as caught:
         place_of(wanted)
     assert str(caught.value) == "cannot read this machine's network addresses: Too many open files"
-    assert place_of(wanted) == Place(("127.0.0.1",), frozenset({1}))
+    place = place_of(wanted)
+    assert (place.addresses, place.interfaces) == (("127.0.0.1",), frozenset({1}))
+
+
+def test_a_place_has_the_networks_of_its_interfaces_and_no_others() -> None:
+    networks = place_of(BridgeConfig(addresses=("127.0.0.1",))).networks
+    assert {ip_network("127.0.0.0/8")} <= networks <= {ip_network("127.0.0.0/8"), ip_network("::1/128")}
 
 
 def failing(call: Callable[..., Any], number: int, name: str) -> Callable[..., Any]:

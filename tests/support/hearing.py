@@ -9,11 +9,13 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_network
 
 from hkswitch.hap.sockets import hear_only, listening, ways
 from hkswitch.network.endpoint import Place
 
 PORT = 5555
+NETWORKS = frozenset(map(ip_network, ("10.1.0.0/24", "fd01::/64", "fd07:7::/32", "172.16.0.0/12")))
 GROUP = "224.0.0.251"
 OTHER = "other"
 SETUP = f"""\
@@ -34,6 +36,12 @@ ip -n {OTHER} address add 10.1.0.2/24 dev a1
 ip -n {OTHER} address add 10.2.0.2/24 dev b1
 ip -n {OTHER} address add fd01::2/64 dev a1 nodad
 ip -n {OTHER} address add fd02::2/64 dev b1 nodad
+ip route add default via 10.1.0.2
+ip -n {OTHER} address add 172.31.9.9/32 dev lo
+ip -n {OTHER} address add 172.32.0.1/32 dev lo
+ip -n {OTHER} address add fd07:7:8::9/128 dev lo nodad
+ip -n {OTHER} address add fd07:8::1/128 dev lo nodad
+ip -n {OTHER} address add fd01:0:0:1::1/128 dev lo nodad
 """
 BY_B = f"ip -n {OTHER} route replace 10.1.0.1/32 via 10.2.0.1 dev b1"
 BY_B6 = f"ip -n {OTHER} route replace fd01::1/128 via fd02::1 dev b1"
@@ -43,6 +51,8 @@ import socket
 s = socket.socket(socket.AF_INET6 if ':' in '{to}' else socket.AF_INET, socket.SOCK_DGRAM)
 if '{to}'.startswith('224'):
     s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton('{by}'))
+if '{source}':
+    s.bind(('{source}', 0))
 s.sendto(b'x', ('{to}', {port}))
 """
 
@@ -75,10 +85,19 @@ def main() -> None:
         say("udp by the other interface", heard=datagram("10.2.0.1"))
         say("multicast by the chosen interface", heard=datagram(GROUP, by="10.1.0.2"))
         say("multicast by the other interface", heard=datagram(GROUP, by="10.2.0.2"))
+        for source in ("172.31.9.9", "172.32.0.1"):
+            say(f"udp from {source}", heard=datagram("10.1.0.1", source=source))
+            say(f"multicast from {source}", heard=datagram(GROUP, by="10.1.0.2", source=source))
+    with udp(socket.AF_INET, "10.1.0.1", chosen) as heard:
+        say("udp from this machine itself", heard=datagrams(heard, own)("10.1.0.1"))
     with udp(socket.AF_INET6, "::", chosen) as heard:
         datagram = datagrams(heard)
         say("udp6 by the chosen interface", heard=datagram("fd01::1"))
         say("udp6 by the other interface", heard=datagram("fd02::1"))
+        for source in ("fd07:7:8::9", "fd07:8::1", "fd01:0:0:1::1"):
+            say(f"udp6 from {source.replace(':', '-')}", heard=datagram("fd01::1", source=source))
+        say("udp to a socket of both by the chosen interface", heard=datagram("10.1.0.1"))
+        say("udp to a socket of both from 172.32.0.1", heard=datagram("10.1.0.1", source="172.32.0.1"))
 
 
 @contextmanager
@@ -88,7 +107,7 @@ def udp(family: socket.AddressFamily, address: str, chosen: list[int]) -> Iterat
         made.bind((address, PORT))
         made.settimeout(0.5)
         with unprivileged():
-            hear_only(made, chosen)
+            hear_only(made, Place((), frozenset(chosen), networks=NETWORKS))
         yield made
 
 
@@ -102,11 +121,11 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(0)
 
 
-def datagrams(heard: socket.socket) -> Callable[..., bool]:
-    """Whether a datagram that the other machine sends is heard."""
+def datagrams(heard: socket.socket, who: Callable[[str], bool] | None = None) -> Callable[..., bool]:
+    """Whether a datagram that the other machine, or `who`, sends is heard."""
 
-    def is_heard(to: str, by: str = "") -> bool:
-        assert other(SEND_UDP.format(to=to, by=by, port=PORT))
+    def is_heard(to: str, by: str = "", source: str = "") -> bool:
+        assert (who or other)(SEND_UDP.format(to=to, by=by, port=PORT, source=source))
         try:
             heard.recv(9)
         except TimeoutError:
@@ -122,6 +141,11 @@ def other(program: str) -> bool:
         ["ip", "netns", "exec", OTHER, "python3", "-c", program], capture_output=True, check=False
     )
     return done.returncode == 0
+
+
+def own(program: str) -> bool:
+    """Run Python on this machine; whether it succeeded."""
+    return subprocess.run(["python3", "-c", program], check=False).returncode == 0
 
 
 def say(way: str, *, heard: bool) -> None:

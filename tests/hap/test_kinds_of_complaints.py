@@ -1,0 +1,58 @@
+"""What a device may choose of its requests is no kind of line: it would have 16 more lines for each."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from hkswitch.backend.simulated import SimulatedHost
+from hkswitch.hap.complaints import ComplaintLog
+from hkswitch.hap.limits import MOST_SOURCES
+from tests.hap.conftest import GROUPS, Served
+from tests.support.waiting import PATIENCE_SECONDS
+
+METHODS = ("GET", "get", "a", "it", "pairing", "malformed", "the-", "'x")
+
+
+async def refused(bridge: Served, number: int) -> bytes:
+    """What a device of another address is answered."""
+    local = (f"127.0.1.{number + 1}", 0)
+    reader, writer = await asyncio.open_connection(bridge.address, bridge.port, local_addr=local)
+    method = METHODS[number % len(METHODS)]
+    writer.write(f"{method} /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_methods_of_a_devices_own_are_one_kind_of_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridge = await Served.start(tmp_path, SimulatedHost(GROUPS[1:2]), GROUPS[1:2])
+    try:
+        for number in range(4 * MOST_SOURCES):
+            assert (await refused(bridge, number)).startswith(b"HTTP/1.1 404 ")
+    finally:
+        await bridge.stop()
+    lines = [line for line in caplog.messages if line.startswith("127.0.1.")]
+    assert len(lines) == MOST_SOURCES
+    assert lines[1] == "127.0.1.2: a request is answered with 404 (Not Found): get /nothing"
+
+
+async def test_a_log_that_was_closed_sums_up_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hkswitch.hap.limits.COMPLAINT_SECONDS", 0.01)
+    complaints = ComplaintLog(logging.getLogger("hkswitch.test"))
+    for start in range(2):  # a bridge that cannot start closes it, and tries again
+        caplog.clear()
+        for number in range(2 * MOST_SOURCES):
+            complaints.complain(f"fd0{start}::{number:x}", "it does so")
+        if not start:
+            complaints.close()
+            await asyncio.sleep(0.02)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not any("more addresses in a minute" in line for line in caplog.messages):  # noqa: ASYNC110 -- nothing tells of it
+            await asyncio.sleep(0.01)
