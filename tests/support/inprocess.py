@@ -268,11 +268,13 @@ class Fed:
 
 
 def _first(received: bytes) -> tuple[Answer, bytes]:
-    """A response and what comes behind it; the one to HEAD has no body."""
+    """A response and what comes behind it: maybe another one behind that to HEAD, which has no body."""
     try:
-        return _parsed(received, "GET")
+        answer, rest = _parsed(received, "GET")
     except (h11.ProtocolError, EOFError):
         return _parsed(received, "HEAD")
+    is_of_head = answer.body and b"HTTP/1.1 ".startswith(answer.body[:9])
+    return _parsed(received, "HEAD") if is_of_head else (answer, rest)
 
 
 def _parsed(received: bytes, method: str) -> tuple[Answer, bytes]:
