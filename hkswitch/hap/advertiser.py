@@ -53,7 +53,10 @@ _log = logging.getLogger(__name__)
 class Advertiser(AsyncZeroconf):
     """Announces a service some times in a row, as mDNS does it, and can end that."""
 
-    def __init__(self, addresses: list[str]) -> None:
+    def __init__(self, addresses: list[str], announced: ServiceInfo | None = None) -> None:
+        """`announced` is what another one has announced there, and did not take back."""
+        self.announced = announced
+        """What others believe of this bridge, also while its names are probed for again."""
         self._responder = Responder(addresses)
         super().__init__(zc=self._responder)
         self._saying: set[asyncio.Task[None]] = set()
@@ -82,27 +85,30 @@ class Advertiser(AsyncZeroconf):
 
     async def async_unregister_service(self, info: ServiceInfo) -> Awaitable[Any]:
         """Say goodbye, if it was announced."""
-        if not self._has_names:
+        self._responder.registry.async_remove(info)
+        announced, self.announced, self._has_names = self.announced, None, False
+        if announced is None:
             nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
             return nothing
-        self._has_names = False
-        return await super().async_unregister_service(info)
+        return await super().async_unregister_service(announced)
 
-    async def say_goodbye(self, info: ServiceInfo, staying: Collection[str]) -> None:
+    async def say_goodbye(self, info: ServiceInfo, staying: Collection[str] = ()) -> None:
         """Say goodbye, if it was announced, and wait until it is said; but not by the addresses that stay."""
         await self.be_silent()
-        if not staying or not self._has_names:
+        if not staying:
             await (await self.async_unregister_service(info))
             return
         self._has_names = False
         self._responder.registry.async_remove(info)
         stay = {address.partition("%")[0] for address in staying}
         leaving = [each for each in self._responder.engine.senders if each.interface_key[0] not in stay]
-        for seconds in GOODBYE_AFTER_SECONDS if leaving else ():
+        if not leaving or self.announced is None:
+            return
+        for seconds in GOODBYE_AFTER_SECONDS:
             await asyncio.sleep(seconds)
             for sender in leaving:
-                goodbye = self._responder.generate_service_broadcast(info, 0)
+                goodbye = self._responder.generate_service_broadcast(self.announced, 0)
                 self._responder.async_send(goodbye, transport=sender)
 
     async def async_close(self) -> None:
@@ -127,6 +133,7 @@ class Advertiser(AsyncZeroconf):
         self._responder.registry.async_update(info)
         for seconds in ANNOUNCED_AFTER_SECONDS:
             await asyncio.sleep(seconds)
+            self.announced = info
             self._responder.async_send(self._responder.generate_service_broadcast(info, None))
 
     def _contested(self, info: ServiceInfo, names: "_Names") -> None:
@@ -135,7 +142,7 @@ class Advertiser(AsyncZeroconf):
         if now_seconds < self._deaf_until_seconds:
             return
         self._deaf_until_seconds = now_seconds + CONTESTED_SECONDS
-        self._has_names = False
+        self._has_names, self.announced = False, None  # a goodbye could be to what another one has
         self._responder.registry.async_remove(info)
         self._begin(info, names, is_ours=True)
 
@@ -155,7 +162,7 @@ class Advertiser(AsyncZeroconf):
                 names.number(self._number)
                 _log.warning("another device answers on mDNS for every name like %s", info.name)
                 break
-            self._number += 1
+            self._number, self.announced = self._number + 1, None
             names.number(self._number)
         self._has_names = True
         if self._number != begun:
