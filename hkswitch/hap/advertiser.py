@@ -64,11 +64,13 @@ class Advertiser(AsyncZeroconf):
         self._number = 1
         """Which of the service's names, the first one or one with a number, is ours."""
         self._deaf_until_seconds = 0.0
+        self._is_contested = False
+        """Whether the name was ours, and is probed for because another device claimed it."""
 
     async def async_register_service(self, info: ServiceInfo, *_: Any, **__: Any) -> Awaitable[Any]:  # noqa: ANN401
         """Begin to probe for the names of a service, to announce it then, and to answer for it."""
         await self._responder.async_check_service(info, False, cooperating_responders=True)  # noqa: FBT003
-        self._has_names, self._deaf_until_seconds = False, 0.0
+        self._has_names, self._is_contested, self._deaf_until_seconds = False, False, 0.0
         return self._begin(info, _Names(info, self._number))
 
     def announce(self, info: ServiceInfo) -> None:
@@ -117,17 +119,17 @@ class Advertiser(AsyncZeroconf):
         self._responder.complain_no_more()
         await super().async_close()
 
-    def _begin(self, info: ServiceInfo, names: "_Names", *, is_ours: bool = False) -> asyncio.Task[None]:
+    def _begin(self, info: ServiceInfo, names: "_Names") -> asyncio.Task[None]:
         for saying in self._saying:
             saying.cancel()
-        saying = asyncio.ensure_future(self._say(info, names, is_ours=is_ours))
+        saying = asyncio.ensure_future(self._say(info, names))
         self._saying.add(saying)
         saying.add_done_callback(self._saying.discard)
         return saying
 
-    async def _say(self, info: ServiceInfo, names: "_Names", *, is_ours: bool) -> None:
+    async def _say(self, info: ServiceInfo, names: "_Names") -> None:
         if not self._has_names:
-            await self._claim(info, names, is_ours=is_ours)
+            await self._claim(info, names)
         self._responder.hear_claims(info, lambda: self._contested(info, names))
         self._responder.own_records.ours = records_of(info)
         self._responder.registry.async_update(info)
@@ -144,19 +146,20 @@ class Advertiser(AsyncZeroconf):
         self._deaf_until_seconds = now_seconds + CONTESTED_SECONDS
         self._has_names, self.announced = False, None  # a goodbye could be to what another one has
         self._responder.registry.async_remove(info)
-        self._begin(info, names, is_ours=True)
+        self._is_contested = True
+        self._begin(info, names)
 
-    async def _claim(self, info: ServiceInfo, names: "_Names", *, is_ours: bool) -> None:
-        """Find names that no other device has: the first, or one with a number. `is_ours`: the first is."""
+    async def _claim(self, info: ServiceInfo, names: "_Names") -> None:
+        """Find names that no other device has: the first, or one with a number."""
         first, begun = info.name, self._number
         await asyncio.sleep(random.uniform(0, PROBE_SECONDS))  # noqa: S311 -- to be not in step with others
-        doubts = _Doubts(info, CONTESTED_DOUBT_SECONDS if is_ours else DOUBT_SECONDS)
+        doubts = _Doubts(info, CONTESTED_DOUBT_SECONDS if self._is_contested else DOUBT_SECONDS)
         while (heard := await self._probe(info)) is not Heard.NOTHING:
             if heard is Heard.DOUBT and await doubts.may_be_over():
                 continue
-            if heard is Heard.DOUBT and is_ours:
+            if heard is Heard.DOUBT and self._is_contested:
                 break
-            is_ours = False
+            self._is_contested = False
             if self._number >= MOST_NAMES:
                 self._number, self._deaf_until_seconds = 1, math.inf
                 names.number(self._number)
@@ -164,7 +167,7 @@ class Advertiser(AsyncZeroconf):
                 break
             self._number, self.announced = self._number + 1, None
             names.number(self._number)
-        self._has_names = True
+        self._has_names, self._is_contested = True, False
         if self._number != begun:
             _log.warning("another device has the mDNS name %s; using %s", first, info.name)
 
