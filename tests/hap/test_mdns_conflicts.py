@@ -251,18 +251,6 @@ async def test_a_claim_that_nobody_stands_by_leaves_the_name(ours: Advertiser, s
     assert set(said.names) == {NAME}
 
 
-async def test_a_contested_name_stays_ours_in_doubt_though_something_else_changes(
-    ours: Advertiser, said: Said
-) -> None:
-    await announced(ours, said)
-    probes = len(said.probes)
-    hear(ours, response(address(OTHER)))
-    await eventually(lambda: len(said.probes) > probes)
-    ours.announce(info())  # as after a reload, or when a controller was paired
-    await meanwhile(lambda: hear(ours, probe(address("200.0.0.1"))), lambda: len(said.announcements) > 3)
-    assert set(said.names) == {NAME}
-
-
 async def test_who_claims_a_name_and_stands_by_it_has_it(
     ours: Advertiser, said: Said, caplog: pytest.LogCaptureFixture
 ) -> None:
