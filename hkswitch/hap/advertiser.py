@@ -53,7 +53,10 @@ _log = logging.getLogger(__name__)
 class Advertiser(AsyncZeroconf):
     """Announces a service some times in a row, as mDNS does it, and can end that."""
 
-    def __init__(self, addresses: list[str]) -> None:
+    def __init__(self, addresses: list[str], announced: ServiceInfo | None = None) -> None:
+        """`announced` is what another one has announced there, and did not take back."""
+        self.announced = announced
+        """What others believe of this bridge, also while its names are probed for again."""
         self._responder = Responder(addresses)
         super().__init__(zc=self._responder)
         self._saying: set[asyncio.Task[None]] = set()
@@ -61,11 +64,13 @@ class Advertiser(AsyncZeroconf):
         self._number = 1
         """Which of the service's names, the first one or one with a number, is ours."""
         self._deaf_until_seconds = 0.0
+        self._is_contested = False
+        """Whether the name was ours, and is probed for because another device claimed it."""
 
     async def async_register_service(self, info: ServiceInfo, *_: Any, **__: Any) -> Awaitable[Any]:  # noqa: ANN401
         """Begin to probe for the names of a service, to announce it then, and to answer for it."""
         await self._responder.async_check_service(info, False, cooperating_responders=True)  # noqa: FBT003
-        self._has_names, self._deaf_until_seconds = False, 0.0
+        self._has_names, self._is_contested, self._deaf_until_seconds = False, False, 0.0
         return self._begin(info, _Names(info, self._number))
 
     def announce(self, info: ServiceInfo) -> None:
@@ -82,27 +87,30 @@ class Advertiser(AsyncZeroconf):
 
     async def async_unregister_service(self, info: ServiceInfo) -> Awaitable[Any]:
         """Say goodbye, if it was announced."""
-        if not self._has_names:
+        self._responder.registry.async_remove(info)
+        announced, self.announced, self._has_names = self.announced, None, False
+        if announced is None:
             nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
             return nothing
-        self._has_names = False
-        return await super().async_unregister_service(info)
+        return await super().async_unregister_service(announced)
 
-    async def say_goodbye(self, info: ServiceInfo, staying: Collection[str]) -> None:
+    async def say_goodbye(self, info: ServiceInfo, staying: Collection[str] = ()) -> None:
         """Say goodbye, if it was announced, and wait until it is said; but not by the addresses that stay."""
         await self.be_silent()
-        if not staying or not self._has_names:
+        if not staying:
             await (await self.async_unregister_service(info))
             return
         self._has_names = False
         self._responder.registry.async_remove(info)
         stay = {address.partition("%")[0] for address in staying}
         leaving = [each for each in self._responder.engine.senders if each.interface_key[0] not in stay]
-        for seconds in GOODBYE_AFTER_SECONDS if leaving else ():
+        if not leaving or self.announced is None:
+            return
+        for seconds in GOODBYE_AFTER_SECONDS:
             await asyncio.sleep(seconds)
             for sender in leaving:
-                goodbye = self._responder.generate_service_broadcast(info, 0)
+                goodbye = self._responder.generate_service_broadcast(self.announced, 0)
                 self._responder.async_send(goodbye, transport=sender)
 
     async def async_close(self) -> None:
@@ -111,22 +119,23 @@ class Advertiser(AsyncZeroconf):
         self._responder.complain_no_more()
         await super().async_close()
 
-    def _begin(self, info: ServiceInfo, names: "_Names", *, is_ours: bool = False) -> asyncio.Task[None]:
+    def _begin(self, info: ServiceInfo, names: "_Names") -> asyncio.Task[None]:
         for saying in self._saying:
             saying.cancel()
-        saying = asyncio.ensure_future(self._say(info, names, is_ours=is_ours))
+        saying = asyncio.ensure_future(self._say(info, names))
         self._saying.add(saying)
         saying.add_done_callback(self._saying.discard)
         return saying
 
-    async def _say(self, info: ServiceInfo, names: "_Names", *, is_ours: bool) -> None:
+    async def _say(self, info: ServiceInfo, names: "_Names") -> None:
         if not self._has_names:
-            await self._claim(info, names, is_ours=is_ours)
+            await self._claim(info, names)
         self._responder.hear_claims(info, lambda: self._contested(info, names))
         self._responder.own_records.ours = records_of(info)
         self._responder.registry.async_update(info)
         for seconds in ANNOUNCED_AFTER_SECONDS:
             await asyncio.sleep(seconds)
+            self.announced = info
             self._responder.async_send(self._responder.generate_service_broadcast(info, None))
 
     def _contested(self, info: ServiceInfo, names: "_Names") -> None:
@@ -135,29 +144,30 @@ class Advertiser(AsyncZeroconf):
         if now_seconds < self._deaf_until_seconds:
             return
         self._deaf_until_seconds = now_seconds + CONTESTED_SECONDS
-        self._has_names = False
+        self._has_names, self.announced = False, None  # a goodbye could be to what another one has
         self._responder.registry.async_remove(info)
-        self._begin(info, names, is_ours=True)
+        self._is_contested = True
+        self._begin(info, names)
 
-    async def _claim(self, info: ServiceInfo, names: "_Names", *, is_ours: bool) -> None:
-        """Find names that no other device has: the first, or one with a number. `is_ours`: the first is."""
+    async def _claim(self, info: ServiceInfo, names: "_Names") -> None:
+        """Find names that no other device has: the first, or one with a number."""
         first, begun = info.name, self._number
         await asyncio.sleep(random.uniform(0, PROBE_SECONDS))  # noqa: S311 -- to be not in step with others
-        doubts = _Doubts(info, CONTESTED_DOUBT_SECONDS if is_ours else DOUBT_SECONDS)
+        doubts = _Doubts(info, CONTESTED_DOUBT_SECONDS if self._is_contested else DOUBT_SECONDS)
         while (heard := await self._probe(info)) is not Heard.NOTHING:
             if heard is Heard.DOUBT and await doubts.may_be_over():
                 continue
-            if heard is Heard.DOUBT and is_ours:
+            if heard is Heard.DOUBT and self._is_contested:
                 break
-            is_ours = False
+            self._is_contested = False
             if self._number >= MOST_NAMES:
                 self._number, self._deaf_until_seconds = 1, math.inf
                 names.number(self._number)
                 _log.warning("another device answers on mDNS for every name like %s", info.name)
                 break
-            self._number += 1
+            self._number, self.announced = self._number + 1, None
             names.number(self._number)
-        self._has_names = True
+        self._has_names, self._is_contested = True, False
         if self._number != begun:
             _log.warning("another device has the mDNS name %s; using %s", first, info.name)
 

@@ -293,7 +293,7 @@ class Driver(AccessoryDriver):
 
     async def async_stop(self) -> None:
         """Say goodbye on mDNS and wait until it is said: HAP-python does not, and phones keep the bridge."""
-        await self.presence.leave()
+        await self.presence.leave(for_good=True)
         await super().async_stop()
 
     def _announcement(self) -> ServiceInfo:

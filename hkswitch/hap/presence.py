@@ -3,6 +3,7 @@
 Decides nothing about names and times, which are the advertiser's.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -20,30 +21,34 @@ class Presence:
         self.advertiser: Any = None
         self._info: ServiceInfo | None = None
         self._interfaces: frozenset[int] = frozenset()
+        self._is_over = False
+        self._moving = asyncio.Lock()
+        """A stop may come while a reload moves: the goodbye waits for that, or nobody would say it."""
 
     async def move(self, place: Place, service: Callable[[], ServiceInfo]) -> None:
         """Announce a service there instead; it is nowhere if it raises `OSError` or zeroconf's errors."""
-        # The kernel knows no multicast groups of an interface that was made anew, so no socket is kept.
-        if self._interfaces - place.interfaces:
-            await self.leave(staying=place)
-        before, self._info = self._info, None  # nothing is announced meanwhile
-        try:
-            await self._open(place, before)
-            info = service()
-            await self.advertiser.async_register_service(info, cooperating_responders=True)
-        except BaseException:
-            await self._close()
-            raise
-        self._info = info
+        async with self._moving:
+            if self._is_over:
+                return
+            before, self._info = self._info, None  # nothing is announced meanwhile
+            try:
+                await self._open(place, before)
+                info = service()
+                await self.advertiser.async_register_service(info, cooperating_responders=True)
+            except asyncio.CancelledError:  # the bridge ends
+                await self._say_goodbye(before)
+                raise
+            except BaseException:
+                await self._close()
+                raise
+            self._info = info
 
-    async def leave(self, *, staying: Place | None = None) -> None:
-        """Say goodbye, but not at addresses that stay, and be nowhere."""
-        before, self._info = self._info, None  # so that a goodbye is the last word
-        try:
-            if before is not None:
-                await self.advertiser.say_goodbye(before, () if staying is None else staying.addresses)
-        finally:
-            await self._close()
+    async def leave(self, *, for_good: bool = False) -> None:
+        """Say goodbye, and be nowhere; `for_good` also if it is told to move after that."""
+        self._is_over = self._is_over or for_good
+        async with self._moving:
+            before, self._info = self._info, None  # so that a goodbye is the last word
+            await self._say_goodbye(before)
 
     def announce(self, info: ServiceInfo) -> None:
         """Announce what has changed; nothing happens while it is nowhere."""
@@ -51,10 +56,23 @@ class Presence:
             self._info = info
             self.advertiser.announce(info)
 
+    async def _say_goodbye(self, before: ServiceInfo | None) -> None:
+        try:
+            if before is not None and self.advertiser is not None:
+                await self.advertiser.say_goodbye(before)
+        finally:
+            await self._close()
+
     async def _open(self, place: Place, before: ServiceInfo | None) -> None:
         """Have the sockets there, before there is a service to answer for."""
-        if before is None:
-            self.advertiser = Advertiser([*place.addresses])
+        announced = None
+        # The kernel knows no multicast groups of an interface that was made anew, so no socket is kept.
+        if before is not None and self._interfaces - place.interfaces:
+            await self.advertiser.say_goodbye(before, place.addresses)
+            announced = self.advertiser.announced
+            await self._close()
+        if self.advertiser is None:
+            self.advertiser = Advertiser([*place.addresses], announced)
         else:
             await self.advertiser.be_silent()
             self.advertiser.zeroconf.registry.async_remove(before)

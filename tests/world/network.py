@@ -54,7 +54,8 @@ async def _create_server(*_: object, **__: object) -> SimpleNamespace:
 class _Advertiser:
     """As hkswitch.hap.advertiser's, but nothing takes time and nothing is repeated."""
 
-    def __init__(self, air: Air, _: list[str]) -> None:
+    def __init__(self, air: Air, _: list[str], announced: ServiceInfo | None = None) -> None:
+        self.announced = announced
         self._air = air
         registry = SimpleNamespace(async_remove=lambda _: None)
         self.zeroconf = SimpleNamespace(
