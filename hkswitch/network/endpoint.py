@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 class Place:
     """The addresses that the bridge listens on and advertises, and the interfaces that it hears, by index.
 
-    `lack`: what else was chosen and is not there, and why. It makes no other place.
+    `lack`: what else was chosen and is not there, and why; `remedy`: what to do about it. They make no
+    other place.
     """
 
     addresses: tuple[str, ...]
     interfaces: frozenset[int]
     lack: str = field(default="", compare=False)
+    remedy: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return ", ".join(self.addresses)
@@ -22,4 +24,4 @@ class Place:
         addresses = tuple(address for address in self.addresses if address in other.addresses)
         interfaces = self.interfaces & other.interfaces
         lost = self.interfaces and not interfaces
-        return Place(addresses, interfaces, other.lack) if addresses and not lost else None
+        return Place(addresses, interfaces, other.lack, other.remedy) if addresses and not lost else None
