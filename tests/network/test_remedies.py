@@ -51,5 +51,5 @@ def test_what_is_there_has_no_remedy(wanted: dict[str, tuple[str, ...]]) -> None
 
 @pytest.mark.parametrize("name", ["eth9", "down0"])
 def test_only_interfaces_that_could_be_chosen_instead_are_offered(name: str) -> None:
-    with pytest.raises(NoAddress, match="; there are: bare0, eth0$"):
+    with pytest.raises(NoAddress, match=r"; there are: bare0, eth0$"):
         choose(BridgeConfig(interfaces=(name,)), HERE)
