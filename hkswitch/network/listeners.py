@@ -30,9 +30,8 @@ class Listener:
         """Whether it has its port at this address, if maybe among others."""
         wanted = ip_address(address.partition("%")[0])
         # An IPv6 socket that is bound to all addresses may have those of IPv4 too.
-        return self.address == wanted or (
-            self.address.is_unspecified and self.address.version >= wanted.version
-        )
+        has_all = self.address.is_unspecified and self.address.version >= wanted.version
+        return has_all or self.address == wanted
 
 
 def holder(port: int, addresses: Collection[str] = ()) -> str:

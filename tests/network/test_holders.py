@@ -1,6 +1,5 @@
 """Who has a port at an address: on the sockets of this machine."""
 
-import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -111,7 +110,6 @@ async def test_only_the_addresses_that_cannot_be_served_on_are_named(
         assert caught.value.in_use == bool(sockets)
         for made in sockets:
             made.close()
-        await asyncio.sleep(0)
         if sockets:
             await bridge.start(Taps(bridge), place)
     finally:
