@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from typing import Final, TypeVar
 from unicodedata import bidirectional, category, combining, normalize
 
@@ -26,7 +26,6 @@ _JOINER = re.compile("(?<=[AM])\u200c(?=A)|(?<=V)[\u200c\u200d](?=[LA])|(?<=L)\u
 _VIRAMA = 9  # the combining class
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
-_BROADCAST = IPv4Address("255.255.255.255")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
 
 # systemd's unit_name_is_valid(); and the names of types without instances, by which alone it loads them.
@@ -127,7 +126,7 @@ def address(scalar: Scalar) -> str:
     if not found or (percent and not _INTERFACE.fullmatch(scope)):
         rule = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
         raise ValueError(f"{shown(text)} is not an address; {rule}")
-    if found.is_unspecified or found.is_multicast or found == _BROADCAST:
+    if found.is_unspecified or found.is_multicast or text == "255.255.255.255":
         raise ValueError(f"{shown(text)} is not an address of a host")
     if found.version == 6 and found.is_link_local and not percent:
         hint = f"write it with its interface, like {shown(f'{found}%eth0')}"
