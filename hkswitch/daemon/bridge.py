@@ -21,6 +21,7 @@ from hkswitch.hap import state_file
 from hkswitch.hap.database import Retyped
 from hkswitch.hap.driver import Driver
 from hkswitch.hap.labels import MODEL, PROTOCOL_VERSION, serial_number
+from hkswitch.hap.listening import CannotBind
 from hkswitch.hap.session import Session
 from hkswitch.hap.setup_code import Setup, UnknownController
 from hkswitch.model.errors import Failure
@@ -60,7 +61,7 @@ class Taps(Protocol):
 
 @dataclass(eq=False)
 class CannotServe(Failure):
-    """The bridge cannot go online. `in_use`: somebody else has the port.
+    """The bridge cannot go online at `place`. `in_use`: another program has the port there.
 
     `remedy` is what helps then; only who started the bridge knows how to give it another port.
     """
@@ -145,7 +146,8 @@ class Bridge:
         except (OSError, ZeroconfError) as error:
             number = error.errno if isinstance(error, OSError) else None
             why = os.strerror(number) if number else str(error)  # asyncio's own text is longer
-            raise CannotServe(place, self._port, why, in_use=number == errno.EADDRINUSE) from error
+            where = replace(place, addresses=error.addresses) if isinstance(error, CannotBind) else place
+            raise CannotServe(where, self._port, why, in_use=number == errno.EADDRINUSE) from error
 
     def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
         """Have accessories for these groups; those that stay are not touched. Tells the controllers.

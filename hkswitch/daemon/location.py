@@ -120,8 +120,9 @@ class Location:
                 await self._front.start(self._taps, place)
                 self._started = True
         except CannotServe as failure:
+            _name_holder(failure)
             if failure.in_use and not self._started:
-                self._missing = _named(failure)
+                self._missing = failure
                 self._unsettled.set()
                 raise
             kept = None if self.place is None else self.place.within(place)
@@ -149,8 +150,7 @@ class Location:
             self._say()
 
 
-def _named(failure: CannotServe) -> CannotServe:
-    """Say who has the port, if that can be known."""
-    if holder := listeners.holder(failure.port):
+def _name_holder(failure: CannotServe) -> None:
+    """Say who has the port, if that is what is wrong and can be known."""
+    if failure.in_use and (holder := listeners.holder(failure.port, failure.place.addresses)):
         failure.why = f"{holder} has it"
-    return failure

@@ -126,6 +126,7 @@ class Serving:
         self._open = asyncio.Event()
         self._applying = asyncio.Lock()
         self._not_reloaded = ""
+        self._logged_wait = ""
         self._running_since_unix_seconds = int(time.time())
 
     # What can be asked on the control socket
@@ -257,5 +258,15 @@ class Serving:
             trouble = self._helper_problem() or self._config_problem() or self._front.storage_problem
             text = "; ".join(each for each in (waits_for, trouble) if each)
             self._outside.serving(self._config, place, self._front, text)
+            self._log_wait(waits_for)
         elif waits_for:
             self._outside.waiting(waits_for)
+            self._logged_wait = ""
+
+    def _log_wait(self, waits_for: str) -> None:
+        """Log what a bridge that serves waits for besides, once, and the end of that."""
+        before, self._logged_wait = self._logged_wait, waits_for
+        if waits_for and waits_for != before:
+            _log.warning("%s", waits_for)
+        elif before and not waits_for:
+            _log.info("no longer %s", before.partition(":")[0])

@@ -25,7 +25,9 @@ async def firewall(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
     if isinstance(situation.config, Failure):
         return (unknown(Point.FIREWALL, NO_CONFIG),)
-    packets = packets_of(situation.config.bridge.port, situation.place, interfaces_of(situation.place))
+    # Another port of the configuration takes effect after a restart.
+    served = situation.config.bridge if isinstance(situation.bridge, Failure) else situation.bridge
+    packets = packets_of(served.port, situation.place, interfaces_of(situation.place))
     finding = await firewalld(packets) or await ufw(packets)
     return (finding or await _of_kernel(packets, WITH_SUDO if situation.asker != ROOT else ""),)
 

@@ -7,6 +7,14 @@ from hkswitch.hap.sockets import BACKLOG, listening, ways
 from hkswitch.network.endpoint import Place
 
 
+class CannotBind(OSError):
+    """There can be no sockets at `addresses`, which are a part of a place."""
+
+    def __init__(self, error: OSError, addresses: tuple[str, ...]) -> None:
+        super().__init__(error.errno, error.strerror or str(error))
+        self.addresses = addresses
+
+
 class Listening:
     """Sockets that listen on one port, one for each address and interface."""
 
@@ -22,13 +30,21 @@ class Listening:
         """Where connections are taken: those that were accepted just before are not there yet."""
 
     async def move(self, place: Place) -> None:
-        """Listen there and nowhere else; if it raises `OSError`, all listen that did."""
+        """Listen there and nowhere else; if it raises `CannotBind`, all listen that did."""
         wanted = set(ways(place))
         opened: dict[tuple[str, int], asyncio.Server] = {}
+        refused: dict[str, OSError] = {}
         self._open |= wanted
         try:
-            for address, interface in wanted - self._servers.keys():
-                opened[address, interface] = await self._opened(address, interface)
+            for way in (way for way in ways(place) if way not in self._servers):
+                try:
+                    opened[way] = await self._opened(*way)
+                except OSError as error:
+                    refused.setdefault(way[0], error)
+            if refused:
+                first = next(iter(refused.values()))
+                same = tuple(address for address, error in refused.items() if error.errno == first.errno)
+                raise CannotBind(first, same) from first
         except BaseException:
             for server in opened.values():
                 server.close()

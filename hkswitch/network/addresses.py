@@ -74,7 +74,9 @@ def place_of(config: BridgeConfig, before: Place | None = None) -> Place:
             if str(each) in chosen and machine.is_up(each.label)
         }
         names = up & ({interface_of(label) for label in config.interfaces} or staying) or up
-        return Place(chosen, frozenset(map(_index, names)), lack(config, machine), _networks(names))
+        missing = lack(config, machine)
+        what, remedy = ("", "") if missing is None else (f"{missing.wanted}: {missing}", missing.remedy)
+        return Place(chosen, frozenset(map(_index, names)), what, remedy, _networks(names))
     except OSError as error:
         if error.errno not in _GONE:
             raise TablesUnreadable(error) from error

@@ -28,19 +28,27 @@ _NO_LAN: Final = (
 
 
 class NoAddress(Failure):
-    """There is no address to serve on now; `str()` says why, and `wanted` what is waited for."""
+    """There is no address to serve on now; `str()` says why.
 
-    def __init__(self, why: str = "", wanted: str = "the network") -> None:
+    `wanted` is what is waited for, `why` the reason alone, and `remedy` the one thing to do about it.
+    """
+
+    def __init__(self, why: str = "", wanted: str = "the network", remedy: str = "") -> None:
         super().__init__(why)
+        self.why = why
         self.wanted = wanted
+        self.remedy = remedy
 
 
 class NoDefaultRoute(NoAddress):
     """Nothing was configured, and there is no default route either."""
 
     def __init__(self) -> None:
-        why = "there is no default route to choose an address by; set bridge.interface or bridge.address"
-        super().__init__(why, "a default route")
+        why, remedy = "there is no default route to choose an address by", "set bridge.interface"
+        super().__init__(why, "a default route", remedy)
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.remedy} or bridge.address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +103,15 @@ def choose(config: BridgeConfig, machine: Machine, staying: frozenset[str] = fro
         raise NoDefaultRoute from None
 
 
-def lack(config: BridgeConfig, machine: Machine) -> str:
-    """What is waited for beside the addresses that are there, and why; empty if all are. Pure."""
+def lack(config: BridgeConfig, machine: Machine) -> NoAddress | None:
+    """What is waited for beside the addresses that are there, and why; None if all are. Pure."""
     if config.addresses:
         missing = _missing(_wanted(config), machine)
-        return f"{' and '.join(missing)}: {_no_interface_has(missing)}" if missing else ""
+        return _no_interface_has(missing, machine, " and ") if missing else None
     if config.interfaces:
         names = tuple(name for name in config.interfaces if not _reachable(name, machine))
-        return f"{' and '.join(names)}: {_lacks(names, machine)}" if names else ""
-    if _default(machine) is None:
-        return f"{NoDefaultRoute().wanted}: {NoDefaultRoute()}"
-    return ""
+        return _lacks(names, machine, " and ") if names else None
+    return NoDefaultRoute() if _default(machine) is None else None
 
 
 def is_lan(name: str, flags: int) -> bool:
@@ -128,7 +134,7 @@ def _configured(wanted: tuple[str, ...], machine: Machine) -> tuple[str, ...]:
     missing = _missing(wanted, machine)
     if there := tuple(text for text in wanted if text not in missing):
         return there
-    raise NoAddress(_no_interface_has(missing), " or ".join(missing))
+    raise _no_interface_has(missing, machine, " or ")
 
 
 def _missing(wanted: tuple[str, ...], machine: Machine) -> list[str]:
@@ -136,8 +142,13 @@ def _missing(wanted: tuple[str, ...], machine: Machine) -> list[str]:
     return [text for text in wanted if not ip_address(text).is_loopback and text not in there]
 
 
-def _no_interface_has(missing: list[str]) -> str:
-    return f"no interface that is up has the address {' or '.join(missing)}"
+def _no_interface_has(missing: list[str], machine: Machine, joint: str) -> NoAddress:
+    why = f"no interface that is up has the address {' or '.join(missing)}"
+    having = (interface_of(each.label) for each in machine.addresses if str(each) in missing)
+    down = dict.fromkeys(name for name in having if not machine.is_up(name))
+    remedy = " and ".join(map(_bring_up, down))
+    remedy = remedy or f"give {' and '.join(missing)} to an interface that is up, or change bridge.address"
+    return NoAddress(why, joint.join(missing), remedy)
 
 
 def _default(machine: Machine) -> str | None:
@@ -148,7 +159,7 @@ def _of_interfaces(names: tuple[str, ...], machine: Machine) -> tuple[str, ...]:
     """IPv4 first: IPv6 addresses of homes come and go."""
     found = [ip for name in names for ip in _reachable(name, machine)]
     if not found:
-        raise NoAddress(_lacks(names, machine), " or ".join(names))
+        raise _lacks(names, machine, " or ")
     return tuple(dict.fromkeys(str(ip) for ip in sorted(found, key=lambda ip: ip.version)))
 
 
@@ -159,19 +170,32 @@ def _reachable(name: str, machine: Machine) -> list[IPv4Address | IPv6Address]:
     return [each.ip for each in there if name in {each.label, interface_of(each.label)}]
 
 
-def _lacks(names: tuple[str, ...], machine: Machine) -> str:
-    why = " and ".join(_lack(name, machine) for name in names)
+def _lacks(names: tuple[str, ...], machine: Machine, joint: str) -> NoAddress:
+    lacks = [_lack(name, machine) for name in names]
+    why = " and ".join(each for each, _ in lacks)
+    remedy = " and ".join(remedy for _, remedy in lacks)
+    return NoAddress(f"{why}{_there(names, machine)}", joint.join(names), remedy)
+
+
+def _there(names: tuple[str, ...], machine: Machine) -> str:
+    """The interfaces to choose instead, where one of `names` is not there or is down."""
     if all(map(machine.is_up, names)):
-        return why
+        return ""
     # Containers come and go, and each would be a line in the log.
-    there = sorted(name for name in machine.links if is_lan(name, _UP | _MULTICAST))
+    others = machine.links.keys() - set(map(interface_of, names))
+    there = sorted(name for name in others if is_lan(name, machine.links[name]))
     more = f" and {len(there) - MOST_NAMED} more" if len(there) > MOST_NAMED else ""
-    return f"{why}; there are: {', '.join(there[:MOST_NAMED])}{more}"
+    return f"; there are: {', '.join(there[:MOST_NAMED])}{more}" if there else ""
 
 
-def _lack(name: str, machine: Machine) -> str:
+def _lack(name: str, machine: Machine) -> tuple[str, str]:
+    """Why an interface cannot be served on, and what to do about it."""
     if machine.is_up(name):
-        return f"the interface {name} has no address that a phone could reach"
-    if interface_of(name) in machine.links:
-        return f"the interface {name} is down"
-    return f"there is no interface {name} with an address"
+        return f"the interface {name} has no address that a phone could reach", f"give {name} an address"
+    if (interface := interface_of(name)) in machine.links:
+        return f"the interface {name} is down", _bring_up(interface)
+    return f"there is no interface {name}", f"connect {name}, or change bridge.interface"
+
+
+def _bring_up(interface: str) -> str:
+    return f"bring {interface} up: `sudo ip link set {interface} up`"

@@ -11,13 +11,15 @@ Network = IPv4Network | IPv6Network
 class Place:
     """The addresses that the bridge listens on and advertises, and the interfaces that it hears, by index.
 
-    `lack`: what else was chosen and is not there, and why. It makes no other place.
-    `networks`: those of the interfaces. Without any, it is not known what comes from beyond a router.
+    `lack`: what else was chosen and is not there, and why; `remedy`: what to do about it. They make no
+    other place. `networks`: those of the interfaces. Without any, it is not known what comes from beyond a
+    router.
     """
 
     addresses: tuple[str, ...]
     interfaces: frozenset[int]
     lack: str = field(default="", compare=False)
+    remedy: str = field(default="", compare=False)
     networks: frozenset[Network] = frozenset()
 
     def __str__(self) -> str:
@@ -28,5 +30,5 @@ class Place:
         addresses = tuple(address for address in self.addresses if address in other.addresses)
         interfaces = self.interfaces & other.interfaces
         lost = self.interfaces and not interfaces
-        kept = Place(addresses, interfaces, other.lack, other.networks)
+        kept = Place(addresses, interfaces, other.lack, other.remedy, other.networks)
         return kept if addresses and not lost else None

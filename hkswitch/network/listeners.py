@@ -1,9 +1,11 @@
 """Who listens on a TCP port of this machine. Only reads /proc, and needs no privilege."""
 
 import pwd
-from collections.abc import Iterable
+import sys
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -19,14 +21,26 @@ _LISTEN: Final = "0A"  # TCP_LISTEN in linux/tcp_states.h
 class Listener:
     """A socket that waits for connections, and whose it is."""
 
+    address: IPv4Address | IPv6Address
     port: int
     user_id: int
     inode: str
 
+    def is_in_the_way_of(self, address: str) -> bool:
+        """Whether it has its port at this address, if maybe among others."""
+        wanted = ip_address(address.partition("%")[0])
+        # An IPv6 socket that is bound to all addresses may have those of IPv4 too.
+        has_all = self.address.is_unspecified and self.address.version >= wanted.version
+        return has_all or self.address == wanted
 
-def holder(port: int) -> str:
-    """Who listens on a port, as words for a sentence; empty if nobody does."""
-    found = [each for table in TABLES for each in listeners(_text(PROC / table)) if each.port == port]
+
+def holder(port: int, addresses: Collection[str] = ()) -> str:
+    """Who listens on a port, as words for a sentence; empty if nobody does.
+
+    `addresses`: at one of these only.
+    """
+    rows = [each for table in TABLES for each in listeners(_text(PROC / table)) if each.port == port]
+    found = [each for each in rows if not addresses or any(map(each.is_in_the_way_of, addresses))]
     if not found:
         return ""
     process = _process_of({f"socket:[{each.inode}]" for each in found})
@@ -37,8 +51,18 @@ def listeners(table: str) -> tuple[Listener, ...]:
     """The listening sockets in /proc/net/tcp or tcp6 (proc(5)). Pure."""
     rows = [line.split() for line in table.splitlines()[1:]]
     return tuple(
-        Listener(int(row[1].rpartition(":")[2], 16), int(row[7]), row[9]) for row in rows if row[3] == _LISTEN
+        Listener(_address(row[1]), int(row[1].rpartition(":")[2], 16), int(row[7]), row[9])
+        for row in rows
+        if row[3] == _LISTEN
     )
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """Words of 32 bits, as the machine has them in its memory."""
+    packed = bytes.fromhex(text.partition(":")[0])
+    words = [packed[at : at + 4] for at in range(0, len(packed), 4)]
+    joined = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    return IPv4Address(joined) if len(joined) == 4 else IPv6Address(joined)
 
 
 def _process_of(sockets: set[str]) -> str:

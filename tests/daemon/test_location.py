@@ -26,8 +26,8 @@ OTHER = Place(("10.2.0.1",), frozenset({3}))
 LACKING = Place(("10.1.0.1",), frozenset({2}), "eth1: it is down")
 UNREADABLE = TablesUnreadable(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
 NO_ROUTE = NoDefaultRoute()
-GONE = NoAddress("there is no interface eth9 with an address", "eth9")
-WAITS = "waiting for eth9: there is no interface eth9 with an address"
+GONE = NoAddress("there is no interface eth9", "eth9")
+WAITS = "waiting for eth9: there is no interface eth9"
 MANY_TURNS = 100
 """Of the event loop, in which there would be another try."""
 

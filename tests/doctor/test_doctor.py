@@ -27,7 +27,6 @@ from hkswitch.doctor import (
     context,
     mdns,
     missing_units,
-    network,
     page,
     paired,
     privileges,
@@ -41,11 +40,11 @@ from hkswitch.doctor.programs import Ran
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model import environment
-from hkswitch.model.config import BridgeConfig, Config, parse
+from hkswitch.model.config import Config, parse
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.errors import BusUnavailable, ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.unit_state import ActiveState, Crossing, LoadState, UnitState
-from hkswitch.network.choice import NoAddress, NoDefaultRoute
+from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.report import BridgeReport, PairedController
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
@@ -641,54 +640,7 @@ def test_systemd_is_on_the_bus() -> None:
 
 HERE = Place(("10.77.0.1", "fd00::1"), frozenset({1}))
 NOWHERE = BRIDGE._replace(addresses=())
-DOWN = NoAddress("the interface lan0 is down", "lan0")
-
-
-@pytest.mark.parametrize(
-    ("place", "bridge", "verdict", "words"),
-    [
-        (HERE, None, OK, "10.77.0.1, fd00::1 on lan0"),
-        (HERE, BRIDGE._replace(addresses=("fd00::1", "10.77.0.1")), OK, "10.77.0.1, fd00::1 on lan0"),
-        (
-            replace(HERE, lack="lan1: it is down"),
-            None,
-            WARNING,
-            "fd00::1 on lan0, without lan1: it is down; bring",
-        ),
-        (DOWN, None, WRONG, "lan0 is down; bring the interface up"),
-        (
-            DOWN,
-            BRIDGE._replace(addresses=(), network=f"waiting for lan0: {DOWN}"),
-            WRONG,
-            "lan0 is down; bring",
-        ),
-        (DOWN, BRIDGE, WRONG, "lan0 is down (the bridge is still on 10.77.0.1); bring the interface up"),
-        (
-            HERE,
-            BRIDGE,
-            WRONG,
-            "chooses 10.77.0.1, fd00::1, and the bridge is on 10.77.0.1; `sudo hkswitch reload`",
-        ),
-        (
-            HERE,
-            NOWHERE._replace(network="waiting for lan9: there is none"),
-            WRONG,
-            "and the bridge is on no network (waiting for lan9: there is none); `sudo hkswitch reload`",
-        ),
-        (
-            HERE,
-            BRIDGE._replace(addresses=()),
-            WRONG,
-            "and the bridge is on no network (it is starting); `sudo",
-        ),
-        (NoDefaultRoute(), None, WRONG, "there is no default route"),
-        (NO_GROUPS, BRIDGE, UNKNOWN, "no valid configuration"),
-    ],
-)
-def test_the_bridge_has_a_place(
-    place: Place | Failure, bridge: BridgeReport | None, verdict: Verdict, words: str
-) -> None:
-    judged(network.has_place(place, ("lan0",), bridge), verdict, words)
+DOWN = NoAddress("the interface lan0 is down", "lan0", "bring lan0 up")
 
 
 @pytest.mark.parametrize(
@@ -707,31 +659,6 @@ async def test_a_bridge_without_a_network_is_not_asked_by_mdns(why: str, words: 
 async def test_a_bridge_whose_network_is_about_to_go_is_not_asked_by_mdns() -> None:
     (found,) = await mdns.mdns(replace(SITUATION, bridge=BRIDGE, place=DOWN))
     judged(found, UNKNOWN, "the network that the configuration chooses is not there")
-
-
-@pytest.mark.parametrize(
-    ("bridge", "holder", "ours", "verdict", "words"),
-    [
-        (BRIDGE, "process 7 (hkswitch)", True, OK, "51826 is ours"),
-        (None, "", False, OK, "51826 is free"),
-        (BridgeReport("", "", 0, (), 51826, ()), "", False, OK, "51826 is free"),
-        (None, "process 7 (nc)", False, WRONG, "process 7 (nc) has 51826; stop that, or set bridge.port"),
-        (BRIDGE, "process 7 (nc)", False, WRONG, "process 7 (nc) has 51826"),
-        (BRIDGE, "", False, WRONG, "nobody listens on 51826"),
-        (
-            BridgeReport("", "", 0, (), 51827, ()),
-            "",
-            False,
-            WRONG,
-            "says 51826, and the bridge serves on 51827",
-        ),
-    ],
-)
-def test_the_port_is_free_or_ours(
-    bridge: BridgeReport | None, holder: str, ours: bool, verdict: Verdict, words: str
-) -> None:
-    config = Config(BridgeConfig(), ())
-    judged(network.free_or_ours(config, bridge, holder, is_ours=ours), verdict, words)
 
 
 def test_the_bridge_is_heard() -> None:

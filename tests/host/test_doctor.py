@@ -293,7 +293,7 @@ WITH_OTHERS: Final = (
             Point.NETWORK,
             f"ip link set lan0 down; {UNTIL_AWAY}",
             f"ip link set lan0 up; ip route replace default dev lan0; {UNTIL_BACK}",
-            "no interface that is up has the address 10.77.0.1; bring the interface up",
+            "no interface that is up has the address 10.77.0.1; bring lan0 up",
         ),
         {"port", "mdns"},
     ),

@@ -331,6 +331,11 @@ def test_plain_yaml_in_any_style_is_the_same(text: str) -> None:
             id="multicast",
         ),
         pytest.param(
+            "address: 255.255.255.255",
+            "2:12: bridge.address: '255.255.255.255' is not an address of a host",
+            id="broadcast",
+        ),
+        pytest.param(
             "address: fe80::1%a b",
             f"2:12: bridge.address: 'fe80::1%a b' is not an address; {ADDRESS_RULE}",
             id="a scope id that is no interface",

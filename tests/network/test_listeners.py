@@ -3,6 +3,7 @@
 import os
 import pwd
 import socket
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tests.support.ports import free_port
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 NO_USER = 4_000_000_000
+ANY, LOCAL, OTHER = map(IPv4Address, ("0.0.0.0", "127.0.0.1", "127.0.0.2"))
+ANY6 = IPv6Address("::")
 
 
 def row(local: str, state: str = "0A", user_id: int = 0, inode: int = 1071) -> str:
@@ -25,11 +28,11 @@ def row(local: str, state: str = "0A", user_id: int = 0, inode: int = 1071) -> s
 @pytest.mark.parametrize(
     ("table", "found"),
     [
-        pytest.param(row("00000000:1F90"), (Listener(8080, 0, "1071"),), id="IPv4"),
-        pytest.param(row("0" * 32 + ":CA72"), (Listener(51826, 0, "1071"),), id="IPv6"),
+        pytest.param(row("00000000:1F90"), (Listener(ANY, 8080, 0, "1071"),), id="IPv4"),
+        pytest.param(row("0" * 32 + ":CA72"), (Listener(ANY6, 51826, 0, "1071"),), id="IPv6"),
         pytest.param(
             row("0100007F:0050", user_id=33, inode=7) + row("0200007F:0050", inode=8),
-            (Listener(80, 33, "7"), Listener(80, 0, "8")),
+            (Listener(LOCAL, 80, 33, "7"), Listener(OTHER, 80, 0, "8")),
             id="two on one port",
         ),
         pytest.param("", (), id="nobody"),

@@ -1,0 +1,264 @@
+"""What `hkswitch doctor` says of the bridge's place in the network, its port, and the firewall's port."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hkswitch import __version__
+from hkswitch.control import STATE_FOLDER, client
+from hkswitch.control.words import command
+from hkswitch.doctor import firewall, network
+from hkswitch.doctor.context import Account, Situation
+from hkswitch.doctor.finding import Finding, Point, Verdict, ok
+from hkswitch.doctor.packets import Packet
+from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.errors import ConfigUnreadable, Failure
+from hkswitch.network.addresses import TablesUnreadable
+from hkswitch.network.choice import NoAddress, NoDefaultRoute
+from hkswitch.network.endpoint import Place
+from hkswitch.protocol.report import BridgeReport
+from tests.support.ports import free_port
+
+OK, WRONG, UNKNOWN, WARNING = Verdict
+HERE = Place(("10.77.0.1", "fd00::1"), frozenset({1}))
+LOOPBACK = Place(("127.0.0.2", "127.0.0.3"), frozenset({1}))
+BRIDGE = BridgeReport("hkswitch", __version__, 0, ("10.77.0.1",), 51826, ())
+NOWHERE = BRIDGE._replace(addresses=())
+DOWN = NoAddress("the interface lan0 is down", "lan0", "bring lan0 up: `sudo ip link set lan0 up`")
+BARE = NoAddress("the interface lan0 has no address that a phone could reach", "lan0", "give lan0 an address")
+NO_CONFIG = ConfigUnreadable("config.yaml", "No such file or directory")
+OTHER_FOLDER = Path("/srv/second")
+RELOAD = "`sudo hkswitch reload`"
+RESTART = "`sudo systemctl restart hkswitch.service`"
+US = f"process {os.getpid()} ({Path('/proc/self/comm').read_text().strip()})"
+
+
+def judged(finding: Finding, verdict: Verdict, words: str) -> None:
+    assert (finding.verdict, words in str(finding)) == (verdict, True), str(finding)
+    assert (finding.verdict in {WRONG, WARNING}) <= bool(finding.advice), "what to do?"
+
+
+def situation(
+    place: Place | Failure,
+    bridge: BridgeReport | Failure,
+    port: int = 51826,
+    state_folder: Path = STATE_FOLDER,
+) -> Situation:
+    return Situation(
+        config_file=Path("config.yaml"),
+        state_folder=state_folder,
+        asker=os.getuid(),
+        account=Account("hkswitch", 4_000_000_000, 4_000_000_000),
+        config=Config(BridgeConfig(port=port), ()),
+        place=place,
+        unit={},
+        bridge=bridge,
+    )
+
+
+NO_DAEMON = client.NoDaemon(OTHER_FOLDER / "control.sock")
+
+
+# The place
+
+
+@pytest.mark.parametrize(
+    ("why", "bridge", "verdict", "words"),
+    [
+        (DOWN, None, WRONG, "lan0 is down; bring lan0 up: `sudo ip link set lan0 up`"),
+        (DOWN, NOWHERE._replace(network=f"waiting for lan0: {DOWN}"), WRONG, "lan0 is down; bring"),
+        (DOWN, BRIDGE, WRONG, "lan0 is down (the bridge is still on 10.77.0.1); bring lan0 up"),
+        (BARE, None, WRONG, "the interface lan0 has no address that a phone could reach; give lan0 an"),
+        (NoDefaultRoute(), None, WRONG, "no default route to choose an address by; set bridge.interface"),
+        (NoDefaultRoute(), NOWHERE, WRONG, "no default route to choose an address by; set bridge.interface"),
+        (
+            NoDefaultRoute(),
+            BRIDGE,
+            WARNING,
+            "no default route to choose an address by (the bridge is still on 10.77.0.1); set bridge",
+        ),
+        (TablesUnreadable(OSError(24, os.strerror(24))), BRIDGE, UNKNOWN, "Too many open files"),
+        (NO_CONFIG, BRIDGE, UNKNOWN, "there is no valid configuration"),
+    ],
+)
+def test_without_a_place_there_is_one_remedy_that_fits(
+    why: Failure, bridge: BridgeReport | None, verdict: Verdict, words: str
+) -> None:
+    found = network.has_none(why, bridge)
+    judged(found, verdict, words)
+    assert not found.advice or found.advice in {DOWN.remedy, BARE.remedy, "set bridge.interface"}
+    assert "change" not in found.advice
+
+
+@pytest.mark.parametrize(
+    ("place", "bridge", "verdict", "words"),
+    [
+        (HERE, None, OK, "10.77.0.1, fd00::1 on lan0"),
+        (HERE, BRIDGE._replace(addresses=("fd00::1", "10.77.0.1")), OK, "10.77.0.1, fd00::1 on lan0"),
+        (
+            replace(HERE, lack="lan1: it is down", remedy="bring lan1 up"),
+            None,
+            WARNING,
+            "fd00::1 on lan0, without lan1: it is down; bring lan1 up",
+        ),
+        (
+            HERE,
+            BRIDGE,
+            WRONG,
+            f"chooses 10.77.0.1, fd00::1, and the bridge is on 10.77.0.1; {RELOAD}",
+        ),
+        (
+            HERE,
+            BRIDGE._replace(network="trying again: cannot read"),
+            WRONG,
+            f"the bridge is on 10.77.0.1 (trying again: cannot read); {RELOAD}",
+        ),
+        (
+            HERE,
+            NOWHERE._replace(network="waiting for lan9: there is none"),
+            WRONG,
+            f"and the bridge is on no network (waiting for lan9: there is none); {RELOAD}",
+        ),
+        (HERE, NOWHERE, WRONG, "and the bridge is on no network (it is starting); `sudo"),
+        (LOOPBACK, None, WARNING, "127.0.0.2, 127.0.0.3 on lan0, which no phone can reach; set bridge.int"),
+        (
+            LOOPBACK,
+            BRIDGE._replace(addresses=LOOPBACK.addresses),
+            WARNING,
+            "which no phone can reach; set bridge.interface",
+        ),
+        (Place(("::1", "10.77.0.1"), frozenset({1})), None, OK, "::1, 10.77.0.1 on lan0"),
+    ],
+)
+def test_the_bridge_has_a_place(
+    place: Place, bridge: BridgeReport | None, verdict: Verdict, words: str
+) -> None:
+    judged(network.has_place(place, ("lan0",), bridge, RELOAD), verdict, words)
+
+
+@pytest.mark.parametrize("folder", [STATE_FOLDER, OTHER_FOLDER])
+async def test_the_commands_are_for_the_bridge_that_was_asked_about(folder: Path) -> None:
+    (found,) = await network.network(situation(HERE, BRIDGE, state_folder=folder))
+    judged(found, WRONG, f"{command(folder, 'reload')}, and look again")
+    (found,) = await network.port(situation(HERE, BRIDGE._replace(port=7), state_folder=folder))
+    judged(found, WRONG, "a new port takes effect after that")
+    assert (RESTART in str(found)) == (folder == STATE_FOLDER)
+    assert (str(OTHER_FOLDER) in str(found)) == (folder == OTHER_FOLDER)
+
+
+# The port
+
+
+@pytest.mark.parametrize(
+    ("bridge", "holder", "verdict", "words"),
+    [
+        (BRIDGE, "process 7 (hkswitch)", OK, "51826 is ours"),
+        (None, "", OK, "51826 is free"),
+        (NOWHERE, "", OK, "51826 is free"),
+        (None, "process 7 (nc)", WRONG, "process 7 (nc) has 51826; stop that, or set bridge.port"),
+        (NOWHERE, "process 7 (nc)", WRONG, "process 7 (nc) has 51826"),
+        (BRIDGE, "", WRONG, f"the bridge runs, and no program listens on 51826; {RESTART}"),
+        (NOWHERE._replace(port=51827), "", WRONG, "says 51826, and the bridge serves on 51827"),
+    ],
+)
+def test_the_port_is_free_or_ours(
+    bridge: BridgeReport | None, holder: str, verdict: Verdict, words: str
+) -> None:
+    judged(network.free_or_ours(Config(BridgeConfig(), ()), bridge, holder, RESTART), verdict, words)
+
+
+class Listening:
+    """A program that has a port at some addresses."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.port = free_port()
+        self._stack = stack
+
+    def on(self, *addresses: str) -> None:
+        for address in addresses:
+            self._stack.enter_context(socket.create_server((address, self.port)))
+
+
+@pytest.fixture
+def listening() -> Iterator[Listening]:
+    with ExitStack() as stack:
+        yield Listening(stack)
+
+
+@pytest.mark.parametrize(
+    ("bound", "bridge", "verdict", "words"),
+    [
+        pytest.param(LOOPBACK.addresses, LOOPBACK.addresses, OK, "{port} is ours", id="it serves"),
+        pytest.param(LOOPBACK.addresses[:1], LOOPBACK.addresses[:1], OK, "{port} is ours", id="on one"),
+        pytest.param(("127.0.0.9",), LOOPBACK.addresses, WRONG, "no program listens on {port}", id="another"),
+        pytest.param(LOOPBACK.addresses, (), WRONG, "{us} has {port}; stop that", id="it is nowhere"),
+        pytest.param(("127.0.0.9",), (), OK, "{port} is free", id="taken elsewhere"),
+        pytest.param(LOOPBACK.addresses, NO_DAEMON, WRONG, "{us} has {port}; stop that", id="no daemon"),
+        pytest.param(("0.0.0.0",), NO_DAEMON, WRONG, "{us} has {port}; stop that", id="on all"),
+        pytest.param((), NO_DAEMON, OK, "{port} is free", id="no daemon, and free"),
+        pytest.param(
+            LOOPBACK.addresses,
+            client.Unreachable(STATE_FOLDER),
+            UNKNOWN,
+            "{us} has {port}, and the daemon gave no answer (this user may not reach",
+            id="a daemon that may not be asked",
+        ),
+    ],
+)
+async def test_whose_the_port_is_is_told_by_the_bridge_and_not_by_its_user(
+    listening: Listening,
+    bound: tuple[str, ...],
+    bridge: tuple[str, ...] | Failure,
+    verdict: Verdict,
+    words: str,
+) -> None:
+    listening.on(*bound)
+    reported = (
+        bridge if isinstance(bridge, Failure) else BRIDGE._replace(addresses=bridge, port=listening.port)
+    )
+    for folder in (STATE_FOLDER, OTHER_FOLDER):
+        (found,) = await network.port(situation(LOOPBACK, reported, listening.port, folder))
+        judged(found, verdict, words.format(port=listening.port, us=US))
+
+
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        (LOOPBACK.addresses, "{us} has port {port} on 127.0.0.3; stop that, or set bridge.port"),
+        (("127.0.0.2",), "and the bridge is on 127.0.0.2; `sudo hkswitch reload`"),
+    ],
+    ids=["taken", "free"],
+)
+async def test_a_port_that_is_taken_where_the_bridge_should_go_is_named_and_no_reload_is(
+    listening: Listening, bound: tuple[str, ...], words: str
+) -> None:
+    listening.on(*bound)
+    bridge = BRIDGE._replace(addresses=("127.0.0.2",), port=listening.port)
+    (found,) = await network.network(situation(LOOPBACK, bridge, listening.port))
+    judged(found, WRONG, words.format(port=listening.port, us=US))
+    assert (RELOAD in found.advice) == ("reload" in words)
+
+
+# The firewall
+
+
+@pytest.mark.parametrize(
+    ("bridge", "port"), [(BRIDGE, 51826), (NOWHERE, 51826), (NO_DAEMON, 51999)], ids=["on", "off", "none"]
+)
+async def test_the_firewall_is_asked_for_the_port_that_is_served(
+    monkeypatch: pytest.MonkeyPatch, bridge: BridgeReport | Failure, port: int
+) -> None:
+    asked: list[int] = []
+
+    async def firewalld(packets: tuple[Packet, ...]) -> Finding:
+        asked.extend(packet.port for packet in packets if packet.protocol == "tcp")
+        return ok(Point.FIREWALL, "open")
+
+    monkeypatch.setattr(firewall, "firewalld", firewalld)
+    await firewall.firewall(situation(Place(("10.77.0.1",), frozenset()), bridge, 51999))
+    assert asked == [port]

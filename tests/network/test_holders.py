@@ -1,0 +1,116 @@
+"""Who has a port at an address: on the sockets of this machine."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hkswitch.daemon.bridge import Bridge, CannotServe
+from hkswitch.daemon.location import Location
+from hkswitch.model.config import BridgeConfig
+from hkswitch.network.endpoint import Place
+from hkswitch.network.listeners import holder
+from tests.support.inprocess import Taps
+from tests.support.ports import free_port
+
+US = f"process {os.getpid()} ({Path('/proc/self/comm').read_text().strip()})"
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def listening(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family)
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked", "is_there"),
+    [
+        ("127.0.0.2", ("127.0.0.2",), True),
+        ("127.0.0.2", ("127.0.0.1", "127.0.0.2"), True),
+        ("127.0.0.2", (), True),
+        ("0.0.0.0", ("127.0.0.2",), True),
+        ("::", ("127.0.0.2",), True),
+        ("::", ("fe80::1%lo",), True),
+        ("::1", ("::1",), True),
+        ("127.0.0.2", ("127.0.0.1",), False),
+        ("127.0.0.2", ("::1",), False),
+        ("0.0.0.0", ("::1",), False),
+        ("::1", ("127.0.0.1", "fe80::1%lo"), False),
+    ],
+)
+def test_a_listener_is_in_the_way_at_its_own_addresses_only(
+    port: int, bound: str, asked: tuple[str, ...], *, is_there: bool
+) -> None:
+    with listening(bound, port):
+        assert holder(port, asked) == (US if is_there else "")
+    assert holder(port, asked) == ""
+
+
+@pytest.fixture
+def taken(port: int) -> Iterator[socket.socket]:
+    with closing(listening("127.0.0.2", port)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("before", ["127.0.0.1", "127.0.0.3", None])
+async def test_of_two_addresses_the_taken_one_is_named_with_the_program_that_has_it(
+    tmp_path: Path, port: int, taken: socket.socket, before: str | None
+) -> None:
+    places = [Place((before,), frozenset({1}))] if before else []
+    places.append(Place(("127.0.0.1", "127.0.0.2"), frozenset({1})))
+    bridge = Bridge("Test", (), tmp_path, port)
+    said: list[str] = []
+    location = Location(
+        bridge,
+        Taps(bridge),
+        lambda config, at: places[0],  # noqa: ARG005 -- as `Find` names them
+        lambda: said.append(location.waits_for),
+        BridgeConfig(name="Test"),
+    )
+    try:
+        while len(places) > 1:
+            await location.settle()
+            assert said == [""]
+            places.pop(0)
+        await location.settle()
+        why = f"trying again: cannot serve HomeKit on 127.0.0.2, port {port}: {US} has it"
+        assert location.waits_for == why
+        assert (location.place is not None) == (before == "127.0.0.1")
+        taken.close()
+        await location.settle()
+        assert location.place == places[0]
+    finally:
+        await bridge.stop()
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (("127.0.0.2",), "127.0.0.2"),
+        (("127.0.0.1", "127.0.0.3"), "127.0.0.1, 127.0.0.3"),
+        (("192.0.2.1",), "192.0.2.1"),
+    ],
+)
+async def test_only_the_addresses_that_cannot_be_served_on_are_named(
+    tmp_path: Path, port: int, bad: tuple[str, ...], named: str
+) -> None:
+    sockets = [listening(address, port) for address in bad if address.startswith("127.")]
+    bridge = Bridge("Test", (), tmp_path, port)
+    place = Place(("127.0.0.1", "127.0.0.2", "127.0.0.3", *(bad if not sockets else ())), frozenset({1}))
+    try:
+        with pytest.raises(CannotServe, match=rf"^cannot serve HomeKit on {named}, port {port}: ") as caught:
+            await bridge.start(Taps(bridge), place)
+        assert caught.value.in_use == bool(sockets)
+        for made in sockets:
+            made.close()
+        if sockets:
+            await bridge.start(Taps(bridge), place)
+    finally:
+        await bridge.stop()
