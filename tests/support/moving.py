@@ -88,10 +88,12 @@ class Bridge:
         return report.bridge
 
     async def is_at(self, *ips: str) -> None:
-        """Wait until it serves there, and see that all agree about that."""
-        await eventually(lambda: self.told and self.told[-1].partition(";")[0] == f"on {', '.join(ips)}")
+        """Wait until it serves there, and see that all agree; what it told may be of before a move."""
+        where = f"on {', '.join(ips)}"
+        await eventually(
+            lambda: self.told and self.told[-1].partition(";")[0] == where and at(LISTEN) == set(ips)
+        )
         assert (await self.status()).addresses == ips
-        assert at(LISTEN) == set(ips)
 
     async def waits(self, why: str) -> None:
         """Wait until it serves nowhere, and see that it says why, and that nothing is left open."""
