@@ -81,7 +81,10 @@ class _Service:
         paired = "paired" if front.paired else f"not paired: see {command(self.state_folder, 'pair')}"
         if front.pairing_refused:
             paired = f"not paired; {locked(self.state_folder)}"
-        groups = "1 group" if len(config.groups) == 1 else f"{len(config.groups)} groups"
+        number, left_out = len(config.groups), len(front.left_out)
+        groups = "1 group" if number == 1 else f"{number} groups"
+        if left_out:
+            groups = f"{number - left_out} of {groups}"
         what = f"{groups} on {place}, port {config.bridge.port}, {paired}"
         status = f"Serving {what}" + (f"; {printable_line(trouble)}" if trouble else "")
         self.notifier.tell(READY="1", STATUS=status)

@@ -69,6 +69,8 @@ class StateWriter:
         if self._failure is None:
             return ""
         means = ["no controller can be paired or removed"]
+        if self._database.is_untold:
+            means.append("phones are not told of changes")
         if names := self._database.left_out:
             means.append(f"not in the Home app: {_some(names)}")
         if names := self._database.of_old_type:

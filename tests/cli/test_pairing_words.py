@@ -47,6 +47,7 @@ class Front:
     paired: bool = False
     pairing_refused: bool = False
     setup: Setup = SETUP
+    left_out: frozenset[str] = frozenset()
 
 
 @pytest.mark.parametrize(
