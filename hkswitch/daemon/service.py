@@ -14,7 +14,7 @@ from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import Process
 from hkswitch.backend.socket import Socket
 from hkswitch.backend.sudo import by_sudo
-from hkswitch.control import server, socket_of
+from hkswitch.control import STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
 from hkswitch.daemon import logs
 from hkswitch.daemon.bridge import Bridge, CannotServe
@@ -60,6 +60,10 @@ class _Service:
     notifier: Notifier
     logged: str = ""
     """The last line about what is served, or waited for."""
+
+    @property
+    def restart(self) -> str:
+        return "`systemctl restart hkswitch`" if self.state_folder == STATE_FOLDER else "a restart"
 
     async def read(self) -> Config:
         return await read_within(self.config_file, READ_WITHIN_SECONDS)

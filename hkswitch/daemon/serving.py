@@ -76,6 +76,10 @@ class Front(Display, Movable, Pairings, Protocol):
 class Outside(Protocol):
     """Who started the daemon: gives it what it needs, and is told how it is."""
 
+    @property
+    def restart(self) -> str:
+        """What restarts it, for a sentence: a command, or in words."""
+
     async def read(self) -> Config:
         """The config as it is now; raises `Failure`."""
 
@@ -263,7 +267,7 @@ class Serving:
         self._location.wanted = after.bridge
         await self._location.settle()
         notes = [
-            after_restart(config, before),
+            after_restart(config, before, self._outside.restart),
             self._host.config_problem(),
             self._helper_problem(),
             self._location.waits_for,

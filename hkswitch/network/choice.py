@@ -38,9 +38,9 @@ class NoAddress(Failure):
 class NoDefaultRoute(NoAddress):
     """Nothing was configured, and there is no default route either."""
 
-    def __init__(self) -> None:
-        why = "there is no default route to choose an address by; set bridge.interface or bridge.address"
-        super().__init__(why, "a default route")
+    def __init__(self, remedy: str = "set bridge.interface or bridge.address") -> None:
+        """`remedy` is another one where those are not read."""
+        super().__init__(f"there is no default route to choose an address by; {remedy}", "a default route")
 
 
 @dataclass(frozen=True, slots=True)
