@@ -21,6 +21,9 @@ from hkswitch.network.endpoint import Place
 
 STATE_FOLDER: Final = Path("~/.local/state/hkswitch-demo")
 
+NAME_ADDRESS: Final = "pass --address with an address of this machine that your phone reaches"
+"""The demo doesn't read where a configuration serves."""
+
 GROUPS: Final = (
     Group("vm-guests", "VM Guests", ("libvirt-guests.service",)),
     Group("fileserver", "File Server", ("smb.service", "nmb.service", "netatalk.service")),
@@ -58,15 +61,18 @@ class _Terminal:
     address: str | None
     port: int | None
     state_folder: Path
-    name: str = ""
-    """The bridge's, from the first reading on: it has no other until it ends."""
+    was_paired: bool | None = None
+    """Whether the pairing was there at the start; None before that."""
+
+    @property
+    def restart(self) -> str:
+        return "a restart of the demo"
 
     async def read(self) -> Config:
         """The groups and the name of the config; where that serves, another bridge may be serving."""
         default = Config(BridgeConfig(name="hkswitch demo"), GROUPS)
         config = default if self.config_file is None else read_config(self.config_file)
-        self.name = self.name or config.bridge.name
-        bridge = BridgeConfig(name=self.name)
+        bridge = BridgeConfig(name=config.bridge.name)
         if self.address is not None:
             bridge = replace(bridge, addresses=(self.address,))
         if self.port is not None:
@@ -79,24 +85,31 @@ class _Terminal:
     def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
         """As the daemon does it, but on loopback where there is no default route."""
         try:
-            return addresses.place_of(bridge, before)
+            place = addresses.place_of(bridge, before)
         except NoDefaultRoute:
             return Place((addresses.LOOPBACK,), frozenset())
+        if place.lack and not bridge.addresses:  # it stays where it was while there is no default route
+            missing = NoDefaultRoute(NAME_ADDRESS)
+            return replace(place, lack=f"{missing.wanted}: {missing}")
+        return place
 
     def waiting(self, why: str) -> None:
         _say(f"{why[:1].upper()}{why[1:]}.")
 
     def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
-        names = ", ".join(group.name for group in config.groups)
+        names = ", ".join(group.name for group in config.groups if group.id not in front.left_out)
         _say(f"Serving simulated switches: {names}.")
         _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")
         if trouble:
-            _say(f"{trouble[:1].upper()}{trouble[1:]}.")
+            _say(f"Note: {trouble}.")  # not in a capital: it may begin with a path
         if place.addresses == (addresses.LOOPBACK,) and self.address is None:
             _say("There is no default route: this is loopback only.")
-            _say("For a phone, pass --address with an address of this machine that it reaches.")
-        if front.paired:
+            _say(f"For a phone, {NAME_ADDRESS}.")
+        self.was_paired = front.paired and self.was_paired is not False
+        if self.was_paired:
             _say(f"Already paired. {gone_from_home(self.state_folder)}")
+        elif front.paired:
+            _say("Paired.")
         elif front.pairing_refused:
             _say(f"No controller can pair: {locked(self.state_folder)}.")
         else:

@@ -134,7 +134,7 @@ def pair(  # noqa: PLR0913 -- one for each option
     """Show the setup code and its QR code.
 
     It is what a phone needs to pair. Asks the daemon if it runs, and reads its state folder if not. The setup
-    code is for root and for members of the group hkswitch; who is paired is for everybody.
+    code is for root and for members of the group hkswitch; any local user may ask the service who is paired.
     """
     from hkswitch.cli import pair
 
@@ -189,7 +189,7 @@ def status(
 ) -> None:
     """Show the groups, their units, and the bridge.
 
-    With one GROUP, the exit code says whether it is on (0) or not (3). Without a daemon, systemd is asked.
+    With one GROUP, the exit code says whether it is on (0) or not (3). Without the service, systemd is asked.
     --watch needs a daemon to begin with, and then goes on when the daemon restarts.
     """
     from hkswitch.cli import status
@@ -266,7 +266,7 @@ def _action(word: str, what: str) -> None:
 
     @commands.command(
         word,
-        help=f"{what}.\n\nThe daemon does it; for root it also works without one.",
+        help=f"{what}.\n\nThe daemon does it; root can also do it while the service is stopped.",
         epilog=examples(f"sudo hkswitch {word} fileserver", f"sudo hkswitch {word} --no-wait fileserver web"),
     )
     @click.argument("groups", nargs=-1, required=True, metavar="GROUP...")

@@ -49,14 +49,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 
 
 def an_address(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    """The value of an option that is an address, as click's callbacks give it back."""
+    """The value of an option that may be what `bridge.address` may be, as click's callbacks give it back."""
     if text is not None:
-        from ipaddress import ip_address  # noqa: PLC0415 -- only the demo needs it
+        from hkswitch.model import config_values  # noqa: PLC0415 -- only the demo needs it
+        from hkswitch.model.yaml_nodes import Place, Scalar  # noqa: PLC0415
 
         try:
-            ip_address(text)
-        except ValueError:
-            raise click.BadParameter(f"{text!r} is not an IPv4 or IPv6 address", context, option) from None
+            return config_values.address(Scalar(Place(1, 1), text, is_text=True))
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, option) from None
     return text
 
 

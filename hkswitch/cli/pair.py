@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hkswitch.control import client, pairings, socket_of
+from hkswitch.control import client, is_of_service, pairings, socket_of
 from hkswitch.control.words import command, gone_from_home, locked
 from hkswitch.hap import setup_code
 from hkswitch.hap.setup_code import Setup, UnknownController, some
 from hkswitch.hap.state_file import StateInUse, write_whole
-from hkswitch.hap.stored_pairings import StoredPairings
+from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.control import Answer, Ask, Controllers, Question, SetupIs
 from hkswitch.protocol.report import PairedController
@@ -69,6 +69,10 @@ def ask_or_do(state_folder: Path, question: Question) -> Answer:
         pass
     try:
         return pairings.do(question, StoredPairings(state_folder))
+    except NoBridgeYet as failure:
+        if is_of_service(path):
+            failure.remedy = "start hkswitch.service first, or name the --state-dir of another bridge"
+        raise
     except StateInUse as in_use:
         raise DaemonSilent(path, in_use) from None
 

@@ -1,4 +1,4 @@
-"""`hkswitch status`: how everything is, from the daemon, or from systemd without one.
+"""`hkswitch status`: how everything is, from the daemon, or from systemd where the service does not run.
 
 Knows no rich: who wants JSON does not wait for it.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from hkswitch.control import client, socket_of
+from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import GroupState
@@ -41,10 +41,16 @@ class UnknownGroup(Failure):
 
 
 def from_daemon(state_folder: Path) -> Report | None:
-    """How everything is, or None if no daemon can be asked; raises `Failure`."""
+    """How everything is, or None if the service cannot be asked; raises `Failure`.
+
+    The configuration that systemd could be asked about instead is the service's, not that of another daemon.
+    """
+    path = socket_of(state_folder)
     try:
-        said = client.ask(socket_of(state_folder), Question(Ask.STATUS))
+        said = client.ask(path, Question(Ask.STATUS))
     except (client.NoDaemon, client.Unreachable):
+        if not is_of_service(path):
+            raise
         return None
     assert isinstance(said, Status)  # noqa: S101 -- client.ask has looked
     return said.report

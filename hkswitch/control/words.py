@@ -18,7 +18,8 @@ def command(state_folder: Path, words: str) -> str:
     """A command for the bridge of a state folder, as a person types it: the service's is the default."""
     if state_folder == STATE_FOLDER:
         return f"`sudo {PROGRAM} {words}`"
-    return f"`{_program()} {words} --state-dir {shlex.quote(str(state_folder))}`"
+    # Absolute, as it may be typed in another folder.
+    return f"`{_program()} {words} --state-dir {shlex.quote(str(state_folder.absolute()))}`"
 
 
 def locked(state_folder: Path) -> str:
@@ -39,4 +40,4 @@ def _program() -> str:
     own, found = Path(sys.argv[0]), shutil.which(PROGRAM)
     if own.name != PROGRAM or (found is not None and own.samefile(found)):
         return PROGRAM
-    return shlex.quote(str(own))
+    return shlex.quote(str(own.absolute()))

@@ -122,6 +122,13 @@ class Bridge:
         """Why the state cannot be written, and what that means."""
         return self._driver.writer.trouble
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The groups that no phone is shown until the state can be written."""
+        served = self._bridge.accessories
+        own = (each for (_, tile), each in self._tiles.items() if tile is Tile.GROUP)
+        return frozenset(each.group.id for each in own if each.aid not in served)
+
     async def start(self, taps: Taps, place: Place) -> None:
         """Go online there; raises `CannotServe`."""
         self._take_writes(taps)

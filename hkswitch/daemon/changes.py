@@ -5,8 +5,8 @@ from dataclasses import replace
 from hkswitch.model.config import Config
 
 
-def after_restart(config: Config, running: Config) -> str:
-    """What of a new config takes effect only after a restart."""
+def after_restart(config: Config, running: Config, restart: str) -> str:
+    """What of a new config takes effect only after a restart, and what restarts this bridge."""
     changed = [
         name
         for name, new, old in (
@@ -16,9 +16,7 @@ def after_restart(config: Config, running: Config) -> str:
         )
         if new != old
     ]
-    return (
-        f"changes to {', '.join(changed)} take effect after `systemctl restart hkswitch`" if changed else ""
-    )
+    return f"changes to {', '.join(changed)} take effect after {restart}" if changed else ""
 
 
 def with_what_stays(config: Config, running: Config) -> Config:

@@ -14,7 +14,7 @@ from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import Process
 from hkswitch.backend.socket import Socket
 from hkswitch.backend.sudo import by_sudo
-from hkswitch.control import server, socket_of
+from hkswitch.control import STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
 from hkswitch.daemon import logs
 from hkswitch.daemon.bridge import Bridge, CannotServe
@@ -61,6 +61,10 @@ class _Service:
     logged: str = ""
     """The last line about what is served, or waited for."""
 
+    @property
+    def restart(self) -> str:
+        return "`systemctl restart hkswitch`" if self.state_folder == STATE_FOLDER else "a restart"
+
     async def read(self) -> Config:
         return await read_within(self.config_file, READ_WITHIN_SECONDS)
 
@@ -81,7 +85,10 @@ class _Service:
         paired = "paired" if front.paired else f"not paired: see {command(self.state_folder, 'pair')}"
         if front.pairing_refused:
             paired = f"not paired; {locked(self.state_folder)}"
-        groups = "1 group" if len(config.groups) == 1 else f"{len(config.groups)} groups"
+        number, left_out = len(config.groups), len(front.left_out)
+        groups = "1 group" if number == 1 else f"{number} groups"
+        if left_out:
+            groups = f"{number - left_out} of {groups}"
         what = f"{groups} on {place}, port {config.bridge.port}, {paired}"
         status = f"Serving {what}" + (f"; {printable_line(trouble)}" if trouble else "")
         self.notifier.tell(READY="1", STATUS=status)

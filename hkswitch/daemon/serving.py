@@ -20,6 +20,7 @@ from hkswitch.daemon.location import Changes, Location, Movable
 from hkswitch.daemon.signals import first_to_end
 from hkswitch.daemon.switchboard import Display, Switchboard
 from hkswitch.hap.setup_code import Setup
+from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
@@ -29,6 +30,9 @@ from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.network.endpoint import Place
 from hkswitch.protocol.control import SetupIs
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
+
+RELOAD_AGAIN_SECONDS: Final = 60.0
+"""Between two reloads of its own: a disk may have room for the old state and not for the new one."""
 
 STARTING: Final = "not in the network yet: the daemon is starting"
 
@@ -58,8 +62,12 @@ class Front(Display, Movable, Pairings, Protocol):
     def storage_problem(self) -> str:
         """Why the state cannot be written, and what that means."""
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The groups that no phone is shown until the state can be written."""
+
     def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
-        """Have these groups, and bring `taps` what controllers write."""
+        """Have these groups, and bring `taps` what controllers write; raises `StateUnwritable`."""
 
     async def stop(self) -> None:
         """Go offline."""
@@ -67,6 +75,10 @@ class Front(Display, Movable, Pairings, Protocol):
 
 class Outside(Protocol):
     """Who started the daemon: gives it what it needs, and is told how it is."""
+
+    @property
+    def restart(self) -> str:
+        """What restarts it, for a sentence: a command, or in words."""
 
     async def read(self) -> Config:
         """The config as it is now; raises `Failure`."""
@@ -98,6 +110,17 @@ class NotReloaded(Failure):
         return self.why
 
 
+@dataclass(eq=False)
+class NotWritten(Failure):
+    """The config is good, and the new accessories cannot be written, without which they are not served."""
+
+    why: StateUnwritable
+    exit_code = Exit.CANNOT_WRITE
+
+    def __str__(self) -> str:
+        return f"{self.why}; make room on that disk, or make it writable: hkswitch then reloads by itself"
+
+
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What the host tells goes to the switches, and to those who look at the daemon."""
@@ -127,6 +150,9 @@ class Serving:
         self._applying = asyncio.Lock()
         self._not_reloaded = ""
         self._logged_wait = ""
+        self._waits_for_room = False
+        """Whether the last reload failed because nothing could be written."""
+        self._has_room = asyncio.Event()
         self._running_since_unix_seconds = int(time.time())
 
     # What can be asked on the control socket
@@ -179,7 +205,9 @@ class Serving:
         await self._host.open(_Told(self))
         self._open.set()
         async with news() as changes:
-            await first_to_end(self._host.until_broken(), self._location.follow(changes))
+            await first_to_end(
+                self._host.until_broken(), self._location.follow(changes), self._reload_when_there_is_room()
+            )
 
     async def reload(self) -> str:
         """Apply the config as it is now; returns what a person should know about that.
@@ -195,9 +223,10 @@ class Serving:
                 config = await self._outside.read()
                 if problem := await self._host.check_config():
                     raise NotReloaded(problem)
-                self._not_reloaded = ""
+                self._not_reloaded, self._waits_for_room = "", False
                 return await self._apply(config)
             except Failure as failure:
+                self._waits_for_room = isinstance(failure, NotWritten)
                 # What root says too is root's to take back, when the file is valid again.
                 why = "" if await self._host.check_config() else str(failure)
                 self._not_reloaded = one_line(why)
@@ -211,6 +240,16 @@ class Serving:
         with suppress(Failure):  # it is in the log
             await self.reload()
 
+    async def _reload_when_there_is_room(self) -> None:
+        """Apply what a reload could not write, when writing succeeds again."""
+        while True:
+            await self._has_room.wait()
+            self._has_room.clear()
+            if self._waits_for_room:
+                _log.info("reloading again: the last reload could not write the bridge's state")
+                await self.reload_if_possible()
+                await asyncio.sleep(RELOAD_AGAIN_SECONDS)
+
     async def _apply(self, config: Config) -> str:
         """Serve another config. This order matters, and is nowhere else.
 
@@ -219,17 +258,21 @@ class Serving:
         answers at its old place until then, but also then if the new one is not there.
         """
         before, after = self._config, with_what_stays(config, self._config)
-        self._front.regroup(config.groups, self.switchboard)  # it may fail, and then nothing has changed
+        try:
+            self._front.regroup(config.groups, self.switchboard)
+        except StateUnwritable as failure:  # nothing has changed
+            raise NotWritten(failure) from failure
         self._config = after
         self.switchboard.regroup(config.groups)
         await self._host.watch(config.groups)
         self._location.wanted = after.bridge
         await self._location.settle()
         notes = [
-            after_restart(config, before),
+            after_restart(config, before, self._outside.restart),
             self._host.config_problem(),
             self._helper_problem(),
             self._location.waits_for,
+            self._front.storage_problem,
         ]
         note = "; ".join(note for note in notes if note)
         _log.info("reloaded%s", f": {note}" if note else "")
@@ -253,6 +296,8 @@ class Serving:
     def say(self) -> None:
         """Tell how it is now."""
         self.switchboard.noticed()
+        if self._waits_for_room and not self._front.storage_problem:
+            self._has_room.set()
         waits_for, place = self._location.waits_for, self._location.place
         if place is not None:
             trouble = self._helper_problem() or self._config_problem() or self._front.storage_problem

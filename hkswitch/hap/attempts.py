@@ -1,5 +1,6 @@
 """Wrong setup codes: counted over restarts. After too many, no controller can pair until they are forgotten.
 
+An attempt is on disk before its code is compared, so that neither a kill nor a full disk gives another one.
 Does no I/O itself: the driver writes the state.
 """
 
@@ -35,19 +36,26 @@ class Attempts:
         return self.failed >= MOST_FAILED_ATTEMPTS
 
     def count(self) -> int:
-        """One more; how many there were in all."""
-        self.failed += 1
-        self._writer.async_persist()
+        """One more; how many there were in all. Raises `StateUnwritable`, and then it is not counted."""
+        self._become(self.failed + 1)
         if self.failed == MOST_FAILED_ATTEMPTS:
             self._tell()
         return self.failed
 
+    def take_back(self) -> None:
+        """The last one was right."""
+        self.failed -= 1
+        self._writer.async_persist()
+
     def forget(self) -> None:
         """Let controllers pair again; raises `StateUnwritable`, and then none is forgotten."""
-        before, self.failed = self.failed, 0
+        self._become(0)
+        self._tell()
+
+    def _become(self, failed: int) -> None:
+        before, self.failed = self.failed, failed
         try:
             self._writer.persist()
         except StateUnwritable:
             self.failed = before
             raise
-        self._tell()

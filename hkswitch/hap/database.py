@@ -78,6 +78,11 @@ class Database:
         return not all(map(self._may_serve, self._wanted.values()))
 
     @property
+    def is_untold(self) -> bool:
+        """Whether controllers have read other accessories than those that are wanted, and are not told so."""
+        return bool(self._state.paired) and self._digest() != self._state.accessories_hash
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """The names of the accessories that are wanted and not served."""
         return self._names(lambda served, _: served is None)

@@ -142,7 +142,7 @@ class Driver(AccessoryDriver):
                 self.database.go_back(before)
                 raise
             self.database.serve_written()
-            _log.error("%s", self.writer.trouble)
+            self.writer.log_trouble()
         self.async_update_advertisement()
 
     # Pairings

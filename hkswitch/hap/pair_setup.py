@@ -26,11 +26,14 @@ from hkswitch.hap.events import Events
 from hkswitch.hap.limits import Step
 from hkswitch.hap.refusals import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused
 from hkswitch.hap.session import Session, controller_of
+from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.hap.timed_writes import TimedWrites
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 
 GROUP_BITS: Final = 3072
 SALT_BYTES: Final = 16
+
+NOT_COUNTED: Final = "the bridge's state cannot be written, and so no attempt can be counted"
 
 
 class Connection(Protocol):
@@ -109,6 +112,8 @@ class PairSetupRequests(HAPServerHandler):
             raise Refused(MAX_TRIES, f"it is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes")
         if not self._pair_setup.begin(self._connection.session):
             raise Refused(BUSY, "another controller is pairing")
+        if not self.accessory_handler.writer.can_write():
+            raise Refused(BUSY, NOT_COUNTED)
         self._connection.give_time_to_pair()
         self._verifier = self._challenge()
         salt, public_key = self._verifier.get_challenge()
@@ -146,14 +151,21 @@ class PairSetupRequests(HAPServerHandler):
             raise
 
     def _own_proof(self, verifier: Verifier, public_key: bytes, proof: bytes) -> bytes:
-        """The bridge's proof, if the controller's is right; counts the attempt otherwise."""
+        """The bridge's proof, if the controller's is right; the attempt stays counted otherwise."""
+        attempts = self.accessory_handler.attempts
+        try:
+            # TRUST: first, or a guess would be free while nothing can be written, and right ones would show.
+            failed = attempts.count()
+        except StateUnwritable:
+            self.accessory_handler.writer.log_trouble()
+            raise Refused(BUSY, NOT_COUNTED) from None
         try:
             verifier.set_A(public_key)
             if (ours := verifier.verify(proof)) is None:
                 raise Refused(AUTHENTICATION, "a wrong setup code")
         except Refused as refused:
-            failed = self.accessory_handler.attempts.count()
             raise Refused(refused.error, f"{refused} ({failed} of {MOST_FAILED_ATTEMPTS} in all)") from None
+        attempts.take_back()
         return bytes(ours)
 
     def _exchange(self, parts: dict[bytes, bytes]) -> None:

@@ -16,6 +16,12 @@ from hkswitch.hap.state_format import Stored
 WRITE_AGAIN_SECONDS: Final = 60.0
 """After a failure, which may be over when the disk has room again."""
 
+RETRY_SECONDS: Final = 1.0
+"""Between two attempts for devices that want to pair: one may hold up the event loop as long as the disk."""
+
+LOG_AGAIN_SECONDS: Final = 60.0
+"""For the same trouble, which any device in the network could otherwise have logged again and again."""
+
 MOST_NAMED: Final = 3
 """Accessories that are named; of more, only how many."""
 
@@ -44,6 +50,9 @@ class StateWriter:
         self._again: asyncio.Handle | None = None
         self._announce = announce
         self._tell: Callable[[], None] | None = None
+        self._failed_at_seconds = 0.0
+        self._logged = ""
+        self._logged_at_seconds = 0.0
 
     def tell(self, changed: Callable[[], None]) -> None:
         """Call `changed` when `trouble` has changed."""
@@ -60,6 +69,8 @@ class StateWriter:
         if self._failure is None:
             return ""
         means = ["no controller can be paired or removed"]
+        if self._database.is_untold:
+            means.append("phones are not told of changes")
         if names := self._database.left_out:
             means.append(f"not in the Home app: {_some(names)}")
         if names := self._database.of_old_type:
@@ -79,7 +90,7 @@ class StateWriter:
             self._again.cancel()
             self._again = self._loop.call_soon(self.try_again)
         if self._failure is not None:
-            self._failure = None
+            self._failure, self._logged = None, ""
             _log.info("the bridge's state can be written again")
             self._changed()
 
@@ -93,7 +104,20 @@ class StateWriter:
             self.write()
         except state_file.StateUnwritable:
             self._database.serve_written()
-            _log.error("%s", self.trouble)
+            self.log_trouble()
+
+    def can_write(self) -> bool:
+        """Whether the last attempt to write succeeded, or another one now, which is made once a second."""
+        if self._failure is not None and self._loop.time() - self._failed_at_seconds >= RETRY_SECONDS:
+            self.try_again()
+        return self._failure is None
+
+    def log_trouble(self) -> None:
+        """Log why nothing can be written, once a minute while it is the same."""
+        trouble, now_seconds = self.trouble, self._loop.time()
+        if trouble != self._logged or now_seconds - self._logged_at_seconds >= LOG_AGAIN_SECONDS:
+            self._logged, self._logged_at_seconds = trouble, now_seconds
+            _log.error("%s", trouble)
 
     def try_again(self) -> None:
         """Write all that waits, serve it, and tell the controllers; or wait on."""
@@ -115,6 +139,7 @@ class StateWriter:
     def _failed(self, failure: state_file.StateUnwritable) -> None:
         if self._again is None:
             self._again = self._loop.call_later(WRITE_AGAIN_SECONDS, self.try_again)
+        self._failed_at_seconds = self._loop.time()
         before, self._failure = self._failure, failure
         if str(before) != str(failure):
             self._changed()

@@ -14,14 +14,13 @@ from hkswitch.protocol.report import PairedController
 
 @dataclass(eq=False)
 class NoBridgeYet(Failure):
-    """There is no state file."""
+    """There is no state file. Only who asks knows whether the service is meant, and sets another remedy."""
 
     folder: Path
+    remedy: str = "start the hkswitch that has this folder first"
 
     def __str__(self) -> str:
-        return (
-            f"there is no bridge in {self.folder} yet: start hkswitch.service first, or name its --state-dir"
-        )
+        return f"there is no bridge in {self.folder} yet: {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def address(scalar: Scalar) -> str:
     if not found or (percent and not _INTERFACE.fullmatch(scope)):
         rule = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
         raise ValueError(f"{shown(text)} is not an address; {rule}")
-    if found.is_unspecified or found.is_multicast or text == "255.255.255.255":
+    if found.is_unspecified or found.is_multicast or str(found) == "255.255.255.255":
         raise ValueError(f"{shown(text)} is not an address of a host")
     if found.version == 6 and found.is_link_local and not percent:
         hint = f"write it with its interface, like {shown(f'{found}%eth0')}"

@@ -43,12 +43,14 @@ class NoAddress(Failure):
 class NoDefaultRoute(NoAddress):
     """Nothing was configured, and there is no default route either."""
 
-    def __init__(self) -> None:
-        why, remedy = "there is no default route to choose an address by", "set bridge.interface"
-        super().__init__(why, "a default route", remedy)
+    def __init__(self, remedy: str = "") -> None:
+        """`remedy` is another one where the config's network is not read."""
+        why = "there is no default route to choose an address by"
+        super().__init__(why, "a default route", remedy or "set bridge.interface")
+        self._said = remedy or "set bridge.interface or bridge.address"
 
     def __str__(self) -> str:
-        return f"{self.why}; {self.remedy} or bridge.address"
+        return f"{self.why}; {self._said}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,10 +122,9 @@ def test_a_reader_that_went_away_is_no_traceback() -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path, tmp_path: Path) -> None:
+def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path) -> None:
     nowhere = "unix:path=/nonexistent"
-    options = ("--config", config_file, "--state-dir", tmp_path)
-    code, _, errors = run("status", *options, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
+    code, _, errors = run("status", "--config", config_file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
     assert code == 69
     assert errors == "hkswitch: cannot talk to systemd over the system bus: No such file or directory\n"
 
@@ -208,7 +207,7 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
 
 @pytest.mark.parametrize("arguments", PAIRING, ids=" ".join)
 def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
-    advice = "start hkswitch.service first, or name its --state-dir"
+    advice = "start the hkswitch that has this folder first"
     assert run(*arguments, "--state-dir", tmp_path / "none") == (
         69,
         "",
@@ -390,10 +389,10 @@ async def test_the_state_is_for_nobody_else(demo: Demo) -> None:
 
 @pytest.mark.parametrize(("state", "code"), [(("active", "running"), 0), (("inactive", "dead"), 3)])
 async def test_without_a_daemon_status_asks_systemd_and_says_so(
-    fake: FakeSystemd, config_file: Path, tmp_path: Path, state: tuple[str, str], code: int
+    fake: FakeSystemd, config_file: Path, state: tuple[str, str], code: int
 ) -> None:
     fake.reset(Unit("httpd.service", active=state[0], sub=state[1]))
-    options = ("--config", config_file, "--state-dir", tmp_path / "none")
+    options = ("--config", config_file)
     done, output, _ = await asyncio.to_thread(run, "status", "--json", *options)
     shown = json.loads(output)
     assert (done, shown["bridge"]) == (0, None)

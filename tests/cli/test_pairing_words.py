@@ -47,6 +47,7 @@ class Front:
     paired: bool = False
     pairing_refused: bool = False
     setup: Setup = SETUP
+    left_out: frozenset[str] = frozenset()
 
 
 @pytest.mark.parametrize(
@@ -129,11 +130,14 @@ async def test_the_demo_takes_the_groups_of_a_config_and_not_where_it_serves(
     terminal = demo._Terminal(file, address, port, tmp_path)
     config = await terminal.read()
     assert config.bridge == bridge
+    assert after_restart(config, config, terminal.restart) == ""
     assert [group.id for group in config.groups] == ["web"]
     file.write_text("bridge: {name: Other, port: 50001}\ngroups: {mail: {units: [exim4]}}\n")
     again = await terminal.read()
     assert [group.id for group in again.groups] == ["mail"]
-    assert after_restart(again, config) == ""  # there is no service to restart
+    assert after_restart(again, config, terminal.restart) == (
+        "changes to bridge.name take effect after a restart of the demo"
+    )
 
 
 @pytest.mark.parametrize(

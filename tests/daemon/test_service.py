@@ -61,6 +61,10 @@ class World:
             raise self.config
         return self.config
 
+    @property
+    def restart(self) -> str:
+        return "`systemctl restart hkswitch`"
+
     def reloading(self) -> None:
         self.told.append("reloading")
 

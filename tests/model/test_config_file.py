@@ -128,7 +128,7 @@ def test_a_pipe_that_comes_after_the_first_look_is_not_waited_for(
 )
 def test_no_command_waits_for_a_pipe(file: Path, command: list[str]) -> None:
     pipe(file)
-    state = () if command == ["check"] else ("--state-dir", file.with_name("state"))
+    state = () if command[0] in {"check", "status"} else ("--state-dir", file.with_name("state"))
     assert run(*command, "--config", file, *state) == (
         78,
         "",

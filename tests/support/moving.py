@@ -62,6 +62,10 @@ class Bridge:
     async def read(self) -> Config:
         return self.config
 
+    @property
+    def restart(self) -> str:
+        return "`systemctl restart hkswitch`"
+
     def reloading(self) -> None:
         """It is asked for here."""
 

@@ -78,6 +78,10 @@ class Outside:
     async def read(self) -> Config:
         return read_config(self.config_file)
 
+    @property
+    def restart(self) -> str:
+        return "`systemctl restart hkswitch`"
+
     def reloading(self) -> None:
         say("reloading")
 

@@ -113,6 +113,10 @@ class RealDaemon:
         self.after_read()
         return config
 
+    @property
+    def restart(self) -> str:
+        return "`systemctl restart hkswitch`"
+
     def reloading(self) -> None:
         self.told.append("reloading")
 

@@ -59,6 +59,10 @@ class Outside:
         finally:
             await asyncio.sleep(self.delay_seconds())
 
+    @property
+    def restart(self) -> str:
+        return "`systemctl restart hkswitch`"
+
     def reloading(self) -> None:
         """Nobody is told."""
 

@@ -173,6 +173,7 @@ class StateWorld:
     async def _pair(self, bridge: Bridge) -> None:
         controller = self.chance.one_of(CONTROLLERS)
         after = paired_by(controller, admin=True)
+        self.kept.most_attempts += not self.kept.pairings  # if it is killed before that is taken back
         self._ask(f"{controller.name} pairs", after, lambda: controller.pair(bridge, bridge.setup.code))
 
     async def _try_to_pair(self, bridge: Bridge) -> None:

@@ -1,0 +1,218 @@
+"""What the demo says is true of the demo: what it reads, what it heard of before, and what helps there."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from hkswitch.cli import demo, pair
+from hkswitch.control import STATE_FOLDER, client
+from hkswitch.control.words import command
+from hkswitch.daemon.notify import Notifier
+from hkswitch.daemon.service import _Service
+from hkswitch.hap.setup_code import Setup
+from hkswitch.hap.stored_pairings import NoBridgeYet
+from hkswitch.model.config import BridgeConfig, parse
+from hkswitch.model.errors import ConfigError, Failure
+from hkswitch.network import addresses
+from hkswitch.network.endpoint import Place
+from hkswitch.protocol.control import Ask, Question
+from tests.cli.test_pairing_words import CONFIG, LOOPBACK, Front
+from tests.support.command import HKSWITCH, run
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_SECONDS
+
+SETUP = Setup("031-45-154", "ABCD")
+
+
+def terminal(folder: Path = Path("/srv/x"), address: str | None = None) -> demo._Terminal:
+    return demo._Terminal(None, address, None, folder)
+
+
+def said(capsys: pytest.CaptureFixture[str], of: demo._Terminal, *, trouble: str = "", **front: Any) -> str:  # noqa: ANN401
+    of.serving(CONFIG, LOOPBACK, cast("Any", Front(**front)), trouble)
+    return capsys.readouterr().out
+
+
+# --address
+
+REFUSED = ("fe80::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "fd00::1%eth0", "x", "")
+
+
+@pytest.mark.parametrize("address", REFUSED)
+def test_an_address_that_the_configuration_refuses_is_misuse_with_its_sentence(
+    tmp_path: Path, address: str
+) -> None:
+    text = f"bridge: {{address: '{address}'}}\ngroups: {{web: {{units: [httpd]}}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse(text.encode(), "x")
+    [problem] = caught.value.problems
+    code, output, errors = run("demo", "--address", address, "--state-dir", tmp_path)
+    assert (code, output) == (64, "")
+    assert errors.splitlines()[-1] == f"Error: Invalid value for '--address': {problem.message}"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "192.168.1.10", "::1", "fe80::1%eth0", "FD00::1"])
+def test_an_address_that_the_configuration_takes_is_taken_in_its_form(address: str) -> None:
+    from hkswitch.cli.main import demo as command_of_demo  # noqa: PLC0415 -- another demo
+
+    [option] = [each for each in command_of_demo.params if each.name == "address"]
+    assert option.callback is not None
+    assert option.callback(cast("Any", None), option, address) == address.lower()
+
+
+# The network
+
+
+@pytest.mark.parametrize(
+    ("lack", "address", "expected"),
+    [
+        (
+            "a default route: there is none; set bridge.interface",
+            None,
+            f"a default route: there is no default route to choose an address by; {demo.NAME_ADDRESS}",
+        ),
+        (
+            "192.0.2.7: no interface that is up has it",
+            "192.0.2.7",
+            "192.0.2.7: no interface that is up has it",
+        ),
+        ("", None, ""),
+    ],
+)
+def test_the_demo_names_the_option_that_helps_and_no_key_that_it_does_not_read(
+    monkeypatch: pytest.MonkeyPatch, lack: str, address: str | None, expected: str
+) -> None:
+    place = Place(("192.0.2.1",), frozenset({1}), lack)
+    monkeypatch.setattr(addresses, "place_of", lambda *_: place)
+    bridge = BridgeConfig(addresses=() if address is None else (address,))
+    found = terminal(address=address).find(bridge, place)
+    assert found == Place(("192.0.2.1",), frozenset({1}), expected)
+
+
+# Troubles
+
+
+@pytest.mark.parametrize("trouble", ["r/demo.yaml:1:9: groups: must be a list", "cannot write x"])
+def test_a_trouble_is_said_as_it_is(capsys: pytest.CaptureFixture[str], trouble: str) -> None:
+    assert f"\nNote: {trouble}.\n" in said(capsys, terminal(), trouble=trouble)
+
+
+def test_a_group_that_no_phone_is_shown_is_not_served(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(capsys, terminal(), left_out=frozenset({"web"}))
+    assert "Serving simulated switches: VM Guests, File Server.\n" in shown
+
+
+# Pairings
+
+
+@pytest.mark.parametrize(
+    ("paired", "words"),
+    [
+        ([True], ["Already paired."]),
+        ([True, True], ["Already paired."] * 2),
+        ([False, True], ["Setup code:", "Paired."]),
+        ([False, True, True], ["Setup code:", "Paired.", "Paired."]),
+        ([True, False, True], ["Already paired.", "Setup code:", "Paired."]),
+    ],
+)
+def test_the_demo_says_already_paired_only_of_a_pairing_that_was_there_at_the_start(
+    capsys: pytest.CaptureFixture[str], paired: list[bool], words: list[str]
+) -> None:
+    own = terminal()
+    for is_paired, expected in zip(paired, words, strict=True):
+        shown = said(capsys, own, paired=is_paired, setup=SETUP).splitlines()
+        assert [line.startswith(expected) for line in shown][-1]
+        assert any("unpair --all" in line for line in shown) == (expected == "Already paired.")
+
+
+# Restarts
+
+
+@pytest.mark.parametrize(
+    ("restart", "words"),
+    [
+        (terminal().restart, "a restart of the demo"),
+        (_Service(Path("c"), STATE_FOLDER, Notifier({})).restart, "`systemctl restart hkswitch`"),
+        (_Service(Path("c"), Path("/srv/x"), Notifier({})).restart, "a restart"),
+    ],
+)
+def test_each_bridge_names_what_restarts_it(restart: str, words: str) -> None:
+    assert restart == words
+
+
+async def test_a_reload_of_the_demo_says_what_takes_a_restart_and_what_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "demo.yaml"
+
+    def write(name: str, groups: str = "{web: {units: [httpd]}}") -> None:
+        file.write_text(f"bridge: {{name: {name}}}\ngroups: {groups}\n")
+
+    async def reloaded() -> tuple[int, str, str]:
+        return await asyncio.to_thread(run, "reload", "--state-dir", tmp_path / "s2")
+
+    write("One")
+    where = ("--config", "demo.yaml", "--address", "127.0.0.1", "--port", str(free_port()))
+    process = await asyncio.create_subprocess_exec(
+        *(HKSWITCH, "demo", *where, "--state-dir", "s2"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    try:
+        await _line(process.stdout, lambda line: line.startswith("Setup code: "))
+        assert await reloaded() == (0, "reloaded\n", "")
+        write("Two")
+        note = "changes to bridge.name take effect after a restart of the demo"
+        assert await reloaded() == (0, f"reloaded: {note}\n", "")
+        write("One", "1")
+        assert (await reloaded())[0] == 78
+        await _line(process.stdout, lambda line: line.startswith("Note: demo.yaml:2:9: groups: "))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+
+
+async def _line(output: asyncio.StreamReader, is_it: Callable[[str], bool]) -> str:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not is_it(line := (await output.readline()).decode()):
+            assert line
+        return line
+
+
+# Commands
+
+
+def test_a_command_works_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(Path("r/s2"), "pair") == f"`hkswitch pair --state-dir {tmp_path}/r/s2`"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "hkswitch").touch(0o755)
+    monkeypatch.setattr("sys.argv", ["bin/hkswitch"])
+    monkeypatch.setenv("PATH", os.devnull)
+    assert command(Path("r"), "pair") == f"`{tmp_path}/bin/hkswitch pair --state-dir {tmp_path}/r`"
+
+
+@pytest.mark.parametrize(
+    ("folder", "remedy"),
+    [
+        (None, "start hkswitch.service first, or name the --state-dir of another bridge"),
+        ("nosuch", "start the hkswitch that has this folder first"),
+    ],
+)
+def test_a_folder_without_a_bridge_has_a_remedy_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str | None, remedy: str
+) -> None:
+    monkeypatch.setattr("hkswitch.control.STATE_FOLDER", tmp_path / "service")
+    monkeypatch.setattr("hkswitch.control.RUNTIME_FOLDER", tmp_path / "run")
+    state_folder = tmp_path / (folder or "service")
+    with pytest.raises(NoBridgeYet) as caught:
+        pair.ask_or_do(state_folder, Question(Ask.SETUP))
+    assert str(caught.value) == f"there is no bridge in {state_folder} yet: {remedy}"
+    assert isinstance(caught.value, Failure)
+    with pytest.raises(client.NoDaemon):
+        client.ask(state_folder / "control.sock", Question(Ask.SETUP))

@@ -1,0 +1,81 @@
+"""A command for the bridge of another state folder acts on that one, or on none: never on the service's."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hkswitch import control
+from hkswitch.cli import actions, status
+from hkswitch.control import SOCKET_NAME
+from hkswitch.control.client import NoDaemon, Unreachable
+from hkswitch.control.server import served
+from hkswitch.hap import state_file
+from hkswitch.model.errors import Exit
+from tests.cli.test_main import EXAMPLE
+from tests.support.command import run
+from tests.support.pairings import NotedPairings, folder_for_everybody
+
+NOBODY = 65534
+WORDS = ("start", "stop", "restart")
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What root's helper was asked for; it is another program here, and this user is root for the command."""
+    asked, program = tmp_path / "asked", tmp_path / "helper"
+    program.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(actions, "HELPER", (str(program),))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(control, "RUNTIME_FOLDER", tmp_path / "run")  # where no service listens
+    return asked
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_without_the_daemon_of_another_folder_root_switches_nothing(
+    tmp_path: Path, helper: Path, word: str
+) -> None:
+    with pytest.raises(NoDaemon) as caught:
+        actions.act(word, ["web"], tmp_path / "s2", wait=False)
+    assert caught.value.exit_code is Exit.UNAVAILABLE
+    assert str(caught.value) == (
+        f"no hkswitch listens on {tmp_path}/s2/{SOCKET_NAME}: start the one that has this folder"
+    )
+    assert not helper.exists()
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_without_the_service_root_has_its_helper_do_it(tmp_path: Path, helper: Path, word: str) -> None:
+    assert actions.act(word, ["web", "mail"], control.STATE_FOLDER, wait=False) is Exit.OK
+    assert sorted(helper.read_text().splitlines()) == [f"{word} mail", f"{word} web"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["start", "web"], ["reload"], ["status"], ["status", "web"], ["status", "--watch"]]
+)
+def test_every_command_says_that_no_daemon_listens_in_that_folder(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    config = ["--config", str(EXAMPLE)] if arguments[0] == "status" else []
+    assert run(*arguments, *config, "--state-dir", tmp_path) == (
+        69,
+        "",
+        f"hkswitch: no hkswitch listens on {tmp_path / SOCKET_NAME}: start the one that has this folder\n",
+    )
+
+
+def test_the_status_of_a_stopped_service_is_systemds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "RUNTIME_FOLDER", tmp_path / "run")
+    assert status.from_daemon(control.STATE_FOLDER) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+async def test_a_user_who_may_not_enter_the_folder_is_told_so_and_nothing_of_the_service() -> None:
+    with folder_for_everybody() as folder:
+        async with served(folder / SOCKET_NAME, NotedPairings()):
+            folder.chmod(0o700)  # as hkswitch makes it
+            with state_file.with_rights(NOBODY, NOBODY), pytest.raises(Unreachable) as caught:
+                status.from_daemon(folder)
+    assert caught.value.exit_code is Exit.DENIED
+    assert str(caught.value) == f"this user may not reach {folder / SOCKET_NAME}: use sudo"
