@@ -38,6 +38,7 @@ demo: venv ## a bridge with simulated units, to pair with and to switch
 
 # What is drawn, killed or flooded gains from time, and has targets of its own.
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
+	tests/model/test_any_config.py \
 	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py \
 	tests/hap/test_event_order.py tests/hap/test_iid_history.py tests/daemon/test_reload_interleavings.py
 LONG_TESTS := $(RANDOM_TESTS) tests/backend/test_helper_storm.py

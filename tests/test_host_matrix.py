@@ -18,15 +18,34 @@ OF_THE_MATRIX = re.compile(
 )
 
 
-def collected(marker: str) -> list[str]:
-    """The host tests with this marker, without what the matrix adds to their names."""
-    command = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marker, "tests/host")
+COLLECT = """
+import sys
+import pytest
+
+class Marked:
+    def pytest_collection_finish(self, session):
+        for item in session.items:
+            marks = [mark for mark in ("host", "ci") if item.get_closest_marker(mark)]
+            print("::".join(("MARKED", *marks, item.nodeid)))
+
+sys.exit(pytest.main(["--collect-only", "-qq", "-m", "host", "tests/host"], plugins=[Marked()]))
+"""
+
+
+def collected() -> tuple[Counter[str], Counter[str]]:
+    """The host tests and those in CI, without what the matrix adds to their names."""
+    command = (sys.executable, "-c", COLLECT)
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [OF_THE_MATRIX.sub("", line).replace("[]", "") for line in listed.splitlines() if "::" in line]
+    names = [
+        (OF_THE_MATRIX.sub("", line).replace("[]", "").partition("tests/")[2], "::ci::" in line)
+        for line in listed.splitlines()
+        if line.startswith("MARKED::host::")
+    ]
+    return Counter(name for name, _ in names), Counter(name for name, in_ci in names if in_ci)
 
 
 def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
-    whole, in_ci = Counter(collected("host")), Counter(collected("ci"))
+    whole, in_ci = collected()
     cells = [(release, way) for release in RELEASES for way in ATTACK_WAYS if is_possible(release, way)]
     assert max(whole.values()) == max(len(cells), len(RELEASES) * len(PACKAGES))
     assert in_ci == dict.fromkeys(whole, 1)
