@@ -141,8 +141,9 @@ class Session:
 
     def wait(self) -> None:
         """Wait until there is something to read."""
-        readable, _, _ = select.select([self._socket], [], [], TIMEOUT_SECONDS)
-        assert readable, "no answer in time"
+        poll = select.poll()  # select() takes no descriptor above 1,023
+        poll.register(self._socket, select.POLLIN)
+        assert poll.poll(1000 * TIMEOUT_SECONDS), "no answer in time"
 
     def is_closed(self) -> bool:
         """Whether the bridge has closed it; reads what it sent."""
