@@ -20,6 +20,7 @@ from hkswitch.model.group import Group
 from hkswitch.model.unit_state import GroupState
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.full_disk import filling
 from tests.support.ports import LOOPBACK
 from tests.support.real_daemon import RealDaemon
 from tests.support.served import bridge_of, pair
@@ -48,19 +49,8 @@ def units(fake: FakeSystemd) -> Iterator[None]:
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Fill the disk, or make room again, which the bridge finds soon."""
-    is_full, sync = [False], os.fsync
-
-    def fsync(file: int) -> None:
-        if is_full[0]:
-            raise OSError(errno.ENOSPC, WHY)
-        sync(file)
-
-    def fill(now: bool) -> None:
-        is_full[0] = now
-
-    monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(state_writer, "WRITE_AGAIN_SECONDS", 0.1)
-    return fill
+    return filling(monkeypatch, WHY)
 
 
 async def test_a_reload_that_was_refused_for_want_of_room_is_done_when_there_is_room(

@@ -1,8 +1,6 @@
 """A daemon that cannot write its state tells systemd, the status and who watches it, until it can again."""
 
 import asyncio
-import errno
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.unit_state import GroupState
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
+from tests.support.full_disk import filling
 from tests.support.real_daemon import RealDaemon
 from tests.support.served import bridge_of, pair
 from tests.support.waiting import eventually
@@ -37,17 +36,7 @@ def units(fake: FakeSystemd) -> Iterator[None]:
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Fill the disk, or make room again."""
-    is_full = [True]
-
-    def fsync(_: int) -> None:
-        if is_full[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def fill(now: bool) -> None:
-        is_full[0] = now
-        monkeypatch.setattr(os, "fsync", fsync)
-
-    return fill
+    return filling(monkeypatch)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

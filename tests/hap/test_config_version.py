@@ -1,7 +1,5 @@
 """The config version (c#): it grows with whatever controllers have to read anew, and never falls."""
 
-import errno
-import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +10,7 @@ from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
 from hkswitch.hap.announcement import announcement
 from hkswitch.model.group import AccessoryType, Group
+from tests.support.full_disk import filling
 from tests.support.served import bridge_of, database, pair, regroup, renamed, typed, value_of
 
 WEB = typed("web", AccessoryType.SWITCH)
@@ -27,14 +26,7 @@ def be_version(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Fill the disk, or make room again."""
-    is_full = [False]
-
-    def fsync(_: int) -> None:
-        if is_full[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    return lambda value: is_full.__setitem__(0, value)
+    return filling(monkeypatch)
 
 
 def on_disk(folder: Path) -> int:

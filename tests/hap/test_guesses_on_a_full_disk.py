@@ -17,6 +17,7 @@ from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 from tests.hap.conftest import Served
 from tests.hap.test_tmpfs import FULL, Machine, machine
 from tests.support.controller import Controller
+from tests.support.full_disk import filling
 from tests.support.stranger import ERROR, METHOD, PROOF, PUBLIC_KEY, STATE, stranger
 
 __all__ = ["machine"]
@@ -30,20 +31,8 @@ WRONG = "999-99-998"
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Fill the disk, or make room again."""
-    is_full = [False]
-    sync = os.fsync
-
-    def fsync(file: int) -> None:
-        if is_full[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        sync(file)
-
-    def fill(now: bool) -> None:
-        is_full[0] = now
-
-    monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(state_writer, "RETRY_SECONDS", 0)
-    return fill
+    return filling(monkeypatch)
 
 
 def attempts(served: Served) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """Whatever happens to a paired bridge, an aid and iid that a phone has seen never means something else."""
 
 import asyncio
-import errno
 import json
 import os
 import random
@@ -21,6 +20,7 @@ from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateUnwritable
 from hkswitch.hap.state_format import digest
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.group import AccessoryType, Group, aid_of
+from tests.support.full_disk import filling
 from tests.support.served import (
     CONTROLLER,
     RECORDED,
@@ -49,14 +49,7 @@ def syncing_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Fill the disk, or make room again."""
-    is_full = [False]
-
-    def fsync(_: int) -> None:
-        if is_full[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    return lambda value: is_full.__setitem__(0, value)
+    return filling(monkeypatch)
 
 
 @pytest.fixture

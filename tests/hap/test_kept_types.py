@@ -1,8 +1,6 @@
 """A type that cannot be written: phones keep what they know, and get the new one when there is room."""
 
 import asyncio
-import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from hkswitch.daemon.bridge import TYPES, Bridge
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.group import AccessoryType, Group, aid_of
 from hkswitch.model.switch_events import Tile
+from tests.support.full_disk import filling
 from tests.support.served import (
     CONTROLLER,
     bridge_of,
@@ -30,14 +29,7 @@ FULL = "No space left on device"
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Fill the disk, or make room again."""
-    is_full = [False]
-
-    def fsync(_: int) -> None:
-        if is_full[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    return lambda value: is_full.__setitem__(0, value)
+    return filling(monkeypatch)
 
 
 def types(bridge: Bridge) -> dict[int, AccessoryType]:
