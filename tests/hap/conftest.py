@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -11,9 +12,12 @@ from hkswitch.backend.simulated import INACTIVE, SimulatedHost
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.group import AccessoryType, Group
+from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
 from tests.support.controller import Controller
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.raw_session import RawSession, raw_session
+from tests.world.http_reader import request
 
 GROUPS = (
     Group("fileserver", "File Server", ("smb.service", "nmb.service", "netatalk.service")),
@@ -110,3 +114,24 @@ async def other(paired: Controller) -> AsyncIterator[Controller]:
     await fresh.subscribe()
     yield fresh
     await fresh.close()
+
+
+# A raw controller, with a bridge of the file's own that knows it: its fixture `known`
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def raw(known: Served) -> AsyncIterator[RawSession]:
+    """A verified connection, with every unit stopped."""
+    known.host.change({unit: INACTIVE for group in known.host.groups for unit in group.units})
+    async with raw_session(known.address, known.port) as session:
+        yield session
+
+
+def on(known: Served, group: str, **item: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
+    """An item of a request for the On of a group."""
+    tile = known.bridge._tiles[group, Tile.GROUP]
+    return {"aid": tile.aid, "iid": tile.iid_manager.get_iid(tile.on), **item}
+
+
+def put(*items: dict[str, Any], **more: Any) -> bytes:  # noqa: ANN401 -- JSON
+    return request("PUT", "/characteristics", {"characteristics": items, **more})

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
-from hkswitch.model.switch_events import Tile
-from tests.hap.conftest import GROUPS, Served
+from hkswitch.backend.simulated import ACTIVE, SimulatedHost
+from tests.hap.conftest import GROUPS, Served, on, put
 from tests.peer import tlv as parts_of
 from tests.peer.identity import Identity, PairSetup
-from tests.support.raw_session import KEY, NAME, RawSession, Verification, raw_session
+from tests.support.raw_session import KEY, NAME, RawSession, Verification
 from tests.support.stranger import (
     DATA,
     ERROR,
@@ -48,23 +47,6 @@ async def known(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve
     own.bridge._driver.pair(NAME, KEY.public_key().public_bytes_raw(), b"\1")
     yield own
     await own.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def raw(known: Served) -> AsyncIterator[RawSession]:
-    """A verified connection, with every unit stopped."""
-    known.host.change({unit: INACTIVE for group in SERVED for unit in group.units})
-    async with raw_session(known.address, known.port) as session:
-        yield session
-
-
-def on(known: Served, group: str, **item: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
-    tile = known.bridge._tiles[group, Tile.GROUP]
-    return {"aid": tile.aid, "iid": tile.iid_manager.get_iid(tile.on), **item}
-
-
-def put(*items: dict[str, Any], **more: Any) -> bytes:  # noqa: ANN401 -- JSON
-    return request("PUT", "/characteristics", {"characteristics": items, **more})
 
 
 def statuses(heard: Heard) -> list[int]:

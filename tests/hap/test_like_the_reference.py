@@ -12,16 +12,15 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
+from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import driver as hardening
 from hkswitch.hap.session import controller_of
-from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Place
-from tests.hap.conftest import GROUPS, Served
+from tests.hap.conftest import GROUPS, Served, on, put
 from tests.support.ports import free_port
-from tests.support.raw_session import KEY, NAME, NotVerified, RawSession, raw_session, verify
+from tests.support.raw_session import KEY, NAME, NotVerified, RawSession, verify
 from tests.support.stranger import ERROR, METHOD, PUBLIC_KEY, STATE, USERNAME, Said, Stranger, stranger, tlv
 from tests.world.http_reader import request
 
@@ -41,24 +40,6 @@ async def known(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve
         patch.setattr(own.bridge._driver, "async_update_advertisement", lambda: None)
         yield own
     await own.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def raw(known: Served) -> AsyncIterator[RawSession]:
-    """A verified connection, with every unit stopped."""
-    known.host.change({"httpd.service": INACTIVE})
-    async with raw_session(known.address, known.port) as session:
-        yield session
-
-
-def on_of(known: Served) -> tuple[int, int]:
-    tile = known.bridge._tiles["web", Tile.GROUP]
-    return tile.aid, tile.iid_manager.get_iid(tile.on)
-
-
-def put(known: Served, **item: Any) -> bytes:  # noqa: ANN401 -- JSON
-    aid, iid = on_of(known)
-    return request("PUT", "/characteristics", {"characteristics": [{"aid": aid, "iid": iid, **item}]})
 
 
 # Frames
@@ -104,7 +85,7 @@ async def test_two_addresses_of_the_bridge_give_one_source_port_two_sessions(tmp
     with bound(0) as one, bound(one.getsockname()[1]) as other:
         await loop.sock_connect(one, ("127.0.0.1", port))
         session = await verify(Stranger(*await asyncio.open_connection(sock=one)))
-        assert (await session.ask(put(served, ev=True))).status == 204
+        assert (await session.ask(put(on(served, "web", ev=True)))).status == 204
         await loop.sock_connect(other, ("127.0.0.2", port))
         unverified = Stranger(*await asyncio.open_connection(sock=other))
         assert (await unverified.say(request("GET", "/accessories"))).status == 470
@@ -190,7 +171,7 @@ async def test_a_response_without_a_body_says_so_and_is_not_chunked(
 async def test_a_subscription_may_be_a_number_and_one_that_is_none_fails_alone(
     known: Served, raw: RawSession, events: object, status: int
 ) -> None:
-    aid, iid = on_of(known)
+    aid, iid = on(known, "web").values()
     items = [{"aid": aid, "iid": iid, "ev": events}, {"aid": aid, "iid": iid, "value": False}]
     said = await raw.ask(request("PUT", "/characteristics", {"characteristics": items}))
     assert said.status == status
@@ -219,8 +200,8 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
 async def test_a_read_tells_what_it_is_asked_for(
     known: Served, raw: RawSession, query: str, more: dict[str, Any]
 ) -> None:
-    aid, iid = on_of(known)
-    await raw.ask(put(known, ev=True))
+    aid, iid = on(known, "web").values()
+    await raw.ask(put(on(known, "web", ev=True)))
     said = await raw.ask(request("GET", f"/characteristics?id={aid}.{iid}{query}"))
     assert (said.status, said.body["characteristics"]) == (
         200,
@@ -229,7 +210,7 @@ async def test_a_read_tells_what_it_is_asked_for(
 
 
 async def test_a_read_says_that_there_is_no_subscription(known: Served, raw: RawSession) -> None:
-    aid, iid = on_of(known)
+    aid, iid = on(known, "web").values()
     said = await raw.ask(request("GET", f"/characteristics?id={aid}.{iid}&ev=1"))
     assert said.body["characteristics"][0]["ev"] is False
 
@@ -329,9 +310,9 @@ async def test_an_id_that_is_added_again_with_another_key_keeps_no_session(
     await done(raw, added(b"twice", OTHER_KEY))
     async with stranger(known.address, known.port) as stream:
         old = await verify(stream, b"twice", OTHER)
-        await old.ask(put(known, ev=True))
+        await old.ask(put(on(known, "web", ev=True)))
         # Both before the bridge has a moment to close anything.
-        raw.send(removed(b"twice") + added(b"twice", b"n" * 32) + put(known, value=True))
+        raw.send(removed(b"twice") + added(b"twice", b"n" * 32) + put(on(known, "web", value=True)))
         assert [(await raw.next()).status for _ in range(3)] == [200, 200, 204]
         assert await stream.is_closed()
         assert not old.heard

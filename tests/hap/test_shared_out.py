@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
+from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.hap import connection as hardening
 from hkswitch.hap import limits
 from hkswitch.hap.characteristics import MOST_ITEMS
 from hkswitch.hap.handler import Requests
 from hkswitch.hap.limits import LARGEST_BODY_BYTES, LARGEST_TLV_BYTES, MOST_REQUESTS, refusal
 from hkswitch.hap.responder import MOST_QUESTIONS, Responder
-from hkswitch.model.switch_events import Tile
-from tests.hap.conftest import GROUPS, Served
+from tests.hap.conftest import GROUPS, Served, on, put
 from tests.support.raw_session import KEY, NAME, RawSession, raw_session
 from tests.support.waiting import eventually
 from tests.world.http_reader import request
@@ -35,23 +34,6 @@ async def known(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serve
     own.bridge._driver.pair(NAME, KEY.public_key().public_bytes_raw(), b"\1")
     yield own
     await own.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def raw(known: Served) -> AsyncIterator[RawSession]:
-    """A verified connection, with every unit stopped."""
-    known.host.change({unit: INACTIVE for group in SERVED for unit in group.units})
-    async with raw_session(known.address, known.port) as session:
-        yield session
-
-
-def on(known: Served, group: str, **item: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
-    tile = known.bridge._tiles[group, Tile.GROUP]
-    return {"aid": tile.aid, "iid": tile.iid_manager.get_iid(tile.on), **item}
-
-
-def put(*items: dict[str, Any]) -> bytes:
-    return request("PUT", "/characteristics", {"characteristics": items})
 
 
 class Ticks:
