@@ -28,10 +28,12 @@ from tests.support.mdns import (
     RESPONSE,
     TXT_IN,
     Said,
+    advertising,
     hear,
     info,
     labels,
     message,
+    overheard,
     record,
     srv,
 )
@@ -54,23 +56,10 @@ async def ours(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Advertiser]:
         yield made
 
 
-@asynccontextmanager
-async def advertising(address: str) -> AsyncIterator[Advertiser]:
-    made = Advertiser([address])
-    try:
-        await made.zeroconf.async_wait_for_start()
-        yield made
-    finally:
-        await made.be_silent()
-        await made.async_close()
-
-
 @pytest.fixture
 def said(ours: Advertiser, monkeypatch: pytest.MonkeyPatch) -> Said:
     """What it sends, which goes nowhere."""
-    taken = Said()
-    monkeypatch.setattr(ours.zeroconf, "async_send", taken.take)
-    return taken
+    return overheard(ours, monkeypatch)
 
 
 def address(text: str, name: str = SERVER) -> bytes:

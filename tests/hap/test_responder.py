@@ -23,10 +23,12 @@ from tests.support.mdns import (
     SRV_IN,
     TXT_IN,
     Said,
+    advertising,
     hear,
     info,
     labels,
     message,
+    overheard,
     record,
     srv,
 )
@@ -43,19 +45,14 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest_asyncio.fixture
 async def ours() -> AsyncIterator[Advertiser]:
-    made = Advertiser(list(LOOPBACK.addresses))
-    await made.zeroconf.async_wait_for_start()
-    yield made
-    await made.be_silent()
-    await made.async_close()
+    async with advertising(*LOOPBACK.addresses) as made:
+        yield made
 
 
 @pytest.fixture
 def said(ours: Advertiser, monkeypatch: pytest.MonkeyPatch) -> Said:
     """What it sends, which goes nowhere."""
-    taken = Said()
-    monkeypatch.setattr(ours.zeroconf, "async_send", taken.take)
-    return taken
+    return overheard(ours, monkeypatch)
 
 
 UNWRITABLE = b"\x3f" + b"\xfe" * 63 + labels("local")

@@ -3,8 +3,11 @@
 import asyncio
 import random
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
 from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, ServiceInfo  # type: ignore[attr-defined]
 
 from hkswitch.hap.advertiser import Advertiser
@@ -56,6 +59,25 @@ class Said:
             for record in message.answers()
             if isinstance(record, DNSPointer)
         ]
+
+
+@asynccontextmanager
+async def advertising(address: str) -> AsyncIterator[Advertiser]:
+    """An advertiser at an address, until the block ends."""
+    made = Advertiser([address])
+    try:
+        await made.zeroconf.async_wait_for_start()
+        yield made
+    finally:
+        await made.be_silent()
+        await made.async_close()
+
+
+def overheard(ours: Advertiser, monkeypatch: pytest.MonkeyPatch) -> Said:
+    """What it sends from now on, which goes nowhere."""
+    taken = Said()
+    monkeypatch.setattr(ours.zeroconf, "async_send", taken.take)
+    return taken
 
 
 def hear(ours: Advertiser, packet: bytes, sender: str = OTHER, port: int = 5353) -> None:
