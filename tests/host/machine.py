@@ -39,6 +39,9 @@ _ENVIRONMENT: Final = {
     "LANG": "C.UTF-8",
 }
 _AS_USER: Final = (*("sh", "-c", 'exec setpriv --reuid "$0" --regid "$(id -g "$0")" --init-groups -- "$@"'),)
+_BRIDGES_PORTS: Final = "51826-51999"
+"""Ports that no connection may begin at: a controller in the host's network that tries again and again to
+reach a bridge that is down would be given the bridge's own port one day, and so connect to itself."""
 _LAN: Final = f"""
 ip link add {INTERFACE} type veth peer name wire0
 ip link set wire0 addrgenmode none
@@ -46,6 +49,7 @@ ip link set wire0 up
 ip address add {ADDRESS}/24 dev {INTERFACE}
 ip link set {INTERFACE} up
 ip route add default dev {INTERFACE}
+echo {_BRIDGES_PORTS} >/proc/sys/net/ipv4/ip_local_reserved_ports
 """
 _REPLACE: Final = 'install -D --mode="$0" /dev/stdin "$1.new"; mv -fT "$1.new" "$1"'
 _IN_CGROUP: Final = ("sh", "-ec", 'echo $$ >"$0/cgroup.procs"; exec "$@"')
