@@ -25,7 +25,7 @@ from hkswitch.doctor.programs import Ran
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.unit_state import Action
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.serviceswitch import main as helper
 from tests.support import options
 
@@ -294,7 +294,7 @@ def test_a_command_in_a_sentence_exists(words: str) -> None:
 
 
 PORT = BridgeConfig().port
-SENT = firewall.packets_of(PORT, Place(("192.0.2.1",), frozenset()), ("eth0",))
+SENT = firewall.packets_of(PORT, Endpoint(("192.0.2.1",), frozenset()), ("eth0",))
 CLOSED_UFW = "Status: active\nDefault: deny (incoming), allow (outgoing)\n\n"
 CLOSED_CHAIN = {
     "chain": {

@@ -14,7 +14,7 @@ from hkswitch.hap.state_format import VERSION
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.errors import Exit
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import ActiveState, GroupState, LoadState, UnitState, Verdict
+from hkswitch.model.unit_state import ActiveState, GroupState, LoadState, ProbeResult, UnitState
 from hkswitch.protocol.report import BridgeReport, GroupReport
 from tests.support.served import RECORDED, bridge_of, pair
 
@@ -52,22 +52,22 @@ def test_the_manual_explains_every_state_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("units", "verdict", "shown"),
     [
-        ((UP, UP), Verdict.ON, "on"),
+        ((UP, UP), ProbeResult.ON, "on"),
         ((UP, UP), None, "unknown"),
-        ((UP, UP), Verdict.UNAVAILABLE, "unknown"),
-        ((UP, UP), Verdict.OFF, "partial 2/2"),
+        ((UP, UP), ProbeResult.UNAVAILABLE, "unknown"),
+        ((UP, UP), ProbeResult.OFF, "partial 2/2"),
         ((UP, DOWN), None, "partial 1/2"),
-        ((DOWN, UP), Verdict.ON, "partial 1/2"),
+        ((DOWN, UP), ProbeResult.ON, "partial 1/2"),
         ((UP, STARTING), None, "starting"),
         ((STARTING, DOWN), None, "off"),
         ((UP, STOPPING), None, "stopping"),
         ((FAILED, STOPPING), None, "failed"),
-        ((DOWN, DOWN), Verdict.ON, "off"),
+        ((DOWN, DOWN), ProbeResult.ON, "off"),
         ((UP, MASKED), None, "missing"),
     ],
 )
 def test_a_state_is_shown_as_the_documents_explain_it(
-    units: tuple[UnitState, UnitState], verdict: Verdict | None, shown: str
+    units: tuple[UnitState, UnitState], verdict: ProbeResult | None, shown: str
 ) -> None:
     states = dict(zip(("a.service", "b.service"), units, strict=True))
     group = Group("web", "Web", tuple(states), check=("/bin/true",))

@@ -19,7 +19,7 @@ from hkswitch.backend.knowledge import CHANGED, Knowledge
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult, GroupState, UnitState, Verdict, result_of
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState, result_of
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
@@ -219,7 +219,7 @@ class HelperHost:
                 self._kept.answered(group_id)
             before = self._next.probes.get(group_id)
             was_so = before is not None and before.verdict is probe.verdict
-            if probe.verdict is Verdict.UNAVAILABLE and not was_so:
+            if probe.verdict is ProbeResult.UNAVAILABLE and not was_so:
                 _log.warning("%s: unavailable: %s", group_id, probe.reason)
 
     def _believe(self, knowledge: Knowledge) -> None:
@@ -315,7 +315,7 @@ class HelperHost:
         units, verdict, _ = self._observed(group)
         if units is None or verdict is not None or not group.probe:
             return False
-        return group.state(units, Verdict.ON) is GroupState.ON
+        return group.state(units, ProbeResult.ON) is GroupState.ON
 
     async def _settled(self, action: Action, group: Group, why_gone: str, *, was_on: bool) -> ActionResult:
         """What came of a request whose helper went away: the next one tells the states that it led to."""

@@ -14,9 +14,9 @@ from hkswitch.model.unit_state import (
     ActiveState,
     JobResult,
     LoadState,
+    ProbeResult,
     UnitResult,
     UnitState,
-    Verdict,
     failure_of,
 )
 
@@ -37,7 +37,7 @@ class SimulatedHost:
     slow: Mapping[str, float] = field(default_factory=dict)
     broken: Collection[str] = ()
     states: dict[str, UnitState] = field(init=False, default_factory=dict)
-    verdicts: dict[str, Verdict] = field(init=False, default_factory=dict)
+    verdicts: dict[str, ProbeResult] = field(init=False, default_factory=dict)
     """What the status of groups of commands says."""
     _running: dict[str, asyncio.Task[str | None]] = field(init=False, default_factory=dict)
     listeners: list[Callable[[Mapping[str, UnitState]], None]] = field(init=False, default_factory=list)
@@ -110,7 +110,7 @@ class SimulatedHost:
             if not units.keys().isdisjoint(group.units):
                 self._show(group)
 
-    def tell(self, group_id: str, verdict: Verdict) -> None:
+    def tell(self, group_id: str, verdict: ProbeResult) -> None:
         """Let the state of a group of commands change."""
         self.verdicts[group_id] = verdict
         for group in self.groups:
@@ -126,14 +126,16 @@ class SimulatedHost:
     def _show(self, group: Group) -> None:
         if self._observer is not None:
             units = {unit: self.states[unit] for unit in group.units}
-            otherwise = Verdict.OFF if group.commands else Verdict.ON  # a check that is not told says yes
+            otherwise = (
+                ProbeResult.OFF if group.commands else ProbeResult.ON
+            )  # a check that is not told says yes
             self._observer.observed(group.id, Observed(units, self.verdicts.get(group.id, otherwise)))
 
     async def _run(self, action: Action, group: Group) -> str | None:
         if group.commands is not None:
             await asyncio.sleep(self.job_seconds)
             if action is not Action.RESTART:
-                self.tell(group.id, Verdict.ON if action is Action.START else Verdict.OFF)
+                self.tell(group.id, ProbeResult.ON if action is Action.START else ProbeResult.OFF)
             return None
         jobs = (self._job(action, unit) for unit in group.units)
         return failure_of(tuple(await asyncio.gather(*jobs)))

@@ -20,7 +20,7 @@ from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.environment import ENVIRONMENT
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
-from hkswitch.model.unit_state import Action, GroupState, Meaning
+from hkswitch.model.unit_state import Action, GroupState, UnitHealth
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import GroupReport
 
@@ -140,7 +140,7 @@ def failed_units(group: GroupReport) -> tuple[str, ...]:
     """The units whose journals tell why an action failed; empty if no unit of the group has failed."""
     if group.commands:
         return (f"hkswitch-command-{group.id}.service",)
-    return tuple(unit for unit, state in group.units.items() if state.meaning is Meaning.FAILED)
+    return tuple(unit for unit, state in group.units.items() if state.meaning is UnitHealth.FAILED)
 
 
 def _last_lines(unit: str) -> list[str]:

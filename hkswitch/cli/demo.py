@@ -17,7 +17,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from hkswitch.network import addresses
 from hkswitch.network.choice import NoDefaultRoute
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 STATE_FOLDER: Final = Path("~/.local/state/hkswitch-demo")
 
@@ -82,12 +82,12 @@ class _Terminal:
     def reloading(self) -> None:
         pass  # a person who asks for it knows
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         """As the daemon does it, but on loopback where there is no default route."""
         try:
             place = addresses.place_of(bridge, before)
         except NoDefaultRoute:
-            return Place((addresses.LOOPBACK,), frozenset())
+            return Endpoint((addresses.LOOPBACK,), frozenset())
         if place.lack and not bridge.addresses:  # it stays where it was while there is no default route
             missing = NoDefaultRoute(NAME_ADDRESS)
             return replace(place, lack=f"{missing.wanted}: {missing}")
@@ -96,7 +96,7 @@ class _Terminal:
     def waiting(self, why: str) -> None:
         _say(f"{why[:1].upper()}{why[1:]}.")
 
-    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
         names = ", ".join(group.name for group in config.groups if group.id not in front.left_out)
         _say(f"Serving simulated switches: {names}.")
         _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")

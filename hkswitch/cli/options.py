@@ -52,10 +52,10 @@ def an_address(context: click.Context, option: click.Parameter, text: str | None
     """The value of an option that may be what `bridge.address` may be, as click's callbacks give it back."""
     if text is not None:
         from hkswitch.model import config_values  # noqa: PLC0415 -- only the demo needs it
-        from hkswitch.model.yaml_nodes import Place, Scalar  # noqa: PLC0415
+        from hkswitch.model.yaml_nodes import Position, Scalar  # noqa: PLC0415
 
         try:
-            return config_values.address(Scalar(Place(1, 1), text, is_text=True))
+            return config_values.address(Scalar(Position(1, 1), text, is_text=True))
         except ValueError as error:
             raise click.BadParameter(str(error), context, option) from None
     return text

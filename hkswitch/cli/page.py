@@ -11,7 +11,7 @@ from rich.text import Text
 
 from hkswitch.control import STATE_FOLDER
 from hkswitch.control.words import command, locked
-from hkswitch.model.unit_state import GroupState, Meaning
+from hkswitch.model.unit_state import GroupState, UnitHealth
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
 
 STYLES: Final = {
@@ -110,7 +110,7 @@ def _state(group: GroupReport, now_unix_seconds: float) -> str:
         case None:
             return "unknown"
         case GroupState.PARTIAL:
-            up = sum(unit.meaning is Meaning.UP for unit in group.units.values())
+            up = sum(unit.meaning is UnitHealth.UP for unit in group.units.values())
             return f"partial {up}/{len(group.units)}"
         case GroupState.STARTING | GroupState.STOPPING if group.since_unix_seconds:
             return f"{group.state} {_ago(group.since_unix_seconds, now_unix_seconds)}"

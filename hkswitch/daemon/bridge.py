@@ -27,7 +27,7 @@ from hkswitch.hap.setup_code import Setup, UnknownController
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import SetupIs
 from hkswitch.protocol.report import PairedController
 
@@ -66,7 +66,7 @@ class CannotServe(Failure):
     `remedy` is what helps then; only who started the bridge knows how to give it another port.
     """
 
-    place: Place
+    place: Endpoint
     port: int
     why: str
     in_use: bool
@@ -129,14 +129,14 @@ class Bridge:
         own = (each for (_, tile), each in self._tiles.items() if tile is Tile.GROUP)
         return frozenset(each.group.id for each in own if each.aid not in served)
 
-    async def start(self, taps: Taps, place: Place) -> None:
+    async def start(self, taps: Taps, place: Endpoint) -> None:
         """Go online there; raises `CannotServe`."""
         self._take_writes(taps)
         with self._cannot_serve(place):
             await self._driver.start(place)
         self._serving = True
 
-    async def move(self, place: Place) -> None:
+    async def move(self, place: Endpoint) -> None:
         """Be online there instead; raises `CannotServe`, and has to be moved or to leave after that."""
         with self._cannot_serve(place):
             await self._driver.move(place)
@@ -147,7 +147,7 @@ class Bridge:
             await self._driver.leave()
 
     @contextmanager
-    def _cannot_serve(self, place: Place) -> Iterator[None]:
+    def _cannot_serve(self, place: Endpoint) -> Iterator[None]:
         try:
             yield
         except (OSError, ZeroconfError) as error:

@@ -15,7 +15,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.network import listeners
 from hkswitch.network.addresses import TablesUnreadable
 from hkswitch.network.choice import NoAddress
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 TRY_AGAIN_SECONDS: Final = 5.0
 
@@ -23,10 +23,10 @@ TRY_AGAIN_SECONDS: Final = 5.0
 class Movable(Protocol):
     """What is brought somewhere: the bridge."""
 
-    async def start(self, taps: Taps, place: Place) -> None:
+    async def start(self, taps: Taps, place: Endpoint) -> None:
         """Go online there; raises `CannotServe`."""
 
-    async def move(self, place: Place) -> None:
+    async def move(self, place: Endpoint) -> None:
         """Be online there instead; raises `CannotServe`, and has to be moved or to leave after that."""
 
     async def leave(self) -> None:
@@ -43,7 +43,7 @@ class Changes(Protocol):
 class Find(Protocol):
     """How to find a place."""
 
-    def __call__(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def __call__(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         """Where to serve; raises `NoAddress` while there is no such place.
 
         `before`: where the bridge is by the same choice, if it is anywhere.
@@ -58,7 +58,7 @@ class Location:
     ) -> None:
         """`say` is called whenever `place` or `waits_for` is another one."""
         self.wanted = wanted
-        self.place: Place | None = None
+        self.place: Endpoint | None = None
         self._front = front
         self._taps = taps
         self._find = find
@@ -112,7 +112,7 @@ class Location:
             else:
                 await self._go(place)
 
-    async def _go(self, place: Place) -> None:
+    async def _go(self, place: Endpoint) -> None:
         try:
             if self._started:
                 await self._front.move(place)  # also if it is there: a move may have been broken off
@@ -131,7 +131,7 @@ class Location:
             self._unsettled.clear()
             self._note(place, None)
 
-    async def _miss(self, why: Failure, *, stays_at: Place | None, try_again: bool) -> None:
+    async def _miss(self, why: Failure, *, stays_at: Endpoint | None, try_again: bool) -> None:
         """Be at most at `stays_at`, which is a part of where it is: what is not chosen is left at once."""
         (self._unsettled.set if try_again else self._unsettled.clear)()
         self._note(stays_at, why)
@@ -143,7 +143,7 @@ class Location:
         if self._started:
             await self._front.leave()
 
-    def _note(self, place: Place | None, missing: Failure | None) -> None:
+    def _note(self, place: Endpoint | None, missing: Failure | None) -> None:
         before = self.place, self.waits_for
         self.place, self._missing = place, missing
         if before != (self.place, self.waits_for):

@@ -26,9 +26,9 @@ from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read_within
 from hkswitch.model.printable import printable_line
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 READ_WITHIN_SECONDS: Final = 5.0
 """The config: a file system that hangs must not hang the daemon."""
@@ -40,7 +40,7 @@ async def run(config_file: Path, state_folder: Path) -> None:
     """The daemon: this machine's units, until SIGTERM; raises `Failure` if it cannot start."""
     service = _Service(config_file, state_folder, Notifier(os.environ))
     config = await service.read()
-    transport = Socket() if config.helper is Crossing.SOCKET else Process(by_sudo())
+    transport = Socket() if config.helper is HelperTransport.SOCKET else Process(by_sudo())
     host = HelperHost(config.groups, transport)
     async with service.notifier.alive():
         try:
@@ -71,7 +71,7 @@ class _Service:
     def reloading(self) -> None:
         self.notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         return addresses.place_of(bridge, before)
 
     def waiting(self, why: str) -> None:
@@ -81,7 +81,7 @@ class _Service:
             self.logged = why
             _log.warning("%s", why)
 
-    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
         paired = "paired" if front.paired else f"not paired: see {command(self.state_folder, 'pair')}"
         if front.pairing_refused:
             paired = f"not paired; {locked(self.state_folder)}"

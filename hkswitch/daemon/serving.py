@@ -27,7 +27,7 @@ from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line, printable_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import SetupIs
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
 
@@ -86,13 +86,13 @@ class Outside(Protocol):
     def reloading(self) -> None:
         """The config is about to be read anew; `waiting` or `serving` says when that is done."""
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         """As `location.Find` says."""
 
     def waiting(self, why: str) -> None:
         """The bridge is nowhere; called again after each change. `why`: what it waits for, as a sentence."""
 
-    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
         """The bridge is there; called again after each change.
 
         `trouble` is what it waits for besides, and why some switch does not work.

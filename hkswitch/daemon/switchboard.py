@@ -225,7 +225,7 @@ class Switchboard:
                 self._await(STEADY_AFTER_SECONDS, group_id, switch_events.Steady(number))
             case switch_events.Changed(state):
                 self._changed(group_id, state)
-            case switch_events.Failed(action, failure):
+            case switch_events.RequestFailed(action, failure):
                 _log.error("%s: %s failed: %s", group_id, action, failure)
 
     def _changed(self, group_id: str, state: GroupState | None) -> None:
@@ -250,7 +250,7 @@ class Switchboard:
         group_id, action = request.group_id, request.action
 
         def accepted() -> None:
-            self._step(group_id, switch_events.Accepted(request.id))
+            self._step(group_id, switch_events.RequestAccepted(request.id))
             request.begin()
 
         try:
@@ -259,7 +259,7 @@ class Switchboard:
             _log.exception("%s: %s", group_id, action)
             result = ActionResult(f"internal error: {error!r}")
         request.end(result)
-        self._step(group_id, switch_events.Finished(request.id, result.failure))
+        self._step(group_id, switch_events.RequestFinished(request.id, result.failure))
 
     def _report(self, switch: Switch) -> GroupReport:
         group, known = switch.group, switch.units or {}

@@ -12,10 +12,10 @@ from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
 from hkswitch.model.errors import Failure
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
 from hkswitch.network.choice import NoAddress
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import BridgeReport
 
@@ -48,7 +48,7 @@ class Situation:
     asker: int
     account: Account | None
     config: Config | Failure
-    place: Place | Failure
+    place: Endpoint | Failure
     unit: Mapping[str, str] | Failure
     bridge: BridgeReport | Failure
 
@@ -63,9 +63,9 @@ class Situation:
         return self.account is not None and self.asker == self.account.user_id
 
     @property
-    def crossing(self) -> Crossing:
+    def crossing(self) -> HelperTransport:
         """How the daemon gets at its helper; the usual way while no config says it."""
-        return Crossing.SUDO if isinstance(self.config, Failure) else self.config.helper
+        return HelperTransport.SUDO if isinstance(self.config, Failure) else self.config.helper
 
     @property
     def main_process(self) -> int:
@@ -109,7 +109,7 @@ def _account() -> Account | None:
     return Account(USER, found.pw_uid, found.pw_gid)
 
 
-def _place(config: Config) -> Place | Failure:
+def _place(config: Config) -> Endpoint | Failure:
     try:
         return addresses.place_of(config.bridge)
     except NoAddress as failure:

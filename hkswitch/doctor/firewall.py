@@ -14,7 +14,7 @@ from hkswitch.doctor.packets import ACCEPT, DROP, Chain, Packet, chains, outcome
 from hkswitch.doctor.programs import NotInstalled, Ran, run
 from hkswitch.doctor.ufw import ufw
 from hkswitch.model.errors import Failure
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 MDNS_PORT: Final = 5353
 MDNS_GROUPS: Final = {"ip": "224.0.0.251", "ip6": "ff02::fb"}
@@ -32,7 +32,7 @@ async def firewall(situation: Situation) -> tuple[Finding]:
     return (finding or await _of_kernel(packets, WITH_SUDO if situation.asker != ROOT else ""),)
 
 
-def packets_of(port: int, place: Place | Failure, interfaces: tuple[str, ...]) -> tuple[Packet, ...]:
+def packets_of(port: int, place: Endpoint | Failure, interfaces: tuple[str, ...]) -> tuple[Packet, ...]:
     """What a phone sends first."""
     addresses = ("0.0.0.0",) if isinstance(place, Failure) else place.addresses  # noqa: S104 -- only looked at
     families = dict.fromkeys("ip6" if ":" in address else "ip" for address in addresses)

@@ -6,7 +6,7 @@ from typing import Final
 
 from hkswitch.doctor.context import UNIT, properties
 from hkswitch.doctor.programs import CannotRun, run
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 from hkswitch.serviceswitch import trusted_files
 
 BY_SOCKET: Final = "serviceswitch@doctor.service"
@@ -17,9 +17,9 @@ HOMES: Final = ("/home", "/root", "/run/user")
 TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108 -- it writes nothing there
 
 
-async def hidden_folders(crossing: Crossing) -> Mapping[str, str]:
+async def hidden_folders(crossing: HelperTransport) -> Mapping[str, str]:
     """The folders that the helper does not see, each with what hides it; none if systemd cannot be asked."""
-    unit = BY_SOCKET if crossing is Crossing.SOCKET else UNIT
+    unit = BY_SOCKET if crossing is HelperTransport.SOCKET else UNIT
     try:
         shown = await run("systemctl", "show", f"--property={','.join(SETTINGS)}", unit)
     except CannotRun:

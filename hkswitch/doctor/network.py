@@ -13,7 +13,7 @@ from hkswitch.model.config import Config
 from hkswitch.model.errors import Failure
 from hkswitch.network import listeners
 from hkswitch.network.choice import NoAddress, NoDefaultRoute
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.report import BridgeReport
 
 
@@ -57,7 +57,9 @@ def has_none(why: Failure, bridge: BridgeReport | None) -> Finding:
     )
 
 
-def has_place(place: Place, interfaces: tuple[str, ...], bridge: BridgeReport | None, reload: str) -> Finding:
+def has_place(
+    place: Endpoint, interfaces: tuple[str, ...], bridge: BridgeReport | None, reload: str
+) -> Finding:
     """Whether the bridge that runs is at the place that there is, and phones may reach it there.
 
     `reload`: the command that takes it there.
@@ -92,7 +94,7 @@ def free_or_ours(config: Config, bridge: BridgeReport | None, holder: str, resta
     return ok(Point.PORT, f"{number} is free")
 
 
-def interfaces_of(place: Place | Failure) -> tuple[str, ...]:
+def interfaces_of(place: Endpoint | Failure) -> tuple[str, ...]:
     """The names of a place's interfaces."""
     names = []
     for index in () if isinstance(place, Failure) else place.interfaces:
@@ -105,7 +107,7 @@ def _bridge(situation: Situation) -> BridgeReport | None:
     return None if isinstance(situation.bridge, Failure) else situation.bridge
 
 
-def _taken(place: Place, bridge: BridgeReport) -> str:
+def _taken(place: Endpoint, bridge: BridgeReport) -> str:
     """Who has the port where the bridge should be and is not."""
     missing = tuple(address for address in place.addresses if address not in bridge.addresses)
     taken = {address: listeners.holder(bridge.port, (address,)) for address in missing}

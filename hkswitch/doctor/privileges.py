@@ -13,7 +13,7 @@ from typing import Final
 from hkswitch.doctor.context import ROOT, UNIT, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, Ran, run
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 
 IMPLYING: Final = frozenset(
     {
@@ -60,7 +60,7 @@ class Option:
 async def privileges(situation: Situation) -> tuple[Finding]:
     """The point no-new-privileges."""
     process = situation.main_process
-    if situation.crossing is Crossing.SOCKET:
+    if situation.crossing is HelperTransport.SOCKET:
         return (without_sudo(process, _status(process)),)
     status = _status(process) if process else ""  # first, while it is there
     try:

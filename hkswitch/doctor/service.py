@@ -11,7 +11,7 @@ from hkswitch.doctor.context import ROOT, UNIT, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import Ran, run
 from hkswitch.model.errors import Failure
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import Hello
 from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import Malformed
@@ -39,7 +39,7 @@ async def helper(situation: Situation) -> tuple[Finding]:
         return (answers_daemon(bridge.helper),)
     if not isinstance(bridge, client.NoDaemon):
         return (unknown(Point.HELPER, f"the daemon gave no answer ({bridge})"),)
-    if situation.crossing is Crossing.SOCKET:
+    if situation.crossing is HelperTransport.SOCKET:
         return (listens((await run("systemctl", "is-active", SOCKET_UNIT)).output.strip()),)
     if not situation.may_look_as_daemon:
         return (unknown(Point.HELPER, "there is no daemon to ask", WITH_SUDO if situation.account else ""),)

@@ -11,7 +11,7 @@ from hkswitch.backend.sudo_reasons import RULE_REMEDY
 from hkswitch.doctor.context import ROOT, USER, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.report import BridgeReport
 
 FILE: Final = Path("/etc/sudoers.d/hkswitch")
@@ -44,7 +44,7 @@ class Rules:
 
 async def sudoers(situation: Situation) -> tuple[Finding]:
     """The point of this name."""
-    if situation.crossing is Crossing.SOCKET:
+    if situation.crossing is HelperTransport.SOCKET:
         return (ok(Point.SUDOERS, "not needed: systemd starts the helper"),)
     if not situation.may_look_as_daemon:
         why = "sudo answers for the one who asks" if situation.account else f"there is no user {USER}"

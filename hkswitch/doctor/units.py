@@ -9,7 +9,7 @@ from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counte
 from hkswitch.doctor.missing_units import hints
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
-from hkswitch.model.unit_state import LoadState, Meaning, UnitState
+from hkswitch.model.unit_state import LoadState, UnitHealth, UnitState
 from hkswitch.systemd.units import Systemd
 
 WITHIN_SECONDS: Final = 10
@@ -48,7 +48,7 @@ def exist(
         return unknown(Point.UNITS, NO_CONFIG)
     if isinstance(states, Failure):
         return unknown(Point.UNITS, "systemd does not answer")
-    missing = {unit: state for unit, state in states.items() if state.meaning is Meaning.MISSING}
+    missing = {unit: state for unit, state in states.items() if state.meaning is UnitHealth.MISSING}
     if missing:
         return wrong(Point.UNITS, _named(config, missing), _advice(config, missing, known))
     return ok(Point.UNITS, f"{counted(len(states), 'unit')} known to systemd")

@@ -24,7 +24,7 @@ from hkswitch.hap.session import Session
 from hkswitch.hap.timed_writes import TimedWrites
 from hkswitch.hap.turns import Turns
 from hkswitch.model.printable import printable_line
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 MOST_AT_ONCE_BYTES: Final = 4 * 1024
 """Taken from a connection in a turn of the loop; asyncio takes 256 KiB, which may be 14,000 frames."""
@@ -127,7 +127,7 @@ class Connection(HAPServerProtocol):
         """Close it if it was idle for long, by a clock that cannot be set; HAP-python's can."""
         super().check_idle(self.loop.time())
 
-    def is_at(self, place: Place) -> bool:
+    def is_at(self, place: Endpoint) -> bool:
         """Whether it came to one of these addresses."""
         own_address: str = self.transport.get_extra_info("sockname")[0]
         return own_address.partition("%")[0] in {address.partition("%")[0] for address in place.addresses}

@@ -28,7 +28,7 @@ from hkswitch.hap.session import Session, controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import Stored
 from hkswitch.hap.state_writer import StateWriter
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 PAIRINGS: Final = ("paired_clients", "client_properties", "uuid_to_bytes")
 """What HAP-python's state knows of controllers."""
@@ -57,7 +57,7 @@ class Driver(AccessoryDriver):
         self.http_server = Server(port, self)
         self.advertise = False  # `presence` does
         self.presence = Presence()
-        self._place: Place | None = None
+        self._place: Endpoint | None = None
         """Where it is, unless it could not go there, or not all of the way."""
         self.pair_setup: PairSetup[Session] = PairSetup()
         failed = 0 if stored is None else stored.failed_attempts
@@ -262,7 +262,7 @@ class Driver(AccessoryDriver):
 
     # Life
 
-    async def start(self, place: Place) -> None:
+    async def start(self, place: Endpoint) -> None:
         """Serve and announce there; takes both back if one of them fails. HAP-python's would make a loop."""
         try:
             self.aio_stop_event = asyncio.Event()
@@ -273,7 +273,7 @@ class Driver(AccessoryDriver):
             await self.leave()
             raise
 
-    async def move(self, place: Place) -> None:
+    async def move(self, place: Endpoint) -> None:
         """Serve and announce there instead; raises `OSError`, and can be called again then.
 
         If there can be no socket to listen with, it is where it was.

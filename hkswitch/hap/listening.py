@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from hkswitch.hap.sockets import BACKLOG, listening, ways
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 
 class CannotBind(OSError):
@@ -29,7 +29,7 @@ class Listening:
         self._open: set[tuple[str, int]] = set()
         """Where connections are taken: those that were accepted just before are not there yet."""
 
-    async def move(self, place: Place) -> None:
+    async def move(self, place: Endpoint) -> None:
         """Listen there and nowhere else; if it raises `CannotBind`, all listen that did."""
         wanted = set(ways(place))
         opened: dict[tuple[str, int], asyncio.Server] = {}

@@ -11,7 +11,7 @@ from zeroconf import ServiceInfo
 
 from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.sockets import hear_only
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 
 class Presence:
@@ -25,7 +25,7 @@ class Presence:
         self._moving = asyncio.Lock()
         """A stop may come while a reload moves: the goodbye waits for that, or nobody would say it."""
 
-    async def move(self, place: Place, service: Callable[[], ServiceInfo]) -> None:
+    async def move(self, place: Endpoint, service: Callable[[], ServiceInfo]) -> None:
         """Announce a service there instead; it is nowhere if it raises `OSError` or zeroconf's errors."""
         async with self._moving:
             if self._is_over:
@@ -63,7 +63,7 @@ class Presence:
         finally:
             await self._close()
 
-    async def _open(self, place: Place, before: ServiceInfo | None) -> None:
+    async def _open(self, place: Endpoint, before: ServiceInfo | None) -> None:
         """Have the sockets there, before there is a service to answer for."""
         announced = None
         # The kernel knows no multicast groups of an interface that was made anew, so no socket is kept.

@@ -15,7 +15,7 @@ from hkswitch.hap.connection import Connection
 from hkswitch.hap.listening import Listening
 from hkswitch.hap.memory import FreeMemory
 from hkswitch.hap.turns import Turns
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Server(HAPServer):
         """Begin to look after connections; `listen` listens, where HAP-python could not move."""
         self.async_cleanup_connections()
 
-    async def listen(self, place: Place) -> None:
+    async def listen(self, place: Endpoint) -> None:
         """Listen there and nowhere else; connections to what stays go on.
 
         If it raises `OSError`, nothing has changed.

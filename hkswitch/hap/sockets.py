@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 from typing import Final, Protocol
 
-from hkswitch.network.endpoint import Network, Place
+from hkswitch.network.endpoint import Endpoint, Network
 
 BACKLOG: Final = 64
 SO_ATTACH_FILTER, SO_BINDTOIFINDEX = 26, 62  # socket(7); the socket module has no names for them
@@ -38,7 +38,7 @@ class Socket(Protocol):
         """Set an option of the socket."""
 
 
-def ways(place: Place) -> Iterator[tuple[str, int]]:
+def ways(place: Endpoint) -> Iterator[tuple[str, int]]:
     """Each address with each interface by which it may be reached: the chosen ones, and from this machine."""
     for address in place.addresses:
         for interface in {*place.interfaces, LOOPBACK}:
@@ -67,7 +67,7 @@ def listening(address: str, port: int, interface: int) -> socket.socket:
     return made
 
 
-def hear_only(heard: Socket, place: Place) -> None:
+def hear_only(heard: Socket, place: Endpoint) -> None:
     """Drop the datagrams that come in by other interfaces, or from beyond a router (RFC 6762, 11).
 
     Loopback is always heard (socket(7)). What is sent to a group of the link, no router passes on; anything

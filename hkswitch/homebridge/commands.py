@@ -13,7 +13,7 @@ from typing import Final
 from hkswitch.homebridge import shellwords
 from hkswitch.homebridge.wording import shown
 from hkswitch.model import config_values as values
-from hkswitch.model.yaml_nodes import Place, Scalar
+from hkswitch.model.yaml_nodes import Position, Scalar
 
 Which = Callable[[str], str | None]
 """The absolute path of a program, as `shutil.which` finds it."""
@@ -187,7 +187,7 @@ def _notes(words: tuple[str, ...]) -> list[str]:
 
 def _scalar(text: str) -> Scalar:
     """`text` as the config's reader would see it, for the rules that it has."""
-    return Scalar(Place(1, 1), text, is_text=True)
+    return Scalar(Position(1, 1), text, is_text=True)
 
 
 def _name(program: str) -> str:

@@ -11,8 +11,8 @@ from hkswitch.model import config_values as values
 from hkswitch.model.config_values import MOST_NAME, Convert
 from hkswitch.model.errors import ConfigError, Problem
 from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType, Argv, Commands, Group
-from hkswitch.model.unit_state import Action, Crossing
-from hkswitch.model.yaml_nodes import Mapping, Node, Refused, Scalar, Sequence, read, shown
+from hkswitch.model.unit_state import Action, HelperTransport
+from hkswitch.model.yaml_nodes import InvalidNode, Mapping, Node, Scalar, Sequence, read, shown
 
 MOST_ITEMS: Final = 128
 
@@ -47,7 +47,7 @@ class Config:
 
     bridge: BridgeConfig
     groups: tuple[Group, ...]
-    helper: Crossing = Crossing.SUDO
+    helper: HelperTransport = HelperTransport.SUDO
 
     def group(self, group_id: str) -> Group | None:
         """The group of this id, if there is one."""
@@ -86,7 +86,11 @@ class _Reader:
         keys = self._keys(root, _KEYS, ("groups",))
         bridge = self._bridge(keys["bridge"]) if "bridge" in keys else BridgeConfig()
         groups = self._groups(keys["groups"]) if "groups" in keys else ()
-        return Config(bridge, groups, self._value(keys.get("helper"), values.one_of(Crossing), Crossing.SUDO))
+        return Config(
+            bridge,
+            groups,
+            self._value(keys.get("helper"), values.one_of(HelperTransport), HelperTransport.SUDO),
+        )
 
     def _bridge(self, node: Node) -> BridgeConfig:
         keys = self._keys(node, _BRIDGE_KEYS)
@@ -231,7 +235,7 @@ class _Reader:
         return default
 
     def _refuse(self, node: Node, message: str) -> None:
-        if not isinstance(node, Refused):
+        if not isinstance(node, InvalidNode):
             self._problems.append(node.place.problem(message))
 
 

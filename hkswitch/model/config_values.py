@@ -8,7 +8,7 @@ from unicodedata import bidirectional, category, combining, normalize
 
 from hkswitch.model.group import AccessoryType
 from hkswitch.model.printable import FILLERS, seen
-from hkswitch.model.unit_state import Action, Crossing
+from hkswitch.model.unit_state import Action, HelperTransport
 from hkswitch.model.yaml_nodes import Scalar, not_text, shown
 
 MOST_NAME: Final = 64
@@ -18,7 +18,7 @@ MOST_TIMEOUT_SECONDS: Final = 60 * 60
 
 T = TypeVar("T")
 Convert = Callable[[Scalar], T]
-Choice = TypeVar("Choice", AccessoryType, Action, Crossing)
+Choice = TypeVar("Choice", AccessoryType, Action, HelperTransport)
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _NAME = re.compile(r"[LA][MV]*([ ']*[LA][MV]*)*")  # Apple's rule, of kinds of characters

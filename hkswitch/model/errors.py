@@ -1,8 +1,8 @@
-"""Failures that hold data, and the exit codes they end a program with. Pure: no I/O."""
+"""Failures, and the exit codes they end a program with. Pure: no I/O."""
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 
 class Exit(IntEnum):
@@ -20,9 +20,13 @@ class Exit(IntEnum):
 
 
 class Failure(Exception):
-    """Something a person can mend: `str()` is one sentence (what, where, what to do)."""
+    """Something a person can fix: `str()` is one sentence (what, where, what to do)."""
 
-    exit_code: ClassVar[Exit] = Exit.UNAVAILABLE
+    exit_code: Exit = Exit.UNAVAILABLE
+
+    def __init__(self, text: str = "", exit_code: Exit = Exit.UNAVAILABLE) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 class Problem(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict, group_state
+from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState, group_state
 
 MOST_ACCESSORIES = 149
 """HomeKit allows 150 accessories behind a bridge, the bridge itself included."""
@@ -60,19 +60,27 @@ class Group:
         """What says more of the group's state than systemd does, if anything."""
         return self.check if self.commands is None else self.commands.status
 
-    def state(self, units: Mapping[str, UnitState], verdict: Verdict | None) -> GroupState | None:
+    def state(self, units: Mapping[str, UnitState], verdict: ProbeResult | None) -> GroupState | None:
         """The group's state, from its units' and from what its probe said since.
 
         None is not known: not all units were told, or the probe has not answered yet, or cannot.
         """
         if self.commands is not None:
-            return {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.OFF}.get(verdict) if verdict else None
+            return (
+                {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.OFF}.get(verdict)
+                if verdict
+                else None
+            )
         if any(unit not in units for unit in self.units):
             return None
         state = group_state([units[unit] for unit in self.units])
         if not self.check or state is not GroupState.ON:
             return state
-        return {Verdict.ON: GroupState.ON, Verdict.OFF: GroupState.PARTIAL}.get(verdict) if verdict else None
+        return (
+            {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.PARTIAL}.get(verdict)
+            if verdict
+            else None
+        )
 
     def left_by_stop(self, units: Mapping[str, UnitState]) -> GroupState:
         """The state of those units that a stop has to end: one that failed says nothing of the others."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import (
-    Accepted,
     Answer,
     Available,
     AwaitKnown,
@@ -25,10 +24,11 @@ from hkswitch.model.switch_events import (
     Changed,
     Decision,
     Event,
-    Failed,
-    Finished,
     Observed,
     Regrouped,
+    RequestAccepted,
+    RequestFailed,
+    RequestFinished,
     Send,
     Show,
     Steady,
@@ -37,7 +37,7 @@ from hkswitch.model.switch_events import (
     Waited,
     Written,
 )
-from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
+from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
 from hkswitch.model.waiting import Waiting
 
 
@@ -70,7 +70,7 @@ class Switch:
 
     group: Group
     units: Mapping[str, UnitState] | None = None
-    verdict: Verdict | None = None
+    verdict: ProbeResult | None = None
     why: str = ""
     """What the host said of the probe, or of why it knows nothing."""
     state: GroupState | None = None
@@ -118,9 +118,9 @@ class Switch:
                 return self._written(write, tile, on=on)
             case Waited(write):
                 return self._waited(write)
-            case Accepted(request):
+            case RequestAccepted(request):
                 return self._accepted(request)
-            case Finished(request, failure):
+            case RequestFinished(request, failure):
                 return self._finished(request, failure)
 
     def _regrouped(self, group: Group) -> Step:
@@ -266,7 +266,7 @@ class Switch:
             waits = (AwaitSteady(after.shaky),)
         decisions: list[Decision] = [*_answers(running, ok=failure is None), *told, *waits]
         if failure is not None:
-            decisions.insert(0, Failed(running.action, failure))
+            decisions.insert(0, RequestFailed(running.action, failure))
         elif running.writes and after.is_known:
             after, shows = after._told(running, running.writes[0])
             decisions += shows

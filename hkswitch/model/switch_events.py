@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import Action, GroupState, UnitState, Verdict
+from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
 
 ANSWER_WITHIN_SECONDS: Final = 1.0
 """A write is answered by then. iOS gives up at about 10 s and waits for nothing else meanwhile."""
@@ -35,7 +35,7 @@ class Observed(NamedTuple):
     """
 
     units: Mapping[str, UnitState] | None
-    verdict: Verdict | None = None
+    verdict: ProbeResult | None = None
     why: str = ""
 
 
@@ -71,13 +71,13 @@ class Waited(NamedTuple):
     write: int
 
 
-class Accepted(NamedTuple):
+class RequestAccepted(NamedTuple):
     """The request was handed over: it is being done."""
 
     request: int
 
 
-class Finished(NamedTuple):
+class RequestFinished(NamedTuple):
     """The request ended, and every state that it led to was `Observed` before.
 
     `failure` is None for success, else what failed.
@@ -87,14 +87,14 @@ class Finished(NamedTuple):
     failure: str | None = None
 
 
-Event = Observed | Regrouped | StillUnknown | Steady | Written | Waited | Accepted | Finished
+Event = Observed | Regrouped | StillUnknown | Steady | Written | Waited | RequestAccepted | RequestFinished
 
 
 # Decisions
 
 
 class Send(NamedTuple):
-    """Send this request to the host; `Accepted` and `Finished` come back."""
+    """Send this request to the host; `RequestAccepted` and `RequestFinished` come back."""
 
     request: int
     action: Action
@@ -139,11 +139,11 @@ class Changed(NamedTuple):
     state: GroupState | None
 
 
-class Failed(NamedTuple):
+class RequestFailed(NamedTuple):
     """A request failed. For the log."""
 
     action: Action
     failure: str
 
 
-Decision = Send | Answer | Show | Available | AwaitKnown | AwaitSteady | Changed | Failed
+Decision = Send | Answer | Show | Available | AwaitKnown | AwaitSteady | Changed | RequestFailed

@@ -17,7 +17,7 @@ class Action(StrEnum):
         return older is not self and (self is Action.STOP or (self is Action.START and older is Action.STOP))
 
 
-class Crossing(StrEnum):
+class HelperTransport(StrEnum):
     """How the daemon gets at its helper: over the trust line."""
 
     SUDO = "sudo"
@@ -84,7 +84,7 @@ class JobResult(_OfSystemd):
         return self is JobResult.DONE
 
 
-class Meaning(Enum):
+class UnitHealth(Enum):
     """What a unit's state means for its group."""
 
     UP = "up"
@@ -100,15 +100,15 @@ _WAITS_TO_RESTART = "auto-restart"
 """Part of every sub state between a crash and the next start, like `dead-before-auto-restart`."""
 
 _MEANINGS = {
-    ActiveState.ACTIVE: Meaning.UP,
-    ActiveState.RELOADING: Meaning.UP,
-    ActiveState.REFRESHING: Meaning.UP,
-    ActiveState.ACTIVATING: Meaning.STARTING,
-    ActiveState.DEACTIVATING: Meaning.STOPPING,
-    ActiveState.INACTIVE: Meaning.DOWN,
-    ActiveState.MAINTENANCE: Meaning.DOWN,
-    ActiveState.FAILED: Meaning.FAILED,
-    ActiveState.UNKNOWN: Meaning.MISSING,  # not understood is not shown
+    ActiveState.ACTIVE: UnitHealth.UP,
+    ActiveState.RELOADING: UnitHealth.UP,
+    ActiveState.REFRESHING: UnitHealth.UP,
+    ActiveState.ACTIVATING: UnitHealth.STARTING,
+    ActiveState.DEACTIVATING: UnitHealth.STOPPING,
+    ActiveState.INACTIVE: UnitHealth.DOWN,
+    ActiveState.MAINTENANCE: UnitHealth.DOWN,
+    ActiveState.FAILED: UnitHealth.FAILED,
+    ActiveState.UNKNOWN: UnitHealth.MISSING,  # not understood is not shown
 }
 
 
@@ -120,11 +120,11 @@ class UnitState(NamedTuple):
     sub: str
 
     @property
-    def meaning(self) -> Meaning:
+    def meaning(self) -> UnitHealth:
         """What this state means for a group; a crash loop that waits for its next start has failed."""
         if self.load not in _LOADABLE:
-            return Meaning.MISSING
-        return Meaning.FAILED if self.waits_to_restart else _MEANINGS[self.active]
+            return UnitHealth.MISSING
+        return UnitHealth.FAILED if self.waits_to_restart else _MEANINGS[self.active]
 
     @property
     def is_running(self) -> bool:
@@ -162,22 +162,22 @@ class GroupState(StrEnum):
 def group_state(units: Collection[UnitState]) -> GroupState:
     """The state of a group of units: on only if all of them are up."""
     meanings = {unit.meaning for unit in units}
-    if not meanings or Meaning.MISSING in meanings:
+    if not meanings or UnitHealth.MISSING in meanings:
         return GroupState.MISSING
-    if meanings == {Meaning.UP}:
+    if meanings == {UnitHealth.UP}:
         return GroupState.ON
-    if Meaning.FAILED in meanings:
+    if UnitHealth.FAILED in meanings:
         return GroupState.FAILED
-    if Meaning.STARTING in meanings and meanings <= {Meaning.UP, Meaning.STARTING}:
+    if UnitHealth.STARTING in meanings and meanings <= {UnitHealth.UP, UnitHealth.STARTING}:
         return GroupState.STARTING
-    if Meaning.STOPPING in meanings:
+    if UnitHealth.STOPPING in meanings:
         return GroupState.STOPPING
-    if Meaning.UP in meanings:
+    if UnitHealth.UP in meanings:
         return GroupState.PARTIAL
     return GroupState.OFF
 
 
-class Verdict(StrEnum):
+class ProbeResult(StrEnum):
     """What a probe says: a group's status command, or the check of a group of units."""
 
     ON = "on"

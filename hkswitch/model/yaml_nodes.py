@@ -26,7 +26,7 @@ _LAYOUT = frozenset("\t\r\x85\u2028\u2029")  # without them there is no telling 
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Where a value is. `line` and `column` count from 1; `path` is like `groups.web.units[0]`."""
 
     line: int
@@ -42,11 +42,11 @@ class Place:
 class Node:
     """A value and its place."""
 
-    place: Place
+    place: Position
 
 
 @dataclass(frozen=True, slots=True)
-class Refused(Node):
+class InvalidNode(Node):
     """A value whose problem is noted already: readers pass over it."""
 
 
@@ -86,7 +86,7 @@ def read(data: bytes, problems: list[Problem]) -> Node:
     try:
         text = _decoded(data, problems)
         if not _LAYOUT.isdisjoint(text):
-            return Refused(Place(1, 1))
+            return InvalidNode(Position(1, 1))
         events = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return _Builder(events, problems).document()
     except _Unreadable as error:
@@ -94,7 +94,7 @@ def read(data: bytes, problems: list[Problem]) -> Node:
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two for "\UFFFFFFFF"
         problem = _syntax_problem(error)
     problems.append(problem)
-    return Refused(Place(1, 1))
+    return InvalidNode(Position(1, 1))
 
 
 def shown(text: str) -> str:
@@ -114,7 +114,7 @@ def _short(text: str) -> str:
 class _Unreadable(Exception):
     """There is no sense in reading on."""
 
-    def __init__(self, place: Place, message: str) -> None:
+    def __init__(self, place: Position, message: str) -> None:
         super().__init__(message)
         self.problem = place.problem(message)
 
@@ -122,7 +122,7 @@ class _Unreadable(Exception):
 def _decoded(data: bytes, problems: list[Problem]) -> str:
     """The text, with what is invisible hidden and noted; of many, the first."""
     if len(data) > MOST_BYTES:
-        raise _Unreadable(Place(1, 1), f"the file is too large; at most {MOST_BYTES} bytes are allowed")
+        raise _Unreadable(Position(1, 1), f"the file is too large; at most {MOST_BYTES} bytes are allowed")
     try:
         text = data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -136,22 +136,22 @@ def _decoded(data: bytes, problems: list[Problem]) -> str:
     return "".join(shown) if problems else text
 
 
-def _end(text: str) -> Place:
+def _end(text: str) -> Position:
     """Where the character after `text` is."""
-    return Place(text.count("\n") + 1, len(text) - text.rfind("\n"))
+    return Position(text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
-def _start(event: yaml.Event, path: str = "") -> Place:
+def _start(event: yaml.Event, path: str = "") -> Position:
     mark = event.start_mark
-    return Place(mark.line + 1, mark.column + 1, path) if mark else Place(1, 1, path)
+    return Position(mark.line + 1, mark.column + 1, path) if mark else Position(1, 1, path)
 
 
 def _syntax_problem(error: Exception) -> Problem:
     """PyYAML's words for it, as a sentence."""
     if not (isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark)):
-        return Place(1, 1).problem(f"not valid YAML: {error}")
+        return Position(1, 1).problem(f"not valid YAML: {error}")
     words = " ".join(part for part in (error.problem, error.context) if part)
-    return Place(mark.line + 1, mark.column + 1).problem(f"not valid YAML: {words}")
+    return Position(mark.line + 1, mark.column + 1).problem(f"not valid YAML: {words}")
 
 
 class _Builder:
@@ -168,7 +168,7 @@ class _Builder:
                 if root:
                     raise _Unreadable(_start(event), "only one document is allowed; remove '---'")
                 root = self._node(next(self._events), path="", level=1)
-        return root or Scalar(Place(1, 1), text="", is_text=False)
+        return root or Scalar(Position(1, 1), text="", is_text=False)
 
     def _node(self, event: yaml.Event, path: str, level: int) -> Node:
         place = _start(event, path)
@@ -178,25 +178,25 @@ class _Builder:
             message = f"{shown(notation)} is not allowed; write the value without anchors, aliases and tags"
             self._problems.append(place.problem(message))
         node = self._value(event, place, level)
-        return Refused(place) if getattr(event, "tag", None) else node
+        return InvalidNode(place) if getattr(event, "tag", None) else node
 
-    def _value(self, event: yaml.Event, place: Place, level: int) -> Node:
+    def _value(self, event: yaml.Event, place: Position, level: int) -> Node:
         match event:
             case yaml.ScalarEvent() if self._problems and HIDDEN in event.value:
-                return Refused(place)
+                return InvalidNode(place)
             case yaml.ScalarEvent():
                 return Scalar(place, event.value, is_text=bool(event.style) or _resolves_to_text(event.value))
             case yaml.SequenceStartEvent():
                 return Sequence(place, tuple(self._items(place.path, level + 1)))
             case yaml.MappingStartEvent():
                 return self._mapping(place, level + 1)
-        return Refused(place)  # an alias
+        return InvalidNode(place)  # an alias
 
     def _items(self, path: str, level: int) -> Iterator[Node]:
         for index, event in enumerate(self._until_the_end()):
             yield self._node(event, f"{path}[{index}]", level)
 
-    def _mapping(self, place: Place, level: int) -> Mapping:
+    def _mapping(self, place: Position, level: int) -> Mapping:
         entries: dict[str, tuple[Scalar, Node]] = {}
         sound = True
         for event in self._until_the_end():
@@ -221,7 +221,7 @@ class _Builder:
             yield event
 
     def _note(self, node: Node, message: str) -> None:
-        if not isinstance(node, Refused):
+        if not isinstance(node, InvalidNode):
             self._problems.append(node.place.problem(message))
 
 

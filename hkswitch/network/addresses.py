@@ -18,7 +18,7 @@ import ifaddr
 from hkswitch.model.config import BridgeConfig
 from hkswitch.model.errors import Failure
 from hkswitch.network.choice import Address, Machine, NoAddress, choose, interface_of, lack
-from hkswitch.network.endpoint import Network, Place
+from hkswitch.network.endpoint import Endpoint, Network
 
 TABLES: Final = Path("/proc/self/net")  # /proc/net is not there in a unit with ProcSubset=pid
 LINKS: Final = Path("/sys/class/net")
@@ -59,7 +59,7 @@ def of_bridge(config: BridgeConfig) -> tuple[str, ...]:
     return choose(config, this_machine())
 
 
-def place_of(config: BridgeConfig, before: Place | None = None) -> Place:
+def place_of(config: BridgeConfig, before: Endpoint | None = None) -> Endpoint:
     """Those addresses, and the interfaces that have them; raises what `of_bridge` raises.
 
     `before`: where the bridge is by the same choice. It stays there while no default route says otherwise.
@@ -76,7 +76,7 @@ def place_of(config: BridgeConfig, before: Place | None = None) -> Place:
         names = up & ({interface_of(label) for label in config.interfaces} or staying) or up
         missing = lack(config, machine)
         what, remedy = ("", "") if missing is None else (f"{missing.wanted}: {missing}", missing.remedy)
-        return Place(chosen, frozenset(map(_index, names)), what, remedy, _networks(names))
+        return Endpoint(chosen, frozenset(map(_index, names)), what, remedy, _networks(names))
     except OSError as error:
         if error.errno not in _GONE:
             raise TablesUnreadable(error) from error

@@ -8,7 +8,7 @@ Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoint:
     """The addresses that the bridge listens on and advertises, and the interfaces that it hears, by index.
 
     `lack`: what else was chosen and is not there, and why; `remedy`: what to do about it. They make no
@@ -25,10 +25,10 @@ class Place:
     def __str__(self) -> str:
         return ", ".join(self.addresses)
 
-    def within(self, other: "Place") -> "Place | None":
+    def within(self, other: "Endpoint") -> "Endpoint | None":
         """What is in another place too; None if that is no place."""
         addresses = tuple(address for address in self.addresses if address in other.addresses)
         interfaces = self.interfaces & other.interfaces
         lost = self.interfaces and not interfaces
-        kept = Place(addresses, interfaces, other.lack, other.remedy, other.networks)
+        kept = Endpoint(addresses, interfaces, other.lack, other.remedy, other.networks)
         return kept if addresses and not lost else None

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 
 from hkswitch.model.unit_state import (
     Action,
+    ProbeResult,
     UnitResult,
     UnitState,
-    Verdict,
 )
 from hkswitch.protocol.json_lines import (
     Malformed,
@@ -130,7 +130,7 @@ class GroupTold(NamedTuple):
 class ProbeTold(NamedTuple):
     """What a group's status or check says; `verdict` is None while it has not answered."""
 
-    verdict: Verdict | None
+    verdict: ProbeResult | None
     reason: str = ""
 
 

@@ -6,7 +6,7 @@ passed over, and everything else is checked like any input.
 
 from typing import Any, TypeVar
 
-from hkswitch.model.unit_state import ActiveState, JobResult, LoadState, UnitResult, UnitState, Verdict
+from hkswitch.model.unit_state import ActiveState, JobResult, LoadState, ProbeResult, UnitResult, UnitState
 from hkswitch.protocol.helper import (
     LONGEST_DETAIL,
     LONGEST_TOKEN,
@@ -107,11 +107,11 @@ def _probe(row: list[Any]) -> tuple[str, ProbeTold]:
     raise Malformed("what a probe says must be a group, a verdict and a reason")
 
 
-def _verdict(word: str) -> Verdict:
+def _verdict(word: str) -> ProbeResult:
     try:
-        return Verdict(word)
+        return ProbeResult(word)
     except ValueError:
-        raise Malformed(f"a verdict must be one of {', '.join(Verdict)}") from None
+        raise Malformed(f"a verdict must be one of {', '.join(ProbeResult)}") from None
 
 
 def _unit_result(item: dict[str, Any]) -> UnitResult:

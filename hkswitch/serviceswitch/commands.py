@@ -12,9 +12,9 @@ from hkswitch.model.unit_state import (
     Action,
     GroupState,
     JobResult,
+    ProbeResult,
     UnitResult,
     UnitState,
-    Verdict,
     failure_of,
 )
 from hkswitch.serviceswitch.trusted_files import Untrusted
@@ -50,7 +50,7 @@ class Manager(Protocol):
 class Said:
     """What a probe said, and why, in a few words. `denied`: it was not run, because it is not trusted."""
 
-    verdict: Verdict
+    verdict: ProbeResult
     reason: str = ""
     denied: bool = False
 
@@ -85,7 +85,7 @@ class Runner:
         try:
             ended = await self._run(group, group.probe, unit, ALWAYS.begin, probe=True)
         except Untrusted as refusal:
-            return Said(Verdict.UNAVAILABLE, str(refusal), denied=True)
+            return Said(ProbeResult.UNAVAILABLE, str(refusal), denied=True)
         return Said(_verdict(group, ended), f"{group.probe[0]} {_how(group, ended)}")
 
     async def do(
@@ -111,10 +111,10 @@ class Runner:
         an exit code alone is none.
         """
         program = argv[0]
-        aim = Verdict.OFF if action is Action.STOP else Verdict.ON
+        aim = ProbeResult.OFF if action is Action.STOP else ProbeResult.ON
         deadline_seconds = _now_seconds() + group.timeout_seconds
         before = (await probe(group)).verdict
-        if before is (Verdict.OFF if action is Action.RESTART else aim):
+        if before is (ProbeResult.OFF if action is Action.RESTART else aim):
             return UnitResult(program, JobResult.DONE)
         ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service", wanted.begin)
         if ended.exit_code != 0 and ended.result is not ServiceResult.LOST:
@@ -134,11 +134,11 @@ class Runner:
         if not group.check:
             return ()
         units = await self.systemd.states(group.units)
-        if group.state(units, Verdict.ON) is not GroupState.ON:
+        if group.state(units, ProbeResult.ON) is not GroupState.ON:
             return ()  # what the units say is enough
         deadline_seconds = _now_seconds() + group.timeout_seconds
-        said = await _last_said(group, Verdict.ON, probe, superseded, deadline_seconds)
-        if said.verdict is Verdict.ON:
+        said = await _last_said(group, ProbeResult.ON, probe, superseded, deadline_seconds)
+        if said.verdict is ProbeResult.ON:
             return ()
         job = JobResult.CANCELED if superseded() else JobResult.FAILED
         return (UnitResult("check", job, f"failed: {said.reason}"),)
@@ -155,7 +155,7 @@ class Runner:
 
 
 async def _last_said(
-    group: Group, wanted: Verdict, probe: Probe, superseded: Callable[[], bool], deadline_seconds: float
+    group: Group, wanted: ProbeResult, probe: Probe, superseded: Callable[[], bool], deadline_seconds: float
 ) -> Said:
     """What the probe says when it says what is wanted, or when there is no time left for that."""
     while (said := await probe(group)).verdict is not wanted:
@@ -184,14 +184,14 @@ def _argv(action: Action, commands: Commands) -> Argv:
             return commands.restart
 
 
-def _verdict(group: Group, ended: Ended) -> Verdict:
+def _verdict(group: Group, ended: Ended) -> ProbeResult:
     if not ended.was_run:
-        return Verdict.UNAVAILABLE
+        return ProbeResult.UNAVAILABLE
     if ended.exit_code == 0:
-        return Verdict.ON
+        return ProbeResult.ON
     answered = ended.exit_code is not None and ended.exit_code <= LARGEST_ANSWER
     # A check has nothing to say but yes: one that hangs did not say it.
-    return Verdict.OFF if answered or group.check else Verdict.UNAVAILABLE
+    return ProbeResult.OFF if answered or group.check else ProbeResult.UNAVAILABLE
 
 
 def _how(group: Group, ended: Ended) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from hkswitch import __version__
 from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, Exit, Failure
-from hkswitch.model.unit_state import Action, GroupState, Verdict, result_of
+from hkswitch.model.unit_state import Action, GroupState, ProbeResult, result_of
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.serviceswitch import own_unit, requester, stdio, trusted_files
 from hkswitch.serviceswitch.audit import Audit, Denial, caller
@@ -200,7 +200,7 @@ async def _status(group_id: str, rules: Rules) -> int:
     with await Systemd.connect() as systemd:
         units = await systemd.states(group.units)
         said = None
-        if group.probe and group.state(units, Verdict.ON) is GroupState.ON:
+        if group.probe and group.state(units, ProbeResult.ON) is GroupState.ON:
             said = await Runner(systemd, rules.examine).probe(group)
     state = group.state(units, said.verdict if said else None)
     if state is None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import GroupState, UnitState, Verdict
+from hkswitch.model.unit_state import GroupState, ProbeResult, UnitState
 from hkswitch.serviceswitch.commands import Runner, Said
 
 MOST_AT_ONCE: Final = 16
@@ -130,7 +130,7 @@ class Probes:
 
     def _is_up(self, group: Group) -> bool:
         """Whether there is anything to ask: a check of units that are not all up has no say."""
-        return group.state(self._units, Verdict.ON) is GroupState.ON
+        return group.state(self._units, ProbeResult.ON) is GroupState.ON
 
     def _take(self, probed: _Probed, said: Said) -> None:
         before, probed.said = probed.said, said

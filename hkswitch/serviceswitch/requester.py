@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.dispatcher import LineTooLong
 from hkswitch.serviceswitch.execute import Refusal
@@ -75,14 +75,14 @@ def admit(source: Source, daemon_uid: int | None) -> None:
         raise Refusal(f"only the user {DAEMON} may connect")
 
 
-def admit_by_config(source: Source, by_uid: int, daemon_uid: int | None, helper: Crossing) -> None:
+def admit_by_config(source: Source, by_uid: int, daemon_uid: int | None, helper: HelperTransport) -> None:
     """Refuse the daemon's user a way that the config does not name; others have rules of their own in sudo.
 
     Raises:
         Refusal: If sudo started this for the daemon's user, and it must use the socket.
     """
     # TRUST: sudo may allow more than the administrator remembers; root's file decides.
-    if source.is_pipe and by_uid == daemon_uid and helper is Crossing.SOCKET:
+    if source.is_pipe and by_uid == daemon_uid and helper is HelperTransport.SOCKET:
         raise Refusal(f"`helper: socket` is set: the user {DAEMON} cannot use sudo; restart hkswitch")
 
 

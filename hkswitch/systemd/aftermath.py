@@ -9,7 +9,7 @@ from hkswitch.model.unit_state import (
     ActiveState,
     JobResult,
     LoadState,
-    Meaning,
+    UnitHealth,
     UnitResult,
     UnitState,
 )
@@ -52,15 +52,15 @@ async def settled(
     return tuple([await _left(starts, name, states[name], wanted[name], why.get(name, "")) for name in names])
 
 
-def _wanted(action: Action, *, had_run: bool) -> set[Meaning]:
+def _wanted(action: Action, *, had_run: bool) -> set[UnitHealth]:
     """What a unit means after an action that was done; a restart leaves what is stopped so."""
     match action:
         case Action.START:
-            return {Meaning.UP}
+            return {UnitHealth.UP}
         case Action.STOP:
-            return {Meaning.DOWN, Meaning.FAILED}
+            return {UnitHealth.DOWN, UnitHealth.FAILED}
         case Action.RESTART:
-            return {Meaning.UP} if had_run else {Meaning.UP, Meaning.DOWN}
+            return {UnitHealth.UP} if had_run else {UnitHealth.UP, UnitHealth.DOWN}
 
 
 def _why_not_up(now: str, held: str, before: str | None) -> str:
@@ -71,15 +71,15 @@ def _why_not_up(now: str, held: str, before: str | None) -> str:
 
 
 async def _left(
-    starts: Starts, unit: str, state: UnitState, wanted: set[Meaning], why_not_up: str
+    starts: Starts, unit: str, state: UnitState, wanted: set[UnitHealth], why_not_up: str
 ) -> UnitResult:
     """What came of a job that is gone, by the state that it left; it may never have been made."""
     meaning = state.meaning
-    if meaning is Meaning.UP and why_not_up:
+    if meaning is UnitHealth.UP and why_not_up:
         return UnitResult(unit, JobResult.FAILED, why_not_up)
     if meaning in wanted:
         return UnitResult(unit, JobResult.DONE)
-    why = await starts.why_down(unit) if meaning is Meaning.FAILED else ""
+    why = await starts.why_down(unit) if meaning is UnitHealth.FAILED else ""
     return UnitResult(unit, JobResult.FAILED, why or f"is {state}")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, JobResult, Meaning, UnitResult
+from hkswitch.model.unit_state import Action, JobResult, UnitHealth, UnitResult
 from hkswitch.systemd.connection import SYSTEMD, Connection, sentence
 from hkswitch.systemd.interface import PATH, Manager
 from hkswitch.systemd.outcome import (
@@ -111,7 +111,7 @@ class Starts:
         story.ended(job)
         try:
             if result is JobResult.CANCELED:  # another job took its place: what that does comes at once
-                await start.until(lambda: story.now.state.meaning is not Meaning.STARTING, confirm_seconds)
+                await start.until(lambda: story.now.state.meaning is not UnitHealth.STARTING, confirm_seconds)
             if result is not JobResult.DONE:
                 return UnitResult(asked, result, await self._why(start, result))
             if _had_nothing_to_do(action, story):

@@ -11,7 +11,7 @@ import pytest_asyncio
 from hkswitch.backend import helper_client, helper_host
 from hkswitch.backend.knowledge import CHANGED
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helped import UP, Helped, ignore, patched
@@ -181,7 +181,7 @@ async def test_a_status_that_changed_with_a_reload_is_asked_anew_and_not_known_b
 ) -> None:
     fake.commands = lambda _: Outcome(status=0)
     await helped.reload(CONFIG.replace("/bin/echo, c", "/bin/echo, other"))
-    await eventually(lambda: helped.told.last["lamp"].verdict is Verdict.ON)
+    await eventually(lambda: helped.told.last["lamp"].verdict is ProbeResult.ON)
     assert helped.told.states("lamp") == [None, GroupState.ON]
     assert fake.ran[-1] == ["/bin/echo", "other"]
     assert {group_id for group_id, _ in helped.told.changes} == {"lamp"}
@@ -221,7 +221,7 @@ async def test_a_new_helper_that_reads_an_edited_file_makes_only_the_changed_gro
     helped.signal(signal.SIGKILL)
     await eventually(lambda: helped.told.changes)
     assert helped.told.changes == [("web", Observed(None, None, CHANGED))]
-    await eventually(lambda: helped.told.last["lamp"].verdict is Verdict.OFF)
+    await eventually(lambda: helped.told.last["lamp"].verdict is ProbeResult.OFF)
     assert await asked(helped, "files") == SUCCESS
 
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from hkswitch.backend import helper_client, helper_host, helper_session
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helped import UP, Helped, groups_of, ignore, patched, scripted
@@ -269,7 +269,7 @@ async def test_a_probe_whose_unit_changed_while_there_was_no_helper_is_not_belie
     await killed(helped)
     fake.commands = lambda _: Outcome(status=1)
     fake.change("httpd.service", "active", "restarted")
-    await eventually(lambda: helped.told.last["web"].verdict is Verdict.OFF)
+    await eventually(lambda: helped.told.last["web"].verdict is ProbeResult.OFF)
     assert helped.told.states("web") == [None, GroupState.PARTIAL]
     await eventually(lambda: helped.told.state("lamp") is GroupState.OFF)
     assert helped.told.states("lamp") == [GroupState.OFF]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
-from hkswitch.model.unit_state import Action, JobResult, UnitResult, Verdict
+from hkswitch.model.unit_state import Action, JobResult, ProbeResult, UnitResult
 from hkswitch.protocol.helper import (
     LONGEST_REPLY_BYTES,
     PROTOCOL,
@@ -141,7 +141,7 @@ async def test_what_is_told_is_handed_on_in_order(fed: Fed) -> None:
     group = {"type": "group", "epoch": 1, "group": "web", "token": "t", "units": ["httpd.service"]}
     fed.hear(group, STATES, {"type": "config", "problem": "no"}, {"type": "complete", "epoch": 1})
     fed.hear({"type": "lost", "epoch": 1, "reason": "no bus"})
-    states = StatesTold(1, {"httpd.service": UP}, {"web": ProbeTold(Verdict.ON)})
+    states = StatesTold(1, {"httpd.service": UP}, {"web": ProbeTold(ProbeResult.ON)})
     assert fed.told == [
         GroupTold(1, "web", "t", ("httpd.service",)),
         states,

@@ -4,13 +4,13 @@ import pytest
 
 from hkswitch.backend.knowledge import CHANGED, MOST_UNITS, Knowledge
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import UnitState, Verdict
+from hkswitch.model.unit_state import ProbeResult, UnitState
 from hkswitch.protocol.helper import Complete, GroupTold, Lost, ProbeTold, StatesTold
 from tests.support.helped import DOWN, UP
 
 WEB = GroupTold(1, "web", "t1", ("httpd.service",))
 FILES = GroupTold(1, "files", "t2", ("smb.service", "httpd.service"))
-YES, NO, NOTHING = ProbeTold(Verdict.ON, "yes"), ProbeTold(Verdict.OFF, "no"), ProbeTold(None)
+YES, NO, NOTHING = ProbeTold(ProbeResult.ON, "yes"), ProbeTold(ProbeResult.OFF, "no"), ProbeTold(None)
 
 
 def states(units: dict[str, UnitState], **probes: ProbeTold) -> StatesTold:
@@ -32,7 +32,7 @@ def known() -> Knowledge:
 
 
 def test_what_is_known_of_a_group_is_its_units_and_what_its_probe_says(known: Knowledge) -> None:
-    assert known.observed("web", "t1") == Observed({"httpd.service": UP}, Verdict.ON, "yes")
+    assert known.observed("web", "t1") == Observed({"httpd.service": UP}, ProbeResult.ON, "yes")
     assert known.observed("files", "t2") == Observed({"smb.service": DOWN, "httpd.service": UP})
     assert known.is_complete
 
@@ -76,7 +76,7 @@ def test_without_systemd_no_group_is_known_until_all_was_told(known: Knowledge, 
     known.take(states({"httpd.service": UP}))
     assert known.observed("web", "t1").units is None
     known.take(Complete(1))
-    assert known.observed("web", "t1") == Observed({"httpd.service": UP}, Verdict.ON, "yes")
+    assert known.observed("web", "t1") == Observed({"httpd.service": UP}, ProbeResult.ON, "yes")
     assert known.observed("files", "t2") == Observed({"httpd.service": UP})  # nobody told of the other unit
 
 
@@ -93,15 +93,15 @@ def test_a_group_whose_units_change_is_judged_by_no_state_of_before(known: Knowl
 
 
 @pytest.mark.parametrize(
-    ("told", "verdict"), [(GroupTold(1, "web", "t3", ("httpd.service",)), None), (WEB, Verdict.ON)]
+    ("told", "verdict"), [(GroupTold(1, "web", "t3", ("httpd.service",)), None), (WEB, ProbeResult.ON)]
 )
 def test_what_a_probe_said_is_not_taken_for_what_that_of_a_changed_group_says(
-    known: Knowledge, told: GroupTold, verdict: Verdict | None
+    known: Knowledge, told: GroupTold, verdict: ProbeResult | None
 ) -> None:
     known.take(told)
     assert known.observed("web", told.token).verdict is verdict
     known.take(states({}, web=NO))
-    assert known.observed("web", told.token).verdict is Verdict.OFF
+    assert known.observed("web", told.token).verdict is ProbeResult.OFF
 
 
 def test_groups_and_units_that_were_not_asked_for_are_not_kept(known: Knowledge) -> None:
@@ -163,7 +163,7 @@ def test_of_a_probe_that_has_not_answered_what_it_said_before_is_kept_if_nothing
 
 
 def test_a_probe_that_could_not_answer_before_is_kept_as_that(known: Knowledge) -> None:
-    unavailable = ProbeTold(Verdict.UNAVAILABLE, "not found")
+    unavailable = ProbeTold(ProbeResult.UNAVAILABLE, "not found")
     known.take(states({}, web=unavailable))
     now = replaced(WEB, states({"httpd.service": UP}))
     assert now.unanswered_of(known) == {"web": unavailable}

@@ -15,7 +15,7 @@ from hkswitch.backend.simulated import (
 )
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed
-from hkswitch.model.unit_state import Action, ActionResult, GroupState, UnitState, Verdict
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState
 from tests.support.helped import Told, ignore
 from tests.support.waiting import eventually
 
@@ -106,7 +106,7 @@ async def test_a_group_of_commands_is_off_until_it_is_started(host: SimulatedHos
     for action in (Action.START, Action.STOP):
         assert await asked(host, action, "lamp") == SUCCESS
     verdicts = [observed.verdict for group_id, observed in told.changes if group_id == "lamp"]
-    assert verdicts == [Verdict.OFF, Verdict.ON, Verdict.OFF]
+    assert verdicts == [ProbeResult.OFF, ProbeResult.ON, ProbeResult.OFF]
 
 
 async def test_a_check_says_yes_whenever_all_units_are_up(host: SimulatedHost, told: Told) -> None:

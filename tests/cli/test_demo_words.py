@@ -19,7 +19,7 @@ from hkswitch.hap.stored_pairings import NoBridgeYet
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.errors import ConfigError, Failure
 from hkswitch.network import addresses
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import Ask, Question
 from tests.cli.test_pairing_words import CONFIG, LOOPBACK, Front
 from tests.support.command import HKSWITCH, run
@@ -87,11 +87,11 @@ def test_an_address_that_the_configuration_takes_is_taken_in_its_form(address: s
 def test_the_demo_names_the_option_that_helps_and_no_key_that_it_does_not_read(
     monkeypatch: pytest.MonkeyPatch, lack: str, address: str | None, expected: str
 ) -> None:
-    place = Place(("192.0.2.1",), frozenset({1}), lack)
+    place = Endpoint(("192.0.2.1",), frozenset({1}), lack)
     monkeypatch.setattr(addresses, "place_of", lambda *_: place)
     bridge = BridgeConfig(addresses=() if address is None else (address,))
     found = terminal(address=address).find(bridge, place)
-    assert found == Place(("192.0.2.1",), frozenset({1}), expected)
+    assert found == Endpoint(("192.0.2.1",), frozenset({1}), expected)
 
 
 # Troubles

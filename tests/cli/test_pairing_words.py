@@ -30,13 +30,13 @@ from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import Failure
 from hkswitch.network import addresses
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
 from tests.support.pairings import SETUP
 
 OTHER = Path("/home/me/a state")
 CONFIG = Config(BridgeConfig(name="hkswitch demo"), demo.GROUPS)
-LOOPBACK = Place((addresses.LOOPBACK,), frozenset())
+LOOPBACK = Endpoint((addresses.LOOPBACK,), frozenset())
 LOCKED = "pairing is locked after 100 wrong setup codes"
 
 

@@ -10,16 +10,16 @@ import pytest
 
 from hkswitch.daemon import logs
 from hkswitch.daemon.bridge import Bridge, CannotServe
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.support.descriptors import no_descriptors
 from tests.support.inprocess import Taps
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
-HERE, THERE = (Place((address,), frozenset({1})) for address in ("127.0.0.1", "127.0.0.2"))
+HERE, THERE = (Endpoint((address,), frozenset({1})) for address in ("127.0.0.1", "127.0.0.2"))
 
 
-async def is_served(place: Place, port: int) -> bool:
+async def is_served(place: Endpoint, port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection(place.addresses[0], port)
     except ConnectionRefusedError:

@@ -17,12 +17,12 @@ from hkswitch.control import server
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.notify import Notifier
 from hkswitch.network.addresses import Changes
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.support.inprocess import Taps
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
-HERE, THERE = (Place((address,), frozenset({1})) for address in ("127.0.0.1", "127.0.0.2"))
+HERE, THERE = (Endpoint((address,), frozenset({1})) for address in ("127.0.0.1", "127.0.0.2"))
 MOST_NEEDED = 12
 """Descriptors for a start: at the last of these numbers it works."""
 
@@ -46,7 +46,7 @@ def descriptors_left(number: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def go(bridge: Bridge, place: Place) -> None:
+async def go(bridge: Bridge, place: Endpoint) -> None:
     await (bridge.start(Taps(bridge), place) if place is HERE else bridge.move(place))
 
 

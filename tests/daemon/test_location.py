@@ -17,13 +17,13 @@ from hkswitch.model.config import BridgeConfig
 from hkswitch.model.errors import Failure
 from hkswitch.network.addresses import TablesUnreadable
 from hkswitch.network.choice import NoAddress, NoDefaultRoute
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.support.waiting import eventually
 
-HOME = Place(("10.1.0.1",), frozenset({2}))
-BOTH = Place(("10.1.0.1", "10.2.0.1"), frozenset({2, 3}))
-OTHER = Place(("10.2.0.1",), frozenset({3}))
-LACKING = Place(("10.1.0.1",), frozenset({2}), "eth1: it is down")
+HOME = Endpoint(("10.1.0.1",), frozenset({2}))
+BOTH = Endpoint(("10.1.0.1", "10.2.0.1"), frozenset({2, 3}))
+OTHER = Endpoint(("10.2.0.1",), frozenset({3}))
+LACKING = Endpoint(("10.1.0.1",), frozenset({2}), "eth1: it is down")
 UNREADABLE = TablesUnreadable(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
 NO_ROUTE = NoDefaultRoute()
 GONE = NoAddress("there is no interface eth9", "eth9")
@@ -39,17 +39,17 @@ UNKNOWN = "waiting for the network: cannot read this machine's network addresses
 class Front:
     """A bridge that can be brought somewhere, but not to what is `refused`."""
 
-    refused: list[Place] = field(default_factory=list)
-    at: Place | None = None
+    refused: list[Endpoint] = field(default_factory=list)
+    at: Endpoint | None = None
     moves: int = 0
     held: asyncio.Event | None = None
 
-    async def start(self, taps: Taps, place: Place) -> None:
+    async def start(self, taps: Taps, place: Endpoint) -> None:
         del taps
         assert self.at is None
         await self.move(place)
 
-    async def move(self, place: Place) -> None:
+    async def move(self, place: Endpoint) -> None:
         self.moves += 1
         if place in self.refused:
             raise CannotServe(place, 1, os.strerror(errno.EADDRINUSE), in_use=True)
@@ -77,16 +77,16 @@ class News:
 class World:
     """A machine with a network, as it is found."""
 
-    found: Place | Failure
+    found: Endpoint | Failure
     front: Front = field(default_factory=Front)
-    befores: list[Place | None] = field(default_factory=list)
-    told: list[tuple[Place | None, str]] = field(default_factory=list)
+    befores: list[Endpoint | None] = field(default_factory=list)
+    told: list[tuple[Endpoint | None, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         taps = cast("Any", None)
         self.location = Location(self.front, taps, self.find, self.say, BridgeConfig(name="Test"))
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         del bridge
         self.befores.append(before)
         if isinstance(self.found, Failure):
@@ -96,13 +96,13 @@ class World:
     def say(self) -> None:
         self.told.append((self.location.place, self.location.waits_for))
 
-    async def finds(self, found: Place | Failure, *interfaces: str) -> None:
+    async def finds(self, found: Endpoint | Failure, *interfaces: str) -> None:
         """It is another one, and maybe another one is wanted."""
         self.found = found
         self.location.wanted = BridgeConfig(name="Test", interfaces=interfaces)
         await self.location.settle()
 
-    def is_at(self, place: Place | None, waits_for: str = "") -> None:
+    def is_at(self, place: Endpoint | None, waits_for: str = "") -> None:
         """It is there, and says so."""
         assert (self.front.at, self.location.place, self.location.waits_for) == (place, place, waits_for)
         assert self.told[-1:] == [(place, waits_for)]
@@ -123,7 +123,7 @@ class World:
     ],
 )
 async def test_a_bridge_is_where_it_should_be_or_waits_for_that_and_is_nowhere(
-    found: Place | Failure, interfaces: tuple[str, ...], place: Place | None, waits_for: str
+    found: Endpoint | Failure, interfaces: tuple[str, ...], place: Endpoint | None, waits_for: str
 ) -> None:
     world = World(HOME)
     await world.location.settle()
@@ -143,7 +143,7 @@ async def test_a_bridge_is_where_it_should_be_or_waits_for_that_and_is_nowhere(
     ids=["one more", "one less", "the other of two", "another one"],
 )
 async def test_a_move_that_fails_keeps_what_is_chosen_still_and_nothing_else(
-    before: Place, wanted: Place, kept: Place | None
+    before: Endpoint, wanted: Endpoint, kept: Endpoint | None
 ) -> None:
     world = World(before)
     await world.location.settle()
@@ -156,7 +156,7 @@ async def test_a_move_that_fails_keeps_what_is_chosen_still_and_nothing_else(
 
 
 async def test_a_part_of_what_was_there_is_kept() -> None:
-    world = World(Place(("10.1.0.1", "10.3.0.1"), frozenset({2, 4})))
+    world = World(Endpoint(("10.1.0.1", "10.3.0.1"), frozenset({2, 4})))
     await world.location.settle()
     world.front.refused.append(BOTH)
     await world.finds(BOTH)
@@ -181,7 +181,7 @@ async def test_a_move_that_is_broken_off_is_made_by_the_next_one() -> None:
     ("interfaces", "before"), [((), HOME), (("eth0",), None)], ids=["the same choice", "another one"]
 )
 async def test_where_it_is_counts_only_for_the_choice_that_led_there(
-    interfaces: tuple[str, ...], before: Place | None
+    interfaces: tuple[str, ...], before: Endpoint | None
 ) -> None:
     world = World(HOME)
     await world.location.settle()
@@ -210,7 +210,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("by_reload", [True, False])
 @pytest.mark.parametrize("found", [OTHER, UNREADABLE], ids=["refused", "unreadable"])
 async def test_what_failed_is_tried_again_without_news_whoever_tried_it(
-    found: Place | Failure, *, by_reload: bool
+    found: Endpoint | Failure, *, by_reload: bool
 ) -> None:
     world = World(HOME)
     async with following(world) as (news, _):
@@ -232,7 +232,9 @@ async def test_what_failed_is_tried_again_without_news_whoever_tried_it(
 
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("found", [GONE, HOME], ids=["nothing", "all"])
-async def test_without_a_failure_there_is_no_other_try_before_there_is_news(found: Place | Failure) -> None:
+async def test_without_a_failure_there_is_no_other_try_before_there_is_news(
+    found: Endpoint | Failure,
+) -> None:
     world = World(found)
     async with following(world) as (news, _):
         for _ in range(MANY_TURNS):

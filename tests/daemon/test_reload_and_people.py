@@ -14,7 +14,7 @@ from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import REMOVED
 from hkswitch.model.unit_state import GroupState
 from hkswitch.network import addresses
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.support.command import HKSWITCH, run
 from tests.support.controller import Controller, _service, _unstarted
 from tests.support.fake_systemd import FakeSystemd, Unit
@@ -26,7 +26,7 @@ __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ELSEWHERE = Place(("127.0.0.2",), frozenset())
+ELSEWHERE = Endpoint(("127.0.0.2",), frozenset())
 WEB = {"web": {"units": ["httpd"], "name": "Web"}}
 FILES = {"files": {"units": ["smb"], "name": "Files"}}
 LIGHTBULB = "00000043-0000-1000-8000-0026BB765291"
@@ -73,7 +73,7 @@ async def test_a_reload_while_the_bridge_moves_is_applied_at_the_new_place(
     async def changes() -> AsyncIterator[Moves]:
         yield moves
 
-    async def move_late(bridge: Bridge, place: Place) -> None:
+    async def move_late(bridge: Bridge, place: Endpoint) -> None:
         moving.set()
         await may_move.wait()
         await move(bridge, place)

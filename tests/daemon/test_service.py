@@ -22,8 +22,8 @@ from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigError, Exit, Failure, Problem
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import Crossing
-from hkswitch.network.endpoint import Place
+from hkswitch.model.unit_state import HelperTransport
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import AskFailed
 from hkswitch.protocol.report import BridgeReport, Report
 from tests.support.ports import LOOPBACK, free_port
@@ -68,14 +68,14 @@ class World:
     def reloading(self) -> None:
         self.told.append("reloading")
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         del bridge, before
         return LOOPBACK
 
     def waiting(self, why: str) -> None:
         self.told.append(why)
 
-    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
         del place, front
         groups = " ".join(group.id for group in config.groups)
         self.told.append(f"serving {groups}" + (f"; {trouble}" if trouble else ""))
@@ -307,7 +307,7 @@ async def test_a_reload_notes_what_takes_effect_after_a_restart(world: World) ->
     async with served(world):
         port = free_port()
         other = BridgeConfig(name="Other", port=port)
-        world.config = Config(other, (WEB,), helper=Crossing.SOCKET)
+        world.config = Config(other, (WEB,), helper=HelperTransport.SOCKET)
         note = "changes to bridge.name, bridge.port, helper take effect after `systemctl restart hkswitch`"
         assert await world.reload() == note
         bridge = await world.bridge()

@@ -11,7 +11,7 @@ from hkswitch.daemon import switchboard as switchboard_module
 from hkswitch.daemon.switchboard import REMOVED, Replaced, Stopping, Switchboard, UnknownGroup
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed, Tile
-from hkswitch.model.unit_state import Action, ActionResult, GroupState, Verdict
+from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from hkswitch.protocol.report import GroupReport, Outcome
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
@@ -302,7 +302,7 @@ async def test_the_end_answers_what_is_under_way_and_what_was_replaced() -> None
     ("observed", "state", "why"),
     [
         (Observed(None, None, "no helper"), None, "no helper"),
-        (Observed({}, Verdict.UNAVAILABLE, "no program"), None, "no program"),
+        (Observed({}, ProbeResult.UNAVAILABLE, "no program"), None, "no program"),
         (UP._replace(why="said yes"), GroupState.ON, ""),
     ],
     ids=["nothing known", "unit not told", "known"],

@@ -19,12 +19,12 @@ from hkswitch.daemon.service import _Service, serve
 from hkswitch.model.config import BridgeConfig
 from hkswitch.model.errors import Failure
 from hkswitch.network.choice import NoAddress
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
-ALL = Place(("127.0.0.1",), frozenset())
-MORE = Place(("127.0.0.1", "127.0.0.2"), frozenset())
+ALL = Endpoint(("127.0.0.1",), frozenset())
+MORE = Endpoint(("127.0.0.1", "127.0.0.2"), frozenset())
 NO_ETH7 = replace(ALL, lack="eth7: there is no interface eth7")
 DOWN_ETH7 = replace(ALL, lack="eth7: the interface eth7 is down")
 NOWHERE = NoAddress("the interface eth0 is down", "eth0")
@@ -40,9 +40,9 @@ AGAIN = "no longer waiting for eth7"
 class Service(_Service):
     """The service, on a network that a test makes."""
 
-    found: Place | Failure = ALL
+    found: Endpoint | Failure = ALL
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         del bridge, before
         if isinstance(self.found, Failure):
             raise self.found
@@ -50,7 +50,7 @@ class Service(_Service):
 
 
 @asynccontextmanager
-async def served(folder: Path, found: Place = ALL) -> AsyncIterator[Service]:
+async def served(folder: Path, found: Endpoint = ALL) -> AsyncIterator[Service]:
     file = folder / "config.yaml"
     file.write_text(f"bridge: {{port: {free_port()}}}\ngroups: {{web: {{units: [httpd]}}}}\n")
     service = Service(file, folder / "state", Notifier({}), found=found)
@@ -93,7 +93,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     ],
 )
 async def test_what_a_bridge_waits_for_is_logged_once_per_change(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, found: list[Place | Failure], lines: list[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, found: list[Endpoint | Failure], lines: list[str]
 ) -> None:
     caplog.set_level(logging.INFO)
     async with served(tmp_path) as service:

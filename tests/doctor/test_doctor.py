@@ -43,9 +43,9 @@ from hkswitch.model import environment
 from hkswitch.model.config import Config, parse
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.errors import BusUnavailable, ConfigError, ConfigUnreadable, Exit, Failure
-from hkswitch.model.unit_state import ActiveState, Crossing, LoadState, UnitState
+from hkswitch.model.unit_state import ActiveState, HelperTransport, LoadState, UnitState
 from hkswitch.network.choice import NoAddress
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.report import BridgeReport, PairedController
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 from tests.support.command import HKSWITCH, run
@@ -475,7 +475,7 @@ def test_a_daemon_that_needs_no_sudo_may_gain_no_privilege(
 
 
 async def test_without_sudo_its_rule_is_not_missed() -> None:
-    socket = replace(SITUATION, config=replace(CONFIG, helper=Crossing.SOCKET))
+    socket = replace(SITUATION, config=replace(CONFIG, helper=HelperTransport.SOCKET))
     (found,) = await sudoers.sudoers(socket)
     judged(found, OK, "not needed")
 
@@ -638,7 +638,7 @@ def test_systemd_is_on_the_bus() -> None:
 
 # The network
 
-HERE = Place(("10.77.0.1", "fd00::1"), frozenset({1}))
+HERE = Endpoint(("10.77.0.1", "fd00::1"), frozenset({1}))
 NOWHERE = BRIDGE._replace(addresses=())
 DOWN = NoAddress("the interface lan0 is down", "lan0", "bring lan0 up")
 

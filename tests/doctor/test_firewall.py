@@ -10,10 +10,10 @@ from hkswitch.doctor import firewall, firewalld, packets, ufw
 from hkswitch.doctor.finding import Finding, Verdict
 from hkswitch.doctor.programs import Ran
 from hkswitch.network.choice import NoDefaultRoute
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 OK, WRONG, UNKNOWN, _ = Verdict
-HERE = Place(("10.77.0.1", "fd00::1"), frozenset({1}))
+HERE = Endpoint(("10.77.0.1", "fd00::1"), frozenset({1}))
 SENT = firewall.packets_of(51826, HERE, ("lan0",))
 NAMES = ("mdns4", "tcp4", "mdns6", "tcp6")
 
@@ -188,7 +188,7 @@ LATER = ruleset(chain("a", "accept"), chain("b", "accept"), *rules("b", [DROP]))
     ],
 )
 def test_nftables_lets_phones_in(ran: Ran, verdict: Verdict, words: str) -> None:
-    by_ipv4 = firewall.packets_of(51826, Place(("10.77.0.1",), frozenset({1})), ("lan0",))
+    by_ipv4 = firewall.packets_of(51826, Endpoint(("10.77.0.1",), frozenset({1})), ("lan0",))
     judged(firewall.nftables_lets_in(ran, by_ipv4, "run it with sudo"), verdict, words)
 
 

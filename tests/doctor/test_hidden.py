@@ -15,7 +15,7 @@ from hkswitch.doctor.finding import Point, Verdict, ok
 from hkswitch.doctor.hidden import hiding, why_hidden
 from hkswitch.doctor.programs import CannotRun, Ran
 from hkswitch.model.errors import ConfigUnreadable
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 from tests.support.pairings import folder_for_everybody
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -43,10 +43,10 @@ def test_the_settings_of_a_unit_hide_folders(settings: Mapping[str, str], folder
 
 
 @pytest.mark.parametrize(
-    ("crossing", "unit"), [(Crossing.SUDO, "hkswitch"), (Crossing.SOCKET, "serviceswitch@")]
+    ("crossing", "unit"), [(HelperTransport.SUDO, "hkswitch"), (HelperTransport.SOCKET, "serviceswitch@")]
 )
 async def test_the_unit_that_the_helper_runs_in_is_asked(
-    monkeypatch: pytest.MonkeyPatch, crossing: Crossing, unit: str
+    monkeypatch: pytest.MonkeyPatch, crossing: HelperTransport, unit: str
 ) -> None:
     async def shows(*command: str) -> Ran:
         assert command[-1] == {"hkswitch": "hkswitch.service"}.get(unit, "serviceswitch@doctor.service")
@@ -63,7 +63,7 @@ async def test_without_systemd_nothing_is_said_to_be_hidden(monkeypatch: pytest.
         raise CannotRun("systemctl", "no")
 
     monkeypatch.setattr(hidden, "run", refuses)
-    assert await hidden.hidden_folders(Crossing.SUDO) == {}
+    assert await hidden.hidden_folders(HelperTransport.SUDO) == {}
 
 
 @pytest.fixture

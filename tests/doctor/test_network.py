@@ -20,13 +20,13 @@ from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable, Failure
 from hkswitch.network.addresses import TablesUnreadable
 from hkswitch.network.choice import NoAddress, NoDefaultRoute
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.report import BridgeReport
 from tests.support.ports import free_port
 
 OK, WRONG, UNKNOWN, WARNING = Verdict
-HERE = Place(("10.77.0.1", "fd00::1"), frozenset({1}))
-LOOPBACK = Place(("127.0.0.2", "127.0.0.3"), frozenset({1}))
+HERE = Endpoint(("10.77.0.1", "fd00::1"), frozenset({1}))
+LOOPBACK = Endpoint(("127.0.0.2", "127.0.0.3"), frozenset({1}))
 BRIDGE = BridgeReport("hkswitch", __version__, 0, ("10.77.0.1",), 51826, ())
 NOWHERE = BRIDGE._replace(addresses=())
 DOWN = NoAddress("the interface lan0 is down", "lan0", "bring lan0 up: `sudo ip link set lan0 up`")
@@ -44,7 +44,7 @@ def judged(finding: Finding, verdict: Verdict, words: str) -> None:
 
 
 def situation(
-    place: Place | Failure,
+    place: Endpoint | Failure,
     bridge: BridgeReport | Failure,
     port: int = 51826,
     state_folder: Path = STATE_FOLDER,
@@ -132,11 +132,11 @@ def test_without_a_place_there_is_one_remedy_that_fits(
             WARNING,
             "which no phone can reach; set bridge.interface",
         ),
-        (Place(("::1", "10.77.0.1"), frozenset({1})), None, OK, "::1, 10.77.0.1 on lan0"),
+        (Endpoint(("::1", "10.77.0.1"), frozenset({1})), None, OK, "::1, 10.77.0.1 on lan0"),
     ],
 )
 def test_the_bridge_has_a_place(
-    place: Place, bridge: BridgeReport | None, verdict: Verdict, words: str
+    place: Endpoint, bridge: BridgeReport | None, verdict: Verdict, words: str
 ) -> None:
     judged(network.has_place(place, ("lan0",), bridge, RELOAD), verdict, words)
 
@@ -260,5 +260,5 @@ async def test_the_firewall_is_asked_for_the_port_that_is_served(
         return ok(Point.FIREWALL, "open")
 
     monkeypatch.setattr(firewall, "firewalld", firewalld)
-    await firewall.firewall(situation(Place(("10.77.0.1",), frozenset()), bridge, 51999))
+    await firewall.firewall(situation(Endpoint(("10.77.0.1",), frozenset()), bridge, 51999))
     assert asked == [port]

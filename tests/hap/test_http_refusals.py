@@ -14,7 +14,7 @@ from hkswitch.hap.refusals import reason_of
 from tests.hap.conftest import GROUPS, Served
 from tests.peer.identity import Identity
 from tests.peer.raw import Raw, request
-from tests.peer.wire import Closed, Message
+from tests.peer.raw_connection import Closed, Message
 from tests.support.inprocess import forget_complaints
 from tests.support.waiting import PATIENCE_SECONDS
 

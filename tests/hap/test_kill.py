@@ -28,7 +28,7 @@ from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME, Stored
 from hkswitch.model.group import aid_of
 from hkswitch.protocol.control import Ask, Question
 from tests.support.controller import Controller
-from tests.support.mortal import ADDRESS, Mortal
+from tests.support.killable_bridge import ADDRESS, KillableBridge
 
 SEED = os.environ.get("KILL_SEED") or str(random.SystemRandom().randrange(10**9))
 """Set it to have the same operations again, at moments that also depend on the speed of the machine."""
@@ -76,7 +76,7 @@ class Moment:
 class House:
     """A bridge that is killed again and again, and the controller that was paired with it last."""
 
-    bridge: Mortal
+    bridge: KillableBridge
     random: random.Random
     controller: Controller | None = None
     groups: frozenset[str] = GROUPS[0]
@@ -295,15 +295,19 @@ def _aids(groups: AbstractSet[str]) -> set[int]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bridges(tmp_path_factory: pytest.TempPathFactory, long: bool) -> AsyncIterator[list[Mortal]]:
+async def bridges(
+    tmp_path_factory: pytest.TempPathFactory, long: bool
+) -> AsyncIterator[list[KillableBridge]]:
     """Bridges to kill side by side: they wait more than they compute."""
     folder = tmp_path_factory.mktemp("kill")
     async with AsyncExitStack() as stack:
-        own = [Mortal.kept(folder / str(number)) for number in range(3 if long else 2)]
+        own = [KillableBridge.kept(folder / str(number)) for number in range(3 if long else 2)]
         yield [await stack.enter_async_context(bridge) for bridge in own]
 
 
-async def test_a_first_start_that_is_killed_makes_one_identity(bridges: list[Mortal], long: bool) -> None:
+async def test_a_first_start_that_is_killed_makes_one_identity(
+    bridges: list[KillableBridge], long: bool
+) -> None:
     bridge = bridges[0]
     bridge.configure(["web"])
     for operation in range(1, FILE_OPERATIONS["start"], 1 if long else 6):
@@ -321,7 +325,7 @@ async def test_a_first_start_that_is_killed_makes_one_identity(bridges: list[Mor
         shutil.rmtree(bridge.state_folder)
 
 
-async def killed(bridge: Mortal, kills: int, seed: str) -> Counter[str]:
+async def killed(bridge: KillableBridge, kills: int, seed: str) -> Counter[str]:
     """What became of its state, and how often."""
     house = House(bridge, random.Random(seed))
     try:
@@ -338,7 +342,7 @@ async def killed(bridge: Mortal, kills: int, seed: str) -> Counter[str]:
 # What aiohomekit does when it is told to close while it connects.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_a_bridge_that_is_killed_has_the_old_or_the_new_state_and_works(
-    bridges: list[Mortal], long: bool
+    bridges: list[KillableBridge], long: bool
 ) -> None:
     kills = ceil((KILLS_LONG if long else KILLS) / len(bridges))
     begin_seconds = time.perf_counter()

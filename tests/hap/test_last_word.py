@@ -10,12 +10,12 @@ import pytest_asyncio
 from hkswitch.hap import advertiser
 from hkswitch.hap.presence import Presence
 from hkswitch.hap.responder import Responder
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.support.mdns import HAP, NAME, OTHER, RESPONSE, Said, hear, info, message, srv
 from tests.support.waiting import eventually
 
-HERE, THERE = Place(("127.0.0.1",), frozenset({1})), Place(("127.0.0.2",), frozenset({1}))
-ELSEWHERE = Place(("127.0.0.1",), frozenset({1, 2}))
+HERE, THERE = Endpoint(("127.0.0.1",), frozenset({1})), Endpoint(("127.0.0.2",), frozenset({1}))
+ELSEWHERE = Endpoint(("127.0.0.1",), frozenset({1, 2}))
 """From there to `HERE`, no socket is kept."""
 
 CLOSING_SECONDS = 1
@@ -42,7 +42,7 @@ async def ours(said: Said, request: pytest.FixtureRequest) -> AsyncIterator[Pres
     await made.leave(for_good=True)
 
 
-def target(ours: Presence) -> Place:
+def target(ours: Presence) -> Endpoint:
     return HERE if ours._interfaces == ELSEWHERE.interfaces else THERE
 
 

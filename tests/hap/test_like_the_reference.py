@@ -17,7 +17,7 @@ from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import driver as hardening
 from hkswitch.hap.session import controller_of
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.hap.conftest import GROUPS, Served, on, put
 from tests.support.ports import free_port
 from tests.support.raw_session import KEY, NAME, NotVerified, RawSession, verify
@@ -78,7 +78,7 @@ async def test_two_addresses_of_the_bridge_give_one_source_port_two_sessions(tmp
     bridge = Bridge("Two", WEB, tmp_path, port)
     switchboard = Switchboard(WEB, host, bridge)
     await host.open(switchboard)
-    await bridge.start(switchboard, Place(("127.0.0.1", "127.0.0.2"), frozenset()))
+    await bridge.start(switchboard, Endpoint(("127.0.0.1", "127.0.0.2"), frozenset()))
     served = Served(bridge, switchboard, host, "127.0.0.1", port, tmp_path)
     bridge._driver.pair(NAME, KEY_BYTES, b"\1")
     loop = asyncio.get_running_loop()

@@ -10,16 +10,16 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.hap.listening import Listening
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.support.descriptors import no_descriptors
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_SECONDS
 
 ONE, TWO, THREE, BOTH = (
-    Place(addresses, frozenset({1}))
+    Endpoint(addresses, frozenset({1}))
     for addresses in (("127.0.0.1",), ("127.0.0.2",), ("127.0.0.3",), ("127.0.0.1", "127.0.0.2"))
 )
-NOT_HERE = Place(("127.0.0.1", "192.0.2.1"), frozenset({1}))
+NOT_HERE = Endpoint(("127.0.0.1", "192.0.2.1"), frozenset({1}))
 
 
 class Taken(asyncio.Protocol):
@@ -64,7 +64,7 @@ async def house() -> AsyncIterator[House]:
 @pytest.mark.parametrize("before", [None, ONE, TWO, BOTH], ids=str)
 @pytest.mark.parametrize("after", [ONE, THREE, BOTH], ids=str)
 async def test_after_a_move_it_listens_there_and_nowhere_else(
-    house: House, before: Place | None, after: Place
+    house: House, before: Endpoint | None, after: Endpoint
 ) -> None:
     if before is not None:
         await house.listening.move(before)
@@ -77,7 +77,7 @@ async def test_after_a_move_it_listens_there_and_nowhere_else(
 
 
 @pytest.mark.parametrize("before", [None, TWO, BOTH], ids=str)
-async def test_after_a_move_that_fails_it_listens_where_it_did(house: House, before: Place | None) -> None:
+async def test_after_a_move_that_fails_it_listens_where_it_did(house: House, before: Endpoint | None) -> None:
     if before is not None:
         await house.listening.move(before)
     with pytest.raises(OSError, match="assign") as caught:

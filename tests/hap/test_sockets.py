@@ -14,11 +14,11 @@ from hkswitch.hap import sockets
 from tests.support.ports import free_port
 
 LOOPBACK = socket.if_nametoindex("lo")
-PROGRAM = Path(__file__).parents[1] / "support" / "hearing.py"
+PROGRAM = Path(__file__).parents[1] / "support" / "socket_filter.py"
 
 
 @pytest.fixture(scope="module")
-def hearing() -> dict[str, str]:
+def heard_by_way() -> dict[str, str]:
     """What a socket of each kind heard by each way, between two machines on two cables."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and iproute2")
@@ -61,9 +61,9 @@ def hearing() -> dict[str, str]:
     ],
 )
 def test_a_socket_hears_what_comes_by_its_interfaces_and_nothing_else(
-    hearing: dict[str, str], way: str, heard: str
+    heard_by_way: dict[str, str], way: str, heard: str
 ) -> None:
-    assert hearing[way] == heard
+    assert heard_by_way[way] == heard
 
 
 async def test_a_listening_socket_is_on_its_address_only() -> None:

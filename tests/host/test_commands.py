@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.host.conftest import FAILURE, start_fails
-from tests.host.lamp import CONFIG, LAMP, STATE, audit, by_hand, lamp_is_off, program, runs, script
+from tests.host.demo_unit import CONFIG, LAMP, STATE, audit, by_hand, lamp_is_off, program, runs, script
 from tests.host.machine import Host, eventually_async
 from tests.host.matrix import WAYS
 from tests.support.controller import Controller

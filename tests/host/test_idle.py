@@ -14,7 +14,7 @@ import pytest
 from tests.host.attacker import OWN, Attacker, network
 from tests.host.conftest import PORT
 from tests.host.machine import Host, eventually, eventually_async
-from tests.host.wire import Capture, ask, captured
+from tests.host.packet_capture import Capture, ask, captured
 from tests.support.controller import Controller
 
 HAP: Final = "_hap._tcp.local."

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.host.lamp import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
+from tests.host.demo_unit import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
 from tests.host.machine import Host, eventually
 
 __all__ = ["lamp_is_off", "program"]

@@ -11,6 +11,7 @@ from zeroconf import DNSAddress  # type: ignore[attr-defined] # it is not in its
 from tests.host.conftest import processes
 from tests.host.installed import empty_state
 from tests.host.machine import Boot, Host, eventually, joined
+from tests.host.packet_capture import Packet, captured
 from tests.host.test_two_hosts import (
     ADDRESS,
     CHOSEN,
@@ -23,7 +24,6 @@ from tests.host.test_two_hosts import (
     host_run_lines,
     running_avahi,
 )
-from tests.host.wire import Packet, captured
 
 pytestmark = pytest.mark.any_release
 

@@ -11,9 +11,9 @@ import pytest
 
 from hkswitch.protocol.helper import Accepted, Finished, Reply
 from hkswitch.protocol.helper_replies import parse_reply
-from tests.host import lamp
+from tests.host import demo_unit
+from tests.host.demo_unit import audit, lamp_is_off, program
 from tests.host.installed import HELLO
-from tests.host.lamp import audit, lamp_is_off, program
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
 from tests.host.matrix import SUDO_RS
 from tests.host.requests import request
@@ -78,7 +78,7 @@ def used(host: Host) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def config() -> str:
-    return f"{lamp.CONFIG}  web:\n    units: [httpd]\n"
+    return f"{demo_unit.CONFIG}  web:\n    units: [httpd]\n"
 
 
 @pytest.fixture(scope="module", params=["sudo", SUDO_RS])
@@ -125,8 +125,8 @@ def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...
             assert daemon.show("httpd.service", "ActiveState") == "active"
             assert act(daemon, process, "stop", "web") == "httpd.service done"
             assert daemon.show("httpd.service", "ActiveState") == "inactive"
-            assert act(daemon, process, "start", "lamp") == f"{lamp.LAMP} done"
-            assert act(daemon, process, "stop", "lamp") == f"{lamp.LAMP} done"
+            assert act(daemon, process, "start", "lamp") == f"{demo_unit.LAMP} done"
+            assert act(daemon, process, "stop", "lamp") == f"{demo_unit.LAMP} done"
         lines = [line["HKSWITCH_ACTION"] for line in audit(daemon)[decisions:]]
         assert lines == [action for action in ("start", "stop") * 2 for _ in ("decision", "result")]
         assert starts_by(daemon, sudo) == starts + 1

@@ -9,7 +9,7 @@ from hkswitch.model.config import parse
 from hkswitch.model.config_values import unit as unit_of
 from hkswitch.model.dangerous_units import warnings, why_dangerous
 from hkswitch.model.unit_state import Action
-from hkswitch.model.yaml_nodes import Place, Scalar
+from hkswitch.model.yaml_nodes import Position, Scalar
 from tests.support.command import run
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def test_of_what_cuts_nothing_off_nothing_is_said(unit: str, actions: set[Action
 def test_each_name_in_the_list_can_be_in_a_configuration_and_stands_there_once() -> None:
     for name in dangerous_units._BY_NAME:
         instance = name.replace("@.", "@x.")
-        assert unit_of(Scalar(Place(1, 1), instance, is_text=True)) == instance
+        assert unit_of(Scalar(Position(1, 1), instance, is_text=True)) == instance
         assert why_dangerous(instance, ALL), name
         assert [name in danger.names for danger in dangerous_units._DANGERS].count(True) == 1, name
 

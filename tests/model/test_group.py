@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hkswitch.model.group import RESERVED_AIDS, AccessoryType, Commands, Group, aid_of
-from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState, Verdict
+from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, ProbeResult, UnitState
 from hkswitch.protocol.helper import LONGEST_TOKEN
 
 
@@ -104,20 +104,20 @@ DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 @pytest.mark.parametrize(
     ("units", "verdict", "state"),
     [
-        ((UP, UP), Verdict.ON, GroupState.ON),
-        ((UP, UP), Verdict.OFF, GroupState.PARTIAL),
-        ((UP, UP), Verdict.UNAVAILABLE, None),
+        ((UP, UP), ProbeResult.ON, GroupState.ON),
+        ((UP, UP), ProbeResult.OFF, GroupState.PARTIAL),
+        ((UP, UP), ProbeResult.UNAVAILABLE, None),
         ((UP, UP), None, None),
         ((DOWN, DOWN), None, GroupState.OFF),
-        ((DOWN, DOWN), Verdict.ON, GroupState.OFF),
-        ((UP, DOWN), Verdict.ON, GroupState.PARTIAL),
-        ((UP, DOWN), Verdict.UNAVAILABLE, GroupState.PARTIAL),
-        ((UP,), Verdict.ON, None),
+        ((DOWN, DOWN), ProbeResult.ON, GroupState.OFF),
+        ((UP, DOWN), ProbeResult.ON, GroupState.PARTIAL),
+        ((UP, DOWN), ProbeResult.UNAVAILABLE, GroupState.PARTIAL),
+        ((UP,), ProbeResult.ON, None),
         ((), None, None),
     ],
 )
 def test_a_check_has_a_say_about_units_that_are_all_up(
-    units: tuple[UnitState, ...], verdict: Verdict | None, state: GroupState | None
+    units: tuple[UnitState, ...], verdict: ProbeResult | None, state: GroupState | None
 ) -> None:
     assert UNITS.state(dict(zip(UNITS.units, units, strict=False)), verdict) is state
 
@@ -125,14 +125,14 @@ def test_a_check_has_a_say_about_units_that_are_all_up(
 @pytest.mark.parametrize(
     ("verdict", "state"),
     [
-        (Verdict.ON, GroupState.ON),
-        (Verdict.OFF, GroupState.OFF),
-        (Verdict.UNAVAILABLE, None),
+        (ProbeResult.ON, GroupState.ON),
+        (ProbeResult.OFF, GroupState.OFF),
+        (ProbeResult.UNAVAILABLE, None),
         (None, None),
     ],
 )
 def test_a_group_of_commands_is_what_its_status_says(
-    verdict: Verdict | None, state: GroupState | None
+    verdict: ProbeResult | None, state: GroupState | None
 ) -> None:
     assert LAMP.state({}, verdict) is state
     assert LAMP.state({"a.service": DOWN}, verdict) is state

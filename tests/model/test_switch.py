@@ -9,7 +9,6 @@ import pytest
 from hkswitch.model.group import AccessoryType, Commands, Group
 from hkswitch.model.switch import Switch
 from hkswitch.model.switch_events import (
-    Accepted,
     Answer,
     Available,
     AwaitKnown,
@@ -17,10 +16,11 @@ from hkswitch.model.switch_events import (
     Changed,
     Decision,
     Event,
-    Failed,
-    Finished,
     Observed,
     Regrouped,
+    RequestAccepted,
+    RequestFailed,
+    RequestFinished,
     Send,
     Show,
     Steady,
@@ -29,7 +29,7 @@ from hkswitch.model.switch_events import (
     Waited,
     Written,
 )
-from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState, Verdict
+from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, ProbeResult, UnitState
 
 GROUP: Final = Group("web", "Web", ("a.service", "b.service"))
 WIDER: Final = replace(GROUP, units=("a.service", "b.service", "c.service"))
@@ -59,16 +59,16 @@ def typed(decisions: Iterable[Decision]) -> list[tuple[type, Decision]]:
     return [(type(decision), decision) for decision in decisions]
 
 
-def units(*states: UnitState, check: Verdict | None = None) -> Observed:
+def units(*states: UnitState, check: ProbeResult | None = None) -> Observed:
     """The host knows the states of a.service, b.service and c.service, of as many as are given."""
     return Observed(dict(zip(("a.service", "b.service", "c.service"), states, strict=False)), check)
 
 
-def both(state: UnitState, check: Verdict | None = None) -> Observed:
+def both(state: UnitState, check: ProbeResult | None = None) -> Observed:
     return units(state, state, check=check)
 
 
-def status(verdict: Verdict | None) -> Observed:
+def status(verdict: ProbeResult | None) -> Observed:
     """The host knows what a status command said, or not yet."""
     return Observed({}, verdict)
 
@@ -76,9 +76,9 @@ def status(verdict: Verdict | None) -> Observed:
 NOTHING: Final = Observed(None, None, "no helper")
 ASKED: Final = both(UP)
 """Of a group with a check: it is being asked."""
-YES: Final = both(UP, Verdict.ON)
-NO: Final = both(UP, Verdict.OFF)
-LIT, DARK, MUTE = map(status, (Verdict.ON, Verdict.OFF, Verdict.UNAVAILABLE))
+YES: Final = both(UP, ProbeResult.ON)
+NO: Final = both(UP, ProbeResult.OFF)
+LIT, DARK, MUTE = map(status, (ProbeResult.ON, ProbeResult.OFF, ProbeResult.UNAVAILABLE))
 
 
 def after(group: Group, *events: Event) -> Switch:
@@ -124,7 +124,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (both(STARTING), [Changed(GroupState.STARTING)]),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+            (RequestFinished(1), [Answer(1, True), Show(True, writer=1)]),
         ],
     ),
     "a tap that fails at once changes nothing and is answered with an error": (
@@ -133,65 +133,71 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (both(STARTING), [Changed(GroupState.STARTING)]),
             (both(FAILED), [Changed(GroupState.FAILED)]),
-            (Finished(1, "a.service failed"), [Failed(Action.START, "a.service failed"), Answer(1, False)]),
+            (
+                RequestFinished(1, "a.service failed"),
+                [RequestFailed(Action.START, "a.service failed"), Answer(1, False)],
+            ),
         ],
     ),
     "a tap that takes long is answered with success and holds On until its end": (
         OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
             (units(FAILED, DOWN), [Changed(GroupState.FAILED)]),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), []),
+            (RequestFinished(1), []),
         ],
     ),
     "a tap that fails after its answer snaps back, for the writer too": (
         OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
             (both(FAILED), [Changed(GroupState.FAILED)]),
-            (Finished(1, "a.service timeout"), [Failed(Action.START, "a.service timeout"), Show(False)]),
+            (
+                RequestFinished(1, "a.service timeout"),
+                [RequestFailed(Action.START, "a.service timeout"), Show(False)],
+            ),
         ],
     ),
     "a stop that takes long holds Off until its end": (
         ON,
         [
             (Written(1, False), [STOP]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Waited(1), [Answer(1, True), Show(False, writer=1)]),
             (units(STOPPING, UP), [Changed(GroupState.STOPPING)]),
             (both(DOWN), [Changed(GroupState.OFF)]),
-            (Finished(1), []),
+            (RequestFinished(1), []),
         ],
     ),
     "writing what already is is a success without an event": (
         ON,
-        [(Written(1, True), [START]), (Finished(1), [Answer(1, True)])],
+        [(Written(1, True), [START]), (RequestFinished(1), [Answer(1, True)])],
     ),
     "a oneshot unit that ends at once is a success that reads off again": (
         OFF,
         [
             (Written(1, True), [START]),
-            (Finished(1), [Answer(1, True), Show(True, writer=1), Show(False)]),
+            (RequestFinished(1), [Answer(1, True), Show(True, writer=1), Show(False)]),
         ],
     ),
     "on-off-on ends in what was tapped last, with no failure and one event for all": (
         OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Written(2, False), [Answer(1, True), Send(2, Action.STOP)]),
             (Written(3, True), [Send(3, Action.START)]),
-            (Finished(1, "a.service canceled"), []),
-            (Accepted(2), [Answer(2, True)]),
-            (Accepted(3), []),
-            (Finished(2, "a.service canceled"), []),
+            (RequestFinished(1, "a.service canceled"), []),
+            (RequestAccepted(2), [Answer(2, True)]),
+            (RequestAccepted(3), []),
+            (RequestFinished(2, "a.service canceled"), []),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(3), [Answer(3, True), Show(True, writer=3)]),
+            (RequestFinished(3), [Answer(3, True), Show(True, writer=3)]),
         ],
     ),
     "a tap that was replaced before it was handed over is an error if it never was": (
@@ -199,8 +205,11 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (Written(2, False), [Send(2, Action.STOP)]),
-            (Finished(1, "helper gone"), [Answer(1, False)]),
-            (Finished(2, "helper gone"), [Failed(Action.STOP, "helper gone"), Answer(2, False), Show(False)]),
+            (RequestFinished(1, "helper gone"), [Answer(1, False)]),
+            (
+                RequestFinished(2, "helper gone"),
+                [RequestFailed(Action.STOP, "helper gone"), Answer(2, False), Show(False)],
+            ),
         ],
     ),
     "a tap that was replaced and is not handed over within the second is an error": (
@@ -209,7 +218,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (Written(2, False), [Send(2, Action.STOP)]),
             (Waited(1), [Answer(1, False)]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
         ],
     ),
     "a tap that is handed over to nobody within the second is an error": (
@@ -217,18 +226,18 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (Waited(1), [Answer(1, False)]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), [Show(True)]),
+            (RequestFinished(1), [Show(True)]),
         ],
     ),
     "who was told a success that a newer tap undid hears of it although the value is the old one": (
         OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Written(2, False), [Answer(1, True), Send(2, Action.STOP)]),
-            (Finished(2), [Answer(2, True), Show(False, writer=2)]),
+            (RequestFinished(2), [Answer(2, True), Show(False, writer=2)]),
         ],
     ),
     "the same tap by two controllers is one request and two answers": (
@@ -237,7 +246,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (Written(2, True), []),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), [Answer(1, True), Answer(2, True), Show(True, writer=1)]),
+            (RequestFinished(1), [Answer(1, True), Answer(2, True), Show(True, writer=1)]),
         ],
     ),
     "the same tap by two controllers that fails is an error for both": (
@@ -245,14 +254,17 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (Written(2, True), []),
-            (Finished(1, "no"), [Failed(Action.START, "no"), Answer(1, False), Answer(2, False)]),
+            (
+                RequestFinished(1, "no"),
+                [RequestFailed(Action.START, "no"), Answer(1, False), Answer(2, False)],
+            ),
         ],
     ),
     "a second tap while the first goes on is answered a second after it was made": (
         OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
             (Written(2, True), []),
             (Waited(2), [Answer(2, True)]),
@@ -263,7 +275,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+            (RequestFinished(1), [Answer(1, True), Show(True, writer=1)]),
             (Waited(1), []),
         ],
     ),
@@ -287,7 +299,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (NOTHING, [Changed(None), Available(False)]),
-            (Finished(1, "gone"), [Failed(Action.START, "gone"), Answer(1, False)]),
+            (RequestFinished(1, "gone"), [RequestFailed(Action.START, "gone"), Answer(1, False)]),
             (both(UP), [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
@@ -327,7 +339,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+            (RequestFinished(1), [Answer(1, True), Show(True, writer=1)]),
         ],
     ),
     "a reload that gives a group that is on another unit is unavailable until that one was told": (
@@ -400,7 +412,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Regrouped(NARROWER), [AwaitKnown(1)]),
             (Written(2, True), [Answer(1, False), Send(2, Action.START)]),
         ],
@@ -431,10 +443,10 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [(Regrouped(WITH_RESTART), []), (Regrouped(RESTARTABLE), [])],
     ),
     "a restart switch that a reload adds during a restart is on": (
-        after(RESTARTABLE, both(UP), Written(1, True, Tile.RESTART), Accepted(1), Waited(1)),
+        after(RESTARTABLE, both(UP), Written(1, True, Tile.RESTART), RequestAccepted(1), Waited(1)),
         [
             (Regrouped(WITH_RESTART), [Available(True), Show(True, tile=Tile.RESTART)]),
-            (Finished(1), [Show(False, tile=Tile.RESTART)]),
+            (RequestFinished(1), [Show(False, tile=Tile.RESTART)]),
         ],
     ),
     "a restart switch that is readable again is shown, too": (
@@ -453,7 +465,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (Regrouped(RENAMED), []),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+            (RequestFinished(1), [Answer(1, True), Show(True, writer=1)]),
         ],
     ),
     "a restart keeps the group's tile on and turns its own off when it is done": (
@@ -463,18 +475,21 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (both(STOPPING), [Changed(GroupState.STOPPING)]),
             (both(STARTING), [Changed(GroupState.STARTING)]),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), [Answer(1, True), Show(True, 1, Tile.RESTART), Show(False, tile=Tile.RESTART)]),
+            (
+                RequestFinished(1),
+                [Answer(1, True), Show(True, 1, Tile.RESTART), Show(False, tile=Tile.RESTART)],
+            ),
         ],
     ),
     "a restart that takes long is on until its end": (
         ON,
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
             (both(STARTING), [Changed(GroupState.STARTING)]),
             (both(UP), [Changed(GroupState.ON)]),
-            (Finished(1), [Show(False, tile=Tile.RESTART)]),
+            (RequestFinished(1), [Show(False, tile=Tile.RESTART)]),
         ],
     ),
     "a restart that fails at once is an error, and the group's tile tells the truth": (
@@ -482,24 +497,30 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
             (units(FAILED, UP), [Changed(GroupState.FAILED)]),
-            (Finished(1, "no"), [Failed(Action.RESTART, "no"), Answer(1, False), Show(False)]),
+            (RequestFinished(1, "no"), [RequestFailed(Action.RESTART, "no"), Answer(1, False), Show(False)]),
         ],
     ),
     "a restart that fails later turns both tiles off": (
         ON,
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
             (units(FAILED, UP), [Changed(GroupState.FAILED)]),
-            (Finished(1, "no"), [Failed(Action.RESTART, "no"), Show(False, tile=Tile.RESTART), Show(False)]),
+            (
+                RequestFinished(1, "no"),
+                [RequestFailed(Action.RESTART, "no"), Show(False, tile=Tile.RESTART), Show(False)],
+            ),
         ],
     ),
     "a restart of a group that is off leaves it off": (
         OFF,
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
-            (Finished(1), [Answer(1, True), Show(True, 1, Tile.RESTART), Show(False, tile=Tile.RESTART)]),
+            (
+                RequestFinished(1),
+                [Answer(1, True), Show(True, 1, Tile.RESTART), Show(False, tile=Tile.RESTART)],
+            ),
         ],
     ),
     "turning a restart switch off is a success that does nothing": (
@@ -511,9 +532,9 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
             (Written(2, False), [Show(False, tile=Tile.RESTART), Send(2, Action.STOP)]),
-            (Accepted(1), [Answer(1, True), Show(False, tile=Tile.RESTART)]),
-            (Accepted(2), []),
-            (Finished(2), [Answer(2, True), Show(False, writer=2)]),
+            (RequestAccepted(1), [Answer(1, True), Show(False, tile=Tile.RESTART)]),
+            (RequestAccepted(2), []),
+            (RequestFinished(2), [Answer(2, True), Show(False, writer=2)]),
         ],
     ),
     "a tap that was replaced and handed over only after the newer one ended is corrected": (
@@ -521,8 +542,8 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (Written(2, False), [Send(2, Action.STOP)]),
-            (Finished(2), [Answer(2, True), Show(False, writer=2)]),
-            (Accepted(1), [Answer(1, True), Show(False)]),
+            (RequestFinished(2), [Answer(2, True), Show(False, writer=2)]),
+            (RequestAccepted(1), [Answer(1, True), Show(False)]),
         ],
     ),
     "a group of commands is what its status says": (
@@ -556,7 +577,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (LIT, [Changed(GroupState.ON)]),
-            (Finished(1), [Answer(1, True), Show(True, writer=1)]),
+            (RequestFinished(1), [Answer(1, True), Show(True, writer=1)]),
         ],
     ),
     "a group whose check has not answered yet is not shown at first": (
@@ -614,41 +635,41 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     "a check has no say while its units are not all up": (
         CHECKED_ON,
         [
-            (units(DOWN, UP, check=Verdict.ON), [Changed(GroupState.PARTIAL), Show(False)]),
+            (units(DOWN, UP, check=ProbeResult.ON), [Changed(GroupState.PARTIAL), Show(False)]),
             (units(DOWN, UP), []),
-            (both(DOWN, Verdict.UNAVAILABLE), [Changed(GroupState.OFF)]),
+            (both(DOWN, ProbeResult.UNAVAILABLE), [Changed(GroupState.OFF)]),
         ],
     ),
     "a check that cannot be run makes units that are up unavailable": (
         CHECKED_ON,
         [
-            (both(UP, Verdict.UNAVAILABLE), [Changed(None), Available(False)]),
+            (both(UP, ProbeResult.UNAVAILABLE), [Changed(None), Available(False)]),
             (both(DOWN), [Changed(GroupState.OFF), Available(True), Show(False)]),
-            (both(UP, Verdict.UNAVAILABLE), [Changed(None), Available(False)]),
+            (both(UP, ProbeResult.UNAVAILABLE), [Changed(None), Available(False)]),
         ],
     ),
     "a start stays as requested while the check is asked": (
         CHECKED_OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (both(STARTING), [Changed(GroupState.STARTING)]),
             (ASKED, [AwaitKnown(1)]),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
             (StillUnknown(1), []),
             (YES, [Changed(GroupState.ON)]),
-            (Finished(1), []),
+            (RequestFinished(1), []),
         ],
     ),
     "a start whose check says no snaps back": (
         CHECKED_OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (ASKED, [AwaitKnown(1)]),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
             (NO, [Changed(GroupState.PARTIAL)]),
-            (Finished(1, "check failed"), [Failed(Action.START, "check failed"), Show(False)]),
+            (RequestFinished(1, "check failed"), [RequestFailed(Action.START, "check failed"), Show(False)]),
         ],
     ),
     "a start that ends before its check answered is not shown on": (
@@ -656,7 +677,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (ASKED, [AwaitKnown(1)]),
-            (Finished(1), [Answer(1, True), AwaitKnown(2)]),
+            (RequestFinished(1), [Answer(1, True), AwaitKnown(2)]),
             (StillUnknown(1), []),
             (NO, [Changed(GroupState.PARTIAL), Show(False)]),
         ],
@@ -666,7 +687,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (ASKED, [AwaitKnown(1)]),
             (Written(1, False), [Send(1, Action.STOP)]),
-            (Finished(1, "denied"), [Failed(Action.STOP, "denied"), Answer(1, False)]),
+            (RequestFinished(1, "denied"), [RequestFailed(Action.STOP, "denied"), Answer(1, False)]),
             (StillUnknown(1), [Changed(None), Available(False)]),
         ],
     ),
@@ -676,7 +697,10 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (ASKED, [AwaitKnown(1)]),
             (Written(1, False), [Send(1, Action.STOP)]),
             (StillUnknown(1), []),
-            (Finished(1, "denied"), [Failed(Action.STOP, "denied"), Answer(1, False), AwaitKnown(2)]),
+            (
+                RequestFinished(1, "denied"),
+                [RequestFailed(Action.STOP, "denied"), Answer(1, False), AwaitKnown(2)],
+            ),
             (StillUnknown(2), [Changed(None), Available(False)]),
         ],
     ),
@@ -684,10 +708,10 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         CHECKED_OFF,
         [
             (Written(1, True), [START]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (ASKED, [AwaitKnown(1)]),
             (Waited(1), [Answer(1, True), Show(True, writer=1)]),
-            (Finished(1), [Available(False)]),
+            (RequestFinished(1), [Available(False)]),
             (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
@@ -703,12 +727,12 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         ON,
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
-            (Accepted(1), []),
+            (RequestAccepted(1), []),
             (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
             (Written(2, False), [Show(False, tile=Tile.RESTART), Send(2, Action.STOP)]),
-            (Finished(1, "a.service canceled"), []),
+            (RequestFinished(1, "a.service canceled"), []),
             (both(DOWN), [Changed(GroupState.OFF)]),
-            (Finished(2), [Answer(2, True), Show(False, writer=2)]),
+            (RequestFinished(2), [Answer(2, True), Show(False, writer=2)]),
         ],
     ),
 }
@@ -739,7 +763,9 @@ def test_the_state_is_computed_once_for_what_is_observed_and_for_nothing_else(
     computed: list[Group] = []
     compute = Group.state
 
-    def counted(group: Group, states: Mapping[str, UnitState], verdict: Verdict | None) -> GroupState | None:
+    def counted(
+        group: Group, states: Mapping[str, UnitState], verdict: ProbeResult | None
+    ) -> GroupState | None:
         computed.append(group)
         return compute(group, states, verdict)
 

@@ -6,7 +6,7 @@ from hkswitch.model.unit_state import (
     GroupState,
     JobResult,
     LoadState,
-    Meaning,
+    UnitHealth,
     UnitResult,
     UnitState,
     failure_of,
@@ -29,32 +29,32 @@ NOT_LOADABLE = ["not-found", "masked", "bad-setting", "error", "unknown", "a wor
 @pytest.mark.parametrize(
     ("active", "sub", "meaning"),
     [
-        ("active", "running", Meaning.UP),
-        ("active", "exited", Meaning.UP),
-        ("reloading", "reload", Meaning.UP),
-        ("refreshing", "refresh", Meaning.UP),
-        ("activating", "start", Meaning.STARTING),
-        ("activating", "start-pre", Meaning.STARTING),
-        ("activating", "", Meaning.STARTING),
-        ("activating", "auto-restart", Meaning.FAILED),
-        ("activating", "auto-restart-queued", Meaning.FAILED),
-        ("inactive", "dead-before-auto-restart", Meaning.FAILED),
-        ("failed", "failed-before-auto-restart", Meaning.FAILED),
-        ("activating", "dead-before-auto-restart", Meaning.FAILED),
-        ("active", "auto-restart", Meaning.FAILED),
-        ("inactive", "dead-resources-pinned", Meaning.DOWN),
-        ("activating", "autorestart", Meaning.STARTING),
-        ("deactivating", "stop-sigterm", Meaning.STOPPING),
-        ("inactive", "dead", Meaning.DOWN),
-        ("maintenance", "dead", Meaning.DOWN),
-        ("failed", "failed", Meaning.FAILED),
-        ("unknown", "running", Meaning.MISSING),
-        ("a word of tomorrow", "running", Meaning.MISSING),
-        ("", "", Meaning.MISSING),
+        ("active", "running", UnitHealth.UP),
+        ("active", "exited", UnitHealth.UP),
+        ("reloading", "reload", UnitHealth.UP),
+        ("refreshing", "refresh", UnitHealth.UP),
+        ("activating", "start", UnitHealth.STARTING),
+        ("activating", "start-pre", UnitHealth.STARTING),
+        ("activating", "", UnitHealth.STARTING),
+        ("activating", "auto-restart", UnitHealth.FAILED),
+        ("activating", "auto-restart-queued", UnitHealth.FAILED),
+        ("inactive", "dead-before-auto-restart", UnitHealth.FAILED),
+        ("failed", "failed-before-auto-restart", UnitHealth.FAILED),
+        ("activating", "dead-before-auto-restart", UnitHealth.FAILED),
+        ("active", "auto-restart", UnitHealth.FAILED),
+        ("inactive", "dead-resources-pinned", UnitHealth.DOWN),
+        ("activating", "autorestart", UnitHealth.STARTING),
+        ("deactivating", "stop-sigterm", UnitHealth.STOPPING),
+        ("inactive", "dead", UnitHealth.DOWN),
+        ("maintenance", "dead", UnitHealth.DOWN),
+        ("failed", "failed", UnitHealth.FAILED),
+        ("unknown", "running", UnitHealth.MISSING),
+        ("a word of tomorrow", "running", UnitHealth.MISSING),
+        ("", "", UnitHealth.MISSING),
     ],
 )
 def test_a_unit_that_can_be_loaded_means_what_it_does(
-    load: str, active: str, sub: str, meaning: Meaning
+    load: str, active: str, sub: str, meaning: UnitHealth
 ) -> None:
     assert UnitState(LoadState(load), ActiveState(active), sub).meaning is meaning
 
@@ -62,7 +62,7 @@ def test_a_unit_that_can_be_loaded_means_what_it_does(
 @pytest.mark.parametrize("load", NOT_LOADABLE)
 def test_a_unit_that_cannot_be_loaded_is_missing(load: str) -> None:
     meanings = {UnitState(LoadState(load), active, "running").meaning for active in ActiveState}
-    assert meanings == {Meaning.MISSING}
+    assert meanings == {UnitHealth.MISSING}
 
 
 def test_every_load_state_is_in_these_tables() -> None:

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from hkswitch.model import switch
 from hkswitch.model.group import Group
 from hkswitch.model.switch import Switch
-from hkswitch.model.switch_events import Accepted, Answer, Event, Finished, Send, Waited, Written
+from hkswitch.model.switch_events import (
+    Answer,
+    Event,
+    RequestAccepted,
+    RequestFinished,
+    Send,
+    Waited,
+    Written,
+)
 from hkswitch.model.waiting import Waiting
 
 FEW, MANY = 150, 300
@@ -63,9 +71,9 @@ def same_taps(many: int) -> Iterator[Event]:
 
 def same_taps_taken(many: int) -> Iterator[Event]:
     yield from (Written(number, on=True) for number in range(1, many + 1))
-    yield Accepted(1)
+    yield RequestAccepted(1)
     yield from (Waited(number) for number in range(1, many + 1))
-    yield Finished(1)
+    yield RequestFinished(1)
 
 
 def on_and_off(many: int) -> Iterator[Event]:
@@ -76,12 +84,12 @@ def on_and_off(many: int) -> Iterator[Event]:
 
 def on_and_off_taken(many: int) -> Iterator[Event]:
     yield from (Written(number, on=number % 2 == 1) for number in range(1, many + 1))
-    yield from (Accepted(number) for number in range(1, many + 1))
+    yield from (RequestAccepted(number) for number in range(1, many + 1))
 
 
 def on_and_off_failed(many: int) -> Iterator[Event]:
     yield from (Written(number, on=number % 2 == 1) for number in range(1, many + 1))
-    yield from (Finished(number, "no") for number in range(1, many + 1))
+    yield from (RequestFinished(number, "no") for number in range(1, many + 1))
 
 
 def unanswered_and_replaced(many: int) -> Iterator[Event]:

@@ -11,7 +11,7 @@ import pytest
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.location import Location
 from hkswitch.model.config import BridgeConfig
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.network.listeners import holder
 from tests.support.inprocess import Taps
 from tests.support.ports import free_port
@@ -63,8 +63,8 @@ def taken(port: int) -> Iterator[socket.socket]:
 async def test_of_two_addresses_the_taken_one_is_named_with_the_program_that_has_it(
     tmp_path: Path, port: int, taken: socket.socket, before: str | None
 ) -> None:
-    places = [Place((before,), frozenset({1}))] if before else []
-    places.append(Place(("127.0.0.1", "127.0.0.2"), frozenset({1})))
+    places = [Endpoint((before,), frozenset({1}))] if before else []
+    places.append(Endpoint(("127.0.0.1", "127.0.0.2"), frozenset({1})))
     bridge = Bridge("Test", (), tmp_path, port)
     said: list[str] = []
     location = Location(
@@ -103,7 +103,7 @@ async def test_only_the_addresses_that_cannot_be_served_on_are_named(
 ) -> None:
     sockets = [listening(address, port) for address in bad if address.startswith("127.")]
     bridge = Bridge("Test", (), tmp_path, port)
-    place = Place(("127.0.0.1", "127.0.0.2", "127.0.0.3", *(bad if not sockets else ())), frozenset({1}))
+    place = Endpoint(("127.0.0.1", "127.0.0.2", "127.0.0.3", *(bad if not sockets else ())), frozenset({1}))
     try:
         with pytest.raises(CannotServe, match=rf"^cannot serve HomeKit on {named}, port {port}: ") as caught:
             await bridge.start(Taps(bridge), place)

@@ -28,9 +28,9 @@ from tests.peer.conversation import (
 from tests.peer.identity import PairSetup, PairVerify
 from tests.peer.peers import At, CharacteristicId, Peer
 from tests.peer.raw import Raw
+from tests.peer.raw_connection import Closed, Garbled, Message
 from tests.peer.switches import SHORT_TYPES, short_type
 from tests.peer.tlv import Kind
-from tests.peer.wire import Closed, Garbled, Message
 
 SOON_SECONDS: Final = 0.8
 """Within this an answer is `soon`: a tap of a slow switch is answered after a second."""

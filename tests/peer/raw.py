@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.peer import tlv
 from tests.peer.identity import Identity, PairSetup, PairVerify
+from tests.peer.raw_connection import Message, Wire
 from tests.peer.tlv import Kind, Part
-from tests.peer.wire import Message, Wire
 from tests.support.waiting import PATIENCE_SECONDS
 
 ADD, REMOVE, LIST = b"\3", b"\4", b"\5"

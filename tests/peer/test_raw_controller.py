@@ -12,8 +12,8 @@ from cryptography.exceptions import InvalidSignature
 from tests.peer.identity import Identity
 from tests.peer.peers import ADMIN, STRANGER, USER, At, Ours, Place, ours
 from tests.peer.raw import JSON_TYPE, Raw, Refused, request
+from tests.peer.raw_connection import every
 from tests.peer.tables.frames import padded
-from tests.peer.wire import every
 
 WEB, MAIL, BROKEN = "web.On", "mail.On", "broken.On"
 

@@ -19,10 +19,10 @@ from tests.peer.compare import (
 from tests.peer.conversation import Request, Say, doubled, having, item, placed, put, read, without
 from tests.peer.differences import DIFFERENCES
 from tests.peer.player import services_of
+from tests.peer.raw_connection import Message
 from tests.peer.tables import ALL
 from tests.peer.tables.frames import padded
 from tests.peer.tlv import Kind
-from tests.peer.wire import Message
 
 IDS = {"web.On": (7, 9), "mail.On": (8, 9)}
 KNOWN = (

@@ -10,9 +10,9 @@ from hkswitch.model.unit_state import (
     ActiveState,
     JobResult,
     LoadState,
+    ProbeResult,
     UnitResult,
     UnitState,
-    Verdict,
 )
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
@@ -66,7 +66,9 @@ REPLIES: list[Reply] = [
     GroupTold(1, "web", TOKEN, ("a.service", "b.service")),
     GroupTold(1, "web", ""),
     StatesTold(2, {"a.service": UP, "b.service": UP._replace(sub="")}, {}),
-    StatesTold(2, {}, {"lamp": ProbeTold(None), "web": ProbeTold(Verdict.OFF, "/opt/check exited with 1")}),
+    StatesTold(
+        2, {}, {"lamp": ProbeTold(None), "web": ProbeTold(ProbeResult.OFF, "/opt/check exited with 1")}
+    ),
     Complete(3),
     Lost(4, "cannot talk to systemd"),
     ConfigTold("config.yaml:1:1: wrong"),
@@ -216,7 +218,7 @@ GOOD: dict[str, dict[str, Any]] = {
     body["type"]: body
     for body in map(
         json.loads,
-        map(encode, [*REPLIES, StatesTold(1, {"a.service": UP}, {"a": ProbeTold(Verdict.ON, "x")})]),
+        map(encode, [*REPLIES, StatesTold(1, {"a.service": UP}, {"a": ProbeTold(ProbeResult.ON, "x")})]),
     )
 }
 """A good message of each type, the last of `REPLIES`."""
@@ -334,6 +336,8 @@ def test_the_longest_messages_fit_into_a_line(letter: str) -> None:
     assert len(encode(GroupTold(1, name, TOKEN, (name,) * 128))) < LONGEST_REPLY_BYTES
     units = {f"{number}{name}"[:255]: UP._replace(sub="x" * 256) for number in range(MOST_STATES)}
     assert len(encode(StatesTold(1, units, {}))) < LONGEST_REPLY_BYTES
-    probes = {f"{number}{name}"[:64]: ProbeTold(Verdict.OFF, letter * 1000) for number in range(MOST_STATES)}
+    probes = {
+        f"{number}{name}"[:64]: ProbeTold(ProbeResult.OFF, letter * 1000) for number in range(MOST_STATES)
+    }
     assert len(units) == len(probes) == MOST_STATES
     assert len(encode(StatesTold(1, units, probes))) < LONGEST_REPLY_BYTES

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.unit_state import Crossing
+from hkswitch.model.unit_state import HelperTransport
 from hkswitch.serviceswitch.execute import Refusal
 from hkswitch.serviceswitch.requester import Source, admit, admit_by_config
 
@@ -61,12 +61,12 @@ DAEMON, OTHER = 990, 1000
     ids=str,
 )
 def test_a_way_that_the_config_leaves_open_is_open(source: Source, by_uid: int, helper: str) -> None:
-    admit_by_config(source, by_uid, DAEMON, Crossing(helper))
+    admit_by_config(source, by_uid, DAEMON, HelperTransport(helper))
 
 
 def test_a_pipe_of_the_daemons_user_is_refused_where_the_config_names_the_socket() -> None:
     with pytest.raises(Refusal, match="`helper: socket`"):
-        admit_by_config(PIPE, DAEMON, DAEMON, Crossing.SOCKET)
+        admit_by_config(PIPE, DAEMON, DAEMON, HelperTransport.SOCKET)
 
 
 LOOK = """

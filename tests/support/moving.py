@@ -30,7 +30,7 @@ from hkswitch.hap import advertiser
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.group import Group
 from hkswitch.network import addresses
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.report import BridgeReport
 from tests.support.cables import (
     ESTABLISHED,
@@ -69,13 +69,13 @@ class Bridge:
     def reloading(self) -> None:
         """It is asked for here."""
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         return addresses.place_of(bridge, before)
 
     def waiting(self, why: str) -> None:
         self.told.append(why)
 
-    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
         del config
         self.front = front
         self.told.append(f"on {place}" + (f"; {trouble}" if trouble else ""))

@@ -5,9 +5,9 @@ import socket
 from itertools import count
 from typing import Final
 
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
-LOOPBACK: Final = Place(("127.0.0.1",), frozenset())
+LOOPBACK: Final = Endpoint(("127.0.0.1",), frozenset())
 """Where bridges of tests serve."""
 
 _FIRST = 21_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

@@ -22,7 +22,7 @@ from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import Action, GroupState
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import Ask, Question
 from hkswitch.protocol.report import GroupReport, Report
 from tests.support.fake_systemd import FakeSystemd
@@ -67,7 +67,7 @@ class RealDaemon:
 
     folder: Path
     port: int = field(default_factory=free_port)
-    place: Place = LOOPBACK
+    place: Endpoint = LOOPBACK
     told: list[str] = field(default_factory=list)
     """What systemd is told."""
     after_read: Callable[[], None] = lambda: None
@@ -120,14 +120,14 @@ class RealDaemon:
     def reloading(self) -> None:
         self.told.append("reloading")
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         del bridge, before
         return self.place
 
     def waiting(self, why: str) -> None:
         self.told.append(why)
 
-    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
         groups = " ".join(group.id for group in config.groups)
         self.front = front
         self.told.append(f"serving {groups} on {place.addresses[0]}" + (f"; {trouble}" if trouble else ""))

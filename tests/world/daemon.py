@@ -14,7 +14,7 @@ from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.world.files import ConfigFile
 from tests.world.front import AnyFront as WorldFront
 from tests.world.helper import Transport
@@ -22,8 +22,8 @@ from tests.world.processes import Process
 from tests.world.terminal import ROOT, Terminals
 
 PLACES: Final = (
-    Place(("192.0.2.1",), frozenset({2})),
-    Place(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})),
+    Endpoint(("192.0.2.1",), frozenset({2})),
+    Endpoint(("192.0.2.2", "2001:db8::2"), frozenset({2, 3})),
 )
 
 
@@ -44,8 +44,8 @@ class Outside:
 
     file: ConfigFile
     delay_seconds: Callable[[], float]
-    place: Place = PLACES[0]
-    served: Place | None = None
+    place: Endpoint = PLACES[0]
+    served: Endpoint | None = None
     """Where the bridge is, as the daemon says."""
     news: NetworkNews = field(default_factory=NetworkNews)
     trouble: str = ""
@@ -66,7 +66,7 @@ class Outside:
     def reloading(self) -> None:
         """Nobody is told."""
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         assert bridge.port
         assert before is None or before in PLACES
         return self.place
@@ -74,7 +74,7 @@ class Outside:
     def waiting(self, why: str) -> None:
         self.trouble = why
 
-    def serving(self, config: Config, place: Place, front: AnyFront, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: AnyFront, trouble: str) -> None:
         self.served = place
         assert front.paired
         assert config.groups

@@ -15,7 +15,7 @@ from hkswitch.daemon.serving import Front as DaemonFront
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import SetupIs
 from hkswitch.protocol.report import PairedController
 from tests.world.messages import NOBODY
@@ -149,12 +149,12 @@ class Front:
         self._place(groups)
         self.config_version += {*self.tiles} != before
 
-    async def start(self, taps: Taps, place: Place) -> None:
+    async def start(self, taps: Taps, place: Endpoint) -> None:
         assert place.addresses
         self._taps = taps
         self.is_online = True
 
-    async def move(self, place: Place) -> None:
+    async def move(self, place: Endpoint) -> None:
         assert place.addresses
 
     async def leave(self) -> None:

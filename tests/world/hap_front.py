@@ -14,7 +14,7 @@ from hkswitch.hap.connection import Connection
 from hkswitch.hap.events import PACE, Change, Path
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from tests.world.front import Key, Shown
 from tests.world.link import End, Link
 from tests.world.messages import Delay
@@ -129,7 +129,7 @@ class HapFront(Bridge):
         for link in self._links:
             link.break_off()
 
-    async def move(self, place: Place) -> None:
+    async def move(self, place: Endpoint) -> None:
         self._may_cut = True  # those at an address that went away
         await super().move(place)
         self._may_cut = False

@@ -5,7 +5,7 @@ from typing import Final
 
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
-from hkswitch.model.unit_state import Action, GroupState, Verdict
+from hkswitch.model.unit_state import Action, GroupState, ProbeResult
 from hkswitch.protocol.control import Status, encode_answer, parse_answer
 from tests.world.front import FAILED
 from tests.world.invariants import check_step, runs
@@ -117,7 +117,7 @@ def _truth(world: World, group: Group) -> GroupState | None:
         return GroupState.ON if programs.is_lit else GroupState.OFF
     units = {unit: world.machine.systemd.truth(unit) for unit in group.units}
     return group.state(
-        units, Verdict.OFF if group.check and not programs.passes[group.check[1]] else Verdict.ON
+        units, ProbeResult.OFF if group.check and not programs.passes[group.check[1]] else ProbeResult.ON
     )
 
 

@@ -17,7 +17,7 @@ from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 from tests.world.chance import Chance
 from tests.world.disk import Disk, Killed
@@ -27,7 +27,7 @@ from tests.world.network import Air
 from tests.world.pairing import Controller
 from tests.world.processes import Process
 
-PLACE: Final = Place(("192.0.2.1",), frozenset({2}))
+PLACE: Final = Endpoint(("192.0.2.1",), frozenset({2}))
 CONTROLLERS: Final = tuple(map(Controller.of, range(1, 5)))
 GROUPS: Final = tuple(Group(name, name, (f"{name}.service",)) for name in ("web", "files", "mail"))
 CHANGED: Final = Group("web", "Web", ("web.service",), AccessoryType.OUTLET)

@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.peer.conversation import Bytes, Conversation, Request, Say, item, put, read, say
 from tests.peer.raw import request
-from tests.peer.wire import Frames, every, sealed
+from tests.peer.raw_connection import Frames, every, sealed
 
 SIZES: Final = (1, 2, 15, 16, 17, 100, 512, 1000, 1023, 1024)
 PIECES: Final = (2, 18, 512, 1042)

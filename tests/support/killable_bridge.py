@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from tests.support import nursery
+from tests.support import bridge_fork_server
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -20,12 +20,12 @@ ADDRESS = str(IPv4Address("127.1.0.0") + os.getpid())
 
 
 @dataclass
-class Mortal:
-    """One bridge, and the program that gives birth to it."""
+class KillableBridge:
+    """One bridge, and the program that forks it."""
 
     folder: Path
     port: int
-    nursery: asyncio.subprocess.Process
+    fork_server: asyncio.subprocess.Process
     config_version: int = 0
     """What it said when it began to serve, last."""
 
@@ -37,12 +37,12 @@ class Mortal:
 
     @classmethod
     @asynccontextmanager
-    async def kept(cls, folder: Path) -> AsyncIterator["Mortal"]:
+    async def kept(cls, folder: Path) -> AsyncIterator["KillableBridge"]:
         """Have one in a folder that is its own."""
         folder.mkdir()
         with (folder / "log").open("wb") as log:
             program = await asyncio.create_subprocess_exec(
-                *(sys.executable, nursery.__file__),
+                *(sys.executable, bridge_fork_server.__file__),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -79,8 +79,8 @@ class Mortal:
         self.ended.clear()
         self._started.clear()
         line = f"{self.folder / 'config.yaml'}\t{self.state_folder}\t{dies_at}\n"
-        assert self.nursery.stdin is not None
-        self.nursery.stdin.write(line.encode())
+        assert self.fork_server.stdin is not None
+        self.fork_server.stdin.write(line.encode())
         await self._soon(self._started)
 
     async def served_or_ended(self) -> None:
@@ -131,8 +131,8 @@ class Mortal:
             self._process = None
 
     async def _hear(self) -> None:
-        assert self.nursery.stdout is not None
-        async for line in self.nursery.stdout:
+        assert self.fork_server.stdout is not None
+        async for line in self.fork_server.stdout:
             word, *rest = line.decode().split()
             self._heard(word, rest)
 

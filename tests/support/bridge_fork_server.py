@@ -23,7 +23,7 @@ from hkswitch.daemon.serving import Front
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 PR_SET_PDEATHSIG = 1
 
@@ -85,14 +85,14 @@ class Outside:
     def reloading(self) -> None:
         say("reloading")
 
-    def find(self, bridge: BridgeConfig, before: Place | None) -> Place:
+    def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         del before
-        return Place(bridge.addresses, frozenset())
+        return Endpoint(bridge.addresses, frozenset())
 
     def waiting(self, why: str) -> None:
         say(why)
 
-    def serving(self, config: Config, place: Place, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
         del config, place, trouble
         say("serving", front.config_version)
 

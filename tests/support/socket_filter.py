@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 
 from hkswitch.hap.sockets import hear_only, listening, ways
-from hkswitch.network.endpoint import Place
+from hkswitch.network.endpoint import Endpoint
 
 PORT = 5555
 NETWORKS = frozenset(map(ip_network, ("10.1.0.0/24", "fd01::/64", "fd07:7::/32", "172.16.0.0/12")))
@@ -63,7 +63,7 @@ def main() -> None:
         run(line)
     chosen = [socket.if_nametoindex("a0")]
     with ExitStack() as stack:
-        for way in ways(Place(("10.1.0.1", "fd01::1"), frozenset(chosen))):
+        for way in ways(Endpoint(("10.1.0.1", "fd01::1"), frozenset(chosen))):
             with unprivileged():
                 stack.enter_context(listening(way[0], PORT, way[1]))
         for name, address, over in (("tcp", "10.1.0.1", BY_B), ("tcp6", "fd01::1", BY_B6)):
@@ -107,7 +107,7 @@ def udp(family: socket.AddressFamily, address: str, chosen: list[int]) -> Iterat
         made.bind((address, PORT))
         made.settimeout(0.5)
         with unprivileged():
-            hear_only(made, Place((), frozenset(chosen), networks=NETWORKS))
+            hear_only(made, Endpoint((), frozenset(chosen), networks=NETWORKS))
         yield made
 
 
