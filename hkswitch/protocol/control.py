@@ -124,7 +124,7 @@ class AskFailed(Failure):
     failed: Failed
 
     def __post_init__(self) -> None:
-        self.exit_code = self.failed.exit_code  # type: ignore[misc] # a class's constant for all others
+        self.exit_code = self.failed.exit_code
 
     def __str__(self) -> str:
         return self.failed.reason
