@@ -195,9 +195,9 @@ class _Reader:
             case Mapping():
                 return node
             case Scalar(empty=True):
-                return Mapping(node.place, (), sound=True)
+                return Mapping(node.position, (), sound=True)
         self._refuse(node, "must be a mapping, lines like 'key: value'")
-        return Mapping(node.place, (), sound=False)
+        return Mapping(node.position, (), sound=False)
 
     def _items(self, node: Node | None, convert: Convert[T], *, or_one: bool = False) -> tuple[T, ...]:
         """All values of a list, or none if something is wrong with one."""
@@ -236,7 +236,7 @@ class _Reader:
 
     def _refuse(self, node: Node, message: str) -> None:
         if not isinstance(node, InvalidNode):
-            self._problems.append(node.place.problem(message))
+            self._problems.append(node.position.problem(message))
 
 
 def _name_from(group_id: str) -> str:
@@ -252,12 +252,12 @@ def _name_problems(drafts: Iterable[_Draft]) -> Iterator[Problem]:
         names = _names(draft.group)
         if taken := next((name for name in names if name in lines), None):
             why = f"{shown(names[taken])} is taken by the group on line {lines[taken]}"
-            yield draft.name.place.problem(f"{why}; Siri cannot tell the two apart")
+            yield draft.name.position.problem(f"{why}; Siri cannot tell the two apart")
         for heard, name in names.items():
-            lines.setdefault(heard, draft.id.place.line)
+            lines.setdefault(heard, draft.id.position.line)
             if len(name) > MOST_NAME:
                 why = f"the restart switch's name {shown(name)} is too long"
-                yield draft.name.place.problem(f"{why}; at most {MOST_NAME} characters are allowed")
+                yield draft.name.position.problem(f"{why}; at most {MOST_NAME} characters are allowed")
 
 
 def _names(group: Group) -> dict[str, str]:
@@ -273,5 +273,5 @@ def _aid_problems(drafts: Iterable[_Draft]) -> Iterator[Problem]:
         for aid in (group.aid, group.restart_aid) if group.id else ():
             if aid in owners:
                 why = f"{shown(group.id)} and {shown(owners[aid])} make the same HomeKit accessory id"
-                yield draft.id.place.problem(f"{why}; change one of these group ids")
+                yield draft.id.position.problem(f"{why}; change one of these group ids")
             owners[aid] = group.id

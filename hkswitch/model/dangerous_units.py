@@ -24,7 +24,7 @@ class DangerousUnit(NamedTuple):
     """A unit of a group, by its position there, and what switching it does, in a sentence."""
 
     group_id: str
-    position: int
+    unit_index: int
     unit: str
     why: str
 
@@ -142,9 +142,9 @@ def why_dangerous(unit: str, actions: Collection[Action]) -> str:
 def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
     """All of them, in the file's order."""
     for group in config.groups:
-        for position, unit in enumerate(group.units):
+        for index, unit in enumerate(group.units):
             if why := why_dangerous(unit, group.actions):
-                yield DangerousUnit(group.id, position, unit, why)
+                yield DangerousUnit(group.id, index, unit, why)
 
 
 def warnings(data: bytes, config: Config) -> Iterator[Problem]:
@@ -153,7 +153,7 @@ def warnings(data: bytes, config: Config) -> Iterator[Problem]:
     for found in dangerous_units(config):
         units = _entries(groups[found.group_id])["units"]
         if isinstance(units, Sequence):
-            yield units.items[found.position].place.problem(str(found))
+            yield units.items[found.unit_index].position.problem(str(found))
 
 
 def _entries(node: Node) -> dict[str, Node]:

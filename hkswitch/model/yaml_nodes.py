@@ -1,4 +1,4 @@
-"""YAML text -> a tree of values that know their places. Pure: no I/O.
+"""YAML text to a tree of nodes that know their line and column. Pure: no I/O.
 
 The only module that knows PyYAML, so that root and the daemon cannot read one file in two ways. It takes only
 the part of YAML that says what it looks like: no aliases, anchors, tags, merge keys, duplicate keys or second
@@ -40,9 +40,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value and its place."""
+    """A value and its position."""
 
-    place: Position
+    position: Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,9 @@ def _short(text: str) -> str:
 class _Unreadable(Exception):
     """There is no sense in reading on."""
 
-    def __init__(self, place: Position, message: str) -> None:
+    def __init__(self, position: Position, message: str) -> None:
         super().__init__(message)
-        self.problem = place.problem(message)
+        self.problem = position.problem(message)
 
 
 def _decoded(data: bytes, problems: list[Problem]) -> str:
@@ -171,48 +171,51 @@ class _Builder:
         return root or Scalar(Position(1, 1), text="", is_text=False)
 
     def _node(self, event: yaml.Event, path: str, level: int) -> Node:
-        place = _start(event, path)
+        position = _start(event, path)
         if isinstance(event, yaml.CollectionStartEvent) and level > MOST_LEVELS:
-            raise _Unreadable(place, f"nested too deeply; at most {MOST_LEVELS} levels are allowed")
+            raise _Unreadable(position, f"nested too deeply; at most {MOST_LEVELS} levels are allowed")
         if notation := _forbidden(event):
             message = f"{shown(notation)} is not allowed; write the value without anchors, aliases and tags"
-            self._problems.append(place.problem(message))
-        node = self._value(event, place, level)
-        return InvalidNode(place) if getattr(event, "tag", None) else node
+            self._problems.append(position.problem(message))
+        node = self._value(event, position, level)
+        return InvalidNode(position) if getattr(event, "tag", None) else node
 
-    def _value(self, event: yaml.Event, place: Position, level: int) -> Node:
+    def _value(self, event: yaml.Event, position: Position, level: int) -> Node:
         match event:
             case yaml.ScalarEvent() if self._problems and HIDDEN in event.value:
-                return InvalidNode(place)
+                return InvalidNode(position)
             case yaml.ScalarEvent():
-                return Scalar(place, event.value, is_text=bool(event.style) or _resolves_to_text(event.value))
+                return Scalar(
+                    position, event.value, is_text=bool(event.style) or _resolves_to_text(event.value)
+                )
             case yaml.SequenceStartEvent():
-                return Sequence(place, tuple(self._items(place.path, level + 1)))
+                return Sequence(position, tuple(self._items(position.path, level + 1)))
             case yaml.MappingStartEvent():
-                return self._mapping(place, level + 1)
-        return InvalidNode(place)  # an alias
+                return self._mapping(position, level + 1)
+        return InvalidNode(position)  # an alias
 
     def _items(self, path: str, level: int) -> Iterator[Node]:
         for index, event in enumerate(self._until_the_end()):
             yield self._node(event, f"{path}[{index}]", level)
 
-    def _mapping(self, place: Position, level: int) -> Mapping:
+    def _mapping(self, position: Position, level: int) -> Mapping:
         entries: dict[str, tuple[Scalar, Node]] = {}
         sound = True
         for event in self._until_the_end():
-            path = _below(place.path, event)
+            path = _below(position.path, event)
             key = self._node(event, path, level)
             value = self._node(next(self._events), path, level)
             if isinstance(key, Scalar) and key.is_text:
                 first, _ = entries.setdefault(key.text, (key, value))
                 if first is not key:
                     self._note(
-                        key, f"duplicate key {shown(key.text)}; the first one is on line {first.place.line}"
+                        key,
+                        f"duplicate key {shown(key.text)}; the first one is on line {first.position.line}",
                     )
             else:
                 sound = False
                 self._note(key, _bad_key(key))
-        return Mapping(place, tuple(entries.values()), sound)
+        return Mapping(position, tuple(entries.values()), sound)
 
     def _until_the_end(self) -> Iterator[yaml.Event]:
         for event in self._events:
@@ -222,7 +225,7 @@ class _Builder:
 
     def _note(self, node: Node, message: str) -> None:
         if not isinstance(node, InvalidNode):
-            self._problems.append(node.place.problem(message))
+            self._problems.append(node.position.problem(message))
 
 
 def _resolves_to_text(plain: str) -> bool:
