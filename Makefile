@@ -114,6 +114,10 @@ bench-quick: .venv/.dev ## as root: the same without Homebridge, in under a minu
 picture: venv ## draw docs/picture.svg anew
 	$(BIN)/python docs/picture.py
 
+.PHONY: reference
+reference: venv ## write config.example.yaml and its manual page from the table of keys
+	$(BIN)/python -m docs.config_reference
+
 # The same sources make the same bytes: packaging/same-bytes, and docs/releasing.md.
 .PHONY: dist
 dist: venv ## build an sdist and a wheel into dist/

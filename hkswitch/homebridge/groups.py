@@ -11,9 +11,8 @@ from hkswitch.homebridge.names import id_of, name_of, without_restart
 from hkswitch.homebridge.switches import Switch
 from hkswitch.homebridge.wording import shown
 from hkswitch.homebridge.wrapper import Wrapper
-from hkswitch.model.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
 from hkswitch.model.config_values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
-from hkswitch.model.group import Commands, Group
+from hkswitch.model.group import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS, Commands, Group
 from hkswitch.model.unit_state import Action
 
 _WRITE_STATUS: Final = "write a 'status' that exits with 0 for on and with 1 to 125 for off"

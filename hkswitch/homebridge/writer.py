@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hkswitch.homebridge.wording import visible
-from hkswitch.model.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
-from hkswitch.model.group import Argv, Group
+from hkswitch.model.group import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS, Argv, Group
 from hkswitch.model.unit_state import Action
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")

@@ -9,6 +9,10 @@ from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
 MOST_ACCESSORIES = 149
 """HomeKit allows 150 accessories behind a bridge, the bridge itself included."""
 
+CHECK_INTERVAL_SECONDS = 30
+STATUS_INTERVAL_SECONDS = 5
+TIMEOUT_SECONDS = 10
+
 RESERVED_AIDS = frozenset({0, 1, 7})
 """0 is no AID, 1 is the bridge, and iOS ignores 7 (HAP-python #61)."""
 
@@ -50,9 +54,9 @@ class Group:
     """Instead of units."""
     check: Argv = ()
     """A group of units is on only if this exits with 0, too."""
-    interval_seconds: int = 30
+    interval_seconds: int = CHECK_INTERVAL_SECONDS
     """How often the probe is run."""
-    timeout_seconds: int = 10
+    timeout_seconds: int = TIMEOUT_SECONDS
     """How long a command may take."""
 
     @property

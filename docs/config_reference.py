@@ -1,0 +1,213 @@
+"""Writes what hkswitch/model/config_keys.py says of each key into the documentation: `make reference`.
+
+All of config.example.yaml is generated. In the manual page hkswitch.yaml(5), only the beginning of each key's
+item is, up to its default or "Required". What follows in the item is written by hand, and stays.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from hkswitch.model.config_keys import CONFIG
+from hkswitch.model.config_reader import Command, Entries, Key, Section, Several
+
+ROOT: Final = Path(__file__).parents[1]
+EXAMPLE: Final = ROOT / "config.example.yaml"
+MANUAL: Final = ROOT / "docs" / "man" / "hkswitch.yaml.5"
+
+WIDTH: Final = 110
+TOP_SECTION: Final = "DESCRIPTION"
+"""The section of the manual page that has the keys at the top of the file."""
+
+HEAD: Final = """\
+# hkswitch: groups of systemd services as switches in Apple Home.
+# This file has every key with its default. After a change, run: systemctl reload hkswitch
+"""
+GROUP_HEAD: Final = """\
+  # The id is for the command line and for HomeKit: a-z, 0-9 and '-'. A group with another id is a new
+  # accessory, and loses its room and its automations.
+  vm-guests:
+"""
+OTHER_GROUPS: Final = """\
+  fileserver:
+    name: File Server
+    units: [smb, nmb, netatalk]
+
+  web:
+    name: Web Server
+    units: [httpd]
+
+  # A group of commands, for what is not a unit. They run as root and without a shell: a command is a list of
+  # the program's absolute path and its arguments. Only root may be able to write to the program and to the
+  # folders above it.
+  # gaming-vm:
+  #   name: Gaming VM
+"""
+IN_USE: Final = frozenset({"name", "units"})
+"""Keys that are not commented out in the example file."""
+
+EXAMPLES: Final = {
+    "bridge.interface": "eth0",
+    "bridge.address": "192.168.1.10",
+    "groups.name": "VM Guests",
+    "groups.units": "[libvirt-guests]",
+    "groups.check": "[/usr/bin/ping, -c1, -W2, 192.168.122.1]",
+    "groups.actions": "[start, stop, restart]",
+    "groups.restart": "true",
+    "groups.commands.start": "[/usr/bin/virsh, start, win10]",
+    "groups.commands.stop": "[/usr/bin/virsh, shutdown, win10]",
+    "groups.commands.status": "[/usr/local/libexec/vm-is-running, win10]",
+    "groups.commands.restart": "[/usr/bin/virsh, reboot, win10]",
+}
+"""Values for the example file that fit its groups. Other keys show their default."""
+
+
+def default_of(key: Key) -> str:
+    """Return the default in words."""
+    if key.default_text:
+        return key.default_text
+    if key.default is None or key.default == ():
+        return "none"
+    return _yaml(key.default)
+
+
+# The example file
+
+
+def example(keys: Sequence[Key] = CONFIG) -> str:
+    """Return the text of config.example.yaml."""
+    return f"{HEAD}\n" + "\n".join(_top(key, keys) for key in keys)
+
+
+def _top(key: Key, keys: Sequence[Key]) -> str:
+    match key.kind:
+        case Section(inner):
+            items = "\n".join(_entry(key.name, each, inner, "  ") for each in inner)
+        case Entries(_, inner):
+            items = GROUP_HEAD + _groups(key.name, inner)
+        case _:
+            return _entry("", key, keys, "")
+    return f"{_remark(key, keys, '')}{key.name}:\n{items}"
+
+
+def _groups(path: str, keys: Sequence[Key]) -> str:
+    of_commands = [key for key in keys if key.name == "commands" or key.only_with == ("commands",)]
+    of_units = [key for key in keys if key not in of_commands]
+    full = "\n".join(_entry(path, key, keys, "    ") for key in of_units)
+    other = "".join(_entry(path, key, keys, "  #   ", is_commented=True) for key in of_commands)
+    return f"{full}\n{OTHER_GROUPS}{other}"
+
+
+def _entry(path: str, key: Key, keys: Sequence[Key], indent: str, *, is_commented: bool = False) -> str:
+    """The lines of a key; in what `is_commented` anyway, the key gets no comment sign of its own."""
+    sign = "" if is_commented or key.name in IN_USE else "# "
+    head = f"{_remark(key, keys, indent)}{indent}{sign}{key.name}:"
+    path = f"{path}.{key.name}"
+    if not isinstance(key.kind, Section):
+        return f"{head} {_value(path, key)}\n"
+    inner = key.kind.keys
+    items = (_entry(path, each, inner, f"{indent}{sign}  ", is_commented=True) for each in inner)
+    return f"{head}\n{''.join(items)}"
+
+
+def _value(path: str, key: Key) -> str:
+    if value := EXAMPLES.get(path):
+        return value
+    return "[/usr/local/bin/program]" if isinstance(key.kind, Command) else _yaml(key.default)
+
+
+def _remark(key: Key, keys: Sequence[Key], indent: str) -> str:
+    ending = f"Default: {default_of(key)}"
+    if key.required:
+        ending = "".join(("Required", *(f", or {other} in its place" for other in _others(key, keys))))
+    whole = f"{indent}# {key.text} {ending}"
+    lines = (whole,) if len(whole) <= WIDTH else (f"{indent}# {key.text}", f"{indent}# {ending}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _others(key: Key, keys: Sequence[Key]) -> list[str]:
+    """Return the keys that may stand in place of this one."""
+    return [other.name for other in keys if other.instead_of == key.name]
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# The manual page
+
+
+def manual(page: str, keys: Sequence[Key] = CONFIG) -> str:
+    """Return `page` with the generated lines of these keys; new keys get an item, new sections a list."""
+    for title, section in sections(TOP_SECTION, keys):
+        if f".Sh {title}\n" not in page:
+            page = page.replace(".Sh FILES\n", f".Sh {title}\n.Bl -tag -width Ds\n\n.El\n.Sh FILES\n")
+        head, mark, rest = page.partition(f".Sh {title}\n")
+        before, begin, items = rest.partition(".Bl -tag -width Ds\n")
+        items, end, after = items.partition("\n.El\n")
+        written = "".join(_item(key, section, _details(items, key)) for key in section)
+        page = f"{head}{mark}{before}{begin}{written.rstrip()}{end}{after}"
+    return page
+
+
+def sections(title: str, keys: Sequence[Key]) -> Iterator[tuple[str, Sequence[Key]]]:
+    """The sections of the manual page, each with its keys."""
+    yield title, keys
+    for key in keys:
+        if isinstance(key.kind, Section | Entries):
+            yield from sections(key.name.upper(), key.kind.keys)
+
+
+def _details(items: str, key: Key) -> str:
+    """What is written by hand in the item of a key, if it has one."""
+    found = re.search(
+        rf"^\.It Ic {key.name} : .*?\n(?:Default: .*?\.|Required\.|in its place\.)\n(.*?)(?=^\.It |\Z)",
+        f"{items}\n",
+        re.MULTILINE | re.DOTALL,
+    )
+    return found[1] if found else ""
+
+
+def _item(key: Key, section: Sequence[Key], details: str) -> str:
+    return "\n".join((f".It Ic {key.name} : Ar {_word(key)}", *_lines(key, section), details))
+
+
+def _lines(key: Key, section: Sequence[Key]) -> Iterator[str]:
+    """One sentence a line: what the key is for, where it applies and its default."""
+    yield from re.split(r"(?<=\.) (?=[A-Z])", key.text)
+    if key.only_with:
+        yield f"Only with\n{_either(key.only_with)} ."
+    others = _others(key, section)
+    if key.required and others:
+        yield f"Required, or\n{_either(others)}\nin its place."
+    else:
+        yield "Required." if key.required else f"Default: {default_of(key)}."
+
+
+def _either(names: Sequence[str]) -> str:
+    return "\nor\n".join(f".Ic {name}" for name in names)
+
+
+def _word(key: Key) -> str:
+    """The kind of a value in one word."""
+    match key.kind:
+        case Section() | Entries():
+            return "mapping"
+        case Command():
+            return "command"
+        case Several(or_one=or_one):
+            return "text No or Ar list" if or_one else "list"
+    words = {bool: "boolean", int: "number"}
+    return words.get(type(key.default), "word" if isinstance(key.default, StrEnum) else "text")
+
+
+def main() -> None:
+    """Write both files."""
+    EXAMPLE.write_text(example())
+    MANUAL.write_text(manual(MANUAL.read_text()))
+
+
+if __name__ == "__main__":
+    main()

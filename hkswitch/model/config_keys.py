@@ -1,0 +1,120 @@
+"""The keys of the config: one entry for each key, and all that is known about it. Pure: no I/O.
+
+The parser, config.example.yaml and the manual page follow these tables: `make reference` writes the texts
+into both files, and a test fails while they differ. A new key is an entry here, and a field of the same name
+in the value class of its section. Longer explanations belong in the manual page, below the generated lines,
+because root's helper loads this module.
+"""
+
+from hkswitch.model import config_values as values
+from hkswitch.model.config_reader import Command, Entries, Key, Section, Several
+from hkswitch.model.group import (
+    CHECK_INTERVAL_SECONDS,
+    STATUS_INTERVAL_SECONDS,
+    TIMEOUT_SECONDS,
+    AccessoryType,
+    Commands,
+)
+from hkswitch.model.unit_state import Action, HelperTransport
+
+BRIDGE = (
+    Key("name", values.name, "The bridge's name while you add it in the Home app.", "hkswitch"),
+    Key(
+        "interface",
+        Several(values.interface, or_one=True),
+        "The network interface to serve on, or a list of them.",
+        default_text="the interface of the default route",
+        field="interfaces",
+    ),
+    Key(
+        "address",
+        Several(values.address, or_one=True),
+        "The IPv4 or IPv6 address to serve on, or a list of them, instead of an interface.",
+        instead_of="interface",
+        field="addresses",
+    ),
+    Key("port", values.port, "The TCP port, 1024 to 65535.", 51826),
+)
+
+COMMANDS = (
+    Key("start", Command(), "Turns the group on.", required=True),
+    Key("stop", Command(), "Turns the group off.", required=True),
+    Key("status", Command(), "Exits with 0 if the group is on, with 1 to 125 if it is off.", required=True),
+    Key("restart", Command(), "Restarts the group."),
+)
+
+GROUP = (
+    Key(
+        "name",
+        values.name,
+        "The name in the Home app: letters, digits, spaces and apostrophes.",
+        "",
+        "made from the id, like Vm Guests from vm-guests",
+    ),
+    Key(
+        "units",
+        Several(values.unit),
+        "Units to start and stop. They start in parallel; ordering comes from the units themselves (After=).",
+        required=True,
+    ),
+    Key(
+        "commands",
+        Section(COMMANDS, Commands),
+        "Commands to run in place of units.",
+        default=None,
+        instead_of="units",
+    ),
+    Key(
+        "check",
+        Command(),
+        "A command that must exit with 0, while all units are active, for the group to be on.",
+        only_with=("units",),
+        remedy="a group of commands has 'status' for that",
+    ),
+    Key(
+        "type",
+        values.one_of(AccessoryType),
+        "How the Home app shows the group: switch, outlet, light or fan.",
+        AccessoryType.SWITCH,
+    ),
+    Key(
+        "actions",
+        Several(values.one_of(Action)),
+        "The actions that any client may request: start, stop, restart.",
+        default_text="start and stop, and restart if there is a switch for it",
+    ),
+    Key(
+        "restart", values.boolean, "Whether to add a second switch, which restarts the group.", default=False
+    ),
+    Key(
+        "interval_seconds",
+        values.interval_seconds,
+        "How often the check or the status command runs, 1 to 86400 seconds.",
+        CHECK_INTERVAL_SECONDS,
+        f"{CHECK_INTERVAL_SECONDS} for a check, {STATUS_INTERVAL_SECONDS} for a status command",
+        only_with=("check", "commands"),
+    ),
+    Key(
+        "timeout_seconds",
+        values.timeout_seconds,
+        "How long a command may take, and an action until check or status confirms it, 1 to 3600 seconds.",
+        TIMEOUT_SECONDS,
+        only_with=("check", "commands"),
+    ),
+)
+
+CONFIG = (
+    Key("bridge", Section(BRIDGE), "The bridge's name, and where it serves.", {}, "the defaults of its keys"),
+    Key(
+        "helper",
+        values.one_of(HelperTransport),
+        "How the daemon reaches its root helper: sudo, or socket, which needs serviceswitch.socket.",
+        HelperTransport.SUDO,
+    ),
+    Key(
+        "groups",
+        Entries(values.group_id, GROUP, "group"),
+        "The groups by their ids; at least one.",
+        required=True,
+    ),
+)
