@@ -140,7 +140,7 @@ def failed_units(group: GroupReport) -> tuple[str, ...]:
     """The units whose journals tell why an action failed; empty if no unit of the group has failed."""
     if group.commands:
         return (f"hkswitch-command-{group.id}.service",)
-    return tuple(unit for unit, state in group.units.items() if state.meaning is UnitHealth.FAILED)
+    return tuple(unit for unit, state in group.units.items() if state.health is UnitHealth.FAILED)
 
 
 def _last_lines(unit: str) -> list[str]:

@@ -110,7 +110,7 @@ def _state(group: GroupReport, now_unix_seconds: float) -> str:
         case None:
             return "unknown"
         case GroupState.PARTIAL:
-            up = sum(unit.meaning is UnitHealth.UP for unit in group.units.values())
+            up = sum(unit.health is UnitHealth.UP for unit in group.units.values())
             return f"partial {up}/{len(group.units)}"
         case GroupState.STARTING | GroupState.STOPPING if group.since_unix_seconds:
             return f"{group.state} {_ago(group.since_unix_seconds, now_unix_seconds)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hkswitch.control import client, is_of_service, socket_of
-from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
+from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.control import Ask, Question, Status
@@ -60,7 +60,7 @@ async def from_systemd(config_file: Path) -> Report:
     """How the units are, without a daemon; raises `Failure`."""
     from hkswitch.systemd.units import Systemd  # noqa: PLC0415 -- sdbus takes a while to be imported
 
-    config = await read_within(config_file, READ_WITHIN_SECONDS)
+    config = await read_within(config_file, CONFIG_TIMEOUT_SECONDS)
     with await Systemd.connect() as systemd:
         states = await systemd.states(unit for group in config.groups for unit in group.units)
     groups = (

@@ -16,9 +16,9 @@ from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
 from hkswitch.model.switch import Switch
 from hkswitch.model.switch_events import (
-    ANSWER_WITHIN_SECONDS,
     KNOWN_WITHIN_SECONDS,
-    STEADY_AFTER_SECONDS,
+    STABLE_AFTER_SECONDS,
+    WRITE_TIMEOUT_SECONDS,
     Decision,
     Event,
     Observed,
@@ -98,7 +98,7 @@ class Switchboard:
         before, self._switches = self._switches, {}
         for group in groups:
             self._switches[group.id] = before.get(group.id, Switch(group))
-            self._step(group.id, switch_events.Regrouped(group))
+            self._step(group.id, switch_events.GroupChanged(group))
         for group_id in before.keys() - self._switches.keys():
             self._remove(group_id)
         self.noticed()
@@ -146,7 +146,7 @@ class Switchboard:
             return result
 
     async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str = "") -> bool:
-        """A controller wrote On; returns whether that was a success, within `ANSWER_WITHIN_SECONDS`."""
+        """A controller wrote On; returns whether that was a success, within `WRITE_TIMEOUT_SECONDS`."""
         if self._is_closed or group_id not in self._switches:
             return False
         write = Write(group_id, by, writer)
@@ -159,7 +159,7 @@ class Switchboard:
         """The number of a write, and meanwhile the end of its time."""
         number = next(self._numbers)
         self._writes[number] = write
-        waiting = self._later(ANSWER_WITHIN_SECONDS, write.group_id, switch_events.Waited(number))
+        waiting = self._later(WRITE_TIMEOUT_SECONDS, write.group_id, switch_events.WriteTimedOut(number))
         try:
             yield number
         finally:
@@ -220,9 +220,9 @@ class Switchboard:
             case switch_events.Available(available):
                 self._display.set_available(group_id, available=available)
             case switch_events.AwaitKnown(number):
-                self._await(KNOWN_WITHIN_SECONDS, group_id, switch_events.StillUnknown(number))
-            case switch_events.AwaitSteady(number):
-                self._await(STEADY_AFTER_SECONDS, group_id, switch_events.Steady(number))
+                self._await(KNOWN_WITHIN_SECONDS, group_id, switch_events.StayedUnknown(number))
+            case switch_events.AwaitStable(number):
+                self._await(STABLE_AFTER_SECONDS, group_id, switch_events.StayedUp(number))
             case switch_events.Changed(state):
                 self._changed(group_id, state)
             case switch_events.RequestFailed(action, failure):

@@ -10,7 +10,7 @@ from typing import Final
 from hkswitch.control import client, socket_of
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
-from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
+from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
@@ -96,7 +96,7 @@ def properties(text: str) -> dict[str, str]:
 
 async def _config(file: Path) -> Config | Failure:
     try:
-        return await read_within(file, READ_WITHIN_SECONDS)
+        return await read_within(file, CONFIG_TIMEOUT_SECONDS)
     except Failure as failure:
         return failure
 

@@ -48,7 +48,7 @@ def exist(
         return unknown(Point.UNITS, NO_CONFIG)
     if isinstance(states, Failure):
         return unknown(Point.UNITS, "systemd does not answer")
-    missing = {unit: state for unit, state in states.items() if state.meaning is UnitHealth.MISSING}
+    missing = {unit: state for unit, state in states.items() if state.health is UnitHealth.MISSING}
     if missing:
         return wrong(Point.UNITS, _named(config, missing), _advice(config, missing, known))
     return ok(Point.UNITS, f"{counted(len(states), 'unit')} known to systemd")

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from hkswitch.homebridge.wording import called, visible
+from hkswitch.homebridge.wording import LONGEST_EXCERPT, called
 from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.printable import escaped
 
 _MOST_REASONS: Final = 5
 
@@ -25,7 +26,7 @@ class Left:
     why: str
 
     def __str__(self) -> str:
-        return f"{called(self.name)}: {visible(self.why)}"
+        return f"{called(self.name)}: {escaped(self.why, LONGEST_EXCERPT)}"
 
 
 @dataclass(frozen=True, slots=True)

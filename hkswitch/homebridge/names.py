@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Final
 
-from hkswitch.model.config_values import MOST_NAME, heard, kinds
+from hkswitch.model.config_values import MOST_NAME, character_classes, spoken_form
 from hkswitch.model.group import Group
 from hkswitch.model.printable import JOINERS
 
@@ -18,7 +18,7 @@ def name_of(text: str) -> str:
     """`text` by Apple's rule: letters, digits, spaces, apostrophes; a letter or digit at both ends."""
     composed = unicodedata.normalize("NFC", text[:1000]).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     kept, before = "", " "
-    for char, kind in zip(composed, kinds(composed), strict=True):
+    for char, kind in zip(composed, character_classes(composed), strict=True):
         before = kind if kind in "LA'" or (kind in "MV" and before in "LAMV") else " "
         kept += " " if before == " " else char
     return _cut(" ".join(kept.split()), MOST_NAME) or "Switch"
@@ -79,7 +79,7 @@ class Taken:
     def _heard(self, name: str, *, restart: bool) -> set[str]:
         """What Siri hears of a group's names."""
         names = [name, Group("", name).restart_name] if restart else [name]
-        return {*map(heard, names)}
+        return {*map(spoken_form, names)}
 
 
 def _cut(name: str, most: int) -> str:

@@ -2,19 +2,14 @@
 
 from typing import Final
 
-from hkswitch.model import printable
+from hkswitch.model.printable import escaped
 
-MOST_SHOWN: Final = 300
-
-
-def visible(text: str) -> str:
-    """`text` on one line, with escapes for what cannot be seen, so that it cannot leave a comment."""
-    return printable.visible(text, MOST_SHOWN)
+LONGEST_EXCERPT: Final = 300
 
 
 def shown(text: str) -> str:
     """`text` in quotes."""
-    return f"'{visible(text)}'"
+    return f"'{escaped(text, LONGEST_EXCERPT)}'"
 
 
 def called(name: str) -> str:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from hkswitch.homebridge.wording import visible
+from hkswitch.homebridge.wording import LONGEST_EXCERPT
 from hkswitch.model.group import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS, Argv, Group
+from hkswitch.model.printable import escaped
 from hkswitch.model.unit_state import Action
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")
@@ -22,7 +23,7 @@ def config(head: Iterable[str], groups: Iterable[Iterable[str]]) -> str:
 
 def comment(lines: Iterable[str], indent: str = "") -> list[str]:
     """The lines as comments."""
-    return [f"{indent}# {visible(line)}".rstrip() for line in lines]
+    return [f"{indent}# {escaped(line, LONGEST_EXCERPT)}".rstrip() for line in lines]
 
 
 def group(value: Group, *, commented_out: bool = False) -> list[str]:

@@ -105,7 +105,7 @@ def _name_problems(drafts: _Drafts) -> Iterator[Problem]:
 def _names(group: Group) -> dict[str, str]:
     """Return the group's names in the Home app by what Siri hears of them."""
     names = [group.name, group.restart_name] if group.restart else [group.name]
-    return {values.heard(name): name for name in names if group.name}
+    return {values.spoken_form(name): name for name in names if group.name}
 
 
 def _aid_problems(drafts: _Drafts) -> Iterator[Problem]:

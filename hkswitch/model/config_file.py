@@ -1,4 +1,4 @@
-"""Reads the config file, without privilege; what root reads goes through serviceswitch/trusted_files.py.
+"""Reads the config file without privilege; root reads it through serviceswitch/trusted_files.py.
 
 Reading never blocks on a FIFO or a device, and `read_within` gives up on a file system that hangs.
 """
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from hkswitch.model.config import Config
 
 DEFAULT: Final = Path("/etc/hkswitch/config.yaml")
-READ_WITHIN_SECONDS: Final = 5
+CONFIG_TIMEOUT_SECONDS: Final = 5
 _CHUNK_BYTES: Final = 1 << 16
 
 
 class ConfigReadTimedOut(ConfigUnreadable):
-    """A config on a file system that does not answer."""
+    """A config on a file system that does not respond."""
 
 
 def read(file: Path) -> "Config":
-    """The config in `file`; raises `ConfigUnreadable` or `ConfigError`."""
+    """Read the config in `file`; raises `ConfigUnreadable` or `ConfigError`."""
     from hkswitch.model.config import parse  # noqa: PLC0415 -- `hkswitch status` does not wait for YAML
 
     return parse(config_bytes(file), str(file))
@@ -34,7 +34,7 @@ def read(file: Path) -> "Config":
 async def read_within(file: Path, seconds: float) -> "Config":
     """`read` without blocking the event loop; raises `ConfigReadTimedOut` too.
 
-    It reads in a daemon thread: one that hangs delays neither the loop nor the end of the process.
+    A daemon thread reads the file: if it hangs, it delays neither the loop nor the end of the process.
     """
     import asyncio  # noqa: PLC0415 -- `hkswitch status` does not wait for it
     import threading  # noqa: PLC0415
@@ -54,9 +54,9 @@ async def read_within(file: Path, seconds: float) -> "Config":
         outcome: Config | Exception
         try:
             outcome = read(file)
-        except Exception as error:  # noqa: BLE001 -- it is raised where the config is waited for
+        except Exception as error:  # noqa: BLE001 -- raised where the config is awaited
             outcome = error
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop has ended in the meantime
             loop.call_soon_threadsafe(settle, outcome)
 
     try:
@@ -71,18 +71,18 @@ async def read_within(file: Path, seconds: float) -> "Config":
 
 
 def config_bytes(file: Path) -> bytes:
-    """The contents of `file`, cut off one byte above the limit; raises `ConfigUnreadable`."""
-    from hkswitch.model.yaml_nodes import MOST_BYTES  # noqa: PLC0415 -- as above
+    """Return the contents of `file`, cut one byte above the limit; raises `ConfigUnreadable`."""
+    from hkswitch.model.yaml_nodes import MOST_CONFIG_BYTES  # noqa: PLC0415 -- as above
 
     try:
-        return read_regular(file, MOST_BYTES + 1)
+        return read_regular(file, MOST_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigUnreadable(str(file), error.strerror or str(error)) from error
 
 
 def read_regular(file: Path, most_bytes: int) -> bytes:
-    """Read at most `most_bytes` of a regular file; raises `OSError`, for anything else too. Never blocks."""
-    _refuse_irregular(file.stat())  # before the open, which alone can have an effect on a device
+    """Read at most `most_bytes` of a regular file without blocking; raises `OSError`, for other files too."""
+    _refuse_irregular(file.stat())  # before opening it, which can have an effect on a device
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _refuse_irregular(os.fstat(descriptor))

@@ -1,6 +1,6 @@
 """Reads YAML nodes by a table of keys, and notes every problem. Pure: no I/O.
 
-The tables are in config_keys.py. What is invalid is noted, and the key's default is taken in its place.
+The tables are in config_keys.py. An invalid value is noted and replaced by the default of its key.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a single value of the config may be: scalar -> value, or ValueError saying why not. Pure: no I/O."""
+"""Conversion of single config values: scalar to value, or ValueError with the reason. Pure: no I/O."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from unicodedata import bidirectional, category, combining, normalize
 
 from hkswitch.model.group import AccessoryType
-from hkswitch.model.printable import FILLERS, seen
+from hkswitch.model.printable import FILLERS, without_invisible
 from hkswitch.model.unit_state import Action, HelperTransport
 from hkswitch.model.yaml_nodes import Scalar, not_text, shown
 
@@ -21,14 +21,14 @@ Convert = Callable[[Scalar], T]
 Choice = TypeVar("Choice", AccessoryType, Action, HelperTransport)
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_NAME = re.compile(r"[LA][MV]*([ ']*[LA][MV]*)*")  # Apple's rule, of kinds of characters
+_NAME = re.compile(r"[LA][MV]*([ ']*[LA][MV]*)*")  # Apple's rule, in character classes
 _JOINER = re.compile("(?<=[AM])\u200c(?=A)|(?<=V)[\u200c\u200d](?=[LA])|(?<=L)\u200d(?=V)")
 _VIRAMA = 9  # the combining class
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
 
-# systemd's unit_name_is_valid(); and the names of types without instances, by which alone it loads them.
+# systemd's unit_name_is_valid(), and the only names under which it loads units of types without instances.
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 _PATH = re.compile(r"-|(?![.-])((^|-)(?!\.\.?(-|$))([A-Za-z0-9:_.]|\\x[0-9a-f]{2})+)+")
 _SLICE = re.compile(r"-|(?!-)((^|-)[^@-]+)+")
@@ -61,9 +61,9 @@ interface = _like(_INTERFACE, "an interface", "at most 15 characters without sla
 
 
 def name(scalar: Scalar) -> str:
-    """What a bridge or a group is called, in any script, and with equal letters written alike."""
+    """Convert the name of a bridge or a group, in any script, to its composed form (NFC)."""
     text = normalize("NFC", _text(scalar))
-    found = kinds(text)
+    found = character_classes(text)
     if len(text) <= MOST_NAME and _NAME.fullmatch(found):
         return text
     bad = next((char for char, kind in zip(text, found, strict=True) if kind not in "LAMV '"), "")
@@ -72,11 +72,11 @@ def name(scalar: Scalar) -> str:
     raise ValueError(f"{shown(text)} is not a name{because}; at most {MOST_NAME} {rule}")
 
 
-def kinds(text: str) -> str:
-    """A character for each: `L` or `A` for a letter or digit, `M` or `V` for a mark, others for themselves.
+def character_classes(text: str) -> str:
+    """Replace letters and digits by `L` or `A`, and marks by `M` or `V`; other characters stay.
 
-    A joiner is a mark where letters depend on it, by UAX #31, 2.3: between Arabic letters (`A`), and beside a
-    virama (`V`), as in Sinhala.
+    A joiner counts as a mark where letters depend on it, by UAX #31, 2.3: between Arabic letters (`A`), and
+    beside a virama (`V`), as in Sinhala.
     """
     return _JOINER.sub("M", "".join(map(_kind, text)))
 
@@ -84,19 +84,19 @@ def kinds(text: str) -> str:
 def _kind(char: str) -> str:
     if char.isalnum() and char not in FILLERS:
         return "A" if bidirectional(char) == "AL" else "L"
-    # A variation selector is such a mark too, and makes a picture of what it is on.
+    # A variation selector is a mark as well, but it can turn a character into a picture.
     if category(char) not in {"Mn", "Mc"} or "\ufe00" <= char <= "\ufe0f":
         return char
     return "V" if combining(char) == _VIRAMA else "M"
 
 
-def heard(name: str) -> str:
-    """What Siri hears of a name."""
-    return " ".join(seen(name).casefold().split())
+def spoken_form(name: str) -> str:
+    """Return a name as Siri hears it: two names with the same spoken form are one to Siri."""
+    return " ".join(without_invisible(name).casefold().split())
 
 
 def unit(scalar: Scalar) -> str:
-    """A full unit name by systemd.unit(5): what has no known suffix is a service."""
+    """Convert to a full unit name by systemd.unit(5): a name without a known suffix is a service."""
     text = _text(scalar)
     if text.endswith(_UNSTARTABLE):
         raise ValueError(f"{shown(text)} cannot be started; the types allowed are {', '.join(_SUFFIXES)}")
@@ -116,7 +116,7 @@ def unit(scalar: Scalar) -> str:
 
 
 def address(scalar: Scalar) -> str:
-    """An address of a host, in its usual form; one that is of a link has its interface with it."""
+    """Convert an address of a host to its usual form. A link-local IPv6 address needs an interface."""
     text = _text(scalar)
     _, percent, scope = text.partition("%")
     try:
@@ -146,13 +146,13 @@ def _number(what: str, least: int, most: int) -> Convert[int]:
     return convert
 
 
-port = _number("a number", 1024, 65535)  # one that needs no privilege
+port = _number("a number", 1024, 65535)  # lower ports need privilege
 interval_seconds = _number("a number of seconds", 1, MOST_INTERVAL_SECONDS)
 timeout_seconds = _number("a number of seconds", 1, MOST_TIMEOUT_SECONDS)
 
 
 def boolean(scalar: Scalar) -> bool:
-    """True or false, in these words."""
+    """Convert `true` or `false`."""
     if not scalar.is_text and scalar.text in {"true", "false"}:
         return scalar.text == "true"
     word = scalar.text.lower()
@@ -162,7 +162,7 @@ def boolean(scalar: Scalar) -> bool:
 
 
 def one_of(kind: type[Choice]) -> Convert[Choice]:
-    """A member of `kind`, by its value."""
+    """Return a conversion to a member of `kind` by its value."""
 
     def convert(scalar: Scalar) -> Choice:
         choices = {member.value: member for member in kind}
@@ -175,21 +175,21 @@ def one_of(kind: type[Choice]) -> Convert[Choice]:
 
 
 def unknown(what: str, text: str, allowed: tuple[str, ...]) -> str:
-    """What to say of `text` where only these are allowed."""
+    """Return the message for `text` where only these are allowed."""
     close = closest(text, allowed)
     hint = f"did you mean {shown(close)}?" if close else f"allowed are {', '.join(allowed)}"
     return f"unknown {what} {shown(text)}; {hint}"
 
 
 def closest(text: str, allowed: tuple[str, ...]) -> str:
-    """Which of these `text` may have been meant to be, or nothing."""
+    """Return which of these `text` is probably meant to be, or nothing."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only a mistake needs it
 
     return next(iter(get_close_matches(text, allowed, n=1)), "")
 
 
 def argument(scalar: Scalar) -> str:
-    """An argument of a command, as it will be: no shell, and nobody else, reads anything into it."""
+    """Convert an argument of a command, which is passed on as it is, without a shell."""
     text = _text(scalar)
     if len(text) > MOST_ARGUMENT:
         raise ValueError(f"is too long; at most {MOST_ARGUMENT} characters are allowed")
@@ -199,7 +199,7 @@ def argument(scalar: Scalar) -> str:
 
 
 def program(scalar: Scalar) -> str:
-    """The absolute path of a program, in its only form."""
+    """Convert the absolute path of a program, without `//`, `.` and `..`."""
     text = argument(scalar)
     if not _PROGRAM.fullmatch(text):
         hint = "write its whole path, like /usr/bin/docker, without '//', '.' and '..' in it"

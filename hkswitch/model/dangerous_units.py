@@ -1,6 +1,6 @@
-"""Units that cut off hkswitch or the machine when they are switched. They get a warning, no refusal. Pure.
+"""Units that cut off hkswitch or the machine when they are switched. They cause a warning only. Pure: no I/O.
 
-The helper does not import this: it allows what the configuration says.
+The helper does not import this module: it allows what the configuration says.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,7 +13,7 @@ from hkswitch.model.yaml_nodes import Mapping, Node, Sequence, read
 
 
 class _Danger(NamedTuple):
-    """What one of the actions does to any of these units; a template stands for its instances."""
+    """The effect that these actions have on these units; a template stands for its instances."""
 
     actions: frozenset[Action]
     why: str
@@ -21,7 +21,7 @@ class _Danger(NamedTuple):
 
 
 class DangerousUnit(NamedTuple):
-    """A unit of a group, by its position there, and what switching it does, in a sentence."""
+    """A unit of a group, by its index there, and the effect of switching it."""
 
     group_id: str
     unit_index: int
@@ -132,7 +132,7 @@ _BY_NAME: Final = {name: danger for danger in _DANGERS for name in danger.names}
 
 
 def why_dangerous(unit: str, actions: Collection[Action]) -> str:
-    """What happens if one of these actions is taken with a unit, if that cuts something off; else nothing."""
+    """Return what these actions on a unit cut off, or nothing."""
     stem, _, kind = unit.rpartition(".")
     prefix, at, _ = stem.partition("@")
     danger = _BY_NAME.get(f"{prefix}{at}.{kind}")
@@ -140,7 +140,7 @@ def why_dangerous(unit: str, actions: Collection[Action]) -> str:
 
 
 def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
-    """All of them, in the file's order."""
+    """Yield all dangerous units in the file's order."""
     for group in config.groups:
         for index, unit in enumerate(group.units):
             if why := why_dangerous(unit, group.actions):
@@ -148,7 +148,7 @@ def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
 
 
 def warnings(data: bytes, config: Config) -> Iterator[Problem]:
-    """The same with their places in `data`, of which `config` was parsed."""
+    """Yield them as problems with their position in `data`, from which `config` was parsed."""
     groups = _entries(_entries(read(data, []))["groups"])
     for found in dangerous_units(config):
         units = _entries(groups[found.group_id])["units"]

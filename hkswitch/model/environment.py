@@ -1,11 +1,11 @@
-"""The environment of what the command line and the doctor start: constant, and nothing of theirs. Pure.
+"""The environment of programs that the command line and the doctor start. Pure: no I/O.
 
-Both run as root, and what is in root's environment is for root alone.
+It is constant: both run as root, and root's environment is not passed on.
 """
 
 from typing import Final
 
-FOLDERS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SEARCH_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-ENVIRONMENT: Final = {"PATH": FOLDERS, "LC_ALL": "C.UTF-8"}
-"""In English, and in characters that every program can write."""
+ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"}
+"""English messages in UTF-8, which every program can write."""

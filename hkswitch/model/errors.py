@@ -1,15 +1,14 @@
-"""Failures, and the exit codes they end a program with. Pure: no I/O."""
+"""Failures, and the exit codes with which they end a program. Pure: no I/O."""
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
 
 class Exit(IntEnum):
-    """Exit codes, after sysexits.h. Never 1 on purpose: sudo and a crash give that one."""
+    """Exit codes, after sysexits.h. 1 is left to sudo and to crashes."""
 
     OK = 0
-    NOT_ON = 3  # `status` of a group that is not on, as systemctl says it
+    NOT_ON = 3  # `status` of a group that is not on, like systemctl
     USAGE = 64  # EX_USAGE
     DAMAGED = 65  # EX_DATAERR
     UNAVAILABLE = 69  # EX_UNAVAILABLE
@@ -42,36 +41,27 @@ class Problem(NamedTuple):
         return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
 
 
-@dataclass(eq=False)
 class ConfigError(Failure):
     """A config with mistakes: all of them, in the file's order."""
 
-    file: str
-    problems: tuple[Problem, ...]
     exit_code = Exit.CONFIG
 
-    def __str__(self) -> str:
-        return "\n".join(f"{self.file}:{problem}" for problem in self.problems)
+    def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(f"{file}:{problem}" for problem in problems))
+        self.problems = problems
 
 
-@dataclass(eq=False)
 class ConfigUnreadable(Failure):
     """A config that cannot be read at all."""
 
-    file: str
-    why: str
     exit_code = Exit.CONFIG
 
-    def __str__(self) -> str:
-        return f"{self.file}: cannot read the configuration: {self.why}"
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file}: cannot read the configuration: {reason}")
 
 
-@dataclass(eq=False)
 class BusUnavailable(Failure):
-    """The system bus, or systemd on it, does not answer."""
+    """The system bus, or systemd on it, does not respond."""
 
-    why: str
-    exit_code = Exit.UNAVAILABLE
-
-    def __str__(self) -> str:
-        return f"cannot talk to systemd over the system bus: {self.why}"
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"cannot talk to systemd over the system bus: {reason}")

@@ -1,4 +1,4 @@
-"""A group of the configuration: what one switch is. Pure: no I/O."""
+"""A group of the configuration, which is one switch. Pure: no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RESERVED_AIDS = frozenset({0, 1, 7})
 
 
 class AccessoryType(StrEnum):
-    """What a group looks like in the Home app."""
+    """How the Home app shows a group."""
 
     SWITCH = "switch"
     OUTLET = "outlet"
@@ -27,12 +27,12 @@ class AccessoryType(StrEnum):
 
 
 Argv = tuple[str, ...]
-"""A program by its absolute path, and its arguments. No shell reads it."""
+"""A program's absolute path and its arguments. No shell interprets them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What is run for a group that has no units. `status` exits with 0 for on and with 1 to 125 for off."""
+    """The commands of a group without units. `status` exits with 0 for on and with 1 to 125 for off."""
 
     start: Argv
     stop: Argv
@@ -40,9 +40,15 @@ class Commands:
     restart: Argv = ()
 
 
+_StateByResult = dict[ProbeResult | None, GroupState]
+_STATE_OF_COMMANDS: _StateByResult = {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.OFF}
+_STATE_WHILE_UP: _StateByResult = {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.PARTIAL}
+"""The state of a group whose units are all up, by its check."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A named group that is one switch: of commands, or of units, full names in the config's order."""
+    """A named group of commands, or of units with their full names in the config's order."""
 
     id: str
     name: str
@@ -53,47 +59,39 @@ class Group:
     commands: Commands | None = None
     """Instead of units."""
     check: Argv = ()
-    """A group of units is on only if this exits with 0, too."""
+    """A group of units is on only while this exits with 0."""
     interval_seconds: int = CHECK_INTERVAL_SECONDS
-    """How often the probe is run."""
+    """How often the probe runs."""
     timeout_seconds: int = TIMEOUT_SECONDS
-    """How long a command may take."""
+    """How long a command may take, and an action until the probe confirms it."""
 
     @property
     def probe(self) -> Argv:
-        """What says more of the group's state than systemd does, if anything."""
+        """The command that determines the state beyond systemd's unit states, if there is one."""
         return self.check if self.commands is None else self.commands.status
 
-    def state(self, units: Mapping[str, UnitState], verdict: ProbeResult | None) -> GroupState | None:
-        """The group's state, from its units' and from what its probe said since.
+    def state(self, units: Mapping[str, UnitState], probe_result: ProbeResult | None) -> GroupState | None:
+        """Return the group's state from its units' states and the probe's result since then.
 
-        None is not known: not all units were told, or the probe has not answered yet, or cannot.
+        None is unknown: a unit's state is missing, or the probe has not answered yet, or is unavailable.
         """
         if self.commands is not None:
-            return (
-                {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.OFF}.get(verdict)
-                if verdict
-                else None
-            )
+            return _STATE_OF_COMMANDS.get(probe_result)
         if any(unit not in units for unit in self.units):
             return None
         state = group_state([units[unit] for unit in self.units])
         if not self.check or state is not GroupState.ON:
             return state
-        return (
-            {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.PARTIAL}.get(verdict)
-            if verdict
-            else None
-        )
+        return _STATE_WHILE_UP.get(probe_result)
 
     def left_by_stop(self, units: Mapping[str, UnitState]) -> GroupState:
-        """The state of those units that a stop has to end: one that failed says nothing of the others."""
+        """Return the state of the units that a stop still has to end, leaving out those that have failed."""
         running = [units[unit] for unit in self.units if units[unit].is_running]
         return group_state(running) if running else GroupState.OFF
 
     @property
     def token(self) -> str:
-        """Stands for all that root acts on: where it is another one, the same id means something else."""
+        """A digest of everything that root acts on. If it differs, the same id means something else."""
         import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no token
 
         actions = sorted(action.value for action in self.actions)
@@ -117,7 +115,7 @@ class Group:
 
 
 def aid_of(identity: str) -> int:
-    """A 32-bit AID that depends on nothing but `identity`: Home keeps rooms and automations by it."""
+    """Return a 32-bit AID that depends on `identity` only: Home keeps rooms and automations by AID."""
     import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no AID
 
     digest = hashlib.sha256(identity.encode()).digest()

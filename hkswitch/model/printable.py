@@ -1,43 +1,43 @@
-"""Makes text that others wrote fit for a terminal, a log and a file. Pure: no I/O.
+"""Makes untrusted text safe for a terminal, a log and a file. Pure: no I/O.
 
-The only place that decides how: control characters, surrogates and marks of direction never come through.
+All such text goes through here: control characters, surrogates and bidirectional controls are never printed.
 """
 
 from typing import Final
 
-LONGEST_TEXT: Final = 2000
-"""Characters of a reason, a failure or a line of a log."""
+LONGEST_PRINTED: Final = 2000
+"""Characters of a reason, a failure or a log line."""
 
 JOINERS: Final = "\u200c\u200d"
-"""Invisible, and letters in many scripts depend on them; they move nothing on a terminal."""
+"""Invisible, but many scripts need them; they do not move the cursor of a terminal."""
 
 FILLERS: Final = "\u115f\u1160\u3164\uffa0"
-"""Letters by their category, of which nothing is seen."""
+"""Invisible, although Unicode classifies them as letters."""
 
 _WITHOUT_JOINERS: Final = str.maketrans("", "", JOINERS)
 _UNSEEN_MARKS: Final = (0x034F, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0xE0100, 0xE01F0))
-"""They choose between shapes of a letter, or do nothing (Default_Ignorable_Code_Point, UAX #44)."""
-_SEEN: Final = _WITHOUT_JOINERS | dict.fromkeys(_UNSEEN_MARKS)
+"""They select the shape of a letter, or do nothing (Default_Ignorable_Code_Point, UAX #44)."""
+_INVISIBLE: Final = _WITHOUT_JOINERS | dict.fromkeys(_UNSEEN_MARKS)
 
 
 def is_printable(text: str) -> bool:
-    """Whether `text` can be shown as it is."""
+    """Return whether `text` can be printed as it is."""
     return text.isprintable() or text.translate(_WITHOUT_JOINERS).isprintable()
 
 
-def seen(text: str) -> str:
-    """What is seen of `text`, and heard: two that differ in no more look the same."""
-    return text.translate(_SEEN)
+def without_invisible(text: str) -> str:
+    """Return `text` without invisible characters: texts that differ only in those look and sound the same."""
+    return text.translate(_INVISIBLE)
 
 
-def printable(text: str, longest: int = LONGEST_TEXT) -> str:
-    """At most so much of `text`, with a question mark for what cannot be printed."""
+def printable(text: str, longest: int = LONGEST_PRINTED) -> str:
+    """Return `text`, cut at `longest`, with a question mark for each character that cannot be printed."""
     shown = text[:longest]
     return shown if is_printable(shown) else "".join(c if is_printable(c) else "?" for c in shown)
 
 
-def visible(text: str, longest: int = LONGEST_TEXT) -> str:
-    """At most so much of `text`, with escapes for what cannot be printed, so that one sees what it was."""
+def escaped(text: str, longest: int = LONGEST_PRINTED) -> str:
+    """Return `text`, shortened to `longest`, with an escape for each character that cannot be printed."""
     shown = text[: longest + 1]
     if not is_printable(shown):
         shown = "".join(c if is_printable(c) else c.encode("unicode_escape").decode() for c in shown)
@@ -45,15 +45,15 @@ def visible(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`text` with each of its lines made printable."""
+    """Return `text` with each line made printable."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def one_line(text: str) -> str:
-    """`text` as a status, an answer and a line of the log have it."""
+    """Return the lines of `text` in one line, separated by semicolons."""
     return "; ".join(line for line in map(str.strip, text.splitlines()) if line)
 
 
-def printable_line(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Both: `text` in one line, with a question mark for what cannot be printed."""
+def printable_line(text: str, longest: int = LONGEST_PRINTED) -> str:
+    """Return `text` in one line, with a question mark for each character that cannot be printed."""
     return printable(one_line(text), longest)

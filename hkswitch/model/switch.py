@@ -1,14 +1,15 @@
-"""One switch: what a group's events mean for HomeKit and for the helper. Pure: events in, decisions out.
+"""The state machine of a group's switch: events in, decisions out. Pure: no I/O.
 
-A switch shows its group's state, except while a request runs. A tap (`Written`) sends a request; until the
-tap is answered, On stays what it was, since a start that fails at once never happened for anybody. From the
-answer to the end of the request, On is what was asked for, whatever the units pass through. Then the units
-decide again. What a controller was told by an answer and what it sees later are reconciled by `Show`.
+A switch shows its group's state, except while a request is pending. A tap (`Written`) sends a request.
+Until the tap is answered, On keeps its value, because no controller is to see a start that fails at once.
+From the answer to the end of the request, On is the requested value, whatever states the units pass
+through. After that, the units decide again, and `Show` corrects controllers whose answer turned out to be
+wrong.
 
-What is not known is never shown on: a group that waits for its check keeps its value for a moment if that is
-off, and is unavailable otherwise.
+An unknown state is never shown as on: a group that waits for its check keeps its value for a moment if that
+is off, and is unavailable otherwise.
 
-A group with a restart switch has a second On, which is on while a restart runs.
+A group with a restart switch has a second On, which is on while a restart is pending.
 """
 
 from bisect import bisect_right
@@ -16,48 +17,48 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hkswitch.model.group import Group
+from hkswitch.model.persistent_queue import PersistentQueue
 from hkswitch.model.switch_events import (
     Answer,
     Available,
     AwaitKnown,
-    AwaitSteady,
+    AwaitStable,
     Changed,
     Decision,
     Event,
+    GroupChanged,
     Observed,
-    Regrouped,
     RequestAccepted,
     RequestFailed,
     RequestFinished,
     Send,
     Show,
-    Steady,
-    StillUnknown,
+    StayedUnknown,
+    StayedUp,
     Tile,
-    Waited,
+    WriteTimedOut,
     Written,
 )
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
-from hkswitch.model.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """The newest request. `on` is what the group's tile will be, `writes` are those not yet answered."""
+class PendingRequest:
+    """The newest request. `on` is the requested value of the group's tile, `writes` are not answered yet."""
 
     id: int
     action: Action
     on: bool
-    writes: Waiting[int]
+    writes: PersistentQueue[int]
     token: str
-    """What the group meant when it was sent."""
+    """The group's token when the request was sent."""
     accepted: bool = False
-    told: bool = False
-    """Whether some write was answered with success before the end."""
+    acknowledged: bool = False
+    """Whether a write was answered with success before the request ended."""
 
     @property
     def tile(self) -> Tile:
-        """Which tile was tapped."""
+        """The tile that was tapped."""
         return Tile.RESTART if self.action is Action.RESTART else Tile.GROUP
 
 
@@ -66,228 +67,233 @@ Step = tuple["Switch", tuple[Decision, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A group's switch at one moment. `step` makes the next one."""
+    """A group's switch at one moment; `step` returns the next one."""
 
     group: Group
     units: Mapping[str, UnitState] | None = None
-    verdict: ProbeResult | None = None
+    probe_result: ProbeResult | None = None
     why: str = ""
-    """What the host said of the probe, or of why it knows nothing."""
+    """The host's reason: for the probe's result, or for an unknown state."""
     state: GroupState | None = None
-    """The group's state, None while it is not known. Computed once for each thing that is observed."""
+    """The group's state, None while it is unknown. Computed once for each observation."""
     available: bool = False
-    """Whether reads are answered with a value."""
-    running: Running | None = None
-    older: Waiting[Running] = field(default_factory=Waiting)
-    """Requests that a newer one replaced before it was known whether they were handed over."""
+    """Whether reads return a value."""
+    pending: PendingRequest | None = None
+    superseded: PersistentQueue[PendingRequest] = field(default_factory=PersistentQueue)
+    """Requests that a newer one replaced before the host accepted or rejected them."""
     shown: bool = False
-    """On, as every controller that looked last knows it."""
+    """The value of On that was sent to controllers last."""
     doubted: bool = False
-    """Some controller may believe otherwise: it was told a success that a newer request undid."""
-    shaky: int = 0
-    """Not 0: the group failed and is not trusted to stay up; the number of the newest `AwaitSteady`."""
+    """Whether a controller may have another value, like after a success that a newer request undid."""
+    unstable: int = 0
+    """The number of the newest `AwaitStable` of a group that failed and may do so again, else 0."""
     waiting: int = 0
     """The number of the newest `AwaitKnown`."""
     is_awaited: bool = False
-    """Whether it was made while no request ran, and has not come back: one that ends makes no other then."""
+    """Whether that timer runs and began without a pending request: the end of one does not restart it."""
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a truth to show."""
+        """Whether there is a state to show."""
         return self.state not in {None, GroupState.MISSING}
 
     @property
     def is_asked(self) -> bool:
-        """Whether the host is still finding out: a unit was not told yet, or the probe has not answered."""
-        return self.state is None and self.units is not None and self.verdict is None
+        """Whether the host is still finding out: it lacks a unit's state, or the probe has not answered."""
+        return self.state is None and self.units is not None and self.probe_result is None
 
     def step(self, event: Event) -> Step:
-        """The switch after an event, and what is to be done about it, in this order."""
+        """Return the switch after an event, and the decisions to carry out in this order."""
         match event:
-            case Observed(units, verdict, why):
-                state = None if units is None else self.group.state(units, verdict)
-                return self._observed(replace(self, units=units, verdict=verdict, why=why, state=state))
-            case Regrouped(group):
-                return self._regrouped(group)
-            case StillUnknown(number):
+            case Observed(units, probe_result, why):
+                state = None if units is None else self.group.state(units, probe_result)
+                return self._observed(
+                    replace(self, units=units, probe_result=probe_result, why=why, state=state)
+                )
+            case GroupChanged(group):
+                return self._group_changed(group)
+            case StayedUnknown(number):
                 late = replace(self, is_awaited=False)
-                return late._still_unknown() if number == self.waiting else (self, ())
-            case Steady(number):
-                return self._steadied() if number == self.shaky else (self, ())
+                return late._stayed_unknown() if number == self.waiting else (self, ())
+            case StayedUp(number):
+                return self._stayed_up() if number == self.unstable else (self, ())
             case Written(write, on, tile):
                 return self._written(write, tile, on=on)
-            case Waited(write):
-                return self._waited(write)
+            case WriteTimedOut(write):
+                return self._write_timed_out(write)
             case RequestAccepted(request):
                 return self._accepted(request)
             case RequestFinished(request, failure):
                 return self._finished(request, failure)
 
-    def _regrouped(self, group: Group) -> Step:
-        """The config says something else of the group. What was known stays if root would do the same."""
+    def _group_changed(self, group: Group) -> Step:
+        """Take another config of the group. Its known state stays if the config means the same to root."""
         gets_restart = group.restart and not self.group.restart
         after = replace(self, group=group)
         decisions: tuple[Decision, ...] = ()
         if group.token != self.group.token:
-            after, decisions = self._observed(replace(after, units={}, verdict=None, why="", state=None))
+            after, decisions = self._observed(replace(after, units={}, probe_result=None, why="", state=None))
         if gets_restart:
             decisions = (*decisions, Available(after.available), after._show_restart())
         return after, decisions
 
     def _observed(self, after: "Switch") -> Step:
         if self.available and self.is_asked and after.is_asked:
-            return after, ()  # it is waited for already, and no longer for this
+            return after, ()  # the timer runs already, and this does not restart it
         after, told = after._with_availability()
         if after.state is self.state and not told:
             return after, ()
         after, waits = after._watched_for_crashes()
-        is_passing = after.state is None and after.available  # it is being asked
-        # A crash loop is told once, not at every turn.
-        is_news = not is_passing and not (self.shaky and after.shaky) and after.state is not self.state
+        is_passing = after.state is None and after.available  # the host is finding out
+        # A crash loop is reported once, not with each crash.
+        is_news = not is_passing and not (self.unstable and after.unstable) and after.state is not self.state
         changes = (Changed(after.state),) if is_news else ()
-        after, shows = after._settled()
+        after, shows = after._show_state()
         return after, (*changes, *told, *waits, *shows)
 
     def _with_availability(self) -> Step:
-        """Whether reads have a value now: not of what is not known, but give it a moment if it is off."""
+        """Decide whether reads return a value: an unknown state has none, except for a moment while off."""
         if self.is_known is self.available:
             return replace(self, is_awaited=False), ()
         if self.is_known:
-            # Who read an error has forgotten the value.
+            # A controller that read an error has dropped the value.
             after = replace(self, available=True, doubted=True, is_awaited=False)
             shows = (after._show_restart(),) if self.group.restart else ()
             return after, (Available(available=True), *shows)
-        if self.is_asked and (self.running is not None or not self.shown):
+        if self.is_asked and (self.pending is not None or not self.shown):
             if self.is_awaited:
                 return self, ()
-            after = replace(self, waiting=self.waiting + 1, is_awaited=self.running is None)
+            after = replace(self, waiting=self.waiting + 1, is_awaited=self.pending is None)
             return after, (AwaitKnown(after.waiting),)
         return replace(self, available=False, doubted=True, is_awaited=False), (Available(available=False),)
 
-    def _still_unknown(self) -> Step:
-        if self.is_known or not self.available or self.running is not None:
+    def _stayed_unknown(self) -> Step:
+        if self.is_known or not self.available or self.pending is not None:
             return self, ()
         return replace(self, available=False, doubted=True), (Changed(self.state), Available(available=False))
 
     def _show_restart(self) -> Show:
-        running = self.running
-        on = running is not None and running.tile is Tile.RESTART and running.told
+        pending = self.pending
+        on = pending is not None and pending.tile is Tile.RESTART and pending.acknowledged
         return Show(on=on, tile=Tile.RESTART)
 
-    def _steadied(self) -> Step:
-        after, shows = replace(self, shaky=0)._settled()
+    def _stayed_up(self) -> Step:
+        after, shows = replace(self, unstable=0)._show_state()
         return after, (Changed(GroupState.ON), *shows)
 
     def _watched_for_crashes(self) -> Step:
-        """Do not trust a group that failed until it was on for a while, or off on purpose."""
-        if self.running is not None:
+        """Do not show a group that failed as on until it has stayed up, or was stopped on purpose."""
+        if self.pending is not None:
             return self, ()  # its end decides
         if self.state is GroupState.FAILED:
-            return replace(self, shaky=self.shaky + 1), ()
-        if self.state is GroupState.OFF or not self.shaky:
-            return replace(self, shaky=0), ()
-        after = replace(self, shaky=self.shaky + 1)
-        return after, (AwaitSteady(after.shaky),) if self.state is GroupState.ON else ()
+            return replace(self, unstable=self.unstable + 1), ()
+        if self.state is GroupState.OFF or not self.unstable:
+            return replace(self, unstable=0), ()
+        after = replace(self, unstable=self.unstable + 1)
+        return after, (AwaitStable(after.unstable),) if self.state is GroupState.ON else ()
 
     def _written(self, write: int, tile: Tile, *, on: bool) -> Step:
         if tile is Tile.GROUP:
             return self._tapped(write, Action.START if on else Action.STOP, on=on)
-        if not on:  # a restart switch turns itself off; there is nothing to take back
+        if not on:  # a restart switch turns itself off; a restart cannot be undone
             return self, (Answer(write, ok=True),)
-        return self._tapped(write, Action.RESTART, on=self.running.on if self.running else self.shown)
+        return self._tapped(write, Action.RESTART, on=self.pending.on if self.pending else self.shown)
 
     def _tapped(self, write: int, action: Action, *, on: bool) -> Step:
-        running = self.running
-        if running is not None and (running.action, running.token) == (action, self.group.token):
-            # The same tap twice: one request serves both.
-            return replace(self, running=replace(running, writes=running.writes.added(write))), ()
+        pending = self.pending
+        if pending is not None and (pending.action, pending.token) == (action, self.group.token):
+            # The same tap again: one request serves both.
+            return replace(self, pending=replace(pending, writes=pending.writes.added(write))), ()
         after, decisions = self._superseded(action)
-        request = Running(write, action, on, Waiting.of(write), self.group.token)
-        return replace(after, running=request, shaky=0), (*decisions, Send(write, action))
+        request = PendingRequest(write, action, on, PersistentQueue.of(write), self.group.token)
+        return replace(after, pending=request, unstable=0), (*decisions, Send(write, action))
 
     def _superseded(self, action: Action) -> Step:
-        """A newer tap replaces the request that runs: no failure, but not what will be seen.
+        """Replace the pending request by a newer one, without a failure.
 
-        One that wants the same does so after a reload that changed the group: nobody knows what came of both.
+        A request for the same action replaces it only after a reload changed the group; then its outcome is
+        unknown, and its writes fail.
         """
-        if self.running is None:
+        if self.pending is None:
             return self, ()
-        over = (Show(on=False, tile=Tile.RESTART),) if self.running.tile is Tile.RESTART else ()
-        wants_the_same = self.running.action is action
-        if self.running.accepted or wants_the_same:
-            return replace(self, doubted=True), (*_answers(self.running, ok=not wants_the_same), *over)
-        return replace(self, doubted=True, older=self.older.added(self.running)), over
+        over = (Show(on=False, tile=Tile.RESTART),) if self.pending.tile is Tile.RESTART else ()
+        wants_the_same = self.pending.action is action
+        if self.pending.accepted or wants_the_same:
+            return replace(self, doubted=True), (*_answers(self.pending, ok=not wants_the_same), *over)
+        return replace(self, doubted=True, superseded=self.superseded.added(self.pending)), over
 
     def _accepted(self, request: int) -> Step:
-        running = self.running
-        if running is not None and running.id == request:
-            return replace(self, running=replace(running, accepted=True)), ()
-        return self._older_known(request, ok=True)
+        pending = self.pending
+        if pending is not None and pending.id == request:
+            return replace(self, pending=replace(pending, accepted=True)), ()
+        return self._superseded_known(request, ok=True)
 
-    def _older_known(self, request: int, *, ok: bool) -> Step:
-        """It is known now whether a request that was replaced had been handed over."""
-        index = self.older.find(request, _id)
+    def _superseded_known(self, request: int, *, ok: bool) -> Step:
+        """Answer a superseded request, now that it is known whether the host accepted it."""
+        index = self.superseded.find(request, _id)
         if index is None:
             return self, ()
-        known, after = self.older[index], replace(self, older=self.older.without(index))
+        known, after = self.superseded[index], replace(self, superseded=self.superseded.without(index))
         answers = _answers(known, ok=ok)
         if not ok:
             return after, answers
-        # These were told a success that is over already.
+        # The answer was a success, which is over already.
         over = (Show(on=False, tile=Tile.RESTART),) if known.tile is Tile.RESTART else ()
-        after, shows = replace(after, doubted=True)._settled()
+        after, shows = replace(after, doubted=True)._show_state()
         return after, (*answers, *over, *shows)
 
-    def _waited(self, write: int) -> Step:
-        running = self.running
+    def _write_timed_out(self, write: int) -> Step:
+        pending = self.pending
         # A request has the number of its first write, and all its writes come before the next request.
-        place = bisect_right(self.older, write, key=_id) - 1
-        if place >= 0 and (old := self.older[place]).writes.find(write, int) is not None:
-            # It is handed over to nobody yet, and must not be called a success.
-            return self._older_known(old.id, ok=False)
-        index = None if running is None else running.writes.find(write, int)
-        if running is None or index is None:
+        position = bisect_right(self.superseded, write, key=_id) - 1
+        if position >= 0 and (old := self.superseded[position]).writes.find(write, int) is not None:
+            # The host has not accepted it yet, so it is no success.
+            return self._superseded_known(old.id, ok=False)
+        index = None if pending is None else pending.writes.find(write, int)
+        if pending is None or index is None:
             return self, ()
-        others = running.writes.without(index)
-        if not running.accepted:
-            return replace(self, running=replace(running, writes=others)), (Answer(write, ok=False),)
-        after, shows = replace(self, running=replace(running, writes=others, told=True))._told(running, write)
+        others = pending.writes.without(index)
+        if not pending.accepted:
+            return replace(self, pending=replace(pending, writes=others)), (Answer(write, ok=False),)
+        after, shows = replace(self, pending=replace(pending, writes=others, acknowledged=True))._show_answer(
+            pending, write
+        )
         return after, (Answer(write, ok=True), *shows)
 
     def _finished(self, request: int, failure: str | None) -> Step:
-        running = self.running
-        if running is None or running.id != request:
-            return self._older_known(request, ok=failure is None)  # a newer request decides
-        after, told = replace(self, running=None)._with_availability()
+        pending = self.pending
+        if pending is None or pending.id != request:
+            return self._superseded_known(request, ok=failure is None)  # a newer request decides
+        after, told = replace(self, pending=None)._with_availability()
         after, waits = after._watched_for_crashes()
-        is_new = running.action is not Action.STOP and (running.told or not self.shown)
-        if failure is not None and is_new and after.state is GroupState.ON:  # a crash loop, up at this moment
-            after = replace(after, shaky=after.shaky + 1)
-            waits = (AwaitSteady(after.shaky),)
-        decisions: list[Decision] = [*_answers(running, ok=failure is None), *told, *waits]
+        is_new = pending.action is not Action.STOP and (pending.acknowledged or not self.shown)
+        if failure is not None and is_new and after.state is GroupState.ON:  # a crash loop, up for a moment
+            after = replace(after, unstable=after.unstable + 1)
+            waits = (AwaitStable(after.unstable),)
+        decisions: list[Decision] = [*_answers(pending, ok=failure is None), *told, *waits]
         if failure is not None:
-            decisions.insert(0, RequestFailed(running.action, failure))
-        elif running.writes and after.is_known:
-            after, shows = after._told(running, running.writes[0])
+            decisions.insert(0, RequestFailed(pending.action, failure))
+        elif pending.writes and after.is_known:
+            after, shows = after._show_answer(pending, pending.writes[0])
             decisions += shows
-        elif running.writes:
-            after = replace(after, doubted=True)  # the writer believes in its success
-        if running.tile is Tile.RESTART and (running.told or failure is None):
+        elif pending.writes:
+            after = replace(after, doubted=True)  # the writer takes its success for the state
+        if pending.tile is Tile.RESTART and (pending.acknowledged or failure is None):
             decisions.append(Show(on=False, tile=Tile.RESTART))
-        after, shows = after._settled()
+        after, shows = after._show_state()
         return after, (*decisions, *shows)
 
-    def _told(self, running: Running, write: int) -> Step:
-        """Show what a write was just told."""
-        if running.tile is Tile.RESTART:
+    def _show_answer(self, pending: PendingRequest, write: int) -> Step:
+        """Show the requested value, which a write was just answered with."""
+        if pending.tile is Tile.RESTART:
             return self, (Show(on=True, writer=write, tile=Tile.RESTART),)
-        return self._show(on=running.on, writer=write)
+        return self._show(on=pending.on, writer=write)
 
-    def _settled(self) -> Step:
-        """Show the units' truth, unless a request runs or there is no truth."""
-        if self.running is not None or self.state is None or not self.is_known:
+    def _show_state(self) -> Step:
+        """Show the state of the units, unless it is unknown or a request is pending."""
+        if self.pending is not None or self.state is None or not self.is_known:
             return self, ()
-        return self._show(on=self.state.on and not self.shaky)
+        return self._show(on=self.state.on and not self.unstable)
 
     def _show(self, *, on: bool, writer: int | None = None) -> Step:
         if on is self.shown and not self.doubted:
@@ -295,9 +301,9 @@ class Switch:
         return replace(self, shown=on, doubted=False), (Show(on, writer),)
 
 
-def _id(running: Running) -> int:
-    return running.id
+def _id(pending: PendingRequest) -> int:
+    return pending.id
 
 
-def _answers(running: Running, *, ok: bool) -> tuple[Answer, ...]:
-    return tuple(Answer(write, ok) for write in running.writes)
+def _answers(pending: PendingRequest, *, ok: bool) -> tuple[Answer, ...]:
+    return tuple(Answer(write, ok) for write in pending.writes)

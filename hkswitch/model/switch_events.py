@@ -1,4 +1,4 @@
-"""What happens to a switch, and what is to be done about it. Pure: values only."""
+"""The events and decisions of a switch. Pure: values only."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -7,18 +7,18 @@ from typing import Final, NamedTuple
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
 
-ANSWER_WITHIN_SECONDS: Final = 1.0
-"""A write is answered by then. iOS gives up at about 10 s and waits for nothing else meanwhile."""
+WRITE_TIMEOUT_SECONDS: Final = 1.0
+"""A write is answered within this time. iOS gives up after about 10 s, and sends nothing else meanwhile."""
 
 KNOWN_WITHIN_SECONDS: Final = 5.0
-"""For so long a group that is shown off may be asked how it is; after that it is "No Response"."""
+"""How long a group that is shown as off may have an unknown state before it shows "No Response"."""
 
-STEADY_AFTER_SECONDS: Final = 2.0
-"""A group that failed and comes up by itself is shown on after so long: one in a crash loop never is."""
+STABLE_AFTER_SECONDS: Final = 2.0
+"""How long a group that failed must stay up to be shown as on. A group in a crash loop never does."""
 
 
 class Tile(Enum):
-    """What a controller sees and writes of a group."""
+    """A tile of a group in the Home app."""
 
     GROUP = "group"
     RESTART = "restart"
@@ -28,66 +28,75 @@ class Tile(Enum):
 
 
 class Observed(NamedTuple):
-    """All that the host knows of the group now.
+    """Everything that the host knows about the group now.
 
-    `units` is None while it knows nothing; `verdict` is what the probe says, None while it has not answered.
-    `why` is the reason, of the probe or for knowing nothing.
+    `units` is None while the host knows nothing, and `probe_result` while the probe has not answered. `why`
+    is the reason for the probe's result, or for an unknown state.
     """
 
     units: Mapping[str, UnitState] | None
-    verdict: ProbeResult | None = None
+    probe_result: ProbeResult | None = None
     why: str = ""
 
 
-class Regrouped(NamedTuple):
-    """The config says something else of the group now; its id is the same."""
+class GroupChanged(NamedTuple):
+    """The config of the group changed; its id is the same."""
 
     group: Group
 
 
-class StillUnknown(NamedTuple):
+class StayedUnknown(NamedTuple):
     """`KNOWN_WITHIN_SECONDS` passed since the `AwaitKnown` of this number."""
 
     number: int
 
 
-class Steady(NamedTuple):
-    """`STEADY_AFTER_SECONDS` passed since the `AwaitSteady` of this number."""
+class StayedUp(NamedTuple):
+    """`STABLE_AFTER_SECONDS` passed since the `AwaitStable` of this number."""
 
     number: int
 
 
 class Written(NamedTuple):
-    """A controller wrote On of a tile. `write` is a number larger than any before."""
+    """A controller wrote On of a tile. `write` is a number larger than all before it."""
 
     write: int
     on: bool
     tile: Tile = Tile.GROUP
 
 
-class Waited(NamedTuple):
-    """`ANSWER_WITHIN_SECONDS` passed since the write."""
+class WriteTimedOut(NamedTuple):
+    """`WRITE_TIMEOUT_SECONDS` passed since the write."""
 
     write: int
 
 
 class RequestAccepted(NamedTuple):
-    """The request was handed over: it is being done."""
+    """The helper accepted the request and is carrying it out."""
 
     request: int
 
 
 class RequestFinished(NamedTuple):
-    """The request ended, and every state that it led to was `Observed` before.
+    """The request ended, after every state that it led to was `Observed`.
 
-    `failure` is None for success, else what failed.
+    `failure` says what failed, and is None after a success.
     """
 
     request: int
     failure: str | None = None
 
 
-Event = Observed | Regrouped | StillUnknown | Steady | Written | Waited | RequestAccepted | RequestFinished
+Event = (
+    Observed
+    | GroupChanged
+    | StayedUnknown
+    | StayedUp
+    | Written
+    | WriteTimedOut
+    | RequestAccepted
+    | RequestFinished
+)
 
 
 # Decisions
@@ -101,7 +110,7 @@ class Send(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Answer the write; not ok is -70402 and leaves the controller's value as it was."""
+    """Answer the write. If not ok, the answer is -70402 and the controller keeps its value."""
 
     write: int
     ok: bool
@@ -116,34 +125,34 @@ class Show(NamedTuple):
 
 
 class Available(NamedTuple):
-    """Whether reads are answered with a value or with -70402."""
+    """Answer reads with a value, or with -70402."""
 
     available: bool
 
 
 class AwaitKnown(NamedTuple):
-    """Let `StillUnknown` come back with this number after `KNOWN_WITHIN_SECONDS`."""
+    """Send `StayedUnknown` with this number after `KNOWN_WITHIN_SECONDS`."""
 
     number: int
 
 
-class AwaitSteady(NamedTuple):
-    """Let `Steady` come back with this number after `STEADY_AFTER_SECONDS`."""
+class AwaitStable(NamedTuple):
+    """Send `StayedUp` with this number after `STABLE_AFTER_SECONDS`."""
 
     number: int
 
 
 class Changed(NamedTuple):
-    """The group's state changed; None is not known. For the log and for people."""
+    """Report that the group's state changed; None is unknown."""
 
     state: GroupState | None
 
 
 class RequestFailed(NamedTuple):
-    """A request failed. For the log."""
+    """Log that a request failed."""
 
     action: Action
     failure: str
 
 
-Decision = Send | Answer | Show | Available | AwaitKnown | AwaitSteady | Changed | RequestFailed
+Decision = Send | Answer | Show | Available | AwaitKnown | AwaitStable | Changed | RequestFailed

@@ -1,4 +1,4 @@
-"""The words everything speaks in, systemd's and ours: states, actions, and results. Pure: no I/O."""
+"""States, actions and results: the vocabulary that hkswitch shares with systemd. Pure: no I/O."""
 
 from collections.abc import Collection
 from enum import Enum, StrEnum
@@ -6,26 +6,26 @@ from typing import NamedTuple, Self
 
 
 class Action(StrEnum):
-    """What a caller may ask of a group."""
+    """An action that a caller may request for a group."""
 
     START = "start"
     STOP = "stop"
     RESTART = "restart"
 
     def overrules(self, older: "Action") -> bool:
-        """Whether an older one is not wanted any more. A restart overrules none: what is stopped stays so."""
+        """Return whether this makes an older action obsolete. A restart never does: it starts nothing new."""
         return older is not self and (self is Action.STOP or (self is Action.START and older is Action.STOP))
 
 
 class HelperTransport(StrEnum):
-    """How the daemon gets at its helper: over the trust line."""
+    """How the daemon reaches its helper."""
 
     SUDO = "sudo"
     SOCKET = "socket"
 
 
 class _OfSystemd(StrEnum):
-    """Words of systemd's; each of these enums has an `UNKNOWN` for those of a newer one."""
+    """A vocabulary of systemd. Each has `UNKNOWN` for the words of a newer systemd."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
@@ -75,17 +75,17 @@ class JobResult(_OfSystemd):
     ONCE = "once"
     FROZEN = "frozen"
     CONCURRENCY = "concurrency"
-    REFUSED = "refused"  # ours: systemd made no job at all
+    REFUSED = "refused"  # ours: systemd created no job
     UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
 
     @property
     def success(self) -> bool:
-        """Whether the job did what was asked."""
+        """Whether the job did what was requested."""
         return self is JobResult.DONE
 
 
 class UnitHealth(Enum):
-    """What a unit's state means for its group."""
+    """The health of a unit, as far as its group is concerned."""
 
     UP = "up"
     STARTING = "starting"
@@ -99,7 +99,7 @@ _LOADABLE = frozenset({LoadState.LOADED, LoadState.STUB, LoadState.MERGED})
 _WAITS_TO_RESTART = "auto-restart"
 """Part of every sub state between a crash and the next start, like `dead-before-auto-restart`."""
 
-_MEANINGS = {
+_HEALTH = {
     ActiveState.ACTIVE: UnitHealth.UP,
     ActiveState.RELOADING: UnitHealth.UP,
     ActiveState.REFRESHING: UnitHealth.UP,
@@ -108,7 +108,7 @@ _MEANINGS = {
     ActiveState.INACTIVE: UnitHealth.DOWN,
     ActiveState.MAINTENANCE: UnitHealth.DOWN,
     ActiveState.FAILED: UnitHealth.FAILED,
-    ActiveState.UNKNOWN: UnitHealth.MISSING,  # not understood is not shown
+    ActiveState.UNKNOWN: UnitHealth.MISSING,  # a state that is not understood must not be shown
 }
 
 
@@ -120,11 +120,11 @@ class UnitState(NamedTuple):
     sub: str
 
     @property
-    def meaning(self) -> UnitHealth:
-        """What this state means for a group; a crash loop that waits for its next start has failed."""
+    def health(self) -> UnitHealth:
+        """The unit's health; a unit in a crash loop that waits for its next start has failed."""
         if self.load not in _LOADABLE:
             return UnitHealth.MISSING
-        return UnitHealth.FAILED if self.waits_to_restart else _MEANINGS[self.active]
+        return UnitHealth.FAILED if self.waits_to_restart else _HEALTH[self.active]
 
     @property
     def is_running(self) -> bool:
@@ -160,25 +160,25 @@ class GroupState(StrEnum):
 
 
 def group_state(units: Collection[UnitState]) -> GroupState:
-    """The state of a group of units: on only if all of them are up."""
-    meanings = {unit.meaning for unit in units}
-    if not meanings or UnitHealth.MISSING in meanings:
+    """Return the state of a group of units, which is on only if all of them are up."""
+    healths = {unit.health for unit in units}
+    if not healths or UnitHealth.MISSING in healths:
         return GroupState.MISSING
-    if meanings == {UnitHealth.UP}:
+    if healths == {UnitHealth.UP}:
         return GroupState.ON
-    if UnitHealth.FAILED in meanings:
+    if UnitHealth.FAILED in healths:
         return GroupState.FAILED
-    if UnitHealth.STARTING in meanings and meanings <= {UnitHealth.UP, UnitHealth.STARTING}:
+    if UnitHealth.STARTING in healths and healths <= {UnitHealth.UP, UnitHealth.STARTING}:
         return GroupState.STARTING
-    if UnitHealth.STOPPING in meanings:
+    if UnitHealth.STOPPING in healths:
         return GroupState.STOPPING
-    if UnitHealth.UP in meanings:
+    if UnitHealth.UP in healths:
         return GroupState.PARTIAL
     return GroupState.OFF
 
 
 class ProbeResult(StrEnum):
-    """What a probe says: a group's status command, or the check of a group of units."""
+    """The result of a probe: of a status command, or of the check of a group of units."""
 
     ON = "on"
     OFF = "off"
@@ -186,9 +186,9 @@ class ProbeResult(StrEnum):
 
 
 class UnitResult(NamedTuple):
-    """How one unit's job ended. `detail` says why in a few words, like "exited with status 1".
+    """How a unit's job ended. `detail` says why in a few words, like "exited with status 1".
 
-    Of a job that was done it says that the unit has ended well, and does not run any more.
+    After a successful job, `detail` says that the unit has ended and is not running any more.
     """
 
     unit: str
@@ -202,20 +202,20 @@ class UnitResult(NamedTuple):
 
 
 def failure_of(results: tuple[UnitResult, ...]) -> str | None:
-    """The failed ones of a request's job results as one line, or None if all succeeded."""
+    """Return the failed results of a request in one line, or None if all succeeded."""
     failed = [str(result) for result in results if not result.job.success]
     return ", ".join(failed) or None
 
 
 class ActionResult(NamedTuple):
-    """What came of an action on a group. `failure` is None for success; `note` is worth telling a person."""
+    """The result of an action on a group. `failure` is None after a success; `note` is for people."""
 
     failure: str | None = None
     note: str = ""
 
 
 def result_of(results: tuple[UnitResult, ...]) -> ActionResult:
-    """What came of a request, by how its units fared."""
+    """Return the result of a request from those of its units."""
     ended = [result for result in results if result.job.success and result.detail]
     notes = [f"{result.unit} {result.detail} and is not running" for result in ended]
     return ActionResult(failure_of(results), ", ".join(notes))

@@ -1,8 +1,8 @@
 """YAML text to a tree of nodes that know their line and column. Pure: no I/O.
 
-The only module that knows PyYAML, so that root and the daemon cannot read one file in two ways. It takes only
-the part of YAML that says what it looks like: no aliases, anchors, tags, merge keys, duplicate keys or second
-documents. It reads PyYAML's events, which are flat, so that nothing recurses before the depth is known.
+The only module that knows PyYAML, so that root and the daemon cannot read one file in two ways. It accepts
+only plain YAML: no aliases, anchors, tags, merge keys, duplicate keys or second documents. It reads
+PyYAML's events, which are flat, so that nothing recurses before the depth is checked.
 """
 
 from collections.abc import Iterator
@@ -15,26 +15,26 @@ from yaml.resolver import Resolver
 from hkswitch.model.errors import Problem
 from hkswitch.model.printable import is_printable
 
-MOST_BYTES = 1 << 20
+MOST_CONFIG_BYTES = 1 << 20
 MOST_LEVELS = 8
 MOST_INVISIBLE = 100
 HIDDEN = "\ue000"
-"""Stands for an invisible character that was refused, so that the rest can be read."""
+"""Replaces an invisible character that was refused, so that the rest can be read."""
 
 _RESOLVER = Resolver()
-_LAYOUT = frozenset("\t\r\x85\u2028\u2029")  # without them there is no telling which line is below which
+_LAYOUT = frozenset("\t\r\x85\u2028\u2029")  # with these, lines and indentation are ambiguous
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a value is. `line` and `column` count from 1; `path` is like `groups.web.units[0]`."""
+    """The position of a value. `line` and `column` count from 1; `path` is like `groups.web.units[0]`."""
 
     line: int
     column: int
     path: str = ""
 
     def problem(self, message: str) -> Problem:
-        """What is wrong here."""
+        """Return a problem at this position."""
         return Problem(self.line, self.column, self.path, message)
 
 
@@ -47,19 +47,19 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class InvalidNode(Node):
-    """A value whose problem is noted already: readers pass over it."""
+    """A value whose problem is noted already: readers ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar(Node):
-    """A single value as it is written. Not `is_text`: YAML sees a number, a boolean, a date or nothing."""
+    """A single value as written. If not `is_text`, YAML sees a number, a boolean, a date or nothing."""
 
     text: str
     is_text: bool
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is written at all, as in `key:`."""
+        """Whether there is no value at all, as in `key:`."""
         return not self.text and not self.is_text
 
 
@@ -72,9 +72,9 @@ class Sequence(Node):
 
 @dataclass(frozen=True, slots=True)
 class Mapping(Node):
-    """Keys and values in the file's order. Keys are text, and no two are the same.
+    """Keys and values in the file's order. Keys are text and distinct.
 
-    Not `sound`: a key was refused, so what seems to be missing may be there.
+    If not `sound`, a key was refused, so a key that seems to be missing may be present.
     """
 
     entries: tuple[tuple[Scalar, Node], ...]
@@ -82,7 +82,7 @@ class Mapping(Node):
 
 
 def read(data: bytes, problems: list[Problem]) -> Node:
-    """The tree in `data`, an empty scalar if there is none. What is wrong is added to `problems`."""
+    """Return the tree in `data`, or an empty scalar if there is none. Adds what is invalid to `problems`."""
     try:
         text = _decoded(data, problems)
         if not _LAYOUT.isdisjoint(text):
@@ -98,12 +98,12 @@ def read(data: bytes, problems: list[Problem]) -> Node:
 
 
 def shown(text: str) -> str:
-    """`text` in quotes, fit for a terminal and a log: short and without control characters."""
+    """Return `text` in quotes, short and without control characters, for a terminal and a log."""
     return repr(_short(text))
 
 
 def not_text(scalar: Scalar) -> str:
-    """What to say where text is needed and `scalar` is none."""
+    """Return the message for a scalar that is not text where text is needed."""
     return "must not be empty" if scalar.empty else f'must be text; put it in quotes: "{_short(scalar.text)}"'
 
 
@@ -112,7 +112,7 @@ def _short(text: str) -> str:
 
 
 class _Unreadable(Exception):
-    """There is no sense in reading on."""
+    """A problem after which the rest cannot be read."""
 
     def __init__(self, position: Position, message: str) -> None:
         super().__init__(message)
@@ -120,9 +120,11 @@ class _Unreadable(Exception):
 
 
 def _decoded(data: bytes, problems: list[Problem]) -> str:
-    """The text, with what is invisible hidden and noted; of many, the first."""
-    if len(data) > MOST_BYTES:
-        raise _Unreadable(Position(1, 1), f"the file is too large; at most {MOST_BYTES} bytes are allowed")
+    """Decode the text; note invisible characters, up to a limit, and replace them by `HIDDEN`."""
+    if len(data) > MOST_CONFIG_BYTES:
+        raise _Unreadable(
+            Position(1, 1), f"the file is too large; at most {MOST_CONFIG_BYTES} bytes are allowed"
+        )
     try:
         text = data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -137,7 +139,7 @@ def _decoded(data: bytes, problems: list[Problem]) -> str:
 
 
 def _end(text: str) -> Position:
-    """Where the character after `text` is."""
+    """Return the position of the character after `text`."""
     return Position(text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
@@ -147,7 +149,7 @@ def _start(event: yaml.Event, path: str = "") -> Position:
 
 
 def _syntax_problem(error: Exception) -> Problem:
-    """PyYAML's words for it, as a sentence."""
+    """Return PyYAML's message as a problem."""
     if not (isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark)):
         return Position(1, 1).problem(f"not valid YAML: {error}")
     words = " ".join(part for part in (error.problem, error.context) if part)
@@ -155,7 +157,7 @@ def _syntax_problem(error: Exception) -> Problem:
 
 
 class _Builder:
-    """Makes nodes of events, and notes the problems on the way."""
+    """Builds nodes from events, and notes the problems on the way."""
 
     def __init__(self, events: Iterator[yaml.Event], problems: list[Problem]) -> None:
         self._events = events
@@ -234,7 +236,7 @@ def _resolves_to_text(plain: str) -> bool:
 
 
 def _forbidden(event: yaml.Event) -> str:
-    """The notation that makes bombs or objects, or hides what a value is."""
+    """Return notation that can expand without limit, create objects or hide a value's type."""
     if anchor := getattr(event, "anchor", None):
         return f"*{anchor}" if isinstance(event, yaml.AliasEvent) else f"&{anchor}"
     return (getattr(event, "tag", None) or "").replace("tag:yaml.org,2002:", "!!")

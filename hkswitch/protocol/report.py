@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
-from hkswitch.model.printable import LONGEST_TEXT, printable_line
+from hkswitch.model.printable import LONGEST_PRINTED, printable_line
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.json_lines import LONGEST_NAME, Malformed, boolean, number, objects, words
 
@@ -23,7 +23,7 @@ MOST_UNITS: Final = 128
 MOST_CONTROLLERS: Final = 256
 MOST_ADDRESSES: Final = 256
 """A bridge takes 16 controllers, and a machine with more addresses than this can name some."""
-LONGEST_FAILURE: Final = LONGEST_TEXT
+LONGEST_FAILURE: Final = LONGEST_PRINTED
 
 _Word = TypeVar("_Word", GroupState, Action, "Outcome")
 

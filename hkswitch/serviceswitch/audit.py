@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from hkswitch.model.printable import visible
+from hkswitch.model.printable import escaped
 from hkswitch.model.unit_state import UnitResult
 from hkswitch.serviceswitch.journal import Fields, Journal, Unwritten
 from hkswitch.serviceswitch.trusted_files import ROOT
@@ -188,7 +188,7 @@ def _facts(what: Decision | Denial | Effect, for_whom: str) -> Mapping[str, str]
                 "HKSWITCH_LEFT_OUT": str(what.left_out or ""),
             }
         case Effect(decision, failed, results, duration_ms):
-            result = visible(", ".join(map(str, results)), LONGEST_RESULT)
+            result = escaped(", ".join(map(str, results)), LONGEST_RESULT)
             said = f"failed {for_whom}: " if failed else f"done {for_whom}: "
             return _asked(decision) | {
                 "MESSAGE": f"{said}{_request(decision)}: {_in_one_line(failed) if failed else result}",
@@ -218,4 +218,4 @@ def _in_lines(reason: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return visible(text, LONGEST_TEXT)
+    return escaped(text, LONGEST_TEXT)

@@ -74,12 +74,12 @@ async def _left(
     starts: Starts, unit: str, state: UnitState, wanted: set[UnitHealth], why_not_up: str
 ) -> UnitResult:
     """What came of a job that is gone, by the state that it left; it may never have been made."""
-    meaning = state.meaning
-    if meaning is UnitHealth.UP and why_not_up:
+    health = state.health
+    if health is UnitHealth.UP and why_not_up:
         return UnitResult(unit, JobResult.FAILED, why_not_up)
-    if meaning in wanted:
+    if health in wanted:
         return UnitResult(unit, JobResult.DONE)
-    why = await starts.why_down(unit) if meaning is UnitHealth.FAILED else ""
+    why = await starts.why_down(unit) if health is UnitHealth.FAILED else ""
     return UnitResult(unit, JobResult.FAILED, why or f"is {state}")
 
 

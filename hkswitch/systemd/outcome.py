@@ -31,7 +31,7 @@ class Seen(NamedTuple):
     @property
     def is_up(self) -> bool:
         """Whether the unit does its work."""
-        return self.state.meaning is UnitHealth.UP
+        return self.state.health is UnitHealth.UP
 
 
 _UNSEEN: Final = Seen(UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead"), "")
@@ -162,11 +162,11 @@ def judged(asked: str, story: Story, unit: Properties, service: Properties) -> U
         unmet = ", ".join(unmet_conditions(unit)) or "a condition was not met"
         return UnitResult(asked, JobResult.FAILED, unmet)
     # On systemd 252, what is started again after a clean exit is inactive for a moment, and has no job.
-    goes_on = left.state.meaning in {UnitHealth.UP, UnitHealth.STARTING, UnitHealth.FAILED} or pending_job(
+    goes_on = left.state.health in {UnitHealth.UP, UnitHealth.STARTING, UnitHealth.FAILED} or pending_job(
         unit
     )
     is_loop = story.fall is not None and not story.was_stopped and goes_on
-    if now.state.meaning is UnitHealth.FAILED or is_loop:
+    if now.state.health is UnitHealth.FAILED or is_loop:
         return UnitResult(asked, JobResult.FAILED, reason(service) or "failed")
     if now.is_up:
         return UnitResult(asked, JobResult.DONE)

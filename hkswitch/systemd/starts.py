@@ -111,7 +111,7 @@ class Starts:
         story.ended(job)
         try:
             if result is JobResult.CANCELED:  # another job took its place: what that does comes at once
-                await start.until(lambda: story.now.state.meaning is not UnitHealth.STARTING, confirm_seconds)
+                await start.until(lambda: story.now.state.health is not UnitHealth.STARTING, confirm_seconds)
             if result is not JobResult.DONE:
                 return UnitResult(asked, result, await self._why(start, result))
             if _had_nothing_to_do(action, story):

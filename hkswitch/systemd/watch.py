@@ -62,7 +62,7 @@ class Watch:
 
     def is_missing(self, path: str) -> bool:
         """Whether a watched unit at this object path could not be loaded when it was read."""
-        return any(self._states[name].meaning is UnitHealth.MISSING for name in self.names_at(path))
+        return any(self._states[name].health is UnitHealth.MISSING for name in self.names_at(path))
 
     def waits_to_restart(self, path: str) -> bool:
         """Whether the unit crashed and is about to be started again, as far as it is known."""

@@ -181,7 +181,7 @@ async def test_a_status_that_changed_with_a_reload_is_asked_anew_and_not_known_b
 ) -> None:
     fake.commands = lambda _: Outcome(status=0)
     await helped.reload(CONFIG.replace("/bin/echo, c", "/bin/echo, other"))
-    await eventually(lambda: helped.told.last["lamp"].verdict is ProbeResult.ON)
+    await eventually(lambda: helped.told.last["lamp"].probe_result is ProbeResult.ON)
     assert helped.told.states("lamp") == [None, GroupState.ON]
     assert fake.ran[-1] == ["/bin/echo", "other"]
     assert {group_id for group_id, _ in helped.told.changes} == {"lamp"}
@@ -221,7 +221,7 @@ async def test_a_new_helper_that_reads_an_edited_file_makes_only_the_changed_gro
     helped.signal(signal.SIGKILL)
     await eventually(lambda: helped.told.changes)
     assert helped.told.changes == [("web", Observed(None, None, CHANGED))]
-    await eventually(lambda: helped.told.last["lamp"].verdict is ProbeResult.OFF)
+    await eventually(lambda: helped.told.last["lamp"].probe_result is ProbeResult.OFF)
     assert await asked(helped, "files") == SUCCESS
 
 

@@ -205,7 +205,7 @@ async def probed(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[Helped]:
 
 
 async def test_open_has_told_what_a_status_says_and_not_what_a_check_will(probed: Helped) -> None:
-    assert probed.told.last["lamp"].verdict is ProbeResult.OFF
+    assert probed.told.last["lamp"].probe_result is ProbeResult.OFF
     assert probed.told.last["web"] == Observed({"httpd.service": DOWN})
 
 
@@ -249,7 +249,7 @@ async def test_a_group_with_a_check_is_on_once_that_says_so_and_never_before(
     fake.change("httpd.service", "active", "running")
     await eventually(lambda: probed.told.state("web") is GroupState.ON)
     assert probed.told.states("web") == [None, GroupState.ON]
-    assert probed.told.last["web"].verdict is ProbeResult.ON
+    assert probed.told.last["web"].probe_result is ProbeResult.ON
 
 
 async def test_after_a_loss_of_the_bus_probes_are_asked_again(probed: Helped, fake: FakeSystemd) -> None:
@@ -266,7 +266,7 @@ async def test_a_probe_that_cannot_answer_is_unknown_and_logged_once_with_its_re
     probed: Helped, fake: FakeSystemd, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.commands = lambda _: Outcome("exit-code", 203)
-    await eventually(lambda: probed.told.last["lamp"].verdict is ProbeResult.UNAVAILABLE)
+    await eventually(lambda: probed.told.last["lamp"].probe_result is ProbeResult.UNAVAILABLE)
     ran = len(fake.ran)
     await eventually(lambda: len(fake.ran) > ran)
     assert "could not be executed" in probed.told.why("lamp")

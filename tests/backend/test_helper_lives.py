@@ -233,7 +233,7 @@ async def test_a_probe_that_a_new_helper_is_asking_keeps_its_verdict_for_a_momen
     else:
         await eventually(lambda: len(helped.told.changes) == 2)
         assert helped.told.states("web") == helped.told.states("lamp") == [None]
-        assert all(observed.verdict is None for _, observed in helped.told.changes)
+        assert all(observed.probe_result is None for _, observed in helped.told.changes)
 
 
 async def test_a_verdict_is_kept_no_longer_when_one_helper_after_the_other_ends(
@@ -269,7 +269,7 @@ async def test_a_probe_whose_unit_changed_while_there_was_no_helper_is_not_belie
     await killed(helped)
     fake.commands = lambda _: Outcome(status=1)
     fake.change("httpd.service", "active", "restarted")
-    await eventually(lambda: helped.told.last["web"].verdict is ProbeResult.OFF)
+    await eventually(lambda: helped.told.last["web"].probe_result is ProbeResult.OFF)
     assert helped.told.states("web") == [None, GroupState.PARTIAL]
     await eventually(lambda: helped.told.state("lamp") is GroupState.OFF)
     assert helped.told.states("lamp") == [GroupState.OFF]

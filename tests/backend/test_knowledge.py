@@ -93,15 +93,15 @@ def test_a_group_whose_units_change_is_judged_by_no_state_of_before(known: Knowl
 
 
 @pytest.mark.parametrize(
-    ("told", "verdict"), [(GroupTold(1, "web", "t3", ("httpd.service",)), None), (WEB, ProbeResult.ON)]
+    ("told", "probe_result"), [(GroupTold(1, "web", "t3", ("httpd.service",)), None), (WEB, ProbeResult.ON)]
 )
 def test_what_a_probe_said_is_not_taken_for_what_that_of_a_changed_group_says(
-    known: Knowledge, told: GroupTold, verdict: ProbeResult | None
+    known: Knowledge, told: GroupTold, probe_result: ProbeResult | None
 ) -> None:
     known.take(told)
-    assert known.observed("web", told.token).verdict is verdict
+    assert known.observed("web", told.token).probe_result is probe_result
     known.take(states({}, web=NO))
-    assert known.observed("web", told.token).verdict is ProbeResult.OFF
+    assert known.observed("web", told.token).probe_result is ProbeResult.OFF
 
 
 def test_groups_and_units_that_were_not_asked_for_are_not_kept(known: Knowledge) -> None:

@@ -105,7 +105,7 @@ async def test_a_newer_request_ends_an_older_one_which_is_no_failure(told: Told)
 async def test_a_group_of_commands_is_off_until_it_is_started(host: SimulatedHost, told: Told) -> None:
     for action in (Action.START, Action.STOP):
         assert await asked(host, action, "lamp") == SUCCESS
-    verdicts = [observed.verdict for group_id, observed in told.changes if group_id == "lamp"]
+    verdicts = [observed.probe_result for group_id, observed in told.changes if group_id == "lamp"]
     assert verdicts == [ProbeResult.OFF, ProbeResult.ON, ProbeResult.OFF]
 
 

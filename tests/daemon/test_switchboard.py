@@ -107,7 +107,7 @@ class Board:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A write is not answered because its time is over, but for a reason of a test."""
-    monkeypatch.setattr(switchboard_module, "ANSWER_WITHIN_SECONDS", 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(switchboard_module, "WRITE_TIMEOUT_SECONDS", 2 * PATIENCE_SECONDS)
 
 
 async def test_a_tap_on_a_group_that_a_reload_removes_is_answered_at_once() -> None:

@@ -110,7 +110,7 @@ class Configs:
         try:
             config = self.parse(data, FILE)
         except ConfigError as error:
-            require(error.exit_code == Exit.CONFIG and error.file == FILE, error)
+            require(error.exit_code == Exit.CONFIG and str(error).startswith(f"{FILE}:"), error)
             require(list(error.problems) == sorted(error.problems) != [], error.problems)
             lines = data.replace(b"\r\n", b"\n").split(b"\n")
             for problem in error.problems:

@@ -102,7 +102,7 @@ DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 
 
 @pytest.mark.parametrize(
-    ("units", "verdict", "state"),
+    ("units", "probe_result", "state"),
     [
         ((UP, UP), ProbeResult.ON, GroupState.ON),
         ((UP, UP), ProbeResult.OFF, GroupState.PARTIAL),
@@ -117,13 +117,13 @@ DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
     ],
 )
 def test_a_check_has_a_say_about_units_that_are_all_up(
-    units: tuple[UnitState, ...], verdict: ProbeResult | None, state: GroupState | None
+    units: tuple[UnitState, ...], probe_result: ProbeResult | None, state: GroupState | None
 ) -> None:
-    assert UNITS.state(dict(zip(UNITS.units, units, strict=False)), verdict) is state
+    assert UNITS.state(dict(zip(UNITS.units, units, strict=False)), probe_result) is state
 
 
 @pytest.mark.parametrize(
-    ("verdict", "state"),
+    ("probe_result", "state"),
     [
         (ProbeResult.ON, GroupState.ON),
         (ProbeResult.OFF, GroupState.OFF),
@@ -132,7 +132,7 @@ def test_a_check_has_a_say_about_units_that_are_all_up(
     ],
 )
 def test_a_group_of_commands_is_what_its_status_says(
-    verdict: ProbeResult | None, state: GroupState | None
+    probe_result: ProbeResult | None, state: GroupState | None
 ) -> None:
-    assert LAMP.state({}, verdict) is state
-    assert LAMP.state({"a.service": DOWN}, verdict) is state
+    assert LAMP.state({}, probe_result) is state
+    assert LAMP.state({"a.service": DOWN}, probe_result) is state

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hkswitch.model.printable import is_printable, one_line, printable, printable_lines, visible
+from hkswitch.model.printable import escaped, is_printable, one_line, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,10 @@ from hkswitch.model.printable import is_printable, one_line, printable, printabl
 )
 def test_what_a_terminal_obeys_is_not_there_or_an_escape(text: str, shown: str, seen: str) -> None:
     assert printable(text) == shown
-    assert visible(text) == seen
-    assert is_printable(printable(text) + visible(text))
+    assert escaped(text) == seen
+    assert is_printable(printable(text) + escaped(text))
     assert is_printable(text) == (printable(text) == text)
-    (printable(text) + visible(text)).encode()
+    (printable(text) + escaped(text)).encode()
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_a_terminal_obeys_is_not_there_or_an_escape(text: str, shown: str, 
 )
 def test_text_has_an_end(text: str, shown: str, seen: str) -> None:
     assert printable(text, 10) == shown
-    assert visible(text, 10) == seen
+    assert escaped(text, 10) == seen
 
 
 def test_of_several_lines_each_is_printable() -> None:

@@ -12,21 +12,21 @@ from hkswitch.model.switch_events import (
     Answer,
     Available,
     AwaitKnown,
-    AwaitSteady,
+    AwaitStable,
     Changed,
     Decision,
     Event,
+    GroupChanged,
     Observed,
-    Regrouped,
     RequestAccepted,
     RequestFailed,
     RequestFinished,
     Send,
     Show,
-    Steady,
-    StillUnknown,
+    StayedUnknown,
+    StayedUp,
     Tile,
-    Waited,
+    WriteTimedOut,
     Written,
 )
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, ProbeResult, UnitState
@@ -68,9 +68,9 @@ def both(state: UnitState, check: ProbeResult | None = None) -> Observed:
     return units(state, state, check=check)
 
 
-def status(verdict: ProbeResult | None) -> Observed:
+def status(probe_result: ProbeResult | None) -> Observed:
     """The host knows what a status command said, or not yet."""
-    return Observed({}, verdict)
+    return Observed({}, probe_result)
 
 
 NOTHING: Final = Observed(None, None, "no helper")
@@ -144,7 +144,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (RequestAccepted(1), []),
-            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, writer=1)]),
             (units(FAILED, DOWN), [Changed(GroupState.FAILED)]),
             (both(UP), [Changed(GroupState.ON)]),
             (RequestFinished(1), []),
@@ -155,7 +155,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (RequestAccepted(1), []),
-            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, writer=1)]),
             (both(FAILED), [Changed(GroupState.FAILED)]),
             (
                 RequestFinished(1, "a.service timeout"),
@@ -168,7 +168,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, False), [STOP]),
             (RequestAccepted(1), []),
-            (Waited(1), [Answer(1, True), Show(False, writer=1)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(False, writer=1)]),
             (units(STOPPING, UP), [Changed(GroupState.STOPPING)]),
             (both(DOWN), [Changed(GroupState.OFF)]),
             (RequestFinished(1), []),
@@ -217,7 +217,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (Written(2, False), [Send(2, Action.STOP)]),
-            (Waited(1), [Answer(1, False)]),
+            (WriteTimedOut(1), [Answer(1, False)]),
             (RequestAccepted(1), []),
         ],
     ),
@@ -225,7 +225,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         OFF,
         [
             (Written(1, True), [START]),
-            (Waited(1), [Answer(1, False)]),
+            (WriteTimedOut(1), [Answer(1, False)]),
             (RequestAccepted(1), []),
             (both(UP), [Changed(GroupState.ON)]),
             (RequestFinished(1), [Show(True)]),
@@ -265,9 +265,9 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (RequestAccepted(1), []),
-            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, writer=1)]),
             (Written(2, True), []),
-            (Waited(2), [Answer(2, True)]),
+            (WriteTimedOut(2), [Answer(2, True)]),
         ],
     ),
     "the second passes after the answer without effect": (
@@ -276,7 +276,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (both(UP), [Changed(GroupState.ON)]),
             (RequestFinished(1), [Answer(1, True), Show(True, writer=1)]),
-            (Waited(1), []),
+            (WriteTimedOut(1), []),
         ],
     ),
     "a unit that is missing makes the switch unavailable, and it comes back with its value": (
@@ -309,10 +309,10 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (both(FAILED), [Changed(GroupState.FAILED), Show(False)]),
             (units(LOOPING, FAILED), []),
             (both(STARTING), []),
-            (both(UP), [AwaitSteady(3)]),
+            (both(UP), [AwaitStable(3)]),
             (both(LOOPING), []),
-            (Steady(3), []),
-            (both(UP), [AwaitSteady(5)]),
+            (StayedUp(3), []),
+            (both(UP), [AwaitStable(5)]),
             (both(LOOPING), []),
         ],
     ),
@@ -320,8 +320,8 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         ON,
         [
             (units(FAILED, UP), [Changed(GroupState.FAILED), Show(False)]),
-            (both(UP), [AwaitSteady(2)]),
-            (Steady(2), [Changed(GroupState.ON), Show(True)]),
+            (both(UP), [AwaitStable(2)]),
+            (StayedUp(2), [Changed(GroupState.ON), Show(True)]),
             (units(DOWN, UP), [Changed(GroupState.PARTIAL), Show(False)]),
             (both(UP), [Changed(GroupState.ON), Show(True)]),
         ],
@@ -345,7 +345,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     "a reload that gives a group that is on another unit is unavailable until that one was told": (
         ON,
         [
-            (Regrouped(WIDER), [Changed(None), Available(False)]),
+            (GroupChanged(WIDER), [Changed(None), Available(False)]),
             (both(UP), []),
             (units(UP, UP, DOWN), [Changed(GroupState.PARTIAL), Available(True), Show(False)]),
         ],
@@ -353,58 +353,58 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     "a reload that gives a group that is off another unit keeps it off until that one was told": (
         OFF,
         [
-            (Regrouped(WIDER), [AwaitKnown(1)]),
+            (GroupChanged(WIDER), [AwaitKnown(1)]),
             (both(DOWN), []),
             (units(DOWN, DOWN, DOWN), [Changed(GroupState.OFF)]),
-            (StillUnknown(1), []),
+            (StayedUnknown(1), []),
         ],
     ),
     "a reload that takes a unit away forgets the others until they are told": (
         after(GROUP, units(UP, DOWN)),
         [
-            (Regrouped(NARROWER), [AwaitKnown(1)]),
+            (GroupChanged(NARROWER), [AwaitKnown(1)]),
             (units(UP), [Changed(GroupState.ON), Show(True)]),
         ],
     ),
     "a reload that changes the units' order is another start, and forgets them": (
         ON,
-        [(Regrouped(REORDERED), [Changed(None), Available(False)])],
+        [(GroupChanged(REORDERED), [Changed(None), Available(False)])],
     ),
     "a reload that changes nothing of what root acts on changes nothing": (
         ON,
-        [(Regrouped(GROUP), []), (Regrouped(RENAMED), []), (both(UP), [])],
+        [(GroupChanged(GROUP), []), (GroupChanged(RENAMED), []), (both(UP), [])],
     ),
     "a reload that changes nothing keeps what a check said": (
         CHECKED_ON,
         [
-            (Regrouped(replace(CHECKED, interval_seconds=5)), []),
+            (GroupChanged(replace(CHECKED, interval_seconds=5)), []),
             (NO, [Changed(GroupState.PARTIAL), Show(False)]),
         ],
     ),
     "a reload that gives the group another check forgets what the old one said": (
         CHECKED_ON,
         [
-            (Regrouped(OTHERWISE_CHECKED), [Changed(None), Available(False)]),
+            (GroupChanged(OTHERWISE_CHECKED), [Changed(None), Available(False)]),
             (ASKED, []),
             (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
     "a reload that takes the check away shows the units when they are told": (
         after(CHECKED, NO),
-        [(Regrouped(GROUP), [AwaitKnown(1)]), (both(UP), [Changed(GroupState.ON), Show(True)])],
+        [(GroupChanged(GROUP), [AwaitKnown(1)]), (both(UP), [Changed(GroupState.ON), Show(True)])],
     ),
     "a reload that gives the group another status command forgets what the old one said": (
         after(LAMP, LIT),
         [
-            (Regrouped(LAMP), []),
-            (Regrouped(OTHER_LAMP), [Changed(None), Available(False)]),
+            (GroupChanged(LAMP), []),
+            (GroupChanged(OTHER_LAMP), [Changed(None), Available(False)]),
             (DARK, [Changed(GroupState.OFF), Available(True), Show(False)]),
         ],
     ),
     "a reload that makes commands of units forgets the units": (
         ON,
         [
-            (Regrouped(replace(LAMP, id="web")), [Changed(None), Available(False)]),
+            (GroupChanged(replace(LAMP, id="web")), [Changed(None), Available(False)]),
             (LIT, [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
     ),
@@ -413,23 +413,23 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True), [START]),
             (RequestAccepted(1), []),
-            (Regrouped(NARROWER), [AwaitKnown(1)]),
+            (GroupChanged(NARROWER), [AwaitKnown(1)]),
             (Written(2, True), [Answer(1, False), Send(2, Action.START)]),
         ],
     ),
     "a tap after a reload that changed nothing of what root acts on is part of the request before it": (
         OFF,
-        [(Written(1, True), [START]), (Regrouped(RENAMED), []), (Written(2, True), [])],
+        [(Written(1, True), [START]), (GroupChanged(RENAMED), []), (Written(2, True), [])],
     ),
     "a reload that adds a restart switch makes it readable": (
         after(RESTARTABLE, both(UP)),
-        [(Regrouped(WITH_RESTART), [Available(True), Show(False, tile=Tile.RESTART)])],
+        [(GroupChanged(WITH_RESTART), [Available(True), Show(False, tile=Tile.RESTART)])],
     ),
     "a reload that adds a restart switch and the action is readable when the units are told": (
         ON,
         [
             (
-                Regrouped(WITH_RESTART),
+                GroupChanged(WITH_RESTART),
                 [Changed(None), Available(False), Available(False), Show(False, tile=Tile.RESTART)],
             ),
             (
@@ -440,12 +440,12 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     ),
     "a reload that keeps or removes a restart switch says nothing of it": (
         after(WITH_RESTART, both(UP)),
-        [(Regrouped(WITH_RESTART), []), (Regrouped(RESTARTABLE), [])],
+        [(GroupChanged(WITH_RESTART), []), (GroupChanged(RESTARTABLE), [])],
     ),
     "a restart switch that a reload adds during a restart is on": (
-        after(RESTARTABLE, both(UP), Written(1, True, Tile.RESTART), RequestAccepted(1), Waited(1)),
+        after(RESTARTABLE, both(UP), Written(1, True, Tile.RESTART), RequestAccepted(1), WriteTimedOut(1)),
         [
-            (Regrouped(WITH_RESTART), [Available(True), Show(True, tile=Tile.RESTART)]),
+            (GroupChanged(WITH_RESTART), [Available(True), Show(True, tile=Tile.RESTART)]),
             (RequestFinished(1), [Show(False, tile=Tile.RESTART)]),
         ],
     ),
@@ -463,7 +463,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         OFF,
         [
             (Written(1, True), [START]),
-            (Regrouped(RENAMED), []),
+            (GroupChanged(RENAMED), []),
             (both(UP), [Changed(GroupState.ON)]),
             (RequestFinished(1), [Answer(1, True), Show(True, writer=1)]),
         ],
@@ -486,7 +486,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
             (RequestAccepted(1), []),
-            (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
             (both(STARTING), [Changed(GroupState.STARTING)]),
             (both(UP), [Changed(GroupState.ON)]),
             (RequestFinished(1), [Show(False, tile=Tile.RESTART)]),
@@ -505,7 +505,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
             (RequestAccepted(1), []),
-            (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
             (units(FAILED, UP), [Changed(GroupState.FAILED)]),
             (
                 RequestFinished(1, "no"),
@@ -591,7 +591,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (both(DOWN), [Changed(GroupState.OFF), Show(False)]),
             (ASKED, [AwaitKnown(1)]),
             (NO, [Changed(GroupState.PARTIAL)]),
-            (StillUnknown(1), []),
+            (StayedUnknown(1), []),
         ],
     ),
     "a group that is shown off is on when its check says so": (
@@ -602,7 +602,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         CHECKED_OFF,
         [
             (ASKED, [AwaitKnown(1)]),
-            (StillUnknown(1), [Changed(None), Available(False)]),
+            (StayedUnknown(1), [Changed(None), Available(False)]),
             (NO, [Changed(GroupState.PARTIAL), Available(True), Show(False)]),
         ],
     ),
@@ -612,7 +612,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (ASKED, [AwaitKnown(1)]),
             (ASKED, []),
             (units(UP, UP, DOWN), []),
-            (StillUnknown(1), [Changed(None), Available(False)]),
+            (StayedUnknown(1), [Changed(None), Available(False)]),
         ],
     ),
     "the time of an earlier question is not that of a later one": (
@@ -621,8 +621,8 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (ASKED, [AwaitKnown(1)]),
             (both(DOWN), [Changed(GroupState.OFF)]),
             (ASKED, [AwaitKnown(2)]),
-            (StillUnknown(1), []),
-            (StillUnknown(2), [Changed(None), Available(False)]),
+            (StayedUnknown(1), []),
+            (StayedUnknown(2), [Changed(None), Available(False)]),
         ],
     ),
     "a group that is shown on is unavailable as soon as its check must be asked again": (
@@ -655,8 +655,8 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (RequestAccepted(1), []),
             (both(STARTING), [Changed(GroupState.STARTING)]),
             (ASKED, [AwaitKnown(1)]),
-            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
-            (StillUnknown(1), []),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, writer=1)]),
+            (StayedUnknown(1), []),
             (YES, [Changed(GroupState.ON)]),
             (RequestFinished(1), []),
         ],
@@ -667,7 +667,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (RequestAccepted(1), []),
             (ASKED, [AwaitKnown(1)]),
-            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, writer=1)]),
             (NO, [Changed(GroupState.PARTIAL)]),
             (RequestFinished(1, "check failed"), [RequestFailed(Action.START, "check failed"), Show(False)]),
         ],
@@ -678,7 +678,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (ASKED, [AwaitKnown(1)]),
             (RequestFinished(1), [Answer(1, True), AwaitKnown(2)]),
-            (StillUnknown(1), []),
+            (StayedUnknown(1), []),
             (NO, [Changed(GroupState.PARTIAL), Show(False)]),
         ],
     ),
@@ -688,7 +688,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (ASKED, [AwaitKnown(1)]),
             (Written(1, False), [Send(1, Action.STOP)]),
             (RequestFinished(1, "denied"), [RequestFailed(Action.STOP, "denied"), Answer(1, False)]),
-            (StillUnknown(1), [Changed(None), Available(False)]),
+            (StayedUnknown(1), [Changed(None), Available(False)]),
         ],
     ),
     "a request that runs when the time of a check is over gives it some more": (
@@ -696,12 +696,12 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (ASKED, [AwaitKnown(1)]),
             (Written(1, False), [Send(1, Action.STOP)]),
-            (StillUnknown(1), []),
+            (StayedUnknown(1), []),
             (
                 RequestFinished(1, "denied"),
                 [RequestFailed(Action.STOP, "denied"), Answer(1, False), AwaitKnown(2)],
             ),
-            (StillUnknown(2), [Changed(None), Available(False)]),
+            (StayedUnknown(2), [Changed(None), Available(False)]),
         ],
     ),
     "a start that was told and ends before its check answered is unavailable": (
@@ -710,7 +710,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (Written(1, True), [START]),
             (RequestAccepted(1), []),
             (ASKED, [AwaitKnown(1)]),
-            (Waited(1), [Answer(1, True), Show(True, writer=1)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, writer=1)]),
             (RequestFinished(1), [Available(False)]),
             (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
@@ -718,7 +718,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
     "a check that comes with a reload is asked before the group is on": (
         ON,
         [
-            (Regrouped(CHECKED), [Changed(None), Available(False)]),
+            (GroupChanged(CHECKED), [Changed(None), Available(False)]),
             (ASKED, []),
             (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
         ],
@@ -728,7 +728,7 @@ STORIES: dict[str, tuple[Switch, Story]] = {
         [
             (Written(1, True, Tile.RESTART), [Send(1, Action.RESTART)]),
             (RequestAccepted(1), []),
-            (Waited(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, 1, Tile.RESTART)]),
             (Written(2, False), [Show(False, tile=Tile.RESTART), Send(2, Action.STOP)]),
             (RequestFinished(1, "a.service canceled"), []),
             (both(DOWN), [Changed(GroupState.OFF)]),
@@ -751,7 +751,11 @@ def test_what_is_told_again_changes_nothing() -> None:
         for event, _ in story:
             switch, _ = switch.step(event)  # noqa: PLW2901 -- the next one of this story
             observed = (
-                event if isinstance(event, Observed) else None if isinstance(event, Regrouped) else observed
+                event
+                if isinstance(event, Observed)
+                else None
+                if isinstance(event, GroupChanged)
+                else observed
             )
             if observed is not None:
                 assert switch.step(observed) == (switch, ()), story
@@ -764,10 +768,10 @@ def test_the_state_is_computed_once_for_what_is_observed_and_for_nothing_else(
     compute = Group.state
 
     def counted(
-        group: Group, states: Mapping[str, UnitState], verdict: ProbeResult | None
+        group: Group, states: Mapping[str, UnitState], probe_result: ProbeResult | None
     ) -> GroupState | None:
         computed.append(group)
-        return compute(group, states, verdict)
+        return compute(group, states, probe_result)
 
     monkeypatch.setattr(Group, "state", counted)
     for switch, story in STORIES.values():
@@ -782,4 +786,4 @@ def test_what_is_not_known_is_never_shown_on() -> None:
     for switch, story in STORIES.values():
         for event, _ in story:
             switch, _ = switch.step(event)  # noqa: PLW2901 -- the next one of this story
-            assert switch.is_known or switch.running or not (switch.available and switch.shown), story
+            assert switch.is_known or switch.pending or not (switch.available and switch.shown), story

@@ -27,7 +27,7 @@ NOT_LOADABLE = ["not-found", "masked", "bad-setting", "error", "unknown", "a wor
 
 @pytest.mark.parametrize("load", LOADABLE)
 @pytest.mark.parametrize(
-    ("active", "sub", "meaning"),
+    ("active", "sub", "health"),
     [
         ("active", "running", UnitHealth.UP),
         ("active", "exited", UnitHealth.UP),
@@ -54,15 +54,15 @@ NOT_LOADABLE = ["not-found", "masked", "bad-setting", "error", "unknown", "a wor
     ],
 )
 def test_a_unit_that_can_be_loaded_means_what_it_does(
-    load: str, active: str, sub: str, meaning: UnitHealth
+    load: str, active: str, sub: str, health: UnitHealth
 ) -> None:
-    assert UnitState(LoadState(load), ActiveState(active), sub).meaning is meaning
+    assert UnitState(LoadState(load), ActiveState(active), sub).health is health
 
 
 @pytest.mark.parametrize("load", NOT_LOADABLE)
 def test_a_unit_that_cannot_be_loaded_is_missing(load: str) -> None:
-    meanings = {UnitState(LoadState(load), active, "running").meaning for active in ActiveState}
-    assert meanings == {UnitHealth.MISSING}
+    healths = {UnitState(LoadState(load), active, "running").health for active in ActiveState}
+    assert healths == {UnitHealth.MISSING}
 
 
 def test_every_load_state_is_in_these_tables() -> None:

@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from hkswitch.model.group import AccessoryType, Group
-from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS
+from hkswitch.model.switch_events import WRITE_TIMEOUT_SECONDS
 
 JOB_SECONDS: Final = 0.02
 SLOW_SECONDS: Final = 1.5
@@ -52,7 +52,7 @@ class Simulated(NamedTuple):
     @property
     def for_reference(self) -> dict[str, Any]:
         """The same for reference.js."""
-        return {**self._asdict(), "answered": ANSWER_WITHIN_SECONDS, "service": SERVICES[self.type]}
+        return {**self._asdict(), "answered": WRITE_TIMEOUT_SECONDS, "service": SERVICES[self.type]}
 
 
 SWITCHES: Final = (

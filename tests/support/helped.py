@@ -70,7 +70,7 @@ class Told:
     def _state(self, group_id: str, observed: Observed) -> GroupState | None:
         if observed.units is None or group_id not in self.groups:
             return None
-        return self.groups[group_id].state(observed.units, observed.verdict)
+        return self.groups[group_id].state(observed.units, observed.probe_result)
 
 
 @dataclass

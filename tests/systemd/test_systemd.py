@@ -285,7 +285,7 @@ async def test_a_name_that_systemd_refuses_harms_no_other(fake: FakeSystemd, sys
     fake.bad_names = {"srv@data.mount"}
     states = await systemd.states(["a.service", "srv@data.mount"])
     assert states["a.service"] == ACTIVE
-    assert states["srv@data.mount"].meaning is UnitHealth.MISSING
+    assert states["srv@data.mount"].health is UnitHealth.MISSING
 
 
 async def test_inactive_is_told_while_a_job_waits(fake: FakeSystemd, systemd: Systemd) -> None:

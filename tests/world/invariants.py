@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from hkswitch.model.switch_events import ANSWER_WITHIN_SECONDS, Tile
+from hkswitch.model.switch_events import WRITE_TIMEOUT_SECONDS, Tile
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.protocol.report import GroupReport, Outcome
@@ -67,7 +67,7 @@ def _check_answers(phone: Phone, now_seconds: float) -> None:
     """Each write is answered once, within a second."""
     for write in phone.writes:
         took_seconds = (write.answered_seconds or now_seconds) - write.asked_seconds
-        is_late = took_seconds > ANSWER_WITHIN_SECONDS + ON_ITS_WAY_SECONDS
+        is_late = took_seconds > WRITE_TIMEOUT_SECONDS + ON_ITS_WAY_SECONDS
         if is_late and not write.wire.is_cut:
             raise Violation(
                 f"the {phone.name} phone's write was not answered within {took_seconds:.3f} s: {write}"
@@ -102,7 +102,7 @@ def _check_forgotten(world: World, groups: Sequence[GroupReport], now_seconds: f
 def _may_be_success(world: World, write: Write) -> bool:
     """Whether what was called a success before the second was over did happen."""
     answered_seconds = write.answered_seconds or 0.0
-    if answered_seconds - write.asked_seconds >= ANSWER_WITHIN_SECONDS - 1e-6:
+    if answered_seconds - write.asked_seconds >= WRITE_TIMEOUT_SECONDS - 1e-6:
         is_nothing = write.key[1] is Tile.RESTART and not write.on
         accepted_at_seconds = world.transport.accepted_at_seconds.get(write.key[0], -math.inf)
         return is_nothing or accepted_at_seconds >= write.asked_seconds - SETTLED_WITHIN_SECONDS

@@ -132,7 +132,7 @@ class Machine:
         """Since when a unit is up, with or without its file; never if it is not."""
         since = math.inf
         for was in reversed(list(self.systemd.was(unit, 0, math.inf))):
-            if was.state._replace(load=LoadState.LOADED).meaning is not UnitHealth.UP:
+            if was.state._replace(load=LoadState.LOADED).health is not UnitHealth.UP:
                 break
             since = was.at_seconds
         return since
@@ -184,11 +184,11 @@ class Machine:
             return started or any(not each.state.is_running for each in was)
         ends = [each for each in later if each.state.active is ActiveState.INACTIVE]
         if self.disturbed.get(unit, -1.0) >= from_seconds:
-            return (started and bool(ends)) or any(each.state.meaning is UnitHealth.UP for each in was)
+            return (started and bool(ends)) or any(each.state.health is UnitHealth.UP for each in was)
         ended_well = started and was[-1] in ends
         before = [each for each in was if each.at_seconds < to_seconds - ON_ITS_WAY_SECONDS] or [first]
         seen = [before[-1], *(each for each in was if each.at_seconds >= to_seconds - ON_ITS_WAY_SECONDS)]
-        return ended_well or any(each.state.meaning is UnitHealth.UP for each in seen)
+        return ended_well or any(each.state.health is UnitHealth.UP for each in seen)
 
     def _lamp_was(self, action: Action, from_seconds: float, to_seconds: float) -> bool:
         if action is Action.RESTART:

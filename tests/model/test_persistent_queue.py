@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hkswitch.model import switch
 from hkswitch.model.group import Group
+from hkswitch.model.persistent_queue import PersistentQueue
 from hkswitch.model.switch import Switch
 from hkswitch.model.switch_events import (
     Answer,
@@ -22,10 +23,9 @@ from hkswitch.model.switch_events import (
     RequestAccepted,
     RequestFinished,
     Send,
-    Waited,
+    WriteTimedOut,
     Written,
 )
-from hkswitch.model.waiting import Waiting
 
 FEW, MANY = 150, 300
 MOST_GROWTH = 2.4
@@ -37,7 +37,7 @@ MODEL = str(Path(switch.__file__).parent)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 9), st.just("fork"))))
 def test_it_is_a_list_of_which_every_version_stays(steps: list[int | str | None]) -> None:
     numbers = count(1)
-    versions = [(Waiting[int](), list[int]())]
+    versions = [(PersistentQueue[int](), list[int]())]
     for step in steps:
         ours, plain = versions[-1] if step != "fork" else versions[len(versions) // 2]
         if step is None or not plain:
@@ -49,37 +49,37 @@ def test_it_is_a_list_of_which_every_version_stays(steps: list[int | str | None]
         else:
             versions.append((ours, plain))
     for ours, plain in versions:
-        assert (list(ours), len(ours), ours) == (plain, len(plain), Waiting.of(*plain))
+        assert (list(ours), len(ours), ours) == (plain, len(plain), PersistentQueue.of(*plain))
         assert [ours.find(number, int) for number in plain] == list(range(len(plain)))
 
 
 @pytest.mark.parametrize("index", [-1, 2, 3])
 def test_what_is_not_there_is_not_given(index: int) -> None:
-    two = Waiting.of(1, 2, 3).without(0)  # the list behind it has three
+    two = PersistentQueue.of(1, 2, 3).without(0)  # the list behind it has three
     with pytest.raises(IndexError):
         two[index]
     assert [two.find(number, int) for number in (0, 1, 4)] == [None, None, None]
-    assert two != Waiting.of(1, 2, 3)
-    assert hash(two) == hash(Waiting.of(2, 3))
+    assert two != PersistentQueue.of(1, 2, 3)
+    assert hash(two) == hash(PersistentQueue.of(2, 3))
 
 
 def same_taps(many: int) -> Iterator[Event]:
     """Many controllers want the same, and nobody takes it."""
     yield from (Written(number, on=True) for number in range(1, many + 1))
-    yield from (Waited(number) for number in range(1, many + 1))
+    yield from (WriteTimedOut(number) for number in range(1, many + 1))
 
 
 def same_taps_taken(many: int) -> Iterator[Event]:
     yield from (Written(number, on=True) for number in range(1, many + 1))
     yield RequestAccepted(1)
-    yield from (Waited(number) for number in range(1, many + 1))
+    yield from (WriteTimedOut(number) for number in range(1, many + 1))
     yield RequestFinished(1)
 
 
 def on_and_off(many: int) -> Iterator[Event]:
     """Many that want the opposite of the one before, and nobody takes it."""
     yield from (Written(number, on=number % 2 == 1) for number in range(1, many + 1))
-    yield from (Waited(number) for number in range(1, many + 1))
+    yield from (WriteTimedOut(number) for number in range(1, many + 1))
 
 
 def on_and_off_taken(many: int) -> Iterator[Event]:
@@ -96,7 +96,7 @@ def unanswered_and_replaced(many: int) -> Iterator[Event]:
     """Each was answered before the next one came, so that it waits with nobody waiting for it."""
     for number in range(1, many + 1):
         yield Written(number, on=number % 2 == 1)
-        yield Waited(number)
+        yield WriteTimedOut(number)
 
 
 Events = Callable[[int], Iterator[Event]]

@@ -1,7 +1,7 @@
-"""What waits, in the order in which it came: a value that never changes, and the next one is made cheaply.
+"""A persistent queue: a value that never changes, whose next version is cheap to make. Pure: no I/O.
 
-A tuple would be copied whole for each thing that comes or goes, so that many that wait take the square of
-their number. Versions share a list, of which each sees its own part. Pure: no I/O.
+A tuple would be copied whole for each item that is added or removed, so that n items would cost n squared.
+The versions of a queue share one list, of which each sees its own part.
 """
 
 from bisect import bisect_left
@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Waiting(Sequence[T], Generic[T]):
-    """Things with numbers that grow. To add behind, to take the first and to find one is cheap."""
+class PersistentQueue(Sequence[T], Generic[T]):
+    """Items with increasing numbers. It is cheap to append one, to remove the first and to find one."""
 
     _shared: list[T] = field(default_factory=list)
     _begin: int = 0
     _end: int = 0
 
     @classmethod
-    def of(cls, *items: T) -> "Waiting[T]":
-        """These."""
+    def of(cls, *items: T) -> "PersistentQueue[T]":
+        """Return a queue of these items."""
         return cls([*items], 0, len(items))
 
     def __len__(self) -> int:
@@ -42,27 +42,27 @@ class Waiting(Sequence[T], Generic[T]):
         return self._shared[self._begin + index]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Waiting) and [*self] == [*other]
+        return isinstance(other, PersistentQueue) and [*self] == [*other]
 
     def __hash__(self) -> int:
         return hash((*self,))
 
-    def added(self, item: T) -> "Waiting[T]":
-        """With one more, which came last."""
-        is_newest = self._end == len(self._shared)  # what follows in the list is another version's
+    def added(self, item: T) -> "PersistentQueue[T]":
+        """Return a queue with one more item at its end."""
+        is_newest = self._end == len(self._shared)  # later items belong to another version
         is_mostly_gone = self._begin > len(self)
         if not is_newest or is_mostly_gone:
-            return Waiting.of(*self, item)
+            return PersistentQueue.of(*self, item)
         self._shared.append(item)
-        return Waiting(self._shared, self._begin, self._end + 1)
+        return PersistentQueue(self._shared, self._begin, self._end + 1)
 
     def find(self, number: int, number_of: Callable[[T], int]) -> int | None:
-        """The place of the one with this number."""
+        """Return the index of the item with this number."""
         index = bisect_left(self, number, key=number_of)
         return index if index < len(self) and number_of(self[index]) == number else None
 
-    def without(self, index: int) -> "Waiting[T]":
-        """Without the one at this place, which is mostly the first."""
+    def without(self, index: int) -> "PersistentQueue[T]":
+        """Return a queue without the item at this index, which is mostly the first."""
         if index == 0:
-            return Waiting(self._shared, self._begin + 1, self._end)
-        return Waiting.of(*(item for place, item in enumerate(self) if place != index))
+            return PersistentQueue(self._shared, self._begin + 1, self._end)
+        return PersistentQueue.of(*(item for each, item in enumerate(self) if each != index))
