@@ -12,9 +12,9 @@ from multiprocessing.queues import SimpleQueue
 from typing import Final
 
 from tests.world.play import play
-from tests.world.played import Played
+from tests.world.seed_run import SeedRun
 
-Found = SimpleQueue[Played]
+Found = SimpleQueue[SeedRun]
 
 TRACE_LINES: Final = 80
 """Of the end of a trace, unless a seed was asked for."""
@@ -40,10 +40,10 @@ def main() -> int:
 
 def _one(seed: int) -> int:
     began_seconds = time.monotonic()
-    played = play(seed)
-    sys.stdout.write("\n".join(played.trace) + "\n")
-    _say(played, time.monotonic() - began_seconds)
-    return 1 if played.failure else 0
+    seed_run = play(seed)
+    sys.stdout.write("\n".join(seed_run.trace) + "\n")
+    _say(seed_run, time.monotonic() - began_seconds)
+    return 1 if seed_run.failure else 0
 
 
 def _many(seconds: float, processes: int) -> int:
@@ -66,11 +66,11 @@ def _many(seconds: float, processes: int) -> int:
             if found.empty():
                 time.sleep(0.05)
                 continue
-            played = found.get()
+            seed_run = found.get()
             count += 1
-            if played.failure:
-                bad[played.seed] = played.failure
-                _explain(played)
+            if seed_run.failure:
+                bad[seed_run.seed] = seed_run.failure
+                _explain(seed_run)
     for player in players:
         player.kill()
         player.join()
@@ -88,9 +88,9 @@ def _play_each(first: int, stride: int, until_seconds: float, found: Found) -> N
     seed = first
     while time.monotonic() < until_seconds:
         signal.alarm(SEED_WITHIN_SECONDS)
-        played = play(seed)
+        seed_run = play(seed)
         signal.alarm(0)
-        found.put(played if played.failure else Played(seed, steps=played.steps))
+        found.put(seed_run if seed_run.failure else SeedRun(seed, steps=seed_run.steps))
         seed += stride
 
 
@@ -98,19 +98,19 @@ def _hangs(*_: object) -> None:
     raise TimeoutError(f"the world did not end within {SEED_WITHIN_SECONDS} s of real time")
 
 
-def _explain(played: Played) -> None:
-    before = len(played.trace) - TRACE_LINES
-    cut = [f"... {before} lines before these: make simulate SEED={played.seed}"] if before > 0 else []
-    sys.stdout.write("\n".join(("", *cut, *played.trace[-TRACE_LINES:], "")))
-    _say(played, None)
+def _explain(seed_run: SeedRun) -> None:
+    before = len(seed_run.trace) - TRACE_LINES
+    cut = [f"... {before} lines before these: make simulate SEED={seed_run.seed}"] if before > 0 else []
+    sys.stdout.write("\n".join(("", *cut, *seed_run.trace[-TRACE_LINES:], "")))
+    _say(seed_run, None)
 
 
-def _say(played: Played, took_seconds: float | None) -> None:
+def _say(seed_run: SeedRun, took_seconds: float | None) -> None:
     took = "" if took_seconds is None else f" in {took_seconds:.2f} s"
-    came = played.failure.rstrip() or "all well"
-    sys.stdout.write(f"seed {played.seed}, {played.steps} steps{took}: {came}\n")
-    if played.failure:
-        sys.stdout.write(f"again: make simulate SEED={played.seed}\n")
+    came = seed_run.failure.rstrip() or "all well"
+    sys.stdout.write(f"seed {seed_run.seed}, {seed_run.steps} steps{took}: {came}\n")
+    if seed_run.failure:
+        sys.stdout.write(f"again: make simulate SEED={seed_run.seed}\n")
 
 
 if __name__ == "__main__":

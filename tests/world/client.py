@@ -75,7 +75,7 @@ class ClientBus:
     def __init__(self, bus: Bus, name: str, lose: Callable[[], None]) -> None:
         self.name = name
         self.rules: Counter[Rule] = Counter()
-        """Kept by the bus."""
+        """StateInvariants by the bus."""
         self.method_call_timeout_usec = 10_000_000
         self._bus = bus
         self._lose = lose

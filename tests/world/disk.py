@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from tests.world.chance import Chance
+from tests.world.random_source import RandomSource
 
 WRITING: Final = frozenset({"mkdir", "make", "open to write", "write", "truncate", "rename", "unlink"})
 """What a disk that is read-only refuses."""
@@ -50,7 +50,7 @@ class Opened:
 class Disk:
     """The disk, and the processes that have files open on it."""
 
-    chance: Chance
+    chance: RandomSource
     names: dict[str, Node] = field(default_factory=dict)
     process: object = None
     """Whose code runs."""

@@ -9,8 +9,8 @@ from math import inf
 from typing import Final
 
 from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME
-from tests.world.chance import Chance
 from tests.world.disk import OPENING, Disk, Killed, Node, failure
+from tests.world.random_source import RandomSource
 
 
 class Doom(Enum):
@@ -32,7 +32,7 @@ class Faults:
     """The faults of a disk."""
 
     disk: Disk
-    chance: Chance
+    chance: RandomSource
     note: Callable[[str], None]
     doom: Doom | None = None
     fired: Doom | None = None

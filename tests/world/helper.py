@@ -24,12 +24,12 @@ from hkswitch.systemd.connection import Connection
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
 from tests.world.audit_log import AuditLog
-from tests.world.chance import SLOW_SECONDS, Chance
 from tests.world.client import ClientBus, SimulatedConnection
 from tests.world.files import PATH, ConfigFile
 from tests.world.messages import Message
 from tests.world.pipes import Broken, Pipe
 from tests.world.processes import Process, current
+from tests.world.random_source import SLOW_SECONDS, RandomSource
 from tests.world.systemd import SimulatedSystemd
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Transport:
 
     systemd: SimulatedSystemd
     file: ConfigFile
-    chance: Chance
+    chance: RandomSource
     note: Callable[[str], None]
     refuses: bool = False
     asked: dict[int, str] = field(default_factory=dict)

@@ -8,9 +8,9 @@ from hkswitch.model.switch_events import WRITE_TIMEOUT_SECONDS, Tile
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.protocol.report import GroupReport, Outcome
-from tests.world.chance import SLOW_SECONDS
 from tests.world.phone import Phone, Write
-from tests.world.played import Violation
+from tests.world.random_source import SLOW_SECONDS
+from tests.world.seed_run import Violation
 from tests.world.world import Act, World, action_of
 
 ON_ITS_WAY_SECONDS: Final = 2 * SLOW_SECONDS
@@ -127,5 +127,5 @@ def _did(world: World, wish: Write | Act, action: Action, to_seconds: float) -> 
     group_id = wish.key[0] if isinstance(wish, Write) else wish.group_id
     # The request began so early, at the earliest, that the wish was merged with.
     from_seconds = world.outages.before(wish.asked_seconds - MERGED_SECONDS) - MERGED_SECONDS
-    meanings = [wish.units, *world.meanings(group_id, wish.asked_seconds - MERGED_SECONDS, to_seconds)]
+    meanings = [wish.units, *world.units_between(group_id, wish.asked_seconds - MERGED_SECONDS, to_seconds)]
     return any(world.machine.did(action, units, from_seconds, to_seconds) for units in meanings)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitHealth, UnitState
-from tests.world.chance import SLOW_SECONDS, Chance
 from tests.world.client import ClientBus
 from tests.world.commands import Decide
 from tests.world.messages import Delay, Message
+from tests.world.random_source import SLOW_SECONDS, RandomSource
 from tests.world.scene import Programs
 from tests.world.systemd import SimulatedSystemd
 from tests.world.unit import Unit
@@ -85,7 +85,7 @@ class Remembering(SimulatedSystemd):
 class Machine:
     """One machine."""
 
-    chance: Chance
+    chance: RandomSource
     note: Callable[[str], None]
     specs: Mapping[str, Spec]
     programs: Programs = field(default_factory=Programs)
@@ -104,7 +104,7 @@ class Machine:
         version = self.chance.one_of((252, 257))
         self.systemd = Remembering(self.specs, version, self.chance.delay_seconds, self._run)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let programs work, and quickly."""
         self.programs.breaks = False
         self.programs.takes_seconds = 0.01

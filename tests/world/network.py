@@ -20,7 +20,7 @@ LOOK_FOR_IDLE_SECONDS: Final = 10
 
 
 @dataclass(eq=False)
-class Air:
+class SimulatedNetwork:
     """What was announced last, and who is told."""
 
     config_version: int = 0
@@ -54,7 +54,7 @@ async def _create_server(*_: object, **__: object) -> SimpleNamespace:
 class _Advertiser:
     """As hkswitch.hap.advertiser's, but nothing takes time and nothing is repeated."""
 
-    def __init__(self, air: Air, _: list[str], announced: ServiceInfo | None = None) -> None:
+    def __init__(self, air: SimulatedNetwork, _: list[str], announced: ServiceInfo | None = None) -> None:
         self.announced = announced
         self._air = air
         registry = SimpleNamespace(async_remove=lambda _: None)

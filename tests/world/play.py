@@ -9,62 +9,74 @@ from functools import partial
 from typing import Final
 from unittest import mock
 
-from tests.world.chance import Chance
+from tests.world.controller_access import ControllerAccess, DirectAccess, HapAccess
 from tests.world.files import parsed_by_root
-from tests.world.happenings import Happenings
+from tests.world.operations import Operations
 from tests.world.play_state import play_state
-from tests.world.played import Played, played_by
 from tests.world.processes import make_task, number
-from tests.world.reach import Direct, Hap, Reach
-from tests.world.rest import check_calm, check_edited, check_last_wish, check_nobody_notices, check_rest
+from tests.world.quiescence import (
+    check_calm,
+    check_edited,
+    check_helper_restart_unnoticed,
+    check_last_request,
+    check_quiescence,
+)
+from tests.world.random_source import RandomSource
+from tests.world.seed_run import SeedRun, run_seed
 from tests.world.watcher import Watcher
 from tests.world.world import World
 
 OPERATIONS: Final = 25
-"""Between two rests."""
+"""Operations between two checks of the quiescent world."""
 
-RESTS: Final = 2
+CHECKPOINTS: Final = 2
 
-CHECKS: Final = (check_rest, check_calm, check_last_wish, check_nobody_notices, check_edited)
-"""What is looked at in a rest."""
+CHECKS: Final = (
+    check_quiescence,
+    check_calm,
+    check_last_request,
+    check_helper_restart_unnoticed,
+    check_edited,
+)
+"""The checks of a quiescent world."""
 
 
-def play(seed: int) -> Played:
-    """Play it; `failure` is what was wrong, if anything was."""
+def play(seed: int) -> SeedRun:
+    """Play a seed; `failure` says what was wrong, if anything."""
     match seed % 8:
         case 2 | 6:
-            return played_by(seed, play_state)
+            return run_seed(seed, play_state)
         case 3:
-            return played_by(seed, partial(_play, kind=Hap))
-    return played_by(seed, partial(_play, kind=Direct))
+            return run_seed(seed, partial(_play, kind=HapAccess))
+    return run_seed(seed, partial(_play, kind=DirectAccess))
 
 
-async def _play(played: Played, kind: Callable[[Chance], Reach]) -> None:
+async def _play(seed_run: SeedRun, kind: Callable[[RandomSource], ControllerAccess]) -> None:
     loop = asyncio.get_running_loop()
     loop.set_task_factory(make_task)
-    chance = Chance.of(played.seed)
-    world = World(chance, played.note, kind(chance))
+    chance = RandomSource.of(seed_run.seed)
+    world = World(chance, seed_run.note, kind(chance))
     clock, numbers = mock.patch("time.time", world.unix_seconds), mock.patch("os.getpid", number)
     rules = mock.patch("hkswitch.serviceswitch.rules.parse", parsed_by_root)
-    with clock, numbers, rules, world.reach.around():
+    with clock, numbers, rules, world.access.around():
         world.boot()
-        happenings = Happenings(world)
+        operations = Operations(world)
         watcher = Watcher(world)
         watching = asyncio.create_task(watcher.look_again_and_again())
         await asyncio.sleep(chance.seconds(0, 6))
-        for _ in range(RESTS):
-            happenings.begin()
+        for _ in range(CHECKPOINTS):
+            operations.begin()
             for _ in range(OPERATIONS):
-                await happenings.happen()
-                played.steps += 1
+                await operations.run_one()
+                seed_run.steps += 1
                 watcher.look()
                 if watcher.violation is not None:
                     raise watcher.violation
-                if played.failure:
+                if seed_run.failure:
                     return
             for check in CHECKS:
                 await check(world)
-                played.steps += 1
+                seed_run.steps += 1
             if watcher.violation is not None:
                 raise watcher.violation
         watching.cancel()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.world.chance import Chance
+from tests.world.random_source import RandomSource
 from tests.world.unit_spec import Kind, Life, Restart, Spec
 
 HEALTHY: Final = {
@@ -87,14 +87,14 @@ class Groups:
     chosen: dict[str, int]
 
     @classmethod
-    def of(cls, chance: Chance) -> "Groups":
+    def of(cls, chance: RandomSource) -> "Groups":
         """Some of all, in their first variants."""
         names = [*VARIANTS, *FAVOURITES]
         chance.stream.shuffle(names)
         names = list(dict.fromkeys(name for name in names if name != "gone"))[: chance.one_of(SIZES)]
         return cls(dict.fromkeys([*names, "gone"] if chance.of_one_in(3) else names, 0))
 
-    def change(self, chance: Chance, name: str = "") -> tuple[str, str | None]:
+    def change(self, chance: RandomSource, name: str = "") -> tuple[str, str | None]:
         """Choose another variant of some group; returns which."""
         name = name or chance.one_of(list(self.chosen))
         variants = VARIANTS[name]
@@ -105,7 +105,7 @@ class Groups:
             self.chosen[name] = 0
         return name, self._said[name]
 
-    def units(self, chance: Chance) -> dict[str, Spec]:
+    def units(self, chance: RandomSource) -> dict[str, Spec]:
         """The units that they may have; some starts fail, and some of those are followed by another one."""
         flaky = Spec(lives=(*(chance.one_of(FLAKY_LIVES) for _ in range(12)), Life()))
         looping = tuple(chance.one_of(LOOPING_LIVES) for _ in range(60))

@@ -19,13 +19,13 @@ from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
-from tests.world.chance import Chance
 from tests.world.disk import Disk, Killed
 from tests.world.faults import Doom, Faults
-from tests.world.kept import WRITTEN_WITHIN_SECONDS, Kept, Pairings, paired_by
-from tests.world.network import Air
+from tests.world.network import SimulatedNetwork
 from tests.world.pairing import Controller
 from tests.world.processes import Process
+from tests.world.random_source import RandomSource
+from tests.world.state_invariants import WRITTEN_WITHIN_SECONDS, Pairings, StateInvariants, pairing_of
 
 PLACE: Final = Endpoint(("192.0.2.1",), frozenset({2}))
 CONTROLLERS: Final = tuple(map(Controller.of, range(1, 5)))
@@ -48,11 +48,11 @@ class Taps:
 class StateWorld:
     """Everything there is; `note` writes the trace."""
 
-    chance: Chance
+    chance: RandomSource
     note: Callable[[str], None]
     folder: Path
     disk: Disk
-    air: Air
+    air: SimulatedNetwork
     groups: tuple[Group, ...] = GROUPS
     bridge: Bridge | None = None
     process: Process = field(default_factory=lambda: Process("daemon"))
@@ -60,7 +60,7 @@ class StateWorld:
 
     def __post_init__(self) -> None:
         self.faults = Faults(self.disk, self.chance, self.note)
-        self.kept = Kept(self)
+        self.invariants = StateInvariants(self)
         self._dooms = self.chance.one_of(DOOMS)
         self._doom_one_in = self.chance.one_of((2, 4, 8))
         self._damage_weight = self.chance.one_of((1, 2, 12))
@@ -79,9 +79,9 @@ class StateWorld:
         except Failure as why:
             self.note(f"    it does not start: {why}")
             self._vanish()
-            self.kept.not_started(why)
+            self.invariants.not_started(why)
         else:
-            self.kept.started()
+            self.invariants.started()
 
     async def _start(self) -> None:
         self._ends.enter_context(state_file.locked(self.folder))
@@ -100,11 +100,11 @@ class StateWorld:
         if self.faults.fired is Doom.POWER:
             self.disk.cut_power()
         self._vanish()
-        self.kept.died()
+        self.invariants.died()
 
     # What happens
 
-    async def happen(self) -> None:
+    async def run_one(self) -> None:
         """One thing, and then some time."""
         if self.bridge is None:
             await self._happen_without_daemon()
@@ -141,7 +141,7 @@ class StateWorld:
             (3, self._stop),
             (3, self._kill),
         ]
-        if not self.kept.pairings:
+        if not self.invariants.pairings:
             kinds.append((20, self._pair))
         self._maybe_arm()
         kind = self.chance.weighed(kinds)
@@ -154,9 +154,9 @@ class StateWorld:
         except Killed:
             self._die()
         if self.bridge is None and self.process not in self.disk.dead:
-            self.kept.stopped(self.process.leftovers)
+            self.invariants.stopped(self.process.leftovers)
             self._vanish()
-            self.kept.died()
+            self.invariants.died()
 
     def _maybe_arm(self) -> None:
         if self.chance.of_one_in(self._doom_one_in):
@@ -165,26 +165,27 @@ class StateWorld:
     def _ask(self, what: str, after: Pairings, ask: Callable[[], bool]) -> None:
         """Have a controller, or a person, change the pairings."""
         self.note(what)
-        self.kept.changing(after)
+        self.invariants.changing(after)
         ok = ask()
         self.note(f"    {'done' if ok else 'refused'}")
-        self.kept.told(ok=ok)
+        self.invariants.told(ok=ok)
 
     async def _pair(self, bridge: Bridge) -> None:
         controller = self.chance.one_of(CONTROLLERS)
-        after = paired_by(controller, admin=True)
-        self.kept.most_attempts += not self.kept.pairings  # if it is killed before that is taken back
+        after = pairing_of(controller, admin=True)
+        # A kill may come before this is taken back.
+        self.invariants.most_attempts += not self.invariants.pairings
         self._ask(f"{controller.name} pairs", after, lambda: controller.pair(bridge, bridge.setup.code))
 
     async def _try_to_pair(self, bridge: Bridge) -> None:
         controller = self.chance.one_of(CONTROLLERS)
-        counts = not self.kept.pairings and self.kept.most_attempts < MOST_FAILED_ATTEMPTS
-        self.kept.most_attempts += counts
+        counts = not self.invariants.pairings and self.invariants.most_attempts < MOST_FAILED_ATTEMPTS
+        self.invariants.most_attempts += counts
         self._ask(f"{controller.name} has a wrong code", {}, lambda: controller.pair(bridge, "000-00-000"))
 
     async def _add(self, bridge: Bridge) -> None:
         controller, other, admin = self._who(), self.chance.one_of(CONTROLLERS), self.chance.of_one_in(2)
-        after = self.kept.pairings | paired_by(other, admin=admin)
+        after = self.invariants.pairings | pairing_of(other, admin=admin)
         what = f"{controller.name} adds {other.name} as {'an admin' if admin else 'a user'}"
         self._ask(what, after, lambda: controller.add(bridge, other, admin=admin))
 
@@ -195,11 +196,11 @@ class StateWorld:
 
     def _who(self) -> Controller:
         """Mostly one that may."""
-        admins = [each for each in CONTROLLERS if self.kept.is_admin(each.id)]
+        admins = [each for each in CONTROLLERS if self.invariants.is_admin(each.id)]
         return self.chance.one_of(admins if admins and not self.chance.of_one_in(5) else CONTROLLERS)
 
     def _without(self, controller_id: UUID | None) -> Pairings:
-        left = {each: what for each, what in self.kept.pairings.items() if each != controller_id}
+        left = {each: what for each, what in self.invariants.pairings.items() if each != controller_id}
         return left if controller_id is not None and any(what.admin for what in left.values()) else {}
 
     async def _unpair(self, bridge: Bridge) -> None:
@@ -207,14 +208,14 @@ class StateWorld:
 
     def _unpair_offline(self) -> None:
         command = Process("hkswitch unpair")
-        self.kept.looked()
+        self.invariants.looked()
         with self.disk.run_by(command):
             try:
                 self._unpair_by(StoredPairings(self.folder).unpair, "hkswitch unpair without a daemon")
             except Killed:
                 if self.faults.fired is Doom.POWER:
                     self.disk.cut_power()
-                self.kept.died()
+                self.invariants.died()
         self.disk.kill(command)
 
     def _unpair_by(self, unpair: Callable[[str | None], None], what: str) -> None:
@@ -225,9 +226,9 @@ class StateWorld:
 
     async def _reset(self, bridge: Bridge) -> None:
         self.note("hkswitch pair --reset-attempts")
-        self.kept.least_attempts = 0
+        self.invariants.least_attempts = 0
         if _done(bridge.reset_attempts):
-            self.kept.most_attempts = 0
+            self.invariants.most_attempts = 0
 
     def _edit(self) -> None:
         first = self.chance.one_of((GROUPS[0], CHANGED))
@@ -249,10 +250,10 @@ class StateWorld:
         with self.disk.run_by(other):
             try:
                 with state_file.locked(self.folder):
-                    self.kept.wrong("two daemons have the folder")
+                    self.invariants.wrong("two daemons have the folder")
             except state_file.StateInUse as in_use:
                 if in_use.process not in {"77", "7", "?"}:  # or what a kill has left of it
-                    self.kept.wrong(str(in_use))
+                    self.invariants.wrong(str(in_use))
             except state_file.StateUnwritable:
                 assert self.faults.fired or not self.faults.is_good
         self.disk.kill(other)
@@ -261,7 +262,7 @@ class StateWorld:
         self.faults.change_disk()
 
     def _damage(self) -> None:
-        if self.kept.has_backup:
+        if self.invariants.has_backup:
             self.faults.damage()
 
     async def _stop(self, bridge: Bridge) -> None:
@@ -283,9 +284,9 @@ class StateWorld:
             await self.start()
         assert self.bridge is not None
         await asyncio.sleep(WRITTEN_WITHIN_SECONDS)
-        self.kept.check()
+        self.invariants.check()
         await self._do(self._stop(self.bridge))
-        self.kept.check()
+        self.invariants.check()
 
 
 def _done(change: Callable[[], None]) -> bool:

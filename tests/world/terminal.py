@@ -21,14 +21,14 @@ from hkswitch.protocol.control import (
     encode_question,
     parse_answer,
 )
-from tests.world.chance import Chance
 from tests.world.link import End, Link
 from tests.world.messages import Delay
 from tests.world.processes import Process
+from tests.world.random_source import RandomSource
 
 SOCKET: Final = "/run/hkswitch/control"
 ROOT: Final = 0
-STRANGER: Final = 12345
+OTHER_USER: Final = 12345
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Asked:
 class Terminals:
     """The control socket of one daemon."""
 
-    def __init__(self, process: Process, clients: Clients, chance: Chance) -> None:
+    def __init__(self, process: Process, clients: Clients, chance: RandomSource) -> None:
         self._process = process
         self._clients = clients
         self._chance = chance

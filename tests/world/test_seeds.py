@@ -69,8 +69,8 @@ PLANTED = {
 
 
 def played_well(seed: int) -> None:
-    played = play(seed)
-    assert not played.failure, "\n".join([*played.trace[-60:], played.failure])
+    seed_run = play(seed)
+    assert not seed_run.failure, "\n".join([*seed_run.trace[-60:], seed_run.failure])
 
 
 @pytest.mark.parametrize("seed", FIXED)

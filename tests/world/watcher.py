@@ -11,7 +11,7 @@ from hkswitch.protocol.report import GroupReport
 from tests.world.front import FAILED
 from tests.world.helper import Helper
 from tests.world.invariants import check_step, runs
-from tests.world.played import Violation
+from tests.world.seed_run import Violation
 from tests.world.world import World
 
 LOOK_AGAIN_SECONDS: Final = 0.4

@@ -14,8 +14,8 @@ from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import Ask, Question
 from hkswitch.protocol.report import GroupReport
-from tests.world.chance import Chance
 from tests.world.client import ClientBus
+from tests.world.controller_access import ControllerAccess
 from tests.world.daemon import Daemon
 from tests.world.files import ConfigFile
 from tests.world.front import Key
@@ -24,7 +24,7 @@ from tests.world.machine import Machine
 from tests.world.messages import Delay, Message
 from tests.world.outages import Outages
 from tests.world.phone import Phone, Write
-from tests.world.reach import Reach
+from tests.world.random_source import RandomSource
 from tests.world.scene import MISTAKES, Groups
 from tests.world.terminal import Asked
 
@@ -36,7 +36,7 @@ Units = tuple[str, ...] | None
 """Of a group; None for one of commands."""
 
 
-class Meaning(NamedTuple):
+class GroupUnits(NamedTuple):
     """What the config says of a group from some moment on."""
 
     at_seconds: float
@@ -79,9 +79,9 @@ def action_of(tile: Tile, *, on: bool) -> Action | None:
 class World:
     """Everything there is; `note` writes the trace."""
 
-    chance: Chance
+    chance: RandomSource
     note: Callable[[str], None]
-    reach: Reach
+    access: ControllerAccess
     acts: list[Act] = field(default_factory=list)
     reloads_asked: int = 0
     edits_at_reload: int = 0
@@ -94,7 +94,7 @@ class World:
     daemons: list[Daemon] = field(default_factory=list)
     changed_at_seconds: float = 0
     """When something happened last that makes what is told older than it seems."""
-    _meanings: list[Meaning] = field(default_factory=list)
+    _units_history: list[GroupUnits] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.groups = Groups.of(self.chance)
@@ -105,7 +105,7 @@ class World:
         self.transport = Transport(self.machine.systemd, self.file, self.chance, self.note)
         self.machine.systemd.asked_by = self._asked_by
         self.machine.systemd.joined = partial(self.outages.is_over, CONNECTION)
-        self.phones = self.reach.phones()
+        self.phones = self.access.phones()
 
     def unix_seconds(self) -> float:
         """What the machine's clock says."""
@@ -126,7 +126,7 @@ class World:
     def boot(self) -> None:
         """Start the daemon, if the config lets it."""
         self.note("the daemon starts")
-        daemon = Daemon(self.file, self.transport, self.reach.front, self.note)
+        daemon = Daemon(self.file, self.transport, self.access.front, self.note)
         with suppress(Failure):
             daemon.start()
             self.daemons.append(daemon)
@@ -156,11 +156,11 @@ class World:
         self.bus_lost_at_seconds = math.inf
         self.machine.systemd.restore_bus()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Put everything right."""
         self.outages.end_all()
-        self.mend_config()
-        self.machine.mend()
+        self.repair_config()
+        self.machine.repair()
 
     def disturb_all(self) -> None:
         """Something is held up, or goes on: for some time nothing that is told is as new as it seems."""
@@ -194,7 +194,7 @@ class World:
             other.is_disputed = True
             for unit in other.units or ():
                 self.machine.disturb(unit)
-        return any(isinstance(other, Act) or not self.reach.is_ordered for other in others)
+        return any(isinstance(other, Act) or not self.access.is_ordered for other in others)
 
     def act(self, action: Action, group_id: str, delay_seconds: Delay | None = None) -> Act:
         """As `hkswitch ACTION GROUP`."""
@@ -236,7 +236,7 @@ class World:
         self.note(f"edited: {name}: {text}" if text else f"edited: {name} is removed")
         self._write(self.groups.text)
 
-    def mistake(self) -> None:
+    def break_config(self) -> None:
         """Write one that is wrong, or that nobody may believe, or can read."""
         kind = self.chance.stream.randrange(3)
         if kind == 0:
@@ -244,7 +244,7 @@ class World:
         self.file.is_untrusted, self.file.is_unreadable = kind == 1, kind == 2
         self.note(f"the config is {('wrong', 'untrusted', 'unreadable')[kind]}")
 
-    def mend_config(self) -> None:
+    def repair_config(self) -> None:
         """Have a good one again."""
         self.note("the config is good again")
         self.file.is_untrusted = self.file.is_unreadable = False
@@ -257,13 +257,13 @@ class World:
         self.changed_at_seconds = asyncio.get_running_loop().time()
         for group in self.file.parsed.groups:
             units = None if group.commands is not None else group.units
-            self._meanings.append(Meaning(self.changed_at_seconds, group.id, units))
+            self._units_history.append(GroupUnits(self.changed_at_seconds, group.id, units))
 
-    def meanings(self, group_id: str, from_seconds: float, to_seconds: float) -> list[Units]:
+    def units_between(self, group_id: str, from_seconds: float, to_seconds: float) -> list[Units]:
         """What the config said of a group's units in some time, of which a wish may find any."""
         return [
             said.units
-            for said in self._meanings
+            for said in self._units_history
             if said.group_id == group_id and from_seconds <= said.at_seconds <= to_seconds
         ]
 

@@ -1,4 +1,4 @@
-"""What must be true of a bridge's state, whatever became of its disk and its process."""
+"""Invariants of a bridge's state, whatever happens to its disk and its process."""
 
 import asyncio
 from contextlib import suppress
@@ -11,7 +11,7 @@ from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME, StateDamaged, Stor
 from hkswitch.model.errors import Failure
 from tests.support.served import Ids, database, meanings
 from tests.world.pairing import Controller
-from tests.world.played import Violation
+from tests.world.seed_run import Violation
 
 if TYPE_CHECKING:
     from tests.world.state_world import StateWorld
@@ -30,14 +30,14 @@ class Paired(NamedTuple):
 Pairings = dict[UUID, Paired]
 
 
-def paired_by(controller: Controller, *, admin: bool) -> Pairings:
+def pairing_of(controller: Controller, *, admin: bool) -> Pairings:
     """Its pairing."""
     return {controller.id: Paired(controller.public_key, admin)}
 
 
 @dataclass(eq=False)
-class Kept:
-    """What controllers and people were told, and what may be so."""
+class StateInvariants:
+    """What controllers and people were told, and the states that are consistent with it."""
 
     world: "StateWorld"
     pairings: Pairings = field(default_factory=dict)

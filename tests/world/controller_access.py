@@ -8,19 +8,19 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from hkswitch.model.group import Group
-from tests.world.chance import Chance
 from tests.world.disk import Disk
 from tests.world.disk_calls import mounted
 from tests.world.front import AnyFront, Front
 from tests.world.hap_front import HapFront
 from tests.world.hap_phone import HapPhone
-from tests.world.network import Air
+from tests.world.network import SimulatedNetwork
 from tests.world.phone import Phone
+from tests.world.random_source import RandomSource
 
 NAMES: Final = ("first", "second")
 
 
-class Reach(Protocol):
+class ControllerAccess(Protocol):
     """A front for each daemon, and the phones that stay."""
 
     settle_seconds: float
@@ -40,10 +40,10 @@ class Reach(Protocol):
 
 
 @dataclass(eq=False)
-class Direct:
+class DirectAccess:
     """Without HAP."""
 
-    chance: Chance
+    chance: RandomSource
     settle_seconds: float = 0.5
     is_ordered: bool = True
 
@@ -58,13 +58,13 @@ class Direct:
 
 
 @dataclass(eq=False)
-class Hap:
+class HapAccess:
     """By HAP: the bridge keeps its state on a disk that has no faults here."""
 
-    chance: Chance
+    chance: RandomSource
     settle_seconds: float = 3.0
     is_ordered: bool = False
-    _air: Air = field(default_factory=Air)
+    _air: SimulatedNetwork = field(default_factory=SimulatedNetwork)
     _phones: list[HapPhone] = field(default_factory=list)
     _folder: Path = Path()
     _version: int = 0

@@ -1,4 +1,4 @@
-"""What must be true of a world at rest: daemon, controllers and the machine agree about everything."""
+"""Invariants of a quiescent world: the daemon, the controllers and the machine agree about everything."""
 
 import asyncio
 from typing import Final
@@ -10,8 +10,8 @@ from hkswitch.protocol.control import Status, encode_answer, parse_answer
 from tests.world.front import FAILED
 from tests.world.invariants import check_step, runs
 from tests.world.phone import Phone
-from tests.world.played import Violation
 from tests.world.scene import HEALTHY
+from tests.world.seed_run import Violation
 from tests.world.systemd import at_once
 from tests.world.world import Act, World
 
@@ -35,10 +35,10 @@ SLOW_CALM_SECONDS: Final = 12.0
 """Longer than what is healthy takes to start, and to stop."""
 
 
-async def come_to_rest(world: World) -> None:
-    """Let nothing disturb any more, and wait until nothing is under way."""
+async def settle(world: World) -> None:
+    """End all disturbances, and wait until the world is quiescent."""
     world.note("nothing disturbs any more")
-    world.mend()
+    world.repair()
     world.reload()
     await asyncio.sleep(SETTLED_SECONDS)
     loop = asyncio.get_running_loop()
@@ -53,20 +53,20 @@ async def come_to_rest(world: World) -> None:
 
 
 async def _settle(world: World) -> None:
-    if world.reach.settle_seconds:
-        await asyncio.sleep(world.reach.settle_seconds)
+    if world.access.settle_seconds:
+        await asyncio.sleep(world.access.settle_seconds)
 
 
 def _is_busy(world: World) -> bool:
-    """Whether something is still under way, or is not known."""
+    """Return whether something is still pending or unknown."""
     report = world.daemon.serving.report()
     unsettled = {None, GroupState.STARTING, GroupState.STOPPING}
     return any(group.state in unsettled or runs(group) for group in report.groups)
 
 
-async def check_rest(world: World) -> None:
-    """Come to rest, and look."""
-    await come_to_rest(world)
+async def check_quiescence(world: World) -> None:
+    """Let the world settle, and check it."""
+    await settle(world)
     check_step(world, asyncio.get_running_loop().time(), world.reports())
     if len(world.daemon.reloads) != world.reloads_asked:
         raise Violation(f"{world.reloads_asked} reloads were asked for, and ended: {world.daemon.reloads}")
@@ -167,7 +167,7 @@ def _check_came(world: World, group: Group, action: Action) -> None:
         raise Violation(f"in the calm there was a {action} of {group.id}, and it is {state}")
 
 
-async def check_last_wish(world: World) -> None:
+async def check_last_request(world: World) -> None:
     """Of healthy units the last wish wins, and is a success, whatever was done to them before."""
     if (group := _healthy(world)) is None:
         return
@@ -224,7 +224,7 @@ def _was_undone(act: Act, *, is_last: bool) -> bool:
     )
 
 
-async def check_nobody_notices(world: World) -> None:
+async def check_helper_restart_unnoticed(world: World) -> None:
     """A helper that dies is replaced, and a reload that changes other groups is done, and no switch fails."""
     front = world.daemon.front
     same = {*world.served}

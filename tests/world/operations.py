@@ -1,4 +1,4 @@
-"""What a seed does to a world. Each thing happens at once; what lasts is an outage, which ends by itself."""
+"""The operations that a seed performs on a world. Each is immediate; an outage lasts, and ends by itself."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,23 +7,23 @@ from typing import Final
 
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
-from tests.world.chance import Chance
 from tests.world.daemon import PLACES
+from tests.world.fault_injection import FaultInjection
+from tests.world.random_source import RandomSource
 from tests.world.scene import PROBED
-from tests.world.terminal import ROOT, STRANGER
-from tests.world.troubles import Troubles
+from tests.world.terminal import OTHER_USER, ROOT
 from tests.world.world import World
 
 GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.3, 1.0, 3.0, 12.0)
-"""Between two operations, and how long an outage lasts."""
+"""Pauses between two operations."""
 
 SHORT_GAPS_SECONDS: Final = (0.0, 0.0, 0.0005, 0.005, 0.05, 0.05, 0.3)
-"""Within a rush, or a storm."""
+"""Pauses within a burst of operations."""
 
 REQUEST_SECONDS: Final = 0.15
-"""How long a request is under way that waits for nothing, at most."""
+"""The longest time that a request takes which waits for nothing."""
 
-BABBLE: Final = (
+MALFORMED: Final = (
     b"",
     b'{"ask":',
     b"\xff\0\n",
@@ -33,21 +33,21 @@ BABBLE: Final = (
     *(b'{"ask": "act", "action": "stop", "group": "%s"}\n' % name for name in (b"web", b"files", b"lamp")),
 )
 WORKLOADS: Final = (0, 1, 1, 1, 4)
-"""Each seed has some things never, and some often: what takes many of one thing is found so."""
+"""Factors of weights: a seed has some operations never and some often, which finds faults that need many."""
 
-Happening = Callable[[], Awaitable[None] | None]
-Kinds = list[tuple[int, Happening]]
+Operation = Callable[[], Awaitable[None] | None]
+Kinds = list[tuple[int, Operation]]
 
 
 @dataclass(eq=False)
-class Happenings:
-    """All that can happen, and how often it does in this world."""
+class Operations:
+    """All operations, with their weights in this world."""
 
     world: World
 
     def __post_init__(self) -> None:
-        self._troubles = Troubles(self.world)
-        self._wishes = self._weighted(
+        self._faults = FaultInjection(self.world)
+        self._requests = self._weighted(
             [
                 (6, self._tap),
                 (3, self._act),
@@ -61,16 +61,16 @@ class Happenings:
         )
         self._outages = self._weighted(
             [
-                (5, self._troubles.kill_helper),
-                (4, self._troubles.stop_helper),
-                (3, self._troubles.read_slowly),
-                (3, self._troubles.lose_bus),
-                (2, self._troubles.hang_bus),
-                (3, self._troubles.reexecute),
-                (3, self._troubles.daemon_reload),
-                (2, self._troubles.refuse_helper),
-                (3, self._troubles.mistake),
-                (2, self._troubles.remove_unit_file),
+                (5, self._faults.kill_helper),
+                (4, self._faults.stop_helper),
+                (3, self._faults.read_slowly),
+                (3, self._faults.lose_bus),
+                (2, self._faults.hang_bus),
+                (3, self._faults.reexecute),
+                (3, self._faults.daemon_reload),
+                (2, self._faults.refuse_helper),
+                (3, self._faults.break_config),
+                (2, self._faults.remove_unit_file),
             ]
         )
         self._kinds: Kinds = [
@@ -87,7 +87,7 @@ class Happenings:
                     (6, self._edit_and_reload),
                     (3, self._kill_daemon),
                     (8, self._read),
-                    (3, self._babble),
+                    (3, self._send_malformed),
                     (1, self._step_clock),
                     (2, self._change_network),
                 ]
@@ -98,17 +98,17 @@ class Happenings:
         ]
 
     def begin(self) -> None:
-        """After a rest: in some worlds, programs take some time from now on."""
+        """Begin a round: in some worlds, programs are slow from now on."""
         if self._chance.of_one_in(3):
             self.world.note(self.world.machine.take_time((0.2, 1.5)))
 
-    async def happen(self) -> None:
-        """One thing, and then some time."""
+    async def run_one(self) -> None:
+        """Perform one operation, and pause."""
         await self._do(self._chance.weighed(self._kinds))
         await self._pause(GAPS_SECONDS)
 
     @property
-    def _chance(self) -> Chance:
+    def _chance(self) -> RandomSource:
         return self.world.chance
 
     def _weighted(self, kinds: Kinds) -> Kinds:
@@ -119,28 +119,28 @@ class Happenings:
     def _has_programs(self) -> bool:
         return not self.world.groups.chosen.keys().isdisjoint(PROBED)
 
-    async def _do(self, happening: Happening) -> None:
-        came = happening()
+    async def _do(self, operation: Operation) -> None:
+        came = operation()
         if came is not None:
             await came
 
     async def _pause(self, gaps_seconds: Sequence[float]) -> None:
         await asyncio.sleep(self._chance.one_of(gaps_seconds) * self._chance.seconds(0.5, 1.5))
 
-    # Several at nearly the same time
+    # Several at almost the same time
 
     async def _storm(self) -> None:
-        """Something goes wrong while people and others want something."""
+        """Inject faults while clients make requests."""
         outages = [self._chance.weighed(self._outages) for _ in range(self._chance.one_of((1, 1, 2, 2, 3)))]
-        wishes = [self._chance.weighed(self._wishes) for _ in range(self._chance.stream.randrange(1, 6))]
-        happenings = [*outages, *wishes]
-        self._chance.stream.shuffle(happenings)
-        for happening in happenings:
-            await self._do(happening)
+        wishes = [self._chance.weighed(self._requests) for _ in range(self._chance.stream.randrange(1, 6))]
+        operations = [*outages, *wishes]
+        self._chance.stream.shuffle(operations)
+        for operation in operations:
+            await self._do(operation)
             await self._pause(SHORT_GAPS_SECONDS)
 
     async def _interruption(self) -> None:
-        """Something goes wrong while a request that changes something is under way."""
+        """Inject a fault while a request that changes something is pending."""
         groups = self._groups()
         if not groups:
             return
@@ -154,22 +154,22 @@ class Happenings:
         await self._outage()
 
     async def _rush_and_reload(self) -> None:
-        """Something is wanted of a group that a reload changes, or removes, meanwhile."""
+        """Make requests for a group that a reload changes or removes in between."""
         if groups := self._groups():
             group_id = self._chance.one_of(groups)
-            await self._want_much_of(group_id)
+            await self._make_requests(group_id)
             self.world.edit(group_id)
             self.world.reload()
             await self._pause(SHORT_GAPS_SECONDS)
-            await self._want_much_of(group_id)
+            await self._make_requests(group_id)
 
     async def _rush(self) -> None:
-        """Both phones, and a terminal, want something of one group at nearly the same time."""
+        """Let both phones and a terminal make requests for one group at almost the same time."""
         if groups := self._groups():
-            await self._want_much_of(self._chance.one_of(groups))
+            await self._make_requests(self._chance.one_of(groups))
 
-    async def _want_much_of(self, group_id: str) -> None:
-        """Unless a reload removes it meanwhile."""
+    async def _make_requests(self, group_id: str) -> None:
+        """Make several requests for a group, until a reload removes it."""
         self.world.meet()
         for _ in range(self._chance.stream.randrange(2, 5)):
             if group_id not in self.world.daemon.front.groups:
@@ -184,10 +184,10 @@ class Happenings:
     async def _outage(self) -> None:
         await self._do(self._chance.weighed(self._outages))
 
-    # What is wanted
+    # Requests of clients
 
     def _groups(self) -> list[str]:
-        """The ids of the groups that there are."""
+        """Return the ids of the current groups."""
         return sorted(group_id for group_id, tile in self.world.daemon.front.tiles if tile is Tile.GROUP)
 
     def _tap(self) -> None:
@@ -203,7 +203,7 @@ class Happenings:
             self.world.act(self._some_action(group_id), group_id)
 
     def _some_action(self, group_id: str) -> Action:
-        """Mostly one that is allowed."""
+        """Return an action, mostly one that is allowed."""
         allowed: list[Action] = sorted(self.world.daemon.front.groups[group_id].actions)
         choices = list(Action) if self._chance.of_one_in(8) else allowed
         return self._chance.one_of(choices)
@@ -214,11 +214,11 @@ class Happenings:
         for phone in self.world.phones:
             phone.read(self.world.daemon.front)
 
-    def _babble(self) -> None:
-        """Say something to the control socket that is no question, or that one may not ask."""
-        said, user_id = self._chance.one_of(BABBLE), self._chance.one_of((ROOT, STRANGER))
+    def _send_malformed(self) -> None:
+        """Send a malformed or denied request to the control socket."""
+        said, user_id = self._chance.one_of(MALFORMED), self._chance.one_of((ROOT, OTHER_USER))
         self.world.note(f"user {user_id} says {said[:60]!r} on the control socket")
-        link = self.world.daemon.terminals.say(said, user_id=STRANGER if b"stop" in said else user_id)
+        link = self.world.daemon.terminals.say(said, user_id=OTHER_USER if b"stop" in said else user_id)
         if self._chance.of_one_in(2):
             link.hang_up()
 
@@ -226,14 +226,14 @@ class Happenings:
         self.world.edit()
 
     async def _edit_and_reload(self) -> None:
-        """Once, or several times at nearly the same time."""
+        """Edit and reload once, or several times at almost the same time."""
         for _ in range(self._chance.one_of((1, 1, 2, 3))):
             if not self._chance.of_one_in(4):
                 self.world.edit()
             self.world.reload()
             await self._pause(SHORT_GAPS_SECONDS)
 
-    # What others do
+    # Changes by others
 
     def _by_systemctl(self) -> None:
         if not self.world.machine.units:
@@ -243,7 +243,7 @@ class Happenings:
         self.world.machine.by_systemctl(operation, name)
 
     def _bounce(self) -> None:
-        """Somebody stops a unit, and starts it again some time later."""
+        """Stop a unit by systemctl, and start it again some time later."""
         if self.world.machine.units:
             machine = self.world.machine
             name = self._chance.one_of(machine.units)
@@ -281,7 +281,7 @@ class Happenings:
         self.world.disturb_all()
         await asyncio.sleep(self._chance.seconds(0.1, 2))
         if not self.world.file.is_good:
-            self.world.mend_config()
+            self.world.repair_config()
         self.world.boot()
         if self._chance.of_one_in(2):
             await asyncio.sleep(0)

@@ -1,24 +1,24 @@
-"""What goes wrong in a world: most of it for some time, as an outage, which ends by itself."""
+"""Faults that are injected into a world: most are outages, which end by themselves."""
 
 import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from tests.world.chance import Chance
+from tests.world.random_source import RandomSource
 from tests.world.world import World
 
 STOPS_SECONDS: Final = (0.05, 1.0, 6.0, 15.0, 25.0)
-"""How long a helper is stopped: after 5 to 10 s nobody wants it any more."""
+"""How long a helper is stopped: after 5 to 10 s the daemon replaces it."""
 
 
 @dataclass(eq=False)
-class Troubles:
-    """All of it; each begins at once, and nothing happens where it is there already."""
+class FaultInjection:
+    """All faults. Each begins at once, and is skipped while the same one lasts."""
 
     world: World
 
     @property
-    def _chance(self) -> Chance:
+    def _chance(self) -> RandomSource:
         return self.world.chance
 
     def _some_seconds(self, most: float) -> float:
@@ -125,13 +125,13 @@ class Troubles:
         self.world.transport.refuses = True
         self.world.outages.begin("sudo", seconds, allow)
 
-    def mistake(self) -> None:
+    def break_config(self) -> None:
         if self.world.outages.has("config"):
             return
-        self.world.mistake()
+        self.world.break_config()
         if self._chance.of_one_in(2):
             self.world.reload()
-        self.world.outages.begin("config", self._some_seconds(12), self.world.mend_config)
+        self.world.outages.begin("config", self._some_seconds(12), self.world.repair_config)
 
     def remove_unit_file(self) -> None:
         systemd, names = self.world.machine.systemd, self.world.machine.units

@@ -1,4 +1,4 @@
-"""What came of a seed, and how it is played: in virtual time, with all that is logged in the trace."""
+"""Runs the world of a seed in virtual time, and records its trace, its log included."""
 
 import asyncio
 import logging
@@ -12,55 +12,55 @@ from tests.world import loop as virtual
 
 
 class Violation(AssertionError):
-    """The program was wrong."""
+    """A violated invariant of the program."""
 
 
 @dataclass
-class Played:
-    """One seed, and what happened in its world."""
+class SeedRun:
+    """The run of one seed: its trace, and what failed."""
 
     seed: int
     trace: list[str] = field(default_factory=list)
     failure: str = ""
-    """What was wrong, and where if it is a defect of another kind."""
+    """What failed, or the traceback of an unexpected error."""
     steps: int = 0
 
     def note(self, text: str) -> None:
-        """A line of the trace."""
+        """Add a line to the trace."""
         now_seconds = asyncio.get_running_loop().time()
         self.trace.append(f"{now_seconds:10.4f}  {text}")
 
 
 class _Log(logging.Handler):
-    """Log lines belong into the trace."""
+    """Adds log lines to the trace."""
 
-    def __init__(self, played: Played) -> None:
+    def __init__(self, seed_run: SeedRun) -> None:
         super().__init__()
-        self._played = played
+        self._seed_run = seed_run
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._played.note(f"    log: {record.getMessage()}")
+        self._seed_run.note(f"    log: {record.getMessage()}")
         if record.exc_info and record.exc_info[1] is not None:
             text = "".join(traceback.format_exception(record.exc_info[1]))
-            self._played.failure = self._played.failure or f"a traceback in the log:\n{text}"
+            self._seed_run.failure = self._seed_run.failure or f"a traceback in the log:\n{text}"
 
 
-def played_by(seed: int, player: Callable[[Played], Coroutine[Any, Any, None]]) -> Played:
-    """Have it played in virtual time, with all that is logged in the trace."""
-    played = Played(seed)
-    with _logged(played):
+def run_seed(seed: int, player: Callable[[SeedRun], Coroutine[Any, Any, None]]) -> SeedRun:
+    """Run a seed in virtual time, with the log in its trace."""
+    seed_run = SeedRun(seed)
+    with _logged(seed_run):
         try:
-            virtual.run(player(played))
+            virtual.run(player(seed_run))
         except Violation as violation:
-            played.failure = played.failure or str(violation)
+            seed_run.failure = seed_run.failure or str(violation)
         except Exception as error:  # noqa: BLE001 -- a defect of any kind is a find
-            played.failure = played.failure or "".join(traceback.format_exception(error))
-    return played
+            seed_run.failure = seed_run.failure or "".join(traceback.format_exception(error))
+    return seed_run
 
 
 @contextmanager
-def _logged(played: Played) -> Iterator[None]:
-    handler, ours, others = _Log(played), logging.getLogger("hkswitch"), logging.getLogger("asyncio")
+def _logged(seed_run: SeedRun) -> Iterator[None]:
+    handler, ours, others = _Log(seed_run), logging.getLogger("hkswitch"), logging.getLogger("asyncio")
     level, passes_on = ours.level, ours.propagate
     ours.setLevel(logging.INFO)
     ours.propagate = False
