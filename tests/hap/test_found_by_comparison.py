@@ -11,8 +11,7 @@ from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from tests.hap.conftest import GROUPS, Served, on, put
 from tests.peer import tlv as parts_of
 from tests.peer.identity import Identity, PairSetup
-from tests.support.raw_session import KEY, NAME, RawSession, Verification
-from tests.support.stranger import (
+from tests.support.raw_client import (
     DATA,
     ERROR,
     METHOD,
@@ -20,11 +19,12 @@ from tests.support.stranger import (
     PUBLIC_KEY,
     STATE,
     USERNAME,
+    RawClient,
     Said,
-    Stranger,
-    stranger,
+    raw_client,
     tlv,
 )
+from tests.support.raw_session import KEY, NAME, RawSession, Verification
 from tests.support.waiting import eventually
 from tests.world.http_reader import Heard, request
 
@@ -130,7 +130,7 @@ def reading() -> bytes:
 # Pairing
 
 
-async def steps(stream: Stranger, setup: PairSetup, count: int) -> None:
+async def steps(stream: RawClient, setup: PairSetup, count: int) -> None:
     """The first steps of a pair-setup."""
     if count > 0:
         begun = await stream.post("/pair-setup", parts_of.encode(setup.m1()))
@@ -158,7 +158,7 @@ async def test_a_malformed_step_of_pair_setup_is_answered_with_the_next_state(
 ) -> None:
     own = await Served.start(tmp_path, SimulatedHost(SERVED), SERVED)
     setup = PairSetup(Identity.of(4), own.bridge.setup.code)
-    async with stranger(own.address, own.port) as stream:
+    async with raw_client(own.address, own.port) as stream:
         await steps(stream, setup, before)
         said = await stream.post("/pair-setup", tlv(*parts))
     assert (said.status, said.tlv) == (400, {STATE: state, ERROR: UNKNOWN})
@@ -180,7 +180,7 @@ VERIFIES: dict[str, tuple[bytes, bytes]] = {
 async def test_a_malformed_pair_verify_is_answered_with_the_next_state(
     known: Served, body: bytes, state: bytes
 ) -> None:
-    async with stranger(known.address, known.port) as stream:
+    async with raw_client(known.address, known.port) as stream:
         said = await stream.post("/pair-verify", body)
     assert (said.status, said.tlv) == (400, {STATE: state, ERROR: UNKNOWN})
 
@@ -188,7 +188,7 @@ async def test_a_malformed_pair_verify_is_answered_with_the_next_state(
 @pytest.mark.parametrize("is_wrong", [True, False])
 async def test_a_pair_verify_that_failed_begins_again_with_m1(known: Served, is_wrong: bool) -> None:
     verification = Verification(NAME, KEY)
-    async with stranger(known.address, known.port) as stream:
+    async with raw_client(known.address, known.port) as stream:
         proof = verification.proof(await stream.post("/pair-verify", verification.begin()))
         if is_wrong:
             wrong = await stream.post("/pair-verify", proof[:-1] + bytes([proof[-1] ^ 1]))

@@ -23,7 +23,7 @@ from pyhap.hap_handler import HAPServerHandler
 
 from hkswitch.hap import pair_setup, refusals
 from tests.support.inprocess import ADMIN, ADMIN_KEY, USER, Answer, Fed, InProcess, is_removal
-from tests.support.stranger import DATA, METHOD, PROOF, PUBLIC_KEY, STATE, USERNAME, tlv
+from tests.support.raw_client import DATA, METHOD, PROOF, PUBLIC_KEY, STATE, USERNAME, tlv
 
 SIGNATURE, PERMISSIONS = 10, 11
 """Types of parts that only these messages have (HAP specification, table 5-6)."""

@@ -18,7 +18,14 @@ from tests.hap.conftest import Served
 from tests.hap.test_tmpfs import FULL, Machine, machine
 from tests.support.controller import Controller
 from tests.support.full_disk import filling
-from tests.support.stranger import ERROR, METHOD, PROOF, PUBLIC_KEY, STATE, stranger
+from tests.support.raw_client import (
+    ERROR,
+    METHOD,
+    PROOF,
+    PUBLIC_KEY,
+    STATE,
+    raw_client,
+)
 
 __all__ = ["machine"]
 
@@ -68,7 +75,7 @@ async def test_a_bridge_that_cannot_write_tells_every_stranger_that_it_is_busy_a
 ) -> None:
     full(True)
     with caplog.at_level(logging.INFO):
-        async with stranger(unpaired.address, unpaired.port) as attacker:
+        async with raw_client(unpaired.address, unpaired.port) as attacker:
             await attacker.pair_setup(*BEGIN)
             assert (await attacker.pair_setup(*PROVE)).tlv[ERROR] == BUSY
             answers = [await attacker.pair_setup(*BEGIN) for _ in range(60)]
@@ -90,7 +97,7 @@ async def test_a_disk_that_takes_nothing_is_tried_once_a_second_however_often_a_
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(state_writer, "RETRY_SECONDS", 3600)
-    async with stranger(unpaired.address, unpaired.port) as attacker:
+    async with raw_client(unpaired.address, unpaired.port) as attacker:
         await attacker.pair_setup(*BEGIN)
         await attacker.pair_setup(*PROVE)
         for _ in range(20):

@@ -20,8 +20,18 @@ from hkswitch.hap.session import controller_of
 from hkswitch.network.endpoint import Endpoint
 from tests.hap.conftest import GROUPS, Served, on, put
 from tests.support.ports import free_port
+from tests.support.raw_client import (
+    ERROR,
+    METHOD,
+    PUBLIC_KEY,
+    STATE,
+    USERNAME,
+    RawClient,
+    Said,
+    raw_client,
+    tlv,
+)
 from tests.support.raw_session import KEY, NAME, NotVerified, RawSession, verify
-from tests.support.stranger import ERROR, METHOD, PUBLIC_KEY, STATE, USERNAME, Said, Stranger, stranger, tlv
 from tests.world.http_reader import request
 
 PERMISSIONS = 11
@@ -84,10 +94,10 @@ async def test_two_addresses_of_the_bridge_give_one_source_port_two_sessions(tmp
     loop = asyncio.get_running_loop()
     with bound(0) as one, bound(one.getsockname()[1]) as other:
         await loop.sock_connect(one, ("127.0.0.1", port))
-        session = await verify(Stranger(*await asyncio.open_connection(sock=one)))
+        session = await verify(RawClient(*await asyncio.open_connection(sock=one)))
         assert (await session.ask(put(on(served, "web", ev=True)))).status == 204
         await loop.sock_connect(other, ("127.0.0.2", port))
-        unverified = Stranger(*await asyncio.open_connection(sock=other))
+        unverified = RawClient(*await asyncio.open_connection(sock=other))
         assert (await unverified.say(request("GET", "/accessories"))).status == 470
         host.change({"httpd.service": ACTIVE})
         assert (await session.next()).is_event
@@ -115,7 +125,7 @@ NOT_VERIFIED = [
 async def test_what_needs_a_verified_session_is_470_without_one(
     known: Served, method: str, path: str, body: bytes
 ) -> None:
-    async with stranger(known.address, known.port) as attacker:
+    async with raw_client(known.address, known.port) as attacker:
         head = f"{method} {path} HTTP/1.1\r\nHost: bridge\r\nContent-Length: {len(body)}\r\n\r\n"
         said = await attacker.say(head.encode() + body)
     assert (said.status, json.loads(said.body)) == (470, {"status": -70401})
@@ -124,7 +134,7 @@ async def test_what_needs_a_verified_session_is_470_without_one(
 async def test_identify_is_a_line_in_the_log_while_nobody_is_paired(
     unpaired: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with stranger(unpaired.address, unpaired.port) as attacker:
+    async with raw_client(unpaired.address, unpaired.port) as attacker:
         said = await attacker.post("/identify", b"")
     assert (said.status, said.body) == (204, b"")
     assert [line for line in caplog.messages if "identify" in line] == [
@@ -141,7 +151,7 @@ async def test_identify_is_refused_once_a_controller_is_paired(
         said = await raw.ask(sent)
         assert (said.status, said.body) == (400, {"status": -70401})
     else:
-        async with stranger(known.address, known.port) as attacker:
+        async with raw_client(known.address, known.port) as attacker:
             answer = await attacker.say(sent)
         assert (answer.status, json.loads(answer.body)) == (400, {"status": -70401})
 
@@ -157,7 +167,7 @@ async def test_identify_is_refused_once_a_controller_is_paired(
 async def test_a_response_without_a_body_says_so_and_is_not_chunked(
     known: Served, head: str, status: int
 ) -> None:
-    async with stranger(known.address, known.port) as attacker:
+    async with raw_client(known.address, known.port) as attacker:
         attacker.writer.write(f"{head}\r\nHost: bridge\r\n\r\n".encode())
         said = await asyncio.wait_for(attacker.reader.read(), 5)
     assert said.startswith(f"HTTP/1.1 {status} ".encode())
@@ -264,7 +274,7 @@ async def test_a_controller_may_have_any_id_and_finds_it_again(
     known: Served, raw: RawSession, name: bytes
 ) -> None:
     assert await done(raw, added(name, OTHER_KEY)) == {STATE: b"\2"}
-    async with stranger(known.address, known.port) as stream:
+    async with raw_client(known.address, known.port) as stream:
         other = await verify(stream, name, OTHER)
         assert (await other.ask(request("GET", "/characteristics?id=1.3"))).status == 200
         listed = (await raw.ask(pairings((METHOD, LIST)))).body
@@ -287,7 +297,7 @@ def test_ids_that_differ_are_kept_apart() -> None:
 
 
 async def test_a_stranger_with_an_unknown_id_is_refused(known: Served) -> None:
-    async with stranger(known.address, known.port) as stream:
+    async with raw_client(known.address, known.port) as stream:
         with pytest.raises(NotVerified):
             await verify(stream, b"nobody", OTHER)
         assert (await stream.say(request("GET", "/accessories"))).status == 470
@@ -308,7 +318,7 @@ async def test_an_id_that_is_added_again_with_another_key_keeps_no_session(
     known: Served, raw: RawSession
 ) -> None:
     await done(raw, added(b"twice", OTHER_KEY))
-    async with stranger(known.address, known.port) as stream:
+    async with raw_client(known.address, known.port) as stream:
         old = await verify(stream, b"twice", OTHER)
         await old.ask(put(on(known, "web", ev=True)))
         # Both before the bridge has a moment to close anything.
@@ -322,7 +332,7 @@ async def test_an_id_that_is_added_again_with_another_key_keeps_no_session(
 async def test_another_key_for_an_id_that_is_paired_is_refused(known: Served, raw: RawSession) -> None:
     await done(raw, added(b"once", OTHER_KEY))
     assert (await done(raw, added(b"once", b"n" * 32)))[ERROR] == UNKNOWN
-    async with stranger(known.address, known.port) as stream:
+    async with raw_client(known.address, known.port) as stream:
         assert (
             await (await verify(stream, b"once", OTHER)).ask(request("GET", "/accessories"))
         ).status == 200

@@ -25,7 +25,7 @@ from hkswitch.hap.events import Pace
 from hkswitch.hap.sockets import BACKLOG
 from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
-from tests.support.stranger import (
+from tests.support.raw_client import (
     DATA,
     ERROR,
     METHOD,
@@ -33,9 +33,9 @@ from tests.support.stranger import (
     PUBLIC_KEY,
     STATE,
     USERNAME,
+    RawClient,
     Said,
-    Stranger,
-    stranger,
+    raw_client,
     tlv,
 )
 from tests.support.waiting import eventually
@@ -101,7 +101,7 @@ async def lonely(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 async def is_well(served: Served) -> None:
     """It still answers others."""
-    async with stranger(served.address, served.port) as another:
+    async with raw_client(served.address, served.port) as another:
         assert (await another.say(request("GET", "/accessories"))).status == 470
 
 
@@ -178,7 +178,7 @@ async def test_a_stranger_gets_nothing(
     lonely: Served, log: pytest.LogCaptureFixture, sent: bytes, status: int | set[int | None]
 ) -> None:
     own_address = next(own_addresses)
-    async with stranger(lonely.address, lonely.port, own_address=own_address) as attacker:
+    async with raw_client(lonely.address, lonely.port, own_address=own_address) as attacker:
         said = await attacker.say(sent)
     assert said.status in (status if isinstance(status, set) else {status})
     assert len(lines(log, own_address)) == 1
@@ -188,27 +188,27 @@ async def test_a_stranger_gets_nothing(
 
 @pytest.mark.parametrize("sent", [request("GET", "/foo", "Connection: close"), HTTP["HTTP/1.0"][0]])
 async def test_a_connection_is_closed_for_who_wants_that(lonely: Served, sent: bytes) -> None:
-    async with stranger(lonely.address, lonely.port) as attacker:
+    async with raw_client(lonely.address, lonely.port) as attacker:
         assert (await attacker.say(sent)).status == 404
         assert await attacker.is_closed()
 
 
 @pytest.mark.parametrize("sent", [HTTP["over 4 KiB announced"][0], HTTP["chunks"][0]], ids=["long", "chunks"])
 async def test_a_body_that_is_refused_is_not_waited_for(lonely: Served, sent: bytes) -> None:
-    async with stranger(lonely.address, lonely.port) as attacker:
+    async with raw_client(lonely.address, lonely.port) as attacker:
         assert (await attacker.say(sent)).status in {411, 413}
         assert await attacker.is_closed()
 
 
-async def test_the_101st_request_of_a_stranger_is_refused(lonely: Served) -> None:
-    async with stranger(lonely.address, lonely.port) as attacker:
+async def test_the_101st_request_of_an_unauthenticated_client_is_refused(lonely: Served) -> None:
+    async with raw_client(lonely.address, lonely.port) as attacker:
         said = [(await attacker.say(request("GET", "/foo"))).status for _ in range(101)]
         assert await attacker.is_closed()
     assert said == [404] * 100 + [429]
 
 
 async def test_pipelined_requests_are_answered_in_order_until_they_are_too_many(lonely: Served) -> None:
-    async with stranger(lonely.address, lonely.port) as attacker:
+    async with raw_client(lonely.address, lonely.port) as attacker:
         attacker.writer.write(request("GET", "/foo") + request("GET", "/accessories") * 200)
         received = await asyncio.wait_for(attacker.reader.read(), 5)
     statuses = [int(part.split(maxsplit=1)[0]) for part in received.split(b"HTTP/1.1 ")[1:]]
@@ -220,7 +220,7 @@ async def test_fifty_bad_requests_of_an_address_are_one_line(
 ) -> None:
     own_address = next(own_addresses)
     for sent, _ in itertools.islice(itertools.cycle(HTTP.values()), 50):
-        async with stranger(lonely.address, lonely.port, own_address=own_address) as attacker:
+        async with raw_client(lonely.address, lonely.port, own_address=own_address) as attacker:
             await attacker.say(sent)
     assert len(lines(log, own_address)) == 1
 
@@ -252,7 +252,7 @@ PAIR_SETUP = {
 async def test_a_malformed_pair_setup_is_refused_and_holds_up_nobody(
     lonely: Served, body: bytes, status: int, error: bytes | None
 ) -> None:
-    async with stranger(lonely.address, lonely.port) as attacker:
+    async with raw_client(lonely.address, lonely.port) as attacker:
         said = await attacker.post("/pair-setup", body)
         assert said.status == status
         assert said.tlv[ERROR] == error or error is None
@@ -267,7 +267,7 @@ async def test_a_malformed_pair_setup_is_refused_and_holds_up_nobody(
 async def test_a_proof_with_missing_parts_ends_the_pairing(
     lonely: Served, parts: list[tuple[int, bytes]]
 ) -> None:
-    async with stranger(lonely.address, lonely.port) as attacker:
+    async with raw_client(lonely.address, lonely.port) as attacker:
         await attacker.pair_setup(M1, (METHOD, b"\0"))
         said = await attacker.pair_setup(M3, *parts)
         assert ERROR in said.tlv
@@ -279,7 +279,7 @@ async def test_after_all_that_it_can_be_paired(unpaired: Served) -> None:
     rows = [sent for sent, _ in HTTP.values()]
     rows += [request("POST", "/pair-setup", body=body) for body, _, _ in PAIR_SETUP.values()]
     for sent in rows:
-        async with stranger(unpaired.address, unpaired.port) as attacker:
+        async with raw_client(unpaired.address, unpaired.port) as attacker:
             await attacker.say(sent)
     controller = await unpaired.pair()
     assert await controller.read("Web Server") is False
@@ -307,7 +307,7 @@ async def test_a_malformed_pair_verify_is_refused(
     served: Served, paired: Controller, log: pytest.LogCaptureFixture, body: bytes, status: int
 ) -> None:
     own_address = next(own_addresses)
-    async with stranger(served.address, served.port, own_address=own_address) as attacker:
+    async with raw_client(served.address, served.port, own_address=own_address) as attacker:
         said = await attacker.post("/pair-verify", body)
         assert (said.status, ERROR in said.tlv) == (status, True)
         assert (await attacker.say(request("GET", "/accessories"))).status == 470
@@ -318,7 +318,7 @@ async def test_a_malformed_pair_verify_is_refused(
 async def test_a_proof_that_is_none_opens_nothing(
     served: Served, paired: Controller, sealed: bytes | None
 ) -> None:
-    async with stranger(served.address, served.port) as attacker:
+    async with raw_client(served.address, served.port) as attacker:
         await attacker.post("/pair-verify", tlv(M1, (PUBLIC_KEY, b"k" * 32)))
         parts = [] if sealed is None else [(DATA, sealed)]
         said = await attacker.post("/pair-verify", tlv(M3, *parts))
@@ -326,7 +326,7 @@ async def test_a_proof_that_is_none_opens_nothing(
         assert (await attacker.say(request("GET", "/accessories"))).status == 470
 
 
-async def prove(attacker: Stranger, controller: Controller) -> bytes:
+async def prove(attacker: RawClient, controller: Controller) -> bytes:
     """Begin a pair-verify; the request by which the controller then proves who it is."""
     steps: Any = get_session_keys(cast("Any", controller.pairing.pairing_data))
     begin, _ = next(steps)
@@ -342,7 +342,7 @@ async def test_what_is_sent_in_the_clear_behind_the_proof_is_not_the_controllers
     aid, iid = controller.switches["Web Server"].on
     items = [{"aid": aid, "iid": iid, "value": True}]
     body = json.dumps({"characteristics": items}).encode()
-    async with stranger(served.address, served.port) as attacker:
+    async with raw_client(served.address, served.port) as attacker:
         proof = await prove(attacker, controller)
         attacker.writer.write(proof + request("PUT", "/characteristics", body=body))
         assert await attacker.is_closed()
@@ -352,7 +352,7 @@ async def test_what_is_sent_in_the_clear_behind_the_proof_is_not_the_controllers
 async def test_half_a_request_in_the_clear_before_the_keys_is_not_the_controllers(
     served: Served, controller: Controller
 ) -> None:
-    async with stranger(served.address, served.port) as attacker:
+    async with raw_client(served.address, served.port) as attacker:
         proof = await prove(attacker, controller)
         attacker.writer.write(proof + b"GET /accessories HTTP/1.1\r\nHost: bridge\r\nX-Ignored: ")
         assert await attacker.is_closed()
@@ -610,7 +610,7 @@ async def test_a_stranger_that_says_nothing_is_cut_off(
     lonely: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.2)
-    async with stranger(lonely.address, lonely.port) as silent:
+    async with raw_client(lonely.address, lonely.port) as silent:
         assert await silent.is_closed()
 
 
@@ -618,7 +618,7 @@ async def test_a_stranger_that_sends_a_byte_at_a_time_gets_no_more_time(
     lonely: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.2)
-    async with stranger(lonely.address, lonely.port) as slow, asyncio.timeout(5):
+    async with raw_client(lonely.address, lonely.port) as slow, asyncio.timeout(5):
         closed = asyncio.ensure_future(slow.is_closed())
         for byte in itertools.cycle(b"a"):
             slow.writer.write(bytes([byte]))
@@ -630,11 +630,11 @@ async def test_a_stranger_that_sends_a_byte_at_a_time_gets_no_more_time(
 async def test_a_33rd_stranger_costs_the_oldest_of_the_greediest_address(lonely: Served) -> None:
     taken_in = lonely.bridge._driver.http_server._strangers
     await eventually(lambda: len(taken_in) == 0)
-    async with stranger(lonely.address, lonely.port, own_address="127.0.0.2") as first:
-        greedy = [stranger(lonely.address, lonely.port, own_address="127.0.0.3") for _ in range(31)]
+    async with raw_client(lonely.address, lonely.port, own_address="127.0.0.2") as first:
+        greedy = [raw_client(lonely.address, lonely.port, own_address="127.0.0.3") for _ in range(31)]
         async with Several(greedy) as others:
             await eventually(lambda: len(taken_in) == 32)
-            async with stranger(lonely.address, lonely.port, own_address="127.0.0.4") as last:
+            async with raw_client(lonely.address, lonely.port, own_address="127.0.0.4") as last:
                 assert await others[0].is_closed()
                 for alive in (first, others[1], others[-1], last):
                     assert (await alive.say(request("GET", "/foo"))).status == 404
@@ -657,7 +657,7 @@ class Several:
     def __init__(self, opened: list[Any]) -> None:
         self._opened = opened
 
-    async def __aenter__(self) -> list[Stranger]:
+    async def __aenter__(self) -> list[RawClient]:
         return [await one.__aenter__() for one in self._opened]
 
     async def __aexit__(self, *_: object) -> None:

@@ -12,7 +12,15 @@ from hkswitch.hap import limits, state_file
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
-from tests.support.stranger import DATA, ERROR, METHOD, PROOF, PUBLIC_KEY, STATE, stranger
+from tests.support.raw_client import (
+    DATA,
+    ERROR,
+    METHOD,
+    PROOF,
+    PUBLIC_KEY,
+    STATE,
+    raw_client,
+)
 from tests.support.waiting import eventually
 
 Parts = tuple[tuple[int, bytes], ...]
@@ -34,7 +42,7 @@ async def test_a_public_key_that_is_zero_modulo_n_is_refused_and_its_known_key_o
     unpaired: Served, times: int
 ) -> None:
     public_key = (N * times).to_bytes(385).lstrip(b"\0") or b"\0"
-    async with stranger(unpaired.address, unpaired.port) as attacker:
+    async with raw_client(unpaired.address, unpaired.port) as attacker:
         await attacker.pair_setup(*BEGIN)
         proved = await attacker.pair_setup((STATE, b"\x03"), (PUBLIC_KEY, public_key), (PROOF, b"p" * 64))
         exchanged = await attacker.pair_setup(*EXCHANGE)
@@ -45,7 +53,7 @@ async def test_a_public_key_that_is_zero_modulo_n_is_refused_and_its_known_key_o
 
 
 async def test_a_key_of_a_length_that_none_has_is_a_failed_attempt(unpaired: Served) -> None:
-    async with stranger(unpaired.address, unpaired.port) as attacker:
+    async with raw_client(unpaired.address, unpaired.port) as attacker:
         await attacker.pair_setup(*BEGIN)
         answer = await attacker.pair_setup((STATE, b"\x03"), (PUBLIC_KEY, b"\1" * 1000), (PROOF, b"p" * 64))
     assert answer.tlv[ERROR] == AUTHENTICATION
@@ -66,7 +74,7 @@ async def test_a_key_of_a_length_that_none_has_is_a_failed_attempt(unpaired: Ser
 async def test_a_step_out_of_order_is_refused_and_is_no_other_guess(
     unpaired: Served, steps: list[Parts], attempts: int
 ) -> None:
-    async with stranger(unpaired.address, unpaired.port) as attacker:
+    async with raw_client(unpaired.address, unpaired.port) as attacker:
         answers = [await attacker.pair_setup(*step) for step in steps]
     assert answers[-1].tlv[ERROR] == UNKNOWN
     assert failed_attempts(unpaired) == attempts
@@ -111,7 +119,7 @@ async def started(state_folder: Path) -> Served:
 
 
 async def test_another_controller_is_told_to_wait_until_the_first_has_gone(unpaired: Served) -> None:
-    async with stranger(unpaired.address, unpaired.port) as first:
+    async with raw_client(unpaired.address, unpaired.port) as first:
         await first.pair_setup(*BEGIN)
         with pytest.raises(BusyError):
             await unpaired.pair()
@@ -125,7 +133,7 @@ async def test_one_that_never_ends_its_pairing_is_cut_off(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(limits, "PAIR_SETUP_SECONDS", 0.3)
-        async with stranger(unpaired.address, unpaired.port) as slow:
+        async with raw_client(unpaired.address, unpaired.port) as slow:
             await slow.pair_setup(*BEGIN)
             await slow.pair_setup(*BEGIN)  # which gives no more time
             assert await slow.is_closed()
@@ -138,8 +146,8 @@ async def test_one_that_pairs_has_more_time_than_one_that_says_nothing(
 ) -> None:
     monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.3)
     async with (
-        stranger(unpaired.address, unpaired.port) as silent,
-        stranger(unpaired.address, unpaired.port) as pairing,
+        raw_client(unpaired.address, unpaired.port) as silent,
+        raw_client(unpaired.address, unpaired.port) as pairing,
     ):
         await pairing.pair_setup(*BEGIN)
         assert await silent.is_closed()
@@ -150,7 +158,7 @@ async def test_a_bridge_that_is_paired_is_not_available(unpaired: Served) -> Non
     controller = await unpaired.pair()
     with pytest.raises(UnavailableError):
         await unpaired.pair()
-    async with stranger(unpaired.address, unpaired.port) as attacker:
+    async with raw_client(unpaired.address, unpaired.port) as attacker:
         assert (await attacker.pair_setup(*EXCHANGE)).tlv[ERROR] == UNAVAILABLE
     assert failed_attempts(unpaired) == 0
     await controller.close()

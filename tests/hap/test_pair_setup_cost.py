@@ -9,7 +9,14 @@ import pytest
 from hkswitch.hap.pair_setup import Verifier
 from tests.hap.conftest import Served
 from tests.hap.test_pair_setup import BEGIN, PROVE, Parts, failed_attempts
-from tests.support.stranger import ERROR, PUBLIC_KEY, Said, Stranger, stranger, tlv
+from tests.support.raw_client import (
+    ERROR,
+    PUBLIC_KEY,
+    RawClient,
+    Said,
+    raw_client,
+    tlv,
+)
 from tests.support.waiting import eventually
 
 
@@ -55,7 +62,7 @@ def posted(*parts: tuple[int, bytes]) -> bytes:
     return f"POST /pair-setup HTTP/1.1\r\nHost: b\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def answers(one: Stranger, *steps: Parts) -> list[Said]:
+async def answers(one: RawClient, *steps: Parts) -> list[Said]:
     """Send all steps at once, and read all answers."""
     one.writer.write(b"".join(posted(*step) for step in steps))
     received = b""
@@ -76,7 +83,7 @@ async def answers(one: Stranger, *steps: Parts) -> list[Said]:
 
 
 async def test_100_beginnings_at_once_are_worked_out_once(unpaired: Served, worked: list[str]) -> None:
-    async with stranger(unpaired.address, unpaired.port) as one:
+    async with raw_client(unpaired.address, unpaired.port) as one:
         said = await answers(one, *[BEGIN] * 100)
     assert len({answer.tlv[PUBLIC_KEY] for answer in said}) == 1
     assert set(worked) == {"code", "challenge"}
@@ -89,7 +96,7 @@ async def test_a_beginning_after_another_went_away_is_not_worked_out_again(
     keys = []
     for _ in range(5):
         await eventually(lambda: unpaired.bridge._driver.pair_setup.holder is None)
-        async with stranger(unpaired.address, unpaired.port) as one:
+        async with raw_client(unpaired.address, unpaired.port) as one:
             keys.append((await one.pair_setup(*BEGIN)).tlv[PUBLIC_KEY])
     assert len(set(keys)) == 1
     assert worked.count("code") == 1
@@ -98,7 +105,7 @@ async def test_a_beginning_after_another_went_away_is_not_worked_out_again(
 async def test_a_challenge_that_was_answered_is_never_given_again(
     unpaired: Served, worked: list[str]
 ) -> None:
-    async with stranger(unpaired.address, unpaired.port) as one:
+    async with raw_client(unpaired.address, unpaired.port) as one:
         said = await answers(one, *[BEGIN, PROVE] * 4)
     assert len({answer.tlv[PUBLIC_KEY] for answer in said[::2]}) == 4
     assert [answer.tlv[ERROR] for answer in said[1::2]] == [b"\x02"] * 4
@@ -109,7 +116,7 @@ async def test_a_challenge_that_was_answered_is_never_given_again(
 async def test_others_have_their_turn_between_two_answers(
     unpaired: Served, worked: list[str], turns: None
 ) -> None:
-    async with stranger(unpaired.address, unpaired.port) as one:
+    async with raw_client(unpaired.address, unpaired.port) as one:
         await answers(one, *[BEGIN, PROVE] * 4)
     work = [what for what in worked if what != "turn"]
     assert work.count("secret") == 4
@@ -118,7 +125,7 @@ async def test_others_have_their_turn_between_two_answers(
 
 
 async def test_an_answer_of_one_that_went_away_is_not_worked_out(unpaired: Served, worked: list[str]) -> None:
-    async with stranger(unpaired.address, unpaired.port) as one:
+    async with raw_client(unpaired.address, unpaired.port) as one:
         await one.pair_setup(*BEGIN)
         connection = unpaired.bridge._driver.pair_setup.holder
         assert connection is not None
@@ -134,7 +141,7 @@ async def test_an_answer_of_one_that_went_away_is_not_worked_out(unpaired: Serve
 async def test_a_paired_bridge_works_nothing_out(unpaired: Served, worked: list[str]) -> None:
     controller = await unpaired.pair()
     worked.clear()
-    async with stranger(unpaired.address, unpaired.port) as one:
+    async with raw_client(unpaired.address, unpaired.port) as one:
         said = await answers(one, *[BEGIN] * 100)
     assert {answer.tlv[ERROR] for answer in said} == {b"\x06"}
     assert worked == []

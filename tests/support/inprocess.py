@@ -21,7 +21,7 @@ from hkswitch.hap.driver import PAIRINGS, Driver
 from hkswitch.hap.server import Server
 from hkswitch.model.switch_events import Tile
 from tests.hap.conftest import GROUPS
-from tests.support.stranger import Said
+from tests.support.raw_client import Said
 
 ADMIN = UUID("11111111-2222-4333-8444-555555555555")
 USER = UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")

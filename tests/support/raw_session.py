@@ -19,7 +19,16 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tests.support.stranger import DATA, PUBLIC_KEY, STATE, USERNAME, Said, Stranger, stranger, tlv
+from tests.support.raw_client import (
+    DATA,
+    PUBLIC_KEY,
+    STATE,
+    USERNAME,
+    RawClient,
+    Said,
+    raw_client,
+    tlv,
+)
 from tests.world.http_reader import Heard, Reader
 
 SIGNATURE = 10
@@ -80,7 +89,7 @@ class Half:
 class RawSession:
     """A connection that is verified."""
 
-    stream: Stranger
+    stream: RawClient
     to_bridge: Half
     from_bridge: Half
     heard: list[Heard] = field(default_factory=list)
@@ -212,7 +221,7 @@ class Verification:
         return write, read
 
 
-async def verify(stream: Stranger, name: bytes = NAME, key: Ed25519PrivateKey = KEY) -> RawSession:
+async def verify(stream: RawClient, name: bytes = NAME, key: Ed25519PrivateKey = KEY) -> RawSession:
     """Pair-verify; raises `NotVerified`."""
     verification = Verification(name, key)
     begun = await stream.post("/pair-verify", verification.begin())
@@ -223,5 +232,5 @@ async def verify(stream: Stranger, name: bytes = NAME, key: Ed25519PrivateKey = 
 @asynccontextmanager
 async def raw_session(address: str, port: int) -> AsyncIterator[RawSession]:
     """Connect and verify."""
-    async with stranger(address, port) as stream:
+    async with raw_client(address, port) as stream:
         yield await verify(stream)

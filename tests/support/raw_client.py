@@ -1,4 +1,4 @@
-"""A device in the network that is no controller: sends bytes, and reads what comes back."""
+"""A client that sends raw bytes to the bridge over an unauthenticated connection, and reads the answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ class Said:
 
 
 @dataclass
-class Stranger:
+class RawClient:
     """One connection."""
 
     reader: asyncio.StreamReader
@@ -99,11 +99,11 @@ def tlv(*parts: tuple[int, bytes]) -> bytes:
 
 
 @asynccontextmanager
-async def stranger(address: str, port: int, *, own_address: str | None = None) -> AsyncIterator[Stranger]:
+async def raw_client(address: str, port: int, *, own_address: str | None = None) -> AsyncIterator[RawClient]:
     """Connect, from another address of loopback if wanted."""
     local = None if own_address is None else (own_address, 0)
     reader, writer = await asyncio.open_connection(address, port, local_addr=local)
     try:
-        yield Stranger(reader, writer)
+        yield RawClient(reader, writer)
     finally:
         writer.transport.abort()
