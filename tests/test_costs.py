@@ -26,8 +26,8 @@ from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
 from tests.support.fake_systemd import SYSTEMD, UNIT, FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
-from tests.support.helped import ignore
 from tests.support.helper import HelperProgram
+from tests.support.host_with_helper import ignore
 from tests.support.ports import LOOPBACK, free_port
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]

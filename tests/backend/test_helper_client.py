@@ -18,7 +18,7 @@ from hkswitch.backend.helper_session import End, HelperGone, HelperSession
 from hkswitch.backend.helper_transport import Process
 from hkswitch.backend.sudo import explain, hint
 from hkswitch.protocol.helper import Told
-from tests.support.helped import scripted
+from tests.support.host_with_helper import scripted
 from tests.support.waiting import eventually
 
 ANSWERING = "hello()\nuntil('never')"

@@ -14,7 +14,7 @@ from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
-from tests.support.helped import UP, Helped, ignore, patched
+from tests.support.host_with_helper import UP, HostSetup, ignore, patched
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
@@ -32,23 +32,25 @@ ALL_OFF = dict.fromkeys(("web", "files", "lamp"), GroupState.OFF)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def helped(fake: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Helped]:
+async def helped(
+    fake: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[HostSetup]:
     monkeypatch.setattr(helper_client, "BACK_OFF_SECONDS", (0.01,))
     fake.reset(*map(Unit, ("httpd.service", "smb.service", "nmb.service", "new.service")))
     fake.commands = lambda argv: Outcome(status=int(argv[-1] == "c"))
     config_file = tmp_path / "config.yaml"
-    helped = await Helped.of(config_file, CONFIG, patched(config_file)).opened()
+    helped = await HostSetup.of(config_file, CONFIG, patched(config_file)).opened()
     assert known(helped) == ALL_OFF
     helped.told.forget()
     yield helped
     await helped.host.close()
 
 
-def known(helped: Helped) -> dict[str, GroupState | None]:
+def known(helped: HostSetup) -> dict[str, GroupState | None]:
     return {group_id: helped.told.state(group_id) for group_id in helped.told.groups}
 
 
-async def asked(helped: Helped, group_id: str, action: Action = Action.START) -> ActionResult:
+async def asked(helped: HostSetup, group_id: str, action: Action = Action.START) -> ActionResult:
     return await helped.host.request(action, group_id, ignore, at_length=False)
 
 
@@ -66,7 +68,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("before", "after"), CHANGES)
 async def test_a_config_that_was_changed_and_not_reloaded_makes_exactly_the_changed_groups_unknown(
-    helped: Helped, fake: FakeSystemd, before: str, after: str
+    helped: HostSetup, fake: FakeSystemd, before: str, after: str
 ) -> None:
     helped.config_file.write_text(CONFIG.replace(before, after))
     assert await helped.host.check_config() == ""  # a ping
@@ -88,7 +90,7 @@ async def test_a_config_that_was_changed_and_not_reloaded_makes_exactly_the_chan
     assert helped.told.state("web") is GroupState.ON
 
 
-async def test_a_request_looks_at_the_config_too(helped: Helped, fake: FakeSystemd) -> None:
+async def test_a_request_looks_at_the_config_too(helped: HostSetup, fake: FakeSystemd) -> None:
     helped.config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
     assert await asked(helped, "web") == REFUSED
     await eventually(lambda: helped.told.changes)
@@ -106,7 +108,7 @@ async def test_a_request_looks_at_the_config_too(helped: Helped, fake: FakeSyste
     ],
 )
 async def test_what_root_does_not_act_on_may_change_and_nothing_is_told(
-    helped: Helped, before: str, after: str
+    helped: HostSetup, before: str, after: str
 ) -> None:
     helped.config_file.write_text(CONFIG.replace(before, after))
     assert await helped.host.check_config() == ""
@@ -117,7 +119,7 @@ async def test_what_root_does_not_act_on_may_change_and_nothing_is_told(
 
 
 async def test_a_unit_that_changed_while_its_group_was_another_one_is_known_as_it_is(
-    helped: Helped, fake: FakeSystemd
+    helped: HostSetup, fake: FakeSystemd
 ) -> None:
     """It goes to a group that the daemon has not, and comes back: nothing of before is shown."""
     helped.config_file.write_text(CONFIG.replace("web: {", "other: {"))
@@ -134,7 +136,7 @@ async def test_a_unit_that_changed_while_its_group_was_another_one_is_known_as_i
 
 
 async def test_a_reload_keeps_what_did_not_change_and_tells_nothing_new_of_it(
-    helped: Helped, fake: FakeSystemd
+    helped: HostSetup, fake: FakeSystemd
 ) -> None:
     ran = len(fake.ran)
     await helped.reload(CONFIG)
@@ -144,7 +146,7 @@ async def test_a_reload_keeps_what_did_not_change_and_tells_nothing_new_of_it(
 
 
 async def test_a_reload_tells_the_states_of_the_groups_that_changed_and_of_no_others(
-    helped: Helped, fake: FakeSystemd
+    helped: HostSetup, fake: FakeSystemd
 ) -> None:
     fake.change("new.service", "active", "running")
     await helped.reload(CONFIG.replace("[httpd]", "[new]"))
@@ -157,7 +159,7 @@ async def test_a_reload_tells_the_states_of_the_groups_that_changed_and_of_no_ot
 
 @pytest.mark.parametrize("before", ["units: [httpd]", "web: {units: [httpd]}"])
 async def test_a_group_that_a_reload_changes_or_adds_is_being_asked_and_needs_no_other_reload(
-    helped: Helped, before: str
+    helped: HostSetup, before: str
 ) -> None:
     """What the switch is told until the helper has told everything: nobody has to do anything about it."""
     more = "web: {units: [new]}\n  more: {units: [new]}"
@@ -167,7 +169,7 @@ async def test_a_group_that_a_reload_changes_or_adds_is_being_asked_and_needs_no
     assert Observed({}) in [observed for _, observed in helped.told.changes]
 
 
-async def test_a_group_that_goes_with_a_reload_is_told_no_more(helped: Helped, fake: FakeSystemd) -> None:
+async def test_a_group_that_goes_with_a_reload_is_told_no_more(helped: HostSetup, fake: FakeSystemd) -> None:
     await helped.reload("groups: {files: {units: [smb, nmb]}}")
     helped.told.forget()
     fake.change("httpd.service", "active", "running")
@@ -177,7 +179,7 @@ async def test_a_group_that_goes_with_a_reload_is_told_no_more(helped: Helped, f
 
 
 async def test_a_status_that_changed_with_a_reload_is_asked_anew_and_not_known_before(
-    helped: Helped, fake: FakeSystemd
+    helped: HostSetup, fake: FakeSystemd
 ) -> None:
     fake.commands = lambda _: Outcome(status=0)
     await helped.reload(CONFIG.replace("/bin/echo, c", "/bin/echo, other"))
@@ -187,7 +189,7 @@ async def test_a_status_that_changed_with_a_reload_is_asked_anew_and_not_known_b
     assert {group_id for group_id, _ in helped.told.changes} == {"lamp"}
 
 
-async def test_a_second_reload_before_the_first_was_told_wins(helped: Helped, fake: FakeSystemd) -> None:
+async def test_a_second_reload_before_the_first_was_told_wins(helped: HostSetup, fake: FakeSystemd) -> None:
     fake.change("new.service", "active", "running")
     first = asyncio.create_task(helped.reload(CONFIG.replace("[httpd]", "[nmb]")))
     await asyncio.sleep(0)
@@ -205,7 +207,7 @@ async def test_a_file_that_was_edited_after_the_daemon_read_it_leaves_the_other_
 ) -> None:
     fake.reset(*map(Unit, ("httpd.service", "smb.service", "nmb.service", "new.service")))
     config_file = tmp_path / "config.yaml"
-    helped = Helped.of(config_file, CONFIG, patched(config_file))
+    helped = HostSetup.of(config_file, CONFIG, patched(config_file))
     config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
     await helped.opened()
     assert helped.told.last["web"] == Observed(None, None, CHANGED)
@@ -215,7 +217,7 @@ async def test_a_file_that_was_edited_after_the_daemon_read_it_leaves_the_other_
 
 
 async def test_a_new_helper_that_reads_an_edited_file_makes_only_the_changed_groups_unknown(
-    helped: Helped,
+    helped: HostSetup,
 ) -> None:
     helped.config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
     helped.signal(signal.SIGKILL)
@@ -242,7 +244,7 @@ def spoil(config_file: Path, how: str) -> str:
 
 @pytest.mark.parametrize("how", ["invalid", "untrusted", "removed"])
 async def test_while_the_file_is_not_believed_all_is_watched_and_nothing_is_done_and_then_it_is(
-    helped: Helped, fake: FakeSystemd, how: str, caplog: pytest.LogCaptureFixture
+    helped: HostSetup, fake: FakeSystemd, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     why = spoil(helped.config_file, how)
@@ -267,7 +269,9 @@ async def test_while_the_file_is_not_believed_all_is_watched_and_nothing_is_done
     assert helped.told.states("files") == []
 
 
-async def test_a_file_that_is_believed_again_and_says_something_else_needs_a_reload(helped: Helped) -> None:
+async def test_a_file_that_is_believed_again_and_says_something_else_needs_a_reload(
+    helped: HostSetup,
+) -> None:
     spoil(helped.config_file, "invalid")
     assert await helped.host.check_config()
     helped.config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
@@ -280,7 +284,7 @@ async def test_a_file_that_is_believed_again_and_says_something_else_needs_a_rel
 
 @pytest.mark.parametrize("how", ["invalid", "untrusted", "removed"])
 async def test_a_new_helper_that_believes_no_file_makes_all_unknown_for_that_reason_until_it_does(
-    helped: Helped, monkeypatch: pytest.MonkeyPatch, how: str
+    helped: HostSetup, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", 1)
     why = spoil(helped.config_file, how)
@@ -303,7 +307,7 @@ async def test_a_file_that_was_never_believed_does_not_keep_the_daemon_from_its_
     monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", 1)
     fake.reset(*map(Unit, ("httpd.service", "smb.service", "nmb.service")))
     config_file = tmp_path / "config.yaml"
-    helped = Helped.of(config_file, CONFIG, patched(config_file))
+    helped = HostSetup.of(config_file, CONFIG, patched(config_file))
     config_file.chmod(0o666)
     await helped.opened()
     await eventually(lambda: "is not trusted" in helped.told.why("web"))

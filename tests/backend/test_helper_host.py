@@ -14,7 +14,7 @@ from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeRes
 from hkswitch.serviceswitch.probes import MOST_AT_ONCE
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Outcome, Unit
 from tests.support.fixtures import VARIABLE, bus_address, fake, systemd_on_bus
-from tests.support.helped import DOWN, UP, Helped, ignore, patched
+from tests.support.host_with_helper import DOWN, UP, HostSetup, ignore, patched
 from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
@@ -25,19 +25,19 @@ SUCCESS = ActionResult()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def helped(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[Helped]:
+async def helped(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[HostSetup]:
     fake.reset(*map(Unit, UNITS))
     config_file = tmp_path / "config.yaml"
-    helped = Helped.of(config_file, CONFIG, patched(config_file, link__RECONNECT_SECONDS=0.05))
+    helped = HostSetup.of(config_file, CONFIG, patched(config_file, link__RECONNECT_SECONDS=0.05))
     yield await helped.opened()
     await helped.host.close()
 
 
-async def started(helped: Helped, group_id: str) -> ActionResult:
+async def started(helped: HostSetup, group_id: str) -> ActionResult:
     return await helped.host.request(Action.START, group_id, ignore, at_length=False)
 
 
-async def test_open_has_told_every_state(helped: Helped) -> None:
+async def test_open_has_told_every_state(helped: HostSetup) -> None:
     assert helped.told.last == {
         "web": Observed({"httpd.service": DOWN}),
         "files": Observed({"smb.service": DOWN, "nmb.service": DOWN}),
@@ -45,14 +45,14 @@ async def test_open_has_told_every_state(helped: Helped) -> None:
     assert (helped.host.trouble(), helped.host.config_problem()) == ("", "")
 
 
-async def test_a_change_from_outside_is_told_of_its_group_only(helped: Helped, fake: FakeSystemd) -> None:
+async def test_a_change_from_outside_is_told_of_its_group_only(helped: HostSetup, fake: FakeSystemd) -> None:
     helped.told.forget()
     fake.change("httpd.service", "active", "running")
     await eventually(lambda: helped.told.state("web") is GroupState.ON)
     assert helped.told.changes == [("web", Observed({"httpd.service": UP}))]
 
 
-async def test_what_a_request_led_to_was_told_when_it_returns(helped: Helped) -> None:
+async def test_what_a_request_led_to_was_told_when_it_returns(helped: HostSetup) -> None:
     accepted: list[GroupState | None] = []
     action = helped.host.request(
         Action.START, "web", lambda: accepted.append(helped.told.state("web")), at_length=False
@@ -72,14 +72,16 @@ async def test_what_a_request_led_to_was_told_when_it_returns(helped: Helped) ->
         (Action.START, "none", "denied: there is no group 'none' in the configuration"),
     ],
 )
-async def test_a_denied_request_says_why(helped: Helped, action: Action, group: str, failure: str) -> None:
+async def test_a_denied_request_says_why(helped: HostSetup, action: Action, group: str, failure: str) -> None:
     accepted: list[str] = []
     result = await helped.host.request(action, group, lambda: accepted.append(group), at_length=False)
     assert result == ActionResult(failure)
     assert accepted == []
 
 
-async def test_a_failed_request_names_the_unit_and_the_job_result(helped: Helped, fake: FakeSystemd) -> None:
+async def test_a_failed_request_names_the_unit_and_the_job_result(
+    helped: HostSetup, fake: FakeSystemd
+) -> None:
     fake.units["nmb.service"].job_result = "timeout"
     assert await started(helped, "files") == ActionResult("nmb.service timeout")
     assert helped.told.state("files") is GroupState.FAILED
@@ -87,7 +89,7 @@ async def test_a_failed_request_names_the_unit_and_the_job_result(helped: Helped
 
 @pytest.mark.parametrize(("at_length", "is_noticed"), [(False, False), (True, True)])
 async def test_a_person_waits_longer_to_see_whether_a_unit_stays_up(
-    helped: Helped, fake: FakeSystemd, at_length: bool, is_noticed: bool
+    helped: HostSetup, fake: FakeSystemd, at_length: bool, is_noticed: bool
 ) -> None:
     unit = fake.units["httpd.service"]
     unit.kind, unit.result, unit.status = "simple", "exit-code", 1
@@ -102,7 +104,7 @@ async def test_a_person_waits_longer_to_see_whether_a_unit_stays_up(
     assert time.monotonic() - began_seconds > (0.5 if at_length else 0.2)
 
 
-async def test_requests_run_side_by_side(helped: Helped, fake: FakeSystemd) -> None:
+async def test_requests_run_side_by_side(helped: HostSetup, fake: FakeSystemd) -> None:
     fake.units["httpd.service"].held = True
     slow = asyncio.create_task(started(helped, "web"))
     assert await started(helped, "files") == SUCCESS
@@ -111,7 +113,9 @@ async def test_requests_run_side_by_side(helped: Helped, fake: FakeSystemd) -> N
     assert await slow == SUCCESS
 
 
-async def test_units_that_are_watched_later_are_told_and_followed(helped: Helped, fake: FakeSystemd) -> None:
+async def test_units_that_are_watched_later_are_told_and_followed(
+    helped: HostSetup, fake: FakeSystemd
+) -> None:
     fake.units["new.service"] = Unit("new.service")
     await helped.reload("groups: {web: {units: [httpd]}, new: {units: [new]}}")
     assert helped.told.state("new") is GroupState.OFF
@@ -132,7 +136,7 @@ async def test_without_a_bus_open_does_not_fail_and_all_is_told_once_it_is_there
     with monkeypatch.context() as patch:
         patch.setenv(VARIABLE, f"unix:path={bus}")
         config_file = tmp_path / "config.yaml"
-        helped = Helped.of(config_file, CONFIG, patched(config_file, link__RECONNECT_SECONDS=0.05))
+        helped = HostSetup.of(config_file, CONFIG, patched(config_file, link__RECONNECT_SECONDS=0.05))
         await asyncio.wait_for(helped.opened(), helper_host.TOLD_WITHIN_SECONDS)
     await eventually(lambda: "bus" in helped.told.why("web"))
     assert [helped.told.last[group].units for group in ("web", "files")] == [None, None]
@@ -146,7 +150,7 @@ async def test_without_a_bus_open_does_not_fail_and_all_is_told_once_it_is_there
 
 
 async def test_while_the_bus_is_away_no_group_is_known_and_then_all_is_read_again(
-    helped: Helped, fake: FakeSystemd
+    helped: HostSetup, fake: FakeSystemd
 ) -> None:
     await fake.leave()
     await eventually(lambda: helped.told.last["web"].units is None)
@@ -165,7 +169,7 @@ async def test_while_the_bus_is_away_no_group_is_known_and_then_all_is_read_agai
     [("active", None), ("failed", "httpd.service exited with status 7"), ("inactive", "httpd.service ")],
 )
 async def test_a_start_during_which_the_bus_goes_and_comes_back_is_settled_from_units_and_jobs(
-    helped: Helped, fake: FakeSystemd, active: str, failure: str | None
+    helped: HostSetup, fake: FakeSystemd, active: str, failure: str | None
 ) -> None:
     unit = fake.units["httpd.service"]
     unit.held = True
@@ -194,17 +198,17 @@ groups:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def probed(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[Helped]:
+async def probed(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[HostSetup]:
     """A host whose groups have probes: the lamp is off."""
     fake.reset(Unit("httpd.service"))
     fake.commands = lambda argv: Outcome(status=int(argv[-1] == "c"))
     config_file = tmp_path / "config.yaml"
-    helped = Helped.of(config_file, PROBED, patched(config_file, link__RECONNECT_SECONDS=0.05))
+    helped = HostSetup.of(config_file, PROBED, patched(config_file, link__RECONNECT_SECONDS=0.05))
     yield await helped.opened()
     await helped.host.close()
 
 
-async def test_open_has_told_what_a_status_says_and_not_what_a_check_will(probed: Helped) -> None:
+async def test_open_has_told_what_a_status_says_and_not_what_a_check_will(probed: HostSetup) -> None:
     assert probed.told.last["lamp"].probe_result is ProbeResult.OFF
     assert probed.told.last["web"] == Observed({"httpd.service": DOWN})
 
@@ -216,7 +220,7 @@ async def test_open_waits_for_no_status_that_hangs(
     fake.reset(Unit("httpd.service"))
     fake.commands = lambda _: Outcome(seconds=3600)
     config_file = tmp_path / "config.yaml"
-    helped = await Helped.of(config_file, PROBED, patched(config_file)).opened()
+    helped = await HostSetup.of(config_file, PROBED, patched(config_file)).opened()
     assert helped.told.state("lamp") is None
     await helped.host.close()
 
@@ -231,7 +235,7 @@ async def test_a_tap_waits_for_no_probe_of_another_group(
     hanging = "commands: {start: [/bin/echo, a], stop: [/bin/echo, b], status: [/bin/echo, hang]}"
     groups = [f"  g{number}: {{{hanging}}}\n" for number in range(2 * MOST_AT_ONCE)]
     config_file = tmp_path / "config.yaml"
-    helped = Helped.of(config_file, PROBED + "".join(groups), patched(config_file))
+    helped = HostSetup.of(config_file, PROBED + "".join(groups), patched(config_file))
     await helped.opened()
     await eventually(lambda: sum(argv[-1] == "hang" for argv in fake.ran) == MOST_AT_ONCE)
     result = await asyncio.wait_for(
@@ -243,7 +247,7 @@ async def test_a_tap_waits_for_no_probe_of_another_group(
 
 
 async def test_a_group_with_a_check_is_on_once_that_says_so_and_never_before(
-    probed: Helped, fake: FakeSystemd
+    probed: HostSetup, fake: FakeSystemd
 ) -> None:
     probed.told.forget()
     fake.change("httpd.service", "active", "running")
@@ -252,7 +256,7 @@ async def test_a_group_with_a_check_is_on_once_that_says_so_and_never_before(
     assert probed.told.last["web"].probe_result is ProbeResult.ON
 
 
-async def test_after_a_loss_of_the_bus_probes_are_asked_again(probed: Helped, fake: FakeSystemd) -> None:
+async def test_after_a_loss_of_the_bus_probes_are_asked_again(probed: HostSetup, fake: FakeSystemd) -> None:
     await fake.leave()
     await eventually(lambda: probed.told.last["lamp"].units is None)
     ran = len(fake.ran)
@@ -263,7 +267,7 @@ async def test_after_a_loss_of_the_bus_probes_are_asked_again(probed: Helped, fa
 
 
 async def test_a_probe_that_cannot_answer_is_unknown_and_logged_once_with_its_reason(
-    probed: Helped, fake: FakeSystemd, caplog: pytest.LogCaptureFixture
+    probed: HostSetup, fake: FakeSystemd, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.commands = lambda _: Outcome("exit-code", 203)
     await eventually(lambda: probed.told.last["lamp"].probe_result is ProbeResult.UNAVAILABLE)
@@ -273,6 +277,6 @@ async def test_a_probe_that_cannot_answer_is_unknown_and_logged_once_with_its_re
     assert caplog.text.count("lamp: unavailable: ") == 1
 
 
-async def test_a_group_that_comes_with_a_reload_is_told(probed: Helped) -> None:
+async def test_a_group_that_comes_with_a_reload_is_told(probed: HostSetup) -> None:
     await probed.reload(PROBED.replace("lamp:", "other:"))
     assert probed.told.state("other") is GroupState.OFF

@@ -17,7 +17,7 @@ from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
-from tests.support.helped import UP, Helped, groups_of, ignore, patched, scripted
+from tests.support.host_with_helper import UP, HostSetup, groups_of, ignore, patched, scripted
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
@@ -37,18 +37,18 @@ SOON_SECONDS = 0.5
 AS_SUDO = [sys.executable, "-c", "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"]
 """Runs the helper as a child of its own, which the daemon cannot end but by its pipe."""
 
-Open = Callable[..., Awaitable[Helped]]
+Open = Callable[..., Awaitable[HostSetup]]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
     """Open a host on a config, with a helper that this command runs; it is closed with the test."""
     monkeypatch.setattr(helper_client, "BACK_OFF_SECONDS", (0.01,))
-    all_opened: list[Helped] = []
+    all_opened: list[HostSetup] = []
 
-    async def begin(config: str, command: list[str] | None = None) -> Helped:
+    async def begin(config: str, command: list[str] | None = None) -> HostSetup:
         config_file = tmp_path / "config.yaml"
-        helped = Helped.of(config_file, config, command or patched(config_file))
+        helped = HostSetup.of(config_file, config, command or patched(config_file))
         all_opened.append(helped)
         return await helped.opened()
 
@@ -58,11 +58,11 @@ async def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         await eventually(lambda helped=helped: not helped.helpers())  # type: ignore[misc]
 
 
-async def asked(helped: Helped, action: Action = Action.START, group_id: str = "web") -> ActionResult:
+async def asked(helped: HostSetup, action: Action = Action.START, group_id: str = "web") -> ActionResult:
     return await helped.host.request(action, group_id, ignore, at_length=False)
 
 
-async def killed(helped: Helped) -> None:
+async def killed(helped: HostSetup) -> None:
     """The helper is killed, and its end was noticed."""
     notices = helped.told.notices
     helped.signal(signal.SIGKILL)

@@ -16,7 +16,7 @@ from hkswitch.model.errors import Exit
 from hkswitch.protocol.helper import LONGEST_REPLY_BYTES, MOST_STATES
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
-from tests.support.helped import groups_of, patched
+from tests.support.host_with_helper import groups_of, patched
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]

@@ -23,7 +23,7 @@ from hkswitch.protocol.helper import (
     StatesTold,
     Told,
 )
-from tests.support.helped import UP, ignore
+from tests.support.host_with_helper import UP, ignore
 
 START = Request(7, Action.START, "web", "token")
 HELLO: dict[str, Any] = {"type": "hello", "version": "1", "protocol": PROTOCOL}

@@ -18,7 +18,7 @@ from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitState
 from tests.conftest import child_processes
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
-from tests.support.helped import Helped, Told, ignore, patched
+from tests.support.host_with_helper import HostSetup, Recorder, ignore, patched
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
@@ -36,7 +36,7 @@ CONFIG = "groups:\n" + "".join(
 
 
 @dataclass
-class Ordered(Told):
+class Ordered(Recorder):
     """An observer that was never told an older state of a unit after a newer one: sub states are numbers."""
 
     newest: Counter[str] = field(default_factory=Counter)
@@ -54,7 +54,7 @@ class Storm:
     """The taps and changes of one run."""
 
     fake: FakeSystemd
-    helped: Helped
+    helped: HostSetup
     chance: random.Random = field(default_factory=lambda: random.Random(SEED))
     outcomes: Counter[str] = field(default_factory=Counter)
     changes: int = 0
@@ -133,7 +133,7 @@ async def test_whenever_helpers_are_killed_what_is_said_is_true_and_nothing_is_l
     fake.reset(*(Unit(f"unit-{number}.service", sub="0") for number in range(TAPPED + CHANGED)))
     config_file = tmp_path / "config.yaml"
     with nothing_left():
-        helped = Helped.of(config_file, CONFIG, patched(config_file))
+        helped = HostSetup.of(config_file, CONFIG, patched(config_file))
         helped.told = Ordered(helped.told.groups)
         await helped.opened()
         storm = Storm(fake, helped)

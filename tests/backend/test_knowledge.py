@@ -6,7 +6,7 @@ from hkswitch.backend.knowledge import CHANGED, MOST_UNITS, Knowledge
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import ProbeResult, UnitState
 from hkswitch.protocol.helper import Complete, GroupTold, Lost, ProbeTold, StatesTold
-from tests.support.helped import DOWN, UP
+from tests.support.host_with_helper import DOWN, UP
 
 WEB = GroupTold(1, "web", "t1", ("httpd.service",))
 FILES = GroupTold(1, "files", "t2", ("smb.service", "httpd.service"))

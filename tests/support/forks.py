@@ -19,8 +19,8 @@ import pytest
 
 from tests.support import fork_server
 from tests.support.command import HKSWITCH
-from tests.support.helped import PATCHED
 from tests.support.helper import PROGRAM
+from tests.support.host_with_helper import PATCHED
 
 PR_SET_CHILD_SUBREAPER = 36
 ROOM_FOR_NAMES_BYTES: Final = 2048

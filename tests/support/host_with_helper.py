@@ -1,4 +1,4 @@
-"""A host behind a helper, real or scripted: what its observer was told, and the processes that it has."""
+"""A host with a helper, real or scripted: its observer, and its helper processes."""
 
 import os
 import sys
@@ -21,22 +21,22 @@ DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 
 
 def ignore() -> None:
-    """Of no interest that it was accepted."""
+    """Ignore that a request was accepted."""
 
 
 def groups_of(config: str) -> dict[str, Group]:
-    """The groups of a config, by their ids."""
+    """Return the groups of a config by their ids."""
     return {group.id: group for group in parse(config.encode(), "config.yaml").groups}
 
 
 @dataclass
-class Told:
-    """An observer that keeps what it was told."""
+class Recorder:
+    """An observer that records what it is told."""
 
     groups: Mapping[str, Group]
     last: dict[str, Observed] = field(default_factory=dict)
     changes: list[tuple[str, Observed]] = field(default_factory=list)
-    """What was told that was not so before, in order."""
+    """Observations that differ from the last one of their group, in order."""
     notices: int = 0
 
     def observed(self, group_id: str, observed: Observed) -> None:
@@ -48,11 +48,11 @@ class Told:
         self.notices += 1
 
     def state(self, group_id: str) -> GroupState | None:
-        """The state that was told last, None for not known."""
+        """Return the last state; None is unknown."""
         return self._state(group_id, self.last.get(group_id, Observed(None)))
 
     def states(self, group_id: str) -> list[GroupState | None]:
-        """All states that were told since `forget`, each once in a row."""
+        """Return the states since `forget`, without repetitions."""
         found: list[GroupState | None] = []
         for told_id, observed in self.changes:
             state = self._state(told_id, observed)
@@ -64,7 +64,7 @@ class Told:
         return self.last[group_id].why
 
     def forget(self) -> None:
-        """Keep what is known, but not how it came."""
+        """Forget the changes, but keep the last observations."""
         self.changes.clear()
 
     def _state(self, group_id: str, observed: Observed) -> GroupState | None:
@@ -74,32 +74,32 @@ class Told:
 
 
 @dataclass
-class Helped:
+class HostSetup:
     """A host whose helper reads `config_file`; `told` is its observer."""
 
     config_file: Path
     host: HelperHost
-    told: Told
+    told: Recorder
 
     @classmethod
-    def of(cls, config_file: Path, config: str, command: list[str]) -> "Helped":
-        """Write the config, and have a host with a helper that `command` runs; it is not open yet."""
+    def of(cls, config_file: Path, config: str, command: list[str]) -> "HostSetup":
+        """Write the config, and make a host whose helper is `command`; it is not open yet."""
         config_file.write_text(config)
         groups = groups_of(config)
-        return cls(config_file, HelperHost(groups.values(), Process(command)), Told(groups))
+        return cls(config_file, HelperHost(groups.values(), Process(command)), Recorder(groups))
 
-    async def opened(self) -> "Helped":
+    async def opened(self) -> "HostSetup":
         await self.host.open(self.told)
         return self
 
     async def reload(self, config: str) -> None:
-        """As a reload does it: the file is another one, and the daemon has its groups."""
+        """Replace the file and the groups, like a reload."""
         self.config_file.write_text(config)
         self.told.groups = groups_of(config)
         await self.host.watch(self.told.groups.values())
 
     def helpers(self) -> list[int]:
-        """The processes that are helpers on this config."""
+        """Return the processes of helpers with this config."""
         return list(helpers_on(self.config_file))
 
     def signal(self, number: int) -> None:
@@ -110,7 +110,7 @@ class Helped:
 
 
 def helpers_on(config_file: Path) -> Iterator[int]:
-    """The processes that are helpers on a config, and not those that started them."""
+    """Yield the processes of helpers with a config, without the processes that started them."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has just ended
             _, program, *others = [*(process / "cmdline").read_bytes().split(b"\0"), b""]
