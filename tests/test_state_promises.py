@@ -16,7 +16,7 @@ from hkswitch.model.errors import Exit
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import ActiveState, GroupState, LoadState, ProbeResult, UnitState
 from hkswitch.protocol.report import BridgeReport, GroupReport
-from tests.support.served import RECORDED, bridge_of, pair
+from tests.support.accessory_database import RECORDED, bridge_of, pair
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

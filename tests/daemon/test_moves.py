@@ -9,23 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.moving import SCENES
+from tests.support.network_scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def wrong() -> dict[str, str]:
-    """What went wrong in each scene, played on a machine of its own with a phone."""
+    """What went wrong in each scenario, played on a machine of its own with a phone."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and iproute2")
-    command = ["unshare", "--net", "--mount", sys.executable, "-m", "tests.support.moving"]
+    command = ["unshare", "--net", "--mount", sys.executable, "-m", "tests.support.network_scenarios"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout)
     return found
 
 
-@pytest.mark.parametrize("scene", [getattr(scene, "__name__", "") for scene in SCENES])
-def test_when_the_network_changes(wrong: dict[str, str], scene: str) -> None:
-    assert not wrong[scene], wrong[scene]
+@pytest.mark.parametrize("scenario", [getattr(scenario, "__name__", "") for scenario in SCENARIOS])
+def test_when_the_network_changes(wrong: dict[str, str], scenario: str) -> None:
+    assert not wrong[scenario], wrong[scenario]

@@ -10,11 +10,11 @@ import pytest_asyncio
 from hkswitch.cli import status
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.unit_state import GroupState
+from tests.support.accessory_database import bridge_of, pair
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.full_disk import filling
 from tests.support.real_daemon import RealDaemon
-from tests.support.served import bridge_of, pair
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]

@@ -10,8 +10,8 @@ from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
 from hkswitch.hap.announcement import announcement
 from hkswitch.model.group import AccessoryType, Group
+from tests.support.accessory_database import bridge_of, database, pair, regroup, renamed, typed, value_of
 from tests.support.full_disk import filling
-from tests.support.served import bridge_of, database, pair, regroup, renamed, typed, value_of
 
 WEB = typed("web", AccessoryType.SWITCH)
 FILES = typed("files", AccessoryType.SWITCH)

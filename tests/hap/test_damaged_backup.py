@@ -15,8 +15,8 @@ from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
+from tests.support.accessory_database import CONTROLLER, bridge_of, pair
 from tests.support.command import run
-from tests.support.served import CONTROLLER, bridge_of, pair
 
 WEB = Group("web", "Web", ("httpd.service",))
 

@@ -20,8 +20,7 @@ from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateUnwritable
 from hkswitch.hap.state_format import digest
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.group import AccessoryType, Group, aid_of
-from tests.support.full_disk import filling
-from tests.support.served import (
+from tests.support.accessory_database import (
     CONTROLLER,
     RECORDED,
     RECORDED_GROUPS,
@@ -35,6 +34,7 @@ from tests.support.served import (
     renamed,
     typed,
 )
+from tests.support.full_disk import filling
 
 SWITCH, OUTLET, LIGHT, FAN = AccessoryType
 ON = {SWITCH: "49.25", OUTLET: "47.25", LIGHT: "43.25", FAN: "40.25"}
@@ -397,7 +397,7 @@ SERVE = """
 import asyncio, json, sys
 from pathlib import Path
 from hkswitch.model.group import AccessoryType
-from tests.support.served import bridge_of, database, typed
+from tests.support.accessory_database import bridge_of, database, typed
 async def main():
     groups = [typed(name, AccessoryType(kind)) for name, kind in json.loads(sys.argv[2]).items()]
     print(json.dumps(database(bridge_of(Path(sys.argv[1]), *groups))))

@@ -10,8 +10,7 @@ from hkswitch.daemon.bridge import TYPES, Bridge
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.group import AccessoryType, Group, aid_of
 from hkswitch.model.switch_events import Tile
-from tests.support.full_disk import filling
-from tests.support.served import (
+from tests.support.accessory_database import (
     CONTROLLER,
     bridge_of,
     database,
@@ -21,6 +20,7 @@ from tests.support.served import (
     renamed,
     typed,
 )
+from tests.support.full_disk import filling
 
 SWITCH, OUTLET, LIGHT, FAN = AccessoryType
 FULL = "No space left on device"

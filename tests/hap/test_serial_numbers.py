@@ -7,7 +7,7 @@ import pytest
 from hkswitch.daemon.bridge import tiles_of
 from hkswitch.hap.labels import serial_number
 from hkswitch.model.group import AccessoryType, aid_of
-from tests.support.served import bridge_of, database, recorded_database, typed, value_of
+from tests.support.accessory_database import bridge_of, database, recorded_database, typed, value_of
 
 SERIAL_NUMBER = "30"
 LONG = "l" * 64

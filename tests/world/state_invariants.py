@@ -9,7 +9,7 @@ from uuid import UUID
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME, StateDamaged, Stored, parse
 from hkswitch.model.errors import Failure
-from tests.support.served import Ids, database, meanings
+from tests.support.accessory_database import Ids, database, meanings
 from tests.world.pairing import Controller
 from tests.world.seed_run import Violation
 

@@ -1,6 +1,6 @@
-"""A bridge whose network changes, with a phone at the other end of each cable: the scenes of `test_moves.py`.
+"""A bridge whose network changes, with a phone at the end of each cable: the scenarios of `test_moves.py`.
 
-Run by `unshare --net --mount`: plays each scene, and prints what went wrong in it, as JSON.
+Run by `unshare --net --mount`: runs each scenario, and prints its failures as JSON.
 """
 
 import asyncio
@@ -388,7 +388,7 @@ def _name(task: asyncio.Task[Any]) -> str:
     return getattr(task.get_coro(), "__qualname__", "?")
 
 
-SCENES: Final[tuple[Callable[[], Awaitable[None]], ...]] = (
+SCENARIOS: Final[tuple[Callable[[], Awaitable[None]], ...]] = (
     a_reload_to_an_interface_that_is_not_there_leaves_the_old_one_at_once,
     a_reload_to_an_address_that_is_not_there_leaves_the_old_one_at_once,
     a_reload_to_another_interface_says_goodbye_on_the_old_one_only,
@@ -416,13 +416,13 @@ class Alarming(logging.Handler):
             self.found.append(self.format(record))
 
 
-async def played(scene: Callable[[], Awaitable[None]]) -> str:
+async def played(scenario: Callable[[], Awaitable[None]]) -> str:
     """What went wrong; nothing if all went well."""
     alarming = Alarming()
     logging.getLogger().addHandler(alarming)
     try:
         async with asyncio.timeout(3 * PATIENCE_SECONDS):
-            await scene()
+            await scenario()
     except Exception:  # noqa: BLE001 -- it is printed
         return traceback.format_exc()
     finally:
@@ -442,8 +442,8 @@ def main() -> None:
     advertiser.ANNOUNCED_AFTER_SECONDS = (0.0, 0.1, 0.1)  # type: ignore[misc]
     location.TRY_AGAIN_SECONDS = 0.2  # type: ignore[misc]
     wanted = sys.argv[1:]
-    scenes = [each for each in SCENES if not wanted or getattr(each, "__name__", "") in wanted]
-    wrong = {getattr(each, "__name__", ""): asyncio.run(played(each)) for each in scenes}
+    scenarios = [each for each in SCENARIOS if not wanted or getattr(each, "__name__", "") in wanted]
+    wrong = {getattr(each, "__name__", ""): asyncio.run(played(each)) for each in scenarios}
     print(json.dumps(wrong))  # noqa: T201 -- a program
 
 
