@@ -17,7 +17,7 @@ from typing import Final
 from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.sudo import HELPER
 from hkswitch.control import client, is_of_service, socket_of
-from hkswitch.model.environment import ENVIRONMENT
+from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, UnitHealth
@@ -120,7 +120,7 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon)
 
 def _start(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
     # TRUST: it is root's, and gets nothing of root's environment.
-    return subprocess.Popen((HELPER[0], action, group_id), env=ENVIRONMENT)
+    return subprocess.Popen((HELPER[0], action, group_id), env=CHILD_ENVIRONMENT)
 
 
 def _say_why(path: Path, group_id: str) -> None:
@@ -148,7 +148,7 @@ def _last_lines(unit: str) -> list[str]:
     null = subprocess.DEVNULL
     try:
         journal = subprocess.Popen(
-            ("journalctl", *options), stdin=null, stdout=subprocess.PIPE, stderr=null, env=ENVIRONMENT
+            ("journalctl", *options), stdin=null, stdout=subprocess.PIPE, stderr=null, env=CHILD_ENVIRONMENT
         )
     except OSError:
         return []

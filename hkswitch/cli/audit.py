@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from hkswitch.model import config_file
-from hkswitch.model.environment import ENVIRONMENT
+from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
 
 JOURNALCTL: Final = "/usr/bin/journalctl"
@@ -56,7 +56,7 @@ def show(group: str | None) -> NoReturn:
     try:
         if group is not None and not _may_be_configured(group):
             _look_for_lines(group)
-        os.execve(JOURNALCTL, command(group), ENVIRONMENT)  # noqa: S606 -- no shell is wanted
+        os.execve(JOURNALCTL, command(group), CHILD_ENVIRONMENT)  # noqa: S606 -- no shell is wanted
     except (OSError, ValueError) as error:
         raise NoJournalctl(getattr(error, "strerror", None) or str(error)) from None
 
@@ -76,7 +76,7 @@ def _look_for_lines(group: str) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
-        env=ENVIRONMENT,
+        env=CHILD_ENVIRONMENT,
     )
     if asked.returncode != 0:
         return  # journalctl is about to say why

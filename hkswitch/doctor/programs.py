@@ -67,7 +67,7 @@ async def run(program: str, *arguments: str) -> Ran:
     try:
         # A session of its own: no terminal of ours, on which it could ask somebody.
         transport, listener = await loop.subprocess_exec(
-            _Listener, path, *arguments, cwd="/", env=environment.ENVIRONMENT, start_new_session=True
+            _Listener, path, *arguments, cwd="/", env=environment.CHILD_ENVIRONMENT, start_new_session=True
         )
     except OSError as error:
         raise CannotRun(program, error.strerror or str(error)) from error

@@ -1,1 +1,1 @@
-"""What hkswitch decides. Pure: no I/O, no clock, no event loop, no logging."""
+"""The decisions of hkswitch, as pure functions and values: no I/O, no clock, no event loop, no logging."""

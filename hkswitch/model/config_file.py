@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = Path("/etc/hkswitch/config.yaml")
 CONFIG_TIMEOUT_SECONDS: Final = 5
-_CHUNK_BYTES: Final = 1 << 16
+_READ_CHUNK_BYTES: Final = 1 << 16
 
 
 class ConfigReadTimedOut(ConfigUnreadable):
@@ -87,7 +87,7 @@ def read_regular(file: Path, most_bytes: int) -> bytes:
     try:
         _refuse_irregular(os.fstat(descriptor))
         contents = bytearray()
-        while more := os.read(descriptor, min(_CHUNK_BYTES, most_bytes - len(contents))):
+        while more := os.read(descriptor, min(_READ_CHUNK_BYTES, most_bytes - len(contents))):
             contents += more
         return bytes(contents)
     finally:

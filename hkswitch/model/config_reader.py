@@ -62,7 +62,7 @@ class Key(NamedTuple):
     only_with: tuple[str, ...] = ()
     """The key applies only where one of these is present."""
     remedy: str = "add that or remove this key"
-    """What to do where none of them is."""
+    """The remedy where none of them is present."""
     field: str = ""
     """The field of the value class, where it has another name."""
 

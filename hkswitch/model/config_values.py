@@ -20,11 +20,11 @@ T = TypeVar("T")
 Convert = Callable[[Scalar], T]
 Choice = TypeVar("Choice", AccessoryType, Action, HelperTransport)
 
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_NAME = re.compile(r"[LA][MV]*([ ']*[LA][MV]*)*")  # Apple's rule, in character classes
+_GROUP_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_NAME_CLASSES = re.compile(r"[LA][MV]*([ ']*[LA][MV]*)*")  # Apple's rule, in character classes
 _JOINER = re.compile("(?<=[AM])\u200c(?=A)|(?<=V)[\u200c\u200d](?=[LA])|(?<=L)\u200d(?=V)")
 _VIRAMA = 9  # the combining class
-_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
+_POSITIVE_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
 
@@ -56,7 +56,7 @@ def _like(pattern: re.Pattern[str], what: str, rule: str) -> Convert[str]:
     return convert
 
 
-group_id = _like(_ID, "a group id", "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first")
+group_id = _like(_GROUP_ID, "a group id", "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first")
 interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
 
 
@@ -64,7 +64,7 @@ def name(scalar: Scalar) -> str:
     """Convert the name of a bridge or a group, in any script, to its composed form (NFC)."""
     text = normalize("NFC", _text(scalar))
     found = character_classes(text)
-    if len(text) <= MOST_NAME and _NAME.fullmatch(found):
+    if len(text) <= MOST_NAME and _NAME_CLASSES.fullmatch(found):
         return text
     bad = next((char for char, kind in zip(text, found, strict=True) if kind not in "LAMV '"), "")
     because = f", because of {shown(bad)} (U+{ord(bad):04X})" if bad else ""
@@ -138,7 +138,7 @@ def address(scalar: Scalar) -> str:
 
 def _number(what: str, least: int, most: int) -> Convert[int]:
     def convert(scalar: Scalar) -> int:
-        found = int(scalar.text) if not scalar.is_text and _NUMBER.fullmatch(scalar.text) else 0
+        found = int(scalar.text) if not scalar.is_text and _POSITIVE_NUMBER.fullmatch(scalar.text) else 0
         if not least <= found <= most:
             raise ValueError(f"must be {what} from {least} to {most}, in plain digits without quotes")
         return found

@@ -32,13 +32,13 @@ class DangerousUnit(NamedTuple):
         return f"{self.unit}: {self.why}"
 
 
-_STOP: Final = frozenset({Action.STOP})
-_STOP_OR_RESTART: Final = frozenset({Action.STOP, Action.RESTART})
-_START: Final = frozenset({Action.START})
+_IF_STOPPED: Final = frozenset({Action.STOP})
+_IF_STOPPED_OR_RESTARTED: Final = frozenset({Action.STOP, Action.RESTART})
+_IF_STARTED: Final = frozenset({Action.START})
 
 _DANGERS: Final = (
     _Danger(
-        _STOP_OR_RESTART,
+        _IF_STOPPED_OR_RESTARTED,
         "stopping it stops hkswitch itself, and no switch can start it again",
         (
             *("hkswitch.service", "serviceswitch.socket", "serviceswitch@.service"),
@@ -46,12 +46,12 @@ _DANGERS: Final = (
         ),
     ),
     _Danger(
-        _STOP_OR_RESTART,
+        _IF_STOPPED_OR_RESTARTED,
         "stopping it cuts hkswitch and most other services off from systemd",
         ("dbus.service", "dbus.socket", "dbus-broker.service"),
     ),
     _Danger(
-        _STOP,
+        _IF_STOPPED,
         "stopping it stops nearly everything on this machine, hkswitch included",
         (
             *("-.slice", "system.slice", "sysinit.target", "-.mount", "usr.mount", "etc.mount", "var.mount"),
@@ -59,7 +59,7 @@ _DANGERS: Final = (
         ),
     ),
     _Danger(
-        _START,
+        _IF_STARTED,
         "starting it turns this machine off or restarts it, and hkswitch with it",
         (
             *("poweroff.target", "reboot.target", "halt.target", "kexec.target", "soft-reboot.target"),
@@ -70,7 +70,7 @@ _DANGERS: Final = (
         ),
     ),
     _Danger(
-        _START,
+        _IF_STARTED,
         "starting it puts this machine to sleep, and no switch can wake it",
         (
             *("sleep.target", "suspend.target", "hibernate.target", "hybrid-sleep.target"),
@@ -79,7 +79,7 @@ _DANGERS: Final = (
         ),
     ),
     _Danger(
-        _START,
+        _IF_STARTED,
         "starting it stops nearly everything but a shell on the console, hkswitch included",
         (
             *("rescue.target", "rescue.service", "emergency.target", "emergency.service"),
@@ -87,7 +87,7 @@ _DANGERS: Final = (
         ),
     ),
     _Danger(
-        _STOP,
+        _IF_STOPPED,
         "stopping it can cut this machine off from the network, and your phone from hkswitch",
         (
             *("NetworkManager.service", "systemd-networkd.service", "systemd-networkd.socket"),
@@ -104,17 +104,17 @@ _DANGERS: Final = (
         ),
     ),
     _Danger(
-        _STOP,
+        _IF_STOPPED,
         "stopping it can lock you out of a machine without a screen",
         ("ssh.service", "ssh.socket", "sshd.service", "sshd.socket", "dropbear.service", "dropbear.socket"),
     ),
     _Danger(
-        _STOP,
+        _IF_STOPPED,
         "stopping it makes logins and sudo hang or fail",
         ("systemd-logind.service", "dbus-org.freedesktop.login1.service"),
     ),
     _Danger(
-        _STOP,
+        _IF_STOPPED,
         "stopping it loses log lines, those about hkswitch's own actions too",
         (
             *("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"),
@@ -122,7 +122,7 @@ _DANGERS: Final = (
         ),
     ),
     _Danger(
-        _STOP,
+        _IF_STOPPED,
         "stopping it keeps new disks, network cards and other devices from being set up",
         ("systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket"),
     ),

@@ -8,7 +8,7 @@ import pytest
 
 from hkswitch import control
 from hkswitch.cli import actions
-from hkswitch.model.environment import ENVIRONMENT
+from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import Exit
 
 
@@ -21,12 +21,16 @@ def program(folder: Path, name: str, script: str) -> Path:
 
 def journalctl(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     program(folder, "journalctl", script)
-    monkeypatch.setattr(actions, "ENVIRONMENT", ENVIRONMENT | {"PATH": f"{folder}:{ENVIRONMENT['PATH']}"})
+    monkeypatch.setattr(
+        actions, "CHILD_ENVIRONMENT", CHILD_ENVIRONMENT | {"PATH": f"{folder}:{CHILD_ENVIRONMENT['PATH']}"}
+    )
 
 
 def test_the_environment_is_constant() -> None:
-    assert ENVIRONMENT.keys() == {"PATH", "LC_ALL"}
-    assert all(folder.startswith(("/usr/", "/sbin", "/bin")) for folder in ENVIRONMENT["PATH"].split(":"))
+    assert CHILD_ENVIRONMENT.keys() == {"PATH", "LC_ALL"}
+    assert all(
+        folder.startswith(("/usr/", "/sbin", "/bin")) for folder in CHILD_ENVIRONMENT["PATH"].split(":")
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ def test_the_journal_is_asked_without_the_environment(
     journalctl(tmp_path, monkeypatch, f"env >{tmp_path}/env")
     actions._last_lines("web.service")
     names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
-    assert names - {"PWD", "_", "OLDPWD"} == set(ENVIRONMENT)  # a shell has these of its own
+    assert names - {"PWD", "_", "OLDPWD"} == set(CHILD_ENVIRONMENT)  # a shell has these of its own
 
 
 @pytest.mark.parametrize("script", ["exec yes", "exec sleep 60", "yes & exec sleep 60", "exec cat /dev/zero"])
@@ -75,4 +79,4 @@ def test_the_helper_gets_nothing_of_the_environment(tmp_path: Path, monkeypatch:
     assert actions.act("start", ["web"], control.STATE_FOLDER, wait=True) is Exit.CONFIG
     assert (tmp_path / "said").read_text() == "start web\n"
     names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
-    assert names - {"PWD", "_", "OLDPWD"} == set(ENVIRONMENT)
+    assert names - {"PWD", "_", "OLDPWD"} == set(CHILD_ENVIRONMENT)

@@ -719,7 +719,7 @@ async def test_a_program_gets_nothing_of_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("SECRET", "1")
     monkeypatch.setenv("PATH", "/nowhere")
     said = await programs.run("env")
-    assert dict(line.split("=", 1) for line in said.output.splitlines()) == environment.ENVIRONMENT
+    assert dict(line.split("=", 1) for line in said.output.splitlines()) == environment.CHILD_ENVIRONMENT
 
 
 async def test_a_program_that_says_too_much_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
