@@ -14,7 +14,7 @@ from hkswitch.hap import state_file
 from hkswitch.model.errors import Exit
 from tests.cli.test_main import EXAMPLE
 from tests.support.command import run
-from tests.support.pairings import NotedPairings, folder_for_everybody
+from tests.support.pairings import NotedPairings, folder_for_all_users
 
 NOBODY = 65534
 WORDS = ("start", "stop", "restart")
@@ -72,7 +72,7 @@ def test_the_status_of_a_stopped_service_is_systemds(tmp_path: Path, monkeypatch
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
 async def test_a_user_who_may_not_enter_the_folder_is_told_so_and_nothing_of_the_service() -> None:
-    with folder_for_everybody() as folder:
+    with folder_for_all_users() as folder:
         async with served(folder / SOCKET_NAME, NotedPairings()):
             folder.chmod(0o700)  # as hkswitch makes it
             with state_file.with_rights(NOBODY, NOBODY), pytest.raises(Unreachable) as caught:

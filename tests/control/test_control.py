@@ -46,7 +46,7 @@ from hkswitch.protocol.control import (
 )
 from hkswitch.protocol.report import GroupReport, PairedController, Report
 from tests.support.descriptors import no_descriptors
-from tests.support.pairings import ADMIN, USER, Broken, NotedPairings, folder_for_everybody
+from tests.support.pairings import ADMIN, USER, Broken, NotedPairings, folder_for_all_users
 from tests.support.waiting import eventually
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -61,7 +61,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    with folder_for_everybody() as folder:
+    with folder_for_all_users() as folder:
         yield folder / "control.sock"
 
 

@@ -21,7 +21,7 @@ from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import Answer, Ask, Controllers, Question, Status, Word, encode_answer
 from hkswitch.protocol.report import PairedController, Report
-from tests.support.pairings import ADMIN, NotedPairings, folder_for_everybody
+from tests.support.pairings import ADMIN, NotedPairings, folder_for_all_users
 from tests.support.waiting import wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -36,7 +36,7 @@ BEGUN, DONE = encode_answer(Word.BEGUN), encode_answer(Word.DONE)
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    with folder_for_everybody() as folder:
+    with folder_for_all_users() as folder:
         yield folder / "control.sock"
 
 

@@ -16,7 +16,7 @@ from hkswitch.doctor.hidden import hiding, why_hidden
 from hkswitch.doctor.programs import CannotRun, Ran
 from hkswitch.model.errors import ConfigUnreadable
 from hkswitch.model.unit_state import HelperTransport
-from tests.support.pairings import folder_for_everybody
+from tests.support.pairings import folder_for_all_users
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -119,7 +119,7 @@ OTHER = Account("nobody", 65534, 65534)
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with folder_for_everybody() as found:
+    with folder_for_all_users() as found:
         yield found
 
 

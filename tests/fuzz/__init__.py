@@ -1,1 +1,1 @@
-"""What the parsers are given by machines: rules for whatever they are given, and ways to think of it."""
+"""Fuzzing of the parsers: generators of input, and the rules that hold for every input."""

@@ -1,4 +1,4 @@
-"""What is right, with a few things wrong: changes that keep enough for a parser to read on.
+"""Mutations of valid input that keep enough for a parser to read on.
 
 A change is three numbers, wherever they come from: how, where, and to what.
 """
@@ -11,10 +11,10 @@ from struct import iter_unpack
 from typing import Any
 
 CHANGES = 3
-"""At once."""
+"""Mutations of one input."""
 
 NUMBERS = CHANGES * 5
-"""Bytes that a few changes are made of."""
+"""Bytes that a mutation inserts."""
 
 ODD_JSON = (
     *("null", "true", "false", "0", "-0", "1", "-1", "1.0", "1.5", "1e400", "-1e400", "1E2", "01", "0x1"),
@@ -42,7 +42,7 @@ ODD_YAML = (
 
 Words = tuple[str, ...]
 Change = Callable[[bytes, bytes, Words], bytes]
-"""What is changed, the numbers, and the words that it could have."""
+"""Valid input, the numbers that choose a mutation, and the words to insert."""
 
 
 def words_of(texts: Iterable[bytes]) -> Words:

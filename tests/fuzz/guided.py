@@ -1,4 +1,4 @@
-"""Inputs that follow the code: atheris keeps what comes to a new place in a parser, and changes that further.
+"""Coverage-guided fuzzing: atheris keeps input that reaches new code in a parser, and mutates it further.
 
 `python -m tests.fuzz.guided RULE [OPTION OF LIBFUZZER]... FOLDER` begins with what is in FOLDER, adds to it,
 and ends where the rule is broken, with what broke it in a file.

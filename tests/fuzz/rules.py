@@ -1,4 +1,4 @@
-"""What every parser does with whatever it is given: the rules, for each way of thinking of something."""
+"""The rules that every parser follows for every input, from any generator."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def is_understood(one: object, other: object) -> bool:
 
 
 class Rule(Protocol):
-    """Raises where the parser does not do what is documented. Says whether it took what it was given."""
+    """A rule: raises where the parser breaks it, and returns whether the parser accepted the input."""
 
     def __call__(self, data: bytes, /) -> bool: ...
 
@@ -102,7 +102,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Configs:
-    """A parser of configs: what it takes can do no harm, and what it refuses has problems with places."""
+    """A parser of configs: what it accepts is harmless, and what it refuses has problems with positions."""
 
     parse: Callable[[bytes, str], Config]
 
@@ -138,7 +138,7 @@ class Backends:
 
 
 def require(holds: object, what: object) -> None:
-    """An assertion that says what it is about, outside of pytest too."""
+    """Assert `holds`, with a message that does not need pytest."""
     if not holds:
         raise AssertionError(f"not as documented: {what!r}")
 
@@ -214,7 +214,7 @@ def group_is_harmless(group: Group) -> None:
 
 
 def argvs(group: Group) -> Iterator[tuple[str, ...]]:
-    """Every command that is run for a group."""
+    """Yield every command of a group."""
     if group.commands:
         require(group.commands.start and group.commands.stop and group.commands.status, group)
         require(Action.RESTART not in group.actions or group.commands.restart, group)

@@ -11,7 +11,7 @@ import pytest
 from hkswitch.hap import state_file
 from hkswitch.hap.state_file import FILE_NAME, StateDamaged, StateUnreadable
 from hkswitch.hap.state_format import digest, encode
-from tests.support.pairings import ADMIN, USER, folder_for_everybody, stored
+from tests.support.pairings import ADMIN, USER, folder_for_all_users, stored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -143,7 +143,7 @@ def test_a_file_of_another_user_is_not_read_by_root(tmp_path: Path) -> None:
 
 @needs_root
 def test_roots_file_and_the_daemons_own_are_read_with_the_daemons_rights() -> None:
-    with folder_for_everybody() as folder:
+    with folder_for_all_users() as folder:
         written(folder, GOOD["as it was written"])
         os.chown(folder, 4242, 4242)
         for owner in (0, 4242):

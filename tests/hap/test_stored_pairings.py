@@ -12,7 +12,7 @@ from hkswitch.hap.setup_code import UnknownController
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
 from hkswitch.model.errors import Exit
 from hkswitch.protocol.report import PairedController
-from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, folder_for_everybody, stored
+from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, folder_for_all_users, stored
 
 
 def folder_with(tmp_path: Path, contents: state_file.Stored) -> StoredPairings:
@@ -101,7 +101,7 @@ def test_changes_need_the_lock_and_looks_do_not(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_what_root_writes_belongs_to_the_owner_of_the_folder() -> None:
-    with folder_for_everybody() as folder:
+    with folder_for_all_users() as folder:
         pairings = folder_with(folder, stored(ADMIN))
         for path in (folder, *folder.iterdir()):
             os.chown(path, 65534, 65534)

@@ -1,1 +1,1 @@
-"""What several tests need: a HomeKit controller, a fake systemd, waiting for conditions."""
+"""Support for several test folders: a HomeKit controller, a fake systemd, waiting for conditions."""

@@ -1,4 +1,4 @@
-"""What a bridge serves, without a network: its accessory database as a controller reads it."""
+"""A bridge's accessory database as a controller reads it, without a network."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Cables between a machine and a phone, in network namespaces that are thrown away: what passes through them.
+"""Cables between a machine and a phone in temporary network namespaces, and the packets on them.
 
 For programs that `unshare --net --mount` runs: `begin` makes the namespace of the phone.
 """
@@ -179,7 +179,7 @@ class Cable:
         return made
 
     async def is_refused(self) -> bool:
-        """Whether nobody listens at the bridge's address."""
+        """Return whether connections to the bridge's address are refused."""
         try:
             (await self.session()).close()
         except ConnectionRefusedError:

@@ -1,6 +1,6 @@
 """A small disk that can be full or read-only, mounted where hkswitch.service has its state.
 
-Nobody sees it but what is started in its mount namespace, and it goes away with that. Needs root.
+Only processes in its mount namespace see it, and it disappears with the namespace. Needs root.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class Disk:
         self._filler.unlink()
 
     async def forbid_writing(self) -> None:
-        """Have it read-only, for whoever opens a file from now on."""
+        """Remount it read-only, for every open from now on."""
         await self._run("mount", "--bind", STATE_FOLDER, STATE_FOLDER)
         await self._run("mount", "-o", "remount,bind,ro", STATE_FOLDER)
 

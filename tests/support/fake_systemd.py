@@ -1,4 +1,4 @@
-"""A systemd of the tests: the same D-Bus interface on a private bus, with units that do what a test says."""
+"""A fake systemd: the same D-Bus interface on a private bus, with units that a test controls."""
 
 import asyncio
 import math

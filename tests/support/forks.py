@@ -1,4 +1,4 @@
-"""Quick starts: a program of ours that a test starts is a fork of a process that has imported all it needs.
+"""Quick starts: a program of hkswitch is a fork of a process that has imported everything it needs.
 
 Importing took most of the tests' time. Only starts by `subprocess` or asyncio are quick, and only those that
 ask for nothing unusual. All others are as always, and with `--real-starts` every one is.

@@ -1,4 +1,4 @@
-"""A disk that is full, for tests of what writes: os.fsync fails, and so does every write of the state."""
+"""A full disk, for tests of writers: os.fsync fails, and so does every write of the state."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import pytest
 
 
 def filling(monkeypatch: pytest.MonkeyPatch, why: str = os.strerror(errno.ENOSPC)) -> Callable[[bool], None]:
-    """Return what fills the disk, or makes room again."""
+    """Return a function that fills the disk, or makes room again."""
     is_full, sync = [False], os.fsync
 
     def fsync(file: int) -> None:

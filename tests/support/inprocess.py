@@ -1,4 +1,4 @@
-"""A bridge without sockets: connections that are fed by hand, and what they answer and leave behind."""
+"""A bridge without sockets: its connections are fed by hand, and their answers and leftovers checked."""
 
 import asyncio
 import logging
@@ -106,7 +106,7 @@ class Taps:
 
     async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> bool:
         assert by in {str(ADMIN).upper(), str(USER).upper()}
-        assert by, "nobody wrote"
+        assert by, "there is no writer"
         await asyncio.sleep(0)
         self._bridge.show(group_id, tile, writer, on=on)
         return group_id != "broken"
@@ -123,7 +123,7 @@ class InProcess:
 
     @classmethod
     async def made(cls, state_folder: Path, *, paired: bool) -> "InProcess":
-        """With an admin and a user, or with nobody paired."""
+        """Make one with an admin and a user paired, or unpaired."""
         own = cls(Bridge("Test Bridge", GROUPS, state_folder, 51827), state_folder)
         own.bridge._take_writes(Taps(own.bridge))
         own.driver.aio_stop_event = asyncio.Event()  # as if it had been started
@@ -161,7 +161,7 @@ class InProcess:
         return {name: dict(getattr(self.driver.state, name)) for name in PAIRINGS}
 
     def connect(self, trusted: UUID | None = None) -> "Fed":
-        """A connection of a stranger, or one of a controller that has proved who it is."""
+        """Open a connection, unauthenticated or of a controller after pair-verify."""
         self.ports += 1
         connection = Connection(asyncio.get_running_loop(), self.driver.http_server, self.driver)
         wire = Wire(connection, ("192.0.2.1", self.ports))

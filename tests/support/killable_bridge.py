@@ -16,7 +16,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_SECONDS
 
 ADDRESS = str(IPv4Address("127.1.0.0") + os.getpid())
-"""Of loopback, and of this process: somebody else could take the port while the bridge is dead."""
+"""Of loopback, and of this process: another process could take the port while the bridge is dead."""
 
 
 @dataclass

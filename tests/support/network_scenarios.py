@@ -405,7 +405,7 @@ SCENARIOS: Final[tuple[Callable[[], Awaitable[None]], ...]] = (
 
 
 class Alarming(logging.Handler):
-    """Keeps what nobody should find in the journal for a change of the network."""
+    """Keeps log records that a change of the network must not cause."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

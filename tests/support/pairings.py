@@ -1,4 +1,4 @@
-"""Pairings of the tests: a state file's contents made by hand, and a bridge that notes what it is told."""
+"""Pairings for tests: contents of a state file, and a bridge that records its calls."""
 
 import asyncio
 import tempfile
@@ -22,7 +22,7 @@ USER = "1F00A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 
 
 @contextmanager
-def folder_for_everybody() -> Iterator[Path]:
+def folder_for_all_users() -> Iterator[Path]:
     """A folder that other users can reach; pytest's are for its own user."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

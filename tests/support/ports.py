@@ -15,7 +15,7 @@ _ports = count(_FIRST)
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now; test processes side by side take theirs from ranges of their own.
+    """Return a port without a listener; test processes side by side take theirs from ranges of their own.
 
     The ranges are below those ports that the kernel gives to connections.
     """

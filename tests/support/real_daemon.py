@@ -63,7 +63,7 @@ class Gate:
 
 @dataclass
 class RealDaemon:
-    """A daemon, who started it (`Outside`), and the people who use it."""
+    """A daemon, its environment (`Outside`), and its clients."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -132,7 +132,7 @@ class RealDaemon:
         self.front = front
         self.told.append(f"serving {groups} on {place.addresses[0]}" + (f"; {trouble}" if trouble else ""))
 
-    # What people ask of the daemon; the command line blocks, so it has threads
+    # Requests of clients; the command line blocks, so it runs in threads
 
     async def reload(self) -> str:
         """Returns the note, or what is wrong."""

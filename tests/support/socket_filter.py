@@ -1,4 +1,4 @@
-"""Says what sockets hear, in a network namespace that is thrown away: run it by `unshare --net --mount`.
+"""Reports which packets sockets receive, in a temporary network namespace: run it by `unshare --net --mount`.
 
 Another namespace is the other machine, on two cables: a0-a1 (chosen) and b0-b1.
 """

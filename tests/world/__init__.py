@@ -1,1 +1,1 @@
-"""A simulated world: what hkswitch deals with, in virtual time and without a process or a socket."""
+"""A simulated world around hkswitch, in virtual time and without processes and sockets."""

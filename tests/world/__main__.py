@@ -1,4 +1,4 @@
-"""`make simulate`: plays new seeds for as long as one likes, and says how to play a bad one again."""
+"""`make simulate`: runs new seeds for a given time, and says how to repeat one that failed."""
 
 import argparse
 import multiprocessing
@@ -17,17 +17,17 @@ from tests.world.seed_run import SeedRun
 Found = SimpleQueue[SeedRun]
 
 TRACE_LINES: Final = 80
-"""Of the end of a trace, unless a seed was asked for."""
+"""How much of the end of a trace is printed, unless one seed was requested."""
 
 LINE_LENGTH: Final = 150
-"""Of a failure in the list at the end."""
+"""The length of a failure in the list at the end."""
 
 SEED_WITHIN_SECONDS: Final = 60
-"""Far more than any world takes."""
+"""Much longer than any world takes."""
 
 
 def main() -> int:
-    """Play, and print."""
+    """Run the seeds and print the results."""
     parser = argparse.ArgumentParser(prog="python -m tests.world", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="for so many seconds (60)")
     parser.add_argument("--seed", type=int, help="this one only, with the whole trace")
@@ -83,7 +83,7 @@ def _many(seconds: float, processes: int) -> int:
 
 
 def _play_each(first: int, stride: int, until_seconds: float, found: Found) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who began this ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends it
     signal.signal(signal.SIGALRM, _hangs)
     seed = first
     while time.monotonic() < until_seconds:

@@ -75,7 +75,7 @@ class ClientBus:
     def __init__(self, bus: Bus, name: str, lose: Callable[[], None]) -> None:
         self.name = name
         self.rules: Counter[Rule] = Counter()
-        """StateInvariants by the bus."""
+        """Kept by the bus."""
         self.method_call_timeout_usec = 10_000_000
         self._bus = bus
         self._lose = lose
@@ -216,7 +216,7 @@ class ClientBus:
 
 def _pass_on(answer: asyncio.Future[Any], future: asyncio.Future[Any], slot: Slot) -> None:
     """Give the slot to who waits for the match."""
-    error = answer.exception()  # also where nobody waits for it any more
+    error = answer.exception()  # also if it is no longer awaited
     if future.done():
         return
     if error is None:

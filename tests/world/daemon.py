@@ -1,4 +1,4 @@
-"""A simulated daemon process: the real rooms from the switchboard to the helper's session, and its front."""
+"""A simulated daemon process: the real code from the switchboard to the helper's session, and its front."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -130,7 +130,7 @@ class Daemon:
         was_asked = helper is not None and helper is self.transport.newest and not self.host.trouble()
         is_bad = was_bad and self.file.repairs == repairs
         if was_asked and is_bad and not came.startswith("not reloaded"):
-            self.broke = AssertionError("a config that nobody believes was applied")
+            self.broke = AssertionError("an untrusted config was applied")
         self.reloads.append(came)
         self.note(f"reload: {came or 'done'}")
 

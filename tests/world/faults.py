@@ -1,4 +1,4 @@
-"""What goes wrong with the disk of a bridge: it is full or read-only for a time, or one operation fails."""
+"""Faults of a bridge's disk: it is full or read-only for a time, or one operation fails."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""The config file of a world, and what root finds wrong with it."""
+"""The config file of a world, and the reasons why root does not trust it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +32,7 @@ class ConfigFile:
     """How often what was wrong with it was put right."""
     is_untrusted: bool = False
     is_unreadable: bool = False
-    """The disk returns errors, to whoever reads."""
+    """Whether the disk returns errors to every reader."""
 
     def read_by_root(self, path: str) -> bytes:
         """As root reads it; raises `Untrusted`."""

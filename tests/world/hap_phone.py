@@ -64,7 +64,7 @@ class HapPhone(Phone):
         """Read which accessories there are, subscribe to those that are new, and read them.
 
         After several changes all may be new, since one that is there may have been gone meanwhile. A group of
-        another type has another characteristic, which nobody has subscribed to.
+        another type has another characteristic, which has no subscriber.
         """
         self._changes += number
         self._ask(Asked(request("GET", "/accessories"), self._looked))
@@ -105,7 +105,7 @@ class HapPhone(Phone):
             if heard.is_event:
                 self._take(heard, self._hear)
                 continue
-            assert self._asked is not None, f"nobody asked for {heard}"
+            assert self._asked is not None, f"no request for {heard}"
             asked, self._asked = self._asked, None
             asked.answered(heard)
         self._ask_next()

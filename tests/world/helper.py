@@ -99,7 +99,7 @@ class Helper:
             connection.close()
         self.output.close()
         self.input.cut()
-        self.goes_on.set()  # its coroutines end, and reach nobody
+        self.goes_on.set()  # its coroutines end without effect
         self.exited.set()
 
     def stop(self) -> None:
@@ -115,7 +115,7 @@ class Helper:
         self.input.release()
 
     def is_late(self, client: ClientBus) -> bool:
-        """Whether it asks for something on this connection, although nobody wants it any more."""
+        """Whether it requests something on this connection, although the daemon has released it."""
         if self.hung_up_at_seconds is None or all(each.client is not client for each in self._connections):
             return False
         return asyncio.get_running_loop().time() > self.hung_up_at_seconds + ON_ITS_WAY_SECONDS
@@ -127,7 +127,7 @@ class Helper:
             self.transport.unwritten += self.audit.undecided
 
     def orphan(self) -> None:
-        """The daemon is dead: nobody writes to it, and nobody reads what it writes."""
+        """Close both pipes, as the daemon is dead."""
         if self.hung_up_at_seconds is None:
             self.hung_up_at_seconds = asyncio.get_running_loop().time()
         self.input.close()

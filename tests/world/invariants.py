@@ -1,4 +1,4 @@
-"""What must be true of a world after every step, whatever the seed did. Knows the truth of the machine."""
+"""Invariants of a world after every step. They compare with the actual state of the machine."""
 
 import math
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ def _check_unknown(world: World, groups: Sequence[GroupReport]) -> None:
 
 
 def _check_forgotten(world: World, groups: Sequence[GroupReport], now_seconds: float) -> None:
-    """What nobody tells any more is not known."""
+    """A state is unknown once it is no longer reported."""
     told_at_seconds = world.transport.told_at_seconds
     if now_seconds - told_at_seconds < FORGOTTEN_AFTER_SECONDS:
         return

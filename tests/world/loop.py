@@ -1,4 +1,4 @@
-"""An event loop in which time passes only when nobody has anything to do. It waits for no descriptor."""
+"""An event loop with virtual time, which passes only while no callback is ready. It polls no descriptor."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 Result = TypeVar("Result")
 
 MOST_TURNS_AT_ONCE: Final = 100_000
-"""Of the loop, without any time passing: then somebody never ends."""
+"""Turns of the loop without time passing, after which a task is taken to spin for ever."""
 
 
 class Deadlock(AssertionError):
@@ -37,9 +37,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _pass(self, seconds: float | None) -> None:
         if seconds is None:
-            raise Deadlock("everybody waits for something that will never happen")
+            raise Deadlock("every task waits for something that will never happen")
         self._turns = 0 if seconds else self._turns + 1
-        assert self._turns < MOST_TURNS_AT_ONCE, "somebody works and works, and no time passes"
+        assert self._turns < MOST_TURNS_AT_ONCE, "a task spins, and no time passes"
         self._now_seconds += seconds
 
 

@@ -45,7 +45,7 @@ class Remembering(SimulatedSystemd):
         self.asked_by: Callable[[ClientBus, Message], None] = lambda *_: None
         """Is told who asks for a job, and how."""
         self.joined: Callable[[], None] = lambda: None
-        """Is called when somebody is connected."""
+        """Called when a client has connected."""
         self._history: dict[str, list[Was]] = {name: [Was(-math.inf, self.truth(name), 0)] for name in units}
 
     def called(self, client: ClientBus, serial: int, message: Message) -> None:
@@ -94,7 +94,7 @@ class Machine:
     passed: dict[str, float] = field(default_factory=dict)
     """When the last run that passed began, of each check by its argument."""
     disturbed: dict[str, float] = field(default_factory=dict)
-    """When somebody else did something to a unit, last."""
+    """When another client last changed a unit."""
     overlaps: bool = False
     """Whether two commands of the lamp's ran at once."""
     _busy_until_seconds: float = 0
@@ -146,7 +146,7 @@ class Machine:
             return f"check {word} {'passes' if self.programs.passes[word] else 'does not pass'}"
         if kind == 1:
             self._light(lit=not self.programs.is_lit)
-            return f"somebody turns the lamp {'on' if self.programs.is_lit else 'off'}"
+            return f"the lamp is turned {'on' if self.programs.is_lit else 'off'} by hand"
         if kind == 2:
             return self.take_time(TAKES_SECONDS)
         self.programs.breaks = self.chance.of_one_in(3)
@@ -166,7 +166,7 @@ class Machine:
         return all(self._did(action, unit, from_seconds, to_seconds) for unit in units)
 
     def fell(self, units: Sequence[str] | None, from_seconds: float, to_seconds: float) -> bool:
-        """Whether some unit was started more than once, though nobody but one wanted anything of it."""
+        """Whether some unit was started more than once, though only one client requested anything of it."""
         for unit in units or ():
             first, *later = self.systemd.was(unit, from_seconds, to_seconds)
             is_alone = self.disturbed.get(unit, -1.0) < from_seconds - ON_ITS_WAY_SECONDS

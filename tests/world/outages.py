@@ -1,4 +1,4 @@
-"""What is out of order in a world: each for some time, or until everything is put right."""
+"""The outages of a world: each lasts for some time, or until all are ended."""
 
 import asyncio
 import math

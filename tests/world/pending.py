@@ -1,4 +1,4 @@
-"""What simulated units are to do later. Knows no systemd."""
+"""Timers of simulated units. Knows no systemd."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A controller of a simulated world: what it reads, writes, is told, and believes for that."""
+"""A controller of a simulated world: its reads, writes and events, and the values that it has from them."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Write:
     units: tuple[str, ...] | None = None
     """Of the group, None for one of commands."""
     is_disputed: bool = False
-    """Whether somebody else wanted something of the group before the answer."""
+    """Whether another client requested something of the group before the answer."""
     answers: int = 0
     answered_seconds: float | None = None
     ok: bool | None = None

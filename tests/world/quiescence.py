@@ -73,7 +73,7 @@ async def check_quiescence(world: World) -> None:
     if world.daemon.outside.served != world.daemon.outside.place:
         raise Violation(f"the daemon serves at {world.daemon.outside.served}")
     if waiting := [act for act in world.acts if act.ended_seconds is None and act.daemon is world.daemon]:
-        raise Violation(f"somebody waits for ever: {'; '.join(map(str, waiting))}")
+        raise Violation(f"a client waits for ever: {'; '.join(map(str, waiting))}")
     check_agreement(world)
 
 
@@ -122,7 +122,7 @@ def _truth(world: World, group: Group) -> GroupState | None:
 
 
 async def check_calm(world: World) -> None:
-    """Where nothing disturbs, each tap on what is healthy is a success, and is so for everybody."""
+    """Without disturbances, each tap on a healthy group succeeds, and all clients see so."""
     if (group := _healthy(world)) is None:
         return
     for on in (True, False, True):
@@ -160,7 +160,7 @@ def _calm_seconds(group: Group) -> float:
 
 
 def _check_came(world: World, group: Group, action: Action) -> None:
-    """The group is as it should be after an action."""
+    """The group has the state that its action requests."""
     state = _truth(world, group)
     stopped = {GroupState.OFF, GroupState.FAILED}  # what crashed before stays failed
     if state not in (stopped if action is Action.STOP else {GroupState.ON}):
@@ -168,7 +168,7 @@ def _check_came(world: World, group: Group, action: Action) -> None:
 
 
 async def check_last_request(world: World) -> None:
-    """Of healthy units the last wish wins, and is a success, whatever was done to them before."""
+    """The last request for healthy units wins and succeeds, whatever was done to them before."""
     if (group := _healthy(world)) is None:
         return
     world.machine.programs.takes_seconds = world.chance.one_of((0.01, 0.3))
@@ -176,7 +176,7 @@ async def check_last_request(world: World) -> None:
     for unit in group.units:
         if world.chance.of_one_in(2):
             operation = world.chance.one_of((systemd.start, systemd.stop, systemd.restart, systemd.crash))
-            world.note(f"in the calm, {operation.__name__} of {unit} by somebody else")
+            world.note(f"in the calm, {operation.__name__} of {unit} by another client")
             world.machine.disturb(unit)
             operation(unit)
     await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
@@ -217,7 +217,7 @@ def _sharing(world: World, group: Group) -> Group:
 
 
 def _was_undone(act: Act, *, is_last: bool) -> bool:
-    """Whether another wish undid this one: nobody can say that it was done."""
+    """Whether another request undid this one, so that its success is undefined."""
     said = str(act.asked.last)
     return ("replaced this one" in said and not is_last) or (
         act.action is Action.RESTART and "was stopped" in said
@@ -239,7 +239,7 @@ async def check_helper_restart_unnoticed(world: World) -> None:
         await asyncio.sleep(world.chance.one_of(MOMENTS_SECONDS))
     await asyncio.sleep(UNNOTICED_SECONDS)
     if failed := sorted({group.id for group in same} & responds & {*front.lapses}):
-        raise Violation(f"in the calm {failed} failed for a moment, though nobody changed them")
+        raise Violation(f"in the calm {failed} failed for a moment, though no client changed them")
     check_step(world, asyncio.get_running_loop().time(), world.reports())
     for phone in world.phones:
         phone.look(front)
@@ -248,7 +248,7 @@ async def check_helper_restart_unnoticed(world: World) -> None:
 
 
 def _check_events(world: World, writer: Phone, group: Group, *, is_news: bool, on: bool) -> None:
-    """Who did not write hears of the change once; nobody hears of anything else, and never of a way back."""
+    """Other controllers get one event of the change; there is no other event, and none of a reversal."""
     for phone in world.phones:
         heard = [value for key, value in phone.heard if key == (group.id, Tile.GROUP)]
         right = [on] if is_news and phone is not writer else []

@@ -1,4 +1,4 @@
-"""The units, programs and configs of a world: what a seed chooses from."""
+"""The units, programs and configs among which a seed chooses."""
 
 from dataclasses import dataclass, field
 from typing import Final

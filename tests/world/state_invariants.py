@@ -21,7 +21,7 @@ WRITTEN_WITHIN_SECONDS: Final = 61.0
 
 
 class Paired(NamedTuple):
-    """What is kept of a controller."""
+    """What the state file has of a controller."""
 
     public_key: bytes
     admin: bool
@@ -73,13 +73,13 @@ class StateInvariants:
         self._may_be.append(after)
 
     def told(self, *, ok: bool) -> None:
-        """They did, or somebody was told that they did not."""
+        """They changed, or the request was answered with a failure."""
         self._may_be.pop()
         if ok and self._after != self.pairings:  # or nothing had to be written
             self.pairings, self._may_be = self._after, [self._after]
 
     def looked(self) -> None:
-        """What the disk has is what a command finds."""
+        """A command has read the disk."""
         stored = self._on_disk(FILE_NAME) or self._on_disk(BACKUP_NAME)
         if stored is not None:
             keys = stored.accessory["paired_clients"]
@@ -144,7 +144,7 @@ class StateInvariants:
         if found != self.pairings:
             self.wrong(f"paired are {_names(found)}, and not {_names(self.pairings)}")
         if found and not any(paired.admin for paired in found.values()):
-            self.wrong("nobody is an admin")
+            self.wrong("there is no admin")
         if self.world.air.paired != bool(found):
             self.wrong(f"it is advertised that it is {'' if self.world.air.paired else 'not '}paired")
         attempts = self._bridge()._driver.attempts.failed

@@ -159,7 +159,7 @@ class SimulatedSystemd:
         return pending
 
     def load(self, name: str) -> Unit:
-        """A unit, loaded if need be: one that nobody needs is forgotten soon."""
+        """A unit, loaded if need be: one without references is unloaded soon."""
         if (unit := self._loaded.get(name)) is None:
             unit = self._loaded[name] = Service(name, self.files.get(name), self)
             self.touched(unit)
@@ -195,7 +195,7 @@ class SimulatedSystemd:
         self._work_soon()
 
     def unused(self, unit: Unit) -> None:
-        """Forget a unit soon, if nobody needs it."""
+        """Unload a unit soon, unless it is referenced."""
         self._unused[unit.name] = unit
         self._work_soon()
 

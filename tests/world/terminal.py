@@ -1,4 +1,4 @@
-"""People at terminals: what they ask the daemon on its control socket, and what they are told.
+"""Clients at terminals: their requests on the daemon's control socket, and the answers.
 
 The real server has the other end; the socket is simulated, and tells who is there.
 """

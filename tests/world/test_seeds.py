@@ -62,7 +62,7 @@ PLANTED = {
     399: ("a restart that was not made is called done",),
     425: ("a forgotten unit is not read anew",),
     487: ("an old helper's verdict outlives changes that the next one sees",),
-    735: ("a helper acts when nobody wants it any more",),
+    735: ("a helper acts after the daemon has released it",),
     863: ("two commands of a group run at once",),
 }
 """Seeds, and the faults that were planted, one at a time, and found by them."""

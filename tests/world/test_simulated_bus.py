@@ -87,7 +87,7 @@ def test_a_restart_that_meets_another_one_is_done_when_the_unit_is_up_again() ->
 
 @asynccontextmanager
 async def linked(systemd: SimulatedSystemd) -> AsyncIterator[Link]:
-    """A link that is connected, and tells nobody."""
+    """A connected link without an observer."""
     link = Link(lambda: connected(systemd))
     keeping = asyncio.create_task(link.keep(Told()))
     await asyncio.sleep(1)

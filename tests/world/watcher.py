@@ -1,4 +1,4 @@
-"""Looks at a world every moment, for what must not last: what is said must follow what is so."""
+"""Checks a world continuously for what must not last: reports must follow the actual state."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""A whole world of one seed: its machine, daemon, helpers and controllers, and what it does to them."""
+"""The world of one seed: its machine, daemon, helpers and controllers, and the operations on them."""
 
 import asyncio
 import math
@@ -33,11 +33,11 @@ CONNECTION: Final = "connection to systemd"
 
 
 Units = tuple[str, ...] | None
-"""Of a group; None for one of commands."""
+"""The units of a group; None for a group of commands."""
 
 
 class GroupUnits(NamedTuple):
-    """What the config says of a group from some moment on."""
+    """The units that the config gives a group from a moment on."""
 
     at_seconds: float
     group_id: str
@@ -46,7 +46,7 @@ class GroupUnits(NamedTuple):
 
 @dataclass(eq=False)
 class Act:
-    """What a person at a terminal asked for, and what came of it."""
+    """A request from a terminal, and its result."""
 
     action: Action
     group_id: str
@@ -56,9 +56,9 @@ class Act:
     asked: Asked = field(init=False)
     ended_seconds: float | None = None
     is_disputed: bool = False
-    """Whether somebody else wanted something of the group, or of its units, before the end."""
+    """Whether another client requested something of the group or of its units before the end."""
     is_second: bool = False
-    """Whether the same was wanted already: that may fail before this arrives, and is another start then."""
+    """Whether the same request was pending already: if that fails first, this is a start of its own."""
 
     def __str__(self) -> str:
         said = f"hkswitch {self.action} {self.group_id}, asked at {self.asked_seconds:.4f}"
@@ -69,7 +69,7 @@ class Act:
 
 
 def action_of(tile: Tile, *, on: bool) -> Action | None:
-    """What a write of On asks for; nothing where a restart switch is turned off."""
+    """Return the action that a write of On requests, or None where a restart switch is turned off."""
     if tile is Tile.RESTART:
         return Action.RESTART if on else None
     return Action.START if on else Action.STOP
@@ -77,7 +77,7 @@ def action_of(tile: Tile, *, on: bool) -> Action | None:
 
 @dataclass(eq=False)
 class World:
-    """Everything there is; `note` writes the trace."""
+    """The whole world; `note` writes the trace."""
 
     chance: RandomSource
     note: Callable[[str], None]
@@ -88,12 +88,12 @@ class World:
     """How often the config had been edited when a reload was asked for, last."""
     clock_steps_seconds: float = 0
     bus_lost_at_seconds: float = math.inf
-    """Since when there is no bus, if there is none."""
+    """When the bus was lost; infinite while there is one."""
     late_acts: int = 0
-    """Jobs that a helper asked for when the daemon had let go of it."""
+    """Jobs that a helper requested after the daemon had released it."""
     daemons: list[Daemon] = field(default_factory=list)
     changed_at_seconds: float = 0
-    """When something happened last that makes what is told older than it seems."""
+    """When the last operation happened that delays what is reported."""
     _units_history: list[GroupUnits] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -167,7 +167,7 @@ class World:
         self.changed_at_seconds = asyncio.get_running_loop().time()
         self.machine.disturb_all()
 
-    # What people do
+    # Requests of clients
 
     def tap(self, phone: Phone, key: Key, *, on: bool) -> None:
         """A phone writes On of a tile."""
@@ -178,7 +178,7 @@ class World:
             write.is_disputed = is_contested
 
     def _dispute(self, group_id: str, action: Action | None) -> bool:
-        """Something is wanted of a group: whoever wanted something else may be told that it was done.
+        """Note a request for a group: another client's pending request may be answered as done.
 
         Returns whether there is such a one that may arrive later than this.
         """
@@ -231,13 +231,13 @@ class World:
             self.daemon.reload()
 
     def edit(self, group_id: str = "") -> None:
-        """Write another config, and tell nobody."""
+        """Write another config without a reload."""
         name, text = self.groups.change(self.chance, group_id)
         self.note(f"edited: {name}: {text}" if text else f"edited: {name} is removed")
         self._write(self.groups.text)
 
     def break_config(self) -> None:
-        """Write one that is wrong, or that nobody may believe, or can read."""
+        """Write a config that is invalid, untrusted or unreadable."""
         kind = self.chance.stream.randrange(3)
         if kind == 0:
             self.file.text, self.file.edits = self.chance.one_of(MISTAKES), self.file.edits + 1
@@ -245,7 +245,7 @@ class World:
         self.note(f"the config is {('wrong', 'untrusted', 'unreadable')[kind]}")
 
     def repair_config(self) -> None:
-        """Have a good one again."""
+        """Write a valid config again."""
         self.note("the config is good again")
         self.file.is_untrusted = self.file.is_unreadable = False
         self.file.repairs += 1
