@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from hkswitch.model.config_keys import CONFIG
-from hkswitch.model.config_reader import Command, Entries, Key, Section, Several
+from hkswitch.model.config_keys import CONFIG_KEYS
+from hkswitch.model.config_reader import CommandLine, Entries, Key, ListOf, Section
 
 ROOT: Final = Path(__file__).parents[1]
 EXAMPLE: Final = ROOT / "config.example.yaml"
@@ -76,7 +76,7 @@ def default_of(key: Key) -> str:
 # The example file
 
 
-def example(keys: Sequence[Key] = CONFIG) -> str:
+def example(keys: Sequence[Key] = CONFIG_KEYS) -> str:
     """Return the text of config.example.yaml."""
     return f"{HEAD}\n" + "\n".join(_top(key, keys) for key in keys)
 
@@ -115,7 +115,7 @@ def _entry(path: str, key: Key, keys: Sequence[Key], indent: str, *, is_commente
 def _value(path: str, key: Key) -> str:
     if value := EXAMPLES.get(path):
         return value
-    return "[/usr/local/bin/program]" if isinstance(key.kind, Command) else _yaml(key.default)
+    return "[/usr/local/bin/program]" if isinstance(key.kind, CommandLine) else _yaml(key.default)
 
 
 def _remark(key: Key, keys: Sequence[Key], indent: str) -> str:
@@ -139,7 +139,7 @@ def _yaml(value: object) -> str:
 # The manual page
 
 
-def manual(page: str, keys: Sequence[Key] = CONFIG) -> str:
+def manual(page: str, keys: Sequence[Key] = CONFIG_KEYS) -> str:
     """Return `page` with the generated lines of these keys; new keys get an item, new sections a list."""
     for title, section in sections(TOP_SECTION, keys):
         if f".Sh {title}\n" not in page:
@@ -195,9 +195,9 @@ def _word(key: Key) -> str:
     match key.kind:
         case Section() | Entries():
             return "mapping"
-        case Command():
+        case CommandLine():
             return "command"
-        case Several(or_one=or_one):
+        case ListOf(or_one=or_one):
             return "text No or Ar list" if or_one else "list"
     words = {bool: "boolean", int: "number"}
     return words.get(type(key.default), "word" if isinstance(key.default, StrEnum) else "text")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hkswitch.model import config_values as values
-from hkswitch.model.config_keys import CONFIG
+from hkswitch.model.config_keys import CONFIG_KEYS
 from hkswitch.model.config_reader import Entry, Key, Reader
 from hkswitch.model.config_values import MOST_NAME
 from hkswitch.model.errors import ConfigError, Problem
@@ -39,7 +39,7 @@ class Config:
         return next((group for group in self.groups if group.id == group_id), None)
 
 
-def parse(data: bytes, file: str, keys: tuple[Key, ...] = CONFIG) -> Config:
+def parse(data: bytes, file: str, keys: tuple[Key, ...] = CONFIG_KEYS) -> Config:
     """Parse `data`; `file` is its name in problems.
 
     Raises:

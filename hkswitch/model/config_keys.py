@@ -7,7 +7,7 @@ because root's helper loads this module.
 """
 
 from hkswitch.model import config_values as values
-from hkswitch.model.config_reader import Command, Entries, Key, Section, Several
+from hkswitch.model.config_reader import CommandLine, Entries, Key, ListOf, Section
 from hkswitch.model.group import (
     CHECK_INTERVAL_SECONDS,
     STATUS_INTERVAL_SECONDS,
@@ -17,18 +17,18 @@ from hkswitch.model.group import (
 )
 from hkswitch.model.unit_state import Action, HelperTransport
 
-BRIDGE = (
+BRIDGE_KEYS = (
     Key("name", values.name, "The bridge's name while you add it in the Home app.", "hkswitch"),
     Key(
         "interface",
-        Several(values.interface, or_one=True),
+        ListOf(values.interface, or_one=True),
         "The network interface to serve on, or a list of them.",
         default_text="the interface of the default route",
         field="interfaces",
     ),
     Key(
         "address",
-        Several(values.address, or_one=True),
+        ListOf(values.address, or_one=True),
         "The IPv4 or IPv6 address to serve on, or a list of them, instead of an interface.",
         instead_of="interface",
         field="addresses",
@@ -36,14 +36,16 @@ BRIDGE = (
     Key("port", values.port, "The TCP port, 1024 to 65535.", 51826),
 )
 
-COMMANDS = (
-    Key("start", Command(), "Turns the group on.", required=True),
-    Key("stop", Command(), "Turns the group off.", required=True),
-    Key("status", Command(), "Exits with 0 if the group is on, with 1 to 125 if it is off.", required=True),
-    Key("restart", Command(), "Restarts the group."),
+COMMANDS_KEYS = (
+    Key("start", CommandLine(), "Turns the group on.", required=True),
+    Key("stop", CommandLine(), "Turns the group off.", required=True),
+    Key(
+        "status", CommandLine(), "Exits with 0 if the group is on, with 1 to 125 if it is off.", required=True
+    ),
+    Key("restart", CommandLine(), "Restarts the group."),
 )
 
-GROUP = (
+GROUP_KEYS = (
     Key(
         "name",
         values.name,
@@ -53,20 +55,20 @@ GROUP = (
     ),
     Key(
         "units",
-        Several(values.unit),
+        ListOf(values.unit),
         "Units to start and stop. They start in parallel; ordering comes from the units themselves (After=).",
         required=True,
     ),
     Key(
         "commands",
-        Section(COMMANDS, Commands),
+        Section(COMMANDS_KEYS, Commands),
         "Commands to run in place of units.",
         default=None,
         instead_of="units",
     ),
     Key(
         "check",
-        Command(),
+        CommandLine(),
         "A command that must exit with 0, while all units are active, for the group to be on.",
         only_with=("units",),
         remedy="a group of commands has 'status' for that",
@@ -79,7 +81,7 @@ GROUP = (
     ),
     Key(
         "actions",
-        Several(values.one_of(Action)),
+        ListOf(values.one_of(Action)),
         "The actions that any client may request: start, stop, restart.",
         default_text="start and stop, and restart if there is a switch for it",
     ),
@@ -103,8 +105,14 @@ GROUP = (
     ),
 )
 
-CONFIG = (
-    Key("bridge", Section(BRIDGE), "The bridge's name, and where it serves.", {}, "the defaults of its keys"),
+CONFIG_KEYS = (
+    Key(
+        "bridge",
+        Section(BRIDGE_KEYS),
+        "The bridge's name, and where it serves.",
+        {},
+        "the defaults of its keys",
+    ),
     Key(
         "helper",
         values.one_of(HelperTransport),
@@ -113,7 +121,7 @@ CONFIG = (
     ),
     Key(
         "groups",
-        Entries(values.group_id, GROUP, "group"),
+        Entries(values.group_id, GROUP_KEYS, "group"),
         "The groups by their ids; at least one.",
         required=True,
     ),

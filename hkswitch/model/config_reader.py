@@ -17,14 +17,14 @@ MOST_LIST_ITEMS: Final = 128
 T = TypeVar("T")
 
 
-class Several(NamedTuple):
+class ListOf(NamedTuple):
     """A list of distinct values, or with `or_one` a single value in place of a list of one."""
 
     convert: Convert[Any]
     or_one: bool = False
 
 
-class Command(NamedTuple):
+class CommandLine(NamedTuple):
     """A program and its arguments."""
 
 
@@ -52,13 +52,13 @@ class Key(NamedTuple):
     """
 
     name: str
-    kind: Convert[Any] | Several | Command | Section | Entries
+    kind: Convert[Any] | ListOf | CommandLine | Section | Entries
     text: str
     default: Any = ()
     default_text: str = ""
     required: bool = False
     instead_of: str = ""
-    """Another key that this one stands for: the two cannot be combined."""
+    """An earlier key that this one stands for: the two cannot be combined."""
     only_with: tuple[str, ...] = ()
     """The key applies only where one of these is present."""
     remedy: str = "add that or remove this key"
@@ -138,9 +138,9 @@ class Reader:
         match key.kind:
             case _ if node is None:
                 return key.default
-            case Several(convert, or_one):
+            case ListOf(convert, or_one):
                 return self._items(node, convert, or_one=or_one)
-            case Command():
+            case CommandLine():
                 return self._argv(node)
             case Section(keys, make):
                 return make(**self.section(node, keys).values)

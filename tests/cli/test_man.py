@@ -15,7 +15,7 @@ from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import labels
 from hkswitch.model import config_file, config_reader, config_values
 from hkswitch.model.config import BridgeConfig, parse
-from hkswitch.model.config_keys import CONFIG as CONFIG_KEYS
+from hkswitch.model.config_keys import CONFIG_KEYS
 from hkswitch.model.errors import BusUnavailable, ConfigError, Exit
 from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType
 from hkswitch.model.unit_state import Action, JobResult, UnitResult

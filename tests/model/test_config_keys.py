@@ -8,8 +8,8 @@ import pytest
 from docs.config_reference import EXAMPLE, MANUAL, example, manual, sections
 from hkswitch.model import config, config_values
 from hkswitch.model.config import BridgeConfig, Config, parse
-from hkswitch.model.config_keys import BRIDGE, COMMANDS, CONFIG, GROUP
-from hkswitch.model.config_reader import Entries, Key, Section, Several
+from hkswitch.model.config_keys import BRIDGE_KEYS, COMMANDS_KEYS, CONFIG_KEYS, GROUP_KEYS
+from hkswitch.model.config_reader import Entries, Key, ListOf, Section
 from hkswitch.model.errors import ConfigError
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.unit_state import Action
@@ -26,10 +26,10 @@ def test_the_manual_page_says_of_each_key_what_the_table_says() -> None:
 @pytest.mark.parametrize(
     ("keys", "value_class", "given_otherwise"),
     [
-        pytest.param(BRIDGE, BridgeConfig, set(), id="bridge"),
-        pytest.param(GROUP, Group, {"id"}, id="group"),
-        pytest.param(COMMANDS, Commands, set(), id="commands"),
-        pytest.param(CONFIG, Config, set(), id="config"),
+        pytest.param(BRIDGE_KEYS, BridgeConfig, set(), id="bridge"),
+        pytest.param(GROUP_KEYS, Group, {"id"}, id="group"),
+        pytest.param(COMMANDS_KEYS, Commands, set(), id="commands"),
+        pytest.param(CONFIG_KEYS, Config, set(), id="config"),
     ],
 )
 def test_the_keys_of_a_section_are_the_fields_of_its_value(
@@ -42,11 +42,11 @@ def test_the_keys_of_a_section_are_the_fields_of_its_value(
 
 def test_a_default_of_the_table_is_that_of_the_value() -> None:
     least = parse(b"groups: {vm-guests: {units: [a.service]}}", "config.yaml")
-    assert least.bridge == BridgeConfig() == BridgeConfig(**defaults(BRIDGE))
+    assert least.bridge == BridgeConfig() == BridgeConfig(**defaults(BRIDGE_KEYS))
     made_from_others = {"name": "Vm Guests", "units": ("a.service",), "actions": {Action.START, Action.STOP}}
-    assert least.groups == (Group("vm-guests", **{**defaults(GROUP), **made_from_others}),)
+    assert least.groups == (Group("vm-guests", **{**defaults(GROUP_KEYS), **made_from_others}),)
     assert least.groups == (Group("vm-guests", "Vm Guests", ("a.service",)),)
-    assert least == Config(BridgeConfig(), least.groups, defaults(CONFIG)["helper"])
+    assert least == Config(BridgeConfig(), least.groups, defaults(CONFIG_KEYS)["helper"])
     assert least == Config(BridgeConfig(), least.groups)
 
 
@@ -54,7 +54,7 @@ def defaults(keys: tuple[Key, ...]) -> dict[str, Any]:
     return {key.field or key.name: key.default for key in keys}
 
 
-EVERY_KEY = [key for _, keys in sections("", CONFIG) for key in keys]
+EVERY_KEY = [key for _, keys in sections("", CONFIG_KEYS) for key in keys]
 
 
 @pytest.mark.parametrize("key", EVERY_KEY, ids=lambda key: key.name)
@@ -66,7 +66,7 @@ def test_a_text_is_one_short_line_without_markup(key: Key) -> None:
     assert not (key.required and (key.default or key.default_text))
 
 
-@pytest.mark.parametrize("keys", [BRIDGE, COMMANDS, GROUP, CONFIG])
+@pytest.mark.parametrize("keys", [BRIDGE_KEYS, COMMANDS_KEYS, GROUP_KEYS, CONFIG_KEYS])
 def test_a_key_names_only_keys_of_its_section(keys: tuple[Key, ...]) -> None:
     names = [key.name for key in keys]
     assert len(names) == len(set(names))
@@ -98,7 +98,7 @@ USER = Key(
     "user", config_values.interface, "The user that runs its commands.", "root", only_with=("commands",)
 )
 CONTAINERS = Key(
-    "containers", Several(config_values.interface), "Containers in place of units.", instead_of="units"
+    "containers", ListOf(config_values.interface), "Containers in place of units.", instead_of="units"
 )
 RULE = Key(
     "rule",
@@ -113,10 +113,10 @@ RULE = Key(
     default=None,
     only_with=("units",),
 )
-LATER = (*GROUP, DIM, COLOUR, USER, CONTAINERS, RULE)
+LATER = (*GROUP_KEYS, DIM, COLOUR, USER, CONTAINERS, RULE)
 KEYS = tuple(
     key._replace(kind=Entries(config_values.group_id, LATER, "group")) if key.name == "groups" else key
-    for key in CONFIG
+    for key in CONFIG_KEYS
 )
 UNITS_MISSING = "the key 'units' is missing; it is required"
 COMMANDS_OF_LAMP = "commands: {start: [/bin/a], stop: [/bin/b], status: [/bin/c]}"
@@ -190,7 +190,7 @@ def test_a_mistake_in_a_new_key_is_refused_where_it_is(text: str, expected: str)
 
 
 def test_a_key_without_an_entry_is_unknown() -> None:
-    assert [each.partition("; ")[0] for each in problems("units: [a]\n    colour: red", CONFIG)] == [
+    assert [each.partition("; ")[0] for each in problems("units: [a]\n    colour: red", CONFIG_KEYS)] == [
         "4:5: groups.lamp.colour: unknown key 'colour'"
     ]
 
@@ -210,12 +210,14 @@ def test_a_new_key_is_in_the_manual_page() -> None:
     assert "\nRequired, or\n.Ic commands\nor\n.Ic containers\nin its place.\n" in page
     assert "\n.Sh RULE\n.Bl -tag -width Ds\n.It Ic cpu_percent : Ar text\n" in page
     assert manual(page, KEYS) == page
-    assert ".It Ic colour" not in manual(page, CONFIG)
+    assert ".It Ic colour" not in manual(page, CONFIG_KEYS)
 
 
 def test_a_text_that_changes_changes_both_and_keeps_what_is_written_by_hand() -> None:
     before = MANUAL.read_text()
-    keys = tuple(key._replace(text="How it is reached.") if key.name == "helper" else key for key in CONFIG)
+    keys = tuple(
+        key._replace(text="How it is reached.") if key.name == "helper" else key for key in CONFIG_KEYS
+    )
     page = manual(before, keys)
     assert "\nHow it is reached.\nDefault: sudo.\nWith\n.Ql sudo ,\n" in page
     assert manual(page) == before
