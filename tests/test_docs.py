@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 import hkswitch
 from hkswitch.cli import demo
@@ -30,7 +32,8 @@ from hkswitch.serviceswitch import main as helper
 from tests.support import options
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+TEMPLATES = sorted(ROOT.glob(".github/**/*.md"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *TEMPLATES])
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(?:sudo )?hkswitch ([a-z][^`]*)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
@@ -140,6 +143,8 @@ def of_systemctl(words: Sequence[str]) -> None:
             "start" | "stop" | "restart" | "reload" | "status" | "edit" | "show",
             unit,
         ]:
+            assert unit in units()
+        case ["kill", "--kill-whom=main", "-s", "USR1", unit]:  # the debug log
             assert unit in units()
         case _:
             pytest.fail(f"no rule for these words: {words}")
@@ -257,6 +262,7 @@ def test_a_command_exists(command: str) -> None:
         "serviceswitch status webb",
         "systemctl restart hkswitchd",
         "systemctl disable hkswitch",
+        "systemctl kill hkswitch",
         "systemd-analyze plot hkswitch",
         "journalctl -u homebridge",
         "sudoedit /etc/hkswitch/config.yml",
@@ -468,7 +474,7 @@ def test_every_threat_names_a_test() -> None:
 
 def test_the_readme_leads_to_every_document() -> None:
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
-    missing = {path for path in DOCUMENTS if path.name != "README.md"} - linked
+    missing = {path for path in DOCUMENTS if path.name != "README.md"} - linked - {*TEMPLATES}
     assert missing == set()
 
 
@@ -489,6 +495,60 @@ def test_the_example_of_the_readme_allows_what_the_readme_types() -> None:
 def test_the_demo_has_the_groups_of_the_example() -> None:
     example = parse((ROOT / "config.example.yaml").read_bytes(), "config.example.yaml")
     assert example.groups == demo.GROUPS
+
+
+# Files for editors, commits, issues and pull requests
+
+
+def linters() -> list[str]:
+    """What `make lint` runs."""
+    dry = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "--assume-old=.venv/.dev", "lint"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [line for line in dry.stdout.splitlines() if line.startswith((".venv/bin/", "make "))]
+
+
+def test_the_hooks_of_pre_commit_are_the_linters_of_make() -> None:
+    [local] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    assert {(hook["language"], hook["pass_filenames"]) for hook in local["hooks"]} == {("system", False)}
+    *tools, shellcheck = [hook["entry"] for hook in local["hooks"]]
+    assert shellcheck == "make --no-print-directory shellcheck"
+    *checked, shell = linters()
+    assert tools == [line for line in checked if not line.startswith("make ")]
+    assert shell.startswith(".venv/bin/shellcheck ")
+
+
+def test_the_line_length_of_editors_is_the_one_of_the_formatter() -> None:
+    editors = configparser.ConfigParser()
+    editors.read_string(f"[top]\n{(ROOT / '.editorconfig').read_text()}")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert editors.getint("*.py", "max_line_length") == project["tool"]["ruff"]["line-length"]
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_what_a_template_tells_to_run_is_a_target_of_make(path: Path) -> None:
+    for target in re.findall(r"`make ([^`]+)`", path.read_text()):
+        of_make(shlex.split(target))
+
+
+def test_a_bug_report_asks_for_the_diagnostics_and_the_debug_log() -> None:
+    typed = commands(ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.md")
+    assert typed == [
+        "hkswitch diagnostics",
+        "systemctl kill --kill-whom=main -s USR1 hkswitch",
+        "journalctl -u hkswitch",
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/ISSUE_TEMPLATE/*")), ids=lambda path: path.name)
+def test_an_issue_template_has_a_name_and_a_purpose(path: Path) -> None:
+    _, head, _ = path.read_text().split("---\n", 2)
+    assert yaml.safe_load(head).keys() == {"name", "about", "labels"}
 
 
 # The changelog
