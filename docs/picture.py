@@ -138,7 +138,9 @@ def _in_terminal(*arguments: str) -> str:
             output = b"".join(_read(terminal.fileno()))
         _, errors = run.communicate()
     if run.returncode != 0:
-        raise NotTaken(f"hkswitch {arguments[0]} exited with status {run.returncode}: {errors.decode().strip()}")
+        raise NotTaken(
+            f"hkswitch {arguments[0]} exited with status {run.returncode}: {errors.decode().strip()}"
+        )
     return output.decode().replace("\r\n", "\n")
 
 

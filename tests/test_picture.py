@@ -114,6 +114,6 @@ def test_the_picture_loads_nothing() -> None:
 
 def test_a_program_that_fails_makes_no_picture(tmp_path: Path) -> None:
     with pytest.raises(
-        picture.NotTaken, match="hkswitch pair ended with 69: hkswitch: there is no bridge in"
+        picture.NotTaken, match="hkswitch pair exited with status 69: hkswitch: there is no bridge in"
     ):
         picture._in_terminal("pair", "--state-dir", str(tmp_path))
