@@ -1,4 +1,4 @@
-"""The commands, config blocks and links of the documents are true, and the changelog has its form."""
+"""The commands, config blocks and links in the documents work, and the changelog has its format."""
 
 import configparser
 import json
@@ -54,7 +54,7 @@ def blocks_of_all(language: str) -> list[str]:
 
 
 def commands(path: Path) -> list[str]:
-    """What is typed, without sudo and without what its output is sent to."""
+    """The commands in the console blocks, without sudo and redirections."""
     lines = (
         line for block in blocks(path, "console") for line in block.splitlines() if line.startswith("$ ")
     )
@@ -65,7 +65,7 @@ def commands(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_block_is_of_a_language_that_is_looked_at(path: Path) -> None:
+def test_every_block_has_a_language_with_a_check(path: Path) -> None:
     languages = {language for _, language, _ in BLOCK.findall(path.read_text())}
     assert languages <= {"console", "yaml", "sh", "ini", ""}
     assert all(block.startswith("$ ") for block in blocks(path, "console"))
@@ -79,7 +79,7 @@ def test_a_config_block_is_a_config(block: str) -> None:
 
 
 @pytest.mark.parametrize("block", blocks_of_all("sh"))
-def test_a_script_is_one_that_shellcheck_finds_nothing_in(block: str) -> None:
+def test_shellcheck_finds_nothing_in_a_script(block: str) -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     checked = subprocess.run([shellcheck, "-"], input=block, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout) == (0, "")
@@ -93,19 +93,19 @@ def test_a_unit_has_sections_and_settings(block: str) -> None:
     assert all(value for section in unit.sections() for value in unit[section].values())
 
 
-# Commands: each program has a rule, and none of them lets everything pass
+# Commands: each program has a rule, and no rule accepts everything
 
 
 @cache
 def groups() -> frozenset[str]:
-    """Those that the config blocks and the example have."""
+    """The groups in the config blocks and in the example."""
     texts = (*blocks_of_all("yaml"), (ROOT / "config.example.yaml").read_text())
     return frozenset(group.id for text in texts for group in parse(text.encode(), "config").groups)
 
 
 @cache
 def units() -> frozenset[str]:
-    """Those that are installed, by their names without `.service`, too."""
+    """The installed units, by their names with and without `.service`."""
     found = (path for kind in ("service", "socket", "mount") for path in ROOT.glob(f"packaging/*.{kind}"))
     return frozenset(name for path in found for name in (path.name, path.stem))
 
@@ -185,7 +185,7 @@ def of_ip(words: Sequence[str]) -> None:
 
 
 DROP_INS = "/etc/systemd/system/hkswitch.service.d"
-"""Where the owner says more about the unit; tests/host/conftest.py does it by these commands."""
+"""The administrator's drop-ins; tests/host/conftest.py makes one with these commands."""
 
 
 def of_mkdir(words: Sequence[str]) -> None:
@@ -449,13 +449,13 @@ def test_nft_itself_takes_the_commands() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_a_link_leads_to_a_file(path: Path) -> None:
+def test_a_link_points_to_a_file(path: Path) -> None:
     missing = [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()]
     assert missing == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_a_test_that_is_named_exists(path: Path) -> None:
+def test_a_named_test_exists(path: Path) -> None:
     named = TEST.findall(path.read_text())
     missing = [
         (file, name)
@@ -472,13 +472,13 @@ def test_every_threat_names_a_test() -> None:
     assert [row for row in attacks if not any(name for _, name in TEST.findall(row))] == []
 
 
-def test_the_readme_leads_to_every_document() -> None:
+def test_the_readme_links_to_every_document() -> None:
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
     missing = {path for path in DOCUMENTS if path.name != "README.md"} - linked - {*TEMPLATES}
     assert missing == set()
 
 
-def test_the_example_of_the_readme_allows_what_the_readme_types() -> None:
+def test_the_example_in_the_readme_allows_the_commands_in_the_readme() -> None:
     readme = ROOT / "README.md"
     groups = {group.id: group for group in parse(blocks(readme, "yaml")[0].encode(), "README.md").groups}
     asked = [
@@ -531,7 +531,7 @@ def test_the_line_length_of_editors_is_the_one_of_the_formatter() -> None:
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
-def test_what_a_template_tells_to_run_is_a_target_of_make(path: Path) -> None:
+def test_the_targets_in_a_template_exist(path: Path) -> None:
     for target in re.findall(r"`make ([^`]+)`", path.read_text()):
         of_make(shlex.split(target))
 
@@ -560,7 +560,7 @@ RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+) - (\d{4}-\d{2}-\d{2})")
 
 
 def mistakes(changelog: str, version: str) -> Iterator[str]:
-    """What is not as Keep a Changelog has it; `version` is the program's."""
+    """Deviations from Keep a Changelog; `version` is the version of the program."""
     head, *parts = re.split(r"^## ", changelog, flags=re.MULTILINE)
     if not head.startswith("# Changelog\n") or "keepachangelog.com" not in head:
         yield "the head"
@@ -580,7 +580,7 @@ def mistakes(changelog: str, version: str) -> Iterator[str]:
 
 
 def mistakes_of(part: str) -> Iterator[str]:
-    """The same in what is said of a version."""
+    """Deviations in the section of a version."""
     before, *sections = re.split(r"^### ", part, flags=re.MULTILINE)
     if before.strip():
         yield "text before its sections"
@@ -593,7 +593,7 @@ def mistakes_of(part: str) -> Iterator[str]:
             yield "an entry"
 
 
-def test_the_changelog_has_its_form() -> None:
+def test_the_changelog_has_its_format() -> None:
     assert list(mistakes((ROOT / "CHANGELOG.md").read_text(), hkswitch.__version__)) == []
 
 
