@@ -144,7 +144,7 @@ def of_systemctl(words: Sequence[str]) -> None:
             unit,
         ]:
             assert unit in units()
-        case ["kill", "--kill-whom=main", "-s", "USR1", unit]:  # the debug log
+        case ["kill", "--kill-whom=main", "-s", "USR1", unit]:
             assert unit in units()
         case _:
             pytest.fail(f"no rule for these words: {words}")
