@@ -1,4 +1,4 @@
-# `make help` lists the targets. Everything is installed from the locks, by hash, into .venv.
+# `make help` lists the targets. Tools and libraries are installed into .venv, from lock files with hashes.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,account
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-# Tests start many processes, which start faster with byte code.
+# Tests start many processes, and byte code makes that faster.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 .PHONY: venv
-venv: .venv/.runtime ## make .venv with what is locked and the checkout itself
+venv: .venv/.runtime ## create .venv with the locked packages and the checkout itself
 
 .venv/.runtime: requirements/runtime.lock requirements/build.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -33,10 +33,10 @@ venv: .venv/.runtime ## make .venv with what is locked and the checkout itself
 	touch $@
 
 .PHONY: demo
-demo: venv ## a bridge with simulated units, to pair with and to switch
+demo: venv ## run a bridge with simulated units
 	$(BIN)/hkswitch demo
 
-# What is drawn, killed or flooded gains from time, and has targets of its own.
+# Fuzzing, kills and floods find more with more time, and have targets of their own.
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
 	tests/model/test_any_config.py \
 	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py \
@@ -47,38 +47,38 @@ TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging \
 	$(patsubst %,--ignore %,$(LONG_TESTS) $(PEER_TESTS)) \
 	--numprocesses 6 --dist loadfile --no-loadscope-reorder
 .PHONY: test
-test: .venv/.dev ## lint, and every test that needs neither root, nor a build, nor more time
+test: .venv/.dev ## run the linters, and the tests that need no root and no build
 	$(MAKE) --no-print-directory --jobs 2 lint tests-beside-lint
 
 .PHONY: tests-beside-lint
 tests-beside-lint: .venv/.collected
 	$(TEST)
 
-# Processes that collect at once would each write the byte code of every test. What fails here fails again in TEST.
+# Parallel workers would each write the byte code of every test. A failure here shows up again in TEST.
 .venv/.collected: .venv/.dev
 	$(TEST) --numprocesses 0 --collect-only --quiet >/dev/null || true
 	touch $@
 
 .PHONY: test-random
-test-random: .venv/.dev ## fuzzing, kills and floods, briefly
+test-random: .venv/.dev ## run fuzzing, kills and floods, briefly
 	$(BIN)/python -m pytest $(RANDOM_TESTS) --numprocesses 3 --dist loadfile
 
 .PHONY: test-peer
-test-peer: .venv/.dev ## the same conversations with hkswitch and with HAP-NodeJS, and two more controllers
+test-peer: .venv/.dev ## compare sessions with hkswitch and HAP-NodeJS, and try two more controllers
 	$(BIN)/python -m pytest $(PEER_TESTS)
 
 .PHONY: test-packages
-test-packages: .venv/.dev ## build the packages, and test what is in them
+test-packages: .venv/.dev ## build the packages and test them
 	$(BIN)/python -m pytest tests/packaging
 
 TEST_HOST := $(BIN)/python -m pytest tests/host -p tests.host.scheduling --numprocesses 5 --dist loadscope --no-loadscope-reorder
 
 .PHONY: test-host
-test-host: .venv/.dev ## as root: each test on real Debian hosts once, as CI runs them
+test-host: .venv/.dev ## as root: run each host test once, like CI
 	$(TEST_HOST) -m ci
 
 .PHONY: test-host-all
-test-host-all: .venv/.dev ## as root: the same on both releases of Debian, and by every way to the helper
+test-host-all: .venv/.dev ## as root: run them on both Debian releases, with both helper transports
 	$(TEST_HOST) -m host
 
 # HELPER is sudo or socket, SEED any number.
@@ -86,82 +86,87 @@ MINUTES := 20
 SEED := 2026
 HELPER := sudo
 .PHONY: soak
-soak: .venv/.dev ## as root: random operations on a real host for MINUTES, and whether all agree after them
+soak: .venv/.dev ## as root: run random operations on a real host for MINUTES, and compare all views
 	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(BIN)/python -m pytest tests/host/test_soak.py -k 'trixie and $(HELPER)'
 
-# A seed that failed is played again by SEED, with the whole trace of what happened.
+# SEED replays a failed seed, with the whole trace of events.
 SECONDS_OF_SEEDS := 60
 .PHONY: simulate
-simulate: .venv/.dev ## play simulated worlds of new seeds for SECONDS_OF_SEEDS, or that of SEED
+simulate: .venv/.dev ## simulate worlds of new seeds for SECONDS_OF_SEEDS, or that of SEED
 	$(BIN)/python -m tests.world $(if $(filter command line,$(origin SEED)),--seed $(SEED),--seconds $(SECONDS_OF_SEEDS))
 
 .PHONY: test-long
-test-long: .venv/.dev ## the tests that gain from time: fuzzing, kills, floods and, as root, failing system calls
+test-long: .venv/.dev ## run fuzzing, kills and floods for long and, as root, failing system calls
 	$(TEST) --real-starts
 	$(BIN)/python -m pytest --long $(LONG_TESTS) tests/packaging/test_reproducible.py
 	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py tests/host/test_hostile_network.py \
 		tests/host/test_idle.py
 
 .PHONY: bench
-bench: .venv/.dev ## as root: measure beside systemd alone and beside Homebridge, into docs/benchmarks.md
+bench: .venv/.dev ## as root: compare with systemd alone and with Homebridge, into docs/benchmarks.md
 	$(BIN)/python -m bench
 
 .PHONY: bench-quick
-bench-quick: .venv/.dev ## as root: the same without Homebridge, in under a minute, printed only
+bench-quick: .venv/.dev ## as root: compare with systemd alone in under a minute, and only print
 	$(BIN)/python -m bench --quick
 
 .PHONY: picture
-picture: venv ## draw docs/picture.svg anew
+picture: venv ## draw docs/picture.svg again
 	$(BIN)/python docs/picture.py
 
 .PHONY: reference
 reference: venv ## write config.example.yaml and its manual page from the table of keys
 	$(BIN)/python -m docs.config_reference
 
-# The same sources make the same bytes: packaging/same-bytes, and docs/releasing.md.
+# Builds are reproducible: see packaging/same-bytes and docs/releasing.md.
 .PHONY: dist
 dist: venv ## build an sdist and a wheel into dist/
 	mkdir -p dist
 	PYTHON="$(BIN)/python" packaging/archives dist
 
 .PHONY: deb
-deb: ## make dist/hkswitch_*.deb for this release of Debian
+deb: ## build dist/hkswitch_*.deb for this release of Debian
 	mkdir -p dist
 	packaging/deb dist
 
 .PHONY: rpm
-rpm: ## make dist/hkswitch-*.rpm for this release of Fedora
+rpm: ## build dist/hkswitch-*.rpm for this release of Fedora
 	mkdir -p dist
 	packaging/rpm dist
 
 .PHONY: sbom
-sbom: .venv/.dev ## make dist/hkswitch-*.cdx.json, a CycloneDX list of what an installation brings along
+sbom: .venv/.dev ## write dist/hkswitch-*.cdx.json, the CycloneDX list of bundled packages
 	mkdir -p dist
 	CYCLONEDX="$(BIN)/cyclonedx-py" packaging/sbom dist
 
-# Both take PREFIX and DESTDIR, and install takes PYTHON and STAGED as well: packaging/install says what they are.
+# Both take PREFIX and DESTDIR; install also takes PYTHON and STAGED. packaging/install describes them.
 .PHONY: install
-install: ## as root: install into the system
+install: ## as root: install hkswitch
 	packaging/install
 
 .PHONY: uninstall
-uninstall: ## as root: remove what install put there
+uninstall: ## as root: remove what `make install` installed
 	packaging/uninstall
 
+# .pre-commit-config.yaml has the same linters.
 .PHONY: lint
-lint: .venv/.dev ## ruff, mypy and shellcheck
+lint: .venv/.dev ## run ruff, mypy and shellcheck
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory shellcheck
+
+.PHONY: shellcheck
+shellcheck: .venv/.dev
 	$(BIN)/shellcheck --external-sources $(SHELL_SCRIPTS)
 
 .PHONY: format
-format: .venv/.dev ## write the code the way lint wants it
+format: .venv/.dev ## format the code and apply fixes
 	$(BIN)/ruff check --quiet --fix-only
 	$(BIN)/ruff format --quiet
 
 .PHONY: lock
-lock: .venv/.dev ## write the locks anew from pyproject.toml
+lock: .venv/.dev ## update the lock files from pyproject.toml
 	$(LOCK) --upgrade pyproject.toml --output-file requirements/runtime.lock
 	$(LOCK) --upgrade --group build --output-file requirements/build.lock
 	$(LOCK) --upgrade pyproject.toml --group dev -c requirements/runtime.lock -c requirements/build.lock \
@@ -169,9 +174,9 @@ lock: .venv/.dev ## write the locks anew from pyproject.toml
 	$(LOCK) --upgrade tests/peer/homekit.in --output-file tests/peer/homekit.lock
 
 .PHONY: outdated
-outdated: .venv/.dev ## list pins that are older than the newest release; fail if one has no reason in requirements/held.toml
+outdated: .venv/.dev ## list outdated pins; fail if one has no reason in requirements/held.toml
 	@$(BIN)/python -m release.outdated
 
 .PHONY: clean
-clean: ## remove what make made, test hosts included
+clean: ## remove everything that make created, test hosts included
 	rm -rf .venv .cache dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,7 @@
-"""Draws docs/picture.svg: what the example of the README looks like in a terminal. `make picture` runs it.
+"""Draws docs/picture.svg: the README's example in a terminal. `make picture` runs it.
 
-The programs are the real ones, each in a terminal of its own; the units are simulated, and the network is
-loopback. The setup code is put into the state folder first, so that the picture gives away nobody's.
+It runs the real programs, each in a terminal of its own, with simulated units on loopback. It puts a fixed
+setup code into the state folder first, so that the picture shows no real one.
 """
 
 import fcntl
@@ -38,30 +38,30 @@ HKSWITCH: Final = Path(sys.executable).with_name("hkswitch")
 SETUP: Final = Setup("031-45-154", "HKSW")
 
 COLUMNS: Final = 112
-"""Enough for a longer time or user than on the machine that made the picture."""
+"""Enough for longer times and user names than on the machine that draws the picture."""
 CELL_WIDTH, CELL_HEIGHT = 10, 20
-"""A half block is a square, as the modules of a QR code are."""
+"""A half block is a square, like the modules of a QR code."""
 FONT_SIZE: Final = 16
 MARGIN: Final = 16
 
 OWN_COMMAND: Final = re.compile(r"`\S*hkswitch (\w+) --state-dir\s+\S+`")
-"""What the demo has a person type; its line may be broken."""
+"""A command that the demo prints; the line may be wrapped."""
 
 UPPER, LOWER = "▀█", "▄█"
-"""What fills the upper or the lower half of a cell."""
+"""The characters that fill the upper or the lower half of a cell."""
 
 
 class NotTaken(Failure):
-    """A program did not show what belongs into the picture; `str()` says what it said."""
+    """A program that did not print what the picture needs; `str()` has its output."""
 
 
 def taken(port: int) -> str:
-    """The picture, of a bridge on this port of loopback."""
+    """Draw a bridge on this port of loopback."""
     with tempfile.TemporaryDirectory(prefix="hkswitch-picture-") as name:
         folder = Path(name)
         (folder / "config.yaml").write_text(_example())
         with _demo(folder, port):
-            pass  # makes the state
+            pass  # creates the state
         stored = state_file.read(folder)
         assert stored is not None
         state_file.write(folder, replace(stored, setup=SETUP))
@@ -70,7 +70,7 @@ def taken(port: int) -> str:
 
 
 def drawn(session: str) -> str:
-    """What a terminal would show of this, as an SVG that loads nothing."""
+    """Draw a terminal with this session, as an SVG that loads no other file."""
     console = Console(width=COLUMNS, force_terminal=True)
     lines = Text.from_ansi(session).split(allow_blank=True)
     drawings: list[str] = []
@@ -93,7 +93,7 @@ def _head(rows: int) -> Iterator[str]:
 
 
 def _example() -> str:
-    """The first configuration of the README."""
+    """Return the first configuration in the README."""
     blocks = re.findall(r"^```yaml\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return str(blocks[0])
 
@@ -107,14 +107,14 @@ def _demo(folder: Path, port: int) -> Iterator[None]:
         assert demo.stdout is not None and demo.stderr is not None  # noqa: PT018 -- they are pipes
         try:
             if not any(line.startswith("Setup code: ") for line in demo.stdout):
-                raise NotTaken(f"hkswitch demo ended: {demo.stderr.read().strip()}")
+                raise NotTaken(f"hkswitch demo exited: {demo.stderr.read().strip()}")
             yield
         finally:
             demo.terminate()
 
 
 def _session(folder: Path) -> str:
-    """What is typed on an installed hkswitch, and what the demo's shows then."""
+    """Return the commands for an installed hkswitch, with the demo's output."""
     shown = (
         ("sudo hkswitch pair", _in_terminal("pair", "--state-dir", str(folder))),
         ("sudo hkswitch start fileserver", _in_terminal("start", "fileserver", "--state-dir", str(folder))),
@@ -125,7 +125,7 @@ def _session(folder: Path) -> str:
 
 
 def _in_terminal(*arguments: str) -> str:
-    """Run hkswitch with its output in a terminal; what it says beside that, like a spinner, is left out."""
+    """Run hkswitch with its output in a terminal; standard error, such as a spinner, is left out."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
     kept = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS"}}
@@ -136,14 +136,16 @@ def _in_terminal(*arguments: str) -> str:
         os.close(theirs)
         with open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123 -- a descriptor, not a path
             output = b"".join(_read(terminal.fileno()))
-        _, complaint = run.communicate()
+        _, errors = run.communicate()
     if run.returncode != 0:
-        raise NotTaken(f"hkswitch {arguments[0]} ended with {run.returncode}: {complaint.decode().strip()}")
+        raise NotTaken(
+            f"hkswitch {arguments[0]} exited with status {run.returncode}: {errors.decode().strip()}"
+        )
     return output.decode().replace("\r\n", "\n")
 
 
 def _read(terminal: int) -> Iterator[bytes]:
-    """All that comes, until nobody has the other end any more: Linux says EIO then."""
+    """Yield the output until the other end is closed, which Linux reports as EIO."""
     try:
         while chunk := os.read(terminal, 65536):
             yield chunk
@@ -152,7 +154,7 @@ def _read(terminal: int) -> Iterator[bytes]:
 
 
 def _words(text: str, style: Style, column: int, row: int) -> Iterator[str]:
-    """The words of a segment; spaces are left out, so that each word stands in its column in every font."""
+    """Yield the words of a segment, without spaces: so each word starts in its column in every font."""
     colour = style.color.get_truecolor(THEME) if style.color else THEME.foreground_color
     if style.dim:
         colour = blend_rgb(colour, THEME.background_color, 0.4)
@@ -166,7 +168,7 @@ def _words(text: str, style: Style, column: int, row: int) -> Iterator[str]:
 
 
 def _blocks(text: str, column: int, row: int) -> Iterator[str]:
-    """Half blocks as rectangles: no font draws them without gaps."""
+    """Yield half blocks as rectangles: no font draws them without gaps."""
     half = CELL_HEIGHT // 2
     for top, filling in enumerate((UPPER, LOWER)):
         start = column

@@ -141,6 +141,82 @@ def test_the_map_in_the_architecture_has_a_line_for_each_folder_and_file() -> No
     assert sorted(listed) == sorted(there)
 
 
+# The walks of the architecture
+
+STEP = re.compile(r"^\d+\. (.*)$", re.MULTILINE)
+NAMED_FILE = re.compile(r"`((?:\w+/)?\w+\.py)`")
+NAMED_FUNCTION = re.compile(r"`((?:\w+\.)?\w+)\(\)`")
+
+
+def steps() -> list[str]:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    return STEP.findall(text.partition("step by step\n")[2].partition("\n## Decisions")[0])
+
+
+def functions_in(module: Path) -> set[str]:
+    """The functions of a module by name, and its methods by class and name."""
+    body = ast.parse(module.read_text()).body
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    methods = {
+        f"{owner.name}.{node.name}"
+        for owner in body
+        if isinstance(owner, ast.ClassDef)
+        for node in owner.body
+        if isinstance(node, functions)
+    }
+    return methods | {node.name for node in body if isinstance(node, functions)}
+
+
+def wrong_names(step: str) -> list[str]:
+    """Functions that the file named right after them does not define, and files that do not exist."""
+    wrong, waiting = [], []
+    for token in re.findall(r"`[^`]+`", step):
+        if function := NAMED_FUNCTION.fullmatch(token):
+            waiting.append(function[1])
+        elif file := NAMED_FILE.fullmatch(token):
+            module = ROOT / "hkswitch" / file[1]
+            defined = functions_in(module) if module.exists() else set()
+            wrong += [name for name in waiting if name not in defined]
+            wrong += [] if module.exists() else [file[1]]
+            waiting = []
+    return wrong + waiting
+
+
+def test_there_are_four_walks() -> None:
+    headings = re.findall(r"^## (.*), step by step$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert headings == ["A tap", "A unit signal", "A reload", "`hkswitch status`"]
+    assert len(steps()) >= 20
+
+
+@pytest.mark.parametrize("step", steps(), ids=lambda step: step[:40])
+def test_a_step_names_functions_and_the_files_that_define_them(step: str) -> None:
+    assert wrong_names(step) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "wrong"),
+    [
+        ("`Switchboard.write()` in `daemon/switchboard.py`", []),
+        ("`ask()` and `watch()` in `control/client.py`", []),
+        ("`Switchboard.wrote()` in `daemon/switchboard.py`", ["Switchboard.wrote"]),
+        ("`write()` in `daemon/switchboard.py`", ["write"]),
+        ("`write()` in `daemon/board.py`", ["write", "daemon/board.py"]),
+        ("`ask()` asks", ["ask"]),
+        ("see `daemon/board.py`", ["daemon/board.py"]),
+    ],
+)
+def test_a_wrong_name_in_a_step_is_found(step: str, wrong: list[str]) -> None:
+    assert wrong_names(step) == wrong
+
+
+def test_a_module_that_the_architecture_names_exists() -> None:
+    named = set(NAMED_FILE.findall((ROOT / "ARCHITECTURE.md").read_text()))
+    assert {"hap/events.py", "daemon/serving.py"} <= named
+    folders = (ROOT / "hkswitch", ROOT)
+    missing = [name for name in sorted(named) if not any((folder / name).exists() for folder in folders)]
+    assert missing == []
+
+
 def test_the_doctor_knows_of_the_helpers_room_only_what_it_trusts() -> None:
     names = {name for module in (ROOT / "hkswitch" / "doctor").glob("*.py") for name in imported(module)}
     assert {name for name in names if "serviceswitch" in name} == {"hkswitch.serviceswitch.trusted_files"}

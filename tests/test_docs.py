@@ -1,4 +1,4 @@
-"""The commands, config blocks and links of the documents are true, and the changelog has its form."""
+"""The commands, config blocks and links in the documents work, and the changelog has its format."""
 
 import configparser
 import json
@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 import hkswitch
 from hkswitch.cli import demo
@@ -30,7 +32,8 @@ from hkswitch.serviceswitch import main as helper
 from tests.support import options
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+TEMPLATES = sorted(ROOT.glob(".github/**/*.md"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *TEMPLATES])
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(?:sudo )?hkswitch ([a-z][^`]*)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
@@ -51,7 +54,7 @@ def blocks_of_all(language: str) -> list[str]:
 
 
 def commands(path: Path) -> list[str]:
-    """What is typed, without sudo and without what its output is sent to."""
+    """The commands in the console blocks, without sudo and redirections."""
     lines = (
         line for block in blocks(path, "console") for line in block.splitlines() if line.startswith("$ ")
     )
@@ -62,7 +65,7 @@ def commands(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_block_is_of_a_language_that_is_looked_at(path: Path) -> None:
+def test_every_block_has_a_language_with_a_check(path: Path) -> None:
     languages = {language for _, language, _ in BLOCK.findall(path.read_text())}
     assert languages <= {"console", "yaml", "sh", "ini", ""}
     assert all(block.startswith("$ ") for block in blocks(path, "console"))
@@ -76,7 +79,7 @@ def test_a_config_block_is_a_config(block: str) -> None:
 
 
 @pytest.mark.parametrize("block", blocks_of_all("sh"))
-def test_a_script_is_one_that_shellcheck_finds_nothing_in(block: str) -> None:
+def test_shellcheck_finds_nothing_in_a_script(block: str) -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     checked = subprocess.run([shellcheck, "-"], input=block, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout) == (0, "")
@@ -90,19 +93,19 @@ def test_a_unit_has_sections_and_settings(block: str) -> None:
     assert all(value for section in unit.sections() for value in unit[section].values())
 
 
-# Commands: each program has a rule, and none of them lets everything pass
+# Commands: each program has a rule, and no rule accepts everything
 
 
 @cache
 def groups() -> frozenset[str]:
-    """Those that the config blocks and the example have."""
+    """The groups in the config blocks and in the example."""
     texts = (*blocks_of_all("yaml"), (ROOT / "config.example.yaml").read_text())
     return frozenset(group.id for text in texts for group in parse(text.encode(), "config").groups)
 
 
 @cache
 def units() -> frozenset[str]:
-    """Those that are installed, by their names without `.service`, too."""
+    """The installed units, by their names with and without `.service`."""
     found = (path for kind in ("service", "socket", "mount") for path in ROOT.glob(f"packaging/*.{kind}"))
     return frozenset(name for path in found for name in (path.name, path.stem))
 
@@ -140,6 +143,8 @@ def of_systemctl(words: Sequence[str]) -> None:
             "start" | "stop" | "restart" | "reload" | "status" | "edit" | "show",
             unit,
         ]:
+            assert unit in units()
+        case ["kill", "--kill-whom=main", "-s", "USR1", unit]:
             assert unit in units()
         case _:
             pytest.fail(f"no rule for these words: {words}")
@@ -180,7 +185,7 @@ def of_ip(words: Sequence[str]) -> None:
 
 
 DROP_INS = "/etc/systemd/system/hkswitch.service.d"
-"""Where the owner says more about the unit; tests/host/conftest.py does it by these commands."""
+"""The administrator's drop-ins; tests/host/conftest.py makes one with these commands."""
 
 
 def of_mkdir(words: Sequence[str]) -> None:
@@ -257,6 +262,7 @@ def test_a_command_exists(command: str) -> None:
         "serviceswitch status webb",
         "systemctl restart hkswitchd",
         "systemctl disable hkswitch",
+        "systemctl kill hkswitch",
         "systemd-analyze plot hkswitch",
         "journalctl -u homebridge",
         "sudoedit /etc/hkswitch/config.yml",
@@ -443,13 +449,13 @@ def test_nft_itself_takes_the_commands() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_a_link_leads_to_a_file(path: Path) -> None:
+def test_a_link_points_to_a_file(path: Path) -> None:
     missing = [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()]
     assert missing == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_a_test_that_is_named_exists(path: Path) -> None:
+def test_a_named_test_exists(path: Path) -> None:
     named = TEST.findall(path.read_text())
     missing = [
         (file, name)
@@ -466,13 +472,13 @@ def test_every_threat_names_a_test() -> None:
     assert [row for row in attacks if not any(name for _, name in TEST.findall(row))] == []
 
 
-def test_the_readme_leads_to_every_document() -> None:
+def test_the_readme_links_to_every_document() -> None:
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
-    missing = {path for path in DOCUMENTS if path.name != "README.md"} - linked
+    missing = {path for path in DOCUMENTS if path.name != "README.md"} - linked - {*TEMPLATES}
     assert missing == set()
 
 
-def test_the_example_of_the_readme_allows_what_the_readme_types() -> None:
+def test_the_example_in_the_readme_allows_the_commands_in_the_readme() -> None:
     readme = ROOT / "README.md"
     groups = {group.id: group for group in parse(blocks(readme, "yaml")[0].encode(), "README.md").groups}
     asked = [
@@ -491,6 +497,60 @@ def test_the_demo_has_the_groups_of_the_example() -> None:
     assert example.groups == demo.GROUPS
 
 
+# Files for editors, commits, issues and pull requests
+
+
+def linters() -> list[str]:
+    """What `make lint` runs."""
+    dry = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "--assume-old=.venv/.dev", "lint"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [line for line in dry.stdout.splitlines() if line.startswith((".venv/bin/", "make "))]
+
+
+def test_the_hooks_of_pre_commit_are_the_linters_of_make() -> None:
+    [local] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    assert {(hook["language"], hook["pass_filenames"]) for hook in local["hooks"]} == {("system", False)}
+    *tools, shellcheck = [hook["entry"] for hook in local["hooks"]]
+    assert shellcheck == "make --no-print-directory shellcheck"
+    *checked, shell = linters()
+    assert tools == [line for line in checked if not line.startswith("make ")]
+    assert shell.startswith(".venv/bin/shellcheck ")
+
+
+def test_the_line_length_of_editors_is_the_one_of_the_formatter() -> None:
+    editors = configparser.ConfigParser()
+    editors.read_string(f"[top]\n{(ROOT / '.editorconfig').read_text()}")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert editors.getint("*.py", "max_line_length") == project["tool"]["ruff"]["line-length"]
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_the_targets_in_a_template_exist(path: Path) -> None:
+    for target in re.findall(r"`make ([^`]+)`", path.read_text()):
+        of_make(shlex.split(target))
+
+
+def test_a_bug_report_asks_for_the_diagnostics_and_the_debug_log() -> None:
+    typed = commands(ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.md")
+    assert typed == [
+        "hkswitch diagnostics",
+        "systemctl kill --kill-whom=main -s USR1 hkswitch",
+        "journalctl -u hkswitch",
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/ISSUE_TEMPLATE/*")), ids=lambda path: path.name)
+def test_an_issue_template_has_a_name_and_a_purpose(path: Path) -> None:
+    _, head, _ = path.read_text().split("---\n", 2)
+    assert yaml.safe_load(head).keys() == {"name", "about", "labels"}
+
+
 # The changelog
 
 
@@ -500,7 +560,7 @@ RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+) - (\d{4}-\d{2}-\d{2})")
 
 
 def mistakes(changelog: str, version: str) -> Iterator[str]:
-    """What is not as Keep a Changelog has it; `version` is the program's."""
+    """Deviations from Keep a Changelog; `version` is the version of the program."""
     head, *parts = re.split(r"^## ", changelog, flags=re.MULTILINE)
     if not head.startswith("# Changelog\n") or "keepachangelog.com" not in head:
         yield "the head"
@@ -520,7 +580,7 @@ def mistakes(changelog: str, version: str) -> Iterator[str]:
 
 
 def mistakes_of(part: str) -> Iterator[str]:
-    """The same in what is said of a version."""
+    """Deviations in the section of a version."""
     before, *sections = re.split(r"^### ", part, flags=re.MULTILINE)
     if before.strip():
         yield "text before its sections"
@@ -533,7 +593,7 @@ def mistakes_of(part: str) -> Iterator[str]:
             yield "an entry"
 
 
-def test_the_changelog_has_its_form() -> None:
+def test_the_changelog_has_its_format() -> None:
     assert list(mistakes((ROOT / "CHANGELOG.md").read_text(), hkswitch.__version__)) == []
 
 

@@ -1,4 +1,4 @@
-"""docs/picture.svg is what the present program shows, but for what changes from one run to the next."""
+"""docs/picture.svg shows the output of the current program, except what changes from run to run."""
 
 import itertools
 import re
@@ -16,16 +16,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 COMMITTED = picture.PICTURE.read_text()
 
 CHANGING = ((r"\d+(\.\d)? s(?=[ ,\n]|$)", "N s"), (r"port \d+", "port N"), (r"by user \S+,", "by user U,"))
-"""Times, the port, and who made the picture."""
+"""Times, the port, and the user who drew the picture."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture as a person sees it: its lines with their colours, and the QR code's modules."""
+    """A picture as seen: its lines with their colours, and the modules of the QR code."""
 
     lines: tuple[str, ...]
     looks: tuple[tuple[str, str | None, str | None], ...]
-    """The words in colour or bold, without numbers, which change."""
+    """The words in colour or bold, without numbers, because these change."""
     modules: frozenset[tuple[int, int]]
 
 
@@ -48,7 +48,7 @@ def unchanging(line: str) -> str:
 
 
 def modules(root: ET.Element) -> frozenset[tuple[int, int]]:
-    """The squares that are filled, in columns and half rows."""
+    """The filled squares, by column and half row."""
     size = picture.CELL_WIDTH
     filled = set()
     for rectangle in root.iter(f"{SVG}rect"):
@@ -65,7 +65,7 @@ def taken() -> str:
     return picture.taken(free_port())
 
 
-def test_the_picture_is_what_the_program_shows_now(taken: str) -> None:
+def test_the_picture_shows_the_output_of_the_current_program(taken: str) -> None:
     assert seen(taken) == seen(COMMITTED), "make picture"
 
 
@@ -114,6 +114,6 @@ def test_the_picture_loads_nothing() -> None:
 
 def test_a_program_that_fails_makes_no_picture(tmp_path: Path) -> None:
     with pytest.raises(
-        picture.NotTaken, match="hkswitch pair ended with 69: hkswitch: there is no bridge in"
+        picture.NotTaken, match="hkswitch pair exited with status 69: hkswitch: there is no bridge in"
     ):
         picture._in_terminal("pair", "--state-dir", str(tmp_path))

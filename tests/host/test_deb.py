@@ -220,7 +220,10 @@ def test_an_upgrade_starts_nothing_that_did_not_run(running: Host, newer: str) -
 def test_a_version_that_does_not_start_is_said_and_installed(running: Host, newer: str) -> None:
     running.write("/etc/hkswitch/config.yaml", "groups: nonsense\n")
     said = apt(running, "install", newer)
-    assert "hkswitch: The new version does not start: systemctl status hkswitch says why.\n" in said
+    assert (
+        "hkswitch: The new version is installed but does not start; run `systemctl status hkswitch`.\n"
+        in said
+    )
     assert state(running) == f"install ok installed {NEWER}-1"
 
 
@@ -258,7 +261,7 @@ def test_a_rule_that_visudo_refuses_stops_an_upgrade_before_it_began(running: Ho
     process = running.show(SERVICE, "MainPID")
     with failing(running, "visudo"):
         refused = apt(running, "install", newer, code=100)
-    assert re.search(r"^hkswitch: \S+/visudo does not accept the sudo rule: ", refused, re.MULTILINE)
+    assert re.search(r"^hkswitch: cannot install the sudo rule: \S+/visudo rejects it", refused, re.MULTILINE)
     assert state(running) == f"install ok installed {hkswitch.__version__}-1"
     assert placed(running) == expected(running)
     assert running.show(SERVICE, "MainPID") == process
@@ -284,8 +287,7 @@ def test_a_rule_that_cannot_be_written_is_the_one_before(installed: Host) -> Non
         left = installed.run("ls", "/etc/sudoers.d").stdout
     assert refused.returncode == 1
     assert refused.stderr.endswith(
-        "hkswitch: The sudo rule could not be written, why is said above: "
-        "/etc/sudoers.d/hkswitch is left as it was.\n"
+        "hkswitch: cannot write the sudo rule (see above); /etc/sudoers.d/hkswitch is unchanged\n"
     )
     assert left == "filling\n"
 
@@ -296,10 +298,8 @@ def test_it_is_not_installed_beside_another_one(host: Host, deb: str, prefix: st
     host.write(f"{prefix}/lib/hkswitch/installed-files", "")
     refused = apt(host, "install", deb, code=100)
     host.run("rm", "-r", f"{prefix}/lib/hkswitch")
-    assert (
-        f"hkswitch: There is an hkswitch of make install: remove it first with make uninstall PREFIX={prefix}"
-        in refused
-    )
+    there = f"hkswitch: make install has put an hkswitch in {prefix}"
+    assert f"{there}; run `make uninstall PREFIX={prefix}` first" in refused
     assert traces(host) == ""
 
 
@@ -308,13 +308,13 @@ def test_it_is_not_installed_beside_another_one(host: Host, deb: str, prefix: st
 def test_make_leaves_a_package_to_apt(installed: Host, program: str) -> None:
     refused = installed.run(f"/src/packaging/{program}", check=False)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("hkswitch: The Debian package hkswitch is installed: ")
+    assert refused.stderr.startswith("hkswitch: the Debian package hkswitch is installed; ")
     assert placed(installed) == expected(installed)
 
 
 @pytest.mark.any_release
 @pytest.mark.parametrize(
-    ("argv", "sentence"), [((), "packaging/deb FOLDER"), (("/nowhere",), "There is no folder /nowhere")]
+    ("argv", "sentence"), [((), "packaging/deb FOLDER"), (("/nowhere",), "there is no folder /nowhere")]
 )
 def test_a_build_says_what_it_needs(host: Host, argv: tuple[str, ...], sentence: str) -> None:
     refused = host.run("/src/packaging/deb", *argv, check=False)

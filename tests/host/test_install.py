@@ -152,7 +152,7 @@ def test_install_again_changes_nothing_of_the_owner(spare: Host) -> None:
     spare.write("/etc/hkswitch/config.yaml", "# mine\n")
     listed = ("find", "/usr/lib/hkswitch", "-printf", "%p %U:%G %m\n")
     before = spare.run(*listed).stdout
-    assert first_line(install_staged(spare)) == f"hkswitch {__version__} is installed again."
+    assert first_line(install_staged(spare)) == f"Reinstalled hkswitch {__version__}."
     assert placed(spare) == expected(spare)
     assert spare.read("/etc/hkswitch/config.yaml") == "# mine\n"
     assert sorted(spare.run(*listed).stdout.split("\n")) == sorted(before.split("\n"))
@@ -165,14 +165,14 @@ def test_files_that_only_an_older_version_had_go_away(spare: Host) -> None:
     relist = f"cd /usr/lib/hkswitch; (sort -r installed-files; echo {stale}) >list; mv list installed-files"
     spare.run("sh", "-ec", relist)
     spare.run("sh", "-ec", AS_IF.format("0.0.9"))
-    assert first_line(install_staged(spare)) == f"hkswitch is upgraded from 0.0.9 to {__version__}."
+    assert first_line(install_staged(spare)) == f"Upgraded hkswitch from 0.0.9 to {__version__}."
     assert spare.run("test", "-e", stale, check=False).returncode == 1
     assert placed(spare) == expected(spare)
 
 
 def test_an_older_version_over_a_newer_one_is_called_a_downgrade(spare: Host) -> None:
     spare.run("sh", "-ec", AS_IF.format("0.10.0"))
-    assert first_line(install_staged(spare)) == f"hkswitch is downgraded from 0.10.0 to {__version__}."
+    assert first_line(install_staged(spare)) == f"Downgraded hkswitch from 0.10.0 to {__version__}."
 
 
 def everything(host: Host) -> str:
@@ -190,9 +190,7 @@ def test_a_full_disk_leaves_the_installation(spare: Host) -> None:
         failed = install_staged(spare, check=False)
     assert failed.returncode == 1
     assert "No space left on device" in failed.stderr
-    assert failed.stderr.endswith(
-        "hkswitch: The files could not be placed, why is said above: nothing was changed.\n"
-    )
+    assert failed.stderr.endswith("hkswitch: Installation failed (see above); nothing was changed.\n")
     assert everything(spare) == before
 
 
@@ -206,7 +204,9 @@ def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> 
     with failing(spare, "systemd-sysusers", f"#!/bin/sh\n{by}\n"):
         failed = install_staged(spare, check=False)
     assert failed.returncode == 1
-    assert failed.stderr.endswith("what was there before is there again.\n")
+    assert failed.stderr.endswith(
+        "Installation failed (see above); the previous version has been restored.\n"
+    )
     assert everything(spare) == before
     install_staged(spare)
 
@@ -228,7 +228,8 @@ def test_a_rule_that_visudo_refuses_is_not_placed(spare: Host) -> None:
         failed = install_staged(spare, check=False)
     assert failed.returncode == 1
     assert re.fullmatch(
-        r"hkswitch: \S+/visudo does not accept packaging/hkswitch\.sudoers\.\n", failed.stderr
+        r"hkswitch: cannot install the sudo rule: \S+/visudo rejects packaging/hkswitch\.sudoers\n",
+        failed.stderr,
     )
     assert everything(spare) == before
 
@@ -236,9 +237,9 @@ def test_a_rule_that_visudo_refuses_is_not_placed(spare: Host) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        ("rm usr/lib/hkswitch/installed-files", "There is nothing for /usr in /root/spoilt"),
-        ("chmod o+w usr/bin/hkswitch", "Root cannot trust /root/spoilt"),
-        ("chown nobody usr/lib/hkswitch/lib", "Root cannot trust /root/spoilt"),
+        ("rm usr/lib/hkswitch/installed-files", "cannot find an installation for /usr in /root/spoilt"),
+        ("chmod o+w usr/bin/hkswitch", "cannot trust /root/spoilt"),
+        ("chown nobody usr/lib/hkswitch/lib", "cannot trust /root/spoilt"),
     ],
 )
 def test_what_others_could_have_staged_is_refused(spare: Host, spoil: str, sentence: str) -> None:
@@ -260,8 +261,8 @@ def test_what_is_staged_below_a_folder_that_others_can_change_is_refused(spare: 
             refused = install_staged(spare, f"STAGED={staged}", check=False)
             assert refused.returncode == 1
             assert refused.stderr == (
-                "hkswitch: Root cannot trust /root/above/in/staged: /root/above, above it, "
-                "must be root's, and closed to other writers.\n"
+                "hkswitch: cannot trust /root/above/in/staged: /root/above must be owned by root, "
+                "and not writable by others\n"
             )
     finally:
         spare.run("rm", "-rf", "/root/above", "/root/link")
@@ -270,7 +271,7 @@ def test_what_is_staged_below_a_folder_that_others_can_change_is_refused(spare: 
 def test_failed_install_leaves_the_installation(spare: Host) -> None:
     failed = spare.run("env", "PIP_NO_INDEX=1", "/src/packaging/install", check=False)
     assert failed.returncode == 1
-    assert "could not be made" in failed.stderr
+    assert "cannot build hkswitch from the locked packages" in failed.stderr
     assert placed(spare) == expected(spare)
     spare.run("/usr/lib/hkswitch/bin/python3", "-I", "-c", "import hkswitch.serviceswitch")
     assert (
@@ -281,13 +282,17 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
 @pytest.mark.parametrize(
     ("argv", "user", "sentence"),
     [
-        ((), "nobody", r"This must run as root"),
+        ((), "nobody", r"not running as root"),
         (("PYTHON=/tmp/old",), None, r"Python 3\.11 or newer is needed, and /tmp/old is 3\.9\.2: .*PYTHON="),
-        (("PYTHON=python3.0",), None, r"There is no python3\.0: .*PYTHON="),
-        (("PYTHON=/opt/foreign/python3",), None, r"/opt/foreign must be root's"),
-        (("PATH=/nowhere",), None, r"There is no sudo"),
+        (("PYTHON=python3.0",), None, r"cannot find python3\.0; .*PYTHON="),
+        (("PYTHON=/opt/foreign/python3",), None, r"/opt/foreign must be owned by root"),
+        (("PATH=/nowhere",), None, r"cannot find sudo"),
         (("PREFIX=/opt/hkswitch",), None, r"PREFIX must be /usr or /usr/local, not /opt/hkswitch"),
-        (("PREFIX=/usr/local",), None, r"hkswitch is installed in /usr: remove it first"),
+        (
+            ("PREFIX=/usr/local",),
+            None,
+            r"another hkswitch is installed in /usr; run `make uninstall PREFIX=/usr` first",
+        ),
         (("DESTDIR=staged",), "nobody", r"DESTDIR must be the absolute path"),
         ((f"DESTDIR={STAGED}",), None, rf"There is an hkswitch in {STAGED} already"),
     ],
@@ -316,7 +321,7 @@ def test_a_prefix_that_others_can_write_is_refused(spare: Host) -> None:
         spare.run("chmod", "g-w", "/usr/local/lib")
         install_staged(spare)
     assert refused.returncode == 1
-    assert "/usr/local/lib must be root's" in refused.stderr
+    assert "/usr/local/lib must be owned by root" in refused.stderr
 
 
 def test_install_says_that_venv_is_missing(spare: Host) -> None:
@@ -327,8 +332,7 @@ def test_install_says_that_venv_is_missing(spare: Host) -> None:
     refused = spare.run("/src/packaging/install", check=False)
     spare.run("mv", "/root/ensurepip", f"/usr/lib/{version}/ensurepip")
     assert (
-        refused.stderr
-        == "hkswitch: /usr/bin/python3 has no venv module: install it (Debian: python3-venv).\n"
+        refused.stderr == "hkswitch: /usr/bin/python3 has no venv module; install it (Debian: python3-venv)\n"
     )
 
 
@@ -338,7 +342,7 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
     spare.run("/src/packaging/uninstall", "--purge")
     try:
         installed = spare.run(*local, "/src/packaging/install", timeout_seconds=120)
-        assert first_line(installed) == f"hkswitch {__version__} is installed."
+        assert first_line(installed) == f"Installed hkswitch {__version__}."
         moved = {path.replace("/usr/", "/usr/local/") for path in PROGRAMS} | set(CONFIG)
         moved = {path.replace("vendor-completions", "site-functions") for path in moved}
         moved = {path.replace("/usr/local/share/dbus-1", "/etc/dbus-1") for path in moved}

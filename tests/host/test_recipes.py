@@ -23,7 +23,7 @@ CONTAINER: Final = "A Docker container"
 QUADLET: Final = "A Podman quadlet"
 MACHINE: Final = "A virtual machine"
 TUNNEL: Final = "A WireGuard tunnel, and the Wi-Fi that uses it"
-PROGRAM: Final = "A program that runs on in the background"
+PROGRAM: Final = "A program that daemonizes"
 
 OPTIONS: Final = (
     # an overlay cannot lie on the overlay that a host is

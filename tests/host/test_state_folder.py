@@ -157,7 +157,9 @@ def test_the_users_setuid_programs_go_and_nothing_else(host: Host, program: str)
     said = host.run("/src/packaging/account", *({"secure": SECURE[1:]}.get(program, (program,)))).stderr
     assert found(host) == KEPT
     assert host.run("stat", "--format=%U %a", "/usr/bin/sudo").stdout == "root 4755\n"
-    assert "hkswitch: Setuid programs of the user hkswitch were removed: 6, /var/lib/hkswitch/" in said
+    assert (
+        "hkswitch: Deleted setuid programs of the user hkswitch: 6, the first one /var/lib/hkswitch/" in said
+    )
     assert said.count("\n") == 1
     assert (options(host) >= CLOSED) is (program == "secure")
 
@@ -166,7 +168,7 @@ def test_its_name_moves_no_terminal(host: Host) -> None:
     name = "its\\033[2J\x1b[2J\nhkswitch: all is well"
     host.run("install", "-m", "4755", "-o", "hkswitch", "/usr/bin/id", f"{STATE}/{name}")
     said = host.run(*SECURE).stderr
-    assert f"1, {STATE}/its\\033[2J?[2J?hkswitch: all is well first." in said
+    assert f"1, the first one {STATE}/its\\033[2J?[2J?hkswitch: all is well." in said
     assert said.count("\n") == 1
 
 

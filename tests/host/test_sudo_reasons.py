@@ -461,7 +461,7 @@ def test_where_sudo_passes_variables_the_linker_obeys_them_until_the_documents_l
 
 
 def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
-    settings = block("Settings that need nothing").splitlines()
+    settings = block("Settings that need no exemption").splitlines()
     assert "Defaults use_pty" in settings
     daemon.run("sh", "-ec", rules(SET, *settings))
     for sudo in SUDOS[daemon.release]:

@@ -228,7 +228,7 @@ def test_an_old_installation_loses_its_exits_and_nothing_else(
 def test_a_user_that_can_log_in_is_left_alone_and_that_is_said(host: Host, upgrade: Upgrade) -> None:
     host.run("usermod", "--home", STATE, "--shell", "/bin/sh", "hkswitch")
     said = upgrade(host)
-    assert f"hkswitch: The user hkswitch can log in, so its home {STATE} stays" in said
+    assert f"hkswitch: The user hkswitch can log in, so it keeps its home directory {STATE}," in said
     assert home(host) == STATE
 
 
@@ -279,8 +279,8 @@ def test_a_purge_empties_a_mount_of_the_administrators_and_removes_the_rest(host
 EDITED: Final = f"Defaults:hkswitch !requiretty\n{LINE}"
 
 KEPT: Final = {
-    "removed": (f"rm {RULE}", None, "The sudo rule was removed, and is not placed again"),
-    "edited": (f"cat >{RULE}", EDITED, f"The sudo rule {RULE} was edited, and is left as it is"),
+    "removed": (f"rm {RULE}", None, "The sudo rule was removed; it is not installed again"),
+    "edited": (f"cat >{RULE}", EDITED, f"The sudo rule {RULE} was edited; it is left unchanged"),
     "a link": (f"rm {RULE}; ln -s /etc/mine {RULE}; cat >/etc/mine", EDITED, "was edited"),
 }
 

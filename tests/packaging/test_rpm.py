@@ -135,7 +135,7 @@ def test_rpmlint_has_nothing_to_say(rpm: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "sentence"), [((), "packaging/rpm FOLDER"), (("/nowhere",), "There is no folder /nowhere")]
+    ("argv", "sentence"), [((), "packaging/rpm FOLDER"), (("/nowhere",), "there is no folder /nowhere")]
 )
 def test_a_build_says_what_it_needs(argv: tuple[str, ...], sentence: str) -> None:
     refused = subprocess.run(

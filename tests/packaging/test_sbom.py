@@ -101,7 +101,7 @@ def test_it_names_no_run(sbom: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "sentence"), [((), "packaging/sbom FOLDER"), (("/nowhere",), "There is no folder /nowhere")]
+    ("argv", "sentence"), [((), "packaging/sbom FOLDER"), (("/nowhere",), "there is no folder /nowhere")]
 )
 def test_a_document_needs_a_folder(argv: tuple[str, ...], sentence: str) -> None:
     refused = subprocess.run(
