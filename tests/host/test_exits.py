@@ -11,11 +11,11 @@ from typing import Final
 
 import pytest
 
+from tests.host.compromised_daemon import compromised, run_inside
 from tests.host.handing_over import GIVING, TAKING
 from tests.host.installed import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.matrix import WAYS
-from tests.host.possessed import inside, possessed
 from tests.host.requests import FILE
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
 from tests.host.stand_in import standing_in
@@ -62,7 +62,7 @@ def sandbox(way: str, host: Host) -> Iterator[str]:
     before = host.read(FILE)
     by_socket = way == "socket"
     host.write(FILE, f"helper: {'socket' if by_socket else 'sudo'}\ngroups: {{web: {{units: [nginx]}}}}\n")
-    with possessed(host, by_socket=by_socket):
+    with compromised(host, by_socket=by_socket):
         yield BY_SOCKET if by_socket else BY_SUDO
     host.write(FILE, before)
 
@@ -104,7 +104,7 @@ CALLS: Final = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_no_call_over_the_bus_is_answered(host: Host, sandbox: str, call: str) -> None:
-    assert inside(host, CALLS[call]).code != 0
+    assert run_inside(host, CALLS[call]).code != 0
     assert host.show("nginx.service", "ActiveState") == "inactive"
 
 
@@ -134,7 +134,7 @@ def test_the_user_has_no_home_and_no_shell(host: Host) -> None:
 
 
 def test_a_key_in_its_folder_lets_nobody_in_by_ssh(host: Host, sandbox: str) -> None:
-    tried = inside(
+    tried = run_inside(
         host,
         f"""set -e
         mkdir -p {STATE}/.ssh
@@ -158,7 +158,7 @@ JOBS: Final = {
 
 @pytest.mark.parametrize("job", JOBS)
 def test_nothing_is_left_for_another_service_to_run(host: Host, sandbox: str, job: str) -> None:
-    assert inside(host, JOBS[job]).code != 0
+    assert run_inside(host, JOBS[job]).code != 0
     left = host.run(
         "sh", "-c", "ls -A /var/spool/cron/crontabs; find /var/spool/cron/atjobs /etc/cron.d -user hkswitch"
     )
@@ -216,10 +216,10 @@ def section(heading: str) -> str:
 def test_the_sockets_that_it_can_connect_to_are_those_that_the_document_explains(
     host: Host, sandbox: str
 ) -> None:
-    host.write("/opt/possessed/reachable.py", REACHABLE)
-    reached = inside(host, "python3 /opt/possessed/reachable.py")
+    host.write("/opt/compromised/reachable.py", REACHABLE)
+    reached = run_inside(host, "python3 /opt/compromised/reachable.py")
     assert reached.code == 0, reached.said
-    found = {re.sub("/possessed$", "/control", path) for path in reached.said.split()}
+    found = {re.sub("/compromised$", "/control", path) for path in reached.said.split()}
     assert found == table("Sockets", sandbox)
 
 
@@ -227,16 +227,16 @@ LOCAL: Final = "python3 -c \"import socket; socket.create_connection(('127.0.0.1
 
 
 def test_with_the_socket_it_reaches_no_service_on_localhost(host: Host, sandbox: str) -> None:
-    assert (inside(host, LOCAL).code == 0) is (sandbox == BY_SUDO)
+    assert (run_inside(host, LOCAL).code == 0) is (sandbox == BY_SUDO)
 
 
 def test_the_setuid_programs_that_it_can_start_are_those_that_the_document_explains(
     host: Host, sandbox: str
 ) -> None:
-    found = inside(host, "find / -xdev -type f -perm /6000 -executable 2>/dev/null").said.split()
+    found = run_inside(host, "find / -xdev -type f -perm /6000 -executable 2>/dev/null").said.split()
     explained = re.findall(r"^\| `(.*?)`", section("Setuid programs"), re.MULTILINE)
     assert sorted({Path(path).name for path in found}) == explained
-    flags = inside(host, "grep NoNewPrivs /proc/self/status").said.split()
+    flags = run_inside(host, "grep NoNewPrivs /proc/self/status").said.split()
     assert flags == ["NoNewPrivs:", "0" if sandbox == BY_SUDO else "1"]
 
 
@@ -260,7 +260,7 @@ GAINS: Final = {
 
 @pytest.mark.parametrize("program", GAINS)
 def test_no_setuid_program_gives_it_anything(host: Host, sandbox: str, program: str) -> None:
-    tried = inside(host, f"setsid {GAINS[program]}")
+    tried = run_inside(host, f"setsid {GAINS[program]}")
     assert tried.code != 0
     assert "uid=" not in tried.said
 
@@ -289,12 +289,12 @@ socket.send_fds(giving, [b"x"], [os.open(sys.argv[1], os.O_PATH)])
 @pytest.fixture(params=OWN_FOLDERS)
 def own_program(request: pytest.FixtureRequest, host: Host, sandbox: str) -> Iterator[str]:
     """A folder of the daemon's in which it has tried to make a program setuid."""
-    made = inside(host, OWN_BIT.format(request.param))
+    made = run_inside(host, OWN_BIT.format(request.param))
     assert (made.code == 0) is (host.release == "bookworm" and sandbox == BY_SUDO), made.said
     for path in own_programs(host):
         host.run("chmod", "6755", path)  # as if it could
     yield request.param
-    inside(host, f"rm {request.param}/{OWN}")
+    run_inside(host, f"rm {request.param}/{OWN}")
 
 
 def own_programs(host: Host) -> list[str]:
@@ -314,11 +314,11 @@ def test_a_setuid_program_of_its_own_makes_no_other_user_it(host: Host, own_prog
 
 
 def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -> None:
-    host.write("/opt/possessed/give.py", GIVE)
+    host.write("/opt/compromised/give.py", GIVE)
     with host.popen("python3", "-c", TAKE, user="games") as taking:
         assert taking.stdout is not None
         assert taking.stdout.readline() == "listening\n"
-        assert inside(host, f"python3 /opt/possessed/give.py {own_program}").code == 0
+        assert run_inside(host, f"python3 /opt/compromised/give.py {own_program}").code == 0
         assert taking.stdout.read() == "Permission denied\n"
 
 
@@ -336,7 +336,7 @@ def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_progr
 
 def test_no_program_here_has_file_capabilities(host: Host, sandbox: str) -> None:
     """Those of other machines are in the document by what they have."""
-    assert inside(host, "getcap -r /usr /opt /etc /srv /var 2>/dev/null").said == ""
+    assert run_inside(host, "getcap -r /usr /opt /etc /srv /var 2>/dev/null").said == ""
 
 
 RAISED: Final = "/opt/raised"
@@ -369,7 +369,7 @@ def test_a_file_capability_gives_it_what_the_document_says_and_no_more(host: Hos
     explained = capabilities(sandbox)
     try:
         host.run("sh", "-ec", RAISE, "sh", *explained)
-        said = dict(line.split(" ", 1) for line in inside(host, HELD).said.splitlines() if line)
+        said = dict(line.split(" ", 1) for line in run_inside(host, HELD).said.splitlines() if line)
         shown = host.run("sh", "-c", HELD, user="hkswitch").stdout
     finally:
         host.run("rm", "-r", RAISED)
@@ -388,7 +388,7 @@ find / \( -path /proc -o -path /sys -o -path /src -o -path /wheels -o -path /dev
 
 
 def test_what_it_can_write_is_its_own_and_run_by_nobody(host: Host, sandbox: str) -> None:
-    found = inside(host, WRITABLE).said.split()
+    found = run_inside(host, WRITABLE).said.split()
     assert {path for path in found if not path.startswith(f"{STATE}/")} == {
         *(STATE, "/run/hkswitch"),
         *("/tmp", "/var/tmp"),

@@ -12,14 +12,14 @@ from tests.host.machine import Host
 
 UNIT: Final = "hkswitch.service"
 DROP_INS: Final = f"/etc/systemd/system/{UNIT}.d"
-FOLDER: Final = "/opt/possessed"
+FOLDER: Final = "/opt/compromised"
 
 PROGRAM: Final = """\
 import os, socket, subprocess, threading
 from contextlib import suppress
 
 listener = socket.socket(socket.AF_UNIX)
-listener.bind("/run/hkswitch/possessed")
+listener.bind("/run/hkswitch/compromised")
 listener.listen()
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 notify.connect(os.environ["NOTIFY_SOCKET"])
@@ -42,29 +42,29 @@ ASK: Final = """\
 import socket, sys
 
 asking = socket.socket(socket.AF_UNIX)
-asking.connect("/run/hkswitch/possessed")
+asking.connect("/run/hkswitch/compromised")
 asking.sendall(sys.stdin.buffer.read())
 asking.shutdown(socket.SHUT_WR)
 sys.stdout.buffer.write(asking.makefile("rb").read())
 """
 
 
-class Ran(NamedTuple):
+class ScriptResult(NamedTuple):
     """How a script ended, and what it printed and complained."""
 
     code: int
     said: str
 
 
-def inside(host: Host, script: str) -> Ran:
+def run_inside(host: Host, script: str) -> ScriptResult:
     """Have the daemon that was taken over run a shell script."""
     answer = host.run("python3", f"{FOLDER}/ask.py", input=script, timeout_seconds=60).stdout
     said, _, code = answer.rpartition("\n")
-    return Ran(int(code), said)
+    return ScriptResult(int(code), said)
 
 
 @contextmanager
-def possessed(host: Host, *, by_socket: bool) -> Iterator[None]:
+def compromised(host: Host, *, by_socket: bool) -> Iterator[None]:
     """The daemon of a host is taken over; it may get at its helper by sudo or by the socket."""
     host.write(f"{FOLDER}/program.py", PROGRAM)
     host.write(f"{FOLDER}/ask.py", ASK)
