@@ -13,7 +13,7 @@ import pytest
 
 from hkswitch.cli.audit import QUERY
 from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING
-from tests.host.handing_over import GIVING, TAKING
+from tests.host.descriptor_passing import RECEIVER, SENDER
 from tests.host.installed import HELLO, empty_state
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.matrix import ATTACK_WAYS, WAYS
@@ -432,15 +432,15 @@ def test_a_user_without_any_privilege_is_told_that_only_root_may(looked_at: Host
 
 # The end of the daemon
 
-GIVE_AWAY: Final = f"""{GIVING}
+SEND_AWAY: Final = f"""{SENDER}
 helper = subprocess.Popen({by_sudo("sudo")!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 helper.stdout.readline()
-socket.send_fds(giving, [b"x"], [helper.stdin.fileno(), helper.stdout.fileno()])
+socket.send_fds(sender, [b"x"], [helper.stdin.fileno(), helper.stdout.fileno()])
 time.sleep(600)
 """
 
-TAKE: Final = f"""{TAKING}
-taken = socket.recv_fds(taking, 1, 2)
+RECEIVE: Final = f"""{RECEIVER}
+taken = socket.recv_fds(receiver, 1, 2)
 print("taken", flush=True)
 time.sleep(600)
 """
@@ -459,17 +459,17 @@ time.sleep(600)
 def test_a_helper_whose_pipe_was_given_away_ends_with_the_daemon(
     looked_at: Host, end: tuple[str, ...]
 ) -> None:
-    with looked_at.popen("python3", "-c", TAKE, user="nobody") as taking:
-        assert taking.stdout is not None
-        assert taking.stdout.readline() == "listening\n"
-        with taken_over(looked_at, GIVE_AWAY):
-            assert taking.stdout.readline() == "taken\n"
+    with looked_at.popen("python3", "-c", RECEIVE, user="nobody") as receiver:
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
+        with taken_over(looked_at, SEND_AWAY):
+            assert receiver.stdout.readline() == "taken\n"
             (helper,) = running(looked_at, "serviceswitch")
             looked_at.run("systemctl", *end)
             eventually(lambda: helper not in running(looked_at, "serviceswitch"), timeout_seconds=10)
 
 
-GIVE_AND_END: Final = f"""{GIVING}
+SEND_AND_END: Final = f"""{SENDER}
 command, request = {{command!r}}, {{request!r}}
 if command:
     helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -482,16 +482,16 @@ os.write(up, request)
 with open(down, "rb", buffering=0, closefd=False) as told:
     while request and b"finished" not in told.readline():
         pass
-socket.send_fds(giving, [b"x"], [up, down])
-giving.recv(1)
+socket.send_fds(sender, [b"x"], [up, down])
+sender.recv(1)
 """
 """A daemon that was taken over: it uses its helper, gives away its ends, and ends by itself."""
 
-TAKE_AND_ASK: Final = f"""{TAKING}
-_, (up, down), _, _ = socket.recv_fds(taking, 1, 2)
+RECEIVE_AND_ASK: Final = f"""{RECEIVER}
+_, (up, down), _, _ = socket.recv_fds(receiver, 1, 2)
 print("taken", flush=True)
 sys.stdin.readline()
-taking.close()
+receiver.close()
 with open(down, "rb", buffering=0) as told:
     for request in sys.stdin:
         os.write(up, request.encode())
@@ -534,32 +534,32 @@ def unbound_unit(host: Host) -> Iterator[None]:
 
 
 @contextmanager
-def given_away(host: Host, way: str, request: str) -> Iterator[Popen[str]]:
+def pipe_given_away(host: Host, way: str, request: str) -> Iterator[Popen[str]]:
     """A process of another user has what the daemon had, which has ended; it asks what it reads."""
     command = () if way == "socket" else START[way]
-    program = GIVE_AND_END.format(command=command, request=request.encode())
-    with host.popen("python3", "-c", TAKE_AND_ASK, user="nobody") as taking:
-        assert taking.stdout is not None
-        assert taking.stdout.readline() == "listening\n"
+    program = SEND_AND_END.format(command=command, request=request.encode())
+    with host.popen("python3", "-c", RECEIVE_AND_ASK, user="nobody") as receiver:
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
         with taken_over(host, program, NO_STOPS):
-            assert taking.stdout.readline() == "taken\n"
+            assert receiver.stdout.readline() == "taken\n"
             if command:
                 host.run(*UNBOUND_SCOPE, *running(host, "serviceswitch"), "0")
                 eventually(lambda: host.show("serviceswitch-unbound.scope", "ActiveState") == "active")
-            assert taking.stdin is not None
-            taking.stdin.write("\n")
-            taking.stdin.flush()
+            assert receiver.stdin is not None
+            receiver.stdin.write("\n")
+            receiver.stdin.flush()
             eventually(lambda: host.show(DAEMON, "SubState") == "auto-restart")
-            yield taking
+            yield receiver
 
 
-def denied_to(taking: Popen[str]) -> str:
+def denied_to(receiver: Popen[str]) -> str:
     """Why what it asks for is denied."""
-    assert taking.stdin is not None
-    assert taking.stdout is not None
-    taking.stdin.write(START_OTHER)
-    taking.stdin.flush()
-    reply = json.loads(taking.stdout.readline())
+    assert receiver.stdin is not None
+    assert receiver.stdout is not None
+    receiver.stdin.write(START_OTHER)
+    receiver.stdin.flush()
+    reply = json.loads(receiver.stdout.readline())
     assert reply["type"] == "refused"
     return str(reply["reason"]).removeprefix("denied: ")
 
@@ -569,12 +569,12 @@ def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_sta
     looked_at: Host, way: str
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
-    with unbound_unit(looked_at), given_away(looked_at, way, START_OTHER) as taking:
+    with unbound_unit(looked_at), pipe_given_away(looked_at, way, START_OTHER) as receiver:
         looked_at.run("systemctl", "stop", "other.service")
-        assert denied_to(taking) == NOT_RUNNING
+        assert denied_to(receiver) == NOT_RUNNING
         looked_at.write(PROGRAM, "import time; time.sleep(600)")
         looked_at.run("systemctl", "restart", DAEMON)
-        assert denied_to(taking) == NOT_OF_THIS_RUN
+        assert denied_to(receiver) == NOT_OF_THIS_RUN
         assert looked_at.show("other.service", "ActiveState") == "inactive"
         looked_at.write(DROP_IN, f"{TAKEN_OVER}ExecStopPost=\n")
         looked_at.run("systemctl", "daemon-reload")
@@ -592,7 +592,7 @@ def test_a_connection_of_a_daemon_that_has_ended_by_then_is_not_served(looked_at
     waits = "until test -e /run/late; do sleep 0.02; done"
     looked_at.write(f"{LATE}/late.conf", f"[Service]\nExecStartPre=/bin/sh -c '{waits}'\n")
     try:
-        with unbound_unit(looked_at), given_away(looked_at, "socket", ""):
+        with unbound_unit(looked_at), pipe_given_away(looked_at, "socket", ""):
             assert not running(looked_at, "serviceswitch")
             looked_at.write("/run/late", "")
             ended = "systemctl list-units --all --no-legend 'serviceswitch@*'"

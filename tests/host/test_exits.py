@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from tests.host.compromised_daemon import compromised, run_inside
-from tests.host.handing_over import GIVING, TAKING
+from tests.host.descriptor_passing import RECEIVER, SENDER
 from tests.host.installed import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.matrix import WAYS
@@ -273,16 +273,16 @@ OWN_FOLDERS: Final = (STATE, "/run/hkswitch", "/tmp", "/var/tmp")
 OWN: Final = "its-own-id"
 OWN_BIT: Final = "chmod 0755 {0}; install -m 0755 /usr/bin/id {0}/" + OWN + " && chmod 6755 {0}/" + OWN
 
-TAKE: Final = f"""{TAKING}
-_, folders, _, _ = socket.recv_fds(taking, 1, 1)
+RECEIVE: Final = f"""{RECEIVER}
+_, folders, _, _ = socket.recv_fds(receiver, 1, 1)
 os.chdir(folders[0])
 try:
     subprocess.run(["./its-own-id"])
 except OSError as error:
     print(error.strerror)
 """
-GIVE: Final = f"""{GIVING}
-socket.send_fds(giving, [b"x"], [os.open(sys.argv[1], os.O_PATH)])
+SEND: Final = f"""{SENDER}
+socket.send_fds(sender, [b"x"], [os.open(sys.argv[1], os.O_PATH)])
 """
 
 
@@ -314,12 +314,12 @@ def test_a_setuid_program_of_its_own_makes_no_other_user_it(host: Host, own_prog
 
 
 def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -> None:
-    host.write("/opt/compromised/give.py", GIVE)
-    with host.popen("python3", "-c", TAKE, user="games") as taking:
-        assert taking.stdout is not None
-        assert taking.stdout.readline() == "listening\n"
-        assert run_inside(host, f"python3 /opt/compromised/give.py {own_program}").code == 0
-        assert taking.stdout.read() == "Permission denied\n"
+    host.write("/opt/compromised/send.py", SEND)
+    with host.popen("python3", "-c", RECEIVE, user="games") as receiver:
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
+        assert run_inside(host, f"python3 /opt/compromised/send.py {own_program}").code == 0
+        assert receiver.stdout.read() == "Permission denied\n"
 
 
 @pytest.mark.parametrize("own_program", [STATE], indirect=True)
