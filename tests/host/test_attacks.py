@@ -22,11 +22,11 @@ from hkswitch.serviceswitch.dispatcher import Abandoned
 from hkswitch.serviceswitch.execute import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.policy import CHANGED
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
+from tests.host.fake_daemon import CONNECT, fake_daemon
 from tests.host.installed import HELLO
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.matrix import ATTACK_WAYS
 from tests.host.requests import FILE, request, request_by
-from tests.host.stand_in import CONNECTED, standing_in
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -110,13 +110,13 @@ def target(host: Host) -> Iterator[Host]:
     for module in MODULES:
         host.write(f"{EVIL}/{module}", f"open({RAN!r}, 'w').close()\n")
     host.write(f"{EVIL}/config.yaml", CONFIG.replace("stop", "start"))
-    host.write("/run/relay.py", f"{CONNECTED}{RELAY}")
+    host.write("/run/relay.py", f"{CONNECT}{RELAY}")
     host.run(
         "sh",
         "-ec",
         f"chown -R hkswitch: {EVIL}; systemctl daemon-reload; systemctl start serviceswitch.socket",
     )
-    with standing_in(host):
+    with fake_daemon(host):
         yield host
     host.run("systemctl", "stop", "serviceswitch.socket")
     host.run("systemctl", "stop", *UNITS)
@@ -726,7 +726,7 @@ def test_an_output_that_nobody_reads_ends_the_helper(target: Host, sudos: Sequen
 
 
 DEAF: Final = f"""
-{CONNECTED}
+{CONNECT}
 try:
     while True:
         connection.sendall(b'{{"ping":1}}\\n' * 100)

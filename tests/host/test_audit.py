@@ -14,10 +14,10 @@ import pytest
 from hkswitch.cli.audit import QUERY
 from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING
 from tests.host.descriptor_passing import RECEIVER, SENDER
+from tests.host.fake_daemon import drop_in_to_run
 from tests.host.installed import HELLO, empty_state
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.matrix import ATTACK_WAYS, WAYS
-from tests.host.stand_in import in_its_place
 from tests.host.test_attacks import (
     BY_SOCKET,
     OUTSIDE,
@@ -41,7 +41,7 @@ DAEMON: Final = "hkswitch.service"
 PROGRAM: Final = "/usr/local/lib/taken-over.py"
 DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/taken-over.conf"
 
-TAKEN_OVER: Final = f"{in_its_place(PROGRAM)}StandardOutput=journal\n"
+TAKEN_OVER: Final = f"{drop_in_to_run(PROGRAM)}StandardOutput=journal\n"
 
 AUDIT: Final = f"""
 {SETTLED}
@@ -78,7 +78,7 @@ def looked_at(target: Host) -> Host:
 
 @contextmanager
 def taken_over(host: Host, program: str, more: str = "") -> Iterator[None]:
-    """hkswitch.service runs this program in place of the daemon's stand-in, in the daemon's sandbox."""
+    """hkswitch.service runs this program instead of the fake daemon, in the daemon's sandbox."""
     host.write(PROGRAM, program)
     host.write(DROP_IN, TAKEN_OVER + more)
     host.run("systemctl", "daemon-reload")

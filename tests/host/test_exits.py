@@ -13,12 +13,12 @@ import pytest
 
 from tests.host.compromised_daemon import compromised, run_inside
 from tests.host.descriptor_passing import RECEIVER, SENDER
+from tests.host.fake_daemon import fake_daemon
 from tests.host.installed import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.matrix import WAYS
 from tests.host.requests import FILE
 from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
-from tests.host.stand_in import standing_in
 from tests.host.test_install import SERVE, SUDOS
 
 LINGERING: Final = "/var/lib/systemd/linger"
@@ -413,7 +413,7 @@ def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, h
     for sudo in SUDOS[host.release]:
         # not from the sandbox, where sudo would not work at all
         asked = ("sh", "-c", 'sleep 1 | "$0" "$@"', sudo, "-n", *SERVE)
-        with standing_in(host):
+        with fake_daemon(host):
             ended = host.run(*asked, user="hkswitch", check=False)
         if helper_key == "sudo":
             assert (ended.returncode, ended.stdout) == (0, HELLO)

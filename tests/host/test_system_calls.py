@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 
 from tests.host import scenarios
+from tests.host.fake_daemon import fake_daemon
 from tests.host.injected import CONFIG, FOLDER, TAPPED, Bridge, Master
 from tests.host.injection import Fault
 from tests.host.machine import Host
-from tests.host.stand_in import standing_in
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
 SAMPLE: Final = {
@@ -63,7 +63,7 @@ def bridges(
     found = [Bridge(host, number, printed / str(number)) for number in range(len(TAPPED))]
     for bridge in found:
         bridge.make()
-    with host.network(), standing_in(host):
+    with host.network(), fake_daemon(host):
         yield found
     host.run("rm", "-r", FOLDER)
     host.run("systemctl", "stop", *stand_in_units)
