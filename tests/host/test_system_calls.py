@@ -12,10 +12,10 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from tests.host import scenarios
+from tests.host import fault_scenarios
 from tests.host.fake_daemon import fake_daemon
-from tests.host.injected import CONFIG, FOLDER, TAPPED, Bridge, Master
-from tests.host.injection import Fault
+from tests.host.fault_harness import CONFIG, FOLDER, TAPPED, Bridge, Master
+from tests.host.fault_injection import Fault
 from tests.host.machine import Host
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
@@ -72,7 +72,7 @@ def bridges(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def master(bridges: list[Bridge]) -> Master:
-    return await scenarios.mastered(bridges[0])
+    return await fault_scenarios.mastered(bridges[0])
 
 
 @pytest.mark.any_release
@@ -82,8 +82,8 @@ async def test_a_call_that_fails_is_a_sentence_at_most_and_costs_neither_pairing
 ) -> None:
     todo = SAMPLE[name]
     if long:
-        todo = list(scenarios.faults(name, await scenarios.calls_of(name, bridges[0], master)))
-    came = await scenarios.outcome(name, todo, bridges, master)
+        todo = list(fault_scenarios.faults(name, await fault_scenarios.calls_of(name, bridges[0], master)))
+    came = await fault_scenarios.outcome(name, todo, bridges, master)
     if long:
         with capsys.disabled():
             sys.stdout.write(f"\n{name}: {len(todo)} faults, of which {len(came.missed)} never came\n")

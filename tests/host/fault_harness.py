@@ -23,7 +23,7 @@ from hkswitch.cli import status
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import parse
 from hkswitch.model.errors import Exit, Failure
-from tests.host.injection import Fault, Injector, injected
+from tests.host.fault_injection import Fault, Injector, injected
 from tests.host.machine import ADDRESS, Host
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS

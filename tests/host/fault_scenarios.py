@@ -18,8 +18,8 @@ from hkswitch.cli import reload
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import digest
 from hkswitch.model.errors import Failure
-from tests.host.injected import EXTRA, Bridge, Master, Run, Wrong
-from tests.host.injection import Call, Fault, Injector
+from tests.host.fault_harness import EXTRA, Bridge, Master, Run, Wrong
+from tests.host.fault_injection import Call, Fault, Injector
 from tests.host.machine import ADDRESS
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
