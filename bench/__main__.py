@@ -16,7 +16,7 @@ from bench.figures import Figures
 from bench.parts import FULL, QUICK, Run
 from bench.phone import Phone
 from bench.progress import Progress
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 
 PAGE: Final = CHECKOUT / "docs" / "benchmarks.md"
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from bench.figures import PEER, POLLING
 from bench.switches import Switch
 from tests.host.machine import ADDRESS, INTERFACE, Host
-from tests.host.root import CACHE
+from tests.host.rootfs import CACHE
 
 HERE: Final = Path(__file__).with_name("peer")
 PLACE: Final = "/peer"

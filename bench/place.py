@@ -14,7 +14,7 @@ from bench.progress import Progress
 from bench.switches import KEEPER, UNITS, keeper
 from hkswitch import __version__
 from tests.host.machine import Host, booted, install
-from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RELEASES, root_folder, wheels_folder
 
 RELEASE: Final = "trixie"
 RESERVED: Final = f"{Hkswitch.port},{peer.Homebridge.port}"

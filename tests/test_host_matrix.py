@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.matrix import ATTACK_WAYS, CELLS, PACKAGES, WAYS, is_in_ci, is_possible, is_redundant
-from tests.host.root import RELEASES
+from tests.host.rootfs import RELEASES
 from tests.host.scheduling import OWN_HOSTS, scope
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ import yaml
 from tests.host.installed import empty_state
 from tests.host.machine import ADDRESS, STAGING, Boot, Host, booted, eventually, install
 from tests.host.matrix import SUDO_RS, is_in_ci, is_possible, is_redundant
-from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RELEASES, root_folder, wheels_folder
 from tests.support.controller import Controller
 
 TOOLS: Final = ("mmdebstrap", "systemd-nspawn", "nsenter", "setpriv", "ip")

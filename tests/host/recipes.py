@@ -9,7 +9,7 @@ from typing import Final
 import yaml
 
 from tests.host.machine import Host
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 
 CONFIG: Final = "/etc/hkswitch/config.yaml"
 

@@ -8,7 +8,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.host.root import RELEASES
+from tests.host.rootfs import RELEASES
 
 OWN_HOSTS: Final = ("test_fresh.py", "test_deb.py", "test_upgrades.py", "test_recipes.py", "test_exits.py")
 """Files whose tests have hosts of their own, the longest first."""

@@ -14,7 +14,7 @@ import pytest
 import hkswitch
 from tests.host.installed import CONFIG, HELLO, expected, failing, full_disk, placed, traces
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host
-from tests.host.root import RELEASES
+from tests.host.rootfs import RELEASES
 
 NEWER: Final = "99.0"
 

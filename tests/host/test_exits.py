@@ -18,7 +18,7 @@ from tests.host.installed import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.matrix import WAYS
 from tests.host.requests import FILE
-from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
 from tests.host.test_install import SERVE, SUDOS
 
 LINGERING: Final = "/var/lib/systemd/linger"

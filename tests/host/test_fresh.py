@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host, booted, eventually
-from tests.host.root import CHECKOUT, FRESH, packages_folder, root_folder
+from tests.host.rootfs import CHECKOUT, FRESH, packages_folder, root_folder
 from tests.support.controller import Controller
 
 USER: Final = "newcomer"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.host.conftest import DAEMONS, processes
 from tests.host.machine import Host, eventually, eventually_async
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 from tests.support.controller import Controller
 
 DAEMON = "hkswitch.service"

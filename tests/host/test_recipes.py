@@ -15,7 +15,7 @@ from hkswitch.model.errors import Exit
 from tests.host.conftest import STAND_IN
 from tests.host.machine import Boot, Host, booted, eventually, install
 from tests.host.recipes import CONFIG, Recipe, followed, recipes, write
-from tests.host.root import CHECKOUT, RECIPES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RECIPES, root_folder, wheels_folder
 
 ACTIONS: Final = ("start", "stop", "status")
 

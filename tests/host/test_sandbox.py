@@ -17,7 +17,7 @@ from tests.host.installed import HELLO
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
 from tests.host.matrix import SUDO_RS
 from tests.host.requests import request
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS

@@ -19,7 +19,7 @@ from tests.host.conftest import only_sudo_rs
 from tests.host.installed import HELLO
 from tests.host.machine import Host, eventually
 from tests.host.matrix import SUDO_RS
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"

@@ -13,7 +13,7 @@ import pytest
 from tests.host.installed import traces
 from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
 from tests.host.matrix import PACKAGES
-from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
 
 SERVICE: Final = "hkswitch.service"
 STATE: Final = "/var/lib/hkswitch"

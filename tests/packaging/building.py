@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import hkswitch
-from tests.host.root import CHECKOUT, Release, wheels_folder
+from tests.host.rootfs import CHECKOUT, Release, wheels_folder
 from tests.packaging.odd_locale import ODD, make_odd_locale
 
 BIN: Final = Path(sys.executable).parent

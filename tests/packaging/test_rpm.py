@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 import hkswitch
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 from tests.packaging.building import Builds, Kind, python_version
 
 PROGRAMS: Final = ("rpm", "rpmbuild", "rpmlint")
