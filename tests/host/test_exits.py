@@ -18,7 +18,7 @@ from tests.host.installed import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.matrix import WAYS
 from tests.host.requests import FILE
-from tests.host.rootfs import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 from tests.host.test_install import SERVE, SUDOS
 
 LINGERING: Final = "/var/lib/systemd/linger"
@@ -45,7 +45,7 @@ def host(
     log = tmp_path_factory.mktemp("open") / "host.log"
     # IPAddressDeny= is a program for the kernel
     options = ("--system-call-filter=bpf", staging)
-    with booted(name, root_folder(OPEN[name], print), read_only, log, options) as host:
+    with booted(name, root_folder(WITH_SERVICES[name], print), read_only, log, options) as host:
         install(host)
         host.run("systemctl", "start", *SERVICES)
         yield host

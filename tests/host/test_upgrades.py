@@ -13,7 +13,7 @@ import pytest
 from tests.host.installed import traces
 from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
 from tests.host.matrix import PACKAGES
-from tests.host.rootfs import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 
 SERVICE: Final = "hkswitch.service"
 STATE: Final = "/var/lib/hkswitch"
@@ -72,7 +72,7 @@ def host(
     name = request.param
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
     log = tmp_path_factory.mktemp("upgrades") / "host.log"
-    with booted(name, root_folder(OPEN[name], print), read_only, log, (staging,)) as host:
+    with booted(name, root_folder(WITH_SERVICES[name], print), read_only, log, (staging,)) as host:
         host.run("install", "-d", DEBS)
         host.run("sh", "-ec", BUILD, timeout_seconds=240)
         host.run("cp", "-a", staged(host), STAGED)
