@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.host.installed import empty_state
+from tests.host.installation import empty_state
 from tests.host.machine import ADDRESS, STAGING, Boot, Host, booted, eventually, install
 from tests.host.matrix import SUDO_RS, is_in_ci, is_possible, is_redundant
 from tests.host.rootfs import CHECKOUT, RELEASES, root_folder, wheels_folder

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tests.host.installed import empty_state
+from tests.host.installation import empty_state
 from tests.host.machine import Host
 
 UNIT: Final = "hkswitch.service"

@@ -23,10 +23,10 @@ from hkswitch.serviceswitch.execute import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.policy import CHANGED
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
 from tests.host.fake_daemon import CONNECT, fake_daemon
-from tests.host.installed import HELLO
+from tests.host.helper_requests import FILE, request, request_by
+from tests.host.installation import HELLO
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.matrix import ATTACK_WAYS
-from tests.host.requests import FILE, request, request_by
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
 

@@ -15,7 +15,7 @@ from hkswitch.cli.audit import QUERY
 from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING
 from tests.host.descriptor_passing import RECEIVER, SENDER
 from tests.host.fake_daemon import drop_in_to_run
-from tests.host.installed import HELLO, empty_state
+from tests.host.installation import HELLO, empty_state
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.matrix import ATTACK_WAYS, WAYS
 from tests.host.test_attacks import (

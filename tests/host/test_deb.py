@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 import hkswitch
-from tests.host.installed import CONFIG, HELLO, expected, failing, full_disk, placed, traces
+from tests.host.installation import CONFIG, HELLO, expected, failing, full_disk, placed, traces
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host
 from tests.host.rootfs import RELEASES
 

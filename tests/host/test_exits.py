@@ -14,10 +14,10 @@ import pytest
 from tests.host.compromised_daemon import compromised, run_inside
 from tests.host.descriptor_passing import RECEIVER, SENDER
 from tests.host.fake_daemon import fake_daemon
-from tests.host.installed import HELLO, STATE
+from tests.host.helper_requests import FILE
+from tests.host.installation import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
 from tests.host.matrix import WAYS
-from tests.host.requests import FILE
 from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 from tests.host.test_install import SERVE, SUDOS
 

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from hkswitch import __version__
-from tests.host.installed import CONFIG, PROGRAMS, expected, failing, full_disk, placed, traces
+from tests.host.installation import CONFIG, PROGRAMS, expected, failing, full_disk, placed, traces
 from tests.host.machine import FROM_WHEELS, Boot, Host, eventually, staged
 
 SERVE: Final = ("/usr/sbin/serviceswitch", "serve")

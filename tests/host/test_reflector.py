@@ -9,7 +9,7 @@ import pytest
 from zeroconf import DNSAddress  # type: ignore[attr-defined] # it is not in its __all__
 
 from tests.host.conftest import processes
-from tests.host.installed import empty_state
+from tests.host.installation import empty_state
 from tests.host.machine import Boot, Host, eventually, joined
 from tests.host.packet_capture import Packet, captured
 from tests.host.test_two_hosts import (

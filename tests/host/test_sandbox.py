@@ -13,10 +13,10 @@ from hkswitch.protocol.helper import Accepted, Finished, Reply
 from hkswitch.protocol.helper_replies import parse_reply
 from tests.host import demo_unit
 from tests.host.demo_unit import audit, lamp_is_off, program
-from tests.host.installed import HELLO
+from tests.host.helper_requests import request
+from tests.host.installation import HELLO
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
 from tests.host.matrix import SUDO_RS
-from tests.host.requests import request
 from tests.host.rootfs import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.controller import Controller

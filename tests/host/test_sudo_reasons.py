@@ -16,7 +16,7 @@ import pytest
 
 from hkswitch.backend.sudo_reasons import NEW, OLD, REASONS, RS, Reason
 from tests.host.conftest import only_sudo_rs
-from tests.host.installed import HELLO
+from tests.host.installation import HELLO
 from tests.host.machine import Host, eventually
 from tests.host.matrix import SUDO_RS
 from tests.host.rootfs import CHECKOUT

@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
+from tests.host.helper_requests import request_by
 from tests.host.machine import Host
-from tests.host.requests import request_by
 
 pytestmark = pytest.mark.any_release
 

@@ -19,7 +19,7 @@ from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from tests.host.conftest import PORT, processes
-from tests.host.installed import empty_state
+from tests.host.installation import empty_state
 from tests.host.machine import Boot, Host, eventually, eventually_async, joined
 from tests.host.packet_capture import MDNS_GROUP, Capture, Packet, ask, captured
 from tests.support.controller import Controller

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from tests.host.installed import traces
+from tests.host.installation import traces
 from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
 from tests.host.matrix import PACKAGES
 from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
