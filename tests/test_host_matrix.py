@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.matrix import ATTACK_WAYS, CELLS, PACKAGES, WAYS, is_in_ci, is_possible, is_redundant
+from tests.host.matrix import (
+    ATTACK_TRANSPORTS,
+    CELLS,
+    PACKAGE_KINDS,
+    TRANSPORTS,
+    is_in_ci,
+    is_possible,
+    is_redundant,
+)
 from tests.host.rootfs import RELEASES
 from tests.host.scheduling import OWN_HOSTS, scope
 
 ROOT = Path(__file__).parents[1]
 OF_THE_MATRIX = re.compile(
-    rf"(?<=[\[-])({'|'.join((*RELEASES, *reversed(ATTACK_WAYS), *PACKAGES))})(-|(?=\]))"
+    rf"(?<=[\[-])({'|'.join((*RELEASES, *reversed(ATTACK_TRANSPORTS), *PACKAGE_KINDS))})(-|(?=\]))"
 )
 
 
@@ -46,13 +54,18 @@ def collected() -> tuple[Counter[str], Counter[str]]:
 
 def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
     whole, in_ci = collected()
-    cells = [(release, way) for release in RELEASES for way in ATTACK_WAYS if is_possible(release, way)]
-    assert max(whole.values()) == max(len(cells), len(RELEASES) * len(PACKAGES))
+    cells = [
+        (release, variant)
+        for release in RELEASES
+        for variant in ATTACK_TRANSPORTS
+        if is_possible(release, variant)
+    ]
+    assert max(whole.values()) == max(len(cells), len(RELEASES) * len(PACKAGE_KINDS))
     assert in_ci == dict.fromkeys(whole, 1)
 
 
 @pytest.mark.parametrize(
-    ("file", "release", "way", "expected"),
+    ("file", "release", "variant", "expected"),
     [
         ("test_attacks.py", "trixie", None, True),
         ("test_attacks.py", "bookworm", None, False),
@@ -70,9 +83,9 @@ def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
     ],
 )
 def test_a_test_is_in_ci_in_the_cell_of_its_file_only(
-    file: str, release: str | None, way: str | None, expected: bool
+    file: str, release: str | None, variant: str | None, expected: bool
 ) -> None:
-    assert is_in_ci(file, release, way) is expected
+    assert is_in_ci(file, release, variant) is expected
 
 
 @pytest.mark.parametrize(
@@ -91,7 +104,7 @@ def test_what_is_the_same_on_any_release_runs_where_ci_runs_it(
 
 
 @pytest.mark.parametrize(
-    ("release", "way", "expected"),
+    ("release", "variant", "expected"),
     [
         ("trixie", "sudo-rs", True),
         ("bookworm", "sudo-rs", False),
@@ -101,13 +114,13 @@ def test_what_is_the_same_on_any_release_runs_where_ci_runs_it(
         (None, None, True),
     ],
 )
-def test_sudo_rs_is_tried_where_it_exists(release: str | None, way: str | None, expected: bool) -> None:
-    assert is_possible(release, way) is expected
+def test_sudo_rs_is_tried_where_it_exists(release: str | None, variant: str | None, expected: bool) -> None:
+    assert is_possible(release, variant) is expected
 
 
 def test_every_release_and_every_way_is_in_ci() -> None:
     assert {cell.release for cell in CELLS.values()} == {*RELEASES}
-    assert {cell.way for cell in CELLS.values()} == {*WAYS, PACKAGES[0]}
+    assert {cell.variant for cell in CELLS.values()} == {*TRANSPORTS, PACKAGE_KINDS[0]}
 
 
 def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:

@@ -81,11 +81,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker("host")
-        release, way = _parameter(item, "host"), _parameter(item, "way")
-        if is_in_ci(item.path.name, release, way):
+        release, variant = _parameter(item, "host"), _variant(item)
+        if is_in_ci(item.path.name, release, variant):
             item.add_marker("ci")
         is_once = item.get_closest_marker("any_release") is not None
-        if not is_possible(release, way) or (is_once and is_redundant(item.path.name, release)):
+        if not is_possible(release, variant) or (is_once and is_redundant(item.path.name, release)):
             redundant.append(item)
     config.hook.pytest_deselected(items=redundant)
     items[:] = [item for item in items if item not in redundant]
@@ -97,9 +97,13 @@ def _parameter(item: pytest.Item, name: str) -> str | None:
     return None if value is None else str(value)
 
 
+def _variant(item: pytest.Item) -> str | None:
+    return _parameter(item, "transport") or _parameter(item, "package_kind")
+
+
 @pytest.fixture(scope="session")
-def every_way(request: pytest.FixtureRequest) -> bool:
-    """Whether tests that try one way to the helper after the other try all of them; CI tries one."""
+def exhaustive(request: pytest.FixtureRequest) -> bool:
+    """Whether tests that loop over transports try all of them; CI tries one."""
     return bool(request.config.getoption("markexpr") != "ci")
 
 
@@ -170,7 +174,7 @@ def nothing_stays(
     request: pytest.FixtureRequest, host: Host, looked: dict[Host, tuple[object, Traces]]
 ) -> Iterator[None]:
     """Fails a test that leaves something in the host: the next one would not know."""
-    test = (request.function, _parameter(request.node, "way"))
+    test = (request.function, _variant(request.node))
     last, found = looked.get(host, (None, None))
     # Between two rows of a table nothing else happens, so one look does for both.
     before = found if last == test and found is not None else traces(host)
@@ -248,23 +252,23 @@ systemctl reset-failed "$@" 2>/dev/null || true # those that failed
 
 @pytest.fixture(scope="module")
 def config() -> str:
-    """What the daemon of a module serves; a module may have another one."""
+    """The config of the daemon; modules may override it."""
     return CONFIG
 
 
 @pytest.fixture(scope="module")
-def way() -> str:
-    """How it does; a module may have both."""
+def transport() -> str:
+    """The transport to the helper; modules may override or parametrize it."""
     return "sudo"
 
 
 @pytest.fixture(scope="module")
-def way_is_open(host: Host, way: str) -> Iterator[None]:
-    """The administrator has done what the documents say for this way."""
-    if way == "sudo":
+def transport_enabled(host: Host, transport: str) -> Iterator[None]:
+    """Set the host up for the transport, as the documentation says."""
+    if transport == "sudo":
         yield
         return
-    if way == SUDO_RS:
+    if transport == SUDO_RS:
         with only_sudo_rs(host):
             yield
         return
@@ -294,11 +298,11 @@ def only_sudo_rs(host: Host) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def daemon(
-    host: Host, stand_in_units: tuple[str, ...], config: str, way: str, way_is_open: None
+    host: Host, stand_in_units: tuple[str, ...], config: str, transport: str, transport_enabled: None
 ) -> Iterator[Host]:
     """The host with the daemon running. It must stop in time and leave nothing."""
     before = host.read("/etc/hkswitch/config.yaml")
-    helper = "socket" if way == "socket" else "sudo"
+    helper = "socket" if transport == "socket" else "sudo"
     host.write("/etc/hkswitch/config.yaml", f"helper: {helper}\n{config}")
     started = host.run("systemctl", "start", "hkswitch.service", check=False)
     assert started.returncode == 0, host.journal("hkswitch.service")

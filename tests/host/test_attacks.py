@@ -26,7 +26,7 @@ from tests.host.fake_daemon import CONNECT, fake_daemon
 from tests.host.helper_requests import FILE, request, request_by
 from tests.host.installation import HELLO
 from tests.host.machine import SETTLED, Host, eventually
-from tests.host.matrix import ATTACK_WAYS
+from tests.host.matrix import ATTACK_TRANSPORTS
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -181,23 +181,23 @@ def by_sudo(sudo: str) -> tuple[str, ...]:
     return (sudo, "-n", *SERVE)
 
 
-Ways = Sequence[tuple[str, ...]]
+Launchers = Sequence[tuple[str, ...]]
 
 
 @pytest.fixture
-def sudos(host: Host, every_way: bool) -> Sequence[str]:
+def sudos(host: Host, exhaustive: bool) -> Sequence[str]:
     """What the daemon's user gets at a helper by; CI tries one."""
-    return SUDOS[host.release] if every_way else SUDOS[host.release][:1]
+    return SUDOS[host.release] if exhaustive else SUDOS[host.release][:1]
 
 
 @pytest.fixture
-def ways(sudos: Sequence[str], every_way: bool) -> Ways:
+def launchers(sudos: Sequence[str], exhaustive: bool) -> Launchers:
     """The same, and the socket."""
-    return [*map(by_sudo, sudos), *([BY_SOCKET] if every_way else [])]
+    return [*map(by_sudo, sudos), *([BY_SOCKET] if exhaustive else [])]
 
 
-START: Final = dict(zip(ATTACK_WAYS, (by_sudo("sudo"), BY_SOCKET, by_sudo("sudo-rs")), strict=True))
-"""What starts a helper by each way that the daemon has."""
+START: Final = dict(zip(ATTACK_TRANSPORTS, (by_sudo("sudo"), BY_SOCKET, by_sudo("sudo-rs")), strict=True))
+"""The command that starts a helper, by transport."""
 
 
 def said(done: CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -477,15 +477,17 @@ def octal(data: bytes) -> str:
     return "".join(f"\\{byte:03o}" for byte in data)
 
 
-def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(target: Host, ways: Ways) -> None:
+def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(
+    target: Host, launchers: Launchers
+) -> None:
     data = b"".join(line + b'\n{"ping":1}\n' for line, _ in MALFORMED)
     wrong = [f"not a request: {what}" for _, what in MALFORMED]
     target.write("/run/lines", f"printf '%b' '{octal(data)}'")
     # At the end of its input the helper answers nothing more: it ends when all has been answered.
     answered = f"test $(grep -c pong /tmp/replies) -ge {len(MALFORMED)}"
     lines = f"{{ sh /run/lines; until {answered}; do sleep 0.02; done; }}"
-    for way in ways:
-        piped = f": >/tmp/replies; {lines} | {' '.join(way)} | tee /tmp/replies; rm /tmp/replies"
+    for launcher in launchers:
+        piped = f": >/tmp/replies; {lines} | {' '.join(launcher)} | tee /tmp/replies; rm /tmp/replies"
         replies = said(target.run("sh", "-c", piped, user="hkswitch"))
         assert [reply["type"] for reply in replies] == ["refused", "pong"] * len(MALFORMED)
         reasons = [reply["reason"] for reply in replies[::2]]
@@ -509,11 +511,13 @@ NO_GROUPS: Final = {
 """What is asked for, as JSON has it, and how it is shown."""
 
 
-def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(target: Host, ways: Ways) -> None:
+def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(
+    target: Host, launchers: Launchers
+) -> None:
     requests = [START_OTHER.replace('"other"', f'"{group}"') for group in NO_GROUPS]
     reasons = [f"there is no group {shown} in the configuration" for shown in NO_GROUPS.values()]
-    for way in ways:
-        done = target.run(*way, user="hkswitch", input="".join([*requests, '{"ping":1}\n'] * 2))
+    for launcher in launchers:
+        done = target.run(*launcher, user="hkswitch", input="".join([*requests, '{"ping":1}\n'] * 2))
         refused = [reply["reason"] for reply in said(done) if reply["type"] == "refused"]
         assert sorted(refused) == sorted(f"denied: {reason}" for reason in reasons * 2)
         lines = audit(target)
@@ -523,20 +527,20 @@ def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(target: Host,
         assert all(line["MESSAGE"].isprintable() for line in lines)
 
 
-def test_half_a_request_at_the_end_is_refused(target: Host, ways: Ways) -> None:
-    for way in ways:
-        done = target.run(*way, user="hkswitch", input=START_CANARY[:20])
+def test_half_a_request_at_the_end_is_refused(target: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
+        done = target.run(*launcher, user="hkswitch", input=START_CANARY[:20])
         assert [reply["type"] for reply in said(done)] == ["refused"]
         assert decisions(target) == [("denied", "", "")]
 
 
-def test_a_line_without_an_end_ends_the_helper(target: Host, ways: Ways) -> None:
-    for way in ways:
+def test_a_line_without_an_end_ends_the_helper(target: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
         data = START_CANARY[:-2] + " " * 2 * LONGEST_REQUEST_BYTES + "}\n" + START_CANARY
-        done = target.run(*way, user="hkswitch", input=data, check=False)
+        done = target.run(*launcher, user="hkswitch", input=data, check=False)
         assert '"accepted"' not in done.stdout
         if (
-            way is not BY_SOCKET
+            launcher is not BY_SOCKET
         ):  # where it is the journal that hears why, and unread lines take the hello away
             assert (done.returncode, said(done)) == (64, [])
             assert done.stderr == "serviceswitch: a request line is too long; ending\n"
@@ -578,12 +582,12 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "kinds": kinds}))
 """
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
 def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journal(
-    target: Host, way: str
+    target: Host, transport: str
 ) -> None:
     lines = (spoilt('"id":1', '"id":1.0').decode(), START_CANARY, START_OTHER)
-    done = target.run("python3", "-c", FLOOD, *lines, *START[way], user="hkswitch", timeout_seconds=60)
+    done = target.run("python3", "-c", FLOOD, *lines, *START[transport], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
     assert told.pop("grown") < 1.25  # a hundred bytes kept of each line would be half as much again
     done_count = told["kinds"]["finished"]  # some are too many at once
@@ -629,9 +633,9 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "groups": groups}))
 """
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_who_asks_for_all_states_30000_times_makes_the_helper_no_larger(target: Host, way: str) -> None:
-    done = target.run("python3", "-c", OBSERVE, *START[way], user="hkswitch", timeout_seconds=60)
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
+def test_who_asks_for_all_states_30000_times_makes_the_helper_no_larger(target: Host, transport: str) -> None:
+    done = target.run("python3", "-c", OBSERVE, *START[transport], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
     assert told.pop("grown") < 1.25
     assert told == {"code": 0, "groups": ["canary", "other", "slow"]}
@@ -752,10 +756,12 @@ def write_all(descriptor: int, data: bytes) -> None:
             data = data[os.write(descriptor, data) :]
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_who_asks_for_all_states_and_reads_none_is_given_up_and_harms_nobody(target: Host, way: str) -> None:
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
+def test_who_asks_for_all_states_and_reads_none_is_given_up_and_harms_nobody(
+    target: Host, transport: str
+) -> None:
     data = b"".join(b'{"observe":%d}\n{"ping":1}\n' % epoch for epoch in range(1, 50_001))
-    with session(target, *START[way]) as deaf, session(target, *START[way]) as other:
+    with session(target, *START[transport]) as deaf, session(target, *START[transport]) as other:
         assert deaf.process.stdout is not None
         before_kib, found_kib = resident_kib(target, deaf.helper), [0]
 
@@ -885,20 +891,20 @@ def not_done(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
     assert host.show("other.service", "ActiveState") == "inactive"
 
 
-def test_what_is_asked_for_by_a_caller_that_goes_away_is_not_done(target: Host, ways: Ways) -> None:
+def test_what_is_asked_for_by_a_caller_that_goes_away_is_not_done(target: Host, launchers: Launchers) -> None:
     target.run("systemctl", "stop", "other.service")
-    for way in ways:
-        done = target.run(*way, user="hkswitch", input=START_OTHER)
+    for launcher in launchers:
+        done = target.run(*launcher, user="hkswitch", input=START_OTHER)
         assert [reply["type"] for reply in said(done)] in ([], ["accepted"], ["accepted", "refused"])
         not_done(target, audit(target))
 
 
 @pytest.mark.parametrize("closed", ["input", "both"])
-def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str, ways: Ways) -> None:
+def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str, launchers: Launchers) -> None:
     """Its daemon died meanwhile, or gave it up and has another one."""
     target.run("systemctl", "stop", "other.service")
-    for way in ways:
-        with session(target, *way) as helper:
+    for launcher in launchers:
+        with session(target, *launcher) as helper:
             assert helper.answers()
             target.run("kill", "-STOP", helper.helper)
             helper.send(START_OTHER)
@@ -914,12 +920,12 @@ def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str, 
 
 
 def test_a_helper_that_was_stopped_does_nothing_late_though_it_has_not_read_to_the_end(
-    target: Host, ways: Ways
+    target: Host, launchers: Launchers
 ) -> None:
     """What is behind the request, and not read back, keeps the helper from the end of its input."""
     target.run("systemctl", "stop", "other.service")
-    for way in ways:
-        with session(target, *way) as helper:
+    for launcher in launchers:
+        with session(target, *launcher) as helper:
             assert helper.answers()
             target.run("kill", "-STOP", helper.helper)
             helper.send(START_OTHER + '{"ping":1}\n' * 5900)  # a pipe holds that, and not the answers
@@ -951,11 +957,13 @@ EDITED: Final = {
 
 
 @pytest.mark.parametrize("name", EDITED)
-def test_a_request_with_yesterdays_token_acts_on_nothing(target: Host, name: str, ways: Ways) -> None:
+def test_a_request_with_yesterdays_token_acts_on_nothing(
+    target: Host, name: str, launchers: Launchers
+) -> None:
     target.run("systemctl", "stop", "other.service")
     before, after = EDITED[name]
-    for way in ways:
-        with session(target, *way) as helper:
+    for launcher in launchers:
+        with session(target, *launcher) as helper:
             target.write(FILE, CONFIG.replace(before, after))
             helper.send(START_OTHER)
             refused = helper.reply()
@@ -971,11 +979,11 @@ def test_a_request_with_yesterdays_token_acts_on_nothing(target: Host, name: str
     ["", TOKEN, TOKEN.upper(), "0" * 32, "*", str(json.loads(START_OTHER)["token"])[:-1]],
     ids=["none", "another group's", "upper case", "zeros", "pattern", "a part"],
 )
-def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str, ways: Ways) -> None:
+def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str, launchers: Launchers) -> None:
     target.run("systemctl", "stop", "other.service")
     forged = json.dumps({**json.loads(START_OTHER), "token": token}) + "\n"
-    for way in ways:
-        done = target.run(*way, user="hkswitch", input=forged)
+    for launcher in launchers:
+        done = target.run(*launcher, user="hkswitch", input=forged)
         assert said(done) == [{"type": "refused", "id": 1, "reason": f"denied: {CHANGED}"}]
         assert decisions(target) == [("denied", "start", "other")]
         assert target.show("other.service", "ActiveState") == "inactive"
@@ -1009,9 +1017,9 @@ def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str, sudos: S
 # Its neighbours
 
 
-def test_two_helpers_at_once_hear_only_their_own(target: Host, ways: Ways) -> None:
-    for way in ways:
-        with session(target, *way) as one, session(target, *way) as other:
+def test_two_helpers_at_once_hear_only_their_own(target: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
+        with session(target, *launcher) as one, session(target, *launcher) as other:
             one.send(START_SLOW)
             assert one.reply() == {"type": "accepted", "id": 1}
             assert other.answers()
@@ -1047,9 +1055,11 @@ for request in (16, 0x4206):  # PTRACE_ATTACH and PTRACE_SEIZE
 
 
 @pytest.mark.parametrize("user", ["hkswitch", "nobody"])
-def test_the_helper_cannot_be_looked_into_signalled_or_traced(target: Host, user: str, ways: Ways) -> None:
-    for way in ways:
-        with session(target, *way) as helper:
+def test_the_helper_cannot_be_looked_into_signalled_or_traced(
+    target: Host, user: str, launchers: Launchers
+) -> None:
+    for launcher in launchers:
+        with session(target, *launcher) as helper:
             assert target.run("python3", "-c", PRY, helper.helper, user=user).stdout == ""
             assert helper.answers()
 
@@ -1057,10 +1067,10 @@ def test_the_helper_cannot_be_looked_into_signalled_or_traced(target: Host, user
 # The audit
 
 
-def test_the_lines_in_the_audit_say_who_what_and_what_came_of_it(target: Host, ways: Ways) -> None:
-    for way in ways:
+def test_the_lines_in_the_audit_say_who_what_and_what_came_of_it(target: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
         target.run("systemctl", "stop", "other.service")
-        with session(target, *way) as helper:
+        with session(target, *launcher) as helper:
             helper.send(START_OTHER)
             assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
         decision, result = audit(target)
@@ -1130,9 +1140,9 @@ def test_without_a_journal_nothing_is_done_and_standard_error_says_why(target: H
     assert target.show("other.service", "ActiveState") == "inactive"
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_a_full_journal_holds_nothing_up_and_gets_the_count_later(target: Host, way: str) -> None:
-    with session(target, *START[way]) as helper:
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
+def test_a_full_journal_holds_nothing_up_and_gets_the_count_later(target: Host, transport: str) -> None:
+    with session(target, *START[transport]) as helper:
         with journal_away(target, "stopped"):
             for _ in range(600):
                 helper.send(START_CANARY)

@@ -17,25 +17,25 @@ from tests.host.descriptor_passing import RECEIVER, SENDER
 from tests.host.fake_daemon import drop_in_to_run
 from tests.host.installation import HELLO, empty_state
 from tests.host.machine import SETTLED, Host, eventually
-from tests.host.matrix import ATTACK_WAYS, WAYS
+from tests.host.matrix import ATTACK_TRANSPORTS, TRANSPORTS
 from tests.host.test_attacks import (
     BY_SOCKET,
     OUTSIDE,
     START,
     START_CANARY,
     START_OTHER,
-    Ways,
+    Launchers,
     by_sudo,
     counted,
     journal_away,
+    launchers,
     running,
     session,
     sudos,
     target,
-    ways,
 )
 
-__all__ = ["sudos", "target", "ways"]
+__all__ = ["launchers", "sudos", "target"]
 
 DAEMON: Final = "hkswitch.service"
 PROGRAM: Final = "/usr/local/lib/taken-over.py"
@@ -111,10 +111,10 @@ def result_of(host: Host, program: str) -> str:
 # What the query shows
 
 
-def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, ways: Ways) -> None:
-    for way in ways:
+def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
         looked_at.run("systemctl", "stop", "other.service")
-        with session(looked_at, *way) as helper:
+        with session(looked_at, *launcher) as helper:
             helper.send(START_OTHER)
             assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
         decision, result = audited(looked_at)
@@ -122,7 +122,7 @@ def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, way
         assert decision["HKSWITCH_REQUEST"] == result["HKSWITCH_REQUEST"]
         assert decision["_PID"] == result["_PID"] == helper.helper
         assert decision["_SYSTEMD_UNIT"].startswith(
-            "serviceswitch@" if way == BY_SOCKET else "serviceswitch-"
+            "serviceswitch@" if launcher == BY_SOCKET else "serviceswitch-"
         )
         uid = looked_at.run("id", "-u", "hkswitch").stdout.strip()
         shown = looked_at.run("hkswitch", "audit", "other").stdout.splitlines()[-2:]
@@ -133,17 +133,17 @@ def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, way
         assert "start other" not in looked_at.run("hkswitch", "audit", "slow", check=False).stdout
 
 
-def test_the_decision_is_there_before_the_unit_is_started(looked_at: Host, ways: Ways) -> None:
+def test_the_decision_is_there_before_the_unit_is_started(looked_at: Host, launchers: Launchers) -> None:
     """A unit that looks for it as it starts finds it."""
     new = f"journalctl --quiet --output=cat --cursor-file=/run/found.cursor {' '.join(QUERY)}"
     looking = f"[Service]\nExecStart=\nExecStart=/bin/sh -ec '{new} >/run/found'\n"
     looked_at.write("/run/systemd/system/other.service.d/find.conf", looking)
     looked_at.run("systemctl", "daemon-reload")
     try:
-        for way in ways:
+        for launcher in launchers:
             looked_at.run("systemctl", "stop", "other.service")
             looked_at.run("sh", "-c", f"{new} || true")
-            with session(looked_at, *way) as helper:
+            with session(looked_at, *launcher) as helper:
                 helper.send(START_OTHER)
                 assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
             assert looked_at.read("/run/found").count("start other") == 1
@@ -171,11 +171,11 @@ for number in range(int(rounds)):
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_helper_that_is_killed_right_after_it_accepted_has_left_its_decision(
-    looked_at: Host, way: str
+    looked_at: Host, transport: str
 ) -> None:
-    as_daemon = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups", *START[way])
+    as_daemon = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups", *START[transport])
     killed = looked_at.run("python3", "-c", KILLING, "10", START_OTHER, *as_daemon).stdout.split()
     decisions = [line for line in audited(looked_at) if "HKSWITCH_DECISION" in line]
     assert [line["_PID"] for line in decisions] == killed
@@ -201,13 +201,13 @@ while True:
 UNRECORDED: Final = "not done, because the journal has no record of it: journald took nothing within 1 s"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("journal", ["stopped", "full"])
 def test_while_journald_takes_nothing_a_request_is_refused_and_the_rest_goes_on(
-    looked_at: Host, way: str, journal: str
+    looked_at: Host, transport: str, journal: str
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
-    with session(looked_at, *START[way]) as helper:
+    with session(looked_at, *START[transport]) as helper:
         with journal_away(looked_at, "stopped"):
             if journal == "full":
                 looked_at.run("python3", "-c", FILL)
@@ -283,11 +283,13 @@ helper.wait()
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_flood_of_denied_requests_leaves_few_lines_and_keeps_none_out(looked_at: Host, way: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_flood_of_denied_requests_leaves_few_lines_and_keeps_none_out(
+    looked_at: Host, transport: str
+) -> None:
     looked_at.run("systemctl", "stop", "other.service")
     unknown = json.dumps({**json.loads(START_CANARY), "id": 9, "group": "unknown"}) + "\n"
-    command = ("python3", "-c", DENIED_FLOOD, START_OTHER, unknown, *START[way])
+    command = ("python3", "-c", DENIED_FLOOD, START_OTHER, unknown, *START[transport])
     flooding = looked_at.run(*command, user="hkswitch", timeout_seconds=120)
     assert flooding.stdout == "100000 1\n"
     lines = audited(looked_at)
@@ -389,9 +391,9 @@ def privileges_of(host: Host, process: str) -> dict[str, str]:
     return {name: status[name] for name in PRIVILEGES}
 
 
-def test_the_helper_has_no_capability_and_can_gain_none(looked_at: Host, ways: Ways) -> None:
-    for way in ways:
-        with session(looked_at, *way) as helper:
+def test_the_helper_has_no_capability_and_can_gain_none(looked_at: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
+        with session(looked_at, *launcher) as helper:
             assert privileges_of(looked_at, helper.helper) == PRIVILEGES
             assert status_of(looked_at, helper.helper)["Uid"] == "0\t0\t0\t0"
 
@@ -534,9 +536,9 @@ def unbound_unit(host: Host) -> Iterator[None]:
 
 
 @contextmanager
-def pipe_given_away(host: Host, way: str, request: str) -> Iterator[Popen[str]]:
+def pipe_given_away(host: Host, transport: str, request: str) -> Iterator[Popen[str]]:
     """A process of another user has what the daemon had, which has ended; it asks what it reads."""
-    command = () if way == "socket" else START[way]
+    command = () if transport == "socket" else START[transport]
     program = SEND_AND_END.format(command=command, request=request.encode())
     with host.popen("python3", "-c", RECEIVE_AND_ASK, user="nobody") as receiver:
         assert receiver.stdout is not None
@@ -564,12 +566,12 @@ def denied_to(receiver: Popen[str]) -> str:
     return str(reply["reason"]).removeprefix("denied: ")
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
 def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_start_of_the_next(
-    looked_at: Host, way: str
+    looked_at: Host, transport: str
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
-    with unbound_unit(looked_at), pipe_given_away(looked_at, way, START_OTHER) as receiver:
+    with unbound_unit(looked_at), pipe_given_away(looked_at, transport, START_OTHER) as receiver:
         looked_at.run("systemctl", "stop", "other.service")
         assert denied_to(receiver) == NOT_RUNNING
         looked_at.write(PROGRAM, "import time; time.sleep(600)")

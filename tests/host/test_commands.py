@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.host.conftest import FAILURE, start_fails
 from tests.host.demo_unit import CONFIG, LAMP, STATE, audit, by_hand, lamp_is_off, program, runs, script
 from tests.host.machine import Host, eventually_async
-from tests.host.matrix import WAYS
+from tests.host.matrix import TRANSPORTS
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -24,8 +24,8 @@ def config() -> str:
     return CONFIG
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 

@@ -15,7 +15,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 from hkswitch.model.group import aid_of
 from tests.host.conftest import GROUPS, start_fails
 from tests.host.machine import Host, eventually, eventually_async
-from tests.host.matrix import WAYS
+from tests.host.matrix import TRANSPORTS
 from tests.support.controller import Controller
 
 EXAMPLES = {
@@ -25,8 +25,8 @@ EXAMPLES = {
 }
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -226,13 +226,13 @@ def test_the_journal_has_no_setup_code(daemon: Host, paired: Controller) -> None
     assert shown["setup_payload"] not in journal
 
 
-def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host, way: str) -> None:
+def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host, transport: str) -> None:
     def users() -> list[str]:
         listed = daemon.run("ps", "-e", "-o", "user=,args=").stdout.splitlines()
         ours = (line for line in listed if "hkswitch run" in line or "serviceswitch" in line)
         return sorted(line.split()[0] for line in ours)
 
-    sudo = ["root"] if way == "sudo" else []  # it stays as the helper's parent
+    sudo = ["root"] if transport == "sudo" else []  # it stays as the helper's parent
     eventually(lambda: users() == ["hkswitch", "root", *sudo])
 
 

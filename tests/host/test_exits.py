@@ -17,7 +17,7 @@ from tests.host.fake_daemon import fake_daemon
 from tests.host.helper_requests import FILE
 from tests.host.installation import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
-from tests.host.matrix import WAYS
+from tests.host.matrix import TRANSPORTS
 from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 from tests.host.test_install import SERVE, SUDOS
 
@@ -51,16 +51,16 @@ def host(
         yield host
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def sandbox(way: str, host: Host) -> Iterator[str]:
+def sandbox(transport: str, host: Host) -> Iterator[str]:
     """The daemon was taken over, in each of its sandboxes."""
     before = host.read(FILE)
-    by_socket = way == "socket"
+    by_socket = transport == "socket"
     host.write(FILE, f"helper: {'socket' if by_socket else 'sudo'}\ngroups: {{web: {{units: [nginx]}}}}\n")
     with compromised(host, by_socket=by_socket):
         yield BY_SOCKET if by_socket else BY_SUDO

@@ -27,7 +27,7 @@ RULE = "/etc/sudoers.d/hkswitch"
 
 
 @pytest.fixture(scope="module")
-def way() -> str:
+def transport() -> str:
     return "socket"
 
 

@@ -82,7 +82,7 @@ def config() -> str:
 
 
 @pytest.fixture(scope="module", params=["sudo", SUDO_RS])
-def way(request: pytest.FixtureRequest) -> str:
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -103,16 +103,16 @@ def helper_says(host: Host, *options: str, sudo: str) -> str:
 
 
 @pytest.mark.parametrize("option", options(UNIT))
-def test_helper_starts_within(daemon: Host, way: str, option: str) -> None:
-    assert helper_says(daemon, option, sudo=way) == HELLO
+def test_helper_starts_within(daemon: Host, transport: str, option: str) -> None:
+    assert helper_says(daemon, option, sudo=transport) == HELLO
 
 
 # That a call is refused by an error is nothing by itself.
 @pytest.mark.parametrize("option", [o for o in options(NEWER) if key_of(o) != "SystemCallErrorNumber"])
 def test_helper_starts_within_what_is_for_newer_systemd_and_only_there(
-    daemon: Host, way: str, option: str
+    daemon: Host, transport: str, option: str
 ) -> None:
-    assert (helper_says(daemon, option, sudo=way) == HELLO) is is_newer(daemon)
+    assert (helper_says(daemon, option, sudo=transport) == HELLO) is is_newer(daemon)
 
 
 def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...]) -> None:
@@ -174,13 +174,13 @@ def test_the_drop_in_is_where_systemd_is_new_enough(daemon: Host) -> None:
     assert installed == ([placed] if is_newer(daemon) else [])
 
 
-def test_the_daemon_uses_the_sudo_that_there_is(daemon: Host, way: str) -> None:
+def test_the_daemon_uses_the_sudo_that_there_is(daemon: Host, transport: str) -> None:
     def parent() -> str:
         helper = daemon.run("pgrep", "--exact", "serviceswitch", check=False).stdout.strip()
         shown = daemon.run("ps", "-o", "ppid=", "-p", helper or "0", check=False).stdout.strip()
         return daemon.run("ps", "-o", "args=", "-p", shown or "0", check=False).stdout.strip()
 
-    eventually(lambda: parent() == f"/usr/bin/{way} -n -u root {' '.join(SERVE)}")
+    eventually(lambda: parent() == f"/usr/bin/{transport} -n -u root {' '.join(SERVE)}")
 
 
 async def test_a_phone_switches_units_and_commands(daemon: Host, controller: Controller) -> None:

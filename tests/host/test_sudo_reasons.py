@@ -334,12 +334,12 @@ def alike(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in CASES if alike(name)[0] == name])
 def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(
-    daemon: Host, name: str, every_way: bool
+    daemon: Host, name: str, exhaustive: bool
 ) -> None:
     case = CASES[name]
     tried = [sudo for sudo in SUDOS[daemon.release] if sudo in case.says]
     cases = [CASES[each] for each in alike(name)]
-    for sudo, made_by in product(tried, cases) if every_way else product(tried[:1], cases[:1]):
+    for sudo, made_by in product(tried, cases) if exhaustive else product(tried[:1], cases[:1]):
         with only(daemon, sudo), made(daemon, made_by):
             restarted(daemon)
             expected = reason(case.says[sudo])

@@ -56,14 +56,14 @@ groups:
 """
 
 
-class Way(TypedDict, total=False):
+class QueryMode(TypedDict, total=False):
     """How to ask; the default is a question of a browser that runs for long."""
 
     from_port: int
     unicast_answer: bool
 
 
-WAYS: Final[dict[str, Way]] = {
+QUERY_MODES: Final[dict[str, QueryMode]] = {
     "for all to hear": {},
     "for a unicast answer": {"unicast_answer": True},
     "as an old resolver": {"from_port": 0},  # any
@@ -368,8 +368,8 @@ def test_nothing_of_it_is_sent_on_the_other_interface(
 ) -> None:
     before = len(wires.other.sent())
     server.run("systemctl", "restart", DAEMON)
-    for to, way in itertools.product((MDNS_GROUP, OTHER_ADDRESS), WAYS):
-        ask(HAP, by=OTHER_PHONE, to=to, **WAYS[way])
+    for to, mode in itertools.product((MDNS_GROUP, OTHER_ADDRESS), QUERY_MODES):
+        ask(HAP, by=OTHER_PHONE, to=to, **QUERY_MODES[mode])
     until_answered(wires.chosen)
     sent = wires.other.sent_mdns()
     assert [
@@ -381,14 +381,14 @@ def test_nothing_of_it_is_sent_on_the_other_interface(
 def test_every_way_of_asking_is_answered_on_the_chosen_interface(
     on_phone: None, server: Host, wires: Wires
 ) -> None:
-    for to, way in itertools.product((MDNS_GROUP, ADDRESS), WAYS):
-        until_answered(wires.chosen, to, way)
+    for to, mode in itertools.product((MDNS_GROUP, ADDRESS), QUERY_MODES):
+        until_answered(wires.chosen, to, mode)
 
 
-def until_answered(wire: Capture, to: str = MDNS_GROUP, way: str = "for all to hear") -> None:
+def until_answered(wire: Capture, to: str = MDNS_GROUP, mode: str = "for all to hear") -> None:
     """Wait for the answer to a question in the chosen network: what was asked before is then dealt with."""
     before = len(wire.sent_mdns())
-    ask(HAP, by=PHONE, to=to, **WAYS[way])
+    ask(HAP, by=PHONE, to=to, **QUERY_MODES[mode])
     eventually(lambda: any(map(names_the_bridge, wire.sent_mdns()[before:])))
 
 

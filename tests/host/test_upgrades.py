@@ -12,7 +12,7 @@ import pytest
 
 from tests.host.installation import traces
 from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
-from tests.host.matrix import PACKAGES
+from tests.host.matrix import PACKAGE_KINDS
 from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 
 SERVICE: Final = "hkswitch.service"
@@ -154,15 +154,15 @@ def installed(host: Host, kind: str) -> Iterator[Upgrade]:
     purge(host)
 
 
-@pytest.fixture(scope="module", params=PACKAGES)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="module", params=PACKAGE_KINDS)
+def package_kind(request: pytest.FixtureRequest) -> str:
     """In which way, for what differs in none: the rule, for one, is always placed by the same program."""
     return str(request.param)
 
 
 @pytest.fixture
-def upgrade(host: Host, way: str) -> Iterator[Upgrade]:
-    with installed(host, way) as again:
+def upgrade(host: Host, package_kind: str) -> Iterator[Upgrade]:
+    with installed(host, package_kind) as again:
         yield again
 
 
@@ -171,7 +171,7 @@ def named(kind: str) -> str:
     return f"by {kind}"
 
 
-@pytest.fixture(params=PACKAGES, ids=named)
+@pytest.fixture(params=PACKAGE_KINDS, ids=named)
 def each_upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
     with installed(host, request.param) as again:
         yield again
