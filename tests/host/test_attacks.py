@@ -23,7 +23,7 @@ from hkswitch.serviceswitch.execute import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.policy import CHANGED
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
 from tests.host.fake_daemon import CONNECT, fake_daemon
-from tests.host.helper_requests import FILE, request, request_by
+from tests.host.helper_requests import FILE, request, request_for_config
 from tests.host.installation import HELLO
 from tests.host.machine import SETTLED, Host, eventually
 from tests.host.matrix import ATTACK_TRANSPORTS
@@ -48,9 +48,9 @@ UNITS: Final = {
 
 MODULES: Final = ("yaml.py", "asyncio.py", "sitecustomize.py", "usercustomize.py", "sdbus.py", "hkswitch.py")
 
-START_CANARY: Final = request_by(CONFIG, 1, "start", "canary")
-START_OTHER: Final = request_by(CONFIG, 1, "start", "other")
-START_SLOW: Final = request_by(CONFIG, 1, "start", "slow")
+START_CANARY: Final = request_for_config(CONFIG, 1, "start", "canary")
+START_OTHER: Final = request_for_config(CONFIG, 1, "start", "other")
+START_SLOW: Final = request_for_config(CONFIG, 1, "start", "slow")
 
 REFUSED_CANARY: Final = {
     "type": "refused",
@@ -134,7 +134,7 @@ def untouched(target: Host) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(target: Host, untouched: str) -> Iterator[None]:
+def no_leftovers(target: Host, untouched: str) -> Iterator[None]:
     """Every attack leaves nothing, starts nothing, and causes no line in the audit but those it names."""
     assert untouched.startswith("inactive\n")
     yield

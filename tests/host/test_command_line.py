@@ -29,7 +29,7 @@ def test_the_daemon_and_root_see_the_same_setup_code(daemon: Host) -> None:
 
 
 def test_root_starts_and_stops_through_the_daemon_and_it_is_told_who_did(
-    daemon: Host, stand_ins: tuple[str, ...]
+    daemon: Host, stub_units: tuple[str, ...]
 ) -> None:
     assert daemon.run("hkswitch", "start", "fileserver", "web").stderr == ""
     assert daemon.show("netatalk.service", "ActiveState") == "active"
@@ -41,7 +41,7 @@ def test_root_starts_and_stops_through_the_daemon_and_it_is_told_who_did(
 
 
 @pytest.mark.parametrize("action", ["start", "stop", "restart"])
-def test_nobody_else_starts_or_stops_anything(daemon: Host, stand_ins: tuple[str, ...], action: str) -> None:
+def test_nobody_else_starts_or_stops_anything(daemon: Host, stub_units: tuple[str, ...], action: str) -> None:
     daemon.run("systemctl", "start", "httpd")
     since = daemon.show("httpd.service", "ActiveEnterTimestampMonotonic")
     done = daemon.run("hkswitch", action, "web", user="nobody", check=False)
@@ -51,7 +51,7 @@ def test_nobody_else_starts_or_stops_anything(daemon: Host, stand_ins: tuple[str
 
 
 def test_a_start_that_fails_shows_the_last_lines_of_the_unit(
-    daemon: Host, stand_ins: tuple[str, ...]
+    daemon: Host, stub_units: tuple[str, ...]
 ) -> None:
     program = "/bin/sh -c 'echo no such \\x1b[31mfile; exit 1'"
     daemon.unit("httpd.service", f"[Service]\nType=oneshot\nExecStart={program}\n")
@@ -66,7 +66,7 @@ def test_a_start_that_fails_shows_the_last_lines_of_the_unit(
     assert len(said) == 7
 
 
-def test_who_does_not_wait_is_not_told_of_the_end(daemon: Host, stand_ins: tuple[str, ...]) -> None:
+def test_who_does_not_wait_is_not_told_of_the_end(daemon: Host, stub_units: tuple[str, ...]) -> None:
     daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 1000\n")
     assert daemon.run("hkswitch", "start", "web", "--no-wait", timeout_seconds=5).stderr == ""
     eventually(lambda: daemon.show("httpd.service", "ActiveState") == "activating")

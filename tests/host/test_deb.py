@@ -12,7 +12,15 @@ from typing import Final
 import pytest
 
 import hkswitch
-from tests.host.installation import CONFIG, HELLO, expected, failing, full_disk, placed, traces
+from tests.host.installation import (
+    CONFIG,
+    HELLO,
+    broken_program,
+    expected_files,
+    full_disk,
+    installed_files,
+    leftovers,
+)
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host
 from tests.host.rootfs import RELEASES
 
@@ -105,7 +113,7 @@ def installed(host: Host, deb: str) -> Iterator[Host]:
     yield host
     host.run("dpkg", "--purge", "hkswitch")  # once more is no mistake
     host.run("systemctl", "reset-failed", check=False)
-    assert traces(host) == ""
+    assert leftovers(host) == ""
 
 
 @pytest.fixture
@@ -185,7 +193,7 @@ def test_lintian_has_nothing_to_say(host: Host, deb: str, tmp_path: Path) -> Non
 def test_it_is_installed_and_nothing_is_started(host: Host, deb: str) -> None:
     apt(host, "install", deb)
     try:
-        assert placed(host) == expected(host)
+        assert installed_files(host) == expected_files(host)
         for unit in (SERVICE, "serviceswitch.socket"):
             assert host.run("systemctl", "is-enabled", unit, check=False).stdout == "disabled\n"
             assert host.run("systemctl", "is-active", unit, check=False).stdout == "inactive\n"
@@ -207,7 +215,7 @@ def test_an_upgrade_keeps_pairings_and_configuration_and_restarts(running: Host,
     assert NEWER in running.run("hkswitch", "--version").stdout
     assert shown(running) == before
     assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
-    assert placed(running) == expected(running)
+    assert installed_files(running) == expected_files(running)
 
 
 def test_an_upgrade_starts_nothing_that_did_not_run(running: Host, newer: str) -> None:
@@ -227,7 +235,7 @@ def test_a_version_that_does_not_start_is_said_and_installed(running: Host, newe
 def test_a_removal_stops_it_and_leaves_the_owners_files(running: Host, deb: str) -> None:
     before = shown(running)
     apt(running, "remove", "hkswitch")
-    assert placed(running).keys() == CONFIG.keys()
+    assert installed_files(running).keys() == CONFIG.keys()
     assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
     assert running.run("pgrep", "--uid", "hkswitch", check=False).returncode == 1
     assert running.run("mountpoint", "/var/lib/hkswitch", check=False).returncode == 32
@@ -248,7 +256,7 @@ def test_a_purge_leaves_nothing(running: Host) -> None:
         )
     )
     apt(running, "purge", "hkswitch")
-    assert traces(running) == ""
+    assert leftovers(running) == ""
     assert state(running) == ""
     for database in ("passwd", "group"):
         assert running.run("getent", database, "hkswitch", check=False).returncode == 2
@@ -256,11 +264,11 @@ def test_a_purge_leaves_nothing(running: Host) -> None:
 
 def test_a_rule_that_visudo_refuses_stops_an_upgrade_before_it_began(running: Host, newer: str) -> None:
     process = running.show(SERVICE, "MainPID")
-    with failing(running, "visudo"):
+    with broken_program(running, "visudo"):
         refused = apt(running, "install", newer, code=100)
     assert re.search(r"^hkswitch: \S+/visudo does not accept the sudo rule: ", refused, re.MULTILINE)
     assert state(running) == f"install ok installed {hkswitch.__version__}-1"
-    assert placed(running) == expected(running)
+    assert installed_files(running) == expected_files(running)
     assert running.show(SERVICE, "MainPID") == process
 
 
@@ -271,7 +279,7 @@ def test_a_full_disk_leaves_the_version_before(running: Host, newer: str) -> Non
         refused = apt(running, "install", newer, code=100)
     assert "No space left on device" in refused
     assert state(running) == f"install ok installed {hkswitch.__version__}-1"
-    assert placed(running) == expected(running)
+    assert installed_files(running) == expected_files(running)
     running.run("systemctl", "restart", SERVICE)
     assert shown(running) == before
 
@@ -300,7 +308,7 @@ def test_it_is_not_installed_beside_another_one(host: Host, deb: str, prefix: st
         f"hkswitch: There is an hkswitch of make install: remove it first with make uninstall PREFIX={prefix}"
         in refused
     )
-    assert traces(host) == ""
+    assert leftovers(host) == ""
 
 
 @pytest.mark.any_release
@@ -309,7 +317,7 @@ def test_make_leaves_a_package_to_apt(installed: Host, program: str) -> None:
     refused = installed.run(f"/src/packaging/{program}", check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith("hkswitch: The Debian package hkswitch is installed: ")
-    assert placed(installed) == expected(installed)
+    assert installed_files(installed) == expected_files(installed)
 
 
 @pytest.mark.any_release

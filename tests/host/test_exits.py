@@ -68,7 +68,7 @@ def sandbox(transport: str, host: Host) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(host: Host) -> Iterator[None]:
+def no_leftovers(host: Host) -> Iterator[None]:
     """Nothing runs as the daemon's user but in its unit, whatever was tried."""
     yield
     assert outside(host) == []

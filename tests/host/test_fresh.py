@@ -20,7 +20,7 @@ USER: Final = "newcomer"
 HOME: Final = f"/home/{USER}"
 CLONE: Final = f"{HOME}/hkswitch"
 
-STAND_IN: Final = "[Service]\nExecStart=/bin/sleep infinity\n"
+STUB_UNIT: Final = "[Service]\nExecStart=/bin/sleep infinity\n"
 
 TESTS_SECONDS: Final = 900
 
@@ -50,7 +50,7 @@ def tracked() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays() -> None:
+def no_leftovers() -> None:
     """The machine is thrown away, and each test goes on where the one before was, as a person does."""
 
 
@@ -119,7 +119,7 @@ async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) 
     host.run(
         "sh", "-ec", f"cd {CLONE}; apt-get install --yes --quiet ./dist/hkswitch_*.deb", timeout_seconds=120
     )
-    host.unit("httpd.service", STAND_IN)
+    host.unit("httpd.service", STUB_UNIT)
     host.write("/etc/hkswitch/config.yaml", "groups:\n  web:\n    units: [httpd]\n")
     host.run("systemctl", "enable", "--now", "--quiet", "hkswitch")
     shown = json.loads(host.run("hkswitch", "pair", "--json").stdout)

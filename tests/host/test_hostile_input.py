@@ -128,7 +128,7 @@ def test_in_the_complete_sandbox_of_the_other_way_they_are_the_same(daemon: Host
 
 
 def test_root_and_the_group_get_through_while_a_user_floods_the_socket(
-    daemon: Host, stand_ins: tuple[str, ...]
+    daemon: Host, stub_units: tuple[str, ...]
 ) -> None:
     daemon.run("useradd", "--groups=hkswitch", "member")
     try:

@@ -67,11 +67,11 @@ def is_long(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="module")
-def stand_in_units(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def stub_unit_files(host: Host, stub_unit_files: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """With a watchdog that fires soon."""
     host.write(DROP_IN, "[Service]\nWatchdogSec=2\n")
     host.run("systemctl", "daemon-reload")
-    yield stand_in_units
+    yield stub_unit_files
     host.run("rm", DROP_IN)
     host.run("systemctl", "daemon-reload")
 

@@ -8,7 +8,15 @@ from typing import Final
 import pytest
 
 from hkswitch import __version__
-from tests.host.installation import CONFIG, PROGRAMS, expected, failing, full_disk, placed, traces
+from tests.host.installation import (
+    CONFIG,
+    PROGRAMS,
+    broken_program,
+    expected_files,
+    full_disk,
+    installed_files,
+    leftovers,
+)
 from tests.host.machine import FROM_WHEELS, Boot, Host, eventually, staged
 
 SERVE: Final = ("/usr/sbin/serviceswitch", "serve")
@@ -61,7 +69,7 @@ def refused(host: Host, *argv: str, user: str = "hkswitch") -> bool:
 
 
 def test_files_are_in_their_places(host: Host) -> None:
-    assert placed(host) == expected(host)
+    assert installed_files(host) == expected_files(host)
 
 
 def test_only_root_can_write_what_root_runs(host: Host) -> None:
@@ -153,7 +161,7 @@ def test_install_again_changes_nothing_of_the_owner(spare: Host) -> None:
     listed = ("find", "/usr/lib/hkswitch", "-printf", "%p %U:%G %m\n")
     before = spare.run(*listed).stdout
     assert first_line(install_staged(spare)) == f"hkswitch {__version__} is installed again."
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
     assert spare.read("/etc/hkswitch/config.yaml") == "# mine\n"
     assert sorted(spare.run(*listed).stdout.split("\n")) == sorted(before.split("\n"))
 
@@ -167,7 +175,7 @@ def test_files_that_only_an_older_version_had_go_away(spare: Host) -> None:
     spare.run("sh", "-ec", AS_IF.format("0.0.9"))
     assert first_line(install_staged(spare)) == f"hkswitch is upgraded from 0.0.9 to {__version__}."
     assert spare.run("test", "-e", stale, check=False).returncode == 1
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
 
 
 def test_an_older_version_over_a_newer_one_is_called_a_downgrade(spare: Host) -> None:
@@ -191,7 +199,7 @@ def test_a_full_disk_leaves_the_installation(spare: Host) -> None:
     assert failed.returncode == 1
     assert "No space left on device" in failed.stderr
     assert failed.stderr.endswith(
-        "hkswitch: The files could not be placed, why is said above: nothing was changed.\n"
+        "hkswitch: The files could not be installed_files, why is said above: nothing was changed.\n"
     )
     assert everything(spare) == before
 
@@ -203,7 +211,7 @@ def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> 
         "sh", "-c", "echo '# mine' >>/usr/lib/systemd/system/hkswitch.service; touch /usr/lib/hkswitch/mine"
     )
     before = everything(spare)
-    with failing(spare, "systemd-sysusers", f"#!/bin/sh\n{by}\n"):
+    with broken_program(spare, "systemd-sysusers", f"#!/bin/sh\n{by}\n"):
         failed = install_staged(spare, check=False)
     assert failed.returncode == 1
     assert failed.stderr.endswith("what was there before is there again.\n")
@@ -214,17 +222,17 @@ def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> 
 def test_what_fails_after_the_files_leaves_nothing_where_nothing_was(spare: Host) -> None:
     spare.run("/src/packaging/uninstall", "--purge")
     try:
-        with failing(spare, "systemd-sysusers"):
+        with broken_program(spare, "systemd-sysusers"):
             failed = install_staged(spare, check=False)
         assert failed.returncode == 1
-        assert traces(spare) == ""
+        assert leftovers(spare) == ""
     finally:
         install_staged(spare)
 
 
 def test_a_rule_that_visudo_refuses_is_not_placed(spare: Host) -> None:
     before = everything(spare)
-    with failing(spare, "visudo"):
+    with broken_program(spare, "visudo"):
         failed = install_staged(spare, check=False)
     assert failed.returncode == 1
     assert re.fullmatch(
@@ -271,7 +279,7 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
     failed = spare.run("env", "PIP_NO_INDEX=1", "/src/packaging/install", check=False)
     assert failed.returncode == 1
     assert "could not be made" in failed.stderr
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
     spare.run("/usr/lib/hkswitch/bin/python3", "-I", "-c", "import hkswitch.serviceswitch")
     assert (
         spare.run("find", "/usr/lib", "-maxdepth", "1", "-name", "hkswitch*").stdout == "/usr/lib/hkswitch\n"
@@ -304,7 +312,7 @@ def test_install_says_why_it_cannot(
     refused = spare.run("env", *argv, "/bin/bash", "/src/packaging/install", user=user, check=False)
     assert refused.returncode == 1
     assert re.fullmatch(rf"hkswitch: .*{sentence}.*\n", refused.stderr)
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
 
 
 def test_a_prefix_that_others_can_write_is_refused(spare: Host) -> None:
@@ -343,7 +351,11 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
         moved = {path.replace("vendor-completions", "site-functions") for path in moved}
         moved = {path.replace("/usr/local/share/dbus-1", "/etc/dbus-1") for path in moved}
         assert spare.run("ls", "-d", *moved).returncode == 0
-        assert placed(spare).keys() == {*CONFIG, "/etc/sudoers.d/hkswitch", "/var/lib/serviceswitch/sudoers"}
+        assert installed_files(spare).keys() == {
+            *CONFIG,
+            "/etc/sudoers.d/hkswitch",
+            "/var/lib/serviceswitch/sudoers",
+        }
         assert spare.run("busctl", "list", user="hkswitch", check=False).returncode == 1
         helper = ("sudo", "-n", "/usr/local/sbin/serviceswitch", "serve")
         assert spare.run(*helper, user="hkswitch", check=False).stdout.startswith('{"type":"hello"')
@@ -351,7 +363,7 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
         eventually(lambda: " ".join(helper[2:]) in spare.run("ps", "-e", "-o", "args=").stdout)
         spare.run("systemctl", "reload", "hkswitch.service")
         spare.run(*local, "/src/packaging/uninstall", "--purge")
-        assert traces(spare) == ""
+        assert leftovers(spare) == ""
     finally:
         spare.run("systemctl", "stop", "hkswitch.service", check=False)
         install_staged(spare)
@@ -362,7 +374,7 @@ def test_uninstall_keeps_the_owners_files(spare: Host) -> None:
     try:
         spare.run("/src/packaging/uninstall")
         assert spare.run("mountpoint", "/var/lib/hkswitch", check=False).returncode == 32
-        assert set(placed(spare)) == set(CONFIG)
+        assert set(installed_files(spare)) == set(CONFIG)
         assert spare.read("/var/lib/hkswitch/pairing") == "keep\n"
         spare.run("id", "hkswitch")
         assert refused(spare, *SERVE)
@@ -375,7 +387,7 @@ def test_purge_leaves_nothing(spare: Host) -> None:
     spare.write("/var/lib/hkswitch/pairing", "go\n")
     try:
         spare.run("/src/packaging/uninstall", "--purge")
-        assert traces(spare) == ""
+        assert leftovers(spare) == ""
         assert spare.run("getent", "passwd", "hkswitch", check=False).returncode == 2
         assert spare.run("getent", "group", "hkswitch", check=False).returncode == 2
     finally:
@@ -388,11 +400,11 @@ def test_uninstall_from_a_folder_leaves_the_system(spare: Host) -> None:
     left = spare.run("find", "/root/other", "-type", "f").stdout.split()
     spare.run("rm", "-rf", "/root/other")
     assert left == ["/root/other/etc/hkswitch/config.yaml"]
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
 
 
 @pytest.mark.parametrize("variables", [("--all",), ("--purge", "DESTDIR=/root/other")], ids=" ".join)
 def test_uninstall_refuses_what_it_does_not_know(spare: Host, variables: tuple[str, ...]) -> None:
     option, *environment = variables
     assert spare.run("env", *environment, "/src/packaging/uninstall", option, check=False).returncode == 1
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)

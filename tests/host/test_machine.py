@@ -63,12 +63,12 @@ def test_popen_talks_and_ends(host: Host) -> None:
     eventually(lambda: host.run("pgrep", "-x", "cat", check=False).returncode == 1)
 
 
-def test_stand_ins_start_and_fail_like_services(host: Host, stand_ins: tuple[str, ...]) -> None:
-    host.run("systemctl", "start", *stand_ins)
+def test_stub_units_start_and_fail_like_services(host: Host, stub_units: tuple[str, ...]) -> None:
+    host.run("systemctl", "start", *stub_units)
     host.unit("httpd.service", "[Service]\nType=exec\nExecStart=/bin/false\n")
     assert host.run("systemctl", "restart", "httpd.service", check=False).returncode in {0, 1}
     eventually(lambda: host.show("httpd.service", "ActiveState") == "failed")
 
 
-def test_stand_ins_are_stopped_again(host: Host, stand_ins: tuple[str, ...]) -> None:
-    assert {host.show(unit, "ActiveState") for unit in stand_ins} == {"inactive"}
+def test_stub_units_are_stopped_again(host: Host, stub_units: tuple[str, ...]) -> None:
+    assert {host.show(unit, "ActiveState") for unit in stub_units} == {"inactive"}

@@ -12,9 +12,9 @@ from typing import Final
 import pytest
 
 from hkswitch.model.errors import Exit
-from tests.host.conftest import STAND_IN
+from tests.host.conftest import STUB_UNIT
 from tests.host.machine import Boot, Host, booted, eventually, install
-from tests.host.recipes import CONFIG, Recipe, followed, recipes, write
+from tests.host.recipes import CONFIG, Recipe, applied, recipes, write
 from tests.host.rootfs import CHECKOUT, RECIPES, root_folder, wheels_folder
 
 ACTIONS: Final = ("start", "stop", "status")
@@ -181,7 +181,7 @@ def wireguard(host: Host) -> Iterator[None]:
     for end, text, private, other in (("wg0", NEAR_END, ours, theirs), ("far", FAR_END, theirs, ours)):
         public = host.run("wg", "pubkey", input=other).stdout.strip()
         host.write(f"/etc/wireguard/{end}.conf", text.format(ours=private, theirs=public), 0o600)
-    host.write("/usr/local/lib/systemd/system/hostapd.service", STAND_IN)
+    host.write("/usr/local/lib/systemd/system/hostapd.service", STUB_UNIT)
     in_its_network = "[Service]\nNetworkNamespacePath=/run/netns/far\n"
     host.write("/usr/local/lib/systemd/system/wg-quick@far.service.d/network.conf", in_its_network)
     host.run("systemctl", "daemon-reload")
@@ -205,8 +205,8 @@ def recipe(request: pytest.FixtureRequest, host: Host) -> Iterator[Recipe]:
     request.getfixturevalue(THINGS[title].fixture)
     written = recipes()[title]
     if title == MACHINE:
-        written = written.instead("qemu:///system", TEST_DRIVER)
-    with followed(written, host):
+        written = written.replacing("qemu:///system", TEST_DRIVER)
+    with applied(written, host):
         yield written
 
 
@@ -289,7 +289,7 @@ def test_a_container_that_does_nothing_is_off(host: Host, recipe: Recipe, thing:
 def test_of_a_quadlet_with_a_mistake_there_is_no_unit_and_podman_says_why(
     host: Host, recipe: Recipe, thing: Thing
 ) -> None:
-    write(recipe.instead("Image=", "Imagine="), host)
+    write(recipe.replacing("Image=", "Imagine="), host)
     told = [act(host, action, recipe) for action in ("start", "status")]
     said = host.run("/usr/libexec/podman/quadlet", "-dryrun", check=False).stderr
     write(recipe, host)

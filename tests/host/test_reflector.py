@@ -51,7 +51,7 @@ def router(host: Host, boot: Boot) -> Iterator[Host]:
 
 
 @pytest.fixture
-def daemon(host: Host, router: Host, stand_in_units: tuple[str, ...]) -> Iterator[Host]:
+def daemon(host: Host, router: Host, stub_unit_files: tuple[str, ...]) -> Iterator[Host]:
     """The host with the daemon, for both networks."""
     before = host.read("/etc/hkswitch/config.yaml")
     host.write("/etc/hkswitch/config.yaml", CONFIG)

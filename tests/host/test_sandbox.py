@@ -115,7 +115,7 @@ def test_helper_starts_within_what_is_for_newer_systemd_and_only_there(
     assert (helper_says(daemon, option, sudo=transport) == HELLO) is is_newer(daemon)
 
 
-def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...]) -> None:
+def test_helper_works_within_all_of_them(daemon: Host, stub_units: tuple[str, ...]) -> None:
     """A unit, commands, and the audits of sudo and of the helper: with each sudo there is."""
     for sudo in SUDOS[daemon.release]:
         decisions, starts = len(audit(daemon)), starts_by(daemon, sudo)
@@ -273,7 +273,7 @@ def fed_for_seconds(host: Host) -> float:
 
 
 async def test_a_daemon_that_hangs_is_started_again_with_its_pairing_and_the_journal_says_where_it_was(
-    daemon: Host, paired: Controller, stand_ins: tuple[str, ...], watched: str
+    daemon: Host, paired: Controller, stub_units: tuple[str, ...], watched: str
 ) -> None:
     before = len(errors(daemon))
     eventually(lambda: fed_for_seconds(daemon) > 4)

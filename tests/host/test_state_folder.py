@@ -15,7 +15,7 @@ CLOSED: Final = {"nosuid", "nodev", "noexec"}
 
 
 @pytest.fixture(autouse=True)
-def as_installed(host: Host, nothing_stays: None) -> Iterator[None]:
+def as_installed(host: Host, no_leftovers: None) -> Iterator[None]:
     """The daemon does not run, and its state folder is as it is after an installation."""
     yield
     host.run("systemctl", "stop", SERVICE)

@@ -53,7 +53,7 @@ SAMPLE: Final = {
 
 @pytest.fixture(scope="module")
 def bridges(
-    host: Host, stand_in_units: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+    host: Host, stub_unit_files: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Bridge]]:
     before = host.read(CONFIG_FILE)
     host.write(CONFIG_FILE, CONFIG)
@@ -66,7 +66,7 @@ def bridges(
     with host.network(), fake_daemon(host):
         yield found
     host.run("rm", "-r", FOLDER)
-    host.run("systemctl", "stop", *stand_in_units)
+    host.run("systemctl", "stop", *stub_unit_files)
     host.write(CONFIG_FILE, before)
 
 

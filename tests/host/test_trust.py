@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from tests.host.helper_requests import request_by
+from tests.host.helper_requests import request_for_config
 from tests.host.machine import Host
 
 pytestmark = pytest.mark.any_release
@@ -221,7 +221,7 @@ def test_what_is_swapped_between_a_check_and_its_use_is_never_believed(
     theirs = "groups: {theirs: {units: [httpd]}}\n"
     host.write(f"{USERS}/config.yaml", theirs)
     host.run("chown", "hkswitch:", f"{USERS}/config.yaml")
-    start = request_by(theirs, 1, "start", "theirs")  # it would be done, if that one were believed
+    start = request_for_config(theirs, 1, "start", "theirs")  # it would be done, if that one were believed
     told, code = json.loads(host.run("python3", "-c", RACE, swap, start).stdout)
     assert code == 0
     assert "denied: there is no group 'theirs' in the configuration" in told

@@ -122,7 +122,7 @@ def wires(host: Host, avahi: bool) -> Iterator[Wires]:
 
 
 @pytest.fixture(scope="module")
-def daemon(host: Host, stand_in_units: tuple[str, ...], wires: Wires) -> Iterator[Host]:
+def daemon(host: Host, stub_unit_files: tuple[str, ...], wires: Wires) -> Iterator[Host]:
     """The host with the daemon running, for one of its networks."""
     before = host.read("/etc/hkswitch/config.yaml")
     host.write("/etc/hkswitch/config.yaml", CONFIG)
@@ -263,7 +263,7 @@ def known_to(search: Search, pairing_data: Mapping[str, Any]) -> Controller:
 
 
 async def test_a_phone_finds_the_bridge_pairs_and_switches(
-    server: Host, stand_ins: tuple[str, ...], search: Search
+    server: Host, stub_units: tuple[str, ...], search: Search
 ) -> None:
     async with paired(search, server) as controller:
         assert await controller.write(SWITCH, on=True) == 0

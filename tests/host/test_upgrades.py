@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from tests.host.installation import traces
+from tests.host.installation import leftovers
 from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
 from tests.host.matrix import PACKAGE_KINDS
 from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
@@ -80,10 +80,10 @@ def host(
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(host: Host) -> Iterator[None]:
+def no_leftovers(host: Host) -> Iterator[None]:
     """All that a test installed is gone at its end, by whatever way it came."""
     yield
-    assert traces(host) == ""
+    assert leftovers(host) == ""
 
 
 # How it is installed
