@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_installation(spare: Host) -> None:
     assert failed.returncode == 1
     assert "No space left on device" in failed.stderr
     assert failed.stderr.endswith(
-        "hkswitch: The files could not be installed_files, why is said above: nothing was changed.\n"
+        "hkswitch: The files could not be placed, why is said above: nothing was changed.\n"
     )
     assert everything(spare) == before
 
