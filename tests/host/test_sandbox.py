@@ -12,7 +12,7 @@ import pytest
 from hkswitch.protocol.helper import Accepted, Finished, Reply
 from hkswitch.protocol.helper_replies import parse_reply
 from tests.host import demo_unit
-from tests.host.demo_unit import audit, lamp_is_off, program
+from tests.host.demo_unit import audit, program, reset_lamp
 from tests.host.helper_requests import request
 from tests.host.installation import HELLO
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
@@ -22,7 +22,7 @@ from tests.host.test_install import SERVE, SUDOS
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
 
-__all__ = ["lamp_is_off", "program"]
+__all__ = ["program", "reset_lamp"]
 
 DAEMON: Final = "hkswitch.service"
 UNIT: Final = CHECKOUT / "packaging" / DAEMON
@@ -36,7 +36,7 @@ LIFE: Final = frozenset(
         *("KillMode", "TimeoutStopSec", "WatchdogSec", "SyslogLevel"),
     }
 )
-"""Options that say how the daemon runs, not within what; so do Exec*, Restart*, Runtime* and State*."""
+"""Options that say how the daemon run_count, not within what; so do Exec*, Restart*, Runtime* and State*."""
 
 OF_SYSTEMD_RUN: Final = {
     "PrivateTmp=disconnected": "PrivateTmpEx=disconnected",
@@ -49,7 +49,7 @@ NO_NEW_PRIVILEGES: Final = {"sudo": "no new privileges", "sudo-rs": "setuid bit"
 
 
 def options(unit: Path) -> tuple[str, ...]:
-    """Every option in a unit that says within what the daemon runs, so that a new one is tried too."""
+    """Every option in a unit that says within what the daemon run_count, so that a new one is tried too."""
     service = unit.read_text().partition("[Service]\n")[2].partition("\n[")[0].splitlines()
     lines = (line for line in service if line and not line.startswith("#"))
     return tuple(line for line in lines if not is_life(key_of(line)))
