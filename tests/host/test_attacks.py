@@ -25,7 +25,7 @@ from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
 from tests.host.fake_daemon import CONNECT, fake_daemon
 from tests.host.helper_requests import FILE, request, request_for_config
 from tests.host.installation import HELLO
-from tests.host.machine import SETTLED, Host, eventually
+from tests.host.machine import SYNC_JOURNAL, Host, eventually
 from tests.host.matrix import ATTACK_TRANSPORTS
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
@@ -59,7 +59,7 @@ REFUSED_CANARY: Final = {
 }
 
 AUDIT: Final = (
-    f"{SETTLED}; journalctl --quiet --no-pager --output=json --cursor-file=/run/attacks.cursor"
+    f"{SYNC_JOURNAL}; journalctl --quiet --no-pager --output=json --cursor-file=/run/attacks.cursor"
     " SYSLOG_IDENTIFIER=serviceswitch _UID=0 || true"  # it fails where there is none
 )
 

@@ -16,7 +16,7 @@ from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING
 from tests.host.descriptor_passing import RECEIVER, SENDER
 from tests.host.fake_daemon import drop_in_to_run
 from tests.host.installation import HELLO, empty_state
-from tests.host.machine import SETTLED, Host, eventually
+from tests.host.machine import SYNC_JOURNAL, Host, eventually
 from tests.host.matrix import ATTACK_TRANSPORTS, TRANSPORTS
 from tests.host.test_attacks import (
     BY_SOCKET,
@@ -44,7 +44,7 @@ DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/taken-over.conf"
 TAKEN_OVER: Final = f"{drop_in_to_run(PROGRAM)}StandardOutput=journal\n"
 
 AUDIT: Final = f"""
-{SETTLED}
+{SYNC_JOURNAL}
 journalctl --quiet --no-pager --output=json --cursor-file=/run/audit.cursor {" ".join(QUERY)} || true
 """
 
@@ -331,7 +331,7 @@ BY_UID: Final = ("journalctl", "--quiet", "--output=cat", "SYSLOG_IDENTIFIER=ser
 
 
 def shown(host: Host) -> str:
-    host.run("sh", "-c", SETTLED)
+    host.run("sh", "-c", SYNC_JOURNAL)
     return host.run("hkswitch", "audit", check=False).stdout
 
 

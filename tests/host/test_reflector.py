@@ -10,7 +10,7 @@ from zeroconf import DNSAddress  # type: ignore[attr-defined] # it is not in its
 
 from tests.host.conftest import processes
 from tests.host.installation import empty_state
-from tests.host.machine import Boot, Host, eventually, joined
+from tests.host.machine import Boot, Host, connected, eventually
 from tests.host.packet_capture import Packet, captured
 from tests.host.test_two_hosts import (
     ADDRESS,
@@ -44,7 +44,7 @@ NUMBERED: Final = "another device"
 @pytest.fixture(scope="module")
 def router(host: Host, boot: Boot) -> Iterator[Host]:
     """The other host, which is in both networks and repeats what it hears in one in the other."""
-    with boot(host.release) as router, joined(host, router, WIRES):
+    with boot(host.release) as router, connected(host, router, WIRES):
         router.run("sed", "-i", "s/.*enable-reflector=.*/enable-reflector=yes/", AVAHI_CONFIG)
         with running_avahi(router):
             yield router

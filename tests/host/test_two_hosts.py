@@ -20,7 +20,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from tests.host.conftest import PORT, processes
 from tests.host.installation import empty_state
-from tests.host.machine import Boot, Host, eventually, eventually_async, joined
+from tests.host.machine import Boot, Host, connected, eventually, eventually_async
 from tests.host.packet_capture import MDNS_GROUP, Capture, Packet, ask, captured
 from tests.support.controller import Controller
 
@@ -80,7 +80,7 @@ ALONE: Final = pytest.mark.parametrize("avahi", [False], indirect=True, ids=["al
 @pytest.fixture(scope="module")
 def phone(host: Host, boot: Boot) -> Iterator[Host]:
     """The other host. It has nothing installed, and wires to the one that has."""
-    with boot(host.release) as phone, joined(host, phone, WIRES):
+    with boot(host.release) as phone, connected(host, phone, WIRES):
         yield phone
 
 
