@@ -1,6 +1,6 @@
-"""The audit of root's helper: its decisions are there, and no user adds a line to it or keeps one out.
+"""The helper's audit log: it is complete, and no unprivileged user can forge or suppress an entry.
 
-The daemon's user is tried from its sandbox too: hkswitch.service runs another program in place of the daemon.
+The daemon's user also attacks from its sandbox: hkswitch.service runs another program instead of the daemon.
 """
 
 import json
@@ -27,21 +27,21 @@ from tests.host.test_attacks import (
     Launchers,
     by_sudo,
     counted,
-    journal_away,
     launchers,
     running,
     session,
     sudos,
     target,
+    without_journal,
 )
 
 __all__ = ["launchers", "sudos", "target"]
 
 DAEMON: Final = "hkswitch.service"
-PROGRAM: Final = "/usr/local/lib/taken-over.py"
-DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/taken-over.conf"
+PROGRAM: Final = "/usr/local/lib/compromised.py"
+DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/compromised.conf"
 
-TAKEN_OVER: Final = f"{drop_in_to_run(PROGRAM)}StandardOutput=journal\n"
+COMPROMISED: Final = f"{drop_in_to_run(PROGRAM)}StandardOutput=journal\n"
 
 AUDIT: Final = f"""
 {SYNC_JOURNAL}
@@ -50,12 +50,12 @@ journalctl --quiet --no-pager --output=json --cursor-file=/run/audit.cursor {" "
 
 
 def audited(host: Host) -> list[dict[str, str]]:
-    """The lines in the audit that came since this was asked last."""
+    """Return the audit entries since the last call."""
     return [json.loads(line) for line in host.run("sh", "-c", AUDIT).stdout.splitlines()]
 
 
 def kinds(lines: list[dict[str, str]]) -> list[tuple[str, str, str]]:
-    """Of each line: whether it was allowed, denied, done or failed, and the action and the group."""
+    """Return the kind (allowed, denied, done or failed), action and group of each entry."""
     return [
         (
             line.get("HKSWITCH_DECISION") or line["HKSWITCH_OUTCOME"],
@@ -71,16 +71,16 @@ STARTED: Final = [("allowed", "start", "other"), ("done", "start", "other")]
 
 @pytest.fixture
 def looked_at(target: Host) -> Host:
-    """The host, and what was in the audit before is known."""
+    """The host, with the current end of the audit log as the starting point."""
     audited(target)
     return target
 
 
 @contextmanager
-def taken_over(host: Host, program: str, more: str = "") -> Iterator[None]:
-    """hkswitch.service runs this program instead of the fake daemon, in the daemon's sandbox."""
+def compromised(host: Host, program: str, more: str = "") -> Iterator[None]:
+    """Have hkswitch.service run this program instead of the fake daemon, in the daemon's sandbox."""
     host.write(PROGRAM, program)
-    host.write(DROP_IN, TAKEN_OVER + more)
+    host.write(DROP_IN, COMPROMISED + more)
     host.run("systemctl", "daemon-reload")
     host.run("systemctl", "restart", DAEMON)
     try:
@@ -97,10 +97,10 @@ def taken_over(host: Host, program: str, more: str = "") -> Iterator[None]:
 
 
 def result_of(host: Host, program: str) -> str:
-    """What a program printed that ended by itself, in place of the daemon; it can write nowhere else."""
+    """Run a program in the daemon's place until it exits, and return its output."""
     printing = "import sys\nsys.stdout = sys.stderr = open('/var/lib/hkswitch/printed', 'w', buffering=1)\n"
     printed = "/var/lib/hkswitch/printed"
-    with taken_over(host, f"{printing}{program}\nprint('ended')\n"):
+    with compromised(host, f"{printing}{program}\nprint('ended')\n"):
         eventually(lambda: host.show(DAEMON, "ActiveState") in {"failed", "inactive"})
         text = host.read(printed)
         empty_state(host)
@@ -134,7 +134,7 @@ def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, lau
 
 
 def test_the_decision_is_there_before_the_unit_is_started(looked_at: Host, launchers: Launchers) -> None:
-    """A unit that looks for it as it starts finds it."""
+    """The unit looks for the entry while it starts."""
     new = f"journalctl --quiet --output=cat --cursor-file=/run/found.cursor {' '.join(QUERY)}"
     looking = f"[Service]\nExecStart=\nExecStart=/bin/sh -ec '{new} >/run/found'\n"
     looked_at.write("/run/systemd/system/other.service.d/find.conf", looking)
@@ -208,7 +208,7 @@ def test_while_journald_takes_nothing_a_request_is_refused_and_the_rest_goes_on(
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
     with session(looked_at, *START[transport]) as helper:
-        with journal_away(looked_at, "stopped"):
+        with without_journal(looked_at, "stopped"):
             if journal == "full":
                 looked_at.run("python3", "-c", FILL)
             helper.send(START_OTHER)
@@ -245,10 +245,10 @@ helper.wait()
 def test_what_the_daemon_logs_keeps_no_line_out_of_the_audit(looked_at: Host) -> None:
     looked_at.run("systemctl", "stop", "other.service")
     flood = ("journalctl", "--quiet", "--output=cat", f"_SYSTEMD_UNIT={DAEMON}", "--grep=^flood")
-    with taken_over(looked_at, f"{LOG_AND_START}\nimport time; time.sleep(60)"):
+    with compromised(looked_at, f"{LOG_AND_START}\nimport time; time.sleep(60)"):
         eventually(lambda: looked_at.show("other.service", "ActiveState") == "active", timeout_seconds=60)
         eventually(lambda: kinds(audited(looked_at)) == STARTED)
-    assert looked_at.run(*flood).stdout.count("\n") < 120_000  # so that this is worth a test
+    assert looked_at.run(*flood).stdout.count("\n") < 120_000  # or the test would prove nothing
 
 
 DENIED_FLOOD: Final = """
@@ -275,8 +275,8 @@ while refused < 100_000 or not finished:
     reply = json.loads(helper.stdout.readline())
     refused += (reply["type"], reply["id"]) == ("refused", 9)
     finished += reply["type"] == "finished"
-    if (reply["type"], reply["id"]) == ("refused", 1):  # one too many at once
-        threading.Thread(target=ask_again).start()  # who reads must not wait to write
+    if (reply["type"], reply["id"]) == ("refused", 1):  # too many requests at once
+        threading.Thread(target=ask_again).start()  # the reader must not block on a write
 print(refused, finished)
 helper.stdin.close()
 helper.wait()
@@ -340,7 +340,7 @@ def test_what_sudo_says_to_a_users_socket_is_not_in_the_audit(looked_at: Host, u
     forging = ("sudo", "-n", "-h", f"=x\n{FIELDS}", "true")
     looked_at.run("python3", "-c", TO_THE_JOURNAL, *forging, user=user)
     assert FORGED not in shown(looked_at)
-    assert FORGED in looked_at.run(*BY_UID).stdout  # so that this is worth a test
+    assert FORGED in looked_at.run(*BY_UID).stdout  # or the test would prove nothing
     assert audited(looked_at) == []
 
 
@@ -407,7 +407,7 @@ time.sleep(600)
 
 
 def scope_of(host: Host, helper: str) -> str:
-    """The unit that a helper has moved into."""
+    """Return the unit that a helper has moved into."""
     scope = f"serviceswitch-{helper}.scope"
     eventually(lambda: host.show(scope, "ActiveState") == "active")
     return scope
@@ -417,7 +417,7 @@ def test_from_the_sandbox_it_has_none_either_and_a_unit_with_limits(
     looked_at: Host, sudos: Sequence[str]
 ) -> None:
     for sudo in sudos:
-        with taken_over(looked_at, HOLD.format(command=by_sudo(sudo))):
+        with compromised(looked_at, HOLD.format(command=by_sudo(sudo))):
             (helper,) = eventually(lambda: running(looked_at, "serviceswitch") or None)
             scope = scope_of(looked_at, helper)
             assert privileges_of(looked_at, helper) == PRIVILEGES
@@ -464,7 +464,7 @@ def test_a_helper_whose_pipe_was_given_away_ends_with_the_daemon(
     with looked_at.popen("python3", "-c", RECEIVE, user="nobody") as receiver:
         assert receiver.stdout is not None
         assert receiver.stdout.readline() == "listening\n"
-        with taken_over(looked_at, SEND_AWAY):
+        with compromised(looked_at, SEND_AWAY):
             assert receiver.stdout.readline() == "taken\n"
             (helper,) = running(looked_at, "serviceswitch")
             looked_at.run("systemctl", *end)
@@ -487,7 +487,7 @@ with open(down, "rb", buffering=0, closefd=False) as told:
 socket.send_fds(sender, [b"x"], [up, down])
 sender.recv(1)
 """
-"""A daemon that was taken over: it uses its helper, gives away its ends, and ends by itself."""
+"""A compromised daemon: it uses its helper, passes its ends of the pipe on, and exits."""
 
 RECEIVE_AND_ASK: Final = f"""{RECEIVER}
 _, (up, down), _, _ = socket.recv_fds(receiver, 1, 2)
@@ -501,7 +501,7 @@ with open(down, "rb", buffering=0) as told:
 """
 
 NO_STOPS: Final = "ExecStartPre=\nExecStopPost=\nRestart=always\nRestartSec=3600\n"
-"""As if they had failed, or come too early."""
+"""As if the stops had failed, or come too early."""
 
 HELPER_UNIT: Final = "serviceswitch@.service"
 UNBOUND_SCOPE: Final = (
@@ -523,7 +523,7 @@ UNBOUND_SCOPE: Final = (
 
 @contextmanager
 def unbound_unit(host: Host) -> Iterator[None]:
-    """Helpers that systemd starts meanwhile are not stopped with the daemon."""
+    """Have systemd start helpers that do not stop with the daemon."""
     text = host.read(f"/usr/lib/systemd/system/{HELPER_UNIT}")
     bound = "StopPropagatedFrom=hkswitch.service\n"
     assert bound in text
@@ -537,13 +537,13 @@ def unbound_unit(host: Host) -> Iterator[None]:
 
 @contextmanager
 def pipe_given_away(host: Host, transport: str, request: str) -> Iterator[Popen[str]]:
-    """A process of another user has what the daemon had, which has ended; it asks what it reads."""
+    """Pass a daemon's pipe to a process of another user, which forwards its input, and end the daemon."""
     command = () if transport == "socket" else START[transport]
     program = SEND_AND_END.format(command=command, request=request.encode())
     with host.popen("python3", "-c", RECEIVE_AND_ASK, user="nobody") as receiver:
         assert receiver.stdout is not None
         assert receiver.stdout.readline() == "listening\n"
-        with taken_over(host, program, NO_STOPS):
+        with compromised(host, program, NO_STOPS):
             assert receiver.stdout.readline() == "taken\n"
             if command:
                 host.run(*UNBOUND_SCOPE, *running(host, "serviceswitch"), "0")
@@ -556,7 +556,7 @@ def pipe_given_away(host: Host, transport: str, request: str) -> Iterator[Popen[
 
 
 def denied_to(receiver: Popen[str]) -> str:
-    """Why what it asks for is denied."""
+    """Send a request, and return why it is denied."""
     assert receiver.stdin is not None
     assert receiver.stdout is not None
     receiver.stdin.write(START_OTHER)
@@ -578,7 +578,7 @@ def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_sta
         looked_at.run("systemctl", "restart", DAEMON)
         assert denied_to(receiver) == NOT_OF_THIS_RUN
         assert looked_at.show("other.service", "ActiveState") == "inactive"
-        looked_at.write(DROP_IN, f"{TAKEN_OVER}ExecStopPost=\n")
+        looked_at.write(DROP_IN, f"{COMPROMISED}ExecStopPost=\n")
         looked_at.run("systemctl", "daemon-reload")
         looked_at.run("systemctl", "restart", DAEMON)
         assert not running(looked_at, "serviceswitch")
@@ -632,7 +632,7 @@ while True:
 
 def test_a_daemon_that_asks_for_more_time_without_end_is_ended_by_a_kill(looked_at: Host) -> None:
     extending = "/var/lib/hkswitch/extending"
-    with taken_over(looked_at, EXTENDING, "TimeoutStopSec=1\n"):
+    with compromised(looked_at, EXTENDING, "TimeoutStopSec=1\n"):
         eventually(lambda: looked_at.run("test", "-e", extending, check=False).returncode == 0)
         looked_at.run("rm", extending)
         looked_at.run("sh", "-c", f"timeout 4 systemctl stop {DAEMON}; test $? = 124")
@@ -648,7 +648,7 @@ notify.connect(os.environ["NOTIFY_SOCKET"])
 os.dup2(notify.fileno(), 2)
 os.execv("/usr/bin/sudo", ["sudo", "-n", "-h", "=x\\nMAINPID={process}\\n", "true"])
 """
-"""sudo, as root, tells systemd on its standard error which process is the main one of hkswitch.service."""
+"""Makes sudo, as root, tell systemd on standard error which process is the main one of hkswitch.service."""
 
 
 @pytest.mark.parametrize(
@@ -660,7 +660,7 @@ def test_a_daemon_that_was_taken_over_has_systemd_end_the_process_of_another_by_
     looked_at.run("systemd-run", "--quiet", "--collect", "--unit=another", "sleep", "600")
     try:
         process = looked_at.show("another.service", "MainPID")
-        with taken_over(looked_at, ENDING.format(process=process), option):
+        with compromised(looked_at, ENDING.format(process=process), option):
             eventually(lambda: looked_at.show(DAEMON, "MainPID") in {process, "0"})
             assert looked_at.show("another.service", "ActiveState") == "active"
         assert (looked_at.show("another.service", "ActiveState") == "active") is not ends

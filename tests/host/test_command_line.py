@@ -1,4 +1,4 @@
-"""The command line on a real host: what needs a daemon, or another user."""
+"""The command line on a real host: commands that need a daemon or another user."""
 
 import json
 
@@ -90,7 +90,7 @@ def test_a_reload_takes_over_a_new_group_without_a_restart(daemon: Host, additio
     eventually(lambda: daemon.run("hkswitch", "status").stdout.count("not-found") == 1)
     daemon.write(CONFIG, before)
     daemon.run("systemctl", "reload", "hkswitch.service")
-    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # no longer reloading
+    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # the reload is over
     assert daemon.show("hkswitch.service", "MainPID") == pid
 
 
@@ -102,4 +102,4 @@ def test_a_reload_of_a_broken_config_keeps_the_daemon_as_it_was(daemon: Host) ->
     assert f"{CONFIG}:1:16: groups.web.unit" in daemon.journal("hkswitch.service")
     daemon.write(CONFIG, before)
     daemon.run("systemctl", "reload", "hkswitch.service")
-    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # no longer reloading
+    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # the reload is over

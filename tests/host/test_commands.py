@@ -1,4 +1,4 @@
-"""Groups of commands, and checks, behind a real controller: what is run when, and what the phone is told."""
+"""Groups of commands, and checks, with a real controller: which commands run, and what the phone gets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -41,26 +41,26 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def phone(daemon: Host, controller: Controller) -> AsyncIterator[Controller]:
-    """A controller that sees both switches off."""
+    """A controller that has read both switches as off."""
     for name in ("Lamp", "Tunnel"):
         await until_read_as(controller, name, on=False)
     yield controller
 
 
 async def until_read_as(phone: Controller, name: str, *, on: bool | int) -> None:
-    """Read until that is what comes back: True, False or a status."""
+    """Read until the value is as expected: True, False or a status."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await phone.read(name) != on:  # noqa: ASYNC110 -- what a phone reads sets no event
             await asyncio.sleep(0.02)
 
 
 async def until_logged(host: Host, line: str) -> None:
-    """Wait for a line of the daemon's; the phone may hear of it before the journal."""
+    """Wait for a log line of the daemon; the phone may get the event before the journal gets the line."""
     await eventually_async(lambda: line in host.journal("hkswitch.service").splitlines())
 
 
 async def until_told(phone: Controller, name: str, *, on: bool) -> None:
-    """Wait for an event with this value; the one that tells how the last test ended may be on its way."""
+    """Wait for an event with this value; one from the end of the previous test may come first."""
     while await phone.event(name) is not on:
         pass
 
@@ -134,7 +134,7 @@ async def test_an_exit_code_is_no_success_while_the_status_says_otherwise(
 
 @pytest.fixture
 def patience(daemon: Host) -> Iterator[None]:
-    """A minute for what has two seconds."""
+    """Raises the command timeout from two seconds to a minute."""
     before = daemon.read(CONFIG_FILE)
     daemon.write(CONFIG_FILE, before.replace("timeout_seconds: 2", "timeout_seconds: 60"))
     daemon.run("systemctl", "reload", "hkswitch.service")
@@ -224,7 +224,7 @@ async def test_a_check_is_run_when_the_units_change_and_not_while_they_are_down(
     daemon.run("systemctl", "stop", "smb")
     await phone.until_on_is("Tunnel", on=False)
     checked, polled = run_count(daemon, "checked"), run_count(daemon, "status")
-    await eventually_async(lambda: run_count(daemon, "status") >= polled + 3)  # the lamp's own
+    await eventually_async(lambda: run_count(daemon, "status") >= polled + 3)  # those of the lamp's group
     assert run_count(daemon, "checked") == checked
 
 

@@ -1,4 +1,4 @@
-"""The Debian package: what is in it, and what installing, upgrading, removing and purging it do."""
+"""The Debian package: its contents, and how it is installed, upgraded, removed and purged."""
 
 import json
 import os
@@ -26,14 +26,14 @@ from tests.host.rootfs import RELEASES
 
 NEWER: Final = "99.0"
 
-# What a build must not leave a trace of: the checkouts, and the folder for temporary files.
+# Paths that must not appear in a package: the checkouts, and the folder for temporary files.
 PLACES: Final = ("/src/", "/var/tmp/built-here/")
 
 OWNERS_CONFIG: Final = f"# mine\nbridge: {{address: {ADDRESS}}}\ngroups: {{web: {{units: [httpd]}}}}\n"
 
 SERVICE: Final = "hkswitch.service"
 
-# Prints each module whose byte code is not there, is out of date, or names another path than its own.
+# Prints each module whose byte code is missing, is out of date, or names another path.
 LOOK_AT_BYTE_CODE: Final = """
 import importlib.util, marshal, pathlib, sys
 for source in pathlib.Path(sys.argv[1], "usr/lib/hkswitch/lib").rglob("*.py"):
@@ -47,14 +47,14 @@ for source in pathlib.Path(sys.argv[1], "usr/lib/hkswitch/lib").rglob("*.py"):
 
 @pytest.fixture(scope="module", params=RELEASES)
 def host(request: pytest.FixtureRequest, boot: Boot) -> Iterator[Host]:
-    """A host without hkswitch, for packages to be built and installed on."""
+    """A host without hkswitch, on which packages are built and installed."""
     with boot(request.param) as host:
         host.run("install", "-d", "-o", "nobody", "/var/tmp/built-here", "/var/tmp/debs")
         yield host
 
 
 def build(host: Host, checkout: str) -> str:
-    """Build the package as a user without rights does. Its path in the host."""
+    """Build the package as an unprivileged user, and return its path on the host."""
     command = (
         "env",
         *FROM_WHEELS,
@@ -73,14 +73,14 @@ def deb(host: Host) -> str:
 
 @pytest.fixture(scope="module")
 def opened(host: Host, deb: str) -> str:
-    """A folder with the package's files and, in DEBIAN, what it says of itself."""
+    """A folder with the unpacked package, including its control files in DEBIAN."""
     host.run("dpkg-deb", "--raw-extract", deb, "/root/opened")
     return "/root/opened"
 
 
 @pytest.fixture(scope="module")
 def newer(host: Host, opened: str) -> str:
-    """The package of a later version, of which nothing but the number is another one."""
+    """The package of a later version, which differs only in the version number."""
     host.run("cp", "-a", opened, "/root/newer")
     (module,) = host.run("find", "/root/newer", "-path", "*/hkswitch/__init__.py").stdout.split()
     host.run("sed", "-i", f's/^__version__ = .*/__version__ = "{NEWER}"/', module)
@@ -92,7 +92,7 @@ def newer(host: Host, opened: str) -> str:
 
 
 def apt(host: Host, *argv: str, code: int = 0) -> str:
-    """Have apt do it, with nobody there to answer and no network. What it and dpkg say."""
+    """Run apt without prompts and network, and return its output and dpkg's."""
     quiet = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "--yes")
     done = host.run(*quiet, *argv, check=False, timeout_seconds=60)
     assert done.returncode == code, done.stdout + done.stderr
@@ -100,31 +100,31 @@ def apt(host: Host, *argv: str, code: int = 0) -> str:
 
 
 def state(host: Host) -> str:
-    """What dpkg says of the package, and of which version."""
+    """Return the package's state and version, according to dpkg."""
     query = ("dpkg-query", "--show", "--showformat=${Status} ${Version}", "hkswitch")
     return host.run(*query, check=False).stdout
 
 
 @pytest.fixture
 def installed(host: Host, deb: str) -> Iterator[Host]:
-    """The package is installed, with a configuration of the owner's; afterwards nothing is."""
+    """A host with the package and an edited configuration; the package is purged in the end."""
     apt(host, "install", deb)
     host.write("/etc/hkswitch/config.yaml", OWNERS_CONFIG)
     yield host
-    host.run("dpkg", "--purge", "hkswitch")  # once more is no mistake
+    host.run("dpkg", "--purge", "hkswitch")  # a second purge is no error
     host.run("systemctl", "reset-failed", check=False)
     assert leftovers(host) == ""
 
 
 @pytest.fixture
 def running(installed: Host) -> Host:
-    """The same, and its daemon runs and is enabled."""
+    """The same host, with the daemon running and enabled."""
     installed.run("systemctl", "enable", "--quiet", "--now", SERVICE)
     return installed
 
 
 def shown(host: Host) -> object:
-    """The setup code and what else makes the bridge the one that it is."""
+    """Return the setup code and the rest of the bridge's identity."""
     return json.loads(host.run("hkswitch", "pair", "--json").stdout)
 
 
@@ -198,7 +198,7 @@ def test_it_is_installed_and_nothing_is_started(host: Host, deb: str) -> None:
             assert host.run("systemctl", "is-enabled", unit, check=False).stdout == "disabled\n"
             assert host.run("systemctl", "is-active", unit, check=False).stdout == "inactive\n"
         assert "/etc/sudoers.d/hkswitch: parsed OK" in host.run("visudo", "-c").stdout
-        # No daemon runs, and it is asked for nothing: which it notices first is chance.
+        # No daemon runs and there is no input: which of the two the helper notices first is chance.
         helper = host.run("sudo", "-n", "/usr/sbin/serviceswitch", "serve", user="hkswitch", check=False)
         assert helper.stdout == HELLO
         host.run("hkswitch", "check")
@@ -286,7 +286,7 @@ def test_a_full_disk_leaves_the_version_before(running: Host, newer: str) -> Non
 
 @pytest.mark.any_release
 def test_a_rule_that_cannot_be_written_is_the_one_before(installed: Host) -> None:
-    installed.run("rm", "-r", "/var/lib/serviceswitch")  # or a rule that is not there was removed
+    installed.run("rm", "-r", "/var/lib/serviceswitch")  # or a missing rule counts as removed
     with full_disk(installed, "/etc/sudoers.d"):
         refused = installed.run("/usr/share/hkswitch/place-rule", check=False)
         left = installed.run("ls", "/etc/sudoers.d").stdout

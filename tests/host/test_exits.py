@@ -1,6 +1,6 @@
-"""Ways out of the daemon's sandbox by somebody else's daemon: a daemon that was taken over tries each.
+"""Sandbox escapes: a compromised daemon tries to escape through other services.
 
-docs/sandbox.md says what it can still reach, and why; this reads the tables there.
+docs/sandbox.md lists what it can still reach, and why; these tests compare with the tables there.
 """
 
 import json
@@ -27,7 +27,7 @@ DOCUMENT: Final = (CHECKOUT / "docs" / "sandbox.md").read_text()
 BY_SUDO, BY_SOCKET = "by sudo", "by the socket"
 
 SERVICES: Final = ("atd", "avahi-daemon", "cron", "dbus", "polkit", "ssh")
-"""What an attacker would turn to."""
+"""The services that an attacker would use."""
 
 LINGER: Final = (
     "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager"
@@ -39,11 +39,11 @@ LINGER: Final = (
 def host(
     request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str
 ) -> Iterator[Host]:
-    """A host on which services of others run. `boot` skips where none can be booted."""
+    """A host with other services running. `boot` skips the tests where no host can boot."""
     name = request.param
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
     log = tmp_path_factory.mktemp("open") / "host.log"
-    # IPAddressDeny= is a program for the kernel
+    # IPAddressDeny= loads a BPF program
     options = ("--system-call-filter=bpf", staging)
     with booted(name, root_folder(WITH_SERVICES[name], print), read_only, log, options) as host:
         install(host)
@@ -58,7 +58,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def sandbox(transport: str, host: Host) -> Iterator[str]:
-    """The daemon was taken over, in each of its sandboxes."""
+    """A compromised daemon in each of its sandboxes."""
     before = host.read(FILE)
     by_socket = transport == "socket"
     host.write(FILE, f"helper: {'socket' if by_socket else 'sudo'}\ngroups: {{web: {{units: [nginx]}}}}\n")
@@ -69,14 +69,14 @@ def sandbox(transport: str, host: Host) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_leftovers(host: Host) -> Iterator[None]:
-    """Nothing runs as the daemon's user but in its unit, whatever was tried."""
+    """Check that after each attempt, the daemon's user has no processes outside its unit."""
     yield
     assert outside(host) == []
     assert host.run("ls", LINGERING, check=False).stdout == ""
 
 
 def outside(host: Host) -> list[str]:
-    """The processes of the daemon's user that are not in its unit."""
+    """Return the processes of the daemon's user outside its unit."""
     listed = host.run("ps", "-U", "hkswitch", "-o", "cgroup:256=,args=", check=False).stdout
     return [line for line in listed.splitlines() if "/hkswitch.service" not in line]
 
@@ -110,7 +110,7 @@ def test_no_call_over_the_bus_is_answered(host: Host, sandbox: str, call: str) -
 
 @pytest.mark.parametrize("call", ["linger", "names", "the bus itself", "polkit", "avahi"])
 def test_the_same_calls_of_another_user_are_answered(host: Host, call: str) -> None:
-    """Or the test above would prove nothing."""
+    """Without this, the test above would prove nothing."""
     host.write("/opt/call", CALLS[call])
     try:
         host.run("systemd-run", "--quiet", "--wait", "--pipe", "--property=User=games", "sh", "/opt/call")
@@ -202,7 +202,7 @@ for line in open("/proc/self/net/unix"):
 
 
 def table(heading: str, column: str) -> set[str]:
-    """The first cells of the rows of a table in the document that say "yes" in a column."""
+    """Return the first cell of each table row in the document with "yes" in this column."""
     rows = [line.split("|")[1:-1] for line in section(heading).splitlines() if line.startswith("|")]
     names = [cell.strip() for cell in rows[0]]
     chosen = (row for row in rows[2:] if row[names.index(column)].strip() == "yes")
@@ -288,11 +288,11 @@ socket.send_fds(sender, [b"x"], [os.open(sys.argv[1], os.O_PATH)])
 
 @pytest.fixture(params=OWN_FOLDERS)
 def own_program(request: pytest.FixtureRequest, host: Host, sandbox: str) -> Iterator[str]:
-    """A folder of the daemon's in which it has tried to make a program setuid."""
+    """A folder of the daemon, in which it has tried to create a setuid program."""
     made = run_inside(host, OWN_BIT.format(request.param))
     assert (made.code == 0) is (host.release == "bookworm" and sandbox == BY_SUDO), made.said
     for path in own_programs(host):
-        host.run("chmod", "6755", path)  # as if it could
+        host.run("chmod", "6755", path)  # as if that had worked
     yield request.param
     run_inside(host, f"rm {request.param}/{OWN}")
 
@@ -302,7 +302,7 @@ def own_programs(host: Host) -> list[str]:
 
 
 def as_another(host: Host, path: str) -> str:
-    """What id(1), made setuid, says to another user."""
+    """Run id(1), which was made setuid, as another user."""
     return host.run("sh", "-c", f"{path} 2>&1", user="games", check=False).stdout
 
 
@@ -324,7 +324,7 @@ def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -
 
 @pytest.mark.parametrize("own_program", [STATE], indirect=True)
 def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_program: str) -> None:
-    """Or the tests above would prove nothing."""
+    """Without this, the tests above would prove nothing."""
     host.run("umount", "--lazy", STATE)
     try:
         assert "euid" in (said := as_another(host, f"{STATE}/{OWN}"))
@@ -335,7 +335,7 @@ def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_progr
 
 
 def test_no_program_here_has_file_capabilities(host: Host, sandbox: str) -> None:
-    """Those of other machines are in the document by what they have."""
+    """The document covers such programs of other machines by their capabilities."""
     assert run_inside(host, "getcap -r /usr /opt /etc /srv /var 2>/dev/null").said == ""
 
 
@@ -350,15 +350,15 @@ done
 HELD: Final = f"cd {RAISED}; for name in *; do echo $name $(./$name CapPrm /proc/self/status 2>&1); done"
 
 
-def outcome(said: str) -> str:
-    """What a program that had a capability said of those that it holds."""
-    if "Operation not permitted" in said:
+def outcome(printed: str) -> str:
+    """Return the document's word for the capability sets that a program printed."""
+    if "Operation not permitted" in printed:
         return "not executed"
-    return "executed without it" if int(said.rsplit(maxsplit=1)[-1], 16) == 0 else "executed with it"
+    return "executed without it" if int(printed.rsplit(maxsplit=1)[-1], 16) == 0 else "executed with it"
 
 
 def capabilities(column: str) -> dict[str, str]:
-    """What the document says of each file capability in a column."""
+    """Return a column of the document for each file capability."""
     names, _, *rows = (line.split(" | ") for line in section("File capabilities").splitlines() if "|" in line)
     return {
         capability: row[names.index(column)] for row in rows for capability in re.findall("`(.*?)`", row[0])
@@ -374,7 +374,7 @@ def test_a_file_capability_gives_it_what_the_document_says_and_no_more(host: Hos
     finally:
         host.run("rm", "-r", RAISED)
     assert {name: outcome(said[name]) for name in explained} == explained
-    # Outside of the sandbox each is executed and has it, or the test would prove nothing.
+    # Outside the sandbox each runs with its capability, or the test would prove nothing.
     outside = dict(line.split(" ", 1) for line in shown.splitlines())
     assert {outcome(outside[name]) for name in explained} == {"executed with it"}
 
@@ -395,7 +395,7 @@ def test_what_it_can_write_is_its_own_and_run_by_nobody(host: Host, sandbox: str
     }
 
 
-# By sudo, although root's file names the socket
+# sudo, although root's config selects the socket
 
 
 @pytest.fixture
@@ -411,7 +411,7 @@ def helper_key(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
 )
 def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, helper_key: str) -> None:
     for sudo in SUDOS[host.release]:
-        # not from the sandbox, where sudo would not work at all
+        # not from the sandbox, where sudo does not work at all
         asked = ("sh", "-c", 'sleep 1 | "$0" "$@"', sudo, "-n", *SERVE)
         with fake_daemon(host):
             ended = host.run(*asked, user="hkswitch", check=False)

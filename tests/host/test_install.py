@@ -1,4 +1,4 @@
-"""What packaging/install puts onto a host, who may write it, and what sudo lets the user hkswitch do."""
+"""packaging/install: the files it installs, their permissions, and what sudo allows the user hkswitch."""
 
 import re
 from collections.abc import Iterator
@@ -33,13 +33,13 @@ STAGED: Final = "/root/staged"
 def spare(host: Host, boot: Boot) -> Iterator[Host]:
     """A second host with hkswitch installed, for tests that change the installation."""
     with boot(host.release) as spare:
-        spare.run("cp", "-a", staged(spare), STAGED)  # a copy, which tests change
+        spare.run("cp", "-a", staged(spare), STAGED)  # tests change this copy
         install_staged(spare)
         yield spare
 
 
 def install_staged(host: Host, *variables: str, check: bool = True) -> CompletedProcess[str]:
-    """Install what was staged once, which is quicker than from the checkout."""
+    """Install from the staged folder, which is faster than from the checkout."""
     command = ("env", f"STAGED={STAGED}", *variables, "/src/packaging/install")
     return host.run(*command, check=check, timeout_seconds=60)
 
@@ -48,7 +48,7 @@ AS_IF: Final = """
 cd /usr/lib/hkswitch/lib/python3*/site-packages
 mv hkswitch-*.dist-info hkswitch-{}.dist-info
 """
-"""Makes the installation say that it is another version."""
+"""Makes the installation pretend to be another version."""
 
 
 def first_line(installed: CompletedProcess[str]) -> str:
@@ -56,7 +56,7 @@ def first_line(installed: CompletedProcess[str]) -> str:
 
 
 def refusal(host: Host, *argv: str, user: str = "hkswitch", sudo: str = "sudo") -> str:
-    """What sudo says to a command that it must not run."""
+    """Run a command by sudo that it must refuse, and return sudo's message."""
     done = host.run(sudo, "-n", *argv, user=user, check=False)
     assert done.returncode == 1
     assert not done.stdout
@@ -64,7 +64,7 @@ def refusal(host: Host, *argv: str, user: str = "hkswitch", sudo: str = "sudo") 
 
 
 def refused(host: Host, *argv: str, user: str = "hkswitch") -> bool:
-    """Whether there is no rule for a command, in every implementation of sudo that the release has."""
+    """Return whether every implementation of sudo on the release refuses a command."""
     return all(REFUSALS[sudo] in refusal(host, *argv, user=user, sudo=sudo) for sudo in SUDOS[host.release])
 
 
@@ -95,7 +95,7 @@ def test_everybody_can_read_the_programs(host: Host) -> None:
 
 
 def test_modules_are_compiled(host: Host) -> None:
-    """Nobody may write the byte code later, so it must be there."""
+    """The byte code must exist, as no user who runs it may write it later."""
     modules = host.run(
         "find", "/usr/lib/hkswitch", "-path", "*/hkswitch/model/__pycache__/unit_state.*.pyc"
     ).stdout
@@ -167,7 +167,7 @@ def test_install_again_changes_nothing_of_the_owner(spare: Host) -> None:
 
 
 def test_files_that_only_an_older_version_had_go_away(spare: Host) -> None:
-    """Whichever order its list has: that is of the locale that it was installed under."""
+    """In any order of its file list, which depends on the locale at installation."""
     stale = "/usr/share/man/man1/hkswitch-old.1"
     spare.write(stale, "")
     relist = f"cd /usr/lib/hkswitch; (sort -r installed-files; echo {stale}) >list; mv list installed-files"
@@ -184,7 +184,7 @@ def test_an_older_version_over_a_newer_one_is_called_a_downgrade(spare: Host) ->
 
 
 def everything(host: Host) -> str:
-    """What an installation consists of, and what may be left beside it."""
+    """Return the files of an installation, and others that may remain beside it."""
     placed = r"find /usr/lib/hkswitch* /etc/hkswitch /etc/sudoers.d ! -type d -printf '%p %T@ %m %s\n' | sort"
     others = "xargs sha256sum </usr/lib/hkswitch/installed-files"
     beside = "find /usr /etc -xdev -name '*.new' -o -name '*.old'"
@@ -378,7 +378,7 @@ def test_uninstall_keeps_the_owners_files(spare: Host) -> None:
         assert spare.read("/var/lib/hkswitch/pairing") == "keep\n"
         spare.run("id", "hkswitch")
         assert refused(spare, *SERVE)
-        spare.run("/src/packaging/uninstall")  # twice is no mistake
+        spare.run("/src/packaging/uninstall")  # a second run is no error
     finally:
         install_staged(spare)
 

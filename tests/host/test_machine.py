@@ -1,4 +1,4 @@
-"""What the other tests here rely on: a host's network is its own, and the helpers do what they say."""
+"""The test kit itself: each host has its own network, and the test helpers work as documented."""
 
 import socket
 import struct

@@ -1,4 +1,4 @@
-"""Pairings from the command line on a real host: who may, with the daemon and without it."""
+"""Managing pairings from the command line on a real host: permissions, with and without the daemon."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ MEMBER = "member"
 
 @pytest.fixture(scope="module")
 def member(daemon: Host) -> Iterator[str]:
-    """A user who is in the group hkswitch, besides a group of its own."""
+    """A user in the supplementary group hkswitch."""
     daemon.run("useradd", "--groups=hkswitch", MEMBER)
     yield MEMBER
     daemon.run("userdel", MEMBER)

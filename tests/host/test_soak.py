@@ -1,4 +1,4 @@
-"""A minute of random operations in CI, and as many as `make soak` wants: nobody may disagree in the end."""
+"""Random operations, for a minute in CI and for longer by `make soak`: all views must agree afterwards."""
 
 import os
 import random
@@ -28,7 +28,7 @@ def config() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def soak_units(host: Host) -> Iterator[None]:
-    """What the groups are of."""
+    """The units and programs of the groups."""
     paths = [f"/usr/local/lib/systemd/system/{name}" for name in UNITS]
     for path, text in zip(paths, UNITS.values(), strict=True):
         host.write(path, text)

@@ -1,4 +1,4 @@
-"""The state folder is closed to setuid programs, and an upgrade removes those that were made there before."""
+"""The state folder is mounted nosuid, and an upgrade removes setuid programs created there before."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -16,7 +16,7 @@ CLOSED: Final = {"nosuid", "nodev", "noexec"}
 
 @pytest.fixture(autouse=True)
 def as_installed(host: Host, no_leftovers: None) -> Iterator[None]:
-    """The daemon does not run, and its state folder is as it is after an installation."""
+    """Stops the daemon, and resets its state folder to that of a new installation."""
     yield
     host.run("systemctl", "stop", SERVICE)
     host.run("sh", "-c", f"systemctl unmask {MOUNT}; umount {STATE}; rm -rf {STATE} /srv/state /tmp/its-*")
@@ -24,7 +24,7 @@ def as_installed(host: Host, no_leftovers: None) -> Iterator[None]:
 
 
 def options(host: Host) -> set[str]:
-    """How the file system of the state folder is mounted."""
+    """Return the mount options of the state folder."""
     found = host.run("findmnt", "--noheadings", "--output=OPTIONS", "--target", STATE)
     return set(found.stdout.strip().split(","))
 
@@ -55,7 +55,7 @@ LATER: Final = "mount -o remount,bind,rw /var"
 
 
 def test_it_is_writable_where_the_system_was_read_only_when_it_was_mounted(host: Host) -> None:
-    """As at boot: the kernel mounts / read-only, and systemd makes it writable."""
+    """As at boot, where the kernel mounts / read-only, and systemd remounts it later."""
     assert {"systemd-remount-fs.service", "local-fs-pre.target"} <= set(host.show(MOUNT, "After").split())
     try:
         host.run("sh", "-ec", f"systemctl stop {MOUNT}; {AT_FIRST}; systemctl start {MOUNT}; {LATER}")
@@ -95,7 +95,7 @@ def test_the_daemon_starts_whatever_its_state_folder_is(host: Host, layout: str)
 
 @pytest.mark.parametrize("target", ["/srv/state", "/srv/nothing"])
 def test_a_link_is_left_to_the_administrator(host: Host, target: str) -> None:
-    """systemd itself does not start a service with such a StateDirectory=."""
+    """systemd itself refuses to start a service with such a StateDirectory=."""
     host.run("sh", "-ec", f"{GONE}; mkdir /srv/state; ln -s {target} {STATE}")
     assert host.run(*SECURE).stderr == ""
     assert host.run("readlink", STATE).stdout == f"{target}\n"
@@ -178,7 +178,7 @@ def test_what_nobody_made_is_not_spoken_of(host: Host) -> None:
 def test_what_runs_as_the_user_ends_when_an_upgrade_closes_the_folder(host: Host, ran: bool) -> None:
     if ran:
         starts(host)
-    host.run("umount", "--lazy", STATE)  # as an older version left it
+    host.run("umount", "--lazy", STATE)  # as with an older version
     with host.popen(*RUNNING.split(), user="hkswitch"):
         eventually(lambda: RUNNING in run_by_user(host))
         host.run(*SECURE)

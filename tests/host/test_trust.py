@@ -1,4 +1,4 @@
-"""Which configuration root believes: real files, the real program, as root."""
+"""The configurations that the helper trusts: real files and the real program, as root."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.any_release
 FOLDER = "/etc/hkswitch"
 FILE = f"{FOLDER}/config.yaml"
 USERS: Final = "/var/tmp/users"
-"""A folder of the user hkswitch's, with a config that root must never believe."""
+"""A folder of the user hkswitch, with a config that the helper must never trust."""
 
 PUT_BACK: Final = f"""
 mountpoint --quiet {FILE} && umount {FILE}
@@ -38,7 +38,7 @@ entries.append((USER if tag == "user" else GROUP, permissions, who))
 value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in sorted(entries))
 os.setxattr(path, "system.posix_acl_access", value)
 """
-"""What setfacl(1) does, which the hosts do not have: an entry for the user or the group hkswitch."""
+"""Replaces setfacl(1), which the hosts lack: adds an ACL entry for the user or the group hkswitch."""
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +151,7 @@ def test_an_acl_that_lets_nobody_write_is_believed(host: Host, permissions: str,
 
 
 def test_another_name_in_a_users_folder_changes_nothing(host: Host) -> None:
-    """fs.protected_hardlinks forbids a user to make one; where it is there, it is still root's file."""
+    """fs.protected_hardlinks keeps users from creating a hard link; an existing one is still root's file."""
     name = f"{USERS}/second-name"
     assert "not permitted" in host.run("ln", FILE, name, user="hkswitch", check=False).stderr
     host.run("ln", FILE, name)
@@ -221,7 +221,9 @@ def test_what_is_swapped_between_a_check_and_its_use_is_never_believed(
     theirs = "groups: {theirs: {units: [httpd]}}\n"
     host.write(f"{USERS}/config.yaml", theirs)
     host.run("chown", "hkswitch:", f"{USERS}/config.yaml")
-    start = request_for_config(theirs, 1, "start", "theirs")  # it would be done, if that one were believed
+    start = request_for_config(
+        theirs, 1, "start", "theirs"
+    )  # it would be executed if this config were trusted
     told, code = json.loads(host.run("python3", "-c", RACE, swap, start).stdout)
     assert code == 0
     assert "denied: there is no group 'theirs' in the configuration" in told
