@@ -373,7 +373,7 @@ def test_arguments_do_nothing_but_what_the_config_says(target: Host, name: str, 
 
 
 @pytest.mark.parametrize("user", ["hkswitch", "nobody"])
-def test_nobody_is_served_without_sudo(target: Host, user: str) -> None:
+def test_the_helper_serves_no_user_without_sudo(target: Host, user: str) -> None:
     for arguments in (("serve",), ("start", "canary"), ("stop", "canary"), ("status", "canary")):
         done = target.run(SERVE[0], *arguments, user=user, input=START_CANARY, check=False)
         assert (done.returncode, done.stdout) == (77, "")
@@ -381,7 +381,7 @@ def test_nobody_is_served_without_sudo(target: Host, user: str) -> None:
 
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
-def test_sudo_is_for_the_daemons_user_alone(target: Host, user: str, sudos: Sequence[str]) -> None:
+def test_sudo_allows_only_the_daemons_user(target: Host, user: str, sudos: Sequence[str]) -> None:
     for sudo in sudos:
         done = target.run(*by_sudo(sudo), user=user, input=START_CANARY, check=False)
         assert (done.returncode, done.stdout) == (1, "")
@@ -476,9 +476,7 @@ def octal(data: bytes) -> str:
     return "".join(f"\\{byte:03o}" for byte in data)
 
 
-def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(
-    target: Host, launchers: Launchers
-) -> None:
+def test_malformed_lines_are_refused_and_later_requests_answered(target: Host, launchers: Launchers) -> None:
     data = b"".join(line + b'\n{"ping":1}\n' for line, _ in MALFORMED)
     wrong = [f"not a request: {what}" for _, what in MALFORMED]
     target.write("/run/lines", f"printf '%b' '{octal(data)}'")
@@ -510,7 +508,7 @@ NO_GROUPS: Final = {
 """The requested group as JSON, and how the audit log shows it."""
 
 
-def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(
+def test_a_request_for_an_unknown_group_is_denied_and_counted_in_the_audit(
     target: Host, launchers: Launchers
 ) -> None:
     requests = [START_OTHER.replace('"other"', f'"{group}"') for group in NO_GROUPS]
@@ -526,14 +524,14 @@ def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(
         assert all(line["MESSAGE"].isprintable() for line in lines)
 
 
-def test_half_a_request_at_the_end_is_refused(target: Host, launchers: Launchers) -> None:
+def test_a_truncated_request_is_refused(target: Host, launchers: Launchers) -> None:
     for launcher in launchers:
         done = target.run(*launcher, user="hkswitch", input=START_CANARY[:20])
         assert [reply["type"] for reply in said(done)] == ["refused"]
         assert decisions(target) == [("denied", "", "")]
 
 
-def test_a_line_without_an_end_ends_the_helper(target: Host, launchers: Launchers) -> None:
+def test_an_unterminated_line_makes_the_helper_exit(target: Host, launchers: Launchers) -> None:
     for launcher in launchers:
         data = START_CANARY[:-2] + " " * 2 * LONGEST_REQUEST_BYTES + "}\n" + START_CANARY
         done = target.run(*launcher, user="hkswitch", input=data, check=False)
@@ -582,9 +580,7 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "kinds": kinds}))
 
 
 @pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
-def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journal(
-    target: Host, transport: str
-) -> None:
+def test_a_flood_of_100000_lines_grows_neither_memory_nor_journal(target: Host, transport: str) -> None:
     lines = (with_replaced('"id":1', '"id":1.0').decode(), START_CANARY, START_OTHER)
     done = target.run("python3", "-c", FLOOD, *lines, *START[transport], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
@@ -633,7 +629,7 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "groups": groups}))
 
 
 @pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
-def test_who_asks_for_all_states_30000_times_makes_the_helper_no_larger(target: Host, transport: str) -> None:
+def test_observing_30000_times_does_not_grow_the_helper(target: Host, transport: str) -> None:
     done = target.run("python3", "-c", OBSERVE, *START[transport], user="hkswitch", timeout_seconds=60)
     told = json.loads(done.stdout)
     assert told.pop("grown") < 1.25
@@ -644,7 +640,7 @@ def test_who_asks_for_all_states_30000_times_makes_the_helper_no_larger(target: 
 
 
 @pytest.mark.parametrize("unit", ["../x", "/etc/passwd", "'canary --now'", "'%i'"])
-def test_a_unit_that_is_a_path_or_a_pattern_makes_the_config_refused(target: Host, unit: str) -> None:
+def test_a_config_with_a_path_or_pattern_as_unit_is_refused(target: Host, unit: str) -> None:
     target.write(FILE, f"groups: {{other: {{units: [{unit}]}}}}\n")
     done = target.run(SERVE[0], "start", "other", check=False)
     target.write(FILE, CONFIG)
@@ -680,7 +676,7 @@ def test_a_unit_that_looks_like_an_option_is_a_name(target: Host) -> None:
         ("2>/dev/full", 0),
     ],
 )
-def test_descriptors_that_are_closed_or_full_do_nothing(
+def test_a_helper_with_closed_or_full_descriptors_does_nothing(
     target: Host, redirect: str, code: int, sudos: Sequence[str]
 ) -> None:
     for sudo in sudos:
@@ -694,7 +690,9 @@ def test_descriptors_that_are_closed_or_full_do_nothing(
 
 
 @pytest.mark.parametrize("redirect", [">&-", ">/dev/full"])
-def test_what_cannot_be_accepted_is_not_done(target: Host, redirect: str, sudos: Sequence[str]) -> None:
+def test_the_helper_acts_only_after_it_has_written_accepted(
+    target: Host, redirect: str, sudos: Sequence[str]
+) -> None:
     target.run("systemctl", "stop", "other.service")
     for sudo in sudos:
         argv = ("sh", "-c", f'"$@" {redirect}', "sh", *by_sudo(sudo))
@@ -719,7 +717,7 @@ exit $code
 """
 
 
-def test_an_output_that_nobody_reads_ends_the_helper(target: Host, sudos: Sequence[str]) -> None:
+def test_the_helper_exits_if_its_output_is_not_read(target: Host, sudos: Sequence[str]) -> None:
     def unread(sudo: str) -> int:
         argv = ("bash", "-c", UNREAD, "bash", *by_sudo(sudo))
         return target.run(*argv, user="hkswitch", check=False, timeout_seconds=GIVEN_UP_SECONDS).returncode
@@ -738,7 +736,7 @@ except (ConnectionResetError, BrokenPipeError):
 """
 
 
-def test_a_connection_that_never_reads_ends_the_helper(target: Host) -> None:
+def test_the_helper_exits_if_a_connection_never_reads(target: Host) -> None:
     done = target.run("python3", "-c", NON_READER, user="hkswitch", timeout_seconds=GIVEN_UP_SECONDS)
     assert done.stdout == "it has ended\n"
 
@@ -756,7 +754,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
-def test_who_asks_for_all_states_and_reads_none_is_given_up_and_harms_nobody(
+def test_a_client_that_observes_without_reading_is_dropped_and_harms_no_other(
     target: Host, transport: str
 ) -> None:
     data = b"".join(b'{"observe":%d}\n{"ping":1}\n' % epoch for epoch in range(1, 50_001))
@@ -783,14 +781,14 @@ def test_who_asks_for_all_states_and_reads_none_is_given_up_and_harms_nobody(
 
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
-def test_the_socket_is_for_the_daemons_user_alone(target: Host, user: str) -> None:
+def test_only_the_daemons_user_can_connect_to_the_socket(target: Host, user: str) -> None:
     refused = target.run(*OUTSIDE, user=user, input=START_CANARY, check=False)
     assert refused.stdout == ""
     assert "PermissionError" in refused.stderr
 
 
 @pytest.mark.parametrize("user", ["nobody", "root"])
-def test_a_socket_that_is_open_to_others_serves_them_nothing(target: Host, user: str) -> None:
+def test_the_helper_serves_no_other_user_even_if_the_socket_is_open_to_them(target: Host, user: str) -> None:
     """The helper does not rely on the socket's mode: it uses SO_PEERCRED."""
     target.run("chmod", "666", "/run/serviceswitch.sock")
     refused = target.run(*OUTSIDE, user=user, input=START_CANARY)
@@ -806,7 +804,7 @@ def test_a_socket_that_is_open_to_others_serves_them_nothing(target: Host, user:
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "INT", "QUIT", "USR1", "KILL"])
-def test_a_signal_to_sudo_ends_the_helper_and_never_its_audit(
+def test_a_signal_to_sudo_stops_the_helper_but_not_its_audit(
     target: Host, name: str, sudos: Sequence[str]
 ) -> None:
     """A user may signal its own sudo; what the helper has begun still gets its audit entry."""
@@ -827,7 +825,9 @@ def test_a_signal_to_sudo_ends_the_helper_and_never_its_audit(
 
 
 @pytest.mark.parametrize("name", ["PIPE", "TSTP", "CONT"])
-def test_a_signal_that_ends_nothing_changes_nothing(target: Host, name: str, sudos: Sequence[str]) -> None:
+def test_a_signal_that_does_not_stop_the_helper_changes_nothing(
+    target: Host, name: str, sudos: Sequence[str]
+) -> None:
     for sudo in sudos:
         with session(target, *by_sudo(sudo)) as helper:
             target.run("kill", f"-{name}", helper.sudo, user="hkswitch")
@@ -862,9 +862,7 @@ os.waitpid(process, 0)
 
 
 @pytest.mark.parametrize("deed", ["interrupt", "quit"])
-def test_a_terminal_ends_the_helper_and_never_its_audit(
-    target: Host, deed: str, sudos: Sequence[str]
-) -> None:
+def test_a_terminal_stops_the_helper_but_not_its_audit(target: Host, deed: str, sudos: Sequence[str]) -> None:
     """The kernel sends a terminal's signals to the helper itself, although it runs as root."""
     for sudo in sudos:
         target.run("python3", "-c", TERMINAL, deed, START_SLOW, *by_sudo(sudo), user="hkswitch")
@@ -890,7 +888,7 @@ def check_no_effect(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
     assert host.show("other.service", "ActiveState") == "inactive"
 
 
-def test_what_is_asked_for_by_a_caller_that_goes_away_is_not_done(target: Host, launchers: Launchers) -> None:
+def test_a_request_of_a_caller_that_has_gone_is_not_executed(target: Host, launchers: Launchers) -> None:
     target.run("systemctl", "stop", "other.service")
     for launcher in launchers:
         done = target.run(*launcher, user="hkswitch", input=START_OTHER)
@@ -899,7 +897,7 @@ def test_what_is_asked_for_by_a_caller_that_goes_away_is_not_done(target: Host, 
 
 
 @pytest.mark.parametrize("closed", ["input", "both"])
-def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str, launchers: Launchers) -> None:
+def test_a_suspended_helper_does_not_act_late(target: Host, closed: str, launchers: Launchers) -> None:
     """Its daemon has died meanwhile, or has replaced it."""
     target.run("systemctl", "stop", "other.service")
     for launcher in launchers:
@@ -918,9 +916,7 @@ def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str, 
         check_no_effect(target, audit(target))
 
 
-def test_a_helper_that_was_stopped_does_nothing_late_though_it_has_not_read_to_the_end(
-    target: Host, launchers: Launchers
-) -> None:
+def test_a_suspended_helper_does_not_act_late_with_unread_input(target: Host, launchers: Launchers) -> None:
     """Lines behind the request, whose replies are not read, keep the helper from the end of its input."""
     target.run("systemctl", "stop", "other.service")
     for launcher in launchers:
@@ -956,9 +952,7 @@ EDITED: Final = {
 
 
 @pytest.mark.parametrize("name", EDITED)
-def test_a_request_with_yesterdays_token_acts_on_nothing(
-    target: Host, name: str, launchers: Launchers
-) -> None:
+def test_a_request_with_an_outdated_token_is_denied(target: Host, name: str, launchers: Launchers) -> None:
     target.run("systemctl", "stop", "other.service")
     before, after = EDITED[name]
     for launcher in launchers:
@@ -978,7 +972,9 @@ def test_a_request_with_yesterdays_token_acts_on_nothing(
     ["", TOKEN, TOKEN.upper(), "0" * 32, "*", str(json.loads(START_OTHER)["token"])[:-1]],
     ids=["none", "another group's", "upper case", "zeros", "pattern", "a part"],
 )
-def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str, launchers: Launchers) -> None:
+def test_a_request_with_another_groups_token_is_denied(
+    target: Host, token: str, launchers: Launchers
+) -> None:
     target.run("systemctl", "stop", "other.service")
     forged = json.dumps({**json.loads(START_OTHER), "token": token}) + "\n"
     for launcher in launchers:
@@ -1003,7 +999,7 @@ def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str, 
         "--cpu=1",
     ],
 )
-def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str, sudos: Sequence[str]) -> None:
+def test_resource_limits_of_the_caller_allow_nothing(target: Host, limit: str, sudos: Sequence[str]) -> None:
     """Whether or not the helper starts within the limit, it refuses requests, and logs the refusals."""
     for sudo in sudos:
         argv = ("prlimit", limit, *by_sudo(sudo))
@@ -1016,7 +1012,7 @@ def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str, sudos: S
 # Other helpers and processes
 
 
-def test_two_helpers_at_once_hear_only_their_own(target: Host, launchers: Launchers) -> None:
+def test_two_helpers_receive_only_their_own_requests(target: Host, launchers: Launchers) -> None:
     for launcher in launchers:
         with session(target, *launcher) as one, session(target, *launcher) as other:
             one.send(START_SLOW)
@@ -1054,7 +1050,7 @@ for request in (16, 0x4206):  # PTRACE_ATTACH and PTRACE_SEIZE
 
 
 @pytest.mark.parametrize("user", ["hkswitch", "nobody"])
-def test_the_helper_cannot_be_looked_into_signalled_or_traced(
+def test_the_helper_cannot_be_inspected_signalled_or_traced(
     target: Host, user: str, launchers: Launchers
 ) -> None:
     for launcher in launchers:
@@ -1066,7 +1062,7 @@ def test_the_helper_cannot_be_looked_into_signalled_or_traced(
 # The audit
 
 
-def test_the_lines_in_the_audit_say_who_what_and_what_came_of_it(target: Host, launchers: Launchers) -> None:
+def test_audit_entries_have_the_user_the_request_and_the_result(target: Host, launchers: Launchers) -> None:
     for launcher in launchers:
         target.run("systemctl", "stop", "other.service")
         with session(target, *launcher) as helper:
@@ -1101,7 +1097,7 @@ WANTED: Final = (
 )
 
 
-def test_what_root_does_by_hand_is_audited_too(target: Host) -> None:
+def test_actions_of_root_are_audited_too(target: Host) -> None:
     target.run(SERVE[0], "start", "other")
     target.run(SERVE[0], "status", "other")
     assert target.run(SERVE[0], "start", "canary", check=False).returncode == 77
@@ -1130,7 +1126,7 @@ def without_journal(host: Host, how: str) -> Iterator[None]:
             host.run("systemctl", "kill", "--signal=CONT", "systemd-journald.service")
 
 
-def test_without_a_journal_nothing_is_done_and_standard_error_says_why(target: Host) -> None:
+def test_without_a_journal_the_helper_does_nothing_and_prints_why(target: Host) -> None:
     target.run("systemctl", "stop", "other.service")
     with without_journal(target, "gone"):
         done = target.run(SERVE[0], "start", "other", check=False)
@@ -1140,7 +1136,7 @@ def test_without_a_journal_nothing_is_done_and_standard_error_says_why(target: H
 
 
 @pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
-def test_a_full_journal_holds_nothing_up_and_gets_the_count_later(target: Host, transport: str) -> None:
+def test_a_full_journal_blocks_nothing_and_gets_the_count_later(target: Host, transport: str) -> None:
     with session(target, *START[transport]) as helper:
         with without_journal(target, "stopped"):
             for _ in range(600):

@@ -111,7 +111,7 @@ def result_of(host: Host, program: str) -> str:
 # What the query shows
 
 
-def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, launchers: Launchers) -> None:
+def test_each_action_of_the_daemon_has_two_audit_entries(looked_at: Host, launchers: Launchers) -> None:
     for launcher in launchers:
         looked_at.run("systemctl", "stop", "other.service")
         with session(looked_at, *launcher) as helper:
@@ -133,7 +133,7 @@ def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, lau
         assert "start other" not in looked_at.run("hkswitch", "audit", "slow", check=False).stdout
 
 
-def test_the_decision_is_there_before_the_unit_is_started(looked_at: Host, launchers: Launchers) -> None:
+def test_the_decision_is_logged_before_the_unit_starts(looked_at: Host, launchers: Launchers) -> None:
     """The unit looks for the entry while it starts."""
     new = f"journalctl --quiet --output=cat --cursor-file=/run/found.cursor {' '.join(QUERY)}"
     looking = f"[Service]\nExecStart=\nExecStart=/bin/sh -ec '{new} >/run/found'\n"
@@ -172,7 +172,7 @@ for number in range(int(rounds)):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_helper_that_is_killed_right_after_it_accepted_has_left_its_decision(
+def test_a_helper_killed_right_after_accepting_has_logged_its_decision(
     looked_at: Host, transport: str
 ) -> None:
     as_daemon = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups", *START[transport])
@@ -203,7 +203,7 @@ UNRECORDED: Final = "not done, because the journal has no record of it: journald
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("journal", ["stopped", "full"])
-def test_while_journald_takes_nothing_a_request_is_refused_and_the_rest_goes_on(
+def test_while_journald_accepts_nothing_actions_are_refused_and_reads_go_on(
     looked_at: Host, transport: str, journal: str
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
@@ -242,7 +242,7 @@ helper.wait()
 """
 
 
-def test_what_the_daemon_logs_keeps_no_line_out_of_the_audit(looked_at: Host) -> None:
+def test_a_flood_of_daemon_logs_suppresses_no_audit_entry(looked_at: Host) -> None:
     looked_at.run("systemctl", "stop", "other.service")
     flood = ("journalctl", "--quiet", "--output=cat", f"_SYSTEMD_UNIT={DAEMON}", "--grep=^flood")
     with compromised(looked_at, f"{LOG_AND_START}\nimport time; time.sleep(60)"):
@@ -284,7 +284,7 @@ helper.wait()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_flood_of_denied_requests_leaves_few_lines_and_keeps_none_out(
+def test_a_flood_of_denied_requests_leaves_few_entries_and_suppresses_no_other(
     looked_at: Host, transport: str
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
@@ -299,7 +299,7 @@ def test_a_flood_of_denied_requests_leaves_few_lines_and_keeps_none_out(
     assert counted(lines) >= 100_000
 
 
-def test_a_helper_that_has_no_unit_of_its_own_acts_on_nothing(looked_at: Host, sudos: Sequence[str]) -> None:
+def test_a_helper_without_its_own_unit_refuses_to_act(looked_at: Host, sudos: Sequence[str]) -> None:
     looked_at.run("systemctl", "stop", "other.service", "system-serviceswitch.slice")
     looked_at.run("systemctl", "mask", "--runtime", "system-serviceswitch.slice")
     try:
@@ -336,7 +336,7 @@ def shown(host: Host) -> str:
 
 
 @pytest.mark.parametrize("user", ["nobody", "hkswitch"])
-def test_what_sudo_says_to_a_users_socket_is_not_in_the_audit(looked_at: Host, user: str) -> None:
+def test_sudos_messages_to_a_users_socket_are_not_in_the_audit(looked_at: Host, user: str) -> None:
     forging = ("sudo", "-n", "-h", f"=x\n{FIELDS}", "true")
     looked_at.run("python3", "-c", TO_THE_JOURNAL, *forging, user=user)
     assert FORGED not in shown(looked_at)
@@ -364,7 +364,7 @@ for outputs in ("stderr",), ("stdout",), ("stdout", "stderr"):
 """
 
 
-def test_what_the_helper_says_to_the_journals_socket_is_not_in_the_audit(looked_at: Host) -> None:
+def test_the_helpers_output_to_the_journals_socket_is_not_in_the_audit(looked_at: Host) -> None:
     result_of(looked_at, FORGE_IN_SANDBOX)
     lines = audited(looked_at)
     assert lines
@@ -413,7 +413,7 @@ def scope_of(host: Host, helper: str) -> str:
     return scope
 
 
-def test_from_the_sandbox_it_has_none_either_and_a_unit_with_limits(
+def test_a_helper_from_the_sandbox_has_no_capability_and_a_unit_with_limits(
     looked_at: Host, sudos: Sequence[str]
 ) -> None:
     for sudo in sudos:
@@ -427,7 +427,7 @@ def test_from_the_sandbox_it_has_none_either_and_a_unit_with_limits(
             assert looked_at.show(scope, "DevicePolicy") == "closed"
 
 
-def test_a_user_without_any_privilege_is_told_that_only_root_may(looked_at: Host) -> None:
+def test_an_unprivileged_user_is_told_that_only_root_may(looked_at: Host) -> None:
     done = looked_at.run("/usr/sbin/serviceswitch", "--version", user="nobody")
     assert done.stdout.startswith("serviceswitch ")
 
@@ -458,7 +458,7 @@ time.sleep(600)
     ],
     ids=["stopped", "killed", "killed alone", "restarted"],
 )
-def test_a_helper_whose_pipe_was_given_away_ends_with_the_daemon(
+def test_a_helper_whose_pipe_was_passed_on_exits_with_the_daemon(
     looked_at: Host, end: tuple[str, ...]
 ) -> None:
     with looked_at.popen("python3", "-c", RECEIVE, user="nobody") as receiver:
@@ -567,7 +567,7 @@ def denied_to(receiver: Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
-def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_start_of_the_next(
+def test_a_helper_that_outlives_its_daemon_refuses_to_act_and_exits_before_the_next_start(
     looked_at: Host, transport: str
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
@@ -590,7 +590,7 @@ def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_sta
 LATE: Final = f"/run/systemd/system/{HELPER_UNIT}.d"
 
 
-def test_a_connection_of_a_daemon_that_has_ended_by_then_is_not_served(looked_at: Host) -> None:
+def test_a_connection_of_a_daemon_that_has_exited_is_not_served(looked_at: Host) -> None:
     waits = "until test -e /run/late; do sleep 0.02; done"
     looked_at.write(f"{LATE}/late.conf", f"[Service]\nExecStartPre=/bin/sh -c '{waits}'\n")
     try:
@@ -607,7 +607,7 @@ def test_a_connection_of_a_daemon_that_has_ended_by_then_is_not_served(looked_at
     assert denial["HKSWITCH_REASON"] == NOT_RUNNING
 
 
-def test_a_connection_of_the_daemons_user_from_outside_of_its_unit_is_not_served(looked_at: Host) -> None:
+def test_a_connection_from_outside_the_daemons_unit_is_not_served(looked_at: Host) -> None:
     with looked_at.popen(*OUTSIDE, user="hkswitch") as connected:
         assert connected.stdout is not None
         eventually(lambda: connected.poll() is not None)
@@ -630,7 +630,7 @@ while True:
 """
 
 
-def test_a_daemon_that_asks_for_more_time_without_end_is_ended_by_a_kill(looked_at: Host) -> None:
+def test_a_daemon_that_keeps_extending_its_stop_timeout_is_killed(looked_at: Host) -> None:
     extending = "/var/lib/hkswitch/extending"
     with compromised(looked_at, EXTENDING, "TimeoutStopSec=1\n"):
         eventually(lambda: looked_at.run("test", "-e", extending, check=False).returncode == 0)
@@ -654,7 +654,7 @@ os.execv("/usr/bin/sudo", ["sudo", "-n", "-h", "=x\\nMAINPID={process}\\n", "tru
 @pytest.mark.parametrize(
     ("option", "ends"), [("", True), ("NoNewPrivileges=yes\n", False)], ids=["by sudo", "as by the socket"]
 )
-def test_a_daemon_that_was_taken_over_has_systemd_end_the_process_of_another_by_sudo_only(
+def test_only_by_sudo_can_a_compromised_daemon_make_systemd_kill_another_process(
     looked_at: Host, option: str, ends: bool
 ) -> None:
     looked_at.run("systemd-run", "--quiet", "--collect", "--unit=another", "sleep", "600")
@@ -679,7 +679,7 @@ else:
 """
 
 
-def test_a_daemon_that_was_taken_over_makes_no_program_in_memory_where_systemd_can_forbid_it(
+def test_a_compromised_daemon_cannot_execute_from_memory_where_systemd_can_prevent_it(
     looked_at: Host,
 ) -> None:
     expected = {"bookworm": "made\n", "trixie": "refused\n"}[looked_at.release]

@@ -65,7 +65,9 @@ async def until_told(phone: Controller, name: str, *, on: bool) -> None:
         pass
 
 
-async def test_a_tap_runs_the_command_and_the_status_says_the_rest(daemon: Host, phone: Controller) -> None:
+async def test_a_tap_runs_the_command_and_the_status_decides_the_state(
+    daemon: Host, phone: Controller
+) -> None:
     assert await phone.write("Lamp", on=True) == 0
     await eventually_async(lambda: is_on(daemon))
     assert await phone.read("Lamp") is True
@@ -85,7 +87,7 @@ async def test_what_is_on_is_not_started_again(daemon: Host, phone: Controller) 
     assert run_count(daemon, "start") == 0
 
 
-async def test_a_change_from_outside_comes_by_itself(daemon: Host, phone: Controller) -> None:
+async def test_a_change_from_outside_sends_an_event(daemon: Host, phone: Controller) -> None:
     daemon.run("touch", f"{STATE}/on")
     await until_told(phone, "Lamp", on=True)
     daemon.run("rm", f"{STATE}/on")
@@ -156,7 +158,9 @@ async def test_what_takes_a_while_after_its_command_does_not_flicker(daemon: Hos
     assert run_helper(daemon, "status")[0] == 3
 
 
-async def test_a_newer_tap_waits_for_the_command_and_then_counts(daemon: Host, phone: Controller) -> None:
+async def test_a_newer_tap_waits_for_the_command_and_then_takes_effect(
+    daemon: Host, phone: Controller
+) -> None:
     override(daemon, "start", "sleep 1.5")
     assert await phone.write("Lamp", on=True) == 0
     assert await phone.write("Lamp", on=False) == 0
@@ -165,7 +169,7 @@ async def test_a_newer_tap_waits_for_the_command_and_then_counts(daemon: Host, p
     await eventually_async(lambda: not is_on(daemon))
 
 
-async def test_a_status_that_says_nothing_makes_one_switch_unavailable(
+async def test_an_inconclusive_status_makes_only_its_switch_unavailable(
     daemon: Host, phone: Controller
 ) -> None:
     override(daemon, "status", "exit 127")
@@ -228,7 +232,7 @@ async def test_a_check_is_run_when_the_units_change_and_not_while_they_are_down(
     assert run_count(daemon, "checked") == checked
 
 
-async def test_a_check_that_hangs_did_not_say_yes(daemon: Host, phone: Controller) -> None:
+async def test_a_check_that_hangs_does_not_pass(daemon: Host, phone: Controller) -> None:
     override(daemon, "status", '[ "$HKSWITCH_GROUP" = tunnel ] && sleep 1000; exit 1')
     daemon.run("systemctl", "start", "smb")
     code, said = run_helper(daemon, "status", "tunnel")

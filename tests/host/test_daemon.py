@@ -134,7 +134,7 @@ async def test_a_start_that_fails_later_snaps_back_by_an_event_to_the_writer_too
     assert of_ours(daemon, "web: start failed")[before:] == [f"web: start failed: {why}"]
 
 
-async def test_a_slow_start_is_a_success_after_a_second_and_holds_up_nobody(
+async def test_a_slow_start_succeeds_after_a_second_and_delays_no_other_request(
     daemon: Host, controller: Controller, paired: Controller
 ) -> None:
     daemon.unit("httpd.service", "[Service]\nExecStartPre=/bin/sleep 20\nExecStart=/bin/sleep infinity\n")
@@ -253,7 +253,7 @@ async def test_a_browser_sees_the_bridge_and_its_goodbye(daemon: Host, paired: C
     await browsing.async_close()
 
 
-def test_a_broken_config_ends_it_with_78_and_is_not_tried_again(daemon: Host) -> None:
+def test_a_broken_config_makes_the_daemon_exit_with_78_without_a_restart(daemon: Host) -> None:
     before = daemon.read("/etc/hkswitch/config.yaml")
     daemon.run("systemctl", "stop", "hkswitch.service")
     daemon.write("/etc/hkswitch/config.yaml", "groups: {web: {unit: httpd}}\n")

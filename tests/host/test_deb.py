@@ -141,7 +141,7 @@ def test_a_package_is_for_its_release_and_architecture(host: Host, deb: str) -> 
     assert ("systemd (>= 257)" in needs) == (host.release != "bookworm")
 
 
-def test_all_in_a_package_is_roots_and_closed_to_other_writers(host: Host, deb: str) -> None:
+def test_only_root_owns_and_can_write_the_files_of_a_package(host: Host, deb: str) -> None:
     listed = host.run("dpkg-deb", "--contents", deb).stdout.splitlines()
     assert {line.split()[1] for line in listed} == {"root/root"}
     assert [line for line in listed if line[0] != "l" and "w" in line[4:10]] == []
@@ -178,7 +178,7 @@ def test_sums_are_those_of_the_files(host: Host, opened: str) -> None:
 
 
 @pytest.mark.any_release
-def test_lintian_has_nothing_to_say(host: Host, deb: str, tmp_path: Path) -> None:
+def test_lintian_reports_nothing(host: Host, deb: str, tmp_path: Path) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian is not installed")
     copy = tmp_path / Path(deb).name
@@ -225,7 +225,7 @@ def test_an_upgrade_starts_nothing_that_did_not_run(running: Host, newer: str) -
 
 
 @pytest.mark.any_release
-def test_a_version_that_does_not_start_is_said_and_installed(running: Host, newer: str) -> None:
+def test_a_version_that_does_not_start_is_installed_and_reported(running: Host, newer: str) -> None:
     running.write("/etc/hkswitch/config.yaml", "groups: nonsense\n")
     said = apt(running, "install", newer)
     assert "hkswitch: The new version does not start: systemctl status hkswitch says why.\n" in said
@@ -273,7 +273,7 @@ def test_a_rule_that_visudo_refuses_stops_an_upgrade_before_it_began(running: Ho
 
 
 @pytest.mark.any_release
-def test_a_full_disk_leaves_the_version_before(running: Host, newer: str) -> None:
+def test_a_full_disk_keeps_the_previous_version(running: Host, newer: str) -> None:
     before = shown(running)
     with full_disk(running, "/usr/share/doc/hkswitch"):
         refused = apt(running, "install", newer, code=100)
@@ -285,7 +285,7 @@ def test_a_full_disk_leaves_the_version_before(running: Host, newer: str) -> Non
 
 
 @pytest.mark.any_release
-def test_a_rule_that_cannot_be_written_is_the_one_before(installed: Host) -> None:
+def test_a_rule_that_cannot_be_written_keeps_the_previous_one(installed: Host) -> None:
     installed.run("rm", "-r", "/var/lib/serviceswitch")  # or a missing rule counts as removed
     with full_disk(installed, "/etc/sudoers.d"):
         refused = installed.run("/usr/share/hkswitch/place-rule", check=False)
@@ -324,7 +324,7 @@ def test_make_leaves_a_package_to_apt(installed: Host, program: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "sentence"), [((), "packaging/deb FOLDER"), (("/nowhere",), "There is no folder /nowhere")]
 )
-def test_a_build_says_what_it_needs(host: Host, argv: tuple[str, ...], sentence: str) -> None:
+def test_a_build_reports_what_it_needs(host: Host, argv: tuple[str, ...], sentence: str) -> None:
     refused = host.run("/src/packaging/deb", *argv, check=False)
     assert refused.returncode == 1
     assert sentence in refused.stderr

@@ -121,7 +121,7 @@ def test_for_programs_it_is_json(daemon: Host, healthy: dict[str, str]) -> None:
     assert {point["verdict"] for point in shown["points"]} <= {"ok", "unknown"}
 
 
-def test_others_see_what_they_may_and_are_told_what_needs_sudo(daemon: Host, healthy: dict[str, str]) -> None:
+def test_other_users_see_what_they_may_and_what_needs_sudo(daemon: Host, healthy: dict[str, str]) -> None:
     seen = examined(daemon, user="nobody")
     different = {point: line for point, line in seen.items() if line != healthy[point]}
     assert set(different) == {"state", "sudoers"}
@@ -264,9 +264,7 @@ ALONE: Final = (
 
 
 @pytest.mark.parametrize("fault", ALONE, ids=lambda fault: f"{fault.point}: {fault.says[:40]}")
-def test_a_point_that_is_wrong_is_said_and_no_other(
-    daemon: Host, healthy: dict[str, str], fault: Fault
-) -> None:
+def test_each_fault_is_reported_and_nothing_else(daemon: Host, healthy: dict[str, str], fault: Fault) -> None:
     with made(daemon, fault):
         says = changed(daemon, healthy)
     if fault.point is Point.TRUST:
@@ -412,7 +410,7 @@ def test_diagnostics_of_a_paired_bridge_hold_no_secret(daemon: Host, healthy: di
 # The last one: it ends the pairing
 
 
-async def test_a_bridge_that_nobody_is_paired_with_is_said(
+async def test_an_unpaired_bridge_is_reported(
     daemon: Host, healthy: dict[str, str], paired: Controller
 ) -> None:
     await paired.close()

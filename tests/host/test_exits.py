@@ -103,13 +103,13 @@ CALLS: Final = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_no_call_over_the_bus_is_answered(host: Host, sandbox: str, call: str) -> None:
+def test_the_bus_answers_no_call(host: Host, sandbox: str, call: str) -> None:
     assert run_inside(host, CALLS[call]).code != 0
     assert host.show("nginx.service", "ActiveState") == "inactive"
 
 
 @pytest.mark.parametrize("call", ["linger", "names", "the bus itself", "polkit", "avahi"])
-def test_the_same_calls_of_another_user_are_answered(host: Host, call: str) -> None:
+def test_the_bus_answers_the_same_calls_of_another_user(host: Host, call: str) -> None:
     """Without this, the test above would prove nothing."""
     host.write("/opt/call", CALLS[call])
     try:
@@ -119,7 +119,7 @@ def test_the_same_calls_of_another_user_are_answered(host: Host, call: str) -> N
         host.run("systemctl", "stop", f"user@{host.run('id', '-u', 'games').stdout.strip()}.service")
 
 
-def test_the_bus_does_not_speak_to_the_user_outside_either(host: Host) -> None:
+def test_the_bus_does_not_answer_the_user_outside_the_sandbox_either(host: Host) -> None:
     refused = host.run("busctl", "list", user="hkswitch", check=False)
     assert (refused.returncode, refused.stdout) == (1, "")
 
@@ -133,7 +133,7 @@ def test_the_user_has_no_home_and_no_shell(host: Host) -> None:
 # Other services
 
 
-def test_a_key_in_its_folder_lets_nobody_in_by_ssh(host: Host, sandbox: str) -> None:
+def test_ssh_accepts_no_key_from_its_folder(host: Host, sandbox: str) -> None:
     tried = run_inside(
         host,
         f"""set -e
@@ -157,7 +157,7 @@ JOBS: Final = {
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_nothing_is_left_for_another_service_to_run(host: Host, sandbox: str, job: str) -> None:
+def test_it_can_schedule_no_job_of_another_service(host: Host, sandbox: str, job: str) -> None:
     assert run_inside(host, JOBS[job]).code != 0
     left = host.run(
         "sh", "-c", "ls -A /var/spool/cron/crontabs; find /var/spool/cron/atjobs /etc/cron.d -user hkswitch"
@@ -213,9 +213,7 @@ def section(heading: str) -> str:
     return DOCUMENT.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
 
 
-def test_the_sockets_that_it_can_connect_to_are_those_that_the_document_explains(
-    host: Host, sandbox: str
-) -> None:
+def test_it_can_connect_only_to_documented_sockets(host: Host, sandbox: str) -> None:
     host.write("/opt/compromised/reachable.py", REACHABLE)
     reached = run_inside(host, "python3 /opt/compromised/reachable.py")
     assert reached.code == 0, reached.said
@@ -226,13 +224,11 @@ def test_the_sockets_that_it_can_connect_to_are_those_that_the_document_explains
 LOCAL: Final = "python3 -c \"import socket; socket.create_connection(('127.0.0.1', 22), timeout=2)\""
 
 
-def test_with_the_socket_it_reaches_no_service_on_localhost(host: Host, sandbox: str) -> None:
+def test_with_the_socket_it_cannot_reach_localhost(host: Host, sandbox: str) -> None:
     assert (run_inside(host, LOCAL).code == 0) is (sandbox == BY_SUDO)
 
 
-def test_the_setuid_programs_that_it_can_start_are_those_that_the_document_explains(
-    host: Host, sandbox: str
-) -> None:
+def test_it_can_start_only_documented_setuid_programs(host: Host, sandbox: str) -> None:
     found = run_inside(host, "find / -xdev -type f -perm /6000 -executable 2>/dev/null").said.split()
     explained = re.findall(r"^\| `(.*?)`", section("Setuid programs"), re.MULTILINE)
     assert sorted({Path(path).name for path in found}) == explained
@@ -259,7 +255,7 @@ GAINS: Final = {
 
 
 @pytest.mark.parametrize("program", GAINS)
-def test_no_setuid_program_gives_it_anything(host: Host, sandbox: str, program: str) -> None:
+def test_it_gains_nothing_from_any_setuid_program(host: Host, sandbox: str, program: str) -> None:
     tried = run_inside(host, f"setsid {GAINS[program]}")
     assert tried.code != 0
     assert "uid=" not in tried.said
@@ -306,14 +302,14 @@ def as_another(host: Host, path: str) -> str:
     return host.run("sh", "-c", f"{path} 2>&1", user="games", check=False).stdout
 
 
-def test_a_setuid_program_of_its_own_makes_no_other_user_it(host: Host, own_program: str) -> None:
+def test_no_other_user_can_become_it_by_its_own_setuid_program(host: Host, own_program: str) -> None:
     if own_program in OWN_FOLDERS[:2]:
         assert own_programs(host) == [f"{own_program}/{OWN}"]
     for path in own_programs(host):
         assert "Permission denied" in as_another(host, path) or "hkswitch" not in as_another(host, path)
 
 
-def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -> None:
+def test_no_other_user_can_become_it_by_a_folder_that_it_passes_on(host: Host, own_program: str) -> None:
     host.write("/opt/compromised/send.py", SEND)
     with host.popen("python3", "-c", RECEIVE, user="games") as receiver:
         assert receiver.stdout is not None
@@ -323,7 +319,7 @@ def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -
 
 
 @pytest.mark.parametrize("own_program", [STATE], indirect=True)
-def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_program: str) -> None:
+def test_only_the_mount_prevents_its_setuid_programs(host: Host, own_program: str) -> None:
     """Without this, the tests above would prove nothing."""
     host.run("umount", "--lazy", STATE)
     try:
@@ -365,7 +361,7 @@ def capabilities(column: str) -> dict[str, str]:
     }
 
 
-def test_a_file_capability_gives_it_what_the_document_says_and_no_more(host: Host, sandbox: str) -> None:
+def test_a_file_capability_gives_it_only_what_is_documented(host: Host, sandbox: str) -> None:
     explained = capabilities(sandbox)
     try:
         host.run("sh", "-ec", RAISE, "sh", *explained)
@@ -387,7 +383,7 @@ find / \( -path /proc -o -path /sys -o -path /src -o -path /wheels -o -path /dev
 """
 
 
-def test_what_it_can_write_is_its_own_and_run_by_nobody(host: Host, sandbox: str) -> None:
+def test_it_can_write_only_its_own_files_which_no_other_user_runs(host: Host, sandbox: str) -> None:
     found = run_inside(host, WRITABLE).said.split()
     assert {path for path in found if not path.startswith(f"{STATE}/")} == {
         *(STATE, "/run/hkswitch"),
@@ -409,7 +405,7 @@ def helper_key(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
 @pytest.mark.parametrize(
     "helper_key", ["sudo", "socket"], indirect=True, ids=["it names sudo", "it names the socket"]
 )
-def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, helper_key: str) -> None:
+def test_a_pipe_by_sudo_is_served_only_if_roots_config_selects_sudo(host: Host, helper_key: str) -> None:
     for sudo in SUDOS[host.release]:
         # not from the sandbox, where sudo does not work at all
         asked = ("sh", "-c", 'sleep 1 | "$0" "$@"', sudo, "-n", *SERVE)
@@ -422,7 +418,7 @@ def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, h
             assert "`helper: socket` is set: the user hkswitch cannot use sudo" in ended.stderr
 
 
-def test_the_refusal_is_in_the_audit(host: Host) -> None:
+def test_the_refusal_is_audited(host: Host) -> None:
     listed = host.journalctl("--output=json", "SYSLOG_IDENTIFIER=serviceswitch", "_UID=0").splitlines()
     denied = [line for line in map(json.loads, listed) if line.get("HKSWITCH_ACTION") == "serve"]
     assert {line["HKSWITCH_DECISION"] for line in denied} == {"denied"}

@@ -164,7 +164,7 @@ MASKED = Fault(("systemctl", "mask", UNIT), ("systemctl", "unmask", UNIT), "mask
     [(REMOVED, True), (REMOVED, False), (MASKED, False)],
     ids=["running-removed", "stopped-removed", "stopped-masked"],
 )
-async def test_a_unit_that_cannot_be_loaded_makes_its_switch_and_only_its_unreadable_until_it_is_back(
+async def test_only_the_switch_of_an_unloadable_unit_is_unreadable_until_the_unit_is_back(
     daemon: Host, controller: Controller, fault: Fault, on: bool
 ) -> None:
     if on:
@@ -192,7 +192,7 @@ async def test_a_reload_of_systemd_changes_nothing(daemon: Host, controller: Con
     assert controller.told == {"Web Server": 2}
 
 
-async def test_units_are_followed_again_after_systemd_was_executed_anew(
+async def test_units_are_watched_again_after_systemd_has_reexecuted(
     daemon: Host, controller: Controller
 ) -> None:
     daemon.run("systemctl", "start", "httpd", "libvirt-guests")
@@ -282,7 +282,7 @@ async def arrived(controller: Controller) -> None:
         await controller.read("File Server")
 
 
-async def test_a_restart_switch_restarts_what_runs_and_turns_itself_off(
+async def test_a_restart_switch_restarts_running_units_and_turns_itself_off(
     daemon: Host, controller: Controller
 ) -> None:
     assert await controller.write("Web Server", on=True) == 0
@@ -300,7 +300,7 @@ def identity(host: Host) -> set[str]:
     return {host.show("httpd.service", name) for name in ("MainPID", "InvocationID")}
 
 
-async def test_a_restart_switch_starts_nothing_that_is_stopped(daemon: Host, controller: Controller) -> None:
+async def test_a_restart_switch_starts_no_stopped_unit(daemon: Host, controller: Controller) -> None:
     assert await controller.write(RESTART, on=True) == 0
     assert await controller.event(RESTART) is False
     assert daemon.show("httpd.service", "ActiveState") == "inactive"
@@ -315,7 +315,7 @@ async def test_a_restart_switch_starts_nothing_that_is_stopped(daemon: Host, con
     [("restart", "dbus"), ("kill", "--kill-whom=main", "--signal=KILL", "dbus")],
     ids=["restarted", "killed"],
 )
-async def test_all_is_read_anew_after_the_bus_was_away_for_a_moment(
+async def test_all_states_are_read_again_after_a_short_bus_outage(
     daemon: Host, controller: Controller, command: tuple[str, ...]
 ) -> None:
     daemon.run("systemctl", "start", "httpd", "libvirt-guests")
@@ -354,7 +354,7 @@ async def test_without_a_bus_nothing_is_readable_and_the_daemon_waits_quietly(
 # The helper
 
 
-async def test_writes_work_again_soon_after_each_time_the_helper_was_killed(
+async def test_writes_work_again_soon_after_each_kill_of_the_helper(
     daemon: Host, controller: Controller
 ) -> None:
     for on in (True, False, True):  # the back-off stays short for this many
@@ -394,7 +394,7 @@ async def test_a_helper_that_hangs_is_replaced_and_does_nothing_more(
     assert await controller.read("Web Server") is False
 
 
-async def test_without_the_sudo_rule_writes_fail_within_a_second_and_the_journal_says_once_what_is_missing(
+async def test_without_the_sudo_rule_writes_fail_within_a_second_and_the_journal_names_it_once(
     daemon: Host, controller: Controller
 ) -> None:
     logged = len(journal(daemon))

@@ -97,7 +97,7 @@ time.sleep(100)
 HANG: Final = "/run/systemd/system/serviceswitch@.service.d"
 
 
-def test_helpers_that_hang_and_leave_no_room_are_named_as_the_reason(daemon: Host) -> None:
+def test_hanging_helpers_that_use_up_all_connections_are_reported(daemon: Host) -> None:
     """Helpers exit at once for connections that the daemon did not make, so these hang before that check."""
     ours, every = the_helper(daemon), "serviceswitch@*"
     daemon.write(f"{HANG}/hang.conf", "[Service]\nExecStartPre=/bin/sleep infinity\n")
@@ -134,7 +134,7 @@ def test_the_helper_ends_with_the_daemon(daemon: Host) -> None:
     daemon.run("systemctl", "start", DAEMON)
 
 
-def test_the_daemon_brings_the_socket_with_it(daemon: Host) -> None:
+def test_starting_the_daemon_starts_the_socket(daemon: Host) -> None:
     daemon.run("systemctl", "stop", "serviceswitch.socket")
     # it is nothing without its helper, and systemctl waits for the socket only.
     eventually(lambda: daemon.show(DAEMON, "ActiveState") == "inactive")

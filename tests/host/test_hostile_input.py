@@ -177,7 +177,7 @@ while True:
 
 
 @pytest.mark.parametrize("manner", ["silent", "begun", "sequences", "garbage"])
-def test_a_daemon_that_was_taken_over_does_not_keep_root_waiting(daemon: Host, manner: str) -> None:
+def test_a_compromised_daemon_does_not_keep_root_waiting(daemon: Host, manner: str) -> None:
     with stopped(daemon):
         daemon.run("install", "--directory", "--owner=hkswitch", "--mode=0755", RUN)
         sockets = [f"{RUN}/control.sock", f"{RUN}/admin.sock"]
@@ -193,7 +193,7 @@ def test_a_daemon_that_was_taken_over_does_not_keep_root_waiting(daemon: Host, m
                 assert {code for code, _ in ran} == {Exit.UNAVAILABLE}
 
 
-def test_root_does_not_ask_a_socket_of_another_user(daemon: Host) -> None:
+def test_root_does_not_use_a_socket_of_another_user(daemon: Host) -> None:
     with runs_as(daemon, "nobody", LISTEN, "begun", "/tmp/control.sock"):
         eventually(lambda: daemon.run("test", "-S", "/tmp/control.sock", check=False).returncode == 0)
         code, said = run_as_root(daemon, "start", "web", "--state-dir", "/tmp")
@@ -239,7 +239,9 @@ PLANTED: Final = {
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_whatever_is_planted_in_the_state_folder_root_is_told_a_sentence(daemon: Host, planted: str) -> None:
+def test_root_gets_a_readable_error_whatever_is_planted_in_the_state_folder(
+    daemon: Host, planted: str
+) -> None:
     daemon.write("/root/secret", "secret\n", mode=0o600)
     with stopped(daemon):
         daemon.run("sh", "-ec", PLANTED[planted], user="hkswitch")
@@ -298,7 +300,7 @@ def victims(host: Host) -> str:
     return host.run("sh", "-c", "cat /run/hunter/found || true").stdout
 
 
-def test_nothing_that_roots_doctor_does_is_within_reach_of_the_daemons_user(daemon: Host) -> None:
+def test_the_daemons_user_cannot_reach_any_process_of_roots_doctor(daemon: Host) -> None:
     with hunter(daemon):
         daemon.run("env", "SECRET=of-root", "hkswitch", "doctor", check=False)
         daemon.run("env", "SECRET=of-root", "hkswitch", "diagnostics")
@@ -316,7 +318,7 @@ def test_nothing_that_roots_doctor_does_is_within_reach_of_the_daemons_user(daem
             eventually(lambda: daemon.show("victims.service", "LoadState") == "not-found")
 
 
-def test_what_the_doctor_starts_has_nothing_of_roots_environment(daemon: Host) -> None:
+def test_programs_started_by_the_doctor_do_not_get_roots_environment(daemon: Host) -> None:
     """A program that comes first in the doctor's PATH records its environment."""
     noting = '#!/bin/sh\nenv >>/run/noted\nexec /usr/bin/systemctl "$@"\n'
     daemon.write("/usr/local/sbin/systemctl", noting, mode=0o755)
@@ -360,7 +362,7 @@ def trust_of(host: Host) -> str:
 
 
 @pytest.mark.parametrize("first_line", [f"#!{HOME}/sh", f"#! {HOME}/sh -e", "#!/usr/local/sbin/another"])
-def test_a_script_of_roots_with_an_interpreter_of_a_users_is_not_run(daemon: Host, first_line: str) -> None:
+def test_a_script_of_root_with_a_users_interpreter_is_not_run(daemon: Host, first_line: str) -> None:
     daemon.run("install", "--directory", "--owner=nobody", HOME)
     daemon.run("cp", "/bin/sh", f"{HOME}/sh")
     daemon.run("chown", "nobody", f"{HOME}/sh")
@@ -379,9 +381,7 @@ def test_a_script_of_roots_with_an_interpreter_of_a_users_is_not_run(daemon: Hos
 
 
 @pytest.mark.parametrize("hidden", ["/root/bin", "/home/roots"])
-def test_the_doctor_says_that_the_helper_does_not_see_what_its_sandbox_hides(
-    daemon: Host, hidden: str
-) -> None:
+def test_the_doctor_reports_programs_that_the_helpers_sandbox_hides(daemon: Host, hidden: str) -> None:
     daemon.write(f"{hidden}/lamp", "#!/bin/sh\n", mode=0o755)
     with group_of(daemon, f"{hidden}/lamp"):
         trust = trust_of(daemon)
@@ -393,6 +393,6 @@ def test_the_doctor_says_that_the_helper_does_not_see_what_its_sandbox_hides(
     assert "is not trusted: it does not exist" in said or "Permission denied" in said
 
 
-def test_both_ways_to_the_helper_hide_the_homes(host: Host) -> None:
+def test_both_transports_hide_the_home_folders(host: Host) -> None:
     for unit in (SERVICE, "serviceswitch@doctor.service"):
         assert host.show(unit, "ProtectHome") == "yes"

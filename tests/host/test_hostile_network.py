@@ -171,7 +171,7 @@ async def attacked_host(daemon: Host, paired: Controller, attacker: Attacker, is
 
 
 @pytest.mark.parametrize("attack", UNPAIRED)
-def test_a_flood_while_unpaired_keeps_no_command_waiting_and_leaves_nothing(
+def test_a_flood_while_unpaired_delays_no_command_and_leaves_no_damage(
     daemon: Host, attacker: Attacker, is_long: bool, attack: Callable[..., int]
 ) -> None:
     row = next(row for row in ROWS if row.attack is attack)
@@ -189,7 +189,7 @@ def test_a_flood_while_unpaired_keeps_no_command_waiting_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.attack.__name__ for row in ROWS])
-async def test_a_flood_holds_up_no_controller_and_leaves_nothing(
+async def test_a_flood_delays_no_controller_and_leaves_no_damage(
     attacked_host: AttackedHost, is_long: bool, row: Row
 ) -> None:
     count = row.long_count if is_long else row.count
@@ -197,7 +197,7 @@ async def test_a_flood_holds_up_no_controller_and_leaves_nothing(
     assert result["done"] > count / 4  # the accept queue was full for the others
 
 
-async def test_a_controller_with_many_sessions_keeps_32_and_holds_up_no_other(
+async def test_a_controller_with_many_sessions_keeps_32_and_delays_no_other(
     attacked_host: AttackedHost, is_long: bool
 ) -> None:
     (pairing,) = await add_controllers(attacked_host.controller, 1)
@@ -207,7 +207,7 @@ async def test_a_controller_with_many_sessions_keeps_32_and_holds_up_no_other(
     await remove_controllers(attacked_host.controller, [pairing])
 
 
-async def test_controllers_that_never_read_hold_up_no_other_and_are_cut_off(
+async def test_controllers_that_never_read_delay_no_other_and_are_disconnected(
     attacked_host: AttackedHost, is_long: bool
 ) -> None:
     pairings = await add_controllers(attacked_host.controller, NON_READERS[is_long])
@@ -242,7 +242,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("exhausted", [tuple(LIMITS), *each], ids="-".join)
 
 
-async def test_a_daemon_that_gets_no_more_goes_on_and_feeds_its_watchdog(
+async def test_a_daemon_out_of_resources_keeps_running_and_feeds_its_watchdog(
     daemon: Host, attacked_host: AttackedHost, attacker: Attacker, exhausted: tuple[str, ...]
 ) -> None:
     before = Daemon.of(daemon)

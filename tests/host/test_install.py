@@ -88,7 +88,7 @@ def test_only_root_can_write_what_root_runs(host: Host) -> None:
     assert foreign_links.stdout == ""
 
 
-def test_everybody_can_read_the_programs(host: Host) -> None:
+def test_all_users_can_read_the_programs(host: Host) -> None:
     hidden = host.run("find", "/usr/lib/hkswitch", "(", "-type", "f", "!", "-perm", "-044", ")")
     closed = host.run("find", "/usr/lib/hkswitch", "(", "-type", "d", "!", "-perm", "-055", ")")
     assert (hidden.stdout, closed.stdout) == ("", "")
@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_the_installation(spare: Host) -> None:
 
 
 @pytest.mark.parametrize("by", ["exit 1", "kill -TERM $(ps -o ppid= $PPID)"], ids=["an error", "a signal"])
-def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> None:
+def test_an_interrupted_installation_restores_the_files(spare: Host, by: str) -> None:
     install_staged(spare)
     spare.run(
         "sh", "-c", "echo '# mine' >>/usr/lib/systemd/system/hkswitch.service; touch /usr/lib/hkswitch/mine"
@@ -219,7 +219,7 @@ def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> 
     install_staged(spare)
 
 
-def test_what_fails_after_the_files_leaves_nothing_where_nothing_was(spare: Host) -> None:
+def test_a_failed_first_installation_leaves_nothing(spare: Host) -> None:
     spare.run("/src/packaging/uninstall", "--purge")
     try:
         with broken_program(spare, "systemd-sysusers"):
@@ -249,7 +249,9 @@ def test_a_rule_that_visudo_refuses_is_not_placed(spare: Host) -> None:
         ("chown nobody usr/lib/hkswitch/lib", "Root cannot trust /root/spoilt"),
     ],
 )
-def test_what_others_could_have_staged_is_refused(spare: Host, spoil: str, sentence: str) -> None:
+def test_a_staged_folder_that_others_could_have_changed_is_refused(
+    spare: Host, spoil: str, sentence: str
+) -> None:
     spare.run("sh", "-ec", f"cp -a {STAGED} /root/spoilt; cd /root/spoilt; {spoil}")
     try:
         refused = install_staged(spare, "STAGED=/root/spoilt", check=False)
@@ -260,7 +262,7 @@ def test_what_others_could_have_staged_is_refused(spare: Host, spoil: str, sente
 
 
 @pytest.mark.parametrize("spoil", ["chmod o+w", "chmod g+w", "chmod +t,o+w", "chown nobody"], ids=str)
-def test_what_is_staged_below_a_folder_that_others_can_change_is_refused(spare: Host, spoil: str) -> None:
+def test_a_staged_folder_below_one_that_others_can_change_is_refused(spare: Host, spoil: str) -> None:
     spare.run("sh", "-ec", f"mkdir -p /root/above/in; cp -a {STAGED} /root/above/in; {spoil} /root/above")
     spare.run("ln", "-s", "/root/above/in/staged", "/root/link")
     try:
@@ -304,7 +306,7 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
         *("no such prefix", "two prefixes", "a relative folder", "a folder in use"),
     ],
 )
-def test_install_says_why_it_cannot(
+def test_install_reports_why_it_cannot_run(
     spare: Host, argv: tuple[str, ...], user: str | None, sentence: str
 ) -> None:
     spare.write("/tmp/old", "#!/bin/sh\necho 3.9.2\nexit 1\n", 0o755)

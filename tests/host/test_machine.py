@@ -29,7 +29,7 @@ def test_network_is_entered_by_one_thread_and_left(host: Host) -> None:
     assert namespace() == before
 
 
-def test_multicast_is_heard_in_the_host(host: Host) -> None:
+def test_multicast_is_received_in_the_host(host: Host) -> None:
     group = "224.0.0.251"
     membership = struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton(host.address))
     with (

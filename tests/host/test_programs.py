@@ -53,7 +53,7 @@ def test_the_exit_code_of_a_status_says_the_state(
     assert (found, output.splitlines()[0].removeprefix("serviceswitch: ")) == (code, said)
 
 
-def test_a_command_is_alone_with_an_empty_environment_and_roots_rights(configured: Host) -> None:
+def test_a_command_runs_as_root_with_an_empty_environment(configured: Host) -> None:
     configured.run("systemctl", "set-environment", "FOREIGN=1")
     override(
         configured,
@@ -84,7 +84,7 @@ pwd >{STATE}/folder
     assert configured.read(f"{STATE}/folder") == "/\n"
 
 
-def test_root_needs_no_daemon_and_others_are_told_so(configured: Host) -> None:
+def test_root_needs_no_daemon_but_other_users_do(configured: Host) -> None:
     refused = configured.run("hkswitch", "start", "lamp", user="nobody", check=False)
     assert refused.returncode == 69
     assert refused.stderr == (
@@ -96,7 +96,7 @@ def test_root_needs_no_daemon_and_others_are_told_so(configured: Host) -> None:
     assert (run_count(configured, "start"), run_count(configured, "stop")) == (1, 1)
 
 
-def test_an_argument_is_what_it_is(configured: Host) -> None:
+def test_arguments_are_passed_literally(configured: Host) -> None:
     arguments = ["$PATH", "${PATH}", "%n", "a b", "", "-e", "'\"\\", "é", "; touch /run/lamp/on", "*"]
     written = ", ".join(json.dumps(argument) for argument in arguments)
     configured.write(LAMP, f'#!/bin/sh\nfor a; do echo "<$a>"; done >{STATE}/arguments; exit 9\n', mode=0o755)
@@ -110,7 +110,7 @@ def test_an_argument_is_what_it_is(configured: Host) -> None:
     assert configured.read(f"{STATE}/arguments") == "".join(f"<{argument}>\n" for argument in arguments)
 
 
-def test_all_that_a_command_began_ends_with_its_time(configured: Host) -> None:
+def test_a_timeout_kills_all_processes_of_a_command(configured: Host) -> None:
     stubborn = "trap '' TERM HUP INT; while :; do sleep 1; done"
     override(configured, "start", f'setsid sh -c "{stubborn}" & sh -c "{stubborn}" & {stubborn}')
     assert run_helper(configured, "start")[0] == 69
@@ -118,7 +118,7 @@ def test_all_that_a_command_began_ends_with_its_time(configured: Host) -> None:
     eventually(lambda: configured.show(UNIT, "LoadState") == "not-found")
 
 
-def test_output_is_in_the_journal_and_a_flood_of_it_is_cut(configured: Host) -> None:
+def test_output_goes_to_the_journal_which_limits_a_flood(configured: Host) -> None:
     # A process that ended before the journal looked has the journal's own limits.
     looked = f"until journalctl --quiet --unit={UNIT} --output=cat | grep -q begun; do sleep 0.1; done"
     flood = "i=0; while [ $i -lt 20000 ]; do echo flood; i=$((i + 1)); done"

@@ -253,7 +253,7 @@ def test_it_is_switched_on_and_off(host: Host, recipe: Recipe, service: Service)
 
 
 @every()
-def test_a_change_from_outside_is_told(host: Host, recipe: Recipe, service: Service) -> None:
+def test_a_change_from_outside_is_reported(host: Host, recipe: Recipe, service: Service) -> None:
     sh(host, service.switched_on)
     eventually(lambda: is_true(host, service.runs))
     assert act(host, "status", recipe) == Exit.OK
@@ -265,7 +265,7 @@ def test_a_change_from_outside_is_told(host: Host, recipe: Recipe, service: Serv
 
 
 @every(CONTAINER, MACHINE)
-def test_without_what_it_switches_it_is_unavailable(host: Host, recipe: Recipe) -> None:
+def test_without_its_service_it_is_unavailable(host: Host, recipe: Recipe) -> None:
     assert [act(host, action, recipe) for action in ACTIONS] == [Exit.UNAVAILABLE] * 3
 
 
@@ -288,7 +288,7 @@ def test_a_container_that_does_nothing_is_off(
 
 
 @every(QUADLET)
-def test_of_a_quadlet_with_a_mistake_there_is_no_unit_and_podman_says_why(
+def test_a_quadlet_with_a_mistake_has_no_unit_and_podman_reports_why(
     host: Host, recipe: Recipe, service: Service
 ) -> None:
     write(recipe.replacing("Image=", "Imagine="), host)
@@ -318,7 +318,7 @@ def test_a_tunnel_whose_other_end_is_silent_is_not_on(host: Host, recipe: Recipe
 
 
 @every(TUNNEL)
-def test_a_tunnel_that_was_lost_is_mended_by_a_restart_and_by_no_start(
+def test_a_lost_tunnel_is_fixed_by_a_restart_but_not_by_a_start(
     host: Host, recipe: Recipe, service: Service
 ) -> None:
     sh(host, f"{service.switched_on}; {service.switched_off}")
@@ -330,9 +330,7 @@ def test_a_tunnel_that_was_lost_is_mended_by_a_restart_and_by_no_start(
 
 
 @every(PROGRAM)
-def test_what_a_command_leaves_in_the_background_is_ended_with_it(
-    host: Host, recipe: Recipe, service: Service
-) -> None:
+def test_background_processes_of_a_command_end_with_it(host: Host, recipe: Recipe, service: Service) -> None:
     config = """\
 groups:
   gameserver:

@@ -79,7 +79,7 @@ def says(packets: Iterable[Packet], sender: str, address: str) -> bool:
     )
 
 
-def test_an_earlier_address_that_a_router_still_answers_with_costs_no_name(daemon: Host) -> None:
+def test_the_bridge_keeps_its_name_although_a_router_repeats_an_old_address(daemon: Host) -> None:
     with captured(daemon, CHOSEN) as wire, captured(daemon, OTHER) as other:
         # The bridge announces both addresses, and the router repeats each in the other network.
         eventually(lambda: says(wire.packets(), ADDRESS, ADDRESS))

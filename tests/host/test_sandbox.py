@@ -109,7 +109,7 @@ def test_helper_starts_within(daemon: Host, transport: str, option: str) -> None
 
 # SystemCallErrorNumber= does nothing by itself.
 @pytest.mark.parametrize("option", [o for o in options(NEWER) if key_of(o) != "SystemCallErrorNumber"])
-def test_helper_starts_within_what_is_for_newer_systemd_and_only_there(
+def test_helper_starts_with_options_for_newer_systemd_only_there(
     daemon: Host, transport: str, option: str
 ) -> None:
     assert (helper_says(daemon, option, sudo=transport) == HELLO) is is_newer(daemon)
@@ -174,7 +174,7 @@ def test_the_drop_in_is_where_systemd_is_new_enough(daemon: Host) -> None:
     assert installed == ([placed] if is_newer(daemon) else [])
 
 
-def test_the_daemon_uses_the_sudo_that_there_is(daemon: Host, transport: str) -> None:
+def test_the_daemon_uses_the_available_sudo(daemon: Host, transport: str) -> None:
     def parent() -> str:
         helper = daemon.run("pgrep", "--exact", "serviceswitch", check=False).stdout.strip()
         shown = daemon.run("ps", "-o", "ppid=", "-p", helper or "0", check=False).stdout.strip()
@@ -191,7 +191,7 @@ async def test_a_phone_switches_units_and_commands(daemon: Host, controller: Con
             await controller.until_on_is(name, on=on)
 
 
-def test_what_the_daemon_can_write_cannot_be_run(daemon: Host) -> None:
+def test_the_daemon_cannot_execute_what_it_can_write(daemon: Host) -> None:
     folders = in_sandbox(daemon, WRITABLE).split()
     assert {"/tmp", "/var/tmp", "/var/lib/hkswitch", "/run/hkswitch"} <= {*folders}
     assert in_sandbox(daemon, RUN_IN_EACH, *folders) == ""
@@ -230,7 +230,7 @@ def test_it_starts_without_a_network_and_serves_once_there_is_one(daemon: Host) 
     eventually(lambda: daemon.show(DAEMON, "StatusText").startswith(f"Serving 3 groups on {ADDRESS}, "))
 
 
-def test_why_it_did_not_start_is_an_error_in_the_journal(daemon: Host) -> None:
+def test_a_failed_start_logs_its_reason_as_an_error(daemon: Host) -> None:
     before, config = errors(daemon), daemon.read("/etc/hkswitch/config.yaml")
     daemon.write("/etc/hkswitch/config.yaml", "groups: {web: {unit: httpd}}\n")
     try:
@@ -272,7 +272,7 @@ def fed_for_seconds(host: Host) -> float:
     return (fed - started) / 1_000_000
 
 
-async def test_a_daemon_that_hangs_is_started_again_with_its_pairing_and_the_journal_says_where_it_was(
+async def test_a_hanging_daemon_is_restarted_with_its_pairing_and_its_traceback_is_logged(
     daemon: Host, paired: Controller, stub_units: tuple[str, ...], watched: str
 ) -> None:
     before = len(errors(daemon))
@@ -327,7 +327,7 @@ def test_the_document_gives_a_reason_for_each_option_that_is_off(host: Host) -> 
     assert [name for name in off if not {name, key_of(name)} & explained] == []
 
 
-def test_the_document_says_of_no_option_that_is_on_that_it_is_off(host: Host) -> None:
+def test_the_document_lists_no_enabled_option_as_off(host: Host) -> None:
     whole = {option for option in stays_off(systemd_version(host)) if "=" not in option}
     assert "NoNewPrivileges" in whole
     assert whole & {key_of(option) for option in used(host)} == set()

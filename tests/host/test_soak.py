@@ -43,7 +43,7 @@ def soak_units(host: Host) -> Iterator[None]:
     host.run("systemctl", "daemon-reload")
 
 
-async def test_in_every_quiet_moment_all_agree(
+async def test_all_views_agree_whenever_the_host_is_quiet(
     daemon: Host, paired: Controller, transport: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = daemon.read("/etc/hkswitch/config.yaml")

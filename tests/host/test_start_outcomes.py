@@ -450,13 +450,13 @@ def wanted_of_the_daemon(case: Case, action: str = "start") -> tuple[int, str, s
 
 
 @each_of(*CASES)
-def test_root_s_command_says_what_came_of_a_start(daemon: Host, case: Case) -> None:
+def test_the_helpers_command_reports_the_outcome_of_a_start(daemon: Host, case: Case) -> None:
     assert by_root(daemon, "start", case) == wanted_of_root(case)
     assert is_running(daemon, case) or case.came is not UP or case.phone is ENDED
 
 
 @each_of(*CASES)
-def test_the_daemon_says_what_came_of_a_start(daemon: Host, case: Case) -> None:
+def test_hkswitch_reports_the_outcome_of_a_start(daemon: Host, case: Case) -> None:
     assert by_the_daemon(daemon, "start", case) == wanted_of_the_daemon(case)
     action = last_action(daemon, case)
     wanted = ("failed", case.told) if case.came is FAILED else ("done", "")
@@ -464,7 +464,7 @@ def test_the_daemon_says_what_came_of_a_start(daemon: Host, case: Case) -> None:
 
 
 @each_of(*CASES)
-async def test_a_phone_is_told_what_came_of_a_start(daemon: Host, controller: Controller, case: Case) -> None:
+async def test_a_phone_gets_the_outcome_of_a_start(daemon: Host, controller: Controller, case: Case) -> None:
     name = switch(case)
     await controller.until_on_is(name, on=False)
     status = await controller.write(name, on=True)
@@ -482,19 +482,19 @@ async def test_a_phone_is_told_what_came_of_a_start(daemon: Host, controller: Co
 
 
 @each_of(*RESTARTS)
-def test_root_s_command_says_what_came_of_a_restart(daemon: Host, case: Case) -> None:
+def test_the_helpers_command_reports_the_outcome_of_a_restart(daemon: Host, case: Case) -> None:
     run(daemon, case)
     assert by_root(daemon, "restart", case) == wanted_of_root(case, "restart")
 
 
 @each_of(*RESTARTS)
-def test_the_daemon_says_what_came_of_a_restart(daemon: Host, case: Case) -> None:
+def test_hkswitch_reports_the_outcome_of_a_restart(daemon: Host, case: Case) -> None:
     run(daemon, case)
     assert by_the_daemon(daemon, "restart", case) == wanted_of_the_daemon(case, "restart")
 
 
 @each_of(*RESTARTS)
-async def test_a_phone_is_told_what_came_of_a_restart(
+async def test_a_phone_gets_the_outcome_of_a_restart(
     daemon: Host, controller: Controller, case: Case
 ) -> None:
     name = switch(case)
@@ -519,14 +519,14 @@ def runs_sleep(host: Host, unit: str) -> bool:
 
 
 @each_of(*RESTARTS[:2])
-async def test_a_restart_of_what_is_stopped_is_done_and_starts_nothing(daemon: Host, case: Case) -> None:
+async def test_a_restart_of_stopped_units_succeeds_and_starts_nothing(daemon: Host, case: Case) -> None:
     assert by_root(daemon, "restart", case) == (0, "", "")
     assert by_the_daemon(daemon, "restart", case) == (0, "", "")
     assert not is_running(daemon, case)
 
 
 @each_of(*(case for case in CASES if case.id in {"simple", "timer", "slice"}))
-def test_what_is_up_is_not_waited_for(daemon: Host, case: Case) -> None:
+def test_active_units_are_not_waited_for(daemon: Host, case: Case) -> None:
     daemon.run("systemctl", "start", *case.group_units)
     assert by_the_daemon(daemon, "start", case) == (0, "", "")
     took_ms = last_action(daemon, case)["duration_ms"]

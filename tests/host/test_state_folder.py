@@ -151,7 +151,7 @@ def found(host: Host) -> set[str]:
 
 
 @pytest.mark.parametrize("program", ["secure", "release"])
-def test_the_users_setuid_programs_go_and_nothing_else(host: Host, program: str) -> None:
+def test_only_setuid_programs_of_the_user_are_removed(host: Host, program: str) -> None:
     host.run("sh", "-ec", MAKE, "sh", *OWN)
     assert found(host) == KEPT | set(OWN)
     said = host.run("/src/packaging/account", *({"secure": SECURE[1:]}.get(program, (program,)))).stderr
@@ -162,7 +162,7 @@ def test_the_users_setuid_programs_go_and_nothing_else(host: Host, program: str)
     assert (options(host) >= CLOSED) is (program == "secure")
 
 
-def test_its_name_moves_no_terminal(host: Host) -> None:
+def test_its_name_cannot_inject_terminal_escapes(host: Host) -> None:
     name = "its\\033[2J\x1b[2J\nhkswitch: all is well"
     host.run("install", "-m", "4755", "-o", "hkswitch", "/usr/bin/id", f"{STATE}/{name}")
     said = host.run(*SECURE).stderr
@@ -170,12 +170,12 @@ def test_its_name_moves_no_terminal(host: Host) -> None:
     assert said.count("\n") == 1
 
 
-def test_what_nobody_made_is_not_spoken_of(host: Host) -> None:
+def test_nothing_is_reported_where_nothing_is_removed(host: Host) -> None:
     assert host.run(*SECURE).stderr == ""
 
 
 @pytest.mark.parametrize("ran", [True, False], ids=["it ran", "it did not run"])
-def test_what_runs_as_the_user_ends_when_an_upgrade_closes_the_folder(host: Host, ran: bool) -> None:
+def test_an_upgrade_that_closes_the_folder_kills_all_processes_of_the_user(host: Host, ran: bool) -> None:
     if ran:
         starts(host)
     host.run("umount", "--lazy", STATE)  # as with an older version
@@ -189,7 +189,7 @@ def test_what_runs_as_the_user_ends_when_an_upgrade_closes_the_folder(host: Host
     assert options(host) >= CLOSED
 
 
-def test_an_upgrade_of_what_is_closed_ends_nothing(host: Host) -> None:
+def test_an_upgrade_with_a_closed_folder_kills_nothing(host: Host) -> None:
     starts(host)
     process = host.show(SERVICE, "MainPID")
     host.run(*SECURE)

@@ -170,7 +170,7 @@ BAD_UNITS: Final = {
 
 
 @pytest.mark.parametrize("unit", ["srv@data.mount", "srv@data.automount", "a@b.slice", "web@.service"])
-def test_a_name_that_systemd_does_not_take_is_a_mistake_with_its_place(daemon: Host, unit: str) -> None:
+def test_a_name_that_systemd_rejects_is_an_error_with_its_place(daemon: Host, unit: str) -> None:
     with kept_config(daemon):
         write_config(daemon, {"data": {"name": "Data", "units": [unit]}})
         checked = daemon.run("hkswitch", "check", check=False)
@@ -295,7 +295,7 @@ async def test_a_reload_that_changes_nothing_sends_no_event_and_asks_no_check(
 # Reloads
 
 
-async def test_a_reload_that_changes_a_check_believes_the_new_one_only(
+async def test_a_reload_that_changes_a_check_uses_only_the_new_one(
     daemon: Host, controller: Controller
 ) -> None:
     script(daemon, "no", "exit 1")
@@ -328,7 +328,9 @@ async def test_a_restart_switch_that_a_reload_adds_can_be_read_and_used(
             assert daemon.show("nmb.service", "MainPID") != before
 
 
-async def test_a_restart_switch_tells_when_it_is_readable_again(daemon: Host, controller: Controller) -> None:
+async def test_a_restart_switch_sends_an_event_when_it_is_readable_again(
+    daemon: Host, controller: Controller
+) -> None:
     daemon.run("systemctl", "mask", "--runtime", "httpd")
     await until_read(controller, RESTART_WEB, wanted=FAILURE)
     events(controller)
@@ -337,7 +339,7 @@ async def test_a_restart_switch_tells_when_it_is_readable_again(daemon: Host, co
     assert await controller.read(RESTART_WEB) is False
 
 
-async def test_a_group_whose_units_come_back_by_a_reload_is_not_judged_by_what_they_were(
+async def test_a_reload_that_brings_units_back_ignores_their_old_states(
     daemon: Host, controller: Controller
 ) -> None:
     with unit_files(daemon, {"one.service": SLEEPS, "other.service": SLEEPS}):
@@ -361,7 +363,7 @@ async def test_a_group_whose_units_come_back_by_a_reload_is_not_judged_by_what_t
 SLOW: Final = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 20\n"
 
 
-async def test_who_waits_for_a_group_that_a_reload_removes_is_told(
+async def test_a_client_that_waits_for_a_group_removed_by_a_reload_is_told(
     daemon: Host, controller: Controller
 ) -> None:
     with unit_files(daemon, {"slow.service": SLOW}), kept_config(daemon):
@@ -422,7 +424,7 @@ def untrusted(host: Host) -> None:
         (untrusted, f"{CONFIG_FILE} is not trusted: others than root can write it"),
     ],
 )
-async def test_a_config_that_cannot_be_believed_is_said_everywhere_and_only_actions_are_refused(
+async def test_an_untrusted_or_broken_config_is_reported_everywhere_and_only_actions_are_refused(
     daemon: Host, controller: Controller, spoil: Callable[[Host], None], why: str
 ) -> None:
     logged = len(journal(daemon))
@@ -461,7 +463,7 @@ async def test_a_config_that_is_good_again_without_a_reload_clears_the_warning(
     assert await controller.write(WEB, on=True) == 0
 
 
-async def test_a_tap_by_a_config_that_was_changed_and_not_reloaded_does_nothing(
+async def test_a_tap_does_nothing_while_a_changed_config_is_not_reloaded(
     daemon: Host, controller: Controller
 ) -> None:
     with kept_config(daemon):
@@ -494,7 +496,7 @@ WAITS: Final = {
 
 
 @pytest.mark.parametrize("unit", ["after-slow.service", "after-slow.target", "after-slow.timer"])
-async def test_what_waits_for_another_unit_to_start_is_off(
+async def test_a_unit_that_waits_for_another_to_start_is_off(
     daemon: Host, controller: Controller, unit: str
 ) -> None:
     with unit_files(daemon, WAITS), serving(daemon, waits={"name": "Waits", "units": [unit]}):

@@ -333,7 +333,7 @@ def alike(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if alike(name)[0] == name])
-def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(
+def test_the_log_and_the_status_show_the_remedy_and_it_makes_the_switch_work(
     daemon: Host, name: str, exhaustive: bool
 ) -> None:
     case = CASES[name]
@@ -460,7 +460,7 @@ def test_where_sudo_passes_variables_the_linker_obeys_them_until_the_documents_l
     assert {sudo for sudo in sudos if obeys(sudo)} == {sudo for sudo in sudos & still.keys() if still[sudo]}
 
 
-def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
+def test_settings_documented_as_harmless_are_harmless(daemon: Host) -> None:
     settings = block("Settings that need nothing").splitlines()
     assert "Defaults use_pty" in settings
     daemon.run("sh", "-ec", rules(SET, *settings))
@@ -482,7 +482,7 @@ def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
         ("LOG_OUTPUT:", "LOG_OUTPUT tags are ignored by sudo-rs"),
     ],
 )
-def test_sudo_rs_refuses_a_rule_that_has_what_it_does_not_know(daemon: Host, options: str, says: str) -> None:
+def test_sudo_rs_refuses_a_rule_with_unsupported_options(daemon: Host, options: str, says: str) -> None:
     for sudo in {SUDO_RS} & set(SUDOS[daemon.release]):
         daemon.run("sh", "-ec", a_rule(options))
         asked = daemon.run(sudo, "-n", "-u", "root", *SERVE, user="hkswitch", check=False)
@@ -490,7 +490,7 @@ def test_sudo_rs_refuses_a_rule_that_has_what_it_does_not_know(daemon: Host, opt
         assert (HELLO in asked.stdout) is ("ignored" in says)
 
 
-def test_what_sudo_complains_of_is_in_the_log_once(daemon: Host) -> None:
+def test_messages_of_sudo_are_logged_once(daemon: Host) -> None:
     """All lines are logged, but not again for each helper started within ten seconds."""
     complaint = "sudo: unable to open log file /var/log/sudo.log: Read-only file system"
     daemon.run("sh", "-ec", rules(SET, "Defaults logfile=/var/log/sudo.log", "Defaults nonsense"))

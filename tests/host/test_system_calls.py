@@ -77,7 +77,7 @@ async def paired_state(bridges: list[Bridge]) -> PairedState:
 
 @pytest.mark.any_release
 @pytest.mark.parametrize("name", SAMPLE)
-async def test_a_call_that_fails_is_a_sentence_at_most_and_costs_neither_pairing_nor_truth(
+async def test_a_failing_call_costs_neither_the_pairing_nor_correct_states(
     bridges: list[Bridge],
     paired_state: PairedState,
     name: str,

@@ -67,7 +67,7 @@ def status_of_web(host: Host) -> tuple[int, str]:
         f"mount --bind /root/hkswitch.before/config.yaml {FILE}",
     ],
 )
-def test_a_config_that_only_root_can_write_is_believed(host: Host, change: str) -> None:
+def test_a_config_that_only_root_can_write_is_trusted(host: Host, change: str) -> None:
     host.run("sh", "-c", change)
     code, errors = status_of_web(host)
     assert (code, errors) == (3, "")
@@ -144,7 +144,7 @@ def test_an_acl_that_lets_others_write_is_denied(host: Host, path: str, tag: str
 
 
 @pytest.mark.parametrize(("permissions", "mask"), [("5", "5"), ("7", "5")], ids=["reads", "masked"])
-def test_an_acl_that_lets_nobody_write_is_believed(host: Host, permissions: str, mask: str) -> None:
+def test_an_acl_without_write_permission_is_trusted(host: Host, permissions: str, mask: str) -> None:
     host.run("python3", "-c", SET_ACL, FILE, "user", permissions, mask)
     assert host.run("test", "-w", FILE, user="hkswitch", check=False).returncode == 1
     assert status_of_web(host) == (3, "")
@@ -215,9 +215,7 @@ print(json.dumps([sorted(told), helper.wait()]))
         ("swap_owners", f"denied: {FILE} is not trusted: its owner is uid"),
     ],
 )
-def test_what_is_swapped_between_a_check_and_its_use_is_never_believed(
-    host: Host, swap: str, refusal: str
-) -> None:
+def test_a_file_swapped_between_check_and_use_is_never_trusted(host: Host, swap: str, refusal: str) -> None:
     theirs = "groups: {theirs: {units: [httpd]}}\n"
     host.write(f"{USERS}/config.yaml", theirs)
     host.run("chown", "hkswitch:", f"{USERS}/config.yaml")
@@ -232,14 +230,14 @@ def test_what_is_swapped_between_a_check_and_its_use_is_never_believed(
     assert [reason for reason in told if not reason.startswith(known)] == []
 
 
-def test_an_empty_config_is_said(host: Host) -> None:
+def test_an_empty_config_is_reported(host: Host) -> None:
     host.write(FILE, "")
     code, errors = status_of_web(host)
     assert (code, errors.count("\n")) == (78, 1)
     assert errors.startswith(f"serviceswitch: {FILE}:1:1: the key 'groups' is missing")
 
 
-def test_a_missing_config_is_said(host: Host) -> None:
+def test_a_missing_config_is_reported(host: Host) -> None:
     host.run("rm", FILE)
     assert status_of_web(host) == (
         78,
@@ -267,6 +265,6 @@ def test_the_environment_changes_nothing(host: Host, environment: str) -> None:
     assert (done.returncode, done.stderr) == (3, "")
 
 
-def test_nobody_but_root_is_served(host: Host) -> None:
+def test_only_root_is_served(host: Host) -> None:
     done = host.run("/usr/sbin/serviceswitch", "status", "web", user="hkswitch", check=False)
     assert (done.returncode, done.stderr) == (77, "serviceswitch: only root may do this; try it with sudo\n")

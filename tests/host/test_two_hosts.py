@@ -363,7 +363,7 @@ def advertisement(packets: tuple[Packet, ...], name: str) -> tuple[set[int], set
     return {port for _, port in targets}, found
 
 
-def test_nothing_of_it_is_sent_on_the_other_interface(
+def test_nothing_about_the_bridge_is_sent_on_the_other_interface(
     on_phone: None, server: Host, wires: Wires, avahi: bool
 ) -> None:
     before = len(wires.other.sent())
@@ -378,7 +378,7 @@ def test_nothing_of_it_is_sent_on_the_other_interface(
     assert avahi or wires.other.sent()[before:] == ()
 
 
-def test_every_way_of_asking_is_answered_on_the_chosen_interface(
+def test_every_kind_of_query_is_answered_on_the_chosen_interface(
     on_phone: None, server: Host, wires: Wires
 ) -> None:
     for to, mode in itertools.product((MDNS_GROUP, ADDRESS), QUERY_MODES):
@@ -396,7 +396,7 @@ def names_the_bridge(packet: Packet) -> bool:
     return packet.mentions("_hap._tcp") or packet.mentions("hkswitch")
 
 
-def test_the_other_interface_takes_no_connection(on_phone: None, server: Host) -> None:
+def test_the_other_interface_accepts_no_connection(on_phone: None, server: Host) -> None:
     socket.create_connection((ADDRESS, PORT), timeout=2).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((OTHER_ADDRESS, PORT), timeout=2)

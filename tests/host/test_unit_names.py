@@ -66,7 +66,7 @@ def refusal(name: str) -> str:
     return ""
 
 
-def test_what_the_configuration_takes_systemd_lists_and_what_it_does_not_has_a_place(host: Host) -> None:
+def test_systemd_lists_exactly_the_names_that_the_configuration_accepts(host: Host) -> None:
     states = load_states(host, NAMES)
     refused = {name: told for name in NAMES if (told := refusal(name))}
     taken = {name: state for name, state in states.items() if name not in refused}
@@ -79,7 +79,7 @@ def test_what_the_configuration_takes_systemd_lists_and_what_it_does_not_has_a_p
 
 
 @pytest.mark.parametrize("kind", ["mount", "automount", "slice"])
-def test_what_the_configuration_takes_can_be_loaded_from_a_file_and_nothing_else_can(
+def test_exactly_the_names_that_the_configuration_accepts_can_be_loaded_from_a_file(
     host: Host, kind: str
 ) -> None:
     """Tests unit types with special names: the name of a mount unit, for one, is its path."""

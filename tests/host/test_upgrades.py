@@ -203,7 +203,7 @@ def home(host: Host) -> str:
 
 
 @pytest.mark.parametrize("ran", [True, False], ids=["it ran", "it did not run"])
-def test_an_escaped_uid_loses_its_exits_and_nothing_else(
+def test_an_upgrade_closes_the_escapes_of_an_old_installation_and_nothing_else(
     host: Host, each_upgrade: Upgrade, escaped_uid: str, ran: bool
 ) -> None:
     host.run("rm", f"{STATE}/bridge.json", f"{STATE}/bridge.json.backup")  # the daemon creates new ones
@@ -227,14 +227,14 @@ def test_an_escaped_uid_loses_its_exits_and_nothing_else(
     assert state == ("active\n" if ran else "inactive\n")
 
 
-def test_a_user_that_can_log_in_is_left_alone_and_that_is_said(host: Host, upgrade: Upgrade) -> None:
+def test_a_user_that_can_log_in_is_left_alone_and_reported(host: Host, upgrade: Upgrade) -> None:
     host.run("usermod", "--home", STATE, "--shell", "/bin/sh", "hkswitch")
     said = upgrade(host)
     assert f"hkswitch: The user hkswitch can log in, so its home {STATE} stays" in said
     assert home(host) == STATE
 
 
-def test_an_upgrade_of_what_has_no_exits_leaves_the_daemon_alone(host: Host) -> None:
+def test_an_upgrade_without_escapes_to_close_leaves_the_daemon_alone(host: Host) -> None:
     """Runs only the scriptlets, as the packages restart the daemon afterwards."""
     by_deb(host)
     try:
@@ -297,7 +297,7 @@ def rule(host: Host) -> str | None:
     [("edited", True), ("removed", True), ("a link", True), ("edited", False), ("removed", False)],
     ids=lambda value: value if isinstance(value, str) else "recorded" if value else "of an older version",
 )
-def test_a_rule_that_the_administrator_changed_is_left_alone_and_that_is_said(
+def test_a_rule_that_the_administrator_changed_is_left_alone_and_reported(
     host: Host, upgrade: Upgrade, decision: str, recorded: bool
 ) -> None:
     change, expected, sentence = KEPT[decision]

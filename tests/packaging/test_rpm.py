@@ -127,7 +127,7 @@ def test_shellcheck_finds_nothing_in_its_scripts(rpm: Path, script: str) -> None
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_rpmlint_has_nothing_to_say(rpm: Path) -> None:
+def test_rpmlint_reports_nothing(rpm: Path) -> None:
     config = CHECKOUT / "packaging" / "rpmlint.toml"
     command = ("rpmlint", "--config", str(config), str(rpm))
     said = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -137,7 +137,7 @@ def test_rpmlint_has_nothing_to_say(rpm: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "sentence"), [((), "packaging/rpm FOLDER"), (("/nowhere",), "There is no folder /nowhere")]
 )
-def test_a_build_says_what_it_needs(argv: tuple[str, ...], sentence: str) -> None:
+def test_a_build_reports_what_it_needs(argv: tuple[str, ...], sentence: str) -> None:
     refused = subprocess.run(
         [CHECKOUT / "packaging" / "rpm", *argv], capture_output=True, text=True, check=False
     )
