@@ -104,7 +104,7 @@ def is_full(host: Host) -> bool:
     return host.run("python3", "-c", IS_FULL, user="nobody", check=False).returncode == 0
 
 
-def test_the_sockets_are_for_all_and_for_those_who_may(daemon: Host) -> None:
+def test_one_socket_is_for_all_users_and_one_for_root_and_the_group(daemon: Host) -> None:
     listed = daemon.run("stat", "--format=%n %U:%G %a", f"{RUN}/control.sock", f"{RUN}/admin.sock").stdout
     assert listed.splitlines() == [
         f"{RUN}/control.sock hkswitch:hkswitch 666",
@@ -112,14 +112,14 @@ def test_the_sockets_are_for_all_and_for_those_who_may(daemon: Host) -> None:
     ]
 
 
-def test_in_the_complete_sandbox_of_the_other_way_they_are_the_same(daemon: Host) -> None:
+def test_the_sockets_are_the_same_in_the_sandbox_of_the_socket_transport(daemon: Host) -> None:
     drop_ins = "/etc/systemd/system/hkswitch.service.d"
     daemon.run("mkdir", drop_ins)
     daemon.run("ln", "-s", "/usr/lib/hkswitch/systemd/helper-socket.conf", drop_ins)
     daemon.run("systemctl", "daemon-reload")
     try:
         daemon.run("systemctl", "restart", SERVICE)
-        test_the_sockets_are_for_all_and_for_those_who_may(daemon)
+        test_one_socket_is_for_all_users_and_one_for_root_and_the_group(daemon)
     finally:
         daemon.run("rm", "-r", drop_ins)
         daemon.run("systemctl", "daemon-reload")
