@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench import growth, page, peer, place
+from bench import environment, page, peer, scaling
 from bench.bridges import Hkswitch
 from bench.figures import Figures
 from bench.parts import FULL, QUICK, Run
@@ -37,7 +37,7 @@ def main() -> int:
 def _quick() -> str:
     progress = Progress(parts=8)
     progress.part("boot a host")
-    with place.prepared(None, progress) as host:
+    with environment.prepared(None, progress) as host:
         run = Run(host, QUICK, Figures(), progress)
         with host.network():
             asyncio.run(_ours_alone(run))
@@ -49,13 +49,13 @@ def _full() -> str:
     progress.part("download the peer, once")
     downloads = peer.downloaded()
     progress.part("boot a host")
-    with place.prepared(downloads, progress) as host:
+    with environment.prepared(downloads, progress) as host:
         run = Run(host, FULL, Figures(), progress)
         with host.network():
             asyncio.run(_beside_peer(run))
         measured = _measured(run, downloads)
-    growth.draw(run.figures, PAGE.with_suffix(""))
-    page.replace_measured(PAGE, f"{measured}\n\n{growth.section(run.figures, PAGE.stem)}")
+    scaling.draw(run.figures, PAGE.with_suffix(""))
+    page.replace_measured(PAGE, f"{measured}\n\n{scaling.section(run.figures, PAGE.stem)}")
     return measured
 
 
@@ -87,11 +87,11 @@ async def _beside_peer(run: Run) -> None:
     await run.beside_changes(ours)
     await run.programs(ours)
     run.progress.part("growth")
-    await growth.measure(run, (ours, theirs))
+    await scaling.measure(run, (ours, theirs))
 
 
 def _measured(run: Run, downloads: Path | None) -> str:
-    facts = page.facts(place.versions(run.host, downloads), place.machine())
+    facts = page.facts(environment.versions(run.host, downloads), environment.machine())
     return f"{facts}\n\n{page.table(run.figures)}\n\n{page.misses(run.figures)}"
 
 

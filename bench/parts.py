@@ -7,7 +7,7 @@ from typing import Final
 
 from bench import bus
 from bench.figures import FLOOR, OURS, Figures
-from bench.measures import idle, memory, outside, reading, slow, switching
+from bench.measures import events, idle, memory, reading, slow_start, switching
 from bench.phone import Phone
 from bench.progress import Progress
 from bench.switches import FEW, ONE, THREE, Switch, many
@@ -84,7 +84,7 @@ class Run:
         async with phone.serving(FEW) as controller:
             await switching.taps(self.host, bridge, controller, rounds.taps, figures)
             await reading.reads(bridge.who, controller, FEW, rounds.reads, figures)
-            await slow.starts(self.host, bridge, controller, rounds.slow_starts, figures)
+            await slow_start.starts(self.host, bridge, controller, rounds.slow_starts, figures)
             figures.add("memory-3", bridge.who, memory.mib(self.host, bridge.service))
             await self._starts(phone, controller, FEW)
 
@@ -106,7 +106,7 @@ class Run:
         pauses_seconds = [interval_seconds * number / rounds for number in range(rounds)]
         self.progress.part(f"{phone.bridge.who}: units stopped from outside")
         async with phone.serving(FEW) as controller:
-            await outside.stops(self.host, phone.bridge, controller, pauses_seconds, self.figures)
+            await events.stops(self.host, phone.bridge, controller, pauses_seconds, self.figures)
 
     async def idle(self, phone: Phone) -> None:
         """A hundred switches that nobody touches; what is read meanwhile comes before."""

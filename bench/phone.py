@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohomekit.exceptions import HomeKitException
 
-from bench import clock
+from bench import timestamps
 from bench.bridges import Bridge
 from bench.switches import Switch
 from tests.host.machine import Host
@@ -55,7 +55,7 @@ class Phone:
         self.host.run("systemctl", "stop", self.bridge.service)
         self.host.run("systemctl", "start", "--no-block", self.bridge.service)
         answered_seconds = await self._until_read(controller, switches[-1].name)
-        return (answered_seconds - clock.started(self.host, self.bridge.service)) * 1000
+        return (answered_seconds - timestamps.started(self.host, self.bridge.service)) * 1000
 
     async def _until_read(self, controller: Controller, name: str) -> float:
         """When a read of On was answered with a value, on a new connection."""

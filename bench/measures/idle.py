@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from bench import bus, clock
+from bench import bus, timestamps
 from bench.progress import Progress
 from tests.host.machine import Host
 
@@ -13,7 +13,7 @@ STRANGE_UNIT = "bench@stranger.service"
 
 async def seconds_a_minute(host: Host, service: str, window_seconds: float, progress: Progress) -> float:
     """With nothing happening, scaled to 60 seconds."""
-    before_ms, began_seconds = clock.cpu_ms(host, service), time.monotonic()
+    before_ms, began_seconds = timestamps.cpu_ms(host, service), time.monotonic()
     while (remaining_seconds := began_seconds + window_seconds - time.monotonic()) > 0:
         progress.count_down(remaining_seconds)
         await asyncio.sleep(min(1, remaining_seconds))
@@ -23,7 +23,7 @@ async def seconds_a_minute(host: Host, service: str, window_seconds: float, prog
 async def beside_changes(host: Host, service: str, window_seconds: float, progress: Progress) -> float:
     """While units start and stop that are no business of the bridge."""
     async with bus.opened(host) as other:
-        before_ms, began_seconds = clock.cpu_ms(host, service), time.monotonic()
+        before_ms, began_seconds = timestamps.cpu_ms(host, service), time.monotonic()
         for change in range(round(window_seconds * CHANGES_A_SECOND)):
             await (other.stop if change % 2 else other.start)([STRANGE_UNIT])
             due_seconds = began_seconds + change / CHANGES_A_SECOND
@@ -33,5 +33,5 @@ async def beside_changes(host: Host, service: str, window_seconds: float, progre
 
 
 def _a_minute(host: Host, service: str, before_ms: float, began_seconds: float) -> float:
-    used_ms = clock.cpu_ms(host, service) - before_ms
+    used_ms = timestamps.cpu_ms(host, service) - before_ms
     return used_ms / 1000 * 60 / (time.monotonic() - began_seconds)

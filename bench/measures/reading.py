@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from bench import clock
+from bench import timestamps
 from bench.figures import Figures
 from bench.switches import Switch
 from tests.host.machine import Host
@@ -24,7 +24,7 @@ async def took_ms(controller: Controller, names: Sequence[str]) -> float:
     """One request; every value must be one."""
     began_seconds = time.monotonic()
     values = await controller.read_all(names)
-    taken_ms = clock.ms_since(began_seconds)
+    taken_ms = timestamps.ms_since(began_seconds)
     assert min(values.values()) >= 0, f"not read: {values}"
     return taken_ms
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench import clock
+from bench import timestamps
 from bench.bridges import Bridge
 from bench.bus import Bus
 from bench.figures import FLOOR, Figures
@@ -31,9 +31,9 @@ class Taken:
 async def taps(host: Host, bridge: Bridge, controller: Controller, rounds: int, figures: Figures) -> None:
     """One unit, and a group of three. A first round is not counted: nothing of it is in a cache yet."""
     for counted in [Figures(), *[figures] * rounds]:
-        before_ms = clock.cpu_ms(host, bridge.service)
+        before_ms = timestamps.cpu_ms(host, bridge.service)
         _add(counted, bridge.who, 1, await both_ways(host, (ONE,), writing(controller, (ONE,))))
-        taken_ms = clock.cpu_ms(host, bridge.service) - before_ms
+        taken_ms = timestamps.cpu_ms(host, bridge.service) - before_ms
         counted.add("tap-cpu", bridge.who, taken_ms / len(ACTIONS))
         _add(counted, bridge.who, 3, await both_ways(host, (THREE,), writing(controller, (THREE,))))
 
@@ -84,8 +84,8 @@ async def both_ways(host: Host, switches: Sequence[Switch], act: Act) -> tuple[T
 async def _timed(host: Host, switches: Sequence[Switch], act: Act, *, on: bool) -> Taken:
     began_seconds = time.monotonic()
     await act(on)
-    answered_ms = clock.ms_since(began_seconds)
-    entered_seconds = clock.entered(host, units_of(switches), began_seconds, active=on)
+    answered_ms = timestamps.ms_since(began_seconds)
+    entered_seconds = timestamps.entered(host, units_of(switches), began_seconds, active=on)
     return Taken(ACTIONS[on], answered_ms, (entered_seconds - began_seconds) * 1000)
 
 
