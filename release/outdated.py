@@ -1,4 +1,4 @@
-"""`make outdated`: lists pins in the locks that are older than the newest release, and demands a reason for each.
+"""`make outdated`: lists pins in the locks that are older than the newest release, and demands a reason.
 
 It asks the registries that uv and npm are configured for. uv resolves each name without dependencies, as the
 requirements of other packages must not hide an outdated pin. For npm, only the packages in package.json
