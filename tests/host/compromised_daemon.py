@@ -1,6 +1,6 @@
-"""A daemon that was taken over: hkswitch.service as it is, with another program in the daemon's place.
+"""A compromised daemon: the real hkswitch.service, which runs a program for attacks instead of the daemon.
 
-What is run in there has the unit's sandbox, cgroup and user, as what an attacker runs in the daemon has.
+The program's scripts have the unit's sandbox, cgroup and user, like an attacker in the daemon.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def live():
 threading.Thread(target=live, daemon=True).start()
 while True:
     asked, _ = listener.accept()
-    with asked, suppress(OSError):  # some only try whether they can connect
+    with asked, suppress(OSError):  # a client may connect without sending anything
         script = asked.makefile("rb").read()
         ended = subprocess.run(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=asked, stderr=asked)
         asked.sendall(f"\\n{ended.returncode}".encode())
@@ -50,14 +50,14 @@ sys.stdout.buffer.write(asking.makefile("rb").read())
 
 
 class ScriptResult(NamedTuple):
-    """How a script ended, and what it printed and complained."""
+    """The exit code of a script, and its output, errors included."""
 
     code: int
     said: str
 
 
 def run_inside(host: Host, script: str) -> ScriptResult:
-    """Have the daemon that was taken over run a shell script."""
+    """Have the compromised daemon run a shell script."""
     answer = host.run("python3", f"{FOLDER}/ask.py", input=script, timeout_seconds=60).stdout
     said, _, code = answer.rpartition("\n")
     return ScriptResult(int(code), said)
@@ -65,7 +65,7 @@ def run_inside(host: Host, script: str) -> ScriptResult:
 
 @contextmanager
 def compromised(host: Host, *, by_socket: bool) -> Iterator[None]:
-    """The daemon of a host is taken over; it may get at its helper by sudo or by the socket."""
+    """Run a compromised daemon, with the sandbox for the helper by sudo or by the socket."""
     host.write(f"{FOLDER}/program.py", PROGRAM)
     host.write(f"{FOLDER}/ask.py", ASK)
     host.write(

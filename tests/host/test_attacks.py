@@ -583,11 +583,11 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "kinds": kinds}))
 def test_a_flood_of_100000_lines_grows_neither_memory_nor_journal(target: Host, transport: str) -> None:
     lines = (with_replaced('"id":1', '"id":1.0').decode(), START_CANARY, START_OTHER)
     done = target.run("python3", "-c", FLOOD, *lines, *START[transport], user="hkswitch", timeout_seconds=60)
-    told = json.loads(done.stdout)
-    assert told.pop("grown") < 1.25  # keeping 100 bytes of each line would add half
-    done_count = told["kinds"]["finished"]  # some are refused as too many at once
+    report = json.loads(done.stdout)
+    assert report.pop("grown") < 1.25  # keeping 100 bytes of each line would add half
+    done_count = report["kinds"]["finished"]  # some are refused as too many at once
     kinds = {"pong": 48_000, "refused": 52_000 - done_count, "accepted": done_count, "finished": done_count}
-    assert told == {"code": 0, "kinds": kinds}
+    assert report == {"code": 0, "kinds": kinds}
     assert 0 < done_count <= 1000
     audited = audit(target)
     assert len([line for line in audited if line.get("HKSWITCH_DECISION") == "allowed"]) == done_count
@@ -613,13 +613,13 @@ def flood():
     helper.stdin.flush()
 
 threading.Thread(target=flood).start()
-epoch, groups, told, after_a_quarter = 0, [], {}, 0
-while (epoch, told.get("type")) != (LINES, "complete"):
-    told = json.loads(helper.stdout.readline())
-    if told.get("epoch", epoch) != epoch:
-        epoch, groups = told["epoch"], []
-    if told["type"] == "group":
-        groups.append(told["group"])
+epoch, groups, report, after_a_quarter = 0, [], {}, 0
+while (epoch, report.get("type")) != (LINES, "complete"):
+    report = json.loads(helper.stdout.readline())
+    if report.get("epoch", epoch) != epoch:
+        epoch, groups = report["epoch"], []
+    if report["type"] == "group":
+        groups.append(report["group"])
     if not after_a_quarter and epoch >= LINES // 4:
         after_a_quarter = resident_kib()
 grown = resident_kib() / after_a_quarter
@@ -631,9 +631,9 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "groups": groups}))
 @pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
 def test_observing_30000_times_does_not_grow_the_helper(target: Host, transport: str) -> None:
     done = target.run("python3", "-c", OBSERVE, *START[transport], user="hkswitch", timeout_seconds=60)
-    told = json.loads(done.stdout)
-    assert told.pop("grown") < 1.25
-    assert told == {"code": 0, "groups": ["canary", "other", "slow"]}
+    report = json.loads(done.stdout)
+    assert report.pop("grown") < 1.25
+    assert report == {"code": 0, "groups": ["canary", "other", "slow"]}
 
 
 # The config

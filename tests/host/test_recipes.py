@@ -273,9 +273,9 @@ def test_without_its_service_it_is_unavailable(host: Host, recipe: Recipe) -> No
 def test_without_docker_a_container_is_unavailable(host: Host, recipe: Recipe, service: Service) -> None:
     sh(host, service.switched_on)
     host.run("systemctl", "stop", "docker.service", "docker.socket")
-    told = [act(host, action, recipe) for action in ACTIONS]
+    codes = [act(host, action, recipe) for action in ACTIONS]
     host.run("systemctl", "start", "docker.service")
-    assert told == [Exit.UNAVAILABLE] * 3
+    assert codes == [Exit.UNAVAILABLE] * 3
 
 
 @every(CONTAINER)
@@ -292,10 +292,10 @@ def test_a_quadlet_with_a_mistake_has_no_unit_and_podman_reports_why(
     host: Host, recipe: Recipe, service: Service
 ) -> None:
     write(recipe.replacing("Image=", "Imagine="), host)
-    told = [act(host, action, recipe) for action in ("start", "status")]
+    codes = [act(host, action, recipe) for action in ("start", "status")]
     said = host.run("/usr/libexec/podman/quadlet", "-dryrun", check=False).stderr
     write(recipe, host)
-    assert told == [Exit.UNAVAILABLE, Exit.NOT_ON]
+    assert codes == [Exit.UNAVAILABLE, Exit.NOT_ON]
     assert "'Imagine'" in said
 
 
@@ -310,9 +310,9 @@ def test_a_paused_machine_is_off_and_cannot_be_started(host: Host, recipe: Recip
 def test_a_tunnel_whose_other_end_is_silent_is_not_on(host: Host, recipe: Recipe, service: Service) -> None:
     assert act(host, "start", recipe) == Exit.OK
     sh(host, "ip -n far address delete 10.9.0.1/24 dev far")
-    told = act(host, "status", recipe)
+    code = act(host, "status", recipe)
     sh(host, "ip -n far address add 10.9.0.1/24 dev far")
-    assert told == Exit.NOT_ON
+    assert code == Exit.NOT_ON
     assert is_true(host, service.runs)
     assert act(host, "status", recipe) == Exit.OK
 
@@ -341,8 +341,8 @@ groups:
     timeout_seconds: 1
 """
     host.write(CONFIG, config)
-    told = act(host, "start", recipe)
+    code = act(host, "start", recipe)
     host.write(CONFIG, recipe.files[CONFIG])
-    assert told == Exit.UNAVAILABLE
+    assert code == Exit.UNAVAILABLE
     assert is_true(host, "test -e /run/gameserver-started")
     eventually(lambda: not is_true(host, service.runs))

@@ -193,16 +193,16 @@ helper.stdout.readline()
 swapping = os.fork()
 while swapping == 0:
     globals()[sys.argv[1]]()
-told = set()
+reasons = set()
 for _ in range(3000):
     helper.stdin.write(REQUEST)
     helper.stdin.flush()
     reply = json.loads(helper.stdout.readline())
-    told.add(reply.get("reason", reply["type"]))
+    reasons.add(reply.get("reason", reply["type"]))
 os.kill(swapping, 9)
 os.waitpid(swapping, 0)
 helper.stdin.close()
-print(json.dumps([sorted(told), helper.wait()]))
+print(json.dumps([sorted(reasons), helper.wait()]))
 """
 
 
@@ -222,12 +222,12 @@ def test_a_file_swapped_between_check_and_use_is_never_trusted(host: Host, swap:
     start = request_for_config(
         theirs, 1, "start", "theirs"
     )  # it would be executed if this config were trusted
-    told, code = json.loads(host.run("python3", "-c", RACE, swap, start).stdout)
+    reasons, code = json.loads(host.run("python3", "-c", RACE, swap, start).stdout)
     assert code == 0
-    assert "denied: there is no group 'theirs' in the configuration" in told
-    assert [reason for reason in told if reason.startswith(refusal)] != []
+    assert "denied: there is no group 'theirs' in the configuration" in reasons
+    assert [reason for reason in reasons if reason.startswith(refusal)] != []
     known = ("denied: there is no group 'theirs'", "denied: /etc/hkswitch")
-    assert [reason for reason in told if not reason.startswith(known)] == []
+    assert [reason for reason in reasons if not reason.startswith(known)] == []
 
 
 def test_an_empty_config_is_reported(host: Host) -> None:

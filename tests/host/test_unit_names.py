@@ -68,12 +68,14 @@ def refusal(name: str) -> str:
 
 def test_systemd_lists_exactly_the_names_that_the_configuration_accepts(host: Host) -> None:
     states = load_states(host, NAMES)
-    refused = {name: told for name in NAMES if (told := refusal(name))}
+    refused = {name: error for name in NAMES if (error := refusal(name))}
     taken = {name: state for name, state in states.items() if name not in refused}
     assert set(taken.values()) == {"not-found", "loaded"}
     listed = {name for name, state in states.items() if state not in {"", "error"}}
     assert {name for name in taken if name not in listed} == set()
-    assert {told.partition("units[0]: ")[0] for told in refused.values()} == {"config.yaml:1:31: groups.web."}
+    assert {error.partition("units[0]: ")[0] for error in refused.values()} == {
+        "config.yaml:1:31: groups.web."
+    }
     assert len(taken) > 100
     assert len(refused) > 100
 
