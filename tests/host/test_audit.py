@@ -39,7 +39,8 @@ __all__ = ["launchers", "sudos", "target"]
 
 DAEMON: Final = "hkswitch.service"
 PROGRAM: Final = "/usr/local/lib/compromised.py"
-DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/compromised.conf"
+DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/run-compromised.conf"
+"""Its name sorts after that of the fake daemon's drop-in, which it overrides."""
 
 COMPROMISED: Final = f"{drop_in_to_run(PROGRAM)}StandardOutput=journal\n"
 
