@@ -1,4 +1,4 @@
-"""How costs scale with the switches of a bridge, and with the units of a switch."""
+"""Scaling of the costs with the switches of a bridge, and with the units of a switch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

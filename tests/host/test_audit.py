@@ -109,7 +109,7 @@ def result_of(host: Host, program: str) -> str:
     return text.removesuffix("ended\n")
 
 
-# What the query shows
+# Audit entries
 
 
 def test_each_action_of_the_daemon_has_two_audit_entries(looked_at: Host, launchers: Launchers) -> None:
@@ -183,7 +183,7 @@ def test_a_helper_killed_right_after_accepting_has_logged_its_decision(
     looked_at.run("systemctl", "reset-failed", check=False)
 
 
-# A journal that takes nothing
+# A journal that accepts nothing
 
 FILL: Final = """
 import socket
@@ -433,7 +433,7 @@ def test_an_unprivileged_user_is_told_that_only_root_may(looked_at: Host) -> Non
     assert done.stdout.startswith("serviceswitch ")
 
 
-# The end of the daemon
+# Helpers after the end of the daemon
 
 SEND_AWAY: Final = f"""{SENDER}
 helper = subprocess.Popen({by_sudo("sudo")!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

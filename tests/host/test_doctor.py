@@ -378,7 +378,7 @@ def test_a_stopped_daemons_port_and_helper_are_tried(daemon: Host, healthy: dict
     assert Point.HELPER not in says  # root starts the helper itself, without sudo
 
 
-# Diagnostics, while somebody is paired
+# Diagnostics of a paired bridge
 
 
 def test_diagnostics_of_a_paired_bridge_hold_no_secret(daemon: Host, healthy: dict[str, str]) -> None:
@@ -407,7 +407,7 @@ def test_diagnostics_of_a_paired_bridge_hold_no_secret(daemon: Host, healthy: di
     assert "hkswitch.service - Apple Home switches" in said[None]
 
 
-# The last one: it ends the pairing
+# This test comes last, as it ends the pairing
 
 
 async def test_an_unpaired_bridge_is_reported(

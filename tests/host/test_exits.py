@@ -165,7 +165,7 @@ def test_it_can_schedule_no_job_of_another_service(host: Host, sandbox: str, job
     assert left.stdout == ""
 
 
-# What it can reach
+# Reachable sockets, services and programs
 
 
 REACHABLE: Final = r"""

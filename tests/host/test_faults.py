@@ -278,7 +278,7 @@ async def test_the_last_of_three_taps_at_once_wins(
 
 async def arrived(controller: Controller) -> None:
     """Wait until the daemon has received earlier data of other connections: nothing else orders them."""
-    for _ in range(2):  # during the first one, they send
+    for _ in range(2):  # the other connections send during the first one
         await controller.read("File Server")
 
 

@@ -136,7 +136,7 @@ def test_the_helper_ends_with_the_daemon(daemon: Host) -> None:
 
 def test_starting_the_daemon_starts_the_socket(daemon: Host) -> None:
     daemon.run("systemctl", "stop", "serviceswitch.socket")
-    # it is nothing without its helper, and systemctl waits for the socket only.
+    # The daemon cannot work without its helper, and systemctl waits only for the socket.
     eventually(lambda: daemon.show(DAEMON, "ActiveState") == "inactive")
     daemon.run("systemctl", "start", DAEMON)
     assert daemon.show("serviceswitch.socket", "ActiveState") == "active"

@@ -119,7 +119,7 @@ def test_a_timeout_kills_all_processes_of_a_command(configured: Host) -> None:
 
 
 def test_output_goes_to_the_journal_which_limits_a_flood(configured: Host) -> None:
-    # A process that ended before the journal looked has the journal's own limits.
+    # If a process exits before journald looks at it, journald's own limits apply.
     looked = f"until journalctl --quiet --unit={UNIT} --output=cat | grep -q begun; do sleep 0.1; done"
     flood = "i=0; while [ $i -lt 20000 ]; do echo flood; i=$((i + 1)); done"
     override(configured, "start", f"echo begun; echo wrong >&2; {looked}; {flood}")
@@ -135,7 +135,7 @@ def test_two_helpers_do_not_run_commands_of_a_group_at_once(configured: Host) ->
     with configured.popen("/usr/sbin/serviceswitch", "start", "lamp") as first:
         eventually(lambda: configured.show(UNIT, "ActiveState") == "activating")
         code, said = run_helper(configured, "stop")
-        assert code == 0, said  # it is off still
+        assert code == 0, said  # it is still off
         code, said = run_helper(configured, "start")
         assert code == 69
         assert f"{LAMP} was not run: Unit {UNIT} was already loaded" in said

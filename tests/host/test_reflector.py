@@ -81,7 +81,7 @@ def says(packets: Iterable[Packet], sender: str, address: str) -> bool:
 
 def test_the_bridge_keeps_its_name_although_a_router_repeats_an_old_address(daemon: Host) -> None:
     with captured(daemon, CHOSEN) as wire, captured(daemon, OTHER) as other:
-        # The bridge announces both addresses, and the router repeats each in the other network.
+        # The router repeats the address of one network in the other.
         eventually(lambda: says(wire.packets(), ADDRESS, ADDRESS))
         eventually(lambda: says(other.packets(), OTHER_ROUTER, ADDRESS))
     with captured(daemon, CHOSEN) as wire:

@@ -35,7 +35,7 @@ def starts(host: Host) -> None:
     assert "bridge.json" in host.run("ls", STATE).stdout.split()
 
 
-# What it is
+# The mount
 
 
 def test_it_is_closed_when_hkswitch_is_installed(host: Host) -> None:
@@ -107,7 +107,7 @@ def test_a_mount_of_the_administrators_survives_a_removal(host: Host) -> None:
     assert host.run("stat", "--file-system", "--format=%T", STATE).stdout == "tmpfs\n"
 
 
-# What was made before
+# Programs that exist already
 
 
 RUNNING: Final = "sleep 3000"

@@ -98,7 +98,7 @@ def unit_files(host: Host, files: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        host.run("systemctl", "kill", "--signal=KILL", *files, check=False)  # those that run
+        host.run("systemctl", "kill", "--signal=KILL", *files, check=False)  # running ones
         host.run("systemctl", "stop", *files, check=False)  # units may be masked
         host.run("systemctl", "reset-failed", *files, check=False)
         host.run("rm", "-f", *(f"/etc/systemd/system/{name}" for name in files))
