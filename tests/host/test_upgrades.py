@@ -177,7 +177,7 @@ def each_upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade
         yield again
 
 
-# The exits
+# Sandbox escapes
 
 
 @pytest.fixture
