@@ -1,1 +1,1 @@
-"""What hkswitch costs, beside its peer and beside systemd alone: `make bench` and `make bench-quick`."""
+"""Benchmarks of hkswitch, beside its peer and systemd alone: `make bench` and `make bench-quick`."""

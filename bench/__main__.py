@@ -1,6 +1,6 @@
-"""Measures and writes docs/benchmarks.md; with --quick, prints instead, and leaves the peer out.
+"""Run the benchmarks and update docs/benchmarks.md; with --quick, only print results, without the peer.
 
-Root and what `make test-host` needs; and npm, once, for the peer.
+This needs root and the tools of `make test-host`, and npm once, to download the peer.
 """
 
 import argparse
@@ -10,24 +10,25 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from bench import growth, page, peer, place
+from bench import environment, page, peer, scaling
 from bench.bridges import Hkswitch
 from bench.figures import Figures
 from bench.parts import FULL, QUICK, Run
 from bench.phone import Phone
 from bench.progress import Progress
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 
 PAGE: Final = CHECKOUT / "docs" / "benchmarks.md"
 
 
 def main() -> int:
-    """Run it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="without the peer, in under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="print only, without the peer, in under a minute"
+    )
     quick = parser.parse_args().quick
     if os.geteuid() != 0:
-        sys.stderr.write("The benchmarks boot a host, which only root may: use sudo.\n")
+        sys.stderr.write("The benchmarks boot a host, which needs root: use sudo.\n")
         return 77
     measured = _quick() if quick else _full()
     sys.stdout.write(f"{measured}\n")
@@ -37,29 +38,29 @@ def main() -> int:
 def _quick() -> str:
     progress = Progress(parts=8)
     progress.part("boot a host")
-    with place.prepared(None, progress) as host:
+    with environment.booted_host(None, progress) as host:
         run = Run(host, QUICK, Figures(), progress)
         with host.network():
-            asyncio.run(_ours_alone(run))
-        return _measured(run, None)
+            asyncio.run(_measure_alone(run))
+        return _report(run, None)
 
 
 def _full() -> str:
     progress = Progress(parts=2 + FULL.blocks * 5 + 7)
-    progress.part("download the peer, once")
+    progress.part("download the peer (only once)")
     downloads = peer.downloaded()
     progress.part("boot a host")
-    with place.prepared(downloads, progress) as host:
+    with environment.booted_host(downloads, progress) as host:
         run = Run(host, FULL, Figures(), progress)
         with host.network():
-            asyncio.run(_beside_peer(run))
-        measured = _measured(run, downloads)
-    growth.draw(run.figures, PAGE.with_suffix(""))
-    page.replace_measured(PAGE, f"{measured}\n\n{growth.section(run.figures, PAGE.stem)}")
+            asyncio.run(_measure_with_peer(run))
+        measured = _report(run, downloads)
+    scaling.draw(run.figures, PAGE.with_suffix(""))
+    page.replace_measured(PAGE, f"{measured}\n\n{scaling.section(run.figures, PAGE.stem)}")
     return measured
 
 
-async def _ours_alone(run: Run) -> None:
+async def _measure_alone(run: Run) -> None:
     ours = Phone(run.host, Hkswitch())
     await run.few(ours)
     await run.floor()
@@ -70,8 +71,8 @@ async def _ours_alone(run: Run) -> None:
     await run.programs(ours)
 
 
-async def _beside_peer(run: Run) -> None:
-    """They take turns; what only the polling peer does comes after."""
+async def _measure_with_peer(run: Run) -> None:
+    """Alternate between both bridges, then run the parts that use the polling peer."""
     ours, theirs = Phone(run.host, Hkswitch()), Phone(run.host, peer.Homebridge())
     for _ in range(run.rounds.blocks):
         for phone in (ours, theirs):
@@ -86,13 +87,13 @@ async def _beside_peer(run: Run) -> None:
     await run.idle(polling)
     await run.beside_changes(ours)
     await run.programs(ours)
-    run.progress.part("growth")
-    await growth.measure(run, (ours, theirs))
+    run.progress.part("scaling")
+    await scaling.measure(run, (ours, theirs))
 
 
-def _measured(run: Run, downloads: Path | None) -> str:
-    facts = page.facts(place.versions(run.host, downloads), place.machine())
-    return f"{facts}\n\n{page.table(run.figures)}\n\n{page.misses(run.figures)}"
+def _report(run: Run, downloads: Path | None) -> str:
+    facts = page.facts(environment.versions(run.host, downloads), environment.machine())
+    return f"{facts}\n\n{page.table(run.figures)}\n\n{page.missed_targets(run.figures)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The bridges that are measured: how each gets its switches, and how it is reached."""
+"""The bridges that are measured: how to configure and reach each."""
 
 import json
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ from tests.host.machine import ADDRESS, Host, eventually
 
 
 class Bridge(Protocol):
-    """A bridge that is a service of a host."""
+    """A bridge that runs as a service on a host."""
 
     @property
     def who(self) -> str:
-        """Whose figures these are."""
+        """The name under which its figures are recorded."""
 
     @property
     def service(self) -> str:
-        """Its unit, in whose cgroup all its processes are."""
+        """The unit whose cgroup contains all its processes."""
 
     @property
     def port(self) -> int:
-        """Where it serves."""
+        """The TCP port."""
 
     def configure(self, host: Host, switches: Sequence[Switch]) -> None:
-        """Have these switches at its next start."""
+        """Configure these switches for the next start."""
 
     def setup_code(self, host: Host) -> str:
-        """What a controller pairs with, once it runs."""
+        """Return the setup code, once the bridge runs."""
 
 
 class Hkswitch:
@@ -41,16 +41,16 @@ class Hkswitch:
     port: ClassVar[int] = 51826
 
     def configure(self, host: Host, switches: Sequence[Switch]) -> None:
-        """Write its configuration."""
+        """Write the configuration."""
         groups = {switch.id: {"name": switch.name, "units": list(switch.units)} for switch in switches}
         config = {"bridge": {"address": ADDRESS, "port": self.port}, "groups": groups}
         host.write("/etc/hkswitch/config.yaml", yaml.safe_dump(config))
 
     def setup_code(self, host: Host) -> str:
-        """It is random, and told to root."""
+        """Wait for the random setup code, which `hkswitch pair` shows to root."""
 
-        def told() -> str | None:
+        def shown() -> str | None:
             asked = host.run("hkswitch", "pair", "--json", check=False)
             return str(json.loads(asked.stdout)["setup_code"]) if asked.returncode == 0 else None
 
-        return eventually(told)
+        return eventually(shown)

@@ -1,4 +1,4 @@
-"""The floor: StartUnit and StopUnit on one open connection to a host's bus. No HomeKit, and no helper."""
+"""The floor: StartUnit and StopUnit on one open connection to a host's bus, without HomeKit or a helper."""
 
 import asyncio
 import os
@@ -14,11 +14,11 @@ from tests.host.machine import Host
 
 _ADDRESS: Final = "DBUS_SYSTEM_BUS_ADDRESS"
 _MOST_CALLS: Final = 100
-"""dbus-daemon refuses the 129th call of a connection that still waits for answers."""
+"""dbus-daemon refuses a 129th pending call on a connection."""
 
 
 class Bus:
-    """Starts and stops units, all at once, and waits for the ends of their jobs."""
+    """Starts and stops units in parallel, and waits for the end of their jobs."""
 
     def __init__(self, bus: sdbus.SdBus) -> None:
         """Use `opened`."""
@@ -27,11 +27,11 @@ class Bus:
         self._calls = asyncio.Semaphore(_MOST_CALLS)
 
     async def start(self, units: Sequence[str]) -> None:
-        """Start all; every job must be done well."""
+        """Start all units; every job must succeed."""
         await self._all(self._manager.start_unit, units)
 
     async def stop(self, units: Sequence[str]) -> None:
-        """Stop all."""
+        """Stop all units; every job must succeed."""
         await self._all(self._manager.stop_unit, units)
 
     async def _all(
@@ -48,7 +48,7 @@ class Bus:
         return await end
 
     def job_removed(self, message: Any) -> None:  # noqa: ANN401 -- sdbus does not export the type
-        """Take over systemd's signal."""
+        """Handle systemd's JobRemoved signal."""
         _, _, unit, result = message.get_contents()
         end = self._ends.pop(unit, None)
         if end is not None:
@@ -57,7 +57,7 @@ class Bus:
 
 @asynccontextmanager
 async def opened(host: Host) -> AsyncIterator[Bus]:
-    """A connection to the bus of a host, from outside."""
+    """Connect to the bus of a host from outside."""
     with _address_of(host):
         connection = Connection()
     try:
@@ -65,7 +65,7 @@ async def opened(host: Host) -> AsyncIterator[Bus]:
         matching = connection.bus.match_signal_async(
             SYSTEMD, None, f"{SYSTEMD}.Manager", "JobRemoved", bus.job_removed
         )
-        match = await matching  # it ends when it is forgotten
+        match = await matching  # the match ends with its last reference
         await Manager.new_proxy(SYSTEMD, PATH, connection.bus).subscribe()
         yield bus
         del match

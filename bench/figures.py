@@ -1,4 +1,4 @@
-"""What was measured: values by what they are and whose they are. Knows no unit and no limit."""
+"""The measured values, by metric and bridge, without units and limits."""
 
 import math
 import statistics
@@ -14,33 +14,33 @@ FLOOR: Final = "floor"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The values of one thing."""
+    """The values of one metric."""
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Half of the values are not above it."""
+        """The median of the values."""
         return statistics.median(self.values)
 
     @property
     def percentile_95(self) -> float:
-        """The smallest value that 95 of 100 are not above: of few values, the largest."""
+        """The 95th percentile (nearest rank), which is the largest of a few values."""
         return sorted(self.values)[math.ceil(0.95 * len(self.values)) - 1]
 
 
 class Figures:
-    """All of them."""
+    """All measured values of a run."""
 
     def __init__(self) -> None:
-        """There are none yet."""
+        """Start without values."""
         self._values: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
 
-    def add(self, what: str, who: str, value: float) -> None:
-        """Note one value."""
-        self._values[what, who].append(value)
+    def add(self, metric: str, who: str, value: float) -> None:
+        """Record one value."""
+        self._values[metric, who].append(value)
 
-    def of(self, what: str, who: str) -> Series | None:
-        """The values of one thing, if it was measured."""
-        values = self._values.get((what, who))
+    def of(self, metric: str, who: str) -> Series | None:
+        """Return the values of one metric, if it was measured."""
+        values = self._values.get((metric, who))
         return Series(tuple(values)) if values else None

@@ -1,4 +1,4 @@
-"""The parts of a run, in their order: each starts a bridge, measures, and stops it."""
+"""The parts of a run: each starts a bridge, measures it, and stops it."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Final
 
 from bench import bus
 from bench.figures import FLOOR, OURS, Figures
-from bench.measures import idle, memory, outside, reading, slow, switching
+from bench.measures import events, idle, memory, reading, slow_start, switching
 from bench.phone import Phone
 from bench.progress import Progress
 from bench.switches import FEW, ONE, THREE, Switch, many
@@ -20,7 +20,7 @@ PROGRAMS: Final = "/src/bench/measures/programs.py"
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How often, and how long, everything is done."""
+    """The number of repetitions, or the duration, of each part."""
 
     blocks: int
     taps: int
@@ -62,7 +62,7 @@ QUICK: Final = Rounds(
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: a host, how much is done in it, and what was measured."""
+    """A run of the benchmarks: its host, its repetitions, and its figures."""
 
     host: Host
     rounds: Rounds
@@ -70,26 +70,26 @@ class Run:
     progress: Progress
 
     async def floor(self) -> None:
-        """Jobs on one open connection."""
-        self.progress.part("the floor: the same jobs on an open connection to the bus")
+        """Measure jobs on one open bus connection."""
+        self.progress.part("floor: the same jobs on an open bus connection")
         async with bus.opened(self.host) as open_bus:
             few, many = self.rounds.taps, self.rounds.requests
             await switching.floor(self.host, open_bus, ((ONE,), (THREE,)), few, self.figures)
             await switching.floor(self.host, open_bus, (MANY,), many, self.figures)
 
     async def few(self, phone: Phone) -> None:
-        """Three switches."""
+        """Measure three switches."""
         bridge, rounds, figures = phone.bridge, self.rounds, self.figures
         self.progress.part(f"{bridge.who}: 3 switches")
         async with phone.serving(FEW) as controller:
             await switching.taps(self.host, bridge, controller, rounds.taps, figures)
             await reading.reads(bridge.who, controller, FEW, rounds.reads, figures)
-            await slow.starts(self.host, bridge, controller, rounds.slow_starts, figures)
+            await slow_start.starts(self.host, bridge, controller, rounds.slow_starts, figures)
             figures.add("memory-3", bridge.who, memory.mib(self.host, bridge.service))
             await self._starts(phone, controller, FEW)
 
     async def many(self, phone: Phone) -> None:
-        """A hundred switches."""
+        """Measure a hundred switches."""
         bridge, rounds, figures = phone.bridge, self.rounds, self.figures
         self.progress.part(f"{bridge.who}: {len(MANY)} switches")
         async with phone.serving(MANY) as controller:
@@ -101,15 +101,15 @@ class Run:
             await self._starts(phone, controller, MANY)
 
     async def events(self, phone: Phone, interval_seconds: float = 0) -> None:
-        """Units that somebody else stops, at any moment between two looks of one that polls."""
+        """Measure events of units stopped by systemctl, at various times in the polling interval."""
         rounds = self.rounds.events
         pauses_seconds = [interval_seconds * number / rounds for number in range(rounds)]
-        self.progress.part(f"{phone.bridge.who}: units stopped from outside")
+        self.progress.part(f"{phone.bridge.who}: units stopped by systemctl")
         async with phone.serving(FEW) as controller:
-            await outside.stops(self.host, phone.bridge, controller, pauses_seconds, self.figures)
+            await events.stops(self.host, phone.bridge, controller, pauses_seconds, self.figures)
 
     async def idle(self, phone: Phone) -> None:
-        """A hundred switches that nobody touches; what is read meanwhile comes before."""
+        """Measure a hundred idle switches, after reads that fill a polling peer's cache."""
         service, window_seconds = phone.bridge.service, self.rounds.idle_seconds
         who, figures = phone.bridge.who, self.figures
         self.progress.part(f"{who}: {len(MANY)} switches, idle for {window_seconds:g} s")
@@ -119,15 +119,15 @@ class Run:
             figures.add("idle", who, idle_seconds)
 
     async def beside_changes(self, phone: Phone) -> None:
-        """The same, while other units change."""
+        """Measure a hundred idle switches while other units change."""
         service, window_seconds = phone.bridge.service, self.rounds.idle_seconds
-        self.progress.part(f"{phone.bridge.who}: {idle.CHANGES_A_SECOND} changes a second of other units")
+        self.progress.part(f"{phone.bridge.who}: {idle.CHANGES_A_SECOND} changes per second of other units")
         async with phone.serving(MANY):
             used_seconds = await idle.beside_changes(self.host, service, window_seconds, self.progress)
             self.figures.add("beside-changes", phone.bridge.who, used_seconds / 60 * 100)
 
     async def programs(self, phone: Phone) -> None:
-        """Programs beside the daemon."""
+        """Measure whole programs, while the daemon runs."""
         self.progress.part("whole programs")
         async with phone.serving(FEW):
             command = ("python3", PROGRAMS, str(self.rounds.programs))

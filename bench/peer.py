@@ -1,4 +1,4 @@
-"""The peer: Homebridge with homebridge-cmdswitch2, and the wrapper through sudo that such switches call."""
+"""The peer: Homebridge with homebridge-cmdswitch2, whose switches call a wrapper through sudo."""
 
 import json
 import platform
@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Final
 from bench.figures import PEER, POLLING
 from bench.switches import Switch
 from tests.host.machine import ADDRESS, INTERFACE, Host
-from tests.host.root import CACHE
+from tests.host.rootfs import CACHE
 
 HERE: Final = Path(__file__).with_name("peer")
-PLACE: Final = "/peer"
-"""Where a host has what `downloaded` returns."""
+MOUNT: Final = "/peer"
+"""The mount point of the downloaded packages on a host."""
 
 CPU: Final = {"x86_64": "x64", "aarch64": "arm64"}
 SETUP_CODE: Final = "031-45-154"
@@ -30,17 +30,17 @@ INTERVAL_SECONDS: Final = 5
 SERVICE: Final = f"""\
 [Service]
 User=homebridge
-# It waits five seconds after all is done.
+# Homebridge waits five seconds before it exits.
 TimeoutStopSec=1
 StateDirectory=homebridge
-ExecStart={PLACE}/node_modules/node-linux-{{cpu}}/bin/node {PLACE}/node_modules/homebridge/bin/homebridge \\
-    --user-storage-path /var/lib/homebridge --plugin-path {PLACE}/node_modules --no-qrcode
+ExecStart={MOUNT}/node_modules/node-linux-{{cpu}}/bin/node {MOUNT}/node_modules/homebridge/bin/homebridge \\
+    --user-storage-path /var/lib/homebridge --plugin-path {MOUNT}/node_modules --no-qrcode
 """
 SUDOERS: Final = f"homebridge ALL=(root) NOPASSWD: {WRAPPER}\n"
 
 
 def downloaded() -> Path:
-    """The peer's packages as the lock has them, by hash: downloaded once, none of their scripts run."""
+    """Return a folder with the peer's packages, downloaded once as locked by hash, without their scripts."""
     lock = (HERE / "package-lock.json").read_bytes()
     finished = CACHE / "peer" / sha256(lock).hexdigest()[:12]
     if not finished.exists():
@@ -55,7 +55,7 @@ def downloaded() -> Path:
 
 
 def versions(downloads: Path) -> dict[str, str]:
-    """What the peer is made of."""
+    """Return the versions of the peer's components."""
     cpu = CPU[platform.machine()]
     packages = {
         "Homebridge": "homebridge",
@@ -70,7 +70,7 @@ def versions(downloads: Path) -> dict[str, str]:
 
 
 def install(host: Host) -> None:
-    """Give a host the peer's user, its service, the wrapper and the rule that lets it be called."""
+    """Install the peer's user, service, wrapper and sudo rule on a host."""
     host.run("useradd", "--system", "--home-dir=/var/lib/homebridge", "homebridge")
     host.write("/etc/sudoers.d/homebridge", SUDOERS, mode=0o440)
     host.write(WRAPPER, (HERE / "serviceswitch").read_text(), mode=0o755)
@@ -79,7 +79,7 @@ def install(host: Host) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Homebridge:
-    """The peer, which asks for the states when it is read, or polls them."""
+    """The peer, which determines states on each read, or by polling."""
 
     polling: bool = False
     service: ClassVar[str] = "homebridge.service"
@@ -87,20 +87,20 @@ class Homebridge:
 
     @property
     def who(self) -> str:
-        """Whose figures these are."""
+        """The name under which its figures are recorded."""
         return POLLING if self.polling else PEER
 
     def configure(self, host: Host, switches: Sequence[Switch]) -> None:
-        """Write its configuration, and the groups that the wrapper knows."""
+        """Write the configurations of Homebridge and the wrapper."""
         groups = (f"    [{s.id}]={shlex.quote(' '.join(s.units))}\n" for s in switches)
         host.write("/usr/local/etc/serviceswitch", f"declare -A units=(\n{''.join(groups)})\n")
-        # It would first bridge the switches that it had before, beside these, and 149 are the most.
+        # Cached switches would be added to these, and a bridge can have at most 149.
         host.run("rm", "-rf", "/var/lib/homebridge/accessories")
         host.run("install", "--directory", "--owner=homebridge", "/var/lib/homebridge")
         host.write("/var/lib/homebridge/config.json", json.dumps(self._config(switches)))
 
     def setup_code(self, host: Host) -> str:  # noqa: ARG002 -- as any bridge
-        """It is in the configuration."""
+        """Return the constant setup code of the configuration."""
         return SETUP_CODE
 
     def _config(self, switches: Sequence[Switch]) -> dict[str, Any]:

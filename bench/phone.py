@@ -1,4 +1,4 @@
-"""A phone: pairs with a bridge once, and connects anew whenever the bridge was started."""
+"""A phone, which pairs with a bridge once, and reconnects whenever the bridge has started."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohomekit.exceptions import HomeKitException
 
-from bench import clock
+from bench import timestamps
 from bench.bridges import Bridge
 from bench.switches import Switch
 from tests.host.machine import Host
@@ -18,27 +18,27 @@ from tests.support.controller import Controller
 ANSWERED_WITHIN_SECONDS: Final = 30
 TRY_AGAIN_SECONDS: Final = 0.002
 LOOK_AGAIN_SECONDS: Final = 0.2
-"""Not sooner: the peer starts a process for each switch that is looked at."""
+"""Retrying faster would disturb: the peer starts a process for each switch that is read."""
 NOT_YET: Final = (HomeKitException, OSError, TimeoutError, KeyError)
 
 
 @dataclass(slots=True)
 class Phone:
-    """What is known of one bridge's pairing."""
+    """A paired controller of one bridge."""
 
     host: Host
     bridge: Bridge
     _paired: Controller | None = field(default=None, init=False)
 
     def with_bridge(self, bridge: Bridge) -> "Phone":
-        """The same pairing with a bridge that has the same keys, and another configuration."""
+        """Return a phone with the same pairing for a bridge with the same keys, but another configuration."""
         phone = Phone(self.host, bridge)
         phone._paired = self._paired
         return phone
 
     @asynccontextmanager
     async def serving(self, switches: Sequence[Switch]) -> AsyncIterator[Controller]:
-        """Meanwhile the bridge runs with these switches, and a controller is connected and subscribed."""
+        """Run the bridge with these switches, and connect and subscribe a controller."""
         self.bridge.configure(self.host, switches)
         self.host.run("systemctl", "start", self.bridge.service)
         try:
@@ -50,21 +50,21 @@ class Phone:
             self.host.run("systemctl", "stop", self.bridge.service)
 
     async def restarted(self, controller: Controller, switches: Sequence[Switch]) -> float:
-        """Start it again with the switches that it has; the milliseconds until it answers a read."""
+        """Restart the bridge with the same switches; return the milliseconds until it answers a read."""
         await controller.close()
         self.host.run("systemctl", "stop", self.bridge.service)
         self.host.run("systemctl", "start", "--no-block", self.bridge.service)
         answered_seconds = await self._until_read(controller, switches[-1].name)
-        return (answered_seconds - clock.started(self.host, self.bridge.service)) * 1000
+        return (answered_seconds - timestamps.started(self.host, self.bridge.service)) * 1000
 
     async def _until_read(self, controller: Controller, name: str) -> float:
-        """When a read of On was answered with a value, on a new connection."""
+        """Wait until a read on a new connection returns a value; return that time."""
         async with asyncio.timeout(ANSWERED_WITHIN_SECONDS):
             while True:
                 fresh = controller.again()
                 try:
                     await fresh.connect_once()
-                    if await fresh.read(name) >= 0:  # it is a value, and no status
+                    if await fresh.read(name) >= 0:  # a value and not a status
                         return time.monotonic()
                 except NOT_YET:
                     pass
@@ -73,7 +73,7 @@ class Phone:
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
 
     async def _connected(self, switches: Sequence[Switch]) -> Controller:
-        """A connection on which every switch is seen."""
+        """Wait for a connection on which all switches are present."""
         names = {switch.name for switch in switches}
         async with asyncio.timeout(ANSWERED_WITHIN_SECONDS):
             while True:
@@ -86,7 +86,7 @@ class Phone:
                 await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     async def _fresh(self) -> Controller | None:
-        """A new connection, None if there is nothing to connect to yet."""
+        """Return a new connection, or None if the bridge does not accept one yet."""
         try:
             if self._paired is None:
                 code = self.bridge.setup_code(self.host)

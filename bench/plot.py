@@ -1,4 +1,4 @@
-"""Lines in a picture: SVG by hand, of panels side by side."""
+"""Line charts as SVG, with panels side by side."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Final
 from bench.figures import FLOOR, OURS, PEER
 
 COLOURS: Final = {OURS: "#0072b2", FLOOR: "#009e73", PEER: "#d55e00"}
-"""Of those that people with any sight tell apart."""
+"""Colours that people with any colour vision can distinguish."""
 
 WIDTH, HEIGHT = 320, 200
 LEFT, TOP, RIGHT, BOTTOM = 56, 48, 16, 44
@@ -25,7 +25,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Whose points these are."""
+    """The points of one bridge."""
 
     who: str
     points: Sequence[Point]
@@ -33,14 +33,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Lines over the same axis."""
+    """Lines with the same axis."""
 
     axis: str
     lines: Sequence[Line]
 
 
-def picture(title: str, panels: Sequence[Panel]) -> str:
-    """The text of an SVG file."""
+def chart(title: str, panels: Sequence[Panel]) -> str:
+    """Return the text of an SVG file."""
     width, height = WIDTH * len(panels), HEIGHT + TOP + BOTTOM
     drawn = "".join(
         f'<g transform="translate({number * WIDTH},0)">\n{"".join(_panel(panel))}</g>\n'
@@ -58,7 +58,7 @@ def _panel(panel: Panel) -> Iterator[str]:
     ticks = _ticks(max(y for line in panel.lines for _, y in line.points))
     yield from _grid(ticks)
     for x in sorted({x for line in panel.lines for x, _ in line.points}):
-        yield _text(_across(x, most_x), TOP + HEIGHT + 16, f"{x:g}")
+        yield _text(_x(x, most_x), TOP + HEIGHT + 16, f"{x:g}")
     yield _text((LEFT + WIDTH - RIGHT) / 2, TOP + HEIGHT + 36, panel.axis)
     for number, line in enumerate(panel.lines):
         yield from _line(line, most_x, ticks[-1])
@@ -67,14 +67,14 @@ def _panel(panel: Panel) -> Iterator[str]:
 
 def _grid(ticks: Sequence[float]) -> Iterator[str]:
     for tick in ticks:
-        y = _up(tick, ticks[-1])
+        y = _y(tick, ticks[-1])
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>\n'
         yield _text(LEFT - 6, y + 4, f"{tick:g}", "end")
 
 
 def _line(line: Line, most_x: float, most_y: float) -> Iterator[str]:
     colour = COLOURS[line.who]
-    places = [(_across(x, most_x), _up(y, most_y)) for x, y in line.points]
+    places = [(_x(x, most_x), _y(y, most_y)) for x, y in line.points]
     drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     yield f'<polyline stroke="{colour}" points="{drawn}"/>\n'
     for x, y in places:
@@ -86,16 +86,16 @@ def _text(x: float, y: float, words: str, anchor: str = "middle", colour: str = 
     return f"<text {where}>{escape(words)}</text>\n"
 
 
-def _across(x: float, most: float) -> float:
+def _x(x: float, most: float) -> float:
     return LEFT + 8 + (WIDTH - LEFT - RIGHT - 16) * x / most
 
 
-def _up(y: float, most: float) -> float:
+def _y(y: float, most: float) -> float:
     return TOP + HEIGHT * (1 - y / most)
 
 
 def _ticks(most: float) -> list[float]:
-    """From 0 in round steps to what is not below the highest value."""
+    """Return ticks in round steps, from 0 up to at least the highest value."""
     magnitude = 10.0 ** floor(log10(most))
     step = next(step for step in (magnitude / 5, magnitude / 2, magnitude, magnitude * 2) if most / step <= 6)
     below = [tick * step for tick in takewhile(lambda tick: tick * step < most, count())]

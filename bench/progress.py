@@ -1,4 +1,4 @@
-"""Says on standard error what runs, so that nobody wonders during the long parts."""
+"""Reports progress on standard error."""
 
 import sys
 import time
@@ -7,27 +7,27 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Progress:
-    """A line for each part, with the time since the beginning."""
+    """Prints a line for each part, with the elapsed time."""
 
     parts: int
     _part: int = 0
     _began_seconds: float = field(default_factory=time.monotonic)
 
     def part(self, what: str) -> None:
-        """The next part begins."""
+        """Begin the next part."""
         self._part += 1
-        self._say(f"[{self._part}/{self.parts}] {what}\n")
+        self._print(f"[{self._part}/{self.parts}] {what}\n")
 
     def note(self, what: str) -> None:
-        """Something within a part."""
-        self._say(f"    {what}\n")
+        """Print a detail of the current part."""
+        self._print(f"    {what}\n")
 
     def count_down(self, remaining_seconds: float) -> None:
-        """A part that only lasts; the line is overwritten on a terminal and left out elsewhere."""
+        """Show the remaining time on a terminal, on a line that is overwritten."""
         if sys.stderr.isatty():
-            self._say(f"    {remaining_seconds:3.0f} s to go\r")
+            self._print(f"    {remaining_seconds:3.0f} s left\r")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         elapsed_seconds = time.monotonic() - self._began_seconds
         sys.stderr.write(f"{elapsed_seconds:4.0f} s  {text}")
         sys.stderr.flush()

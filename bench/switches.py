@@ -1,11 +1,11 @@
-"""The switches that are measured, and the units behind them, which only sleep."""
+"""The switches that are measured, and their units, which only sleep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 UNITS: Final = {
-    # systemd starts a unit five times in ten seconds and then no more, unless it is told not to count.
+    # By default, systemd refuses more than five starts of a unit in ten seconds.
     "bench@.service": """\
 [Unit]
 StartLimitIntervalSec=0
@@ -24,14 +24,14 @@ ExecStart=/bin/sleep infinity
 }
 
 
-KEEPER: Final = "bench.target"
+LOADED_TARGET: Final = "bench.target"
 MOST_SWITCHES: Final = 149
 MOST_UNITS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A switch as every bridge is to have it."""
+    """A switch, to be configured on every bridge."""
 
     id: str
     name: str
@@ -45,21 +45,21 @@ FEW: Final = (ONE, THREE, SLOW)
 
 
 def many(count: int) -> tuple[Switch, ...]:
-    """Switches of one unit each."""
+    """Return switches with one unit each."""
     return tuple(Switch(f"s{n}", f"Switch {n}", (f"bench@s{n}.service",)) for n in range(1, count + 1))
 
 
 def group_of(count: int) -> tuple[Switch, ...]:
-    """One switch of so many units."""
+    """Return one switch with this many units."""
     return (Switch("group", "Group", tuple(f"bench@u{n}.service" for n in range(1, count + 1))),)
 
 
-def keeper() -> str:
-    """A target that keeps units loaded, as enabled services are, so that systemd knows their times."""
+def loaded_target() -> str:
+    """Return a target that keeps all units loaded, like enabled services, so that it keeps their times."""
     units = units_of((*FEW, *many(MOST_SWITCHES), *group_of(MOST_UNITS)))
     return f"[Unit]\nAfter={' '.join(units)}\n"
 
 
 def units_of(switches: Sequence[Switch]) -> tuple[str, ...]:
-    """All their units."""
+    """Return the units of all switches."""
     return tuple(unit for switch in switches for unit in switch.units)

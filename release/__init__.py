@@ -1,1 +1,1 @@
-"""What makers of a release need and users do not. Nothing of it is installed."""
+"""Tools for maintainers who make releases. They are not installed."""

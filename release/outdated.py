@@ -1,8 +1,8 @@
-"""`make outdated`: lists the pins of the locks that are older than the newest release, and demands a reason.
+"""`make outdated`: lists pins in the locks that are older than the newest release, and demands a reason.
 
-It asks the registries that uv and npm are configured for. uv is asked about each name in the locks by itself:
-whether a pin is old must not depend on what other packages require. Of npm's locks, what their package.json
-names counts: the rest follows from that. It changes nothing: `make lock` does, and npm.
+It asks the registries that uv and npm are configured for. uv resolves each name without dependencies, as the
+requirements of other packages must not hide an outdated pin. For npm, only the packages in package.json
+count, as the rest follows from them. This program changes nothing: use `make lock` or npm for that.
 """
 
 import json
@@ -25,36 +25,36 @@ LOCKS: Final = (
 )
 NPM_LOCKS: Final = tuple(ROOT / folder / "package-lock.json" for folder in ("tests/peer/npm", "bench/peer"))
 NPM: Final = "npm:"
-"""Before npm's names, which others may have, too."""
+"""The prefix of npm packages, whose names may be the same as on PyPI."""
 NPM_COMMAND: Final = ("npm", "outdated", "--json")
 REASONS: Final = ROOT / "requirements" / "held.toml"
 
 PIN: Final = re.compile(r"^([a-z0-9-]+)==([^\s;\\]+)", re.MULTILINE)
 
-# As in `make lock`, but that nothing is required of anything.
+# As in `make lock`, but without dependencies.
 NEWEST: Final = ("pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--no-deps")
 
 Versions = Mapping[str, frozenset[str]]
-"""The versions of each package. There are several where they depend on the version of Python."""
+"""The versions of each package; several, if they depend on the version of Python."""
 
 
 class Reason(NamedTuple):
-    """Why a package stays at a version."""
+    """The reason why a package stays at a version."""
 
     held: str
     why: str
 
 
 class ReasonsError(Exception):
-    """The file of reasons is not one."""
+    """The file of reasons is invalid."""
 
 
 class RegistryError(Exception):
-    """The registry could not be asked, or did not know a package."""
+    """A registry could not be reached, or does not know a package."""
 
 
 def pins(*texts: str) -> Versions:
-    """The pins of locks, or of anything that names packages as they do."""
+    """Return the pins of lock files, or of other texts in that format."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for text in texts:
         for name, version in PIN.findall(text):
@@ -63,7 +63,7 @@ def pins(*texts: str) -> Versions:
 
 
 def npm_pins(*texts: str) -> Versions:
-    """The same of npm's locks."""
+    """Return the pins of npm's lock files."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for text in texts:
         packages = json.loads(text)["packages"]
@@ -74,7 +74,7 @@ def npm_pins(*texts: str) -> Versions:
 
 
 def read_reasons(text: str) -> Mapping[str, Reason]:
-    """The reasons, by package."""
+    """Parse the file of reasons, by package."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -85,19 +85,20 @@ def read_reasons(text: str) -> Mapping[str, Reason]:
             case {"held": str(held), "why": str(why), **others} if held and why.strip() and not others:
                 found[name] = Reason(held, why.strip())
             case _:
-                raise ReasonsError(f"{name} needs `held` and `why`, and nothing else")
+                raise ReasonsError(f"{name} must have `held` and `why`, and no other key")
     return found
 
 
 def problems(pinned: Versions, newest: Versions, reasons: Mapping[str, Reason]) -> Iterator[str]:
-    """One line for each pin that is old without a reason, and for each reason without such a pin."""
+    """Yield a line for each outdated pin without a reason, and for each reason without an outdated pin."""
     for name, version, latest in outdated(pinned, newest):
         if name not in reasons or reasons[name].held != version:
-            yield f"{name} {version} is older than {latest}: {_remedy(name)}, or say why in {REASONS.name}"
+            remedy = f"{_remedy(name)}, or add a reason to {REASONS.name}"
+            yield f"{name} {version} is older than {latest}: {remedy}"
     held = {(name, version) for name, version, _ in outdated(pinned, newest)}
     for name, reason in reasons.items():
         if (name, reason.held) not in held:
-            yield f"{name} is not held at {reason.held} any more: remove its reason from {REASONS.name}"
+            yield f"{name} is no longer held at {reason.held}: remove its reason from {REASONS.name}"
 
 
 def _remedy(name: str) -> str:
@@ -107,17 +108,17 @@ def _remedy(name: str) -> str:
 
 
 def kept(pinned: Versions, newest: Versions, reasons: Mapping[str, Reason]) -> Iterator[str]:
-    """One line for each old pin that has its reason."""
+    """Yield a line for each outdated pin with a reason."""
     for name, version, latest in outdated(pinned, newest):
         if name in reasons and reasons[name].held == version:
             yield f"{name} {version} is older than {latest}: {reasons[name].why}"
 
 
 def outdated(pinned: Versions, newest: Versions) -> Iterator[tuple[str, str, str]]:
-    """Package, version and newest release of each pin that is older."""
+    """Yield package, version and newest release of each outdated pin."""
     for name in sorted(pinned):
         if name not in newest:
-            raise RegistryError(f"the registry did not say which release of {name} is the newest")
+            raise RegistryError(f"the registry did not return the newest release of {name}")
         latest = max(newest[name], key=Version)
         for version in sorted(pinned[name] - newest[name], key=Version):
             if Version(version) < Version(latest):
@@ -125,7 +126,7 @@ def outdated(pinned: Versions, newest: Versions) -> Iterator[tuple[str, str, str
 
 
 def ask_registry(names: Sequence[str]) -> Versions:
-    """The newest release of each package for the versions of Python that we support."""
+    """Return the newest release of each package for the supported versions of Python."""
     uv = Path(sys.executable).with_name("uv")
     asked = subprocess.run(
         (uv, *NEWEST, "-"), cwd=ROOT, input="\n".join(names), capture_output=True, text=True, check=False
@@ -136,9 +137,9 @@ def ask_registry(names: Sequence[str]) -> Versions:
 
 
 def ask_npm(names: Sequence[str]) -> Versions:
-    """The newest release of each of npm's packages."""
+    """Return the newest release of each npm package."""
     wanted = {"dependencies": dict.fromkeys((name.removeprefix(NPM) for name in names), "*")}
-    with tempfile.TemporaryDirectory() as folder:  # where nothing is installed, all of them are outdated
+    with tempfile.TemporaryDirectory() as folder:  # in an empty folder, npm lists all packages as outdated
         Path(folder, "package.json").write_text(json.dumps(wanted))
         try:
             asked = subprocess.run(NPM_COMMAND, cwd=folder, capture_output=True, text=True, check=False)
@@ -152,7 +153,7 @@ def ask_npm(names: Sequence[str]) -> Versions:
 
 
 def main() -> int:
-    """Print what is old; 1 if something lacks its reason, 2 if that is not known."""
+    """Print outdated pins. Return 1 if one lacks its reason, and 2 if the check failed."""
     try:
         pinned = pins(*(lock.read_text() for lock in LOCKS))
         npm_pinned = npm_pins(*(lock.read_text() for lock in NPM_LOCKS))
@@ -163,7 +164,7 @@ def main() -> int:
         for line in (*kept(pinned, newest, reasons), *found):
             print(line)
     except (ReasonsError, RegistryError) as error:
-        print(f"cannot compare the locks with the registry: {error}", file=sys.stderr)
+        print(f"cannot compare the lock files with the registry: {error}", file=sys.stderr)
         return 2
     return 1 if found else 0
 

@@ -1,4 +1,4 @@
-"""CI runs each host test once, where tests/host/matrix.py says; one process has each host."""
+"""CI runs each host test once, in its cell of tests/host/matrix.py; each host belongs to one process."""
 
 import re
 import subprocess
@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.matrix import ATTACK_WAYS, CELLS, PACKAGES, WAYS, is_in_ci, is_possible, is_redundant
-from tests.host.root import RELEASES
+from tests.host.matrix import (
+    ATTACK_TRANSPORTS,
+    CELLS,
+    PACKAGE_KINDS,
+    TRANSPORTS,
+    is_in_ci,
+    is_possible,
+    is_redundant,
+)
+from tests.host.rootfs import RELEASES
 from tests.host.scheduling import OWN_HOSTS, scope
 
 ROOT = Path(__file__).parents[1]
 OF_THE_MATRIX = re.compile(
-    rf"(?<=[\[-])({'|'.join((*RELEASES, *reversed(ATTACK_WAYS), *PACKAGES))})(-|(?=\]))"
+    rf"(?<=[\[-])({'|'.join((*RELEASES, *reversed(ATTACK_TRANSPORTS), *PACKAGE_KINDS))})(-|(?=\]))"
 )
 
 
@@ -33,7 +41,7 @@ sys.exit(pytest.main(["--collect-only", "-qq", "-m", "host", "tests/host"], plug
 
 
 def collected() -> tuple[Counter[str], Counter[str]]:
-    """The host tests and those in CI, without what the matrix adds to their names."""
+    """Count the host tests, and those in CI, by name without the parameters of the matrix."""
     command = (sys.executable, "-c", COLLECT)
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     names = [
@@ -44,15 +52,20 @@ def collected() -> tuple[Counter[str], Counter[str]]:
     return Counter(name for name, _ in names), Counter(name for name, in_ci in names if in_ci)
 
 
-def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
+def test_ci_runs_each_host_test_exactly_once() -> None:
     whole, in_ci = collected()
-    cells = [(release, way) for release in RELEASES for way in ATTACK_WAYS if is_possible(release, way)]
-    assert max(whole.values()) == max(len(cells), len(RELEASES) * len(PACKAGES))
+    cells = [
+        (release, variant)
+        for release in RELEASES
+        for variant in ATTACK_TRANSPORTS
+        if is_possible(release, variant)
+    ]
+    assert max(whole.values()) == max(len(cells), len(RELEASES) * len(PACKAGE_KINDS))
     assert in_ci == dict.fromkeys(whole, 1)
 
 
 @pytest.mark.parametrize(
-    ("file", "release", "way", "expected"),
+    ("file", "release", "variant", "expected"),
     [
         ("test_attacks.py", "trixie", None, True),
         ("test_attacks.py", "bookworm", None, False),
@@ -70,9 +83,9 @@ def test_ci_leaves_out_no_host_test_and_runs_none_twice() -> None:
     ],
 )
 def test_a_test_is_in_ci_in_the_cell_of_its_file_only(
-    file: str, release: str | None, way: str | None, expected: bool
+    file: str, release: str | None, variant: str | None, expected: bool
 ) -> None:
-    assert is_in_ci(file, release, way) is expected
+    assert is_in_ci(file, release, variant) is expected
 
 
 @pytest.mark.parametrize(
@@ -84,14 +97,12 @@ def test_a_test_is_in_ci_in_the_cell_of_its_file_only(
         ("test_install.py", "bookworm", True),
     ],
 )
-def test_what_is_the_same_on_any_release_runs_where_ci_runs_it(
-    file: str, release: str, expected: bool
-) -> None:
+def test_any_release_tests_run_on_the_release_of_ci(file: str, release: str, expected: bool) -> None:
     assert is_redundant(file, release) is expected
 
 
 @pytest.mark.parametrize(
-    ("release", "way", "expected"),
+    ("release", "variant", "expected"),
     [
         ("trixie", "sudo-rs", True),
         ("bookworm", "sudo-rs", False),
@@ -101,13 +112,13 @@ def test_what_is_the_same_on_any_release_runs_where_ci_runs_it(
         (None, None, True),
     ],
 )
-def test_sudo_rs_is_tried_where_it_exists(release: str | None, way: str | None, expected: bool) -> None:
-    assert is_possible(release, way) is expected
+def test_sudo_rs_is_tried_where_it_exists(release: str | None, variant: str | None, expected: bool) -> None:
+    assert is_possible(release, variant) is expected
 
 
-def test_every_release_and_every_way_is_in_ci() -> None:
+def test_ci_covers_every_release_and_variant() -> None:
     assert {cell.release for cell in CELLS.values()} == {*RELEASES}
-    assert {cell.way for cell in CELLS.values()} == {*WAYS, PACKAGES[0]}
+    assert {cell.variant for cell in CELLS.values()} == {*TRANSPORTS, PACKAGE_KINDS[0]}
 
 
 def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:
@@ -129,11 +140,11 @@ def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:
         ("test_fresh.py::test_x", "test_recipes.py::test_x", False),
     ],
 )
-def test_one_process_has_all_tests_of_a_host(one: str, other: str, together: bool) -> None:
+def test_all_tests_of_a_host_run_in_one_process(one: str, other: str, together: bool) -> None:
     assert (scope(f"tests/host/{one}") == scope(f"tests/host/{other}")) is together
 
 
-def test_other_tests_do_without_the_hosts() -> None:
+def test_other_tests_do_not_import_the_host_kit() -> None:
     loaded = "import sys, tests.conftest; print(*(name for name in sys.modules if 'tests.host' in name))"
     done = subprocess.run(
         (sys.executable, "-c", loaded), cwd=ROOT, capture_output=True, text=True, check=True

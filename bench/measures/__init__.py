@@ -1,1 +1,1 @@
-"""What is measured: a noun a module. Each adds to the figures, and judges nothing."""
+"""The measurements. Each adds its values to the figures, without judging them."""

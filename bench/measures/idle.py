@@ -1,19 +1,19 @@
-"""What a bridge uses of the CPU while nobody asks it anything."""
+"""CPU time of an idle bridge."""
 
 import asyncio
 import time
 
-from bench import bus, clock
+from bench import bus, timestamps
 from bench.progress import Progress
 from tests.host.machine import Host
 
 CHANGES_A_SECOND = 20
-STRANGE_UNIT = "bench@stranger.service"
+UNRELATED_UNIT = "bench@unrelated.service"
 
 
 async def seconds_a_minute(host: Host, service: str, window_seconds: float, progress: Progress) -> float:
-    """With nothing happening, scaled to 60 seconds."""
-    before_ms, began_seconds = clock.cpu_ms(host, service), time.monotonic()
+    """Return the CPU seconds while nothing happens, scaled to a minute."""
+    before_ms, began_seconds = timestamps.cpu_ms(host, service), time.monotonic()
     while (remaining_seconds := began_seconds + window_seconds - time.monotonic()) > 0:
         progress.count_down(remaining_seconds)
         await asyncio.sleep(min(1, remaining_seconds))
@@ -21,11 +21,11 @@ async def seconds_a_minute(host: Host, service: str, window_seconds: float, prog
 
 
 async def beside_changes(host: Host, service: str, window_seconds: float, progress: Progress) -> float:
-    """While units start and stop that are no business of the bridge."""
+    """Return the CPU seconds while unrelated units start and stop, scaled to a minute."""
     async with bus.opened(host) as other:
-        before_ms, began_seconds = clock.cpu_ms(host, service), time.monotonic()
+        before_ms, began_seconds = timestamps.cpu_ms(host, service), time.monotonic()
         for change in range(round(window_seconds * CHANGES_A_SECOND)):
-            await (other.stop if change % 2 else other.start)([STRANGE_UNIT])
+            await (other.stop if change % 2 else other.start)([UNRELATED_UNIT])
             due_seconds = began_seconds + change / CHANGES_A_SECOND
             await asyncio.sleep(max(0, due_seconds - time.monotonic()))
             progress.count_down(began_seconds + window_seconds - time.monotonic())
@@ -33,5 +33,5 @@ async def beside_changes(host: Host, service: str, window_seconds: float, progre
 
 
 def _a_minute(host: Host, service: str, before_ms: float, began_seconds: float) -> float:
-    used_ms = clock.cpu_ms(host, service) - before_ms
+    used_ms = timestamps.cpu_ms(host, service) - before_ms
     return used_ms / 1000 * 60 / (time.monotonic() - began_seconds)

@@ -1,4 +1,4 @@
-"""The memory of a service: what each of its processes has to itself, and its share of what it shares."""
+"""The memory of a service: private pages, and a proportional share of shared ones."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.host.machine import Host
 
 
 def mib(host: Host, service: str) -> float:
-    """The PSS of all processes in the cgroup."""
+    """Return the PSS of all processes in the cgroup."""
     cgroup = host.show(service, "ControlGroup")
     tree = Path(f"/proc/{host.leader}/root/sys/fs/cgroup{cgroup}")
     processes = [pid for procs in tree.rglob("cgroup.procs") for pid in procs.read_text().split()]

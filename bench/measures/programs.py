@@ -1,4 +1,4 @@
-"""How long programs take as whole processes. Run in a host: prints the milliseconds of each as JSON."""
+"""Run times of whole programs. Runs on the host, and prints the milliseconds of each as JSON."""
 
 import json
 import subprocess
@@ -17,14 +17,14 @@ PROGRAMS = {
 
 
 def took_ms(command: tuple[str, ...]) -> float:
-    """One program, from before it is started until it has ended well."""
+    """Run a program to its successful exit, and return the time."""
     began_seconds = time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return (time.monotonic() - began_seconds) * 1000
 
 
 def main() -> None:
-    """The programs take turns, so that all see the same machine."""
+    """Run the programs in turn, so that all see the same load."""
     rounds = int(sys.argv[1])
     times_ms: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(rounds):

@@ -1,9 +1,9 @@
-"""How long reads of On take, and how many processes they start."""
+"""The duration of reads of On, and the number of processes they start."""
 
 import time
 from collections.abc import Sequence
 
-from bench import clock
+from bench import timestamps
 from bench.figures import Figures
 from bench.switches import Switch
 from tests.host.machine import Host
@@ -13,7 +13,7 @@ from tests.support.controller import Controller
 async def reads(
     who: str, controller: Controller, switches: Sequence[Switch], rounds: int, figures: Figures
 ) -> None:
-    """Of one switch, and of all in one request."""
+    """Measure reads of one switch, and of all in one request."""
     names = [switch.name for switch in switches]
     for _ in range(rounds):
         figures.add("read-1", who, await took_ms(controller, names[:1]))
@@ -21,18 +21,18 @@ async def reads(
 
 
 async def took_ms(controller: Controller, names: Sequence[str]) -> float:
-    """One request; every value must be one."""
+    """Send one request, whose values must all be valid; return the time."""
     began_seconds = time.monotonic()
     values = await controller.read_all(names)
-    taken_ms = clock.ms_since(began_seconds)
-    assert min(values.values()) >= 0, f"not read: {values}"
+    taken_ms = timestamps.ms_since(began_seconds)
+    assert min(values.values()) >= 0, f"invalid values: {values}"
     return taken_ms
 
 
 async def processes(
     host: Host, who: str, controller: Controller, switches: Sequence[Switch], figures: Figures
 ) -> None:
-    """How many a read of all switches starts."""
+    """Count the processes that a read of all switches starts."""
     names = [switch.name for switch in switches]
     before, own = _newest_process(host), _newest_process(host)
     await controller.read_all(names)
@@ -40,5 +40,5 @@ async def processes(
 
 
 def _newest_process(host: Host) -> int:
-    """The number of the process that was started last in the host (proc(5), loadavg)."""
+    """Return the PID of the process started last on the host (proc(5), loadavg)."""
     return int(host.run("cat", "/proc/loadavg").stdout.split()[-1])

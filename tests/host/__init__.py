@@ -1,1 +1,1 @@
-"""Tests on real Debian hosts: booted, hkswitch installed, everything as on somebody's server."""
+"""Tests on real Debian hosts, which boot with hkswitch installed like a user's server."""

@@ -1,6 +1,6 @@
-"""The fixtures of the tests on real hosts: a host a release, stand-ins for real services, and the daemon.
+"""Fixtures of the tests on real hosts: a host for each release, stub units for real services, and the daemon.
 
-Root and mmdebstrap are needed, and a network the first time. Every host is thrown away at the end.
+They need root and mmdebstrap, and a network the first time. Every host is discarded at the end.
 """
 
 import json
@@ -17,15 +17,15 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.host.installed import empty_state
+from tests.host.installation import empty_state
 from tests.host.machine import ADDRESS, STAGING, Boot, Host, booted, eventually, install
 from tests.host.matrix import SUDO_RS, is_in_ci, is_possible, is_redundant
-from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RELEASES, root_folder, wheels_folder
 from tests.support.controller import Controller
 
 TOOLS: Final = ("mmdebstrap", "systemd-nspawn", "nsenter", "setpriv", "ip")
 
-STAND_INS: Final = (
+STUB_UNITS: Final = (
     "smb.service",
     "nmb.service",
     "netatalk.service",
@@ -33,9 +33,9 @@ STAND_INS: Final = (
     "libvirt-guests.service",
 )
 
-STAND_IN: Final = """\
+STUB_UNIT: Final = """\
 [Unit]
-Description=Stand-in for a real service
+Description=Stub for a real service
 StartLimitIntervalSec=0
 
 [Service]
@@ -68,7 +68,7 @@ groups:
 GROUPS: Final[dict[str, str]] = {
     group_id: group["name"] for group_id, group in yaml.safe_load(CONFIG)["groups"].items()
 }
-"""The names of the groups by their ids."""
+"""The names of the groups, by id."""
 
 PORT: Final = 51826
 FAILURE: Final = -70402
@@ -81,11 +81,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker("host")
-        release, way = _parameter(item, "host"), _parameter(item, "way")
-        if is_in_ci(item.path.name, release, way):
+        release, variant = _parameter(item, "host"), _variant(item)
+        if is_in_ci(item.path.name, release, variant):
             item.add_marker("ci")
         is_once = item.get_closest_marker("any_release") is not None
-        if not is_possible(release, way) or (is_once and is_redundant(item.path.name, release)):
+        if not is_possible(release, variant) or (is_once and is_redundant(item.path.name, release)):
             redundant.append(item)
     config.hook.pytest_deselected(items=redundant)
     items[:] = [item for item in items if item not in redundant]
@@ -97,21 +97,25 @@ def _parameter(item: pytest.Item, name: str) -> str | None:
     return None if value is None else str(value)
 
 
+def _variant(item: pytest.Item) -> str | None:
+    return _parameter(item, "transport") or _parameter(item, "package_kind")
+
+
 @pytest.fixture(scope="session")
-def every_way(request: pytest.FixtureRequest) -> bool:
-    """Whether tests that try one way to the helper after the other try all of them; CI tries one."""
+def exhaustive(request: pytest.FixtureRequest) -> bool:
+    """Whether tests that loop over transports try all of them; CI tries one."""
     return bool(request.config.getoption("markexpr") != "ci")
 
 
 async def start_fails(controller: Controller, name: str) -> bool:
-    """Whether a tap is an error; by an event, where the machine was too busy to say so within a second."""
+    """Tap, and return whether that fails: by the status, or by a later event if the machine is too busy."""
     status = await controller.write(name, on=True)
     return status == FAILURE or (status == 0 and await controller.event(name) is False)
 
 
 @pytest.fixture(scope="session")
 def staging(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The option of systemd-nspawn for the folder that all hosts of this run have in common."""
+    """The systemd-nspawn option that mounts the folder shared by all hosts of this run."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "staged"
     folder.mkdir(exist_ok=True)
@@ -120,7 +124,7 @@ def staging(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def boot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, staging: str) -> Boot:
-    """Boots a host of the release, with nothing installed; use `install` for that."""
+    """A function that boots a host of a release without hkswitch; use `install` to add it."""
     if os.geteuid() != 0:
         pytest.skip("root is needed to boot hosts")
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
@@ -130,7 +134,7 @@ def boot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     terminal = request.config.pluginmanager.getplugin("terminalreporter")
 
     def say(line: str) -> None:
-        if terminal is not None:  # one of several processes has none
+        if terminal is not None:  # xdist workers have none
             with capture.global_and_fixture_disabled():
                 terminal.write_line(f"\n{line}")
 
@@ -144,15 +148,15 @@ def boot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session", params=RELEASES)
 def host(request: pytest.FixtureRequest, boot: Boot) -> Iterator[Host]:
-    """A host with hkswitch installed, which all tests of a release share."""
+    """A host with hkswitch installed, shared by all tests of a release."""
     with boot(request.param) as host:
         install(host)
         yield host
 
 
 @dataclass(frozen=True, slots=True)
-class Traces:
-    """What a test may leave behind in a host."""
+class Snapshot:
+    """Everything that a test could leave behind on a host."""
 
     failed_units: str
     files: str
@@ -160,27 +164,27 @@ class Traces:
 
 
 @pytest.fixture(scope="session")
-def looked() -> dict[Host, tuple[object, Traces]]:
-    """What was found after the last test in a host, and which test that was."""
+def snapshots() -> dict[Host, tuple[object, Snapshot]]:
+    """The last test on each host, and the snapshot taken after it."""
     return {}
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(
-    request: pytest.FixtureRequest, host: Host, looked: dict[Host, tuple[object, Traces]]
+def no_leftovers(
+    request: pytest.FixtureRequest, host: Host, snapshots: dict[Host, tuple[object, Snapshot]]
 ) -> Iterator[None]:
-    """Fails a test that leaves something in the host: the next one would not know."""
-    test = (request.function, _parameter(request.node, "way"))
-    last, found = looked.get(host, (None, None))
-    # Between two rows of a table nothing else happens, so one look does for both.
-    before = found if last == test and found is not None else traces(host)
+    """Fail a test that leaves something behind on the host, before it breaks a later one."""
+    test = (request.function, _variant(request.node))
+    last, found = snapshots.get(host, (None, None))
+    # Nothing happens between two parameters of the same test, so they share a snapshot.
+    before = found if last == test and found is not None else snapshot(host)
     yield
-    after = traces(host)
-    looked[host] = test, after
+    after = snapshot(host)
+    snapshots[host] = test, after
     assert after == before
 
 
-LOOK: Final = """
+SNAPSHOT_SCRIPT: Final = """
 systemctl list-units --state=failed --plain --no-legend
 echo ---
 find /etc/systemd/system /run/systemd/system /etc/hkswitch /etc/sudoers.d \\
@@ -188,21 +192,21 @@ find /etc/systemd/system /run/systemd/system /etc/hkswitch /etc/sudoers.d \\
 echo ---
 ps -e -o user:32=,pid=,cgroup:128=,args=
 """
-"""One program for all of it: this is done before and after every test."""
+"""A single program, as it runs before and after every test."""
 
 
 DAEMONS: Final = ("/hkswitch.service", "/serviceswitch@", "/serviceswitch-")
 """The cgroups of the daemon and of its helper."""
 
 
-def traces(host: Host) -> Traces:
-    """Failed units, unit files and configuration, and processes of hkswitch's beside the daemon's."""
-    failed, files, listed = host.run("sh", "-c", LOOK).stdout.split("---\n")
-    return Traces(failed, "\n".join(sorted(files.splitlines())), _ours(listed, DAEMONS))
+def snapshot(host: Host) -> Snapshot:
+    """Record failed units, unit files, configuration, and hkswitch's processes outside the daemon."""
+    failed, files, listed = host.run("sh", "-c", SNAPSHOT_SCRIPT).stdout.split("---\n")
+    return Snapshot(failed, "\n".join(sorted(files.splitlines())), _ours(listed, DAEMONS))
 
 
 def processes(host: Host, but_in: Collection[str] = ()) -> frozenset[str]:
-    """What runs as the user hkswitch or as a helper, but for those in some cgroups."""
+    """Return the processes of the user hkswitch and all helpers, except those in some cgroups."""
     return _ours(host.run("ps", "-e", "-o", "user:32=,pid=,cgroup:128=,args=").stdout, but_in)
 
 
@@ -213,25 +217,25 @@ def _ours(listed: str, but_in: Collection[str]) -> frozenset[str]:
 
 
 @pytest.fixture(scope="module")
-def stand_in_units(host: Host) -> Iterator[tuple[str, ...]]:
-    """Units with the names of real services that only sleep, where a package would have put them."""
-    paths = [f"/usr/local/lib/systemd/system/{name}" for name in STAND_INS]
+def stub_unit_files(host: Host) -> Iterator[tuple[str, ...]]:
+    """Units with the names of real services, which only sleep, in a folder where packages put units."""
+    paths = [f"/usr/local/lib/systemd/system/{name}" for name in STUB_UNITS]
     for path in paths:
-        host.write(path, STAND_IN)
+        host.write(path, STUB_UNIT)
     host.run("systemctl", "daemon-reload")
-    yield STAND_INS
+    yield STUB_UNITS
     host.run("rm", *paths)
     host.run("systemctl", "daemon-reload")
 
 
 @pytest.fixture
-def stand_ins(host: Host, stand_in_units: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The same, all of them stopped, and what a test wrote over them with `Host.unit` removed after it."""
-    yield stand_in_units
-    host.run("sh", "-ec", AS_IT_WAS, "sh", *stand_in_units)
+def stub_units(host: Host, stub_unit_files: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The stub units, stopped after each test; overrides written by `Host.unit` are removed then."""
+    yield stub_unit_files
+    host.run("sh", "-ec", RESET_SCRIPT, "sh", *stub_unit_files)
 
 
-AS_IT_WAS: Final = """
+RESET_SCRIPT: Final = """
 cd /etc/systemd/system
 for unit; do
     for written in "$unit" "$unit.d"; do
@@ -239,32 +243,32 @@ for unit; do
     done
 done
 [ -z "$reload" ] || systemctl daemon-reload
-systemctl kill --signal=KILL "$@" 2>/dev/null || true # those that run
+systemctl kill --signal=KILL "$@" 2>/dev/null || true # running ones
 systemctl stop "$@"
-systemctl reset-failed "$@" 2>/dev/null || true # those that failed
+systemctl reset-failed "$@" 2>/dev/null || true # failed ones
 """
-"""One program, which reads all units anew only if it must: this is done after nearly every test."""
+"""A single program, which reloads systemd only if necessary, as it runs after nearly every test."""
 
 
 @pytest.fixture(scope="module")
 def config() -> str:
-    """What the daemon of a module serves; a module may have another one."""
+    """The config of the daemon; modules may override it."""
     return CONFIG
 
 
 @pytest.fixture(scope="module")
-def way() -> str:
-    """How it does; a module may have both."""
+def transport() -> str:
+    """The transport to the helper; modules may override or parametrize it."""
     return "sudo"
 
 
 @pytest.fixture(scope="module")
-def way_is_open(host: Host, way: str) -> Iterator[None]:
-    """The administrator has done what the documents say for this way."""
-    if way == "sudo":
+def transport_enabled(host: Host, transport: str) -> Iterator[None]:
+    """Set the host up for the transport, as the documentation says."""
+    if transport == "sudo":
         yield
         return
-    if way == SUDO_RS:
+    if transport == SUDO_RS:
         with only_sudo_rs(host):
             yield
         return
@@ -281,7 +285,7 @@ def way_is_open(host: Host, way: str) -> Iterator[None]:
 
 @contextmanager
 def only_sudo_rs(host: Host) -> Iterator[None]:
-    """A daemon that is started meanwhile finds sudo-rs and no other sudo."""
+    """Hide the original sudo from the daemon, so that it uses sudo-rs."""
     drop_in = "/run/systemd/system/hkswitch.service.d/only-sudo-rs.conf"
     host.write(drop_in, "[Service]\nInaccessiblePaths=-/usr/bin/sudo\n")
     host.run("systemctl", "daemon-reload")
@@ -294,11 +298,11 @@ def only_sudo_rs(host: Host) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def daemon(
-    host: Host, stand_in_units: tuple[str, ...], config: str, way: str, way_is_open: None
+    host: Host, stub_unit_files: tuple[str, ...], config: str, transport: str, transport_enabled: None
 ) -> Iterator[Host]:
-    """The host with the daemon running. It must stop in time and leave nothing."""
+    """The host with the daemon running. The daemon must stop in time and leave nothing behind."""
     before = host.read("/etc/hkswitch/config.yaml")
-    helper = "socket" if way == "socket" else "sudo"
+    helper = "socket" if transport == "socket" else "sudo"
     host.write("/etc/hkswitch/config.yaml", f"helper: {helper}\n{config}")
     started = host.run("systemctl", "start", "hkswitch.service", check=False)
     assert started.returncode == 0, host.journal("hkswitch.service")
@@ -315,14 +319,14 @@ def daemon(
 
 @pytest.fixture(scope="module")
 def in_network(daemon: Host) -> Iterator[None]:
-    """The controller is in the host's network, as a phone is."""
+    """Puts the controller into the host's network, like a phone."""
     with daemon.network():
         yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def paired(daemon: Host, in_network: None) -> AsyncIterator[Controller]:
-    """The first controller, once paired; use `again` for connections."""
+    """The paired controller; use `again` for more connections."""
     shown = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)
     assert shown["paired"] is False
     controller = await Controller.pair(daemon.address, PORT, shown["setup_code"])
@@ -332,8 +336,8 @@ async def paired(daemon: Host, in_network: None) -> AsyncIterator[Controller]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def controller(paired: Controller, stand_ins: tuple[str, ...]) -> AsyncIterator[Controller]:
-    """A fresh connection; every unit is stopped."""
+async def controller(paired: Controller, stub_units: tuple[str, ...]) -> AsyncIterator[Controller]:
+    """A new connection of the paired controller; all units are stopped."""
     fresh = paired.again()
     await fresh.subscribe()
     yield fresh

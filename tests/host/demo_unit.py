@@ -1,4 +1,4 @@
-"""A program for groups of commands, which does what a test says, on a real host."""
+"""A lamp: a program for groups of commands on a real host, whose behaviour a test can override."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.host.machine import ADDRESS, Host
 LAMP: Final = "/usr/local/libexec/lamp"
 UNIT: Final = "hkswitch-command-lamp.service"
 STATE: Final = "/run/lamp"
-"""A folder: `on` is there while the lamp is on, and a file of a command's name is run in its place."""
+"""The lamp's folder: `on` exists while the lamp is on; a file named after a command overrides it."""
 
 PROGRAM: Final = f"""\
 #!/bin/sh
@@ -52,24 +52,24 @@ def program(host: Host) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def lamp_is_off(host: Host, program: None) -> Iterator[None]:
+def reset_lamp(host: Host, program: None) -> Iterator[None]:
     yield
     host.write(LAMP, PROGRAM, mode=0o755)
     host.run("sh", "-c", f"rm -rf {STATE}/*; systemctl stop smb || true")  # there may be no such unit
 
 
-def script(host: Host, command: str, text: str) -> None:
-    """Have a command do this instead."""
+def override(host: Host, command: str, text: str) -> None:
+    """Have a command run this script instead."""
     host.write(f"{STATE}/{command}", text)
 
 
-def runs(host: Host, command: str) -> int:
-    """How often a command was run."""
+def run_count(host: Host, command: str) -> int:
+    """Return how often a command was run."""
     return host.run("sh", "-c", f"cat {STATE}/log || true").stdout.split().count(command)
 
 
-def by_hand(host: Host, action: str, group: str = "lamp") -> tuple[int, str]:
-    """What root's own command says."""
+def run_helper(host: Host, action: str, group: str = "lamp") -> tuple[int, str]:
+    """Run the helper as root on the command line; return its exit code and output."""
     done = host.run("/usr/sbin/serviceswitch", action, group, check=False)
     return done.returncode, done.stdout + done.stderr
 

@@ -1,4 +1,4 @@
-"""A booted Debian host: commands in it, its files, units, journal and network; and waiting in time."""
+"""A booted Debian host: runs commands there, and handles its files, units, journal and network."""
 
 import asyncio
 import ctypes
@@ -20,17 +20,17 @@ ADDRESS: Final = "10.77.0.1"
 INTERFACE: Final = "lan0"
 
 STAGING: Final = "/staged"
-"""A folder that all hosts of a run of tests have in common."""
+"""A folder shared by all hosts of a test run."""
 
 FROM_WHEELS: Final = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/wheels")
-"""What makes pip take the locked packages from a folder of each host."""
+"""Environment that makes pip install the locked packages from a folder of the host."""
 
-SETTLED: Final = """
+SYNC_JOURNAL: Final = """
 mark=$(cat /proc/sys/kernel/random/uuid)
 printf 'MESSAGE=%s\\nSYSLOG_IDENTIFIER=settled\\n' "$mark" | logger --journald
 until journalctl --quiet --output=cat --lines=1 --identifier=settled | grep -q "$mark"; do sleep 0.02; done"""
-"""What a shell waits with for the journal to take what was sent to it: `journalctl --sync` only has it write
-to disk what it took, up to systemd 257."""
+"""Shell commands that wait until journald has received everything sent so far: up to systemd 257,
+`journalctl --sync` only writes what was received to disk."""
 
 Found = TypeVar("Found")
 
@@ -40,8 +40,8 @@ _ENVIRONMENT: Final = {
 }
 _AS_USER: Final = (*("sh", "-c", 'exec setpriv --reuid "$0" --regid "$(id -g "$0")" --init-groups -- "$@"'),)
 _BRIDGES_PORTS: Final = "51826-51999"
-"""Ports that no connection may begin at: a controller in the host's network that tries again and again to
-reach a bridge that is down would be given the bridge's own port one day, and so connect to itself."""
+"""Ports reserved so that no connection gets one as its source port: a controller in the host's network
+that keeps trying to reach a stopped bridge would one day get the bridge's port, and connect to itself."""
 _LAN: Final = f"""
 ip link add {INTERFACE} type veth peer name wire0
 ip link set wire0 addrgenmode none
@@ -55,7 +55,7 @@ _REPLACE: Final = 'install -D --mode="$0" /dev/stdin "$1.new"; mv -fT "$1.new" "
 _IN_CGROUP: Final = ("sh", "-ec", 'echo $$ >"$0/cgroup.procs"; exec "$@"')
 _TIMED_OUT: Final = 124  # timeout(1)
 _PAUSES_SECONDS: Final = (0.02, 0.1)
-"""Between two looks: the first, and the longest. A look starts programs, and the host has others to run."""
+"""The first and the longest pause between two checks. Checks start programs, and so load the host."""
 _BOOT_SECONDS: Final = 30
 _POWER_OFF_SECONDS: Final = 15
 _CLONE_NEWNET: Final = 0x40000000
@@ -63,11 +63,11 @@ _numbers = itertools.count(1)
 
 
 def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float = PATIENCE_SECONDS) -> Found:
-    """The condition's first true value; there must be one in time."""
+    """Wait until the condition is true, and return its value; fail after the timeout."""
     deadline_seconds = time.monotonic() + timeout_seconds
     pauses_seconds = _pauses_seconds()
     while not (found := condition()):
-        assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; at last: {found!r}"
+        assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; last value: {found!r}"
         time.sleep(next(pauses_seconds))
     return found
 
@@ -75,11 +75,11 @@ def eventually(condition: Callable[[], Found | None], *, timeout_seconds: float 
 async def eventually_async(
     condition: Callable[[], Found | None], *, timeout_seconds: float = PATIENCE_SECONDS
 ) -> Found:
-    """The same in an event loop, which goes on running."""
+    """Like `eventually`, but let the event loop run meanwhile."""
     deadline_seconds = time.monotonic() + timeout_seconds
     pauses_seconds = _pauses_seconds()
     while not (found := condition()):
-        assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; at last: {found!r}"
+        assert time.monotonic() < deadline_seconds, f"not within {timeout_seconds} s; last value: {found!r}"
         await asyncio.sleep(next(pauses_seconds))
     return found
 
@@ -93,7 +93,7 @@ def _pauses_seconds() -> Iterator[float]:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A booted host. `leader` is its first process, as this machine counts them."""
+    """A booted host. `leader` is the PID of its init process on the test machine."""
 
     release: str
     name: str
@@ -101,7 +101,7 @@ class Host:
 
     @property
     def address(self) -> str:
-        """The address on its network, which is reached from within `network()` only."""
+        """The address on the host's network, reachable only within `network()`."""
         return ADDRESS
 
     def run(
@@ -112,19 +112,21 @@ class Host:
         check: bool = True,
         timeout_seconds: float = 30,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, with a clean environment. Without `input`, its stdin is empty."""
+        """Run a program until it exits, in a clean environment. Without `input`, its stdin is empty."""
         limited = ("timeout", "--kill-after=1", f"{timeout_seconds:g}", *argv)
         command = self._command(*limited, user=user)
         done = subprocess.run(
             command, env=_ENVIRONMENT, input=input or "", capture_output=True, text=True, check=False
         )
-        assert done.returncode != _TIMED_OUT, f"{argv} took longer than {timeout_seconds:g} s: {_told(done)}"
-        assert not check or done.returncode == 0, f"{argv} exited with {done.returncode}: {_told(done)}"
+        assert done.returncode != _TIMED_OUT, (
+            f"{argv} took longer than {timeout_seconds:g} s: {_output(done)}"
+        )
+        assert not check or done.returncode == 0, f"{argv} exited with {done.returncode}: {_output(done)}"
         return done
 
     @contextmanager
     def popen(self, *argv: str, user: str | None = None) -> Iterator[subprocess.Popen[str]]:
-        """A program that runs meanwhile, pipes at both ends; it and its children are killed at the end."""
+        """Start a program with pipes for stdin and stdout; kill it and its children in the end."""
         with subprocess.Popen(
             self._command(*argv, user=user),
             env=_ENVIRONMENT,
@@ -137,45 +139,47 @@ class Host:
             try:
                 yield process
             finally:
-                with suppress(ProcessLookupError):  # it has ended
+                with suppress(ProcessLookupError):  # it has exited
                     os.killpg(process.pid, signal.SIGKILL)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Write a file of root's, its folders as well; what was there, a link too, is replaced at once."""
+        """Write a file owned by root, and create its folders; replace a file or link atomically."""
         self.run("sh", "-ec", _REPLACE, f"{mode:o}", path, input=text)
 
     def read(self, path: str) -> str:
-        """The text of a file."""
+        """Return the text of a file."""
         return self.run("cat", path).stdout
 
     def unit(self, name: str, text: str) -> None:
-        """Write a unit as an administrator does. Who writes one removes it."""
+        """Write a unit file in /etc. The caller must remove it."""
         self.write(f"/etc/systemd/system/{name}", text)
         self.run("systemctl", "daemon-reload")
 
     def remove_unit(self, name: str) -> None:
-        """Remove what `unit` wrote, and its drop-ins."""
+        """Remove a unit file written by `unit`, and its drop-ins."""
         path = f"/etc/systemd/system/{name}"
         self.run("rm", "-rf", path, f"{path}.d")
         self.run("systemctl", "daemon-reload")
 
     def show(self, unit: str, name: str) -> str:
-        """A property of a unit, in systemd's words."""
+        """Return a property of a unit, as systemd prints it."""
         return self.run("systemctl", "show", f"--property={name}", "--value", unit).stdout.strip()
 
     def journal(self, unit: str) -> str:
-        """What a unit has logged, and systemd about it."""
+        """Return what a unit has logged, and what systemd has logged about it."""
         return self.journalctl(f"--unit={unit}", "--output=cat")
 
     def journalctl(self, *options: str) -> str:
-        """What the journal has once it took all that was sent to it."""
-        return self.run("sh", "-ec", f'{SETTLED}; journalctl --no-pager --quiet "$@"', "sh", *options).stdout
+        """Return the journal, once journald has received everything sent so far."""
+        return self.run(
+            "sh", "-ec", f'{SYNC_JOURNAL}; journalctl --no-pager --quiet "$@"', "sh", *options
+        ).stdout
 
     @contextmanager
     def network(self) -> Iterator[None]:
-        """Put the calling thread, and the sockets and threads that it makes, into the host's network.
+        """Move the calling thread, with the sockets and threads it creates, into the host's network.
 
-        The threads that were there before stay outside: name an address, do not look up a name.
+        Existing threads stay outside, so use addresses: names may be resolved in another thread.
         """
         with (
             Path("/proc/thread-self/ns/net").open() as outside,
@@ -193,26 +197,26 @@ class Host:
 
 
 @contextmanager
-def joined(one: Host, other: Host, wires: Mapping[str, tuple[str, str]]) -> Iterator[None]:
-    """Join two hosts by wires. Of each: the name of both its ends, and the address of either host on it.
+def connected(one: Host, other: Host, links: Mapping[str, tuple[str, str]]) -> Iterator[None]:
+    """Connect two hosts by veth pairs. `links`: the address of each host, by the interface name on both.
 
-    Meanwhile the interface that each has when it is alone, which leads nowhere, is away.
+    Meanwhile, the hosts lack their usual interface, which leads nowhere.
     """
     for host in (one, other):
         host.run("ip", "link", "delete", INTERFACE)
     try:
-        for interface, addresses in wires.items():
-            _join(one, other, interface, addresses)
+        for interface, addresses in links.items():
+            _connect(one, other, interface, addresses)
         yield
     finally:
-        for interface in wires:
-            one.run("ip", "link", "delete", interface, check=False)  # one that was not made is not there
+        for interface in links:
+            one.run("ip", "link", "delete", interface, check=False)  # it may not have been created
         for host in (one, other):
             host.run("sh", "-ec", _LAN)
 
 
-def _join(one: Host, other: Host, interface: str, addresses: tuple[str, str]) -> None:
-    """Make a wire from within the one network into the other: this machine's own has no end of it, ever."""
+def _connect(one: Host, other: Host, interface: str, addresses: tuple[str, str]) -> None:
+    """Create a veth pair inside the hosts, so that the test machine's network never has an end of it."""
     with one.network():
         peer = ("type", "veth", "peer", "name", interface, "netns", str(other.leader))
         subprocess.run(("ip", "link", "add", interface, *peer), env=_ENVIRONMENT, check=True)
@@ -222,11 +226,11 @@ def _join(one: Host, other: Host, interface: str, addresses: tuple[str, str]) ->
 
 
 Boot = Callable[[str], AbstractContextManager[Host]]
-"""Boots a host of the release with this name, with nothing installed."""
+"""Boots a host of the release with this name, without hkswitch."""
 
 
 def staged(host: Host) -> str:
-    """The folder that STAGED= names: one host of a release makes it in each run, as pip takes long."""
+    """Return the folder for STAGED=. One host of each release creates it in a test run, as pip is slow."""
     script = f"""
     tree={STAGING}/{host.release}
     exec 9>$tree.lock
@@ -239,7 +243,7 @@ def staged(host: Host) -> str:
 
 
 def install(host: Host) -> None:
-    """Install hkswitch the way a person does, but from what was staged, and that from wheels."""
+    """Install hkswitch like a user, but from the staged folder."""
     host.run("env", f"STAGED={staged(host)}", "/src/packaging/install", timeout_seconds=120)
 
 
@@ -247,9 +251,9 @@ def install(host: Host) -> None:
 def booted(
     release: str, root: Path, read_only: Mapping[str, Path], log: Path, options: Sequence[str] = ()
 ) -> Iterator[Host]:
-    """Boot a host from a root folder, which it does not change. `read_only`: its folders that are ours.
+    """Boot a host from a root folder, which stays unchanged.
 
-    `options` are more of systemd-nspawn's.
+    `read_only`: folders of the test machine, by mount point. `options`: further options of systemd-nspawn.
     """
     name = f"{release}-{os.getpid()}-{next(_numbers)}"
     cgroup = _own_cgroup() / name
@@ -274,13 +278,13 @@ def booted(
         ) as nspawn,
     ):
         try:
-            yield _running(release, name, nspawn, log)
+            yield _wait_for_boot(release, name, nspawn, log)
         finally:
             _power_off(nspawn)
 
 
 def _own_cgroup() -> Path:
-    """The folder of the (version 2) cgroup that this process is in."""
+    """Return the folder of the cgroup (version 2) of this process."""
     mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
     mounted = next(mount[1] for mount in mounts if mount[2] == "cgroup2")
     cgroups = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
@@ -289,16 +293,16 @@ def _own_cgroup() -> Path:
 
 @contextmanager
 def _new_cgroup(folder: Path) -> Iterator[None]:
-    """A cgroup for one host. In a common one, units of the same name would be in one another's way."""
+    """Create a cgroup for one host. In a shared one, units of the same name would conflict."""
     folder.mkdir()
     try:
         yield
     finally:
-        eventually(lambda: _removed(folder))
+        eventually(lambda: _remove(folder))
 
 
-def _removed(cgroup: Path) -> bool:
-    """Whether a cgroup and those in it could be removed: what was killed is there until it has ended."""
+def _remove(cgroup: Path) -> bool:
+    """Remove a cgroup tree; return False while killed processes in it have not exited yet."""
     try:
         for emptied, _, _ in os.walk(cgroup, topdown=False):
             Path(emptied).rmdir()
@@ -309,20 +313,20 @@ def _removed(cgroup: Path) -> bool:
     return True
 
 
-def _running(release: str, name: str, nspawn: subprocess.Popen[bytes], log: Path) -> Host:
+def _wait_for_boot(release: str, name: str, nspawn: subprocess.Popen[bytes], log: Path) -> Host:
     def leader() -> int | None:
         assert nspawn.poll() is None, f"{name} did not boot:\n{log.read_text(errors='replace')[-4000:]}"
         return _leader(nspawn.pid)
 
     host = Host(release, name, eventually(leader, timeout_seconds=_BOOT_SECONDS))
-    eventually(lambda: _settled(host), timeout_seconds=_BOOT_SECONDS)
+    eventually(lambda: _has_booted(host), timeout_seconds=_BOOT_SECONDS)
     host.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
     host.run("sh", "-ec", _LAN)
     return host
 
 
 def _leader(nspawn: int) -> int | None:
-    """The child of systemd-nspawn that is process 1 in its own eyes, once it runs systemd."""
+    """Return the child of systemd-nspawn that is PID 1 in its namespace, once it runs systemd."""
     for child in Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split():
         process = Path("/proc", child)
         in_host = next(
@@ -333,7 +337,7 @@ def _leader(nspawn: int) -> int | None:
     return None
 
 
-def _settled(host: Host) -> bool:
+def _has_booted(host: Host) -> bool:
     state = host.run("systemctl", "is-system-running", check=False).stdout.strip()
     assert state != "degraded", host.run("systemctl", "list-units", "--state=failed").stdout
     return state == "running"
@@ -357,5 +361,5 @@ def _enter_network(descriptor: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def _told(done: subprocess.CompletedProcess[str]) -> str:
+def _output(done: subprocess.CompletedProcess[str]) -> str:
     return f"{done.stdout}{done.stderr}".strip()

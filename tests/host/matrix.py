@@ -1,26 +1,26 @@
-"""The cells of the test matrix that CI runs: for each file, a Debian release and a way to the helper; pure.
+"""The cells of the test matrix that CI runs: a Debian release and a transport to the helper for each file.
 
-`make test-host` runs each test once, in the cell of its file. `make test-host-all` runs it in every cell.
+`make test-host` runs each test once, in the cell of its file. `make test-host-all` runs each in every cell.
 """
 
 from typing import Final, NamedTuple
 
-WAYS: Final = ("sudo", "socket")
-"""How the daemon may get at its helper."""
+TRANSPORTS: Final = ("sudo", "socket")
+"""The transports between the daemon and its helper."""
 
 SUDO_RS: Final = "sudo-rs"
-ATTACK_WAYS: Final = (*WAYS, SUDO_RS)
-"""The same for attacks, which are tried with each sudo. Only Debian 13 has sudo-rs."""
+ATTACK_TRANSPORTS: Final = (*TRANSPORTS, SUDO_RS)
+"""The transports for attacks, which try each implementation of sudo. Only Debian 13 has sudo-rs."""
 
-PACKAGES: Final = ("deb", "rpm", "make")
-"""How hkswitch may have been installed that is upgraded."""
+PACKAGE_KINDS: Final = ("deb", "rpm", "make")
+"""The kinds of installation that upgrades start from."""
 
 
 class Cell(NamedTuple):
-    """A Debian release, and a way to the helper, or of upgrading, for tests that try several."""
+    """A Debian release, and one variant (a transport or a package kind) for tests that have several."""
 
     release: str
-    way: str = "sudo"
+    variant: str = "sudo"
 
 
 CELLS: Final = {
@@ -30,17 +30,17 @@ CELLS: Final = {
     "test_install.py": Cell("trixie"),
     "test_sandbox.py": Cell("trixie"),
     "test_sudo_reasons.py": Cell("trixie"),
-    "test_exits.py": Cell("trixie", way="socket"),
-    # Some options of units imply NoNewPrivileges on systemd 252 only.
+    "test_exits.py": Cell("trixie", variant="socket"),
+    # Some unit options imply NoNewPrivileges on systemd 252 only.
     "test_doctor.py": Cell("bookworm"),
     "test_helper_socket.py": Cell("bookworm"),
     # test_fresh.py builds and installs the package on Debian 13.
     "test_deb.py": Cell("bookworm"),
-    # Its host is like that of test_exits.py.
-    "test_upgrades.py": Cell("trixie", way="deb"),
-    # Any release would do for these: they balance the two. Taps and faults are tried by both ways.
+    # Its host has the same services as that of test_exits.py.
+    "test_upgrades.py": Cell("trixie", variant="deb"),
+    # These fit any release, and balance the two. Taps and faults are tested over both transports.
     "test_command_line.py": Cell("bookworm"),
-    "test_commands.py": Cell("trixie", way="socket"),
+    "test_commands.py": Cell("trixie", variant="socket"),
     "test_daemon.py": Cell("trixie"),
     "test_faults.py": Cell("bookworm"),
     "test_hostile_input.py": Cell("trixie"),
@@ -52,7 +52,7 @@ CELLS: Final = {
     "test_soak.py": Cell("trixie"),
     "test_start_outcomes.py": Cell("bookworm"),
     "test_state_folder.py": Cell("bookworm"),
-    "test_states.py": Cell("trixie", way="socket"),
+    "test_states.py": Cell("trixie", variant="socket"),
     "test_system_calls.py": Cell("trixie"),
     "test_systemd_contract.py": Cell("trixie"),
     "test_trust.py": Cell("bookworm"),
@@ -60,22 +60,22 @@ CELLS: Final = {
     "test_two_hosts.py": Cell("bookworm"),
     "test_unit_names.py": Cell("trixie"),
 }
-"""The cell of each file whose tests are parametrized over releases."""
+"""The cell of each file whose tests are parametrized by release."""
 
 
-def is_in_ci(file: str, release: str | None, way: str | None) -> bool:
-    """Tell whether CI runs a test of this file; None is for a test that has no such parameter."""
+def is_in_ci(file: str, release: str | None, variant: str | None) -> bool:
+    """Return whether CI runs a test of this file; None stands for a test without that parameter."""
     if release is None:
         return True
     cell = CELLS[file]
-    return release == cell.release and way in {None, cell.way}
+    return release == cell.release and variant in {None, cell.variant}
 
 
-def is_possible(release: str | None, way: str | None) -> bool:
-    """Tell whether a release has this way."""
-    return way != SUDO_RS or release == "trixie"
+def is_possible(release: str | None, variant: str | None) -> bool:
+    """Return whether a release supports this variant."""
+    return variant != SUDO_RS or release == "trixie"
 
 
 def is_redundant(file: str, release: str | None) -> bool:
-    """Tell whether a test that is marked `any_release` has its run on another release."""
+    """Return whether a test marked `any_release` already runs on another release."""
     return release not in {None, CELLS[file].release}

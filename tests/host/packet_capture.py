@@ -1,4 +1,4 @@
-"""What goes over a wire: the packets of mDNS on an interface of a host, and questions to ask there."""
+"""Captures the mDNS packets on an interface of a host, and sends queries there."""
 
 import errno
 import itertools
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
 
-from zeroconf import (  # type: ignore[attr-defined] # they are not in its __all__
+from zeroconf import (  # type: ignore[attr-defined] # not in its __all__
     DNSAddress,
     DNSIncoming,
     DNSOutgoing,
@@ -37,7 +37,7 @@ _ids = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A UDP packet, as it was on the wire; `sent` if the host that is listened to has sent it."""
+    """A UDP packet on the wire; `sent` tells whether the captured host sent it."""
 
     sent: bool
     source_mac: str
@@ -49,35 +49,35 @@ class Packet:
 
     @property
     def is_mdns(self) -> bool:
-        """Whether it goes from or to mDNS's port; an answer to another port is one too."""
+        """Whether the source or destination port is mDNS's; so legacy unicast responses count."""
         return MDNS_PORT in {self.source_port, self.destination_port}
 
     @property
     def message(self) -> DNSIncoming:
-        """The DNS message in it; there must be one."""
+        """The DNS message in the packet, which must be valid."""
         message = DNSIncoming(self.payload)
         assert message.valid, self
         return message
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name in the message: those asked for, those of records, and those that records lead to."""
+        """Every name in the message: of questions, of records, and in the data of records."""
         message = self.message
         entries = (*message.questions, *message.answers())
         return frozenset(name.lower() for entry in entries for name in (entry.name, *_targets(entry)))
 
     def mentions(self, text: str) -> bool:
-        """Whether any name in the message has this text in it."""
+        """Return whether a name in the message contains this text."""
         return any(text.lower() in name for name in self.names)
 
     @property
     def is_goodbye(self) -> bool:
-        """Whether it takes back what it says."""
+        """Whether the packet is a goodbye: all its records have a TTL of 0."""
         records = self.message.answers()
         return bool(records) and all(record.ttl == 0 for record in records)
 
     def addresses(self, name: str) -> frozenset[str]:
-        """The addresses, of both kinds, that the message gives to a name; a goodbye gives none."""
+        """Return the IPv4 and IPv6 addresses that the message gives for a name; a goodbye gives none."""
         return frozenset(
             str(ip_address(record.address))
             for record in self.message.answers()
@@ -85,7 +85,7 @@ class Packet:
         )
 
     def targets(self, name: str) -> frozenset[tuple[str, int]]:
-        """The host names and ports that the message gives to a service; a goodbye gives none."""
+        """Return the host names and ports that the message gives for a service; a goodbye gives none."""
         return frozenset(
             (record.server, record.port)
             for record in self.message.answers()
@@ -94,31 +94,31 @@ class Packet:
 
 
 class Capture:
-    """The UDP packets on an interface since the capture began, which the kernel keeps until they are read."""
+    """The UDP packets on an interface since the capture started; the kernel buffers them until read."""
 
     def __init__(self, tap: socket.socket) -> None:
         self._tap = tap
         self._packets: list[Packet] = []
 
     def packets(self) -> tuple[Packet, ...]:
-        """All of them until now, in their order."""
+        """Return all packets so far, in order."""
         for frame, packet_type in self._frames():
             packet = _parsed(frame, sent=packet_type == socket.PACKET_OUTGOING)
             self._packets += [] if packet is None else [packet]
         _, lost = struct.unpack("II", self._tap.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
-        assert lost == 0, "the kernel had no room for some frames"
+        assert lost == 0, "the kernel dropped frames"
         return tuple(self._packets)
 
     def sent(self) -> tuple[Packet, ...]:
-        """Those that the host itself has sent."""
+        """Return the packets that the host sent."""
         return tuple(packet for packet in self.packets() if packet.sent)
 
     def sent_mdns(self) -> tuple[Packet, ...]:
-        """Those of them that are mDNS."""
+        """Return the mDNS packets that the host sent."""
         return tuple(packet for packet in self.sent() if packet.is_mdns)
 
     def frames(self) -> list[tuple[bytes, bool]]:
-        """All frames since the last call, whatever they carry, and whether the host has sent them."""
+        """Return all frames since the last call, of any protocol, and whether the host sent each."""
         return [(frame, packet_type == socket.PACKET_OUTGOING) for frame, packet_type in self._frames()]
 
     def _frames(self) -> Iterator[tuple[bytes, int]]:
@@ -128,7 +128,7 @@ class Capture:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno != errno.ENETDOWN:  # said once when the interface goes down; it may come again
+                if error.errno != errno.ENETDOWN:  # reported once per outage; the interface may come back
                     raise
             else:
                 yield frame, packet_type
@@ -136,9 +136,9 @@ class Capture:
 
 @contextmanager
 def captured(host: Host, interface: str) -> Iterator[Capture]:
-    """Listen to an interface of a host, in both directions."""
+    """Capture an interface of a host, in both directions."""
     with host.network():
-        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # hears nothing before it is bound
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # receives nothing before it is bound
     with tap:
         tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         tap.bind((interface, _ETH_P_ALL))
@@ -148,25 +148,25 @@ def captured(host: Host, interface: str) -> Iterator[Capture]:
 def ask(
     name: str, *, by: str, to: str = MDNS_GROUP, from_port: int = MDNS_PORT, unicast_answer: bool = False
 ) -> None:
-    """Ask for PTR records, by the interface that has the address `by`, as the calling thread's host.
+    """Send a PTR query from the interface with the address `by`, in the network of the calling thread.
 
-    From another port than mDNS's it is a query of an old resolver, which is answered to that port.
+    A query from another port than mDNS's is a legacy query, and gets its response at that port.
     """
     question = DNSQuestion(name, PTR, IN)
     question.unicast = unicast_answer
     query = DNSOutgoing(0)
     query.add_question(question)
     (message,) = query.packets()
-    told_apart = (
+    unique_message = (
         struct.pack("!H", next(_ids)) + message[2:]
-    )  # the same question is not answered again so soon
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        asking.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(by))
-        asking.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
-        asking.bind((by, from_port))
-        asking.sendto(told_apart, (to, MDNS_PORT))
+    )  # a repeated question is not answered again so soon
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(by))
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+        sender.bind((by, from_port))
+        sender.sendto(unique_message, (to, MDNS_PORT))
 
 
 def _targets(entry: object) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def _targets(entry: object) -> tuple[str, ...]:
 
 
 def _parsed(frame: bytes, *, sent: bool) -> Packet | None:
-    """The UDP packet in an Ethernet frame, if there is one; mDNS needs no fragments or extension headers."""
+    """Parse an Ethernet frame with a UDP packet; mDNS needs no fragments or extension headers."""
     source_mac, (ether_type,), packet = frame[6:12], struct.unpack("!H", frame[12:14]), frame[14:]
     match ether_type:
         case 0x0800:  # IPv4

@@ -1,4 +1,4 @@
-"""The recipes of docs/recipes.md: which files a person writes, and what into them."""
+"""Parses docs/recipes.md: the files that a reader of each recipe writes, with their contents."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import Final
 import yaml
 
 from tests.host.machine import Host
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 
 CONFIG: Final = "/etc/hkswitch/config.yaml"
 
@@ -21,7 +21,7 @@ _FILE: Final = re.compile(r"^`(/[^`\n]+)`:\n\n```(?!console)\w+\n(.*?)^```$", re
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a recipe has in its blocks: the texts of files by their paths, the configuration's too."""
+    """A recipe: its title, and the files in its code blocks by path, including the configuration."""
 
     title: str
     files: Mapping[str, str]
@@ -32,15 +32,15 @@ class Recipe:
         [group_id] = yaml.safe_load(self.files[CONFIG])["groups"]
         return str(group_id)
 
-    def instead(self, text: str, other: str) -> "Recipe":
-        """The same with one text in the place of another, wherever it is."""
+    def replacing(self, text: str, other: str) -> "Recipe":
+        """Return a copy with every occurrence of `text` replaced."""
         changed = {path: written.replace(text, other) for path, written in self.files.items()}
         assert changed != self.files, f"{self.title} does not have {text}"
         return Recipe(self.title, changed)
 
 
 def recipes() -> dict[str, Recipe]:
-    """All recipes of the page by their titles."""
+    """Return all recipes of the page, by title."""
     found = _RECIPE.findall(_PAGE.read_text())
     return {title: Recipe(title, _files(body)) for title, body in found}
 
@@ -52,15 +52,15 @@ def _files(body: str) -> dict[str, str]:
 
 
 def write(recipe: Recipe, host: Host) -> None:
-    """Write a recipe's files, as a person does who follows it."""
+    """Write a recipe's files, like a reader who follows it."""
     for path, text in recipe.files.items():
         host.write(path, text, 0o755 if text.startswith("#!") else 0o644)
     host.run("systemctl", "daemon-reload")
 
 
 @contextmanager
-def followed(recipe: Recipe, host: Host) -> Iterator[None]:
-    """Write a recipe's files; in the end they are gone, and the configuration is what it was before."""
+def applied(recipe: Recipe, host: Host) -> Iterator[None]:
+    """Write a recipe's files; remove them in the end, and restore the configuration."""
     before = host.read(CONFIG)
     try:
         write(recipe, host)

@@ -1,6 +1,6 @@
-"""Random operations on a real host, and whether all views agree in each quiet moment after them.
+"""Random operations on a real host, and a check that all views agree whenever the host is quiet.
 
-A seed names the order of operations, not their timing: each disagreement has the operations before it.
+A seed fixes the order of operations but not their timing, so a disagreement lists the operations before it.
 """
 
 import asyncio
@@ -67,84 +67,84 @@ groups:
 EXTRA: Final = "  extra: {name: Extra, units: [soak-b]}\n"
 
 TRACEBACK: Final = re.compile(r"^.*Traceback.*(?:\n[ \t].*)*(?:\n.*)?", re.MULTILINE)
-"""With its indented lines, and the error in the line after them."""
+"""A traceback: its indented lines, and the error in the line after them."""
 
 QUIET_WITHIN_SECONDS: Final = 60
 QUIET_FOR_SECONDS: Final = 2.5
-"""Longer than a probe's interval, and than a group that failed is not trusted."""
+"""Longer than a probe's interval, and than the time in which a failed group is not trusted."""
 
 OPERATIONS_BETWEEN_CHECKS: Final = 12
 
 
 @dataclass
 class Phone:
-    """A controller, and what it takes each switch for by what it read, wrote and was told."""
+    """A controller, and the state that it shows for each switch from its reads, writes and events."""
 
     name: str
     paired: Controller
     connection: Controller | None = None
-    believes: dict[str, bool | int] = field(default_factory=dict)
+    shown: dict[str, bool | int] = field(default_factory=dict)
     _protocol: Any = None
-    _told_while_writing: set[str] = field(default_factory=set)
+    _events_while_writing: set[str] = field(default_factory=set)
 
     async def connect(self) -> Controller:
-        """The connection, a new one if the last one broke."""
+        """Return the connection, or a new one if it broke."""
         current = self.connection
         if current is not None and current.pairing.connection.protocol is self._protocol:
             return current
-        # aiohomekit connects again by itself, and knows nothing of what was subscribed to.
+        # aiohomekit reconnects by itself, but does not subscribe again.
         if current is not None:
             await current.close()
         fresh = self.paired.again()
         await fresh.look()
         await fresh.subscribe()
-        fresh.pairing.dispatcher_connect(self._told)
+        fresh.pairing.dispatcher_connect(self._on_event)
         self.connection, self._protocol = fresh, fresh.pairing.connection.protocol
-        self.believes = dict(await fresh.read_all(fresh.switches))
+        self.shown = dict(await fresh.read_all(fresh.switches))
         return fresh
 
     async def look(self) -> None:
-        """Read anew which switches there are, as a phone does when the bridge says that they changed."""
+        """Read the accessories again, as a phone does when the configuration number changes."""
         connection = await self.connect()
         before = {*connection.switches}
         await connection.look()
         if new := {*connection.switches} - before:
             await connection.subscribe()
-            self.believes |= await connection.read_all(new)
+            self.shown |= await connection.read_all(new)
 
     async def tap(self, name: str, *, on: bool) -> None:
-        """Write, as a person does: an error is shown and forgotten."""
+        """Write, and ignore an error, as a user would."""
         connection = await self.connect()
         if name not in connection.switches:
             return
-        self._told_while_writing.discard(name)
+        self._events_while_writing.discard(name)
         status = await connection.write(name, on=on)
         if status != 0:
             return
-        if name in self._told_while_writing:
-            self.believes.pop(name, None)  # whether the event or the answer was first cannot be told here
+        if name in self._events_while_writing:
+            self.shown.pop(name, None)  # unknown whether the event or the response came first
         else:
-            self.believes[name] = on
+            self.shown[name] = on
 
-    def _told(self, changes: dict[tuple[int, int], dict[str, Any]]) -> None:
+    def _on_event(self, changes: dict[tuple[int, int], dict[str, Any]]) -> None:
         connection = self.connection
         if connection is None:
             return
         names = {switch.on: name for name, switch in connection.switches.items()}
         for path, change in changes.items():
             if (name := names.get(path)) is not None and "value" in change:
-                self.believes[name] = bool(change["value"])
-                self._told_while_writing.add(name)
+                self.shown[name] = bool(change["value"])
+                self._events_while_writing.add(name)
 
     async def close(self) -> None:
-        """Go away."""
+        """Disconnect."""
         if self.connection is not None:
             await self.connection.close()
 
 
 @dataclass
 class Figures:
-    """What came of it."""
+    """The results of a run."""
 
     seed: int
     operations: int = 0
@@ -169,7 +169,7 @@ class Figures:
 
 @dataclass
 class Soak:
-    """One run on one host."""
+    """A run on one host."""
 
     host: Host
     phones: tuple[Phone, ...]
@@ -180,18 +180,18 @@ class Soak:
     _has_extra: bool = False
 
     async def run(self, seconds: float) -> Figures:
-        """Do random things for so long, and look in each quiet moment."""
+        """Run random operations for that long, and check whenever the host is quiet."""
         deadline_seconds = time.monotonic() + seconds
         while time.monotonic() < deadline_seconds:
             for _ in range(self.chance.randint(1, OPERATIONS_BETWEEN_CHECKS)):
-                await self._do_something()
+                await self._random_operation()
             await self._check()
         self.figures.tracebacks = TRACEBACK.findall(self.host.journalctl("--output=cat"))
         return self.figures
 
     # Operations
 
-    async def _do_something(self) -> None:
+    async def _random_operation(self) -> None:
         kinds: list[tuple[int, Callable[[], Any]]] = [
             (40, self._tap),
             (12, self._systemctl),
@@ -206,7 +206,7 @@ class Soak:
         ]
         [do] = self.chance.choices([kind for _, kind in kinds], [weight for weight, _ in kinds])
         self.figures.operations += 1
-        with suppress(HomeKitException, TimeoutError, OSError):  # the bridge may be away for a moment
+        with suppress(HomeKitException, TimeoutError, OSError):  # the bridge may be restarting
             async with asyncio.timeout(20):
                 await do()
         await asyncio.sleep(self.chance.uniform(0, 0.3))
@@ -263,7 +263,7 @@ class Soak:
     # Checks
 
     async def _check(self) -> None:
-        """Wait until nothing moves, and compare what all say."""
+        """Wait until the host is quiet, and compare all views with systemd's."""
         report = await self._quiet()
         expected = self._expected()
         views: dict[str, dict[str, bool | int]] = {"status": _on_of(report)}
@@ -271,11 +271,11 @@ class Soak:
             views |= await self._views_of(phone)
         for name, on in expected.items():
             for view, values in views.items():
-                if view.endswith("told") and name not in values:
+                if view.endswith("events") and name not in values:
                     continue
                 self.figures.checks += 1
                 if values.get(name) is not on:
-                    self._disagree(f"{name} is {on}, and {view} says {values.get(name)}")
+                    self._record_disagreement(f"{name} is {on}, but {view} says {values.get(name)}")
         self._measure()
 
     async def _views_of(self, phone: Phone) -> dict[str, dict[str, bool | int]]:
@@ -286,17 +286,17 @@ class Soak:
                     await phone.look()
                     names = [name for name in connection.switches if not name.startswith("Restart")]
                     read = await connection.read_all(names)
-                    return {f"{phone.name} reading": dict(read), f"{phone.name} told": dict(phone.believes)}
+                    return {f"{phone.name} reads": dict(read), f"{phone.name} events": dict(phone.shown)}
         self.figures.lost_pairings += 1
-        self._disagree(f"{phone.name} cannot connect")
+        self._record_disagreement(f"{phone.name} cannot connect")
         return {}
 
-    def _disagree(self, what: str) -> None:
+    def _record_disagreement(self, what: str) -> None:
         recent = "\n    ".join(self.log[-40:])
         self.figures.disagreements.append(f"{time.strftime('%H:%M:%S')} {what}; before it:\n    {recent}")
 
     async def _quiet(self) -> dict[str, Any]:
-        """The report once nothing has changed for a while; what moves for ever is a disagreement, too."""
+        """Return the report once it has been stable for a while; it is a disagreement if it never is."""
         deadline_seconds, since_seconds, before = time.monotonic() + QUIET_WITHIN_SECONDS, 0.0, ""
         report: dict[str, Any] = {"groups": []}
         while time.monotonic() < deadline_seconds:
@@ -308,11 +308,11 @@ class Soak:
             elif time.monotonic() - since_seconds >= QUIET_FOR_SECONDS:
                 return dict(json.loads(text))
             await asyncio.sleep(0.2)
-        self._disagree(f"nothing became quiet: {before}")
+        self._record_disagreement(f"the host did not become quiet: {before}")
         return report
 
     def _status(self) -> str:
-        """The report without what changes by itself."""
+        """Return the report without values that change by themselves."""
         printed = self.host.run("hkswitch", "status", "--json", check=False).stdout
         if not printed:
             return ""
@@ -325,7 +325,7 @@ class Soak:
         return json.dumps(report)
 
     def _expected(self) -> dict[str, bool]:
-        """On of each group, by what systemd and the programs say."""
+        """Return whether each group must be on, according to systemd and the programs."""
         shown = self.host.run("systemctl", "show", "--property=Id,ActiveState", *UNITS).stdout
         blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n"))
         active = {
@@ -374,7 +374,7 @@ def _is_settled(text: str) -> bool:
 
 @asynccontextmanager
 async def phones_of(first: Controller, second: Controller) -> AsyncIterator[tuple[Phone, ...]]:
-    """Two phones."""
+    """Two phones, disconnected in the end."""
     phones = (Phone("first phone", first), Phone("second phone", second))
     try:
         yield phones

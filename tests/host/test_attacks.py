@@ -1,8 +1,7 @@
-"""Attacks on root's helper as it is installed, by whoever may start it or connect to it.
+"""Attacks on the installed helper, by every user that can start it or connect to it.
 
-Each is refused, and nothing is left.
-
-Each test must read every line that it caused in the audit; the canary unit is never started.
+The helper refuses each of them, and no effect remains. Each test must read all audit entries that it caused;
+the canary unit must never start.
 """
 
 import json
@@ -22,11 +21,11 @@ from hkswitch.serviceswitch.dispatcher import Abandoned
 from hkswitch.serviceswitch.execute import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.policy import CHANGED
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
-from tests.host.installed import HELLO
-from tests.host.machine import SETTLED, Host, eventually
-from tests.host.matrix import ATTACK_WAYS
-from tests.host.requests import FILE, request, request_by
-from tests.host.stand_in import CONNECTED, standing_in
+from tests.host.fake_daemon import CONNECT, fake_daemon
+from tests.host.helper_requests import FILE, request, request_for_config
+from tests.host.installation import HELLO
+from tests.host.machine import SYNC_JOURNAL, Host, eventually
+from tests.host.matrix import ATTACK_TRANSPORTS
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -48,9 +47,9 @@ UNITS: Final = {
 
 MODULES: Final = ("yaml.py", "asyncio.py", "sitecustomize.py", "usercustomize.py", "sdbus.py", "hkswitch.py")
 
-START_CANARY: Final = request_by(CONFIG, 1, "start", "canary")
-START_OTHER: Final = request_by(CONFIG, 1, "start", "other")
-START_SLOW: Final = request_by(CONFIG, 1, "start", "slow")
+START_CANARY: Final = request_for_config(CONFIG, 1, "start", "canary")
+START_OTHER: Final = request_for_config(CONFIG, 1, "start", "other")
+START_SLOW: Final = request_for_config(CONFIG, 1, "start", "slow")
 
 REFUSED_CANARY: Final = {
     "type": "refused",
@@ -59,7 +58,7 @@ REFUSED_CANARY: Final = {
 }
 
 AUDIT: Final = (
-    f"{SETTLED}; journalctl --quiet --no-pager --output=json --cursor-file=/run/attacks.cursor"
+    f"{SYNC_JOURNAL}; journalctl --quiet --no-pager --output=json --cursor-file=/run/attacks.cursor"
     " SYSLOG_IDENTIFIER=serviceswitch _UID=0 || true"  # it fails where there is none
 )
 
@@ -77,14 +76,14 @@ import socket
 connection = socket.socket(socket.AF_UNIX)
 connection.connect("/run/serviceswitch.sock")
 """
-"""How a program that is not the daemon's gets a connection."""
+"""Prelude of a program that connects to the helper by itself, not through the daemon."""
 
 RELAY: Final = """
 import os, threading
 from contextlib import suppress
 
 def up():
-    with suppress(OSError):  # the helper has gone, which is the main thread's business
+    with suppress(OSError):  # the helper has exited, which the main thread handles
         while data := os.read(0, 65536):
             connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
@@ -94,7 +93,7 @@ with suppress(ConnectionResetError, BrokenPipeError), open(1, "wb", buffering=0,
     while data := connection.recv(65536):
         output.write(data)
 """
-"""A terminal's end of the socket: what is said to it goes to the helper, and back."""
+"""Relays standard input to the helper's socket, and its replies to standard output."""
 
 BY_SOCKET: Final = ("python3", "/run/relay.py")
 OUTSIDE: Final = ("python3", "-c", f"{ALONE}{RELAY}")
@@ -102,7 +101,7 @@ OUTSIDE: Final = ("python3", "-c", f"{ALONE}{RELAY}")
 
 @pytest.fixture(scope="module")
 def target(host: Host) -> Iterator[Host]:
-    """A host with a group that must never be started, and with modules of somebody else's in a folder."""
+    """A host with a group that must never start, and a folder of malicious Python modules."""
     before = host.read(FILE)
     host.write(FILE, CONFIG)
     for name, text in UNITS.items():
@@ -110,17 +109,17 @@ def target(host: Host) -> Iterator[Host]:
     for module in MODULES:
         host.write(f"{EVIL}/{module}", f"open({RAN!r}, 'w').close()\n")
     host.write(f"{EVIL}/config.yaml", CONFIG.replace("stop", "start"))
-    host.write("/run/relay.py", f"{CONNECTED}{RELAY}")
+    host.write("/run/relay.py", f"{CONNECT}{RELAY}")
     host.run(
         "sh",
         "-ec",
         f"chown -R hkswitch: {EVIL}; systemctl daemon-reload; systemctl start serviceswitch.socket",
     )
-    with standing_in(host):
+    with fake_daemon(host):
         yield host
     host.run("systemctl", "stop", "serviceswitch.socket")
     host.run("systemctl", "stop", *UNITS)
-    host.run("systemctl", "reset-failed", *UNITS, check=False)  # those that were stopped while they started
+    host.run("systemctl", "reset-failed", *UNITS, check=False)  # units that were stopped while starting
     host.run("rm", "-r", EVIL, "/run/relay.py", *(f"/usr/local/lib/systemd/system/{name}" for name in UNITS))
     host.run("systemctl", "daemon-reload")
     host.write(FILE, before)
@@ -128,14 +127,14 @@ def target(host: Host) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def untouched(target: Host) -> str:
-    """How the host looks while nobody attacks it."""
+    """A snapshot of the host before any attack."""
     audit(target)
     return target.run("sh", "-c", AFTERWARDS).stdout
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(target: Host, untouched: str) -> Iterator[None]:
-    """Every attack leaves nothing, starts nothing, and causes no line in the audit but those it names."""
+def no_leftovers(target: Host, untouched: str) -> Iterator[None]:
+    """Check that an attack leaves nothing behind, starts nothing, and adds no unread audit entry."""
     assert untouched.startswith("inactive\n")
     yield
     found: list[str] = []
@@ -150,12 +149,12 @@ def nothing_stays(target: Host, untouched: str) -> Iterator[None]:
 
 
 def audit(host: Host) -> list[dict[str, str]]:
-    """The lines in the audit that came since this was asked last."""
+    """Return the audit entries since the last call."""
     return [json.loads(line) for line in host.run("sh", "-c", AUDIT).stdout.splitlines()]
 
 
 def decisions(host: Host) -> list[tuple[str, str, str]]:
-    """The decision, action and group of each new line."""
+    """Return the decision, action and group of each new entry."""
     return [
         (line["HKSWITCH_DECISION"], line.get("HKSWITCH_ACTION", ""), line.get("HKSWITCH_GROUP", ""))
         for line in audit(host)
@@ -164,7 +163,7 @@ def decisions(host: Host) -> list[tuple[str, str, str]]:
 
 
 def counted(lines: Sequence[Mapping[str, str]]) -> int:
-    """How many denials these lines stand for, beside decisions and results."""
+    """Return the number of denials that these entries stand for, besides decisions and results."""
     denied = (line for line in lines if line.get("HKSWITCH_DECISION") == "denied")
     return sum(1 + int(line.get("HKSWITCH_LEFT_OUT", 0)) for line in denied)
 
@@ -177,38 +176,38 @@ def uid_of(host: Host, user: str) -> str:
 
 
 def by_sudo(sudo: str) -> tuple[str, ...]:
-    """How the daemon's user starts the helper."""
+    """Return the command by which the daemon's user starts the helper."""
     return (sudo, "-n", *SERVE)
 
 
-Ways = Sequence[tuple[str, ...]]
+Launchers = Sequence[tuple[str, ...]]
 
 
 @pytest.fixture
-def sudos(host: Host, every_way: bool) -> Sequence[str]:
-    """What the daemon's user gets at a helper by; CI tries one."""
-    return SUDOS[host.release] if every_way else SUDOS[host.release][:1]
+def sudos(host: Host, exhaustive: bool) -> Sequence[str]:
+    """The sudo programs by which the daemon's user can start a helper; CI tests one."""
+    return SUDOS[host.release] if exhaustive else SUDOS[host.release][:1]
 
 
 @pytest.fixture
-def ways(sudos: Sequence[str], every_way: bool) -> Ways:
-    """The same, and the socket."""
-    return [*map(by_sudo, sudos), *([BY_SOCKET] if every_way else [])]
+def launchers(sudos: Sequence[str], exhaustive: bool) -> Launchers:
+    """The commands that start a helper: by each sudo, and by the socket."""
+    return [*map(by_sudo, sudos), *([BY_SOCKET] if exhaustive else [])]
 
 
-START: Final = dict(zip(ATTACK_WAYS, (by_sudo("sudo"), BY_SOCKET, by_sudo("sudo-rs")), strict=True))
-"""What starts a helper by each way that the daemon has."""
+START: Final = dict(zip(ATTACK_TRANSPORTS, (by_sudo("sudo"), BY_SOCKET, by_sudo("sudo-rs")), strict=True))
+"""The command that starts a helper, by transport."""
 
 
 def said(done: CompletedProcess[str]) -> list[dict[str, Any]]:
-    """What a helper said after its hello."""
+    """Return a helper's replies after its hello."""
     assert done.stdout.startswith(HELLO), done.stderr
     return [json.loads(line) for line in done.stdout.removeprefix(HELLO).splitlines()]
 
 
 @dataclass(frozen=True)
 class Session:
-    """A helper that is being talked to, and its sudo: both by their numbers in the host."""
+    """A session with a helper, with the PIDs of the helper and its sudo on the host."""
 
     process: Popen[str]
     sudo: str
@@ -222,15 +221,15 @@ class Session:
     def reply(self) -> dict[str, Any]:
         return json.loads(_line(self.process))  # type: ignore[no-any-return] # the protocol says so
 
-    def took(self, most_bytes: int) -> bool:
-        """Read some of what is there, and wait for no more."""
+    def read_some(self, most_bytes: int) -> bool:
+        """Read at most this many available bytes, without waiting."""
         assert self.process.stdout is not None
         if select.select([self.process.stdout], [], [], 0)[0]:
             os.read(self.process.stdout.fileno(), most_bytes)
         return True
 
-    def drained(self) -> bool:
-        """Read what is there, and wait for no more."""
+    def drain(self) -> bool:
+        """Read all available bytes, without waiting."""
         assert self.process.stdout is not None
         while select.select([self.process.stdout], [], [], 0)[0]:
             if not os.read(self.process.stdout.fileno(), 65536):
@@ -244,7 +243,7 @@ class Session:
 
 @contextmanager
 def session(host: Host, *argv: str) -> Iterator[Session]:
-    """A helper that the daemon's user has started by `argv`."""
+    """Start a helper by `argv` as the daemon's user."""
     before = running(host, "serviceswitch")
     with host.popen(*argv, user="hkswitch") as process:
         assert _line(process) == HELLO
@@ -254,7 +253,7 @@ def session(host: Host, *argv: str) -> Iterator[Session]:
 
 
 def _line(process: Popen[str]) -> str:
-    """The next line of a program's output, in time."""
+    """Return the next line of a program's output, within a time limit."""
     assert process.stdout is not None
     line = b""
     while not line.endswith(b"\n"):
@@ -313,14 +312,14 @@ ENVIRONMENTS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 BEYOND_SUDO: Final = {"loader", "sudo's own"}
-"""What only sudo keeps from root: it acts before the first line of ours, or is sudo's word."""
+"""Variables that only sudo keeps from root's helper: they act before its first line, or belong to sudo."""
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_the_environment_and_the_working_directory_change_nothing(
     target: Host, name: str, sudos: Sequence[str]
 ) -> None:
-    """Root's own are as foreign to the helper: sudo may be told to keep them."""
+    """The helper does not trust root's environment either, as sudo can be configured to keep it."""
     planted = ("env", f"--chdir={EVIL}", *(f"{key}={value}" for key, value in ENVIRONMENTS[name].items()))
     starts = [("hkswitch", by_sudo(f"/usr/bin/{sudo}")) for sudo in sudos]
     if name not in BEYOND_SUDO:
@@ -358,7 +357,7 @@ OF_ROOT: Final = {
 
 @pytest.mark.parametrize("name", OF_ROOT)
 def test_arguments_do_nothing_but_what_the_config_says(target: Host, name: str, sudos: Sequence[str]) -> None:
-    """No argument holds a NUL: the kernel ends it there."""
+    """No argument contains a NUL: the kernel ends the argument there."""
     arguments, code, group = OF_ROOT[name]
     for sudo in sudos:
         refused = target.run(sudo, "-n", SERVE[0], *arguments, user="hkswitch", check=False)
@@ -374,7 +373,7 @@ def test_arguments_do_nothing_but_what_the_config_says(target: Host, name: str, 
 
 
 @pytest.mark.parametrize("user", ["hkswitch", "nobody"])
-def test_nobody_is_served_without_sudo(target: Host, user: str) -> None:
+def test_the_helper_serves_no_user_without_sudo(target: Host, user: str) -> None:
     for arguments in (("serve",), ("start", "canary"), ("stop", "canary"), ("status", "canary")):
         done = target.run(SERVE[0], *arguments, user=user, input=START_CANARY, check=False)
         assert (done.returncode, done.stdout) == (77, "")
@@ -382,7 +381,7 @@ def test_nobody_is_served_without_sudo(target: Host, user: str) -> None:
 
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
-def test_sudo_is_for_the_daemons_user_alone(target: Host, user: str, sudos: Sequence[str]) -> None:
+def test_sudo_allows_only_the_daemons_user(target: Host, user: str, sudos: Sequence[str]) -> None:
     for sudo in sudos:
         done = target.run(*by_sudo(sudo), user=user, input=START_CANARY, check=False)
         assert (done.returncode, done.stdout) == (1, "")
@@ -405,8 +404,8 @@ NO_MS: Final = f"'confirm_ms' must be a number from 1 to {2**53}"
 OTHER_MS: Final = "'confirm_ms' must be 200 or 1000"
 
 
-def spoilt(part: str, instead: str) -> bytes:
-    """A request with all that it needs, in which one part is another."""
+def with_replaced(part: str, instead: str) -> bytes:
+    """Return a valid request in which one part is replaced."""
     assert GOOD.count(part) == 1
     return GOOD.replace(part, instead).encode()
 
@@ -421,41 +420,41 @@ MALFORMED: Final = (
     (b'"canary"', NO_OBJECT),
     (b"null", NO_OBJECT),
     (b"NaN", "NaN is not JSON"),
-    (spoilt('"canary"', '"canary","id":1'), TWICE),
-    (spoilt('"action"', '"action":"stop","action"'), TWICE),
-    (spoilt('"group"', '"group":"other","group"'), TWICE),
-    (spoilt('"token"', '"token":"","token"'), TWICE),
-    (spoilt('"id":1', '"id":NaN'), "NaN is not JSON"),
-    (spoilt('"id":1', '"id":Infinity'), "Infinity is not JSON"),
-    (spoilt('"id":1', '"id":1.0'), NO_ID),
-    (spoilt('"id":1', '"id":1e0'), NO_ID),
-    (spoilt('"id":1', '"id":"1"'), NO_ID),
-    (spoilt('"id":1', '"id":true'), NO_ID),
-    (spoilt('"id":1', '"id":0'), NO_ID),
-    (spoilt('"id":1', '"id":-1'), NO_ID),
-    (spoilt('"id":1', f'"id":{2**64}'), NO_ID),
-    (spoilt('"id":1', f'"id":{"9" * 3900}'), NO_ID),
-    (spoilt('"start"', '["start"]'), "'action' must be"),
-    (spoilt('"start"', '"START"'), "'action' must be"),
-    (spoilt('"canary"', '["canary"]'), NO_GROUP),
-    (spoilt('"canary"', "null"), NO_GROUP),
-    (spoilt('"canary"', f'"{"x" * 300}"'), NO_GROUP),
-    (spoilt('"group":"canary"', '"unit":"canary.service"'), "'group' is missing"),
-    (spoilt('"canary"', '"canary","user":0'), TOO_MANY),
-    (spoilt('"canary"', '"canary","unit":"canary.service"'), TOO_MANY),
-    (spoilt(f',"token":"{TOKEN}"', ""), "'token' is missing"),
-    (spoilt(f'"{TOKEN}"', "null"), NO_TOKEN),
-    (spoilt(f'"{TOKEN}"', "true"), NO_TOKEN),
-    (spoilt(f'"{TOKEN}"', f'["{TOKEN}"]'), NO_TOKEN),
-    (spoilt(TOKEN, TOKEN.ljust(65)), NO_TOKEN),
-    (spoilt(',"confirm_ms":200', ""), "'confirm_ms' is missing"),
-    (spoilt(":200", ":200.0"), NO_MS),
-    (spoilt(":200", ':"200"'), NO_MS),
-    (spoilt(":200", ":0"), NO_MS),
-    (spoilt(":200", ":1"), OTHER_MS),
-    (spoilt(":200", ":3600000"), OTHER_MS),
-    (spoilt('"id":1', '"ping":1,"id":1'), TOO_MANY),
-    (spoilt('"id":1', '"observe":1,"id":1'), TOO_MANY),
+    (with_replaced('"canary"', '"canary","id":1'), TWICE),
+    (with_replaced('"action"', '"action":"stop","action"'), TWICE),
+    (with_replaced('"group"', '"group":"other","group"'), TWICE),
+    (with_replaced('"token"', '"token":"","token"'), TWICE),
+    (with_replaced('"id":1', '"id":NaN'), "NaN is not JSON"),
+    (with_replaced('"id":1', '"id":Infinity'), "Infinity is not JSON"),
+    (with_replaced('"id":1', '"id":1.0'), NO_ID),
+    (with_replaced('"id":1', '"id":1e0'), NO_ID),
+    (with_replaced('"id":1', '"id":"1"'), NO_ID),
+    (with_replaced('"id":1', '"id":true'), NO_ID),
+    (with_replaced('"id":1', '"id":0'), NO_ID),
+    (with_replaced('"id":1', '"id":-1'), NO_ID),
+    (with_replaced('"id":1', f'"id":{2**64}'), NO_ID),
+    (with_replaced('"id":1', f'"id":{"9" * 3900}'), NO_ID),
+    (with_replaced('"start"', '["start"]'), "'action' must be"),
+    (with_replaced('"start"', '"START"'), "'action' must be"),
+    (with_replaced('"canary"', '["canary"]'), NO_GROUP),
+    (with_replaced('"canary"', "null"), NO_GROUP),
+    (with_replaced('"canary"', f'"{"x" * 300}"'), NO_GROUP),
+    (with_replaced('"group":"canary"', '"unit":"canary.service"'), "'group' is missing"),
+    (with_replaced('"canary"', '"canary","user":0'), TOO_MANY),
+    (with_replaced('"canary"', '"canary","unit":"canary.service"'), TOO_MANY),
+    (with_replaced(f',"token":"{TOKEN}"', ""), "'token' is missing"),
+    (with_replaced(f'"{TOKEN}"', "null"), NO_TOKEN),
+    (with_replaced(f'"{TOKEN}"', "true"), NO_TOKEN),
+    (with_replaced(f'"{TOKEN}"', f'["{TOKEN}"]'), NO_TOKEN),
+    (with_replaced(TOKEN, TOKEN.ljust(65)), NO_TOKEN),
+    (with_replaced(',"confirm_ms":200', ""), "'confirm_ms' is missing"),
+    (with_replaced(":200", ":200.0"), NO_MS),
+    (with_replaced(":200", ':"200"'), NO_MS),
+    (with_replaced(":200", ":0"), NO_MS),
+    (with_replaced(":200", ":1"), OTHER_MS),
+    (with_replaced(":200", ":3600000"), OTHER_MS),
+    (with_replaced('"id":1', '"ping":1,"id":1'), TOO_MANY),
+    (with_replaced('"id":1', '"observe":1,"id":1'), TOO_MANY),
     (b'{"observe":1,"ping":1}', TOO_MANY),
     (b'{"observe":1,"group":"canary"}', TOO_MANY),
     (b'{"observe":0}', NO_EPOCH),
@@ -469,23 +468,23 @@ MALFORMED: Final = (
     (b"[" * 4000, NO_JSON),
     (b'{"a":' * 800, NO_JSON),
 )
-"""Lines, and what is wrong with each: nothing but that."""
+"""Lines with exactly one mistake each, and the mistake."""
 
 
 def octal(data: bytes) -> str:
-    """Bytes as printf(1) wants them."""
+    """Return bytes as octal escapes for printf(1)."""
     return "".join(f"\\{byte:03o}" for byte in data)
 
 
-def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(target: Host, ways: Ways) -> None:
+def test_malformed_lines_are_refused_and_later_requests_answered(target: Host, launchers: Launchers) -> None:
     data = b"".join(line + b'\n{"ping":1}\n' for line, _ in MALFORMED)
     wrong = [f"not a request: {what}" for _, what in MALFORMED]
     target.write("/run/lines", f"printf '%b' '{octal(data)}'")
-    # At the end of its input the helper answers nothing more: it ends when all has been answered.
+    # The helper does not reply after the end of its input, so that stays open until the last reply.
     answered = f"test $(grep -c pong /tmp/replies) -ge {len(MALFORMED)}"
     lines = f"{{ sh /run/lines; until {answered}; do sleep 0.02; done; }}"
-    for way in ways:
-        piped = f": >/tmp/replies; {lines} | {' '.join(way)} | tee /tmp/replies; rm /tmp/replies"
+    for launcher in launchers:
+        piped = f": >/tmp/replies; {lines} | {' '.join(launcher)} | tee /tmp/replies; rm /tmp/replies"
         replies = said(target.run("sh", "-c", piped, user="hkswitch"))
         assert [reply["type"] for reply in replies] == ["refused", "pong"] * len(MALFORMED)
         reasons = [reply["reason"] for reply in replies[::2]]
@@ -506,14 +505,16 @@ NO_GROUPS: Final = {
     "other ": "'other '",
     "": "''",
 }
-"""What is asked for, as JSON has it, and how it is shown."""
+"""The requested group as JSON, and how the audit log shows it."""
 
 
-def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(target: Host, ways: Ways) -> None:
+def test_a_request_for_an_unknown_group_is_denied_and_counted_in_the_audit(
+    target: Host, launchers: Launchers
+) -> None:
     requests = [START_OTHER.replace('"other"', f'"{group}"') for group in NO_GROUPS]
     reasons = [f"there is no group {shown} in the configuration" for shown in NO_GROUPS.values()]
-    for way in ways:
-        done = target.run(*way, user="hkswitch", input="".join([*requests, '{"ping":1}\n'] * 2))
+    for launcher in launchers:
+        done = target.run(*launcher, user="hkswitch", input="".join([*requests, '{"ping":1}\n'] * 2))
         refused = [reply["reason"] for reply in said(done) if reply["type"] == "refused"]
         assert sorted(refused) == sorted(f"denied: {reason}" for reason in reasons * 2)
         lines = audit(target)
@@ -523,21 +524,21 @@ def test_a_request_for_no_group_is_denied_and_counted_in_the_audit(target: Host,
         assert all(line["MESSAGE"].isprintable() for line in lines)
 
 
-def test_half_a_request_at_the_end_is_refused(target: Host, ways: Ways) -> None:
-    for way in ways:
-        done = target.run(*way, user="hkswitch", input=START_CANARY[:20])
+def test_a_truncated_request_is_refused(target: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
+        done = target.run(*launcher, user="hkswitch", input=START_CANARY[:20])
         assert [reply["type"] for reply in said(done)] == ["refused"]
         assert decisions(target) == [("denied", "", "")]
 
 
-def test_a_line_without_an_end_ends_the_helper(target: Host, ways: Ways) -> None:
-    for way in ways:
+def test_an_unterminated_line_makes_the_helper_exit(target: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
         data = START_CANARY[:-2] + " " * 2 * LONGEST_REQUEST_BYTES + "}\n" + START_CANARY
-        done = target.run(*way, user="hkswitch", input=data, check=False)
+        done = target.run(*launcher, user="hkswitch", input=data, check=False)
         assert '"accepted"' not in done.stdout
         if (
-            way is not BY_SOCKET
-        ):  # where it is the journal that hears why, and unread lines take the hello away
+            launcher is not BY_SOCKET
+        ):  # there, the reason goes to the journal, and unread input discards the hello
             assert (done.returncode, said(done)) == (64, [])
             assert done.stderr == "serviceswitch: a request line is too long; ending\n"
         assert decisions(target) == [("denied", "", "")]
@@ -578,17 +579,15 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "kinds": kinds}))
 """
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_a_flood_of_100000_lines_is_answered_without_growing_and_fills_no_journal(
-    target: Host, way: str
-) -> None:
-    lines = (spoilt('"id":1', '"id":1.0').decode(), START_CANARY, START_OTHER)
-    done = target.run("python3", "-c", FLOOD, *lines, *START[way], user="hkswitch", timeout_seconds=60)
-    told = json.loads(done.stdout)
-    assert told.pop("grown") < 1.25  # a hundred bytes kept of each line would be half as much again
-    done_count = told["kinds"]["finished"]  # some are too many at once
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
+def test_a_flood_of_100000_lines_grows_neither_memory_nor_journal(target: Host, transport: str) -> None:
+    lines = (with_replaced('"id":1', '"id":1.0').decode(), START_CANARY, START_OTHER)
+    done = target.run("python3", "-c", FLOOD, *lines, *START[transport], user="hkswitch", timeout_seconds=60)
+    report = json.loads(done.stdout)
+    assert report.pop("grown") < 1.25  # keeping 100 bytes of each line would add half
+    done_count = report["kinds"]["finished"]  # some are refused as too many at once
     kinds = {"pong": 48_000, "refused": 52_000 - done_count, "accepted": done_count, "finished": done_count}
-    assert told == {"code": 0, "kinds": kinds}
+    assert report == {"code": 0, "kinds": kinds}
     assert 0 < done_count <= 1000
     audited = audit(target)
     assert len([line for line in audited if line.get("HKSWITCH_DECISION") == "allowed"]) == done_count
@@ -614,13 +613,13 @@ def flood():
     helper.stdin.flush()
 
 threading.Thread(target=flood).start()
-epoch, groups, told, after_a_quarter = 0, [], {}, 0
-while (epoch, told.get("type")) != (LINES, "complete"):
-    told = json.loads(helper.stdout.readline())
-    if told.get("epoch", epoch) != epoch:
-        epoch, groups = told["epoch"], []
-    if told["type"] == "group":
-        groups.append(told["group"])
+epoch, groups, report, after_a_quarter = 0, [], {}, 0
+while (epoch, report.get("type")) != (LINES, "complete"):
+    report = json.loads(helper.stdout.readline())
+    if report.get("epoch", epoch) != epoch:
+        epoch, groups = report["epoch"], []
+    if report["type"] == "group":
+        groups.append(report["group"])
     if not after_a_quarter and epoch >= LINES // 4:
         after_a_quarter = resident_kib()
 grown = resident_kib() / after_a_quarter
@@ -629,19 +628,19 @@ print(json.dumps({"grown": grown, "code": helper.wait(), "groups": groups}))
 """
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_who_asks_for_all_states_30000_times_makes_the_helper_no_larger(target: Host, way: str) -> None:
-    done = target.run("python3", "-c", OBSERVE, *START[way], user="hkswitch", timeout_seconds=60)
-    told = json.loads(done.stdout)
-    assert told.pop("grown") < 1.25
-    assert told == {"code": 0, "groups": ["canary", "other", "slow"]}
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
+def test_observing_30000_times_does_not_grow_the_helper(target: Host, transport: str) -> None:
+    done = target.run("python3", "-c", OBSERVE, *START[transport], user="hkswitch", timeout_seconds=60)
+    report = json.loads(done.stdout)
+    assert report.pop("grown") < 1.25
+    assert report == {"code": 0, "groups": ["canary", "other", "slow"]}
 
 
 # The config
 
 
 @pytest.mark.parametrize("unit", ["../x", "/etc/passwd", "'canary --now'", "'%i'"])
-def test_a_unit_that_is_a_path_or_a_pattern_makes_the_config_refused(target: Host, unit: str) -> None:
+def test_a_config_with_a_path_or_pattern_as_unit_is_refused(target: Host, unit: str) -> None:
     target.write(FILE, f"groups: {{other: {{units: [{unit}]}}}}\n")
     done = target.run(SERVE[0], "start", "other", check=False)
     target.write(FILE, CONFIG)
@@ -651,7 +650,7 @@ def test_a_unit_that_is_a_path_or_a_pattern_makes_the_config_refused(target: Hos
 
 
 def test_a_unit_that_looks_like_an_option_is_a_name(target: Host) -> None:
-    """There are such names, like -.mount. Nothing takes a unit for an option: no program is run with it."""
+    """Such names exist, like -.mount. Units never become options, as no program gets them as arguments."""
     target.write(FILE, "groups: {other: {units: ['--force', '--no-block.service']}}\n")
     done = target.run(SERVE[0], "start", "other", check=False)
     target.write(FILE, CONFIG)
@@ -677,7 +676,7 @@ def test_a_unit_that_looks_like_an_option_is_a_name(target: Host) -> None:
         ("2>/dev/full", 0),
     ],
 )
-def test_descriptors_that_are_closed_or_full_do_nothing(
+def test_a_helper_with_closed_or_full_descriptors_does_nothing(
     target: Host, redirect: str, code: int, sudos: Sequence[str]
 ) -> None:
     for sudo in sudos:
@@ -691,7 +690,9 @@ def test_descriptors_that_are_closed_or_full_do_nothing(
 
 
 @pytest.mark.parametrize("redirect", [">&-", ">/dev/full"])
-def test_what_cannot_be_accepted_is_not_done(target: Host, redirect: str, sudos: Sequence[str]) -> None:
+def test_the_helper_acts_only_after_it_has_written_accepted(
+    target: Host, redirect: str, sudos: Sequence[str]
+) -> None:
     target.run("systemctl", "stop", "other.service")
     for sudo in sudos:
         argv = ("sh", "-c", f'"$@" {redirect}', "sh", *by_sudo(sudo))
@@ -704,7 +705,7 @@ def test_what_cannot_be_accepted_is_not_done(target: Host, redirect: str, sudos:
 
 
 GIVEN_UP_SECONDS: Final = DAEMON_READS_WITHIN_SECONDS + PATIENCE_SECONDS
-"""When a helper that nobody reads must have ended."""
+"""The time within which a helper whose output is not read must exit."""
 
 UNREAD: Final = """
 exec 3> >(exec sleep 60)
@@ -716,7 +717,7 @@ exit $code
 """
 
 
-def test_an_output_that_nobody_reads_ends_the_helper(target: Host, sudos: Sequence[str]) -> None:
+def test_the_helper_exits_if_its_output_is_not_read(target: Host, sudos: Sequence[str]) -> None:
     def unread(sudo: str) -> int:
         argv = ("bash", "-c", UNREAD, "bash", *by_sudo(sudo))
         return target.run(*argv, user="hkswitch", check=False, timeout_seconds=GIVEN_UP_SECONDS).returncode
@@ -725,8 +726,8 @@ def test_an_output_that_nobody_reads_ends_the_helper(target: Host, sudos: Sequen
         assert set(pool.map(unread, sudos)) == {74}
 
 
-DEAF: Final = f"""
-{CONNECTED}
+NON_READER: Final = f"""
+{CONNECT}
 try:
     while True:
         connection.sendall(b'{{"ping":1}}\\n' * 100)
@@ -735,13 +736,13 @@ except (ConnectionResetError, BrokenPipeError):
 """
 
 
-def test_a_connection_that_never_reads_ends_the_helper(target: Host) -> None:
-    done = target.run("python3", "-c", DEAF, user="hkswitch", timeout_seconds=GIVEN_UP_SECONDS)
+def test_the_helper_exits_if_a_connection_never_reads(target: Host) -> None:
+    done = target.run("python3", "-c", NON_READER, user="hkswitch", timeout_seconds=GIVEN_UP_SECONDS)
     assert done.stdout == "it has ended\n"
 
 
 def resident_kib(host: Host, process: str) -> int:
-    """How much memory a process of the host has; nothing if it has ended."""
+    """Return the resident memory of a process on the host; 0 if it has exited."""
     return int(host.run("ps", "-o", "rss=", "-p", process, check=False).stdout or 0)
 
 
@@ -752,41 +753,43 @@ def write_all(descriptor: int, data: bytes) -> None:
             data = data[os.write(descriptor, data) :]
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_who_asks_for_all_states_and_reads_none_is_given_up_and_harms_nobody(target: Host, way: str) -> None:
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
+def test_a_client_that_observes_without_reading_is_dropped_and_harms_no_other(
+    target: Host, transport: str
+) -> None:
     data = b"".join(b'{"observe":%d}\n{"ping":1}\n' % epoch for epoch in range(1, 50_001))
-    with session(target, *START[way]) as deaf, session(target, *START[way]) as other:
-        assert deaf.process.stdout is not None
-        before_kib, found_kib = resident_kib(target, deaf.helper), [0]
+    with session(target, *START[transport]) as non_reader, session(target, *START[transport]) as other:
+        assert non_reader.process.stdout is not None
+        before_kib, found_kib = resident_kib(target, non_reader.helper), [0]
 
         def has_ended() -> bool:
-            found_kib.append(resident_kib(target, deaf.helper))
+            found_kib.append(resident_kib(target, non_reader.helper))
             return not found_kib[-1] and other.answers()
 
         with ThreadPoolExecutor() as pool:
-            flooding = pool.submit(write_all, _stdin_of(deaf.process), data)
+            flooding = pool.submit(write_all, _stdin_of(non_reader.process), data)
             try:
-                eventually(lambda: resident_kib(target, deaf.helper) and other.answers())
+                eventually(lambda: resident_kib(target, non_reader.helper) and other.answers())
                 other.send(START_OTHER)
                 assert [other.reply()["type"], other.reply()["type"]] == ["accepted", "finished"]
                 eventually(has_ended, timeout_seconds=GIVEN_UP_SECONDS)
             finally:
-                deaf.process.stdout.read()  # what carries a socket's lines ends with this
+                non_reader.process.stdout.read()  # the relay of the socket exits after this
             flooding.result()
     assert max(found_kib) < before_kib * 1.25
     assert decisions(target) == [("allowed", "start", "other")]
 
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
-def test_the_socket_is_for_the_daemons_user_alone(target: Host, user: str) -> None:
+def test_only_the_daemons_user_can_connect_to_the_socket(target: Host, user: str) -> None:
     refused = target.run(*OUTSIDE, user=user, input=START_CANARY, check=False)
     assert refused.stdout == ""
     assert "PermissionError" in refused.stderr
 
 
 @pytest.mark.parametrize("user", ["nobody", "root"])
-def test_a_socket_that_is_open_to_others_serves_them_nothing(target: Host, user: str) -> None:
-    """The helper does not rely on the socket's mode: the kernel says who connected."""
+def test_the_helper_serves_no_other_user_even_if_the_socket_is_open_to_them(target: Host, user: str) -> None:
+    """The helper does not rely on the socket's mode: it uses SO_PEERCRED."""
     target.run("chmod", "666", "/run/serviceswitch.sock")
     refused = target.run(*OUTSIDE, user=user, input=START_CANARY)
     target.run("chmod", "600", "/run/serviceswitch.sock")
@@ -801,17 +804,17 @@ def test_a_socket_that_is_open_to_others_serves_them_nothing(target: Host, user:
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "INT", "QUIT", "USR1", "KILL"])
-def test_a_signal_to_sudo_ends_the_helper_and_never_its_audit(
+def test_a_signal_to_sudo_stops_the_helper_but_not_its_audit(
     target: Host, name: str, sudos: Sequence[str]
 ) -> None:
-    """A user may signal its own sudo; what the helper has begun is still one line."""
+    """A user may signal its own sudo; what the helper has begun still gets its audit entry."""
     for sudo in sudos:
         with session(target, *by_sudo(sudo)) as helper:
             helper.send(START_SLOW)
             assert helper.reply() == {"type": "accepted", "id": 1}
             eventually(lambda: target.show("slow.service", "ActiveState") == "activating")
             target.run("kill", f"-{name}", helper.sudo, user="hkswitch")
-            if name == "KILL":  # then it ends with its input
+            if name == "KILL":  # then the helper exits at the end of its input
                 assert helper.answers()
                 assert helper.process.stdin is not None
                 helper.process.stdin.close()
@@ -822,7 +825,9 @@ def test_a_signal_to_sudo_ends_the_helper_and_never_its_audit(
 
 
 @pytest.mark.parametrize("name", ["PIPE", "TSTP", "CONT"])
-def test_a_signal_that_ends_nothing_changes_nothing(target: Host, name: str, sudos: Sequence[str]) -> None:
+def test_a_signal_that_does_not_stop_the_helper_changes_nothing(
+    target: Host, name: str, sudos: Sequence[str]
+) -> None:
     for sudo in sudos:
         with session(target, *by_sudo(sudo)) as helper:
             target.run("kill", f"-{name}", helper.sudo, user="hkswitch")
@@ -841,7 +846,7 @@ if process == 0:
     helper.stdin.flush()
     assert b"accepted" in helper.stdout.readline()
     deadline_seconds = time.monotonic() + 20
-    while not os.path.exists("/sys/fs/cgroup/system.slice/slow.service"):  # systemd answers this user nothing
+    while not os.path.exists("/sys/fs/cgroup/system.slice/slow.service"):  # this user may not ask systemd
         assert time.monotonic() < deadline_seconds
     import signal
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -857,10 +862,8 @@ os.waitpid(process, 0)
 
 
 @pytest.mark.parametrize("deed", ["interrupt", "quit"])
-def test_a_terminal_ends_the_helper_and_never_its_audit(
-    target: Host, deed: str, sudos: Sequence[str]
-) -> None:
-    """The kernel signals the helper itself there, whoever it runs as."""
+def test_a_terminal_stops_the_helper_but_not_its_audit(target: Host, deed: str, sudos: Sequence[str]) -> None:
+    """The kernel sends a terminal's signals to the helper itself, although it runs as root."""
     for sudo in sudos:
         target.run("python3", "-c", TERMINAL, deed, START_SLOW, *by_sudo(sudo), user="hkswitch")
         eventually(lambda: not running(target, "serviceswitch"))
@@ -869,15 +872,15 @@ def test_a_terminal_ends_the_helper_and_never_its_audit(
         target.run("systemctl", "stop", "slow.service")
 
 
-# What nobody wants any more
+# Requests whose caller has gone
 
 
 def outcomes(host: Host) -> list[dict[str, str]]:
     return [line for line in audit(host) if "HKSWITCH_OUTCOME" in line]
 
 
-def not_done(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
-    """Nothing was done for the one request, and the audit does not say that it was."""
+def check_no_effect(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
+    """Check that the request had no effect, and that the audit log does not claim one."""
     *_, line = lines
     assert (line["HKSWITCH_GROUP"], line["PRIORITY"] in {"3", "4"}) == ("other", True)
     assert line["HKSWITCH_REASON"] in {str(Abandoned()), CUT_SHORT, NOT_BEGUN}
@@ -885,20 +888,20 @@ def not_done(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
     assert host.show("other.service", "ActiveState") == "inactive"
 
 
-def test_what_is_asked_for_by_a_caller_that_goes_away_is_not_done(target: Host, ways: Ways) -> None:
+def test_a_request_of_a_caller_that_has_gone_is_not_executed(target: Host, launchers: Launchers) -> None:
     target.run("systemctl", "stop", "other.service")
-    for way in ways:
-        done = target.run(*way, user="hkswitch", input=START_OTHER)
+    for launcher in launchers:
+        done = target.run(*launcher, user="hkswitch", input=START_OTHER)
         assert [reply["type"] for reply in said(done)] in ([], ["accepted"], ["accepted", "refused"])
-        not_done(target, audit(target))
+        check_no_effect(target, audit(target))
 
 
 @pytest.mark.parametrize("closed", ["input", "both"])
-def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str, ways: Ways) -> None:
-    """Its daemon died meanwhile, or gave it up and has another one."""
+def test_a_suspended_helper_does_not_act_late(target: Host, closed: str, launchers: Launchers) -> None:
+    """Its daemon has died meanwhile, or has replaced it."""
     target.run("systemctl", "stop", "other.service")
-    for way in ways:
-        with session(target, *way) as helper:
+    for launcher in launchers:
+        with session(target, *launcher) as helper:
             assert helper.answers()
             target.run("kill", "-STOP", helper.helper)
             helper.send(START_OTHER)
@@ -908,29 +911,27 @@ def test_a_helper_that_was_stopped_does_nothing_late(target: Host, closed: str, 
             if closed == "both":
                 helper.process.stdout.close()
             target.run("kill", "-CONT", helper.helper)
-            target.run("kill", "-CONT", helper.sudo)  # it stops with what it runs
+            target.run("kill", "-CONT", helper.sudo)  # sudo stops together with its command
             eventually(lambda: helper.helper not in running(target, "serviceswitch"))
-        not_done(target, audit(target))
+        check_no_effect(target, audit(target))
 
 
-def test_a_helper_that_was_stopped_does_nothing_late_though_it_has_not_read_to_the_end(
-    target: Host, ways: Ways
-) -> None:
-    """What is behind the request, and not read back, keeps the helper from the end of its input."""
+def test_a_suspended_helper_does_not_act_late_with_unread_input(target: Host, launchers: Launchers) -> None:
+    """Lines behind the request, whose replies are not read, keep the helper from the end of its input."""
     target.run("systemctl", "stop", "other.service")
-    for way in ways:
-        with session(target, *way) as helper:
+    for launcher in launchers:
+        with session(target, *launcher) as helper:
             assert helper.answers()
             target.run("kill", "-STOP", helper.helper)
-            helper.send(START_OTHER + '{"ping":1}\n' * 5900)  # a pipe holds that, and not the answers
+            helper.send(START_OTHER + '{"ping":1}\n' * 5900)  # a pipe holds these, but not their replies
             assert helper.process.stdin is not None
             helper.process.stdin.close()
             target.run("kill", "-CONT", helper.helper)
             target.run("kill", "-CONT", helper.sudo)
-            # One answer is that it was accepted, without which it would not begin.
-            lines = eventually(lambda: outcomes(target) if helper.took(8192) else None)
-            eventually(lambda: helper.drained() and helper.helper not in running(target, "serviceswitch"))
-        not_done(target, lines)
+            # One reply is `accepted`, without which the helper does not act.
+            lines = eventually(lambda: outcomes(target) if helper.read_some(8192) else None)
+            eventually(lambda: helper.drain() and helper.helper not in running(target, "serviceswitch"))
+        check_no_effect(target, lines)
         assert lines[-1]["HKSWITCH_REASON"] == str(Abandoned())
 
 
@@ -947,15 +948,15 @@ EDITED: Final = {
     "an action less": ("{units: [other]}", "{units: [other], actions: [start]}"),
     "another group": ("other: {units: [other]}", "other: {units: [canary]}\n  before: {units: [other]}"),
 }
-"""What root makes of the config that the daemon still serves."""
+"""Root's changes to the config, which the daemon has not reloaded."""
 
 
 @pytest.mark.parametrize("name", EDITED)
-def test_a_request_with_yesterdays_token_acts_on_nothing(target: Host, name: str, ways: Ways) -> None:
+def test_a_request_with_an_outdated_token_is_denied(target: Host, name: str, launchers: Launchers) -> None:
     target.run("systemctl", "stop", "other.service")
     before, after = EDITED[name]
-    for way in ways:
-        with session(target, *way) as helper:
+    for launcher in launchers:
+        with session(target, *launcher) as helper:
             target.write(FILE, CONFIG.replace(before, after))
             helper.send(START_OTHER)
             refused = helper.reply()
@@ -971,11 +972,13 @@ def test_a_request_with_yesterdays_token_acts_on_nothing(target: Host, name: str
     ["", TOKEN, TOKEN.upper(), "0" * 32, "*", str(json.loads(START_OTHER)["token"])[:-1]],
     ids=["none", "another group's", "upper case", "zeros", "pattern", "a part"],
 )
-def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str, ways: Ways) -> None:
+def test_a_request_with_another_groups_token_is_denied(
+    target: Host, token: str, launchers: Launchers
+) -> None:
     target.run("systemctl", "stop", "other.service")
     forged = json.dumps({**json.loads(START_OTHER), "token": token}) + "\n"
-    for way in ways:
-        done = target.run(*way, user="hkswitch", input=forged)
+    for launcher in launchers:
+        done = target.run(*launcher, user="hkswitch", input=forged)
         assert said(done) == [{"type": "refused", "id": 1, "reason": f"denied: {CHANGED}"}]
         assert decisions(target) == [("denied", "start", "other")]
         assert target.show("other.service", "ActiveState") == "inactive"
@@ -996,8 +999,8 @@ def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str, 
         "--cpu=1",
     ],
 )
-def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str, sudos: Sequence[str]) -> None:
-    """Whether the helper comes up within it or not: what it answers is refused, and that is audited."""
+def test_resource_limits_of_the_caller_allow_nothing(target: Host, limit: str, sudos: Sequence[str]) -> None:
+    """Whether or not the helper starts within the limit, it refuses requests, and logs the refusals."""
     for sudo in sudos:
         argv = ("prlimit", limit, *by_sudo(sudo))
         done = target.run(*argv, user="hkswitch", input=START_CANARY, check=False)
@@ -1006,12 +1009,12 @@ def test_a_limit_of_the_callers_opens_nothing(target: Host, limit: str, sudos: S
         assert decisions(target) == ([DENIED_CANARY] if refused else [])
 
 
-# Its neighbours
+# Other helpers and processes
 
 
-def test_two_helpers_at_once_hear_only_their_own(target: Host, ways: Ways) -> None:
-    for way in ways:
-        with session(target, *way) as one, session(target, *way) as other:
+def test_two_helpers_receive_only_their_own_requests(target: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
+        with session(target, *launcher) as one, session(target, *launcher) as other:
             one.send(START_SLOW)
             assert one.reply() == {"type": "accepted", "id": 1}
             assert other.answers()
@@ -1047,9 +1050,11 @@ for request in (16, 0x4206):  # PTRACE_ATTACH and PTRACE_SEIZE
 
 
 @pytest.mark.parametrize("user", ["hkswitch", "nobody"])
-def test_the_helper_cannot_be_looked_into_signalled_or_traced(target: Host, user: str, ways: Ways) -> None:
-    for way in ways:
-        with session(target, *way) as helper:
+def test_the_helper_cannot_be_inspected_signalled_or_traced(
+    target: Host, user: str, launchers: Launchers
+) -> None:
+    for launcher in launchers:
+        with session(target, *launcher) as helper:
             assert target.run("python3", "-c", PRY, helper.helper, user=user).stdout == ""
             assert helper.answers()
 
@@ -1057,10 +1062,10 @@ def test_the_helper_cannot_be_looked_into_signalled_or_traced(target: Host, user
 # The audit
 
 
-def test_the_lines_in_the_audit_say_who_what_and_what_came_of_it(target: Host, ways: Ways) -> None:
-    for way in ways:
+def test_audit_entries_have_the_user_the_request_and_the_result(target: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
         target.run("systemctl", "stop", "other.service")
-        with session(target, *way) as helper:
+        with session(target, *launcher) as helper:
             helper.send(START_OTHER)
             assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
         decision, result = audit(target)
@@ -1092,7 +1097,7 @@ WANTED: Final = (
 )
 
 
-def test_what_root_does_by_hand_is_audited_too(target: Host) -> None:
+def test_actions_of_root_are_audited_too(target: Host) -> None:
     target.run(SERVE[0], "start", "other")
     target.run(SERVE[0], "status", "other")
     assert target.run(SERVE[0], "start", "canary", check=False).returncode == 77
@@ -1105,8 +1110,8 @@ def test_what_root_does_by_hand_is_audited_too(target: Host) -> None:
 
 
 @contextmanager
-def journal_away(host: Host, how: str) -> Iterator[None]:
-    """The journal takes nothing meanwhile: journald is stopped, or its socket is gone."""
+def without_journal(host: Host, how: str) -> Iterator[None]:
+    """Make journald accept nothing: stop it, or remove its socket."""
     moved = ("mv", "/run/systemd/journal/socket", "/run/systemd/journal/away")
     if how == "gone":
         host.run(*moved)
@@ -1121,23 +1126,23 @@ def journal_away(host: Host, how: str) -> Iterator[None]:
             host.run("systemctl", "kill", "--signal=CONT", "systemd-journald.service")
 
 
-def test_without_a_journal_nothing_is_done_and_standard_error_says_why(target: Host) -> None:
+def test_without_a_journal_the_helper_does_nothing_and_prints_why(target: Host) -> None:
     target.run("systemctl", "stop", "other.service")
-    with journal_away(target, "gone"):
+    with without_journal(target, "gone"):
         done = target.run(SERVE[0], "start", "other", check=False)
     assert done.returncode == 69
     assert "serviceswitch: not done, because the journal has no record of it: " in done.stderr
     assert target.show("other.service", "ActiveState") == "inactive"
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_a_full_journal_holds_nothing_up_and_gets_the_count_later(target: Host, way: str) -> None:
-    with session(target, *START[way]) as helper:
-        with journal_away(target, "stopped"):
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
+def test_a_full_journal_blocks_nothing_and_gets_the_count_later(target: Host, transport: str) -> None:
+    with session(target, *START[transport]) as helper:
+        with without_journal(target, "stopped"):
             for _ in range(600):
                 helper.send(START_CANARY)
                 assert helper.reply() == REFUSED_CANARY
         assert helper.process.stdin is not None
-        helper.process.stdin.close()  # it waits for room then, in which the journal takes what it held back
+        helper.process.stdin.close()  # it then waits for room, and the journal gets what was held back
         eventually(lambda: helper.helper not in running(target, "serviceswitch"))
     assert counted(audit(target)) == 600

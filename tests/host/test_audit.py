@@ -1,6 +1,6 @@
-"""The audit of root's helper: its decisions are there, and no user adds a line to it or keeps one out.
+"""The helper's audit log: it is complete, and no unprivileged user can forge or suppress an entry.
 
-The daemon's user is tried from its sandbox too: hkswitch.service runs another program in place of the daemon.
+The daemon's user also attacks from its sandbox: hkswitch.service runs another program instead of the daemon.
 """
 
 import json
@@ -13,49 +13,50 @@ import pytest
 
 from hkswitch.cli.audit import QUERY
 from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING
-from tests.host.handing_over import GIVING, TAKING
-from tests.host.installed import HELLO, empty_state
-from tests.host.machine import SETTLED, Host, eventually
-from tests.host.matrix import ATTACK_WAYS, WAYS
-from tests.host.stand_in import in_its_place
+from tests.host.descriptor_passing import RECEIVER, SENDER
+from tests.host.fake_daemon import drop_in_to_run
+from tests.host.installation import HELLO, empty_state
+from tests.host.machine import SYNC_JOURNAL, Host, eventually
+from tests.host.matrix import ATTACK_TRANSPORTS, TRANSPORTS
 from tests.host.test_attacks import (
     BY_SOCKET,
     OUTSIDE,
     START,
     START_CANARY,
     START_OTHER,
-    Ways,
+    Launchers,
     by_sudo,
     counted,
-    journal_away,
+    launchers,
     running,
     session,
     sudos,
     target,
-    ways,
+    without_journal,
 )
 
-__all__ = ["sudos", "target", "ways"]
+__all__ = ["launchers", "sudos", "target"]
 
 DAEMON: Final = "hkswitch.service"
-PROGRAM: Final = "/usr/local/lib/taken-over.py"
-DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/taken-over.conf"
+PROGRAM: Final = "/usr/local/lib/compromised.py"
+DROP_IN: Final = f"/etc/systemd/system/{DAEMON}.d/run-compromised.conf"
+"""Its name sorts after that of the fake daemon's drop-in, which it overrides."""
 
-TAKEN_OVER: Final = f"{in_its_place(PROGRAM)}StandardOutput=journal\n"
+COMPROMISED: Final = f"{drop_in_to_run(PROGRAM)}StandardOutput=journal\n"
 
 AUDIT: Final = f"""
-{SETTLED}
+{SYNC_JOURNAL}
 journalctl --quiet --no-pager --output=json --cursor-file=/run/audit.cursor {" ".join(QUERY)} || true
 """
 
 
 def audited(host: Host) -> list[dict[str, str]]:
-    """The lines in the audit that came since this was asked last."""
+    """Return the audit entries since the last call."""
     return [json.loads(line) for line in host.run("sh", "-c", AUDIT).stdout.splitlines()]
 
 
 def kinds(lines: list[dict[str, str]]) -> list[tuple[str, str, str]]:
-    """Of each line: whether it was allowed, denied, done or failed, and the action and the group."""
+    """Return the kind (allowed, denied, done or failed), action and group of each entry."""
     return [
         (
             line.get("HKSWITCH_DECISION") or line["HKSWITCH_OUTCOME"],
@@ -71,16 +72,16 @@ STARTED: Final = [("allowed", "start", "other"), ("done", "start", "other")]
 
 @pytest.fixture
 def looked_at(target: Host) -> Host:
-    """The host, and what was in the audit before is known."""
+    """The host, with the current end of the audit log as the starting point."""
     audited(target)
     return target
 
 
 @contextmanager
-def taken_over(host: Host, program: str, more: str = "") -> Iterator[None]:
-    """hkswitch.service runs this program in place of the daemon's stand-in, in the daemon's sandbox."""
+def compromised(host: Host, program: str, more: str = "") -> Iterator[None]:
+    """Have hkswitch.service run this program instead of the fake daemon, in the daemon's sandbox."""
     host.write(PROGRAM, program)
-    host.write(DROP_IN, TAKEN_OVER + more)
+    host.write(DROP_IN, COMPROMISED + more)
     host.run("systemctl", "daemon-reload")
     host.run("systemctl", "restart", DAEMON)
     try:
@@ -97,10 +98,10 @@ def taken_over(host: Host, program: str, more: str = "") -> Iterator[None]:
 
 
 def result_of(host: Host, program: str) -> str:
-    """What a program printed that ended by itself, in place of the daemon; it can write nowhere else."""
+    """Run a program in the daemon's place until it exits, and return its output."""
     printing = "import sys\nsys.stdout = sys.stderr = open('/var/lib/hkswitch/printed', 'w', buffering=1)\n"
     printed = "/var/lib/hkswitch/printed"
-    with taken_over(host, f"{printing}{program}\nprint('ended')\n"):
+    with compromised(host, f"{printing}{program}\nprint('ended')\n"):
         eventually(lambda: host.show(DAEMON, "ActiveState") in {"failed", "inactive"})
         text = host.read(printed)
         empty_state(host)
@@ -108,13 +109,13 @@ def result_of(host: Host, program: str) -> str:
     return text.removesuffix("ended\n")
 
 
-# What the query shows
+# Audit entries
 
 
-def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, ways: Ways) -> None:
-    for way in ways:
+def test_each_action_of_the_daemon_has_two_audit_entries(looked_at: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
         looked_at.run("systemctl", "stop", "other.service")
-        with session(looked_at, *way) as helper:
+        with session(looked_at, *launcher) as helper:
             helper.send(START_OTHER)
             assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
         decision, result = audited(looked_at)
@@ -122,7 +123,7 @@ def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, way
         assert decision["HKSWITCH_REQUEST"] == result["HKSWITCH_REQUEST"]
         assert decision["_PID"] == result["_PID"] == helper.helper
         assert decision["_SYSTEMD_UNIT"].startswith(
-            "serviceswitch@" if way == BY_SOCKET else "serviceswitch-"
+            "serviceswitch@" if launcher == BY_SOCKET else "serviceswitch-"
         )
         uid = looked_at.run("id", "-u", "hkswitch").stdout.strip()
         shown = looked_at.run("hkswitch", "audit", "other").stdout.splitlines()[-2:]
@@ -133,17 +134,17 @@ def test_what_the_daemon_had_done_is_two_lines_in_the_audit(looked_at: Host, way
         assert "start other" not in looked_at.run("hkswitch", "audit", "slow", check=False).stdout
 
 
-def test_the_decision_is_there_before_the_unit_is_started(looked_at: Host, ways: Ways) -> None:
-    """A unit that looks for it as it starts finds it."""
+def test_the_decision_is_logged_before_the_unit_starts(looked_at: Host, launchers: Launchers) -> None:
+    """The unit looks for the entry while it starts."""
     new = f"journalctl --quiet --output=cat --cursor-file=/run/found.cursor {' '.join(QUERY)}"
     looking = f"[Service]\nExecStart=\nExecStart=/bin/sh -ec '{new} >/run/found'\n"
     looked_at.write("/run/systemd/system/other.service.d/find.conf", looking)
     looked_at.run("systemctl", "daemon-reload")
     try:
-        for way in ways:
+        for launcher in launchers:
             looked_at.run("systemctl", "stop", "other.service")
             looked_at.run("sh", "-c", f"{new} || true")
-            with session(looked_at, *way) as helper:
+            with session(looked_at, *launcher) as helper:
                 helper.send(START_OTHER)
                 assert [helper.reply()["type"], helper.reply()["type"]] == ["accepted", "finished"]
             assert looked_at.read("/run/found").count("start other") == 1
@@ -171,18 +172,18 @@ for number in range(int(rounds)):
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_helper_that_is_killed_right_after_it_accepted_has_left_its_decision(
-    looked_at: Host, way: str
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_helper_killed_right_after_accepting_has_logged_its_decision(
+    looked_at: Host, transport: str
 ) -> None:
-    as_daemon = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups", *START[way])
+    as_daemon = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups", *START[transport])
     killed = looked_at.run("python3", "-c", KILLING, "10", START_OTHER, *as_daemon).stdout.split()
     decisions = [line for line in audited(looked_at) if "HKSWITCH_DECISION" in line]
     assert [line["_PID"] for line in decisions] == killed
     looked_at.run("systemctl", "reset-failed", check=False)
 
 
-# A journal that takes nothing
+# A journal that accepts nothing
 
 FILL: Final = """
 import socket
@@ -201,14 +202,14 @@ while True:
 UNRECORDED: Final = "not done, because the journal has no record of it: journald took nothing within 1 s"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("journal", ["stopped", "full"])
-def test_while_journald_takes_nothing_a_request_is_refused_and_the_rest_goes_on(
-    looked_at: Host, way: str, journal: str
+def test_while_journald_accepts_nothing_actions_are_refused_and_reads_go_on(
+    looked_at: Host, transport: str, journal: str
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
-    with session(looked_at, *START[way]) as helper:
-        with journal_away(looked_at, "stopped"):
+    with session(looked_at, *START[transport]) as helper:
+        with without_journal(looked_at, "stopped"):
             if journal == "full":
                 looked_at.run("python3", "-c", FILL)
             helper.send(START_OTHER)
@@ -242,13 +243,13 @@ helper.wait()
 """
 
 
-def test_what_the_daemon_logs_keeps_no_line_out_of_the_audit(looked_at: Host) -> None:
+def test_a_flood_of_daemon_logs_suppresses_no_audit_entry(looked_at: Host) -> None:
     looked_at.run("systemctl", "stop", "other.service")
     flood = ("journalctl", "--quiet", "--output=cat", f"_SYSTEMD_UNIT={DAEMON}", "--grep=^flood")
-    with taken_over(looked_at, f"{LOG_AND_START}\nimport time; time.sleep(60)"):
+    with compromised(looked_at, f"{LOG_AND_START}\nimport time; time.sleep(60)"):
         eventually(lambda: looked_at.show("other.service", "ActiveState") == "active", timeout_seconds=60)
         eventually(lambda: kinds(audited(looked_at)) == STARTED)
-    assert looked_at.run(*flood).stdout.count("\n") < 120_000  # so that this is worth a test
+    assert looked_at.run(*flood).stdout.count("\n") < 120_000  # or the test would prove nothing
 
 
 DENIED_FLOOD: Final = """
@@ -275,19 +276,21 @@ while refused < 100_000 or not finished:
     reply = json.loads(helper.stdout.readline())
     refused += (reply["type"], reply["id"]) == ("refused", 9)
     finished += reply["type"] == "finished"
-    if (reply["type"], reply["id"]) == ("refused", 1):  # one too many at once
-        threading.Thread(target=ask_again).start()  # who reads must not wait to write
+    if (reply["type"], reply["id"]) == ("refused", 1):  # too many requests at once
+        threading.Thread(target=ask_again).start()  # the reader must not block on a write
 print(refused, finished)
 helper.stdin.close()
 helper.wait()
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_flood_of_denied_requests_leaves_few_lines_and_keeps_none_out(looked_at: Host, way: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_flood_of_denied_requests_leaves_few_entries_and_suppresses_no_other(
+    looked_at: Host, transport: str
+) -> None:
     looked_at.run("systemctl", "stop", "other.service")
     unknown = json.dumps({**json.loads(START_CANARY), "id": 9, "group": "unknown"}) + "\n"
-    command = ("python3", "-c", DENIED_FLOOD, START_OTHER, unknown, *START[way])
+    command = ("python3", "-c", DENIED_FLOOD, START_OTHER, unknown, *START[transport])
     flooding = looked_at.run(*command, user="hkswitch", timeout_seconds=120)
     assert flooding.stdout == "100000 1\n"
     lines = audited(looked_at)
@@ -297,7 +300,7 @@ def test_a_flood_of_denied_requests_leaves_few_lines_and_keeps_none_out(looked_a
     assert counted(lines) >= 100_000
 
 
-def test_a_helper_that_has_no_unit_of_its_own_acts_on_nothing(looked_at: Host, sudos: Sequence[str]) -> None:
+def test_a_helper_without_its_own_unit_refuses_to_act(looked_at: Host, sudos: Sequence[str]) -> None:
     looked_at.run("systemctl", "stop", "other.service", "system-serviceswitch.slice")
     looked_at.run("systemctl", "mask", "--runtime", "system-serviceswitch.slice")
     try:
@@ -329,16 +332,16 @@ BY_UID: Final = ("journalctl", "--quiet", "--output=cat", "SYSLOG_IDENTIFIER=ser
 
 
 def shown(host: Host) -> str:
-    host.run("sh", "-c", SETTLED)
+    host.run("sh", "-c", SYNC_JOURNAL)
     return host.run("hkswitch", "audit", check=False).stdout
 
 
 @pytest.mark.parametrize("user", ["nobody", "hkswitch"])
-def test_what_sudo_says_to_a_users_socket_is_not_in_the_audit(looked_at: Host, user: str) -> None:
+def test_sudos_messages_to_a_users_socket_are_not_in_the_audit(looked_at: Host, user: str) -> None:
     forging = ("sudo", "-n", "-h", f"=x\n{FIELDS}", "true")
     looked_at.run("python3", "-c", TO_THE_JOURNAL, *forging, user=user)
     assert FORGED not in shown(looked_at)
-    assert FORGED in looked_at.run(*BY_UID).stdout  # so that this is worth a test
+    assert FORGED in looked_at.run(*BY_UID).stdout  # or the test would prove nothing
     assert audited(looked_at) == []
 
 
@@ -362,7 +365,7 @@ for outputs in ("stderr",), ("stdout",), ("stdout", "stderr"):
 """
 
 
-def test_what_the_helper_says_to_the_journals_socket_is_not_in_the_audit(looked_at: Host) -> None:
+def test_the_helpers_output_to_the_journals_socket_is_not_in_the_audit(looked_at: Host) -> None:
     result_of(looked_at, FORGE_IN_SANDBOX)
     lines = audited(looked_at)
     assert lines
@@ -389,9 +392,9 @@ def privileges_of(host: Host, process: str) -> dict[str, str]:
     return {name: status[name] for name in PRIVILEGES}
 
 
-def test_the_helper_has_no_capability_and_can_gain_none(looked_at: Host, ways: Ways) -> None:
-    for way in ways:
-        with session(looked_at, *way) as helper:
+def test_the_helper_has_no_capability_and_can_gain_none(looked_at: Host, launchers: Launchers) -> None:
+    for launcher in launchers:
+        with session(looked_at, *launcher) as helper:
             assert privileges_of(looked_at, helper.helper) == PRIVILEGES
             assert status_of(looked_at, helper.helper)["Uid"] == "0\t0\t0\t0"
 
@@ -405,17 +408,17 @@ time.sleep(600)
 
 
 def scope_of(host: Host, helper: str) -> str:
-    """The unit that a helper has moved into."""
+    """Return the unit that a helper has moved into."""
     scope = f"serviceswitch-{helper}.scope"
     eventually(lambda: host.show(scope, "ActiveState") == "active")
     return scope
 
 
-def test_from_the_sandbox_it_has_none_either_and_a_unit_with_limits(
+def test_a_helper_from_the_sandbox_has_no_capability_and_a_unit_with_limits(
     looked_at: Host, sudos: Sequence[str]
 ) -> None:
     for sudo in sudos:
-        with taken_over(looked_at, HOLD.format(command=by_sudo(sudo))):
+        with compromised(looked_at, HOLD.format(command=by_sudo(sudo))):
             (helper,) = eventually(lambda: running(looked_at, "serviceswitch") or None)
             scope = scope_of(looked_at, helper)
             assert privileges_of(looked_at, helper) == PRIVILEGES
@@ -425,22 +428,22 @@ def test_from_the_sandbox_it_has_none_either_and_a_unit_with_limits(
             assert looked_at.show(scope, "DevicePolicy") == "closed"
 
 
-def test_a_user_without_any_privilege_is_told_that_only_root_may(looked_at: Host) -> None:
+def test_an_unprivileged_user_is_told_that_only_root_may(looked_at: Host) -> None:
     done = looked_at.run("/usr/sbin/serviceswitch", "--version", user="nobody")
     assert done.stdout.startswith("serviceswitch ")
 
 
-# The end of the daemon
+# Helpers after the end of the daemon
 
-GIVE_AWAY: Final = f"""{GIVING}
+SEND_AWAY: Final = f"""{SENDER}
 helper = subprocess.Popen({by_sudo("sudo")!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 helper.stdout.readline()
-socket.send_fds(giving, [b"x"], [helper.stdin.fileno(), helper.stdout.fileno()])
+socket.send_fds(sender, [b"x"], [helper.stdin.fileno(), helper.stdout.fileno()])
 time.sleep(600)
 """
 
-TAKE: Final = f"""{TAKING}
-taken = socket.recv_fds(taking, 1, 2)
+RECEIVE: Final = f"""{RECEIVER}
+taken = socket.recv_fds(receiver, 1, 2)
 print("taken", flush=True)
 time.sleep(600)
 """
@@ -456,20 +459,20 @@ time.sleep(600)
     ],
     ids=["stopped", "killed", "killed alone", "restarted"],
 )
-def test_a_helper_whose_pipe_was_given_away_ends_with_the_daemon(
+def test_a_helper_whose_pipe_was_passed_on_exits_with_the_daemon(
     looked_at: Host, end: tuple[str, ...]
 ) -> None:
-    with looked_at.popen("python3", "-c", TAKE, user="nobody") as taking:
-        assert taking.stdout is not None
-        assert taking.stdout.readline() == "listening\n"
-        with taken_over(looked_at, GIVE_AWAY):
-            assert taking.stdout.readline() == "taken\n"
+    with looked_at.popen("python3", "-c", RECEIVE, user="nobody") as receiver:
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
+        with compromised(looked_at, SEND_AWAY):
+            assert receiver.stdout.readline() == "taken\n"
             (helper,) = running(looked_at, "serviceswitch")
             looked_at.run("systemctl", *end)
             eventually(lambda: helper not in running(looked_at, "serviceswitch"), timeout_seconds=10)
 
 
-GIVE_AND_END: Final = f"""{GIVING}
+SEND_AND_END: Final = f"""{SENDER}
 command, request = {{command!r}}, {{request!r}}
 if command:
     helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -482,16 +485,16 @@ os.write(up, request)
 with open(down, "rb", buffering=0, closefd=False) as told:
     while request and b"finished" not in told.readline():
         pass
-socket.send_fds(giving, [b"x"], [up, down])
-giving.recv(1)
+socket.send_fds(sender, [b"x"], [up, down])
+sender.recv(1)
 """
-"""A daemon that was taken over: it uses its helper, gives away its ends, and ends by itself."""
+"""A compromised daemon: it uses its helper, passes its ends of the pipe on, and exits."""
 
-TAKE_AND_ASK: Final = f"""{TAKING}
-_, (up, down), _, _ = socket.recv_fds(taking, 1, 2)
+RECEIVE_AND_ASK: Final = f"""{RECEIVER}
+_, (up, down), _, _ = socket.recv_fds(receiver, 1, 2)
 print("taken", flush=True)
 sys.stdin.readline()
-taking.close()
+receiver.close()
 with open(down, "rb", buffering=0) as told:
     for request in sys.stdin:
         os.write(up, request.encode())
@@ -499,7 +502,7 @@ with open(down, "rb", buffering=0) as told:
 """
 
 NO_STOPS: Final = "ExecStartPre=\nExecStopPost=\nRestart=always\nRestartSec=3600\n"
-"""As if they had failed, or come too early."""
+"""As if the stops had failed, or come too early."""
 
 HELPER_UNIT: Final = "serviceswitch@.service"
 UNBOUND_SCOPE: Final = (
@@ -521,7 +524,7 @@ UNBOUND_SCOPE: Final = (
 
 @contextmanager
 def unbound_unit(host: Host) -> Iterator[None]:
-    """Helpers that systemd starts meanwhile are not stopped with the daemon."""
+    """Have systemd start helpers that do not stop with the daemon."""
     text = host.read(f"/usr/lib/systemd/system/{HELPER_UNIT}")
     bound = "StopPropagatedFrom=hkswitch.service\n"
     assert bound in text
@@ -534,49 +537,49 @@ def unbound_unit(host: Host) -> Iterator[None]:
 
 
 @contextmanager
-def given_away(host: Host, way: str, request: str) -> Iterator[Popen[str]]:
-    """A process of another user has what the daemon had, which has ended; it asks what it reads."""
-    command = () if way == "socket" else START[way]
-    program = GIVE_AND_END.format(command=command, request=request.encode())
-    with host.popen("python3", "-c", TAKE_AND_ASK, user="nobody") as taking:
-        assert taking.stdout is not None
-        assert taking.stdout.readline() == "listening\n"
-        with taken_over(host, program, NO_STOPS):
-            assert taking.stdout.readline() == "taken\n"
+def pipe_given_away(host: Host, transport: str, request: str) -> Iterator[Popen[str]]:
+    """Pass a daemon's pipe to a process of another user, which forwards its input, and end the daemon."""
+    command = () if transport == "socket" else START[transport]
+    program = SEND_AND_END.format(command=command, request=request.encode())
+    with host.popen("python3", "-c", RECEIVE_AND_ASK, user="nobody") as receiver:
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
+        with compromised(host, program, NO_STOPS):
+            assert receiver.stdout.readline() == "taken\n"
             if command:
                 host.run(*UNBOUND_SCOPE, *running(host, "serviceswitch"), "0")
                 eventually(lambda: host.show("serviceswitch-unbound.scope", "ActiveState") == "active")
-            assert taking.stdin is not None
-            taking.stdin.write("\n")
-            taking.stdin.flush()
+            assert receiver.stdin is not None
+            receiver.stdin.write("\n")
+            receiver.stdin.flush()
             eventually(lambda: host.show(DAEMON, "SubState") == "auto-restart")
-            yield taking
+            yield receiver
 
 
-def denied_to(taking: Popen[str]) -> str:
-    """Why what it asks for is denied."""
-    assert taking.stdin is not None
-    assert taking.stdout is not None
-    taking.stdin.write(START_OTHER)
-    taking.stdin.flush()
-    reply = json.loads(taking.stdout.readline())
+def denied_to(receiver: Popen[str]) -> str:
+    """Send a request, and return why it is denied."""
+    assert receiver.stdin is not None
+    assert receiver.stdout is not None
+    receiver.stdin.write(START_OTHER)
+    receiver.stdin.flush()
+    reply = json.loads(receiver.stdout.readline())
     assert reply["type"] == "refused"
     return str(reply["reason"]).removeprefix("denied: ")
 
 
-@pytest.mark.parametrize("way", ATTACK_WAYS)
-def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_start_of_the_next(
-    looked_at: Host, way: str
+@pytest.mark.parametrize("transport", ATTACK_TRANSPORTS)
+def test_a_helper_that_outlives_its_daemon_refuses_to_act_and_exits_before_the_next_start(
+    looked_at: Host, transport: str
 ) -> None:
     looked_at.run("systemctl", "stop", "other.service")
-    with unbound_unit(looked_at), given_away(looked_at, way, START_OTHER) as taking:
+    with unbound_unit(looked_at), pipe_given_away(looked_at, transport, START_OTHER) as receiver:
         looked_at.run("systemctl", "stop", "other.service")
-        assert denied_to(taking) == NOT_RUNNING
+        assert denied_to(receiver) == NOT_RUNNING
         looked_at.write(PROGRAM, "import time; time.sleep(600)")
         looked_at.run("systemctl", "restart", DAEMON)
-        assert denied_to(taking) == NOT_OF_THIS_RUN
+        assert denied_to(receiver) == NOT_OF_THIS_RUN
         assert looked_at.show("other.service", "ActiveState") == "inactive"
-        looked_at.write(DROP_IN, f"{TAKEN_OVER}ExecStopPost=\n")
+        looked_at.write(DROP_IN, f"{COMPROMISED}ExecStopPost=\n")
         looked_at.run("systemctl", "daemon-reload")
         looked_at.run("systemctl", "restart", DAEMON)
         assert not running(looked_at, "serviceswitch")
@@ -588,11 +591,11 @@ def test_a_helper_that_outlives_its_daemon_acts_on_nothing_and_ends_before_a_sta
 LATE: Final = f"/run/systemd/system/{HELPER_UNIT}.d"
 
 
-def test_a_connection_of_a_daemon_that_has_ended_by_then_is_not_served(looked_at: Host) -> None:
+def test_a_connection_of_a_daemon_that_has_exited_is_not_served(looked_at: Host) -> None:
     waits = "until test -e /run/late; do sleep 0.02; done"
     looked_at.write(f"{LATE}/late.conf", f"[Service]\nExecStartPre=/bin/sh -c '{waits}'\n")
     try:
-        with unbound_unit(looked_at), given_away(looked_at, "socket", ""):
+        with unbound_unit(looked_at), pipe_given_away(looked_at, "socket", ""):
             assert not running(looked_at, "serviceswitch")
             looked_at.write("/run/late", "")
             ended = "systemctl list-units --all --no-legend 'serviceswitch@*'"
@@ -605,7 +608,7 @@ def test_a_connection_of_a_daemon_that_has_ended_by_then_is_not_served(looked_at
     assert denial["HKSWITCH_REASON"] == NOT_RUNNING
 
 
-def test_a_connection_of_the_daemons_user_from_outside_of_its_unit_is_not_served(looked_at: Host) -> None:
+def test_a_connection_from_outside_the_daemons_unit_is_not_served(looked_at: Host) -> None:
     with looked_at.popen(*OUTSIDE, user="hkswitch") as connected:
         assert connected.stdout is not None
         eventually(lambda: connected.poll() is not None)
@@ -628,9 +631,9 @@ while True:
 """
 
 
-def test_a_daemon_that_asks_for_more_time_without_end_is_ended_by_a_kill(looked_at: Host) -> None:
+def test_a_daemon_that_keeps_extending_its_stop_timeout_is_killed(looked_at: Host) -> None:
     extending = "/var/lib/hkswitch/extending"
-    with taken_over(looked_at, EXTENDING, "TimeoutStopSec=1\n"):
+    with compromised(looked_at, EXTENDING, "TimeoutStopSec=1\n"):
         eventually(lambda: looked_at.run("test", "-e", extending, check=False).returncode == 0)
         looked_at.run("rm", extending)
         looked_at.run("sh", "-c", f"timeout 4 systemctl stop {DAEMON}; test $? = 124")
@@ -646,19 +649,19 @@ notify.connect(os.environ["NOTIFY_SOCKET"])
 os.dup2(notify.fileno(), 2)
 os.execv("/usr/bin/sudo", ["sudo", "-n", "-h", "=x\\nMAINPID={process}\\n", "true"])
 """
-"""sudo, as root, tells systemd on its standard error which process is the main one of hkswitch.service."""
+"""Makes sudo, as root, tell systemd on standard error which process is the main one of hkswitch.service."""
 
 
 @pytest.mark.parametrize(
     ("option", "ends"), [("", True), ("NoNewPrivileges=yes\n", False)], ids=["by sudo", "as by the socket"]
 )
-def test_a_daemon_that_was_taken_over_has_systemd_end_the_process_of_another_by_sudo_only(
+def test_only_by_sudo_can_a_compromised_daemon_make_systemd_kill_another_process(
     looked_at: Host, option: str, ends: bool
 ) -> None:
     looked_at.run("systemd-run", "--quiet", "--collect", "--unit=another", "sleep", "600")
     try:
         process = looked_at.show("another.service", "MainPID")
-        with taken_over(looked_at, ENDING.format(process=process), option):
+        with compromised(looked_at, ENDING.format(process=process), option):
             eventually(lambda: looked_at.show(DAEMON, "MainPID") in {process, "0"})
             assert looked_at.show("another.service", "ActiveState") == "active"
         assert (looked_at.show("another.service", "ActiveState") == "active") is not ends
@@ -677,7 +680,7 @@ else:
 """
 
 
-def test_a_daemon_that_was_taken_over_makes_no_program_in_memory_where_systemd_can_forbid_it(
+def test_a_compromised_daemon_cannot_execute_from_memory_where_systemd_can_prevent_it(
     looked_at: Host,
 ) -> None:
     expected = {"bookworm": "made\n", "trixie": "refused\n"}[looked_at.release]

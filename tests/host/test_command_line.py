@@ -1,4 +1,4 @@
-"""The command line on a real host: what needs a daemon, or another user."""
+"""The command line on a real host: commands that need a daemon or another user."""
 
 import json
 
@@ -9,12 +9,12 @@ from tests.host.machine import Host, eventually
 CONFIG = "/etc/hkswitch/config.yaml"
 
 
-def test_everybody_may_check_the_config_and_see_the_status(daemon: Host) -> None:
+def test_any_user_may_check_the_config_and_see_the_status(daemon: Host) -> None:
     assert daemon.run("hkswitch", "check", user="nobody").stdout == "configuration OK\n"
     assert "fileserver" in daemon.run("hkswitch", "status", user="nobody").stdout
 
 
-def test_nobody_else_sees_the_setup_code(daemon: Host) -> None:
+def test_other_users_cannot_see_the_setup_code(daemon: Host) -> None:
     done = daemon.run("hkswitch", "pair", user="nobody", check=False)
     assert (done.returncode, done.stdout) == (77, "")
     assert done.stderr == (
@@ -28,8 +28,8 @@ def test_the_daemon_and_root_see_the_same_setup_code(daemon: Host) -> None:
     assert "Setup code: " in as_root
 
 
-def test_root_starts_and_stops_through_the_daemon_and_it_is_told_who_did(
-    daemon: Host, stand_ins: tuple[str, ...]
+def test_root_starts_and_stops_through_the_daemon_which_logs_the_user(
+    daemon: Host, stub_units: tuple[str, ...]
 ) -> None:
     assert daemon.run("hkswitch", "start", "fileserver", "web").stderr == ""
     assert daemon.show("netatalk.service", "ActiveState") == "active"
@@ -41,7 +41,9 @@ def test_root_starts_and_stops_through_the_daemon_and_it_is_told_who_did(
 
 
 @pytest.mark.parametrize("action", ["start", "stop", "restart"])
-def test_nobody_else_starts_or_stops_anything(daemon: Host, stand_ins: tuple[str, ...], action: str) -> None:
+def test_other_users_cannot_start_or_stop_groups(
+    daemon: Host, stub_units: tuple[str, ...], action: str
+) -> None:
     daemon.run("systemctl", "start", "httpd")
     since = daemon.show("httpd.service", "ActiveEnterTimestampMonotonic")
     done = daemon.run("hkswitch", action, "web", user="nobody", check=False)
@@ -51,7 +53,7 @@ def test_nobody_else_starts_or_stops_anything(daemon: Host, stand_ins: tuple[str
 
 
 def test_a_start_that_fails_shows_the_last_lines_of_the_unit(
-    daemon: Host, stand_ins: tuple[str, ...]
+    daemon: Host, stub_units: tuple[str, ...]
 ) -> None:
     program = "/bin/sh -c 'echo no such \\x1b[31mfile; exit 1'"
     daemon.unit("httpd.service", f"[Service]\nType=oneshot\nExecStart={program}\n")
@@ -66,13 +68,13 @@ def test_a_start_that_fails_shows_the_last_lines_of_the_unit(
     assert len(said) == 7
 
 
-def test_who_does_not_wait_is_not_told_of_the_end(daemon: Host, stand_ins: tuple[str, ...]) -> None:
+def test_without_waiting_the_end_is_not_reported(daemon: Host, stub_units: tuple[str, ...]) -> None:
     daemon.unit("httpd.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 1000\n")
     assert daemon.run("hkswitch", "start", "web", "--no-wait", timeout_seconds=5).stderr == ""
     eventually(lambda: daemon.show("httpd.service", "ActiveState") == "activating")
 
 
-def test_a_config_that_may_not_be_read_is_said(daemon: Host) -> None:
+def test_an_unreadable_config_is_reported(daemon: Host) -> None:
     daemon.run("chmod", "0600", CONFIG)
     done = daemon.run("hkswitch", "check", user="nobody", check=False)
     daemon.run("chmod", "0644", CONFIG)
@@ -81,7 +83,7 @@ def test_a_config_that_may_not_be_read_is_said(daemon: Host) -> None:
 
 
 @pytest.mark.parametrize("addition", ["  extra:\n    name: Extra One\n    units: [extra]\n"])
-def test_a_reload_takes_over_a_new_group_without_a_restart(daemon: Host, addition: str) -> None:
+def test_a_reload_adds_a_new_group_without_a_restart(daemon: Host, addition: str) -> None:
     pid = daemon.show("hkswitch.service", "MainPID")
     before = daemon.read(CONFIG)
     daemon.write(CONFIG, before + addition)
@@ -90,7 +92,7 @@ def test_a_reload_takes_over_a_new_group_without_a_restart(daemon: Host, additio
     eventually(lambda: daemon.run("hkswitch", "status").stdout.count("not-found") == 1)
     daemon.write(CONFIG, before)
     daemon.run("systemctl", "reload", "hkswitch.service")
-    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # no longer reloading
+    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # the reload is over
     assert daemon.show("hkswitch.service", "MainPID") == pid
 
 
@@ -102,4 +104,4 @@ def test_a_reload_of_a_broken_config_keeps_the_daemon_as_it_was(daemon: Host) ->
     assert f"{CONFIG}:1:16: groups.web.unit" in daemon.journal("hkswitch.service")
     daemon.write(CONFIG, before)
     daemon.run("systemctl", "reload", "hkswitch.service")
-    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # no longer reloading
+    eventually(lambda: daemon.show("hkswitch.service", "ActiveState") == "active")  # the reload is over

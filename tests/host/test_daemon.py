@@ -1,6 +1,6 @@
-"""The main job on a real host: systemd, D-Bus, hkswitch.service, and a real HomeKit controller.
+"""The main functions on a real host: systemd, D-Bus, hkswitch.service, and a real HomeKit controller.
 
-By both ways to the helper: sudo, and systemd's socket.
+All tests run over both transports to the helper: sudo, and systemd's socket.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 from hkswitch.model.group import aid_of
 from tests.host.conftest import GROUPS, start_fails
 from tests.host.machine import Host, eventually, eventually_async
-from tests.host.matrix import WAYS
+from tests.host.matrix import TRANSPORTS
 from tests.support.controller import Controller
 
 EXAMPLES = {
@@ -25,8 +25,8 @@ EXAMPLES = {
 }
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -35,12 +35,12 @@ def active_states(host: Host, units: tuple[str, ...]) -> set[str]:
 
 
 async def until_all_are(state: str, host: Host, units: tuple[str, ...]) -> None:
-    """Wait for units: a write is a success after a second, whether its jobs have ended or not."""
+    """Wait until units have a state: a write succeeds after a second even while its jobs still run."""
     await eventually_async(lambda: active_states(host, units) == {state})
 
 
 def of_ours(host: Host, words: str) -> list[str]:
-    """The lines with these words in the journals of the daemon and of its helper, wherever that runs."""
+    """Return the journal lines of the daemon and its helper that contain these words."""
     units = ("hkswitch.service", "serviceswitch@*", "serviceswitch-*.scope")
     lines = host.journalctl("--output=cat", *(f"--unit={unit}" for unit in units))
     return [line for line in lines.splitlines() if words in line]
@@ -60,7 +60,7 @@ async def test_lists_every_group_with_its_name_and_aid(controller: Controller) -
 def test_a_helper_that_is_left_is_stopped_at_each_end_of_the_daemon(
     daemon: Host, end: tuple[str, ...]
 ) -> None:
-    """The scope stands for one that was not bound to the daemon's unit."""
+    """The scope represents one that is not bound to the daemon's unit."""
     left, unit = "serviceswitch-left.scope", "hkswitch.service"
     with daemon.popen("systemd-run", "--quiet", "--scope", f"--unit={left}", "sleep", "infinity"):
         eventually(lambda: daemon.show(left, "ActiveState") == "active")
@@ -134,7 +134,7 @@ async def test_a_start_that_fails_later_snaps_back_by_an_event_to_the_writer_too
     assert of_ours(daemon, "web: start failed")[before:] == [f"web: start failed: {why}"]
 
 
-async def test_a_slow_start_is_a_success_after_a_second_and_holds_up_nobody(
+async def test_a_slow_start_succeeds_after_a_second_and_delays_no_other_request(
     daemon: Host, controller: Controller, paired: Controller
 ) -> None:
     daemon.unit("httpd.service", "[Service]\nExecStartPre=/bin/sleep 20\nExecStart=/bin/sleep infinity\n")
@@ -165,11 +165,11 @@ async def test_no_process_is_started_by_a_tap_or_a_read(daemon: Host, controller
     for _ in range(10):
         assert await controller.write("Web Server", on=True) == 0
         assert await controller.read("Web Server") is True
-    assert newest_process(daemon) - second == second - first  # only the probe's own
+    assert newest_process(daemon) - second == second - first  # the difference is the probe itself
 
 
 def newest_process(host: Host) -> int:
-    """The number of the process that was started last in the host (proc(5), loadavg)."""
+    """Return the PID of the process started last on the host (proc(5), loadavg)."""
     return int(host.run("cat", "/proc/loadavg").stdout.split()[-1])
 
 
@@ -226,13 +226,13 @@ def test_the_journal_has_no_setup_code(daemon: Host, paired: Controller) -> None
     assert shown["setup_payload"] not in journal
 
 
-def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host, way: str) -> None:
+def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host, transport: str) -> None:
     def users() -> list[str]:
         listed = daemon.run("ps", "-e", "-o", "user=,args=").stdout.splitlines()
         ours = (line for line in listed if "hkswitch run" in line or "serviceswitch" in line)
         return sorted(line.split()[0] for line in ours)
 
-    sudo = ["root"] if way == "sudo" else []  # it stays as the helper's parent
+    sudo = ["root"] if transport == "sudo" else []  # sudo stays as the helper's parent
     eventually(lambda: users() == ["hkswitch", "root", *sudo])
 
 
@@ -253,7 +253,7 @@ async def test_a_browser_sees_the_bridge_and_its_goodbye(daemon: Host, paired: C
     await browsing.async_close()
 
 
-def test_a_broken_config_ends_it_with_78_and_is_not_tried_again(daemon: Host) -> None:
+def test_a_broken_config_makes_the_daemon_exit_with_78_without_a_restart(daemon: Host) -> None:
     before = daemon.read("/etc/hkswitch/config.yaml")
     daemon.run("systemctl", "stop", "hkswitch.service")
     daemon.write("/etc/hkswitch/config.yaml", "groups: {web: {unit: httpd}}\n")

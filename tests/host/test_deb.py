@@ -1,4 +1,4 @@
-"""The Debian package: what is in it, and what installing, upgrading, removing and purging it do."""
+"""The Debian package: its contents, and how it is installed, upgraded, removed and purged."""
 
 import json
 import os
@@ -12,20 +12,28 @@ from typing import Final
 import pytest
 
 import hkswitch
-from tests.host.installed import CONFIG, HELLO, expected, failing, full_disk, placed, traces
+from tests.host.installation import (
+    CONFIG,
+    HELLO,
+    broken_program,
+    expected_files,
+    full_disk,
+    installed_files,
+    leftovers,
+)
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host
-from tests.host.root import RELEASES
+from tests.host.rootfs import RELEASES
 
 NEWER: Final = "99.0"
 
-# What a build must not leave a trace of: the checkouts, and the folder for temporary files.
+# Paths that must not appear in a package: the checkouts, and the folder for temporary files.
 PLACES: Final = ("/src/", "/var/tmp/built-here/")
 
 OWNERS_CONFIG: Final = f"# mine\nbridge: {{address: {ADDRESS}}}\ngroups: {{web: {{units: [httpd]}}}}\n"
 
 SERVICE: Final = "hkswitch.service"
 
-# Prints each module whose byte code is not there, is out of date, or names another path than its own.
+# Prints each module whose byte code is missing, is out of date, or names another path.
 LOOK_AT_BYTE_CODE: Final = """
 import importlib.util, marshal, pathlib, sys
 for source in pathlib.Path(sys.argv[1], "usr/lib/hkswitch/lib").rglob("*.py"):
@@ -39,14 +47,14 @@ for source in pathlib.Path(sys.argv[1], "usr/lib/hkswitch/lib").rglob("*.py"):
 
 @pytest.fixture(scope="module", params=RELEASES)
 def host(request: pytest.FixtureRequest, boot: Boot) -> Iterator[Host]:
-    """A host without hkswitch, for packages to be built and installed on."""
+    """A host without hkswitch, on which packages are built and installed."""
     with boot(request.param) as host:
         host.run("install", "-d", "-o", "nobody", "/var/tmp/built-here", "/var/tmp/debs")
         yield host
 
 
 def build(host: Host, checkout: str) -> str:
-    """Build the package as a user without rights does. Its path in the host."""
+    """Build the package as an unprivileged user, and return its path on the host."""
     command = (
         "env",
         *FROM_WHEELS,
@@ -65,14 +73,14 @@ def deb(host: Host) -> str:
 
 @pytest.fixture(scope="module")
 def opened(host: Host, deb: str) -> str:
-    """A folder with the package's files and, in DEBIAN, what it says of itself."""
+    """A folder with the unpacked package, including its control files in DEBIAN."""
     host.run("dpkg-deb", "--raw-extract", deb, "/root/opened")
     return "/root/opened"
 
 
 @pytest.fixture(scope="module")
 def newer(host: Host, opened: str) -> str:
-    """The package of a later version, of which nothing but the number is another one."""
+    """The package of a later version, which differs only in the version number."""
     host.run("cp", "-a", opened, "/root/newer")
     (module,) = host.run("find", "/root/newer", "-path", "*/hkswitch/__init__.py").stdout.split()
     host.run("sed", "-i", f's/^__version__ = .*/__version__ = "{NEWER}"/', module)
@@ -84,7 +92,7 @@ def newer(host: Host, opened: str) -> str:
 
 
 def apt(host: Host, *argv: str, code: int = 0) -> str:
-    """Have apt do it, with nobody there to answer and no network. What it and dpkg say."""
+    """Run apt without prompts and network, and return its output and dpkg's."""
     quiet = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "--yes")
     done = host.run(*quiet, *argv, check=False, timeout_seconds=60)
     assert done.returncode == code, done.stdout + done.stderr
@@ -92,31 +100,31 @@ def apt(host: Host, *argv: str, code: int = 0) -> str:
 
 
 def state(host: Host) -> str:
-    """What dpkg says of the package, and of which version."""
+    """Return the package's state and version, according to dpkg."""
     query = ("dpkg-query", "--show", "--showformat=${Status} ${Version}", "hkswitch")
     return host.run(*query, check=False).stdout
 
 
 @pytest.fixture
 def installed(host: Host, deb: str) -> Iterator[Host]:
-    """The package is installed, with a configuration of the owner's; afterwards nothing is."""
+    """A host with the package and an edited configuration; the package is purged in the end."""
     apt(host, "install", deb)
     host.write("/etc/hkswitch/config.yaml", OWNERS_CONFIG)
     yield host
-    host.run("dpkg", "--purge", "hkswitch")  # once more is no mistake
+    host.run("dpkg", "--purge", "hkswitch")  # a second purge is no error
     host.run("systemctl", "reset-failed", check=False)
-    assert traces(host) == ""
+    assert leftovers(host) == ""
 
 
 @pytest.fixture
 def running(installed: Host) -> Host:
-    """The same, and its daemon runs and is enabled."""
+    """The same host, with the daemon running and enabled."""
     installed.run("systemctl", "enable", "--quiet", "--now", SERVICE)
     return installed
 
 
 def shown(host: Host) -> object:
-    """The setup code and what else makes the bridge the one that it is."""
+    """Return the setup code and the rest of the bridge's identity."""
     return json.loads(host.run("hkswitch", "pair", "--json").stdout)
 
 
@@ -133,7 +141,7 @@ def test_a_package_is_for_its_release_and_architecture(host: Host, deb: str) -> 
     assert ("systemd (>= 257)" in needs) == (host.release != "bookworm")
 
 
-def test_all_in_a_package_is_roots_and_closed_to_other_writers(host: Host, deb: str) -> None:
+def test_only_root_owns_and_can_write_the_files_of_a_package(host: Host, deb: str) -> None:
     listed = host.run("dpkg-deb", "--contents", deb).stdout.splitlines()
     assert {line.split()[1] for line in listed} == {"root/root"}
     assert [line for line in listed if line[0] != "l" and "w" in line[4:10]] == []
@@ -170,7 +178,7 @@ def test_sums_are_those_of_the_files(host: Host, opened: str) -> None:
 
 
 @pytest.mark.any_release
-def test_lintian_has_nothing_to_say(host: Host, deb: str, tmp_path: Path) -> None:
+def test_lintian_reports_nothing(host: Host, deb: str, tmp_path: Path) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian is not installed")
     copy = tmp_path / Path(deb).name
@@ -185,12 +193,12 @@ def test_lintian_has_nothing_to_say(host: Host, deb: str, tmp_path: Path) -> Non
 def test_it_is_installed_and_nothing_is_started(host: Host, deb: str) -> None:
     apt(host, "install", deb)
     try:
-        assert placed(host) == expected(host)
+        assert installed_files(host) == expected_files(host)
         for unit in (SERVICE, "serviceswitch.socket"):
             assert host.run("systemctl", "is-enabled", unit, check=False).stdout == "disabled\n"
             assert host.run("systemctl", "is-active", unit, check=False).stdout == "inactive\n"
         assert "/etc/sudoers.d/hkswitch: parsed OK" in host.run("visudo", "-c").stdout
-        # No daemon runs, and it is asked for nothing: which it notices first is chance.
+        # No daemon runs and there is no input: which of the two the helper notices first is chance.
         helper = host.run("sudo", "-n", "/usr/sbin/serviceswitch", "serve", user="hkswitch", check=False)
         assert helper.stdout == HELLO
         host.run("hkswitch", "check")
@@ -207,7 +215,7 @@ def test_an_upgrade_keeps_pairings_and_configuration_and_restarts(running: Host,
     assert NEWER in running.run("hkswitch", "--version").stdout
     assert shown(running) == before
     assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
-    assert placed(running) == expected(running)
+    assert installed_files(running) == expected_files(running)
 
 
 def test_an_upgrade_starts_nothing_that_did_not_run(running: Host, newer: str) -> None:
@@ -217,7 +225,7 @@ def test_an_upgrade_starts_nothing_that_did_not_run(running: Host, newer: str) -
 
 
 @pytest.mark.any_release
-def test_a_version_that_does_not_start_is_said_and_installed(running: Host, newer: str) -> None:
+def test_a_version_that_does_not_start_is_installed_and_reported(running: Host, newer: str) -> None:
     running.write("/etc/hkswitch/config.yaml", "groups: nonsense\n")
     said = apt(running, "install", newer)
     assert (
@@ -230,7 +238,7 @@ def test_a_version_that_does_not_start_is_said_and_installed(running: Host, newe
 def test_a_removal_stops_it_and_leaves_the_owners_files(running: Host, deb: str) -> None:
     before = shown(running)
     apt(running, "remove", "hkswitch")
-    assert placed(running).keys() == CONFIG.keys()
+    assert installed_files(running).keys() == CONFIG.keys()
     assert running.read("/etc/hkswitch/config.yaml") == OWNERS_CONFIG
     assert running.run("pgrep", "--uid", "hkswitch", check=False).returncode == 1
     assert running.run("mountpoint", "/var/lib/hkswitch", check=False).returncode == 32
@@ -251,7 +259,7 @@ def test_a_purge_leaves_nothing(running: Host) -> None:
         )
     )
     apt(running, "purge", "hkswitch")
-    assert traces(running) == ""
+    assert leftovers(running) == ""
     assert state(running) == ""
     for database in ("passwd", "group"):
         assert running.run("getent", database, "hkswitch", check=False).returncode == 2
@@ -259,29 +267,29 @@ def test_a_purge_leaves_nothing(running: Host) -> None:
 
 def test_a_rule_that_visudo_refuses_stops_an_upgrade_before_it_began(running: Host, newer: str) -> None:
     process = running.show(SERVICE, "MainPID")
-    with failing(running, "visudo"):
+    with broken_program(running, "visudo"):
         refused = apt(running, "install", newer, code=100)
     assert re.search(r"^hkswitch: cannot install the sudo rule: \S+/visudo rejects it", refused, re.MULTILINE)
     assert state(running) == f"install ok installed {hkswitch.__version__}-1"
-    assert placed(running) == expected(running)
+    assert installed_files(running) == expected_files(running)
     assert running.show(SERVICE, "MainPID") == process
 
 
 @pytest.mark.any_release
-def test_a_full_disk_leaves_the_version_before(running: Host, newer: str) -> None:
+def test_a_full_disk_keeps_the_previous_version(running: Host, newer: str) -> None:
     before = shown(running)
     with full_disk(running, "/usr/share/doc/hkswitch"):
         refused = apt(running, "install", newer, code=100)
     assert "No space left on device" in refused
     assert state(running) == f"install ok installed {hkswitch.__version__}-1"
-    assert placed(running) == expected(running)
+    assert installed_files(running) == expected_files(running)
     running.run("systemctl", "restart", SERVICE)
     assert shown(running) == before
 
 
 @pytest.mark.any_release
-def test_a_rule_that_cannot_be_written_is_the_one_before(installed: Host) -> None:
-    installed.run("rm", "-r", "/var/lib/serviceswitch")  # or a rule that is not there was removed
+def test_a_rule_that_cannot_be_written_keeps_the_previous_one(installed: Host) -> None:
+    installed.run("rm", "-r", "/var/lib/serviceswitch")  # or a missing rule counts as removed
     with full_disk(installed, "/etc/sudoers.d"):
         refused = installed.run("/usr/share/hkswitch/place-rule", check=False)
         left = installed.run("ls", "/etc/sudoers.d").stdout
@@ -300,7 +308,7 @@ def test_it_is_not_installed_beside_another_one(host: Host, deb: str, prefix: st
     host.run("rm", "-r", f"{prefix}/lib/hkswitch")
     there = f"hkswitch: make install has put an hkswitch in {prefix}"
     assert f"{there}; run `make uninstall PREFIX={prefix}` first" in refused
-    assert traces(host) == ""
+    assert leftovers(host) == ""
 
 
 @pytest.mark.any_release
@@ -309,14 +317,14 @@ def test_make_leaves_a_package_to_apt(installed: Host, program: str) -> None:
     refused = installed.run(f"/src/packaging/{program}", check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith("hkswitch: the Debian package hkswitch is installed; ")
-    assert placed(installed) == expected(installed)
+    assert installed_files(installed) == expected_files(installed)
 
 
 @pytest.mark.any_release
 @pytest.mark.parametrize(
     ("argv", "sentence"), [((), "packaging/deb FOLDER"), (("/nowhere",), "there is no folder /nowhere")]
 )
-def test_a_build_says_what_it_needs(host: Host, argv: tuple[str, ...], sentence: str) -> None:
+def test_a_build_reports_what_it_needs(host: Host, argv: tuple[str, ...], sentence: str) -> None:
     refused = host.run("/src/packaging/deb", *argv, check=False)
     assert refused.returncode == 1
     assert sentence in refused.stderr

@@ -57,15 +57,15 @@ for name in os.listdir(f"/proc/{pid}/fd"):
         if of_udp and taken.getsockname()[1] == 5353:
             taken.setsockopt(socket.SOL_SOCKET, 26, struct.pack("@HP", 1, ctypes.addressof(nothing)))
 """
-"""Has the daemon's mDNS sockets hear nothing any more, as behind a firewall."""
+"""Makes the daemon's mDNS sockets receive nothing any more, as behind a firewall."""
 
 TOOLS: Final = {"nft": NFT, "serviceswitch": BROKEN, "make_deaf": MAKE_DEAF}
 UNREAD: Final = "/run/systemd/system.control"
 BY_HAND: Final = f"mkdir {UNREAD}; ln -s /usr/local/lib/systemd/system/httpd.service {UNREAD}/by-hand.service"
-"""Of a folder that was not there when it last looked, systemd has read nothing."""
+"""systemd has not read this folder, which did not exist at its last reload."""
 PLACE: Final = "install /root/tools"
 RELOAD: Final = "systemctl reload hkswitch"
-"""Otherwise the daemon notices within 5 s that the file is another one, and the doctor says that too."""
+"""Without a reload, the daemon notices the changed file within 5 s, and the doctor reports that too."""
 
 UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: not there (broken)'; do sleep 0.1; done"
 
@@ -73,28 +73,28 @@ UNTIL_AWAY: Final = "until hkswitch status | grep -q 'waiting for 10.77.0.1'; do
 UNTIL_BACK: Final = "until hkswitch status | grep -q 'on 10.77.0.1, port'; do sleep 0.1; done"
 
 NOT_STARTED: Final = "it was not started yet"
-"""What the daemon says of its first helper before it has started one."""
+"""The daemon's status before it has started its first helper."""
 
 
 def doctor(host: Host, user: str | None) -> CompletedProcess[str] | None:
-    """What the doctor says; None while it is too early to ask about the helper."""
+    """Run the doctor; return None while it is too early to check the helper."""
     done = host.run("hkswitch", "doctor", user=user, check=False)
     return None if NOT_STARTED in done.stdout else done
 
 
 def examined(host: Host, user: str | None = None) -> dict[str, str]:
-    """The line of each point, once a daemon that was just started has its helper or knows why not."""
+    """Return the doctor's line for each check, once the daemon has a helper or knows why it has none."""
     done = eventually(lambda: doctor(host, user))
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert done.returncode == (69 if any(line.startswith("WRONG") for line in lines) else 0)
-    # It names the day, and the next one may begin meanwhile.
+    # It contains the date, which may change during the test.
     return {line[6:].partition(":")[0]: re.sub(r"\b20\d\d-\d\d-\d\d\b", "today", line) for line in lines}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def healthy(daemon: Host, paired: Controller) -> AsyncIterator[dict[str, str]]:
-    """What is said of a host on which all is well, and again at the end."""
+    """The doctor's lines on a healthy host; compared again in the end."""
     for name, text in TOOLS.items():
         daemon.write(f"/root/tools/{name}", text, 0o755)
     before = examined(daemon)
@@ -104,14 +104,14 @@ async def healthy(daemon: Host, paired: Controller) -> AsyncIterator[dict[str, s
 
 
 def changed(host: Host, healthy: dict[str, str]) -> dict[str, str]:
-    """The lines that are not as they were."""
+    """Return the lines that differ from the healthy ones."""
     return {point: line for point, line in examined(host).items() if line != healthy[point]}
 
 
 def test_on_a_healthy_host_nothing_is_wrong(healthy: dict[str, str]) -> None:
     assert list(healthy) == list(Point)
     open_points = {point for point, line in healthy.items() if not line.startswith("ok    ")}
-    assert open_points <= {"clock"}  # this host has none of its own
+    assert open_points <= {"clock"}  # the host has no clock of its own
     assert healthy["configuration"] == "ok    configuration: /etc/hkswitch/config.yaml, 5 groups"
 
 
@@ -121,7 +121,7 @@ def test_for_programs_it_is_json(daemon: Host, healthy: dict[str, str]) -> None:
     assert {point["verdict"] for point in shown["points"]} <= {"ok", "unknown"}
 
 
-def test_others_see_what_they_may_and_are_told_what_needs_sudo(daemon: Host, healthy: dict[str, str]) -> None:
+def test_other_users_see_what_they_may_and_what_needs_sudo(daemon: Host, healthy: dict[str, str]) -> None:
     seen = examined(daemon, user="nobody")
     different = {point: line for point, line in seen.items() if line != healthy[point]}
     assert set(different) == {"state", "sudoers"}
@@ -143,7 +143,7 @@ def test_the_daemons_user_sees_all_that_root_does_but_what_the_bus_denies_it(
 
 @dataclass(frozen=True)
 class Fault:
-    """What makes a point wrong, what puts it back, and what is then said."""
+    """A fault: commands that cause and undo it, and the doctor's expected lines."""
 
     point: Point
     make: str
@@ -264,9 +264,7 @@ ALONE: Final = (
 
 
 @pytest.mark.parametrize("fault", ALONE, ids=lambda fault: f"{fault.point}: {fault.says[:40]}")
-def test_a_point_that_is_wrong_is_said_and_no_other(
-    daemon: Host, healthy: dict[str, str], fault: Fault
-) -> None:
+def test_each_fault_is_reported_and_nothing_else(daemon: Host, healthy: dict[str, str], fault: Fault) -> None:
     with made(daemon, fault):
         says = changed(daemon, healthy)
     if fault.point is Point.TRUST:
@@ -277,7 +275,7 @@ def test_a_point_that_is_wrong_is_said_and_no_other(
 
 
 def literally(says: str) -> str:
-    """All but `.*`."""
+    """Escape everything but `.*`."""
     return ".*".join(map(re.escape, says.split(".*")))
 
 
@@ -337,7 +335,7 @@ def test_without_a_bus_the_helper_answers_and_the_units_are_left_open(
 def test_no_new_privileges_are_seen_in_the_daemon_and_in_its_unit_while_it_is_stopped(
     daemon: Host, healthy: dict[str, str], option: str
 ) -> None:
-    """Whether an option implies it depends on systemd: then without the helper."""
+    """Which options imply it depends on systemd's version; where they do, there is no helper."""
     drop_in = Fault(
         Point.PRIVILEGES,
         f"mkdir {DROP_INS}; printf '[Service]\\n{option}\\n' >{DROP_INS}/x.conf;"
@@ -377,10 +375,10 @@ def test_a_stopped_daemons_port_and_helper_are_tried(daemon: Host, healthy: dict
     assert wrong == {Point.PORT, Point.SERVICE, Point.SUDOERS}
     assert re.search(r"process \d+ \(python3\) has 51826; stop that, or set bridge\.port", says[Point.PORT])
     assert f"there is no {RULE}; write this line into it" in says[Point.SUDOERS]
-    assert Point.HELPER not in says  # root starts it, and no sudo is between them
+    assert Point.HELPER not in says  # root starts the helper itself, without sudo
 
 
-# Diagnostics, while somebody is paired
+# Diagnostics of a paired bridge
 
 
 def test_diagnostics_of_a_paired_bridge_hold_no_secret(daemon: Host, healthy: dict[str, str]) -> None:
@@ -409,10 +407,10 @@ def test_diagnostics_of_a_paired_bridge_hold_no_secret(daemon: Host, healthy: di
     assert "hkswitch.service - Apple Home switches" in said[None]
 
 
-# The last one: it ends the pairing
+# This test comes last, as it ends the pairing
 
 
-async def test_a_bridge_that_nobody_is_paired_with_is_said(
+async def test_an_unpaired_bridge_is_reported(
     daemon: Host, healthy: dict[str, str], paired: Controller
 ) -> None:
     await paired.close()

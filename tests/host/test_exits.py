@@ -1,6 +1,6 @@
-"""Ways out of the daemon's sandbox by somebody else's daemon: a daemon that was taken over tries each.
+"""Sandbox escapes: a compromised daemon tries to escape through other services.
 
-docs/sandbox.md says what it can still reach, and why; this reads the tables there.
+docs/sandbox.md lists what it can still reach, and why; these tests compare with the tables there.
 """
 
 import json
@@ -11,14 +11,14 @@ from typing import Final
 
 import pytest
 
-from tests.host.handing_over import GIVING, TAKING
-from tests.host.installed import HELLO, STATE
+from tests.host.compromised_daemon import compromised, run_inside
+from tests.host.descriptor_passing import RECEIVER, SENDER
+from tests.host.fake_daemon import fake_daemon
+from tests.host.helper_requests import FILE
+from tests.host.installation import HELLO, STATE
 from tests.host.machine import ADDRESS, Boot, Host, booted, install
-from tests.host.matrix import WAYS
-from tests.host.possessed import inside, possessed
-from tests.host.requests import FILE
-from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
-from tests.host.stand_in import standing_in
+from tests.host.matrix import TRANSPORTS
+from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 from tests.host.test_install import SERVE, SUDOS
 
 LINGERING: Final = "/var/lib/systemd/linger"
@@ -27,7 +27,7 @@ DOCUMENT: Final = (CHECKOUT / "docs" / "sandbox.md").read_text()
 BY_SUDO, BY_SOCKET = "by sudo", "by the socket"
 
 SERVICES: Final = ("atd", "avahi-daemon", "cron", "dbus", "polkit", "ssh")
-"""What an attacker would turn to."""
+"""The services that an attacker would use."""
 
 LINGER: Final = (
     "busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager"
@@ -39,44 +39,44 @@ LINGER: Final = (
 def host(
     request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str
 ) -> Iterator[Host]:
-    """A host on which services of others run. `boot` skips where none can be booted."""
+    """A host with other services running. `boot` skips the tests where no host can boot."""
     name = request.param
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
     log = tmp_path_factory.mktemp("open") / "host.log"
-    # IPAddressDeny= is a program for the kernel
+    # IPAddressDeny= loads a BPF program
     options = ("--system-call-filter=bpf", staging)
-    with booted(name, root_folder(OPEN[name], print), read_only, log, options) as host:
+    with booted(name, root_folder(WITH_SERVICES[name], print), read_only, log, options) as host:
         install(host)
         host.run("systemctl", "start", *SERVICES)
         yield host
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def sandbox(way: str, host: Host) -> Iterator[str]:
-    """The daemon was taken over, in each of its sandboxes."""
+def sandbox(transport: str, host: Host) -> Iterator[str]:
+    """A compromised daemon in each of its sandboxes."""
     before = host.read(FILE)
-    by_socket = way == "socket"
+    by_socket = transport == "socket"
     host.write(FILE, f"helper: {'socket' if by_socket else 'sudo'}\ngroups: {{web: {{units: [nginx]}}}}\n")
-    with possessed(host, by_socket=by_socket):
+    with compromised(host, by_socket=by_socket):
         yield BY_SOCKET if by_socket else BY_SUDO
     host.write(FILE, before)
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(host: Host) -> Iterator[None]:
-    """Nothing runs as the daemon's user but in its unit, whatever was tried."""
+def no_leftovers(host: Host) -> Iterator[None]:
+    """Check that after each attempt, the daemon's user has no processes outside its unit."""
     yield
     assert outside(host) == []
     assert host.run("ls", LINGERING, check=False).stdout == ""
 
 
 def outside(host: Host) -> list[str]:
-    """The processes of the daemon's user that are not in its unit."""
+    """Return the processes of the daemon's user outside its unit."""
     listed = host.run("ps", "-U", "hkswitch", "-o", "cgroup:256=,args=", check=False).stdout
     return [line for line in listed.splitlines() if "/hkswitch.service" not in line]
 
@@ -103,14 +103,14 @@ CALLS: Final = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_no_call_over_the_bus_is_answered(host: Host, sandbox: str, call: str) -> None:
-    assert inside(host, CALLS[call]).code != 0
+def test_the_bus_answers_no_call(host: Host, sandbox: str, call: str) -> None:
+    assert run_inside(host, CALLS[call]).code != 0
     assert host.show("nginx.service", "ActiveState") == "inactive"
 
 
 @pytest.mark.parametrize("call", ["linger", "names", "the bus itself", "polkit", "avahi"])
-def test_the_same_calls_of_another_user_are_answered(host: Host, call: str) -> None:
-    """Or the test above would prove nothing."""
+def test_the_bus_answers_the_same_calls_of_another_user(host: Host, call: str) -> None:
+    """Without this, the test above would prove nothing."""
     host.write("/opt/call", CALLS[call])
     try:
         host.run("systemd-run", "--quiet", "--wait", "--pipe", "--property=User=games", "sh", "/opt/call")
@@ -119,7 +119,7 @@ def test_the_same_calls_of_another_user_are_answered(host: Host, call: str) -> N
         host.run("systemctl", "stop", f"user@{host.run('id', '-u', 'games').stdout.strip()}.service")
 
 
-def test_the_bus_does_not_speak_to_the_user_outside_either(host: Host) -> None:
+def test_the_bus_does_not_answer_the_user_outside_the_sandbox_either(host: Host) -> None:
     refused = host.run("busctl", "list", user="hkswitch", check=False)
     assert (refused.returncode, refused.stdout) == (1, "")
 
@@ -133,8 +133,8 @@ def test_the_user_has_no_home_and_no_shell(host: Host) -> None:
 # Other services
 
 
-def test_a_key_in_its_folder_lets_nobody_in_by_ssh(host: Host, sandbox: str) -> None:
-    tried = inside(
+def test_ssh_accepts_no_key_from_its_folder(host: Host, sandbox: str) -> None:
+    tried = run_inside(
         host,
         f"""set -e
         mkdir -p {STATE}/.ssh
@@ -157,15 +157,15 @@ JOBS: Final = {
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_nothing_is_left_for_another_service_to_run(host: Host, sandbox: str, job: str) -> None:
-    assert inside(host, JOBS[job]).code != 0
+def test_it_can_schedule_no_job_of_another_service(host: Host, sandbox: str, job: str) -> None:
+    assert run_inside(host, JOBS[job]).code != 0
     left = host.run(
         "sh", "-c", "ls -A /var/spool/cron/crontabs; find /var/spool/cron/atjobs /etc/cron.d -user hkswitch"
     )
     assert left.stdout == ""
 
 
-# What it can reach
+# Reachable sockets, services and programs
 
 
 REACHABLE: Final = r"""
@@ -202,7 +202,7 @@ for line in open("/proc/self/net/unix"):
 
 
 def table(heading: str, column: str) -> set[str]:
-    """The first cells of the rows of a table in the document that say "yes" in a column."""
+    """Return the first cell of each table row in the document with "yes" in this column."""
     rows = [line.split("|")[1:-1] for line in section(heading).splitlines() if line.startswith("|")]
     names = [cell.strip() for cell in rows[0]]
     chosen = (row for row in rows[2:] if row[names.index(column)].strip() == "yes")
@@ -213,30 +213,26 @@ def section(heading: str) -> str:
     return DOCUMENT.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
 
 
-def test_the_sockets_that_it_can_connect_to_are_those_that_the_document_explains(
-    host: Host, sandbox: str
-) -> None:
-    host.write("/opt/possessed/reachable.py", REACHABLE)
-    reached = inside(host, "python3 /opt/possessed/reachable.py")
+def test_it_can_connect_only_to_documented_sockets(host: Host, sandbox: str) -> None:
+    host.write("/opt/compromised/reachable.py", REACHABLE)
+    reached = run_inside(host, "python3 /opt/compromised/reachable.py")
     assert reached.code == 0, reached.said
-    found = {re.sub("/possessed$", "/control", path) for path in reached.said.split()}
+    found = {re.sub("/compromised$", "/control", path) for path in reached.said.split()}
     assert found == table("Sockets", sandbox)
 
 
 LOCAL: Final = "python3 -c \"import socket; socket.create_connection(('127.0.0.1', 22), timeout=2)\""
 
 
-def test_with_the_socket_it_reaches_no_service_on_localhost(host: Host, sandbox: str) -> None:
-    assert (inside(host, LOCAL).code == 0) is (sandbox == BY_SUDO)
+def test_with_the_socket_it_cannot_reach_localhost(host: Host, sandbox: str) -> None:
+    assert (run_inside(host, LOCAL).code == 0) is (sandbox == BY_SUDO)
 
 
-def test_the_setuid_programs_that_it_can_start_are_those_that_the_document_explains(
-    host: Host, sandbox: str
-) -> None:
-    found = inside(host, "find / -xdev -type f -perm /6000 -executable 2>/dev/null").said.split()
+def test_it_can_start_only_documented_setuid_programs(host: Host, sandbox: str) -> None:
+    found = run_inside(host, "find / -xdev -type f -perm /6000 -executable 2>/dev/null").said.split()
     explained = re.findall(r"^\| `(.*?)`", section("Setuid programs"), re.MULTILINE)
     assert sorted({Path(path).name for path in found}) == explained
-    flags = inside(host, "grep NoNewPrivs /proc/self/status").said.split()
+    flags = run_inside(host, "grep NoNewPrivs /proc/self/status").said.split()
     assert flags == ["NoNewPrivs:", "0" if sandbox == BY_SUDO else "1"]
 
 
@@ -259,8 +255,8 @@ GAINS: Final = {
 
 
 @pytest.mark.parametrize("program", GAINS)
-def test_no_setuid_program_gives_it_anything(host: Host, sandbox: str, program: str) -> None:
-    tried = inside(host, f"setsid {GAINS[program]}")
+def test_it_gains_nothing_from_any_setuid_program(host: Host, sandbox: str, program: str) -> None:
+    tried = run_inside(host, f"setsid {GAINS[program]}")
     assert tried.code != 0
     assert "uid=" not in tried.said
 
@@ -273,28 +269,28 @@ OWN_FOLDERS: Final = (STATE, "/run/hkswitch", "/tmp", "/var/tmp")
 OWN: Final = "its-own-id"
 OWN_BIT: Final = "chmod 0755 {0}; install -m 0755 /usr/bin/id {0}/" + OWN + " && chmod 6755 {0}/" + OWN
 
-TAKE: Final = f"""{TAKING}
-_, folders, _, _ = socket.recv_fds(taking, 1, 1)
+RECEIVE: Final = f"""{RECEIVER}
+_, folders, _, _ = socket.recv_fds(receiver, 1, 1)
 os.chdir(folders[0])
 try:
     subprocess.run(["./its-own-id"])
 except OSError as error:
     print(error.strerror)
 """
-GIVE: Final = f"""{GIVING}
-socket.send_fds(giving, [b"x"], [os.open(sys.argv[1], os.O_PATH)])
+SEND: Final = f"""{SENDER}
+socket.send_fds(sender, [b"x"], [os.open(sys.argv[1], os.O_PATH)])
 """
 
 
 @pytest.fixture(params=OWN_FOLDERS)
 def own_program(request: pytest.FixtureRequest, host: Host, sandbox: str) -> Iterator[str]:
-    """A folder of the daemon's in which it has tried to make a program setuid."""
-    made = inside(host, OWN_BIT.format(request.param))
+    """A folder of the daemon, in which it has tried to create a setuid program."""
+    made = run_inside(host, OWN_BIT.format(request.param))
     assert (made.code == 0) is (host.release == "bookworm" and sandbox == BY_SUDO), made.said
     for path in own_programs(host):
-        host.run("chmod", "6755", path)  # as if it could
+        host.run("chmod", "6755", path)  # as if that had worked
     yield request.param
-    inside(host, f"rm {request.param}/{OWN}")
+    run_inside(host, f"rm {request.param}/{OWN}")
 
 
 def own_programs(host: Host) -> list[str]:
@@ -302,29 +298,29 @@ def own_programs(host: Host) -> list[str]:
 
 
 def as_another(host: Host, path: str) -> str:
-    """What id(1), made setuid, says to another user."""
+    """Run id(1), which was made setuid, as another user."""
     return host.run("sh", "-c", f"{path} 2>&1", user="games", check=False).stdout
 
 
-def test_a_setuid_program_of_its_own_makes_no_other_user_it(host: Host, own_program: str) -> None:
+def test_no_other_user_can_become_it_by_its_own_setuid_program(host: Host, own_program: str) -> None:
     if own_program in OWN_FOLDERS[:2]:
         assert own_programs(host) == [f"{own_program}/{OWN}"]
     for path in own_programs(host):
         assert "Permission denied" in as_another(host, path) or "hkswitch" not in as_another(host, path)
 
 
-def test_the_same_by_a_folder_that_it_gives_away(host: Host, own_program: str) -> None:
-    host.write("/opt/possessed/give.py", GIVE)
-    with host.popen("python3", "-c", TAKE, user="games") as taking:
-        assert taking.stdout is not None
-        assert taking.stdout.readline() == "listening\n"
-        assert inside(host, f"python3 /opt/possessed/give.py {own_program}").code == 0
-        assert taking.stdout.read() == "Permission denied\n"
+def test_no_other_user_can_become_it_by_a_folder_that_it_passes_on(host: Host, own_program: str) -> None:
+    host.write("/opt/compromised/send.py", SEND)
+    with host.popen("python3", "-c", RECEIVE, user="games") as receiver:
+        assert receiver.stdout is not None
+        assert receiver.stdout.readline() == "listening\n"
+        assert run_inside(host, f"python3 /opt/compromised/send.py {own_program}").code == 0
+        assert receiver.stdout.read() == "Permission denied\n"
 
 
 @pytest.mark.parametrize("own_program", [STATE], indirect=True)
-def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_program: str) -> None:
-    """Or the tests above would prove nothing."""
+def test_only_the_mount_prevents_its_setuid_programs(host: Host, own_program: str) -> None:
+    """Without this, the tests above would prove nothing."""
     host.run("umount", "--lazy", STATE)
     try:
         assert "euid" in (said := as_another(host, f"{STATE}/{OWN}"))
@@ -335,8 +331,8 @@ def test_it_is_the_mount_that_keeps_such_a_program_from_it(host: Host, own_progr
 
 
 def test_no_program_here_has_file_capabilities(host: Host, sandbox: str) -> None:
-    """Those of other machines are in the document by what they have."""
-    assert inside(host, "getcap -r /usr /opt /etc /srv /var 2>/dev/null").said == ""
+    """The document covers such programs of other machines by their capabilities."""
+    assert run_inside(host, "getcap -r /usr /opt /etc /srv /var 2>/dev/null").said == ""
 
 
 RAISED: Final = "/opt/raised"
@@ -350,31 +346,31 @@ done
 HELD: Final = f"cd {RAISED}; for name in *; do echo $name $(./$name CapPrm /proc/self/status 2>&1); done"
 
 
-def outcome(said: str) -> str:
-    """What a program that had a capability said of those that it holds."""
-    if "Operation not permitted" in said:
+def outcome(printed: str) -> str:
+    """Return the document's word for the capability sets that a program printed."""
+    if "Operation not permitted" in printed:
         return "not executed"
-    return "executed without it" if int(said.rsplit(maxsplit=1)[-1], 16) == 0 else "executed with it"
+    return "executed without it" if int(printed.rsplit(maxsplit=1)[-1], 16) == 0 else "executed with it"
 
 
 def capabilities(column: str) -> dict[str, str]:
-    """What the document says of each file capability in a column."""
+    """Return a column of the document for each file capability."""
     names, _, *rows = (line.split(" | ") for line in section("File capabilities").splitlines() if "|" in line)
     return {
         capability: row[names.index(column)] for row in rows for capability in re.findall("`(.*?)`", row[0])
     }
 
 
-def test_a_file_capability_gives_it_what_the_document_says_and_no_more(host: Host, sandbox: str) -> None:
+def test_a_file_capability_gives_it_only_what_is_documented(host: Host, sandbox: str) -> None:
     explained = capabilities(sandbox)
     try:
         host.run("sh", "-ec", RAISE, "sh", *explained)
-        said = dict(line.split(" ", 1) for line in inside(host, HELD).said.splitlines() if line)
+        said = dict(line.split(" ", 1) for line in run_inside(host, HELD).said.splitlines() if line)
         shown = host.run("sh", "-c", HELD, user="hkswitch").stdout
     finally:
         host.run("rm", "-r", RAISED)
     assert {name: outcome(said[name]) for name in explained} == explained
-    # Outside of the sandbox each is executed and has it, or the test would prove nothing.
+    # Outside the sandbox each runs with its capability, or the test would prove nothing.
     outside = dict(line.split(" ", 1) for line in shown.splitlines())
     assert {outcome(outside[name]) for name in explained} == {"executed with it"}
 
@@ -387,15 +383,15 @@ find / \( -path /proc -o -path /sys -o -path /src -o -path /wheels -o -path /dev
 """
 
 
-def test_what_it_can_write_is_its_own_and_run_by_nobody(host: Host, sandbox: str) -> None:
-    found = inside(host, WRITABLE).said.split()
+def test_it_can_write_only_its_own_files_which_no_other_user_runs(host: Host, sandbox: str) -> None:
+    found = run_inside(host, WRITABLE).said.split()
     assert {path for path in found if not path.startswith(f"{STATE}/")} == {
         *(STATE, "/run/hkswitch"),
         *("/tmp", "/var/tmp"),
     }
 
 
-# By sudo, although root's file names the socket
+# sudo, although root's config selects the socket
 
 
 @pytest.fixture
@@ -409,11 +405,11 @@ def helper_key(request: pytest.FixtureRequest, host: Host) -> Iterator[str]:
 @pytest.mark.parametrize(
     "helper_key", ["sudo", "socket"], indirect=True, ids=["it names sudo", "it names the socket"]
 )
-def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, helper_key: str) -> None:
+def test_a_pipe_by_sudo_is_served_only_if_roots_config_selects_sudo(host: Host, helper_key: str) -> None:
     for sudo in SUDOS[host.release]:
-        # not from the sandbox, where sudo would not work at all
+        # not from the sandbox, where sudo does not work at all
         asked = ("sh", "-c", 'sleep 1 | "$0" "$@"', sudo, "-n", *SERVE)
-        with standing_in(host):
+        with fake_daemon(host):
             ended = host.run(*asked, user="hkswitch", check=False)
         if helper_key == "sudo":
             assert (ended.returncode, ended.stdout) == (0, HELLO)
@@ -422,7 +418,7 @@ def test_a_pipe_by_sudo_is_served_only_where_roots_file_names_sudo(host: Host, h
             assert "`helper: socket` is set: the user hkswitch cannot use sudo" in ended.stderr
 
 
-def test_the_refusal_is_in_the_audit(host: Host) -> None:
+def test_the_refusal_is_audited(host: Host) -> None:
     listed = host.journalctl("--output=json", "SYSLOG_IDENTIFIER=serviceswitch", "_UID=0").splitlines()
     denied = [line for line in map(json.loads, listed) if line.get("HKSWITCH_ACTION") == "serve"]
     assert {line["HKSWITCH_DECISION"] for line in denied} == {"denied"}

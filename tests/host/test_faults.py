@@ -1,4 +1,4 @@
-"""Faults on a real host: units that go, a bus that goes, a helper that is killed, hangs or may not run."""
+"""Faults on a real host: units and the bus disappear; the helper is killed, hangs or must not run."""
 
 import asyncio
 import time
@@ -40,10 +40,10 @@ RestartSec=0.05
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def unharmed(daemon: Host, paired: Controller) -> AsyncIterator[None]:
-    """A daemon that was just started, with no back-off yet, which the test must leave as it found it."""
+    """A daemon that has just started, without any back-off. Its process and descriptors must not change."""
     await paired.close()
     daemon.run("systemctl", "restart", DAEMON)
-    the_process(daemon, "serviceswitch")  # so that the descriptors of its pipe are among those counted
+    the_process(daemon, "serviceswitch")  # its pipe's descriptors must be counted too
     process, descriptors, logged = daemon_process(daemon), daemon_descriptors(daemon), len(journal(daemon))
     yield
     assert daemon_process(daemon) == process
@@ -61,7 +61,7 @@ def daemon_descriptors(host: Host) -> int:
 
 
 def daemon_cpu_seconds(host: Host) -> float:
-    """What the daemon's own process used so far (proc(5), stat)."""
+    """Return the CPU time of the daemon's own process (proc(5), stat)."""
     after_name = host.read(f"/proc/{daemon_process(host)}/stat").rpartition(")")[2].split()
     return sum(map(int, after_name[11:13])) / int(host.run("getconf", "CLK_TCK").stdout)
 
@@ -76,19 +76,19 @@ def journal(host: Host) -> list[str]:
 
 
 def running(host: Host, name: str) -> set[str]:
-    """The processes with this name."""
+    """Return the PIDs of processes with this name."""
     return set(host.run("pgrep", "--exact", name, check=False).stdout.split())
 
 
 def the_process(host: Host, name: str) -> str:
-    """The only process with this name, once it is there and the one before is gone."""
+    """Wait until exactly one process has this name, and return its PID."""
     eventually(lambda: len(running(host, name)) == 1)
     (process,) = running(host, name)
     return process
 
 
 async def until_active(host: Host, *units: str) -> None:
-    """Wait until units are up: a write is a success after a second, whether its jobs have ended or not."""
+    """Wait until units are active: a write succeeds after a second even while its jobs still run."""
     for unit in units:
         await until_state_is("active", host, unit)
 
@@ -98,7 +98,7 @@ async def until_state_is(state: str, host: Host, unit: str) -> None:
 
 
 async def until_ended(host: Host, helpers: set[str]) -> None:
-    """Wait until none of these helpers is left."""
+    """Wait until these helpers have exited."""
     await eventually_async(lambda: not running(host, "serviceswitch") & helpers)
 
 
@@ -107,7 +107,7 @@ def send(host: Host, signal: str, *processes: str) -> None:
 
 
 async def until_read(controller: Controller, wanted: Mapping[str, bool | int]) -> None:
-    """Wait until these switches read so."""
+    """Wait until these switches have the expected values."""
     deadline_seconds = time.monotonic() + PATIENCE_SECONDS
     while (read := await controller.read_all(wanted)) != wanted:
         assert time.monotonic() < deadline_seconds, f"still {read}"
@@ -120,7 +120,7 @@ def forget_events(controller: Controller) -> None:
 
 
 async def until_written(controller: Controller, name: str, *, on: bool) -> None:
-    """Write until it is a success; each write is answered in time, and a failed one with -70402."""
+    """Write until it succeeds; each write must get its response in time, and failures the status -70402."""
     deadline_seconds = time.monotonic() + PATIENCE_SECONDS
     while (status := await prompt_write(controller, name, on=on)) != 0:
         assert status == FAILURE
@@ -138,7 +138,7 @@ async def prompt_write(controller: Controller, name: str, *, on: bool) -> int:
 
 @dataclass(frozen=True)
 class Fault:
-    """A unit that cannot be loaded: how it comes to that and back, and systemd's word for it."""
+    """A unit that cannot be loaded: commands that cause and undo it, and systemd's load state."""
 
     away: tuple[str, ...]
     back: tuple[str, ...]
@@ -164,7 +164,7 @@ MASKED = Fault(("systemctl", "mask", UNIT), ("systemctl", "unmask", UNIT), "mask
     [(REMOVED, True), (REMOVED, False), (MASKED, False)],
     ids=["running-removed", "stopped-removed", "stopped-masked"],
 )
-async def test_a_unit_that_cannot_be_loaded_makes_its_switch_and_only_its_unreadable_until_it_is_back(
+async def test_only_the_switch_of_an_unloadable_unit_is_unreadable_until_the_unit_is_back(
     daemon: Host, controller: Controller, fault: Fault, on: bool
 ) -> None:
     if on:
@@ -176,7 +176,7 @@ async def test_a_unit_that_cannot_be_loaded_makes_its_switch_and_only_its_unread
         (shown,) = (line for line in status.splitlines() if fault.word in line)
         assert shown.split() == ["vm-guests", "VM", "Guests", "missing", UNIT, fault.word]
         forget_events(controller)
-    assert await controller.event("VM Guests") is on  # before a read has told it
+    assert await controller.event("VM Guests") is on  # without a read
     await until_read(controller, {**ALL_OFF, "VM Guests": on})
     assert await controller.write("VM Guests", on=not on) == 0
 
@@ -192,7 +192,7 @@ async def test_a_reload_of_systemd_changes_nothing(daemon: Host, controller: Con
     assert controller.told == {"Web Server": 2}
 
 
-async def test_units_are_followed_again_after_systemd_was_executed_anew(
+async def test_units_are_watched_again_after_systemd_has_reexecuted(
     daemon: Host, controller: Controller
 ) -> None:
     daemon.run("systemctl", "start", "httpd", "libvirt-guests")
@@ -203,7 +203,7 @@ async def test_units_are_followed_again_after_systemd_was_executed_anew(
     daemon.run("systemctl", "stop", "libvirt-guests")
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await controller.event("VM Guests"):
-            pass  # that it is readable again
+            pass  # it is readable again
     await until_written(controller, "File Server", on=True)
     await until_active(daemon, "nmb.service")
 
@@ -235,7 +235,7 @@ async def test_a_crash_loop_is_off_and_quiet(daemon: Host, controller: Controlle
 
 
 async def until_restarted(host: Host, *, times: int) -> None:
-    """Wait until systemd has started a crashed unit so often again."""
+    """Wait until systemd has restarted a crashed unit this often."""
     wanted = restarts(host) + times
     await eventually_async(lambda: restarts(host) >= wanted)
 
@@ -263,7 +263,7 @@ async def test_the_last_of_three_taps_at_once_wins(
     phones = [paired.again() for _ in range(3)]
     try:
         for phone in phones:
-            assert await phone.read("Web Server") is False  # so that each is connected
+            assert await phone.read("Web Server") is False  # makes sure that each is connected
         taps = []
         for phone, on in zip(phones, (True, False, True), strict=True):
             taps.append(asyncio.create_task(phone.write("Web Server", on=on)))
@@ -277,12 +277,12 @@ async def test_the_last_of_three_taps_at_once_wins(
 
 
 async def arrived(controller: Controller) -> None:
-    """Wait until the daemon has all that other connections sent before: nothing else orders them."""
-    for _ in range(2):  # during the first one, they send
+    """Wait until the daemon has received earlier data of other connections: nothing else orders them."""
+    for _ in range(2):  # the other connections send during the first one
         await controller.read("File Server")
 
 
-async def test_a_restart_switch_restarts_what_runs_and_turns_itself_off(
+async def test_a_restart_switch_restarts_running_units_and_turns_itself_off(
     daemon: Host, controller: Controller
 ) -> None:
     assert await controller.write("Web Server", on=True) == 0
@@ -296,11 +296,11 @@ async def test_a_restart_switch_restarts_what_runs_and_turns_itself_off(
 
 
 def identity(host: Host) -> set[str]:
-    """What a unit's run is known by."""
+    """Return what identifies a run of the unit."""
     return {host.show("httpd.service", name) for name in ("MainPID", "InvocationID")}
 
 
-async def test_a_restart_switch_starts_nothing_that_is_stopped(daemon: Host, controller: Controller) -> None:
+async def test_a_restart_switch_starts_no_stopped_unit(daemon: Host, controller: Controller) -> None:
     assert await controller.write(RESTART, on=True) == 0
     assert await controller.event(RESTART) is False
     assert daemon.show("httpd.service", "ActiveState") == "inactive"
@@ -315,7 +315,7 @@ async def test_a_restart_switch_starts_nothing_that_is_stopped(daemon: Host, con
     [("restart", "dbus"), ("kill", "--kill-whom=main", "--signal=KILL", "dbus")],
     ids=["restarted", "killed"],
 )
-async def test_all_is_read_anew_after_the_bus_was_away_for_a_moment(
+async def test_all_states_are_read_again_after_a_short_bus_outage(
     daemon: Host, controller: Controller, command: tuple[str, ...]
 ) -> None:
     daemon.run("systemctl", "start", "httpd", "libvirt-guests")
@@ -341,7 +341,7 @@ async def test_without_a_bus_nothing_is_readable_and_the_daemon_waits_quietly(
         assert await prompt_write(controller, "File Server", on=True) == FAILURE
         daemon.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "httpd")
         used_seconds = daemon_cpu_seconds(daemon)
-        await asyncio.sleep(3)  # what is measured
+        await asyncio.sleep(3)  # the time that is measured
         assert daemon_cpu_seconds(daemon) - used_seconds < 0.3
         assert await controller.read_all(ALL) == NOTHING_READABLE
     finally:
@@ -354,10 +354,10 @@ async def test_without_a_bus_nothing_is_readable_and_the_daemon_waits_quietly(
 # The helper
 
 
-async def test_writes_work_again_soon_after_each_time_the_helper_was_killed(
+async def test_writes_work_again_soon_after_each_kill_of_the_helper(
     daemon: Host, controller: Controller
 ) -> None:
-    for on in (True, False, True):  # as often as the back-off stays short
+    for on in (True, False, True):  # the back-off stays short for this many
         killed = the_process(daemon, "serviceswitch")
         send(daemon, "KILL", killed)
         await until_written(controller, "Web Server", on=on)
@@ -382,7 +382,7 @@ async def test_a_helper_that_hangs_is_replaced_and_does_nothing_more(
 ) -> None:
     helper, logged = the_process(daemon, "serviceswitch"), len(journal(daemon))
     send(daemon, "STOP", helper)
-    async with asyncio.timeout(4):  # before it is given up
+    async with asyncio.timeout(4):  # before the daemon gives it up
         assert await controller.write("Web Server", on=True) == FAILURE
     await eventually_async(lambda: running(daemon, "serviceswitch") - {helper})
     await until_written(controller, "File Server", on=True)
@@ -394,7 +394,7 @@ async def test_a_helper_that_hangs_is_replaced_and_does_nothing_more(
     assert await controller.read("Web Server") is False
 
 
-async def test_without_the_sudo_rule_writes_fail_within_a_second_and_the_journal_says_once_what_is_missing(
+async def test_without_the_sudo_rule_writes_fail_within_a_second_and_the_journal_names_it_once(
     daemon: Host, controller: Controller
 ) -> None:
     logged = len(journal(daemon))
@@ -403,8 +403,8 @@ async def test_without_the_sudo_rule_writes_fail_within_a_second_and_the_journal
         seen: set[str] = set()
         await eventually_async(
             lambda: ends_of_children(daemon, seen) >= 1 + 3
-        )  # the helper's, and three of sudo
-        async with asyncio.timeout(2):  # it waits for a helper for 0.9 s
+        )  # one of the helper, and three of sudo
+        async with asyncio.timeout(2):  # a write waits for a helper for 0.9 s
             assert await controller.write("Web Server", on=True) == FAILURE
     assert len([line for line in journal(daemon)[logged:] if SUDOERS_RULE in line]) == 1
     await until_written(controller, "Web Server", on=True)
@@ -420,7 +420,7 @@ def moved_away(host: Host, path: str) -> Iterator[None]:
 
 
 def ends_of_children(host: Host, seen: set[str]) -> int:
-    """How often a child of the daemon has ended since the first look, for one who looks often."""
+    """Count the daemon's children that have exited since the first call; call it often."""
     process = host.show(DAEMON, "MainPID")
     seen.add(host.read(f"/proc/{process}/stat").rpartition(")")[2].split()[8])  # cminflt: faults of children
     return len(seen) - 1

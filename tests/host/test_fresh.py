@@ -1,4 +1,4 @@
-"""A fresh machine with Python, make and git: what the README says is done there, as a new user does it."""
+"""A new machine with Python, make and git, on which a new user follows the README."""
 
 import json
 import os
@@ -13,26 +13,26 @@ from typing import Final
 import pytest
 
 from tests.host.machine import ADDRESS, FROM_WHEELS, Boot, Host, booted, eventually
-from tests.host.root import CHECKOUT, FRESH, packages_folder, root_folder
+from tests.host.rootfs import CHECKOUT, FRESH, packages_folder, root_folder
 from tests.support.controller import Controller
 
 USER: Final = "newcomer"
 HOME: Final = f"/home/{USER}"
 CLONE: Final = f"{HOME}/hkswitch"
 
-STAND_IN: Final = "[Service]\nExecStart=/bin/sleep infinity\n"
+STUB_UNIT: Final = "[Service]\nExecStart=/bin/sleep infinity\n"
 
 TESTS_SECONDS: Final = 900
 
 
 @pytest.fixture(scope="module")
 def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The machine, with a clone of the repository in a user's home. `boot` skips where none can be booted."""
+    """The machine, with a clone of the repository in a user's home. `boot` skips where no host can boot."""
     wheels = packages_folder(FRESH, print)
     log = tmp_path_factory.mktemp("fresh") / "host.log"
     with booted(FRESH.name, root_folder(FRESH, print), {"/src": CHECKOUT, "/wheels": wheels}, log) as host:
         host.run("useradd", "--create-home", USER)
-        host.run("chmod", "666", "/dev/net/tun")  # as udev does it, which a host has not
+        host.run("chmod", "666", "/dev/net/tun")  # as udev would, which the host lacks
         host.run("sh", "-ec", COPY, CLONE, *tracked())
         host.run("chown", "--recursive", USER, CLONE)
         typed(host, "git init -q; git add -A; git -c user.name=n -c user.email=n@localhost commit -qm all")
@@ -43,15 +43,15 @@ COPY: Final = 'mkdir "$0"; cd /src; cp --parents --target-directory="$0" "$@"'
 
 
 def tracked() -> list[str]:
-    """What a clone has, and what is new in this checkout."""
+    """Return the files of a clone, and new ones of this checkout."""
     listed = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
     files = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
     return [file for file in files.split("\0") if file and (CHECKOUT / file).exists()]
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays() -> None:
-    """The machine is thrown away, and each test goes on where the one before was, as a person does."""
+def no_leftovers() -> None:
+    """Check nothing: the machine is discarded, and each test continues where the previous one ended."""
 
 
 def as_typed(command: str) -> tuple[str, ...]:
@@ -60,12 +60,12 @@ def as_typed(command: str) -> tuple[str, ...]:
 
 
 def typed(host: Host, command: str, timeout_seconds: float = 120) -> str:
-    """What a command of the new user's prints, in the clone."""
+    """Run a command as the new user, in the clone, and return its output."""
     return host.run(*as_typed(command), user=USER, timeout_seconds=timeout_seconds).stdout
 
 
 def readme_commands() -> list[str]:
-    """Those to try and test it, and then those to install it."""
+    """Return the README's commands to try and test hkswitch, and those to install it."""
     text = (CHECKOUT / "README.md").read_text()
     first = text.partition("\n## Try it\n")[2].partition("\nOn other distributions")[0]
     return re.findall(r"^\$ (.*)$", first, re.MULTILINE)
@@ -84,14 +84,14 @@ def test_these_are_the_commands_of_the_readme() -> None:
 
 
 def read_until(process: "subprocess.Popen[str]", pattern: str, within_seconds: float) -> str:
-    """What a program printed until there was something like this in it; returns that."""
+    """Read a program's output until it matches the pattern; return the match."""
     assert process.stdout is not None
     deadline_seconds = time.monotonic() + within_seconds
     printed = ""
     while not (found := re.search(pattern, printed)):
         left_seconds = max(0, deadline_seconds - time.monotonic())
         assert select.select([process.stdout], [], [], left_seconds)[0], f"not in time: {printed}"
-        some = os.read(process.stdout.fileno(), 65536)  # past its buffer, of which select knows nothing
+        some = os.read(process.stdout.fileno(), 65536)  # unbuffered, as select ignores the buffer
         assert some, f"it ended: {printed}"
         printed += some.decode(errors="replace")
     return found[0]
@@ -105,7 +105,7 @@ async def test_make_demo_is_a_bridge_that_can_be_paired_with_and_switched(host: 
             assert await controller.write("File Server", on=True) == 0
             assert await controller.read("File Server") is True
             await controller.close()
-        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does it
+        os.killpg(demo.pid, signal.SIGINT)  # like a terminal
         assert demo.wait(timeout=10) is not None
 
 
@@ -119,7 +119,7 @@ async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) 
     host.run(
         "sh", "-ec", f"cd {CLONE}; apt-get install --yes --quiet ./dist/hkswitch_*.deb", timeout_seconds=120
     )
-    host.unit("httpd.service", STAND_IN)
+    host.unit("httpd.service", STUB_UNIT)
     host.write("/etc/hkswitch/config.yaml", "groups:\n  web:\n    units: [httpd]\n")
     host.run("systemctl", "enable", "--now", "--quiet", "hkswitch")
     shown = json.loads(host.run("hkswitch", "pair", "--json").stdout)

@@ -1,7 +1,7 @@
-"""A helper that systemd starts: both in the tightest sandboxes, and no setuid program between them.
+"""A helper started by systemd: daemon and helper in their strictest sandboxes, without a setuid program.
 
-That switches and commands work in there is in test_daemon.py and test_commands.py, and that nobody else gets
-at the helper in test_attacks.py: they try both ways.
+test_daemon.py and test_commands.py prove that switches and commands work there, and test_attacks.py that no
+other user can reach the helper: they use both transports.
 """
 
 import json
@@ -13,26 +13,26 @@ import pytest
 
 from tests.host.conftest import DAEMONS, processes
 from tests.host.machine import Host, eventually, eventually_async
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 from tests.support.controller import Controller
 
 DAEMON = "hkswitch.service"
 SANDBOXES = {DAEMON: 2.0, "serviceswitch@0.service": 2.0}
-"""The exposure that each may have at most."""
+"""The highest exposure allowed for each unit."""
 
 MOST_HELPERS: Final = 4
-"""MaxConnections= of the socket's unit."""
+"""MaxConnections= of the socket unit."""
 
 RULE = "/etc/sudoers.d/hkswitch"
 
 
 @pytest.fixture(scope="module")
-def way() -> str:
+def transport() -> str:
     return "socket"
 
 
 def the_helper(host: Host) -> str:
-    """The helper's process, once it is there: systemd starts it after the daemon has connected."""
+    """Wait for the helper's process, which systemd starts once the daemon has connected."""
     eventually(lambda: len(helpers(host)) == 1)
     (helper,) = helpers(host)
     return helper
@@ -43,7 +43,7 @@ def helpers(host: Host) -> list[str]:
 
 
 def status_of(host: Host, process: str) -> dict[str, str]:
-    """What the kernel says of a process."""
+    """Return /proc/PID/status of a process."""
     lines = host.read(f"/proc/{process}/status").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
@@ -77,12 +77,12 @@ async def test_a_helper_that_is_killed_has_a_successor(daemon: Host, controller:
 
 
 def helper_is_there(host: Host) -> bool:
-    """Whether the daemon says so."""
+    """Return whether the daemon reports a helper."""
     return helper_problem(host) == ""
 
 
 def helper_problem(host: Host) -> str:
-    """Why there is no helper, as `hkswitch status` says it."""
+    """Return why there is no helper, according to `hkswitch status`."""
     return str(json.loads(host.run("hkswitch", "status", "--json").stdout)["bridge"]["helper"])
 
 
@@ -97,8 +97,8 @@ time.sleep(100)
 HANG: Final = "/run/systemd/system/serviceswitch@.service.d"
 
 
-def test_helpers_that_hang_and_leave_no_room_are_named_as_the_reason(daemon: Host) -> None:
-    """Those of the daemon's user that the daemon did not ask for end at once, so these hang before that."""
+def test_hanging_helpers_that_use_up_all_connections_are_reported(daemon: Host) -> None:
+    """Helpers exit at once for connections that the daemon did not make, so these hang before that check."""
     ours, every = the_helper(daemon), "serviceswitch@*"
     daemon.write(f"{HANG}/hang.conf", "[Service]\nExecStartPre=/bin/sleep infinity\n")
     daemon.run("systemctl", "daemon-reload")
@@ -117,7 +117,7 @@ def test_helpers_that_hang_and_leave_no_room_are_named_as_the_reason(daemon: Hos
             daemon.run("rm", "-r", HANG)
             daemon.run("systemctl", "daemon-reload")
             daemon.run("systemctl", "kill", "--signal=KILL", every)
-    eventually(lambda: not processes(daemon, DAEMONS))  # those that connected
+    eventually(lambda: not processes(daemon, DAEMONS))  # the ones that connected
     eventually(lambda: helper_is_there(daemon))
     assert ours not in helpers(daemon)
 
@@ -134,9 +134,9 @@ def test_the_helper_ends_with_the_daemon(daemon: Host) -> None:
     daemon.run("systemctl", "start", DAEMON)
 
 
-def test_the_daemon_brings_the_socket_with_it(daemon: Host) -> None:
+def test_starting_the_daemon_starts_the_socket(daemon: Host) -> None:
     daemon.run("systemctl", "stop", "serviceswitch.socket")
-    # it is nothing without its helper, and systemctl waits for the socket only.
+    # The daemon cannot work without its helper, and systemctl waits only for the socket.
     eventually(lambda: daemon.show(DAEMON, "ActiveState") == "inactive")
     daemon.run("systemctl", "start", DAEMON)
     assert daemon.show("serviceswitch.socket", "ActiveState") == "active"

@@ -1,4 +1,4 @@
-"""Root's command line and doctor on a real host, against the daemon's user and other accounts."""
+"""Root's commands and the doctor on a real host, attacked by the daemon's user and other accounts."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ AS_KEPT: Final = f"find {STATE} -mindepth 1 -delete; cp -a /root/kept/. {STATE};
 
 @contextmanager
 def stopped(host: Host) -> Iterator[None]:
-    """The daemon does not run, and its state folder is afterwards as it was."""
+    """A host with the daemon stopped; its state folder is restored in the end."""
     host.run("systemctl", "stop", SERVICE)
     host.run("cp", "-a", STATE, "/root/kept")
     try:
@@ -45,7 +45,7 @@ def stopped(host: Host) -> Iterator[None]:
 
 @contextmanager
 def runs_as(host: Host, user: str, script: str, *arguments: str, count: int = 1) -> Iterator[None]:
-    """Processes of a user, outside of every sandbox, that run a script in Python."""
+    """Run a Python script as a user, outside every sandbox."""
     host.write("/usr/local/lib/hostile.py", script)
     units = [f"hostile-{number}.service" for number in range(count)]
     for unit in units:
@@ -60,8 +60,8 @@ def runs_as(host: Host, user: str, script: str, *arguments: str, count: int = 1)
         host.run("rm", "/usr/local/lib/hostile.py")
 
 
-def says_a_sentence(host: Host, *command: str, seconds: float = 60) -> tuple[int, str]:
-    """The exit code of root's command, and all it said: no traceback, nothing that a terminal obeys."""
+def run_as_root(host: Host, *command: str, seconds: float = 60) -> tuple[int, str]:
+    """Run a command as root; return its exit code and output, without traceback or terminal escapes."""
     done = host.run("hkswitch", *command, check=False, timeout_seconds=seconds)
     said = done.stdout + done.stderr
     assert "Traceback" not in said
@@ -83,7 +83,7 @@ while True:
         waiting.append(one)
     except OSError:
         one.close()
-        time.sleep(0.001)  # less than the daemon needs for the next one
+        time.sleep(0.001)  # less than the daemon takes for a connection
     if len(waiting) > 300:
         waiting.pop(0).close()
 """
@@ -104,7 +104,7 @@ def is_full(host: Host) -> bool:
     return host.run("python3", "-c", IS_FULL, user="nobody", check=False).returncode == 0
 
 
-def test_the_sockets_are_for_all_and_for_those_who_may(daemon: Host) -> None:
+def test_one_socket_is_for_all_users_and_one_for_root_and_the_group(daemon: Host) -> None:
     listed = daemon.run("stat", "--format=%n %U:%G %a", f"{RUN}/control.sock", f"{RUN}/admin.sock").stdout
     assert listed.splitlines() == [
         f"{RUN}/control.sock hkswitch:hkswitch 666",
@@ -112,14 +112,14 @@ def test_the_sockets_are_for_all_and_for_those_who_may(daemon: Host) -> None:
     ]
 
 
-def test_in_the_complete_sandbox_of_the_other_way_they_are_the_same(daemon: Host) -> None:
+def test_the_sockets_are_the_same_in_the_sandbox_of_the_socket_transport(daemon: Host) -> None:
     drop_ins = "/etc/systemd/system/hkswitch.service.d"
     daemon.run("mkdir", drop_ins)
     daemon.run("ln", "-s", "/usr/lib/hkswitch/systemd/helper-socket.conf", drop_ins)
     daemon.run("systemctl", "daemon-reload")
     try:
         daemon.run("systemctl", "restart", SERVICE)
-        test_the_sockets_are_for_all_and_for_those_who_may(daemon)
+        test_one_socket_is_for_all_users_and_one_for_root_and_the_group(daemon)
     finally:
         daemon.run("rm", "-r", drop_ins)
         daemon.run("systemctl", "daemon-reload")
@@ -128,7 +128,7 @@ def test_in_the_complete_sandbox_of_the_other_way_they_are_the_same(daemon: Host
 
 
 def test_root_and_the_group_get_through_while_a_user_floods_the_socket(
-    daemon: Host, stand_ins: tuple[str, ...]
+    daemon: Host, stub_units: tuple[str, ...]
 ) -> None:
     daemon.run("useradd", "--groups=hkswitch", "member")
     try:
@@ -140,7 +140,7 @@ def test_root_and_the_group_get_through_while_a_user_floods_the_socket(
                 for action in ("start", "stop", "start"):
                     assert daemon.run("hkswitch", action, "web", user=user).stderr == ""
                 assert daemon.show("httpd.service", "ActiveState") == "active"
-            eventually(lambda: is_full(daemon))  # still, and again
+            eventually(lambda: is_full(daemon))  # still full, or again
     finally:
         daemon.run("userdel", "member")
     assert daemon.run("hkswitch", "status", user="nobody").stderr == ""
@@ -170,32 +170,33 @@ while True:
         try:
             connection.sendall(SAYS.get(sys.argv[1], b""))
         except OSError:
-            pass  # root had heard enough
+            pass  # root has closed the connection
         accepted.append(connection)
     time.sleep(0.01)
 """
 
 
 @pytest.mark.parametrize("manner", ["silent", "begun", "sequences", "garbage"])
-def test_a_daemon_that_was_taken_over_does_not_keep_root_waiting(daemon: Host, manner: str) -> None:
+def test_a_compromised_daemon_does_not_keep_root_waiting(daemon: Host, manner: str) -> None:
     with stopped(daemon):
         daemon.run("install", "--directory", "--owner=hkswitch", "--mode=0755", RUN)
         sockets = [f"{RUN}/control.sock", f"{RUN}/admin.sock"]
         with runs_as(daemon, "hkswitch", LISTEN, manner, *sockets):
             eventually(lambda: daemon.run("test", "-S", sockets[1], check=False).returncode == 0)
             quick = () if manner == "silent" else (("pair",), ("reload",), ("doctor",))
-            # At once: each waits its time out.
+            # In parallel, as each command waits until its timeout.
             with ThreadPoolExecutor() as at_once:
                 ran = at_once.map(
-                    lambda command: says_a_sentence(daemon, *command), (("start", "web"), ("status",), *quick)
+                    lambda command: run_as_root(daemon, *command),
+                    (("start", "web"), ("status",), *quick),
                 )
                 assert {code for code, _ in ran} == {Exit.UNAVAILABLE}
 
 
-def test_root_does_not_ask_a_socket_of_another_user(daemon: Host) -> None:
+def test_root_does_not_use_a_socket_of_another_user(daemon: Host) -> None:
     with runs_as(daemon, "nobody", LISTEN, "begun", "/tmp/control.sock"):
         eventually(lambda: daemon.run("test", "-S", "/tmp/control.sock", check=False).returncode == 0)
-        code, said = says_a_sentence(daemon, "start", "web", "--state-dir", "/tmp")
+        code, said = run_as_root(daemon, "start", "web", "--state-dir", "/tmp")
     daemon.run("rm", "/tmp/control.sock")
     assert code == Exit.DENIED
     assert "cannot trust /tmp/control.sock: user 65534 listens there" in said
@@ -238,27 +239,29 @@ PLANTED: Final = {
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_whatever_is_planted_in_the_state_folder_root_is_told_a_sentence(daemon: Host, planted: str) -> None:
+def test_root_gets_a_readable_error_whatever_is_planted_in_the_state_folder(
+    daemon: Host, planted: str
+) -> None:
     daemon.write("/root/secret", "secret\n", mode=0o600)
     with stopped(daemon):
         daemon.run("sh", "-ec", PLANTED[planted], user="hkswitch")
         for command in COMMANDS:
-            _, said = says_a_sentence(daemon, *command)
+            _, said = run_as_root(daemon, *command)
             assert "secret\n" not in said
         daemon.run("pkill", "--uid", "hkswitch", "sleep", check=False)
     assert daemon.run("stat", "--format=%U:%G %a %s", "/root/secret").stdout == "root:root 600 7\n"
     daemon.run("rm", "/root/secret")
 
 
-# Processes of root's within reach of the daemon's user
+# Root's processes within reach of the daemon's user
 
 HUNT: Final = """\
 import os, signal
 from contextlib import suppress
 from pathlib import Path
-found = Path("/run/hunted/found")
+found = Path("/run/hunter/found")
 ours = ("/hkswitch.service", "/serviceswitch@", "/hostile-")
-Path("/run/hunted/ready").touch()
+Path("/run/hunter/ready").touch()
 while True:
     for name in os.listdir("/proc"):
         if not name.isdecimal():
@@ -276,47 +279,47 @@ while True:
             os.kill(int(name), signal.SIGSTOP)
             with found.open("a") as file:
                 file.write(f"stopped {name}\\n")
-            if not read:  # it has just become this user's, and can be read once it executes a program
+            if not read:  # its UID has just changed; it is readable after its next exec
                 os.kill(int(name), signal.SIGCONT)
 """
 
 
 @contextmanager
-def hunted(host: Host) -> Iterator[None]:
-    """A process of the daemon's user stops and reads every process that it can, outside the units of ours."""
-    host.run("install", "--directory", "--owner=hkswitch", "/run/hunted")
+def hunter(host: Host) -> Iterator[None]:
+    """A process of the daemon's user that stops and reads every process it can, except those in our units."""
+    host.run("install", "--directory", "--owner=hkswitch", "/run/hunter")
     try:
         with runs_as(host, "hkswitch", HUNT):
-            eventually(lambda: host.run("test", "-e", "/run/hunted/ready", check=False).returncode == 0)
+            eventually(lambda: host.run("test", "-e", "/run/hunter/ready", check=False).returncode == 0)
             yield
     finally:
-        host.run("rm", "-r", "/run/hunted")
+        host.run("rm", "-r", "/run/hunter")
 
 
-def prey(host: Host) -> str:
-    return host.run("sh", "-c", "cat /run/hunted/found || true").stdout
+def victims(host: Host) -> str:
+    return host.run("sh", "-c", "cat /run/hunter/found || true").stdout
 
 
-def test_nothing_that_roots_doctor_does_is_within_reach_of_the_daemons_user(daemon: Host) -> None:
-    with hunted(daemon):
+def test_the_daemons_user_cannot_reach_any_process_of_roots_doctor(daemon: Host) -> None:
+    with hunter(daemon):
         daemon.run("env", "SECRET=of-root", "hkswitch", "doctor", check=False)
         daemon.run("env", "SECRET=of-root", "hkswitch", "diagnostics")
         with stopped(daemon):
             for command in (*COMMANDS, ("diagnostics",)):
-                says_a_sentence(daemon, *command)
-        assert prey(daemon) == ""
-        # It does reach a process of that user, whoever started it.
+                run_as_root(daemon, *command)
+        assert victims(daemon) == ""
+        # It does reach processes of its own user, even those that root started.
         runs = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups", "sleep", "60")
-        daemon.run("systemd-run", "--quiet", "--unit=prey", "--collect", "env", "SECRET=of-root", *runs)
+        daemon.run("systemd-run", "--quiet", "--unit=victims", "--collect", "env", "SECRET=of-root", *runs)
         try:
-            eventually(lambda: "stopped" in prey(daemon) and "and its secret" in prey(daemon))
+            eventually(lambda: "stopped" in victims(daemon) and "and its secret" in victims(daemon))
         finally:
-            daemon.run("systemctl", "kill", "--signal=KILL", "prey.service")
-            eventually(lambda: daemon.show("prey.service", "LoadState") == "not-found")
+            daemon.run("systemctl", "kill", "--signal=KILL", "victims.service")
+            eventually(lambda: daemon.show("victims.service", "LoadState") == "not-found")
 
 
-def test_what_the_doctor_starts_has_nothing_of_roots_environment(daemon: Host) -> None:
-    """A program that is first in the doctor's folders notes what it gets."""
+def test_programs_started_by_the_doctor_do_not_get_roots_environment(daemon: Host) -> None:
+    """A program that comes first in the doctor's PATH records its environment."""
     noting = '#!/bin/sh\nenv >>/run/noted\nexec /usr/bin/systemctl "$@"\n'
     daemon.write("/usr/local/sbin/systemctl", noting, mode=0o755)
     daemon.run(
@@ -359,7 +362,7 @@ def trust_of(host: Host) -> str:
 
 
 @pytest.mark.parametrize("first_line", [f"#!{HOME}/sh", f"#! {HOME}/sh -e", "#!/usr/local/sbin/another"])
-def test_a_script_of_roots_with_an_interpreter_of_a_users_is_not_run(daemon: Host, first_line: str) -> None:
+def test_a_script_of_root_with_a_users_interpreter_is_not_run(daemon: Host, first_line: str) -> None:
     daemon.run("install", "--directory", "--owner=nobody", HOME)
     daemon.run("cp", "/bin/sh", f"{HOME}/sh")
     daemon.run("chown", "nobody", f"{HOME}/sh")
@@ -378,9 +381,7 @@ def test_a_script_of_roots_with_an_interpreter_of_a_users_is_not_run(daemon: Hos
 
 
 @pytest.mark.parametrize("hidden", ["/root/bin", "/home/roots"])
-def test_the_doctor_says_that_the_helper_does_not_see_what_its_sandbox_hides(
-    daemon: Host, hidden: str
-) -> None:
+def test_the_doctor_reports_programs_that_the_helpers_sandbox_hides(daemon: Host, hidden: str) -> None:
     daemon.write(f"{hidden}/lamp", "#!/bin/sh\n", mode=0o755)
     with group_of(daemon, f"{hidden}/lamp"):
         trust = trust_of(daemon)
@@ -392,6 +393,6 @@ def test_the_doctor_says_that_the_helper_does_not_see_what_its_sandbox_hides(
     assert "is not trusted: it does not exist" in said or "Permission denied" in said
 
 
-def test_both_ways_to_the_helper_hide_the_homes(host: Host) -> None:
+def test_both_transports_hide_the_home_folders(host: Host) -> None:
     for unit in (SERVICE, "serviceswitch@doctor.service"):
         assert host.show(unit, "ProtectHome") == "yes"

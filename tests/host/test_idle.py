@@ -1,4 +1,4 @@
-"""A bridge that nobody uses says nothing, so it wakes no phone: neither keepalive, nor anything periodic.
+"""An idle bridge sends nothing, neither keepalives nor anything periodic, so it wakes no phone.
 
 `--long` listens for two minutes.
 """
@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.host.attacker import OWN, Attacker, network
+from tests.host.attacker import OWN_ADDRESS, Attacker, attached
 from tests.host.conftest import PORT
 from tests.host.machine import Host, eventually, eventually_async
 from tests.host.packet_capture import Capture, ask, captured
@@ -19,7 +19,7 @@ from tests.support.controller import Controller
 
 HAP: Final = "_hap._tcp.local."
 ANNOUNCED_SECONDS: Final = 4
-"""After a start or a pairing, the bridge has announced what it has to."""
+"""The time for the announcements after a start or a pairing."""
 
 IDLE_SECONDS: Final = (5, 120)
 TCP: Final = 6
@@ -27,36 +27,36 @@ TCP: Final = 6
 
 @pytest.fixture(scope="module")
 def device(daemon: Host) -> Iterator[Attacker]:
-    with network(daemon) as running:
+    with attached(daemon) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def in_network(device: Attacker) -> Iterator[None]:
-    """The controller is at the other end of the host's wire, as a phone is."""
+    """Puts the controller at the other end of the host's network, like a phone."""
     with device.network.network():
         yield
 
 
 @pytest.fixture
-def wire(daemon: Host) -> Iterator[Capture]:
+def capture(daemon: Host) -> Iterator[Capture]:
     with captured(daemon, "lan0") as capture:
         yield capture
 
 
-async def test_an_idle_session_carries_nothing_and_mdns_is_silent(
-    request: pytest.FixtureRequest, daemon: Host, controller: Controller, wire: Capture
+async def test_an_idle_bridge_sends_nothing(
+    request: pytest.FixtureRequest, daemon: Host, controller: Controller, capture: Capture
 ) -> None:
     assert await controller.read("Web Server") is False
-    await eventually_async(lambda: said(wire))
+    await eventually_async(lambda: sent(capture))
     time.sleep(ANNOUNCED_SECONDS)  # noqa: ASYNC251 -- the controller is idle too
-    said(wire)
+    sent(capture)
     time.sleep(IDLE_SECONDS[request.config.getoption("--long")])  # noqa: ASYNC251
-    assert said(wire) == []
-    ask(HAP, by=OWN)
-    eventually(lambda: said(wire))  # which shows that what it says is heard
+    assert sent(capture) == []
+    ask(HAP, by=OWN_ADDRESS)
+    eventually(lambda: sent(capture))  # proves that the capture works
     assert await controller.read("Web Server") is False
-    assert any(protocol == TCP for protocol, *_ in said(wire))
+    assert any(protocol == TCP for protocol, *_ in sent(capture))
 
 
 async def test_no_session_has_a_timer_that_would_wake_a_phone(daemon: Host, controller: Controller) -> None:
@@ -67,10 +67,10 @@ async def test_no_session_has_a_timer_that_would_wake_a_phone(daemon: Host, cont
     assert not [line for line in sessions if re.search(r"timer:\((keepalive|persist)", line)]
 
 
-def said(wire: Capture) -> list[tuple[int, int]]:
-    """Protocol and destination port of the IPv4 packets that the host has sent since the last call."""
+def sent(capture: Capture) -> list[tuple[int, int]]:
+    """Return protocol and destination port of the IPv4 packets that the host sent since the last call."""
     return [
-        (frame[23], _port(frame)) for frame, sent in wire.frames() if sent and frame[12:14] == b"\x08\x00"
+        (frame[23], _port(frame)) for frame, sent in capture.frames() if sent and frame[12:14] == b"\x08\x00"
     ]
 
 

@@ -1,4 +1,4 @@
-"""What packaging/install puts onto a host, who may write it, and what sudo lets the user hkswitch do."""
+"""packaging/install: the files it installs, their permissions, and what sudo allows the user hkswitch."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,15 @@ from typing import Final
 import pytest
 
 from hkswitch import __version__
-from tests.host.installed import CONFIG, PROGRAMS, expected, failing, full_disk, placed, traces
+from tests.host.installation import (
+    CONFIG,
+    PROGRAMS,
+    broken_program,
+    expected_files,
+    full_disk,
+    installed_files,
+    leftovers,
+)
 from tests.host.machine import FROM_WHEELS, Boot, Host, eventually, staged
 
 SERVE: Final = ("/usr/sbin/serviceswitch", "serve")
@@ -25,13 +33,13 @@ STAGED: Final = "/root/staged"
 def spare(host: Host, boot: Boot) -> Iterator[Host]:
     """A second host with hkswitch installed, for tests that change the installation."""
     with boot(host.release) as spare:
-        spare.run("cp", "-a", staged(spare), STAGED)  # a copy, which tests change
+        spare.run("cp", "-a", staged(spare), STAGED)  # tests change this copy
         install_staged(spare)
         yield spare
 
 
 def install_staged(host: Host, *variables: str, check: bool = True) -> CompletedProcess[str]:
-    """Install what was staged once, which is quicker than from the checkout."""
+    """Install from the staged folder, which is faster than from the checkout."""
     command = ("env", f"STAGED={STAGED}", *variables, "/src/packaging/install")
     return host.run(*command, check=check, timeout_seconds=60)
 
@@ -40,7 +48,7 @@ AS_IF: Final = """
 cd /usr/lib/hkswitch/lib/python3*/site-packages
 mv hkswitch-*.dist-info hkswitch-{}.dist-info
 """
-"""Makes the installation say that it is another version."""
+"""Makes the installation pretend to be another version."""
 
 
 def first_line(installed: CompletedProcess[str]) -> str:
@@ -48,7 +56,7 @@ def first_line(installed: CompletedProcess[str]) -> str:
 
 
 def refusal(host: Host, *argv: str, user: str = "hkswitch", sudo: str = "sudo") -> str:
-    """What sudo says to a command that it must not run."""
+    """Run a command by sudo that it must refuse, and return sudo's message."""
     done = host.run(sudo, "-n", *argv, user=user, check=False)
     assert done.returncode == 1
     assert not done.stdout
@@ -56,12 +64,12 @@ def refusal(host: Host, *argv: str, user: str = "hkswitch", sudo: str = "sudo") 
 
 
 def refused(host: Host, *argv: str, user: str = "hkswitch") -> bool:
-    """Whether there is no rule for a command, in every implementation of sudo that the release has."""
+    """Return whether every implementation of sudo on the release refuses a command."""
     return all(REFUSALS[sudo] in refusal(host, *argv, user=user, sudo=sudo) for sudo in SUDOS[host.release])
 
 
 def test_files_are_in_their_places(host: Host) -> None:
-    assert placed(host) == expected(host)
+    assert installed_files(host) == expected_files(host)
 
 
 def test_only_root_can_write_what_root_runs(host: Host) -> None:
@@ -80,14 +88,14 @@ def test_only_root_can_write_what_root_runs(host: Host) -> None:
     assert foreign_links.stdout == ""
 
 
-def test_everybody_can_read_the_programs(host: Host) -> None:
+def test_all_users_can_read_the_programs(host: Host) -> None:
     hidden = host.run("find", "/usr/lib/hkswitch", "(", "-type", "f", "!", "-perm", "-044", ")")
     closed = host.run("find", "/usr/lib/hkswitch", "(", "-type", "d", "!", "-perm", "-055", ")")
     assert (hidden.stdout, closed.stdout) == ("", "")
 
 
 def test_modules_are_compiled(host: Host) -> None:
-    """Nobody may write the byte code later, so it must be there."""
+    """The byte code must exist, as no user who runs it may write it later."""
     modules = host.run(
         "find", "/usr/lib/hkswitch", "-path", "*/hkswitch/model/__pycache__/unit_state.*.pyc"
     ).stdout
@@ -153,13 +161,13 @@ def test_install_again_changes_nothing_of_the_owner(spare: Host) -> None:
     listed = ("find", "/usr/lib/hkswitch", "-printf", "%p %U:%G %m\n")
     before = spare.run(*listed).stdout
     assert first_line(install_staged(spare)) == f"Reinstalled hkswitch {__version__}."
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
     assert spare.read("/etc/hkswitch/config.yaml") == "# mine\n"
     assert sorted(spare.run(*listed).stdout.split("\n")) == sorted(before.split("\n"))
 
 
 def test_files_that_only_an_older_version_had_go_away(spare: Host) -> None:
-    """Whichever order its list has: that is of the locale that it was installed under."""
+    """In any order of its file list, which depends on the locale at installation."""
     stale = "/usr/share/man/man1/hkswitch-old.1"
     spare.write(stale, "")
     relist = f"cd /usr/lib/hkswitch; (sort -r installed-files; echo {stale}) >list; mv list installed-files"
@@ -167,7 +175,7 @@ def test_files_that_only_an_older_version_had_go_away(spare: Host) -> None:
     spare.run("sh", "-ec", AS_IF.format("0.0.9"))
     assert first_line(install_staged(spare)) == f"Upgraded hkswitch from 0.0.9 to {__version__}."
     assert spare.run("test", "-e", stale, check=False).returncode == 1
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
 
 
 def test_an_older_version_over_a_newer_one_is_called_a_downgrade(spare: Host) -> None:
@@ -176,7 +184,7 @@ def test_an_older_version_over_a_newer_one_is_called_a_downgrade(spare: Host) ->
 
 
 def everything(host: Host) -> str:
-    """What an installation consists of, and what may be left beside it."""
+    """Return the files of an installation, and others that may remain beside it."""
     placed = r"find /usr/lib/hkswitch* /etc/hkswitch /etc/sudoers.d ! -type d -printf '%p %T@ %m %s\n' | sort"
     others = "xargs sha256sum </usr/lib/hkswitch/installed-files"
     beside = "find /usr /etc -xdev -name '*.new' -o -name '*.old'"
@@ -195,13 +203,13 @@ def test_a_full_disk_leaves_the_installation(spare: Host) -> None:
 
 
 @pytest.mark.parametrize("by", ["exit 1", "kill -TERM $(ps -o ppid= $PPID)"], ids=["an error", "a signal"])
-def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> None:
+def test_an_interrupted_installation_restores_the_files(spare: Host, by: str) -> None:
     install_staged(spare)
     spare.run(
         "sh", "-c", "echo '# mine' >>/usr/lib/systemd/system/hkswitch.service; touch /usr/lib/hkswitch/mine"
     )
     before = everything(spare)
-    with failing(spare, "systemd-sysusers", f"#!/bin/sh\n{by}\n"):
+    with broken_program(spare, "systemd-sysusers", f"#!/bin/sh\n{by}\n"):
         failed = install_staged(spare, check=False)
     assert failed.returncode == 1
     assert failed.stderr.endswith(
@@ -211,20 +219,20 @@ def test_what_ends_it_after_the_files_brings_them_back(spare: Host, by: str) -> 
     install_staged(spare)
 
 
-def test_what_fails_after_the_files_leaves_nothing_where_nothing_was(spare: Host) -> None:
+def test_a_failed_first_installation_leaves_nothing(spare: Host) -> None:
     spare.run("/src/packaging/uninstall", "--purge")
     try:
-        with failing(spare, "systemd-sysusers"):
+        with broken_program(spare, "systemd-sysusers"):
             failed = install_staged(spare, check=False)
         assert failed.returncode == 1
-        assert traces(spare) == ""
+        assert leftovers(spare) == ""
     finally:
         install_staged(spare)
 
 
 def test_a_rule_that_visudo_refuses_is_not_placed(spare: Host) -> None:
     before = everything(spare)
-    with failing(spare, "visudo"):
+    with broken_program(spare, "visudo"):
         failed = install_staged(spare, check=False)
     assert failed.returncode == 1
     assert re.fullmatch(
@@ -242,7 +250,9 @@ def test_a_rule_that_visudo_refuses_is_not_placed(spare: Host) -> None:
         ("chown nobody usr/lib/hkswitch/lib", "cannot trust /root/spoilt"),
     ],
 )
-def test_what_others_could_have_staged_is_refused(spare: Host, spoil: str, sentence: str) -> None:
+def test_a_staged_folder_that_others_could_have_changed_is_refused(
+    spare: Host, spoil: str, sentence: str
+) -> None:
     spare.run("sh", "-ec", f"cp -a {STAGED} /root/spoilt; cd /root/spoilt; {spoil}")
     try:
         refused = install_staged(spare, "STAGED=/root/spoilt", check=False)
@@ -253,7 +263,7 @@ def test_what_others_could_have_staged_is_refused(spare: Host, spoil: str, sente
 
 
 @pytest.mark.parametrize("spoil", ["chmod o+w", "chmod g+w", "chmod +t,o+w", "chown nobody"], ids=str)
-def test_what_is_staged_below_a_folder_that_others_can_change_is_refused(spare: Host, spoil: str) -> None:
+def test_a_staged_folder_below_one_that_others_can_change_is_refused(spare: Host, spoil: str) -> None:
     spare.run("sh", "-ec", f"mkdir -p /root/above/in; cp -a {STAGED} /root/above/in; {spoil} /root/above")
     spare.run("ln", "-s", "/root/above/in/staged", "/root/link")
     try:
@@ -272,7 +282,7 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
     failed = spare.run("env", "PIP_NO_INDEX=1", "/src/packaging/install", check=False)
     assert failed.returncode == 1
     assert "cannot build hkswitch from the locked packages" in failed.stderr
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
     spare.run("/usr/lib/hkswitch/bin/python3", "-I", "-c", "import hkswitch.serviceswitch")
     assert (
         spare.run("find", "/usr/lib", "-maxdepth", "1", "-name", "hkswitch*").stdout == "/usr/lib/hkswitch\n"
@@ -301,7 +311,7 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
         *("no such prefix", "two prefixes", "a relative folder", "a folder in use"),
     ],
 )
-def test_install_says_why_it_cannot(
+def test_install_reports_why_it_cannot_run(
     spare: Host, argv: tuple[str, ...], user: str | None, sentence: str
 ) -> None:
     spare.write("/tmp/old", "#!/bin/sh\necho 3.9.2\nexit 1\n", 0o755)
@@ -309,7 +319,7 @@ def test_install_says_why_it_cannot(
     refused = spare.run("env", *argv, "/bin/bash", "/src/packaging/install", user=user, check=False)
     assert refused.returncode == 1
     assert re.fullmatch(rf"hkswitch: .*{sentence}.*\n", refused.stderr)
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
 
 
 def test_a_prefix_that_others_can_write_is_refused(spare: Host) -> None:
@@ -347,7 +357,11 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
         moved = {path.replace("vendor-completions", "site-functions") for path in moved}
         moved = {path.replace("/usr/local/share/dbus-1", "/etc/dbus-1") for path in moved}
         assert spare.run("ls", "-d", *moved).returncode == 0
-        assert placed(spare).keys() == {*CONFIG, "/etc/sudoers.d/hkswitch", "/var/lib/serviceswitch/sudoers"}
+        assert installed_files(spare).keys() == {
+            *CONFIG,
+            "/etc/sudoers.d/hkswitch",
+            "/var/lib/serviceswitch/sudoers",
+        }
         assert spare.run("busctl", "list", user="hkswitch", check=False).returncode == 1
         helper = ("sudo", "-n", "/usr/local/sbin/serviceswitch", "serve")
         assert spare.run(*helper, user="hkswitch", check=False).stdout.startswith('{"type":"hello"')
@@ -355,7 +369,7 @@ def test_another_prefix_works_and_leaves_nothing_in_usr(spare: Host) -> None:
         eventually(lambda: " ".join(helper[2:]) in spare.run("ps", "-e", "-o", "args=").stdout)
         spare.run("systemctl", "reload", "hkswitch.service")
         spare.run(*local, "/src/packaging/uninstall", "--purge")
-        assert traces(spare) == ""
+        assert leftovers(spare) == ""
     finally:
         spare.run("systemctl", "stop", "hkswitch.service", check=False)
         install_staged(spare)
@@ -366,11 +380,11 @@ def test_uninstall_keeps_the_owners_files(spare: Host) -> None:
     try:
         spare.run("/src/packaging/uninstall")
         assert spare.run("mountpoint", "/var/lib/hkswitch", check=False).returncode == 32
-        assert set(placed(spare)) == set(CONFIG)
+        assert set(installed_files(spare)) == set(CONFIG)
         assert spare.read("/var/lib/hkswitch/pairing") == "keep\n"
         spare.run("id", "hkswitch")
         assert refused(spare, *SERVE)
-        spare.run("/src/packaging/uninstall")  # twice is no mistake
+        spare.run("/src/packaging/uninstall")  # a second run is no error
     finally:
         install_staged(spare)
 
@@ -379,7 +393,7 @@ def test_purge_leaves_nothing(spare: Host) -> None:
     spare.write("/var/lib/hkswitch/pairing", "go\n")
     try:
         spare.run("/src/packaging/uninstall", "--purge")
-        assert traces(spare) == ""
+        assert leftovers(spare) == ""
         assert spare.run("getent", "passwd", "hkswitch", check=False).returncode == 2
         assert spare.run("getent", "group", "hkswitch", check=False).returncode == 2
     finally:
@@ -392,11 +406,11 @@ def test_uninstall_from_a_folder_leaves_the_system(spare: Host) -> None:
     left = spare.run("find", "/root/other", "-type", "f").stdout.split()
     spare.run("rm", "-rf", "/root/other")
     assert left == ["/root/other/etc/hkswitch/config.yaml"]
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)
 
 
 @pytest.mark.parametrize("variables", [("--all",), ("--purge", "DESTDIR=/root/other")], ids=" ".join)
 def test_uninstall_refuses_what_it_does_not_know(spare: Host, variables: tuple[str, ...]) -> None:
     option, *environment = variables
     assert spare.run("env", *environment, "/src/packaging/uninstall", option, check=False).returncode == 1
-    assert placed(spare) == expected(spare)
+    assert installed_files(spare) == expected_files(spare)

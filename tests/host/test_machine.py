@@ -1,4 +1,4 @@
-"""What the other tests here rely on: a host's network is its own, and the helpers do what they say."""
+"""The test kit itself: each host has its own network, and the test helpers work as documented."""
 
 import socket
 import struct
@@ -29,7 +29,7 @@ def test_network_is_entered_by_one_thread_and_left(host: Host) -> None:
     assert namespace() == before
 
 
-def test_multicast_is_heard_in_the_host(host: Host) -> None:
+def test_multicast_is_received_in_the_host(host: Host) -> None:
     group = "224.0.0.251"
     membership = struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton(host.address))
     with (
@@ -63,12 +63,12 @@ def test_popen_talks_and_ends(host: Host) -> None:
     eventually(lambda: host.run("pgrep", "-x", "cat", check=False).returncode == 1)
 
 
-def test_stand_ins_start_and_fail_like_services(host: Host, stand_ins: tuple[str, ...]) -> None:
-    host.run("systemctl", "start", *stand_ins)
+def test_stub_units_start_and_fail_like_services(host: Host, stub_units: tuple[str, ...]) -> None:
+    host.run("systemctl", "start", *stub_units)
     host.unit("httpd.service", "[Service]\nType=exec\nExecStart=/bin/false\n")
     assert host.run("systemctl", "restart", "httpd.service", check=False).returncode in {0, 1}
     eventually(lambda: host.show("httpd.service", "ActiveState") == "failed")
 
 
-def test_stand_ins_are_stopped_again(host: Host, stand_ins: tuple[str, ...]) -> None:
-    assert {host.show(unit, "ActiveState") for unit in stand_ins} == {"inactive"}
+def test_stub_units_are_stopped_again(host: Host, stub_units: tuple[str, ...]) -> None:
+    assert {host.show(unit, "ActiveState") for unit in stub_units} == {"inactive"}

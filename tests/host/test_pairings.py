@@ -1,4 +1,4 @@
-"""Pairings from the command line on a real host: who may, with the daemon and without it."""
+"""Managing pairings from the command line on a real host: permissions, with and without the daemon."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ MEMBER = "member"
 
 @pytest.fixture(scope="module")
 def member(daemon: Host) -> Iterator[str]:
-    """A user who is in the group hkswitch, besides a group of its own."""
+    """A user in the supplementary group hkswitch."""
     daemon.run("useradd", "--groups=hkswitch", MEMBER)
     yield MEMBER
     daemon.run("userdel", MEMBER)
@@ -34,7 +34,7 @@ def listed(daemon: Host, user: str | None = None) -> list[dict[str, object]]:
     return found
 
 
-async def test_everybody_may_see_who_is_paired(daemon: Host, in_network: None) -> None:
+async def test_any_user_may_list_pairings(daemon: Host, in_network: None) -> None:
     assert daemon.run("hkswitch", "pair", "--list", user="nobody").stdout == "No controller is paired.\n"
     controller = await paired_anew(daemon)
     [seen] = listed(daemon, user="nobody")
@@ -55,7 +55,7 @@ async def test_everybody_may_see_who_is_paired(daemon: Host, in_network: None) -
     ],
     ids=" ".join,
 )
-async def test_others_may_not_see_the_code_nor_change_anything(
+async def test_other_users_cannot_see_the_code_or_change_anything(
     daemon: Host, in_network: None, command: tuple[str, ...]
 ) -> None:
     controller = await paired_anew(daemon)
@@ -68,7 +68,7 @@ async def test_others_may_not_see_the_code_nor_change_anything(
 
 
 @pytest.mark.parametrize("user", [None, "hkswitch", MEMBER], ids=["root", "hkswitch", "member"])
-async def test_who_may_unpairs_and_the_controller_is_cut_off(
+async def test_permitted_users_can_unpair_and_the_controller_is_disconnected(
     daemon: Host, in_network: None, member: str, user: str | None
 ) -> None:
     controller = await paired_anew(daemon)
@@ -108,7 +108,7 @@ def test_two_daemons_cannot_have_one_state_folder(daemon: Host) -> None:
     assert daemon.show("hkswitch.service", "ActiveState") == "active"
 
 
-def test_a_link_that_the_daemons_user_planted_leads_root_nowhere(daemon: Host) -> None:
+def test_root_does_not_follow_a_link_that_the_daemons_user_planted(daemon: Host) -> None:
     daemon.run("systemctl", "stop", "hkswitch.service")
     daemon.write("/root/secret", "secret\n", mode=0o600)
     daemon.run("mv", f"{STATE}/bridge.json", f"{STATE}/kept")
@@ -121,7 +121,7 @@ def test_a_link_that_the_daemons_user_planted_leads_root_nowhere(daemon: Host) -
     daemon.run("systemctl", "start", "hkswitch.service")
 
 
-def test_a_busy_port_is_one_sentence_with_what_holds_it(daemon: Host) -> None:
+def test_a_busy_port_is_reported_with_the_process_that_uses_it(daemon: Host) -> None:
     daemon.run("systemctl", "stop", "hkswitch.service")
     taker = f"import signal, socket; s = socket.create_server(('', {PORT})); signal.pause()"
     daemon.run("systemd-run", "--unit=taker", "--collect", "python3", "-c", taker)

@@ -1,4 +1,4 @@
-"""What root runs, how, and what it refuses to run: by hand on a real host, without the daemon."""
+"""The programs that root runs or refuses to run, and how: by root's command, without the daemon."""
 
 import json
 from collections.abc import Iterator
@@ -7,10 +7,21 @@ from typing import Final
 
 import pytest
 
-from tests.host.demo_unit import CONFIG, LAMP, STATE, UNIT, audit, by_hand, lamp_is_off, program, runs, script
+from tests.host.demo_unit import (
+    CONFIG,
+    LAMP,
+    STATE,
+    UNIT,
+    audit,
+    override,
+    program,
+    reset_lamp,
+    run_count,
+    run_helper,
+)
 from tests.host.machine import Host, eventually
 
-__all__ = ["lamp_is_off", "program"]
+__all__ = ["program", "reset_lamp"]
 
 
 @pytest.fixture
@@ -37,14 +48,14 @@ def configured(host: Host) -> Iterator[Host]:
 def test_the_exit_code_of_a_status_says_the_state(
     configured: Host, status: str, code: int, said: str
 ) -> None:
-    script(configured, "status", status)
-    found, output = by_hand(configured, "status")
+    override(configured, "status", status)
+    found, output = run_helper(configured, "status")
     assert (found, output.splitlines()[0].removeprefix("serviceswitch: ")) == (code, said)
 
 
-def test_a_command_is_alone_with_an_empty_environment_and_roots_rights(configured: Host) -> None:
+def test_a_command_runs_as_root_with_an_empty_environment(configured: Host) -> None:
     configured.run("systemctl", "set-environment", "FOREIGN=1")
-    script(
+    override(
         configured,
         "start",
         f"""
@@ -56,7 +67,7 @@ grep CapBnd /proc/self/status >{STATE}/rights
 pwd >{STATE}/folder
 """,
     )
-    assert by_hand(configured, "start") == (0, "")
+    assert run_helper(configured, "start") == (0, "")
     configured.run("systemctl", "unset-environment", "FOREIGN")
     environment = set(configured.read(f"{STATE}/env").splitlines())
     assert environment == {
@@ -73,7 +84,7 @@ pwd >{STATE}/folder
     assert configured.read(f"{STATE}/folder") == "/\n"
 
 
-def test_root_needs_no_daemon_and_others_are_told_so(configured: Host) -> None:
+def test_root_needs_no_daemon_but_other_users_do(configured: Host) -> None:
     refused = configured.run("hkswitch", "start", "lamp", user="nobody", check=False)
     assert refused.returncode == 69
     assert refused.stderr == (
@@ -82,10 +93,10 @@ def test_root_needs_no_daemon_and_others_are_told_so(configured: Host) -> None:
     assert configured.run("hkswitch", "start", "lamp").returncode == 0
     assert configured.run("hkswitch", "restart", "lamp", check=False).returncode == 77
     assert configured.run("hkswitch", "stop", "lamp").returncode == 0
-    assert (runs(configured, "start"), runs(configured, "stop")) == (1, 1)
+    assert (run_count(configured, "start"), run_count(configured, "stop")) == (1, 1)
 
 
-def test_an_argument_is_what_it_is(configured: Host) -> None:
+def test_arguments_are_passed_literally(configured: Host) -> None:
     arguments = ["$PATH", "${PATH}", "%n", "a b", "", "-e", "'\"\\", "é", "; touch /run/lamp/on", "*"]
     written = ", ".join(json.dumps(argument) for argument in arguments)
     configured.write(LAMP, f'#!/bin/sh\nfor a; do echo "<$a>"; done >{STATE}/arguments; exit 9\n', mode=0o755)
@@ -95,24 +106,24 @@ def test_an_argument_is_what_it_is(configured: Host) -> None:
             f"status: [{LAMP}, status]", "status: [/bin/false]"
         ),
     )
-    assert by_hand(configured, "start")[0] == 69
+    assert run_helper(configured, "start")[0] == 69
     assert configured.read(f"{STATE}/arguments") == "".join(f"<{argument}>\n" for argument in arguments)
 
 
-def test_all_that_a_command_began_ends_with_its_time(configured: Host) -> None:
+def test_a_timeout_kills_all_processes_of_a_command(configured: Host) -> None:
     stubborn = "trap '' TERM HUP INT; while :; do sleep 1; done"
-    script(configured, "start", f'setsid sh -c "{stubborn}" & sh -c "{stubborn}" & {stubborn}')
-    assert by_hand(configured, "start")[0] == 69
+    override(configured, "start", f'setsid sh -c "{stubborn}" & sh -c "{stubborn}" & {stubborn}')
+    assert run_helper(configured, "start")[0] == 69
     eventually(lambda: configured.run("pgrep", "-f", "[t]rap", check=False).stdout == "")
     eventually(lambda: configured.show(UNIT, "LoadState") == "not-found")
 
 
-def test_output_is_in_the_journal_and_a_flood_of_it_is_cut(configured: Host) -> None:
-    # A process that ended before the journal looked has the journal's own limits.
+def test_output_goes_to_the_journal_which_limits_a_flood(configured: Host) -> None:
+    # If a process exits before journald looks at it, journald's own limits apply.
     looked = f"until journalctl --quiet --unit={UNIT} --output=cat | grep -q begun; do sleep 0.1; done"
     flood = "i=0; while [ $i -lt 20000 ]; do echo flood; i=$((i + 1)); done"
-    script(configured, "start", f"echo begun; echo wrong >&2; {looked}; {flood}")
-    assert by_hand(configured, "start")[0] == 0
+    override(configured, "start", f"echo begun; echo wrong >&2; {looked}; {flood}")
+    assert run_helper(configured, "start")[0] == 0
     eventually(lambda: {"begun", "wrong"} <= set(configured.journal(UNIT).splitlines()))
     lines = configured.journal(UNIT).splitlines()
     assert lines.count("flood") <= 2000  # the burst grows with the free space of the disk
@@ -120,12 +131,12 @@ def test_output_is_in_the_journal_and_a_flood_of_it_is_cut(configured: Host) -> 
 
 def test_two_helpers_do_not_run_commands_of_a_group_at_once(configured: Host) -> None:
     configured.write("/etc/hkswitch/config.yaml", CONFIG.replace("timeout_seconds: 2", "timeout_seconds: 60"))
-    script(configured, "start", f"until [ -e {STATE}/go ]; do sleep 0.1; done; : >/run/lamp/on; exit 0")
+    override(configured, "start", f"until [ -e {STATE}/go ]; do sleep 0.1; done; : >/run/lamp/on; exit 0")
     with configured.popen("/usr/sbin/serviceswitch", "start", "lamp") as first:
         eventually(lambda: configured.show(UNIT, "ActiveState") == "activating")
-        code, said = by_hand(configured, "stop")
-        assert code == 0, said  # it is off still
-        code, said = by_hand(configured, "start")
+        code, said = run_helper(configured, "stop")
+        assert code == 0, said  # it is still off
+        code, said = run_helper(configured, "start")
         assert code == 69
         assert f"{LAMP} was not run: Unit {UNIT} was already loaded" in said
         configured.write(f"{STATE}/go", "")
@@ -172,8 +183,8 @@ def test_a_program_that_others_could_have_written_is_denied_and_not_run(
     before = len(audit(configured))
     try:
         configured.run("sh", "-c", f"{change} || true")
-        code, said = by_hand(configured, "start")
-        status = by_hand(configured, "status")
+        code, said = run_helper(configured, "start")
+        status = run_helper(configured, "status")
     finally:
         configured.run(
             "sh",
@@ -199,9 +210,9 @@ def test_a_program_that_others_could_have_written_is_denied_and_not_run(
 )
 def test_a_program_behind_links_of_roots_is_run(configured: Host, change: str) -> None:
     configured.run("sh", "-ec", change)
-    assert by_hand(configured, "start") == (0, "")
+    assert run_helper(configured, "start") == (0, "")
     configured.run("rm", "-f", "/usr/local/libexec/real", f"{LAMP}.d", "/opt/lamp")
-    assert runs(configured, "start") == 1
+    assert run_count(configured, "start") == 1
 
 
 @pytest.mark.any_release
@@ -224,11 +235,11 @@ def test_a_program_that_is_run_cannot_be_swapped(configured: Host, deed: str) ->
     configured.run("rm", "-f", "/var/tmp/lamp")
     assert done.returncode != 0
     assert configured.run("stat", "--format=%i %Z", LAMP, "/usr/local/libexec", "/usr/local").stdout == before
-    assert by_hand(configured, "start") == (0, "")
-    assert runs(configured, "start") == 1
+    assert run_helper(configured, "start") == (0, "")
+    assert run_count(configured, "start") == 1
 
 
 def test_the_programs_of_debian_are_behind_links_of_roots(configured: Host) -> None:
     configured.write("/etc/hkswitch/config.yaml", CONFIG.replace(f"[{LAMP}, status]", "[/bin/true]"))
     assert PurePosixPath(configured.run("readlink", "/bin").stdout.strip()).name == "bin"
-    assert by_hand(configured, "status") == (0, "on\n  /bin/true exited with status 0\n")
+    assert run_helper(configured, "status") == (0, "on\n  /bin/true exited with status 0\n")

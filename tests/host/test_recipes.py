@@ -1,8 +1,8 @@
-"""Every recipe of docs/recipes.md, on a host that has the real thing: the page's blocks are used as they are.
+"""Every recipe of docs/recipes.md, with its code blocks unchanged, on a host that has the real services.
 
-Two things are not as at home. The virtual machine is one of libvirt's test driver, in a real libvirtd.
-And hostapd, which wants a Wi-Fi card, only sleeps. The tunnel is real: by wireguard-go, where the kernel
-has no WireGuard.
+There are two exceptions: the virtual machine belongs to libvirt's test driver, in a real libvirtd; and
+hostapd, which needs a Wi-Fi card, only sleeps. The tunnel is real; wireguard-go replaces a kernel without
+WireGuard.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from typing import Final
 import pytest
 
 from hkswitch.model.errors import Exit
-from tests.host.conftest import STAND_IN
+from tests.host.conftest import STUB_UNIT
 from tests.host.machine import Boot, Host, booted, eventually, install
-from tests.host.recipes import CONFIG, Recipe, followed, recipes, write
-from tests.host.root import CHECKOUT, RECIPES, root_folder, wheels_folder
+from tests.host.recipes import CONFIG, Recipe, applied, recipes, write
+from tests.host.rootfs import CHECKOUT, RECIPES, root_folder, wheels_folder
 
 ACTIONS: Final = ("start", "stop", "status")
 
@@ -26,7 +26,7 @@ TUNNEL: Final = "A WireGuard tunnel, and the Wi-Fi that uses it"
 PROGRAM: Final = "A program that daemonizes"
 
 OPTIONS: Final = (
-    # an overlay cannot lie on the overlay that a host is
+    # the host's root is an overlay, which cannot be a lower layer of another one
     "--tmpfs=/var/lib/docker",
     "--tmpfs=/var/lib/containers",
     "--system-call-filter=@keyring bpf",
@@ -78,8 +78,8 @@ touch /run/gameserver-started
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """What a recipe switches, and what people do to it who do not have hkswitch: lines for a shell."""
+class Service:
+    """A service that a recipe switches, and shell commands to start, stop and check it without hkswitch."""
 
     fixture: str
     made: str
@@ -89,8 +89,8 @@ class Thing:
     removed: str
 
 
-THINGS: Final = {
-    CONTAINER: Thing(
+SERVICES: Final = {
+    CONTAINER: Service(
         fixture="docker",
         made="docker create --name=photos --network=none server",
         runs="docker ps --format='{{.Names}}' | grep -qx photos",
@@ -98,7 +98,7 @@ THINGS: Final = {
         switched_off="docker kill photos",
         removed="docker rm --force photos",
     ),
-    QUADLET: Thing(
+    QUADLET: Service(
         fixture="podman",
         made=":",
         runs="podman ps --format='{{.Names}}' | grep -qx systemd-wiki",
@@ -106,7 +106,7 @@ THINGS: Final = {
         switched_off="podman kill systemd-wiki",
         removed="systemctl stop wiki; systemctl reset-failed wiki",
     ),
-    MACHINE: Thing(
+    MACHINE: Service(
         fixture="libvirt",
         made=f"virsh --connect={TEST_DRIVER} define /run/win10.xml",
         runs=f"virsh --connect={TEST_DRIVER} list --name | grep -qx win10",
@@ -114,7 +114,7 @@ THINGS: Final = {
         switched_off=f"virsh --connect={TEST_DRIVER} destroy win10",
         removed=f"virsh --connect={TEST_DRIVER} 'destroy win10; undefine win10'",
     ),
-    TUNNEL: Thing(
+    TUNNEL: Service(
         fixture="wireguard",
         made=":",
         runs="wg show wg0 && systemctl is-active hostapd",
@@ -122,7 +122,7 @@ THINGS: Final = {
         switched_off="ip link delete wg0",
         removed="systemctl stop wg-quick@wg0 hostapd; systemctl reset-failed wg-quick@wg0",
     ),
-    PROGRAM: Thing(
+    PROGRAM: Service(
         fixture="gameserver",
         made=":",
         runs="pgrep --exact server",
@@ -135,7 +135,7 @@ THINGS: Final = {
 
 @pytest.fixture(scope="module")
 def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str) -> Iterator[Host]:
-    """A host that has what the recipes are about. `boot` skips where none can be booted."""
+    """A host with the services of the recipes. `boot` skips where no host can boot."""
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RECIPES, print)}
     log = tmp_path_factory.mktemp("recipes") / "host.log"
     with booted(RECIPES.name, root_folder(RECIPES, print), read_only, log, (*OPTIONS, staging)) as host:
@@ -154,14 +154,14 @@ def docker(host: Host) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def podman(host: Host) -> None:
-    """Podman, with an image of the recipe's name. It cannot limit processes: a host does not count them."""
+    """Podman, with an image of the recipe's name, and without a process limit, which the host lacks."""
     host.write("/etc/containers/containers.conf.d/host.conf", "[containers]\npids_limit = 0\n")
     sh(host, 'tar -C / -c bin/busybox | podman import --change "CMD $0" - docker.io/library/caddy:2', SERVER)
 
 
 @pytest.fixture(scope="module")
 def libvirt(host: Host) -> Iterator[None]:
-    """libvirtd. Its test driver remembers only while there is a connection, so one is held."""
+    """libvirtd, with an open connection, as its test driver keeps its state only that long."""
     host.write("/run/win10.xml", DOMAIN)
     host.run("systemctl", "start", "libvirtd.service")
     virsh = ("virsh", f"--connect={TEST_DRIVER}", "define /run/win10.xml; event --all --loop")
@@ -175,13 +175,13 @@ def libvirt(host: Host) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def wireguard(host: Host) -> Iterator[None]:
-    """The other end of the tunnel, in a network of its own, and a hostapd that only sleeps."""
+    """The other end of the tunnel, in its own network, and a hostapd that only sleeps."""
     sh(host, WIRE)
     ours, theirs = (host.run("wg", "genkey").stdout.strip() for _ in range(2))
     for end, text, private, other in (("wg0", NEAR_END, ours, theirs), ("far", FAR_END, theirs, ours)):
         public = host.run("wg", "pubkey", input=other).stdout.strip()
         host.write(f"/etc/wireguard/{end}.conf", text.format(ours=private, theirs=public), 0o600)
-    host.write("/usr/local/lib/systemd/system/hostapd.service", STAND_IN)
+    host.write("/usr/local/lib/systemd/system/hostapd.service", STUB_UNIT)
     in_its_network = "[Service]\nNetworkNamespacePath=/run/netns/far\n"
     host.write("/usr/local/lib/systemd/system/wg-quick@far.service.d/network.conf", in_its_network)
     host.run("systemctl", "daemon-reload")
@@ -193,30 +193,30 @@ def wireguard(host: Host) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def gameserver(host: Host) -> None:
-    """A program whose start leaves a server in the background."""
+    """A program that starts a server in the background."""
     host.write("/opt/gameserver/start", LEAVES_A_SERVER, 0o755)
     host.run("cp", "/usr/bin/sleep", "/opt/gameserver/server")
 
 
 @pytest.fixture(scope="module")
 def recipe(request: pytest.FixtureRequest, host: Host) -> Iterator[Recipe]:
-    """The recipe of this title, followed; what it switches is not there yet."""
+    """The recipe of this title, applied; its service does not exist yet."""
     title: str = request.param
-    request.getfixturevalue(THINGS[title].fixture)
+    request.getfixturevalue(SERVICES[title].fixture)
     written = recipes()[title]
     if title == MACHINE:
-        written = written.instead("qemu:///system", TEST_DRIVER)
-    with followed(written, host):
+        written = written.replacing("qemu:///system", TEST_DRIVER)
+    with applied(written, host):
         yield written
 
 
 @pytest.fixture
-def thing(recipe: Recipe, host: Host) -> Iterator[Thing]:
-    """What the recipe switches; it does not run."""
-    thing = THINGS[recipe.title]
-    sh(host, thing.made)
-    yield thing
-    host.run("sh", "-c", thing.removed, check=False)
+def service(recipe: Recipe, host: Host) -> Iterator[Service]:
+    """The recipe's service, stopped."""
+    service = SERVICES[recipe.title]
+    sh(host, service.made)
+    yield service
+    host.run("sh", "-c", service.removed, check=False)
 
 
 def sh(host: Host, script: str, *arguments: str) -> None:
@@ -232,32 +232,32 @@ def act(host: Host, action: str, recipe: Recipe) -> int:
 
 
 def every(*titles: str) -> pytest.MarkDecorator:
-    """For every recipe, or for those of these titles."""
-    return pytest.mark.parametrize("recipe", titles or THINGS, indirect=True)
+    """Parametrize by recipe: all, or those with these titles."""
+    return pytest.mark.parametrize("recipe", titles or SERVICES, indirect=True)
 
 
 def test_every_recipe_of_the_page_is_tried() -> None:
-    assert recipes().keys() == THINGS.keys()
+    assert recipes().keys() == SERVICES.keys()
     assert all(CONFIG in recipe.files for recipe in recipes().values())
 
 
 @every()
-def test_it_is_switched_on_and_off(host: Host, recipe: Recipe, thing: Thing) -> None:
+def test_it_is_switched_on_and_off(host: Host, recipe: Recipe, service: Service) -> None:
     assert act(host, "status", recipe) == Exit.NOT_ON
     assert act(host, "start", recipe) == Exit.OK
-    eventually(lambda: is_true(host, thing.runs))  # a program that was forked may not yet have its name
+    eventually(lambda: is_true(host, service.runs))  # a forked program may not have its name yet
     assert act(host, "status", recipe) == Exit.OK
     assert act(host, "stop", recipe) == Exit.OK
-    assert not is_true(host, thing.runs)
+    assert not is_true(host, service.runs)
     assert act(host, "status", recipe) == Exit.NOT_ON
 
 
 @every()
-def test_a_change_from_outside_is_told(host: Host, recipe: Recipe, thing: Thing) -> None:
-    sh(host, thing.switched_on)
-    eventually(lambda: is_true(host, thing.runs))
+def test_a_change_from_outside_is_reported(host: Host, recipe: Recipe, service: Service) -> None:
+    sh(host, service.switched_on)
+    eventually(lambda: is_true(host, service.runs))
     assert act(host, "status", recipe) == Exit.OK
-    sh(host, thing.switched_off)
+    sh(host, service.switched_off)
     eventually(lambda: act(host, "status", recipe) == Exit.NOT_ON)
     assert act(host, "stop", recipe) == Exit.OK
     assert act(host, "start", recipe) == Exit.OK
@@ -265,72 +265,72 @@ def test_a_change_from_outside_is_told(host: Host, recipe: Recipe, thing: Thing)
 
 
 @every(CONTAINER, MACHINE)
-def test_without_what_it_switches_it_is_unavailable(host: Host, recipe: Recipe) -> None:
+def test_without_its_service_it_is_unavailable(host: Host, recipe: Recipe) -> None:
     assert [act(host, action, recipe) for action in ACTIONS] == [Exit.UNAVAILABLE] * 3
 
 
 @every(CONTAINER)
-def test_without_docker_a_container_is_unavailable(host: Host, recipe: Recipe, thing: Thing) -> None:
-    sh(host, thing.switched_on)
+def test_without_docker_a_container_is_unavailable(host: Host, recipe: Recipe, service: Service) -> None:
+    sh(host, service.switched_on)
     host.run("systemctl", "stop", "docker.service", "docker.socket")
-    told = [act(host, action, recipe) for action in ACTIONS]
+    codes = [act(host, action, recipe) for action in ACTIONS]
     host.run("systemctl", "start", "docker.service")
-    assert told == [Exit.UNAVAILABLE] * 3
+    assert codes == [Exit.UNAVAILABLE] * 3
 
 
 @every(CONTAINER)
 @pytest.mark.parametrize("state", [PAUSED, RESTARTING], ids=["paused", "restarting"])
-def test_a_container_that_does_nothing_is_off(host: Host, recipe: Recipe, thing: Thing, state: str) -> None:
+def test_a_container_that_does_nothing_is_off(
+    host: Host, recipe: Recipe, service: Service, state: str
+) -> None:
     sh(host, state)
     eventually(lambda: act(host, "status", recipe) == Exit.NOT_ON)
 
 
 @every(QUADLET)
-def test_of_a_quadlet_with_a_mistake_there_is_no_unit_and_podman_says_why(
-    host: Host, recipe: Recipe, thing: Thing
+def test_a_quadlet_with_a_mistake_has_no_unit_and_podman_reports_why(
+    host: Host, recipe: Recipe, service: Service
 ) -> None:
-    write(recipe.instead("Image=", "Imagine="), host)
-    told = [act(host, action, recipe) for action in ("start", "status")]
+    write(recipe.replacing("Image=", "Imagine="), host)
+    codes = [act(host, action, recipe) for action in ("start", "status")]
     said = host.run("/usr/libexec/podman/quadlet", "-dryrun", check=False).stderr
     write(recipe, host)
-    assert told == [Exit.UNAVAILABLE, Exit.NOT_ON]
+    assert codes == [Exit.UNAVAILABLE, Exit.NOT_ON]
     assert "'Imagine'" in said
 
 
 @every(MACHINE)
-def test_a_paused_machine_is_off_and_cannot_be_started(host: Host, recipe: Recipe, thing: Thing) -> None:
-    sh(host, f"{thing.switched_on}; virsh --connect={TEST_DRIVER} suspend win10")
+def test_a_paused_machine_is_off_and_cannot_be_started(host: Host, recipe: Recipe, service: Service) -> None:
+    sh(host, f"{service.switched_on}; virsh --connect={TEST_DRIVER} suspend win10")
     assert act(host, "status", recipe) == Exit.NOT_ON
     assert act(host, "start", recipe) == Exit.UNAVAILABLE
 
 
 @every(TUNNEL)
-def test_a_tunnel_whose_other_end_is_silent_is_not_on(host: Host, recipe: Recipe, thing: Thing) -> None:
+def test_a_tunnel_whose_other_end_is_silent_is_not_on(host: Host, recipe: Recipe, service: Service) -> None:
     assert act(host, "start", recipe) == Exit.OK
     sh(host, "ip -n far address delete 10.9.0.1/24 dev far")
-    told = act(host, "status", recipe)
+    code = act(host, "status", recipe)
     sh(host, "ip -n far address add 10.9.0.1/24 dev far")
-    assert told == Exit.NOT_ON
-    assert is_true(host, thing.runs)
+    assert code == Exit.NOT_ON
+    assert is_true(host, service.runs)
     assert act(host, "status", recipe) == Exit.OK
 
 
 @every(TUNNEL)
-def test_a_tunnel_that_was_lost_is_mended_by_a_restart_and_by_no_start(
-    host: Host, recipe: Recipe, thing: Thing
+def test_a_lost_tunnel_is_fixed_by_a_restart_but_not_by_a_start(
+    host: Host, recipe: Recipe, service: Service
 ) -> None:
-    sh(host, f"{thing.switched_on}; {thing.switched_off}")
+    sh(host, f"{service.switched_on}; {service.switched_off}")
     act(host, "start", recipe)
-    assert not is_true(host, thing.runs)
+    assert not is_true(host, service.runs)
     assert act(host, "restart", recipe) == Exit.OK
-    assert is_true(host, thing.runs)
+    assert is_true(host, service.runs)
     assert act(host, "status", recipe) == Exit.OK
 
 
 @every(PROGRAM)
-def test_what_a_command_leaves_in_the_background_is_ended_with_it(
-    host: Host, recipe: Recipe, thing: Thing
-) -> None:
+def test_background_processes_of_a_command_end_with_it(host: Host, recipe: Recipe, service: Service) -> None:
     config = """\
 groups:
   gameserver:
@@ -341,8 +341,8 @@ groups:
     timeout_seconds: 1
 """
     host.write(CONFIG, config)
-    told = act(host, "start", recipe)
+    code = act(host, "start", recipe)
     host.write(CONFIG, recipe.files[CONFIG])
-    assert told == Exit.UNAVAILABLE
+    assert code == Exit.UNAVAILABLE
     assert is_true(host, "test -e /run/gameserver-started")
-    eventually(lambda: not is_true(host, thing.runs))
+    eventually(lambda: not is_true(host, service.runs))

@@ -1,4 +1,4 @@
-"""Avahi as a router that repeats mDNS between two networks, which costs the bridge no name."""
+"""Avahi as an mDNS reflector between two networks, which must not make the bridge change its name."""
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
@@ -9,8 +9,8 @@ import pytest
 from zeroconf import DNSAddress  # type: ignore[attr-defined] # it is not in its __all__
 
 from tests.host.conftest import processes
-from tests.host.installed import empty_state
-from tests.host.machine import Boot, Host, eventually, joined
+from tests.host.installation import empty_state
+from tests.host.machine import Boot, Host, connected, eventually
 from tests.host.packet_capture import Packet, captured
 from tests.host.test_two_hosts import (
     ADDRESS,
@@ -38,21 +38,21 @@ groups:
 AVAHI_CONFIG: Final = "/etc/avahi/avahi-daemon.conf"
 ROUTER, OTHER_ROUTER = PHONE, OTHER_PHONE
 NUMBERED: Final = "another device"
-"""Begins the line of a bridge that takes another name."""
+"""The start of the log line of a bridge that changes its name."""
 
 
 @pytest.fixture(scope="module")
 def router(host: Host, boot: Boot) -> Iterator[Host]:
-    """The other host, which is in both networks and repeats what it hears in one in the other."""
-    with boot(host.release) as router, joined(host, router, WIRES):
+    """The other host, a reflector that is in both networks."""
+    with boot(host.release) as router, connected(host, router, WIRES):
         router.run("sed", "-i", "s/.*enable-reflector=.*/enable-reflector=yes/", AVAHI_CONFIG)
         with running_avahi(router):
             yield router
 
 
 @pytest.fixture
-def daemon(host: Host, router: Host, stand_in_units: tuple[str, ...]) -> Iterator[Host]:
-    """The host with the daemon, for both networks."""
+def daemon(host: Host, router: Host, stub_unit_files: tuple[str, ...]) -> Iterator[Host]:
+    """The host with the daemon, which serves both networks."""
     before = host.read("/etc/hkswitch/config.yaml")
     host.write("/etc/hkswitch/config.yaml", CONFIG)
     host.run("systemctl", "start", DAEMON)
@@ -69,7 +69,7 @@ def daemon(host: Host, router: Host, stand_in_units: tuple[str, ...]) -> Iterato
 
 
 def says(packets: Iterable[Packet], sender: str, address: str) -> bool:
-    """Whether a host has said on mDNS that the bridge's host has this address."""
+    """Return whether a host has announced this address for the bridge's host by mDNS."""
     return any(
         isinstance(record, DNSAddress) and str(ip_address(record.address)) == address and record.ttl
         for packet in packets
@@ -79,9 +79,9 @@ def says(packets: Iterable[Packet], sender: str, address: str) -> bool:
     )
 
 
-def test_an_earlier_address_that_a_router_still_answers_with_costs_no_name(daemon: Host) -> None:
+def test_the_bridge_keeps_its_name_although_a_router_repeats_an_old_address(daemon: Host) -> None:
     with captured(daemon, CHOSEN) as wire, captured(daemon, OTHER) as other:
-        # It hears of both addresses in both networks, and the router repeats each in the other one.
+        # The router repeats the address of one network in the other.
         eventually(lambda: says(wire.packets(), ADDRESS, ADDRESS))
         eventually(lambda: says(other.packets(), OTHER_ROUTER, ADDRESS))
     with captured(daemon, CHOSEN) as wire:

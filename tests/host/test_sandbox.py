@@ -1,4 +1,4 @@
-"""What hkswitch.service keeps from the daemon and its helper, that both work in there, and the watchdog."""
+"""The sandbox of hkswitch.service, that daemon and helper work in it, and the watchdog."""
 
 import json
 import re
@@ -12,17 +12,17 @@ import pytest
 from hkswitch.protocol.helper import Accepted, Finished, Reply
 from hkswitch.protocol.helper_replies import parse_reply
 from tests.host import demo_unit
-from tests.host.demo_unit import audit, lamp_is_off, program
-from tests.host.installed import HELLO
+from tests.host.demo_unit import audit, program, reset_lamp
+from tests.host.helper_requests import request
+from tests.host.installation import HELLO
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually
 from tests.host.matrix import SUDO_RS
-from tests.host.requests import request
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
 
-__all__ = ["lamp_is_off", "program"]
+__all__ = ["program", "reset_lamp"]
 
 DAEMON: Final = "hkswitch.service"
 UNIT: Final = CHECKOUT / "packaging" / DAEMON
@@ -36,20 +36,20 @@ LIFE: Final = frozenset(
         *("KillMode", "TimeoutStopSec", "WatchdogSec", "SyslogLevel"),
     }
 )
-"""Options that say how the daemon runs, not within what; so do Exec*, Restart*, Runtime* and State*."""
+"""Options that say how the daemon runs, not what it can reach; so do Exec*, Restart*, Runtime* and State*."""
 
 OF_SYSTEMD_RUN: Final = {
     "PrivateTmp=disconnected": "PrivateTmpEx=disconnected",
     "ProtectControlGroups=strict": "ProtectControlGroupsEx=strict",
 }
-"""What systemd-run takes by another name only."""
+"""Options that systemd-run accepts only under another name."""
 
 NO_NEW_PRIVILEGES: Final = {"sudo": "no new privileges", "sudo-rs": "setuid bit"}
-"""What is in the refusal of each sudo."""
+"""A part of each sudo's refusal."""
 
 
 def options(unit: Path) -> tuple[str, ...]:
-    """Every option in a unit that says within what the daemon runs, so that a new one is tried too."""
+    """Return every sandbox option in a unit, so that new ones are tested too."""
     service = unit.read_text().partition("[Service]\n")[2].partition("\n[")[0].splitlines()
     lines = (line for line in service if line and not line.startswith("#"))
     return tuple(line for line in lines if not is_life(key_of(line)))
@@ -72,7 +72,7 @@ def is_newer(host: Host) -> bool:
 
 
 def used(host: Host) -> tuple[str, ...]:
-    """What is on in a host; the later ones count."""
+    """Return the options in force on a host; later ones override earlier ones."""
     return options(UNIT) + (options(NEWER) if is_newer(host) else ())
 
 
@@ -82,7 +82,7 @@ def config() -> str:
 
 
 @pytest.fixture(scope="module", params=["sudo", SUDO_RS])
-def way(request: pytest.FixtureRequest) -> str:
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -90,33 +90,33 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 def within(*options: str) -> tuple[str, ...]:
-    """How to run something as the daemon's user in a unit with these options."""
+    """Return a command that runs something as the daemon's user in a unit with these options."""
     settings = (OF_SYSTEMD_RUN.get(option, option) for option in options)
     properties = (f"--property={setting}" for setting in ("User=hkswitch", "Group=hkswitch", *settings))
     return ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", *properties)
 
 
 def helper_says(host: Host, *options: str, sudo: str) -> str:
-    """Start the helper by sudo in there. Its stdin ends at once, and so does it."""
+    """Start the helper by sudo in such a unit. Its stdin is empty, so it exits at once."""
     done = host.run(*within(*options), sudo, "-n", *SERVE, check=False)
     return f"{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("option", options(UNIT))
-def test_helper_starts_within(daemon: Host, way: str, option: str) -> None:
-    assert helper_says(daemon, option, sudo=way) == HELLO
+def test_helper_starts_within(daemon: Host, transport: str, option: str) -> None:
+    assert helper_says(daemon, option, sudo=transport) == HELLO
 
 
-# That a call is refused by an error is nothing by itself.
+# SystemCallErrorNumber= does nothing by itself.
 @pytest.mark.parametrize("option", [o for o in options(NEWER) if key_of(o) != "SystemCallErrorNumber"])
-def test_helper_starts_within_what_is_for_newer_systemd_and_only_there(
-    daemon: Host, way: str, option: str
+def test_helper_starts_with_options_for_newer_systemd_only_there(
+    daemon: Host, transport: str, option: str
 ) -> None:
-    assert (helper_says(daemon, option, sudo=way) == HELLO) is is_newer(daemon)
+    assert (helper_says(daemon, option, sudo=transport) == HELLO) is is_newer(daemon)
 
 
-def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...]) -> None:
-    """A unit, commands, and the audits of sudo and of the helper: with each sudo there is."""
+def test_helper_works_within_all_of_them(daemon: Host, stub_units: tuple[str, ...]) -> None:
+    """Test a unit, commands, and the audits of sudo and of the helper, with each implementation of sudo."""
     for sudo in SUDOS[daemon.release]:
         decisions, starts = len(audit(daemon)), starts_by(daemon, sudo)
         with daemon.popen(*within(*used(daemon)), *helper(sudo)) as process:
@@ -133,18 +133,18 @@ def test_helper_works_within_all_of_them(daemon: Host, stand_ins: tuple[str, ...
 
 
 def helper(sudo: str) -> tuple[str, ...]:
-    """The helper, which ends if a test waits for it in vain."""
+    """Return the command of the helper, with a timeout so that no test waits in vain."""
     return ("timeout", str(PATIENCE_SECONDS), sudo, "-n", *SERVE)
 
 
 def starts_by(host: Host, sudo: str) -> int:
-    """How often sudo has logged that it started the helper."""
+    """Return how often sudo has logged a start of the helper."""
     lines = host.journalctl("--output=cat", f"SYSLOG_IDENTIFIER={sudo}")
     return lines.count(f"COMMAND={' '.join(SERVE)}")
 
 
 def act(host: Host, process: Popen[str], action: str, group: str) -> str:
-    """What came of it, as the helper says it of each unit or program."""
+    """Return the helper's result for each unit or program."""
     assert process.stdin is not None
     process.stdin.write(request(host, 1, action, group))
     process.stdin.flush()
@@ -160,7 +160,7 @@ def answer(process: Popen[str]) -> Reply | None:
 
 @pytest.mark.parametrize("option", ["NoNewPrivileges=yes", "DynamicUser=yes"])
 def test_helper_does_not_start_without_new_privileges(daemon: Host, option: str) -> None:
-    """Why so much stays off; and the tests above would notice."""
+    """This is why so many options stay off, and proves that the tests above notice."""
     for sudo in SUDOS[daemon.release]:
         assert NO_NEW_PRIVILEGES[sudo] in helper_says(daemon, option, sudo=sudo)
 
@@ -174,13 +174,13 @@ def test_the_drop_in_is_where_systemd_is_new_enough(daemon: Host) -> None:
     assert installed == ([placed] if is_newer(daemon) else [])
 
 
-def test_the_daemon_uses_the_sudo_that_there_is(daemon: Host, way: str) -> None:
+def test_the_daemon_uses_the_available_sudo(daemon: Host, transport: str) -> None:
     def parent() -> str:
         helper = daemon.run("pgrep", "--exact", "serviceswitch", check=False).stdout.strip()
         shown = daemon.run("ps", "-o", "ppid=", "-p", helper or "0", check=False).stdout.strip()
         return daemon.run("ps", "-o", "args=", "-p", shown or "0", check=False).stdout.strip()
 
-    eventually(lambda: parent() == f"/usr/bin/{way} -n -u root {' '.join(SERVE)}")
+    eventually(lambda: parent() == f"/usr/bin/{transport} -n -u root {' '.join(SERVE)}")
 
 
 async def test_a_phone_switches_units_and_commands(daemon: Host, controller: Controller) -> None:
@@ -191,7 +191,7 @@ async def test_a_phone_switches_units_and_commands(daemon: Host, controller: Con
             await controller.until_on_is(name, on=on)
 
 
-def test_what_the_daemon_can_write_cannot_be_run(daemon: Host) -> None:
+def test_the_daemon_cannot_execute_what_it_can_write(daemon: Host) -> None:
     folders = in_sandbox(daemon, WRITABLE).split()
     assert {"/tmp", "/var/tmp", "/var/lib/hkswitch", "/run/hkswitch"} <= {*folders}
     assert in_sandbox(daemon, RUN_IN_EACH, *folders) == ""
@@ -207,7 +207,7 @@ done
 
 
 def in_sandbox(host: Host, script: str, *arguments: str) -> str:
-    """What a script prints in the daemon's mounts, with its user's rights."""
+    """Run a script with the daemon's mounts and user, and return its output."""
     enter = ("nsenter", f"--target={main_process(host)}", "--mount", "--wdns=/")
     user = ("setpriv", "--reuid=hkswitch", "--regid=hkswitch", "--clear-groups")
     return host.run(*enter, *user, "sh", "-c", script, "sh", *arguments, check=False).stdout
@@ -230,7 +230,7 @@ def test_it_starts_without_a_network_and_serves_once_there_is_one(daemon: Host) 
     eventually(lambda: daemon.show(DAEMON, "StatusText").startswith(f"Serving 3 groups on {ADDRESS}, "))
 
 
-def test_why_it_did_not_start_is_an_error_in_the_journal(daemon: Host) -> None:
+def test_a_failed_start_logs_its_reason_as_an_error(daemon: Host) -> None:
     before, config = errors(daemon), daemon.read("/etc/hkswitch/config.yaml")
     daemon.write("/etc/hkswitch/config.yaml", "groups: {web: {unit: httpd}}\n")
     try:
@@ -254,7 +254,7 @@ def errors(host: Host) -> list[str]:
 
 @pytest.fixture
 def watched(daemon: Host) -> Iterator[str]:
-    """A daemon that was just started, with little time to say that it lives; its process."""
+    """A daemon that has just started, with a short watchdog timeout; its PID."""
     daemon.write(DROP_IN, "[Service]\nWatchdogSec=3\nRestartSec=100ms\n")
     daemon.run("systemctl", "daemon-reload")
     daemon.run("systemctl", "restart", DAEMON)
@@ -265,25 +265,25 @@ def watched(daemon: Host) -> Iterator[str]:
 
 
 def fed_for_seconds(host: Host) -> float:
-    """From the daemon's start to its last sign of life."""
+    """Return the seconds from the daemon's start to its last watchdog notification."""
     fed, started = (
         int(host.show(DAEMON, f"{name}TimestampMonotonic")) for name in ("Watchdog", "ActiveEnter")
     )
     return (fed - started) / 1_000_000
 
 
-async def test_a_daemon_that_hangs_is_started_again_with_its_pairing_and_the_journal_says_where_it_was(
-    daemon: Host, paired: Controller, stand_ins: tuple[str, ...], watched: str
+async def test_a_hanging_daemon_is_restarted_with_its_pairing_and_its_traceback_is_logged(
+    daemon: Host, paired: Controller, stub_units: tuple[str, ...], watched: str
 ) -> None:
     before = len(errors(daemon))
     eventually(lambda: fed_for_seconds(daemon) > 4)
-    assert main_process(daemon) == watched  # it lives longer than that time
+    assert main_process(daemon) == watched  # it survives the timeout
     daemon.run("kill", "-STOP", watched)
     eventually(lambda: daemon.show(DAEMON, "NRestarts") == "1")
     eventually(lambda: daemon.show(DAEMON, "ActiveState") == "active")
     assert main_process(daemon) != watched
     assert "Watchdog timeout" in daemon.journal(DAEMON)
-    # Mostly it is stopped while it waits in selectors.py, but always somewhere below this.
+    # It is usually stopped in selectors.py, but always somewhere below this frame.
     place = r'Fatal Python error: Aborted\n(.*\n)*  File ".*/asyncio/runners\.py", line \d+'
     eventually(lambda: re.search(place, "\n".join(errors(daemon)[before:])))
     phone = paired.again()
@@ -304,7 +304,7 @@ def analysed(host: Host) -> list[dict[str, Any]]:
 
 
 def stays_off(version: int) -> set[str]:
-    """The options that the document says are off with this systemd."""
+    """Return the options that the document lists as off with this systemd."""
     lines = DOCUMENT.partition("\n## What stays off\n")[2].splitlines()
     rows = [re.split(r"(?<!\\)\|", line) for line in lines if line.startswith("| `")]
     named = [re.findall("`(.*?)`", row[1]) for row in rows if str(version) in re.findall(r"\d+", row[2])]
@@ -327,7 +327,7 @@ def test_the_document_gives_a_reason_for_each_option_that_is_off(host: Host) -> 
     assert [name for name in off if not {name, key_of(name)} & explained] == []
 
 
-def test_the_document_says_of_no_option_that_is_on_that_it_is_off(host: Host) -> None:
+def test_the_document_lists_no_enabled_option_as_off(host: Host) -> None:
     whole = {option for option in stays_off(systemd_version(host)) if "=" not in option}
     assert "NoNewPrivileges" in whole
     assert whole & {key_of(option) for option in used(host)} == set()

@@ -1,4 +1,4 @@
-"""A minute of random operations in CI, and as many as `make soak` wants: nobody may disagree in the end."""
+"""Random operations, for a minute in CI and for longer by `make soak`: all views must agree afterwards."""
 
 import os
 import random
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.host.machine import Host
-from tests.host.matrix import WAYS
+from tests.host.matrix import TRANSPORTS
 from tests.host.soak import CONFIG, PROGRAMS, UNITS, Figures, Soak, phones_of
 from tests.support.controller import Controller
 
@@ -16,8 +16,8 @@ MINUTES = float(os.environ.get("SOAK_MINUTES", "1"))
 SEED = int(os.environ.get("SOAK_SEED", "2026"))
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -28,7 +28,7 @@ def config() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def soak_units(host: Host) -> Iterator[None]:
-    """What the groups are of."""
+    """The units and programs of the groups."""
     paths = [f"/usr/local/lib/systemd/system/{name}" for name in UNITS]
     for path, text in zip(paths, UNITS.values(), strict=True):
         host.write(path, text)
@@ -43,14 +43,14 @@ def soak_units(host: Host) -> Iterator[None]:
     host.run("systemctl", "daemon-reload")
 
 
-async def test_in_every_quiet_moment_all_agree(
-    daemon: Host, paired: Controller, way: str, capsys: pytest.CaptureFixture[str]
+async def test_all_views_agree_whenever_the_host_is_quiet(
+    daemon: Host, paired: Controller, transport: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = daemon.read("/etc/hkswitch/config.yaml")
     figures = Figures(SEED)
     try:
         async with phones_of(paired, paired) as phones:
-            soak = Soak(daemon, phones, way, random.Random(SEED), figures)
+            soak = Soak(daemon, phones, transport, random.Random(SEED), figures)
             await soak.run(60 * MINUTES)
     finally:
         daemon.write("/etc/hkswitch/config.yaml", before)
@@ -58,7 +58,7 @@ async def test_in_every_quiet_moment_all_agree(
         daemon.run("systemctl", "stop", *UNITS)
         daemon.run("systemctl", "reset-failed", check=False)
         with capsys.disabled():
-            sys.stdout.write(f"\nsoak by {way}: {figures}\n")
+            sys.stdout.write(f"\nsoak by {transport}: {figures}\n")
     assert figures.checks
     assert not figures.disagreements, "\n".join(figures.disagreements)
     assert not figures.tracebacks, "\n\n".join(figures.tracebacks)

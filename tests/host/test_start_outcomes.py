@@ -1,6 +1,6 @@
-"""What came of a start, with real units: told by root's own command, by the daemon's, and to a phone.
+"""Outcomes of a start, with real units, as reported by the helper's command, by hkswitch, and to a phone.
 
-Root's and the daemon's watch a unit for a second after its job, a phone gets its answer after 200 ms.
+Both commands watch a unit for a second after its job; a phone gets its response after 200 ms.
 """
 
 import json
@@ -19,11 +19,11 @@ from tests.support.controller import Controller
 FOLDER: Final = "/usr/local/lib/systemd/system"
 SLEEP: Final = "ExecStart=/bin/sleep infinity"
 NOW_FAILS: Final = "/run/now-fails"
-"""While this file is there, a unit that looks at it does not come up."""
+"""While this file exists, units that check for it fail to start."""
 
 
 class Came(Enum):
-    """What a start has come to."""
+    """The outcome of a start."""
 
     UP = "up"
     ENDED = "ended well"
@@ -31,15 +31,15 @@ class Came(Enum):
 
 
 class Case(NamedTuple):
-    """Unit files by name, of which the first `in_group` are the group's; and what comes of its start."""
+    """Unit files by name, of which the first `in_group` are in the group; and the outcome of its start."""
 
     id: str
     units: Mapping[str, str]
     came: Came
     told: str = ""
-    """Of a failure: what is said of it; of one that ended well: the same of the unit."""
+    """The reason of a failure, or the note about a unit that exited successfully."""
     phone: Came | None = None
-    """What a phone is told, where that is something else; the switch turns off a moment later."""
+    """The outcome for a phone, where it differs; the switch turns off a moment later."""
     in_group: int = 1
 
     @property
@@ -48,7 +48,7 @@ class Case(NamedTuple):
 
     @property
     def note(self) -> str:
-        """What is said of a unit that ended well."""
+        """The note about a unit that exited successfully."""
         return f"{self.group_units[0]} {self.told} and is not running"
 
 
@@ -61,7 +61,7 @@ def sh(script: str) -> str:
 
 
 def one(case_id: str, text: str, came: Came, told: str = "", phone: Came | None = None) -> Case:
-    """A case of a single service."""
+    """Return a case with a single service."""
     unit = f"{case_id}.service"
     return Case(case_id, {unit: text}, came, f"{unit} {told}" if came is Came.FAILED else told, phone)
 
@@ -372,7 +372,7 @@ def config() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def units(host: Host) -> Iterator[None]:
-    """The unit files of all cases."""
+    """Writes the unit files of all cases."""
     files = {name: text for case in ALL for name, text in case.units.items()}
     for name, text in files.items():
         host.write(f"{FOLDER}/{name}", text)
@@ -384,13 +384,13 @@ def units(host: Host) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_runs(units: None, host: Host, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Stops the units of the test's case, whatever became of them."""
+    """Stops the units of the test's case, in whatever state they are."""
     case: Case = request.getfixturevalue("case")
     yield
-    services = [unit for unit in case.units if unit.endswith(".service")]  # a mount still has to umount
-    host.run("systemctl", "kill", "--signal=KILL", *services, check=False)  # those that run
+    services = [unit for unit in case.units if unit.endswith(".service")]  # a mount must still be unmounted
+    host.run("systemctl", "kill", "--signal=KILL", *services, check=False)  # running ones
     host.run("systemctl", "stop", *case.units)
-    host.run("systemctl", "reset-failed", *case.units, check=False)  # those that are loaded
+    host.run("systemctl", "reset-failed", *case.units, check=False)  # loaded ones
     host.run("sh", "-c", f"rm -rf /run/first-* {NOW_FAILS}")
 
 
@@ -399,31 +399,31 @@ def each_of(*cases: Case) -> pytest.MarkDecorator:
 
 
 def switch(case: Case) -> str:
-    """The name of a case's switch."""
+    """Return the name of a case's switch."""
     return case.id.replace("-", " ")
 
 
 def is_running(host: Host, case: Case) -> bool:
-    """Whether all units of the group are up."""
+    """Return whether all units of the group are active."""
     states = host.run("systemctl", "is-active", *case.group_units, check=False).stdout.split()
     return set(states) == {"active"}
 
 
 def last_action(host: Host, case: Case) -> dict[str, object]:
-    """What `hkswitch status` says of the last action."""
+    """Return the last action according to `hkswitch status`."""
     report = json.loads(host.run("hkswitch", "status", case.id, "--json", check=False).stdout)
     (group,) = report["groups"]
     return dict(group["last_action"])
 
 
 def by_root(host: Host, action: str, case: Case) -> tuple[int, str, str]:
-    """What root's own command says: its exit code, standard output and standard error."""
+    """Run the helper's command as root; return its exit code, standard output and standard error."""
     done = host.run("/usr/sbin/serviceswitch", action, case.id, check=False)
     return done.returncode, done.stdout, done.stderr
 
 
 def by_the_daemon(host: Host, action: str, case: Case) -> tuple[int, str, str]:
-    """The same of the one that asks the daemon, without the lines of the unit's journal."""
+    """Run hkswitch; return the same without the lines of the unit's journal."""
     done = host.run("hkswitch", action, case.id, check=False)
     told, _, _ = done.stderr.partition("The last lines of ")
     return done.returncode, done.stdout, told
@@ -450,13 +450,13 @@ def wanted_of_the_daemon(case: Case, action: str = "start") -> tuple[int, str, s
 
 
 @each_of(*CASES)
-def test_root_s_command_says_what_came_of_a_start(daemon: Host, case: Case) -> None:
+def test_the_helpers_command_reports_the_outcome_of_a_start(daemon: Host, case: Case) -> None:
     assert by_root(daemon, "start", case) == wanted_of_root(case)
     assert is_running(daemon, case) or case.came is not UP or case.phone is ENDED
 
 
 @each_of(*CASES)
-def test_the_daemon_says_what_came_of_a_start(daemon: Host, case: Case) -> None:
+def test_hkswitch_reports_the_outcome_of_a_start(daemon: Host, case: Case) -> None:
     assert by_the_daemon(daemon, "start", case) == wanted_of_the_daemon(case)
     action = last_action(daemon, case)
     wanted = ("failed", case.told) if case.came is FAILED else ("done", "")
@@ -464,7 +464,7 @@ def test_the_daemon_says_what_came_of_a_start(daemon: Host, case: Case) -> None:
 
 
 @each_of(*CASES)
-async def test_a_phone_is_told_what_came_of_a_start(daemon: Host, controller: Controller, case: Case) -> None:
+async def test_a_phone_gets_the_outcome_of_a_start(daemon: Host, controller: Controller, case: Case) -> None:
     name = switch(case)
     await controller.until_on_is(name, on=False)
     status = await controller.write(name, on=True)
@@ -482,19 +482,19 @@ async def test_a_phone_is_told_what_came_of_a_start(daemon: Host, controller: Co
 
 
 @each_of(*RESTARTS)
-def test_root_s_command_says_what_came_of_a_restart(daemon: Host, case: Case) -> None:
+def test_the_helpers_command_reports_the_outcome_of_a_restart(daemon: Host, case: Case) -> None:
     run(daemon, case)
     assert by_root(daemon, "restart", case) == wanted_of_root(case, "restart")
 
 
 @each_of(*RESTARTS)
-def test_the_daemon_says_what_came_of_a_restart(daemon: Host, case: Case) -> None:
+def test_hkswitch_reports_the_outcome_of_a_restart(daemon: Host, case: Case) -> None:
     run(daemon, case)
     assert by_the_daemon(daemon, "restart", case) == wanted_of_the_daemon(case, "restart")
 
 
 @each_of(*RESTARTS)
-async def test_a_phone_is_told_what_came_of_a_restart(
+async def test_a_phone_gets_the_outcome_of_a_restart(
     daemon: Host, controller: Controller, case: Case
 ) -> None:
     name = switch(case)
@@ -507,26 +507,26 @@ async def test_a_phone_is_told_what_came_of_a_restart(
 
 
 def run(host: Host, case: Case) -> None:
-    """Have the case's units run, so that what starts them next does what the case says."""
+    """Start the case's units, so that the next start behaves as the case describes."""
     host.run("systemctl", "start", *case.group_units)
     eventually(lambda: all(runs_sleep(host, unit) for unit in case.group_units))
     host.run("touch", NOW_FAILS)
 
 
 def runs_sleep(host: Host, unit: str) -> bool:
-    """Whether a service is past its look at the file."""
+    """Return whether a service has got past its check for the file."""
     return host.run("cat", f"/proc/{host.show(unit, 'MainPID')}/comm").stdout == "sleep\n"
 
 
 @each_of(*RESTARTS[:2])
-async def test_a_restart_of_what_is_stopped_is_done_and_starts_nothing(daemon: Host, case: Case) -> None:
+async def test_a_restart_of_stopped_units_succeeds_and_starts_nothing(daemon: Host, case: Case) -> None:
     assert by_root(daemon, "restart", case) == (0, "", "")
     assert by_the_daemon(daemon, "restart", case) == (0, "", "")
     assert not is_running(daemon, case)
 
 
 @each_of(*(case for case in CASES if case.id in {"simple", "timer", "slice"}))
-def test_what_is_up_is_not_waited_for(daemon: Host, case: Case) -> None:
+def test_active_units_are_not_waited_for(daemon: Host, case: Case) -> None:
     daemon.run("systemctl", "start", *case.group_units)
     assert by_the_daemon(daemon, "start", case) == (0, "", "")
     took_ms = last_action(daemon, case)["duration_ms"]

@@ -1,4 +1,4 @@
-"""The state folder is closed to setuid programs, and an upgrade removes those that were made there before."""
+"""The state folder is mounted nosuid, and an upgrade removes setuid programs created there before."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -15,8 +15,8 @@ CLOSED: Final = {"nosuid", "nodev", "noexec"}
 
 
 @pytest.fixture(autouse=True)
-def as_installed(host: Host, nothing_stays: None) -> Iterator[None]:
-    """The daemon does not run, and its state folder is as it is after an installation."""
+def as_installed(host: Host, no_leftovers: None) -> Iterator[None]:
+    """Stops the daemon, and resets its state folder to that of a new installation."""
     yield
     host.run("systemctl", "stop", SERVICE)
     host.run("sh", "-c", f"systemctl unmask {MOUNT}; umount {STATE}; rm -rf {STATE} /srv/state /tmp/its-*")
@@ -24,7 +24,7 @@ def as_installed(host: Host, nothing_stays: None) -> Iterator[None]:
 
 
 def options(host: Host) -> set[str]:
-    """How the file system of the state folder is mounted."""
+    """Return the mount options of the state folder."""
     found = host.run("findmnt", "--noheadings", "--output=OPTIONS", "--target", STATE)
     return set(found.stdout.strip().split(","))
 
@@ -35,7 +35,7 @@ def starts(host: Host) -> None:
     assert "bridge.json" in host.run("ls", STATE).stdout.split()
 
 
-# What it is
+# The mount
 
 
 def test_it_is_closed_when_hkswitch_is_installed(host: Host) -> None:
@@ -55,7 +55,7 @@ LATER: Final = "mount -o remount,bind,rw /var"
 
 
 def test_it_is_writable_where_the_system_was_read_only_when_it_was_mounted(host: Host) -> None:
-    """As at boot: the kernel mounts / read-only, and systemd makes it writable."""
+    """As at boot, where the kernel mounts / read-only, and systemd remounts it later."""
     assert {"systemd-remount-fs.service", "local-fs-pre.target"} <= set(host.show(MOUNT, "After").split())
     try:
         host.run("sh", "-ec", f"systemctl stop {MOUNT}; {AT_FIRST}; systemctl start {MOUNT}; {LATER}")
@@ -95,7 +95,7 @@ def test_the_daemon_starts_whatever_its_state_folder_is(host: Host, layout: str)
 
 @pytest.mark.parametrize("target", ["/srv/state", "/srv/nothing"])
 def test_a_link_is_left_to_the_administrator(host: Host, target: str) -> None:
-    """systemd itself does not start a service with such a StateDirectory=."""
+    """systemd itself refuses to start a service with such a StateDirectory=."""
     host.run("sh", "-ec", f"{GONE}; mkdir /srv/state; ln -s {target} {STATE}")
     assert host.run(*SECURE).stderr == ""
     assert host.run("readlink", STATE).stdout == f"{target}\n"
@@ -107,7 +107,7 @@ def test_a_mount_of_the_administrators_survives_a_removal(host: Host) -> None:
     assert host.run("stat", "--file-system", "--format=%T", STATE).stdout == "tmpfs\n"
 
 
-# What was made before
+# Programs that exist already
 
 
 RUNNING: Final = "sleep 3000"
@@ -151,7 +151,7 @@ def found(host: Host) -> set[str]:
 
 
 @pytest.mark.parametrize("program", ["secure", "release"])
-def test_the_users_setuid_programs_go_and_nothing_else(host: Host, program: str) -> None:
+def test_only_setuid_programs_of_the_user_are_removed(host: Host, program: str) -> None:
     host.run("sh", "-ec", MAKE, "sh", *OWN)
     assert found(host) == KEPT | set(OWN)
     said = host.run("/src/packaging/account", *({"secure": SECURE[1:]}.get(program, (program,)))).stderr
@@ -164,7 +164,7 @@ def test_the_users_setuid_programs_go_and_nothing_else(host: Host, program: str)
     assert (options(host) >= CLOSED) is (program == "secure")
 
 
-def test_its_name_moves_no_terminal(host: Host) -> None:
+def test_its_name_cannot_inject_terminal_escapes(host: Host) -> None:
     name = "its\\033[2J\x1b[2J\nhkswitch: all is well"
     host.run("install", "-m", "4755", "-o", "hkswitch", "/usr/bin/id", f"{STATE}/{name}")
     said = host.run(*SECURE).stderr
@@ -172,15 +172,15 @@ def test_its_name_moves_no_terminal(host: Host) -> None:
     assert said.count("\n") == 1
 
 
-def test_what_nobody_made_is_not_spoken_of(host: Host) -> None:
+def test_nothing_is_reported_where_nothing_is_removed(host: Host) -> None:
     assert host.run(*SECURE).stderr == ""
 
 
 @pytest.mark.parametrize("ran", [True, False], ids=["it ran", "it did not run"])
-def test_what_runs_as_the_user_ends_when_an_upgrade_closes_the_folder(host: Host, ran: bool) -> None:
+def test_an_upgrade_that_closes_the_folder_kills_all_processes_of_the_user(host: Host, ran: bool) -> None:
     if ran:
         starts(host)
-    host.run("umount", "--lazy", STATE)  # as an older version left it
+    host.run("umount", "--lazy", STATE)  # as with an older version
     with host.popen(*RUNNING.split(), user="hkswitch"):
         eventually(lambda: RUNNING in run_by_user(host))
         host.run(*SECURE)
@@ -191,7 +191,7 @@ def test_what_runs_as_the_user_ends_when_an_upgrade_closes_the_folder(host: Host
     assert options(host) >= CLOSED
 
 
-def test_an_upgrade_of_what_is_closed_ends_nothing(host: Host) -> None:
+def test_an_upgrade_with_a_closed_folder_kills_nothing(host: Host) -> None:
     starts(host)
     process = host.show(SERVICE, "MainPID")
     host.run(*SECURE)

@@ -1,4 +1,4 @@
-"""What a phone and a person are told of states and configurations, on a real host: the truth, or nothing."""
+"""States and configurations as shown to phones and users on a real host: they are right, or absent."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ exit 0
 
 @pytest.fixture(scope="module", autouse=True)
 def probe(host: Host) -> Iterator[None]:
-    """A program for checks: it says yes, or what a test says."""
+    """A program for checks, which succeeds unless a test overrides it."""
     host.write(PROBE, PROBE_PROGRAM, mode=0o755)
     host.run("mkdir", STATE)
     yield
@@ -48,17 +48,17 @@ def nothing_said(host: Host, probe: None) -> Iterator[None]:
 
 
 def script(host: Host, name: str, text: str) -> None:
-    """Have the probe with this argument do this."""
+    """Have the probe run this script when called with this argument."""
     host.write(f"{STATE}/{name}", text)
 
 
 def runs(host: Host, name: str) -> int:
-    """How often the probe was run with this argument."""
+    """Return how often the probe was run with this argument."""
     return host.run("sh", "-c", f"cat {STATE}/log || true").stdout.split().count(name)
 
 
 def write_config(host: Host, groups: Mapping[str, Any]) -> None:
-    """Change groups of the config on disk; None removes one."""
+    """Change groups of the config file; None removes a group."""
     config = yaml.safe_load(host.read(CONFIG_FILE))
     changed = {**config["groups"], **groups}
     config["groups"] = {group_id: group for group_id, group in changed.items() if group is not None}
@@ -71,7 +71,7 @@ def reload(host: Host) -> None:
 
 @contextmanager
 def kept_config(host: Host) -> Iterator[None]:
-    """Afterwards, the config is as it was, and in force."""
+    """Restore and reload the config afterwards."""
     before = host.read(CONFIG_FILE)
     try:
         yield
@@ -82,7 +82,7 @@ def kept_config(host: Host) -> Iterator[None]:
 
 @contextmanager
 def serving(host: Host, **groups: Any) -> Iterator[None]:  # noqa: ANN401 -- YAML
-    """Meanwhile, the daemon serves these groups, too."""
+    """Have the daemon serve these groups too."""
     with kept_config(host):
         write_config(host, groups)
         reload(host)
@@ -91,15 +91,15 @@ def serving(host: Host, **groups: Any) -> Iterator[None]:  # noqa: ANN401 -- YAM
 
 @contextmanager
 def unit_files(host: Host, files: Mapping[str, str]) -> Iterator[None]:
-    """Meanwhile, these units are there; they are stopped at the end."""
+    """Create these units; stop and remove them in the end."""
     for name, text in files.items():
         host.write(f"/etc/systemd/system/{name}", text)
     host.run("systemctl", "daemon-reload")
     try:
         yield
     finally:
-        host.run("systemctl", "kill", "--signal=KILL", *files, check=False)  # those that run
-        host.run("systemctl", "stop", *files, check=False)  # one of them may be masked
+        host.run("systemctl", "kill", "--signal=KILL", *files, check=False)  # running ones
+        host.run("systemctl", "stop", *files, check=False)  # units may be masked
         host.run("systemctl", "reset-failed", *files, check=False)
         host.run("rm", "-f", *(f"/etc/systemd/system/{name}" for name in files))
         host.run("systemctl", "daemon-reload")
@@ -107,7 +107,7 @@ def unit_files(host: Host, files: Mapping[str, str]) -> Iterator[None]:
 
 @asynccontextmanager
 async def looking(controller: Controller) -> AsyncIterator[Controller]:
-    """A connection that knows, and hears of, the groups that are served now."""
+    """A new connection, subscribed to all groups that are served now."""
     fresh = controller.again()
     try:
         await fresh.look()
@@ -140,7 +140,7 @@ def journal(host: Host) -> list[str]:
 
 
 def helper(host: Host) -> str:
-    """The process of the helper."""
+    """Return the PID of the helper."""
     (process,) = eventually(
         lambda: host.run("pgrep", "--exact", "serviceswitch", check=False).stdout.split() or None
     )
@@ -148,7 +148,7 @@ def helper(host: Host) -> str:
 
 
 def kill_helper(host: Host) -> None:
-    """Kill it, and wait for the next one."""
+    """Kill the helper, and wait for its replacement."""
     killed = helper(host)
     host.run("kill", "-KILL", killed)
     eventually(lambda: (ours := running_helpers(host)) and killed not in ours)
@@ -170,7 +170,7 @@ BAD_UNITS: Final = {
 
 
 @pytest.mark.parametrize("unit", ["srv@data.mount", "srv@data.automount", "a@b.slice", "web@.service"])
-def test_a_name_that_systemd_does_not_take_is_a_mistake_with_its_place(daemon: Host, unit: str) -> None:
+def test_a_name_that_systemd_rejects_is_an_error_with_its_place(daemon: Host, unit: str) -> None:
     with kept_config(daemon):
         write_config(daemon, {"data": {"name": "Data", "units": [unit]}})
         checked = daemon.run("hkswitch", "check", check=False)
@@ -201,7 +201,7 @@ async def test_a_unit_that_systemd_cannot_load_harms_no_other_group(
             assert await phone.event(WEB) is False
 
 
-# What is not known is not on
+# Unknown is not on
 
 
 CHECKED: Final = {
@@ -264,7 +264,7 @@ async def test_a_daemon_that_starts_makes_no_group_on_whose_check_fails(
 
 
 def events(phone: Controller) -> list[tuple[tuple[int, int], dict[str, Any]]]:
-    """Those that came."""
+    """Return the events so far."""
     came = []
     while not phone.events.empty():
         came.append(phone.events.get_nowait())
@@ -278,7 +278,7 @@ async def test_a_reload_that_changes_nothing_sends_no_event_and_asks_no_check(
         daemon.run("systemctl", "start", "checked", "httpd")
         async with looking(controller) as phone:
             await until_read(phone, "Checked", wanted=True)
-            for action, is_on in (("stop", False), ("start", True)):  # events of before came until then
+            for action, is_on in (("stop", False), ("start", True)):  # earlier events have arrived by then
                 daemon.run("systemctl", action, "httpd")
                 while await phone.event(WEB) is not is_on:
                     pass
@@ -295,7 +295,7 @@ async def test_a_reload_that_changes_nothing_sends_no_event_and_asks_no_check(
 # Reloads
 
 
-async def test_a_reload_that_changes_a_check_believes_the_new_one_only(
+async def test_a_reload_that_changes_a_check_uses_only_the_new_one(
     daemon: Host, controller: Controller
 ) -> None:
     script(daemon, "no", "exit 1")
@@ -328,7 +328,9 @@ async def test_a_restart_switch_that_a_reload_adds_can_be_read_and_used(
             assert daemon.show("nmb.service", "MainPID") != before
 
 
-async def test_a_restart_switch_tells_when_it_is_readable_again(daemon: Host, controller: Controller) -> None:
+async def test_a_restart_switch_sends_an_event_when_it_is_readable_again(
+    daemon: Host, controller: Controller
+) -> None:
     daemon.run("systemctl", "mask", "--runtime", "httpd")
     await until_read(controller, RESTART_WEB, wanted=FAILURE)
     events(controller)
@@ -337,7 +339,7 @@ async def test_a_restart_switch_tells_when_it_is_readable_again(daemon: Host, co
     assert await controller.read(RESTART_WEB) is False
 
 
-async def test_a_group_whose_units_come_back_by_a_reload_is_not_judged_by_what_they_were(
+async def test_a_reload_that_brings_units_back_ignores_their_old_states(
     daemon: Host, controller: Controller
 ) -> None:
     with unit_files(daemon, {"one.service": SLEEPS, "other.service": SLEEPS}):
@@ -361,7 +363,7 @@ async def test_a_group_whose_units_come_back_by_a_reload_is_not_judged_by_what_t
 SLOW: Final = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 20\n"
 
 
-async def test_who_waits_for_a_group_that_a_reload_removes_is_told(
+async def test_a_client_that_waits_for_a_group_removed_by_a_reload_is_told(
     daemon: Host, controller: Controller
 ) -> None:
     with unit_files(daemon, {"slow.service": SLOW}), kept_config(daemon):
@@ -372,11 +374,11 @@ async def test_who_waits_for_a_group_that_a_reload_removes_is_told(
                 await eventually_async(lambda: daemon.show("slow.service", "ActiveState") == "activating")
                 write_config(daemon, {"slow": None})
                 writing = asyncio.create_task(phone.write("Slow", on=True))
-                for _ in range(2):  # nothing else orders two connections
+                for _ in range(2):  # nothing else orders data of two connections
                     await controller.read(WEB)
                 reload(daemon)
                 async with asyncio.timeout(4):
-                    assert await writing in {0, FAILURE}  # a second may be over
+                    assert await writing in {0, FAILURE}  # the write may have taken longer than a second
                 assert await phone.read(WEB) is False
                 said, _ = waiting.communicate(timeout=PATIENCE_SECONDS)
             assert waiting.returncode == 69
@@ -402,7 +404,7 @@ def test_a_reload_while_the_daemon_starts_is_done_after_the_start(
         eventually(lambda: daemon.show(DAEMON, "ActiveState") == "active")
 
 
-# A config that cannot be believed
+# A config that is invalid or untrusted
 
 
 def broken(host: Host) -> None:
@@ -410,7 +412,9 @@ def broken(host: Host) -> None:
 
 
 def untrusted(host: Host) -> None:
-    host.run("chmod", "666", CONFIG_FILE)  # the daemon reads it all the same: only root minds
+    host.run(
+        "chmod", "666", CONFIG_FILE
+    )  # the daemon still reads it: only the helper requires a trusted file
 
 
 @pytest.mark.parametrize(
@@ -420,7 +424,7 @@ def untrusted(host: Host) -> None:
         (untrusted, f"{CONFIG_FILE} is not trusted: others than root can write it"),
     ],
 )
-async def test_a_config_that_cannot_be_believed_is_said_everywhere_and_only_actions_are_refused(
+async def test_an_untrusted_or_broken_config_is_reported_everywhere_and_only_actions_are_refused(
     daemon: Host, controller: Controller, spoil: Callable[[Host], None], why: str
 ) -> None:
     logged = len(journal(daemon))
@@ -438,7 +442,7 @@ async def test_a_config_that_cannot_be_believed_is_said_everywhere_and_only_acti
         assert last_action(daemon, "web")["outcome"] == "failed"
         assert why in last_action(daemon, "web")["failure"]
         daemon.run("systemctl", "start", "httpd")
-        assert await controller.event(WEB) is True  # watching goes on
+        assert await controller.event(WEB) is True  # the daemon still watches units
     assert report(daemon)["bridge"]["config"] == ""
     assert why not in daemon.show(DAEMON, "StatusText")
     assert await controller.write(WEB, on=False) == 0
@@ -459,7 +463,7 @@ async def test_a_config_that_is_good_again_without_a_reload_clears_the_warning(
     assert await controller.write(WEB, on=True) == 0
 
 
-async def test_a_tap_by_a_config_that_was_changed_and_not_reloaded_does_nothing(
+async def test_a_tap_does_nothing_while_a_changed_config_is_not_reloaded(
     daemon: Host, controller: Controller
 ) -> None:
     with kept_config(daemon):
@@ -471,14 +475,14 @@ async def test_a_tap_by_a_config_that_was_changed_and_not_reloaded_does_nothing(
         )
         assert CHANGED in last_action(daemon, "web")["failure"]
         assert f"{CHANGED} (web)" in report(daemon)["bridge"]["config"]
-        assert await controller.write(FILES, on=True) == 0  # others mean what they meant
+        assert await controller.write(FILES, on=True) == 0  # other groups are unchanged
         reload(daemon)
-        await until_read(controller, WEB, wanted=True)  # smb runs, by the other group
+        await until_read(controller, WEB, wanted=True)  # smb runs because of the other group
         assert await controller.write(WEB, on=False) == 0
         assert daemon.show("smb.service", "ActiveState") == "inactive"
 
 
-# What outlives the helper, and what systemd is busy with
+# Jobs that outlive the helper, and units that wait
 
 
 WAITS: Final = {
@@ -492,7 +496,7 @@ WAITS: Final = {
 
 
 @pytest.mark.parametrize("unit", ["after-slow.service", "after-slow.target", "after-slow.timer"])
-async def test_what_waits_for_another_unit_to_start_is_off(
+async def test_a_unit_that_waits_for_another_to_start_is_off(
     daemon: Host, controller: Controller, unit: str
 ) -> None:
     with unit_files(daemon, WAITS), serving(daemon, waits={"name": "Waits", "units": [unit]}):
@@ -504,10 +508,10 @@ async def test_what_waits_for_another_unit_to_start_is_off(
             await eventually_async(lambda: daemon.show("slow.service", "ActiveState") == "activating")
             assert daemon.show(unit, "ActiveState") == "inactive"
             assert daemon.show(unit, "Job") != "0"
-            assert await phone.event("Waits") is False  # before a read has told it
+            assert await phone.event("Waits") is False  # without a read
             await until_read(phone, "Waits", wanted=False)
             daemon.run("rm", "/run/is-slow")
-            daemon.run("systemctl", "kill", "slow")  # what waits for it fails with it
+            daemon.run("systemctl", "kill", "slow")  # units that wait for it fail too
             daemon.run("systemctl", "restart", "slow")
             daemon.run("systemctl", "start", unit)
             assert await phone.event("Waits") is True
@@ -570,7 +574,7 @@ async def test_a_transient_unit_that_stopped_is_no_response(daemon: Host, contro
                 await until_read(phone, "Passing", wanted=FAILURE)
 
 
-# Without a bus, and of itself
+# Starts without a bus, and a group with hkswitch itself
 
 
 NO_BUS: Final = "cannot talk to systemd over the system bus: "
@@ -587,7 +591,7 @@ async def test_a_daemon_that_starts_without_a_bus_is_up_and_waits_for_it(
         async with looking(controller) as phone:
             assert await phone.read_all(GROUPS.values()) == dict.fromkeys(GROUPS.values(), FAILURE)
             assert await phone.write(WEB, on=True) == FAILURE
-            await asyncio.sleep(5)  # in which it would start again and again
+            await asyncio.sleep(5)  # long enough for several restarts
             assert daemon.show(DAEMON, "NRestarts") == "0"
             assert daemon.show(DAEMON, "ActiveState") == "active"
             said = [line for line in journal(daemon)[logged:] if line.startswith(NO_BUS)]

@@ -1,7 +1,7 @@
-"""Each reason for which sudo does not start the helper, made on a real host, with each sudo that it has.
+"""Each reason why sudo may not start the helper, on a real host, with each implementation of sudo.
 
-The daemon's log and `hkswitch status` give the reason's remedy; it is then applied as it is worded, and the
-switch works again. What is in backticks in a remedy is what a case applies: `{0}` is the first of them.
+The daemon's log and `hkswitch status` show the reason's remedy; once it is applied literally, the switch
+works again. Cases refer to the text in backticks in a remedy: `{0}` is the first.
 """
 
 import re
@@ -16,10 +16,10 @@ import pytest
 
 from hkswitch.backend.sudo_reasons import NEW, OLD, REASONS, RS, Reason
 from tests.host.conftest import only_sudo_rs
-from tests.host.installed import HELLO
+from tests.host.installation import HELLO
 from tests.host.machine import Host, eventually
 from tests.host.matrix import SUDO_RS
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 from tests.host.test_install import SERVE, SUDOS
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
@@ -27,8 +27,8 @@ DAEMON: Final = "hkswitch.service"
 DROP_INS: Final = f"/etc/systemd/system/{DAEMON}.d"
 RULE: Final = "/etc/sudoers.d/hkswitch"
 SET: Final = "/etc/sudoers.d/00-set"
-MENDED: Final = "/etc/sudoers.d/00-mended"
-"""Read before the file of what it exempts the helper from."""
+EXEMPTION: Final = "/etc/sudoers.d/00-exemption"
+"""sudo reads this file before the one with the setting that it overrides."""
 LATER: Final = "/etc/sudoers.d/zz-later"
 IO_LOG: Final = "/var/log/sudo-io"
 
@@ -52,7 +52,7 @@ test "$(systemctl is-active httpd)" = inactive
 
 
 class Case(NamedTuple):
-    """What makes sudo refuse, the words of each sudo, the remedy applied, and what else is put back."""
+    """A reason: what makes sudo refuse, each sudo's message, how to apply the remedy, and how to clean up."""
 
     make: str
     says: Mapping[str, str]
@@ -61,7 +61,7 @@ class Case(NamedTuple):
 
 
 def rules(path: str, *lines: str) -> str:
-    """Commands that write a file of rules; the lines hold no quotation mark."""
+    """Return commands that write a sudoers file; its lines must not contain quotation marks."""
     quoted = " ".join(f"'{line}'" for line in lines)
     return f"printf '%s\\n' {quoted} >{path}; chmod 0440 {path}"
 
@@ -76,7 +76,7 @@ def drop_in(*lines: str) -> str:
 
 AGAIN: Final = "mv /root/away/* /usr/bin || true"
 UNDROP: Final = f"rm -f {DROP_INS}/case.conf; systemctl daemon-reload"
-SETTING: Final = rules(MENDED, "{0}")
+SETTING: Final = rules(EXEMPTION, "{0}")
 AS_IT_WAS: Final = rules(RULE, "{2}")
 NO_PROGRAM: Final = f"mv /root/{Path(SERVE[0]).name} {SERVE[0]} || true"
 NO_RULE: Final = {"sudo": "password is required", "sudo-rs": "I'm afraid I can't do that"}
@@ -257,7 +257,7 @@ CASES: Final[Mapping[str, Case]] = {
 }
 
 TIMED: Final = "exited with status 143 and said nothing"
-"""The one reason for which a helper that works ends."""
+"""The only reason for which a working helper exits."""
 
 
 @pytest.fixture(scope="module")
@@ -267,14 +267,14 @@ def config() -> str:
 
 @pytest.fixture(autouse=True)
 def as_before(daemon: Host) -> Iterator[None]:
-    """sudo's rules and the account are put back."""
+    """Restores sudo's rules and the account."""
     daemon.run("sh", "-ec", f"{SAVE}; mkdir -p {DROP_INS}")
     yield
     daemon.run("sh", "-ec", f"{RESTORE} rm -r /root/saved {DROP_INS}; systemctl daemon-reload")
 
 
 def only(host: Host, sudo: str) -> AbstractContextManager[None]:
-    """The daemon finds this sudo and no other; the one of both names is found first."""
+    """Have the daemon find only this implementation of sudo, which comes first under both names."""
     return only_sudo_rs(host) if sudo == SUDO_RS else nullcontext()
 
 
@@ -292,18 +292,18 @@ def reason(words: str) -> Reason:
 
 
 def logged(host: Host) -> list[str]:
-    """What the daemon has logged since it was started last."""
+    """Return the daemon's log since its last start."""
     invocation = host.show(DAEMON, "InvocationID")
     return host.journalctl("--output=cat", f"_SYSTEMD_INVOCATION_ID={invocation}").splitlines()
 
 
 def is_logged(host: Host, *words: str) -> bool:
-    """Whether a line has all of these words."""
+    """Return whether a log line contains all of these words."""
     return any(all(each in line for each in words) for line in logged(host))
 
 
 def helper_of(host: Host) -> str:
-    """The process of the helper that runs; nothing if none does."""
+    """Return the PID of the running helper, or nothing."""
     return host.run("pgrep", "--exact", "serviceswitch", check=False).stdout.strip()
 
 
@@ -316,30 +316,30 @@ def restarted(host: Host, after: str = "true") -> None:
 
 
 def works(host: Host) -> None:
-    """The helper starts and stops a unit, by whichever sudo."""
+    """Check that the helper starts and stops a unit."""
     eventually(lambda: host.run("sh", "-ec", WORKS, check=False).returncode == 0)
 
 
 def in_words(remedy: str, applied: str) -> str:
-    """The commands that apply a remedy, with what it has in backticks; the host's root needs no sudo."""
+    """Return the commands that apply a remedy, with its backticks filled in; root needs no sudo for them."""
     parts = [part.removeprefix("sudo ") for part in re.findall("`(.*?)`", remedy)]
     return re.sub(r"\{(\d)\}", lambda found: parts[int(found[1])], applied)
 
 
 def alike(name: str) -> list[str]:
-    """The cases with the same words and the same remedy, this one among them, in the table's order."""
+    """Return the cases with the same message and remedy, including this one, in the table's order."""
     case = CASES[name]
     return [each for each, other in CASES.items() if (other.says, other.remedy) == (case.says, case.remedy)]
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if alike(name)[0] == name])
-def test_the_log_and_the_status_have_the_remedy_and_with_it_the_switch_works(
-    daemon: Host, name: str, every_way: bool
+def test_the_log_and_the_status_show_the_remedy_and_it_makes_the_switch_work(
+    daemon: Host, name: str, exhaustive: bool
 ) -> None:
     case = CASES[name]
     tried = [sudo for sudo in SUDOS[daemon.release] if sudo in case.says]
     cases = [CASES[each] for each in alike(name)]
-    for sudo, made_by in product(tried, cases) if every_way else product(tried[:1], cases[:1]):
+    for sudo, made_by in product(tried, cases) if exhaustive else product(tried[:1], cases[:1]):
         with only(daemon, sudo), made(daemon, made_by):
             restarted(daemon)
             expected = reason(case.says[sudo])
@@ -387,7 +387,7 @@ def test_the_doctor_has_the_remedy(daemon: Host, name: str, point: str, says: st
 
 
 def lives_for_seconds(host: Host) -> int:
-    """How long the helper has lived."""
+    """Return how long the helper has been running."""
     return int(host.run("ps", "-o", "etimes=", "-C", "serviceswitch", check=False).stdout or 0)
 
 
@@ -406,7 +406,7 @@ def test_a_helper_whose_time_sudo_limits_is_replaced_and_the_log_has_the_remedy(
 
 
 def block(heading: str) -> str:
-    """The first block below a heading."""
+    """Return the first code block below a heading."""
     return DOCUMENT.partition(f"\n## {heading}\n")[2].partition("\n```\n")[2].partition("```")[0]
 
 
@@ -421,12 +421,12 @@ def test_with_the_documents_lines_a_hardened_sudo_works(daemon: Host) -> None:
     restarted(daemon)
     eventually(lambda: is_logged(daemon, "must have a tty"))
     for sudo in SUDOS[daemon.release]:
-        if sudo == SUDO_RS:  # it knows none of these options
+        if sudo == SUDO_RS:  # it supports none of these options
             with only_sudo_rs(daemon):
                 restarted(daemon)
                 works(daemon)
             restarted(daemon)
-    daemon.write(MENDED, block("A hardened sudoers"), 0o440)
+    daemon.write(EXEMPTION, block("A hardened sudoers"), 0o440)
     daemon.run("visudo", "-c")
     restarted(daemon)
     eventually(lambda: lives_for_seconds(daemon) > 4)
@@ -438,7 +438,7 @@ PASSING: Final = {
     "a tag": (a_rule("SETENV:"), {"sudo": True, "sudo-rs": True}),
     "all commands": (rules(LATER, "hkswitch ALL=(root) NOPASSWD: ALL"), {"sudo": True, "sudo-rs": True}),
 }
-"""What has sudo pass variables, and whether it does with the document's line: rules come after settings."""
+"""Causes for sudo to pass variables; whether it still does with the document's line, which rules override."""
 
 
 @pytest.mark.parametrize("passing", PASSING)
@@ -460,7 +460,7 @@ def test_where_sudo_passes_variables_the_linker_obeys_them_until_the_documents_l
     assert {sudo for sudo in sudos if obeys(sudo)} == {sudo for sudo in sudos & still.keys() if still[sudo]}
 
 
-def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
+def test_settings_documented_as_harmless_are_harmless(daemon: Host) -> None:
     settings = block("Settings that need no exemption").splitlines()
     assert "Defaults use_pty" in settings
     daemon.run("sh", "-ec", rules(SET, *settings))
@@ -482,7 +482,7 @@ def test_what_the_document_calls_harmless_is(daemon: Host) -> None:
         ("LOG_OUTPUT:", "LOG_OUTPUT tags are ignored by sudo-rs"),
     ],
 )
-def test_sudo_rs_refuses_a_rule_that_has_what_it_does_not_know(daemon: Host, options: str, says: str) -> None:
+def test_sudo_rs_refuses_a_rule_with_unsupported_options(daemon: Host, options: str, says: str) -> None:
     for sudo in {SUDO_RS} & set(SUDOS[daemon.release]):
         daemon.run("sh", "-ec", a_rule(options))
         asked = daemon.run(sudo, "-n", "-u", "root", *SERVE, user="hkswitch", check=False)
@@ -490,8 +490,8 @@ def test_sudo_rs_refuses_a_rule_that_has_what_it_does_not_know(daemon: Host, opt
         assert (HELLO in asked.stdout) is ("ignored" in says)
 
 
-def test_what_sudo_complains_of_is_in_the_log_once(daemon: Host) -> None:
-    """All lines, and not again with each helper that is started within ten seconds."""
+def test_messages_of_sudo_are_logged_once(daemon: Host) -> None:
+    """All lines are logged, but not again for each helper started within ten seconds."""
     complaint = "sudo: unable to open log file /var/log/sudo.log: Read-only file system"
     daemon.run("sh", "-ec", rules(SET, "Defaults logfile=/var/log/sudo.log", "Defaults nonsense"))
     restarted(daemon)

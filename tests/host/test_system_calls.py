@@ -1,7 +1,7 @@
 """System calls that fail, one at a time, while a daemon starts, pairs, switches, reloads and is upgraded.
 
-`make test-long` has each call of each of them fail in each way that it may.
-Other runs have a sample: the calls that once were too much, and one of each kind.
+`make test-long` injects every possible error into every call of each scenario.
+Other runs use a sample: calls whose failure once caused a bug, and one call of each kind.
 """
 
 import errno
@@ -12,11 +12,11 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from tests.host import scenarios
-from tests.host.injected import CONFIG, FOLDER, TAPPED, Bridge, Master
-from tests.host.injection import Fault
+from tests.host import fault_scenarios
+from tests.host.fake_daemon import fake_daemon
+from tests.host.fault_harness import CONFIG, FOLDER, TAPPED, Bridge, PairedState
+from tests.host.fault_injection import Fault
 from tests.host.machine import Host
-from tests.host.stand_in import standing_in
 
 CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
 SAMPLE: Final = {
@@ -53,7 +53,7 @@ SAMPLE: Final = {
 
 @pytest.fixture(scope="module")
 def bridges(
-    host: Host, stand_in_units: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+    host: Host, stub_unit_files: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Bridge]]:
     before = host.read(CONFIG_FILE)
     host.write(CONFIG_FILE, CONFIG)
@@ -63,30 +63,36 @@ def bridges(
     found = [Bridge(host, number, printed / str(number)) for number in range(len(TAPPED))]
     for bridge in found:
         bridge.make()
-    with host.network(), standing_in(host):
+    with host.network(), fake_daemon(host):
         yield found
     host.run("rm", "-r", FOLDER)
-    host.run("systemctl", "stop", *stand_in_units)
+    host.run("systemctl", "stop", *stub_unit_files)
     host.write(CONFIG_FILE, before)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def master(bridges: list[Bridge]) -> Master:
-    return await scenarios.mastered(bridges[0])
+async def paired_state(bridges: list[Bridge]) -> PairedState:
+    return await fault_scenarios.pair_new_bridge(bridges[0])
 
 
 @pytest.mark.any_release
 @pytest.mark.parametrize("name", SAMPLE)
-async def test_a_call_that_fails_is_a_sentence_at_most_and_costs_neither_pairing_nor_truth(
-    bridges: list[Bridge], master: Master, name: str, long: bool, capsys: pytest.CaptureFixture[str]
+async def test_a_failing_call_costs_neither_the_pairing_nor_correct_states(
+    bridges: list[Bridge],
+    paired_state: PairedState,
+    name: str,
+    long: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     todo = SAMPLE[name]
     if long:
-        todo = list(scenarios.faults(name, await scenarios.calls_of(name, bridges[0], master)))
-    came = await scenarios.outcome(name, todo, bridges, master)
+        todo = list(
+            fault_scenarios.faults(name, await fault_scenarios.calls_of(name, bridges[0], paired_state))
+        )
+    found = await fault_scenarios.outcome(name, todo, bridges, paired_state)
     if long:
         with capsys.disabled():
-            sys.stdout.write(f"\n{name}: {len(todo)} faults, of which {len(came.missed)} never came\n")
+            sys.stdout.write(f"\n{name}: {len(todo)} faults, {len(found.missed)} of them never reached\n")
     else:
-        assert came.missed == []
-    assert not came.wrong, "\n\n".join((f"{len(came.wrong)} of {len(todo)}", *came.wrong))
+        assert found.missed == []
+    assert not found.failures, "\n\n".join((f"{len(found.failures)} of {len(todo)}", *found.failures))

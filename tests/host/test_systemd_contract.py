@@ -1,4 +1,4 @@
-"""The real systemd keeps the contract that its simulation is held to, and the production class says so."""
+"""The real systemd, used through the production class, fulfils the same contract as its simulation."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +16,10 @@ from tests.world.unit_spec import Spec
 
 FOLDER: Final = "/usr/local/lib/systemd/system"
 VERSIONS: Final = {"bookworm": 252, "trixie": 257}
-SIDE_BY_SIDE: Final = 12
-"""So many cases are played at once: more would take processes longer to start than the cases allow.
+PARALLEL_CASES: Final = 12
+"""The number of cases that run in parallel: with more, processes start too slowly for the cases.
 
-On a machine that is busy with other things, that happens even so. A case that is not as it should be is
-played again, alone, and what is said of that counts.
+That can happen on a busy machine anyway, so a case that fails runs again alone, and that result counts.
 """
 
 _BUS: Final = "DBUS_SYSTEM_BUS_ADDRESS"
@@ -39,7 +38,7 @@ true
 
 @dataclass(frozen=True)
 class Real:
-    """A host, as a machine that cases are played on."""
+    """A host on which cases run."""
 
     host: Host
 
@@ -73,7 +72,7 @@ def write(host: Host, unit: str, spec: Spec) -> None:
 
 @pytest.fixture(scope="module")
 def bus(host: Host) -> Iterator[None]:
-    """The host's bus is the one that a connection finds."""
+    """Make new connections use the host's bus."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(_BUS, f"unix:path=/proc/{host.leader}/root/run/dbus/system_bus_socket")
         yield
@@ -81,7 +80,7 @@ def bus(host: Host) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def played(host: Host, bus: None) -> Iterator[Mapping[str, Played]]:
-    """What was said of each case, by its id."""
+    """The recorded events of each case, by id."""
     define(host, CASES)
     said = asyncio.run(all_played(Real(host)))
     for case in CASES:
@@ -101,14 +100,14 @@ def define(host: Host, cases: Sequence[Case]) -> None:
 
 
 def is_kept(host: Host, case: Case, said: Played) -> bool:
-    """Whether the contract is, by what was said of a case."""
+    """Return whether the events of a case fulfil the contract."""
     wanted = case.wanted(VERSIONS[host.release])
     return case.cut(said, wanted) == wanted
 
 
 async def all_played(machine: Real) -> dict[str, Played]:
     said: dict[str, Played] = {}
-    room = asyncio.Semaphore(SIDE_BY_SIDE)
+    room = asyncio.Semaphore(PARALLEL_CASES)
 
     async def one(case: Case) -> None:
         async with room:

@@ -1,4 +1,4 @@
-"""Which configuration root believes: real files, the real program, as root."""
+"""The configurations that the helper trusts: real files and the real program, as root."""
 
 import json
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from typing import Final
 
 import pytest
 
+from tests.host.helper_requests import request_for_config
 from tests.host.machine import Host
-from tests.host.requests import request_by
 
 pytestmark = pytest.mark.any_release
 
 FOLDER = "/etc/hkswitch"
 FILE = f"{FOLDER}/config.yaml"
 USERS: Final = "/var/tmp/users"
-"""A folder of the user hkswitch's, with a config that root must never believe."""
+"""A folder of the user hkswitch, with a config that the helper must never trust."""
 
 PUT_BACK: Final = f"""
 mountpoint --quiet {FILE} && umount {FILE}
@@ -38,7 +38,7 @@ entries.append((USER if tag == "user" else GROUP, permissions, who))
 value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in sorted(entries))
 os.setxattr(path, "system.posix_acl_access", value)
 """
-"""What setfacl(1) does, which the hosts do not have: an entry for the user or the group hkswitch."""
+"""Replaces setfacl(1), which the hosts lack: adds an ACL entry for the user or the group hkswitch."""
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def status_of_web(host: Host) -> tuple[int, str]:
         f"mount --bind /root/hkswitch.before/config.yaml {FILE}",
     ],
 )
-def test_a_config_that_only_root_can_write_is_believed(host: Host, change: str) -> None:
+def test_a_config_that_only_root_can_write_is_trusted(host: Host, change: str) -> None:
     host.run("sh", "-c", change)
     code, errors = status_of_web(host)
     assert (code, errors) == (3, "")
@@ -144,14 +144,14 @@ def test_an_acl_that_lets_others_write_is_denied(host: Host, path: str, tag: str
 
 
 @pytest.mark.parametrize(("permissions", "mask"), [("5", "5"), ("7", "5")], ids=["reads", "masked"])
-def test_an_acl_that_lets_nobody_write_is_believed(host: Host, permissions: str, mask: str) -> None:
+def test_an_acl_without_write_permission_is_trusted(host: Host, permissions: str, mask: str) -> None:
     host.run("python3", "-c", SET_ACL, FILE, "user", permissions, mask)
     assert host.run("test", "-w", FILE, user="hkswitch", check=False).returncode == 1
     assert status_of_web(host) == (3, "")
 
 
 def test_another_name_in_a_users_folder_changes_nothing(host: Host) -> None:
-    """fs.protected_hardlinks forbids a user to make one; where it is there, it is still root's file."""
+    """fs.protected_hardlinks keeps users from creating a hard link; an existing one is still root's file."""
     name = f"{USERS}/second-name"
     assert "not permitted" in host.run("ln", FILE, name, user="hkswitch", check=False).stderr
     host.run("ln", FILE, name)
@@ -193,16 +193,16 @@ helper.stdout.readline()
 swapping = os.fork()
 while swapping == 0:
     globals()[sys.argv[1]]()
-told = set()
+reasons = set()
 for _ in range(3000):
     helper.stdin.write(REQUEST)
     helper.stdin.flush()
     reply = json.loads(helper.stdout.readline())
-    told.add(reply.get("reason", reply["type"]))
+    reasons.add(reply.get("reason", reply["type"]))
 os.kill(swapping, 9)
 os.waitpid(swapping, 0)
 helper.stdin.close()
-print(json.dumps([sorted(told), helper.wait()]))
+print(json.dumps([sorted(reasons), helper.wait()]))
 """
 
 
@@ -215,29 +215,29 @@ print(json.dumps([sorted(told), helper.wait()]))
         ("swap_owners", f"denied: {FILE} is not trusted: its owner is uid"),
     ],
 )
-def test_what_is_swapped_between_a_check_and_its_use_is_never_believed(
-    host: Host, swap: str, refusal: str
-) -> None:
+def test_a_file_swapped_between_check_and_use_is_never_trusted(host: Host, swap: str, refusal: str) -> None:
     theirs = "groups: {theirs: {units: [httpd]}}\n"
     host.write(f"{USERS}/config.yaml", theirs)
     host.run("chown", "hkswitch:", f"{USERS}/config.yaml")
-    start = request_by(theirs, 1, "start", "theirs")  # it would be done, if that one were believed
-    told, code = json.loads(host.run("python3", "-c", RACE, swap, start).stdout)
+    start = request_for_config(
+        theirs, 1, "start", "theirs"
+    )  # it would be executed if this config were trusted
+    reasons, code = json.loads(host.run("python3", "-c", RACE, swap, start).stdout)
     assert code == 0
-    assert "denied: there is no group 'theirs' in the configuration" in told
-    assert [reason for reason in told if reason.startswith(refusal)] != []
+    assert "denied: there is no group 'theirs' in the configuration" in reasons
+    assert [reason for reason in reasons if reason.startswith(refusal)] != []
     known = ("denied: there is no group 'theirs'", "denied: /etc/hkswitch")
-    assert [reason for reason in told if not reason.startswith(known)] == []
+    assert [reason for reason in reasons if not reason.startswith(known)] == []
 
 
-def test_an_empty_config_is_said(host: Host) -> None:
+def test_an_empty_config_is_reported(host: Host) -> None:
     host.write(FILE, "")
     code, errors = status_of_web(host)
     assert (code, errors.count("\n")) == (78, 1)
     assert errors.startswith(f"serviceswitch: {FILE}:1:1: the key 'groups' is missing")
 
 
-def test_a_missing_config_is_said(host: Host) -> None:
+def test_a_missing_config_is_reported(host: Host) -> None:
     host.run("rm", FILE)
     assert status_of_web(host) == (
         78,
@@ -265,6 +265,6 @@ def test_the_environment_changes_nothing(host: Host, environment: str) -> None:
     assert (done.returncode, done.stderr) == (3, "")
 
 
-def test_nobody_but_root_is_served(host: Host) -> None:
+def test_only_root_is_served(host: Host) -> None:
     done = host.run("/usr/sbin/serviceswitch", "status", "web", user="hkswitch", check=False)
     assert (done.returncode, done.stderr) == (77, "serviceswitch: only root may do this; try it with sudo\n")

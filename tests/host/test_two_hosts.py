@@ -1,4 +1,4 @@
-"""The bridge and a phone on two hosts, joined by two networks: one that is chosen, and one that is not."""
+"""The bridge and a phone on two hosts, connected by two networks, of which the bridge serves one."""
 
 import itertools
 import json
@@ -19,8 +19,8 @@ from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from tests.host.conftest import PORT, processes
-from tests.host.installed import empty_state
-from tests.host.machine import Boot, Host, eventually, eventually_async, joined
+from tests.host.installation import empty_state
+from tests.host.machine import Boot, Host, connected, eventually, eventually_async
 from tests.host.packet_capture import MDNS_GROUP, Capture, Packet, ask, captured
 from tests.support.controller import Controller
 
@@ -33,7 +33,7 @@ UNIT: Final = "httpd.service"
 SWITCH: Final = "Web Server"
 HAP: Final = "_hap._tcp.local."
 ANNOUNCEMENTS: Final = 3
-"""How often the bridge says that it is there when it comes."""
+"""The number of announcements when the bridge starts."""
 NOT_PAIRED: Final = StatusFlags.UNPAIRED
 PAIRED: Final = StatusFlags(0)
 
@@ -56,14 +56,14 @@ groups:
 """
 
 
-class Way(TypedDict, total=False):
-    """How to ask; the default is a question of a browser that runs for long."""
+class QueryMode(TypedDict, total=False):
+    """A kind of mDNS query; the default is that of a continuous browser."""
 
     from_port: int
     unicast_answer: bool
 
 
-WAYS: Final[dict[str, Way]] = {
+QUERY_MODES: Final[dict[str, QueryMode]] = {
     "for all to hear": {},
     "for a unicast answer": {"unicast_answer": True},
     "as an old resolver": {"from_port": 0},  # any
@@ -71,7 +71,7 @@ WAYS: Final[dict[str, Way]] = {
 
 
 ALONE: Final = pytest.mark.parametrize("avahi", [False], indirect=True, ids=["alone"])
-"""For what Avahi has no part in."""
+"""For tests that do not depend on Avahi."""
 
 
 # Hosts
@@ -79,14 +79,14 @@ ALONE: Final = pytest.mark.parametrize("avahi", [False], indirect=True, ids=["al
 
 @pytest.fixture(scope="module")
 def phone(host: Host, boot: Boot) -> Iterator[Host]:
-    """The other host. It has nothing installed, and wires to the one that has."""
-    with boot(host.release) as phone, joined(host, phone, WIRES):
+    """The other host, without hkswitch, connected to the bridge's host."""
+    with boot(host.release) as phone, connected(host, phone, WIRES):
         yield phone
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["alone", "beside-avahi"])
 def avahi(request: pytest.FixtureRequest, host: Host, phone: Host) -> Iterator[bool]:
-    """Whether Avahi, which has the same port, runs on both hosts before the bridge does."""
+    """Whether Avahi, which uses the same port, already runs on both hosts when the bridge starts."""
     if not request.param:
         yield False
         return
@@ -96,7 +96,7 @@ def avahi(request: pytest.FixtureRequest, host: Host, phone: Host) -> Iterator[b
 
 @contextmanager
 def running_avahi(*hosts: Host) -> Iterator[None]:
-    """Have Avahi run; it is stopped where it did not."""
+    """Run Avahi, and stop it afterwards unless it ran before."""
     started = [host for host in hosts if host.show(AVAHI[1], "ActiveState") != "active"]
     for host in started:
         host.run("systemctl", "start", *AVAHI)
@@ -109,7 +109,7 @@ def running_avahi(*hosts: Host) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """What the bridge's host sends and gets on either network, since before the bridge was started."""
+    """Captures of both networks on the bridge's host, started before the bridge."""
 
     chosen: Capture
     other: Capture
@@ -122,8 +122,8 @@ def wires(host: Host, avahi: bool) -> Iterator[Wires]:
 
 
 @pytest.fixture(scope="module")
-def daemon(host: Host, stand_in_units: tuple[str, ...], wires: Wires) -> Iterator[Host]:
-    """The host with the daemon running, for one of its networks."""
+def daemon(host: Host, stub_unit_files: tuple[str, ...], wires: Wires) -> Iterator[Host]:
+    """The host with the daemon running, which serves one of its networks."""
     before = host.read("/etc/hkswitch/config.yaml")
     host.write("/etc/hkswitch/config.yaml", CONFIG)
     started = host.run("systemctl", "start", DAEMON, check=False)
@@ -137,7 +137,7 @@ def daemon(host: Host, stand_in_units: tuple[str, ...], wires: Wires) -> Iterato
 
 @pytest.fixture
 def server(daemon: Host) -> Iterator[Host]:
-    """The same, not paired."""
+    """The bridge's host, unpaired."""
     yield daemon
     if shown(daemon)["paired"]:
         forget_pairings(daemon)
@@ -145,7 +145,7 @@ def server(daemon: Host) -> Iterator[Host]:
 
 @pytest.fixture
 def settled(server: Host, wires: Wires) -> Host:
-    """The same, which has said what it says when it comes; only before a search, which would be answered."""
+    """The bridge's host, once all announcements are sent; request it before `search`, which causes more."""
     with stopped(server):
         before = len(wires.chosen.sent_mdns())
     eventually(lambda: sum(map(names_the_bridge, wires.chosen.sent_mdns()[before:])) == ANNOUNCEMENTS)
@@ -153,12 +153,12 @@ def settled(server: Host, wires: Wires) -> Host:
 
 
 def shown(host: Host) -> dict[str, Any]:
-    """What a person sees who is about to pair."""
+    """Return what `hkswitch pair` shows."""
     return dict(json.loads(host.run("hkswitch", "pair", "--json").stdout))
 
 
 def forget_pairings(host: Host) -> None:
-    """As if the bridge were new, also if the controller could not unpair."""
+    """Reset the bridge, even if the controller could not unpair."""
     host.run("systemctl", "stop", DAEMON)
     empty_state(host)
     host.run("systemctl", "start", DAEMON)
@@ -166,7 +166,7 @@ def forget_pairings(host: Host) -> None:
 
 @pytest.fixture
 def movable(server: Host) -> Iterator[Host]:
-    """The server, of which the test may change the chosen interface."""
+    """The bridge's host, whose served interface the test may change."""
     yield server
     host_run_lines(
         server,
@@ -188,36 +188,36 @@ def host_run_lines(host: Host, *lines: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a phone does all the time: it looks for bridges in every network that it is in."""
+    """A phone's continuous search for bridges in all its networks."""
 
     controller: IpController
     changes: list[tuple[ServiceStateChange, str]]
 
     async def bridge(self) -> IpDiscovery:
-        """The only bridge, once it is found."""
+        """Wait for the only bridge to be found."""
         return await eventually_async(self.found)
 
     def found(self) -> IpDiscovery | None:
-        """The only bridge, by what is known of it at this moment."""
+        """Return the only bridge, as currently known."""
         found = list(self.controller.discoveries.values())
         assert len(found) < 2, found
         return found[0] if found else None
 
     async def until_last_change_is(self, change: ServiceStateChange) -> None:
-        """Wait until the bridge came or went."""
+        """Wait until the bridge was added or removed."""
         await eventually_async(lambda: bool(self.changes) and self.changes[-1][0] is change)
 
 
 @pytest.fixture(scope="module")
 def on_phone(phone: Host) -> Iterator[None]:
-    """The tests, and their sockets, are in the phone's network."""
+    """Puts the tests and their sockets into the phone's network."""
     with phone.network():
         yield
 
 
 @asynccontextmanager
 async def searching() -> AsyncIterator[Search]:
-    """A phone that was switched on just now."""
+    """A phone that has just started."""
     changes: list[tuple[ServiceStateChange, str]] = []
 
     def note(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
@@ -240,7 +240,7 @@ async def search(on_phone: None, server: Host) -> AsyncIterator[Search]:
 
 @asynccontextmanager
 async def paired(search: Search, server: Host) -> AsyncIterator[Controller]:
-    """Pair with the bridge that is found, by the code that is shown."""
+    """Pair with the bridge that is found, using the code that is shown."""
     found = await search.bridge()
     finish = await found.async_start_pairing("test")
     first = cast("IpPairing", await finish(shown(server)["setup_code"]))
@@ -253,7 +253,7 @@ async def paired(search: Search, server: Host) -> AsyncIterator[Controller]:
 
 
 def known_to(search: Search, pairing_data: Mapping[str, Any]) -> Controller:
-    """A controller that is told by the search where the bridge is, and when it moves."""
+    """A paired controller, which follows the bridge's address by the search."""
     pairing = search.controller.load_pairing("test", cast("Any", dict(pairing_data)))
     assert pairing is not None
     return Controller(pairing)
@@ -263,7 +263,7 @@ def known_to(search: Search, pairing_data: Mapping[str, Any]) -> Controller:
 
 
 async def test_a_phone_finds_the_bridge_pairs_and_switches(
-    server: Host, stand_ins: tuple[str, ...], search: Search
+    server: Host, stub_units: tuple[str, ...], search: Search
 ) -> None:
     async with paired(search, server) as controller:
         assert await controller.write(SWITCH, on=True) == 0
@@ -287,7 +287,7 @@ async def test_the_flags_say_whether_it_is_paired_and_the_code_stays(server: Hos
 
 
 async def until_seen_with(flags: StatusFlags) -> None:
-    """Wait until another phone sees the status flags (sf); one that saw them change may miss the way back."""
+    """Wait until a new phone sees these status flags (sf); an older one may miss a change back."""
     async with searching() as other:
         await eventually_async(lambda: (found := other.found()) and found.description.status_flags == flags)
 
@@ -308,7 +308,7 @@ def test_nothing_is_announced_after_the_goodbye_even_right_after_the_start(
         before = len(wires.chosen.sent_mdns())
     with stopped(server):
         sent = [packet for packet in wires.chosen.sent_mdns()[before:] if names_the_bridge(packet)]
-    # It may not have come farther than to probe, which says nothing that could be taken back.
+    # It may only have probed, so there is nothing that a goodbye could withdraw.
     said = [packet for packet in sent if packet.message.is_response()]
     told = " ".join("goodbye" if packet.is_goodbye else "hello" for packet in said)
     assert re.fullmatch("((hello ?)+(goodbye ?)+)?", told)
@@ -316,7 +316,7 @@ def test_nothing_is_announced_after_the_goodbye_even_right_after_the_start(
 
 @contextmanager
 def stopped(host: Host) -> Iterator[None]:
-    """Have the daemon stopped for a while."""
+    """Stop the daemon, and start it again afterwards."""
     host.run("systemctl", "stop", DAEMON)
     try:
         yield
@@ -336,7 +336,7 @@ def test_avahi_and_the_bridge_are_both_found(server: Host, phone: Host) -> None:
 
 
 def browsed(phone: Host) -> set[tuple[str, str, str]]:
-    """Interface, address and port of each bridge that Avahi on the phone has found."""
+    """Return interface, address and port of each bridge that Avahi on the phone has found."""
     lines = phone.run(
         "avahi-browse", "--resolve", "--parsable", "--terminate", "_hap._tcp"
     ).stdout.splitlines()
@@ -344,7 +344,7 @@ def browsed(phone: Host) -> set[tuple[str, str, str]]:
     return {(fields[1], fields[7], fields[8]) for fields in resolved}
 
 
-# One network, and not the other
+# Only one of two networks
 
 
 async def test_only_the_address_of_the_chosen_interface_is_advertised(
@@ -357,19 +357,19 @@ async def test_only_the_address_of_the_chosen_interface_is_advertised(
 
 
 def advertisement(packets: tuple[Packet, ...], name: str) -> tuple[set[int], set[str]]:
-    """The ports and addresses, of both kinds, that packets give to a service."""
+    """Return the ports, and IPv4 and IPv6 addresses, that packets give for a service."""
     targets = {target for packet in packets for target in packet.targets(name)}
     found = {address for packet in packets for server, _ in targets for address in packet.addresses(server)}
     return {port for _, port in targets}, found
 
 
-def test_nothing_of_it_is_sent_on_the_other_interface(
+def test_nothing_about_the_bridge_is_sent_on_the_other_interface(
     on_phone: None, server: Host, wires: Wires, avahi: bool
 ) -> None:
     before = len(wires.other.sent())
     server.run("systemctl", "restart", DAEMON)
-    for to, way in itertools.product((MDNS_GROUP, OTHER_ADDRESS), WAYS):
-        ask(HAP, by=OTHER_PHONE, to=to, **WAYS[way])
+    for to, mode in itertools.product((MDNS_GROUP, OTHER_ADDRESS), QUERY_MODES):
+        ask(HAP, by=OTHER_PHONE, to=to, **QUERY_MODES[mode])
     until_answered(wires.chosen)
     sent = wires.other.sent_mdns()
     assert [
@@ -378,17 +378,17 @@ def test_nothing_of_it_is_sent_on_the_other_interface(
     assert avahi or wires.other.sent()[before:] == ()
 
 
-def test_every_way_of_asking_is_answered_on_the_chosen_interface(
+def test_every_kind_of_query_is_answered_on_the_chosen_interface(
     on_phone: None, server: Host, wires: Wires
 ) -> None:
-    for to, way in itertools.product((MDNS_GROUP, ADDRESS), WAYS):
-        until_answered(wires.chosen, to, way)
+    for to, mode in itertools.product((MDNS_GROUP, ADDRESS), QUERY_MODES):
+        until_answered(wires.chosen, to, mode)
 
 
-def until_answered(wire: Capture, to: str = MDNS_GROUP, way: str = "for all to hear") -> None:
-    """Wait for the answer to a question in the chosen network: what was asked before is then dealt with."""
+def until_answered(wire: Capture, to: str = MDNS_GROUP, mode: str = "for all to hear") -> None:
+    """Query in the served network, and wait for the response: earlier queries have been handled then."""
     before = len(wire.sent_mdns())
-    ask(HAP, by=PHONE, to=to, **WAYS[way])
+    ask(HAP, by=PHONE, to=to, **QUERY_MODES[mode])
     eventually(lambda: any(map(names_the_bridge, wire.sent_mdns()[before:])))
 
 
@@ -396,7 +396,7 @@ def names_the_bridge(packet: Packet) -> bool:
     return packet.mentions("_hap._tcp") or packet.mentions("hkswitch")
 
 
-def test_the_other_interface_takes_no_connection(on_phone: None, server: Host) -> None:
+def test_the_other_interface_accepts_no_connection(on_phone: None, server: Host) -> None:
     socket.create_connection((ADDRESS, PORT), timeout=2).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((OTHER_ADDRESS, PORT), timeout=2)
@@ -417,7 +417,7 @@ async def test_a_new_address_is_advertised_and_served_without_a_restart(
             f"ip address add {NEW_ADDRESS}/24 dev {CHOSEN}",
         )
         await eventually_async(lambda: NEW_ADDRESS in addresses(search))
-        # As a phone that wakes up: the connections of before lead nowhere, which it would notice late.
+        # Like a phone that wakes up: it would take long to notice that its old connections are dead.
         async with searching() as fresh:
             await fresh.bridge()
             assert addresses(fresh) == [NEW_ADDRESS]
@@ -444,7 +444,7 @@ async def test_ipv6_is_advertised_and_served_beside_ipv4(
         async with searching() as fresh:
             await fresh.bridge()
             await eventually_async(lambda: set(addresses(fresh)) == {ADDRESS, ADDRESS_6})
-        assert await controller.read(SWITCH) is False  # by the connection of before
+        assert await controller.read(SWITCH) is False  # on the old connection
     socket.create_connection((ADDRESS_6, PORT), timeout=2).close()
     assert not any(map(names_the_bridge, wires.other.sent_mdns()))
     host_run_lines(phone, f"ip address delete {PHONE_6}/64 dev {CHOSEN}")
@@ -462,7 +462,7 @@ AWAY: Final = {
         f"ip address add {ADDRESS}/24 dev {CHOSEN}",
     ),
 }
-"""How an interface is not there yet, and what makes it come."""
+"""Reasons why an interface is not ready yet, and commands that make it ready."""
 
 
 @ALONE

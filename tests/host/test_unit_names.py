@@ -1,4 +1,4 @@
-"""Names of units: what systemd says of each one, and what a configuration with it is told."""
+"""Unit names: systemd and the configuration must accept the same ones."""
 
 import json
 from itertools import product
@@ -36,7 +36,7 @@ for name in json.load(sys.stdin):
     rows = json.loads(done.stdout)["data"][0] if done.returncode == 0 else []
     print(json.dumps([row[2] for row in rows]))
 """
-"""Asks systemd for units, one by one: a name that it does not take spoils the answer about all others."""
+"""Asks systemd about units one by one, as a single invalid name makes the whole call fail."""
 
 
 WRITE: Final = """
@@ -45,18 +45,18 @@ import json, pathlib, sys
 for name in json.load(sys.stdin):
     pathlib.Path("/run/systemd/system", name).write_text("[Mount]\\nWhat=tmpfs\\nType=tmpfs\\n")
 """
-"""Writes a file for each; a section of another type's is passed over."""
+"""Writes a file for each unit; systemd ignores sections of other unit types."""
 
 
 def load_states(host: Host, names: tuple[str, ...]) -> dict[str, str]:
-    """What systemd says of each; nothing of what it refuses."""
+    """Return the load state of each unit, without those that systemd refuses."""
     printed = host.run("python3", "-c", LIST, input=json.dumps(names), timeout_seconds=120).stdout
     answers: list[Any] = [json.loads(line) for line in printed.splitlines()]
     return {name: "".join(states) for name, states in zip(names, answers, strict=True)}
 
 
 def refusal(name: str) -> str:
-    """What a configuration with this unit is told, with the place; nothing if it is good."""
+    """Return the error for a configuration with this unit, with its place; nothing if it is valid."""
     text = json.dumps({"groups": {"web": {"units": [name]}}}, ensure_ascii=False)
     try:
         [unit] = parse(text.encode(), "config.yaml").groups[0].units
@@ -66,23 +66,25 @@ def refusal(name: str) -> str:
     return ""
 
 
-def test_what_the_configuration_takes_systemd_lists_and_what_it_does_not_has_a_place(host: Host) -> None:
+def test_systemd_lists_exactly_the_names_that_the_configuration_accepts(host: Host) -> None:
     states = load_states(host, NAMES)
-    refused = {name: told for name in NAMES if (told := refusal(name))}
+    refused = {name: error for name in NAMES if (error := refusal(name))}
     taken = {name: state for name, state in states.items() if name not in refused}
     assert set(taken.values()) == {"not-found", "loaded"}
     listed = {name for name, state in states.items() if state not in {"", "error"}}
     assert {name for name in taken if name not in listed} == set()
-    assert {told.partition("units[0]: ")[0] for told in refused.values()} == {"config.yaml:1:31: groups.web."}
+    assert {error.partition("units[0]: ")[0] for error in refused.values()} == {
+        "config.yaml:1:31: groups.web."
+    }
     assert len(taken) > 100
     assert len(refused) > 100
 
 
 @pytest.mark.parametrize("kind", ["mount", "automount", "slice"])
-def test_what_the_configuration_takes_can_be_loaded_from_a_file_and_nothing_else_can(
+def test_exactly_the_names_that_the_configuration_accepts_can_be_loaded_from_a_file(
     host: Host, kind: str
 ) -> None:
-    """Of the types that systemd names by a rule of their own; where a mount is, is in its name."""
+    """Tests unit types with special names: the name of a mount unit, for one, is its path."""
     states = load_states(host, tuple(name for name in NAMES if name.endswith(f".{kind}")))
     names = tuple(name for name, state in states.items() if state)
     try:

@@ -1,6 +1,6 @@
-"""An upgrade closes the exits that an older version left open, and keeps what the administrator decided.
+"""Upgrades close sandbox escapes that an older version allowed, and keep the administrator's decisions.
 
-By the Debian package, by the scriptlets of the RPM package, which are run in its place, and by make install.
+They run by the Debian package, by the RPM package's scriptlets (run without rpm), and by make install.
 """
 
 import re
@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from tests.host.installed import traces
+from tests.host.installation import leftovers
 from tests.host.machine import FROM_WHEELS, Boot, Host, booted, eventually, staged
-from tests.host.matrix import PACKAGES
-from tests.host.root import CHECKOUT, OPEN, RELEASES, root_folder, wheels_folder
+from tests.host.matrix import PACKAGE_KINDS
+from tests.host.rootfs import CHECKOUT, RELEASES, WITH_SERVICES, root_folder, wheels_folder
 
 SERVICE: Final = "hkswitch.service"
 STATE: Final = "/var/lib/hkswitch"
@@ -32,12 +32,12 @@ dpkg-deb --raw-extract /root/*.deb /root/opened
 dpkg-deb -Znone --build /root/opened {DEBS}/hkswitch.deb
 rm -r /root/*.deb /root/opened
 """
-"""It is unpacked often here, so it is not compressed."""
+"""The package is not compressed, as it is unpacked often here."""
 
 ESCAPED: Final = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=default.target\n"
 PRECIOUS: Final = "/etc/precious"
 
-AGE: Final = f"""
+MAKE_OLD: Final = f"""
 systemctl stop {SERVICE} var-lib-hkswitch.mount
 usermod --home {STATE} hkswitch
 rm -r {POLICY} {RECORD}
@@ -61,18 +61,18 @@ setpriv --reuid=hkswitch --regid=hkswitch --clear-groups \\
 systemd-run --quiet --wait loginctl enable-linger hkswitch
 systemctl start user@$(id -u hkswitch)
 """
-"""Makes an installation an old one, whose user had a home, jobs for later, and programs outside."""
+"""Turns an installation into an old one, whose user has a home, jobs, and processes outside the sandbox."""
 
 
 @pytest.fixture(scope="module", params=RELEASES)
 def host(
     request: pytest.FixtureRequest, boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str
 ) -> Iterator[Host]:
-    """A host without hkswitch, and what is installed there. `boot` skips where none can be booted."""
+    """A host without hkswitch, but with other services. `boot` skips where no host can boot."""
     name = request.param
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(RELEASES[name], print)}
     log = tmp_path_factory.mktemp("upgrades") / "host.log"
-    with booted(name, root_folder(OPEN[name], print), read_only, log, (staging,)) as host:
+    with booted(name, root_folder(WITH_SERVICES[name], print), read_only, log, (staging,)) as host:
         host.run("install", "-d", DEBS)
         host.run("sh", "-ec", BUILD, timeout_seconds=240)
         host.run("cp", "-a", staged(host), STAGED)
@@ -80,10 +80,10 @@ def host(
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(host: Host) -> Iterator[None]:
-    """All that a test installed is gone at its end, by whatever way it came."""
+def no_leftovers(host: Host) -> Iterator[None]:
+    """Check that a test has removed everything it installed."""
     yield
-    assert traces(host) == ""
+    assert leftovers(host) == ""
 
 
 # How it is installed
@@ -100,7 +100,7 @@ def by_make(host: Host) -> str:
 
 
 def by_rpm(host: Host) -> str:
-    """What rpm does: the files are the deb's, and the scriptlets are run as rpm runs them."""
+    """Install like rpm: unpack the files of the Debian package, and run the scriptlets in rpm's order."""
     there = host.run("test", "-e", "/usr/share/hkswitch/account", check=False).returncode == 0
     unpack = f"dpkg-deb --extract {DEBS}/*.deb /"
     script = f"exec 2>&1\n{scriptlet('pre')}\n{unpack}\n{scriptlet('post')}"
@@ -108,7 +108,7 @@ def by_rpm(host: Host) -> str:
 
 
 def scriptlet(name: str) -> str:
-    """A scriptlet of the spec, in a shell of its own."""
+    """Return a scriptlet of the spec file as a subshell."""
     spec = (CHECKOUT / "packaging" / "hkswitch.spec").read_text()
     text = re.search(rf"^%{name}\n(.*?)\n(?=%\w)", spec, re.MULTILINE | re.DOTALL)
     assert text is not None
@@ -124,7 +124,7 @@ def purge_make(host: Host) -> None:
 
 
 def purge_rpm(host: Host) -> None:
-    """rpm leaves the user and its folder: the rest of this is only for the next test."""
+    """Remove like rpm, which keeps the user and its folder; the rest cleans up for the next test."""
     host.run("sh", "-ec", scriptlet("preun"), "rpm", "0")
     files = "dpkg-deb --fsys-tarfile /var/tmp/debs/*.deb | tar --list | sed -n 's#^[.]##p' | grep -v '/$'"
     host.run("sh", "-ec", f"{files} | xargs rm -f; rm -f {RULE} {RULE}.rpmsave")
@@ -147,43 +147,43 @@ Upgrade = Callable[[Host], str]
 
 @contextmanager
 def installed(host: Host, kind: str) -> Iterator[Upgrade]:
-    """hkswitch is installed; this installs it once more in the same way, and returns what that says."""
+    """Install hkswitch; yield a function that installs it again and returns the output."""
     install, purge = KINDS[kind]
     install(host)
     yield install
     purge(host)
 
 
-@pytest.fixture(scope="module", params=PACKAGES)
-def way(request: pytest.FixtureRequest) -> str:
-    """In which way, for what differs in none: the rule, for one, is always placed by the same program."""
+@pytest.fixture(scope="module", params=PACKAGE_KINDS)
+def package_kind(request: pytest.FixtureRequest) -> str:
+    """The package kind, for tests in which all kinds behave alike, as they run the same program."""
     return str(request.param)
 
 
 @pytest.fixture
-def upgrade(host: Host, way: str) -> Iterator[Upgrade]:
-    with installed(host, way) as again:
+def upgrade(host: Host, package_kind: str) -> Iterator[Upgrade]:
+    with installed(host, package_kind) as again:
         yield again
 
 
-def named(kind: str) -> str:
-    """What pytest calls a row that CI has for each way."""
+def matrix_independent_id(kind: str) -> str:
+    """Return a test ID that does not look like a variant of the matrix, so that CI runs it for each kind."""
     return f"by {kind}"
 
 
-@pytest.fixture(params=PACKAGES, ids=named)
+@pytest.fixture(params=PACKAGE_KINDS, ids=matrix_independent_id)
 def each_upgrade(request: pytest.FixtureRequest, host: Host) -> Iterator[Upgrade]:
     with installed(host, request.param) as again:
         yield again
 
 
-# The exits
+# Sandbox escapes
 
 
 @pytest.fixture
-def aged(host: Host, each_upgrade: Upgrade) -> Iterator[str]:
-    """The installation is an old one, and its daemon has escaped; the number of its user."""
-    host.run("sh", "-ec", AGE, input=ESCAPED)
+def escaped_uid(host: Host, each_upgrade: Upgrade) -> Iterator[str]:
+    """An old installation whose daemon has escaped; the UID of its user."""
+    host.run("sh", "-ec", MAKE_OLD, input=ESCAPED)
     eventually(lambda: all(program in run_by_user(host) for program in ("sleep infinity", "sleep 2000")))
     assert host.run("sh", "-c", LATER).stdout.count("\n") == 2
     yield host.run("id", "-u", "hkswitch").stdout.strip()
@@ -191,7 +191,7 @@ def aged(host: Host, each_upgrade: Upgrade) -> Iterator[str]:
 
 
 LATER: Final = "find /var/spool/cron -type f -user hkswitch"
-"""What cron and at would run as the user."""
+"""The jobs that cron and at would run as the user."""
 
 
 def run_by_user(host: Host) -> str:
@@ -203,10 +203,10 @@ def home(host: Host) -> str:
 
 
 @pytest.mark.parametrize("ran", [True, False], ids=["it ran", "it did not run"])
-def test_an_old_installation_loses_its_exits_and_nothing_else(
-    host: Host, each_upgrade: Upgrade, aged: str, ran: bool
+def test_an_upgrade_closes_the_escapes_of_an_old_installation_and_nothing_else(
+    host: Host, each_upgrade: Upgrade, escaped_uid: str, ran: bool
 ) -> None:
-    host.run("rm", f"{STATE}/bridge.json", f"{STATE}/bridge.json.backup")  # the daemon makes its own
+    host.run("rm", f"{STATE}/bridge.json", f"{STATE}/bridge.json.backup")  # the daemon creates new ones
     if ran:
         host.run("systemctl", "start", SERVICE)
     kept = ["bridge.json", "bridge.json.backup", "lock"] if ran else ["lock"]
@@ -215,7 +215,9 @@ def test_an_old_installation_loses_its_exits_and_nothing_else(
     assert home(host) == "/nonexistent"
     assert "sleep" not in run_by_user(host)
     assert host.run("sh", "-c", LATER).stdout == ""
-    assert host.run("systemctl", "is-active", f"user@{aged}.service", check=False).stdout == "inactive\n"
+    assert (
+        host.run("systemctl", "is-active", f"user@{escaped_uid}.service", check=False).stdout == "inactive\n"
+    )
     assert host.run("ls", "/var/lib/systemd/linger", check=False).stdout == ""
     assert host.run("ls", "-A", STATE).stdout.split() == kept
     assert host.run("sh", "-c", f"sha256sum {STATE}/bridge.json", check=False).stdout == before
@@ -225,15 +227,15 @@ def test_an_old_installation_loses_its_exits_and_nothing_else(
     assert state == ("active\n" if ran else "inactive\n")
 
 
-def test_a_user_that_can_log_in_is_left_alone_and_that_is_said(host: Host, upgrade: Upgrade) -> None:
+def test_a_user_that_can_log_in_is_left_alone_and_reported(host: Host, upgrade: Upgrade) -> None:
     host.run("usermod", "--home", STATE, "--shell", "/bin/sh", "hkswitch")
     said = upgrade(host)
     assert f"hkswitch: The user hkswitch can log in, so it keeps its home directory {STATE}," in said
     assert home(host) == STATE
 
 
-def test_an_upgrade_of_what_has_no_exits_leaves_the_daemon_alone(host: Host) -> None:
-    """By the scriptlets alone: the packages restart the daemon afterwards."""
+def test_an_upgrade_without_escapes_to_close_leaves_the_daemon_alone(host: Host) -> None:
+    """Runs only the scriptlets, as the packages restart the daemon afterwards."""
     by_deb(host)
     try:
         host.run("systemctl", "start", SERVICE)
@@ -244,7 +246,7 @@ def test_an_upgrade_of_what_has_no_exits_leaves_the_daemon_alone(host: Host) -> 
         purge_deb(host)
 
 
-@pytest.mark.parametrize("kind", ["deb", "make"], ids=named)
+@pytest.mark.parametrize("kind", ["deb", "make"], ids=matrix_independent_id)
 def test_a_purge_ends_all_that_runs_as_the_user(host: Host, kind: str) -> None:
     install, purge = KINDS[kind]
     install(host)
@@ -261,7 +263,7 @@ def test_a_purge_ends_all_that_runs_as_the_user(host: Host, kind: str) -> None:
 # The administrator's decisions
 
 
-@pytest.mark.parametrize("kind", ["deb", "make"], ids=named)
+@pytest.mark.parametrize("kind", ["deb", "make"], ids=matrix_independent_id)
 def test_a_purge_empties_a_mount_of_the_administrators_and_removes_the_rest(host: Host, kind: str) -> None:
     install, purge = KINDS[kind]
     install(host)
@@ -295,7 +297,7 @@ def rule(host: Host) -> str | None:
     [("edited", True), ("removed", True), ("a link", True), ("edited", False), ("removed", False)],
     ids=lambda value: value if isinstance(value, str) else "recorded" if value else "of an older version",
 )
-def test_a_rule_that_the_administrator_changed_is_left_alone_and_that_is_said(
+def test_a_rule_that_the_administrator_changed_is_left_alone_and_reported(
     host: Host, upgrade: Upgrade, decision: str, recorded: bool
 ) -> None:
     change, expected, sentence = KEPT[decision]
@@ -329,7 +331,7 @@ REMOVE: Final = {
 }
 
 
-@pytest.mark.parametrize("kind", REMOVE, ids=named)
+@pytest.mark.parametrize("kind", REMOVE, ids=matrix_independent_id)
 @pytest.mark.parametrize(
     ("change", "without", "again"),
     [(":", None, LINE), (f"rm {RULE}", None, None), (f"echo '{LINE}# mine' >{RULE}", LINE, LINE)],
@@ -348,11 +350,11 @@ def test_a_removal_and_another_installation_keep_the_decision(
     purge(host)
     assert rule(host) is None
     install(host)
-    assert allowed(host) == LINE  # after a purge nothing is remembered
+    assert allowed(host) == LINE  # a purge forgets the decision
     purge(host)
 
 
 def allowed(host: Host) -> str | None:
-    """The lines of the rule that are no comments."""
+    """Return the lines of the rule that are not comments."""
     found = rule(host)
     return None if found is None else re.sub(r"^#.*\n", "", found, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Builds what a release is made of by make, from two checkouts in which all that must not matter differs."""
+"""Builds a release by make, in two checkouts that differ in everything that must not affect the result."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 import hkswitch
-from tests.host.root import CHECKOUT, Release, wheels_folder
+from tests.host.rootfs import CHECKOUT, Release, wheels_folder
 from tests.packaging.odd_locale import ODD, make_odd_locale
 
 BIN: Final = Path(sys.executable).parent
 NAME: Final = f"hkswitch-{hkswitch.__version__}"
 COMMITTED: Final = 1_790_000_000
-"""When the last commit of both checkouts was."""
+"""The time of the last commit in both checkouts."""
 
 NOT_OURS: Final = (
     ".git",
@@ -31,7 +31,7 @@ NOT_OURS: Final = (
     "*.egg-info",
     ".*_cache",
 )
-"""What a checkout has beside its files."""
+"""Generated files in a checkout."""
 
 
 class Kind(StrEnum):
@@ -49,21 +49,21 @@ MADE: Final = {
     Kind.DEB: ("*.deb",),
     Kind.RPM: ("*.rpm",),
 }
-"""What each makes in dist/."""
+"""The files that each target creates in dist/."""
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """A checkout, and what it is built in that the result must not depend on."""
+    """A checkout with a build environment, on which the result must not depend."""
 
     checkout: Path
     umask: int
     environment: dict[str, str]
     clock: tuple[str, ...] = ()
-    """A program that gives another one a false time, and its arguments."""
+    """A command that runs another one with a false time."""
 
     def make(self, kind: Kind) -> dict[str, Path]:
-        """Run make, and return what it made by its pattern."""
+        """Run make, and return the created files by pattern."""
         arguments = ("--assume-old=venv", "--assume-old=.venv/.dev", f"BIN={BIN}", str(kind))
         made = subprocess.run(
             (*self.clock, "make", *arguments),
@@ -83,13 +83,13 @@ class Circumstances:
 
 
 def python_version() -> str:
-    """Of the Python that packages are for, which need not be the tests'."""
+    """Return the version of the system's Python, for which packages are built."""
     asked = ("/usr/bin/python3", "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def offline() -> dict[str, str]:
-    """For pip: the wheels of the test hosts, and no others."""
+    """Return environment variables that make pip use only the wheels of the test hosts."""
     system = Release("this machine", "", python_version(), ())
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels_folder(system, print))}
 
@@ -105,7 +105,7 @@ def git(folder: Path, *argv: str | Path, umask: int = 0o022) -> None:
 
 
 def usual(folder: Path) -> Circumstances:
-    """What is here, committed, with a short path."""
+    """Copy and commit this checkout, to a short path."""
     checkout = folder / "a"
     shutil.copytree(CHECKOUT, checkout, ignore=shutil.ignore_patterns(*NOT_OURS))
     git(checkout, "init", "--quiet")
@@ -115,7 +115,7 @@ def usual(folder: Path) -> Circumstances:
 
 
 def unusual(folder: Path, of: Path) -> Circumstances:
-    """A clone of it somewhere else, whose files have other modes and times, on a day a hundred days later."""
+    """Clone a checkout to another path, with other modes and times, and a clock 100 days ahead."""
     checkout = folder / "another place, whose name is longer and has spaces" / "clone"
     checkout.parent.mkdir()
     git(folder, "clone", "--quiet", of, checkout, umask=0o077)
@@ -126,14 +126,14 @@ def unusual(folder: Path, of: Path) -> Circumstances:
     (checkout / "hkswitch" / "__pycache__" / "left.cpython-311.pyc").write_bytes(b"left about")
     temporary = folder / "a-folder-for-temporary-files-whose-name-is-longer"
     temporary.mkdir()
-    temporary.chmod(0o2755)  # folders that are made in it are as it is
+    temporary.chmod(0o2755)  # new folders in it inherit its group and setgid bit
     environment = {
         "DPKG_DEB_THREADS_MAX": "1",
         "HOME": str(folder),
         "LC_ALL": ODD,
         "LOCPATH": str(make_odd_locale(folder)),
         "LOGNAME": "another",
-        "NO_FAKE_STAT": "1",  # faketime would give every file another time at each look
+        "NO_FAKE_STAT": "1",  # otherwise faketime changes the times of files at each stat
         "PYTHONHASHSEED": "7",
         "TMPDIR": str(temporary),
         "TZ": "ODD-13:45",
@@ -144,7 +144,7 @@ def unusual(folder: Path, of: Path) -> Circumstances:
 
 
 class Builds:
-    """What was built up to now, each at its first use."""
+    """The builds, each made at its first use."""
 
     def __init__(self, folder: Path) -> None:
         self.usual = usual(folder)
@@ -152,7 +152,7 @@ class Builds:
         self._made: dict[tuple[int, Kind], dict[str, Path]] = {}
 
     def of_both(self, kinds: Iterable[Kind]) -> tuple[dict[str, Path], dict[str, Path]]:
-        """What each of the two makes, by its pattern."""
+        """Return the files of both checkouts, by pattern."""
         wanted = tuple(kinds)
         self._make([(where, kind) for kind in wanted for where in (self.usual, self.unusual)])
         first, second = (

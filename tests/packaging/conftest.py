@@ -1,4 +1,4 @@
-"""What is built once for all tests here."""
+"""The builds that all packaging tests share."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is in the files of a release, and when it is from: for a test that finds two that differ."""
+"""Lists the contents of release files with their times, to find the differences between two builds."""
 
 import gzip
 import hashlib
@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 Contents = Mapping[str, str]
-"""All that is known of each member, by its name."""
+"""A description of each member, by name."""
 
 RPM_FILE = ("FILENAMES", "FILEMODES:perms", "FILEMTIMES", "FILESIZES", "FILEDIGESTS", "FILEINODES")
 
 ODD_RPM_TAGS = ("Sha1header", "Sha256header", "Sigmd5", "Payloaddigest", "Payloaddigestalt")
-"""What differs whenever anything does."""
+"""Digests, which differ whenever anything else does."""
 
 
 def run(*command: str | Path) -> bytes:
@@ -54,12 +54,12 @@ def of_wheel(path: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def zip_time(member: zipfile.ZipInfo) -> int:
-    """In steps of two seconds, and of no time zone: hatchling takes UTC."""
+    """Return a zip member's time, in steps of two seconds and without time zone (hatchling uses UTC)."""
     return int(run("date", "--utc", "--date={}-{}-{} {}:{}:{}".format(*member.date_time), "+%s"))
 
 
 def of_deb(path: Path) -> Iterator[tuple[str, str, int]]:
-    """The members of ar are its version and the two archives, each with a header of 60 bytes."""
+    """Read the ar members (the version and two archives), each of which has a header of 60 bytes."""
     content = path.read_bytes()
     place = len(b"!<arch>\n")
     while place < len(content):
@@ -113,9 +113,11 @@ def times(pattern: str, path: Path) -> dict[str, int]:
 
 
 def differences(pattern: str, first: Path, second: Path) -> list[str]:
-    """The members in which two files differ; nothing if they are the same bytes."""
+    """Return the members in which two files differ; nothing if the files are identical."""
     if first.read_bytes() == second.read_bytes():
         return []
     one, other = members(pattern, first), members(pattern, second)
     differing = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
-    return [f"{name}: {one.get(name)} / {other.get(name)}" for name in differing] or ["how it is compressed"]
+    return [f"{name}: {one.get(name)} / {other.get(name)}" for name in differing] or [
+        "only the compression differs"
+    ]

@@ -1,6 +1,6 @@
-"""A locale in which much is otherwise: it sorts backwards, and has names of its own for days and months.
+"""An unusual locale, which sorts backwards and has invented names for days and months.
 
-Machines that build have only C and C.UTF-8, which hide a program that sorts or prints by its locale.
+Build machines have only C and C.UTF-8, which hide programs whose output depends on the locale.
 """
 
 import subprocess
@@ -67,10 +67,10 @@ def source() -> str:
 
 
 def make_odd_locale(folder: Path) -> Path:
-    """Make it below a folder, by localedef. What LOCPATH must be for it."""
+    """Create the locale below a folder by localedef; return the value for LOCPATH."""
     definitions = {
         "odd.source": source(),
-        # Python asks for the encoding by this name
+        # the name by which Python asks for the encoding
         "odd.charmap": "\n".join(
             (
                 "<code_set_name> ANSI_X3.4-1968\n<comment_char> %\n<escape_char> /\nCHARMAP",
@@ -88,7 +88,7 @@ def make_odd_locale(folder: Path) -> Path:
         cwd=folder,
         capture_output=True,
         text=True,
-        check=False,  # the categories that it lacks are a warning, and the exit code 1
+        check=False,  # missing categories cause a warning and exit code 1
     )
     assert (locales / ODD / "LC_TIME").exists(), made.stderr
     return locales

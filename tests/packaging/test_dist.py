@@ -1,4 +1,4 @@
-"""`make dist` makes an sdist and a wheel that install and run, with all that is ours and nothing else."""
+"""`make dist`: the sdist and the wheel contain all of our files and no others, can be installed, and run."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ import hkswitch
 from tests.packaging.building import BIN, NAME, NOT_OURS
 
 ROOT: Final = Path(__file__).parents[2]
-LEFT_ABOUT: Final = (
+LEFT_OVERS: Final = (
     ".venv/lib/secret.py",
     ".cache/hosts/bookworm/etc/shadow",
     ".hypothesis/examples/1",
@@ -27,12 +27,12 @@ LEFT_ABOUT: Final = (
     "dist/hkswitch-0.0.1.tar.gz",
     "hkswitch/__pycache__/cli.cpython-311.pyc",
 )
-"""What may lie about in a checkout."""
+"""Files that may be left in a checkout."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """The folder that they were built in, its files, and both archives."""
+    """A build: its folder, the files there, and both archives."""
 
     folder: Path
     files: frozenset[str]
@@ -64,11 +64,11 @@ def make_dist(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Built from a copy of the checkout in which other things lie about."""
+    """A build from a copy of the checkout with left-over files."""
     folder = tmp_path_factory.mktemp("checkout") / "copy"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_OURS))
     files = frozenset(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    for name in LEFT_ABOUT:
+    for name in LEFT_OVERS:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("not ours")
     (folder / ".hypothesis" / ".gitignore").write_text("*\n")
@@ -117,7 +117,7 @@ def test_building_again_makes_the_same_and_leaves_nothing_beside_it(built: Built
 
 @pytest.fixture(scope="module")
 def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that is installed here but hkswitch itself: a test has no network to fetch it from."""
+    """A folder with all packages installed here except hkswitch, as tests have no network."""
     folder = tmp_path_factory.mktemp("dependencies")
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         if "hkswitch" not in path.name and path.suffix != ".pth":
@@ -127,7 +127,7 @@ def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path, dependencies: Path) -> Path:
-    """A new virtual environment that sees them."""
+    """A new virtual environment with access to the dependencies."""
     folder = tmp_path / "environment"
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     [packages] = folder.glob("lib/python*/site-packages")

@@ -1,4 +1,4 @@
-"""What docs/releasing.md types does what it says: with a throw-away key, on what make built."""
+"""The commands of docs/releasing.md work, with a temporary key and real builds."""
 
 import os
 import re
@@ -27,13 +27,13 @@ def section(heading: str) -> str:
 
 
 def typed(heading: str) -> list[str]:
-    """The blocks below a heading, as one types them."""
+    """Return the commands below a heading, as typed by a reader."""
     blocks = BLOCK.findall(section(heading))
     return ["\n".join(line.partition("$ ")[2] for line in block.splitlines()) for block in blocks]
 
 
 def with_word(heading: str, word: str) -> str:
-    """The one block in which there is a word."""
+    """Return the only block that contains a word."""
     [block] = [block for block in typed(heading) if word in block]
     return block
 
@@ -46,8 +46,8 @@ TAG_VERIFIED: Final = with_word("Verify a release", "verify-tag")
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Somebody with a home folder, a checkout and a passphrase that ssh-keygen asks for."""
+class Maintainer:
+    """A maintainer with a home folder, a checkout, and a passphrase for ssh-keygen."""
 
     home: Path
     checkout: Path
@@ -66,14 +66,14 @@ class Maker:
         )
 
 
-def maker(folder: Path, of: Path) -> Maker:
-    """One with a key, whose checkout has that key among the signers."""
+def maintainer(folder: Path, of: Path) -> Maintainer:
+    """Create a maintainer whose key is among the signers of the checkout."""
     (folder / "home" / ".ssh").mkdir(parents=True)
     (folder / "ask").write_text(f"#!/bin/sh\necho '{PASSPHRASE}'\n")
     (folder / "ask").chmod(0o700)
     git(folder, "clone", "--quiet", of, "checkout")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "SSH_"))}
-    made = Maker(
+    made = Maintainer(
         folder / "home",
         folder / "checkout",
         environment
@@ -87,22 +87,22 @@ def maker(folder: Path, of: Path) -> Maker:
 
 @dataclass(frozen=True)
 class Release:
-    """What users download, and the signers that they trust."""
+    """The files that users download, with the signers that they trust."""
 
-    maker: Maker
+    maintainer: Maintainer
     folder: Path
 
     def verified(self) -> subprocess.CompletedProcess[str]:
-        return self.maker.types(VERIFIED, self.folder)
+        return self.maintainer.types(VERIFIED, self.folder)
 
 
 @pytest.fixture(scope="module")
-def signer(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Maker:
-    """Made a release of a real build by what the page types."""
+def signer(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Maintainer:
+    """A maintainer who has made a release of a real build by the page's commands."""
     if shutil.which("ssh-keygen") is None:
         pytest.skip("there is no ssh-keygen")
     built = builds.of_one(Kind.DIST) | builds.of_one(Kind.SBOM)
-    signer = maker(tmp_path_factory.mktemp("signer"), builds.usual.checkout)
+    signer = maintainer(tmp_path_factory.mktemp("signer"), builds.usual.checkout)
     (signer.checkout / "dist").mkdir()
     for path in built.values():
         shutil.copy(path, signer.checkout / "dist")
@@ -113,8 +113,8 @@ def signer(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Maker:
 
 
 @pytest.fixture
-def release(signer: Maker, tmp_path: Path) -> Release:
-    """A copy of it."""
+def release(signer: Maintainer, tmp_path: Path) -> Release:
+    """A downloaded copy of the release."""
     folder = tmp_path / "downloads"
     shutil.copytree(signer.checkout / "dist", folder)
     shutil.copy(signer.checkout / "packaging" / "signers", folder)
@@ -145,15 +145,15 @@ def other_file(release: Release) -> None:
 
 
 def other_sums(release: Release) -> None:
-    """With the right sum of another file."""
+    """Replace a file, with correct checksums."""
     other_file(release)
     subprocess.run("sha256sum hkswitch* > SHA256SUMS", shell=True, cwd=release.folder, check=True)
 
 
 def other_key(release: Release) -> None:
-    """That of somebody who is not among the signers."""
+    """Sign with a key that is not among the signers."""
     other_sums(release)
-    other = maker(release.folder.parent, release.maker.checkout)
+    other = maintainer(release.folder.parent, release.maintainer.checkout)
     (release.folder / "SHA256SUMS.sig").unlink()
     (other.checkout / "dist").symlink_to(release.folder)
     done = other.types(SIGNED)
@@ -168,7 +168,7 @@ def no_signature(release: Release) -> None:
 def signature_for_another_purpose(release: Release) -> None:
     other_purpose = SIGNED.replace("-n hkswitch-release", "-n file")
     (release.folder / "SHA256SUMS.sig").unlink()
-    assert release.maker.types(other_purpose.replace("cd dist\n", ""), release.folder).returncode == 0
+    assert release.maintainer.types(other_purpose.replace("cd dist\n", ""), release.folder).returncode == 0
 
 
 def no_signers_yet(release: Release) -> None:
@@ -181,12 +181,12 @@ def no_file(release: Release) -> None:
 
 
 def malformed_sums(release: Release) -> None:
-    """Signed, but with a line that is none."""
+    """Sign checksums that have a malformed line."""
     with (release.folder / "SHA256SUMS").open("a") as sums:
         sums.write("not a sum\n")
     (release.folder / "SHA256SUMS.sig").unlink()
     sign = SIGNED.splitlines()[-1]
-    assert release.maker.types(sign, release.folder).returncode == 0
+    assert release.maintainer.types(sign, release.folder).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_what_was_not_signed_fails(attack: Callable[[Release], None], signed: bo
 
 
 @pytest.fixture
-def tag_of_another(signer: Maker, tmp_path: Path) -> Iterator[None]:
-    """The same tag by a key that is not among the signers."""
-    other = maker(tmp_path, signer.checkout)
+def tag_of_another(signer: Maintainer, tmp_path: Path) -> Iterator[None]:
+    """Replaces the tag by one with a key that is not among the signers."""
+    other = maintainer(tmp_path, signer.checkout)
     assert other.types(f"git tag --delete {TAG}").returncode == 0
     done = other.types(TAGGED)
     assert done.returncode == 0, done.stderr
@@ -225,7 +225,7 @@ def tag_of_another(signer: Maker, tmp_path: Path) -> Iterator[None]:
     git(signer.checkout, "update-ref", f"refs/tags/{TAG}", restored.strip())
 
 
-def test_a_signed_tag_is_verified(signer: Maker) -> None:
+def test_a_signed_tag_is_verified(signer: Maintainer) -> None:
     assert TAG in TAGGED
     verified = signer.types(TAG_VERIFIED)
     assert verified.returncode == 0, verified.stderr
@@ -233,16 +233,16 @@ def test_a_signed_tag_is_verified(signer: Maker) -> None:
 
 
 @pytest.mark.usefixtures("tag_of_another")
-def test_a_tag_of_another_key_fails(signer: Maker) -> None:
+def test_a_tag_of_another_key_fails(signer: Maintainer) -> None:
     assert signer.types(TAG_VERIFIED).returncode != 0
 
 
-def test_the_key_that_the_page_makes_has_a_passphrase(signer: Maker) -> None:
+def test_the_key_that_the_page_makes_has_a_passphrase(signer: Maintainer) -> None:
     asked = ("ssh-keygen", "-y", "-P", "", "-f", signer.home / ".ssh" / "hkswitch-release")
     assert subprocess.run(asked, capture_output=True, check=False).returncode != 0
 
 
 def test_what_is_built_again_is_compared_with_what_is_in_a_release() -> None:
-    """test_reproducible.py proves that it is the same; here, that the page names what is signed."""
+    """The page rebuilds the files that are signed; test_reproducible.py proves that they are identical."""
     built = with_word("Build it yourself", "make").splitlines()
     assert built[-1] == with_word("Make a release", "make dist")

@@ -1,4 +1,4 @@
-"""The same sources make the same bytes, whoever builds them, where and when."""
+"""Builds are reproducible: user, place and time do not affect the bytes."""
 
 import gzip
 import io
@@ -28,7 +28,7 @@ Pair = tuple[Path, Path]
 
 @pytest.fixture(scope="module")
 def pairs(builds: Builds) -> dict[str, Pair]:
-    """What both checkouts made, by its pattern."""
+    """The files built from both checkouts, by pattern."""
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         pytest.skip(f"needed to build all of it: {', '.join(missing)}")
     first, second = builds.of_both(Kind)
@@ -45,14 +45,14 @@ def test_two_folders_times_umasks_and_locales_make_the_same_bytes(
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_all_in_it_is_from_the_last_commit(pairs: dict[str, Pair], pattern: str) -> None:
-    """No build is so quick that its time would be this one."""
+def test_all_times_are_that_of_the_last_commit(pairs: dict[str, Pair], pattern: str) -> None:
+    """The commit is so old that the time of a build cannot match."""
     found = times(pattern, pairs[pattern][0])
     assert {name: time for name, time in found.items() if time != COMMITTED} == {}
 
 
 def test_the_size_that_a_deb_states_is_that_of_its_files(pairs: dict[str, Pair]) -> None:
-    """As dpkg-gencontrol has it: of files in whole KiB, and one for everything else."""
+    """Like dpkg-gencontrol: files count in whole KiB, and everything else counts as one."""
     deb = pairs["*.deb"][0]
     with tarfile.open(fileobj=io.BytesIO(output("dpkg-deb", "--fsys-tarfile", deb))) as archive:
         size = sum(-(-member.size // 1024) if member.isfile() else 1 for member in archive)
@@ -70,9 +70,9 @@ def output(*command: str | Path) -> bytes:
 def test_an_unpacked_sdist_makes_the_same_bytes(
     builds: Builds, pairs: dict[str, Pair], long: bool, tmp_path: Path
 ) -> None:
-    """All kinds of them if there is time."""
+    """With --long, all kinds of files."""
     sdist = pairs["*.tar.gz"][0]
-    output("tar", "--extract", "--touch", "--file", sdist, "--directory", tmp_path)  # with other times
+    output("tar", "--extract", "--touch", "--file", sdist, "--directory", tmp_path)  # with new times
     unpacked = Circumstances(tmp_path / NAME, 0o022, builds.usual.environment)
     for kind in Kind if long else (Kind.DIST,):
         for pattern, made in unpacked.make(kind).items():
@@ -83,7 +83,7 @@ def test_an_unpacked_sdist_makes_the_same_bytes(
 
 
 def checkout(folder: Path) -> None:
-    """One commit, at COMMITTED."""
+    """Create a repository with one commit, at COMMITTED."""
     git(folder, "init", "--quiet")
     git(folder, "commit", "--quiet", "--allow-empty", "--message=All")
 

@@ -1,4 +1,4 @@
-"""The RPM package: its files, its scripts, and what rpmlint says. Nothing here installs it."""
+"""The RPM package: its files, its scripts, and rpmlint's result. These tests do not install it."""
 
 import hashlib
 import shutil
@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 import hkswitch
-from tests.host.root import CHECKOUT
+from tests.host.rootfs import CHECKOUT
 from tests.packaging.building import Builds, Kind, python_version
 
 PROGRAMS: Final = ("rpm", "rpmbuild", "rpmlint")
@@ -55,11 +55,11 @@ SCRIPTS: Final = {
 
 @pytest.fixture(scope="module")
 def rpm(builds: Builds) -> Path:
-    """The package, built as `make rpm` does, but from the wheels of the test hosts."""
+    """The package, as built by `make rpm`, but with the wheels of the test hosts."""
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         pytest.skip(f"needed to build the package: {', '.join(missing)}")
     package = builds.of_one(Kind.RPM)["*.rpm"]
-    assert list((builds.usual.checkout.parent).glob("tmp.*")) == []  # what was built in is gone
+    assert list((builds.usual.checkout.parent).glob("tmp.*")) == []  # the build folder has been removed
     return package
 
 
@@ -69,7 +69,7 @@ def query(rpm: Path, form: str) -> str:
 
 
 def files(rpm: Path) -> dict[str, list[str]]:
-    """Mode, user, group and flags of each file, by its path."""
+    """Return mode, user, group and flags of each file, by path."""
     form = "[" + "\t".join(f"%{{{tag}}}" for tag in TAGS) + "\n]"
     rows = (line.split("\t") for line in query(rpm, form).splitlines())
     return {path: rest for path, *rest in rows}
@@ -105,7 +105,7 @@ def test_only_root_can_write_them_and_none_changes_the_user(rpm: Path) -> None:
 
 
 def test_the_configuration_is_the_owners_and_the_rule_is_not_unpacked(rpm: Path) -> None:
-    """rpm would write the rule under a name that sudo reads, before visudo has looked at it."""
+    """rpm would write the rule under a name that sudo reads, before visudo has checked it."""
     flags = {path: row[3] for path, row in files(rpm).items() if path.startswith("/etc/") and row[3]}
     assert flags == {"/etc/hkswitch/config.yaml": "cn", "/etc/sudoers.d/hkswitch": "g"}
 
@@ -127,7 +127,7 @@ def test_shellcheck_finds_nothing_in_its_scripts(rpm: Path, script: str) -> None
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def test_rpmlint_has_nothing_to_say(rpm: Path) -> None:
+def test_rpmlint_reports_nothing(rpm: Path) -> None:
     config = CHECKOUT / "packaging" / "rpmlint.toml"
     command = ("rpmlint", "--config", str(config), str(rpm))
     said = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -137,7 +137,7 @@ def test_rpmlint_has_nothing_to_say(rpm: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "sentence"), [((), "packaging/rpm FOLDER"), (("/nowhere",), "there is no folder /nowhere")]
 )
-def test_a_build_says_what_it_needs(argv: tuple[str, ...], sentence: str) -> None:
+def test_a_build_reports_what_it_needs(argv: tuple[str, ...], sentence: str) -> None:
     refused = subprocess.run(
         [CHECKOUT / "packaging" / "rpm", *argv], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The SBOM has what the runtime lock has, and is valid CycloneDX."""
+"""The SBOM lists the packages of the runtime lock, and is valid CycloneDX."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def sbom(builds: Builds) -> Path:
 
 
 def locked() -> set[Package]:
-    """Read apart from how the tool reads it."""
+    """Parse the lock independently of the tool."""
     return {
         Package(name, version, frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", hashes)))
         for name, version, hashes in ENTRY.findall(LOCK.read_text())
@@ -94,7 +94,7 @@ def test_the_validator_refuses_what_is_not(sbom: Path, right: str, wrong: str) -
 
 
 def test_it_names_no_run(sbom: Path) -> None:
-    """A serial number would be another one each time."""
+    """A serial number would differ in each build."""
     document = json.loads(sbom.read_text())
     assert "serialNumber" not in document
     assert {each["name"] for each in document["metadata"]["properties"]} == {"cdx:reproducible"}

@@ -1,4 +1,4 @@
-"""`make outdated`: an old pin needs a reason, and a reason needs an old pin."""
+"""`make outdated`: an outdated pin needs a reason, and a reason needs an outdated pin."""
 
 import json
 import os
@@ -34,7 +34,7 @@ numpy==2.4.0 ; python_full_version >= '3.12' \\
 """
 
 OLD = "older than"
-IDLE = "not held at"
+IDLE = "no longer held at"
 
 
 def versions(**found: str) -> Versions:
@@ -47,7 +47,7 @@ def test_a_pin_is_read_with_its_version_and_without_its_marker() -> None:
     )
 
 
-def test_each_lock_of_the_project_is_looked_at() -> None:
+def test_each_lock_of_the_project_is_checked() -> None:
     found = {
         str(lock.relative_to(outdated.ROOT))
         for folder in ("requirements", "tests", "bench", "packaging", "release", "docs")
@@ -58,7 +58,7 @@ def test_each_lock_of_the_project_is_looked_at() -> None:
     assert looked_at == found
 
 
-def test_what_package_json_names_is_read_of_npms_locks() -> None:
+def test_the_packages_of_package_json_are_read_from_npms_locks() -> None:
     for lock in outdated.NPM_LOCKS:
         wanted = json.loads(lock.with_name("package.json").read_text())
         named = {f"npm:{name}" for kind in wanted if kind.endswith("ependencies") for name in wanted[kind]}
@@ -82,20 +82,20 @@ def test_every_line_of_the_locks_that_names_a_package_is_read() -> None:
         ({"h11": "0.9.0"}, {"h11": "0.16.0"}, {"h12": "0.9.0"}, [("h11 0.9.0", OLD), ("h12", IDLE)]),
         ({"h11": "0.16.0"}, {"h11": "0.16.0"}, {"h11": "0.16.0"}, [("h11", IDLE)]),
         ({"h11": "0.16.0"}, {"h11": "0.16.0"}, {"click": "8.0"}, [("click", IDLE)]),
-        # before a release, and one that was withdrawn: newer than the registry's newest
+        # a pre-release, and a withdrawn release: both newer than the registry's newest
         ({"h11": "0.17.0rc1"}, {"h11": "0.16.0"}, {}, []),
         ({"h11": "0.16.0"}, {"h11": "0.15.0"}, {}, []),
-        # by number and not by text
+        # compared as versions, not as text
         ({"h11": "0.9.0"}, {"h11": "0.10.0"}, {}, [("h11 0.9.0", OLD)]),
         ({"h11": "0.10.0"}, {"h11": "0.9.0"}, {}, []),
-        # one version of Python has an older newest release
+        # the newest release for one version of Python is older
         ({"numpy": "2.2.6 2.4.0"}, {"numpy": "2.2.6 2.4.0"}, {}, []),
         ({"numpy": "2.2.6 2.3.0"}, {"numpy": "2.2.6 2.4.0"}, {}, [("numpy 2.3.0", OLD)]),
         ({"numpy": "2.2.6"}, {"numpy": "2.4.0"}, {}, [("numpy 2.2.6", OLD)]),
         ({"a": "1", "b": "1"}, {"a": "2", "b": "2"}, {"b": "1"}, [("a 1", OLD)]),
     ],
 )
-def test_an_old_pin_needs_its_reason_and_a_reason_its_old_pin(
+def test_an_outdated_pin_needs_a_reason_and_a_reason_an_outdated_pin(
     pinned: dict[str, str],
     newest: dict[str, str],
     reasons: dict[str, str],
@@ -108,7 +108,7 @@ def test_an_old_pin_needs_its_reason_and_a_reason_its_old_pin(
     ] == [(True, True)] * len(found)
 
 
-def test_what_is_held_is_listed_with_its_reason() -> None:
+def test_held_packages_are_listed_with_their_reasons() -> None:
     why = {"h11": Reason("0.9.0", "0.16 is too big")}
     assert list(kept(versions(h11="0.9.0", click="1"), versions(h11="0.16.0", click="2"), why)) == [
         "h11 0.9.0 is older than 0.16.0: 0.16 is too big"
@@ -147,7 +147,7 @@ def test_the_reasons_of_the_project_are_of_packages_that_are_held() -> None:
     assert {name: reason.held for name, reason in reasons.items() if reason.held not in pinned[name]} == {}
 
 
-# The program, with registries that programs in the place of uv and npm speak for
+# The program, with fake uv and npm commands
 
 NPM_LOCK = {
     "packages": {
@@ -164,7 +164,7 @@ def latest(version: str, name: str = "@a/hap") -> str:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of each kind, at 1.0 and without a reason; `answer` and `npm-answer` are what is printed."""
+    """A project with a package of each kind at 1.0; uv prints `answer`, and npm prints `npm-answer`."""
     for name in ("runtime", "build", "dev"):
         (tmp_path / f"{name}.lock").write_text("h11==1.0 \\\n    --hash=sha256:00\n")
     (tmp_path / "held.toml").touch()
@@ -193,11 +193,11 @@ HELD = '[h11]\nheld = "1.0"\nwhy = "1.1 is slow"'
     [
         ("h11==1.0\n", "", (0, "")),
         ("h11==1.1\n", HELD, (0, "h11 1.0 is older than 1.1: 1.1 is slow\n")),
-        ("h11==1.1\n", "", (1, "h11 1.0 is older than 1.1: run `make lock`, or say why in held.toml\n")),
-        ("h11==1.0\n", HELD, (1, "h11 is not held at 1.0 any more: remove its reason from held.toml\n")),
+        ("h11==1.1\n", "", (1, "h11 1.0 is older than 1.1: run `make lock`, or add a reason to held.toml\n")),
+        ("h11==1.0\n", HELD, (1, "h11 is no longer held at 1.0: remove its reason from held.toml\n")),
     ],
 )
-def test_the_exit_code_is_0_only_if_all_is_new_or_has_its_reason(
+def test_the_exit_code_is_0_only_if_each_outdated_pin_has_a_reason(
     project: Path, capsys: pytest.CaptureFixture[str], answer: str, reason: str, expected: tuple[int, str]
 ) -> None:
     (project / "answer").write_text(answer)
@@ -218,7 +218,7 @@ NPM_HELD = '["npm:@a/hap"]\nheld = "1.0.0"\nwhy = "2 is slow"'
         (
             "1.0.0",
             NPM_HELD,
-            (1, "npm:@a/hap is not held at 1.0.0 any more: remove its reason from held.toml\n"),
+            (1, "npm:@a/hap is no longer held at 1.0.0: remove its reason from held.toml\n"),
         ),
     ],
 )
@@ -253,11 +253,11 @@ def test_without_npm_nothing_can_be_compared(
         ({"answer": "h11==1.0\n", "npm-answer": latest("new")}, "npm: "),
         (
             {"answer": "h11==1.0\n", "npm-answer": latest("1.0.0", "other")},
-            "did not say which release of npm:@a/hap",
+            "did not return the newest release of npm:@a/hap",
         ),
-        ({"answer": ""}, "the registry did not say which release of h11 is the newest"),
-        ({}, "answer"),  # cat says that there is no such file, as uv says what it could not reach
-        ({"answer": "h11==1.0\n", "held.toml": "[h11]"}, "h11 needs `held` and `why`"),
+        ({"answer": ""}, "the registry did not return the newest release of h11"),
+        ({}, "answer"),  # cat fails, like uv without a network
+        ({"answer": "h11==1.0\n", "held.toml": "[h11]"}, "h11 must have `held` and `why`"),
     ],
 )
 def test_the_exit_code_is_2_if_nothing_can_be_compared(
@@ -270,14 +270,14 @@ def test_the_exit_code_is_2_if_nothing_can_be_compared(
     assert (captured.out, sentence in captured.err) == ("", True)
 
 
-def test_the_registry_is_asked_for_names_alone(project: Path) -> None:
+def test_the_registry_gets_only_names(project: Path) -> None:
     (project / "answer").write_text("h11==1.0\n")
     assert outdated.main() == 0
     assert (project / "asked").read_text() == "h11"
 
 
-def test_uv_itself_knows_the_options() -> None:
-    """Without packages it asks no registry."""
+def test_the_real_uv_accepts_the_options() -> None:
+    """Without packages, uv does not contact the registry."""
     uv = Path(sys.executable).with_name("uv")
     asked = subprocess.run([uv, *outdated.NEWEST, "-"], input="", capture_output=True, text=True, check=False)
     assert (asked.returncode, pins(asked.stdout)) == (0, {})

@@ -1,24 +1,24 @@
-"""A stand-in for the daemon: hkswitch.service as it is, with a main process that connects for others.
+"""A fake daemon: the real hkswitch.service, whose main process connects to the helper on behalf of a test.
 
-The helper serves nobody else. What starts it by sudo needs only that this runs.
+The helper's socket serves only that main process; a helper started by sudo only requires the unit to run.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tests.host.installed import empty_state
+from tests.host.installation import empty_state
 from tests.host.machine import Host
 
 UNIT: Final = "hkswitch.service"
-PROGRAM: Final = "/usr/local/lib/stand-in.py"
+PROGRAM: Final = "/usr/local/lib/fake-daemon.py"
 DROP_INS: Final = f"/run/systemd/system/{UNIT}.d"
 
-CONNECTS: Final = """\
+PROXY: Final = """\
 import socket
 
 listening = socket.socket(socket.AF_UNIX)
-listening.bind("\\0stand-in")
+listening.bind("\\0fake-daemon")
 listening.listen()
 while True:
     asked, _ = listening.accept()
@@ -30,18 +30,18 @@ while True:
             print(error, flush=True)
 """
 
-CONNECTED: Final = """\
+CONNECT: Final = """\
 import socket
 
 asking = socket.socket(socket.AF_UNIX)
-asking.connect("\\0stand-in")
+asking.connect("\\0fake-daemon")
 connection = socket.socket(fileno=socket.recv_fds(asking, 1, 1)[1][0])
 """
-"""How a program gets a connection to the helper."""
+"""Prelude of a program that needs `connection`, a connection to the helper made by the fake daemon."""
 
 
-def in_its_place(program: str) -> str:
-    """A drop-in of hkswitch.service by which it runs a Python program in place of the daemon."""
+def drop_in_to_run(program: str) -> str:
+    """Return a drop-in that has hkswitch.service run a Python program instead of the daemon."""
     return f"""\
 [Service]
 Type=exec
@@ -53,14 +53,14 @@ Restart=no
 
 
 @contextmanager
-def standing_in(host: Host) -> Iterator[None]:
-    """Meanwhile, hkswitch.service runs."""
-    host.write(PROGRAM, CONNECTS)
-    host.write(f"{DROP_INS}/stand-in.conf", in_its_place(PROGRAM))
+def fake_daemon(host: Host) -> Iterator[None]:
+    """Run the fake daemon."""
+    host.write(PROGRAM, PROXY)
+    host.write(f"{DROP_INS}/fake-daemon.conf", drop_in_to_run(PROGRAM))
     host.run("sh", "-ec", f"systemctl daemon-reload; systemctl start {UNIT}")
     try:
         yield
     finally:
-        removed = f"rm {PROGRAM} {DROP_INS}/stand-in.conf; rmdir --ignore-fail-on-non-empty {DROP_INS}"
+        removed = f"rm {PROGRAM} {DROP_INS}/fake-daemon.conf; rmdir --ignore-fail-on-non-empty {DROP_INS}"
         host.run("sh", "-ec", f"systemctl stop {UNIT}; {removed}; systemctl daemon-reload")
         empty_state(host)

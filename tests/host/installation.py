@@ -1,4 +1,4 @@
-"""What hkswitch is in a system, however it got there, and what can go wrong on the way."""
+"""The files of an installation, by whatever package, and faults to inject while it is installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from hkswitch.protocol.helper import Hello, encode
 from tests.host.machine import Host
 
 HELLO: Final = encode(Hello(hkswitch.__version__)).decode()
-"""What the helper says first."""
+"""The helper's first line."""
 
 STATE: Final = "/var/lib/hkswitch"
 
@@ -43,32 +43,32 @@ PROGRAMS: Final = {
 DROP_IN: Final = "/usr/lib/systemd/system/hkswitch.service.d/50-systemd-257.conf"
 
 
-def expected(host: Host) -> dict[str, str]:
-    """Every file of an installation on this host's release, with owner and mode."""
+def expected_files(host: Host) -> dict[str, str]:
+    """Return every file of an installation on this host's release, with owner and mode."""
     return CONFIG | PROGRAMS | ({} if host.release == "bookworm" else {DROP_IN: "root:root 644"})
 
 
-def placed(host: Host) -> dict[str, str]:
-    """The files of an installation that are there."""
+def installed_files(host: Host) -> dict[str, str]:
+    """Return the files of an installation that exist, with owner and mode."""
     paths = (*CONFIG, *PROGRAMS, DROP_IN)
     listed = host.run("stat", "--format=%n %U:%G %a", *paths, check=False).stdout.splitlines()
     return dict(line.split(" ", 1) for line in listed)
 
 
-def traces(host: Host) -> str:
-    """What in the system has hkswitch's name, or its helper's."""
+def leftovers(host: Host) -> str:
+    """List files that are named after hkswitch or its helper."""
     names = ("-iname", "*hkswitch*", "-o", "-iname", "*serviceswitch*")
     return host.run("find", "/etc", "/usr", "/var/lib", "-xdev", *names).stdout
 
 
 def empty_state(host: Host) -> None:
-    """Forget the bridge and its pairings. The folder itself is a mount point, and stays."""
+    """Delete the bridge's identity and pairings. The folder itself is a mount point, so it stays."""
     host.run("find", STATE, "-mindepth", "1", "-delete")
 
 
 @contextmanager
 def full_disk(host: Host, folder: str) -> Iterator[None]:
-    """Nothing more fits into the folder."""
+    """Mount a full file system over the folder."""
     host.run("mount", "--types=tmpfs", "--options=size=4k", "tmpfs", folder)
     try:
         host.run("dd", "if=/dev/zero", f"of={folder}/filling", "bs=4k", "count=1")
@@ -78,8 +78,8 @@ def full_disk(host: Host, folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def failing(host: Host, program: str, by: str = "#!/bin/sh\nexit 1\n") -> Iterator[None]:
-    """A program that only fails, or does what is said in place of its work."""
+def broken_program(host: Host, program: str, by: str = "#!/bin/sh\nexit 1\n") -> Iterator[None]:
+    """Replace a program with a script, which fails by default."""
     path = host.run("sh", "-c", f"realpath $(command -v {program})").stdout.strip()
     host.write(f"{path}.failing", by, 0o755)
     host.run("mount", "--bind", f"{path}.failing", path)

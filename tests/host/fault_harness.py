@@ -1,7 +1,8 @@
-"""Daemons by hand on a booted host whose system calls fail, and whether all is well after that.
+"""Daemons for fault injection, run on a booted host outside their unit, and the checks after a fault.
 
-Each has a folder, a port and a config of its own, so that several run side by side. The helper reads the
-host's config, which has all groups of all of them. Only the sandbox of hkswitch.service is missing.
+Each has its own folder, port and config, so several run in parallel. The helper reads the host's config,
+which has the groups of all of them. They differ from the real daemon only in lacking the sandbox of
+hkswitch.service.
 """
 
 import asyncio
@@ -23,13 +24,13 @@ from hkswitch.cli import status
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import parse
 from hkswitch.model.errors import Exit, Failure
-from tests.host.injection import Fault, Injector, injected
+from tests.host.fault_injection import Fault, Injector, run_with_fault
 from tests.host.machine import ADDRESS, Host
 from tests.support.controller import Controller
 from tests.support.waiting import PATIENCE_SECONDS
 
 TAPPED: Final = ("httpd", "netatalk", "libvirt-guests")
-"""The unit of each bridge that is switched; no other bridge's."""
+"""The unit that each bridge switches, by the bridge's number; no two bridges share one."""
 
 _GROUPS: Final = """\
 groups:
@@ -38,30 +39,30 @@ groups:
 """
 EXTRA: Final = "  extra: {name: Extra, units: [nmb]}\n"
 
-FOLDER: Final = "/run/injected"
+FOLDER: Final = "/run/faults"
 FIRST_PORT: Final = 51900
 CONFIG: Final = f"bridge: {{address: {ADDRESS}}}\n{_GROUPS}{EXTRA}" + "".join(
     f"  tapped{number}: {{name: Tapped {number}, units: [{unit}]}}\n" for number, unit in enumerate(TAPPED)
 )
-"""The helper's."""
+"""The helper's config: the groups of all bridges."""
 
-BROKEN: Final = re.compile(
+TRACEBACK: Final = re.compile(
     r"Traceback|Exception ignored|never retrieved|Fatal Python|Logging error|^  File ", re.MULTILINE
 )
-"""What no program of ours may print."""
+"""Output that neither program may ever print."""
 
 _ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LANG": "C.UTF-8"}
 _LOOK_SECONDS: Final = 0.02
-_EXITS: Final = {*Exit} - {Exit.OK}
+_EXIT_CODES: Final = {*Exit} - {Exit.OK}
 
 
-class Wrong(Exception):
-    """The program did not do what it must after a fault."""
+class CheckFailed(Exception):
+    """A requirement that did not hold after a fault."""
 
 
 @dataclass(frozen=True)
-class Master:
-    """A bridge's state with one pairing, and the controller that has it."""
+class PairedState:
+    """A bridge's state file with one pairing, and the paired controller."""
 
     state: bytes
     controller: Controller
@@ -69,7 +70,7 @@ class Master:
 
 @dataclass
 class Bridge:
-    """The folder and the port of a daemon by hand, and what it printed."""
+    """A bridge on a host: its number, from which its folder and port follow, and the file of its output."""
 
     host: Host
     number: int
@@ -81,36 +82,36 @@ class Bridge:
 
     @property
     def folder(self) -> str:
-        """As the host calls it."""
+        """The bridge's folder, as the host sees it."""
         return f"{FOLDER}/{self.number}"
 
     @property
-    def seen(self) -> Path:
-        """The same, as this machine does."""
+    def outside_folder(self) -> Path:
+        """The same folder, as the test machine sees it."""
         return Path(f"/proc/{self.host.leader}/root{self.folder}")
 
     @property
     def tapped(self) -> str:
-        """Its unit that is switched."""
+        """The unit that this bridge switches."""
         return TAPPED[self.number]
 
     @property
     def state(self) -> Path:
-        return self.seen / "state"
+        return self.outside_folder / "state"
 
     def make(self) -> None:
-        """Make the folder."""
+        """Create the folder with the config."""
         self.host.run("install", "-d", "-o", "hkswitch", "-g", "hkswitch", self.folder)
         self.configure()
 
     def configure(self, more: str = "") -> None:
-        """Write the config."""
+        """Write the config, with `more` groups at its end."""
         bridge = f"bridge: {{address: {ADDRESS}, port: {self.port}}}\n"
         tapped = f"  tapped{self.number}: {{name: Tapped, units: [{self.tapped}]}}\n"
-        (self.seen / "config.yaml").write_text(bridge + _GROUPS + tapped + more)
+        (self.outside_folder / "config.yaml").write_text(bridge + _GROUPS + tapped + more)
 
     def restore(self, state: bytes | None) -> None:
-        """Have this state, and its backup, or none."""
+        """Put this state in place, with its backup; None removes both."""
         script = f"rm -rf {self.folder}/state; install -d -m 700 -o hkswitch -g hkswitch {self.folder}/state"
         self.host.run("sh", "-ec", script)
         if state is not None:
@@ -121,13 +122,13 @@ class Bridge:
             )
 
     def is_as_restored(self, state: bytes) -> bool:
-        """Whether a start would find what it would have found after `restore`."""
+        """Whether the next start finds the same files as right after `restore`."""
         names = (state_file.FILE_NAME, state_file.BACKUP_NAME)
         there = {path.name for path in self.state.iterdir()} - {state_file.LOCK_NAME}
         return there == {*names} and all((self.state / name).read_bytes() == state for name in names)
 
     def again(self, controller: Controller) -> Controller:
-        """A controller that knows this bridge by another port."""
+        """Return a copy of a controller that connects to this bridge's port."""
         copy = controller.again()
         data: dict[str, Any] = copy.pairing.pairing_data  # type: ignore[assignment]
         data["AccessoryPort"] = self.port
@@ -139,9 +140,9 @@ class Bridge:
         return parse(file, file.read_bytes()).setup.code
 
     @asynccontextmanager
-    async def runs(self, fault: Fault | None = None) -> AsyncIterator["Run"]:
-        """Have a daemon that starts; with a fault or None its calls are counted from main() on."""
-        notify = self.seen / "notify"
+    async def runs(self, fault: Fault | None = None) -> AsyncIterator["RunningDaemon"]:
+        """Start a daemon, with its calls counted from main() on, and stop it in the end."""
+        notify = self.outside_folder / "notify"
         notify.unlink(missing_ok=True)
         command = self.host._command(
             *(
@@ -155,15 +156,15 @@ class Bridge:
             user="hkswitch",
         )
         with ExitStack() as stack:
-            told = stack.enter_context(
+            notifications = stack.enter_context(
                 socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             )
-            told.bind(str(notify))
+            notifications.bind(str(notify))
             notify.chmod(0o666)
             self.printed.write_bytes(b"")
             output = stack.enter_context(self.printed.open("ab"))
             process, injector = stack.enter_context(
-                injected(
+                run_with_fault(
                     command,
                     fault,
                     env=_ENVIRONMENT | {"NOTIFY_SOCKET": f"{self.folder}/notify"},
@@ -173,21 +174,23 @@ class Bridge:
                     start_new_session=True,
                 )
             )
-            run = Run(self, process, injector)
+            run = RunningDaemon(self, process, injector)
             loop = asyncio.get_running_loop()
-            loop.add_reader(told, lambda: run.hear(told.recv(4096)))  # it waits for who does not read
+            loop.add_reader(
+                notifications, lambda: run.on_notify(notifications.recv(4096))
+            )  # the daemon blocks if nothing reads its notifications
             try:
                 yield run
                 await run.stop()
             finally:
-                loop.remove_reader(told)
+                loop.remove_reader(notifications)
                 run.kill(signal.SIGKILL)
                 process.wait()
 
 
 @dataclass
-class Run:
-    """A daemon by hand that runs."""
+class RunningDaemon:
+    """A running daemon."""
 
     bridge: Bridge
     process: "subprocess.Popen[bytes]"
@@ -196,36 +199,36 @@ class Run:
 
     @property
     def lost_helper(self) -> bool:
-        """Whether a helper of its ended: it waits longer before each one that follows too soon."""
+        """Whether a helper exited: the daemon backs off longer before each replacement."""
         printed = self.bridge.printed.read_text(errors="replace")
         return "the helper exited unexpectedly" in printed or "the helper cannot run" in printed
 
-    def hear(self, told: bytes) -> None:
-        """Take what it told systemd."""
-        self.serves |= b"STATUS=Serving" in told
+    def on_notify(self, message: bytes) -> None:
+        """Handle an sd_notify message."""
+        self.serves |= b"STATUS=Serving" in message
 
     async def until_served(self) -> bool:
-        """Wait until it serves; False if it ended instead."""
+        """Wait until the daemon serves; return False if it exits instead."""
         deadline_seconds = time.monotonic() + PATIENCE_SECONDS
         while self.process.poll() is None:
             if self.serves:
                 return True
             if time.monotonic() > deadline_seconds:
-                raise Wrong("it neither serves nor ends")
+                raise CheckFailed("the daemon neither serves nor exits")
             await asyncio.sleep(_LOOK_SECONDS)
         return False
 
     async def stop(self) -> None:
-        """End it by SIGTERM, and see whether it ends well, if it has not ended by itself."""
+        """Stop the daemon by SIGTERM if it still runs, and check its exit code and output."""
         if self.process.poll() is None:
             self.kill(signal.SIGTERM)
             await self.until_ended()
             if self.process.returncode != 0:
-                raise Wrong(f"it stopped with {self.process.returncode}")
-        self.look()
+                raise CheckFailed(f"the daemon exited with {self.process.returncode} when stopped")
+        self.check_output()
 
     def kill(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs: the process that Popen knows is nsenter's, which waits for it."""
+        """Send the daemon a signal if it runs: it is a child of nsenter, which Popen started."""
         nsenter = self.process.pid
         with suppress(FileNotFoundError, ProcessLookupError):
             for child in Path(f"/proc/{nsenter}/task/{nsenter}/children").read_text().split():
@@ -235,30 +238,32 @@ class Run:
         deadline_seconds = time.monotonic() + PATIENCE_SECONDS
         while self.process.poll() is None:
             if time.monotonic() > deadline_seconds:
-                raise Wrong("it does not end")
+                raise CheckFailed("the daemon does not exit")
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def look(self) -> None:
-        """See whether it printed sentences only, and ended with one of our exit codes and its reason."""
+    def check_output(self) -> None:
+        """Check that there is no traceback, and that an exit has one of our codes and a reason."""
         printed = self.bridge.printed.read_text(errors="replace")
-        if BROKEN.search(printed):
-            raise Wrong("it printed more than a sentence")
+        if TRACEBACK.search(printed):
+            raise CheckFailed("the output has a traceback")
         code = self.process.poll()
         if code is None or code == 0:
             return
-        if code not in _EXITS:
-            raise Wrong(f"it exited with {code}")
+        if code not in _EXIT_CODES:
+            raise CheckFailed(f"the daemon exited with {code}")
         failed = self.injector.failed
-        is_mute = failed is not None and failed.file == str(self.bridge.printed)
-        if not is_mute and not re.search(r"^hkswitch: .+$|^\S+config\.yaml: .+", printed, re.MULTILINE):
-            raise Wrong(f"it exited with {code} without a sentence")
+        could_not_print = failed is not None and failed.file == str(self.bridge.printed)
+        if not could_not_print and not re.search(
+            r"^hkswitch: .+$|^\S+config\.yaml: .+", printed, re.MULTILINE
+        ):
+            raise CheckFailed(f"the daemon exited with {code} without an error message")
 
     async def verify(
         self, controller: Controller, truth: Mapping[str, bool], *, moving: Container[str] = ()
     ) -> None:
-        """See whether a controller and `hkswitch status` know what is true, and nothing else before.
+        """Check that a controller and `hkswitch status` come to report `truth`, and nothing else before.
 
-        `moving`: what may be something else for a while.
+        Switches in `moving` may report another value at first.
         """
         deadline_seconds = time.monotonic() + PATIENCE_SECONDS
         phone = self.bridge.again(controller)
@@ -266,26 +271,26 @@ class Run:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await phone.look()
                 if phone.switches.keys() != truth.keys():
-                    raise Wrong(f"the switches are {', '.join(phone.switches)}")
+                    raise CheckFailed(f"the switches are {', '.join(phone.switches)}")
                 while (read := dict(await phone.read_all(truth))) != truth:
                     for name, on in truth.items():
                         if isinstance(read[name], bool) and read[name] is not on and name not in moving:
-                            raise Wrong(f"{name} reads {read[name]}")
+                            raise CheckFailed(f"{name} reads {read[name]}")
                     await asyncio.sleep(_LOOK_SECONDS)
         except (HomeKitException, TimeoutError, OSError) as error:
-            raise Wrong(f"a controller cannot read what is true: {error!r}") from error
+            raise CheckFailed(f"a controller cannot read the states: {error!r}") from error
         finally:
             await phone.close()
-        while (said := await asyncio.to_thread(self._status)) != truth:
+        while (shown := await asyncio.to_thread(self._status)) != truth:
             if time.monotonic() > deadline_seconds:
-                raise Wrong(f"status says {said}, and should say {truth}")
+                raise CheckFailed(f"hkswitch status reports {shown} instead of {truth}")
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _status(self) -> dict[str, bool]:
         try:
             report = status.from_daemon(self.bridge.state)
         except Failure as failure:
-            raise Wrong(f"no status: {failure}") from failure
+            raise CheckFailed(f"no status: {failure}") from failure
         if report is None or report.bridge is None or report.bridge.helper:
-            return {}  # its states may be those of before the helper ended
+            return {}  # the states may be from before the helper exited
         return {group.name: group.state == "on" for group in report.groups}

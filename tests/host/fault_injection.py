@@ -1,10 +1,11 @@
-"""System calls of a program that fail when a test says so: seccomp(2) hands each one to the test first.
+"""Fault injection: fails chosen system calls of a program, by seccomp(2) user notifications.
 
-`strace -e inject=...` counts the calls of each thread from its exec on. This counts those of all threads of a
-program, from the beginning of its main() or from any moment that a test names; it needs no program, passes
-sudo, and arms another fault in a process that runs. It changes a call's outcome and nothing else.
+`strace -e inject=...` counts the calls of each thread, from its exec on. This counts the calls of all threads
+of a program, from the start of its main() or from any later moment; it needs no other program, works across
+sudo, and can arm another fault in a running process. It changes the outcome of a call and nothing else.
 
-Run as a program, it is the launcher: it puts the filter on itself, hands it over, and becomes a command.
+Run as a program, this file is the launcher: it installs the filter on itself, passes the listener to the
+test, and executes a command.
 """
 
 import ctypes
@@ -50,7 +51,7 @@ _CALLS: Final[Mapping[str, tuple[str, tuple[int, int | None]]]] = {
     "fork": ("fork", (57, None)),
     "vfork": ("fork", (58, None)),
 }
-"""The kind of each call, and its number on x86_64 and on aarch64 (asm/unistd.h), which may lack it."""
+"""The kind of each call, and its number on x86_64 and aarch64 (asm/unistd.h; None: no such call)."""
 
 _MACHINE: Final = ("x86_64", "aarch64").index(platform.machine())
 _NAMES: Final = {numbers[_MACHINE]: name for name, (_, numbers) in _CALLS.items()}
@@ -76,17 +77,17 @@ MAIN: Final = {
     "hkswitch": "/hkswitch/__pycache__/openssl.",
     "serviceswitch": "/serviceswitch/__pycache__/main.",
 }
-"""Programs by their process names, and the file that the first statement of each one's main() opens."""
+"""Programs by process name, and the file that the first statement of each program's main() opens."""
 
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV and _SEND in linux/seccomp.h
-_NOTICE, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
-_SET_FILTER, _NEW_LISTENER, _WAIT_KILLABLE, _GO_ON = 1, 1 << 3, 1 << 5, 1
+_NOTIFICATION, _RESPONSE = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
+_SET_FILTER, _NEW_LISTENER, _WAIT_KILLABLE, _CONTINUE = 1, 1 << 3, 1 << 5, 1
 _LOAD, _EQUALS, _RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000  # SECCOMP_RET_ALLOW and SECCOMP_RET_USER_NOTIF
 
 
 class Call(NamedTuple):
-    """A system call: whose it is, its kind, and which file it is about, if it is about one."""
+    """A system call: the program that made it, its kind, and the file it concerns, if any."""
 
     program: str
     kind: str
@@ -95,16 +96,16 @@ class Call(NamedTuple):
 
     @property
     def errors(self) -> tuple[int, ...]:
-        """What it may fail with, by the manual pages: errors of a disk where there is a disk.
+        """The errors that the manual pages list for it; disk errors only for files on a disk.
 
-        No process is refused for want of a descriptor, and nothing that does not block is interrupted.
+        fork never fails for lack of descriptors, and calls that do not block are not interrupted.
         """
         kinds = _WRITE_ERRORS if self.kind == "write" else {}
         return next((kinds[kind] for kind in kinds if self.file.startswith(kind)), _ERRORS[self.kind])
 
 
 class Fault(NamedTuple):
-    """The Nth call of a kind by a program, from 1, and how it fails."""
+    """An error to inject into the Nth call (from 1) of a kind by a program."""
 
     program: str
     kind: str
@@ -117,11 +118,11 @@ class Fault(NamedTuple):
 
 @dataclass
 class Injector:
-    """Decides about the calls of one process and its children."""
+    """Decides which calls of one process and its children fail."""
 
     listener: int
-    seen: list[Call] = field(default_factory=list)
-    """The calls since it was armed, or since main() began."""
+    calls: list[Call] = field(default_factory=list)
+    """The calls since `arm`, or since main() began."""
     failed: Call | None = None
     """The call that was made to fail."""
     _fault: Fault | None = None
@@ -130,28 +131,28 @@ class Injector:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arm(self, fault: Fault | None, *, at_main: bool = False) -> None:
-        """Count anew, from now or from each program's main() on, and have this call fail."""
+        """Restart the count, from now or from each program's main() on, and set the fault to inject."""
         with self._lock:
-            self.seen, self.failed, self._fault = [], None, fault
+            self.calls, self.failed, self._fault = [], None, fault
             self._counted, self._waits_for_main = set() if at_main else {*MAIN}, at_main
 
     def disarm(self) -> None:
-        """Let all calls be."""
+        """Let all calls through, uncounted."""
         with self._lock:
             self._counted, self._waits_for_main = set(), False
 
     def keep_answering(self) -> None:
-        """Answer until no process is left that could ask."""
+        """Answer notifications until the last process has exited."""
         poll = select.poll()
         poll.register(self.listener, select.POLLIN)
         while any(event & select.POLLIN for _, event in poll.poll()):
-            notice = bytearray(_NOTICE.size)
-            with suppress(FileNotFoundError):  # the process that asked was killed
-                fcntl.ioctl(self.listener, _RECEIVE, notice)
-                number, task, _, name, _, _, *arguments = _NOTICE.unpack(notice)
+            notification = bytearray(_NOTIFICATION.size)
+            with suppress(FileNotFoundError):  # the calling process was killed
+                fcntl.ioctl(self.listener, _RECEIVE, notification)
+                number, task, _, name, _, _, *arguments = _NOTIFICATION.unpack(notification)
                 error = self._error_of(task, _NAMES[name], arguments)
-                answer = _ANSWER.pack(number, 0, -error, 0 if error else _GO_ON)
-                fcntl.ioctl(self.listener, _SEND, bytearray(answer))
+                response = _RESPONSE.pack(number, 0, -error, 0 if error else _CONTINUE)
+                fcntl.ioctl(self.listener, _SEND, bytearray(response))
         os.close(self.listener)
 
     def _error_of(self, task: int, name: str, arguments: Sequence[int]) -> int:
@@ -164,22 +165,22 @@ class Injector:
                 if self._waits_for_main and MAIN[program] in call.file:
                     self._counted.add(program)
                 return 0
-            self.seen.append(call)
+            self.calls.append(call)
             if self._fault is None or self.failed is not None or call[:2] != self._fault[:2]:
                 return 0
-            if sum(call[:2] == seen[:2] for seen in self.seen) != self._fault.number:
+            if sum(call[:2] == earlier[:2] for earlier in self.calls) != self._fault.number:
                 return 0
             self.failed = call
             return self._fault.error
 
 
 @contextmanager
-def injected(
+def run_with_fault(
     command: Sequence[str],
     fault: Fault | None = None,
     **options: Any,  # noqa: ANN401 -- Popen's
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Injector]]:
-    """A command that runs meanwhile, and what decides about its calls: armed for main(), with this fault."""
+    """Run a command with this fault, counted from main() on, and kill it in the end."""
     ours, launchers = socket.socketpair()
     with ours, launchers:
         launcher = (sys.executable, __file__, str(launchers.fileno()), *command)
@@ -198,7 +199,7 @@ def injected(
 
 
 def _program(task: int) -> str:
-    """The name of a process; the helper gives itself one when its main() has begun."""
+    """Return the name of a process; the helper sets its own only once main() has begun."""
     is_helper = _text(f"/proc/{task}/cmdline").split("\0")[1:4] == ["-I", "-m", "hkswitch.serviceswitch"]
     return "serviceswitch" if is_helper else _text(f"/proc/{task}/comm").strip()
 
@@ -218,7 +219,7 @@ def _call(task: int, program: str, name: str, arguments: Sequence[int]) -> Call:
 
 
 def _string(task: int, address: int) -> str:
-    """A string in another process's memory, and not what lies behind it."""
+    """Read a NUL-terminated string from another process's memory."""
     with suppress(OSError), Path(f"/proc/{task}/mem").open("rb", buffering=0) as memory:
         return os.pread(memory.fileno(), 512, address).partition(b"\0")[0].decode(errors="replace")
     return ""
@@ -231,7 +232,7 @@ def _text(path: str) -> str:
 
 
 def _filter() -> ctypes.Array[ctypes.c_char]:
-    """A program that hands over the calls that have a kind, and lets all others be (seccomp(2))."""
+    """Build a BPF filter that notifies of the calls in _CALLS and allows all others (seccomp(2))."""
     numbers = sorted(number for number in _NAMES if number is not None)
     steps = [(_LOAD, 0, 0, 0)]
     steps += [(_EQUALS, len(numbers) - index, 0, number) for index, number in enumerate(numbers)]

@@ -1,4 +1,4 @@
-"""What a test host is made of: a Debian root folder and the locked wheels, made once and kept in .cache."""
+"""Builds and caches what a test host boots from: a Debian root file system, and the locked wheels."""
 
 import fcntl
 import hashlib
@@ -16,12 +16,12 @@ CHECKOUT: Final = Path(__file__).parents[2]
 LOCKS: Final = tuple(CHECKOUT / "requirements" / name for name in ("runtime.lock", "build.lock"))
 CACHE: Final = CHECKOUT / ".cache"
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A Debian release, and what of it a host needs, beside what its `base` has."""
+    """A Debian release, and the packages that a host needs on top of its `base`."""
 
     name: str
     suite: str
@@ -30,11 +30,11 @@ class Release:
     base: "Release | None" = None
 
     @property
-    def layer(self) -> tuple[str, ...]:
-        """What mmdebstrap adds to the base."""
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments by which mmdebstrap adds to the base."""
         return (
             "--quiet",
-            "--dpkgopt=force-unsafe-io",  # a fifth faster; whoever pulls the plug makes another
+            "--dpkgopt=force-unsafe-io",  # a fifth faster; after a power cut, the root is built again
             f"--include={','.join(self.packages)}",
             *(f"--customize-hook={hook}" for hook in _HOOKS),
             self.suite,
@@ -42,23 +42,23 @@ class Release:
 
     @property
     def recipe(self) -> str:
-        """All that says what is in the root."""
+        """Everything that determines the contents; the cache key is made from it."""
         base = "" if self.base is None else self.base.recipe
-        return "\n".join((base, *self.layer))
+        return "\n".join((base, *self.arguments))
 
 
-_PLAIN: Final = ("dbus", "iproute2", "procps", "python3", "python3-venv", "sudo", "systemd", "systemd-sysv")
+_COMMON: Final = ("dbus", "iproute2", "procps", "python3", "python3-venv", "sudo", "systemd", "systemd-sysv")
 
 _SERVICES: Final = ("avahi-daemon", "avahi-utils", "nginx-light", "samba")
 
 _HOOKS: Final = (
-    # nspawn gives each host a name and an identity of its own, if the root has none
+    # without these, nspawn gives each host its own name and machine ID
     ': > "$1/etc/machine-id"; rm -f "$1/etc/hostname"',
-    # nothing starts by itself: some services wait for ever for a network, and timers disturb
+    # no unit is enabled: some services wait forever for a network, and timers disturb tests
     'echo "disable *" > "$1/usr/lib/systemd/system-preset/00-nothing.preset"',
     'chroot "$1" systemctl --quiet preset-all',
     'rm "$1/usr/lib/systemd/system-preset/00-nothing.preset"',
-    # a fifth of all time went into what systemd asks at each daemon-reload about disks and consoles
+    # generators for disks and consoles took a fifth of the total time, as each daemon-reload runs them
     'mkdir -p "$1/etc/systemd/system-generators"',
     (
         'cd "$1/usr/lib/systemd/system-generators"; for generator in systemd-*; do '
@@ -66,13 +66,13 @@ _HOOKS: Final = (
     ),
 )
 
-_TRIXIE: Final = Release("plain-trixie", "trixie", "3.13", _PLAIN)
-"""What all hosts of Debian 13 have in common: installed once, as that is most of the work."""
+_TRIXIE: Final = Release("plain-trixie", "trixie", "3.13", _COMMON)
+"""The common base of all Debian 13 hosts: installed once, as it takes most of the time."""
 
 RELEASES: Final = {
     release.name: release
     for release in (
-        Release("bookworm", "bookworm", "3.11", (*_PLAIN, *_SERVICES)),
+        Release("bookworm", "bookworm", "3.11", (*_COMMON, *_SERVICES)),
         Release("trixie", "trixie", "3.13", (*_SERVICES, "sudo-rs"), base=_TRIXIE),
     )
 }
@@ -95,12 +95,12 @@ RECIPES: Final = Release(
     ),
     base=_TRIXIE,
 )
-"""What the recipes of docs/recipes.md need, which the other hosts are quicker without."""
+"""The host for docs/recipes.md, with packages that would slow the other hosts down."""
 
 FRESH: Final = Release("fresh", "trixie", "3.13", ("git", "make"), base=_TRIXIE)
-"""A machine of somebody who has heard of hkswitch today."""
+"""The machine of a new user, before hkswitch is installed."""
 
-OPEN: Final = {
+WITH_SERVICES: Final = {
     name: Release(
         f"open-{name}",
         release.suite,
@@ -110,42 +110,42 @@ OPEN: Final = {
     )
     for name, release in RELEASES.items()
 }
-"""Hosts with the services of others that a daemon which was taken over would turn to."""
+"""Hosts with other services that a compromised daemon might use to leave its sandbox."""
 
 
-def root_folder(release: Release, say: Say) -> Path:
-    """The root folder of a release, made if there is none of this recipe yet."""
+def root_folder(release: Release, report: Report) -> Path:
+    """Return the root folder of a release; build it unless the cache has one of this recipe."""
 
     def make(folder: Path) -> None:
         start: tuple[str, ...] = ("--variant=minbase",)
         if release.base is not None:
-            base = root_folder(release.base, say)
+            base = root_folder(release.base, report)
             start = (
                 "--variant=custom",
                 f'--setup-hook=tar -C {base} --exclude="./dev/*" -c . | tar -C "$1" -x',
             )
-        _run("mmdebstrap", *start, *release.layer, str(folder))
+        _run("mmdebstrap", *start, *release.arguments, str(folder))
 
-    return _cached(CACHE / "hosts", release.name, release.recipe, make, say)
-
-
-def wheels_folder(release: Release, say: Say) -> Path:
-    """All that an installation needs, as wheels for the release's Python."""
-    return _downloaded(release.python, release, LOCKS, (), say)
+    return _cached(CACHE / "hosts", release.name, release.recipe, make, report)
 
 
-def packages_folder(release: Release, say: Say) -> Path:
-    """All that `make test` installs with the release's Python, and what builds those without a wheel."""
+def wheels_folder(release: Release, report: Report) -> Path:
+    """Return a folder with everything that an installation needs, as wheels for the release's Python."""
+    return _downloaded(release.python, release, LOCKS, (), report)
+
+
+def packages_folder(release: Release, report: Report) -> Path:
+    """Return a folder with all packages of `make test`, and the build tools of those without a wheel."""
     locks = (*LOCKS, CHECKOUT / "requirements" / "dev.lock")
-    return _downloaded("dev", release, locks, ("setuptools", "wheel"), say)
+    return _downloaded("dev", release, locks, ("setuptools", "wheel"), report)
 
 
 def _downloaded(
-    family: str, release: Release, locks: tuple[Path, ...], builders: tuple[str, ...], say: Say
+    family: str, release: Release, locks: tuple[Path, ...], builders: tuple[str, ...], report: Report
 ) -> Path:
-    """What the locks hold for the release's Python, whichever this program's own is."""
+    """Download what the locks pin, for the release's Python rather than for the one that runs this."""
     recipe = (
-        # the locks name everything, and pip finds out dependencies for its own Python only
+        # the locks are complete, and pip resolves dependencies only for the Python that runs it
         *("--no-deps", "--implementation=cp", f"--python-version={release.python}"),
         *(f"--abi={abi}" for abi in (f"cp{release.python.replace('.', '')}", "abi3", "none")),
         *(f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in range(17, 37)),
@@ -159,11 +159,11 @@ def _downloaded(
             _run(*download, f"--dest={folder}", *builders)
 
     texts = "\n".join(lock.read_text() for lock in locks)
-    return _cached(CACHE / "wheels", family, "\n".join((*recipe, texts)), make, say)
+    return _cached(CACHE / "wheels", family, "\n".join((*recipe, texts)), make, report)
 
 
-def _cached(folder: Path, family: str, recipe: str, make: Callable[[Path], None], say: Say) -> Path:
-    """What the recipe makes, under its family's name: whole or not there, and the family's only one."""
+def _cached(folder: Path, family: str, recipe: str, make: Callable[[Path], None], report: Report) -> Path:
+    """Return the cached folder of a recipe; build it atomically if it is missing, and remove older ones."""
     finished = folder / f"{family}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / f"{family}.lock"):
@@ -171,14 +171,14 @@ def _cached(folder: Path, family: str, recipe: str, make: Callable[[Path], None]
             for stale in folder.glob(f"{family}-*"):
                 _remove(stale)
             started_seconds = time.monotonic()
-            say(f"making {finished.relative_to(CHECKOUT)} ...")
+            report(f"creating {finished.relative_to(CHECKOUT)} ...")
             unfinished = folder / f"{family}-unfinished"
             try:
                 make(unfinished)
                 unfinished.rename(finished)
             finally:
                 _remove(unfinished)
-            say(f"made {finished.relative_to(CHECKOUT)} in {time.monotonic() - started_seconds:.0f} s")
+            report(f"created {finished.relative_to(CHECKOUT)} in {time.monotonic() - started_seconds:.0f} s")
     return finished
 
 

@@ -1,25 +1,25 @@
-"""A daemon that was taken over: hkswitch.service as it is, with another program in the daemon's place.
+"""A compromised daemon: the real hkswitch.service, which runs a program for attacks instead of the daemon.
 
-What is run in there has the unit's sandbox, cgroup and user, as what an attacker runs in the daemon has.
+The program's scripts have the unit's sandbox, cgroup and user, like an attacker in the daemon.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from tests.host.installed import empty_state
+from tests.host.installation import empty_state
 from tests.host.machine import Host
 
 UNIT: Final = "hkswitch.service"
 DROP_INS: Final = f"/etc/systemd/system/{UNIT}.d"
-FOLDER: Final = "/opt/possessed"
+FOLDER: Final = "/opt/compromised"
 
 PROGRAM: Final = """\
 import os, socket, subprocess, threading
 from contextlib import suppress
 
 listener = socket.socket(socket.AF_UNIX)
-listener.bind("/run/hkswitch/possessed")
+listener.bind("/run/hkswitch/compromised")
 listener.listen()
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 notify.connect(os.environ["NOTIFY_SOCKET"])
@@ -32,7 +32,7 @@ def live():
 threading.Thread(target=live, daemon=True).start()
 while True:
     asked, _ = listener.accept()
-    with asked, suppress(OSError):  # some only try whether they can connect
+    with asked, suppress(OSError):  # a client may connect without sending anything
         script = asked.makefile("rb").read()
         ended = subprocess.run(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=asked, stderr=asked)
         asked.sendall(f"\\n{ended.returncode}".encode())
@@ -42,30 +42,30 @@ ASK: Final = """\
 import socket, sys
 
 asking = socket.socket(socket.AF_UNIX)
-asking.connect("/run/hkswitch/possessed")
+asking.connect("/run/hkswitch/compromised")
 asking.sendall(sys.stdin.buffer.read())
 asking.shutdown(socket.SHUT_WR)
 sys.stdout.buffer.write(asking.makefile("rb").read())
 """
 
 
-class Ran(NamedTuple):
-    """How a script ended, and what it printed and complained."""
+class ScriptResult(NamedTuple):
+    """The exit code of a script, and its output, errors included."""
 
     code: int
     said: str
 
 
-def inside(host: Host, script: str) -> Ran:
-    """Have the daemon that was taken over run a shell script."""
+def run_inside(host: Host, script: str) -> ScriptResult:
+    """Have the compromised daemon run a shell script."""
     answer = host.run("python3", f"{FOLDER}/ask.py", input=script, timeout_seconds=60).stdout
     said, _, code = answer.rpartition("\n")
-    return Ran(int(code), said)
+    return ScriptResult(int(code), said)
 
 
 @contextmanager
-def possessed(host: Host, *, by_socket: bool) -> Iterator[None]:
-    """The daemon of a host is taken over; it may get at its helper by sudo or by the socket."""
+def compromised(host: Host, *, by_socket: bool) -> Iterator[None]:
+    """Run a compromised daemon, with the sandbox for the helper by sudo or by the socket."""
     host.write(f"{FOLDER}/program.py", PROGRAM)
     host.write(f"{FOLDER}/ask.py", ASK)
     host.write(

@@ -1,4 +1,4 @@
-"""What a start of 15 seconds does to the controller that asked for it."""
+"""The effect of a start that takes 15 seconds on the controller that requests it."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from tests.support.controller import Controller
 
 
 async def starts(host: Host, bridge: Bridge, controller: Controller, rounds: int, figures: Figures) -> None:
-    """When the write is answered, and with what; and when a read behind it on the same connection is."""
+    """Measure the response to the write, and to a read behind it on the same connection."""
     for _ in range(rounds):
         began_seconds = time.monotonic()
         writing = asyncio.create_task(controller.write(SLOW.name, on=True))

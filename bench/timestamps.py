@@ -1,4 +1,4 @@
-"""When systemd says that something happened, on the clock that this process has too."""
+"""Times of events on a host according to systemd, on the clock that this process shares."""
 
 import time
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ WITHIN_SECONDS: Final = 20
 
 
 def ms_since(began_seconds: float) -> float:
-    """How long ago a moment of `time.monotonic` was."""
+    """Return the milliseconds since a value of `time.monotonic`."""
     return (time.monotonic() - began_seconds) * 1000
 
 
-def entered(host: Host, units: Sequence[str], since_seconds: float, *, active: bool) -> float:
-    """When the last of `units` became active or inactive; waits until all did so since a moment."""
+def state_changed(host: Host, units: Sequence[str], since_seconds: float, *, active: bool) -> float:
+    """Wait until all units have become active (or inactive) since a time; return when the last one did."""
 
     def last() -> float | None:
         moments = [int(line) / 1e6 for line in _shown(host, name, units)]
@@ -26,13 +26,13 @@ def entered(host: Host, units: Sequence[str], since_seconds: float, *, active: b
 
 
 def started(host: Host, service: str) -> float:
-    """When systemd executed a service."""
+    """Return when systemd executed a service."""
     [moment] = _shown(host, "ExecMainStartTimestampMonotonic", (service,))
     return int(moment) / 1e6
 
 
 def cpu_ms(host: Host, service: str) -> float:
-    """What all processes of a service have used so far."""
+    """Return the CPU time used so far by all processes of a service."""
     [used] = _shown(host, "CPUUsageNSec", (service,))
     return int(used) / 1e6
 

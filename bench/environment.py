@@ -1,4 +1,4 @@
-"""The host that everything is measured in: a Debian with systemd, hkswitch and, if wanted, the peer."""
+"""The host on which everything is measured: Debian with hkswitch and, for a full run, the peer."""
 
 import json
 import platform
@@ -11,10 +11,10 @@ from typing import Final
 from bench import peer
 from bench.bridges import Hkswitch
 from bench.progress import Progress
-from bench.switches import KEEPER, UNITS, keeper
+from bench.switches import LOADED_TARGET, UNITS, loaded_target
 from hkswitch import __version__
 from tests.host.machine import Host, booted, install
-from tests.host.root import CHECKOUT, RELEASES, root_folder, wheels_folder
+from tests.host.rootfs import CHECKOUT, RELEASES, root_folder, wheels_folder
 
 RELEASE: Final = "trixie"
 RESERVED: Final = f"{Hkswitch.port},{peer.Homebridge.port}"
@@ -26,12 +26,12 @@ print(json.dumps({package.name: package.version for package in importlib.metadat
 
 
 @contextmanager
-def prepared(downloads: Path | None, progress: Progress) -> Iterator[Host]:
-    """A booted host with everything installed, and nothing of it started."""
+def booted_host(downloads: Path | None, progress: Progress) -> Iterator[Host]:
+    """Boot a host, and install everything without starting it."""
     release = RELEASES[RELEASE]
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(release, progress.note)}
     if downloads is not None:
-        read_only[peer.PLACE] = downloads
+        read_only[peer.MOUNT] = downloads
     with tempfile.TemporaryDirectory() as logs:
         root = root_folder(release, progress.note)
         with booted(release.name, root, read_only, Path(logs, "host.log")) as host:
@@ -39,17 +39,17 @@ def prepared(downloads: Path | None, progress: Progress) -> Iterator[Host]:
             install(host)
             if downloads is not None:
                 peer.install(host)
-            # Who tries a port on which nobody listens yet might be given that port, and meet itself.
+            # A client that retries a closed port could get it as its source port, and connect to itself.
             host.run("sysctl", "--write", f"net.ipv4.ip_local_reserved_ports={RESERVED}")
             for name, text in UNITS.items():
                 host.unit(name, text)
-            host.unit(KEEPER, keeper())
-            host.run("systemctl", "start", KEEPER)
+            host.unit(LOADED_TARGET, loaded_target())
+            host.run("systemctl", "start", LOADED_TARGET)
             yield host
 
 
 def versions(host: Host, downloads: Path | None) -> dict[str, str]:
-    """What was measured, and what it ran on."""
+    """Return the versions of what is measured, and of its environment."""
     installed = json.loads(host.run(PYTHON, "-I", "-c", LISTING).stdout)
     return {
         "hkswitch": __version__,
@@ -64,7 +64,7 @@ def versions(host: Host, downloads: Path | None) -> dict[str, str]:
 
 
 def machine() -> str:
-    """The machine, in a few words."""
+    """Return a short description of the machine."""
     cpus = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(": ")[2] for line in cpus if line.startswith("model name")]
     kib = int(Path("/proc/meminfo").read_text().split()[1])

@@ -1,4 +1,4 @@
-"""The requests that a daemon makes: each with the token that its group has in the config."""
+"""Builds requests to the helper, each with the token of its group in the config."""
 
 from typing import Final
 
@@ -11,12 +11,12 @@ FILE: Final = "/etc/hkswitch/config.yaml"
 
 
 def request(host: Host, number: int, action: str, group: str) -> str:
-    """A line that asks for an action on a group, as the host's config has it now."""
-    return request_by(host.read(FILE), number, action, group)
+    """Return a request for an action on a group, with its token in the host's current config."""
+    return request_for_config(host.read(FILE), number, action, group)
 
 
-def request_by(config: str, number: int, action: str, group: str) -> str:
-    """The same by the text of a config."""
+def request_for_config(config: str, number: int, action: str, group: str) -> str:
+    """Return a request with the token in the given config."""
     found = parse(config.encode(), FILE).group(group)
     assert found is not None
     return encode(Request(number, Action(action), group, found.token)).decode()
