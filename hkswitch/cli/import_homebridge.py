@@ -11,7 +11,7 @@ from hkswitch.homebridge import (
     MOST_WRAPPER_BYTES,
     USUAL_PATH,
     Imported,
-    NothingTakenOver,
+    NothingImported,
     Script,
     convert,
     read_wrapper,
@@ -58,7 +58,7 @@ def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:
             wrapper=read_wrapper(str((wrapper or Path(USUAL_PATH)).absolute()), _wrapper(wrapper)),
             scripts=None if scripts is None else str(scripts.absolute()),
         )
-    except NothingTakenOver as nothing:
+    except NothingImported as nothing:
         _write_all(nothing.imported.scripts, scripts)
         raise
     _write_all(imported.scripts, scripts)

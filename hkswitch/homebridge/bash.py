@@ -9,10 +9,10 @@ from typing import Final
 from hkswitch.homebridge import tokens
 from hkswitch.homebridge.cursor import Cursor
 from hkswitch.homebridge.script import (
+    AndOrList,
     Assignment,
     Block,
     Case,
-    Chain,
     For,
     Function,
     If,
@@ -22,7 +22,7 @@ from hkswitch.homebridge.script import (
     Simple,
     Unknown,
 )
-from hkswitch.homebridge.tokens import Literal, Operator, Unreadable, Word
+from hkswitch.homebridge.tokens import Literal, Operator, ShellWord, Unreadable
 
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
@@ -68,7 +68,7 @@ class _Parser(Cursor):
             operator = self.operator()
             self.skip("\n")
             others.append((operator, self._pipeline()))
-        return Chain(first, tuple(others)) if others else first
+        return AndOrList(first, tuple(others)) if others else first
 
     def _pipeline(self) -> Node:
         if self.keyword("!"):
@@ -135,7 +135,7 @@ class _Parser(Cursor):
             self.skip("\n")
         return Case(subject, tuple(arms))
 
-    def _patterns(self) -> tuple[Word, ...]:
+    def _patterns(self) -> tuple[ShellWord, ...]:
         if self.at("("):
             self.pass_over()
         patterns = [self.word()]
@@ -152,10 +152,10 @@ class _Parser(Cursor):
         if not name.isidentifier():
             raise Unreadable(f"a loop over {name!r}")
         self.skip("\n")
-        words: list[Word] | None = None
+        words: list[ShellWord] | None = None
         if self.keyword("in"):
             words = []
-            while isinstance(self.next(), Word):
+            while isinstance(self.next(), ShellWord):
                 words.append(self.word())
         self.skip("\n", ";")
         self.expect("do")
@@ -190,9 +190,9 @@ class _Parser(Cursor):
 
     def _simple(self) -> Node:
         assignments: list[Assignment] = []
-        words: list[Word] = []
+        words: list[ShellWord] = []
         redirections = [*self._redirections()]
-        while isinstance(token := self.next(), Word):
+        while isinstance(token := self.next(), ShellWord):
             self.pass_over()
             assignment = None if words else assigned(token)
             if assignment:
@@ -209,13 +209,13 @@ class _Parser(Cursor):
         return Simple(tuple(assignments), tuple(words), tuple(redirections))
 
 
-def assigned(word: Word) -> Assignment | None:
+def assigned(word: ShellWord) -> Assignment | None:
     """The assignment that the word is, if it is one."""
     match word.parts:
         case (Literal(text, quoted=False), *others) if match := _ASSIGNMENT.match(text):
             rest = text[match.end() :]
             value = ([Literal(rest, quoted=False)] if rest else []) + list(others)
-            return Assignment(match["name"], Word(tuple(value)))
+            return Assignment(match["name"], ShellWord(tuple(value)))
     return None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hkswitch.homebridge.tokens import Literal, Operator, Token, Unreadable, Word
+from hkswitch.homebridge.tokens import Literal, Operator, ShellWord, Token, Unreadable
 
 
 class Cursor:
@@ -24,7 +24,7 @@ class Cursor:
     def word_ahead(self) -> str:
         """The word that is next, if it could be a keyword."""
         token = self.next()
-        return token.plain if isinstance(token, Word) else ""
+        return token.plain if isinstance(token, ShellWord) else ""
 
     def pass_over(self) -> None:
         """Go on by one token."""
@@ -47,10 +47,10 @@ class Cursor:
         if not self.keyword(word):
             raise Unreadable(f"{self.shown()} where '{word}' belongs")
 
-    def word(self) -> Word:
+    def word(self) -> ShellWord:
         """Pass over a word, which must be next."""
         token = self.next()
-        if not isinstance(token, Word):
+        if not isinstance(token, ShellWord):
             raise Unreadable(f"{self.shown()} where a word belongs")
         self.pass_over()
         return token
@@ -68,5 +68,5 @@ class Cursor:
                 return "the end"
             case Operator(text):
                 return repr(text)
-            case Word(parts=parts):
+            case ShellWord(parts=parts):
                 return repr("".join(part.text for part in parts if isinstance(part, Literal)))

@@ -12,9 +12,9 @@ from hkswitch.homebridge.commands import Call, as_root, call
 from hkswitch.homebridge.conditions import condition
 from hkswitch.homebridge.expansion import Expansion, NotUnderstood
 from hkswitch.homebridge.script import (
+    AndOrList,
     Block,
     Case,
-    Chain,
     For,
     Function,
     If,
@@ -24,7 +24,7 @@ from hkswitch.homebridge.script import (
     Simple,
     Unknown,
 )
-from hkswitch.homebridge.tokens import Word
+from hkswitch.homebridge.tokens import ShellWord
 
 MOST_STEPS: Final = 10_000
 
@@ -81,7 +81,7 @@ class Evaluation:
                 return self._checked(self._simple(node, tested=tested), tested=tested)
             case Block(commands):
                 return self._block(commands, tested=tested)
-            case Chain(first, others):
+            case AndOrList(first, others):
                 return self._chain(first, others, tested=tested)
             case Not(command):
                 return int(not self._run(command, tested=True))
@@ -156,7 +156,7 @@ class Evaluation:
         if not nowhere and not another:
             raise NotUnderstood(f"the redirection '{redirection.operator}{target}'")
 
-    def _declare(self, kind: str, words: tuple[Word, ...]) -> int:
+    def _declare(self, kind: str, words: tuple[ShellWord, ...]) -> int:
         if kind == "local" and not self._expansion.depth:
             raise NotUnderstood("'local' outside of a function")
         for word in words:

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from hkswitch.homebridge import tokens
-from hkswitch.homebridge.tokens import Literal, Operator, Part, Word
+from hkswitch.homebridge.tokens import Literal, Operator, Part, ShellWord
 
 _PATTERN = re.compile(r"[*?\[{}]")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\[{}]*")
@@ -44,9 +44,9 @@ def _word(token: tokens.Token) -> str:
     match token:
         case Operator(text):
             raise NeedsShell(_OPERATORS.get(text, f"'{text}'"))
-        case Word(parts=(Literal(text, quoted=False),)) if _URL.fullmatch(text):
+        case ShellWord(parts=(Literal(text, quoted=False),)) if _URL.fullmatch(text):
             return text  # a pattern in theory, but nobody has a folder that is called 'http:'
-        case Word(parts=parts):
+        case ShellWord(parts=parts):
             return "".join(_text(part, first=part is parts[0]) for part in parts)
 
 

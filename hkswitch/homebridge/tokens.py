@@ -57,14 +57,14 @@ class Opaque:
 class Array:
     """The items of `name=(...)`."""
 
-    items: tuple["Word", ...]
+    items: tuple["ShellWord", ...]
 
 
 Part = Literal | Parameter | Opaque | Array
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ShellWord:
     """One word, in the parts that it is made of."""
 
     parts: tuple[Part, ...]
@@ -85,7 +85,7 @@ class Operator:
     text: str
 
 
-Token = Word | Operator
+Token = ShellWord | Operator
 
 
 def read(text: str) -> list[Token]:
@@ -124,19 +124,19 @@ class _Scanner:
         self._at = match.end() if match else self._at
         return match[0] if match else ""
 
-    def _word(self) -> Word:
+    def _word(self) -> ShellWord:
         if found := self._take(_ARRAY):
-            return Word((Literal(found[:-1], quoted=False), Array(self._items())))
+            return ShellWord((Literal(found[:-1], quoted=False), Array(self._items())))
         parts: list[Part] = []
         while self._at < len(self._text) and (more := self._parts()):
             parts += more
         if not parts:
             raise Unreadable(f"the character {self._text[self._at]!r}")
-        return Word(tuple(parts))
+        return ShellWord(tuple(parts))
 
-    def _items(self) -> tuple[Word, ...]:
+    def _items(self) -> tuple[ShellWord, ...]:
         tokens = [token for token in self.tokens(closed=True) if token != Operator("\n")]
-        words = tuple(token for token in tokens if isinstance(token, Word))
+        words = tuple(token for token in tokens if isinstance(token, ShellWord))
         if len(words) < len(tokens):
             raise Unreadable("an operator in an array")
         return words

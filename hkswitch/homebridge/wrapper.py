@@ -52,15 +52,15 @@ def read(path: str, contents: bytes | None) -> Wrapper:
     try:
         text = contents[: MOST_BYTES + 1].decode()
     except UnicodeDecodeError:
-        return Wrapper(path, None, "it is no text")
+        return Wrapper(path, None, "it is not text")
     shebang = _SHEBANG.fullmatch(text.partition("\n")[0])
     if len(contents) > MOST_BYTES:
         return Wrapper(path, None, "it is too large")
     if not shebang:
-        return Wrapper(path, None, "its first line names no shell that is known here")
+        return Wrapper(path, None, "its first line names an unsupported shell")
     try:
         return Wrapper(path, bash.read(text), options=shebang["options"] or "")
     except Unreadable as error:
-        return Wrapper(path, None, f"it has something that is not known here: {error}")
+        return Wrapper(path, None, f"it contains something unsupported: {error}")
     except RecursionError:
         return Wrapper(path, None, "it is nested too deeply")

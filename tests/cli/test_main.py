@@ -230,12 +230,12 @@ def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
     old.write_text(HOMEBRIDGE)
     code, output, errors = run("import-homebridge", old, "-o", new)
     assert (code, errors) == (0, "")
-    assert output.splitlines()[0] == "1 of 2 switches were taken over."
+    assert output.splitlines()[0] == "Imported 1 of 2 switches."
     assert "Wake" in output.splitlines()[1]
     assert run("check", "--config", new)[0] == 0
     code, output, errors = run("import-homebridge", old)
     assert output == new.read_text()
-    assert errors.splitlines()[0] == "1 of 2 switches were taken over."
+    assert errors.splitlines()[0] == "Imported 1 of 2 switches."
     code, _, errors = run("import-homebridge", old, "-o", new)
     assert (code, errors) == (
         73,
