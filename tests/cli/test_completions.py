@@ -83,7 +83,7 @@ def complete(folder: Path, *words: str, answering: bool = False) -> Completed:
 
 def stand_in(file: Path, started: Path) -> None:
     """A program that answers as hkswitch does, and notes what it was asked."""
-    answers = {"status --json": status.as_json(REPORT), "pair --list": pair.listed(CONTROLLERS)}
+    answers = {"status --json": status.report_as_json(REPORT), "pair --list": pair.list_as_text(CONTROLLERS)}
     cases = "\n".join(
         f"{shlex.quote(asked)}) printf '%s\\n' {shlex.quote(said)} ;;" for asked, said in answers.items()
     )
@@ -297,7 +297,7 @@ def test_fish_reads_groups_and_controllers_of_what_the_program_prints() -> None:
         [match[1] for line in printed.splitlines() if (match := re.match(pattern, line))]
         for pattern, printed in zip(
             re.findall(r"--filter --regex '([^']+)' '\$1'", FISH.read_text()),
-            (status.as_json(REPORT), pair.listed(CONTROLLERS)),
+            (status.report_as_json(REPORT), pair.list_as_text(CONTROLLERS)),
             strict=True,
         )
     )

@@ -129,10 +129,10 @@ async def reload_(run: Run, master: Master, fault: Fault | None) -> Injector:
     bridge.configure(EXTRA if has_extra else "")
     run.injector.arm(fault)
     with suppress(Failure):  # which is a sentence
-        await asyncio.to_thread(reload.reload, bridge.state)
+        await asyncio.to_thread(reload.request_reload, bridge.state)
     run.injector.disarm()
     try:
-        await asyncio.to_thread(reload.reload, bridge.state)
+        await asyncio.to_thread(reload.request_reload, bridge.state)
     except Failure as failure:
         raise Wrong(f"the next reload fails: {failure}") from failure
     await run.verify(master.controller, _truth(bridge) | ({"Extra": False} if has_extra else {}))

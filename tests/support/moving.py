@@ -83,7 +83,7 @@ class Bridge:
     async def reload(self, **network: tuple[str, ...]) -> str:
         """Choose another network; returns the note."""
         self.config = replace(self.config, bridge=chosen(**network))
-        return await asyncio.to_thread(reload.reload, self.folder)
+        return await asyncio.to_thread(reload.request_reload, self.folder)
 
     async def status(self) -> BridgeReport:
         report = await asyncio.to_thread(status.from_daemon, self.folder)
@@ -109,7 +109,7 @@ class Bridge:
         await eventually(lambda: not has_mdns())
 
 
-async def network_in(watched: Iterator[status.Seen]) -> str:
+async def network_in(watched: Iterator[status.WatchedReport]) -> str:
     """What the bridge waits for by the next page of `hkswitch status --watch`."""
     bridge = (await asyncio.to_thread(next, watched)).report.bridge
     assert bridge is not None

@@ -9,15 +9,15 @@ import pytest
 PROGRAM = """\
 import errno, os, sys
 import click
-from hkswitch.cli import run
-from hkswitch.cli.main import _console
+from hkswitch.cli import entry
+from hkswitch.cli.render import console
 from tests.support.descriptors import no_descriptors
 
 @click.command()
 def main():
     {body}
 
-run.run(main)
+entry.run(main)
 """
 ECHO = "click.echo('moon')"
 
@@ -47,7 +47,7 @@ OUTPUTS = [
     "sys.stdout.write('moon')",
     "sys.stdout.write('moon'); sys.exit(3)",
     "print('moon' * 100_000)",
-    "_console().print('moon')",
+    "console().print('moon')",
 ]
 
 
