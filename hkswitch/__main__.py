@@ -23,7 +23,7 @@ def main() -> None:
         sys.exit(EX_UNAVAILABLE)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        entry.run(main.commands)
+        entry.run_program(main.commands)
     finally:
         gc.freeze()  # or Python collects at its end
 

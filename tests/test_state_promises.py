@@ -92,7 +92,7 @@ def test_the_readme_says_where_a_full_disk_is_seen() -> None:
     advice = trouble("A new group is missing")
     bridge = BridgeReport("H", "1", 0, (), 1, (), storage="x")
     (shown,) = (
-        str(line) for line in render._bridge_lines(bridge, 0, Path("/nowhere")) if "not saved" in str(line)
+        str(line) for line in render._bridge_lines(bridge, 0, Path("/nowhere")) if "not written" in str(line)
     )
     assert f'"{shown.partition(" (")[0]}"' in advice
     for words in (

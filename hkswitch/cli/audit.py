@@ -33,7 +33,7 @@ def audit(group: str | None) -> None:
     The helper logs each decision before it acts on it, and then the result. This runs journalctl; root and
     members of the groups adm and systemd-journal may read the journal.
     """
-    show(group)
+    exec_journalctl(group)
 
 
 def journalctl(group: str | None, *options: str) -> list[str]:
@@ -43,7 +43,7 @@ def journalctl(group: str | None, *options: str) -> list[str]:
     return [JOURNALCTL, "--no-pager", *options, *matches]
 
 
-def show(group: str | None) -> NoReturn:
+def exec_journalctl(group: str | None) -> NoReturn:
     """Become journalctl. Raises `Failure` if it cannot be started, or nothing is known of the group."""
     sys.stdout.flush()
     try:

@@ -64,10 +64,10 @@ def demo(config_file: Path | None, address: str | None, port: int | None, state_
     Pair it with your phone and use the switches: no real unit is touched.
     """
     logs.begin({}, in_detail=True)
-    in_event_loop(run(config_file, address, port, state_folder))
+    in_event_loop(serve_demo(config_file, address, port, state_folder))
 
 
-async def run(
+async def serve_demo(
     config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None
 ) -> None:
     """Serve until interrupted. Raises `Failure`."""

@@ -92,10 +92,10 @@ def diagnostics(config_file: Path, state_folder: Path) -> None:
     Contains the findings of `hkswitch doctor`, versions, the configuration, the status and the last log
     lines, but no secrets.
     """
-    click.echo(in_event_loop(text(config_file.absolute(), state_folder)))
+    click.echo(in_event_loop(collect_text(config_file.absolute(), state_folder)))
 
 
-async def text(config_file: Path, state_folder: Path) -> str:
+async def collect_text(config_file: Path, state_folder: Path) -> str:
     """Return the whole text. `config_file` is an absolute path."""
     situation = await collect(config_file, state_folder)
     found = stored(state_folder)[0] if situation.may_look_as_daemon else None

@@ -72,7 +72,7 @@ def _output_failed(reason: str) -> Failure:
     return Failure(f"cannot write to standard output: {reason}", Exit.OUTPUT)
 
 
-def run(program: click.Command) -> NoReturn:
+def run_program(program: click.Command) -> NoReturn:
     """Run a click program, and exit with its exit code."""
     sys.stdout = _output(sys.stdout)
     try:

@@ -52,7 +52,7 @@ def pair(  # noqa: PLR0913 -- one for each option
     allow_only_one(actions | {"--list": listed})
     allow_only_one(actions | {"--json": as_json})
     if listed:
-        paired = controllers(state_folder)
+        paired = paired_controllers(state_folder)
         click.echo(list_as_json(paired) if as_json else list_as_text(paired))
     elif reset_attempts:
         ask_or_do(state_folder, Question(Ask.RESET_ATTEMPTS))
@@ -91,7 +91,7 @@ def setup_is(state_folder: Path) -> SetupIs:
     return answer
 
 
-def controllers(state_folder: Path) -> tuple[PairedController, ...]:
+def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
     """Return the paired controllers."""
     answer = ask_or_do(state_folder, Question(Ask.CONTROLLERS))
     assert isinstance(answer, Controllers)  # noqa: S101

@@ -15,7 +15,7 @@ from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, UnitHealth
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
 
-STYLES: Final = {
+STATE_STYLES: Final = {
     GroupState.ON: "green",
     GroupState.STARTING: "yellow",
     GroupState.STOPPING: "yellow",
@@ -48,7 +48,7 @@ def rendered(
         table.add_row(
             group.id,
             group.name,
-            Text(_state(group, now_unix_seconds), STYLES[group.state]),
+            Text(_state(group, now_unix_seconds), STATE_STYLES[group.state]),
             "\n".join(f"{unit} {state}" for unit, state in group.units.items()),
             _last(group.last_action, now_unix_seconds),
         )
@@ -66,7 +66,7 @@ def _reasons(groups: Iterable[GroupReport]) -> list[Text]:
     for group in groups:
         if group.why:
             unknown.setdefault(group.why, []).append(group.id)
-    lines = [Text(f"{', '.join(ids)}: {why}", STYLES[None]) for why, ids in unknown.items()]
+    lines = [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
     return [Text(), *lines] if lines else []
 
 
@@ -76,7 +76,7 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
-def show(report: Report, terminal: Console, state_folder: Path) -> None:
+def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
     terminal.print(rendered(report, time.time(), state_folder))
 
 
@@ -103,7 +103,7 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_fo
     if bridge.config:
         lines.append(Text(f"configuration: not applied ({bridge.config})", "red"))
     if bridge.storage:
-        lines.append(Text(f"state: not saved ({bridge.storage})", "red"))
+        lines.append(Text(f"state: not written ({bridge.storage})", "red"))
     return [*lines, Text()]
 
 
@@ -151,7 +151,7 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
     return f"{seconds} s"
 
 
-def show_each(reports: Iterable[tuple[Report, bool]], terminal: Console, state_folder: Path) -> None:
+def show_reports(reports: Iterable[tuple[Report, bool]], terminal: Console, state_folder: Path) -> None:
     """Show each report in place of the one before; without a terminal, below it.
 
     With each comes whether the daemon has ended since.

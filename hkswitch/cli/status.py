@@ -61,26 +61,26 @@ def status(
         _show_each(state_folder, groups, as_json=as_json)
         return
     everything = from_daemon(state_folder) or in_event_loop(from_systemd(config_file))
-    report = chosen(everything, groups)
+    report = select_groups(everything, groups)
     if as_json:
         click.echo(report_as_json(report))
     else:
         from hkswitch.cli import render  # noqa: PLC0415 -- JSON need not wait for rich
 
-        render.show(report, render.console(), state_folder)
+        render.show_report(report, render.console(), state_folder)
     sys.exit(exit_code(report, groups))
 
 
 def _show_each(state_folder: Path, groups: Collection[str], *, as_json: bool) -> None:
     gc.enable()  # this runs for long: see __main__.py
-    reports = watch(state_folder, groups)
+    reports = watch_reports(state_folder, groups)
     if as_json:
         for report, daemon_ended in reports:
             click.echo(report_as_json(without_daemon(report) if daemon_ended else report, indent=None))
     else:
         from hkswitch.cli import render  # noqa: PLC0415
 
-        render.show_each(reports, render.console(), state_folder)
+        render.show_reports(reports, render.console(), state_folder)
 
 
 def from_daemon(state_folder: Path) -> Report | None:
@@ -120,7 +120,7 @@ async def from_systemd(config_file: Path) -> Report:
     return Report(None, tuple(groups))
 
 
-def chosen(report: Report, group_ids: Collection[str]) -> Report:
+def select_groups(report: Report, group_ids: Collection[str]) -> Report:
     """Return the report on these groups, or on all if none is named. Raises `UnknownGroup`."""
     known = [group.id for group in report.groups]
     for group_id in group_ids:
@@ -144,13 +144,13 @@ def report_as_json(report: Report, indent: int | None = 2) -> str:
     return json.dumps(as_object(report), indent=indent)
 
 
-def watch(state_folder: Path, group_ids: Collection[str]) -> Iterator[WatchedReport]:
+def watch_reports(state_folder: Path, group_ids: Collection[str]) -> Iterator[WatchedReport]:
     """Yield a report now and after each change, forever, even if the daemon ends or restarts.
 
     Raises `Failure` if the daemon is not running at the beginning, or if a later reply is invalid.
     """
     reports = client.watch(socket_of(state_folder))
-    last = chosen(next(reports), group_ids)
+    last = select_groups(next(reports), group_ids)
     yield WatchedReport(last)
     daemon_ended = False
     while True:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from hkswitch.cli.options import allow_only_one, examples, state_option
-from hkswitch.cli.pair import ask_or_do, controllers
+from hkswitch.cli.pair import ask_or_do, paired_controllers
 from hkswitch.control.words import command
 from hkswitch.hap.setup_code import UnknownController, some
 from hkswitch.model.errors import Exit, Failure
@@ -31,15 +31,15 @@ def unpair(state_folder: Path, controller: str | None, *, remove_all: bool) -> N
 
 def remove(state_folder: Path, typed: str | None, *, remove_all: bool) -> str:
     """Remove a controller or all; returns a sentence about it. Raises `Failure`."""
-    before = controllers(state_folder)
+    before = paired_controllers(state_folder)
     if not before and typed is None:
         return "No controller is paired."
-    one = None if remove_all else chosen(before, typed)
+    one = None if remove_all else select_controller(before, typed)
     ask_or_do(state_folder, Question(Ask.UNPAIR, None if one is None else one.id))
-    return removed(one, before, controllers(state_folder), command(state_folder, "pair"))
+    return removed(one, before, paired_controllers(state_folder), command(state_folder, "pair"))
 
 
-def chosen(among: Sequence[PairedController], typed: str | None) -> PairedController:
+def select_controller(among: Sequence[PairedController], typed: str | None) -> PairedController:
     """Return the controller by its ID or the beginning of it; by None, the only one. Raises `Failure`."""
     if typed is None:
         found = tuple(among)

@@ -5,9 +5,8 @@
 
 from hkswitch.homebridge.conversion import convert
 from hkswitch.homebridge.imported import Imported, NothingImported, Script
-from hkswitch.homebridge.jsonc import MOST_BYTES as MOST_CONFIG_BYTES
-from hkswitch.homebridge.wrapper import MOST_BYTES as MOST_WRAPPER_BYTES
-from hkswitch.homebridge.wrapper import USUAL_PATH
+from hkswitch.homebridge.jsonc import MOST_CONFIG_BYTES
+from hkswitch.homebridge.wrapper import MOST_WRAPPER_BYTES, USUAL_PATH
 from hkswitch.homebridge.wrapper import read as read_wrapper
 
 __all__ = [

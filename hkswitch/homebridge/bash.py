@@ -25,7 +25,7 @@ from hkswitch.homebridge.script import (
 from hkswitch.homebridge.tokens import Literal, Operator, ShellWord, Unreadable
 
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=", re.ASCII)
-_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_FUNCTION_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _COMPARISON = re.compile(r"[=!]?=|=~|-(?:eq|ne|lt|le|gt|ge|nt|ot|ef)")
 _TEST = re.compile(r"-[a-zA-Z]")
 _REDIRECTION = re.compile(r"\d*(?:>>|>&|>\||<&|<>|>|<)|&>>?")
@@ -53,13 +53,13 @@ class _Parser(Cursor):
                 self.pass_over()
                 command = Unknown("a command in the background")
             elif not (self.at("\n", ";", ";;", ")") or self.next() is None):
-                raise Unreadable(f"{self.shown()} after a command")
+                raise Unreadable(f"{self.quoted()} after a command")
             commands.append(command)
         return Block(tuple(commands))
 
     def end(self) -> None:
         if self.next() is not None:
-            raise Unreadable(f"{self.shown()} at the end")
+            raise Unreadable(f"{self.quoted()} at the end")
 
     def _chain(self) -> Node:
         first = self._pipeline()
@@ -131,7 +131,7 @@ class _Parser(Cursor):
             if self.at(";;"):
                 self.pass_over()
             elif self.word_ahead() != "esac":
-                raise Unreadable(f"{self.shown()} in a case")
+                raise Unreadable(f"{self.quoted()} in a case")
             self.skip("\n")
         return Case(subject, tuple(arms))
 
@@ -164,7 +164,7 @@ class _Parser(Cursor):
         return For(name, None if words is None else tuple(words), body)
 
     def _function(self, name: str) -> Node:
-        if not _NAME.fullmatch(name):
+        if not _FUNCTION_NAME.fullmatch(name):
             raise Unreadable(f"a function with the name {name!r}")
         if self.at("("):
             self.pass_over()
@@ -203,7 +203,7 @@ class _Parser(Cursor):
             if self.at("(") and len(words) == 1 and not assignments:
                 return self._function(token.plain)
         if not (assignments or words or redirections):
-            raise Unreadable(self.shown())
+            raise Unreadable(self.quoted())
         if words and words[0].plain == "[[":
             _check_condition([word.plain for word in words[1:]])
         return Simple(tuple(assignments), tuple(words), tuple(redirections))

@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Final
 
 from hkswitch.homebridge import shellwords
-from hkswitch.homebridge.wording import shown
+from hkswitch.homebridge.wording import quoted
 from hkswitch.model import config_values as values
 from hkswitch.model.yaml_nodes import Position, Scalar
 
@@ -99,7 +99,7 @@ def of_words(text: str, words: tuple[str, ...], which: Which) -> HomebridgeComma
         return HomebridgeCommand(text, why="names no program")
     name = inner[0].rpartition("/")[2]
     if name in _MACOS:
-        return HomebridgeCommand(text, why=f"is for macOS: {shown(name)}")
+        return HomebridgeCommand(text, why=f"is for macOS: {quoted(name)}")
     options = list(takewhile(lambda word: word.startswith("-"), inner[1:]))
     if name in _SHELLS and any(_SHELL_COMMAND.fullmatch(option) for option in options):
         return HomebridgeCommand(text, why=f"needs a shell: '{name} -c'", for_shell=True)
@@ -157,7 +157,7 @@ def _program(text: str, words: tuple[str, ...], which: Which) -> HomebridgeComma
     if "/" not in program:
         found = which(program)
         if not found or not found.startswith("/"):
-            return HomebridgeCommand(text, why=f"needs {shown(program)}, which is not on this machine")
+            return HomebridgeCommand(text, why=f"needs {quoted(program)}, which is not on this machine")
         program = found
     if any(len(word) > values.MOST_ARGUMENT for word in words):
         return HomebridgeCommand(text, why=f"has an argument of more than {values.MOST_ARGUMENT} characters")
@@ -179,9 +179,9 @@ def _notes(words: tuple[str, ...]) -> list[str]:
     for word in [words[0], *(word for word in words[1:] if word.endswith(_SCRIPTS))]:
         if _OTHERS_FOLDERS.fullmatch(word):
             why = "any user who can write that file becomes root; move it to /usr/local/libexec"
-            notes.append(f"{shown(word)}: {why}")
+            notes.append(f"{quoted(word)}: {why}")
         elif word.endswith(_SCRIPTS) and "/" in word and not word.startswith(("/", "-")):
-            notes.append(f"{shown(word)}: write its absolute path; it no longer runs in Homebridge's folder")
+            notes.append(f"{quoted(word)}: write its absolute path; it no longer runs in Homebridge's folder")
     return notes
 
 

@@ -45,13 +45,13 @@ class Cursor:
     def expect(self, word: str) -> None:
         """Pass over this keyword, which must be next."""
         if not self.keyword(word):
-            raise Unreadable(f"{self.shown()} where '{word}' belongs")
+            raise Unreadable(f"{self.quoted()} where '{word}' belongs")
 
     def word(self) -> ShellWord:
         """Pass over a word, which must be next."""
         token = self.next()
         if not isinstance(token, ShellWord):
-            raise Unreadable(f"{self.shown()} where a word belongs")
+            raise Unreadable(f"{self.quoted()} where a word belongs")
         self.pass_over()
         return token
 
@@ -61,7 +61,7 @@ class Cursor:
         self.pass_over()
         return token.text if isinstance(token, Operator) else ""
 
-    def shown(self) -> str:
+    def quoted(self) -> str:
         """What is next, to be named."""
         match self.next():
             case None:

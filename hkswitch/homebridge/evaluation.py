@@ -31,7 +31,7 @@ MOST_STEPS: Final = 10_000
 _SAYING: Final = frozenset({"echo", "printf", "logger"})
 _SHADOWING: Final = frozenset({"local", "declare", "typeset"})
 _DECLARING: Final = _SHADOWING | {"readonly", "export"}
-_OPTIONS = re.compile(r"(?:-[eux]+ |-[eux]*o (?:errexit|nounset|pipefail|xtrace) )+")
+_SET_OPTIONS = re.compile(r"(?:-[eux]+ |-[eux]*o (?:errexit|nounset|pipefail|xtrace) )+")
 _TO_NOWHERE = re.compile(r"\d*(?:>|>>|<)|&>>?")
 _TO_ANOTHER = re.compile(r"\d*>&")
 
@@ -223,7 +223,7 @@ class Evaluation:
         raise _Ended(int(status) % 256, everything=everything)
 
     def _set(self, arguments: list[str]) -> int:
-        if not _OPTIONS.fullmatch("".join(f"{argument} " for argument in arguments)):
+        if not _SET_OPTIONS.fullmatch("".join(f"{argument} " for argument in arguments)):
             raise NotUnderstood(f"'set {' '.join(arguments)}'")
         flags = {char for argument in arguments if argument.startswith("-") for char in argument}
         self._errexit = self._errexit or "e" in flags or "errexit" in arguments

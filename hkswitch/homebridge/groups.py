@@ -9,7 +9,7 @@ from hkswitch.homebridge.commands import Call, HomebridgeCommand, Verb, Which
 from hkswitch.homebridge.expansion import NotUnderstood
 from hkswitch.homebridge.names import id_of, name_of, without_restart
 from hkswitch.homebridge.switches import CmdSwitch
-from hkswitch.homebridge.wording import shown
+from hkswitch.homebridge.wording import quoted
 from hkswitch.homebridge.wrapper import Wrapper
 from hkswitch.model.config import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS
 from hkswitch.model.config_values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
@@ -68,9 +68,9 @@ def joined(drafts: list[Draft]) -> list[Draft]:
         owner = owners.get(frozenset(each.group.units)) if each.group and each.restarts else None
         if owner is not None and (group := result[owner].group):
             with_restart = replace(group, restart=True, actions=group.actions | {Action.RESTART})
-            note = f"{shown(each.switch.name)} is now its restart switch, but {_ONLY_RUNNING}"
+            note = f"{quoted(each.switch.name)} is now its restart switch, but {_ONLY_RUNNING}"
             result[owner] = replace(result[owner], group=with_restart, notes=(*result[owner].notes, note))
-            joins = f"is now the restart switch of {shown(result[owner].switch.name)}"
+            joins = f"is now the restart switch of {quoted(result[owner].switch.name)}"
             result[index] = replace(each, group=None, notes=(joins,))
     return result
 
@@ -85,7 +85,7 @@ def _command(text: str, wrapper: Wrapper, which: Which) -> HomebridgeCommand:
     try:
         return replace(called, call=wrapper.call(arguments))
     except NotUnderstood as why:
-        return replace(called, call=None, notes=(f"{shown(wrapper.path)} is called as before: {why}",))
+        return replace(called, call=None, notes=(f"{quoted(wrapper.path)} is called as before: {why}",))
 
 
 def _arguments(command: HomebridgeCommand | None, wrapper: Wrapper) -> tuple[str, ...] | None:

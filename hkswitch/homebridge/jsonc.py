@@ -6,7 +6,7 @@ from typing import Final
 
 from hkswitch.model.errors import Exit, Failure
 
-MOST_BYTES: Final = 1 << 20
+MOST_CONFIG_BYTES: Final = 1 << 20
 
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 # A comma that follows no value stays: about that one, the json of each Python says the same.
@@ -33,8 +33,8 @@ def read(data: bytes, file: str) -> object:
 
 
 def _decoded(data: bytes, file: str) -> str:
-    if len(data) > MOST_BYTES:
-        raise _invalid(file, f"the file is too large; at most {MOST_BYTES} bytes are read")
+    if len(data) > MOST_CONFIG_BYTES:
+        raise _invalid(file, f"the file is too large; at most {MOST_CONFIG_BYTES} bytes are read")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hkswitch.homebridge.wording import shown
+from hkswitch.homebridge.wording import quoted
 from hkswitch.model.errors import Exit, Failure
 
 MOST_SWITCHES: Final = 1000
@@ -38,7 +38,9 @@ def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
     platforms = list(_platforms(config))
     ours = [platform for platform in platforms if _kind(platform).casefold() in _PLATFORMS]
     if not ours:
-        others = ", ".join(dict.fromkeys(shown(_kind(platform)) for platform in platforms if _kind(platform)))
+        others = ", ".join(
+            dict.fromkeys(quoted(_kind(platform)) for platform in platforms if _kind(platform))
+        )
         raise Failure(
             f"{file}: there is no cmdSwitch2 platform in it; found: {others or 'no platform at all'}",
             Exit.CONFIG,

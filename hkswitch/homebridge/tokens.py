@@ -12,7 +12,7 @@ from typing import Final
 _OPERATOR = re.compile(r"\d*(?:>>|>&|>\||<&|<<|<>|>|<)|&>>|&>|;;&|;;|;&|;|&&|&|\|\||\|&|\||\(|\)|\n")
 _BLANK = re.compile(r"(?:[ \t]|\\\n)+")
 _COMMENT = re.compile(r"#[^\n]*")
-_PLAIN = re.compile(r"[^\s\\'\"$`;&|<>()]+")
+_PLAIN_TEXT = re.compile(r"[^\s\\'\"$`;&|<>()]+")
 _QUOTED = re.compile(r'[^\\"$`]+')
 _ONE = re.compile(r".", re.DOTALL)
 _PARAMETER = re.compile(r"\$(?P<name>[A-Za-z_]\w*|[0-9@*#?])", re.ASCII)
@@ -143,7 +143,7 @@ class _Scanner:
 
     def _parts(self) -> list[Part]:
         """The next parts of a word; none if it ends here."""
-        if found := self._take(_PLAIN):
+        if found := self._take(_PLAIN_TEXT):
             return [Literal(found, quoted=False)]
         match self._text[self._at]:
             case "'":

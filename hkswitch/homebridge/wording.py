@@ -12,11 +12,11 @@ def visible(text: str) -> str:
     return printable.visible(text, MOST_SHOWN)
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """`text` in quotes."""
     return f"'{visible(text)}'"
 
 
 def called(name: str) -> str:
     """A switch by its name."""
-    return shown(name) if name else "a switch without a name"
+    return quoted(name) if name else "a switch without a name"

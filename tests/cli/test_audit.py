@@ -69,7 +69,7 @@ def test_the_documents_give_the_query_that_the_command_runs(path: str) -> None:
 def test_without_journalctl_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "JOURNALCTL", "/nonexistent/journalctl")
     with pytest.raises(Failure, match="cannot start /nonexistent/journalctl: No such file"):
-        audit.show(None)
+        audit.exec_journalctl(None)
 
 
 # A group that is not configured

@@ -17,7 +17,7 @@ from tests.support.descriptors import no_descriptors
 def main():
     {body}
 
-entry.run(main)
+entry.run_program(main)
 """
 ECHO = "click.echo('moon')"
 

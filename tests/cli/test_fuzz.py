@@ -90,7 +90,7 @@ class Terminal:
             sys.stderr = errors
             signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
             try:
-                entry.run(main.commands)
+                entry.run_program(main.commands)
             except SystemExit as ended:
                 code = ended.code
             finally:

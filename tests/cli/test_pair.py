@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.cli.pair import list_as_text, write_picture
-from hkswitch.cli.unpair import chosen, removed
+from hkswitch.cli.unpair import removed, select_controller
 from hkswitch.control import socket_of
 from hkswitch.control.server import served
 from hkswitch.hap import state_file
@@ -65,7 +65,7 @@ def paired(folder: Path) -> list[str]:
 def test_the_controller_that_was_meant(
     among: tuple[PairedController, ...], typed: str | None, expected: PairedController
 ) -> None:
-    assert chosen(among, typed) == expected
+    assert select_controller(among, typed) == expected
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_means_no_controller_or_several_is_misuse(
     among: tuple[PairedController, ...], typed: str | None, sentence: str
 ) -> None:
     with pytest.raises(Failure) as caught:
-        chosen(among, typed)
+        select_controller(among, typed)
     assert (caught.value.exit_code, str(caught.value)) == (Exit.USAGE, sentence)
 
 

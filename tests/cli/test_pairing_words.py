@@ -197,14 +197,14 @@ def test_the_log_says_once_whether_a_controller_can_pair(
 def test_status_says_whether_a_controller_can_pair(refused: bool, line: str) -> None:
     bridge = BridgeReport("Homelab", "1", 0, (), 51826, (), pairing_refused=refused)
     output = io.StringIO()
-    render.show(Report(bridge, ()), Console(file=output, width=1000), STATE_FOLDER)
+    render.show_report(Report(bridge, ()), Console(file=output, width=1000), STATE_FOLDER)
     assert line in output.getvalue().splitlines()
 
 
 def test_status_of_another_bridge_names_its_state_folder() -> None:
     output = io.StringIO()
     bridge = BridgeReport("Homelab", "1", 0, (), 51826, ())
-    render.show(Report(bridge, ()), Console(file=output, width=1000), OTHER)
+    render.show_report(Report(bridge, ()), Console(file=output, width=1000), OTHER)
     assert f"run {command(OTHER, 'pair')}" in output.getvalue()
 
 

@@ -169,7 +169,7 @@ def test_people_see_words() -> None:
             BRIDGE._replace(config="config.yaml:1:1: no"),
             "configuration: not applied (config.yaml:1:1: no)",
         ),
-        (BRIDGE._replace(storage="the disk is full"), "state: not saved (the disk is full)"),
+        (BRIDGE._replace(storage="the disk is full"), "state: not written (the disk is full)"),
     ],
 )
 def test_what_is_missing_is_said(bridge: BridgeReport | None, line: str) -> None:
@@ -252,7 +252,7 @@ def test_a_narrow_terminal_breaks_the_reason_of_an_unknown_state_and_no_state(wi
     [((), 0), (("web",), 0), (("files",), 3), (("lamp",), 69), (("web", "files"), 0), (("files", "web"), 0)],
 )
 def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int) -> None:
-    report = status.chosen(REPORT, groups)
+    report = status.select_groups(REPORT, groups)
     assert [group.id for group in report.groups] == [*(groups or ("web", "files", "lamp", "slow"))]
     assert status.exit_code(report, groups) == code
 
@@ -260,7 +260,7 @@ def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int) -> None:
 @pytest.mark.parametrize("groups", [("none",), ("web", "WEB"), ("",)])
 def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
     with pytest.raises(status.UnknownGroup, match="there are web, files, lamp, slow") as caught:
-        status.chosen(REPORT, groups)
+        status.select_groups(REPORT, groups)
     assert caught.value.exit_code is Exit.USAGE
 
 

@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def watched(folder: Path, *groups: str) -> AsyncIterator[Callable[[], asyncio.Task[WatchedReport]]]:
     """What is seen next, and then; the command line blocks, so it has a thread."""
-    seen: Iterator[WatchedReport] = status.watch(folder, groups)
+    seen: Iterator[WatchedReport] = status.watch_reports(folder, groups)
     asked: list[asyncio.Task[WatchedReport]] = []
 
     def next_seen() -> asyncio.Task[WatchedReport]:

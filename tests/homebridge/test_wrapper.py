@@ -11,7 +11,7 @@ import pytest
 
 from hkswitch.homebridge.commands import Call, Verb
 from hkswitch.homebridge.expansion import NotUnderstood
-from hkswitch.homebridge.wrapper import MOST_BYTES, USUAL_PATH, Wrapper, read
+from hkswitch.homebridge.wrapper import MOST_WRAPPER_BYTES, USUAL_PATH, Wrapper, read
 
 ARTICLE = """#!/bin/bash
 case "$2" in
@@ -307,7 +307,7 @@ def test_a_script_with_something_unknown_is_not_understood(body: str, why: str) 
         pytest.param(b"systemctl start x\n", "its first line names an unsupported shell", id="no shell"),
         pytest.param(b"#!/usr/bin/python3\n", "its first line names an unsupported shell", id="Python"),
         pytest.param(b"#!/bin/zsh\n", "its first line names an unsupported shell", id="zsh"),
-        pytest.param(b"#!/bin/bash\n" + b"#" * MOST_BYTES, "it is too large", id="too large"),
+        pytest.param(b"#!/bin/bash\n" + b"#" * MOST_WRAPPER_BYTES, "it is too large", id="too large"),
         pytest.param(b"#!/bin/bash\n" + b"{ " * 5000, "it is nested too deeply", id="too deep"),
         pytest.param(b"#!/bin/bash\n" + b"$(" * 5000, "it is nested too deeply", id="too deep in words"),
     ],

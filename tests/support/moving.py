@@ -222,7 +222,7 @@ async def an_interface_that_is_down_is_left_until_it_is_up() -> None:
     ETH0.lay()
     async with bridge(interfaces=("eth0",)) as own:
         await ETH0.is_answered()
-        watched = status.watch(own.folder, ())
+        watched = status.watch_reports(own.folder, ())
         assert (await network_in(watched)) == ""
         run("link set eth0 down")
         while not (why := await network_in(watched)):
