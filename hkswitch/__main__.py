@@ -6,7 +6,7 @@ import sys
 from os import EX_UNAVAILABLE
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is imported
-gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Three shortcuts"
+gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Two shortcuts"
 
 
 def main() -> None:

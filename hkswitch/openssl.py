@@ -1,4 +1,4 @@
-"""Keeps OpenSSL out of the daemon and the helper: docs/benchmarks.md, "Three shortcuts", has what that saves.
+"""Keeps OpenSSL out of the daemon and the helper: docs/benchmarks.md, "Two shortcuts", has what that saves.
 
 Neither uses TLS, and the encryption of HomeKit comes from the library cryptography. Call `leave_out` before
 asyncio or hashlib are imported.
