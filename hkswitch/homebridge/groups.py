@@ -18,7 +18,7 @@ from hkswitch.model.unit_state import Action
 
 _WRITE_STATUS: Final = "write a 'status' that exits with 0 for on and with 1 to 125 for off"
 _ONLY_RUNNING: Final = "it does not start stopped units"
-_SPRINGS_BACK: Final = "a group of commands needs both, because hkswitch has no momentary switches"
+_NO_MOMENTARY_SWITCH: Final = "a group of commands needs both, because hkswitch has no momentary switches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,6 @@ def _missing(begun: Draft) -> Iterator[str]:
     if not begun.on and not begun.off:
         yield "it switches nothing: it has neither an on_cmd nor an off_cmd"
     elif not begun.on or not begun.off:
-        yield f"it has no {'off_cmd' if begun.on else 'on_cmd'}; {_SPRINGS_BACK}"
+        yield f"it has no {'off_cmd' if begun.on else 'on_cmd'}; {_NO_MOMENTARY_SWITCH}"
     if not begun.state:
         yield f"it has no state_cmd; {_WRITE_STATUS}"

@@ -62,7 +62,7 @@ def test_an_output_that_takes_nothing_is_74(body: str, redirection: str, reason:
 
 
 @pytest.mark.parametrize("body", OUTPUTS)
-def test_who_closed_the_output_wants_none(body: str) -> None:
+def test_a_closed_output_is_no_failure(body: str) -> None:
     assert ended(body, ">&-") == (3 if "exit(3)" in body else 0, "", "")
 
 

@@ -397,7 +397,7 @@ async def test_a_second_bridge_on_the_same_state_folder_is_69(demo: Demo) -> Non
     assert (await asyncio.to_thread(run, "pair", "--state-dir", demo.state_folder))[0] == 0
 
 
-async def test_the_state_is_for_nobody_else(demo: Demo) -> None:
+async def test_only_its_owner_may_read_the_state(demo: Demo) -> None:
     assert demo.state_folder.stat().st_mode & 0o777 == 0o700
     assert (demo.state_folder / FILE_NAME).stat().st_mode & 0o777 == 0o600
 

@@ -227,7 +227,7 @@ def test_who_is_named_must_be_paired_also_where_nobody_is(tmp_path: Path, named:
 
 
 @pytest.mark.parametrize("arguments", [[], ["8DE3"], ["FFFF"], [""]])
-def test_unpair_of_nobody_in_particular_changes_nothing(folder: Path, arguments: list[str]) -> None:
+def test_unpair_that_names_no_single_controller_changes_nothing(folder: Path, arguments: list[str]) -> None:
     code, output, errors = run("unpair", *arguments, "--state-dir", folder)
     assert (code, output, errors.count("\n")) == (64, "", 1)
     assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
