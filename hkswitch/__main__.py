@@ -1,12 +1,12 @@
-"""The program `hkswitch`. Neither Ctrl-C nor a failed import ends it with a traceback."""
+"""The program `hkswitch`. Ctrl-C and failed imports print no traceback."""
 
 import gc
 import signal
 import sys
 from os import EX_UNAVAILABLE
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # while Python imports the rest
-gc.disable()  # most commands end before there is garbage, and looking for it takes a tenth of their time
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is imported
+gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Two shortcuts"
 
 
 def main() -> None:
@@ -16,20 +16,20 @@ def main() -> None:
         from hkswitch import openssl  # noqa: PLC0415 -- see above
 
         openssl.leave_out()
-        from hkswitch.cli import main, run  # noqa: PLC0415
-    except (ImportError, OSError) as error:  # as without a file descriptor
+        from hkswitch.cli import entry, main  # noqa: PLC0415
+    except (ImportError, OSError) as error:  # for example, no file descriptor is left
         if sys.stderr is not None:
             print(f"hkswitch: cannot start: {error}", file=sys.stderr)  # noqa: T201 -- click may be missing
         sys.exit(EX_UNAVAILABLE)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        run.run(main.commands)
+        entry.run_program(main.commands)
     finally:
-        gc.freeze()  # nor is it looked for at the end
+        gc.freeze()  # or Python collects at its end
 
 
 def _ignore(_: object) -> None:
-    """Say nothing of what Python ignores: a traceback, as of an event loop that could not be made."""
+    """Print no traceback of errors that Python ignores, as in an event loop that could not be created."""
 
 
 if __name__ == "__main__":

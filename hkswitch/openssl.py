@@ -1,6 +1,7 @@
-"""Keeps OpenSSL out of a process: nobody here speaks TLS, and HomeKit's encryption is another library's.
+"""Keeps OpenSSL out of the daemon and the helper: docs/benchmarks.md, "Two shortcuts", has what that saves.
 
-It must do so before asyncio or hashlib are imported, and imports itself only what hashlib has in its place.
+Neither uses TLS, and the encryption of HomeKit comes from the library cryptography. Call `leave_out` before
+asyncio or hashlib are imported.
 """
 
 import sys
@@ -11,11 +12,11 @@ _SHA_2: Final = ("_sha2",) if sys.version_info >= (3, 12) else ("_sha256", "_sha
 
 
 def leave_out() -> None:
-    """Have asyncio and hashlib not find it; both know how to do without ("The import system", 5.3.1)."""
-    sys.modules["ssl"] = None  # type: ignore[assignment] # which says that there is none
+    """Make imports of it fail ("The import system", 5.3.1); asyncio and hashlib work without it."""
+    sys.modules["ssl"] = None  # type: ignore[assignment] # None makes the import fail
     try:
         for name in (*_DIGESTS, *_SHA_2):
             __import__(name)
     except ImportError:
-        return  # a Python with OpenSSL's digests only, as Fedora's is
+        return  # a Python that has only OpenSSL's digests, like Fedora's
     sys.modules["_hashlib"] = None  # type: ignore[assignment]

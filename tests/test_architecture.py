@@ -36,16 +36,21 @@ MAY_IMPORT = {
 }
 
 MODULE_MAY_IMPORT = {
-    "cli/actions.py": {"backend", "control", "model", "protocol"},
-    "cli/check.py": {"model"},
+    "cli/actions.py": {"backend", "cli", "control", "model", "protocol"},
+    "cli/audit.py": {"cli", "model"},
+    "cli/check.py": {"cli", "model"},
     "cli/diagnostics.py": {"cli", "doctor", "hap", "model", "network", "protocol", "backend"},
-    "cli/import_homebridge.py": {"homebridge", "model"},
+    "cli/doctor.py": {"cli", "doctor"},
+    "cli/entry.py": {"model"},
+    "cli/import_homebridge.py": {"cli", "homebridge", "model"},
+    "cli/main.py": {"cli"},
     "cli/options.py": {"control", "model"},
-    "cli/page.py": {"control", "model", "protocol"},
-    "cli/pair.py": {"control", "hap", "model", "protocol"},
-    "cli/reload.py": {"control", "protocol"},
-    "cli/run.py": {"model"},
-    "cli/status.py": {"control", "model", "protocol", "systemd"},
+    "cli/pair.py": {"cli", "control", "hap", "model", "protocol"},
+    "cli/reload.py": {"cli", "control", "protocol"},
+    "cli/render.py": {"control", "model", "protocol"},
+    "cli/run.py": {"cli", "daemon"},
+    "cli/status.py": {"cli", "control", "model", "protocol", "systemd"},
+    "cli/unpair.py": {"cli", "control", "hap", "model", "protocol"},
     "control/peer_credentials.py": set(),
     "daemon/bridge.py": {"hap", "model", "network", "protocol"},
     "daemon/changes.py": {"model"},
@@ -85,8 +90,10 @@ ONLY_IN = {
     # The doctor asks as a phone does.
     "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", "hap/claims.py", *OVERRIDES},
     "segno": {"hap/setup_code.py"},
-    "click": {"cli/main.py", "cli/options.py", "cli/run.py"},
-    "rich": {"cli/actions.py", "cli/main.py", "cli/page.py", "doctor/page.py"},
+    "click": {
+        str(module.relative_to(ROOT / "hkswitch")) for module in MODULES if module.parent.name == "cli"
+    },
+    "rich": {"cli/actions.py", "cli/render.py", "doctor/page.py"},
     "ifaddr": {"network/addresses.py"},
     "subprocess": {"cli/actions.py", "cli/audit.py"},  # it is no daemon
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.cli import page
+from hkswitch.cli import render
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import state_file, state_writer
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateTooNew
@@ -72,7 +72,7 @@ def test_a_state_is_shown_as_the_documents_explain_it(
     states = dict(zip(("a.service", "b.service"), units, strict=True))
     group = Group("web", "Web", tuple(states), check=("/bin/true",))
     report = GroupReport("web", "Web", group.state(states, verdict), 0, states)
-    assert page._state(report, 0) == shown
+    assert render._state(report, 0) == shown
     assert shown.partition(" ")[0] in EXPLAINED
     if "partial" in shown:
         assert f".Li {shown}" in MANUAL or f".It Li {shown}" in MANUAL
@@ -92,7 +92,7 @@ def test_the_readme_says_where_a_full_disk_is_seen() -> None:
     advice = trouble("A new group is missing")
     bridge = BridgeReport("H", "1", 0, (), 1, (), storage="x")
     (shown,) = (
-        str(line) for line in page._bridge_lines(bridge, 0, Path("/nowhere")) if "not written" in str(line)
+        str(line) for line in render._bridge_lines(bridge, 0, Path("/nowhere")) if "not written" in str(line)
     )
     assert f'"{shown.partition(" (")[0]}"' in advice
     for words in (

@@ -1,1 +1,1 @@
-"""The program `hkswitch`: a module for each command. It decides nothing that is for the daemon to decide."""
+"""The program `hkswitch`: a module for each command. Decisions belong to the daemon."""

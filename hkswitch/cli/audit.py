@@ -1,19 +1,22 @@
-"""`hkswitch audit`: has journalctl show what root's helper decided and did. It reads no journal itself."""
+"""`hkswitch audit`: has journalctl show what the root helper decided and did. Reads no journal itself."""
 
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
+import click
+
+from hkswitch.cli.options import examples
 from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
 
 JOURNALCTL: Final = "/usr/bin/journalctl"
 
-# TRUST: journald adds the fields with an underscore. sudo writes to its caller's standard error as root, so
-# that any local user can add lines with root's _UID; but only systemd puts a process into the slice.
+# TRUST: journald itself adds the fields that begin with an underscore. Any local user can add lines with
+# root's _UID, because sudo writes to its caller's standard error as root; but only systemd puts a process
+# into the slice.
 QUERY: Final = (
     "_UID=0",
     "_SYSTEMD_SLICE=system-serviceswitch.slice",
@@ -22,67 +25,59 @@ QUERY: Final = (
 )
 
 
-@dataclass(eq=False)
-class NoJournalctl(Failure):
-    """It cannot be started."""
+@click.command(epilog=examples("sudo hkswitch audit", "sudo hkswitch audit fileserver"))
+@click.argument("group", required=False, metavar="[GROUP]")
+def audit(group: str | None) -> None:
+    """Show what the root helper was asked and did.
 
-    why: str
-
-    def __str__(self) -> str:
-        return f"cannot start {JOURNALCTL}: {self.why}"
-
-
-@dataclass(eq=False)
-class NoSuchGroup(Failure):
-    """There is no such group, and there was none."""
-
-    group: str
-    exit_code = Exit.USAGE
-
-    def __str__(self) -> str:
-        return f"there is no group {self.group!r} in the configuration, and no line of it in the journal"
+    The helper logs each decision before it acts on it, and then the result. This runs journalctl; root and
+    members of the groups adm and systemd-journal may read the journal.
+    """
+    exec_journalctl(group)
 
 
-def command(group: str | None, *options: str) -> list[str]:
-    """Return the argv that shows the audit, of one group if it is named."""
-    # A name is never read as an option: it is the end of a word.
+def journalctl(group: str | None, *options: str) -> list[str]:
+    """Return the command that shows the audit, of one group if it is named."""
+    # No option can hide in the name, which only ends a word.
     matches = (*QUERY, *(() if group is None else (f"HKSWITCH_GROUP={group}",)))
     return [JOURNALCTL, "--no-pager", *options, *matches]
 
 
-def show(group: str | None) -> NoReturn:
-    """Become journalctl; raises `NoJournalctl`, and `NoSuchGroup` if nothing is known of the group."""
+def exec_journalctl(group: str | None) -> NoReturn:
+    """Become journalctl. Raises `Failure` if it cannot be started, or nothing is known of the group."""
     sys.stdout.flush()
     try:
         if group is not None and not _may_be_configured(group):
-            _look_for_lines(group)
-        os.execve(JOURNALCTL, command(group), CHILD_ENVIRONMENT)  # noqa: S606 -- no shell is wanted
+            _check_for_lines(group)
+        os.execve(JOURNALCTL, journalctl(group), CHILD_ENVIRONMENT)  # noqa: S606 -- no shell is wanted
     except (OSError, ValueError) as error:
-        raise NoJournalctl(getattr(error, "strerror", None) or str(error)) from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Failure(f"cannot start {JOURNALCTL}: {reason}") from None
 
 
 def _may_be_configured(group: str) -> bool:
-    """Whether it is in the configuration; one with mistakes says nothing of its groups."""
+    """Whether the group is in the configuration; one with mistakes may have any group."""
     try:
         return group in {each.id for each in config_file.read(config_file.DEFAULT).groups}
     except (ConfigError, ConfigUnreadable):
         return True
 
 
-def _look_for_lines(group: str) -> None:
-    """Say on standard error that a group was removed; raises `NoSuchGroup` if the audit does not know it."""
+def _check_for_lines(group: str) -> None:
+    """Print that a group was removed. Raises `Failure` if it has no line in the journal, either."""
     asked = subprocess.run(  # noqa: S603 -- no shell, and the group is the end of a word
-        command(group, "--quiet", "--lines=1", "--output=cat"),
+        journalctl(group, "--quiet", "--lines=1", "--output=cat"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
         env=CHILD_ENVIRONMENT,
     )
     if asked.returncode != 0:
-        return  # journalctl is about to say why
+        return  # journalctl will print the reason
     if not asked.stdout:
-        raise NoSuchGroup(group)
+        reason = f"{group!r} is not in the configuration, and has no line in the journal"
+        raise Failure(f"cannot show the audit of the group: {reason}", Exit.USAGE)
     sys.stderr.write(
-        f"hkswitch: there is no group {group!r} in the configuration; it has lines in the journal:\n"
+        f"hkswitch: group {group!r} is no longer in the configuration; these are its lines in the journal:\n"
     )
     sys.stderr.flush()

@@ -1,17 +1,25 @@
-"""`hkswitch check`: whether the configuration is good, and what in it may be meant otherwise."""
+"""`hkswitch check`: validates the configuration, and warns of what it may not mean."""
 
 from pathlib import Path
 
+import click
+
+from hkswitch.cli.options import config_option, examples
 from hkswitch.model.config import parse
 from hkswitch.model.config_file import config_bytes
 from hkswitch.model.dangerous_units import warnings
 
 
-def check(file: Path) -> list[str]:
-    """The warnings about a good configuration, as compilers print them; raises `Failure` for any other."""
-    contents = config_bytes(file)
-    config = parse(contents, str(file))
-    return [
-        f"{file}:{found.line}:{found.column}: warning: {found.path}: {found.message}"
-        for found in warnings(contents, config)
-    ]
+@click.command(epilog=examples("hkswitch check", "hkswitch check --config new.yaml"))
+@config_option
+def check(config_file: Path) -> None:
+    """Validate the configuration.
+
+    Also warns about units that would cut off hkswitch or the machine when switched.
+    """
+    contents = config_bytes(config_file)
+    for found in warnings(contents, parse(contents, str(config_file))):
+        # As compilers print them, so that editors can jump there.
+        place = f"{config_file}:{found.line}:{found.column}"
+        click.echo(f"{place}: warning: {found.path}: {found.message}", err=True)
+    click.echo("configuration OK")

@@ -1,12 +1,18 @@
-"""`hkswitch demo`: the real bridge on simulated units, so that anybody can pair and switch at once."""
+"""`hkswitch demo`: the real bridge with simulated units, to try without touching the machine."""
 
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import click
+
 from hkswitch.backend.simulated import SimulatedHost
+from hkswitch.cli.entry import in_event_loop
+from hkswitch.cli.options import a_folder, an_address, examples
 from hkswitch.control.words import gone_from_home, locked
+from hkswitch.daemon import logs
 from hkswitch.daemon.bridge import CannotServe
 from hkswitch.daemon.service import serve
 from hkswitch.daemon.serving import Front
@@ -19,10 +25,10 @@ from hkswitch.network import addresses
 from hkswitch.network.choice import NoDefaultRoute
 from hkswitch.network.endpoint import Endpoint
 
-STATE_FOLDER: Final = Path("~/.local/state/hkswitch-demo")
+DEMO_STATE_FOLDER: Final = Path("~/.local/state/hkswitch-demo")
 
-NAME_ADDRESS: Final = "pass --address with an address of this machine that your phone reaches"
-"""The demo doesn't read where a configuration serves."""
+NAME_ADDRESS: Final = "pass --address with an address of this machine that your phone can reach"
+"""The remedy here: the demo ignores the address and port of a configuration."""
 
 GROUPS: Final = (
     Group("vm-guests", "VM Guests", ("libvirt-guests.service",)),
@@ -32,17 +38,39 @@ GROUPS: Final = (
 """The groups of config.example.yaml; a test compares them."""
 
 
-class NoHome(Failure):
-    """Nobody knows where this user's files are."""
+@click.command(epilog=examples("hkswitch demo", "hkswitch demo --address 192.168.1.10 --port 51827"))
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="Configuration with the groups to simulate [three examples]",
+)
+@click.option(
+    "--address", metavar="IP", callback=an_address, help="Address to serve on [that of the default route]"
+)
+@click.option("--port", type=click.IntRange(1024, 65535), metavar="N", help="TCP port to serve on [51826]")
+@click.option(
+    "--state-dir",
+    "state_folder",
+    type=click.Path(readable=False, path_type=Path),
+    callback=a_folder,
+    metavar="DIR",
+    help="Folder for keys and pairings [~/.local/state/hkswitch-demo]",
+)
+def demo(config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None) -> None:
+    """Try a bridge with simulated units.
 
-    def __str__(self) -> str:
-        return "there is no home folder to keep the demo's state in; name one with --state-dir"
+    Pair it with your phone and use the switches: no real unit is touched.
+    """
+    logs.begin({}, in_detail=True)
+    in_event_loop(serve_demo(config_file, address, port, state_folder))
 
 
-async def run(
+async def serve_demo(
     config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None
 ) -> None:
-    """Serve until interrupted; raises `Failure`."""
+    """Serve until interrupted. Raises `Failure`."""
     folder = state_folder or _default_folder()
     terminal = _Terminal(config_file, address, port, folder)
     config = await terminal.read()
@@ -55,21 +83,23 @@ async def run(
 
 @dataclass(slots=True)
 class _Terminal:
-    """The person who tries it, and the options."""
+    """The terminal and the options: an environment for the daemon's service."""
 
     config_file: Path | None
     address: str | None
     port: int | None
     state_folder: Path
     was_paired: bool | None = None
-    """Whether the pairing was there at the start; None before that."""
+    """Whether the bridge was paired at the start, and still is; None before the start."""
+    printed: dict[str, str] = field(default_factory=dict)
+    """What was printed last, by topic."""
 
     @property
     def restart(self) -> str:
         return "a restart of the demo"
 
     async def read(self) -> Config:
-        """The groups and the name of the config; where that serves, another bridge may be serving."""
+        """Return the groups and the name of the config, but not its address: the real bridge may use that."""
         default = Config(BridgeConfig(name="hkswitch demo"), GROUPS)
         config = default if self.config_file is None else read_config(self.config_file)
         bridge = BridgeConfig(name=config.bridge.name)
@@ -80,49 +110,72 @@ class _Terminal:
         return Config(bridge, config.groups)
 
     def reloading(self) -> None:
-        pass  # a person who asks for it knows
+        pass  # who asked for it knows
 
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
-        """As the daemon does it, but on loopback where there is no default route."""
+        """Find the network as the daemon does, but use loopback if there is no default route."""
         try:
             place = addresses.place_of(bridge, before)
         except NoDefaultRoute:
             return Endpoint((addresses.LOOPBACK,), frozenset())
-        if place.lack and not bridge.addresses:  # it stays where it was while there is no default route
+        if place.lack and not bridge.addresses:  # the default route is gone: it keeps its address
             missing = NoDefaultRoute(NAME_ADDRESS)
             return replace(place, lack=f"{missing.wanted}: {missing}")
         return place
 
     def waiting(self, why: str) -> None:
-        _say(f"{why[:1].upper()}{why[1:]}.")
+        self._print_changes({"waiting": f"{why[:1].upper()}{why[1:]}."})
 
     def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
-        names = ", ".join(group.name for group in config.groups if group.id not in front.left_out)
-        _say(f"Serving simulated switches: {names}.")
-        _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")
-        if trouble:
-            _say(f"Note: {trouble}.")  # not in a capital: it may begin with a path
-        if place.addresses == (addresses.LOOPBACK,) and self.address is None:
-            _say("There is no default route: this is loopback only.")
-            _say(f"For a phone, {NAME_ADDRESS}.")
         self.was_paired = front.paired and self.was_paired is not False
+        names = ", ".join(group.name for group in config.groups if group.id not in front.left_out)
+        where = (
+            f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Press Ctrl-C to end."
+        )
+        if self.printed.get("waiting"):
+            self.printed.pop("address", None)  # to be printed again, even if it is the same
+        topics = {
+            "waiting": "",
+            "switches": f"Serving simulated switches: {names}.",
+            "address": where,
+            "trouble": f"Note: {trouble}." if trouble else "",  # no capital: it may begin with a path
+            "loopback": "",
+            "pairing": self._pairing(front),
+        }
+        if place.addresses == (addresses.LOOPBACK,) and self.address is None:
+            topics["loopback"] = (
+                "There is no default route, so only this machine can connect.\n"
+                f"To try it with a phone, {NAME_ADDRESS}."
+            )
+        self._print_changes(topics)
+
+    def _pairing(self, front: Front) -> str:
         if self.was_paired:
-            _say(f"Already paired. {gone_from_home(self.state_folder)}")
-        elif front.paired:
-            _say("Paired.")
-        elif front.pairing_refused:
-            _say(f"No controller can pair: {locked(self.state_folder)}.")
-        else:
-            _say(invitation(front.setup))
+            return f"Already paired. {gone_from_home(self.state_folder)}"
+        if front.paired:
+            return "Paired."
+        if front.pairing_refused:
+            return f"No controller can pair: {locked(self.state_folder)}."
+        return invitation(front.setup)
+
+    def _print_changes(self, topics: Mapping[str, str]) -> None:
+        """Print the texts that differ from those printed last; an empty one ends its topic."""
+        before = dict(self.printed)
+        self.printed.update(topics)
+        for topic, text in topics.items():
+            if text and text != before.get(topic):
+                _print(text)
+        if before.get("trouble") and topics.get("trouble") == "":
+            _print("The last note no longer applies.")
 
 
 def _default_folder() -> Path:
     try:
-        return STATE_FOLDER.expanduser()
+        return DEMO_STATE_FOLDER.expanduser()
     except RuntimeError:
-        raise NoHome from None
+        raise Failure("cannot keep the demo's state: you have no home folder; pass --state-dir") from None
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

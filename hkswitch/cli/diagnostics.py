@@ -1,8 +1,8 @@
-"""`hkswitch diagnostics`: one text about an installation, to attach to a bug report. No secret gets into it.
+"""`hkswitch diagnostics`: a text about an installation, to attach to a bug report. It contains no secrets.
 
-What could be one is left out where the text is made: arguments of commands, comments of the configuration,
-values of the environment. What remains goes through `Secrets`, which knows those of the state folder if they
-may be read, and their form if not.
+Arguments of commands, comments of the configuration and values of environment variables are left out from the
+beginning. `Secrets` removes the setup code, keys and IDs from the rest: by value if the state folder may be
+read, and by their form if not.
 """
 
 import asyncio
@@ -15,9 +15,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
+import click
+
 from hkswitch import __version__
 from hkswitch.backend.sudo import by_sudo
 from hkswitch.cli import status
+from hkswitch.cli.entry import in_event_loop
+from hkswitch.cli.options import config_option, examples, state_option
 from hkswitch.doctor import page
 from hkswitch.doctor.account import stored
 from hkswitch.doctor.checks import examine
@@ -35,12 +39,12 @@ JOURNAL_LINES: Final = 200
 LIBRARIES: Final = ("HAP-python", "zeroconf", "sdbus", "cryptography", "h11", "PyYAML", "click", "rich")
 
 HEADER: Final = """\
-hkswitch diagnostics of {now}
-This holds names of services, groups, users and interfaces, addresses of this machine, and log lines.
-It holds no setup code, no key, no whole ID of a controller, and no argument of a command.
-Read it before you give it to others."""
+hkswitch diagnostics, {now}
+Contains names of services, groups, users and interfaces, addresses of this machine, and log lines.
+Contains no setup code, no key, no complete ID of a controller, and no argument of a command.
+Read it before you share it."""
 
-REMOVED: Final = "[removed]"
+REPLACEMENT: Final = "[removed]"
 ID_CHARACTERS: Final = 8
 SHORTEST_KEY: Final = 32
 
@@ -52,35 +56,47 @@ _FORMS: Final = (
     re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{3}(?![\d-])"),
     re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64,}(?![0-9A-Fa-f])"),
 )
-"""Of setup payloads, setup codes and keys."""
+"""Of setup payloads, setup codes and keys, in this order."""
 
 _WITH_VALUES: Final = re.compile(r"^(\s*(?:Environment|SetCredential\w*)\s*=).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What must not be in the text, whatever else it says."""
+    """Values that the text must not contain."""
 
     known: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, bridge: Stored) -> Self:
-        """Those of a bridge: its setup code in every form, its keys, and those of its controllers."""
+        """Return those of a bridge: its setup code in every form, its keys, and its controllers' keys."""
         code = bridge.setup.code
         keys = {text for text in _strings(bridge.accessory) if len(text) >= SHORTEST_KEY}
         return cls(frozenset({code, code.replace("-", ""), bridge.setup.payload, *keys}))
 
     def removed_from(self, text: str) -> str:
-        """The text without them, and with the beginnings of UUIDs only, as controllers' IDs are."""
+        """Return the text without them, and with UUIDs (IDs of controllers) cut short."""
         for secret in sorted(self.known, key=len, reverse=True):
-            text = re.sub(re.escape(secret), REMOVED, text, flags=re.IGNORECASE)
+            text = re.sub(re.escape(secret), REPLACEMENT, text, flags=re.IGNORECASE)
         for form in _FORMS:
-            text = form.sub(REMOVED, text)
+            text = form.sub(REPLACEMENT, text)
         return _UUID.sub(lambda found: f"{found[1][:ID_CHARACTERS]}...", text)
 
 
-async def text(config_file: Path, state_folder: Path) -> str:
-    """All of it. `config_file` is an absolute path."""
+@click.command(epilog=examples("sudo hkswitch diagnostics > diagnostics.txt"))
+@config_option
+@state_option
+def diagnostics(config_file: Path, state_folder: Path) -> None:
+    """Print details for a bug report.
+
+    Contains the findings of `hkswitch doctor`, versions, the configuration, the status and the last log
+    lines, but no secrets.
+    """
+    click.echo(in_event_loop(collect_text(config_file.absolute(), state_folder)))
+
+
+async def collect_text(config_file: Path, state_folder: Path) -> str:
+    """Return the whole text. `config_file` is an absolute path."""
     situation = await collect(config_file, state_folder)
     found = stored(state_folder)[0] if situation.may_look_as_daemon else None
     secrets = Secrets.of(found) if isinstance(found, Stored) else Secrets()
@@ -102,7 +118,7 @@ async def text(config_file: Path, state_folder: Path) -> str:
 
 
 def config_lines(config: Config | Failure) -> Iterator[str]:
-    """What was read, without comments; of commands the program, and of mistakes the places."""
+    """Yield the configuration without comments and arguments; of an invalid one, the places."""
     if isinstance(config, ConfigError):
         for problem in config.problems:
             yield f"mistake in line {problem.line}, column {problem.column}: {problem.path}"
@@ -118,9 +134,9 @@ def config_lines(config: Config | Failure) -> Iterator[str]:
 
 
 def unit_lines(cat: str) -> list[str]:
-    """What `systemctl cat` prints, without the values of variables and credentials."""
+    """Return the output of `systemctl cat` without the values of variables and credentials."""
     joined = cat.replace("\\\n", " ")
-    return _WITH_VALUES.sub(rf"\1{REMOVED}", joined).rstrip("\n").split("\n")
+    return _WITH_VALUES.sub(rf"\1{REPLACEMENT}", joined).rstrip("\n").split("\n")
 
 
 def _group_lines(group: Group) -> Iterator[str]:
@@ -152,8 +168,8 @@ async def _versions() -> list[str]:
         f"hkswitch {__version__}",
         f"Python {platform.python_version()}",
         f"{_release()}, Linux {platform.release()}, {platform.machine()}",
-        *await _said("systemctl", "--version", most=1),
-        *await _said(sudo, "--version", most=1),
+        *await _output_of("systemctl", "--version", most=1),
+        *await _output_of(sudo, "--version", most=1),
         *(f"{name} {metadata.version(name)}" for name in LIBRARIES),
     ]
 
@@ -168,7 +184,7 @@ def _release() -> str:
 async def _service(situation: Situation) -> list[str]:
     unit, process = situation.unit, situation.main_process
     shown = [str(unit)] if isinstance(unit, Failure) else [f"{name}={value}" for name, value in unit.items()]
-    cat = "\n".join(await _said("systemctl", "cat", UNIT))
+    cat = "\n".join(await _output_of("systemctl", "cat", UNIT))
     return [*shown, "", *unit_lines(cat), "", *(_limits(process) if process else ())]
 
 
@@ -182,7 +198,7 @@ def _limits(process: int) -> list[str]:
 
 async def _journal() -> list[str]:
     options = ("--no-pager", "--output=short-iso", f"--lines={JOURNAL_LINES}", f"--unit={UNIT}")
-    return await _said("journalctl", *options)
+    return await _output_of("journalctl", *options)
 
 
 async def _status(situation: Situation) -> list[str]:
@@ -190,18 +206,18 @@ async def _status(situation: Situation) -> list[str]:
         found = status.from_daemon(situation.state_folder)
         report = found or await status.from_systemd(situation.config_file)
     except ConfigError:
-        return ["the configuration has mistakes, and there is no daemon"]
+        return ["the configuration is invalid, and the daemon is not running"]
     except Failure as failure:
         return [str(failure)]
-    return status.as_json(without_config_text(report)).split("\n")
+    return status.report_as_json(without_config_text(report)).split("\n")
 
 
 def without_config_text(report: Report) -> Report:
-    """The report without what it may quote from a configuration with mistakes: that may be a secret."""
+    """Return the report without quotes from an invalid configuration: they may contain a secret."""
     if report.bridge is None or not report.bridge.config:
         return report
     groups = tuple(group._replace(why="") for group in report.groups)
-    return Report(report.bridge._replace(config="not in force"), groups)
+    return Report(report.bridge._replace(config="not applied"), groups)
 
 
 def _network() -> list[str]:
@@ -213,8 +229,8 @@ def _network() -> list[str]:
     ]
 
 
-async def _said(program: str, *arguments: str, most: int | None = None) -> list[str]:
-    """What a program prints, or why it does not."""
+async def _output_of(program: str, *arguments: str, most: int | None = None) -> list[str]:
+    """Return the output of a program, or why there is none."""
     try:
         ran = await run(program, *arguments)
     except CannotRun as failure:
@@ -225,7 +241,7 @@ async def _said(program: str, *arguments: str, most: int | None = None) -> list[
 
 
 def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 -- JSON
-    """All text in JSON, but the keys of objects."""
+    """Yield all strings in JSON but the keys of objects."""
     match value:
         case str():
             yield value

@@ -1,17 +1,19 @@
-"""`hkswitch import-homebridge`: reads what Homebridge had and writes what hkswitch gets; no other file."""
+"""`hkswitch import-homebridge`: reads a Homebridge config and writes a config of hkswitch."""
 
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import click
+
+from hkswitch.cli.options import examples
 from hkswitch.homebridge import (
     MOST_CONFIG_BYTES,
     MOST_WRAPPER_BYTES,
     USUAL_PATH,
     Imported,
-    NothingTakenOver,
+    NothingImported,
     Script,
     convert,
     read_wrapper,
@@ -23,32 +25,45 @@ ROOTS_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 """Where root finds a program that is named without its path."""
 
 
-@dataclass(eq=False)
-class Unreadable(Failure):
-    """A file that was named cannot be read."""
+@click.command(
+    "import-homebridge", epilog=examples("hkswitch import-homebridge ~/.homebridge/config.json -o new.yaml")
+)
+@click.argument("config", type=click.Path(readable=False, path_type=Path), metavar="CONFIG.JSON")
+@click.option(
+    "--wrapper",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="FILE",
+    help="Script that the switches call [/usr/local/bin/serviceswitch, if it exists]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="New file to write to [standard output]",
+)
+@click.option(
+    "--scripts",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder for scripts: one for each command that needs a shell",
+)
+def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, scripts: Path | None) -> None:
+    """Convert switches of a Homebridge config.
 
-    file: Path
-    why: str
-    exit_code = Exit.CONFIG
-
-    def __str__(self) -> str:
-        return f"cannot read {self.file}: {self.why}"
-
-
-@dataclass(eq=False)
-class Unwritable(Failure):
-    """A file cannot be written, or is there already."""
-
-    file: Path
-    why: str
-    exit_code = Exit.CANNOT_WRITE
-
-    def __str__(self) -> str:
-        return f"cannot write {self.file}: {self.why}"
+    Converts the switches of the plugin cmdSwitch2, with a comment on each. Commands that need a shell become
+    comments, or scripts with --scripts. No command is run.
+    """
+    imported = read(config, wrapper, scripts)
+    if output is None:
+        click.echo(imported.text, nl=False)
+    else:
+        write_new(output, imported.text)
+    click.echo(imported.summary, err=output is None)
 
 
 def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:
-    """What becomes of a Homebridge config; the scripts of it are written. Raises `Failure`."""
+    """Convert a Homebridge config, and write its scripts. Raises `Failure`."""
     contents = _contents(config, MOST_CONFIG_BYTES)
     try:
         imported = convert(
@@ -58,37 +73,41 @@ def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:
             wrapper=read_wrapper(str((wrapper or Path(USUAL_PATH)).absolute()), _wrapper(wrapper)),
             scripts=None if scripts is None else str(scripts.absolute()),
         )
-    except NothingTakenOver as nothing:
+    except NothingImported as nothing:
         _write_all(nothing.imported.scripts, scripts)
         raise
     _write_all(imported.scripts, scripts)
     return imported
 
 
-def write(file: Path, text: str, mode: int = 0o644) -> None:
-    """Write a new file; one that is there is left alone. Raises `Unwritable`."""
+def write_new(file: Path, text: str, mode: int = 0o644) -> None:
+    """Write a new file; never overwrite one. Raises `Failure`."""
     try:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
         file.chmod(mode)
     except FileExistsError:
-        raise Unwritable(file, "it is there already; remove it, or name another one") from None
+        raise _cannot_write(file, "it already exists; remove it, or name another file") from None
     except OSError as error:
-        raise Unwritable(file, error.strerror or str(error)) from error
+        raise _cannot_write(file, error.strerror or str(error)) from error
+
+
+def _cannot_write(path: Path, reason: str) -> Failure:
+    return Failure(f"cannot write {path}: {reason}", Exit.CANNOT_WRITE)
 
 
 def _contents(file: Path, most_bytes: int) -> bytes:
-    """All of a file, or one byte too many."""
+    """Return a file's contents, or one byte too many."""
     try:
         return read_regular(file, most_bytes + 1)
     except OSError as error:
-        raise Unreadable(file, error.strerror or str(error)) from error
+        raise Failure(f"cannot read {file}: {error.strerror or error}", Exit.CONFIG) from error
 
 
 def _wrapper(named: Path | None) -> bytes | None:
     if named is not None:
         return _contents(named, MOST_WRAPPER_BYTES)
-    with suppress(Unreadable):  # most people have none
+    with suppress(Failure):  # most people have none
         return _contents(Path(USUAL_PATH), MOST_WRAPPER_BYTES)
     return None
 
@@ -99,6 +118,6 @@ def _write_all(scripts: tuple[Script, ...], folder: Path | None) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unwritable(folder, error.strerror or str(error)) from error
+        raise _cannot_write(folder, error.strerror or str(error)) from error
     for script in scripts:
-        write(folder / script.name, script.text, mode=0o755)
+        write_new(folder / script.name, script.text, mode=0o755)

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what their values must be."""
+"""Options that several commands share, and checks of their values."""
 
 import stat
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ config_option = click.option(
     type=click.Path(readable=False, path_type=Path),
     default=DEFAULT_CONFIG,
     metavar="FILE",
-    help=f"The configuration [{DEFAULT_CONFIG}]",
+    help=f"Configuration file [{DEFAULT_CONFIG}]",
 )
 
 
 def a_folder(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """The value of an option that is a folder, or becomes one, as click's callbacks give it back."""
+    """Check the value of an option that names a folder, which need not exist (a click callback)."""
     if path is not None:
         with suppress(FileNotFoundError, PermissionError):
             try:
@@ -43,13 +43,13 @@ state_option = click.option(
     callback=a_folder,
     default=STATE_FOLDER,
     metavar="DIR",
-    help=f"The folder with the bridge's keys and pairings [{STATE_FOLDER}]",
+    help=f"Folder of the bridge's keys and pairings [{STATE_FOLDER}]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="For programs, not for people")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON")
 
 
 def an_address(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    """The value of an option that may be what `bridge.address` may be, as click's callbacks give it back."""
+    """Check the value of an option by the rules of `bridge.address` (a click callback)."""
     if text is not None:
         from hkswitch.model import config_values  # noqa: PLC0415 -- only the demo needs it
         from hkswitch.model.yaml_nodes import Position, Scalar  # noqa: PLC0415
@@ -62,22 +62,22 @@ def an_address(context: click.Context, option: click.Parameter, text: str | None
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help; its first line keeps click from wrapping it."""
+    """Return the end of a command's help; its first line keeps click from wrapping it."""
     return "\n  ".join(("\b\nExamples:", *lines))
 
 
 def picture_option(kind: str) -> Callable[[_Command], _Command]:
-    """An option that names a picture's file."""
+    """Return the option that names a picture file."""
     return click.option(
         f"--{kind}",
         type=click.Path(readable=False, path_type=Path),
         metavar="FILE",
-        help="Write the QR code as a picture, readable by its owner alone [-: standard output]",
+        help=f"Write the QR code as {kind.upper()}, readable only by its owner [-: standard output]",
     )
 
 
-def exclude_one_another(given: Mapping[str, object]) -> None:
-    """Refuse more than one of these, which are options by their names."""
+def allow_only_one(given: Mapping[str, object]) -> None:
+    """Raise `UsageError` if more than one of these was given; the keys are names of options."""
     names = [name for name, value in given.items() if value]
     if len(names) > 1:
-        raise click.UsageError(f"{' and '.join(names)} exclude one another")
+        raise click.UsageError(f"{' and '.join(names)} cannot be used together")

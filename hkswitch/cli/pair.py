@@ -1,67 +1,73 @@
-"""What `hkswitch pair` and `hkswitch unpair` do: asking the daemon or the state folder, and saying it.
+"""`hkswitch pair`: shows how to pair and what is paired, as the daemon or the state folder has it.
 
-Knows no HAP-python: the command line would wait for it.
+Does not import HAP-python: the command would wait for it.
 """
 
 import json
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final
 
+import click
+
+from hkswitch.cli.options import allow_only_one, examples, json_option, picture_option, state_option
 from hkswitch.control import client, is_of_service, pairings, socket_of
-from hkswitch.control.words import command, gone_from_home, locked
+from hkswitch.control.words import gone_from_home, locked
 from hkswitch.hap import setup_code
-from hkswitch.hap.setup_code import Setup, UnknownController, some
+from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import StateInUse, write_whole
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.protocol.control import Answer, Ask, Controllers, Question, SetupIs
+from hkswitch.protocol.control import Answer, Ask, Controllers, Question, SetupIs, Status
 from hkswitch.protocol.report import PairedController
 
-
-@dataclass(eq=False)
-class DaemonSilent(Failure):
-    """Somebody has the state folder, but does not listen."""
-
-    path: Path
-    in_use: StateInUse
-
-    def __str__(self) -> str:
-        holder = f"another hkswitch (process {self.in_use.process}) that does not listen on {self.path}"
-        return f"{self.in_use.folder} is in use by {holder}: try again in a moment, or stop it first"
+STANDARD_OUTPUT: Final = Path("-")
 
 
-@dataclass(eq=False)
-class NotOne(Failure):
-    """What was named is not one controller; `typed` is None if nothing was."""
+@click.command(
+    epilog=examples("sudo hkswitch pair", "sudo hkswitch pair --svg code.svg", "hkswitch pair --list")
+)
+@state_option
+@json_option
+@click.option("--list", "listed", is_flag=True, help="List the paired controllers")
+@click.option("--reset-attempts", is_flag=True, help="Allow pairing again after 100 failed attempts")
+@picture_option("png")
+@picture_option("svg")
+def pair(  # noqa: PLR0913 -- one for each option
+    state_folder: Path,
+    *,
+    as_json: bool,
+    listed: bool,
+    reset_attempts: bool,
+    png: Path | None,
+    svg: Path | None,
+) -> None:
+    """Show the setup code and QR code.
 
-    typed: str | None
-    among: tuple[PairedController, ...]
-    exit_code = Exit.USAGE
-
-    def __str__(self) -> str:
-        ids = some([controller.id for controller in self.among])
-        if self.typed is None:
-            return f"there are several controllers: name one of {ids}, or --all"
-        return f"{len(self.among)} controllers begin with {self.typed!r}: {ids}; type more of one ID"
-
-
-@dataclass(eq=False)
-class PictureUnwritable(Failure):
-    """The file of a picture cannot be written."""
-
-    path: Path
-    why: str
-    exit_code = Exit.CANNOT_WRITE
-
-    def __str__(self) -> str:
-        return f"cannot write the picture {self.path}: {self.why}; - writes it to standard output"
+    Scan the code with a phone to pair it. Only root and members of the group hkswitch may see it; any local
+    user may list the paired controllers.
+    """
+    actions = {"--reset-attempts": reset_attempts, "--png": png, "--svg": svg}
+    allow_only_one(actions | {"--list": listed})
+    allow_only_one(actions | {"--json": as_json})
+    if listed:
+        paired = paired_controllers(state_folder)
+        click.echo(list_as_json(paired) if as_json else list_as_text(paired))
+    elif reset_attempts:
+        ask_or_do(state_folder, Question(Ask.RESET_ATTEMPTS))
+        click.echo("Failed pairing attempts were reset; pairing is allowed again.")
+    elif png or svg:
+        _draw(png, svg, state_folder)
+    else:
+        setup = setup_is(state_folder)
+        click.echo(setup_as_json(setup) if as_json else setup_as_text(setup, state_folder))
+        if not as_json and (note := network_note(state_folder)):
+            click.echo(note)
 
 
 def ask_or_do(state_folder: Path, question: Question) -> Answer:
-    """Ask the daemon of a state folder; without one, do it there. Raises `Failure`."""
+    """Ask the daemon of a state folder; if none runs, do it there. Raises `Failure`."""
     path = socket_of(state_folder)
     try:
         return client.ask(path, question)
@@ -74,70 +80,58 @@ def ask_or_do(state_folder: Path, question: Question) -> Answer:
             failure.remedy = "start hkswitch.service first, or name the --state-dir of another bridge"
         raise
     except StateInUse as in_use:
-        raise DaemonSilent(path, in_use) from None
+        holder = f"another hkswitch (process {in_use.process}) uses it, but does not listen on {path}"
+        raise Failure(f"cannot use {in_use.folder}: {holder}; try again in a moment, or stop it") from None
 
 
 def setup_is(state_folder: Path) -> SetupIs:
-    """What is needed to pair."""
-    said = ask_or_do(state_folder, Question(Ask.SETUP))
-    assert isinstance(said, SetupIs)  # noqa: S101 -- client.ask has looked
-    return said
+    """Return what a phone needs to pair."""
+    answer = ask_or_do(state_folder, Question(Ask.SETUP))
+    assert isinstance(answer, SetupIs)  # noqa: S101 -- client.ask has checked it
+    return answer
 
 
-def controllers(state_folder: Path) -> tuple[PairedController, ...]:
-    """Who is paired."""
-    said = ask_or_do(state_folder, Question(Ask.CONTROLLERS))
-    assert isinstance(said, Controllers)  # noqa: S101
-    return said.controllers
+def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
+    """Return the paired controllers."""
+    answer = ask_or_do(state_folder, Question(Ask.CONTROLLERS))
+    assert isinstance(answer, Controllers)  # noqa: S101
+    return answer.controllers
 
 
-def reset_attempts(state_folder: Path) -> str:
-    """Forget the failed attempts to pair; returns what was done."""
-    ask_or_do(state_folder, Question(Ask.RESET_ATTEMPTS))
-    return "The failed attempts to pair are forgotten."
+def network_note(state_folder: Path) -> str:
+    """Say that no phone can reach the bridge, if its daemon waits for a network; otherwise empty."""
+    try:
+        answer = client.ask(socket_of(state_folder), Question(Ask.STATUS))
+    except Failure:
+        return ""
+    assert isinstance(answer, Status)  # noqa: S101
+    bridge = answer.report.bridge
+    if bridge is None or bridge.addresses:
+        return ""
+    return f"No phone can find the bridge yet: {bridge.network or 'it has no network'}."
 
 
-def picture(setup: SetupIs, kind: Literal["png", "svg"]) -> bytes:
-    """The QR code as the contents of a file."""
-    return setup_code.picture(setup.payload, kind)
-
-
-def of_no_use(setup: SetupIs, state_folder: Path) -> str:
-    """Why a controller cannot pair by this code now; empty if it can."""
+def cannot_pair_note(setup: SetupIs, state_folder: Path) -> str:
+    """Say why no controller can pair now; empty if one can."""
     if setup.paired:
         return f"Already paired. {gone_from_home(state_folder)}"
     return f"No controller can pair: {locked(state_folder)}." if setup.pairing_refused else ""
 
 
-def chosen(among: Sequence[PairedController], typed: str | None) -> PairedController:
-    """The controller whose ID was typed, or its beginning; the only one if nothing was. Raises `Failure`."""
-    if typed is None:
-        found = tuple(among)
-    else:
-        wanted = typed.upper()
-        exact = tuple(controller for controller in among if controller.id == wanted)
-        found = exact or tuple(c for c in among if wanted and c.id.startswith(wanted))
-        if not found:
-            raise UnknownController(typed, [controller.id for controller in among])
-    if len(found) != 1:
-        raise NotOne(typed, found)
-    return found[0]
-
-
-def shown(setup: SetupIs, state_folder: Path) -> str:
-    """What a person needs to pair, or why that is not possible now."""
+def setup_as_text(setup: SetupIs, state_folder: Path) -> str:
+    """Return the setup code and QR code, or why no controller can pair now."""
     if setup.paired:
         return (
-            f"Already paired. To let others in, share the home in the Home app. Code: {setup.code}\n"
-            f"{gone_from_home(state_folder)}"
+            "Already paired. To give other people access, share the home in the Home app. "
+            f"Code: {setup.code}\n{gone_from_home(state_folder)}"
         )
     if setup.pairing_refused:
-        return of_no_use(setup, state_folder)
+        return cannot_pair_note(setup, state_folder)
     return setup_code.invitation(Setup(setup.code, setup.payload[-4:]))
 
 
 def setup_as_json(setup: SetupIs) -> str:
-    """For programs: the keys that are there stay there."""
+    """Return it for programs: existing keys stay."""
     return json.dumps(
         {
             "paired": setup.paired,
@@ -150,8 +144,8 @@ def setup_as_json(setup: SetupIs) -> str:
     )
 
 
-def listed(paired: Sequence[PairedController]) -> str:
-    """The paired controllers, one a line."""
+def list_as_text(paired: Sequence[PairedController]) -> str:
+    """Return a line for each controller."""
     if not paired:
         return "No controller is paired."
     return "\n".join(
@@ -160,52 +154,42 @@ def listed(paired: Sequence[PairedController]) -> str:
     )
 
 
-def listed_as_json(paired: Sequence[PairedController]) -> str:
-    """For programs: the keys that are there stay there."""
+def list_as_json(paired: Sequence[PairedController]) -> str:
+    """Return them for programs: existing keys stay."""
     return json.dumps([{"id": c.id, "admin": c.admin, "connections": c.connections} for c in paired])
 
 
-def unpair(state_folder: Path, typed: str | None, *, everybody: bool) -> str:
-    """Remove a controller or all; returns what was done. Raises `Failure`."""
-    before = controllers(state_folder)
-    if not before and typed is None:
-        return "No controller is paired."
-    one = None if everybody else chosen(before, typed)
-    ask_or_do(state_folder, Question(Ask.UNPAIR, None if one is None else one.id))
-    return unpaired(one, before, controllers(state_folder), command(state_folder, "pair"))
-
-
-def unpaired(
-    one: PairedController | None,
-    before: Sequence[PairedController],
-    after: Sequence[PairedController],
-    again: str,
-) -> str:
-    """What the removal of one controller, or of all (None), has done; `again` is how to pair."""
-    left = {controller.id for controller in after}
-    gone = [c.id for c in before if c.id not in left]
-    others = ", ".join(controller_id for controller_id in gone if one is None or controller_id != one.id)
-    if one is None:
-        words = f"Removed all controllers: {others}."
-    elif others:
-        words = f"Removed {one.id}, the last admin, and with it all others: {others}."
+def _draw(png: Path | None, svg: Path | None, state_folder: Path) -> None:
+    setup = setup_is(state_folder)
+    path = png or svg
+    assert path is not None  # noqa: S101 -- one of the two was given
+    contents = setup_code.picture(setup.payload, "svg" if png is None else "png")
+    if path == STANDARD_OUTPUT:
+        click.echo(contents, nl=False)
     else:
-        words = f"Removed {one.id}."
-    return words if left else f"{words} No controller is paired now: {again} shows the setup code again."
+        write_picture(path, contents)
+        click.echo(f"{path} contains the setup code; only its owner can read it.")
+    for note in (cannot_pair_note(setup, state_folder), network_note(state_folder)):
+        if note:
+            click.echo(note, err=True)
 
 
 def write_picture(path: Path, contents: bytes) -> None:
-    """Write a file for its owner alone, whole or not at all; raises `PictureUnwritable`."""
+    """Write a file that only its owner can read, whole or not at all. Raises `Failure`."""
     try:
-        if not _is_free(path):
-            raise PictureUnwritable(path, "something else than a file is there")
-        write_whole(path, contents)
+        if _may_be_replaced(path):
+            write_whole(path, contents)
+            return
+        reason = "it is not a regular file"
     except OSError as error:
-        raise PictureUnwritable(path, error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+    raise Failure(
+        f"cannot write the picture {path}: {reason}; use - to write it to standard output", Exit.CANNOT_WRITE
+    )
 
 
-def _is_free(path: Path) -> bool:
-    """Whether a file may come here: a rename would replace a device, too."""
+def _may_be_replaced(path: Path) -> bool:
+    """Whether a file may be written here: the rename would replace even a device."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except FileNotFoundError:

@@ -1,16 +1,31 @@
-"""`hkswitch reload`: has the daemon apply the configuration, and tells the outcome. Reads no file itself."""
+"""`hkswitch reload`: has the daemon apply the configuration, and prints the outcome. Reads no file itself."""
 
 from pathlib import Path
 from typing import Final
 
+import click
+
+from hkswitch.cli.options import examples, state_option
 from hkswitch.control import client, socket_of
 from hkswitch.protocol.control import Ask, Question
 
-WITHIN_SECONDS: Final = 60
-"""A daemon that is starting is waited for, and so is another reload."""
+RELOADED_WITHIN_SECONDS: Final = 60
+"""Time for a daemon that is still starting, and for another reload."""
 
 
-def reload(state_folder: Path) -> str:
-    """Returns what is worth telling about it, nothing for most; raises `Failure` if it was not reloaded."""
+@click.command(epilog=examples("sudo hkswitch reload"))
+@state_option
+def reload(state_folder: Path) -> None:
+    """Apply a changed configuration.
+
+    The daemon keeps running, and an invalid configuration changes nothing. `systemctl reload hkswitch` does
+    the same.
+    """
+    note = request_reload(state_folder)
+    click.echo(f"reloaded: {note}" if note else "reloaded")
+
+
+def request_reload(state_folder: Path) -> str:
+    """Reload; returns the daemon's note, mostly empty. Raises `Failure` if it was not reloaded."""
     with client.Asked(socket_of(state_folder), Question(Ask.RELOAD)) as asked:
-        return asked.end(within_seconds=WITHIN_SECONDS)
+        return asked.end(within_seconds=RELOADED_WITHIN_SECONDS)

@@ -1,15 +1,18 @@
-"""`hkswitch status`: how everything is, from the daemon, or from systemd where the service does not run.
+"""`hkswitch status`: the states of the groups, from the daemon, or from systemd while it is stopped."""
 
-Knows no rich: who wants JSON does not wait for it.
-"""
-
+import gc
 import json
+import sys
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import click
+
+from hkswitch.cli.entry import in_event_loop
+from hkswitch.cli.options import config_option, examples, json_option, state_option
 from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Exit, Failure
@@ -17,15 +20,15 @@ from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import GroupReport, Report, as_object
 
-RECONNECT_SECONDS: Final = 1.0
-"""Between two attempts to reach a daemon that went away; a restart takes a few seconds."""
+ASK_DAEMON_AGAIN_SECONDS: Final = 1.0
+"""Between two attempts to connect to a daemon that has ended; a restart takes a few seconds."""
 
 
-class Seen(NamedTuple):
-    """What `status --watch` shows: a report, and whether the daemon has gone away since."""
+class WatchedReport(NamedTuple):
+    """The last report for `status --watch`, and whether the daemon has ended since."""
 
     report: Report
-    away: bool = False
+    daemon_ended: bool = False
 
 
 @dataclass(eq=False)
@@ -40,25 +43,65 @@ class UnknownGroup(Failure):
         return f"there is no group {self.group_id!r}; there are {', '.join(self.known)}"
 
 
-def from_daemon(state_folder: Path) -> Report | None:
-    """How everything is, or None if the service cannot be asked; raises `Failure`.
+@click.command(epilog=examples("hkswitch status", "hkswitch status web", "hkswitch status --watch"))
+@click.argument("groups", nargs=-1, metavar="[GROUP]...")
+@config_option
+@state_option
+@json_option
+@click.option("--watch", "watched", is_flag=True, help="Show it again after each change, until Ctrl-C")
+def status(
+    groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
+) -> None:
+    """Show each group and its units.
 
-    The configuration that systemd could be asked about instead is the service's, not that of another daemon.
+    With one GROUP, the exit code is 0 if it is on, and 3 if not. While the service is stopped, the states
+    come from systemd. --watch needs a running daemon, and continues when the daemon restarts.
+    """
+    if watched:
+        _show_each(state_folder, groups, as_json=as_json)
+        return
+    everything = from_daemon(state_folder) or in_event_loop(from_systemd(config_file))
+    report = select_groups(everything, groups)
+    if as_json:
+        click.echo(report_as_json(report))
+    else:
+        from hkswitch.cli import render  # noqa: PLC0415 -- JSON need not wait for rich
+
+        render.show_report(report, render.console(), state_folder)
+    sys.exit(exit_code(report, groups))
+
+
+def _show_each(state_folder: Path, groups: Collection[str], *, as_json: bool) -> None:
+    gc.enable()  # this runs for long: see __main__.py
+    reports = watch_reports(state_folder, groups)
+    if as_json:
+        for report, daemon_ended in reports:
+            click.echo(report_as_json(without_daemon(report) if daemon_ended else report, indent=None))
+    else:
+        from hkswitch.cli import render  # noqa: PLC0415
+
+        render.show_reports(reports, render.console(), state_folder)
+
+
+def from_daemon(state_folder: Path) -> Report | None:
+    """Return the daemon's report, or None if the service's daemon cannot be asked. Raises `Failure`.
+
+    Another daemon has no such fallback: systemd can only be asked about the service's configuration.
     """
     path = socket_of(state_folder)
     try:
-        said = client.ask(path, Question(Ask.STATUS))
+        answer = client.ask(path, Question(Ask.STATUS))
     except (client.NoDaemon, client.Unreachable):
         if not is_of_service(path):
             raise
         return None
-    assert isinstance(said, Status)  # noqa: S101 -- client.ask has looked
-    return said.report
+    assert isinstance(answer, Status)  # noqa: S101 -- client.ask has checked it
+    return answer.report
 
 
 async def from_systemd(config_file: Path) -> Report:
-    """How the units are, without a daemon; raises `Failure`."""
-    from hkswitch.systemd.units import Systemd  # noqa: PLC0415 -- sdbus takes a while to be imported
+    """Return a report on the units, without a daemon. Raises `Failure`."""
+    from hkswitch.systemd.units import Systemd  # noqa: PLC0415 -- sdbus takes long to import
 
     config = await read_within(config_file, CONFIG_TIMEOUT_SECONDS)
     with await Systemd.connect() as systemd:
@@ -77,8 +120,8 @@ async def from_systemd(config_file: Path) -> Report:
     return Report(None, tuple(groups))
 
 
-def chosen(report: Report, group_ids: Collection[str]) -> Report:
-    """The report on these groups, on all if none is named; raises `UnknownGroup`."""
+def select_groups(report: Report, group_ids: Collection[str]) -> Report:
+    """Return the report on these groups, or on all if none is named. Raises `UnknownGroup`."""
     known = [group.id for group in report.groups]
     for group_id in group_ids:
         if group_id not in known:
@@ -87,7 +130,7 @@ def chosen(report: Report, group_ids: Collection[str]) -> Report:
 
 
 def exit_code(report: Report, group_ids: Collection[str]) -> Exit:
-    """What `status` of one group ends with: whether it is on, as `serviceswitch status` says it."""
+    """Return whether the group is on, if it is one group, as `serviceswitch status` does."""
     if len(group_ids) != 1:
         return Exit.OK
     state = report.groups[0].state
@@ -96,35 +139,35 @@ def exit_code(report: Report, group_ids: Collection[str]) -> Exit:
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
 
-def as_json(report: Report, indent: int | None = 2) -> str:
-    """For programs."""
+def report_as_json(report: Report, indent: int | None = 2) -> str:
+    """Return the report for programs."""
     return json.dumps(as_object(report), indent=indent)
 
 
-def watch(state_folder: Path, group_ids: Collection[str]) -> Iterator[Seen]:
-    """How everything is, now and after each change, without end, whatever becomes of the daemon.
+def watch_reports(state_folder: Path, group_ids: Collection[str]) -> Iterator[WatchedReport]:
+    """Yield a report now and after each change, forever, even if the daemon ends or restarts.
 
-    Raises `Failure` if no daemon can be asked at the beginning, or if a later one cannot be understood.
+    Raises `Failure` if the daemon is not running at the beginning, or if a later reply is invalid.
     """
     reports = client.watch(socket_of(state_folder))
-    last = chosen(next(reports), group_ids)
-    yield Seen(last)
-    away = False
+    last = select_groups(next(reports), group_ids)
+    yield WatchedReport(last)
+    daemon_ended = False
     while True:
         try:
             for report in reports:
-                last, away = _present(report, group_ids), False
-                yield Seen(last)
+                last, daemon_ended = _present(report, group_ids), False
+                yield WatchedReport(last)
         except (client.NoDaemon, client.NoAnswer, client.Unreachable):
-            if not away:
-                away = True
-                yield Seen(last, away)
-        time.sleep(RECONNECT_SECONDS)
+            if not daemon_ended:
+                daemon_ended = True
+                yield WatchedReport(last, daemon_ended)
+        time.sleep(ASK_DAEMON_AGAIN_SECONDS)
         reports = client.watch(socket_of(state_folder))
 
 
 def _present(report: Report, group_ids: Collection[str]) -> Report:
-    """The report on these groups, on all if none is named, as far as they exist: a reload may remove one."""
+    """Return the report on these groups (all, if none is named) that exist: a reload may remove one."""
     known = {group.id: group for group in report.groups}
     return report._replace(
         groups=tuple(known[group_id] for group_id in group_ids or known if group_id in known)
@@ -132,6 +175,6 @@ def _present(report: Report, group_ids: Collection[str]) -> Report:
 
 
 def without_daemon(report: Report) -> Report:
-    """What remains true of a report when the daemon has gone away: which groups there are."""
+    """Return what stays true of a report when the daemon has ended: which groups exist."""
     groups = (GroupReport(each.id, each.name, None, 0, {}, commands=each.commands) for each in report.groups)
     return Report(None, tuple(groups))

@@ -78,8 +78,7 @@ def begin(environment: Mapping[str, str], *, in_detail: bool = False) -> None:
     """Log our own lines from INFO on, or all of them in detail, and from WARNING on what libraries say."""
     if sys.stderr is None:  # it is closed: nobody hears it
         return
-    # No line says where it is from, so nobody has to find out (logging HOWTO, "Optimization").
-    logging._srcfile = None  # noqa: SLF001 -- as documented there
+    # No line says where it is from (logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.raiseExceptions = False  # a line that standard error does not take is lost, and no traceback
     faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: say where it was

@@ -4,10 +4,9 @@
 """
 
 from hkswitch.homebridge.conversion import convert
-from hkswitch.homebridge.imported import Imported, NothingTakenOver, Script
-from hkswitch.homebridge.jsonc import MOST_BYTES as MOST_CONFIG_BYTES
-from hkswitch.homebridge.wrapper import MOST_BYTES as MOST_WRAPPER_BYTES
-from hkswitch.homebridge.wrapper import USUAL_PATH
+from hkswitch.homebridge.imported import Imported, NothingImported, Script
+from hkswitch.homebridge.jsonc import MOST_CONFIG_BYTES
+from hkswitch.homebridge.wrapper import MOST_WRAPPER_BYTES, USUAL_PATH
 from hkswitch.homebridge.wrapper import read as read_wrapper
 
 __all__ = [
@@ -15,7 +14,7 @@ __all__ = [
     "MOST_WRAPPER_BYTES",
     "USUAL_PATH",
     "Imported",
-    "NothingTakenOver",
+    "NothingImported",
     "Script",
     "convert",
     "read_wrapper",

@@ -9,10 +9,10 @@ from typing import Final
 from hkswitch.homebridge import tokens
 from hkswitch.homebridge.cursor import Cursor
 from hkswitch.homebridge.script import (
+    AndOrList,
     Assignment,
     Block,
     Case,
-    Chain,
     For,
     Function,
     If,
@@ -22,10 +22,10 @@ from hkswitch.homebridge.script import (
     Simple,
     Unknown,
 )
-from hkswitch.homebridge.tokens import Literal, Operator, Unreadable, Word
+from hkswitch.homebridge.tokens import Literal, Operator, ShellWord, Unreadable
 
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=", re.ASCII)
-_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_FUNCTION_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _COMPARISON = re.compile(r"[=!]?=|=~|-(?:eq|ne|lt|le|gt|ge|nt|ot|ef)")
 _TEST = re.compile(r"-[a-zA-Z]")
 _REDIRECTION = re.compile(r"\d*(?:>>|>&|>\||<&|<>|>|<)|&>>?")
@@ -53,13 +53,13 @@ class _Parser(Cursor):
                 self.pass_over()
                 command = Unknown("a command in the background")
             elif not (self.at("\n", ";", ";;", ")") or self.next() is None):
-                raise Unreadable(f"{self.shown()} after a command")
+                raise Unreadable(f"{self.quoted()} after a command")
             commands.append(command)
         return Block(tuple(commands))
 
     def end(self) -> None:
         if self.next() is not None:
-            raise Unreadable(f"{self.shown()} at the end")
+            raise Unreadable(f"{self.quoted()} at the end")
 
     def _chain(self) -> Node:
         first = self._pipeline()
@@ -68,7 +68,7 @@ class _Parser(Cursor):
             operator = self.operator()
             self.skip("\n")
             others.append((operator, self._pipeline()))
-        return Chain(first, tuple(others)) if others else first
+        return AndOrList(first, tuple(others)) if others else first
 
     def _pipeline(self) -> Node:
         if self.keyword("!"):
@@ -131,11 +131,11 @@ class _Parser(Cursor):
             if self.at(";;"):
                 self.pass_over()
             elif self.word_ahead() != "esac":
-                raise Unreadable(f"{self.shown()} in a case")
+                raise Unreadable(f"{self.quoted()} in a case")
             self.skip("\n")
         return Case(subject, tuple(arms))
 
-    def _patterns(self) -> tuple[Word, ...]:
+    def _patterns(self) -> tuple[ShellWord, ...]:
         if self.at("("):
             self.pass_over()
         patterns = [self.word()]
@@ -152,10 +152,10 @@ class _Parser(Cursor):
         if not name.isidentifier():
             raise Unreadable(f"a loop over {name!r}")
         self.skip("\n")
-        words: list[Word] | None = None
+        words: list[ShellWord] | None = None
         if self.keyword("in"):
             words = []
-            while isinstance(self.next(), Word):
+            while isinstance(self.next(), ShellWord):
                 words.append(self.word())
         self.skip("\n", ";")
         self.expect("do")
@@ -164,7 +164,7 @@ class _Parser(Cursor):
         return For(name, None if words is None else tuple(words), body)
 
     def _function(self, name: str) -> Node:
-        if not _NAME.fullmatch(name):
+        if not _FUNCTION_NAME.fullmatch(name):
             raise Unreadable(f"a function with the name {name!r}")
         if self.at("("):
             self.pass_over()
@@ -190,9 +190,9 @@ class _Parser(Cursor):
 
     def _simple(self) -> Node:
         assignments: list[Assignment] = []
-        words: list[Word] = []
+        words: list[ShellWord] = []
         redirections = [*self._redirections()]
-        while isinstance(token := self.next(), Word):
+        while isinstance(token := self.next(), ShellWord):
             self.pass_over()
             assignment = None if words else assigned(token)
             if assignment:
@@ -203,19 +203,19 @@ class _Parser(Cursor):
             if self.at("(") and len(words) == 1 and not assignments:
                 return self._function(token.plain)
         if not (assignments or words or redirections):
-            raise Unreadable(self.shown())
+            raise Unreadable(self.quoted())
         if words and words[0].plain == "[[":
             _check_condition([word.plain for word in words[1:]])
         return Simple(tuple(assignments), tuple(words), tuple(redirections))
 
 
-def assigned(word: Word) -> Assignment | None:
+def assigned(word: ShellWord) -> Assignment | None:
     """The assignment that the word is, if it is one."""
     match word.parts:
         case (Literal(text, quoted=False), *others) if match := _ASSIGNMENT.match(text):
             rest = text[match.end() :]
             value = ([Literal(rest, quoted=False)] if rest else []) + list(others)
-            return Assignment(match["name"], Word(tuple(value)))
+            return Assignment(match["name"], ShellWord(tuple(value)))
     return None
 
 

@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Final
 
 from hkswitch.homebridge import shellwords
-from hkswitch.homebridge.wording import shown
+from hkswitch.homebridge.wording import quoted
 from hkswitch.model import config_values as values
 from hkswitch.model.yaml_nodes import Position, Scalar
 
@@ -63,7 +63,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class HomebridgeCommand:
     """A command that was read. Without `argv` it cannot be taken over, and `why` says why.
 
     `call` is what it does to units, if it does nothing else. What is `for_shell` could be put into a script.
@@ -79,32 +79,32 @@ class Command:
     notes: tuple[str, ...] = ()
 
 
-def read(text: str, which: Which) -> Command:
+def read(text: str, which: Which) -> HomebridgeCommand:
     """What `text` does."""
     try:
         words = shellwords.split(text)
     except shellwords.NeedsShell as reason:
-        return Command(text, why=f"needs a shell: {reason}", for_shell=True)
+        return HomebridgeCommand(text, why=f"needs a shell: {reason}", for_shell=True)
     if not words:
-        return Command(text, why="is empty")
+        return HomebridgeCommand(text, why="is empty")
     if _WINDOWS.match(text.strip()):
-        return Command(text, why="is for Windows")
+        return HomebridgeCommand(text, why="is for Windows")
     return of_words(text, words, which)
 
 
-def of_words(text: str, words: tuple[str, ...], which: Which) -> Command:
+def of_words(text: str, words: tuple[str, ...], which: Which) -> HomebridgeCommand:
     """What the program and its arguments do."""
     inner = as_root(words)
     if not inner:
-        return Command(text, why="names no program")
+        return HomebridgeCommand(text, why="names no program")
     name = inner[0].rpartition("/")[2]
     if name in _MACOS:
-        return Command(text, why=f"is for macOS: {shown(name)}")
+        return HomebridgeCommand(text, why=f"is for macOS: {quoted(name)}")
     options = list(takewhile(lambda word: word.startswith("-"), inner[1:]))
     if name in _SHELLS and any(_SHELL_COMMAND.fullmatch(option) for option in options):
-        return Command(text, why=f"needs a shell: '{name} -c'", for_shell=True)
+        return HomebridgeCommand(text, why=f"needs a shell: '{name} -c'", for_shell=True)
     if _name(inner[0]) == "systemctl" and "--user" in inner:
-        return Command(text, why="is about the units of a user, and hkswitch has those of the system")
+        return HomebridgeCommand(text, why="is for user units, and hkswitch only switches system units")
     notes = tuple(_notes(inner))
     return replace(_program(text, inner, which), words=inner, call=call(inner), notes=notes)
 
@@ -152,36 +152,36 @@ def _call(verb: Verb | None, names: list[str]) -> Call | None:
         return None
 
 
-def _program(text: str, words: tuple[str, ...], which: Which) -> Command:
+def _program(text: str, words: tuple[str, ...], which: Which) -> HomebridgeCommand:
     program = words[0]
     if "/" not in program:
         found = which(program)
         if not found or not found.startswith("/"):
-            return Command(text, why=f"needs {shown(program)}, which is not on this machine")
+            return HomebridgeCommand(text, why=f"needs {quoted(program)}, which is not on this machine")
         program = found
     if any(len(word) > values.MOST_ARGUMENT for word in words):
-        return Command(text, why=f"has a word of more than {values.MOST_ARGUMENT} characters")
+        return HomebridgeCommand(text, why=f"has an argument of more than {values.MOST_ARGUMENT} characters")
     try:
         values.program(_scalar(program))
         for word in words[1:]:
             values.argument(_scalar(word))
     except ValueError as error:
-        return Command(text, why=f"is refused: {error}")
-    return Command(text, argv=(program, *words[1:]))
+        return HomebridgeCommand(text, why=f"is invalid: {error}")
+    return HomebridgeCommand(text, argv=(program, *words[1:]))
 
 
 def _notes(words: tuple[str, ...]) -> list[str]:
     notes = []
     if _name(words[0]) == "sudo":
-        notes.append("sudo stays, because it is for more than to become root")
+        notes.append("sudo stays, because it does more than become root")
     if _name(words[0]) in _REMOTE:
-        notes.append("it is root who connects now: root needs the key, and must know the host")
+        notes.append("root connects now, so root needs the key and must know the host")
     for word in [words[0], *(word for word in words[1:] if word.endswith(_SCRIPTS))]:
         if _OTHERS_FOLDERS.fullmatch(word):
-            why = "whoever may write that file becomes root by it; move it to /usr/local/libexec"
-            notes.append(f"{shown(word)}: {why}")
+            why = "any user who can write that file becomes root; move it to /usr/local/libexec"
+            notes.append(f"{quoted(word)}: {why}")
         elif word.endswith(_SCRIPTS) and "/" in word and not word.startswith(("/", "-")):
-            notes.append(f"{shown(word)}: write its whole path; it does not run in Homebridge's folder now")
+            notes.append(f"{quoted(word)}: write its absolute path; it no longer runs in Homebridge's folder")
     return notes
 
 

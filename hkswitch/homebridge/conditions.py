@@ -10,7 +10,7 @@ from typing import Final
 
 from hkswitch.homebridge.expansion import NotUnderstood
 
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,8})")
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,8})")
 _COMPARISONS: Final[dict[str, Callable[[int, int], bool]]] = {
     "-eq": operator.eq,
     "-ne": operator.ne,
@@ -44,6 +44,6 @@ def condition(words: Sequence[str], *, closing: str) -> bool:
 
 
 def _number(text: str) -> int:
-    if not _NUMBER.fullmatch(text):
+    if not _INTEGER.fullmatch(text):
         raise NotUnderstood(f"the number '{text}'")
     return int(text)

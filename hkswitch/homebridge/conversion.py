@@ -5,23 +5,23 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hkswitch.homebridge import jsonc, switches, writer
-from hkswitch.homebridge.commands import Command, Which
+from hkswitch.homebridge.commands import HomebridgeCommand, Which
 from hkswitch.homebridge.groups import Draft, draft, joined
-from hkswitch.homebridge.imported import Imported, Left, NoConfig, NothingTakenOver, Script
+from hkswitch.homebridge.imported import Imported, Left, NothingImported, Script
 from hkswitch.homebridge.names import Taken
 from hkswitch.homebridge.wording import called
 from hkswitch.homebridge.wrapper import Wrapper
 from hkswitch.model.config import parse
-from hkswitch.model.errors import ConfigError
+from hkswitch.model.errors import ConfigError, Exit, Failure
 from hkswitch.model.group import MOST_ACCESSORIES, Group
 
 _NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories behind a bridge"
 _AS_ROOT: Final = (
-    "Commands ran as Homebridge's user; now they run as root: nobody else may write such a program."
+    "Commands ran as Homebridge's user; now they run as root: only root may be able to write such programs."
 )
-_ENDED: Final = "One that takes longer than its timeout_seconds, 10 if none is written, is ended."
-_READ_IT: Final = "It will run as root: read it, and mend it where it needs that, before you use it."
-_AT_ONCE: Final = "The units of a group start all at once; what must wait for what is said in the units."
+_ENDED: Final = "A command that runs longer than its timeout_seconds (default: 10) is killed."
+_READ_IT: Final = "It will run as root: read it, and fix it where necessary, before you use it."
+_AT_ONCE: Final = "The units of a group start in parallel; ordering comes from the units themselves (After=)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,8 @@ def convert(
     `scripts` is the absolute path of the folder where the caller will write the scripts, if it wants any.
 
     Raises:
-        NotJson: It cannot be read.
-        NoSwitches: There is no cmdSwitch2 platform in it, or it is empty.
-        NothingTakenOver: No switch could become a group.
-        NoConfig: It makes more than hkswitch reads.
+        NothingImported: No switch could become a group.
+        Failure: It cannot be read, has no cmdSwitch2 switches, or makes more than hkswitch reads.
     """
     found = switches.read(jsonc.read(config, file), file)
     drafts = joined([draft(switch, wrapper, which) for switch in found])
@@ -63,11 +61,12 @@ def convert(
     imported = Imported("", len(entries) - len(left), left, made)
     imported = replace(imported, text=_text(entries, imported, file))
     if not any(each.taken and each.group for each in entries):
-        raise NothingTakenOver(file, imported)
+        raise NothingImported(file, imported)
     try:
         parse(imported.text.encode(), file)
     except ConfigError as error:
-        raise NoConfig(file, error.problems[0].message) from None
+        reason = f"the result is not a valid configuration: {error.problems[0].message}"
+        raise Failure(f"{file}: {reason}", Exit.CONFIG) from None
     return imported
 
 
@@ -96,7 +95,7 @@ def _refused(group: Group, room: int) -> tuple[str, ...]:
         parse("\n".join(["groups:", *writer.group(group)]).encode(), "")
     except ConfigError as error:
         problem = error.problems[0]
-        return (f"hkswitch refuses it: {problem.path.rpartition('.')[2]}: {problem.message}",)
+        return (f"hkswitch rejects it: {problem.path.rpartition('.')[2]}: {problem.message}",)
     return ()
 
 
@@ -118,7 +117,7 @@ def _can_be_written(text: str) -> bool:
     return all(char.isprintable() or char in "\n\t" for char in text)
 
 
-def _commands(made: Draft) -> Iterator[tuple[str, str, Command]]:
+def _commands(made: Draft) -> Iterator[tuple[str, str, HomebridgeCommand]]:
     """The commands that are there: what they do in hkswitch, and what they are called in Homebridge."""
     triples = ("start", "on_cmd", made.on), ("stop", "off_cmd", made.off), ("status", "state_cmd", made.state)
     for action, kind, command in triples:
@@ -135,9 +134,7 @@ def _text(entries: list[_Entry], imported: Imported, file: str) -> str:
     head += [_AT_ONCE] if any(len(group.units) > 1 for group in groups) else []
     head += [_AS_ROOT, _ENDED] if any(group.commands for group in groups) else []
     head += (
-        ["", "Not taken over:", *(f"  {called(each.name)}" for each in imported.left)]
-        if imported.left
-        else []
+        ["", "Not imported:", *(f"  {called(each.name)}" for each in imported.left)] if imported.left else []
     )
     return writer.config(head, (_lines(each) for each in entries))
 
@@ -154,7 +151,7 @@ def _written(entry: _Entry) -> list[str]:
 def _said(entry: _Entry) -> Iterator[str]:
     made, name = entry.draft, called(entry.draft.switch.name)
     if made.why:
-        yield f"{name} is not taken over:"
+        yield f"{name} is not imported:"
         yield from (f"  {why}" for why in made.why)
         yield from (f"  {kind}: {command.text}" for _, kind, command in _commands(made))
     elif entry.group and entry.group.commands:

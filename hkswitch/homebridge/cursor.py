@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hkswitch.homebridge.tokens import Literal, Operator, Token, Unreadable, Word
+from hkswitch.homebridge.tokens import Literal, Operator, ShellWord, Token, Unreadable
 
 
 class Cursor:
@@ -24,7 +24,7 @@ class Cursor:
     def word_ahead(self) -> str:
         """The word that is next, if it could be a keyword."""
         token = self.next()
-        return token.plain if isinstance(token, Word) else ""
+        return token.plain if isinstance(token, ShellWord) else ""
 
     def pass_over(self) -> None:
         """Go on by one token."""
@@ -45,13 +45,13 @@ class Cursor:
     def expect(self, word: str) -> None:
         """Pass over this keyword, which must be next."""
         if not self.keyword(word):
-            raise Unreadable(f"{self.shown()} where '{word}' belongs")
+            raise Unreadable(f"{self.quoted()} where '{word}' belongs")
 
-    def word(self) -> Word:
+    def word(self) -> ShellWord:
         """Pass over a word, which must be next."""
         token = self.next()
-        if not isinstance(token, Word):
-            raise Unreadable(f"{self.shown()} where a word belongs")
+        if not isinstance(token, ShellWord):
+            raise Unreadable(f"{self.quoted()} where a word belongs")
         self.pass_over()
         return token
 
@@ -61,12 +61,12 @@ class Cursor:
         self.pass_over()
         return token.text if isinstance(token, Operator) else ""
 
-    def shown(self) -> str:
+    def quoted(self) -> str:
         """What is next, to be named."""
         match self.next():
             case None:
                 return "the end"
             case Operator(text):
                 return repr(text)
-            case Word(parts=parts):
+            case ShellWord(parts=parts):
                 return repr("".join(part.text for part in parts if isinstance(part, Literal)))

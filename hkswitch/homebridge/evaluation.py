@@ -12,9 +12,9 @@ from hkswitch.homebridge.commands import Call, as_root, call
 from hkswitch.homebridge.conditions import condition
 from hkswitch.homebridge.expansion import Expansion, NotUnderstood
 from hkswitch.homebridge.script import (
+    AndOrList,
     Block,
     Case,
-    Chain,
     For,
     Function,
     If,
@@ -24,14 +24,14 @@ from hkswitch.homebridge.script import (
     Simple,
     Unknown,
 )
-from hkswitch.homebridge.tokens import Word
+from hkswitch.homebridge.tokens import ShellWord
 
 MOST_STEPS: Final = 10_000
 
 _SAYING: Final = frozenset({"echo", "printf", "logger"})
 _SHADOWING: Final = frozenset({"local", "declare", "typeset"})
 _DECLARING: Final = _SHADOWING | {"readonly", "export"}
-_OPTIONS = re.compile(r"(?:-[eux]+ |-[eux]*o (?:errexit|nounset|pipefail|xtrace) )+")
+_SET_OPTIONS = re.compile(r"(?:-[eux]+ |-[eux]*o (?:errexit|nounset|pipefail|xtrace) )+")
 _TO_NOWHERE = re.compile(r"\d*(?:>|>>|<)|&>>?")
 _TO_ANOTHER = re.compile(r"\d*>&")
 
@@ -81,7 +81,7 @@ class Evaluation:
                 return self._checked(self._simple(node, tested=tested), tested=tested)
             case Block(commands):
                 return self._block(commands, tested=tested)
-            case Chain(first, others):
+            case AndOrList(first, others):
                 return self._chain(first, others, tested=tested)
             case Not(command):
                 return int(not self._run(command, tested=True))
@@ -156,7 +156,7 @@ class Evaluation:
         if not nowhere and not another:
             raise NotUnderstood(f"the redirection '{redirection.operator}{target}'")
 
-    def _declare(self, kind: str, words: tuple[Word, ...]) -> int:
+    def _declare(self, kind: str, words: tuple[ShellWord, ...]) -> int:
         if kind == "local" and not self._expansion.depth:
             raise NotUnderstood("'local' outside of a function")
         for word in words:
@@ -223,7 +223,7 @@ class Evaluation:
         raise _Ended(int(status) % 256, everything=everything)
 
     def _set(self, arguments: list[str]) -> int:
-        if not _OPTIONS.fullmatch("".join(f"{argument} " for argument in arguments)):
+        if not _SET_OPTIONS.fullmatch("".join(f"{argument} " for argument in arguments)):
             raise NotUnderstood(f"'set {' '.join(arguments)}'")
         flags = {char for argument in arguments if argument.startswith("-") for char in argument}
         self._errexit = self._errexit or "e" in flags or "errexit" in arguments

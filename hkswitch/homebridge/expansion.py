@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from hkswitch.homebridge.tokens import Array, Literal, Opaque, Parameter, Word
+from hkswitch.homebridge.tokens import Array, Literal, Opaque, Parameter, ShellWord
 
 MOST_LENGTH: Final = 4096
 
@@ -82,14 +82,14 @@ class Expansion:
             raise NotUnderstood(f"'shift {' '.join(arguments)}' with {len(self.arguments)} arguments")
         del self.arguments[: int(count)]
 
-    def value(self, word: Word) -> Value:
+    def value(self, word: ShellWord) -> Value:
         """What the right side of an assignment means."""
         match word.parts:
             case (Array(items),):
                 return tuple(self.words(items))
         return self.text(word)
 
-    def text(self, word: Word) -> str:
+    def text(self, word: ShellWord) -> str:
         """The word where it stays one: nothing is split, and nothing is a pattern."""
         parts = []
         for part in word.parts:
@@ -101,7 +101,7 @@ class Expansion:
                 parts.append(" ".join(self._expanded(part)))
         return "".join(parts)
 
-    def pattern(self, word: Word) -> str:
+    def pattern(self, word: ShellWord) -> str:
         """The word as a pattern for fnmatch."""
         parts = []
         for part in word.parts:
@@ -114,15 +114,15 @@ class Expansion:
                 parts.append("".join(_ESCAPED.get(char, char) for char in text))
         return "".join(parts)
 
-    def unsplit(self, words: Iterable[Word]) -> list[str]:
+    def unsplit(self, words: Iterable[ShellWord]) -> list[str]:
         """The words inside of [[ ]]: nothing is split, but something could be a pattern."""
         return ["".join(self._plain(part) for part in word.parts) for word in words]
 
-    def words(self, words: Iterable[Word]) -> list[str]:
+    def words(self, words: Iterable[ShellWord]) -> list[str]:
         """What a command gets of these words."""
         return [field for word in words for field in self._fields(word)]
 
-    def _fields(self, word: Word) -> Iterator[str]:
+    def _fields(self, word: ShellWord) -> Iterator[str]:
         field: str | None = None
         for part in word.parts:
             first, *others = self._pieces(part) or [None]

@@ -5,19 +5,19 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hkswitch.homebridge import commands
-from hkswitch.homebridge.commands import Call, Command, Verb, Which
+from hkswitch.homebridge.commands import Call, HomebridgeCommand, Verb, Which
 from hkswitch.homebridge.expansion import NotUnderstood
 from hkswitch.homebridge.names import id_of, name_of, without_restart
-from hkswitch.homebridge.switches import Switch
-from hkswitch.homebridge.wording import shown
+from hkswitch.homebridge.switches import CmdSwitch
+from hkswitch.homebridge.wording import quoted
 from hkswitch.homebridge.wrapper import Wrapper
 from hkswitch.model.config_values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
 from hkswitch.model.group import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS, Commands, Group
 from hkswitch.model.unit_state import Action
 
 _WRITE_STATUS: Final = "write a 'status' that exits with 0 for on and with 1 to 125 for off"
-_WHAT_RUNS: Final = "what is stopped stays stopped"
-_SPRINGS_BACK: Final = "a group of commands needs both, and hkswitch has no switches that spring back"
+_ONLY_RUNNING: Final = "it does not start stopped units"
+_NO_MOMENTARY_SWITCH: Final = "a group of commands needs both, because hkswitch has no momentary switches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Draft:
     If it cannot be taken over, `why` says why, and the group is what there is of it; nothing if it is None.
     """
 
-    switch: Switch
+    switch: CmdSwitch
     group: Group | None
-    on: Command | None = None
-    off: Command | None = None
-    state: Command | None = None
+    on: HomebridgeCommand | None = None
+    off: HomebridgeCommand | None = None
+    state: HomebridgeCommand | None = None
     why: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -41,7 +41,7 @@ class Draft:
         return self.group is not None and not self.why and self.group.actions == frozenset({Action.RESTART})
 
 
-def draft(switch: Switch, wrapper: Wrapper, which: Which) -> Draft:
+def draft(switch: CmdSwitch, wrapper: Wrapper, which: Which) -> Draft:
     """What becomes of the switch."""
     if switch.broken and not (switch.on or switch.off):
         return Draft(switch, None, why=(switch.broken,))
@@ -67,14 +67,14 @@ def joined(drafts: list[Draft]) -> list[Draft]:
         owner = owners.get(frozenset(each.group.units)) if each.group and each.restarts else None
         if owner is not None and (group := result[owner].group):
             with_restart = replace(group, restart=True, actions=group.actions | {Action.RESTART})
-            note = f"{shown(each.switch.name)} is its restart switch now, but {_WHAT_RUNS}"
+            note = f"{quoted(each.switch.name)} is now its restart switch, but {_ONLY_RUNNING}"
             result[owner] = replace(result[owner], group=with_restart, notes=(*result[owner].notes, note))
-            joins = f"is the restart switch of {shown(result[owner].switch.name)} now"
+            joins = f"is now the restart switch of {quoted(result[owner].switch.name)}"
             result[index] = replace(each, group=None, notes=(joins,))
     return result
 
 
-def _command(text: str, wrapper: Wrapper, which: Which) -> Command:
+def _command(text: str, wrapper: Wrapper, which: Which) -> HomebridgeCommand:
     """What the command does; what the wrapper does for it, if it calls that."""
     command = commands.read(text, which)
     arguments = _arguments(command, wrapper)
@@ -84,10 +84,10 @@ def _command(text: str, wrapper: Wrapper, which: Which) -> Command:
     try:
         return replace(called, call=wrapper.call(arguments))
     except NotUnderstood as why:
-        return replace(called, call=None, notes=(f"{shown(wrapper.path)} is called as it was: {why}",))
+        return replace(called, call=None, notes=(f"{quoted(wrapper.path)} is called as before: {why}",))
 
 
-def _arguments(command: Command | None, wrapper: Wrapper) -> tuple[str, ...] | None:
+def _arguments(command: HomebridgeCommand | None, wrapper: Wrapper) -> tuple[str, ...] | None:
     """What the wrapper is called with, if it is."""
     match command.words if command else ():
         case (program, *arguments) if program in {wrapper.path, wrapper.path.rpartition("/")[2]}:
@@ -97,7 +97,9 @@ def _arguments(command: Command | None, wrapper: Wrapper) -> tuple[str, ...] | N
     return None
 
 
-def _wanted_id(switch: Switch, wrapper: Wrapper, on: Command | None, off: Command | None) -> str:
+def _wanted_id(
+    switch: CmdSwitch, wrapper: Wrapper, on: HomebridgeCommand | None, off: HomebridgeCommand | None
+) -> str:
     """The wrapper's own name of the group, as `serviceswitch start NAME` goes on with; or one by the name."""
     calls = [set(found) for command in (on, off) if (found := _arguments(command, wrapper))]
     shared = set.intersection(*calls) if len(calls) > 1 else set()
@@ -128,11 +130,11 @@ def _as_units(begun: Draft) -> Draft | None:
 
 def _notes_of_units(begun: Draft, group: Group) -> Iterator[str]:
     if group.restart:
-        yield f"its restart switch does what it did, but {_WHAT_RUNS}; the other one shows the state"
+        yield f"its restart switch does the same, but {_ONLY_RUNNING}; the other one shows the state"
     elif len(group.actions) == 1:
-        yield "it had one command: that is all that it does now, and it shows the state of the units"
+        yield "it had one command, and still does only that; it shows the state of the units"
     if begun.state and not _asks_for(begun.state.call, group.units):
-        yield f"without its state_cmd, since systemd knows the state: {begun.state.text}"
+        yield f"its state_cmd is not needed, because systemd knows the state: {begun.state.text}"
 
 
 def _asks_for(call: Call | None, units: tuple[str, ...]) -> bool:
@@ -164,6 +166,6 @@ def _missing(begun: Draft) -> Iterator[str]:
     if not begun.on and not begun.off:
         yield "it switches nothing: it has neither an on_cmd nor an off_cmd"
     elif not begun.on or not begun.off:
-        yield f"it has no {'off_cmd' if begun.on else 'on_cmd'}; {_SPRINGS_BACK}"
+        yield f"it has no {'off_cmd' if begun.on else 'on_cmd'}; {_NO_MOMENTARY_SWITCH}"
     if not begun.state:
         yield f"it has no state_cmd; {_WRITE_STATUS}"

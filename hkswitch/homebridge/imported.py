@@ -40,9 +40,9 @@ class Imported:
 
     @property
     def count(self) -> str:
-        """How much was taken over, as a sentence."""
+        """How many switches were imported, as a sentence."""
         total = self.taken + len(self.left)
-        return f"{self.taken} of {total} {'switch was' if total == 1 else 'switches were'} taken over."
+        return f"Imported {self.taken} of {total} {'switch' if total == 1 else 'switches'}."
 
     @property
     def summary(self) -> str:
@@ -50,28 +50,14 @@ class Imported:
         return "\n".join([self.count, *(f"  {each}" for each in self.left)])
 
 
-@dataclass(eq=False)
-class NothingTakenOver(Failure):
-    """No switch could become a group, and hkswitch needs one at least. `imported` has what there is."""
+class NothingImported(Failure):
+    """No switch could become a group, and a configuration needs one. `imported` has the scripts."""
 
-    file: str
-    imported: Imported
     exit_code = Exit.CONFIG
 
-    def __str__(self) -> str:
-        reasons = [str(each) for each in self.imported.left[:_MOST_REASONS]]
-        more = len(self.imported.left) - len(reasons)
+    def __init__(self, file: str, imported: Imported) -> None:
+        reasons = [str(each) for each in imported.left[:_MOST_REASONS]]
+        more = len(imported.left) - len(reasons)
         reasons += [f"and {more} more"] if more else []
-        return f"{self.file}: nothing could be taken over: {'; '.join(reasons)}"
-
-
-@dataclass(eq=False)
-class NoConfig(Failure):
-    """What was made is none that hkswitch reads."""
-
-    file: str
-    why: str
-    exit_code = Exit.CONFIG
-
-    def __str__(self) -> str:
-        return f"{self.file}: what becomes of it is no config that hkswitch reads: {self.why}"
+        super().__init__(f"{file}: no switch could be imported: {'; '.join(reasons)}")
+        self.imported = imported

@@ -2,12 +2,11 @@
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from hkswitch.model.errors import Exit, Failure
 
-MOST_BYTES: Final = 1 << 20
+MOST_CONFIG_BYTES: Final = 1 << 20
 
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 # A comma that follows no value stays: about that one, the json of each Python says the same.
@@ -16,43 +15,32 @@ _NOT_A_NEWLINE = re.compile(r"[^\n]")
 _MOST_DIGITS: Final = 18
 
 
-@dataclass(eq=False)
-class NotJson(Failure):
-    """A Homebridge config that cannot be read: nobody can know what it means."""
-
-    file: str
-    why: str
-    line: int = 0
-    column: int = 0
-    exit_code = Exit.CONFIG
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{where}: {self.why}"
+def _invalid(file: str, why: str, line: int = 0, column: int = 0) -> Failure:
+    return Failure(f"{file}:{line}:{column}: {why}" if line else f"{file}: {why}", Exit.CONFIG)
 
 
 def read(data: bytes, file: str) -> object:
-    """The value in `data`; `file` is its name in failures. Raises `NotJson`."""
+    """The value in `data`; `file` is its name in failures. Raises `Failure`."""
     text = _blanked(_decoded(data, file), file)
     try:
         value: object = json.loads(text, strict=False, parse_int=_number)
     except json.JSONDecodeError as error:
         why = f"not valid JSON: {error.msg}; correct it there, or a little before"
-        raise NotJson(file, why, error.lineno, error.colno) from None
+        raise _invalid(file, why, error.lineno, error.colno) from None
     except RecursionError:
-        raise NotJson(file, "nested too deeply; is this a Homebridge config?") from None
+        raise _invalid(file, "nested too deeply; is this a Homebridge config?") from None
     return value
 
 
 def _decoded(data: bytes, file: str) -> str:
-    if len(data) > MOST_BYTES:
-        raise NotJson(file, f"the file is too large; at most {MOST_BYTES} bytes are read")
+    if len(data) > MOST_CONFIG_BYTES:
+        raise _invalid(file, f"the file is too large; at most {MOST_CONFIG_BYTES} bytes are read")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode(errors="replace")
         line, column = _place(before)
-        raise NotJson(file, "this is not UTF-8; save the file as UTF-8", line, column) from None
+        raise _invalid(file, "this is not UTF-8; save the file as UTF-8", line, column) from None
 
 
 def _blanked(text: str, file: str) -> str:
@@ -62,7 +50,7 @@ def _blanked(text: str, file: str) -> str:
         found = match[0]
         if found.startswith("/*") and (len(found) < 4 or not found.endswith("*/")):
             line, column = _place(text[: match.start()])
-            raise NotJson(file, "this comment has no end; write */ after it", line, column)
+            raise _invalid(file, "this comment has no end; write */ after it", line, column)
         return found if found.startswith('"') else _NOT_A_NEWLINE.sub(" ", found)
 
     def comma(match: re.Match[str]) -> str:

@@ -11,7 +11,7 @@ from hkswitch.model.printable import JOINERS
 MOST_ID: Final = 64
 
 _ALLOWED_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_RESTART = re.compile(r"restart\s+(?=\S)|(?<=\S)\s+restart$", re.IGNORECASE)
+_RESTART_WORD = re.compile(r"restart\s+(?=\S)|(?<=\S)\s+restart$", re.IGNORECASE)
 
 
 def name_of(text: str) -> str:
@@ -34,7 +34,7 @@ def id_of(text: str) -> str:
 
 def without_restart(name: str) -> str:
     """The name of what is restarted, where a name says that it restarts something."""
-    return _RESTART.sub("", name.strip(), count=1)
+    return _RESTART_WORD.sub("", name.strip(), count=1)
 
 
 class Taken:

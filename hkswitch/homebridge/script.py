@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hkswitch.homebridge.tokens import Word
+from hkswitch.homebridge.tokens import ShellWord
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +10,7 @@ class Assignment:
     """`name=value`."""
 
     name: str
-    value: Word
+    value: ShellWord
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Redirection:
     """Where input or output goes, like `2>` and its target."""
 
     operator: str
-    target: Word
+    target: ShellWord
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Simple:
     """A program, a function or a builtin with its arguments, or assignments alone."""
 
     assignments: tuple[Assignment, ...]
-    words: tuple[Word, ...]
+    words: tuple[ShellWord, ...]
     redirections: tuple[Redirection, ...] = ()
 
 
@@ -45,7 +45,7 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class AndOrList:
     """Commands with && and || between them."""
 
     first: "Node"
@@ -70,8 +70,8 @@ class If:
 class Case:
     """Patterns and what is done for the first one that the subject is like."""
 
-    subject: Word
-    arms: tuple[tuple[tuple[Word, ...], Block], ...]
+    subject: ShellWord
+    arms: tuple[tuple[tuple[ShellWord, ...], Block], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class For:
     """A loop over words; over the arguments if there are none."""
 
     name: str
-    words: tuple[Word, ...] | None
+    words: tuple[ShellWord, ...] | None
     body: Block
 
 
@@ -91,4 +91,4 @@ class Function:
     body: "Node"
 
 
-Node = Simple | Unknown | Not | Chain | Block | If | Case | For | Function
+Node = Simple | Unknown | Not | AndOrList | Block | If | Case | For | Function

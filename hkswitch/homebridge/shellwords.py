@@ -7,11 +7,11 @@ import re
 from typing import Final
 
 from hkswitch.homebridge import tokens
-from hkswitch.homebridge.tokens import Literal, Operator, Part, Word
+from hkswitch.homebridge.tokens import Literal, Operator, Part, ShellWord
 
-_PATTERN = re.compile(r"[*?\[{}]")
+_GLOB_OR_BRACE = re.compile(r"[*?\[{}]")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\[{}]*")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=", re.ASCII)
+_ANY_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=", re.ASCII)
 _KEYWORD = re.compile(
     r"[!.:{}]|\[\[|case|coproc|do|done|elif|else|esac|fi|for|function|if|in|select|then|time|until|while"
     r"|alias|bg|break|builtin|cd|command|continue|declare|disown|eval|exec|exit|export|fg|hash|jobs|let|local"
@@ -33,7 +33,7 @@ def split(command: str) -> tuple[str, ...]:
         raise NeedsShell(str(error)) from None
     except RecursionError:
         raise NeedsShell("parentheses that are nested too deeply") from None
-    if words and (found := _ASSIGNMENT.match(words[0])):
+    if words and (found := _ANY_ASSIGNMENT.match(words[0])):
         raise NeedsShell(f"an assignment, '{found[0]}'")
     if words and _KEYWORD.fullmatch(words[0]):
         raise NeedsShell(f"the shell's own '{words[0]}'")
@@ -44,9 +44,9 @@ def _word(token: tokens.Token) -> str:
     match token:
         case Operator(text):
             raise NeedsShell(_OPERATORS.get(text, f"'{text}'"))
-        case Word(parts=(Literal(text, quoted=False),)) if _URL.fullmatch(text):
+        case ShellWord(parts=(Literal(text, quoted=False),)) if _URL.fullmatch(text):
             return text  # a pattern in theory, but nobody has a folder that is called 'http:'
-        case Word(parts=parts):
+        case ShellWord(parts=parts):
             return "".join(_text(part, first=part is parts[0]) for part in parts)
 
 
@@ -57,7 +57,7 @@ def _text(part: Part, *, first: bool) -> str:
         case Literal(text):
             if first and text.startswith("~"):
                 raise NeedsShell("a home folder, '~'")
-            if found := _PATTERN.search(text):
+            if found := _GLOB_OR_BRACE.search(text):
                 raise NeedsShell(f"the pattern '{found[0]}'")
             return text
         case tokens.Parameter(name):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hkswitch.homebridge.wording import shown
+from hkswitch.homebridge.wording import quoted
 from hkswitch.model.errors import Exit, Failure
 
 MOST_SWITCHES: Final = 1000
@@ -17,20 +17,8 @@ _LEADING_DIGITS = re.compile(r"\s*([0-9]{1,9})")
 _LEAST_MILLISECONDS: Final = 1000
 
 
-@dataclass(eq=False)
-class NoSwitches(Failure):
-    """A Homebridge config without anything to take over."""
-
-    file: str
-    why: str
-    exit_code = Exit.CONFIG
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.why}"
-
-
 @dataclass(frozen=True, slots=True)
-class Switch:
+class CmdSwitch:
     """A switch; a command that is not there is empty. What is `broken` cannot be one, and that says why.
 
     `interval_seconds` and `timeout_seconds` are 0 where none was in effect.
@@ -45,20 +33,27 @@ class Switch:
     broken: str = ""
 
 
-def read(config: object, file: str) -> tuple[Switch, ...]:
-    """All switches, in the file's order. Raises `NoSwitches`."""
+def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
+    """All switches, in the file's order. Raises `Failure`."""
     platforms = list(_platforms(config))
     ours = [platform for platform in platforms if _kind(platform).casefold() in _PLATFORMS]
     if not ours:
-        others = ", ".join(dict.fromkeys(shown(_kind(platform)) for platform in platforms if _kind(platform)))
-        raise NoSwitches(
-            file, f"there is no cmdSwitch2 platform in it; found: {others or 'no platform at all'}"
+        others = ", ".join(
+            dict.fromkeys(quoted(_kind(platform)) for platform in platforms if _kind(platform))
+        )
+        raise Failure(
+            f"{file}: there is no cmdSwitch2 platform in it; found: {others or 'no platform at all'}",
+            Exit.CONFIG,
         )
     switches = [switch for platform in ours for switch in _switches(platform)]
     if not switches:
-        raise NoSwitches(file, "its cmdSwitch2 platform has no switches; there is nothing to take over")
+        raise Failure(
+            f"{file}: its cmdSwitch2 platform has no switches; there is nothing to import", Exit.CONFIG
+        )
     if len(switches) > MOST_SWITCHES:
-        raise NoSwitches(file, f"it has {len(switches)} switches; at most {MOST_SWITCHES} are read")
+        raise Failure(
+            f"{file}: it has {len(switches)} switches; at most {MOST_SWITCHES} are read", Exit.CONFIG
+        )
     return tuple(switches)
 
 
@@ -78,7 +73,7 @@ def _kind(platform: Mapping[str, object]) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _switches(platform: Mapping[str, object]) -> Iterator[Switch]:
+def _switches(platform: Mapping[str, object]) -> Iterator[CmdSwitch]:
     """The plugin goes over `switches` by its keys, so that a list and an object are the same to it."""
     inherited = {key: platform[key] for key in _INHERITED if key in platform}
     match platform.get("switches"):
@@ -90,21 +85,19 @@ def _switches(platform: Mapping[str, object]) -> Iterator[Switch]:
                 yield _switch(item, inherited, key)
 
 
-def _switch(item: object, inherited: Mapping[str, object], key: str) -> Switch:
+def _switch(item: object, inherited: Mapping[str, object], key: str) -> CmdSwitch:
     if not isinstance(item, dict):
-        return Switch(key, broken="is no object with a name and commands")
+        return CmdSwitch(key, broken="is not an object with a name and commands")
     values = {**inherited, **item}
     name = values.get("name", key)
     name = name if isinstance(name, str) else "" if name is None else str(name)
     commands = {kind: values.get(f"{kind}_cmd") or "" for kind in ("on", "off", "state")}
     for kind, command in commands.items():
         if not isinstance(command, str):
-            return Switch(name, broken=f"its {kind}_cmd is no text")
+            return CmdSwitch(name, broken=f"its {kind}_cmd is not a string")
     on, off, state = (str(command).strip(" \t\n") for command in commands.values())
-    dimmed = (
-        "is a light that can be dimmed, and hkswitch has on and off only" if values.get("dim_cmd") else ""
-    )
-    return Switch(
+    dimmed = "is a dimmable light, and hkswitch only has on and off" if values.get("dim_cmd") else ""
+    return CmdSwitch(
         name,
         on,
         off,

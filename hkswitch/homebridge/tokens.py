@@ -12,7 +12,7 @@ from typing import Final
 _OPERATOR = re.compile(r"\d*(?:>>|>&|>\||<&|<<|<>|>|<)|&>>|&>|;;&|;;|;&|;|&&|&|\|\||\|&|\||\(|\)|\n")
 _BLANK = re.compile(r"(?:[ \t]|\\\n)+")
 _COMMENT = re.compile(r"#[^\n]*")
-_PLAIN = re.compile(r"[^\s\\'\"$`;&|<>()]+")
+_PLAIN_TEXT = re.compile(r"[^\s\\'\"$`;&|<>()]+")
 _QUOTED = re.compile(r'[^\\"$`]+')
 _ONE = re.compile(r".", re.DOTALL)
 _PARAMETER = re.compile(r"\$(?P<name>[A-Za-z_]\w*|[0-9@*#?])", re.ASCII)
@@ -57,14 +57,14 @@ class Opaque:
 class Array:
     """The items of `name=(...)`."""
 
-    items: tuple["Word", ...]
+    items: tuple["ShellWord", ...]
 
 
 Part = Literal | Parameter | Opaque | Array
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ShellWord:
     """One word, in the parts that it is made of."""
 
     parts: tuple[Part, ...]
@@ -85,7 +85,7 @@ class Operator:
     text: str
 
 
-Token = Word | Operator
+Token = ShellWord | Operator
 
 
 def read(text: str) -> list[Token]:
@@ -124,26 +124,26 @@ class _Scanner:
         self._at = match.end() if match else self._at
         return match[0] if match else ""
 
-    def _word(self) -> Word:
+    def _word(self) -> ShellWord:
         if found := self._take(_ARRAY):
-            return Word((Literal(found[:-1], quoted=False), Array(self._items())))
+            return ShellWord((Literal(found[:-1], quoted=False), Array(self._items())))
         parts: list[Part] = []
         while self._at < len(self._text) and (more := self._parts()):
             parts += more
         if not parts:
             raise Unreadable(f"the character {self._text[self._at]!r}")
-        return Word(tuple(parts))
+        return ShellWord(tuple(parts))
 
-    def _items(self) -> tuple[Word, ...]:
+    def _items(self) -> tuple[ShellWord, ...]:
         tokens = [token for token in self.tokens(closed=True) if token != Operator("\n")]
-        words = tuple(token for token in tokens if isinstance(token, Word))
+        words = tuple(token for token in tokens if isinstance(token, ShellWord))
         if len(words) < len(tokens):
             raise Unreadable("an operator in an array")
         return words
 
     def _parts(self) -> list[Part]:
         """The next parts of a word; none if it ends here."""
-        if found := self._take(_PLAIN):
+        if found := self._take(_PLAIN_TEXT):
             return [Literal(found, quoted=False)]
         match self._text[self._at]:
             case "'":

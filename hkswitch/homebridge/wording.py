@@ -7,11 +7,11 @@ from hkswitch.model.printable import escaped
 LONGEST_EXCERPT: Final = 300
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """`text` in quotes."""
     return f"'{escaped(text, LONGEST_EXCERPT)}'"
 
 
 def called(name: str) -> str:
     """A switch by its name."""
-    return shown(name) if name else "a switch without a name"
+    return quoted(name) if name else "a switch without a name"

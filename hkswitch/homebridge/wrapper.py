@@ -16,7 +16,7 @@ from hkswitch.homebridge.script import Block
 from hkswitch.homebridge.tokens import Unreadable
 
 USUAL_PATH: Final = "/usr/local/bin/serviceswitch"
-MOST_BYTES: Final = 1 << 18
+MOST_WRAPPER_BYTES: Final = 1 << 18
 
 _SHEBANG = re.compile(r"#!\s*(?:/\S*/env\s+)?\S*\b(?P<shell>bash|sh|dash)(?:\s+(?P<options>-[eux]+))?\s*")
 
@@ -50,17 +50,17 @@ def read(path: str, contents: bytes | None) -> Wrapper:
     if contents is None:
         return Wrapper(path, None, "it could not be read")
     try:
-        text = contents[: MOST_BYTES + 1].decode()
+        text = contents[: MOST_WRAPPER_BYTES + 1].decode()
     except UnicodeDecodeError:
-        return Wrapper(path, None, "it is no text")
+        return Wrapper(path, None, "it is not text")
     shebang = _SHEBANG.fullmatch(text.partition("\n")[0])
-    if len(contents) > MOST_BYTES:
+    if len(contents) > MOST_WRAPPER_BYTES:
         return Wrapper(path, None, "it is too large")
     if not shebang:
-        return Wrapper(path, None, "its first line names no shell that is known here")
+        return Wrapper(path, None, "its first line names an unsupported shell")
     try:
         return Wrapper(path, bash.read(text), options=shebang["options"] or "")
     except Unreadable as error:
-        return Wrapper(path, None, f"it has something that is not known here: {error}")
+        return Wrapper(path, None, f"it contains something unsupported: {error}")
     except RecursionError:
         return Wrapper(path, None, "it is nested too deeply")

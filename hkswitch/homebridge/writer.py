@@ -9,7 +9,7 @@ from hkswitch.model.group import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS, Argv,
 from hkswitch.model.printable import escaped
 from hkswitch.model.unit_state import Action
 
-_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@-]+)*")
 _NO_TEXT: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 _USUAL_ACTIONS: Final = frozenset({Action.START, Action.STOP})
 _PLACEHOLDER: Final = "[]  # a program by its absolute path, and its arguments"
@@ -64,7 +64,7 @@ def _short(unit: str) -> str:
 
 def _text(text: str) -> str:
     """`text` as YAML that hkswitch reads as just this text."""
-    if _PLAIN.fullmatch(text) and text.casefold() not in _NO_TEXT:
+    if _NEEDS_NO_QUOTES.fullmatch(text) and text.casefold() not in _NO_TEXT:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

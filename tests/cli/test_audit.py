@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.cli import audit
+from hkswitch.model.errors import Failure
 from hkswitch.serviceswitch.audit import IDENTIFIER
 from hkswitch.serviceswitch.own_unit import SLICE
 
@@ -67,15 +68,18 @@ def test_the_documents_give_the_query_that_the_command_runs(path: str) -> None:
 
 def test_without_journalctl_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "JOURNALCTL", "/nonexistent/journalctl")
-    with pytest.raises(audit.NoJournalctl, match="cannot start /nonexistent/journalctl: No such file"):
-        audit.show(None)
+    with pytest.raises(Failure, match="cannot start /nonexistent/journalctl: No such file"):
+        audit.exec_journalctl(None)
 
 
 # A group that is not configured
 
 
-NOTE = "hkswitch: there is no group {0!r} in the configuration; it has lines in the journal:\n"
-UNKNOWN = "hkswitch: there is no group {0!r} in the configuration, and no line of it in the journal\n"
+NOTE = "hkswitch: group {0!r} is no longer in the configuration; these are its lines in the journal:\n"
+UNKNOWN = (
+    "hkswitch: cannot show the audit of the group: "
+    "{0!r} is not in the configuration, and has no line in the journal\n"
+)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +15,22 @@ import pytest
 from hkswitch.cli import pair, status
 from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.report import BridgeReport, GroupReport, PairedController, Report
+from release import completions
 from tests.support import options
 
-FOLDER = Path(__file__).parents[2] / "packaging" / "completions"
-BASH, ZSH, FISH = (FOLDER / name for name in ("hkswitch.bash", "_hkswitch", "hkswitch.fish"))
+SCRIPTS = completions.scripts()
+BASH, ZSH, FISH = (SCRIPTS[name] for name in ("hkswitch.bash", "_hkswitch", "hkswitch.fish"))
 
 PROGRAM = options.program_seen()
 COMMANDS = options.commands_seen()
 OF_GROUPS = {name for name, seen in COMMANDS.items() if any("GROUP" in word for word in seen.arguments)}
 
 SHELLS = [
-    (shell, file)
-    for shell, file in (("bash", BASH), ("zsh", ZSH), ("fish", FISH))
+    (shell, script)
+    for shell, script in (("bash", BASH), ("zsh", ZSH), ("fish", FISH))
     if shell == "bash" or shutil.which(shell)
 ]
-"""Shells that can say whether a file is one of theirs; bash is everywhere."""
+"""Shells that can say whether a script is one of theirs; bash is everywhere."""
 
 PHONE = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 TABLET = "12AB34CD-5D7B-4E7C-9F52-3F1B7A2D9E10"
@@ -62,6 +64,8 @@ def complete(folder: Path, *words: str, answering: bool = False) -> Completed:
     """Complete the last of `words` in bash, where there is no program, or a hkswitch that answers."""
     started = folder / "started"
     started.write_text("")
+    script = folder / "hkswitch.bash"
+    script.write_text(BASH)
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     if answering:
@@ -70,7 +74,7 @@ def complete(folder: Path, *words: str, answering: bool = False) -> Completed:
     bash = shutil.which("bash")
     assert bash
     done = subprocess.run(
-        [bash, "--norc", "--noprofile", "-c", COMPLETE, "bash", BASH, "hkswitch", *words],
+        [bash, "--norc", "--noprofile", "-c", COMPLETE, "bash", script, "hkswitch", *words],
         env={"PATH": path, "STARTED": str(started)},
         capture_output=True,
         text=True,
@@ -83,7 +87,7 @@ def complete(folder: Path, *words: str, answering: bool = False) -> Completed:
 
 def stand_in(file: Path, started: Path) -> None:
     """A program that answers as hkswitch does, and notes what it was asked."""
-    answers = {"status --json": status.as_json(REPORT), "pair --list": pair.listed(CONTROLLERS)}
+    answers = {"status --json": status.report_as_json(REPORT), "pair --list": pair.list_as_text(CONTROLLERS)}
     cases = "\n".join(
         f"{shlex.quote(asked)}) printf '%s\\n' {shlex.quote(said)} ;;" for asked, said in answers.items()
     )
@@ -91,17 +95,31 @@ def stand_in(file: Path, started: Path) -> None:
     file.chmod(0o755)
 
 
-@pytest.mark.parametrize(("shell", "file"), SHELLS)
-def test_a_completion_is_a_script_of_its_shell(shell: str, file: Path) -> None:
+@pytest.mark.parametrize(("shell", "script"), SHELLS, ids=[shell for shell, _ in SHELLS])
+def test_a_completion_is_a_script_of_its_shell(tmp_path: Path, shell: str, script: str) -> None:
+    file = tmp_path / "script"
+    file.write_text(script)
     read = subprocess.run([shell, "-n", file], capture_output=True, text=True, check=False, timeout=20)
     assert (read.returncode, read.stdout + read.stderr) == (0, "")
+
+
+def test_the_completion_for_bash_passes_shellcheck() -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run([shellcheck, "-"], input=BASH, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_program_writes_all_of_them_whatever_python_is_told(tmp_path: Path) -> None:
+    """packaging/stage runs it by its file, isolated, with the Python that hkswitch is installed for."""
+    subprocess.run([sys.executable, "-I", completions.__file__, tmp_path], check=True, timeout=20)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == SCRIPTS
 
 
 # bash
 
 
 def test_bash_offers_every_command_and_starts_no_program(tmp_path: Path) -> None:
-    assert complete(tmp_path, "") == Completed(sorted(COMMANDS), [])
+    assert complete(tmp_path, "") == Completed(list(COMMANDS), [])
 
 
 def test_bash_offers_the_options_of_the_program_and_starts_no_program(tmp_path: Path) -> None:
@@ -119,7 +137,7 @@ def test_bash_offers_the_options_of_a_command_and_starts_no_program(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (("sta",), ["start", "status"]),
+        (("sta",), ["status", "start"]),
         (("x",), []),
         (("status", "--w"), ["--watch"]),
         (("-h", "che"), ["check"]),
@@ -188,7 +206,7 @@ def test_bash_is_quiet_where_there_is_no_program(tmp_path: Path, name: str) -> N
 
 
 def zsh_commands() -> list[str]:
-    listed = re.search(r"commands=\(\n(.*?)\n    \)", ZSH.read_text(), re.DOTALL)
+    listed = re.search(r"commands=\(\n(.*?)\n    \)", ZSH, re.DOTALL)
     assert listed
     return re.findall(r"^        '([a-z-]+):[^']+'$", listed[1], re.MULTILINE)
 
@@ -204,17 +222,17 @@ def zsh_options(text: str) -> dict[str, bool]:
 
 
 def zsh_branches() -> dict[str, str]:
-    found = re.findall(r"^ {16}([a-z][a-z |-]*)\)\n(.*?)^ {20};;$", ZSH.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^ {16}([a-z][a-z |-]*)\)\n(.*?)^ {20};;$", ZSH, re.MULTILINE | re.DOTALL)
     return {name: text for names, text in found for name in names.split(" | ")}
 
 
 def test_zsh_offers_every_command() -> None:
-    assert zsh_commands() == sorted(COMMANDS)
+    assert zsh_commands() == list(COMMANDS)
     assert zsh_branches().keys() == COMMANDS.keys()
 
 
 def test_zsh_offers_the_options_of_the_program() -> None:
-    found = re.search(r"_arguments -C -A '-\*' (.*?) && ret", ZSH.read_text(), re.DOTALL)
+    found = re.search(r"_arguments -C -A '-\*' (.*?) && ret", ZSH, re.DOTALL)
     assert found
     assert zsh_options(found[1]) == PROGRAM.with_value
 
@@ -238,7 +256,7 @@ class FishRule:
 
 
 def fish_rules() -> list[FishRule]:
-    lines = (line for line in FISH.read_text().splitlines() if line.startswith("complete "))
+    lines = (line for line in FISH.splitlines() if line.startswith("complete "))
     return [fish_rule(shlex.split(line)) for line in lines]
 
 
@@ -268,7 +286,7 @@ def fish_options(command: str | None) -> dict[str, bool]:
 
 
 def test_fish_offers_every_command() -> None:
-    assert [word for rule in fish_rules() if rule.commands == [] for word in rule.words] == sorted(COMMANDS)
+    assert [word for rule in fish_rules() if rule.commands == [] for word in rule.words] == list(COMMANDS)
     assert {name for rule in fish_rules() for name in rule.commands or ()} <= COMMANDS.keys()
 
 
@@ -287,17 +305,17 @@ def test_fish_offers_groups_where_they_are_meant() -> None:
 
 
 def test_zsh_reads_groups_and_controllers_as_bash_does() -> None:
-    scripts = re.findall(r"\| *\n? *sed -n '([^']+)'", BASH.read_text())
+    scripts = re.findall(r"\| *\n? *sed -n '([^']+)'", BASH)
     assert len(scripts) == 2
-    assert re.findall(r"\| *\n? *sed -n '([^']+)'", ZSH.read_text()) == scripts
+    assert re.findall(r"\| *\n? *sed -n '([^']+)'", ZSH) == scripts
 
 
 def test_fish_reads_groups_and_controllers_of_what_the_program_prints() -> None:
     groups, controllers = (
         [match[1] for line in printed.splitlines() if (match := re.match(pattern, line))]
         for pattern, printed in zip(
-            re.findall(r"--filter --regex '([^']+)' '\$1'", FISH.read_text()),
-            (status.as_json(REPORT), pair.listed(CONTROLLERS)),
+            re.findall(r"--filter --regex '([^']+)' '\$1'", FISH),
+            (status.report_as_json(REPORT), pair.list_as_text(CONTROLLERS)),
             strict=True,
         )
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -58,9 +59,7 @@ def test_an_address_that_the_configuration_refuses_is_misuse_with_its_sentence(
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "192.168.1.10", "::1", "fe80::1%eth0", "FD00::1"])
 def test_an_address_that_the_configuration_takes_is_taken_in_its_form(address: str) -> None:
-    from hkswitch.cli.main import demo as command_of_demo  # noqa: PLC0415 -- another demo
-
-    [option] = [each for each in command_of_demo.params if each.name == "address"]
+    [option] = [each for each in demo.demo.params if each.name == "address"]
     assert option.callback is not None
     assert option.callback(cast("Any", None), option, address) == address.lower()
 
@@ -107,6 +106,29 @@ def test_a_group_that_no_phone_is_shown_is_not_served(capsys: pytest.CaptureFixt
     assert "Serving simulated switches: VM Guests, File Server.\n" in shown
 
 
+# Changes
+
+
+def test_the_demo_prints_only_what_has_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    own = terminal()
+    assert said(capsys, own, setup=SETUP).startswith("Serving simulated switches: ")
+    assert said(capsys, own, setup=SETUP) == ""
+    assert said(capsys, own, setup=SETUP, trouble="cannot write x") == "Note: cannot write x.\n"
+    assert said(capsys, own, setup=SETUP, trouble="cannot write x") == ""
+    assert said(capsys, own, setup=SETUP) == "The last note no longer applies.\n"
+    assert said(capsys, own, paired=True) == "Paired.\n"
+
+
+def test_the_demo_prints_its_address_again_when_the_network_is_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = terminal()
+    said(capsys, own, setup=SETUP)
+    own.waiting("waiting for 192.0.2.7: no interface that is up has it")
+    assert capsys.readouterr().out == "Waiting for 192.0.2.7: no interface that is up has it.\n"
+    assert re.fullmatch(r"Address: .*\n", said(capsys, own, setup=SETUP))
+
+
 # Pairings
 
 
@@ -114,9 +136,9 @@ def test_a_group_that_no_phone_is_shown_is_not_served(capsys: pytest.CaptureFixt
     ("paired", "words"),
     [
         ([True], ["Already paired."]),
-        ([True, True], ["Already paired."] * 2),
+        ([True, True], ["Already paired.", ""]),
         ([False, True], ["Setup code:", "Paired."]),
-        ([False, True, True], ["Setup code:", "Paired.", "Paired."]),
+        ([False, True, True], ["Setup code:", "Paired.", ""]),
         ([True, False, True], ["Already paired.", "Setup code:", "Paired."]),
     ],
 )
@@ -125,8 +147,9 @@ def test_the_demo_says_already_paired_only_of_a_pairing_that_was_there_at_the_st
 ) -> None:
     own = terminal()
     for is_paired, expected in zip(paired, words, strict=True):
-        shown = said(capsys, own, paired=is_paired, setup=SETUP).splitlines()
-        assert [line.startswith(expected) for line in shown][-1]
+        shown = said(capsys, own, paired=is_paired, setup=SETUP).splitlines() or [""]
+        assert shown[-1].startswith(expected)
+        assert (shown == [""]) is (expected == "")
         assert any("unpair --all" in line for line in shown) == (expected == "Already paired.")
 
 

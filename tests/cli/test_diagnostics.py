@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.cli import diagnostics, status
-from hkswitch.cli.diagnostics import REMOVED, Secrets
+from hkswitch.cli.diagnostics import REPLACEMENT, Secrets
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.config import parse
@@ -53,12 +53,12 @@ groups:
 @pytest.mark.parametrize("line", ["{}", "code={},", "'{}'", "_{}_"])
 def test_a_secret_that_is_known_is_removed_wherever_it_is(secret: str, line: str) -> None:
     assert secret.lower() not in KNOWN.removed_from(line.format(secret)).lower()
-    assert REMOVED in KNOWN.removed_from(line.format(secret))
+    assert REPLACEMENT in KNOWN.removed_from(line.format(secret))
 
 
 @pytest.mark.parametrize("secret", [SETUP.code, SETUP.payload, *KEYS.values()])
 def test_a_secret_that_is_not_known_is_removed_by_its_form(secret: str) -> None:
-    assert BLIND.removed_from(f"code {secret}, and more") == f"code {REMOVED}, and more"
+    assert BLIND.removed_from(f"code {secret}, and more") == f"code {REPLACEMENT}, and more"
 
 
 @pytest.mark.parametrize("secrets", [KNOWN, BLIND])
@@ -117,8 +117,8 @@ def test_a_unit_is_shown_without_values_of_variables_and_credentials() -> None:
     assert diagnostics.unit_lines(cat) == [
         "# /etc/systemd/system/hkswitch.service.d/x.conf",
         "[Service]",
-        f"Environment={REMOVED}",
-        f" SetCredential ={REMOVED}",
+        f"Environment={REPLACEMENT}",
+        f" SetCredential ={REPLACEMENT}",
         "EnvironmentFile=/etc/x",
         "ProtectClock=yes",
     ]
@@ -143,6 +143,6 @@ def test_without_an_installation_it_says_what_it_can(tmp_path: Path, mistake: st
 def test_what_a_report_quotes_from_a_configuration_with_mistakes_is_left_out() -> None:
     bridge = BridgeReport("hkswitch", "1", 0, (), 51826, (), config="config.yaml:1:1: 'hunter2' is no unit")
     group = GroupReport("web", "Web", None, 0, {}, why=bridge.config)
-    assert "hunter2" not in status.as_json(diagnostics.without_config_text(Report(bridge, (group,))))
+    assert "hunter2" not in status.report_as_json(diagnostics.without_config_text(Report(bridge, (group,))))
     sound = Report(bridge._replace(config=""), (group._replace(why="the helper is not running"),))
     assert diagnostics.without_config_text(sound) == sound

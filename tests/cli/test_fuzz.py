@@ -22,7 +22,7 @@ from typing import Final
 
 import pytest
 
-from hkswitch.cli import actions, diagnostics, main, run
+from hkswitch.cli import actions, diagnostics, entry, main
 from hkswitch.control import SOCKET_NAME, client
 from hkswitch.doctor import account, paired
 from hkswitch.hap import state_file
@@ -90,7 +90,7 @@ class Terminal:
             sys.stderr = errors
             signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
             try:
-                run.run(main.commands)
+                entry.run_program(main.commands)
             except SystemExit as ended:
                 code = ended.code
             finally:
@@ -383,7 +383,7 @@ def test_whatever_a_daemon_answers_the_command_line_says_a_sentence_and_ends(
     monkeypatch.setattr(client, "ANSWER_WITHIN_SECONDS", 0.05)
     monkeypatch.setattr(client, "ASK_AGAIN_SECONDS", 0.02)
     monkeypatch.setattr(client, "LONGEST_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(actions, "BACK_WITHIN_SECONDS", 0)
+    monkeypatch.setattr(actions, "DAEMON_BACK_WITHIN_SECONDS", 0)
     monkeypatch.setattr(actions, "_last_lines", lambda unit: [unit])
     chance, words = random.Random(SEED), words_of(LINES)
     outcomes: set[tuple[str, bool]] = set()

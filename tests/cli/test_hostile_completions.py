@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-BASH = Path(__file__).parents[2] / "packaging" / "completions" / "hkswitch.bash"
+from release import completions
+
+BASH = completions.scripts()["hkswitch.bash"]
 PHONE = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 
 COMPLETE = """\
@@ -21,11 +23,13 @@ _hkswitch
 
 
 def offered(folder: Path, said: str, *words: str) -> list[str]:
+    script = folder / "hkswitch.bash"
+    script.write_text(BASH)
     program = folder / "hkswitch"
     program.write_text(f"#!/bin/sh\nprintf '%s\\n' {shlex.quote(said)}\n")
     program.chmod(0o755)
     done = subprocess.run(
-        ["bash", "--norc", "--noprofile", "-c", COMPLETE, "bash", BASH, "hkswitch", *words],
+        ["bash", "--norc", "--noprofile", "-c", COMPLETE, "bash", script, "hkswitch", *words],
         env={"PATH": f"{folder}:{os.environ['PATH']}", "RAN": str(folder / "ran")},
         capture_output=True,
         text=True,

@@ -20,8 +20,10 @@ import pytest
 import pytest_asyncio
 
 from hkswitch import __version__
+from hkswitch.cli.main import commands
 from hkswitch.control import SOCKET_NAME
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME
+from tests.support import options
 from tests.support.command import HKSWITCH, run
 from tests.support.controller import Controller
 from tests.support.fake_systemd import FakeSystemd, Unit
@@ -63,12 +65,25 @@ def test_check_lists_every_problem_with_its_place(tmp_path: Path) -> None:
     ]
 
 
-def test_the_help_says_what_each_command_does_in_a_whole_sentence() -> None:
+def test_the_help_says_what_each_command_does_in_a_line() -> None:
     code, output, _ = run("--help", COLUMNS="80")
     listed, _, _ = output.partition("\nCommands:\n")[2].partition("\n\n")
     assert code == 0
     assert listed
-    assert [line for line in listed.splitlines() if not line.endswith(".") or line.endswith("...")] == []
+    assert len(listed.splitlines()) == len(options.commands_seen())
+    assert [line for line in listed.splitlines() if line.endswith(".")] == []
+
+
+@pytest.mark.parametrize("name", options.commands_seen())
+def test_a_command_says_of_itself_what_the_list_says(name: str) -> None:
+    summary = (options.command(name).help or "").partition("\n\n")[0]
+    assert summary == f"{commands.commands[name].short_help}."
+
+
+def test_a_mistyped_command_is_answered_with_the_right_one() -> None:
+    code, _, errors = run("statsu")
+    assert code == 64
+    assert "status" in errors.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", ["run", "check", "status"])
@@ -230,16 +245,16 @@ def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
     old.write_text(HOMEBRIDGE)
     code, output, errors = run("import-homebridge", old, "-o", new)
     assert (code, errors) == (0, "")
-    assert output.splitlines()[0] == "1 of 2 switches were taken over."
+    assert output.splitlines()[0] == "Imported 1 of 2 switches."
     assert "Wake" in output.splitlines()[1]
     assert run("check", "--config", new)[0] == 0
     code, output, errors = run("import-homebridge", old)
     assert output == new.read_text()
-    assert errors.splitlines()[0] == "1 of 2 switches were taken over."
+    assert errors.splitlines()[0] == "Imported 1 of 2 switches."
     code, _, errors = run("import-homebridge", old, "-o", new)
     assert (code, errors) == (
         73,
-        f"hkswitch: cannot write {new}: it is there already; remove it, or name another one\n",
+        f"hkswitch: cannot write {new}: it already exists; remove it, or name another file\n",
     )
 
 
@@ -382,7 +397,7 @@ async def test_a_second_bridge_on_the_same_state_folder_is_69(demo: Demo) -> Non
     assert (await asyncio.to_thread(run, "pair", "--state-dir", demo.state_folder))[0] == 0
 
 
-async def test_the_state_is_for_nobody_else(demo: Demo) -> None:
+async def test_only_its_owner_may_read_the_state(demo: Demo) -> None:
     assert demo.state_folder.stat().st_mode & 0o777 == 0o700
     assert (demo.state_folder / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
@@ -401,7 +416,7 @@ async def test_without_a_daemon_status_asks_systemd_and_says_so(
     ]
     done, output, _ = await asyncio.to_thread(run, "status", "web", *options)
     assert done == code
-    assert output.splitlines()[0] == "The daemon does not run: this is what systemd says of the units."
+    assert output.splitlines()[0] == "The daemon is not running; these states come from systemd."
     assert f"httpd.service {state[0]} ({state[1]})" in output
     done, _, errors = await asyncio.to_thread(run, "status", "none", *options)
     assert (done, errors) == (64, "hkswitch: there is no group 'none'; there are web\n")
@@ -664,11 +679,11 @@ async def test_a_reload_of_a_bad_config_changes_nothing_and_says_why(
     assert (code, output) == (78, "")
     assert errors.startswith(f"hkswitch: not reloaded: {config_file}:")
     shown = (await asyncio.to_thread(run, "status", *at_daemon))[1]
-    assert re.search(r"^configuration: not in force \(\S*/config\.yaml", shown, re.MULTILINE)
+    assert re.search(r"^configuration: not applied \(\S*/config\.yaml", shown, re.MULTILINE)
     assert "web" in shown
     config_file.write_text(good)
     assert await asyncio.to_thread(run, "reload", *at_daemon) == (0, "reloaded\n", "")
-    assert "not in force" not in (await asyncio.to_thread(run, "status", *at_daemon))[1]
+    assert "not applied" not in (await asyncio.to_thread(run, "status", *at_daemon))[1]
     _, lines = await daemon.end(signal.SIGTERM)
     assert f"not reloaded: {config_file}:" in lines
 
@@ -683,7 +698,7 @@ async def test_without_a_helper_the_daemon_serves_and_says_what_is_missing(
         at_daemon = ("--state-dir", tmp_path / "state")
         code, output, _ = await asyncio.to_thread(run, "status", "web", *at_daemon)
         assert code == 69
-        assert f"\nhelper: not there ({cause}" in " ".join(output.split(" ")).replace("\n ", " ")
+        assert f"\nhelper: unavailable ({cause}" in " ".join(output.split(" ")).replace("\n ", " ")
         assert "\nweb: the helper is not running (sudo: a password is required)" in output
         code, _, errors = await asyncio.to_thread(run, "start", "web", *at_daemon)
         assert code == 69

@@ -143,7 +143,7 @@ def test_every_command_that_is_named_exists() -> None:
 def typed() -> list[str]:
     """The command lines of hkswitch in all pages and at the end of each help."""
     shown = re.findall(r"^\.Dl [$#] (?:sudo )?hkswitch (.+)$", f"{PROGRAM}{CONFIG}{HELPER}", re.MULTILINE)
-    helps = (program, *program.commands.values())
+    helps = (program, *map(options.command, options.commands_seen()))
     lines = (line.removeprefix("sudo ") for command in helps for line in options.examples(command))
     return sorted(
         {*shown, *(line.removeprefix("hkswitch ") for line in lines if line.startswith("hkswitch "))}
@@ -157,7 +157,7 @@ def test_an_example_is_a_command_line_that_the_program_takes(arguments: str) -> 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_help_of_a_command_has_examples(name: str) -> None:
-    command = program.commands[name]
+    command = options.command(name)
     assert options.examples(command)
     with program.make_context("hkswitch", [name], resilient_parsing=True) as context:
         assert "\n\n  Examples:\n    " in command.get_help(context)

@@ -12,6 +12,7 @@ from hkswitch.control.client import NoDaemon, Unreachable
 from hkswitch.control.server import served
 from hkswitch.hap import state_file
 from hkswitch.model.errors import Exit
+from hkswitch.model.unit_state import Action
 from tests.cli.test_main import EXAMPLE
 from tests.support.command import run
 from tests.support.pairings import NotedPairings, folder_for_all_users
@@ -37,7 +38,7 @@ def test_without_the_daemon_of_another_folder_root_switches_nothing(
     tmp_path: Path, helper: Path, word: str
 ) -> None:
     with pytest.raises(NoDaemon) as caught:
-        actions.act(word, ["web"], tmp_path / "s2", wait=False)
+        actions.act(Action(word), ["web"], tmp_path / "s2", wait=False)
     assert caught.value.exit_code is Exit.UNAVAILABLE
     assert str(caught.value) == (
         f"no hkswitch listens on {tmp_path}/s2/{SOCKET_NAME}: start the one that has this folder"
@@ -47,7 +48,7 @@ def test_without_the_daemon_of_another_folder_root_switches_nothing(
 
 @pytest.mark.parametrize("word", WORDS)
 def test_without_the_service_root_has_its_helper_do_it(tmp_path: Path, helper: Path, word: str) -> None:
-    assert actions.act(word, ["web", "mail"], control.STATE_FOLDER, wait=False) is Exit.OK
+    assert actions.act(Action(word), ["web", "mail"], control.STATE_FOLDER, wait=False) is Exit.OK
     assert sorted(helper.read_text().splitlines()) == [f"{word} mail", f"{word} web"]
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.cli.pair import NotOne, PictureUnwritable, chosen, listed, unpaired, write_picture
+from hkswitch.cli.pair import list_as_text, write_picture
+from hkswitch.cli.unpair import removed, select_controller
 from hkswitch.control import socket_of
 from hkswitch.control.server import served
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import UnknownController, invitation, picture
-from hkswitch.model.errors import Exit
-from hkswitch.protocol.report import PairedController
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.protocol.report import BridgeReport, PairedController, Report
 from tests.support.command import HKSWITCH, run, typed
 from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, Broken, NotedPairings, stored
 
@@ -27,7 +28,7 @@ GONE = "If it is gone from the Home app, {} lets you pair again.\n"
 LOCKED = "No controller can pair: pairing is locked after 100 wrong setup codes: "
 MANY = tuple(PairedController(f"8{number:02}", admin=True) for number in range(20))
 AGAIN = "`sudo hkswitch pair`"
-CODE_AGAIN = f"No controller is paired now: {AGAIN} shows the setup code again."
+CODE_AGAIN = f"No controller is paired now; {AGAIN} shows the setup code again."
 
 
 def code_again(folder: Path) -> str:
@@ -64,17 +65,24 @@ def paired(folder: Path) -> list[str]:
 def test_the_controller_that_was_meant(
     among: tuple[PairedController, ...], typed: str | None, expected: PairedController
 ) -> None:
-    assert chosen(among, typed) == expected
+    assert select_controller(among, typed) == expected
 
 
 @pytest.mark.parametrize(
     ("among", "typed", "sentence"),
     [
-        ((A, B), None, f"there are several controllers: name one of {ADMIN}, {OTHER_ADMIN}, or --all"),
+        (
+            (A, B),
+            None,
+            (
+                f"cannot choose a controller: 2 controllers are paired: {ADMIN}, {OTHER_ADMIN}; "
+                "name one of them, or use --all"
+            ),
+        ),
         (
             (A, B, U),
             "8DE3",
-            f"2 controllers begin with '8DE3': {ADMIN}, {OTHER_ADMIN}; type more of one ID",
+            f"cannot choose a controller: 2 IDs begin with '8DE3': {ADMIN}, {OTHER_ADMIN}; type more of one",
         ),
         ((A,), "", f"no controller '' is paired; paired: {ADMIN}"),
         ((A, B), "5D7B", f"no controller '5D7B' is paired; paired: {ADMIN}, {OTHER_ADMIN}"),
@@ -84,16 +92,18 @@ def test_the_controller_that_was_meant(
         (
             MANY,
             "8",
-            "20 controllers begin with '8': " + ", ".join(f"8{n:02}" for n in range(8)) + " and 12 more; "
-            "type more of one ID",
+            "cannot choose a controller: 20 IDs begin with '8': "
+            + ", ".join(f"8{n:02}" for n in range(8))
+            + " and 12 more; "
+            "type more of one",
         ),
     ],
 )
 def test_what_means_no_controller_or_several_is_misuse(
     among: tuple[PairedController, ...], typed: str | None, sentence: str
 ) -> None:
-    with pytest.raises((UnknownController, NotOne)) as caught:
-        chosen(among, typed)
+    with pytest.raises(Failure) as caught:
+        select_controller(among, typed)
     assert (caught.value.exit_code, str(caught.value)) == (Exit.USAGE, sentence)
 
 
@@ -117,12 +127,15 @@ def test_what_was_done_is_said(
     after: tuple[PairedController, ...],
     words: str,
 ) -> None:
-    assert unpaired(one, before, after, AGAIN) == words
+    assert removed(one, before, after, AGAIN) == words
 
 
 def test_the_list_has_a_line_for_each_controller() -> None:
-    assert listed((A, U)).splitlines() == [f"{ADMIN}  admin  connected", f"{USER}  user   not connected"]
-    assert listed(()) == "No controller is paired."
+    assert list_as_text((A, U)).splitlines() == [
+        f"{ADMIN}  admin  connected",
+        f"{USER}  user   not connected",
+    ]
+    assert list_as_text(()) == "No controller is paired."
 
 
 # Without a daemon
@@ -135,7 +148,7 @@ def test_an_unpaired_bridge_shows_its_code(tmp_path: Path) -> None:
 
 def test_a_paired_bridge_says_so(folder: Path) -> None:
     words = (
-        "Already paired. To let others in, share the home in the Home app. Code: 314-15-926\n"
+        "Already paired. To give other people access, share the home in the Home app. Code: 314-15-926\n"
         f"{GONE.format(typed('unpair --all', folder))}"
     )
     assert run("pair", "--state-dir", folder) == (0, words, "")
@@ -150,7 +163,7 @@ def test_too_many_failed_attempts_are_said_and_can_be_forgotten(tmp_path: Path) 
     )
     assert run("pair", "--reset-attempts", "--state-dir", tmp_path) == (
         0,
-        "The failed attempts to pair are forgotten.\n",
+        "Failed pairing attempts were reset; pairing is allowed again.\n",
         "",
     )
     assert "Setup code: 314-15-926" in run("pair", "--state-dir", tmp_path)[1]
@@ -214,7 +227,7 @@ def test_who_is_named_must_be_paired_also_where_nobody_is(tmp_path: Path, named:
 
 
 @pytest.mark.parametrize("arguments", [[], ["8DE3"], ["FFFF"], [""]])
-def test_unpair_of_nobody_in_particular_changes_nothing(folder: Path, arguments: list[str]) -> None:
+def test_unpair_that_names_no_single_controller_changes_nothing(folder: Path, arguments: list[str]) -> None:
     code, output, errors = run("unpair", *arguments, "--state-dir", folder)
     assert (code, output, errors.count("\n")) == (64, "", 1)
     assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
@@ -230,8 +243,8 @@ def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_state_folder_in_use_without_a_socket_is_69(folder: Path) -> None:
-    holder = f"another hkswitch (process {os.getpid()}) that does not listen on {folder}/control.sock"
-    words = f"{folder} is in use by {holder}: try again in a moment, or stop it first"
+    holder = f"another hkswitch (process {os.getpid()}) uses it, but does not listen on {folder}/control.sock"
+    words = f"cannot use {folder}: {holder}; try again in a moment, or stop it"
     with state_file.locked(folder):
         assert run("unpair", "--all", "--state-dir", folder) == (69, "", f"hkswitch: {words}\n")
         assert run("pair", "--state-dir", folder)[0] == 0
@@ -248,7 +261,7 @@ async def ran(folder: Path, *arguments: str | Path) -> tuple[int, str, str]:
 async def test_a_daemon_is_asked_and_its_files_are_left_alone(folder: Path) -> None:
     pairings = NotedPairings((A, U))
     async with served(socket_of(folder), pairings):
-        assert await ran(folder, "pair", "--list") == (0, listed((A, U)) + "\n", "")
+        assert await ran(folder, "pair", "--list") == (0, list_as_text((A, U)) + "\n", "")
         assert await ran(folder, "unpair", "1f") == (0, f"Removed {USER}.\n", "")
         assert await ran(folder, "unpair") == (0, f"Removed {ADMIN}. {code_again(folder)}\n", "")
         assert "Setup code: 314-15-926" in (await ran(folder, "pair"))[1]
@@ -274,6 +287,31 @@ async def test_what_the_daemon_could_not_do_is_one_sentence_with_its_exit_code(f
             )
 
 
+@pytest.mark.parametrize(
+    ("addresses", "network", "note"),
+    [
+        (("192.168.1.10",), "", ""),
+        (("192.168.1.10",), "waiting for eth9: it is down", ""),
+        (
+            (),
+            "waiting for eth9: it is down",
+            "No phone can find the bridge yet: waiting for eth9: it is down.\n",
+        ),
+        ((), "", "No phone can find the bridge yet: it has no network.\n"),
+    ],
+)
+async def test_a_bridge_that_waits_for_a_network_says_so(
+    folder: Path, addresses: tuple[str, ...], network: str, note: str
+) -> None:
+    report = Report(BridgeReport("H", "1", 0, addresses, 51826, (), network=network), ())
+    async with served(socket_of(folder), NotedPairings(shown=report)):
+        code, output, errors = await ran(folder, "pair")
+        assert (code, errors) == (0, "")
+        assert output.rpartition("scan or type it)\n")[2] == note
+        assert (await ran(folder, "pair", "--png", folder / "code.png"))[2] == note
+        json.loads((await ran(folder, "pair", "--json"))[1])
+
+
 async def test_a_daemon_that_was_killed_is_no_daemon(folder: Path) -> None:
     async with served(socket_of(folder), NotedPairings()):
         os.link(socket_of(folder), folder / "kept")
@@ -291,7 +329,7 @@ def test_a_picture_is_for_its_owner_alone(folder: Path, kind: str) -> None:
     file.touch(0o644)
     assert run("pair", f"--{kind}", file, "--state-dir", folder) == (
         0,
-        f"{file} is readable by its owner alone: it holds the setup code.\n",
+        f"{file} contains the setup code; only its owner can read it.\n",
         f"Already paired. {GONE.format(typed('unpair --all', folder))}",
     )
     assert file.read_bytes() == picture(SETUP.payload, "png" if kind == "png" else "svg")
@@ -307,7 +345,9 @@ def test_a_picture_goes_to_standard_output(folder: Path, kind: str) -> None:
 
 def test_a_picture_that_cannot_be_written_is_73(folder: Path) -> None:
     file = folder / "none" / "code.png"
-    words = f"cannot write the picture {file}: No such file or directory; - writes it to standard output"
+    words = (
+        f"cannot write the picture {file}: No such file or directory; use - to write it to standard output"
+    )
     assert run("pair", "--png", file, "--state-dir", folder) == (73, "", f"hkswitch: {words}\n")
 
 
@@ -320,7 +360,7 @@ def test_a_picture_replaces_nothing_but_files(tmp_path: Path, make: Callable[[Pa
     place = tmp_path / "place"
     make(place)
     before = place.lstat().st_ino
-    with pytest.raises(PictureUnwritable, match="something else than a file is there"):
+    with pytest.raises(Failure, match="it is not a regular file"):
         write_picture(place, b"picture")
     assert place.lstat().st_ino == before
     assert list(tmp_path.iterdir()) == [place]
@@ -333,7 +373,7 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     file = tmp_path / "code.png"
     file.write_bytes(b"before")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(PictureUnwritable, match="No space left on device") as caught:
+    with pytest.raises(Failure, match="No space left on device") as caught:
         write_picture(file, b"picture")
     assert caught.value.exit_code is Exit.CANNOT_WRITE
     assert file.read_bytes() == b"before"

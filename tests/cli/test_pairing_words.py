@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from hkswitch.cli import demo, page
+from hkswitch.cli import demo, render
 from hkswitch.control import STATE_FOLDER, socket_of
 from hkswitch.control.client import NoAnswer, NoDaemon, Stranger
 from hkswitch.control.words import command, gone_from_home, locked
@@ -190,22 +190,22 @@ def test_the_log_says_once_whether_a_controller_can_pair(
 @pytest.mark.parametrize(
     ("refused", "line"),
     [
-        (False, "controllers: none paired, see `sudo hkswitch pair`"),
+        (False, "controllers: none paired; run `sudo hkswitch pair`"),
         (True, f"controllers: none paired; {LOCKED}: `sudo hkswitch pair --reset-attempts` unlocks it"),
     ],
 )
 def test_status_says_whether_a_controller_can_pair(refused: bool, line: str) -> None:
     bridge = BridgeReport("Homelab", "1", 0, (), 51826, (), pairing_refused=refused)
     output = io.StringIO()
-    page.show(Report(bridge, ()), Console(file=output, width=1000), STATE_FOLDER)
+    render.show_report(Report(bridge, ()), Console(file=output, width=1000), STATE_FOLDER)
     assert line in output.getvalue().splitlines()
 
 
 def test_status_of_another_bridge_names_its_state_folder() -> None:
     output = io.StringIO()
     bridge = BridgeReport("Homelab", "1", 0, (), 51826, ())
-    page.show(Report(bridge, ()), Console(file=output, width=1000), OTHER)
-    assert f"see {command(OTHER, 'pair')}" in output.getvalue()
+    render.show_report(Report(bridge, ()), Console(file=output, width=1000), OTHER)
+    assert f"run {command(OTHER, 'pair')}" in output.getvalue()
 
 
 @pytest.mark.parametrize(

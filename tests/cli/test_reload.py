@@ -53,11 +53,11 @@ def test_without_a_daemon_nothing_is_reloaded(tmp_path: Path) -> None:
         f"hkswitch: no hkswitch listens on {tmp_path / SOCKET_NAME}: start the one that has this folder\n"
     )
     with pytest.raises(NoDaemon):
-        reload.reload(tmp_path)
+        reload.request_reload(tmp_path)
 
 
 async def test_a_daemon_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(reload, "RELOADED_WITHIN_SECONDS", 0.2)
 
     class Hanging(NotedPairings):
         async def reload(self) -> str:
@@ -66,7 +66,7 @@ async def test_a_daemon_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch
 
     async with served(tmp_path / SOCKET_NAME, Hanging()):
         with pytest.raises(NoAnswer, match=r"nothing came within 0\.2 s"):
-            await asyncio.to_thread(reload.reload, tmp_path)
+            await asyncio.to_thread(reload.request_reload, tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [["web"], ["--config", "x"], ["--json"]], ids=" ".join)

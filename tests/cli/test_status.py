@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hkswitch.cli import page, status
+from hkswitch.cli import render, status
 from hkswitch.cli.actions import failed_units
 from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
@@ -62,10 +62,10 @@ AWAY = GroupReport(
 UNKNOWN = Report(None, (WEB._replace(state=None, last_action=LastAction(None, "", NOW, Outcome.UNKNOWN)),))
 
 
-def printed(report: Report, width: int = 1000, *, away: bool = False) -> list[str]:
+def printed(report: Report, width: int = 1000, *, daemon_ended: bool = False) -> list[str]:
     output = io.StringIO()
     Console(file=output, highlight=False, markup=False, emoji=False, width=width).print(
-        page.rendered(report, NOW, away=away)
+        render.rendered(report, NOW, daemon_ended=daemon_ended)
     )
     return output.getvalue().splitlines()
 
@@ -83,11 +83,11 @@ def printed(report: Report, width: int = 1000, *, away: bool = False) -> list[st
     ids=["all", "none", "web", "commands", "unknown", "troubled"],
 )
 def test_a_report_survives_the_socket(report: Report) -> None:
-    assert from_object(json.loads(status.as_json(report))) == report
+    assert from_object(json.loads(status.report_as_json(report))) == report
 
 
 def test_the_schema_of_version_1_stays() -> None:
-    shown = json.loads(status.as_json(REPORT))
+    shown = json.loads(status.report_as_json(REPORT))
     assert shown.keys() == {"version", "bridge", "groups"}
     assert shown["version"] == 1
     assert shown["bridge"] == {
@@ -142,7 +142,7 @@ def test_people_see_words() -> None:
             "start 5 min ago by 8DE3A2C0, failed: nmb.service failed"
         ),
         "nmb.service inactive (dead)",
-        "lamp Lamp unknown stop 1 s ago by user 0, not done yet",
+        "lamp Lamp unknown stop 1 s ago by user 0, still running",
         "slow Slow [bold] starting 12 s restart 12 s ago, took 0.0 s",
     ]
 
@@ -150,15 +150,15 @@ def test_people_see_words() -> None:
 @pytest.mark.parametrize(
     ("bridge", "line"),
     [
-        (None, "The daemon does not run: this is what systemd says of the units."),
+        (None, "The daemon is not running; these states come from systemd."),
         (
             BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
             "H: running for 0 s, no network yet",
         ),
-        (BridgeReport("H", "1", NOW, (), 1, ()), "controllers: none paired, see `sudo hkswitch pair`"),
+        (BridgeReport("H", "1", NOW, (), 1, ()), "controllers: none paired; run `sudo hkswitch pair`"),
         (
             BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
-            "helper: not there (sudo: a password is required); switches fail until it is",
+            "helper: unavailable (sudo: a password is required); switches do not respond until it is back",
         ),
         (
             BridgeReport("H", "1", NOW, (), 1, (), network="waiting for eth9: there is no interface eth9"),
@@ -167,7 +167,7 @@ def test_people_see_words() -> None:
         (BRIDGE._replace(network="waiting for eth9: it is down"), "network: waiting for eth9: it is down"),
         (
             BRIDGE._replace(config="config.yaml:1:1: no"),
-            "configuration: not in force (config.yaml:1:1: no)",
+            "configuration: not applied (config.yaml:1:1: no)",
         ),
         (BRIDGE._replace(storage="the disk is full"), "state: not written (the disk is full)"),
     ],
@@ -199,13 +199,13 @@ def test_people_see_why_a_group_is_unknown() -> None:
 def test_what_keeps_switches_from_working_is_red(bridge: BridgeReport, why: str) -> None:
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, color_system="standard", highlight=False, width=200)
-    console.print(page.rendered(Report(bridge, ()), NOW))
+    console.print(render.rendered(Report(bridge, ()), NOW))
     red = [line for line in output.getvalue().splitlines() if line.startswith("\x1b[31m")]
     assert [why in line for line in red] == [True]
 
 
 def test_people_see_the_last_report_of_a_daemon_that_went_away() -> None:
-    lines = printed(REPORT, away=True)
+    lines = printed(REPORT, daemon_ended=True)
     assert lines[0].startswith("The daemon is not running; reconnecting.")
     assert lines[2:] == printed(REPORT)[3:]
 
@@ -216,7 +216,7 @@ def test_words_of_a_newer_daemon_are_unknown_to_people() -> None:
 
 
 def test_a_daemon_that_went_away_leaves_its_groups_unknown_to_programs() -> None:
-    shown = json.loads(status.as_json(status.without_daemon(Report(BRIDGE, (FILES, VM)))))
+    shown = json.loads(status.report_as_json(status.without_daemon(Report(BRIDGE, (FILES, VM)))))
     nothing = {"state": "unknown", "since_unix_seconds": 0, "units": [], "last_action": None}
     assert shown == {
         "version": 1,
@@ -252,7 +252,7 @@ def test_a_narrow_terminal_breaks_the_reason_of_an_unknown_state_and_no_state(wi
     [((), 0), (("web",), 0), (("files",), 3), (("lamp",), 69), (("web", "files"), 0), (("files", "web"), 0)],
 )
 def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int) -> None:
-    report = status.chosen(REPORT, groups)
+    report = status.select_groups(REPORT, groups)
     assert [group.id for group in report.groups] == [*(groups or ("web", "files", "lamp", "slow"))]
     assert status.exit_code(report, groups) == code
 
@@ -260,7 +260,7 @@ def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int) -> None:
 @pytest.mark.parametrize("groups", [("none",), ("web", "WEB"), ("",)])
 def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
     with pytest.raises(status.UnknownGroup, match="there are web, files, lamp, slow") as caught:
-        status.chosen(REPORT, groups)
+        status.select_groups(REPORT, groups)
     assert caught.value.exit_code is Exit.USAGE
 
 
@@ -374,7 +374,7 @@ def test_words_of_a_newer_daemon_are_unknown() -> None:
     )
     assert known.units["smb.service"].active is ActiveState.UNKNOWN
     assert known.units["nmb.service"].load is LoadState.UNKNOWN
-    assert json.loads(status.as_json(Report(None, (known,))))["groups"][0]["state"] == "unknown"
+    assert json.loads(status.report_as_json(Report(None, (known,))))["groups"][0]["state"] == "unknown"
 
 
 @pytest.mark.parametrize(

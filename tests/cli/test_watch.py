@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.cli import status
-from hkswitch.cli.status import Seen, UnknownGroup
+from hkswitch.cli.status import UnknownGroup, WatchedReport
 from hkswitch.control import SOCKET_NAME
 from hkswitch.control.client import InvalidReply, NoAnswer, NoDaemon
 from hkswitch.control.server import served
@@ -25,16 +25,16 @@ BOTH = Report(None, (WEB, FILES))
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "RECONNECT_SECONDS", 0.02)
+    monkeypatch.setattr(status, "ASK_DAEMON_AGAIN_SECONDS", 0.02)
 
 
 @asynccontextmanager
-async def watched(folder: Path, *groups: str) -> AsyncIterator[Callable[[], asyncio.Task[Seen]]]:
+async def watched(folder: Path, *groups: str) -> AsyncIterator[Callable[[], asyncio.Task[WatchedReport]]]:
     """What is seen next, and then; the command line blocks, so it has a thread."""
-    seen: Iterator[Seen] = status.watch(folder, groups)
-    asked: list[asyncio.Task[Seen]] = []
+    seen: Iterator[WatchedReport] = status.watch_reports(folder, groups)
+    asked: list[asyncio.Task[WatchedReport]] = []
 
-    def next_seen() -> asyncio.Task[Seen]:
+    def next_seen() -> asyncio.Task[WatchedReport]:
         asked.append(asyncio.create_task(asyncio.to_thread(next, seen)))
         return asked[-1]
 
@@ -52,18 +52,18 @@ async def test_a_daemon_that_goes_away_is_said_once_and_the_next_one_is_watched(
     later = Report(None, (WEB._replace(state=None),))
     async with watched(tmp_path) as seen:
         async with served(path, daemon(BOTH)):
-            assert await seen() == Seen(BOTH)
-        assert await seen() == Seen(BOTH, away=True)
+            assert await seen() == WatchedReport(BOTH)
+        assert await seen() == WatchedReport(BOTH, daemon_ended=True)
         for _ in range(3):  # restarts
             waiting = seen()
             done, _ = await asyncio.wait([waiting], timeout=0.1)
             assert not done  # it is not said again and again
             async with served(path, daemon(later)):
-                assert await waiting == Seen(later)
-            assert await seen() == Seen(later, away=True)
+                assert await waiting == WatchedReport(later)
+            assert await seen() == WatchedReport(later, daemon_ended=True)
         last = seen()
         async with served(path, daemon(BOTH)):
-            assert await last == Seen(BOTH)
+            assert await last == WatchedReport(BOTH)
 
 
 async def test_without_a_daemon_at_the_beginning_it_fails_at_once(tmp_path: Path) -> None:
@@ -87,12 +87,12 @@ async def test_a_group_that_does_not_exist_at_the_beginning_is_a_mistake(tmp_pat
 async def test_a_group_that_a_reload_removes_may_come_back(tmp_path: Path) -> None:
     noted = daemon(BOTH)
     async with served(tmp_path / SOCKET_NAME, noted), watched(tmp_path, "web") as seen:
-        assert await seen() == Seen(Report(None, (WEB,)))
+        assert await seen() == WatchedReport(Report(None, (WEB,)))
         for shown, expected in ((Report(None, (FILES,)), ()), (BOTH, (WEB,))):
             noted.shown = shown
             assert noted.changed is not None
             noted.changed.set()
-            assert await seen() == Seen(Report(None, expected))
+            assert await seen() == WatchedReport(Report(None, expected))
 
 
 @asynccontextmanager
@@ -122,19 +122,19 @@ def changed(**changes: object) -> bytes:
 async def test_the_next_daemon_may_be_a_newer_one(tmp_path: Path) -> None:
     async with watched(tmp_path) as seen, AsyncExitStack() as first:
         await first.enter_async_context(served(tmp_path / SOCKET_NAME, daemon(Report(None, ()))))
-        assert await seen() == Seen(Report(None, ()))
+        assert await seen() == WatchedReport(Report(None, ()))
         await first.aclose()
-        assert await seen() == Seen(Report(None, ()), away=True)
+        assert await seen() == WatchedReport(Report(None, ()), daemon_ended=True)
         async with sending(tmp_path, changed(moon="full")):
-            assert await seen() == Seen(BOTH)
-            assert await seen() == Seen(BOTH, away=True)
+            assert await seen() == WatchedReport(BOTH)
+            assert await seen() == WatchedReport(BOTH, daemon_ended=True)
 
 
 async def test_a_next_daemon_that_cannot_be_understood_is_the_end(tmp_path: Path) -> None:
     async with watched(tmp_path) as seen:
         async with served(tmp_path / SOCKET_NAME, daemon(BOTH)):
-            assert await seen() == Seen(BOTH)
-        assert await seen() == Seen(BOTH, away=True)
+            assert await seen() == WatchedReport(BOTH)
+        assert await seen() == WatchedReport(BOTH, daemon_ended=True)
         async with sending(tmp_path, changed(version=2)):
             with pytest.raises(InvalidReply, match=r"another version\): are both the same version\?"):
                 await seen()

@@ -44,7 +44,7 @@ async def test_a_reload_that_cannot_write_new_iids_fails_with_the_reason_and_wor
             patch.setattr(os, "fsync", full)
             daemon.write(FILES | WEB)
             with pytest.raises(Failure) as caught:
-                await asyncio.to_thread(reload.reload, daemon.state_folder)
+                await asyncio.to_thread(reload.request_reload, daemon.state_folder)
             said = str(caught.value)
             assert said.startswith("not reloaded: cannot write the bridge's state")
             assert "No space left on device; make room on that disk" in said

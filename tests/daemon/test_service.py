@@ -82,7 +82,9 @@ class World:
 
     async def reload(self) -> str:
         """As `hkswitch reload` does it; the command line blocks, so it has a thread."""
-        return await asyncio.wait_for(asyncio.to_thread(reload.reload, self.state_folder), PATIENCE_SECONDS)
+        return await asyncio.wait_for(
+            asyncio.to_thread(reload.request_reload, self.state_folder), PATIENCE_SECONDS
+        )
 
     async def report(self) -> Report:
         report = await asyncio.to_thread(status.from_daemon, self.state_folder)

@@ -75,7 +75,7 @@ async def test_a_change_that_fails_is_told_to_those_who_watch(
 ) -> None:
     async with daemon.served(FILES):
         assert await storage(daemon) == ""
-        watched = status.watch(daemon.state_folder, ())
+        watched = status.watch_reports(daemon.state_folder, ())
         await asyncio.to_thread(next, watched)
         full(True)
         with pytest.raises(Exception, match=WHY):

@@ -100,7 +100,7 @@ async def test_what_a_bridge_waits_for_is_logged_once_per_change(
         await eventually(lambda: said(caplog) == [SERVING])
         caplog.clear()
         for service.found in found:
-            await asyncio.to_thread(reload.reload, service.state_folder)
+            await asyncio.to_thread(reload.request_reload, service.state_folder)
         assert said(caplog) == lines
 
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from hkswitch.homebridge import Imported, NothingTakenOver, shellwords
+from hkswitch.homebridge import Imported, NothingImported, shellwords
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from tests.homebridge.importing import SCRIPTS, WRAPPER, groups, imported, switches
@@ -107,7 +107,7 @@ def test_whatever_the_switches_are_the_config_is_one(long: bool) -> None:
         found = outcome(switches(*items).encode(), wrapper)
         outcomes.add(isinstance(found, Imported))
         if isinstance(found, Failure):
-            assert isinstance(found, NothingTakenOver)
+            assert isinstance(found, NothingImported)
             assert str(found).isprintable()
             return
         assert found.taken + len(found.left) == len(items)

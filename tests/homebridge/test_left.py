@@ -2,7 +2,7 @@
 
 import pytest
 
-from hkswitch.homebridge import NothingTakenOver
+from hkswitch.homebridge import NothingImported
 from hkswitch.model.errors import Exit
 from tests.homebridge.importing import (
     SCRIPTS,
@@ -18,7 +18,7 @@ from tests.homebridge.importing import (
 )
 
 NO_STATE = "it has no state_cmd; write a 'status' that exits with 0 for on and with 1 to 125 for off"
-BOTH = "a group of commands needs both, and hkswitch has no switches that spring back"
+BOTH = "a group of commands needs both, because hkswitch has no momentary switches"
 
 
 def shell(kind: str, why: str) -> str:
@@ -89,21 +89,21 @@ LEFT = {
     "a program by a path from somewhere": (
         switch("PS4", "./on.sh", "true", "true"),
         (
-            "its on_cmd is refused: './on.sh' is not the path of a program; write its whole path,"
+            "its on_cmd is invalid: './on.sh' is not the path of a program; write its whole path,"
             " like /usr/bin/docker, without '//', '.' and '..' in it"
         ),
     ),
     "an invisible character": (
         switch("PS4", "true 'a\u200bb'", "true", "true"),
-        "its on_cmd is refused: 'a\\u200bb' has an invisible character; remove it",
+        "its on_cmd is invalid: 'a\\u200bb' has an invisible character; remove it",
     ),
     "a word that is too long": (
         switch("PS4", "true " + "x" * 5000, "true", "true"),
-        "its on_cmd has a word of more than 4096 characters",
+        "its on_cmd has an argument of more than 4096 characters",
     ),
     "too many words": (
         switch("PS4", "true" + " x" * 128, "true", "true"),
-        "hkswitch refuses it: start: has 129 items; at most 128 are allowed",
+        "hkswitch rejects it: start: has 129 items; at most 128 are allowed",
     ),
     "macOS": (
         switch("Mary", "/bin/launchctl kickstart gui/501/x", "pmset displaysleepnow", "true"),
@@ -116,8 +116,8 @@ LEFT = {
     "a user's units": (
         switch("Radio", "systemctl --user start radio", "systemctl --user stop radio", "true"),
         (
-            "its on_cmd is about the units of a user, and hkswitch has those of the system;"
-            " its off_cmd is about the units of a user, and hkswitch has those of the system"
+            "its on_cmd is for user units, and hkswitch only switches system units;"
+            " its off_cmd is for user units, and hkswitch only switches system units"
         ),
     ),
     "sudo alone": (switch("Root", "sudo -n", "true", "true"), "its on_cmd names no program"),
@@ -138,15 +138,15 @@ LEFT = {
     ),
     "more units than a group has": (
         systemd("Many", " ".join(f"u{number}" for number in range(129))),
-        "hkswitch refuses it: units: has 129 items; at most 128 are allowed",
+        "hkswitch rejects it: units: has 129 items; at most 128 are allowed",
     ),
     "a light": (
         switch("Lamp", "true", "true", "true", dim_cmd="dim"),
-        "is a light that can be dimmed, and hkswitch has on and off only",
+        "is a dimmable light, and hkswitch only has on and off",
     ),
-    "a command that is a list": (switch("Odd", ["true"], "true", "true"), "its on_cmd is no text"),
-    "a switch that is text": ("on", "is no object with a name and commands"),
-    "a switch that is null": (None, "is no object with a name and commands"),
+    "a command that is a list": (switch("Odd", ["true"], "true", "true"), "its on_cmd is not a string"),
+    "a switch that is text": ("on", "is not an object with a name and commands"),
+    "a switch that is null": (None, "is not an object with a name and commands"),
 }
 
 
@@ -155,22 +155,22 @@ def test_what_cannot_be_taken_over_is_left_and_said(item: object, why: str) -> N
     found = imported(switches(item, SPARE))
     assert [each.why for each in found.left] == [why]
     assert groups(found) == (SPARE_GROUP,)
-    assert found.count == "1 of 2 switches were taken over."
+    assert found.count == "Imported 1 of 2 switches."
     assert found.scripts == ()
 
 
 @pytest.mark.parametrize("item", [pytest.param(row[0], id=name) for name, row in LEFT.items()])
 def test_what_is_left_alone_is_a_failure_that_says_why(item: object) -> None:
-    with pytest.raises(NothingTakenOver) as caught:
+    with pytest.raises(NothingImported) as caught:
         imported(switches(item))
     assert caught.value.exit_code is Exit.CONFIG
-    assert str(caught.value).startswith("config.json: nothing could be taken over: ")
+    assert str(caught.value).startswith("config.json: no switch could be imported: ")
     assert str(caught.value).isprintable()
-    assert caught.value.imported.count == "0 of 1 switch was taken over."
+    assert caught.value.imported.count == "Imported 0 of 1 switch."
 
 
 def test_a_long_list_of_reasons_is_cut() -> None:
-    with pytest.raises(NothingTakenOver, match=r"'0': .*; '4': .*; and 3 more$"):
+    with pytest.raises(NothingImported, match=r"'0': .*; '4': .*; and 3 more$"):
         imported(switches(*(switch(str(number), "a | b") for number in range(8))))
 
 
@@ -181,10 +181,10 @@ def test_what_is_left_stays_in_its_place_with_its_commands() -> None:
     assert (
         found.text
         == """\
-# Made by `hkswitch import-homebridge` from config.json: 2 of 3 switches were taken over.
+# Made by `hkswitch import-homebridge` from config.json: Imported 2 of 3 switches.
 # Read every group before you use it.
 #
-# Not taken over:
+# Not imported:
 #   'TV'
 
 groups:
@@ -193,7 +193,7 @@ groups:
     name: Spare
     units: [spare]
 
-  # 'TV' is not taken over:
+  # 'TV' is not imported:
   #   its on_cmd needs a shell: a pipe, '|'
   #   its state_cmd needs a shell: ';'
   #   on_cmd: cec on | sh
@@ -217,7 +217,7 @@ groups:
 def test_what_needs_a_shell_becomes_a_script_on_request() -> None:
     config = switches(SPARE, switch("TV\n", "echo on | cec", "true", "true;\ttrue\nfalse"))
     found = imported(config, scripts=SCRIPTS)
-    head = "It will run as root: read it, and mend it where it needs that, before you use it."
+    head = "It will run as root: read it, and fix it where necessary, before you use it."
     assert [(script.name, script.text) for script in found.scripts] == [
         ("tv-start", f"#!/bin/sh\n# 'TV\\n', on_cmd, of config.json\n# {head}\necho on | cec\n"),
         ("tv-status", f"#!/bin/sh\n# 'TV\\n', state_cmd, of config.json\n# {head}\ntrue;\ttrue\nfalse\n"),
@@ -256,24 +256,27 @@ def test_a_restart_switch_needs_room_too() -> None:
 @pytest.mark.parametrize(
     ("item", "note"),
     [
-        (switch("A", "ssh a on", "true", "true"), "it is root who connects now: root needs the key"),
+        (switch("A", "ssh a on", "true", "true"), "root connects now, so root needs the key"),
         (
             switch("A", "sudo -u pi x", "true", "true"),
-            "sudo stays, because it is for more than to become root",
+            "sudo stays, because it does more than become root",
         ),
         (
             switch("A", "/home/pi/on", "true", "true"),
-            "'/home/pi/on': whoever may write that file becomes root",
+            "'/home/pi/on': any user who can write that file becomes root",
         ),
         (
             switch("A", "python3 /tmp/on.py", "true", "true"),
-            "'/tmp/on.py': whoever may write that file becomes root by it",
+            "'/tmp/on.py': any user who can write that file becomes root",
         ),
-        (switch("A", "python3 x/on.py", "true", "true"), "'x/on.py': write its whole path"),
-        (switch("A", "true", "true", "true"), "now they run as root: nobody else may write such a program"),
-        (switch("A", "systemctl start a b", "systemctl stop a b"), "The units of a group start all at once"),
-        (switch("A", "systemctl start a"), "it had one command: that is all that it does now"),
-        (switch("A", "systemctl restart a"), "its restart switch does what it did"),
+        (switch("A", "python3 x/on.py", "true", "true"), "'x/on.py': write its absolute path"),
+        (
+            switch("A", "true", "true", "true"),
+            "now they run as root: only root may be able to write such programs",
+        ),
+        (switch("A", "systemctl start a b", "systemctl stop a b"), "The units of a group start in parallel"),
+        (switch("A", "systemctl start a"), "it had one command, and still does only that"),
+        (switch("A", "systemctl restart a"), "its restart switch does the same"),
     ],
 )
 def test_what_is_different_now_is_said(item: object, note: str) -> None:

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from hkswitch.homebridge import jsonc
-from hkswitch.homebridge.imported import NoConfig
 from hkswitch.model.errors import Exit, Failure
 from tests.homebridge.importing import SPARE, imported, switch, switches, systemd
 
@@ -52,7 +51,7 @@ REFUSED = {
     "Latin-1": (b'{\n  "\xe9": 1}', "config.json:2:4: this is not UTF-8; save the file as UTF-8"),
     "UTF-16": ("{}".encode("utf-16"), "config.json:1:1: this is not UTF-8; save the file as UTF-8"),
     "too large": (
-        b" " * (jsonc.MOST_BYTES + 1),
+        b" " * (jsonc.MOST_CONFIG_BYTES + 1),
         "config.json: the file is too large; at most 1048576 bytes are read",
     ),
     "too deep": ("[" * 200_000, "config.json: nested too deeply; is this a Homebridge config?"),
@@ -74,11 +73,11 @@ REFUSED = {
     ),
     "no switches": (
         '{"platforms": [{"platform": "cmdSwitch2", "name": "x"}]}',
-        "config.json: its cmdSwitch2 platform has no switches; there is nothing to take over",
+        "config.json: its cmdSwitch2 platform has no switches; there is nothing to import",
     ),
     "switches that are text": (
         OURS % '"all"',
-        "config.json: its cmdSwitch2 platform has no switches; there is nothing to take over",
+        "config.json: its cmdSwitch2 platform has no switches; there is nothing to import",
     ),
     "too many switches": (
         OURS % json.dumps([{}] * 1001),
@@ -100,11 +99,11 @@ def test_what_cannot_be_read_is_one_sentence(config: str | bytes, sentence: str)
 def test_what_makes_more_than_hkswitch_reads_is_refused() -> None:
     items = [switch(str(number), *[f"a | {'b' * 250}"] * 3) for number in range(990)]
     config = switches(SPARE, *items)
-    assert len(config) < jsonc.MOST_BYTES
-    with pytest.raises(NoConfig) as caught:
+    assert len(config) < jsonc.MOST_CONFIG_BYTES
+    with pytest.raises(Failure) as caught:
         imported(config)
     assert str(caught.value) == (
-        "config.json: what becomes of it is no config that hkswitch reads: the file is too large;"
+        "config.json: the result is not a valid configuration: the file is too large;"
         " at most 1048576 bytes are allowed"
     )
     assert caught.value.exit_code is Exit.CONFIG

@@ -412,7 +412,7 @@ def test_every_switch_becomes_a_group(config: str, expected: list[Group]) -> Non
     found = imported(config)
     assert list(groups(found)) == expected
     assert left(found) == {}
-    assert "taken over." in found.summary
+    assert "Imported " in found.summary
 
 
 def test_without_a_wrapper_the_commands_call_it_as_they_did() -> None:
@@ -422,7 +422,7 @@ def test_without_a_wrapper_the_commands_call_it_as_they_did() -> None:
     assert groups(found) == (
         of_commands("web", "Web", (f"{path} start web", f"{path} stop web", f"{path} status web")),
     )
-    assert f"'{path}' is called as it was: it could not be read" in found.text
+    assert f"'{path}' is called as before: it could not be read" in found.text
 
 
 def test_a_status_that_the_wrapper_gives_otherwise_is_left_out() -> None:
@@ -432,4 +432,4 @@ def test_a_status_that_the_wrapper_gives_otherwise_is_left_out() -> None:
         wrapper,
     )
     assert groups(found) == (of_units("web", "Web", "smb"),)
-    assert f"without its state_cmd, since systemd knows the state: {WRAPPED} status web" in found.text
+    assert f"its state_cmd is not needed, because systemd knows the state: {WRAPPED} status web" in found.text

@@ -129,10 +129,10 @@ async def reload_(run: RunningDaemon, paired: PairedState, fault: Fault | None) 
     bridge.configure(EXTRA if has_extra else "")
     run.injector.arm(fault)
     with suppress(Failure):  # it is a readable error
-        await asyncio.to_thread(reload.reload, bridge.state)
+        await asyncio.to_thread(reload.request_reload, bridge.state)
     run.injector.disarm()
     try:
-        await asyncio.to_thread(reload.reload, bridge.state)
+        await asyncio.to_thread(reload.request_reload, bridge.state)
     except Failure as failure:
         raise CheckFailed(f"the next reload fails: {failure}") from failure
     await run.verify(paired.controller, _expected_states(bridge) | ({"Extra": False} if has_extra else {}))

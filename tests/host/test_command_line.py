@@ -62,7 +62,7 @@ def test_a_start_that_fails_shows_the_last_lines_of_the_unit(
     said = done.stderr.splitlines()
     assert said[:2] == [
         "hkswitch: start web failed: httpd.service exited with status 1",
-        "The last lines of httpd.service:",
+        "Last lines of httpd.service:",
     ]
     assert "  no such ?[31mfile" in said
     assert len(said) == 7

@@ -67,7 +67,7 @@ PLACE: Final = "install /root/tools"
 RELOAD: Final = "systemctl reload hkswitch"
 """Without a reload, the daemon notices the changed file within 5 s, and the doctor reports that too."""
 
-UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: not there (broken)'; do sleep 0.1; done"
+UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: unavailable (broken)'; do sleep 0.1; done"
 
 UNTIL_AWAY: Final = "until hkswitch status | grep -q 'waiting for 10.77.0.1'; do sleep 0.1; done"
 UNTIL_BACK: Final = "until hkswitch status | grep -q 'on 10.77.0.1, port'; do sleep 0.1; done"

@@ -425,7 +425,7 @@ def by_root(host: Host, action: str, case: Case) -> tuple[int, str, str]:
 def by_the_daemon(host: Host, action: str, case: Case) -> tuple[int, str, str]:
     """Run hkswitch; return the same without the lines of the unit's journal."""
     done = host.run("hkswitch", action, case.id, check=False)
-    told, _, _ = done.stderr.partition("The last lines of ")
+    told, _, _ = done.stderr.partition("Last lines of ")
     return done.returncode, done.stdout, told
 
 
@@ -548,6 +548,6 @@ def test_the_last_lines_of_the_unit_follow_its_reason(daemon: Host, case: Case) 
     said = done.stderr.splitlines()
     assert said[:2] == [
         f"hkswitch: start {case.id} failed: {case.told}",
-        f"The last lines of {case.group_units[0]}:",
+        f"Last lines of {case.group_units[0]}:",
     ]
     assert len(said) == 2 + 5

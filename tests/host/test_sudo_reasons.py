@@ -380,7 +380,7 @@ def test_the_helper_is_back_by_itself_once_the_remedy_was_applied(daemon: Host) 
 def test_the_doctor_has_the_remedy(daemon: Host, name: str, point: str, says: str) -> None:
     with made(daemon, CASES[name]):
         restarted(daemon)
-        eventually(lambda: "helper: not there" in daemon.run("hkswitch", "status").stdout)
+        eventually(lambda: "helper: unavailable" in daemon.run("hkswitch", "status").stdout)
         lines = daemon.run("hkswitch", "doctor", check=False).stdout.splitlines()
     (line,) = (line for line in lines if line.startswith(f"WRONG {point}: "))
     assert says in line

@@ -83,7 +83,7 @@ class Bridge:
     async def reload(self, **network: tuple[str, ...]) -> str:
         """Choose another network; returns the note."""
         self.config = replace(self.config, bridge=chosen(**network))
-        return await asyncio.to_thread(reload.reload, self.folder)
+        return await asyncio.to_thread(reload.request_reload, self.folder)
 
     async def status(self) -> BridgeReport:
         report = await asyncio.to_thread(status.from_daemon, self.folder)
@@ -109,7 +109,7 @@ class Bridge:
         await eventually(lambda: not has_mdns())
 
 
-async def network_in(watched: Iterator[status.Seen]) -> str:
+async def network_in(watched: Iterator[status.WatchedReport]) -> str:
     """What the bridge waits for by the next page of `hkswitch status --watch`."""
     bridge = (await asyncio.to_thread(next, watched)).report.bridge
     assert bridge is not None
@@ -222,7 +222,7 @@ async def an_interface_that_is_down_is_left_until_it_is_up() -> None:
     ETH0.lay()
     async with bridge(interfaces=("eth0",)) as own:
         await ETH0.is_answered()
-        watched = status.watch(own.folder, ())
+        watched = status.watch_reports(own.folder, ())
         assert (await network_in(watched)) == ""
         run("link set eth0 down")
         while not (why := await network_in(watched)):

@@ -32,20 +32,27 @@ def program_seen() -> CommandSeen:
 
 def commands_seen() -> dict[str, CommandSeen]:
     """Every command by its name."""
-    return {name: _seen(program.commands[name], _context(name)) for name in program.commands}
+    return {name: _seen(command(name), _context(name)) for name in program.list_commands(_parent())}
+
+
+def command(name: str) -> click.Command:
+    """A command by its name."""
+    found = program.get_command(_parent(), name)
+    assert found is not None
+    return found
 
 
 def parse(words: Sequence[str]) -> None:
     """Take a command and its arguments as the program would, and run nothing; raises `click.UsageError`."""
     name, *arguments = words
-    _, command, _ = program.resolve_command(_parent(), [name])
-    assert command is not None
-    command.make_context(name, arguments, parent=_parent())
+    _, found, _ = program.resolve_command(_parent(), [name])
+    assert found is not None
+    found.make_context(name, arguments, parent=_parent())
 
 
-def examples(command: click.Command) -> list[str]:
+def examples(of: click.Command) -> list[str]:
     """The command lines at the end of a command's help."""
-    title, *lines = (command.epilog or "").removeprefix("\b\n").splitlines()
+    title, *lines = (of.epilog or "").removeprefix("\b\n").splitlines()
     assert title == "Examples:"
     return [line.strip() for line in lines]
 
@@ -55,13 +62,13 @@ def _parent() -> click.Context:
 
 
 def _context(name: str) -> click.Context:
-    return click.Context(program.commands[name], parent=_parent(), info_name=name)
+    return click.Context(command(name), parent=_parent(), info_name=name)
 
 
-def _seen(command: click.Command, context: click.Context) -> CommandSeen:
+def _seen(of: click.Command, context: click.Context) -> CommandSeen:
     options: dict[str, str] = {}
     arguments: list[str] = []
-    for parameter in command.get_params(context):
+    for parameter in of.get_params(context):
         if isinstance(parameter, click.Option) and not parameter.hidden:
             value = "" if parameter.is_flag else parameter.make_metavar(context)
             options |= dict.fromkeys((*parameter.opts, *parameter.secondary_opts), value)

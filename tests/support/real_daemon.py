@@ -136,7 +136,7 @@ class RealDaemon:
 
     async def reload(self) -> str:
         """Returns the note, or what is wrong."""
-        return await _in_time(reload.reload, self.state_folder)
+        return await _in_time(reload.request_reload, self.state_folder)
 
     async def start(self, group_id: str) -> str:
         """Start a group; returns the note, or why it failed."""

@@ -9,15 +9,15 @@ import pytest
 PROGRAM = """\
 import errno, os, sys
 import click
-from hkswitch.cli import run
-from hkswitch.cli.main import _console
+from hkswitch.cli import entry
+from hkswitch.cli.render import console
 from tests.support.descriptors import no_descriptors
 
 @click.command()
 def main():
     {body}
 
-run.run(main)
+entry.run_program(main)
 """
 ECHO = "click.echo('moon')"
 
@@ -47,7 +47,7 @@ OUTPUTS = [
     "sys.stdout.write('moon')",
     "sys.stdout.write('moon'); sys.exit(3)",
     "print('moon' * 100_000)",
-    "_console().print('moon')",
+    "console().print('moon')",
 ]
 
 
@@ -62,7 +62,7 @@ def test_an_output_that_takes_nothing_is_74(body: str, redirection: str, reason:
 
 
 @pytest.mark.parametrize("body", OUTPUTS)
-def test_who_closed_the_output_wants_none(body: str) -> None:
+def test_a_closed_output_is_no_failure(body: str) -> None:
     assert ended(body, ">&-") == (3 if "exit(3)" in body else 0, "", "")
 
 

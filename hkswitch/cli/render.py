@@ -1,5 +1,6 @@
-"""What `hkswitch status` shows to people: a page, and the next one after each change."""
+"""Reports as tables for a terminal."""
 
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, UnitHealth
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
 
-STYLES: Final = {
+STATE_STYLES: Final = {
     GroupState.ON: "green",
     GroupState.STARTING: "yellow",
     GroupState.STOPPING: "yellow",
@@ -25,20 +26,20 @@ STYLES: Final = {
     None: "red",
 }
 
-AWAY: Final = (
-    "The daemon is not running; reconnecting. Below is its last report, which may no longer be true."
+DAEMON_ENDED: Final = (
+    "The daemon is not running; reconnecting. This is its last report, which may be outdated."
 )
 
 _CONTROLLER_CHARACTERS: Final = 8
-"""Of a controller's ID: enough to tell a home's controllers apart."""
+"""Shown of a controller's ID: enough to distinguish those of a home."""
 
 
 def rendered(
-    report: Report, now_unix_seconds: float, state_folder: Path = STATE_FOLDER, *, away: bool = False
+    report: Report, now_unix_seconds: float, state_folder: Path = STATE_FOLDER, *, daemon_ended: bool = False
 ) -> RenderableType:
-    """A line or two about the bridge, a table, and why what is unknown is so.
+    """Return lines about the bridge, a table of the groups, and why states are unknown.
 
-    `away`: the daemon has ended since this report. `state_folder` tells the service from others.
+    `daemon_ended` is whether it has ended since this report. `state_folder` tells the service from others.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("group", "name", "state", "units", "last action"):
@@ -47,36 +48,41 @@ def rendered(
         table.add_row(
             group.id,
             group.name,
-            Text(_state(group, now_unix_seconds), STYLES[group.state]),
+            Text(_state(group, now_unix_seconds), STATE_STYLES[group.state]),
             "\n".join(f"{unit} {state}" for unit, state in group.units.items()),
             _last(group.last_action, now_unix_seconds),
         )
     lines = (
-        [Text(AWAY, "yellow"), Text()]
-        if away
+        [Text(DAEMON_ENDED, "yellow"), Text()]
+        if daemon_ended
         else _bridge_lines(report.bridge, now_unix_seconds, state_folder)
     )
     return Group(*lines, table, *_reasons(report.groups))
 
 
 def _reasons(groups: Iterable[GroupReport]) -> list[Text]:
-    """Each reason once, with the groups that it is for."""
+    """Return each reason once, with its groups."""
     unknown: dict[str, list[str]] = {}
     for group in groups:
         if group.why:
             unknown.setdefault(group.why, []).append(group.id)
-    lines = [Text(f"{', '.join(ids)}: {why}", STYLES[None]) for why, ids in unknown.items()]
+    lines = [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
     return [Text(), *lines] if lines else []
 
 
-def show(report: Report, console: Console, state_folder: Path) -> None:
-    """Print the page."""
-    console.print(rendered(report, time.time(), state_folder))
+def console() -> Console:
+    """Return standard output; if it is no terminal, lines may be long."""
+    width = None if sys.stdout.isatty() else 1000
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
+    terminal.print(rendered(report, time.time(), state_folder))
 
 
 def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_folder: Path) -> list[Text]:
     if bridge is None:
-        return [Text("The daemon does not run: this is what systemd says of the units.", "yellow"), Text()]
+        return [Text("The daemon is not running; these states come from systemd.", "yellow"), Text()]
     running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
     lines = [Text(f"{bridge.name}: running for {running}, {_where(bridge)}", "bold")]
     if bridge.addresses and bridge.network:
@@ -88,12 +94,14 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_fo
     if bridge.pairing_refused:
         lines.append(Text(f"controllers: none paired; {locked(state_folder)}", "red"))
     else:
-        none = f"none paired, see {command(state_folder, 'pair')}"
+        none = f"none paired; run {command(state_folder, 'pair')}"
         lines.append(Text(f"controllers: {paired if bridge.controllers else none}"))
     if bridge.helper:
-        lines.append(Text(f"helper: not there ({bridge.helper}); switches fail until it is", "red"))
+        lines.append(
+            Text(f"helper: unavailable ({bridge.helper}); switches do not respond until it is back", "red")
+        )
     if bridge.config:
-        lines.append(Text(f"configuration: not in force ({bridge.config})", "red"))
+        lines.append(Text(f"configuration: not applied ({bridge.config})", "red"))
     if bridge.storage:
         lines.append(Text(f"state: not written ({bridge.storage})", "red"))
     return [*lines, Text()]
@@ -102,7 +110,7 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_fo
 def _where(bridge: BridgeReport) -> str:
     if bridge.addresses:
         return f"on {', '.join(bridge.addresses)}, port {bridge.port}"
-    return bridge.network or "no network yet"  # as a daemon of an older version has it
+    return bridge.network or "no network yet"  # a daemon of an older version sends no reason
 
 
 def _state(group: GroupReport, now_unix_seconds: float) -> str:
@@ -126,7 +134,7 @@ def _last(last: LastAction | None, now_unix_seconds: float) -> str:
     begun = f"{last.action or 'unknown action'} {ago} ago" + (f" by {by}" if by else "")
     match last.outcome:
         case Outcome.RUNNING:
-            return f"{begun}, not done yet"
+            return f"{begun}, still running"
         case Outcome.DONE:
             return f"{begun}, took {last.duration_ms / 1000:.1f} s"
         case Outcome.FAILED:
@@ -143,17 +151,17 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
     return f"{seconds} s"
 
 
-def show_each(seen: Iterable[tuple[Report, bool]], console: Console, state_folder: Path) -> None:
-    """Show one page in place of the other; where there is no terminal, one below the other.
+def show_reports(reports: Iterable[tuple[Report, bool]], terminal: Console, state_folder: Path) -> None:
+    """Show each report in place of the one before; without a terminal, below it.
 
-    Each is a report, and whether the daemon has gone away since.
+    With each comes whether the daemon has ended since.
     """
-    if not console.is_terminal:
-        for report, away in seen:
-            console.print(rendered(report, time.time(), state_folder, away=away), end="\n\n")
+    if not terminal.is_terminal:
+        for report, daemon_ended in reports:
+            terminal.print(rendered(report, time.time(), state_folder, daemon_ended=daemon_ended), end="\n\n")
         return
     from rich.live import Live  # noqa: PLC0415 -- only this needs it
 
-    with Live(console=console, auto_refresh=False, screen=True) as live:
-        for report, away in seen:
-            live.update(rendered(report, time.time(), state_folder, away=away), refresh=True)
+    with Live(console=terminal, auto_refresh=False, screen=True) as live:
+        for report, daemon_ended in reports:
+            live.update(rendered(report, time.time(), state_folder, daemon_ended=daemon_ended), refresh=True)

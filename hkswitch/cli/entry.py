@@ -1,0 +1,143 @@
+"""Runs the command line: each failure ends as one sentence and an exit code, never as a traceback."""
+
+import errno
+import gc
+import io
+import os
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, TextIO, TypeVar
+
+import click
+
+from hkswitch.model.errors import ConfigError, Exit, Failure
+from hkswitch.model.printable import printable_lines
+
+STDOUT: Final = 1
+"""The file descriptor."""
+
+_Result = TypeVar("_Result")
+
+
+class ReaderGone(Failure):
+    """Standard output is a pipe, and its reader has closed it. No message is printed."""
+
+    exit_code = Exit.OUTPUT
+
+
+class _Descriptor(io.RawIOBase):
+    """The file descriptor of standard output: only its errors are errors of standard output.
+
+    After the first error, what is left in the buffers above is dropped.
+    """
+
+    def __init__(self, *, is_open: bool) -> None:
+        """If it was closed from the beginning, drop everything: its number may be another file's."""
+        self._is_open = is_open
+        self._failed = False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return STDOUT if self._is_open else super().fileno()
+
+    def isatty(self) -> bool:
+        return self._is_open and os.isatty(STDOUT)
+
+    def write(self, data: bytes) -> int:  # type: ignore[override] # any buffer
+        if self._failed or not self._is_open:
+            return len(data)
+        try:
+            return os.write(STDOUT, data)
+        except OSError as error:
+            self._failed = True
+            if error.errno == errno.EPIPE:
+                raise ReaderGone(str(error)) from error
+            raise _output_failed(error.strerror or str(error)) from error
+
+
+class _Output(io.TextIOWrapper):
+    """Text for standard output; an encoding error is a failure, too."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except UnicodeError as error:
+            raise _output_failed(f"{error}; set LC_ALL=C.UTF-8") from error
+
+
+def _output_failed(reason: str) -> Failure:
+    return Failure(f"cannot write to standard output: {reason}", Exit.OUTPUT)
+
+
+def run_program(program: click.Command) -> NoReturn:
+    """Run a click program, and exit with its exit code."""
+    sys.stdout = _output(sys.stdout)
+    try:
+        try:
+            sys.exit(program.main(standalone_mode=False))
+        finally:
+            sys.stdout.flush()
+    except ReaderGone as failure:  # as in `hkswitch status | head -1`
+        sys.exit(failure.exit_code)
+    except Failure as failure:
+        # As compilers print them, the problems of a config begin with its name: editors can jump there.
+        _print_error(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}")
+        sys.exit(failure.exit_code)
+    except (OSError, UnicodeError, ImportError) as error:
+        _print_error(f"hkswitch: cannot continue: {_reason(error)}")
+        sys.exit(Exit.UNAVAILABLE)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as misuse:
+        if sys.stderr is not None:  # click would write to standard output
+            with _standard_error():
+                misuse.show()
+        sys.exit(Exit.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+
+
+def _output(before: TextIO | None) -> _Output:
+    """Return standard output as Python set it up (None if it was closed), but with failures of its own."""
+    raw: Any = _Descriptor(is_open=before is not None)
+    buffered = io.BufferedWriter(raw)
+    if not isinstance(before, io.TextIOWrapper):
+        return _Output(buffered)
+    line_buffering = before.line_buffering or before.write_through
+    return _Output(buffered, encoding=before.encoding, errors=before.errors, line_buffering=line_buffering)
+
+
+def _reason(error: OSError | UnicodeError | ImportError) -> str:
+    """Return the system's message, with the name of the file if there is one."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+
+
+def _print_error(text: str) -> None:
+    # TRUST: a failure may quote other users' text, whose escape sequences must not reach root's terminal.
+    with _standard_error():
+        click.echo(printable_lines(text), err=True)
+
+
+@contextmanager
+def _standard_error() -> Iterator[None]:
+    """Ignore that standard error cannot be written: the exit code is all that is left."""
+    try:
+        yield
+    except OSError:
+        sys.stderr = io.StringIO()  # or Python would fail to flush it, and exit with 120
+
+
+def in_event_loop(doing: Coroutine[object, object, _Result]) -> _Result:
+    """Run a coroutine to its end."""
+    import asyncio  # noqa: PLC0415 -- a request to the daemon needs no event loop, and is quicker without
+
+    gc.enable()  # this may run for long: see __main__.py
+    try:
+        return asyncio.run(doing)
+    finally:
+        doing.close()  # asyncio never began it if a file descriptor for the loop was missing
