@@ -86,7 +86,7 @@ ONLY_IN = {
     "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", "hap/claims.py", *OVERRIDES},
     "segno": {"hap/setup_code.py"},
     "click": {"cli/main.py", "cli/options.py", "cli/run.py"},
-    "rich": {"cli/actions.py", "cli/main.py", "cli/page.py", "doctor/page.py"},
+    "rich": {"cli/actions.py", "cli/main.py", "cli/page.py", "doctor/finding.py"},
     "ifaddr": {"network/addresses.py"},
     "subprocess": {"cli/actions.py", "cli/audit.py"},  # it is no daemon
 }

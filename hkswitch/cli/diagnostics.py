@@ -18,10 +18,10 @@ from typing import Any, Final, Self
 from hkswitch import __version__
 from hkswitch.backend.sudo import by_sudo
 from hkswitch.cli import status
-from hkswitch.doctor import page
 from hkswitch.doctor.account import stored
 from hkswitch.doctor.checks import examine
 from hkswitch.doctor.context import UNIT, Situation, collect
+from hkswitch.doctor.finding import lines
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.hap.state_file import Stored
 from hkswitch.model.config import Config
@@ -89,7 +89,7 @@ async def text(config_file: Path, state_folder: Path) -> str:
     )
     sections = {
         "versions": versions,
-        "doctor": page.lines(findings),
+        "doctor": lines(findings),
         "configuration": config_lines(situation.config),
         "status": report,
         "unit": service,

@@ -305,14 +305,14 @@ def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
 
     Some points need root, and are left open without it. The exit code is 69 if something is wrong.
     """
-    from hkswitch.doctor import checks, page
+    from hkswitch.doctor import checks, finding
 
     findings = _in_a_loop(checks.run(config_file.absolute(), state_folder))
     if as_json:
-        click.echo(page.as_json(findings))
+        click.echo(finding.as_json(findings))
     else:
-        page.show(findings, _console())
-    sys.exit(page.exit_code(findings))
+        finding.show(findings, _console())
+    sys.exit(finding.exit_code(findings))
 
 
 @commands.command(epilog=examples("sudo hkswitch diagnostics > diagnostics.txt"))

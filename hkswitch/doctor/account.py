@@ -9,11 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from hkswitch.control.words import command
 from hkswitch.doctor.context import UNIT, USER, Situation
-from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, Verdict, ok, unknown, wrong
+from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, Verdict, counted, ok, unknown, wrong
 from hkswitch.hap import state_file
+from hkswitch.hap.state_file import Stored
 from hkswitch.model.errors import Failure
-from hkswitch.protocol.report import BridgeReport
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
+from hkswitch.protocol.report import BridgeReport, PairedController
 
 MODE: Final = 0o700
 LEAST_FREE_BYTES: Final = 2 * state_file.LARGEST_BYTES
@@ -142,3 +145,29 @@ def _has_group() -> bool:
     except KeyError:
         return False
     return True
+
+
+async def paired(situation: Situation) -> tuple[Finding]:
+    """The point of this name."""
+    if isinstance(situation.bridge, BridgeReport):
+        bridge = situation.bridge
+        return (by(bridge.controllers, situation.state_folder, locked=bridge.pairing_refused),)
+    if not situation.may_look_as_daemon:
+        why = "there is no daemon to ask"
+        return (unknown(Point.PAIRED, why, WITH_SUDO if situation.account else ""),)
+    found, _ = stored(situation.state_folder)
+    if isinstance(found, Failure):
+        return (unknown(Point.PAIRED, "the state cannot be read"),)
+    if not isinstance(found, Stored):
+        return (by((), situation.state_folder),)
+    return (by(found.controllers, situation.state_folder, locked=found.setup_is.pairing_refused),)
+
+
+def by(controllers: tuple[PairedController, ...], state_folder: Path, *, locked: bool = False) -> Finding:
+    """`controllers`: those that are paired. `locked`: another cannot pair."""
+    if controllers:
+        return ok(Point.PAIRED, f"with {counted(len(controllers), 'controller')}")
+    if locked:
+        why = f"with nobody, and pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes"
+        return wrong(Point.PAIRED, why, f"{command(state_folder, 'pair --reset-attempts')} unlocks it")
+    return wrong(Point.PAIRED, "with nobody", f"{command(state_folder, 'pair')} shows the code to scan")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.account import state, user
+from hkswitch.doctor.account import paired, state, user
 from hkswitch.doctor.clock import clock
 from hkswitch.doctor.configuration import configuration, trust
 from hkswitch.doctor.context import Situation, collect
@@ -13,7 +13,6 @@ from hkswitch.doctor.finding import Finding, Point, unknown
 from hkswitch.doctor.firewall import firewall
 from hkswitch.doctor.mdns import mdns
 from hkswitch.doctor.network import network, port
-from hkswitch.doctor.paired import paired
 from hkswitch.doctor.privileges import privileges
 from hkswitch.doctor.service import helper, service
 from hkswitch.doctor.sudoers import sudoers

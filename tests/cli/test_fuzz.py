@@ -24,7 +24,7 @@ import pytest
 
 from hkswitch.cli import actions, diagnostics, main, run
 from hkswitch.control import SOCKET_NAME, client
-from hkswitch.doctor import account, paired
+from hkswitch.doctor import account
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME, Stored, digest, encode
 from hkswitch.model.errors import Exit
@@ -228,7 +228,7 @@ def of_doctor(folder: Path) -> None:
     found, warnings = account.stored(folder)
     findings = [account.contents_are(folder, found, warnings)]
     if isinstance(found, Stored):
-        findings.append(paired.by(found.controllers, folder, locked=found.setup_is.pairing_refused))
+        findings.append(account.by(found.controllers, folder, locked=found.setup_is.pairing_refused))
         assert found.setup.code not in diagnostics.Secrets.of(found).removed_from(f"code {found.setup.code}")
     for finding in findings:
         assert str(finding).isprintable(), finding

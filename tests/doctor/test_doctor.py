@@ -25,10 +25,8 @@ from hkswitch.doctor import (
     clock,
     configuration,
     context,
+    finding,
     mdns,
-    missing_units,
-    page,
-    paired,
     privileges,
     programs,
     service,
@@ -554,7 +552,7 @@ KNOWN = {
     ],
 )
 def test_a_unit_of_a_similar_name_may_have_been_meant(unit: str, meant: str) -> None:
-    assert missing_units.similar(unit, KNOWN) == meant
+    assert units.similar(unit, KNOWN) == meant
 
 
 @pytest.mark.parametrize(
@@ -581,7 +579,7 @@ def test_a_unit_file_that_is_there_is_found_by_systemds_names(
         path.touch()
     (first / "alias.service").symlink_to("a.service")
     (first / "dangling.service").symlink_to("nowhere.service")
-    found = missing_units.file_of(unit, (tmp_path / "0", first, second))
+    found = units.file_of(unit, (tmp_path / "0", first, second))
     assert found == (tmp_path / file if file else None)
 
 
@@ -605,23 +603,23 @@ esac
 async def test_a_file_that_systemd_has_not_read_comes_before_a_similar_name(systemctl: Path) -> None:
     unread = systemctl / "nginy.service"
     unread.touch()
-    assert await missing_units.hints(["ngnix.service", "nginy.service", "other.service"]) == {
+    assert await units.hints(["ngnix.service", "nginy.service", "other.service"]) == {
         "ngnix.service": "did you mean nginx.service?",
         "nginy.service": f"systemd has not read {unread} yet: `sudo systemctl daemon-reload`",
     }
 
 
 async def test_without_missing_units_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(missing_units, "run", None)
-    assert await missing_units.hints([]) == {}
+    monkeypatch.setattr(units, "run", None)
+    assert await units.hints([]) == {}
 
 
 async def test_without_systemctl_there_is_no_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuses(*_: str) -> Ran:
         raise programs.NotInstalled("systemctl", "there is no such program")
 
-    monkeypatch.setattr(missing_units, "run", refuses)
-    assert await missing_units.hints(["no-such-unit-anywhere.service"]) == {}
+    monkeypatch.setattr(units, "run", refuses)
+    assert await units.hints(["no-such-unit-anywhere.service"]) == {}
 
 
 def test_only_the_first_of_many_missing_units_are_named() -> None:
@@ -702,8 +700,8 @@ def test_the_year_of_release_is_not_in_the_future() -> None:
 
 
 def test_somebody_is_paired() -> None:
-    judged(paired.by((PairedController("A", admin=True),), STATE_FOLDER), OK, "with 1 controller")
-    judged(paired.by((), STATE_FOLDER), WRONG, "with nobody; `sudo hkswitch pair`")
+    judged(account.by((PairedController("A", admin=True),), STATE_FOLDER), OK, "with 1 controller")
+    judged(account.by((), STATE_FOLDER), WRONG, "with nobody; `sudo hkswitch pair`")
 
 
 # Programs
@@ -811,9 +809,9 @@ FINDINGS = (
 
 def test_a_line_for_each_point() -> None:
     output = io.StringIO()
-    page.show(FINDINGS, Console(file=output, highlight=False, width=20))
-    assert output.getvalue().splitlines() == page.lines(FINDINGS)
-    assert page.lines(FINDINGS) == [
+    finding.show(FINDINGS, Console(file=output, highlight=False, width=20))
+    assert output.getvalue().splitlines() == finding.lines(FINDINGS)
+    assert finding.lines(FINDINGS) == [
         "ok    user: user and group hkswitch",
         "WRONG port: process 7 [nc] has 51826; stop that",
         "?     state: cannot tell: hidden; run it with sudo",
@@ -823,12 +821,14 @@ def test_a_line_for_each_point() -> None:
 
 def test_a_terminal_has_colours() -> None:
     output = io.StringIO()
-    page.show(FINDINGS, Console(file=output, force_terminal=True, color_system="standard", highlight=False))
+    finding.show(
+        FINDINGS, Console(file=output, force_terminal=True, color_system="standard", highlight=False)
+    )
     assert "\x1b[1;31mWRONG\x1b[0m port" in output.getvalue()
 
 
 def test_the_schema_of_version_1_stays() -> None:
-    shown = json.loads(page.as_json(FINDINGS))
+    shown = json.loads(finding.as_json(FINDINGS))
     assert shown["version"] == 1
     assert shown["points"][1:] == [
         {"point": "port", "verdict": "wrong", "finding": "process 7 [nc] has 51826", "advice": "stop that"},
@@ -848,8 +848,8 @@ def test_the_schema_of_version_1_stays() -> None:
 
 
 def test_only_what_is_wrong_is_69() -> None:
-    assert page.exit_code(FINDINGS) == 69
-    assert page.exit_code([finding for finding in FINDINGS if finding.verdict is not WRONG]) is Exit.OK
+    assert finding.exit_code(FINDINGS) == 69
+    assert finding.exit_code([each for each in FINDINGS if each.verdict is not WRONG]) is Exit.OK
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])

@@ -9,10 +9,10 @@ import pytest
 
 from hkswitch.backend.sudo import HELPER
 from hkswitch.control.client import NoDaemon
-from hkswitch.doctor import configuration, hidden, service, sudoers
+from hkswitch.doctor import configuration, service, sudoers
+from hkswitch.doctor.configuration import hiding, why_hidden
 from hkswitch.doctor.context import Account, Situation
 from hkswitch.doctor.finding import Point, Verdict, ok
-from hkswitch.doctor.hidden import hiding, why_hidden
 from hkswitch.doctor.programs import CannotRun, Ran
 from hkswitch.model.errors import ConfigUnreadable
 from hkswitch.model.unit_state import HelperTransport
@@ -52,8 +52,8 @@ async def test_the_unit_that_the_helper_runs_in_is_asked(
         assert command[-1] == {"hkswitch": "hkswitch.service"}.get(unit, "serviceswitch@doctor.service")
         return Ran(0, "ProtectHome=yes\nPrivateTmp=no\n")
 
-    monkeypatch.setattr(hidden, "run", shows)
-    assert await hidden.hidden_folders(crossing) == dict.fromkeys(
+    monkeypatch.setattr(configuration, "run", shows)
+    assert await configuration.hidden_folders(crossing) == dict.fromkeys(
         ("/home", "/root", "/run/user"), f"ProtectHome= of {unit}.service"
     )
 
@@ -62,8 +62,8 @@ async def test_without_systemd_nothing_is_said_to_be_hidden(monkeypatch: pytest.
     async def refuses(*_: str) -> Ran:
         raise CannotRun("systemctl", "no")
 
-    monkeypatch.setattr(hidden, "run", refuses)
-    assert await hidden.hidden_folders(HelperTransport.SUDO) == {}
+    monkeypatch.setattr(configuration, "run", refuses)
+    assert await configuration.hidden_folders(HelperTransport.SUDO) == {}
 
 
 @pytest.fixture
