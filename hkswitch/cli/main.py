@@ -301,13 +301,13 @@ def audit(group: str | None) -> None:
 @state_option
 @json_option
 def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
-    """Look at the installation, and say what to do.
+    """Check the installation and suggest fixes.
 
-    Some points need root, and are left open without it. The exit code is 69 if something is wrong.
+    Some checks need root and are skipped without it. The exit code is 69 if a check fails.
     """
     from hkswitch.doctor import checks, finding
 
-    findings = _in_a_loop(checks.run(config_file.absolute(), state_folder))
+    findings = _in_a_loop(checks.diagnose(config_file.absolute(), state_folder))
     if as_json:
         click.echo(finding.as_json(findings))
     else:

@@ -26,7 +26,7 @@ complete -c hkswitch -n __hkswitch_command -a audit -d 'Show what the helper was
 complete -c hkswitch -n __hkswitch_command -a check -d 'Check the configuration'
 complete -c hkswitch -n __hkswitch_command -a demo -d 'Serve a bridge with simulated units'
 complete -c hkswitch -n __hkswitch_command -a diagnostics -d 'Print a text for a bug report'
-complete -c hkswitch -n __hkswitch_command -a doctor -d 'Look at the installation, and say what to do'
+complete -c hkswitch -n __hkswitch_command -a doctor -d 'Check the installation and suggest fixes'
 complete -c hkswitch -n __hkswitch_command -a import-homebridge -d 'Turn the switches of Homebridge into a configuration'
 complete -c hkswitch -n __hkswitch_command -a pair -d 'Show the setup code and its QR code'
 complete -c hkswitch -n __hkswitch_command -a reload -d 'Apply the configuration without a restart'

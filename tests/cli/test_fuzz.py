@@ -226,9 +226,9 @@ def test_whatever_is_in_the_state_file_the_command_line_says_a_sentence_and_ends
 def of_doctor(folder: Path) -> None:
     """What the doctor and the diagnostics make of it."""
     found, warnings = account.stored(folder)
-    findings = [account.contents_are(folder, found, warnings)]
+    findings = [account.contents(folder, found, warnings)]
     if isinstance(found, Stored):
-        findings.append(account.by(found.controllers, folder, locked=found.setup_is.pairing_refused))
+        findings.append(account.paired(found.controllers, folder, locked=found.setup_is.pairing_refused))
         assert found.setup.code not in diagnostics.Secrets.of(found).removed_from(f"code {found.setup.code}")
     for finding in findings:
         assert str(finding).isprintable(), finding

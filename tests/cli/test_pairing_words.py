@@ -211,15 +211,15 @@ def test_status_of_another_bridge_names_its_state_folder() -> None:
 @pytest.mark.parametrize(
     ("controllers", "is_locked", "advice"),
     [
-        ((), False, "`sudo hkswitch pair` shows the code to scan"),
-        ((), True, "`sudo hkswitch pair --reset-attempts` unlocks it"),
+        ((), False, "run `sudo hkswitch pair`"),
+        ((), True, "run `sudo hkswitch pair --reset-attempts`"),
         ((PairedController("A", admin=True),), True, ""),
     ],
 )
 def test_the_doctor_names_what_lets_a_controller_pair(
     controllers: tuple[PairedController, ...], is_locked: bool, advice: str
 ) -> None:
-    finding = account.by(controllers, STATE_FOLDER, locked=is_locked)
+    finding = account.paired(controllers, STATE_FOLDER, locked=is_locked)
     assert (finding.verdict is Verdict.OK, finding.advice) == (not advice, advice)
 
 
