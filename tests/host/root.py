@@ -100,6 +100,11 @@ RECIPES: Final = Release(
 FRESH: Final = Release("fresh", "trixie", "3.13", ("git", "make"), base=_TRIXIE)
 """A machine of somebody who has heard of hkswitch today."""
 
+FIREWALLS: Final = Release(
+    "firewalls", "trixie", "3.13", ("firewalld", "iptables", "nftables", "ufw"), base=RELEASES["trixie"]
+)
+"""A host with every firewall, none of which runs."""
+
 OPEN: Final = {
     name: Release(
         f"open-{name}",
