@@ -74,7 +74,7 @@ async def privileges(context: Context) -> tuple[Finding]:
     if pid:
         return (of_daemon(pid, status, _status(1), settings),)
     if not text:
-        return (skip(Check.PRIVILEGES, shown.last_line),)
+        return (skip(Check.PRIVILEGES, f"cannot read {DAEMON_UNIT}: {shown.last_line}"),)
     trial = await _trial(settings) if settings and context.is_root and context.account else ""
     return (of_unit(settings, trial),)
 

@@ -1,4 +1,4 @@
-"""What `hkswitch doctor` makes of what it sees: tables that need no root. tests/host/ breaks a real one."""
+"""How `hkswitch doctor` judges the facts: tables that need no root. tests/host/ has real faults."""
 
 import asyncio
 import io
@@ -123,7 +123,7 @@ def test_a_mistake_is_named_by_its_place_and_not_by_what_was_written() -> None:
         (FAIL, BRIDGE._replace(config="web: 'hunter2' has changed"), True),
     ],
 )
-def test_a_configuration_that_is_not_served_is_wrong_and_not_quoted(
+def test_a_configuration_that_is_not_in_effect_fails_and_is_not_quoted(
     verdict: Verdict, bridge: BridgeReport | Failure, same: bool
 ) -> None:
     found = Finding(Check.CONFIGURATION, verdict, "it is read")
@@ -146,7 +146,7 @@ def test_a_configuration_that_is_not_served_is_wrong_and_not_quoted(
         (NO_GROUPS, [], True, SKIP, "no valid configuration"),
     ],
 )
-def test_a_configuration_and_its_programs_are_roots(
+def test_only_root_can_write_the_configuration_and_its_programs(
     config: Config | Failure, refused: list[Untrusted | NotThere], root: bool, verdict: Verdict, words: str
 ) -> None:
     judged(configuration.trusted(config, refused, is_root=root), verdict, words)
@@ -164,7 +164,7 @@ def test_a_configuration_and_its_programs_are_roots(
         (False, False, FAIL, "there is no user and no group hkswitch"),
     ],
 )
-def test_user_and_group_are_there(user: bool, group: bool, verdict: Verdict, words: str) -> None:
+def test_user_and_group_exist(user: bool, group: bool, verdict: Verdict, words: str) -> None:
     judged(account.exist(has_user=user, has_group=group), verdict, words)
 
 
@@ -178,7 +178,7 @@ def test_user_and_group_are_there(user: bool, group: bool, verdict: Verdict, wor
         (0o100700, True, "is not a folder"),
     ],
 )
-def test_the_state_folder_is_for_the_daemon_alone(mode: int, owned: bool, words: str) -> None:
+def test_the_state_folder_belongs_to_the_daemon_alone(mode: int, owned: bool, words: str) -> None:
     found = account.folder_fault(Path("/s"), mode, owned=owned)
     assert found is None if not words else words in str(found)
 
@@ -199,7 +199,7 @@ def state_in(folder: Path) -> None:
         (("bridge.json.backup",), OK, ""),
     ],
 )
-def test_a_damaged_state_is_said_also_while_its_backup_is_sound(
+def test_a_damaged_state_fails_even_with_a_valid_backup(
     damaged: tuple[str, ...], verdict: Verdict, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     state_in(tmp_path)
@@ -209,14 +209,14 @@ def test_a_damaged_state_is_said_also_while_its_backup_is_sound(
     assert caplog.records == []
 
 
-def test_a_state_of_a_newer_version_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_a_state_of_a_newer_version_fails_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "bridge.json").write_text('{"version": 3}')
     found = account.contents(tmp_path, *account.stored(tmp_path))
     judged(found, FAIL, "install that version again")
     assert "chown" not in str(found)
 
 
-def test_an_empty_state_folder_is_well(tmp_path: Path) -> None:
+def test_an_empty_state_folder_is_ok(tmp_path: Path) -> None:
     judged(account.contents(tmp_path, *account.stored(tmp_path)), OK, "the first start fills it")
 
 
@@ -280,7 +280,7 @@ def test_the_sudo_rule_is_in_force(
         (f"{RULE}\n    (ALL) PASSWD: ALL", True),
     ],
 )
-def test_a_later_rule_that_asks_for_a_password_is_seen(listed: str, asks: bool) -> None:
+def test_a_later_rule_that_asks_for_a_password_fails(listed: str, asks: bool) -> None:
     """`sudo -l COMMAND` says yes to it all the same, and `sudo COMMAND` asks."""
     assert sudoers.asks_for_password(listed) is asks
     judged(sudoers.in_force("", listed, None), FAIL if asks else OK, "")
@@ -316,13 +316,13 @@ TAGGED = "    (root) {}: NOPASSWD: /usr/sbin/serviceswitch serve"
         ("Matching Defaults entries:\n    env_file=/etc/setenv, noexec_file=/x/setenv", False),
     ],
 )
-def test_a_daemon_that_may_set_variables_of_the_helper_is_seen(listed: str, sets: bool) -> None:
+def test_a_daemon_that_may_set_variables_of_the_helper_fails(listed: str, sets: bool) -> None:
     """By one, the linker loads what the daemon made, as root."""
     assert sudoers.sets_variables(listed) is sets
     judged(sudoers.in_force("", listed, None), FAIL if sets else OK, "!setenv" if sets else "")
 
 
-def test_the_first_error_of_visudo_is_told() -> None:
+def test_the_first_error_of_visudo_is_shown() -> None:
     said = "/etc/sudoers: parsed OK\n/etc/sudoers.d/a:1:39: syntax error\nhkswitch ALL=(root)\n   ^\n"
     assert sudoers.first_error(said) == "/etc/sudoers.d/a:1:39: syntax error"
     assert sudoers.first_error("/etc/sudoers: parsed OK\n") == ""
@@ -336,7 +336,7 @@ def test_the_options_that_the_unit_must_not_have_are_those_that_the_document_nam
     assert privileges.implying((ROOT / "packaging/hkswitch.service").read_text()) == ()
 
 
-def test_the_drop_in_of_the_package_is_not_blamed() -> None:
+def test_the_drop_in_of_the_package_does_not_count() -> None:
     drop_in = (ROOT / "packaging/hkswitch.service.d/systemd-257.conf").read_text()
     assert privileges.implying(f"# {privileges.PACKAGED_DROP_IN}\n{drop_in}") == ()
     assert privileges.implying(f"# /etc/systemd/system/hkswitch.service.d/mine.conf\n{drop_in}") != ()
@@ -463,11 +463,11 @@ HELLO = f'{{"type":"hello","version":"{__version__}"}}\n'
         (Completed(0, "garbage\n", ""), FAIL, "the helper exited unexpectedly (garbage)"),
     ],
 )
-def test_a_helper_that_is_started_says_hello(ran: Completed, verdict: Verdict, words: str) -> None:
+def test_a_helper_that_is_started_responds(ran: Completed, verdict: Verdict, words: str) -> None:
     judged(service.responding(ran), verdict, words)
 
 
-def test_the_daemon_knows_its_helper() -> None:
+def test_the_daemon_reports_its_helper() -> None:
     judged(service.reported(""), OK, "responding")
     told = f"{REFUSED}: the remedy"
     judged(service.reported(told), FAIL, f"the daemon has no helper ({told}); `journalctl -u")
@@ -548,7 +548,7 @@ def test_systemd_has_every_unit(
         ({"httpd.service": GONE}, {"nmb.service": "?"}, "does not exist; install the package"),
     ],
 )
-def test_what_is_known_about_a_missing_unit_is_the_advice(
+def test_the_hint_for_a_missing_unit_is_the_advice(
     missing: dict[str, UnitState], known: dict[str, str], words: str
 ) -> None:
     found = units.loaded(CONFIG, ALL_UP | missing, known)
@@ -677,18 +677,18 @@ DOWN = NoAddress("the interface lan0 is down", "lan0", "bring lan0 up")
         ("", "the bridge has no network"),
     ],
 )
-async def test_a_bridge_without_a_network_is_not_asked_by_mdns(why: str, words: str) -> None:
+async def test_a_bridge_without_a_network_gets_no_mdns_query(why: str, words: str) -> None:
     bridge = NOWHERE._replace(network=why)
     (found,) = await mdns.mdns(replace(CONTEXT, bridge=bridge, endpoint=DOWN))
     judged(found, SKIP, words)
 
 
-async def test_a_bridge_whose_network_is_about_to_go_is_not_asked_by_mdns() -> None:
+async def test_a_bridge_whose_network_is_gone_gets_no_mdns_query() -> None:
     (found,) = await mdns.mdns(replace(CONTEXT, bridge=BRIDGE, endpoint=DOWN))
     judged(found, SKIP, "the configured network is not available")
 
 
-def test_the_bridge_is_heard() -> None:
+def test_the_bridge_answers_mdns() -> None:
     judged(mdns.answered(BRIDGE, "hkswitch 1A2B3C"), OK, "hkswitch 1A2B3C answers")
     judged(
         mdns.answered(BRIDGE, ""),
@@ -725,7 +725,7 @@ def test_the_clock_is_sane(
     judged(clock.plausible(now, keepers, synchronized=synchronized), verdict, words)
 
 
-def test_services_that_are_not_there_keep_no_clock() -> None:
+def test_services_that_are_not_installed_do_not_count() -> None:
     shown = (
         "LoadState=loaded\nActiveState=inactive\n\nLoadState=not-found\nActiveState=inactive\n\n"
         "LoadState=loaded\nActiveState=active\n\nLoadState=masked\nActiveState=failed\n"
@@ -762,7 +762,7 @@ async def test_a_program_gets_nothing_of_the_environment(monkeypatch: pytest.Mon
     assert dict(line.split("=", 1) for line in said.output.splitlines()) == environment.ENVIRONMENT
 
 
-async def test_a_program_that_says_too_much_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_program_that_prints_too_much_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "LONGEST_OUTPUT_BYTES", 10_000)
     assert (await programs.run("head", "-c", "10000", "/dev/zero")).output == "\0" * 10_000
     for stream in ("1", "2"):
@@ -771,13 +771,13 @@ async def test_a_program_that_says_too_much_is_ended(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("script", ["exec sleep 60", "sleep 1 &"], ids=["it hangs", "its child does"])
-async def test_a_program_has_its_time_and_no_more(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_program_has_a_time_limit(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "PROGRAM_TIMEOUT_SECONDS", 0.2)
     with pytest.raises(programs.CannotRun, match=r"sh did not exit within 0\.2 s"):
         await programs.run("sh", "-c", script)
 
 
-async def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_a_program_that_is_not_installed_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(programs.NotInstalled, match="no-such-program is not installed"):
         await programs.run("no-such-program")
     broken = tmp_path / "broken"
@@ -787,7 +787,7 @@ async def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
         await programs.run(str(broken))
 
 
-def test_a_complaint_is_the_last_line_that_says_something() -> None:
+def test_the_last_line_is_one_with_text_on_standard_error_if_there_is_one() -> None:
     assert Completed(1, "out\n", "one\n two \n\n").last_line == "two"
     assert Completed(1, "out\n", "").last_line == "out"
     assert Completed(7, "", "\n").last_line == "exited with status 7"
@@ -823,7 +823,7 @@ CONTEXT = context.Context(
 @pytest.mark.parametrize(
     "error", [OSError(5, "Input/output error"), ValueError("odd"), BusUnavailable("gone")]
 )
-async def test_a_point_that_breaks_is_open_and_harms_no_other(error: Exception) -> None:
+async def test_a_check_that_raises_an_error_is_skipped_and_affects_no_other(error: Exception) -> None:
     async def breaks(_: context.Context) -> tuple[Finding]:
         raise error
 
@@ -832,7 +832,7 @@ async def test_a_point_that_breaks_is_open_and_harms_no_other(error: Exception) 
     judged(found, SKIP, str(error))
 
 
-async def test_every_point_is_looked_at_in_order() -> None:
+async def test_every_check_is_made_and_shown_in_order() -> None:
     assert [check for together in checks.CHECKS for check in together] == list(Check)
     assert [finding.check for finding in await checks.check_all(CONTEXT)] == list(Check)
 
@@ -850,7 +850,7 @@ FINDINGS = (
 )
 
 
-def test_a_line_for_each_point() -> None:
+def test_each_finding_is_a_line() -> None:
     output = io.StringIO()
     finding.show(FINDINGS, Console(file=output, highlight=False, width=20))
     assert output.getvalue().splitlines() == finding.lines(FINDINGS)
@@ -900,7 +900,7 @@ def test_only_a_check_that_fails_is_69(judged_as: Verdict) -> None:
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_without_an_installation_each_point_is_a_line_and_nothing_is_a_traceback(
+def test_without_an_installation_each_check_is_a_line_and_nothing_is_a_traceback(
     tmp_path: Path, locale: str
 ) -> None:
     nowhere = {"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent", "PATH": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""What `hkswitch doctor` says of a disk that takes nothing: by the daemon's word, and by its own look."""
+"""How `hkswitch doctor` judges a disk that cannot be written: by the daemon's report, and by its own look."""
 
 import os
 from dataclasses import replace
@@ -43,7 +43,7 @@ def disk(**changes: int) -> Any:  # noqa: ANN401 -- a structure of os
         ({"f_flag": os.ST_RDONLY | os.ST_NOSUID, "f_bavail": 0}, "is read-only"),
     ],
 )
-def test_a_disk_that_takes_nothing_is_wrong_also_without_a_daemon(
+def test_a_disk_that_cannot_be_written_fails_without_a_daemon_too(
     changes: dict[str, int], words: str
 ) -> None:
     found = account.disk_fault(FOLDER, disk(**changes))
@@ -69,7 +69,7 @@ def context_of(folder: Path, **changes: object) -> Context:
         (0o700, "", ""),
     ],
 )
-async def test_what_is_wrong_with_the_folder_comes_before_what_that_leads_to(
+async def test_a_fault_of_the_folder_comes_before_its_effect(
     tmp_path: Path, mode: int, storage: str, words: str
 ) -> None:
     tmp_path.chmod(mode)
@@ -81,7 +81,7 @@ async def test_what_is_wrong_with_the_folder_comes_before_what_that_leads_to(
     assert words in str(found)
 
 
-async def test_a_folder_that_went_away_is_wrong_while_a_daemon_writes_there(tmp_path: Path) -> None:
+async def test_a_folder_that_was_removed_fails_while_a_daemon_writes_there(tmp_path: Path) -> None:
     own, gone = Account("hkswitch", os.geteuid(), os.getegid()), tmp_path / "gone"
     (found,) = await account.state(context_of(gone, account=own, bridge=BRIDGE))
     assert found.verdict is OK
@@ -90,7 +90,7 @@ async def test_a_folder_that_went_away_is_wrong_while_a_daemon_writes_there(tmp_
 
 
 @pytest.mark.parametrize("with_account", [True, False])
-async def test_what_the_daemon_cannot_write_is_wrong_whoever_asks(tmp_path: Path, with_account: bool) -> None:
+async def test_a_daemon_that_cannot_write_fails_for_every_user(tmp_path: Path, with_account: bool) -> None:
     tmp_path.chmod(0o700)
     own = Account("hkswitch", os.geteuid(), os.getegid()) if with_account else None
     asked = context_of(tmp_path, account=own, bridge=BRIDGE._replace(storage=WHY))

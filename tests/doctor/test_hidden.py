@@ -43,22 +43,22 @@ def test_the_settings_of_a_unit_hide_folders(settings: Mapping[str, str], folder
 
 
 @pytest.mark.parametrize(
-    ("crossing", "unit"), [(HelperTransport.SUDO, "hkswitch"), (HelperTransport.SOCKET, "serviceswitch@")]
+    ("transport", "unit"), [(HelperTransport.SUDO, "hkswitch"), (HelperTransport.SOCKET, "serviceswitch@")]
 )
 async def test_the_unit_that_the_helper_runs_in_is_asked(
-    monkeypatch: pytest.MonkeyPatch, crossing: HelperTransport, unit: str
+    monkeypatch: pytest.MonkeyPatch, transport: HelperTransport, unit: str
 ) -> None:
     async def shows(*command: str) -> Completed:
         assert command[-1] == {"hkswitch": "hkswitch.service"}.get(unit, "serviceswitch@doctor.service")
         return Completed(0, "ProtectHome=yes\nPrivateTmp=no\n")
 
     monkeypatch.setattr(configuration, "run", shows)
-    assert await configuration.hidden_folders(crossing) == dict.fromkeys(
+    assert await configuration.hidden_folders(transport) == dict.fromkeys(
         ("/home", "/root", "/run/user"), f"ProtectHome= of {unit}.service"
     )
 
 
-async def test_without_systemd_nothing_is_said_to_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_systemd_no_folder_is_known_to_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuses(*_: str) -> Completed:
         raise CannotRun("systemctl: no")
 
@@ -102,7 +102,7 @@ def test_a_program_is_seen_with_its_links_and_its_interpreter(
         assert why.endswith(f": ProtectHome= of hkswitch.service hides {scripts / folder}")
 
 
-def test_a_hidden_program_is_wrong_and_what_to_do_is_said(scripts: Path) -> None:
+def test_a_hidden_program_fails_with_the_remedy(scripts: Path) -> None:
     fine = ok(Check.TRUST, "only root")
     programs = [str(scripts / name) for name in ("usual", "script")]
     assert configuration.visible(fine, programs, {}) is fine

@@ -85,7 +85,7 @@ NO_DAEMON = client.NoDaemon(OTHER_FOLDER / "control.sock")
         (NO_CONFIG, BRIDGE, SKIP, "there is no valid configuration"),
     ],
 )
-def test_without_a_place_there_is_one_remedy_that_fits(
+def test_without_an_address_there_is_one_remedy_that_fits(
     why: Failure, bridge: BridgeReport | None, verdict: Verdict, words: str
 ) -> None:
     found = network.no_endpoint(why, bridge)
@@ -134,7 +134,7 @@ def test_without_a_place_there_is_one_remedy_that_fits(
         (Endpoint(("::1", "10.77.0.1"), frozenset({1})), None, OK, "::1, 10.77.0.1 on lan0"),
     ],
 )
-def test_the_bridge_has_a_place(
+def test_the_bridge_serves_on_the_configured_addresses(
     place: Endpoint, bridge: BridgeReport | None, verdict: Verdict, words: str
 ) -> None:
     judged(network.served(place, ("lan0",), bridge, RELOAD), verdict, words)
@@ -211,7 +211,7 @@ def listening() -> Iterator[Listening]:
         ),
     ],
 )
-async def test_whose_the_port_is_is_told_by_the_bridge_and_not_by_its_user(
+async def test_the_bridge_and_not_its_user_decides_whether_the_port_is_ours(
     listening: Listening,
     bound: tuple[str, ...],
     bridge: tuple[str, ...] | Failure,
@@ -235,7 +235,7 @@ async def test_whose_the_port_is_is_told_by_the_bridge_and_not_by_its_user(
     ],
     ids=["taken", "free"],
 )
-async def test_a_port_that_is_taken_where_the_bridge_should_go_is_named_and_no_reload_is(
+async def test_a_port_in_use_where_the_bridge_should_serve_is_named_and_no_reload_is(
     listening: Listening, bound: tuple[str, ...], words: str
 ) -> None:
     listening.on(*bound)
