@@ -93,7 +93,7 @@ ONLY_IN = {
     "click": {
         str(module.relative_to(ROOT / "hkswitch")) for module in MODULES if module.parent.name == "cli"
     },
-    "rich": {"cli/actions.py", "cli/render.py", "doctor/page.py"},
+    "rich": {"cli/actions.py", "cli/render.py", "doctor/finding.py"},
     "ifaddr": {"network/addresses.py"},
     "subprocess": {"cli/actions.py", "cli/audit.py"},  # it is no daemon
 }

@@ -20,10 +20,10 @@ import yaml
 
 import hkswitch
 from hkswitch.cli import demo
-from hkswitch.doctor import firewall, firewalld, privileges, ufw
+from hkswitch.doctor import firewall, privileges
 from hkswitch.doctor.finding import Finding, Verdict
-from hkswitch.doctor.mdns import SERVICE
-from hkswitch.doctor.programs import Ran
+from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
+from hkswitch.doctor.programs import Completed
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.unit_state import Action
@@ -193,7 +193,7 @@ def of_mkdir(words: Sequence[str]) -> None:
 
 
 def of_ln(words: Sequence[str]) -> None:
-    assert words == ["-s", privileges.DROP_IN, DROP_INS]
+    assert words == ["-s", privileges.SOCKET_DROP_IN, DROP_INS]
 
 
 def of_release_page(words: Sequence[str]) -> None:
@@ -203,7 +203,7 @@ def of_release_page(words: Sequence[str]) -> None:
 
 
 def of_avahi_browse(words: Sequence[str]) -> None:
-    assert words == ["--resolve", "--terminate", SERVICE.removesuffix(".local.")]
+    assert words == ["--resolve", "--terminate", HAP_SERVICE_TYPE.removesuffix(".local.")]
 
 
 def of_firewall(words: Sequence[str]) -> None:
@@ -300,7 +300,7 @@ def test_a_command_in_a_sentence_exists(words: str) -> None:
 
 
 PORT = BridgeConfig().port
-SENT = firewall.packets_of(PORT, Endpoint(("192.0.2.1",), frozenset()), ("eth0",))
+SENT = firewall.traffic_to(PORT, Endpoint(("192.0.2.1",), frozenset()), ("eth0",))
 CLOSED_UFW = "Status: active\nDefault: deny (incoming), allow (outgoing)\n\n"
 CLOSED_CHAIN = {
     "chain": {
@@ -314,7 +314,7 @@ CLOSED_CHAIN = {
 }
 TABLE = "table inet filter { chain input { type filter hook input priority filter; policy drop; }; }"
 KEPT = ("--permanent", "--zone=")
-SERVICES = {"mdns": "mdns\n  ports: 5353/udp\n"}
+SERVICES = {"mdns": "5353/udp"}
 
 
 def by_ufw(typed: Sequence[Sequence[str]]) -> Finding | None:
@@ -328,11 +328,11 @@ def by_ufw(typed: Sequence[Sequence[str]]) -> Finding | None:
                 rows.append(f"{f'{port}/{protocol} on {interface}':<26} ALLOW IN    Anywhere")
             case _:
                 pytest.fail(f"no rule for these words: {words}")
-    return ufw.status_lets_in(Ran(0, CLOSED_UFW + "\n".join(rows)), SENT)
+    return firewall.ufw_status(Completed(0, CLOSED_UFW + "\n".join(rows)), SENT)
 
 
 def by_firewalld(typed: Sequence[Sequence[str]]) -> Finding | None:
-    """The same of a firewalld's zone; None if it keeps out nothing."""
+    """The same of a firewalld's zone; None if it lists both ports."""
     ports, services = [], []
     *adding, last = typed
     assert last == ["--reload"]
@@ -343,8 +343,9 @@ def by_firewalld(typed: Sequence[Sequence[str]]) -> Finding | None:
         ports += [value for option, value in added if option == "--add-port"]
         services += [value for option, value in added if option == "--add-service"]
         assert len(ports) + len(services) > 0
-    zone = f"public\n  target: default\n  services: {' '.join(services)}\n  ports: {' '.join(ports)}\n"
-    return firewalld.zone_lets_in("public", zone, {name: SERVICES[name] for name in services}, SENT)
+    opened = {*ports, *(SERVICES[name] for name in services)}
+    closed = [port for port in ("5353/udp", f"{PORT}/tcp") if port not in opened]
+    return firewall.firewalld_zone("public", closed) if closed else None
 
 
 def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:
@@ -367,7 +368,7 @@ def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:
         {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": rule}} for rule in rules
     ]
     printed = json.dumps({"nftables": [CLOSED_CHAIN, *inside]})
-    return firewall.nftables_lets_in(Ran(0, printed), SENT, "")
+    return firewall.nftables_chain(json.loads(printed), CLOSED_CHAIN["chain"], SENT)
 
 
 FIREWALLS = {"ufw": by_ufw, "firewall-cmd": by_firewalld, "nft": by_nftables}

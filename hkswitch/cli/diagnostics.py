@@ -22,10 +22,10 @@ from hkswitch.backend.sudo import by_sudo
 from hkswitch.cli import status
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.options import config_option, examples, state_option
-from hkswitch.doctor import page
 from hkswitch.doctor.account import stored
-from hkswitch.doctor.checks import examine
-from hkswitch.doctor.context import UNIT, Situation, collect
+from hkswitch.doctor.checks import check_all
+from hkswitch.doctor.context import DAEMON_UNIT, Context, collect
+from hkswitch.doctor.finding import lines
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.hap.state_file import Stored
 from hkswitch.model.config import Config
@@ -97,16 +97,16 @@ def diagnostics(config_file: Path, state_folder: Path) -> None:
 
 async def collect_text(config_file: Path, state_folder: Path) -> str:
     """Return the whole text. `config_file` is an absolute path."""
-    situation = await collect(config_file, state_folder)
-    found = stored(state_folder)[0] if situation.may_look_as_daemon else None
+    context = await collect(config_file, state_folder)
+    found = stored(state_folder)[0] if context.has_daemon_rights else None
     secrets = Secrets.of(found) if isinstance(found, Stored) else Secrets()
     findings, versions, service, journal, report = await asyncio.gather(
-        examine(situation), _versions(), _service(situation), _journal(), _status(situation)
+        check_all(context), _versions(), _service(context), _journal(), _status(context)
     )
     sections = {
         "versions": versions,
-        "doctor": page.lines(findings),
-        "configuration": config_lines(situation.config),
+        "doctor": lines(findings),
+        "configuration": config_lines(context.config),
         "status": report,
         "unit": service,
         "network": _network(),
@@ -181,10 +181,10 @@ def _release() -> str:
         return "?"
 
 
-async def _service(situation: Situation) -> list[str]:
-    unit, process = situation.unit, situation.main_process
+async def _service(context: Context) -> list[str]:
+    unit, process = context.unit, context.main_pid
     shown = [str(unit)] if isinstance(unit, Failure) else [f"{name}={value}" for name, value in unit.items()]
-    cat = "\n".join(await _output_of("systemctl", "cat", UNIT))
+    cat = "\n".join(await _output_of("systemctl", "cat", DAEMON_UNIT))
     return [*shown, "", *unit_lines(cat), "", *(_limits(process) if process else ())]
 
 
@@ -197,14 +197,14 @@ def _limits(process: int) -> list[str]:
 
 
 async def _journal() -> list[str]:
-    options = ("--no-pager", "--output=short-iso", f"--lines={JOURNAL_LINES}", f"--unit={UNIT}")
+    options = ("--no-pager", "--output=short-iso", f"--lines={JOURNAL_LINES}", f"--unit={DAEMON_UNIT}")
     return await _output_of("journalctl", *options)
 
 
-async def _status(situation: Situation) -> list[str]:
+async def _status(context: Context) -> list[str]:
     try:
-        found = status.from_daemon(situation.state_folder)
-        report = found or await status.from_systemd(situation.config_file)
+        found = status.from_daemon(context.state_folder)
+        report = found or await status.from_systemd(context.config_file)
     except ConfigError:
         return ["the configuration is invalid, and the daemon is not running"]
     except Failure as failure:
@@ -236,7 +236,7 @@ async def _output_of(program: str, *arguments: str, most: int | None = None) -> 
     except CannotRun as failure:
         return [str(failure)]
     if not ran.output.strip():
-        return [f"{Path(program).name}: {ran.complaint}"]
+        return [f"{Path(program).name}: {ran.last_line}"]
     return ran.output.rstrip("\n").split("\n")[:most]
 
 

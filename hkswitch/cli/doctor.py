@@ -8,7 +8,7 @@ import click
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.options import config_option, examples, json_option, state_option
 from hkswitch.cli.render import console
-from hkswitch.doctor import checks, page
+from hkswitch.doctor import checks, finding
 
 
 @click.command(epilog=examples("sudo hkswitch doctor", "hkswitch doctor --json"))
@@ -20,9 +20,9 @@ def doctor(config_file: Path, state_folder: Path, *, as_json: bool) -> None:
 
     Some checks need root and are skipped without it. The exit code is 69 if a check fails.
     """
-    findings = in_event_loop(checks.run(config_file.absolute(), state_folder))
+    findings = in_event_loop(checks.diagnose(config_file.absolute(), state_folder))
     if as_json:
-        click.echo(page.as_json(findings))
+        click.echo(finding.as_json(findings))
     else:
-        page.show(findings, console())
-    sys.exit(page.exit_code(findings))
+        finding.show(findings, console())
+    sys.exit(finding.exit_code(findings))

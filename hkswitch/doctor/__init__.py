@@ -1,5 +1,5 @@
-"""`hkswitch doctor`: looks at an installation, and says for each point that it is well, or what to do.
+"""`hkswitch doctor`: checks an installation, and suggests fixes.
 
-Looks and changes nothing. What a point needs is collected first and judged apart from that, by functions that
-need no root and no machine. What cannot be seen without a right is said, and is no failure.
+It changes nothing. Facts are collected first, and judged by functions that need neither root nor a real
+machine. A check that lacks a right is skipped, which is no failure.
 """

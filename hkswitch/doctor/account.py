@@ -1,4 +1,4 @@
-"""The daemon's user and its state folder."""
+"""The daemon's user, its state folder, and the pairings that are stored there."""
 
 import grp
 import logging
@@ -9,111 +9,129 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.context import UNIT, USER, Situation
-from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, Verdict, ok, unknown, wrong
+from hkswitch.control.words import command
+from hkswitch.doctor.context import DAEMON_UNIT, DAEMON_USER, Context
+from hkswitch.doctor.finding import (
+    WITH_SUDO,
+    Check,
+    Finding,
+    Verdict,
+    counted,
+    fail,
+    needs_root,
+    ok,
+    skip,
+    todo,
+)
 from hkswitch.hap import state_file
+from hkswitch.hap.state_file import Stored
 from hkswitch.model.errors import Failure
-from hkswitch.protocol.report import BridgeReport
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
+from hkswitch.protocol.report import BridgeReport, PairedController
 
-MODE: Final = 0o700
+STATE_FOLDER_MODE: Final = 0o700
 LEAST_FREE_BYTES: Final = 2 * state_file.LARGEST_BYTES
 """For the largest state file beside the one that it replaces."""
 
 
-async def user(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
-    return (there(has_user=situation.account is not None, has_group=_has_group()),)
+async def user(context: Context) -> tuple[Finding]:
+    """Check that the daemon's user and group exist."""
+    return (exist(has_user=context.account is not None, has_group=_has_group()),)
 
 
-async def state(situation: Situation) -> tuple[Finding]:
-    """The point of this name. What is wrong with the folder may be why nothing can be written there."""
-    folder, bridge, found = situation.state_folder, situation.bridge, _folder(situation)
-    if found.verdict is not Verdict.WRONG:
+async def state(context: Context) -> tuple[Finding]:
+    """Check the state folder. A fault of the folder comes first: it may be why nothing can be written."""
+    folder, bridge, found = context.state_folder, context.bridge, _folder(context)
+    if found.verdict is not Verdict.FAIL:
         if isinstance(bridge, BridgeReport) and bridge.storage:
-            return (unwritten(folder, bridge.storage),)
+            return (unwritable(folder, bridge.storage),)
         with suppress(OSError):
-            return (room_in(folder, os.statvfs(folder)) or found,)
+            return (disk_fault(folder, os.statvfs(folder)) or found,)
     return (found,)
 
 
-def _folder(situation: Situation) -> Finding:
-    folder = situation.state_folder
-    if situation.account is None:
-        return unknown(Point.STATE, f"there is no user {USER} that it could belong to")
-    try:
-        found = folder.stat()
-    except FileNotFoundError:
-        return ok(Point.STATE, f"no {folder} yet: the first start makes it")
-    except OSError as error:
-        return unknown(Point.STATE, f"{folder}: {error.strerror}", WITH_SUDO)
-    owned = found.st_uid == situation.account.user_id
-    if (finding := folder_is(folder, found.st_mode, owned=owned)) is not None:
-        return finding
-    if not situation.may_look_as_daemon:
-        return unknown(Point.STATE, f"only root and {USER} can look into {folder}", WITH_SUDO)
-    return contents_are(folder, *stored(folder))
+async def pairing(context: Context) -> tuple[Finding]:
+    """Check that a controller is paired; the daemon knows, or else the state folder."""
+    bridge, folder = context.bridge, context.state_folder
+    if isinstance(bridge, BridgeReport):
+        return (paired(bridge.controllers, folder, locked=bridge.pairing_refused),)
+    if not context.has_daemon_rights:
+        return (needs_root(Check.PAIRING) if context.account else skip(Check.PAIRING, _no_user()),)
+    found, _ = stored(folder)
+    if isinstance(found, Failure):
+        return (skip(Check.PAIRING, "the state cannot be read"),)
+    if not isinstance(found, Stored):
+        return (paired((), folder),)
+    return (paired(found.controllers, folder, locked=found.setup_is.pairing_refused),)
 
 
-def there(*, has_user: bool, has_group: bool) -> Finding:
-    """Whether the daemon has somebody to run as."""
+def exist(*, has_user: bool, has_group: bool) -> Finding:
+    """Judge whether the daemon's user and group exist."""
     missing = [word for word, has in (("user", has_user), ("group", has_group)) if not has]
     if missing:
-        advice = "`sudo systemd-sysusers hkswitch.conf` makes it"
-        return wrong(Point.USER, f"there is no {' and no '.join(missing)} {USER}", advice)
-    return ok(Point.USER, f"user and group {USER}")
+        advice = "create it with `sudo systemd-sysusers hkswitch.conf`"
+        return fail(Check.USER, f"there is no {' and no '.join(missing)} {DAEMON_USER}", advice)
+    return ok(Check.USER, f"user and group {DAEMON_USER} exist")
 
 
-def folder_is(folder: Path, mode: int, *, owned: bool) -> Finding | None:
-    """What is wrong with the folder, if anything."""
+def folder_fault(folder: Path, mode: int, *, owned: bool) -> Finding | None:
+    """Return what is wrong with the folder itself, if anything. `owned`: by the daemon's user."""
     if not stat.S_ISDIR(mode):
-        return wrong(Point.STATE, f"{folder} is no folder", f"move it away, and restart {UNIT}")
+        return fail(Check.STATE, f"{folder} is not a folder", f"move it away, and restart {DAEMON_UNIT}")
     if not owned:
-        advice = f"`sudo chown -R {USER}:{USER} {folder}`"
-        return wrong(Point.STATE, f"{folder} does not belong to {USER}", advice)
-    if stat.S_IMODE(mode) != MODE:
-        what = f"{folder} has mode {stat.S_IMODE(mode):04o}, and holds keys"
-        return wrong(Point.STATE, what, f"`sudo chmod {MODE:04o} {folder}`")
+        advice = f"run `sudo chown -R {DAEMON_USER}:{DAEMON_USER} {folder}`"
+        return fail(Check.STATE, f"{folder} does not belong to {DAEMON_USER}", advice)
+    if stat.S_IMODE(mode) != STATE_FOLDER_MODE:
+        what = f"{folder} has mode {stat.S_IMODE(mode):04o}, but contains keys"
+        return fail(Check.STATE, what, f"run `sudo chmod {STATE_FOLDER_MODE:04o} {folder}`")
     return None
 
 
-def unwritten(folder: Path, why: str) -> Finding:
-    """`why`: the daemon's reason, what that means for phones, and the remedy."""
-    return wrong(
-        Point.STATE, why, f"`df -h {folder}`, `df -i {folder}` and `findmnt -T {folder}` show the disk"
-    )
+def unwritable(folder: Path, why: str) -> Finding:
+    """Return the finding for a daemon that cannot write. `why`: its reason, the effect, and the remedy."""
+    advice = f"look at the disk with `df -h {folder}`, `df -i {folder}` and `findmnt -T {folder}`"
+    return fail(Check.STATE, why, advice)
 
 
-def room_in(folder: Path, disk: os.statvfs_result) -> Finding | None:
-    """Why the next pairing, or the next new group, could not be written, if it could not."""
+def disk_fault(folder: Path, disk: os.statvfs_result) -> Finding | None:
+    """Return why the next pairing, or the next new group, could not be written, if it could not."""
     if disk.f_flag & os.ST_RDONLY:
-        what = f"{folder} is on a disk that is read-only"
-        return wrong(Point.STATE, what, f"make it writable: `findmnt -T {folder}` shows where it is mounted")
+        what = f"the file system of {folder} is read-only"
+        return fail(Check.STATE, what, f"make it writable: `findmnt -T {folder}` shows where it is mounted")
     if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
         what = f"the disk with {folder} is full"
-        return wrong(Point.STATE, what, f"make room on it: `df -h {folder}` shows how much there is")
-    if disk.f_files and not disk.f_favail:  # some file systems have no number of files
-        what = f"the disk with {folder} can have no more files"
-        return wrong(Point.STATE, what, f"remove some: `df -i {folder}` shows how many there are")
+        return fail(Check.STATE, what, f"free some space: `df -h {folder}` shows the usage")
+    if disk.f_files and not disk.f_favail:  # some file systems have no limit of files, and say 0
+        what = f"the file system of {folder} has no free inodes"
+        return fail(Check.STATE, what, f"delete some files: `df -i {folder}` shows the usage")
     return None
 
 
-def contents_are(folder: Path, found: state_file.Stored | Failure | None, warnings: list[str]) -> Finding:
-    """`warnings`: what was said while it was read."""
+def contents(folder: Path, found: Stored | Failure | None, warnings: list[str]) -> Finding:
+    """Judge what is stored in the folder. `warnings`: what was logged while it was read."""
     if isinstance(found, state_file.StateDamaged | state_file.StateTooNew):
-        return wrong(Point.STATE, str(found), f"then restart {UNIT}")
+        return fail(Check.STATE, str(found), f"then restart {DAEMON_UNIT}")
     if isinstance(found, Failure):
-        return wrong(Point.STATE, str(found), f"`sudo chown -R {USER}:{USER} {folder}`")
+        return fail(Check.STATE, str(found), f"run `sudo chown -R {DAEMON_USER}:{DAEMON_USER} {folder}`")
     if warnings:
-        advice = f"look after the disk; `sudo systemctl restart {UNIT}` writes it anew"
-        return wrong(Point.STATE, warnings[0], advice)
-    return ok(
-        Point.STATE, str(folder) if found else f"{folder} is empty yet: the first start makes the bridge"
-    )
+        advice = f"check the disk, then run `sudo systemctl restart {DAEMON_UNIT}` to write the file again"
+        return fail(Check.STATE, warnings[0], advice)
+    return ok(Check.STATE, str(folder) if found else f"{folder} is empty; the first start fills it")
 
 
-def stored(folder: Path) -> tuple[state_file.Stored | Failure | None, list[str]]:
-    """What is in the folder, and what was said while it was read. For root and the daemon's user."""
-    with _said_by(state_file.__name__) as warnings:
+def paired(controllers: tuple[PairedController, ...], folder: Path, *, locked: bool = False) -> Finding:
+    """Judge the pairings. `locked`: no controller can pair any more."""
+    if controllers:
+        return ok(Check.PAIRING, f"{counted(len(controllers), 'controller')} paired")
+    if locked:
+        what = f"pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes"
+        return fail(Check.PAIRING, what, f"run {command(folder, 'pair --reset-attempts')}")
+    return todo(Check.PAIRING, "not paired yet", f"run {command(folder, 'pair')}")
+
+
+def stored(folder: Path) -> tuple[Stored | Failure | None, list[str]]:
+    """Read the state, and return what was logged meanwhile. For root and the daemon's user."""
+    with _captured_log(state_file.__name__) as warnings:
         try:
             with state_file.as_owner(folder):
                 return state_file.read(folder), warnings
@@ -121,24 +139,46 @@ def stored(folder: Path) -> tuple[state_file.Stored | Failure | None, list[str]]
             return failure, warnings
 
 
-@contextmanager
-def _said_by(module: str) -> Iterator[list[str]]:
-    """What a module logs meanwhile, which goes nowhere else."""
-    lines: list[str] = []
-    listener, log = logging.Handler(), logging.getLogger(module)
-    listener.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    passes_on, log.propagate = log.propagate, False
-    log.addHandler(listener)
+def _folder(context: Context) -> Finding:
+    folder = context.state_folder
+    if context.account is None:
+        return skip(Check.STATE, _no_user())
     try:
-        yield lines
+        found = folder.stat()
+    except FileNotFoundError:
+        return ok(Check.STATE, f"{folder} does not exist yet; the first start creates it")
+    except OSError as error:
+        return skip(Check.STATE, f"{folder}: {error.strerror}", WITH_SUDO)
+    owned = found.st_uid == context.account.user_id
+    if (finding := folder_fault(folder, found.st_mode, owned=owned)) is not None:
+        return finding
+    if not context.has_daemon_rights:
+        return needs_root(Check.STATE)
+    return contents(folder, *stored(folder))
+
+
+def _no_user() -> str:
+    return f"there is no user {DAEMON_USER}"
+
+
+@contextmanager
+def _captured_log(module: str) -> Iterator[list[str]]:
+    """Capture what a module logs, and keep it from being shown."""
+    messages: list[str] = []
+    handler, log = logging.Handler(), logging.getLogger(module)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    propagates, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield messages
     finally:
-        log.removeHandler(listener)
-        log.propagate = passes_on
+        log.removeHandler(handler)
+        log.propagate = propagates
 
 
 def _has_group() -> bool:
     try:
-        grp.getgrnam(USER)
+        grp.getgrnam(DAEMON_USER)
     except KeyError:
         return False
     return True

@@ -1,60 +1,59 @@
-"""All points, side by side. One that breaks is said, and harms no other."""
+"""All checks, run concurrently. A check that raises an error is skipped, and affects no other."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.account import state, user
+from hkswitch.doctor.account import pairing, state, user
 from hkswitch.doctor.clock import clock
 from hkswitch.doctor.configuration import configuration, trust
-from hkswitch.doctor.context import Situation, collect
-from hkswitch.doctor.finding import Finding, Point, unknown
+from hkswitch.doctor.context import Context, collect
+from hkswitch.doctor.finding import Check, Finding, skip
 from hkswitch.doctor.firewall import firewall
 from hkswitch.doctor.mdns import mdns
 from hkswitch.doctor.network import network, port
-from hkswitch.doctor.paired import paired
 from hkswitch.doctor.privileges import privileges
 from hkswitch.doctor.service import helper, service
 from hkswitch.doctor.sudoers import sudoers
 from hkswitch.doctor.units import bus_and_units
 from hkswitch.model.errors import Failure
 
-Check = Callable[[Situation], Awaitable[tuple[Finding, ...]]]
+CheckFunction = Callable[[Context], Awaitable[tuple[Finding, ...]]]
 
-CHECKS: Final[dict[tuple[Point, ...], Check]] = {
-    (Point.CONFIGURATION,): configuration,
-    (Point.TRUST,): trust,
-    (Point.USER,): user,
-    (Point.STATE,): state,
-    (Point.SUDOERS,): sudoers,
-    (Point.PRIVILEGES,): privileges,
-    (Point.SERVICE,): service,
-    (Point.HELPER,): helper,
-    (Point.BUS, Point.UNITS): bus_and_units,
-    (Point.NETWORK,): network,
-    (Point.PORT,): port,
-    (Point.MDNS,): mdns,
-    (Point.FIREWALL,): firewall,
-    (Point.CLOCK,): clock,
-    (Point.PAIRED,): paired,
+CHECKS: Final[dict[tuple[Check, ...], CheckFunction]] = {
+    (Check.CONFIGURATION,): configuration,
+    (Check.TRUST,): trust,
+    (Check.USER,): user,
+    (Check.STATE,): state,
+    (Check.SUDO,): sudoers,
+    (Check.PRIVILEGES,): privileges,
+    (Check.SERVICE,): service,
+    (Check.HELPER,): helper,
+    (Check.BUS, Check.UNITS): bus_and_units,
+    (Check.NETWORK,): network,
+    (Check.PORT,): port,
+    (Check.MDNS,): mdns,
+    (Check.FIREWALL,): firewall,
+    (Check.CLOCK,): clock,
+    (Check.PAIRING,): pairing,
 }
 
 
-async def run(config_file: Path, state_folder: Path) -> tuple[Finding, ...]:
-    """Look around, and examine."""
-    return await examine(await collect(config_file, state_folder))
+async def diagnose(config_file: Path, state_folder: Path) -> tuple[Finding, ...]:
+    """Collect the facts, and make all checks."""
+    return await check_all(await collect(config_file, state_folder))
 
 
-async def examine(situation: Situation) -> tuple[Finding, ...]:
-    """How it is at every point, in their order."""
-    found = await asyncio.gather(*(guarded(points, check, situation) for points, check in CHECKS.items()))
+async def check_all(context: Context) -> tuple[Finding, ...]:
+    """Return the findings in the order of the checks."""
+    found = await asyncio.gather(*(guarded(checks, make, context) for checks, make in CHECKS.items()))
     return tuple(finding for findings in found for finding in findings)
 
 
-async def guarded(points: tuple[Point, ...], check: Check, situation: Situation) -> tuple[Finding, ...]:
-    """What a check finds, or why it could not."""
+async def guarded(checks: tuple[Check, ...], make: CheckFunction, context: Context) -> tuple[Finding, ...]:
+    """Return the findings of a function; the error that it raised is a reason to skip its checks."""
     try:
-        return await check(situation)
+        return await make(context)
     except (Failure, OSError, ValueError) as error:
-        return tuple(unknown(point, str(error)) for point in points)
+        return tuple(skip(check, str(error)) for check in checks)

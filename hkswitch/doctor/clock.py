@@ -1,6 +1,6 @@
-"""Whether the clock can be right. HomeKit does without it; the journal and `hkswitch status` do not.
+"""Checks that the clock can be right. HomeKit works without it; the journal and `hkswitch status` do not.
 
-Asks the kernel, as `timedatectl` does: to ask that would start a service.
+It reads the kernel's clock state, as `timedatectl` does: running that program would start a service.
 """
 
 import ctypes
@@ -9,20 +9,20 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
-from hkswitch.doctor.context import Situation, properties
-from hkswitch.doctor.finding import Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.context import Context, parse_properties
+from hkswitch.doctor.finding import Check, Finding, fail, ok, skip
 from hkswitch.doctor.programs import CannotRun, run
 
-RELEASED: Final = 2026
-"""No clock that is right says an earlier year."""
+RELEASE_YEAR: Final = 2026
+"""A clock that shows an earlier year is wrong."""
 
 LARGEST_ERROR_MICROSECONDS: Final = 16_000_000
-"""The kernel says this of a clock that nobody keeps right (NTP_PHASE_LIMIT)."""
+"""The kernel reports this error for a clock that no program synchronizes (NTP_PHASE_LIMIT)."""
 
-KEEPERS: Final = ("systemd-timesyncd", "chronyd", "chrony", "ntpsec", "ntpd", "ntp", "openntpd")
-"""Services that do, by the names that distributions give them."""
+TIME_SERVICES: Final = ("systemd-timesyncd", "chronyd", "chrony", "ntpsec", "ntpd", "ntp", "openntpd")
+"""Time synchronization services, by the names that distributions give them."""
 
-_NTP: Final = "`sudo timedatectl set-ntp true`"
+_ENABLE_NTP: Final = "run `sudo timedatectl set-ntp true`"
 
 
 class _Timex(ctypes.Structure):
@@ -37,35 +37,36 @@ class _Timex(ctypes.Structure):
     )
 
 
-async def clock(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
-    del situation
+async def clock(context: Context) -> tuple[Finding]:
+    """Check the date, and that a service synchronizes the clock."""
+    del context
     try:
-        asked = await run("systemctl", "show", "--property=LoadState,ActiveState", *KEEPERS)
-        keepers = states_of(asked.output)
+        shown = await run("systemctl", "show", "--property=LoadState,ActiveState", *TIME_SERVICES)
+        states = active_states(shown.output)
     except CannotRun:
-        keepers = set()
-    return (sane(time.time(), keepers, synchronized=_is_synchronized()),)
+        states = set()
+    return (plausible(time.time(), states, synchronized=_is_synchronized()),)
 
 
-def sane(now_unix_seconds: float, keepers: Collection[str], *, synchronized: bool) -> Finding:
-    """`keepers`: the states of the services here that could keep it right."""
+def plausible(now_unix_seconds: float, states: Collection[str], *, synchronized: bool) -> Finding:
+    """Judge the clock. `states`: those of the time synchronization services that are installed."""
     now = datetime.fromtimestamp(now_unix_seconds, UTC)
     today = f"{now:%Y-%m-%d}"
-    if now.year < RELEASED:
-        return wrong(Point.CLOCK, f"it says {today}", f"{_NTP}, or `sudo timedatectl set-time`")
+    if now.year < RELEASE_YEAR:
+        return fail(Check.CLOCK, f"the clock says {today}", f"{_ENABLE_NTP}, or `sudo timedatectl set-time`")
     if synchronized:
-        return ok(Point.CLOCK, f"{today}, synchronized")
-    if "active" in keepers:
-        return ok(Point.CLOCK, f"{today}, not synchronized yet")
-    if keepers:
-        return wrong(Point.CLOCK, f"it says {today}, and nothing keeps it right", _NTP)
-    return unknown(Point.CLOCK, f"nothing here knows whether {today} is right")
+        return ok(Check.CLOCK, f"{today}, synchronized")
+    if "active" in states:
+        return ok(Check.CLOCK, f"{today}, not synchronized yet")
+    if states:
+        what = f"the clock says {today}, and no time synchronization service is running"
+        return fail(Check.CLOCK, what, _ENABLE_NTP)
+    return skip(Check.CLOCK, f"the clock says {today}; no time synchronization service was found")
 
 
-def states_of(shown: str) -> set[str]:
-    """The states of the services that are there, in what `systemctl show` prints of several."""
-    blocks = [properties(block) for block in shown.split("\n\n")]
+def active_states(shown: str) -> set[str]:
+    """Return the states of the services that exist, from what `systemctl show` prints of several."""
+    blocks = [parse_properties(block) for block in shown.split("\n\n")]
     return {block["ActiveState"] for block in blocks if block.get("LoadState") == "loaded"}
 
 

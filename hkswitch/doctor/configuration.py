@@ -1,128 +1,138 @@
-"""Whether the configuration is valid, the daemon can read it, and root's helper will believe it."""
+"""Checks that the configuration is valid, that the daemon can read it, and that the helper trusts it.
+
+The helper must also see the programs in it, and its sandbox hides folders that the doctor sees.
+"""
 
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Final
 
-from hkswitch.doctor.context import ROOT, USER, Account, Situation
+from hkswitch.doctor.context import DAEMON_UNIT, DAEMON_USER, ROOT, Account, Context, parse_properties
 from hkswitch.doctor.finding import (
     NO_CONFIG,
     WITH_SUDO,
+    Check,
     Finding,
-    Point,
     Verdict,
     counted,
+    fail,
     ok,
-    unknown,
-    warning,
-    wrong,
+    skip,
+    warn,
 )
-from hkswitch.doctor.hidden import hidden_folders, why_hidden
+from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.hap.state_file import with_rights
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.model.group import Group
+from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.report import BridgeReport
 from hkswitch.serviceswitch import trusted_files
 
+HELPER_INSTANCE: Final = "serviceswitch@doctor.service"
+"""An instance that never runs: it has the settings of all instances."""
 
-async def configuration(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
+SANDBOX_SETTINGS: Final = ("ProtectHome", "PrivateTmp", "InaccessiblePaths", "TemporaryFileSystem")
+HOME_FOLDERS: Final = ("/home", "/root", "/run/user")
+TEMPORARY_FOLDERS: Final = ("/tmp", "/var/tmp")  # noqa: S108 -- it writes nothing there
+
+Refusal = trusted_files.Untrusted | trusted_files.NotThere
+
+
+async def configuration(context: Context) -> tuple[Finding]:
+    """Check that the configuration is valid, readable for the daemon, and in effect."""
     readable = None
-    config = situation.config
-    is_there = not isinstance(config, ConfigUnreadable) or file_is_hidden(config)
-    if situation.account is not None and situation.may_look_as_daemon and is_there:
-        readable = _readable_by(situation.account, situation.config_file)
-    asker_is_root = situation.asker == ROOT
-    found = valid(config, situation.config_file, readable=readable, asker_is_root=asker_is_root)
-    return (in_force(found, situation.bridge),)
+    config = context.config
+    exists = not isinstance(config, ConfigUnreadable) or is_permission_denied(config)
+    if context.account is not None and context.has_daemon_rights and exists:
+        readable = _readable_by(context.account, context.config_file)
+    found = valid(config, context.config_file, readable=readable, is_root=context.is_root)
+    return (in_effect(found, context.bridge),)
 
 
-async def trust(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
-    if isinstance(situation.config, ConfigReadTimedOut):
-        return (unknown(Point.TRUST, NO_CONFIG),)
-    refused = list(_untrusted(situation))
-    found = believed(situation.config, refused, asker_is_root=situation.asker == ROOT)
-    if found.verdict is Verdict.OK and (programs := _programs(situation.config)):
-        found = seen(found, programs, await hidden_folders(situation.crossing))
+async def trust(context: Context) -> tuple[Finding]:
+    """Check that the helper trusts the configuration, and trusts and sees the programs in it."""
+    if isinstance(context.config, ConfigReadTimedOut):
+        return (skip(Check.TRUST, NO_CONFIG),)
+    found = trusted(context.config, list(_refusals(context)), is_root=context.is_root)
+    if found.verdict is Verdict.OK and (programs := _programs(context.config)):
+        found = visible(found, programs, await hidden_folders(context.transport))
     return (found,)
 
 
-def in_force(found: Finding, bridge: BridgeReport | Failure) -> Finding:
-    """Whether the daemon serves a file that is good by itself; why it does not may quote the file."""
-    if found.verdict in {Verdict.OK, Verdict.WARNING} and isinstance(bridge, BridgeReport) and bridge.config:
-        what = "the daemon does not serve the file as it is now (`hkswitch status` says why)"
-        return wrong(Point.CONFIGURATION, what, "`sudo hkswitch reload`")
+def in_effect(found: Finding, bridge: BridgeReport | Failure) -> Finding:
+    """Judge whether the daemon uses a valid file. Its reason not to is left out, as it may quote the file."""
+    is_valid = found.verdict in {Verdict.OK, Verdict.WARN}
+    if is_valid and isinstance(bridge, BridgeReport) and bridge.config:
+        what = "the daemon does not use the current file (`hkswitch status` gives the reason)"
+        return fail(Check.CONFIGURATION, what, "run `sudo hkswitch reload`")
     return found
 
 
-def valid(config: Config | Failure, file: Path, *, readable: bool | None, asker_is_root: bool) -> Finding:
-    """Says no more of a mistake than its place: what was written may be a secret.
+def valid(config: Config | Failure, file: Path, *, readable: bool | None, is_root: bool) -> Finding:
+    """Judge the file. Of a mistake, only the place is named: the text there may be a secret.
 
-    `readable`: whether the daemon can read it, None for not known.
+    `readable`: whether the daemon can read the file, None if that is not known.
     """
     if readable is False:
-        advice = f"`sudo chmod o+r {file}`, and o+x for the folders above it"
-        return wrong(Point.CONFIGURATION, f"the user {USER} cannot read {file}", advice)
+        advice = f"run `sudo chmod o+r {file}`, and `chmod o+x` on the folders above it"
+        return fail(Check.CONFIGURATION, f"the user {DAEMON_USER} cannot read {file}", advice)
     if isinstance(config, ConfigError):
         first = config.problems[0]
         where = f"line {first.line}, column {first.column}" + (f" ({first.path})" if first.path else "")
         mistakes = counted(len(config.problems), "mistake")
         what = f"{file} has {mistakes}, the first in {where}"
-        return wrong(Point.CONFIGURATION, what, "`hkswitch check` lists them")
+        return fail(Check.CONFIGURATION, what, "`hkswitch check` lists them")
     if isinstance(config, Failure):
-        if not asker_is_root and file_is_hidden(config):
-            return unknown(Point.CONFIGURATION, str(config), WITH_SUDO)
-        return wrong(Point.CONFIGURATION, str(config), "config.example.yaml shows what belongs there")
+        if not is_root and is_permission_denied(config):
+            return skip(Check.CONFIGURATION, str(config), WITH_SUDO)
+        return fail(Check.CONFIGURATION, str(config), "see config.example.yaml for an example")
     if dangers := tuple(dangerous_units(config)):
         danger, *others = dangers
         more = f" (and {len(others)} more; `hkswitch check` lists them)" if others else ""
         advice = (
             f"unless you want that, remove it from group {danger.group_id}, or limit the group's `actions`"
         )
-        return warning(Point.CONFIGURATION, f"{danger}{more}", advice)
-    return ok(Point.CONFIGURATION, f"{file}, {counted(len(config.groups), 'group')}")
+        return warn(Check.CONFIGURATION, f"{danger}{more}", advice)
+    return ok(Check.CONFIGURATION, f"{file} ({counted(len(config.groups), 'group')})")
 
 
-def believed(
-    config: Config | Failure,
-    refused: list[trusted_files.Untrusted | trusted_files.NotThere],
-    *,
-    asker_is_root: bool,
-) -> Finding:
-    """`refused`: what the helper would say to the file, and to each program that is in it."""
-    if refused:
-        first, *others = refused
+def trusted(config: Config | Failure, refusals: list[Refusal], *, is_root: bool) -> Finding:
+    """Judge by the helper's reasons to refuse the file, or a program in it."""
+    if refusals:
+        first, *others = refusals
         if isinstance(first, trusted_files.NotThere):
-            return unknown(Point.TRUST, NO_CONFIG)
-        if not asker_is_root and file_is_hidden(first):
-            return unknown(Point.TRUST, str(first), WITH_SUDO)
+            return skip(Check.TRUST, NO_CONFIG)
+        if not is_root and is_permission_denied(first):
+            return skip(Check.TRUST, str(first), WITH_SUDO)
         more = f" (and {len(others)} more)" if others else ""
-        advice = "root's helper does nothing with it until nobody but root can write it or a folder above it"
-        return wrong(Point.TRUST, f"{first}{more}", advice)
+        advice = (
+            "the helper denies every request for it until only root can write it and the folders above it"
+        )
+        return fail(Check.TRUST, f"{first}{more}", advice)
     if isinstance(config, Failure):
-        return unknown(Point.TRUST, "the programs are not known without a valid configuration")
+        return skip(Check.TRUST, NO_CONFIG)
     programs = len(_programs(config))
-    also = f", and {counted(programs, 'program')}" if programs else ""
-    return ok(Point.TRUST, f"nobody but root can write the configuration{also}")
+    also = f" and {counted(programs, 'program')}" if programs else ""
+    return ok(Check.TRUST, f"only root can write the configuration{also}")
 
 
-def seen(found: Finding, programs: Iterable[str], folders: Mapping[str, str]) -> Finding:
-    """Whether the helper sees the programs, which are trusted. `folders`: those that it does not see."""
+def visible(found: Finding, programs: Iterable[str], folders: Mapping[str, str]) -> Finding:
+    """Judge whether the helper sees the programs, which it trusts. `folders`: those hidden from it."""
     hidden = [why for path in programs if (why := why_hidden(path, folders))]
     if not hidden:
         return found
     more = f" (and {len(hidden) - 1} more)" if len(hidden) > 1 else ""
     advice = "move it to /usr/local/bin, and change the configuration"
-    return wrong(Point.TRUST, f"{hidden[0]}{more}", advice)
+    return fail(Check.TRUST, f"{hidden[0]}{more}", advice)
 
 
-def file_is_hidden(failure: Failure) -> bool:
-    """Whether it says no more than that this user may not look."""
+def is_permission_denied(failure: Failure) -> bool:
+    """Whether the only reason is that this user may not read the file."""
     return str(failure).endswith(f": {os.strerror(errno.EACCES)}")
 
 
@@ -134,12 +144,55 @@ def programs_of(group: Group) -> Iterator[str]:
     yield from (argv[0] for argv in found if argv)
 
 
-def _untrusted(situation: Situation) -> Iterator[trusted_files.Untrusted | trusted_files.NotThere]:
+async def hidden_folders(transport: HelperTransport) -> Mapping[str, str]:
+    """Return the folders that the helper does not see, each with what hides it; none without systemd."""
+    unit = HELPER_INSTANCE if transport is HelperTransport.SOCKET else DAEMON_UNIT
     try:
-        trusted_files.read(str(situation.config_file))
+        shown = await run("systemctl", "show", f"--property={','.join(SANDBOX_SETTINGS)}", unit)
+    except CannotRun:
+        return {}
+    name = unit.replace("@doctor.", "@.")
+    settings = parse_properties(shown.output)
+    return {folder: f"{setting}= of {name}" for folder, setting in folders_hidden_by(settings)}
+
+
+def folders_hidden_by(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Return the folders that these settings of a unit hide, each with the setting. Pure."""
+    if settings.get("ProtectHome") in {"yes", "tmpfs"}:
+        yield from ((folder, "ProtectHome") for folder in HOME_FOLDERS)
+    if settings.get("PrivateTmp") not in {None, "", "no"}:
+        yield from ((folder, "PrivateTmp") for folder in TEMPORARY_FOLDERS)
+    for folder in settings.get("InaccessiblePaths", "").split():
+        yield folder.lstrip("-+"), "InaccessiblePaths"
+    for folder in settings.get("TemporaryFileSystem", "").split():
+        yield folder.partition(":")[0], "TemporaryFileSystem"
+
+
+def why_hidden(program: str, folders: Mapping[str, str]) -> str:
+    """Return why the helper does not see a program or its interpreter; empty if it sees both."""
+    for path in _paths_to_start(program):
+        for folder, setting in folders.items():
+            if PurePath(path).is_relative_to(folder):
+                return f"the helper cannot see {path}: {setting} hides {folder}"
+    return ""
+
+
+def _paths_to_start(program: str) -> Iterator[str]:
+    """Return the paths of a program and of its interpreters, before and after links are followed."""
+    path: str | None = program
+    while path is not None:
+        yield path
+        without_links = str(Path(path).resolve())
+        yield without_links
+        path = trusted_files.interpreter_of(without_links)
+
+
+def _refusals(context: Context) -> Iterator[Refusal]:
+    try:
+        trusted_files.read(str(context.config_file))
     except (trusted_files.Untrusted, trusted_files.NotThere) as failure:
         yield failure
-    for path in _programs(situation.config):
+    for path in _programs(context.config):
         try:
             trusted_files.program(path)
         except trusted_files.Untrusted as failure:
@@ -152,7 +205,7 @@ def _programs(config: Config | Failure) -> tuple[str, ...]:
 
 
 def _readable_by(account: Account, file: Path) -> bool:
-    """Whether the account can read a file; of itself, or of any as root."""
+    """Whether the account can read a file; only root can ask about another account than its own."""
     if os.geteuid() != ROOT:
         return os.access(file, os.R_OK)
     with with_rights(account.user_id, account.group_id, os.getgrouplist(account.name, account.group_id)):

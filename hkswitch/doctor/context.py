@@ -1,4 +1,4 @@
-"""What several points need to know, read once. A part that is not to be had is a `Failure`."""
+"""The facts that several checks need, collected once. A fact that is not available is a `Failure`."""
 
 import os
 import pwd
@@ -19,10 +19,10 @@ from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import BridgeReport
 
-USER: Final = "hkswitch"
-UNIT: Final = "hkswitch.service"
+DAEMON_USER: Final = "hkswitch"
+DAEMON_UNIT: Final = "hkswitch.service"
 
-PROPERTIES: Final = (
+SHOWN_PROPERTIES: Final = (
     *("LoadState", "ActiveState", "SubState", "Result", "MainPID", "UnitFileState", "NeedDaemonReload"),
     *("FragmentPath", "DropInPaths", "MemoryMax", "MemoryCurrent", "TasksMax", "TasksCurrent", "LimitNOFILE"),
 )
@@ -32,7 +32,7 @@ ROOT: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user, to look at things with its rights."""
+    """A user of this machine."""
 
     name: str
     user_id: int
@@ -40,56 +40,64 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
-    """Who asks, and what there is."""
+class Context:
+    """The installation as it was found, and the user who runs the doctor (`user_id`).
+
+    `account` is the daemon's user, None if there is none.
+    """
 
     config_file: Path
     state_folder: Path
-    asker: int
+    user_id: int
     account: Account | None
     config: Config | Failure
-    place: Endpoint | Failure
+    endpoint: Endpoint | Failure
     unit: Mapping[str, str] | Failure
     bridge: BridgeReport | Failure
 
     @property
-    def may_look_as_daemon(self) -> bool:
-        """Whether it can be told what the daemon's user can see and do."""
-        return self.account is not None and self.asker in {ROOT, self.account.user_id}
+    def is_root(self) -> bool:
+        """Whether root runs the doctor."""
+        return self.user_id == ROOT
 
     @property
-    def is_asked_by_daemon(self) -> bool:
-        """Whether the daemon's user asks, whom the bus denies everything."""
-        return self.account is not None and self.asker == self.account.user_id
+    def is_daemon_user(self) -> bool:
+        """Whether the daemon's user runs the doctor; the bus denies that user every call."""
+        return self.account is not None and self.user_id == self.account.user_id
 
     @property
-    def crossing(self) -> HelperTransport:
-        """How the daemon gets at its helper; the usual way while no config says it."""
+    def has_daemon_rights(self) -> bool:
+        """Whether the doctor can find out what the daemon's user can read and do."""
+        return self.account is not None and (self.is_root or self.is_daemon_user)
+
+    @property
+    def transport(self) -> HelperTransport:
+        """How the daemon reaches its helper; the default while there is no valid configuration."""
         return HelperTransport.SUDO if isinstance(self.config, Failure) else self.config.helper
 
     @property
-    def main_process(self) -> int:
-        """The daemon's process as systemd knows it; 0 if it does not run."""
+    def main_pid(self) -> int:
+        """The daemon's process, according to systemd; 0 if it is not running."""
         return 0 if isinstance(self.unit, Failure) else int(self.unit.get("MainPID", "0"))
 
 
-async def collect(config_file: Path, state_folder: Path) -> Situation:
-    """Look around. `config_file` is an absolute path."""
+async def collect(config_file: Path, state_folder: Path) -> Context:
+    """Collect the facts. `config_file` is an absolute path."""
     config = await _config(config_file)
-    return Situation(
+    return Context(
         config_file=config_file,
         state_folder=state_folder,
-        asker=os.geteuid(),
+        user_id=os.geteuid(),
         account=_account(),
         config=config,
-        place=config if isinstance(config, Failure) else _place(config),
+        endpoint=config if isinstance(config, Failure) else _endpoint(config),
         unit=await _unit(),
         bridge=_bridge(state_folder),
     )
 
 
-def properties(text: str) -> dict[str, str]:
-    """What `systemctl show` and `timedatectl show` print. Pure."""
+def parse_properties(text: str) -> dict[str, str]:
+    """Parse the output of `systemctl show`. Pure."""
     pairs = (line.partition("=") for line in text.split("\n"))
     return {name: value for name, equals, value in pairs if equals}
 
@@ -103,13 +111,13 @@ async def _config(file: Path) -> Config | Failure:
 
 def _account() -> Account | None:
     try:
-        found = pwd.getpwnam(USER)
+        found = pwd.getpwnam(DAEMON_USER)
     except KeyError:
         return None
-    return Account(USER, found.pw_uid, found.pw_gid)
+    return Account(DAEMON_USER, found.pw_uid, found.pw_gid)
 
 
-def _place(config: Config) -> Endpoint | Failure:
+def _endpoint(config: Config) -> Endpoint | Failure:
     try:
         return addresses.place_of(config.bridge)
     except NoAddress as failure:
@@ -118,10 +126,12 @@ def _place(config: Config) -> Endpoint | Failure:
 
 async def _unit() -> Mapping[str, str] | Failure:
     try:
-        shown = await run("systemctl", "show", f"--property={','.join(PROPERTIES)}", UNIT)
+        shown = await run("systemctl", "show", f"--property={','.join(SHOWN_PROPERTIES)}", DAEMON_UNIT)
     except CannotRun as failure:
         return failure
-    return properties(shown.output) if shown.code == 0 else CannotRun("systemctl", shown.complaint)
+    if shown.code != 0:
+        return Failure(f"systemctl failed: {shown.last_line}")
+    return parse_properties(shown.output)
 
 
 def _bridge(state_folder: Path) -> BridgeReport | Failure:

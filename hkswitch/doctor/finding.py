@@ -1,24 +1,37 @@
-"""What was found at a point, and what to do about it. Pure: no I/O."""
+"""The result of a check, and how results are printed: as aligned lines, and as JSON.
 
+`as_json` keeps its keys and their meaning as long as `JSON_VERSION` stays the same; new keys may be added.
+"""
+
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from rich.console import Console
+from rich.text import Text
+
+from hkswitch.model.errors import Exit
 from hkswitch.model.printable import printable_line
 
-WITH_SUDO: Final = "run it with sudo"
+WITH_SUDO: Final = "run `sudo hkswitch doctor`"
 NO_CONFIG: Final = "there is no valid configuration"
+JSON_VERSION: Final = 2
+
+_VERDICT_WIDTH: Final = 8
+_CHECK_WIDTH: Final = 16
 
 
-class Point(StrEnum):
-    """What is looked at, in the order in which it is shown."""
+class Check(StrEnum):
+    """The checks, in the order in which they are shown."""
 
     CONFIGURATION = "configuration"
     TRUST = "trust"
     USER = "user"
     STATE = "state"
-    SUDOERS = "sudoers"
-    PRIVILEGES = "no-new-privileges"
+    SUDO = "sudo"
+    PRIVILEGES = "privileges"
     SERVICE = "service"
     HELPER = "helper"
     BUS = "bus"
@@ -28,23 +41,37 @@ class Point(StrEnum):
     MDNS = "mdns"
     FIREWALL = "firewall"
     CLOCK = "clock"
-    PAIRED = "paired"
+    PAIRING = "pairing"
 
 
 class Verdict(StrEnum):
-    """How it is."""
+    """The outcome of a check."""
 
     OK = "ok"
-    WRONG = "wrong"
-    UNKNOWN = "unknown"
-    WARNING = "warning"
+    FAIL = "FAIL"
+    """Something is broken. Only this counts for the exit code."""
+    WARN = "warn"
+    """It works, but may not be what was meant."""
+    TODO = "todo"
+    """Nothing is broken, but a step is left to do, or to verify."""
+    SKIP = "skip"
+    """The check could not be made."""
+
+
+VERDICT_STYLES: Final = {
+    Verdict.OK: "green",
+    Verdict.FAIL: "bold red",
+    Verdict.WARN: "bold yellow",
+    Verdict.TODO: "cyan",
+    Verdict.SKIP: "yellow",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How it is at a point. `advice` is what to do, where something is."""
+    """The result of a check: what was found, and what to do about it."""
 
-    point: Point
+    check: Check
     verdict: Verdict
     what: str
     advice: str = ""
@@ -53,26 +80,66 @@ class Finding:
         return f"{self.what}; {self.advice}" if self.advice else self.what
 
 
-def ok(point: Point, what: str) -> Finding:
-    """Nothing has to be done."""
-    return Finding(point, Verdict.OK, printable_line(what))
+def ok(check: Check, what: str) -> Finding:
+    return Finding(check, Verdict.OK, printable_line(what))
 
 
-def warning(point: Point, what: str, advice: str) -> Finding:
-    """It works, and may be meant otherwise."""
-    return Finding(point, Verdict.WARNING, printable_line(what), printable_line(advice))
+def fail(check: Check, what: str, advice: str) -> Finding:
+    return Finding(check, Verdict.FAIL, printable_line(what), printable_line(advice))
 
 
-def wrong(point: Point, what: str, advice: str) -> Finding:
-    """Something has to be done."""
-    return Finding(point, Verdict.WRONG, printable_line(what), printable_line(advice))
+def warn(check: Check, what: str, advice: str) -> Finding:
+    return Finding(check, Verdict.WARN, printable_line(what), printable_line(advice))
 
 
-def unknown(point: Point, why: str, advice: str = "") -> Finding:
-    """It cannot be told."""
-    return Finding(point, Verdict.UNKNOWN, f"cannot tell: {printable_line(why)}", printable_line(advice))
+def todo(check: Check, what: str, advice: str) -> Finding:
+    return Finding(check, Verdict.TODO, printable_line(what), printable_line(advice))
 
 
-def counted(number: int, what: str) -> str:
-    """`1 group`, `2 groups`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def skip(check: Check, why: str, advice: str = "") -> Finding:
+    return Finding(check, Verdict.SKIP, printable_line(why), printable_line(advice))
+
+
+def needs_root(check: Check) -> Finding:
+    return skip(check, "needs root", WITH_SUDO)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 group`, or `2 groups`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def lines(findings: Iterable[Finding]) -> list[str]:
+    """Return one line for each finding, in aligned columns."""
+    return ["".join(_columns(finding)) for finding in findings]
+
+
+def show(findings: Iterable[Finding], console: Console) -> None:
+    """Print the same lines, in color on a terminal."""
+    for finding in findings:
+        verdict, rest = _columns(finding)
+        console.print(Text.assemble((verdict, VERDICT_STYLES[finding.verdict]), rest), soft_wrap=True)
+
+
+def as_json(findings: Iterable[Finding]) -> str:
+    """Return the findings for other programs."""
+    checks = [
+        {
+            "check": finding.check.value,
+            "verdict": finding.verdict.value.lower(),
+            "finding": finding.what,
+            "advice": finding.advice,
+        }
+        for finding in findings
+    ]
+    return json.dumps({"version": JSON_VERSION, "checks": checks}, indent=2)
+
+
+def exit_code(findings: Iterable[Finding]) -> Exit:
+    """Return `UNAVAILABLE` if any check failed; no other verdict counts."""
+    has_failed = any(finding.verdict is Verdict.FAIL for finding in findings)
+    return Exit.UNAVAILABLE if has_failed else Exit.OK
+
+
+def _columns(finding: Finding) -> tuple[str, str]:
+    return f"{finding.verdict:<{_VERDICT_WIDTH}}", f"{finding.check:<{_CHECK_WIDTH}}{finding}"

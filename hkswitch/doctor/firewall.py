@@ -1,92 +1,276 @@
-"""Whether a firewall of this machine keeps phones out: asks firewalld or ufw, or else nftables or iptables.
+"""Finds out which firewall is active on this machine, and how to open the bridge's two ports in it.
 
-Says that something is wrong only where nothing lets a port in. What a router does is not seen from here.
+It does not work out what the rules do together. A finding is "ok" only where the firewall denies nothing, or
+lists both ports as open; otherwise it is "todo" and never "FAIL", as other rules may allow the ports, too.
+A router's firewall cannot be seen from here.
 """
 
 import json
-from typing import Final
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from hkswitch.doctor.context import ROOT, Situation
-from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, ok, unknown, wrong
-from hkswitch.doctor.firewalld import firewalld
+from hkswitch.doctor.context import Context
+from hkswitch.doctor.finding import NO_CONFIG, Check, Finding, Verdict, needs_root, ok, skip, todo
 from hkswitch.doctor.network import interfaces_of
-from hkswitch.doctor.packets import ACCEPT, DROP, Chain, Packet, chains, outcomes, ports_of
-from hkswitch.doctor.programs import NotInstalled, Ran, run
-from hkswitch.doctor.ufw import ufw
+from hkswitch.doctor.programs import Completed, NotInstalled, path_of, run
 from hkswitch.model.errors import Failure
 from hkswitch.network.endpoint import Endpoint
 
 MDNS_PORT: Final = 5353
-MDNS_GROUPS: Final = {"ip": "224.0.0.251", "ip6": "ff02::fb"}
-NOTHING: Final = '{"nftables": []}'
+
+FIREWALLD_NOT_RUNNING: Final = 252  # firewall-cmd(1)
+
+IPTABLES: Final = {"ip": "iptables", "ip6": "ip6tables"}
+LEGACY_TABLES: Final = {
+    "iptables-legacy": Path("/proc/net/ip_tables_names"),
+    "ip6tables-legacy": Path("/proc/net/ip6_tables_names"),
+}
+"""The kernel's lists of the tables that nft does not show."""
+
+DENYING: Final = ("drop", "reject", "queue", "vmap", "xt")
+"""The parts of an nftables rule that deny packets, or may do so; "xt" is any extension of iptables."""
+
+Json = dict[str, Any]
 
 
-async def firewall(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
-    if isinstance(situation.config, Failure):
-        return (unknown(Point.FIREWALL, NO_CONFIG),)
-    # Another port of the configuration takes effect after a restart.
-    served = situation.config.bridge if isinstance(situation.bridge, Failure) else situation.bridge
-    packets = packets_of(served.port, situation.place, interfaces_of(situation.place))
-    finding = await firewalld(packets) or await ufw(packets)
-    return (finding or await _of_kernel(packets, WITH_SUDO if situation.asker != ROOT else ""),)
+class Traffic(NamedTuple):
+    """The incoming packets that the bridge needs: to two ports, on its interfaces."""
+
+    port: int
+    interfaces: tuple[str, ...]
+    families: frozenset[str]
+    """Of "ip" and "ip6", as nftables calls them."""
+
+    @property
+    def ports(self) -> tuple[tuple[str, int], ...]:
+        """Both ports, each after its protocol."""
+        return ("udp", MDNS_PORT), ("tcp", self.port)
+
+    def __str__(self) -> str:
+        return f"{MDNS_PORT}/udp and {self.port}/tcp"
 
 
-def packets_of(port: int, place: Endpoint | Failure, interfaces: tuple[str, ...]) -> tuple[Packet, ...]:
-    """What a phone sends first."""
-    addresses = ("0.0.0.0",) if isinstance(place, Failure) else place.addresses  # noqa: S104 -- only looked at
-    families = dict.fromkeys("ip6" if ":" in address else "ip" for address in addresses)
-    return tuple(
-        packet
-        for interface in interfaces or ("",)
-        for family in families
-        for packet in (
-            Packet(family, "udp", MDNS_PORT, MDNS_GROUPS[family], interface),
-            Packet(family, "tcp", port, interface=interface),
-        )
+async def firewall(context: Context) -> tuple[Finding]:
+    """Check the firewall for the port that the bridge serves on; a changed port takes effect later."""
+    if isinstance(context.config, Failure):
+        return (skip(Check.FIREWALL, NO_CONFIG),)
+    bridge = context.config.bridge if isinstance(context.bridge, Failure) else context.bridge
+    traffic = traffic_to(bridge.port, context.endpoint, interfaces_of(context.endpoint))
+    for look in (_firewalld, _ufw, _kernel):
+        if (found := await look(traffic)) is not None:
+            # Without root, these programs do not answer.
+            is_unanswered = found.verdict is Verdict.SKIP and not context.is_root
+            return (needs_root(Check.FIREWALL) if is_unanswered else found,)
+    return (ok(Check.FIREWALL, "no active firewall was found"),)
+
+
+def traffic_to(port: int, endpoint: Endpoint | Failure, interfaces: tuple[str, ...]) -> Traffic:
+    """Return what the bridge needs; over IPv4 while its addresses are not known."""
+    addresses = ("",) if isinstance(endpoint, Failure) else endpoint.addresses
+    return Traffic(port, interfaces, frozenset("ip6" if ":" in address else "ip" for address in addresses))
+
+
+def firewalld_zone(zone: str, unlisted: Sequence[str]) -> Finding:
+    """Return the finding for a zone of firewalld that does not list these ports as open."""
+    options = " ".join(f"--add-port={port}" for port in unlisted)
+    commands = f"`sudo firewall-cmd --permanent --zone={zone} {options}` and `sudo firewall-cmd --reload`"
+    what = f"firewalld is active, and zone {zone} does not list {' and '.join(unlisted)} as open"
+    return todo(Check.FIREWALL, what, f"unless another rule allows that, run {commands}")
+
+
+def ufw_status(status: Completed, traffic: Traffic) -> Finding | None:
+    """Judge the output of `ufw status verbose`; None if ufw is not active, or did not answer.
+
+    ufw allows mDNS by default (/etc/ufw/before.rules), so that only the other port needs a rule.
+    """
+    if status.code != 0 or "Status: active" not in status.output:
+        return None
+    rules = list(_ufw_rules(status.output, traffic))
+    sources = {source for action, source in rules if action in {"ALLOW", "LIMIT"}}
+    port = f"{traffic.port}/tcp"
+    if any(action in {"DENY", "REJECT"} for action, _ in rules):
+        advice = f"`sudo ufw status numbered` lists the rules; unless {port} is allowed, delete that rule"
+        return todo(Check.FIREWALL, f"ufw is active, and a rule denies {port}", advice)
+    if sources or "Default: allow (incoming)" in status.output:
+        only = "" if "Anywhere" in sources or not sources else f" from {' and '.join(sorted(sources))}"
+        return ok(Check.FIREWALL, f"ufw allows {port}{only}, and {MDNS_PORT}/udp by default")
+    what = f"ufw is active, and allows {MDNS_PORT}/udp by default, but no rule names {port}"
+    return todo(Check.FIREWALL, what, f"run `sudo ufw allow {port}`")
+
+
+def nftables_chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
+    """Judge a chain that denies packets, or may do so."""
+    place = f"{chain['family']} {chain['table']} {chain['name']}"
+    title = f"chain {chain['name']} of table {chain['family']} {chain['table']}"
+    rules = _rules_of(ruleset, chain)
+    if all(any(_accepts(rule, *port) for rule in rules) for port in traffic.ports):
+        return ok(Check.FIREWALL, f"nftables has rules that accept {traffic} ({title})")
+    commands = [
+        f"`sudo nft insert rule {place} {protocol} dport {port} accept`" for protocol, port in traffic.ports
+    ]
+    advice = (
+        f"`sudo nft list chain {place}` shows the rules; unless they accept {traffic}, run "
+        f"{' and '.join(commands)}, and add both rules to your configuration, like /etc/nftables.conf"
     )
+    return todo(Check.FIREWALL, f"nftables is active ({title})", advice)
 
 
-def nftables_lets_in(ran: Ran, packets: tuple[Packet, ...], advice: str) -> Finding:
-    """What `nft -j list ruleset` says. `advice`: what to do if it says nothing."""
-    if ran.code != 0:
-        return unknown(Point.FIREWALL, f"nft: {ran.complaint}", advice)
-    among = chains(json.loads(ran.output or NOTHING))
-    doubtful = ""
-    for chain in among:
-        for packet in filter(chain.hears, packets):
-            possible = outcomes(chain, packet, among)
-            if possible == {DROP}:
-                return wrong(Point.FIREWALL, f"{chain} drops {packet}", _allow(packet, chain))
-            if possible != {ACCEPT}:
-                doubtful = doubtful or f"{chain} may drop {packet}"
-    if doubtful:
-        return unknown(Point.FIREWALL, doubtful, f"look whether it lets in {ports_of(packets)}")
-    return ok(Point.FIREWALL, f"it lets in {ports_of(packets)}")
+def denying_chains(ruleset: Json, families: frozenset[str]) -> Iterator[Json]:
+    """Return the chains for incoming packets that deny some, or may do so, by a policy or by a rule."""
+    for chain in _objects(ruleset, "chain"):
+        is_input = chain.get("hook") == "input" and chain["family"] in {"inet", *families}
+        if is_input and (chain.get("policy", "accept") != "accept" or _may_deny(ruleset, chain)):
+            yield chain
 
 
-def iptables_lets_in(ran: Ran, packets: tuple[Packet, ...], advice: str) -> Finding:
-    """What `iptables -S INPUT` says; only that there are no rules can be told from it."""
-    if ran.code != 0:
-        return unknown(Point.FIREWALL, f"iptables: {ran.complaint}", advice)
-    if ran.output.split() == ["-P", "INPUT", "ACCEPT"]:
-        return ok(Point.FIREWALL, f"it lets in {ports_of(packets)}")
-    return unknown(Point.FIREWALL, "iptables has rules", f"look whether they let in {ports_of(packets)}")
+def iptables_rules(program: str, listed: Completed, traffic: Traffic) -> Finding | None:
+    """Judge the output of `iptables -S INPUT`; None if nothing is denied there."""
+    if listed.code != 0:
+        return _unanswered(program, listed)
+    rules = [line.strip() for line in listed.output.split("\n") if line.strip()]
+    if rules == ["-P INPUT ACCEPT"]:
+        return None
+    needed = [
+        f"-A INPUT -p {protocol} -m {protocol} --dport {port} -j ACCEPT" for protocol, port in traffic.ports
+    ]
+    if all(rule in rules for rule in needed):
+        return ok(Check.FIREWALL, f"{program} has rules that accept {traffic}")
+    commands = [
+        f"`sudo {program} -I INPUT -p {protocol} --dport {port} -j ACCEPT`"
+        for protocol, port in traffic.ports
+    ]
+    advice = (
+        f"`sudo {program} -S INPUT` shows the rules; unless they accept {traffic}, run "
+        f"{' and '.join(commands)}, and save the rules as you do with the others"
+    )
+    return todo(Check.FIREWALL, f"{program} is active", advice)
 
 
-async def _of_kernel(packets: tuple[Packet, ...], advice: str) -> Finding:
+async def _firewalld(traffic: Traffic) -> Finding | None:
+    """Ask firewalld; None if it is not running."""
     try:
-        return nftables_lets_in(await run("nft", "-j", "list", "ruleset"), packets, advice)
+        state = await run("firewall-cmd", "--state")
     except NotInstalled:
-        pass
+        return None
+    if state.code != 0:
+        return None if state.code == FIREWALLD_NOT_RUNNING else _unanswered("firewalld", state)
+    zones = dict.fromkeys([await _zone_of(interface) for interface in traffic.interfaces or ("",)])
+    for zone in zones:
+        listed = await run("firewall-cmd", f"--zone={zone}", "--list-all")
+        if listed.code != 0:
+            return _unanswered("firewalld", listed)
+        if re.search(r"^ *target: ACCEPT$", listed.output, re.MULTILINE):
+            continue
+        unlisted = [
+            f"{port}/{protocol}" for protocol, port in traffic.ports if not await _lists(zone, protocol, port)
+        ]
+        if unlisted:
+            return firewalld_zone(zone, unlisted)
+    return ok(Check.FIREWALL, f"firewalld allows {traffic} in zone {' and '.join(zones)}")
+
+
+async def _zone_of(interface: str) -> str:
+    """Return the zone of an interface; the default zone if it is in none."""
+    if interface:
+        zone = await run("firewall-cmd", f"--get-zone-of-interface={interface}")
+        if zone.code == 0:
+            return zone.output.strip()
+    return (await run("firewall-cmd", "--get-default-zone")).output.strip()
+
+
+async def _lists(zone: str, protocol: str, port: int) -> bool:
+    """Whether a zone lists a port as open: itself, in a range, or as the service mdns."""
+    services = ("--query-service=mdns",) if port == MDNS_PORT else ()
+    for query in (f"--query-port={port}/{protocol}", *services):
+        if (await run("firewall-cmd", f"--zone={zone}", query)).code == 0:
+            return True
+    return False
+
+
+async def _ufw(traffic: Traffic) -> Finding | None:
     try:
-        return iptables_lets_in(await run("iptables", "-S", "INPUT"), packets, advice)
+        return ufw_status(await run("ufw", "status", "verbose"), traffic)
     except NotInstalled:
-        return ok(Point.FIREWALL, "there is no firewalld, ufw, nft or iptables")
+        return None
 
 
-def _allow(packet: Packet, chain: Chain) -> str:
-    """How to let a packet in."""
-    rule = f"{packet.protocol} dport {packet.port} accept"
-    command = f"sudo nft insert rule {chain.family} {chain.table} {chain.name} {rule}"
-    return f"`{command}`, and keep it where your rules are, as in /etc/nftables.conf"
+def _ufw_rules(status: str, traffic: Traffic) -> Iterator[tuple[str, str]]:
+    """Return action and source of each rule for incoming packets to our port, or to every port."""
+    interfaces = "|".join(map(re.escape, traffic.interfaces)) or r"\S+"
+    to = rf"(?:{traffic.port}(?:/tcp)?|Anywhere)(?: \(v6\))?(?: on (?:{interfaces}))?"
+    rule = re.compile(rf"{to} +(ALLOW|LIMIT|DENY|REJECT)(?: IN)? {{2,}}([^#\n]+)")
+    for found in map(rule.match, status.split("\n")):
+        if found is not None:
+            yield found[1], found[2].replace("(v6)", "").strip()
+
+
+async def _kernel(traffic: Traffic) -> Finding | None:
+    """Look at the rules in the kernel; None if there are none."""
+    findings: list[Finding | None] = []
+    try:
+        listed = await run("nft", "-j", "list", "ruleset")
+    except NotInstalled:
+        programs = [program for family, program in IPTABLES.items() if family in traffic.families]
+    else:
+        if listed.code != 0:
+            return _unanswered("nft", listed)
+        ruleset = json.loads(listed.output or '{"nftables": []}')
+        chains = list(denying_chains(ruleset, traffic.families))
+        programs = [program for program in map(_iptables_of, chains) if program]
+        findings = [nftables_chain(ruleset, chain, traffic) for chain in chains if not _iptables_of(chain)]
+        programs += [program for program, tables in LEGACY_TABLES.items() if _has_filter(tables)]
+    for program in programs:
+        if path_of(program):
+            findings.append(iptables_rules(program, await run(program, "-S", "INPUT"), traffic))
+    found = [each for each in findings if each is not None]
+    return next((each for each in found if each.verdict is not Verdict.OK), next(iter(found), None))
+
+
+def _iptables_of(chain: Json) -> str:
+    """Return the program whose chain this is, if it is installed; empty for a chain of nftables itself."""
+    program = (
+        IPTABLES.get(chain["family"], "") if (chain["table"], chain["name"]) == ("filter", "INPUT") else ""
+    )
+    return program if program and path_of(program) else ""
+
+
+def _has_filter(tables: Path) -> bool:
+    try:
+        return "filter" in tables.read_text().split()
+    except OSError:
+        return False
+
+
+def _objects(ruleset: Json, kind: str) -> list[Json]:
+    try:
+        return [each[kind] for each in ruleset["nftables"] if kind in each]
+    except (KeyError, TypeError):
+        raise ValueError("nft printed no ruleset") from None
+
+
+def _rules_of(ruleset: Json, chain: Json) -> list[list[Any]]:
+    place = chain["family"], chain["table"], chain["name"]
+    rules = _objects(ruleset, "rule")
+    return [rule["expr"] for rule in rules if (rule["family"], rule["table"], rule["chain"]) == place]
+
+
+def _may_deny(ruleset: Json, chain: Json) -> bool:
+    """Whether a rule of the chain, or of one that it leads to, may deny a packet. Rules make no loops."""
+    text = json.dumps(_rules_of(ruleset, chain))
+    if any(f'"{part}"' in text for part in DENYING):
+        return True
+    targets = set(re.findall(r'"target": "([^"]+)"', text))
+    return any(_may_deny(ruleset, chain | {"name": target}) for target in targets)
+
+
+def _accepts(rule: list[Any], protocol: str, port: int) -> bool:
+    """Whether a rule accepts all packets to a port: a rule as our own command makes it."""
+    dport = {"payload": {"protocol": protocol, "field": "dport"}}
+    test = {"match": {"op": "==", "left": dport, "right": port}}
+    return [each for each in rule if "counter" not in each] == [test, {"accept": None}]
+
+
+def _unanswered(program: str, completed: Completed) -> Finding:
+    return skip(Check.FIREWALL, f"{program} did not answer: {completed.last_line}")

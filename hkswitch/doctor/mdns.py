@@ -1,4 +1,4 @@
-"""Whether the bridge that runs answers to mDNS: asks as a phone does, from this machine."""
+"""Checks that the running bridge answers mDNS: it asks as a phone does, but from this machine."""
 
 import asyncio
 from typing import Any, Final
@@ -7,72 +7,72 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from hkswitch.doctor.context import UNIT, Situation
-from hkswitch.doctor.finding import Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.context import DAEMON_UNIT, Context
+from hkswitch.doctor.finding import Check, Finding, fail, ok, skip
 from hkswitch.model.errors import Failure
 from hkswitch.network.choice import NoAddress, NoDefaultRoute
 from hkswitch.protocol.report import BridgeReport
 
-SERVICE: Final = "_hap._tcp.local."
-WITHIN_SECONDS: Final = 3.0
+HAP_SERVICE_TYPE: Final = "_hap._tcp.local."
+ANSWER_TIMEOUT_SECONDS: Final = 3.0
 
 
-async def mdns(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
-    bridge = situation.bridge
+async def mdns(context: Context) -> tuple[Finding]:
+    """Check that the bridge answers mDNS on its addresses."""
+    bridge = context.bridge
     if isinstance(bridge, Failure):
-        return (unknown(Point.MDNS, "there is no daemon that could answer"),)
+        return (skip(Check.MDNS, "the daemon is not running"),)
     if not bridge.addresses:
-        return (unknown(Point.MDNS, f"the bridge has no network{bridge.network and f': {bridge.network}'}"),)
-    if isinstance(situation.place, NoAddress) and not isinstance(situation.place, NoDefaultRoute):
-        return (unknown(Point.MDNS, "the network that the configuration chooses is not there"),)
+        return (skip(Check.MDNS, f"the bridge has no network{bridge.network and f': {bridge.network}'}"),)
+    if isinstance(context.endpoint, NoAddress) and not isinstance(context.endpoint, NoDefaultRoute):
+        return (skip(Check.MDNS, "the configured network is not available"),)
     try:
         name = await find(bridge.addresses, bridge.port)
     except (OSError, ZeroconfError) as error:
-        return (unknown(Point.MDNS, f"cannot ask: {error}"),)
+        return (skip(Check.MDNS, f"cannot send an mDNS query: {error}"),)
     return (answered(bridge, name),)
 
 
 def answered(bridge: BridgeReport, name: str) -> Finding:
-    """`name`: what the bridge is called there, nothing if it was not heard."""
+    """Judge the answer. `name`: the bridge's name in it; empty if there was no answer."""
     if name:
-        return ok(Point.MDNS, f"{name} answers")
+        return ok(Check.MDNS, f"{name} answers")
     where = ", ".join(bridge.addresses)
-    what = f"nobody answers for the bridge on {where} within {WITHIN_SECONDS:g} s"
-    return wrong(Point.MDNS, what, f"let 5353/udp in and out, and restart {UNIT}")
+    what = f"the bridge did not answer mDNS on {where} within {ANSWER_TIMEOUT_SECONDS:g} s"
+    return fail(Check.MDNS, what, f"allow 5353/udp in both directions, and restart {DAEMON_UNIT}")
 
 
 async def find(addresses: tuple[str, ...], port: int) -> str:
-    """What a bridge of this machine at a port is called, if one answers."""
-    heard: asyncio.Queue[str] = asyncio.Queue()
+    """Return the mDNS name of the bridge that serves this machine's port; empty if none answers."""
+    names: asyncio.Queue[str] = asyncio.Queue()
 
-    def hear(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+    def add(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         del zeroconf, service_type
         if state_change is not ServiceStateChange.Removed:
-            heard.put_nowait(name)
+            names.put_nowait(name)
 
-    asking: Any = AsyncZeroconf(interfaces=list(addresses))
+    client: Any = AsyncZeroconf(interfaces=list(addresses))
     try:
-        # The first question is for an answer to us alone, which comes at once. Should another program that
-        # has the mDNS port get it, the next ones are for answers to all.
-        browser = AsyncServiceBrowser(asking.zeroconf, SERVICE, handlers=[hear])
+        # The first query asks for a unicast answer, which comes at once. Should another program that shares
+        # the mDNS port receive it, the next queries ask for multicast answers.
+        browser = AsyncServiceBrowser(client.zeroconf, HAP_SERVICE_TYPE, handlers=[add])
         try:
-            async with asyncio.timeout(WITHIN_SECONDS):
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 while True:
-                    name = await heard.get()
-                    if await _is_at(asking.zeroconf, name, addresses, port):
-                        return name.removesuffix(f".{SERVICE}")
+                    name = await names.get()
+                    if await _is_at(client.zeroconf, name, addresses, port):
+                        return name.removesuffix(f".{HAP_SERVICE_TYPE}")
         except TimeoutError:
             return ""
         finally:
             await browser.async_cancel()
     finally:
-        await asking.async_close()
+        await client.async_close()
 
 
 async def _is_at(zeroconf: Zeroconf, name: str, addresses: tuple[str, ...], port: int) -> bool:
-    info = AsyncServiceInfo(SERVICE, name)
-    if not await info.async_request(zeroconf, WITHIN_SECONDS * 1000):
+    info = AsyncServiceInfo(HAP_SERVICE_TYPE, name)
+    if not await info.async_request(zeroconf, ANSWER_TIMEOUT_SECONDS * 1000):
         return False
     there = {address.partition("%")[0] for address in info.parsed_scoped_addresses()}
     return info.port == port and bool(there & {address.partition("%")[0] for address in addresses})

@@ -1,8 +1,8 @@
-"""Whether the daemon's processes may gain the privileges that sudo gives its helper.
+"""Checks that NoNewPrivileges is off for a daemon that needs sudo, and on for one that does not.
 
-`systemctl show` says nothing of no-new-privileges that another option implies, and which ones do depends on
-systemd's version. The kernel knows it of the daemon that runs. While none does, those options of the unit
-that may imply it are tried with another process.
+`systemctl show` does not report NoNewPrivileges where another setting implies it, and which ones do depends
+on the version of systemd. The kernel reports it for a running daemon. While none is running, those settings
+of the unit that may imply it are tried with another process.
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.context import ROOT, UNIT, Situation
-from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
-from hkswitch.doctor.programs import CannotRun, Ran, run
+from hkswitch.doctor.context import DAEMON_UNIT, Context
+from hkswitch.doctor.finding import WITH_SUDO, Check, Finding, fail, ok, skip
+from hkswitch.doctor.programs import CannotRun, Completed, run
 from hkswitch.model.unit_state import HelperTransport
 
 IMPLYING: Final = frozenset(
@@ -24,30 +24,32 @@ IMPLYING: Final = frozenset(
         *("DynamicUser", "PrivateUsers"),
     }
 )
-"""docs/sandbox.md says why. PrivateUsers does not imply it, and makes sudo as useless."""
+"""docs/sandbox.md has the reasons. PrivateUsers does not imply it, but breaks sudo all the same."""
 
-ALWAYS: Final = frozenset({"NoNewPrivileges", "DynamicUser", "PrivateUsers"})
-"""The others do only with some releases of systemd."""
+ALWAYS_IMPLYING: Final = frozenset({"NoNewPrivileges", "DynamicUser", "PrivateUsers"})
+"""The others imply it with some versions of systemd only."""
 
-OURS: Final = f"/usr/lib/systemd/system/{UNIT}.d/50-systemd-257.conf"
-"""It is installed only where systemd lets sudo survive it."""
+PACKAGED_DROP_IN: Final = f"/usr/lib/systemd/system/{DAEMON_UNIT}.d/50-systemd-257.conf"
+"""It is installed only where sudo works with this version of systemd."""
 
-DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
+SOCKET_DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
 
-_LINK: Final = (
-    f"`sudo install -d /etc/systemd/system/{UNIT}.d`, `sudo ln -s {DROP_IN} /etc/systemd/system/{UNIT}.d/`, "
-    f"`sudo systemctl daemon-reload` and restart {UNIT}"
+_LINK_DROP_IN: Final = (
+    f"run `sudo install -d /etc/systemd/system/{DAEMON_UNIT}.d`, "
+    f"`sudo ln -s {SOCKET_DROP_IN} /etc/systemd/system/{DAEMON_UNIT}.d/` and "
+    f"`sudo systemctl daemon-reload`, and restart {DAEMON_UNIT}"
 )
 
-NOBODY: Final = "nobody"
+TRIAL_USER: Final = "nobody"
+"""Not the daemon's user: any process of that user can reach into the trial's process."""
 
-_ADVICE: Final = f"remove it, `sudo systemctl daemon-reload` and restart {UNIT}"
+_REMOVE_SETTING: Final = f"remove it, run `sudo systemctl daemon-reload`, and restart {DAEMON_UNIT}"
 _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """An option of the unit, and the file that has it."""
+class Setting:
+    """A setting of the unit, and the file that it is in."""
 
     name: str
     value: str
@@ -57,69 +59,70 @@ class Option:
         return f"{self.name}={self.value} in {self.file}"
 
 
-async def privileges(situation: Situation) -> tuple[Finding]:
-    """The point no-new-privileges."""
-    process = situation.main_process
-    if situation.crossing is HelperTransport.SOCKET:
-        return (without_sudo(process, _status(process)),)
-    status = _status(process) if process else ""  # first, while it is there
+async def privileges(context: Context) -> tuple[Finding]:
+    """Check NoNewPrivileges of the daemon's process, or of its unit."""
+    pid = context.main_pid
+    if context.transport is HelperTransport.SOCKET:
+        return (of_daemon_without_sudo(pid, _status(pid)),)
+    status = _status(pid) if pid else ""  # first, while the process exists
     try:
-        shown = await run("systemctl", "cat", UNIT)
+        shown = await run("systemctl", "cat", DAEMON_UNIT)
     except CannotRun as failure:
-        shown = Ran(1, "", str(failure))
+        shown = Completed(1, "", str(failure))
     text = "" if shown.code else shown.output
-    options = implying(text)
-    if process:
-        return (of_daemon(process, status, _status(1), options),)
+    settings = implying(text)
+    if pid:
+        return (of_daemon(pid, status, _status(1), settings),)
     if not text:
-        return (unknown(Point.PRIVILEGES, shown.complaint),)
-    tried = await _tried(options) if options and situation.asker == ROOT and situation.account else ""
-    return (of_unit(options, tried),)
+        return (skip(Check.PRIVILEGES, f"cannot read {DAEMON_UNIT}: {shown.last_line}"),)
+    trial = await _trial(settings) if settings and context.is_root and context.account else ""
+    return (of_unit(settings, trial),)
 
 
-def of_daemon(process: int, status: str, status_of_init: str, options: tuple[Option, ...]) -> Finding:
-    """`status`: what /proc says of the daemon's process, and of process 1."""
-    none = has_none(status)
-    if none is None:
-        return unknown(Point.PRIVILEGES, f"/proc/{process}/status cannot be read")
-    if not none:
-        return ok(Point.PRIVILEGES, "not set for the daemon")
-    what = "it is set for the daemon, so that sudo cannot start the helper"
-    if has_none(status_of_init):
-        advice = "the container or virtual machine that this runs in must allow it"
-        return wrong(Point.PRIVILEGES, f"{what}; process 1 has it too", advice)
-    return wrong(
-        Point.PRIVILEGES, f"{what}: {_named(options) or 'an option of its unit implies it'}", _ADVICE
-    )
+def of_daemon(pid: int, status: str, status_of_init: str, settings: tuple[Setting, ...]) -> Finding:
+    """Judge a daemon that needs sudo. `status`: /proc/PID/status of its process."""
+    is_set = has_no_new_privileges(status)
+    if is_set is None:
+        return skip(Check.PRIVILEGES, f"/proc/{pid}/status cannot be read")
+    if not is_set:
+        return ok(Check.PRIVILEGES, "NoNewPrivileges is not set for the daemon")
+    what = "NoNewPrivileges is set for the daemon, so sudo cannot start the helper"
+    if has_no_new_privileges(status_of_init):
+        advice = "change that in the container or virtual machine that this system runs in"
+        return fail(Check.PRIVILEGES, f"{what}; process 1 has it too", advice)
+    cause = _names(settings) or "a setting of its unit implies it"
+    return fail(Check.PRIVILEGES, f"{what}: {cause}", _REMOVE_SETTING)
 
 
-def without_sudo(process: int, status: str) -> Finding:
-    """Of a daemon that systemd starts the helper for: it should not be able to gain any."""
-    none = has_none(status)
-    if none is None:
-        return unknown(
-            Point.PRIVILEGES, f"/proc/{process}/status cannot be read" if process else "no daemon runs"
+def of_daemon_without_sudo(pid: int, status: str) -> Finding:
+    """Judge a daemon whose helper systemd starts: it should be unable to gain privileges."""
+    is_set = has_no_new_privileges(status)
+    if is_set is None:
+        return skip(
+            Check.PRIVILEGES, f"/proc/{pid}/status cannot be read" if pid else "the daemon is not running"
         )
-    if none:
-        return ok(Point.PRIVILEGES, "set for the daemon, which needs no sudo")
+    if is_set:
+        return ok(Check.PRIVILEGES, "NoNewPrivileges is set for the daemon, which needs no sudo")
     what = "the daemon could gain privileges, which it does not need with `helper: socket`"
-    return wrong(Point.PRIVILEGES, what, _LINK)
+    return fail(Check.PRIVILEGES, what, _LINK_DROP_IN)
 
 
-def of_unit(options: tuple[Option, ...], tried: str) -> Finding:
-    """`tried`: what /proc says of a process that was started with these options, if one was."""
-    if not options:
-        return ok(Point.PRIVILEGES, "no option of the unit implies it")
-    none = True if any(option.name in ALWAYS for option in options) else has_none(tried)
-    if none is None:
-        return unknown(Point.PRIVILEGES, f"this systemd may imply it: {_named(options)}", WITH_SUDO)
-    if not none:
-        return ok(Point.PRIVILEGES, "no option of the unit implies it with this systemd")
-    return wrong(Point.PRIVILEGES, f"sudo could not start the helper: {_named(options)}", _ADVICE)
+def of_unit(settings: tuple[Setting, ...], trial: str) -> Finding:
+    """Judge the unit of a stopped daemon. `trial`: the status of a process with these settings, if any."""
+    if not settings:
+        return ok(Check.PRIVILEGES, "no unit setting enables NoNewPrivileges")
+    is_certain = any(setting.name in ALWAYS_IMPLYING for setting in settings)
+    is_set = True if is_certain else has_no_new_privileges(trial)
+    if is_set is None:
+        what = f"with this systemd, the unit may enable NoNewPrivileges: {_names(settings)}"
+        return skip(Check.PRIVILEGES, what, WITH_SUDO)
+    if not is_set:
+        return ok(Check.PRIVILEGES, "with this systemd, no unit setting enables NoNewPrivileges")
+    return fail(Check.PRIVILEGES, f"sudo could not start the helper: {_names(settings)}", _REMOVE_SETTING)
 
 
-def has_none(status: str) -> bool | None:
-    """Whether a process can gain no new privileges, by its status in /proc; None if that says nothing."""
+def has_no_new_privileges(status: str) -> bool | None:
+    """Whether the flag is set, by a process's status in /proc; None if the status does not say."""
     for line in status.split("\n"):
         name, _, value = line.partition(":")
         if name == "NoNewPrivs":
@@ -127,38 +130,35 @@ def has_none(status: str) -> bool | None:
     return None
 
 
-def implying(text: str) -> tuple[Option, ...]:
-    """The options in what `systemctl cat` prints that keep sudo from becoming root."""
-    found: dict[str, Option] = {}
-    for option in options_of(text):
-        if option.name in IMPLYING and option.file != OURS:
-            found[option.name] = option
-    return tuple(option for option in found.values() if option.value.lower() not in _OFF)
+def implying(text: str) -> tuple[Setting, ...]:
+    """Return the settings in the output of `systemctl cat` that may keep sudo from becoming root."""
+    found: dict[str, Setting] = {}
+    for setting in settings_in(text):
+        if setting.name in IMPLYING and setting.file != PACKAGED_DROP_IN:
+            found[setting.name] = setting
+    return tuple(setting for setting in found.values() if setting.value.lower() not in _OFF)
 
 
-def options_of(text: str) -> Iterator[Option]:
-    """Every option in what `systemctl cat` prints, in its order."""
+def settings_in(text: str) -> Iterator[Setting]:
+    """Return all settings in the output of `systemctl cat`, in order."""
     file = ""
     for line in text.replace("\\\n", " ").split("\n"):
         if line.startswith("# /"):
             file = line.removeprefix("# ")
         elif not line.lstrip().startswith(("#", ";", "[")) and "=" in line:
             name, _, value = line.partition("=")
-            yield Option(name.strip(), value.strip(), file)
+            yield Setting(name.strip(), value.strip(), file)
 
 
-def _named(options: tuple[Option, ...]) -> str:
-    sure = [option for option in options if option.name in ALWAYS]
-    return " and ".join(str(option) for option in sure or options)
+def _names(settings: tuple[Setting, ...]) -> str:
+    certain = [setting for setting in settings if setting.name in ALWAYS_IMPLYING]
+    return " and ".join(str(setting) for setting in certain or settings)
 
 
-async def _tried(options: tuple[Option, ...]) -> str:
-    """The status in /proc of a process that is started with these options, as a user who is not root.
-
-    It is not the daemon's user: whatever runs as that one can reach into the process.
-    """
-    settings = (f"{option.name}={option.value}" for option in options)
-    properties = (f"--property={setting}" for setting in (f"User={NOBODY}", *settings))
+async def _trial(settings: tuple[Setting, ...]) -> str:
+    """Return the status in /proc of an unprivileged process that systemd starts with these settings."""
+    values = (f"{setting.name}={setting.value}" for setting in settings)
+    properties = (f"--property={value}" for value in (f"User={TRIAL_USER}", *values))
     unit = ("--quiet", "--wait", "--pipe", "--collect", *properties)
     try:
         return (await run("systemd-run", *unit, "cat", "/proc/self/status")).output
@@ -166,8 +166,8 @@ async def _tried(options: tuple[Option, ...]) -> str:
         return ""
 
 
-def _status(process: int) -> str:
+def _status(pid: int) -> str:
     try:
-        return Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="replace")
+        return Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

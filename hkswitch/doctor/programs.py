@@ -1,7 +1,7 @@
-"""Runs other programs to look at something: each for a limited time, and with words that can be read.
+"""Runs other programs with a time limit and a size limit on their output.
 
-They run as who runs this, and get nothing of its environment. None runs as the daemon's user for root: such a
-process is within reach of all others of that user, which could stop, trace and read it.
+They run as the user who runs the doctor, and get nothing of its environment. Root's doctor starts none as the
+daemon's user: other processes of that user could stop, trace and read it.
 """
 
 import asyncio
@@ -13,93 +13,88 @@ from typing import Final
 from hkswitch.model import environment
 from hkswitch.model.errors import Failure
 
-WITHIN_SECONDS: Final = 10
-KILLED_WITHIN_SECONDS: Final = 1
+PROGRAM_TIMEOUT_SECONDS: Final = 10
+KILL_TIMEOUT_SECONDS: Final = 1
 
 LONGEST_OUTPUT_BYTES: Final = 4 * 1024 * 1024
-"""Of what a program says; what says more is ended."""
+"""Of each stream; a program that prints more is killed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """What a program said."""
+class Completed:
+    """A program that has exited: its exit code, and what it printed."""
 
     code: int
     output: str
     errors: str = ""
 
     @property
-    def complaint(self) -> str:
-        """Its last words about what is wrong."""
+    def last_line(self) -> str:
+        """The last line that it printed, on standard error if there is one: mostly its error message."""
         lines = f"{self.output}\n{self.errors}".split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), f"it exited with {self.code}")
+        return next(
+            (line.strip() for line in reversed(lines) if line.strip()), f"exited with status {self.code}"
+        )
 
 
-@dataclass(eq=False)
 class CannotRun(Failure):
-    """A program cannot be asked."""
-
-    program: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.program}: {self.why}"
+    """A program that did not start, or did not exit in time."""
 
 
 class NotInstalled(CannotRun):
-    """There is no such program."""
+    """A program that is not installed."""
 
 
 def path_of(program: str) -> str | None:
-    """Where a program is, if it is anywhere."""
+    """Return the path of a program; None if it is not installed."""
     return shutil.which(program, path=environment.SEARCH_PATH)
 
 
-async def run(program: str, *arguments: str) -> Ran:
-    """What a program says; raises `CannotRun`.
+async def run(program: str, *arguments: str) -> Completed:
+    """Run a program to its end; raises `CannotRun`.
 
-    Its input is a pipe that ends at once: the helper reads from nothing else.
+    Its standard input is a pipe that is closed at once: the helper reads from nothing but a pipe.
     """
     path = path_of(program)
     if path is None:
-        raise NotInstalled(program, "there is no such program")
+        raise NotInstalled(f"{program} is not installed")
     loop = asyncio.get_running_loop()
     try:
-        # A session of its own: no terminal of ours, on which it could ask somebody.
-        transport, listener = await loop.subprocess_exec(
-            _Listener, path, *arguments, cwd="/", env=environment.CHILD_ENVIRONMENT, start_new_session=True
+        # In a session of its own it has no terminal on which it could prompt.
+        transport, collected = await loop.subprocess_exec(
+            _Collector, path, *arguments, cwd="/", env=environment.CHILD_ENVIRONMENT, start_new_session=True
         )
     except OSError as error:
-        raise CannotRun(program, error.strerror or str(error)) from error
+        raise CannotRun(f"cannot run {program}: {error.strerror or error}") from error
     try:
         if (stdin := transport.get_pipe_transport(0)) is not None:
             stdin.close()
-        async with asyncio.timeout(WITHIN_SECONDS):
-            await listener.ended.wait()
-        if listener.said_too_much:
-            raise CannotRun(program, f"it said more than {LONGEST_OUTPUT_BYTES} bytes")
-        return Ran(transport.get_returncode() or 0, listener.text(1), listener.text(2))
+        async with asyncio.timeout(PROGRAM_TIMEOUT_SECONDS):
+            await collected.ended.wait()
+        if collected.is_too_much:
+            raise CannotRun(f"{program} printed more than {LONGEST_OUTPUT_BYTES} bytes")
+        return Completed(transport.get_returncode() or 0, collected.text(1), collected.text(2))
     except TimeoutError:
-        raise CannotRun(program, f"it gave no answer within {WITHIN_SECONDS} s") from None
+        raise CannotRun(f"{program} did not exit within {PROGRAM_TIMEOUT_SECONDS} s") from None
     finally:
-        await _end(transport, listener)
+        await _end(transport, collected)
 
 
-class _Listener(asyncio.SubprocessProtocol):
-    """Hears all that a program says, until it and all who have its pipes have ended."""
+class _Collector(asyncio.SubprocessProtocol):
+    """The output of a program, complete when it and every other process that has its pipes have exited."""
 
     def __init__(self) -> None:
-        self._said: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        self._output: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         self.exited = asyncio.Event()
         self.ended = asyncio.Event()
-        self.said_too_much = False
+        self.is_too_much = False
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self.said_too_much |= len(self._said[fd]) + len(data) > LONGEST_OUTPUT_BYTES
-        if self.said_too_much:
+        self.is_too_much |= len(self._output[fd]) + len(data) > LONGEST_OUTPUT_BYTES
+        if self.is_too_much:
             self.ended.set()
         else:
-            self._said[fd] += data
+            self._output[fd] += data
 
     def process_exited(self) -> None:
         self.exited.set()
@@ -108,14 +103,14 @@ class _Listener(asyncio.SubprocessProtocol):
         self.ended.set()
 
     def text(self, fd: int) -> str:
-        """What it said on a descriptor."""
-        return self._said[fd].decode(errors="replace")
+        """Return what was printed on a descriptor."""
+        return self._output[fd].decode(errors="replace")
 
 
-async def _end(transport: asyncio.SubprocessTransport, listener: _Listener) -> None:
-    """Kill what has not ended; what may not be killed, as root's sudo, ends with its pipes."""
+async def _end(transport: asyncio.SubprocessTransport, collected: _Collector) -> None:
+    """Kill a program that is still running; sudo, which runs as root, exits when its pipes are closed."""
     with suppress(PermissionError):
         transport.close()
     with suppress(TimeoutError):
-        async with asyncio.timeout(KILLED_WITHIN_SECONDS):
-            await listener.exited.wait()
+        async with asyncio.timeout(KILL_TIMEOUT_SECONDS):
+            await collected.exited.wait()

@@ -1,4 +1,4 @@
-"""Whether the daemon runs, and its helper answers."""
+"""Checks that the daemon is running, and that its helper responds."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,9 +7,9 @@ from hkswitch import __version__
 from hkswitch.backend.socket import SOCKET_UNIT
 from hkswitch.backend.sudo import HELPER, by_sudo, explain, telling
 from hkswitch.control import client
-from hkswitch.doctor.context import ROOT, UNIT, Situation
-from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
-from hkswitch.doctor.programs import Ran, run
+from hkswitch.doctor.context import DAEMON_UNIT, Context
+from hkswitch.doctor.finding import Check, Finding, fail, needs_root, ok, skip, todo
+from hkswitch.doctor.programs import Completed, run
 from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import Hello
@@ -17,91 +17,107 @@ from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import Malformed
 from hkswitch.protocol.report import BridgeReport
 
-_START: Final = f"`sudo systemctl enable --now {UNIT}`"
-_LOOK: Final = f"`journalctl -u {UNIT}` says why"
-_RESTART: Final = f"`sudo systemctl restart {UNIT}`"
-_INSTALL: Final = "`sudo make install` puts it right"
+_START_DAEMON: Final = f"run `sudo systemctl enable --now {DAEMON_UNIT}`"
+_READ_LOG: Final = f"`journalctl -u {DAEMON_UNIT}` gives the reason"
+_RESTART_DAEMON: Final = f"run `sudo systemctl restart {DAEMON_UNIT}`"
+_REINSTALL: Final = "install hkswitch again"
 
 
-async def service(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
-    return (runs(situation.unit, situation.bridge),)
+async def service(context: Context) -> tuple[Finding]:
+    """Check that systemd runs the daemon, in the version that is installed."""
+    return (running(context.unit, context.bridge),)
 
 
-async def helper(situation: Situation) -> tuple[Finding]:
-    """The point of this name. Without a daemon to ask, starts one, which ends at once.
+async def helper(context: Context) -> tuple[Finding]:
+    """Check the helper. Without a daemon to ask, this starts a helper, which exits at once.
 
-    The daemon's user starts it as the daemon would. Root starts it itself: whether sudo lets the daemon do it
-    is another point.
+    The daemon's user starts it as the daemon would. Root starts it directly: whether sudo allows the daemon
+    to do so is another check.
     """
-    bridge = situation.bridge
+    bridge = context.bridge
     if isinstance(bridge, BridgeReport):
-        return (answers_daemon(bridge.helper),)
+        return (reported(bridge.helper),)
     if not isinstance(bridge, client.NoDaemon):
-        return (unknown(Point.HELPER, f"the daemon gave no answer ({bridge})"),)
-    if situation.crossing is HelperTransport.SOCKET:
-        return (listens((await run("systemctl", "is-active", SOCKET_UNIT)).output.strip()),)
-    if not situation.may_look_as_daemon:
-        return (unknown(Point.HELPER, "there is no daemon to ask", WITH_SUDO if situation.account else ""),)
-    return (says_hello(await run(*(HELPER if situation.asker == ROOT else by_sudo()))),)
+        return (skip(Check.HELPER, f"the daemon did not answer ({bridge})"),)
+    if context.transport is HelperTransport.SOCKET:
+        return (listening((await run("systemctl", "is-active", SOCKET_UNIT)).output.strip()),)
+    if context.account is None:
+        return (skip(Check.HELPER, "the daemon is not running"),)
+    if not context.has_daemon_rights:
+        return (needs_root(Check.HELPER),)
+    return (responding(await run(*(HELPER if context.is_root else by_sudo()))),)
 
 
-def runs(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -> Finding:
-    """`unit`: what systemd says of the daemon."""
+def running(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -> Finding:
+    """Judge the service. `unit`: the daemon's properties in systemd."""
     if isinstance(unit, Failure):
-        return unknown(Point.SERVICE, str(unit))
-    if unit.get("LoadState") != "loaded":
-        advice = f"`sudo make install`, or `sudo systemctl unmask {UNIT}`"
-        return wrong(Point.SERVICE, f"{UNIT} is {unit.get('LoadState') or 'not there'}", advice)
+        return skip(Check.SERVICE, str(unit))
+    match unit.get("LoadState", "not-found"):
+        case "loaded":
+            return _loaded(unit, bridge)
+        case "masked":
+            what = f"{DAEMON_UNIT} is masked"
+            return fail(Check.SERVICE, what, f"run `sudo systemctl unmask {DAEMON_UNIT}`")
+        case "not-found":
+            return fail(Check.SERVICE, f"{DAEMON_UNIT} is not installed", _REINSTALL)
+        case state:
+            what = f"systemd cannot load {DAEMON_UNIT} ({state})"
+            return fail(Check.SERVICE, what, f"`systemctl status {DAEMON_UNIT}` gives the reason")
+
+
+def reported(why_gone: str) -> Finding:
+    """Judge by the daemon's report. `why_gone`: why it has no helper, and the remedy; empty if it has one."""
+    if why_gone:
+        return fail(Check.HELPER, f"the daemon has no helper ({why_gone})", _READ_LOG)
+    return ok(Check.HELPER, "responding")
+
+
+def listening(active: str) -> Finding:
+    """Judge the helper's socket by its state."""
+    if active == "active":
+        return ok(Check.HELPER, f"{SOCKET_UNIT} is listening")
+    what = f"{SOCKET_UNIT} is {active or 'not installed'}"
+    return fail(Check.HELPER, what, f"run `sudo systemctl enable --now {SOCKET_UNIT}`")
+
+
+def responding(completed: Completed) -> Finding:
+    """Judge the output of a helper that was started without a request."""
+    first, _, _ = completed.output.partition("\n")
+    try:
+        reply = parse_reply(first.encode())
+    except Malformed:
+        why = telling(completed.errors.splitlines()) or completed.last_line
+        return fail(Check.HELPER, explain(why), "until that is fixed, every switch shows No Response")
+    if not isinstance(reply, Hello):
+        return fail(Check.HELPER, "the helper sent an unexpected first message", _REINSTALL)
+    if reply.version != __version__:
+        what = f"the helper has version {reply.version}, but hkswitch has version {__version__}"
+        return fail(Check.HELPER, what, _REINSTALL)
+    return ok(Check.HELPER, "responding")
+
+
+def _loaded(unit: Mapping[str, str], bridge: BridgeReport | Failure) -> Finding:
     match unit.get("ActiveState"), unit.get("SubState"):
         case "active" | "reloading", _:
             return _active(unit, bridge)
         case "activating", "auto-restart":
-            return wrong(Point.SERVICE, f"{UNIT} fails, and is started again and again", _LOOK)
+            return fail(Check.SERVICE, f"{DAEMON_UNIT} keeps failing and restarting", _READ_LOG)
         case "failed", _:
-            return wrong(Point.SERVICE, f"{UNIT} failed ({unit.get('Result')})", f"{_LOOK}; then {_RESTART}")
+            what = f"{DAEMON_UNIT} failed ({unit.get('Result')})"
+            return fail(Check.SERVICE, what, f"{_READ_LOG}; then {_RESTART_DAEMON}")
+        case "inactive", _ if unit.get("UnitFileState") == "disabled":
+            return todo(Check.SERVICE, f"{DAEMON_UNIT} is not enabled", _START_DAEMON)
         case "inactive", _:
-            return wrong(Point.SERVICE, f"{UNIT} does not run", _START)
+            return fail(Check.SERVICE, f"{DAEMON_UNIT} is not running", _START_DAEMON)
         case active, _:
-            return wrong(Point.SERVICE, f"{UNIT} is {active}", "look again in a moment")
-
-
-def answers_daemon(why_gone: str) -> Finding:
-    """`why_gone`: the daemon's reason and remedy, nothing if there is a helper."""
-    if why_gone:
-        return wrong(Point.HELPER, f"the daemon has no helper ({why_gone})", _LOOK)
-    return ok(Point.HELPER, "it answers")
-
-
-def listens(active: str) -> Finding:
-    """`active`: the state of the helper's socket."""
-    if active == "active":
-        return ok(Point.HELPER, f"{SOCKET_UNIT} listens")
-    what = f"{SOCKET_UNIT} is {active or 'not there'}"
-    return wrong(Point.HELPER, what, f"`sudo systemctl enable --now {SOCKET_UNIT}`")
-
-
-def says_hello(ran: Ran) -> Finding:
-    """What came of a helper that was started with nothing to do."""
-    first, _, _ = ran.output.partition("\n")
-    try:
-        said = parse_reply(first.encode())
-    except Malformed:
-        why = telling(ran.errors.splitlines()) or ran.complaint
-        return wrong(Point.HELPER, explain(why), "hkswitch knows no states until that is fixed")
-    if not isinstance(said, Hello):
-        return wrong(Point.HELPER, "the helper does not say hello", _INSTALL)
-    if said.version != __version__:
-        return wrong(
-            Point.HELPER, f"the helper has version {said.version}, and this is {__version__}", _INSTALL
-        )
-    return ok(Point.HELPER, "it answers")
+            return fail(Check.SERVICE, f"{DAEMON_UNIT} is {active}", "run the doctor again in a moment")
 
 
 def _active(unit: Mapping[str, str], bridge: BridgeReport | Failure) -> Finding:
     if isinstance(bridge, Failure):
-        return wrong(Point.SERVICE, f"{UNIT} runs, but {bridge}", _RESTART)
+        return fail(Check.SERVICE, f"{DAEMON_UNIT} is running, but {bridge}", _RESTART_DAEMON)
     if bridge.version != __version__:
-        return wrong(Point.SERVICE, f"version {bridge.version} runs, {__version__} is installed", _RESTART)
-    boot = "" if unit.get("UnitFileState") == "enabled" else ", and is not started at boot"
-    return ok(Point.SERVICE, f"{UNIT} runs{boot}")
+        what = f"version {bridge.version} is running, but version {__version__} is installed"
+        return fail(Check.SERVICE, what, _RESTART_DAEMON)
+    boot = "" if unit.get("UnitFileState") == "enabled" else ", but does not start at boot"
+    return ok(Check.SERVICE, f"{DAEMON_UNIT} is running{boot}")

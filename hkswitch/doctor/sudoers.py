@@ -1,4 +1,4 @@
-"""Whether sudo lets the daemon start its helper, and if not, why: asks sudo, as root or as that user."""
+"""Checks that sudo lets the daemon start its helper, and if not, finds out why: it asks sudo itself."""
 
 import re
 import stat
@@ -8,155 +8,162 @@ from typing import Final
 
 from hkswitch.backend.sudo import HELPER, SUDOERS_RULE, by_sudo, hint, reason_of, telling
 from hkswitch.backend.sudo_reasons import RULE_REMEDY
-from hkswitch.doctor.context import ROOT, USER, Situation
-from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
+from hkswitch.doctor.context import DAEMON_USER, ROOT, Context
+from hkswitch.doctor.finding import Check, Finding, fail, needs_root, ok, skip
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.report import BridgeReport
 
-FILE: Final = Path("/etc/sudoers.d/hkswitch")
-MODE: Final = 0o440
-SUDOERS: Final = Path("/etc/sudoers")
+RULE_FILE: Final = Path("/etc/sudoers.d/hkswitch")
+RULE_FILE_MODE: Final = 0o440
+SUDOERS_FILE: Final = Path("/etc/sudoers")
 NO_RULE: Final = "no rule allows it"
-"""sudo itself says nothing of a command that it would not allow."""
-INCLUDED: Final = rf"^[@#]includedir\s+{re.escape(str(FILE.parent))}/?\s*$"
-"""The older form begins like a comment."""
-_NO_VARIABLES: Final = (
+"""For sudo, which prints nothing about a command that no rule allows."""
+INCLUDED: Final = rf"^[@#]includedir\s+{re.escape(str(RULE_FILE.parent))}/?\s*$"
+"""In its older form, the line begins like a comment."""
+_UNSET_SETENV: Final = (
     f"add `Defaults!{HELPER[0]} !setenv` with `sudo visudo`; SETENV: or ALL in a rule takes precedence: "
     f"the last rule must be `{SUDOERS_RULE}`"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What there is of our rule's file, and what visudo says of all. Only root can know."""
+class RuleFile:
+    """The state of the file with our rule, which only root can see."""
 
     mode: int | None = None
-    """Of the file, None if it is not there."""
-    owned: bool = True
-    """By root."""
-    passed_over: str = ""
-    """A file whose name sudo does not read."""
-    complaint: str = ""
-    included: bool = True
-    """/etc/sudoers names the folder of the file."""
+    """None if the file does not exist."""
+    is_roots: bool = True
+    ignored_file: str = ""
+    """A similar file that sudo ignores because of its name."""
+    visudo_error: str = ""
+    """The first error that visudo finds in any rule."""
+    is_included: bool = True
+    """Whether /etc/sudoers includes the folder of the file."""
 
 
-async def sudoers(situation: Situation) -> tuple[Finding]:
-    """The point of this name."""
-    if situation.crossing is HelperTransport.SOCKET:
-        return (ok(Point.SUDOERS, "not needed: systemd starts the helper"),)
-    if not situation.may_look_as_daemon:
-        why = "sudo answers for the one who asks" if situation.account else f"there is no user {USER}"
-        return (unknown(Point.SUDOERS, why, WITH_SUDO if situation.account else ""),)
+async def sudoers(context: Context) -> tuple[Finding]:
+    """Check that a rule allows the daemon's user to start the helper, and no more than that."""
+    if context.transport is HelperTransport.SOCKET:
+        return (ok(Check.SUDO, "not needed: systemd starts the helper"),)
+    if context.account is None:
+        return (skip(Check.SUDO, f"there is no user {DAEMON_USER}"),)
+    if not context.has_daemon_rights:
+        return (needs_root(Check.SUDO),)
     sudo, *_ = by_sudo()
-    whose = ("-U", USER) if situation.asker == ROOT else ()
+    whose = ("-U", DAEMON_USER) if context.is_root else ()
     try:
         allowed = await run(sudo, "-n", "-l", "-u", "root", *whose, *HELPER)
     except NotInstalled:
-        return (wrong(Point.SUDOERS, "there is no sudo", "install it: the daemon starts its helper by it"),)
+        advice = "install it: the daemon needs it to start the helper"
+        return (fail(Check.SUDO, "sudo is not installed", advice),)
     listed = await run(sudo, "-n", "-l", *whose)
-    rules = await _rules() if situation.asker == ROOT else None
+    rule_file = await _rule_file() if context.is_root else None
     refusal = "" if allowed.code == 0 else telling(allowed.errors.splitlines()) or NO_RULE
-    if _is_of_asking(refusal) and isinstance(situation.bridge, BridgeReport) and not situation.bridge.helper:
+    has_helper = isinstance(context.bridge, BridgeReport) and not context.bridge.helper
+    if has_helper and _may_be_for_listing_only(refusal):
         refusal = ""
-    return (in_force(refusal, listed.output, rules),)
+    return (in_force(refusal, listed.output, rule_file),)
 
 
-def _is_of_asking(refusal: str) -> bool:
-    """Whether sudo may refuse the question only: a setting for the helper's command is not for that."""
-    reason = reason_of(refusal)
-    return reason is not None and reason.remedy != RULE_REMEDY
-
-
-def in_force(refusal: str, listed: str, rules: Rules | None) -> Finding:
-    """`refusal`: why sudo does not allow it; `listed`: the user's rules, of which the last counts."""
+def in_force(refusal: str, listed: str, rule_file: RuleFile | None) -> Finding:
+    """Judge sudo's answer. `refusal`: its reason; `listed`: the user's rules; the last one applies."""
     if refusal:
-        what, advice = _why(refusal, rules)
-        return wrong(Point.SUDOERS, what, advice)
+        what, advice = _why(refusal, rule_file)
+        return fail(Check.SUDO, what, advice)
     if asks_for_password(listed):
-        advice = f"`sudo -l -U {USER}` lists the rules; the one of {FILE} must come after that"
-        return wrong(Point.SUDOERS, f"a later rule has sudo ask {USER} for a password", advice)
+        what = f"a later rule makes sudo ask {DAEMON_USER} for a password"
+        advice = f"`sudo -l -U {DAEMON_USER}` lists the rules; the one of {RULE_FILE} must come last"
+        return fail(Check.SUDO, what, advice)
     if sets_variables(listed):
-        what = f"sudo lets {USER} set variables of the helper's, by which it runs anything as root"
-        return wrong(Point.SUDOERS, what, _NO_VARIABLES)
-    if rules is not None and rules.mode not in {None, MODE}:
-        return wrong(Point.SUDOERS, f"{FILE} has mode {rules.mode:04o}", f"`sudo chmod {MODE:04o} {FILE}`")
-    return ok(Point.SUDOERS, f"sudo lets {USER} start the helper")
+        what = f"sudo lets {DAEMON_USER} set the helper's environment variables, and so run anything as root"
+        return fail(Check.SUDO, what, _UNSET_SETENV)
+    if rule_file is not None and rule_file.mode not in {None, RULE_FILE_MODE}:
+        what = f"{RULE_FILE} has mode {rule_file.mode:04o}"
+        return fail(Check.SUDO, what, f"run `sudo chmod {RULE_FILE_MODE:04o} {RULE_FILE}`")
+    return ok(Check.SUDO, f"sudo lets {DAEMON_USER} start the helper")
 
 
 def asks_for_password(listed: str) -> bool:
-    """Whether the last rule that is for the helper, in what `sudo -l` lists, wants a password."""
-    rule = _rule(listed)
+    """Whether the last rule for the helper, in the output of `sudo -l`, demands a password."""
+    rule = _last_rule(listed)
     return bool(rule) and "NOPASSWD:" not in rule
 
 
 def sets_variables(listed: str) -> bool:
     """Whether that rule, or else a setting, lets the daemon's user set any variable, as the linker's."""
-    rule = _rule(listed)
+    rule = _last_rule(listed)
     if "SETENV:" in rule:
         return "NOSETENV:" not in rule
     if rule.endswith(" ALL"):
-        return True  # it implies that
-    said, is_ours = "", True
+        return True  # it implies SETENV
+    last, is_ours = "", True
     for line in listed.partition("\nUser ")[0].split("\n"):
         scope = re.match(r"\s*Defaults(\S*)", line)  # of a command or of a target user
         is_ours = scope[1] in {f"!{HELPER[0]}", "!ALL", ">root"} if scope else is_ours
-        said = next(reversed(re.findall(r"(?:^|[\s,])(!?setenv)(?=,|\s|$)", line)), said) if is_ours else said
-    return said == "setenv"
+        last = next(reversed(re.findall(r"(?:^|[\s,])(!?setenv)(?=,|\s|$)", line)), last) if is_ours else last
+    return last == "setenv"
 
 
-def _rule(listed: str) -> str:
+def first_error(printed: str) -> str:
+    """Return the first line of visudo's output that is an error."""
+    lines = (line.strip() for line in printed.split("\n"))
+    return next((line for line in lines if line and not line.endswith("parsed OK")), "")
+
+
+def _may_be_for_listing_only(refusal: str) -> bool:
+    """Whether sudo may refuse `sudo -l` only: settings for the helper's command do not apply to that."""
+    reason = reason_of(refusal)
+    return reason is not None and reason.remedy != RULE_REMEDY
+
+
+def _last_rule(listed: str) -> str:
     rules = [line.strip() for line in listed.split("\n") if line.startswith("    (")]
     return next(
         (rule for rule in reversed(rules) if rule.endswith((" ".join(HELPER), HELPER[0], " ALL"))), ""
     )
 
 
-def first_complaint(said: str) -> str:
-    """The first line of visudo's that is about something wrong."""
-    lines = (line.strip() for line in said.split("\n"))
-    return next((line for line in lines if line and not line.endswith("parsed OK")), "")
-
-
-def _why(refusal: str, rules: Rules | None) -> tuple[str, str]:
-    """What is wrong, and what to do."""
-    what = f"sudo refuses the helper ({refusal})"
+def _why(refusal: str, file: RuleFile | None) -> tuple[str, str]:
+    """Return what is wrong, and the remedy."""
+    what = f"sudo refuses to start the helper ({refusal})"
     if (reason := reason_of(refusal)) and reason.remedy != RULE_REMEDY:
         return what, hint(refusal)
-    if rules is None:
-        return what, f"{FILE} must hold the line: {SUDOERS_RULE}"
-    if rules.mode is None and rules.passed_over:
-        command = f"`sudo mv {rules.passed_over} {FILE}`"
-        return f"sudo reads no file whose name has a dot or ends with ~, as {rules.passed_over}", command
-    if rules.mode is None:
-        return f"there is no {FILE}", f"write this line into it, with mode 0440: {SUDOERS_RULE}"
-    if not rules.owned:
-        return f"{FILE} does not belong to root", f"`sudo chown root:root {FILE}`"
-    if rules.mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"sudo reads no file that others can write, as {FILE}", f"`sudo chmod {MODE:04o} {FILE}`"
-    if rules.complaint:
-        return f"{what}; visudo says: {rules.complaint}", "`sudo visudo -c` says more"
-    if not rules.included:
+    if file is None:
+        return what, f"{RULE_FILE} must contain the line: {SUDOERS_RULE}"
+    if file.mode is None and file.ignored_file:
+        advice = f"run `sudo mv {file.ignored_file} {RULE_FILE}`"
         return (
-            f"sudo does not read {FILE.parent}",
-            f"{SUDOERS} must have the line `@includedir {FILE.parent}`",
+            f"sudo ignores files whose name contains a dot or ends with ~, like {file.ignored_file}",
+            advice,
         )
-    return what, f"{FILE} must hold the line: {SUDOERS_RULE}, and no later rule may take it back"
+    if file.mode is None:
+        return f"{RULE_FILE} does not exist", f"create it with mode 0440 and this line: {SUDOERS_RULE}"
+    if not file.is_roots:
+        return f"{RULE_FILE} does not belong to root", f"run `sudo chown root:root {RULE_FILE}`"
+    if file.mode & (stat.S_IWGRP | stat.S_IWOTH):
+        advice = f"run `sudo chmod {RULE_FILE_MODE:04o} {RULE_FILE}`"
+        return f"sudo ignores files that other users can write, like {RULE_FILE}", advice
+    if file.visudo_error:
+        return f"{what}; visudo says: {file.visudo_error}", "run `sudo visudo -c` for the details"
+    if not file.is_included:
+        advice = f"add the line `@includedir {RULE_FILE.parent}` to {SUDOERS_FILE}"
+        return f"sudo does not read {RULE_FILE.parent}", advice
+    return what, f"{RULE_FILE} must contain the line: {SUDOERS_RULE}, and no later rule may override it"
 
 
-async def _rules() -> Rules:
+async def _rule_file() -> RuleFile:
     try:
         checked = await run("visudo", "-c")
     except CannotRun:
-        complaint = ""
+        error = ""
     else:
-        complaint = "" if checked.code == 0 else first_complaint(f"{checked.output}\n{checked.errors}")
+        error = "" if checked.code == 0 else first_error(f"{checked.output}\n{checked.errors}")
     try:
-        found = FILE.stat()
+        found = RULE_FILE.stat()
     except OSError:
-        passed_over = next((str(file) for file in sorted(FILE.parent.glob(f"{FILE.name}[.~]*"))), "")
-        return Rules(None, passed_over=passed_over, complaint=complaint)
-    included = re.search(INCLUDED, SUDOERS.read_text(errors="replace"), re.MULTILINE) is not None
-    mode, owned = stat.S_IMODE(found.st_mode), found.st_uid == ROOT
-    return Rules(mode, owned=owned, complaint=complaint, included=included)
+        similar = sorted(RULE_FILE.parent.glob(f"{RULE_FILE.name}[.~]*"))
+        return RuleFile(None, ignored_file=next(map(str, similar), ""), visudo_error=error)
+    is_included = re.search(INCLUDED, SUDOERS_FILE.read_text(errors="replace"), re.MULTILINE) is not None
+    mode, is_roots = stat.S_IMODE(found.st_mode), found.st_uid == ROOT
+    return RuleFile(mode, is_roots=is_roots, visudo_error=error, is_included=is_included)

@@ -1,65 +1,112 @@
-"""Whether systemd answers on the system bus, and has the units of the configuration."""
+"""Checks that systemd answers on the bus and has the configured units, and what to do about missing ones."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.context import USER, Situation
-from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Finding, Point, counted, ok, unknown, wrong
-from hkswitch.doctor.missing_units import hints
+from hkswitch.doctor.context import DAEMON_USER, Context
+from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Check, Finding, counted, fail, ok, skip
+from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
 from hkswitch.model.unit_state import LoadState, UnitHealth, UnitState
 from hkswitch.systemd.units import Systemd
 
-WITHIN_SECONDS: Final = 10
-MOST_NAMED: Final = 3
+BUS_TIMEOUT_SECONDS: Final = 10
+MOST_UNITS_NAMED: Final = 3
 
-_ADVICE: Final = {
-    LoadState.NOT_FOUND: "install what it belongs to, or take it out of the configuration",
-    LoadState.MASKED: "`sudo systemctl unmask` it, or take it out of the configuration",
+UNIT_FOLDERS: Final = (
+    *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"),
+    *("/run/systemd/generator.early", "/etc/systemd/system", "/etc/systemd/system.attached"),
+    *("/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/generator"),
+    *("/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"),
+    "/run/systemd/generator.late",
+)
+"""The folders of unit files (systemd.unit(5)); systemd lists only those that existed at its last reload."""
+
+LEAST_SIMILARITY: Final = 0.7
+"""By difflib: ngnix is similar to nginx (0.8), but smb is not similar to nmb (0.67)."""
+
+_REMEDIES: Final = {
+    LoadState.NOT_FOUND: "install the package that has it, or remove it from the configuration",
+    LoadState.MASKED: "run `sudo systemctl unmask` on it, or remove it from the configuration",
 }
+_OTHER_REMEDY: Final = "`systemctl status` of the unit gives the reason"
 
 
-async def bus_and_units(situation: Situation) -> tuple[Finding, Finding]:
-    """The points bus and units."""
-    config = situation.config
-    if situation.is_asked_by_daemon:
-        why = f"the bus denies the user {USER} everything"
-        return unknown(Point.BUS, why, WITH_SUDO), unknown(Point.UNITS, why, WITH_SUDO)
+async def bus_and_units(context: Context) -> tuple[Finding, Finding]:
+    """Check the system bus, and the units of the configuration."""
+    config = context.config
+    if context.is_daemon_user:
+        why = f"the bus denies {DAEMON_USER} every call"
+        return skip(Check.BUS, why, WITH_SUDO), skip(Check.UNITS, why, WITH_SUDO)
     groups = () if isinstance(config, Failure) else config.groups
     states = await _states({unit for group in groups for unit in group.units})
     known = {} if isinstance(states, Failure) else await hints(_not_found(states))
-    return reachable(states), exist(config, states, known)
+    return reachable(states), loaded(config, states, known)
 
 
 def reachable(states: Mapping[str, UnitState] | Failure) -> Finding:
-    """Whether anybody answered."""
+    """Judge whether systemd answered."""
     if isinstance(states, Failure):
-        return wrong(Point.BUS, str(states), "`sudo systemctl start dbus.socket`, or install dbus")
-    return ok(Point.BUS, "systemd answers on the system bus")
+        return fail(Check.BUS, str(states), "run `sudo systemctl start dbus.socket`, or install dbus")
+    return ok(Check.BUS, "systemd answers on the system bus")
 
 
-def exist(
+def loaded(
     config: Config | Failure, states: Mapping[str, UnitState] | Failure, known: Mapping[str, str]
 ) -> Finding:
-    """Whether systemd can load every unit. `known`: what to do about those for which that is known."""
+    """Judge whether systemd can load every unit. `known`: hints for some of those that do not exist."""
     if isinstance(config, Failure):
-        return unknown(Point.UNITS, NO_CONFIG)
+        return skip(Check.UNITS, NO_CONFIG)
     if isinstance(states, Failure):
-        return unknown(Point.UNITS, "systemd does not answer")
+        return skip(Check.UNITS, "systemd does not answer")
     missing = {unit: state for unit, state in states.items() if state.health is UnitHealth.MISSING}
     if missing:
-        return wrong(Point.UNITS, _named(config, missing), _advice(config, missing, known))
-    return ok(Point.UNITS, f"{counted(len(states), 'unit')} known to systemd")
+        return fail(Check.UNITS, _named(config, missing), _advice(config, missing, known))
+    return ok(Check.UNITS, f"{counted(len(states), 'unit')} known to systemd")
+
+
+async def hints(units: Iterable[str]) -> Mapping[str, str]:
+    """Return a hint for each of these units for which there is one."""
+    missing = tuple(units)
+    if not missing:
+        return {}
+    folders = await _printed("show", "--property=UnitPath", "--value")
+    listed = await _printed("list-unit-files", "--no-legend", "--no-pager", "--plain")
+    known = {name for line in listed.splitlines() for name in line.split()[:1]}
+    paths = tuple(map(Path, dict.fromkeys((*folders.split(), *UNIT_FOLDERS))))
+    return {unit: hint for unit in missing if (hint := _hint(unit, paths, known))}
+
+
+def file_of(unit: str, folders: Iterable[Path]) -> Path | None:
+    """Return the file of a unit, or of its template, in one of the folders; not a dangling link."""
+    names = dict.fromkeys((unit, _template(unit)))
+    return next((file for folder in folders for name in names if (file := folder / name).exists()), None)
+
+
+def similar(unit: str, known: Iterable[str]) -> str:
+    """Return the one of the known names that is most similar; empty if none is similar.
+
+    The suffix must be equal, as too many names share it. An instance is compared with other templates.
+    """
+    stem, dot, kind = _template(unit).rpartition(".")
+    stems = (name.removesuffix(dot + kind) for name in known if name.endswith(dot + kind))
+    among = sorted(each for each in stems if each.endswith("@") is stem.endswith("@"))
+    for found in get_close_matches(stem, among, n=1, cutoff=LEAST_SIMILARITY):
+        instance = unit.partition("@")[2] or f".{kind}"
+        return found + instance
+    return ""
 
 
 def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
-    """About the first one, and what is known about the others that are named."""
+    """Return the remedy for the first unit, and the hints for the others that are named."""
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
     first, *others = dict.fromkeys(in_order)
-    of_first = known.get(first) or _ADVICE.get(missing[first].load, "`systemctl status` says why")
-    return "; ".join((of_first, *(known[unit] for unit in others[: MOST_NAMED - 1] if unit in known)))
+    of_first = known.get(first) or _REMEDIES.get(missing[first].load, _OTHER_REMEDY)
+    return "; ".join((of_first, *(known[unit] for unit in others[: MOST_UNITS_NAMED - 1] if unit in known)))
 
 
 def _not_found(states: Mapping[str, UnitState]) -> tuple[str, ...]:
@@ -68,21 +115,47 @@ def _not_found(states: Mapping[str, UnitState]) -> tuple[str, ...]:
 
 def _named(config: Config, missing: Mapping[str, UnitState]) -> str:
     named = [
-        f"{unit} of group {group.id} is {missing[unit]}"
+        f"{unit} (group {group.id}) {_fault(missing[unit])}"
         for group in config.groups
         for unit in group.units
         if unit in missing
     ]
-    more = len(named) - MOST_NAMED
-    return ", ".join(named[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+    more = len(named) - MOST_UNITS_NAMED
+    return ", ".join(named[:MOST_UNITS_NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
+def _fault(state: UnitState) -> str:
+    return "does not exist" if state.load is LoadState.NOT_FOUND else f"is {state}"
 
 
 async def _states(units: set[str]) -> Mapping[str, UnitState] | Failure:
     try:
-        async with asyncio.timeout(WITHIN_SECONDS):
+        async with asyncio.timeout(BUS_TIMEOUT_SECONDS):
             with await Systemd.connect() as systemd:
                 return await systemd.states(sorted(units))
     except BusUnavailable as failure:
         return failure
     except TimeoutError:
-        return BusUnavailable(f"no answer within {WITHIN_SECONDS} s")
+        return BusUnavailable(f"no answer within {BUS_TIMEOUT_SECONDS} s")
+
+
+def _hint(unit: str, folders: Iterable[Path], known: Iterable[str]) -> str:
+    if file := file_of(unit, folders):
+        return f"systemd has not read {file} yet: run `sudo systemctl daemon-reload`"
+    meant = similar(unit, known)
+    return f"did you mean {meant}?" if meant else ""
+
+
+def _template(unit: str) -> str:
+    """Return the template of an instance, or the unit itself."""
+    stem, dot, kind = unit.rpartition(".")
+    prefix, at, _ = stem.partition("@")
+    return prefix + at + dot + kind
+
+
+async def _printed(*arguments: str) -> str:
+    """Return the output of systemctl; empty if it cannot be run."""
+    try:
+        return (await run("systemctl", *arguments)).output
+    except CannotRun:
+        return ""

@@ -24,7 +24,7 @@ import pytest
 
 from hkswitch.cli import actions, diagnostics, entry, main
 from hkswitch.control import SOCKET_NAME, client
-from hkswitch.doctor import account, paired
+from hkswitch.doctor import account
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME, Stored, digest, encode
 from hkswitch.model.errors import Exit
@@ -226,9 +226,9 @@ def test_whatever_is_in_the_state_file_the_command_line_says_a_sentence_and_ends
 def of_doctor(folder: Path) -> None:
     """What the doctor and the diagnostics make of it."""
     found, warnings = account.stored(folder)
-    findings = [account.contents_are(folder, found, warnings)]
+    findings = [account.contents(folder, found, warnings)]
     if isinstance(found, Stored):
-        findings.append(paired.by(found.controllers, folder, locked=found.setup_is.pairing_refused))
+        findings.append(account.paired(found.controllers, folder, locked=found.setup_is.pairing_refused))
         assert found.setup.code not in diagnostics.Secrets.of(found).removed_from(f"code {found.setup.code}")
     for finding in findings:
         assert str(finding).isprintable(), finding

@@ -22,7 +22,7 @@ from hkswitch.daemon.bridge import CannotServe
 from hkswitch.daemon.changes import after_restart
 from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.service import _Service
-from hkswitch.doctor import paired
+from hkswitch.doctor import account
 from hkswitch.doctor.finding import Verdict
 from hkswitch.hap.attempts import Attempts
 from hkswitch.hap.setup_code import Setup
@@ -211,15 +211,15 @@ def test_status_of_another_bridge_names_its_state_folder() -> None:
 @pytest.mark.parametrize(
     ("controllers", "is_locked", "advice"),
     [
-        ((), False, "`sudo hkswitch pair` shows the code to scan"),
-        ((), True, "`sudo hkswitch pair --reset-attempts` unlocks it"),
+        ((), False, "run `sudo hkswitch pair`"),
+        ((), True, "run `sudo hkswitch pair --reset-attempts`"),
         ((PairedController("A", admin=True),), True, ""),
     ],
 )
 def test_the_doctor_names_what_lets_a_controller_pair(
     controllers: tuple[PairedController, ...], is_locked: bool, advice: str
 ) -> None:
-    finding = paired.by(controllers, STATE_FOLDER, locked=is_locked)
+    finding = account.paired(controllers, STATE_FOLDER, locked=is_locked)
     assert (finding.verdict is Verdict.OK, finding.advice) == (not advice, advice)
 
 

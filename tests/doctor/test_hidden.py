@@ -9,11 +9,11 @@ import pytest
 
 from hkswitch.backend.sudo import HELPER
 from hkswitch.control.client import NoDaemon
-from hkswitch.doctor import configuration, hidden, service, sudoers
-from hkswitch.doctor.context import Account, Situation
-from hkswitch.doctor.finding import Point, Verdict, ok
-from hkswitch.doctor.hidden import hiding, why_hidden
-from hkswitch.doctor.programs import CannotRun, Ran
+from hkswitch.doctor import configuration, service, sudoers
+from hkswitch.doctor.configuration import folders_hidden_by, why_hidden
+from hkswitch.doctor.context import Account, Context
+from hkswitch.doctor.finding import Check, Verdict, ok
+from hkswitch.doctor.programs import CannotRun, Completed
 from hkswitch.model.errors import ConfigUnreadable
 from hkswitch.model.unit_state import HelperTransport
 from tests.support.pairings import folder_for_all_users
@@ -39,31 +39,31 @@ HOMES = dict.fromkeys(("/home", "/root", "/run/user"), "ProtectHome")
     ids=str,
 )
 def test_the_settings_of_a_unit_hide_folders(settings: Mapping[str, str], folders: Mapping[str, str]) -> None:
-    assert dict(hiding(settings)) == folders
+    assert dict(folders_hidden_by(settings)) == folders
 
 
 @pytest.mark.parametrize(
-    ("crossing", "unit"), [(HelperTransport.SUDO, "hkswitch"), (HelperTransport.SOCKET, "serviceswitch@")]
+    ("transport", "unit"), [(HelperTransport.SUDO, "hkswitch"), (HelperTransport.SOCKET, "serviceswitch@")]
 )
 async def test_the_unit_that_the_helper_runs_in_is_asked(
-    monkeypatch: pytest.MonkeyPatch, crossing: HelperTransport, unit: str
+    monkeypatch: pytest.MonkeyPatch, transport: HelperTransport, unit: str
 ) -> None:
-    async def shows(*command: str) -> Ran:
+    async def shows(*command: str) -> Completed:
         assert command[-1] == {"hkswitch": "hkswitch.service"}.get(unit, "serviceswitch@doctor.service")
-        return Ran(0, "ProtectHome=yes\nPrivateTmp=no\n")
+        return Completed(0, "ProtectHome=yes\nPrivateTmp=no\n")
 
-    monkeypatch.setattr(hidden, "run", shows)
-    assert await hidden.hidden_folders(crossing) == dict.fromkeys(
+    monkeypatch.setattr(configuration, "run", shows)
+    assert await configuration.hidden_folders(transport) == dict.fromkeys(
         ("/home", "/root", "/run/user"), f"ProtectHome= of {unit}.service"
     )
 
 
-async def test_without_systemd_nothing_is_said_to_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuses(*_: str) -> Ran:
-        raise CannotRun("systemctl", "no")
+async def test_without_systemd_no_folder_is_known_to_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuses(*_: str) -> Completed:
+        raise CannotRun("systemctl: no")
 
-    monkeypatch.setattr(hidden, "run", refuses)
-    assert await hidden.hidden_folders(HelperTransport.SUDO) == {}
+    monkeypatch.setattr(configuration, "run", refuses)
+    assert await configuration.hidden_folders(HelperTransport.SUDO) == {}
 
 
 @pytest.fixture
@@ -102,12 +102,12 @@ def test_a_program_is_seen_with_its_links_and_its_interpreter(
         assert why.endswith(f": ProtectHome= of hkswitch.service hides {scripts / folder}")
 
 
-def test_a_hidden_program_is_wrong_and_what_to_do_is_said(scripts: Path) -> None:
-    fine = ok(Point.TRUST, "nobody but root")
+def test_a_hidden_program_fails_with_the_remedy(scripts: Path) -> None:
+    fine = ok(Check.TRUST, "only root")
     programs = [str(scripts / name) for name in ("usual", "script")]
-    assert configuration.seen(fine, programs, {}) is fine
-    found = configuration.seen(fine, programs, {str(scripts): "PrivateTmp= of hkswitch.service"})
-    assert (found.point, found.verdict) == (Point.TRUST, Verdict.WRONG)
+    assert configuration.visible(fine, programs, {}) is fine
+    found = configuration.visible(fine, programs, {str(scripts): "PrivateTmp= of hkswitch.service"})
+    assert (found.check, found.verdict) == (Check.TRUST, Verdict.FAIL)
     assert found.what.endswith(f"PrivateTmp= of hkswitch.service hides {scripts} (and 1 more)")
     assert found.advice == "move it to /usr/local/bin, and change the configuration"
 
@@ -166,13 +166,13 @@ async def test_root_asks_sudo_about_the_daemons_user_and_never_as_that_user(
 ) -> None:
     asked = []
 
-    async def answers(program: str, *arguments: str) -> Ran:
+    async def answers(program: str, *arguments: str) -> Completed:
         if program != "visudo":
             asked.append(arguments)
-        return Ran(0, "")
+        return Completed(0, "")
 
     monkeypatch.setattr(sudoers, "run", answers)
-    await sudoers.sudoers(situation(asker))
+    await sudoers.sudoers(context_of(asker))
     assert asked == expected
 
 
@@ -182,25 +182,25 @@ async def test_root_starts_a_helper_as_root_and_the_daemons_user_by_sudo(
 ) -> None:
     started = []
 
-    async def answers(*command: str) -> Ran:
+    async def answers(*command: str) -> Completed:
         started.append(command)
-        return Ran(0, "")
+        return Completed(0, "")
 
     monkeypatch.setattr(service, "run", answers)
-    await service.helper(situation(asker))
+    await service.helper(context_of(asker))
     [command] = started
     assert command[0].endswith(first)
     assert command[-2:] == HELPER
 
 
-def situation(asker: int) -> Situation:
-    return Situation(
+def context_of(asker: int) -> Context:
+    return Context(
         config_file=Path("/nowhere/config.yaml"),
         state_folder=Path("/nowhere"),
-        asker=asker,
+        user_id=asker,
         account=Account("hkswitch", 990, 990),
         config=ConfigUnreadable("/nowhere/config.yaml", "no"),
-        place=ConfigUnreadable("/nowhere/config.yaml", "no"),
+        endpoint=ConfigUnreadable("/nowhere/config.yaml", "no"),
         unit={},
         bridge=NoDaemon(Path("/nowhere/control.sock")),
     )

@@ -13,9 +13,8 @@ from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER, client
 from hkswitch.control.words import command
 from hkswitch.doctor import firewall, network
-from hkswitch.doctor.context import Account, Situation
-from hkswitch.doctor.finding import Finding, Point, Verdict, ok
-from hkswitch.doctor.packets import Packet
+from hkswitch.doctor.context import Account, Context
+from hkswitch.doctor.finding import Check, Finding, Verdict, ok
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable, Failure
 from hkswitch.network.addresses import TablesUnreadable
@@ -24,7 +23,7 @@ from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.report import BridgeReport
 from tests.support.ports import free_port
 
-OK, WRONG, UNKNOWN, WARNING = Verdict
+OK, FAIL, WARN, TODO, SKIP = Verdict
 HERE = Endpoint(("10.77.0.1", "fd00::1"), frozenset({1}))
 LOOPBACK = Endpoint(("127.0.0.2", "127.0.0.3"), frozenset({1}))
 BRIDGE = BridgeReport("hkswitch", __version__, 0, ("10.77.0.1",), 51826, ())
@@ -34,28 +33,28 @@ BARE = NoAddress("the interface lan0 has no address that a phone could reach", "
 NO_CONFIG = ConfigUnreadable("config.yaml", "No such file or directory")
 OTHER_FOLDER = Path("/srv/second")
 RELOAD = "`sudo hkswitch reload`"
-RESTART = "`sudo systemctl restart hkswitch.service`"
+RESTART = "run `sudo systemctl restart hkswitch.service`"
 US = f"process {os.getpid()} ({Path('/proc/self/comm').read_text().strip()})"
 
 
 def judged(finding: Finding, verdict: Verdict, words: str) -> None:
     assert (finding.verdict, words in str(finding)) == (verdict, True), str(finding)
-    assert (finding.verdict in {WRONG, WARNING}) <= bool(finding.advice), "what to do?"
+    assert (finding.verdict in {FAIL, WARN, TODO}) <= bool(finding.advice), "what to do?"
 
 
-def situation(
+def context_of(
     place: Endpoint | Failure,
     bridge: BridgeReport | Failure,
     port: int = 51826,
     state_folder: Path = STATE_FOLDER,
-) -> Situation:
-    return Situation(
+) -> Context:
+    return Context(
         config_file=Path("config.yaml"),
         state_folder=state_folder,
-        asker=os.getuid(),
+        user_id=os.getuid(),
         account=Account("hkswitch", 4_000_000_000, 4_000_000_000),
         config=Config(BridgeConfig(port=port), ()),
-        place=place,
+        endpoint=place,
         unit={},
         bridge=bridge,
     )
@@ -70,26 +69,26 @@ NO_DAEMON = client.NoDaemon(OTHER_FOLDER / "control.sock")
 @pytest.mark.parametrize(
     ("why", "bridge", "verdict", "words"),
     [
-        (DOWN, None, WRONG, "lan0 is down; bring lan0 up: `sudo ip link set lan0 up`"),
-        (DOWN, NOWHERE._replace(network=f"waiting for lan0: {DOWN}"), WRONG, "lan0 is down; bring"),
-        (DOWN, BRIDGE, WRONG, "lan0 is down (the bridge is still on 10.77.0.1); bring lan0 up"),
-        (BARE, None, WRONG, "the interface lan0 has no address that a phone could reach; give lan0 an"),
-        (NoDefaultRoute(), None, WRONG, "no default route to choose an address by; set bridge.interface"),
-        (NoDefaultRoute(), NOWHERE, WRONG, "no default route to choose an address by; set bridge.interface"),
+        (DOWN, None, FAIL, "lan0 is down; bring lan0 up: `sudo ip link set lan0 up`"),
+        (DOWN, NOWHERE._replace(network=f"waiting for lan0: {DOWN}"), FAIL, "lan0 is down; bring"),
+        (DOWN, BRIDGE, FAIL, "lan0 is down (the bridge is still on 10.77.0.1); bring lan0 up"),
+        (BARE, None, FAIL, "the interface lan0 has no address that a phone could reach; give lan0 an"),
+        (NoDefaultRoute(), None, FAIL, "no default route to choose an address by; set bridge.interface"),
+        (NoDefaultRoute(), NOWHERE, FAIL, "no default route to choose an address by; set bridge.interface"),
         (
             NoDefaultRoute(),
             BRIDGE,
-            WARNING,
+            WARN,
             "no default route to choose an address by (the bridge is still on 10.77.0.1); set bridge",
         ),
-        (TablesUnreadable(OSError(24, os.strerror(24))), BRIDGE, UNKNOWN, "Too many open files"),
-        (NO_CONFIG, BRIDGE, UNKNOWN, "there is no valid configuration"),
+        (TablesUnreadable(OSError(24, os.strerror(24))), BRIDGE, SKIP, "Too many open files"),
+        (NO_CONFIG, BRIDGE, SKIP, "there is no valid configuration"),
     ],
 )
-def test_without_a_place_there_is_one_remedy_that_fits(
+def test_without_an_address_there_is_one_remedy_that_fits(
     why: Failure, bridge: BridgeReport | None, verdict: Verdict, words: str
 ) -> None:
-    found = network.has_none(why, bridge)
+    found = network.no_endpoint(why, bridge)
     judged(found, verdict, words)
     assert not found.advice or found.advice in {DOWN.remedy, BARE.remedy, "set bridge.interface"}
     assert "change" not in found.advice
@@ -103,50 +102,50 @@ def test_without_a_place_there_is_one_remedy_that_fits(
         (
             replace(HERE, lack="lan1: it is down", remedy="bring lan1 up"),
             None,
-            WARNING,
+            WARN,
             "fd00::1 on lan0, without lan1: it is down; bring lan1 up",
         ),
         (
             HERE,
             BRIDGE,
-            WRONG,
-            f"chooses 10.77.0.1, fd00::1, and the bridge is on 10.77.0.1; {RELOAD}",
+            FAIL,
+            f"selects 10.77.0.1, fd00::1, but the bridge is on 10.77.0.1; run {RELOAD}",
         ),
         (
             HERE,
             BRIDGE._replace(network="trying again: cannot read"),
-            WRONG,
-            f"the bridge is on 10.77.0.1 (trying again: cannot read); {RELOAD}",
+            FAIL,
+            f"the bridge is on 10.77.0.1 (trying again: cannot read); run {RELOAD}",
         ),
         (
             HERE,
             NOWHERE._replace(network="waiting for lan9: there is none"),
-            WRONG,
-            f"and the bridge is on no network (waiting for lan9: there is none); {RELOAD}",
+            FAIL,
+            f"but the bridge is on no network (waiting for lan9: there is none); run {RELOAD}",
         ),
-        (HERE, NOWHERE, WRONG, "and the bridge is on no network (it is starting); `sudo"),
-        (LOOPBACK, None, WARNING, "127.0.0.2, 127.0.0.3 on lan0, which no phone can reach; set bridge.int"),
+        (HERE, NOWHERE, FAIL, "but the bridge is on no network (it is starting); run `sudo"),
+        (LOOPBACK, None, WARN, "127.0.0.2, 127.0.0.3 on lan0, which no phone can reach; set bridge.int"),
         (
             LOOPBACK,
             BRIDGE._replace(addresses=LOOPBACK.addresses),
-            WARNING,
+            WARN,
             "which no phone can reach; set bridge.interface",
         ),
         (Endpoint(("::1", "10.77.0.1"), frozenset({1})), None, OK, "::1, 10.77.0.1 on lan0"),
     ],
 )
-def test_the_bridge_has_a_place(
+def test_the_bridge_serves_on_the_configured_addresses(
     place: Endpoint, bridge: BridgeReport | None, verdict: Verdict, words: str
 ) -> None:
-    judged(network.has_place(place, ("lan0",), bridge, RELOAD), verdict, words)
+    judged(network.served(place, ("lan0",), bridge, RELOAD), verdict, words)
 
 
 @pytest.mark.parametrize("folder", [STATE_FOLDER, OTHER_FOLDER])
 async def test_the_commands_are_for_the_bridge_that_was_asked_about(folder: Path) -> None:
-    (found,) = await network.network(situation(HERE, BRIDGE, state_folder=folder))
-    judged(found, WRONG, f"{command(folder, 'reload')}, and look again")
-    (found,) = await network.port(situation(HERE, BRIDGE._replace(port=7), state_folder=folder))
-    judged(found, WRONG, "a new port takes effect after that")
+    (found,) = await network.network(context_of(HERE, BRIDGE, state_folder=folder))
+    judged(found, FAIL, f"run {command(folder, 'reload')}, then the doctor again")
+    (found,) = await network.port(context_of(HERE, BRIDGE._replace(port=7), state_folder=folder))
+    judged(found, FAIL, "a new port takes effect after that")
     assert (RESTART in str(found)) == (folder == STATE_FOLDER)
     assert (str(OTHER_FOLDER) in str(found)) == (folder == OTHER_FOLDER)
 
@@ -157,13 +156,13 @@ async def test_the_commands_are_for_the_bridge_that_was_asked_about(folder: Path
 @pytest.mark.parametrize(
     ("bridge", "holder", "verdict", "words"),
     [
-        (BRIDGE, "process 7 (hkswitch)", OK, "51826 is ours"),
+        (BRIDGE, "process 7 (hkswitch)", OK, "the bridge listens on 51826"),
         (None, "", OK, "51826 is free"),
         (NOWHERE, "", OK, "51826 is free"),
-        (None, "process 7 (nc)", WRONG, "process 7 (nc) has 51826; stop that, or set bridge.port"),
-        (NOWHERE, "process 7 (nc)", WRONG, "process 7 (nc) has 51826"),
-        (BRIDGE, "", WRONG, f"the bridge runs, and no program listens on 51826; {RESTART}"),
-        (NOWHERE._replace(port=51827), "", WRONG, "says 51826, and the bridge serves on 51827"),
+        (None, "process 7 (nc)", FAIL, "process 7 (nc) uses 51826; stop it, or set bridge.port"),
+        (NOWHERE, "process 7 (nc)", FAIL, "process 7 (nc) uses 51826"),
+        (BRIDGE, "", FAIL, f"the bridge is running, but no process listens on 51826; {RESTART}"),
+        (NOWHERE._replace(port=51827), "", FAIL, "says 51826, but the bridge serves on 51827"),
     ],
 )
 def test_the_port_is_free_or_ours(
@@ -193,24 +192,26 @@ def listening() -> Iterator[Listening]:
 @pytest.mark.parametrize(
     ("bound", "bridge", "verdict", "words"),
     [
-        pytest.param(LOOPBACK.addresses, LOOPBACK.addresses, OK, "{port} is ours", id="it serves"),
-        pytest.param(LOOPBACK.addresses[:1], LOOPBACK.addresses[:1], OK, "{port} is ours", id="on one"),
-        pytest.param(("127.0.0.9",), LOOPBACK.addresses, WRONG, "no program listens on {port}", id="another"),
-        pytest.param(LOOPBACK.addresses, (), WRONG, "{us} has {port}; stop that", id="it is nowhere"),
+        pytest.param(LOOPBACK.addresses, LOOPBACK.addresses, OK, "bridge listens on {port}", id="it serves"),
+        pytest.param(
+            LOOPBACK.addresses[:1], LOOPBACK.addresses[:1], OK, "bridge listens on {port}", id="on one"
+        ),
+        pytest.param(("127.0.0.9",), LOOPBACK.addresses, FAIL, "no process listens on {port}", id="another"),
+        pytest.param(LOOPBACK.addresses, (), FAIL, "{us} uses {port}; stop it", id="it is nowhere"),
         pytest.param(("127.0.0.9",), (), OK, "{port} is free", id="taken elsewhere"),
-        pytest.param(LOOPBACK.addresses, NO_DAEMON, WRONG, "{us} has {port}; stop that", id="no daemon"),
-        pytest.param(("0.0.0.0",), NO_DAEMON, WRONG, "{us} has {port}; stop that", id="on all"),
+        pytest.param(LOOPBACK.addresses, NO_DAEMON, FAIL, "{us} uses {port}; stop it", id="no daemon"),
+        pytest.param(("0.0.0.0",), NO_DAEMON, FAIL, "{us} uses {port}; stop it", id="on all"),
         pytest.param((), NO_DAEMON, OK, "{port} is free", id="no daemon, and free"),
         pytest.param(
             LOOPBACK.addresses,
             client.Unreachable(STATE_FOLDER),
-            UNKNOWN,
-            "{us} has {port}, and the daemon gave no answer (this user may not reach",
+            SKIP,
+            "{us} uses {port}, and the daemon did not answer (this user may not reach",
             id="a daemon that may not be asked",
         ),
     ],
 )
-async def test_whose_the_port_is_is_told_by_the_bridge_and_not_by_its_user(
+async def test_the_bridge_and_not_its_user_decides_whether_the_port_is_ours(
     listening: Listening,
     bound: tuple[str, ...],
     bridge: tuple[str, ...] | Failure,
@@ -222,25 +223,25 @@ async def test_whose_the_port_is_is_told_by_the_bridge_and_not_by_its_user(
         bridge if isinstance(bridge, Failure) else BRIDGE._replace(addresses=bridge, port=listening.port)
     )
     for folder in (STATE_FOLDER, OTHER_FOLDER):
-        (found,) = await network.port(situation(LOOPBACK, reported, listening.port, folder))
+        (found,) = await network.port(context_of(LOOPBACK, reported, listening.port, folder))
         judged(found, verdict, words.format(port=listening.port, us=US))
 
 
 @pytest.mark.parametrize(
     ("bound", "words"),
     [
-        (LOOPBACK.addresses, "{us} has port {port} on 127.0.0.3; stop that, or set bridge.port"),
-        (("127.0.0.2",), "and the bridge is on 127.0.0.2; `sudo hkswitch reload`"),
+        (LOOPBACK.addresses, "{us} uses port {port} on 127.0.0.3; stop it, or set bridge.port"),
+        (("127.0.0.2",), "but the bridge is on 127.0.0.2; run `sudo hkswitch reload`"),
     ],
     ids=["taken", "free"],
 )
-async def test_a_port_that_is_taken_where_the_bridge_should_go_is_named_and_no_reload_is(
+async def test_a_port_in_use_where_the_bridge_should_serve_is_named_and_no_reload_is(
     listening: Listening, bound: tuple[str, ...], words: str
 ) -> None:
     listening.on(*bound)
     bridge = BRIDGE._replace(addresses=("127.0.0.2",), port=listening.port)
-    (found,) = await network.network(situation(LOOPBACK, bridge, listening.port))
-    judged(found, WRONG, words.format(port=listening.port, us=US))
+    (found,) = await network.network(context_of(LOOPBACK, bridge, listening.port))
+    judged(found, FAIL, words.format(port=listening.port, us=US))
     assert (RELOAD in found.advice) == ("reload" in words)
 
 
@@ -255,10 +256,10 @@ async def test_the_firewall_is_asked_for_the_port_that_is_served(
 ) -> None:
     asked: list[int] = []
 
-    async def firewalld(packets: tuple[Packet, ...]) -> Finding:
-        asked.extend(packet.port for packet in packets if packet.protocol == "tcp")
-        return ok(Point.FIREWALL, "open")
+    async def ufw(traffic: firewall.Traffic) -> Finding:
+        asked.append(traffic.port)
+        return ok(Check.FIREWALL, "open")
 
-    monkeypatch.setattr(firewall, "firewalld", firewalld)
-    await firewall.firewall(situation(Endpoint(("10.77.0.1",), frozenset()), bridge, 51999))
+    monkeypatch.setattr(firewall, "_firewalld", ufw)
+    await firewall.firewall(context_of(Endpoint(("10.77.0.1",), frozenset()), bridge, 51999))
     assert asked == [port]

@@ -86,7 +86,7 @@ async def test_a_backup_alone_that_cannot_be_used_stops_the_daemon_and_nothing_i
             start()
         assert caught.value.exit_code is code
         assert str(folder / BACKUP_NAME) in str(caught.value)
-    assert account.contents_are(folder, *account.stored(folder)).verdict is Verdict.WRONG
+    assert account.contents(folder, *account.stored(folder)).verdict is Verdict.FAIL
     assert everything_in(folder) == before
 
 

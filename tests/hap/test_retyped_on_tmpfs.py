@@ -75,7 +75,9 @@ async def test_a_phone_keeps_its_switch_and_gets_the_new_type_when_there_is_room
 
 async def test_the_doctor_says_so_too(machine: Machine, controller: Controller) -> None:
     del controller  # it is paired
-    (line,) = [line for line in (await asked(machine, "doctor")).splitlines() if " state: " in line]
-    assert line.startswith("WRONG state: cannot write the bridge's state")
+    (line,) = [
+        line for line in (await asked(machine, "doctor")).splitlines() if line[8:].startswith("state ")
+    ]
+    assert line.startswith("FAIL    state           cannot write the bridge's state")
     assert "still of the old type: Lamp" in line
     assert f"`df -h {STATE_FOLDER}`" in line

@@ -100,6 +100,11 @@ RECIPES: Final = Release(
 FRESH: Final = Release("fresh", "trixie", "3.13", ("git", "make"), base=_TRIXIE)
 """The machine of a new user, before hkswitch is installed."""
 
+FIREWALLS: Final = Release(
+    "firewalls", "trixie", "3.13", ("firewalld", "iptables", "nftables", "ufw"), base=RELEASES["trixie"]
+)
+"""A host with every firewall, none of which runs."""
+
 WITH_SERVICES: Final = {
     name: Release(
         f"open-{name}",

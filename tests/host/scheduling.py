@@ -10,7 +10,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.host.rootfs import RELEASES
 
-OWN_HOSTS: Final = ("test_fresh.py", "test_deb.py", "test_upgrades.py", "test_recipes.py", "test_exits.py")
+OWN_HOSTS: Final = (
+    *("test_fresh.py", "test_deb.py", "test_upgrades.py", "test_recipes.py", "test_exits.py"),
+    "test_firewalls.py",
+)
 """Files whose tests boot their own hosts, the slowest first."""
 
 OTHER_HOSTS: Final = {

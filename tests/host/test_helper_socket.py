@@ -145,11 +145,11 @@ def test_starting_the_daemon_starts_the_socket(daemon: Host) -> None:
 
 def test_the_doctor_finds_nothing_wrong(daemon: Host) -> None:
     eventually(lambda: helper_is_there(daemon))
-    points = json.loads(daemon.run("hkswitch", "doctor", "--json", check=False).stdout)["points"]
-    found = {each["point"]: (each["verdict"], each["finding"]) for each in points}
-    assert found["sudoers"] == ("ok", "not needed: systemd starts the helper")
-    assert found["no-new-privileges"] == ("ok", "set for the daemon, which needs no sudo")
-    assert found["helper"] == ("ok", "it answers")
+    checks = json.loads(daemon.run("hkswitch", "doctor", "--json", check=False).stdout)["checks"]
+    found = {each["check"]: (each["verdict"], each["finding"]) for each in checks}
+    assert found["sudo"] == ("ok", "not needed: systemd starts the helper")
+    assert found["privileges"] == ("ok", "NoNewPrivileges is set for the daemon, which needs no sudo")
+    assert found["helper"] == ("ok", "responding")
 
 
 def test_the_units_are_valid(daemon: Host) -> None:

@@ -356,8 +356,8 @@ def group_of(host: Host, program: str) -> Iterator[None]:
 
 
 def trust_of(host: Host) -> str:
-    points = json.loads(host.run("hkswitch", "doctor", "--json", check=False).stdout)["points"]
-    [trust] = [point for point in points if point["point"] == "trust"]
+    checks = json.loads(host.run("hkswitch", "doctor", "--json", check=False).stdout)["checks"]
+    [trust] = [check for check in checks if check["check"] == "trust"]
     return f"{trust['verdict']}: {trust['finding']}"
 
 
@@ -376,7 +376,7 @@ def test_a_script_of_root_with_a_users_interpreter_is_not_run(daemon: Host, firs
     assert not ran
     assert done.returncode == Exit.DENIED
     assert f"{EVIL} is not trusted: its interpreter " in done.stdout + done.stderr
-    assert trust.startswith(f"wrong: {EVIL} is not trusted: its interpreter ")
+    assert trust.startswith(f"fail: {EVIL} is not trusted: its interpreter ")
     daemon.run("systemctl", "reload", SERVICE)
 
 
@@ -389,7 +389,7 @@ def test_the_doctor_reports_programs_that_the_helpers_sandbox_hides(daemon: Host
         said = daemon.run("hkswitch", "start", "lamp", check=False).stderr
     daemon.run("rm", "-r", hidden)
     daemon.run("systemctl", "reload", SERVICE)
-    assert trust.startswith(f"wrong: the helper cannot see {hidden}/lamp: ProtectHome= of {SERVICE} hides /")
+    assert trust.startswith(f"fail: the helper cannot see {hidden}/lamp: ProtectHome= of {SERVICE} hides /")
     assert "is not trusted: it does not exist" in said or "Permission denied" in said
 
 

@@ -369,20 +369,20 @@ def test_the_helper_is_back_by_itself_once_the_remedy_was_applied(daemon: Host) 
 
 
 @pytest.mark.parametrize(
-    ("name", "point", "says"),
+    ("name", "check", "says"),
     [
-        ("requiretty", "sudoers", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
+        ("requiretty", "sudo", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
         ("requiretty", "helper", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
-        ("no @includedir", "sudoers", "/etc/sudoers must have the line `@includedir /etc/sudoers.d`"),
+        ("no @includedir", "sudo", "add the line `@includedir /etc/sudoers.d` to /etc/sudoers"),
         ("an expired account", "helper", "expired or locked; run `sudo chage --lastday=-1"),
     ],
 )
-def test_the_doctor_has_the_remedy(daemon: Host, name: str, point: str, says: str) -> None:
+def test_the_doctor_has_the_remedy(daemon: Host, name: str, check: str, says: str) -> None:
     with made(daemon, CASES[name]):
         restarted(daemon)
         eventually(lambda: "helper: unavailable" in daemon.run("hkswitch", "status").stdout)
         lines = daemon.run("hkswitch", "doctor", check=False).stdout.splitlines()
-    (line,) = (line for line in lines if line.startswith(f"WRONG {point}: "))
+    (line,) = (line for line in lines if line.split()[:2] == ["FAIL", check])
     assert says in line
 
 
@@ -455,7 +455,7 @@ def test_where_sudo_passes_variables_the_linker_obeys_them_until_the_documents_l
     daemon.run("sh", "-ec", make)
     assert {sudo for sudo in sudos if obeys(sudo)} == sudos & still.keys()
     doctor = daemon.run("hkswitch", "doctor", check=False).stdout
-    assert "WRONG sudoers: sudo lets hkswitch set variables of the helper's" in doctor
+    assert "FAIL    sudo            sudo lets hkswitch set the helper's environment variables" in doctor
     daemon.write("/etc/sudoers.d/mended", block("Settings that give the daemon root"), 0o440)
     assert {sudo for sudo in sudos if obeys(sudo)} == {sudo for sudo in sudos & still.keys() if still[sudo]}
 
@@ -469,7 +469,7 @@ def test_settings_documented_as_harmless_are_harmless(daemon: Host) -> None:
             restarted(daemon)
             works(daemon)
     doctor = daemon.run("hkswitch", "doctor", check=False).stdout.splitlines()
-    assert "ok    sudoers: sudo lets hkswitch start the helper" in doctor
+    assert "ok      sudo            sudo lets hkswitch start the helper" in doctor
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_the_doctor_does_not_wait_for_a_pipe(file: Path) -> None:
     pipe(file)
     code, output, errors = run("doctor", "--config", file, "--state-dir", file.with_name("state"))
     assert (code, errors) == (69, "")
-    assert f"WRONG configuration: {file}: cannot read the configuration: {IRREGULAR}; " in output
+    assert f"FAIL    configuration   {file}: cannot read the configuration: {IRREGULAR}; " in output
 
 
 @pytest.mark.parametrize("option", ["config", "wrapper"])

@@ -1,0 +1,139 @@
+"""`hkswitch doctor` on a host with real firewalls: it names each, and the commands that open the ports."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from tests.host.machine import ADDRESS, INTERFACE, Boot, Host, booted, eventually, install
+from tests.host.rootfs import CHECKOUT, FIREWALLS, root_folder, wheels_folder
+
+CONFIG: Final = f"""\
+bridge:
+  address: {ADDRESS}
+groups:
+  web:
+    units: [nginx]
+"""
+OPEN: Final = "5353/udp and 51826/tcp"
+NONE: Final = ("ok", "no active firewall was found")
+
+CHAIN: Final = "add chain inet filter input { type filter hook input priority filter; policy drop; }"
+NFTABLES: Final = ("nft add table inet filter", f"nft '{CHAIN}'", "nft add rule inet filter input counter")
+IPTABLES: Final = ("iptables -P INPUT DROP", "iptables -A INPUT -i lo -j ACCEPT")
+NO_IPTABLES: Final = ("iptables -P INPUT ACCEPT", "iptables -F INPUT")
+FIREWALLD: Final = (
+    "systemctl start firewalld",
+    f"firewall-cmd --permanent --zone=home --change-interface={INTERFACE}",
+    "firewall-cmd --reload",
+)
+
+
+@pytest.fixture(scope="module")
+def host(boot: Boot, tmp_path_factory: pytest.TempPathFactory, staging: str) -> Iterator[Host]:
+    """A host with hkswitch and every firewall. `boot` skips where none can be booted."""
+    read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(FIREWALLS, print)}
+    log = tmp_path_factory.mktemp("firewalls") / "host.log"
+    with booted(FIREWALLS.name, root_folder(FIREWALLS, print), read_only, log, (staging,)) as host:
+        install(host)
+        host.write("/etc/hkswitch/config.yaml", CONFIG)
+        yield host
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(host: Host) -> Iterator[None]:
+    """Fails a test that leaves a firewall active."""
+    yield
+    assert found(host)[:2] == NONE
+
+
+def found(host: Host, user: str | None = None) -> tuple[str, str, str]:
+    """The verdict on the firewall, the finding, and the advice."""
+    checks = json.loads(host.run("hkswitch", "doctor", "--json", user=user, check=False).stdout)["checks"]
+    [check] = [check for check in checks if check["check"] == "firewall"]
+    return check["verdict"], check["finding"], check["advice"]
+
+
+@contextmanager
+def active(host: Host, start: tuple[str, ...], stop: tuple[str, ...]) -> Iterator[None]:
+    try:
+        run_all(host, start)
+        yield
+    finally:
+        run_all(host, stop)
+
+
+def run_all(host: Host, commands: tuple[str, ...] | list[str]) -> None:
+    host.run("sh", "-ec", "\n".join(commands))
+
+
+FIREWALL_CASES: Final = {
+    "ufw": (("ufw --force enable",), ("ufw --force reset",), "ufw is active, and allows 5353/udp by default"),
+    "firewalld": (
+        FIREWALLD,
+        ("systemctl stop firewalld", "rm /etc/firewalld/zones/home.xml*"),
+        "firewalld is active, and zone home does not list 51826/tcp as open",
+    ),
+    "nftables": (NFTABLES, ("nft delete table inet filter",), "(chain input of table inet filter)"),
+    "iptables": (IPTABLES, NO_IPTABLES, "iptables is active"),
+}
+
+
+@pytest.mark.parametrize("name", FIREWALL_CASES)
+def test_an_active_firewall_is_named_and_the_commands_that_are_given_open_the_ports(
+    host: Host, name: str
+) -> None:
+    start, stop, says = FIREWALL_CASES[name]
+    with active(host, start, stop):
+        verdict, what, advice = found(host)
+        assert verdict == "todo"
+        assert says in what
+        run_all(host, re.findall(r"`sudo ([^`]+)`", advice))
+        eventually(lambda: found(host)[0] == "ok")
+        assert "51826/tcp" in found(host)[1]
+
+
+def test_mdns_is_missed_in_a_zone_without_it(host: Host) -> None:
+    in_public = ("systemctl start firewalld", "firewall-cmd --zone=public --add-port=51000-52000/tcp")
+    with active(host, in_public, ("systemctl stop firewalld",)):
+        verdict, what, advice = found(host)
+        assert (verdict, "does not list 5353/udp as open" in what) == ("todo", True)
+        assert "--zone=public --add-port=5353/udp`" in advice
+        host.run("firewall-cmd", "--zone=public", "--add-service=mdns")
+        assert found(host)[:2] == ("ok", f"firewalld allows {OPEN} in zone public")
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict", "says"),
+    [
+        (f"allow in on {INTERFACE} to any port 51826 proto tcp", "ok", "ufw allows 51826/tcp, and"),
+        (
+            "allow from 10.77.0.0/24 to any port 51826 proto tcp",
+            "ok",
+            "ufw allows 51826/tcp from 10.77.0.0/",
+        ),
+        ("limit 51826", "ok", "ufw allows 51826/tcp, and"),
+        ("deny 51826/tcp", "todo", "a rule denies 51826/tcp"),
+        ("allow 51827/tcp", "todo", "no rule names 51826/tcp"),
+    ],
+)
+def test_the_rules_of_ufw_that_name_the_port_are_read(host: Host, rule: str, verdict: str, says: str) -> None:
+    with active(host, (f"ufw {rule}", "ufw --force enable"), ("ufw --force reset",)):
+        assert found(host)[0] == verdict
+        assert says in found(host)[1]
+
+
+def test_rules_of_iptables_legacy_are_seen_which_nft_does_not_list(host: Host) -> None:
+    legacy = "iptables-legacy -P INPUT"
+    with active(host, (f"{legacy} DROP",), (f"{legacy} ACCEPT",)):
+        assert found(host)[:2] == ("todo", "iptables-legacy is active")
+
+
+@pytest.mark.parametrize("name", FIREWALL_CASES)
+def test_without_root_the_firewall_is_skipped_and_never_called_ok(host: Host, name: str) -> None:
+    start, stop, _ = FIREWALL_CASES[name]
+    with active(host, start, stop):
+        assert found(host, "nobody") == ("skip", "needs root", "run `sudo hkswitch doctor`")
