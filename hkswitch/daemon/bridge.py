@@ -18,12 +18,12 @@ from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
 from hkswitch.hap import state_file
+from hkswitch.hap.announcement import MODEL, PROTOCOL_VERSION, serial_number
 from hkswitch.hap.database import Retyped
 from hkswitch.hap.driver import Driver
-from hkswitch.hap.labels import MODEL, PROTOCOL_VERSION, serial_number
-from hkswitch.hap.listening import CannotBind
-from hkswitch.hap.session import Session
+from hkswitch.hap.sessions import Session
 from hkswitch.hap.setup_code import Setup, UnknownController
+from hkswitch.hap.sockets import CannotBind
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from hkswitch.hap.limits import Complaints
+from hkswitch.hap.log_limiter import Complaints
 from hkswitch.model.printable import printable_line
 
 ACCEPT_FAILED: Final = "socket.accept() out of system resource"

@@ -1,19 +1,23 @@
-"""PUT /characteristics: each item gets a status of its own, and slow ones run side by side.
+"""GET and PUT /characteristics, and the timed writes of PUT /prepare (HAP specification, 6.7).
 
-HAP-python answers a write before anybody knows what came of it, answers one unknown AID or IID with an error
-for all, lets read-only characteristics be written and does expired timed writes (HAP specification, 6.7).
+HAP-python answers a write before its outcome is known, answers one unknown AID or IID with an error for all,
+lets read-only characteristics be written, and does expired timed writes. It leaves out of a read what it does
+not know, answers one malformed ID with an error for all, and knows no other parameter than the IDs.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol
+from urllib.parse import parse_qs
 
 from pyhap.characteristic import Characteristic
 from pyhap.const import HAP_SERVER_STATUS as STATUS
 
 from hkswitch.hap.events import Path
-from hkswitch.hap.session import Session
+from hkswitch.hap.sessions import Session
 
 MOST_ITEMS: Final = 600
 """Items of a request: several for each accessory that a bridge may have."""
@@ -21,6 +25,16 @@ MOST_ITEMS: Final = 600
 
 Write = Callable[[], Awaitable[int]]
 """Writes a value; the HAP status that came of it."""
+
+METADATA: Final = ("format", "unit", "minValue", "maxValue", "minStep", "maxLen", "valid-values")
+"""What `meta=1` asks for, as /accessories has it."""
+
+_ID: Final = r"[0-9]{1,20}\.[0-9]{1,20}"
+_IDS: Final = re.compile(rf"{_ID}(?:,{_ID})*")
+
+MOST_PREPARED: Final = 16
+LONGEST_SECONDS: Final = 30.0
+LARGEST_NUMBER: Final = 2**64 - 1
 
 
 class Malformed(ValueError):
@@ -142,3 +156,117 @@ def _begin_value(
         return int(STATUS.SUCCESS if ok else STATUS.SERVICE_COMMUNICATION_FAILURE)
 
     return write
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: characteristics, and what to tell of each beside its value."""
+
+    paths: tuple[Path, ...]
+    keys: tuple[str, ...] = ()
+    """Of what /accessories says of a characteristic."""
+
+    events: bool = False
+    """Whether to tell if the connection has subscribed."""
+
+
+@lru_cache(maxsize=16)  # a phone asks for the same ones again and again
+def parse_query(query: str) -> Query:
+    """The query of a URL, like `id=1.9,2.9&meta=1`; raises `Malformed`."""
+    fields = parse_qs(query, max_num_fields=8)
+    ids = fields.get("id", [])
+    if len(ids) != 1:
+        raise Malformed("one 'id' is needed")
+    if not _IDS.fullmatch(ids[0]):
+        raise Malformed("an 'id' is two numbers with a dot between them")
+    pairs = [path.partition(".") for path in ids[0].split(",")]
+    if len(pairs) > MOST_ITEMS:
+        raise Malformed(f"at most {MOST_ITEMS} characteristics are read at once")
+    wanted = {name for name, values in fields.items() if values in (["1"], ["true"])}
+    keys = (*(METADATA if "meta" in wanted else ()), *(key for key in ("perms", "type") if key in wanted))
+    return Query(tuple((int(aid), int(iid)) for aid, _, iid in pairs), keys, "ev" in wanted)
+
+
+def read_all(
+    query: Query, characteristics: Characteristics, is_subscribed: Callable[[Path], bool]
+) -> tuple[dict[str, Any], bool]:
+    """The body of the response, and whether all went well; if not, every item has a status."""
+    items = [_read(path, query, characteristics, is_subscribed) for path in query.paths]
+    ok = not any("status" in item for item in items)
+    if not ok:
+        for item in items:
+            item.setdefault("status", int(STATUS.SUCCESS))
+    return {"characteristics": items}, ok
+
+
+def values_of(accessories: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """The values that a response to GET /accessories tells, of characteristics that may have events."""
+    for accessory in accessories["accessories"]:
+        for service in accessory["services"]:
+            for found in service["characteristics"]:
+                if "ev" in found["perms"] and "value" in found:
+                    yield (accessory["aid"], found["iid"]), found["value"]
+
+
+def _read(
+    path: Path, query: Query, characteristics: Characteristics, is_subscribed: Callable[[Path], bool]
+) -> dict[str, Any]:
+    """Its value, or else the status that says why it has none."""
+    aid, iid = path
+    characteristic = characteristics.find(aid, iid)
+    if characteristic is None:
+        status = STATUS.RESOURCE_DOES_NOT_EXIST
+    elif "pr" not in characteristic.properties["Permissions"]:
+        status = STATUS.WRITE_ONLY_CHARACTERISTIC
+    elif not characteristic.broker.available:
+        status = STATUS.SERVICE_COMMUNICATION_FAILURE
+    else:
+        item = {"aid": aid, "iid": iid, "value": characteristic.get_value()}
+        if query.keys:
+            known = characteristic.to_HAP(include_value=False)
+            item |= {key: known[key] for key in query.keys if key in known}
+        return item | {"ev": is_subscribed(path)} if query.events else item
+    return {"aid": aid, "iid": iid, "status": int(status)}
+
+
+class TimedWrites:
+    """The numbers that were prepared, and until when each is good."""
+
+    def __init__(self, now_seconds: Callable[[], float]) -> None:
+        """`now_seconds` never goes back."""
+        self._now_seconds = now_seconds
+        self._until_seconds: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._until_seconds)
+
+    def prepare(self, body: object) -> bool:
+        """Prepare a write; whether that is well-formed. One too many costs the one that ends first."""
+        match body:
+            case {"ttl": int() | float() as ttl_ms, "pid": int(pid)} if _is_number(pid) and _is_time(ttl_ms):
+                pass
+            case _:
+                return False
+        now = self._now_seconds()
+        self._until_seconds = {other: until for other, until in self._until_seconds.items() if until > now}
+        if pid not in self._until_seconds and len(self._until_seconds) >= MOST_PREPARED:
+            del self._until_seconds[min(self._until_seconds, key=lambda pid: self._until_seconds[pid])]
+        self._until_seconds[pid] = now + min(ttl_ms / 1000, LONGEST_SECONDS)
+        return True
+
+    def may_write(self, request: dict[str, Any]) -> bool:
+        """Whether a write is no timed one, or was prepared and is in time; it is good once."""
+        if "pid" not in request:
+            return True
+        pid = request["pid"]
+        if not isinstance(pid, int) or not _is_number(pid):
+            return False
+        return self._now_seconds() < self._until_seconds.pop(pid, -1.0)
+
+
+def _is_number(pid: int) -> bool:
+    return not isinstance(pid, bool) and 0 <= pid <= LARGEST_NUMBER
+
+
+def _is_time(ttl_ms: float) -> bool:
+    return not isinstance(ttl_ms, bool) and ttl_ms >= 0

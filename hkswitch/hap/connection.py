@@ -10,19 +10,16 @@ from typing import Any, Final, Protocol
 
 import h11
 from pyhap.accessory_driver import AccessoryDriver
+from pyhap.hap_crypto import HAPCrypto
 from pyhap.hap_event import create_hap_event
 from pyhap.hap_handler import HAPResponse
 from pyhap.hap_protocol import HAPServerProtocol
 
-from hkswitch.hap import events, limits
+from hkswitch.hap import events, sessions
+from hkswitch.hap.characteristics import TimedWrites
 from hkswitch.hap.events import Change, Events, Path
-from hkswitch.hap.frames import Frames
-from hkswitch.hap.handler import Requests
-from hkswitch.hap.memory import FreeMemory
-from hkswitch.hap.refusals import LONGEST_REASON
-from hkswitch.hap.session import Session
-from hkswitch.hap.timed_writes import TimedWrites
-from hkswitch.hap.turns import Turns
+from hkswitch.hap.handler import LONGEST_REASON, Requests
+from hkswitch.hap.sessions import Session, Turns
 from hkswitch.model.printable import printable_line
 from hkswitch.network.endpoint import Endpoint
 
@@ -42,12 +39,23 @@ ANSWERABLE: Final = frozenset({h11.IDLE, h11.SEND_RESPONSE})
 """The states of our side in which a response can begin."""
 
 
+class Frames(HAPCrypto):
+    """Both directions of one connection."""
+
+    MIN_BLOCK_LENGTH = HAPCrypto.MIN_BLOCK_LENGTH - 2
+    """HAP-python decrypts only what is longer, and leaves lying a last frame of one byte, or of none."""
+
+    @property
+    def has_part_of_a_frame(self) -> bool:
+        """Whether the end of a frame has still to come."""
+        return bool(self._crypt_in_buffer)
+
+
 class Keeper(Protocol):
     """What is needed of the server that looks after its connections."""
 
     connections: dict[Any, Any]
     turns: Turns
-    free_memory: FreeMemory
 
     def admit(self, connection: "Connection") -> None:
         """Take in a stranger, maybe at the cost of another."""
@@ -64,6 +72,9 @@ class Keeper(Protocol):
     def complain(self, address: str, what: str) -> None:
         """Log what an address did, once a minute at most."""
 
+    def give_memory_back_soon(self) -> None:
+        """Give back what a connection held, when it is closed."""
+
 
 class Connection(HAPServerProtocol):
     """One controller's connection, which can wait for a write without blocking the others."""
@@ -77,8 +88,8 @@ class Connection(HAPServerProtocol):
         self.events = Events(self, events.PACE)
         self.timed_writes = TimedWrites(loop.time)
         self._server = server
-        self._deadline = loop.call_later(limits.STRANGER_SECONDS, self._too_late)
-        self._may_pair_seconds = limits.PAIR_SETUP_SECONDS
+        self._deadline = loop.call_later(sessions.STRANGER_SECONDS, self._too_late)
+        self._may_pair_seconds = sessions.PAIR_SETUP_SECONDS
         self._requests = 0
         self._is_resting = False
 
@@ -212,7 +223,7 @@ class Connection(HAPServerProtocol):
             return bool(more)
         self._requests += 1
         headers, is_stranger = dict(self.request.headers), self._server.is_stranger(self)
-        refused = limits.refusal(self.request.target, headers, self._requests, is_stranger=is_stranger)
+        refused = sessions.refusal(self.request.target, headers, self._requests, is_stranger=is_stranger)
         if refused is None:
             if self.conn.they_are_waiting_for_100_continue:  # HAP-python lets them wait
                 self.write(self.conn.send(CONTINUE))
@@ -302,7 +313,7 @@ class Connection(HAPServerProtocol):
         if self.transport.get_write_buffer_size() > LARGEST_UNSENT_BYTES:
             self.complain("it does not read what is sent to it")
             self.cut()
-            self._server.free_memory.give_back_soon()
+            self._server.give_memory_back_soon()
 
     # Events
 

@@ -8,15 +8,38 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyhap.accessory import Accessory, Bridge
+from pyhap.characteristic import Characteristic
 from pyhap.const import STANDALONE_AID
+from pyhap.iid_manager import IIDManager
+from pyhap.service import Service
 from pyhap.state import State
-from pyhap.util import to_sorted_hap_json
+from pyhap.util import to_sorted_hap_json, uuid_to_hap_type
 
-from hkswitch.hap.iid_manager import RememberedIids
-from hkswitch.hap.iids import Meaning, Numbers, Record
+from hkswitch.hap.iids import Iids, Meaning, Numbers, Record
 from hkswitch.hap.state_format import Stored
 
 Accessories = Mapping[int, Accessory]
+
+
+class RememberedIids(IIDManager):
+    """The iids of one accessory."""
+
+    def __init__(self, numbers: Numbers, aid: int) -> None:
+        super().__init__()
+        self._numbers = numbers
+        self._aid = aid
+
+    def get_iid_for_obj(self, obj: Service | Characteristic) -> int:
+        """The iid of a service or characteristic that the accessory gets; HAP-python asks once for each."""
+        iid = self._numbers.iid(self._aid, _meaning(obj))
+        if iid in self.objs:
+            raise ValueError(f"two of {_meaning(obj)} in an accessory: iids are by type")
+        return iid
+
+    @property
+    def by_meaning(self) -> Iids:
+        """What the accessory has."""
+        return {_meaning(obj): iid for iid, obj in self.objs.items()}
 
 
 class Retyped(Accessory):
@@ -154,3 +177,9 @@ def _fixed_values(accessory: Accessory) -> list[Any]:
     """The values of what can only be read: they are part of what the accessory is."""
     characteristics = (each for service in accessory.services for each in service.characteristics)
     return [each.value for each in characteristics if each.properties["Permissions"] == ["pr"]]
+
+
+def _meaning(obj: Service | Characteristic) -> Meaning:
+    if isinstance(obj, Service):
+        return str(uuid_to_hap_type(obj.type_id))
+    return f"{uuid_to_hap_type(obj.service.type_id)}.{uuid_to_hap_type(obj.type_id)}"

@@ -18,13 +18,11 @@ from zeroconf import ServiceInfo
 
 from hkswitch.hap import state_file
 from hkswitch.hap.announcement import announcement
-from hkswitch.hap.attempts import Attempts
 from hkswitch.hap.database import Database
-from hkswitch.hap.limits import PairSetup
+from hkswitch.hap.pairing_rules import MAX_PEERS, UNKNOWN, Attempts, PairSetup, Refused
 from hkswitch.hap.presence import Presence
-from hkswitch.hap.refusals import MAX_PEERS, UNKNOWN, Refused
 from hkswitch.hap.server import Server
-from hkswitch.hap.session import Session, controller_of
+from hkswitch.hap.sessions import Session, controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import Stored
 from hkswitch.hap.state_writer import StateWriter

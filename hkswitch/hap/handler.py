@@ -15,15 +15,26 @@ from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
 from pyhap.hap_handler import HAPResponse, HAPServerHandler
 from pyhap.util import from_hap_json, to_hap_json
 
-from hkswitch.hap.characteristics import Item, parse_items, response_body, write_all
+from hkswitch.hap.characteristics import (
+    Item,
+    parse_items,
+    parse_query,
+    read_all,
+    response_body,
+    values_of,
+    write_all,
+)
 from hkswitch.hap.pair_setup import Connection
+from hkswitch.hap.pairing_rules import UNKNOWN
 from hkswitch.hap.pairings import PairingRequests
-from hkswitch.hap.reads import parse_query, read_all, values_of
-from hkswitch.hap.refusals import UNKNOWN, reason_of
 from hkswitch.hap.state_file import StateUnwritable
+from hkswitch.model.printable import printable_line
 
 IN_TLV: Final = {"/pair-setup": b"\1\3\5", "/pair-verify": b"\1\3", "/pairings": b"\1"}
 """What is asked in TLVs, and the states that its requests may have."""
+
+LONGEST_REASON: Final = 200
+"""Characters of what is wrong with a request, in the log."""
 
 OPEN_TO_STRANGERS: Final = frozenset({"/pair-setup", "/pair-verify", "/identify"})
 
@@ -203,3 +214,17 @@ def _next_state(states: bytes, request_body: Any) -> bytes:  # noqa: ANN401 -- H
     except (ValueError, LookupError, TypeError):
         return b"\x02"
     return bytes([state[0] + 1]) if len(state) == 1 and state in states else b"\x02"
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong with a request, as a line of the log says it, where Python speaks to programmers."""
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case UnicodeError():
+            return "it is not UTF-8"
+        case LookupError():
+            return "a part is missing"
+        case TypeError() | AttributeError():
+            return "a part has the wrong type"
+    return printable_line(str(error), LONGEST_REASON) or "a part is malformed"

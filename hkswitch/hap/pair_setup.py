@@ -22,12 +22,11 @@ from pyhap.hap_handler import HAPServerHandler
 from pyhap.hsrp import Server as SrpServer
 from pyhap.params import get_srp_context
 
+from hkswitch.hap.characteristics import TimedWrites
 from hkswitch.hap.events import Events
-from hkswitch.hap.limits import Step
-from hkswitch.hap.refusals import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused
-from hkswitch.hap.session import Session, controller_of
+from hkswitch.hap.pairing_rules import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused, Step
+from hkswitch.hap.sessions import Session, controller_of
 from hkswitch.hap.state_file import StateUnwritable
-from hkswitch.hap.timed_writes import TimedWrites
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 
 GROUP_BITS: Final = 3072

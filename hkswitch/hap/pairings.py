@@ -12,8 +12,8 @@ from pyhap import tlv
 from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
 
 from hkswitch.hap.pair_setup import PairSetupRequests
-from hkswitch.hap.refusals import AUTHENTICATION, Refused
-from hkswitch.hap.session import controller_of
+from hkswitch.hap.pairing_rules import AUTHENTICATION, Refused
+from hkswitch.hap.sessions import controller_of
 
 
 class PairingRequests(PairSetupRequests):

@@ -22,7 +22,7 @@ from zeroconf._handlers.record_manager import RecordManager
 from zeroconf._history import QuestionHistory
 
 from hkswitch.hap.claims import Claims, Remembered, ip_of, unique_records
-from hkswitch.hap.complaints import ComplaintLog
+from hkswitch.hap.log_limiter import ComplaintLog
 
 HEADER_BYTES: Final = 12
 MOST_QUESTIONS: Final = 100

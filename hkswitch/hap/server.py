@@ -1,23 +1,27 @@
-"""The server: listens on the addresses of a place, and watches over the connections.
+"""The server: listens on the addresses of an endpoint, and watches over the connections.
 
-It limits what strangers and controllers take up together. It knows nothing of requests.
+It limits what unauthenticated connections and controllers take up together. It knows nothing of requests.
 """
 
 import asyncio
+import ctypes
+import gc
 import logging
+from typing import Final
 
 from pyhap.accessory_driver import AccessoryDriver
 from pyhap.hap_server import HAPServer
 
-from hkswitch.hap import limits
-from hkswitch.hap.complaints import ComplaintLog
+from hkswitch.hap import sessions
 from hkswitch.hap.connection import Connection
-from hkswitch.hap.listening import Listening
-from hkswitch.hap.memory import FreeMemory
-from hkswitch.hap.turns import Turns
+from hkswitch.hap.log_limiter import ComplaintLog
+from hkswitch.hap.sessions import Turns
+from hkswitch.hap.sockets import Listening
 from hkswitch.network.endpoint import Endpoint
 
 _log = logging.getLogger(__name__)
+
+AFTER_SECONDS: Final = 1.0
 
 
 class Server(HAPServer):
@@ -29,11 +33,11 @@ class Server(HAPServer):
         self._listening = Listening(
             self.loop, port, lambda: Connection(self.loop, self, self.accessory_handler)
         )
-        self._strangers: limits.Strangers[Connection] = limits.Strangers()
-        self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.heard_at_seconds)
+        self._strangers: sessions.Strangers[Connection] = sessions.Strangers()
+        self._sessions: sessions.Sessions[Connection] = sessions.Sessions(lambda one: one.heard_at_seconds)
         self._complaints = ComplaintLog(_log)
         self.turns = Turns(self.loop.call_soon)
-        self.free_memory = FreeMemory(self.loop)
+        self._free_memory = FreeMemory(self.loop)
 
     async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
         """Begin to look after connections; `listen` listens, where HAP-python could not move."""
@@ -59,7 +63,7 @@ class Server(HAPServer):
         """Close everything, also after a start that failed, at which HAP-python raises."""
         if self._connection_cleanup is not None:
             self._connection_cleanup.cancel()
-        self.free_memory.close()
+        self._free_memory.close()
         self._complaints.close()
         for connection in list(self.connections.values()):
             connection.close()
@@ -85,7 +89,7 @@ class Server(HAPServer):
         if one_too_many is not None:
             one_too_many.complain("its controller has too many connections; the longest idle one is closed")
             one_too_many.cut()
-            self.free_memory.give_back_soon()
+            self.give_memory_back_soon()
 
     def forget(self, connection: Connection) -> None:
         """It is gone."""
@@ -95,3 +99,32 @@ class Server(HAPServer):
     def complain(self, address: str, what: str) -> None:
         """Log what an address did, once a minute at most."""
         self._complaints.complain(address, what)
+
+    def give_memory_back_soon(self) -> None:
+        """Give back what a connection held, when it is closed."""
+        self._free_memory.give_back_soon()
+
+
+class FreeMemory:
+    """What was freed of late."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        self._timer: asyncio.TimerHandle | None = None
+
+    def give_back_soon(self) -> None:
+        """Give it back when what is being closed is closed; once for all that is meanwhile."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(AFTER_SECONDS, self._give_back)
+
+    def close(self) -> None:
+        """Do not give back any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _give_back(self) -> None:
+        self._timer = None
+        gc.collect()
+        if self._trim is not None:
+            self._trim(0)

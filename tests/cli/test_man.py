@@ -11,7 +11,7 @@ import pytest
 
 from hkswitch.cli.main import commands as program
 from hkswitch.control import STATE_FOLDER
-from hkswitch.hap import labels
+from hkswitch.hap import announcement
 from hkswitch.model import config, config_file, config_values
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.errors import BusUnavailable, ConfigError, Exit
@@ -266,7 +266,7 @@ def test_a_key_that_is_required_is(key: str, text: str) -> None:
     [
         f"with at most {trusted_files.LARGEST_FILE_BYTES} bytes.",
         f"at most {MOST_ACCESSORIES} switches",
-        f"cut at {len(labels.instance_name('n' * 64, '11:22:33:44:55:66').partition(' ')[0])} bytes",
+        f"cut at {len(announcement.instance_name('n' * 64, '11:22:33:44:55:66').partition(' ')[0])} bytes",
         f"at most {config_values.MOST_NAME} letters",
         f"Its name has at most {config_values.MOST_NAME} characters",
         f"A list has at most {config.MOST_ITEMS} items",

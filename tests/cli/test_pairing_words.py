@@ -24,7 +24,7 @@ from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.service import _Service
 from hkswitch.doctor import paired
 from hkswitch.doctor.finding import Verdict
-from hkswitch.hap.attempts import Attempts
+from hkswitch.hap.pairing_rules import Attempts
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.config import BridgeConfig, Config

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hkswitch.daemon import logs
-from hkswitch.hap.limits import COMPLAINT_SECONDS, MOST_SOURCES
+from hkswitch.hap.log_limiter import COMPLAINT_SECONDS, MOST_SOURCES
 
 
 class Clock(asyncio.SelectorEventLoop):

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hkswitch.hap.complaints import ComplaintLog
-from hkswitch.hap.limits import COMPLAINT_SECONDS, MOST_SOURCES
+from hkswitch.hap.log_limiter import COMPLAINT_SECONDS, MOST_SOURCES, ComplaintLog
 
 LOG = logging.getLogger("hkswitch.test")
 DROPPED = "an mDNS packet was dropped (%d)"
@@ -31,7 +30,7 @@ class Clock(asyncio.SelectorEventLoop):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     own = Clock()
-    monkeypatch.setattr("hkswitch.hap.complaints.asyncio.get_running_loop", lambda: own)
+    monkeypatch.setattr("hkswitch.hap.log_limiter.asyncio.get_running_loop", lambda: own)
     yield own
     own.close()
 

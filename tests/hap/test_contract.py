@@ -15,11 +15,10 @@ import pytest
 
 from hkswitch.daemon.bridge import TileAccessory
 from hkswitch.hap.advertiser import Advertiser
-from hkswitch.hap.connection import Connection
+from hkswitch.hap.connection import Connection, Frames
+from hkswitch.hap.database import RememberedIids
 from hkswitch.hap.driver import Driver
-from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
-from hkswitch.hap.iid_manager import RememberedIids
 from hkswitch.hap.pair_setup import Verifier
 from hkswitch.hap.responder import Responder
 from hkswitch.hap.server import Server

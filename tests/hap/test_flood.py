@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.hap import state_file
-from hkswitch.hap.limits import MOST_STRANGERS, STRANGER_SECONDS
+from hkswitch.hap.sessions import MOST_STRANGERS, STRANGER_SECONDS
 from hkswitch.hap.sockets import BACKLOG
 from tests.support.command import HKSWITCH
 from tests.support.controller import Controller

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend.simulated import SimulatedHost
-from hkswitch.hap.limits import Step
-from hkswitch.hap.refusals import reason_of
+from hkswitch.hap.handler import reason_of
+from hkswitch.hap.pairing_rules import Step
 from tests.hap.conftest import GROUPS, Served
 from tests.peer.identity import Identity
 from tests.peer.raw import Raw, request

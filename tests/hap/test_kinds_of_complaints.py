@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.backend.simulated import SimulatedHost
-from hkswitch.hap.complaints import ComplaintLog
-from hkswitch.hap.limits import MOST_SOURCES
+from hkswitch.hap.log_limiter import MOST_SOURCES, ComplaintLog
 from tests.hap.conftest import GROUPS, Served
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -44,7 +43,7 @@ async def test_methods_of_a_devices_own_are_one_kind_of_line(
 async def test_a_log_that_was_closed_sums_up_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("hkswitch.hap.limits.COMPLAINT_SECONDS", 0.01)
+    monkeypatch.setattr("hkswitch.hap.log_limiter.COMPLAINT_SECONDS", 0.01)
     complaints = ComplaintLog(logging.getLogger("hkswitch.test"))
     for start in range(2):  # a bridge that cannot start closes it, and tries again
         caplog.clear()

@@ -16,7 +16,7 @@ from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import driver as hardening
-from hkswitch.hap.session import controller_of
+from hkswitch.hap.sessions import controller_of
 from hkswitch.network.endpoint import Endpoint
 from tests.hap.conftest import GROUPS, Served, on, put
 from tests.support.ports import free_port

@@ -2,17 +2,9 @@
 
 import pytest
 
-from hkswitch.hap.limits import (
-    COMPLAINT_SECONDS,
-    MOST_COUNTED,
-    MOST_KINDS,
-    MOST_SOURCES,
-    MOST_STRANGERS,
-    Complaints,
-    PairSetup,
-    Step,
-    Strangers,
-)
+from hkswitch.hap.log_limiter import COMPLAINT_SECONDS, MOST_COUNTED, MOST_KINDS, MOST_SOURCES, Complaints
+from hkswitch.hap.pairing_rules import PairSetup, Step
+from hkswitch.hap.sessions import MOST_STRANGERS, Strangers
 
 
 def full_of(*addresses: str) -> Strangers[int]:

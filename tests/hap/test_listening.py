@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hkswitch.hap.listening import Listening
+from hkswitch.hap.sockets import Listening
 from hkswitch.network.endpoint import Endpoint
 from tests.support.descriptors import no_descriptors
 from tests.support.ports import free_port

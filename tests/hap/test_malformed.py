@@ -19,7 +19,7 @@ from aiohomekit.protocol.tlv import TLV
 
 from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.hap import connection as hardening
-from hkswitch.hap import limits
+from hkswitch.hap import log_limiter, sessions
 from hkswitch.hap.characteristics import MOST_ITEMS
 from hkswitch.hap.events import Pace
 from hkswitch.hap.sockets import BACKLOG
@@ -68,7 +68,7 @@ def post(path: str, *parts: tuple[int, bytes]) -> bytes:
 @pytest.fixture(autouse=True)
 def each_address_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row has an address of its own, and there are more rows than addresses that have a line each."""
-    monkeypatch.setattr(limits, "MOST_SOURCES", 1_000)
+    monkeypatch.setattr(log_limiter, "MOST_SOURCES", 1_000)
 
 
 @pytest.fixture(autouse=True)
@@ -609,7 +609,7 @@ async def test_a_controller_that_wants_its_connection_closed_after_a_write_gets_
 async def test_a_stranger_that_says_nothing_is_cut_off(
     lonely: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.2)
+    monkeypatch.setattr(sessions, "STRANGER_SECONDS", 0.2)
     async with stranger(lonely.address, lonely.port) as silent:
         assert await silent.is_closed()
 
@@ -617,7 +617,7 @@ async def test_a_stranger_that_says_nothing_is_cut_off(
 async def test_a_stranger_that_sends_a_byte_at_a_time_gets_no_more_time(
     lonely: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.2)
+    monkeypatch.setattr(sessions, "STRANGER_SECONDS", 0.2)
     async with stranger(lonely.address, lonely.port) as slow, asyncio.timeout(5):
         closed = asyncio.ensure_future(slow.is_closed())
         for byte in itertools.cycle(b"a"):
@@ -646,9 +646,9 @@ async def test_strangers_that_come_all_at_once_are_no_more_than_the_limit(lonely
     with ExitStack() as opened:
         for _ in range(BACKLOG):  # before the bridge's turn to accept any
             opened.enter_context(socket.create_connection((lonely.address, lonely.port)))
-        await eventually(lambda: len(server.connections) >= limits.MOST_STRANGERS)
+        await eventually(lambda: len(server.connections) >= sessions.MOST_STRANGERS)
         await is_well(lonely)  # it came later than those
-        assert len(server.connections) <= limits.MOST_STRANGERS
+        assert len(server.connections) <= sessions.MOST_STRANGERS
 
 
 class Several:

@@ -7,8 +7,8 @@ from weakref import ref
 
 import pytest
 
-from hkswitch.hap import memory
-from hkswitch.hap.memory import FreeMemory
+from hkswitch.hap import server
+from hkswitch.hap.server import FreeMemory
 from tests.support.waiting import eventually
 
 
@@ -22,7 +22,7 @@ class Circle:
 @pytest.fixture(autouse=True)
 def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Python by itself finds no circle meanwhile."""
-    monkeypatch.setattr(memory, "AFTER_SECONDS", 0.02)
+    monkeypatch.setattr(server, "AFTER_SECONDS", 0.02)
     gc.disable()
     yield
     gc.enable()

@@ -6,7 +6,7 @@ import time
 import pytest
 from pyhap import hap_protocol
 
-from hkswitch.hap.limits import MOST_SESSIONS, MOST_SESSIONS_IN_ALL, Sessions
+from hkswitch.hap.sessions import MOST_SESSIONS, MOST_SESSIONS_IN_ALL, Sessions
 from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
 from tests.support.raw_session import Session

@@ -12,11 +12,11 @@ import pytest_asyncio
 
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.hap import connection as hardening
-from hkswitch.hap import limits
+from hkswitch.hap import sessions
 from hkswitch.hap.characteristics import MOST_ITEMS
 from hkswitch.hap.handler import Requests
-from hkswitch.hap.limits import LARGEST_BODY_BYTES, LARGEST_TLV_BYTES, MOST_REQUESTS, refusal
 from hkswitch.hap.responder import MOST_QUESTIONS, Responder
+from hkswitch.hap.sessions import LARGEST_BODY_BYTES, LARGEST_TLV_BYTES, MOST_REQUESTS, refusal
 from tests.hap.conftest import GROUPS, Served, on, put
 from tests.support.raw_session import KEY, NAME, RawSession, raw_session
 from tests.support.waiting import eventually
@@ -183,7 +183,7 @@ async def test_of_many_values_for_one_switch_the_last_is_written_and_once(
 async def test_the_idlest_session_is_the_one_that_said_nothing_whatever_it_was_sent(
     known: Served, raw: RawSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MOST_SESSIONS", 2)
+    monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
     await eventually(lambda: len(known.bridge._driver.http_server.connections) == 1)
     assert (await raw.ask(put(on(known, "web", ev=True)))).status == 204
     async with raw_session(known.address, known.port) as second:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from hkswitch.hap.timed_writes import LARGEST_NUMBER, LONGEST_SECONDS, MOST_PREPARED, TimedWrites
+from hkswitch.hap.characteristics import LARGEST_NUMBER, LONGEST_SECONDS, MOST_PREPARED, TimedWrites
 
 
 @dataclass

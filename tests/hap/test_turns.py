@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hkswitch.hap.turns import Turns
+from hkswitch.hap.sessions import Turns
 
 
 @dataclass

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
-from hkswitch.hap.complaints import ComplaintLog
 from hkswitch.hap.connection import Connection
 from hkswitch.hap.driver import PAIRINGS, Driver
+from hkswitch.hap.log_limiter import ComplaintLog
 from hkswitch.hap.server import Server
 from hkswitch.model.switch_events import Tile
 from tests.hap.conftest import GROUPS

@@ -12,7 +12,7 @@ from unittest import mock
 from pyhap import hap_server
 from zeroconf import ServiceInfo
 
-from hkswitch.hap import listening, presence
+from hkswitch.hap import presence, sockets
 from tests.world.loop import VirtualLoop
 
 LOOK_FOR_IDLE_SECONDS: Final = 10
@@ -37,7 +37,7 @@ class Air:
         """Meanwhile, HAP servers are in this network."""
         stubs: tuple[tuple[Any, str, Any], ...] = (
             (presence, "Advertiser", partial(_Advertiser, self)),
-            (listening, "listening", lambda *_: SimpleNamespace(listen=lambda _: None)),
+            (sockets, "listening", lambda *_: SimpleNamespace(listen=lambda _: None)),
             (VirtualLoop, "create_server", _create_server),
             (hap_server, "IDLE_CONNECTION_CHECK_INTERVAL_SECONDS", LOOK_FOR_IDLE_SECONDS),
         )
