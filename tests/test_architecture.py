@@ -82,7 +82,7 @@ ONLY_IN = {
     "h11": OVERRIDES,
     "cryptography": OVERRIDES,
     # The doctor asks as a phone does.
-    "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", "hap/claims.py", *OVERRIDES},
+    "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", "hap/conflicts.py", *OVERRIDES},
     "segno": {"hap/setup_code.py"},
     "click": {"cli/main.py", "cli/options.py", "cli/run.py"},
     "rich": {"cli/actions.py", "cli/main.py", "cli/page.py", "doctor/page.py"},

@@ -85,7 +85,7 @@ class _Terminal:
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         """As the daemon does it, but on loopback where there is no default route."""
         try:
-            place = addresses.place_of(bridge, before)
+            place = addresses.endpoint_of(bridge, before)
         except NoDefaultRoute:
             return Endpoint((addresses.LOOPBACK,), frozenset())
         if place.lack and not bridge.addresses:  # it stays where it was while there is no default route

@@ -111,7 +111,7 @@ def _account() -> Account | None:
 
 def _place(config: Config) -> Endpoint | Failure:
     try:
-        return addresses.place_of(config.bridge)
+        return addresses.endpoint_of(config.bridge)
     except NoAddress as failure:
         return failure
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from zeroconf import DNSOutgoing, DNSQuestion, ServiceInfo  # type: ignore[attr-defined] # as in responder.py
 from zeroconf.asyncio import AsyncZeroconf
 
-from hkswitch.hap.claims import Heard, unique_records
+from hkswitch.hap.conflicts import Conflict, unique_records
 from hkswitch.hap.responder import Responder, records_of
 
 PROBES: Final = 3
@@ -31,16 +31,16 @@ GOODBYE_AFTER_SECONDS: Final = (0.0, 0.125, 0.125)
 MOST_NAMES: Final = 5
 """What is tried; after that, whoever has all of them is believed no more."""
 
-AGAIN_AFTER_SECONDS: Final = 1.0
+PROBE_AGAIN_SECONDS: Final = 1.0
 """When there is doubt whether another device has a name, or just a probe that wins (RFC 6762, 8.2)."""
 
-DOUBT_SECONDS: Final = 130.0
+POSSIBLE_CONFLICT_SECONDS: Final = 130.0
 """How long there may be doubt; a router that answers for us from memory forgets our address in 120 s."""
 
 CONTESTED_SECONDS: Final = 60.0
 """How long a name is kept whoever claims it, so that a device that goes on and on does not silence us."""
 
-CONTESTED_DOUBT_SECONDS: Final = 2.0
+CONTESTED_PROBING_SECONDS: Final = 2.0
 """How long there may be doubt about a name that is ours; then it stays ours."""
 
 LONGEST_LABEL_BYTES: Final = 63
@@ -71,15 +71,15 @@ class Advertiser(AsyncZeroconf):
         """Begin to probe for the names of a service, to announce it then, and to answer for it."""
         await self._responder.async_check_service(info, False, cooperating_responders=True)  # noqa: FBT003
         self._has_names, self._is_contested, self._deaf_until_seconds = False, False, 0.0
-        return self._begin(info, _Names(info, self._number))
+        return self._begin(info, _NumberedNames(info, self._number))
 
     def announce(self, info: ServiceInfo) -> None:
         """Announce what has changed, instead of what was still being announced."""
-        self._begin(info, _Names(info, self._number))
+        self._begin(info, _NumberedNames(info, self._number))
 
-    async def be_silent(self) -> None:
+    async def stop_announcing(self) -> None:
         """End what is still being announced, and let others have the names."""
-        self._responder.hear_no_claims()
+        self._responder.ignore_conflicts()
         saying = tuple(self._saying)
         for each in saying:
             each.cancel()
@@ -97,7 +97,7 @@ class Advertiser(AsyncZeroconf):
 
     async def say_goodbye(self, info: ServiceInfo, staying: Collection[str] = ()) -> None:
         """Say goodbye, if it was announced, and wait until it is said; but not by the addresses that stay."""
-        await self.be_silent()
+        await self.stop_announcing()
         if not staying:
             await (await self.async_unregister_service(info))
             return
@@ -116,10 +116,10 @@ class Advertiser(AsyncZeroconf):
     async def async_close(self) -> None:
         """Close the sockets that there are."""
         self._responder.leave_addresses()
-        self._responder.complain_no_more()
+        self._responder.close_log()
         await super().async_close()
 
-    def _begin(self, info: ServiceInfo, names: "_Names") -> asyncio.Task[None]:
+    def _begin(self, info: ServiceInfo, names: "_NumberedNames") -> asyncio.Task[None]:
         for saying in self._saying:
             saying.cancel()
         saying = asyncio.ensure_future(self._say(info, names))
@@ -127,10 +127,10 @@ class Advertiser(AsyncZeroconf):
         saying.add_done_callback(self._saying.discard)
         return saying
 
-    async def _say(self, info: ServiceInfo, names: "_Names") -> None:
+    async def _say(self, info: ServiceInfo, names: "_NumberedNames") -> None:
         if not self._has_names:
             await self._claim(info, names)
-        self._responder.hear_claims(info, lambda: self._contested(info, names))
+        self._responder.detect_conflicts(info, lambda: self._contested(info, names))
         self._responder.own_records.ours = records_of(info)
         self._responder.registry.async_update(info)
         for seconds in ANNOUNCED_AFTER_SECONDS:
@@ -138,7 +138,7 @@ class Advertiser(AsyncZeroconf):
             self.announced = info
             self._responder.async_send(self._responder.generate_service_broadcast(info, None))
 
-    def _contested(self, info: ServiceInfo, names: "_Names") -> None:
+    def _contested(self, info: ServiceInfo, names: "_NumberedNames") -> None:
         """Another device claims a name of ours: probe for it, to find out who keeps it (RFC 6762, 9)."""
         now_seconds = asyncio.get_running_loop().time()
         if now_seconds < self._deaf_until_seconds:
@@ -149,15 +149,17 @@ class Advertiser(AsyncZeroconf):
         self._is_contested = True
         self._begin(info, names)
 
-    async def _claim(self, info: ServiceInfo, names: "_Names") -> None:
+    async def _claim(self, info: ServiceInfo, names: "_NumberedNames") -> None:
         """Find names that no other device has: the first, or one with a number."""
         first, begun = info.name, self._number
         await asyncio.sleep(random.uniform(0, PROBE_SECONDS))  # noqa: S311 -- to be not in step with others
-        doubts = _Doubts(info, CONTESTED_DOUBT_SECONDS if self._is_contested else DOUBT_SECONDS)
-        while (heard := await self._probe(info)) is not Heard.NOTHING:
-            if heard is Heard.DOUBT and await doubts.may_be_over():
+        doubts = _PossibleConflict(
+            info, CONTESTED_PROBING_SECONDS if self._is_contested else POSSIBLE_CONFLICT_SECONDS
+        )
+        while (heard := await self._probe(info)) is not Conflict.NONE:
+            if heard is Conflict.POSSIBLE and await doubts.may_be_over():
                 continue
-            if heard is Heard.DOUBT and self._is_contested:
+            if heard is Conflict.POSSIBLE and self._is_contested:
                 break
             self._is_contested = False
             if self._number >= MOST_NAMES:
@@ -171,19 +173,19 @@ class Advertiser(AsyncZeroconf):
         if self._number != begun:
             _log.warning("another device has the mDNS name %s; using %s", first, info.name)
 
-    async def _probe(self, info: ServiceInfo) -> Heard:
+    async def _probe(self, info: ServiceInfo) -> Conflict:
         """Ask whether another device has the names, and wait for the answer."""
-        claims = self._responder.hear_claims(info)
+        claims = self._responder.detect_conflicts(info)
         for left in reversed(range(PROBES)):
             # A unicast answer may go to another program that has the port, such as Avahi (RFC 6762, 15.1).
             self._responder.async_send(_probe(info, UNICAST if left else 0))
             await asyncio.sleep(PROBE_SECONDS)
-            if claims.heard is not Heard.NOTHING:
+            if claims.heard is not Conflict.NONE:
                 break
         return claims.heard
 
 
-class _Doubts:
+class _PossibleConflict:
     """How long it is not known whether another device has a name, or had it, or all of it is an echo."""
 
     def __init__(self, info: ServiceInfo, most_seconds: float) -> None:
@@ -199,11 +201,11 @@ class _Doubts:
             _log.info("another device may have the mDNS name %s; probing again", self._name)
         if now_seconds >= self._until_seconds:
             return False
-        await asyncio.sleep(AGAIN_AFTER_SECONDS)
+        await asyncio.sleep(PROBE_AGAIN_SECONDS)
         return True
 
 
-class _Names:
+class _NumberedNames:
     """The names of a service, which can get a number."""
 
     def __init__(self, info: ServiceInfo, number: int) -> None:

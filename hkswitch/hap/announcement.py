@@ -29,21 +29,21 @@ MOST_LABEL_BYTES: Final = 63
 LEAST_SERIAL, MOST_SERIAL = 2, 64
 """Characters of a serial number: HomeKit refuses an accessory with fewer, and has no room for more."""
 
-_NO_END: Final = f" -'{JOINERS}"
+_NOT_AT_ENDS: Final = f" -'{JOINERS}"
 
-_NO_LABEL: Final = "._\\"
+_NOT_IN_LABELS: Final = "._\\"
 """What separates labels, marks service types or escapes."""
 
 SERVICE_TYPE: Final = "_hap._tcp.local."
-PROTOCOL: Final = "1.1"
+HAP_VERSION: Final = "1.1"
 
 
 def instance_name(name: str, device_id: str) -> str:
     """The name of a service instance: the bridge's, and what tells it from another bridge of that name."""
     suffix = f" {_tail(device_id)}"
     composed = normalize("NFC", name)
-    kept = "".join(char if is_printable(char) and char not in _NO_LABEL else " " for char in composed)
-    cut = _cut(" ".join(kept.split()).strip(_NO_END), MOST_LABEL_BYTES - len(suffix))
+    kept = "".join(char if is_printable(char) and char not in _NOT_IN_LABELS else " " for char in composed)
+    cut = _cut(" ".join(kept.split()).strip(_NOT_AT_ENDS), MOST_LABEL_BYTES - len(suffix))
     return f"{cut if any(map(_is_readable, cut)) else FALLBACK}{suffix}"
 
 
@@ -78,7 +78,7 @@ def _cut(text: str, most_bytes: int) -> str:
     rest = text[len(kept) :]
     while kept and rest and _is_mark(rest[0]):
         kept, rest = kept[:-1], kept[-1] + rest
-    return kept.strip(_NO_END)
+    return kept.strip(_NOT_AT_ENDS)
 
 
 def _is_mark(char: str) -> bool:
@@ -90,7 +90,7 @@ def _is_readable(char: str) -> bool:
     return category(char)[0] in "LN" or category(char) == "So"
 
 
-class State(Protocol):
+class AnnouncedState(Protocol):
     """What is announced of HAP-python's state."""
 
     mac: str
@@ -104,7 +104,7 @@ class State(Protocol):
         """Whether any controller is paired."""
 
 
-def announcement(name: str, state: State) -> ServiceInfo:
+def announcement(name: str, state: AnnouncedState) -> ServiceInfo:
     """What is true now. HAP-python's has no other script than ASCII in its names, and a name as the model."""
     return ServiceInfo(
         SERVICE_TYPE,
@@ -113,7 +113,7 @@ def announcement(name: str, state: State) -> ServiceInfo:
         port=state.port,
         properties={
             "md": MODEL,
-            "pv": PROTOCOL,
+            "pv": HAP_VERSION,
             "id": state.mac,
             "c#": str(state.config_version),
             "s#": "1",  # IP accessories have no other state number

@@ -19,7 +19,7 @@ from pyhap.const import HAP_SERVER_STATUS as STATUS
 from hkswitch.hap.events import Path
 from hkswitch.hap.sessions import Session
 
-MOST_ITEMS: Final = 600
+MOST_CHARACTERISTICS: Final = 600
 """Items of a request: several for each accessory that a bridge may have."""
 
 
@@ -29,15 +29,15 @@ Write = Callable[[], Awaitable[int]]
 METADATA: Final = ("format", "unit", "minValue", "maxValue", "minStep", "maxLen", "valid-values")
 """What `meta=1` asks for, as /accessories has it."""
 
-_ID: Final = r"[0-9]{1,20}\.[0-9]{1,20}"
-_IDS: Final = re.compile(rf"{_ID}(?:,{_ID})*")
+_CHARACTERISTIC_ID: Final = r"[0-9]{1,20}\.[0-9]{1,20}"
+_CHARACTERISTIC_IDS: Final = re.compile(rf"{_CHARACTERISTIC_ID}(?:,{_CHARACTERISTIC_ID})*")
 
-MOST_PREPARED: Final = 16
-LONGEST_SECONDS: Final = 30.0
-LARGEST_NUMBER: Final = 2**64 - 1
+MOST_PREPARED_WRITES: Final = 16
+LONGEST_TIMED_WRITE_SECONDS: Final = 30.0
+LARGEST_WRITE_ID: Final = 2**64 - 1
 
 
-class Malformed(ValueError):
+class MalformedRequest(ValueError):
     """The request's body is not what the specification says."""
 
 
@@ -70,19 +70,19 @@ class Item:
 
     @classmethod
     def parse(cls, body: object) -> "Item":
-        """The item in a JSON object; raises `Malformed`, also at true, which Python takes for 1."""
+        """The item in a JSON object; raises `MalformedRequest`, also at true, which Python takes for 1."""
         match body:
             case {"aid": int(aid), "iid": int(iid), **rest} if bool not in {type(aid), type(iid)}:
                 return cls(aid, iid, rest.get("value"), rest.get("ev"))
-        raise Malformed("each characteristic needs 'aid' and 'iid'")
+        raise MalformedRequest("each characteristic needs 'aid' and 'iid'")
 
 
 def parse_items(body: object) -> tuple[Item, ...]:
-    """The items of a request; raises `Malformed`."""
+    """The items of a request; raises `MalformedRequest`."""
     match body:
-        case {"characteristics": list(items)} if len(items) <= MOST_ITEMS:
+        case {"characteristics": list(items)} if len(items) <= MOST_CHARACTERISTICS:
             return tuple(Item.parse(item) for item in items)
-    raise Malformed(f"'characteristics' must be a list of at most {MOST_ITEMS}")
+    raise MalformedRequest(f"'characteristics' must be a list of at most {MOST_CHARACTERISTICS}")
 
 
 async def write_all(
@@ -172,16 +172,16 @@ class Query:
 
 @lru_cache(maxsize=16)  # a phone asks for the same ones again and again
 def parse_query(query: str) -> Query:
-    """The query of a URL, like `id=1.9,2.9&meta=1`; raises `Malformed`."""
+    """The query of a URL, like `id=1.9,2.9&meta=1`; raises `MalformedRequest`."""
     fields = parse_qs(query, max_num_fields=8)
     ids = fields.get("id", [])
     if len(ids) != 1:
-        raise Malformed("one 'id' is needed")
-    if not _IDS.fullmatch(ids[0]):
-        raise Malformed("an 'id' is two numbers with a dot between them")
+        raise MalformedRequest("one 'id' is needed")
+    if not _CHARACTERISTIC_IDS.fullmatch(ids[0]):
+        raise MalformedRequest("an 'id' is two numbers with a dot between them")
     pairs = [path.partition(".") for path in ids[0].split(",")]
-    if len(pairs) > MOST_ITEMS:
-        raise Malformed(f"at most {MOST_ITEMS} characteristics are read at once")
+    if len(pairs) > MOST_CHARACTERISTICS:
+        raise MalformedRequest(f"at most {MOST_CHARACTERISTICS} characteristics are read at once")
     wanted = {name for name, values in fields.items() if values in (["1"], ["true"])}
     keys = (*(METADATA if "meta" in wanted else ()), *(key for key in ("perms", "type") if key in wanted))
     return Query(tuple((int(aid), int(iid)) for aid, _, iid in pairs), keys, "ev" in wanted)
@@ -249,9 +249,9 @@ class TimedWrites:
                 return False
         now = self._now_seconds()
         self._until_seconds = {other: until for other, until in self._until_seconds.items() if until > now}
-        if pid not in self._until_seconds and len(self._until_seconds) >= MOST_PREPARED:
+        if pid not in self._until_seconds and len(self._until_seconds) >= MOST_PREPARED_WRITES:
             del self._until_seconds[min(self._until_seconds, key=lambda pid: self._until_seconds[pid])]
-        self._until_seconds[pid] = now + min(ttl_ms / 1000, LONGEST_SECONDS)
+        self._until_seconds[pid] = now + min(ttl_ms / 1000, LONGEST_TIMED_WRITE_SECONDS)
         return True
 
     def may_write(self, request: dict[str, Any]) -> bool:
@@ -265,7 +265,7 @@ class TimedWrites:
 
 
 def _is_number(pid: int) -> bool:
-    return not isinstance(pid, bool) and 0 <= pid <= LARGEST_NUMBER
+    return not isinstance(pid, bool) and 0 <= pid <= LARGEST_WRITE_ID
 
 
 def _is_time(ttl_ms: float) -> bool:

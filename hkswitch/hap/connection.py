@@ -18,8 +18,8 @@ from pyhap.hap_protocol import HAPServerProtocol
 from hkswitch.hap import events, sessions
 from hkswitch.hap.characteristics import TimedWrites
 from hkswitch.hap.events import Change, Events, Path
-from hkswitch.hap.handler import LONGEST_REASON, Requests
-from hkswitch.hap.sessions import Session, Turns
+from hkswitch.hap.handler import LONGEST_LOGGED_REASON, RequestHandler
+from hkswitch.hap.sessions import RequestScheduler, Session
 from hkswitch.model.printable import printable_line
 from hkswitch.network.endpoint import Endpoint
 
@@ -39,7 +39,7 @@ ANSWERABLE: Final = frozenset({h11.IDLE, h11.SEND_RESPONSE})
 """The states of our side in which a response can begin."""
 
 
-class Frames(HAPCrypto):
+class FrameCipher(HAPCrypto):
     """Both directions of one connection."""
 
     MIN_BLOCK_LENGTH = HAPCrypto.MIN_BLOCK_LENGTH - 2
@@ -51,35 +51,37 @@ class Frames(HAPCrypto):
         return bool(self._crypt_in_buffer)
 
 
-class Keeper(Protocol):
+class ConnectionManager(Protocol):
     """What is needed of the server that looks after its connections."""
 
     connections: dict[Any, Any]
-    turns: Turns
+    scheduler: RequestScheduler
 
-    def admit(self, connection: "Connection") -> None:
+    def admit(self, connection: "HapConnection") -> None:
         """Take in a stranger, maybe at the cost of another."""
 
-    def is_stranger(self, connection: "Connection") -> bool:
+    def is_unauthenticated(self, connection: "HapConnection") -> bool:
         """Whether a connection has not proved who it is."""
 
-    def trust(self, connection: "Connection") -> None:
+    def trust(self, connection: "HapConnection") -> None:
         """It has authenticated, maybe at the cost of another session."""
 
-    def forget(self, connection: "Connection") -> None:
+    def forget(self, connection: "HapConnection") -> None:
         """It is gone."""
 
-    def complain(self, address: str, what: str) -> None:
+    def log_warning(self, address: str, what: str) -> None:
         """Log what an address did, once a minute at most."""
 
-    def give_memory_back_soon(self) -> None:
+    def trim_memory_soon(self) -> None:
         """Give back what a connection held, when it is closed."""
 
 
-class Connection(HAPServerProtocol):
+class HapConnection(HAPServerProtocol):
     """One controller's connection, which can wait for a write without blocking the others."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Keeper, driver: AccessoryDriver) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, server: ConnectionManager, driver: AccessoryDriver
+    ) -> None:
         self._active_at_seconds: float = 0.0
         self.heard_at_seconds = loop.time()
         """When something was last received: events are sent to the dead too."""
@@ -88,10 +90,10 @@ class Connection(HAPServerProtocol):
         self.events = Events(self, events.PACE)
         self.timed_writes = TimedWrites(loop.time)
         self._server = server
-        self._deadline = loop.call_later(sessions.STRANGER_SECONDS, self._too_late)
+        self._deadline = loop.call_later(sessions.AUTHENTICATION_SECONDS, self._too_late)
         self._may_pair_seconds = sessions.PAIR_SETUP_SECONDS
         self._requests = 0
-        self._is_resting = False
+        self._is_waiting = False
 
     # Life
 
@@ -104,7 +106,7 @@ class Connection(HAPServerProtocol):
         self.session.address = "?" if peer is None else peer[0]
         self.peername: Any = self.session
         self.connections[self.session] = self
-        self.handler = Requests(self)
+        self.handler = RequestHandler(self)
         self._transport.max_size = MOST_AT_ONCE_BYTES  # asyncio's own name
         if peer is None:
             self.cut()  # it went before we looked
@@ -138,10 +140,10 @@ class Connection(HAPServerProtocol):
         """Close it if it was idle for long, by a clock that cannot be set; HAP-python's can."""
         super().check_idle(self.loop.time())
 
-    def is_at(self, place: Endpoint) -> bool:
+    def is_at(self, endpoint: Endpoint) -> bool:
         """Whether it came to one of these addresses."""
         own_address: str = self.transport.get_extra_info("sockname")[0]
-        return own_address.partition("%")[0] in {address.partition("%")[0] for address in place.addresses}
+        return own_address.partition("%")[0] in {address.partition("%")[0] for address in endpoint.addresses}
 
     def give_time_to_pair(self) -> None:
         """A person may have to type now; only once, or it would hold up others for ever."""
@@ -163,12 +165,12 @@ class Connection(HAPServerProtocol):
             del self.connections[self.peername]
         self.transport.abort()
 
-    def complain(self, what: str) -> None:
+    def log_warning(self, what: str) -> None:
         """Log what it did, once a minute for each address."""
-        self._server.complain(self.session.address, what)
+        self._server.log_warning(self.session.address, what)
 
     def _too_late(self) -> None:
-        self.complain("it did not say in time who it is")
+        self.log_warning("it did not say in time who it is")
         self.cut()
 
     # Requests
@@ -192,19 +194,23 @@ class Connection(HAPServerProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._requests == before and not self._is_resting and not self._server.turns.take(self._owner):
-            self._rest()  # thousands of frames may have no request in them
+        if (
+            self._requests == before
+            and not self._is_waiting
+            and not self._server.scheduler.take_turn(self._owner)
+        ):
+            self._wait_for_turn()  # thousands of frames may have no request in them
         if not self.is_busy:
             self.events.all_answered()
 
     def _process_events(self) -> None:
         """Do a request if it is this controller's turn; HAP-python does all that a connection has."""
-        if self._is_resting or self.transport.is_closing():
+        if self._is_waiting or self.transport.is_closing():
             return
-        if self._server.turns.take(self._owner):
+        if self._server.scheduler.take_turn(self._owner):
             super()._process_events()
         else:
-            self._rest()
+            self._wait_for_turn()
 
     def _process_one_event(self) -> bool:
         """Leave the next request where it is until its turn, and refuse what is too much.
@@ -212,18 +218,20 @@ class Connection(HAPServerProtocol):
         HAP-python takes any number of requests, and of each the first MiB, from anyone: here one that is too
         large is refused before its body has come, and so is one too many of a stranger.
         """
-        if self._is_resting or self.transport.is_closing():
+        if self._is_waiting or self.transport.is_closing():
             return False
         before = self.request
         more = super()._process_one_event()
         is_done = before is not None and self.request is None and self.response is None
         if is_done and self.conn.trailing_data[0] and not self.transport.is_closing():
-            self._rest()  # thousands may have come at once, on each of many connections
+            self._wait_for_turn()  # thousands may have come at once, on each of many connections
         if self.request is None or self.request is before:
             return bool(more)
         self._requests += 1
-        headers, is_stranger = dict(self.request.headers), self._server.is_stranger(self)
-        refused = sessions.refusal(self.request.target, headers, self._requests, is_stranger=is_stranger)
+        headers, is_unauthenticated = dict(self.request.headers), self._server.is_unauthenticated(self)
+        refused = sessions.refusal(
+            self.request.target, headers, self._requests, is_unauthenticated=is_unauthenticated
+        )
         if refused is None:
             if self.conn.they_are_waiting_for_100_continue:  # HAP-python lets them wait
                 self.write(self.conn.send(CONTINUE))
@@ -236,24 +244,24 @@ class Connection(HAPServerProtocol):
         """Who shares the turns of this connection."""
         return self.session.controller or self.session.address
 
-    def _rest(self) -> None:
-        self._is_resting = True
+    def _wait_for_turn(self) -> None:
+        self._is_waiting = True
         self.transport.pause_reading()
-        self._server.turns.wait(self._owner, self)
+        self._server.scheduler.enqueue(self._owner, self)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Do the next request."""
-        self._is_resting = False
+        self._is_waiting = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
             super()._process_events()
 
     def _refuse(self, status: HTTPStatus, what: str = "a request", why: str = "") -> None:
         """Answer without a body, and close: what comes behind is not to be read."""
-        self.complain(f"{what} is answered with {status.value} ({why or status.phrase})")
+        self.log_warning(f"{what} is answered with {status.value} ({why or status.phrase})")
         response = HAPResponse()
         response.status_code, response.reason = status.value, status.phrase
-        response.headers.append(("Connection", "close"))
+        response.headers.append(("HapConnection", "close"))
         self.send_response(response)
         self.close()
 
@@ -275,14 +283,14 @@ class Connection(HAPServerProtocol):
         response.pairing_changed = False  # the driver sees to it, without HAP-python's thread
         super()._process_response(response)
         if response.shared_key:
-            self.hap_crypto: Any = Frames(response.shared_key)
+            self.hap_crypto: Any = FrameCipher(response.shared_key)
             self._trust()
 
     def _trust(self) -> None:
         """It proved who it is, and from here on everything is encrypted."""
         # TRUST: what came behind the proof in the clear may be anybody's; HAP-python takes it for its own.
         if self.conn.trailing_data[0]:
-            self.complain("it sent something in the clear behind its proof")
+            self.log_warning("it sent something in the clear behind its proof")
             self.cut()
             return
         self._deadline.cancel()
@@ -291,16 +299,16 @@ class Connection(HAPServerProtocol):
     def _hold_data(self, size: int) -> bool:
         if self.response is None or self._held_bytes + size <= LARGEST_HELD_BYTES:
             return bool(super()._hold_data(size))
-        self.complain("it sends more and more while its write is under way")
+        self.log_warning("it sends more and more while its write is under way")
         self.close()  # HAP-python does at a MiB, and would log it each time
         return False
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:
         """Answer malformed HTTP, and close; HAP-python closes without an answer, and does not say so."""
         words, _, _ = str(message).partition(": bytearray(")  # the line itself is whatever was sent
-        why = printable_line(words, LONGEST_REASON)
+        why = printable_line(words, LONGEST_LOGGED_REASON)
         if not isinstance(message, h11.RemoteProtocolError) or self.conn.our_state not in ANSWERABLE:
-            self.complain(f"its connection is closed: {why}")
+            self.log_warning(f"its connection is closed: {why}")
             return bool(super()._handle_invalid_conn_state(message))
         self._refuse(HTTPStatus(message.error_status_hint), "malformed HTTP", why)
         return False
@@ -311,9 +319,9 @@ class Connection(HAPServerProtocol):
             return
         super().write(data)
         if self.transport.get_write_buffer_size() > LARGEST_UNSENT_BYTES:
-            self.complain("it does not read what is sent to it")
+            self.log_warning("it does not read what is sent to it")
             self.cut()
-            self._server.give_memory_back_soon()
+            self._server.trim_memory_soon()
 
     # Events
 

@@ -15,7 +15,7 @@ from pyhap.service import Service
 from pyhap.state import State
 from pyhap.util import to_sorted_hap_json, uuid_to_hap_type
 
-from hkswitch.hap.iids import Iids, Meaning, Numbers, Record
+from hkswitch.hap.iids import HapType, IidAllocator, Iids, Record
 from hkswitch.hap.state_format import Stored
 
 Accessories = Mapping[int, Accessory]
@@ -24,14 +24,14 @@ Accessories = Mapping[int, Accessory]
 class RememberedIids(IIDManager):
     """The iids of one accessory."""
 
-    def __init__(self, numbers: Numbers, aid: int) -> None:
+    def __init__(self, numbers: IidAllocator, aid: int) -> None:
         super().__init__()
-        self._numbers = numbers
+        self._iids_by_aid = numbers
         self._aid = aid
 
     def get_iid_for_obj(self, obj: Service | Characteristic) -> int:
         """The iid of a service or characteristic that the accessory gets; HAP-python asks once for each."""
-        iid = self._numbers.iid(self._aid, _meaning(obj))
+        iid = self._iids_by_aid.iid(self._aid, _meaning(obj))
         if iid in self.objs:
             raise ValueError(f"two of {_meaning(obj)} in an accessory: iids are by type")
         return iid
@@ -55,20 +55,22 @@ class Database:
 
     def __init__(self, state: State, stored: Stored | None) -> None:
         self._state = state
-        self._numbers = Numbers(stored.iids, paired=stored.paired) if stored else Numbers({}, paired=False)
+        self._iids_by_aid = (
+            IidAllocator(stored.iids, paired=stored.paired) if stored else IidAllocator({}, paired=False)
+        )
         self._bridge: Bridge | None = None
         self._wanted: Accessories = {}
         self._written_version = self._version
 
     def iids_of(self, aid: int) -> RememberedIids:
         """What numbers the services and characteristics of a new accessory."""
-        return RememberedIids(self._numbers, aid)
+        return RememberedIids(self._iids_by_aid, aid)
 
     def open(self, bridge: Bridge) -> None:
         """Begin with the accessories of a bridge, when the state has been read."""
         self._bridge, self._wanted = bridge, dict(bridge.accessories)
         self._written_version = self._version
-        self._numbers.end_of_past()
+        self._iids_by_aid.end_of_past()
         self.serve_wanted()
 
     def want(self, accessories: Accessories) -> Accessories:
@@ -92,7 +94,7 @@ class Database:
     def go_back(self, before: Accessories) -> None:
         """Serve what was wanted before, as if nothing else ever had been."""
         self._wanted = before
-        self._numbers.only({aid: _iids(each) for aid, each in before.items()})
+        self._iids_by_aid.only({aid: _iids(each) for aid, each in before.items()})
         self.serve_written()
 
     @property
@@ -117,9 +119,9 @@ class Database:
             str(each.display_name) for each in self._wanted.values() if self._served(each) not in {None, each}
         )
 
-    def written_type(self, aid: int) -> Meaning | None:
+    def written_type(self, aid: int) -> HapType | None:
         """The type that an accessory had when it was written last, None if it never was."""
-        return self._numbers.written_type(aid)
+        return self._iids_by_aid.written_type(aid)
 
     @property
     def record(self) -> Record:
@@ -127,12 +129,12 @@ class Database:
         present = {each.aid: _iids(self._served(each) or each) for each in self._wanted.values()}
         if self._bridge is not None:
             present[STANDALONE_AID] = _iids(self._bridge)
-        return self._numbers.to_write(present, paired=self._state.paired)
+        return self._iids_by_aid.to_write(present, paired=self._state.paired)
 
     def written(self, record: Record) -> None:
         """The record and c# are on disk."""
         self._written_version = self._version
-        self._numbers.written(record)
+        self._iids_by_aid.written(record)
 
     @property
     def _version(self) -> tuple[int, str | None]:
@@ -145,7 +147,7 @@ class Database:
 
     def _may_serve(self, accessory: Accessory) -> bool:
         # A controller reads nothing before it is paired, and with its pairing all iids are written.
-        return not self._state.paired or self._numbers.are_written(accessory.aid, _iids(accessory))
+        return not self._state.paired or self._iids_by_aid.are_written(accessory.aid, _iids(accessory))
 
     def _servable(self, accessory: Accessory) -> Accessory | None:
         """What may be served of an accessory: itself, or what it was."""
@@ -179,7 +181,7 @@ def _fixed_values(accessory: Accessory) -> list[Any]:
     return [each.value for each in characteristics if each.properties["Permissions"] == ["pr"]]
 
 
-def _meaning(obj: Service | Characteristic) -> Meaning:
+def _meaning(obj: Service | Characteristic) -> HapType:
     if isinstance(obj, Service):
         return str(uuid_to_hap_type(obj.type_id))
     return f"{uuid_to_hap_type(obj.service.type_id)}.{uuid_to_hap_type(obj.type_id)}"

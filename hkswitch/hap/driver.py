@@ -19,7 +19,13 @@ from zeroconf import ServiceInfo
 from hkswitch.hap import state_file
 from hkswitch.hap.announcement import announcement
 from hkswitch.hap.database import Database
-from hkswitch.hap.pairing_rules import MAX_PEERS, UNKNOWN, Attempts, PairSetup, Refused
+from hkswitch.hap.pairing_rules import (
+    ERROR_MAX_PEERS,
+    ERROR_UNKNOWN,
+    PairingAttempts,
+    PairingRefused,
+    PairSetup,
+)
 from hkswitch.hap.presence import Presence
 from hkswitch.hap.server import Server
 from hkswitch.hap.sessions import Session, controller_of
@@ -55,11 +61,11 @@ class Driver(AccessoryDriver):
         self.http_server = Server(port, self)
         self.advertise = False  # `presence` does
         self.presence = Presence()
-        self._place: Endpoint | None = None
+        self._endpoint: Endpoint | None = None
         """Where it is, unless it could not go there, or not all of the way."""
         self.pair_setup: PairSetup[Session] = PairSetup()
         failed = 0 if stored is None else stored.failed_attempts
-        self.attempts = Attempts(failed, self, lambda: self.loop.call_soon(self._tell))
+        self.attempts = PairingAttempts(failed, self, lambda: self.loop.call_soon(self._tell))
         self._state_folder = state_folder
         self.setup = setup
         self._stored = stored
@@ -146,27 +152,27 @@ class Driver(AccessoryDriver):
     # Pairings
 
     def pair(self, client_username_bytes: bytes, client_public: bytes, client_permissions: bytes) -> None:
-        """Add a pairing, or change the permissions of one; raises `Refused`, and then all is as it was.
+        """Add a pairing, or change the permissions of one; raises `PairingRefused` and then changes nothing.
 
         HAP-python checks no key and no rights, and answers before it is written.
         """
         try:
             client = controller_of(client_username_bytes)
         except ValueError as error:
-            raise Refused(UNKNOWN, str(error)) from error
+            raise PairingRefused(ERROR_UNKNOWN, str(error)) from error
         if len(client_public) != KEY_BYTES or client_permissions not in PERMISSIONS:
-            raise Refused(UNKNOWN, "a key or permissions of another form")
+            raise PairingRefused(ERROR_UNKNOWN, "a key or permissions of another form")
         known = self.state.paired_clients
         if known.get(client, client_public) != client_public:
-            raise Refused(UNKNOWN, "another key for an ID that is paired")
+            raise PairingRefused(ERROR_UNKNOWN, "another key for an ID that is paired")
         if client not in known and len(known) >= MOST_PAIRINGS:
-            raise Refused(MAX_PEERS, f"there are {MOST_PAIRINGS} pairings already")
+            raise PairingRefused(ERROR_MAX_PEERS, f"there are {MOST_PAIRINGS} pairings already")
         try:
             with self._kept_unless_written():
                 self._remember(client, client_username_bytes, client_public, client_permissions)
         except state_file.StateUnwritable as failure:
             _log.error("not paired: %s", failure)
-            raise Refused(UNKNOWN, "the pairing could not be written") from failure
+            raise PairingRefused(ERROR_UNKNOWN, "the pairing could not be written") from failure
         _log.info("paired with controller %s", str(client).upper())
 
     def _remember(self, client: UUID, identity: bytes, public_key: bytes, permissions: bytes) -> None:
@@ -175,7 +181,7 @@ class Driver(AccessoryDriver):
         self.state.paired_clients[client] = public_key
         self.state.client_properties[client] = {CLIENT_PROP_PERMS: permissions[0]}
         if not any(map(self.state.is_admin, self.state.paired_clients)):
-            raise Refused(UNKNOWN, "nobody would be an admin any more")
+            raise PairingRefused(ERROR_UNKNOWN, "nobody would be an admin any more")
 
     def unpair(self, client_uuid: UUID | None) -> None:
         """Remove a pairing, or all; raises `StateUnwritable`, and then everything is as it was.
@@ -260,32 +266,32 @@ class Driver(AccessoryDriver):
 
     # Life
 
-    async def start(self, place: Endpoint) -> None:
+    async def start(self, endpoint: Endpoint) -> None:
         """Serve and announce there; takes both back if one of them fails. HAP-python's would make a loop."""
         try:
             self.aio_stop_event = asyncio.Event()
-            await self.move(place)
+            await self.move(endpoint)
             await self.http_server.async_start(self.loop)
         except BaseException:
             self.http_server.async_stop()
             await self.leave()
             raise
 
-    async def move(self, place: Endpoint) -> None:
+    async def move(self, endpoint: Endpoint) -> None:
         """Serve and announce there instead; raises `OSError`, and can be called again then.
 
         If there can be no socket to listen with, it is where it was.
         """
-        if place != self._place:
-            await self.http_server.listen(place)
-            self._place = None
-            self.state.addresses = [address.partition("%")[0] for address in place.addresses]
-            await self.presence.move(place, self._announcement)
-            self._place = place
+        if endpoint != self._endpoint:
+            await self.http_server.listen(endpoint)
+            self._endpoint = None
+            self.state.addresses = [address.partition("%")[0] for address in endpoint.addresses]
+            await self.presence.move(endpoint, self._announcement)
+            self._endpoint = endpoint
 
     async def leave(self) -> None:
         """Serve and announce nowhere, until it moves."""
-        self._place = None
+        self._endpoint = None
         self.http_server.leave()
         await self.presence.leave()
 

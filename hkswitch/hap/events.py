@@ -30,7 +30,7 @@ class Pace:
 PACE: Final = Pace()
 
 
-class Line(Protocol):
+class Subscriber(Protocol):
     """What is needed of a connection."""
 
     @property
@@ -47,8 +47,8 @@ class Line(Protocol):
 class Events:
     """What one connection wants to hear of, what it was told, and what it still has to be told."""
 
-    def __init__(self, line: Line, pace: Pace) -> None:
-        self._line = line
+    def __init__(self, subscriber: Subscriber, pace: Pace) -> None:
+        self._subscriber = subscriber
         self._pace = pace
         self._wanted: set[Path] = set()
         self._told: dict[Path, Any] = {}
@@ -107,7 +107,7 @@ class Events:
 
     def _tell_unless_busy(self) -> None:
         self._stop_waiting()
-        if not self._line.is_busy:
+        if not self._subscriber.is_busy:
             self._tell()
 
     def _tell(self) -> None:
@@ -121,13 +121,13 @@ class Events:
             self._told[path], self._sent_at_seconds[path] = value, now_seconds
         if due:
             self._message_at_seconds = now_seconds
-            self._line.send_changes(due)
+            self._subscriber.send_changes(due)
         if self._changed:
             self._later = loop.call_at(min(map(self._due_at_seconds, self._changed)), self._tell_unless_busy)
 
     def _news(self) -> dict[Path, Any]:
         """The changes that the connection does not know, with the values of this moment."""
-        values = {path: self._line.value_of(path) for path in self._changed if path in self._wanted}
+        values = {path: self._subscriber.value_of(path) for path in self._changed if path in self._wanted}
         return {
             path: value
             for path, value in values.items()

@@ -24,8 +24,8 @@ from hkswitch.hap.characteristics import (
     values_of,
     write_all,
 )
-from hkswitch.hap.pair_setup import Connection
-from hkswitch.hap.pairing_rules import UNKNOWN
+from hkswitch.hap.pair_setup import RequestConnection
+from hkswitch.hap.pairing_rules import ERROR_UNKNOWN
 from hkswitch.hap.pairings import PairingRequests
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.printable import printable_line
@@ -33,10 +33,10 @@ from hkswitch.model.printable import printable_line
 IN_TLV: Final = {"/pair-setup": b"\1\3\5", "/pair-verify": b"\1\3", "/pairings": b"\1"}
 """What is asked in TLVs, and the states that its requests may have."""
 
-LONGEST_REASON: Final = 200
+LONGEST_LOGGED_REASON: Final = 200
 """Characters of what is wrong with a request, in the log."""
 
-OPEN_TO_STRANGERS: Final = frozenset({"/pair-setup", "/pair-verify", "/identify"})
+ALLOWED_UNAUTHENTICATED: Final = frozenset({"/pair-setup", "/pair-verify", "/identify"})
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ NOT_VERIFIED: Final = HttpStatus(470, "Connection Authorization Required")
 """For what needs a session that is verified."""
 
 
-class NotOffered(Exception):
+class RequestRejected(Exception):
     """No such path, or not by this method, or not on this connection."""
 
     def __init__(self, http: HTTPStatus | HttpStatus, status: int) -> None:
@@ -61,7 +61,7 @@ class NotOffered(Exception):
         self.status = status
 
 
-class Requests(PairingRequests):
+class RequestHandler(PairingRequests):
     """Answers what comes in on a connection."""
 
     HANDLERS: Final = {
@@ -73,7 +73,7 @@ class Requests(PairingRequests):
         "PUT": HAPServerHandler.HANDLERS["PUT"],
     }
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: RequestConnection) -> None:
         super().__init__(connection)
         self.parsed_url: Any = None
 
@@ -97,7 +97,7 @@ class Requests(PairingRequests):
         self.response, self.parsed_url = HAPResponse(), None
         try:
             self._handler_of(request, body)()
-        except NotOffered as error:
+        except RequestRejected as error:
             self._fail(error.http, error.status, request, error)
         except StateUnwritable as failure:
             _log.error("%s", failure)
@@ -112,11 +112,11 @@ class Requests(PairingRequests):
         self.request_body, self.parsed_url = body, urlparse(self.path)
         path = self.parsed_url.path
         if not self._methods:
-            raise NotOffered(HTTPStatus.NOT_FOUND, STATUS.RESOURCE_DOES_NOT_EXIST)
+            raise RequestRejected(HTTPStatus.NOT_FOUND, STATUS.RESOURCE_DOES_NOT_EXIST)
         if path not in self.HANDLERS.get(self.command, {}):
-            raise NotOffered(HTTPStatus.METHOD_NOT_ALLOWED, STATUS.RESOURCE_DOES_NOT_EXIST)
-        if path not in OPEN_TO_STRANGERS and not self.is_trusted:
-            raise NotOffered(NOT_VERIFIED, STATUS.INSUFFICIENT_PRIVILEGES)
+            raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, STATUS.RESOURCE_DOES_NOT_EXIST)
+        if path not in ALLOWED_UNAUTHENTICATED and not self.is_trusted:
+            raise RequestRejected(NOT_VERIFIED, STATUS.INSUFFICIENT_PRIVILEGES)
         handler: Callable[[], None] = getattr(self, self.HANDLERS[self.command][path])
         return handler
 
@@ -129,8 +129,8 @@ class Requests(PairingRequests):
         self, http: HTTPStatus | HttpStatus, status: int, request: h11.Request, error: Exception
     ) -> None:
         what = f"{request.method[:16].decode('ascii')} {request.target[:64].decode('ascii')}"
-        why = http.phrase if isinstance(error, NotOffered) else reason_of(error)
-        self._connection.complain(f"a request is answered with {http.value} ({why}): {what}")
+        why = http.phrase if isinstance(error, RequestRejected) else reason_of(error)
+        self._connection.log_warning(f"a request is answered with {http.value} ({why}): {what}")
         self._answer_with(http, status)
         if http is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", ", ".join(self._methods))  # RFC 9110, 15.5.6
@@ -139,7 +139,9 @@ class Requests(PairingRequests):
         self.response = HAPResponse()  # what the handler has put into the other counts no more
         if self.parsed_url is not None and self.parsed_url.path in IN_TLV and http is not NOT_VERIFIED:
             state = _next_state(IN_TLV[self.parsed_url.path], self.request_body)
-            self._send_tlv_pairing_response(tlv.encode(TAGS.SEQUENCE_NUM, state, TAGS.ERROR_CODE, UNKNOWN))
+            self._send_tlv_pairing_response(
+                tlv.encode(TAGS.SEQUENCE_NUM, state, TAGS.ERROR_CODE, ERROR_UNKNOWN)
+            )
             self.send_response(http)
         else:
             self.send_response_with_status(http, status)
@@ -147,8 +149,8 @@ class Requests(PairingRequests):
     def handle_identify(self) -> None:
         """Say which bridge this is, while nobody is paired (HAP specification, 6.7.6): a line in the log."""
         if self.state.paired:
-            raise NotOffered(HTTPStatus.BAD_REQUEST, STATUS.INSUFFICIENT_PRIVILEGES)
-        self._connection.complain("it asks the bridge to identify itself")
+            raise RequestRejected(HTTPStatus.BAD_REQUEST, STATUS.INSUFFICIENT_PRIVILEGES)
+        self._connection.log_warning("it asks the bridge to identify itself")
         self.send_response(HTTPStatus.NO_CONTENT)
 
     # Characteristics
@@ -227,4 +229,4 @@ def reason_of(error: Exception) -> str:
             return "a part is missing"
         case TypeError() | AttributeError():
             return "a part has the wrong type"
-    return printable_line(str(error), LONGEST_REASON) or "a part is malformed"
+    return printable_line(str(error), LONGEST_LOGGED_REASON) or "a part is malformed"

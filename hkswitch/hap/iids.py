@@ -12,10 +12,10 @@ from typing import Final
 
 from hkswitch.protocol.json_lines import LARGEST_ID
 
-Meaning = str
+HapType = str
 """The type of a service, like `49`, or of a characteristic of it, like `49.25`, in HomeKit's short form."""
 
-Iids = Mapping[Meaning, int]
+Iids = Mapping[HapType, int]
 """The iids of one accessory. In a record, what is retired comes first, so the last service is its type."""
 
 Record = Mapping[int, Iids]
@@ -28,14 +28,14 @@ def _from(first: int, service: str, *characteristics: str) -> Iids:
     return {meaning: iid for iid, meaning in enumerate(meanings, first)}
 
 
-INFORMATION: Final = {
+COMMON_IIDS: Final = {
     **_from(1, "3E", "14", "20", "21", "23", "30", "52"),
     **_from(8, "A2", "37"),  # protocol information, which only the bridge itself has
 }
 """What every version had in the same places."""
 
-BY_TYPE: Final = {
-    **INFORMATION,
+IIDS_BY_TYPE: Final = {
+    **COMMON_IIDS,
     **_from(16, "49", "25"),  # Switch
     **_from(32, "47", "25", "26"),  # Outlet
     **_from(48, "43", "25"),  # Lightbulb
@@ -44,11 +44,11 @@ BY_TYPE: Final = {
 """What an accessory gets. Add numbers, but never change one or give it to something else.
 
 Where the record is lost, as after the restore of an old backup, this alone keeps the meanings. So no type has
-a number that `BY_ORDER` has for several.
+a number that `IIDS_BY_ORDER` has for several.
 """
 
-BY_ORDER: Final = {
-    **INFORMATION,
+IIDS_BY_ORDER: Final = {
+    **COMMON_IIDS,
     **_from(8, "49", "25"),
     **_from(8, "47", "25", "26"),
     **_from(8, "43", "25"),
@@ -56,17 +56,17 @@ BY_ORDER: Final = {
 }
 """What versions without a record served: they numbered by order, whatever the type."""
 
-FIRST_OTHER: Final = 1000
+FIRST_DYNAMIC_IID: Final = 1000
 """From here on are the iids of what has no number above, or whose number is taken."""
 
-MOST_RECORDED: Final = 2000
+MOST_RECORDED_ACCESSORIES: Final = 2000
 """Accessories in the record: some 500 kB, and more than ten times what a bridge may have."""
 
 _AID: Final = re.compile(r"[1-9][0-9]{0,18}")
 _MEANING: Final = re.compile(r"[0-9A-F]{1,8}(\.[0-9A-F]{1,8})?")
 
 
-class Numbers:
+class IidAllocator:
     """The iids of a bridge: those on disk, and those that were assigned since."""
 
     def __init__(self, record: Record | None, *, paired: bool) -> None:
@@ -78,11 +78,11 @@ class Numbers:
         self._safe = _copy(self._all)
         self._by_order = record is None and paired
 
-    def iid(self, aid: int, meaning: Meaning) -> int:
+    def iid(self, aid: int, meaning: HapType) -> int:
         """The iid that this always had, or a new one."""
         iids = self._all.setdefault(aid, {})
         if meaning not in iids:
-            preferred = (BY_ORDER if self._by_order else BY_TYPE).get(meaning)
+            preferred = (IIDS_BY_ORDER if self._by_order else IIDS_BY_TYPE).get(meaning)
             iids[meaning] = _free(preferred, iids.values())
             if self._by_order:
                 self._safe.setdefault(aid, {})[meaning] = iids[meaning]
@@ -97,7 +97,7 @@ class Numbers:
         written = self._safe.get(aid, {})
         return iids.items() <= written.items() and _type_of(iids) == _type_of(written)
 
-    def written_type(self, aid: int) -> Meaning | None:
+    def written_type(self, aid: int) -> HapType | None:
         """The type that an accessory has on disk, None if it is not there."""
         return _type_of(self._safe.get(aid, {}))
 
@@ -108,7 +108,7 @@ class Numbers:
         gets the iids of its type if it comes back, so even then none gets another meaning.
         """
         retired = [aid for aid in self._all if aid not in present] if paired else []
-        kept = {*present, *retired[max(0, len(retired) + len(present) - MOST_RECORDED) :]}
+        kept = {*present, *retired[max(0, len(retired) + len(present) - MOST_RECORDED_ACCESSORIES) :]}
         return {
             aid: _ending_with(present.get(aid, {}), iids) for aid, iids in self._all.items() if aid in kept
         }
@@ -124,7 +124,7 @@ class Numbers:
             self._all.setdefault(aid, {}).update(iids)
 
 
-def encode_record(record: Record) -> dict[str, dict[Meaning, int]]:
+def encode_record(record: Record) -> dict[str, dict[HapType, int]]:
     """The record as JSON has it."""
     return {str(aid): dict(iids) for aid, iids in record.items()}
 
@@ -153,20 +153,20 @@ def _iids(body: object) -> Iids:
     return body
 
 
-def _type_of(iids: Iids) -> Meaning | None:
+def _type_of(iids: Iids) -> HapType | None:
     """The last service; those before it say what an accessory is called, or what it was."""
     return next((meaning for meaning in reversed([*iids]) if "." not in meaning), None)
 
 
-def _ending_with(present: Iids, iids: Iids) -> dict[Meaning, int]:
+def _ending_with(present: Iids, iids: Iids) -> dict[HapType, int]:
     return {meaning: iid for meaning, iid in iids.items() if meaning not in present} | dict(present)
 
 
 def _free(preferred: int | None, taken: Collection[int]) -> int:
     if preferred is not None and preferred not in taken:
         return preferred
-    return next(iid for iid in count(FIRST_OTHER) if iid not in taken)
+    return next(iid for iid in count(FIRST_DYNAMIC_IID) if iid not in taken)
 
 
-def _copy(record: Record) -> dict[int, dict[Meaning, int]]:
+def _copy(record: Record) -> dict[int, dict[HapType, int]]:
     return {aid: dict(iids) for aid, iids in record.items()}

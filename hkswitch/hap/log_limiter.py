@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import Final
 
-COMPLAINT_SECONDS: Final = 60.0
+LOG_INTERVAL_SECONDS: Final = 60.0
 MOST_SOURCES: Final = 16
 """Lines a minute of one kind, each of another source. The rest is counted."""
 
@@ -14,22 +14,22 @@ MOST_KINDS: Final = 32
 MOST_COUNTED: Final = 1_000
 
 
-class ComplaintLog:
+class RateLimitedLog:
     """Logs what is due, and how much was left out when that is over."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._complaints = Complaints()
+        self._limiter = LogRateLimiter()
         self._summing_up: asyncio.TimerHandle | None = None
 
-    def complain(self, address: str, what: str) -> None:
+    def log_warning(self, address: str, what: str) -> None:
         """Log what an address did, if that is due. Lines that begin with the same words are of one kind.
 
         So no line may begin with what a device has chosen: it would have as many kinds as it likes.
         """
         loop = asyncio.get_running_loop()
         line = f"{address}: {what}"
-        if self._complaints.may_log(address, loop.time(), _first_words(what), line):
+        if self._limiter.may_log(address, loop.time(), _first_words(what), line):
             self._log.warning("%s", line)
         self._plan(loop)
 
@@ -40,18 +40,18 @@ class ComplaintLog:
             self._summing_up = None  # a bridge that could not start tries again
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
-        due_seconds = self._complaints.due_seconds
+        due_seconds = self._limiter.due_seconds
         if self._summing_up is None and due_seconds is not None:
             self._summing_up = loop.call_at(due_seconds, self._sum_up, loop)
 
     def _sum_up(self, loop: asyncio.AbstractEventLoop) -> None:
         self._summing_up = None
-        for number, line in self._complaints.left_out(loop.time()):
+        for number, line in self._limiter.suppressed(loop.time()):
             self._log.warning("%s more addresses in a minute, such as %s", number, line)
         self._plan(loop)
 
 
-class Complaints:
+class LogRateLimiter:
     """Whether to log what a source did: once a minute each, and few sources of a kind; of the rest, how many.
 
     A device can have as many addresses as it likes, and what it does with them must hide nothing else.
@@ -61,7 +61,7 @@ class Complaints:
         self._until_seconds: dict[int, tuple[float, str]] = {}
         """Until when a source was heard of, and by which kind of line, in the order of time."""
         self._lines: Counter[str] = Counter()
-        self._left_out: dict[str, LeftOut] = {}
+        self._suppressed: dict[str, SuppressedSources] = {}
 
     def may_log(self, source: str, now_seconds: float, kind: str = "", line: str = "") -> bool:
         """Whether a line about this source is due; `now_seconds` never goes back. One of a kind is kept."""
@@ -77,26 +77,28 @@ class Complaints:
             self._lines = +self._lines  # forget those of which there are none
             kind = kind if len(self._lines) < MOST_KINDS else ""
         if self._lines[kind] >= MOST_SOURCES:
-            self._left_out.setdefault(kind, LeftOut(now_seconds + COMPLAINT_SECONDS)).add(hashed, line)
+            self._suppressed.setdefault(kind, SuppressedSources(now_seconds + LOG_INTERVAL_SECONDS)).add(
+                hashed, line
+            )
             return False
-        self._until_seconds[hashed] = now_seconds + COMPLAINT_SECONDS, kind
+        self._until_seconds[hashed] = now_seconds + LOG_INTERVAL_SECONDS, kind
         self._lines[kind] += 1
         return True
 
-    def left_out(self, now_seconds: float) -> list[tuple[str, str]]:
+    def suppressed(self, now_seconds: float) -> list[tuple[str, str]]:
         """How many sources of a kind were left out, and a line of them, once for each minute."""
-        due = {kind: left for kind, left in self._left_out.items() if left.due_seconds <= now_seconds}
+        due = {kind: left for kind, left in self._suppressed.items() if left.due_seconds <= now_seconds}
         for kind in due:
-            del self._left_out[kind]
+            del self._suppressed[kind]
         return [(left.number, left.line) for left in due.values()]
 
     @property
     def due_seconds(self) -> float | None:
-        """When `left_out` will have something to tell."""
-        return min((left.due_seconds for left in self._left_out.values()), default=None)
+        """When `suppressed` will have something to tell."""
+        return min((left.due_seconds for left in self._suppressed.values()), default=None)
 
 
-class LeftOut:
+class SuppressedSources:
     """The sources of which no line was logged."""
 
     def __init__(self, due_seconds: float) -> None:

@@ -24,7 +24,14 @@ from pyhap.params import get_srp_context
 
 from hkswitch.hap.characteristics import TimedWrites
 from hkswitch.hap.events import Events
-from hkswitch.hap.pairing_rules import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused, Step
+from hkswitch.hap.pairing_rules import (
+    ERROR_AUTHENTICATION,
+    ERROR_BUSY,
+    ERROR_MAX_TRIES,
+    ERROR_UNKNOWN,
+    PairingRefused,
+    Step,
+)
 from hkswitch.hap.sessions import Session, controller_of
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
@@ -35,7 +42,7 @@ SALT_BYTES: Final = 16
 NOT_COUNTED: Final = "the bridge's state cannot be written, and so no attempt can be counted"
 
 
-class Connection(Protocol):
+class RequestConnection(Protocol):
     """What is needed of the connection that requests come in on."""
 
     session: Session
@@ -43,7 +50,7 @@ class Connection(Protocol):
     timed_writes: TimedWrites
     accessory_driver: Any
 
-    def complain(self, what: str) -> None:
+    def log_warning(self, what: str) -> None:
         """Log what it did."""
 
     def give_time_to_pair(self) -> None:
@@ -66,11 +73,11 @@ class Verifier(SrpServer):
             super().__init__(context, b"Pair-Setup", setup_code.encode(), s=self.s, v=self.v)
 
     def set_A(self, bytes_A: bytes) -> None:  # noqa: N802, N803 -- HAP-python's names
-        """Work out the session key, from more digits than HAP-python; raises `Refused` at a useless key."""
+        """Compute the session key with leading zeros; raises `PairingRefused` for an unsafe public key."""
         self.A, self.Ab = int.from_bytes(bytes_A), bytes_A
         # TRUST: with a multiple of N everybody knows the session key (RFC 5054, 2.5.4).
         if len(bytes_A) * 8 > GROUP_BITS or self.A % self.N == 0:
-            raise Refused(AUTHENTICATION, "a public key that needs no setup code")
+            raise PairingRefused(ERROR_AUTHENTICATION, "a public key that needs no setup code")
         self.S = self._derive_premaster_secret()
         self.Sb = self.S.to_bytes(GROUP_BITS // 8)
         self.Kb = hashlib.sha512(self.Sb).digest()
@@ -82,7 +89,7 @@ class Verifier(SrpServer):
 class PairSetupRequests(HAPServerHandler):
     """The part of a connection's requests by which a controller is paired first."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: RequestConnection) -> None:
         self._connection = connection
         super().__init__(connection.accessory_driver, connection.session)
         self._pair_setup = connection.accessory_driver.pair_setup
@@ -98,9 +105,9 @@ class PairSetupRequests(HAPServerHandler):
         take = {Step.BEGIN: self._begin, Step.PROVE: self._prove, Step.EXCHANGE: self._exchange}
         try:
             if step is not Step.BEGIN and not self._pair_setup.is_next(self._connection.session, step):
-                raise Refused(UNKNOWN, "a step of pair-setup that does not come next")
+                raise PairingRefused(ERROR_UNKNOWN, "a step of pair-setup that does not come next")
             take[step](parts)
-        except Refused as refused:
+        except PairingRefused as refused:
             self._send_tlv_pairing_response(self._refused(step, refused))
         except BaseException:
             self._end()
@@ -108,11 +115,13 @@ class PairSetupRequests(HAPServerHandler):
 
     def _begin(self, _: dict[bytes, bytes]) -> None:
         if self.accessory_handler.attempts.is_locked:
-            raise Refused(MAX_TRIES, f"it is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes")
+            raise PairingRefused(
+                ERROR_MAX_TRIES, f"it is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes"
+            )
         if not self._pair_setup.begin(self._connection.session):
-            raise Refused(BUSY, "another controller is pairing")
+            raise PairingRefused(ERROR_BUSY, "another controller is pairing")
         if not self.accessory_handler.writer.can_write():
-            raise Refused(BUSY, NOT_COUNTED)
+            raise PairingRefused(ERROR_BUSY, NOT_COUNTED)
         self._connection.give_time_to_pair()
         self._verifier = self._challenge()
         salt, public_key = self._verifier.get_challenge()
@@ -139,11 +148,13 @@ class PairSetupRequests(HAPServerHandler):
         await asyncio.sleep(0)
         try:
             if self._pair_setup.holder is not self._connection.session:
-                raise Refused(UNKNOWN, "it went away")  # nobody is told anything, so it is no attempt
+                raise PairingRefused(
+                    ERROR_UNKNOWN, "it went away"
+                )  # nobody is told anything, so it is no attempt
             ours = self._own_proof(verifier, public_key, proof)
             self._pair_setup.proved()
             return _answer(Step.PROVE, TAGS.PASSWORD_PROOF, ours)
-        except Refused as refused:
+        except PairingRefused as refused:
             return self._refused(Step.PROVE, refused)
         except BaseException:
             self._end()
@@ -157,13 +168,15 @@ class PairSetupRequests(HAPServerHandler):
             failed = attempts.count()
         except StateUnwritable:
             self.accessory_handler.writer.log_trouble()
-            raise Refused(BUSY, NOT_COUNTED) from None
+            raise PairingRefused(ERROR_BUSY, NOT_COUNTED) from None
         try:
             verifier.set_A(public_key)
             if (ours := verifier.verify(proof)) is None:
-                raise Refused(AUTHENTICATION, "a wrong setup code")
-        except Refused as refused:
-            raise Refused(refused.error, f"{refused} ({failed} of {MOST_FAILED_ATTEMPTS} in all)") from None
+                raise PairingRefused(ERROR_AUTHENTICATION, "a wrong setup code")
+        except PairingRefused as refused:
+            raise PairingRefused(
+                refused.error, f"{refused} ({failed} of {MOST_FAILED_ATTEMPTS} in all)"
+            ) from None
         attempts.take_back()
         return bytes(ours)
 
@@ -188,7 +201,7 @@ class PairSetupRequests(HAPServerHandler):
             Ed25519PublicKey.from_public_bytes(public_key).verify(parts[TAGS.PROOF], signed)
             controller_of(identity)
         except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
-            raise Refused(AUTHENTICATION, "its identity is not proved") from error
+            raise PairingRefused(ERROR_AUTHENTICATION, "its identity is not proved") from error
         return identity, public_key
 
     def _own_identity(self, session_key: bytes) -> bytes:
@@ -202,10 +215,10 @@ class PairSetupRequests(HAPServerHandler):
         self._verifier = None
         self._pair_setup.end(self._connection.session)
 
-    def _refused(self, step: Step, refused: Refused) -> bytes:
+    def _refused(self, step: Step, refused: PairingRefused) -> bytes:
         """End it, and say why."""
         self._end()
-        self._connection.complain(f"pairing is refused: {refused}")
+        self._connection.log_warning(f"pairing is refused: {refused}")
         return _answer(step, TAGS.ERROR_CODE, refused.error)
 
     def _tell(self, step: Step, *parts: bytes) -> None:

@@ -12,16 +12,16 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 
-UNKNOWN: Final = b"\x01"
-AUTHENTICATION: Final = b"\x02"
-MAX_PEERS: Final = b"\x04"
-MAX_TRIES: Final = b"\x05"
-BUSY: Final = b"\x07"
+ERROR_UNKNOWN: Final = b"\x01"
+ERROR_AUTHENTICATION: Final = b"\x02"
+ERROR_MAX_PEERS: Final = b"\x04"
+ERROR_MAX_TRIES: Final = b"\x05"
+ERROR_BUSY: Final = b"\x07"
 
-T = TypeVar("T", bound=Hashable)
+ConnectionT = TypeVar("ConnectionT", bound=Hashable)
 
 
-class Refused(Exception):
+class PairingRefused(Exception):
     """The bridge does not do what a controller wants; `error` is what that is told, and `why` is logged."""
 
     def __init__(self, error: bytes, why: str) -> None:
@@ -45,23 +45,23 @@ class Step(Enum):
         return found
 
 
-class PairSetup(Generic[T]):
+class PairSetup(Generic[ConnectionT]):
     """The one pair-setup that may be under way, and the step that comes next in it."""
 
     def __init__(self) -> None:
-        self.holder: T | None = None
+        self.holder: ConnectionT | None = None
         self.challenge: Any = None
         """What whoever begins next is given: nobody has tried to answer it yet."""
         self._next: Step | None = None
 
-    def begin(self, connection: T) -> bool:
+    def begin(self, connection: ConnectionT) -> bool:
         """Whether it may begin, or begin again: nobody else is pairing."""
         if self.holder not in {None, connection}:
             return False
         self.holder, self._next = connection, Step.PROVE
         return True
 
-    def is_next(self, connection: T, step: Step) -> bool:
+    def is_next(self, connection: ConnectionT, step: Step) -> bool:
         """Whether this is what must come now: a step cannot be left out, and not be tried twice."""
         if self.holder != connection or self._next is not step:
             return False
@@ -72,13 +72,13 @@ class PairSetup(Generic[T]):
         """The holder knows the setup code."""
         self._next = Step.EXCHANGE
 
-    def end(self, connection: T) -> None:
+    def end(self, connection: ConnectionT) -> None:
         """Let others pair, if it was this one."""
         if self.holder == connection:
             self.holder = self._next = None
 
 
-class Writer(Protocol):
+class PersistentState(Protocol):
     """Who writes the state."""
 
     def persist(self) -> None:
@@ -88,10 +88,10 @@ class Writer(Protocol):
         """Write it, now or as soon as that is possible."""
 
 
-class Attempts:
+class PairingAttempts:
     """How many have failed."""
 
-    def __init__(self, failed: int, writer: Writer, tell: Callable[[], None]) -> None:
+    def __init__(self, failed: int, writer: PersistentState, tell: Callable[[], None]) -> None:
         """`tell` is called when they have become too many, and when they are forgotten."""
         self.failed = failed
         self._writer = writer

@@ -12,7 +12,7 @@ from pyhap import tlv
 from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
 
 from hkswitch.hap.pair_setup import PairSetupRequests
-from hkswitch.hap.pairing_rules import AUTHENTICATION, Refused
+from hkswitch.hap.pairing_rules import ERROR_AUTHENTICATION, PairingRefused
 from hkswitch.hap.sessions import controller_of
 
 
@@ -27,8 +27,8 @@ class PairingRequests(PairSetupRequests):
             raise ValueError("the second message of pair-verify without the first")
         try:
             identity = self._proved_controller(context, tlv_objects)
-        except Refused as refused:
-            self._connection.complain(f"pair-verify is refused: {refused}")
+        except PairingRefused as refused:
+            self._connection.log_warning(f"pair-verify is refused: {refused}")
             error = tlv.encode(TAGS.SEQUENCE_NUM, b"\x04", TAGS.ERROR_CODE, refused.error)
             self._send_tlv_pairing_response(error)
             return
@@ -50,7 +50,9 @@ class PairingRequests(PairSetupRequests):
             signed = context["client_public"] + identity + context["public_key"].public_bytes_raw()
             Ed25519PublicKey.from_public_bytes(public_key).verify(proved[TAGS.PROOF], signed)
         except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
-            raise Refused(AUTHENTICATION, "it is not paired with this bridge (any more)") from error
+            raise PairingRefused(
+                ERROR_AUTHENTICATION, "it is not paired with this bridge (any more)"
+            ) from error
         return bytes(identity)
 
     def handle_pairings(self) -> None:
@@ -64,8 +66,8 @@ class PairingRequests(PairSetupRequests):
         identity, key = tlv_objects[TAGS.USERNAME], tlv_objects[TAGS.PUBLIC_KEY]
         try:
             self.accessory_handler.pair(identity, key, tlv_objects[TAGS.PERMISSIONS])
-        except Refused as refused:
-            self._connection.complain(f"a pairing is not added: {refused}")
+        except PairingRefused as refused:
+            self._connection.log_warning(f"a pairing is not added: {refused}")
             self._done(TAGS.ERROR_CODE, refused.error)
         else:
             self._done()

@@ -25,14 +25,14 @@ class Presence:
         self._moving = asyncio.Lock()
         """A stop may come while a reload moves: the goodbye waits for that, or nobody would say it."""
 
-    async def move(self, place: Endpoint, service: Callable[[], ServiceInfo]) -> None:
+    async def move(self, endpoint: Endpoint, service: Callable[[], ServiceInfo]) -> None:
         """Announce a service there instead; it is nowhere if it raises `OSError` or zeroconf's errors."""
         async with self._moving:
             if self._is_over:
                 return
             before, self._info = self._info, None  # nothing is announced meanwhile
             try:
-                await self._open(place, before)
+                await self._open(endpoint, before)
                 info = service()
                 await self.advertiser.async_register_service(info, cooperating_responders=True)
             except asyncio.CancelledError:  # the bridge ends
@@ -63,24 +63,24 @@ class Presence:
         finally:
             await self._close()
 
-    async def _open(self, place: Endpoint, before: ServiceInfo | None) -> None:
+    async def _open(self, endpoint: Endpoint, before: ServiceInfo | None) -> None:
         """Have the sockets there, before there is a service to answer for."""
         announced = None
         # The kernel knows no multicast groups of an interface that was made anew, so no socket is kept.
-        if before is not None and self._interfaces - place.interfaces:
-            await self.advertiser.say_goodbye(before, place.addresses)
+        if before is not None and self._interfaces - endpoint.interfaces:
+            await self.advertiser.say_goodbye(before, endpoint.addresses)
             announced = self.advertiser.announced
             await self._close()
         if self.advertiser is None:
-            self.advertiser = Advertiser([*place.addresses], announced)
+            self.advertiser = Advertiser([*endpoint.addresses], announced)
         else:
             await self.advertiser.be_silent()
             self.advertiser.zeroconf.registry.async_remove(before)
-            await self.advertiser.async_update_interfaces([*place.addresses])
+            await self.advertiser.async_update_interfaces([*endpoint.addresses])
         await self.advertiser.zeroconf.async_wait_for_start()
-        self._interfaces = place.interfaces
+        self._interfaces = endpoint.interfaces
         for reader in self.advertiser.zeroconf.engine.readers:
-            hear_only(reader.sock, place)
+            hear_only(reader.sock, endpoint)
 
     async def _close(self) -> None:
         closing, self.advertiser = self.advertiser, None

@@ -21,8 +21,8 @@ from zeroconf._handlers.query_handler import QueryHandler
 from zeroconf._handlers.record_manager import RecordManager
 from zeroconf._history import QuestionHistory
 
-from hkswitch.hap.claims import Claims, Remembered, ip_of, unique_records
-from hkswitch.hap.log_limiter import ComplaintLog
+from hkswitch.hap.conflicts import AnnouncedRecords, ConflictDetector, ip_of, unique_records
+from hkswitch.hap.log_limiter import RateLimitedLog
 
 HEADER_BYTES: Final = 12
 MOST_QUESTIONS: Final = 100
@@ -48,17 +48,17 @@ class Responder(Zeroconf):
         self.question_history = _NoHistory()
         self.query_handler, self.record_manager = QueryHandler(self), RecordManager(self)
         self._addresses = frozenset(map(_without_zone, addresses))
-        self._complaints = ComplaintLog(_log)
-        self._remembered = Remembered()
-        self._claims: Claims | None = None
+        self._limited_log = RateLimitedLog(_log)
+        self._announced = AnnouncedRecords()
+        self._conflicts: ConflictDetector | None = None
 
     async def async_wait_for_start(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
         """Wait until the sockets are there; raises `OSError` if one is not, which zeroconf only logs."""
         await super().async_wait_for_start(*arguments, **options)
         for reader in self.engine.readers:
             listener = reader.transport.get_protocol()
-            if not isinstance(listener, _Guard):
-                reader.transport.set_protocol(_Guard(listener, self))
+            if not isinstance(listener, _PacketFilter):
+                reader.transport.set_protocol(_PacketFilter(listener, self))
         there = {_without_zone(sender.interface_key[0]) for sender in self.engine.senders} & self._addresses
         # Of two addresses of an interface, one is enough, and zeroconf has no socket for the other.
         if missing := {each for each in self._addresses if (":" in each) not in {":" in it for it in there}}:
@@ -76,39 +76,41 @@ class Responder(Zeroconf):
         """Wait for no address any more."""
         self._addresses = frozenset()
 
-    def hear_claims(self, info: ServiceInfo, tell: Callable[[], None] = lambda: None) -> Claims:
+    def detect_conflicts(
+        self, info: ServiceInfo, tell: Callable[[], None] = lambda: None
+    ) -> ConflictDetector:
         """Hear from now on whether others have the names of a service, and of no service before it."""
-        self._remembered.add(unique_records(info))
-        self._claims = Claims(info, self._remembered, tell)
-        return self._claims
+        self._announced.add(unique_records(info))
+        self._conflicts = ConflictDetector(info, self._announced, tell)
+        return self._conflicts
 
-    def hear_no_claims(self) -> None:
+    def ignore_conflicts(self) -> None:
         """Whatever others say now is about no name of ours."""
-        self._claims = None
+        self._conflicts = None
 
-    def is_of_use(self, data: bytes, sender: str) -> bool:
+    def is_relevant(self, data: bytes, sender: str) -> bool:
         """Whether zeroconf has to see a packet: a small query, or what we said ourselves. Hears claims."""
         if len(data) < HEADER_BYTES:
             return False
         if not data[2] & RESPONSE:
             if int.from_bytes(data[4:6]) > MOST_QUESTIONS:
                 return False
-            if self._claims is not None and int.from_bytes(data[8:10]):
-                self._claims.hear(data, sender)  # it is a probe
+            if self._conflicts is not None and int.from_bytes(data[8:10]):
+                self._conflicts.hear(data, sender)  # it is a probe
             return True
-        if self._claims is not None:
-            self._claims.hear(data, sender)
+        if self._conflicts is not None:
+            self._conflicts.hear(data, sender)
         # By our own words it knows what it must not repeat within a second (RFC 6762, 6). Linux drops what
         # comes from outside with an address of this machine.
         return _without_zone(sender) in self._addresses
 
-    def complain(self, sender: str, error: Exception) -> None:
+    def log_warning(self, sender: str, error: Exception) -> None:
         """Log that a packet could not be taken, once a minute for its sender."""
-        self._complaints.complain(sender, f"an mDNS packet was dropped ({error!r:.100})")
+        self._limited_log.log_warning(sender, f"an mDNS packet was dropped ({error!r:.100})")
 
-    def complain_no_more(self) -> None:
+    def close_log(self) -> None:
         """End what is still to be logged."""
-        self._complaints.close()
+        self._limited_log.close()
 
 
 class OwnRecords(DNSCache):
@@ -130,7 +132,7 @@ class _NoHistory(QuestionHistory):
         """Forget it."""
 
 
-class _Guard(asyncio.DatagramProtocol):
+class _PacketFilter(asyncio.DatagramProtocol):
     """Between a socket and zeroconf's listener."""
 
     def __init__(self, listener: Any, responder: Responder) -> None:  # noqa: ANN401 -- zeroconf exports no type
@@ -139,10 +141,10 @@ class _Guard(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         try:
-            if self._responder.is_of_use(data, addr[0]):
+            if self._responder.is_relevant(data, addr[0]):
                 self._listener.datagram_received(_whole(data), addr)
         except Exception as error:  # noqa: BLE001 -- what zeroconf raises on malformed input has no end
-            self._responder.complain(addr[0], error)
+            self._responder.log_warning(addr[0], error)
 
     def error_received(self, exc: Exception) -> None:
         self._listener.error_received(exc)

@@ -16,8 +16,8 @@ LONGEST_ID_BYTES: Final = 36
 
 _OTHER_IDS: Final = UUID("5c8f2f1e-6b0c-4f0e-9a39-3b0f4b1b6f2a")
 
-MOST_STRANGERS: Final = 32
-STRANGER_SECONDS: Final = 30.0
+MOST_UNAUTHENTICATED: Final = 32
+AUTHENTICATION_SECONDS: Final = 30.0
 PAIR_SETUP_SECONDS: Final = 300.0
 MOST_REQUESTS: Final = 100
 """Requests of one connection before it has proved who it is; a pairing needs five."""
@@ -36,7 +36,7 @@ LARGEST_TLV_BYTES: Final = 4 * 1024
 
 LARGEST_HEADERS_BYTES: Final = 8 * 1024
 
-T = TypeVar("T", bound=Hashable)
+ConnectionT = TypeVar("ConnectionT", bound=Hashable)
 
 
 @dataclass(eq=False, slots=True)
@@ -73,40 +73,40 @@ def controller_of(identity: bytes) -> UUID:
 
 
 def refusal(
-    target: bytes, headers: Mapping[bytes, bytes], number: int, *, is_stranger: bool
+    target: bytes, headers: Mapping[bytes, bytes], number: int, *, is_unauthenticated: bool
 ) -> HTTPStatus | None:
     """Why a request is refused before its body is read; `number` counts those of its connection."""
     if b"transfer-encoding" in headers:
         return HTTPStatus.LENGTH_REQUIRED  # no controller sends in chunks
-    largest_bytes = LARGEST_TLV_BYTES if is_stranger or target == b"/pairings" else LARGEST_BODY_BYTES
+    largest_bytes = LARGEST_TLV_BYTES if is_unauthenticated or target == b"/pairings" else LARGEST_BODY_BYTES
     if int(headers.get(b"content-length", b"0")) > largest_bytes:
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     if sum(map(len, headers)) + sum(map(len, headers.values())) > LARGEST_HEADERS_BYTES:
         return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    if is_stranger and number > MOST_REQUESTS:
+    if is_unauthenticated and number > MOST_REQUESTS:
         return HTTPStatus.TOO_MANY_REQUESTS
     return None
 
 
-class Strangers(Generic[T]):
+class UnauthenticatedConnections(Generic[ConnectionT]):
     """The connections of strangers, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._addresses: dict[T, str] = {}
+        self._addresses: dict[ConnectionT, str] = {}
 
-    def __contains__(self, connection: T) -> bool:
+    def __contains__(self, connection: ConnectionT) -> bool:
         return connection in self._addresses
 
     def __len__(self) -> int:
         return len(self._addresses)
 
-    def add(self, connection: T, address: str, spared: T | None) -> T | None:
+    def add(self, connection: ConnectionT, address: str, spared: ConnectionT | None) -> ConnectionT | None:
         """Take one in. If they are too many now, the one to close: not `spared`, which is pairing.
 
         It is the oldest of the address that has the most, so that one device cannot keep out the others.
         """
         self._addresses[connection] = address
-        if len(self._addresses) <= MOST_STRANGERS:
+        if len(self._addresses) <= MOST_UNAUTHENTICATED:
             return None
         others = {other: its for other, its in self._addresses.items() if other != spared}
         greediest, _ = Counter(others.values()).most_common(1)[0]
@@ -114,23 +114,23 @@ class Strangers(Generic[T]):
         self.discard(one_too_many)
         return one_too_many
 
-    def discard(self, connection: T) -> None:
+    def discard(self, connection: ConnectionT) -> None:
         """It went, or proved who it is."""
         self._addresses.pop(connection, None)
 
 
-class Sessions(Generic[T]):
+class ControllerSessions(Generic[ConnectionT]):
     """The connections of controllers, and whose they are."""
 
-    def __init__(self, active_at_seconds: Callable[[T], float]) -> None:
+    def __init__(self, active_at_seconds: Callable[[ConnectionT], float]) -> None:
         """`active_at_seconds` tells when a connection was last used."""
         self._active_at_seconds = active_at_seconds
-        self._controllers: dict[T, Hashable] = {}
+        self._controllers: dict[ConnectionT, Hashable] = {}
 
     def __len__(self) -> int:
         return len(self._controllers)
 
-    def add(self, connection: T, controller: Hashable) -> T | None:
+    def add(self, connection: ConnectionT, controller: Hashable) -> ConnectionT | None:
         """Take one in. If they are too many now, the one to close: another, which was idle for the longest.
 
         It is the same controller's if that has too many, and otherwise one of whichever has the most.
@@ -150,7 +150,7 @@ class Sessions(Generic[T]):
         self.discard(one_too_many)
         return one_too_many
 
-    def discard(self, connection: T) -> None:
+    def discard(self, connection: ConnectionT) -> None:
         """It went."""
         self._controllers.pop(connection, None)
 
@@ -158,11 +158,11 @@ class Sessions(Generic[T]):
 class Connection(Protocol):
     """What is needed of a connection that waits."""
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """It is its turn."""
 
 
-class Turns:
+class RequestScheduler:
     """Who had a turn, and who waits for one."""
 
     def __init__(self, soon: Callable[[Callable[[], None]], object]) -> None:
@@ -171,7 +171,7 @@ class Turns:
         self._had: set[Hashable] = set()
         self._waiting: dict[Hashable, deque[Connection]] = {}
 
-    def take(self, owner: Hashable) -> bool:
+    def take_turn(self, owner: Hashable) -> bool:
         """Whether it is the owner's turn now. If not, the connection has to wait."""
         if owner in self._had:
             return False
@@ -180,7 +180,7 @@ class Turns:
         self._had.add(owner)
         return True
 
-    def wait(self, owner: Hashable, connection: Connection) -> None:
+    def enqueue(self, owner: Hashable, connection: Connection) -> None:
         """Have a connection go on behind the owner's others that wait; the owner has just had its turn."""
         self._waiting.setdefault(owner, deque()).append(connection)
 
@@ -190,6 +190,6 @@ class Turns:
         self._waiting = {owner: waiting for owner, waiting in self._waiting.items() if waiting}
         self._had = set(going_on)
         for connection in going_on.values():
-            self._soon(connection.go_on)
+            self._soon(connection.resume)
         if going_on:
             self._soon(self._next)

@@ -23,7 +23,7 @@ JUMP, JUMP_IF_EQUAL, RETURN = 0x05, 0x15, 0x06
 INTERFACE_INDEX: Final = 0xFFFFF000 + 8  # SKF_AD_OFF + SKF_AD_IFINDEX of linux/filter.h
 NETWORK_HEADER: Final = 0xFFF00000  # SKF_NET_OFF: from here on, the IP header
 EVERYTHING: Final = 0xFFFFFFFF
-LOOPBACK: Final = 1  # LOOPBACK_IFINDEX in net/flow.h, in each network namespace
+LOOPBACK_INTERFACE: Final = 1  # LOOPBACK_IFINDEX in net/flow.h, in each network namespace
 
 LINK_LOCAL: Final = ip_network("fe80::/10")
 GROUPS_OF_IPV4: Final = ip_network("224.0.0.0/24")
@@ -34,22 +34,22 @@ SEND_BUFFER_BYTES: Final = 128 * 1024
 """Of the kernel's memory for a controller that does not read; it would take up to 4 MB, from ours."""
 
 
-class Socket(Protocol):
+class SupportsSetsockopt(Protocol):
     """What is needed of a socket; that of a transport has it too."""
 
     def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None:
         """Set an option of the socket."""
 
 
-def ways(place: Endpoint) -> Iterator[tuple[str, int]]:
+def bindings(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
     """Each address with each interface by which it may be reached: the chosen ones, and from this machine."""
-    for address in place.addresses:
-        for interface in {*place.interfaces, LOOPBACK}:
-            if "%" not in address or interface != LOOPBACK:  # its scope is its one interface
+    for address in endpoint.addresses:
+        for interface in {*endpoint.interfaces, LOOPBACK_INTERFACE}:
+            if "%" not in address or interface != LOOPBACK_INTERFACE:  # its scope is its one interface
                 yield address, interface
 
 
-def listening(address: str, port: int, interface: int) -> socket.socket:
+def listening_socket(address: str, port: int, interface: int) -> socket.socket:
     """A socket that listens on an address for what comes by one interface; raises `OSError`."""
     [(family, kind, protocol, _, bound), *_] = socket.getaddrinfo(
         address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
@@ -70,22 +70,22 @@ def listening(address: str, port: int, interface: int) -> socket.socket:
     return made
 
 
-def hear_only(heard: Socket, place: Endpoint) -> None:
+def hear_only(heard: SupportsSetsockopt, endpoint: Endpoint) -> None:
     """Drop the datagrams that come in by other interfaces, or from beyond a router (RFC 6762, 11).
 
     Loopback is always heard (socket(7)). What is sent to a group of the link, no router passes on; anything
     else could have us answer whoever it names as its sender, anywhere.
     """
-    allowed = sorted(place.interfaces - {LOOPBACK})
+    allowed = sorted(endpoint.interfaces - {LOOPBACK_INTERFACE})
     program = [
         _instruction(LOAD_WORD, INTERFACE_INDEX),
-        *_if_equal(LOOPBACK, EVERYTHING),
+        *_if_equal(LOOPBACK_INTERFACE, EVERYTHING),
         *(
             _instruction(JUMP_IF_EQUAL, index, if_true=len(allowed) - number)
             for number, index in enumerate(allowed)
         ),
         _instruction(RETURN, 0),
-        *(_if_on_link(place.networks) if place.networks else [_instruction(RETURN, EVERYTHING)]),
+        *(_if_on_link(endpoint.networks) if endpoint.networks else [_instruction(RETURN, EVERYTHING)]),
     ]
     code = ctypes.create_string_buffer(b"".join(program))
     # struct sock_fprog: the number of instructions, and where they are.
@@ -155,7 +155,7 @@ class CannotBind(OSError):
         self.addresses = addresses
 
 
-class Listening:
+class ListeningSockets:
     """Sockets that listen on one port, one for each address and interface."""
 
     def __init__(
@@ -169,18 +169,18 @@ class Listening:
         self._open: set[tuple[str, int]] = set()
         """Where connections are taken: those that were accepted just before are not there yet."""
 
-    async def move(self, place: Endpoint) -> None:
+    async def move(self, endpoint: Endpoint) -> None:
         """Listen there and nowhere else; if it raises `CannotBind`, all listen that did."""
-        wanted = set(ways(place))
+        wanted = set(bindings(endpoint))
         opened: dict[tuple[str, int], asyncio.Server] = {}
         refused: dict[str, OSError] = {}
         self._open |= wanted
         try:
-            for way in (way for way in ways(place) if way not in self._servers):
+            for binding in (binding for binding in bindings(endpoint) if binding not in self._servers):
                 try:
-                    opened[way] = await self._opened(*way)
+                    opened[binding] = await self._opened(*binding)
                 except OSError as error:
-                    refused.setdefault(way[0], error)
+                    refused.setdefault(binding[0], error)
             if refused:
                 first = next(iter(refused.values()))
                 same = tuple(address for address, error in refused.items() if error.errno == first.errno)
@@ -207,7 +207,7 @@ class Listening:
                 raise ConnectionAbortedError  # asyncio closes it then
             return self._connect()
 
-        bound = listening(address, self._port, interface)
+        bound = listening_socket(address, self._port, interface)
         try:
             server = await self._loop.create_server(made, sock=bound, backlog=1)
         except BaseException:

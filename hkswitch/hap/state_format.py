@@ -18,14 +18,14 @@ from hkswitch.protocol.report import PairedController
 
 FILE_NAME: Final = "bridge.json"
 BACKUP_NAME: Final = "bridge.json.backup"
-VERSION: Final = 2
+FORMAT_VERSION: Final = 2
 """The format. 1 had no iids; what reads only that would serve others, and so must refuse this one."""
 
-LARGEST_VERSION: Final = 10**40
+LARGEST_FORMAT_VERSION: Final = 10**40
 """A number that can still be shown in a sentence."""
 ADMIN_BIT: Final = 1
 
-_KEYS: Final = {
+_KNOWN_KEYS: Final = {
     "": frozenset({"version", "setup", "failed_attempts", "accessory", "iids"}),
     "setup": frozenset({"code", "id"}),
     "accessory": frozenset(
@@ -79,7 +79,7 @@ class StateTooNew(Failure):
     def __str__(self) -> str:
         return (
             f"cannot use {self.path}: it was written by a newer version of hkswitch "
-            f"(format {self.version}, this one reads {VERSION}); install that version again, "
+            f"(format {self.version}, this one reads {FORMAT_VERSION}); install that version again, "
             f"or put back a copy of {FILE_NAME} and {BACKUP_NAME} from before the upgrade"
         )
 
@@ -101,9 +101,9 @@ class Stored:
     @property
     def unknown_keys(self) -> tuple[str, ...]:
         """The paths of those keys, like `setup.flags`."""
-        parts = (part for part in _KEYS if part)
+        parts = (part for part in _KNOWN_KEYS if part)
         inner = (f"{part}.{key}" for part in parts for key in self.others.get(part, {}))
-        return (*(key for key in self.others if key not in _KEYS), *inner)
+        return (*(key for key in self.others if key not in _KNOWN_KEYS), *inner)
 
     def warn_of_unknown_keys(self) -> None:
         """Log which keys this version does not know, if there are any."""
@@ -161,7 +161,7 @@ def encode(stored: Stored) -> bytes:
     """The file of a state."""
     others = stored.others
     contents = others | {
-        "version": VERSION,
+        "version": FORMAT_VERSION,
         "setup": others.get("setup", {}) | {"code": stored.setup.code, "id": stored.setup.id},
         "failed_attempts": stored.failed_attempts,
         "accessory": others.get("accessory", {}) | stored.accessory,
@@ -179,7 +179,7 @@ def parse(path: Path, contents: bytes) -> Stored:
         raise StateDamaged(path, "it is not JSON") from error
     # Before the checksum, which a newer version may make in another way.
     match body:
-        case {"version": int(version)} if VERSION < version <= LARGEST_VERSION:
+        case {"version": int(version)} if FORMAT_VERSION < version <= LARGEST_FORMAT_VERSION:
             raise StateTooNew(path, version)
     if not isinstance(body, dict) or body.pop("sha256", None) != _digest(path, body):
         raise StateDamaged(path, "its checksum is wrong")
@@ -208,7 +208,7 @@ def parse(path: Path, contents: bytes) -> Stored:
             and isinstance(accessory.get("accessories_hash"), str | None)
             and _are_pairings(accessory)
         ):
-            known = {key: accessory[key] for key in accessory if key in _KEYS["accessory"]}
+            known = {key: accessory[key] for key in accessory if key in _KNOWN_KEYS["accessory"]}
             iids = _iids(path, body) if version > 1 else None
             return Stored(Setup(code, setup_id), known, failed_attempts, _others(body), iids)
     raise StateDamaged(path, _ANOTHER_FORM)
@@ -246,9 +246,11 @@ def _are_permissions(properties: object) -> bool:
 def _others(body: dict[str, Any]) -> dict[str, Any]:
     """The keys that this version does not know, where they are."""
     unknown = {
-        part: {key: body[part][key] for key in body[part] if key not in _KEYS[part]} for part in _KEYS if part
+        part: {key: body[part][key] for key in body[part] if key not in _KNOWN_KEYS[part]}
+        for part in _KNOWN_KEYS
+        if part
     }
-    return {key: body[key] for key in body if key not in _KEYS[""]} | {
+    return {key: body[key] for key in body if key not in _KNOWN_KEYS[""]} | {
         part: keys for part, keys in unknown.items() if keys
     }
 

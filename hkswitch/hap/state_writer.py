@@ -22,7 +22,7 @@ RETRY_SECONDS: Final = 1.0
 LOG_AGAIN_SECONDS: Final = 60.0
 """For the same trouble, which any device in the network could otherwise have logged again and again."""
 
-MOST_NAMED: Final = 3
+MOST_NAMED_ACCESSORIES: Final = 3
 """Accessories that are named; of more, only how many."""
 
 REMEDY: Final = "make room on that disk, or make it writable: hkswitch tries again every minute"
@@ -150,5 +150,5 @@ class StateWriter:
 
 
 def _some(names: tuple[str, ...]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MOST_NAMED_ACCESSORIES
+    return ", ".join(names[:MOST_NAMED_ACCESSORIES]) + (f" and {more} more" if more > 0 else "")

@@ -20,12 +20,12 @@ from hkswitch.model.errors import Failure
 from hkswitch.network.choice import Address, Machine, NoAddress, choose, interface_of, lack
 from hkswitch.network.endpoint import Endpoint, Network
 
-TABLES: Final = Path("/proc/self/net")  # /proc/net is not there in a unit with ProcSubset=pid
+PROC_NET: Final = Path("/proc/self/net")  # /proc/net is not there in a unit with ProcSubset=pid
 LINKS: Final = Path("/sys/class/net")
 LOOPBACK: Final = "127.0.0.1"
 
 SETTLE_SECONDS: Final = 0.3
-LONGEST_SECONDS: Final = 2
+LONGEST_SETTLE_SECONDS: Final = 2
 
 _ROUTE_UP, _ROUTE_REJECT = 0x1, 0x200  # linux/route.h
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links, IPv4 and IPv6 addresses and routes; rtnetlink(7)
@@ -59,7 +59,7 @@ def of_bridge(config: BridgeConfig) -> tuple[str, ...]:
     return choose(config, this_machine())
 
 
-def place_of(config: BridgeConfig, before: Endpoint | None = None) -> Endpoint:
+def endpoint_of(config: BridgeConfig, before: Endpoint | None = None) -> Endpoint:
     """Those addresses, and the interfaces that have them; raises what `of_bridge` raises.
 
     `before`: where the bridge is by the same choice. It stays there while no default route says otherwise.
@@ -123,13 +123,13 @@ def _this_machine() -> Machine:
 
 
 @asynccontextmanager
-async def changes() -> AsyncIterator["Changes"]:
+async def changes() -> AsyncIterator["NetworkChanges"]:
     """Hear of every change of this machine's links, addresses and routes within the block.
 
     Raises `CannotListen`.
     """
     with _news() as news:
-        heard = Changes(news)
+        heard = NetworkChanges(news)
         loop = asyncio.get_running_loop()
         loop.add_reader(news, heard.drain)
         try:
@@ -152,7 +152,7 @@ def _news() -> socket.socket:
     return news
 
 
-class Changes:
+class NetworkChanges:
     """The kernel's news; what they say is not read, for whoever hears of them reads the tables."""
 
     def __init__(self, news: socket.socket) -> None:
@@ -165,7 +165,7 @@ class Changes:
         """Return when something changed since the last return, and a burst of changes is over."""
         await self._changed.wait()
         now = asyncio.get_running_loop().time
-        end_seconds = now() + LONGEST_SECONDS
+        end_seconds = now() + LONGEST_SETTLE_SECONDS
         while (left := min(self._last_seconds + SETTLE_SECONDS, end_seconds) - now()) > 0:  # noqa: ASYNC110 -- silence is no event
             await asyncio.sleep(left)
         self._changed.clear()  # not before: who is cancelled above must not lose the change
@@ -193,7 +193,7 @@ class Changes:
 def _table(name: str) -> str:
     """One of the kernel's tables; IPv6's are not there if it is switched off."""
     with suppress(FileNotFoundError):
-        return (TABLES / name).read_text(encoding="utf-8", errors="replace")
+        return (PROC_NET / name).read_text(encoding="utf-8", errors="replace")
     return ""
 
 

@@ -12,7 +12,7 @@ from hkswitch.model.errors import Failure
 _UP, _LOOPBACK, _POINT_TO_POINT, _MULTICAST = 0x1, 0x8, 0x10, 0x1000  # netdevice(7)
 _TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # linux/if_addr.h
 
-MOST_NAMED: Final = 16
+MOST_NAMED_INTERFACES: Final = 16
 """Interfaces in a sentence."""
 
 _NO_LAN: Final = (
@@ -186,8 +186,8 @@ def _there(names: tuple[str, ...], machine: Machine) -> str:
     # Containers come and go, and each would be a line in the log.
     others = machine.links.keys() - set(map(interface_of, names))
     there = sorted(name for name in others if is_lan(name, machine.links[name]))
-    more = f" and {len(there) - MOST_NAMED} more" if len(there) > MOST_NAMED else ""
-    return f"; there are: {', '.join(there[:MOST_NAMED])}{more}" if there else ""
+    more = f" and {len(there) - MOST_NAMED_INTERFACES} more" if len(there) > MOST_NAMED_INTERFACES else ""
+    return f"; there are: {', '.join(there[:MOST_NAMED_INTERFACES])}{more}" if there else ""
 
 
 def _lack(name: str, machine: Machine) -> tuple[str, str]:

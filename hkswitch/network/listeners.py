@@ -12,7 +12,7 @@ from typing import Final
 from hkswitch.model.printable import printable
 
 PROC: Final = Path("/proc")
-TABLES: Final = ("self/net/tcp", "self/net/tcp6")  # net/ is not there in a unit with ProcSubset=pid
+TCP_TABLES: Final = ("self/net/tcp", "self/net/tcp6")  # net/ is not there in a unit with ProcSubset=pid
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in linux/tcp_states.h
 
@@ -39,7 +39,7 @@ def holder(port: int, addresses: Collection[str] = ()) -> str:
 
     `addresses`: at one of these only.
     """
-    rows = [each for table in TABLES for each in listeners(_text(PROC / table)) if each.port == port]
+    rows = [each for table in TCP_TABLES for each in listeners(_text(PROC / table)) if each.port == port]
     found = [each for each in rows if not addresses or any(map(each.is_in_the_way_of, addresses))]
     if not found:
         return ""

@@ -88,7 +88,7 @@ def test_the_demo_names_the_option_that_helps_and_no_key_that_it_does_not_read(
     monkeypatch: pytest.MonkeyPatch, lack: str, address: str | None, expected: str
 ) -> None:
     place = Endpoint(("192.0.2.1",), frozenset({1}), lack)
-    monkeypatch.setattr(addresses, "place_of", lambda *_: place)
+    monkeypatch.setattr(addresses, "endpoint_of", lambda *_: place)
     bridge = BridgeConfig(addresses=() if address is None else (address,))
     found = terminal(address=address).find(bridge, place)
     assert found == Endpoint(("192.0.2.1",), frozenset({1}), expected)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hkswitch.hap.log_limiter import COMPLAINT_SECONDS, MOST_SOURCES, ComplaintLog
+from hkswitch.hap.log_limiter import LOG_INTERVAL_SECONDS, MOST_SOURCES, RateLimitedLog
 
 LOG = logging.getLogger("hkswitch.test")
 DROPPED = "an mDNS packet was dropped (%d)"
@@ -35,22 +35,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     own.close()
 
 
-def flood(complaints: ComplaintLog, more: int = 240) -> None:
+def flood(complaints: RateLimitedLog, more: int = 240) -> None:
     for number in range(MOST_SOURCES + more):
-        complaints.complain(f"fd00::{number:x}", DROPPED % number)
+        complaints.log_warning(f"fd00::{number:x}", DROPPED % number)
 
 
 def test_a_flood_from_many_addresses_is_summed_up(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    complaints = ComplaintLog(LOG)
+    complaints = RateLimitedLog(LOG)
     flood(complaints)
-    clock.be_later(COMPLAINT_SECONDS - 1)
+    clock.be_later(LOG_INTERVAL_SECONDS - 1)
     assert len(caplog.messages) == MOST_SOURCES
     clock.be_later(1)
     assert caplog.messages[MOST_SOURCES:] == [
         "240 more addresses in a minute, such as fd00::ff: an mDNS packet was dropped (255)"
     ]
     flood(complaints)
-    clock.be_later(COMPLAINT_SECONDS)
+    clock.be_later(LOG_INTERVAL_SECONDS)
     assert len(caplog.messages) == 2 * MOST_SOURCES + 2
 
 
@@ -63,9 +63,9 @@ OTHER_KINDS = (
 
 @pytest.mark.parametrize("what", OTHER_KINDS)
 def test_it_hides_no_line_of_another_kind(clock: Clock, caplog: pytest.LogCaptureFixture, what: str) -> None:
-    complaints = ComplaintLog(LOG)
+    complaints = RateLimitedLog(LOG)
     flood(complaints)
-    complaints.complain("10.0.0.7", what)
+    complaints.log_warning("10.0.0.7", what)
     assert caplog.messages[MOST_SOURCES:] == [f"10.0.0.7: {what}"]
 
 
@@ -75,21 +75,21 @@ def test_it_hides_no_line_of_another_kind(clock: Clock, caplog: pytest.LogCaptur
 def test_what_a_device_chooses_makes_no_other_kind(
     clock: Clock, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    complaints = ComplaintLog(LOG)
+    complaints = RateLimitedLog(LOG)
     for number in range(500):
         text = what % (
             number if "%d" in what else f"{number:x}".translate(str.maketrans("0123456789", "ghijklmnop"))
         )
-        complaints.complain(f"fd00::{number:x}", text)
+        complaints.log_warning(f"fd00::{number:x}", text)
     assert len(caplog.messages) == MOST_SOURCES
 
 
 def test_nothing_is_summed_up_when_it_is_closed(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    complaints = ComplaintLog(LOG)
+    complaints = RateLimitedLog(LOG)
     flood(complaints)
     complaints.close()
-    clock.be_later(2 * COMPLAINT_SECONDS)
+    clock.be_later(2 * LOG_INTERVAL_SECONDS)
     assert len(caplog.messages) == MOST_SOURCES
     flood(complaints)
-    clock.be_later(COMPLAINT_SECONDS)
+    clock.be_later(LOG_INTERVAL_SECONDS)
     assert any("more addresses" in line for line in caplog.messages)

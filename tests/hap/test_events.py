@@ -16,7 +16,7 @@ Told = tuple[float, dict[Path, Any]]
 
 
 @dataclass
-class Line:
+class Subscriber:
     """A connection whose requests are said by the test."""
 
     values: dict[Path, Any] = field(default_factory=lambda: {A: False, B: False})
@@ -34,11 +34,11 @@ class Line:
 class Played:
     """A line that has subscribed to both, and what is done to it."""
 
-    line: Line = field(default_factory=Line)
+    subscriber: Subscriber = field(default_factory=Subscriber)
     own: Events = field(init=False)
 
     def __post_init__(self) -> None:
-        self.own = Events(self.line, PACE)
+        self.own = Events(self.subscriber, PACE)
         for path in (A, B):
             self.own.subscribe(path, wanted=True)
             self.own.told(path, value=False)
@@ -46,14 +46,14 @@ class Played:
     def do(self, what: str, *of: Any) -> None:  # noqa: ANN401 -- whatever it needs
         match what, of:
             case "set", (path, value):
-                self.line.values[path] = value
+                self.subscriber.values[path] = value
                 self.own.changed(path)
             case "gone", (path,):
-                del self.line.values[path]
+                del self.subscriber.values[path]
             case "request", ():
-                self.line.is_busy = True
+                self.subscriber.is_busy = True
             case "response", ():
-                self.line.is_busy = False
+                self.subscriber.is_busy = False
                 self.own.all_answered()
             case "told", (path, value):
                 self.own.told(path, value)
@@ -75,7 +75,7 @@ async def play(steps: Sequence[tuple[Any, ...]]) -> list[Told]:
             await asyncio.sleep(at_seconds - asyncio.get_running_loop().time())
         played.do(what, *of)
     await asyncio.sleep(10)
-    return played.line.told
+    return played.subscriber.told
 
 
 STORIES: dict[str, tuple[list[tuple[Any, ...]], list[Told]]] = {
@@ -185,7 +185,7 @@ def test_149_changes_within_300_ms_are_four_messages_at_most() -> None:
             played.do("set", path, True)
             await asyncio.sleep(0.3 / len(paths))
         await asyncio.sleep(10)
-        return played.line.told
+        return played.subscriber.told
 
     told = loop.run(storm())
     assert len(told) <= 4

@@ -15,7 +15,7 @@ from tests.hap.conftest import GROUPS, Served
 from tests.peer.identity import Identity
 from tests.peer.raw import Raw, request
 from tests.peer.raw_connection import Closed, Message
-from tests.support.inprocess import forget_complaints
+from tests.support.inprocess import reset_rate_limits
 from tests.support.waiting import PATIENCE_SECONDS
 
 IDENTITY = Identity.of(1)
@@ -106,7 +106,7 @@ async def test_a_malformed_request_behind_a_slow_write_is_answered_after_it(brid
 async def test_malformed_requests_of_an_address_are_one_line_in_plain_words(
     bridge: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    forget_complaints(bridge.bridge._driver.http_server)
+    reset_rate_limits(bridge.bridge._driver.http_server)
     for sent, _ in MALFORMED.values():
         raw = await Raw.connect(bridge.address, bridge.port, IDENTITY)
         await raw.wire.send(sent)
@@ -168,7 +168,7 @@ async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_o
 async def test_a_refusal_is_logged_in_plain_words(
     bridge: Served, caplog: pytest.LogCaptureFixture, sent: bytes, words: str
 ) -> None:
-    forget_complaints(bridge.bridge._driver.http_server)
+    reset_rate_limits(bridge.bridge._driver.http_server)
     raw = await Raw.connect(bridge.address, bridge.port, IDENTITY)
     await raw.wire.send(sent)
     await raw.answer()

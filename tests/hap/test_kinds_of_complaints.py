@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.backend.simulated import SimulatedHost
-from hkswitch.hap.log_limiter import MOST_SOURCES, ComplaintLog
+from hkswitch.hap.log_limiter import MOST_SOURCES, RateLimitedLog
 from tests.hap.conftest import GROUPS, Served
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -44,11 +44,11 @@ async def test_a_log_that_was_closed_sums_up_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("hkswitch.hap.log_limiter.COMPLAINT_SECONDS", 0.01)
-    complaints = ComplaintLog(logging.getLogger("hkswitch.test"))
+    complaints = RateLimitedLog(logging.getLogger("hkswitch.test"))
     for start in range(2):  # a bridge that cannot start closes it, and tries again
         caplog.clear()
         for number in range(2 * MOST_SOURCES):
-            complaints.complain(f"fd0{start}::{number:x}", "it does so")
+            complaints.log_warning(f"fd0{start}::{number:x}", "it does so")
         if not start:
             complaints.close()
             await asyncio.sleep(0.02)

@@ -136,7 +136,7 @@ async def test_one_that_never_ends_its_pairing_is_cut_off(
 async def test_one_that_pairs_has_more_time_than_one_that_says_nothing(
     unpaired: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "STRANGER_SECONDS", 0.3)
+    monkeypatch.setattr(sessions, "AUTHENTICATION_SECONDS", 0.3)
     async with (
         stranger(unpaired.address, unpaired.port) as silent,
         stranger(unpaired.address, unpaired.port) as pairing,

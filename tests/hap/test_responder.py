@@ -261,14 +261,14 @@ async def test_a_change_while_probing_is_what_is_announced(ours: Advertiser, sai
 async def test_what_was_never_announced_needs_no_goodbye(ours: Advertiser, said: Said) -> None:
     await ours.async_register_service(mine := info(), cooperating_responders=True)
     await eventually(lambda: said.probes)
-    await ours.be_silent()
+    await ours.stop_announcing()
     await (await ours.async_unregister_service(mine))
     assert not said.announcements
 
 
 async def test_a_goodbye_is_the_last_word(ours: Advertiser, said: Said) -> None:
     await announced(ours, said)
-    await ours.be_silent()
+    await ours.stop_announcing()
     await (await ours.async_unregister_service(info()))
     last = said.messages[-1][1]
     assert {record.ttl for record in last.answers()} == {0}
@@ -277,7 +277,7 @@ async def test_a_goodbye_is_the_last_word(ours: Advertiser, said: Said) -> None:
 async def test_other_addresses_are_guarded_too(ours: Advertiser) -> None:
     await ours.async_update_interfaces(["127.0.0.2"])
     guards = {type(reader.transport.get_protocol()).__name__ for reader in ours.zeroconf.engine.readers}
-    assert guards == {"_Guard"}
+    assert guards == {"_PacketFilter"}
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.3"], ["127.0.0.1", "::1"]], ids=["all", "one of a kind"])

@@ -19,7 +19,7 @@ from pyhap.state import State
 
 from hkswitch.hap import state_file
 from hkswitch.hap.driver import MOST_PAIRINGS
-from hkswitch.hap.iids import BY_TYPE, MOST_RECORDED
+from hkswitch.hap.iids import IIDS_BY_TYPE, MOST_RECORDED_ACCESSORIES
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import (
     BACKUP_NAME,
@@ -397,7 +397,7 @@ def test_what_would_be_too_large_to_be_read_again_is_not_written(folder: Path) -
 def test_the_fullest_record_and_all_pairings_can_be_read_again(tmp_path: Path) -> None:
     """Nothing that a bridge may come to remember makes its file too large."""
     users = {f"{number:08X}-2222-4333-8444-555555555555": 0 for number in range(MOST_PAIRINGS - 1)}
-    record = {2**32 - number: dict(BY_TYPE) for number in range(1, MOST_RECORDED + 1)}
+    record = {2**32 - number: dict(IIDS_BY_TYPE) for number in range(1, MOST_RECORDED_ACCESSORIES + 1)}
     fullest = replace(stored(**users), iids=record)
     state_file.write(tmp_path, fullest)
     assert state_file.read(tmp_path) == fullest

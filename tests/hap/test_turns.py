@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hkswitch.hap.sessions import Turns
+from hkswitch.hap.sessions import RequestScheduler
 
 
 @dataclass
@@ -27,33 +27,33 @@ class Asking:
     name: str
     owner: str
     requests: int
-    turns: Turns
+    scheduler: RequestScheduler
     done: list[str]
 
     def ask(self) -> None:
-        if self.turns.take(self.owner):
+        if self.scheduler.take_turn(self.owner):
             self.do()
         else:
-            self.turns.wait(self.owner, self)
+            self.scheduler.enqueue(self.owner, self)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.do()
 
     def do(self) -> None:
         self.done.append(self.name)
         self.requests -= 1
         if self.requests:
-            self.turns.wait(self.owner, self)
+            self.scheduler.enqueue(self.owner, self)
 
 
-def done_in_turns(*asking: tuple[str, int], turns: int = 12) -> list[str]:
+def done_in_turns(*asking: tuple[str, int], scheduler: int = 12) -> list[str]:
     """The connections that had a request done in each turn; the first letter is the owner."""
     loop, done = Loop(), list[str]()
-    shared = Turns(loop.due.append)
+    shared = RequestScheduler(loop.due.append)
     for name, requests in asking:
         loop.due.append(Asking(name, name[0], requests, shared, done).ask)
     in_turns = []
-    for _ in range(turns):
+    for _ in range(scheduler):
         loop.turn()
         in_turns.append(" ".join(done))
         done.clear()
@@ -81,11 +81,11 @@ def test_one_request_of_each_is_done_in_a_turn(
 
 def test_who_comes_while_others_of_the_same_wait_is_behind_them() -> None:
     loop, done = Loop(), list[str]()
-    turns = Turns(loop.due.append)
-    Asking("a1", "a", 2, turns, done).ask()
-    Asking("a2", "a", 1, turns, done).ask()
+    scheduler = RequestScheduler(loop.due.append)
+    Asking("a1", "a", 2, scheduler, done).ask()
+    Asking("a2", "a", 1, scheduler, done).ask()
     loop.turn()
-    Asking("a3", "a", 1, turns, done).ask()
+    Asking("a3", "a", 1, scheduler, done).ask()
     for _ in range(5):
         loop.turn()
     assert done == ["a1", "a1", "a2", "a3"]

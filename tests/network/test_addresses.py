@@ -24,9 +24,9 @@ from hkswitch.network.addresses import (
     TablesUnreadable,
     changes,
     default_interfaces,
+    endpoint_of,
     ipv6_addresses,
     of_bridge,
-    place_of,
 )
 from hkswitch.network.choice import Address, Machine, NoAddress, NoDefaultRoute, choose, is_lan, lack
 from tests.support.descriptors import no_descriptors
@@ -370,7 +370,7 @@ def test_loopback_of_this_machine_is_served_on_if_it_is_wanted() -> None:
 @pytest.fixture
 def no_default_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "route").write_text(HEADER + LAN)
-    monkeypatch.setattr(addresses, "TABLES", tmp_path)
+    monkeypatch.setattr(addresses, "PROC_NET", tmp_path)
 
 
 def test_without_a_default_route_the_daemon_says_what_to_set(no_default_route: None) -> None:
@@ -394,14 +394,14 @@ async def test_nothing_is_left_open_when_nobody_listens_any_more() -> None:
 def test_without_a_file_descriptor_nothing_is_known_and_no_interface_is_called_gone() -> None:
     wanted = BridgeConfig(addresses=("127.0.0.1",))
     with no_descriptors(), pytest.raises(TablesUnreadable) as caught:
-        place_of(wanted)
+        endpoint_of(wanted)
     assert str(caught.value) == "cannot read this machine's network addresses: Too many open files"
-    place = place_of(wanted)
+    place = endpoint_of(wanted)
     assert (place.addresses, place.interfaces) == (("127.0.0.1",), frozenset({1}))
 
 
 def test_a_place_has_the_networks_of_its_interfaces_and_no_others() -> None:
-    networks = place_of(BridgeConfig(addresses=("127.0.0.1",))).networks
+    networks = endpoint_of(BridgeConfig(addresses=("127.0.0.1",))).networks
     assert {ip_network("127.0.0.0/8")} <= networks <= {ip_network("127.0.0.0/8"), ip_network("::1/128")}
 
 
@@ -436,7 +436,7 @@ def test_a_read_that_fails_is_to_be_tried_again(
 ) -> None:
     monkeypatch.setattr(module, function, failing(getattr(module, function), number, name))
     with pytest.raises(TablesUnreadable, match=re.escape(os.strerror(number))):
-        place_of(BridgeConfig(interfaces=("lo",)))
+        endpoint_of(BridgeConfig(interfaces=("lo",)))
 
 
 def test_what_is_no_interface_beside_them_is_left_out(
@@ -458,7 +458,7 @@ def test_an_interface_that_goes_away_during_a_read_is_gone(
 ) -> None:
     monkeypatch.setattr(Path, "read_text", failing(Path.read_text, number, name))
     with pytest.raises(NoAddress, match=said) as caught:
-        place_of(BridgeConfig(interfaces=("lo",)))
+        endpoint_of(BridgeConfig(interfaces=("lo",)))
     assert not isinstance(caught.value, TablesUnreadable)
 
 

@@ -70,7 +70,7 @@ class Bridge:
         """It is asked for here."""
 
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
-        return addresses.place_of(bridge, before)
+        return addresses.endpoint_of(bridge, before)
 
     def waiting(self, why: str) -> None:
         self.told.append(why)

@@ -37,7 +37,7 @@ class Air:
         """Meanwhile, HAP servers are in this network."""
         stubs: tuple[tuple[Any, str, Any], ...] = (
             (presence, "Advertiser", partial(_Advertiser, self)),
-            (sockets, "listening", lambda *_: SimpleNamespace(listen=lambda _: None)),
+            (sockets, "listening_socket", lambda *_: SimpleNamespace(listen=lambda _: None)),
             (VirtualLoop, "create_server", _create_server),
             (hap_server, "IDLE_CONNECTION_CHECK_INTERVAL_SECONDS", LOOK_FOR_IDLE_SECONDS),
         )

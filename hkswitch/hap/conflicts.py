@@ -20,21 +20,21 @@ from zeroconf import (  # type: ignore[attr-defined] # they are not in its __all
 
 TXT, NSEC, ANY = 16, 47, 255
 
-MOST_REMEMBERED: Final = 64
+MOST_ANNOUNCED_RECORDS: Final = 64
 """Records of ours. Each change of the text is one, and each address."""
 
 
-class Heard(IntEnum):
+class Conflict(IntEnum):
     """What others said of our names; the worst of it counts."""
 
-    NOTHING = 0
-    DOUBT = 1
+    NONE = 0
+    POSSIBLE = 1
     """What may be an echo of ours, or a device that is not there any more: whoever is there says it again."""
-    CLAIM = 2
+    CERTAIN = 2
     """Another device has one of them."""
 
 
-class Remembered:
+class AnnouncedRecords:
     """The records that this bridge said are its own, lately."""
 
     def __init__(self) -> None:
@@ -48,24 +48,24 @@ class Remembered:
         for record in records:
             self._records.pop(record, None)
             self._records[record] = None
-        for oldest in list(self._records)[:-MOST_REMEMBERED]:
+        for oldest in list(self._records)[:-MOST_ANNOUNCED_RECORDS]:
             del self._records[oldest]
 
 
-class Claims:
+class ConflictDetector:
     """Hears what others say of the names of a service."""
 
     def __init__(
-        self, info: ServiceInfo, remembered: Remembered, tell: Callable[[], None] = lambda: None
+        self, info: ServiceInfo, announced_records: AnnouncedRecords, tell: Callable[[], None] = lambda: None
     ) -> None:
-        """`remembered` has the records of the service, too; `tell` is called at each claim."""
+        """`announced_records` has the records of the service, too; `tell` is called at each claim."""
         self._own = unique_records(info)
-        self._remembered = remembered
+        self._announced = announced_records
         self._tell = tell
         self._names = {info.key, info.server_key}
         self._host = info.server_key
         self._labels = [_first_label(name) for name in (info.name, str(info.server))]
-        self.heard = Heard.NOTHING
+        self.heard = Conflict.NONE
 
     def hear(self, data: bytes, sender: str) -> None:
         """Take a packet; raises what zeroconf raises at malformed ones."""
@@ -77,26 +77,26 @@ class Claims:
         if message.is_query():
             heard = self._of_probe(message, about_us)
         else:
-            heard = max((self._of_record(record, sender) for record in about_us), default=Heard.NOTHING)
+            heard = max((self._of_record(record, sender) for record in about_us), default=Conflict.NONE)
         self.heard = max(self.heard, heard)
-        if heard is Heard.CLAIM:
+        if heard is Conflict.CERTAIN:
             self._tell()
 
-    def _of_record(self, record: DNSRecord, sender: str) -> Heard:
+    def _of_record(self, record: DNSRecord, sender: str) -> Conflict:
         """What a record of a response means.
 
         One that says what we say, or said, is no conflict, whoever sends it. Neither is a TXT record: ours
         changes often. A device that has a host name has the address, too, and answers from it.
         """
-        if not record.ttl or record.type in {TXT, NSEC} or record in self._remembered:
-            return Heard.NOTHING
+        if not record.ttl or record.type in {TXT, NSEC} or record in self._announced:
+            return Conflict.NONE
         if isinstance(record, DNSService) and record.server_key == self._host:
-            return Heard.NOTHING  # perhaps with the port of before; whose host it is, its address tells
+            return Conflict.NONE  # perhaps with the port of before; whose host it is, its address tells
         if isinstance(record, DNSAddress) and record.address != ip_of(sender).packed:
-            return Heard.DOUBT
-        return Heard.CLAIM
+            return Conflict.POSSIBLE
+        return Conflict.CERTAIN
 
-    def _of_probe(self, message: DNSIncoming, proposed: Collection[DNSRecord]) -> Heard:
+    def _of_probe(self, message: DNSIncoming, proposed: Collection[DNSRecord]) -> Conflict:
         """Whether another device probes for a name at the same time, and wins (RFC 6762, 8.2).
 
         If it is not there any more, or the probe was one of ours, the next round finds no one.
@@ -104,9 +104,9 @@ class Claims:
         for name in {question.key for question in message.questions if question.type == ANY} & self._names:
             theirs = [record for record in proposed if record.key == name]
             ours = [record for record in self._own if record.key == name]
-            if any(record not in self._remembered for record in theirs) and is_later(theirs, ours):
-                return Heard.DOUBT
-        return Heard.NOTHING
+            if any(record not in self._announced for record in theirs) and is_later(theirs, ours):
+                return Conflict.POSSIBLE
+        return Conflict.NONE
 
 
 def unique_records(info: ServiceInfo) -> tuple[DNSRecord, ...]:
