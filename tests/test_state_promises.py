@@ -114,7 +114,7 @@ async def test_what_a_newer_version_wrote_is_refused_and_the_documents_say_what_
     newer = StateTooNew(STATE_FOLDER / FILE_NAME, FORMAT_VERSION + 1)
     advice = trouble("After a downgrade")
     assert newer.exit_code is Exit.DAMAGED
-    assert "written by a newer version" in str(newer)
+    assert "a newer version of hkswitch wrote it" in str(newer)
     for name in (FILE_NAME, BACKUP_NAME):
         assert f"`{name}`" in advice
         assert name in str(newer)

@@ -13,7 +13,7 @@ from typing import Literal
 from hkswitch.control import client, is_of_service, pairings, socket_of
 from hkswitch.control.words import command, gone_from_home, locked
 from hkswitch.hap import setup_code
-from hkswitch.hap.setup_code import Setup, UnknownController, some
+from hkswitch.hap.setup_code import Setup, some, unknown_controller
 from hkswitch.hap.state_file import StateInUse, write_whole
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
 from hkswitch.model.errors import Exit, Failure
@@ -118,7 +118,7 @@ def chosen(among: Sequence[PairedController], typed: str | None) -> PairedContro
         exact = tuple(controller for controller in among if controller.id == wanted)
         found = exact or tuple(c for c in among if wanted and c.id.startswith(wanted))
         if not found:
-            raise UnknownController(typed, [controller.id for controller in among])
+            raise unknown_controller(typed, [controller.id for controller in among])
     if len(found) != 1:
         raise NotOne(typed, found)
     return found[0]

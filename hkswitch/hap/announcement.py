@@ -15,31 +15,31 @@ from hkswitch.hap.setup_code import CATEGORY_BRIDGE
 from hkswitch.model.printable import JOINERS, is_printable
 
 MODEL: Final = "Bridge"
-"""The bridge's model, also as mDNS announces it (`md`)."""
+"""The bridge's model, also in the mDNS announcement (`md`)."""
 
 PROTOCOL_VERSION: Final = "1.1.0"
-"""Of HomeKit over IP, as other bridges have it; HAP-python writes it with zeros."""
+"""The version of HomeKit over IP that other bridges announce; HAP-python's has extra zeros."""
 
 FALLBACK: Final = "hkswitch"
-"""Where a name has nothing that can be used."""
+"""Replaces a name without usable characters."""
 
 MOST_LABEL_BYTES: Final = 63
-"""Of a DNS label (RFC 1035, 2.3.4)."""
+"""The limit of a DNS label (RFC 1035, 2.3.4)."""
 
 LEAST_SERIAL, MOST_SERIAL = 2, 64
-"""Characters of a serial number: HomeKit refuses an accessory with fewer, and has no room for more."""
+"""Characters of a serial number: HomeKit rejects an accessory with fewer, and allows no more."""
 
 _NOT_AT_ENDS: Final = f" -'{JOINERS}"
 
 _NOT_IN_LABELS: Final = "._\\"
-"""What separates labels, marks service types or escapes."""
+"""Characters that separate labels, mark service types or escape others."""
 
 SERVICE_TYPE: Final = "_hap._tcp.local."
 HAP_VERSION: Final = "1.1"
 
 
 def instance_name(name: str, device_id: str) -> str:
-    """The name of a service instance: the bridge's, and what tells it from another bridge of that name."""
+    """Return the service instance name: the bridge's name and the end of its device ID, for uniqueness."""
     suffix = f" {_tail(device_id)}"
     composed = normalize("NFC", name)
     kept = "".join(char if is_printable(char) and char not in _NOT_IN_LABELS else " " for char in composed)
@@ -48,7 +48,7 @@ def instance_name(name: str, device_id: str) -> str:
 
 
 def host_name(name: str, device_id: str) -> str:
-    """The first label of the host name: ASCII letters, digits, and hyphens between them."""
+    """Return the first label of the host name: ASCII letters and digits with hyphens between them."""
     suffix = f"-{_tail(device_id)}"
     letters = normalize("NFKD", name)
     ascii_only = re.sub(r"[^A-Za-z0-9]+", "-", "".join(char for char in letters if not _is_mark(char)))
@@ -57,9 +57,9 @@ def host_name(name: str, device_id: str) -> str:
 
 
 def serial_number(identity: str, aid: int) -> str:
-    """The serial number of an accessory: its identity, with its aid where HomeKit would not take that alone.
+    """Return the serial number of an accessory: its identity, with its aid if that alone is invalid.
 
-    Those of two accessories differ as their identities and aids do, unless an identity ends like an aid.
+    Different accessories get different serial numbers, unless an identity ends like an aid.
     """
     if LEAST_SERIAL <= len(identity) <= MOST_SERIAL:
         return identity
@@ -68,12 +68,12 @@ def serial_number(identity: str, aid: int) -> str:
 
 
 def _tail(device_id: str) -> str:
-    """What is random of a device ID, short enough for a person to compare."""
+    """Return the random end of a device ID, short enough for a user to compare."""
     return device_id.replace(":", "")[-6:]
 
 
 def _cut(text: str, most_bytes: int) -> str:
-    """The beginning of a text, with no character in it that lost its accents."""
+    """Truncate a text without separating a character from its accents."""
     kept = text.encode()[:most_bytes].decode(errors="ignore")
     rest = text[len(kept) :]
     while kept and rest and _is_mark(rest[0]):
@@ -86,12 +86,12 @@ def _is_mark(char: str) -> bool:
 
 
 def _is_readable(char: str) -> bool:
-    """Whether it is a letter, a digit or a picture, and not mere punctuation."""
+    """Return whether a character is a letter, a digit or a pictogram, not punctuation."""
     return category(char)[0] in "LN" or category(char) == "So"
 
 
 class AnnouncedState(Protocol):
-    """What is announced of HAP-python's state."""
+    """The part of HAP-python's state that is announced."""
 
     mac: str
     setup_id: str
@@ -105,7 +105,10 @@ class AnnouncedState(Protocol):
 
 
 def announcement(name: str, state: AnnouncedState) -> ServiceInfo:
-    """What is true now. HAP-python's has no other script than ASCII in its names, and a name as the model."""
+    """Return the service for the current state.
+
+    HAP-python's allows only ASCII names, and has the name as model.
+    """
     return ServiceInfo(
         SERVICE_TYPE,
         name=f"{instance_name(name, state.mac)}.{SERVICE_TYPE}",
@@ -116,8 +119,8 @@ def announcement(name: str, state: AnnouncedState) -> ServiceInfo:
             "pv": HAP_VERSION,
             "id": state.mac,
             "c#": str(state.config_version),
-            "s#": "1",  # IP accessories have no other state number
-            "ff": "0",  # not certified
+            "s#": "1",  # always 1 for IP accessories
+            "ff": "0",  # not certified by Apple
             "ci": str(CATEGORY_BRIDGE),
             "sf": "0" if state.paired else "1",
             "sh": _setup_hash(state.setup_id, state.mac),
@@ -127,5 +130,5 @@ def announcement(name: str, state: AnnouncedState) -> ServiceInfo:
 
 
 def _setup_hash(setup_id: str, device_id: str) -> str:
-    """What tells a phone that scanned the QR code which bridge it is of."""
+    """Return the hash by which a phone that scanned the QR code finds the bridge."""
     return base64.b64encode(hashlib.sha512(f"{setup_id}{device_id}".encode()).digest()[:4]).decode()

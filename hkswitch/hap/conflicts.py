@@ -1,7 +1,7 @@
-"""What others say of our mDNS names, and whether that is a conflict (RFC 6762, 8.2 and 9). Sends nothing.
+"""Detects conflicts between our mDNS names and other devices' records (RFC 6762, 8.2 and 9). Sends nothing.
 
-Routers and access points repeat what they hear, and some answer from what they remember. So a name is not
-given up for a record that this bridge may have announced itself.
+Routers and access points repeat packets, and some answer from a cache. So a record that this bridge may have
+announced itself is no conflict.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -21,21 +21,21 @@ from zeroconf import (  # type: ignore[attr-defined] # they are not in its __all
 TXT, NSEC, ANY = 16, 47, 255
 
 MOST_ANNOUNCED_RECORDS: Final = 64
-"""Records of ours. Each change of the text is one, and each address."""
+"""Our announced records to remember. Each version of the TXT record is one, and so is each address."""
 
 
 class Conflict(IntEnum):
-    """What others said of our names; the worst of it counts."""
+    """How sure a conflict is; the worst packet counts."""
 
     NONE = 0
     POSSIBLE = 1
-    """What may be an echo of ours, or a device that is not there any more: whoever is there says it again."""
+    """An echo of ours, a device that has gone, or a real one: a real one will answer the next probes too."""
     CERTAIN = 2
-    """Another device has one of them."""
+    """Another device has one of our names."""
 
 
 class AnnouncedRecords:
-    """The records that this bridge said are its own, lately."""
+    """The records that this bridge has announced recently."""
 
     def __init__(self) -> None:
         self._records: dict[DNSRecord, None] = {}
@@ -44,7 +44,7 @@ class AnnouncedRecords:
         return record in self._records
 
     def add(self, records: Iterable[DNSRecord]) -> None:
-        """Remember these, and forget the oldest ones."""
+        """Add records, and drop the oldest ones."""
         for record in records:
             self._records.pop(record, None)
             self._records[record] = None
@@ -53,12 +53,15 @@ class AnnouncedRecords:
 
 
 class ConflictDetector:
-    """Hears what others say of the names of a service."""
+    """Reads packets and detects conflicts with the names of a service."""
 
     def __init__(
         self, info: ServiceInfo, announced_records: AnnouncedRecords, tell: Callable[[], None] = lambda: None
     ) -> None:
-        """`announced_records` has the records of the service, too; `tell` is called at each claim."""
+        """`announced_records` must include those of the service.
+
+        `tell` is called for each certain conflict.
+        """
         self._own = unique_records(info)
         self._announced = announced_records
         self._tell = tell
@@ -68,10 +71,10 @@ class ConflictDetector:
         self.heard = Conflict.NONE
 
     def hear(self, data: bytes, sender: str) -> None:
-        """Take a packet; raises what zeroconf raises at malformed ones."""
+        """Read a packet; raises what zeroconf raises for malformed ones."""
         small = data.lower()
         if not any(label in small for label in self._labels):
-            return  # most packets of a network, which need not be taken apart for that
+            return  # most packets, which therefore need no parsing
         message = DNSIncoming(data)
         about_us = [record for record in message.answers() if record.key in self._names]
         if message.is_query():
@@ -83,23 +86,23 @@ class ConflictDetector:
             self._tell()
 
     def _of_record(self, record: DNSRecord, sender: str) -> Conflict:
-        """What a record of a response means.
+        """Judge a record in a response.
 
-        One that says what we say, or said, is no conflict, whoever sends it. Neither is a TXT record: ours
-        changes often. A device that has a host name has the address, too, and answers from it.
+        A record that we announced is no conflict, whichever device sends it. Neither is a TXT record, because
+        ours changes often. A device that really has a host name answers from the address in its record.
         """
         if not record.ttl or record.type in {TXT, NSEC} or record in self._announced:
             return Conflict.NONE
         if isinstance(record, DNSService) and record.server_key == self._host:
-            return Conflict.NONE  # perhaps with the port of before; whose host it is, its address tells
+            return Conflict.NONE  # maybe with an earlier port; the address record decides whose host it is
         if isinstance(record, DNSAddress) and record.address != ip_of(sender).packed:
             return Conflict.POSSIBLE
         return Conflict.CERTAIN
 
     def _of_probe(self, message: DNSIncoming, proposed: Collection[DNSRecord]) -> Conflict:
-        """Whether another device probes for a name at the same time, and wins (RFC 6762, 8.2).
+        """Return whether another device probes for a name at the same time and wins (RFC 6762, 8.2).
 
-        If it is not there any more, or the probe was one of ours, the next round finds no one.
+        If it has gone, or the probe was an echo of ours, the next round of probes gets no answer.
         """
         for name in {question.key for question in message.questions if question.type == ANY} & self._names:
             theirs = [record for record in proposed if record.key == name]
@@ -110,17 +113,17 @@ class ConflictDetector:
 
 
 def unique_records(info: ServiceInfo) -> tuple[DNSRecord, ...]:
-    """The records of a service that no other device may have."""
+    """Return the records of a service that no other device may have."""
     return (info.dns_service(), info.dns_text(), *info.dns_addresses())
 
 
 def is_later(theirs: Iterable[DNSRecord], ours: Iterable[DNSRecord]) -> bool:
-    """Whether their records win against ours of the same name (RFC 6762, 8.2 and 8.2.1)."""
+    """Return whether their records win the tie-break against ours (RFC 6762, 8.2 and 8.2.1)."""
     return sorted(map(_in_order, theirs)) > sorted(map(_in_order, ours))
 
 
 def _in_order(record: DNSRecord) -> tuple[int, int, bytes]:
-    """What is compared of a record: its class, its type and its data, without compression."""
+    """Return the sort key of a record: its class, type and uncompressed data."""
     return record.class_, record.type, _data(record)
 
 
@@ -132,7 +135,7 @@ def _data(record: DNSRecord) -> bytes:
     if isinstance(record, DNSService):
         numbers = (record.priority, record.weight, record.port)
         return b"".join(number.to_bytes(2) for number in numbers) + _written(record.server)
-    return b""  # no device proposes another type for such a name
+    return b""  # other types are not proposed for such names
 
 
 def _written(name: str) -> bytes:
@@ -141,11 +144,11 @@ def _written(name: str) -> bytes:
 
 
 def _first_label(name: str) -> bytes:
-    """The label of a name that is in each packet with the name, whatever is compressed, in small letters."""
+    """Return the first label of a name in wire format and lower case: name compression keeps it intact."""
     return _written(name)[: len(name.partition(".")[0].encode()) + 1].lower()
 
 
 def ip_of(address: str) -> IPv4Address | IPv6Address:
-    """The address without its zone; IPv4 as what it is, also where a socket of both kinds heard it."""
+    """Return an address without its zone, and an IPv4-mapped one as IPv4."""
     ip = ip_address(address.partition("%")[0])
     return getattr(ip, "ipv4_mapped", None) or ip

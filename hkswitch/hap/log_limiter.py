@@ -1,4 +1,4 @@
-"""Logs what devices in the network do wrong: a line a minute for each of a few, and one for all others."""
+"""Limits log lines about devices on the network, by source and by kind, and sums up the others."""
 
 import asyncio
 import logging
@@ -8,14 +8,14 @@ from typing import Final
 
 LOG_INTERVAL_SECONDS: Final = 60.0
 MOST_SOURCES: Final = 16
-"""Lines a minute of one kind, each of another source. The rest is counted."""
+"""Lines of one kind a minute, each about another source. Further sources are only counted."""
 
 MOST_KINDS: Final = 32
 MOST_COUNTED: Final = 1_000
 
 
 class RateLimitedLog:
-    """Logs what is due, and how much was left out when that is over."""
+    """A logger that is safe to use for events that devices cause: it skips lines, and later logs how many."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -23,9 +23,10 @@ class RateLimitedLog:
         self._summing_up: asyncio.TimerHandle | None = None
 
     def log_warning(self, address: str, what: str) -> None:
-        """Log what an address did, if that is due. Lines that begin with the same words are of one kind.
+        """Log what an address did, if the limits allow it.
 
-        So no line may begin with what a device has chosen: it would have as many kinds as it likes.
+        Lines that begin with the same words are of one kind. So `what` must not begin with text from a
+        device, which could then create any number of kinds.
         """
         loop = asyncio.get_running_loop()
         line = f"{address}: {what}"
@@ -34,10 +35,10 @@ class RateLimitedLog:
         self._plan(loop)
 
     def close(self) -> None:
-        """Log nothing more of what was done until now."""
+        """Drop the pending summaries."""
         if self._summing_up is not None:
             self._summing_up.cancel()
-            self._summing_up = None  # a bridge that could not start tries again
+            self._summing_up = None  # a bridge that failed to start uses this log again
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         due_seconds = self._limiter.due_seconds
@@ -52,19 +53,24 @@ class RateLimitedLog:
 
 
 class LogRateLimiter:
-    """Whether to log what a source did: once a minute each, and few sources of a kind; of the rest, how many.
+    """Decides which lines to log: one a minute for each source, and for few sources of each kind.
 
-    A device can have as many addresses as it likes, and what it does with them must hide nothing else.
+    It counts the other sources. A device can use any number of addresses, and the lines about those must not
+    hide lines of other kinds.
     """
 
     def __init__(self) -> None:
         self._until_seconds: dict[int, tuple[float, str]] = {}
-        """Until when a source was heard of, and by which kind of line, in the order of time."""
+        """For each source, by hash: until when it is silenced, and the kind of its line. In the order of
+        time."""
         self._lines: Counter[str] = Counter()
         self._suppressed: dict[str, SuppressedSources] = {}
 
     def may_log(self, source: str, now_seconds: float, kind: str = "", line: str = "") -> bool:
-        """Whether a line about this source is due; `now_seconds` never goes back. One of a kind is kept."""
+        """Return whether to log a line about a source; `now_seconds` must be monotonic.
+
+        Of the suppressed lines of each kind, the last one is kept as an example.
+        """
         for known, (until_seconds, its_kind) in list(self._until_seconds.items()):
             if until_seconds > now_seconds:
                 break
@@ -74,7 +80,7 @@ class LogRateLimiter:
         if hashed in self._until_seconds:
             return False
         if kind not in self._lines and len(self._lines) >= MOST_KINDS:
-            self._lines = +self._lines  # forget those of which there are none
+            self._lines = +self._lines  # drop the kinds without a current line
             kind = kind if len(self._lines) < MOST_KINDS else ""
         if self._lines[kind] >= MOST_SOURCES:
             self._suppressed.setdefault(kind, SuppressedSources(now_seconds + LOG_INTERVAL_SECONDS)).add(
@@ -86,7 +92,10 @@ class LogRateLimiter:
         return True
 
     def suppressed(self, now_seconds: float) -> list[tuple[str, str]]:
-        """How many sources of a kind were left out, and a line of them, once for each minute."""
+        """Return, for each kind that is due, how many sources were suppressed and an example.
+
+        Once a minute.
+        """
         due = {kind: left for kind, left in self._suppressed.items() if left.due_seconds <= now_seconds}
         for kind in due:
             del self._suppressed[kind]
@@ -94,12 +103,12 @@ class LogRateLimiter:
 
     @property
     def due_seconds(self) -> float | None:
-        """When `suppressed` will have something to tell."""
+        """When `suppressed` next has something to return."""
         return min((left.due_seconds for left in self._suppressed.values()), default=None)
 
 
 class SuppressedSources:
-    """The sources of which no line was logged."""
+    """The sources whose lines were not logged, all of one kind."""
 
     def __init__(self, due_seconds: float) -> None:
         self.due_seconds = due_seconds
@@ -107,18 +116,18 @@ class SuppressedSources:
         self._sources: set[int] = set()
 
     def add(self, source: int, line: str) -> None:
-        """Count one, if it is another."""
+        """Count a source unless it was counted before."""
         if len(self._sources) < MOST_COUNTED:
             self._sources.add(source)
         self.line = line
 
     @property
     def number(self) -> str:
-        """For a sentence."""
+        """The number of sources, as text for a sentence."""
         number = len(self._sources)
         return f"{number}" if number < MOST_COUNTED else f"at least {number}"
 
 
 def _first_words(text: str) -> str:
-    """What a text begins with, before anything that devices may have chosen."""
+    """Return the beginning of a text, up to anything that devices may have chosen."""
     return re.split(r"[^a-z ,;-]", text, maxsplit=1)[0]

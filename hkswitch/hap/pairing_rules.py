@@ -1,7 +1,7 @@
-"""Rules of pairing: one pair-setup at a time and in order, few wrong setup codes, and the errors that say no.
+"""Rules of pairing: one pair-setup at a time, steps in order, limited attempts, and the error codes.
 
-A wrong setup code is counted over restarts. After too many, no controller can pair until they are forgotten.
-An attempt is on disk before its code is compared, so that neither a kill nor a full disk gives another one.
+Wrong setup codes are counted across restarts. After too many, no controller can pair until they are reset.
+An attempt is on disk before its code is compared, so that neither a kill nor a full disk gives a free one.
 Does no I/O itself: the driver writes the state.
 """
 
@@ -22,7 +22,10 @@ ConnectionT = TypeVar("ConnectionT", bound=Hashable)
 
 
 class PairingRefused(Exception):
-    """The bridge does not do what a controller wants; `error` is what that is told, and `why` is logged."""
+    """A pairing request that the bridge refuses.
+
+    `error` is the code in the response, `why` goes to the log.
+    """
 
     def __init__(self, error: bytes, why: str) -> None:
         super().__init__(why)
@@ -30,7 +33,7 @@ class PairingRefused(Exception):
 
 
 class Step(Enum):
-    """The steps of a pair-setup that a controller begins (HAP specification, 5.6)."""
+    """The steps of pair-setup, by the state of the controller's request (HAP specification, 5.6)."""
 
     BEGIN = b"\x01"
     PROVE = b"\x03"
@@ -38,84 +41,87 @@ class Step(Enum):
 
     @classmethod
     def of(cls, state: bytes) -> "Step":
-        """The step of a state; raises `ValueError` in words, where an enum has Python's."""
+        """Return the step of a state; raises `ValueError` with a text for the log, unlike an enum."""
         found = next((step for step in cls if step.value == state), None)
         if found is None:
-            raise ValueError("a state that no step of pair-setup has")
+            raise ValueError("unknown pair-setup state")
         return found
 
 
 class PairSetup(Generic[ConnectionT]):
-    """The one pair-setup that may be under way, and the step that comes next in it."""
+    """The only pair-setup that may be in progress, and its next step."""
 
     def __init__(self) -> None:
         self.holder: ConnectionT | None = None
         self.challenge: Any = None
-        """What whoever begins next is given: nobody has tried to answer it yet."""
+        """The challenge to reuse for the next pair-setup, unless it was answered."""
         self._next: Step | None = None
 
     def begin(self, connection: ConnectionT) -> bool:
-        """Whether it may begin, or begin again: nobody else is pairing."""
+        """Begin, or begin again, and return True, unless another connection is pairing."""
         if self.holder not in {None, connection}:
             return False
         self.holder, self._next = connection, Step.PROVE
         return True
 
     def is_next(self, connection: ConnectionT, step: Step) -> bool:
-        """Whether this is what must come now: a step cannot be left out, and not be tried twice."""
+        """Return whether this is the next step.
+
+        It consumes the step, so none can be skipped or tried twice.
+        """
         if self.holder != connection or self._next is not step:
             return False
         self._next = None
         return True
 
     def proved(self) -> None:
-        """The holder knows the setup code."""
+        """Note that the holder has proved that it knows the setup code."""
         self._next = Step.EXCHANGE
 
     def end(self, connection: ConnectionT) -> None:
-        """Let others pair, if it was this one."""
+        """Let others pair, if this connection was pairing."""
         if self.holder == connection:
             self.holder = self._next = None
 
 
 class PersistentState(Protocol):
-    """Who writes the state."""
+    """The part of the driver that writes the state."""
 
     def persist(self) -> None:
-        """Write it; raises `StateUnwritable`."""
+        """Write the state; raises `StateUnwritable`."""
 
     def async_persist(self) -> None:
-        """Write it, now or as soon as that is possible."""
+        """Write the state, now or as soon as possible."""
 
 
 class PairingAttempts:
-    """How many have failed."""
+    """The failed attempts to pair."""
 
     def __init__(self, failed: int, writer: PersistentState, tell: Callable[[], None]) -> None:
-        """`tell` is called when they have become too many, and when they are forgotten."""
+        """`tell` is called when the limit is reached, and after a reset."""
         self.failed = failed
         self._writer = writer
         self._tell = tell
 
     @property
     def is_locked(self) -> bool:
-        """Whether there were so many that every other one is refused, with the right code too."""
+        """Whether the limit is reached, and even the correct code is refused."""
         return self.failed >= MOST_FAILED_ATTEMPTS
 
     def count(self) -> int:
-        """One more; how many there were in all. Raises `StateUnwritable`, and then it is not counted."""
+        """Count an attempt and return the total. Raises `StateUnwritable` and then does not count it."""
         self._become(self.failed + 1)
         if self.failed == MOST_FAILED_ATTEMPTS:
             self._tell()
         return self.failed
 
     def take_back(self) -> None:
-        """The last one was right."""
+        """Uncount the last attempt, which was correct."""
         self.failed -= 1
         self._writer.async_persist()
 
     def forget(self) -> None:
-        """Let controllers pair again; raises `StateUnwritable`, and then none is forgotten."""
+        """Reset the count; raises `StateUnwritable` and then keeps it."""
         self._become(0)
         self._tell()
 

@@ -1,6 +1,8 @@
-"""The server: listens on the addresses of an endpoint, and watches over the connections.
+"""The server: listens on the addresses of an endpoint and enforces the limits of its connections.
 
-It limits what unauthenticated connections and controllers take up together. It knows nothing of requests.
+It knows nothing of requests. It also returns unused memory to the kernel: glibc keeps what many responses
+took, and a connection that was aborted is a reference cycle, which Python frees late in a process that is
+mostly idle.
 """
 
 import asyncio
@@ -25,7 +27,7 @@ TRIM_AFTER_SECONDS: Final = 1.0
 
 
 class Server(HAPServer):
-    """Listens on the addresses of a place, which can change, and watches over the connections."""
+    """Listens on an endpoint, which can change, and enforces the limits of connections."""
 
     def __init__(self, port: int, driver: AccessoryDriver) -> None:
         super().__init__(("", port), driver)
@@ -43,28 +45,28 @@ class Server(HAPServer):
         self.scheduler = RequestScheduler(self.loop.call_soon)
         self._memory_trimmer = MemoryTrimmer(self.loop)
 
-    async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
-        """Begin to look after connections; `listen` listens, where HAP-python could not move."""
+    async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- HAP-python passes the loop that it already has
+        """Start closing idle connections. `listen` opens the sockets: HAP-python could not move them."""
         self.async_cleanup_connections()
 
     async def listen(self, endpoint: Endpoint) -> None:
-        """Listen there and nowhere else; connections to what stays go on.
+        """Listen on this endpoint only; connections to addresses that stay are kept.
 
-        If it raises `OSError`, nothing has changed.
+        Raises `OSError` and then changes nothing.
         """
         await self._listening.move(endpoint)
         for connection in list(self.connections.values()):
             if not connection.is_at(endpoint):
-                connection.cut()  # its address went away, or is not chosen any more
+                connection.cut()  # its address is gone or no longer chosen
 
     def leave(self) -> None:
-        """Listen nowhere, and have no connections, until it listens again."""
+        """Close all sockets and connections; `listen` opens sockets again."""
         self._listening.close()
         for connection in list(self.connections.values()):
             connection.cut()
 
     def async_stop(self) -> None:
-        """Close everything, also after a start that failed, at which HAP-python raises."""
+        """Close everything; HAP-python's raises after a failed start."""
         if self._connection_cleanup is not None:
             self._connection_cleanup.cancel()
         self._memory_trimmer.close()
@@ -75,57 +77,57 @@ class Server(HAPServer):
         self.connections.clear()
 
     def admit(self, connection: HapConnection) -> None:
-        """Take in a stranger, maybe at the cost of another."""
+        """Add an unauthenticated connection; this may close another one."""
         pairing = self.connections.get(self.accessory_handler.pair_setup.holder)
         one_too_many = self._unauthenticated.add(connection, connection.session.address, pairing)
         if one_too_many is not None:
-            one_too_many.log_warning("it has too many connections that do not say who they are")
+            one_too_many.log_warning("too many unauthenticated connections, closing the oldest")
             one_too_many.cut()
 
     def is_unauthenticated(self, connection: HapConnection) -> bool:
-        """Whether a connection has not proved who it is."""
+        """Return whether a connection has not authenticated."""
         return connection in self._unauthenticated
 
     def trust(self, connection: HapConnection) -> None:
-        """It has authenticated, maybe at the cost of another session."""
+        """Count a connection as authenticated; this may close another one of a controller."""
         self._unauthenticated.discard(connection)
         one_too_many = self._sessions.add(connection, connection.session.controller)
         if one_too_many is not None:
             one_too_many.log_warning(
-                "its controller has too many connections; the longest idle one is closed"
+                "too many connections of its controller, closing the one that was idle longest"
             )
             one_too_many.cut()
             self.trim_memory_soon()
 
     def forget(self, connection: HapConnection) -> None:
-        """It is gone."""
+        """Remove a closed connection."""
         self._unauthenticated.discard(connection)
         self._sessions.discard(connection)
 
     def log_warning(self, address: str, what: str) -> None:
-        """Log what an address did, once a minute at most."""
+        """Log what an address did, at most once a minute."""
         self._limited_log.log_warning(address, what)
 
     def trim_memory_soon(self) -> None:
-        """Give back what a connection held, when it is closed."""
+        """Return the memory of a connection to the kernel once it is closed."""
         self._memory_trimmer.trim_soon()
 
 
 class MemoryTrimmer:
-    """What was freed of late."""
+    """Returns freed memory to the kernel."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
         self._timer: asyncio.TimerHandle | None = None
 
     def trim_soon(self) -> None:
-        """Give it back when what is being closed is closed; once for all that is meanwhile."""
+        """Return memory after a second, once for all connections that close meanwhile."""
         if self._timer is None:
             self._timer = self._loop.call_later(TRIM_AFTER_SECONDS, self._trim_now)
 
     def close(self) -> None:
-        """Do not give back any more."""
+        """Cancel what is pending."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,18 +1,18 @@
-"""Connections: whose each one is, how many there may be, and whose request is done next. Pure: no I/O.
+"""Connections: the controller behind each one, their limits, and whose request is next. Pure: no I/O.
 
-Any device in the home network can connect, so what those that have not authenticated can take up is limited,
-and shared out by address. What controllers can take up is shared out by controller.
+Any device on the home network can connect. The resources of unauthenticated connections are therefore limited
+and shared fairly among addresses, and those of controllers among controllers.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 from uuid import UUID, uuid5
 
 LONGEST_ID_BYTES: Final = 36
-"""Of a controller: as long as a UUID in text."""
+"""The longest controller ID: a UUID as text."""
 
 _OTHER_IDS: Final = UUID("5c8f2f1e-6b0c-4f0e-9a39-3b0f4b1b6f2a")
 
@@ -20,19 +20,20 @@ MOST_UNAUTHENTICATED: Final = 32
 AUTHENTICATION_SECONDS: Final = 30.0
 PAIR_SETUP_SECONDS: Final = 300.0
 MOST_REQUESTS: Final = 100
-"""Requests of one connection before it has proved who it is; a pairing needs five."""
+"""Requests on one connection before it authenticates; a pairing needs five."""
 
 MOST_SESSIONS: Final = 32
-"""Of one controller: all devices of a person's account may be one, and each may have a connection or two."""
+"""Sessions of one controller. All devices of an Apple account may share its ID, with one or two sessions
+each."""
 
 MOST_SESSIONS_IN_ALL: Final = 256
-"""A quarter of the descriptors that hkswitch.service gives the daemon."""
+"""A quarter of the file descriptors that hkswitch.service allows the daemon."""
 
 LARGEST_BODY_BYTES: Final = 64 * 1024
-"""Some 600 writes."""
+"""About 600 writes."""
 
 LARGEST_TLV_BYTES: Final = 4 * 1024
-"""Of pairing, whose largest message has some 500: taking a longer one apart takes long."""
+"""The largest pairing message. Real ones have about 500 bytes, and parsing a longer one takes long."""
 
 LARGEST_HEADERS_BYTES: Final = 8 * 1024
 
@@ -41,29 +42,30 @@ ConnectionT = TypeVar("ConnectionT", bound=Hashable)
 
 @dataclass(eq=False, slots=True)
 class Session:
-    """One connection, and who is at its other end. Two are never equal, whatever their addresses are.
+    """One connection and its controller. Two sessions are never equal, whatever their addresses.
 
-    The address and port of a controller do not tell its connections apart: it may use the same ones for two
-    addresses of the bridge.
+    The address and port of a controller do not identify a connection: a controller may use the same ones to
+    connect to two addresses of the bridge.
     """
 
     address: str
     controller: UUID | None = None
-    """The controller that has proved who it is; None before that, and when its pairing was removed."""
+    """The authenticated controller; None before authentication, and after its pairing was removed."""
 
     @property
     def controller_id(self) -> str:
-        """The controller's ID as people see it; empty without a controller."""
+        """The controller's ID as users see it; empty without a controller."""
         return "" if self.controller is None else str(self.controller).upper()
 
 
 def controller_of(identity: bytes) -> UUID:
-    """The UUID under which a controller is kept; raises `ValueError` for an ID of another length.
+    """Return the UUID under which a controller is stored; raises `ValueError` for an ID of invalid length.
 
-    Apple's controllers have UUIDs. Another ID gets one that is made of it, and is told as it was sent.
+    Apple's controllers use UUIDs. Any other ID is mapped to a UUID derived from it, and the pairing list
+    still returns the ID as the controller sent it.
     """
     if not 0 < len(identity) <= LONGEST_ID_BYTES:
-        raise ValueError(f"a controller's ID has 1 to {LONGEST_ID_BYTES} bytes")
+        raise ValueError(f"a controller ID must have 1 to {LONGEST_ID_BYTES} bytes")
     try:
         text = identity.decode("ascii")
         found = UUID(text)
@@ -75,9 +77,12 @@ def controller_of(identity: bytes) -> UUID:
 def refusal(
     target: bytes, headers: Mapping[bytes, bytes], number: int, *, is_unauthenticated: bool
 ) -> HTTPStatus | None:
-    """Why a request is refused before its body is read; `number` counts those of its connection."""
+    """Return the status to reject a request with before its body is read, if any.
+
+    `number` is the position of the request on its connection, from 1.
+    """
     if b"transfer-encoding" in headers:
-        return HTTPStatus.LENGTH_REQUIRED  # no controller sends in chunks
+        return HTTPStatus.LENGTH_REQUIRED  # no controller uses chunked encoding
     largest_bytes = LARGEST_TLV_BYTES if is_unauthenticated or target == b"/pairings" else LARGEST_BODY_BYTES
     if int(headers.get(b"content-length", b"0")) > largest_bytes:
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -89,7 +94,7 @@ def refusal(
 
 
 class UnauthenticatedConnections(Generic[ConnectionT]):
-    """The connections of strangers, in the order in which they came."""
+    """The connections that have not authenticated yet, oldest first."""
 
     def __init__(self) -> None:
         self._addresses: dict[ConnectionT, str] = {}
@@ -101,9 +106,10 @@ class UnauthenticatedConnections(Generic[ConnectionT]):
         return len(self._addresses)
 
     def add(self, connection: ConnectionT, address: str, spared: ConnectionT | None) -> ConnectionT | None:
-        """Take one in. If they are too many now, the one to close: not `spared`, which is pairing.
+        """Add a connection. If there are too many now, remove and return the one to close.
 
-        It is the oldest of the address that has the most, so that one device cannot keep out the others.
+        That is the oldest one of the address with the most connections, so that one device cannot lock out
+        the others. `spared` is the connection that is pairing; it is never chosen.
         """
         self._addresses[connection] = address
         if len(self._addresses) <= MOST_UNAUTHENTICATED:
@@ -115,15 +121,15 @@ class UnauthenticatedConnections(Generic[ConnectionT]):
         return one_too_many
 
     def discard(self, connection: ConnectionT) -> None:
-        """It went, or proved who it is."""
+        """Remove a connection that closed or authenticated."""
         self._addresses.pop(connection, None)
 
 
 class ControllerSessions(Generic[ConnectionT]):
-    """The connections of controllers, and whose they are."""
+    """The authenticated connections, by controller."""
 
     def __init__(self, active_at_seconds: Callable[[ConnectionT], float]) -> None:
-        """`active_at_seconds` tells when a connection was last used."""
+        """`active_at_seconds` returns when a connection was last used."""
         self._active_at_seconds = active_at_seconds
         self._controllers: dict[ConnectionT, Hashable] = {}
 
@@ -131,9 +137,10 @@ class ControllerSessions(Generic[ConnectionT]):
         return len(self._controllers)
 
     def add(self, connection: ConnectionT, controller: Hashable) -> ConnectionT | None:
-        """Take one in. If they are too many now, the one to close: another, which was idle for the longest.
+        """Add a connection. If there are too many now, remove and return the one to close.
 
-        It is the same controller's if that has too many, and otherwise one of whichever has the most.
+        That is the one that was idle longest: of the same controller if that has too many, and otherwise of
+        the controller with the most. It is never the new connection.
         """
         self._controllers[connection] = controller
         counted = Counter(self._controllers.values())
@@ -151,45 +158,41 @@ class ControllerSessions(Generic[ConnectionT]):
         return one_too_many
 
     def discard(self, connection: ConnectionT) -> None:
-        """It went."""
+        """Remove a connection that closed."""
         self._controllers.pop(connection, None)
 
 
-class Connection(Protocol):
-    """What is needed of a connection that waits."""
-
-    def resume(self) -> None:
-        """It is its turn."""
-
-
 class RequestScheduler:
-    """Who had a turn, and who waits for one."""
+    """Gives each controller one request per turn of the event loop, in the order of arrival.
 
-    def __init__(self, soon: Callable[[Callable[[], None]], object]) -> None:
-        """`soon` calls a function when all others had their turn, as a loop's `call_soon` does."""
-        self._soon: Final = soon
-        self._had: set[Hashable] = set()
-        self._waiting: dict[Hashable, deque[Connection]] = {}
+    A controller may have many connections and send many requests on each of them at once: the others wait for
+    only one of those.
+    """
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        """`call_soon` calls a function after all that are already scheduled, like a loop's `call_soon`."""
+        self._call_soon: Final = call_soon
+        self._had_turn: set[Hashable] = set()
+        self._waiting: dict[Hashable, deque[Callable[[], None]]] = {}
 
     def take_turn(self, owner: Hashable) -> bool:
-        """Whether it is the owner's turn now. If not, the connection has to wait."""
-        if owner in self._had:
+        """Return whether the owner may go on now. If not, the connection has to wait in the queue."""
+        if owner in self._had_turn:
             return False
-        if not self._had:
-            self._soon(self._next)
-        self._had.add(owner)
+        if not self._had_turn:
+            self._call_soon(self._begin_turn)
+        self._had_turn.add(owner)
         return True
 
-    def enqueue(self, owner: Hashable, connection: Connection) -> None:
-        """Have a connection go on behind the owner's others that wait; the owner has just had its turn."""
-        self._waiting.setdefault(owner, deque()).append(connection)
+    def enqueue(self, owner: Hashable, resume: Callable[[], None]) -> None:
+        """Call `resume` when it is its turn, after the owner's others; the owner has just had its turn."""
+        self._waiting.setdefault(owner, deque()).append(resume)
 
-    def _next(self) -> None:
-        """Begin the next turn with those who wait."""
-        going_on = {owner: waiting.popleft() for owner, waiting in self._waiting.items()}
+    def _begin_turn(self) -> None:
+        resuming = {owner: waiting.popleft() for owner, waiting in self._waiting.items()}
         self._waiting = {owner: waiting for owner, waiting in self._waiting.items() if waiting}
-        self._had = set(going_on)
-        for connection in going_on.values():
-            self._soon(connection.resume)
-        if going_on:
-            self._soon(self._next)
+        self._had_turn = set(resuming)
+        for resume in resuming.values():
+            self._call_soon(resume)
+        if resuming:
+            self._call_soon(self._begin_turn)

@@ -191,7 +191,7 @@ PAIRING = [["pair"], ["pair", "--list"], ["pair", "--reset-attempts"], ["unpair"
 def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, arguments: list[str]) -> None:
     state_file = tmp_path / FILE_NAME
     state_file.write_text('{"version": 3}')
-    why = "it was written by a newer version of hkswitch (format 3, this one reads 2)"
+    why = "a newer version of hkswitch wrote it (format 3, this one reads 2)"
     remedy = (
         "install that version again, "
         f"or put back a copy of {FILE_NAME} and {BACKUP_NAME} from before the upgrade"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.cli.pair import NotOne, PictureUnwritable, chosen, listed, unpaired, write_picture
+from hkswitch.cli.pair import PictureUnwritable, chosen, listed, unpaired, write_picture
 from hkswitch.control import socket_of
 from hkswitch.control.server import served
 from hkswitch.hap import state_file
-from hkswitch.hap.setup_code import UnknownController, invitation, picture
-from hkswitch.model.errors import Exit
+from hkswitch.hap.setup_code import invitation, picture, unknown_controller
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.report import PairedController
 from tests.support.command import HKSWITCH, run, typed
 from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, Broken, NotedPairings, stored
@@ -92,7 +92,7 @@ def test_the_controller_that_was_meant(
 def test_what_means_no_controller_or_several_is_misuse(
     among: tuple[PairedController, ...], typed: str | None, sentence: str
 ) -> None:
-    with pytest.raises((UnknownController, NotOne)) as caught:
+    with pytest.raises(Failure) as caught:
         chosen(among, typed)
     assert (caught.value.exit_code, str(caught.value)) == (Exit.USAGE, sentence)
 
@@ -253,7 +253,7 @@ async def test_a_daemon_is_asked_and_its_files_are_left_alone(folder: Path) -> N
         assert await ran(folder, "unpair") == (0, f"Removed {ADMIN}. {code_again(folder)}\n", "")
         assert "Setup code: 314-15-926" in (await ran(folder, "pair"))[1]
         assert (await ran(folder, "pair", "--reset-attempts"))[0] == 0
-        assert await ran(folder, "unpair", ADMIN) == (64, "", f"hkswitch: {UnknownController(ADMIN, ())}\n")
+        assert await ran(folder, "unpair", ADMIN) == (64, "", f"hkswitch: {unknown_controller(ADMIN, ())}\n")
     assert pairings.done == [USER, ADMIN, "reset"]
     assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
 

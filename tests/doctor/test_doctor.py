@@ -196,7 +196,7 @@ def state_in(folder: Path) -> None:
     ("damaged", "verdict", "words"),
     [
         ((), OK, ""),
-        (("bridge.json", "bridge.json.backup"), WRONG, "is damaged (it is not JSON)"),
+        (("bridge.json", "bridge.json.backup"), WRONG, "is damaged (not JSON)"),
         (("bridge.json",), WRONG, "its backup is used; look after the disk"),
         (("bridge.json.backup",), OK, ""),
     ],

@@ -510,9 +510,7 @@ class CheapVerifier:
 
     def set_A(self, public_key: bytes) -> None:  # noqa: N802 -- the name that it has there
         if not public_key.strip(b"\0"):
-            raise pairing_rules.PairingRefused(
-                pairing_rules.ERROR_AUTHENTICATION, "a public key that needs no setup code"
-            )
+            raise pairing_rules.PairingRefused(pairing_rules.ERROR_AUTHENTICATION, "unsafe public key")
 
     def verify(self, proof: bytes) -> bytes | None:
         return b"h" * 64 if proof == RIGHT_PROOF else None

@@ -113,7 +113,7 @@ async def test_malformed_requests_of_an_address_are_one_line_in_plain_words(
         await heard(raw)
         raw.close()
     lines = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert lines == ["127.0.0.1: malformed HTTP is answered with 400 (illegal request line)"]
+    assert lines == ["127.0.0.1: answered malformed HTTP with 400 (illegal request line)"]
 
 
 async def test_an_answer_to_a_single_byte_is_short(bridge: Served) -> None:
@@ -155,12 +155,12 @@ async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_o
     [
         (
             request("GET", "/accessories"),
-            "a request is answered with 470 (Connection Authorization Required): GET /accessories",
+            "answered a request with 470 (Connection Authorization Required): GET /accessories",
         ),
-        (request("GET", "/nothing"), "a request is answered with 404 (Not Found): GET /nothing"),
+        (request("GET", "/nothing"), "answered a request with 404 (Not Found): GET /nothing"),
         (
             request("POST", "/pair-verify"),
-            "a request is answered with 400 (a part is missing): POST /pair-verify",
+            "answered a request with 400 (missing field): POST /pair-verify",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -179,15 +179,15 @@ async def test_a_refusal_is_logged_in_plain_words(
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (KeyError(b"\6"), "a part is missing"),
-        (IndexError("index out of range"), "a part is missing"),
-        (TypeError("'NoneType' object is not subscriptable"), "a part has the wrong type"),
-        (AttributeError("'list' object has no attribute 'get'"), "a part has the wrong type"),
-        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "it is not UTF-8"),
-        (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply"),
+        (KeyError(b"\6"), "missing field"),
+        (IndexError("index out of range"), "missing field"),
+        (TypeError("'NoneType' object is not subscriptable"), "field of the wrong type"),
+        (AttributeError("'list' object has no attribute 'get'"), "field of the wrong type"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "not UTF-8"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (ValueError("one 'id' is needed"), "one 'id' is needed"),
         (ValueError("a\nb\x1b[2J"), "a; b?[2J"),
-        (ValueError(), "a part is malformed"),
+        (ValueError(), "malformed field"),
         (ValueError("x" * 500), "x" * 200),
     ],
     ids=repr,

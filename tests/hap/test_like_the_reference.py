@@ -128,7 +128,7 @@ async def test_identify_is_a_line_in_the_log_while_nobody_is_paired(
         said = await attacker.post("/identify", b"")
     assert (said.status, said.body) == (204, b"")
     assert [line for line in caplog.messages if "identify" in line] == [
-        "127.0.0.1: it asks the bridge to identify itself"
+        "127.0.0.1: asked the bridge to identify itself"
     ]
 
 

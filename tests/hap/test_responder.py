@@ -93,7 +93,7 @@ async def test_no_packet_is_kept_and_none_makes_more_than_a_line(
     assert not ours.zeroconf.question_history._history
     listener = ours.zeroconf.engine.protocols[0]
     assert (listener._deferred, listener._timers) == ({}, {})
-    lines = [line for line in caplog.messages if "mDNS packet was dropped" in line]
+    lines = [line for line in caplog.messages if "dropped an mDNS packet" in line]
     assert len(lines) <= 1
     assert not any("\n" in line or len(line) > 200 for line in lines)
     assert not any(each.exc_info for each in caplog.records)
@@ -110,7 +110,7 @@ async def test_each_sender_of_packets_that_cannot_be_taken_is_a_line(
     await announced(ours, said)
     for sender in ("10.0.0.8", OTHER) * 3:
         hear(ours, unwritable(), sender, 40_000)
-    senders = [line.partition(":")[0] for line in caplog.messages if "mDNS packet was dropped" in line]
+    senders = [line.partition(":")[0] for line in caplog.messages if "dropped an mDNS packet" in line]
     assert senders == ["10.0.0.8", OTHER]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hkswitch.hap.log_limiter import LOG_INTERVAL_SECONDS, MOST_SOURCES, RateLimitedLog
 
 LOG = logging.getLogger("hkswitch.test")
-DROPPED = "an mDNS packet was dropped (%d)"
+DROPPED = "dropped an mDNS packet (%d)"
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -47,7 +47,7 @@ def test_a_flood_from_many_addresses_is_summed_up(clock: Clock, caplog: pytest.L
     assert len(caplog.messages) == MOST_SOURCES
     clock.be_later(1)
     assert caplog.messages[MOST_SOURCES:] == [
-        "240 more addresses in a minute, such as fd00::ff: an mDNS packet was dropped (255)"
+        "240 more addresses in a minute, such as fd00::ff: dropped an mDNS packet (255)"
     ]
     flood(complaints)
     clock.be_later(LOG_INTERVAL_SECONDS)
@@ -55,9 +55,9 @@ def test_a_flood_from_many_addresses_is_summed_up(clock: Clock, caplog: pytest.L
 
 
 OTHER_KINDS = (
-    "it did not say in time who it is",
-    "its controller has too many connections; the longest idle one is closed",
-    "a request is answered with 404 (Not Found): GET /x",
+    "did not authenticate within 30 s",
+    "too many connections of its controller, closing the one that was idle longest",
+    "answered a request with 404 (Not Found): GET /x",
 )
 
 
@@ -69,9 +69,7 @@ def test_it_hides_no_line_of_another_kind(clock: Clock, caplog: pytest.LogCaptur
     assert caplog.messages[MOST_SOURCES:] == [f"10.0.0.7: {what}"]
 
 
-@pytest.mark.parametrize(
-    "what", ["a request is answered with 405 (x): %s /", "malformed HTTP: '%s'", DROPPED]
-)
+@pytest.mark.parametrize("what", ["answered a request with 405 (x): %s /", "malformed HTTP: '%s'", DROPPED])
 def test_what_a_device_chooses_makes_no_other_kind(
     clock: Clock, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:

@@ -37,7 +37,7 @@ async def test_methods_of_a_devices_own_are_one_kind_of_line(
         await bridge.stop()
     lines = [line for line in caplog.messages if line.startswith("127.0.1.")]
     assert len(lines) == MOST_SOURCES
-    assert lines[1] == "127.0.1.2: a request is answered with 404 (Not Found): get /nothing"
+    assert lines[1] == "127.0.1.2: answered a request with 404 (Not Found): get /nothing"
 
 
 async def test_a_log_that_was_closed_sums_up_again(

@@ -1,4 +1,4 @@
-"""Whose request is done next: one of each controller in a turn, in the order in which they came."""
+"""The request scheduler: one request of each controller in a turn, in the order of arrival."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from hkswitch.hap.sessions import RequestScheduler
 
 @dataclass
 class Loop:
-    """An event loop of turns alone."""
+    """An event loop whose turns the test runs."""
 
     due: deque[Callable[[], None]] = field(default_factory=deque)
 
@@ -21,8 +21,8 @@ class Loop:
 
 
 @dataclass
-class Asking:
-    """A connection with so many requests."""
+class RequestingConnection:
+    """A connection with a number of pending requests."""
 
     name: str
     owner: str
@@ -32,37 +32,34 @@ class Asking:
 
     def ask(self) -> None:
         if self.scheduler.take_turn(self.owner):
-            self.do()
+            self.resume()
         else:
-            self.scheduler.enqueue(self.owner, self)
+            self.scheduler.enqueue(self.owner, self.resume)
 
     def resume(self) -> None:
-        self.do()
-
-    def do(self) -> None:
         self.done.append(self.name)
         self.requests -= 1
         if self.requests:
-            self.scheduler.enqueue(self.owner, self)
+            self.scheduler.enqueue(self.owner, self.resume)
 
 
-def done_in_turns(*asking: tuple[str, int], scheduler: int = 12) -> list[str]:
-    """The connections that had a request done in each turn; the first letter is the owner."""
+def done_in_turns(*connections: tuple[str, int], turns: int = 12) -> list[str]:
+    """Return the connections whose requests were processed in each turn; the first letter is the owner."""
     loop, done = Loop(), list[str]()
     shared = RequestScheduler(loop.due.append)
-    for name, requests in asking:
-        loop.due.append(Asking(name, name[0], requests, shared, done).ask)
+    for name, requests in connections:
+        loop.due.append(RequestingConnection(name, name[0], requests, shared, done).ask)
     in_turns = []
-    for _ in range(scheduler):
+    for _ in range(turns):
         loop.turn()
         in_turns.append(" ".join(done))
         done.clear()
-    assert not loop.due  # it does nothing while nothing is asked
+    assert not loop.due  # idle without requests
     return [each for each in in_turns if each]
 
 
 @pytest.mark.parametrize(
-    ("asking", "in_turns"),
+    ("connections", "in_turns"),
     [
         ((("a1", 1),), ["a1"]),
         ((("a1", 3),), ["a1", "a1", "a1"]),
@@ -73,19 +70,19 @@ def done_in_turns(*asking: tuple[str, int], scheduler: int = 12) -> list[str]:
         ((("a1", 2), ("b1", 2), ("a2", 1)), ["a1 b1", "a1 b1", "a2"]),
     ],
 )
-def test_one_request_of_each_is_done_in_a_turn(
-    asking: tuple[tuple[str, int], ...], in_turns: list[str]
+def test_each_turn_processes_one_request_of_each_controller(
+    connections: tuple[tuple[str, int], ...], in_turns: list[str]
 ) -> None:
-    assert done_in_turns(*asking) == in_turns
+    assert done_in_turns(*connections) == in_turns
 
 
-def test_who_comes_while_others_of_the_same_wait_is_behind_them() -> None:
+def test_a_new_request_queues_behind_the_waiting_ones_of_its_controller() -> None:
     loop, done = Loop(), list[str]()
     scheduler = RequestScheduler(loop.due.append)
-    Asking("a1", "a", 2, scheduler, done).ask()
-    Asking("a2", "a", 1, scheduler, done).ask()
+    RequestingConnection("a1", "a", 2, scheduler, done).ask()
+    RequestingConnection("a2", "a", 1, scheduler, done).ask()
     loop.turn()
-    Asking("a3", "a", 1, scheduler, done).ask()
+    RequestingConnection("a3", "a", 1, scheduler, done).ask()
     for _ in range(5):
         loop.turn()
     assert done == ["a1", "a1", "a2", "a3"]
