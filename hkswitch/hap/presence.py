@@ -77,7 +77,7 @@ class Presence:
         if self.advertiser is None:
             self.advertiser = Advertiser([*endpoint.addresses], announced)
         else:
-            await self.advertiser.be_silent()
+            await self.advertiser.stop_announcing()
             self.advertiser.zeroconf.registry.async_remove(before)
             await self.advertiser.async_update_interfaces([*endpoint.addresses])
         await self.advertiser.zeroconf.async_wait_for_start()
@@ -89,5 +89,5 @@ class Presence:
         closing, self.advertiser = self.advertiser, None
         self._interfaces = frozenset()
         if closing is not None:
-            await closing.be_silent()
+            await closing.stop_announcing()
             await closing.async_close()  # zeroconf cannot be restarted

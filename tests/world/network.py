@@ -61,7 +61,7 @@ class _Advertiser:
         self.zeroconf = SimpleNamespace(
             registry=registry, engine=SimpleNamespace(readers=()), async_wait_for_start=_nothing
         )
-        self.async_update_interfaces = self.be_silent = self.async_close = _nothing
+        self.async_update_interfaces = self.stop_announcing = self.async_close = _nothing
 
     async def async_register_service(self, info: ServiceInfo, **_: object) -> Awaitable[None]:
         self.announce(info)
