@@ -13,8 +13,8 @@ from hkswitch.hap.handler import reason_of
 from hkswitch.hap.pairing_rules import Step
 from tests.hap.conftest import GROUPS, Served
 from tests.peer.identity import Identity
-from tests.peer.raw import Raw, request
 from tests.peer.raw_connection import Closed, Message
+from tests.peer.raw_controller import RawController, request
 from tests.support.inprocess import reset_rate_limits
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -46,7 +46,7 @@ MALFORMED = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bridge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     own = await Served.start(tmp_path_factory.mktemp("state"), SimulatedHost(GROUPS[1:2]), GROUPS[1:2])
-    raw = await Raw.connect(own.address, own.port, IDENTITY)
+    raw = await RawController.connect(own.address, own.port, IDENTITY)
     await raw.pair(own.bridge.setup.code)
     raw.close()
     yield own
@@ -54,14 +54,14 @@ async def bridge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 
 @pytest_asyncio.fixture(params=["in the clear", "encrypted"], loop_scope="module")
-async def raw(bridge: Served, request: pytest.FixtureRequest) -> AsyncIterator[Raw]:
-    opening = Raw.connect if request.param == "in the clear" else Raw.verified
+async def raw(bridge: Served, request: pytest.FixtureRequest) -> AsyncIterator[RawController]:
+    opening = RawController.connect if request.param == "in the clear" else RawController.verified
     found = await opening(bridge.address, bridge.port, IDENTITY)
     yield found
     found.close()
 
 
-async def heard(raw: Raw) -> list[Message]:
+async def heard(raw: RawController) -> list[Message]:
     """All that comes until the connection is closed."""
     found = []
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -74,7 +74,7 @@ async def heard(raw: Raw) -> list[Message]:
 
 @pytest.mark.parametrize(("sent", "status"), MALFORMED.values(), ids=MALFORMED)
 async def test_a_malformed_request_is_answered_once_and_the_connection_closed(
-    raw: Raw, sent: bytes, status: int
+    raw: RawController, sent: bytes, status: int
 ) -> None:
     await raw.wire.send(sent)
     [answer] = await heard(raw)
@@ -82,18 +82,18 @@ async def test_a_malformed_request_is_answered_once_and_the_connection_closed(
     assert answer.headers == {"connection": "close", "content-length": "0"}
 
 
-async def test_what_comes_behind_a_malformed_request_is_not_done_and_not_answered(raw: Raw) -> None:
+async def test_what_comes_behind_a_malformed_request_is_not_done_and_not_answered(raw: RawController) -> None:
     await raw.wire.send(b"nonsense\r\n\r\n" * 200 + request("GET", "/nothing") * 20)
     assert [answer.status for answer in await heard(raw)] == [400]
 
 
-async def test_what_came_before_a_malformed_request_is_answered_first(raw: Raw) -> None:
+async def test_what_came_before_a_malformed_request_is_answered_first(raw: RawController) -> None:
     await raw.wire.send(request("GET", "/nothing") + b"nonsense\r\n\r\n")
     assert [answer.status for answer in await heard(raw)] == [404, 400]
 
 
 async def test_a_malformed_request_behind_a_slow_write_is_answered_after_it(bridge: Served) -> None:
-    raw = await Raw.verified(bridge.address, bridge.port, IDENTITY)
+    raw = await RawController.verified(bridge.address, bridge.port, IDENTITY)
     [_, accessory] = await raw.accessories()
     iids = [each["iid"] for service in accessory["services"] for each in service["characteristics"]]
     item = {"aid": accessory["aid"], "iid": iids[-1], "value": True}
@@ -108,7 +108,7 @@ async def test_malformed_requests_of_an_address_are_one_line_in_plain_words(
 ) -> None:
     reset_rate_limits(bridge.bridge._driver.http_server)
     for sent, _ in MALFORMED.values():
-        raw = await Raw.connect(bridge.address, bridge.port, IDENTITY)
+        raw = await RawController.connect(bridge.address, bridge.port, IDENTITY)
         await raw.wire.send(sent)
         await heard(raw)
         raw.close()
@@ -140,7 +140,7 @@ NOT_OFFERED = {
 
 @pytest.mark.parametrize(("sent", "status", "allow", "body"), NOT_OFFERED.values(), ids=NOT_OFFERED)
 async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_on(
-    raw: Raw, sent: bytes, status: int, allow: str | None, body: bytes
+    raw: RawController, sent: bytes, status: int, allow: str | None, body: bytes
 ) -> None:
     await raw.wire.send(sent)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -169,7 +169,7 @@ async def test_a_refusal_is_logged_in_plain_words(
     bridge: Served, caplog: pytest.LogCaptureFixture, sent: bytes, words: str
 ) -> None:
     reset_rate_limits(bridge.bridge._driver.http_server)
-    raw = await Raw.connect(bridge.address, bridge.port, IDENTITY)
+    raw = await RawController.connect(bridge.address, bridge.port, IDENTITY)
     await raw.wire.send(sent)
     await raw.answer()
     raw.close()
