@@ -61,31 +61,31 @@ class Advertiser(AsyncZeroconf):
         """The service in other devices' caches, also while its names are probed for again."""
         self._responder = Responder(addresses)
         super().__init__(zc=self._responder)
-        self._saying: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._has_names = False
         self._number = 1
         """The number at the end of the names; 1 means none."""
-        self._deaf_until_seconds = 0.0
+        self._ignore_claims_until_seconds = 0.0
         self._is_contested = False
         """Whether the name was ours, and is being probed for because another device claimed it."""
 
     async def async_register_service(self, info: ServiceInfo, *_: Any, **__: Any) -> Awaitable[Any]:  # noqa: ANN401
         """Start probing for the names of a service; then announce it and answer queries for it."""
         await self._responder.async_check_service(info, False, cooperating_responders=True)  # noqa: FBT003
-        self._has_names, self._is_contested, self._deaf_until_seconds = False, False, 0.0
-        return self._begin(info, _NumberedNames(info, self._number))
+        self._has_names, self._is_contested, self._ignore_claims_until_seconds = False, False, 0.0
+        return self._start(info, _NumberedNames(info, self._number))
 
     def announce(self, info: ServiceInfo) -> None:
         """Announce a change, instead of any pending announcements."""
-        self._begin(info, _NumberedNames(info, self._number))
+        self._start(info, _NumberedNames(info, self._number))
 
     async def stop_announcing(self) -> None:
         """Cancel pending announcements, and ignore claims to the names."""
         self._responder.ignore_conflicts()
-        saying = tuple(self._saying)
-        for each in saying:
+        task = tuple(self._tasks)
+        for each in task:
             each.cancel()
-        await asyncio.gather(*saying, return_exceptions=True)
+        await asyncio.gather(*task, return_exceptions=True)
 
     async def async_unregister_service(self, info: ServiceInfo) -> Awaitable[Any]:
         """Say goodbye, if the service was announced."""
@@ -98,10 +98,7 @@ class Advertiser(AsyncZeroconf):
         return await super().async_unregister_service(announced)
 
     async def say_goodbye(self, info: ServiceInfo, staying: Collection[str] = ()) -> None:
-        """Say goodbye, if the service was announced, and wait until it is sent.
-
-        Not from addresses in `staying`.
-        """
+        """Say goodbye and wait until it is sent, if the service was announced; not on addresses in `staying`."""
         await self.stop_announcing()
         if not staying:
             await (await self.async_unregister_service(info))
@@ -124,18 +121,18 @@ class Advertiser(AsyncZeroconf):
         self._responder.close_log()
         await super().async_close()
 
-    def _begin(self, info: ServiceInfo, names: "_NumberedNames") -> asyncio.Task[None]:
-        for saying in self._saying:
-            saying.cancel()
-        saying = asyncio.ensure_future(self._say(info, names))
-        self._saying.add(saying)
-        saying.add_done_callback(self._saying.discard)
-        return saying
+    def _start(self, info: ServiceInfo, names: "_NumberedNames") -> asyncio.Task[None]:
+        for task in self._tasks:
+            task.cancel()
+        task = asyncio.ensure_future(self._probe_and_announce(info, names))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _say(self, info: ServiceInfo, names: "_NumberedNames") -> None:
+    async def _probe_and_announce(self, info: ServiceInfo, names: "_NumberedNames") -> None:
         if not self._has_names:
             await self._claim(info, names)
-        self._responder.detect_conflicts(info, lambda: self._contested(info, names))
+        self._responder.detect_conflicts(info, lambda: self._name_contested(info, names))
         self._responder.own_records.ours = records_of(info)
         self._responder.registry.async_update(info)
         for seconds in ANNOUNCED_AFTER_SECONDS:
@@ -143,16 +140,16 @@ class Advertiser(AsyncZeroconf):
             self.announced = info
             self._responder.async_send(self._responder.generate_service_broadcast(info, None))
 
-    def _contested(self, info: ServiceInfo, names: "_NumberedNames") -> None:
+    def _name_contested(self, info: ServiceInfo, names: "_NumberedNames") -> None:
         """Probe again, because another device claims a name of ours (RFC 6762, 9)."""
         now_seconds = asyncio.get_running_loop().time()
-        if now_seconds < self._deaf_until_seconds:
+        if now_seconds < self._ignore_claims_until_seconds:
             return
-        self._deaf_until_seconds = now_seconds + CONTESTED_SECONDS
+        self._ignore_claims_until_seconds = now_seconds + CONTESTED_SECONDS
         self._has_names, self.announced = False, None  # a goodbye could remove the other device's record
         self._responder.registry.async_remove(info)
         self._is_contested = True
-        self._begin(info, names)
+        self._start(info, names)
 
     async def _claim(self, info: ServiceInfo, names: "_NumberedNames") -> None:
         """Find names that no other device has: the first ones, or the same with a number."""
@@ -161,14 +158,14 @@ class Advertiser(AsyncZeroconf):
         possible_conflict = _PossibleConflict(
             info, CONTESTED_PROBING_SECONDS if self._is_contested else POSSIBLE_CONFLICT_SECONDS
         )
-        while (heard := await self._probe(info)) is not Conflict.NONE:
-            if heard is Conflict.POSSIBLE and await possible_conflict.wait_and_retry():
+        while (conflict := await self._probe(info)) is not Conflict.NONE:
+            if conflict is Conflict.POSSIBLE and await possible_conflict.wait_and_retry():
                 continue
-            if heard is Conflict.POSSIBLE and self._is_contested:
+            if conflict is Conflict.POSSIBLE and self._is_contested:
                 break
             self._is_contested = False
             if self._number >= MOST_NAMES:
-                self._number, self._deaf_until_seconds = 1, math.inf
+                self._number, self._ignore_claims_until_seconds = 1, math.inf
                 names.number(self._number)
                 _log.warning("another device claims every mDNS name like %s; ignoring it", info.name)
                 break
@@ -180,14 +177,14 @@ class Advertiser(AsyncZeroconf):
 
     async def _probe(self, info: ServiceInfo) -> Conflict:
         """Probe for the names, and return the worst response."""
-        claims = self._responder.detect_conflicts(info)
+        detector = self._responder.detect_conflicts(info)
         for left in reversed(range(PROBES)):
             # A unicast response may reach another program on the port, such as Avahi (RFC 6762, 15.1).
             self._responder.async_send(_probe(info, UNICAST if left else 0))
             await asyncio.sleep(PROBE_SECONDS)
-            if claims.heard is not Conflict.NONE:
+            if detector.conflict is not Conflict.NONE:
                 break
-        return claims.heard
+        return detector.conflict
 
 
 class _PossibleConflict:

@@ -68,9 +68,9 @@ class ConflictDetector:
         self._names = {info.key, info.server_key}
         self._host = info.server_key
         self._labels = [_first_label(name) for name in (info.name, str(info.server))]
-        self.heard = Conflict.NONE
+        self.conflict = Conflict.NONE
 
-    def hear(self, data: bytes, sender: str) -> None:
+    def read_packet(self, data: bytes, sender: str) -> None:
         """Read a packet; raises what zeroconf raises for malformed ones."""
         small = data.lower()
         if not any(label in small for label in self._labels):
@@ -78,14 +78,14 @@ class ConflictDetector:
         message = DNSIncoming(data)
         about_us = [record for record in message.answers() if record.key in self._names]
         if message.is_query():
-            heard = self._of_probe(message, about_us)
+            conflict = self._judge_probe(message, about_us)
         else:
-            heard = max((self._of_record(record, sender) for record in about_us), default=Conflict.NONE)
-        self.heard = max(self.heard, heard)
-        if heard is Conflict.CERTAIN:
+            conflict = max((self._judge_record(record, sender) for record in about_us), default=Conflict.NONE)
+        self.conflict = max(self.conflict, conflict)
+        if conflict is Conflict.CERTAIN:
             self._tell()
 
-    def _of_record(self, record: DNSRecord, sender: str) -> Conflict:
+    def _judge_record(self, record: DNSRecord, sender: str) -> Conflict:
         """Judge a record in a response.
 
         A record that we announced is no conflict, whichever device sends it. Neither is a TXT record, because
@@ -99,7 +99,7 @@ class ConflictDetector:
             return Conflict.POSSIBLE
         return Conflict.CERTAIN
 
-    def _of_probe(self, message: DNSIncoming, proposed: Collection[DNSRecord]) -> Conflict:
+    def _judge_probe(self, message: DNSIncoming, proposed: Collection[DNSRecord]) -> Conflict:
         """Return whether another device probes for a name at the same time and wins (RFC 6762, 8.2).
 
         If it has gone, or the probe was an echo of ours, the next round of probes gets no answer.

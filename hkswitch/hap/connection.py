@@ -57,16 +57,16 @@ class ConnectionManager(Protocol):
     connections: dict[Any, Any]
     scheduler: RequestScheduler
 
-    def admit(self, connection: "HapConnection") -> None:
+    def add_unauthenticated(self, connection: "HapConnection") -> None:
         """Add an unauthenticated connection; this may close another one."""
 
     def is_unauthenticated(self, connection: "HapConnection") -> bool:
         """Return whether a connection has not authenticated."""
 
-    def trust(self, connection: "HapConnection") -> None:
+    def add_authenticated(self, connection: "HapConnection") -> None:
         """Count a connection as authenticated; this may close another one of a controller."""
 
-    def forget(self, connection: "HapConnection") -> None:
+    def remove_connection(self, connection: "HapConnection") -> None:
         """Remove a closed connection."""
 
     def log_warning(self, address: str, what: str) -> None:
@@ -109,22 +109,22 @@ class HapConnection(HAPServerProtocol):
         self.handler = RequestHandler(self)
         self._transport.max_size = MOST_AT_ONCE_BYTES  # an attribute of asyncio's transport
         if peer is None:
-            self.cut()  # it disconnected already
+            self.abort()  # it disconnected already
         else:
-            self._server.admit(self)
+            self._server.add_unauthenticated(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything, including what HAP-python does not know of."""
         self._deadline.cancel()
         self.events.close()
-        self._server.forget(self)
+        self._server.remove_connection(self)
         self.accessory_driver.pair_setup.end(self.session)
         super().connection_lost(exc)
 
     @property
     def is_revoked(self) -> bool:
         """Whether its controller authenticated and has been unpaired since."""
-        return self.handler.is_encrypted and not self.handler.is_trusted
+        return self.handler.is_encrypted and not self.handler.is_authenticated
 
     @property
     def last_activity(self) -> float:
@@ -145,7 +145,7 @@ class HapConnection(HAPServerProtocol):
         own_address: str = self.transport.get_extra_info("sockname")[0]
         return own_address.partition("%")[0] in {address.partition("%")[0] for address in endpoint.addresses}
 
-    def give_time_to_pair(self) -> None:
+    def extend_deadline_to_pair(self) -> None:
         """Extend the deadline, because a user may have to type the code.
 
         Once, or it could block pairing forever.
@@ -162,7 +162,7 @@ class HapConnection(HAPServerProtocol):
         except OSError:
             self.transport.abort()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close without waiting for the peer to read."""
         if self.connections.get(self.peername) is self:
             del self.connections[self.peername]
@@ -178,7 +178,7 @@ class HapConnection(HAPServerProtocol):
 
     def _too_late(self, allowed_seconds: float) -> None:
         self.log_warning(f"did not authenticate within {allowed_seconds:.0f} s")
-        self.cut()
+        self.abort()
 
     # Requests
 
@@ -211,7 +211,7 @@ class HapConnection(HAPServerProtocol):
         ):
             self._wait_for_turn()  # thousands of frames may contain no request
         if not self.is_busy:
-            self.events.all_answered()
+            self.events.send_pending()
 
     def _process_events(self) -> None:
         """Process a request if it is this controller's turn; HAP-python processes all that have arrived."""
@@ -288,24 +288,24 @@ class HapConnection(HAPServerProtocol):
             response.headers.append(("Content-Length", "0"))
         super().send_response(response)
         if self.conn.our_state is not h11.MUST_CLOSE and not self._has_more:
-            self.events.all_answered()
+            self.events.send_pending()
 
     def _process_response(self, response: HAPResponse) -> None:
         response.pairing_changed = False  # the driver does this, without HAP-python's thread
         super()._process_response(response)
         if response.shared_key:
             self.hap_crypto: Any = FrameCipher(response.shared_key)
-            self._trust()
+            self._begin_session()
 
-    def _trust(self) -> None:
+    def _begin_session(self) -> None:
         """Count the connection as authenticated; from here on everything is encrypted."""
         # TRUST: any device on the path could add plaintext behind the proof; HAP-python would accept it.
         if self.conn.trailing_data[0]:
             self.log_warning("sent unencrypted data behind its proof")
-            self.cut()
+            self.abort()
             return
         self._deadline.cancel()
-        self._server.trust(self)
+        self._server.add_authenticated(self)
 
     def _hold_data(self, size: int) -> bool:
         if self.response is None or self._held_bytes + size <= LARGEST_HELD_BYTES:
@@ -334,7 +334,7 @@ class HapConnection(HAPServerProtocol):
         super().write(data)
         if self.transport.get_write_buffer_size() > LARGEST_UNSENT_BYTES:
             self.log_warning("does not read what it is sent, closing its connection")
-            self.cut()
+            self.abort()
             self._server.trim_memory_soon()
 
     # Events

@@ -104,7 +104,7 @@ class Database:
         return not all(map(self._may_serve, self._wanted.values()))
 
     @property
-    def is_untold(self) -> bool:
+    def has_unannounced_changes(self) -> bool:
         """Whether controllers have read outdated accessories and have not been notified."""
         return bool(self._state.paired) and self._digest() != self._state.accessories_hash
 

@@ -131,10 +131,10 @@ class Driver(AccessoryDriver):
     # Accessories
 
     def serve(self, accessories: Mapping[int, Accessory]) -> None:
-        """Serve these, and tell controllers to read them anew if there is something new.
+        """Serve these accessories, and notify controllers if anything is new.
 
-        An iid is on disk before it is served: raises `StateUnwritable` if one cannot be written, and then all
-        is as it was.
+        New iids must be on disk before they are served: raises `StateUnwritable` if that fails, and then
+        changes nothing.
         """
         before = self.database.want(accessories)
         if not self.database.serve_wanted() and not self.writer.is_waiting:
@@ -168,14 +168,14 @@ class Driver(AccessoryDriver):
         if client not in known and len(known) >= MOST_PAIRINGS:
             raise PairingRefused(ERROR_MAX_PEERS, f"the limit of {MOST_PAIRINGS} pairings is reached")
         try:
-            with self._kept_unless_written():
-                self._remember(client, client_username_bytes, client_public, client_permissions)
+            with self._restored_unless_written():
+                self._store_pairing(client, client_username_bytes, client_public, client_permissions)
         except state_file.StateUnwritable as failure:
             _log.error("pairing failed: %s", failure)
             raise PairingRefused(ERROR_UNKNOWN, "the pairing could not be written") from failure
         _log.info("paired with controller %s", str(client).upper())
 
-    def _remember(self, client: UUID, identity: bytes, public_key: bytes, permissions: bytes) -> None:
+    def _store_pairing(self, client: UUID, identity: bytes, public_key: bytes, permissions: bytes) -> None:
         """Store a pairing; HAP-python accepts only UUIDs as IDs."""
         self.state.uuid_to_bytes[client] = identity
         self.state.paired_clients[client] = public_key
@@ -188,7 +188,7 @@ class Driver(AccessoryDriver):
 
         HAP-python responds before it writes, and keeps the connections.
         """
-        with self._kept_unless_written():
+        with self._restored_unless_written():
             for client in [client_uuid] if client_uuid else list(self.state.paired_clients):
                 if client in self.state.paired_clients:  # removing the last admin removes all
                     self.state.remove_paired_client(client)
@@ -199,7 +199,7 @@ class Driver(AccessoryDriver):
         )
 
     @contextmanager
-    def _kept_unless_written(self) -> Iterator[None]:
+    def _restored_unless_written(self) -> Iterator[None]:
         kept = {name: dict(getattr(self.state, name)) for name in PAIRINGS}
         try:
             yield
@@ -212,10 +212,7 @@ class Driver(AccessoryDriver):
         self.loop.call_soon(self._pairings_changed)  # after the response, which the controller waits for
 
     def _revoke_sessions(self) -> None:
-        """Revoke the sessions of removed controllers.
-
-        So that pairing the same ID again does not revive them.
-        """
+        """Revoke the sessions of removed controllers, or pairing the same ID again would revive them."""
         for session, connection in self.http_server.connections.items():
             if session.controller not in self.state.paired_clients:
                 session.controller = None
@@ -270,10 +267,7 @@ class Driver(AccessoryDriver):
     # Life
 
     async def start(self, endpoint: Endpoint) -> None:
-        """Serve on this endpoint and announce it, or neither if one fails.
-
-        HAP-python's would create a loop.
-        """
+        """Serve on this endpoint and announce it, or neither if one fails; HAP-python would create a loop."""
         try:
             self.aio_stop_event = asyncio.Event()
             await self.move(endpoint)

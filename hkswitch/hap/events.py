@@ -51,8 +51,8 @@ class Events:
     def __init__(self, subscriber: Subscriber, pace: Pace) -> None:
         self._subscriber = subscriber
         self._pace = pace
-        self._wanted: set[Path] = set()
-        self._told: dict[Path, Any] = {}
+        self._subscriptions: set[Path] = set()
+        self._sent: dict[Path, Any] = {}
         self._changed: dict[Path, None] = {}
         self._sent_at_seconds: dict[Path, float] = {}
         self._message_at_seconds = -inf
@@ -62,44 +62,44 @@ class Events:
     def subscribe(self, path: Path, *, wanted: bool) -> None:
         """Start or stop events of a characteristic."""
         if wanted:
-            self._wanted.add(path)
+            self._subscriptions.add(path)
         else:
-            self._wanted.discard(path)
+            self._subscriptions.discard(path)
 
     def is_subscribed(self, path: Path) -> bool:
         """Return whether the connection gets events of a characteristic."""
-        return path in self._wanted
+        return path in self._subscriptions
 
-    def told(self, path: Path, value: object) -> None:
+    def record_sent(self, path: Path, value: object) -> None:
         """Record the value in a response. After None, the next event is sent whatever its value."""
         if value is None:
-            self._told.pop(path, None)
+            self._sent.pop(path, None)
         else:
-            self._told[path] = value
+            self._sent[path] = value
 
-    def listed(self, path: Path, value: object) -> None:
+    def record_listed(self, path: Path, value: object) -> None:
         """Record a value in a list of all accessories.
 
         Controllers may ignore those: if it differs, send it again.
         """
-        if path in self._told and self._told[path] != value:
-            del self._told[path]
+        if path in self._sent and self._sent[path] != value:
+            del self._sent[path]
 
     def changed(self, path: Path) -> None:
         """Note that a value may have changed. Changes in the same turn of the loop go into one message."""
-        if path in self._wanted:
+        if path in self._subscriptions:
             self._changed[path] = None
             if self._soon is None:
-                self._soon = asyncio.get_running_loop().call_soon(self._tell_unless_busy)
+                self._soon = asyncio.get_running_loop().call_soon(self._send_unless_busy)
 
-    def all_answered(self) -> None:
+    def send_pending(self) -> None:
         """Send the changes that waited for responses; no request is pending now."""
         if self._changed:
-            self._tell()
+            self._send_due()
 
     def close(self) -> None:
         """Send no more events."""
-        self._wanted.clear()
+        self._subscriptions.clear()
         self._changed.clear()
         self._stop_waiting()
 
@@ -109,33 +109,35 @@ class Events:
                 waiting.cancel()
         self._soon = self._later = None
 
-    def _tell_unless_busy(self) -> None:
+    def _send_unless_busy(self) -> None:
         self._stop_waiting()
         if not self._subscriber.is_busy:
-            self._tell()
+            self._send_due()
 
-    def _tell(self) -> None:
+    def _send_due(self) -> None:
         """Send the changes that are due, and schedule the others."""
         self._stop_waiting()
         loop = asyncio.get_running_loop()
-        now_seconds, news = loop.time(), self._news()
-        self._changed = {path: None for path in news if self._due_at_seconds(path) > now_seconds}
-        due = [change for change in news.items() if change[0] not in self._changed]
+        now_seconds, changes = loop.time(), self._unsent_changes()
+        self._changed = {path: None for path in changes if self._due_at_seconds(path) > now_seconds}
+        due = [change for change in changes.items() if change[0] not in self._changed]
         for path, value in due:
-            self._told[path], self._sent_at_seconds[path] = value, now_seconds
+            self._sent[path], self._sent_at_seconds[path] = value, now_seconds
         if due:
             self._message_at_seconds = now_seconds
             self._subscriber.send_changes(due)
         if self._changed:
-            self._later = loop.call_at(min(map(self._due_at_seconds, self._changed)), self._tell_unless_busy)
+            self._later = loop.call_at(min(map(self._due_at_seconds, self._changed)), self._send_unless_busy)
 
-    def _news(self) -> dict[Path, Any]:
+    def _unsent_changes(self) -> dict[Path, Any]:
         """Return the changes that the connection was not sent yet, with their current values."""
-        values = {path: self._subscriber.value_of(path) for path in self._changed if path in self._wanted}
+        values = {
+            path: self._subscriber.value_of(path) for path in self._changed if path in self._subscriptions
+        }
         return {
             path: value
             for path, value in values.items()
-            if value is not None and (path not in self._told or self._told[path] != value)
+            if value is not None and (path not in self._sent or self._sent[path] != value)
         }
 
     def _due_at_seconds(self, path: Path) -> float:

@@ -91,7 +91,7 @@ class RequestHandler(PairingRequests):
         self._connection.session.controller = controller
 
     @property
-    def is_trusted(self) -> bool:
+    def is_authenticated(self) -> bool:
         """Whether the connection belongs to an authenticated controller that is still paired."""
         return self.is_encrypted and self.client_uuid in self.state.paired_clients
 
@@ -118,7 +118,7 @@ class RequestHandler(PairingRequests):
             raise RequestRejected(HTTPStatus.NOT_FOUND, STATUS.RESOURCE_DOES_NOT_EXIST)
         if path not in self.HANDLERS.get(self.command, {}):
             raise RequestRejected(HTTPStatus.METHOD_NOT_ALLOWED, STATUS.RESOURCE_DOES_NOT_EXIST)
-        if path not in ALLOWED_UNAUTHENTICATED and not self.is_trusted:
+        if path not in ALLOWED_UNAUTHENTICATED and not self.is_authenticated:
             raise RequestRejected(NOT_VERIFIED, STATUS.INSUFFICIENT_PRIVILEGES)
         handler: Callable[[], None] = getattr(self, self.HANDLERS[self.command][path])
         return handler
@@ -169,7 +169,7 @@ class RequestHandler(PairingRequests):
         """List all accessories; HAP-python does not record which values it sent."""
         body = self.accessory_handler.get_accessories()
         for path, value in values_of(body):
-            self._connection.events.listed(path, value)
+            self._connection.events.record_listed(path, value)
         self._answer_in_json(HTTPStatus.OK, body)
 
     def handle_get_characteristics(self) -> None:
@@ -177,7 +177,7 @@ class RequestHandler(PairingRequests):
         events = self._connection.events
         body, ok = read_all(parse_query(self.parsed_url.query), self.accessory_handler, events.is_subscribed)
         for item in body["characteristics"]:
-            events.told((item["aid"], item["iid"]), item.get("value"))
+            events.record_sent((item["aid"], item["iid"]), item.get("value"))
         self._answer_in_json(HTTPStatus.OK if ok else HTTPStatus.MULTI_STATUS, body)
 
     def _answer_in_json(self, status: HTTPStatus, body: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ class RequestHandler(PairingRequests):
             statuses = [int(STATUS.INVALID_VALUE_IN_REQUEST)] * len(items)
         for item, status in zip(items, statuses, strict=True):
             if item.value is not None:
-                events.told((item.aid, item.iid), item.value if status == STATUS.SUCCESS else None)
+                events.record_sent((item.aid, item.iid), item.value if status == STATUS.SUCCESS else None)
         body = response_body(items, statuses)
         status = HTTPStatus.NO_CONTENT if body is None else HTTPStatus.MULTI_STATUS
         response.status_code, response.reason = status.value, status.phrase

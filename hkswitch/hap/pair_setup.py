@@ -54,7 +54,7 @@ class RequestConnection(Protocol):
     def log_warning(self, what: str) -> None:
         """Log what the peer did."""
 
-    def give_time_to_pair(self) -> None:
+    def extend_deadline_to_pair(self) -> None:
         """Extend the deadline, because a user may have to type the code."""
 
 
@@ -121,7 +121,7 @@ class PairSetupRequests(HAPServerHandler):
             raise PairingRefused(ERROR_BUSY, "another controller is pairing")
         if not self.accessory_handler.writer.can_write():
             raise PairingRefused(ERROR_BUSY, NOT_COUNTED)
-        self._connection.give_time_to_pair()
+        self._connection.extend_deadline_to_pair()
         self._verifier = self._challenge()
         salt, public_key = self._verifier.get_challenge()
         self._tell(Step.BEGIN, TAGS.SALT, salt, TAGS.PUBLIC_KEY, public_key.to_bytes(GROUP_BITS // 8))

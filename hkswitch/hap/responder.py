@@ -99,10 +99,10 @@ class Responder(Zeroconf):
             if int.from_bytes(data[4:6]) > MOST_QUESTIONS:
                 return False
             if self._conflicts is not None and int.from_bytes(data[8:10]):
-                self._conflicts.hear(data, sender)  # a probe
+                self._conflicts.read_packet(data, sender)  # a probe
             return True
         if self._conflicts is not None:
-            self._conflicts.hear(data, sender)
+            self._conflicts.read_packet(data, sender)
         # From our own packets, zeroconf knows what not to repeat within a second (RFC 6762, 6). Linux drops
         # packets from the network with an address of this machine.
         return _without_zone(sender) in self._addresses

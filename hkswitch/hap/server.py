@@ -57,13 +57,13 @@ class Server(HAPServer):
         await self._listening.move(endpoint)
         for connection in list(self.connections.values()):
             if not connection.is_at(endpoint):
-                connection.cut()  # its address is gone or no longer chosen
+                connection.abort()  # its address is gone or no longer chosen
 
     def leave(self) -> None:
         """Close all sockets and connections; `listen` opens sockets again."""
         self._listening.close()
         for connection in list(self.connections.values()):
-            connection.cut()
+            connection.abort()
 
     def async_stop(self) -> None:
         """Close everything; HAP-python's raises after a failed start."""
@@ -76,19 +76,19 @@ class Server(HAPServer):
         self._listening.close()
         self.connections.clear()
 
-    def admit(self, connection: HapConnection) -> None:
+    def add_unauthenticated(self, connection: HapConnection) -> None:
         """Add an unauthenticated connection; this may close another one."""
         pairing = self.connections.get(self.accessory_handler.pair_setup.holder)
         one_too_many = self._unauthenticated.add(connection, connection.session.address, pairing)
         if one_too_many is not None:
             one_too_many.log_warning("too many unauthenticated connections, closing the oldest")
-            one_too_many.cut()
+            one_too_many.abort()
 
     def is_unauthenticated(self, connection: HapConnection) -> bool:
         """Return whether a connection has not authenticated."""
         return connection in self._unauthenticated
 
-    def trust(self, connection: HapConnection) -> None:
+    def add_authenticated(self, connection: HapConnection) -> None:
         """Count a connection as authenticated; this may close another one of a controller."""
         self._unauthenticated.discard(connection)
         one_too_many = self._sessions.add(connection, connection.session.controller)
@@ -96,10 +96,10 @@ class Server(HAPServer):
             one_too_many.log_warning(
                 "too many connections of its controller, closing the one that was idle longest"
             )
-            one_too_many.cut()
+            one_too_many.abort()
             self.trim_memory_soon()
 
-    def forget(self, connection: HapConnection) -> None:
+    def remove_connection(self, connection: HapConnection) -> None:
         """Remove a closed connection."""
         self._unauthenticated.discard(connection)
         self._sessions.discard(connection)

@@ -69,7 +69,7 @@ class StateWriter:
         if self._failure is None:
             return ""
         means = ["no controller can be paired or removed"]
-        if self._database.is_untold:
+        if self._database.has_unannounced_changes:
             means.append("phones are not told of changes")
         if names := self._database.left_out:
             means.append(f"not in the Home app: {_some(names)}")

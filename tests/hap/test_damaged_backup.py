@@ -45,7 +45,7 @@ def a_link(path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], Exit, str]] = {
-    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:100]), Exit.DAMAGED, "is not JSON, and bri"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:100]), Exit.DAMAGED, "not JSON, and bri"),
     "empty": (lambda path: path.write_bytes(b""), Exit.DAMAGED, "it is not JSON, and bridge.json is gone"),
     "of another form": (
         lambda path: path.write_text("{}"),

@@ -298,7 +298,7 @@ async def test_who_claims_every_name_is_believed_no_more(ours: Advertiser, said:
 
     await announced(ours, said)
     await meanwhile(claim, lambda: len(said.announcements) >= 4)
-    assert ours._deaf_until_seconds == math.inf
+    assert ours._ignore_claims_until_seconds == math.inf
     hear(ours, response(address(OTHER)))
     await eventually(lambda: len(said.announcements) == 6)
     assert set(said.names) == {NAME}
