@@ -98,7 +98,7 @@ class Advertiser(AsyncZeroconf):
         return await super().async_unregister_service(announced)
 
     async def say_goodbye(self, info: ServiceInfo, staying: Collection[str] = ()) -> None:
-        """Say goodbye and wait until it is sent, if the service was announced; not on addresses in `staying`."""
+        """Say goodbye if announced, and wait until it is sent; not on the addresses in `staying`."""
         await self.stop_announcing()
         if not staying:
             await (await self.async_unregister_service(info))

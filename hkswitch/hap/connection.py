@@ -271,7 +271,7 @@ class HapConnection(HAPServerProtocol):
         self.log_warning(f"answered {what} with {status.value} ({why or status.phrase})")
         response = HAPResponse()
         response.status_code, response.reason = status.value, status.phrase
-        response.headers.append(("HapConnection", "close"))
+        response.headers.append(("Connection", "close"))
         self.send_response(response)
         self.close()
 

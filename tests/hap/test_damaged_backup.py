@@ -46,15 +46,15 @@ def a_link(path: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], object], Exit, str]] = {
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:100]), Exit.DAMAGED, "not JSON, and bri"),
-    "empty": (lambda path: path.write_bytes(b""), Exit.DAMAGED, "it is not JSON, and bridge.json is gone"),
+    "empty": (lambda path: path.write_bytes(b""), Exit.DAMAGED, "not JSON, and bridge.json is missing"),
     "of another form": (
         lambda path: path.write_text("{}"),
         Exit.DAMAGED,
-        "wrong checksum, and bridge.json i",
+        "wrong checksum, and bridge.json is missing",
     ),
-    "altered": (altered, Exit.DAMAGED, "wrong checksum, and bridge.json ie.json is gone"),
+    "altered": (altered, Exit.DAMAGED, "wrong checksum, and bridge.json is missing"),
     "newer": (of_a_newer_version, Exit.DAMAGED, "a newer version of hkswitch wrote it"),
-    "a pipe": (a_pipe, Exit.DAMAGED, "it is no regular file, and bridge.json is gone"),
+    "a pipe": (a_pipe, Exit.DAMAGED, "not a regular file, and bridge.json is missing"),
     "a folder": (a_folder, Exit.DENIED, "Is a directory"),
     "a link": (a_link, Exit.DENIED, "cannot read the bridge's state"),
 }
@@ -103,7 +103,7 @@ async def test_the_daemon_ends_with_65_and_one_sentence(folder: Path, tmp_path: 
     assert said == (
         f"hkswitch: {folder / BACKUP_NAME} is damaged (not JSON, and bridge.json is missing); "
         "restore it from a copy, or remove bridge.json and bridge.json.backup and pair the bridge "
-        "anew\n"
+        "again\n"
     )
     assert not socket_of(folder).exists()
 

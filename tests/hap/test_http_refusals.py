@@ -198,5 +198,5 @@ def test_the_reason_of_a_refusal_has_no_words_of_pythons(error: Exception, words
 
 @pytest.mark.parametrize("state", [b"", b"\0", b"\2", b"\1\0"])
 def test_a_state_without_a_step_is_refused_in_words(state: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^a state that no step of pair-setup has$"):
+    with pytest.raises(ValueError, match=r"^unknown pair-setup state$"):
         Step.of(state)

@@ -43,7 +43,7 @@ async def test_methods_of_a_devices_own_are_one_kind_of_line(
 async def test_a_log_that_was_closed_sums_up_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("hkswitch.hap.log_limiter.COMPLAINT_SECONDS", 0.01)
+    monkeypatch.setattr("hkswitch.hap.log_limiter.LOG_INTERVAL_SECONDS", 0.01)
     complaints = RateLimitedLog(logging.getLogger("hkswitch.test"))
     for start in range(2):  # a bridge that cannot start closes it, and tries again
         caplog.clear()

@@ -170,7 +170,7 @@ class InProcess:
             requests = cast("Any", connection.handler)
             requests.is_encrypted, requests.client_uuid = True, trusted
             connection._deadline.cancel()
-            self.driver.http_server.forget(connection)
+            self.driver.http_server.remove_connection(connection)
         return Fed(self, connection, wire)
 
     def forgive(self) -> None:
@@ -191,7 +191,7 @@ class InProcess:
     def holds_nothing(self) -> None:
         """Nothing stays of connections that are lost."""
         server = self.driver.http_server
-        assert (len(server._strangers), len(server.connections)) == (0, 0)
+        assert (len(server._unauthenticated), len(server.connections)) == (0, 0)
         assert self.driver.pair_setup.holder is None
 
     def restore(self, pairings: dict[str, dict[Any, Any]]) -> None:

@@ -109,7 +109,7 @@ class HapFront(Bridge):
         requests = cast("Any", connection.handler)
         requests.is_encrypted, requests.client_uuid = True, controller
         connection._deadline.cancel()
-        server.forget(connection)
+        server.remove_connection(connection)
         self._links.append(link)
         return link
 
