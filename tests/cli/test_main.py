@@ -179,7 +179,7 @@ def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path, contents: byt
         code, _, errors = run(*arguments, "--state-dir", tmp_path)
         assert code == 65
         assert errors.startswith(f"hkswitch: {state_file} is damaged (")
-        assert "put a copy of yours in its place" in errors
+        assert "restore it from a copy" in errors
         assert errors.count("\n") == 1
     assert state_file.read_bytes() == contents
 
@@ -194,7 +194,7 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
     why = "a newer version of hkswitch wrote it (format 3, this one reads 2)"
     remedy = (
         "install that version again, "
-        f"or put back a copy of {FILE_NAME} and {BACKUP_NAME} from before the upgrade"
+        f"or restore {FILE_NAME} and {BACKUP_NAME} from a copy from before the upgrade"
     )
     assert run(*arguments, "--state-dir", tmp_path) == (
         65,
@@ -376,8 +376,8 @@ async def test_a_second_bridge_on_the_same_state_folder_is_69(demo: Demo) -> Non
     code, _, errors = await asyncio.to_thread(run, *arguments, "--state-dir", demo.state_folder)
     assert code == 69
     assert errors.splitlines()[-1] == (
-        f"hkswitch: {demo.state_folder} is in use by another hkswitch (process {demo.process.pid}): "
-        "stop that one first"
+        f"hkswitch: {demo.state_folder} is in use by another hkswitch (process {demo.process.pid}); "
+        "stop it first"
     )
     assert (await asyncio.to_thread(run, "pair", "--state-dir", demo.state_folder))[0] == 0
 
