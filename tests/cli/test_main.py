@@ -207,7 +207,7 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
 
 @pytest.mark.parametrize("arguments", PAIRING, ids=" ".join)
 def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
-    advice = "start the hkswitch that has this folder first"
+    advice = "start the hkswitch that uses this folder first"
     assert run(*arguments, "--state-dir", tmp_path / "none") == (
         69,
         "",

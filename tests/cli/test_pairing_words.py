@@ -231,7 +231,7 @@ def test_the_doctor_names_what_lets_a_controller_pair(
         (
             partial(Stranger, user_id=7),
             "restart hkswitch.service",
-            "restart the hkswitch that has this folder",
+            "restart the hkswitch that uses this folder",
         ),
     ],
 )
