@@ -14,6 +14,7 @@ from typing import Any, Final
 from zeroconf import DNSOutgoing, DNSQuestion, ServiceInfo  # type: ignore[attr-defined] # as in responder.py
 from zeroconf.asyncio import AsyncZeroconf
 
+from hkswitch.hap.announcement import MOST_LABEL_BYTES
 from hkswitch.hap.conflicts import Conflict, unique_records
 from hkswitch.hap.responder import Responder, records_of
 
@@ -44,8 +45,6 @@ CONTESTED_SECONDS: Final = 60.0
 
 CONTESTED_PROBING_SECONDS: Final = 2.0
 """How long to probe for a name that was ours while a conflict is possible; then the bridge keeps it."""
-
-LONGEST_LABEL_BYTES: Final = 63
 
 ANY, IN, QUERY, UNICAST = 255, 1, 0x0000, 0x8000
 
@@ -227,7 +226,7 @@ class _NumberedNames:
 
 def _numbered(label: str, number: int) -> str:
     suffix = "" if number == 1 else f"-{number}"
-    return label.encode()[: LONGEST_LABEL_BYTES - len(suffix)].decode(errors="ignore") + suffix
+    return label.encode()[: MOST_LABEL_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 
 def _probe(info: ServiceInfo, unicast: int) -> DNSOutgoing:

@@ -25,14 +25,14 @@ Accessories = Mapping[int, Accessory]
 class RememberedIids(IIDManager):
     """The iids of one accessory, from the record; HAP-python numbers them by order."""
 
-    def __init__(self, numbers: IidAllocator, aid: int) -> None:
+    def __init__(self, allocator: IidAllocator, aid: int) -> None:
         super().__init__()
-        self._iids_by_aid = numbers
+        self._allocator = allocator
         self._aid = aid
 
     def get_iid_for_obj(self, obj: Service | Characteristic) -> int:
         """Return the iid of a new service or characteristic; HAP-python asks once for each."""
-        iid = self._iids_by_aid.iid(self._aid, _type_of(obj))
+        iid = self._allocator.iid(self._aid, _type_of(obj))
         if iid in self.objs:
             raise ValueError(f"an accessory cannot have two of {_type_of(obj)}: iids are assigned by type")
         return iid
@@ -56,7 +56,7 @@ class Database:
 
     def __init__(self, state: State, stored: Stored | None) -> None:
         self._state = state
-        self._iids_by_aid = (
+        self._allocator = (
             IidAllocator(stored.iids, paired=stored.paired) if stored else IidAllocator({}, paired=False)
         )
         self._bridge: Bridge | None = None
@@ -65,13 +65,13 @@ class Database:
 
     def iids_of(self, aid: int) -> RememberedIids:
         """Return the iid manager for a new accessory."""
-        return RememberedIids(self._iids_by_aid, aid)
+        return RememberedIids(self._allocator, aid)
 
     def open(self, bridge: Bridge) -> None:
         """Start with the accessories of a bridge, after the state was loaded."""
         self._bridge, self._wanted = bridge, dict(bridge.accessories)
         self._written_version = self._version
-        self._iids_by_aid.end_of_past()
+        self._allocator.assign_by_type_from_now()
         self.serve_wanted()
 
     def want(self, accessories: Accessories) -> Accessories:
@@ -92,10 +92,10 @@ class Database:
             may = {aid: self._servable(each) for aid, each in self._wanted.items()}
             self._bridge.accessories = {aid: each for aid, each in may.items() if each is not None}
 
-    def go_back(self, before: Accessories) -> None:
+    def revert_to(self, before: Accessories) -> None:
         """Want and serve the previous accessories again, and forget the iids of all others."""
         self._wanted = before
-        self._iids_by_aid.only({aid: _iids(each) for aid, each in before.items()})
+        self._allocator.discard_unwritten_except({aid: _iids(each) for aid, each in before.items()})
         self.serve_written()
 
     @property
@@ -122,7 +122,7 @@ class Database:
 
     def written_type(self, aid: int) -> HapType | None:
         """Return the type of an accessory on disk, None if it is not there."""
-        return self._iids_by_aid.written_type(aid)
+        return self._allocator.written_type(aid)
 
     @property
     def record(self) -> Record:
@@ -130,12 +130,12 @@ class Database:
         present = {each.aid: _iids(self._served(each) or each) for each in self._wanted.values()}
         if self._bridge is not None:
             present[STANDALONE_AID] = _iids(self._bridge)
-        return self._iids_by_aid.to_write(present, paired=self._state.paired)
+        return self._allocator.to_write(present, paired=self._state.paired)
 
     def written(self, record: Record) -> None:
         """Note that this record and c# are on disk."""
         self._written_version = self._version
-        self._iids_by_aid.written(record)
+        self._allocator.written(record)
 
     @property
     def _version(self) -> tuple[int, str | None]:
@@ -148,7 +148,7 @@ class Database:
 
     def _may_serve(self, accessory: Accessory) -> bool:
         # Controllers read nothing before they are paired, and pairing writes all iids.
-        return not self._state.paired or self._iids_by_aid.are_written(accessory.aid, _iids(accessory))
+        return not self._state.paired or self._allocator.are_written(accessory.aid, _iids(accessory))
 
     def _servable(self, accessory: Accessory) -> Accessory | None:
         """Return what may be served of an accessory: itself, its former type, or None."""

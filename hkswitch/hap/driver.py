@@ -143,7 +143,7 @@ class Driver(AccessoryDriver):
             self.persist()
         except state_file.StateUnwritable:
             if self.database.must_be_written:
-                self.database.go_back(before)
+                self.database.revert_to(before)
                 raise
             self.database.serve_written()
             self.writer.log_trouble()

@@ -75,32 +75,32 @@ class IidAllocator:
 
         Without a paired controller, no phone remembers any iid, and the record is dropped.
         """
-        self._all = _copy(record) if record is not None and paired else {}
-        self._safe = _copy(self._all)
+        self._assigned = _copy(record) if record is not None and paired else {}
+        self._on_disk = _copy(self._assigned)
         self._by_order = record is None and paired
 
     def iid(self, aid: int, hap_type: HapType) -> int:
         """Return the recorded iid of a type, or assign one."""
-        iids = self._all.setdefault(aid, {})
+        iids = self._assigned.setdefault(aid, {})
         if hap_type not in iids:
             preferred = (IIDS_BY_ORDER if self._by_order else IIDS_BY_TYPE).get(hap_type)
             iids[hap_type] = _free(preferred, iids.values())
             if self._by_order:
-                self._safe.setdefault(aid, {})[hap_type] = iids[hap_type]
+                self._on_disk.setdefault(aid, {})[hap_type] = iids[hap_type]
         return iids[hap_type]
 
-    def end_of_past(self) -> None:
+    def assign_by_type_from_now(self) -> None:
         """Assign by type from now on: the accessories from before the record existed have their iids now."""
         self._by_order = False
 
     def are_written(self, aid: int, iids: Iids) -> bool:
         """Return whether a restart would restore an accessory of this type with these iids."""
-        written = self._safe.get(aid, {})
+        written = self._on_disk.get(aid, {})
         return iids.items() <= written.items() and _type_of(iids) == _type_of(written)
 
     def written_type(self, aid: int) -> HapType | None:
         """Return the type of an accessory on disk, None if it is not there."""
-        return _type_of(self._safe.get(aid, {}))
+        return _type_of(self._on_disk.get(aid, {}))
 
     def to_write(self, present: Record, *, paired: bool) -> Record:
         """Return the record to write; `present` has the accessories that are served.
@@ -108,21 +108,23 @@ class IidAllocator:
         If there are too many accessories, the oldest ones that are not served are dropped. One that comes
         back gets the fixed iids of its type, so even then no iid changes its meaning.
         """
-        retired = [aid for aid in self._all if aid not in present] if paired else []
+        retired = [aid for aid in self._assigned if aid not in present] if paired else []
         kept = {*present, *retired[max(0, len(retired) + len(present) - MOST_RECORDED_ACCESSORIES) :]}
         return {
-            aid: _ending_with(present.get(aid, {}), iids) for aid, iids in self._all.items() if aid in kept
+            aid: _ending_with(present.get(aid, {}), iids)
+            for aid, iids in self._assigned.items()
+            if aid in kept
         }
 
     def written(self, record: Record) -> None:
         """Replace everything by the record that is on disk now."""
-        self._all, self._safe = _copy(record), _copy(record)
+        self._assigned, self._on_disk = _copy(record), _copy(record)
 
-    def only(self, served: Record) -> None:
+    def discard_unwritten_except(self, served: Record) -> None:
         """Forget the iids that were assigned but not written, except those of `served`."""
-        self._all = _copy(self._safe)
+        self._assigned = _copy(self._on_disk)
         for aid, iids in served.items():
-            self._all.setdefault(aid, {}).update(iids)
+            self._assigned.setdefault(aid, {}).update(iids)
 
 
 def encode_record(record: Record) -> dict[str, dict[HapType, int]]:

@@ -110,7 +110,7 @@ class PairingAttempts:
 
     def count(self) -> int:
         """Count an attempt and return the total. Raises `StateUnwritable` and then does not count it."""
-        self._become(self.failed + 1)
+        self._set_failed(self.failed + 1)
         if self.failed == MOST_FAILED_ATTEMPTS:
             self._tell()
         return self.failed
@@ -122,10 +122,10 @@ class PairingAttempts:
 
     def forget(self) -> None:
         """Reset the count; raises `StateUnwritable` and then keeps it."""
-        self._become(0)
+        self._set_failed(0)
         self._tell()
 
-    def _become(self, failed: int) -> None:
+    def _set_failed(self, failed: int) -> None:
         before, self.failed = self.failed, failed
         try:
             self._writer.persist()

@@ -33,7 +33,7 @@ class NoAddress(Failure):
     `wanted` is what the bridge waits for, `why` is the reason alone, and `remedy` is what to do about it.
     """
 
-    def __init__(self, why: str = "", wanted: str = "the network", remedy: str = "") -> None:
+    def __init__(self, why: str, wanted: str = "the network", remedy: str = "") -> None:
         super().__init__(why)
         self.why = why
         self.wanted = wanted

@@ -73,14 +73,14 @@ def test_what_has_no_number_of_its_own_gets_a_free_one() -> None:
 def test_after_the_start_a_type_gets_its_own_iids_also_where_there_was_no_record() -> None:
     numbers = IidAllocator(None, paired=True)
     assert (numbers.iid(5, SWITCH), numbers.iid(5, ON_OF_SWITCH)) == (8, 9)
-    numbers.end_of_past()
+    numbers.assign_by_type_from_now()
     assert (numbers.iid(5, OUTLET), numbers.iid(6, SWITCH), numbers.iid(5, SWITCH)) == (32, 16, 8)
 
 
 def test_an_iid_is_written_when_it_is_on_disk_or_was_served_before_there_was_a_record() -> None:
     old = IidAllocator(None, paired=True)
     old.iid(5, SWITCH)
-    old.end_of_past()
+    old.assign_by_type_from_now()
     old.iid(5, OUTLET)
     assert old.are_written(5, {SWITCH: 8})
     assert not old.are_written(5, {OUTLET: 32})
@@ -120,7 +120,7 @@ def test_what_was_never_served_is_forgotten_and_the_rest_is_not() -> None:
     numbers = IidAllocator({5: {SWITCH: 8}}, paired=True)
     numbers.iid(5, OUTLET)
     numbers.iid(6, SWITCH)
-    numbers.only({6: {SWITCH: 16}})
+    numbers.discard_unwritten_except({6: {SWITCH: 16}})
     assert numbers.to_write({}, paired=True) == {5: {SWITCH: 8}, 6: {SWITCH: 16}}
 
 
