@@ -75,20 +75,19 @@ MODULE_MAY_IMPORT = {
 OVERRIDES = {
     f"hap/{name}.py"
     for name in (
-        *("advertiser", "connection", "driver", "frames", "handler", "pair_setup", "pairings"),
+        *("advertiser", "connection", "driver", "handler", "pair_setup", "pairings"),
         *("presence", "responder", "server"),
     )
 }
-ACCESSORIES = {"hap/database.py", "hap/iid_manager.py"}
 
 ONLY_IN = {
     "yaml": {"model/yaml_nodes.py"},
     "sdbus": {f"systemd/{name}.py" for name in ("connection", "interface", "signals", "starts", "units")},
-    "pyhap": {"daemon/bridge.py", "hap/characteristics.py", "hap/reads.py", *OVERRIDES, *ACCESSORIES},
+    "pyhap": {"daemon/bridge.py", "hap/characteristics.py", "hap/database.py", *OVERRIDES},
     "h11": OVERRIDES,
     "cryptography": OVERRIDES,
     # The doctor asks as a phone does.
-    "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", "hap/claims.py", *OVERRIDES},
+    "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", "hap/conflicts.py", *OVERRIDES},
     "segno": {"hap/setup_code.py"},
     "click": {
         str(module.relative_to(ROOT / "hkswitch")) for module in MODULES if module.parent.name == "cli"

@@ -10,7 +10,7 @@ from hkswitch.cli import render
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import state_file, state_writer
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateTooNew
-from hkswitch.hap.state_format import VERSION
+from hkswitch.hap.state_format import FORMAT_VERSION
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.errors import Exit
 from hkswitch.model.group import Group
@@ -111,10 +111,10 @@ def test_the_readme_says_where_a_full_disk_is_seen() -> None:
 
 
 async def test_what_a_newer_version_wrote_is_refused_and_the_documents_say_what_to_do(tmp_path: Path) -> None:
-    newer = StateTooNew(STATE_FOLDER / FILE_NAME, VERSION + 1)
+    newer = StateTooNew(STATE_FOLDER / FILE_NAME, FORMAT_VERSION + 1)
     advice = trouble("After a downgrade")
     assert newer.exit_code is Exit.DAMAGED
-    assert "written by a newer version" in str(newer)
+    assert "a newer version of hkswitch wrote it" in str(newer)
     for name in (FILE_NAME, BACKUP_NAME):
         assert f"`{name}`" in advice
         assert name in str(newer)
@@ -133,7 +133,9 @@ async def test_a_copy_of_the_file_from_before_the_upgrade_is_what_helps(
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
     for name in (FILE_NAME, BACKUP_NAME):
         newer = tmp_path / "state" / name
-        newer.write_text(newer.read_text().replace(f'"version": {VERSION}', f'"version": {VERSION + 1}'))
+        newer.write_text(
+            newer.read_text().replace(f'"version": {FORMAT_VERSION}', f'"version": {FORMAT_VERSION + 1}')
+        )
     for name in left:
         shutil.copy(tmp_path / "copy" / name, tmp_path / "state" / name)
     if FILE_NAME in left:  # the backup of the newer version is not looked at then, until the file is damaged

@@ -115,7 +115,7 @@ class _Terminal:
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         """Find the network as the daemon does, but use loopback if there is no default route."""
         try:
-            place = addresses.place_of(bridge, before)
+            place = addresses.endpoint_of(bridge, before)
         except NoDefaultRoute:
             return Endpoint((addresses.LOOPBACK,), frozenset())
         if place.lack and not bridge.addresses:  # the default route is gone: it keeps its address

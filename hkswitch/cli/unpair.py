@@ -8,7 +8,7 @@ import click
 from hkswitch.cli.options import allow_only_one, examples, state_option
 from hkswitch.cli.pair import ask_or_do, paired_controllers
 from hkswitch.control.words import command
-from hkswitch.hap.setup_code import UnknownController, some
+from hkswitch.hap.setup_code import some, unknown_controller
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.control import Ask, Question
 from hkswitch.protocol.report import PairedController
@@ -48,7 +48,7 @@ def select_controller(among: Sequence[PairedController], typed: str | None) -> P
         exact = tuple(controller for controller in among if controller.id == wanted)
         found = exact or tuple(c for c in among if wanted and c.id.startswith(wanted))
         if not found:
-            raise UnknownController(typed, [controller.id for controller in among])
+            raise unknown_controller(typed, [controller.id for controller in among])
     if len(found) != 1:
         ids = some([controller.id for controller in found])
         if typed is None:

@@ -18,12 +18,12 @@ from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
 from hkswitch.hap import state_file
+from hkswitch.hap.announcement import MODEL, PROTOCOL_VERSION, serial_number
 from hkswitch.hap.database import Retyped
 from hkswitch.hap.driver import Driver
-from hkswitch.hap.labels import MODEL, PROTOCOL_VERSION, serial_number
-from hkswitch.hap.listening import CannotBind
-from hkswitch.hap.session import Session
-from hkswitch.hap.setup_code import Setup, UnknownController
+from hkswitch.hap.sessions import Session
+from hkswitch.hap.setup_code import Setup, unknown_controller
+from hkswitch.hap.sockets import CannotBind
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
@@ -193,13 +193,13 @@ class Bridge:
         return tuple(c._replace(connections=connections[c.id]) for c in self._driver.stored.controllers)
 
     def unpair(self, controller_id: str | None) -> None:
-        """Remove a pairing, or all; raises `UnknownController` or `StateUnwritable`."""
+        """Remove a pairing, or all; raises `Failure`."""
         if controller_id is None:
             self._driver.unpair(None)
         elif controller_id in (ids := [controller.id for controller in self.controllers()]):
             self._driver.unpair(UUID(controller_id))
         else:
-            raise UnknownController(controller_id, ids)
+            raise unknown_controller(controller_id, ids)
 
     def reset_attempts(self) -> None:
         """Let controllers pair again after too many wrong setup codes; raises `StateUnwritable`."""

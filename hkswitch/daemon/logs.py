@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from hkswitch.hap.limits import Complaints
+from hkswitch.hap.log_limiter import LogRateLimiter
 from hkswitch.model.printable import printable_line
 
 ACCEPT_FAILED: Final = "socket.accept() out of system resource"
@@ -41,14 +41,14 @@ class Foreign(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._complaints = Complaints()
+        self._limiter = LogRateLimiter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log it; our own lines have their limits where they are written."""
         if record.name.partition(".")[0] == OURS:
             return True
         now_seconds = time.monotonic()
-        if not self._complaints.may_log(f"{record.name} {record.msg}", now_seconds, record.name, record.name):
+        if not self._limiter.may_log(f"{record.name} {record.msg}", now_seconds, record.name, record.name):
             return False
         error = record.exc_info[1] if record.exc_info else None
         try:
@@ -58,7 +58,7 @@ class Foreign(logging.Filter):
         if error is not None:
             text = f"{text}: {described(error)}"
         more = (
-            f" (and {many} more messages of {name})" for many, name in self._complaints.left_out(now_seconds)
+            f" (and {many} more messages of {name})" for many, name in self._limiter.suppressed(now_seconds)
         )
         record.msg, record.args = shortened(text) + "".join(more), None
         record.exc_info = record.exc_text = record.stack_info = None
@@ -110,7 +110,7 @@ def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
     asyncio would log a traceback for every packet that a library cannot take, and up to a hundred each second
     while the process has no descriptor left.
     """
-    complaints = Complaints()
+    limiter = LogRateLimiter()
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error, message = context.get("exception"), str(context["message"])
@@ -122,9 +122,9 @@ def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
             kind, source = type(error).__name__, f"{type(error).__name__} {_places(error)}"
             line = f"unexpected error in {_where(context)}: {described(error)}"
         now_seconds = loop.time()
-        if complaints.may_log(source, now_seconds, kind, shortened(line)):
+        if limiter.may_log(source, now_seconds, kind, shortened(line)):
             _log.error("%s", shortened(line))
-        for many, like in complaints.left_out(now_seconds):
+        for many, like in limiter.suppressed(now_seconds):
             _log.error("%s more errors, such as %s", many, like)
 
     return handle

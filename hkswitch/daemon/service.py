@@ -72,7 +72,7 @@ class _Service:
         self.notifier.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
 
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
-        return addresses.place_of(bridge, before)
+        return addresses.endpoint_of(bridge, before)
 
     def waiting(self, why: str) -> None:
         # READY, because systemd would end a start that waits for a network.

@@ -119,7 +119,7 @@ def _account() -> Account | None:
 
 def _endpoint(config: Config) -> Endpoint | Failure:
     try:
-        return addresses.place_of(config.bridge)
+        return addresses.endpoint_of(config.bridge)
     except NoAddress as failure:
         return failure
 

@@ -1,7 +1,7 @@
-"""The HomeKit side: these modules and daemon/bridge.py are the only ones that know HAP-python.
+"""The HomeKit side: only these modules and daemon/bridge.py import HAP-python.
 
-What HAP-python 5.2.0 lacks is in driver.py, connection.py, handler.py, pairings.py, pair_setup.py, frames.py,
-iid_manager.py and advertiser.py: every override of its internals, each with its reason. What zeroconf lacks
-is in responder.py and advertiser.py. tests/hap/test_contract.py fails if an upgrade changes what is
-overridden of HAP-python, and if an override is not in its list.
+driver.py, server.py, connection.py, handler.py, pairings.py, pair_setup.py, database.py and presence.py
+override internals of HAP-python 5.2.0, each with the reason at the override; responder.py and advertiser.py
+do the same for zeroconf. tests/hap/test_contract.py fails if an upgrade changes a name that they override or
+use.
 """

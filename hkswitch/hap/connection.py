@@ -1,6 +1,6 @@
-"""One connection: HTTP in the clear and encrypted, limits on what it takes up, writes that block nobody else.
+"""One connection: plain and encrypted HTTP, resource limits, and writes that do not block other connections.
 
-Knows the server only as its keeper, and leaves what a request asks for to the handler.
+It knows the server only as a `ConnectionManager`, and leaves the content of requests to the handler.
 """
 
 import asyncio
@@ -10,211 +10,240 @@ from typing import Any, Final, Protocol
 
 import h11
 from pyhap.accessory_driver import AccessoryDriver
+from pyhap.hap_crypto import HAPCrypto
 from pyhap.hap_event import create_hap_event
 from pyhap.hap_handler import HAPResponse
 from pyhap.hap_protocol import HAPServerProtocol
 
-from hkswitch.hap import events, limits
+from hkswitch.hap import events, sessions
+from hkswitch.hap.characteristics import TimedWrites
 from hkswitch.hap.events import Change, Events, Path
-from hkswitch.hap.frames import Frames
-from hkswitch.hap.handler import Requests
-from hkswitch.hap.memory import FreeMemory
-from hkswitch.hap.refusals import LONGEST_REASON
-from hkswitch.hap.session import Session
-from hkswitch.hap.timed_writes import TimedWrites
-from hkswitch.hap.turns import Turns
+from hkswitch.hap.handler import LONGEST_LOGGED_REASON, RequestHandler
+from hkswitch.hap.sessions import RequestScheduler, Session
 from hkswitch.model.printable import printable_line
 from hkswitch.network.endpoint import Endpoint
 
 MOST_AT_ONCE_BYTES: Final = 4 * 1024
-"""Taken from a connection in a turn of the loop; asyncio takes 256 KiB, which may be 14,000 frames."""
+"""Read from a connection in one turn of the loop; asyncio would read 256 KiB, which may be 14,000 frames."""
 
 LARGEST_HELD_BYTES: Final = 64 * 1024
-"""Requests that come behind one whose response takes time."""
+"""Requests that arrive while an earlier one has no response yet."""
 
 LARGEST_UNSENT_BYTES: Final = 256 * 1024
-"""What waits for a controller that does not read: more than the largest answer, and many events."""
+"""Pending output for a controller that does not read: more than the largest response and many events."""
 
 CONTINUE: Final = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
-"""Has a client that asks first send its body (RFC 9110, 10.1.1)."""
+"""Asks a client that waits for permission to send its body (RFC 9110, 10.1.1)."""
 
 ANSWERABLE: Final = frozenset({h11.IDLE, h11.SEND_RESPONSE})
-"""The states of our side in which a response can begin."""
+"""The states of our side that allow a response to begin."""
 
 
-class Keeper(Protocol):
-    """What is needed of the server that looks after its connections."""
+class FrameCipher(HAPCrypto):
+    """The encryption of one connection, in frames of up to 1024 bytes (HAP specification, 6.5.2)."""
+
+    MIN_BLOCK_LENGTH = HAPCrypto.MIN_BLOCK_LENGTH - 2
+    """HAP-python would never decrypt a last frame of one byte or of none."""
+
+    @property
+    def has_part_of_a_frame(self) -> bool:
+        """Whether the buffer holds an incomplete frame."""
+        return bool(self._crypt_in_buffer)
+
+
+class ConnectionManager(Protocol):
+    """The part of the server that its connections use."""
 
     connections: dict[Any, Any]
-    turns: Turns
-    free_memory: FreeMemory
+    scheduler: RequestScheduler
 
-    def admit(self, connection: "Connection") -> None:
-        """Take in a stranger, maybe at the cost of another."""
+    def add_unauthenticated(self, connection: "HapConnection") -> None:
+        """Add an unauthenticated connection; this may close another one."""
 
-    def is_stranger(self, connection: "Connection") -> bool:
-        """Whether a connection has not proved who it is."""
+    def is_unauthenticated(self, connection: "HapConnection") -> bool:
+        """Return whether a connection has not authenticated."""
 
-    def trust(self, connection: "Connection") -> None:
-        """It has authenticated, maybe at the cost of another session."""
+    def add_authenticated(self, connection: "HapConnection") -> None:
+        """Count a connection as authenticated; this may close another one of a controller."""
 
-    def forget(self, connection: "Connection") -> None:
-        """It is gone."""
+    def remove_connection(self, connection: "HapConnection") -> None:
+        """Remove a closed connection."""
 
-    def complain(self, address: str, what: str) -> None:
-        """Log what an address did, once a minute at most."""
+    def log_warning(self, address: str, what: str) -> None:
+        """Log what an address did, at most once a minute."""
+
+    def trim_memory_soon(self) -> None:
+        """Return the memory of a connection to the kernel once it is closed."""
 
 
-class Connection(HAPServerProtocol):
-    """One controller's connection, which can wait for a write without blocking the others."""
+class HapConnection(HAPServerProtocol):
+    """A connection from a controller or an unauthenticated device."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: Keeper, driver: AccessoryDriver) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, server: ConnectionManager, driver: AccessoryDriver
+    ) -> None:
         self._active_at_seconds: float = 0.0
         self.heard_at_seconds = loop.time()
-        """When something was last received: events are sent to the dead too."""
+        """When data last arrived: sending proves nothing, as events also go to dead peers."""
         super().__init__(loop, server.connections, driver)
         self.session = Session("?")
         self.events = Events(self, events.PACE)
         self.timed_writes = TimedWrites(loop.time)
         self._server = server
-        self._deadline = loop.call_later(limits.STRANGER_SECONDS, self._too_late)
-        self._may_pair_seconds = limits.PAIR_SETUP_SECONDS
+        self._deadline = self._deadline_in(sessions.AUTHENTICATION_SECONDS)
+        self._may_pair_seconds = sessions.PAIR_SETUP_SECONDS
         self._requests = 0
-        self._is_resting = False
+        self._is_waiting = False
 
     # Life
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin as a stranger."""
+        """Start unauthenticated."""
         super().connection_made(transport)
-        # HAP-python knows it by the peer's address and port, and two connections may have the same ones.
+        # HAP-python keys it by the peer's address and port, which two connections may share.
         peer: tuple[str, int] | None = self.peername
         del self.connections[peer]
         self.session.address = "?" if peer is None else peer[0]
         self.peername: Any = self.session
         self.connections[self.session] = self
-        self.handler = Requests(self)
-        self._transport.max_size = MOST_AT_ONCE_BYTES  # asyncio's own name
+        self.handler = RequestHandler(self)
+        self._transport.max_size = MOST_AT_ONCE_BYTES  # an attribute of asyncio's transport
         if peer is None:
-            self.cut()  # it went before we looked
+            self.abort()  # it disconnected already
         else:
-            self._server.admit(self)
+            self._server.add_unauthenticated(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back what it had, also what HAP-python does not know of."""
+        """Release everything, including what HAP-python does not know of."""
         self._deadline.cancel()
         self.events.close()
-        self._server.forget(self)
+        self._server.remove_connection(self)
         self.accessory_driver.pair_setup.end(self.session)
         super().connection_lost(exc)
 
     @property
     def is_revoked(self) -> bool:
-        """Whether the controller has proved who it is, and is not paired any more."""
-        return self.handler.is_encrypted and not self.handler.is_trusted
+        """Whether its controller authenticated and has been unpaired since."""
+        return self.handler.is_encrypted and not self.handler.is_authenticated
 
     @property
     def last_activity(self) -> float:
-        """When something was last sent or received, in the loop's time."""
+        """When data was last sent or received, in the loop's time."""
         return self._active_at_seconds
 
     @last_activity.setter
     def last_activity(self, _: float | None) -> None:
-        """Leave out HAP-python's time: the clock can be set, and all connections would be idle for months."""
+        """Ignore HAP-python's wall clock: once it is set, all connections could look idle for months."""
         self._active_at_seconds = self.loop.time()
 
-    def check_idle(self, now: float) -> None:  # noqa: ARG002 -- it is by that clock
-        """Close it if it was idle for long, by a clock that cannot be set; HAP-python's can."""
+    def check_idle(self, now: float) -> None:  # noqa: ARG002 -- wall-clock time
+        """Close it if it was idle for long, by the monotonic clock; HAP-python uses the wall clock."""
         super().check_idle(self.loop.time())
 
-    def is_at(self, place: Endpoint) -> bool:
-        """Whether it came to one of these addresses."""
+    def is_at(self, endpoint: Endpoint) -> bool:
+        """Return whether its own address belongs to this endpoint."""
         own_address: str = self.transport.get_extra_info("sockname")[0]
-        return own_address.partition("%")[0] in {address.partition("%")[0] for address in place.addresses}
+        return own_address.partition("%")[0] in {address.partition("%")[0] for address in endpoint.addresses}
 
-    def give_time_to_pair(self) -> None:
-        """A person may have to type now; only once, or it would hold up others for ever."""
+    def extend_deadline_to_pair(self) -> None:
+        """Extend the deadline, because a user may have to type the code.
+
+        Once, or it could block pairing forever.
+        """
         if self._may_pair_seconds:
             self._deadline.cancel()
-            self._deadline = self.loop.call_later(self._may_pair_seconds, self._too_late)
+            self._deadline = self._deadline_in(self._may_pair_seconds)
             self._may_pair_seconds = 0.0
 
     def close(self) -> None:
-        """Close; HAP-python's write_eof() raises if the other side has reset the connection."""
+        """Close; HAP-python's write_eof() raises if the peer has reset the connection."""
         try:
             super().close()
         except OSError:
             self.transport.abort()
 
-    def cut(self) -> None:
-        """Close without waiting for the other side to read."""
+    def abort(self) -> None:
+        """Close without waiting for the peer to read."""
         if self.connections.get(self.peername) is self:
             del self.connections[self.peername]
         self.transport.abort()
 
-    def complain(self, what: str) -> None:
-        """Log what it did, once a minute for each address."""
-        self._server.complain(self.session.address, what)
+    def log_warning(self, what: str) -> None:
+        """Log what the peer did, at most once a minute for each address."""
+        self._server.log_warning(self.session.address, what)
 
-    def _too_late(self) -> None:
-        self.complain("it did not say in time who it is")
-        self.cut()
+    def _deadline_in(self, seconds: float) -> asyncio.TimerHandle:
+        loop: asyncio.AbstractEventLoop = self.loop
+        return loop.call_later(seconds, self._too_late, seconds)
+
+    def _too_late(self, allowed_seconds: float) -> None:
+        self.log_warning(f"did not authenticate within {allowed_seconds:.0f} s")
+        self.abort()
 
     # Requests
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request, or a part of one, has come, and its response has not been sent."""
+        """Whether all or part of a request has arrived whose response has not been sent."""
         return self.response is not None or self.request is not None or self._has_more
 
     @property
     def _has_more(self) -> bool:
-        """Whether another request, or a part of one, has come behind the one that is answered."""
+        """Whether all or part of another request has arrived behind the current one."""
         if self.conn.trailing_data[0]:
             return True
         return self.hap_crypto is not None and self.hap_crypto.has_part_of_a_frame
 
     def data_received(self, data: bytes) -> None:
-        """Take it, and tell what waited for it if it was an empty frame; HAP-python goes by requests only."""
+        """Process data.
+
+        Also send the pending events if it was an empty frame: HAP-python only acts on requests.
+        """
         self.heard_at_seconds = self.loop.time()
         before = self._requests
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._requests == before and not self._is_resting and not self._server.turns.take(self._owner):
-            self._rest()  # thousands of frames may have no request in them
+        if (
+            self._requests == before
+            and not self._is_waiting
+            and not self._server.scheduler.take_turn(self._owner)
+        ):
+            self._wait_for_turn()  # thousands of frames may contain no request
         if not self.is_busy:
-            self.events.all_answered()
+            self.events.send_pending()
 
     def _process_events(self) -> None:
-        """Do a request if it is this controller's turn; HAP-python does all that a connection has."""
-        if self._is_resting or self.transport.is_closing():
+        """Process a request if it is this controller's turn; HAP-python processes all that have arrived."""
+        if self._is_waiting or self.transport.is_closing():
             return
-        if self._server.turns.take(self._owner):
+        if self._server.scheduler.take_turn(self._owner):
             super()._process_events()
         else:
-            self._rest()
+            self._wait_for_turn()
 
     def _process_one_event(self) -> bool:
-        """Leave the next request where it is until its turn, and refuse what is too much.
+        """Process one event, but leave further requests in the buffer until their turn, and enforce limits.
 
-        HAP-python takes any number of requests, and of each the first MiB, from anyone: here one that is too
-        large is refused before its body has come, and so is one too many of a stranger.
+        HAP-python accepts any number of requests, each up to 1 MiB, from any device. Here a request that is
+        too large is rejected before its body arrives, and so is one too many without authentication.
         """
-        if self._is_resting or self.transport.is_closing():
+        if self._is_waiting or self.transport.is_closing():
             return False
         before = self.request
         more = super()._process_one_event()
         is_done = before is not None and self.request is None and self.response is None
         if is_done and self.conn.trailing_data[0] and not self.transport.is_closing():
-            self._rest()  # thousands may have come at once, on each of many connections
+            self._wait_for_turn()  # thousands may arrive at once, on each of many connections
         if self.request is None or self.request is before:
             return bool(more)
         self._requests += 1
-        headers, is_stranger = dict(self.request.headers), self._server.is_stranger(self)
-        refused = limits.refusal(self.request.target, headers, self._requests, is_stranger=is_stranger)
+        headers, is_unauthenticated = dict(self.request.headers), self._server.is_unauthenticated(self)
+        refused = sessions.refusal(
+            self.request.target, headers, self._requests, is_unauthenticated=is_unauthenticated
+        )
         if refused is None:
-            if self.conn.they_are_waiting_for_100_continue:  # HAP-python lets them wait
+            if self.conn.they_are_waiting_for_100_continue:  # HAP-python never answers this
                 self.write(self.conn.send(CONTINUE))
             return bool(more)
         self._refuse(refused)
@@ -222,24 +251,24 @@ class Connection(HAPServerProtocol):
 
     @property
     def _owner(self) -> Hashable:
-        """Who shares the turns of this connection."""
+        """The controller, or the address, that shares its turns among its connections."""
         return self.session.controller or self.session.address
 
-    def _rest(self) -> None:
-        self._is_resting = True
+    def _wait_for_turn(self) -> None:
+        self._is_waiting = True
         self.transport.pause_reading()
-        self._server.turns.wait(self._owner, self)
+        self._server.scheduler.enqueue(self._owner, self.resume)
 
-    def go_on(self) -> None:
-        """Do the next request."""
-        self._is_resting = False
+    def resume(self) -> None:
+        """Process the next request."""
+        self._is_waiting = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
             super()._process_events()
 
     def _refuse(self, status: HTTPStatus, what: str = "a request", why: str = "") -> None:
-        """Answer without a body, and close: what comes behind is not to be read."""
-        self.complain(f"{what} is answered with {status.value} ({why or status.phrase})")
+        """Respond without a body and close: what follows must not be read."""
+        self.log_warning(f"answered {what} with {status.value} ({why or status.phrase})")
         response = HAPResponse()
         response.status_code, response.reason = status.value, status.phrase
         response.headers.append(("Connection", "close"))
@@ -247,71 +276,75 @@ class Connection(HAPServerProtocol):
         self.close()
 
     def send_response(self, response: HAPResponse) -> None:
-        """Send it whole, and then the events that waited for it and for all that came behind it.
+        """Send a response, and then the pending events unless another request has arrived.
 
-        HAP-python sends a response without a body in chunks, at which iOS can stall, and none to HEAD.
+        HAP-python sends a response without a body with chunked encoding, which can stall iOS, and never
+        responds to HEAD.
         """
         if self.request is not None and self.request.method == b"HEAD":
-            length, response.body = len(response.body), b""  # told, and not sent (RFC 9110, 9.3.2)
+            length, response.body = len(response.body), b""  # the length without the body (RFC 9110, 9.3.2)
             response.headers.append(("Content-Length", str(length)))
         elif not response.body and response.status_code != HTTPStatus.NO_CONTENT:
             response.headers.append(("Content-Length", "0"))
         super().send_response(response)
         if self.conn.our_state is not h11.MUST_CLOSE and not self._has_more:
-            self.events.all_answered()
+            self.events.send_pending()
 
     def _process_response(self, response: HAPResponse) -> None:
-        response.pairing_changed = False  # the driver sees to it, without HAP-python's thread
+        response.pairing_changed = False  # the driver does this, without HAP-python's thread
         super()._process_response(response)
         if response.shared_key:
-            self.hap_crypto: Any = Frames(response.shared_key)
-            self._trust()
+            self.hap_crypto: Any = FrameCipher(response.shared_key)
+            self._begin_session()
 
-    def _trust(self) -> None:
-        """It proved who it is, and from here on everything is encrypted."""
-        # TRUST: what came behind the proof in the clear may be anybody's; HAP-python takes it for its own.
+    def _begin_session(self) -> None:
+        """Count the connection as authenticated; from here on everything is encrypted."""
+        # TRUST: any device on the path could add plaintext behind the proof; HAP-python would accept it.
         if self.conn.trailing_data[0]:
-            self.complain("it sent something in the clear behind its proof")
-            self.cut()
+            self.log_warning("sent unencrypted data behind its proof")
+            self.abort()
             return
         self._deadline.cancel()
-        self._server.trust(self)
+        self._server.add_authenticated(self)
 
     def _hold_data(self, size: int) -> bool:
         if self.response is None or self._held_bytes + size <= LARGEST_HELD_BYTES:
             return bool(super()._hold_data(size))
-        self.complain("it sends more and more while its write is under way")
-        self.close()  # HAP-python does at a MiB, and would log it each time
+        self.log_warning("sent too much while a request is pending")
+        self.close()  # HAP-python does at 1 MiB, and logs it each time
         return False
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:
-        """Answer malformed HTTP, and close; HAP-python closes without an answer, and does not say so."""
-        words, _, _ = str(message).partition(": bytearray(")  # the line itself is whatever was sent
-        why = printable_line(words, LONGEST_REASON)
+        """Respond to malformed HTTP, and close; HAP-python closes without a response or a log line."""
+        words, _, _ = str(message).partition(": bytearray(")  # the rest is the line as the device sent it
+        why = printable_line(words, LONGEST_LOGGED_REASON)
         if not isinstance(message, h11.RemoteProtocolError) or self.conn.our_state not in ANSWERABLE:
-            self.complain(f"its connection is closed: {why}")
+            self.log_warning(f"closing its connection: {why}")
             return bool(super()._handle_invalid_conn_state(message))
         self._refuse(HTTPStatus(message.error_status_hint), "malformed HTTP", why)
         return False
 
     def write(self, data: bytes) -> None:
-        """Send; a controller that does not read what it asked for is cut off, as HAP-python does not."""
+        """Send, but disconnect a controller that does not read its responses.
+
+        HAP-python buffers without limit.
+        """
         if self.transport.is_closing():
             return
         super().write(data)
         if self.transport.get_write_buffer_size() > LARGEST_UNSENT_BYTES:
-            self.complain("it does not read what is sent to it")
-            self.cut()
-            self._server.free_memory.give_back_soon()
+            self.log_warning("does not read what it is sent, closing its connection")
+            self.abort()
+            self._server.trim_memory_soon()
 
     # Events
 
     def value_of(self, path: Path) -> Any:  # noqa: ANN401 -- a characteristic's
-        """The value of this moment, None for a characteristic that is gone."""
+        """Return the current value, None for a characteristic that is gone."""
         characteristic = self.accessory_driver.find(*path)
         return None if characteristic is None else characteristic.value
 
     def send_changes(self, changes: Sequence[Change]) -> None:
-        """Send one message; HAP-python would wait for half a second in case more changes."""
+        """Send one message; HAP-python would wait half a second for more changes."""
         told = [{"aid": aid, "iid": iid, "value": value} for (aid, iid), value in changes]
         self.write(create_hap_event(told))

@@ -1,6 +1,7 @@
-"""The accessory database: what the bridge serves, under which iids, and the number (c#) that stands for it.
+"""The accessory database: the accessories that the bridge serves, their iids, and its version number (c#).
 
-It decides what may be served; the driver writes the state, and tells here when that succeeded or failed.
+It decides which accessories may be served. `StateWriter` writes the state and reports success and failure
+here.
 """
 
 import hashlib
@@ -8,112 +9,137 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyhap.accessory import Accessory, Bridge
+from pyhap.characteristic import Characteristic
 from pyhap.const import STANDALONE_AID
+from pyhap.iid_manager import IIDManager
+from pyhap.service import Service
 from pyhap.state import State
-from pyhap.util import to_sorted_hap_json
+from pyhap.util import to_sorted_hap_json, uuid_to_hap_type
 
-from hkswitch.hap.iid_manager import RememberedIids
-from hkswitch.hap.iids import Meaning, Numbers, Record
+from hkswitch.hap.iids import HapType, IidAllocator, Iids, Record
 from hkswitch.hap.state_format import Stored
 
 Accessories = Mapping[int, Accessory]
 
 
+class RememberedIids(IIDManager):
+    """The iids of one accessory, from the record; HAP-python numbers them by order."""
+
+    def __init__(self, allocator: IidAllocator, aid: int) -> None:
+        super().__init__()
+        self._allocator = allocator
+        self._aid = aid
+
+    def get_iid_for_obj(self, obj: Service | Characteristic) -> int:
+        """Return the iid of a new service or characteristic; HAP-python asks once for each."""
+        iid = self._allocator.iid(self._aid, _type_of(obj))
+        if iid in self.objs:
+            raise ValueError(f"an accessory cannot have two of {_type_of(obj)}: iids are assigned by type")
+        return iid
+
+    @property
+    def by_type(self) -> Iids:
+        """The iids by type."""
+        return {_type_of(obj): iid for iid, obj in self.objs.items()}
+
+
 class Retyped(Accessory):
-    """An accessory that may have had another type when the state was written last."""
+    """An accessory that may have another type in the state on disk."""
 
     @property
     def former(self) -> Accessory | None:
-        """The same of that type, to be served as long as this one cannot be written."""
+        """The same accessory with that type, to serve until this one is written."""
 
 
 class Database:
-    """The accessories that are wanted, of which those are served whose iids a restart would find again."""
+    """The wanted accessories. Those whose iids a restart would restore are served."""
 
     def __init__(self, state: State, stored: Stored | None) -> None:
         self._state = state
-        self._numbers = Numbers(stored.iids, paired=stored.paired) if stored else Numbers({}, paired=False)
+        self._allocator = (
+            IidAllocator(stored.iids, paired=stored.paired) if stored else IidAllocator({}, paired=False)
+        )
         self._bridge: Bridge | None = None
         self._wanted: Accessories = {}
         self._written_version = self._version
 
     def iids_of(self, aid: int) -> RememberedIids:
-        """What numbers the services and characteristics of a new accessory."""
-        return RememberedIids(self._numbers, aid)
+        """Return the iid manager for a new accessory."""
+        return RememberedIids(self._allocator, aid)
 
     def open(self, bridge: Bridge) -> None:
-        """Begin with the accessories of a bridge, when the state has been read."""
+        """Start with the accessories of a bridge, after the state was loaded."""
         self._bridge, self._wanted = bridge, dict(bridge.accessories)
         self._written_version = self._version
-        self._numbers.end_of_past()
+        self._allocator.assign_by_type_from_now()
         self.serve_wanted()
 
     def want(self, accessories: Accessories) -> Accessories:
-        """Want these instead; those that were wanted before are returned."""
+        """Replace the wanted accessories, and return the previous ones."""
         before, self._wanted = self._wanted, dict(accessories)
         return before
 
     def serve_wanted(self) -> bool:
-        """Serve all that is wanted; whether c# has grown by it, which must be written before it is sent."""
+        """Serve all wanted accessories, and return whether c# grew: write it before sending it."""
         if self._bridge is not None:
             self._bridge.accessories = dict(self._wanted)
         return bool(self._state.set_accessories_hash(self._digest()))
 
     def serve_written(self) -> None:
-        """Serve what needs not be written first: writing failed."""
+        """Serve only what is on disk, because writing failed."""
         self._version = self._written_version
         if self._bridge is not None:
             may = {aid: self._servable(each) for aid, each in self._wanted.items()}
             self._bridge.accessories = {aid: each for aid, each in may.items() if each is not None}
 
-    def go_back(self, before: Accessories) -> None:
-        """Serve what was wanted before, as if nothing else ever had been."""
+    def revert_to(self, before: Accessories) -> None:
+        """Want and serve the previous accessories again, and forget the iids of all others."""
         self._wanted = before
-        self._numbers.only({aid: _iids(each) for aid, each in before.items()})
+        self._allocator.discard_unwritten_except({aid: _iids(each) for aid, each in before.items()})
         self.serve_written()
 
     @property
     def must_be_written(self) -> bool:
-        """Whether something that is wanted may not be served before it is written."""
+        """Whether a wanted accessory must be written before it may be served."""
         return not all(map(self._may_serve, self._wanted.values()))
 
     @property
-    def is_untold(self) -> bool:
-        """Whether controllers have read other accessories than those that are wanted, and are not told so."""
+    def has_unannounced_changes(self) -> bool:
+        """Whether controllers have read outdated accessories and have not been notified."""
         return bool(self._state.paired) and self._digest() != self._state.accessories_hash
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The names of the accessories that are wanted and not served."""
+        """The names of the wanted accessories that are not served."""
         return self._names(lambda served, _: served is None)
 
     @property
     def of_old_type(self) -> tuple[str, ...]:
-        """The names of those that are served as what they were before."""
+        """The names of the accessories that are served with their former type."""
         return tuple(
             str(each.display_name) for each in self._wanted.values() if self._served(each) not in {None, each}
         )
 
-    def written_type(self, aid: int) -> Meaning | None:
-        """The type that an accessory had when it was written last, None if it never was."""
-        return self._numbers.written_type(aid)
+    def written_type(self, aid: int) -> HapType | None:
+        """Return the type of an accessory on disk, None if it is not there."""
+        return self._allocator.written_type(aid)
 
     @property
     def record(self) -> Record:
-        """The iids to write: what each accessory is now comes last."""
+        """The iids to write: the current ones of each accessory come last."""
         present = {each.aid: _iids(self._served(each) or each) for each in self._wanted.values()}
         if self._bridge is not None:
             present[STANDALONE_AID] = _iids(self._bridge)
-        return self._numbers.to_write(present, paired=self._state.paired)
+        return self._allocator.to_write(present, paired=self._state.paired)
 
     def written(self, record: Record) -> None:
-        """The record and c# are on disk."""
+        """Note that this record and c# are on disk."""
         self._written_version = self._version
-        self._numbers.written(record)
+        self._allocator.written(record)
 
     @property
     def _version(self) -> tuple[int, str | None]:
-        """The config version (c#), and the accessories that it stands for."""
+        """The config number (c#), and the hash of the accessories that it stands for."""
         return self._state.config_version, self._state.accessories_hash
 
     @_version.setter
@@ -121,24 +147,27 @@ class Database:
         self._state.config_version, self._state.accessories_hash = version
 
     def _may_serve(self, accessory: Accessory) -> bool:
-        # A controller reads nothing before it is paired, and with its pairing all iids are written.
-        return not self._state.paired or self._numbers.are_written(accessory.aid, _iids(accessory))
+        # Controllers read nothing before they are paired, and pairing writes all iids.
+        return not self._state.paired or self._allocator.are_written(accessory.aid, _iids(accessory))
 
     def _servable(self, accessory: Accessory) -> Accessory | None:
-        """What may be served of an accessory: itself, or what it was."""
+        """Return what may be served of an accessory: itself, its former type, or None."""
         former = accessory.former if isinstance(accessory, Retyped) else None
         return next((each for each in (accessory, former) if each and self._may_serve(each)), None)
 
     def _names(self, of: Callable[[Accessory | None, Accessory], bool]) -> tuple[str, ...]:
-        """The names of what is wanted, by what is served of it."""
+        """Return the names of the wanted accessories for which `of` (served, wanted) is true."""
         return tuple(sorted(str(e.display_name) for e in self._wanted.values() if of(self._served(e), e)))
 
     def _served(self, accessory: Accessory) -> Accessory | None:
-        """What is served of an accessory now."""
+        """Return the accessory that is served for a wanted one, None if there is none."""
         return None if self._bridge is None else self._bridge.accessories.get(accessory.aid)
 
     def _digest(self) -> str:
-        """Another one for each database; with names and the version, which HAP-python leaves out."""
+        """Return the hash of the database.
+
+        It includes names and the program's version, unlike HAP-python's.
+        """
         accessories = [] if self._bridge is None else [self._bridge, *self._wanted.values()]
         values = {str(each.aid): _fixed_values(each) for each in accessories}
         services = [] if self._bridge is None else self._bridge.to_HAP(include_value=False)
@@ -147,10 +176,16 @@ class Database:
 
 def _iids(accessory: Accessory) -> Mapping[str, int]:
     manager = accessory.iid_manager
-    return manager.by_meaning if isinstance(manager, RememberedIids) else {}
+    return manager.by_type if isinstance(manager, RememberedIids) else {}
 
 
 def _fixed_values(accessory: Accessory) -> list[Any]:
-    """The values of what can only be read: they are part of what the accessory is."""
+    """Return the read-only values, such as names: they are part of the database."""
     characteristics = (each for service in accessory.services for each in service.characteristics)
     return [each.value for each in characteristics if each.properties["Permissions"] == ["pr"]]
+
+
+def _type_of(obj: Service | Characteristic) -> HapType:
+    if isinstance(obj, Service):
+        return str(uuid_to_hap_type(obj.type_id))
+    return f"{uuid_to_hap_type(obj.service.type_id)}.{uuid_to_hap_type(obj.type_id)}"

@@ -1,6 +1,7 @@
-"""When a connection is told of changes: at once if it may be, never too often, and never what it knows.
+"""The events of one connection: immediate if possible, rate limited, and without values that it already has.
 
-Knows no HAP-python and sends nothing itself. It must not be asked to send between a request and its response.
+Imports no HAP-python and sends nothing itself. It must not be called to send between a request and its
+response.
 """
 
 import asyncio
@@ -18,40 +19,40 @@ Change = tuple[Path, Any]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long to wait after a message, and after an event of a characteristic."""
+    """The least intervals between messages, and between events of one characteristic."""
 
     message_seconds: float = 0.25
-    """As the reference implementation does, so that a storm of changes is few messages."""
+    """The reference implementation's interval, so that many changes are few messages."""
 
     characteristic_seconds: float = 1.0
-    """As the HAP specification (6.8) means it."""
+    """The interval of the HAP specification (6.8)."""
 
 
 PACE: Final = Pace()
 
 
-class Line(Protocol):
-    """What is needed of a connection."""
+class Subscriber(Protocol):
+    """The connection that receives events."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request, or a part of one, has come, and its response has not been sent."""
+        """Whether all or part of a request has arrived whose response has not been sent."""
 
     def value_of(self, path: Path) -> Any:  # noqa: ANN401 -- a characteristic's
-        """The value of this moment, None for a characteristic that is gone."""
+        """Return the current value, None for a characteristic that is gone."""
 
     def send_changes(self, changes: Sequence[Change]) -> None:
         """Send one message."""
 
 
 class Events:
-    """What one connection wants to hear of, what it was told, and what it still has to be told."""
+    """The subscriptions of one connection, the values that it was sent, and the changes still to send."""
 
-    def __init__(self, line: Line, pace: Pace) -> None:
-        self._line = line
+    def __init__(self, subscriber: Subscriber, pace: Pace) -> None:
+        self._subscriber = subscriber
         self._pace = pace
-        self._wanted: set[Path] = set()
-        self._told: dict[Path, Any] = {}
+        self._subscriptions: set[Path] = set()
+        self._sent: dict[Path, Any] = {}
         self._changed: dict[Path, None] = {}
         self._sent_at_seconds: dict[Path, float] = {}
         self._message_at_seconds = -inf
@@ -59,43 +60,46 @@ class Events:
         self._later: asyncio.TimerHandle | None = None
 
     def subscribe(self, path: Path, *, wanted: bool) -> None:
-        """Begin or end to tell of a characteristic."""
+        """Start or stop events of a characteristic."""
         if wanted:
-            self._wanted.add(path)
+            self._subscriptions.add(path)
         else:
-            self._wanted.discard(path)
+            self._subscriptions.discard(path)
 
     def is_subscribed(self, path: Path) -> bool:
-        """Whether the connection is told of a characteristic."""
-        return path in self._wanted
+        """Return whether the connection gets events of a characteristic."""
+        return path in self._subscriptions
 
-    def told(self, path: Path, value: object) -> None:
-        """A response tells a value, or none (None): then the next event is news whatever it says."""
+    def record_sent(self, path: Path, value: object) -> None:
+        """Record the value in a response. After None, the next event is sent whatever its value."""
         if value is None:
-            self._told.pop(path, None)
+            self._sent.pop(path, None)
         else:
-            self._told[path] = value
+            self._sent[path] = value
 
-    def listed(self, path: Path, value: object) -> None:
-        """A list of all accessories tells a value, which a controller takes or leaves: say it if in doubt."""
-        if path in self._told and self._told[path] != value:
-            del self._told[path]
+    def record_listed(self, path: Path, value: object) -> None:
+        """Record a value in a list of all accessories.
+
+        Controllers may ignore those: if it differs, send it again.
+        """
+        if path in self._sent and self._sent[path] != value:
+            del self._sent[path]
 
     def changed(self, path: Path) -> None:
-        """A characteristic may have another value now. What changes in the same moment is one message."""
-        if path in self._wanted:
+        """Note that a value may have changed. Changes in the same turn of the loop go into one message."""
+        if path in self._subscriptions:
             self._changed[path] = None
             if self._soon is None:
-                self._soon = asyncio.get_running_loop().call_soon(self._tell_unless_busy)
+                self._soon = asyncio.get_running_loop().call_soon(self._send_unless_busy)
 
-    def all_answered(self) -> None:
-        """Tell what waited for responses: nothing else has come that needs one."""
+    def send_pending(self) -> None:
+        """Send the changes that waited for responses; no request is pending now."""
         if self._changed:
-            self._tell()
+            self._send_due()
 
     def close(self) -> None:
-        """Tell nothing any more."""
-        self._wanted.clear()
+        """Send no more events."""
+        self._subscriptions.clear()
         self._changed.clear()
         self._stop_waiting()
 
@@ -105,33 +109,35 @@ class Events:
                 waiting.cancel()
         self._soon = self._later = None
 
-    def _tell_unless_busy(self) -> None:
+    def _send_unless_busy(self) -> None:
         self._stop_waiting()
-        if not self._line.is_busy:
-            self._tell()
+        if not self._subscriber.is_busy:
+            self._send_due()
 
-    def _tell(self) -> None:
-        """Send what is due, and wait for what is not."""
+    def _send_due(self) -> None:
+        """Send the changes that are due, and schedule the others."""
         self._stop_waiting()
         loop = asyncio.get_running_loop()
-        now_seconds, news = loop.time(), self._news()
-        self._changed = {path: None for path in news if self._due_at_seconds(path) > now_seconds}
-        due = [change for change in news.items() if change[0] not in self._changed]
+        now_seconds, changes = loop.time(), self._unsent_changes()
+        self._changed = {path: None for path in changes if self._due_at_seconds(path) > now_seconds}
+        due = [change for change in changes.items() if change[0] not in self._changed]
         for path, value in due:
-            self._told[path], self._sent_at_seconds[path] = value, now_seconds
+            self._sent[path], self._sent_at_seconds[path] = value, now_seconds
         if due:
             self._message_at_seconds = now_seconds
-            self._line.send_changes(due)
+            self._subscriber.send_changes(due)
         if self._changed:
-            self._later = loop.call_at(min(map(self._due_at_seconds, self._changed)), self._tell_unless_busy)
+            self._later = loop.call_at(min(map(self._due_at_seconds, self._changed)), self._send_unless_busy)
 
-    def _news(self) -> dict[Path, Any]:
-        """The changes that the connection does not know, with the values of this moment."""
-        values = {path: self._line.value_of(path) for path in self._changed if path in self._wanted}
+    def _unsent_changes(self) -> dict[Path, Any]:
+        """Return the changes that the connection was not sent yet, with their current values."""
+        values = {
+            path: self._subscriber.value_of(path) for path in self._changed if path in self._subscriptions
+        }
         return {
             path: value
             for path, value in values.items()
-            if value is not None and (path not in self._told or self._told[path] != value)
+            if value is not None and (path not in self._sent or self._sent[path] != value)
         }
 
     def _due_at_seconds(self, path: Path) -> float:

@@ -1,8 +1,8 @@
-"""The iids of services and characteristics: which each one has, and which were ever served.
+"""Assigns the iids of services and characteristics, and keeps a record of all that were ever served.
 
-Phones keep scenes and automations by aid and iid, so a pair of the two never changes its meaning while a
-controller is paired (HAP specification, 2.6.1). This module assigns iids and remembers them, retired ones
-included; it must not know what an accessory is, and it neither reads nor writes a file.
+Phones store scenes and automations by aid and iid, so a pair of the two must never change its meaning while a
+controller is paired (HAP specification, 2.6.1). The record therefore includes retired iids. This module does
+not know accessories, and neither reads nor writes a file.
 """
 
 import re
@@ -12,125 +12,128 @@ from typing import Final
 
 from hkswitch.protocol.json_lines import LARGEST_ID
 
-Meaning = str
+HapType = str
 """The type of a service, like `49`, or of a characteristic of it, like `49.25`, in HomeKit's short form."""
 
-Iids = Mapping[Meaning, int]
-"""The iids of one accessory. In a record, what is retired comes first, so the last service is its type."""
+Iids = Mapping[HapType, int]
+"""The iids of one accessory. In a record, retired ones come first, so the last service is the current
+type."""
 
 Record = Mapping[int, Iids]
 """The iids of all accessories, by aid."""
 
 
 def _from(first: int, service: str, *characteristics: str) -> Iids:
-    """A service at an iid, and its characteristics behind it."""
-    meanings = (service, *(f"{service}.{each}" for each in characteristics))
-    return {meaning: iid for iid, meaning in enumerate(meanings, first)}
+    """Number a service from `first`, followed by its characteristics."""
+    types = (service, *(f"{service}.{each}" for each in characteristics))
+    return {each: iid for iid, each in enumerate(types, first)}
 
 
-INFORMATION: Final = {
+COMMON_IIDS: Final = {
     **_from(1, "3E", "14", "20", "21", "23", "30", "52"),
-    **_from(8, "A2", "37"),  # protocol information, which only the bridge itself has
+    **_from(8, "A2", "37"),  # protocol information, of the bridge itself only
 }
-"""What every version had in the same places."""
+"""The iids that all versions share."""
 
-BY_TYPE: Final = {
-    **INFORMATION,
+IIDS_BY_TYPE: Final = {
+    **COMMON_IIDS,
     **_from(16, "49", "25"),  # Switch
     **_from(32, "47", "25", "26"),  # Outlet
     **_from(48, "43", "25"),  # Lightbulb
     **_from(64, "40", "25"),  # Fan
 }
-"""What an accessory gets. Add numbers, but never change one or give it to something else.
+"""The fixed iids of each type. Add numbers, but never change or reuse one.
 
-Where the record is lost, as after the restore of an old backup, this alone keeps the meanings. So no type has
-a number that `BY_ORDER` has for several.
+If the record is lost, as after restoring an old backup, only this table keeps the meanings. So it contains no
+number that `IIDS_BY_ORDER` uses for several types.
 """
 
-BY_ORDER: Final = {
-    **INFORMATION,
+IIDS_BY_ORDER: Final = {
+    **COMMON_IIDS,
     **_from(8, "49", "25"),
     **_from(8, "47", "25", "26"),
     **_from(8, "43", "25"),
     **_from(8, "40", "25"),
 }
-"""What versions without a record served: they numbered by order, whatever the type."""
+"""The iids of versions without a record, which numbered by order, whatever the type."""
 
-FIRST_OTHER: Final = 1000
-"""From here on are the iids of what has no number above, or whose number is taken."""
+FIRST_DYNAMIC_IID: Final = 1000
+"""The first iid for types without a fixed number, or whose number is taken."""
 
-MOST_RECORDED: Final = 2000
-"""Accessories in the record: some 500 kB, and more than ten times what a bridge may have."""
+MOST_RECORDED_ACCESSORIES: Final = 2000
+"""Accessories in the record: about 500 kB, and more than ten times what a bridge may have."""
 
 _AID: Final = re.compile(r"[1-9][0-9]{0,18}")
-_MEANING: Final = re.compile(r"[0-9A-F]{1,8}(\.[0-9A-F]{1,8})?")
+_HAP_TYPE: Final = re.compile(r"[0-9A-F]{1,8}(\.[0-9A-F]{1,8})?")
 
 
-class Numbers:
-    """The iids of a bridge: those on disk, and those that were assigned since."""
+class IidAllocator:
+    """The iids of a bridge: those on disk, and those assigned since."""
 
     def __init__(self, record: Record | None, *, paired: bool) -> None:
         """`record` is the one on disk, None if a version without one wrote the state.
 
-        Without a controller, no phone remembers what an iid meant, and nothing is kept.
+        Without a paired controller, no phone remembers any iid, and the record is dropped.
         """
-        self._all = _copy(record) if record is not None and paired else {}
-        self._safe = _copy(self._all)
+        self._assigned = _copy(record) if record is not None and paired else {}
+        self._on_disk = _copy(self._assigned)
         self._by_order = record is None and paired
 
-    def iid(self, aid: int, meaning: Meaning) -> int:
-        """The iid that this always had, or a new one."""
-        iids = self._all.setdefault(aid, {})
-        if meaning not in iids:
-            preferred = (BY_ORDER if self._by_order else BY_TYPE).get(meaning)
-            iids[meaning] = _free(preferred, iids.values())
+    def iid(self, aid: int, hap_type: HapType) -> int:
+        """Return the recorded iid of a type, or assign one."""
+        iids = self._assigned.setdefault(aid, {})
+        if hap_type not in iids:
+            preferred = (IIDS_BY_ORDER if self._by_order else IIDS_BY_TYPE).get(hap_type)
+            iids[hap_type] = _free(preferred, iids.values())
             if self._by_order:
-                self._safe.setdefault(aid, {})[meaning] = iids[meaning]
-        return iids[meaning]
+                self._on_disk.setdefault(aid, {})[hap_type] = iids[hap_type]
+        return iids[hap_type]
 
-    def end_of_past(self) -> None:
-        """Give types iids of their own from now on: what served before there was a record has its own."""
+    def assign_by_type_from_now(self) -> None:
+        """Assign by type from now on: the accessories from before the record existed have their iids now."""
         self._by_order = False
 
     def are_written(self, aid: int, iids: Iids) -> bool:
-        """Whether a restart would find an accessory of this type again, with these iids."""
-        written = self._safe.get(aid, {})
+        """Return whether a restart would restore an accessory of this type with these iids."""
+        written = self._on_disk.get(aid, {})
         return iids.items() <= written.items() and _type_of(iids) == _type_of(written)
 
-    def written_type(self, aid: int) -> Meaning | None:
-        """The type that an accessory has on disk, None if it is not there."""
-        return _type_of(self._safe.get(aid, {}))
+    def written_type(self, aid: int) -> HapType | None:
+        """Return the type of an accessory on disk, None if it is not there."""
+        return _type_of(self._on_disk.get(aid, {}))
 
     def to_write(self, present: Record, *, paired: bool) -> Record:
-        """The record for the disk, without what may be forgotten; `present` is what is served.
+        """Return the record to write; `present` has the accessories that are served.
 
-        Of more accessories than fit, those that were recorded first and are not served are forgotten. Each
-        gets the iids of its type if it comes back, so even then none gets another meaning.
+        If there are too many accessories, the oldest ones that are not served are dropped. One that comes
+        back gets the fixed iids of its type, so even then no iid changes its meaning.
         """
-        retired = [aid for aid in self._all if aid not in present] if paired else []
-        kept = {*present, *retired[max(0, len(retired) + len(present) - MOST_RECORDED) :]}
+        retired = [aid for aid in self._assigned if aid not in present] if paired else []
+        kept = {*present, *retired[max(0, len(retired) + len(present) - MOST_RECORDED_ACCESSORIES) :]}
         return {
-            aid: _ending_with(present.get(aid, {}), iids) for aid, iids in self._all.items() if aid in kept
+            aid: _ending_with(present.get(aid, {}), iids)
+            for aid, iids in self._assigned.items()
+            if aid in kept
         }
 
     def written(self, record: Record) -> None:
-        """Take the record that is on disk now for what there is."""
-        self._all, self._safe = _copy(record), _copy(record)
+        """Replace everything by the record that is on disk now."""
+        self._assigned, self._on_disk = _copy(record), _copy(record)
 
-    def only(self, served: Record) -> None:
-        """Forget what was assigned to accessories that were never served; these are."""
-        self._all = _copy(self._safe)
+    def discard_unwritten_except(self, served: Record) -> None:
+        """Forget the iids that were assigned but not written, except those of `served`."""
+        self._assigned = _copy(self._on_disk)
         for aid, iids in served.items():
-            self._all.setdefault(aid, {}).update(iids)
+            self._assigned.setdefault(aid, {}).update(iids)
 
 
-def encode_record(record: Record) -> dict[str, dict[Meaning, int]]:
-    """The record as JSON has it."""
+def encode_record(record: Record) -> dict[str, dict[HapType, int]]:
+    """Convert a record for JSON."""
     return {str(aid): dict(iids) for aid, iids in record.items()}
 
 
 def parse_record(body: object) -> Record:
-    """The record of a JSON object; raises `ValueError`, and trusts nothing that it holds."""
+    """Parse a record from untrusted JSON; raises `ValueError`."""
     if not isinstance(body, dict):
         raise ValueError("not an object")
     return {_aid(aid): _iids(iids) for aid, iids in body.items()}
@@ -143,30 +146,30 @@ def _aid(text: str) -> int:
 
 
 def _iids(body: object) -> Iids:
-    if not isinstance(body, dict) or not all(map(_MEANING.fullmatch, body)):
-        raise ValueError("not the types of services and characteristics")
-    # A bool is an int too.
+    if not isinstance(body, dict) or not all(map(_HAP_TYPE.fullmatch, body)):
+        raise ValueError("invalid types of services or characteristics")
+    # A bool is an int in Python.
     if not all(type(iid) is int and 1 <= iid <= LARGEST_ID for iid in body.values()):
-        raise ValueError("not iids")
+        raise ValueError("invalid iids")
     if len(set(body.values())) < len(body):
-        raise ValueError("one iid with two meanings")
+        raise ValueError("one iid for two types")
     return body
 
 
-def _type_of(iids: Iids) -> Meaning | None:
-    """The last service; those before it say what an accessory is called, or what it was."""
-    return next((meaning for meaning in reversed([*iids]) if "." not in meaning), None)
+def _type_of(iids: Iids) -> HapType | None:
+    """Return the last service: those before it are the accessory information and retired types."""
+    return next((hap_type for hap_type in reversed([*iids]) if "." not in hap_type), None)
 
 
-def _ending_with(present: Iids, iids: Iids) -> dict[Meaning, int]:
-    return {meaning: iid for meaning, iid in iids.items() if meaning not in present} | dict(present)
+def _ending_with(present: Iids, iids: Iids) -> dict[HapType, int]:
+    return {hap_type: iid for hap_type, iid in iids.items() if hap_type not in present} | dict(present)
 
 
 def _free(preferred: int | None, taken: Collection[int]) -> int:
     if preferred is not None and preferred not in taken:
         return preferred
-    return next(iid for iid in count(FIRST_OTHER) if iid not in taken)
+    return next(iid for iid in count(FIRST_DYNAMIC_IID) if iid not in taken)
 
 
-def _copy(record: Record) -> dict[int, dict[Meaning, int]]:
+def _copy(record: Record) -> dict[int, dict[HapType, int]]:
     return {aid: dict(iids) for aid, iids in record.items()}

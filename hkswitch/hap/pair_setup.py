@@ -1,10 +1,11 @@
-"""Pair-setup: in order, by one connection at a time, with a key that needs the setup code.
+"""Pair-setup: steps in order, on one connection at a time, with a session key that requires the setup code.
 
-HAP-python leaves out leading zeros where iOS does not, and so turns away one right setup code in 80. It also
-takes steps in any order, and lets any number of controllers pair at once, with the keys of one another.
+HAP-python drops leading zeros where iOS does not, and so rejects one correct setup code in 80. It also
+accepts steps in any order, and lets any number of controllers pair at once, with one another's keys.
 
-The arithmetic takes tens of milliseconds, in which nothing else runs: Python holds its lock meanwhile, so a
-thread would not help. So a challenge is only made anew when the last one was answered, and answers are few.
+The arithmetic takes tens of milliseconds, during which the loop is blocked. A thread would not help, because
+Python holds its global lock meanwhile. So a challenge is reused until it was answered, and answers are
+limited.
 """
 
 import asyncio
@@ -22,42 +23,48 @@ from pyhap.hap_handler import HAPServerHandler
 from pyhap.hsrp import Server as SrpServer
 from pyhap.params import get_srp_context
 
+from hkswitch.hap.characteristics import TimedWrites
 from hkswitch.hap.events import Events
-from hkswitch.hap.limits import Step
-from hkswitch.hap.refusals import AUTHENTICATION, BUSY, MAX_TRIES, UNKNOWN, Refused
-from hkswitch.hap.session import Session, controller_of
+from hkswitch.hap.pairing_rules import (
+    ERROR_AUTHENTICATION,
+    ERROR_BUSY,
+    ERROR_MAX_TRIES,
+    ERROR_UNKNOWN,
+    PairingRefused,
+    Step,
+)
+from hkswitch.hap.sessions import Session, controller_of
 from hkswitch.hap.state_file import StateUnwritable
-from hkswitch.hap.timed_writes import TimedWrites
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 
 GROUP_BITS: Final = 3072
 SALT_BYTES: Final = 16
 
-NOT_COUNTED: Final = "the bridge's state cannot be written, and so no attempt can be counted"
+NOT_COUNTED: Final = "attempts cannot be counted while the bridge's state cannot be written"
 
 
-class Connection(Protocol):
-    """What is needed of the connection that requests come in on."""
+class RequestConnection(Protocol):
+    """The part of a connection that its request handler uses."""
 
     session: Session
     events: Events
     timed_writes: TimedWrites
     accessory_driver: Any
 
-    def complain(self, what: str) -> None:
-        """Log what it did."""
+    def log_warning(self, what: str) -> None:
+        """Log what the peer did."""
 
-    def give_time_to_pair(self) -> None:
-        """A person may have to type now."""
+    def extend_deadline_to_pair(self) -> None:
+        """Extend the deadline, because a user may have to type the code."""
 
 
 class Verifier(SrpServer):
-    """The bridge's side of SRP (RFC 5054), with all numbers in their full length."""
+    """The bridge's side of SRP (RFC 5054), with all numbers at full length."""
 
     def __init__(self, setup_code: str, last: "Verifier | None" = None) -> None:
-        """Makes new random numbers, until the public key has no leading zero for HAP-python to leave out.
+        """Draw random numbers until the public key has no leading zero that HAP-python would drop.
 
-        The salt stays that of `last`, and so what is derived from the code, which is half of the work.
+        The salt of `last` is kept, and so is the value derived from it and the code: half of the work.
         """
         context = get_srp_context(GROUP_BITS, hashlib.sha512, SALT_BYTES)
         kept = {} if last is None else {"s": last.s, "v": last.v}
@@ -67,11 +74,11 @@ class Verifier(SrpServer):
             super().__init__(context, b"Pair-Setup", setup_code.encode(), s=self.s, v=self.v)
 
     def set_A(self, bytes_A: bytes) -> None:  # noqa: N802, N803 -- HAP-python's names
-        """Work out the session key, from more digits than HAP-python; raises `Refused` at a useless key."""
+        """Compute the session key with leading zeros; raises `PairingRefused` for an unsafe public key."""
         self.A, self.Ab = int.from_bytes(bytes_A), bytes_A
-        # TRUST: with a multiple of N everybody knows the session key (RFC 5054, 2.5.4).
+        # TRUST: with a multiple of N, any device knows the session key (RFC 5054, 2.5.4).
         if len(bytes_A) * 8 > GROUP_BITS or self.A % self.N == 0:
-            raise Refused(AUTHENTICATION, "a public key that needs no setup code")
+            raise PairingRefused(ERROR_AUTHENTICATION, "unsafe public key")
         self.S = self._derive_premaster_secret()
         self.Sb = self.S.to_bytes(GROUP_BITS // 8)
         self.Kb = hashlib.sha512(self.Sb).digest()
@@ -81,27 +88,27 @@ class Verifier(SrpServer):
 
 
 class PairSetupRequests(HAPServerHandler):
-    """The part of a connection's requests by which a controller is paired first."""
+    """The requests of a connection by which the first controller pairs."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: RequestConnection) -> None:
         self._connection = connection
         super().__init__(connection.accessory_driver, connection.session)
         self._pair_setup = connection.accessory_driver.pair_setup
         self._verifier: Any = None
 
     def handle_pairing(self) -> None:
-        """Take one step, in order, unlike HAP-python; raises what `tlv.decode` and missing parts raise."""
+        """Take one step, in order, unlike HAP-python; raises what `tlv.decode` and missing fields raise."""
         if self.state.paired:
-            super().handle_pairing()  # says that it is not available
+            super().handle_pairing()  # responds with Unavailable
             return
         parts = tlv.decode(self.request_body)
         step = Step.of(parts[TAGS.SEQUENCE_NUM])
         take = {Step.BEGIN: self._begin, Step.PROVE: self._prove, Step.EXCHANGE: self._exchange}
         try:
             if step is not Step.BEGIN and not self._pair_setup.is_next(self._connection.session, step):
-                raise Refused(UNKNOWN, "a step of pair-setup that does not come next")
+                raise PairingRefused(ERROR_UNKNOWN, "pair-setup step out of order")
             take[step](parts)
-        except Refused as refused:
+        except PairingRefused as refused:
             self._send_tlv_pairing_response(self._refused(step, refused))
         except BaseException:
             self._end()
@@ -109,18 +116,21 @@ class PairSetupRequests(HAPServerHandler):
 
     def _begin(self, _: dict[bytes, bytes]) -> None:
         if self.accessory_handler.attempts.is_locked:
-            raise Refused(MAX_TRIES, f"it is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes")
+            raise PairingRefused(ERROR_MAX_TRIES, f"locked after {MOST_FAILED_ATTEMPTS} wrong setup codes")
         if not self._pair_setup.begin(self._connection.session):
-            raise Refused(BUSY, "another controller is pairing")
+            raise PairingRefused(ERROR_BUSY, "another controller is pairing")
         if not self.accessory_handler.writer.can_write():
-            raise Refused(BUSY, NOT_COUNTED)
-        self._connection.give_time_to_pair()
+            raise PairingRefused(ERROR_BUSY, NOT_COUNTED)
+        self._connection.extend_deadline_to_pair()
         self._verifier = self._challenge()
         salt, public_key = self._verifier.get_challenge()
         self._tell(Step.BEGIN, TAGS.SALT, salt, TAGS.PUBLIC_KEY, public_key.to_bytes(GROUP_BITS // 8))
 
     def _challenge(self) -> Verifier:
-        """One that nobody has tried to answer; whoever begins and goes away costs nothing."""
+        """Return a challenge that was never answered.
+
+        One that a controller abandoned is reused at no cost.
+        """
         last, code = self._pair_setup.challenge, self.accessory_handler.setup.code
         if last is not None and last.p != code.encode():
             last = None
@@ -132,44 +142,52 @@ class PairSetupRequests(HAPServerHandler):
     def _prove(self, parts: dict[bytes, bytes]) -> None:
         verifier, public_key, proof = self._verifier, parts[TAGS.PUBLIC_KEY], parts[TAGS.PASSWORD_PROOF]
         verifier.is_answered = True
-        self._send_tlv_pairing_response(b"")  # the task has the body
+        self._send_tlv_pairing_response(b"")  # the task returns the body
         self.response.task = asyncio.ensure_future(self._proved(verifier, public_key, proof))
 
     async def _proved(self, verifier: Verifier, public_key: bytes, proof: bytes) -> bytes:
-        """Compare proofs, but let others have their turn first: many steps may have come at once."""
+        """Compare proofs, but let other connections go first: many steps may have arrived at once."""
         await asyncio.sleep(0)
         try:
             if self._pair_setup.holder is not self._connection.session:
-                raise Refused(UNKNOWN, "it went away")  # nobody is told anything, so it is no attempt
+                raise PairingRefused(
+                    ERROR_UNKNOWN, "disconnected"
+                )  # sees no outcome, so it is not an attempt
             ours = self._own_proof(verifier, public_key, proof)
             self._pair_setup.proved()
             return _answer(Step.PROVE, TAGS.PASSWORD_PROOF, ours)
-        except Refused as refused:
+        except PairingRefused as refused:
             return self._refused(Step.PROVE, refused)
         except BaseException:
             self._end()
             raise
 
     def _own_proof(self, verifier: Verifier, public_key: bytes, proof: bytes) -> bytes:
-        """The bridge's proof, if the controller's is right; the attempt stays counted otherwise."""
+        """Return the bridge's proof if the controller's is correct; otherwise the attempt stays counted."""
         attempts = self.accessory_handler.attempts
         try:
-            # TRUST: first, or a guess would be free while nothing can be written, and right ones would show.
+            # TRUST: counted before the comparison. On a full disk, guesses would be free otherwise, and a
+            # correct one would show.
             failed = attempts.count()
         except StateUnwritable:
             self.accessory_handler.writer.log_trouble()
-            raise Refused(BUSY, NOT_COUNTED) from None
+            raise PairingRefused(ERROR_BUSY, NOT_COUNTED) from None
         try:
             verifier.set_A(public_key)
             if (ours := verifier.verify(proof)) is None:
-                raise Refused(AUTHENTICATION, "a wrong setup code")
-        except Refused as refused:
-            raise Refused(refused.error, f"{refused} ({failed} of {MOST_FAILED_ATTEMPTS} in all)") from None
+                raise PairingRefused(ERROR_AUTHENTICATION, "wrong setup code")
+        except PairingRefused as refused:
+            raise PairingRefused(
+                refused.error, f"{refused} (attempt {failed} of {MOST_FAILED_ATTEMPTS})"
+            ) from None
         attempts.take_back()
         return bytes(ours)
 
     def _exchange(self, parts: dict[bytes, bytes]) -> None:
-        """Swap long-term keys (HAP specification, 5.6.5 and 5.6.6); first the pairing is written."""
+        """Exchange long-term keys (HAP specification, 5.6.5 and 5.6.6).
+
+        Writes the pairing before it responds.
+        """
         session_key = self._verifier.Kb
         cipher = ChaCha20Poly1305(hap_hkdf(session_key, self.PAIRING_3_SALT, self.PAIRING_3_INFO))
         identity, public_key = self._proved_identity(session_key, cipher, parts[TAGS.ENCRYPTED_DATA])
@@ -181,7 +199,7 @@ class PairSetupRequests(HAPServerHandler):
     def _proved_identity(
         self, session_key: bytes, cipher: ChaCha20Poly1305, sealed: bytes
     ) -> tuple[bytes, bytes]:
-        """The controller's ID and key, which it signed."""
+        """Return the controller's ID and public key after verifying its signature."""
         try:
             parts = tlv.decode(cipher.decrypt(self.PAIRING_3_NONCE, sealed, b""))
             identity, public_key = parts[TAGS.USERNAME], parts[TAGS.PUBLIC_KEY]
@@ -189,11 +207,11 @@ class PairSetupRequests(HAPServerHandler):
             Ed25519PublicKey.from_public_bytes(public_key).verify(parts[TAGS.PROOF], signed)
             controller_of(identity)
         except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
-            raise Refused(AUTHENTICATION, "its identity is not proved") from error
+            raise PairingRefused(ERROR_AUTHENTICATION, "invalid signature") from error
         return identity, public_key
 
     def _own_identity(self, session_key: bytes) -> bytes:
-        """The bridge's ID and key, signed."""
+        """Return the bridge's ID and public key, signed."""
         identity, public_key = self.state.mac.encode(), self.state.public_key.public_bytes_raw()
         signed = hap_hkdf(session_key, self.PAIRING_5_SALT, self.PAIRING_5_INFO) + identity + public_key
         proof = self.state.private_key.sign(signed)
@@ -203,10 +221,10 @@ class PairSetupRequests(HAPServerHandler):
         self._verifier = None
         self._pair_setup.end(self._connection.session)
 
-    def _refused(self, step: Step, refused: Refused) -> bytes:
-        """End it, and say why."""
+    def _refused(self, step: Step, refused: PairingRefused) -> bytes:
+        """End pair-setup, log the reason, and return the response."""
         self._end()
-        self._connection.complain(f"pairing is refused: {refused}")
+        self._connection.log_warning(f"pairing refused: {refused}")
         return _answer(step, TAGS.ERROR_CODE, refused.error)
 
     def _tell(self, step: Step, *parts: bytes) -> None:
@@ -214,5 +232,5 @@ class PairSetupRequests(HAPServerHandler):
 
 
 def _answer(step: Step, *parts: bytes) -> bytes:
-    """The answer to a step: the next one."""
+    """Return the response to a step: its state is the next number."""
     return bytes(tlv.encode(TAGS.SEQUENCE_NUM, bytes([step.value[0] + 1]), *parts))

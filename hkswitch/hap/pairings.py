@@ -1,6 +1,6 @@
-"""Pair-verify, and what an admin does about pairings (HAP specification, 5.7 and 5.10 to 5.12).
+"""Pair-verify, and adding and removing pairings as an admin (HAP specification, 5.7 and 5.10 to 5.12).
 
-HAP-python takes no ID that is no UUID, and has no answer for a bridge that is full.
+HAP-python accepts only UUIDs as controller IDs, and has no response for a full pairing list.
 """
 
 from typing import Any
@@ -12,23 +12,26 @@ from pyhap import tlv
 from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
 
 from hkswitch.hap.pair_setup import PairSetupRequests
-from hkswitch.hap.refusals import AUTHENTICATION, Refused
-from hkswitch.hap.session import controller_of
+from hkswitch.hap.pairing_rules import ERROR_AUTHENTICATION, PairingRefused
+from hkswitch.hap.sessions import controller_of
 
 
 class PairingRequests(PairSetupRequests):
-    """The part of a connection's requests that is about pairings there are."""
+    """The requests of a connection about existing pairings."""
 
     def _pair_verify_two(self, tlv_objects: dict[bytes, bytes]) -> None:
-        """Believe who signed; HAP-python logs an error for each device that tries, as often as it does."""
+        """Authenticate the controller by its signature.
+
+        HAP-python logs an error for each attempt of any device.
+        """
         context: Any = self.enc_context
-        self.enc_context: Any = None  # it serves once
+        self.enc_context: Any = None  # valid once
         if context is None:
-            raise ValueError("the second message of pair-verify without the first")
+            raise ValueError("pair-verify M3 without M1")
         try:
             identity = self._proved_controller(context, tlv_objects)
-        except Refused as refused:
-            self._connection.complain(f"pair-verify is refused: {refused}")
+        except PairingRefused as refused:
+            self._connection.log_warning(f"pair-verify refused: {refused}")
             error = tlv.encode(TAGS.SEQUENCE_NUM, b"\x04", TAGS.ERROR_CODE, refused.error)
             self._send_tlv_pairing_response(error)
             return
@@ -36,12 +39,12 @@ class PairingRequests(PairSetupRequests):
         self.response.shared_key = context["shared_key"]
         self.is_encrypted = True
         self._connection.session.controller = controller_of(identity)
-        if self.client_uuid not in self.state.uuid_to_bytes:  # of a state file that an early version wrote
+        if self.client_uuid not in self.state.uuid_to_bytes:  # in a state file of an early version
             self.state.uuid_to_bytes[self.client_uuid] = identity
             self.accessory_handler.async_persist()
 
     def _proved_controller(self, context: dict[str, Any], parts: dict[bytes, bytes]) -> bytes:
-        """The ID of the controller that proved that it is paired."""
+        """Return the ID of the controller, which has proved that it is paired."""
         cipher = ChaCha20Poly1305(context["pre_session_key"])
         try:
             proved = tlv.decode(cipher.decrypt(self.PVERIFY_2_NONCE, parts[TAGS.ENCRYPTED_DATA], b""))
@@ -50,28 +53,28 @@ class PairingRequests(PairSetupRequests):
             signed = context["client_public"] + identity + context["public_key"].public_bytes_raw()
             Ed25519PublicKey.from_public_bytes(public_key).verify(proved[TAGS.PROOF], signed)
         except (InvalidTag, InvalidSignature, ValueError, LookupError) as error:
-            raise Refused(AUTHENTICATION, "it is not paired with this bridge (any more)") from error
+            raise PairingRefused(ERROR_AUTHENTICATION, "not paired with this bridge") from error
         return bytes(identity)
 
     def handle_pairings(self) -> None:
-        """Do what an admin asks for in a first message; HAP-python does it whatever the state is."""
+        """Handle an admin's request, if its state is M1; HAP-python ignores the state."""
         if tlv.decode(self.request_body)[TAGS.SEQUENCE_NUM] != b"\x01":
-            raise ValueError("a request about pairings whose state is not M1")
+            raise ValueError("pairings request with a state other than M1")
         super().handle_pairings()
 
     def _handle_add_pairing(self, tlv_objects: dict[bytes, bytes]) -> None:
-        """Add a pairing, or change the permissions of one; HAP-python has one error for all that can fail."""
+        """Add a pairing or change its permissions; HAP-python has only one error code for all failures."""
         identity, key = tlv_objects[TAGS.USERNAME], tlv_objects[TAGS.PUBLIC_KEY]
         try:
             self.accessory_handler.pair(identity, key, tlv_objects[TAGS.PERMISSIONS])
-        except Refused as refused:
-            self._connection.complain(f"a pairing is not added: {refused}")
+        except PairingRefused as refused:
+            self._connection.log_warning(f"pairing not added: {refused}")
             self._done(TAGS.ERROR_CODE, refused.error)
         else:
             self._done()
 
     def _handle_remove_pairing(self, tlv_objects: dict[bytes, bytes]) -> None:
-        """Remove a pairing; one that is not there is a success. HAP-python wants UUIDs."""
+        """Remove a pairing; succeeds if there is none. HAP-python requires UUIDs."""
         controller = controller_of(tlv_objects[TAGS.USERNAME])
         if controller in self.state.paired_clients:
             self.accessory_handler.unpair(controller)

@@ -1,6 +1,6 @@
-"""Where the bridge is on mDNS: the sockets at a place, and the service that is announced there.
+"""The bridge on mDNS: opens sockets on an endpoint, and has its service announced there.
 
-Decides nothing about names and times, which are the advertiser's.
+The advertiser decides about names and times.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from hkswitch.network.endpoint import Endpoint
 
 
 class Presence:
-    """The bridge on mDNS: at one place, or nowhere."""
+    """The bridge on mDNS: on one endpoint, or offline."""
 
     def __init__(self) -> None:
         self.advertiser: Any = None
@@ -23,19 +23,22 @@ class Presence:
         self._interfaces: frozenset[int] = frozenset()
         self._is_over = False
         self._moving = asyncio.Lock()
-        """A stop may come while a reload moves: the goodbye waits for that, or nobody would say it."""
+        """A stop during a move waits for its end: otherwise the goodbye would be lost."""
 
-    async def move(self, place: Endpoint, service: Callable[[], ServiceInfo]) -> None:
-        """Announce a service there instead; it is nowhere if it raises `OSError` or zeroconf's errors."""
+    async def move(self, endpoint: Endpoint, service: Callable[[], ServiceInfo]) -> None:
+        """Announce a service on this endpoint instead.
+
+        If it raises `OSError` or a zeroconf error, it is offline.
+        """
         async with self._moving:
             if self._is_over:
                 return
-            before, self._info = self._info, None  # nothing is announced meanwhile
+            before, self._info = self._info, None  # blocks announcements meanwhile
             try:
-                await self._open(place, before)
+                await self._open(endpoint, before)
                 info = service()
                 await self.advertiser.async_register_service(info, cooperating_responders=True)
-            except asyncio.CancelledError:  # the bridge ends
+            except asyncio.CancelledError:  # the daemon stops
                 await self._say_goodbye(before)
                 raise
             except BaseException:
@@ -44,14 +47,14 @@ class Presence:
             self._info = info
 
     async def leave(self, *, for_good: bool = False) -> None:
-        """Say goodbye, and be nowhere; `for_good` also if it is told to move after that."""
+        """Say goodbye and go offline; `for_good` also ignores later moves."""
         self._is_over = self._is_over or for_good
         async with self._moving:
-            before, self._info = self._info, None  # so that a goodbye is the last word
+            before, self._info = self._info, None  # so that nothing is announced after the goodbye
             await self._say_goodbye(before)
 
     def announce(self, info: ServiceInfo) -> None:
-        """Announce what has changed; nothing happens while it is nowhere."""
+        """Announce a change, unless it is offline."""
         if self._info is not None:
             self._info = info
             self.advertiser.announce(info)
@@ -63,28 +66,28 @@ class Presence:
         finally:
             await self._close()
 
-    async def _open(self, place: Endpoint, before: ServiceInfo | None) -> None:
-        """Have the sockets there, before there is a service to answer for."""
+    async def _open(self, endpoint: Endpoint, before: ServiceInfo | None) -> None:
+        """Open the sockets, before there is a service to answer for."""
         announced = None
-        # The kernel knows no multicast groups of an interface that was made anew, so no socket is kept.
-        if before is not None and self._interfaces - place.interfaces:
-            await self.advertiser.say_goodbye(before, place.addresses)
+        # A recreated interface has no multicast memberships, so its sockets cannot be kept.
+        if before is not None and self._interfaces - endpoint.interfaces:
+            await self.advertiser.say_goodbye(before, endpoint.addresses)
             announced = self.advertiser.announced
             await self._close()
         if self.advertiser is None:
-            self.advertiser = Advertiser([*place.addresses], announced)
+            self.advertiser = Advertiser([*endpoint.addresses], announced)
         else:
-            await self.advertiser.be_silent()
+            await self.advertiser.stop_announcing()
             self.advertiser.zeroconf.registry.async_remove(before)
-            await self.advertiser.async_update_interfaces([*place.addresses])
+            await self.advertiser.async_update_interfaces([*endpoint.addresses])
         await self.advertiser.zeroconf.async_wait_for_start()
-        self._interfaces = place.interfaces
+        self._interfaces = endpoint.interfaces
         for reader in self.advertiser.zeroconf.engine.readers:
-            hear_only(reader.sock, place)
+            hear_only(reader.sock, endpoint)
 
     async def _close(self) -> None:
         closing, self.advertiser = self.advertiser, None
         self._interfaces = frozenset()
         if closing is not None:
-            await closing.be_silent()
-            await closing.async_close()  # it cannot be started again
+            await closing.stop_announcing()
+            await closing.async_close()  # zeroconf cannot be restarted

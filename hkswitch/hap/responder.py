@@ -1,7 +1,7 @@
-"""zeroconf, kept from what it does with others' packets: it remembers what they say, and raises at some.
+"""zeroconf without a cache of other devices' records, and protected from packets that make it raise.
 
-A bridge only answers. It asks for nothing, so it needs none of the records of other devices, except while it
-probes for its own names.
+A bridge only answers queries. It sends none, so it needs no records of other devices, except to detect
+conflicts with its own names.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from zeroconf._handlers.query_handler import QueryHandler
 from zeroconf._handlers.record_manager import RecordManager
 from zeroconf._history import QuestionHistory
 
-from hkswitch.hap.claims import Claims, Remembered, ip_of, unique_records
-from hkswitch.hap.complaints import ComplaintLog
+from hkswitch.hap.conflicts import AnnouncedRecords, ConflictDetector, ip_of, unique_records
+from hkswitch.hap.log_limiter import RateLimitedLog
 
 HEADER_BYTES: Final = 12
 MOST_QUESTIONS: Final = 100
-"""Of a query; 1,400 fit into one packet, and take 25 ms to answer."""
+"""In one query; a packet has room for 1,400, which take 25 ms to answer."""
 
 RESPONSE, TRUNCATED = 0x80, 0x02
-"""In the third byte of the header (RFC 1035, 4.1.1)."""
+"""Flags in the third byte of the header (RFC 1035, 4.1.1)."""
 
 PTR, IN, TTL_SECONDS = 12, 1, 4500
 SERVICE_TYPES: Final = "_services._dns-sd._udp.local."
@@ -38,100 +38,105 @@ _log = logging.getLogger(__name__)
 
 
 class Responder(Zeroconf):
-    """Answers on chosen addresses; a packet that zeroconf cannot take is one line a minute and address."""
+    """Answers on the chosen addresses.
+
+    A packet that zeroconf fails on is logged, once a minute for each sender.
+    """
 
     def __init__(self, addresses: list[str]) -> None:
-        """The default would be every interface."""
+        """Use these addresses; zeroconf's default is every interface."""
         super().__init__(interfaces=addresses)
-        # zeroconf keeps 10,000 records of up to 9 KB, and as many questions with what was known to who asked.
+        # zeroconf caches 10,000 records of up to 9 KB, and as many questions with their known answers.
         self.cache = self.own_records = OwnRecords()
         self.question_history = _NoHistory()
         self.query_handler, self.record_manager = QueryHandler(self), RecordManager(self)
         self._addresses = frozenset(map(_without_zone, addresses))
-        self._complaints = ComplaintLog(_log)
-        self._remembered = Remembered()
-        self._claims: Claims | None = None
+        self._limited_log = RateLimitedLog(_log)
+        self._announced = AnnouncedRecords()
+        self._conflicts: ConflictDetector | None = None
 
     async def async_wait_for_start(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
-        """Wait until the sockets are there; raises `OSError` if one is not, which zeroconf only logs."""
+        """Wait until the sockets are open; raises `OSError` if one is missing, which zeroconf only logs."""
         await super().async_wait_for_start(*arguments, **options)
         for reader in self.engine.readers:
             listener = reader.transport.get_protocol()
-            if not isinstance(listener, _Guard):
-                reader.transport.set_protocol(_Guard(listener, self))
+            if not isinstance(listener, _PacketFilter):
+                reader.transport.set_protocol(_PacketFilter(listener, self))
         there = {_without_zone(sender.interface_key[0]) for sender in self.engine.senders} & self._addresses
-        # Of two addresses of an interface, one is enough, and zeroconf has no socket for the other.
+        # For two addresses of one interface, zeroconf opens only one socket, and that is enough.
         if missing := {each for each in self._addresses if (":" in each) not in {":" in it for it in there}}:
             raise OSError(errno.EADDRNOTAVAIL, f"no mDNS on {' and '.join(sorted(missing))}")
 
     async def async_update_interfaces(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
-        """Have these addresses instead; raises `OSError`."""
-        self.leave_addresses()  # those of before may be gone, and those of now are not there yet
+        """Use these addresses instead; raises `OSError`."""
+        self.leave_addresses()  # the old ones may be gone, and the new ones are not open yet
         await super().async_update_interfaces(*arguments, **options)
         assert isinstance(self._interfaces, list)  # noqa: S101 -- a bridge names its addresses
         self._addresses = frozenset(map(_without_zone, map(str, self._interfaces)))
         await self.async_wait_for_start()
 
     def leave_addresses(self) -> None:
-        """Wait for no address any more."""
+        """Require no address any more."""
         self._addresses = frozenset()
 
-    def hear_claims(self, info: ServiceInfo, tell: Callable[[], None] = lambda: None) -> Claims:
-        """Hear from now on whether others have the names of a service, and of no service before it."""
-        self._remembered.add(unique_records(info))
-        self._claims = Claims(info, self._remembered, tell)
-        return self._claims
+    def detect_conflicts(
+        self, info: ServiceInfo, tell: Callable[[], None] = lambda: None
+    ) -> ConflictDetector:
+        """Detect conflicts with the names of this service from now on, and of no earlier one."""
+        self._announced.add(unique_records(info))
+        self._conflicts = ConflictDetector(info, self._announced, tell)
+        return self._conflicts
 
-    def hear_no_claims(self) -> None:
-        """Whatever others say now is about no name of ours."""
-        self._claims = None
+    def ignore_conflicts(self) -> None:
+        """Stop detecting conflicts."""
+        self._conflicts = None
 
-    def is_of_use(self, data: bytes, sender: str) -> bool:
-        """Whether zeroconf has to see a packet: a small query, or what we said ourselves. Hears claims."""
+    def is_relevant(self, data: bytes, sender: str) -> bool:
+        """Return whether zeroconf needs a packet: a small query or our own packet. Also detects conflicts."""
         if len(data) < HEADER_BYTES:
             return False
         if not data[2] & RESPONSE:
             if int.from_bytes(data[4:6]) > MOST_QUESTIONS:
                 return False
-            if self._claims is not None and int.from_bytes(data[8:10]):
-                self._claims.hear(data, sender)  # it is a probe
+            if self._conflicts is not None and int.from_bytes(data[8:10]):
+                self._conflicts.read_packet(data, sender)  # a probe
             return True
-        if self._claims is not None:
-            self._claims.hear(data, sender)
-        # By our own words it knows what it must not repeat within a second (RFC 6762, 6). Linux drops what
-        # comes from outside with an address of this machine.
+        if self._conflicts is not None:
+            self._conflicts.read_packet(data, sender)
+        # From our own packets, zeroconf knows what not to repeat within a second (RFC 6762, 6). Linux drops
+        # packets from the network with an address of this machine.
         return _without_zone(sender) in self._addresses
 
-    def complain(self, sender: str, error: Exception) -> None:
-        """Log that a packet could not be taken, once a minute for its sender."""
-        self._complaints.complain(sender, f"an mDNS packet was dropped ({error!r:.100})")
+    def log_warning(self, sender: str, error: Exception) -> None:
+        """Log that a packet was dropped, once a minute for each sender."""
+        self._limited_log.log_warning(sender, f"dropped an mDNS packet ({error!r:.100})")
 
-    def complain_no_more(self) -> None:
-        """End what is still to be logged."""
-        self._complaints.close()
+    def close_log(self) -> None:
+        """Drop pending log summaries."""
+        self._limited_log.close()
 
 
 class OwnRecords(DNSCache):
-    """The records that this bridge announces, and when they were last on the network. Keeps no others."""
+    """A cache for the records of this bridge only, with the time of their last appearance on the network."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ours: frozenset[DNSRecord] = frozenset()
 
     def async_add_records(self, entries: Iterable[DNSRecord]) -> bool:
-        """Remember those that are ours."""
+        """Add the records that are ours."""
         return bool(super().async_add_records([entry for entry in entries if entry in self.ours]))
 
 
 class _NoHistory(QuestionHistory):
-    """What others ask counts for those who ask too, and a bridge does not."""
+    """No question history: it only serves programs that send queries."""
 
     def add_question_at_time(self, question: Any, now: float, known_answers: set[DNSRecord]) -> None:  # noqa: ANN401
-        """Forget it."""
+        """Ignore the question."""
 
 
-class _Guard(asyncio.DatagramProtocol):
-    """Between a socket and zeroconf's listener."""
+class _PacketFilter(asyncio.DatagramProtocol):
+    """Filters packets between a socket and zeroconf's listener."""
 
     def __init__(self, listener: Any, responder: Responder) -> None:  # noqa: ANN401 -- zeroconf exports no type
         self._listener = listener
@@ -139,10 +144,10 @@ class _Guard(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         try:
-            if self._responder.is_of_use(data, addr[0]):
-                self._listener.datagram_received(_whole(data), addr)
-        except Exception as error:  # noqa: BLE001 -- what zeroconf raises on malformed input has no end
-            self._responder.complain(addr[0], error)
+            if self._responder.is_relevant(data, addr[0]):
+                self._listener.datagram_received(_without_truncation_flag(data), addr)
+        except Exception as error:  # noqa: BLE001 -- zeroconf raises almost anything on malformed input
+            self._responder.log_warning(addr[0], error)
 
     def error_received(self, exc: Exception) -> None:
         self._listener.error_received(exc)
@@ -152,16 +157,16 @@ class _Guard(asyncio.DatagramProtocol):
 
 
 def records_of(info: ServiceInfo) -> frozenset[DNSRecord]:
-    """What is announced of a service, and answered for it."""
+    """Return the records that the bridge announces and answers with."""
     types = DNSPointer(SERVICE_TYPES, PTR, IN, TTL_SECONDS, info.type)
     addresses = info.get_address_and_nsec_records()
     return frozenset({info.dns_pointer(), info.dns_service(), info.dns_text(), types, *addresses})
 
 
-def _whole(data: bytes) -> bytes:
-    """A query without the mark that more of it follows, for which zeroconf would keep up to 70 MB.
+def _without_truncation_flag(data: bytes) -> bytes:
+    """Return a query without the truncation flag, for which zeroconf would buffer up to 70 MB.
 
-    What follows says only which answers need not be given.
+    The packets that follow only list answers to omit.
     """
     if not data[2] & TRUNCATED:
         return data

@@ -1,97 +1,138 @@
-"""The server: listens on the addresses of a place, and watches over the connections.
+"""The server: listens on the addresses of an endpoint and enforces the limits of its connections.
 
-It limits what strangers and controllers take up together. It knows nothing of requests.
+It knows nothing of requests. It also returns unused memory to the kernel: glibc keeps what many responses
+took, and a connection that was aborted is a reference cycle, which Python frees late in a process that is
+mostly idle.
 """
 
 import asyncio
+import ctypes
+import gc
 import logging
+from typing import Final
 
 from pyhap.accessory_driver import AccessoryDriver
 from pyhap.hap_server import HAPServer
 
-from hkswitch.hap import limits
-from hkswitch.hap.complaints import ComplaintLog
-from hkswitch.hap.connection import Connection
-from hkswitch.hap.listening import Listening
-from hkswitch.hap.memory import FreeMemory
-from hkswitch.hap.turns import Turns
+from hkswitch.hap import sessions
+from hkswitch.hap.connection import HapConnection
+from hkswitch.hap.log_limiter import RateLimitedLog
+from hkswitch.hap.sessions import RequestScheduler
+from hkswitch.hap.sockets import ListeningSockets
 from hkswitch.network.endpoint import Endpoint
 
 _log = logging.getLogger(__name__)
 
+TRIM_AFTER_SECONDS: Final = 1.0
+
 
 class Server(HAPServer):
-    """Listens on the addresses of a place, which can change, and watches over the connections."""
+    """Listens on an endpoint, which can change, and enforces the limits of connections."""
 
     def __init__(self, port: int, driver: AccessoryDriver) -> None:
         super().__init__(("", port), driver)
         self.loop = driver.loop
-        self._listening = Listening(
-            self.loop, port, lambda: Connection(self.loop, self, self.accessory_handler)
+        self._listening = ListeningSockets(
+            self.loop, port, lambda: HapConnection(self.loop, self, self.accessory_handler)
         )
-        self._strangers: limits.Strangers[Connection] = limits.Strangers()
-        self._sessions: limits.Sessions[Connection] = limits.Sessions(lambda one: one.heard_at_seconds)
-        self._complaints = ComplaintLog(_log)
-        self.turns = Turns(self.loop.call_soon)
-        self.free_memory = FreeMemory(self.loop)
+        self._unauthenticated: sessions.UnauthenticatedConnections[HapConnection] = (
+            sessions.UnauthenticatedConnections()
+        )
+        self._sessions: sessions.ControllerSessions[HapConnection] = sessions.ControllerSessions(
+            lambda one: one.heard_at_seconds
+        )
+        self._limited_log = RateLimitedLog(_log)
+        self.scheduler = RequestScheduler(self.loop.call_soon)
+        self._memory_trimmer = MemoryTrimmer(self.loop)
 
-    async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- it has ours
-        """Begin to look after connections; `listen` listens, where HAP-python could not move."""
+    async def async_start(self, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ARG002 -- HAP-python passes the loop that it already has
+        """Start closing idle connections. `listen` opens the sockets: HAP-python could not move them."""
         self.async_cleanup_connections()
 
-    async def listen(self, place: Endpoint) -> None:
-        """Listen there and nowhere else; connections to what stays go on.
+    async def listen(self, endpoint: Endpoint) -> None:
+        """Listen on this endpoint only; connections to addresses that stay are kept.
 
-        If it raises `OSError`, nothing has changed.
+        Raises `OSError` and then changes nothing.
         """
-        await self._listening.move(place)
+        await self._listening.move(endpoint)
         for connection in list(self.connections.values()):
-            if not connection.is_at(place):
-                connection.cut()  # its address went away, or is not chosen any more
+            if not connection.is_at(endpoint):
+                connection.abort()  # its address is gone or no longer chosen
 
     def leave(self) -> None:
-        """Listen nowhere, and have no connections, until it listens again."""
+        """Close all sockets and connections; `listen` opens sockets again."""
         self._listening.close()
         for connection in list(self.connections.values()):
-            connection.cut()
+            connection.abort()
 
     def async_stop(self) -> None:
-        """Close everything, also after a start that failed, at which HAP-python raises."""
+        """Close everything; HAP-python's raises after a failed start."""
         if self._connection_cleanup is not None:
             self._connection_cleanup.cancel()
-        self.free_memory.close()
-        self._complaints.close()
+        self._memory_trimmer.close()
+        self._limited_log.close()
         for connection in list(self.connections.values()):
             connection.close()
         self._listening.close()
         self.connections.clear()
 
-    def admit(self, connection: Connection) -> None:
-        """Take in a stranger, maybe at the cost of another."""
+    def add_unauthenticated(self, connection: HapConnection) -> None:
+        """Add an unauthenticated connection; this may close another one."""
         pairing = self.connections.get(self.accessory_handler.pair_setup.holder)
-        one_too_many = self._strangers.add(connection, connection.session.address, pairing)
+        one_too_many = self._unauthenticated.add(connection, connection.session.address, pairing)
         if one_too_many is not None:
-            one_too_many.complain("it has too many connections that do not say who they are")
-            one_too_many.cut()
+            one_too_many.log_warning("too many unauthenticated connections, closing the oldest")
+            one_too_many.abort()
 
-    def is_stranger(self, connection: Connection) -> bool:
-        """Whether a connection has not proved who it is."""
-        return connection in self._strangers
+    def is_unauthenticated(self, connection: HapConnection) -> bool:
+        """Return whether a connection has not authenticated."""
+        return connection in self._unauthenticated
 
-    def trust(self, connection: Connection) -> None:
-        """It has authenticated, maybe at the cost of another session."""
-        self._strangers.discard(connection)
+    def add_authenticated(self, connection: HapConnection) -> None:
+        """Count a connection as authenticated; this may close another one of a controller."""
+        self._unauthenticated.discard(connection)
         one_too_many = self._sessions.add(connection, connection.session.controller)
         if one_too_many is not None:
-            one_too_many.complain("its controller has too many connections; the longest idle one is closed")
-            one_too_many.cut()
-            self.free_memory.give_back_soon()
+            one_too_many.log_warning(
+                "too many connections of its controller, closing the one that was idle longest"
+            )
+            one_too_many.abort()
+            self.trim_memory_soon()
 
-    def forget(self, connection: Connection) -> None:
-        """It is gone."""
-        self._strangers.discard(connection)
+    def remove_connection(self, connection: HapConnection) -> None:
+        """Remove a closed connection."""
+        self._unauthenticated.discard(connection)
         self._sessions.discard(connection)
 
-    def complain(self, address: str, what: str) -> None:
-        """Log what an address did, once a minute at most."""
-        self._complaints.complain(address, what)
+    def log_warning(self, address: str, what: str) -> None:
+        """Log what an address did, at most once a minute."""
+        self._limited_log.log_warning(address, what)
+
+    def trim_memory_soon(self) -> None:
+        """Return the memory of a connection to the kernel once it is closed."""
+        self._memory_trimmer.trim_soon()
+
+
+class MemoryTrimmer:
+    """Returns freed memory to the kernel."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+        self._timer: asyncio.TimerHandle | None = None
+
+    def trim_soon(self) -> None:
+        """Return memory after a second, once for all connections that close meanwhile."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(TRIM_AFTER_SECONDS, self._trim_now)
+
+    def close(self) -> None:
+        """Cancel what is pending."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _trim_now(self) -> None:
+        self._timer = None
+        gc.collect()
+        if self._trim is not None:
+            self._trim(0)

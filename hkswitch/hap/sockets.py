@@ -1,13 +1,16 @@
-"""Sockets that hear only what came in by chosen interfaces. Linux only; needs no privilege.
+"""Sockets that listen on an endpoint and receive from the chosen interfaces only.
 
-A socket that is bound to an address still gets what is sent to that address by way of another interface, and
-an mDNS socket, which is bound to none, gets everything, from beyond routers too.
+Linux only; needs no privilege.
+
+A socket that is bound to an address still receives packets for that address from other interfaces, and an
+mDNS socket, which is bound to no address, receives everything, even from beyond routers.
 """
 
+import asyncio
 import ctypes
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_network
 from typing import Final, Protocol
 
@@ -20,34 +23,37 @@ JUMP, JUMP_IF_EQUAL, RETURN = 0x05, 0x15, 0x06
 INTERFACE_INDEX: Final = 0xFFFFF000 + 8  # SKF_AD_OFF + SKF_AD_IFINDEX of linux/filter.h
 NETWORK_HEADER: Final = 0xFFF00000  # SKF_NET_OFF: from here on, the IP header
 EVERYTHING: Final = 0xFFFFFFFF
-LOOPBACK: Final = 1  # LOOPBACK_IFINDEX in net/flow.h, in each network namespace
+LOOPBACK_INTERFACE: Final = 1  # LOOPBACK_IFINDEX in net/flow.h, in each network namespace
 
 LINK_LOCAL: Final = ip_network("fe80::/10")
 GROUPS_OF_IPV4: Final = ip_network("224.0.0.0/24")
 GROUPS_OF_IPV6: Final = ip_network("ff02::/16")
-"""What no router passes on (RFC 5771, 4, and RFC 4291, 2.7)."""
+"""Multicast groups that routers do not forward (RFC 5771, 4, and RFC 4291, 2.7)."""
 
 SEND_BUFFER_BYTES: Final = 128 * 1024
-"""Of the kernel's memory for a controller that does not read; it would take up to 4 MB, from ours."""
+"""Kernel memory for a controller that does not read; the default is up to 4 MB, which counts as the
+daemon's."""
 
 
-class Socket(Protocol):
-    """What is needed of a socket; that of a transport has it too."""
+class SupportsSetsockopt(Protocol):
+    """A socket, or the socket of an asyncio transport."""
 
     def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None:
         """Set an option of the socket."""
 
 
-def ways(place: Endpoint) -> Iterator[tuple[str, int]]:
-    """Each address with each interface by which it may be reached: the chosen ones, and from this machine."""
-    for address in place.addresses:
-        for interface in {*place.interfaces, LOOPBACK}:
-            if "%" not in address or interface != LOOPBACK:  # its scope is its one interface
+def bindings(endpoint: Endpoint) -> Iterator[tuple[str, int]]:
+    """Yield each address with each interface that may reach it: the chosen ones and loopback."""
+    for address in endpoint.addresses:
+        for interface in {*endpoint.interfaces, LOOPBACK_INTERFACE}:
+            if (
+                "%" not in address or interface != LOOPBACK_INTERFACE
+            ):  # a link-local address belongs to one interface
                 yield address, interface
 
 
-def listening(address: str, port: int, interface: int) -> socket.socket:
-    """A socket that listens on an address for what comes by one interface; raises `OSError`."""
+def listening_socket(address: str, port: int, interface: int) -> socket.socket:
+    """Open a socket that listens on an address and accepts from one interface only; raises `OSError`."""
     [(family, kind, protocol, _, bound), *_] = socket.getaddrinfo(
         address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
     )
@@ -55,9 +61,9 @@ def listening(address: str, port: int, interface: int) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        # No keepalive: it would wake phones, and HAP forbids it. An event that cannot be delivered
-        # ends the connection of a phone that left the house without a word.
-        # No filter as below: on a TCP socket the kernel wants CAP_NET_ADMIN for that.
+        # No keepalive: it would wake phones, and HAP forbids it. If a phone leaves the house without closing
+        # its connection, the first event that cannot be delivered does.
+        # Not the filter below: on TCP sockets it requires CAP_NET_ADMIN.
         made.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, interface)
         made.bind(bound)
         made.listen(BACKLOG)
@@ -67,34 +73,34 @@ def listening(address: str, port: int, interface: int) -> socket.socket:
     return made
 
 
-def hear_only(heard: Socket, place: Endpoint) -> None:
-    """Drop the datagrams that come in by other interfaces, or from beyond a router (RFC 6762, 11).
+def hear_only(heard: SupportsSetsockopt, endpoint: Endpoint) -> None:
+    """Drop datagrams from other interfaces and from beyond a router (RFC 6762, 11).
 
-    Loopback is always heard (socket(7)). What is sent to a group of the link, no router passes on; anything
-    else could have us answer whoever it names as its sender, anywhere.
+    Uses a filter (socket(7)). Loopback is always accepted. Routers do not forward link-local multicast; any
+    other datagram could make the bridge answer a forged sender anywhere.
     """
-    allowed = sorted(place.interfaces - {LOOPBACK})
+    allowed = sorted(endpoint.interfaces - {LOOPBACK_INTERFACE})
     program = [
         _instruction(LOAD_WORD, INTERFACE_INDEX),
-        *_if_equal(LOOPBACK, EVERYTHING),
+        *_if_equal(LOOPBACK_INTERFACE, EVERYTHING),
         *(
             _instruction(JUMP_IF_EQUAL, index, if_true=len(allowed) - number)
             for number, index in enumerate(allowed)
         ),
         _instruction(RETURN, 0),
-        *(_if_on_link(place.networks) if place.networks else [_instruction(RETURN, EVERYTHING)]),
+        *(_if_on_link(endpoint.networks) if endpoint.networks else [_instruction(RETURN, EVERYTHING)]),
     ]
     code = ctypes.create_string_buffer(b"".join(program))
-    # struct sock_fprog: the number of instructions, and where they are.
+    # struct sock_fprog: the number of instructions and a pointer to them.
     heard.setsockopt(
         socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code))
     )
 
 
 def _if_on_link(networks: Iterable[Network]) -> list[bytes]:
-    """Take what was sent to a group of the link, or from an address that is there, and nothing else.
+    """Accept only datagrams to link-local multicast, or from an address on the link.
 
-    A socket of IPv6 may hear IPv4 too.
+    An IPv6 socket may receive IPv4 too.
     """
     ordered = sorted(networks, key=str)
     ipv4 = [*_if_within(16, GROUPS_OF_IPV4)]  # the destination in the header of RFC 791
@@ -117,7 +123,7 @@ def _if_on_link(networks: Iterable[Network]) -> list[bytes]:
 
 
 def _if_within(offset: int, network: Network) -> Iterator[bytes]:
-    """Take it if the address at this place of the IP header is in a network."""
+    """Accept if the address at this offset in the IP header is in a network."""
     words = list(struct.iter_unpack("!LL", b"".join(_words(network))))
     for number, (mask, wanted) in enumerate(words):
         behind = 3 * (len(words) - number) - 2  # instructions to what follows
@@ -128,7 +134,7 @@ def _if_within(offset: int, network: Network) -> Iterator[bytes]:
 
 
 def _words(network: Network) -> Iterator[bytes]:
-    """Mask and address, four bytes of each by turns, as far as the mask goes."""
+    """Yield mask and address, four bytes of each in turn, for the non-zero words of the mask."""
     mask, address = network.netmask.packed, network.network_address.packed
     for at in range(0, len(mask), 4):
         if any(mask[at : at + 4]):
@@ -142,3 +148,76 @@ def _if_equal(value: int, result: int) -> Iterator[bytes]:
 
 def _instruction(code: int, operand: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("@HBBI", code, if_true, if_false, operand)
+
+
+class CannotBind(OSError):
+    """The sockets on `addresses`, a part of an endpoint, cannot be opened."""
+
+    def __init__(self, error: OSError, addresses: tuple[str, ...]) -> None:
+        super().__init__(error.errno, error.strerror or str(error))
+        self.addresses = addresses
+
+
+class ListeningSockets:
+    """Listening sockets on one port, one for each address and interface."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, port: int, connect: Callable[[], asyncio.Protocol]
+    ) -> None:
+        """`connect` creates the protocol for a new connection."""
+        self._loop = loop
+        self._port = port
+        self._connect = connect
+        self._servers: dict[tuple[str, int], asyncio.Server] = {}
+        self._open: set[tuple[str, int]] = set()
+        """The addresses and interfaces whose connections are accepted, to reject those that arrive during a
+        change."""
+
+    async def move(self, endpoint: Endpoint) -> None:
+        """Listen on this endpoint only; raises `CannotBind` and then changes nothing."""
+        wanted = set(bindings(endpoint))
+        opened: dict[tuple[str, int], asyncio.Server] = {}
+        refused: dict[str, OSError] = {}
+        self._open |= wanted
+        try:
+            for binding in (binding for binding in bindings(endpoint) if binding not in self._servers):
+                try:
+                    opened[binding] = await self._opened(*binding)
+                except OSError as error:
+                    refused.setdefault(binding[0], error)
+            if refused:
+                first = next(iter(refused.values()))
+                same = tuple(address for address, error in refused.items() if error.errno == first.errno)
+                raise CannotBind(first, same) from first
+        except BaseException:
+            for server in opened.values():
+                server.close()
+            self._open = {*self._servers}
+            raise
+        self._open = wanted
+        for gone in self._servers.keys() - wanted:
+            self._servers.pop(gone).close()
+        self._servers |= opened
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._open = set()
+        while self._servers:
+            self._servers.popitem()[1].close()
+
+    async def _opened(self, address: str, interface: int) -> asyncio.Server:
+        def made() -> asyncio.Protocol:
+            if (address, interface) not in self._open:
+                raise ConnectionAbortedError  # makes asyncio close it
+            return self._connect()
+
+        bound = listening_socket(address, self._port, interface)
+        try:
+            server = await self._loop.create_server(made, sock=bound, backlog=1)
+        except BaseException:
+            bound.close()
+            raise
+        # asyncio tries to accept `backlog` connections at once, and starts a timer for each attempt that
+        # fails for lack of file descriptors: with a larger backlog, those timers would soon use all CPU time.
+        bound.listen(BACKLOG)
+        return server

@@ -1,9 +1,8 @@
-"""The bridge's identity on disk: setup code, keys, pairings, iids in one file, written whole or not at all.
+"""The bridge's identity on disk: setup code, keys, pairings and iids in one file, written atomically.
 
-Knows no HAP-python. A damaged file is said, and its backup used; without one it is left alone, and so is a
-damaged backup of a file that is gone. Neither is ever replaced by a new identity, which every phone would
-take for another bridge. A file that a newer version wrote is left alone too, and its backup, which may be
-older, is not used. Unknown keys are written back.
+Imports no HAP-python. If the file is damaged or missing, its sound backup is used, with a warning. If neither
+is sound, both are left alone: with a new identity, every phone would see a different bridge. The same is true
+of a file from a newer version: its backup may be older and is not used. Unknown keys are preserved.
 """
 
 import errno
@@ -14,7 +13,6 @@ import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -39,7 +37,6 @@ __all__ = [
     "StateDamaged",
     "StateInUse",
     "StateTooNew",
-    "StateUnreadable",
     "StateUnwritable",
     "Stored",
     "as_owner",
@@ -59,79 +56,61 @@ _NO_LINKS = os.O_NOFOLLOW | os.O_CLOEXEC
 _log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class StateUnreadable(Failure):
-    """The file cannot be read."""
-
-    path: Path
-    why: str
-    exit_code = Exit.DENIED
-
-    def __str__(self) -> str:
-        return f"cannot read the bridge's state {self.path}: {self.why}; it is for root and the daemon only"
-
-
-@dataclass(eq=False)
 class StateUnwritable(Failure):
-    """The folder or the file cannot be written."""
+    """A state folder or state file that cannot be written."""
 
-    path: Path
-    why: str
     exit_code = Exit.CANNOT_WRITE
 
-    def __str__(self) -> str:
-        return f"cannot write the bridge's state {self.path}: {self.why}"
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"cannot write the bridge's state {path}: {why}")
 
 
-@dataclass(eq=False)
 class StateInUse(Failure):
-    """Another process holds the lock."""
+    """A state folder whose lock another process holds."""
 
-    folder: Path
-    process: str
-
-    def __str__(self) -> str:
-        return f"{self.folder} is in use by another hkswitch (process {self.process}): stop that one first"
+    def __init__(self, folder: Path, process: str) -> None:
+        self.folder, self.process = folder, process
+        super().__init__(f"{folder} is in use by another hkswitch (process {process}); stop it first")
 
 
 def read(folder: Path) -> Stored | None:
-    """What the file holds, or else its backup; None if there is neither.
+    """Read the state from the file, or else from its backup; return None if both are missing.
 
     Raises:
-        StateDamaged: If neither the file nor its backup is sound, but one of them is there.
-        StateTooNew: If a newer version wrote the file, or the backup of one that is damaged or gone.
-        StateUnreadable: If one of them cannot be read.
+        StateDamaged: If neither is sound, but at least one exists.
+        StateTooNew: If a newer version wrote the file, or the backup of a damaged or missing file.
+        Failure: If one of them cannot be read.
     """
     try:
         stored = _read(folder / FILE_NAME)
     except StateDamaged as damage:
-        with suppress(StateDamaged):  # of the backup: the file's own says what to do
+        with suppress(StateDamaged):  # the damaged file's own failure has the remedy
             stored = _read(folder / BACKUP_NAME)
             if stored is not None:
-                _log.warning("%s is damaged (%s): its backup is used", damage.path, damage.why)
+                _log.warning("%s is damaged (%s); using its backup", damage.path, damage.why)
                 return stored
         raise
     if stored is None and (stored := _backup_alone(folder)) is not None:
-        _log.warning("%s is gone: its backup is used", folder / FILE_NAME)
+        _log.warning("%s is missing; using its backup", folder / FILE_NAME)
     return stored
 
 
 def write(folder: Path, stored: Stored) -> None:
-    """Write file and backup, each with either the old or the new contents.
+    """Write the file and its backup, each atomically.
 
-    Raises `StateUnwritable`, and then both are as they were. A backup that cannot be written is removed.
+    Raises `StateUnwritable` and then changes neither. A backup that cannot be written is removed.
     """
     contents = encode(stored)
     path = folder / FILE_NAME
     if len(contents) > LARGEST_BYTES:
-        raise StateUnwritable(path, f"it would have {len(contents)} bytes, and {LARGEST_BYTES} are read")
+        raise StateUnwritable(path, f"too large ({len(contents)} bytes; the limit is {LARGEST_BYTES})")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(path, contents)
     except OSError as error:
         raise StateUnwritable(path, error.strerror or str(error)) from error
     try:
-        # After the file, and the same: an older one could bring back a controller that was removed.
+        # After the file, with the same contents: an older backup could restore a removed controller.
         write_whole(folder / BACKUP_NAME, contents)
     except OSError as error:
         _log.error("%s", StateUnwritable(folder / BACKUP_NAME, error.strerror or str(error)))
@@ -141,7 +120,7 @@ def write(folder: Path, stored: Stored) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Have the folder for this process alone; raises `StateInUse` or `StateUnwritable`."""
+    """Lock the folder within the block; raises `StateInUse` or `StateUnwritable`."""
     path = folder / LOCK_NAME
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -155,7 +134,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise StateInUse(folder, _holder(file)) from None
         with suppress(OSError):  # the disk may be read-only
             _remove_unfinished(folder)
-        with suppress(OSError):  # or full: others are then told of no process, or of an old one
+        with suppress(OSError):  # or full: then the lock file names no process or an old one
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -163,11 +142,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def as_owner(folder: Path) -> Iterator[None]:
-    """Root works in the daemon's folder with the daemon's rights; for others nothing changes."""
+    """Within the block, root works with the rights of the folder's owner; other users keep theirs."""
     if os.geteuid() != 0 or not folder.exists():
         yield
         return
-    # TRUST: the daemon's user could put links there that lead root elsewhere; what root writes must be its.
+    # TRUST: links of the daemon's user could lead root elsewhere, and the daemon must own what root writes.
     owner = folder.stat()
     with with_rights(owner.st_uid, owner.st_gid):
         yield
@@ -175,10 +154,10 @@ def as_owner(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def with_rights(user_id: int, group_id: int, groups: Sequence[int] = ()) -> Iterator[None]:
-    """Root has the rights of a user meanwhile, and stays out of that user's reach.
+    """Within the block, root has the effective rights of a user, without becoming accessible to that user.
 
-    Its real and its saved user stay root, so that no process of the user may signal, trace or read it
-    (kill(2), ptrace(2)). Nothing may be awaited or started meanwhile.
+    The real and saved user IDs stay root, so that the user's processes cannot signal, trace or read this one
+    (kill(2), ptrace(2)). The block must not await anything or start a process.
     """
     before = os.getgroups()
     os.setgroups(groups)
@@ -201,20 +180,20 @@ def _open_lock(path: Path) -> int:
         lock = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NO_LINKS)
     if not stat.S_ISREG(os.fstat(lock).st_mode):
         os.close(lock)
-        raise OSError(errno.EINVAL, "it is not a regular file")
+        raise OSError(errno.EINVAL, "not a regular file")
     return lock
 
 
 def _holder(lock: FileIO) -> str:
-    """The process that has the lock, as far as it could say so."""
+    """Return the process that holds the lock, as far as the lock file has it."""
     with suppress(OSError):
         written = (lock.read(20) or b"").decode("ascii", "replace").strip()
-        return written if written.isdecimal() else "?"  # a power cut may have left anything
+        return written if written.isdecimal() else "?"  # a power cut can leave anything in it
     return "?"
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """What a process left that was killed while it wrote."""
+    """Remove temporary files of a process that was killed while writing."""
     for unfinished in folder.glob(f".{FILE_NAME}*"):
         unfinished.unlink()
 
@@ -223,31 +202,36 @@ def _backup_alone(folder: Path) -> Stored | None:
     try:
         return _read(folder / BACKUP_NAME)
     except StateDamaged as damage:
-        raise StateDamaged(damage.path, f"{damage.why}, and {FILE_NAME} is gone") from None
+        raise StateDamaged(damage.path, f"{damage.why}, and {FILE_NAME} is missing") from None
 
 
 def _read(path: Path) -> Stored | None:
     try:
-        # Not blocking: a pipe in the file's place must not hold up the reader.
+        # Non-blocking, in case a pipe replaced the file.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NO_LINKS)
         with open(file, "rb") as opened:  # noqa: PTH123 -- a descriptor, not a path
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
-                raise StateDamaged(path, "it is no regular file")
+                raise StateDamaged(path, "not a regular file")
             if found.st_uid not in {ROOT, os.geteuid()}:
-                raise StateUnreadable(path, f"it belongs to user {found.st_uid}")
+                raise _unreadable(path, f"it belongs to user {found.st_uid}")
             contents = opened.read(LARGEST_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StateUnreadable(path, error.strerror or str(error)) from error
+        raise _unreadable(path, error.strerror or str(error)) from error
     return parse(path, contents)
 
 
-def write_whole(path: Path, contents: bytes) -> None:
-    """Write a new file for its owner alone and rename it over the old one, with fsync.
+def _unreadable(path: Path, why: str) -> Failure:
+    why = f"{why}; only root and the daemon may read it"
+    return Failure(f"cannot read the bridge's state {path}: {why}", Exit.DENIED)
 
-    Raises `OSError`, and then the old file is there, unless the disk does not take that back either.
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Write a new file that only its owner can read, and rename it over the old one, with fsync.
+
+    Raises `OSError` and then restores the old file, unless writing that fails too.
     """
     with _folder_of(path) as folder:
         old = _contents(path)
@@ -271,7 +255,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _folder_of(path: Path) -> Iterator[int]:
-    """A descriptor to sync the folder by; opened first, as nothing may fail behind a rename."""
+    """Open the folder for fsync; before a rename, because nothing may fail after it."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield folder
@@ -294,9 +278,12 @@ def _replace(path: Path, contents: bytes) -> None:
 
 
 def _contents(path: Path) -> bytes | None:
-    """What a regular file holds; None where there is none, or a larger one than is ever written."""
+    """Return the contents of a regular file.
+
+    None if there is none, or it is larger than any that was written.
+    """
     try:
-        # Not blocking: a pipe in the file's place must not hold up the reader.
+        # Non-blocking, in case a pipe replaced the file.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NO_LINKS)
     except FileNotFoundError:
         return None

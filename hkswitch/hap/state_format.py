@@ -1,4 +1,7 @@
-"""The state file's contents: setup code, keys, pairings and iids, to bytes and back. Does no I/O."""
+"""The format of the state file: setup code, keys, pairings and iids, to bytes and back.
+
+Pure: no I/O but logs.
+"""
 
 import hashlib
 import json
@@ -18,14 +21,15 @@ from hkswitch.protocol.report import PairedController
 
 FILE_NAME: Final = "bridge.json"
 BACKUP_NAME: Final = "bridge.json.backup"
-VERSION: Final = 2
-"""The format. 1 had no iids; what reads only that would serve others, and so must refuse this one."""
+FORMAT_VERSION: Final = 2
+"""The format version. 1 had no iids: a program that knows only 1 would serve others, so it must refuse this
+one."""
 
-LARGEST_VERSION: Final = 10**40
-"""A number that can still be shown in a sentence."""
+LARGEST_FORMAT_VERSION: Final = 10**40
+"""The largest format version to show in a message."""
 ADMIN_BIT: Final = 1
 
-_KEYS: Final = {
+_KNOWN_KEYS: Final = {
     "": frozenset({"version", "setup", "failed_attempts", "accessory", "iids"}),
     "setup": frozenset({"code", "id"}),
     "accessory": frozenset(
@@ -41,21 +45,21 @@ _KEYS: Final = {
         }
     ),
 }
-"""What this version writes: at the top, and in each part."""
+"""The keys that this version writes: at the top level, and in each part."""
 
 _DEVICE_ID: Final = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 _CONTROLLER_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 _BYTES: Final = re.compile(r"([0-9a-f]{2})*")
 
-_ANOTHER_FORM: Final = "it does not hold what this version of hkswitch writes"
+_UNEXPECTED: Final = "unexpected contents"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class StateDamaged(Failure):
-    """The file is there, but it is not what was written, and neither is its backup."""
+    """A damaged state file without a sound backup."""
 
     path: Path
     why: str
@@ -63,33 +67,30 @@ class StateDamaged(Failure):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} is damaged ({self.why}): put a copy of yours in its place, "
-            f"or remove {FILE_NAME} and {BACKUP_NAME} and pair the bridge anew"
+            f"{self.path} is damaged ({self.why}); restore it from a copy, "
+            f"or remove {FILE_NAME} and {BACKUP_NAME} and pair the bridge again"
         )
 
 
-@dataclass(eq=False)
 class StateTooNew(Failure):
-    """The file, or its backup in its place, is of a newer format."""
+    """A state file, or a backup that replaces it, in a newer format."""
 
-    path: Path
-    version: int
     exit_code = Exit.DAMAGED
 
-    def __str__(self) -> str:
-        return (
-            f"cannot use {self.path}: it was written by a newer version of hkswitch "
-            f"(format {self.version}, this one reads {VERSION}); install that version again, "
-            f"or put back a copy of {FILE_NAME} and {BACKUP_NAME} from before the upgrade"
+    def __init__(self, path: Path, version: int) -> None:
+        super().__init__(
+            f"cannot use {path}: a newer version of hkswitch wrote it "
+            f"(format {version}, this one reads {FORMAT_VERSION}); install that version again, "
+            f"or restore {FILE_NAME} and {BACKUP_NAME} from a copy from before the upgrade"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the file holds. `accessory` is HAP-python's part: keys, pairings, the bridge's ID.
+    """The contents of the state file. `accessory` is HAP-python's part: keys, pairings and the bridge's ID.
 
-    `iids` has those that were ever served to a controller, None if no daemon has written them yet.
-    `others` has the keys that this version does not know, where they were; they are written back.
+    `iids` has all that were ever served to a controller, None if no daemon has written them yet. `others` has
+    the unknown keys at their positions; they are written back.
     """
 
     setup: Setup
@@ -100,20 +101,20 @@ class Stored:
 
     @property
     def unknown_keys(self) -> tuple[str, ...]:
-        """The paths of those keys, like `setup.flags`."""
-        parts = (part for part in _KEYS if part)
+        """The paths of the unknown keys, like `setup.flags`."""
+        parts = (part for part in _KNOWN_KEYS if part)
         inner = (f"{part}.{key}" for part in parts for key in self.others.get(part, {}))
-        return (*(key for key in self.others if key not in _KEYS), *inner)
+        return (*(key for key in self.others if key not in _KNOWN_KEYS), *inner)
 
     def warn_of_unknown_keys(self) -> None:
-        """Log which keys this version does not know, if there are any."""
+        """Log the unknown keys, if there are any."""
         if self.unknown_keys:
             names = printable(", ".join(map(repr, self.unknown_keys)))
-            _log.warning("%s has keys that this version does not know, and keeps: %s", FILE_NAME, names)
+            _log.warning("%s has keys that this version does not know; keeping them: %s", FILE_NAME, names)
 
     @property
     def device_id(self) -> str:
-        """The bridge's ID as it is advertised, like `AA:BB:CC:DD:EE:FF`."""
+        """The bridge's ID in mDNS, like `AA:BB:CC:DD:EE:FF`."""
         return str(self.accessory["mac"])
 
     @property
@@ -123,7 +124,7 @@ class Stored:
 
     @property
     def controllers(self) -> tuple[PairedController, ...]:
-        """Who is paired; nobody is connected to a file."""
+        """The paired controllers, without connections."""
         properties = self.accessory["client_properties"]
         return tuple(
             PairedController(uuid.upper(), bool(properties[uuid]["permissions"] & ADMIN_BIT))
@@ -132,7 +133,7 @@ class Stored:
 
     @property
     def setup_is(self) -> SetupIs:
-        """What is needed to pair."""
+        """The setup code, and whether pairing is possible."""
         return SetupIs(
             code=self.setup.code,
             payload=self.setup.payload,
@@ -143,7 +144,10 @@ class Stored:
         )
 
     def without(self, controller_id: str | None) -> "Stored":
-        """The same without a controller, or without any (None); none are left without an admin."""
+        """Return the state without a controller, or without any (None).
+
+        If no admin is left, the others go too.
+        """
         left = {
             controller.id.lower(): controller.admin
             for controller in self.controllers
@@ -158,10 +162,10 @@ class Stored:
 
 
 def encode(stored: Stored) -> bytes:
-    """The file of a state."""
+    """Return the contents of the state file."""
     others = stored.others
     contents = others | {
-        "version": VERSION,
+        "version": FORMAT_VERSION,
         "setup": others.get("setup", {}) | {"code": stored.setup.code, "id": stored.setup.id},
         "failed_attempts": stored.failed_attempts,
         "accessory": others.get("accessory", {}) | stored.accessory,
@@ -172,18 +176,18 @@ def encode(stored: Stored) -> bytes:
 
 
 def parse(path: Path, contents: bytes) -> Stored:
-    """The state in the file at `path`; raises `StateDamaged` or `StateTooNew`."""
+    """Parse the contents of the file at `path`; raises `StateDamaged` or `StateTooNew`."""
     try:
         body = json.loads(contents.decode())
     except (ValueError, RecursionError) as error:
-        raise StateDamaged(path, "it is not JSON") from error
-    # Before the checksum, which a newer version may make in another way.
+        raise StateDamaged(path, "not JSON") from error
+    # Before the checksum, which a newer version may compute differently.
     match body:
-        case {"version": int(version)} if VERSION < version <= LARGEST_VERSION:
+        case {"version": int(version)} if FORMAT_VERSION < version <= LARGEST_FORMAT_VERSION:
             raise StateTooNew(path, version)
     if not isinstance(body, dict) or body.pop("sha256", None) != _digest(path, body):
-        raise StateDamaged(path, "its checksum is wrong")
-    # TRUST: the checksum is for the disk. The daemon's user can make one, and root reads what follows.
+        raise StateDamaged(path, "wrong checksum")
+    # TRUST: the checksum only detects disk errors. The daemon's user can forge it, and root parses the rest.
     match body:
         case {
             "version": 1 | 2 as version,
@@ -208,21 +212,21 @@ def parse(path: Path, contents: bytes) -> Stored:
             and isinstance(accessory.get("accessories_hash"), str | None)
             and _are_pairings(accessory)
         ):
-            known = {key: accessory[key] for key in accessory if key in _KEYS["accessory"]}
+            known = {key: accessory[key] for key in accessory if key in _KNOWN_KEYS["accessory"]}
             iids = _iids(path, body) if version > 1 else None
             return Stored(Setup(code, setup_id), known, failed_attempts, _others(body), iids)
-    raise StateDamaged(path, _ANOTHER_FORM)
+    raise StateDamaged(path, _UNEXPECTED)
 
 
 def _iids(path: Path, body: dict[str, Any]) -> Record | None:
     try:
         return parse_record(body["iids"]) if "iids" in body else None
     except ValueError as error:
-        raise StateDamaged(path, _ANOTHER_FORM) from error
+        raise StateDamaged(path, _UNEXPECTED) from error
 
 
 def _are_pairings(accessory: dict[str, Any]) -> bool:
-    """Whether what is said of the controllers is what HAP-python writes."""
+    """Return whether the pairings have the form that HAP-python writes."""
     paired, properties = accessory["paired_clients"], accessory["client_properties"]
     return (
         paired.keys() == properties.keys()
@@ -244,11 +248,13 @@ def _are_permissions(properties: object) -> bool:
 
 
 def _others(body: dict[str, Any]) -> dict[str, Any]:
-    """The keys that this version does not know, where they are."""
+    """Return the unknown keys at their positions."""
     unknown = {
-        part: {key: body[part][key] for key in body[part] if key not in _KEYS[part]} for part in _KEYS if part
+        part: {key: body[part][key] for key in body[part] if key not in _KNOWN_KEYS[part]}
+        for part in _KNOWN_KEYS
+        if part
     }
-    return {key: body[key] for key in body if key not in _KEYS[""]} | {
+    return {key: body[key] for key in body if key not in _KNOWN_KEYS[""]} | {
         part: keys for part, keys in unknown.items() if keys
     }
 
@@ -256,10 +262,10 @@ def _others(body: dict[str, Any]) -> dict[str, Any]:
 def _digest(path: Path, body: dict[str, Any]) -> str:
     try:
         return digest(body)
-    except RecursionError as error:  # Python reads what is nested more deeply than it writes
-        raise StateDamaged(path, "it is not JSON") from error
+    except RecursionError as error:  # Python parses deeper nesting than it writes
+        raise StateDamaged(path, "not JSON") from error
 
 
 def digest(body: dict[str, Any]) -> str:
-    """The checksum over all but itself."""
+    """Return the checksum of everything but itself."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

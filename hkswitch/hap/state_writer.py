@@ -1,6 +1,6 @@
-"""Writes the bridge's state, tries again while the disk takes nothing, and says what that means for phones.
+"""Writes the bridge's state, retries while writing fails, and describes the consequences for phones.
 
-It must not decide what is served: the database does, and is told here what is on disk.
+It does not decide what is served: the database does, and learns from here what is on disk.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ from hkswitch.hap.database import Database
 from hkswitch.hap.state_format import Stored
 
 WRITE_AGAIN_SECONDS: Final = 60.0
-"""After a failure, which may be over when the disk has room again."""
+"""Between retries; writing succeeds again when the disk has space."""
 
 RETRY_SECONDS: Final = 1.0
-"""Between two attempts for devices that want to pair: one may hold up the event loop as long as the disk."""
+"""Between retries for devices that want to pair: each may block the event loop for as long as the disk."""
 
 LOG_AGAIN_SECONDS: Final = 60.0
-"""For the same trouble, which any device in the network could otherwise have logged again and again."""
+"""For the same message, which any device on the network could otherwise have logged repeatedly."""
 
-MOST_NAMED: Final = 3
-"""Accessories that are named; of more, only how many."""
+MOST_NAMED_ACCESSORIES: Final = 3
+"""Accessories to name in a message; of the others, only the number."""
 
 REMEDY: Final = "make room on that disk, or make it writable: hkswitch tries again every minute"
 
@@ -41,7 +41,7 @@ class StateWriter:
         announce: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """`stored` makes what is written; `announce` is called when what waited is served."""
+        """`stored` returns the state to write; `announce` is called when pending changes are served."""
         self._loop = loop
         self._folder = folder
         self._database = database
@@ -60,16 +60,16 @@ class StateWriter:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something could not be written, and will be tried again."""
+        """Whether a write failed and will be retried."""
         return self._again is not None
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be written, what that means, and what to do; nothing if the disk takes it."""
+        """Why writing fails, the remedy and the consequences; empty if it works."""
         if self._failure is None:
             return ""
         means = ["no controller can be paired or removed"]
-        if self._database.is_untold:
+        if self._database.has_unannounced_changes:
             means.append("phones are not told of changes")
         if names := self._database.left_out:
             means.append(f"not in the Home app: {_some(names)}")
@@ -78,7 +78,7 @@ class StateWriter:
         return f"{self._failure}; {REMEDY}; until then: {'; '.join(means)}"
 
     def write(self) -> None:
-        """Write keys, pairings and iids; raises `StateUnwritable`, and then tries again later."""
+        """Write keys, pairings and iids; raises `StateUnwritable` and then retries later."""
         stored = self._stored()
         try:
             state_file.write(self._folder, stored)
@@ -86,7 +86,7 @@ class StateWriter:
             self._failed(failure)
             raise
         self._database.written(stored.iids or {})
-        if self._again is not None:  # what waits for it, waits no longer
+        if self._again is not None:  # serve now what waited for this
             self._again.cancel()
             self._again = self._loop.call_soon(self.try_again)
         if self._failure is not None:
@@ -95,10 +95,10 @@ class StateWriter:
             self._changed()
 
     def write_or_wait(self) -> None:
-        """Write, or log why not, and serve meanwhile what needs not be written first.
+        """Write, or log the failure and serve only what is on disk.
 
-        Until it is written, controllers are not told of other accessories: a c# that was not written would
-        stand for others yet after the next start.
+        Until the state is written, controllers are not notified of other accessories: after a restart, an
+        unwritten c# could stand for different ones.
         """
         try:
             self.write()
@@ -107,20 +107,20 @@ class StateWriter:
             self.log_trouble()
 
     def can_write(self) -> bool:
-        """Whether the last attempt to write succeeded, or another one now, which is made once a second."""
+        """Return whether writing works. After a failure, this retries at most once a second."""
         if self._failure is not None and self._loop.time() - self._failed_at_seconds >= RETRY_SECONDS:
             self.try_again()
         return self._failure is None
 
     def log_trouble(self) -> None:
-        """Log why nothing can be written, once a minute while it is the same."""
+        """Log why writing fails, once a minute while the text is the same."""
         trouble, now_seconds = self.trouble, self._loop.time()
         if trouble != self._logged or now_seconds - self._logged_at_seconds >= LOG_AGAIN_SECONDS:
             self._logged, self._logged_at_seconds = trouble, now_seconds
             _log.error("%s", trouble)
 
     def try_again(self) -> None:
-        """Write all that waits, serve it, and tell the controllers; or wait on."""
+        """Write and serve the pending changes and notify controllers, or keep waiting."""
         self.stop()
         self._database.serve_wanted()
         try:
@@ -131,7 +131,7 @@ class StateWriter:
             self._announce()
 
     def stop(self) -> None:
-        """Do not try again what could not be written."""
+        """Stop retrying."""
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -146,9 +146,9 @@ class StateWriter:
 
     def _changed(self) -> None:
         if self._tell is not None:
-            self._loop.call_soon(self._tell)  # when it is known what is served instead
+            self._loop.call_soon(self._tell)  # after the database has decided what to serve
 
 
 def _some(names: tuple[str, ...]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MOST_NAMED_ACCESSORIES
+    return ", ".join(names[:MOST_NAMED_ACCESSORIES]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The pairings in the state folder, for the command line when no daemon runs. Knows no HAP-python."""
+"""The pairings in the state folder, for the command line while no daemon runs. Imports no HAP-python."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hkswitch.hap import state_file
-from hkswitch.hap.setup_code import UnknownController
+from hkswitch.hap.setup_code import unknown_controller
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.control import SetupIs
 from hkswitch.protocol.report import PairedController
@@ -14,10 +14,10 @@ from hkswitch.protocol.report import PairedController
 
 @dataclass(eq=False)
 class NoBridgeYet(Failure):
-    """There is no state file. Only who asks knows whether the service is meant, and sets another remedy."""
+    """A folder without a state file. The caller replaces the remedy if it is the service's folder."""
 
     folder: Path
-    remedy: str = "start the hkswitch that has this folder first"
+    remedy: str = "start the hkswitch that uses this folder first"
 
     def __str__(self) -> str:
         return f"there is no bridge in {self.folder} yet: {self.remedy}"
@@ -25,37 +25,40 @@ class NoBridgeYet(Failure):
 
 @dataclass(frozen=True, slots=True)
 class StoredPairings:
-    """The pairings of the bridge in a folder. Every method raises `Failure`; changes need its lock."""
+    """The pairings of the bridge in a folder.
+
+    Every method raises `Failure`; changes take the folder's lock.
+    """
 
     folder: Path
 
     def setup_is(self) -> SetupIs:
-        """What is needed to pair."""
+        """Return the setup code and whether pairing is possible."""
         with state_file.as_owner(self.folder):
             return self._stored().setup_is
 
     def controllers(self) -> tuple[PairedController, ...]:
-        """Who is paired; nobody is connected to a file."""
+        """Return the paired controllers, without connections."""
         with state_file.as_owner(self.folder):
             return self._stored().controllers
 
     def unpair(self, controller_id: str | None) -> None:
-        """Remove a controller, or all (None); also the rest if no admin is left."""
+        """Remove a controller, or all (None). If no admin is left, remove the others too."""
         with self._alone() as stored:
             ids = [controller.id for controller in stored.controllers]
             if controller_id is not None and controller_id not in ids:
-                raise UnknownController(controller_id, ids)
+                raise unknown_controller(controller_id, ids)
             state_file.write(self.folder, stored.without(controller_id))
 
     def reset_attempts(self) -> None:
-        """Forget the failed attempts to pair."""
+        """Reset the failed pairing attempts."""
         with self._alone() as stored:
             state_file.write(self.folder, replace(stored, failed_attempts=0))
 
     @contextmanager
     def _alone(self) -> Iterator[state_file.Stored]:
         with state_file.as_owner(self.folder):
-            self._stored()  # where there is nothing, the lock would make a folder
+            self._stored()  # before the lock, which would create a missing folder
             with state_file.locked(self.folder):
                 stored = self._stored()
                 stored.warn_of_unknown_keys()

@@ -1,6 +1,6 @@
-"""Which addresses the bridge serves on and advertises, and when that may have changed.
+"""Finds the addresses that the bridge serves on and advertises, and watches the kernel for changes.
 
-Reads the kernel's tables and hears its news. Sends nothing and changes nothing.
+Reads the kernel's tables and its rtnetlink messages. Sends nothing and changes nothing.
 """
 
 import asyncio
@@ -20,49 +20,46 @@ from hkswitch.model.errors import Failure
 from hkswitch.network.choice import Address, Machine, NoAddress, choose, interface_of, lack
 from hkswitch.network.endpoint import Endpoint, Network
 
-TABLES: Final = Path("/proc/self/net")  # /proc/net is not there in a unit with ProcSubset=pid
+PROC_NET: Final = Path("/proc/self/net")  # /proc/net is missing in a unit with ProcSubset=pid
 LINKS: Final = Path("/sys/class/net")
 LOOPBACK: Final = "127.0.0.1"
 
 SETTLE_SECONDS: Final = 0.3
-LONGEST_SECONDS: Final = 2
+LONGEST_SETTLE_SECONDS: Final = 2
 
 _ROUTE_UP, _ROUTE_REJECT = 0x1, 0x200  # linux/route.h
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links, IPv4 and IPv6 addresses and routes; rtnetlink(7)
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.ENOTDIR})
-"""For an interface that went away (EINVAL: its file was open), and for bonding_masters, which is none."""
+"""For an interface that disappeared (EINVAL: while its file was open), and for bonding_masters, which is
+none."""
 
 
 class TablesUnreadable(NoAddress):
-    """Nothing is known of this machine's network now, as without file descriptors.
+    """This machine's network cannot be read now, for example for lack of file descriptors.
 
-    The kernel has no news when that is over: try again soon, do not wait for `changes`.
+    The kernel sends no message when that is over: retry soon, and do not wait for `changes`.
     """
 
     def __init__(self, error: OSError) -> None:
-        """`error` is what the kernel answered."""
+        """`error` is the kernel's."""
         super().__init__(f"cannot read this machine's network addresses: {error.strerror or error}")
 
 
-class CannotListen(Failure):
-    """There can be no socket for the kernel's news; `str()` says why."""
-
-
 def of_bridge(config: BridgeConfig) -> tuple[str, ...]:
-    """The configured addresses, those of the configured interfaces, or those of the default route's.
+    """Return the configured addresses, or those of the configured or default interfaces.
 
     Raises:
-        NoAddress: If they are not there now; they may come, see `changes`.
-        TablesUnreadable: If that cannot be known now.
+        NoAddress: If they do not exist now; `changes` tells when to look again.
+        TablesUnreadable: If the kernel's tables cannot be read now.
     """
     return choose(config, this_machine())
 
 
-def place_of(config: BridgeConfig, before: Endpoint | None = None) -> Endpoint:
-    """Those addresses, and the interfaces that have them; raises what `of_bridge` raises.
+def endpoint_of(config: BridgeConfig, before: Endpoint | None = None) -> Endpoint:
+    """Return the endpoint to serve on: addresses and their interfaces; raises what `of_bridge` raises.
 
-    `before`: where the bridge is by the same choice. It stays there while no default route says otherwise.
+    `before` is the current endpoint, from the same config. It is kept while there is no default route.
     """
     machine = this_machine()
     try:
@@ -80,18 +77,21 @@ def place_of(config: BridgeConfig, before: Endpoint | None = None) -> Endpoint:
     except OSError as error:
         if error.errno not in _GONE:
             raise TablesUnreadable(error) from error
-        raise NoAddress(f"the interface of {' and '.join(chosen)} went away") from error
+        raise NoAddress(f"the interface of {' and '.join(chosen)} disappeared") from error
 
 
 def ipv6_addresses(table: str) -> tuple[Address, ...]:
-    """The addresses in /proc/net/if_inet6 (proc(5)), whose own order is by chance. Pure."""
+    """Parse and sort /proc/net/if_inet6 (proc(5)), whose order is random. Pure."""
     rows = [line.split() for line in table.splitlines()]
     found = [Address(row[5], IPv6Address(bytes.fromhex(row[0])), int(row[4], 16)) for row in rows]
     return tuple(sorted(found, key=lambda address: (address.label, int(address.ip))))
 
 
 def default_interfaces(ipv4: str, ipv6: str) -> tuple[str, ...]:
-    """The interfaces of default routes in /proc/net/route and ipv6_route: IPv4, then the metric. Pure."""
+    """Parse /proc/net/route and ipv6_route: the interfaces of default routes, IPv4 first, then by metric.
+
+    Pure.
+    """
     old = [line.split() for line in ipv4.splitlines()[1:]]
     new = [line.split() for line in ipv6.splitlines()]
     routes = [(4, int(row[6]), int(row[3], 16), row[0]) for row in old if row[1] == row[7] == "0" * 8]
@@ -101,7 +101,7 @@ def default_interfaces(ipv4: str, ipv6: str) -> tuple[str, ...]:
 
 
 def this_machine() -> Machine:
-    """What the kernel says now; raises `TablesUnreadable`."""
+    """Read the kernel's tables; raises `TablesUnreadable`."""
     try:
         return _this_machine()
     except OSError as error:
@@ -123,55 +123,52 @@ def _this_machine() -> Machine:
 
 
 @asynccontextmanager
-async def changes() -> AsyncIterator["Changes"]:
-    """Hear of every change of this machine's links, addresses and routes within the block.
-
-    Raises `CannotListen`.
-    """
-    with _news() as news:
-        heard = Changes(news)
+async def changes() -> AsyncIterator["NetworkChanges"]:
+    """Watch this machine's links, addresses and routes within the block; raises `Failure`."""
+    with _open_rtnetlink() as messages:
+        changes_seen = NetworkChanges(messages)
         loop = asyncio.get_running_loop()
-        loop.add_reader(news, heard.drain)
+        loop.add_reader(messages, changes_seen.drain)
         try:
-            yield heard
+            yield changes_seen
         finally:
-            loop.remove_reader(news)
+            loop.remove_reader(messages)
 
 
-def _news() -> socket.socket:
+def _open_rtnetlink() -> socket.socket:
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     try:
-        news = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        messages = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         try:
-            news.bind((0, _GROUPS))
+            messages.bind((0, _GROUPS))
         except OSError:
-            news.close()
+            messages.close()
             raise
     except OSError as error:
-        raise CannotListen(f"cannot listen for network changes: {error.strerror or error}") from error
-    return news
+        raise Failure(f"cannot listen for network changes: {error.strerror or error}") from error
+    return messages
 
 
-class Changes:
-    """The kernel's news; what they say is not read, for whoever hears of them reads the tables."""
+class NetworkChanges:
+    """Notices changes from rtnetlink messages, whose contents it ignores: the tables have the new state."""
 
-    def __init__(self, news: socket.socket) -> None:
-        """`news` is a bound rtnetlink socket that does not block."""
-        self._news = news
+    def __init__(self, messages: socket.socket) -> None:
+        """`messages` is a bound, non-blocking rtnetlink socket."""
+        self._messages = messages
         self._changed = asyncio.Event()
         self._last_seconds = 0.0
 
     async def wait(self) -> None:
-        """Return when something changed since the last return, and a burst of changes is over."""
+        """Wait until something changed since the last return, and the burst of changes is over."""
         await self._changed.wait()
         now = asyncio.get_running_loop().time
-        end_seconds = now() + LONGEST_SECONDS
-        while (left := min(self._last_seconds + SETTLE_SECONDS, end_seconds) - now()) > 0:  # noqa: ASYNC110 -- silence is no event
+        end_seconds = now() + LONGEST_SETTLE_SECONDS
+        while (left := min(self._last_seconds + SETTLE_SECONDS, end_seconds) - now()) > 0:  # noqa: ASYNC110 -- no event marks the end of a burst
             await asyncio.sleep(left)
-        self._changed.clear()  # not before: who is cancelled above must not lose the change
+        self._changed.clear()  # last, so that a cancelled wait does not lose the change
 
     def drain(self) -> None:
-        """Take all news there are."""
+        """Read all pending messages."""
         with suppress(BlockingIOError):
             while True:
                 if self._is_of_kernel():
@@ -179,35 +176,35 @@ class Changes:
                     self._changed.set()
 
     def _is_of_kernel(self) -> bool:
-        """Take one piece of news."""
+        """Read one message, and return whether the kernel sent it."""
         try:
-            _, (sender, _) = self._news.recvfrom(1)
+            _, (sender, _) = self._messages.recvfrom(1)
         except OSError as error:
             if error.errno not in {errno.ENOBUFS, errno.ENOMEM}:
                 raise
-            return True  # there were more than the socket, or the kernel, could hold
-        # TRUST: the port id 0 is the kernel's; a process could send here too, and cannot take that one.
+            return True  # the socket or the kernel ran out of memory and dropped messages
+        # TRUST: only the kernel has port ID 0; other processes can send to this socket too.
         return bool(sender == 0)
 
 
 def _table(name: str) -> str:
-    """One of the kernel's tables; IPv6's are not there if it is switched off."""
+    """Read one of the kernel's tables; IPv6's are missing if IPv6 is disabled."""
     with suppress(FileNotFoundError):
-        return (TABLES / name).read_text(encoding="utf-8", errors="replace")
+        return (PROC_NET / name).read_text(encoding="utf-8", errors="replace")
     return ""
 
 
 def _links() -> dict[str, int]:
     links = {}
     with _if_there():
-        for name in os.listdir(LINKS):  # noqa: PTH208 -- glob() hides that there are no descriptors left
-            with _if_there():  # an interface that went away meanwhile
+        for name in os.listdir(LINKS):  # noqa: PTH208 -- glob() hides a lack of file descriptors
+            with _if_there():  # an interface that disappeared meanwhile
                 links[name] = int((LINKS / name / "flags").read_text(encoding="ascii"), 16)
     return links
 
 
 def _names(interfaces: frozenset[int], machine: Machine) -> frozenset[str]:
-    """What interfaces are called now: a name may have become another one's."""
+    """Return the current names of interfaces; interfaces may have swapped names."""
     names = set()
     for name in machine.links:
         with _if_there():
@@ -217,7 +214,7 @@ def _names(interfaces: frozenset[int], machine: Machine) -> frozenset[str]:
 
 
 def _networks(interfaces: Collection[str]) -> frozenset[Network]:
-    """What is on the links of interfaces."""
+    """Return the networks that are directly on the links of interfaces."""
     on_links = [
         f"{address.ip if isinstance(address.ip, str) else address.ip[0]}/{address.network_prefix}"
         for adapter in ifaddr.get_adapters()
@@ -228,13 +225,16 @@ def _networks(interfaces: Collection[str]) -> frozenset[Network]:
 
 
 def _index(name: str) -> int:
-    """The interface's index; if_nametoindex() does not tell an interface that is gone from exhaustion."""
+    """Read the interface's index.
+
+    If_nametoindex() has one error for a missing interface and for exhaustion.
+    """
     return int((LINKS / name / "ifindex").read_text(encoding="ascii"))
 
 
 @contextmanager
 def _if_there() -> Iterator[None]:
-    """Take what is not there for nothing, but not what cannot be read now."""
+    """Ignore a missing interface, but no other error."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which addresses of a machine the bridge serves on. Pure: no I/O."""
+"""Chooses the addresses of a machine that the bridge serves on. Pure: no I/O."""
 
 import re
 from collections.abc import Mapping
@@ -12,28 +12,28 @@ from hkswitch.model.errors import Failure
 _UP, _LOOPBACK, _POINT_TO_POINT, _MULTICAST = 0x1, 0x8, 0x10, 0x1000  # netdevice(7)
 _TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # linux/if_addr.h
 
-MOST_NAMED: Final = 16
-"""Interfaces in a sentence."""
+MOST_NAMED_INTERFACES: Final = 16
+"""Interfaces to list in one sentence."""
 
 _NO_LAN: Final = (
-    r"docker.*|br-[0-9a-f]{12}",  # Docker: its own bridges, and those of its networks
+    r"docker.*|br-[0-9a-f]{12}",  # Docker: its own bridges and those of its networks
     r"(podman|cni|nerdctl).*",  # Podman and containerd
     r"(cali|flannel|cilium|kube|weave|vxlan\.calico).*",  # Kubernetes
     r"(lxcbr|lxdbr|incusbr).*",  # LXC, LXD and Incus, which hide what is behind them
-    r"veth.*|v[ebz]-.*",  # one end of a container's cable; systemd-nspawn's have a dash
+    r"veth.*|v[ebz]-.*",  # virtual Ethernet pairs of containers; systemd-nspawn's have a dash
     r"(virbr|vnet|vmnet|vboxnet).*",  # libvirt, VMware and VirtualBox
     r"(fwbr|fwpr|fwln).*",  # Proxmox: the firewall of one guest; its vmbr0 is a LAN
-    r"(tap|zt).*",  # guests and tunnels that pass for Ethernet, as OpenVPN's and ZeroTier's
+    r"(tap|zt).*",  # guests, and tunnels that look like Ethernet, such as OpenVPN's and ZeroTier's
 )
 
 
 class NoAddress(Failure):
-    """There is no address to serve on now; `str()` says why.
+    """There is no address to serve on now.
 
-    `wanted` is what is waited for, `why` the reason alone, and `remedy` the one thing to do about it.
+    `wanted` is what the bridge waits for, `why` is the reason alone, and `remedy` is what to do about it.
     """
 
-    def __init__(self, why: str = "", wanted: str = "the network", remedy: str = "") -> None:
+    def __init__(self, why: str, wanted: str = "the network", remedy: str = "") -> None:
         super().__init__(why)
         self.why = why
         self.wanted = wanted
@@ -41,10 +41,10 @@ class NoAddress(Failure):
 
 
 class NoDefaultRoute(NoAddress):
-    """Nothing was configured, and there is no default route either."""
+    """The config chooses nothing, and there is no default route."""
 
     def __init__(self, remedy: str = "") -> None:
-        """`remedy` is another one where the config's network is not read."""
+        """`remedy` replaces the usual one where the config has no network settings."""
         why = "there is no default route to choose an address by"
         super().__init__(why, "a default route", remedy or "set bridge.interface")
         self._said = remedy or "set bridge.interface or bridge.address"
@@ -55,7 +55,10 @@ class NoDefaultRoute(NoAddress):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address of this machine. `label` is its interface, or an alias like eth0:1; `flags` are IPv6's."""
+    """An address of this machine.
+
+    `label` is its interface, or an alias like eth0:1; `flags` are for IPv6 only.
+    """
 
     label: str
     ip: IPv4Address | IPv6Address
@@ -67,37 +70,40 @@ class Address:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the kernel lets a socket be bound to it: it found that no other machine has it."""
+        """Whether a socket can bind to it: duplicate address detection has succeeded."""
         return not self.flags & (_TENTATIVE | _DAD_FAILED)
 
     @property
     def is_reachable(self) -> bool:
-        """Whether a phone can reach it, and can do so tomorrow."""
+        """Whether phones can reach it, today and tomorrow."""
         return self.is_ready and not self.flags & (_TEMPORARY | _DEPRECATED) and not self.ip.is_link_local
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the kernel says: links with their flags, addresses, who has a default route (best first)."""
+    """The kernel's tables: links with flags, addresses, and interfaces with a default route (best first)."""
 
     links: Mapping[str, int]
     addresses: tuple[Address, ...] = ()
     defaults: tuple[str, ...] = ()
 
     def is_up(self, label: str) -> bool:
-        """Whether an interface is there and up; one that is down keeps addresses that no phone reaches."""
+        """Return whether an interface exists and is up; one that is down keeps its addresses."""
         return bool(self.links.get(interface_of(label), 0) & _UP)
 
 
 def choose(config: BridgeConfig, machine: Machine, staying: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """`of_bridge` on any machine, where the bridge is on the interfaces `staying` by default. Pure."""
+    """Choose addresses for a config, or raise `NoAddress`.
+
+    `staying` are the current default interfaces. Pure.
+    """
     if config.addresses:
         return _configured(_wanted(config), machine)
     if config.interfaces:
         return _of_interfaces(config.interfaces, machine)
     if (interface := _default(machine)) is not None:
         return _of_interfaces((interface,), machine)
-    # A router that restarts, or a VPN, may take the route away, and phones still reach the bridge.
+    # A restarting router or a VPN may remove the route while phones still reach the bridge.
     left = tuple(sorted(name for name in staying if is_lan(name, machine.links.get(name, 0))))
     try:
         return _of_interfaces(left, machine)
@@ -106,7 +112,7 @@ def choose(config: BridgeConfig, machine: Machine, staying: frozenset[str] = fro
 
 
 def lack(config: BridgeConfig, machine: Machine) -> NoAddress | None:
-    """What is waited for beside the addresses that are there, and why; None if all are. Pure."""
+    """Return which chosen addresses are missing, and why; None if none are. Pure."""
     if config.addresses:
         missing = _missing(_wanted(config), machine)
         return _no_interface_has(missing, machine, " and ") if missing else None
@@ -117,14 +123,17 @@ def lack(config: BridgeConfig, machine: Machine) -> NoAddress | None:
 
 
 def is_lan(name: str, flags: int) -> bool:
-    """Whether phones may be behind this interface, not containers, virtual machines or a tunnel. Pure."""
+    """Return whether phones may be on this interface, rather than containers, virtual machines or a tunnel.
+
+    Pure.
+    """
     if not flags & _UP or not flags & _MULTICAST or flags & (_LOOPBACK | _POINT_TO_POINT):
         return False
     return not any(re.fullmatch(pattern, name) for pattern in _NO_LAN)
 
 
 def interface_of(label: str) -> str:
-    """The interface of an alias like eth0:1, or of itself."""
+    """Return the interface of an alias like eth0:1, or the interface itself."""
     return label.partition(":")[0]
 
 
@@ -158,7 +167,7 @@ def _default(machine: Machine) -> str | None:
 
 
 def _of_interfaces(names: tuple[str, ...], machine: Machine) -> tuple[str, ...]:
-    """IPv4 first: IPv6 addresses of homes come and go."""
+    """Return the addresses, IPv4 first: IPv6 prefixes at home change."""
     found = [ip for name in names for ip in _reachable(name, machine)]
     if not found:
         raise _lacks(names, machine, " or ")
@@ -180,20 +189,20 @@ def _lacks(names: tuple[str, ...], machine: Machine, joint: str) -> NoAddress:
 
 
 def _there(names: tuple[str, ...], machine: Machine) -> str:
-    """The interfaces to choose instead, where one of `names` is not there or is down."""
+    """List the interfaces to choose instead, if one of `names` is missing or down."""
     if all(map(machine.is_up, names)):
         return ""
-    # Containers come and go, and each would be a line in the log.
+    # Not those of containers, which come and go: each change would be a log line.
     others = machine.links.keys() - set(map(interface_of, names))
     there = sorted(name for name in others if is_lan(name, machine.links[name]))
-    more = f" and {len(there) - MOST_NAMED} more" if len(there) > MOST_NAMED else ""
-    return f"; there are: {', '.join(there[:MOST_NAMED])}{more}" if there else ""
+    more = f" and {len(there) - MOST_NAMED_INTERFACES} more" if len(there) > MOST_NAMED_INTERFACES else ""
+    return f"; there are: {', '.join(there[:MOST_NAMED_INTERFACES])}{more}" if there else ""
 
 
 def _lack(name: str, machine: Machine) -> tuple[str, str]:
-    """Why an interface cannot be served on, and what to do about it."""
+    """Return why the bridge cannot serve on an interface, and the remedy."""
     if machine.is_up(name):
-        return f"the interface {name} has no address that a phone could reach", f"give {name} an address"
+        return f"the interface {name} has no address that a phone can reach", f"give {name} an address"
     if (interface := interface_of(name)) in machine.links:
         return f"the interface {name} is down", _bring_up(interface)
     return f"there is no interface {name}", f"connect {name}, or change bridge.interface"

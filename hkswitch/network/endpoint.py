@@ -1,19 +1,19 @@
-"""Where the bridge is in the network. Pure: no I/O."""
+"""The endpoint of the bridge on the network. Pure: no I/O."""
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 Network = IPv4Network | IPv6Network
-"""The addresses that are reached by no router."""
+"""Addresses that are reached without a router."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The addresses that the bridge listens on and advertises, and the interfaces that it hears, by index.
+    """The addresses that the bridge listens on and advertises, and the interfaces that it accepts, by index.
 
-    `lack`: what else was chosen and is not there, and why; `remedy`: what to do about it. They make no
-    other place. `networks`: those of the interfaces. Without any, it is not known what comes from beyond a
-    router.
+    `lack` says what else is chosen but missing, and why; `remedy` says what to do about it. Both are ignored
+    in comparisons. `networks` are those of the interfaces; if empty, packets from beyond a router are not
+    recognised.
     """
 
     addresses: tuple[str, ...]
@@ -26,7 +26,7 @@ class Endpoint:
         return ", ".join(self.addresses)
 
     def within(self, other: "Endpoint") -> "Endpoint | None":
-        """What is in another place too; None if that is no place."""
+        """Return the part that is also in another endpoint; None if that is nothing."""
         addresses = tuple(address for address in self.addresses if address in other.addresses)
         interfaces = self.interfaces & other.interfaces
         lost = self.interfaces and not interfaces

@@ -1,4 +1,4 @@
-"""Who listens on a TCP port of this machine. Only reads /proc, and needs no privilege."""
+"""Finds the process that listens on a TCP port of this machine. Only reads /proc; needs no privilege."""
 
 import pwd
 import sys
@@ -12,14 +12,14 @@ from typing import Final
 from hkswitch.model.printable import printable
 
 PROC: Final = Path("/proc")
-TABLES: Final = ("self/net/tcp", "self/net/tcp6")  # net/ is not there in a unit with ProcSubset=pid
+TCP_TABLES: Final = ("self/net/tcp", "self/net/tcp6")  # /proc/net is missing in a unit with ProcSubset=pid
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in linux/tcp_states.h
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that waits for connections, and whose it is."""
+    """A listening socket and its owner."""
 
     address: IPv4Address | IPv6Address
     port: int
@@ -27,19 +27,19 @@ class Listener:
     inode: str
 
     def is_in_the_way_of(self, address: str) -> bool:
-        """Whether it has its port at this address, if maybe among others."""
+        """Return whether it occupies its port on this address, maybe among others."""
         wanted = ip_address(address.partition("%")[0])
-        # An IPv6 socket that is bound to all addresses may have those of IPv4 too.
+        # An IPv6 socket that is bound to all addresses may accept IPv4 too.
         has_all = self.address.is_unspecified and self.address.version >= wanted.version
         return has_all or self.address == wanted
 
 
 def holder(port: int, addresses: Collection[str] = ()) -> str:
-    """Who listens on a port, as words for a sentence; empty if nobody does.
+    """Describe the process that listens on a port, for a sentence; return an empty text if there is none.
 
-    `addresses`: at one of these only.
+    With `addresses`, only sockets on one of these count.
     """
-    rows = [each for table in TABLES for each in listeners(_text(PROC / table)) if each.port == port]
+    rows = [each for table in TCP_TABLES for each in listeners(_text(PROC / table)) if each.port == port]
     found = [each for each in rows if not addresses or any(map(each.is_in_the_way_of, addresses))]
     if not found:
         return ""
@@ -48,7 +48,7 @@ def holder(port: int, addresses: Collection[str] = ()) -> str:
 
 
 def listeners(table: str) -> tuple[Listener, ...]:
-    """The listening sockets in /proc/net/tcp or tcp6 (proc(5)). Pure."""
+    """Parse the listening sockets in /proc/net/tcp or tcp6 (proc(5)). Pure."""
     rows = [line.split() for line in table.splitlines()[1:]]
     return tuple(
         Listener(_address(row[1]), int(row[1].rpartition(":")[2], 16), int(row[7]), row[9])
@@ -58,7 +58,7 @@ def listeners(table: str) -> tuple[Listener, ...]:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address:
-    """Words of 32 bits, as the machine has them in its memory."""
+    """Parse an address in 32-bit words of the machine's byte order."""
     packed = bytes.fromhex(text.partition(":")[0])
     words = [packed[at : at + 4] for at in range(0, len(packed), 4)]
     joined = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
@@ -66,7 +66,7 @@ def _address(text: str) -> IPv4Address | IPv6Address:
 
 
 def _process_of(sockets: set[str]) -> str:
-    """The first process that has one of the sockets open; empty if all that do hide it."""
+    """Describe the first process that has one of the sockets open; empty if permissions hide it."""
     for number in sorted(int(folder.name) for folder in _entries(PROC) if folder.name.isdecimal()):
         folder = PROC / str(number)
         if any(_target(file) in sockets for file in _entries(folder / "fd")):
@@ -82,7 +82,7 @@ def _user(user_id: int) -> str:
         return str(user_id)
 
 
-# Processes end while they are looked at, and those of others may hide: all that is then nothing.
+# Processes may exit meanwhile, and those of other users may be hidden: both count as empty.
 
 
 def _entries(folder: Path) -> Iterable[Path]:

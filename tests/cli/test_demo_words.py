@@ -87,7 +87,7 @@ def test_the_demo_names_the_option_that_helps_and_no_key_that_it_does_not_read(
     monkeypatch: pytest.MonkeyPatch, lack: str, address: str | None, expected: str
 ) -> None:
     place = Endpoint(("192.0.2.1",), frozenset({1}), lack)
-    monkeypatch.setattr(addresses, "place_of", lambda *_: place)
+    monkeypatch.setattr(addresses, "endpoint_of", lambda *_: place)
     bridge = BridgeConfig(addresses=() if address is None else (address,))
     found = terminal(address=address).find(bridge, place)
     assert found == Endpoint(("192.0.2.1",), frozenset({1}), expected)
@@ -224,7 +224,7 @@ def test_a_command_works_in_every_folder(tmp_path: Path, monkeypatch: pytest.Mon
     ("folder", "remedy"),
     [
         (None, "start hkswitch.service first, or name the --state-dir of another bridge"),
-        ("nosuch", "start the hkswitch that has this folder first"),
+        ("nosuch", "start the hkswitch that uses this folder first"),
     ],
 )
 def test_a_folder_without_a_bridge_has_a_remedy_of_its_own(

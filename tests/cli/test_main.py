@@ -194,7 +194,7 @@ def test_a_damaged_state_file_is_65_and_left_alone(tmp_path: Path, contents: byt
         code, _, errors = run(*arguments, "--state-dir", tmp_path)
         assert code == 65
         assert errors.startswith(f"hkswitch: {state_file} is damaged (")
-        assert "put a copy of yours in its place" in errors
+        assert "restore it from a copy" in errors
         assert errors.count("\n") == 1
     assert state_file.read_bytes() == contents
 
@@ -206,10 +206,10 @@ PAIRING = [["pair"], ["pair", "--list"], ["pair", "--reset-attempts"], ["unpair"
 def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, arguments: list[str]) -> None:
     state_file = tmp_path / FILE_NAME
     state_file.write_text('{"version": 3}')
-    why = "it was written by a newer version of hkswitch (format 3, this one reads 2)"
+    why = "a newer version of hkswitch wrote it (format 3, this one reads 2)"
     remedy = (
         "install that version again, "
-        f"or put back a copy of {FILE_NAME} and {BACKUP_NAME} from before the upgrade"
+        f"or restore {FILE_NAME} and {BACKUP_NAME} from a copy from before the upgrade"
     )
     assert run(*arguments, "--state-dir", tmp_path) == (
         65,
@@ -222,7 +222,7 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
 
 @pytest.mark.parametrize("arguments", PAIRING, ids=" ".join)
 def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
-    advice = "start the hkswitch that has this folder first"
+    advice = "start the hkswitch that uses this folder first"
     assert run(*arguments, "--state-dir", tmp_path / "none") == (
         69,
         "",
@@ -391,8 +391,8 @@ async def test_a_second_bridge_on_the_same_state_folder_is_69(demo: Demo) -> Non
     code, _, errors = await asyncio.to_thread(run, *arguments, "--state-dir", demo.state_folder)
     assert code == 69
     assert errors.splitlines()[-1] == (
-        f"hkswitch: {demo.state_folder} is in use by another hkswitch (process {demo.process.pid}): "
-        "stop that one first"
+        f"hkswitch: {demo.state_folder} is in use by another hkswitch (process {demo.process.pid}); "
+        "stop it first"
     )
     assert (await asyncio.to_thread(run, "pair", "--state-dir", demo.state_folder))[0] == 0
 

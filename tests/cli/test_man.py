@@ -12,7 +12,7 @@ import pytest
 from docs.config_reference import sections
 from hkswitch.cli.main import commands as program
 from hkswitch.control import STATE_FOLDER
-from hkswitch.hap import labels
+from hkswitch.hap import announcement
 from hkswitch.model import config_file, config_reader, config_values
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.config_keys import CONFIG_KEYS
@@ -247,7 +247,7 @@ def test_a_key_that_is_required_is(key: str, text: str) -> None:
     [
         f"with at most {trusted_files.LARGEST_FILE_BYTES} bytes.",
         f"at most {MOST_ACCESSORIES} switches",
-        f"cut at {len(labels.instance_name('n' * 64, '11:22:33:44:55:66').partition(' ')[0])} bytes",
+        f"cut at {len(announcement.instance_name('n' * 64, '11:22:33:44:55:66').partition(' ')[0])} bytes",
         f"has at most {config_values.MOST_NAME} characters, and begins",
         f"Its name has at most {config_values.MOST_NAME} characters",
         f"A list has at most {config_reader.MOST_LIST_ITEMS} items",

@@ -15,7 +15,7 @@ from hkswitch.cli.unpair import removed, select_controller
 from hkswitch.control import socket_of
 from hkswitch.control.server import served
 from hkswitch.hap import state_file
-from hkswitch.hap.setup_code import UnknownController, invitation, picture
+from hkswitch.hap.setup_code import invitation, picture, unknown_controller
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
 from tests.support.command import HKSWITCH, run, typed
@@ -266,7 +266,7 @@ async def test_a_daemon_is_asked_and_its_files_are_left_alone(folder: Path) -> N
         assert await ran(folder, "unpair") == (0, f"Removed {ADMIN}. {code_again(folder)}\n", "")
         assert "Setup code: 314-15-926" in (await ran(folder, "pair"))[1]
         assert (await ran(folder, "pair", "--reset-attempts"))[0] == 0
-        assert await ran(folder, "unpair", ADMIN) == (64, "", f"hkswitch: {UnknownController(ADMIN, ())}\n")
+        assert await ran(folder, "unpair", ADMIN) == (64, "", f"hkswitch: {unknown_controller(ADMIN, ())}\n")
     assert pairings.done == [USER, ADMIN, "reset"]
     assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
 

@@ -24,7 +24,7 @@ from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.service import _Service
 from hkswitch.doctor import account
 from hkswitch.doctor.finding import Verdict
-from hkswitch.hap.attempts import Attempts
+from hkswitch.hap.pairing_rules import PairingAttempts
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import StateUnwritable
 from hkswitch.model.config import BridgeConfig, Config
@@ -231,7 +231,7 @@ def test_the_doctor_names_what_lets_a_controller_pair(
         (
             partial(Stranger, user_id=7),
             "restart hkswitch.service",
-            "restart the hkswitch that has this folder",
+            "restart the hkswitch that uses this folder",
         ),
     ],
 )
@@ -267,7 +267,7 @@ def test_the_hundredth_wrong_code_locks_pairing_and_is_told_once(
     before: int, told: int, is_locked: bool
 ) -> None:
     calls: list[None] = []
-    attempts = Attempts(before, Disk(), lambda: calls.append(None))
+    attempts = PairingAttempts(before, Disk(), lambda: calls.append(None))
     assert attempts.count() == before + 1
     assert (len(calls), attempts.is_locked) == (told, is_locked)
 
@@ -275,7 +275,7 @@ def test_the_hundredth_wrong_code_locks_pairing_and_is_told_once(
 @pytest.mark.parametrize("is_full", [False, True])
 def test_what_is_forgotten_is_on_disk_or_it_is_not_forgotten(is_full: bool) -> None:
     calls: list[None] = []
-    attempts = Attempts(100, Disk(is_full), lambda: calls.append(None))
+    attempts = PairingAttempts(100, Disk(is_full), lambda: calls.append(None))
     try:
         attempts.forget()
     except StateUnwritable:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hkswitch.daemon import logs
-from hkswitch.hap.limits import COMPLAINT_SECONDS, MOST_SOURCES
+from hkswitch.hap.log_limiter import LOG_INTERVAL_SECONDS, MOST_SOURCES
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -56,7 +56,7 @@ def test_an_error_that_comes_thousands_of_times_is_one_short_line_a_minute(
 ) -> None:
     loop, handle = Clock(), logs.of_loop()
     for minute in range(2):
-        loop.now_seconds = minute * COMPLAINT_SECONDS
+        loop.now_seconds = minute * LOG_INTERVAL_SECONDS
         for number in range(3_000 if minute else 100):
             handle(loop, CONTEXTS[kind](number))
     loop.close()
@@ -144,7 +144,7 @@ def test_any_number_of_messages_is_a_few_lines_and_a_sum_and_hides_no_other_erro
     assert len(caplog.messages) == MOST_SOURCES
     handle(loop, context(raised(ValueError("no name"))))
     assert len(caplog.messages) == MOST_SOURCES + 1
-    loop.now_seconds = COMPLAINT_SECONDS
+    loop.now_seconds = LOG_INTERVAL_SECONDS
     handle(loop, context(raised(ValueError("no name"))))
     loop.close()
     assert len(caplog.messages) == MOST_SOURCES + 3
@@ -164,6 +164,6 @@ def test_a_library_with_any_number_of_messages_hides_no_other_library_and_is_sum
 
     assert sum(logged("loud", f"message {number}") is not None for number in range(500)) == MOST_SOURCES
     assert logged("quiet", "trouble") == "trouble"
-    now_seconds[0] = COMPLAINT_SECONDS
+    now_seconds[0] = LOG_INTERVAL_SECONDS
     assert logged("quiet", "trouble") == "trouble (and 484 more messages of loud)"
     assert logged("loud", "message 1") == "message 1"

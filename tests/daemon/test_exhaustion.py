@@ -16,7 +16,7 @@ from hkswitch.backend.helper_transport import Process
 from hkswitch.control import server
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.notify import Notifier
-from hkswitch.network.addresses import Changes
+from hkswitch.network.addresses import NetworkChanges
 from hkswitch.network.endpoint import Endpoint
 from tests.support.inprocess import Taps
 from tests.support.ports import free_port
@@ -131,7 +131,7 @@ async def test_news_of_the_network_that_the_kernel_had_no_room_for_are_news(numb
             raise errors.pop(0)
 
     with Full() as news:
-        changes = Changes(news)
+        changes = NetworkChanges(news)
         changes.drain()
         async with asyncio.timeout(5):
             await changes.wait()

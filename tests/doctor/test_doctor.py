@@ -194,7 +194,7 @@ def state_in(folder: Path) -> None:
     ("damaged", "verdict", "words"),
     [
         ((), OK, ""),
-        (("bridge.json", "bridge.json.backup"), FAIL, "is damaged (it is not JSON)"),
+        (("bridge.json", "bridge.json.backup"), FAIL, "is damaged (not JSON)"),
         (("bridge.json",), FAIL, "its backup is used; check the disk"),
         (("bridge.json.backup",), OK, ""),
     ],

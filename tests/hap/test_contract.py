@@ -15,11 +15,10 @@ import pytest
 
 from hkswitch.daemon.bridge import TileAccessory
 from hkswitch.hap.advertiser import Advertiser
-from hkswitch.hap.connection import Connection
+from hkswitch.hap.connection import FrameCipher, HapConnection
+from hkswitch.hap.database import RememberedIids
 from hkswitch.hap.driver import Driver
-from hkswitch.hap.frames import Frames
-from hkswitch.hap.handler import Requests
-from hkswitch.hap.iid_manager import RememberedIids
+from hkswitch.hap.handler import RequestHandler
 from hkswitch.hap.pair_setup import Verifier
 from hkswitch.hap.responder import Responder
 from hkswitch.hap.server import Server
@@ -102,7 +101,17 @@ def test_uses_of_every_kind_are_found(contract: dict[str, str], name: str) -> No
 
 
 def test_every_class_that_derives_from_theirs_is_found() -> None:
-    known = {Advertiser, Connection, Driver, Frames, RememberedIids, Requests, Responder, Server, Verifier}
+    known = {
+        Advertiser,
+        HapConnection,
+        Driver,
+        FrameCipher,
+        RememberedIids,
+        RequestHandler,
+        Responder,
+        Server,
+        Verifier,
+    }
     assert known | {TileAccessory} <= {*OURS}
     assert all(any(overrides(each)) for each in known & {*OF_HAP_PYTHON})
 

@@ -45,12 +45,16 @@ def a_link(path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], Exit, str]] = {
-    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:100]), Exit.DAMAGED, "is not JSON, and bri"),
-    "empty": (lambda path: path.write_bytes(b""), Exit.DAMAGED, "it is not JSON, and bridge.json is gone"),
-    "of another form": (lambda path: path.write_text("{}"), Exit.DAMAGED, "its checksum is wrong, and bridg"),
-    "altered": (altered, Exit.DAMAGED, "its checksum is wrong, and bridge.json is gone"),
-    "newer": (of_a_newer_version, Exit.DAMAGED, "was written by a newer version of hkswitch"),
-    "a pipe": (a_pipe, Exit.DAMAGED, "it is no regular file, and bridge.json is gone"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:100]), Exit.DAMAGED, "not JSON, and bri"),
+    "empty": (lambda path: path.write_bytes(b""), Exit.DAMAGED, "not JSON, and bridge.json is missing"),
+    "of another form": (
+        lambda path: path.write_text("{}"),
+        Exit.DAMAGED,
+        "wrong checksum, and bridge.json is missing",
+    ),
+    "altered": (altered, Exit.DAMAGED, "wrong checksum, and bridge.json is missing"),
+    "newer": (of_a_newer_version, Exit.DAMAGED, "a newer version of hkswitch wrote it"),
+    "a pipe": (a_pipe, Exit.DAMAGED, "not a regular file, and bridge.json is missing"),
     "a folder": (a_folder, Exit.DENIED, "Is a directory"),
     "a link": (a_link, Exit.DENIED, "cannot read the bridge's state"),
 }
@@ -97,9 +101,9 @@ async def test_the_daemon_ends_with_65_and_one_sentence(folder: Path, tmp_path: 
     code, printed, said = run("run", "--config", config, "--state-dir", folder)
     assert (code, printed) == (Exit.DAMAGED, "")
     assert said == (
-        f"hkswitch: {folder / BACKUP_NAME} is damaged (it is not JSON, and bridge.json is gone): "
-        "put a copy of yours in its place, or remove bridge.json and bridge.json.backup and pair the bridge "
-        "anew\n"
+        f"hkswitch: {folder / BACKUP_NAME} is damaged (not JSON, and bridge.json is missing); "
+        "restore it from a copy, or remove bridge.json and bridge.json.backup and pair the bridge "
+        "again\n"
     )
     assert not socket_of(folder).exists()
 
@@ -108,7 +112,7 @@ async def test_a_sound_backup_alone_is_used_and_said(folder: Path, caplog: pytes
     known = state_file.read(folder)
     bridge = bridge_of(folder, WEB)
     assert [each.id for each in bridge.controllers()] == [CONTROLLER]
-    assert "bridge.json is gone: its backup is used" in caplog.text
+    assert "bridge.json is missing; using its backup" in caplog.text
     assert (folder / FILE_NAME).read_bytes() == (folder / BACKUP_NAME).read_bytes()
     assert known is not None
     assert bridge.setup == known.setup

@@ -15,7 +15,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.hap import events
-from hkswitch.hap.connection import Connection
+from hkswitch.hap.connection import HapConnection
 from hkswitch.hap.events import Pace, Path
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
@@ -58,7 +58,7 @@ EPISODES = st.tuples(
 class Trace:
     """What the bridge did on a connection, in its order: when bytes came, and what was sent."""
 
-    connection: Connection
+    connection: HapConnection
     done: list[tuple[str, float, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

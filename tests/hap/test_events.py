@@ -16,49 +16,49 @@ Told = tuple[float, dict[Path, Any]]
 
 
 @dataclass
-class Line:
+class Subscriber:
     """A connection whose requests are said by the test."""
 
     values: dict[Path, Any] = field(default_factory=lambda: {A: False, B: False})
     is_busy: bool = False
-    told: list[Told] = field(default_factory=list)
+    record_sent: list[Told] = field(default_factory=list)
 
     def value_of(self, path: Path) -> Any:  # noqa: ANN401 -- a characteristic's
         return self.values.get(path)
 
     def send_changes(self, changes: Sequence[Change]) -> None:
-        self.told.append((round(asyncio.get_running_loop().time(), 6), dict(changes)))
+        self.record_sent.append((round(asyncio.get_running_loop().time(), 6), dict(changes)))
 
 
 @dataclass
 class Played:
     """A line that has subscribed to both, and what is done to it."""
 
-    line: Line = field(default_factory=Line)
+    subscriber: Subscriber = field(default_factory=Subscriber)
     own: Events = field(init=False)
 
     def __post_init__(self) -> None:
-        self.own = Events(self.line, PACE)
+        self.own = Events(self.subscriber, PACE)
         for path in (A, B):
             self.own.subscribe(path, wanted=True)
-            self.own.told(path, value=False)
+            self.own.record_sent(path, value=False)
 
     def do(self, what: str, *of: Any) -> None:  # noqa: ANN401 -- whatever it needs
         match what, of:
             case "set", (path, value):
-                self.line.values[path] = value
+                self.subscriber.values[path] = value
                 self.own.changed(path)
             case "gone", (path,):
-                del self.line.values[path]
+                del self.subscriber.values[path]
             case "request", ():
-                self.line.is_busy = True
+                self.subscriber.is_busy = True
             case "response", ():
-                self.line.is_busy = False
-                self.own.all_answered()
-            case "told", (path, value):
-                self.own.told(path, value)
-            case "listed", (path, value):
-                self.own.listed(path, value)
+                self.subscriber.is_busy = False
+                self.own.send_pending()
+            case "record_sent", (path, value):
+                self.own.record_sent(path, value)
+            case "record_listed", (path, value):
+                self.own.record_listed(path, value)
             case "unsubscribe", (path,):
                 self.own.subscribe(path, wanted=False)
             case "close", ():
@@ -75,7 +75,7 @@ async def play(steps: Sequence[tuple[Any, ...]]) -> list[Told]:
             await asyncio.sleep(at_seconds - asyncio.get_running_loop().time())
         played.do(what, *of)
     await asyncio.sleep(10)
-    return played.line.told
+    return played.subscriber.record_sent
 
 
 STORIES: dict[str, tuple[list[tuple[Any, ...]], list[Told]]] = {
@@ -110,20 +110,25 @@ STORIES: dict[str, tuple[list[tuple[Any, ...]], list[Told]]] = {
     ),
     "nothing of what is no news": ([(5, "set", A, False)], []),
     "what is no news after a read that failed": (
-        [(4, "told", A, None), (5, "set", A, False)],
+        [(4, "record_sent", A, None), (5, "set", A, False)],
         [(5, {A: False})],
     ),
-    "nothing that a read has told": ([(4, "told", A, True), (5, "set", A, True)], []),
+    "nothing that a read has told": ([(4, "record_sent", A, True), (5, "set", A, True)], []),
     "what a list of accessories got in between": (
-        [(5, "set", A, True), (5.1, "set", A, False), (5.2, "listed", A, False), (5.3, "set", A, True)],
+        [
+            (5, "set", A, True),
+            (5.1, "set", A, False),
+            (5.2, "record_listed", A, False),
+            (5.3, "set", A, True),
+        ],
         [(5, {A: True}), (6, {A: True})],
     ),
     "nothing that a list of accessories agrees with": (
-        [(5, "set", A, True), (5.2, "listed", A, True), (5.3, "set", A, True)],
+        [(5, "set", A, True), (5.2, "record_listed", A, True), (5.3, "set", A, True)],
         [(5, {A: True})],
     ),
     "what a read got no answer to, list or not": (
-        [(4, "told", A, None), (4, "listed", A, False), (5, "set", A, False)],
+        [(4, "record_sent", A, None), (4, "record_listed", A, False), (5, "set", A, False)],
         [(5, {A: False})],
     ),
     "nothing between a request and its response": (
@@ -143,11 +148,11 @@ STORIES: dict[str, tuple[list[tuple[Any, ...]], list[Told]]] = {
         [],
     ),
     "nothing that the response has told": (
-        [(4, "request"), (5, "set", A, True), (6, "told", A, True), (6, "response")],
+        [(4, "request"), (5, "set", A, True), (6, "record_sent", A, True), (6, "response")],
         [],
     ),
     "what the response has got wrong": (
-        [(4, "request"), (5, "set", A, False), (6, "told", A, True), (6, "response")],
+        [(4, "request"), (5, "set", A, False), (6, "record_sent", A, True), (6, "response")],
         [(6, {A: False})],
     ),
     "no more of it within a second, response or not": (
@@ -169,9 +174,9 @@ STORIES: dict[str, tuple[list[tuple[Any, ...]], list[Told]]] = {
 }
 
 
-@pytest.mark.parametrize(("steps", "told"), STORIES.values(), ids=STORIES)
-def test_a_connection_is_told(steps: list[tuple[Any, ...]], told: list[Told]) -> None:
-    assert loop.run(play(steps)) == told
+@pytest.mark.parametrize(("steps", "record_sent"), STORIES.values(), ids=STORIES)
+def test_a_connection_is_told(steps: list[tuple[Any, ...]], record_sent: list[Told]) -> None:
+    assert loop.run(play(steps)) == record_sent
 
 
 def test_149_changes_within_300_ms_are_four_messages_at_most() -> None:
@@ -185,18 +190,18 @@ def test_149_changes_within_300_ms_are_four_messages_at_most() -> None:
             played.do("set", path, True)
             await asyncio.sleep(0.3 / len(paths))
         await asyncio.sleep(10)
-        return played.line.told
+        return played.subscriber.record_sent
 
-    told = loop.run(storm())
-    assert len(told) <= 4
-    assert {path for _, changes in told for path in changes} == set(paths)
-    assert told[-1][0] < 0.6
+    record_sent = loop.run(storm())
+    assert len(record_sent) <= 4
+    assert {path for _, changes in record_sent for path in changes} == set(paths)
+    assert record_sent[-1][0] < 0.6
 
 
 def test_a_switch_that_flaps_for_ever_is_told_once_a_second_and_in_the_end_the_truth() -> None:
     steps = [(at / 50, "set", A, bool(at % 2)) for at in range(500)]
-    told = loop.run(play([*steps, (10.0, "set", A, True)]))
-    times = [at for at, _ in told]
+    record_sent = loop.run(play([*steps, (10.0, "set", A, True)]))
+    times = [at for at, _ in record_sent]
     assert all(later - earlier > 0.999 for earlier, later in itertools.pairwise(times))
-    assert 9 <= len(told) <= 12
-    assert told[-1][1] == {A: True}
+    assert 9 <= len(record_sent) <= 12
+    assert record_sent[-1][1] == {A: True}

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.hap import state_file
-from hkswitch.hap.limits import MOST_STRANGERS, STRANGER_SECONDS
+from hkswitch.hap.sessions import AUTHENTICATION_SECONDS, MOST_UNAUTHENTICATED
 from hkswitch.hap.sockets import BACKLOG
 from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
@@ -67,7 +67,7 @@ class Process:
         """
         await eventually(
             lambda: all(now <= then for now, then in zip(self.held, before, strict=True)),
-            STRANGER_SECONDS + PATIENCE_SECONDS,
+            AUTHENTICATION_SECONDS + PATIENCE_SECONDS,
         )
 
     @property
@@ -173,7 +173,7 @@ async def test_a_flood_holds_up_no_controller_and_leaves_nothing_behind(
     warm_kib, lines = process.status("VmRSS"), len(process.lines)
     async with flood(process.port, MANY) as flooding:
         await reads(controller, lambda: flooding.connected == MANY)
-        await eventually(lambda: process.descriptors <= before[0] + MOST_STRANGERS)
+        await eventually(lambda: process.descriptors <= before[0] + MOST_UNAUTHENTICATED)
     await process.comes_back_to(before)
     assert process.status("VmRSS") < warm_kib * GROWTH
     assert len(process.lines) - lines <= MOST_LINES
@@ -204,7 +204,7 @@ async def test_without_descriptors_one_line_says_so_and_a_controller_is_still_an
     process: Process, controller: Controller
 ) -> None:
     before, lines = process.held, len(process.lines)
-    process.may_open(process.descriptors + MOST_STRANGERS // 2)
+    process.may_open(process.descriptors + MOST_UNAUTHENTICATED // 2)
     async with flood(process.port, SOME) as flooding:
         await reads(controller, lambda: flooding.connected >= BACKLOG and len(process.lines) > lines)
     await process.comes_back_to(before)

@@ -21,7 +21,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from pyhap.hap_crypto import hap_hkdf
 from pyhap.hap_handler import HAPServerHandler
 
-from hkswitch.hap import pair_setup, refusals
+from hkswitch.hap import pair_setup, pairing_rules
 from tests.support.inprocess import ADMIN, ADMIN_KEY, USER, Answer, Fed, InProcess, is_removal
 from tests.support.raw_client import DATA, METHOD, PROOF, PUBLIC_KEY, STATE, USERNAME, tlv
 
@@ -510,7 +510,7 @@ class CheapVerifier:
 
     def set_A(self, public_key: bytes) -> None:  # noqa: N802 -- the name that it has there
         if not public_key.strip(b"\0"):
-            raise refusals.Refused(refusals.AUTHENTICATION, "a public key that needs no setup code")
+            raise pairing_rules.PairingRefused(pairing_rules.ERROR_AUTHENTICATION, "unsafe public key")
 
     def verify(self, proof: bytes) -> bytes | None:
         return b"h" * 64 if proof == RIGHT_PROOF else None

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from hkswitch.hap import state_file
-from hkswitch.hap.state_file import FILE_NAME, StateDamaged, StateUnreadable
+from hkswitch.hap.state_file import FILE_NAME, StateDamaged
 from hkswitch.hap.state_format import digest, encode
+from hkswitch.model.errors import Failure
 from tests.support.pairings import ADMIN, USER, folder_for_all_users, stored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -137,7 +138,7 @@ def test_what_is_nested_too_deeply_is_damage(tmp_path: Path) -> None:
 def test_a_file_of_another_user_is_not_read_by_root(tmp_path: Path) -> None:
     written(tmp_path, GOOD["as it was written"])
     os.chown(tmp_path / FILE_NAME, 4242, 4242)
-    with pytest.raises(StateUnreadable, match="it belongs to user 4242"):
+    with pytest.raises(Failure, match="it belongs to user 4242"):
         state_file.read(tmp_path)
 
 

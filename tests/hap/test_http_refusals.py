@@ -9,13 +9,13 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend.simulated import SimulatedHost
-from hkswitch.hap.limits import Step
-from hkswitch.hap.refusals import reason_of
+from hkswitch.hap.handler import reason_of
+from hkswitch.hap.pairing_rules import Step
 from tests.hap.conftest import GROUPS, Served
 from tests.peer.identity import Identity
-from tests.peer.raw import Raw, request
 from tests.peer.raw_connection import Closed, Message
-from tests.support.inprocess import forget_complaints
+from tests.peer.raw_controller import RawController, request
+from tests.support.inprocess import reset_rate_limits
 from tests.support.waiting import PATIENCE_SECONDS
 
 IDENTITY = Identity.of(1)
@@ -46,7 +46,7 @@ MALFORMED = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bridge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     own = await Served.start(tmp_path_factory.mktemp("state"), SimulatedHost(GROUPS[1:2]), GROUPS[1:2])
-    raw = await Raw.connect(own.address, own.port, IDENTITY)
+    raw = await RawController.connect(own.address, own.port, IDENTITY)
     await raw.pair(own.bridge.setup.code)
     raw.close()
     yield own
@@ -54,14 +54,14 @@ async def bridge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 
 @pytest_asyncio.fixture(params=["in the clear", "encrypted"], loop_scope="module")
-async def raw(bridge: Served, request: pytest.FixtureRequest) -> AsyncIterator[Raw]:
-    opening = Raw.connect if request.param == "in the clear" else Raw.verified
+async def raw(bridge: Served, request: pytest.FixtureRequest) -> AsyncIterator[RawController]:
+    opening = RawController.connect if request.param == "in the clear" else RawController.verified
     found = await opening(bridge.address, bridge.port, IDENTITY)
     yield found
     found.close()
 
 
-async def heard(raw: Raw) -> list[Message]:
+async def heard(raw: RawController) -> list[Message]:
     """All that comes until the connection is closed."""
     found = []
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -74,7 +74,7 @@ async def heard(raw: Raw) -> list[Message]:
 
 @pytest.mark.parametrize(("sent", "status"), MALFORMED.values(), ids=MALFORMED)
 async def test_a_malformed_request_is_answered_once_and_the_connection_closed(
-    raw: Raw, sent: bytes, status: int
+    raw: RawController, sent: bytes, status: int
 ) -> None:
     await raw.wire.send(sent)
     [answer] = await heard(raw)
@@ -82,18 +82,18 @@ async def test_a_malformed_request_is_answered_once_and_the_connection_closed(
     assert answer.headers == {"connection": "close", "content-length": "0"}
 
 
-async def test_what_comes_behind_a_malformed_request_is_not_done_and_not_answered(raw: Raw) -> None:
+async def test_what_comes_behind_a_malformed_request_is_not_done_and_not_answered(raw: RawController) -> None:
     await raw.wire.send(b"nonsense\r\n\r\n" * 200 + request("GET", "/nothing") * 20)
     assert [answer.status for answer in await heard(raw)] == [400]
 
 
-async def test_what_came_before_a_malformed_request_is_answered_first(raw: Raw) -> None:
+async def test_what_came_before_a_malformed_request_is_answered_first(raw: RawController) -> None:
     await raw.wire.send(request("GET", "/nothing") + b"nonsense\r\n\r\n")
     assert [answer.status for answer in await heard(raw)] == [404, 400]
 
 
 async def test_a_malformed_request_behind_a_slow_write_is_answered_after_it(bridge: Served) -> None:
-    raw = await Raw.verified(bridge.address, bridge.port, IDENTITY)
+    raw = await RawController.verified(bridge.address, bridge.port, IDENTITY)
     [_, accessory] = await raw.accessories()
     iids = [each["iid"] for service in accessory["services"] for each in service["characteristics"]]
     item = {"aid": accessory["aid"], "iid": iids[-1], "value": True}
@@ -106,14 +106,14 @@ async def test_a_malformed_request_behind_a_slow_write_is_answered_after_it(brid
 async def test_malformed_requests_of_an_address_are_one_line_in_plain_words(
     bridge: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    forget_complaints(bridge.bridge._driver.http_server)
+    reset_rate_limits(bridge.bridge._driver.http_server)
     for sent, _ in MALFORMED.values():
-        raw = await Raw.connect(bridge.address, bridge.port, IDENTITY)
+        raw = await RawController.connect(bridge.address, bridge.port, IDENTITY)
         await raw.wire.send(sent)
         await heard(raw)
         raw.close()
     lines = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert lines == ["127.0.0.1: malformed HTTP is answered with 400 (illegal request line)"]
+    assert lines == ["127.0.0.1: answered malformed HTTP with 400 (illegal request line)"]
 
 
 async def test_an_answer_to_a_single_byte_is_short(bridge: Served) -> None:
@@ -140,7 +140,7 @@ NOT_OFFERED = {
 
 @pytest.mark.parametrize(("sent", "status", "allow", "body"), NOT_OFFERED.values(), ids=NOT_OFFERED)
 async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_on(
-    raw: Raw, sent: bytes, status: int, allow: str | None, body: bytes
+    raw: RawController, sent: bytes, status: int, allow: str | None, body: bytes
 ) -> None:
     await raw.wire.send(sent)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -155,12 +155,12 @@ async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_o
     [
         (
             request("GET", "/accessories"),
-            "a request is answered with 470 (Connection Authorization Required): GET /accessories",
+            "answered a request with 470 (Connection Authorization Required): GET /accessories",
         ),
-        (request("GET", "/nothing"), "a request is answered with 404 (Not Found): GET /nothing"),
+        (request("GET", "/nothing"), "answered a request with 404 (Not Found): GET /nothing"),
         (
             request("POST", "/pair-verify"),
-            "a request is answered with 400 (a part is missing): POST /pair-verify",
+            "answered a request with 400 (missing field): POST /pair-verify",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -168,8 +168,8 @@ async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_o
 async def test_a_refusal_is_logged_in_plain_words(
     bridge: Served, caplog: pytest.LogCaptureFixture, sent: bytes, words: str
 ) -> None:
-    forget_complaints(bridge.bridge._driver.http_server)
-    raw = await Raw.connect(bridge.address, bridge.port, IDENTITY)
+    reset_rate_limits(bridge.bridge._driver.http_server)
+    raw = await RawController.connect(bridge.address, bridge.port, IDENTITY)
     await raw.wire.send(sent)
     await raw.answer()
     raw.close()
@@ -179,15 +179,15 @@ async def test_a_refusal_is_logged_in_plain_words(
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (KeyError(b"\6"), "a part is missing"),
-        (IndexError("index out of range"), "a part is missing"),
-        (TypeError("'NoneType' object is not subscriptable"), "a part has the wrong type"),
-        (AttributeError("'list' object has no attribute 'get'"), "a part has the wrong type"),
-        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "it is not UTF-8"),
-        (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply"),
+        (KeyError(b"\6"), "missing field"),
+        (IndexError("index out of range"), "missing field"),
+        (TypeError("'NoneType' object is not subscriptable"), "field of the wrong type"),
+        (AttributeError("'list' object has no attribute 'get'"), "field of the wrong type"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "not UTF-8"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (ValueError("one 'id' is needed"), "one 'id' is needed"),
         (ValueError("a\nb\x1b[2J"), "a; b?[2J"),
-        (ValueError(), "a part is malformed"),
+        (ValueError(), "malformed field"),
         (ValueError("x" * 500), "x" * 200),
     ],
     ids=repr,
@@ -198,5 +198,5 @@ def test_the_reason_of_a_refusal_has_no_words_of_pythons(error: Exception, words
 
 @pytest.mark.parametrize("state", [b"", b"\0", b"\2", b"\1\0"])
 def test_a_state_without_a_step_is_refused_in_words(state: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^a state that no step of pair-setup has$"):
+    with pytest.raises(ValueError, match=r"^unknown pair-setup state$"):
         Step.of(state)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import pytest
 
 from hkswitch.hap.iids import (
-    BY_ORDER,
-    BY_TYPE,
-    INFORMATION,
-    MOST_RECORDED,
-    Numbers,
+    COMMON_IIDS,
+    IIDS_BY_ORDER,
+    IIDS_BY_TYPE,
+    MOST_RECORDED_ACCESSORIES,
+    IidAllocator,
     encode_record,
     parse_record,
 )
@@ -17,14 +17,14 @@ from hkswitch.hap.iids import (
 SWITCH, ON_OF_SWITCH, OUTLET, UNKNOWN = "49", "49.25", "47", "AB"
 
 
-def fresh() -> Numbers:
-    return Numbers({}, paired=True)
+def fresh() -> IidAllocator:
+    return IidAllocator({}, paired=True)
 
 
 def test_a_type_has_iids_that_no_other_type_has_or_ever_had() -> None:
-    assert len(set(BY_TYPE.values())) == len(BY_TYPE)
-    own = BY_TYPE.items() - INFORMATION.items()
-    before = BY_ORDER.items() - INFORMATION.items()
+    assert len(set(IIDS_BY_TYPE.values())) == len(IIDS_BY_TYPE)
+    own = IIDS_BY_TYPE.items() - COMMON_IIDS.items()
+    before = IIDS_BY_ORDER.items() - COMMON_IIDS.items()
     assert not {iid for _, iid in own} & {iid for _, iid in before}
 
 
@@ -40,7 +40,7 @@ GIVEN_OUT = """
 
 
 def test_the_numbers_are_those_that_were_given_out() -> None:
-    assert [f"{meaning}={iid}" for meaning, iid in BY_TYPE.items()] == GIVEN_OUT.split()
+    assert [f"{meaning}={iid}" for meaning, iid in IIDS_BY_TYPE.items()] == GIVEN_OUT.split()
 
 
 RECORDS: list[tuple[Mapping[int, Mapping[str, int]] | None, bool, int]] = [
@@ -60,7 +60,7 @@ RECORDS: list[tuple[Mapping[int, Mapping[str, int]] | None, bool, int]] = [
 def test_a_service_has_the_iid_that_it_had_or_else_one_that_nothing_had(
     record: Mapping[int, Mapping[str, int]] | None, paired: bool, iid: int
 ) -> None:
-    numbers = Numbers(record, paired=paired)
+    numbers = IidAllocator(record, paired=paired)
     assert numbers.iid(5, SWITCH) == iid
     assert numbers.iid(5, SWITCH) == iid
 
@@ -71,16 +71,16 @@ def test_what_has_no_number_of_its_own_gets_a_free_one() -> None:
 
 
 def test_after_the_start_a_type_gets_its_own_iids_also_where_there_was_no_record() -> None:
-    numbers = Numbers(None, paired=True)
+    numbers = IidAllocator(None, paired=True)
     assert (numbers.iid(5, SWITCH), numbers.iid(5, ON_OF_SWITCH)) == (8, 9)
-    numbers.end_of_past()
+    numbers.assign_by_type_from_now()
     assert (numbers.iid(5, OUTLET), numbers.iid(6, SWITCH), numbers.iid(5, SWITCH)) == (32, 16, 8)
 
 
 def test_an_iid_is_written_when_it_is_on_disk_or_was_served_before_there_was_a_record() -> None:
-    old = Numbers(None, paired=True)
+    old = IidAllocator(None, paired=True)
     old.iid(5, SWITCH)
-    old.end_of_past()
+    old.assign_by_type_from_now()
     old.iid(5, OUTLET)
     assert old.are_written(5, {SWITCH: 8})
     assert not old.are_written(5, {OUTLET: 32})
@@ -105,39 +105,39 @@ def test_an_iid_is_written_when_it_is_on_disk_or_was_served_before_there_was_a_r
 def test_the_type_that_an_accessory_has_on_disk_is_its_last_service(
     iids: Mapping[str, int], type_: str | None
 ) -> None:
-    assert Numbers({5: iids}, paired=True).written_type(5) == type_
-    assert Numbers({5: iids}, paired=True).written_type(6) is None
-    assert Numbers({5: iids}, paired=False).written_type(5) is None
+    assert IidAllocator({5: iids}, paired=True).written_type(5) == type_
+    assert IidAllocator({5: iids}, paired=True).written_type(6) is None
+    assert IidAllocator({5: iids}, paired=False).written_type(5) is None
 
 
 def test_what_an_accessory_is_now_is_written_last_and_nothing_is_lost() -> None:
-    numbers = Numbers({5: {"3E": 1, SWITCH: 16, OUTLET: 32}}, paired=True)
+    numbers = IidAllocator({5: {"3E": 1, SWITCH: 16, OUTLET: 32}}, paired=True)
     written = numbers.to_write({5: {"3E": 1, SWITCH: 16}}, paired=True)
     assert [*written[5].items()] == [(OUTLET, 32), ("3E", 1), (SWITCH, 16)]
 
 
 def test_what_was_never_served_is_forgotten_and_the_rest_is_not() -> None:
-    numbers = Numbers({5: {SWITCH: 8}}, paired=True)
+    numbers = IidAllocator({5: {SWITCH: 8}}, paired=True)
     numbers.iid(5, OUTLET)
     numbers.iid(6, SWITCH)
-    numbers.only({6: {SWITCH: 16}})
+    numbers.discard_unwritten_except({6: {SWITCH: 16}})
     assert numbers.to_write({}, paired=True) == {5: {SWITCH: 8}, 6: {SWITCH: 16}}
 
 
 @pytest.mark.parametrize(("paired", "kept"), [(True, {5, 6, 7}), (False, {6, 7})])
 def test_a_bridge_without_controllers_forgets_what_it_does_not_serve(paired: bool, kept: set[int]) -> None:
-    numbers = Numbers({5: {SWITCH: 8}, 6: {SWITCH: 8}}, paired=True)
+    numbers = IidAllocator({5: {SWITCH: 8}, 6: {SWITCH: 8}}, paired=True)
     numbers.iid(7, SWITCH)
     assert numbers.to_write({6: {}, 7: {}}, paired=paired).keys() == kept
 
 
 def test_of_more_than_fit_the_oldest_that_are_not_served_are_forgotten() -> None:
-    numbers = Numbers({aid: {SWITCH: 8} for aid in range(2, MOST_RECORDED + 2)}, paired=True)
+    numbers = IidAllocator({aid: {SWITCH: 8} for aid in range(2, MOST_RECORDED_ACCESSORIES + 2)}, paired=True)
     for aid in (10_000, 10_001, 10_002):
         numbers.iid(aid, SWITCH)
     kept = numbers.to_write({aid: {} for aid in (2, 10_000, 10_001, 10_002)}, paired=True).keys()
-    assert len(kept) == MOST_RECORDED
-    assert {3, 4, 5} == set(range(2, MOST_RECORDED + 2)) - kept
+    assert len(kept) == MOST_RECORDED_ACCESSORIES
+    assert {3, 4, 5} == set(range(2, MOST_RECORDED_ACCESSORIES + 2)) - kept
 
 
 def test_the_record_is_read_as_it_was_written() -> None:
@@ -175,5 +175,5 @@ BAD: dict[str, object] = {
 
 @pytest.mark.parametrize("bad", BAD)
 def test_a_record_that_no_version_writes_is_refused(bad: str) -> None:
-    with pytest.raises(ValueError, match=r"not |one iid"):
+    with pytest.raises(ValueError, match=r"not |invalid |one iid"):
         parse_record(BAD[bad])

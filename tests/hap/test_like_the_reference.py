@@ -16,7 +16,7 @@ from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import driver as hardening
-from hkswitch.hap.session import controller_of
+from hkswitch.hap.sessions import controller_of
 from hkswitch.network.endpoint import Endpoint
 from tests.hap.conftest import GROUPS, Served, on, put
 from tests.support.ports import free_port
@@ -138,7 +138,7 @@ async def test_identify_is_a_line_in_the_log_while_nobody_is_paired(
         said = await attacker.post("/identify", b"")
     assert (said.status, said.body) == (204, b"")
     assert [line for line in caplog.messages if "identify" in line] == [
-        "127.0.0.1: it asks the bridge to identify itself"
+        "127.0.0.1: asked the bridge to identify itself"
     ]
 
 

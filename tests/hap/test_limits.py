@@ -2,28 +2,26 @@
 
 import pytest
 
-from hkswitch.hap.limits import (
-    COMPLAINT_SECONDS,
+from hkswitch.hap.log_limiter import (
+    LOG_INTERVAL_SECONDS,
     MOST_COUNTED,
     MOST_KINDS,
     MOST_SOURCES,
-    MOST_STRANGERS,
-    Complaints,
-    PairSetup,
-    Step,
-    Strangers,
+    LogRateLimiter,
 )
+from hkswitch.hap.pairing_rules import PairSetup, Step
+from hkswitch.hap.sessions import MOST_UNAUTHENTICATED, UnauthenticatedConnections
 
 
-def full_of(*addresses: str) -> Strangers[int]:
-    strangers: Strangers[int] = Strangers()
+def full_of(*addresses: str) -> UnauthenticatedConnections[int]:
+    strangers: UnauthenticatedConnections[int] = UnauthenticatedConnections()
     for number, address in enumerate(addresses):
         assert strangers.add(number, address, None) is None
     return strangers
 
 
 def test_as_many_as_may_be_are_taken_in() -> None:
-    assert len(full_of(*["a"] * MOST_STRANGERS)) == MOST_STRANGERS
+    assert len(full_of(*["a"] * MOST_UNAUTHENTICATED)) == MOST_UNAUTHENTICATED
 
 
 @pytest.mark.parametrize(
@@ -44,7 +42,7 @@ def test_one_too_many_costs_the_oldest_of_the_address_that_has_the_most(
 
 
 def test_one_that_went_makes_room() -> None:
-    strangers = full_of(*["a"] * MOST_STRANGERS)
+    strangers = full_of(*["a"] * MOST_UNAUTHENTICATED)
     strangers.discard(7)
     strangers.discard(7)
     assert strangers.add(99, "a", None) is None
@@ -95,44 +93,44 @@ def test_nothing_comes_next_before_a_beginning() -> None:
 
 
 def test_an_address_is_complained_about_once_a_minute() -> None:
-    complaints = Complaints()
-    assert [complaints.may_log("a", at) for at in (0, 1, 59.9, 60, 61)] == [True, False, False, True, False]
-    assert complaints.may_log("b", 61)
+    limiter = LogRateLimiter()
+    assert [limiter.may_log("a", at) for at in (0, 1, 59.9, 60, 61)] == [True, False, False, True, False]
+    assert limiter.may_log("b", 61)
 
 
 def test_many_addresses_make_a_few_lines_of_a_kind_and_hide_no_other_kind() -> None:
-    complaints = Complaints()
-    lines = sum(complaints.may_log(str(number), number / 1e6, "flood") for number in range(5_000))
+    limiter = LogRateLimiter()
+    lines = sum(limiter.may_log(str(number), number / 1e6, "flood") for number in range(5_000))
     assert lines == MOST_SOURCES
-    assert complaints.may_log("phone", 1, "trouble")
-    assert not complaints.may_log("phone", 2, "other trouble")
+    assert limiter.may_log("phone", 1, "trouble")
+    assert not limiter.may_log("phone", 2, "other trouble")
 
 
 def test_any_number_of_kinds_makes_no_more_lines_and_is_forgotten() -> None:
-    complaints = Complaints()
+    limiter = LogRateLimiter()
     numbers = range(10_000)
-    assert sum(complaints.may_log(str(each), 0, str(each)) for each in numbers) == MOST_KINDS + MOST_SOURCES
-    assert complaints.may_log("phone", COMPLAINT_SECONDS, "trouble")
+    assert sum(limiter.may_log(str(each), 0, str(each)) for each in numbers) == MOST_KINDS + MOST_SOURCES
+    assert limiter.may_log("phone", LOG_INTERVAL_SECONDS, "trouble")
     assert (
-        sum(complaints.may_log(str(each), COMPLAINT_SECONDS, "trouble") for each in numbers)
+        sum(limiter.may_log(str(each), LOG_INTERVAL_SECONDS, "trouble") for each in numbers)
         == MOST_SOURCES - 1
     )
 
 
 def test_what_is_left_out_is_summed_up_after_a_minute_and_once() -> None:
-    complaints = Complaints()
+    limiter = LogRateLimiter()
     for number in range(MOST_SOURCES + 7):
         for at in (0, 1):
-            complaints.may_log(f"10.0.0.{number}", at, "flood", f"10.0.0.{number}: x")
-    assert complaints.due_seconds == COMPLAINT_SECONDS
-    assert complaints.left_out(COMPLAINT_SECONDS - 1) == []
-    assert complaints.left_out(COMPLAINT_SECONDS) == [("7", f"10.0.0.{MOST_SOURCES + 6}: x")]
-    assert complaints.left_out(COMPLAINT_SECONDS) == []
-    assert complaints.due_seconds is None
+            limiter.may_log(f"10.0.0.{number}", at, "flood", f"10.0.0.{number}: x")
+    assert limiter.due_seconds == LOG_INTERVAL_SECONDS
+    assert limiter.suppressed(LOG_INTERVAL_SECONDS - 1) == []
+    assert limiter.suppressed(LOG_INTERVAL_SECONDS) == [("7", f"10.0.0.{MOST_SOURCES + 6}: x")]
+    assert limiter.suppressed(LOG_INTERVAL_SECONDS) == []
+    assert limiter.due_seconds is None
 
 
 def test_sources_are_counted_to_a_limit() -> None:
-    complaints = Complaints()
+    limiter = LogRateLimiter()
     for number in range(5_000):
-        complaints.may_log(str(number), 0)
-    assert complaints.left_out(COMPLAINT_SECONDS) == [(f"at least {MOST_COUNTED}", "")]
+        limiter.may_log(str(number), 0)
+    assert limiter.suppressed(LOG_INTERVAL_SECONDS) == [(f"at least {MOST_COUNTED}", "")]

@@ -19,8 +19,8 @@ from aiohomekit.protocol.tlv import TLV
 
 from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.hap import connection as hardening
-from hkswitch.hap import limits
-from hkswitch.hap.characteristics import MOST_ITEMS
+from hkswitch.hap import log_limiter, sessions
+from hkswitch.hap.characteristics import MOST_CHARACTERISTICS
 from hkswitch.hap.events import Pace
 from hkswitch.hap.sockets import BACKLOG
 from tests.hap.conftest import GROUPS, Served
@@ -68,7 +68,7 @@ def post(path: str, *parts: tuple[int, bytes]) -> bytes:
 @pytest.fixture(autouse=True)
 def each_address_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row has an address of its own, and there are more rows than addresses that have a line each."""
-    monkeypatch.setattr(limits, "MOST_SOURCES", 1_000)
+    monkeypatch.setattr(log_limiter, "MOST_SOURCES", 1_000)
 
 
 @pytest.fixture(autouse=True)
@@ -497,7 +497,7 @@ def items_of(said: Said) -> Items:
         ("id=0.0,9999999999999999999.1", [NO_SUCH, NO_SUCH]),
         ("id=1.2", [WRITE_ONLY]),
         ("id=1.2,99.1,1.3", [WRITE_ONLY, NO_SUCH, 0]),
-        ("id=" + ",".join(["99.1"] * MOST_ITEMS), [NO_SUCH] * MOST_ITEMS),
+        ("id=" + ",".join(["99.1"] * MOST_CHARACTERISTICS), [NO_SUCH] * MOST_CHARACTERISTICS),
         ("id=99.1,99.1", [NO_SUCH, NO_SUCH]),
     ],
     ids=lambda value: str(value)[:30],
@@ -576,7 +576,7 @@ async def test_a_write_by_what_is_no_prepared_id_is_refused(controller: Controll
     assert await controller.read("Web Server") is False
 
 
-@pytest.mark.parametrize("taps", [MOST_ITEMS, 20_000])
+@pytest.mark.parametrize("taps", [MOST_CHARACTERISTICS, 20_000])
 async def test_many_writes_to_a_switch_hold_up_others_for_less_than_a_second(
     served: Served, controller: Controller, other: Controller, taps: int
 ) -> None:
@@ -609,7 +609,7 @@ async def test_a_controller_that_wants_its_connection_closed_after_a_write_gets_
 async def test_a_stranger_that_says_nothing_is_cut_off(
     lonely: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.2)
+    monkeypatch.setattr(sessions, "AUTHENTICATION_SECONDS", 0.2)
     async with raw_client(lonely.address, lonely.port) as silent:
         assert await silent.is_closed()
 
@@ -617,7 +617,7 @@ async def test_a_stranger_that_says_nothing_is_cut_off(
 async def test_a_stranger_that_sends_a_byte_at_a_time_gets_no_more_time(
     lonely: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.2)
+    monkeypatch.setattr(sessions, "AUTHENTICATION_SECONDS", 0.2)
     async with raw_client(lonely.address, lonely.port) as slow, asyncio.timeout(5):
         closed = asyncio.ensure_future(slow.is_closed())
         for byte in itertools.cycle(b"a"):
@@ -628,7 +628,7 @@ async def test_a_stranger_that_sends_a_byte_at_a_time_gets_no_more_time(
 
 
 async def test_a_33rd_stranger_costs_the_oldest_of_the_greediest_address(lonely: Served) -> None:
-    taken_in = lonely.bridge._driver.http_server._strangers
+    taken_in = lonely.bridge._driver.http_server._unauthenticated
     await eventually(lambda: len(taken_in) == 0)
     async with raw_client(lonely.address, lonely.port, own_address="127.0.0.2") as first:
         greedy = [raw_client(lonely.address, lonely.port, own_address="127.0.0.3") for _ in range(31)]
@@ -646,9 +646,9 @@ async def test_strangers_that_come_all_at_once_are_no_more_than_the_limit(lonely
     with ExitStack() as opened:
         for _ in range(BACKLOG):  # before the bridge's turn to accept any
             opened.enter_context(socket.create_connection((lonely.address, lonely.port)))
-        await eventually(lambda: len(server.connections) >= limits.MOST_STRANGERS)
+        await eventually(lambda: len(server.connections) >= sessions.MOST_UNAUTHENTICATED)
         await is_well(lonely)  # it came later than those
-        assert len(server.connections) <= limits.MOST_STRANGERS
+        assert len(server.connections) <= sessions.MOST_UNAUTHENTICATED
 
 
 class Several:
@@ -665,15 +665,15 @@ class Several:
             await one.__aexit__(None, None, None)
 
 
-def connection_of(served: Served, controller: Controller) -> hardening.Connection:
+def connection_of(served: Served, controller: Controller) -> hardening.HapConnection:
     """The bridge's side of a controller's connection."""
     own = protocol_of(controller).transport.get_extra_info("sockname")
     connections = served.bridge._driver.http_server.connections.values()
     (found,) = (each for each in connections if each.transport.get_extra_info("peername") == own)
-    return cast("hardening.Connection", found)
+    return cast("hardening.HapConnection", found)
 
 
-def with_small_buffers(served: Served, controller: Controller) -> hardening.Connection:
+def with_small_buffers(served: Served, controller: Controller) -> hardening.HapConnection:
     """Make the kernel hold little, so that the bridge must."""
     theirs = protocol_of(controller).transport
     theirs.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -741,7 +741,7 @@ async def test_a_controller_that_sends_on_and_on_while_its_write_is_awaited_is_c
     await controller.again().until_on_is("Slow Server", on=True)
 
 
-def _sealed(connection: hardening.Connection) -> bytearray:
+def _sealed(connection: hardening.HapConnection) -> bytearray:
     """What has come and is not a whole block yet."""
     assert connection.hap_crypto is not None
     found: bytearray = connection.hap_crypto._crypt_in_buffer

@@ -16,7 +16,7 @@ from zeroconf.asyncio import AsyncZeroconf
 
 from hkswitch.hap import advertiser
 from hkswitch.hap.advertiser import MOST_NAMES, Advertiser
-from hkswitch.hap.claims import MOST_REMEMBERED, Remembered, is_later
+from hkswitch.hap.conflicts import MOST_ANNOUNCED_RECORDS, AnnouncedRecords, is_later
 from tests.support.mdns import (
     A_IN,
     AAAA_IN,
@@ -49,9 +49,9 @@ async def ours(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Advertiser]:
     """An advertiser in less time than the RFC wants; a second of doubt is a tenth."""
     monkeypatch.setattr(advertiser, "PROBE_SECONDS", 0.02)
     monkeypatch.setattr(advertiser, "ANNOUNCED_AFTER_SECONDS", (0.0, 0.02, 0.02))
-    monkeypatch.setattr(advertiser, "AGAIN_AFTER_SECONDS", 0.1)
-    monkeypatch.setattr(advertiser, "DOUBT_SECONDS", 0.5)
-    monkeypatch.setattr(advertiser, "CONTESTED_DOUBT_SECONDS", 0.2)
+    monkeypatch.setattr(advertiser, "PROBE_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(advertiser, "POSSIBLE_CONFLICT_SECONDS", 0.5)
+    monkeypatch.setattr(advertiser, "CONTESTED_PROBING_SECONDS", 0.2)
     async with advertising(OWN) as made:
         yield made
 
@@ -177,8 +177,8 @@ async def test_after_a_probe_that_wins_it_waits_for_a_second(ours: Advertiser, s
 
 
 def test_doubt_is_longer_than_an_address_is_remembered() -> None:
-    assert advertiser.DOUBT_SECONDS > info().host_ttl == 120
-    assert advertiser.AGAIN_AFTER_SECONDS == 1  # RFC 6762, 8.2
+    assert advertiser.POSSIBLE_CONFLICT_SECONDS > info().host_ttl == 120
+    assert advertiser.PROBE_AGAIN_SECONDS == 1  # RFC 6762, 8.2
 
 
 # Which probe wins
@@ -221,11 +221,11 @@ def test_of_two_probes_the_one_whose_records_are_later_wins(row: str) -> None:
 
 
 def test_the_oldest_records_are_forgotten() -> None:
-    remembered = Remembered()
-    records = [a(f"10.0.1.{number}") for number in range(MOST_REMEMBERED + 1)]
-    remembered.add(records[:2])
-    remembered.add(records[1:])
-    assert [each in remembered for each in records] == [False] + [True] * MOST_REMEMBERED
+    announced_records = AnnouncedRecords()
+    records = [a(f"10.0.1.{number}") for number in range(MOST_ANNOUNCED_RECORDS + 1)]
+    announced_records.add(records[:2])
+    announced_records.add(records[1:])
+    assert [each in announced_records for each in records] == [False] + [True] * MOST_ANNOUNCED_RECORDS
 
 
 # When it has its names
@@ -298,7 +298,7 @@ async def test_who_claims_every_name_is_believed_no_more(ours: Advertiser, said:
 
     await announced(ours, said)
     await meanwhile(claim, lambda: len(said.announcements) >= 4)
-    assert ours._deaf_until_seconds == math.inf
+    assert ours._ignore_claims_until_seconds == math.inf
     hear(ours, response(address(OTHER)))
     await eventually(lambda: len(said.announcements) == 6)
     assert set(said.names) == {NAME}

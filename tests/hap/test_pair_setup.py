@@ -8,7 +8,7 @@ from aiohomekit.crypto.srp import MODULUS_VALUE as N
 from aiohomekit.exceptions import AuthenticationError, BusyError, MaxTriesError, UnavailableError
 
 from hkswitch.backend.simulated import SimulatedHost
-from hkswitch.hap import limits, state_file
+from hkswitch.hap import sessions, state_file
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
@@ -132,7 +132,7 @@ async def test_one_that_never_ends_its_pairing_is_cut_off(
     unpaired: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(limits, "PAIR_SETUP_SECONDS", 0.3)
+        patch.setattr(sessions, "PAIR_SETUP_SECONDS", 0.3)
         async with raw_client(unpaired.address, unpaired.port) as slow:
             await slow.pair_setup(*BEGIN)
             await slow.pair_setup(*BEGIN)  # which gives no more time
@@ -144,7 +144,7 @@ async def test_one_that_never_ends_its_pairing_is_cut_off(
 async def test_one_that_pairs_has_more_time_than_one_that_says_nothing(
     unpaired: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "STRANGER_SECONDS", 0.3)
+    monkeypatch.setattr(sessions, "AUTHENTICATION_SECONDS", 0.3)
     async with (
         raw_client(unpaired.address, unpaired.port) as silent,
         raw_client(unpaired.address, unpaired.port) as pairing,

@@ -93,7 +93,7 @@ async def test_no_packet_is_kept_and_none_makes_more_than_a_line(
     assert not ours.zeroconf.question_history._history
     listener = ours.zeroconf.engine.protocols[0]
     assert (listener._deferred, listener._timers) == ({}, {})
-    lines = [line for line in caplog.messages if "mDNS packet was dropped" in line]
+    lines = [line for line in caplog.messages if "dropped an mDNS packet" in line]
     assert len(lines) <= 1
     assert not any("\n" in line or len(line) > 200 for line in lines)
     assert not any(each.exc_info for each in caplog.records)
@@ -110,7 +110,7 @@ async def test_each_sender_of_packets_that_cannot_be_taken_is_a_line(
     await announced(ours, said)
     for sender in ("10.0.0.8", OTHER) * 3:
         hear(ours, unwritable(), sender, 40_000)
-    senders = [line.partition(":")[0] for line in caplog.messages if "mDNS packet was dropped" in line]
+    senders = [line.partition(":")[0] for line in caplog.messages if "dropped an mDNS packet" in line]
     assert senders == ["10.0.0.8", OTHER]
 
 
@@ -261,14 +261,14 @@ async def test_a_change_while_probing_is_what_is_announced(ours: Advertiser, sai
 async def test_what_was_never_announced_needs_no_goodbye(ours: Advertiser, said: Said) -> None:
     await ours.async_register_service(mine := info(), cooperating_responders=True)
     await eventually(lambda: said.probes)
-    await ours.be_silent()
+    await ours.stop_announcing()
     await (await ours.async_unregister_service(mine))
     assert not said.announcements
 
 
 async def test_a_goodbye_is_the_last_word(ours: Advertiser, said: Said) -> None:
     await announced(ours, said)
-    await ours.be_silent()
+    await ours.stop_announcing()
     await (await ours.async_unregister_service(info()))
     last = said.messages[-1][1]
     assert {record.ttl for record in last.answers()} == {0}
@@ -277,7 +277,7 @@ async def test_a_goodbye_is_the_last_word(ours: Advertiser, said: Said) -> None:
 async def test_other_addresses_are_guarded_too(ours: Advertiser) -> None:
     await ours.async_update_interfaces(["127.0.0.2"])
     guards = {type(reader.transport.get_protocol()).__name__ for reader in ours.zeroconf.engine.readers}
-    assert guards == {"_Guard"}
+    assert guards == {"_PacketFilter"}
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.3"], ["127.0.0.1", "::1"]], ids=["all", "one of a kind"])

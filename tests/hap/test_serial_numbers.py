@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.daemon.bridge import tiles_of
-from hkswitch.hap.labels import serial_number
+from hkswitch.hap.announcement import serial_number
 from hkswitch.model.group import AccessoryType, aid_of
 from tests.support.accessory_database import bridge_of, database, recorded_database, typed, value_of
 

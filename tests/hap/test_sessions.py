@@ -6,7 +6,7 @@ import time
 import pytest
 from pyhap import hap_protocol
 
-from hkswitch.hap.limits import MOST_SESSIONS, MOST_SESSIONS_IN_ALL, Sessions
+from hkswitch.hap.sessions import MOST_SESSIONS, MOST_SESSIONS_IN_ALL, ControllerSessions
 from tests.hap.conftest import GROUPS, Served
 from tests.support.controller import Controller
 from tests.support.raw_session import Session
@@ -16,9 +16,9 @@ YEAR_SECONDS = 365 * 24 * 3600.0
 READ = b"GET /characteristics?id=1.2 HTTP/1.1\r\nHost: bridge\r\n\r\n"
 
 
-def full(*controllers: str) -> Sessions[int]:
+def full(*controllers: str) -> ControllerSessions[int]:
     """Connections in this order, each idle for less than the one before."""
-    sessions: Sessions[int] = Sessions(float)
+    sessions: ControllerSessions[int] = ControllerSessions(float)
     for number, controller in enumerate(controllers):
         assert sessions.add(number, controller) is None
     return sessions

@@ -12,11 +12,11 @@ import pytest_asyncio
 
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.hap import connection as hardening
-from hkswitch.hap import limits
-from hkswitch.hap.characteristics import MOST_ITEMS
-from hkswitch.hap.handler import Requests
-from hkswitch.hap.limits import LARGEST_BODY_BYTES, LARGEST_TLV_BYTES, MOST_REQUESTS, refusal
+from hkswitch.hap import sessions
+from hkswitch.hap.characteristics import MOST_CHARACTERISTICS
+from hkswitch.hap.handler import RequestHandler
 from hkswitch.hap.responder import MOST_QUESTIONS, Responder
+from hkswitch.hap.sessions import LARGEST_BODY_BYTES, LARGEST_TLV_BYTES, MOST_REQUESTS, refusal
 from tests.hap.conftest import GROUPS, Served, on, put
 from tests.support.raw_session import KEY, NAME, RawSession, raw_session
 from tests.support.waiting import eventually
@@ -55,9 +55,9 @@ class Ticks:
 async def test_a_controller_has_one_request_done_in_a_turn_however_many_sessions_ask(
     known: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns, answered = list[int](), Requests.dispatch
+    turns, answered = list[int](), RequestHandler.dispatch
 
-    def dispatch(self: Requests, *arguments: Any) -> Any:  # noqa: ANN401 -- HAP-python's
+    def dispatch(self: RequestHandler, *arguments: Any) -> Any:  # noqa: ANN401 -- HAP-python's
         turns.append(ticks.number)
         return answered(self, *arguments)
 
@@ -66,7 +66,7 @@ async def test_a_controller_has_one_request_done_in_a_turn_however_many_sessions
             await opened.enter_async_context(raw_session(known.address, known.port)) for _ in range(8)
         ]
         ticks = Ticks()
-        monkeypatch.setattr(Requests, "dispatch", dispatch)
+        monkeypatch.setattr(RequestHandler, "dispatch", dispatch)
         for session in sessions:
             session.send(READ * 5)
         for session in sessions:
@@ -79,13 +79,13 @@ async def test_a_controller_has_one_request_done_in_a_turn_however_many_sessions
 async def test_of_many_small_frames_few_are_taken_in_a_turn(
     known: Served, raw: RawSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, receive = list[int](), hardening.Connection.data_received
+    taken, receive = list[int](), hardening.HapConnection.data_received
 
-    def data_received(self: hardening.Connection, data: bytes) -> None:
+    def data_received(self: hardening.HapConnection, data: bytes) -> None:
         taken.append(len(data))
         receive(self, data)
 
-    monkeypatch.setattr(hardening.Connection, "data_received", data_received)
+    monkeypatch.setattr(hardening.HapConnection, "data_received", data_received)
     frames = b"".join(raw.to_bridge.sealed(b"") for _ in range(3_000))
     raw.stream.writer.write(frames)
     assert (await raw.ask(READ)).status == 207
@@ -96,9 +96,9 @@ async def test_of_many_small_frames_few_are_taken_in_a_turn(
 async def test_frames_without_a_request_have_turns_too(
     known: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns, receive = list[int](), hardening.Connection.data_received
+    turns, receive = list[int](), hardening.HapConnection.data_received
 
-    def data_received(self: hardening.Connection, data: bytes) -> None:
+    def data_received(self: hardening.HapConnection, data: bytes) -> None:
         turns.append(ticks.number)
         receive(self, data)
 
@@ -107,7 +107,7 @@ async def test_frames_without_a_request_have_turns_too(
             await opened.enter_async_context(raw_session(known.address, known.port)) for _ in range(8)
         ]
         ticks = Ticks()
-        monkeypatch.setattr(hardening.Connection, "data_received", data_received)
+        monkeypatch.setattr(hardening.HapConnection, "data_received", data_received)
         for session in sessions:
             session.stream.writer.write(b"".join(session.to_bridge.sealed(b"") for _ in range(1_500)))
             session.send(READ)
@@ -134,7 +134,7 @@ async def test_an_event_that_waited_for_an_empty_frame_is_told(known: Served, ra
     assert (heard.is_event, [item["value"] for item in heard.body["characteristics"]]) == (True, [True])
 
 
-@pytest.mark.parametrize(("count", "status"), [(MOST_ITEMS, 200), (MOST_ITEMS + 1, 400)])
+@pytest.mark.parametrize(("count", "status"), [(MOST_CHARACTERISTICS, 200), (MOST_CHARACTERISTICS + 1, 400)])
 async def test_as_many_characteristics_are_read_at_once_as_are_written(
     known: Served, raw: RawSession, count: int, status: int
 ) -> None:
@@ -151,7 +151,7 @@ async def test_an_id_of_64_bits_is_one_that_does_not_exist(raw: RawSession, path
 @pytest.mark.parametrize(
     ("values", "statuses"),
     [
-        ([True] * MOST_ITEMS, None),
+        ([True] * MOST_CHARACTERISTICS, None),
         ([True, False] * 50, None),
         ([False, True, "x"], [0, 0, INVALID]),
         ([2, "x"], [INVALID, INVALID]),
@@ -183,7 +183,7 @@ async def test_of_many_values_for_one_switch_the_last_is_written_and_once(
 async def test_the_idlest_session_is_the_one_that_said_nothing_whatever_it_was_sent(
     known: Served, raw: RawSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MOST_SESSIONS", 2)
+    monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
     await eventually(lambda: len(known.bridge._driver.http_server.connections) == 1)
     assert (await raw.ask(put(on(known, "web", ev=True)))).status == 204
     async with raw_session(known.address, known.port) as second:
@@ -198,7 +198,7 @@ async def test_the_idlest_session_is_the_one_that_said_nothing_whatever_it_was_s
 
 
 @pytest.mark.parametrize(
-    ("target", "headers", "number", "is_stranger", "status"),
+    ("target", "headers", "number", "is_unauthenticated", "status"),
     [
         (b"/characteristics", {b"content-length": b"%d" % LARGEST_BODY_BYTES}, 1, False, None),
         (b"/characteristics", {b"content-length": b"%d" % (LARGEST_BODY_BYTES + 1)}, 1, False, 413),
@@ -216,19 +216,19 @@ async def test_the_idlest_session_is_the_one_that_said_nothing_whatever_it_was_s
     ],
 )
 def test_a_request_is_refused_before_its_body_is_read(
-    target: bytes, headers: dict[bytes, bytes], number: int, is_stranger: bool, status: int | None
+    target: bytes, headers: dict[bytes, bytes], number: int, is_unauthenticated: bool, status: int | None
 ) -> None:
-    assert refusal(target, headers, number, is_stranger=is_stranger) == status
+    assert refusal(target, headers, number, is_unauthenticated=is_unauthenticated) == status
 
 
 @pytest.mark.parametrize(
-    ("questions", "is_of_use"), [(1, True), (MOST_QUESTIONS, True), (MOST_QUESTIONS + 1, False)]
+    ("questions", "is_relevant"), [(1, True), (MOST_QUESTIONS, True), (MOST_QUESTIONS + 1, False)]
 )
-async def test_a_query_with_very_many_questions_is_dropped(questions: int, is_of_use: bool) -> None:
+async def test_a_query_with_very_many_questions_is_dropped(questions: int, is_relevant: bool) -> None:
     responder = Responder(["127.0.0.1"])
     packet = struct.pack("!6H", 0, 0, questions, 0, 0, 0) + bytes(5) * questions
     try:
-        assert responder.is_of_use(packet, "10.0.0.9") is is_of_use
+        assert responder.is_relevant(packet, "10.0.0.9") is is_relevant
     finally:
         responder.leave_addresses()
         await responder.async_wait_for_start()

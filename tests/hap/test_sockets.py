@@ -68,7 +68,7 @@ def test_a_socket_hears_what_comes_by_its_interfaces_and_nothing_else(
 
 async def test_a_listening_socket_is_on_its_address_only() -> None:
     port = free_port()
-    with sockets.listening("127.0.0.1", port, LOOPBACK) as made:
+    with sockets.listening_socket("127.0.0.1", port, LOOPBACK) as made:
         assert made.getsockname() == ("127.0.0.1", port)
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
         with pytest.raises(ConnectionRefusedError):
@@ -81,10 +81,10 @@ async def test_a_listening_socket_is_on_its_address_only() -> None:
 )
 def test_an_address_that_is_not_here_is_an_error_and_leaves_no_socket(address: str, why: str) -> None:
     with pytest.raises(OSError, match=why):
-        sockets.listening(address, free_port(), LOOPBACK)
+        sockets.listening_socket(address, free_port(), LOOPBACK)
 
 
 def test_a_busy_port_is_an_error() -> None:
     port = free_port()
-    with sockets.listening("127.0.0.1", port, LOOPBACK), pytest.raises(OSError, match="in use"):
-        sockets.listening("127.0.0.1", port, LOOPBACK)
+    with sockets.listening_socket("127.0.0.1", port, LOOPBACK), pytest.raises(OSError, match="in use"):
+        sockets.listening_socket("127.0.0.1", port, LOOPBACK)

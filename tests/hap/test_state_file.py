@@ -19,7 +19,7 @@ from pyhap.state import State
 
 from hkswitch.hap import state_file
 from hkswitch.hap.driver import MOST_PAIRINGS
-from hkswitch.hap.iids import BY_TYPE, MOST_RECORDED
+from hkswitch.hap.iids import IIDS_BY_TYPE, MOST_RECORDED_ACCESSORIES
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import (
     BACKUP_NAME,
@@ -29,12 +29,11 @@ from hkswitch.hap.state_file import (
     StateDamaged,
     StateInUse,
     StateTooNew,
-    StateUnreadable,
     StateUnwritable,
     Stored,
 )
 from hkswitch.hap.state_format import digest
-from hkswitch.model.errors import Exit
+from hkswitch.model.errors import Exit, Failure
 
 ADMIN, USER = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10", "11111111-2222-4333-8444-555555555555"
 OTHER_ADMIN = "AAAAAAAA-BBBB-4CCC-8DDD-EEEEEEEEEEEE"
@@ -168,7 +167,7 @@ def test_a_damaged_file_is_said_and_its_backup_used(
     (folder / FILE_NAME).write_bytes(contents)
     assert state_file.read(folder) == before
     assert "bridge.json is damaged" in caplog.text
-    assert "its backup is used" in caplog.text
+    assert "using its backup" in caplog.text
 
 
 def test_one_bit_is_damage(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -177,7 +176,7 @@ def test_one_bit_is_damage(folder: Path, caplog: pytest.LogCaptureFixture) -> No
     contents[contents.index(b"6b6b6b") + 3] ^= 1  # in a controller's key
     (folder / FILE_NAME).write_bytes(contents)
     assert state_file.read(folder) == before
-    assert "its checksum is wrong" in caplog.text
+    assert "wrong checksum" in caplog.text
 
 
 def test_a_file_that_is_gone_is_said_and_its_backup_used(
@@ -186,7 +185,7 @@ def test_a_file_that_is_gone_is_said_and_its_backup_used(
     before = state_file.read(folder)
     (folder / FILE_NAME).unlink()
     assert state_file.read(folder) == before
-    assert "bridge.json is gone: its backup is used" in caplog.text
+    assert "bridge.json is missing; using its backup" in caplog.text
 
 
 def test_a_damaged_backup_is_no_matter(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -203,7 +202,7 @@ def test_damage_without_a_sound_backup_is_an_error_and_nothing_is_touched(
     (folder / BACKUP_NAME).unlink()
     if backup is not None:
         (folder / BACKUP_NAME).write_bytes(backup)
-    with pytest.raises(StateDamaged, match=r"bridge\.json is damaged \(it is not JSON\): put a copy"):
+    with pytest.raises(StateDamaged, match=r"bridge\.json is damaged \(not JSON\); restore it"):
         state_file.read(folder)
     assert (folder / FILE_NAME).read_bytes() == b"garbage"
 
@@ -231,7 +230,7 @@ def test_what_this_version_does_not_write_is_damage(
 ) -> None:
     (folder / BACKUP_NAME).unlink()
     replaced(folder, *path, value=value)
-    with pytest.raises(StateDamaged, match="does not hold what this version"):
+    with pytest.raises(StateDamaged, match="unexpected contents"):
         state_file.read(folder)
 
 
@@ -250,9 +249,9 @@ def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
     with pytest.raises(StateTooNew) as caught:
         state_file.read(folder)
     assert str(caught.value) == (
-        f"cannot use {path}: it was written by a newer version of hkswitch "
+        f"cannot use {path}: a newer version of hkswitch wrote it "
         f"(format {version}, this one reads 2); install that version again, "
-        "or put back a copy of bridge.json and bridge.json.backup from before the upgrade"
+        "or restore bridge.json and bridge.json.backup from a copy from before the upgrade"
     )
     assert caught.value.exit_code is Exit.DAMAGED
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
@@ -299,7 +298,7 @@ def test_keys_that_this_version_does_not_know_are_written_back(
     assert not caplog.text
     again.warn_of_unknown_keys()
     assert caplog.messages == [
-        f"bridge.json has keys that this version does not know, and keeps: '{'.'.join(path)}'"
+        f"bridge.json has keys that this version does not know; keeping them: '{'.'.join(path)}'"
     ]
 
 
@@ -313,7 +312,7 @@ def test_a_file_of_this_version_has_no_unknown_keys(folder: Path, caplog: pytest
 def test_a_link_in_the_files_place_is_not_followed(folder: Path) -> None:
     (folder / FILE_NAME).unlink()
     (folder / FILE_NAME).symlink_to(folder / BACKUP_NAME)
-    with pytest.raises(StateUnreadable, match="symbolic links"):
+    with pytest.raises(Failure, match="symbolic links"):
         state_file.read(folder)
 
 
@@ -321,7 +320,7 @@ def test_a_pipe_in_the_files_place_holds_nobody_up(folder: Path, caplog: pytest.
     (folder / FILE_NAME).unlink()
     os.mkfifo(folder / FILE_NAME)
     assert state_file.read(folder) is not None
-    assert "it is no regular file" in caplog.text
+    assert "not a regular file" in caplog.text
 
 
 HOLD = "import sys; from pathlib import Path; from hkswitch.hap import state_file\n\
@@ -332,7 +331,7 @@ def test_a_pipe_in_the_locks_place_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOCK_NAME)
     holder = os.open(tmp_path / LOCK_NAME, os.O_RDWR)
     fcntl.flock(holder, fcntl.LOCK_EX)  # whoever cannot have the lock reads who has it
-    with pytest.raises(StateUnwritable, match=f"{LOCK_NAME}: it is not a regular file"):
+    with pytest.raises(StateUnwritable, match=f"{LOCK_NAME}: not a regular file"):
         state_file.locked(tmp_path).__enter__()
     os.close(holder)
 
@@ -389,7 +388,7 @@ def test_while_a_controller_is_left_all_iids_are_kept() -> None:
 def test_what_would_be_too_large_to_be_read_again_is_not_written(folder: Path) -> None:
     before = state_file.read(folder)
     iids = {aid: {"49": 16} for aid in range(1, 50_000)}
-    with pytest.raises(StateUnwritable, match=r"it would have [0-9]+ bytes, and 1048576 are read"):
+    with pytest.raises(StateUnwritable, match=r"too large \([0-9]+ bytes; the limit is 1048576\)"):
         state_file.write(folder, replace(stored(), iids=iids))
     assert state_file.read(folder) == before
 
@@ -397,7 +396,7 @@ def test_what_would_be_too_large_to_be_read_again_is_not_written(folder: Path) -
 def test_the_fullest_record_and_all_pairings_can_be_read_again(tmp_path: Path) -> None:
     """Nothing that a bridge may come to remember makes its file too large."""
     users = {f"{number:08X}-2222-4333-8444-555555555555": 0 for number in range(MOST_PAIRINGS - 1)}
-    record = {2**32 - number: dict(BY_TYPE) for number in range(1, MOST_RECORDED + 1)}
+    record = {2**32 - number: dict(IIDS_BY_TYPE) for number in range(1, MOST_RECORDED_ACCESSORIES + 1)}
     fullest = replace(stored(**users), iids=record)
     state_file.write(tmp_path, fullest)
     assert state_file.read(tmp_path) == fullest

@@ -8,9 +8,8 @@ import pytest
 
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
-from hkswitch.hap.setup_code import UnknownController
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
-from hkswitch.model.errors import Exit
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.report import PairedController
 from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, folder_for_all_users, stored
 
@@ -68,7 +67,7 @@ def test_the_last_admin_takes_all_others_along(tmp_path: Path) -> None:
 def test_a_controller_that_is_not_paired_changes_nothing(tmp_path: Path) -> None:
     pairings = folder_with(tmp_path, stored(ADMIN))
     before = (tmp_path / state_file.FILE_NAME).read_bytes()
-    with pytest.raises(UnknownController, match=f"no controller '{USER}' is paired") as caught:
+    with pytest.raises(Failure, match=f"no controller '{USER}' is paired") as caught:
         pairings.unpair(USER)
     assert caught.value.exit_code is Exit.USAGE
     assert (tmp_path / state_file.FILE_NAME).read_bytes() == before
@@ -118,7 +117,7 @@ def test_a_change_keeps_unknown_keys_and_warns_once(tmp_path: Path, caplog: pyte
     assert caplog.messages == []
     pairings.unpair(ADMIN)
     assert caplog.messages == [
-        "bridge.json has keys that this version does not know, and keeps: 'moon', 'accessory.sun'"
+        "bridge.json has keys that this version does not know; keeping them: 'moon', 'accessory.sun'"
     ]
     found = state_file.read(tmp_path)
     assert found is not None
@@ -140,5 +139,5 @@ async def test_the_bridge_keeps_unknown_keys_and_warns_once(
     assert found.others == {"setup": {"flags": 2}, "accessory": {"sun": 2}}
     assert found.accessory == made.accessory
     assert caplog.messages == [
-        "bridge.json has keys that this version does not know, and keeps: 'setup.flags', 'accessory.sun'"
+        "bridge.json has keys that this version does not know; keeping them: 'setup.flags', 'accessory.sun'"
     ]

@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from hkswitch.hap.timed_writes import LARGEST_NUMBER, LONGEST_SECONDS, MOST_PREPARED, TimedWrites
+from hkswitch.hap.characteristics import (
+    LARGEST_WRITE_ID,
+    LONGEST_TIMED_WRITE_SECONDS,
+    MOST_PREPARED_WRITES,
+    TimedWrites,
+)
 
 
 @dataclass
@@ -18,7 +23,7 @@ class Clock:
 WELL_FORMED: list[object] = [
     {"ttl": 1, "pid": 1},
     {"ttl": 2500.5, "pid": 0},
-    {"ttl": 0, "pid": LARGEST_NUMBER},
+    {"ttl": 0, "pid": LARGEST_WRITE_ID},
     {"ttl": 10**9, "pid": 1, "more": [1]},
 ]
 
@@ -38,7 +43,7 @@ MALFORMED: list[object] = [
     {"ttl": 1, "pid": True},
     {"ttl": 1, "pid": 1.0},
     {"ttl": 1, "pid": -1},
-    {"ttl": 1, "pid": LARGEST_NUMBER + 1},
+    {"ttl": 1, "pid": LARGEST_WRITE_ID + 1},
     {"ttl": 1, "pid": []},
 ]
 
@@ -60,8 +65,8 @@ def test_anything_else_is_not_and_nothing_is_kept_of_it(body: object) -> None:
         (1_000, 0.5, True),
         (1_000, 1.0, False),
         (0, 0.0, False),
-        (10**9, LONGEST_SECONDS - 1, True),
-        (10**9, LONGEST_SECONDS, False),
+        (10**9, LONGEST_TIMED_WRITE_SECONDS - 1, True),
+        (10**9, LONGEST_TIMED_WRITE_SECONDS, False),
     ],
 )
 def test_a_write_is_in_time_or_refused(ttl_ms: float, later_seconds: float, good: bool) -> None:
@@ -86,16 +91,16 @@ def test_a_write_without_a_number_is_no_timed_one() -> None:
 
 def test_one_too_many_costs_the_one_that_ends_first() -> None:
     timed = TimedWrites(Clock())
-    for pid in range(MOST_PREPARED + 1):
+    for pid in range(MOST_PREPARED_WRITES + 1):
         timed.prepare({"ttl": 1_000 + pid, "pid": pid})
-    assert len(timed) == MOST_PREPARED
-    assert [timed.may_write({"pid": 0}), timed.may_write({"pid": MOST_PREPARED})] == [False, True]
+    assert len(timed) == MOST_PREPARED_WRITES
+    assert [timed.may_write({"pid": 0}), timed.may_write({"pid": MOST_PREPARED_WRITES})] == [False, True]
 
 
 def test_what_has_ended_makes_room() -> None:
     clock = Clock()
     timed = TimedWrites(clock)
-    for pid in range(MOST_PREPARED):
+    for pid in range(MOST_PREPARED_WRITES):
         timed.prepare({"ttl": 1_000, "pid": pid})
     clock.now_seconds += 2
     timed.prepare({"ttl": 1_000, "pid": 99})

@@ -18,15 +18,15 @@ import pytest
 
 from hkswitch.cli import demo
 from hkswitch.model.config import BridgeConfig
+from hkswitch.model.errors import Failure
 from hkswitch.network import addresses
 from hkswitch.network.addresses import (
-    CannotListen,
     TablesUnreadable,
     changes,
     default_interfaces,
+    endpoint_of,
     ipv6_addresses,
     of_bridge,
-    place_of,
 )
 from hkswitch.network.choice import Address, Machine, NoAddress, NoDefaultRoute, choose, is_lan, lack
 from tests.support.descriptors import no_descriptors
@@ -209,7 +209,7 @@ def test_interfaces_serve_on_their_addresses_that_a_phone_reaches(
     assert choose(BridgeConfig(interfaces=tuple(interfaces.split())), where) == tuple(chosen.split())
 
 
-NONE = "has no address that a phone could reach"
+NONE = "has no address that a phone can reach"
 NO_ETH9 = "there is no interface eth9; there are"
 
 
@@ -295,7 +295,7 @@ def test_of_several_addresses_those_that_are_there_are_served_on() -> None:
 @pytest.mark.parametrize(
     ("defaults", "staying", "chosen"),
     [
-        pytest.param("", "eth0", "10.0.0.1", id="its route went away"),
+        pytest.param("", "eth0", "10.0.0.1", id="its route disappeared"),
         pytest.param("wg0", "eth0", "10.0.0.1", id="a VPN has the route"),
         pytest.param("wlan0", "eth0", "10.0.0.2", id="the route moved"),
         pytest.param("", "bare0", None, id="its address went away too"),
@@ -370,7 +370,7 @@ def test_loopback_of_this_machine_is_served_on_if_it_is_wanted() -> None:
 @pytest.fixture
 def no_default_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "route").write_text(HEADER + LAN)
-    monkeypatch.setattr(addresses, "TABLES", tmp_path)
+    monkeypatch.setattr(addresses, "PROC_NET", tmp_path)
 
 
 def test_without_a_default_route_the_daemon_says_what_to_set(no_default_route: None) -> None:
@@ -386,7 +386,7 @@ def test_without_a_default_route_the_demo_serves_on_loopback(no_default_route: N
 async def test_nothing_is_left_open_when_nobody_listens_any_more() -> None:
     before = os.listdir("/proc/self/fd")  # noqa: PTH208 -- names are enough
     async with changes() as heard:
-        number = heard._news.fileno()
+        number = heard._messages.fileno()
     assert not asyncio.get_running_loop().remove_reader(number)
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
@@ -394,14 +394,14 @@ async def test_nothing_is_left_open_when_nobody_listens_any_more() -> None:
 def test_without_a_file_descriptor_nothing_is_known_and_no_interface_is_called_gone() -> None:
     wanted = BridgeConfig(addresses=("127.0.0.1",))
     with no_descriptors(), pytest.raises(TablesUnreadable) as caught:
-        place_of(wanted)
+        endpoint_of(wanted)
     assert str(caught.value) == "cannot read this machine's network addresses: Too many open files"
-    place = place_of(wanted)
+    place = endpoint_of(wanted)
     assert (place.addresses, place.interfaces) == (("127.0.0.1",), frozenset({1}))
 
 
 def test_a_place_has_the_networks_of_its_interfaces_and_no_others() -> None:
-    networks = place_of(BridgeConfig(addresses=("127.0.0.1",))).networks
+    networks = endpoint_of(BridgeConfig(addresses=("127.0.0.1",))).networks
     assert {ip_network("127.0.0.0/8")} <= networks <= {ip_network("127.0.0.0/8"), ip_network("::1/128")}
 
 
@@ -436,7 +436,7 @@ def test_a_read_that_fails_is_to_be_tried_again(
 ) -> None:
     monkeypatch.setattr(module, function, failing(getattr(module, function), number, name))
     with pytest.raises(TablesUnreadable, match=re.escape(os.strerror(number))):
-        place_of(BridgeConfig(interfaces=("lo",)))
+        endpoint_of(BridgeConfig(interfaces=("lo",)))
 
 
 def test_what_is_no_interface_beside_them_is_left_out(
@@ -451,14 +451,14 @@ def test_what_is_no_interface_beside_them_is_left_out(
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV, errno.EINVAL], ids=errno.errorcode.get)
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("lo/flags", "there is no interface lo"), ("lo/ifindex", "the interface of .* went away")],
+    [("lo/flags", "there is no interface lo"), ("lo/ifindex", "the interface of .* disappeared")],
 )
 def test_an_interface_that_goes_away_during_a_read_is_gone(
     monkeypatch: pytest.MonkeyPatch, name: str, said: str, number: int
 ) -> None:
     monkeypatch.setattr(Path, "read_text", failing(Path.read_text, number, name))
     with pytest.raises(NoAddress, match=said) as caught:
-        place_of(BridgeConfig(interfaces=("lo",)))
+        endpoint_of(BridgeConfig(interfaces=("lo",)))
     assert not isinstance(caught.value, TablesUnreadable)
 
 
@@ -466,7 +466,7 @@ async def test_without_a_file_descriptor_changes_are_still_heard_but_not_anew() 
     async with changes() as heard:
         with no_descriptors():
             heard.drain()
-            with pytest.raises(CannotListen, match="cannot listen for network changes: Too many open files"):
+            with pytest.raises(Failure, match="cannot listen for network changes: Too many open files"):
                 async with changes():
                     pytest.fail("there was a descriptor")
 
@@ -670,8 +670,8 @@ def test_only_the_kernel_is_believed() -> None:
     async with changes() as heard:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as liar:
             liar.bind((0, 0))
-            liar.sendto(bytes(32), heard._news.getsockname()[:1] + (0,))
-            _, sender = heard._news.recvfrom(1, socket.MSG_PEEK)
+            liar.sendto(bytes(32), heard._messages.getsockname()[:1] + (0,))
+            _, sender = heard._messages.recvfrom(1, socket.MSG_PEEK)
             assert sender[0] == liar.getsockname()[0]
         heard.drain()
         assert not heard._changed.is_set()
@@ -686,9 +686,9 @@ def test_more_news_than_the_socket_holds_are_a_change_too() -> None:
     many = "\n".join(f"ip address add 10.0.0.{number}/32 dev lo" for number in range(20))
     body = f"""\
     async with changes() as heard:
-        heard._news.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        heard._messages.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         run({many!r})
-        port = str(heard._news.getsockname()[0])
+        port = str(heard._messages.getsockname()[0])
         rows = [row.split() for row in open("/proc/self/net/netlink")]
         dropped = sum(int(row[8]) for row in rows if row[2] == port and row[1] == "0")
         assert dropped > 0

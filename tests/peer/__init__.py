@@ -1,1 +1,1 @@
-"""hkswitch beside HAP-NodeJS, in the same conversations, and controllers that share no code with it."""
+"""hkswitch beside HAP-NodeJS, in the same scenarios, and controllers that share no code with it."""

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
-Lines = dict[str, list[str]]
+Transcript = dict[str, list[str]]
 """What a bridge said on each connection."""
 
 NOTHING: Final = "-"
@@ -15,7 +15,7 @@ ENDS: Final = ("closed", "silence")
 """After one of these a connection has nothing to compare."""
 
 
-class Judged(StrEnum):
+class Judgement(StrEnum):
     """The judgement by the specification."""
 
     OURS = "hkswitch is right"
@@ -26,16 +26,16 @@ class Judged(StrEnum):
 class Difference(NamedTuple):
     """Lines that differ for a known reason. A `*` stands for anything."""
 
-    conversations: tuple[str, ...]
+    scenarios: tuple[str, ...]
     ours: str
     theirs: str
-    judged: Judged
+    judged: Judgement
     why: str
 
     def explains(self, name: str, ours: str, theirs: str) -> bool:
         if not (like(self.ours, ours) and like(self.theirs, theirs)):
             return False
-        return any(like(pattern, name) for pattern in self.conversations)
+        return any(like(pattern, name) for pattern in self.scenarios)
 
 
 class Found(NamedTuple):
@@ -60,7 +60,7 @@ def like(pattern: str, text: str) -> bool:
     return bool(_pattern(pattern).fullmatch(text))
 
 
-def compare(name: str, ours: Lines, theirs: Lines) -> Iterator[Found]:
+def compare(name: str, ours: Transcript, theirs: Transcript) -> Iterator[Found]:
     """The lines that differ, up to the end of each connection."""
     for connection in ours:
         pairs = zip_longest(ours[connection], theirs[connection], fillvalue=NOTHING)

@@ -6,9 +6,9 @@ Sections and tables are those of the HAP specification, release R2.
 
 from typing import Final
 
-from tests.peer.compare import Difference, Judged
+from tests.peer.compare import Difference, Judgement
 
-OURS, EITHER = Judged.OURS, Judged.EITHER
+OURS, EITHER = Judgement.OURS, Judgement.EITHER
 NO_JSON: Final = '400 json {"status":-70410}'
 BAD_TLV: Final = "400 tlv state=2 error=1"
 LISTED: Final = "200 tlv state=2 identifier[36] public_key[32] permissions=1 *"

@@ -1,6 +1,6 @@
 """Who a raw controller is, and the messages of pair-setup and pair-verify from its side.
 
-Each message is a list of parts, so that a conversation can change any of them before it is sent.
+Each message is a list of parts, so that a scenario can change any of them before it is sent.
 """
 
 from dataclasses import dataclass, field

@@ -1,6 +1,7 @@
-"""The two that are compared: hkswitch, and HAP-NodeJS. Each serves two bridges with the same switches.
+"""The two implementations to compare, hkswitch and HAP-NodeJS.
 
-Nobody is paired with the one that is `BLANK`; with the one that is `HOME` an admin and a user are.
+Each serves two bridges with the same switches. The bridge `UNPAIRED` has no controllers; the bridge `PAIRED`
+has an admin and a user.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from hkswitch.backend.simulated import ACTIVE, INACTIVE, MISSING, SimulatedHost
 from tests.hap.conftest import Served
 from tests.peer import packages
 from tests.peer.identity import Identity
-from tests.peer.raw import Raw
+from tests.peer.raw_controller import RawController
 from tests.peer.switches import JOB_SECONDS, SHORT_TYPES, SWITCHES, short_type
 from tests.support.ports import LOOPBACK
 from tests.support.waiting import PATIENCE_SECONDS
@@ -24,7 +25,7 @@ from tests.support.waiting import PATIENCE_SECONDS
 ADMIN: Final = Identity.of(1)
 USER: Final = Identity.of(2)
 STRANGER: Final = Identity.of(3)
-BRIDGE_ID: Final = {"blank": "CC:22:3D:E3:CE:30", "home": "CC:22:3D:E3:CE:31"}
+BRIDGE_ID: Final = {"unpaired": "CC:22:3D:E3:CE:30", "paired": "CC:22:3D:E3:CE:31"}
 REFERENCE: Final = Path(__file__).with_name("reference.js")
 CODE: Final = "031-45-154"
 
@@ -32,35 +33,35 @@ CharacteristicId = tuple[int, int]
 """AID and IID."""
 
 
-class Place(StrEnum):
-    """Which of its two bridges."""
+class BridgeKind(StrEnum):
+    """The two bridges of each implementation."""
 
-    BLANK = "blank"
-    HOME = "home"
+    UNPAIRED = "unpaired"
+    PAIRED = "paired"
 
 
 @dataclass
-class At:
-    """A bridge that is reached there."""
+class ReachableBridge:
+    """A bridge with its port, code and key."""
 
     port: int
     code: str
     key: bytes = b""
-    """Its long-term key, once it is paired."""
+    """Its long-term public key, after pairing."""
     ids: dict[str, CharacteristicId] = field(default_factory=dict)
-    """Of each characteristic by its name, like `web.On`."""
+    """The ID of each characteristic, by a name like `web.On`."""
     values: dict[str, Any] = field(default_factory=dict)
-    """As they were when it was paired."""
+    """The values at the time of pairing."""
     address: str = LOOPBACK.addresses[0]
 
-    async def connect(self, identity: Identity = STRANGER) -> Raw:
-        return await Raw.connect(self.address, self.port, identity)
+    async def connect(self, identity: Identity = STRANGER) -> RawController:
+        return await RawController.connect(self.address, self.port, identity)
 
-    async def verified(self, identity: Identity) -> Raw:
-        return await Raw.verified(self.address, self.port, identity, self.key)
+    async def verified(self, identity: Identity) -> RawController:
+        return await RawController.verified(self.address, self.port, identity, self.key)
 
     async def pair(self) -> None:
-        """Have an admin and a user, and learn the names of what is there."""
+        """Pair an admin and a user, and look up the IDs by name."""
         raw = await self.connect(ADMIN)
         self.key = await raw.pair(self.code)
         raw.close()
@@ -87,7 +88,7 @@ def named(accessories: list[dict[str, Any]]) -> dict[str, tuple[CharacteristicId
 
 
 def name_of(accessory: Mapping[str, Any]) -> str:
-    """A switch by its serial number, which is its id."""
+    """Return the name of a switch: its serial number, which is its id."""
     if accessory["aid"] == 1:
         return "bridge"
     values = {
@@ -99,34 +100,34 @@ def name_of(accessory: Mapping[str, Any]) -> str:
 
 
 class Peer(Protocol):
-    """One of the two."""
+    """One of the two implementations."""
 
-    at: dict[Place, At]
+    bridges: dict[BridgeKind, ReachableBridge]
 
-    async def outside(self, switch: str, *, on: bool) -> None:
-        """Let a switch of both bridges change from outside."""
+    async def change_externally(self, switch: str, *, on: bool) -> None:
+        """Change a switch of both bridges without a controller."""
 
     async def reset(self) -> None:
-        """All off, and failed pairings forgotten."""
+        """Turn all switches off, and reset failed pairing attempts."""
 
-    async def restore(self, place: Place) -> None:
-        """Have those paired who were."""
+    async def restore(self, bridge_kind: BridgeKind) -> None:
+        """Restore the original pairings."""
 
 
 async def prepare(peer: Peer) -> None:
     """Pair with the one bridge; the IDs of the other are the same."""
-    await peer.at[Place.HOME].pair()
-    peer.at[Place.BLANK].ids = peer.at[Place.HOME].ids
+    await peer.bridges[BridgeKind.PAIRED].pair()
+    peer.bridges[BridgeKind.UNPAIRED].ids = peer.bridges[BridgeKind.PAIRED].ids
 
 
 @dataclass
 class Ours:
     """hkswitch's bridges, on the event loop of the test."""
 
-    at: dict[Place, At] = field(default_factory=dict)
-    served: dict[Place, Served] = field(default_factory=dict)
+    bridges: dict[BridgeKind, ReachableBridge] = field(default_factory=dict)
+    served: dict[BridgeKind, Served] = field(default_factory=dict)
 
-    async def outside(self, switch: str, *, on: bool) -> None:
+    async def change_externally(self, switch: str, *, on: bool) -> None:
         for each in self.served.values():
             each.host.change({f"{switch}.service": ACTIVE if on else INACTIVE})
 
@@ -136,32 +137,35 @@ class Ours:
             each.host.change({one.unit: MISSING if one.missing else INACTIVE for one in SWITCHES})
             each.bridge.reset_attempts()
 
-    async def restore(self, place: Place) -> None:
-        bridge = self.served[place].bridge
-        wanted = {ADMIN.id: True, USER.id: False} if place is Place.HOME else {}
+    async def restore(self, bridge_kind: BridgeKind) -> None:
+        bridge = self.served[bridge_kind].bridge
+        wanted = {ADMIN.id: True, USER.id: False} if bridge_kind is BridgeKind.PAIRED else {}
         if {each.id: each.admin for each in bridge.controllers()} == wanted:
             return  # pairing takes a tenth of a second
         bridge.unpair(None)
         if wanted:
-            await self.at[place].pair()
+            await self.bridges[bridge_kind].pair()
 
 
 @asynccontextmanager
 async def ours(folder: Path) -> AsyncIterator[Ours]:
-    """Have them online, and the one paired."""
+    """Serve both bridges, and pair one of them."""
     peer = Ours()
     groups = tuple(each.group for each in SWITCHES)
     try:
-        for place in Place:
+        for bridge_kind in BridgeKind:
             host = SimulatedHost(
                 groups,
                 job_seconds=JOB_SECONDS,
                 slow={each.unit: each.seconds for each in SWITCHES},
                 broken={each.unit for each in SWITCHES if each.fails},
             )
-            (folder / place).mkdir()
-            served = await Served.start(folder / place, host, groups)
-            peer.served[place], peer.at[place] = served, At(served.port, served.bridge.setup.code)
+            (folder / bridge_kind).mkdir()
+            served = await Served.start(folder / bridge_kind, host, groups)
+            peer.served[bridge_kind], peer.bridges[bridge_kind] = (
+                served,
+                ReachableBridge(served.port, served.bridge.setup.code),
+            )
         await peer.reset()
         await prepare(peer)
         yield peer
@@ -173,20 +177,20 @@ async def ours(folder: Path) -> AsyncIterator[Ours]:
 class Reference:
     """HAP-NodeJS, in a process of its own."""
 
-    at: dict[Place, At]
+    bridges: dict[BridgeKind, ReachableBridge]
     process: asyncio.subprocess.Process
 
-    async def outside(self, switch: str, *, on: bool) -> None:
+    async def change_externally(self, switch: str, *, on: bool) -> None:
         await self._tell({"set": switch, "on": on})
 
     async def reset(self) -> None:
         await self._tell({"reset": True})
 
-    async def restore(self, place: Place) -> None:
-        await self._tell({"restore": place})
+    async def restore(self, bridge_kind: BridgeKind) -> None:
+        await self._tell({"restore": bridge_kind})
 
     async def remember(self) -> None:
-        """Note who is paired, for `restore`."""
+        """Save the pairings for `restore`."""
         await self._tell({"remember": True})
 
     async def _tell(self, asked: dict[str, Any]) -> None:
@@ -195,7 +199,7 @@ class Reference:
         await self.done()
 
     async def done(self) -> dict[str, Any]:
-        """Wait until it has done what it was told; its library prints warnings to the same pipe."""
+        """Wait for the result of a command; the library prints warnings to the same pipe."""
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
             while line := await self.process.stdout.readline():
@@ -206,13 +210,13 @@ class Reference:
 
 @asynccontextmanager
 async def reference(folder: Path, model: Ours) -> AsyncIterator[Reference]:
-    """Have HAP-NodeJS serve what `model` does, and the one of its bridges paired."""
+    """Serve the same bridges as `model` with HAP-NodeJS, and pair one of them."""
     modules = packages.downloaded() / "node_modules"
     wanted = {
         "folder": str(folder),
         "code": CODE,
         "switches": [each.for_reference | _about(model, each.id) for each in SWITCHES],
-        "bridges": [_about(model, "bridge") | _bridge(place) for place in Place],
+        "bridges": [_about(model, "bridge") | _bridge(bridge_kind) for bridge_kind in BridgeKind],
     }
     process = await asyncio.create_subprocess_exec(
         str(packages.node(modules)),
@@ -225,7 +229,9 @@ async def reference(folder: Path, model: Ours) -> AsyncIterator[Reference]:
     )
     peer = Reference({}, process)
     try:
-        peer.at |= {Place(name): At(port, CODE) for name, port in (await peer.done()).items()}
+        peer.bridges |= {
+            BridgeKind(name): ReachableBridge(port, CODE) for name, port in (await peer.done()).items()
+        }
         await prepare(peer)
         await peer.remember()
         yield peer
@@ -235,16 +241,16 @@ async def reference(folder: Path, model: Ours) -> AsyncIterator[Reference]:
         await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
 
 
-def _bridge(place: Place) -> dict[str, Any]:
-    return {"name": str(place), "username": BRIDGE_ID[place], "serial": BRIDGE_ID[place]}
+def _bridge(bridge_kind: BridgeKind) -> dict[str, Any]:
+    return {"name": str(bridge_kind), "username": BRIDGE_ID[bridge_kind], "serial": BRIDGE_ID[bridge_kind]}
 
 
 def _about(model: Ours, name: str) -> dict[str, Any]:
-    """What hkswitch tells about an accessory."""
+    """Return the accessory information that hkswitch serves."""
     told = {
         "manufacturer": "Manufacturer",
         "model": "Model",
         "serial": "SerialNumber",
         "firmware": "FirmwareRevision",
     }
-    return {key: model.at[Place.HOME].values[f"{name}.{what}"] for key, what in told.items()}
+    return {key: model.bridges[BridgeKind.PAIRED].values[f"{name}.{what}"] for key, what in told.items()}

@@ -22,7 +22,7 @@ class Closed(Exception):
     """The bridge closed the connection."""
 
 
-class Garbled(Exception):
+class InvalidMessage(Exception):
     """The bridge sent what is no message."""
 
 
@@ -54,7 +54,7 @@ def _nonce(count: int) -> bytes:
 
 
 @dataclass
-class Frames:
+class FrameCipher:
     """Encryption in both directions."""
 
     out: ChaCha20Poly1305
@@ -78,7 +78,7 @@ class Frames:
         while len(buffer) >= 2:
             size = int.from_bytes(buffer[:2], "little")
             if size > LARGEST_FRAME_BYTES:
-                raise Garbled(f"a frame of {size} bytes")
+                raise InvalidMessage(f"a frame of {size} bytes")
             end = 2 + size + TAG_BYTES
             if len(buffer) < end:
                 break
@@ -94,7 +94,7 @@ class Wire:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    frames: Frames | None = None
+    frames: FrameCipher | None = None
     _buffer: bytearray = field(default_factory=bytearray)
     _clear: bytearray = field(default_factory=bytearray)
 
@@ -106,7 +106,7 @@ class Wire:
 
     def encrypt(self, out: bytes, inward: bytes) -> None:
         """From here on everything is in frames."""
-        self.frames = Frames(ChaCha20Poly1305(out), ChaCha20Poly1305(inward))
+        self.frames = FrameCipher(ChaCha20Poly1305(out), ChaCha20Poly1305(inward))
 
     async def send(self, data: bytes, *, frames: Iterable[int] = (), pieces: Iterable[int] = ()) -> None:
         """Send data in frames of these sizes, and those in TCP segments of these."""
@@ -131,7 +131,7 @@ class Wire:
             self.writer.write_eof()
 
     async def message(self, *, to_head: bool = False) -> Message:
-        """The next response, to HEAD maybe, or event; raises `Closed` or `Garbled`."""
+        """The next response, to HEAD maybe, or event; raises `Closed` or `InvalidMessage`."""
         while True:
             if (found := _take_message(self._clear, to_head=to_head)) is not None:
                 return found
@@ -169,7 +169,7 @@ def _take_message(buffer: bytearray, *, to_head: bool) -> Message | None:
     protocol, _, after = first.partition(" ")
     status = after[:3]
     if protocol not in {"HTTP/1.1", "HTTP/1.0", "EVENT/1.0"} or not status.isdecimal():
-        raise Garbled(first)
+        raise InvalidMessage(first)
     headers = {
         name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
     }
@@ -203,7 +203,7 @@ def _take_chunks(rest: bytes) -> tuple[bytes, bytes] | None:
             return None
         piece, end, rest = rest[:size], rest[size : size + 2], rest[size + 2 :]
         if end != b"\r\n":
-            raise Garbled(f"a chunk that ends in {end!r}")
+            raise InvalidMessage(f"a chunk that ends in {end!r}")
         if size == 0:
             return body, rest
         body += piece

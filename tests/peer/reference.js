@@ -4,7 +4,7 @@
 // The first line on standard output is a JSON object with the bridges' ports, and then there is one for each line on
 // standard input: {"set": id, "on": true} changes a switch
 // from outside, {"reset": true} turns all off, {"remember": true} notes who is paired with all bridges, and
-// {"restore": name} has a bridge paired with those again: some conversations leave what it cannot remove itself.
+// {"restore": name} has a bridge paired with those again: some scenarios leave what it cannot remove itself.
 "use strict";
 
 const path = require("path");

@@ -1,4 +1,4 @@
-"""The switches that both bridges serve, by the names that conversations call them."""
+"""The switches that both bridges serve, by the names that scenarios call them."""
 
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +26,7 @@ SHORT_TYPES: Final = {
     "37": "Version",
     "52": "FirmwareRevision",
 }
-"""The characteristics that conversations name."""
+"""The characteristics that scenarios name."""
 
 LONG_TYPE: Final = "-0000-1000-8000-0026BB765291"
 

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from tests.peer import packages
-from tests.peer.peers import Place, ours
+from tests.peer.peers import BridgeKind, ours
 from tests.support.waiting import PATIENCE_SECONDS
 
 HERE: Final = Path(__file__).parent
@@ -44,7 +44,7 @@ async def test_it_pairs_reads_writes_listens_adds_a_second_and_unpairs(
 ) -> None:
     command = await asyncio.to_thread(controller)
     async with ours(tmp_path) as bridges:
-        at = bridges.at[Place.BLANK]
+        at = bridges.bridges[BridgeKind.UNPAIRED]
         process = await asyncio.create_subprocess_exec(
             *command, at.address, str(at.port), at.code, SWITCH, stdout=asyncio.subprocess.PIPE
         )
@@ -55,7 +55,7 @@ async def test_it_pairs_reads_writes_listens_adds_a_second_and_unpairs(
             on = True
             while not seen.done():  # it may not have subscribed yet
                 on = not on
-                await bridges.outside(SWITCH, on=on)
+                await bridges.change_externally(SWITCH, on=on)
                 await asyncio.wait([seen], timeout=0.5)
             assert json.loads(await seen) == SEEN
             assert await process.wait() == 0

@@ -1,4 +1,4 @@
-"""The conversations and the list of differences, as far as neither bridge is needed."""
+"""The scenarios and the list of differences, as far as neither bridge is needed."""
 
 import json
 
@@ -8,41 +8,41 @@ from tests.peer import tlv
 from tests.peer.compare import (
     Difference,
     Found,
-    Judged,
-    Lines,
+    Judgement,
+    Transcript,
     compare,
     explanation,
     like,
     unexplained,
     unused,
 )
-from tests.peer.conversation import Request, Say, doubled, having, item, placed, put, read, without
 from tests.peer.differences import DIFFERENCES
-from tests.peer.player import services_of
 from tests.peer.raw_connection import Message
+from tests.peer.scenario import Request, Send, doubled, having, item, put, read, with_ids, without
+from tests.peer.scenario_run import services_of
 from tests.peer.tables import ALL
 from tests.peer.tables.frames import padded
 from tests.peer.tlv import Kind
 
 IDS = {"web.On": (7, 9), "mail.On": (8, 9)}
 KNOWN = (
-    Difference(("read: *",), "closed", "400", Judged.EITHER, "one"),
-    Difference(("*",), "20*", "silence", Judged.OURS, "two"),
+    Difference(("read: *",), "closed", "400", Judgement.EITHER, "one"),
+    Difference(("*",), "20*", "silence", Judgement.OURS, "two"),
 )
 
 
-def test_there_are_at_least_300_conversations_with_names_of_their_own() -> None:
-    assert len({conversation.name for conversation in ALL}) == len(ALL) >= 300
+def test_there_are_at_least_300_scenarios_with_names_of_their_own() -> None:
+    assert len({scenario.name for scenario in ALL}) == len(ALL) >= 300
 
 
-def test_no_conversation_is_another_one_again() -> None:
-    seen = {(each.place, tuple(each.who.items()), each.identity.id, repr(each.steps)) for each in ALL}
+def test_no_scenario_is_another_one_again() -> None:
+    seen = {(each.bridge_kind, tuple(each.who.items()), each.identity.id, repr(each.steps)) for each in ALL}
     assert len(seen) == len(ALL)
 
 
-def test_every_conversation_sends_what_can_be_rendered() -> None:
+def test_every_scenario_sends_what_can_be_rendered() -> None:
     names = {f"{name}.{what}": (2, 9) for name in NAMES for what in WHAT}
-    requests = [r for each in ALL for step in each.steps if isinstance(step, Say) for r in step.requests]
+    requests = [r for each in ALL for step in each.steps if isinstance(step, Send) for r in step.requests]
     assert all(request.render(names) for request in requests)
 
 
@@ -64,7 +64,7 @@ def test_names_stand_for_ids(request_: Request, sent: bytes) -> None:
 
 def test_an_item_is_placed_by_its_name() -> None:
     body = put(item("web.On", value=True), {"aid": 1, "iid": 2}, pid=3).body
-    assert placed(body, IDS) == {
+    assert with_ids(body, IDS) == {
         "characteristics": [{"aid": 7, "iid": 9, "value": True}, {"aid": 1, "iid": 2}],
         "pid": 3,
     }
@@ -112,14 +112,14 @@ def test_an_entry_explains_what_it_says_and_nothing_else(
 
 
 def test_an_unknown_difference_and_an_unused_entry_are_found() -> None:
-    lines: tuple[Lines, Lines] = {"a": ["closed"]}, {"a": ["400"]}
+    lines: tuple[Transcript, Transcript] = {"a": ["closed"]}, {"a": ["400"]}
     found = [*compare("read: x", *lines), *compare("write: x", *lines)]
     assert [each.name for each in unexplained(found, KNOWN)] == ["write: x"]
     assert [each.why for each in unused(found, KNOWN)] == ["two"]
 
 
-def test_every_entry_has_a_reason_and_names_conversations_that_there_are() -> None:
-    patterns = {pattern for each in DIFFERENCES for pattern in each.conversations}
+def test_every_entry_has_a_reason_and_names_scenarios_that_there_are() -> None:
+    patterns = {pattern for each in DIFFERENCES for pattern in each.scenarios}
     for pattern in patterns:
         assert any(like(pattern, one.name) for one in ALL), pattern
     assert all(each.why for each in DIFFERENCES)

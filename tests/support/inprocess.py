@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import state_file
-from hkswitch.hap.complaints import ComplaintLog
-from hkswitch.hap.connection import Connection
+from hkswitch.hap.connection import HapConnection
 from hkswitch.hap.driver import PAIRINGS, Driver
+from hkswitch.hap.log_limiter import RateLimitedLog
 from hkswitch.hap.server import Server
 from hkswitch.model.switch_events import Tile
 from tests.hap.conftest import GROUPS
@@ -33,7 +33,7 @@ MOST_TURNS = 50
 class Wire(asyncio.Transport):
     """The transport of one connection: keeps what is written."""
 
-    def __init__(self, connection: Connection, peer: tuple[str, int]) -> None:
+    def __init__(self, connection: HapConnection, peer: tuple[str, int]) -> None:
         super().__init__({"peername": peer})
         self.written = b""
         self.paused = False
@@ -163,20 +163,20 @@ class InProcess:
     def connect(self, trusted: UUID | None = None) -> "Fed":
         """Open a connection, unauthenticated or of a controller after pair-verify."""
         self.ports += 1
-        connection = Connection(asyncio.get_running_loop(), self.driver.http_server, self.driver)
+        connection = HapConnection(asyncio.get_running_loop(), self.driver.http_server, self.driver)
         wire = Wire(connection, ("192.0.2.1", self.ports))
         connection.connection_made(wire)
         if trusted is not None:
             requests = cast("Any", connection.handler)
             requests.is_encrypted, requests.client_uuid = True, trusted
             connection._deadline.cancel()
-            self.driver.http_server.forget(connection)
+            self.driver.http_server.remove_connection(connection)
         return Fed(self, connection, wire)
 
     def forgive(self) -> None:
         """Forget failed attempts, what was logged and what stayed, so that each input counts for itself."""
         self.driver.attempts.failed = 0
-        forget_complaints(self.driver.http_server)
+        reset_rate_limits(self.driver.http_server)
         self.records.seen.clear()
 
     def has_logged_little(self) -> None:
@@ -191,7 +191,7 @@ class InProcess:
     def holds_nothing(self) -> None:
         """Nothing stays of connections that are lost."""
         server = self.driver.http_server
-        assert (len(server._strangers), len(server.connections)) == (0, 0)
+        assert (len(server._unauthenticated), len(server.connections)) == (0, 0)
         assert self.driver.pair_setup.holder is None
 
     def restore(self, pairings: dict[str, dict[Any, Any]]) -> None:
@@ -217,7 +217,7 @@ class Fed:
     """One connection."""
 
     own: InProcess
-    connection: Connection
+    connection: HapConnection
     wire: Wire
 
     async def feed(self, sent: bytes, cuts: Iterable[int] = ()) -> None:
@@ -303,7 +303,7 @@ def is_removal(sent: bytes, client: UUID) -> bool:
     return client.hex.encode() in re.sub(rb"[^0-9a-f]", b"", sent.lower())
 
 
-def forget_complaints(server: Server) -> None:
+def reset_rate_limits(server: Server) -> None:
     """Have the next line about an address logged, whatever was logged before."""
-    server._complaints.close()
-    server._complaints = ComplaintLog(logging.getLogger(Server.__module__))
+    server._limited_log.close()
+    server._limited_log = RateLimitedLog(logging.getLogger(Server.__module__))

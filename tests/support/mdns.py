@@ -69,7 +69,7 @@ async def advertising(address: str) -> AsyncIterator[Advertiser]:
         await made.zeroconf.async_wait_for_start()
         yield made
     finally:
-        await made.be_silent()
+        await made.stop_announcing()
         await made.async_close()
 
 

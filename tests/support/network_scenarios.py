@@ -70,7 +70,7 @@ class Bridge:
         """It is asked for here."""
 
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
-        return addresses.place_of(bridge, before)
+        return addresses.endpoint_of(bridge, before)
 
     def waiting(self, why: str) -> None:
         self.told.append(why)
@@ -209,7 +209,7 @@ async def an_address_that_goes_is_left_and_one_that_comes_back_is_announced() ->
         await ETH0.is_answered()
         await ETH0.session()
         run(f"address delete {ETH0.ip}/24 dev eth0")
-        await own.waits("waiting for eth0: the interface eth0 has no address that a phone could reach")
+        await own.waits("waiting for eth0: the interface eth0 has no address that a phone can reach")
         assert not any(heard.startswith("-") for heard in ETH0.heard), "nothing was left to send it from"
         ETH0.heard.clear()
         run(f"address add {ETH0.ip}/24 dev eth0")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 
-from hkswitch.hap.sockets import hear_only, listening, ways
+from hkswitch.hap.sockets import bindings, hear_only, listening_socket
 from hkswitch.network.endpoint import Endpoint
 
 PORT = 5555
@@ -63,9 +63,9 @@ def main() -> None:
         run(line)
     chosen = [socket.if_nametoindex("a0")]
     with ExitStack() as stack:
-        for way in ways(Endpoint(("10.1.0.1", "fd01::1"), frozenset(chosen))):
+        for binding in bindings(Endpoint(("10.1.0.1", "fd01::1"), frozenset(chosen))):
             with unprivileged():
-                stack.enter_context(listening(way[0], PORT, way[1]))
+                stack.enter_context(listening_socket(binding[0], PORT, binding[1]))
         for name, address, over in (("tcp", "10.1.0.1", BY_B), ("tcp6", "fd01::1", BY_B6)):
             say(f"{name} by the chosen interface", heard=other(SEND_TCP.format(to=address, port=PORT)))
             run(over)
@@ -148,9 +148,9 @@ def own(program: str) -> bool:
     return subprocess.run(["python3", "-c", program], check=False).returncode == 0
 
 
-def say(way: str, *, heard: bool) -> None:
+def say(binding: str, *, heard: bool) -> None:
     """One line."""
-    print(f"{way}: {'yes' if heard else 'no'}")  # noqa: T201 -- a program
+    print(f"{binding}: {'yes' if heard else 'no'}")  # noqa: T201 -- a program
 
 
 def run(command: str) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from pyhap.hap_handler import HAPResponse
 
 from hkswitch.daemon.bridge import Bridge
-from hkswitch.hap.connection import Connection
+from hkswitch.hap.connection import HapConnection
 from hkswitch.hap.events import PACE, Change, Path
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
@@ -26,7 +26,7 @@ AN_INSTANT_SECONDS: Final = 1e-6
 """What rounding makes of a time."""
 
 
-class WatchedConnection(Connection):
+class WatchedConnection(HapConnection):
     """A connection of a controller that asks one thing at a time: which rules of events it breaks."""
 
     unruly: list[str]
@@ -109,7 +109,7 @@ class HapFront(Bridge):
         requests = cast("Any", connection.handler)
         requests.is_encrypted, requests.client_uuid = True, controller
         connection._deadline.cancel()
-        server.forget(connection)
+        server.remove_connection(connection)
         self._links.append(link)
         return link
 

@@ -12,7 +12,7 @@ from unittest import mock
 from pyhap import hap_server
 from zeroconf import ServiceInfo
 
-from hkswitch.hap import listening, presence
+from hkswitch.hap import presence, sockets
 from tests.world.loop import VirtualLoop
 
 LOOK_FOR_IDLE_SECONDS: Final = 10
@@ -37,7 +37,7 @@ class SimulatedNetwork:
         """Meanwhile, HAP servers are in this network."""
         stubs: tuple[tuple[Any, str, Any], ...] = (
             (presence, "Advertiser", partial(_Advertiser, self)),
-            (listening, "listening", lambda *_: SimpleNamespace(listen=lambda _: None)),
+            (sockets, "listening_socket", lambda *_: SimpleNamespace(listen=lambda _: None)),
             (VirtualLoop, "create_server", _create_server),
             (hap_server, "IDLE_CONNECTION_CHECK_INTERVAL_SECONDS", LOOK_FOR_IDLE_SECONDS),
         )
@@ -61,7 +61,7 @@ class _Advertiser:
         self.zeroconf = SimpleNamespace(
             registry=registry, engine=SimpleNamespace(readers=()), async_wait_for_start=_nothing
         )
-        self.async_update_interfaces = self.be_silent = self.async_close = _nothing
+        self.async_update_interfaces = self.stop_announcing = self.async_close = _nothing
 
     async def async_register_service(self, info: ServiceInfo, **_: object) -> Awaitable[None]:
         self.announce(info)

@@ -20,7 +20,7 @@ from pyhap.hap_handler import HAPServerHandler as HapPython
 
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.hap import pair_setup
-from hkswitch.hap.limits import Step
+from hkswitch.hap.pairing_rules import Step
 from tests.support.inprocess import Fed, InProcess
 
 ADD, REMOVE = b"\x03", b"\x04"

@@ -1,8 +1,8 @@
-"""The conversations, made from tables: each is played with hkswitch and with HAP-NodeJS."""
+"""The scenarios, made from tables: each is played with hkswitch and with HAP-NodeJS."""
 
 from typing import Final
 
-from tests.peer.conversation import Conversation
+from tests.peer.scenario import Scenario
 from tests.peer.tables import (
     endpoints,
     events,
@@ -16,15 +16,15 @@ from tests.peer.tables import (
     writes,
 )
 
-ALL: Final[tuple[Conversation, ...]] = (
-    *endpoints.CONVERSATIONS,
-    *reads.CONVERSATIONS,
-    *writes.CONVERSATIONS,
-    *timed.CONVERSATIONS,
-    *http.CONVERSATIONS,
-    *frames.CONVERSATIONS,
-    *events.CONVERSATIONS,
-    *pair_verify.CONVERSATIONS,
-    *pairings.CONVERSATIONS,
-    *pair_setup.CONVERSATIONS,
+ALL: Final[tuple[Scenario, ...]] = (
+    *endpoints.SCENARIOS,
+    *reads.SCENARIOS,
+    *writes.SCENARIOS,
+    *timed.SCENARIOS,
+    *http.SCENARIOS,
+    *frames.SCENARIOS,
+    *events.SCENARIOS,
+    *pair_verify.SCENARIOS,
+    *pairings.SCENARIOS,
+    *pair_setup.SCENARIOS,
 )

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from itertools import product
 from typing import Final
 
-from tests.peer.conversation import Bytes, Conversation, Request, Say, item, put, read, say
-from tests.peer.raw import request
-from tests.peer.raw_connection import Frames, every, sealed
+from tests.peer.raw_connection import FrameCipher, every, sealed
+from tests.peer.raw_controller import request
+from tests.peer.scenario import Request, Scenario, Send, SendBytes, item, put, read, send
 
 SIZES: Final = (1, 2, 15, 16, 17, 100, 512, 1000, 1023, 1024)
 PIECES: Final = (2, 18, 512, 1042)
@@ -33,23 +33,23 @@ def _lengths() -> dict[int, Request]:
     return {size: padded(size) for size in wanted}
 
 
-def _garble(frames: Frames, change: Callable[[bytes], bytes]) -> bytes:
+def _garble(frames: FrameCipher, change: Callable[[bytes], bytes]) -> bytes:
     frame = sealed(frames.out, frames.sent, GET)
     frames.sent += 1
     return change(frame)
 
 
-def _oversize(frames: Frames, size: int) -> bytes:
+def _oversize(frames: FrameCipher, size: int) -> bytes:
     return _garble_of(frames, request("GET", "/characteristics?id=1.99", headers=("X: " + "y" * size,)))
 
 
-def _garble_of(frames: Frames, data: bytes) -> bytes:
+def _garble_of(frames: FrameCipher, data: bytes) -> bytes:
     frame = sealed(frames.out, frames.sent, data)
     frames.sent += 1
     return frame
 
 
-WRONG: Final[dict[str, Callable[[Frames], bytes]]] = {
+WRONG: Final[dict[str, Callable[[FrameCipher], bytes]]] = {
     "the right one": lambda frames: _garble(frames, lambda frame: frame),
     "a bit flipped in the data": lambda frames: _garble(frames, lambda f: f[:9] + bytes([f[9] ^ 1]) + f[10:]),
     "a bit flipped in the tag": lambda frames: _garble(frames, lambda f: f[:-1] + bytes([f[-1] ^ 1])),
@@ -71,7 +71,7 @@ WRONG: Final[dict[str, Callable[[Frames], bytes]]] = {
     "half a frame": lambda frames: _garble(frames, lambda frame: frame[:20]),
     "one byte": lambda _: b"\x10",
 }
-CLOSED: Final[dict[str, Callable[[Frames], bytes]]] = {
+CLOSED: Final[dict[str, Callable[[FrameCipher], bytes]]] = {
     "after half a frame": WRONG["half a frame"],
     "at once": lambda _: b"",
     "after half a request": lambda frames: _garble_of(frames, GET[:20]),
@@ -97,33 +97,33 @@ PIPELINES: Final[dict[str, tuple[Request, ...]]] = {
         read("web.On"),
     ),
 }
-CONVERSATIONS: Final = (
+SCENARIOS: Final = (
     *(
-        Conversation(
+        Scenario(
             f"frames of {size}",
-            (Say((put(item("web.On", value=True)),), frames=every(size)), say(read("web.On"))),
+            (Send((put(item("web.On", value=True)),), frames=every(size)), send(read("web.On"))),
         )
         for size in SIZES
     ),
     *(
-        Conversation(f"segments of {size}", (Say((padded(2050),), pieces=every(size)), say(read("web.On"))))
+        Scenario(f"segments of {size}", (Send((padded(2050),), pieces=every(size)), send(read("web.On"))))
         for size in PIECES
     ),
     *(
-        Conversation(f"a request of {size}", (say(made), say(read("web.On"))))
+        Scenario(f"a request of {size}", (send(made), send(read("web.On"))))
         for size, made in _lengths().items()
     ),
     *(
-        Conversation(f"a first frame of {size}", (Say((read("web.On"),), frames=(size, 1024)),))
+        Scenario(f"a first frame of {size}", (Send((read("web.On"),), frames=(size, 1024)),))
         for size in (1, 2, 3)
     ),
-    *(Conversation(f"frame: {name}", (say(read("web.On")), Bytes(make))) for name, make in WRONG.items()),
+    *(Scenario(f"frame: {name}", (send(read("web.On")), SendBytes(make))) for name, make in WRONG.items()),
     *(
-        Conversation(f"half-closed {name}", (say(read("web.On")), Bytes(make, half_close=True)))
+        Scenario(f"half-closed {name}", (send(read("web.On")), SendBytes(make, half_close=True)))
         for name, make in CLOSED.items()
     ),
     *(
-        Conversation(f"pipelined {how}: {name}", (Say(requests, frames=frames),))
+        Scenario(f"pipelined {how}: {name}", (Send(requests, frames=frames),))
         for name, requests in PIPELINES.items()
         for how, frames in (("in few frames", ()), ("in many frames", every(50)))
     ),

@@ -3,9 +3,9 @@
 from itertools import product
 from typing import Final
 
-from tests.peer.conversation import Conversation, Request, put, read, say
-from tests.peer.conversation import item as _item
 from tests.peer.peers import ADMIN
+from tests.peer.scenario import Request, Scenario, put, read, send
+from tests.peer.scenario import item as _item
 
 BODY: Final = b'{"ttl":2500, "pid":1 }'
 TARGET: Final = "/characteristics?id=<web.On>"
@@ -75,30 +75,30 @@ RAW: Final[dict[str, bytes]] = {
 WHO: Final = {"before": None, "after": ADMIN}
 LARGE: Final = {"60 KiB": 60, "100 KiB": 100}
 
-CONVERSATIONS: Final = (
+SCENARIOS: Final = (
     *(
-        Conversation(
+        Scenario(
             f"http {when}: {name}",
-            (say(Request("GET", TARGET, headers=headers)),),
+            (send(Request("GET", TARGET, headers=headers)),),
             who={"a": WHO[when]},
         )
         for when, (name, headers) in product(WHO, HEADERS.items())
     ),
     *(
-        Conversation(f"http {when}: {name}", (say(Request(raw=raw)),), who={"a": WHO[when]})
+        Scenario(f"http {when}: {name}", (send(Request(raw=raw)),), who={"a": WHO[when]})
         for when, (name, raw) in product(WHO, RAW.items())
     ),
     *(
-        Conversation(
+        Scenario(
             f"http after: a body of {name}",
-            (say(Request("PUT", "/prepare", b'{"ttl":2500,"pid":1}' + b" " * 1024 * size)),),
+            (send(Request("PUT", "/prepare", b'{"ttl":2500,"pid":1}' + b" " * 1024 * size)),),
         )
         for name, size in LARGE.items()
     ),
-    Conversation(
+    Scenario(
         "http after: Connection: close of a slow write",
         (
-            say(
+            send(
                 Request(
                     "PUT",
                     "/characteristics",
@@ -108,10 +108,10 @@ CONVERSATIONS: Final = (
             ),
         ),
     ),
-    Conversation(
+    Scenario(
         "http after: Expect: 100-continue of a write",
         (
-            say(
+            send(
                 Request(
                     "PUT",
                     "/characteristics",
@@ -122,10 +122,10 @@ CONVERSATIONS: Final = (
         ),
     ),
     *(
-        Conversation(
-            f"http before: {count} requests at once", (say(*[read("web.On")] * count),), who={"a": None}
+        Scenario(
+            f"http before: {count} requests at once", (send(*[read("web.On")] * count),), who={"a": None}
         )
         for count in (2, 10)
     ),
-    Conversation("http before: a write", (say(put(_item("web.On", value=True))),), who={"a": None}),
+    Scenario("http before: a write", (send(put(_item("web.On", value=True))),), who={"a": None}),
 )

@@ -6,10 +6,12 @@ Few of them may fail for a wrong code: HAP-NodeJS counts those for as long as it
 from typing import Final
 
 from tests.peer import tlv
-from tests.peer.conversation import (
+from tests.peer.identity import Identity
+from tests.peer.peers import STRANGER, BridgeKind
+from tests.peer.scenario import (
     Change,
-    Conversation,
     Request,
+    Scenario,
     Setup,
     Step,
     Verify,
@@ -23,11 +25,9 @@ from tests.peer.conversation import (
     read,
     repeated_at_the_end,
     reversed_parts,
-    say,
+    send,
     without,
 )
-from tests.peer.identity import Identity
-from tests.peer.peers import STRANGER, Place
 from tests.peer.srp import N, padded
 from tests.peer.tlv import Kind
 
@@ -106,7 +106,7 @@ INNER: Final[dict[str, Change]] = {
 }
 BEGUN: Final[tuple[Step, ...]] = (Setup("M1"), Setup("M3"))
 PAIRED: Final[tuple[Step, ...]] = (*BEGUN, Setup("M5"))
-VERIFIED: Final[tuple[Step, ...]] = (Verify("M1"), Verify("M3"), say(read("web.On")))
+VERIFIED: Final[tuple[Step, ...]] = (Verify("M1"), Verify("M3"), send(read("web.On")))
 PLAYED: Final[dict[str, tuple[Step, ...]]] = {
     "whole, and verified": (*PAIRED, *VERIFIED),
     "whole, and verified on another connection": (*PAIRED, Verify("M1", on="b"), Verify("M3", on="b")),
@@ -130,12 +130,12 @@ PLAYED: Final[dict[str, tuple[Step, ...]]] = {
     ),
     "M3 of another connection": (Setup("M1"), Setup("M3", on="b")),
     "another connection begins": (Setup("M1"), Setup("M1", on="b")),
-    "a request between": (Setup("M1"), say(read("web.On")), Setup("M3")),
+    "a request between": (Setup("M1"), send(read("web.On")), Setup("M3")),
     "pair-verify between": (Setup("M1"), Verify("M1"), Setup("M3")),
-    "as no TLV": (say(Request("POST", "/pair-setup", {"state": 1})),),
-    "with a query": (say(post("/pair-setup?a=1", tlv.encode([(Kind.STATE, b"\1"), (Kind.METHOD, b"\0")]))),),
+    "as no TLV": (send(Request("POST", "/pair-setup", {"state": 1})),),
+    "with a query": (send(post("/pair-setup?a=1", tlv.encode([(Kind.STATE, b"\1"), (Kind.METHOD, b"\0")]))),),
     "M1 twice at once": (
-        say(*[post("/pair-setup", tlv.encode([(Kind.STATE, b"\1"), (Kind.METHOD, b"\0")]))] * 2),
+        send(*[post("/pair-setup", tlv.encode([(Kind.STATE, b"\1"), (Kind.METHOD, b"\0")]))] * 2),
     ),
 }
 PAIRED_ALREADY: Final[dict[str, tuple[Step, ...]]] = {
@@ -149,15 +149,15 @@ PAIRED_ALREADY: Final[dict[str, tuple[Step, ...]]] = {
 
 
 def _setup(
-    name: str, *steps: Step, place: Place = Place.BLANK, identity: Identity = STRANGER
-) -> Conversation:
-    changes = place is Place.BLANK
-    return Conversation(
-        f"setup: {name}", steps, place, {"a": None, "b": None}, identity, pairings_change=changes
+    name: str, *steps: Step, bridge_kind: BridgeKind = BridgeKind.UNPAIRED, identity: Identity = STRANGER
+) -> Scenario:
+    changes = bridge_kind is BridgeKind.UNPAIRED
+    return Scenario(
+        f"setup: {name}", steps, bridge_kind, {"a": None, "b": None}, identity, pairings_change=changes
     )
 
 
-CONVERSATIONS: Final = (
+SCENARIOS: Final = (
     *(_setup(f"M1 {name}", Setup("M1", change)) for name, change in M1.items()),
     *(_setup(f"M3 {name}", Setup("M1"), Setup("M3", change)) for name, change in M3.items()),
     *(_setup(f"M5 {name}", *BEGUN, Setup("M5", change)) for name, change in M5.items()),
@@ -169,5 +169,8 @@ CONVERSATIONS: Final = (
         *VERIFIED,
         identity=Identity("controller 1", Identity.of(9).key),
     ),
-    *(_setup(f"paired already, {name}", *steps, place=Place.HOME) for name, steps in PAIRED_ALREADY.items()),
+    *(
+        _setup(f"paired already, {name}", *steps, bridge_kind=BridgeKind.PAIRED)
+        for name, steps in PAIRED_ALREADY.items()
+    ),
 )

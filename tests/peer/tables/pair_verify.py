@@ -3,9 +3,12 @@
 from typing import Final
 
 from tests.peer import tlv
-from tests.peer.conversation import (
-    Conversation,
+from tests.peer.identity import Identity
+from tests.peer.peers import ADMIN, STRANGER, USER, BridgeKind
+from tests.peer.raw_controller import request
+from tests.peer.scenario import (
     Request,
+    Scenario,
     Step,
     Verify,
     cut_off,
@@ -18,12 +21,9 @@ from tests.peer.conversation import (
     read,
     repeated_at_the_end,
     reversed_parts,
-    say,
+    send,
     without,
 )
-from tests.peer.identity import Identity
-from tests.peer.peers import ADMIN, STRANGER, USER, Place
-from tests.peer.raw import request
 from tests.peer.tlv import Kind
 
 LONG: Final = b"x" * 300
@@ -90,7 +90,7 @@ INNER: Final = {
 M1_M3: Final = (Verify("M1"), Verify("M3"))
 PLAYED: Final[dict[str, tuple[Step, ...]]] = {
     "M3 first": (Verify("M3"),),
-    "M1 twice": (Verify("M1"), *M1_M3, say(read("web.On"))),
+    "M1 twice": (Verify("M1"), *M1_M3, send(read("web.On"))),
     "M3 twice": (*M1_M3, Verify("M3")),
     "M3 again after one that failed": (
         Verify("M1"),
@@ -101,45 +101,47 @@ PLAYED: Final[dict[str, tuple[Step, ...]]] = {
         Verify("M1"),
         Verify("M3", inner=flipped(Kind.SIGNATURE)),
         *M1_M3,
-        say(read("web.On")),
+        send(read("web.On")),
     ),
-    "again after success": (*M1_M3, *M1_M3, say(read("web.On"))),
+    "again after success": (*M1_M3, *M1_M3, send(read("web.On"))),
     "M1 after success": (*M1_M3, Verify("M1")),
-    "a request between": (Verify("M1"), say(read("web.On")), Verify("M3"), say(read("web.On"))),
+    "a request between": (Verify("M1"), send(read("web.On")), Verify("M3"), send(read("web.On"))),
     "a request in the clear behind M3": (
         Verify("M1"),
         Verify("M3", behind=request("GET", "/accessories")),
-        say(read("web.On")),
+        send(read("web.On")),
     ),
-    "bytes in the clear behind M3": (Verify("M1"), Verify("M3", behind=b"GET"), say(read("web.On"))),
+    "bytes in the clear behind M3": (Verify("M1"), Verify("M3", behind=b"GET"), send(read("web.On"))),
     "on two connections at once": (
         Verify("M1"),
         Verify("M1", on="b"),
         Verify("M3"),
         Verify("M3", on="b"),
-        say(read("web.On")),
-        say(read("web.On"), on="b"),
+        send(read("web.On")),
+        send(read("web.On"), on="b"),
     ),
     "M3 of another connection": (Verify("M1"), Verify("M3", on="b")),
-    "by GET": (say(Request("GET", "/pair-verify")), *M1_M3, say(read("web.On"))),
-    "with a query": (say(post("/pair-verify?a=1", tlv.encode([(Kind.STATE, b"\1")]))),),
-    "as no TLV": (say(Request("POST", "/pair-verify", {"state": 1})),),
+    "by GET": (send(Request("GET", "/pair-verify")), *M1_M3, send(read("web.On"))),
+    "with a query": (send(post("/pair-verify?a=1", tlv.encode([(Kind.STATE, b"\1")]))),),
+    "as no TLV": (send(Request("POST", "/pair-verify", {"state": 1})),),
 }
 
 
-def _verify(name: str, *steps: Step, identity: Identity = ADMIN, place: Place = Place.HOME) -> Conversation:
-    return Conversation(f"verify: {name}", steps, place, {"a": None, "b": None}, identity)
+def _verify(
+    name: str, *steps: Step, identity: Identity = ADMIN, bridge_kind: BridgeKind = BridgeKind.PAIRED
+) -> Scenario:
+    return Scenario(f"verify: {name}", steps, bridge_kind, {"a": None, "b": None}, identity)
 
 
-CONVERSATIONS: Final = (
+SCENARIOS: Final = (
     *(_verify(f"M1 {name}", Verify("M1", change)) for name, change in M1.items()),
     *(_verify(f"M3 {name}", Verify("M1"), Verify("M3", change)) for name, change in M3.items()),
     *(
-        _verify(f"M3 {name} inside", Verify("M1"), Verify("M3", inner=change), say(read("web.On")))
+        _verify(f"M3 {name} inside", Verify("M1"), Verify("M3", inner=change), send(read("web.On")))
         for name, change in INNER.items()
     ),
     *(_verify(name, *steps) for name, steps in PLAYED.items()),
-    _verify("by a user", *M1_M3, say(read("web.On")), identity=USER),
-    _verify("by a stranger", *M1_M3, say(read("web.On")), identity=STRANGER),
-    _verify("of a bridge that is not paired", *M1_M3, place=Place.BLANK),
+    _verify("by a user", *M1_M3, send(read("web.On")), identity=USER),
+    _verify("by a stranger", *M1_M3, send(read("web.On")), identity=STRANGER),
+    _verify("of a bridge that is not paired", *M1_M3, bridge_kind=BridgeKind.UNPAIRED),
 )

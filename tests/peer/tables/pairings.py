@@ -3,9 +3,12 @@
 from typing import Final
 
 from tests.peer import tlv
-from tests.peer.conversation import (
+from tests.peer.identity import Identity
+from tests.peer.peers import ADMIN, USER
+from tests.peer.raw_controller import ADD, LIST, REMOVE
+from tests.peer.scenario import (
     Change,
-    Conversation,
+    Scenario,
     Step,
     cut_off,
     doubled,
@@ -16,12 +19,9 @@ from tests.peer.conversation import (
     read,
     repeated_at_the_end,
     reversed_parts,
-    say,
+    send,
     without,
 )
-from tests.peer.identity import Identity
-from tests.peer.peers import ADMIN, USER
-from tests.peer.raw import ADD, LIST, REMOVE
 from tests.peer.tlv import Kind, Part
 
 THIRD: Final = Identity.of(4)
@@ -40,7 +40,7 @@ def _pairing(identity: Identity, rights: bytes) -> tuple[Part, ...]:
 
 
 def ask(method: bytes, *parts: Part, change: Change = tlv.encode, on: str = "a") -> Step:
-    return say(post("/pairings", _message(method, *parts, change=change)), on=on)
+    return send(post("/pairings", _message(method, *parts, change=change)), on=on)
 
 
 LISTED: Final = ask(LIST)
@@ -103,9 +103,9 @@ PLAYED: Final[dict[str, tuple[Step, ...]]] = {
     "added as a user, then as an admin": (ask(ADD, *THIRDS), ask(ADD, *_pairing(THIRD, b"\1")), LISTED),
     "added and removed": (ask(ADD, *THIRDS), ask(REMOVE, THIRDS[0]), LISTED),
     "a user's session after it was removed": (
-        say(read("web.On"), on="b"),
+        send(read("web.On"), on="b"),
         ask(REMOVE, (Kind.IDENTIFIER, USER.id.encode())),
-        say(read("web.On"), on="b"),
+        send(read("web.On"), on="b"),
         LISTED,
     ),
     "a user that is made an admin": (
@@ -121,9 +121,9 @@ PLAYED: Final[dict[str, tuple[Step, ...]]] = {
     "removed by a stranger": (ask(REMOVE, (Kind.IDENTIFIER, USER.id.encode()), on="c"), LISTED),
     "the last admin removes itself": (ask(REMOVE, (Kind.IDENTIFIER, ADMIN.id.encode())),),
     "the last admin removes itself, and a user is connected": (
-        say(read("web.On"), on="b"),
+        send(read("web.On"), on="b"),
         ask(REMOVE, (Kind.IDENTIFIER, ADMIN.id.encode())),
-        say(read("web.On"), on="b"),
+        send(read("web.On"), on="b"),
     ),
     "one of two admins removes itself": (
         ask(ADD, *_pairing(THIRD, b"\1")),
@@ -132,12 +132,12 @@ PLAYED: Final[dict[str, tuple[Step, ...]]] = {
 }
 
 
-def _played(name: str, *steps: Step) -> Conversation:
+def _played(name: str, *steps: Step) -> Scenario:
     who = {"a": ADMIN, "b": USER, "c": None}
-    return Conversation(f"pairings: {name}", steps, who=who, pairings_change=True)
+    return Scenario(f"pairings: {name}", steps, who=who, pairings_change=True)
 
 
-CONVERSATIONS: Final = (
+SCENARIOS: Final = (
     *(_played(f"add {name}", ask(ADD, *THIRDS, change=change), LISTED) for name, change in ADDED.items()),
     *(_played(f"remove {name}", ask(REMOVE, change=change), LISTED) for name, change in REMOVED.items()),
     *(_played(f"list {name}", ask(LIST, change=change)) for name, change in MALFORMED.items()),

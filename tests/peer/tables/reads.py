@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from tests.peer.conversation import Conversation, Request, put, read, say
-from tests.peer.conversation import item as _item
+from tests.peer.scenario import Request, Scenario, put, read, send
+from tests.peer.scenario import item as _item
 
 QUERIES: Final = (
     "?",
@@ -72,25 +72,25 @@ def _get(query: str) -> Request:
     return Request("GET", f"/characteristics{query}")
 
 
-CONVERSATIONS: Final = (
-    *(Conversation(f"read: {query}", (say(_get(query)),)) for query in QUERIES),
+SCENARIOS: Final = (
+    *(Scenario(f"read: {query}", (send(_get(query)),)) for query in QUERIES),
     *(
-        Conversation(f"read: {flag}={value}", (say(_get(f"?id=<web.On>&{flag}={value}")),))
+        Scenario(f"read: {flag}={value}", (send(_get(f"?id=<web.On>&{flag}={value}")),))
         for flag in FLAGS
         for value in VALUES
     ),
     *(
-        Conversation(f"read: {what} with all flags", (say(_get(f"?id={path}&meta=1&perms=1&type=1&ev=1")),))
+        Scenario(f"read: {what} with all flags", (send(_get(f"?id={path}&meta=1&perms=1&type=1&ev=1")),))
         for what, path in READ.items()
     ),
-    Conversation(
+    Scenario(
         "read: ev=1 of what was subscribed to",
         (
-            say(put(_item("web.On", ev=True))),
-            say(_get("?id=<web.On>,<mail.On>&ev=1")),
-            say(put(_item("web.On", ev=False))),
-            say(_get("?id=<web.On>&ev=1")),
+            send(put(_item("web.On", ev=True))),
+            send(_get("?id=<web.On>,<mail.On>&ev=1")),
+            send(put(_item("web.On", ev=False))),
+            send(_get("?id=<web.On>&ev=1")),
         ),
     ),
-    Conversation("read: again and again", tuple(say(read("web.On", "mail.On")) for _ in range(5))),
+    Scenario("read: again and again", tuple(send(read("web.On", "mail.On")) for _ in range(5))),
 )

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from tests.peer.conversation import Conversation, Request, Step, item, put, read, say
 from tests.peer.peers import ADMIN, USER
+from tests.peer.scenario import Request, Scenario, Step, item, put, read, send
 
 PREPARED: Final[tuple[Any, ...]] = (
     {"ttl": 2500, "pid": 11122333},
@@ -46,47 +46,51 @@ def _write(pid: object) -> Request:
 
 
 PLAYED: Final[dict[str, tuple[Step, ...]]] = {
-    "in time": (say(prepare()), say(_write(1))),
+    "in time": (send(prepare()), send(_write(1))),
     "with two items": (
-        say(prepare()),
-        say(put(item("web.On", value=True), item("mail.On", value=True), pid=1)),
+        send(prepare()),
+        send(put(item("web.On", value=True), item("mail.On", value=True), pid=1)),
     ),
     "with a failure": (
-        say(prepare()),
-        say(put(item("web.On", value=True), item("broken.On", value=True), pid=1)),
+        send(prepare()),
+        send(put(item("web.On", value=True), item("broken.On", value=True), pid=1)),
     ),
-    "with ev": (say(prepare()), say(put(item("web.On", ev=True), pid=1))),
-    "never prepared": (say(_write(1)),),
-    "another pid": (say(prepare()), say(_write(2))),
-    "another pid, then the right one": (say(prepare()), say(_write(2)), say(_write(1))),
-    "twice": (say(prepare()), say(_write(1)), say(_write(1))),
-    "prepared twice": (say(prepare()), say(prepare()), say(_write(1))),
-    "prepared twice with other pids, the first": (say(prepare(1)), say(prepare(2)), say(_write(1))),
-    "prepared twice with other pids, the second": (say(prepare(1)), say(prepare(2)), say(_write(2))),
-    "a write without a pid between": (say(prepare()), say(put(item("mail.On", value=True))), say(_write(1))),
-    "a read between": (say(prepare()), say(read("web.On")), say(_write(1))),
-    "too late": (say(prepare(1, 1)), *(say(read("web.On")) for _ in range(8)), say(_write(1))),
-    "of another connection": (say(prepare()), say(_write(1), on="b")),
-    "a pid in a string": (say(prepare()), say(_write("1"))),
-    "a pid that is true": (say(prepare()), say(_write(True))),
-    "a pid that is a fraction": (say(prepare()), say(_write(1.0))),
-    "a pid that is null": (say(prepare()), say(_write(None))),
-    "a pid that is a list": (say(prepare()), say(_write([1]))),
-    "no item": (say(prepare()), say(put(pid=1)), say(_write(1))),
-    "an unknown item": (say(prepare()), say(put({"aid": 9999, "iid": 9, "value": True}, pid=1))),
-    "pipelined": (say(prepare(), _write(1)),),
+    "with ev": (send(prepare()), send(put(item("web.On", ev=True), pid=1))),
+    "never prepared": (send(_write(1)),),
+    "another pid": (send(prepare()), send(_write(2))),
+    "another pid, then the right one": (send(prepare()), send(_write(2)), send(_write(1))),
+    "twice": (send(prepare()), send(_write(1)), send(_write(1))),
+    "prepared twice": (send(prepare()), send(prepare()), send(_write(1))),
+    "prepared twice with other pids, the first": (send(prepare(1)), send(prepare(2)), send(_write(1))),
+    "prepared twice with other pids, the second": (send(prepare(1)), send(prepare(2)), send(_write(2))),
+    "a write without a pid between": (
+        send(prepare()),
+        send(put(item("mail.On", value=True))),
+        send(_write(1)),
+    ),
+    "a read between": (send(prepare()), send(read("web.On")), send(_write(1))),
+    "too late": (send(prepare(1, 1)), *(send(read("web.On")) for _ in range(8)), send(_write(1))),
+    "of another connection": (send(prepare()), send(_write(1), on="b")),
+    "a pid in a string": (send(prepare()), send(_write("1"))),
+    "a pid that is true": (send(prepare()), send(_write(True))),
+    "a pid that is a fraction": (send(prepare()), send(_write(1.0))),
+    "a pid that is null": (send(prepare()), send(_write(None))),
+    "a pid that is a list": (send(prepare()), send(_write([1]))),
+    "no item": (send(prepare()), send(put(pid=1)), send(_write(1))),
+    "an unknown item": (send(prepare()), send(put({"aid": 9999, "iid": 9, "value": True}, pid=1))),
+    "pipelined": (send(prepare(), _write(1)),),
 }
 
-CONVERSATIONS: Final = (
+SCENARIOS: Final = (
     *(
-        Conversation(f"prepare: {body!r}", (say(Request("PUT", "/prepare", body)),))
+        Scenario(f"prepare: {body!r}", (send(Request("PUT", "/prepare", body)),))
         if body is not None
-        else Conversation("prepare: null", (say(Request("PUT", "/prepare", b"null")),))
+        else Scenario("prepare: null", (send(Request("PUT", "/prepare", b"null")),))
         for body in PREPARED
     ),
     *(
-        Conversation(
-            f"timed write: {name}", (*steps, say(read("web.On", "mail.On"))), who={"a": ADMIN, "b": USER}
+        Scenario(
+            f"timed write: {name}", (*steps, send(read("web.On", "mail.On"))), who={"a": ADMIN, "b": USER}
         )
         for name, steps in PLAYED.items()
     ),

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from tests.peer.conversation import Conversation, Request, item, put, read, say
+from tests.peer.scenario import Request, Scenario, item, put, read, send
 
 VALUES: Final[tuple[Any, ...]] = (
     True,
@@ -126,26 +126,26 @@ BODIES: Final[dict[str, object]] = {
 KINDS: Final = ("", "text/plain", "application/json", "application/hap+json; charset=utf-8")
 
 
-def _write(name: str, *items: object) -> Conversation:
+def _write(name: str, *items: object) -> Scenario:
     """Write, and look at what came of it."""
-    return Conversation(f"write: {name}", (say(put(*items)), say(read("web.On", "mail.On"))))
+    return Scenario(f"write: {name}", (send(put(*items)), send(read("web.On", "mail.On"))))
 
 
-CONVERSATIONS: Final = (
+SCENARIOS: Final = (
     *(_write(f"On {value!r}", item("web.On", value=value)) for value in VALUES),
     *(_write(f"ev {value!r}", item("web.On", ev=value)) for value in EVENTS),
     *(_write(f"{target} true", item(target, value=True)) for target in TARGETS),
     *(_write(f"ev of {target}", item(target, ev=True)) for target in TARGETS),
     *(_write(name, *items) for name, items in ITEMS.items()),
     *(
-        Conversation(f"write: body {name}", (say(Request("PUT", "/characteristics", body)),))
+        Scenario(f"write: body {name}", (send(Request("PUT", "/characteristics", body)),))
         for name, body in BODIES.items()
     ),
     *(
-        Conversation(
+        Scenario(
             f"write: as {kind!r}",
             (
-                say(
+                send(
                     Request(
                         "PUT", "/characteristics", {"characteristics": [item("web.On", ev=True)]}, kind=kind
                     )
@@ -154,22 +154,26 @@ CONVERSATIONS: Final = (
         )
         for kind in KINDS
     ),
-    Conversation(
+    Scenario(
         "write: with a query",
-        (say(Request("PUT", "/characteristics?id=1.2", {"characteristics": [item("web.On", value=True)]})),),
+        (send(Request("PUT", "/characteristics?id=1.2", {"characteristics": [item("web.On", value=True)]})),),
     ),
-    Conversation("write: off what is off", (say(put(item("web.On", value=False))), say(read("web.On")))),
-    Conversation(
+    Scenario("write: off what is off", (send(put(item("web.On", value=False))), send(read("web.On")))),
+    Scenario(
         "write: on and off again",
         (
-            say(put(item("web.On", value=True))),
-            say(put(item("web.On", value=True))),
-            say(put(item("web.On", value=False))),
-            say(read("web.On")),
+            send(put(item("web.On", value=True))),
+            send(put(item("web.On", value=True))),
+            send(put(item("web.On", value=False))),
+            send(read("web.On")),
         ),
     ),
-    Conversation(
+    Scenario(
         "write: a slow one, then off",
-        (say(put(item("slow.On", value=True))), say(read("slow.On")), say(put(item("slow.On", value=False)))),
+        (
+            send(put(item("slow.On", value=True))),
+            send(read("slow.On")),
+            send(put(item("slow.On", value=False))),
+        ),
     ),
 )

@@ -1,7 +1,7 @@
-"""What a conversation is: steps on connections to a bridge, as values that the tables are made of.
+"""A scenario: steps on connections to a bridge, as values for the tables.
 
-A name like `web.On` stands for the AID and IID that a bridge gave: in a target as `<web.On>`, in JSON as an
-item's `at`.
+A name like `web.On` stands for the AID and IID that a bridge assigned: in a target as `<web.On>`, in JSON as
+an item's `at`.
 """
 
 import json
@@ -12,20 +12,20 @@ from typing import Any, Final
 
 from tests.peer import tlv
 from tests.peer.identity import Identity
-from tests.peer.peers import ADMIN, STRANGER, CharacteristicId, Place
-from tests.peer.raw import JSON_TYPE, TLV_TYPE, request
+from tests.peer.peers import ADMIN, STRANGER, BridgeKind, CharacteristicId
+from tests.peer.raw_controller import JSON_TYPE, TLV_TYPE, request
 from tests.peer.tlv import Kind, Part
 
 Ids = Mapping[str, CharacteristicId]
 Change = Callable[[list[Part]], bytes]
-"""Makes a body of a message's parts; `whole` changes nothing."""
+"""Encodes the parts of a message, maybe with a change; `tlv.encode` changes nothing."""
 
 _NAME: Final = re.compile(r"<([A-Za-z]+\.[A-Za-z]+)>")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request, not rendered yet: JSON unless its body is bytes. `raw` is sent instead."""
+    """One HTTP request to render later: JSON unless its body is bytes. `raw` replaces all of it."""
 
     method: str = "GET"
     target: str = "/characteristics?id=<web.On>"
@@ -42,7 +42,7 @@ class Request:
         target = _NAME.sub(lambda found: _dotted(ids[found[1]]), self.target)
         if self.body is None:
             return request(self.method, target, headers=self.headers)
-        body = self.body if isinstance(self.body, bytes) else json.dumps(placed(self.body, ids)).encode()
+        body = self.body if isinstance(self.body, bytes) else json.dumps(with_ids(self.body, ids)).encode()
         return request(self.method, target, body, kind=self.kind, headers=self.headers)
 
 
@@ -50,16 +50,16 @@ def _dotted(path: CharacteristicId) -> str:
     return f"{path[0]}.{path[1]}"
 
 
-def placed(body: object, ids: Ids) -> object:
-    """JSON with AIDs and IIDs in the place of names."""
+def with_ids(body: object, ids: Ids) -> object:
+    """Replace names in JSON by AIDs and IIDs."""
     if isinstance(body, Mapping):
-        rest = {key: placed(value, ids) for key, value in body.items() if key != "at"}
+        rest = {key: with_ids(value, ids) for key, value in body.items() if key != "at"}
         if "at" not in body:
             return rest
         aid, iid = ids[body["at"]]
         return {"aid": aid, "iid": iid, **rest}
     if isinstance(body, list | tuple):
-        return [placed(item, ids) for item in body]
+        return [with_ids(item, ids) for item in body]
     return body
 
 
@@ -87,38 +87,38 @@ def post(path: str, body: bytes) -> Request:
 
 
 @dataclass(frozen=True)
-class Say:
-    """Send requests at once, and hear an answer to each."""
+class Send:
+    """Send requests at once, and wait for a response to each."""
 
     requests: tuple[Request, ...]
     on: str = "a"
     frames: Iterable[int] = ()
     pieces: Iterable[int] = ()
     meanwhile: tuple[tuple[str, bool], ...] = ()
-    """Switches that change from outside after the requests were sent."""
+    """Switches to change without a controller after the requests were sent."""
 
 
 @dataclass(frozen=True)
-class Bytes:
-    """Send bytes as they are, encrypted or not, and hear one answer to them if there is any."""
+class SendBytes:
+    """Send bytes unchanged, encrypted or not, and wait for one response, if any."""
 
     make: Callable[[Any], bytes]
-    """Is given the connection's frames."""
+    """Makes the bytes; its argument is the connection's `FrameCipher`."""
     on: str = "a"
     half_close: bool = False
 
 
 @dataclass(frozen=True)
-class Outside:
-    """A switch changes from outside."""
+class ExternalChange:
+    """Change a switch without a controller."""
 
     switch: str
     is_on: bool = True
 
 
 @dataclass(frozen=True)
-class Hear:
-    """Wait until the events on a connection have told these values."""
+class AwaitEvents:
+    """Wait until the events on a connection have had these values."""
 
     values: Mapping[str, bool]
     on: str = "a"
@@ -133,7 +133,7 @@ class Setup:
     inner: Change = tlv.encode
     on: str = "a"
     code: str | None = None
-    """None is the right one."""
+    """None stands for the correct one."""
 
 
 @dataclass(frozen=True)
@@ -145,37 +145,37 @@ class Verify:
     inner: Change = tlv.encode
     on: str = "a"
     behind: bytes = b""
-    """Sent right behind it in the clear."""
+    """Sent directly behind it, unencrypted."""
 
 
-Step = Say | Bytes | Outside | Hear | Setup | Verify
+Step = Send | SendBytes | ExternalChange | AwaitEvents | Setup | Verify
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """Steps on connections of these controllers; None is one that proves nothing."""
+class Scenario:
+    """Steps on connections of these controllers; None stands for an unauthenticated connection."""
 
     name: str
     steps: tuple[Step, ...]
-    place: Place = Place.HOME
+    bridge_kind: BridgeKind = BridgeKind.PAIRED
     who: Mapping[str, Identity | None] = field(default_factory=lambda: {"a": ADMIN})
     identity: Identity = STRANGER
-    """Who pairs and verifies in it."""
+    """The controller that pairs and verifies in the steps."""
     pairings_change: bool = False
 
     @property
     def connections(self) -> list[str]:
-        """Those that are used, in the order of their names."""
-        return sorted({step.on for step in self.steps if not isinstance(step, Outside)})
+        """The connections of all steps, sorted by name."""
+        return sorted({step.on for step in self.steps if not isinstance(step, ExternalChange)})
 
     @property
     def is_timed(self) -> bool:
-        """Whether something in it takes time by itself: in all others that is the machine's doing."""
-        return any(isinstance(step, Hear) for step in self.steps) or "slow." in repr(self.steps)
+        """Whether a step takes time by design; in other scenarios, only a busy machine does."""
+        return any(isinstance(step, AwaitEvents) for step in self.steps) or "slow." in repr(self.steps)
 
 
-def say(*requests: Request, on: str = "a") -> Say:
-    return Say(requests, on)
+def send(*requests: Request, on: str = "a") -> Send:
+    return Send(requests, on)
 
 
 # Changes of a message's parts
@@ -186,7 +186,7 @@ def without(kind: Kind) -> Change:
 
 
 def doubled(kind: Kind) -> Change:
-    """The part twice in a row, as two parts."""
+    """Repeat the part directly behind itself."""
     return lambda parts: b"".join(tlv.encode([part]) * (1 + (part[0] == kind)) for part in parts)
 
 
@@ -195,7 +195,7 @@ def repeated_at_the_end(kind: Kind) -> Change:
 
 
 def having(kind: Kind, value: bytes) -> Change:
-    """The part with another value, or added."""
+    """Set the value of the part, or add it."""
 
     def change(parts: list[Part]) -> bytes:
         if all(part[0] != kind for part in parts):
@@ -206,7 +206,7 @@ def having(kind: Kind, value: bytes) -> Change:
 
 
 def flipped(kind: Kind) -> Change:
-    """The part with its last bit flipped."""
+    """Flip the last bit of the part."""
     return lambda parts: tlv.encode([(k, v[:-1] + bytes([v[-1] ^ 1]) if k == kind else v) for k, v in parts])
 
 

@@ -37,12 +37,12 @@ def request(
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-class Refused(Exception):
+class PairingError(Exception):
     """A step of pairing was refused."""
 
 
 @dataclass
-class Raw:
+class RawController:
     """One connection of one controller, verified or not."""
 
     wire: Wire
@@ -51,13 +51,13 @@ class Raw:
     """Those that came while a response was awaited."""
 
     @classmethod
-    async def connect(cls, address: str, port: int, identity: Identity) -> "Raw":
+    async def connect(cls, address: str, port: int, identity: Identity) -> "RawController":
         return cls(await Wire.open(address, port), identity)
 
     @classmethod
     async def verified(
         cls, address: str, port: int, identity: Identity, bridge: bytes | None = None
-    ) -> "Raw":
+    ) -> "RawController":
         """A connection that proved who it is; `bridge` is the key that the bridge must have."""
         raw = await cls.connect(address, port, identity)
         await raw.verify(bridge)
@@ -69,17 +69,17 @@ class Raw:
     # Pairing
 
     async def pair(self, code: str) -> bytes:
-        """Pair; returns the bridge's long-term public key; raises `Refused`."""
+        """Pair; returns the bridge's long-term public key; raises `PairingError`."""
         setup = PairSetup(self.identity, code)
         setup.heard_m2(await self._step("/pair-setup", setup.m1()))
         m4 = await self._step("/pair-setup", setup.m3())
         if m4[Kind.PROOF] != setup.proof.expected:
-            raise Refused("the bridge does not know the setup code")
+            raise PairingError("the bridge does not know the setup code")
         m6 = await self._step("/pair-setup", setup.m5(tlv.encode(setup.m5_inner())))
         return setup.opened_m6(m6[Kind.ENCRYPTED_DATA])[Kind.PUBLIC_KEY]
 
     async def verify(self, bridge: bytes | None = None) -> None:
-        """Prove who it is, and encrypt from here on; raises `Refused`, or `InvalidSignature`."""
+        """Prove who it is, and encrypt from here on; raises `PairingError`, or `InvalidSignature`."""
         verify = PairVerify(self.identity)
         m2 = await self._step("/pair-verify", verify.m1())
         verify.heard_m2(m2)
@@ -91,7 +91,7 @@ class Raw:
         self.wire.encrypt(*verify.session_keys)
 
     async def pairings(self, method: bytes, *parts: Part) -> list[Part]:
-        """Add, remove or list pairings; raises `Refused`."""
+        """Add, remove or list pairings; raises `PairingError`."""
         wanted = tlv.encode([(Kind.STATE, b"\1"), (Kind.METHOD, method), *parts])
         return self._checked(await self.ask("POST", "/pairings", wanted, kind=TLV_TYPE))
 
@@ -121,7 +121,7 @@ class Raw:
     def _checked(message: Message) -> list[Part]:
         parts = tlv.decode(message.body)
         if message.status != 200 or Kind.ERROR in dict(parts):
-            raise Refused(f"{message.status} {parts}")
+            raise PairingError(f"{message.status} {parts}")
         return parts
 
     # Requests

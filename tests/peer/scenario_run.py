@@ -1,6 +1,6 @@
-"""Plays a conversation with one bridge, and writes down what it said, in words that fit every bridge.
+"""Runs a scenario with one bridge, and records its messages without values that differ between bridges.
 
-A line is a message that came, or that none came. In conversations that take time, what came late says so.
+A line is a message, or its absence. In scenarios that take time by design, late messages are marked.
 """
 
 import asyncio
@@ -12,65 +12,65 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 
 from tests.peer import tlv
-from tests.peer.compare import Lines
-from tests.peer.conversation import (
-    Bytes,
-    Conversation,
-    Hear,
-    Outside,
+from tests.peer.compare import Transcript
+from tests.peer.identity import PairSetup, PairVerify
+from tests.peer.peers import CharacteristicId, Peer, ReachableBridge
+from tests.peer.raw_connection import Closed, InvalidMessage, Message
+from tests.peer.raw_controller import RawController
+from tests.peer.scenario import (
+    AwaitEvents,
+    ExternalChange,
     Request,
-    Say,
+    Scenario,
+    Send,
+    SendBytes,
     Setup,
     Step,
     Verify,
     post,
 )
-from tests.peer.identity import PairSetup, PairVerify
-from tests.peer.peers import At, CharacteristicId, Peer
-from tests.peer.raw import Raw
-from tests.peer.raw_connection import Closed, Garbled, Message
 from tests.peer.switches import SHORT_TYPES, short_type
 from tests.peer.tlv import Kind
 
 SOON_SECONDS: Final = 0.8
-"""Within this an answer is `soon`: a tap of a slow switch is answered after a second."""
+"""A later message is late: a bridge responds to a tap of a slow switch after a second."""
 
 SILENT_SECONDS: Final = 4.0
 MOST_SHOWN: Final = 600
 PROBE: Final = Request("GET", "/probe")
 KEPT_PARTS: Final = frozenset({Kind.STATE, Kind.ERROR, Kind.PERMISSIONS, Kind.METHOD, Kind.FLAGS})
-"""Parts whose values are said; of all others it is their length."""
+"""Parts to record with their values; others only have their lengths recorded."""
 
 UNCOMPARED: Final = frozenset({"type", "iid", "value", "description"})
 DEFAULT_MAX_LEN: Final = 64
-"""Said or not, a text may be as long (HAP specification, table 6-3)."""
+"""The default if it is missing (HAP specification, table 6-3)."""
 
 BRIDGE, SWITCH = "the bridge", "a switch"
 CONTENT: Final = {"application/hap+json": "json", "application/pairing+tlv8": "tlv"}
 
 
 @dataclass
-class Play:
-    """One playing of a conversation."""
+class ScenarioRun:
+    """One run of a scenario."""
 
-    conversation: Conversation
+    scenario: Scenario
     peer: Peer
-    at: At
+    bridge: ReachableBridge
     lines: dict[str, list[str]] = field(default_factory=dict)
-    """Of each connection."""
-    raws: dict[str, Raw] = field(default_factory=dict)
+    """The lines of each connection."""
+    raws: dict[str, RawController] = field(default_factory=dict)
     setup: PairSetup | None = None
     verify: dict[str, PairVerify] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
-    """Connections on which an answer did not come, or that are closed: they are asked nothing more."""
+    """Connections that are closed or did not respond: they get no more requests."""
 
-    async def run(self) -> Lines:
+    async def run(self) -> Transcript:
         try:
-            for name in self.conversation.connections:
-                identity = self.conversation.who[name]
-                opening = self.at.connect() if identity is None else self.at.verified(identity)
+            for name in self.scenario.connections:
+                identity = self.scenario.who[name]
+                opening = self.bridge.connect() if identity is None else self.bridge.verified(identity)
                 self.raws[name], self.lines[name] = await opening, []
-            for step in self.conversation.steps:
+            for step in self.scenario.steps:
                 await self._take(step)
             for name in self.raws:
                 await self._probe(name)
@@ -81,31 +81,31 @@ class Play:
 
     async def _take(self, step: Step) -> None:
         match step:
-            case Say():
-                await self._say(step)
-            case Bytes():
-                await self._bytes(step)
-            case Outside(switch, is_on):
-                await self.peer.outside(switch, on=is_on)
-            case Hear():
-                await self._hear(step)
+            case Send():
+                await self._send(step)
+            case SendBytes():
+                await self._send_bytes(step)
+            case ExternalChange(switch, is_on):
+                await self.peer.change_externally(switch, on=is_on)
+            case AwaitEvents():
+                await self._await_events(step)
             case Setup():
                 await self._setup(step)
             case Verify():
                 await self._verify(step)
 
-    async def _say(self, step: Say) -> None:
+    async def _send(self, step: Send) -> None:
         if step.on in self.silent:
             return
-        sent = b"".join(each.render(self.at.ids) for each in step.requests)
+        sent = b"".join(each.render(self.bridge.ids) for each in step.requests)
         await self.raws[step.on].wire.send(sent, frames=step.frames, pieces=step.pieces)
         for switch, on in step.meanwhile:
-            await self.peer.outside(switch, on=on)
+            await self.peer.change_externally(switch, on=on)
         for each in step.requests:
             if await self._answer(step.on, to_head=each.method == "HEAD") is None:
                 return
 
-    async def _bytes(self, step: Bytes) -> None:
+    async def _send_bytes(self, step: SendBytes) -> None:
         wire = self.raws[step.on].wire
         await wire.send_raw(step.make(wire.frames))
         if not step.half_close:
@@ -115,7 +115,7 @@ class Play:
         while step.on not in self.silent:
             await self._answer(step.on)
 
-    async def _hear(self, step: Hear) -> None:
+    async def _await_events(self, step: AwaitEvents) -> None:
         told: dict[str, Any] = {}
         started = time.monotonic()
         while any(told.get(at) != value for at, value in step.values.items()):
@@ -129,9 +129,9 @@ class Play:
         self._write(step.on, f"heard {_text(dict(sorted(told.items())))}", started)
 
     async def _setup(self, step: Setup) -> None:
-        code = self.at.code if step.code is None else step.code
+        code = self.bridge.code if step.code is None else step.code
         if self.setup is None or step.message == "M1":
-            self.setup = PairSetup(self.conversation.identity, code)
+            self.setup = PairSetup(self.scenario.identity, code)
         match step.message:
             case "M1":
                 parts = self.setup.m1()
@@ -148,7 +148,7 @@ class Play:
 
     async def _verify(self, step: Verify) -> None:
         if step.message == "M1" or step.on not in self.verify:
-            self.verify[step.on] = PairVerify(self.conversation.identity)
+            self.verify[step.on] = PairVerify(self.scenario.identity)
         verify = self.verify[step.on]
         parts = verify.m1() if step.message == "M1" else verify.m3(step.inner(verify.m3_inner()))
         answer = await self._exchange(step.on, "/pair-verify", step.change(parts), step.behind)
@@ -168,7 +168,7 @@ class Play:
             return {}
 
     async def _answer(self, on: str, *, to_head: bool = False) -> Message | None:
-        """Write down all that comes until the next response."""
+        """Record all messages up to the next response."""
         started = time.monotonic()
         while True:
             message = await self._next(on, to_head=to_head)
@@ -189,12 +189,12 @@ class Play:
         except Closed:
             return "closed"
         except InvalidTag:
-            return "what is not encrypted as it must be"
-        except Garbled as garbled:
-            return f"no message: {garbled}"
+            return "invalid encryption"
+        except InvalidMessage as garbled:
+            return f"invalid message: {garbled}"
 
     async def _probe(self, on: str) -> None:
-        """Whether the connection still answers."""
+        """Record whether the connection still responds."""
         if on in self.silent:
             return
         await self.raws[on].wire.send(PROBE.render({}))
@@ -206,7 +206,7 @@ class Play:
 
     def _write(self, on: str, words: str, started: float) -> None:
         took_seconds = time.monotonic() - started
-        is_late = self.conversation.is_timed and took_seconds > SOON_SECONDS and "silence" not in words
+        is_late = self.scenario.is_timed and took_seconds > SOON_SECONDS and "silence" not in words
         self.lines[on].append(f"{words} late" if is_late else words)
 
     # Words
@@ -227,17 +227,17 @@ class Play:
         try:
             found = json.loads(body)
         except ValueError:
-            return "text"  # the words of an error are each library's own
+            return "text"  # error texts differ between libraries
         if isinstance(found, dict) and "accessories" in found:
             return "accessories"
         readable = self._readable(found)
         if isinstance(readable, dict) and isinstance(readable.get("characteristics"), list):
-            # HAP-NodeJS has them in the order in which they were done.
+            # HAP-NodeJS lists them in the order of completion.
             readable["characteristics"].sort(key=_text)
         return _text(readable)
 
     def _readable(self, found: Any) -> Any:  # noqa: ANN401 -- any JSON
-        """JSON with names in the place of AIDs and IIDs."""
+        """Replace AIDs and IIDs in JSON by names."""
         if isinstance(found, list):
             return [self._readable(each) for each in found]
         if not isinstance(found, dict):
@@ -249,7 +249,7 @@ class Play:
             return {key: self._readable(value) for key, value in sorted(found.items())}
         name = self._name((found["aid"], found["iid"]))
         if name.endswith((".On", ".OutletInUse")) and rest.get("value") in (0, 1):
-            rest["value"] = bool(rest["value"])  # 0 and 1 are booleans too (HAP specification, 2.3.3.1)
+            rest["value"] = bool(rest["value"])  # 0 and 1 are valid booleans (HAP specification, 2.3.3.1)
         if "type" in rest:
             rest["type"] = SHORT_TYPES.get(short_type(rest["type"]), rest["type"])
         if "perms" in rest:
@@ -257,11 +257,11 @@ class Play:
         return {"at": name, **rest}
 
     def _name(self, path: CharacteristicId) -> str:
-        return next((name for name, its in self.at.ids.items() if its == path), f"{path[0]}.{path[1]}")
+        return next((name for name, its in self.bridge.ids.items() if its == path), f"{path[0]}.{path[1]}")
 
 
 def services_of(message: Message) -> list[str]:
-    """A line for each service of /accessories, without what each bridge chooses for itself."""
+    """Return a line for each service of /accessories, without values that each bridge chooses."""
     if b'"accessories"' not in message.body:
         return []
     found = message.json["accessories"]
@@ -279,7 +279,7 @@ def _described(characteristic: dict[str, Any]) -> str:
     if name in {"On", "OutletInUse"} and value in (0, 1):
         value = bool(value)
     if name in {"Name", "SerialNumber"} and value is not None:
-        value = "..."  # each bridge has its own
+        value = "..."  # differs between bridges
     kept = {key: value for key, value in sorted(characteristic.items()) if key not in UNCOMPARED}
     kept["perms"] = sorted(kept["perms"])
     if kept.get("maxLen") == DEFAULT_MAX_LEN:
@@ -303,11 +303,11 @@ def _text(found: object) -> str:
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
 
 
-async def play(conversation: Conversation, peer: Peer) -> Lines:
-    """The lines of one playing, from the same state each time."""
+async def run_scenario(scenario: Scenario, peer: Peer) -> Transcript:
+    """Run a scenario from a fixed state, and return its transcript."""
     await peer.reset()
-    play = Play(conversation, peer, peer.at[conversation.place])
-    lines = await play.run()
-    if conversation.pairings_change:
-        await peer.restore(conversation.place)
+    run_scenario = ScenarioRun(scenario, peer, peer.bridges[scenario.bridge_kind])
+    lines = await run_scenario.run()
+    if scenario.pairings_change:
+        await peer.restore(scenario.bridge_kind)
     return lines

@@ -13,8 +13,7 @@ from zeroconf._protocol.incoming import DNSIncoming
 from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.const import _CLASS_IN, _FLAGS_QR_RESPONSE, _TYPE_PTR
 
-from hkswitch.hap.announcement import SERVICE_TYPE, announcement
-from hkswitch.hap.labels import MODEL, host_name, instance_name
+from hkswitch.hap.announcement import MODEL, SERVICE_TYPE, announcement, host_name, instance_name
 from hkswitch.model.printable import is_printable
 
 ID = "11:22:33:68:B6:D2"

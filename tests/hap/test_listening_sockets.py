@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hkswitch.hap.listening import Listening
+from hkswitch.hap.sockets import ListeningSockets
 from hkswitch.network.endpoint import Endpoint
 from tests.support.descriptors import no_descriptors
 from tests.support.ports import free_port
@@ -36,7 +36,7 @@ class House:
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.listening = Listening(asyncio.get_running_loop(), self.port, Taken)
+        self.listening = ListeningSockets(asyncio.get_running_loop(), self.port, Taken)
 
     async def is_open(self, address: str) -> bool:
         try:

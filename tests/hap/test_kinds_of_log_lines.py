@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.backend.simulated import SimulatedHost
-from hkswitch.hap.complaints import ComplaintLog
-from hkswitch.hap.limits import MOST_SOURCES
+from hkswitch.hap.log_limiter import MOST_SOURCES, RateLimitedLog
 from tests.hap.conftest import GROUPS, Served
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -38,18 +37,18 @@ async def test_methods_of_a_devices_own_are_one_kind_of_line(
         await bridge.stop()
     lines = [line for line in caplog.messages if line.startswith("127.0.1.")]
     assert len(lines) == MOST_SOURCES
-    assert lines[1] == "127.0.1.2: a request is answered with 404 (Not Found): get /nothing"
+    assert lines[1] == "127.0.1.2: answered a request with 404 (Not Found): get /nothing"
 
 
 async def test_a_log_that_was_closed_sums_up_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("hkswitch.hap.limits.COMPLAINT_SECONDS", 0.01)
-    complaints = ComplaintLog(logging.getLogger("hkswitch.test"))
+    monkeypatch.setattr("hkswitch.hap.log_limiter.LOG_INTERVAL_SECONDS", 0.01)
+    complaints = RateLimitedLog(logging.getLogger("hkswitch.test"))
     for start in range(2):  # a bridge that cannot start closes it, and tries again
         caplog.clear()
         for number in range(2 * MOST_SOURCES):
-            complaints.complain(f"fd0{start}::{number:x}", "it does so")
+            complaints.log_warning(f"fd0{start}::{number:x}", "it does so")
         if not start:
             complaints.close()
             await asyncio.sleep(0.02)

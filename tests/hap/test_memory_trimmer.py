@@ -7,8 +7,8 @@ from weakref import ref
 
 import pytest
 
-from hkswitch.hap import memory
-from hkswitch.hap.memory import FreeMemory
+from hkswitch.hap import server
+from hkswitch.hap.server import MemoryTrimmer
 from tests.support.waiting import eventually
 
 
@@ -22,33 +22,33 @@ class Circle:
 @pytest.fixture(autouse=True)
 def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Python by itself finds no circle meanwhile."""
-    monkeypatch.setattr(memory, "AFTER_SECONDS", 0.02)
+    monkeypatch.setattr(server, "TRIM_AFTER_SECONDS", 0.02)
     gc.disable()
     yield
     gc.enable()
 
 
 async def test_what_was_cut_is_free_soon() -> None:
-    free, gone = FreeMemory(asyncio.get_running_loop()), ref(Circle())
-    free.give_back_soon()
+    free, gone = MemoryTrimmer(asyncio.get_running_loop()), ref(Circle())
+    free.trim_soon()
     assert gone() is not None
     await eventually(lambda: gone() is None)
 
 
 async def test_many_at_once_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    free, given = FreeMemory(asyncio.get_running_loop()), list[int]()
+    free, given = MemoryTrimmer(asyncio.get_running_loop()), list[int]()
     monkeypatch.setattr(free, "_trim", given.append)
     for _ in range(100):
-        free.give_back_soon()
+        free.trim_soon()
     await eventually(lambda: given)
-    free.give_back_soon()
+    free.trim_soon()
     await eventually(lambda: given == [0, 0])
 
 
 async def test_after_the_end_nothing_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    free, given = FreeMemory(asyncio.get_running_loop()), list[int]()
+    free, given = MemoryTrimmer(asyncio.get_running_loop()), list[int]()
     monkeypatch.setattr(free, "_trim", given.append)
-    free.give_back_soon()
+    free.trim_soon()
     free.close()
     await asyncio.sleep(0.05)
     assert given == []
