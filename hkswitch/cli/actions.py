@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.backend import NOT_IN_ACTIONS
-from hkswitch.backend.sudo import HELPER
+from hkswitch.backend.sudo_reasons import HELPER
 from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.environment import ENVIRONMENT
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, UnitHealth
-from hkswitch.protocol.control import Ask, Question, Status
+from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import GroupReport
 
 LAST_LINES: Final = 5
@@ -67,14 +67,14 @@ def _by_the_daemon(action: Action, group_ids: Iterable[str], path: Path, *, wait
     with ExitStack() as connections:
         asked = {
             group_id: connections.enter_context(
-                client.Asked(path, Question(Ask.ACT, action=action, group=group_id))
+                client.PendingRequest(path, ControlRequest(Operation.ACT, action=action, group=group_id))
             )
             for group_id in group_ids
         }
         return [_end(action, group_id, asked[group_id], path, wait=wait) for group_id in asked]
 
 
-def _end(action: Action, group_id: str, asked: client.Asked, path: Path, *, wait: bool) -> Exit:
+def _end(action: Action, group_id: str, asked: client.PendingRequest, path: Path, *, wait: bool) -> Exit:
     try:
         if note := asked.end(wait=wait):
             _say(f"{group_id}: {note}")
@@ -97,7 +97,7 @@ def _has_come_true(action: Action, group_id: str, path: Path) -> bool:
     deadline_seconds = time.monotonic() + BACK_WITHIN_SECONDS
     while time.monotonic() < deadline_seconds:
         with suppress(Failure):  # it is not there yet
-            said = client.ask(path, Question(Ask.STATUS))
+            said = client.ask(path, ControlRequest(Operation.STATUS))
             if isinstance(said, Status) and any(
                 group.id == group_id and group.state is wanted for group in said.report.groups
             ):
@@ -126,10 +126,10 @@ def _start(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
 def _say_why(path: Path, group_id: str) -> None:
     """The last lines of what failed, as far as this user may read the journal."""
     try:
-        report = client.ask(path, Question(Ask.STATUS))
+        report = client.ask(path, ControlRequest(Operation.STATUS))
     except Failure:
         return  # the daemon went away meanwhile; the failure itself has been printed
-    assert isinstance(report, Status)  # noqa: S101 -- client.ask has looked
+    assert isinstance(report, Status)  # noqa: S101 -- client.ask checked
     for group in report.report.groups:
         if group.id == group_id:
             for unit in failed_units(group)[:MOST_JOURNALS]:

@@ -32,17 +32,6 @@ class NoJournalctl(Failure):
         return f"cannot start {JOURNALCTL}: {self.why}"
 
 
-@dataclass(eq=False)
-class NoSuchGroup(Failure):
-    """There is no such group, and there was none."""
-
-    group: str
-    exit_code = Exit.USAGE
-
-    def __str__(self) -> str:
-        return f"there is no group {self.group!r} in the configuration, and no line of it in the journal"
-
-
 def command(group: str | None, *options: str) -> list[str]:
     """Return the argv that shows the audit, of one group if it is named."""
     # A name is never read as an option: it is the end of a word.
@@ -51,7 +40,7 @@ def command(group: str | None, *options: str) -> list[str]:
 
 
 def show(group: str | None) -> NoReturn:
-    """Become journalctl; raises `NoJournalctl`, and `NoSuchGroup` if nothing is known of the group."""
+    """Become journalctl; raises `Failure`, also if nothing is known of the group."""
     sys.stdout.flush()
     try:
         if group is not None and not _may_be_configured(group):
@@ -70,7 +59,7 @@ def _may_be_configured(group: str) -> bool:
 
 
 def _look_for_lines(group: str) -> None:
-    """Say on standard error that a group was removed; raises `NoSuchGroup` if the audit does not know it."""
+    """Say on standard error that a group was removed; raises `Failure` if the journal does not have it."""
     asked = subprocess.run(  # noqa: S603 -- no shell, and the group is the end of a word
         command(group, "--quiet", "--lines=1", "--output=cat"),
         stdin=subprocess.DEVNULL,
@@ -81,7 +70,10 @@ def _look_for_lines(group: str) -> None:
     if asked.returncode != 0:
         return  # journalctl is about to say why
     if not asked.stdout:
-        raise NoSuchGroup(group)
+        raise Failure(
+            f"there is no group {group!r} in the configuration, and the journal has no line about it",
+            Exit.USAGE,
+        )
     sys.stderr.write(
         f"hkswitch: there is no group {group!r} in the configuration; it has lines in the journal:\n"
     )

@@ -9,7 +9,7 @@ from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.control.words import gone_from_home, locked
 from hkswitch.daemon.bridge import CannotServe
 from hkswitch.daemon.service import serve
-from hkswitch.daemon.serving import Front
+from hkswitch.daemon.serving import ServedBridge
 from hkswitch.hap.setup_code import invitation
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
@@ -96,7 +96,7 @@ class _Terminal:
     def waiting(self, why: str) -> None:
         _say(f"{why[:1].upper()}{why[1:]}.")
 
-    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: ServedBridge, trouble: str) -> None:
         names = ", ".join(group.name for group in config.groups if group.id not in front.left_out)
         _say(f"Serving simulated switches: {names}.")
         _say(f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Ctrl-C ends it.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hkswitch import __version__
-from hkswitch.backend.sudo import by_sudo
+from hkswitch.backend.helper_transport import sudo_command
 from hkswitch.cli import status
 from hkswitch.doctor import page
 from hkswitch.doctor.account import stored
@@ -147,7 +147,7 @@ def _section(name: str, lines: Iterable[str]) -> str:
 
 
 async def _versions() -> list[str]:
-    sudo, *_ = by_sudo()
+    sudo, *_ = sudo_command()
     return [
         f"hkswitch {__version__}",
         f"Python {platform.python_version()}",

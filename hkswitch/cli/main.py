@@ -147,7 +147,7 @@ def pair(  # noqa: PLR0913 -- one for each option
     elif reset_attempts:
         click.echo(pair.reset_attempts(state_folder))
     elif (path := png or svg) is not None:
-        setup = pair.setup_is(state_folder)
+        setup = pair.setup_info(state_folder)
         contents = pair.picture(setup, "svg" if png is None else "png")
         if path == STANDARD_OUTPUT:
             click.echo(contents, nl=False)
@@ -157,7 +157,7 @@ def pair(  # noqa: PLR0913 -- one for each option
         if why := pair.of_no_use(setup, state_folder):
             click.echo(why, err=True)
     else:
-        setup = pair.setup_is(state_folder)
+        setup = pair.setup_info(state_folder)
         click.echo(pair.setup_as_json(setup) if as_json else pair.shown(setup, state_folder))
 
 

@@ -17,7 +17,7 @@ from hkswitch.hap.setup_code import Setup, UnknownController, some
 from hkswitch.hap.state_file import StateInUse, write_whole
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.protocol.control import Answer, Ask, Controllers, Question, SetupIs
+from hkswitch.protocol.control import Controllers, ControlReply, ControlRequest, Operation, SetupInfo
 from hkswitch.protocol.report import PairedController
 
 
@@ -60,7 +60,7 @@ class PictureUnwritable(Failure):
         return f"cannot write the picture {self.path}: {self.why}; - writes it to standard output"
 
 
-def ask_or_do(state_folder: Path, question: Question) -> Answer:
+def ask_or_do(state_folder: Path, question: ControlRequest) -> ControlReply:
     """Ask the daemon of a state folder; without one, do it there. Raises `Failure`."""
     path = socket_of(state_folder)
     try:
@@ -77,32 +77,32 @@ def ask_or_do(state_folder: Path, question: Question) -> Answer:
         raise DaemonSilent(path, in_use) from None
 
 
-def setup_is(state_folder: Path) -> SetupIs:
+def setup_info(state_folder: Path) -> SetupInfo:
     """What is needed to pair."""
-    said = ask_or_do(state_folder, Question(Ask.SETUP))
-    assert isinstance(said, SetupIs)  # noqa: S101 -- client.ask has looked
+    said = ask_or_do(state_folder, ControlRequest(Operation.SETUP))
+    assert isinstance(said, SetupInfo)  # noqa: S101 -- client.ask checked
     return said
 
 
 def controllers(state_folder: Path) -> tuple[PairedController, ...]:
     """Who is paired."""
-    said = ask_or_do(state_folder, Question(Ask.CONTROLLERS))
+    said = ask_or_do(state_folder, ControlRequest(Operation.CONTROLLERS))
     assert isinstance(said, Controllers)  # noqa: S101
     return said.controllers
 
 
 def reset_attempts(state_folder: Path) -> str:
     """Forget the failed attempts to pair; returns what was done."""
-    ask_or_do(state_folder, Question(Ask.RESET_ATTEMPTS))
+    ask_or_do(state_folder, ControlRequest(Operation.RESET_ATTEMPTS))
     return "The failed attempts to pair are forgotten."
 
 
-def picture(setup: SetupIs, kind: Literal["png", "svg"]) -> bytes:
+def picture(setup: SetupInfo, kind: Literal["png", "svg"]) -> bytes:
     """The QR code as the contents of a file."""
     return setup_code.picture(setup.payload, kind)
 
 
-def of_no_use(setup: SetupIs, state_folder: Path) -> str:
+def of_no_use(setup: SetupInfo, state_folder: Path) -> str:
     """Why a controller cannot pair by this code now; empty if it can."""
     if setup.paired:
         return f"Already paired. {gone_from_home(state_folder)}"
@@ -124,7 +124,7 @@ def chosen(among: Sequence[PairedController], typed: str | None) -> PairedContro
     return found[0]
 
 
-def shown(setup: SetupIs, state_folder: Path) -> str:
+def shown(setup: SetupInfo, state_folder: Path) -> str:
     """What a person needs to pair, or why that is not possible now."""
     if setup.paired:
         return (
@@ -136,7 +136,7 @@ def shown(setup: SetupIs, state_folder: Path) -> str:
     return setup_code.invitation(Setup(setup.code, setup.payload[-4:]))
 
 
-def setup_as_json(setup: SetupIs) -> str:
+def setup_as_json(setup: SetupInfo) -> str:
     """For programs: the keys that are there stay there."""
     return json.dumps(
         {
@@ -171,7 +171,7 @@ def unpair(state_folder: Path, typed: str | None, *, everybody: bool) -> str:
     if not before and typed is None:
         return "No controller is paired."
     one = None if everybody else chosen(before, typed)
-    ask_or_do(state_folder, Question(Ask.UNPAIR, None if one is None else one.id))
+    ask_or_do(state_folder, ControlRequest(Operation.UNPAIR, None if one is None else one.id))
     return unpaired(one, before, controllers(state_folder), command(state_folder, "pair"))
 
 

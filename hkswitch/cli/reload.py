@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.control import client, socket_of
-from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.control import ControlRequest, Operation
 
 WITHIN_SECONDS: Final = 60
 """A daemon that is starting is waited for, and so is another reload."""
@@ -12,5 +12,5 @@ WITHIN_SECONDS: Final = 60
 
 def reload(state_folder: Path) -> str:
     """Returns what is worth telling about it, nothing for most; raises `Failure` if it was not reloaded."""
-    with client.Asked(socket_of(state_folder), Question(Ask.RELOAD)) as asked:
+    with client.PendingRequest(socket_of(state_folder), ControlRequest(Operation.RELOAD)) as asked:
         return asked.end(within_seconds=WITHIN_SECONDS)

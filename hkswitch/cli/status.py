@@ -6,16 +6,15 @@ Knows no rich: who wants JSON does not wait for it.
 import json
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import GroupState
-from hkswitch.protocol.control import Ask, Question, Status
-from hkswitch.protocol.report import GroupReport, Report, as_object
+from hkswitch.protocol.control import ControlRequest, Operation, Status
+from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
 RECONNECT_SECONDS: Final = 1.0
 """Between two attempts to reach a daemon that went away; a restart takes a few seconds."""
@@ -28,18 +27,6 @@ class Seen(NamedTuple):
     away: bool = False
 
 
-@dataclass(eq=False)
-class UnknownGroup(Failure):
-    """What was named is no group."""
-
-    group_id: str
-    known: tuple[str, ...]
-    exit_code = Exit.USAGE
-
-    def __str__(self) -> str:
-        return f"there is no group {self.group_id!r}; there are {', '.join(self.known)}"
-
-
 def from_daemon(state_folder: Path) -> Report | None:
     """How everything is, or None if the service cannot be asked; raises `Failure`.
 
@@ -47,12 +34,12 @@ def from_daemon(state_folder: Path) -> Report | None:
     """
     path = socket_of(state_folder)
     try:
-        said = client.ask(path, Question(Ask.STATUS))
+        said = client.ask(path, ControlRequest(Operation.STATUS))
     except (client.NoDaemon, client.Unreachable):
         if not is_of_service(path):
             raise
         return None
-    assert isinstance(said, Status)  # noqa: S101 -- client.ask has looked
+    assert isinstance(said, Status)  # noqa: S101 -- client.ask checked
     return said.report
 
 
@@ -78,11 +65,11 @@ async def from_systemd(config_file: Path) -> Report:
 
 
 def chosen(report: Report, group_ids: Collection[str]) -> Report:
-    """The report on these groups, on all if none is named; raises `UnknownGroup`."""
+    """The report on these groups, on all if none is named; raises `Failure`."""
     known = [group.id for group in report.groups]
     for group_id in group_ids:
         if group_id not in known:
-            raise UnknownGroup(group_id, tuple(known))
+            raise unknown_group(group_id, known)
     return _present(report, group_ids)
 
 

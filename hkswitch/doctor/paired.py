@@ -25,7 +25,7 @@ async def paired(situation: Situation) -> tuple[Finding]:
         return (unknown(Point.PAIRED, "the state cannot be read"),)
     if not isinstance(found, Stored):
         return (by((), situation.state_folder),)
-    return (by(found.controllers, situation.state_folder, locked=found.setup_is.pairing_refused),)
+    return (by(found.controllers, situation.state_folder, locked=found.setup_info.pairing_refused),)
 
 
 def by(controllers: tuple[PairedController, ...], state_folder: Path, *, locked: bool = False) -> Finding:

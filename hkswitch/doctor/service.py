@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from hkswitch import __version__
-from hkswitch.backend.socket import SOCKET_UNIT
-from hkswitch.backend.sudo import HELPER, by_sudo, explain, telling
+from hkswitch.backend.helper_transport import SOCKET_UNIT, sudo_command
+from hkswitch.backend.sudo_reasons import HELPER, explain, telling_line
 from hkswitch.control import client
 from hkswitch.doctor.context import ROOT, UNIT, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
@@ -14,7 +14,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import Hello
 from hkswitch.protocol.helper_replies import parse_reply
-from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.protocol.report import BridgeReport
 
 _START: Final = f"`sudo systemctl enable --now {UNIT}`"
@@ -43,7 +43,7 @@ async def helper(situation: Situation) -> tuple[Finding]:
         return (listens((await run("systemctl", "is-active", SOCKET_UNIT)).output.strip()),)
     if not situation.may_look_as_daemon:
         return (unknown(Point.HELPER, "there is no daemon to ask", WITH_SUDO if situation.account else ""),)
-    return (says_hello(await run(*(HELPER if situation.asker == ROOT else by_sudo()))),)
+    return (says_hello(await run(*(HELPER if situation.asker == ROOT else sudo_command()))),)
 
 
 def runs(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -> Finding:
@@ -86,8 +86,8 @@ def says_hello(ran: Ran) -> Finding:
     first, _, _ = ran.output.partition("\n")
     try:
         said = parse_reply(first.encode())
-    except Malformed:
-        why = telling(ran.errors.splitlines()) or ran.complaint
+    except MalformedMessage:
+        why = telling_line(ran.errors.splitlines()) or ran.complaint
         return wrong(Point.HELPER, explain(why), "hkswitch knows no states until that is fixed")
     if not isinstance(said, Hello):
         return wrong(Point.HELPER, "the helper does not say hello", _INSTALL)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.backend.sudo import HELPER, SUDOERS_RULE, by_sudo, hint, reason_of, telling
-from hkswitch.backend.sudo_reasons import RULE_REMEDY
+from hkswitch.backend.helper_transport import sudo_command
+from hkswitch.backend.sudo_reasons import HELPER, RULE_REMEDY, SUDOERS_RULE, find_reason, hint, telling_line
 from hkswitch.doctor.context import ROOT, USER, Situation
 from hkswitch.doctor.finding import WITH_SUDO, Finding, Point, ok, unknown, wrong
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
@@ -49,7 +49,7 @@ async def sudoers(situation: Situation) -> tuple[Finding]:
     if not situation.may_look_as_daemon:
         why = "sudo answers for the one who asks" if situation.account else f"there is no user {USER}"
         return (unknown(Point.SUDOERS, why, WITH_SUDO if situation.account else ""),)
-    sudo, *_ = by_sudo()
+    sudo, *_ = sudo_command()
     whose = ("-U", USER) if situation.asker == ROOT else ()
     try:
         allowed = await run(sudo, "-n", "-l", "-u", "root", *whose, *HELPER)
@@ -57,7 +57,7 @@ async def sudoers(situation: Situation) -> tuple[Finding]:
         return (wrong(Point.SUDOERS, "there is no sudo", "install it: the daemon starts its helper by it"),)
     listed = await run(sudo, "-n", "-l", *whose)
     rules = await _rules() if situation.asker == ROOT else None
-    refusal = "" if allowed.code == 0 else telling(allowed.errors.splitlines()) or NO_RULE
+    refusal = "" if allowed.code == 0 else telling_line(allowed.errors.splitlines()) or NO_RULE
     if _is_of_asking(refusal) and isinstance(situation.bridge, BridgeReport) and not situation.bridge.helper:
         refusal = ""
     return (in_force(refusal, listed.output, rules),)
@@ -65,7 +65,7 @@ async def sudoers(situation: Situation) -> tuple[Finding]:
 
 def _is_of_asking(refusal: str) -> bool:
     """Whether sudo may refuse the question only: a setting for the helper's command is not for that."""
-    reason = reason_of(refusal)
+    reason = find_reason(refusal)
     return reason is not None and reason.remedy != RULE_REMEDY
 
 
@@ -122,7 +122,7 @@ def first_complaint(said: str) -> str:
 def _why(refusal: str, rules: Rules | None) -> tuple[str, str]:
     """What is wrong, and what to do."""
     what = f"sudo refuses the helper ({refusal})"
-    if (reason := reason_of(refusal)) and reason.remedy != RULE_REMEDY:
+    if (reason := find_reason(refusal)) and reason.remedy != RULE_REMEDY:
         return what, hint(refusal)
     if rules is None:
         return what, f"{FILE} must hold the line: {SUDOERS_RULE}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import UnknownController
 from hkswitch.model.errors import Failure
-from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import PairedController
 
 
@@ -29,10 +29,10 @@ class StoredPairings:
 
     folder: Path
 
-    def setup_is(self) -> SetupIs:
+    def setup_info(self) -> SetupInfo:
         """What is needed to pair."""
         with state_file.as_owner(self.folder):
-            return self._stored().setup_is
+            return self._stored().setup_info
 
     def controllers(self) -> tuple[PairedController, ...]:
         """Who is paired; nobody is connected to a file."""

@@ -18,7 +18,7 @@ from hkswitch.model.unit_state import Action, ActiveState, LoadState, UnitState
 from tests.conftest import child_processes
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
-from tests.support.helped import Helped, Told, ignore, patched
+from tests.support.helped import Helped, Recorder, ignore, patched
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
@@ -36,7 +36,7 @@ CONFIG = "groups:\n" + "".join(
 
 
 @dataclass
-class Ordered(Told):
+class Ordered(Recorder):
     """An observer that was never told an older state of a unit after a newer one: sub states are numbers."""
 
     newest: Counter[str] = field(default_factory=Counter)

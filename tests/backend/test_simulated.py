@@ -16,7 +16,7 @@ from hkswitch.backend.simulated import (
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState
-from tests.support.helped import Told, ignore
+from tests.support.helped import Recorder, ignore
 from tests.support.waiting import eventually
 
 GROUPS = (
@@ -29,12 +29,12 @@ SUCCESS = ActionResult()
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told({group.id: group for group in GROUPS})
+def told() -> Recorder:
+    return Recorder({group.id: group for group in GROUPS})
 
 
 @pytest.fixture
-async def host(told: Told) -> SimulatedHost:
+async def host(told: Recorder) -> SimulatedHost:
     host = SimulatedHost(GROUPS, job_seconds=0.001, broken={"broken.service"})
     await host.open(told)
     return host
@@ -44,7 +44,7 @@ async def asked(host: SimulatedHost, action: Action, group_id: str = "web") -> A
     return await host.request(action, group_id, ignore, at_length=False)
 
 
-def states_of(told: Told, unit: str) -> list[UnitState]:
+def states_of(told: Recorder, unit: str) -> list[UnitState]:
     """What a unit went through."""
     found: list[UnitState] = []
     for _, observed in told.changes:
@@ -53,24 +53,24 @@ def states_of(told: Told, unit: str) -> list[UnitState]:
     return found
 
 
-async def test_every_unit_is_stopped_at_first(host: SimulatedHost, told: Told) -> None:
+async def test_every_unit_is_stopped_at_first(host: SimulatedHost, told: Recorder) -> None:
     assert {told.state(group.id) for group in GROUPS} == {GroupState.OFF}
     assert (host.trouble(), host.config_problem(), await host.check_config()) == ("", "", "")
 
 
-async def test_units_pass_through_the_states_of_a_job(host: SimulatedHost, told: Told) -> None:
+async def test_units_pass_through_the_states_of_a_job(host: SimulatedHost, told: Recorder) -> None:
     for action in (Action.START, Action.RESTART, Action.STOP):
         assert await asked(host, action) == SUCCESS
     started, restarted = [INACTIVE, ACTIVATING, ACTIVE], [DEACTIVATING, INACTIVE, ACTIVATING, ACTIVE]
     assert states_of(told, "httpd.service") == [*started, *restarted, DEACTIVATING, INACTIVE]
 
 
-async def test_a_restart_leaves_what_is_stopped_stopped(host: SimulatedHost, told: Told) -> None:
+async def test_a_restart_leaves_what_is_stopped_stopped(host: SimulatedHost, told: Recorder) -> None:
     assert await asked(host, Action.RESTART) == SUCCESS
     assert states_of(told, "httpd.service") == [INACTIVE]
 
 
-async def test_a_broken_unit_fails_to_start(host: SimulatedHost, told: Told) -> None:
+async def test_a_broken_unit_fails_to_start(host: SimulatedHost, told: Recorder) -> None:
     assert await asked(host, Action.START, "broken") == ActionResult("broken.service failed")
     assert states_of(told, "broken.service") == [INACTIVE, ACTIVATING, FAILED]
 
@@ -91,7 +91,7 @@ async def test_what_the_config_does_not_allow_is_not_done(
     assert accepted == []
 
 
-async def test_a_newer_request_ends_an_older_one_which_is_no_failure(told: Told) -> None:
+async def test_a_newer_request_ends_an_older_one_which_is_no_failure(told: Recorder) -> None:
     host = SimulatedHost(GROUPS, slow={"httpd.service": 3600})
     await host.open(told)
     older = asyncio.create_task(asked(host, Action.START))
@@ -102,14 +102,14 @@ async def test_a_newer_request_ends_an_older_one_which_is_no_failure(told: Told)
     await host.close()
 
 
-async def test_a_group_of_commands_is_off_until_it_is_started(host: SimulatedHost, told: Told) -> None:
+async def test_a_group_of_commands_is_off_until_it_is_started(host: SimulatedHost, told: Recorder) -> None:
     for action in (Action.START, Action.STOP):
         assert await asked(host, action, "lamp") == SUCCESS
     verdicts = [observed.verdict for group_id, observed in told.changes if group_id == "lamp"]
     assert verdicts == [ProbeResult.OFF, ProbeResult.ON, ProbeResult.OFF]
 
 
-async def test_a_check_says_yes_whenever_all_units_are_up(host: SimulatedHost, told: Told) -> None:
+async def test_a_check_says_yes_whenever_all_units_are_up(host: SimulatedHost, told: Recorder) -> None:
     for _ in range(2):
         assert await asked(host, Action.START, "tunnel") == SUCCESS
         assert told.state("tunnel") is GroupState.ON
@@ -122,7 +122,7 @@ async def test_a_check_says_yes_whenever_all_units_are_up(host: SimulatedHost, t
     [(ACTIVE, GroupState.PARTIAL), (FAILED, GroupState.FAILED), (MISSING, GroupState.MISSING)],
 )
 async def test_a_change_from_outside_is_told_of_its_groups_only(
-    host: SimulatedHost, told: Told, state: UnitState, group_state: GroupState
+    host: SimulatedHost, told: Recorder, state: UnitState, group_state: GroupState
 ) -> None:
     told.forget()
     host.change({"cache.service": state})
@@ -130,6 +130,6 @@ async def test_a_change_from_outside_is_told_of_its_groups_only(
     assert {group_id for group_id, _ in told.changes} == {"web"}
 
 
-async def test_what_is_lost_is_not_known(host: SimulatedHost, told: Told) -> None:
+async def test_what_is_lost_is_not_known(host: SimulatedHost, told: Recorder) -> None:
     host.lose()
     assert {told.last[group.id] for group in GROUPS} == {Observed(None)}

@@ -75,7 +75,7 @@ def test_without_journalctl_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 NOTE = "hkswitch: there is no group {0!r} in the configuration; it has lines in the journal:\n"
-UNKNOWN = "hkswitch: there is no group {0!r} in the configuration, and no line of it in the journal\n"
+UNKNOWN = "hkswitch: there is no group {0!r} in the configuration, and the journal has no line about it\n"
 
 
 @pytest.fixture

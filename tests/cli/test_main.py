@@ -135,7 +135,7 @@ async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
         code, _, errors = run("demo", "--address", "127.0.0.1", "--port", port, "--state-dir", tmp_path)
     assert code == 69
     assert errors.splitlines()[-1] == (
-        f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) has it; "
+        f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) uses it; "
         "stop that, or pass another --port"
     )
 
@@ -404,7 +404,7 @@ async def test_without_a_daemon_status_asks_systemd_and_says_so(
     assert output.splitlines()[0] == "The daemon does not run: this is what systemd says of the units."
     assert f"httpd.service {state[0]} ({state[1]})" in output
     done, _, errors = await asyncio.to_thread(run, "status", "none", *options)
-    assert (done, errors) == (64, "hkswitch: there is no group 'none'; there are web\n")
+    assert (done, errors) == (64, "hkswitch: there is no group 'none'; the groups are web\n")
 
 
 def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo) -> None:

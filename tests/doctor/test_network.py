@@ -205,7 +205,7 @@ def listening() -> Iterator[Listening]:
             LOOPBACK.addresses,
             client.Unreachable(STATE_FOLDER),
             UNKNOWN,
-            "{us} has {port}, and the daemon gave no answer (this user may not reach",
+            "{us} has {port}, and the daemon gave no answer (permission denied on",
             id="a daemon that may not be asked",
         ),
     ],

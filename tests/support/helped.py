@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hkswitch.backend.helper_host import HelperHost
-from hkswitch.backend.helper_transport import Process
+from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.model.config import parse
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
@@ -30,7 +30,7 @@ def groups_of(config: str) -> dict[str, Group]:
 
 
 @dataclass
-class Told:
+class Recorder:
     """An observer that keeps what it was told."""
 
     groups: Mapping[str, Group]
@@ -79,14 +79,14 @@ class Helped:
 
     config_file: Path
     host: HelperHost
-    told: Told
+    told: Recorder
 
     @classmethod
     def of(cls, config_file: Path, config: str, command: list[str]) -> "Helped":
         """Write the config, and have a host with a helper that `command` runs; it is not open yet."""
         config_file.write_text(config)
         groups = groups_of(config)
-        return cls(config_file, HelperHost(groups.values(), Process(command)), Told(groups))
+        return cls(config_file, HelperHost(groups.values(), SudoTransport(command)), Recorder(groups))
 
     async def opened(self) -> "Helped":
         await self.host.open(self.told)

@@ -11,12 +11,12 @@ import pytest_asyncio
 
 from hkswitch.backend import helper_client
 from hkswitch.backend.helper_host import HelperHost
-from hkswitch.backend.socket import Socket, explain
+from hkswitch.backend.helper_transport import SocketTransport
 from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
-from tests.support.helped import Told, groups_of, ignore
+from tests.support.helped import Recorder, groups_of, ignore
 from tests.support.helper import HelperProgram
 from tests.support.waiting import eventually
 
@@ -67,15 +67,15 @@ async def accepting(tmp_path: Path, fake: FakeSystemd) -> AsyncIterator[Acceptin
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told(groups_of(CONFIG))
+def told() -> Recorder:
+    return Recorder(groups_of(CONFIG))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def host(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HelperHost]:
+async def host(tmp_path: Path, told: Recorder, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HelperHost]:
     """A host that is open: nobody accepts without the fixture `accepting`."""
     monkeypatch.setattr(helper_client, "BACK_OFF_SECONDS", (0.05,))
-    host = HelperHost(told.groups.values(), Socket(tmp_path / "serviceswitch.sock"))
+    host = HelperHost(told.groups.values(), SocketTransport(tmp_path / "serviceswitch.sock"))
     await host.open(told)
     yield host
     await host.close()
@@ -86,7 +86,7 @@ async def asked(host: HelperHost, group_id: str = "web") -> ActionResult:
 
 
 async def test_states_are_told_and_a_request_is_done_over_the_socket(
-    accepting: Accepting, host: HelperHost, told: Told
+    accepting: Accepting, host: HelperHost, told: Recorder
 ) -> None:
     assert told.state("web") is GroupState.OFF
     assert await asked(host) == ActionResult()
@@ -100,7 +100,7 @@ async def test_what_the_config_does_not_allow_is_denied_over_the_socket(
 
 
 async def test_a_helper_that_is_killed_has_a_successor_and_nothing_is_told_anew(
-    accepting: Accepting, host: HelperHost, told: Told
+    accepting: Accepting, host: HelperHost, told: Recorder
 ) -> None:
     told.forget()
     accepting.helpers[0].kill()
@@ -127,7 +127,7 @@ async def test_another_user_is_told_nothing(
 
 
 async def test_without_a_socket_open_does_not_fail_and_says_why_nothing_is_known(
-    host: HelperHost, told: Told, tmp_path: Path
+    host: HelperHost, told: Recorder, tmp_path: Path
 ) -> None:
     why = f"{tmp_path / 'serviceswitch.sock'}: No such file or directory"
     assert host.trouble() == why
@@ -137,13 +137,13 @@ async def test_without_a_socket_open_does_not_fail_and_says_why_nothing_is_known
 
 
 async def test_a_connection_that_is_closed_at_once_says_what_that_may_mean(
-    tmp_path: Path, told: Told
+    tmp_path: Path, told: Recorder
 ) -> None:
     async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
     server = await asyncio.start_unix_server(refuse, tmp_path / "serviceswitch.sock")
-    host = HelperHost(told.groups.values(), Socket(tmp_path / "serviceswitch.sock"))
+    host = HelperHost(told.groups.values(), SocketTransport(tmp_path / "serviceswitch.sock"))
     await host.open(told)
     assert "too many helpers may be running or hanging" in told.why("web")
     await host.close()
@@ -161,5 +161,5 @@ async def test_a_connection_that_is_closed_at_once_says_what_that_may_mean(
     ],
 )
 def test_a_helper_that_is_gone_is_explained(why: str, advice: str) -> None:
-    assert why in explain(why)
-    assert advice in explain(why)
+    assert why in SocketTransport().explain(why)
+    assert advice in SocketTransport().explain(why)
