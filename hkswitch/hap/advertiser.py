@@ -89,6 +89,7 @@ class Advertiser(AsyncZeroconf):
         """Say goodbye, if it was announced."""
         self._responder.registry.async_remove(info)
         announced, self.announced, self._has_names = self.announced, None, False
+        _log.debug("mDNS: goodbye for %s", info.name)
         if announced is None:
             nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
@@ -137,6 +138,7 @@ class Advertiser(AsyncZeroconf):
             await asyncio.sleep(seconds)
             self.announced = info
             self._responder.async_send(self._responder.generate_service_broadcast(info, None))
+            _log.debug("mDNS: announced %s on %s", info.name, ", ".join(info.parsed_addresses()))
 
     def _contested(self, info: ServiceInfo, names: "_Names") -> None:
         """Another device claims a name of ours: probe for it, to find out who keeps it (RFC 6762, 9)."""
@@ -173,6 +175,7 @@ class Advertiser(AsyncZeroconf):
 
     async def _probe(self, info: ServiceInfo) -> Heard:
         """Ask whether another device has the names, and wait for the answer."""
+        _log.debug("mDNS: probing for %s", info.name)
         claims = self._responder.hear_claims(info)
         for left in reversed(range(PROBES)):
             # A unicast answer may go to another program that has the port, such as Avahi (RFC 6762, 15.1).

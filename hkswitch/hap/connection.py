@@ -14,7 +14,7 @@ from pyhap.hap_event import create_hap_event
 from pyhap.hap_handler import HAPResponse
 from pyhap.hap_protocol import HAPServerProtocol
 
-from hkswitch.hap import events, limits
+from hkswitch.hap import debug_log, events, limits
 from hkswitch.hap.events import Change, Events, Path
 from hkswitch.hap.frames import Frames
 from hkswitch.hap.handler import Requests
@@ -98,10 +98,12 @@ class Connection(HAPServerProtocol):
         if peer is None:
             self.cut()  # it went before we looked
         else:
+            debug_log.note(self.session, "connected")
             self._server.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give back what it had, also what HAP-python does not know of."""
+        debug_log.note(self.session, "disconnected")
         self._deadline.cancel()
         self.events.close()
         self._server.forget(self)
@@ -251,6 +253,8 @@ class Connection(HAPServerProtocol):
 
         HAP-python sends a response without a body in chunks, at which iOS can stall, and none to HEAD.
         """
+        target = b"" if self.request is None else self.request.target
+        debug_log.response(self.session, target, response.status_code, response.body)
         if self.request is not None and self.request.method == b"HEAD":
             length, response.body = len(response.body), b""  # told, and not sent (RFC 9110, 9.3.2)
             response.headers.append(("Content-Length", str(length)))
@@ -275,6 +279,7 @@ class Connection(HAPServerProtocol):
             self.cut()
             return
         self._deadline.cancel()
+        debug_log.note(self.session, f"authenticated, from {self.session.address}")
         self._server.trust(self)
 
     def _hold_data(self, size: int) -> bool:
@@ -313,5 +318,6 @@ class Connection(HAPServerProtocol):
 
     def send_changes(self, changes: Sequence[Change]) -> None:
         """Send one message; HAP-python would wait for half a second in case more changes."""
+        debug_log.event(self.session, changes)
         told = [{"aid": aid, "iid": iid, "value": value} for (aid, iid), value in changes]
         self.write(create_hap_event(told))

@@ -15,6 +15,7 @@ from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
 from pyhap.hap_handler import HAPResponse, HAPServerHandler
 from pyhap.util import from_hap_json, to_hap_json
 
+from hkswitch.hap import debug_log
 from hkswitch.hap.characteristics import Item, parse_items, response_body, write_all
 from hkswitch.hap.pair_setup import Connection
 from hkswitch.hap.pairings import PairingRequests
@@ -83,6 +84,7 @@ class Requests(PairingRequests):
 
     def dispatch(self, request: h11.Request, body: bytes | None = None) -> HAPResponse:
         """Answer a request; HAP-python decodes it outside of its try, and logs tracebacks for strangers."""
+        debug_log.request(self._connection.session, request.method, request.target, body)
         self.response, self.parsed_url = HAPResponse(), None
         try:
             self._handler_of(request, body)()
