@@ -141,6 +141,8 @@ def of_systemctl(words: Sequence[str]) -> None:
             unit,
         ]:
             assert unit in units()
+        case ["kill", "--kill-whom=main", "-s", "USR1", unit]:
+            assert unit in units()
         case _:
             pytest.fail(f"no rule for these words: {words}")
 

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 from hkswitch.backend import NOT_IN_ACTIONS
+from hkswitch.backend.debug_log import described
 from hkswitch.backend.helper_stderr import HelperStderr
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.helper import (
@@ -186,6 +187,7 @@ class HelperSession:
     def send(self, message: DaemonMessage) -> None:
         """Write a message; a message that was lost shows by the helper's silence."""
         assert self._write is not None  # noqa: S101 -- begin() came first
+        self._debug("to the helper", message)
         self._write(encode_message(message))
 
     # From the helper
@@ -199,6 +201,7 @@ class HelperSession:
             self._take(reply)
 
     def _take(self, reply: Reply) -> None:
+        self._debug("from the helper", reply)
         match reply:
             case Hello(version, protocol) if protocol != HELPER_PROTOCOL:
                 self.end(f"it is version {version} of hkswitch: `sudo systemctl restart hkswitch`")
@@ -222,6 +225,10 @@ class HelperSession:
                 self._tell(reply)
             case _:
                 pass  # a pong, an older epoch, or the end of a request that was cancelled
+
+    def _debug(self, direction: str, message: DaemonMessage | Reply) -> None:
+        if _log.isEnabledFor(logging.DEBUG) and (text := described(message)):
+            _log.debug("%s: %s", direction, text)
 
     def _take_stderr(self, line: bytes) -> None:
         now_seconds = asyncio.get_running_loop().time()

@@ -46,11 +46,21 @@ def commands() -> None:
 @commands.command(epilog=examples("sudo systemctl start hkswitch", "journalctl -u hkswitch"))
 @config_option
 @state_option
-def run(config_file: Path, state_folder: Path) -> None:
-    """Serve the bridge; hkswitch.service runs this."""
+@click.option(
+    "--verbose",
+    is_flag=True,
+    envvar="HKSWITCH_DEBUG",
+    show_envvar=True,
+    help="Write the debug log: requests, events and states, without secrets",
+)
+def run(config_file: Path, state_folder: Path, *, verbose: bool) -> None:
+    """Serve the bridge; hkswitch.service runs this.
+
+    SIGUSR1 turns the debug log on and off: `systemctl kill --kill-whom=main -s USR1 hkswitch`.
+    """
     from hkswitch.daemon import logs, service
 
-    logs.begin(os.environ)
+    logs.begin(os.environ, verbose=verbose)
     _in_a_loop(service.run(config_file, state_folder))
 
 
@@ -82,7 +92,7 @@ def demo(config_file: Path | None, address: str | None, port: int | None, state_
     from hkswitch.cli import demo
     from hkswitch.daemon import logs
 
-    logs.begin({}, in_detail=True)
+    logs.begin({}, every_state=True)
     _in_a_loop(demo.run(config_file, address, port, state_folder))
 
 

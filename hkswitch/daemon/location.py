@@ -1,9 +1,10 @@
 """The bridge's location on the network: moves it to the endpoint that the config chooses, and retries.
 
-Logs nothing, and knows no HomeKit.
+Logs nothing but debug lines, and knows no HomeKit.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
@@ -18,6 +19,8 @@ from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Endpoint
 
 LOCATION_RETRY_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Movable(Protocol):
@@ -149,6 +152,7 @@ class Location:
             await self._bridge.leave()
 
     def _note(self, endpoint: Endpoint | None, missing: Failure | None) -> None:
+        _log.debug("network: %s%s", endpoint or "no endpoint", f"; missing: {missing}" if missing else "")
         before = self.endpoint, self.waits_for
         self.endpoint, self._missing = endpoint, missing
         if before != (self.endpoint, self.waits_for):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from hkswitch.daemon import debug_log
 from hkswitch.hap.limits import Complaints
 from hkswitch.model.printable import printable_line
 
@@ -47,6 +48,8 @@ class Foreign(logging.Filter):
         """Whether to log a record; our own lines have their limits where they are written."""
         if record.name.partition(".")[0] == OUR_LOGGERS:
             return True
+        if record.levelno < logging.WARNING:
+            return False  # pyhap's debug lines have keys in them
         now_seconds = time.monotonic()
         if not self._complaints.may_log(f"{record.name} {record.msg}", now_seconds, record.name, record.name):
             return False
@@ -74,8 +77,11 @@ class JournalFormatter(logging.Formatter):
         return f"<{PRIORITIES.get(record.levelno, 6)}>{line}"
 
 
-def begin(environment: Mapping[str, str], *, in_detail: bool = False) -> None:
-    """Log our own lines from INFO on, or all of them in detail, and those of libraries from WARNING on."""
+def begin(environment: Mapping[str, str], *, verbose: bool = False, every_state: bool = False) -> None:
+    """Log our own lines from INFO on, all of them if `verbose`, and those of libraries from WARNING on.
+
+    `every_state`: also the states that another one follows, like "starting".
+    """
     if sys.stderr is None:  # it is closed
         return
     # No line names its source, so logging need not look for it (logging HOWTO, "Optimization").
@@ -85,12 +91,15 @@ def begin(environment: Mapping[str, str], *, in_detail: bool = False) -> None:
     faulthandler.enable()  # the watchdog sends SIGABRT to a process that hangs: show where it was
     lines = logging.StreamHandler(sys.stderr)
     lines.addFilter(Foreign())
+    lines.addFilter(debug_log.DebugLimit())
     if is_journal(sys.stderr, environment):
         lines.setFormatter(JournalFormatter("%(message)s"))
     else:
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
-    logging.getLogger("hkswitch").setLevel(logging.DEBUG if in_detail else logging.INFO)
+    debug_log.turn(on=verbose)
+    if every_state:
+        logging.getLogger("hkswitch.daemon.switchboard.states").setLevel(logging.DEBUG)
     # Any device on the network can trigger its lines, as often as it likes: hap/ has lines instead.
     for name in ("pyhap.hap_handler", "pyhap.hap_protocol"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -13,7 +13,7 @@ from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import SocketTransport, SudoTransport, sudo_command
 from hkswitch.control import STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
-from hkswitch.daemon import logs
+from hkswitch.daemon import debug_log, logs
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.serving import Environment, ServedBridge, Serving
@@ -96,7 +96,7 @@ class _Service:
 async def serve(config: Config, host: Host, state_folder: Path, environment: Environment) -> None:
     """Serve groups on `host` until SIGTERM or SIGINT.
 
-    SIGHUP reloads the config.
+    SIGHUP reloads the config, and SIGUSR1 turns the debug log on or off.
 
     Raises `Failure` if it cannot start, and the error of a host that breaks.
     """
@@ -109,7 +109,10 @@ async def serve(config: Config, host: Host, state_folder: Path, environment: Env
             living = asyncio.create_task(serving.live(addresses.changes))
             reloading: set[asyncio.Task[None]] = set()
             try:
-                while await signal_or_end(received, living) is signal.SIGHUP:
+                while (number := await signal_or_end(received, living)) in {signal.SIGHUP, signal.SIGUSR1}:
+                    if number is signal.SIGUSR1:
+                        debug_log.toggle()
+                        continue
                     task = asyncio.create_task(serving.reload_if_possible())
                     reloading.add(task)
                     task.add_done_callback(reloading.discard)

@@ -24,7 +24,7 @@ async def first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
 def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
     """Provide the signals that the daemon obeys, in order of arrival."""
     received: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     loop = asyncio.get_running_loop()
     for number in obeyed:
         loop.add_signal_handler(number, received.put_nowait, number)

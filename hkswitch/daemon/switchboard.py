@@ -9,6 +9,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from hkswitch.backend import Host
+from hkswitch.daemon import debug_log
 from hkswitch.daemon.requests import ActionRequest, Write
 from hkswitch.model import switch_events
 from hkswitch.model.errors import Failure
@@ -29,6 +30,7 @@ from hkswitch.protocol.report import GroupReport, unknown_group
 GROUP_REMOVED: Final = "the group was removed from the configuration"
 
 _log = logging.getLogger(__name__)
+_states_log = logging.getLogger(f"{__name__}.states")
 
 
 class Display(Protocol):
@@ -72,6 +74,8 @@ class Switchboard:
 
     def observed(self, group_id: str, observed: Observed) -> None:
         """Take the state of a group from the host."""
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s: reported: %s", group_id, debug_log.described(observed))
         self._step(group_id, observed)
 
     def noticed(self) -> None:
@@ -104,6 +108,7 @@ class Switchboard:
             raise unknown_group(group_id, self._switches)
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
         with self._writing(Write(group_id, by, at_length=True)) as number:
+            _log.debug("%s: write %d: %s by %s", group_id, number, action, by)
             self._step(group_id, switch_events.Written(number, action is not Action.STOP, tile))
             request = self._newest[group_id]  # this one, or a running one for the same action
             request.when_begun(begun)
@@ -118,6 +123,9 @@ class Switchboard:
             return False
         write = Write(group_id, by, writer)
         with self._writing(write) as number:
+            _log.debug(
+                "%s: write %d: %s %s by %.4s…", group_id, number, tile.value, "on" if on else "off", by
+            )
             self._step(group_id, switch_events.Written(number, on, tile))
             return await write.answer
 
@@ -162,6 +170,7 @@ class Switchboard:
         self._switches[group_id], decisions = switch.step(event)
         self.noticed()
         for decision in decisions:
+            self._debug(group_id, decision)
             self._carry_out(group_id, decision)
 
     def _await(self, seconds: float, group_id: str, event: Event) -> None:
@@ -195,13 +204,17 @@ class Switchboard:
             case switch_events.RequestFailed(action, failure):
                 _log.error("%s: %s failed: %s", group_id, action, failure)
 
+    def _debug(self, group_id: str, decision: Decision) -> None:
+        if _log.isEnabledFor(logging.DEBUG) and (text := debug_log.decided(decision)):
+            _log.debug("%s: %s", group_id, text)
+
     def _changed(self, group_id: str, state: GroupState | None) -> None:
         self._since_unix_seconds[group_id] = int(time.time())
         # Another state follows these, and systemd logs them itself.
         is_passing = state in {GroupState.STARTING, GroupState.STOPPING}
         level = logging.DEBUG if is_passing else logging.INFO
         why = self._switches[group_id].why
-        _log.log(level, "%s: %s", group_id, state or (f"unknown: {why}" if why else "unknown"))
+        _states_log.log(level, "%s: %s", group_id, state or (f"unknown: {why}" if why else "unknown"))
 
     def _send(self, group_id: str, number: int, action: Action) -> None:
         write = self._writes.get(number)
@@ -227,6 +240,7 @@ class Switchboard:
         except Exception as error:  # noqa: BLE001 -- a defect of ours must not leave the switch waiting for ever
             _log.exception("%s: %s", group_id, action)
             result = ActionResult(f"internal error: {error!r}")
+        _log.debug("%s: request %d: %s", group_id, request.id, result.failure or "done")
         request.end(result)
         self._step(group_id, switch_events.RequestFinished(request.id, result.failure))
 

@@ -39,7 +39,7 @@ _hkswitch() {
         import-homebridge:*) compopt -o default ;;
         pair:-*) words="--state-dir --json --list --reset-attempts --png --svg --help" ;;
         reload:-*) words="--state-dir --help" ;;
-        run:-*) words="--config --state-dir --help" ;;
+        run:-*) words="--config --state-dir --verbose --help" ;;
         start:-* | stop:-* | restart:-*) words="--state-dir --no-wait --help" ;;
         status:-*) words="--config --state-dir --json --watch --help" ;;
         audit:-*) words="--help" ;;

@@ -56,6 +56,7 @@ complete -c hkswitch -n '__hkswitch_command pair' -l svg -rF -d 'Write the QR co
 
 complete -c hkswitch -n '__hkswitch_command audit restart start status stop' -a '(__hkswitch_groups)' -d Group
 complete -c hkswitch -n '__hkswitch_command restart start stop' -l no-wait -d 'Do not wait until it is done'
+complete -c hkswitch -n '__hkswitch_command run' -l verbose -d 'Write the debug log'
 complete -c hkswitch -n '__hkswitch_command status' -l watch -d 'Show it again after each change'
 
 complete -c hkswitch -n '__hkswitch_command unpair' -l all -d 'Remove every controller'
