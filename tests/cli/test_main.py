@@ -474,7 +474,7 @@ def test_status_is_the_same_in_every_language(running_demo: Demo, language: str)
 def test_an_action_on_no_group_is_64(running_demo: Demo, word: str) -> None:
     code, output, errors = run(word, "none", "--state-dir", running_demo.state_folder)
     assert (code, output) == (64, "")
-    assert errors == "hkswitch: there is no group 'none'; there are vm-guests, fileserver, web\n"
+    assert errors == "hkswitch: there is no group 'none'; the groups are vm-guests, fileserver, web\n"
     assert run(word, "--state-dir", running_demo.state_folder)[0] == 64
 
 
