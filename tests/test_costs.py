@@ -198,7 +198,7 @@ from pathlib import Path
 from hkswitch.daemon import service
 
 config_file, folder, *command = sys.argv[1:]
-service.by_sudo = lambda: tuple(command)
+service.sudo_command = lambda: tuple(command)
 
 class Looking(service._Service):
     def serving(self, config, place, bridge, trouble):

@@ -235,7 +235,7 @@ def _lines(
 ) -> Lines:
     returned = get_type_hints(parse)["return"]
     kinds = [kind for kind in get_args(returned) if kind is not type(None)]
-    return Lines(parse, encode_message, reduce(or_, kinds) if kinds else returned, keeps)
+    return Lines(parse, encode, reduce(or_, kinds) if kinds else returned, keeps)
 
 
 LINES = {

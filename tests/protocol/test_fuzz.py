@@ -96,7 +96,9 @@ def messages(kind: object) -> st.SearchStrategy[Any]:
     if kind in SIMPLE:
         return SIMPLE[kind]
     if kind is ControlRequest:
-        return st.one_of(*(parts(ControlRequest, SAYS.get(ask, []), ask=st.just(ask)) for ask in Operation))
+        return st.one_of(
+            *(parts(ControlRequest, SAYS.get(each, []), operation=st.just(each)) for each in Operation)
+        )
     if isinstance(kind, UnionType):
         return st.one_of(*map(messages, get_args(kind)))
     if get_origin(kind) is tuple:
