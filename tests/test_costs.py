@@ -15,7 +15,7 @@ import pytest_asyncio
 from dbus_fast import Message
 
 from hkswitch.backend.helper_host import HelperHost
-from hkswitch.backend.helper_transport import Process
+from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.group import Group
@@ -48,7 +48,7 @@ SERVICE = f"{SYSTEMD}.Service"
 
 
 @dataclass(frozen=True)
-class Told:
+class Recorder:
     """What a host tells, for the switchboard."""
 
     switchboard: Switchboard
@@ -77,10 +77,10 @@ async def module_served(
     config_file.write_text(CONFIG)
     systemd_on_bus.reset(*map(Unit, UNITS))
     port = free_port()
-    host = HelperHost(GROUPS, Process(HelperProgram(config_file).command("serve")))
+    host = HelperHost(GROUPS, SudoTransport(HelperProgram(config_file).command("serve")))
     bridge = Bridge("Test Bridge", GROUPS, folder / "state", port)
     switchboard = Switchboard(GROUPS, host, bridge)
-    await host.open(Told(switchboard))
+    await host.open(Recorder(switchboard))
     await bridge.start(switchboard, LOOPBACK)
     controller = await Controller.pair(LOOPBACK.addresses[0], port, bridge.setup.code)
     yield Served(controller, host)
@@ -198,7 +198,7 @@ from pathlib import Path
 from hkswitch.daemon import service
 
 config_file, folder, *command = sys.argv[1:]
-service.by_sudo = lambda: tuple(command)
+service.sudo_command = lambda: tuple(command)
 
 class Looking(service._Service):
     def serving(self, config, place, bridge, trouble):

@@ -1,7 +1,7 @@
-"""A host that is reached through its helper: what its groups are, and what is asked of them. Never root.
+"""A host that is reached through its helper: the states of its groups, and requests for them. Never root.
 
-Nothing else tells states: there is no bus here. While a helper is replaced, what the last one told stays for
-a moment; a helper that does not answer is believed no longer at once.
+The helper is the only source of states: there is no bus here. While a helper is being replaced, the reports
+of the last one stay valid for a moment; those of a helper that does not answer are dropped at once.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from typing import Final, NoReturn
 from hkswitch.backend import Observer
 from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
-from hkswitch.backend.kept_verdicts import KeptVerdicts
-from hkswitch.backend.knowledge import CHANGED, Knowledge
+from hkswitch.backend.interrupted_request import InterruptedRequest
+from hkswitch.backend.reported_state import CONFIG_CHANGED, ReportedState
+from hkswitch.backend.retained_results import RetainedResults
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line
 from hkswitch.model.switch_events import Observed
@@ -24,34 +25,34 @@ from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
     Complete,
-    GroupTold,
+    GroupUpdate,
     Lost,
-    ProbeTold,
+    ProbeUpdate,
     Request,
-    StatesTold,
-    Told,
+    StatesUpdate,
+    Update,
 )
 
 TOLD_WITHIN_SECONDS: Final = 5
-"""How long what a helper told is believed after its end, until the next one tells."""
+"""How long the reports of a helper stay valid after its end, until the next one reports."""
 
 TAP_WAITS_SECONDS: Final = 0.9
-"""For a helper that is being replaced: a phone is answered after a second."""
+"""For a helper that is being replaced: a phone gets its response after a second."""
 
 SETTLED_WITHIN_SECONDS: Final = 100
-"""For units that a helper left in transition; systemd itself gives them 90 s."""
+"""For units that a helper left in transition; systemd itself gives them 90 s by default."""
 
-STAYS_SECONDS: Final = 1
-"""A start is a success if its group is still on after so long."""
+STAYS_ON_SECONDS: Final = 1
+"""A start has succeeded if its group is still on after this time."""
 
 STARTING_WITHIN_SECONDS: Final = 2
-"""For jobs that a helper left waiting to be seen at work."""
+"""For the first sign of jobs that a helper left in the queue."""
 
 _log = logging.getLogger(__name__)
 
 
 class HelperHost:
-    """The groups of one machine."""
+    """The groups of one machine, reached through its helper."""
 
     def __init__(self, groups: Collection[Group], transport: Transport) -> None:
         """Starts nothing yet: `open` does."""
@@ -61,63 +62,63 @@ class HelperHost:
         self._session: HelperSession | None = None
         self._is_new = False
         self._epoch = 1
-        self._known: Knowledge | None = None
-        self._next = Knowledge(self._groups)
-        self._kept = KeptVerdicts(self._forget_verdicts)
+        self._reported: ReportedState | None = None
+        self._incoming = ReportedState(self._groups)
+        self._retained = RetainedResults(self._forget_probes)
         self._tokens = {group.id: group.token for group in groups}
-        self._forgetting: asyncio.TimerHandle | None = None
+        self._forget_timer: asyncio.TimerHandle | None = None
         self._config_problem = ""
         self._bus_problem = ""
         self._numbers = count(1)
         self._waiting: list[int] = []
-        """The requests that wait for a helper, the oldest one first."""
+        """The requests that wait for a helper, oldest first."""
         self._news = asyncio.Event()
         self._running: asyncio.Task[NoReturn] | None = None
 
     # For the daemon
 
     async def open(self, observer: Observer) -> None:
-        """Start the helper, and wait for what it tells, but not for ever."""
+        """Start the helper, and wait for its reports, up to a limit."""
         self._observer = observer
         self._running = asyncio.create_task(self._client.keep_running(self))
-        await self._until(self._all_told, TOLD_WITHIN_SECONDS)
+        await self._until(self._all_reported, TOLD_WITHIN_SECONDS)
 
     async def watch(self, groups: Collection[Group]) -> None:
-        """Serve these groups from now on. What was told of those that mean the same stays."""
+        """Serve these groups from now on. Reports about groups that did not change stay valid."""
         self._groups = {group.id: group for group in groups}
         self._tokens = {group.id: group.token for group in groups}
         self._epoch += 1
-        self._next = Knowledge(self._groups)
+        self._incoming = ReportedState(self._groups)
         self._show(self._groups)
         if self._session is not None:
             self._session.observe(self._epoch)
-            await self._until(self._all_told, TOLD_WITHIN_SECONDS)
+            await self._until(self._all_reported, TOLD_WITHIN_SECONDS)
 
     def trouble(self) -> str:
-        """Why there is no helper, if there is none, and what to do."""
+        """Return why there is no helper, and the remedy; empty if there is one."""
         return self._client.trouble()
 
     async def check_config(self) -> str:
-        """Why root does not believe the config on disk; what a helper said before it went counts no more."""
+        """Return why root rejects the config on disk; what a helper said before its end no longer counts."""
         is_known = self._session is not None and await self._session.ping()
         return self._config_problem if is_known else ""
 
     def config_problem(self) -> str:
-        """What is wrong with the config on disk, if it is not the one in force."""
-        if self._config_problem or self._known is None or self._known is not self._next:
+        """Return what is wrong with the config on disk, if it is not the one in force."""
+        if self._config_problem or self._reported is None or self._reported is not self._incoming:
             return self._config_problem
         stale = [group_id for group_id in self._groups if not self._means_the_same(group_id)]
-        return f"{CHANGED} ({', '.join(stale)})" if stale else ""
+        return f"{CONFIG_CHANGED} ({', '.join(stale)})" if stale else ""
 
     async def until_broken(self) -> NoReturn:
-        """Wait for a defect in what `open` began."""
+        """Wait for a defect in the tasks that `open` started; raises it."""
         assert self._running is not None  # noqa: S101 -- open() came first
         await self._running
 
     async def request(
         self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
     ) -> ActionResult:
-        """Have the helper do it, once; what it led to was told before this returns."""
+        """Have the helper do it, once; the states it led to are reported before this returns."""
         group = self._groups.get(group_id)
         token = self._tokens.get(group_id, "")
         confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
@@ -131,59 +132,59 @@ class HelperHost:
             return ActionResult(str(refusal))
         except HelperGone as gone:
             if gone.accepted and group is not None:
-                return await self._settled(action, group, str(gone), was_on=was_on)
+                return await self._outcome(action, group, str(gone), was_on=was_on)
             return ActionResult(str(gone))
         return ActionResult() if finished.superseded else result_of(finished.units)
 
     async def _turn_of(self, request: Request) -> None:
-        """Wait for a helper that told everything, but not for ever, and let older requests be sent first."""
+        """Wait, up to a limit, for a helper that has reported everything and for older requests."""
 
         def is_next() -> bool:
             return self._waiting[0] == request.id
 
         self._waiting.append(request.id)
         try:
-            if not await self._until(lambda: self._has_told() and is_next(), TAP_WAITS_SECONDS):
-                await self._until(is_next, TAP_WAITS_SECONDS)  # they came sooner, and give up now, too
+            if not await self._until(lambda: self._has_reported() and is_next(), TAP_WAITS_SECONDS):
+                await self._until(is_next, TAP_WAITS_SECONDS)  # older requests give up at the same time
         finally:
             self._waiting.remove(request.id)
             self._wake()
 
     async def close(self) -> None:
         """End the helper."""
-        self._kept.close()
-        if self._forgetting is not None:
-            self._forgetting.cancel()
+        self._retained.close()
+        if self._forget_timer is not None:
+            self._forget_timer.cancel()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
-    # What the helper says
+    # From the helper (`HelperListener`)
 
-    def began(self, session: HelperSession) -> None:
-        """A helper is there: it tells everything anew."""
+    def started(self, session: HelperSession) -> None:
+        """Begin with a new helper, which reports everything again."""
         self._session, self._is_new = session, True
-        self._next = Knowledge(self._groups)
+        self._incoming = ReportedState(self._groups)
         session.observe(self._epoch)
         self._notice()
 
-    def told(self, told: Told) -> None:
-        """Take over what it told; of the first that it tells nothing counts before the end."""
-        if isinstance(told, StatesTold):
-            self._note_probes(told.probes)
-            self._doubt_what_changes(told.units)
-        concerned = self._next.take(told)
-        if self._next is self._known:
+    def reported(self, update: Update) -> None:
+        """Take a report; the first reports of a helper count when they are complete."""
+        if isinstance(update, StatesUpdate):
+            self._log_probes(update.probes)
+            self._doubt_what_changes(update.units)
+        concerned = self._incoming.take(update)
+        if self._incoming is self._reported:
             self._show(concerned)
-            if isinstance(told, GroupTold):
+            if isinstance(update, GroupUpdate):
                 self._notice()
-        elif isinstance(told, Complete | Lost):
-            self._believe(self._next)
-        if isinstance(told, Complete | Lost):
-            self._note_bus(self._next.lost)
+        elif isinstance(update, Complete | Lost):
+            self._believe(self._incoming)
+        if isinstance(update, Complete | Lost):
+            self._log_bus(self._incoming.lost)
 
-    def told_config(self, problem: str) -> None:
-        """Take over whether root believes the config on disk."""
+    def config_checked(self, problem: str) -> None:
+        """Note whether root accepts the config on disk."""
         problem = one_line(problem)
         if problem == self._config_problem:
             return
@@ -196,87 +197,89 @@ class HelperHost:
         self._notice()
 
     def gone(self, end: End) -> None:
-        """Believe what it told for a moment longer, unless it is there and does not answer."""
+        """Keep its reports for a moment longer, unless it still runs and does not answer."""
         self._session = None
-        if end.was_silent or self._known is None:
+        if end.was_silent or self._reported is None:
             self._forget()
-        elif self._forgetting is None:
+        elif self._forget_timer is None:
             later = asyncio.get_running_loop().call_later
-            self._forgetting = later(TOLD_WITHIN_SECONDS, self._forget)
+            self._forget_timer = later(TOLD_WITHIN_SECONDS, self._forget)
         self._notice()
 
-    def _note_bus(self, problem: str) -> None:
-        """Log, once for all groups, that no state is known, and that all are known again."""
+    def _log_bus(self, problem: str) -> None:
+        """Log once for all groups that systemd is unavailable, and that it is available again."""
         if problem and not self._bus_problem:
             _log.error("%s; switches do not respond until that works", problem)
         elif self._bus_problem and not problem:
-            _log.info("systemd can be reached again")
+            _log.info("systemd is available again")
         self._bus_problem = problem
 
-    def _note_probes(self, probes: Mapping[str, ProbeTold]) -> None:
+    def _log_probes(self, probes: Mapping[str, ProbeUpdate]) -> None:
         for group_id, probe in probes.items():
-            if probe.verdict is not None or self._next is self._known:
-                self._kept.answered(group_id)
-            before = self._next.probes.get(group_id)
+            if probe.verdict is not None or self._incoming is self._reported:
+                self._retained.answered(group_id)
+            before = self._incoming.probes.get(group_id)
             was_so = before is not None and before.verdict is probe.verdict
             if probe.verdict is ProbeResult.UNAVAILABLE and not was_so:
                 _log.warning("%s: unavailable: %s", group_id, probe.reason)
 
-    def _believe(self, knowledge: Knowledge) -> None:
-        before, self._known = self._known, knowledge
-        if self._forgetting is not None:
-            self._forgetting.cancel()
-            self._forgetting = None
-        kept = {} if before is None else knowledge.unanswered_of(before)
-        if not self._is_new:  # what this helper itself has said before, it does not say any more
-            kept = {name: probe for name, probe in kept.items() if name in self._kept}
+    def _believe(self, reported: ReportedState) -> None:
+        before, self._reported = self._reported, reported
+        if self._forget_timer is not None:
+            self._forget_timer.cancel()
+            self._forget_timer = None
+        retained = {} if before is None else reported.unanswered_of(before)
+        if not self._is_new:  # results that this helper reported before and does not report again are void
+            retained = {name: probe for name, probe in retained.items() if name in self._retained}
         self._is_new = False
-        knowledge.probes |= kept
-        self._kept.keep(kept, TOLD_WITHIN_SECONDS)
+        reported.probes |= retained
+        self._retained.keep(retained, TOLD_WITHIN_SECONDS)
         self._show(self._groups)
         self._notice()
 
     def _doubt_what_changes(self, units: Mapping[str, UnitState]) -> None:
-        """What an older helper's probe said counts no more when a unit of its group is another now."""
-        if self._kept and self._known is not None and self._known is self._next:
-            changed = {unit for unit, state in units.items() if self._known.units.get(unit) != state}
-            units_of = {group_id: told.units for group_id, told in self._known.groups.items()}
-            self._forget_verdicts(self._kept.drop(changed, units_of))
+        """Drop the retained probe result of a group when one of its units changed."""
+        if self._retained and self._reported is not None and self._reported is self._incoming:
+            changed = {unit for unit, state in units.items() if self._reported.units.get(unit) != state}
+            units_of = {group_id: group.units for group_id, group in self._reported.groups.items()}
+            self._forget_probes(self._retained.drop(changed, units_of))
 
-    def _forget_verdicts(self, group_ids: Collection[str]) -> None:
-        """What old helpers' probes said of these groups is not known any more."""
-        if self._known is not None:
-            self._known.probes |= dict.fromkeys(group_ids, ProbeTold(None))
+    def _forget_probes(self, group_ids: Collection[str]) -> None:
+        """Drop the probe results of earlier helpers for these groups."""
+        if self._reported is not None:
+            self._reported.probes |= dict.fromkeys(group_ids, ProbeUpdate(None))
         self._show(group_ids)
 
     def _forget(self) -> None:
-        if self._forgetting is not None:
-            self._forgetting.cancel()
-        self._known = self._forgetting = None
+        if self._forget_timer is not None:
+            self._forget_timer.cancel()
+        self._reported = self._forget_timer = None
         self._show(self._groups)
 
-    # What is known
+    # State
 
     def _observed(self, group: Group) -> Observed:
-        if self._known is None:
+        if self._reported is None:
             return Observed(None, None, str(HelperGone(self._client.why_gone or "it has not answered yet")))
         if not self._means_the_same(group.id):
             if self._config_problem:
                 return Observed(None, None, self._config_problem)
-            if self._known is not self._next and self._session is not None:
-                return Observed({})  # the helper is about to tell what it is now
-        return self._known.observed(group.id, self._tokens.get(group.id, ""))  # a reload may have removed it
+            if self._reported is not self._incoming and self._session is not None:
+                return Observed({})  # the helper is about to report the new group
+        return self._reported.observed(
+            group.id, self._tokens.get(group.id, "")
+        )  # a reload may have removed it
 
     def _means_the_same(self, group_id: str) -> bool:
-        """Whether root's config has this group as the daemon's has it."""
-        return self._known is not None and self._known.has(group_id, self._tokens.get(group_id, ""))
+        """Tell whether the group is the same in root's config and in the daemon's."""
+        return self._reported is not None and self._reported.has(group_id, self._tokens.get(group_id, ""))
 
     def _state(self, group: Group) -> GroupState | None:
         units, verdict, _ = self._observed(group)
         return None if units is None else group.state(units, verdict)
 
     def _show(self, group_ids: Collection[str]) -> None:
-        """Tell the observer what is known of these groups."""
+        """Tell the observer the state of these groups."""
         for group_id in group_ids:
             group = self._groups.get(group_id)
             if group is not None and self._observer is not None:
@@ -293,23 +296,23 @@ class HelperHost:
         self._news = asyncio.Event()
 
     async def _until(self, condition: Callable[[], bool], within_seconds: float) -> bool:
-        """Wait until something is so, but no longer; returns whether it is."""
+        """Wait for a condition, up to a limit; return whether it holds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 while not condition():
                     await self._news.wait()
         return condition()
 
-    def _has_told(self) -> bool:
-        """Whether there is a helper that told everything: one that has not may not be able to do much yet."""
+    def _has_reported(self) -> bool:
+        """Tell whether a helper has reported everything; before that it may not be able to act."""
         session = self._session
-        return session is not None and not session.ended.done() and self._known is self._next
+        return session is not None and not session.ended.done() and self._reported is self._incoming
 
-    def _all_told(self) -> bool:
-        """Whether no more will be told soon: of everything, or because there is no helper."""
+    def _all_reported(self) -> bool:
+        """Tell whether no more reports are due: all have come, or there is no helper."""
         if self._session is None:
             return self._client.was_tried
-        return self._known is self._next and not any(map(self._is_unanswered, self._groups.values()))
+        return self._reported is self._incoming and not any(map(self._is_unanswered, self._groups.values()))
 
     def _is_unanswered(self, group: Group) -> bool:
         units, verdict, _ = self._observed(group)
@@ -317,39 +320,39 @@ class HelperHost:
             return False
         return group.state(units, ProbeResult.ON) is GroupState.ON
 
-    async def _settled(self, action: Action, group: Group, why_gone: str, *, was_on: bool) -> ActionResult:
-        """What came of a request whose helper went away: the next one tells the states that it led to."""
-        wanted = {GroupState.OFF} if action is Action.STOP else {GroupState.ON}
-        passing = {GroupState.STARTING, GroupState.STOPPING}
-        before = self._known
-        # That a group is on does not say that it was restarted, nor that nothing was known of it meanwhile.
-        had_begun = was_on and self._state(group) not in {GroupState.ON, None}
+    def _state_after(self, action: Action, group: Group) -> GroupState | None:
+        """Return the state that this helper reports; None for what only an earlier one has reported.
 
-        def is_told() -> bool:
-            return self._known is not None and self._known is not before
+        Units that a stop left failed are off.
+        """
+        observed = self._observed(group)
+        if group.id in self._retained or observed.units is None:
+            return None
+        state = self._state(group)
+        is_left = (action, state) == (Action.STOP, GroupState.FAILED)
+        return group.left_by_stop(observed.units) if is_left else state
+
+    async def _outcome(self, action: Action, group: Group, why_gone: str, *, was_on: bool) -> ActionResult:
+        """Return the outcome of a request whose helper ended: the next one reports the states it led to."""
+        before = self._reported
+        has_left_on = was_on and self._state(group) not in {GroupState.ON, None}
+        request = InterruptedRequest(action, group, has_left_on)
 
         def state() -> GroupState | None:
-            is_old = group.id in self._kept  # what a helper before said, and this one has not yet
-            units, verdict, _ = self._observed(group)
-            if is_old or units is None:
-                return None
-            told = group.state(units, verdict)
-            return group.left_by_stop(units) if (action, told) == (Action.STOP, GroupState.FAILED) else told
+            return self._state_after(action, group)
 
-        def has_moved() -> bool:
-            return had_begun or state() in (passing if action is Action.RESTART else passing | wanted)
+        def has_reported() -> bool:
+            return self._reported is not None and self._reported is not before
 
-        def is_settled() -> bool:
+        def is_over() -> bool:
             is_another = self._tokens.get(group.id) != group.token or not self._means_the_same(group.id)
-            return is_another or state() not in {None, *passing}
+            return is_another or request.has_settled(state())
 
-        if await self._until(is_told, TOLD_WITHIN_SECONDS):
-            moved = await self._until(has_moved, STARTING_WITHIN_SECONDS)
-            await self._until(is_settled, SETTLED_WITHIN_SECONDS)
-            if action is not Action.STOP and state() in wanted:  # a crash loop is on at every other moment
-                await self._until(lambda: state() not in wanted, STAYS_SECONDS)
-            if state() in wanted and (moved or action is not Action.RESTART):
-                return ActionResult()
-            if state() in wanted:
-                return ActionResult(f"{why_gone}; it is not known whether {group.id} was restarted")
-        return ActionResult(why_gone)
+        if not await self._until(has_reported, TOLD_WITHIN_SECONDS):
+            return ActionResult(why_gone)
+        moved = await self._until(lambda: request.has_moved(state()), STARTING_WITHIN_SECONDS)
+        await self._until(is_over, SETTLED_WITHIN_SECONDS)
+        if action is not Action.STOP and request.has_succeeded(state()):
+            # A crash loop is on at every other moment.
+            await self._until(lambda: not request.has_succeeded(state()), STAYS_ON_SECONDS)
+        return request.result(state(), why_gone, moved=moved)

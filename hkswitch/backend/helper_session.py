@@ -1,6 +1,6 @@
-"""One life of a helper: what it is asked and what it tells, whatever carries the lines.
+"""One run of a helper: its requests and its reports, over any transport.
 
-Does not run as root. Lines from the helper are input like any other: bounded, and checked.
+Does not run as root. Lines from the helper are untrusted input: bounded, and checked.
 """
 
 import asyncio
@@ -11,17 +11,18 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 from hkswitch.backend import NOT_IN_ACTIONS
-from hkswitch.backend.complaints import Complaints
+from hkswitch.backend.debug_log import described
+from hkswitch.backend.helper_stderr import HelperStderr
 from hkswitch.model.errors import Failure
 from hkswitch.protocol.helper import (
+    HELPER_PROTOCOL,
     LONGEST_REPLY_BYTES,
-    PROTOCOL,
     Accepted,
-    Ask,
     Complete,
-    ConfigTold,
+    ConfigUpdate,
+    DaemonMessage,
     Finished,
-    GroupTold,
+    GroupUpdate,
     Hello,
     Lost,
     Observe,
@@ -30,44 +31,37 @@ from hkswitch.protocol.helper import (
     Refused,
     Reply,
     Request,
-    StatesTold,
-    Told,
-    encode,
+    StatesUpdate,
+    Update,
+    encode_message,
 )
 from hkswitch.protocol.helper_replies import parse_reply
-from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.json_lines import MalformedMessage
 
 SILENCE_SECONDS: Final = 5
-"""Between two pings, and how long a helper may say nothing after one."""
+"""Between two pings, and the longest silence of a helper after one."""
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
-@dataclass(eq=False)
 class HelperGone(Failure):
-    """There is no helper, or it went away before it said how a request ended. `accepted`: it had begun."""
+    """There is no helper, or it ended before it reported the result of a request."""
 
-    why: str
-    accepted: bool = False
+    def __init__(self, why: str, *, accepted: bool = False) -> None:
+        """`accepted`: the helper had begun with the request."""
+        super().__init__(f"the helper is not running ({why})")
+        self.why = why
+        self.accepted = accepted
 
-    def __str__(self) -> str:
-        return f"the helper is not running ({self.why})"
 
-
-@dataclass(eq=False)
 class RequestRefused(Failure):
     """The helper did nothing, for this reason."""
-
-    reason: str
-
-    def __str__(self) -> str:
-        return self.reason.removeprefix("denied: ") if self.reason.endswith(NOT_IN_ACTIONS) else self.reason
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a life of a helper ended. `was_silent`: it may still be there, and does not answer."""
+    """The end of a helper. `was_silent`: it may still run, and does not reply."""
 
     why: str
     was_silent: bool = False
@@ -86,79 +80,79 @@ class _Pending:
 
 
 class HelperSession:
-    """The requests that one helper works on, and what it tells.
+    """The pending requests of one helper, and its reports.
 
-    Its transport calls `begin`, and then `heard`, `complained` and `end`.
+    Its transport calls `begin`, and then `receive`, `receive_stderr` and `end`.
     """
 
     def __init__(
         self,
-        tell: Callable[[Told], None],
+        tell: Callable[[Update], None],
         tell_config: Callable[[str], None],
-        complaints: Complaints | None = None,
+        stderr: HelperStderr | None = None,
     ) -> None:
-        """`tell` is told states, `tell_config` why the helper does not believe its config.
+        """`tell` receives states, and `tell_config` the reason why the helper rejects its config.
 
-        `complaints` has those of the helpers before.
+        `stderr` has the lines of earlier helpers.
         """
         self._tell = tell
         self._tell_config = tell_config
         self._write: Callable[[bytes], None] | None = None
         loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[Hello] = loop.create_future()
-        """Done when it said hello."""
+        """Done when the helper has said hello."""
         self.ended: asyncio.Future[End] = loop.create_future()
-        """Done when it is over."""
+        """Done when the helper has ended."""
         self._epoch = 0
         self._lines = 0
         self._pending: dict[int, _Pending] = {}
         self._pings = count(1)
         self._pongs: dict[int, asyncio.Future[None]] = {}
         self._replies = _Lines(self._reply)
-        self.complaints = complaints or Complaints()
-        self.complaints.begin()
-        self._errors = _Lines(self._complain)
+        self.stderr = stderr or HelperStderr()
+        self.stderr.begin()
+        self._errors = _Lines(self._take_stderr)
 
     # For the transport
 
     def begin(self, write: Callable[[bytes], None]) -> None:
-        """`write` takes lines to the helper."""
+        """Begin to send with `write`, which takes lines to the helper."""
         self._write = write
 
-    def heard(self, data: bytes) -> None:
-        """Some of its output. What comes after the end is nobody's any more."""
+    def receive(self, data: bytes) -> None:
+        """Take some of its output; output after the end is dropped."""
         try:
             if not self.ended.done():
                 self._replies.feed(data)
-        except Malformed as error:
+        except MalformedMessage as error:
             self.end(f"it sent an invalid line: {error}")
 
-    def complained(self, data: bytes) -> None:
-        """Some of what it, or the program that starts it, complains of."""
+    def receive_stderr(self, data: bytes) -> None:
+        """Take some of its standard error, or of that of the program that starts it."""
         try:
             self._errors.feed(data)
-        except Malformed as error:
+        except MalformedMessage as error:
             self.end(f"it sent an invalid line: {error}")
 
     def end(self, why: str = "", *, was_silent: bool = False) -> None:
-        """It is over, for this reason, or for the last complaint."""
+        """End the session, for this reason, or for that of the last line of standard error."""
         if self.ended.done():
             return
-        end = End(why or next(reversed(self.complaints.lines), "it exited"), was_silent)
+        end = End(why or next(reversed(self.stderr.lines), "it exited"), was_silent)
         self.ended.set_result(end)
         for pending in self._pending.values():
             _fail(pending.finished, HelperGone(end.why, accepted=pending.is_accepted))
         _fail(self.hello, HelperGone(end.why))
 
-    # For who asks
+    # For callers
 
     def observe(self, epoch: int) -> None:
-        """Have everything told anew; what belongs to an older epoch is dropped from now on."""
+        """Have the helper report everything again; reports of older epochs are dropped from now on."""
         self._epoch = epoch
         self.send(Observe(epoch))
 
     async def request(self, request: Request, accepted: Callable[[], None]) -> Finished:
-        """Have it done; raises `HelperGone` or `RequestRefused`."""
+        """Have a request carried out; raises `HelperGone` or `RequestRefused`."""
         if self.ended.done():
             raise HelperGone(self.ended.result().why)
         finished: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
@@ -170,7 +164,7 @@ class HelperSession:
             del self._pending[request.id]
 
     async def ping(self) -> bool:
-        """Whether it has taken all that it was sent before, and looked at its config; False if it ended."""
+        """Wait until the helper has processed what was sent, and read its config; False if it ended."""
         number = next(self._pings)
         pong = self._pongs[number] = asyncio.get_running_loop().create_future()
         try:
@@ -181,7 +175,7 @@ class HelperSession:
             del self._pongs[number]
 
     async def live(self) -> End:
-        """Keep asking whether it is there, until its end; any line is an answer."""
+        """Ping the helper until its end; any line counts as a reply."""
         while not self.ended.done():
             lines = self._lines
             self.send(Ping(next(self._pings)))
@@ -190,27 +184,29 @@ class HelperSession:
                 self.end(f"it did not answer within {SILENCE_SECONDS} s", was_silent=True)
         return self.ended.result()
 
-    def send(self, message: Ask) -> None:
-        """Write a message; that nobody took it is seen by the silence."""
+    def send(self, message: DaemonMessage) -> None:
+        """Write a message; a message that was lost shows by the helper's silence."""
         assert self._write is not None  # noqa: S101 -- begin() came first
-        self._write(encode(message))
+        self._debug("to the helper", message)
+        self._write(encode_message(message))
 
-    # What it says
+    # From the helper
 
     def _reply(self, line: bytes) -> None:
         if self.ended.done():
-            return  # the line before this one, which came with it, was the last one
+            return  # the line before this one, which came in the same read, ended the session
         reply = parse_reply(line)
         self._lines += 1
         if reply is not None:
             self._take(reply)
 
     def _take(self, reply: Reply) -> None:
+        self._debug("from the helper", reply)
         match reply:
-            case Hello(version, protocol) if protocol != PROTOCOL:
+            case Hello(version, protocol) if protocol != HELPER_PROTOCOL:
                 self.end(f"it is version {version} of hkswitch: `sudo systemctl restart hkswitch`")
             case Hello():
-                self.complaints.begin()  # sudo may have complained, and has started it
+                self.stderr.begin()  # sudo may have printed warnings, and has started it
                 _resolve(self.hello, reply)
             case Accepted(request_id) if (pending := self._pending.get(request_id)) is not None:
                 pending.accept()
@@ -218,26 +214,30 @@ class HelperSession:
                 pending.accept()
                 _resolve(pending.finished, reply)
             case Refused(int(request_id), reason) if (pending := self._pending.get(request_id)) is not None:
-                _fail(pending.finished, RequestRefused(reason))
+                _fail(pending.finished, _refusal(reason))
             case Refused(None, reason):
-                _log.warning("the helper did not understand a request: %s", reason)
+                _log.warning("the helper rejected a malformed request: %s", reason)
             case Pong(number) if (pong := self._pongs.get(number)) is not None:
                 _resolve(pong, None)
-            case ConfigTold(problem):
+            case ConfigUpdate(problem):
                 self._tell_config(problem)
-            case GroupTold() | StatesTold() | Lost() | Complete() if reply.epoch == self._epoch:
+            case GroupUpdate() | StatesUpdate() | Lost() | Complete() if reply.epoch == self._epoch:
                 self._tell(reply)
             case _:
-                pass  # a pong, an older epoch, or the end of a request that nobody waits for
+                pass  # a pong, an older epoch, or the end of a request that was cancelled
 
-    def _complain(self, line: bytes) -> None:
+    def _debug(self, direction: str, message: DaemonMessage | Reply) -> None:
+        if _log.isEnabledFor(logging.DEBUG) and (text := described(message)):
+            _log.debug("%s: %s", direction, text)
+
+    def _take_stderr(self, line: bytes) -> None:
         now_seconds = asyncio.get_running_loop().time()
-        self.complaints.take(line.decode(errors="replace"), now_seconds, again=self.hello.done())
+        self.stderr.take(line.decode(errors="replace"), now_seconds, again=self.hello.done())
 
 
 @dataclass(slots=True)
 class _Lines:
-    """Bytes as they come, cut into lines for `sink`; raises `Malformed` at an endless one."""
+    """Received bytes, split into lines for `sink`; raises `MalformedMessage` at an endless one."""
 
     sink: Callable[[bytes], None]
     _rest: bytes = field(init=False, default=b"")
@@ -247,7 +247,11 @@ class _Lines:
         for line in lines:
             self.sink(line)
         if len(self._rest) > LONGEST_REPLY_BYTES:
-            raise Malformed("it has no end")
+            raise MalformedMessage("it is too long")
+
+
+def _refusal(reason: str) -> RequestRefused:
+    return RequestRefused(reason.removeprefix("denied: ") if reason.endswith(NOT_IN_ACTIONS) else reason)
 
 
 def _resolve(future: asyncio.Future[_Result], result: _Result) -> None:
@@ -258,4 +262,4 @@ def _resolve(future: asyncio.Future[_Result], result: _Result) -> None:
 def _fail(future: asyncio.Future[Any], error: Failure) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # whoever waits sees it; nobody has to
+        future.exception()  # a caller that waits gets it; without one, asyncio must not log it

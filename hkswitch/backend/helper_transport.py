@@ -1,26 +1,46 @@
-"""A helper that the daemon starts itself, by sudo: lines over pipes. Does not run as root."""
+"""Transports to a helper: a child started through sudo, or a connection to systemd's socket.
+
+Does not run as root.
+"""
 
 import asyncio
+import shutil
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
+from hkswitch.backend import sudo_reasons
 from hkswitch.backend.helper_session import HelperGone, HelperSession
-from hkswitch.backend.sudo import explain, hint, telling
 
 END_WITHIN_SECONDS: Final = 1
 
+SOCKET: Final = Path("/run/serviceswitch.sock")
+"""The socket of serviceswitch.socket, which only the daemon's user may connect to."""
 
-class Process:
-    """The transport to a helper that is a child."""
+SOCKET_UNIT: Final = "serviceswitch.socket"
+
+_CLOSED_AT_ONCE: Final = (
+    "systemd closed the connection before the helper said hello; too many helpers may be running or hanging"
+)
+
+
+def sudo_command() -> tuple[str, ...]:
+    """Return the one command that sudoers allows. sudo-rs may be the only sudo there is."""
+    sudo = shutil.which("sudo") or shutil.which("sudo-rs") or "sudo"
+    return (sudo, "-n", "-u", "root", *sudo_reasons.HELPER)
+
+
+class SudoTransport:
+    """The transport to a helper that is a child of the daemon: lines over pipes."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        """`command` is an argv, as `by_sudo` returns it."""
+        """`command` is an argv, as `sudo_command` returns it."""
         self._command = command
 
     async def open(self, session: HelperSession) -> "_Pipes":
-        """Start it; raises `HelperGone`."""
+        """Start the helper; raises `HelperGone`."""
         loop = asyncio.get_running_loop()
         try:
             # TRUST: crosses to root. The command is literal; only requests in protocol/helper.py follow.
@@ -32,16 +52,16 @@ class Process:
         return pipes
 
     def explain(self, why_gone: str) -> str:
-        """What to do about it."""
-        return explain(why_gone)
+        """Return one sentence for the log: why the helper is gone, and what to do."""
+        return sudo_reasons.explain(why_gone)
 
     def hint(self, why_gone: str) -> str:
-        """The same in short."""
-        return hint(why_gone)
+        """Return the cause and the remedy; nothing if they are not known."""
+        return sudo_reasons.hint(why_gone)
 
 
 class _Pipes(asyncio.SubprocessProtocol):
-    """Its standard input, output and error."""
+    """The helper's standard input, output and error."""
 
     def __init__(self, session: HelperSession) -> None:
         self._session = session
@@ -67,12 +87,12 @@ class _Pipes(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 1:
-            self._session.heard(data)
+            self._session.receive(data)
         else:
-            self._session.complained(data)
+            self._session.receive_stderr(data)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
-        # Why it ended may still be on its way on standard error; but that one may stay open for ever.
+        # The reason may still be on its way on standard error, but that may also stay open for ever.
         self._outputs.discard(fd)
         if not self._outputs and self._exited.is_set():
             self._end()
@@ -85,11 +105,12 @@ class _Pipes(asyncio.SubprocessProtocol):
             self._end()
 
     def _end(self) -> None:
-        self._session.end(telling(self._session.complaints.lines) or _how(self._transport.get_returncode()))
+        reason = sudo_reasons.telling_line(self._session.stderr.lines)
+        self._session.end(reason or _how_it_ended(self._transport.get_returncode()))
 
 
-def _how(code: int | None) -> str:
-    """How a process ended that said nothing; None if it has not ended."""
+def _how_it_ended(code: int | None) -> str:
+    """Describe the end of a process that printed nothing; None if it has not ended."""
     if not code:
         return "it exited"
     if code == -signal.SIGTERM:
@@ -97,3 +118,59 @@ def _how(code: int | None) -> str:
     if code < 0:
         return f"it was ended by signal {-code}"
     return f"it exited with status {code} and said nothing"
+
+
+class SocketTransport:
+    """The transport to a helper that systemd starts for each connection: no setuid program."""
+
+    def __init__(self, path: Path = SOCKET) -> None:
+        """Does not connect yet."""
+        self._path = path
+
+    async def open(self, session: HelperSession) -> "_SocketConnection":
+        """Connect, which starts the helper; raises `HelperGone`."""
+        loop = asyncio.get_running_loop()
+        try:
+            # TRUST: crosses to root. Only requests in protocol/helper.py follow.
+            _, connection = await loop.create_unix_connection(
+                lambda: _SocketConnection(session), str(self._path)
+            )
+        except OSError as error:
+            raise HelperGone(f"{self._path}: {error.strerror or error}") from None
+        return connection
+
+    def explain(self, why_gone: str) -> str:
+        """Return one sentence for the log: why the helper is gone, and what to do."""
+        if remedy := self.hint(why_gone):
+            return f"the helper cannot be reached: {remedy} ({why_gone})"
+        return f"the helper exited unexpectedly ({why_gone}); see `journalctl -u 'serviceswitch@*'`"
+
+    def hint(self, why_gone: str) -> str:
+        """Return the likeliest cause and its remedy; nothing if they are not known."""
+        if str(SOCKET) not in why_gone:
+            return ""
+        return f"{SOCKET_UNIT} does not run; `sudo systemctl enable --now {SOCKET_UNIT}`"
+
+
+class _SocketConnection(asyncio.Protocol):
+    """A connection to the helper."""
+
+    def __init__(self, session: HelperSession) -> None:
+        self._session = session
+        self._lost = asyncio.Event()
+
+    async def close(self) -> None:
+        self._transport.abort()  # the helper sees the end of its input; its replies are of no use any more
+        await self._lost.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- asyncio's types are too wide
+        self._transport = transport
+        self._session.begin(transport.write)
+
+    def data_received(self, data: bytes) -> None:
+        self._session.receive(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
+        self._lost.set()
+        self._session.end("" if self._session.hello.done() else _CLOSED_AT_ONCE)

@@ -30,7 +30,7 @@ FAILED = UnitState(LoadState.LOADED, ActiveState.FAILED, "failed")
 
 @dataclass(slots=True)
 class SimulatedHost:
-    """Each unit takes `job_seconds` to start or stop, `slow` ones their own; `broken` ones fail to start."""
+    """A host whose units take `job_seconds` to start or stop (`slow` ones differ); `broken` ones fail."""
 
     groups: Collection[Group]
     job_seconds: float = 0.2
@@ -38,10 +38,10 @@ class SimulatedHost:
     broken: Collection[str] = ()
     states: dict[str, UnitState] = field(init=False, default_factory=dict)
     verdicts: dict[str, ProbeResult] = field(init=False, default_factory=dict)
-    """What the status of groups of commands says."""
+    """The probe results of groups, where they were set."""
     _running: dict[str, asyncio.Task[str | None]] = field(init=False, default_factory=dict)
     listeners: list[Callable[[Mapping[str, UnitState]], None]] = field(init=False, default_factory=list)
-    """Told of every change, beside the observer."""
+    """Called with every change, besides the observer."""
     _observer: Observer | None = field(init=False, default=None)
 
     async def open(self, observer: Observer) -> None:
@@ -52,8 +52,8 @@ class SimulatedHost:
     async def request(
         self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool = False
     ) -> ActionResult:
-        """Run the units through the states that systemd's would have; a newer request ends an older one."""
-        del at_length  # what is simulated stays up
+        """Take the units through the states that systemd's would have; a newer request ends an older one."""
+        del at_length  # simulated units stay up
         group = next((group for group in self.groups if group.id == group_id), None)
         if group is None:
             return ActionResult(f"denied: there is no group {group_id!r} in the configuration")
@@ -71,7 +71,7 @@ class SimulatedHost:
         return ActionResult(None if task.cancelled() else task.result())
 
     async def watch(self, groups: Collection[Group]) -> None:
-        """Have these groups; units that were not there before are stopped."""
+        """Serve these groups; new units are stopped."""
         self.groups = groups
         units = {unit for group in groups for unit in group.units}
         self.states |= dict.fromkeys(units - self.states.keys(), INACTIVE)
@@ -79,30 +79,30 @@ class SimulatedHost:
             self._show(group)
 
     def trouble(self) -> str:
-        """There is none."""
+        """Return nothing: actions are always possible."""
         return ""
 
     async def check_config(self) -> str:
-        """Whatever it says is done."""
+        """Return nothing: every config is accepted."""
         return ""
 
     def config_problem(self) -> str:
-        """There is none."""
+        """Return nothing: every config is accepted."""
         return ""
 
     async def until_broken(self) -> NoReturn:
-        """Nothing runs that could break."""
+        """Wait for ever: nothing runs that could break."""
         await asyncio.Event().wait()
         raise AssertionError
 
     async def close(self) -> None:
-        """End what still runs."""
+        """Cancel what still runs."""
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def change(self, units: Mapping[str, UnitState]) -> None:
-        """Let units change from outside, as a shell would do it."""
+        """Change units from outside, as `systemctl` in a shell does."""
         self.states.update(units)
         for listener in self.listeners:
             listener(units)
@@ -111,14 +111,14 @@ class SimulatedHost:
                 self._show(group)
 
     def tell(self, group_id: str, verdict: ProbeResult) -> None:
-        """Let the state of a group of commands change."""
+        """Set the probe result of a group."""
         self.verdicts[group_id] = verdict
         for group in self.groups:
             if group.id == group_id:
                 self._show(group)
 
     def lose(self) -> None:
-        """Know nothing any more, as without a bus."""
+        """Report every state as unknown, as without a bus."""
         if self._observer is not None:
             for group in self.groups:
                 self._observer.observed(group.id, Observed(None))
@@ -126,9 +126,8 @@ class SimulatedHost:
     def _show(self, group: Group) -> None:
         if self._observer is not None:
             units = {unit: self.states[unit] for unit in group.units}
-            otherwise = (
-                ProbeResult.OFF if group.commands else ProbeResult.ON
-            )  # a check that is not told says yes
+            # A check passes unless it was set.
+            otherwise = ProbeResult.OFF if group.commands else ProbeResult.ON
             self._observer.observed(group.id, Observed(units, self.verdicts.get(group.id, otherwise)))
 
     async def _run(self, action: Action, group: Group) -> str | None:

@@ -1,13 +1,16 @@
-"""Why sudo does not start the helper, in sudo's own words, and the remedy for each. Data: it runs nothing.
+"""The reasons for which sudo does not start the helper, in sudo's own words, and the remedy for each.
+
+Runs nothing.
 
 tests/host/test_sudo_reasons.py makes each of them happen on a Debian host, and then applies the remedy.
 docs/sudo.md has the same rows for readers.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-PROGRAM: Final = "/usr/sbin/serviceswitch"
-HELPER: Final = (PROGRAM, "serve")
+HELPER_PROGRAM: Final = "/usr/sbin/serviceswitch"
+HELPER: Final = (HELPER_PROGRAM, "serve")
 SUDOERS_RULE: Final = f"hkswitch ALL=(root) NOPASSWD: {' '.join(HELPER)}"
 
 OLD: Final = "sudo 1.9.13"
@@ -18,7 +21,7 @@ EVERY: Final = (OLD, NEW, RS)
 
 
 class Reason(NamedTuple):
-    """A reason of sudo's. `words` are in one of the lines that `said_by` print."""
+    """A reason that sudo gives. `words` are part of a line that each version in `said_by` prints."""
 
     words: str
     said_by: tuple[str, ...]
@@ -27,15 +30,18 @@ class Reason(NamedTuple):
 
 
 def _for_the_helper(*settings: str, in_the_rule: str = "") -> str:
-    """The remedy for a setting that is meant for people at a terminal, and that the rule itself may have."""
-    remedy = f"add `Defaults!{PROGRAM} {', '.join(f'!{setting}' for setting in settings)}` with `sudo visudo`"
+    """Return the remedy for a setting that is meant for terminals; the rule may have it as a tag, too."""
+    negated = ", ".join(f"!{setting}" for setting in settings)
+    remedy = f"add `Defaults!{HELPER_PROGRAM} {negated}` with `sudo visudo`"
     return f"{remedy}; {in_the_rule} {_TAKES_PRECEDENCE}" if in_the_rule else remedy
 
 
 _TAKES_PRECEDENCE: Final = f"in the rule takes precedence: the rule must be `{SUDOERS_RULE}`"
 
 
-_OPTIONS: Final = "remove that option from the drop-ins of hkswitch.service; `sudo hkswitch doctor` names it"
+_REMOVE_OPTION: Final = (
+    "remove that option from the drop-ins of hkswitch.service; `sudo hkswitch doctor` names it"
+)
 _CAPABILITIES: Final = (
     "remove `PrivateUsers=` and `CapabilityBoundingSet=` from the drop-ins of hkswitch.service; "
     "`systemctl cat hkswitch` shows them"
@@ -72,7 +78,7 @@ _NO_RULE: Final = "sudo has no rule that lets hkswitch start the helper without 
 _WRITABLE: Final = "sudo reads no rules that others than root could have written"
 
 REASONS: Final = (
-    Reason("no new privileges", SUDO, "hkswitch.service implies NoNewPrivileges", _OPTIONS),
+    Reason("no new privileges", SUDO, "hkswitch.service implies NoNewPrivileges", _REMOVE_OPTION),
     Reason(
         "/sudo must be owned by uid 0 and have the setuid bit",
         SUDO,
@@ -83,7 +89,7 @@ REASONS: Final = (
         "sudo must be owned by uid 0 and have the setuid bit",
         (RS,),
         "hkswitch.service implies NoNewPrivileges, or sudo-rs is not setuid root",
-        f"{_OPTIONS}; without one, run `chmod 4755` on sudo-rs as root",
+        f"{_REMOVE_OPTION}; without one, run `chmod 4755` on sudo-rs as root",
     ),
     Reason(
         "effective uid is not 0",
@@ -93,7 +99,7 @@ REASONS: Final = (
     ),
     Reason("unable to change to root gid", SUDO, _NOT_ROOT, _CAPABILITIES),
     Reason("PERM_SUDOERS: setresuid", SUDO, _NOT_ROOT, _CAPABILITIES),
-    Reason(f"cannot execute '{PROGRAM}': Operation not permitted", (RS,), _NOT_ROOT, _CAPABILITIES),
+    Reason(f"cannot execute '{HELPER_PROGRAM}': Operation not permitted", (RS,), _NOT_ROOT, _CAPABILITIES),
     Reason("unable to open /etc/sudoers: No such file", SUDO, "there is no /etc/sudoers", _SUDOERS),
     Reason("invalid configuration: No such file", (RS,), "there is no /etc/sudoers", _SUDOERS),
     Reason("is world writable", SUDO, _WRITABLE, _OWNER),
@@ -137,7 +143,7 @@ REASONS: Final = (
         "command not found",
         EVERY,
         "the helper is not installed, or `runchroot` is set",
-        f"reinstall hkswitch; if there is a {PROGRAM}, {_CHROOT}",
+        f"reinstall hkswitch; if there is a {HELPER_PROGRAM}, {_CHROOT}",
     ),
     Reason("failed to map segment", SUDO, "`rlimit_as` is too low for the helper", _LIMITS),
     Reason("Error 24", SUDO, "`rlimit_nofile` is too low for the helper", _LIMITS),
@@ -169,7 +175,7 @@ REASONS: Final = (
     Reason("is not allowed to execute", SUDO, _NO_RULE, RULE_REMEDY),
     Reason("sudo: Permission denied", EVERY, "only a group may run sudo", _SOCKET),
     Reason("sudo: No such file", EVERY, "sudo is not installed", f"install it, or {_SOCKET}"),
-    # After the rules: sudo says it of /run/sudo, too, and goes on, where it would ask for a password.
+    # Comes after the rules: sudo prints it of /run/sudo, too, and goes on where it would ask for a password.
     Reason(
         "unable to mkdir",
         SUDO,
@@ -189,4 +195,28 @@ REASONS: Final = (
         _LOGGING,
     ),
 )
-"""The first one whose words were said counts: sudo often adds a line that says less."""
+"""The first reason whose words were printed wins: sudo often adds a line that says less."""
+
+
+def find_reason(text: str) -> Reason | None:
+    """Return the reason whose words are in a text; None if it is another text."""
+    return next((reason for reason in REASONS if reason.words in text), None)
+
+
+def telling_line(lines: Sequence[str]) -> str:
+    """Return the line that gives the reason, or else the last one; nothing if there are none."""
+    telling = (line for reason in REASONS for line in lines if reason.words in line)
+    return next(telling, lines[-1] if lines else "")
+
+
+def hint(why: str) -> str:
+    """Return the cause and the remedy; nothing if they are not known."""
+    reason = find_reason(why)
+    return f"{reason.cause}; {reason.remedy}" if reason else ""
+
+
+def explain(why: str) -> str:
+    """Return one sentence for the log: why the helper is gone, and what to do."""
+    if known := hint(why):
+        return f"the helper cannot run: {known} ({why})"
+    return f"the helper exited unexpectedly ({why}); switches do not respond until it is back"

@@ -16,14 +16,14 @@ from typing import Final
 import click
 
 from hkswitch.backend import NOT_IN_ACTIONS
-from hkswitch.backend.sudo import HELPER
+from hkswitch.backend.sudo_reasons import HELPER
 from hkswitch.cli.options import examples, state_option
 from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, UnitHealth
-from hkswitch.protocol.control import Ask, Question, Status
+from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import GroupReport
 
 LAST_LINES: Final = 5
@@ -81,14 +81,14 @@ def _through_daemon(action: Action, group_ids: Iterable[str], path: Path, *, wai
     with ExitStack() as connections:
         asked = {
             group_id: connections.enter_context(
-                client.Asked(path, Question(Ask.ACT, action=action, group=group_id))
+                client.PendingRequest(path, ControlRequest(Operation.ACT, action=action, group=group_id))
             )
             for group_id in group_ids
         }
         return [_finish(action, group_id, asked[group_id], path, wait=wait) for group_id in asked]
 
 
-def _finish(action: Action, group_id: str, asked: client.Asked, path: Path, *, wait: bool) -> Exit:
+def _finish(action: Action, group_id: str, asked: client.PendingRequest, path: Path, *, wait: bool) -> Exit:
     try:
         if note := asked.end(wait=wait):
             _print_error(f"{group_id}: {note}")
@@ -111,7 +111,7 @@ def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:
     deadline_seconds = time.monotonic() + DAEMON_BACK_WITHIN_SECONDS
     while time.monotonic() < deadline_seconds:
         with suppress(Failure):  # it is not back yet
-            answer = client.ask(path, Question(Ask.STATUS))
+            answer = client.ask(path, ControlRequest(Operation.STATUS))
             if isinstance(answer, Status) and any(
                 group.id == group_id and group.state is wanted for group in answer.report.groups
             ):
@@ -141,7 +141,7 @@ def _start_helper(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
 def _print_journals(path: Path, group_id: str) -> None:
     """Print the last lines of the units that failed, if this user may read the journal."""
     try:
-        report = client.ask(path, Question(Ask.STATUS))
+        report = client.ask(path, ControlRequest(Operation.STATUS))
     except Failure:
         return  # the daemon has ended meanwhile; the failure itself has been printed
     assert isinstance(report, Status)  # noqa: S101 -- client.ask has checked it

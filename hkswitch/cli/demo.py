@@ -15,7 +15,7 @@ from hkswitch.control.words import gone_from_home, locked
 from hkswitch.daemon import logs
 from hkswitch.daemon.bridge import CannotServe
 from hkswitch.daemon.service import serve
-from hkswitch.daemon.serving import Front
+from hkswitch.daemon.serving import ServedBridge
 from hkswitch.hap.setup_code import invitation
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
@@ -63,7 +63,7 @@ def demo(config_file: Path | None, address: str | None, port: int | None, state_
 
     Pair it with your phone and use the switches: no real unit is touched.
     """
-    logs.begin({}, in_detail=True)
+    logs.begin({}, every_state=True)
     in_event_loop(serve_demo(config_file, address, port, state_folder))
 
 
@@ -126,7 +126,7 @@ class _Terminal:
     def waiting(self, why: str) -> None:
         self._print_changes({"waiting": f"{why[:1].upper()}{why[1:]}."})
 
-    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: ServedBridge, trouble: str) -> None:
         self.was_paired = front.paired and self.was_paired is not False
         names = ", ".join(group.name for group in config.groups if group.id not in front.left_out)
         where = (
@@ -149,7 +149,7 @@ class _Terminal:
             )
         self._print_changes(topics)
 
-    def _pairing(self, front: Front) -> str:
+    def _pairing(self, front: ServedBridge) -> str:
         if self.was_paired:
             return f"Already paired. {gone_from_home(self.state_folder)}"
         if front.paired:

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import click
 
 from hkswitch import __version__
-from hkswitch.backend.sudo import by_sudo
+from hkswitch.backend.helper_transport import sudo_command
 from hkswitch.cli import status
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.options import config_option, examples, state_option
@@ -163,7 +163,7 @@ def _section(name: str, lines: Iterable[str]) -> str:
 
 
 async def _versions() -> list[str]:
-    sudo, *_ = by_sudo()
+    sudo, *_ = sudo_command()
     return [
         f"hkswitch {__version__}",
         f"Python {platform.python_version()}",

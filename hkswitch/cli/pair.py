@@ -19,7 +19,7 @@ from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import StateInUse, write_whole
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.protocol.control import Answer, Ask, Controllers, Question, SetupIs, Status
+from hkswitch.protocol.control import Controllers, ControlReply, ControlRequest, Operation, SetupInfo, Status
 from hkswitch.protocol.report import PairedController
 
 STANDARD_OUTPUT: Final = Path("-")
@@ -55,26 +55,26 @@ def pair(  # noqa: PLR0913 -- one for each option
         paired = paired_controllers(state_folder)
         click.echo(list_as_json(paired) if as_json else list_as_text(paired))
     elif reset_attempts:
-        ask_or_do(state_folder, Question(Ask.RESET_ATTEMPTS))
+        ask_or_do(state_folder, ControlRequest(Operation.RESET_ATTEMPTS))
         click.echo("Failed pairing attempts were reset; pairing is allowed again.")
     elif png or svg:
         _draw(png, svg, state_folder)
     else:
-        setup = setup_is(state_folder)
+        setup = setup_info(state_folder)
         click.echo(setup_as_json(setup) if as_json else setup_as_text(setup, state_folder))
         if not as_json and (note := network_note(state_folder)):
             click.echo(note)
 
 
-def ask_or_do(state_folder: Path, question: Question) -> Answer:
+def ask_or_do(state_folder: Path, request: ControlRequest) -> ControlReply:
     """Ask the daemon of a state folder; if none runs, do it there. Raises `Failure`."""
     path = socket_of(state_folder)
     try:
-        return client.ask(path, question)
+        return client.ask(path, request)
     except client.NoDaemon:
         pass
     try:
-        return pairings.do(question, StoredPairings(state_folder))
+        return pairings.do(request, StoredPairings(state_folder))
     except NoBridgeYet as failure:
         if is_of_service(path):
             failure.remedy = "start hkswitch.service first, or name the --state-dir of another bridge"
@@ -84,16 +84,16 @@ def ask_or_do(state_folder: Path, question: Question) -> Answer:
         raise Failure(f"cannot use {in_use.folder}: {holder}; try again in a moment, or stop it") from None
 
 
-def setup_is(state_folder: Path) -> SetupIs:
+def setup_info(state_folder: Path) -> SetupInfo:
     """Return what a phone needs to pair."""
-    answer = ask_or_do(state_folder, Question(Ask.SETUP))
-    assert isinstance(answer, SetupIs)  # noqa: S101 -- client.ask has checked it
+    answer = ask_or_do(state_folder, ControlRequest(Operation.SETUP))
+    assert isinstance(answer, SetupInfo)  # noqa: S101 -- client.ask has checked it
     return answer
 
 
 def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
     """Return the paired controllers."""
-    answer = ask_or_do(state_folder, Question(Ask.CONTROLLERS))
+    answer = ask_or_do(state_folder, ControlRequest(Operation.CONTROLLERS))
     assert isinstance(answer, Controllers)  # noqa: S101
     return answer.controllers
 
@@ -101,7 +101,7 @@ def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
 def network_note(state_folder: Path) -> str:
     """Say that no phone can reach the bridge, if its daemon waits for a network; otherwise empty."""
     try:
-        answer = client.ask(socket_of(state_folder), Question(Ask.STATUS))
+        answer = client.ask(socket_of(state_folder), ControlRequest(Operation.STATUS))
     except Failure:
         return ""
     assert isinstance(answer, Status)  # noqa: S101
@@ -111,14 +111,14 @@ def network_note(state_folder: Path) -> str:
     return f"No phone can find the bridge yet: {bridge.network or 'it has no network'}."
 
 
-def cannot_pair_note(setup: SetupIs, state_folder: Path) -> str:
+def cannot_pair_note(setup: SetupInfo, state_folder: Path) -> str:
     """Say why no controller can pair now; empty if one can."""
     if setup.paired:
         return f"Already paired. {gone_from_home(state_folder)}"
     return f"No controller can pair: {locked(state_folder)}." if setup.pairing_refused else ""
 
 
-def setup_as_text(setup: SetupIs, state_folder: Path) -> str:
+def setup_as_text(setup: SetupInfo, state_folder: Path) -> str:
     """Return the setup code and QR code, or why no controller can pair now."""
     if setup.paired:
         return (
@@ -130,7 +130,7 @@ def setup_as_text(setup: SetupIs, state_folder: Path) -> str:
     return setup_code.invitation(Setup(setup.code, setup.payload[-4:]))
 
 
-def setup_as_json(setup: SetupIs) -> str:
+def setup_as_json(setup: SetupInfo) -> str:
     """Return it for programs: existing keys stay."""
     return json.dumps(
         {
@@ -160,7 +160,7 @@ def list_as_json(paired: Sequence[PairedController]) -> str:
 
 
 def _draw(png: Path | None, svg: Path | None, state_folder: Path) -> None:
-    setup = setup_is(state_folder)
+    setup = setup_info(state_folder)
     path = png or svg
     assert path is not None  # noqa: S101 -- one of the two was given
     contents = setup_code.picture(setup.payload, "svg" if png is None else "png")

@@ -7,7 +7,7 @@ import click
 
 from hkswitch.cli.options import examples, state_option
 from hkswitch.control import client, socket_of
-from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.control import ControlRequest, Operation
 
 RELOADED_WITHIN_SECONDS: Final = 60
 """Time for a daemon that is still starting, and for another reload."""
@@ -27,5 +27,5 @@ def reload(state_folder: Path) -> None:
 
 def request_reload(state_folder: Path) -> str:
     """Reload; returns the daemon's note, mostly empty. Raises `Failure` if it was not reloaded."""
-    with client.Asked(socket_of(state_folder), Question(Ask.RELOAD)) as asked:
+    with client.PendingRequest(socket_of(state_folder), ControlRequest(Operation.RELOAD)) as asked:
         return asked.end(within_seconds=RELOADED_WITHIN_SECONDS)

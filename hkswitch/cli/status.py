@@ -5,7 +5,6 @@ import json
 import sys
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,10 +14,10 @@ from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.options import config_option, examples, json_option, state_option
 from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import GroupState
-from hkswitch.protocol.control import Ask, Question, Status
-from hkswitch.protocol.report import GroupReport, Report, as_object
+from hkswitch.protocol.control import ControlRequest, Operation, Status
+from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
 ASK_DAEMON_AGAIN_SECONDS: Final = 1.0
 """Between two attempts to connect to a daemon that has ended; a restart takes a few seconds."""
@@ -29,18 +28,6 @@ class WatchedReport(NamedTuple):
 
     report: Report
     daemon_ended: bool = False
-
-
-@dataclass(eq=False)
-class UnknownGroup(Failure):
-    """What was named is no group."""
-
-    group_id: str
-    known: tuple[str, ...]
-    exit_code = Exit.USAGE
-
-    def __str__(self) -> str:
-        return f"there is no group {self.group_id!r}; there are {', '.join(self.known)}"
 
 
 @click.command(epilog=examples("hkswitch status", "hkswitch status web", "hkswitch status --watch"))
@@ -90,7 +77,7 @@ def from_daemon(state_folder: Path) -> Report | None:
     """
     path = socket_of(state_folder)
     try:
-        answer = client.ask(path, Question(Ask.STATUS))
+        answer = client.ask(path, ControlRequest(Operation.STATUS))
     except (client.NoDaemon, client.Unreachable):
         if not is_of_service(path):
             raise
@@ -121,11 +108,11 @@ async def from_systemd(config_file: Path) -> Report:
 
 
 def select_groups(report: Report, group_ids: Collection[str]) -> Report:
-    """Return the report on these groups, or on all if none is named. Raises `UnknownGroup`."""
+    """Return the report on these groups, or on all if none is named. Raises `Failure`."""
     known = [group.id for group in report.groups]
     for group_id in group_ids:
         if group_id not in known:
-            raise UnknownGroup(group_id, tuple(known))
+            raise unknown_group(group_id, known)
     return _present(report, group_ids)
 
 

@@ -10,7 +10,7 @@ from hkswitch.cli.pair import ask_or_do, paired_controllers
 from hkswitch.control.words import command
 from hkswitch.hap.setup_code import some, unknown_controller
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import PairedController
 
 
@@ -35,7 +35,7 @@ def remove(state_folder: Path, typed: str | None, *, remove_all: bool) -> str:
     if not before and typed is None:
         return "No controller is paired."
     one = None if remove_all else select_controller(before, typed)
-    ask_or_do(state_folder, Question(Ask.UNPAIR, None if one is None else one.id))
+    ask_or_do(state_folder, ControlRequest(Operation.UNPAIR, None if one is None else one.id))
     return removed(one, before, paired_controllers(state_folder), command(state_folder, "pair"))
 
 

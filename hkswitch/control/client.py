@@ -1,6 +1,6 @@
-"""The command line's end of the control socket. It blocks: one question needs no event loop.
+"""The command line's end of the control socket. It blocks: one request needs no event loop.
 
-It asks the daemon's user and nobody else, and waits for nothing without end.
+It trusts only a socket of the daemon's user, and every wait has a limit.
 """
 
 import errno
@@ -9,154 +9,126 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from hkswitch.control import ANSWER_WITHIN_SECONDS, LONGEST_PATH_BYTES, PRIVILEGED_NAME, is_of_service
+from hkswitch.control import LONGEST_PATH_BYTES, PRIVILEGED_NAME, REPLY_WITHIN_SECONDS, is_of_service
 from hkswitch.control.peer_credentials import peer_of
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.control import (
-    LONGEST_ANSWER_BYTES,
-    Answer,
-    Ask,
-    AskFailed,
+    LONGEST_CONTROL_REPLY_BYTES,
     Controllers,
-    Failed,
-    Noted,
-    Question,
-    SetupIs,
+    ControlReply,
+    ControlRequest,
+    DoneWithNote,
+    ErrorReply,
+    Operation,
+    Progress,
+    SetupInfo,
     Status,
-    Word,
-    encode_question,
-    parse_answer,
+    encode_control_request,
+    parse_control_reply,
 )
-from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.protocol.report import Report
 
 
-@dataclass(eq=False)
 class NoDaemon(Failure):
-    """Nobody listens at the socket."""
+    """No daemon listens on the socket."""
 
-    path: Path
-
-    def __str__(self) -> str:
-        start = "start hkswitch.service" if is_of_service(self.path) else "start the one that has this folder"
-        return f"no hkswitch listens on {self.path}: {start}"
+    def __init__(self, path: Path) -> None:
+        start = "start hkswitch.service" if is_of_service(path) else "start the one that has this folder"
+        super().__init__(f"no hkswitch listens on {path}: {start}")
 
 
-@dataclass(eq=False)
 class Unreachable(Failure):
-    """This user may not come near the socket."""
+    """This user may not connect to the socket."""
 
-    path: Path
     exit_code = Exit.DENIED
 
-    def __str__(self) -> str:
-        return f"this user may not reach {self.path}: use sudo"
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"permission denied on {path}: use sudo")
 
 
-@dataclass(eq=False)
 class NoAnswer(Failure):
     """The daemon accepted the connection, but did not reply."""
 
-    path: Path
-    why: str
-
-    def __str__(self) -> str:
-        see = "; see `systemctl status hkswitch`" if is_of_service(self.path) else ""
-        return f"hkswitch gave no answer on {self.path}: {self.why}{see}"
+    def __init__(self, path: Path, why: str) -> None:
+        see = "; see `systemctl status hkswitch`" if is_of_service(path) else ""
+        super().__init__(f"no reply from the daemon on {path}: {why}{see}")
 
 
 class Disconnected(NoAnswer):
-    """The daemon went away before it replied."""
+    """The daemon closed the connection before it replied."""
 
 
 class TooSlow(NoAnswer):
     """The daemon did not reply in time."""
 
 
-@dataclass(eq=False)
-class Stranger(Failure):
-    """A user who is not the daemon's has put a socket there."""
-
-    path: Path
-    user_id: int
-    exit_code = Exit.DENIED
-
-    def __str__(self) -> str:
-        name = "hkswitch.service" if is_of_service(self.path) else "the hkswitch that has this folder"
-        return (
-            f"cannot trust {self.path}: user {self.user_id} listens there, and not the daemon's user; "
-            f"remove it, and restart {name}"
-        )
+def untrusted(path: Path, user_id: int) -> Failure:
+    """Return the failure for a socket of a user who is not the daemon's."""
+    name = "hkswitch.service" if is_of_service(path) else "the hkswitch that has this folder"
+    return Failure(
+        f"cannot trust {path}: user {user_id} listens there, and not the daemon's user; "
+        f"remove it, and restart {name}",
+        Exit.DENIED,
+    )
 
 
-@dataclass(eq=False)
-class NotDoneYet(Failure):
-    """An action takes longer than anybody waits for."""
-
-    def __str__(self) -> str:
-        hours = LONGEST_WAIT_SECONDS / 3600
-        return f"not done after {hours:.0f} hours, and it goes on: `hkswitch status` shows what comes of it"
-
-
-@dataclass(eq=False)
-class InvalidReply(Failure):
-    """The daemon's reply cannot be understood."""
-
-    path: Path
-    why: str
-
-    def __str__(self) -> str:
-        return f"invalid reply from the daemon on {self.path} ({self.why}): are both the same version?"
+def _invalid_reply(path: Path, why: str) -> Failure:
+    return Failure(f"invalid reply from the daemon on {path} ({why}): are both the same version?")
 
 
 LONGEST_WAIT_SECONDS: Final = 2 * 3600
-"""A command may take an hour, and so may the one that it waits for. Units have timeouts of their own."""
+"""A command may take an hour, and so may the one before it. Units have timeouts of their own."""
 
-ASK_AGAIN_SECONDS: Final = 10
-"""While an action takes long, the daemon must still answer another question."""
+CHECK_EVERY_SECONDS: Final = 10
+"""While an action takes long, the daemon must still answer another request."""
 
-MOST_WORDS: Final = 10
-"""Answers to one action: it was begun, perhaps again, and it has ended."""
+MOST_REPLIES: Final = 10
+"""Replies to one action: it has begun, perhaps again, and it has ended."""
 
-CONNECT_AGAIN_SECONDS: Final = 0.05
+RECONNECT_AFTER_SECONDS: Final = 0.05
 
-_CHUNK_BYTES: Final = 1024 * 1024
+_RECEIVE_BYTES: Final = 1024 * 1024
 
 _OTHER_TYPE: Final = "unexpected type"
 
-_SHORTEST_SECONDS: Final = 0.001
-"""0 would mean not to wait at all, and say so in another error."""
+_NOT_DONE_YET: Final = (
+    f"not done after {LONGEST_WAIT_SECONDS // 3600} hours, and still running: "
+    "`hkswitch status` shows the result"
+)
 
-_ANSWERS: Final = {
-    Ask.STATUS: Status,
-    Ask.CONTROLLERS: Controllers,
-    Ask.SETUP: SetupIs,
-    Ask.UNPAIR: Word,
-    Ask.RESET_ATTEMPTS: Word,
+_SHORTEST_SECONDS: Final = 0.001
+"""0 would mean a socket that does not block, with other errors."""
+
+_REPLY_TYPES: Final = {
+    Operation.STATUS: Status,
+    Operation.CONTROLLERS: Controllers,
+    Operation.SETUP: SetupInfo,
+    Operation.UNPAIR: Progress,
+    Operation.RESET_ATTEMPTS: Progress,
 }
 
 
-class Asked:
-    """A question that the daemon at `path` was asked; raises `NoDaemon`, or another `Failure`."""
+class PendingRequest:
+    """A request that was sent to the daemon at `path`."""
 
-    def __init__(self, path: Path, question: Question) -> None:
-        """Connects, and sends the question."""
+    def __init__(self, path: Path, request: ControlRequest) -> None:
+        """Connect, and send the request; raises `NoDaemon`, or another `Failure`."""
         self._path = path
         self._received = bytearray()
-        self._asked_at_seconds = time.monotonic()
+        self._sent_at_seconds = time.monotonic()
         if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
-            raise NoDaemon(path)  # none could
-        deadline_seconds = self._asked_at_seconds + ANSWER_WITHIN_SECONDS
-        with self._explained(ANSWER_WITHIN_SECONDS):
+            raise NoDaemon(path)  # none could listen there
+        deadline_seconds = self._sent_at_seconds + REPLY_WITHIN_SECONDS
+        with self._explained(REPLY_WITHIN_SECONDS):
             self._socket = _connected(path, deadline_seconds)
         try:
-            with self._explained(ANSWER_WITHIN_SECONDS):
+            with self._explained(REPLY_WITHIN_SECONDS):
                 self._socket.settimeout(_left(deadline_seconds))
-                self._socket.sendall(encode_question(question))
+                self._socket.sendall(encode_control_request(request))
         except BaseException:
             self._socket.close()
             raise
@@ -167,64 +139,65 @@ class Asked:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def answer(self, within_seconds: float | None) -> Answer:
-        """The next answer; None is for one that may begin at any time, and then must come as a whole.
+    def reply(self, within_seconds: float | None) -> ControlReply:
+        """Return the next reply. None: it may begin at any time, and then has the usual time limit.
 
         Raises:
-            AskFailed: If it is that it was not done.
             TooSlow: If it did not come in time.
-            Failure: If nothing that can be understood came back.
+            Failure: If it is an `ErrorReply` (with its exit code), or no valid reply.
         """
-        with self._explained(ANSWER_WITHIN_SECONDS if within_seconds is None else within_seconds):
-            said = parse_answer(self._line(within_seconds))
-        if isinstance(said, Failed):
-            raise AskFailed(said)
+        with self._explained(REPLY_WITHIN_SECONDS if within_seconds is None else within_seconds):
+            said = parse_control_reply(self._line(within_seconds))
+        if isinstance(said, ErrorReply):
+            raise Failure(said.reason, said.exit_code)
         return said
 
     def end(self, *, wait: bool = True, within_seconds: float | None = None) -> str:
-        """Wait until an action was done, or only until it was handed over; raises what `answer` raises.
+        """Wait until an action is done, or only until it has begun; raises what `reply` raises.
 
-        It may take as long as an action can, while the daemon answers other questions. Returns what is worth
-        telling about it, nothing for most.
+        The wait is as long as an action can take, while the daemon answers other requests. Returns the note
+        on the result, empty for most.
         """
         longest_seconds = LONGEST_WAIT_SECONDS if within_seconds is None else within_seconds
-        deadline_seconds = self._asked_at_seconds + longest_seconds
-        for _ in range(MOST_WORDS):
-            match self._word(deadline_seconds, longest_seconds):
-                case Word.DONE:
+        deadline_seconds = self._sent_at_seconds + longest_seconds
+        for _ in range(MOST_REPLIES):
+            match self._next_reply(deadline_seconds, longest_seconds):
+                case Progress.DONE:
                     return ""
-                case Noted(note):
+                case DoneWithNote(note):
                     return note
-                case Word.BEGUN:
+                case Progress.BEGUN:
                     if not wait:
                         return ""
                 case _:
                     break
-        raise InvalidReply(self._path, _OTHER_TYPE)
+        raise _invalid_reply(self._path, _OTHER_TYPE)
 
-    def _word(self, deadline_seconds: float, longest_seconds: float) -> Answer:
-        """The next answer, while the daemon lives."""
-        while (left_seconds := _left(deadline_seconds)) > ASK_AGAIN_SECONDS:
+    def _next_reply(self, deadline_seconds: float, longest_seconds: float) -> ControlReply:
+        """Return the next reply, as long as the daemon answers other requests."""
+        while (left_seconds := _left(deadline_seconds)) > CHECK_EVERY_SECONDS:
             with suppress(TooSlow):
-                return self.answer(ASK_AGAIN_SECONDS)
-            with suppress(Disconnected, NoDaemon):  # it may have no place left; its end would be ours too
-                ask(self._path, Question(Ask.STATUS))
+                return self.reply(CHECK_EVERY_SECONDS)
+            with suppress(
+                Disconnected, NoDaemon
+            ):  # it may have no room for another client; at its end, `reply` fails too
+                ask(self._path, ControlRequest(Operation.STATUS))
         try:
-            return self.answer(left_seconds)
+            return self.reply(left_seconds)
         except TooSlow:
             if longest_seconds == LONGEST_WAIT_SECONDS:
-                raise NotDoneYet from None
+                raise Failure(_NOT_DONE_YET) from None
             raise NoAnswer(self._path, f"nothing came within {longest_seconds:g} s") from None
 
     def _line(self, within_seconds: float | None) -> bytes:
         deadline_seconds = None if within_seconds is None else time.monotonic() + within_seconds
         while not (line := self._received.partition(b"\n"))[1]:
-            if len(self._received) > LONGEST_ANSWER_BYTES:
-                raise Malformed("an endless line")
+            if len(self._received) > LONGEST_CONTROL_REPLY_BYTES:
+                raise MalformedMessage("the line is too long")
             if deadline_seconds is None and self._received:
-                deadline_seconds = time.monotonic() + ANSWER_WITHIN_SECONDS
+                deadline_seconds = time.monotonic() + REPLY_WITHIN_SECONDS
             self._socket.settimeout(None if deadline_seconds is None else _left(deadline_seconds))
-            received = self._socket.recv(_CHUNK_BYTES)
+            received = self._socket.recv(_RECEIVE_BYTES)
             if not received:
                 raise ConnectionResetError
             self._received += received
@@ -233,7 +206,7 @@ class Asked:
 
     @contextmanager
     def _explained(self, within_seconds: float) -> Iterator[None]:
-        """What can be wrong with a connection, as a `Failure`."""
+        """Turn the errors of a connection into a `Failure`."""
         try:
             yield
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
@@ -246,12 +219,12 @@ class Asked:
             raise Disconnected(self._path, "it closed the connection") from None
         except OSError as error:
             raise NoAnswer(self._path, error.strerror or str(error)) from error
-        except Malformed as error:
-            raise InvalidReply(self._path, str(error)) from None
+        except MalformedMessage as error:
+            raise _invalid_reply(self._path, str(error)) from None
 
 
 def _connected(path: Path, deadline_seconds: float) -> socket.socket:
-    """A connection to the daemon at `path`, by the socket for this user; raises `OSError` or `Stranger`."""
+    """Connect to the daemon at `path`, by the socket for this user; raises `OSError` or `Failure`."""
     privileged = path.with_name(PRIVILEGED_NAME)
     try:
         return _connected_to(privileged, deadline_seconds)
@@ -266,16 +239,16 @@ def _connected_to(path: Path, deadline_seconds: float) -> socket.socket:
             connection.settimeout(_left(deadline_seconds))
             try:
                 connection.connect(os.fspath(path))
-            except BlockingIOError:  # so many are waiting there that the kernel takes no other
+            except BlockingIOError:  # the kernel's queue for this socket is full
                 if time.monotonic() >= deadline_seconds:
                     raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
-                time.sleep(CONNECT_AGAIN_SECONDS)
+                time.sleep(RECONNECT_AFTER_SECONDS)
             else:
                 break
         # TRUST: root acts on what comes back, so it must come from the daemon. The kernel knows who listens.
         listener = peer_of(connection).user_id
         if listener not in {0, os.geteuid(), path.parent.stat().st_uid}:
-            raise Stranger(path, listener)
+            raise untrusted(path, listener)
     except BaseException:
         connection.close()
         raise
@@ -286,22 +259,22 @@ def _left(deadline_seconds: float) -> float:
     return max(_SHORTEST_SECONDS, deadline_seconds - time.monotonic())
 
 
-def ask(path: Path, question: Question) -> Answer:
-    """What the daemon at `path` answers; raises what `Asked` and its `answer` raise."""
-    with Asked(path, question) as asked:
-        said = asked.answer(ANSWER_WITHIN_SECONDS)
-    if not isinstance(said, _ANSWERS[question.ask]) or said is Word.BEGUN:
-        raise InvalidReply(path, _OTHER_TYPE)
+def ask(path: Path, request: ControlRequest) -> ControlReply:
+    """Return the reply of the daemon at `path`; raises `Failure`."""
+    with PendingRequest(path, request) as pending:
+        said = pending.reply(REPLY_WITHIN_SECONDS)
+    if not isinstance(said, _REPLY_TYPES[request.operation]) or said is Progress.BEGUN:
+        raise _invalid_reply(path, _OTHER_TYPE)
     return said
 
 
 def watch(path: Path) -> Iterator[Report]:
-    """How everything is, now and after each change, until the daemon ends; raises what `ask` raises."""
-    with Asked(path, Question(Ask.WATCH)) as asked:
-        within_seconds: float | None = ANSWER_WITHIN_SECONDS
+    """Yield a report now and after each change, until the daemon ends; raises `Failure`."""
+    with PendingRequest(path, ControlRequest(Operation.WATCH)) as pending:
+        within_seconds: float | None = REPLY_WITHIN_SECONDS
         while True:
-            said = asked.answer(within_seconds)
+            said = pending.reply(within_seconds)
             if not isinstance(said, Status):
-                raise InvalidReply(path, _OTHER_TYPE)
+                raise _invalid_reply(path, _OTHER_TYPE)
             yield said.report
             within_seconds = None  # the next one comes with the next change

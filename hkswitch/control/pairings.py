@@ -1,47 +1,55 @@
-"""What can be asked about pairings: of the daemon, or of a state folder that no daemon has."""
+"""Requests about pairings: for the daemon, or for a state folder that no daemon uses."""
 
 from typing import Protocol
 
 from hkswitch.model.errors import Failure
-from hkswitch.protocol.control import Answer, Ask, Controllers, Failed, Question, SetupIs, Word
+from hkswitch.protocol.control import (
+    Controllers,
+    ControlReply,
+    ControlRequest,
+    ErrorReply,
+    Operation,
+    Progress,
+    SetupInfo,
+)
 from hkswitch.protocol.report import PairedController
 
 
 class Pairings(Protocol):
-    """The pairings of a bridge: of one that serves, or of one on disk. Every method raises `Failure`."""
+    """The pairings of a bridge that serves, or of one on disk. Every method raises `Failure`."""
 
-    def setup_is(self) -> SetupIs:
-        """What is needed to pair."""
+    def setup_info(self) -> SetupInfo:
+        """Return the data that a phone needs to pair."""
 
     def controllers(self) -> tuple[PairedController, ...]:
-        """Who is paired."""
+        """Return the paired controllers."""
 
     def unpair(self, controller_id: str | None) -> None:
-        """Remove a controller, or all (None)."""
+        """Remove the pairing of a controller, or all (None)."""
 
     def reset_attempts(self) -> None:
-        """Forget the failed attempts to pair."""
+        """Reset the failed pairing attempts."""
 
 
-def do(question: Question, pairings: Pairings) -> Answer:
-    """Do what is asked about pairings; raises `Failure`."""
-    match question.ask:
-        case Ask.CONTROLLERS:
+def do(request: ControlRequest, pairings: Pairings) -> ControlReply:
+    """Carry out a request about pairings; raises `Failure`."""
+    match request.operation:
+        case Operation.CONTROLLERS:
             return Controllers(pairings.controllers())
-        case Ask.SETUP:
-            return pairings.setup_is()
-        case Ask.UNPAIR:
-            pairings.unpair(question.controller)
-        case Ask.RESET_ATTEMPTS:
+        case Operation.SETUP:
+            return pairings.setup_info()
+        case Operation.UNPAIR:
+            pairings.unpair(request.controller)
+        case Operation.RESET_ATTEMPTS:
             pairings.reset_attempts()
-        case Ask.STATUS | Ask.WATCH | Ask.ACT | Ask.RELOAD:
-            raise AssertionError(question)  # these need a daemon
-    return Word.DONE
+        case Operation.STATUS | Operation.WATCH | Operation.ACT | Operation.RELOAD:
+            raise AssertionError(request)  # these need the daemon
+    return Progress.DONE
 
 
-def answer(question: Question, pairings: Pairings) -> Answer:
-    """Do what is asked, and what to say about it."""
+def reply_to(request: ControlRequest, pairings: Pairings) -> ControlReply:
+    """Carry out a request about pairings; return its reply, also for a failure."""
     try:
-        return do(question, pairings)
+        return do(request, pairings)
     except Failure as failure:
-        return Failed(failure.exit_code, str(failure))
+        return ErrorReply(failure.exit_code, str(failure))

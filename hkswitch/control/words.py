@@ -1,6 +1,6 @@
-"""What people are told about pairing, with the command that helps.
+"""Texts about pairing, each with the command that helps.
 
-The service has the default state folder, and a demo or a second bridge another one.
+The service has the default state folder; a demo or a second bridge has another one.
 """
 
 import shlex
@@ -15,26 +15,26 @@ PROGRAM: Final = "hkswitch"
 
 
 def command(state_folder: Path, words: str) -> str:
-    """A command for the bridge of a state folder, as a person types it: the service's is the default."""
+    """Return a command for the bridge of a state folder, as a user types it; the default is the service's."""
     if state_folder == STATE_FOLDER:
         return f"`sudo {PROGRAM} {words}`"
-    # Absolute, as it may be typed in another folder.
+    # Absolute, since it may be typed in another folder.
     return f"`{_program()} {words} --state-dir {shlex.quote(str(state_folder.absolute()))}`"
 
 
 def locked(state_folder: Path) -> str:
-    """Why no controller can pair, though none is paired."""
+    """Return why pairing is locked, and the command that unlocks it."""
     again = command(state_folder, "pair --reset-attempts")
     return f"pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes: {again} unlocks it"
 
 
 def gone_from_home(state_folder: Path) -> str:
-    """What to do with a pairing that only the bridge has: it was off when it was removed from a home."""
+    """Return the remedy for a pairing that only the bridge has, since it was off when it was removed."""
     return f"If it is gone from the Home app, {command(state_folder, 'unpair --all')} lets you pair again."
 
 
 def _program() -> str:
-    """How this program was started, if that is not by its name: a demo need not be installed."""
+    """Return the path of this program, or its name if that is enough: a demo need not be installed."""
     import shutil  # noqa: PLC0415 -- `hkswitch status` of the service does not wait for it
 
     own, found = Path(sys.argv[0]), shutil.which(PROGRAM)

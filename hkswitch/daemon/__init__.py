@@ -1,1 +1,1 @@
-"""The daemon, `hkswitch run`: one event loop joins HomeKit, the helper and the control socket. Never root."""
+"""The daemon, `hkswitch run`: one event loop for HomeKit, the helper and the control socket. Never root."""

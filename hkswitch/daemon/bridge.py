@@ -1,4 +1,4 @@
-"""The bridge and its accessories, one a group. Shows what it is told and passes on what is written."""
+"""The HomeKit bridge and its accessories, one for each group. Shows states and passes writes on."""
 
 import errno
 import logging
@@ -28,7 +28,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import PairedController
 
 SERVICES: Final = {
@@ -44,16 +44,16 @@ TYPES: Final = {
     "43": AccessoryType.LIGHT,
     "40": AccessoryType.FAN,
 }
-"""By the services that the state file has of them."""
+"""By the HAP service types in the state file."""
 
 _log = logging.getLogger(__name__)
 
 
-class Taps(Protocol):
-    """Who is told what controllers write."""
+class WriteHandler(Protocol):
+    """The receiver of what controllers write."""
 
     def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> Awaitable[bool]:
-        """Bring the group to what was written; returns whether that may be called a success.
+        """Bring the group to the state that was written; return whether the response is a success.
 
         `by` is the ID of the controller that wrote.
         """
@@ -61,27 +61,27 @@ class Taps(Protocol):
 
 @dataclass(eq=False)
 class CannotServe(Failure):
-    """The bridge cannot go online at `place`. `in_use`: another program has the port there.
+    """The bridge cannot go online at `endpoint`. `in_use`: another program uses the port there.
 
-    `remedy` is what helps then; only who started the bridge knows how to give it another port.
+    `remedy` says what to do then: the service and the demo get another port in different ways.
     """
 
-    place: Endpoint
+    endpoint: Endpoint
     port: int
     why: str
     in_use: bool
     remedy: str = ""
 
     def __str__(self) -> str:
-        what = f"cannot serve HomeKit on {self.place}, port {self.port}: {self.why}"
+        what = f"cannot serve HomeKit on {self.endpoint}, port {self.port}: {self.why}"
         return f"{what}; {self.remedy}" if self.in_use and self.remedy else what
 
 
 class Bridge:
-    """A HomeKit bridge with a switch for each group. Make it inside the event loop."""
+    """A HomeKit bridge with a switch for each group. Create it inside the event loop."""
 
     def __init__(self, name: str, groups: Iterable[Group], state_folder: Path, port: int) -> None:
-        """Reads the state file, or makes a new identity; raises `Failure`."""
+        """Read the state file, or create a new identity; raises `Failure`."""
         self._port = port
         self._serving = False
         stored = state_file.read(state_folder)
@@ -96,11 +96,11 @@ class Bridge:
         protocol = self._bridge.get_service("HAPProtocolInformation")
         protocol.configure_char("Version", value=PROTOCOL_VERSION)
         self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
-        self._place(groups)
+        self._set_tiles(groups)
         self._bridge.accessories = self._accessories
         self._driver.add_accessory(self._bridge)
         if stored is None:
-            _log.info("made a new identity in %s", state_folder)
+            _log.info("created a new identity in %s", state_folder)
 
     @property
     def paired(self) -> bool:
@@ -109,66 +109,68 @@ class Bridge:
 
     @property
     def pairing_refused(self) -> bool:
-        """Whether none is, and none can be: too many setup codes were wrong."""
+        """Whether no controller is paired and none can pair: too many setup codes were wrong."""
         return not self.paired and self._driver.attempts.is_locked
 
     @property
     def config_version(self) -> int:
-        """The number (c#) that tells controllers to read the accessories anew when it grows."""
+        """The number (c#) that makes controllers read the accessories again when it grows."""
         return int(self._driver.state.config_version)
 
     @property
     def storage_problem(self) -> str:
-        """Why the state cannot be written, and what that means."""
+        """Why the state cannot be written, and the consequences; empty if it can be written."""
         return self._driver.writer.trouble
 
     @property
     def left_out(self) -> frozenset[str]:
-        """The groups that no phone is shown until the state can be written."""
+        """The groups that controllers do not see until the state can be written."""
         served = self._bridge.accessories
         own = (each for (_, tile), each in self._tiles.items() if tile is Tile.GROUP)
         return frozenset(each.group.id for each in own if each.aid not in served)
 
-    async def start(self, taps: Taps, place: Endpoint) -> None:
+    async def start(self, write_handler: WriteHandler, endpoint: Endpoint) -> None:
         """Go online there; raises `CannotServe`."""
-        self._take_writes(taps)
-        with self._cannot_serve(place):
-            await self._driver.start(place)
+        self._take_writes(write_handler)
+        with self._cannot_serve(endpoint):
+            await self._driver.start(endpoint)
         self._serving = True
 
-    async def move(self, place: Endpoint) -> None:
-        """Be online there instead; raises `CannotServe`, and has to be moved or to leave after that."""
-        with self._cannot_serve(place):
-            await self._driver.move(place)
+    async def move(self, endpoint: Endpoint) -> None:
+        """Go online there instead; after `CannotServe`, the caller must call `move` or `leave`."""
+        with self._cannot_serve(endpoint):
+            await self._driver.move(endpoint)
 
     async def leave(self) -> None:
-        """Be online nowhere, with a goodbye, until it moves."""
-        with suppress(OSError, ZeroconfError):  # all of it is closed, and only a goodbye may not be said
+        """Go offline with a goodbye, until the next `move`."""
+        with suppress(OSError, ZeroconfError):  # everything is closed; only the goodbye may be missing
             await self._driver.leave()
 
     @contextmanager
-    def _cannot_serve(self, place: Endpoint) -> Iterator[None]:
+    def _cannot_serve(self, endpoint: Endpoint) -> Iterator[None]:
         try:
             yield
         except (OSError, ZeroconfError) as error:
             number = error.errno if isinstance(error, OSError) else None
             why = os.strerror(number) if number else str(error)  # asyncio's own text is longer
-            where = replace(place, addresses=error.addresses) if isinstance(error, CannotBind) else place
+            where = (
+                replace(endpoint, addresses=error.addresses) if isinstance(error, CannotBind) else endpoint
+            )
             raise CannotServe(where, self._port, why, in_use=number == errno.EADDRINUSE) from error
 
-    def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
-        """Have accessories for these groups; those that stay are not touched. Tells the controllers.
+    def regroup(self, groups: Iterable[Group], write_handler: WriteHandler) -> None:
+        """Serve accessories for these groups, and tell the controllers; unchanged ones are not touched.
 
-        Raises `StateUnwritable` if they cannot be served, and then all is as it was.
+        Raises `StateUnwritable` if they cannot be served, and then changes nothing.
         """
         before = self._tiles
-        self._place(groups)
+        self._set_tiles(groups)
         try:
             self._driver.serve(self._accessories)
         except state_file.StateUnwritable:
             self._tiles = before
             raise
-        self._take_writes(taps)
+        self._take_writes(write_handler)
 
     async def stop(self) -> None:
         """Go offline with a goodbye, if it went online."""
@@ -178,17 +180,17 @@ class Bridge:
             await self._driver.async_stop()
 
     def tell_of_changes(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when pairings change, or who may pair, and when writing begins to fail or succeeds."""
+        """Call `tell` when pairings or the pairing lock change, and when writing fails or works again."""
         self._driver.tell_of_changes(tell)
 
-    # What can be asked on the control socket
+    # Operations of the control socket
 
-    def setup_is(self) -> SetupIs:
-        """What is needed to pair."""
-        return self._driver.stored.setup_is
+    def setup_info(self) -> SetupInfo:
+        """Return the data that a phone needs to pair."""
+        return self._driver.stored.setup_info
 
     def controllers(self) -> tuple[PairedController, ...]:
-        """Who is paired, and how often connected."""
+        """Return the paired controllers, and the number of connections of each."""
         connections = Counter(session.controller_id for session in self._driver.http_server.connections)
         return tuple(c._replace(connections=connections[c.id]) for c in self._driver.stored.controllers)
 
@@ -202,23 +204,23 @@ class Bridge:
             raise unknown_controller(controller_id, ids)
 
     def reset_attempts(self) -> None:
-        """Let controllers pair again after too many wrong setup codes; raises `StateUnwritable`."""
+        """Unlock pairing after too many wrong setup codes; raises `StateUnwritable`."""
         self._driver.attempts.forget()
 
-    def _place(self, groups: Iterable[Group]) -> None:
-        """Have an accessory for each tile; those of groups that stay the same stay too."""
+    def _set_tiles(self, groups: Iterable[Group]) -> None:
+        """Create an accessory for each tile; those of unchanged groups stay."""
         before, self._tiles = self._tiles, {}
         for group in groups:
             for tile in tiles_of(group):
-                self._tiles[group.id, tile] = self._placed(group, tile, before.get((group.id, tile)))
+                self._tiles[group.id, tile] = self._accessory_for(group, tile, before.get((group.id, tile)))
 
     @property
     def _accessories(self) -> dict[int, "TileAccessory"]:
-        """By aid; all of them, as iOS forgets the rooms of those that come after the bridge is online."""
+        """All accessories by aid; iOS forgets the rooms of those that appear after the bridge is online."""
         ordered = sorted(self._tiles.values(), key=lambda accessory: accessory.aid)
         return {accessory.aid: accessory for accessory in ordered}
 
-    def _placed(self, group: Group, tile: Tile, before: "TileAccessory | None") -> "TileAccessory":
+    def _accessory_for(self, group: Group, tile: Tile, before: "TileAccessory | None") -> "TileAccessory":
         if before is not None and (before.group.name, before.group.type) == (group.name, group.type):
             return before
         accessory = TileAccessory(self._driver, group, tile)
@@ -230,36 +232,40 @@ class Bridge:
             accessory.show(None, on=before.on.value)
         return accessory
 
-    def _take_writes(self, taps: Taps) -> None:
-        writes = {on: self._writes_of(*key, taps) for key, tile in self._tiles.items() for on in tile.ons}
+    def _take_writes(self, write_handler: WriteHandler) -> None:
+        writes = {
+            on: self._writes_of(*key, write_handler) for key, tile in self._tiles.items() for on in tile.ons
+        }
         self._driver.write_slowly(writes)
 
-    def _writes_of(self, group_id: str, tile: Tile, taps: Taps) -> Callable[[bool, Session], Awaitable[bool]]:
+    def _writes_of(
+        self, group_id: str, tile: Tile, write_handler: WriteHandler
+    ) -> Callable[[bool, Session], Awaitable[bool]]:
         def write(on: bool, writer: Session) -> Awaitable[bool]:  # noqa: FBT001 -- a characteristic's value
-            return taps.write(group_id, tile, writer, on=on, by=writer.controller_id)
+            return write_handler.write(group_id, tile, writer, on=on, by=writer.controller_id)
 
         return write
 
     def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
-        """Store On and send it as an event to every subscribed controller but `writer`."""
-        if (accessory := self._tiles.get((group_id, tile))) is not None:  # a group may have no restart tile
+        """Store On and send it as an event to every subscribed connection except `writer`."""
+        if (accessory := self._tiles.get((group_id, tile))) is not None:  # a group may have no restart switch
             accessory.show(writer, on=on)
 
     def set_available(self, group_id: str, *, available: bool) -> None:
-        """Whether reads of the group's tiles have a value to give."""
+        """Set whether reads of the group's tiles return a value."""
         for tile in Tile:
             if (accessory := self._tiles.get((group_id, tile))) is not None:
                 accessory.set_available(available)
 
 
 class TileAccessory(Retyped):
-    """The accessory of one tile: a group's own, or its restart switch."""
+    """The accessory of one tile: a group's own switch, or its restart switch."""
 
     former: "TileAccessory | None" = None
-    """Shows the same, as what the group was."""
+    """The same tile with the group's former type."""
 
     def __init__(self, driver: Driver, group: Group, tile: Tile) -> None:
-        """Not available until it is told otherwise."""
+        """Not available until `set_available`."""
         self.group = group
         restart = tile is Tile.RESTART
         service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
@@ -274,22 +280,22 @@ class TileAccessory(Retyped):
 
     @property
     def available(self) -> bool:
-        """HAP-python asks this before each read."""
+        """Whether reads return a value; HAP-python asks before each read."""
         return self.is_available
 
     @property
     def ons(self) -> tuple[Characteristic, ...]:
-        """What controllers may write."""
+        """The characteristics that controllers may write."""
         return (self.on,) if self.former is None else (self.on, *self.former.ons)
 
     def set_available(self, available: bool) -> None:  # noqa: FBT001 -- a setter
-        """Whether reads have a value to give."""
+        """Set whether reads return a value."""
         self.is_available = available
         if self.former is not None:
             self.former.set_available(available)
 
     def show(self, writer: Hashable | None, *, on: bool) -> None:
-        """Store On and send it, even if it is no news: somebody may believe otherwise."""
+        """Store On and send it, even if it did not change: a controller may show something else."""
         self.on.value = on
         self.on.notify(writer)
         for follower in self._followers:
@@ -299,5 +305,5 @@ class TileAccessory(Retyped):
 
 
 def tiles_of(group: Group) -> tuple[Tile, ...]:
-    """The tiles that a group has in the Home app."""
+    """Return the tiles that a group has in the Home app."""
     return (Tile.GROUP, Tile.RESTART) if group.restart else (Tile.GROUP,)

@@ -1,4 +1,4 @@
-"""What a new config changes at once, and what only a restart can change. Pure: no I/O."""
+"""The changes of a new config that take effect at once, and those that need a restart. Pure: no I/O."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from hkswitch.model.config import Config
 
 
 def after_restart(config: Config, running: Config, restart: str) -> str:
-    """What of a new config takes effect only after a restart, and what restarts this bridge."""
+    """Return a note on the changes that take effect only after `restart`; empty if there are none."""
     changed = [
         name
         for name, new, old in (
@@ -19,7 +19,7 @@ def after_restart(config: Config, running: Config, restart: str) -> str:
     return f"changes to {', '.join(changed)} take effect after {restart}" if changed else ""
 
 
-def with_what_stays(config: Config, running: Config) -> Config:
-    """The new config, but for what only a restart can change."""
+def without_restart(config: Config, running: Config) -> Config:
+    """Return the new config, with the old values of the keys that need a restart."""
     bridge = replace(config.bridge, name=running.bridge.name, port=running.bridge.port)
     return replace(config, bridge=bridge, helper=running.helper)

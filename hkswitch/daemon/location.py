@@ -1,14 +1,15 @@
-"""Where the bridge is in the network: goes where the config wants it, and leaves what that does not choose.
+"""The bridge's location on the network: moves it to the endpoint that the config chooses, and retries.
 
-Knows what it waits for, and tries again. Says nothing to people, and knows no HomeKit.
+Logs nothing but debug lines, and knows no HomeKit.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
-from hkswitch.daemon.bridge import CannotServe, Taps
+from hkswitch.daemon.bridge import CannotServe, WriteHandler
 from hkswitch.daemon.signals import first_to_end
 from hkswitch.model.config import BridgeConfig
 from hkswitch.model.errors import Failure
@@ -17,107 +18,114 @@ from hkswitch.network.addresses import TablesUnreadable
 from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Endpoint
 
-TRY_AGAIN_SECONDS: Final = 5.0
+LOCATION_RETRY_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Movable(Protocol):
-    """What is brought somewhere: the bridge."""
+    """A bridge that can move."""
 
-    async def start(self, taps: Taps, place: Endpoint) -> None:
+    async def start(self, write_handler: WriteHandler, endpoint: Endpoint) -> None:
         """Go online there; raises `CannotServe`."""
 
-    async def move(self, place: Endpoint) -> None:
-        """Be online there instead; raises `CannotServe`, and has to be moved or to leave after that."""
+    async def move(self, endpoint: Endpoint) -> None:
+        """Go online there instead; after `CannotServe`, the caller must call `move` or `leave`."""
 
     async def leave(self) -> None:
-        """Be online nowhere, until it moves."""
+        """Go offline until the next `move`."""
 
 
-class Changes(Protocol):
-    """News of the network."""
+class NetworkChanges(Protocol):
+    """A source of news about the network."""
 
     async def wait(self) -> None:
-        """Return when something changed since the last return."""
+        """Return when the network has changed since the last return."""
 
 
-class Find(Protocol):
-    """How to find a place."""
+class FindEndpoint(Protocol):
+    """A function that finds the endpoint."""
 
     def __call__(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
-        """Where to serve; raises `NoAddress` while there is no such place.
+        """Return where to serve; raises `NoAddress` while there is no such endpoint.
 
-        `before`: where the bridge is by the same choice, if it is anywhere.
+        `before`: the current endpoint, if it comes from the same choice.
         """
 
 
 class Location:
-    """Where a bridge is."""
+    """The location of a bridge: its endpoint, and what it waits for."""
 
     def __init__(
-        self, front: Movable, taps: Taps, find: Find, say: Callable[[], None], wanted: BridgeConfig
+        self,
+        bridge: Movable,
+        write_handler: WriteHandler,
+        find: FindEndpoint,
+        notify: Callable[[], None],
+        wanted: BridgeConfig,
     ) -> None:
-        """`say` is called whenever `place` or `waits_for` is another one."""
+        """`notify` is called whenever `endpoint` or `waits_for` changes."""
         self.wanted = wanted
-        self.place: Endpoint | None = None
-        self._front = front
-        self._taps = taps
+        self.endpoint: Endpoint | None = None
+        self._bridge = bridge
+        self._write_handler = write_handler
         self._find = find
-        self._say = say
+        self._notify = notify
         self._missing: Failure | None = None
         self._chosen: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-        """The choice by which it is there."""
+        """The choice that led to this endpoint."""
         self._started = False
         self._settling = asyncio.Lock()
         self._unsettled = asyncio.Event()
 
     @property
     def waits_for(self) -> str:
-        """What it waits for, and why; empty if it is everywhere where it should be."""
+        """What the bridge waits for, and why; empty if it is on all chosen addresses."""
         if isinstance(self._missing, NoAddress):
             return f"waiting for {self._missing.wanted}: {self._missing}"
         if self._missing is not None:
-            return f"trying again: {self._missing}"
-        return f"waiting for {self.place.lack}" if self.place is not None and self.place.lack else ""
+            return f"retrying: {self._missing}"
+        return f"waiting for {self.endpoint.lack}" if self.endpoint is not None and self.endpoint.lack else ""
 
-    async def follow(self, changes: Changes) -> None:
-        """Be where the config wants the bridge, now and after each change of the network.
+    async def follow(self, changes: NetworkChanges) -> None:
+        """Keep the bridge at the endpoint that the config chooses, through changes of the network.
 
-        Raises `CannotServe` if another program has the port of a bridge that never served.
+        Raises `CannotServe` if another program uses the port of a bridge that never served.
         """
         while True:
             await self._settle()
-            await first_to_end(changes.wait(), self._until_try_again())
+            await first_to_end(changes.wait(), self._until_retry())
 
     async def settle(self) -> None:
-        """Go where the bridge should be now, as after a reload; `follow` raises what is wrong for good."""
+        """Move the bridge to its endpoint now, as after a reload; permanent failures are left to `follow`."""
         with suppress(CannotServe):
             await self._settle()
 
-    async def _until_try_again(self) -> None:
+    async def _until_retry(self) -> None:
         await self._unsettled.wait()
-        await asyncio.sleep(TRY_AGAIN_SECONDS)
+        await asyncio.sleep(LOCATION_RETRY_SECONDS)
 
     async def _settle(self) -> None:
         async with self._settling:
-            before, chosen = self.place, (self.wanted.interfaces, self.wanted.addresses)
+            before, chosen = self.endpoint, (self.wanted.interfaces, self.wanted.addresses)
             if chosen != self._chosen:
                 before, self._chosen = None, chosen
             try:
-                place = self._find(self.wanted, before)
+                endpoint = self._find(self.wanted, before)
             except TablesUnreadable as why:
-                # No news of the kernel's follows when there are descriptors again.
-                await self._miss(why, stays_at=before, try_again=True)
+                # The kernel sends no news when file descriptors are available again.
+                await self._miss(why, stays_at=before, retry=True)
             except NoAddress as why:
-                await self._miss(why, stays_at=None, try_again=False)
+                await self._miss(why, stays_at=None, retry=False)
             else:
-                await self._go(place)
+                await self._go(endpoint)
 
-    async def _go(self, place: Endpoint) -> None:
+    async def _go(self, endpoint: Endpoint) -> None:
         try:
             if self._started:
-                await self._front.move(place)  # also if it is there: a move may have been broken off
+                await self._bridge.move(endpoint)  # even if it is there: a move may have been cancelled
             else:
-                await self._front.start(self._taps, place)
+                await self._bridge.start(self._write_handler, endpoint)
                 self._started = True
         except CannotServe as failure:
             _name_holder(failure)
@@ -125,32 +133,33 @@ class Location:
                 self._missing = failure
                 self._unsettled.set()
                 raise
-            kept = None if self.place is None else self.place.within(place)
-            await self._miss(failure, stays_at=kept, try_again=True)
+            kept = None if self.endpoint is None else self.endpoint.within(endpoint)
+            await self._miss(failure, stays_at=kept, retry=True)
         else:
             self._unsettled.clear()
-            self._note(place, None)
+            self._note(endpoint, None)
 
-    async def _miss(self, why: Failure, *, stays_at: Endpoint | None, try_again: bool) -> None:
-        """Be at most at `stays_at`, which is a part of where it is: what is not chosen is left at once."""
-        (self._unsettled.set if try_again else self._unsettled.clear)()
+    async def _miss(self, why: Failure, *, stays_at: Endpoint | None, retry: bool) -> None:
+        """Stay at `stays_at` at most, a part of the current endpoint: other addresses are left at once."""
+        (self._unsettled.set if retry else self._unsettled.clear)()
         self._note(stays_at, why)
         if self._started and stays_at is not None:
             with suppress(CannotServe):
-                await self._front.move(stays_at)
+                await self._bridge.move(stays_at)
                 return
             self._note(None, why)
         if self._started:
-            await self._front.leave()
+            await self._bridge.leave()
 
-    def _note(self, place: Endpoint | None, missing: Failure | None) -> None:
-        before = self.place, self.waits_for
-        self.place, self._missing = place, missing
-        if before != (self.place, self.waits_for):
-            self._say()
+    def _note(self, endpoint: Endpoint | None, missing: Failure | None) -> None:
+        _log.debug("network: %s%s", endpoint or "no endpoint", f"; missing: {missing}" if missing else "")
+        before = self.endpoint, self.waits_for
+        self.endpoint, self._missing = endpoint, missing
+        if before != (self.endpoint, self.waits_for):
+            self._notify()
 
 
 def _name_holder(failure: CannotServe) -> None:
-    """Say who has the port, if that is what is wrong and can be known."""
-    if failure.in_use and (holder := listeners.holder(failure.port, failure.place.addresses)):
-        failure.why = f"{holder} has it"
+    """Name the program that uses the port, if that is the problem and it can be found."""
+    if failure.in_use and (holder := listeners.holder(failure.port, failure.endpoint.addresses)):
+        failure.why = f"{holder} uses it"

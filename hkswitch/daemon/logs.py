@@ -1,4 +1,4 @@
-"""Where log lines go: to the journal with their priority, or to a terminal with the time."""
+"""Writes log lines to the journal, with their priority, or to a terminal, with the time."""
 
 import asyncio
 import faulthandler
@@ -11,15 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from hkswitch.daemon import debug_log
 from hkswitch.hap.log_limiter import LogRateLimiter
 from hkswitch.model.printable import printable_line
 
 ACCEPT_FAILED: Final = "socket.accept() out of system resource"
-"""asyncio's words; a test with too few descriptors would find others."""
+"""asyncio's words; a test with too few file descriptors fails if they change."""
 
-OURS: Final = "hkswitch"
+OUR_LOGGERS: Final = "hkswitch"
 FRAMES: Final = 3
-LONGEST_LINE: Final = 400
+LONGEST_LOG_TEXT: Final = 400
 
 PRIORITIES: Final = {
     logging.CRITICAL: 2,
@@ -34,9 +35,9 @@ _log = logging.getLogger(__name__)
 
 
 class Foreign(logging.Filter):
-    """Makes what libraries log one short line, and lets each of their messages through once a minute.
+    """Shortens the messages of libraries to one line each, and lets each through once a minute.
 
-    Devices in the network can make them log, and a traceback is a hundred times what was sent for it.
+    Devices on the network can trigger them, and a traceback is a hundred times as long as the packet.
     """
 
     def __init__(self) -> None:
@@ -44,9 +45,11 @@ class Foreign(logging.Filter):
         self._limiter = LogRateLimiter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log it; our own lines have their limits where they are written."""
-        if record.name.partition(".")[0] == OURS:
+        """Whether to log a record; our own lines have their limits where they are written."""
+        if record.name.partition(".")[0] == OUR_LOGGERS:
             return True
+        if record.levelno < logging.WARNING:
+            return False  # pyhap's debug lines have keys in them
         now_seconds = time.monotonic()
         if not self._limiter.may_log(f"{record.name} {record.msg}", now_seconds, record.name, record.name):
             return False
@@ -69,46 +72,52 @@ class JournalFormatter(logging.Formatter):
     """Lines that begin with a priority, as sd-daemon(3) defines them; one record is one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as journald reads it from a service's standard error."""
+        """Format a record as journald reads it from a service's standard error."""
         line = super().format(record).replace("\n", " | ")
         return f"<{PRIORITIES.get(record.levelno, 6)}>{line}"
 
 
-def begin(environment: Mapping[str, str], *, in_detail: bool = False) -> None:
-    """Log our own lines from INFO on, or all of them in detail, and from WARNING on what libraries say."""
-    if sys.stderr is None:  # it is closed: nobody hears it
+def begin(environment: Mapping[str, str], *, verbose: bool = False, every_state: bool = False) -> None:
+    """Log our own lines from INFO on, all of them if `verbose`, and those of libraries from WARNING on.
+
+    `every_state`: also the states that another one follows, like "starting".
+    """
+    if sys.stderr is None:  # it is closed
         return
     # No line says where it is from (logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.raiseExceptions = False  # a line that standard error does not take is lost, and no traceback
-    faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: say where it was
+    logging.raiseExceptions = False  # a line that cannot be written is lost, without a traceback
+    faulthandler.enable()  # the watchdog sends SIGABRT to a process that hangs: show where it was
     lines = logging.StreamHandler(sys.stderr)
     lines.addFilter(Foreign())
+    lines.addFilter(debug_log.DebugLimit())
     if is_journal(sys.stderr, environment):
         lines.setFormatter(JournalFormatter("%(message)s"))
     else:
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
-    logging.getLogger("hkswitch").setLevel(logging.DEBUG if in_detail else logging.INFO)
-    # Any device in the network can make it log, as often as it likes: hap/ says it instead.
+    debug_log.turn(on=verbose)
+    if every_state:
+        logging.getLogger("hkswitch.daemon.switchboard.states").setLevel(logging.DEBUG)
+    # Any device on the network can trigger its lines, as often as it likes: hap/ has lines instead.
     for name in ("pyhap.hap_handler", "pyhap.hap_protocol"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # It says with a traceback that an interface is down, which addresses.py hears of.
+    # It logs a traceback when an interface is down, which addresses.py learns from the kernel.
     logging.getLogger("zeroconf").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 
 def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Whether journald reads it (systemd.exec(5)); JOURNAL_STREAM alone is inherited, by terminals too."""
+    """Tell whether journald reads a stream (systemd.exec(5)); JOURNAL_STREAM alone may be inherited."""
     status = os.fstat(stream.fileno())
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """An exception handler for an event loop: one line a minute for each error, by where it was raised.
+    """Return an exception handler for an event loop: a line a minute for each place that raises errors.
 
-    asyncio would log a traceback for every packet that a library cannot take, and up to a hundred each second
-    while the process has no descriptor left.
+    asyncio would log a traceback for every packet that a library cannot parse, and up to a hundred a second
+    while the process has no file descriptor left.
     """
     limiter = LogRateLimiter()
 
@@ -117,7 +126,7 @@ def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
         if message == ACCEPT_FAILED and isinstance(error, OSError):
             kind, source, line = "accept", message, f"cannot accept connections: {error.strerror}"
         elif error is None:
-            kind, source, line = "message", message[:LONGEST_LINE], f"error in the event loop: {message}"
+            kind, source, line = "message", message[:LONGEST_LOG_TEXT], f"error in the event loop: {message}"
         else:
             kind, source = type(error).__name__, f"{type(error).__name__} {_places(error)}"
             line = f"unexpected error in {_where(context)}: {described(error)}"
@@ -131,25 +140,25 @@ def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
 
 
 def described(error: BaseException) -> str:
-    """An error with where it was raised, for one line."""
+    """Return an error and the places that raised it, in one line."""
     places = _places(error)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"{what[:LONGEST_LINE]} ({places})" if places else what
+    return f"{what[:LONGEST_LOG_TEXT]} ({places})" if places else what
 
 
 def shortened(text: str) -> str:
-    """What others wrote, fit for one line."""
-    return printable_line(text, 2 * LONGEST_LINE)
+    """Return foreign text, fit for one line."""
+    return printable_line(text, 2 * LONGEST_LOG_TEXT)
 
 
 def _places(error: BaseException) -> str:
-    """The innermost places in the code, the last one first."""
+    """Return the innermost places in the code, the last one first."""
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
 
 
 def _where(context: Mapping[str, Any]) -> str:
-    """What asyncio was doing; its own words have arguments in them, which may be anything."""
+    """Return what asyncio was running; its own message may have any arguments in it."""
     for name in ("task", "future", "protocol", "handle"):
         if (found := context.get(name)) is not None:
             called = getattr(found, "get_coro", lambda found=found: getattr(found, "_callback", found))()

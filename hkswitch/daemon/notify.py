@@ -1,4 +1,4 @@
-"""Tells systemd how the daemon is (sd_notify(3)), and that it is alive. Does nothing where nobody asked."""
+"""Reports the daemon's state and its health to systemd (sd_notify(3)), if systemd asked for it."""
 
 import asyncio
 import logging
@@ -15,20 +15,20 @@ _log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """The socket that systemd named in NOTIFY_SOCKET, and the watchdog, if it has one."""
+    """The socket that systemd names in NOTIFY_SOCKET, and the watchdog, if there is one."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Reads what systemd said, and opens the socket; nothing is sent yet. Raises `OSError`."""
+        """Read the environment, and open the socket; nothing is sent yet. Raises `OSError`."""
         self._address = environment.get("NOTIFY_SOCKET", "")
-        # Opened once, so that the watchdog is fed while the process has no file descriptor left.
-        # Not connected, so that another socket in the same place is found.
+        # Opened once, so that the watchdog gets its messages even if no file descriptor is left.
+        # Not connected, so that a new socket at the same path is found.
         self._socket = _open() if self._address else None
         if self._socket is not None:
             weakref.finalize(self, self._socket.close)
         self._watchdog_seconds = _watchdog_seconds(environment)
 
     def tell(self, **states: str) -> None:
-        """Send assignments, like `tell(READY="1", STATUS="3 groups")`; what cannot be sent is logged."""
+        """Send assignments, like `tell(READY="1", STATUS="3 groups")`; log a failure to send."""
         if self._socket is None:
             return
         message = "\n".join(f"{key}={value}" for key, value in states.items())
@@ -36,11 +36,11 @@ class Notifier:
         try:
             self._socket.sendto(message.encode(), address)
         except OSError as error:
-            _log.warning("cannot tell systemd (NOTIFY_SOCKET=%s): %s", self._address, error.strerror)
+            _log.warning("cannot notify systemd (NOTIFY_SOCKET=%s): %s", self._address, error.strerror)
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:
-        """Meanwhile, feed the watchdog from the event loop, so that it goes hungry when that hangs."""
+        """Feed the watchdog from the event loop, so that it expires when the loop hangs."""
         beating = asyncio.create_task(self._beat())
         try:
             yield
@@ -54,11 +54,11 @@ class Notifier:
                 self.tell(WATCHDOG="1")
             except Exception as error:  # noqa: BLE001 -- no memory, for one: this time, and maybe not the next
                 with suppress(MemoryError):
-                    _log.warning("cannot feed systemd's watchdog: %r", error)
+                    _log.warning("cannot notify systemd's watchdog: %r", error)
             try:
                 await asyncio.sleep(self._watchdog_seconds / 2)
             except MemoryError:
-                await asyncio.sleep(0)  # others have their turn, and for that no timer is made
+                await asyncio.sleep(0)  # lets other tasks run, without a timer
 
 
 def _open() -> socket.socket:
@@ -66,10 +66,10 @@ def _open() -> socket.socket:
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
-    """The time without a sign of life after which systemd ends us, as sd_watchdog_enabled(3) reads it."""
+    """Return the time without a sign of life after which systemd kills us (sd_watchdog_enabled(3))."""
     microseconds = environment.get("WATCHDOG_USEC", "")
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return None  # it is for a process that we are a child of
+        return None  # it is meant for a parent process
     if not (microseconds.isascii() and microseconds.isdigit()):
         return None
     return int(microseconds) / _MICROSECONDS or None

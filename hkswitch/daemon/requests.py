@@ -1,4 +1,4 @@
-"""What was asked of groups: the writes that wait for an answer, and the requests that run or ran last."""
+"""The writes that wait for a response, and the last request of each group."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from hkswitch.protocol.report import LastAction, Outcome
 
 @dataclass(eq=False, slots=True)
 class Write:
-    """A controller or a person wants something of a group."""
+    """A write of On by a controller, or a command of a user."""
 
     group_id: str
     by: str
@@ -19,19 +19,19 @@ class Write:
     writer: Hashable | None = None
     """The controller's connection."""
     at_length: bool = False
-    """Whether a person waits, who would rather know more than know it soon."""
+    """Whether a person at a terminal waits: a sure result matters more than a quick one."""
     answer: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    """Whether the controller may be told a success."""
+    """Whether the response to the controller is a success."""
 
     def settle(self, *, ok: bool) -> None:
-        """Answer it, if that is still of use: the controller may have gone."""
+        """Set the response, unless the controller has gone or has one."""
         if not self.answer.done():
             self.answer.set_result(ok)
 
 
 @dataclass(eq=False, slots=True)
-class Request:
-    """One action on one group, from the first write that wanted it to its end."""
+class ActionRequest:
+    """One action on one group, from the first write that led to it to its end."""
 
     id: int
     group_id: str
@@ -42,32 +42,32 @@ class Request:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     is_begun: bool = False
-    """Whether it was handed over to those who do it."""
+    """Whether the host has accepted it."""
     is_replaced: bool = False
-    """Whether a newer one of the group came before its end."""
+    """Whether a newer request for the group came before its end."""
     asked_unix_seconds: int = field(default_factory=lambda: int(time.time()))
     asked_seconds: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     took_seconds: float = 0
     task: asyncio.Task[None] | None = None
-    """Which has it done."""
+    """The task that carries it out."""
     _begun: list[Callable[[], None]] = field(default_factory=list)
 
     def when_begun(self, tell: Callable[[], None]) -> None:
-        """Call `tell` once the request was handed over, now if it was."""
+        """Call `tell` once the host has accepted the request, or now if it has."""
         if self.is_begun:
             tell()
         else:
             self._begun.append(tell)
 
     def begin(self) -> None:
-        """It was handed over."""
+        """Note that the host has accepted it."""
         self.is_begun = True
         for tell in self._begun:
             tell()
         self._begun.clear()
 
     def end(self, result: ActionResult) -> None:
-        """It has ended; nobody is told any more that it was begun."""
+        """Note its end; callbacks of `when_begun` are dropped."""
         self._begun.clear()
         if not self.ended.done():
             self.took_seconds = asyncio.get_running_loop().time() - self.asked_seconds
@@ -75,7 +75,7 @@ class Request:
 
     @property
     def last_action(self) -> LastAction:
-        """How it is, for a report."""
+        """Its state, for a report."""
         asked = LastAction(self.action, self.by, self.asked_unix_seconds)
         if not self.ended.done() or self.ended.cancelled():
             return asked

@@ -1,6 +1,7 @@
-"""The rooms that work together while the bridge serves: how a reload and a move go. Decides nothing.
+"""Joins the bridge, the switches, the host and the network while the daemon serves; runs reloads.
 
-What a front, a host and an outside are is not known here: each has a second kind, in the demo or in tests.
+The bridge, the host and the environment are interfaces here: each has a second implementation, in the demo or
+in tests.
 """
 
 import asyncio
@@ -8,15 +9,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from hkswitch import __version__
 from hkswitch.backend import Host
 from hkswitch.control.pairings import Pairings
-from hkswitch.daemon.bridge import Taps
-from hkswitch.daemon.changes import after_restart, with_what_stays
-from hkswitch.daemon.location import Changes, Location, Movable
+from hkswitch.daemon.bridge import WriteHandler
+from hkswitch.daemon.changes import after_restart, without_restart
+from hkswitch.daemon.location import Location, Movable, NetworkChanges
 from hkswitch.daemon.signals import first_to_end
 from hkswitch.daemon.switchboard import Display, Switchboard
 from hkswitch.hap.setup_code import Setup
@@ -28,23 +28,23 @@ from hkswitch.model.printable import one_line, printable_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
 
 RELOAD_AGAIN_SECONDS: Final = 60.0
-"""Between two reloads of its own: a disk may have room for the old state and not for the new one."""
+"""Between two automatic reloads: a disk may have room for the old state and not for the new one."""
 
-STARTING: Final = "not in the network yet: the daemon is starting"
+STARTING: Final = "not on the network yet: the daemon is starting"
 
 _log = logging.getLogger(__name__)
 
 
-class Front(Display, Movable, Pairings, Protocol):
-    """Where controllers see the groups: the bridge."""
+class ServedBridge(Display, Movable, Pairings, Protocol):
+    """The bridge, as `Serving` needs it."""
 
     @property
     def setup(self) -> Setup:
-        """What is needed to pair."""
+        """The setup code and ID."""
 
     @property
     def paired(self) -> bool:
@@ -52,100 +52,76 @@ class Front(Display, Movable, Pairings, Protocol):
 
     @property
     def pairing_refused(self) -> bool:
-        """Whether none is, and none can be: too many setup codes were wrong."""
+        """Whether no controller is paired and none can pair: too many setup codes were wrong."""
 
     @property
     def config_version(self) -> int:
-        """The number (c#) that tells controllers to read the accessories anew when it grows."""
+        """The number (c#) that makes controllers read the accessories again when it grows."""
 
     @property
     def storage_problem(self) -> str:
-        """Why the state cannot be written, and what that means."""
+        """Why the state cannot be written, and the consequences; empty if it can be written."""
 
     @property
     def left_out(self) -> frozenset[str]:
-        """The groups that no phone is shown until the state can be written."""
+        """The groups that controllers do not see until the state can be written."""
 
-    def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
-        """Have these groups, and bring `taps` what controllers write; raises `StateUnwritable`."""
+    def regroup(self, groups: Iterable[Group], write_handler: WriteHandler) -> None:
+        """Serve these groups, and pass writes to `write_handler`; raises `StateUnwritable`."""
 
     async def stop(self) -> None:
         """Go offline."""
 
 
-class Outside(Protocol):
-    """Who started the daemon: gives it what it needs, and is told how it is."""
+class Environment(Protocol):
+    """The environment of a daemon, systemd or a terminal: provides its config, and shows its state."""
 
     @property
     def restart(self) -> str:
-        """What restarts it, for a sentence: a command, or in words."""
+        """How to restart the daemon, for use in a sentence."""
 
     async def read(self) -> Config:
-        """The config as it is now; raises `Failure`."""
+        """Return the config on disk; raises `Failure`."""
 
     def reloading(self) -> None:
-        """The config is about to be read anew; `waiting` or `serving` says when that is done."""
+        """Note the start of a reload; a call of `waiting` or `serving` marks its end."""
 
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
-        """As `location.Find` says."""
+        """Find the endpoint (`location.FindEndpoint`)."""
 
     def waiting(self, why: str) -> None:
-        """The bridge is nowhere; called again after each change. `why`: what it waits for, as a sentence."""
+        """Show that the bridge is offline, and why; called after each change."""
 
-    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
-        """The bridge is there; called again after each change.
+    def serving(self, config: Config, endpoint: Endpoint, bridge: ServedBridge, trouble: str) -> None:
+        """Show that the bridge is online at `endpoint`; called after each change.
 
-        `trouble` is what it waits for besides, and why some switch does not work.
+        `trouble`: what it waits for besides, and why switches do not work; empty if there is no problem.
         """
 
 
-@dataclass(eq=False)
-class NotReloaded(Failure):
-    """The config is good, and root does not believe it."""
-
-    why: str
-    exit_code = Exit.CONFIG
-
-    def __str__(self) -> str:
-        return self.why
-
-
-@dataclass(eq=False)
 class NotWritten(Failure):
-    """The config is good, and the new accessories cannot be written, without which they are not served."""
+    """The config is valid, but the new accessories cannot be written, and so not be served."""
 
-    why: StateUnwritable
     exit_code = Exit.CANNOT_WRITE
-
-    def __str__(self) -> str:
-        return f"{self.why}; make room on that disk, or make it writable: hkswitch then reloads by itself"
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What the host tells goes to the switches, and to those who look at the daemon."""
-
-    serving: "Serving"
-
-    def observed(self, group_id: str, observed: Observed) -> None:
-        self.serving.switchboard.observed(group_id, observed)
-
-    def noticed(self) -> None:
-        self.serving.say()
 
 
 class Serving:
-    """The rooms that work together."""
+    """A bridge that serves, its switches, their host and its location."""
 
     def __init__(
-        self, host: Host, front: Front, switchboard: Switchboard, outside: Outside, config: Config
+        self,
+        host: Host,
+        bridge: ServedBridge,
+        switchboard: Switchboard,
+        environment: Environment,
+        config: Config,
     ) -> None:
         self._host = host
-        self._front = front
+        self._bridge = bridge
         self.switchboard = switchboard
-        self._outside = outside
+        self._environment = environment
         self._config = config
-        self._location = Location(front, switchboard, outside.find, self.say, config.bridge)
+        self._location = Location(bridge, switchboard, environment.find, self.publish, config.bridge)
         self._open = asyncio.Event()
         self._applying = asyncio.Lock()
         self._not_reloaded = ""
@@ -155,54 +131,64 @@ class Serving:
         self._has_room = asyncio.Event()
         self._running_since_unix_seconds = int(time.time())
 
-    # What can be asked on the control socket
+    # Operations of the control socket
 
     def report(self) -> Report:
-        """How everything is."""
+        """Return the state of the bridge and of all groups."""
         bridge = BridgeReport(
             name=self._config.bridge.name,
             version=__version__,
             running_since_unix_seconds=self._running_since_unix_seconds,
-            addresses=() if self._location.place is None else self._location.place.addresses,
+            addresses=() if self._location.endpoint is None else self._location.endpoint.addresses,
             port=self._config.bridge.port,
-            controllers=self._front.controllers(),
+            controllers=self._bridge.controllers(),
             helper=printable_line(self._host.trouble()),
             config=printable_line(self._config_problem()),
-            pairing_refused=self._front.pairing_refused,
-            storage=printable_line(self._front.storage_problem),
-            network=printable_line(self._location.waits_for or ("" if self._location.place else STARTING)),
+            pairing_refused=self._bridge.pairing_refused,
+            storage=printable_line(self._bridge.storage_problem),
+            network=printable_line(self._location.waits_for or ("" if self._location.endpoint else STARTING)),
         )
         return Report(bridge, self.switchboard.report())
 
     async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
-        """Do an action on a group; returns what came of it. Raises `Failure`."""
+        """Do an action on a group, and return its result; raises `Failure`."""
         return await self.switchboard.act(action, group_id, by, begun)
 
     def changes(self) -> AbstractContextManager[asyncio.Event]:
-        """Meanwhile, an event that is set at each change."""
+        """Provide an event that is set at each change."""
         return self.switchboard.changes()
 
-    def setup_is(self) -> SetupIs:
-        """What is needed to pair."""
-        return self._front.setup_is()
+    def setup_info(self) -> SetupInfo:
+        """Return the data that a phone needs to pair."""
+        return self._bridge.setup_info()
 
     def controllers(self) -> tuple[PairedController, ...]:
-        """Who is paired, and how often connected."""
-        return self._front.controllers()
+        """Return the paired controllers, and the number of connections of each."""
+        return self._bridge.controllers()
 
     def unpair(self, controller_id: str | None) -> None:
         """Remove a pairing, or all; raises `Failure`."""
-        self._front.unpair(controller_id)
+        self._bridge.unpair(controller_id)
 
     def reset_attempts(self) -> None:
-        """Let controllers pair again after too many wrong setup codes; raises `Failure`."""
-        self._front.reset_attempts()
+        """Unlock pairing after too many wrong setup codes; raises `Failure`."""
+        self._bridge.reset_attempts()
 
-    # Its life
+    # From the host (`backend.Observer`)
 
-    async def live(self, news: Callable[[], AbstractAsyncContextManager[Changes]]) -> None:
-        """Start, and follow the network, of which `news` tells; ends only with what breaks it."""
-        await self._host.open(_Told(self))
+    def observed(self, group_id: str, observed: Observed) -> None:
+        """Pass the state of a group to its switch."""
+        self.switchboard.observed(group_id, observed)
+
+    def noticed(self) -> None:
+        """Tell the environment and the watchers that something has changed."""
+        self.publish()
+
+    # Life cycle
+
+    async def live(self, news: Callable[[], AbstractAsyncContextManager[NetworkChanges]]) -> None:
+        """Start, and follow the network by its `news`; ends only by raising."""
+        await self._host.open(self)
         self._open.set()
         async with news() as changes:
             await first_to_end(
@@ -210,38 +196,38 @@ class Serving:
             )
 
     async def reload(self) -> str:
-        """Apply the config as it is now; returns what a person should know about that.
+        """Apply the config on disk; return a note for the user.
 
-        One with mistakes, or that root does not believe, changes nothing: raises `Failure`, and says why in
-        the log, and in the status until root believes it again or a reload succeeds. Reloads wait for the
+        A config with mistakes, or that root rejects, changes nothing: this raises `Failure`, logs the reason,
+        and shows it in the status until root accepts the config or a reload succeeds. Reloads wait for the
         start, and for one another.
         """
         await self._open.wait()
         async with self._applying:
-            self._outside.reloading()
+            self._environment.reloading()
             try:
-                config = await self._outside.read()
+                config = await self._environment.read()
                 if problem := await self._host.check_config():
-                    raise NotReloaded(problem)
+                    raise Failure(problem, Exit.CONFIG)
                 self._not_reloaded, self._waits_for_room = "", False
                 return await self._apply(config)
             except Failure as failure:
                 self._waits_for_room = isinstance(failure, NotWritten)
-                # What root says too is root's to take back, when the file is valid again.
+                # If root rejects the config too, the helper reports when it is valid again.
                 why = "" if await self._host.check_config() else str(failure)
                 self._not_reloaded = one_line(why)
                 _log.error("not reloaded: %s", failure)
                 raise
             finally:
-                self.say()
+                self.publish()
 
     async def reload_if_possible(self) -> None:
-        """Reload for a signal, whose sender cannot be told what came of it."""
+        """Reload for a signal, whose sender gets no result."""
         with suppress(Failure):  # it is in the log
             await self.reload()
 
     async def _reload_when_there_is_room(self) -> None:
-        """Apply what a reload could not write, when writing succeeds again."""
+        """Reload when writing succeeds again, if the last reload could not write."""
         while True:
             await self._has_room.wait()
             self._has_room.clear()
@@ -251,65 +237,66 @@ class Serving:
                 await asyncio.sleep(RELOAD_AGAIN_SECONDS)
 
     async def _apply(self, config: Config) -> str:
-        """Serve another config. This order matters, and is nowhere else.
+        """Serve another config. The order matters, and this is the only place that has it.
 
-        The bridge first has accessories for all groups, then the switchboard has switches that show
-        something on them, and then the host tells what they show. The network comes last: the bridge
-        answers at its old place until then, but also then if the new one is not there.
+        The bridge comes first, with accessories for all groups, then the switchboard, with switches that show
+        their states on them, and then the host, which reports these states. The network comes last: the
+        bridge stays at its old endpoint until then, and longer if the new one is not available.
         """
-        before, after = self._config, with_what_stays(config, self._config)
+        before, after = self._config, without_restart(config, self._config)
         try:
-            self._front.regroup(config.groups, self.switchboard)
+            self._bridge.regroup(config.groups, self.switchboard)
         except StateUnwritable as failure:  # nothing has changed
-            raise NotWritten(failure) from failure
+            remedy = "make room on that disk, or make it writable: hkswitch then reloads by itself"
+            raise NotWritten(f"{failure}; {remedy}") from failure
         self._config = after
         self.switchboard.regroup(config.groups)
         await self._host.watch(config.groups)
         self._location.wanted = after.bridge
         await self._location.settle()
         notes = [
-            after_restart(config, before, self._outside.restart),
+            after_restart(config, before, self._environment.restart),
             self._host.config_problem(),
             self._helper_problem(),
             self._location.waits_for,
-            self._front.storage_problem,
+            self._bridge.storage_problem,
         ]
         note = "; ".join(note for note in notes if note)
         _log.info("reloaded%s", f": {note}" if note else "")
         return note
 
     def _config_problem(self) -> str:
-        """Why the config on disk is not the one in force."""
+        """Return why the config on disk is not the one in force; empty if it is."""
         return self._host.config_problem() or self._not_reloaded
 
     def _helper_problem(self) -> str:
-        """Why no switch works."""
+        """Return why no switch works; empty if they do."""
         why = self._host.trouble()
         return f"the helper is not running ({why})" if why else ""
 
     async def stop(self) -> None:
-        """Go offline, and end what is under way."""
-        await self._front.stop()
+        """Go offline, and end the requests and the helper."""
+        await self._bridge.stop()
         await self.switchboard.close()
         await self._host.close()
 
-    def say(self) -> None:
-        """Tell how it is now."""
+    def publish(self) -> None:
+        """Show the current state to the environment and to the watchers."""
         self.switchboard.noticed()
-        if self._waits_for_room and not self._front.storage_problem:
+        if self._waits_for_room and not self._bridge.storage_problem:
             self._has_room.set()
-        waits_for, place = self._location.waits_for, self._location.place
-        if place is not None:
-            trouble = self._helper_problem() or self._config_problem() or self._front.storage_problem
+        waits_for, endpoint = self._location.waits_for, self._location.endpoint
+        if endpoint is not None:
+            trouble = self._helper_problem() or self._config_problem() or self._bridge.storage_problem
             text = "; ".join(each for each in (waits_for, trouble) if each)
-            self._outside.serving(self._config, place, self._front, text)
+            self._environment.serving(self._config, endpoint, self._bridge, text)
             self._log_wait(waits_for)
         elif waits_for:
-            self._outside.waiting(waits_for)
+            self._environment.waiting(waits_for)
             self._logged_wait = ""
 
     def _log_wait(self, waits_for: str) -> None:
-        """Log what a bridge that serves waits for besides, once, and the end of that."""
+        """Log once what a bridge that is online waits for, and once the end of the wait."""
         before, self._logged_wait = self._logged_wait, waits_for
         if waits_for and waits_for != before:
             _log.warning("%s", waits_for)

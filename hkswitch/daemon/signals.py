@@ -1,4 +1,4 @@
-"""The signals that the daemon obeys, and waiting for whatever comes first."""
+"""The signals that the daemon obeys, and waits for the first of several events."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run them side by side until one ends, and raise what it raised."""
+    """Run coroutines side by side until one ends; raises its exception."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -22,9 +22,9 @@ async def first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
 
 @contextmanager
 def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
-    """The signals that the daemon obeys, in the order in which they come."""
+    """Provide the signals that the daemon obeys, in order of arrival."""
     received: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     loop = asyncio.get_running_loop()
     for number in obeyed:
         loop.add_signal_handler(number, received.put_nowait, number)
@@ -38,7 +38,7 @@ def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
 async def signal_or_end(
     received: "asyncio.Queue[signal.Signals]", task: asyncio.Future[Any]
 ) -> signal.Signals | None:
-    """The next signal, or None if the task ended before; raises what it raised."""
+    """Return the next signal, or None if the task ended first; raises the task's exception."""
     waiting = asyncio.ensure_future(received.get())
     try:
         await asyncio.wait([waiting, task], return_when=asyncio.FIRST_COMPLETED)

@@ -1,18 +1,18 @@
-"""Runs the switches: brings events to model/switch.py, carries decisions out. Knows no HomeKit, no helper."""
+"""Runs the switches: passes events to model/switch.py, and carries out its decisions. Knows no HomeKit."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
 
 from hkswitch.backend import Host
-from hkswitch.daemon.requests import Request, Write
+from hkswitch.daemon import debug_log
+from hkswitch.daemon.requests import ActionRequest, Write
 from hkswitch.model import switch_events
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from hkswitch.model.switch import Switch
 from hkswitch.model.switch_events import (
@@ -25,68 +25,37 @@ from hkswitch.model.switch_events import (
     Tile,
 )
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
-from hkswitch.protocol.report import GroupReport
+from hkswitch.protocol.report import GroupReport, unknown_group
 
-PASSING: Final = (GroupState.STARTING, GroupState.STOPPING)
-"""States that systemd has a line for itself, and that another one follows."""
-
-REMOVED: Final = "the group was removed from the configuration"
+GROUP_REMOVED: Final = "the group was removed from the configuration"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class UnknownGroup(Failure):
-    """There is no such group."""
-
-    group_id: str
-    known: tuple[str, ...]
-    exit_code = Exit.USAGE
-
-    def __str__(self) -> str:
-        return f"there is no group {self.group_id!r}; there are {', '.join(self.known)}"
-
-
-@dataclass(eq=False)
-class Replaced(Failure):
-    """A newer request for the group came before the end of this one."""
-
-    group_id: str
-
-    def __str__(self) -> str:
-        return f"a newer request for {self.group_id} replaced this one"
-
-
-class Stopping(Failure):
-    """The daemon is about to end."""
-
-    def __str__(self) -> str:
-        return "hkswitch is stopping"
+_states_log = logging.getLogger(f"{__name__}.states")
 
 
 class Display(Protocol):
-    """Where switches are shown."""
+    """The display of the switches."""
 
     def show(self, group_id: str, tile: Tile, writer: Hashable | None, *, on: bool) -> None:
-        """Store On of a tile and tell everybody but `writer`."""
+        """Store On of a tile and tell every connection except `writer`."""
 
     def set_available(self, group_id: str, *, available: bool) -> None:
-        """Whether there is a value to read."""
+        """Set whether there is a value to read."""
 
 
 class Switchboard:
     """All switches, between a host and a display."""
 
     def __init__(self, groups: Iterable[Group], host: Host, display: Display) -> None:
-        """Nothing runs until the host or the display tells something."""
+        """Does nothing until the first event of the host or the display."""
         self._host = host
         self._display = display
         self._numbers = count(1)
         self._switches: dict[str, Switch] = {}
         self._since_unix_seconds: dict[str, int] = {}
         self._writes: dict[int, Write] = {}
-        self._newest: dict[str, Request] = {}
-        """The newest request of each group, whether it runs or has ended."""
+        self._newest: dict[str, ActionRequest] = {}
+        """The newest request of each group, running or ended."""
         self._awaited: dict[tuple[str, type[Event]], asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[asyncio.Event] = set()
@@ -94,7 +63,7 @@ class Switchboard:
         self.regroup(groups)
 
     def regroup(self, groups: Iterable[Group]) -> None:
-        """Have switches for these groups; those that stay keep what they know, others end what they have."""
+        """Have switches for these groups; those that stay keep their state, and others end."""
         before, self._switches = self._switches, {}
         for group in groups:
             self._switches[group.id] = before.get(group.id, Switch(group))
@@ -104,21 +73,23 @@ class Switchboard:
         self.noticed()
 
     def observed(self, group_id: str, observed: Observed) -> None:
-        """Take over all that the host knows of a group."""
+        """Take the state of a group from the host."""
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s: reported: %s", group_id, debug_log.described(observed))
         self._step(group_id, observed)
 
     def noticed(self) -> None:
-        """A report would be another one."""
+        """Tell the watchers that the report has changed."""
         for watcher in self._watchers:
             watcher.set()
 
     def report(self) -> tuple[GroupReport, ...]:
-        """How all groups are."""
+        """Return the state of all groups."""
         return tuple(map(self._report, self._switches.values()))
 
     @contextmanager
     def changes(self) -> Iterator[asyncio.Event]:
-        """An event that is set whenever a report would be another one."""
+        """Provide an event that is set whenever the report changes."""
         changed = asyncio.Event()
         self._watchers.add(changed)
         try:
@@ -127,36 +98,40 @@ class Switchboard:
             self._watchers.discard(changed)
 
     async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
-        """A person at a terminal wants this; returns what came of it once it has ended.
+        """Do an action for a person at a terminal; return its result at its end. Raises `Failure`.
 
-        `begun` is called when it was handed over to those who do it. Raises `UnknownGroup` or `Replaced`.
+        `begun` is called when the host has accepted the action.
         """
         if self._is_closed:
-            raise Stopping
+            raise Failure("hkswitch is stopping")
         if group_id not in self._switches:
-            raise UnknownGroup(group_id, tuple(self._switches))
+            raise unknown_group(group_id, self._switches)
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
         with self._writing(Write(group_id, by, at_length=True)) as number:
+            _log.debug("%s: write %d: %s by %s", group_id, number, action, by)
             self._step(group_id, switch_events.Written(number, action is not Action.STOP, tile))
-            request = self._newest[group_id]  # this one, or one that runs and does the same
+            request = self._newest[group_id]  # this one, or a running one for the same action
             request.when_begun(begun)
             result = await asyncio.shield(request.ended)
             if request.is_replaced:
-                raise Replaced(group_id)
+                raise Failure(f"a newer request for {group_id} replaced this one")
             return result
 
     async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str = "") -> bool:
-        """A controller wrote On; returns whether that was a success, within `WRITE_TIMEOUT_SECONDS`."""
+        """Act on a controller's write of On; return within `WRITE_TIMEOUT_SECONDS` whether it succeeded."""
         if self._is_closed or group_id not in self._switches:
             return False
         write = Write(group_id, by, writer)
         with self._writing(write) as number:
+            _log.debug(
+                "%s: write %d: %s %s by %.4s…", group_id, number, tile.value, "on" if on else "off", by
+            )
             self._step(group_id, switch_events.Written(number, on, tile))
             return await write.answer
 
     @contextmanager
     def _writing(self, write: Write) -> Iterator[int]:
-        """The number of a write, and meanwhile the end of its time."""
+        """Register a write with its time limit, and provide its number."""
         number = next(self._numbers)
         self._writes[number] = write
         waiting = self._later(WRITE_TIMEOUT_SECONDS, write.group_id, switch_events.WriteTimedOut(number))
@@ -167,7 +142,7 @@ class Switchboard:
             del self._writes[number]
 
     async def close(self) -> None:
-        """Forget the requests that run, which the host ends; their writes are answered with an error."""
+        """Drop the running requests, which the host ends; their writes fail."""
         self._is_closed = True
         for write in self._writes.values():
             write.settle(ok=False)
@@ -178,15 +153,15 @@ class Switchboard:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _remove(self, group_id: str) -> None:
-        """End what is under way for a group that is gone; a request that was begun goes on for nobody."""
+        """End the requests of a group that was removed; one that has begun goes on without a result."""
         for write in self._writes.values():
             if write.group_id == group_id:
                 write.settle(ok=False)
         self._since_unix_seconds.pop(group_id, None)
         if (request := self._newest.pop(group_id, None)) is not None:
-            request.end(ActionResult(REMOVED))
+            request.end(ActionResult(GROUP_REMOVED))
             if not request.is_begun and request.task is not None:
-                request.task.cancel()  # what is said not to be done must not be done when the group is back
+                request.task.cancel()  # a failed request must not be carried out when the group comes back
 
     def _step(self, group_id: str, event: Event) -> None:
         switch = self._switches.get(group_id)
@@ -195,10 +170,11 @@ class Switchboard:
         self._switches[group_id], decisions = switch.step(event)
         self.noticed()
         for decision in decisions:
+            self._debug(group_id, decision)
             self._carry_out(group_id, decision)
 
     def _await(self, seconds: float, group_id: str, event: Event) -> None:
-        """Bring the switch this event; a newer one of the same kind makes it one that counts no more."""
+        """Pass this event to the switch later; a newer one of the same kind replaces it."""
         kind = group_id, type(event)
         if (older := self._awaited.pop(kind, None)) is not None:
             older.cancel()
@@ -228,25 +204,31 @@ class Switchboard:
             case switch_events.RequestFailed(action, failure):
                 _log.error("%s: %s failed: %s", group_id, action, failure)
 
+    def _debug(self, group_id: str, decision: Decision) -> None:
+        if _log.isEnabledFor(logging.DEBUG) and (text := debug_log.decided(decision)):
+            _log.debug("%s: %s", group_id, text)
+
     def _changed(self, group_id: str, state: GroupState | None) -> None:
         self._since_unix_seconds[group_id] = int(time.time())
-        level = logging.DEBUG if state in PASSING else logging.INFO
+        # Another state follows these, and systemd logs them itself.
+        is_passing = state in {GroupState.STARTING, GroupState.STOPPING}
+        level = logging.DEBUG if is_passing else logging.INFO
         why = self._switches[group_id].why
-        _log.log(level, "%s: %s", group_id, state or (f"unknown: {why}" if why else "unknown"))
+        _states_log.log(level, "%s: %s", group_id, state or (f"unknown: {why}" if why else "unknown"))
 
     def _send(self, group_id: str, number: int, action: Action) -> None:
         write = self._writes.get(number)
         by, at_length = ("", False) if write is None else (write.by, write.at_length)
         if (older := self._newest.get(group_id)) is not None:
             older.is_replaced = not older.ended.done()
-        request = self._newest[group_id] = Request(number, group_id, action, by, at_length)
+        request = self._newest[group_id] = ActionRequest(number, group_id, action, by, at_length)
         task = request.task = asyncio.create_task(self._run(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: request.ended.cancel())  # of use where `close` was the end
+        task.add_done_callback(lambda _: request.ended.cancel())  # for a request that `close` ended
 
-    async def _run(self, request: Request) -> None:
-        """Have the host do a request, and bring the switch what came of it."""
+    async def _run(self, request: ActionRequest) -> None:
+        """Have the host carry out a request, and pass the result to the switch."""
         group_id, action = request.group_id, request.action
 
         def accepted() -> None:
@@ -258,6 +240,7 @@ class Switchboard:
         except Exception as error:  # noqa: BLE001 -- a defect of ours must not leave the switch waiting for ever
             _log.exception("%s: %s", group_id, action)
             result = ActionResult(f"internal error: {error!r}")
+        _log.debug("%s: request %d: %s", group_id, request.id, result.failure or "done")
         request.end(result)
         self._step(group_id, switch_events.RequestFinished(request.id, result.failure))
 

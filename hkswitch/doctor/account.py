@@ -62,7 +62,7 @@ async def pairing(context: Context) -> tuple[Finding]:
         return (skip(Check.PAIRING, "the state cannot be read"),)
     if not isinstance(found, Stored):
         return (paired((), folder),)
-    return (paired(found.controllers, folder, locked=found.setup_is.pairing_refused),)
+    return (paired(found.controllers, folder, locked=found.setup_info.pairing_refused),)
 
 
 def exist(*, has_user: bool, has_group: bool) -> Finding:

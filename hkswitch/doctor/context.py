@@ -16,7 +16,7 @@ from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
 from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.protocol.control import Ask, Question, Status
+from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import BridgeReport
 
 DAEMON_USER: Final = "hkswitch"
@@ -137,8 +137,8 @@ async def _unit() -> Mapping[str, str] | Failure:
 def _bridge(state_folder: Path) -> BridgeReport | Failure:
     path = socket_of(state_folder)
     try:
-        said = client.ask(path, Question(Ask.STATUS))
+        said = client.ask(path, ControlRequest(Operation.STATUS))
     except Failure as failure:
         return failure
-    assert isinstance(said, Status)  # noqa: S101 -- client.ask has looked
+    assert isinstance(said, Status)  # noqa: S101 -- client.ask checked
     return said.report.bridge or client.NoDaemon(path)

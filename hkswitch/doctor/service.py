@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from hkswitch import __version__
-from hkswitch.backend.socket import SOCKET_UNIT
-from hkswitch.backend.sudo import HELPER, by_sudo, explain, telling
+from hkswitch.backend.helper_transport import SOCKET_UNIT, sudo_command
+from hkswitch.backend.sudo_reasons import HELPER, explain, telling_line
 from hkswitch.control import client
 from hkswitch.doctor.context import DAEMON_UNIT, Context
 from hkswitch.doctor.finding import Check, Finding, fail, needs_root, ok, skip, todo
@@ -14,7 +14,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import Hello
 from hkswitch.protocol.helper_replies import parse_reply
-from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.protocol.report import BridgeReport
 
 _START_DAEMON: Final = f"run `sudo systemctl enable --now {DAEMON_UNIT}`"
@@ -45,7 +45,7 @@ async def helper(context: Context) -> tuple[Finding]:
         return (skip(Check.HELPER, "the daemon is not running"),)
     if not context.has_daemon_rights:
         return (needs_root(Check.HELPER),)
-    return (responding(await run(*(HELPER if context.is_root else by_sudo()))),)
+    return (responding(await run(*(HELPER if context.is_root else sudo_command()))),)
 
 
 def running(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -> Finding:
@@ -85,8 +85,8 @@ def responding(completed: Completed) -> Finding:
     first, _, _ = completed.output.partition("\n")
     try:
         reply = parse_reply(first.encode())
-    except Malformed:
-        why = telling(completed.errors.splitlines()) or completed.last_line
+    except MalformedMessage:
+        why = telling_line(completed.errors.splitlines()) or completed.last_line
         return fail(Check.HELPER, explain(why), "until that is fixed, every switch shows No Response")
     if not isinstance(reply, Hello):
         return fail(Check.HELPER, "the helper sent an unexpected first message", _REINSTALL)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.backend.sudo import HELPER, SUDOERS_RULE, by_sudo, hint, reason_of, telling
-from hkswitch.backend.sudo_reasons import RULE_REMEDY
+from hkswitch.backend.helper_transport import sudo_command
+from hkswitch.backend.sudo_reasons import HELPER, RULE_REMEDY, SUDOERS_RULE, find_reason, hint, telling_line
 from hkswitch.doctor.context import DAEMON_USER, ROOT, Context
 from hkswitch.doctor.finding import Check, Finding, fail, needs_root, ok, skip
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
@@ -50,7 +50,7 @@ async def sudoers(context: Context) -> tuple[Finding]:
         return (skip(Check.SUDO, f"there is no user {DAEMON_USER}"),)
     if not context.has_daemon_rights:
         return (needs_root(Check.SUDO),)
-    sudo, *_ = by_sudo()
+    sudo, *_ = sudo_command()
     whose = ("-U", DAEMON_USER) if context.is_root else ()
     try:
         allowed = await run(sudo, "-n", "-l", "-u", "root", *whose, *HELPER)
@@ -59,7 +59,7 @@ async def sudoers(context: Context) -> tuple[Finding]:
         return (fail(Check.SUDO, "sudo is not installed", advice),)
     listed = await run(sudo, "-n", "-l", *whose)
     rule_file = await _rule_file() if context.is_root else None
-    refusal = "" if allowed.code == 0 else telling(allowed.errors.splitlines()) or NO_RULE
+    refusal = "" if allowed.code == 0 else telling_line(allowed.errors.splitlines()) or NO_RULE
     has_helper = isinstance(context.bridge, BridgeReport) and not context.bridge.helper
     if has_helper and _may_be_for_listing_only(refusal):
         refusal = ""
@@ -113,7 +113,7 @@ def first_error(printed: str) -> str:
 
 def _may_be_for_listing_only(refusal: str) -> bool:
     """Whether sudo may refuse `sudo -l` only: settings for the helper's command do not apply to that."""
-    reason = reason_of(refusal)
+    reason = find_reason(refusal)
     return reason is not None and reason.remedy != RULE_REMEDY
 
 
@@ -127,7 +127,7 @@ def _last_rule(listed: str) -> str:
 def _why(refusal: str, file: RuleFile | None) -> tuple[str, str]:
     """Return what is wrong, and the remedy."""
     what = f"sudo refuses to start the helper ({refusal})"
-    if (reason := reason_of(refusal)) and reason.remedy != RULE_REMEDY:
+    if (reason := find_reason(refusal)) and reason.remedy != RULE_REMEDY:
         return what, hint(refusal)
     if file is None:
         return what, f"{RULE_FILE} must contain the line: {SUDOERS_RULE}"

@@ -90,6 +90,7 @@ class Advertiser(AsyncZeroconf):
         """Say goodbye, if the service was announced."""
         self._responder.registry.async_remove(info)
         announced, self.announced, self._has_names = self.announced, None, False
+        _log.debug("mDNS: goodbye for %s", info.name)
         if announced is None:
             nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
@@ -138,6 +139,7 @@ class Advertiser(AsyncZeroconf):
             await asyncio.sleep(seconds)
             self.announced = info
             self._responder.async_send(self._responder.generate_service_broadcast(info, None))
+            _log.debug("mDNS: announced %s on %s", info.name, ", ".join(info.parsed_addresses()))
 
     def _name_contested(self, info: ServiceInfo, names: "_NumberedNames") -> None:
         """Probe again, because another device claims a name of ours (RFC 6762, 9)."""
@@ -176,6 +178,7 @@ class Advertiser(AsyncZeroconf):
 
     async def _probe(self, info: ServiceInfo) -> Conflict:
         """Probe for the names, and return the worst response."""
+        _log.debug("mDNS: probing for %s", info.name)
         detector = self._responder.detect_conflicts(info)
         for left in reversed(range(PROBES)):
             # A unicast response may reach another program on the port, such as Avahi (RFC 6762, 15.1).

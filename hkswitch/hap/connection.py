@@ -15,7 +15,7 @@ from pyhap.hap_event import create_hap_event
 from pyhap.hap_handler import HAPResponse
 from pyhap.hap_protocol import HAPServerProtocol
 
-from hkswitch.hap import events, sessions
+from hkswitch.hap import debug_log, events, sessions
 from hkswitch.hap.characteristics import TimedWrites
 from hkswitch.hap.events import Change, Events, Path
 from hkswitch.hap.handler import LONGEST_LOGGED_REASON, RequestHandler
@@ -111,10 +111,12 @@ class HapConnection(HAPServerProtocol):
         if peer is None:
             self.abort()  # it disconnected already
         else:
+            debug_log.note(self.session, "connected")
             self._server.add_unauthenticated(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything, including what HAP-python does not know of."""
+        debug_log.note(self.session, "disconnected")
         self._deadline.cancel()
         self.events.close()
         self._server.remove_connection(self)
@@ -281,6 +283,8 @@ class HapConnection(HAPServerProtocol):
         HAP-python sends a response without a body with chunked encoding, which can stall iOS, and never
         responds to HEAD.
         """
+        target = b"" if self.request is None else self.request.target
+        debug_log.response(self.session, target, response.status_code, response.body)
         if self.request is not None and self.request.method == b"HEAD":
             length, response.body = len(response.body), b""  # the length without the body (RFC 9110, 9.3.2)
             response.headers.append(("Content-Length", str(length)))
@@ -305,6 +309,7 @@ class HapConnection(HAPServerProtocol):
             self.abort()
             return
         self._deadline.cancel()
+        debug_log.note(self.session, f"authenticated, from {self.session.address}")
         self._server.add_authenticated(self)
 
     def _hold_data(self, size: int) -> bool:
@@ -346,5 +351,6 @@ class HapConnection(HAPServerProtocol):
 
     def send_changes(self, changes: Sequence[Change]) -> None:
         """Send one message; HAP-python would wait half a second for more changes."""
+        debug_log.event(self.session, changes)
         told = [{"aid": aid, "iid": iid, "value": value} for (aid, iid), value in changes]
         self.write(create_hap_event(told))

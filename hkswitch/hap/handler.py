@@ -18,6 +18,7 @@ from pyhap.hap_handler import HAP_TLV_TAGS as TAGS
 from pyhap.hap_handler import HAPResponse, HAPServerHandler
 from pyhap.util import from_hap_json, to_hap_json
 
+from hkswitch.hap import debug_log
 from hkswitch.hap.characteristics import (
     Item,
     parse_items,
@@ -97,6 +98,7 @@ class RequestHandler(PairingRequests):
 
     def dispatch(self, request: h11.Request, body: bytes | None = None) -> HAPResponse:
         """Answer a request. HAP-python decodes it outside its `try`, so any device could cause tracebacks."""
+        debug_log.request(self._connection.session, request.method, request.target, body)
         self.response, self.parsed_url = HAPResponse(), None
         try:
             self._handler_of(request, body)()

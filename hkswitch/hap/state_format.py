@@ -15,7 +15,7 @@ from hkswitch.hap.iids import Record, encode_record, parse_record
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable
-from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS, SetupIs
+from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS, SetupInfo
 from hkswitch.protocol.json_lines import LARGEST_ID
 from hkswitch.protocol.report import PairedController
 
@@ -132,9 +132,9 @@ class Stored:
         )
 
     @property
-    def setup_is(self) -> SetupIs:
+    def setup_info(self) -> SetupInfo:
         """The setup code, and whether pairing is possible."""
-        return SetupIs(
+        return SetupInfo(
             code=self.setup.code,
             payload=self.setup.payload,
             device_id=self.device_id,

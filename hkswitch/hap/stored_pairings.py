@@ -8,7 +8,7 @@ from pathlib import Path
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import unknown_controller
 from hkswitch.model.errors import Failure
-from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import PairedController
 
 
@@ -32,10 +32,10 @@ class StoredPairings:
 
     folder: Path
 
-    def setup_is(self) -> SetupIs:
+    def setup_info(self) -> SetupInfo:
         """Return the setup code and whether pairing is possible."""
         with state_file.as_owner(self.folder):
-            return self._stored().setup_is
+            return self._stored().setup_info
 
     def controllers(self) -> tuple[PairedController, ...]:
         """Return the paired controllers, without connections."""

@@ -1,20 +1,19 @@
 """The JSON-lines messages between the daemon and the command line, on the control socket. Pure: no I/O.
 
-One message a line, and one reply to each: the one that was asked for, or `Failed`.
-A question has exactly its keys; in an answer, keys that only a newer daemon knows are ignored (report.py).
-All text in an answer can be printed: root's terminal obeys no sequences that the daemon's user wrote.
+One message a line, and one reply to each request: the expected one, or `ErrorReply`.
+A request has exactly its keys; in a reply, keys that only a newer daemon knows are ignored (report.py).
+All text in a reply is printable: root's terminal obeys no sequences that the daemon's user wrote.
 """
 
 import json
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Exit
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.json_lines import Malformed, boolean, keys, number, parse_object, text, words
+from hkswitch.protocol.json_lines import MalformedMessage, boolean, keys, number, parse_object, text, words
 from hkswitch.protocol.report import (
     PairedController,
     Report,
@@ -25,11 +24,11 @@ from hkswitch.protocol.report import (
     required,
 )
 
-LONGEST_ASK_BYTES: Final = 4096
-LONGEST_ANSWER_BYTES: Final = 8 * 1024 * 1024
-"""The report of 149 groups of 128 units with long names stays under this."""
+LONGEST_CONTROL_REQUEST_BYTES: Final = 4096
+LONGEST_CONTROL_REPLY_BYTES: Final = 8 * 1024 * 1024
+"""The report of 149 groups of 128 units with long names fits."""
 
-LONGEST_REASON: Final = 2000
+LONGEST_CONTROL_TEXT: Final = 2000
 """Characters."""
 
 
@@ -38,46 +37,46 @@ _PAYLOAD: Final = re.compile(r"X-HM://[0-9A-Z]{13}")
 _DEVICE_ID: Final = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 
 
-class Ask(StrEnum):
-    """What can be asked, by its word on the wire."""
+class Operation(StrEnum):
+    """The operations of the control socket, by their names on the wire."""
 
     STATUS = "status"
     WATCH = "watch"
-    """`STATUS` at once, and again after each change."""
+    """A `Status` at once, and again after each change."""
     ACT = "act"
     CONTROLLERS = "controllers"
     SETUP = "setup"
     UNPAIR = "unpair"
     RESET_ATTEMPTS = "reset-attempts"
     RELOAD = "reload"
-    """Apply the config as it is now, and say what came of it."""
+    """Apply the config on disk, and reply with the result."""
 
 
-ANYBODY_MAY: Final = frozenset({Ask.STATUS, Ask.WATCH, Ask.CONTROLLERS})
-"""All else shows the setup code or changes something, and needs a right."""
+UNPRIVILEGED_OPERATIONS: Final = frozenset({Operation.STATUS, Operation.WATCH, Operation.CONTROLLERS})
+"""For any local user; all others show the setup code or change something."""
 
 
-class Question(NamedTuple):
-    """What is asked. `controller`: the ID of the one to unpair, None for all. `ACT` has the last two."""
+class ControlRequest(NamedTuple):
+    """A request. `controller`: the ID of the one to unpair, None for all. `ACT` has the last two."""
 
-    ask: Ask
+    operation: Operation
     controller: str | None = None
     action: Action = Action.START
     group: str = ""
 
 
 class Controllers(NamedTuple):
-    """Who is paired."""
+    """The paired controllers."""
 
     controllers: tuple[PairedController, ...]
 
 
 MOST_FAILED_ATTEMPTS: Final = 100
-"""Wrong setup codes; after so many the HAP specification (5.6.2) has every other attempt refused."""
+"""Wrong setup codes; after so many, the HAP specification (5.6.2) requires that pairing is refused."""
 
 
-class SetupIs(NamedTuple):
-    """What is needed to pair. `pairing_refused`: too many attempts failed."""
+class SetupInfo(NamedTuple):
+    """The data that a phone needs to pair. `pairing_refused`: too many attempts failed."""
 
     code: str
     payload: str
@@ -88,96 +87,83 @@ class SetupIs(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How everything is."""
+    """The state of the bridge and of all groups."""
 
     report: Report
 
 
-class Word(StrEnum):
-    """An answer that has nothing more to say."""
+class Progress(StrEnum):
+    """How far an action is."""
 
     BEGUN = "begun"
-    """The action was handed over; `DONE` or `Failed` follows when it has ended."""
+    """The action was accepted; `DONE` or `ErrorReply` follows at its end."""
     DONE = "done"
 
 
-class Noted(NamedTuple):
-    """It was done, and this is worth telling a person."""
+class DoneWithNote(NamedTuple):
+    """Success, with a note for the user."""
 
     note: str
 
 
-class Failed(NamedTuple):
-    """It was not done, and why."""
+class ErrorReply(NamedTuple):
+    """Failure, and its reason."""
 
     exit_code: Exit
     reason: str
 
 
-Answer = Status | Controllers | SetupIs | Word | Noted | Failed
+ControlReply = Status | Controllers | SetupInfo | Progress | DoneWithNote | ErrorReply
 
 
-@dataclass(eq=False)
-class AskFailed(Failure):
-    """What `Failed` is in the asking program: `exit_code` is the answering one's."""
-
-    failed: Failed
-
-    def __post_init__(self) -> None:
-        self.exit_code = self.failed.exit_code
-
-    def __str__(self) -> str:
-        return self.failed.reason
+def encode_control_request(request: ControlRequest) -> bytes:
+    """Return a request as one line."""
+    body: dict[str, Any] = {"ask": request.operation.value}
+    if request.operation is Operation.UNPAIR:
+        body["controller"] = request.controller
+    if request.operation is Operation.ACT:
+        body |= {"action": request.action.value, "group": request.group}
+    return _line(body)
 
 
-def encode_question(question: Question) -> bytes:
-    """A question as one line."""
-    what: dict[str, Any] = {"ask": question.ask.value}
-    if question.ask is Ask.UNPAIR:
-        what["controller"] = question.controller
-    if question.ask is Ask.ACT:
-        what |= {"action": question.action.value, "group": question.group}
-    return _line(what)
-
-
-def parse_question(line: bytes) -> Question:
-    """The question in a line; raises `Malformed`."""
+def parse_control_request(line: bytes) -> ControlRequest:
+    """Return the request in a line; raises `MalformedMessage`."""
     body = parse_object(line)
     word = text(body, "ask")
-    if word not in set(Ask):
-        raise Malformed(f"'ask' must be one of {', '.join(Ask)}")
-    ask = Ask(word)
-    if ask is Ask.ACT:
+    if word not in set(Operation):
+        raise MalformedMessage(f"'ask' must be one of {', '.join(Operation)}")
+    operation = Operation(word)
+    if operation is Operation.ACT:
         keys(body, {"ask", "action", "group"})
-        return Question(ask, action=_action(body), group=text(body, "group"))
-    if ask is not Ask.UNPAIR:
+        return ControlRequest(operation, action=_action(body), group=text(body, "group"))
+    if operation is not Operation.UNPAIR:
         keys(body, {"ask"})
-        return Question(ask)
+        return ControlRequest(operation)
     keys(body, {"ask", "controller"})
-    return Question(ask, None if body["controller"] is None else text(body, "controller"))
+    return ControlRequest(operation, None if body["controller"] is None else text(body, "controller"))
 
 
-def encode_answer(answer: Answer) -> bytes:
-    """An answer as one line."""
-    match answer:
+def encode_control_reply(reply: ControlReply) -> bytes:
+    """Return a reply as one line."""
+    match reply:
         case Status(report):
             return _line({"type": "status", "report": as_object(report)})
         case Controllers(controllers):
             items = [controller_object(each) for each in controllers]
             return _line({"type": "controllers", "controllers": items})
-        case SetupIs():
-            return _line({"type": "setup", **{name: getattr(answer, name) for name in SetupIs._fields}})
-        case Word():
-            return _line({"type": answer.value})
-        case Noted(note):
-            return _line({"type": "noted", "note": printable_line(note, LONGEST_REASON)})
-        case Failed(exit_code, reason):
-            said = printable_line(reason, LONGEST_REASON)
+        case SetupInfo():
+            return _line({"type": "setup", **{name: getattr(reply, name) for name in SetupInfo._fields}})
+        case Progress():
+            return _line({"type": reply.value})
+        case DoneWithNote(note):
+            return _line({"type": "noted", "note": printable_line(note, LONGEST_CONTROL_TEXT)})
+        case ErrorReply(exit_code, reason):
+            said = printable_line(reason, LONGEST_CONTROL_TEXT)
             return _line({"type": "failed", "exit_code": exit_code.value, "reason": said})
 
 
-def parse_answer(line: bytes) -> Answer:
-    """The answer in a line; raises `Malformed`."""
+def parse_control_reply(line: bytes) -> ControlReply:
+    """Return the reply in a line; raises `MalformedMessage`."""
     body = parse_object(line)
     match body.get("type"):
         case "status":
@@ -187,17 +173,17 @@ def parse_answer(line: bytes) -> Answer:
             required(body, {"type", "controllers"})
             return Controllers(controllers(body))
         case "setup":
-            required(body, {"type", *SetupIs._fields})
+            required(body, {"type", *SetupInfo._fields})
             return _setup(body)
-        case Word.BEGUN | Word.DONE as word:
-            return Word(word)
+        case Progress.BEGUN | Progress.DONE as word:
+            return Progress(word)
         case "noted":
-            return Noted(words(body, "note", LONGEST_REASON))
+            return DoneWithNote(words(body, "note", LONGEST_CONTROL_TEXT))
         case "failed":
             required(body, {"type", "exit_code", "reason"})
-            return Failed(_exit_code(body), words(body, "reason", LONGEST_REASON))
+            return ErrorReply(_exit_code(body), words(body, "reason", LONGEST_CONTROL_TEXT))
         case _:
-            raise Malformed("no known type")
+            raise MalformedMessage("unknown type")
 
 
 def _line(body: dict[str, Any]) -> bytes:
@@ -208,35 +194,35 @@ def _object(body: dict[str, Any], key: str) -> dict[str, Any]:
     match body.get(key):
         case dict(found):
             return found
-    raise Malformed(f"{key!r} must be an object")
+    raise MalformedMessage(f"{key!r} must be an object")
 
 
 def _action(body: dict[str, Any]) -> Action:
     try:
         return Action(text(body, "action"))
     except ValueError:
-        raise Malformed(f"'action' must be one of {', '.join(Action)}") from None
+        raise MalformedMessage(f"'action' must be one of {', '.join(Action)}") from None
 
 
-def _setup(body: dict[str, Any]) -> SetupIs:
-    return SetupIs(
-        code=_of_form(body, "code", _CODE),
-        payload=_of_form(body, "payload", _PAYLOAD),
-        device_id=_of_form(body, "device_id", _DEVICE_ID),
+def _setup(body: dict[str, Any]) -> SetupInfo:
+    return SetupInfo(
+        code=_of_format(body, "code", _CODE),
+        payload=_of_format(body, "payload", _PAYLOAD),
+        device_id=_of_format(body, "device_id", _DEVICE_ID),
         paired=boolean(body, "paired"),
         failed_attempts=number(body, "failed_attempts", 0),
         pairing_refused=boolean(body, "pairing_refused"),
     )
 
 
-def _of_form(body: dict[str, Any], key: str, form: re.Pattern[str]) -> str:
+def _of_format(body: dict[str, Any], key: str, pattern: re.Pattern[str]) -> str:
     found = text(body, key)
-    if not form.fullmatch(found):
-        raise Malformed(f"{key!r} has another form")
+    if not pattern.fullmatch(found):
+        raise MalformedMessage(f"{key!r} has an invalid format")
     return found
 
 
 def _exit_code(body: dict[str, Any]) -> Exit:
-    """The exit code of a failure; for one that only a newer daemon knows, the most general one."""
+    """Return the exit code of a failure; the most general one for a code that only a newer daemon knows."""
     code = number(body, "exit_code")
     return Exit(code) if code in set(Exit) else Exit.UNAVAILABLE

@@ -1,12 +1,13 @@
 """The JSON-lines messages between the daemon and the helper. Pure: no I/O.
 
-One message a line. The helper says `Hello` once. It answers each `Request` with `Refused`, or with `Accepted`
-and later `Finished`, and each `Ping` with a `Pong`. After `Observe` it tells of every group of its config
-(`GroupTold`) and of the states of their units and probes (`StatesTold`), marks the end (`Complete`), and then
-tells each change. All of it is one order: the states that a request led to come before its `Finished`.
+One message a line. The helper sends `Hello` once. It answers each `Request` with `Refused`, or with
+`Accepted` and later `Finished`, and each `Ping` with a `Pong`. After `Observe` it reports every group of its
+config (`GroupUpdate`) and the states of their units and probes (`StatesUpdate`), marks the end (`Complete`),
+and then reports each change. All messages are in one order: the states that a request led to precede its
+`Finished`.
 
 Requests are parsed strictly, since root reads them: unknown or missing keys, wrong types and duplicate keys
-are `Malformed`. In replies, keys and messages that only a newer helper knows are passed over.
+are `MalformedMessage`. In replies, unknown keys and messages of a newer helper are ignored.
 """
 
 import json
@@ -20,22 +21,22 @@ from hkswitch.model.unit_state import (
     UnitState,
 )
 from hkswitch.protocol.json_lines import (
-    Malformed,
+    MalformedMessage,
     keys,
     number,
     parse_object,
     text,
 )
 
-PROTOCOL: Final = 2
-"""Grows when an older daemon would misunderstand a newer helper, or the other way round."""
+HELPER_PROTOCOL: Final = 2
+"""The version; it grows when an older daemon would misunderstand a newer helper, or vice versa."""
 
 LONGEST_REQUEST_BYTES: Final = 4096
-"""A request needs 150 bytes; the helper ends at a line that is longer than this."""
+"""A request needs 150 bytes; the helper exits at a longer line than this."""
 
 LONGEST_REPLY_BYTES: Final = 1024 * 1024
-"""The reply about a group of 128 units with the longest names and details stays under this, in any script:
-JSON has twelve bytes for a character beyond the first 65,536."""
+"""The reply about a group of 128 units with the longest names and details fits, in any script: JSON takes
+twelve bytes for a character beyond the first 65,536."""
 
 LONGEST_DETAIL: Final = 500
 """Characters in a reason or a detail."""
@@ -43,23 +44,23 @@ LONGEST_DETAIL: Final = 500
 LONGEST_TOKEN: Final = 64
 
 MOST_STATES: Final = 64
-"""Of units, or of probes, in one `StatesTold`: the line stays far under the longest."""
+"""Units, or probes, in one `StatesUpdate`: the line stays far below the limit."""
 
 CONFIRM_MS: Final = 200
-"""How long the helper watches a unit after its job, for a phone that waits."""
+"""How long the helper watches a unit after its job, while a phone waits."""
 
 CONFIRM_AT_LENGTH_MS: Final = 1000
-"""The same for a person at a terminal."""
+"""The same while a person at a terminal waits."""
 
 
-# What the daemon says
+# From the daemon
 
 
 class Request(NamedTuple):
-    """The daemon asks for `action` on `group`: never on a unit, and never for a command.
+    """A request for `action` on `group`: never on a unit, and never for a command.
 
-    `token` is what the helper gave the group, so that nothing happens by another config than the one the
-    daemon serves. A start has succeeded when the units are still up `confirm_ms` after their jobs.
+    `token` is the one that the helper gave the group, so that nothing is done by another config than the
+    daemon's. A start has succeeded when the units are still up `confirm_ms` after their jobs.
     """
 
     id: int
@@ -70,35 +71,35 @@ class Request(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """The daemon asks whether the helper still answers."""
+    """A request for a sign of life."""
 
     id: int
 
 
 class Observe(NamedTuple):
-    """The daemon asks for all states, now and after each change. `epoch` comes back with each of them."""
+    """A request for all states, now and after each change. Each report repeats the `epoch`."""
 
     epoch: int
 
 
-# What the helper says
+# From the helper
 
 
 class Hello(NamedTuple):
-    """The helper runs, and this is its version."""
+    """The helper is ready, and has this version."""
 
     version: str
-    protocol: int = PROTOCOL
+    protocol: int = HELPER_PROTOCOL
 
 
 class Pong(NamedTuple):
-    """It does."""
+    """The answer to `Ping`."""
 
     id: int
 
 
 class Accepted(NamedTuple):
-    """The request is allowed, and is being done from now on."""
+    """The request is allowed, and its execution begins."""
 
     id: int
 
@@ -112,14 +113,14 @@ class Finished(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Nothing was done, or, after `Accepted`, it is not known what. `id` is None if none could be read."""
+    """Nothing was done, or, after `Accepted`, the result is unknown. `id` is None if none could be read."""
 
     id: int | None
     reason: str
 
 
-class GroupTold(NamedTuple):
-    """A group of the helper's config. `token` stands for what root acts on; empty: there is no such group."""
+class GroupUpdate(NamedTuple):
+    """A group of the helper's config. `token` stands for its contents; empty: there is no such group."""
 
     epoch: int
     group: str
@@ -127,55 +128,55 @@ class GroupTold(NamedTuple):
     units: tuple[str, ...] = ()
 
 
-class ProbeTold(NamedTuple):
-    """What a group's status or check says; `verdict` is None while it has not answered."""
+class ProbeUpdate(NamedTuple):
+    """The result of a group's status or check; `verdict` is None until it has one."""
 
     verdict: ProbeResult | None
     reason: str = ""
 
 
-class StatesTold(NamedTuple):
+class StatesUpdate(NamedTuple):
     """The states of some units, and of the probes of some groups, all at the same moment."""
 
     epoch: int
     units: Mapping[str, UnitState]
-    probes: Mapping[str, ProbeTold]
+    probes: Mapping[str, ProbeUpdate]
 
 
 class Complete(NamedTuple):
-    """Everything was told once."""
+    """Everything was reported once."""
 
     epoch: int
 
 
 class Lost(NamedTuple):
-    """The helper cannot talk to systemd: no unit's state is known until all are told again."""
+    """The helper cannot reach systemd: all states are unknown until they are reported again."""
 
     epoch: int
     reason: str
 
 
-class ConfigTold(NamedTuple):
-    """Why the helper does not believe the config file as it is now; empty if it does."""
+class ConfigUpdate(NamedTuple):
+    """The reason why the helper rejects the config file on disk; empty if it accepts it."""
 
     problem: str
 
 
-Ask = Request | Ping | Observe
-Told = GroupTold | StatesTold | Complete | Lost
-Reply = Hello | Pong | Accepted | Finished | Refused | Told | ConfigTold
+DaemonMessage = Request | Ping | Observe
+Update = GroupUpdate | StatesUpdate | Complete | Lost
+Reply = Hello | Pong | Accepted | Finished | Refused | Update | ConfigUpdate
 
 
-def encode(message: Ask | Reply) -> bytes:
-    """A message as one line."""
+def encode_message(message: DaemonMessage | Reply) -> bytes:
+    """Return a message as one line."""
     return json.dumps(_body(message), separators=(",", ":")).encode() + b"\n"
 
 
-# Requests: root reads them
+# Requests, which root parses
 
 
-def parse_request(line: bytes) -> Ask:
-    """The request in a line; raises `Malformed`."""
+def parse_request(line: bytes) -> DaemonMessage:
+    """Return the message of the daemon in a line; raises `MalformedMessage`."""
     body = parse_object(line)
     if "ping" in body:
         keys(body, {"ping"})
@@ -189,18 +190,18 @@ def parse_request(line: bytes) -> Ask:
         return Request(
             _id(body), _action(body), text(body, "group"), text(body, "token", LONGEST_TOKEN), _confirm(body)
         )
-    except Malformed as error:
-        raise Malformed(str(error), request_id) from None
+    except MalformedMessage as error:
+        raise MalformedMessage(str(error), request_id) from None
 
 
 def _confirm(body: dict[str, Any]) -> int:
     confirm_ms = number(body, "confirm_ms")
     if confirm_ms not in {CONFIRM_MS, CONFIRM_AT_LENGTH_MS}:
-        raise Malformed(f"'confirm_ms' must be {CONFIRM_MS} or {CONFIRM_AT_LENGTH_MS}")
+        raise MalformedMessage(f"'confirm_ms' must be {CONFIRM_MS} or {CONFIRM_AT_LENGTH_MS}")
     return confirm_ms
 
 
-def _body(message: Ask | Reply) -> dict[str, Any]:
+def _body(message: DaemonMessage | Reply) -> dict[str, Any]:
     match message:
         case Request(request_id, action, group, token, confirm_ms):
             asked = {"id": request_id, "action": action.value, "group": group}
@@ -220,17 +221,17 @@ def _body(message: Ask | Reply) -> dict[str, Any]:
             return {"type": "finished", "id": request_id, "units": results, "superseded": superseded}
         case Refused(maybe_id, reason):
             return {"type": "refused", "id": maybe_id, "reason": _short(reason)}
-        case ConfigTold(problem):
+        case ConfigUpdate(problem):
             return {"type": "config", "problem": _short(problem)}
         case _:
-            return _told_body(message)
+            return _update_body(message)
 
 
-def _told_body(message: Told) -> dict[str, Any]:
+def _update_body(message: Update) -> dict[str, Any]:
     match message:
-        case GroupTold(epoch, group, token, units):
+        case GroupUpdate(epoch, group, token, units):
             return {"type": "group", "epoch": epoch, "group": group, "token": token, "units": units}
-        case StatesTold(epoch, units, probes):
+        case StatesUpdate(epoch, units, probes):
             rows = [[name, state.load.value, state.active.value, state.sub] for name, state in units.items()]
             said = [[group, probe.verdict, _short(probe.reason)] for group, probe in probes.items()]
             return {"type": "states", "epoch": epoch, "units": rows, "probes": said}
@@ -247,7 +248,7 @@ def _short(reason: str) -> str:
 def _id_or_none(body: dict[str, Any]) -> int | None:
     try:
         return _id(body)
-    except Malformed:
+    except MalformedMessage:
         return None
 
 
@@ -259,4 +260,4 @@ def _action(body: dict[str, Any]) -> Action:
     try:
         return Action(body["action"])
     except ValueError:
-        raise Malformed(f"'action' must be one of {', '.join(Action)}") from None
+        raise MalformedMessage(f"'action' must be one of {', '.join(Action)}") from None

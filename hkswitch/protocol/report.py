@@ -1,44 +1,45 @@
-"""How everything is at one moment, for people and programs: `hkswitch status --json` is this. Pure: no I/O.
+"""The state of the bridge and of all groups at one moment: `hkswitch status --json`. Pure: no I/O.
 
-The keys that are there stay there, and mean the same, as long as `version` does; new keys and words may come.
-So a reader ignores keys and takes words that it does not know for "unknown"; a missing key is an error.
-All text in a report can be printed: root's terminal obeys no sequences that somebody else wrote.
+Keys keep their names and meanings as long as `version` stays the same; new keys and values may be added.
+So a reader ignores unknown keys and takes unknown values for "unknown"; a missing key is an error.
+All text in a report is printable: root's terminal obeys no sequences that another user wrote.
 Named tuples: Python makes their classes five times as fast as dataclasses, and `hkswitch status` waits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import LONGEST_PRINTED, printable_line
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
-from hkswitch.protocol.json_lines import LONGEST_NAME, Malformed, boolean, number, objects, words
+from hkswitch.protocol.json_lines import LONGEST_NAME, MalformedMessage, boolean, number, objects, words
 
-VERSION: Final = 1
-UNKNOWN: Final = "unknown"
+REPORT_VERSION: Final = 1
+UNKNOWN_VALUE: Final = "unknown"
 
 MOST_GROUPS: Final = 149
 MOST_UNITS: Final = 128
-"""In a group. A configuration has no more of either."""
+"""In a group. A configuration has at most these numbers of both."""
 MOST_CONTROLLERS: Final = 256
 MOST_ADDRESSES: Final = 256
-"""A bridge takes 16 controllers, and a machine with more addresses than this can name some."""
+"""A bridge takes 16 controllers, and serves on a choice of a machine's addresses."""
 LONGEST_FAILURE: Final = LONGEST_PRINTED
 
 _Word = TypeVar("_Word", GroupState, Action, "Outcome")
 
 
 class Outcome(StrEnum):
-    """What came of an action."""
+    """The outcome of an action."""
 
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
-    UNKNOWN = UNKNOWN  # a word that only a newer daemon knows
+    UNKNOWN = UNKNOWN_VALUE  # a value that only a newer daemon knows
 
 
 class LastAction(NamedTuple):
-    """What was asked of a group last. `by`: a controller's ID, or a user's number.
+    """The last action that was requested for a group. `by`: a controller's ID, or a user's number.
 
     `action` is None if only a newer daemon knows it.
     """
@@ -52,9 +53,9 @@ class LastAction(NamedTuple):
 
 
 class GroupReport(NamedTuple):
-    """A group. `state` is None while it is not known, `since_unix_seconds` is 0 where that is not.
+    """A group. `state` is None while it is unknown; `since_unix_seconds` is 0 if it is unknown.
 
-    `commands`: it is a group of commands, which has no units. Without them, the units are not known yet.
+    `commands`: a group of commands, without units. Another group without units: they are not known yet.
     """
 
     id: str
@@ -65,11 +66,11 @@ class GroupReport(NamedTuple):
     last_action: LastAction | None = None
     commands: bool = False
     why: str = ""
-    """Why the state is not known, or what the probe says of it."""
+    """Why the state is unknown, or the reason that the probe gives."""
 
 
 class PairedController(NamedTuple):
-    """A controller with a pairing, and how many connections it has now."""
+    """A paired controller, and the number of its connections."""
 
     id: str
     admin: bool
@@ -77,12 +78,12 @@ class PairedController(NamedTuple):
 
 
 class BridgeReport(NamedTuple):
-    """The bridge. No `addresses`: it serves nowhere.
+    """The bridge. No `addresses`: it is not on the network.
 
-    `helper`: why there is none, if there is none. `config`: why the one on disk is not the one in force.
-    `pairing_refused`: none is paired, and none can be, since too many setup codes were wrong.
-    `storage`: why keys and pairings cannot be written, if they cannot.
-    `network`: what it waits for, if it is not everywhere where it should be.
+    `helper`: why there is none. `config`: why the config on disk is not the one in force.
+    `pairing_refused`: no controller is paired, and none can pair, since too many setup codes were wrong.
+    `storage`: why keys and pairings cannot be written.
+    `network`: what it waits for, if it is not on all chosen addresses. All are empty if there is no problem.
     """
 
     name: str
@@ -99,40 +100,45 @@ class BridgeReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Everything. Without a daemon there is no bridge."""
+    """The bridge and all groups; no bridge without a daemon."""
 
     bridge: BridgeReport | None
     groups: tuple[GroupReport, ...]
 
 
+def unknown_group(group_id: str, known: Iterable[str]) -> Failure:
+    """Return the failure for a group that does not exist; `known` are the groups that do."""
+    return Failure(f"there is no group {group_id!r}; the groups are {', '.join(known)}", Exit.USAGE)
+
+
 def as_object(report: Report) -> dict[str, Any]:
-    """The report as JSON has it."""
+    """Return the JSON object of a report."""
     return {
-        "version": VERSION,
+        "version": REPORT_VERSION,
         "bridge": None if report.bridge is None else _bridge_object(report.bridge),
         "groups": [_group_object(group) for group in report.groups],
     }
 
 
 def from_object(body: dict[str, Any]) -> Report:
-    """The report in an object of JSON; raises `Malformed`."""
+    """Return the report in a JSON object; raises `MalformedMessage`."""
     required(body, {"version", "bridge", "groups"})
-    if number(body, "version") != VERSION:
-        raise Malformed("a report of another version")
+    if number(body, "version") != REPORT_VERSION:
+        raise MalformedMessage("unsupported version of the report")
     bridge = body["bridge"]
     if bridge is not None and not isinstance(bridge, dict):
-        raise Malformed("'bridge' must be an object")
+        raise MalformedMessage("'bridge' must be an object")
     groups = tuple(_group(item) for item in _at_most(MOST_GROUPS, body, "groups"))
     return Report(None if bridge is None else _bridge(bridge), groups)
 
 
 def controller_object(controller: PairedController) -> dict[str, Any]:
-    """A controller as JSON has it."""
+    """Return the JSON object of a controller."""
     return {"id": controller.id, "admin": controller.admin, "connections": controller.connections}
 
 
 def controllers(body: dict[str, Any]) -> tuple[PairedController, ...]:
-    """The controllers in an object; raises `Malformed`."""
+    """Return the controllers in a JSON object; raises `MalformedMessage`."""
     return tuple(_controller(item) for item in _at_most(MOST_CONTROLLERS, body, "controllers"))
 
 
@@ -158,13 +164,13 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
 
 
 def _bridge(body: dict[str, Any]) -> BridgeReport:
-    older_have_not = {"config", "network", "pairing_refused", "storage"}
-    required(body, {*BridgeReport._fields} - older_have_not)
+    newer_keys = {"config", "network", "pairing_refused", "storage"}
+    required(body, {*BridgeReport._fields} - newer_keys)
     match body["addresses"]:
         case [*addresses] if len(addresses) <= MOST_ADDRESSES and all(map(_is_address, addresses)):
             pass
         case _:
-            raise Malformed("'addresses' must be a list of addresses")
+            raise MalformedMessage("'addresses' must be a list of addresses")
     return BridgeReport(
         name=words(body, "name"),
         version=words(body, "version"),
@@ -189,7 +195,7 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
     return {
         "id": group.id,
         "name": group.name,
-        "state": UNKNOWN if group.state is None else group.state.value,
+        "state": UNKNOWN_VALUE if group.state is None else group.state.value,
         "since_unix_seconds": group.since_unix_seconds,
         "units": units,
         "last_action": None if last is None else _last_object(last),
@@ -200,7 +206,7 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
 
 def _last_object(last: LastAction) -> dict[str, Any]:
     return {
-        "action": UNKNOWN if last.action is None else last.action.value,
+        "action": UNKNOWN_VALUE if last.action is None else last.action.value,
         "by": last.by,
         "at_unix_seconds": last.at_unix_seconds,
         "outcome": last.outcome.value,
@@ -210,17 +216,17 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    required(item, {*GroupReport._fields} - {"commands", "why"})  # an older daemon has not
+    required(item, {*GroupReport._fields} - {"commands", "why"})  # which an older daemon does not have
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
-        raise Malformed("'last_action' must be an object")
+        raise MalformedMessage("'last_action' must be an object")
     units = [_unit(unit) for unit in _at_most(MOST_UNITS, item, "units")]
     if len(dict(units)) != len(units):
-        raise Malformed("a unit stands twice")
+        raise MalformedMessage("duplicate unit")
     return GroupReport(
         id=words(item, "id"),
         name=words(item, "name"),
-        state=_known(GroupState, state),
+        state=_member(GroupState, state),
         since_unix_seconds=number(item, "since_unix_seconds", 0),
         units=dict(units),
         last_action=None if last is None else _last(last),
@@ -238,10 +244,10 @@ def _unit(item: dict[str, Any]) -> tuple[str, UnitState]:
 def _last(item: dict[str, Any]) -> LastAction:
     required(item, {*LastAction._fields})
     return LastAction(
-        action=_known(Action, words(item, "action")),
+        action=_member(Action, words(item, "action")),
         by=words(item, "by"),
         at_unix_seconds=number(item, "at_unix_seconds", 0),
-        outcome=_known(Outcome, words(item, "outcome")) or Outcome.UNKNOWN,
+        outcome=_member(Outcome, words(item, "outcome")) or Outcome.UNKNOWN,
         failure=words(item, "failure", LONGEST_FAILURE),
         duration_ms=number(item, "duration_ms", 0),
     )
@@ -254,15 +260,15 @@ def _is_address(address: object) -> bool:
 def _at_most(most: int, body: dict[str, Any], key: str) -> list[dict[str, Any]]:
     found = objects(body, key)
     if len(found) > most:
-        raise Malformed(f"more than {most} {key}")
+        raise MalformedMessage(f"more than {most} {key}")
     return found
 
 
-def _known(kind: type[_Word], word: str) -> _Word | None:
+def _member(kind: type[_Word], word: str) -> _Word | None:
     return kind(word) if word in set(kind) else None
 
 
 def required(body: dict[str, Any], wanted: set[str]) -> None:
-    """Accept an object with these keys; others are of a newer version, and ignored. Raises `Malformed`."""
+    """Check that an object has these keys, and ignore others, of a newer version."""
     if missing := wanted - body.keys():
-        raise Malformed(f"{min(missing)!r} is missing")
+        raise MalformedMessage(f"{min(missing)!r} is missing")

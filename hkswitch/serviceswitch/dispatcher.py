@@ -18,12 +18,12 @@ from hkswitch.protocol.helper import (
     Observe,
     Ping,
     Pong,
-    ProbeTold,
+    ProbeUpdate,
     Refused,
     Request,
     parse_request,
 )
-from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.serviceswitch.audit import Denial
 from hkswitch.serviceswitch.commands import Manager, Runner, Said, Wanted
 from hkswitch.serviceswitch.execute import Results, Worker
@@ -140,7 +140,7 @@ class Dispatcher:
         try:
             # TRUST: the line comes from an unprivileged process. It names an action and a group, at most.
             asked = parse_request(line)
-        except Malformed as error:
+        except MalformedMessage as error:
             self._worker.audit.denied(Denial(str(error)))
             self._output.say(Refused(error.request_id, f"not a request: {error}"))
             return
@@ -239,7 +239,7 @@ class Dispatcher:
         """Tell what a probe says."""
         if said is not None and said.denied:
             self._worker.audit.denied(Denial(said.reason, "status", group_id))
-        told = ProbeTold(None) if said is None else ProbeTold(said.verdict, said.reason)
+        told = ProbeUpdate(None) if said is None else ProbeUpdate(said.verdict, said.reason)
         self._states.probed(group_id, told)
         self._output.tell()
 

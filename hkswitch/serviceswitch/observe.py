@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import UnitState
-from hkswitch.protocol.helper import ConfigTold
+from hkswitch.protocol.helper import ConfigUpdate
 from hkswitch.serviceswitch.probes import Probes, Spawn
 from hkswitch.serviceswitch.rules import Rules
 from hkswitch.serviceswitch.states import States
@@ -62,7 +62,7 @@ class Observation:
         config = self._rules.believed()
         if self._rules.problem != self._problem:
             self._problem = self._rules.problem
-            self._output.say(ConfigTold(self._problem))
+            self._output.say(ConfigUpdate(self._problem))
         if config is not None and config is not self._config:
             self._config = config
             self._apply(config)

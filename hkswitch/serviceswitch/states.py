@@ -13,11 +13,11 @@ from hkswitch.model.unit_state import UnitState
 from hkswitch.protocol.helper import (
     MOST_STATES,
     Complete,
-    GroupTold,
+    GroupUpdate,
     Lost,
-    ProbeTold,
+    ProbeUpdate,
     Reply,
-    StatesTold,
+    StatesUpdate,
 )
 
 
@@ -29,7 +29,7 @@ class States:
         self._epoch = 0
         self._groups: dict[str, Group] = {}
         self._units: dict[str, UnitState] = {}
-        self._probes: dict[str, ProbeTold] = {}
+        self._probes: dict[str, ProbeUpdate] = {}
         self._why_lost = ""
         self._untold_loss = False
         self._untold_groups: dict[str, None] = {}
@@ -71,7 +71,7 @@ class States:
         self._units |= units
         self._untold_units |= dict.fromkeys(units)
 
-    def probed(self, group_id: str, told: ProbeTold) -> None:
+    def probed(self, group_id: str, told: ProbeUpdate) -> None:
         """This is what a group's probe says now."""
         if self._probes.get(group_id) != told:
             self._probes[group_id] = told
@@ -98,8 +98,8 @@ class States:
             [group_id] = _taken(self._untold_groups, 1)
             group = self._groups.get(group_id)
             if group is None:
-                return GroupTold(self._epoch, group_id, "")
-            return GroupTold(self._epoch, group_id, group.token, group.units)
+                return GroupUpdate(self._epoch, group_id, "")
+            return GroupUpdate(self._epoch, group_id, group.token, group.units)
         if self._untold_loss:
             self._untold_loss = False
             return Lost(self._epoch, self._why_lost)
@@ -108,7 +108,7 @@ class States:
             probes = {
                 group_id: self._probes[group_id] for group_id in _taken(self._untold_probes, MOST_STATES)
             }
-            return StatesTold(self._epoch, units, probes)
+            return StatesUpdate(self._epoch, units, probes)
         if self._complete:
             self._complete = False
             return Complete(self._epoch)

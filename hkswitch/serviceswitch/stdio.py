@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.protocol.helper import Finished, Reply, encode
+from hkswitch.protocol.helper import Finished, Reply, encode_message
 from hkswitch.serviceswitch.states import States
 
 READ_WITHIN_SECONDS: Final = 5
@@ -84,7 +84,7 @@ class Output:
             self._more.clear()
             while (line := self._next()) is not None:
                 reply, written = line
-                await self._write(encode(reply))
+                await self._write(encode_message(reply))
                 if len(self._replies) <= MOST_WAITING:
                     self._room.set()
                 if written is not None and not written.done():

@@ -15,9 +15,9 @@ import pytest_asyncio
 from hkswitch.backend import helper_client, helper_session
 from hkswitch.backend.helper_client import HelperClient
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession
-from hkswitch.backend.helper_transport import Process
-from hkswitch.backend.sudo import explain, hint
-from hkswitch.protocol.helper import Told
+from hkswitch.backend.helper_transport import SudoTransport
+from hkswitch.backend.sudo_reasons import explain, hint
+from hkswitch.protocol.helper import Update
 from tests.support.host_with_helper import scripted
 from tests.support.waiting import eventually
 
@@ -33,13 +33,13 @@ class Heard:
     ends: list[End] = field(default_factory=list)
     on_end: Callable[[], None] = lambda: None
 
-    def began(self, session: HelperSession) -> None:
+    def started(self, session: HelperSession) -> None:
         self.sessions.append(session)
 
-    def told(self, told: Told) -> None:
-        raise AssertionError(told)
+    def reported(self, update: Update) -> None:
+        raise AssertionError(update)
 
-    def told_config(self, problem: str) -> None:
+    def config_checked(self, problem: str) -> None:
         assert problem == ""
 
     def gone(self, end: End) -> None:
@@ -57,7 +57,7 @@ class Kept:
 
     @classmethod
     def by(cls, command: list[str]) -> "Kept":
-        client, heard = HelperClient(Process(command)), Heard()
+        client, heard = HelperClient(SudoTransport(command)), Heard()
         return cls(client, heard, asyncio.create_task(client.keep_running(heard)))
 
     async def end(self) -> None:
@@ -95,7 +95,7 @@ async def test_a_helper_that_said_hello_is_there(keep: Keep) -> None:
 
 async def test_before_the_first_helper_a_session_is_refused() -> None:
     with pytest.raises(HelperGone, match="it was not started yet"):
-        await HelperClient(Process(["true"])).session(0)
+        await HelperClient(SudoTransport(["true"])).session(0)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ async def test_before_the_first_helper_a_session_is_refused() -> None:
         ("hello(); print('x' * 300_000, flush=True); asked()", "it sent an invalid line: "),
         (
             "hello(); print('x' * 2_000_000, end='', flush=True); asked()",
-            "it sent an invalid line: it has no end",
+            "it sent an invalid line: it is too long",
         ),
-        ("sys.stderr.write('x' * 2_000_000); asked()", "it sent an invalid line: it has no end"),
+        ("sys.stderr.write('x' * 2_000_000); asked()", "it sent an invalid line: it is too long"),
     ],
 )
 async def test_a_helper_that_goes_wrong_is_gone_for_a_reason_and_started_again(

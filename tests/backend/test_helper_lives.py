@@ -422,7 +422,7 @@ async def test_a_request_that_was_begun_when_its_helper_died_is_settled_by_what_
 ) -> None:
     monkeypatch.setattr(helper_session, "SILENCE_SECONDS", SOON_SECONDS)
     monkeypatch.setattr(helper_host, "STARTING_WITHIN_SECONDS", 3 * SOON_SECONDS)
-    monkeypatch.setattr(helper_host, "STAYS_SECONDS", 3 * SOON_SECONDS)
+    monkeypatch.setattr(helper_host, "STAYS_ON_SECONDS", 3 * SOON_SECONDS)
     before = "inactive" if action is Action.START else "active"
     if not then:
         monkeypatch.setattr(helper_host, "TOLD_WITHIN_SECONDS", SOON_SECONDS)

@@ -12,21 +12,21 @@ import pytest
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
 from hkswitch.model.unit_state import Action, JobResult, ProbeResult, UnitResult
 from hkswitch.protocol.helper import (
+    HELPER_PROTOCOL,
     LONGEST_REPLY_BYTES,
-    PROTOCOL,
     Complete,
     Finished,
-    GroupTold,
+    GroupUpdate,
     Lost,
-    ProbeTold,
+    ProbeUpdate,
     Request,
-    StatesTold,
-    Told,
+    StatesUpdate,
+    Update,
 )
 from tests.support.host_with_helper import UP, ignore
 
 START = Request(7, Action.START, "web", "token")
-HELLO: dict[str, Any] = {"type": "hello", "version": "1", "protocol": PROTOCOL}
+HELLO: dict[str, Any] = {"type": "hello", "version": "1", "protocol": HELPER_PROTOCOL}
 ROWS = [["httpd.service", "loaded", "active", "running"]]
 STATES: dict[str, Any] = {"type": "states", "epoch": 1, "units": ROWS, "probes": [["web", "on", ""]]}
 
@@ -35,7 +35,7 @@ STATES: dict[str, Any] = {"type": "states", "epoch": 1, "units": ROWS, "probes":
 class Fed:
     """A session, what it was told by hand, and what it told and wrote."""
 
-    told: list[Told] = field(default_factory=list)
+    told: list[Update] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     written: list[dict[str, Any]] = field(default_factory=list)
     session: HelperSession = field(init=False)
@@ -46,7 +46,7 @@ class Fed:
 
     def hear(self, *messages: dict[str, Any]) -> None:
         """Lines that come at once."""
-        self.session.heard(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+        self.session.receive(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
 
     @property
     def why(self) -> str:
@@ -141,9 +141,9 @@ async def test_what_is_told_is_handed_on_in_order(fed: Fed) -> None:
     group = {"type": "group", "epoch": 1, "group": "web", "token": "t", "units": ["httpd.service"]}
     fed.hear(group, STATES, {"type": "config", "problem": "no"}, {"type": "complete", "epoch": 1})
     fed.hear({"type": "lost", "epoch": 1, "reason": "no bus"})
-    states = StatesTold(1, {"httpd.service": UP}, {"web": ProbeTold(ProbeResult.ON)})
+    states = StatesUpdate(1, {"httpd.service": UP}, {"web": ProbeUpdate(ProbeResult.ON)})
     assert fed.told == [
-        GroupTold(1, "web", "t", ("httpd.service",)),
+        GroupUpdate(1, "web", "t", ("httpd.service",)),
         states,
         Complete(1),
         Lost(1, "no bus"),
@@ -226,7 +226,7 @@ async def test_an_invalid_line_ends_the_session_and_nothing_behind_it_is_believe
     assert not caught.value.accepted
 
 
-@pytest.mark.parametrize("protocol", [1, PROTOCOL + 1, None])
+@pytest.mark.parametrize("protocol", [1, HELPER_PROTOCOL + 1, None])
 async def test_of_a_helper_with_another_protocol_nothing_is_believed(protocol: int | None) -> None:
     fed = Fed()
     hello = {**HELLO, "protocol": protocol} if protocol else {"type": "hello", "version": "1"}
@@ -242,7 +242,7 @@ async def test_what_comes_after_the_end_is_not_believed(fed: Fed) -> None:
     asked = await asking(fed, START, ignore)
     fed.session.end("it did not answer within 5 s", was_silent=True)
     fed.hear(STATES, {"type": "finished", "id": 7, "units": [], "superseded": False})
-    fed.session.complained(b"late\n")
+    fed.session.receive_stderr(b"late\n")
     assert fed.told == []
     assert fed.session.ended.result() == End("it did not answer within 5 s", was_silent=True)
     with pytest.raises(HelperGone, match="did not answer"):
@@ -254,7 +254,7 @@ async def test_lines_may_come_in_pieces(fed: Fed, size: int) -> None:
     whole = json.dumps(STATES).encode() + b"\n"
     for begin in range(0, len(whole), size):
         assert fed.told == []
-        fed.session.heard(whole[begin : begin + size])
+        fed.session.receive(whole[begin : begin + size])
     assert len(fed.told) == 1
 
 
@@ -262,16 +262,16 @@ async def test_an_endless_line_ends_the_session_and_takes_no_more_memory_than_a_
     piece = b"x" * 65536
     tracemalloc.start()
     for _ in range(1000):
-        fed.session.heard(piece)
+        fed.session.receive(piece)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert fed.why == "it sent an invalid line: it has no end"
+    assert fed.why == "it sent an invalid line: it is too long"
     assert peak_bytes < 4 * LONGEST_REPLY_BYTES
 
 
 async def test_the_last_complaint_is_why_it_ended(fed: Fed, caplog: pytest.LogCaptureFixture) -> None:
-    fed.session.complained(b"sudo: one\nsudo: a password ")
-    fed.session.complained(b"is required\n\xff")
+    fed.session.receive_stderr(b"sudo: one\nsudo: a password ")
+    fed.session.receive_stderr(b"is required\n\xff")
     fed.session.end()
     assert fed.why == "sudo: a password is required"
     assert "sudo: one" in caplog.text

@@ -21,7 +21,7 @@ from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.errors import ConfigError, Failure
 from hkswitch.network import addresses
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.control import ControlRequest, Operation
 from tests.cli.test_pairing_words import CONFIG, LOOPBACK, Front
 from tests.support.command import HKSWITCH, run
 from tests.support.ports import free_port
@@ -234,8 +234,8 @@ def test_a_folder_without_a_bridge_has_a_remedy_of_its_own(
     monkeypatch.setattr("hkswitch.control.RUNTIME_FOLDER", tmp_path / "run")
     state_folder = tmp_path / (folder or "service")
     with pytest.raises(NoBridgeYet) as caught:
-        pair.ask_or_do(state_folder, Question(Ask.SETUP))
+        pair.ask_or_do(state_folder, ControlRequest(Operation.SETUP))
     assert str(caught.value) == f"there is no bridge in {state_folder} yet: {remedy}"
     assert isinstance(caught.value, Failure)
     with pytest.raises(client.NoDaemon):
-        client.ask(state_folder / "control.sock", Question(Ask.SETUP))
+        client.ask(state_folder / "control.sock", ControlRequest(Operation.SETUP))

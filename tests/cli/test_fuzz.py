@@ -30,14 +30,14 @@ from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME, Stored, digest, en
 from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.control import (
-    Answer,
     Controllers,
-    Failed,
-    Noted,
-    SetupIs,
+    ControlReply,
+    DoneWithNote,
+    ErrorReply,
+    Progress,
+    SetupInfo,
     Status,
-    Word,
-    encode_answer,
+    encode_control_reply,
 )
 from hkswitch.protocol.report import (
     BridgeReport,
@@ -228,7 +228,7 @@ def of_doctor(folder: Path) -> None:
     found, warnings = account.stored(folder)
     findings = [account.contents(folder, found, warnings)]
     if isinstance(found, Stored):
-        findings.append(account.paired(found.controllers, folder, locked=found.setup_is.pairing_refused))
+        findings.append(account.paired(found.controllers, folder, locked=found.setup_info.pairing_refused))
         assert found.setup.code not in diagnostics.Secrets.of(found).removed_from(f"code {found.setup.code}")
     for finding in findings:
         assert str(finding).isprintable(), finding
@@ -290,14 +290,17 @@ GROUPS = (
 PAIRED = (PairedController(ADMIN, admin=True, connections=1), PairedController(USER, admin=False))
 BRIDGE = BridgeReport("Homelab", "1.2.3", 1_800_000_000, ("10.0.0.1",), 51826, PAIRED, "gone", "not in force")
 
-ANSWERS: Final[tuple[Answer, ...]] = (
-    *(Word.BEGUN, Word.DONE, Noted("worth telling"), Controllers(PAIRED), Controllers(())),
-    *(Failed(Exit.UNAVAILABLE, "start web failed: httpd.service failed"), Failed(Exit.DENIED, "denied")),
-    SetupIs(SETUP.code, SETUP.payload, DEVICE_ID, paired=False, failed_attempts=0, pairing_refused=False),
-    SetupIs(SETUP.code, SETUP.payload, DEVICE_ID, paired=False, failed_attempts=100, pairing_refused=True),
+ANSWERS: Final[tuple[ControlReply, ...]] = (
+    *(Progress.BEGUN, Progress.DONE, DoneWithNote("worth telling"), Controllers(PAIRED), Controllers(())),
+    *(
+        ErrorReply(Exit.UNAVAILABLE, "start web failed: httpd.service failed"),
+        ErrorReply(Exit.DENIED, "denied"),
+    ),
+    SetupInfo(SETUP.code, SETUP.payload, DEVICE_ID, paired=False, failed_attempts=0, pairing_refused=False),
+    SetupInfo(SETUP.code, SETUP.payload, DEVICE_ID, paired=False, failed_attempts=100, pairing_refused=True),
     *(Status(Report(BRIDGE, GROUPS)), Status(Report(None, GROUPS[:1])), Status(Report(BRIDGE, ()))),
 )
-LINES: Final = tuple(map(encode_answer, ANSWERS))
+LINES: Final = tuple(map(encode_control_reply, ANSWERS))
 
 CONTROL_COMMANDS: Final = (
     ("status",),
@@ -380,8 +383,8 @@ def test_whatever_a_daemon_answers_the_command_line_says_a_sentence_and_ends(
     monkeypatch: pytest.MonkeyPatch,
     long: bool,
 ) -> None:
-    monkeypatch.setattr(client, "ANSWER_WITHIN_SECONDS", 0.05)
-    monkeypatch.setattr(client, "ASK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(client, "REPLY_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(client, "CHECK_EVERY_SECONDS", 0.02)
     monkeypatch.setattr(client, "LONGEST_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(actions, "DAEMON_BACK_WITHIN_SECONDS", 0)
     monkeypatch.setattr(actions, "_last_lines", lambda unit: [unit])

@@ -150,7 +150,7 @@ async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
         code, _, errors = run("demo", "--address", "127.0.0.1", "--port", port, "--state-dir", tmp_path)
     assert code == 69
     assert errors.splitlines()[-1] == (
-        f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) has it; "
+        f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) uses it; "
         "stop that, or pass another --port"
     )
 
@@ -419,7 +419,7 @@ async def test_without_a_daemon_status_asks_systemd_and_says_so(
     assert output.splitlines()[0] == "The daemon is not running; these states come from systemd."
     assert f"httpd.service {state[0]} ({state[1]})" in output
     done, _, errors = await asyncio.to_thread(run, "status", "none", *options)
-    assert (done, errors) == (64, "hkswitch: there is no group 'none'; there are web\n")
+    assert (done, errors) == (64, "hkswitch: there is no group 'none'; the groups are web\n")
 
 
 def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo) -> None:
@@ -489,7 +489,7 @@ def test_status_is_the_same_in_every_language(running_demo: Demo, language: str)
 def test_an_action_on_no_group_is_64(running_demo: Demo, word: str) -> None:
     code, output, errors = run(word, "none", "--state-dir", running_demo.state_folder)
     assert (code, output) == (64, "")
-    assert errors == "hkswitch: there is no group 'none'; there are vm-guests, fileserver, web\n"
+    assert errors == "hkswitch: there is no group 'none'; the groups are vm-guests, fileserver, web\n"
     assert run(word, "--state-dir", running_demo.state_folder)[0] == 64
 
 

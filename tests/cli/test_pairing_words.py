@@ -16,7 +16,7 @@ from rich.console import Console
 
 from hkswitch.cli import demo, render
 from hkswitch.control import STATE_FOLDER, socket_of
-from hkswitch.control.client import NoAnswer, NoDaemon, Stranger
+from hkswitch.control.client import NoAnswer, NoDaemon, untrusted
 from hkswitch.control.words import command, gone_from_home, locked
 from hkswitch.daemon.bridge import CannotServe
 from hkswitch.daemon.changes import after_restart
@@ -229,7 +229,7 @@ def test_the_doctor_names_what_lets_a_controller_pair(
         (NoDaemon, "start hkswitch.service", "start the one that has this folder"),
         (partial(NoAnswer, why="x"), "x; see `systemctl status hkswitch`", ": x"),
         (
-            partial(Stranger, user_id=7),
+            partial(untrusted, user_id=7),
             "restart hkswitch.service",
             "restart the hkswitch that uses this folder",
         ),

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from hkswitch.cli import render, status
 from hkswitch.cli.actions import failed_units
-from hkswitch.model.errors import Exit
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
-from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.protocol.report import (
     BridgeReport,
     GroupReport,
@@ -259,7 +259,7 @@ def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int) -> None:
 
 @pytest.mark.parametrize("groups", [("none",), ("web", "WEB"), ("",)])
 def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
-    with pytest.raises(status.UnknownGroup, match="there are web, files, lamp, slow") as caught:
+    with pytest.raises(Failure, match="there are web, files, lamp, slow") as caught:
         status.select_groups(REPORT, groups)
     assert caught.value.exit_code is Exit.USAGE
 
@@ -306,7 +306,7 @@ def test_what_is_no_report_is_refused(path: tuple[str | int, ...], value: object
     for step in path[:-1]:
         at = at[step]  # type: ignore[index] # a list or an object
     at[path[-1]] = value  # type: ignore[index]
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedMessage):
         from_object(body)
 
 
@@ -358,7 +358,7 @@ def test_every_key_of_this_version_is_needed_but_for_those_that_an_older_daemon_
         if len(path) in {1, 2} and (path[0], key) in OLDER_LACKS:
             assert from_object(body) == REPORT
             continue
-        with pytest.raises(Malformed, match=f"'{key}'"):
+        with pytest.raises(MalformedMessage, match=f"'{key}'"):
             from_object(body)
 
 

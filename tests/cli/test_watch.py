@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from hkswitch.cli import status
-from hkswitch.cli.status import UnknownGroup, WatchedReport
+from hkswitch.cli.status import WatchedReport
 from hkswitch.control import SOCKET_NAME
-from hkswitch.control.client import InvalidReply, NoAnswer, NoDaemon
+from hkswitch.control.client import NoAnswer, NoDaemon
 from hkswitch.control.server import served
+from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import GroupState
-from hkswitch.protocol.control import Status, encode_answer
+from hkswitch.protocol.control import Status, encode_control_reply
 from hkswitch.protocol.report import GroupReport, Report
 from tests.support.pairings import NotedPairings
 
@@ -80,7 +81,7 @@ async def test_a_daemon_that_closes_at_the_beginning_is_no_daemon_to_wait_for(tm
 
 async def test_a_group_that_does_not_exist_at_the_beginning_is_a_mistake(tmp_path: Path) -> None:
     async with served(tmp_path / SOCKET_NAME, daemon(BOTH)), watched(tmp_path, "web", "no") as seen:
-        with pytest.raises(UnknownGroup):
+        with pytest.raises(Failure):
             await seen()
 
 
@@ -114,7 +115,7 @@ async def sending(folder: Path, line: bytes) -> AsyncIterator[None]:
 
 def changed(**changes: object) -> bytes:
     """The answer of a daemon of another version."""
-    said = json.loads(encode_answer(Status(BOTH)))
+    said = json.loads(encode_control_reply(Status(BOTH)))
     said["report"] |= changes
     return json.dumps(said).encode() + b"\n"
 
@@ -136,5 +137,7 @@ async def test_a_next_daemon_that_cannot_be_understood_is_the_end(tmp_path: Path
             assert await seen() == WatchedReport(BOTH)
         assert await seen() == WatchedReport(BOTH, daemon_ended=True)
         async with sending(tmp_path, changed(version=2)):
-            with pytest.raises(InvalidReply, match=r"another version\): are both the same version\?"):
+            with pytest.raises(
+                Failure, match=r"unsupported version of the report\): are both the same version\?"
+            ):
                 await seen()

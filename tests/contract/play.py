@@ -80,7 +80,7 @@ class Machine(Protocol):
         """A connection of its own."""
 
     async def outside(self, verb: str, unit: str) -> None:
-        """Do what `Outside` says."""
+        """Do what `Environment` says."""
 
     async def define(self, unit: str, spec: Spec) -> None:
         """Do what `Define` says."""

@@ -14,35 +14,33 @@ from typing import Any
 import pytest
 
 from hkswitch.control import client, server, socket_of
-from hkswitch.control.client import Asked, InvalidReply, NoAnswer, NoDaemon, Unreachable
-from hkswitch.control.pairings import answer
+from hkswitch.control.client import NoAnswer, NoDaemon, PendingRequest, Unreachable
+from hkswitch.control.pairings import reply_to
 from hkswitch.control.peer_credentials import Peer
 from hkswitch.control.server import (
     MOST_CLIENTS,
     MOST_OF_A_USER,
-    MOST_STRANGERS,
-    CannotControl,
-    may_change,
+    MOST_UNPRIVILEGED,
+    is_privileged,
     served,
 )
 from hkswitch.daemon import logs
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.control import (
-    LONGEST_ANSWER_BYTES,
-    LONGEST_ASK_BYTES,
-    Answer,
-    Ask,
-    AskFailed,
+    LONGEST_CONTROL_REPLY_BYTES,
+    LONGEST_CONTROL_REQUEST_BYTES,
     Controllers,
-    Failed,
-    Question,
-    SetupIs,
+    ControlReply,
+    ControlRequest,
+    ErrorReply,
+    Operation,
+    Progress,
+    SetupInfo,
     Status,
-    Word,
-    encode_answer,
-    encode_question,
-    parse_answer,
+    encode_control_reply,
+    encode_control_request,
+    parse_control_reply,
 )
 from hkswitch.protocol.report import GroupReport, PairedController, Report
 from tests.support.descriptors import no_descriptors
@@ -54,7 +52,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 NOBODY = 65534
 GROUP_ID = 61_234
 PAIRED = (PairedController(ADMIN, admin=True, connections=1), PairedController(USER, admin=False))
-LOOK = encode_question(Question(Ask.CONTROLLERS))
+LOOK = encode_control_request(ControlRequest(Operation.CONTROLLERS))
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -84,7 +82,7 @@ def as_user(user_id: int, group_id: int = NOBODY, groups: tuple[int, ...] = ()) 
 async def connected(path: Path) -> AsyncIterator[Connection]:
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(path))  # at once: the backlog has room, and the user may change after it
-    reader, writer = await asyncio.open_unix_connection(sock=client, limit=LONGEST_ANSWER_BYTES)
+    reader, writer = await asyncio.open_unix_connection(sock=client, limit=LONGEST_CONTROL_REPLY_BYTES)
     try:
         yield reader, writer
     finally:
@@ -98,36 +96,36 @@ async def is_closed(reader: asyncio.StreamReader) -> bool:
     return True
 
 
-async def said(connection: Connection, line: bytes) -> Answer:
+async def said(connection: Connection, line: bytes) -> ControlReply:
     reader, writer = connection
     writer.write(line)
-    return parse_answer(await asyncio.wait_for(reader.readline(), 5))
+    return parse_control_reply(await asyncio.wait_for(reader.readline(), 5))
 
 
-async def ask(path: Path, question: Question) -> Answer:
+async def ask(path: Path, question: ControlRequest) -> ControlReply:
     """The command line's end blocks, so it asks from a thread."""
     return await asyncio.to_thread(client.ask, path, question)
 
 
 async def act(path: Path, action: Action, group_id: str, *, wait: bool) -> str:
     """What the command line notes of an action."""
-    return await end(path, Question(Ask.ACT, action=action, group=group_id), wait=wait)
+    return await end(path, ControlRequest(Operation.ACT, action=action, group=group_id), wait=wait)
 
 
-async def end(path: Path, question: Question, *, wait: bool = True) -> str:
+async def end(path: Path, question: ControlRequest, *, wait: bool = True) -> str:
     def do() -> str:
-        with Asked(path, question) as asked:
+        with PendingRequest(path, question) as asked:
             return asked.end(wait=wait)
 
     return await asyncio.to_thread(do)
 
 
-async def answered(path: Path, question: Question) -> Answer:
+async def answered(path: Path, question: ControlRequest) -> ControlReply:
     """Any answer but a failure."""
 
-    def do() -> Answer:
-        with Asked(path, question) as asked:
-            return asked.answer(5)
+    def do() -> ControlReply:
+        with PendingRequest(path, question) as asked:
+            return asked.reply(5)
 
     return await asyncio.to_thread(do)
 
@@ -153,7 +151,7 @@ async def answered(path: Path, question: Question) -> Answer:
     ids=str,
 )
 def test_who_may_change_anything(peer: Peer, group_id: int | None, may: bool) -> None:
-    assert may_change(peer, 990, group_id) is may
+    assert is_privileged(peer, 990, group_id) is may
 
 
 @pytest.mark.parametrize(
@@ -176,19 +174,19 @@ def test_a_state_folder_of_its_own_has_a_socket_of_its_own(state_folder: str, pa
 @pytest.mark.parametrize(
     ("question", "expected", "done"),
     [
-        (Question(Ask.CONTROLLERS), Controllers(PAIRED), []),
-        (Question(Ask.SETUP), NotedPairings(PAIRED).setup_is(), []),
-        (Question(Ask.UNPAIR, USER), Word.DONE, [USER]),
-        (Question(Ask.UNPAIR), Word.DONE, [None]),
-        (Question(Ask.RESET_ATTEMPTS), Word.DONE, ["reset"]),
+        (ControlRequest(Operation.CONTROLLERS), Controllers(PAIRED), []),
+        (ControlRequest(Operation.SETUP), NotedPairings(PAIRED).setup_info(), []),
+        (ControlRequest(Operation.UNPAIR, USER), Progress.DONE, [USER]),
+        (ControlRequest(Operation.UNPAIR), Progress.DONE, [None]),
+        (ControlRequest(Operation.RESET_ATTEMPTS), Progress.DONE, ["reset"]),
     ],
     ids=str,
 )
 async def test_each_question_has_its_answer(
-    path: Path, question: Question, expected: object, done: list[str | None]
+    path: Path, question: ControlRequest, expected: object, done: list[str | None]
 ) -> None:
     pairings = NotedPairings(PAIRED)
-    assert answer(question, pairings) == expected
+    assert reply_to(question, pairings) == expected
     assert pairings.done == done
     pairings = NotedPairings(PAIRED)
     async with served(path, pairings):
@@ -196,12 +194,14 @@ async def test_each_question_has_its_answer(
     assert pairings.done == done
 
 
-@pytest.mark.parametrize("question", [Question(Ask.UNPAIR, USER), Question(Ask.RESET_ATTEMPTS)], ids=str)
-async def test_a_failure_comes_back_with_its_exit_code(path: Path, question: Question) -> None:
+@pytest.mark.parametrize(
+    "question", [ControlRequest(Operation.UNPAIR, USER), ControlRequest(Operation.RESET_ATTEMPTS)], ids=str
+)
+async def test_a_failure_comes_back_with_its_exit_code(path: Path, question: ControlRequest) -> None:
     pairings = NotedPairings(PAIRED, error=Broken())
-    assert answer(question, pairings) == Failed(Exit.CANNOT_WRITE, str(Broken()))
+    assert reply_to(question, pairings) == ErrorReply(Exit.CANNOT_WRITE, str(Broken()))
     async with served(path, pairings):
-        with pytest.raises(AskFailed, match=r"cannot write /ä; : No space left on device") as caught:
+        with pytest.raises(Failure, match=r"cannot write /ä; : No space left on device") as caught:
             await ask(path, question)
     assert caught.value.exit_code is Exit.CANNOT_WRITE
 
@@ -210,7 +210,7 @@ async def test_a_failure_comes_back_with_its_exit_code(path: Path, question: Que
 async def test_a_reload_comes_back_with_what_is_noted(path: Path, note: str) -> None:
     daemon = NotedPairings(note=note)
     async with served(path, daemon):
-        assert await end(path, Question(Ask.RELOAD)) == note.replace("\x1b", "?")
+        assert await end(path, ControlRequest(Operation.RELOAD)) == note.replace("\x1b", "?")
     assert daemon.done == ["reload"]
 
 
@@ -219,7 +219,7 @@ async def test_a_reload_comes_back_with_what_is_noted(path: Path, note: str) -> 
     [
         (Broken(), "not reloaded: cannot write /ä; : No space left on device"),
         (
-            AskFailed(Failed(Exit.CONFIG, "a.yaml:1:1: no\na.yaml:2:1: no")),
+            Failure("a.yaml:1:1: no\na.yaml:2:1: no", Exit.CONFIG),
             "not reloaded: a.yaml:1:1: no; a.yaml:2:1: no",
         ),
     ],
@@ -229,8 +229,8 @@ async def test_a_reload_that_fails_comes_back_with_its_exit_code_and_reason(
     path: Path, error: Failure, reason: str
 ) -> None:
     async with served(path, NotedPairings(error=error)):
-        with pytest.raises(AskFailed) as caught:
-            await end(path, Question(Ask.RELOAD))
+        with pytest.raises(Failure) as caught:
+            await end(path, ControlRequest(Operation.RELOAD))
     assert (caught.value.exit_code, str(caught.value)) == (error.exit_code, reason)
 
 
@@ -251,11 +251,11 @@ def group(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 RIGHTS = [
-    Question(Ask.SETUP),
-    Question(Ask.UNPAIR, USER),
-    Question(Ask.UNPAIR),
-    Question(Ask.RESET_ATTEMPTS),
-    Question(Ask.RELOAD),
+    ControlRequest(Operation.SETUP),
+    ControlRequest(Operation.UNPAIR, USER),
+    ControlRequest(Operation.UNPAIR),
+    ControlRequest(Operation.RESET_ATTEMPTS),
+    ControlRequest(Operation.RELOAD),
 ]
 
 
@@ -268,17 +268,17 @@ async def test_a_stranger_may_look_and_no_more(
     pairings = NotedPairings(PAIRED)
     async with served(path, pairings):
         with as_user(NOBODY):
-            assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+            assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
             for question in RIGHTS:
-                with pytest.raises(AskFailed) as caught:
+                with pytest.raises(Failure) as caught:
                     await end(path, question)
                 assert caught.value.exit_code is Exit.DENIED
                 assert str(caught.value) == (
-                    "user 65534 may not do this, only root and members of the group hkswitch: use sudo"
+                    "permission denied: only root and members of the group hkswitch may do this; use sudo"
                 )
     assert pairings.done == []
     # One line, however often it is tried: nobody fills the log with it.
-    assert caplog.messages == ["user 65534 asked for setup, and may not"]
+    assert caplog.messages == ["user 65534: denied: setup"]
 
 
 @needs_root
@@ -298,16 +298,16 @@ async def test_members_of_the_group_and_root_may_do_all(
     async with served(path, NotedPairings(PAIRED)):
         with as_user(user_id, group_id, groups):
             for question in RIGHTS:
-                assert isinstance(await answered(path, question), SetupIs | Word)
+                assert isinstance(await answered(path, question), SetupInfo | Progress)
 
 
 @needs_root
 async def test_more_groups_than_can_be_read_give_no_right(path: Path, group: None) -> None:
     async with served(path, NotedPairings()):
-        with as_user(NOBODY, NOBODY, (*range(20_000, 20_300), GROUP_ID)), pytest.raises(AskFailed):
-            await ask(path, Question(Ask.SETUP))
+        with as_user(NOBODY, NOBODY, (*range(20_000, 20_300), GROUP_ID)), pytest.raises(Failure):
+            await ask(path, ControlRequest(Operation.SETUP))
         with as_user(NOBODY, GROUP_ID, tuple(range(20_000, 20_300))):
-            await ask(path, Question(Ask.SETUP))
+            await ask(path, ControlRequest(Operation.SETUP))
 
 
 @needs_root
@@ -316,8 +316,8 @@ async def test_who_asks_is_who_connected(path: Path) -> None:
         with as_user(NOBODY):
             client = await stack.enter_async_context(connected(path))
         assert os.geteuid() == 0
-        refused = await said(client, encode_question(Question(Ask.SETUP)))
-        assert isinstance(refused, Failed)
+        refused = await said(client, encode_control_request(ControlRequest(Operation.SETUP)))
+        assert isinstance(refused, ErrorReply)
         assert refused.exit_code is Exit.DENIED
 
 
@@ -326,7 +326,7 @@ async def test_a_folder_that_is_closed_keeps_others_away(path: Path) -> None:
     async with served(path, NotedPairings()):
         path.parent.chmod(0o700)
         with as_user(NOBODY), pytest.raises(Unreachable, match="use sudo") as caught:
-            await ask(path, Question(Ask.CONTROLLERS))
+            await ask(path, ControlRequest(Operation.CONTROLLERS))
     assert caught.value.exit_code is Exit.DENIED
 
 
@@ -360,7 +360,7 @@ async def test_what_a_dead_daemon_left_is_replaced(
 ) -> None:
     leave(path.with_name(name))
     async with served(path, NotedPairings(PAIRED)):
-        assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+        assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
     assert list(path.parent.iterdir()) == []
 
 
@@ -368,7 +368,7 @@ async def test_the_socket_of_a_newer_daemon_stays(path: Path) -> None:
     async with AsyncExitStack() as newer:
         async with served(path, NotedPairings()):
             await newer.enter_async_context(served(path, NotedPairings(PAIRED)))
-        assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+        assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
 
 async def test_a_socket_that_somebody_removed_is_no_trouble(path: Path) -> None:
@@ -382,14 +382,14 @@ async def test_a_socket_that_somebody_removed_is_no_trouble(path: Path) -> None:
         ("none/control.sock", "No such file or directory"),
         ("file/control.sock", "Not a directory"),
         ("folder", "Is a directory"),
-        (f"{'x' * 100}/control.sock", "a unix socket's path has at most 107 bytes"),
+        (f"{'x' * 100}/control.sock", "the path of a unix socket has at most 107 bytes"),
     ],
 )
 async def test_where_no_socket_can_be_made_one_sentence_says_so(path: Path, place: str, why: str) -> None:
     wanted = path.parent / place
     (path.parent / "file").touch()
     (path.parent / "folder").mkdir()
-    with pytest.raises(CannotControl) as caught:
+    with pytest.raises(Failure) as caught:
         async with served(wanted, NotedPairings()):
             pass
     assert str(caught.value) == f"cannot listen on {wanted} for `hkswitch pair` and `hkswitch unpair`: {why}"
@@ -402,7 +402,7 @@ async def test_the_longest_path_is_served(path: Path) -> None:
     longest = folder / "control.sock"
     assert len(str(longest)) == 107
     async with served(longest, NotedPairings(PAIRED)):
-        assert await ask(longest, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+        assert await ask(longest, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
 
 # Clients that do harm
@@ -418,9 +418,9 @@ async def test_the_longest_path_is_served(path: Path) -> None:
         b"\0" * 100 + b"\n",
         b"{}\n",
         b'{"ask":"run","command":"id"}\n',
-        b"[" * (LONGEST_ASK_BYTES - 1) + b"\n",
-        LOOK.rstrip() + b" " * LONGEST_ASK_BYTES + b"\n",
-        b"x" * (LONGEST_ASK_BYTES * 5),
+        b"[" * (LONGEST_CONTROL_REQUEST_BYTES - 1) + b"\n",
+        LOOK.rstrip() + b" " * LONGEST_CONTROL_REQUEST_BYTES + b"\n",
+        b"x" * (LONGEST_CONTROL_REQUEST_BYTES * 5),
     ],
     ids=lambda line: str(line)[:30],
 )
@@ -428,34 +428,34 @@ async def test_garbage_is_said_to_be_garbage_and_ends_the_connection(path: Path,
     async with served(path, NotedPairings(PAIRED)):
         async with connected(path) as client:
             refused = await said(client, line)
-            assert isinstance(refused, Failed)
+            assert isinstance(refused, ErrorReply)
             assert refused.exit_code is Exit.USAGE
-            assert refused.reason.startswith("this is no question (")
+            assert refused.reason.startswith("malformed request (")
             assert await is_closed(client[0])
-        assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+        assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
 
 @pytest.mark.parametrize("beginning", [b"", LOOK[:10], LOOK + b"{"])
 async def test_a_client_that_hangs_is_closed_and_holds_up_nobody(
     path: Path, monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
-    monkeypatch.setattr(server, "LINE_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(server, "REQUEST_WITHIN_SECONDS", 0.2)
     async with served(path, NotedPairings(PAIRED)), connected(path) as (reader, writer):
         writer.write(beginning)
-        assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+        assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
         await asyncio.wait_for(reader.read(), 5)
 
 
 async def test_a_client_that_never_reads_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "ANSWER_WITHIN_SECONDS", 0.2)
-    monkeypatch.setattr(server, "REST_SECONDS", 0)
+    monkeypatch.setattr(server, "REPLY_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(server, "PAUSE_SECONDS", 0)
     pairings = NotedPairings(PAIRED * 2000)
     async with served(path, pairings), connected(path) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(LOOK * 100)
         await eventually(lambda: len(clients_of(path)) == 0)
         pairings.paired = PAIRED
-        assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+        assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
 
 def lines_that_fit(line: bytes) -> int:
@@ -472,17 +472,17 @@ def lines_that_fit(line: bytes) -> int:
 async def test_a_client_that_reads_late_gets_all_before_it_is_closed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "REST_SECONDS", 0)
+    monkeypatch.setattr(server, "PAUSE_SECONDS", 0)
     pairings = NotedPairings(PAIRED * 40)
-    count = lines_that_fit(encode_answer(Controllers(pairings.paired))) + 3
+    count = lines_that_fit(encode_control_reply(Controllers(pairings.paired))) + 3
     async with served(path, pairings), connected(path) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(LOOK * count + b"garbage\n")
         for _ in range(20):  # what is too much for the socket is waiting by now
-            await ask(path, Question(Ask.CONTROLLERS))
+            await ask(path, ControlRequest(Operation.CONTROLLERS))
         reader._transport.resume_reading()  # type: ignore[attr-defined]
         lines = (await asyncio.wait_for(reader.read(), 5)).splitlines()
-    assert [type(parse_answer(line)) for line in lines] == [Controllers] * count + [Failed]
+    assert [type(parse_control_reply(line)) for line in lines] == [Controllers] * count + [ErrorReply]
 
 
 async def test_a_flood_of_questions_leaves_the_loop_time_for_others(path: Path) -> None:
@@ -493,7 +493,7 @@ async def test_a_flood_of_questions_leaves_the_loop_time_for_others(path: Path) 
         loop = asyncio.get_running_loop()
         for _ in range(20):
             begun_seconds = loop.time()
-            assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+            assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
             assert loop.time() - begun_seconds < 0.5
 
 
@@ -520,12 +520,12 @@ async def test_no_more_clients_than_there_is_room_for(path: Path) -> None:
         for reader, _ in clients[MOST_CLIENTS:]:
             assert await is_closed(reader)
         with pytest.raises(NoAnswer):
-            await ask(path, Question(Ask.CONTROLLERS))
+            await ask(path, ControlRequest(Operation.CONTROLLERS))
         for client in clients[:MOST_CLIENTS]:
             assert await said(client, LOOK) == Controllers(PAIRED)
         clients[0][1].close()
         await eventually(lambda: len(clients_of(path)) == MOST_CLIENTS - 1)
-        assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+        assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
 
 @needs_root
@@ -534,15 +534,15 @@ async def test_strangers_cannot_take_the_places_of_those_who_may(path: Path) -> 
         with as_user(NOBODY):
             for _ in range(MOST_CLIENTS + 8):
                 await stack.enter_async_context(connected(path))
-        await eventually(lambda: len(clients_of(path)) == MOST_STRANGERS)
-        await ask(path, Question(Ask.RESET_ATTEMPTS))
+        await eventually(lambda: len(clients_of(path)) == MOST_UNPRIVILEGED)
+        await ask(path, ControlRequest(Operation.RESET_ATTEMPTS))
 
 
 @needs_root
 async def test_one_member_of_the_group_takes_the_place_of_no_other_and_none_takes_roots(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "may_change", lambda *_: True)
+    monkeypatch.setattr(server, "is_privileged", lambda *_: True)
     async with served(path, NotedPairings(PAIRED)), AsyncExitStack() as stack:
         for users in range(1, 4):
             with as_user(NOBODY - users):
@@ -559,8 +559,8 @@ async def test_a_bug_ends_one_connection_and_no_more(path: Path) -> None:
     pairings = NotedPairings(PAIRED, error=RuntimeError("a bug"))
     async with served(path, pairings):
         with pytest.raises(NoAnswer, match="it closed the connection"):
-            await ask(path, Question(Ask.UNPAIR))
-        assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+            await ask(path, ControlRequest(Operation.UNPAIR))
+        assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
 
 async def test_the_end_lets_go_of_all_clients(path: Path) -> None:
@@ -614,7 +614,7 @@ async def test_nobody_listens(path: Path) -> None:
     path.with_name("file").touch()
     for place in ("none.sock", "none/control.sock", "file/control.sock", "dead.sock", "x" * 200):
         with pytest.raises(NoDaemon):
-            await ask(path.parent / place, Question(Ask.CONTROLLERS))
+            await ask(path.parent / place, ControlRequest(Operation.CONTROLLERS))
 
 
 @asynccontextmanager
@@ -634,33 +634,33 @@ async def impostor(path: Path, act: Callable[[asyncio.StreamWriter], Awaitable[N
 @pytest.mark.parametrize(
     ("sent", "error", "sentence"),
     [
-        (b"", NoAnswer, "hkswitch gave no answer on {}: it closed the connection"),
+        (b"", NoAnswer, "no reply from the daemon on {}: it closed the connection"),
         (
             b'{"type":"controllers","contr',
             NoAnswer,
-            "hkswitch gave no answer on {}: it closed the connection",
+            "no reply from the daemon on {}: it closed the connection",
         ),
-        (b"220 mail.example ESMTP\n", InvalidReply, INVALID.format("not a line of JSON")),
+        (b"220 mail.example ESMTP\n", Failure, INVALID.format("not a line of JSON")),
         (
             b'{"type":"controllers","controllers":[{}]}\n',
-            InvalidReply,
+            Failure,
             INVALID.format("'admin' is missing"),
         ),
-        (b'{"type":"brand-new"}\n', InvalidReply, INVALID.format("no known type")),
-        (b'{"type":"done"}\n', InvalidReply, INVALID.format("unexpected type")),
-        (b'{"type":"begun"}\n', InvalidReply, INVALID.format("unexpected type")),
-        (b'{"type":"noted","note":"x"}\n', InvalidReply, INVALID.format("unexpected type")),
+        (b'{"type":"brand-new"}\n', Failure, INVALID.format("unknown type")),
+        (b'{"type":"done"}\n', Failure, INVALID.format("unexpected type")),
+        (b'{"type":"begun"}\n', Failure, INVALID.format("unexpected type")),
+        (b'{"type":"noted","note":"x"}\n', Failure, INVALID.format("unexpected type")),
         (
             b'{"type":"noted"}\n',
-            InvalidReply,
-            INVALID.format("'note' must be text of at most 2000 characters"),
+            Failure,
+            INVALID.format("'note' must be a string of at most 2000 characters"),
         ),
         (
             b'{"type":"noted","note":"\\u001b[2J"}\n',
-            InvalidReply,
-            INVALID.format("'note' must be text that can be printed"),
+            Failure,
+            INVALID.format("'note' must be a printable string"),
         ),
-        (b"x" * (LONGEST_ANSWER_BYTES + 2), InvalidReply, INVALID.format("an endless line")),
+        (b"x" * (LONGEST_CONTROL_REPLY_BYTES + 2), Failure, INVALID.format("the line is too long")),
     ],
 )
 async def test_what_is_no_answer_is_one_sentence(
@@ -673,13 +673,13 @@ async def test_what_is_no_answer_is_one_sentence(
 
     async with impostor(path, send):
         with pytest.raises(error) as caught:
-            await ask(path, Question(Ask.CONTROLLERS))
+            await ask(path, ControlRequest(Operation.CONTROLLERS))
     assert str(caught.value).startswith(sentence.replace("{}", str(path)))
     assert caught.value.exit_code is Exit.UNAVAILABLE
 
 
 async def test_a_daemon_that_hangs_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ANSWER_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(client, "REPLY_WITHIN_SECONDS", 0.2)
     over = asyncio.Event()
 
     async def hang(_: asyncio.StreamWriter) -> None:
@@ -687,7 +687,7 @@ async def test_a_daemon_that_hangs_is_not_waited_for(path: Path, monkeypatch: py
 
     async with impostor(path, hang):
         with pytest.raises(NoAnswer, match=r"nothing came within 0\.2 s"):
-            await ask(path, Question(Ask.CONTROLLERS))
+            await ask(path, ControlRequest(Operation.CONTROLLERS))
         with pytest.raises(NoAnswer, match=r"nothing came within 0\.2 s"):
             await asyncio.to_thread(next, client.watch(path))
         over.set()
@@ -699,8 +699,8 @@ async def test_words_that_would_move_a_terminal_are_garbage(path: Path) -> None:
         writer.write(json.dumps({"type": "controllers", "controllers": [controller]}).encode() + b"\n")
 
     async with impostor(path, send):
-        with pytest.raises(InvalidReply, match="must be text that can be printed"):
-            await ask(path, Question(Ask.CONTROLLERS))
+        with pytest.raises(Failure, match="must be a printable string"):
+            await ask(path, ControlRequest(Operation.CONTROLLERS))
 
 
 # Switches
@@ -745,7 +745,7 @@ async def test_an_action_that_fails_says_why(
     daemon.ended = asyncio.Event()
     daemon.ended.set()
     async with served(path, daemon):
-        with pytest.raises(AskFailed, match=reason) as caught:
+        with pytest.raises(Failure, match=reason) as caught:
             await act(path, Action.START, "web", wait=True)
     assert caught.value.exit_code == code
 
@@ -756,8 +756,8 @@ async def test_a_stranger_may_watch_and_not_act(path: Path, word: str) -> None:
     daemon = NotedPairings()
     async with served(path, daemon):
         with as_user(NOBODY):
-            assert await ask(path, Question(Ask.STATUS)) == Status(daemon.shown)
-            with pytest.raises(AskFailed) as caught:
+            assert await ask(path, ControlRequest(Operation.STATUS)) == Status(daemon.shown)
+            with pytest.raises(Failure) as caught:
                 await act(path, Action(word), "web", wait=True)
     assert caught.value.exit_code is Exit.DENIED
     assert daemon.acted == []
@@ -780,18 +780,18 @@ async def test_who_watches_and_goes_leaves_nothing_behind(path: Path) -> None:
     async with served(path, daemon):
         before = asyncio.all_tasks()
         async with connected(path) as (reader, writer):
-            writer.write(encode_question(Question(Ask.WATCH)))
+            writer.write(encode_control_request(ControlRequest(Operation.WATCH)))
             await reader.readline()
         await eventually(lambda: asyncio.all_tasks() <= before)
 
 
 async def test_who_watches_and_does_not_read_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "ANSWER_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(server, "REPLY_WITHIN_SECONDS", 0.2)
     monkeypatch.setattr(server, "CHANGES_EVERY_SECONDS", 0)
     groups = tuple(GroupReport(f"web-{n}", "x" * 60, None, 0, {}) for n in range(149))
     daemon = NotedPairings(shown=Report(None, groups))
     async with served(path, daemon), connected(path) as (reader, writer):
-        writer.write(encode_question(Question(Ask.WATCH)))
+        writer.write(encode_control_request(ControlRequest(Operation.WATCH)))
         await reader.readline()
 
         async def change() -> bool:

@@ -14,12 +14,20 @@ from pathlib import Path
 import pytest
 
 from hkswitch.control import PRIVILEGED_NAME, client, server
-from hkswitch.control.client import Asked, Disconnected, InvalidReply, NoAnswer, NotDoneYet, Stranger, TooSlow
+from hkswitch.control.client import Disconnected, NoAnswer, PendingRequest, TooSlow
 from hkswitch.control.server import served
 from hkswitch.hap.state_file import with_rights
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.control import Answer, Ask, Controllers, Question, Status, Word, encode_answer
+from hkswitch.protocol.control import (
+    Controllers,
+    ControlReply,
+    ControlRequest,
+    Operation,
+    Progress,
+    Status,
+    encode_control_reply,
+)
 from hkswitch.protocol.report import PairedController, Report
 from tests.support.pairings import ADMIN, NotedPairings, folder_for_all_users
 from tests.support.waiting import wait_until
@@ -29,9 +37,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 NOBODY = 65534
 GROUP_ID = 61_234
 PAIRED = (PairedController(ADMIN, admin=True, connections=1),)
-START = Question(Ask.ACT, action=Action.START, group="web")
-STATUS = encode_answer(Status(Report(None, ())))
-BEGUN, DONE = encode_answer(Word.BEGUN), encode_answer(Word.DONE)
+START = ControlRequest(Operation.ACT, action=Action.START, group="web")
+STATUS = encode_control_reply(Status(Report(None, ())))
+BEGUN, DONE = encode_control_reply(Progress.BEGUN), encode_control_reply(Progress.DONE)
 
 
 @pytest.fixture
@@ -47,7 +55,7 @@ def as_user(user_id: int, group_id: int = NOBODY, groups: tuple[int, ...] = ()) 
         yield
 
 
-async def ask(path: Path, question: Question) -> Answer:
+async def ask(path: Path, question: ControlRequest) -> ControlReply:
     """The command line's end blocks, so it asks from a thread."""
     return await asyncio.to_thread(client.ask, path, question)
 
@@ -135,7 +143,7 @@ async def test_who_may_change_anything_is_served_while_another_user_fills_the_qu
         def flood_and_ask() -> None:
             with flooded(path), as_user(user_id, group_id, groups):
                 for _ in range(20):
-                    assert client.ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+                    assert client.ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
         await asyncio.to_thread(flood_and_ask)
         with as_user(NOBODY):  # behind all that waited, and so they are gone when this is answered
@@ -144,7 +152,7 @@ async def test_who_may_change_anything_is_served_while_another_user_fills_the_qu
 
 def answers(path: Path) -> bool:
     with suppress(Failure):
-        return client.ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+        return client.ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
     return False
 
 
@@ -159,7 +167,7 @@ async def test_another_user_cannot_wait_at_the_socket_of_those_who_may(
         with as_user(NOBODY, 0, (0,)), crowded(privileged) as count:
             assert count == 0
         with as_user(NOBODY):
-            assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+            assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
 
 @needs_root
@@ -171,18 +179,18 @@ async def test_without_the_right_to_give_the_socket_away_it_is_for_its_user_alon
     with as_user(NOBODY):
         async with served(path, NotedPairings(PAIRED)):
             assert path.with_name(PRIVILEGED_NAME).stat().st_mode & 0o777 == 0o600
-            assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+            assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
 
 
 async def test_a_queue_that_is_full_is_waited_for_as_long_as_an_answer(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ANSWER_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(client, "REPLY_WITHIN_SECONDS", 0.3)
     with listening(path) as _, crowded(path) as count:
         assert count > 0
         begun_seconds = time.monotonic()
         with pytest.raises(TooSlow):
-            await ask(path, Question(Ask.STATUS))
+            await ask(path, ControlRequest(Operation.STATUS))
         assert time.monotonic() - begun_seconds < 5
 
 
@@ -266,13 +274,13 @@ def flood(connection: socket.socket) -> None:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ANSWER_WITHIN_SECONDS", 0.5)
-    monkeypatch.setattr(client, "ASK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(client, "REPLY_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr(client, "CHECK_EVERY_SECONDS", 0.1)
     monkeypatch.setattr(client, "LONGEST_WAIT_SECONDS", 1.0)
 
 
 def started(path: Path) -> str:
-    with Asked(path, START) as asked:
+    with PendingRequest(path, START) as asked:
         return asked.end()
 
 
@@ -280,16 +288,16 @@ def started(path: Path) -> str:
     ("acts", "error"),
     [
         ((says(),), TooSlow),
-        ((says(BEGUN), says(BEGUN)), InvalidReply),
+        ((says(BEGUN), says(BEGUN)), Failure),
         ((says(BEGUN), says()), TooSlow),
         ((trickle,), NoAnswer),
-        ((flood,), InvalidReply),
-        ((says(BEGUN), says(STATUS)), NotDoneYet),
-        ((trickle, says(STATUS)), NotDoneYet),
+        ((flood,), Failure),
+        ((says(BEGUN), says(STATUS)), Failure),
+        ((trickle, says(STATUS)), Failure),
         ((says(b"x" * 5000),), TooSlow),
         ((sends(BEGUN),), Disconnected),
-        ((says(STATUS),), InvalidReply),
-        ((says(BEGUN), sends(b"")), NotDoneYet),
+        ((says(STATUS),), Failure),
+        ((says(BEGUN), sends(b"")), Failure),
     ],
     ids=[
         "silent",
@@ -318,7 +326,7 @@ async def test_no_pretended_daemon_keeps_a_start_waiting(
 async def test_a_start_that_takes_long_is_waited_for_while_the_daemon_lives(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ASK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(client, "CHECK_EVERY_SECONDS", 0.05)
     daemon = NotedPairings()
     async with served(path, daemon):
         waiting = asyncio.create_task(asyncio.to_thread(started, path))
@@ -366,16 +374,16 @@ async def test_only_roots_the_askers_or_the_folders_owners_daemon_is_asked(
 ) -> None:
     path.parent.chmod(0o777)
     with as_user(listener):
-        waiting = pretending(path.with_name(name), says(encode_answer(Controllers(PAIRED))))
+        waiting = pretending(path.with_name(name), says(encode_control_reply(Controllers(PAIRED))))
         asked = waiting.__enter__()
     try:
         os.chown(path.parent, owner, owner)
         with as_user(asker):
             if trusted:
-                assert await ask(path, Question(Ask.CONTROLLERS)) == Controllers(PAIRED)
+                assert await ask(path, ControlRequest(Operation.CONTROLLERS)) == Controllers(PAIRED)
             else:
-                with pytest.raises(Stranger, match=f"user {listener} listens there") as caught:
-                    await ask(path, Question(Ask.CONTROLLERS))
+                with pytest.raises(Failure, match=f"user {listener} listens there") as caught:
+                    await ask(path, ControlRequest(Operation.CONTROLLERS))
                 assert caught.value.exit_code is Exit.DENIED
         assert bool(b"".join(asked)) is trusted
     finally:

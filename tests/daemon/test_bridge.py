@@ -12,7 +12,7 @@ from hkswitch.daemon import logs
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.network.endpoint import Endpoint
 from tests.support.descriptors import no_descriptors
-from tests.support.inprocess import Taps
+from tests.support.inprocess import EchoingWrites
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -34,9 +34,9 @@ async def test_without_a_file_descriptor_a_bridge_cannot_serve_and_may_try_again
     try:
         for _ in range(2):
             with no_descriptors(), pytest.raises(CannotServe) as caught:
-                await bridge.start(Taps(bridge), HERE)
+                await bridge.start(EchoingWrites(bridge), HERE)
             assert not caught.value.in_use
-        await bridge.start(Taps(bridge), HERE)
+        await bridge.start(EchoingWrites(bridge), HERE)
         assert await is_served(HERE, port)
         for _ in range(2):
             with no_descriptors(), pytest.raises(CannotServe):
@@ -60,7 +60,7 @@ async def test_without_a_file_descriptor_phones_wait_and_the_processor_is_idle(
     loop.set_exception_handler(count)
     bridge = Bridge("Test", (), tmp_path, port)
     try:
-        await bridge.start(Taps(bridge), HERE)
+        await bridge.start(EchoingWrites(bridge), HERE)
         caplog.clear()
         sockets = [socket.socket() for _ in range(3)]
         with no_descriptors():

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from hkswitch.backend.helper_session import HelperGone, HelperSession
-from hkswitch.backend.helper_transport import Process
+from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.control import server
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.notify import Notifier
 from hkswitch.network.addresses import NetworkChanges
 from hkswitch.network.endpoint import Endpoint
-from tests.support.inprocess import Taps
+from tests.support.inprocess import EchoingWrites
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -47,7 +47,7 @@ def descriptors_left(number: int) -> Iterator[None]:
 
 
 async def go(bridge: Bridge, place: Endpoint) -> None:
-    await (bridge.start(Taps(bridge), place) if place is HERE else bridge.move(place))
+    await (bridge.start(EchoingWrites(bridge), place) if place is HERE else bridge.move(place))
 
 
 def readers(bridge: Bridge) -> int:
@@ -97,7 +97,7 @@ async def test_a_sign_of_life_that_fails_is_not_the_last(
         monkeypatch.setattr(notifier, "tell", tell_with_little_memory)
         async with notifier.alive(), asyncio.timeout(5):
             assert await asyncio.get_running_loop().sock_recv(systemd, 64) == b"WATCHDOG=1"
-    assert caplog.messages == ["cannot feed systemd's watchdog: MemoryError()"] * 2
+    assert caplog.messages == ["cannot notify systemd's watchdog: MemoryError()"] * 2
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ async def test_a_helper_that_cannot_be_started_is_gone_and_may_be_started_later(
     monkeypatch.setattr(asyncio.get_running_loop(), "subprocess_exec", fails)
     session = HelperSession(lambda _: None, lambda _: None)
     with pytest.raises(HelperGone, match=getattr(error, "strerror", None) or str(error)):
-        await Process(["true"]).open(session)
+        await SudoTransport(["true"]).open(session)
 
 
 @pytest.mark.parametrize("number", [errno.ENOBUFS, errno.ENOMEM])
@@ -151,5 +151,5 @@ async def test_a_client_that_cannot_be_told_apart_is_closed_and_not_kept(
             assert await reader.read() == b""
         writer.close()
     await eventually(
-        lambda: caplog.messages == ["cannot tell who connected to the control socket: Cannot allocate memory"]
+        lambda: caplog.messages == ["cannot identify a client of the control socket: Cannot allocate memory"]
     )

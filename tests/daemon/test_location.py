@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from hkswitch.daemon import location
-from hkswitch.daemon.bridge import CannotServe, Taps
+from hkswitch.daemon.bridge import CannotServe, WriteHandler
 from hkswitch.daemon.location import Location
 from hkswitch.model.config import BridgeConfig
 from hkswitch.model.errors import Failure
@@ -31,7 +31,7 @@ WAITS = "waiting for eth9: there is no interface eth9"
 MANY_TURNS = 100
 """Of the event loop, in which there would be another try."""
 
-CANNOT = "trying again: cannot serve HomeKit on {}, port 1: Address already in use"
+CANNOT = "retrying: cannot serve HomeKit on {}, port 1: Address already in use"
 UNKNOWN = "waiting for the network: cannot read this machine's network addresses: Too many open files"
 
 
@@ -44,7 +44,7 @@ class Front:
     moves: int = 0
     held: asyncio.Event | None = None
 
-    async def start(self, taps: Taps, place: Endpoint) -> None:
+    async def start(self, taps: WriteHandler, place: Endpoint) -> None:
         del taps
         assert self.at is None
         await self.move(place)
@@ -94,7 +94,7 @@ class World:
         return self.found
 
     def say(self) -> None:
-        self.told.append((self.location.place, self.location.waits_for))
+        self.told.append((self.location.endpoint, self.location.waits_for))
 
     async def finds(self, found: Endpoint | Failure, *interfaces: str) -> None:
         """It is another one, and maybe another one is wanted."""
@@ -104,7 +104,7 @@ class World:
 
     def is_at(self, place: Endpoint | None, waits_for: str = "") -> None:
         """It is there, and says so."""
-        assert (self.front.at, self.location.place, self.location.waits_for) == (place, place, waits_for)
+        assert (self.front.at, self.location.endpoint, self.location.waits_for) == (place, place, waits_for)
         assert self.told[-1:] == [(place, waits_for)]
 
 
@@ -203,7 +203,7 @@ async def following(world: World) -> AsyncIterator[tuple[News, asyncio.Task[None
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(location, "TRY_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(location, "LOCATION_RETRY_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("soon")
@@ -255,7 +255,7 @@ async def test_a_port_that_another_program_has_ends_a_bridge_that_never_served(*
         await asyncio.wait([task], timeout=5)
         with pytest.raises(CannotServe, match=r"cannot serve HomeKit on 10\.1\.0\.1, port 1"):
             task.result()
-    assert world.location.place is None
+    assert world.location.endpoint is None
 
 
 @pytest.mark.usefixtures("soon")

@@ -67,7 +67,7 @@ def test_a_socket_that_is_gone_is_said_and_ends_nothing(
 ) -> None:
     gone = tmp_path / "gone"
     Notifier({"NOTIFY_SOCKET": str(gone)}).tell(READY="1")
-    assert caplog.messages == [f"cannot tell systemd (NOTIFY_SOCKET={gone}): No such file or directory"]
+    assert caplog.messages == [f"cannot notify systemd (NOTIFY_SOCKET={gone}): No such file or directory"]
 
 
 def test_systemd_is_told_without_a_file_descriptor_left(

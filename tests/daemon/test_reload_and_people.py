@@ -11,7 +11,7 @@ from aiohomekit.controller.ip.discovery import IpDiscovery
 from aiohomekit.controller.ip.pairing import IpPairing
 
 from hkswitch.daemon.bridge import Bridge
-from hkswitch.daemon.switchboard import REMOVED
+from hkswitch.daemon.switchboard import GROUP_REMOVED
 from hkswitch.model.unit_state import GroupState
 from hkswitch.network import addresses
 from hkswitch.network.endpoint import Endpoint
@@ -177,7 +177,7 @@ async def test_a_start_that_waits_on_a_group_that_goes_fails_and_says_why(
         await eventually(lambda: fake.units["httpd.service"].job)
         daemon.write(FILES)
         assert await daemon.reload() == ""
-        assert await starting == (69, "", f"hkswitch: start web failed: {REMOVED}\n")
+        assert await starting == (69, "", f"hkswitch: start web failed: {GROUP_REMOVED}\n")
 
 
 async def test_a_watch_of_a_group_that_goes_goes_on_without_it_until_it_is_back(daemon: RealDaemon) -> None:

@@ -17,14 +17,13 @@ from hkswitch.cli import reload, status
 from hkswitch.control import client, socket_of
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.service import serve
-from hkswitch.daemon.serving import Front
+from hkswitch.daemon.serving import ServedBridge
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigError, Exit, Failure, Problem
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.protocol.control import AskFailed
 from hkswitch.protocol.report import BridgeReport, Report
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.waiting import PATIENCE_SECONDS, eventually
@@ -75,7 +74,7 @@ class World:
     def waiting(self, why: str) -> None:
         self.told.append(why)
 
-    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: ServedBridge, trouble: str) -> None:
         del place, front
         groups = " ".join(group.id for group in config.groups)
         self.told.append(f"serving {groups}" + (f"; {trouble}" if trouble else ""))
@@ -226,7 +225,7 @@ async def test_a_reload_that_fails_is_not_the_outcome_of_the_next_one(world: Wor
         await eventually(lambda: world.reads == 1)
         second = asyncio.create_task(world.reload())
         world.readable.set()
-        with pytest.raises(AskFailed):
+        with pytest.raises(Failure):
             await first
         assert await second == ""
         assert world.told[-2:] == ["reloading", "serving files"]
@@ -247,7 +246,7 @@ async def test_a_reload_of_a_config_that_is_not_believed_changes_nothing_and_say
     async with served(world) as host:
         good = with_groups(world, FILES)
         host.doubt, world.config = doubt, config or good
-        with pytest.raises(AskFailed) as caught:
+        with pytest.raises(Failure) as caught:
             await world.reload()
         assert (caught.value.exit_code, str(caught.value)) == (code, f"not reloaded: {why}")
         assert await world.groups() == ["web"]
@@ -276,7 +275,7 @@ async def test_a_file_that_is_mended_without_a_reload_is_complained_of_no_longer
         good, world.config, host.problem = world.config, WRONG, "config.yaml:1:2: no"
         host.doubt = host.problem
         host.notice()
-        with pytest.raises(AskFailed):
+        with pytest.raises(Failure):
             await world.reload()
         host.problem, host.doubt, world.config = "", "", good
         host.notice()
@@ -287,7 +286,7 @@ async def test_a_file_that_is_mended_without_a_reload_is_complained_of_no_longer
 async def test_a_file_that_only_the_daemon_cannot_read_is_complained_of_until_a_reload(world: World) -> None:
     async with served(world) as host:
         good, world.config = world.config, WRONG
-        with pytest.raises(AskFailed):
+        with pytest.raises(Failure):
             await world.reload()
         host.notice()  # of something else
         assert "config.yaml:1:2" in (await world.bridge()).config

@@ -8,7 +8,8 @@ import pytest
 
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.daemon import switchboard as switchboard_module
-from hkswitch.daemon.switchboard import REMOVED, Replaced, Stopping, Switchboard, UnknownGroup
+from hkswitch.daemon.switchboard import GROUP_REMOVED, Switchboard
+from hkswitch.model.errors import Failure
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed, Tile
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
@@ -128,7 +129,7 @@ async def test_an_action_on_a_group_that_a_reload_removes_says_so_at_once() -> N
     assert await asyncio.wait_for(acting, PATIENCE_SECONDS) == ActionResult(
         "the group was removed from the configuration"
     )
-    assert ActionResult(REMOVED) == acting.result()
+    assert ActionResult(GROUP_REMOVED) == acting.result()
     asked.accept()
     assert begun == []  # nobody is there any more to be told
     await board.switches.close()
@@ -139,7 +140,7 @@ async def test_what_a_removed_group_was_said_not_to_do_is_not_done() -> None:
     acting = board.act()
     asked = await board.asked()
     board.switches.regroup(())
-    assert await acting == ActionResult(REMOVED)
+    assert await acting == ActionResult(GROUP_REMOVED)
     await eventually(asked.ended.cancelled)
     await board.switches.close()
 
@@ -148,7 +149,7 @@ async def test_nothing_is_begun_any_more_when_the_daemon_is_about_to_end() -> No
     board = Board.made()
     await board.switches.close()
     assert await board.switches.write("web", Tile.GROUP, "phone", on=True) is False
-    with pytest.raises(Stopping):
+    with pytest.raises(Failure):
         await board.switches.act(Action.START, "web", "user 0", lambda: None)
     assert board.host.asked == []
 
@@ -248,7 +249,7 @@ async def test_a_newer_action_replaces_an_older_one() -> None:
     stopping = board.act(Action.STOP)
     stop = await board.asked(2)
     start.end(ActionResult("canceled"))
-    with pytest.raises(Replaced):
+    with pytest.raises(Failure):
         await starting
     stop.end(ActionResult())
     assert await stopping == ActionResult()
@@ -261,15 +262,15 @@ async def test_an_action_that_was_replaced_is_no_success_of_a_group_that_was_rem
     stopping, _ = board.act(Action.STOP), await board.asked(2)
     board.switches.regroup([])
     start.end(ActionResult())
-    with pytest.raises(Replaced):
+    with pytest.raises(Failure):
         await starting
-    assert await stopping == ActionResult(REMOVED)
+    assert await stopping == ActionResult(GROUP_REMOVED)
     await board.switches.close()
 
 
 async def test_what_does_not_exist_cannot_be_switched() -> None:
     board = Board.made()
-    with pytest.raises(UnknownGroup, match=r"^there is no group 'files'; there are web$"):
+    with pytest.raises(Failure, match=r"^there is no group 'files'; the groups are web$"):
         await board.switches.act(Action.START, "files", "user 0", lambda: None)
     assert await board.switches.write("files", Tile.GROUP, "phone", on=True) is False
     assert board.host.asked == []

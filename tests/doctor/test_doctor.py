@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from hkswitch import __version__
-from hkswitch.backend.sudo import SUDOERS_RULE
+from hkswitch.backend.sudo_reasons import SUDOERS_RULE
 from hkswitch.control import STATE_FOLDER, client
 from hkswitch.doctor import (
     account,

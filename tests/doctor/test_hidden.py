@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.backend.sudo import HELPER
+from hkswitch.backend.sudo_reasons import HELPER
 from hkswitch.control.client import NoDaemon
 from hkswitch.doctor import configuration, service, sudoers
 from hkswitch.doctor.configuration import folders_hidden_by, why_hidden

@@ -17,10 +17,15 @@ from hkswitch.model.config import parse as parse_config
 from hkswitch.model.errors import ConfigError, Exit, Problem
 from hkswitch.model.group import MOST_ACCESSORIES, Group
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.control import encode_answer, encode_question, parse_answer, parse_question
-from hkswitch.protocol.helper import encode, parse_request
+from hkswitch.protocol.control import (
+    encode_control_reply,
+    encode_control_request,
+    parse_control_reply,
+    parse_control_request,
+)
+from hkswitch.protocol.helper import encode_message, parse_request
 from hkswitch.protocol.helper_replies import parse_reply
-from hkswitch.protocol.json_lines import LARGEST_ID, Malformed
+from hkswitch.protocol.json_lines import LARGEST_ID, MalformedMessage
 from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 
 FILE = "config.yaml"
@@ -86,7 +91,7 @@ class Lines:
     def __call__(self, line: bytes, /) -> bool:
         try:
             message = self.parse(line)
-        except Malformed as error:
+        except MalformedMessage as error:
             require(str(error) and str(error).isprintable(), error)
             require(error.request_id is None or 1 <= error.request_id <= LARGEST_ID, error.request_id)
             return False
@@ -234,10 +239,10 @@ def _lines(
 
 
 LINES = {
-    "request": _lines(parse_request, encode),
-    "reply": _lines(parse_reply, encode, is_understood),
-    "question": _lines(parse_question, encode_question),
-    "answer": _lines(parse_answer, encode_answer, is_understood),
+    "request": _lines(parse_request, encode_message),
+    "reply": _lines(parse_reply, encode_message, is_understood),
+    "question": _lines(parse_control_request, encode_control_request),
+    "answer": _lines(parse_control_reply, encode_control_reply, is_understood),
 }
 CONFIGS: dict[str, Rule] = {"config": Configs(parse_config), "backends": Backends(parse_config)}
 RULES: dict[str, Rule] = {**LINES, **CONFIGS}

@@ -46,7 +46,7 @@ def attempts(served: Served) -> tuple[int, int]:
     """In memory and on disk."""
     stored = state_file.read(served.state_folder)
     assert stored is not None
-    return served.bridge.setup_is().failed_attempts, stored.failed_attempts
+    return served.bridge.setup_info().failed_attempts, stored.failed_attempts
 
 
 @pytest.mark.parametrize("code", ["right", WRONG])

@@ -26,7 +26,7 @@ from hkswitch.control.client import ask
 from hkswitch.hap import state_file
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME, Stored
 from hkswitch.model.group import aid_of
-from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.control import ControlRequest, Operation
 from tests.support.controller import Controller
 from tests.support.killable_bridge import ADDRESS, KillableBridge
 
@@ -234,7 +234,9 @@ class House:
             await self.controller.close()
             await _is_refused(self.controller)
         if paired:  # by a controller that was not told so: only the host can help
-            await asyncio.to_thread(ask, socket_of(self.bridge.state_folder), Question(Ask.UNPAIR))
+            await asyncio.to_thread(
+                ask, socket_of(self.bridge.state_folder), ControlRequest(Operation.UNPAIR)
+            )
         await self._pair()
 
     def _configure(self, groups: frozenset[str]) -> None:

@@ -102,7 +102,7 @@ async def test_after_too_many_failures_nobody_can_pair_until_they_are_forgotten(
     await eventually(lambda: told == [True])
     with pytest.raises(MaxTriesError):
         await bridge.pair()
-    assert bridge.bridge.setup_is().pairing_refused
+    assert bridge.bridge.setup_info().pairing_refused
     await bridge.stop()
     bridge = await started(tmp_path)  # a restart gives no other hundred
     with pytest.raises(MaxTriesError):

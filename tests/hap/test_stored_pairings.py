@@ -20,10 +20,10 @@ def folder_with(tmp_path: Path, contents: state_file.Stored) -> StoredPairings:
 
 
 def test_the_setup_is_that_of_the_file(tmp_path: Path) -> None:
-    setup = folder_with(tmp_path, stored()).setup_is()
+    setup = folder_with(tmp_path, stored()).setup_info()
     assert (setup.code, setup.payload, setup.device_id) == (SETUP.code, SETUP.payload, DEVICE_ID)
     assert (setup.paired, setup.failed_attempts, setup.pairing_refused) == (False, 0, False)
-    assert folder_with(tmp_path, stored(ADMIN)).setup_is().paired
+    assert folder_with(tmp_path, stored(ADMIN)).setup_info().paired
 
 
 @pytest.mark.parametrize(("attempts", "refused"), [(0, False), (99, False), (100, True), (101, True)])
@@ -31,9 +31,9 @@ def test_pairing_is_refused_after_a_hundred_failed_attempts(
     tmp_path: Path, attempts: int, refused: bool
 ) -> None:
     pairings = folder_with(tmp_path, stored(failed_attempts=attempts))
-    assert pairings.setup_is().pairing_refused is refused
+    assert pairings.setup_info().pairing_refused is refused
     pairings.reset_attempts()
-    assert (pairings.setup_is().failed_attempts, pairings.setup_is().pairing_refused) == (0, False)
+    assert (pairings.setup_info().failed_attempts, pairings.setup_info().pairing_refused) == (0, False)
 
 
 def test_nobody_is_connected_to_a_file(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_unpair_removes_one_or_all(tmp_path: Path, removed: str | None, left: li
     pairings = folder_with(tmp_path, stored(ADMIN, OTHER_ADMIN, users=(USER,)))
     pairings.unpair(removed)
     assert [controller.id for controller in pairings.controllers()] == left
-    assert pairings.setup_is().device_id == DEVICE_ID
+    assert pairings.setup_info().device_id == DEVICE_ID
 
 
 def test_the_last_admin_takes_all_others_along(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_controller_that_is_not_paired_changes_nothing(tmp_path: Path) -> None
 def test_where_there_is_no_bridge_nothing_is_made(tmp_path: Path) -> None:
     pairings = StoredPairings(tmp_path / "none")
     for action in (
-        pairings.setup_is,
+        pairings.setup_info,
         pairings.controllers,
         pairings.reset_attempts,
         lambda: pairings.unpair(None),
@@ -89,7 +89,7 @@ def test_where_there_is_no_bridge_nothing_is_made(tmp_path: Path) -> None:
 def test_changes_need_the_lock_and_looks_do_not(tmp_path: Path) -> None:
     pairings = folder_with(tmp_path, stored(ADMIN))
     with state_file.locked(tmp_path):
-        assert pairings.setup_is().paired
+        assert pairings.setup_info().paired
         assert len(pairings.controllers()) == 1
         for change in (pairings.reset_attempts, lambda: pairings.unpair(None)):
             with pytest.raises(state_file.StateInUse, match=f"process {os.getpid()}"):
@@ -113,7 +113,7 @@ def test_what_root_writes_belongs_to_the_owner_of_the_folder() -> None:
 
 def test_a_change_keeps_unknown_keys_and_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pairings = folder_with(tmp_path, replace(stored(ADMIN), others={"moon": 1, "accessory": {"sun": 2}}))
-    pairings.setup_is()
+    pairings.setup_info()
     assert caplog.messages == []
     pairings.unpair(ADMIN)
     assert caplog.messages == [

@@ -118,7 +118,7 @@ async def test_a_session_is_told_nothing_more_once_its_pairing_is_removed(unpair
 
 async def test_it_can_be_paired_again_with_the_same_code(unpaired: Served, admin: Controller) -> None:
     await admin.unpair()
-    assert not unpaired.bridge.setup_is().paired
+    assert not unpaired.bridge.setup_info().paired
     again = await unpaired.pair()
     assert await again.read("Web Server") is False
     await again.close()

@@ -4,7 +4,7 @@ from typing import Final
 
 from hkswitch.model.config import parse
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.helper import Request, encode
+from hkswitch.protocol.helper import Request, encode_message
 from tests.host.machine import Host
 
 FILE: Final = "/etc/hkswitch/config.yaml"
@@ -19,4 +19,4 @@ def request_for_config(config: str, number: int, action: str, group: str) -> str
     """Return a request with the token in the given config."""
     found = parse(config.encode(), FILE).group(group)
     assert found is not None
-    return encode(Request(number, Action(action), group, found.token)).decode()
+    return encode_message(Request(number, Action(action), group, found.token)).decode()

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from typing import Final
 
 import hkswitch
-from hkswitch.protocol.helper import Hello, encode
+from hkswitch.protocol.helper import Hello, encode_message
 from tests.host.machine import Host
 
-HELLO: Final = encode(Hello(hkswitch.__version__)).decode()
+HELLO: Final = encode_message(Hello(hkswitch.__version__)).decode()
 """The helper's first line."""
 
 STATE: Final = "/var/lib/hkswitch"

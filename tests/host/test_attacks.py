@@ -394,13 +394,13 @@ TOKEN: Final = str(json.loads(GOOD)["token"])
 
 NO_JSON: Final = "not a line of JSON"
 NO_OBJECT: Final = "not a JSON object"
-TWICE: Final = "a key stands twice"
-TOO_MANY: Final = "a key too many"
-NO_ID: Final = f"'id' must be a number from 1 to {2**53}"
-NO_EPOCH: Final = f"'observe' must be a number from 1 to {2**53}"
-NO_GROUP: Final = "'group' must be text of at most 256 characters"
-NO_TOKEN: Final = "'token' must be text of at most 64 characters"
-NO_MS: Final = f"'confirm_ms' must be a number from 1 to {2**53}"
+TWICE: Final = "duplicate key"
+TOO_MANY: Final = "unexpected key"
+NO_ID: Final = f"'id' must be an integer from 1 to {2**53}"
+NO_EPOCH: Final = f"'observe' must be an integer from 1 to {2**53}"
+NO_GROUP: Final = "'group' must be a string of at most 256 characters"
+NO_TOKEN: Final = "'token' must be a string of at most 64 characters"
+NO_MS: Final = f"'confirm_ms' must be an integer from 1 to {2**53}"
 OTHER_MS: Final = "'confirm_ms' must be 200 or 1000"
 
 

@@ -226,6 +226,31 @@ def test_the_journal_has_no_setup_code(daemon: Host, paired: Controller) -> None
     assert shown["setup_payload"] not in journal
 
 
+async def test_a_signal_to_the_main_process_turns_the_debug_log_on_and_off(
+    daemon: Host, controller: Controller
+) -> None:
+    def toggle(now: str) -> None:
+        before = len(of_ours(daemon, "debug log: "))
+        daemon.run("systemctl", "kill", "--kill-whom=main", "--signal=USR1", "hkswitch.service")
+        eventually(lambda: of_ours(daemon, "debug log: ")[before:] == [f"debug log: {now}"])
+
+    process = daemon.show("hkswitch.service", "MainPID")
+    assert of_ours(daemon, "to the helper: ") == []
+    toggle("on")
+    assert await controller.write("Web Server", on=True) == 0
+    await eventually_async(lambda: len(of_ours(daemon, "from the helper: request ")) > 0)
+    toggle("off")
+    lines = of_ours(daemon, "")
+    assert any("PUT /characteristics: " in line and line.endswith("=true") for line in lines)
+    assert any(line.startswith("from the helper: request ") for line in lines)
+    before = len(of_ours(daemon, "to the helper: "))
+    assert await controller.write("Web Server", on=False) == 0
+    assert len(of_ours(daemon, "to the helper: ")) == before
+    assert daemon.show("hkswitch.service", "MainPID") == process
+    shown = json.loads(daemon.run("hkswitch", "pair", "--json").stdout)
+    assert not any(shown["setup_code"] in line or shown["setup_payload"] in line for line in lines)
+
+
 def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host, transport: str) -> None:
     def users() -> list[str]:
         listed = daemon.run("ps", "-e", "-o", "user=,args=").stdout.splitlines()

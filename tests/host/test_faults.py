@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from hkswitch.backend.sudo import SUDOERS_RULE
+from hkswitch.backend.sudo_reasons import SUDOERS_RULE
 from tests.host.conftest import FAILURE, GROUPS
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller

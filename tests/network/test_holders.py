@@ -13,7 +13,7 @@ from hkswitch.daemon.location import Location
 from hkswitch.model.config import BridgeConfig
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.network.listeners import holder
-from tests.support.inprocess import Taps
+from tests.support.inprocess import EchoingWrites
 from tests.support.ports import free_port
 
 US = f"process {os.getpid()} ({Path('/proc/self/comm').read_text().strip()})"
@@ -69,7 +69,7 @@ async def test_of_two_addresses_the_taken_one_is_named_with_the_program_that_has
     said: list[str] = []
     location = Location(
         bridge,
-        Taps(bridge),
+        EchoingWrites(bridge),
         lambda config, at: places[0],  # noqa: ARG005 -- as `Find` names them
         lambda: said.append(location.waits_for),
         BridgeConfig(name="Test"),
@@ -80,12 +80,12 @@ async def test_of_two_addresses_the_taken_one_is_named_with_the_program_that_has
             assert said == [""]
             places.pop(0)
         await location.settle()
-        why = f"trying again: cannot serve HomeKit on 127.0.0.2, port {port}: {US} has it"
+        why = f"retrying: cannot serve HomeKit on 127.0.0.2, port {port}: {US} uses it"
         assert location.waits_for == why
-        assert (location.place is not None) == (before == "127.0.0.1")
+        assert (location.endpoint is not None) == (before == "127.0.0.1")
         taken.close()
         await location.settle()
-        assert location.place == places[0]
+        assert location.endpoint == places[0]
     finally:
         await bridge.stop()
 
@@ -106,11 +106,11 @@ async def test_only_the_addresses_that_cannot_be_served_on_are_named(
     place = Endpoint(("127.0.0.1", "127.0.0.2", "127.0.0.3", *(bad if not sockets else ())), frozenset({1}))
     try:
         with pytest.raises(CannotServe, match=rf"^cannot serve HomeKit on {named}, port {port}: ") as caught:
-            await bridge.start(Taps(bridge), place)
+            await bridge.start(EchoingWrites(bridge), place)
         assert caught.value.in_use == bool(sockets)
         for made in sockets:
             made.close()
         if sockets:
-            await bridge.start(Taps(bridge), place)
+            await bridge.start(EchoingWrites(bridge), place)
     finally:
         await bridge.stop()

@@ -28,17 +28,17 @@ from hkswitch.model import config as config_module
 from hkswitch.model.config import BridgeConfig, Config, parse
 from hkswitch.model.errors import ConfigError, Exit, Problem
 from hkswitch.model.group import Commands, Group
-from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
     LONGEST_TOKEN,
     Hello,
     Ping,
-    encode,
+    encode_message,
     parse_request,
 )
-from hkswitch.protocol.json_lines import LARGEST_ID, LONGEST_NAME, Malformed
+from hkswitch.protocol.json_lines import LARGEST_ID, LONGEST_NAME, MalformedMessage
 from tests.fuzz.changes import (
     NUMBERS,
     ODD_YAML,
@@ -87,7 +87,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "device_id": st.from_regex(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", fullmatch=True),
 }
 """Fields that may be less than their types allow."""
-SAYS = {Ask.UNPAIR: ["controller"], Ask.ACT: ["action", "group"]}
+SAYS = {Operation.UNPAIR: ["controller"], Operation.ACT: ["action", "group"]}
 """What a question says besides what it asks."""
 
 
@@ -95,8 +95,10 @@ def messages(kind: object) -> st.SearchStrategy[Any]:
     """Every value of a type: a union of messages, a message, or a part of one."""
     if kind in SIMPLE:
         return SIMPLE[kind]
-    if kind is Question:
-        return st.one_of(*(parts(Question, SAYS.get(ask, []), ask=st.just(ask)) for ask in Ask))
+    if kind is ControlRequest:
+        return st.one_of(
+            *(parts(ControlRequest, SAYS.get(each, []), operation=st.just(each)) for each in Operation)
+        )
     if isinstance(kind, UnionType):
         return st.one_of(*map(messages, get_args(kind)))
     if get_origin(kind) is tuple:
@@ -372,15 +374,15 @@ def giving(what: object) -> Callable[..., Any]:
 
 
 BROKEN_LINES: dict[str, Lines] = {
-    "another exception": Lines(raising(KeyError("id")), encode, Ping),
-    "a recursion without end": Lines(raising(RecursionError()), encode, Ping),
-    "a reason that a terminal obeys": Lines(raising(Malformed("\x1b[2J")), encode, Ping),
-    "no reason": Lines(raising(Malformed("")), encode, Ping),
-    "an id that is none": Lines(raising(Malformed("no", -1)), encode, Ping),
-    "nothing": Lines(giving(None), encode, Ping),
-    "a message of the other side": Lines(giving(Hello("1")), encode, Ping),
+    "another exception": Lines(raising(KeyError("id")), encode_message, Ping),
+    "a recursion without end": Lines(raising(RecursionError()), encode_message, Ping),
+    "a reason that a terminal obeys": Lines(raising(MalformedMessage("\x1b[2J")), encode_message, Ping),
+    "no reason": Lines(raising(MalformedMessage("")), encode_message, Ping),
+    "an id that is none": Lines(raising(MalformedMessage("no", -1)), encode_message, Ping),
+    "nothing": Lines(giving(None), encode_message, Ping),
+    "a message of the other side": Lines(giving(Hello("1")), encode_message, Ping),
     "two lines": Lines(giving(Ping(1)), giving(b"ping\nping\n"), Ping),
-    "a guess at what was meant": Lines(giving(Ping(True)), encode, Ping),
+    "a guess at what was meant": Lines(giving(Ping(True)), encode_message, Ping),
     "less than what was said": Lines(giving(Ping(1)), giving(b'{"ping":1,"ping":1}\n'), Ping),
     "another value than another version's": Lines(
         giving(Ping(1)), giving(b'{"ping":1}\n'), Ping, keeps=is_understood
@@ -388,15 +390,19 @@ BROKEN_LINES: dict[str, Lines] = {
     "a key that another version did not write": Lines(
         giving(Ping(7)), giving(b'{"ping":7,"id":7}\n'), Ping, keeps=is_understood
     ),
-    "lost on the wire": Lines(parse_request, lambda ping: encode(ping._replace(id=ping.id + 1)), Ping),
-    "refused on the wire": Lines(parse_request, lambda ping: encode(ping._replace(id=-ping.id)), Ping),
+    "lost on the wire": Lines(
+        parse_request, lambda ping: encode_message(ping._replace(id=ping.id + 1)), Ping
+    ),
+    "refused on the wire": Lines(
+        parse_request, lambda ping: encode_message(ping._replace(id=-ping.id)), Ping
+    ),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN_LINES)
 def test_a_parser_of_lines_that_breaks_a_rule_is_found(broken: str) -> None:
-    with pytest.raises((AssertionError, KeyError, RecursionError, Malformed)):
-        BROKEN_LINES[broken](encode(Ping(7)))
+    with pytest.raises((AssertionError, KeyError, RecursionError, MalformedMessage)):
+        BROKEN_LINES[broken](encode_message(Ping(7)))
 
 
 def with_problems(*problems: Problem, file: str = FILE) -> Callable[..., Any]:
@@ -469,9 +475,9 @@ def trusting(line: bytes) -> Ping:
     try:
         body = json.loads(line)
     except ValueError:
-        raise Malformed("not a line of JSON") from None
+        raise MalformedMessage("not a line of JSON") from None
     if body.keys() != {"ping"}:
-        raise Malformed("a key too many")
+        raise MalformedMessage("unexpected key")
     return Ping(int(body["ping"]))
 
 
@@ -480,7 +486,7 @@ def test_a_parser_that_trusts_is_found_by_what_is_drawn() -> None:
         (AssertionError, AttributeError, TypeError, ValueError, OverflowError, RecursionError)
     ):
         fuzz(
-            Lines(trusting, encode, Ping),
+            Lines(trusting, encode_message, Ping),
             drawn_for("request", "changed"),
             EXAMPLES,
             same=True,

@@ -16,37 +16,37 @@ from hkswitch.model.unit_state import (
 )
 from hkswitch.protocol.helper import (
     CONFIRM_AT_LENGTH_MS,
+    HELPER_PROTOCOL,
     LONGEST_DETAIL,
     LONGEST_REPLY_BYTES,
     LONGEST_REQUEST_BYTES,
     MOST_STATES,
-    PROTOCOL,
     Accepted,
-    Ask,
     Complete,
-    ConfigTold,
+    ConfigUpdate,
+    DaemonMessage,
     Finished,
-    GroupTold,
+    GroupUpdate,
     Hello,
     Lost,
     Observe,
     Ping,
     Pong,
-    ProbeTold,
+    ProbeUpdate,
     Refused,
     Reply,
     Request,
-    StatesTold,
-    encode,
+    StatesUpdate,
+    encode_message,
     parse_request,
 )
 from hkswitch.protocol.helper_replies import parse_reply
-from hkswitch.protocol.json_lines import Malformed
+from hkswitch.protocol.json_lines import MalformedMessage
 
 TOKEN = "0123456789abcdef" * 2
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
 
-ASKS: list[Ask] = [
+ASKS: list[DaemonMessage] = [
     Request(7, Action.START, "file\nserver", TOKEN),
     Request(2**53, Action.RESTART, "ä", "", CONFIRM_AT_LENGTH_MS),
     Ping(9),
@@ -54,7 +54,7 @@ ASKS: list[Ask] = [
 ]
 REPLIES: list[Reply] = [
     Hello("1.2.3"),
-    Hello("1.2.3", PROTOCOL + 1),
+    Hello("1.2.3", HELPER_PROTOCOL + 1),
     Pong(5),
     Accepted(1),
     Finished(
@@ -63,22 +63,22 @@ REPLIES: list[Reply] = [
     Finished(3, (), superseded=True),
     Refused(4, "denied"),
     Refused(None, "not a request"),
-    GroupTold(1, "web", TOKEN, ("a.service", "b.service")),
-    GroupTold(1, "web", ""),
-    StatesTold(2, {"a.service": UP, "b.service": UP._replace(sub="")}, {}),
-    StatesTold(
-        2, {}, {"lamp": ProbeTold(None), "web": ProbeTold(ProbeResult.OFF, "/opt/check exited with 1")}
+    GroupUpdate(1, "web", TOKEN, ("a.service", "b.service")),
+    GroupUpdate(1, "web", ""),
+    StatesUpdate(2, {"a.service": UP, "b.service": UP._replace(sub="")}, {}),
+    StatesUpdate(
+        2, {}, {"lamp": ProbeUpdate(None), "web": ProbeUpdate(ProbeResult.OFF, "/opt/check exited with 1")}
     ),
     Complete(3),
     Lost(4, "cannot talk to systemd"),
-    ConfigTold("config.yaml:1:1: wrong"),
-    ConfigTold(""),
+    ConfigUpdate("config.yaml:1:1: wrong"),
+    ConfigUpdate(""),
 ]
 
 
 @pytest.mark.parametrize("ask", ASKS, ids=str)
-def test_what_the_daemon_says_survives_the_pipe(ask: Ask) -> None:
-    line = encode(ask)
+def test_what_the_daemon_says_survives_the_pipe(ask: DaemonMessage) -> None:
+    line = encode_message(ask)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     heard = parse_request(line)
@@ -87,7 +87,7 @@ def test_what_the_daemon_says_survives_the_pipe(ask: Ask) -> None:
 
 @pytest.mark.parametrize("reply", REPLIES, ids=str)
 def test_what_the_helper_says_survives_the_pipe(reply: Reply) -> None:
-    line = encode(reply)
+    line = encode_message(reply)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     heard = parse_reply(line)
@@ -119,9 +119,9 @@ def test_root_takes_a_request_at_its_limits(changes: dict[str, Any]) -> None:
     assert parse_request(request(**changes))._asdict().items() >= changes.items()
 
 
-A_NUMBER = "must be a number from 1 to 9007199254740992"
-A_NAME = "must be text of at most 256 characters"
-A_TOKEN = "'token' must be text of at most 64 characters"
+A_NUMBER = "must be an integer from 1 to 9007199254740992"
+A_NAME = "must be a string of at most 256 characters"
+A_TOKEN = "'token' must be a string of at most 64 characters"
 A_TIME = "'confirm_ms' must be 200 or 1000"
 AN_ACTION = "'action' must be one of start, stop, restart"
 
@@ -134,17 +134,17 @@ MALFORMED_REQUESTS: list[tuple[bytes, int | None, str]] = [
     (b"1" * 5000, None, "not a line of JSON"),
     (b"[]", None, "not a JSON object"),
     (b"null", None, "not a JSON object"),
-    (request().replace(b"{", b'{"id":2,'), None, "a key stands twice"),
-    (request().replace(b"{", b'{"token":"",'), None, "a key stands twice"),
+    (request().replace(b"{", b'{"id":2,'), None, "duplicate key"),
+    (request().replace(b"{", b'{"token":"",'), None, "duplicate key"),
     (b'{"id":NaN}', None, "NaN is not JSON"),
     (b"{}", None, "'action' is missing"),
     (request(id=...), None, "'id' is missing"),
     (request(group=...), 1, "'group' is missing"),
     (request(token=...), 1, "'token' is missing"),
     (request(confirm_ms=...), 1, "'confirm_ms' is missing"),
-    (request(unit="x"), 1, "a key too many"),
-    (request(command=["/bin/sh"]), 1, "a key too many"),
-    (request(type="request"), 1, "a key too many"),
+    (request(unit="x"), 1, "unexpected key"),
+    (request(command=["/bin/sh"]), 1, "unexpected key"),
+    (request(type="request"), 1, "unexpected key"),
     (request(id="1"), None, f"'id' {A_NUMBER}"),
     (request(id=True), None, f"'id' {A_NUMBER}"),
     (request(id=0), None, f"'id' {A_NUMBER}"),
@@ -169,14 +169,14 @@ MALFORMED_REQUESTS: list[tuple[bytes, int | None, str]] = [
     (request(confirm_ms=86_400_000), 1, A_TIME),
     (b'{"ping":0}', None, f"'ping' {A_NUMBER}"),
     (b'{"ping":true}', None, f"'ping' {A_NUMBER}"),
-    (b'{"ping":1,"id":1}', None, "a key too many"),
+    (b'{"ping":1,"id":1}', None, "unexpected key"),
     (b'{"observe":true}', None, f"'observe' {A_NUMBER}"),
     (b'{"observe":0}', None, f"'observe' {A_NUMBER}"),
     (b'{"observe":null}', None, f"'observe' {A_NUMBER}"),
     (b'{"observe":["lamp"]}', None, f"'observe' {A_NUMBER}"),
-    (b'{"observe":1,"observe":2}', None, "a key stands twice"),
-    (b'{"observe":1,"group":"lamp"}', None, "a key too many"),
-    (b'{"observe":1,"ping":1}', None, "a key too many"),
+    (b'{"observe":1,"observe":2}', None, "duplicate key"),
+    (b'{"observe":1,"group":"lamp"}', None, "unexpected key"),
+    (b'{"observe":1,"ping":1}', None, "unexpected key"),
 ]
 
 
@@ -184,14 +184,14 @@ MALFORMED_REQUESTS: list[tuple[bytes, int | None, str]] = [
     ("line", "request_id", "reason"), MALFORMED_REQUESTS, ids=lambda value: str(value)[:90]
 )
 def test_what_is_not_a_request_is_refused(line: bytes, request_id: int | None, reason: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedMessage) as caught:
         parse_request(line)
     assert (caught.value.request_id, str(caught.value)) == (request_id, reason)
 
 
 def test_the_longest_request_fits_into_a_line() -> None:
     longest = Request(2**53, Action.RESTART, "\U0001f4a1" * 256, "x" * 64, CONFIRM_AT_LENGTH_MS)
-    assert len(encode(longest)) <= LONGEST_REQUEST_BYTES
+    assert len(encode_message(longest)) <= LONGEST_REQUEST_BYTES
 
 
 # The daemon may be older or newer than its helper
@@ -199,7 +199,7 @@ def test_the_longest_request_fits_into_a_line() -> None:
 
 @pytest.mark.parametrize("reply", REPLIES, ids=str)
 def test_a_key_of_a_newer_helper_is_ignored(reply: Reply) -> None:
-    body = json.loads(encode(reply))
+    body = json.loads(encode_message(reply))
     if isinstance(reply, Finished):
         body["units"] = [unit | {"brand-new": 1} for unit in body["units"]]
     assert parse_reply(json.dumps(body | {"brand-new": [1]}).encode()) == reply
@@ -214,12 +214,9 @@ def test_a_helper_that_says_no_protocol_is_of_the_first() -> None:
     assert parse_reply(b'{"type":"hello","version":"0.1.0"}') == Hello("0.1.0", 1)
 
 
+PROBED = StatesUpdate(1, {"a.service": UP}, {"a": ProbeUpdate(ProbeResult.ON, "x")})
 GOOD: dict[str, dict[str, Any]] = {
-    body["type"]: body
-    for body in map(
-        json.loads,
-        map(encode, [*REPLIES, StatesTold(1, {"a.service": UP}, {"a": ProbeTold(ProbeResult.ON, "x")})]),
-    )
+    body["type"]: body for body in map(json.loads, map(encode_message, [*REPLIES, PROBED]))
 }
 """A good message of each type, the last of `REPLIES`."""
 
@@ -242,7 +239,7 @@ OPTIONAL = {("hello", "protocol")}
 )
 def test_a_message_lacks_none_of_its_keys(kind: str, key: str) -> None:
     body = {name: value for name, value in GOOD[kind].items() if name != key}
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedMessage):
         parse_reply(json.dumps(body).encode())
 
 
@@ -305,13 +302,13 @@ def test_a_message_lacks_none_of_its_keys(kind: str, key: str) -> None:
     ids=lambda value: str(value)[:60],
 )
 def test_a_value_of_another_kind_is_refused(kind: str, key: str, value: object) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedMessage):
         parse_reply(json.dumps(GOOD[kind] | {key: value}).encode())
 
 
 @pytest.mark.parametrize("line", [b"", b"sudo: no", b"[]", b"{}", b'{"type":"pong","id":1,"id":2}'])
 def test_what_is_not_a_reply_is_refused(line: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedMessage):
         parse_reply(line)
 
 
@@ -324,20 +321,20 @@ def test_words_of_a_newer_systemd_are_unknown_and_no_success() -> None:
         {"type": "states", "epoch": 1, "units": [["a", "new", "newer", "newest"]], "probes": []}
     )
     unknown = UnitState(LoadState.UNKNOWN, ActiveState.UNKNOWN, "newest")
-    assert parse_reply(states.encode()) == StatesTold(1, {"a": unknown}, {})
+    assert parse_reply(states.encode()) == StatesUpdate(1, {"a": unknown}, {})
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "\N{PARTY POPPER}"])
 def test_the_longest_messages_fit_into_a_line(letter: str) -> None:
     name = "\\" * 255  # JSON writes each of them as two
     results = tuple(UnitResult(name, JobResult.REFUSED, letter * 1000) for _ in range(128))
-    assert len(encode(Finished(1, results))) < LONGEST_REPLY_BYTES
-    assert len(json.loads(encode(Refused(1, "x" * 9999)))["reason"]) == LONGEST_DETAIL
-    assert len(encode(GroupTold(1, name, TOKEN, (name,) * 128))) < LONGEST_REPLY_BYTES
+    assert len(encode_message(Finished(1, results))) < LONGEST_REPLY_BYTES
+    assert len(json.loads(encode_message(Refused(1, "x" * 9999)))["reason"]) == LONGEST_DETAIL
+    assert len(encode_message(GroupUpdate(1, name, TOKEN, (name,) * 128))) < LONGEST_REPLY_BYTES
     units = {f"{number}{name}"[:255]: UP._replace(sub="x" * 256) for number in range(MOST_STATES)}
-    assert len(encode(StatesTold(1, units, {}))) < LONGEST_REPLY_BYTES
+    assert len(encode_message(StatesUpdate(1, units, {}))) < LONGEST_REPLY_BYTES
     probes = {
-        f"{number}{name}"[:64]: ProbeTold(ProbeResult.OFF, letter * 1000) for number in range(MOST_STATES)
+        f"{number}{name}"[:64]: ProbeUpdate(ProbeResult.OFF, letter * 1000) for number in range(MOST_STATES)
     }
     assert len(units) == len(probes) == MOST_STATES
-    assert len(encode(StatesTold(1, units, probes))) < LONGEST_REPLY_BYTES
+    assert len(encode_message(StatesUpdate(1, units, probes))) < LONGEST_REPLY_BYTES

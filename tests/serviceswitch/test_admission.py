@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.helper import Request, encode
+from hkswitch.protocol.helper import Request, encode_message
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.helper import HelperProgram
 
@@ -19,7 +19,7 @@ CALLER: Final = "1234"
 
 GROUPS: Final = "groups: {web: {units: [httpd]}}\n"
 BY_SOCKET: Final = f"helper: socket\n{GROUPS}"
-START: Final = encode(Request(1, Action.START, "web", "0" * 16)).decode()
+START: Final = encode_message(Request(1, Action.START, "web", "0" * 16)).decode()
 
 SENTENCE: Final = "`helper: socket` is set: the user hkswitch cannot use sudo; restart hkswitch"
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from hkswitch.model.config import parse
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.helper import Observe, Ping, Request, encode
+from hkswitch.protocol.helper import Observe, Ping, Request, encode_message
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -75,7 +75,7 @@ class Serving:
     epochs: "count[int]" = field(default_factory=lambda: count(1))
 
     def observe(self) -> None:
-        self.send(encode(Observe(next(self.epochs))))
+        self.send(encode_message(Observe(next(self.epochs))))
 
     def send(self, line: bytes) -> None:
         assert self.process.stdin is not None
@@ -110,7 +110,7 @@ class Serving:
     def begin(self, action: str, number: int, group: str = "lamp") -> None:
         config = parse(self.config_file.read_bytes(), "config.yaml")
         token = "none" if (found := config.group(group)) is None else found.token
-        self.send(encode(Request(number, Action(action), group, token)))
+        self.send(encode_message(Request(number, Action(action), group, token)))
 
     async def end_of(self, number: int) -> dict[str, Any]:
         while (line := await self.line()).get("id") != number or line["type"] == "accepted":
@@ -357,21 +357,21 @@ async def test_while_the_config_cannot_be_believed_the_last_one_is_watched_and_n
     observing: Serving, fake: FakeSystemd, lamp: Lamp
 ) -> None:
     observing.config_file.write_text("groups: {")
-    observing.send(encode(Ping(1)))
+    observing.send(encode_message(Ping(1)))
     assert "config.yaml:2:1:" in (await observing.until_told("config"))["problem"]
     assert (await observing.line())["type"] == "pong"
     lamp.on = True
     await observing.until_observed("lamp", "on")
-    observing.send(encode(Request(1, Action.STOP, "lamp", "any")))
+    observing.send(encode_message(Request(1, Action.STOP, "lamp", "any")))
     assert "config.yaml:2:1:" in (await observing.end_of(1))["reason"]
     observing.config_file.write_text(CONFIG)
-    observing.send(encode(Ping(2)))
+    observing.send(encode_message(Ping(2)))
     assert (await observing.until_told("config"))["problem"] == ""
 
 
 async def test_a_group_that_is_gone_is_told(observing: Serving) -> None:
     observing.config_file.write_text("groups: {other: {units: [wg]}}")
-    observing.send(encode(Ping(1)))
+    observing.send(encode_message(Ping(1)))
     told = [await observing.until_told("group") for _ in range(3)]
     assert {line["group"]: bool(line["token"]) for line in told} == {
         "lamp": False,

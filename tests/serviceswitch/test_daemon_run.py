@@ -16,7 +16,7 @@ import pytest
 from hkswitch.model.config import parse
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.helper import Request, encode
+from hkswitch.protocol.helper import Request, encode_message
 from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING, DaemonRun
 from hkswitch.serviceswitch.execute import NOT_BEGUN, Refusal
 from hkswitch.serviceswitch.own_unit import DAEMON_UNIT
@@ -115,7 +115,9 @@ async def test_of_other_users_nothing_is_required() -> None:
 # The whole helper, on a private bus
 
 CONFIG: Final = "groups: {web: {units: [httpd]}}\n"
-START: Final = encode(Request(1, Action.START, "web", parse(CONFIG.encode(), "config.yaml").groups[0].token))
+START: Final = encode_message(
+    Request(1, Action.START, "web", parse(CONFIG.encode(), "config.yaml").groups[0].token)
+)
 THIS, OTHER = os.getpid(), os.getppid()
 PIDS: Final = {NOT_RUNNING: 0, NOT_OF_THIS_RUN: OTHER}
 """The main process of the daemon, by what the helper of another one is told."""

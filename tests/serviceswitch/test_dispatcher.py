@@ -16,7 +16,7 @@ import pytest_asyncio
 from hkswitch import __version__
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError
-from hkswitch.protocol.helper import CONFIRM_MS, LONGEST_REQUEST_BYTES, PROTOCOL
+from hkswitch.protocol.helper import CONFIRM_MS, HELPER_PROTOCOL, LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.execute import CUT_SHORT
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
@@ -90,7 +90,7 @@ async def serving(fake: FakeSystemd, tmp_path: Path, journal: Journal) -> AsyncI
         env={**os.environ, "JOURNAL": journal.path},
     )
     serving = Serving(process, config_file)
-    assert await serving.reply() == {"type": "hello", "version": __version__, "protocol": PROTOCOL}
+    assert await serving.reply() == {"type": "hello", "version": __version__, "protocol": HELPER_PROTOCOL}
     yield serving
     if process.returncode is None:
         process.kill()
@@ -178,8 +178,8 @@ WEB = '"action":"start","group":"web"'
         ('"action":"start","group":"../web"', "denied: there is no group '../web'"),
         ('"action":"start","group":""', "denied: there is no group ''"),
         ('"action":"status","group":"web"', "not a request: 'action' must be one of"),
-        (f'{WEB},"unit":"sshd.service"', "not a request: a key too many"),
-        (f'{WEB},"token":"other"', "not a request: a key stands twice"),
+        (f'{WEB},"unit":"sshd.service"', "not a request: unexpected key"),
+        (f'{WEB},"token":"other"', "not a request: duplicate key"),
         ('"command":"reboot"', "not a request: 'action' is missing"),
     ],
 )

@@ -19,7 +19,7 @@ from typing import Any
 from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.daemon import logs
 from hkswitch.daemon.service import serve
-from hkswitch.daemon.serving import Front
+from hkswitch.daemon.serving import ServedBridge
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
@@ -92,7 +92,7 @@ class Outside:
     def waiting(self, why: str) -> None:
         say(why)
 
-    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: ServedBridge, trouble: str) -> None:
         del config, place, trouble
         say("serving", front.config_version)
 

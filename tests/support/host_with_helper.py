@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hkswitch.backend.helper_host import HelperHost
-from hkswitch.backend.helper_transport import Process
+from hkswitch.backend.helper_transport import SudoTransport
 from hkswitch.model.config import parse
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
@@ -86,7 +86,7 @@ class HostSetup:
         """Write the config, and make a host whose helper is `command`; it is not open yet."""
         config_file.write_text(config)
         groups = groups_of(config)
-        return cls(config_file, HelperHost(groups.values(), Process(command)), Recorder(groups))
+        return cls(config_file, HelperHost(groups.values(), SudoTransport(command)), Recorder(groups))
 
     async def opened(self) -> "HostSetup":
         await self.host.open(self.told)

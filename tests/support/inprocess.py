@@ -98,7 +98,7 @@ class Records(logging.Handler):
         self.seen.append(record)
 
 
-class Taps:
+class EchoingWrites:
     """Takes writes, as the switchboard does."""
 
     def __init__(self, bridge: Bridge) -> None:
@@ -125,7 +125,7 @@ class InProcess:
     async def made(cls, state_folder: Path, *, paired: bool) -> "InProcess":
         """Make one with an admin and a user paired, or unpaired."""
         own = cls(Bridge("Test Bridge", GROUPS, state_folder, 51827), state_folder)
-        own.bridge._take_writes(Taps(own.bridge))
+        own.bridge._take_writes(EchoingWrites(own.bridge))
         own.driver.aio_stop_event = asyncio.Event()  # as if it had been started
         if paired:
             own._pair(ADMIN, ADMIN_KEY.public_key().public_bytes_raw(), b"\1")

@@ -25,7 +25,7 @@ from hkswitch.cli import reload, status
 from hkswitch.control import socket_of
 from hkswitch.daemon import location
 from hkswitch.daemon.service import serve
-from hkswitch.daemon.serving import Front
+from hkswitch.daemon.serving import ServedBridge
 from hkswitch.hap import advertiser
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.group import Group
@@ -57,7 +57,7 @@ class Bridge:
     folder: Path
     config: Config
     told: list[str] = field(default_factory=list)
-    front: Front | None = None
+    front: ServedBridge | None = None
 
     async def read(self) -> Config:
         return self.config
@@ -75,7 +75,7 @@ class Bridge:
     def waiting(self, why: str) -> None:
         self.told.append(why)
 
-    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: ServedBridge, trouble: str) -> None:
         del config
         self.front = front
         self.told.append(f"on {place}" + (f"; {trouble}" if trouble else ""))
@@ -335,8 +335,8 @@ async def a_port_that_another_has_at_a_new_address_costs_the_old_one_nothing() -
         session = await ETH0.session()
         with socket.create_server((ETH1.ip, PORT)):
             note = await own.reload(interfaces=("eth0", "eth1"))
-            why = rf"cannot serve HomeKit on {ETH1.ip}, port {PORT}: process {os.getpid()} \(.+\) has it"
-            assert re.fullmatch(f"trying again: {why}", note), note
+            why = rf"cannot serve HomeKit on {ETH1.ip}, port {PORT}: process {os.getpid()} \(.+\) uses it"
+            assert re.fullmatch(f"retrying: {why}", note), note
             assert (await own.status()).addresses == (ETH0.ip,)
             assert (await own.status()).network == note
             assert await is_alive(session)
@@ -440,7 +440,7 @@ def main() -> None:
     addresses.SETTLE_SECONDS = 0.02  # type: ignore[misc]
     advertiser.PROBE_SECONDS = 0.02  # type: ignore[misc]
     advertiser.ANNOUNCED_AFTER_SECONDS = (0.0, 0.1, 0.1)  # type: ignore[misc]
-    location.TRY_AGAIN_SECONDS = 0.2  # type: ignore[misc]
+    location.LOCATION_RETRY_SECONDS = 0.2  # type: ignore[misc]
     wanted = sys.argv[1:]
     scenarios = [each for each in SCENARIOS if not wanted or getattr(each, "__name__", "") in wanted]
     wrong = {getattr(each, "__name__", ""): asyncio.run(played(each)) for each in scenarios}

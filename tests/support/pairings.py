@@ -11,7 +11,7 @@ from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import ADMIN_BIT, Stored
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action, ActionResult
-from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import PairedController, Report
 
 SETUP = Setup("314-15-926", "7OSX")
@@ -74,8 +74,8 @@ class NotedPairings:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Actions end when this is set."""
 
-    def setup_is(self) -> SetupIs:
-        return SetupIs(
+    def setup_info(self) -> SetupInfo:
+        return SetupInfo(
             SETUP.code,
             SETUP.payload,
             DEVICE_ID,

@@ -13,17 +13,17 @@ from typing import Any
 
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_session import HelperGone, HelperSession
-from hkswitch.backend.helper_transport import Process, _Pipes
+from hkswitch.backend.helper_transport import SudoTransport, _Pipes
 from hkswitch.cli import reload, status
 from hkswitch.control import client, socket_of
 from hkswitch.daemon.service import serve
-from hkswitch.daemon.serving import Front
+from hkswitch.daemon.serving import ServedBridge
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
 from hkswitch.model.unit_state import Action, GroupState
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import GroupReport, Report
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.helper import HelperProgram
@@ -50,7 +50,7 @@ class Gate:
         await self.is_open.wait()
         if self.refused:
             raise HelperGone(self.refused)
-        pipes = await Process(HelperProgram(self.config_file).command("serve")).open(session)
+        pipes = await SudoTransport(HelperProgram(self.config_file).command("serve")).open(session)
         self.pid = pipes._transport.get_pid()
         return pipes
 
@@ -63,7 +63,7 @@ class Gate:
 
 @dataclass
 class RealDaemon:
-    """A daemon, its environment (`Outside`), and its clients."""
+    """A daemon, its environment (`Environment`), and its clients."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -127,7 +127,7 @@ class RealDaemon:
     def waiting(self, why: str) -> None:
         self.told.append(why)
 
-    def serving(self, config: Config, place: Endpoint, front: Front, trouble: str) -> None:
+    def serving(self, config: Config, place: Endpoint, front: ServedBridge, trouble: str) -> None:
         groups = " ".join(group.id for group in config.groups)
         self.front = front
         self.told.append(f"serving {groups} on {place.addresses[0]}" + (f"; {trouble}" if trouble else ""))
@@ -142,8 +142,8 @@ class RealDaemon:
         """Start a group; returns the note, or why it failed."""
 
         def start() -> str:
-            question = Question(Ask.ACT, action=Action.START, group=group_id)
-            with client.Asked(socket_of(self.state_folder), question) as asked:
+            question = ControlRequest(Operation.ACT, action=Action.START, group=group_id)
+            with client.PendingRequest(socket_of(self.state_folder), question) as asked:
                 return asked.end()
 
         return await _in_time(start)

@@ -21,7 +21,7 @@ __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
 
 @dataclass
-class Told:
+class Recorder:
     """What the link told: the states, and each loss and return in order."""
 
     units: dict[str, UnitState] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Told:
 @dataclass
 class Linked:
     link: Link
-    told: Told
+    told: Recorder
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -50,7 +50,7 @@ async def linked(fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
     monkeypatch.setattr(module, "STILL_RUNS_SECONDS", 0.02)
     fake.reset(Unit("a.service"), Unit("b.service"))
-    link, told = Link(), Told()
+    link, told = Link(), Recorder()
     keeping = asyncio.create_task(link.keep(told))
     await link.watch(["a.service"])
     await eventually(lambda: told.events == ["found"] and told.units)
@@ -150,7 +150,7 @@ async def test_without_a_bus_everything_says_so_and_nothing_ends(
 ) -> None:
     monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
-    link, told = Link(), Told()
+    link, told = Link(), Recorder()
     keeping = asyncio.create_task(link.keep(told))
     await link.watch(["a.service"])
     await eventually(lambda: told.events == ["lost", "lost"])
@@ -195,7 +195,7 @@ async def test_a_first_read_that_is_not_answered_is_made_again(
     monkeypatch.setattr(connection, "CALL_TIMEOUT_SECONDS", 1)
     fake.reset(Unit("a.service"))
     fake.unheard = {"ListUnitsByNames"}
-    link, told = Link(), Told()
+    link, told = Link(), Recorder()
     keeping = asyncio.create_task(link.keep(told))
     await link.watch(["a.service"])
     await eventually(lambda: told.events == ["lost", "found"])

@@ -8,7 +8,7 @@ from typing import Final
 
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.control.server import Clients
-from hkswitch.daemon.serving import Front as AnyFront
+from hkswitch.daemon.serving import ServedBridge as AnyFront
 from hkswitch.daemon.serving import Serving
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config

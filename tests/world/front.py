@@ -10,13 +10,13 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from hkswitch.daemon.bridge import Taps, tiles_of
-from hkswitch.daemon.serving import Front as DaemonFront
+from hkswitch.daemon.bridge import WriteHandler, tiles_of
+from hkswitch.daemon.serving import ServedBridge as DaemonFront
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.protocol.control import SetupIs
+from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import PairedController
 from tests.world.messages import NOBODY
 
@@ -135,7 +135,7 @@ class Front:
     groups: dict[str, Group] = field(default_factory=dict)
     lapses: list[str] = field(default_factory=list)
     unruly: list[str] = field(default_factory=list)
-    _taps: Taps | None = None
+    _taps: WriteHandler | None = None
 
     @classmethod
     def of(cls, groups: Iterable[Group]) -> "Front":
@@ -143,13 +143,13 @@ class Front:
         front._place(groups)
         return front
 
-    def regroup(self, groups: Iterable[Group], taps: Taps) -> None:
+    def regroup(self, groups: Iterable[Group], taps: WriteHandler) -> None:
         self._taps = taps
         before = {*self.tiles}
         self._place(groups)
         self.config_version += {*self.tiles} != before
 
-    async def start(self, taps: Taps, place: Endpoint) -> None:
+    async def start(self, taps: WriteHandler, place: Endpoint) -> None:
         assert place.addresses
         self._taps = taps
         self.is_online = True
@@ -218,7 +218,7 @@ class Front:
     def controllers(self) -> tuple[PairedController, ...]:
         return ()
 
-    def setup_is(self) -> SetupIs:
+    def setup_info(self) -> SetupInfo:
         raise NotImplementedError
 
     def unpair(self, controller_id: str | None) -> None:

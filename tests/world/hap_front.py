@@ -141,7 +141,7 @@ class HapFront(Bridge):
     def _closing(self) -> None:
         assert self._may_cut, "a controller that did nothing wrong was cut off"
 
-    def _place(self, groups: Iterable[Group]) -> None:
+    def _set_tiles(self, groups: Iterable[Group]) -> None:
         groups = tuple(groups)
         self.groups = {group.id: group for group in groups}
-        super()._place(groups)
+        super()._set_tiles(groups)

@@ -217,7 +217,7 @@ class Helper:
                 self._finished += 1
                 if self.audit.effects < self._finished:
                     self.transport.unwritten.append(f"the result of {reply}")
-        self.session.heard(data)
+        self.session.receive(data)
 
     def _gone(self) -> None:
         """The daemon sees that it ended."""

@@ -6,7 +6,7 @@ from typing import Final
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult
-from hkswitch.protocol.control import Status, encode_answer, parse_answer
+from hkswitch.protocol.control import Status, encode_control_reply, parse_control_reply
 from tests.world.front import FAILED
 from tests.world.invariants import check_step, runs
 from tests.world.phone import Phone
@@ -83,7 +83,10 @@ def check_agreement(world: World) -> None:
     reports = {report.id: report for report in world.daemon.serving.report().groups}
     if {*reports} != {group.id for group in groups}:
         raise Violation(f"there are {sorted(reports)}, and the config has other groups")
-    seen, right = world.watched.status, parse_answer(encode_answer(Status(world.daemon.serving.report())))
+    seen, right = (
+        world.watched.status,
+        parse_control_reply(encode_control_reply(Status(world.daemon.serving.report()))),
+    )
     assert isinstance(right, Status)
     if seen is None or seen.report.groups != right.report.groups:
         raise Violation(f"a watching terminal sees something else: {seen}")

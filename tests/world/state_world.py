@@ -37,7 +37,7 @@ DOOMS: Final = (tuple(Doom), (Doom.ERROR,), (Doom.ERROR, Doom.KILL), (Doom.KILL,
 GAPS_SECONDS: Final = (0.0, 0.0, 0.0, 1.0, 10.0, 70.0)
 
 
-class Taps:
+class WriteHandler:
     """Nobody writes here."""
 
     async def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> bool:
@@ -86,7 +86,7 @@ class StateWorld:
     async def _start(self) -> None:
         self._ends.enter_context(state_file.locked(self.folder))
         bridge = Bridge("World", self.groups, self.folder, 51826)
-        await bridge.start(Taps(), PLACE)
+        await bridge.start(WriteHandler(), PLACE)
         self.bridge = bridge
 
     def _vanish(self) -> None:
@@ -239,7 +239,7 @@ class StateWorld:
         before = self.groups
         self._edit()
         try:
-            bridge.regroup(self.groups, Taps())
+            bridge.regroup(self.groups, WriteHandler())
         except state_file.StateUnwritable as why:
             self.note(f"    {why}")
             self.groups = before

@@ -11,15 +11,15 @@ from typing import Final
 
 from hkswitch.control.server import Clients
 from hkswitch.protocol.control import (
-    LONGEST_ASK_BYTES,
-    Answer,
-    Ask,
-    Noted,
-    Question,
+    LONGEST_CONTROL_REQUEST_BYTES,
+    ControlReply,
+    ControlRequest,
+    DoneWithNote,
+    Operation,
+    Progress,
     Status,
-    Word,
-    encode_question,
-    parse_answer,
+    encode_control_request,
+    parse_control_reply,
 )
 from tests.world.link import End, Link
 from tests.world.messages import Delay
@@ -45,17 +45,17 @@ class Credentials:
 class Asked:
     """One question, and what came of it."""
 
-    question: Question
-    answers: list[Answer] = field(default_factory=list)
+    question: ControlRequest
+    answers: list[ControlReply] = field(default_factory=list)
     link: Link | None = None
     _rest: bytes = b""
     _newest: bytes = b""
     """Of a watcher; what was before is of no use."""
 
     @property
-    def last(self) -> Answer | None:
+    def last(self) -> ControlReply | None:
         """The newest answer that is not only a beginning."""
-        ends = [answer for answer in self.answers if answer is not Word.BEGUN]
+        ends = [answer for answer in self.answers if answer is not Progress.BEGUN]
         return ends[-1] if ends else None
 
     @property
@@ -66,22 +66,22 @@ class Asked:
     @property
     def is_done(self) -> bool:
         """Whether it was done."""
-        return self.last is Word.DONE or isinstance(self.last, Noted)
+        return self.last is Progress.DONE or isinstance(self.last, DoneWithNote)
 
     def heard(self, data: bytes) -> None:
         """Take bytes of answers."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if self.question.ask is Ask.WATCH:
+        if self.question.operation is Operation.WATCH:
             self._newest = lines[-1] if lines else self._newest
             return
         for line in lines:
-            self.answers.append(parse_answer(line + b"\n"))
-            assert self.answers[:-1] in ([], [Word.BEGUN]), f"too many answers: {self}"
+            self.answers.append(parse_control_reply(line + b"\n"))
+            assert self.answers[:-1] in ([], [Progress.BEGUN]), f"too many answers: {self}"
 
     @property
     def status(self) -> Status | None:
         """What a watcher sees, if it has seen anything."""
-        seen = parse_answer(self._newest + b"\n") if self._newest else None
+        seen = parse_control_reply(self._newest + b"\n") if self._newest else None
         return seen if isinstance(seen, Status) else None
 
 
@@ -95,7 +95,10 @@ class Terminals:
         self._links: list[Link] = []
 
     def ask(
-        self, question: Question, then: Callable[[], None] = lambda: None, delay_seconds: Delay | None = None
+        self,
+        question: ControlRequest,
+        then: Callable[[], None] = lambda: None,
+        delay_seconds: Delay | None = None,
     ) -> Asked:
         """As `hkswitch` asks; `then` is called when it was answered, and at the end of the connection."""
         asked = Asked(question)
@@ -108,7 +111,7 @@ class Terminals:
                     asked.link.hang_up()
 
         asked.link = self._connect(ROOT, End(None, heard, then), delay_seconds)
-        self._send(asked.link, encode_question(question))
+        self._send(asked.link, encode_control_request(question))
         return asked
 
     def say(self, said: bytes, *, user_id: int = ROOT) -> Link:
@@ -133,8 +136,8 @@ class Terminals:
 
     def _accept(self, user_id: int, end: End, delay_seconds: Delay) -> Link:
         loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(LONGEST_ASK_BYTES, loop)
-        protocol = asyncio.StreamReaderProtocol(reader, self._clients.come, loop)
+        reader = asyncio.StreamReader(LONGEST_CONTROL_REQUEST_BYTES, loop)
+        protocol = asyncio.StreamReaderProtocol(reader, self._clients.accept, loop)
         facts = {"socket": Credentials(user_id), "peername": "", "sockname": SOCKET}
         link = Link(self._process, protocol, facts, end, delay_seconds)
         self._links = [each for each in self._links if not each.is_cut]

@@ -25,7 +25,7 @@ DONE = (UnitResult(WEB, JobResult.DONE),)
 
 
 @dataclass
-class Told:
+class Recorder:
     """What a link told."""
 
     units: dict[str, UnitState] = field(default_factory=dict)
@@ -49,7 +49,7 @@ async def connected(systemd: SimulatedSystemd) -> Systemd:
 def test_a_link_lives_through_a_loss_of_the_bus_and_settles_what_ran() -> None:
     async def lost_meanwhile() -> None:
         systemd = SimulatedSystemd(UNITS, delay_seconds=lambda: 0.001)
-        link, told = Link(lambda: connected(systemd)), Told()
+        link, told = Link(lambda: connected(systemd)), Recorder()
         keeping = asyncio.create_task(link.keep(told))
         await link.watch([WEB, FILES])
         starting = asyncio.create_task(link.run(Action.START, [FILES], 0.2))
@@ -89,7 +89,7 @@ def test_a_restart_that_meets_another_one_is_done_when_the_unit_is_up_again() ->
 async def linked(systemd: SimulatedSystemd) -> AsyncIterator[Link]:
     """A connected link without an observer."""
     link = Link(lambda: connected(systemd))
-    keeping = asyncio.create_task(link.keep(Told()))
+    keeping = asyncio.create_task(link.keep(Recorder()))
     await asyncio.sleep(1)
     yield link
     keeping.cancel()
@@ -158,7 +158,7 @@ def test_a_loss_ends_a_start_whose_unit_is_being_restarted_by_another_job() -> N
 def test_a_systemd_that_is_executed_anew_ends_the_connection_and_not_its_units() -> None:
     async def executed_anew() -> None:
         systemd = SimulatedSystemd(UNITS)
-        link, told = Link(lambda: connected(systemd)), Told()
+        link, told = Link(lambda: connected(systemd)), Recorder()
         keeping = asyncio.create_task(link.keep(told))
         await link.watch([WEB])
         await link.run(Action.START, [WEB], 0.2)

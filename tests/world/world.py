@@ -12,7 +12,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.model.unit_state import Action
-from hkswitch.protocol.control import Ask, Question
+from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import GroupReport
 from tests.world.client import ClientBus
 from tests.world.controller_access import ControllerAccess
@@ -131,7 +131,7 @@ class World:
             daemon.start()
             self.daemons.append(daemon)
             self.reloads_asked = 0
-            self.watched = daemon.terminals.ask(Question(Ask.WATCH))
+            self.watched = daemon.terminals.ask(ControlRequest(Operation.WATCH))
 
     def meet(self) -> None:
         """Let every phone that was cut off come back."""
@@ -209,7 +209,7 @@ class World:
 
         self.acts.append(act)
         act.asked = self.daemon.terminals.ask(
-            Question(Ask.ACT, action=action, group=group_id), ended, delay_seconds
+            ControlRequest(Operation.ACT, action=action, group=group_id), ended, delay_seconds
         )
         return act
 

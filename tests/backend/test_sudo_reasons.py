@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.backend.sudo import SUDOERS_RULE, explain, hint, reason_of, telling
-from hkswitch.backend.sudo_reasons import REASONS, Reason
+from hkswitch.backend.sudo_reasons import (
+    REASONS,
+    SUDOERS_RULE,
+    Reason,
+    explain,
+    find_reason,
+    hint,
+    telling_line,
+)
 from tests.host.test_sudo_reasons import CASES, TIMED
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sudo.md").read_text()
@@ -70,7 +77,7 @@ def test_the_line_that_gives_the_reason_is_found_and_its_remedy(
     lines: tuple[str, ...], line: str, remedy: str
 ) -> None:
     expected = line or lines[0]
-    assert telling(lines) == expected
+    assert telling_line(lines) == expected
     assert remedy in hint(expected)
     assert explain(expected) == f"the helper cannot run: {hint(expected)} ({expected})"
 
@@ -89,8 +96,8 @@ def test_the_line_that_gives_the_reason_is_found_and_its_remedy(
 def test_words_that_no_reason_has_are_kept_as_they_are_and_have_no_remedy(
     lines: tuple[str, ...], line: str
 ) -> None:
-    assert telling(lines) == line
-    assert (reason_of(line), hint(line)) == (None, "")
+    assert telling_line(lines) == line
+    assert (find_reason(line), hint(line)) == (None, "")
     assert (
         explain(line) == f"the helper exited unexpectedly ({line}); switches do not respond until it is back"
     )

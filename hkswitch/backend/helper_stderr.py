@@ -1,7 +1,7 @@
-"""The lines that helpers, and the programs that start them, write to standard error. No I/O but the log.
+"""The standard error of helpers, and of the programs that start them: kept, and logged. No other I/O.
 
-Their number and size are limited, and only what can be printed is left of them. Each retry of a helper that
-cannot start writes the same lines: the log has them once.
+The number and the length of its lines are limited, and they are made printable. Each retry of a helper that
+cannot start prints the same lines: they are logged once.
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import Final
 from hkswitch.model.printable import printable
 
 MOST_KEPT: Final = 20
-LONGEST_LINE: Final = 300
+LONGEST_STDERR_LINE: Final = 300
 MOST_KNOWN: Final = 200
 PERIOD_SECONDS: Final = 10
 MOST_LOGGED: Final = 40
@@ -20,8 +20,8 @@ MOST_LOGGED: Final = 40
 _log = logging.getLogger(__name__)
 
 
-class Complaints:
-    """The lines of one helper after the other."""
+class HelperStderr:
+    """The lines of successive helpers, and the rate limit of their log."""
 
     def __init__(self) -> None:
         self._kept: deque[str] = deque(maxlen=MOST_KEPT)
@@ -32,20 +32,20 @@ class Complaints:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The newest ones of this helper."""
+        """The newest lines of this helper."""
         return tuple(self._kept)
 
     def begin(self) -> None:
-        """Forget why something else ended: a helper is started now, or is ready."""
+        """Drop the lines of before: a helper is started now, or is ready."""
         self._kept.clear()
 
     def forget(self) -> None:
-        """Log again what was logged: the trouble of before is over."""
+        """Log again what was logged before: that problem is over."""
         self._known.clear()
 
     def take(self, text: str, now_seconds: float, *, again: bool) -> None:
-        """Keep a line, and log it; one that is known only if `again`."""
-        line = printable(text.rstrip().expandtabs(), LONGEST_LINE)
+        """Keep a line and log it; a line that was logged before only if `again`."""
+        line = printable(text.rstrip().expandtabs(), LONGEST_STDERR_LINE)
         if not line:
             return
         self._kept.append(line)
@@ -59,7 +59,7 @@ class Complaints:
     def _is_due(self, now_seconds: float) -> bool:
         if now_seconds >= self._until_seconds:
             if self._left_out:
-                _log.warning("%d more lines of the helper's standard error were left out", self._left_out)
+                _log.warning("%d more lines of the helper's standard error were suppressed", self._left_out)
             self._until_seconds, self._logged, self._left_out = now_seconds + PERIOD_SECONDS, 0, 0
         self._logged += 1
         if self._logged > MOST_LOGGED:

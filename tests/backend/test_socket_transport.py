@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from hkswitch.backend import helper_client
 from hkswitch.backend.helper_host import HelperHost
-from hkswitch.backend.socket import Socket, explain
+from hkswitch.backend.helper_transport import SocketTransport
 from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from tests.support.fake_systemd import FakeSystemd, Unit
@@ -75,7 +75,7 @@ def told() -> Recorder:
 async def host(tmp_path: Path, told: Recorder, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HelperHost]:
     """A host that is open: nobody accepts without the fixture `accepting`."""
     monkeypatch.setattr(helper_client, "BACK_OFF_SECONDS", (0.05,))
-    host = HelperHost(told.groups.values(), Socket(tmp_path / "serviceswitch.sock"))
+    host = HelperHost(told.groups.values(), SocketTransport(tmp_path / "serviceswitch.sock"))
     await host.open(told)
     yield host
     await host.close()
@@ -143,7 +143,7 @@ async def test_a_connection_that_is_closed_at_once_says_what_that_may_mean(
         writer.close()
 
     server = await asyncio.start_unix_server(refuse, tmp_path / "serviceswitch.sock")
-    host = HelperHost(told.groups.values(), Socket(tmp_path / "serviceswitch.sock"))
+    host = HelperHost(told.groups.values(), SocketTransport(tmp_path / "serviceswitch.sock"))
     await host.open(told)
     assert "too many helpers may be running or hanging" in told.why("web")
     await host.close()
@@ -161,5 +161,5 @@ async def test_a_connection_that_is_closed_at_once_says_what_that_may_mean(
     ],
 )
 def test_a_helper_that_is_gone_is_explained(why: str, advice: str) -> None:
-    assert why in explain(why)
-    assert advice in explain(why)
+    assert why in SocketTransport().explain(why)
+    assert advice in SocketTransport().explain(why)

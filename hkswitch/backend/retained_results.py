@@ -1,17 +1,17 @@
-"""Which probes' verdicts are an earlier helper's, kept for a moment until the new one's probes answer.
+"""The groups whose probe result an earlier helper reported, retained until the new helper's probes answer.
 
-Knows whose they are and for how long, and no verdict. It must not know what becomes of one it forgets.
+Knows the groups and the deadlines, not the results.
 """
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 
-class KeptVerdicts:
-    """Of one host, by the ids of groups."""
+class RetainedResults:
+    """The retained probe results of one host, by the ids of groups."""
 
     def __init__(self, forget: Callable[[Collection[str]], None]) -> None:
-        """`forget` is called with those that were kept for too long."""
+        """`forget` is called with the groups whose results have expired."""
         self._forget = forget
         self._until_seconds: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -23,17 +23,17 @@ class KeptVerdicts:
         return group_id in self._until_seconds
 
     def keep(self, group_ids: Iterable[str], seconds: float) -> None:
-        """Keep these and no others; what was kept by the helper before this one, too, no longer for that."""
+        """Retain these and no others; a result that was retained before keeps its deadline."""
         until_seconds = asyncio.get_running_loop().time() + seconds
         self._until_seconds = {name: self._until_seconds.get(name, until_seconds) for name in group_ids}
         self._arm()
 
     def answered(self, group_id: str) -> None:
-        """The new helper's probe says something itself."""
+        """Drop a result: the new helper's probe has answered."""
         self._until_seconds.pop(group_id, None)
 
     def drop(self, changed: set[str], units_of: Mapping[str, Collection[str]]) -> list[str]:
-        """Keep none of a group of which a unit changed; returns the ids of these groups."""
+        """Drop the results of groups with a changed unit; return the ids of these groups."""
         due = [
             name for name in self._until_seconds if any(unit in changed for unit in units_of.get(name, ()))
         ]
@@ -42,7 +42,7 @@ class KeptVerdicts:
         return due
 
     def close(self) -> None:
-        """Forget nothing any more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,0 +1,62 @@
+"""The helper's messages as lines of the debug log. Pure: no I/O.
+
+Without the tokens of groups, and without the reason why a config is rejected, which may quote the config.
+"""
+
+from hkswitch.model.unit_state import UnitResult
+from hkswitch.protocol.helper import (
+    Accepted,
+    Complete,
+    ConfigUpdate,
+    DaemonMessage,
+    Finished,
+    GroupUpdate,
+    Hello,
+    Lost,
+    Observe,
+    Refused,
+    Reply,
+    Request,
+    StatesUpdate,
+)
+
+
+def described(message: DaemonMessage | Reply) -> str:
+    """Return a message in a few words; nothing for pings and pongs, which say no more than that they came."""
+    match message:
+        case Request(request_id, action, group):
+            return f"request {request_id}: {action} {group}"
+        case Observe(epoch):
+            return f"report all states (epoch {epoch})"
+        case Accepted(request_id):
+            return f"request {request_id}: accepted"
+        case Finished(request_id, units, superseded):
+            results = ", ".join(map(_result, units))
+            return f"request {request_id}: {'superseded' if superseded else 'finished'}: {results}"
+        case Refused(request_id, reason):
+            return f"request {request_id}: refused: {reason}"
+        case Hello() | GroupUpdate() | StatesUpdate() | Complete() | Lost() | ConfigUpdate():
+            return _report(message)
+    return ""
+
+
+def _report(report: Hello | GroupUpdate | StatesUpdate | Complete | Lost | ConfigUpdate) -> str:
+    match report:
+        case Hello(version):
+            return f"hello from version {version}"
+        case GroupUpdate(_, group, token, units):
+            return f"group {group}: {', '.join(units)}" if token else f"group {group} does not exist"
+        case StatesUpdate(_, units, probes):
+            states = [f"{name}={state.active}/{state.sub}" for name, state in units.items()]
+            results = [f"{group}: probe {probe.verdict or 'pending'}" for group, probe in probes.items()]
+            return f"states: {', '.join(states + results)}"
+        case Complete():
+            return "all states reported"
+        case Lost(_, reason):
+            return f"systemd is unavailable: {reason}"
+        case ConfigUpdate(problem):
+            return "config rejected" if problem else "config accepted"
+
+
+def _result(result: UnitResult) -> str:
+    return f"{result.unit}={result.job}" + (f" ({result.detail})" if result.detail else "")

@@ -1,0 +1,104 @@
+"""The reports of a helper so far: its groups, and the states of their units and probes. Pure: no I/O.
+
+A helper may be on another machine, and is believed about its own groups only: reports about others than the
+wanted ones are dropped.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from hkswitch.model.switch_events import Observed
+from hkswitch.model.unit_state import UnitState
+from hkswitch.protocol.helper import Complete, GroupUpdate, Lost, ProbeUpdate, StatesUpdate, Update
+
+CONFIG_CHANGED: Final = "the configuration has changed: `systemctl reload hkswitch`"
+
+MOST_UNITS: Final = 128
+"""In a group."""
+
+
+@dataclass(slots=True)
+class ReportedState:
+    """The state that one helper has reported, within one epoch."""
+
+    wanted: Collection[str]
+    """The ids of the groups whose reports are kept."""
+    groups: dict[str, GroupUpdate] = field(default_factory=dict)
+    units: dict[str, UnitState] = field(default_factory=dict)
+    probes: dict[str, ProbeUpdate] = field(default_factory=dict)
+    is_complete: bool = False
+    """Whether everything was reported once."""
+    lost: str = ""
+    """Why no state is known; empty if states are known."""
+    _groups_of: dict[str, dict[str, None]] = field(default_factory=dict)
+
+    def take(self, update: Update) -> Collection[str]:
+        """Apply a report; return the ids of the groups that it concerns."""
+        match update:
+            case GroupUpdate(group=group_id):
+                return self._take_group(update) if group_id in self.wanted else ()
+            case StatesUpdate(units=units, probes=probes):
+                return self._take_states(units, probes)
+            case Lost(reason=reason):
+                self.units.clear()
+                self.lost, self.is_complete = reason or "systemd is unavailable", False
+            case Complete():
+                self.lost, self.is_complete = "", True
+        return self.wanted
+
+    def has(self, group_id: str, token: str) -> bool:
+        """Tell whether the helper has this group, with the same meaning."""
+        group = self.groups.get(group_id)
+        return group is not None and group.token == token
+
+    def observed(self, group_id: str, token: str) -> Observed:
+        """Return the state of the group that `token` stands for."""
+        if not self.has(group_id, token):
+            return Observed(None, None, CONFIG_CHANGED)
+        if self.lost:
+            return Observed(None, None, self.lost)
+        probe = self.probes.get(group_id, ProbeUpdate(None))
+        members = self.groups[group_id].units
+        units = {unit: self.units[unit] for unit in members if unit in self.units}
+        return Observed(units, probe.verdict, probe.reason)
+
+    def unanswered_of(self, before: "ReportedState") -> dict[str, ProbeUpdate]:
+        """Return earlier results of probes that have not answered yet, for groups that did not change."""
+        return {
+            group_id: before.probes[group_id]
+            for group_id, group in self.groups.items()
+            if group_id in before.probes
+            and self.probes.get(group_id, ProbeUpdate(None)).verdict is None
+            and before.has(group_id, group.token)
+            and all(self.units.get(unit) == before.units.get(unit) for unit in group.units)
+        }
+
+    def _take_group(self, group: GroupUpdate) -> Collection[str]:
+        before = self.groups.get(group.group)
+        group = group._replace(units=group.units[:MOST_UNITS])
+        self.groups[group.group] = group
+        if before is not None and before.token != group.token:
+            self.probes.pop(group.group, None)  # the probe may be another one, whose result follows
+        for unit in group.units:
+            self._groups_of.setdefault(unit, {})[group.group] = None
+        for unit in {*before.units} - {*group.units} if before is not None else ():
+            self._groups_of[unit].pop(group.group, None)
+            if not self._groups_of[unit]:  # no reports about it follow
+                del self._groups_of[unit]
+                self.units.pop(unit, None)
+        return (group.group,)
+
+    def _take_states(
+        self, units: Mapping[str, UnitState], probes: Mapping[str, ProbeUpdate]
+    ) -> Collection[str]:
+        concerned: dict[str, None] = {}
+        for unit, state in units.items():
+            if groups := self._groups_of.get(unit):
+                self.units[unit] = state
+                concerned |= groups
+        for group_id, probe in probes.items():
+            if group_id in self.groups:
+                self.probes[group_id] = probe
+                concerned[group_id] = None
+        return concerned.keys()

@@ -1,0 +1,79 @@
+"""The lines of the debug log about HomeKit: connections, requests, responses and events. Without secrets.
+
+Of a body, only the characteristics of /characteristics are logged, with their values. Of a pairing, only the
+path and the status are: no body, no key, no setup code.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hkswitch.hap.events import Change
+from hkswitch.hap.sessions import Session
+
+LONGEST_TARGET: Final = 500
+LONGEST_UNAUTHENTICATED_TARGET: Final = 64
+LONGEST_VALUE: Final = 20
+
+_log = logging.getLogger(__name__)
+_unauthenticated = logging.getLogger(f"{__name__}.unauthenticated")
+"""Has a limit of its own (daemon/debug_log.py), so that no device can hide the lines of controllers."""
+
+
+def note(session: Session, event: str) -> None:
+    """Log what happens to a connection."""
+    if _log.isEnabledFor(logging.DEBUG):
+        log = _unauthenticated if session.controller is None else _log
+        log.debug("%s: %s", _name(session), event)
+
+
+def request(session: Session, method: bytes, target: bytes, body: bytes | None) -> None:
+    """Log a request: its method and path; of a controller, also the characteristics that it writes."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    text = f"{method[:16].decode('latin-1')} {target.decode('latin-1')}"
+    if session.controller is None:
+        note(session, text[:LONGEST_UNAUTHENTICATED_TARGET])
+    else:
+        note(session, f"{text[:LONGEST_TARGET]}{_characteristics(target, body)}")
+
+
+def response(session: Session, target: bytes, status: int, body: bytes) -> None:
+    """Log a response: its status, and the values of characteristics, or else its size."""
+    if _log.isEnabledFor(logging.DEBUG):
+        note(session, f"{status}{_characteristics(target, body)}")
+
+
+def event(session: Session, changes: Sequence[Change]) -> None:
+    """Log an event that is sent to a controller."""
+    if _log.isEnabledFor(logging.DEBUG):
+        values = " ".join(f"{aid}.{iid}={_value(value)}" for (aid, iid), value in changes)
+        note(session, f"event: {values}")
+
+
+def _name(session: Session) -> str:
+    """The beginning of the controller's ID, or the address of a device that has not authenticated."""
+    return f"{session.controller_id[:4]}…" if session.controller is not None else session.address
+
+
+def _characteristics(target: bytes, body: bytes | None) -> str:
+    if not body:
+        return ""
+    if target.partition(b"?")[0] == b"/characteristics":
+        try:
+            return ": " + " ".join(map(_item, json.loads(body)["characteristics"]))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            pass  # malformed, which the response says
+    return f", {len(body)} bytes"
+
+
+def _item(item: dict[str, Any]) -> str:
+    """A characteristic, and what is written, read or subscribed."""
+    facts = [f"{name}={_value(item[name])}" for name in ("ev", "status") if name in item]
+    value = f"={_value(item['value'])}" if "value" in item else ""
+    return " ".join([f"{_value(item.get('aid'))}.{_value(item.get('iid'))}{value}", *facts])
+
+
+def _value(value: object) -> str:
+    return json.dumps(value, default=str)[:LONGEST_VALUE]
