@@ -15,12 +15,13 @@ from hkswitch.backend import Observer
 from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
 from hkswitch.backend.kept_verdicts import KeptVerdicts
-from hkswitch.backend.knowledge import CHANGED, Knowledge
+from hkswitch.backend.knowledge import Knowledge
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState, result_of
 from hkswitch.protocol.helper import (
+    CONFIG_CHANGED,
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
     Complete,
@@ -107,7 +108,7 @@ class HelperHost:
         if self._config_problem or self._known is None or self._known is not self._next:
             return self._config_problem
         stale = [group_id for group_id in self._groups if not self._means_the_same(group_id)]
-        return f"{CHANGED} ({', '.join(stale)})" if stale else ""
+        return f"{CONFIG_CHANGED} ({', '.join(stale)})" if stale else ""
 
     async def until_broken(self) -> NoReturn:
         """Wait for a defect in what `open` began."""

@@ -10,9 +10,7 @@ from typing import Final
 
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import UnitState
-from hkswitch.protocol.helper import Complete, GroupTold, Lost, ProbeTold, StatesTold, Told
-
-CHANGED: Final = "the configuration has changed: `systemctl reload hkswitch`"
+from hkswitch.protocol.helper import CONFIG_CHANGED, Complete, GroupTold, Lost, ProbeTold, StatesTold, Told
 
 MOST_UNITS: Final = 128
 """In a group."""
@@ -55,7 +53,7 @@ class Knowledge:
     def observed(self, group_id: str, token: str) -> Observed:
         """What is known of a group that `token` stands for."""
         if not self.has(group_id, token):
-            return Observed(None, None, CHANGED)
+            return Observed(None, None, CONFIG_CHANGED)
         if self.lost:
             return Observed(None, None, self.lost)
         probe = self.probes.get(group_id, ProbeTold(None))

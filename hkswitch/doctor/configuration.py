@@ -24,7 +24,6 @@ from hkswitch.model.config import Config
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
-from hkswitch.model.group import Group
 from hkswitch.protocol.report import BridgeReport
 from hkswitch.serviceswitch import trusted_files
 
@@ -126,14 +125,6 @@ def file_is_hidden(failure: Failure) -> bool:
     return str(failure).endswith(f": {os.strerror(errno.EACCES)}")
 
 
-def programs_of(group: Group) -> Iterator[str]:
-    """The programs that root runs for a group."""
-    found = [group.check]
-    if (commands := group.commands) is not None:
-        found = [commands.start, commands.stop, commands.restart, commands.status]
-    yield from (argv[0] for argv in found if argv)
-
-
 def _untrusted(situation: Situation) -> Iterator[trusted_files.Untrusted | trusted_files.NotThere]:
     try:
         trusted_files.read(str(situation.config_file))
@@ -148,7 +139,7 @@ def _untrusted(situation: Situation) -> Iterator[trusted_files.Untrusted | trust
 
 def _programs(config: Config | Failure) -> tuple[str, ...]:
     groups = () if isinstance(config, Failure) else config.groups
-    return tuple(dict.fromkeys(path for group in groups for path in programs_of(group)))
+    return tuple(dict.fromkeys(path for group in groups for path in group.programs))
 
 
 def _readable_by(account: Account, file: Path) -> bool:

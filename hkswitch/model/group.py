@@ -35,6 +35,16 @@ class Commands:
     status: Argv
     restart: Argv = ()
 
+    def of(self, action: Action) -> Argv:
+        """Return the command of an action."""
+        match action:
+            case Action.START:
+                return self.start
+            case Action.STOP:
+                return self.stop
+            case Action.RESTART:
+                return self.restart
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -59,6 +69,18 @@ class Group:
     def probe(self) -> Argv:
         """What says more of the group's state than systemd does, if anything."""
         return self.check if self.commands is None else self.commands.status
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that are run for the group."""
+        found = [self.check]
+        if (commands := self.commands) is not None:
+            found = [commands.start, commands.stop, commands.restart, commands.status]
+        return tuple(argv[0] for argv in found if argv)
+
+    def programs_of(self, action: Action) -> tuple[str, ...]:
+        """Return the programs without which an action cannot be done; a group of units needs none."""
+        return () if self.commands is None else (self.commands.of(action)[0], self.commands.status[0])
 
     def state(self, units: Mapping[str, UnitState], verdict: ProbeResult | None) -> GroupState | None:
         """The group's state, from its units' and from what its probe said since.

@@ -51,6 +51,8 @@ CONFIRM_MS: Final = 200
 CONFIRM_AT_LENGTH_MS: Final = 1000
 """The same for a person at a terminal."""
 
+CONFIG_CHANGED: Final = "the configuration has changed; run `systemctl reload hkswitch`"
+
 
 # What the daemon says
 

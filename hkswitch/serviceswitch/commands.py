@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, NamedTuple, Protocol
 
-from hkswitch.model.group import Argv, Commands, Group
+from hkswitch.model.group import Argv, Group
 from hkswitch.model.unit_state import (
     Action,
     GroupState,
@@ -96,7 +96,7 @@ class Runner:
         Raises `Untrusted`, `BusUnavailable`, and what `wanted.begin` raises.
         """
         if group.commands is not None:
-            return (await self._act(action, _argv(action, group.commands), group, probe, wanted),)
+            return (await self._act(action, group.commands.of(action), group, probe, wanted),)
         results = await self.systemd.run(action, group.units, confirm_seconds, wanted.begin)
         if action is Action.STOP or failure_of(results) is not None:
             return results
@@ -167,21 +167,6 @@ async def _last_said(
 
 def _now_seconds() -> float:
     return asyncio.get_running_loop().time()
-
-
-def programs_of(action: Action, group: Group) -> tuple[str, ...]:
-    """What an action runs; one on a group of units needs no program."""
-    return () if group.commands is None else (_argv(action, group.commands)[0], group.commands.status[0])
-
-
-def _argv(action: Action, commands: Commands) -> Argv:
-    match action:
-        case Action.START:
-            return commands.start
-        case Action.STOP:
-            return commands.stop
-        case Action.RESTART:
-            return commands.restart
 
 
 def _verdict(group: Group, ended: Ended) -> ProbeResult:

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from hkswitch.serviceswitch.execute import Refusal
 from hkswitch.serviceswitch.own_unit import DAEMON_UNIT
+from hkswitch.serviceswitch.policy import Refusal
 
 NOT_RUNNING: Final = f"{DAEMON_UNIT} is not running"
 NOT_OF_THIS_RUN: Final = f"this helper does not belong to the run of {DAEMON_UNIT} that goes on"

@@ -26,9 +26,9 @@ from hkswitch.protocol.helper import (
 from hkswitch.protocol.json_lines import Malformed
 from hkswitch.serviceswitch.audit import Denial
 from hkswitch.serviceswitch.commands import Manager, Runner, Said, Wanted
-from hkswitch.serviceswitch.execute import Results, Worker
 from hkswitch.serviceswitch.journal import Unwritten
 from hkswitch.serviceswitch.observe import Observation, Watch
+from hkswitch.serviceswitch.policy import Policy, Results
 from hkswitch.serviceswitch.probes import Probes
 from hkswitch.serviceswitch.states import States
 from hkswitch.serviceswitch.stdio import Output, Unheard, Write
@@ -93,14 +93,14 @@ class Dispatcher:
     """The requests of one daemon."""
 
     def __init__(
-        self, worker: Worker, systemd: Manager, watch: Watch, write: Write, hung_up: Callable[[], bool]
+        self, policy: Policy, systemd: Manager, watch: Watch, write: Write, hung_up: Callable[[], bool]
     ) -> None:
         """`write` takes lines to the daemon; `hung_up` tells whether that closed the end where it writes."""
-        self._worker = worker
+        self._policy = policy
         self._hung_up = hung_up
         self._states = States()
         self._output = Output(write, self._states)
-        self._runner = Runner(systemd, worker.rules.examine)
+        self._runner = Runner(systemd, policy.config.examine)
         self._probes = Probes(self._runner, self._probed, self._spawn)
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._making: dict[str, asyncio.Event] = {}
@@ -108,7 +108,7 @@ class Dispatcher:
         self._requests = 0
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.observation = Observation(
-            worker.rules,
+            policy.config,
             self._states,
             self._probes,
             watch=watch,
@@ -132,7 +132,7 @@ class Dispatcher:
                 self._take(line)
                 await self._output.room()
         except LineTooLong:
-            self._worker.audit.denied(Denial("it has no end"))
+            self._policy.audit.denied(Denial("it has no end"))
             raise
 
     def _take(self, line: bytes) -> None:
@@ -141,7 +141,7 @@ class Dispatcher:
             # TRUST: the line comes from an unprivileged process. It names an action and a group, at most.
             asked = parse_request(line)
         except Malformed as error:
-            self._worker.audit.denied(Denial(str(error)))
+            self._policy.audit.denied(Denial(str(error)))
             self._output.say(Refused(error.request_id, f"not a request: {error}"))
             return
         match asked:
@@ -151,7 +151,7 @@ class Dispatcher:
             case Observe(epoch):
                 self.observation.observe(epoch)
             case Request() if self._requests >= MOST_REQUESTS_AT_ONCE:
-                self._worker.audit.denied(Denial(TOO_MANY, asked.action, asked.group))
+                self._policy.audit.denied(Denial(TOO_MANY, asked.action, asked.group))
                 self._output.say(Refused(asked.id, TOO_MANY))
             case Request():
                 self.observation.look()
@@ -161,7 +161,7 @@ class Dispatcher:
     async def _answer(self, request: Request) -> None:
         """Do a request, if it is allowed, and say what came of it."""
         try:
-            group = self._worker.allowed(request.action, request.group, request.token)
+            group = self._policy.allowed(request.action, request.group, request.token)
             results = await self._done(request, group)
         except Unheard:
             raise
@@ -179,14 +179,14 @@ class Dispatcher:
         turns = self._turns[group.id]
         turns.newest = request
         with self._in_order(group) as order:
-            async with self._worker.audited(request.action, group.id) as record:
+            async with self._policy.audited(request.action, group.id) as record:
                 await self._output.said(Accepted(request.id))
                 if group.commands is None:
                     record.results = await self._act(request, group, order)
                 else:
                     async with turns.running:  # no command is cut short: a newer request waits
                         record.results = await self._act(request, group, order)
-                record.excused = self._is_superseded(request, record.results)
+                record.is_superseded = self._is_superseded(request, record.results)
         return record.results
 
     @contextmanager
@@ -238,7 +238,7 @@ class Dispatcher:
     def _probed(self, group_id: str, said: Said | None) -> None:
         """Tell what a probe says."""
         if said is not None and said.denied:
-            self._worker.audit.denied(Denial(said.reason, "status", group_id))
+            self._policy.audit.denied(Denial(said.reason, "status", group_id))
         told = ProbeTold(None) if said is None else ProbeTold(said.verdict, said.reason)
         self._states.probed(group_id, told)
         self._output.tell()

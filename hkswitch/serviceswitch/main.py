@@ -24,11 +24,10 @@ from hkswitch.serviceswitch.audit import Audit, Denial, caller
 from hkswitch.serviceswitch.commands import Runner
 from hkswitch.serviceswitch.daemon_run import DaemonRun
 from hkswitch.serviceswitch.dispatcher import Dispatcher, first_to_end
-from hkswitch.serviceswitch.execute import Refusal, Worker
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.own_unit import OwnUnit
+from hkswitch.serviceswitch.policy import Policy, Refusal, TrustedConfig
 from hkswitch.serviceswitch.requester import Source
-from hkswitch.serviceswitch.rules import Rules
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
 
@@ -107,13 +106,13 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
             case ["serve"] | ["start" | "stop" | "restart" | "status", _]:
                 _require_root(facts.euid)
                 with audit:
-                    rules = Rules(CONFIG_FILE, read, admit=facts.admit)
+                    config = TrustedConfig(CONFIG_FILE, read, admit=facts.admit)
                     if arguments[0] == "serve":
-                        _require_daemon(facts, rules, audit)
-                    worker = Worker(rules, audit)
+                        _require_daemon(facts, config, audit)
+                    policy = Policy(config, audit)
                     with asyncio.Runner() as runner:
                         runner.get_loop()  # first: if it fails, there must be no coroutine that never ran
-                        return runner.run(_unless_ended(_do(arguments, worker, facts)))
+                        return runner.run(_unless_ended(_do(arguments, policy, facts)))
             case _:
                 raise Misuse(f"wrong arguments\n{USAGE.rstrip()}")
     except Failure as failure:
@@ -131,12 +130,12 @@ def _require_root(euid: int) -> None:
         raise Refusal("only root may do this; try it with sudo")
 
 
-def _require_daemon(facts: Facts, rules: Rules, audit: Audit) -> None:
+def _require_daemon(facts: Facts, config: TrustedConfig, audit: Audit) -> None:
     try:
         requester.admit(facts.source, facts.daemon_uid)
         # A config that is not believed opens nothing, and the daemon is told why.
         with suppress(trusted_files.Untrusted, trusted_files.NotThere, ConfigError):
-            rules.now()
+            config.read()
     except Refusal as refusal:
         audit.denied(Denial(str(refusal), "serve"))
         raise
@@ -163,24 +162,24 @@ async def _unless_ended(work: Coroutine[Any, Any, int]) -> int:
         return 128 + ended_by[0]
 
 
-async def _do(arguments: Sequence[str], worker: Worker, facts: Facts) -> int:
+async def _do(arguments: Sequence[str], policy: Policy, facts: Facts) -> int:
     match arguments:
         case ["serve"]:
-            return await _serve(worker, facts)
+            return await _serve(policy, facts)
         case ["status", group_id]:
-            return await _status(group_id, worker.rules)
+            return await _status(group_id, policy.config)
         case [action, group_id]:
-            return await _act(Action(action), group_id, worker)
+            return await _act(Action(action), group_id, policy)
     raise AssertionError(arguments)  # run() lets no others through
 
 
-async def _act(action: Action, group_id: str, worker: Worker) -> int:
-    group = worker.allowed(action, group_id)
-    async with worker.audited(action, group_id) as record:
+async def _act(action: Action, group_id: str, policy: Policy) -> int:
+    group = policy.allowed(action, group_id)
+    async with policy.audited(action, group_id) as record:
         with await Systemd.connect() as systemd:
             losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
             try:
-                runner = Runner(systemd, worker.rules.examine)
+                runner = Runner(systemd, policy.config.examine)
                 confirm_seconds = CONFIRM_AT_LENGTH_MS / 1000
                 record.results = await runner.do(action, group, runner.probe, confirm_seconds)
             finally:
@@ -193,15 +192,15 @@ async def _act(action: Action, group_id: str, worker: Worker) -> int:
     return Exit.OK
 
 
-async def _status(group_id: str, rules: Rules) -> int:
-    group = rules.now().group(group_id)
+async def _status(group_id: str, config: TrustedConfig) -> int:
+    group = config.read().group(group_id)
     if group is None:
         raise Refusal(f"there is no group {group_id!r} in the configuration")
     with await Systemd.connect() as systemd:
         units = await systemd.states(group.units)
         said = None
         if group.probe and group.state(units, ProbeResult.ON) is GroupState.ON:
-            said = await Runner(systemd, rules.examine).probe(group)
+            said = await Runner(systemd, config.examine).probe(group)
     state = group.state(units, said.verdict if said else None)
     if state is None:
         raise ActionFailed(f"cannot determine the state of {group_id}: {said.reason if said else ''}")
@@ -210,16 +209,16 @@ async def _status(group_id: str, rules: Rules) -> int:
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
 
-async def _serve(worker: Worker, facts: Facts) -> int:
+async def _serve(policy: Policy, facts: Facts) -> int:
     """Serve the daemon."""
     stdio.keep_answers_out_of_the_journal()
-    own = OwnUnit(worker.audit.journal, has_moved=facts.is_in_own_unit)
+    own = OwnUnit(policy.audit.journal, has_moved=facts.is_in_own_unit)
     # TRUST: the daemon's user is served as hkswitch.service only; others have rules of their own in sudo.
     is_needed = facts.by_uid == facts.daemon_uid
     run = DaemonRun(facts.source.peer_pid, is_needed=is_needed, moved=facts.is_in_session)
-    lines, link = await requester.lines(), Link(lambda: _connect(run, own, worker.audit))
-    worker = replace(worker, admit=lambda: run.require(link))
-    dispatcher = Dispatcher(worker, link, link.watch, stdio.to_daemon, requester.has_hung_up)
+    lines, link = await requester.lines(), Link(lambda: _connect(run, own, policy.audit))
+    policy = replace(policy, admit=lambda: run.require(link))
+    dispatcher = Dispatcher(policy, link, link.watch, stdio.to_daemon, requester.has_hung_up)
     await serve_beside(link, dispatcher, own.after_it(lines))
     return Exit.OK
 

@@ -10,8 +10,8 @@ from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import UnitState
 from hkswitch.protocol.helper import ConfigTold
+from hkswitch.serviceswitch.policy import TrustedConfig
 from hkswitch.serviceswitch.probes import Probes, Spawn
-from hkswitch.serviceswitch.rules import Rules
 from hkswitch.serviceswitch.states import States
 from hkswitch.serviceswitch.stdio import Output
 
@@ -24,7 +24,7 @@ class Observation:
 
     def __init__(  # noqa: PLR0913 -- what it keeps in step
         self,
-        rules: Rules,
+        config: TrustedConfig,
         states: States,
         probes: Probes,
         *,
@@ -33,13 +33,13 @@ class Observation:
         spawn: Spawn,
     ) -> None:
         """Watches nothing before `observe`."""
-        self._rules = rules
+        self._config = config
         self._watch = watch
         self._states = states
         self._probes = probes
         self._output = output
         self._spawn = spawn
-        self._config: Config | None = None
+        self._applied: Config | None = None
         self._units: tuple[str, ...] | None = None
         self._all_seen = False
         self._begun = False
@@ -59,12 +59,12 @@ class Observation:
         """Look whether the config is another one, or no longer to be believed."""
         if not self._begun:
             return
-        config = self._rules.believed()
-        if self._rules.problem != self._problem:
-            self._problem = self._rules.problem
+        config = self._config.last_valid()
+        if self._config.problem != self._problem:
+            self._problem = self._config.problem
             self._output.say(ConfigTold(self._problem))
-        if config is not None and config is not self._config:
-            self._config = config
+        if config is not None and config is not self._applied:
+            self._applied = config
             self._apply(config)
             self._output.tell()
 

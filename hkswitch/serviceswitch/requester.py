@@ -16,7 +16,7 @@ from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.dispatcher import LineTooLong
-from hkswitch.serviceswitch.execute import Refusal
+from hkswitch.serviceswitch.policy import Refusal
 
 DAEMON: Final = "hkswitch"
 """The only user that may connect."""

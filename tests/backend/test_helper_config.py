@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend import helper_client, helper_host
-from hkswitch.backend.knowledge import CHANGED
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
+from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helped import UP, Helped, ignore, patched
@@ -27,7 +27,7 @@ groups:
     commands: {start: [/bin/echo, a], stop: [/bin/echo, b], status: [/bin/echo, c]}
     interval_seconds: 3600
 """
-SUCCESS, REFUSED = ActionResult(), ActionResult(f"denied: {CHANGED}")
+SUCCESS, REFUSED = ActionResult(), ActionResult(f"denied: {CONFIG_CHANGED}")
 ALL_OFF = dict.fromkeys(("web", "files", "lamp"), GroupState.OFF)
 
 
@@ -71,8 +71,8 @@ async def test_a_config_that_was_changed_and_not_reloaded_makes_exactly_the_chan
     helped.config_file.write_text(CONFIG.replace(before, after))
     assert await helped.host.check_config() == ""  # a ping
     await eventually(lambda: helped.told.changes)
-    assert helped.told.changes == [("web", Observed(None, None, CHANGED))]
-    assert helped.host.config_problem() == f"{CHANGED} (web)"
+    assert helped.told.changes == [("web", Observed(None, None, CONFIG_CHANGED))]
+    assert helped.host.config_problem() == f"{CONFIG_CHANGED} (web)"
     accepted: list[str] = []
     refused = await helped.host.request(Action.START, "web", lambda: accepted.append("web"), at_length=False)
     assert (refused.failure or "").startswith("denied: ")
@@ -92,7 +92,7 @@ async def test_a_request_looks_at_the_config_too(helped: Helped, fake: FakeSyste
     helped.config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
     assert await asked(helped, "web") == REFUSED
     await eventually(lambda: helped.told.changes)
-    assert helped.told.changes == [("web", Observed(None, None, CHANGED))]
+    assert helped.told.changes == [("web", Observed(None, None, CONFIG_CHANGED))]
     assert [call for call in fake.calls if call[0] == "StartUnit"] == []
 
 
@@ -208,7 +208,7 @@ async def test_a_file_that_was_edited_after_the_daemon_read_it_leaves_the_other_
     helped = Helped.of(config_file, CONFIG, patched(config_file))
     config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
     await helped.opened()
-    assert helped.told.last["web"] == Observed(None, None, CHANGED)
+    assert helped.told.last["web"] == Observed(None, None, CONFIG_CHANGED)
     assert helped.told.state("files") is GroupState.OFF
     assert await asked(helped, "web") == REFUSED
     await helped.host.close()
@@ -220,7 +220,7 @@ async def test_a_new_helper_that_reads_an_edited_file_makes_only_the_changed_gro
     helped.config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
     helped.signal(signal.SIGKILL)
     await eventually(lambda: helped.told.changes)
-    assert helped.told.changes == [("web", Observed(None, None, CHANGED))]
+    assert helped.told.changes == [("web", Observed(None, None, CONFIG_CHANGED))]
     await eventually(lambda: helped.told.last["lamp"].verdict is ProbeResult.OFF)
     assert await asked(helped, "files") == SUCCESS
 
@@ -272,7 +272,7 @@ async def test_a_file_that_is_believed_again_and_says_something_else_needs_a_rel
     assert await helped.host.check_config()
     helped.config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
     assert await helped.host.check_config() == ""
-    await eventually(lambda: helped.host.config_problem() == f"{CHANGED} (web)")
+    await eventually(lambda: helped.host.config_problem() == f"{CONFIG_CHANGED} (web)")
     await helped.reload(helped.config_file.read_text())
     assert helped.host.config_problem() == ""
     assert helped.told.state("web") is GroupState.OFF

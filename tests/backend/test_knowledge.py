@@ -2,10 +2,10 @@
 
 import pytest
 
-from hkswitch.backend.knowledge import CHANGED, MOST_UNITS, Knowledge
+from hkswitch.backend.knowledge import MOST_UNITS, Knowledge
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import ProbeResult, UnitState
-from hkswitch.protocol.helper import Complete, GroupTold, Lost, ProbeTold, StatesTold
+from hkswitch.protocol.helper import CONFIG_CHANGED, Complete, GroupTold, Lost, ProbeTold, StatesTold
 from tests.support.helped import DOWN, UP
 
 WEB = GroupTold(1, "web", "t1", ("httpd.service",))
@@ -39,13 +39,13 @@ def test_what_is_known_of_a_group_is_its_units_and_what_its_probe_says(known: Kn
 
 @pytest.mark.parametrize(("group", "token"), [("web", "t2"), ("web", ""), ("other", "t1"), ("files", "t1")])
 def test_a_group_that_means_something_else_is_not_known(known: Knowledge, group: str, token: str) -> None:
-    assert known.observed(group, token) == Observed(None, None, CHANGED)
+    assert known.observed(group, token) == Observed(None, None, CONFIG_CHANGED)
     assert not known.has(group, token)
 
 
 def test_a_group_that_the_config_has_no_more_is_not_known_whatever_is_asked_for(known: Knowledge) -> None:
     known.take(GroupTold(1, "web", ""))
-    assert known.observed("web", "t1") == Observed(None, None, CHANGED)
+    assert known.observed("web", "t1") == Observed(None, None, CONFIG_CHANGED)
 
 
 @pytest.mark.parametrize(

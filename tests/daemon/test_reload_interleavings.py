@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hkswitch.backend import helper_session
-from hkswitch.backend.knowledge import CHANGED
 from hkswitch.control import socket_of
 from hkswitch.model.unit_state import GroupState
+from hkswitch.protocol.helper import CONFIG_CHANGED
 from hkswitch.serviceswitch.main import CONFIG_FILE
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -86,7 +86,7 @@ async def test_a_second_reload_waits_for_what_the_first_one_has_the_helper_read(
         fake.units["new.service"] = Unit("new.service")
         fake.release_lists()
         # The helper had read the newer file for the first one, or had not yet.
-        assert await first in {"", f"{CHANGED} (web)"}
+        assert await first in {"", f"{CONFIG_CHANGED} (web)"}
         assert await second == ""
         assert await daemon.states() == {"files": OFF, "new": OFF}
 
@@ -169,11 +169,11 @@ async def test_a_file_edited_between_the_daemons_read_and_the_helpers_is_another
     async with daemon.served(WEB):
         daemon.write({**WEB, **FILES})
         daemon.after_read = lambda: daemon.write({**WEB, "files": {"units": ["smb", "httpd"]}})
-        changed = f"{CHANGED} (files)"
+        changed = f"{CONFIG_CHANGED} (files)"
         assert await daemon.reload() == changed
         assert await daemon.states() == {"web": ON, "files": None}
         assert await daemon.config_problem() == changed
-        assert CHANGED in await daemon.start("files")
+        assert CONFIG_CHANGED in await daemon.start("files")
         daemon.after_read = lambda: None
         assert await daemon.reload() == ""
         assert await daemon.states() == {"web": ON, "files": PARTIAL}
@@ -188,8 +188,8 @@ async def test_a_file_edited_and_not_reloaded_makes_its_groups_unknown_with_the_
         daemon.write({"web": {"units": ["smb"], "name": "Other"}, **FILES})
         daemon.kill_helper()
         await daemon.until_states(web=None, files=OFF)
-        assert (await daemon.groups())["web"].why == CHANGED
-        assert daemon.told[-1] == f"serving web files on 127.0.0.1; {CHANGED} (web)"
+        assert (await daemon.groups())["web"].why == CONFIG_CHANGED
+        assert daemon.told[-1] == f"serving web files on 127.0.0.1; {CONFIG_CHANGED} (web)"
         assert await daemon.reload() == ""
         assert await daemon.states() == {"web": OFF, "files": OFF}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hkswitch.backend.knowledge import CHANGED
 from hkswitch.daemon.switchboard import REMOVED
 from hkswitch.model.unit_state import GroupState
+from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.real_daemon import Groups, RealDaemon
@@ -122,7 +122,7 @@ async def test_a_request_sent_before_an_edit_and_read_after_it_is_refused(
             daemon.write({"files": {"units": ["httpd", "smb"]}})
         finally:
             os.kill(daemon.gate.pid, signal.SIGCONT)
-        assert CHANGED in await starting
+        assert CONFIG_CHANGED in await starting
         assert fake.units["smb.service"].starts == 0
         assert await daemon.reload() == ""
         assert await daemon.states() == {"files": PARTIAL}

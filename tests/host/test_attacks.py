@@ -17,10 +17,9 @@ from typing import Any, Final
 
 import pytest
 
-from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
+from hkswitch.protocol.helper import CONFIG_CHANGED, LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.dispatcher import Abandoned
-from hkswitch.serviceswitch.execute import CUT_SHORT, NOT_BEGUN
-from hkswitch.serviceswitch.policy import CHANGED
+from hkswitch.serviceswitch.policy import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
 from tests.host.installed import HELLO
 from tests.host.machine import SETTLED, Host, eventually
@@ -960,9 +959,9 @@ def test_a_request_with_yesterdays_token_acts_on_nothing(target: Host, name: str
             helper.send(START_OTHER)
             refused = helper.reply()
             target.write(FILE, CONFIG)
-        assert refused == {"type": "refused", "id": 1, "reason": f"denied: {CHANGED}"}
+        assert refused == {"type": "refused", "id": 1, "reason": f"denied: {CONFIG_CHANGED}"}
         (line,) = audit(target)
-        assert (line["HKSWITCH_DECISION"], line["HKSWITCH_REASON"]) == ("denied", CHANGED)
+        assert (line["HKSWITCH_DECISION"], line["HKSWITCH_REASON"]) == ("denied", CONFIG_CHANGED)
         assert target.show("other.service", "ActiveState") == "inactive"
 
 
@@ -976,7 +975,7 @@ def test_a_token_that_is_not_the_groups_opens_nothing(target: Host, token: str, 
     forged = json.dumps({**json.loads(START_OTHER), "token": token}) + "\n"
     for way in ways:
         done = target.run(*way, user="hkswitch", input=forged)
-        assert said(done) == [{"type": "refused", "id": 1, "reason": f"denied: {CHANGED}"}]
+        assert said(done) == [{"type": "refused", "id": 1, "reason": f"denied: {CONFIG_CHANGED}"}]
         assert decisions(target) == [("denied", "start", "other")]
         assert target.show("other.service", "ActiveState") == "inactive"
 

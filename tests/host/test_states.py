@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from hkswitch.serviceswitch.policy import CHANGED
+from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.host.conftest import FAILURE, GROUPS
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller
@@ -469,8 +469,8 @@ async def test_a_tap_by_a_config_that_was_changed_and_not_reloaded_does_nothing(
             daemon.run("systemctl", "is-active", "httpd", "smb", check=False).stdout.split()
             == ["inactive"] * 2
         )
-        assert CHANGED in last_action(daemon, "web")["failure"]
-        assert f"{CHANGED} (web)" in report(daemon)["bridge"]["config"]
+        assert CONFIG_CHANGED in last_action(daemon, "web")["failure"]
+        assert f"{CONFIG_CHANGED} (web)" in report(daemon)["bridge"]["config"]
         assert await controller.write(FILES, on=True) == 0  # others mean what they meant
         reload(daemon)
         await until_read(controller, WEB, wanted=True)  # smb runs, by the other group

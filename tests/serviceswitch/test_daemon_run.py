@@ -18,8 +18,8 @@ from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import Request, encode
 from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING, DaemonRun
-from hkswitch.serviceswitch.execute import NOT_BEGUN, Refusal
 from hkswitch.serviceswitch.own_unit import DAEMON_UNIT
+from hkswitch.serviceswitch.policy import NOT_BEGUN, Refusal
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus

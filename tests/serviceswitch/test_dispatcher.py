@@ -17,7 +17,7 @@ from hkswitch import __version__
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError
 from hkswitch.protocol.helper import CONFIRM_MS, LONGEST_REQUEST_BYTES, PROTOCOL
-from hkswitch.serviceswitch.execute import CUT_SHORT
+from hkswitch.serviceswitch.policy import CUT_SHORT
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -199,7 +199,7 @@ async def test_a_request_for_what_the_group_was_once_is_refused_and_touches_noth
     serving: Serving, fake: FakeSystemd, token: str
 ) -> None:
     serving.send(request(1, "start", "web", token))
-    reason = "denied: the configuration has changed: `systemctl reload hkswitch`"
+    reason = "denied: the configuration has changed; run `systemctl reload hkswitch`"
     assert await serving.reply() == {"type": "refused", "id": 1, "reason": reason}
     assert jobs_of(fake) == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.serviceswitch.execute import CUT_SHORT
+from hkswitch.serviceswitch.policy import CUT_SHORT
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus

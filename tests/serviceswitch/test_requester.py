@@ -12,7 +12,7 @@ import pytest
 
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import HelperTransport
-from hkswitch.serviceswitch.execute import Refusal
+from hkswitch.serviceswitch.policy import Refusal
 from hkswitch.serviceswitch.requester import Source, admit, admit_by_config
 
 PIPE = Source(is_pipe=True)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from hkswitch.backend.helper_session import HelperGone, HelperSession
 from hkswitch.model.errors import Failure
 from hkswitch.serviceswitch.dispatcher import Dispatcher
-from hkswitch.serviceswitch.execute import Worker
 from hkswitch.serviceswitch.main import serve_beside
-from hkswitch.serviceswitch.rules import Rules
+from hkswitch.serviceswitch.policy import Policy, TrustedConfig
 from hkswitch.serviceswitch.stdio import Unheard
 from hkswitch.systemd.connection import Connection
 from hkswitch.systemd.link import Link
@@ -146,10 +145,10 @@ class Helper:
         try:
             await asyncio.sleep(self.transport.chance.seconds(*START_SECONDS))
             link = Link(partial(Systemd.connect, self._open))
-            rules = Rules(PATH, self.transport.file.read_by_root, _trusts)
-            worker = Worker(rules, cast("Audit", self.audit))
+            config = TrustedConfig(PATH, self.transport.file.read_by_root, _trusts)
+            policy = Policy(config, cast("Audit", self.audit))
             dispatcher = Dispatcher(
-                worker, link, link.watch, self._write, lambda: self.hung_up_at_seconds is not None
+                policy, link, link.watch, self._write, lambda: self.hung_up_at_seconds is not None
             )
             await serve_beside(link, dispatcher, self._each_line())
         except Failure as failure:

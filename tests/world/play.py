@@ -45,7 +45,7 @@ async def _play(played: Played, kind: Callable[[Chance], Reach]) -> None:
     chance = Chance.of(played.seed)
     world = World(chance, played.note, kind(chance))
     clock, numbers = mock.patch("time.time", world.unix_seconds), mock.patch("os.getpid", number)
-    rules = mock.patch("hkswitch.serviceswitch.rules.parse", parsed_by_root)
+    rules = mock.patch("hkswitch.serviceswitch.policy.parse", parsed_by_root)
     with clock, numbers, rules, world.reach.around():
         world.boot()
         happenings = Happenings(world)
