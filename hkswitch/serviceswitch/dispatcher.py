@@ -25,7 +25,7 @@ from hkswitch.protocol.helper import (
 )
 from hkswitch.protocol.json_lines import Malformed
 from hkswitch.serviceswitch.audit import Denial
-from hkswitch.serviceswitch.commands import Manager, Runner, Said, Wanted
+from hkswitch.serviceswitch.execute import Manager, Runner, Said, Wanted
 from hkswitch.serviceswitch.journal import Unwritten
 from hkswitch.serviceswitch.observe import Observation, Watch
 from hkswitch.serviceswitch.policy import Policy, Results

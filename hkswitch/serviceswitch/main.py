@@ -21,9 +21,9 @@ from hkswitch.model.unit_state import Action, GroupState, ProbeResult, result_of
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.serviceswitch import own_unit, requester, stdio, trusted_files
 from hkswitch.serviceswitch.audit import Audit, Denial, caller
-from hkswitch.serviceswitch.commands import Runner
 from hkswitch.serviceswitch.daemon_run import DaemonRun
 from hkswitch.serviceswitch.dispatcher import Dispatcher, first_to_end
+from hkswitch.serviceswitch.execute import Runner
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.own_unit import OwnUnit
 from hkswitch.serviceswitch.policy import Policy, Refusal, TrustedConfig

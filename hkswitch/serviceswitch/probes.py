@@ -9,7 +9,7 @@ from typing import Final
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import GroupState, ProbeResult, UnitState
-from hkswitch.serviceswitch.commands import Runner, Said
+from hkswitch.serviceswitch.execute import Runner, Said
 
 MOST_AT_ONCE: Final = 16
 

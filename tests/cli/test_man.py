@@ -20,7 +20,7 @@ from hkswitch.model.unit_state import Action, JobResult, UnitResult
 from hkswitch.serviceswitch import main as helper
 from hkswitch.serviceswitch import trusted_files
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect, fields_of
-from hkswitch.serviceswitch.commands import ENVIRONMENT
+from hkswitch.serviceswitch.execute import ENVIRONMENT
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.requester import Source
 from tests.support import options
