@@ -46,7 +46,7 @@ MODULE_MAY_IMPORT = {
     "cli/reload.py": {"control", "protocol"},
     "cli/run.py": {"model"},
     "cli/status.py": {"control", "model", "protocol", "systemd"},
-    "control/peer_credentials.py": set(),
+    "control/peer_credentials.py": {"protocol"},
     "daemon/bridge.py": {"hap", "model", "network", "protocol"},
     "daemon/changes.py": {"model"},
     "daemon/location.py": {"daemon", "model", "network"},
@@ -158,11 +158,14 @@ PURE_MODULES = [
     for path in MODULES
     if path.parent.name in {"model", "protocol"} and path.name != "config_file.py"  # which reads the file
 ]
+READS_ONE_OPTION = {"credentials.py": {"socket"}}
+"""It asks the kernel about a socket that it is given, and both programs need that."""
 
 
 @pytest.mark.parametrize("module", PURE_MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_model_and_protocol_are_pure(module: Path) -> None:
-    assert {name.split(".")[0] for name in imported(module)} & PURE == set()
+    impure = {name.split(".")[0] for name in imported(module)} & PURE
+    assert impure == READS_ONE_OPTION.get(module.name, set())
 
 
 def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None:
@@ -181,7 +184,6 @@ def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None
         "signal",
         "socket",
         "stat",
-        "struct",
         "sys",
         "termios",
         "threading",

@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from hkswitch.model import config_file
 from hkswitch.model.environment import ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
+from hkswitch.model.installation import HELPER_SLICE
 
 JOURNALCTL: Final = "/usr/bin/journalctl"
 
@@ -16,7 +17,7 @@ JOURNALCTL: Final = "/usr/bin/journalctl"
 # that any local user can add lines with root's _UID; but only systemd puts a process into the slice.
 QUERY: Final = (
     "_UID=0",
-    "_SYSTEMD_SLICE=system-serviceswitch.slice",
+    f"_SYSTEMD_SLICE={HELPER_SLICE}",
     "_TRANSPORT=journal",
     "SYSLOG_IDENTIFIER=serviceswitch",
 )

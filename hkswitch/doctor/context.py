@@ -12,6 +12,7 @@ from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import READ_WITHIN_SECONDS, read_within
 from hkswitch.model.errors import Failure
+from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
 from hkswitch.network.choice import NoAddress
@@ -19,8 +20,8 @@ from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import Ask, Question, Status
 from hkswitch.protocol.report import BridgeReport
 
-USER: Final = "hkswitch"
-UNIT: Final = "hkswitch.service"
+USER: Final = DAEMON_USER
+UNIT: Final = DAEMON_UNIT
 
 PROPERTIES: Final = (
     *("LoadState", "ActiveState", "SubState", "Result", "MainPID", "UnitFileState", "NeedDaemonReload"),

@@ -52,7 +52,7 @@ class NotInstalled(CannotRun):
 
 def path_of(program: str) -> str | None:
     """Where a program is, if it is anywhere."""
-    return shutil.which(program, path=environment.FOLDERS)
+    return shutil.which(program, path=environment.SEARCH_PATH)
 
 
 async def run(program: str, *arguments: str) -> Ran:

@@ -1,11 +1,12 @@
-"""The environment of what the command line and the doctor start: constant, and nothing of theirs. Pure.
+"""The environment of programs that root's command line, the doctor and the helper start. Pure: no I/O.
 
-Both run as root, and what is in root's environment is for root alone.
+It is constant: a caller's environment is for the caller alone, and may hold secrets or change what runs.
 """
 
 from typing import Final
 
-FOLDERS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SEARCH_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The folders of programs, in root's order."""
 
-ENVIRONMENT: Final = {"PATH": FOLDERS, "LC_ALL": "C.UTF-8"}
+ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"}
 """In English, and in characters that every program can write."""

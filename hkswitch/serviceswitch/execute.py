@@ -1,4 +1,7 @@
-"""Runs the commands of groups, by systemd and never by itself. Runs as root."""
+"""Does an action on a group: by systemd jobs, or by the group's commands, which systemd runs. Runs as root.
+
+This process starts no program itself.
+"""
 
 import asyncio
 import os
@@ -7,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, NamedTuple, Protocol
 
+from hkswitch.model.environment import SEARCH_PATH
 from hkswitch.model.group import Argv, Group
 from hkswitch.model.unit_state import (
     Action,
@@ -20,26 +24,24 @@ from hkswitch.model.unit_state import (
 from hkswitch.serviceswitch.trusted_files import Untrusted
 from hkswitch.systemd.command import LARGEST_ANSWER, Command, Ended, ServiceResult
 
-ENVIRONMENT: Final = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LANG": "C.UTF-8",
-}
+COMMAND_ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 
-LOOK_AGAIN_SECONDS: Final = 0.5
+PROBE_AGAIN_SECONDS: Final = 0.5
+"""Between two probes of a group that is not yet as requested."""
 
 
-class Manager(Protocol):
-    """systemd, as far as groups need it. Each of these raises `BusUnavailable`."""
+class ServiceManager(Protocol):
+    """systemd, as far as groups need it. Each method raises `BusUnavailable`."""
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
-        """The states of units now."""
+        """Return the states of units now."""
 
     async def run(
         self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Callable[[], None]
     ) -> tuple[UnitResult, ...]:
-        """Do an action on units; a started one must be up `confirm_seconds` after its job.
+        """Do an action on units; a started unit must be up `confirm_seconds` after its job.
 
-        `begin` is called when nothing more is awaited before the jobs are made, and may raise.
+        Calls `begin`, which may raise, when it awaits nothing more before it queues the jobs.
         """
 
     async def execute(self, command: Command, begin: Callable[[], None]) -> Ended:
@@ -47,140 +49,148 @@ class Manager(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a probe said, and why, in a few words. `denied`: it was not run, because it is not trusted."""
+class ProbeOutcome:
+    """The result of a probe, and why, in a few words. `denied`: it is not trusted, and was not run."""
 
-    verdict: ProbeResult
+    result: ProbeResult
     reason: str = ""
     denied: bool = False
 
 
-Probe = Callable[[Group], Awaitable[Said]]
+Probe = Callable[[Group], Awaitable[ProbeOutcome]]
 
 
-class Wanted(NamedTuple):
-    """Whether an action is wanted still."""
+class ActionGuard(NamedTuple):
+    """Whether an action is still wanted."""
 
     begin: Callable[[], None]
-    """Is called just before it is done, and raises if it is not."""
-    superseded: Callable[[], bool]
-    """Whether a newer request took its place."""
+    """Called just before the action; raises if it is no longer wanted."""
+    is_superseded: Callable[[], bool]
+    """Whether a newer request replaced it."""
 
 
-ALWAYS: Final = Wanted(lambda: None, lambda: False)
+UNGUARDED: Final = ActionGuard(lambda: None, lambda: False)
 
 
 @dataclass(frozen=True, slots=True)
-class Runner:
-    """Runs programs that `examine` does not refuse; that one raises `Untrusted`."""
+class Executor:
+    """Does actions, and runs probes; `examine` raises `Untrusted` for a program that must not run."""
 
-    systemd: Manager
+    systemd: ServiceManager
     examine: Callable[[str], None]
     _probes: "count[int]" = field(default_factory=count, init=False)
 
-    async def probe(self, group: Group) -> Said:
-        """Run what tells the state of a group; raises `BusUnavailable`."""
+    async def probe(self, group: Group) -> ProbeOutcome:
+        """Run the group's status or check command; raises `BusUnavailable`."""
         # systemd 257 logs a notice about a name that it has seen before.
         unit = f"hkswitch-status-{group.id}-{os.getpid()}-{next(self._probes)}.service"
         try:
-            ended = await self._run(group, group.probe, unit, ALWAYS.begin, probe=True)
+            ended = await self._run(group, group.probe, unit, UNGUARDED.begin, is_probe=True)
         except Untrusted as refusal:
-            return Said(ProbeResult.UNAVAILABLE, str(refusal), denied=True)
-        return Said(_verdict(group, ended), f"{group.probe[0]} {_how(group, ended)}")
+            return ProbeOutcome(ProbeResult.UNAVAILABLE, str(refusal), denied=True)
+        return ProbeOutcome(_probe_result(group, ended), f"{group.probe[0]} {_how_it_ended(group, ended)}")
 
     async def do(
-        self, action: Action, group: Group, probe: Probe, confirm_seconds: float, wanted: Wanted = ALWAYS
+        self,
+        action: Action,
+        group: Group,
+        probe: Probe,
+        confirm_seconds: float,
+        guard: ActionGuard = UNGUARDED,
     ) -> tuple[UnitResult, ...]:
         """Do an action on a group, by its units or by its commands; the results say what failed.
 
-        Raises `Untrusted`, `BusUnavailable`, and what `wanted.begin` raises.
+        Raises `Untrusted`, `BusUnavailable`, and what `guard.begin` raises.
         """
         if group.commands is not None:
-            return (await self._act(action, group.commands.of(action), group, probe, wanted),)
-        results = await self.systemd.run(action, group.units, confirm_seconds, wanted.begin)
+            return (await self._run_command(action, group.commands.of(action), group, probe, guard),)
+        results = await self.systemd.run(action, group.units, confirm_seconds, guard.begin)
         if action is Action.STOP or failure_of(results) is not None:
             return results
-        return (*results, *await self._confirm(group, probe, wanted.superseded))
+        return (*results, *await self._confirm(group, probe, guard.is_superseded))
 
-    async def _act(
-        self, action: Action, argv: Argv, group: Group, probe: Probe, wanted: Wanted
+    async def _run_command(
+        self, action: Action, argv: Argv, group: Group, probe: Probe, guard: ActionGuard
     ) -> UnitResult:
-        """Run the command of an action, and wait until the group is as it should be.
+        """Run the command of an action, and wait until the group is as requested.
 
-        A group that is so already is left alone, as systemd leaves a unit. Success is what `probe` says, and
-        an exit code alone is none.
+        A group that is already so is left alone, as systemd leaves a unit. The probe decides about success:
+        an exit code alone proves nothing.
         """
         program = argv[0]
         aim = ProbeResult.OFF if action is Action.STOP else ProbeResult.ON
         deadline_seconds = _now_seconds() + group.timeout_seconds
-        before = (await probe(group)).verdict
+        before = (await probe(group)).result
         if before is (ProbeResult.OFF if action is Action.RESTART else aim):
             return UnitResult(program, JobResult.DONE)
-        ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service", wanted.begin)
+        ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service", guard.begin)
         if ended.exit_code != 0 and ended.result is not ServiceResult.LOST:
-            return UnitResult(program, JobResult.FAILED, _how(group, ended))
-        said = await _last_said(group, aim, probe, wanted.superseded, deadline_seconds)
-        if said.verdict is aim:
+            return UnitResult(program, JobResult.FAILED, _how_it_ended(group, ended))
+        last = await _probe_until(aim, group, probe, guard.is_superseded, deadline_seconds)
+        if last.result is aim:
             return UnitResult(program, JobResult.DONE)
-        if wanted.superseded():
+        if guard.is_superseded():
             return UnitResult(program, JobResult.CANCELED)
         still = f"{ended}, but after {group.timeout_seconds} s the state is still"
-        return UnitResult(program, JobResult.FAILED, f"{still} {said.verdict}: {said.reason}")
+        return UnitResult(program, JobResult.FAILED, f"{still} {last.result}: {last.reason}")
 
     async def _confirm(
-        self, group: Group, probe: Probe, superseded: Callable[[], bool]
+        self, group: Group, probe: Probe, is_superseded: Callable[[], bool]
     ) -> tuple[UnitResult, ...]:
-        """Wait until the check says yes of units that are all up, if there is one."""
+        """Wait until the check, if there is one, agrees that the group is on; all its units must be up."""
         if not group.check:
             return ()
         units = await self.systemd.states(group.units)
         if group.state(units, ProbeResult.ON) is not GroupState.ON:
-            return ()  # what the units say is enough
+            return ()  # a unit is down: the check cannot turn that into on
         deadline_seconds = _now_seconds() + group.timeout_seconds
-        said = await _last_said(group, ProbeResult.ON, probe, superseded, deadline_seconds)
-        if said.verdict is ProbeResult.ON:
+        last = await _probe_until(ProbeResult.ON, group, probe, is_superseded, deadline_seconds)
+        if last.result is ProbeResult.ON:
             return ()
-        job = JobResult.CANCELED if superseded() else JobResult.FAILED
-        return (UnitResult("check", job, f"failed: {said.reason}"),)
+        job = JobResult.CANCELED if is_superseded() else JobResult.FAILED
+        return (UnitResult("check", job, f"failed: {last.reason}"),)
 
     async def _run(
-        self, group: Group, argv: Argv, unit: str, begin: Callable[[], None], *, probe: bool = False
+        self, group: Group, argv: Argv, unit: str, begin: Callable[[], None], *, is_probe: bool = False
     ) -> Ended:
-        # TRUST: root runs this. Nobody but root can have written the file, nor anything on the way to it, so
-        # nobody but root can put another one there before systemd executes it.
+        # TRUST: root runs this. Only root can have written the file, or anything on the way to it, so only
+        # root can put another one there before systemd executes it.
         self.examine(argv[0])
-        environment = ENVIRONMENT | {"HKSWITCH_GROUP": group.id}
-        command = Command(unit, argv, environment, group.timeout_seconds, probe)
+        environment = COMMAND_ENVIRONMENT | {"HKSWITCH_GROUP": group.id}
+        command = Command(unit, argv, environment, group.timeout_seconds, is_probe)
         return await self.systemd.execute(command, begin)
 
 
-async def _last_said(
-    group: Group, wanted: ProbeResult, probe: Probe, superseded: Callable[[], bool], deadline_seconds: float
-) -> Said:
-    """What the probe says when it says what is wanted, or when there is no time left for that."""
-    while (said := await probe(group)).verdict is not wanted:
-        if superseded() or _now_seconds() > deadline_seconds:
+async def _probe_until(
+    wanted: ProbeResult,
+    group: Group,
+    probe: Probe,
+    is_superseded: Callable[[], bool],
+    deadline_seconds: float,
+) -> ProbeOutcome:
+    """Probe until the result is the wanted one or the time is over; return the last outcome."""
+    while (outcome := await probe(group)).result is not wanted:
+        if is_superseded() or _now_seconds() > deadline_seconds:
             break
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
-    return said
+        await asyncio.sleep(PROBE_AGAIN_SECONDS)
+    return outcome
 
 
 def _now_seconds() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _verdict(group: Group, ended: Ended) -> ProbeResult:
+def _probe_result(group: Group, ended: Ended) -> ProbeResult:
     if not ended.was_run:
         return ProbeResult.UNAVAILABLE
     if ended.exit_code == 0:
         return ProbeResult.ON
     answered = ended.exit_code is not None and ended.exit_code <= LARGEST_ANSWER
-    # A check has nothing to say but yes: one that hangs did not say it.
+    # A check can only confirm that a group is on: one that hangs did not.
     return ProbeResult.OFF if answered or group.check else ProbeResult.UNAVAILABLE
 
 
-def _how(group: Group, ended: Ended) -> str:
-    """How a program of the group ended."""
+def _how_it_ended(group: Group, ended: Ended) -> str:
     if ended.result is ServiceResult.TIMEOUT:
         return f"took longer than {group.timeout_seconds} s"
     return str(ended)

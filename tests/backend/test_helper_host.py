@@ -11,7 +11,7 @@ import pytest_asyncio
 from hkswitch.backend import helper_host
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
-from hkswitch.serviceswitch.probes import MOST_AT_ONCE
+from hkswitch.serviceswitch.probes import MOST_PROBES_AT_ONCE
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Outcome, Unit
 from tests.support.fixtures import VARIABLE, bus_address, fake, systemd_on_bus
 from tests.support.helped import DOWN, UP, Helped, ignore, patched
@@ -229,11 +229,11 @@ async def test_a_tap_waits_for_no_probe_of_another_group(
     fake.reset(Unit("httpd.service"))
     fake.commands = lambda argv: Outcome(seconds=3600 if argv[-1] == "hang" else 0)
     hanging = "commands: {start: [/bin/echo, a], stop: [/bin/echo, b], status: [/bin/echo, hang]}"
-    groups = [f"  g{number}: {{{hanging}}}\n" for number in range(2 * MOST_AT_ONCE)]
+    groups = [f"  g{number}: {{{hanging}}}\n" for number in range(2 * MOST_PROBES_AT_ONCE)]
     config_file = tmp_path / "config.yaml"
     helped = Helped.of(config_file, PROBED + "".join(groups), patched(config_file))
     await helped.opened()
-    await eventually(lambda: sum(argv[-1] == "hang" for argv in fake.ran) == MOST_AT_ONCE)
+    await eventually(lambda: sum(argv[-1] == "hang" for argv in fake.ran) == MOST_PROBES_AT_ONCE)
     result = await asyncio.wait_for(
         helped.host.request(Action.START, "web", ignore, at_length=False), PATIENCE_SECONDS
     )

@@ -598,7 +598,7 @@ case "$*" in
 esac
 """)
     program.chmod(0o755)
-    monkeypatch.setattr(environment, "FOLDERS", f"{tmp_path}:{environment.FOLDERS}")
+    monkeypatch.setattr(environment, "SEARCH_PATH", f"{tmp_path}:{environment.SEARCH_PATH}")
     return folder
 
 

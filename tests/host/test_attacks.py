@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 
 from hkswitch.protocol.helper import CONFIG_CHANGED, LONGEST_REQUEST_BYTES
-from hkswitch.serviceswitch.dispatcher import Abandoned
+from hkswitch.serviceswitch.dispatcher import DAEMON_HUNG_UP
 from hkswitch.serviceswitch.policy import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
 from tests.host.installed import HELLO
@@ -377,7 +377,7 @@ def test_nobody_is_served_without_sudo(target: Host, user: str) -> None:
     for arguments in (("serve",), ("start", "canary"), ("stop", "canary"), ("status", "canary")):
         done = target.run(SERVE[0], *arguments, user=user, input=START_CANARY, check=False)
         assert (done.returncode, done.stdout) == (77, "")
-        assert done.stderr == "serviceswitch: only root may do this; try it with sudo\n"
+        assert done.stderr == "serviceswitch: permission denied: only root may do this (try sudo)\n"
 
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
@@ -478,7 +478,7 @@ def octal(data: bytes) -> str:
 
 def test_each_line_that_is_no_request_is_refused_and_the_next_is_answered(target: Host, ways: Ways) -> None:
     data = b"".join(line + b'\n{"ping":1}\n' for line, _ in MALFORMED)
-    wrong = [f"not a request: {what}" for _, what in MALFORMED]
+    wrong = [f"malformed request: {what}" for _, what in MALFORMED]
     target.write("/run/lines", f"printf '%b' '{octal(data)}'")
     # At the end of its input the helper answers nothing more: it ends when all has been answered.
     answered = f"test $(grep -c pong /tmp/replies) -ge {len(MALFORMED)}"
@@ -538,7 +538,7 @@ def test_a_line_without_an_end_ends_the_helper(target: Host, ways: Ways) -> None
             way is not BY_SOCKET
         ):  # where it is the journal that hears why, and unread lines take the hello away
             assert (done.returncode, said(done)) == (64, [])
-            assert done.stderr == "serviceswitch: a request line is too long; ending\n"
+            assert done.stderr == "serviceswitch: a request line is longer than 4096 bytes; exiting\n"
         assert decisions(target) == [("denied", "", "")]
 
 
@@ -879,7 +879,7 @@ def not_done(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
     """Nothing was done for the one request, and the audit does not say that it was."""
     *_, line = lines
     assert (line["HKSWITCH_GROUP"], line["PRIORITY"] in {"3", "4"}) == ("other", True)
-    assert line["HKSWITCH_REASON"] in {str(Abandoned()), CUT_SHORT, NOT_BEGUN}
+    assert line["HKSWITCH_REASON"] in {DAEMON_HUNG_UP, CUT_SHORT, NOT_BEGUN}
     assert "HKSWITCH_RESULT" not in line
     assert host.show("other.service", "ActiveState") == "inactive"
 
@@ -930,7 +930,7 @@ def test_a_helper_that_was_stopped_does_nothing_late_though_it_has_not_read_to_t
             lines = eventually(lambda: outcomes(target) if helper.took(8192) else None)
             eventually(lambda: helper.drained() and helper.helper not in running(target, "serviceswitch"))
         not_done(target, lines)
-        assert lines[-1]["HKSWITCH_REASON"] == str(Abandoned())
+        assert lines[-1]["HKSWITCH_REASON"] == DAEMON_HUNG_UP
 
 
 # Another config than the caller's
@@ -1125,7 +1125,7 @@ def test_without_a_journal_nothing_is_done_and_standard_error_says_why(target: H
     with journal_away(target, "gone"):
         done = target.run(SERVE[0], "start", "other", check=False)
     assert done.returncode == 69
-    assert "serviceswitch: not done, because the journal has no record of it: " in done.stderr
+    assert "serviceswitch: cannot record the decision in the journal: " in done.stderr
     assert target.show("other.service", "ActiveState") == "inactive"
 
 

@@ -417,7 +417,7 @@ def untrusted(host: Host) -> None:
     ("spoil", "why"),
     [
         (broken, "groups.web.unit"),
-        (untrusted, f"{CONFIG_FILE} is not trusted: others than root can write it"),
+        (untrusted, f"{CONFIG_FILE} is not trusted: other users can write it"),
     ],
 )
 async def test_a_config_that_cannot_be_believed_is_said_everywhere_and_only_actions_are_refused(

@@ -15,7 +15,7 @@ from hkswitch.serviceswitch import stdio
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.main import Facts, run
-from hkswitch.serviceswitch.requester import Source
+from hkswitch.serviceswitch.requester import Requester
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 
@@ -51,7 +51,7 @@ if __name__ == "__main__":
     audit = kind(caller, Journal(path))
     facts = Facts(
         euid=0,
-        source=Source.of_standard_input(),
+        requester=Requester.of_standard_input(),
         daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid())),
         by_uid=caller.uid,
         is_in_own_unit=lambda: True,

@@ -15,7 +15,7 @@ from typing import Final
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.main import Facts, run
-from hkswitch.serviceswitch.requester import Source
+from hkswitch.serviceswitch.requester import Requester
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 MODULES: Final = {"link": "hkswitch.systemd.link", "stdio": "hkswitch.serviceswitch.stdio"}
@@ -53,7 +53,7 @@ if __name__ == "__main__":
     caller = Caller(uid=1234, login_uid=1000)
     facts = Facts(
         euid=0,
-        source=Source.of_standard_input(),
+        requester=Requester.of_standard_input(),
         daemon_uid=os.getuid(),
         by_uid=caller.uid,
         is_in_own_unit=lambda: True,

@@ -18,7 +18,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.serviceswitch.dispatcher import Dispatcher
 from hkswitch.serviceswitch.main import serve_beside
 from hkswitch.serviceswitch.policy import Policy, TrustedConfig
-from hkswitch.serviceswitch.stdio import Unheard
+from hkswitch.serviceswitch.stdio import OutputUnwritable
 from hkswitch.systemd.connection import Connection
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
@@ -182,11 +182,11 @@ class Helper:
     async def _write(self, data: bytes) -> None:
         await self.goes_on.wait()
         if self.is_dead:
-            raise Unheard("it was killed")
+            raise OutputUnwritable("it was killed")
         try:
             await self.output.write(data)
         except Broken:
-            raise Unheard("Broken pipe") from None
+            raise OutputUnwritable("Broken pipe") from None
 
     def _sent(self, data: bytes) -> None:
         asked = json.loads(data)
