@@ -37,13 +37,7 @@ class Commands:
 
     def of(self, action: Action) -> Argv:
         """Return the command of an action."""
-        match action:
-            case Action.START:
-                return self.start
-            case Action.STOP:
-                return self.stop
-            case Action.RESTART:
-                return self.restart
+        return {Action.START: self.start, Action.STOP: self.stop, Action.RESTART: self.restart}[action]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +67,8 @@ class Group:
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs that are run for the group."""
-        found = [self.check]
-        if (commands := self.commands) is not None:
-            found = [commands.start, commands.stop, commands.restart, commands.status]
+        has = self.commands
+        found = (has.start, has.stop, has.restart, has.status) if has else (self.check,)
         return tuple(argv[0] for argv in found if argv)
 
     def programs_of(self, action: Action) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ SUCCESS = ActionResult()
 async def helped(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[Helped]:
     fake.reset(*map(Unit, UNITS))
     config_file = tmp_path / "config.yaml"
-    helped = Helped.of(config_file, CONFIG, patched(config_file, link__RECONNECT_SECONDS=0.05))
+    helped = Helped.of(config_file, CONFIG, patched(config_file, link__FIRST_PAUSE_SECONDS=0.05))
     yield await helped.opened()
     await helped.host.close()
 
@@ -132,7 +132,7 @@ async def test_without_a_bus_open_does_not_fail_and_all_is_told_once_it_is_there
     with monkeypatch.context() as patch:
         patch.setenv(VARIABLE, f"unix:path={bus}")
         config_file = tmp_path / "config.yaml"
-        helped = Helped.of(config_file, CONFIG, patched(config_file, link__RECONNECT_SECONDS=0.05))
+        helped = Helped.of(config_file, CONFIG, patched(config_file, link__FIRST_PAUSE_SECONDS=0.05))
         await asyncio.wait_for(helped.opened(), helper_host.TOLD_WITHIN_SECONDS)
     await eventually(lambda: "bus" in helped.told.why("web"))
     assert [helped.told.last[group].units for group in ("web", "files")] == [None, None]
@@ -199,7 +199,7 @@ async def probed(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[Helped]:
     fake.reset(Unit("httpd.service"))
     fake.commands = lambda argv: Outcome(status=int(argv[-1] == "c"))
     config_file = tmp_path / "config.yaml"
-    helped = Helped.of(config_file, PROBED, patched(config_file, link__RECONNECT_SECONDS=0.05))
+    helped = Helped.of(config_file, PROBED, patched(config_file, link__FIRST_PAUSE_SECONDS=0.05))
     yield await helped.opened()
     await helped.host.close()
 

@@ -111,7 +111,7 @@ def test_wrong_arguments_are_64_and_show_the_usage(program: HelperProgram, argum
     ended = subprocess.run(program.command(*arguments), capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (64, "")
     assert ended.stderr.startswith(
-        "serviceswitch: wrong arguments\nusage: serviceswitch start|stop|restart|status GROUP"
+        "serviceswitch: invalid arguments\nusage: serviceswitch start|stop|restart|status GROUP"
     )
 
 

@@ -19,7 +19,7 @@ from hkswitch.serviceswitch.dispatcher import Dispatcher
 from hkswitch.serviceswitch.main import serve_beside
 from hkswitch.serviceswitch.policy import Policy, TrustedConfig
 from hkswitch.serviceswitch.stdio import OutputUnwritable
-from hkswitch.systemd.connection import Connection
+from hkswitch.systemd.connection import BusConnection
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
 from tests.world.audit_log import AuditLog
@@ -173,7 +173,7 @@ class Helper:
                 # Who let go of one that was stopped, and then killed it, heard nothing of it before.
                 self.silent_since_seconds = asyncio.get_running_loop().time()
 
-    def _open(self) -> Connection:
+    def _open(self) -> BusConnection:
         connection = StoppableConnection(self.transport.systemd.bus)
         connection.goes_on = self.goes_on
         self._connections.append(connection)
