@@ -94,9 +94,8 @@ class Journal:
         pause_seconds, longest_seconds = _POLL_SECONDS
         while not (is_sent := is_sent or self._is_sent(fields)) or self._is_unread():
             if loop.time() > deadline_seconds:
-                raise NotRecorded(
-                    self._held or f"journald did not read it within {READ_BY_JOURNALD_WITHIN_SECONDS:g} s"
-                )
+                unread = f"journald did not read it within {READ_BY_JOURNALD_WITHIN_SECONDS:g} s"
+                raise NotRecorded(self._held or unread)
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, longest_seconds)
 

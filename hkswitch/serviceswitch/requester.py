@@ -9,7 +9,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.installation import DAEMON_USER
@@ -18,6 +18,8 @@ from hkswitch.protocol.credentials import credentials_of
 from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
 from hkswitch.serviceswitch.dispatcher import LineTooLong
 from hkswitch.serviceswitch.policy import Refusal
+
+TOO_LONG: Final = f"a request line is longer than {LONGEST_REQUEST_BYTES} bytes; exiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,7 @@ def admit(requester: Requester, daemon_uid: int | None) -> None:
     if requester.is_pipe:
         return
     if requester.peer_uid is None:
-        raise Failure(
-            "cannot serve: standard input is neither a pipe nor a socket",
-            Exit.USAGE,
-        )
+        raise Failure("cannot serve: standard input is neither a pipe nor a socket", Exit.USAGE)
     # TRUST: the kernel noted who connected. The socket's mode denies others; this does not rely on it.
     if requester.peer_uid != daemon_uid:
         raise Refusal(f"only the user {DAEMON_USER} may connect")
@@ -113,9 +112,7 @@ async def _each(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         try:
             line = await reader.readline()
         except ValueError:
-            raise LineTooLong(
-                f"a request line is longer than {LONGEST_REQUEST_BYTES} bytes; exiting"
-            ) from None
+            raise LineTooLong(TOO_LONG) from None
         except ConnectionResetError:
             return
         if not line:

@@ -10,15 +10,7 @@ from itertools import islice
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import UnitState
-from hkswitch.protocol.helper import (
-    MOST_STATES,
-    Complete,
-    GroupTold,
-    Lost,
-    ProbeTold,
-    Reply,
-    StatesTold,
-)
+from hkswitch.protocol.helper import MOST_STATES, Complete, GroupTold, Lost, ProbeTold, Reply, StatesTold
 
 
 class UnsentStates:

@@ -111,6 +111,11 @@ class StartHistory:
             self._note_going_down()
 
     @property
+    def is_starting(self) -> bool:
+        """Whether the unit is on its way up."""
+        return self.now.state.meaning is UnitHealth.STARTING
+
+    @property
     def has_gone_down(self) -> bool:
         """Whether the unit did not come up, or did not stay up."""
         return self.went_down is not None or self._is_down
@@ -164,10 +169,8 @@ def result_of_start(asked: str, history: StartHistory, unit: Properties, service
         unmet = ", ".join(unmet_conditions(unit)) or "a condition was not met"
         return UnitResult(asked, JobResult.FAILED, unmet)
     # On systemd 252, a unit that is restarted after a clean exit is inactive for a moment, and has no job.
-    goes_on = last.state.meaning in {UnitHealth.UP, UnitHealth.STARTING, UnitHealth.FAILED} or pending_job(
-        unit
-    )
-    is_loop = history.went_down is not None and not history.was_stopped and goes_on
+    is_alive = last.state.meaning in {UnitHealth.UP, UnitHealth.STARTING, UnitHealth.FAILED}
+    is_loop = history.went_down is not None and not history.was_stopped and (is_alive or pending_job(unit))
     if now.state.meaning is UnitHealth.FAILED or is_loop:
         return UnitResult(asked, JobResult.FAILED, reason(service) or "failed")
     if now.is_up:

@@ -14,17 +14,11 @@ from typing import Any
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, JobResult, UnitHealth, UnitResult
+from hkswitch.model.unit_state import Action, JobResult, UnitResult
+from hkswitch.systemd import outcome
 from hkswitch.systemd.connection import SYSTEMD, BusConnection, sentence
 from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
-from hkswitch.systemd.outcome import (
-    NEEDS_CONFIRMATION,
-    StartHistory,
-    invocation_of,
-    reason,
-    result_of_start,
-    unmet_asserts,
-)
+from hkswitch.systemd.outcome import NEEDS_CONFIRMATION, StartHistory, invocation_of, reason
 from hkswitch.systemd.signals import Signals
 
 
@@ -88,9 +82,8 @@ class Starts:
             rows = await self._connection.call_or_lose(self._manager.list_units_by_names(referenced))
             # An alias has the path of its unit.
             for unit, (*_, path, _, _, _) in zip(referenced, rows, strict=True):
-                starts[unit] = Start(
-                    path, StartHistory(sdbus.decode_object_path(f"{MANAGER_PATH}/unit", path))
-                )
+                name = sdbus.decode_object_path(f"{MANAGER_PATH}/unit", path)
+                starts[unit] = Start(path, StartHistory(name))
                 self._by_path[path].append(starts[unit])
             async with self._signals.matching_services():
                 await self._signals.match_units({start.path for start in starts.values()})
@@ -113,9 +106,7 @@ class Starts:
         history.ended(job)
         try:
             if result is JobResult.CANCELED:  # another job replaced it, and its effect follows at once
-                await start.until(
-                    lambda: history.now.state.meaning is not UnitHealth.STARTING, confirm_seconds
-                )
+                await start.until(lambda: not history.is_starting, confirm_seconds)
             if result is not JobResult.DONE:
                 return UnitResult(asked, result, await self._why(start, result))
             if _had_nothing_to_do(action, history):
@@ -129,11 +120,10 @@ class Starts:
                 return UnitResult(asked, result)
             unit = await self._connection.properties(start.path, UNIT_INTERFACE)
             service = await self._connection.properties(start.path, SERVICE_INTERFACE) if is_service else {}
-            return result_of_start(asked, history, unit, service)
+            return outcome.result_of_start(asked, history, unit, service)
         except sdbus.SdBusBaseError as error:
-            return UnitResult(
-                asked, JobResult.FAILED, f"was started, but its state cannot be read: {sentence(error)}"
-            )
+            why = f"was started, but its state cannot be read: {sentence(error)}"
+            return UnitResult(asked, JobResult.FAILED, why)
 
     async def invocation(self, unit: str) -> str:
         """Return a unit's invocation ID; empty for none, and if it cannot be read."""
@@ -158,11 +148,10 @@ class Starts:
 
     async def _why(self, start: Start, result: JobResult) -> str:
         if result is JobResult.ASSERT:
-            return unmet_asserts(await self._connection.properties(start.path, UNIT_INTERFACE))
+            return outcome.unmet_asserts(await self._connection.properties(start.path, UNIT_INTERFACE))
         if result is JobResult.FAILED and start.history.unit.endswith(".service"):
-            return reason(
-                await self._connection.properties(start.path, SERVICE_INTERFACE) | start.history.service
-            )
+            service = await self._connection.properties(start.path, SERVICE_INTERFACE)
+            return reason(service | start.history.service)
         return ""
 
     async def _needs_confirmation(self, start: Start) -> bool:

@@ -8,13 +8,7 @@ from typing import Any, Final, Self
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import (
-    Action,
-    ActiveState,
-    JobResult,
-    UnitResult,
-    UnitState,
-)
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, UnitResult, UnitState
 from hkswitch.systemd import transient
 from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, BusConnection, owner_of_systemd, sentence
@@ -31,6 +25,8 @@ RESTART_WITHIN_SECONDS: Final = 1.0
 """How long a crashed unit keeps its state while it waits for its next start, on systemd 252."""
 
 Begin = Callable[[], None]
+Method = Callable[[str, str], Awaitable[str]]
+"""Queues a job for a unit, in a mode."""
 
 
 class Systemd:
@@ -216,9 +212,7 @@ class Systemd:
         await self._signals.receive_owners(self._owner_changed)
         await self._manager.subscribe()
 
-    async def _queue(
-        self, method: Callable[[str, str], Awaitable[str]], unit: str
-    ) -> tuple[str, str, JobResult] | UnitResult:
+    async def _queue(self, method: Method, unit: str) -> tuple[str, str, JobResult] | UnitResult:
         """Queue a job and await it; return the unit, the job's path and its result, or why there is none."""
         try:
             with self._jobs.collecting():
@@ -229,12 +223,7 @@ class Systemd:
         return unit, job, await ending
 
     async def _start(
-        self,
-        method: Callable[[str, str], Awaitable[str]],
-        unit: str,
-        action: Action,
-        start: Start | None,
-        confirm_seconds: float,
+        self, method: Method, unit: str, action: Action, start: Start | None, confirm_seconds: float
     ) -> UnitResult:
         ended = await self._queue(method, unit)
         if isinstance(ended, UnitResult):

@@ -135,8 +135,8 @@ def test_no_bus_is_69(program: HelperProgram) -> None:
 
 def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
     code = (
-        "import sys; from hkswitch.serviceswitch.main import Facts, Source, run;"
-        "facts = Facts(1000, Source(is_pipe=True), None);"
+        "import sys; from hkswitch.serviceswitch.main import Facts, Requester, run;"
+        "facts = Facts(1000, Requester(is_pipe=True), None);"
         "sys.exit(run(sys.argv[1:], facts, read=lambda _: b'must not be read', audit=None))"
     )
     for arguments in (["start", "web"], ["status", "web"], ["serve"]):
