@@ -29,7 +29,7 @@ READ_BY_JOURNALD_WITHIN_SECONDS: Final = 1.0
 FLUSH_WITHIN_SECONDS: Final = 3
 """At the end of this process."""
 
-_POLL_SECONDS: Final = (0.0005, 0.02)
+_READ_POLL_SECONDS: Final = (0.0005, 0.02)
 """The first and the longest pause between checks whether journald has read a line."""
 
 Fields = Mapping[str, str]
@@ -61,7 +61,7 @@ class Journal:
         self._held = ""
         deadline_seconds = time.monotonic() + FLUSH_WITHIN_SECONDS
         while not self._is_empty() and time.monotonic() < deadline_seconds:
-            time.sleep(_POLL_SECONDS[0])
+            time.sleep(_READ_POLL_SECONDS[0])
         for fields in self._queued:
             print_error(fields["MESSAGE"])
         self._socket.close()
@@ -91,7 +91,7 @@ class Journal:
         """
         loop = asyncio.get_running_loop()
         deadline_seconds, is_sent = loop.time() + READ_BY_JOURNALD_WITHIN_SECONDS, False
-        pause_seconds, longest_seconds = _POLL_SECONDS
+        pause_seconds, longest_seconds = _READ_POLL_SECONDS
         while not (is_sent := is_sent or self._is_sent(fields)) or self._is_unread():
             if loop.time() > deadline_seconds:
                 unread = f"journald did not read it within {READ_BY_JOURNALD_WITHIN_SECONDS:g} s"

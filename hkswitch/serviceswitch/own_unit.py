@@ -27,7 +27,7 @@ MOVED_WITHIN_SECONDS: Final = 2
 LINES_WAIT_SECONDS: Final = 1
 """How long lines wait for systemd; after that requests are refused, and pings are answered."""
 
-_POLL_SECONDS: Final = 0.005
+_MOVE_POLL_SECONDS: Final = 0.005
 
 
 def is_in_own_unit() -> bool:
@@ -97,7 +97,7 @@ class OwnUnit:
         while not self._has_moved():
             if loop.time() > deadline_seconds:
                 return f"not moved within {MOVED_WITHIN_SECONDS} s"
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(_MOVE_POLL_SECONDS)
         return ""
 
 

@@ -34,7 +34,7 @@ class UnitSnapshot(NamedTuple):
         return self.state.meaning is UnitHealth.UP
 
 
-_UNKNOWN: Final = UnitSnapshot(UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead"), "")
+_NOT_YET_SEEN: Final = UnitSnapshot(UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead"), "")
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class StartHistory:
 
     unit: str
     """systemd's name of the unit, not an alias."""
-    before: UnitSnapshot = _UNKNOWN
+    before: UnitSnapshot = _NOT_YET_SEEN
     now: UnitSnapshot = field(init=False)
     went_down: UnitSnapshot | None = None
     """The first moment after its start when it was not up, and no job was pending."""

@@ -1,4 +1,4 @@
-"""Who may speak to the helper."""
+"""The requesters that the helper admits."""
 
 import os
 import socket
@@ -40,7 +40,7 @@ def test_a_pipe_and_the_daemons_connection_are_admitted(requester: Requester, da
     ],
     ids=str,
 )
-def test_nobody_else_is(requester: Requester, daemon_uid: int | None, code: Exit) -> None:
+def test_all_others_are_refused(requester: Requester, daemon_uid: int | None, code: Exit) -> None:
     with pytest.raises(Failure) as refused:
         admit(requester, daemon_uid)
     assert refused.value.exit_code is code
@@ -60,7 +60,9 @@ DAEMON, OTHER = 990, 1000
     ],
     ids=str,
 )
-def test_a_way_that_the_config_leaves_open_is_open(requester: Requester, by_uid: int, helper: str) -> None:
+def test_a_transport_that_the_config_allows_is_admitted(
+    requester: Requester, by_uid: int, helper: str
+) -> None:
     admit_by_config(requester, by_uid, DAEMON, HelperTransport(helper))
 
 

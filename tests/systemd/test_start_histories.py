@@ -1,4 +1,4 @@
-"""What came of a start, by the signals that systemd sends: sequences of systemd 252 and of 257."""
+"""Results of starts, from sequences of signals that systemd 252 and 257 send."""
 
 from collections.abc import Iterable
 from typing import Any, Final
