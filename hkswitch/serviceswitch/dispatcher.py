@@ -238,8 +238,8 @@ class Dispatcher:
     def _probed(self, group_id: str, outcome: ProbeOutcome | None) -> None:
         if outcome is not None and outcome.denied:
             self._policy.audit.denied(Denial(outcome.reason, "status", group_id))
-        told = ProbeTold(None) if outcome is None else ProbeTold(outcome.result, outcome.reason)
-        self._states.probed(group_id, told)
+        message = ProbeTold(None) if outcome is None else ProbeTold(outcome.result, outcome.reason)
+        self._states.probed(group_id, message)
         self._replies.wake()
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:

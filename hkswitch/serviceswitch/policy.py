@@ -80,7 +80,7 @@ class TrustedConfig:
         """Why the file was refused when it was last read; empty if it was accepted."""
 
     def read(self) -> Config:
-        """Return the config as it is now; raises `Untrusted`, `NotThere`, `ConfigError` or from `admit`."""
+        """Return the current config; raises `Untrusted`, `NotThere`, `ConfigError` or what `admit` raises."""
         contents = self._read(self._file)
         if self._config is None or contents != self._contents:
             config = parse(contents, self._file)
@@ -89,7 +89,7 @@ class TrustedConfig:
         return self._config
 
     def last_valid(self) -> Config | None:
-        """Return the config as it is now or, if that is refused, the last accepted one; sets `problem`."""
+        """Return the current config or, if it is refused, the last accepted one; sets `problem`."""
         try:
             self.read()
         except Failure as failure:

@@ -63,10 +63,10 @@ class UnsentStates:
         self._units |= units
         self._unsent_units |= dict.fromkeys(units)
 
-    def probed(self, group_id: str, told: ProbeTold) -> None:
+    def probed(self, group_id: str, message: ProbeTold) -> None:
         """Update the probe result of a group."""
-        if self._probes.get(group_id) != told:
-            self._probes[group_id] = told
+        if self._probes.get(group_id) != message:
+            self._probes[group_id] = message
             self._unsent_probes[group_id] = None
 
     def lose(self, why: Failure) -> None:

@@ -98,8 +98,8 @@ class ReplyWriter:
         """Take what is written next: the states that a request led to come before its result."""
         if self._replies and not isinstance(self._replies[0][0], Finished):
             return self._replies.popleft()
-        if (told := self._states.next()) is not None:
-            return told, None
+        if (states := self._states.next()) is not None:
+            return states, None
         return self._replies.popleft() if self._replies else None
 
 
