@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import sdbus
 
-from hkswitch.systemd.connection import SYSTEMD, Connection
-from hkswitch.systemd.interface import PATH, Manager
+from hkswitch.systemd.connection import SYSTEMD, BusConnection
+from hkswitch.systemd.interface import MANAGER_PATH, Manager
 from tests.host.machine import Host
 
 _ADDRESS: Final = "DBUS_SYSTEM_BUS_ADDRESS"
@@ -22,7 +22,7 @@ class Bus:
 
     def __init__(self, bus: sdbus.SdBus) -> None:
         """Use `opened`."""
-        self._manager = Manager.new_proxy(SYSTEMD, PATH, bus)
+        self._manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, bus)
         self._ends: dict[str, asyncio.Future[str]] = {}
         self._calls = asyncio.Semaphore(_MOST_CALLS)
 
@@ -59,14 +59,14 @@ class Bus:
 async def opened(host: Host) -> AsyncIterator[Bus]:
     """Connect to the bus of a host from outside."""
     with _address_of(host):
-        connection = Connection()
+        connection = BusConnection()
     try:
         bus = Bus(connection.bus)
         matching = connection.bus.match_signal_async(
             SYSTEMD, None, f"{SYSTEMD}.Manager", "JobRemoved", bus.job_removed
         )
         match = await matching  # the match ends with its last reference
-        await Manager.new_proxy(SYSTEMD, PATH, connection.bus).subscribe()
+        await Manager.new_proxy(SYSTEMD, MANAGER_PATH, connection.bus).subscribe()
         yield bus
         del match
     finally:

@@ -51,7 +51,7 @@ MODULE_MAY_IMPORT = {
     "cli/run.py": {"cli", "daemon"},
     "cli/status.py": {"cli", "control", "model", "protocol", "systemd"},
     "cli/unpair.py": {"cli", "control", "hap", "model", "protocol"},
-    "control/peer_credentials.py": set(),
+    "control/peer_credentials.py": {"protocol"},
     "daemon/bridge.py": {"hap", "model", "network", "protocol"},
     "daemon/changes.py": {"model"},
     "daemon/location.py": {"daemon", "model", "network"},
@@ -241,11 +241,14 @@ PURE_MODULES = [
     for path in MODULES
     if path.parent.name in {"model", "protocol"} and path.name != "config_file.py"  # which reads the file
 ]
+READS_ONE_OPTION = {"credentials.py": {"socket"}}
+"""It asks the kernel about a socket that it is given, and both programs need that."""
 
 
 @pytest.mark.parametrize("module", PURE_MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_model_and_protocol_are_pure(module: Path) -> None:
-    assert {name.split(".")[0] for name in imported(module)} & PURE == set()
+    impure = {name.split(".")[0] for name in imported(module)} & PURE
+    assert impure == READS_ONE_OPTION.get(module.name, set())
 
 
 def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None:
@@ -264,7 +267,6 @@ def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None
         "signal",
         "socket",
         "stat",
-        "struct",
         "sys",
         "termios",
         "threading",
@@ -325,7 +327,7 @@ def lines_of_code(module: Path) -> int:
 
 def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     room = (ROOT / "hkswitch" / "serviceswitch").glob("*.py")
-    assert sum(map(lines_of_code, room)) <= 1610
+    assert sum(map(lines_of_code, room)) <= 1570
     assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 3961
 
 

@@ -15,13 +15,14 @@ from hkswitch.backend import Observer
 from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
 from hkswitch.backend.interrupted_request import InterruptedRequest
-from hkswitch.backend.reported_state import CONFIG_CHANGED, ReportedState
+from hkswitch.backend.reported_state import ReportedState
 from hkswitch.backend.retained_results import RetainedResults
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState, result_of
 from hkswitch.protocol.helper import (
+    CONFIG_CHANGED,
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
     Complete,

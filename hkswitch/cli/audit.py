@@ -11,6 +11,7 @@ from hkswitch.cli.options import examples
 from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
+from hkswitch.model.installation import HELPER_SLICE
 
 JOURNALCTL: Final = "/usr/bin/journalctl"
 
@@ -19,7 +20,7 @@ JOURNALCTL: Final = "/usr/bin/journalctl"
 # into the slice.
 QUERY: Final = (
     "_UID=0",
-    "_SYSTEMD_SLICE=system-serviceswitch.slice",
+    f"_SYSTEMD_SLICE={HELPER_SLICE}",
     "_TRANSPORT=journal",
     "SYSLOG_IDENTIFIER=serviceswitch",
 )

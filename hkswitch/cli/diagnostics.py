@@ -24,13 +24,14 @@ from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.options import config_option, examples, state_option
 from hkswitch.doctor.account import stored
 from hkswitch.doctor.checks import check_all
-from hkswitch.doctor.context import DAEMON_UNIT, Context, collect
+from hkswitch.doctor.context import Context, collect
 from hkswitch.doctor.finding import lines
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.hap.state_file import Stored
 from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, Failure
 from hkswitch.model.group import Argv, Group
+from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.model.printable import printable
 from hkswitch.network import addresses
 from hkswitch.protocol.report import Report

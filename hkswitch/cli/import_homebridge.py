@@ -3,7 +3,6 @@
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -19,10 +18,8 @@ from hkswitch.homebridge import (
     read_wrapper,
 )
 from hkswitch.model.config_file import read_regular
+from hkswitch.model.environment import SEARCH_PATH
 from hkswitch.model.errors import Exit, Failure
-
-ROOTS_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where root finds a program that is named without its path."""
 
 
 @click.command(
@@ -69,7 +66,7 @@ def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:
         imported = convert(
             contents,
             str(config),
-            which=lambda name: shutil.which(name, path=ROOTS_PATH),
+            which=lambda name: shutil.which(name, path=SEARCH_PATH),
             wrapper=read_wrapper(str((wrapper or Path(USUAL_PATH)).absolute()), _wrapper(wrapper)),
             scripts=None if scripts is None else str(scripts.absolute()),
         )

@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket, as the kernel knows it. Decides nothing."""
+"""The user and the groups of a process that connected to the control socket. Decides nothing."""
 
 import errno
 import socket
@@ -6,11 +6,11 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from hkswitch.protocol.credentials import credentials_of
+
 SO_PEERGROUPS: Final = 59  # not in `socket` yet
 LARGEST_OPTION_BYTES: Final = 1024
 """Python reads no larger socket option."""
-
-_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,7 @@ class Peer:
 
 def peer_of(connection: socket.socket) -> Peer:
     """The peer of a connected unix socket."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user_id, group_id = _CREDENTIALS.unpack(credentials)
+    _, user_id, group_id = credentials_of(connection)
     return Peer(user_id, group_id, _groups(connection))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.control.words import command
-from hkswitch.doctor.context import DAEMON_UNIT, DAEMON_USER, Context
+from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import (
     WITH_SUDO,
     Check,
@@ -26,6 +26,7 @@ from hkswitch.doctor.finding import (
 from hkswitch.hap import state_file
 from hkswitch.hap.state_file import Stored
 from hkswitch.model.errors import Failure
+from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 from hkswitch.protocol.report import BridgeReport, PairedController
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Final
 
-from hkswitch.doctor.context import DAEMON_UNIT, DAEMON_USER, ROOT, Account, Context, parse_properties
+from hkswitch.doctor.context import ROOT, Account, Context, parse_properties
 from hkswitch.doctor.finding import (
     NO_CONFIG,
     WITH_SUDO,
@@ -28,7 +28,7 @@ from hkswitch.model.config import Config
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
-from hkswitch.model.group import Group
+from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.report import BridgeReport
 from hkswitch.serviceswitch import trusted_files
@@ -136,14 +136,6 @@ def is_permission_denied(failure: Failure) -> bool:
     return str(failure).endswith(f": {os.strerror(errno.EACCES)}")
 
 
-def programs_of(group: Group) -> Iterator[str]:
-    """The programs that root runs for a group."""
-    found = [group.check]
-    if (commands := group.commands) is not None:
-        found = [commands.start, commands.stop, commands.restart, commands.status]
-    yield from (argv[0] for argv in found if argv)
-
-
 async def hidden_folders(transport: HelperTransport) -> Mapping[str, str]:
     """Return the folders that the helper does not see, each with what hides it; none without systemd."""
     unit = HELPER_INSTANCE if transport is HelperTransport.SOCKET else DAEMON_UNIT
@@ -201,7 +193,7 @@ def _refusals(context: Context) -> Iterator[Refusal]:
 
 def _programs(config: Config | Failure) -> tuple[str, ...]:
     groups = () if isinstance(config, Failure) else config.groups
-    return tuple(dict.fromkeys(path for group in groups for path in programs_of(group)))
+    return tuple(dict.fromkeys(path for group in groups for path in group.programs))
 
 
 def _readable_by(account: Account, file: Path) -> bool:

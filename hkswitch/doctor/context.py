@@ -12,15 +12,13 @@ from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Failure
+from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
 from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import BridgeReport
-
-DAEMON_USER: Final = "hkswitch"
-DAEMON_UNIT: Final = "hkswitch.service"
 
 SHOWN_PROPERTIES: Final = (
     *("LoadState", "ActiveState", "SubState", "Result", "MainPID", "UnitFileState", "NeedDaemonReload"),

@@ -7,9 +7,10 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from hkswitch.doctor.context import DAEMON_UNIT, Context
+from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import Check, Finding, fail, ok, skip
 from hkswitch.model.errors import Failure
+from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.network.choice import NoAddress, NoDefaultRoute
 from hkswitch.protocol.report import BridgeReport
 

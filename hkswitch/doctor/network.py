@@ -7,10 +7,11 @@ from pathlib import Path
 
 from hkswitch.control import STATE_FOLDER, client
 from hkswitch.control.words import command
-from hkswitch.doctor.context import DAEMON_UNIT, Context
+from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import NO_CONFIG, Check, Finding, fail, ok, skip, warn
 from hkswitch.model.config import Config
 from hkswitch.model.errors import Failure
+from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.network import listeners
 from hkswitch.network.choice import NoAddress, NoDefaultRoute
 from hkswitch.network.endpoint import Endpoint

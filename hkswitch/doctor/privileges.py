@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.context import DAEMON_UNIT, Context
+from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import WITH_SUDO, Check, Finding, fail, ok, skip
 from hkswitch.doctor.programs import CannotRun, Completed, run
+from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.model.unit_state import HelperTransport
 
 IMPLYING: Final = frozenset(

@@ -7,10 +7,11 @@ from hkswitch import __version__
 from hkswitch.backend.helper_transport import SOCKET_UNIT, sudo_command
 from hkswitch.backend.sudo_reasons import HELPER, explain, telling_line
 from hkswitch.control import client
-from hkswitch.doctor.context import DAEMON_UNIT, Context
+from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import Check, Finding, fail, needs_root, ok, skip, todo
 from hkswitch.doctor.programs import Completed, run
 from hkswitch.model.errors import Failure
+from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import Hello
 from hkswitch.protocol.helper_replies import parse_reply

@@ -8,9 +8,10 @@ from typing import Final
 
 from hkswitch.backend.helper_transport import sudo_command
 from hkswitch.backend.sudo_reasons import HELPER, RULE_REMEDY, SUDOERS_RULE, find_reason, hint, telling_line
-from hkswitch.doctor.context import DAEMON_USER, ROOT, Context
+from hkswitch.doctor.context import ROOT, Context
 from hkswitch.doctor.finding import Check, Finding, fail, needs_root, ok, skip
 from hkswitch.doctor.programs import CannotRun, NotInstalled, run
+from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.report import BridgeReport
 

@@ -6,11 +6,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from hkswitch.doctor.context import DAEMON_USER, Context
+from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Check, Finding, counted, fail, ok, skip
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
+from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import LoadState, UnitHealth, UnitState
 from hkswitch.systemd.units import Systemd
 

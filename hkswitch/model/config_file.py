@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hkswitch.model.errors import ConfigUnreadable
+from hkswitch.model.installation import CONFIG_FILE
 
 if TYPE_CHECKING:
     from hkswitch.model.config import Config
 
-DEFAULT: Final = Path("/etc/hkswitch/config.yaml")
+DEFAULT: Final = Path(CONFIG_FILE)
 CONFIG_TIMEOUT_SECONDS: Final = 5
 _READ_CHUNK_BYTES: Final = 1 << 16
 

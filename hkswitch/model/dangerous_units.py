@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from hkswitch.model.config import Config
 from hkswitch.model.errors import Problem
+from hkswitch.model.installation import DAEMON_UNIT, HELPER_SLICE
 from hkswitch.model.unit_state import Action
 from hkswitch.model.yaml_nodes import Mapping, Node, Sequence, read
 
@@ -41,8 +42,8 @@ _DANGERS: Final = (
         _IF_STOPPED_OR_RESTARTED,
         "stopping it stops hkswitch itself, and no switch can start it again",
         (
-            *("hkswitch.service", "serviceswitch.socket", "serviceswitch@.service"),
-            *("system-serviceswitch.slice", "var-lib-hkswitch.mount"),
+            *(DAEMON_UNIT, "serviceswitch.socket", "serviceswitch@.service"),
+            *(HELPER_SLICE, "var-lib-hkswitch.mount"),
         ),
     ),
     _Danger(

@@ -39,6 +39,10 @@ class Commands:
     status: Argv
     restart: Argv = ()
 
+    def of(self, action: Action) -> Argv:
+        """Return the command of an action."""
+        return {Action.START: self.start, Action.STOP: self.stop, Action.RESTART: self.restart}[action]
+
 
 _StateByResult = dict[ProbeResult | None, GroupState]
 _STATE_OF_COMMANDS: _StateByResult = {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.OFF}
@@ -69,6 +73,17 @@ class Group:
     def probe(self) -> Argv:
         """The command that determines the state beyond systemd's unit states, if there is one."""
         return self.check if self.commands is None else self.commands.status
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that are run for the group."""
+        has = self.commands
+        found = (has.start, has.stop, has.restart, has.status) if has else (self.check,)
+        return tuple(argv[0] for argv in found if argv)
+
+    def programs_of(self, action: Action) -> tuple[str, ...]:
+        """Return the programs without which an action cannot be done; a group of units needs none."""
+        return () if self.commands is None else (self.commands.of(action)[0], self.commands.status[0])
 
     def state(self, units: Mapping[str, UnitState], probe_result: ProbeResult | None) -> GroupState | None:
         """Return the group's state from its units' states and the probe's result since then.

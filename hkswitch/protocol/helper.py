@@ -52,6 +52,8 @@ CONFIRM_MS: Final = 200
 CONFIRM_AT_LENGTH_MS: Final = 1000
 """The same while a person at a terminal waits."""
 
+CONFIG_CHANGED: Final = "the configuration has changed; run `systemctl reload hkswitch`"
+
 
 # From the daemon
 

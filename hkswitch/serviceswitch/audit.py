@@ -1,7 +1,7 @@
-"""The audit: root's decisions, denials and results are lines in the journal. Runs as root.
+"""The audit: root's decisions, denials and results as lines in the journal. Runs as root.
 
-A decision is in the journal before it is acted on, and a second line has the result. Denials share one limit,
-because whoever may ask can make any number of them. It decides nothing itself.
+A decision is in the journal before it is acted on, and a second line has the result. Denials share a rate
+limit, because a requester can cause any number of them. The audit decides nothing itself.
 """
 
 import asyncio
@@ -13,38 +13,38 @@ from typing import Final, NamedTuple, Self
 
 from hkswitch.model.printable import escaped
 from hkswitch.model.unit_state import UnitResult
-from hkswitch.serviceswitch.journal import Fields, Journal, Unwritten
+from hkswitch.serviceswitch.journal import Fields, Journal, NotRecorded
 from hkswitch.serviceswitch.trusted_files import ROOT
 
 IDENTIFIER: Final = "serviceswitch"
 
-DONE, DENIED, FAILED = 6, 4, 3  # syslog(3): info, warning, err
+PRIORITY_DONE, PRIORITY_DENIED, PRIORITY_FAILED = 6, 4, 3  # syslog(3): info, warning, err
 
-LONGEST_TEXT: Final = 512
+LONGEST_FIELD: Final = 512
 LONGEST_RESULT: Final = 16 * 1024
 """Characters; 128 units with usual names fit."""
 
-DENIED_EVERY_SECONDS: Final = 1
+SECONDS_BETWEEN_DENIALS: Final = 1
 
 MOST_DECISIONS: Final = 1000
 DECISIONS_WITHIN_SECONDS: Final = 30
-"""Far below journald's own limit of 10,000 lines in that time, beyond which it drops lines."""
+"""Far below journald's own limit of 10,000 lines in this time, beyond which it drops lines."""
 
 _LOGIN_UID: Final = Path("/proc/self/loginuid")
-_NOBODY_LOGGED_IN: Final = 2**32 - 1
+_NO_LOGIN: Final = 2**32 - 1
 
 Later = Callable[[float, Callable[[], None]], object]
 
 
 class Caller(NamedTuple):
-    """Whom root decides for: the user who called sudo, and who had logged in, if any user had."""
+    """The user who called sudo or connected, and the user who logged in, if one did."""
 
     uid: int
     login_uid: int | None = None
 
 
 class Decision(NamedTuple):
-    """An action that was allowed; `number` is its own in this process."""
+    """An action that was allowed; `number` is unique in this process."""
 
     action: str
     group: str
@@ -52,9 +52,9 @@ class Decision(NamedTuple):
 
 
 class Denial(NamedTuple):
-    """What was not allowed, and why; a malformed line has no action and no group.
+    """A request that was not allowed, and why; a malformed one has no action and no group.
 
-    `left_out` denials before it are not in the journal.
+    `left_out` is how many denials before it are not in the journal.
     """
 
     reason: str
@@ -64,7 +64,7 @@ class Denial(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What came of a decision: `failed` is why it failed, if it did."""
+    """The outcome of a decision: `failed` is why it failed, empty for success."""
 
     decision: Decision
     failed: str
@@ -73,7 +73,7 @@ class Effect(NamedTuple):
 
 
 class Audit:
-    """Writes to the journal, while it is entered."""
+    """The audit log in the journal, open while it is entered."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Audit:
         self._later = later
         self._numbers = count(1)
         self._left_out: Denial | None = None
-        """The newest one that was not written."""
+        """The newest denial that was not written."""
         self._left_out_count = 0
         self._quiet_until_seconds = self._window_ends_seconds = -float("inf")
         self._decisions = 0
@@ -103,18 +103,18 @@ class Audit:
         self.journal.__exit__()
 
     async def decided(self, action: str, group: str) -> Decision:
-        """Record that an action is allowed; raises `Unwritten`, and then it must not be done."""
+        """Record that an action is allowed; raises `NotRecorded`, and then it must not be done."""
         decision = Decision(action, group, next(self._numbers))
         if self._clock() >= self._window_ends_seconds:
             self._window_ends_seconds, self._decisions = self._clock() + DECISIONS_WITHIN_SECONDS, 0
         self._decisions += 1
         if self._decisions > MOST_DECISIONS:
-            raise Unwritten(f"more than {MOST_DECISIONS} requests within {DECISIONS_WITHIN_SECONDS} s")
+            raise NotRecorded(f"more than {MOST_DECISIONS} requests within {DECISIONS_WITHIN_SECONDS} s")
         await self.journal.record(self._fields(decision))
         return decision
 
     def denied(self, denial: Denial) -> None:
-        """Write a denial. Of a flood, one a second is written, with the number of those before it."""
+        """Write a denial, at most one a second, with the number of those left out before it."""
         if self._left_out is None and self._clock() >= self._quiet_until_seconds:
             self._write_denial(denial)
             return
@@ -124,7 +124,7 @@ class Audit:
         self._left_out_count += 1
 
     def ended(self, effect: Effect) -> None:
-        """Write what came of a decision."""
+        """Write the outcome of a decision."""
         self.journal.send(self._fields(effect))
 
     def _write_left_out(self) -> None:
@@ -134,19 +134,20 @@ class Audit:
 
     def _write_denial(self, denial: Denial) -> None:
         self.journal.send(self._fields(denial))
-        self._quiet_until_seconds = self._clock() + DENIED_EVERY_SECONDS
+        self._quiet_until_seconds = self._clock() + SECONDS_BETWEEN_DENIALS
 
     def _fields(self, what: Decision | Denial | Effect) -> Fields:
         return fields_of(what, self._caller)
 
 
 def caller(environment: Mapping[str, str], real_uid: int, peer_uid: int | None) -> Caller:
-    """Whom this process works for. `peer_uid`: who connected to its standard input, if anybody did."""
-    said = environment.get("SUDO_UID", "")
-    # TRUST: sudo sets SUDO_UID, whatever its own caller says; and nobody but root starts us without sudo.
-    sudo = real_uid == ROOT and said.isascii() and said.isdigit() and len(said) <= len(str(_NOBODY_LOGGED_IN))
+    """Determine the user that this process works for; `peer_uid` is the one that connected, if one did."""
+    sudo_uid = environment.get("SUDO_UID", "")
+    # TRUST: sudo sets SUDO_UID, whatever its own caller says; and only root starts this without sudo.
+    is_number = sudo_uid.isascii() and sudo_uid.isdigit() and len(sudo_uid) <= len(str(_NO_LOGIN))
+    by_sudo = real_uid == ROOT and is_number
     works_for = real_uid if peer_uid is None else peer_uid
-    return Caller(int(said) if sudo else works_for, _login_uid())
+    return Caller(int(sudo_uid) if by_sudo else works_for, _login_uid())
 
 
 def _login_uid() -> int | None:
@@ -154,46 +155,47 @@ def _login_uid() -> int | None:
         uid = int(_LOGIN_UID.read_text())
     except (OSError, ValueError):
         return None  # a kernel without it
-    return None if uid == _NOBODY_LOGGED_IN else uid
+    return None if uid == _NO_LOGIN else uid
 
 
 def fields_of(what: Decision | Denial | Effect, caller: Caller) -> dict[str, str]:
-    """Return the fields of a line of the journal."""
-    every = {
+    """Return the fields of a journal line."""
+    fields = {
         "SYSLOG_IDENTIFIER": IDENTIFIER,
-        **_facts(what, f"for uid {caller.uid}"),
+        **_fields(what, f"for uid {caller.uid}"),
         "HKSWITCH_BY_UID": str(caller.uid),
         "HKSWITCH_LOGINUID": "" if caller.login_uid is None else str(caller.login_uid),
     }
-    return {name: value for name, value in every.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
-def _facts(what: Decision | Denial | Effect, for_whom: str) -> Mapping[str, str]:
+def _fields(what: Decision | Denial | Effect, for_whom: str) -> Mapping[str, str]:
     match what:
         case Decision():
             return _asked(what) | {
                 "MESSAGE": f"allowed {for_whom}: {_request(what)}",
-                "PRIORITY": str(DONE),
+                "PRIORITY": str(PRIORITY_DONE),
                 "HKSWITCH_DECISION": "allowed",
                 "HKSWITCH_REQUEST": str(what.number),
             }
         case Denial():
             asked = _request(what) if what.action else "malformed request"
-            more = f" (and {what.left_out} denied before it)" if what.left_out else ""
+            more = f" ({what.left_out} more denied before)" if what.left_out else ""
             return _asked(what) | {
                 "MESSAGE": f"denied {for_whom}: {asked}: {_in_one_line(what.reason)}{more}",
-                "PRIORITY": str(DENIED),
+                "PRIORITY": str(PRIORITY_DENIED),
                 "HKSWITCH_DECISION": "denied",
                 "HKSWITCH_REASON": _in_lines(what.reason),
                 "HKSWITCH_LEFT_OUT": str(what.left_out or ""),
             }
         case Effect(decision, failed, results, duration_ms):
             result = escaped(", ".join(map(str, results)), LONGEST_RESULT)
-            said = f"failed {for_whom}: " if failed else f"done {for_whom}: "
+            outcome = "failed" if failed else "done"
+            why = _in_one_line(failed) if failed else result
             return _asked(decision) | {
-                "MESSAGE": f"{said}{_request(decision)}: {_in_one_line(failed) if failed else result}",
-                "PRIORITY": str(FAILED if failed else DONE),
-                "HKSWITCH_OUTCOME": "failed" if failed else "done",
+                "MESSAGE": f"{outcome} {for_whom}: {_request(decision)}: {why}",
+                "PRIORITY": str(PRIORITY_FAILED if failed else PRIORITY_DONE),
+                "HKSWITCH_OUTCOME": outcome,
                 "HKSWITCH_REASON": _in_lines(failed),
                 "HKSWITCH_RESULT": result,
                 "HKSWITCH_DURATION_MS": str(duration_ms),
@@ -218,4 +220,4 @@ def _in_lines(reason: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return escaped(text, LONGEST_TEXT)
+    return escaped(text, LONGEST_FIELD)

@@ -1,4 +1,4 @@
-"""`serviceswitch serve`: takes the daemon's lines, and does one request after its checks. Runs as root."""
+"""`serviceswitch serve`: reads the daemon's lines, checks each request and does it. Runs as root."""
 
 import asyncio
 from collections import defaultdict
@@ -25,27 +25,25 @@ from hkswitch.protocol.helper import (
 )
 from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.serviceswitch.audit import Denial
-from hkswitch.serviceswitch.commands import Manager, Runner, Said, Wanted
-from hkswitch.serviceswitch.execute import Results, Worker
-from hkswitch.serviceswitch.journal import Unwritten
-from hkswitch.serviceswitch.observe import Observation, Watch
+from hkswitch.serviceswitch.execute import ActionGuard, Executor, ProbeOutcome, ServiceManager
+from hkswitch.serviceswitch.journal import NotRecorded
+from hkswitch.serviceswitch.observe import Observation, WatchUnits
+from hkswitch.serviceswitch.policy import Policy, Results
 from hkswitch.serviceswitch.probes import Probes
-from hkswitch.serviceswitch.states import States
-from hkswitch.serviceswitch.stdio import Output, Unheard, Write
+from hkswitch.serviceswitch.states import UnsentStates
+from hkswitch.serviceswitch.stdio import OutputUnwritable, ReplyWriter, Write
 
 MOST_REQUESTS_AT_ONCE: Final = 512
-"""More than a bridge can have accessories; whoever sends more is told so and harms nobody."""
+"""More than a bridge can have accessories; further requests are refused."""
 
-TOO_MANY: Final = "too many requests at once"
+TOO_MANY_REQUESTS: Final = "too many requests at once"
+DAEMON_HUNG_UP: Final = "not begun: the daemon closed the connection"
 
 
 class LineTooLong(Failure):
-    """The other side sent a line without an end."""
+    """A request line beyond the limit of the protocol."""
 
     exit_code = Exit.USAGE
-
-    def __str__(self) -> str:
-        return "a request line is too long; ending"
 
 
 class Overruled(Failure):
@@ -53,37 +51,34 @@ class Overruled(Failure):
 
 
 class Abandoned(Failure):
-    """The daemon went away before its request was begun."""
-
-    def __str__(self) -> str:
-        return "not begun: the daemon that asked for it went away"
+    """The daemon closed the connection before its request was begun."""
 
 
-async def first_to_end(*awaited: Awaitable[object]) -> None:
-    """Run them side by side until one ends, and raise what it raised."""
-    ends = [asyncio.ensure_future(each) for each in awaited]
+async def until_first_ends(*awaited: Awaitable[object]) -> None:
+    """Run them side by side until one ends, cancel the others, and raise what it raised."""
+    tasks = [asyncio.ensure_future(each) for each in awaited]
     try:
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            if end.done():
-                end.result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
     finally:
-        for end in ends:
-            end.cancel()
-        await asyncio.gather(*ends, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Order(NamedTuple):
-    """Of a request among others for the same units."""
+class JobOrder(NamedTuple):
+    """The position of a request among others for the same units."""
 
-    older: list[asyncio.Event]
-    """Are set when older ones are about to make their jobs, or make none."""
-    made: asyncio.Event
+    earlier: list[asyncio.Event]
+    """Set when the earlier requests are about to queue their jobs, or queue none."""
+    queued: asyncio.Event
 
 
 @dataclass(eq=False, slots=True)
-class Turns:
-    """Of one group: which request is the newest, and whose command runs."""
+class GroupRequests:
+    """The requests of one group: the newest, and a lock for the one whose command runs."""
 
     newest: Request | None = None
     running: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -93,34 +88,39 @@ class Dispatcher:
     """The requests of one daemon."""
 
     def __init__(
-        self, worker: Worker, systemd: Manager, watch: Watch, write: Write, hung_up: Callable[[], bool]
+        self,
+        policy: Policy,
+        systemd: ServiceManager,
+        watch: WatchUnits,
+        write: Write,
+        has_hung_up: Callable[[], bool],
     ) -> None:
-        """`write` takes lines to the daemon; `hung_up` tells whether that closed the end where it writes."""
-        self._worker = worker
-        self._hung_up = hung_up
-        self._states = States()
-        self._output = Output(write, self._states)
-        self._runner = Runner(systemd, worker.rules.examine)
-        self._probes = Probes(self._runner, self._probed, self._spawn)
-        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
-        self._making: dict[str, asyncio.Event] = {}
+        """`write` sends lines to the daemon; `has_hung_up` tells whether it closed its writing end."""
+        self._policy = policy
+        self._has_hung_up = has_hung_up
+        self._states = UnsentStates()
+        self._replies = ReplyWriter(write, self._states)
+        self._executor = Executor(systemd, policy.config.examine)
+        self._probes = Probes(self._executor, self._probed, self._spawn)
+        self._by_group: defaultdict[str, GroupRequests] = defaultdict(GroupRequests)
+        self._last_queued: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.observation = Observation(
-            worker.rules,
+            policy.config,
             self._states,
             self._probes,
             watch=watch,
-            output=self._output,
+            replies=self._replies,
             spawn=self._spawn,
         )
 
     async def serve(self, lines: AsyncIterator[bytes]) -> None:
-        """Take lines until there are no more; raises what ends it before: `Unheard`, `LineTooLong`."""
-        self._output.say(Hello(__version__))
+        """Serve all lines; raises `OutputUnwritable` or `LineTooLong`."""
+        self._replies.send(Hello(__version__))
         try:
-            await first_to_end(self._take_all(lines), self._output.keep_writing(), self._broken)
+            await until_first_ends(self._take_all(lines), self._replies.keep_writing(), self._broken)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -130,118 +130,117 @@ class Dispatcher:
         try:
             async for line in lines:
                 self._take(line)
-                await self._output.room()
+                await self._replies.until_room()
         except LineTooLong:
-            self._worker.audit.denied(Denial("it has no end"))
+            self._policy.audit.denied(Denial("the line is too long"))
             raise
 
     def _take(self, line: bytes) -> None:
-        """Take one line; a bad one is refused and harms no other."""
+        """Take one line; a malformed one is refused and affects no other."""
         try:
             # TRUST: the line comes from an unprivileged process. It names an action and a group, at most.
-            asked = parse_request(line)
+            message = parse_request(line)
         except MalformedMessage as error:
-            self._worker.audit.denied(Denial(str(error)))
-            self._output.say(Refused(error.request_id, f"not a request: {error}"))
+            self._policy.audit.denied(Denial(str(error)))
+            self._replies.send(Refused(error.request_id, f"malformed request: {error}"))
             return
-        match asked:
+        match message:
             case Ping(number):
-                self.observation.look()
-                self._output.say(Pong(number))
+                self.observation.read_config()
+                self._replies.send(Pong(number))
             case Observe(epoch):
                 self.observation.observe(epoch)
             case Request() if self._requests >= MOST_REQUESTS_AT_ONCE:
-                self._worker.audit.denied(Denial(TOO_MANY, asked.action, asked.group))
-                self._output.say(Refused(asked.id, TOO_MANY))
+                self._policy.audit.denied(Denial(TOO_MANY_REQUESTS, message.action, message.group))
+                self._replies.send(Refused(message.id, TOO_MANY_REQUESTS))
             case Request():
-                self.observation.look()
+                self.observation.read_config()
                 self._requests += 1
-                self._spawn(self._answer(asked))
+                self._spawn(self._answer(message))
 
     async def _answer(self, request: Request) -> None:
-        """Do a request, if it is allowed, and say what came of it."""
+        """Do a request, if it is allowed, and reply with its results."""
         try:
-            group = self._worker.allowed(request.action, request.group, request.token)
-            results = await self._done(request, group)
-        except Unheard:
+            group = self._policy.allowed(request.action, request.group, request.token)
+            results = await self._do(request, group)
+        except OutputUnwritable:
             raise
-        except (BusUnavailable, Abandoned, Unwritten) as failure:
-            self._output.say(Refused(request.id, str(failure)))
+        except (BusUnavailable, Abandoned, NotRecorded) as failure:
+            self._replies.send(Refused(request.id, str(failure)))
         except Failure as denial:
-            self._output.say(Refused(request.id, f"denied: {denial}"))
+            self._replies.send(Refused(request.id, f"denied: {denial}"))
         else:
-            self._output.say(Finished(request.id, results, self._is_superseded(request, results)))
+            self._replies.send(Finished(request.id, results, self._is_superseded(request, results)))
         finally:
             self._requests -= 1
 
-    async def _done(self, request: Request, group: Group) -> Results:
-        """Do what was allowed: the audit and the daemon know of it before it begins."""
-        turns = self._turns[group.id]
-        turns.newest = request
+    async def _do(self, request: Request, group: Group) -> Results:
+        """Do an allowed request; the audit and the daemon know of it before it begins."""
+        requests = self._by_group[group.id]
+        requests.newest = request
         with self._in_order(group) as order:
-            async with self._worker.audited(request.action, group.id) as record:
-                await self._output.said(Accepted(request.id))
+            async with self._policy.audited(request.action, group.id) as record:
+                await self._replies.deliver(Accepted(request.id))
                 if group.commands is None:
-                    record.results = await self._act(request, group, order)
+                    record.results = await self._execute(request, group, order)
                 else:
-                    async with turns.running:  # no command is cut short: a newer request waits
-                        record.results = await self._act(request, group, order)
-                record.excused = self._is_superseded(request, record.results)
+                    async with requests.running:  # a command is not interrupted: newer requests wait
+                        record.results = await self._execute(request, group, order)
+                record.is_superseded = self._is_superseded(request, record.results)
         return record.results
 
     @contextmanager
-    def _in_order(self, group: Group) -> Iterator[Order]:
-        """Of requests for the same units, in whatever groups, an older one makes its jobs first."""
-        made = asyncio.Event()
-        older = [self._making[unit] for unit in group.units if unit in self._making]
-        self._making |= dict.fromkeys(group.units, made)
+    def _in_order(self, group: Group) -> Iterator[JobOrder]:
+        """Have requests for the same units, in whatever groups, queue their jobs in their own order."""
+        queued = asyncio.Event()
+        earlier = [self._last_queued[unit] for unit in group.units if unit in self._last_queued]
+        self._last_queued |= dict.fromkeys(group.units, queued)
         try:
-            yield Order(older, made)
+            yield JobOrder(earlier, queued)
         finally:
-            made.set()
+            queued.set()
 
-    async def _act(self, request: Request, group: Group, order: Order) -> Results:
-        def look() -> None:
-            if self._hung_up():  # this process was stopped, and goes on when nobody wants this any more
-                raise Abandoned
+    async def _execute(self, request: Request, group: Group, order: JobOrder) -> Results:
+        def check() -> None:
+            if self._has_hung_up():  # this process was stopped, and resumed when the daemon had gone
+                raise Abandoned(DAEMON_HUNG_UP)
             if self._is_overruled(request):
-                raise Overruled
+                raise Overruled(f"a newer request overruled {request.action} {request.group}")
 
         def begin() -> None:
-            look()
-            order.made.set()
+            check()
+            order.queued.set()
 
         try:
-            look()
-            for older in order.older:
-                await older.wait()
-            wanted = Wanted(begin, lambda: self._is_replaced(request))
+            check()
+            for earlier in order.earlier:
+                await earlier.wait()
+            guard = ActionGuard(begin, lambda: self._is_replaced(request))
             confirm_seconds = request.confirm_ms / 1000
-            return await self._runner.do(request.action, group, self._probes.ask, confirm_seconds, wanted)
+            return await self._executor.do(request.action, group, self._probes.probe, confirm_seconds, guard)
         except Overruled:
             return (UnitResult(group.id, JobResult.CANCELED),)
 
     def _is_replaced(self, request: Request) -> bool:
-        """Whether a newer request for the group came."""
-        return self._turns[request.group].newest is not request
+        """Tell whether a newer request for the group came."""
+        return self._by_group[request.group].newest is not request
 
     def _is_overruled(self, request: Request) -> bool:
-        """Whether a newer one came that wants the opposite."""
-        newest = self._turns[request.group].newest
+        """Tell whether the newest request wants the opposite."""
+        newest = self._by_group[request.group].newest
         return newest is not None and newest.action.overrules(request.action)
 
     def _is_superseded(self, request: Request, results: Results) -> bool:
-        """Whether jobs were canceled because a newer request for the group came: that is no failure."""
+        """Tell whether a newer request canceled the jobs, which is no failure."""
         canceled = any(result.job is JobResult.CANCELED for result in results)
         return canceled and self._is_replaced(request)
 
-    def _probed(self, group_id: str, said: Said | None) -> None:
-        """Tell what a probe says."""
-        if said is not None and said.denied:
-            self._worker.audit.denied(Denial(said.reason, "status", group_id))
-        told = ProbeUpdate(None) if said is None else ProbeUpdate(said.verdict, said.reason)
-        self._states.probed(group_id, told)
-        self._output.tell()
+    def _probed(self, group_id: str, outcome: ProbeOutcome | None) -> None:
+        if outcome is not None and outcome.denied:
+            self._policy.audit.denied(Denial(outcome.reason, "status", group_id))
+        message = ProbeUpdate(None) if outcome is None else ProbeUpdate(outcome.result, outcome.reason)
+        self._states.probed(group_id, message)
+        self._replies.wake()
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)

@@ -1,101 +1,196 @@
-"""What root allows, and the audit of what came of it. Runs as root."""
+"""Does an action on a group: by systemd jobs, or by the group's commands, which systemd runs. Runs as root.
+
+This process starts no program itself.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final, NamedTuple, Protocol
 
-from hkswitch.model.errors import Exit, Failure
-from hkswitch.model.group import Group
-from hkswitch.model.unit_state import Action, UnitResult, failure_of
-from hkswitch.serviceswitch.audit import Audit, Denial, Effect
-from hkswitch.serviceswitch.commands import programs_of
-from hkswitch.serviceswitch.policy import Denied, permit
-from hkswitch.serviceswitch.rules import Rules
+from hkswitch.model.environment import SEARCH_PATH
+from hkswitch.model.group import Argv, Group
+from hkswitch.model.unit_state import (
+    Action,
+    GroupState,
+    JobResult,
+    ProbeResult,
+    UnitResult,
+    UnitState,
+    failure_of,
+)
+from hkswitch.serviceswitch.trusted_files import Untrusted
+from hkswitch.systemd.command import LARGEST_ANSWER, Command, Ended, ServiceResult
 
-CUT_SHORT: Final = "ended before its jobs did; systemd goes on with those that it has"
+COMMAND_ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 
-NOT_BEGUN: Final = "not begun: the helper ended"
-
-Results = tuple[UnitResult, ...]
-
-
-async def _asked_by_root() -> None:
-    """Let root's own command line through: nothing stands between it and systemd."""
-
-
-class Refusal(Failure):
-    """What was asked will not be done; `str()` says why."""
-
-    exit_code = Exit.DENIED
+PROBE_AGAIN_SECONDS: Final = 0.5
+"""Between two probes of a group that is not yet as requested."""
 
 
-@dataclass(slots=True)
-class Record:
-    """What the audit will say of an action that was allowed."""
+class ServiceManager(Protocol):
+    """systemd, as far as groups need it. Each method raises `BusUnavailable`."""
 
-    results: Results = ()
-    excused: bool = False
-    """Whether a newer request took its place, which is no failure."""
+    async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
+        """Return the states of units now."""
+
+    async def run(
+        self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Callable[[], None]
+    ) -> tuple[UnitResult, ...]:
+        """Do an action on units; a started unit must be up `confirm_seconds` after its job.
+
+        Calls `begin`, which may raise, when it awaits nothing more before it queues the jobs.
+        """
+
+    async def execute(self, command: Command, begin: Callable[[], None]) -> Ended:
+        """Run a command to its end; `begin` as above."""
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """Lets through what the rules allow, and writes down what came of it."""
+class ProbeOutcome:
+    """The result of a probe, and why, in a few words. `denied`: it is not trusted, and was not run."""
 
-    rules: Rules
-    audit: Audit
-    admit: Callable[[], Awaitable[None]] = _asked_by_root
-    """Is awaited before each decision, and raises why there must be none."""
+    result: ProbeResult
+    reason: str = ""
+    denied: bool = False
 
-    def allowed(self, action: Action, group_id: str, token: str | None = None) -> Group:
-        """The group that an action may be done on; a refusal is audited.
 
-        Args:
-            action: What is asked for.
-            group_id: For which group of the config.
-            token: What the caller takes the group for, None for whatever it is today.
+Probe = Callable[[Group], Awaitable[ProbeOutcome]]
 
-        Raises `Refusal`, or what is wrong with the config or with a program.
+
+class ActionGuard(NamedTuple):
+    """Whether an action is still wanted."""
+
+    begin: Callable[[], None]
+    """Called just before the action; raises if it is no longer wanted."""
+    is_superseded: Callable[[], bool]
+    """Whether a newer request replaced it."""
+
+
+UNGUARDED: Final = ActionGuard(lambda: None, lambda: False)
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Does actions, and runs probes; `examine` raises `Untrusted` for a program that must not run."""
+
+    systemd: ServiceManager
+    examine: Callable[[str], None]
+    _probes: "count[int]" = field(default_factory=count, init=False)
+
+    async def probe(self, group: Group) -> ProbeOutcome:
+        """Run the group's status or check command; raises `BusUnavailable`."""
+        # systemd 257 logs a notice about a name that it has seen before.
+        unit = f"hkswitch-status-{group.id}-{os.getpid()}-{next(self._probes)}.service"
+        try:
+            ended = await self._run(group, group.probe, unit, UNGUARDED.begin, is_probe=True)
+        except Untrusted as refusal:
+            return ProbeOutcome(ProbeResult.UNAVAILABLE, str(refusal), denied=True)
+        return ProbeOutcome(_probe_result(group, ended), f"{group.probe[0]} {_how_it_ended(group, ended)}")
+
+    async def do(
+        self,
+        action: Action,
+        group: Group,
+        probe: Probe,
+        confirm_seconds: float,
+        guard: ActionGuard = UNGUARDED,
+    ) -> tuple[UnitResult, ...]:
+        """Do an action on a group, by its units or by its commands; the results say what failed.
+
+        Raises `Untrusted`, `BusUnavailable`, and what `guard.begin` raises.
         """
-        try:
-            return self._permitted(action, group_id, token)
-        except Failure as failure:
-            self.audit.denied(Denial(str(failure), action, group_id))
-            raise
+        if group.commands is not None:
+            return (await self._run_command(action, group.commands.of(action), group, probe, guard),)
+        results = await self.systemd.run(action, group.units, confirm_seconds, guard.begin)
+        if action is Action.STOP or failure_of(results) is not None:
+            return results
+        return (*results, *await self._confirm(group, probe, guard.is_superseded))
 
-    @asynccontextmanager
-    async def audited(self, action: Action, group_id: str) -> AsyncIterator[Record]:
-        """Record the decision for an action before it is done, and what came of it, however it ends.
+    async def _run_command(
+        self, action: Action, argv: Argv, group: Group, probe: Probe, guard: ActionGuard
+    ) -> UnitResult:
+        """Run the command of an action, and wait until the group is as requested.
 
-        Raises `Unwritten`, or what `admit` does, in place of doing it.
+        A group that is already so is left alone, as systemd leaves a unit. The probe decides about success:
+        an exit code alone proves nothing.
         """
-        try:
-            await self.admit()
-            decision = await self.audit.decided(action, group_id)
-        except (Failure, asyncio.CancelledError) as failure:  # the decision may be in the journal
-            self.audit.denied(Denial(str(failure) or NOT_BEGUN, action, group_id))
-            raise
-        began_seconds, record, failed = _now_seconds(), Record(), CUT_SHORT
-        try:
-            yield record
-            failed = "" if record.excused else failure_of(record.results) or ""
-        except Failure as failure:
-            failed = str(failure)
-            raise
-        finally:
-            took_ms = round((_now_seconds() - began_seconds) * 1000)
-            self.audit.ended(Effect(decision, failed, record.results, took_ms))
+        program = argv[0]
+        aim = ProbeResult.OFF if action is Action.STOP else ProbeResult.ON
+        deadline_seconds = _now_seconds() + group.timeout_seconds
+        before = (await probe(group)).result
+        if before is (ProbeResult.OFF if action is Action.RESTART else aim):
+            return UnitResult(program, JobResult.DONE)
+        ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service", guard.begin)
+        if ended.exit_code != 0 and ended.result is not ServiceResult.LOST:
+            return UnitResult(program, JobResult.FAILED, _how_it_ended(group, ended))
+        last = await _probe_until(aim, group, probe, guard.is_superseded, deadline_seconds)
+        if last.result is aim:
+            return UnitResult(program, JobResult.DONE)
+        if guard.is_superseded():
+            return UnitResult(program, JobResult.CANCELED)
+        still = f"{ended}, but after {group.timeout_seconds} s the state is still"
+        return UnitResult(program, JobResult.FAILED, f"{still} {last.result}: {last.reason}")
 
-    def _permitted(self, action: Action, group_id: str, token: str | None) -> Group:
-        verdict = permit(action, group_id, token, self.rules.now())
-        if isinstance(verdict, Denied):
-            raise Refusal(verdict.reason)
-        for program in programs_of(action, verdict.group):
-            self.rules.examine(program)
-        return verdict.group
+    async def _confirm(
+        self, group: Group, probe: Probe, is_superseded: Callable[[], bool]
+    ) -> tuple[UnitResult, ...]:
+        """Wait until the check, if there is one, agrees that the group is on; all its units must be up."""
+        if not group.check:
+            return ()
+        units = await self.systemd.states(group.units)
+        if group.state(units, ProbeResult.ON) is not GroupState.ON:
+            return ()  # a unit is down: the check cannot turn that into on
+        deadline_seconds = _now_seconds() + group.timeout_seconds
+        last = await _probe_until(ProbeResult.ON, group, probe, is_superseded, deadline_seconds)
+        if last.result is ProbeResult.ON:
+            return ()
+        job = JobResult.CANCELED if is_superseded() else JobResult.FAILED
+        return (UnitResult("check", job, f"failed: {last.reason}"),)
+
+    async def _run(
+        self, group: Group, argv: Argv, unit: str, begin: Callable[[], None], *, is_probe: bool = False
+    ) -> Ended:
+        # TRUST: root runs this. Only root can have written the file, or anything on the way to it, so only
+        # root can put another one there before systemd executes it.
+        self.examine(argv[0])
+        environment = COMMAND_ENVIRONMENT | {"HKSWITCH_GROUP": group.id}
+        command = Command(unit, argv, environment, group.timeout_seconds, is_probe)
+        return await self.systemd.execute(command, begin)
+
+
+async def _probe_until(
+    wanted: ProbeResult,
+    group: Group,
+    probe: Probe,
+    is_superseded: Callable[[], bool],
+    deadline_seconds: float,
+) -> ProbeOutcome:
+    """Probe until the result is the wanted one or the time is over; return the last outcome."""
+    while (outcome := await probe(group)).result is not wanted:
+        if is_superseded() or _now_seconds() > deadline_seconds:
+            break
+        await asyncio.sleep(PROBE_AGAIN_SECONDS)
+    return outcome
 
 
 def _now_seconds() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _probe_result(group: Group, ended: Ended) -> ProbeResult:
+    if not ended.was_run:
+        return ProbeResult.UNAVAILABLE
+    if ended.exit_code == 0:
+        return ProbeResult.ON
+    answered = ended.exit_code is not None and ended.exit_code <= LARGEST_ANSWER
+    # A check can only confirm that a group is on: one that hangs did not.
+    return ProbeResult.OFF if answered or group.check else ProbeResult.UNAVAILABLE
+
+
+def _how_it_ended(group: Group, ended: Ended) -> str:
+    if ended.result is ServiceResult.TIMEOUT:
+        return f"took longer than {group.timeout_seconds} s"
+    return str(ended)

@@ -1,7 +1,7 @@
-"""`serviceswitch start|stop|restart|status GROUP` and `serviceswitch serve`. Runs as root.
+"""The command line `serviceswitch start|stop|restart|status GROUP` and `serviceswitch serve`. Runs as root.
 
-It does (action, group) pairs from a root-owned config and nothing else. It takes no option that changes what
-it reads or runs, and nothing from its environment.
+It acts on (action, group) pairs of a root-owned config and does nothing else. No option, and nothing in the
+environment, changes what it reads or runs.
 """
 
 import asyncio
@@ -17,85 +17,72 @@ from typing import Any, Final
 from hkswitch import __version__
 from hkswitch.model.config import Config
 from hkswitch.model.errors import ConfigError, Exit, Failure
+from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, result_of
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
 from hkswitch.serviceswitch import own_unit, requester, stdio, trusted_files
 from hkswitch.serviceswitch.audit import Audit, Denial, caller
-from hkswitch.serviceswitch.commands import Runner
 from hkswitch.serviceswitch.daemon_run import DaemonRun
-from hkswitch.serviceswitch.dispatcher import Dispatcher, first_to_end
-from hkswitch.serviceswitch.execute import Refusal, Worker
+from hkswitch.serviceswitch.dispatcher import Dispatcher, until_first_ends
+from hkswitch.serviceswitch.execute import Executor
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.own_unit import OwnUnit
-from hkswitch.serviceswitch.requester import Source
-from hkswitch.serviceswitch.rules import Rules
+from hkswitch.serviceswitch.policy import Policy, Refusal, TrustedConfig
+from hkswitch.serviceswitch.requester import Requester
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
 
-CONFIG_FILE: Final = "/etc/hkswitch/config.yaml"
 USAGE: Final = """\
 usage: serviceswitch start|stop|restart|status GROUP
        serviceswitch serve
        serviceswitch --help | --version
 """
 
-_ENDING: Final = (
+_TERMINATING: Final = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
     *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU, signal.SIGIO),
 )
-"""The signals that would end a process at once."""
+"""Signals that end a process by default."""
 
-_STOPPING: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-
-
-class Misuse(Failure):
-    """The command line is not what it must be."""
-
-    exit_code = Exit.USAGE
-
-
-class ActionFailed(Failure):
-    """A unit's job or a command failed."""
-
-    exit_code = Exit.UNAVAILABLE
+_SUSPENDING: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Who this process is, and where its requests come from."""
+    """The identity of this process, and of its requester."""
 
     euid: int
-    source: Source
+    requester: Requester
     daemon_uid: int | None
     by_uid: int = trusted_files.ROOT
-    """Whom this process works for."""
-    is_in_own_unit: Callable[[], bool] = own_unit.is_own
+    """The user for whom this process works."""
+    is_in_own_unit: Callable[[], bool] = own_unit.is_in_own_unit
     is_in_session: Callable[[], bool] = own_unit.is_in_session
 
     def admit(self, config: Config) -> None:
-        """Raise `Refusal` if the config names another way for the daemon to get here."""
-        requester.admit_by_config(self.source, self.by_uid, self.daemon_uid, config.helper)
+        """Raise `Refusal` if the config tells the daemon to use the other transport."""
+        requester.admit_by_config(self.requester, self.by_uid, self.daemon_uid, config.helper)
 
 
 def main() -> int:
     """Run the command line; returns an exit code."""
     stdio.hold_standard_descriptors()
     arguments = sys.argv[1:]
-    came_from = Source.of_standard_input() if arguments == ["serve"] else Source()
-    by = caller(os.environ, os.getuid(), came_from.peer_uid)
+    peer = Requester.of_standard_input() if arguments == ["serve"] else Requester()
+    by = caller(os.environ, os.getuid(), peer.peer_uid)
     audit = Audit(by, Journal())
-    with suppress(OSError):  # setpriv started an interpreter, and its name would be that one's
+    with suppress(OSError):  # setpriv started an interpreter, which gave this process its name
         Path("/proc/self/comm").write_text("serviceswitch")
-    # TRUST: the environment is the caller's. Where the bus is, and everything else, is a constant here.
+    # TRUST: the environment is the caller's. The address of the bus, and everything else, is a constant.
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
     daemon_uid = requester.daemon_uid() if arguments == ["serve"] else None
-    return run(arguments, Facts(os.geteuid(), came_from, daemon_uid, by.uid), trusted_files.read, audit)
+    return run(arguments, Facts(os.geteuid(), peer, daemon_uid, by.uid), trusted_files.read, audit)
 
 
 def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], audit: Audit) -> int:
-    """Do what `arguments` say, by the config that `read` returns; returns an exit code."""
+    """Run the command in `arguments` with the config that `read` returns; returns an exit code."""
     try:
         match arguments:
             case ["--help"]:
@@ -107,20 +94,20 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
             case ["serve"] | ["start" | "stop" | "restart" | "status", _]:
                 _require_root(facts.euid)
                 with audit:
-                    rules = Rules(CONFIG_FILE, read, admit=facts.admit)
+                    config = TrustedConfig(CONFIG_FILE, read, admit=facts.admit)
                     if arguments[0] == "serve":
-                        _require_daemon(facts, rules, audit)
-                    worker = Worker(rules, audit)
+                        _require_daemon(facts, config, audit)
+                    policy = Policy(config, audit)
                     with asyncio.Runner() as runner:
-                        runner.get_loop()  # first: if it fails, there must be no coroutine that never ran
-                        return runner.run(_unless_ended(_do(arguments, worker, facts)))
+                        runner.get_loop()  # first: if it fails, no coroutine exists that never ran
+                        return runner.run(_until_signal(_do(arguments, policy, facts)))
             case _:
-                raise Misuse(f"wrong arguments\n{USAGE.rstrip()}")
+                raise Failure(f"invalid arguments\n{USAGE.rstrip()}", Exit.USAGE)
     except Failure as failure:
-        stdio.complain(str(failure))
+        stdio.print_error(str(failure))
         return failure.exit_code
     except (OSError, MemoryError) as error:  # the caller's limits
-        stdio.complain(f"out of resources: {error}")
+        stdio.print_error(f"out of resources: {error}")
         return Exit.UNAVAILABLE
     except KeyboardInterrupt:
         return 130
@@ -128,22 +115,22 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
 
 def _require_root(euid: int) -> None:
     if euid != trusted_files.ROOT:
-        raise Refusal("only root may do this; try it with sudo")
+        raise Refusal("permission denied: only root may do this (try sudo)")
 
 
-def _require_daemon(facts: Facts, rules: Rules, audit: Audit) -> None:
+def _require_daemon(facts: Facts, config: TrustedConfig, audit: Audit) -> None:
     try:
-        requester.admit(facts.source, facts.daemon_uid)
-        # A config that is not believed opens nothing, and the daemon is told why.
+        requester.admit(facts.requester, facts.daemon_uid)
+        # A config that is not trusted allows nothing, and the daemon is told why.
         with suppress(trusted_files.Untrusted, trusted_files.NotThere, ConfigError):
-            rules.now()
+            config.read()
     except Refusal as refusal:
         audit.denied(Denial(str(refusal), "serve"))
         raise
 
 
-async def _unless_ended(work: Coroutine[Any, Any, int]) -> int:
-    """Do `work` to its end or to the first signal: either way what it has begun is audited."""
+async def _until_signal(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work` to its end or to the first signal; either way the outcome of an action is audited."""
     loop = asyncio.get_running_loop()
     working = asyncio.ensure_future(work)
     ended_by: list[int] = []
@@ -152,10 +139,10 @@ async def _unless_ended(work: Coroutine[Any, Any, int]) -> int:
         ended_by.append(number)
         working.cancel()
 
-    # TRUST: the caller's terminal and sudo bring these to a root process.
-    for number in _ENDING:
+    # TRUST: the caller's terminal and sudo pass these on to a root process.
+    for number in _TERMINATING:
         loop.add_signal_handler(number, end, number)
-    for number in _STOPPING:
+    for number in _SUSPENDING:
         signal.signal(number, signal.SIG_IGN)
     try:
         return await working
@@ -163,74 +150,73 @@ async def _unless_ended(work: Coroutine[Any, Any, int]) -> int:
         return 128 + ended_by[0]
 
 
-async def _do(arguments: Sequence[str], worker: Worker, facts: Facts) -> int:
+async def _do(arguments: Sequence[str], policy: Policy, facts: Facts) -> int:
     match arguments:
         case ["serve"]:
-            return await _serve(worker, facts)
+            return await _serve(policy, facts)
         case ["status", group_id]:
-            return await _status(group_id, worker.rules)
+            return await _status(group_id, policy.config)
         case [action, group_id]:
-            return await _act(Action(action), group_id, worker)
-    raise AssertionError(arguments)  # run() lets no others through
+            return await _act(Action(action), group_id, policy)
+    raise AssertionError(arguments)  # run() refuses all others
 
 
-async def _act(action: Action, group_id: str, worker: Worker) -> int:
-    group = worker.allowed(action, group_id)
-    async with worker.audited(action, group_id) as record:
+async def _act(action: Action, group_id: str, policy: Policy) -> int:
+    group = policy.allowed(action, group_id)
+    async with policy.audited(action, group_id) as record:
         with await Systemd.connect() as systemd:
-            losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait, should the bus go away
+            losing = asyncio.ensure_future(systemd.until_lost())  # ends the wait if the bus goes away
             try:
-                runner = Runner(systemd, worker.rules.examine)
+                executor = Executor(systemd, policy.config.examine)
                 confirm_seconds = CONFIRM_AT_LENGTH_MS / 1000
-                record.results = await runner.do(action, group, runner.probe, confirm_seconds)
+                record.results = await executor.do(action, group, executor.probe, confirm_seconds)
             finally:
                 losing.cancel()
     failure, note = result_of(record.results)
     if failure is not None:
-        raise ActionFailed(f"{action} {group_id} failed: {failure}")
+        raise Failure(f"{action} {group_id} failed: {failure}")
     if note:
         stdio.write(1, f"{note}\n".encode())
     return Exit.OK
 
 
-async def _status(group_id: str, rules: Rules) -> int:
-    group = rules.now().group(group_id)
+async def _status(group_id: str, config: TrustedConfig) -> int:
+    group = config.read().group(group_id)
     if group is None:
         raise Refusal(f"there is no group {group_id!r} in the configuration")
     with await Systemd.connect() as systemd:
         units = await systemd.states(group.units)
-        said = None
+        probed = None
         if group.probe and group.state(units, ProbeResult.ON) is GroupState.ON:
-            said = await Runner(systemd, rules.examine).probe(group)
-    state = group.state(units, said.verdict if said else None)
+            probed = await Executor(systemd, config.examine).probe(group)
+    state = group.state(units, probed.result if probed else None)
     if state is None:
-        raise ActionFailed(f"cannot determine the state of {group_id}: {said.reason if said else ''}")
-    lines = [f"{unit} {units[unit]}" for unit in group.units] + ([said.reason] if said else [])
+        raise Failure(f"cannot determine the state of {group_id}: {probed.reason if probed else ''}")
+    lines = [f"{unit} {units[unit]}" for unit in group.units] + ([probed.reason] if probed else [])
     stdio.write(1, "\n  ".join((state, *lines)).encode() + b"\n")
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON
 
 
-async def _serve(worker: Worker, facts: Facts) -> int:
-    """Serve the daemon."""
-    stdio.keep_answers_out_of_the_journal()
-    own = OwnUnit(worker.audit.journal, has_moved=facts.is_in_own_unit)
-    # TRUST: the daemon's user is served as hkswitch.service only; others have rules of their own in sudo.
-    is_needed = facts.by_uid == facts.daemon_uid
-    run = DaemonRun(facts.source.peer_pid, is_needed=is_needed, moved=facts.is_in_session)
-    lines, link = await requester.lines(), Link(lambda: _connect(run, own, worker.audit))
-    worker = replace(worker, admit=lambda: run.require(link))
-    dispatcher = Dispatcher(worker, link, link.watch, stdio.to_daemon, requester.has_hung_up)
-    await serve_beside(link, dispatcher, own.after_it(lines))
+async def _serve(policy: Policy, facts: Facts) -> int:
+    stdio.keep_replies_out_of_the_journal()
+    own = OwnUnit(policy.audit.journal, has_moved=facts.is_in_own_unit)
+    # TRUST: the daemon's user is served as hkswitch.service only; other users have sudo rules of their own.
+    is_required = facts.by_uid == facts.daemon_uid
+    run = DaemonRun(facts.requester.peer_pid, is_required=is_required, is_in_session=facts.is_in_session)
+    lines, link = await requester.lines(), Link(lambda: _connect(run, own, policy.audit))
+    policy = replace(policy, admit=lambda: run.require(link.main_process))
+    dispatcher = Dispatcher(policy, link, link.watch, stdio.to_daemon, requester.has_hung_up)
+    await serve_beside(link, dispatcher, own.after_move(lines))
     return Exit.OK
 
 
 async def _connect(run: DaemonRun, own: OwnUnit, audit: Audit) -> Systemd:
-    """Connect to systemd; a helper that the daemon has left, or never had, ends here."""
+    """Connect to systemd, and end a helper whose daemon has exited, or never ran."""
     systemd = await Systemd.connect()
     try:
-        await run.begin(systemd)
+        await run.begin(systemd.main_process)
         await own.move(systemd)
-        await run.require(systemd)
+        await run.require(systemd.main_process)
     except BaseException as error:
         if isinstance(error, Refusal):
             audit.denied(Denial(str(error), "serve"))
@@ -240,5 +226,5 @@ async def _connect(run: DaemonRun, own: OwnUnit, audit: Audit) -> Systemd:
 
 
 async def serve_beside(link: Link, dispatcher: Dispatcher, lines: AsyncIterator[bytes]) -> None:
-    """Serve these lines, whether or not the bus is there."""
-    await first_to_end(dispatcher.serve(lines), link.keep(dispatcher.observation))
+    """Serve these lines, whether or not the bus is available."""
+    await until_first_ends(dispatcher.serve(lines), link.keep(dispatcher.observation))

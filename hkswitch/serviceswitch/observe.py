@@ -1,7 +1,7 @@
-"""Keeps what the daemon is told in step with the config, systemd and the probes. Runs as root.
+"""Keeps the states that the daemon is told in step with the config, systemd and the probes. Runs as root.
 
-The config is looked at with each request and each ping. While it cannot be believed, the last one that was
-believed is watched further: only actions need the one of today.
+The config is read again for each request and each ping. While it is refused, the last accepted one is still
+watched: only actions need the current one.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -10,63 +10,63 @@ from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.unit_state import UnitState
 from hkswitch.protocol.helper import ConfigUpdate
+from hkswitch.serviceswitch.policy import TrustedConfig
 from hkswitch.serviceswitch.probes import Probes, Spawn
-from hkswitch.serviceswitch.rules import Rules
-from hkswitch.serviceswitch.states import States
-from hkswitch.serviceswitch.stdio import Output
+from hkswitch.serviceswitch.states import UnsentStates
+from hkswitch.serviceswitch.stdio import ReplyWriter
 
-Watch = Callable[[tuple[str, ...]], Coroutine[None, None, None]]
-"""Watches these units from now on, and tells of them."""
+WatchUnits = Callable[[tuple[str, ...]], Coroutine[None, None, None]]
+"""Watches these units, and no others, from now on."""
 
 
 class Observation:
-    """What systemd and the probes say about the groups of the config."""
+    """The states of the config's groups, from systemd and the probes."""
 
     def __init__(  # noqa: PLR0913 -- what it keeps in step
         self,
-        rules: Rules,
-        states: States,
+        config: TrustedConfig,
+        states: UnsentStates,
         probes: Probes,
         *,
-        watch: Watch,
-        output: Output,
+        watch: WatchUnits,
+        replies: ReplyWriter,
         spawn: Spawn,
     ) -> None:
         """Watches nothing before `observe`."""
-        self._rules = rules
+        self._config = config
         self._watch = watch
         self._states = states
         self._probes = probes
-        self._output = output
+        self._replies = replies
         self._spawn = spawn
-        self._config: Config | None = None
+        self._applied: Config | None = None
         self._units: tuple[str, ...] | None = None
         self._all_seen = False
         self._begun = False
         self._problem: str | None = None
 
     def observe(self, epoch: int) -> None:
-        """Tell everything that is known, and then each change. To be asked often makes no probe run."""
+        """Send all known states, and then each change. Runs no probe, however often it is called."""
         self._begun = True
         self._problem = None
-        self.look()
+        self.read_config()
         self._states.begin(epoch)
         if self._all_seen:
             self._states.complete()
-        self._output.tell()
+        self._replies.wake()
 
-    def look(self) -> None:
-        """Look whether the config is another one, or no longer to be believed."""
+    def read_config(self) -> None:
+        """Apply the config if it has changed, and report whether it is refused."""
         if not self._begun:
             return
-        config = self._rules.believed()
-        if self._rules.problem != self._problem:
-            self._problem = self._rules.problem
-            self._output.say(ConfigUpdate(self._problem))
-        if config is not None and config is not self._config:
-            self._config = config
+        config = self._config.last_valid()
+        if self._config.problem != self._problem:
+            self._problem = self._config.problem
+            self._replies.send(ConfigUpdate(self._problem))
+        if config is not None and config is not self._applied:
+            self._applied = config
             self._apply(config)
-            self._output.tell()
+            self._replies.wake()
 
     def _apply(self, config: Config) -> None:
         self._states.regroup(config.groups)
@@ -77,24 +77,24 @@ class Observation:
             self._spawn(self._watch(units))
         self._units = units
 
-    # What is told of units
+    # UnitObserver, for systemd/link.py
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
-        """Take over states of units; a check is asked again after each change of its own."""
+        """Update the states of units; a check runs again after each change of its units."""
         self._states.seen(units)
         self._probes.seen(units)
-        self._output.tell()
+        self._replies.wake()
 
     def lost(self, why: BusUnavailable) -> None:
-        """No state is known until all units are seen again."""
+        """Forget all states until all units have been read again."""
         self._all_seen = False
         self._states.lose(why)
         self._probes.lost()
-        self._output.tell()
+        self._replies.wake()
 
     def found(self) -> None:
-        """All watched units were seen."""
+        """Note that all watched units have been read."""
         self._all_seen = True
         self._states.complete()
         self._probes.found()
-        self._output.tell()
+        self._replies.wake()

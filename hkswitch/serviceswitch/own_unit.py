@@ -1,7 +1,8 @@
-"""The unit that this process runs in, by which journald tells its lines from all others. Runs as root.
+"""The systemd unit of this process, by which journald distinguishes its lines from all others. Runs as root.
 
-A helper of the socket is started in a unit of its own. A helper that sudo started is in its caller's unit,
-whose limit of lines in the journal it would share: systemd moves it, and it sends no line before that.
+With the socket, systemd starts the helper in a unit of its own. A helper that sudo started is in its caller's
+unit, and would share that unit's rate limit in the journal: systemd moves it into a scope, and it sends no
+line before that.
 """
 
 import asyncio
@@ -11,43 +12,43 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from hkswitch.model.installation import DAEMON_UNIT, HELPER_SLICE
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.systemd.transient import Scope
 from hkswitch.systemd.units import Systemd
-
-SLICE: Final = "system-serviceswitch.slice"
-"""systemd's own choice for serviceswitch@.service; scopes are there too, so that one query finds all."""
-
-DAEMON_UNIT: Final = "hkswitch.service"
 
 MEMORY_BYTES: Final = 128 * 2**20
 TASKS: Final = 16
 
 ATTEMPTS: Final = 3
-"""With another name each: a scope with this process ID in its name may be left of another process."""
+"""Each with another name: a scope of an earlier process with the same ID may be left."""
 
 MOVED_WITHIN_SECONDS: Final = 2
 LINES_WAIT_SECONDS: Final = 1
-"""For systemd; then requests are refused, and pings are answered."""
+"""How long lines wait for systemd; after that requests are refused, and pings are answered."""
 
-_LOOK_AGAIN_SECONDS: Final = 0.005
-
-
-def is_own() -> bool:
-    """Whether this process is in a unit of the slice."""
-    return any(map(_is_in_slice, Path("/proc/self/cgroup").read_text().splitlines()))
+_MOVE_POLL_SECONDS: Final = 0.005
 
 
-def _is_in_slice(line: str) -> bool:
-    """Look at a line of /proc/PID/cgroup; the path begins at the root of the caller's cgroup namespace."""
-    # TRUST: users can make cgroups of any name, but below user.slice only.
-    folder, _, unit = line.split(":", 2)[-1].rpartition("/")
-    return folder in {f"/system.slice/{SLICE}", f"/../{SLICE}"} and unit != ""
+def is_in_own_unit() -> bool:
+    """Tell whether this process is in a unit of the helper's slice."""
+    return _has_cgroup(_is_in_slice)
 
 
 def is_in_session() -> bool:
-    """Whether this process is in a session of logind's, as where sudo's PAM has pam_systemd(8)."""
-    return any(map(_is_of_session, Path("/proc/self/cgroup").read_text().splitlines()))
+    """Tell whether this process is in a logind session, as where sudo's PAM has pam_systemd(8)."""
+    return _has_cgroup(_is_of_session)
+
+
+def _has_cgroup(matches: Callable[[str], bool]) -> bool:
+    return any(map(matches, Path("/proc/self/cgroup").read_text().splitlines()))
+
+
+def _is_in_slice(line: str) -> bool:
+    """Test a line of /proc/PID/cgroup; its path begins at the root of the caller's cgroup namespace."""
+    # TRUST: users can make cgroups of any name, but below user.slice only.
+    folder, _, unit = line.split(":", 2)[-1].rpartition("/")
+    return folder in {f"/system.slice/{HELPER_SLICE}", f"/../{HELPER_SLICE}"} and unit != ""
 
 
 def _is_of_session(line: str) -> bool:
@@ -56,22 +57,18 @@ def _is_of_session(line: str) -> bool:
 
 
 class OwnUnit:
-    """Moves this process, and holds back the journal until it has."""
+    """The move of this process into its own unit; the journal is held back until it is done."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        has_moved: Callable[[], bool] = is_own,
-    ) -> None:
-        """`has_moved` tells whether this process is in a unit of its own."""
+    def __init__(self, journal: Journal, has_moved: Callable[[], bool] = is_in_own_unit) -> None:
+        """`has_moved` tells whether this process is in its own unit."""
         self._journal = journal
         self._has_moved = has_moved
         self._tried = asyncio.Event()
         if not has_moved():
-            journal.hold("the helper has no unit of its own yet")
+            journal.hold("the helper is not yet in its own unit")
 
     async def move(self, systemd: Systemd) -> None:
-        """Have this process moved, if it has not been; raises `BusUnavailable`."""
+        """Have systemd move this process, unless it has moved already; raises `BusUnavailable`."""
         why = ""
         for attempt in range(ATTEMPTS):
             if self._has_moved():
@@ -83,11 +80,11 @@ class OwnUnit:
         if self._has_moved():
             self._journal.release()
         else:
-            self._journal.hold(f"systemd gave the helper no unit of its own ({why})")
+            self._journal.hold(f"systemd did not move the helper into its own unit ({why})")
         self._tried.set()
 
-    async def after_it(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Take no line before: a denial by a process that ended too soon would be in no unit of its own."""
+    async def after_move(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the lines once the move was tried; a denial before it would be logged in another unit."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINES_WAIT_SECONDS):
                 await self._tried.wait()
@@ -100,10 +97,10 @@ class OwnUnit:
         while not self._has_moved():
             if loop.time() > deadline_seconds:
                 return f"not moved within {MOVED_WITHIN_SECONDS} s"
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_MOVE_POLL_SECONDS)
         return ""
 
 
 def _scope(attempt: int) -> Scope:
     name = f"serviceswitch-{os.getpid()}{f'-{attempt}' if attempt else ''}.scope"
-    return Scope(name, "Root helper of hkswitch", SLICE, DAEMON_UNIT, MEMORY_BYTES, TASKS)
+    return Scope(name, "Root helper of hkswitch", HELPER_SLICE, DAEMON_UNIT, MEMORY_BYTES, TASKS)

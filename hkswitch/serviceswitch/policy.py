@@ -1,38 +1,173 @@
-"""Who may do what: every fact is an argument, the last line is a refusal. Pure: no I/O. Used as root."""
+"""What root allows, by a file that only root can write, and the audit of each decision. Runs as root."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
-from hkswitch.model.config import Config
+from hkswitch.model.config import Config, parse
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.group import Group
-from hkswitch.model.unit_state import Action
+from hkswitch.model.unit_state import Action, UnitResult, failure_of
+from hkswitch.protocol.helper import CONFIG_CHANGED
+from hkswitch.serviceswitch import trusted_files
+from hkswitch.serviceswitch.audit import Audit, Denial, Effect
 
-CHANGED = "the configuration has changed: `systemctl reload hkswitch`"
+CUT_SHORT: Final = "the helper ended first; systemd finishes the jobs that it has"
+
+NOT_BEGUN: Final = "not begun: the helper ended"
+
+Results = tuple[UnitResult, ...]
+
+
+class Refusal(Failure):
+    """A request that the policy does not allow."""
+
+    exit_code = Exit.DENIED
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The action may be done: on exactly the units of this group, or by its commands."""
+    """Permission to act on exactly the units of this group, or by its commands."""
 
     group: Group
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Nothing may be done, and why."""
+    """No permission, and why."""
 
     reason: str
 
 
 def permit(action: Action, group_id: str, token: str | None, config: Config) -> Allowed | Denied:
-    """Whether the config lets `action` be done on the group called `group_id`.
+    """Decide whether the config allows `action` on the group `group_id`. Pure: no I/O.
 
-    `token` stands for what the caller takes the group for; None for who takes it as it is.
+    `token` stands for the group as the caller knows it; None accepts the group as it is.
     """
     group = config.group(group_id)
     if group is None:
         return Denied(f"there is no group {group_id!r} in the configuration")
     if token is not None and token != group.token:
-        return Denied(CHANGED)
+        return Denied(CONFIG_CHANGED)
     if action in group.actions:
         return Allowed(group)
     return Denied(f"{action} is not in this group's actions")
+
+
+class TrustedConfig:
+    """The config as root reads it, again for each request: a change of the file takes effect at once."""
+
+    def __init__(
+        self,
+        file: str,
+        read: Callable[[str], bytes],
+        examine: Callable[[str], None] = trusted_files.program,
+        admit: Callable[[Config], None] = lambda _: None,
+    ) -> None:
+        """`read` returns the contents of `file`, `examine` checks a program, and `admit` the caller.
+
+        Each of them raises if it refuses.
+        """
+        self._file = file
+        self._admit = admit
+        self.examine = examine
+        self._read = read
+        self._contents: bytes | None = None
+        self._config: Config | None = None
+        self.problem = ""
+        """Why the file was refused when it was last read; empty if it was accepted."""
+
+    def read(self) -> Config:
+        """Return the current config; raises `Untrusted`, `NotThere`, `ConfigError` or what `admit` raises."""
+        contents = self._read(self._file)
+        if self._config is None or contents != self._contents:
+            config = parse(contents, self._file)
+            self._admit(config)
+            self._config, self._contents = config, contents
+        return self._config
+
+    def last_valid(self) -> Config | None:
+        """Return the current config or, if it is refused, the last accepted one; sets `problem`."""
+        try:
+            self.read()
+        except Failure as failure:
+            self.problem = str(failure)
+        else:
+            self.problem = ""
+        return self._config
+
+
+async def _admit_root() -> None:
+    """Admit root's own command line."""
+
+
+@dataclass(slots=True)
+class ActionRecord:
+    """What the audit will say of an action that was allowed."""
+
+    results: Results = ()
+    is_superseded: bool = False
+    """Whether a newer request replaced it, which is no failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Decides about requests, and audits each decision and its outcome."""
+
+    config: TrustedConfig
+    audit: Audit
+    admit: Callable[[], Awaitable[None]] = _admit_root
+    """Awaited before each decision; raises if the caller may no longer ask."""
+
+    def allowed(self, action: Action, group_id: str, token: str | None = None) -> Group:
+        """Return the group if the action is allowed on it; audits a denial.
+
+        Args:
+            action: The requested action.
+            group_id: The group's id in the config.
+            token: Stands for the group as the caller knows it; None accepts the group as it is.
+
+        Raises `Refusal`, or what is wrong with the config or with a program.
+        """
+        try:
+            return self._permitted(action, group_id, token)
+        except Failure as failure:
+            self.audit.denied(Denial(str(failure), action, group_id))
+            raise
+
+    @asynccontextmanager
+    async def audited(self, action: Action, group_id: str) -> AsyncIterator[ActionRecord]:
+        """Record the decision before the action, and the outcome after it, however it ends.
+
+        Raises `NotRecorded`, or what `admit` raises, and then the action must not be done.
+        """
+        try:
+            await self.admit()
+            decision = await self.audit.decided(action, group_id)
+        except (Failure, asyncio.CancelledError) as failure:  # the decision may be in the journal
+            self.audit.denied(Denial(str(failure) or NOT_BEGUN, action, group_id))
+            raise
+        began_seconds, record, failed = _now_seconds(), ActionRecord(), CUT_SHORT
+        try:
+            yield record
+            failed = "" if record.is_superseded else failure_of(record.results) or ""
+        except Failure as failure:
+            failed = str(failure)
+            raise
+        finally:
+            took_ms = round((_now_seconds() - began_seconds) * 1000)
+            self.audit.ended(Effect(decision, failed, record.results, took_ms))
+
+    def _permitted(self, action: Action, group_id: str, token: str | None) -> Group:
+        decision = permit(action, group_id, token, self.config.read())
+        if isinstance(decision, Denied):
+            raise Refusal(decision.reason)
+        for program in decision.group.programs_of(action):
+            self.config.examine(program)
+        return decision.group
+
+
+def _now_seconds() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""Runs the probes of groups again and again, and tells what they say when it changes. Runs as root."""
+"""Runs the probes of groups again and again, and reports changes of their results. Runs as root."""
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
@@ -9,143 +9,143 @@ from typing import Final
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import GroupState, ProbeResult, UnitState
-from hkswitch.serviceswitch.commands import Runner, Said
+from hkswitch.serviceswitch.execute import Executor, ProbeOutcome
 
-MOST_AT_ONCE: Final = 16
+MOST_PROBES_AT_ONCE: Final = 16
 
-Tell = Callable[[str, Said | None], None]
-"""Is told what the probe of a group says now, None while it has not answered."""
+Report = Callable[[str, ProbeOutcome | None], None]
+"""Called with a group's id and the outcome of its probe, None while there is none."""
 
 Spawn = Callable[[Coroutine[None, None, None]], "asyncio.Task[None]"]
 
 
 @dataclass(slots=True, eq=False)
 class _Probed:
-    """A group whose probe is run. `changes` counts what makes the answer of a probe that runs a stale one."""
+    """A group that is probed. `changes` counts what makes the outcome of a running probe stale."""
 
     group: Group
-    said: Said | None = None
+    outcome: ProbeOutcome | None = None
     changes: int = 0
-    again: asyncio.Event = field(default_factory=asyncio.Event)
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_due: asyncio.Event = field(default_factory=asyncio.Event)
+    running: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def ask_again(self) -> None:
-        """Do not believe a probe that runs, and ask again now."""
+    def probe_again(self) -> None:
+        """Drop the outcome of a running probe, and probe again now."""
         self.changes += 1
-        self.again.set()
+        self.is_due.set()
 
     def forget(self) -> None:
-        """Do not believe what was said before, either."""
-        self.said = None
-        self.ask_again()
+        """Drop the last outcome, too."""
+        self.outcome = None
+        self.probe_again()
 
 
 class Probes:
-    """What the probes of the config's groups say."""
+    """The probes of the config's groups, and their last outcomes."""
 
-    def __init__(self, runner: Runner, tell: Tell, spawn: Spawn) -> None:
-        """Nothing is run before `regroup`; `spawn` runs a coroutine beside the others."""
-        self._runner = runner
-        self._tell = tell
+    def __init__(self, executor: Executor, report: Report, spawn: Spawn) -> None:
+        """Nothing runs before `regroup`; `spawn` runs a coroutine beside the others."""
+        self._executor = executor
+        self._report = report
         self._probed: dict[str, _Probed] = {}
         self._units: dict[str, UnitState] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._spawn = spawn
-        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+        self._slots = asyncio.Semaphore(MOST_PROBES_AT_ONCE)
 
     def regroup(self, groups: Collection[Group]) -> None:
-        """Ask the probes of these groups. What one said that changed is forgotten, others go on."""
+        """Probe these groups. The outcome of a probe that changed is forgotten; others continue."""
         before, self._probed = self._probed, {}
         for group in groups:
             if group.probe:
                 known = before.pop(group.id, None)
-                if known is None or not _says_the_same(known.group, group):
+                if known is None or not _has_same_outcome(known.group, group):
                     self._probed[group.id] = self._begin(group, None)
-                elif _asked_alike(known.group, group):
+                elif _is_probed_alike(known.group, group):
                     self._probed[group.id] = known
                 else:
-                    self._probed[group.id] = self._begin(group, known.said)
+                    self._probed[group.id] = self._begin(group, known.outcome)
         for group_id in before:
             self._tasks.pop(group_id).cancel()
 
-    async def ask(self, group: Group) -> Said:
-        """Run a group's probe now, but never two at a time, and tell a change.
+    async def probe(self, group: Group) -> ProbeOutcome:
+        """Probe a group now, but never twice at the same time, and report a change.
 
-        Somebody waits for what this one says: it is none of the few that are run at once by themselves.
+        A request waits for this probe, so it does not count towards `MOST_PROBES_AT_ONCE`.
         """
         probed = self._probed.get(group.id)
-        if probed is None or not _asked_alike(probed.group, group):
-            return await self._runner.probe(group)
-        async with probed.asking:
+        if probed is None or not _is_probed_alike(probed.group, group):
+            return await self._executor.probe(group)
+        async with probed.running:
             changes = probed.changes
-            said = await self._runner.probe(group)
+            outcome = await self._executor.probe(group)
         if changes == probed.changes and self._probed.get(group.id) is probed:
-            self._take(probed, said)
-        return said
+            self._update(probed, outcome)
+        return outcome
 
     def seen(self, units: Mapping[str, UnitState]) -> None:
-        """A check is run after each change of its units; what it said before counts no more."""
+        """Run a check again after each change of its units; its earlier outcome no longer holds."""
         changed = {unit for unit, state in units.items() if self._units.get(unit) != state}
         concerned = [each for each in self._probed.values() if not changed.isdisjoint(each.group.units)]
         were_up = {probed.group.id for probed in concerned if self._is_up(probed.group)}
         self._units |= units
         for probed in concerned:
             if probed.group.id in were_up and self._is_up(probed.group):
-                probed.ask_again()
+                probed.probe_again()
             else:
                 probed.forget()
-                self._tell(probed.group.id, None)
+                self._report(probed.group.id, None)
 
     def lost(self) -> None:
-        """Units and commands cannot be asked for: nothing is known."""
+        """Forget everything: without the bus, neither units nor commands can be asked for."""
         self._units.clear()
         for probed in self._probed.values():
             probed.forget()
-            self._tell(probed.group.id, None)
+            self._report(probed.group.id, None)
 
     def found(self) -> None:
-        """They can be asked for again: do it now where nothing is known."""
+        """Probe now where nothing is known: the bus is back."""
         for probed in self._probed.values():
-            if probed.said is None:
-                probed.ask_again()
+            if probed.outcome is None:
+                probed.probe_again()
 
-    def _begin(self, group: Group, said: Said | None) -> _Probed:
+    def _begin(self, group: Group, outcome: ProbeOutcome | None) -> _Probed:
         if (task := self._tasks.pop(group.id, None)) is not None:
             task.cancel()
-        probed = _Probed(group, said)
-        self._tasks[group.id] = self._spawn(self._keep_asking(probed))
-        self._tell(group.id, said)
+        probed = _Probed(group, outcome)
+        self._tasks[group.id] = self._spawn(self._keep_probing(probed))
+        self._report(group.id, outcome)
         return probed
 
-    async def _keep_asking(self, probed: _Probed) -> None:
+    async def _keep_probing(self, probed: _Probed) -> None:
         while True:
-            probed.again.clear()
+            probed.is_due.clear()
             if self._is_up(probed.group):
-                with suppress(BusUnavailable):  # who watches units tells that, and forgets what was said
-                    async with self._at_once:
-                        await self.ask(probed.group)
+                with suppress(BusUnavailable):  # lost() follows, and forgets the outcome
+                    async with self._slots:
+                        await self.probe(probed.group)
             with suppress(TimeoutError):
                 async with asyncio.timeout(probed.group.interval_seconds):
-                    await probed.again.wait()
+                    await probed.is_due.wait()
 
     def _is_up(self, group: Group) -> bool:
-        """Whether there is anything to ask: a check of units that are not all up has no say."""
+        """Tell whether a probe matters: not for a check of units that are not all up."""
         return group.state(self._units, ProbeResult.ON) is GroupState.ON
 
-    def _take(self, probed: _Probed, said: Said) -> None:
-        before, probed.said = probed.said, said
-        if before is None or before.verdict is not said.verdict:
-            self._tell(probed.group.id, said)
+    def _update(self, probed: _Probed, outcome: ProbeOutcome) -> None:
+        before, probed.outcome = probed.outcome, outcome
+        if before is None or before.result is not outcome.result:
+            self._report(probed.group.id, outcome)
 
 
-def _says_the_same(one: Group, other: Group) -> bool:
-    """Whether what one's probe said can be taken for what the other's does."""
+def _has_same_outcome(one: Group, other: Group) -> bool:
+    """Tell whether the outcome of one's probe also holds for the other."""
     return (one.probe, one.units) == (other.probe, other.units)
 
 
-def _asked_alike(one: Group, other: Group) -> bool:
-    """Whether a probe of one that runs can be taken for one of the other."""
-    return _says_the_same(one, other) and (one.interval_seconds, one.timeout_seconds) == (
+def _is_probed_alike(one: Group, other: Group) -> bool:
+    """Tell whether a running probe of one also serves the other."""
+    return _has_same_outcome(one, other) and (one.interval_seconds, one.timeout_seconds) == (
         other.interval_seconds,
         other.timeout_seconds,
     )

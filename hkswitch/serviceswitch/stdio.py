@@ -1,6 +1,6 @@
-"""Writes to the caller's descriptors: they may be closed, full, or read by nobody. Runs as root.
+"""Writes to the caller's descriptors, which may be closed, full or unread. Runs as root.
 
-It must never wait for ever: a root process that hangs on its caller's pipe would outlive all that ends it.
+No write waits without a limit: a root process that hangs on its caller's pipe could not be ended from there.
 """
 
 import asyncio
@@ -13,44 +13,42 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.helper import Finished, Reply, encode_message
-from hkswitch.serviceswitch.states import States
+from hkswitch.serviceswitch.states import UnsentStates
 
-READ_WITHIN_SECONDS: Final = 5
-"""For who runs one command, and waits for what it prints."""
+OUTPUT_READ_WITHIN_SECONDS: Final = 5
+"""For the output of a single command."""
 
-TERMINAL_WITHIN_SECONDS: Final = 1
-"""For a complaint."""
+ERROR_READ_WITHIN_SECONDS: Final = 1
+"""For an error message on a terminal."""
 
 DAEMON_READS_WITHIN_SECONDS: Final = 30.0
-"""A daemon that was stopped, or that swaps, may go on."""
+"""A daemon that was suspended, or that swaps, may recover."""
 
-MOST_WAITING: Final = 1024
-"""Replies; a daemon that asks and does not read is not listened to meanwhile."""
+MOST_QUEUED_REPLIES: Final = 1024
+"""No further request is read while more are queued."""
 
 Write = Callable[[bytes], Awaitable[None]]
-"""Writes all of it, as fast as it is read; raises `Unheard`."""
+"""Writes all of it, as fast as it is read; raises `OutputUnwritable`."""
 
 
-@dataclass(eq=False)
-class Unheard(Failure):
-    """The answers reach nobody."""
+class OutputUnwritable(Failure):
+    """Output that cannot be written, or that is not read in time."""
 
-    why: str
     exit_code = Exit.OUTPUT
 
-    def __str__(self) -> str:
-        return f"the answers reach nobody ({self.why}); ending"
+
+def _unwritable(why: str) -> OutputUnwritable:
+    return OutputUnwritable(f"cannot write the output: {why}; exiting")
 
 
-class Output:
-    """The replies to the daemon, in order, and between them the states, as fast as it reads them."""
+class ReplyWriter:
+    """The replies to the daemon, in order, and the states between them, as fast as it reads them."""
 
-    def __init__(self, write: Write, states: States) -> None:
+    def __init__(self, write: Write, states: UnsentStates) -> None:
         """Nothing is written before `keep_writing`."""
         self._write = write
         self._states = states
@@ -59,33 +57,33 @@ class Output:
         self._room = asyncio.Event()
         self._room.set()
 
-    def say(self, reply: Reply) -> None:
-        """Write a reply when its turn comes."""
+    def send(self, reply: Reply) -> None:
+        """Queue a reply."""
         self._add(reply, None)
 
-    async def said(self, reply: Reply) -> None:
-        """The same, and wait until it was written."""
+    async def deliver(self, reply: Reply) -> None:
+        """Queue a reply, and wait until it is written."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._add(reply, written)
         await written
 
-    async def room(self) -> None:
-        """Wait until some of what was said has been read."""
+    async def until_room(self) -> None:
+        """Wait while too many replies are queued."""
         await self._room.wait()
 
-    def tell(self) -> None:
-        """There are states to be told."""
+    def wake(self) -> None:
+        """Write the unsent states."""
         self._more.set()
 
     async def keep_writing(self) -> NoReturn:
-        """Write until cancelled; raises `Unheard` if nobody reads."""
+        """Write until cancelled; raises `OutputUnwritable`."""
         while True:
             await self._more.wait()
             self._more.clear()
             while (line := self._next()) is not None:
                 reply, written = line
                 await self._write(encode_message(reply))
-                if len(self._replies) <= MOST_WAITING:
+                if len(self._replies) <= MOST_QUEUED_REPLIES:
                     self._room.set()
                 if written is not None and not written.done():
                     written.set_result(None)
@@ -93,27 +91,27 @@ class Output:
     def _add(self, reply: Reply, written: asyncio.Future[None] | None) -> None:
         self._replies.append((reply, written))
         self._more.set()
-        if len(self._replies) > MOST_WAITING:
+        if len(self._replies) > MOST_QUEUED_REPLIES:
             self._room.clear()
 
     def _next(self) -> tuple[Reply, asyncio.Future[None] | None] | None:
-        """What is to be written next. The states that a request led to come before its result."""
+        """Take what is written next: the states that a request led to come before its result."""
         if self._replies and not isinstance(self._replies[0][0], Finished):
             return self._replies.popleft()
-        if (told := self._states.next()) is not None:
-            return told, None
+        if (states := self._states.next()) is not None:
+            return states, None
         return self._replies.popleft() if self._replies else None
 
 
 async def to_daemon(data: bytes) -> None:
-    """Write to standard output, as fast as it is read; raises `Unheard`."""
+    """Write to standard output, as fast as it is read; raises `OutputUnwritable`."""
     try:
         while data:
             if not _is_ready(1, 0):
                 await _until_ready(1)
-            data = data[os.write(1, data[: select.PIPE_BUF]) :]  # a ready pipe has room for so much
+            data = data[os.write(1, data[: select.PIPE_BUF]) :]  # POLLOUT promises room for this
     except OSError as error:
-        raise Unheard(str(error.strerror)) from None
+        raise _unwritable(str(error.strerror)) from None
 
 
 async def _until_ready(descriptor: int) -> None:
@@ -123,40 +121,40 @@ async def _until_ready(descriptor: int) -> None:
         async with asyncio.timeout(DAEMON_READS_WITHIN_SECONDS):
             await ready.wait()
     except TimeoutError:
-        raise Unheard(f"nothing was read within {DAEMON_READS_WITHIN_SECONDS:g} s") from None
+        raise _unwritable(f"not read within {DAEMON_READS_WITHIN_SECONDS:g} s") from None
     finally:
         loop.remove_writer(descriptor)
 
 
-def write(descriptor: int, data: bytes, within_seconds: float = READ_WITHIN_SECONDS) -> None:
-    """Write all of `data` within this time; raises `Unheard` if it is not read."""
-    unread = Unheard(f"nothing was read within {within_seconds} s")
+def write(descriptor: int, data: bytes, within_seconds: float = OUTPUT_READ_WITHIN_SECONDS) -> None:
+    """Write all of `data` within this time; raises `OutputUnwritable`."""
+    unread = _unwritable(f"not read within {within_seconds} s")
     if not os.isatty(descriptor):
         _write(descriptor, data, time.monotonic() + within_seconds, unread)
         return
-    # A terminal that takes one byte may not take two: a write waits for the rest, so it must not be our wait.
+    # A terminal that has room for one byte may not have room for two, and then the write blocks: in a thread.
     writing = threading.Thread(target=_write_and_wait, args=(descriptor, data), daemon=True)
     try:
         writing.start()
     except RuntimeError as error:  # the caller's limits
-        raise Unheard(str(error)) from None
+        raise _unwritable(str(error)) from None
     writing.join(within_seconds)
     if writing.is_alive():
         raise unread
 
 
-def _write(descriptor: int, data: bytes, deadline_seconds: float, unread: Unheard) -> None:
+def _write(descriptor: int, data: bytes, deadline_seconds: float, unread: OutputUnwritable) -> None:
     try:
         while data:
             if not _is_ready(descriptor, max(0, deadline_seconds - time.monotonic())):
                 raise unread
             data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
     except OSError as error:
-        raise Unheard(str(error.strerror)) from None
+        raise _unwritable(str(error.strerror)) from None
 
 
 def _write_and_wait(descriptor: int, data: bytes) -> None:
-    with suppress(OSError):  # it is gone
+    with suppress(OSError):  # the terminal is gone
         while data:
             data = data[os.write(descriptor, data) :]
 
@@ -167,24 +165,24 @@ def _is_ready(descriptor: int, within_seconds: float) -> bool:
     return any(ready & select.POLLOUT for _, ready in poll.poll(within_seconds * 1000))
 
 
-def complain(sentence: str) -> None:
-    """Say a sentence on standard error, if that takes it at once."""
-    within_seconds = TERMINAL_WITHIN_SECONDS if os.isatty(2) else 0
-    with suppress(Unheard):
+def print_error(sentence: str) -> None:
+    """Write a sentence to standard error, unless that would block."""
+    within_seconds = ERROR_READ_WITHIN_SECONDS if os.isatty(2) else 0
+    with suppress(OutputUnwritable):
         write(2, f"serviceswitch: {sentence}\n".encode(errors="backslashreplace"), within_seconds)
 
 
-def keep_answers_out_of_the_journal() -> None:
-    """Write nothing to a datagram socket: it may be journald's, which would take it for this process's line.
+def keep_replies_out_of_the_journal() -> None:
+    """Write nothing to a datagram socket: it may be journald's, which would attribute it to this process.
 
-    Complaints go nowhere then, nor to a terminal, which could hold this process up.
-    Raises `Unheard` if standard output is such a socket.
+    Error messages are then dropped, and those to a terminal too, which could block this process.
+    Raises `OutputUnwritable` if standard output is such a socket.
     """
     # TRUST: the caller chose what these are.
     if _is_datagram_socket(1):
-        raise Unheard("standard output is a datagram socket")
+        raise _unwritable("standard output is a datagram socket")
     if os.isatty(2) or _is_datagram_socket(2):
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- no path of anyone's
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- a constant path
             os.dup2(nowhere.fileno(), 2)
 
 
@@ -196,7 +194,7 @@ def _is_datagram_socket(descriptor: int) -> bool:
 
 
 def hold_standard_descriptors() -> None:
-    """Open what is closed of standard input, output and error, so that nothing else takes their numbers."""
+    """Open closed standard descriptors on /dev/null, so that no other file gets their numbers."""
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= 2:
         descriptor = os.dup(descriptor)

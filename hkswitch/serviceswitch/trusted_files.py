@@ -1,13 +1,12 @@
-"""Believes files that only root could have written, and refuses all others. Runs as root.
+"""Accepts files that only root can have written, and refuses all others. Runs as root.
 
-A path is walked from `/` by descriptors, and owner and mode are those of what was opened: nothing can be
-swapped in between a check and its use. The config is never read through a link.
+A path is walked from `/` by descriptors, and owner and mode are checked on the open descriptor: nothing can
+be swapped between a check and its use. The config is never read through a link.
 """
 
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -16,37 +15,32 @@ from hkswitch.model.errors import Exit, Failure
 ROOT: Final = 0
 LARGEST_FILE_BYTES: Final = 1024 * 1024
 MOST_LINKS: Final = 40  # as many as the kernel follows (path_resolution(7))
-MOST_INTERPRETERS: Final = 4  # and as many as it starts for one another
-_FIRST_LINE_BYTES: Final = 256  # what it reads of a script (execve(2))
+MOST_INTERPRETERS: Final = 4  # and as many scripts as it starts to interpret one another
+_FIRST_LINE_BYTES: Final = 256  # the part of a script that the kernel reads (execve(2))
 _ELSEWHERE: Final = "keep the file in a folder that only root can write"
-_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH  # an ACL that lets others write sets the group's bit
+_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH  # an ACL that allows others to write sets S_IWGRP
 
 
-@dataclass(eq=False)
 class Untrusted(Failure):
-    """Somebody other than root could have written this, or it cannot be read at all."""
+    """A file that a user other than root can have written, or that cannot be read."""
 
-    path: str
-    why: str
     exit_code = Exit.DENIED
 
-    def __str__(self) -> str:
-        return f"{self.path} is not trusted: {self.why}"
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path} is not trusted: {why}")
 
 
-@dataclass(eq=False)
 class NotThere(Failure):
-    """There is no such file."""
+    """A file that does not exist."""
 
-    path: str
     exit_code = Exit.CONFIG
 
-    def __str__(self) -> str:
-        return f"{self.path} does not exist; the configuration belongs there"
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} does not exist; create the configuration there")
 
 
 def read(path: str) -> bytes:
-    """The contents of the regular file at the absolute `path`; raises `Untrusted` or `NotThere`."""
+    """Read the regular file at the absolute `path`; raises `Untrusted` or `NotThere`."""
     *folders, name = PurePosixPath(path).parts
     walked = PurePosixPath("/")
     folder = _trusted(None, "/", walked, os.O_PATH | os.O_DIRECTORY)
@@ -55,7 +49,7 @@ def read(path: str) -> bytes:
             walked /= part
             outer, folder = folder, _trusted(folder, part, walked, os.O_PATH | os.O_DIRECTORY)
             os.close(outer)
-        # O_NONBLOCK: opening a FIFO that somebody put here must not hang.
+        # O_NONBLOCK: opening a FIFO must not block.
         file = _trusted(folder, name, walked / name, os.O_RDONLY | os.O_NONBLOCK)
     finally:
         os.close(folder)
@@ -66,14 +60,14 @@ def read(path: str) -> bytes:
 
 
 def program(path: str, interpreters: int = MOST_INTERPRETERS) -> None:
-    """Refuse a program that others than root could have written, or put in its place; raises `Untrusted`.
+    """Refuse a program that users other than root can have written or replaced; raises `Untrusted`.
 
-    A script is refused with its interpreter, which is what runs.
+    The interpreter of a script is checked too: it is what runs.
     """
     if (interpreter := interpreter_of(_walked(path))) is None:
         return
     if not interpreters:
-        raise Untrusted(path, "it is one of too many scripts")
+        raise Untrusted(path, "too many scripts interpret one another")
     try:
         program(interpreter, interpreters - 1)
     except Untrusted as refusal:
@@ -81,7 +75,7 @@ def program(path: str, interpreters: int = MOST_INTERPRETERS) -> None:
 
 
 def interpreter_of(path: str) -> str | None:
-    """What the kernel starts for the program at a trusted `path` without links; None if that is no script."""
+    """Return the interpreter of the script at a trusted `path` without links; None if it is not a script."""
     try:
         file = _open(None, path, PurePosixPath(path), os.O_RDONLY | os.O_NONBLOCK)
     except NotThere:
@@ -92,18 +86,18 @@ def interpreter_of(path: str) -> str | None:
         os.close(file)
     if mark != b"#!":
         return None
-    # As fs/binfmt_script.c does it. A name that is cut off here is none for the kernel.
+    # As in fs/binfmt_script.c. The kernel does not run a name that is cut off here.
     words = line.split(b"\n")[0].split(b"\0")[0].replace(b"\t", b" ").strip(b" ").split(b" ")
     name = words[0].decode("ascii", "replace")
     if not name.startswith("/") or not name.isprintable() or "\ufffd" in name:
-        raise Untrusted(path, "its first line names no interpreter by a whole path")
+        raise Untrusted(path, "its first line does not name an interpreter by its absolute path")
     return name
 
 
 def _walked(path: str) -> str:
-    """The trusted program at `path`, without links.
+    """Return the path of a trusted program without links.
 
-    They are followed as the kernel does it, and what one leads to is walked in the same way.
+    Links are followed as the kernel follows them, and their targets are walked in the same way.
     """
     steps, walked, links = deque(PurePosixPath(path).parts), PurePosixPath("/"), 0
     reached: int | None = None
@@ -126,7 +120,7 @@ def _walked(path: str) -> str:
         assert reached is not None  # noqa: S101 -- there was a first step
         _check_file(walked, os.fstat(reached))
         if not os.fstat(reached).st_mode & stat.S_IXUSR:
-            raise Untrusted(str(walked), "it is no program; try: chmod +x")
+            raise Untrusted(str(walked), "it is not executable; try: chmod +x")
         return str(walked)
     finally:
         if reached is not None:
@@ -134,18 +128,18 @@ def _walked(path: str) -> str:
 
 
 def why_not(found: os.stat_result) -> str | None:
-    """What is wrong with owner or mode, or None if only root can write it."""
+    """Explain why owner or mode let others write it; None if only root can."""
     if found.st_uid != ROOT:
-        home = f"{_ELSEWHERE}; if this one should be root's, " if stat.S_ISDIR(found.st_mode) else ""
+        home = f"{_ELSEWHERE}; if this folder should be root's, " if stat.S_ISDIR(found.st_mode) else ""
         return f"its owner is uid {found.st_uid}, not root; {home}try: chown root"
     if found.st_mode & _WRITABLE_BY_OTHERS:
         advice = _ELSEWHERE if found.st_mode & stat.S_ISVTX else "try: chmod go-w"  # /tmp is for all users
-        return f"others than root can write it (mode {stat.S_IMODE(found.st_mode):04o}); {advice}"
+        return f"other users can write it (mode {stat.S_IMODE(found.st_mode):04o}); {advice}"
     return None
 
 
 def _trusted(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int:
-    """A descriptor of the file or folder that is called `name` in an open folder, and is trusted."""
+    """Open the trusted file or folder `name` in an open folder."""
     descriptor = _open(folder, name, path, flags)
     try:
         found = os.fstat(descriptor)
@@ -169,17 +163,17 @@ def _open(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int
 
 
 def _target(link: int, path: PurePosixPath, links: int) -> tuple[str, ...]:
-    """The steps that an open link leads by; closes it."""
+    """Return the steps of an open link's target; closes the link."""
     try:
         if links > MOST_LINKS:
-            raise Untrusted(str(path), "it is one of too many symbolic links")
+            raise Untrusted(str(path), "too many symbolic links")
         return PurePosixPath(os.readlink("", dir_fd=link)).parts
     finally:
         os.close(link)
 
 
 def _contents(path: str, file: int) -> bytes:
-    """All of an open file, as it was at one moment."""
+    """Read all of an open file, as it was at one moment."""
     before = os.fstat(file)
     if before.st_size > LARGEST_FILE_BYTES:
         raise Untrusted(path, f"it is larger than {LARGEST_FILE_BYTES} bytes")
@@ -189,12 +183,12 @@ def _contents(path: str, file: int) -> bytes:
         raise Untrusted(path, str(error.strerror)) from None
     after = os.fstat(file)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, len(contents)):
-        raise Untrusted(path, "it was written while it was read; try again")
+        raise Untrusted(path, "it changed while it was read; try again")
     return contents
 
 
 def _check(path: PurePosixPath, found: os.stat_result) -> None:
-    # TRUST: what root reads or runs here decides what root does.
+    # TRUST: the files that root reads or runs here decide what root does.
     if (why := why_not(found)) is not None:
         raise Untrusted(str(path), why)
 

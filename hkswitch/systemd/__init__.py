@@ -1,6 +1,6 @@
-"""systemd over the system bus: the only folder that knows sdbus.
+"""systemd over the system bus: the only folder that imports sdbus.
 
-The interface is described in org.freedesktop.systemd1(5). Nothing here decides anything: callers name units
-and programs that the config allowed. The helper uses it as root; `hkswitch status` without a daemon and the
-doctor only read states.
+org.freedesktop.systemd1(5) describes the interface. Nothing here decides what is allowed: callers name units
+and programs that the config allows. The helper uses it as root; the doctor, and `hkswitch status` without a
+daemon, only read states.
 """

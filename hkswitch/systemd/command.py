@@ -5,18 +5,16 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from hkswitch.model.group import Argv
-from hkswitch.systemd.outcome import signal_name
+from hkswitch.systemd.outcome import NOT_EXECUTED, signal_name
 
 LARGEST_ANSWER: Final = 125
-"""Exit codes above are how shells and other wrappers say that they could not run a program."""
-
-_NOT_EXECUTED: Final = 203  # systemd.exec(5): EXIT_EXEC
+"""Shells and other wrappers use higher exit codes when they cannot run a program."""
 
 
 class Command(NamedTuple):
-    """A program to be run as a transient unit of this name, for as long as it may take.
+    """A program to run as a transient unit of this name, with a time limit.
 
-    A probe is run again and again: its exit code is the answer, and nothing of it gets into the journal.
+    A probe runs again and again: its exit code is the answer, and its output is not logged.
     """
 
     unit: str
@@ -35,8 +33,8 @@ class ServiceResult(StrEnum):
     CORE_DUMP = "core-dump"
     TIMEOUT = "timeout"
     RESOURCES = "resources"
-    OTHER = "other"  # ours: a word of no use here, or one that only a newer systemd knows
-    LOST = "lost"  # ours: it was run to its end, and nobody told how it ended
+    OTHER = "other"  # ours: a result of no use here, or one of a newer systemd
+    LOST = "lost"  # ours: it ended while there was no connection to systemd
 
     @classmethod
     def _missing_(cls, value: object) -> "ServiceResult":  # noqa: ARG003 -- the signature is Enum's
@@ -46,7 +44,7 @@ class ServiceResult(StrEnum):
 class Ended(NamedTuple):
     """How a command ended: `status` is its exit code, or the number of the signal that ended it.
 
-    `detail` is why it was not run, where systemd made no unit for it.
+    `detail` is why it was not run, if systemd made no unit for it.
     """
 
     result: ServiceResult
@@ -55,13 +53,13 @@ class Ended(NamedTuple):
 
     @property
     def exit_code(self) -> int | None:
-        """The code that the program itself ended with, if it did."""
+        """The exit code of the program itself; None if it did not exit."""
         ended = self.result in {ServiceResult.SUCCESS, ServiceResult.EXIT_CODE}
-        return self.status if ended and self.status != _NOT_EXECUTED else None
+        return self.status if ended and self.status != NOT_EXECUTED else None
 
     @property
     def was_run(self) -> bool:
-        """Whether there ever was a program."""
+        """Whether the program was executed."""
         unmade = {ServiceResult.RESOURCES, ServiceResult.OTHER, ServiceResult.LOST}
         exited = {ServiceResult.SUCCESS, ServiceResult.EXIT_CODE}
         return self.result not in unmade and (self.result not in exited or self.exit_code is not None)
@@ -75,6 +73,6 @@ class Ended(NamedTuple):
             case ServiceResult.TIMEOUT:
                 return "took too long"
             case ServiceResult.LOST:
-                return "ended while systemd could not be reached"
+                return "ended while systemd was unreachable"
             case ServiceResult.RESOURCES | ServiceResult.OTHER:
                 return f"was not run: {self.detail}" if self.detail else "could not be run"

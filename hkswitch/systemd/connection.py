@@ -1,4 +1,4 @@
-"""A connection to the system bus: what sdbus leaves out, and what its errors mean."""
+"""A connection to the system bus: the parts that sdbus lacks, and the meaning of its errors."""
 
 import asyncio
 import os
@@ -15,12 +15,12 @@ from sdbus import dbus_method_async
 from hkswitch.model.errors import BusUnavailable
 
 SYSTEMD: Final = "org.freedesktop.systemd1"
-PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+PROPERTIES_INTERFACE: Final = "org.freedesktop.DBus.Properties"
 BUS: Final = "org.freedesktop.DBus"
 BUS_PATH: Final = "/org/freedesktop/DBus"
 
 MOST_CALLS_IN_FLIGHT: Final = 32
-"""dbus-daemon refuses the 129th call of a connection that still waits for answers; stay far below."""
+"""dbus-daemon refuses the 129th pending call of a connection; stay far below."""
 
 CALL_TIMEOUT_SECONDS: Final = 10
 OWNER_WITHIN_SECONDS: Final = 5
@@ -41,11 +41,11 @@ _LOSSES: Final = (
 
 
 class BusItself(sdbus.DbusInterfaceCommonAsync, interface_name=BUS):
-    """What is asked of the bus itself (D-Bus specification, "Message Bus Messages")."""
+    """The bus driver (D-Bus specification, "Message Bus Messages")."""
 
     @dbus_method_async("s", "s")
     async def get_name_owner(self, name: str) -> str:
-        """The unique name of who has a name."""
+        """Return the unique name of a name's owner."""
         raise NotImplementedError
 
     @dbus_method_async("s")
@@ -60,19 +60,19 @@ class BusItself(sdbus.DbusInterfaceCommonAsync, interface_name=BUS):
 
 
 def bus_itself(bus: sdbus.SdBus) -> BusItself:
-    """The bus at the other end of a connection."""
+    """Return the bus driver of a connection."""
     return BusItself.new_proxy(BUS, BUS_PATH, bus)
 
 
-class Connection:
-    """A connection to the system bus, with what sdbus leaves out: to tell that it broke, and to end whole."""
+class BusConnection:
+    """A connection to the system bus that notices its loss and closes completely, unlike sdbus's own."""
 
     _ended: ClassVar[list[sdbus.SdBus]] = []
-    """Kept for ever, a few KB each: their destructor stops the event loop from reading the descriptor that
-    has the number of the connection's by then, whatever it is: another controller, the helper's pipe."""
+    """Never freed, a few KB each: the destructor removes the event loop's reader of the descriptor number,
+    which another descriptor may have by then: a controller's connection, or the helper's pipe."""
 
     def __init__(self) -> None:
-        """Open it; raises one of `BUS_ERRORS`. `lost` is set when it breaks, or is of no use any more."""
+        """Open it; raises one of `BUS_ERRORS`. `lost` is set when it breaks or is given up."""
         self.lost = asyncio.Event()
         self.why_lost = "the connection was lost"
         self._loop = asyncio.get_running_loop()
@@ -86,12 +86,12 @@ class Connection:
         self._socket = socket.socket(fileno=os.dup(descriptor))
         self._loop.add_reader(self._socket, self._read)
         before = _timers()
-        self._read()  # makes its timer, which nothing but the destructor would close
+        self._read()  # makes its timer, which only the destructor would close
         self._timers = _timers() - before
-        self._loop.remove_reader(descriptor)  # sdbus's own: it tells nobody of the end
+        self._loop.remove_reader(descriptor)  # sdbus's own: it does not report the end
 
     async def call(self, call: Awaitable[_Result]) -> _Result:
-        """Await a bus call; a loss of the connection becomes `BusUnavailable`, systemd's own errors pass."""
+        """Await a bus call; a lost connection raises `BusUnavailable`, and systemd's own errors pass."""
         try:
             async with self._calls:
                 if self.lost.is_set():
@@ -104,16 +104,16 @@ class Connection:
                 call.close()  # it may not have been begun
 
     async def call_or_lose(self, call: Awaitable[_Result]) -> _Result:
-        """As `call`, for what must not fail: systemd's own errors, too, become a loss of the connection."""
+        """Await a call that must not fail: systemd's own errors, too, count as a lost connection."""
         try:
             return await self.call(call)
         except sdbus.SdBusBaseError as error:
             raise self.lose(error) from error
 
     def lose(self, error: BaseException) -> BusUnavailable:
-        """Give it up for this error: what was not told on it is told on the next one.
+        """Give the connection up; the next one reads everything again.
 
-        A connection that goes on after a call without an answer may have missed something for ever.
+        A connection that continued after a call without a reply could have missed something for good.
         """
         if not self.lost.is_set():
             self.why_lost = sentence(error)
@@ -121,26 +121,26 @@ class Connection:
         return BusUnavailable(sentence(error))
 
     async def properties(self, path: str, interface: str) -> dict[str, Any]:
-        """The values of all properties of an object of systemd's; raises as `call` does."""
+        """Read all properties of an object of systemd's; raises as `call` does."""
         answer = await self.call(self._ask(path, "GetAll", interface))
         return {name: value for name, (_, value) in answer.items()}
 
     async def property(self, path: str, interface: str, name: str) -> Any:  # noqa: ANN401 -- D-Bus has all types
-        """The value of one property of an object of systemd's; raises as `call` does."""
+        """Read one property of an object of systemd's; raises as `call` does."""
         _, value = await self.call(self._ask(path, "Get", interface, name))
         return value
 
     async def _ask(self, path: str, member: str, *words: str) -> Any:  # noqa: ANN401 -- D-Bus has all types
-        # Not before `call` awaits it: on a connection that broke, both lines that follow raise.
-        asked = self.bus.new_method_call_message(SYSTEMD, path, PROPERTIES, member)
+        # Only when `call` awaits it: on a broken connection, the next two lines raise.
+        asked = self.bus.new_method_call_message(SYSTEMD, path, PROPERTIES_INTERFACE, member)
         asked.append_data("s" * len(words), *words)
         return (await self.bus.call_async(asked)).get_contents()
 
     def close(self) -> None:
-        """Close it. Calls that wait for answers fail: sdbus does that at the end of its input only."""
+        """Close it, and fail pending calls, which sdbus does at the end of its input only."""
         if self._socket.fileno() < 0:
             return
-        with suppress(OSError):  # it broke before
+        with suppress(OSError):  # it is broken already
             self._socket.shutdown(socket.SHUT_RDWR)
         self._read()
         self.lost.set()  # sdbus does not notice the end before the bus has answered for the first time
@@ -150,7 +150,7 @@ class Connection:
         self._ended.append(self.bus)
 
     def _end_timers(self) -> None:
-        """Close them after what sdbus has put off: while its bus is closing, that puts off more."""
+        """Close its timers after sdbus's deferred work: while the bus is closing, it defers more."""
         try:
             self.bus.get_fd()
         except sdbus.SdBusBaseError:
@@ -162,7 +162,7 @@ class Connection:
             self._loop.call_soon(self._end_timers)
 
     def _read(self) -> None:
-        """Let sdbus read what came, and notice the end."""
+        """Let sdbus process its input, and notice the end."""
         try:
             self._process()
             self.bus.get_fd()
@@ -174,13 +174,13 @@ class Connection:
         while True:
             try:
                 self.bus.process()
-            except asyncio.InvalidStateError:  # the answer to a call that was given up; others are behind it
+            except asyncio.InvalidStateError:  # the reply to a cancelled call; others follow it
                 continue
             return
 
 
 def _timers() -> set[int]:
-    """The timer descriptors of this process."""
+    """Return the timer descriptors of this process."""
     return {int(link.name) for link in Path("/proc/self/fd").iterdir() if _is_timer(link)}
 
 
@@ -191,7 +191,7 @@ def _is_timer(descriptor: Path) -> bool:
 
 
 async def owner_of_systemd(bus: sdbus.SdBus) -> str:
-    """The unique name of systemd. At boot it comes to the bus a moment after the bus itself."""
+    """Return systemd's unique name; at boot, it connects a moment after the bus starts."""
     names = bus_itself(bus)
     loop = asyncio.get_running_loop()
     deadline_seconds = loop.time() + OWNER_WITHIN_SECONDS
@@ -205,7 +205,7 @@ async def owner_of_systemd(bus: sdbus.SdBus) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """The human part of a bus error; sdbus puts the error's name before it where it has no class for it."""
+    """Return the readable part of a bus error; sdbus prefixes the name of an error without a class."""
     if isinstance(error, sdbus.SdBusLibraryError) and (
         number := re.search(r"error number: (\d+)", str(error))
     ):

@@ -1,4 +1,4 @@
-"""The methods of systemd's manager object that hkswitch calls: no others exist for it."""
+"""The methods of systemd's manager object that hkswitch calls, and no others."""
 
 from typing import Any, Final
 
@@ -7,9 +7,12 @@ from sdbus import dbus_method_async, dbus_property_async
 
 from hkswitch.systemd.connection import SYSTEMD
 
-PATH: Final = "/org/freedesktop/systemd1"
+MANAGER_PATH: Final = "/org/freedesktop/systemd1"
+UNIT_INTERFACE: Final = f"{SYSTEMD}.Unit"
+SERVICE_INTERFACE: Final = f"{SYSTEMD}.Service"
 
-Properties = list[tuple[str, tuple[str, Any]]]
+TypedProperties = list[tuple[str, tuple[str, Any]]]
+"""Values by name, with their D-Bus types."""
 
 
 class Manager(sdbus.DbusInterfaceCommonAsync, interface_name=f"{SYSTEMD}.Manager"):
@@ -17,7 +20,7 @@ class Manager(sdbus.DbusInterfaceCommonAsync, interface_name=f"{SYSTEMD}.Manager
 
     @dbus_method_async()
     async def subscribe(self) -> None:
-        """Let systemd send signals on this connection."""
+        """Have systemd send signals on this connection."""
         raise NotImplementedError
 
     @dbus_method_async("ss", "o")
@@ -37,7 +40,7 @@ class Manager(sdbus.DbusInterfaceCommonAsync, interface_name=f"{SYSTEMD}.Manager
 
     @dbus_method_async("s")
     async def ref_unit(self, name: str) -> None:
-        """Keep systemd from forgetting a unit, until `unref_unit` or the end of this connection."""
+        """Keep a unit loaded until `unref_unit` or the end of this connection."""
         raise NotImplementedError
 
     @dbus_method_async("s")
@@ -47,17 +50,17 @@ class Manager(sdbus.DbusInterfaceCommonAsync, interface_name=f"{SYSTEMD}.Manager
 
     @dbus_method_async("ssa(sv)a(sa(sv))", "o")
     async def start_transient_unit(
-        self, name: str, mode: str, properties: Properties, aux: list[tuple[str, Properties]]
+        self, name: str, mode: str, properties: TypedProperties, aux: list[tuple[str, TypedProperties]]
     ) -> str:
-        """Make a unit that is forgotten when it has ended, and queue a job that starts it."""
+        """Make a unit that is unloaded when it has ended, and queue a job that starts it."""
         raise NotImplementedError
 
     @dbus_property_async("as")
     def environment(self) -> list[str]:
-        """The variables that every unit is given."""
+        """The variables that every unit gets."""
         raise NotImplementedError
 
     @dbus_method_async("as", "a(ssssssouso)")
     async def list_units_by_names(self, names: list[str]) -> list[tuple[Any, ...]]:
-        """One row for each name, in the same order."""
+        """Return a row for each name, in the same order."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The ends of systemd's jobs, for those who wait for them. Knows no bus."""
+"""Awaits the results of systemd jobs. Knows no bus."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from hkswitch.model.unit_state import JobResult
 
 
 class Jobs:
-    """Results of jobs, whichever comes first: the answer that names the job, or its end."""
+    """Awaited jobs; a job may end before the reply that names it arrives."""
 
     def __init__(self) -> None:
         self._collectors = 0
@@ -16,7 +16,7 @@ class Jobs:
         self._lost: BusUnavailable | None = None
 
     def collecting(self) -> "Jobs":
-        """While entered, the ends of unknown jobs are kept: their names may be on the way."""
+        """While entered, keep the results of unknown jobs: the replies that name them may be on the way."""
         return self
 
     def __enter__(self) -> None:
@@ -28,7 +28,7 @@ class Jobs:
             self._ended.clear()
 
     def removed(self, path: str, result: JobResult) -> None:
-        """Take over how a job ended."""
+        """Note the result of a job that ended."""
         for future in self._waiting.pop(path, ()):
             if not future.done():
                 future.set_result(result)
@@ -36,7 +36,7 @@ class Jobs:
             self._ended[path] = result
 
     def ending(self, path: str) -> "asyncio.Future[JobResult]":
-        """The end of a job, waited for from now on; `BusUnavailable` if it will not be told any more."""
+        """Return a future for a job's result, which raises `BusUnavailable` if the connection is lost."""
         future: asyncio.Future[JobResult] = asyncio.get_running_loop().create_future()
         if self._lost is not None:
             future.set_exception(self._lost)
@@ -47,7 +47,7 @@ class Jobs:
         return future
 
     def lose(self, error: BusUnavailable) -> None:
-        """No ends are told from now on."""
+        """Fail all awaited jobs, and later ones: the connection is lost."""
         self._lost = error
         for future in (future for futures in self._waiting.values() for future in futures):
             if not future.done():

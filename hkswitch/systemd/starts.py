@@ -1,7 +1,7 @@
-"""Watches units while they are started, so that a start is a success when the unit is up.
+"""Watches units while they start, so that a start succeeds only when the unit is up.
 
-outcome.py judges what was seen. The unit is held meanwhile: systemd forgets one that is not held as soon as
-it has ended, and with it why.
+outcome.py decides about what was seen. The unit is referenced (RefUnit) meanwhile: otherwise systemd would
+unload it as soon as it has ended, and forget the reason.
 """
 
 import asyncio
@@ -14,30 +14,24 @@ from typing import Any
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import Action, JobResult, UnitHealth, UnitResult
-from hkswitch.systemd.connection import SYSTEMD, Connection, sentence
-from hkswitch.systemd.interface import PATH, Manager
-from hkswitch.systemd.outcome import (
-    NEEDS_CONFIRMATION,
-    Story,
-    invocation_of,
-    judged,
-    reason,
-    unmet_asserts,
-)
-from hkswitch.systemd.signals import SERVICE, UNIT, Signals
+from hkswitch.model.unit_state import Action, JobResult, UnitResult
+from hkswitch.systemd import outcome
+from hkswitch.systemd.connection import SYSTEMD, BusConnection, sentence
+from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
+from hkswitch.systemd.outcome import NEEDS_CONFIRMATION, StartHistory, invocation_of, reason
+from hkswitch.systemd.signals import Signals
 
 
 @dataclass(slots=True, eq=False)
 class Start:
-    """A unit that is being started."""
+    """The start of one unit."""
 
     path: str
-    story: Story
+    history: StartHistory
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, condition: Callable[[], bool], within_seconds: float) -> None:
-        """Wait until something that signals tell is so, but no longer."""
+        """Wait until a condition that signals can change holds, or the time is over."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 while not condition():
@@ -46,151 +40,154 @@ class Start:
 
 
 class Starts:
-    """The units that one connection starts now."""
+    """The starts that are under way on one connection."""
 
-    def __init__(self, connection: Connection, signals: Signals) -> None:
-        """Nothing is watched yet."""
+    def __init__(self, connection: BusConnection, signals: Signals) -> None:
+        """Watches nothing yet."""
         self._connection = connection
-        self._manager = Manager.new_proxy(SYSTEMD, PATH, connection.bus)
+        self._manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, connection.bus)
         self._signals = signals
         self._by_path: defaultdict[str, list[Start]] = defaultdict(list)
 
-    def wants(self, path: str | None) -> bool:
-        """Whether a signal about this object path is of use."""
+    def needs(self, path: str | None) -> bool:
+        """Tell whether a signal about this object path matters."""
         return path in self._by_path
 
     def changed(self, path: str, properties: Mapping[str, Any]) -> None:
-        """Take over what a signal said of a unit."""
+        """Apply a signal about a unit."""
         for start in self._by_path.get(path, ()):
-            start.story.changed(properties)
+            start.history.changed(properties)
             start.news.set()
 
     def service_changed(self, path: str, properties: Mapping[str, Any]) -> None:
-        """Take over what a signal said of a unit as a service."""
+        """Apply a signal about a unit as a service."""
         for start in self._by_path.get(path, ()):
-            start.story.service_changed(properties)
+            start.history.service_changed(properties)
 
     def job_removed(self, unit: str, job: str) -> None:
-        """Take over that a job of a unit has ended, whoever asked for it."""
+        """Note the end of any job of a unit."""
         for starts in self._by_path.values():
             for start in starts:
-                if start.story.unit == unit:
-                    start.story.job_removed(job)
+                if start.history.unit == unit:
+                    start.history.job_removed(job)
                     start.news.set()
 
     @asynccontextmanager
     async def watching(self, units: Iterable[str]) -> AsyncIterator[dict[str, Start]]:
-        """Meanwhile, hold these units and follow them; one that cannot be looked at is left out."""
-        held: list[str] = []
+        """While entered, reference and watch these units; a unit that cannot be referenced is left out."""
+        referenced: list[str] = []
         starts: dict[str, Start] = {}
         try:
-            await asyncio.gather(*(self._hold(unit, held) for unit in units))
-            rows = await self._connection.call_or_lose(self._manager.list_units_by_names(held))
+            await asyncio.gather(*(self._reference(unit, referenced) for unit in units))
+            rows = await self._connection.call_or_lose(self._manager.list_units_by_names(referenced))
             # An alias has the path of its unit.
-            for unit, (*_, path, _, _, _) in zip(held, rows, strict=True):
-                starts[unit] = Start(path, Story(sdbus.decode_object_path(f"{PATH}/unit", path)))
+            for unit, (*_, path, _, _, _) in zip(referenced, rows, strict=True):
+                name = sdbus.decode_object_path(f"{MANAGER_PATH}/unit", path)
+                starts[unit] = Start(path, StartHistory(name))
                 self._by_path[path].append(starts[unit])
-            async with self._signals.hearing_services():
-                await self._signals.hear({start.path for start in starts.values()})
-                # What is read now is older than what signals say from here on, and newer than all before.
-                await asyncio.gather(*(self._look_at(start) for start in starts.values()))
+            async with self._signals.matching_services():
+                await self._signals.match_units({start.path for start in starts.values()})
+                # The read is older than signals from here on, and newer than all before.
+                await asyncio.gather(*(self._read(start) for start in starts.values()))
                 yield starts
         finally:
             for start in starts.values():
                 self._by_path[start.path].remove(start)
                 if not self._by_path[start.path]:
                     del self._by_path[start.path]
-            await asyncio.gather(*(self._let_go(unit) for unit in held))
+            await asyncio.gather(*(self._unreference(unit) for unit in referenced))
 
     async def outcome(
         self, start: Start, asked: str, action: Action, ended: tuple[str, JobResult], confirm_seconds: float
     ) -> UnitResult:
-        """What came of a start, once its job has `ended` (its path and its result)."""
+        """Return the result of a start whose job has `ended` (its path and result)."""
         job, result = ended
-        story = start.story
-        story.ended(job)
+        history = start.history
+        history.ended(job)
         try:
-            if result is JobResult.CANCELED:  # another job took its place: what that does comes at once
-                await start.until(lambda: story.now.state.health is not UnitHealth.STARTING, confirm_seconds)
+            if result is JobResult.CANCELED:  # another job replaced it, and its effect follows at once
+                await start.until(lambda: not history.is_starting, confirm_seconds)
             if result is not JobResult.DONE:
                 return UnitResult(asked, result, await self._why(start, result))
-            if _had_nothing_to_do(action, story):
+            if _had_nothing_to_do(action, history):
                 return UnitResult(asked, result)
-            is_service = story.unit.endswith(".service")
-            is_unsure = is_service and not story.has_fallen
-            # With another job on it, as a restart that somebody else began, this one's end says nothing.
-            if is_unsure and (story.pending or await self._needs_confirmation(start)):
+            is_service = history.unit.endswith(".service")
+            is_unproven = is_service and not history.has_gone_down
+            # With another job pending, as a restart from elsewhere, the end of this one proves nothing.
+            if is_unproven and (history.pending or await self._needs_confirmation(start)):
                 await _confirmed(start, confirm_seconds, self._connection)
-            if not story.has_fallen:
+            if not history.has_gone_down:
                 return UnitResult(asked, result)
-            unit = await self._connection.properties(start.path, UNIT)
-            service = await self._connection.properties(start.path, SERVICE) if is_service else {}
-            return judged(asked, story, unit, service)
+            unit = await self._connection.properties(start.path, UNIT_INTERFACE)
+            service = await self._connection.properties(start.path, SERVICE_INTERFACE) if is_service else {}
+            return outcome.result_of_start(asked, history, unit, service)
         except sdbus.SdBusBaseError as error:
-            return UnitResult(asked, JobResult.FAILED, f"its state cannot be read: {sentence(error)}")
+            why = f"was started, but its state cannot be read: {sentence(error)}"
+            return UnitResult(asked, JobResult.FAILED, why)
 
     async def invocation(self, unit: str) -> str:
-        """Which of its starts a unit is in; empty for none, and where systemd does not say."""
+        """Return a unit's invocation ID; empty for none, and if it cannot be read."""
         with suppress(sdbus.SdBusBaseError):
-            number = await self._connection.property(_path_of(unit), UNIT, "InvocationID")
+            number = await self._connection.property(_path_of(unit), UNIT_INTERFACE, "InvocationID")
             return invocation_of({"InvocationID": number})
         return ""
 
     async def main_process(self, service: str) -> int:
-        """The main process of a service, as `Systemd.main_process`."""
+        """Return what `Systemd.main_process` returns."""
         try:
-            return int(await self._connection.property(_path_of(service), SERVICE, "MainPID"))
+            return int(await self._connection.property(_path_of(service), SERVICE_INTERFACE, "MainPID"))
         except sdbus.SdBusBaseError as error:
             raise self._connection.lose(error) from error
 
     async def why_down(self, unit: str) -> str:
-        """Why a service is not up, in a few words; empty where systemd does not say."""
+        """Explain why a service is not up, in a few words; empty if systemd does not know."""
         with suppress(sdbus.SdBusBaseError):
             if unit.endswith(".service"):
-                return reason(await self._connection.properties(_path_of(unit), SERVICE))
+                return reason(await self._connection.properties(_path_of(unit), SERVICE_INTERFACE))
         return ""
 
     async def _why(self, start: Start, result: JobResult) -> str:
         if result is JobResult.ASSERT:
-            return unmet_asserts(await self._connection.properties(start.path, UNIT))
-        if result is JobResult.FAILED and start.story.unit.endswith(".service"):
-            return reason(await self._connection.properties(start.path, SERVICE) | start.story.service)
+            return outcome.unmet_asserts(await self._connection.properties(start.path, UNIT_INTERFACE))
+        if result is JobResult.FAILED and start.history.unit.endswith(".service"):
+            service = await self._connection.properties(start.path, SERVICE_INTERFACE)
+            return reason(service | start.history.service)
         return ""
 
     async def _needs_confirmation(self, start: Start) -> bool:
-        kind = await self._connection.property(start.path, SERVICE, "Type")
+        kind = await self._connection.property(start.path, SERVICE_INTERFACE, "Type")
         return kind in NEEDS_CONFIRMATION
 
-    async def _hold(self, unit: str, held: list[str]) -> None:
-        with suppress(sdbus.SdBusBaseError):  # who makes its job is told why
+    async def _reference(self, unit: str, referenced: list[str]) -> None:
+        with suppress(sdbus.SdBusBaseError):  # making its job fails in the same way, and reports why
             await self._connection.call(self._manager.ref_unit(unit))
-            held.append(unit)
+            referenced.append(unit)
 
-    async def _look_at(self, start: Start) -> None:
+    async def _read(self, start: Start) -> None:
         with suppress(sdbus.SdBusBaseError):
-            start.story.begin(await self._connection.properties(start.path, UNIT))
+            start.history.begin(await self._connection.properties(start.path, UNIT_INTERFACE))
 
-    async def _let_go(self, unit: str) -> None:
+    async def _unreference(self, unit: str) -> None:
         with suppress(sdbus.SdBusBaseError, BusUnavailable):
             await self._connection.call(self._manager.unref_unit(unit))
 
 
-def _had_nothing_to_do(action: Action, story: Story) -> bool:
-    """Whether the unit was as it should be already."""
+def _had_nothing_to_do(action: Action, history: StartHistory) -> bool:
+    """Tell whether the unit already was as requested."""
     if action is Action.RESTART:
-        return not story.before.state.is_running  # what is stopped stays so
-    return story.before.is_up and story.starts == 0
+        return not history.before.state.is_running  # a stopped unit stays stopped
+    return history.before.is_up and history.starts == 0
 
 
-async def _confirmed(start: Start, confirm_seconds: float, connection: Connection) -> None:
-    """Wait until the unit has fallen, or is up after so long: a job that restarts it may run meanwhile."""
+async def _confirmed(start: Start, confirm_seconds: float, connection: BusConnection) -> None:
+    """Wait until the unit goes down, or is up after so long: a job may be restarting it meanwhile."""
     while True:
-        await start.until(lambda: start.story.fall is not None, confirm_seconds)
-        if connection.lost.is_set():  # what it told last is so no longer, perhaps
+        await start.until(lambda: start.history.went_down is not None, confirm_seconds)
+        if connection.lost.is_set():  # the last state may be out of date
             raise BusUnavailable(connection.why_lost)
-        if start.story.has_fallen or start.story.now.is_up:
+        if start.history.has_gone_down or start.history.now.is_up:
             return
 
 
 def _path_of(unit: str) -> str:
-    return str(sdbus.encode_object_path(f"{PATH}/unit", unit))
+    return str(sdbus.encode_object_path(f"{MANAGER_PATH}/unit", unit))

@@ -1,4 +1,4 @@
-"""Watches units, runs jobs and commands, and awaits their results, on one connection to the bus."""
+"""Watches units, and runs jobs and commands to their results, on one connection to the bus."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -8,53 +8,49 @@ from typing import Any, Final, Self
 import sdbus
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.model.unit_state import (
-    Action,
-    ActiveState,
-    JobResult,
-    UnitResult,
-    UnitState,
-)
+from hkswitch.model.unit_state import Action, ActiveState, JobResult, UnitResult, UnitState
 from hkswitch.systemd import transient
-from hkswitch.systemd.aftermath import row_of, settled, state_in
 from hkswitch.systemd.command import Command, Ended, ServiceResult
-from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, Connection, owner_of_systemd, sentence
-from hkswitch.systemd.interface import PATH, Manager
+from hkswitch.systemd.connection import BUS_ERRORS, SYSTEMD, BusConnection, owner_of_systemd, sentence
+from hkswitch.systemd.interface import MANAGER_PATH, SERVICE_INTERFACE, UNIT_INTERFACE, Manager
 from hkswitch.systemd.jobs import Jobs
-from hkswitch.systemd.signals import SERVICE, UNIT, Message, Signals
+from hkswitch.systemd.lost_jobs import row_of, settled, state_in
+from hkswitch.systemd.signals import Message, Signals
 from hkswitch.systemd.starts import Start, Starts
-from hkswitch.systemd.watch import UnitSink, Watch
+from hkswitch.systemd.watch import StatesCallback, WatchedUnits
 
 HEARTBEAT_SECONDS: Final = 15
 
 RESTART_WITHIN_SECONDS: Final = 1.0
-"""For so long a crashed unit that waits for its next start keeps its state, on systemd 252."""
+"""How long a crashed unit keeps its state while it waits for its next start, on systemd 252."""
 
 Begin = Callable[[], None]
+Method = Callable[[str, str], Awaitable[str]]
+"""Queues a job for a unit, in a mode."""
 
 
 class Systemd:
-    """One connection to the system bus, and systemd at its other end.
+    """systemd, over one connection to the system bus.
 
-    A connection that was lost stays lost: make a new one.
+    A lost connection stays lost: make a new one.
     """
 
-    def __init__(self, connection: Connection, owner: str) -> None:
+    def __init__(self, connection: BusConnection, owner: str) -> None:
         """Use `connect`; `owner` is systemd's unique name on this bus."""
         self._connection = connection
         self._owner = owner
-        self._manager = Manager.new_proxy(SYSTEMD, PATH, connection.bus)
+        self._manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, connection.bus)
         self._signals = Signals(connection, owner)
         self._jobs = Jobs()
         self._starts = Starts(connection, self._signals)
-        self._watch: Watch | None = None
+        self._watch: WatchedUnits | None = None
         self._commands: dict[str, dict[str, Any]] = {}
-        self._hearing_jobs: list[asyncio.Future[None]] = []
-        self._hearing_changes: list[asyncio.Future[None]] = []
+        self._job_subscription: list[asyncio.Future[None]] = []
+        self._change_subscription: list[asyncio.Future[None]] = []
         self._refreshing: set[asyncio.Future[None]] = set()
 
     @classmethod
-    async def connect(cls, open_connection: Callable[[], Connection] = Connection) -> Self:
+    async def connect(cls, open_connection: Callable[[], BusConnection] = BusConnection) -> Self:
         """Open the system bus and subscribe to systemd's signals; raises `BusUnavailable`."""
         with ExitStack() as on_failure:
             try:
@@ -63,8 +59,9 @@ class Systemd:
                 owner = await owner_of_systemd(connection.bus)
                 systemd = cls(connection, owner)
                 await systemd._subscribe()
-                if await owner_of_systemd(connection.bus) != owner:  # its changes are heard of from here on
-                    raise BusUnavailable("systemd was executed anew meanwhile")
+                # From here on, NameOwnerChanged reports another owner.
+                if await owner_of_systemd(connection.bus) != owner:
+                    raise BusUnavailable("systemd restarted meanwhile")
             except (*BUS_ERRORS, OSError) as error:
                 raise BusUnavailable(sentence(error)) from error
             on_failure.pop_all()
@@ -77,7 +74,7 @@ class Systemd:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; jobs and answers that are waited for end as lost, and the watch ends."""
+        """Close the connection: awaited jobs and replies fail as lost, and the watch ends."""
         self._watch = None
         self._signals.forget()
         self._jobs.lose(BusUnavailable("the connection was closed"))
@@ -86,44 +83,44 @@ class Systemd:
         self._connection.close()
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
-        """The states of `units` as systemd has them now; raises `BusUnavailable`."""
+        """Return the states of units now; raises `BusUnavailable`."""
         return {name: state for name, (_, state) in (await self._list(units)).items()}
 
     async def main_process(self, service: str) -> int:
-        """The main process of a service, 0 if there is none; raises `BusUnavailable`."""
+        """Return the main process of a service, 0 if there is none; raises `BusUnavailable`."""
         return await self._starts.main_process(service)
 
-    async def watch(self, units: Iterable[str], sink: UnitSink) -> None:
-        """Tell `sink` the states of all `units` before it returns, and changes until the next watch."""
-        watch = self._watch = Watch(tuple(dict.fromkeys(units)), sink)
-        await self._hear_of_changes()
-        if watch is self._watch:  # else it is told by the watch that replaced it
+    async def watch(self, units: Iterable[str], on_states: StatesCallback) -> None:
+        """Pass the states of all units to `on_states` before it returns, and changes until the next watch."""
+        watch = self._watch = WatchedUnits(tuple(dict.fromkeys(units)), on_states)
+        await self._subscribe_to_changes()
+        if watch is self._watch:  # else the watch that replaced it reads them
             await self._refresh()
 
     async def _refresh(self, only: Collection[str] | None = None) -> None:
-        """Read all watched units anew, or `only` some."""
+        """Read all watched units again, or `only` some."""
         watch = self._watch
         if watch is None or not watch.units:
             return
         units = watch.units if only is None else [unit for unit in watch.units if unit in only]
-        with watch.hearing() as heard:
+        with watch.reading() as signaled:
             listed = await self._list(units)
-            if await self._signals.hear({path for path, _ in listed.values()}):
-                listed = await self._list(units)  # what changed before was not heard
+            if await self._signals.match_units({path for path, _ in listed.values()}):
+                listed = await self._list(units)  # earlier changes were not signaled
         if watch is self._watch:
-            watch.read(listed, heard)
+            watch.read(listed, signaled)
 
     async def run(
         self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Begin = lambda: None
     ) -> tuple[UnitResult, ...]:
-        """Queue a job for each of `units` at once and wait for all; stops go in reverse order.
+        """Queue a job for each unit at once, stops in reverse order, and wait for all of them.
 
-        `begin` is called just before, and may raise.
+        Calls `begin` just before; it may raise.
         A start or restart has succeeded when the unit is up `confirm_seconds` after its job. A unit for which
         systemd makes no job has the result `refused`. Raises `BusUnavailable` if the connection is lost
-        before the last job ended.
+        before the last job has ended.
         """
-        await self._hear_jobs()
+        await self._subscribe_to_jobs()
         if action is Action.STOP:
             begin()
             stops = (self._queue(self._manager.stop_unit, unit) for unit in list(units)[::-1])
@@ -131,7 +128,7 @@ class Systemd:
             return tuple(end if isinstance(end, UnitResult) else UnitResult(end[0], end[2]) for end in ends)
         starts_unit = action is Action.START
         method = self._manager.start_unit if starts_unit else self._manager.try_restart_unit
-        await self._hear_of_changes()
+        await self._subscribe_to_changes()
         asked = list(units)
         async with self._starts.watching(asked) as starts:
             begin()
@@ -139,32 +136,32 @@ class Systemd:
             return tuple(await asyncio.gather(*runs))
 
     async def invocations(self, units: Iterable[str]) -> dict[str, str]:
-        """Which of its starts each unit that runs is in."""
+        """Return the invocation ID of each running unit."""
         states = await self.states(units)
         return {unit: await self._starts.invocation(unit) for unit in states if states[unit].is_running}
 
     async def settled(
         self, action: Action, units: Iterable[str], before: Mapping[str, str]
     ) -> tuple[UnitResult, ...]:
-        """What came of an action of another connection, which may have made no job: waits until none is left.
+        """Wait until no job is left, and return the results of an action that a lost connection began.
 
-        `before` says, of a restart, which invocation each unit that ran was in: one that is up may never have
-        ended, and one that is down did not come back.
+        The action may have queued no job. For a restart, `before` has the invocation ID of each unit that
+        ran: a unit that is up may not have been restarted, and one that is down did not come back.
         """
         return await settled(self._rows, self._starts, action, list(units), before)
 
     async def execute(self, command: Command, begin: Begin = lambda: None) -> Ended:
-        """Run a command to its end. `begin` is called just before, and may raise.
+        """Run a command to its end. Calls `begin` just before; it may raise.
 
-        Raises `BusUnavailable` if the connection is lost before that; the command goes on.
+        Raises `BusUnavailable` if the connection is lost before the end; the command continues.
         """
-        path = sdbus.encode_object_path(f"{PATH}/unit", command.unit)
+        path = sdbus.encode_object_path(f"{MANAGER_PATH}/unit", command.unit)
         properties = transient.properties_of(command, await self._environment())
         if path in self._commands:
-            return Ended(ServiceResult.OTHER, 0, "another one runs")
-        said = self._commands[path] = {}
+            return Ended(ServiceResult.OTHER, 0, "it is already running")
+        last = self._commands[path] = {}
         try:
-            await self._hear_jobs()
+            await self._subscribe_to_jobs()
             async with self._signals.receiving_changes_of(path, self._command_changed):
                 begin()
                 with self._jobs.collecting():
@@ -175,10 +172,10 @@ class Systemd:
             return Ended(ServiceResult.OTHER, 0, sentence(error))
         finally:
             del self._commands[path]
-        return transient.ended(said)
+        return transient.ended(last)
 
     async def enter(self, scope: transient.Scope) -> str:
-        """Have systemd move this process into a scope, soon; returns why it does not, if so."""
+        """Have systemd move this process into a scope soon; returns why not, empty for success."""
         make = self._manager.start_transient_unit(scope.name, "fail", scope.properties, [])
         try:
             await self._connection.call(make)
@@ -187,12 +184,12 @@ class Systemd:
         return ""
 
     async def _environment(self) -> list[str]:
-        """The names of the variables that systemd gives to every unit."""
+        """Return the names of the variables that systemd gives to every unit."""
         variables = await self._connection.call_or_lose(self._manager.environment)
         return [variable.partition("=")[0] for variable in variables]
 
     async def until_lost(self) -> BusUnavailable:
-        """Return when this connection no longer works, or systemd no longer answers on it."""
+        """Wait until the connection breaks, or systemd no longer answers on it."""
         while not self._connection.lost.is_set():
             try:
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
@@ -210,15 +207,13 @@ class Systemd:
             self._connection.lost.set()
 
     async def _subscribe(self) -> None:
-        """Add the matches, then ask systemd for its signals: this way none is missed."""
+        """Add the match rules before systemd sends its signals, so that none is missed."""
         await self._signals.receive(f"{SYSTEMD}.Manager", "Reloading", self._reloading)
         await self._signals.receive_owners(self._owner_changed)
         await self._manager.subscribe()
 
-    async def _queue(
-        self, method: Callable[[str, str], Awaitable[str]], unit: str
-    ) -> tuple[str, str, JobResult] | UnitResult:
-        """Make a job and wait for its end: the unit, the job's path and its result, or why there is none."""
+    async def _queue(self, method: Method, unit: str) -> tuple[str, str, JobResult] | UnitResult:
+        """Queue a job and await it; return the unit, the job's path and its result, or why there is none."""
         try:
             with self._jobs.collecting():
                 job = await self._connection.call(method(unit, "replace"))
@@ -228,12 +223,7 @@ class Systemd:
         return unit, job, await ending
 
     async def _start(
-        self,
-        method: Callable[[str, str], Awaitable[str]],
-        unit: str,
-        action: Action,
-        start: Start | None,
-        confirm_seconds: float,
+        self, method: Method, unit: str, action: Action, start: Start | None, confirm_seconds: float
     ) -> UnitResult:
         ended = await self._queue(method, unit)
         if isinstance(ended, UnitResult):
@@ -244,13 +234,13 @@ class Systemd:
         return await self._starts.outcome(start, unit, action, (job, result), confirm_seconds)
 
     async def _list(self, units: Iterable[str]) -> dict[str, tuple[str, UnitState]]:
-        """The object path and state of each unit, by the name it was asked for (which may be an alias)."""
+        """Return the object path and state of each unit, by the requested name, which may be an alias."""
         names = list(units)
         rows = await self._rows(names)
         return {name: (row[6], state_in(row)) for name, row in zip(names, rows, strict=True)}
 
     async def _rows(self, names: list[str]) -> list[tuple[Any, ...]]:
-        """A row of each unit; systemd leaves out some names that are none, and refuses all for others."""
+        """Return a row for each unit; systemd leaves out some invalid names, and refuses all for others."""
         try:
             rows = list(await self._connection.call(self._manager.list_units_by_names(names)))
         except sdbus.DbusInvalidArgsError:
@@ -263,24 +253,26 @@ class Systemd:
             return [row_of(names[0])]
         return [row for name in names for row in await self._rows([name])]
 
-    async def _hear_jobs(self) -> None:
-        """Have the ends of jobs told, from the first job on: who only watches is not woken up for them."""
-        await self._once(self._hearing_jobs, self._receive_jobs)
+    async def _subscribe_to_jobs(self) -> None:
+        """Subscribe to the ends of jobs at the first job: a mere watch is not woken up for them."""
+        await self._once(self._job_subscription, self._receive_jobs)
 
-    async def _hear_of_changes(self) -> None:
-        """Have the changes of units told, and that systemd forgot one, from the first watch on."""
-        await self._once(self._hearing_changes, self._receive_changes)
+    async def _subscribe_to_changes(self) -> None:
+        """Subscribe to changes of units, and to their removal, at the first watch."""
+        await self._once(self._change_subscription, self._receive_changes)
 
-    async def _once(self, hearing: list[asyncio.Future[None]], begin: Callable[[], Awaitable[None]]) -> None:
-        """Wait for what is begun once: whoever is cancelled meanwhile, the others wait for the same."""
-        if not hearing:
-            hearing.append(asyncio.ensure_future(begin()))
-            self._refreshing.add(hearing[0])
-            hearing[0].add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.wait(hearing)
-        if hearing[0].cancelled():  # by `close`: who waits here goes on, and is told so
+    async def _once(
+        self, subscription: list[asyncio.Future[None]], begin: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Begin once, and wait; if one caller is cancelled, the others still wait for the same."""
+        if not subscription:
+            subscription.append(asyncio.ensure_future(begin()))
+            self._refreshing.add(subscription[0])
+            subscription[0].add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait(subscription)
+        if subscription[0].cancelled():  # by `close`: the waiting caller gets an error
             raise BusUnavailable("the connection was closed")
-        hearing[0].result()
+        subscription[0].result()
 
     async def _receive_jobs(self) -> None:
         await self._signals.receive(f"{SYSTEMD}.Manager", "JobRemoved", self._job_removed)
@@ -297,40 +289,40 @@ class Systemd:
     def _command_changed(self, message: Message) -> None:
         command = self._commands.get(message.path)
         interface, changed, _ = message.get_contents()
-        if command is not None and interface == transient.SERVICE:
+        if command is not None and interface == SERVICE_INTERFACE:
             command.update(changed)
 
     def _unit_changed(self, message: Message) -> None:
         path, watch = message.path, self._watch
-        is_watched = watch is not None and watch.wants(path)
-        if not is_watched and not self._starts.wants(path):
+        is_watched = watch is not None and watch.needs(path)
+        if not is_watched and not self._starts.needs(path):
             return
         interface, changed, _ = message.get_contents()
         properties = {name: value for name, (_, value) in changed.items()}
-        if interface == SERVICE:
+        if interface == SERVICE_INTERFACE:
             self._starts.service_changed(path, properties)
-        if interface != UNIT or "ActiveState" not in properties:
+        if interface != UNIT_INTERFACE or "ActiveState" not in properties:
             return
         self._starts.changed(path, properties)
         if watch is not None and is_watched:
             self._take_change(watch, path, properties)
 
-    def _take_change(self, watch: Watch, path: str, properties: Mapping[str, Any]) -> None:
+    def _take_change(self, watch: WatchedUnits, path: str, properties: Mapping[str, Any]) -> None:
         active, sub = ActiveState(properties["ActiveState"]), properties["SubState"]
         has_job = properties.get("Job", (0, "/"))[0] != 0
         if active is ActiveState.INACTIVE and has_job and watch.waits_to_restart(path):
-            # systemd 252 starts a crashed unit again by way of inactive, with a job, for a moment.
+            # systemd 252 restarts a crashed unit through inactive, with a job, for a moment.
             later = asyncio.get_running_loop().call_later
             later(RESTART_WITHIN_SECONDS, self._refresh_soon, watch.names_at(path))
             return
         watch.changed(path, active, sub)
         if watch.is_missing(path):
-            self._refresh_soon(watch.names_at(path))  # it changed, so it is there now
+            self._refresh_soon(watch.names_at(path))  # it changed, so it exists now
 
     def _unit_removed(self, message: Message) -> None:
-        """Systemd forgot a unit: one that was made for a moment is gone, others are there when asked for."""
+        """Read a unit that systemd unloaded: a transient one is gone, others are loaded again."""
         _, path = message.get_contents()
-        if self._watch is not None and self._watch.wants_to_know(path):
+        if self._watch is not None and self._watch.take_changed(path):
             self._refresh_soon(self._watch.names_at(path))
 
     def _owner_changed(self, message: Message) -> None:
@@ -351,5 +343,5 @@ class Systemd:
         task.add_done_callback(self._refreshing.discard)
 
     async def _refresh_if_possible(self, only: Collection[str] | None) -> None:
-        with suppress(BusUnavailable):  # until_lost() notices, and a new connection reads everything
+        with suppress(BusUnavailable):  # until_lost() notices, and the next connection reads everything
             await self._refresh(only)

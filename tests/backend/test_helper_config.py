@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend import helper_client, helper_host
-from hkswitch.backend.reported_state import CONFIG_CHANGED
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
+from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.host_with_helper import UP, HostSetup, ignore, patched

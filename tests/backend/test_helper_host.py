@@ -11,7 +11,7 @@ import pytest_asyncio
 from hkswitch.backend import helper_host
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
-from hkswitch.serviceswitch.probes import MOST_AT_ONCE
+from hkswitch.serviceswitch.probes import MOST_PROBES_AT_ONCE
 from tests.support.fake_systemd import SYSTEMD, FakeSystemd, Outcome, Unit
 from tests.support.fixtures import VARIABLE, bus_address, fake, systemd_on_bus
 from tests.support.host_with_helper import DOWN, UP, HostSetup, ignore, patched
@@ -28,7 +28,7 @@ SUCCESS = ActionResult()
 async def helped(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[HostSetup]:
     fake.reset(*map(Unit, UNITS))
     config_file = tmp_path / "config.yaml"
-    helped = HostSetup.of(config_file, CONFIG, patched(config_file, link__RECONNECT_SECONDS=0.05))
+    helped = HostSetup.of(config_file, CONFIG, patched(config_file, link__FIRST_PAUSE_SECONDS=0.05))
     yield await helped.opened()
     await helped.host.close()
 
@@ -136,7 +136,7 @@ async def test_without_a_bus_open_does_not_fail_and_all_is_told_once_it_is_there
     with monkeypatch.context() as patch:
         patch.setenv(VARIABLE, f"unix:path={bus}")
         config_file = tmp_path / "config.yaml"
-        helped = HostSetup.of(config_file, CONFIG, patched(config_file, link__RECONNECT_SECONDS=0.05))
+        helped = HostSetup.of(config_file, CONFIG, patched(config_file, link__FIRST_PAUSE_SECONDS=0.05))
         await asyncio.wait_for(helped.opened(), helper_host.TOLD_WITHIN_SECONDS)
     await eventually(lambda: "bus" in helped.told.why("web"))
     assert [helped.told.last[group].units for group in ("web", "files")] == [None, None]
@@ -203,7 +203,7 @@ async def probed(fake: FakeSystemd, tmp_path: Path) -> AsyncIterator[HostSetup]:
     fake.reset(Unit("httpd.service"))
     fake.commands = lambda argv: Outcome(status=int(argv[-1] == "c"))
     config_file = tmp_path / "config.yaml"
-    helped = HostSetup.of(config_file, PROBED, patched(config_file, link__RECONNECT_SECONDS=0.05))
+    helped = HostSetup.of(config_file, PROBED, patched(config_file, link__FIRST_PAUSE_SECONDS=0.05))
     yield await helped.opened()
     await helped.host.close()
 
@@ -233,11 +233,11 @@ async def test_a_tap_waits_for_no_probe_of_another_group(
     fake.reset(Unit("httpd.service"))
     fake.commands = lambda argv: Outcome(seconds=3600 if argv[-1] == "hang" else 0)
     hanging = "commands: {start: [/bin/echo, a], stop: [/bin/echo, b], status: [/bin/echo, hang]}"
-    groups = [f"  g{number}: {{{hanging}}}\n" for number in range(2 * MOST_AT_ONCE)]
+    groups = [f"  g{number}: {{{hanging}}}\n" for number in range(2 * MOST_PROBES_AT_ONCE)]
     config_file = tmp_path / "config.yaml"
     helped = HostSetup.of(config_file, PROBED + "".join(groups), patched(config_file))
     await helped.opened()
-    await eventually(lambda: sum(argv[-1] == "hang" for argv in fake.ran) == MOST_AT_ONCE)
+    await eventually(lambda: sum(argv[-1] == "hang" for argv in fake.ran) == MOST_PROBES_AT_ONCE)
     result = await asyncio.wait_for(
         helped.host.request(Action.START, "web", ignore, at_length=False), PATIENCE_SECONDS
     )

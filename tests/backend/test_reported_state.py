@@ -2,10 +2,10 @@
 
 import pytest
 
-from hkswitch.backend.reported_state import CONFIG_CHANGED, MOST_UNITS, ReportedState
+from hkswitch.backend.reported_state import MOST_UNITS, ReportedState
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import ProbeResult, UnitState
-from hkswitch.protocol.helper import Complete, GroupUpdate, Lost, ProbeUpdate, StatesUpdate
+from hkswitch.protocol.helper import CONFIG_CHANGED, Complete, GroupUpdate, Lost, ProbeUpdate, StatesUpdate
 from tests.support.host_with_helper import DOWN, UP
 
 WEB = GroupUpdate(1, "web", "t1", ("httpd.service",))

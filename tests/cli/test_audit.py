@@ -8,8 +8,8 @@ import pytest
 
 from hkswitch.cli import audit
 from hkswitch.model.errors import Failure
+from hkswitch.model.installation import HELPER_SLICE
 from hkswitch.serviceswitch.audit import IDENTIFIER
-from hkswitch.serviceswitch.own_unit import SLICE
 
 SHOW = """
 import os, pathlib, sys
@@ -46,7 +46,7 @@ def shown(*arguments: str) -> list[str]:
 def test_the_query_is_for_lines_of_roots_helper_in_its_own_unit() -> None:
     query = [
         "_UID=0",
-        f"_SYSTEMD_SLICE={SLICE}",
+        f"_SYSTEMD_SLICE={HELPER_SLICE}",
         "_TRANSPORT=journal",
         f"SYSLOG_IDENTIFIER={IDENTIFIER}",
     ]

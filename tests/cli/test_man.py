@@ -13,18 +13,19 @@ from docs.config_reference import sections
 from hkswitch.cli.main import commands as program
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import announcement
-from hkswitch.model import config_file, config_reader, config_values
+from hkswitch.model import config_reader, config_values
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.config_keys import CONFIG_KEYS
 from hkswitch.model.errors import BusUnavailable, ConfigError, Exit
 from hkswitch.model.group import MOST_ACCESSORIES, AccessoryType
+from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.unit_state import Action, JobResult, UnitResult
 from hkswitch.serviceswitch import main as helper
 from hkswitch.serviceswitch import trusted_files
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect, fields_of
-from hkswitch.serviceswitch.commands import ENVIRONMENT
+from hkswitch.serviceswitch.execute import COMMAND_ENVIRONMENT
 from hkswitch.serviceswitch.journal import Journal
-from hkswitch.serviceswitch.requester import Source
+from hkswitch.serviceswitch.requester import Requester
 from tests.support import options
 
 ROOT = Path(__file__).parents[2]
@@ -275,7 +276,7 @@ def test_the_environment_of_a_command_is_the_one_of_the_code() -> None:
     shown = re.search(r"^\.Bd -unfilled\n(.*?)^\.Ed$", CONFIG, re.MULTILINE | re.DOTALL)
     assert shown
     given = dict(line.split("=", 1) for line in shown[1].splitlines())
-    assert given == {**ENVIRONMENT, "HKSWITCH_GROUP": "(the id of the group)"}
+    assert given == {**COMMAND_ENVIRONMENT, "HKSWITCH_GROUP": "(the id of the group)"}
 
 
 @pytest.mark.parametrize("block", BLOCK.findall(f"{PROGRAM}{CONFIG}{HELPER}"))
@@ -325,7 +326,7 @@ def test_the_helper_takes_what_its_page_says(
     named = {*words_of("Cm", HELPER), *words_of("Fl", HELPER)}
     assert (word in named) == (code is not Exit.USAGE or word in {"serve", "start"})
     audit = Audit(Caller(1000), Journal())
-    assert helper.run(arguments, helper.Facts(1000, Source(), None), read, audit) == code
+    assert helper.run(arguments, helper.Facts(1000, Requester(), None), read, audit) == code
 
 
 def test_the_fields_of_the_audit_are_those_of_the_code() -> None:
@@ -354,9 +355,8 @@ def test_the_exit_codes_of_the_helper_are_those_of_its_modules() -> None:
 # All of them
 
 
-@pytest.mark.parametrize("path", [config_file.DEFAULT, helper.CONFIG_FILE])
-def test_the_config_is_where_the_pages_say(path: str | Path) -> None:
-    assert all(f".It Pa {path}\n" in section(page, "FILES") for page in (PROGRAM, CONFIG, HELPER))
+def test_the_config_is_where_the_pages_say() -> None:
+    assert all(f".It Pa {CONFIG_FILE}\n" in section(page, "FILES") for page in (PROGRAM, CONFIG, HELPER))
 
 
 def test_the_state_is_where_the_page_says() -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hkswitch.backend import helper_session
-from hkswitch.backend.reported_state import CONFIG_CHANGED
 from hkswitch.control import socket_of
+from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.unit_state import GroupState
-from hkswitch.serviceswitch.main import CONFIG_FILE
+from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.real_daemon import RealDaemon

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hkswitch.backend.reported_state import CONFIG_CHANGED
 from hkswitch.daemon.switchboard import GROUP_REMOVED
 from hkswitch.model.unit_state import GroupState
+from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.support.fake_systemd import FakeSystemd, Outcome, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.real_daemon import Groups, RealDaemon

@@ -16,10 +16,9 @@ from typing import Any, Final
 
 import pytest
 
-from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
-from hkswitch.serviceswitch.dispatcher import Abandoned
-from hkswitch.serviceswitch.execute import CUT_SHORT, NOT_BEGUN
-from hkswitch.serviceswitch.policy import CHANGED
+from hkswitch.protocol.helper import CONFIG_CHANGED, LONGEST_REQUEST_BYTES
+from hkswitch.serviceswitch.dispatcher import DAEMON_HUNG_UP
+from hkswitch.serviceswitch.policy import CUT_SHORT, NOT_BEGUN
 from hkswitch.serviceswitch.stdio import DAEMON_READS_WITHIN_SECONDS
 from tests.host.fake_daemon import CONNECT, fake_daemon
 from tests.host.helper_requests import FILE, request, request_for_config
@@ -377,7 +376,7 @@ def test_the_helper_serves_no_user_without_sudo(target: Host, user: str) -> None
     for arguments in (("serve",), ("start", "canary"), ("stop", "canary"), ("status", "canary")):
         done = target.run(SERVE[0], *arguments, user=user, input=START_CANARY, check=False)
         assert (done.returncode, done.stdout) == (77, "")
-        assert done.stderr == "serviceswitch: only root may do this; try it with sudo\n"
+        assert done.stderr == "serviceswitch: permission denied: only root may do this (try sudo)\n"
 
 
 @pytest.mark.parametrize("user", ["nobody", "daemon"])
@@ -478,7 +477,7 @@ def octal(data: bytes) -> str:
 
 def test_malformed_lines_are_refused_and_later_requests_answered(target: Host, launchers: Launchers) -> None:
     data = b"".join(line + b'\n{"ping":1}\n' for line, _ in MALFORMED)
-    wrong = [f"not a request: {what}" for _, what in MALFORMED]
+    wrong = [f"malformed request: {what}" for _, what in MALFORMED]
     target.write("/run/lines", f"printf '%b' '{octal(data)}'")
     # The helper does not reply after the end of its input, so that stays open until the last reply.
     answered = f"test $(grep -c pong /tmp/replies) -ge {len(MALFORMED)}"
@@ -540,7 +539,7 @@ def test_an_unterminated_line_makes_the_helper_exit(target: Host, launchers: Lau
             launcher is not BY_SOCKET
         ):  # there, the reason goes to the journal, and unread input discards the hello
             assert (done.returncode, said(done)) == (64, [])
-            assert done.stderr == "serviceswitch: a request line is too long; ending\n"
+            assert done.stderr == "serviceswitch: a request line is longer than 4096 bytes; exiting\n"
         assert decisions(target) == [("denied", "", "")]
 
 
@@ -883,7 +882,7 @@ def check_no_effect(host: Host, lines: Sequence[Mapping[str, str]]) -> None:
     """Check that the request had no effect, and that the audit log does not claim one."""
     *_, line = lines
     assert (line["HKSWITCH_GROUP"], line["PRIORITY"] in {"3", "4"}) == ("other", True)
-    assert line["HKSWITCH_REASON"] in {str(Abandoned()), CUT_SHORT, NOT_BEGUN}
+    assert line["HKSWITCH_REASON"] in {DAEMON_HUNG_UP, CUT_SHORT, NOT_BEGUN}
     assert "HKSWITCH_RESULT" not in line
     assert host.show("other.service", "ActiveState") == "inactive"
 
@@ -932,7 +931,7 @@ def test_a_suspended_helper_does_not_act_late_with_unread_input(target: Host, la
             lines = eventually(lambda: outcomes(target) if helper.read_some(8192) else None)
             eventually(lambda: helper.drain() and helper.helper not in running(target, "serviceswitch"))
         check_no_effect(target, lines)
-        assert lines[-1]["HKSWITCH_REASON"] == str(Abandoned())
+        assert lines[-1]["HKSWITCH_REASON"] == DAEMON_HUNG_UP
 
 
 # Another config than the caller's
@@ -961,9 +960,9 @@ def test_a_request_with_an_outdated_token_is_denied(target: Host, name: str, lau
             helper.send(START_OTHER)
             refused = helper.reply()
             target.write(FILE, CONFIG)
-        assert refused == {"type": "refused", "id": 1, "reason": f"denied: {CHANGED}"}
+        assert refused == {"type": "refused", "id": 1, "reason": f"denied: {CONFIG_CHANGED}"}
         (line,) = audit(target)
-        assert (line["HKSWITCH_DECISION"], line["HKSWITCH_REASON"]) == ("denied", CHANGED)
+        assert (line["HKSWITCH_DECISION"], line["HKSWITCH_REASON"]) == ("denied", CONFIG_CHANGED)
         assert target.show("other.service", "ActiveState") == "inactive"
 
 
@@ -979,7 +978,7 @@ def test_a_request_with_another_groups_token_is_denied(
     forged = json.dumps({**json.loads(START_OTHER), "token": token}) + "\n"
     for launcher in launchers:
         done = target.run(*launcher, user="hkswitch", input=forged)
-        assert said(done) == [{"type": "refused", "id": 1, "reason": f"denied: {CHANGED}"}]
+        assert said(done) == [{"type": "refused", "id": 1, "reason": f"denied: {CONFIG_CHANGED}"}]
         assert decisions(target) == [("denied", "start", "other")]
         assert target.show("other.service", "ActiveState") == "inactive"
 
@@ -1131,7 +1130,7 @@ def test_without_a_journal_the_helper_does_nothing_and_prints_why(target: Host) 
     with without_journal(target, "gone"):
         done = target.run(SERVE[0], "start", "other", check=False)
     assert done.returncode == 69
-    assert "serviceswitch: not done, because the journal has no record of it: " in done.stderr
+    assert "serviceswitch: cannot record the decision in the journal: " in done.stderr
     assert target.show("other.service", "ActiveState") == "inactive"
 
 

@@ -199,7 +199,9 @@ while True:
 """
 
 
-UNRECORDED: Final = "not done, because the journal has no record of it: journald took nothing within 1 s"
+UNRECORDED: Final = (
+    "cannot record the decision in the journal: journald did not read it within 1 s; nothing was done"
+)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -309,7 +311,7 @@ def test_a_helper_without_its_own_unit_refuses_to_act(looked_at: Host, sudos: Se
                 helper.send(START_OTHER)
                 assert helper.answers()
                 reason = helper.reply()["reason"]
-                assert "systemd gave the helper no unit of its own (" in reason
+                assert "systemd did not move the helper into its own unit (" in reason
                 assert "masked" in reason
             assert looked_at.show("other.service", "ActiveState") == "inactive"
     finally:

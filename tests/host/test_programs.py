@@ -144,28 +144,37 @@ def test_two_helpers_do_not_run_commands_of_a_group_at_once(configured: Host) ->
 
 
 UNTRUSTED: Final = [
-    (f"chmod 0775 {LAMP}", f"{LAMP} is not trusted: others than root can write it (mode 0775)"),
-    (f"chmod 0757 {LAMP}", f"{LAMP} is not trusted: others than root can write it (mode 0757)"),
+    (f"chmod 0775 {LAMP}", f"{LAMP} is not trusted: other users can write it (mode 0775)"),
+    (f"chmod 0757 {LAMP}", f"{LAMP} is not trusted: other users can write it (mode 0757)"),
     (f"chown hkswitch {LAMP}", f"{LAMP} is not trusted: its owner is uid"),
-    (f"chmod 0644 {LAMP}", f"{LAMP} is not trusted: it is no program; try: chmod +x"),
+    (f"chmod 0644 {LAMP}", f"{LAMP} is not trusted: it is not executable; try: chmod +x"),
     (f"rm {LAMP}", f"{LAMP} is not trusted: it does not exist"),
     (f"rm {LAMP}; mkdir {LAMP}", f"{LAMP} is not trusted: it is not a file"),
     (f"rm {LAMP}; mkfifo -m 0700 {LAMP}", f"{LAMP} is not trusted: it is not a file"),
-    ("chmod 0777 /usr/local/libexec", "/usr/local/libexec is not trusted: others than root can write it"),
-    ("chmod 1777 /usr/local/libexec", "/usr/local/libexec is not trusted: others than root can write it"),
+    (
+        "chmod 0777 /usr/local/libexec",
+        "/usr/local/libexec is not trusted: other users can write it",
+    ),
+    (
+        "chmod 1777 /usr/local/libexec",
+        "/usr/local/libexec is not trusted: other users can write it",
+    ),
     ("chown hkswitch /usr/local", "/usr/local is not trusted: its owner is uid"),
     (
         f"rm {LAMP}; ln -s /var/tmp/users/lamp {LAMP}",
-        "/var/tmp is not trusted: others than root can write it",
+        "/var/tmp is not trusted: other users can write it",
     ),
-    (f"rm {LAMP}; ln -s ../../../var/tmp/users/lamp {LAMP}", "/var/tmp is not trusted: others than root"),
+    (
+        f"rm {LAMP}; ln -s ../../../var/tmp/users/lamp {LAMP}",
+        "/var/tmp is not trusted: other users",
+    ),
     (f"rm {LAMP}; ln -s /run/users {LAMP}", "/run/users is not trusted: its owner is uid"),
     (f"rm {LAMP}; ln -s /run/users/lamp {LAMP}", "/run/users is not trusted: its owner is uid"),
     (
         f"cp -p /run/users/lamp {LAMP}.2; chown hkswitch {LAMP}.2; ln -f {LAMP}.2 {LAMP}; rm {LAMP}.2",
         f"{LAMP} is not trusted: its owner is uid",
     ),
-    (f"rm {LAMP}; ln -s lamp {LAMP}", f"{LAMP} is not trusted: it is one of too many symbolic links"),
+    (f"rm {LAMP}; ln -s lamp {LAMP}", f"{LAMP} is not trusted: too many symbolic links"),
     (f"mount --bind /run/users/lamp {LAMP}", f"{LAMP} is not trusted: its owner is uid"),
 ]
 

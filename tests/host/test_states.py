@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from hkswitch.serviceswitch.policy import CHANGED
+from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.host.conftest import FAILURE, GROUPS
 from tests.host.machine import Host, eventually, eventually_async
 from tests.support.controller import Controller
@@ -421,7 +421,7 @@ def untrusted(host: Host) -> None:
     ("spoil", "why"),
     [
         (broken, "groups.web.unit"),
-        (untrusted, f"{CONFIG_FILE} is not trusted: others than root can write it"),
+        (untrusted, f"{CONFIG_FILE} is not trusted: other users can write it"),
     ],
 )
 async def test_an_untrusted_or_broken_config_is_reported_everywhere_and_only_actions_are_refused(
@@ -473,8 +473,8 @@ async def test_a_tap_does_nothing_while_a_changed_config_is_not_reloaded(
             daemon.run("systemctl", "is-active", "httpd", "smb", check=False).stdout.split()
             == ["inactive"] * 2
         )
-        assert CHANGED in last_action(daemon, "web")["failure"]
-        assert f"{CHANGED} (web)" in report(daemon)["bridge"]["config"]
+        assert CONFIG_CHANGED in last_action(daemon, "web")["failure"]
+        assert f"{CONFIG_CHANGED} (web)" in report(daemon)["bridge"]["config"]
         assert await controller.write(FILES, on=True) == 0  # other groups are unchanged
         reload(daemon)
         await until_read(controller, WEB, wanted=True)  # smb runs because of the other group

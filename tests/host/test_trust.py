@@ -78,17 +78,17 @@ def test_a_config_that_only_root_can_write_is_trusted(host: Host, change: str) -
     [
         (
             f"chmod 0666 {FILE}",
-            f"{FILE} is not trusted: others than root can write it (mode 0666); try: chmod go-w",
+            f"{FILE} is not trusted: other users can write it (mode 0666); try: chmod go-w",
         ),
         (
             f"chmod 0664 {FILE}",
-            f"{FILE} is not trusted: others than root can write it (mode 0664); try: chmod go-w",
+            f"{FILE} is not trusted: other users can write it (mode 0664); try: chmod go-w",
         ),
         (f"chown hkswitch {FILE}", f"{FILE} is not trusted: its owner is uid"),
-        (f"chmod 0777 {FOLDER}", f"{FOLDER} is not trusted: others than root can write it (mode 0777)"),
-        (f"chmod 1777 {FOLDER}", f"{FOLDER} is not trusted: others than root can write it (mode 1777)"),
+        (f"chmod 0777 {FOLDER}", f"{FOLDER} is not trusted: other users can write it (mode 0777)"),
+        (f"chmod 1777 {FOLDER}", f"{FOLDER} is not trusted: other users can write it (mode 1777)"),
         (f"chown hkswitch {FOLDER}", f"{FOLDER} is not trusted: its owner is uid"),
-        ("chmod 0775 /etc", "/etc is not trusted: others than root can write it (mode 0775)"),
+        ("chmod 0775 /etc", "/etc is not trusted: other users can write it (mode 0775)"),
         ("chown hkswitch /etc", "/etc is not trusted: its owner is uid"),
         (
             f"mv {FILE} /root/real.yaml; ln -s /root/real.yaml {FILE}",
@@ -112,7 +112,7 @@ def test_a_config_that_only_root_can_write_is_trusted(host: Host, change: str) -
         (f"mount --bind {USERS}/config.yaml {FILE}", f"{FILE} is not trusted: its owner is uid"),
         (
             f"mount -t tmpfs -o mode=1777 none {FOLDER}; cp /root/hkswitch.before/config.yaml {FILE}",
-            f"{FOLDER} is not trusted: others than root can write it (mode 1777)",
+            f"{FOLDER} is not trusted: other users can write it (mode 1777)",
         ),
         (f"mount --bind /dev/zero {FILE}", f"{FILE} is not trusted: it is not a file"),
         (f"mount --bind /dev/tty {FILE}", f"{FILE} is not trusted: "),
@@ -140,7 +140,7 @@ def test_an_acl_that_lets_others_write_is_denied(host: Host, path: str, tag: str
     code, errors = status_of_web(host)
     host.run("python3", "-c", f"import os; os.removexattr({path!r}, 'system.posix_acl_access')")
     assert code == 77
-    assert errors.startswith(f"serviceswitch: {path} is not trusted: others than root can write it")
+    assert errors.startswith(f"serviceswitch: {path} is not trusted: other users can write it")
 
 
 @pytest.mark.parametrize(("permissions", "mask"), [("5", "5"), ("7", "5")], ids=["reads", "masked"])
@@ -241,7 +241,7 @@ def test_a_missing_config_is_reported(host: Host) -> None:
     host.run("rm", FILE)
     assert status_of_web(host) == (
         78,
-        f"serviceswitch: {FILE} does not exist; the configuration belongs there\n",
+        f"serviceswitch: {FILE} does not exist; create the configuration there\n",
     )
 
 
@@ -267,4 +267,7 @@ def test_the_environment_changes_nothing(host: Host, environment: str) -> None:
 
 def test_only_root_is_served(host: Host) -> None:
     done = host.run("/usr/sbin/serviceswitch", "status", "web", user="hkswitch", check=False)
-    assert (done.returncode, done.stderr) == (77, "serviceswitch: only root may do this; try it with sudo\n")
+    assert (done.returncode, done.stderr) == (
+        77,
+        "serviceswitch: permission denied: only root may do this (try sudo)\n",
+    )

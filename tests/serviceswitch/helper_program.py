@@ -1,9 +1,9 @@
 """The helper as a program without root: the same code, with the facts that only root could have given.
 
 Arguments: the config file, then the helper's own arguments. In the environment, JOURNAL is a journal's
-socket, without which nothing is audited, DAEMON_UID is who may connect, in place of who runs this, BY_UID is
-whom it works for, and READ_WITHIN_SECONDS how long the daemon may not read. Of the file it doubts one thing:
-who can write it.
+socket, without which nothing is audited; DAEMON_UID is the user who may connect, by default the one that runs
+this; BY_UID is the user for whom it works; READ_WITHIN_SECONDS is how long the daemon may leave its output
+unread. Of the config file it checks only whether all users can write it.
 """
 
 import os
@@ -15,12 +15,12 @@ from hkswitch.serviceswitch import stdio
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.main import Facts, run
-from hkswitch.serviceswitch.requester import Source
+from hkswitch.serviceswitch.requester import Requester
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 
 class Unaudited(Audit):
-    """Writes nothing."""
+    """An audit that writes nothing."""
 
     async def decided(self, action: str, group: str) -> Decision:
         return Decision(action, group, 1)
@@ -33,7 +33,7 @@ class Unaudited(Audit):
 
 
 def read(path: str) -> bytes:
-    """The config, which is not where the helper looks for it."""
+    """Read the config of the test in place of the helper's own."""
     file = Path(config_file)
     if not file.exists():
         raise NotThere(path)
@@ -51,7 +51,7 @@ if __name__ == "__main__":
     audit = kind(caller, Journal(path))
     facts = Facts(
         euid=0,
-        source=Source.of_standard_input(),
+        requester=Requester.of_standard_input(),
         daemon_uid=int(os.environ.get("DAEMON_UID", os.getuid())),
         by_uid=caller.uid,
         is_in_own_unit=lambda: True,

@@ -9,7 +9,7 @@ import pytest
 from hkswitch.model.unit_state import JobResult, UnitResult
 from hkswitch.serviceswitch.audit import (
     DECISIONS_WITHIN_SECONDS,
-    LONGEST_TEXT,
+    LONGEST_FIELD,
     MOST_DECISIONS,
     Audit,
     Caller,
@@ -19,7 +19,7 @@ from hkswitch.serviceswitch.audit import (
     caller,
     fields_of,
 )
-from hkswitch.serviceswitch.journal import Fields, Unwritten, encode
+from hkswitch.serviceswitch.journal import Fields, NotRecorded, encode
 from hkswitch.serviceswitch.journal import Journal as RealJournal
 from tests.serviceswitch.journal import Journal, decode, journal
 
@@ -94,7 +94,7 @@ def test_a_malformed_request_has_no_action_and_no_group() -> None:
     fields = fields_of(Denial("not a line of JSON", left_out=7), CALLER)
     assert (
         fields["MESSAGE"]
-        == "denied for uid 998: malformed request: not a line of JSON (and 7 denied before it)"
+        == "denied for uid 998: malformed request: not a line of JSON (7 more denied before)"
     )
     assert fields["HKSWITCH_LEFT_OUT"] == "7"
     assert fields.keys() & {"HKSWITCH_ACTION", "HKSWITCH_GROUP", "HKSWITCH_DURATION_MS"} == set()
@@ -180,7 +180,7 @@ def test_nothing_that_was_asked_for_makes_a_second_line_or_field(
     assert decode(encode(fields)) == fields
     assert fields["MESSAGE"].isprintable()
     assert fields["HKSWITCH_GROUP"].isprintable()
-    assert all(len(value) <= 3 * LONGEST_TEXT + 100 for value in fields.values())
+    assert all(len(value) <= 3 * LONGEST_FIELD + 100 for value in fields.values())
 
 
 def test_every_line_of_a_reason_stays_in_its_field() -> None:
@@ -296,7 +296,7 @@ async def test_more_decisions_than_the_journal_is_sure_to_keep_are_refused() -> 
         for _ in range(MOST_DECISIONS):
             await flooded.audit.decided("start", "web")
         for _ in range(3):
-            with pytest.raises(Unwritten, match="more than 1000 requests within 30 s"):
+            with pytest.raises(NotRecorded, match="more than 1000 requests within 30 s"):
                 await flooded.audit.decided("start", "web")
         flooded.wait(DECISIONS_WITHIN_SECONDS)
         await flooded.audit.decided("start", "web")

@@ -15,11 +15,11 @@ import pytest
 
 from hkswitch.model.config import parse
 from hkswitch.model.errors import BusUnavailable
+from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.model.unit_state import Action
 from hkswitch.protocol.helper import Request, encode_message
 from hkswitch.serviceswitch.daemon_run import NOT_OF_THIS_RUN, NOT_RUNNING, DaemonRun
-from hkswitch.serviceswitch.execute import NOT_BEGUN, Refusal
-from hkswitch.serviceswitch.own_unit import DAEMON_UNIT
+from hkswitch.serviceswitch.policy import NOT_BEGUN, Refusal
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -60,10 +60,10 @@ class Answers:
 async def test_it_acts_while_the_main_process_is_the_one_that_asked(
     peer: int | None, pids: list[int | None], refused: str
 ) -> None:
-    run, systemd = DaemonRun(peer, is_needed=True, moved=lambda: False), Answers(pids)
-    await run.begin(systemd)
+    run, systemd = DaemonRun(peer, is_required=True, is_in_session=lambda: False), Answers(pids)
+    await run.begin(systemd.main_process)
     with pytest.raises(Refusal, match=refused) if refused else nullcontext():
-        await run.require(systemd)
+        await run.require(systemd.main_process)
     assert systemd.pids == []
     assert {*systemd.asked} == {DAEMON_UNIT}
 
@@ -85,30 +85,30 @@ async def test_where_pam_moved_it_out_of_the_daemons_unit_it_acts_for_the_leader
     monkeypatch: pytest.MonkeyPatch, pids: list[int | None], refused: str
 ) -> None:
     monkeypatch.setattr(os, "getsid", {0: LEADER}.__getitem__)
-    run, systemd = DaemonRun(None, is_needed=True, moved=lambda: True), Answers([*pids, *pids][:2])
-    await run.begin(systemd)
+    run, systemd = DaemonRun(None, is_required=True, is_in_session=lambda: True), Answers([*pids, *pids][:2])
+    await run.begin(systemd.main_process)
     with pytest.raises(Refusal, match=refused) if refused else nullcontext():
-        await run.require(systemd)
+        await run.require(systemd.main_process)
 
 
 async def test_without_an_answer_it_does_not_act() -> None:
-    run = DaemonRun(77, is_needed=True, moved=lambda: False)
+    run = DaemonRun(77, is_required=True, is_in_session=lambda: False)
     with pytest.raises(BusUnavailable):
-        await run.require(Answers([None]))
+        await run.require(Answers([None]).main_process)
 
 
 async def test_a_new_connection_is_no_new_run() -> None:
-    run, systemd = DaemonRun(None, is_needed=True, moved=lambda: False), Answers([77, 78])
-    await run.begin(systemd)
-    await run.begin(systemd)
+    run, systemd = DaemonRun(None, is_required=True, is_in_session=lambda: False), Answers([77, 78])
+    await run.begin(systemd.main_process)
+    await run.begin(systemd.main_process)
     with pytest.raises(Refusal):
-        await run.require(systemd)
+        await run.require(systemd.main_process)
 
 
 async def test_of_other_users_nothing_is_required() -> None:
-    run, systemd = DaemonRun(None, is_needed=False, moved=lambda: False), Answers([])
-    await run.begin(systemd)
-    await run.require(systemd)
+    run, systemd = DaemonRun(None, is_required=False, is_in_session=lambda: False), Answers([])
+    await run.begin(systemd.main_process)
+    await run.require(systemd.main_process)
     assert systemd.asked == []
 
 

@@ -17,7 +17,7 @@ from hkswitch import __version__
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError
 from hkswitch.protocol.helper import CONFIRM_MS, HELPER_PROTOCOL, LONGEST_REQUEST_BYTES
-from hkswitch.serviceswitch.execute import CUT_SHORT
+from hkswitch.serviceswitch.policy import CUT_SHORT
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -177,10 +177,10 @@ WEB = '"action":"start","group":"web"'
         ('"action":"start","group":"httpd.service"', "denied: there is no group 'httpd.service'"),
         ('"action":"start","group":"../web"', "denied: there is no group '../web'"),
         ('"action":"start","group":""', "denied: there is no group ''"),
-        ('"action":"status","group":"web"', "not a request: 'action' must be one of"),
-        (f'{WEB},"unit":"sshd.service"', "not a request: unexpected key"),
-        (f'{WEB},"token":"other"', "not a request: duplicate key"),
-        ('"command":"reboot"', "not a request: 'action' is missing"),
+        ('"action":"status","group":"web"', "malformed request: 'action' must be one of"),
+        (f'{WEB},"unit":"sshd.service"', "malformed request: unexpected key"),
+        (f'{WEB},"token":"other"', "malformed request: duplicate key"),
+        ('"command":"reboot"', "malformed request: 'action' is missing"),
     ],
 )
 async def test_what_is_not_allowed_is_refused_and_touches_nothing(
@@ -199,7 +199,7 @@ async def test_a_request_for_what_the_group_was_once_is_refused_and_touches_noth
     serving: Serving, fake: FakeSystemd, token: str
 ) -> None:
     serving.send(request(1, "start", "web", token))
-    reason = "denied: the configuration has changed: `systemctl reload hkswitch`"
+    reason = "denied: the configuration has changed; run `systemctl reload hkswitch`"
     assert await serving.reply() == {"type": "refused", "id": 1, "reason": reason}
     assert jobs_of(fake) == []
 
@@ -227,7 +227,7 @@ async def test_a_malformed_line_is_refused_and_ends_nothing(serving: Serving) ->
 
 async def test_a_line_without_an_end_ends_it(serving: Serving) -> None:
     serving.send(b"x" * (LONGEST_REQUEST_BYTES * 2 + 1))
-    assert await serving.end() == (64, "serviceswitch: a request line is too long; ending\n")
+    assert await serving.end() == (64, "serviceswitch: a request line is longer than 4096 bytes; exiting\n")
 
 
 async def test_the_end_of_its_input_ends_it(serving: Serving) -> None:
@@ -374,7 +374,7 @@ async def test_while_the_journal_takes_nothing_actions_are_refused_and_the_rest_
         replies.append(await serving.reply())
     refused = [reply for reply in replies if reply["type"] == "refused"]
     assert {reply["id"] for reply in refused} == {1, 2}
-    why = "not done, because the journal has no record of it: journald took nothing within 1 s"
+    why = "cannot record the decision in the journal: journald did not read it within 1 s; nothing was done"
     assert {reply["reason"] for reply in refused} == {why}
     assert any("units" in reply for reply in replies)  # the states
     assert jobs_of(fake) == []
@@ -427,7 +427,7 @@ async def test_of_many_lines_that_are_no_requests_one_is_audited_and_the_rest_co
 async def test_a_line_without_an_end_is_audited(serving: Serving, journal: Journal) -> None:
     serving.send(b"x" * (LONGEST_REQUEST_BYTES * 2 + 1))
     await serving.end()
-    assert [line["HKSWITCH_REASON"] for line in journal.read_all()] == ["it has no end"]
+    assert [line["HKSWITCH_REASON"] for line in journal.read_all()] == ["the line is too long"]
 
 
 async def test_jobs_that_a_newer_request_cancels_are_no_failure_in_the_audit(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.serviceswitch.journal import MOST_WAITING, TAKEN_WITHIN_SECONDS, Unwritten
+from hkswitch.serviceswitch.journal import MOST_QUEUED_LINES, READ_BY_JOURNALD_WITHIN_SECONDS, NotRecorded
 from hkswitch.serviceswitch.journal import Journal as RealJournal
 from tests.serviceswitch.journal import Journal, journal, stopped_journal
 
@@ -54,10 +54,10 @@ async def test_a_line_that_nobody_reads_is_not_recorded_and_the_loop_goes_on(
             await asyncio.sleep(0)
             longest_seconds = max(longest_seconds, loop.time() - before_seconds)
         took_seconds = loop.time() - began_seconds
-        with pytest.raises(Unwritten, match="journald took nothing within 1 s"):
+        with pytest.raises(NotRecorded, match="journald did not read it within 1 s"):
             await recording
         stopped_journal.go_on()
-    assert TAKEN_WITHIN_SECONDS <= took_seconds < TAKEN_WITHIN_SECONDS + 1
+    assert READ_BY_JOURNALD_WITHIN_SECONDS <= took_seconds < READ_BY_JOURNALD_WITHIN_SECONDS + 1
     assert longest_seconds < 0.5
 
 
@@ -78,7 +78,7 @@ async def test_a_line_that_is_read_in_time_is_recorded_by_a_journal_that_was_ful
 async def test_nothing_is_recorded_without_a_journal(tmp_path: Path) -> None:
     with (
         RealJournal(str(tmp_path / "none")) as sending,
-        pytest.raises(Unwritten, match="none: No such file or directory"),
+        pytest.raises(NotRecorded, match="none: No such file or directory"),
     ):
         await sending.record(line("start"))
 
@@ -87,7 +87,7 @@ async def test_what_is_held_is_not_recorded_and_goes_out_when_it_is_released(jou
     with RealJournal(journal.path) as sending:
         sending.hold("no unit of its own")
         sending.send(line("denied"))
-        with pytest.raises(Unwritten, match="no unit of its own"):
+        with pytest.raises(NotRecorded, match="no unit of its own"):
             await sending.record(line("start"))
         assert messages(journal) == []
         recording = asyncio.ensure_future(sending.record(line("stop")))
@@ -127,10 +127,10 @@ def test_a_journal_that_went_and_came_back_gets_the_next_line(
 def test_a_full_journal_gets_every_line_later_and_in_order(stopped_journal: Journal) -> None:
     fill(stopped_journal)
     with RealJournal(stopped_journal.path) as sending:
-        for number in range(MOST_WAITING):
+        for number in range(MOST_QUEUED_LINES):
             sending.send(line(str(number)))
         stopped_journal.go_on()
-    assert messages(stopped_journal) == [*map(str, range(MOST_WAITING))]
+    assert messages(stopped_journal) == [*map(str, range(MOST_QUEUED_LINES))]
 
 
 def test_more_than_a_full_journal_can_wait_for_goes_to_standard_error(
@@ -139,14 +139,14 @@ def test_more_than_a_full_journal_can_wait_for_goes_to_standard_error(
     monkeypatch.setattr("hkswitch.serviceswitch.journal.FLUSH_WITHIN_SECONDS", 0.1)
     fill(stopped_journal)
     with RealJournal(stopped_journal.path) as sending:
-        for number in range(MOST_WAITING):
+        for number in range(MOST_QUEUED_LINES):
             sending.send(line(str(number)))
         assert capfd.readouterr().err == ""
         sending.send(line("one more"))
         assert capfd.readouterr().err == "serviceswitch: one more\n"
         began_seconds = time.monotonic()
     assert time.monotonic() - began_seconds < 1
-    assert capfd.readouterr().err.count("\n") == MOST_WAITING
+    assert capfd.readouterr().err.count("\n") == MOST_QUEUED_LINES
     assert messages(stopped_journal) == []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.serviceswitch.execute import CUT_SHORT
+from hkswitch.serviceswitch.policy import CUT_SHORT
 from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -83,7 +83,7 @@ async def test_an_action_that_is_done_is_0(fake: FakeSystemd, program: HelperPro
         (
             ["serve"],
             64,
-            "serviceswitch: serve is for the daemon, which speaks to it over a pipe or a socket\n",
+            "serviceswitch: cannot serve: standard input is neither a pipe nor a socket\n",
         ),
     ],
 )
@@ -111,7 +111,7 @@ def test_wrong_arguments_are_64_and_show_the_usage(program: HelperProgram, argum
     ended = subprocess.run(program.command(*arguments), capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (64, "")
     assert ended.stderr.startswith(
-        "serviceswitch: wrong arguments\nusage: serviceswitch start|stop|restart|status GROUP"
+        "serviceswitch: invalid arguments\nusage: serviceswitch start|stop|restart|status GROUP"
     )
 
 
@@ -135,8 +135,8 @@ def test_no_bus_is_69(program: HelperProgram) -> None:
 
 def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
     code = (
-        "import sys; from hkswitch.serviceswitch.main import Facts, Source, run;"
-        "facts = Facts(1000, Source(is_pipe=True), None);"
+        "import sys; from hkswitch.serviceswitch.main import Facts, Requester, run;"
+        "facts = Facts(1000, Requester(is_pipe=True), None);"
         "sys.exit(run(sys.argv[1:], facts, read=lambda _: b'must not be read', audit=None))"
     )
     for arguments in (["start", "web"], ["status", "web"], ["serve"]):
@@ -144,7 +144,7 @@ def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
         )
         assert (ended.returncode, ended.stdout) == (77, "")
-        assert ended.stderr == "serviceswitch: only root may do this; try it with sudo\n"
+        assert ended.stderr == "serviceswitch: permission denied: only root may do this (try sudo)\n"
 
 
 # The audit
@@ -255,7 +255,7 @@ async def test_an_action_that_the_journal_does_not_take_is_not_done(
         program_journal.stop()
     code, output, errors = await run(program, "start", "half")
     assert (code, output) == (69, "")
-    assert "serviceswitch: not done, because the journal has no record of it: " in errors
+    assert "serviceswitch: cannot record the decision in the journal: " in errors
     assert [call for call in fake.calls if call[0] == "StartUnit"] == []
 
 
@@ -273,7 +273,7 @@ def test_an_output_that_takes_nothing_is_74(program: HelperProgram, argument: st
         check=False,
     )
     assert (ended.returncode, ended.stderr.count("\n")) == (74, 1)
-    assert ended.stderr.startswith("serviceswitch: the answers reach nobody (")
+    assert ended.stderr.startswith("serviceswitch: cannot write the output: ")
 
 
 def test_a_standard_error_that_takes_nothing_changes_no_code(program: HelperProgram) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hkswitch.model.errors import BusUnavailable
 from hkswitch.serviceswitch.journal import Journal as RealJournal
-from hkswitch.serviceswitch.journal import Unwritten
+from hkswitch.serviceswitch.journal import NotRecorded
 from hkswitch.serviceswitch.own_unit import ATTEMPTS, OwnUnit, _is_in_slice, _is_of_session
 from hkswitch.systemd.transient import Scope
 from tests.serviceswitch.journal import Journal, journal
@@ -116,7 +116,7 @@ async def test_a_process_that_has_a_unit_of_its_own_is_not_moved(sending: RealJo
 
 async def test_before_it_has_moved_it_records_nothing(sending: RealJournal, journal: Journal) -> None:
     own_unit(sending, FakeSystemd([""]))
-    with pytest.raises(Unwritten, match="the helper has no unit of its own yet"):
+    with pytest.raises(NotRecorded, match="the helper is not yet in its own unit"):
         await sending.record(LINE)
     assert journal.read_all() == []
 
@@ -134,7 +134,7 @@ async def test_one_that_cannot_be_moved_goes_on_and_says_why_it_decides_nothing(
 ) -> None:
     monkeypatch.setattr("hkswitch.serviceswitch.own_unit.MOVED_WITHIN_SECONDS", 0.05)
     await moved(own_unit(sending, systemd), systemd)
-    with pytest.raises(Unwritten, match=rf"systemd gave the helper no unit of its own \({why}\)"):
+    with pytest.raises(NotRecorded, match=rf"systemd did not move the helper into its own unit \({why}\)"):
         await sending.record(LINE)
 
 
@@ -164,7 +164,7 @@ async def each(*lines: bytes) -> AsyncIterator[bytes]:
 async def test_no_line_is_taken_before_it_has_moved(sending: RealJournal) -> None:
     systemd = FakeSystemd([""])
     own = own_unit(sending, systemd)
-    lines = own.after_it(each(b"one", b"two"))
+    lines = own.after_move(each(b"one", b"two"))
     first = asyncio.ensure_future(anext(lines))
     await asyncio.sleep(0.05)
     assert not first.done()
@@ -177,6 +177,6 @@ async def test_while_systemd_hangs_lines_are_taken_after_a_moment(
 ) -> None:
     monkeypatch.setattr("hkswitch.serviceswitch.own_unit.LINES_WAIT_SECONDS", 0.05)
     own = own_unit(sending, FakeSystemd([""]))
-    assert [line async for line in own.after_it(each(b"one"))] == [b"one"]
-    with pytest.raises(Unwritten, match="no unit of its own yet"):
+    assert [line async for line in own.after_move(each(b"one"))] == [b"one"]
+    with pytest.raises(NotRecorded, match="not yet in its own unit"):
         await sending.record(LINE)

@@ -5,7 +5,8 @@ import pytest
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.group import Group
 from hkswitch.model.unit_state import Action
-from hkswitch.serviceswitch.policy import CHANGED, Allowed, Denied, permit
+from hkswitch.protocol.helper import CONFIG_CHANGED
+from hkswitch.serviceswitch.policy import Allowed, Denied, permit
 
 CONFIG = Config(
     BridgeConfig(),
@@ -42,4 +43,4 @@ def test_nothing_is_allowed_for_what_a_group_does_not_mean_today(group: Group, t
         if is_todays:
             assert verdict == permit(action, group.id, None, CONFIG)
         else:
-            assert verdict == Denied(CHANGED)
+            assert verdict == Denied(CONFIG_CHANGED)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hkswitch.serviceswitch.stdio import Unheard, complain, keep_answers_out_of_the_journal, write
+from hkswitch.serviceswitch.stdio import OutputUnwritable, keep_replies_out_of_the_journal, print_error, write
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_everything_is_written(pipe: tuple[int, int]) -> None:
 
 
 def test_a_pipe_that_nobody_reads_is_waited_for_and_given_up(pipe: tuple[int, int]) -> None:
-    with pytest.raises(Unheard, match=r"nothing was read within 0.05 s"):
+    with pytest.raises(OutputUnwritable, match=r"not read within 0.05 s"):
         write(pipe[1], b"x" * 10**6, within_seconds=0.05)
 
 
@@ -40,7 +40,7 @@ def test_a_pipe_that_is_read_too_slowly_is_given_up_as_well(pipe: tuple[int, int
     slow = subprocess.Popen([sys.executable, "-c", code], stdin=reading)
     try:
         began_seconds = time.monotonic()
-        with pytest.raises(Unheard):
+        with pytest.raises(OutputUnwritable):
             write(writing, b"x" * 10**6, within_seconds=0.5)
         assert time.monotonic() - began_seconds < 1
     finally:
@@ -51,11 +51,11 @@ def test_a_pipe_that_is_read_too_slowly_is_given_up_as_well(pipe: tuple[int, int
 TERMINAL = """
 import sys
 from hkswitch.serviceswitch import stdio
-stdio.READ_WITHIN_SECONDS = stdio.TERMINAL_WITHIN_SECONDS = 0.2
+stdio.OUTPUT_READ_WITHIN_SECONDS = stdio.ERROR_READ_WITHIN_SECONDS = 0.2
 try:
     stdio.write(1, b"x" * 10**6, 0.2)
-except stdio.Unheard as error:
-    stdio.complain(str(error))
+except stdio.OutputUnwritable as error:
+    stdio.print_error(str(error))
     sys.exit(74)
 """
 
@@ -90,8 +90,8 @@ def test_where_a_complaint_could_hang_or_reach_the_journal_there_is_none(kind: s
     kept = os.dup(2)
     os.dup2(given, 2)
     try:
-        keep_answers_out_of_the_journal()
-        complain("MESSAGE=forged")
+        keep_replies_out_of_the_journal()
+        print_error("MESSAGE=forged")
     finally:
         os.dup2(kept, 2)
     os.set_blocking(other, False)
@@ -109,8 +109,8 @@ def test_answers_go_to_no_socket_that_may_be_the_journals(kind: socket.SocketKin
     one, other = socket.socketpair(socket.AF_UNIX, kind)
     code = (
         "import sys; from hkswitch.serviceswitch import stdio\n"
-        "try: stdio.keep_answers_out_of_the_journal()\n"
-        "except stdio.Unheard: sys.exit(74)"
+        "try: stdio.keep_replies_out_of_the_journal()\n"
+        "except stdio.OutputUnwritable: sys.exit(74)"
     )
     ended = subprocess.run([sys.executable, "-c", code], stdout=one.fileno(), check=False)
     assert (ended.returncode == 74) is refused
@@ -122,7 +122,7 @@ def test_a_pipe_without_a_reader_is_given_up() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        with pytest.raises(Unheard, match="Broken pipe"):
+        with pytest.raises(OutputUnwritable, match="Broken pipe"):
             write(writing, b"x")
     finally:
         os.close(writing)
@@ -130,10 +130,10 @@ def test_a_pipe_without_a_reader_is_given_up() -> None:
 
 def test_a_full_device_and_a_descriptor_that_is_closed_are_given_up() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
-    with pytest.raises(Unheard, match="No space left"):
+    with pytest.raises(OutputUnwritable, match="No space left"):
         write(full, b"x")
     os.close(full)
-    with pytest.raises(Unheard, match=r"Bad file descriptor|nothing was read"):
+    with pytest.raises(OutputUnwritable, match=r"Bad file descriptor|not read"):
         write(full, b"x", within_seconds=0)
 
 

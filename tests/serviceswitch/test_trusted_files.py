@@ -33,8 +33,8 @@ def test_what_only_root_can_write_is_trusted(mode: int) -> None:
         (1000, 0o644, "its owner is uid 1000, not root; try: chown root"),
         (1000, 0o600, "its owner is uid 1000, not root; try: chown root"),
         (65534, 0o444, "its owner is uid 65534, not root; try: chown root"),
-        (0, 0o664, "others than root can write it (mode 0664); try: chmod go-w"),
-        (0, 0o646, "others than root can write it (mode 0646); try: chmod go-w"),
+        (0, 0o664, "other users can write it (mode 0664); try: chmod go-w"),
+        (0, 0o646, "other users can write it (mode 0646); try: chmod go-w"),
     ],
 )
 def test_what_others_can_write_is_not_trusted(uid: int, mode: int, why: str) -> None:
@@ -42,7 +42,7 @@ def test_what_others_can_write_is_not_trusted(uid: int, mode: int, why: str) -> 
 
 
 ELSEWHERE = "keep the file in a folder that only root can write"
-OR_ROOTS = f"{ELSEWHERE}; if this one should be root's, try: chown root"
+OR_ROOTS = f"{ELSEWHERE}; if this folder should be root's, try: chown root"
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,14 @@ OR_ROOTS = f"{ELSEWHERE}; if this one should be root's, try: chown root"
         (0, 0o755, None),
         (0, 0o1755, None),
         (0, 0o700, None),
-        (0, 0o2775, "others than root can write it (mode 2775); try: chmod go-w"),  # as /usr/local/bin was
-        (0, 0o777, "others than root can write it (mode 0777); try: chmod go-w"),
-        (0, 0o1777, f"others than root can write it (mode 1777); {ELSEWHERE}"),  # as /tmp
-        (0, 0o3775, f"others than root can write it (mode 3775); {ELSEWHERE}"),
+        (
+            0,
+            0o2775,
+            "other users can write it (mode 2775); try: chmod go-w",
+        ),  # as /usr/local/bin was
+        (0, 0o777, "other users can write it (mode 0777); try: chmod go-w"),
+        (0, 0o1777, f"other users can write it (mode 1777); {ELSEWHERE}"),  # as /tmp
+        (0, 0o3775, f"other users can write it (mode 3775); {ELSEWHERE}"),
         (1000, 0o755, f"its owner is uid 1000, not root; {OR_ROOTS}"),  # as a home
         (1000, 0o1777, f"its owner is uid 1000, not root; {OR_ROOTS}"),
     ],
@@ -66,7 +70,7 @@ def test_a_folder_that_others_need_is_not_to_be_taken_from_them(uid: int, mode: 
 def test_a_file_below_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("groups: {}")
-    with pytest.raises(Untrusted, match=r"(/tmp|pytest).* is not trusted: (others|its owner)"):
+    with pytest.raises(Untrusted, match=r"(/tmp|pytest).* is not trusted: (other users|its owner)"):
         read(str(file))
 
 
@@ -96,7 +100,7 @@ def test_a_file_that_is_written_while_it_is_read_is_not_trusted(
     path.write_text("groups: {web: {units: [httpd]}}")
     os.utime(path, (1, 1))
     monkeypatch.setattr(os, "read", reading)
-    with opened(path) as file, pytest.raises(Untrusted, match="written while it was read"):
+    with opened(path) as file, pytest.raises(Untrusted, match="changed while it was read"):
         _contents(str(path), file)
 
 
@@ -109,7 +113,7 @@ def test_a_file_that_is_not_too_large_is_read_whole(tmp_path: Path, size: int) -
 
 
 @pytest.mark.parametrize(
-    ("path", "why"), [(None, "larger than 1048576 bytes"), (Path("/dev/zero"), "written while it was read")]
+    ("path", "why"), [(None, "larger than 1048576 bytes"), (Path("/dev/zero"), "changed while it was read")]
 )
 def test_a_file_that_is_too_large_or_endless_is_not_trusted(
     tmp_path: Path, path: Path | None, why: str

@@ -1,7 +1,7 @@
 """The helper without root, as helper_program.py, with other constants and a trust that a test can take away.
 
-Arguments: the config file, then `module__NAME=value` for constants. Of a config that all may write nothing is
-believed, as nothing is of one that is not there.
+Arguments: the config file, then `module__NAME=value` for constants. A config that all users can write is
+refused.
 """
 
 import ast
@@ -15,7 +15,7 @@ from typing import Final
 from hkswitch.serviceswitch.audit import Audit, Caller, Decision, Denial, Effect
 from hkswitch.serviceswitch.journal import Journal
 from hkswitch.serviceswitch.main import Facts, run
-from hkswitch.serviceswitch.requester import Source
+from hkswitch.serviceswitch.requester import Requester
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 MODULES: Final = {"link": "hkswitch.systemd.link", "stdio": "hkswitch.serviceswitch.stdio"}
@@ -23,7 +23,7 @@ MODULES: Final = {"link": "hkswitch.systemd.link", "stdio": "hkswitch.serviceswi
 
 
 class Unaudited(Audit):
-    """Writes nothing."""
+    """An audit that writes nothing."""
 
     async def decided(self, action: str, group: str) -> Decision:
         return Decision(action, group, 1)
@@ -35,8 +35,8 @@ class Unaudited(Audit):
         pass
 
 
-def believed(file: Path) -> bytes:
-    """The contents, or why there are none."""
+def trusted_contents(file: Path) -> bytes:
+    """Read the file, or refuse it."""
     if not file.exists():
         raise NotThere(str(file))
     if file.stat().st_mode & stat.S_IWOTH:
@@ -53,10 +53,12 @@ if __name__ == "__main__":
     caller = Caller(uid=1234, login_uid=1000)
     facts = Facts(
         euid=0,
-        source=Source.of_standard_input(),
+        requester=Requester.of_standard_input(),
         daemon_uid=os.getuid(),
         by_uid=caller.uid,
         is_in_own_unit=lambda: True,
         is_in_session=lambda: False,
     )
-    sys.exit(run(["serve"], facts, lambda _: believed(Path(config_file)), Unaudited(caller, Journal(""))))
+    sys.exit(
+        run(["serve"], facts, lambda _: trusted_contents(Path(config_file)), Unaudited(caller, Journal("")))
+    )

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hkswitch.model.errors import BusUnavailable
-from hkswitch.systemd.connection import Connection, bus_itself
-from hkswitch.systemd.signals import UNIT, Signals
+from hkswitch.systemd.connection import BusConnection, bus_itself
+from hkswitch.systemd.interface import UNIT_INTERFACE
+from hkswitch.systemd.signals import Signals
 from tests.support.fake_systemd import PATH, FakeSystemd
 from tests.support.fixtures import VARIABLE, bus_address, fake, systemd_on_bus
 from tests.support.waiting import eventually
@@ -40,16 +41,16 @@ def nothing(_: object) -> None:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda connection: connection.properties(f"{PATH}/unit/a", UNIT),
-        lambda connection: connection.property(PATH, UNIT, "Environment"),
-        lambda connection: Signals(connection, ":1.0").receive(UNIT, "JobRemoved", nothing),
+        lambda connection: connection.properties(f"{PATH}/unit/a", UNIT_INTERFACE),
+        lambda connection: connection.property(PATH, UNIT_INTERFACE, "Environment"),
+        lambda connection: Signals(connection, ":1.0").receive(UNIT_INTERFACE, "JobRemoved", nothing),
     ],
     ids=["properties", "a property", "signals"],
 )
 async def test_what_is_asked_on_a_connection_that_broke_unnoticed_says_that_there_is_no_bus(
-    fake: FakeSystemd, ask: Callable[[Connection], Awaitable[object]]
+    fake: FakeSystemd, ask: Callable[[BusConnection], Awaitable[object]]
 ) -> None:
-    connection = Connection()
+    connection = BusConnection()
     connection.bus.close()
     with pytest.raises(BusUnavailable):
         await ask(connection)
@@ -65,7 +66,7 @@ async def test_what_is_closed_while_it_connects_leaves_no_error_and_no_descripto
     loop, errors = asyncio.get_running_loop(), list[str]()
     loop.set_exception_handler(lambda _, context: errors.append(str(context)))
     before = descriptors()
-    connection = Connection()
+    connection = BusConnection()
     bus = bus_itself(connection.bus)
     calls = [asyncio.create_task(connection.call(bus.get_name_owner("x.y"))) for _ in range(9)]
     await asyncio.sleep(0)
@@ -87,6 +88,9 @@ async def test_a_file_that_another_thread_closes_meanwhile_keeps_nobody_from_the
     listed = Path.iterdir
     gone = Path("/proc/self/fd/1000000")
     monkeypatch.setattr(Path, "iterdir", lambda folder: iter([gone, *listed(folder)]))
-    connection = Connection()
-    assert await connection.property(PATH, f"{UNIT.rpartition('.')[0]}.Manager", "Environment") is not None
+    connection = BusConnection()
+    assert (
+        await connection.property(PATH, f"{UNIT_INTERFACE.rpartition('.')[0]}.Manager", "Environment")
+        is not None
+    )
     connection.close()

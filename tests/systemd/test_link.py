@@ -47,8 +47,8 @@ class Linked:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def linked(fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Linked]:
-    monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
-    monkeypatch.setattr(module, "STILL_RUNS_SECONDS", 0.02)
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(module, "NEXT_POLL_SECONDS", 0.02)
     fake.reset(Unit("a.service"), Unit("b.service"))
     link, told = Link(), Recorder()
     keeping = asyncio.create_task(link.keep(told))
@@ -148,7 +148,7 @@ async def test_a_command_that_ran_while_the_bus_went_has_an_end_that_nobody_know
 async def test_without_a_bus_everything_says_so_and_nothing_ends(
     fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
     link, told = Link(), Recorder()
     keeping = asyncio.create_task(link.keep(told))
@@ -191,7 +191,7 @@ async def test_units_that_cannot_be_read_after_a_daemon_reload_are_a_loss_and_re
 async def test_a_first_read_that_is_not_answered_is_made_again(
     fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(connection, "CALL_TIMEOUT_SECONDS", 1)
     fake.reset(Unit("a.service"))
     fake.unheard = {"ListUnitsByNames"}
@@ -249,7 +249,7 @@ async def test_the_pause_grows_while_each_connection_is_lost_at_once(
 async def test_a_bus_that_does_not_come_back_in_time_fails_what_ran(
     linked: Linked, fake: FakeSystemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BACK_WITHIN_SECONDS", 0.1)
+    monkeypatch.setattr(module, "BUS_BACK_WITHIN_SECONDS", 0.1)
     fake.units["a.service"].held = True
     run = asyncio.create_task(linked.link.run(Action.START, ["a.service"], 0.2))
     await eventually(lambda: fake.units["a.service"].job)

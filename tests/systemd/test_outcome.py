@@ -5,10 +5,17 @@ from typing import Any
 import pytest
 
 from hkswitch.model.unit_state import ActiveState, JobResult, LoadState, UnitResult, UnitState
-from hkswitch.systemd.outcome import Seen, Story, judged, reason, seen, unmet_asserts
+from hkswitch.systemd.outcome import (
+    StartHistory,
+    UnitSnapshot,
+    reason,
+    result_of_start,
+    snapshot_of,
+    unmet_asserts,
+)
 
 DONE, FAILED = JobResult.DONE, JobResult.FAILED
-BEFORE = Seen(UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead"), "")
+BEFORE = UnitSnapshot(UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead"), "")
 
 
 def unit(active: str, sub: str, starts: int = 1, *, condition: bool = True, **more: object) -> dict[str, Any]:
@@ -27,8 +34,8 @@ def service(result: str = "success", code: int = 1, status: int = 0) -> dict[str
     return {"Result": result, "ExecMainCode": code, "ExecMainStatus": status}
 
 
-def story(*changes: dict[str, Any], other_jobs: tuple[str, ...] = ()) -> Story:
-    told = Story("a.service", BEFORE, job="/job/1", other_jobs={"/job/1", *other_jobs})
+def history(*changes: dict[str, Any], other_jobs: tuple[str, ...] = ()) -> StartHistory:
+    told = StartHistory("a.service", BEFORE, job="/job/1", other_jobs={"/job/1", *other_jobs})
     for change in changes:
         told.changed(change)
     return told
@@ -50,70 +57,70 @@ UNMET = unit(
     ],
 )
 
-TABLE: dict[str, tuple[Story, dict[str, Any], dict[str, Any], JobResult, str]] = {
-    "a service that is up": (story(UP), UP, service(), DONE, ""),
-    "one that is reloading": (story(UP), unit("reloading", "reload"), service(), DONE, ""),
-    "one that exited by itself with 0": (story(UP, DEAD), DEAD, service(), DONE, "exited with status 0"),
-    "a oneshot that nobody saw": (story(), DEAD, service(), DONE, "exited with status 0"),
-    "a timer that has elapsed": (story(UP, DEAD), DEAD, {}, DONE, ""),
+TABLE: dict[str, tuple[StartHistory, dict[str, Any], dict[str, Any], JobResult, str]] = {
+    "a service that is up": (history(UP), UP, service(), DONE, ""),
+    "one that is reloading": (history(UP), unit("reloading", "reload"), service(), DONE, ""),
+    "one that exited by itself with 0": (history(UP, DEAD), DEAD, service(), DONE, "exited with status 0"),
+    "a oneshot that nobody saw": (history(), DEAD, service(), DONE, "exited with status 0"),
+    "a timer that has elapsed": (history(UP, DEAD), DEAD, {}, DONE, ""),
     "one that exited with 3": (
-        story(UP, CRASHED),
+        history(UP, CRASHED),
         CRASHED,
         service("exit-code", 1, 3),
         FAILED,
         "exited with status 3",
     ),
     "one without a program": (
-        story(UP, CRASHED),
+        history(UP, CRASHED),
         CRASHED,
         service("exit-code", 1, 203),
         FAILED,
         "could not execute its program (status 203)",
     ),
     "one that was killed": (
-        story(UP, CRASHED),
+        history(UP, CRASHED),
         CRASHED,
         service("signal", 2, 9),
         FAILED,
         "was killed by SIGKILL",
     ),
     "one that waits to be restarted": (
-        story(UP, unit("activating", "auto-restart")),
+        history(UP, unit("activating", "auto-restart")),
         unit("activating", "auto-restart"),
         service("exit-code", 1, 1),
         FAILED,
         "exited with status 1",
     ),
     "one that runs for the second time": (
-        story(UP, unit("active", "running", 2)),
+        history(UP, unit("active", "running", 2)),
         unit("active", "running", 2),
         service("success", 0, 0),
         FAILED,
         "failed",
     ),
     "one that another unit's job stopped": (
-        story(UP, DEAD, other_jobs=("/job/2",)),
+        history(UP, DEAD, other_jobs=("/job/2",)),
         DEAD,
         service(),
         FAILED,
         "was stopped: it is inactive (dead)",
     ),
     "one that a signal ended well": (
-        story(UP, DEAD),
+        history(UP, DEAD),
         DEAD,
         service("success", 2, 15),
         FAILED,
         "was killed by SIGTERM",
     ),
     "one whose conditions were not met": (
-        story(),
+        history(),
         UNMET,
         service(),
         FAILED,
         "ConditionPathExists=!/x was not met, ConditionACPower=|true was not met",
     ),
     "one whose ExecCondition= was not met": (
-        story(DEAD),
+        history(DEAD),
         DEAD,
         service("exec-condition"),
         FAILED,
@@ -127,9 +134,11 @@ TABLE: dict[str, tuple[Story, dict[str, Any], dict[str, Any], JobResult, str]] =
     [pytest.param(*row, id=name) for name, row in TABLE.items()],
 )
 def test_a_start_is_judged_by_what_became_of_the_unit(
-    told: Story, properties: dict[str, Any], of_service: dict[str, Any], job: JobResult, detail: str
+    told: StartHistory, properties: dict[str, Any], of_service: dict[str, Any], job: JobResult, detail: str
 ) -> None:
-    assert judged("alias.service", told, properties, of_service) == UnitResult("alias.service", job, detail)
+    assert result_of_start("alias.service", told, properties, of_service) == UnitResult(
+        "alias.service", job, detail
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,4 +166,4 @@ def test_an_assertion_is_named() -> None:
 
 
 def test_an_invocation_that_is_empty_or_zero_bytes_is_none() -> None:
-    assert seen(unit("inactive", "dead", 0)).invocation == ""
+    assert snapshot_of(unit("inactive", "dead", 0)).invocation == ""

@@ -26,7 +26,7 @@ from hkswitch.model.unit_state import (
 )
 from hkswitch.systemd import signals, units
 from hkswitch.systemd.connection import MOST_CALLS_IN_FLIGHT
-from hkswitch.systemd.transient import SERVICE
+from hkswitch.systemd.interface import SERVICE_INTERFACE
 from hkswitch.systemd.units import Systemd
 from tests.support.fake_systemd import SYSTEMD, UNIT, FakeSystemd, Unit, properties_changed
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -48,7 +48,7 @@ async def systemd(fake: FakeSystemd) -> AsyncIterator[Systemd]:
     connected.close()
 
 
-class Seen(dict[str, UnitState]):
+class UnitSnapshot(dict[str, UnitState]):
     """What a watch told, as it stands now."""
 
     def sink(self, units: Mapping[str, UnitState]) -> None:
@@ -78,7 +78,7 @@ async def test_watch_tells_all_states_at_once_and_then_each_change(
     fake: FakeSystemd, systemd: Systemd
 ) -> None:
     fake.reset(Unit("a.service"), Unit("b.service"))
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["a.service", "b.service"], seen.sink)
     assert seen == {"a.service": INACTIVE, "b.service": INACTIVE}
     fake.change("b.service", "active", "running")
@@ -98,7 +98,7 @@ async def test_a_signal_with_nothing_new_in_it_is_not_told(fake: FakeSystemd, sy
 
 async def test_changes_of_other_units_are_not_told(fake: FakeSystemd, systemd: Systemd) -> None:
     fake.reset(Unit("a.service"), Unit("other.service"))
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["a.service"], seen.sink)
     fake.change("other.service", "active", "running")
     fake.change("a.service", "active", "running")
@@ -118,7 +118,7 @@ async def test_the_bus_sends_one_short_signal_for_each_change_of_a_watched_unit(
     sent.clear()  # until its own match is there, sdbus has the bus send all
     paths = [fake.units[name].path for name in ("a.service", "b.service")]
     for path in paths:
-        for interface in (SERVICE, UNIT):
+        for interface in (SERVICE_INTERFACE, UNIT):
             fake.bus.send(properties_changed(path, "active", "running", interface))
     await systemd.states([])  # its answer comes after them
     assert sent == [(paths[0], UNIT)]
@@ -128,14 +128,14 @@ async def test_an_alias_changes_with_its_unit(fake: FakeSystemd, systemd: System
     real = Unit("smbd.service")
     fake.reset(real)
     fake.units["smb.service"] = real
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["smb.service"], seen.sink)
     fake.change("smbd.service", "active", "running")
     await eventually(lambda: seen == {"smb.service": ACTIVE})
 
 
 async def test_a_unit_that_appears_is_seen_after_a_reload(fake: FakeSystemd, systemd: Systemd) -> None:
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["new.service"], seen.sink)
     assert seen == {"new.service": NOT_FOUND}
     fake.reset(Unit("new.service"))
@@ -146,7 +146,7 @@ async def test_a_unit_that_appears_is_seen_after_a_reload(fake: FakeSystemd, sys
 async def test_a_name_that_became_an_alias_by_a_reload_changes_with_its_unit(
     fake: FakeSystemd, systemd: Systemd
 ) -> None:
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["smb.service"], seen.sink)
     real = Unit("smbd.service")
     fake.reset(real)
@@ -163,7 +163,7 @@ async def test_of_more_units_than_a_connection_may_have_matches_each_change_is_t
     monkeypatch.setattr(signals, "MOST_MATCHES", 2)
     names = [f"unit-{number}.service" for number in range(3)]
     fake.reset(*map(Unit, names))
-    seen = Seen()
+    seen = UnitSnapshot()
     for some in (names[:2], names):
         await systemd.watch(some, seen.sink)
     for name in names:
@@ -174,7 +174,7 @@ async def test_of_more_units_than_a_connection_may_have_matches_each_change_is_t
 async def test_a_unit_that_appears_without_a_reload_is_seen_when_it_changes(
     fake: FakeSystemd, systemd: Systemd
 ) -> None:
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["new.service"], seen.sink)
     fake.reset(Unit("new.service"))
     fake.change("new.service", "active", "running")
@@ -185,7 +185,7 @@ async def test_signals_of_another_sender_are_not_believed(
     fake: FakeSystemd, systemd: Systemd, bus_address: str
 ) -> None:
     fake.reset(Unit("a.service"), Unit("b.service"))
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["a.service", "b.service"], seen.sink)
     liar = await MessageBus(bus_address=bus_address).connect()
     liar.send(properties_changed(fake.units["a.service"].path, "active", "running"))
@@ -244,7 +244,7 @@ async def test_a_unit_without_a_job_is_refused_with_systemds_sentence(
 
 async def test_what_jobs_led_to_was_told_before_their_results(fake: FakeSystemd, systemd: Systemd) -> None:
     fake.reset(Unit("a.service"), Unit("b.service"))
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["a.service", "b.service"], seen.sink)
     await systemd.run(Action.START, ["a.service"], 0.2)
     assert seen == {"a.service": ACTIVE, "b.service": INACTIVE}
@@ -256,7 +256,7 @@ async def test_a_unit_that_systemd_forgot_and_cannot_load_is_missing(
     fake: FakeSystemd, systemd: Systemd
 ) -> None:
     fake.reset(Unit("a.service", active="active", sub="running"))
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["a.service"], seen.sink)
     fake.change("a.service", "inactive", "dead")
     del fake.units["a.service"]
@@ -268,7 +268,7 @@ async def test_a_unit_that_systemd_forgets_again_and_again_is_read_once(
     fake: FakeSystemd, systemd: Systemd
 ) -> None:
     fake.reset(Unit("a.service", active="active", sub="running"))
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["a.service"], seen.sink)
     fake.change("a.service", "inactive", "dead")
     for _ in range(3):
@@ -290,7 +290,7 @@ async def test_a_name_that_systemd_refuses_harms_no_other(fake: FakeSystemd, sys
 
 async def test_inactive_is_told_while_a_job_waits(fake: FakeSystemd, systemd: Systemd) -> None:
     fake.reset(Unit("a.service", active="active", sub="running", held=True))
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["a.service"], seen.sink)
     fake.units["a.service"].job = "/org/freedesktop/systemd1/job/7"
     fake.change("a.service", "inactive", "dead")
@@ -315,7 +315,7 @@ async def test_a_crashed_unit_that_stays_inactive_is_believed_after_a_moment(
 ) -> None:
     monkeypatch.setattr(units, "RESTART_WITHIN_SECONDS", 0.1)
     fake.reset(Unit("a.service", active="activating", sub="auto-restart"))
-    seen = Seen()
+    seen = UnitSnapshot()
     await systemd.watch(["a.service"], seen.sink)
     fake.units["a.service"].job = "/org/freedesktop/systemd1/job/7"
     fake.change("a.service", "inactive", "dead")

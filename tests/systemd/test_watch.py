@@ -3,7 +3,7 @@
 import pytest
 
 from hkswitch.model.unit_state import ActiveState, LoadState, UnitState
-from hkswitch.systemd.watch import Watch
+from hkswitch.systemd.watch import WatchedUnits
 
 PATH = "/a"
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -13,10 +13,10 @@ DOWN = UnitState(LoadState.LOADED, ActiveState.INACTIVE, "dead")
 @pytest.mark.parametrize("first_ends_first", [True, False])
 def test_of_two_reads_at_once_each_hears_until_its_own_end(first_ends_first: bool) -> None:
     told: list[UnitState] = []
-    watch = Watch(("a.service",), lambda units: told.extend(units.values()))
-    with watch.hearing() as heard:
-        watch.read({"a.service": (PATH, DOWN)}, heard)
-    first, second = watch.hearing(), watch.hearing()
+    watch = WatchedUnits(("a.service",), lambda units: told.extend(units.values()))
+    with watch.reading() as signaled:
+        watch.read({"a.service": (PATH, DOWN)}, signaled)
+    first, second = watch.reading(), watch.reading()
     heard_by = {first: first.__enter__(), second: second.__enter__()}
     ends_first, ends_last = (first, second) if first_ends_first else (second, first)
     ends_first.__exit__(None, None, None)
@@ -24,4 +24,4 @@ def test_of_two_reads_at_once_each_hears_until_its_own_end(first_ends_first: boo
     ends_last.__exit__(None, None, None)
     watch.read({"a.service": (PATH, DOWN)}, heard_by[ends_last])  # answered before the change
     assert told == [DOWN, UP, UP]
-    assert not watch.wants("/other")
+    assert not watch.needs("/other")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import sdbus
 
-from hkswitch.systemd.connection import BUS, BUS_PATH, PROPERTIES, Connection
+from hkswitch.systemd.connection import BUS, BUS_PATH, PROPERTIES_INTERFACE, BusConnection
 from tests.world.messages import Delay, Message, Pipe, Rule, text_of
 
 Callback = Callable[[Message], None]
@@ -41,7 +41,7 @@ class Bus(Protocol):
         """Forget a connection that ended."""
 
 
-class SimulatedConnection(Connection):
+class SimulatedConnection(BusConnection):
     """hkswitch's connection, on a simulated bus."""
 
     def __init__(self, bus: Bus) -> None:
@@ -96,7 +96,7 @@ class ClientBus:
         return Message(path, interface, member, destination=destination)
 
     def new_property_get_message(self, destination: str, path: str, interface: str, name: str) -> Message:
-        return Message(path, PROPERTIES, "Get", (interface, name), destination)
+        return Message(path, PROPERTIES_INTERFACE, "Get", (interface, name), destination)
 
     def call_async(self, message: Message) -> asyncio.Future[Any]:
         if not self._is_open:
@@ -186,7 +186,7 @@ class ClientBus:
         self._to_client.close()
         self._stop_timer()
         for serial in list(self._calls):
-            self._settle(serial, sdbus.DbusNoReplyError("Connection terminated"))
+            self._settle(serial, sdbus.DbusNoReplyError("BusConnection terminated"))
 
     def _unmatch(self, number: int) -> None:
         """Have sdbus forget a match: it does not wait for an answer."""

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from hkswitch.backend.helper_session import HelperGone, HelperSession
 from hkswitch.model.errors import Failure
 from hkswitch.serviceswitch.dispatcher import Dispatcher
-from hkswitch.serviceswitch.execute import Worker
 from hkswitch.serviceswitch.main import serve_beside
-from hkswitch.serviceswitch.rules import Rules
-from hkswitch.serviceswitch.stdio import Unheard
-from hkswitch.systemd.connection import Connection
+from hkswitch.serviceswitch.policy import Policy, TrustedConfig
+from hkswitch.serviceswitch.stdio import OutputUnwritable
+from hkswitch.systemd.connection import BusConnection
 from hkswitch.systemd.link import Link
 from hkswitch.systemd.units import Systemd
 from tests.world.audit_log import AuditLog
@@ -146,10 +145,10 @@ class Helper:
         try:
             await asyncio.sleep(self.transport.chance.seconds(*START_SECONDS))
             link = Link(partial(Systemd.connect, self._open))
-            rules = Rules(PATH, self.transport.file.read_by_root, _trusts)
-            worker = Worker(rules, cast("Audit", self.audit))
+            config = TrustedConfig(PATH, self.transport.file.read_by_root, _trusts)
+            policy = Policy(config, cast("Audit", self.audit))
             dispatcher = Dispatcher(
-                worker, link, link.watch, self._write, lambda: self.hung_up_at_seconds is not None
+                policy, link, link.watch, self._write, lambda: self.hung_up_at_seconds is not None
             )
             await serve_beside(link, dispatcher, self._each_line())
         except Failure as failure:
@@ -174,7 +173,7 @@ class Helper:
                 # Who let go of one that was stopped, and then killed it, heard nothing of it before.
                 self.silent_since_seconds = asyncio.get_running_loop().time()
 
-    def _open(self) -> Connection:
+    def _open(self) -> BusConnection:
         connection = StoppableConnection(self.transport.systemd.bus)
         connection.goes_on = self.goes_on
         self._connections.append(connection)
@@ -183,11 +182,11 @@ class Helper:
     async def _write(self, data: bytes) -> None:
         await self.goes_on.wait()
         if self.is_dead:
-            raise Unheard("it was killed")
+            raise OutputUnwritable("it was killed")
         try:
             await self.output.write(data)
         except Broken:
-            raise Unheard("Broken pipe") from None
+            raise OutputUnwritable("Broken pipe") from None
 
     def _sent(self, data: bytes) -> None:
         asked = json.loads(data)

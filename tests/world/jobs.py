@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from hkswitch.systemd.interface import PATH
+from hkswitch.systemd.interface import MANAGER_PATH
 from tests.world.unit import Unit
 from tests.world.unit_states import Begun
 
@@ -34,7 +34,7 @@ class Job:
 
     @property
     def path(self) -> str:
-        return f"{PATH}/job/{self.number}"
+        return f"{MANAGER_PATH}/job/{self.number}"
 
 
 class Listener(Protocol):

@@ -57,7 +57,7 @@ async def _play(seed_run: SeedRun, kind: Callable[[RandomSource], ControllerAcce
     chance = RandomSource.of(seed_run.seed)
     world = World(chance, seed_run.note, kind(chance))
     clock, numbers = mock.patch("time.time", world.unix_seconds), mock.patch("os.getpid", number)
-    rules = mock.patch("hkswitch.serviceswitch.rules.parse", parsed_by_root)
+    rules = mock.patch("hkswitch.serviceswitch.policy.parse", parsed_by_root)
     with clock, numbers, rules, world.access.around():
         world.boot()
         operations = Operations(world)

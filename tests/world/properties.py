@@ -6,7 +6,7 @@ from typing import Any, Final
 import sdbus
 
 from hkswitch.systemd.connection import SYSTEMD
-from hkswitch.systemd.interface import PATH
+from hkswitch.systemd.interface import MANAGER_PATH
 from tests.world.jobs import Job
 from tests.world.unit import Unit
 from tests.world.unit_spec import UNMET
@@ -20,7 +20,7 @@ Variants = dict[str, tuple[str, Any]]
 def path_of(name: str) -> str:
     """The object path of a unit."""
     if (path := _paths.get(name)) is None:
-        path = _paths[name] = str(sdbus.encode_object_path(f"{PATH}/unit", name))
+        path = _paths[name] = str(sdbus.encode_object_path(f"{MANAGER_PATH}/unit", name))
     return path
 
 
@@ -29,7 +29,7 @@ _paths: dict[str, str] = {}
 
 def name_of(path: str) -> str:
     """The unit with an object path."""
-    return str(sdbus.decode_object_path(f"{PATH}/unit", path))
+    return str(sdbus.decode_object_path(f"{MANAGER_PATH}/unit", path))
 
 
 def row(unit: Unit, job: Job | None) -> tuple[Any, ...]:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from hkswitch.model.unit_state import ActiveState, LoadState, UnitState
-from hkswitch.systemd.connection import PROPERTIES, SYSTEMD
-from hkswitch.systemd.interface import PATH
+from hkswitch.systemd.connection import PROPERTIES_INTERFACE, SYSTEMD
+from hkswitch.systemd.interface import MANAGER_PATH
 from tests.world import properties
 from tests.world.bus import SimulatedBus
 from tests.world.client import ClientBus, SimulatedConnection
@@ -214,7 +214,7 @@ class SimulatedSystemd:
 
     def job_removed(self, job: Job, result: str) -> None:
         self.tell(job.unit)
-        self.signal(PATH, MANAGER, "JobRemoved", job.number, job.path, job.unit.name, result)
+        self.signal(MANAGER_PATH, MANAGER, "JobRemoved", job.number, job.path, job.unit.name, result)
 
     def called(self, client: ClientBus, serial: int, message: Message) -> None:
         self._event(lambda: self._calls.called(client, serial, message))
@@ -233,7 +233,7 @@ class SimulatedSystemd:
             return
         path = properties.path_of(unit.name)
         for interface, values in properties.changes(unit, self.jobs.of.get(unit.name)):
-            self.signal(path, PROPERTIES, "PropertiesChanged", interface, values, [])
+            self.signal(path, PROPERTIES_INTERFACE, "PropertiesChanged", interface, values, [])
 
     def signal(self, path: str, interface: str, member: str, *body: object) -> None:
         """Send a signal, if any client has asked for signals."""
@@ -278,7 +278,7 @@ class SimulatedSystemd:
             return
         unit.is_dirty |= not unit.is_known
         self.tell(unit)
-        self.signal(PATH, MANAGER, "UnitRemoved", unit.name, properties.path_of(unit.name))
+        self.signal(MANAGER_PATH, MANAGER, "UnitRemoved", unit.name, properties.path_of(unit.name))
 
     def _forget(self, client: ClientBus) -> None:
         self.subscribers.discard(client.name)
@@ -292,9 +292,9 @@ class SimulatedSystemd:
             self.jobs.add(unit, kind)
 
     def _reload(self) -> None:
-        self.signal(PATH, MANAGER, "Reloading", True)
+        self.signal(MANAGER_PATH, MANAGER, "Reloading", True)
         for unit in self.units():
             if not unit.spec.collects:
                 unit.reload(self.files.get(unit.name))
             self._unused[unit.name] = unit
-        self.signal(PATH, MANAGER, "Reloading", False)
+        self.signal(MANAGER_PATH, MANAGER, "Reloading", False)

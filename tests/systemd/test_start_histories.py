@@ -1,4 +1,4 @@
-"""What came of a start, by the signals that systemd sends: sequences of systemd 252 and of 257."""
+"""Results of starts, from sequences of signals that systemd 252 and 257 send."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from hkswitch.model.unit_state import JobResult, UnitResult
-from hkswitch.systemd.outcome import Story, judged, reason, seen
+from hkswitch.systemd.outcome import StartHistory, reason, result_of_start, snapshot_of
 
 UNIT: Final = "a.service"
 OURS, SYSTEMD_S_OWN, ANOTHER = "/job/1", "/job/2", "/job/3"
@@ -49,19 +49,19 @@ AGAIN: Final[tuple[Signal | str, ...]] = (
 
 def told(
     signals: Iterable[Signal | str], before: dict[str, Any] | None = None
-) -> tuple[Story, dict[str, Any], dict[str, Any]]:
-    """The story, and what a read says after it. A text is the path of a job that ended."""
+) -> tuple[StartHistory, dict[str, Any], dict[str, Any]]:
+    """The history, and what a read says after it. A text is the path of a job that ended."""
     left, service = before or unit("inactive", "dead"), RUNS
-    story = Story(UNIT, seen(left), job=OURS)
+    history = StartHistory(UNIT, snapshot_of(left), job=OURS)
     for signal in signals:
         if isinstance(signal, str):
-            story.job_removed(signal)
+            history.job_removed(signal)
             continue
         active, sub, job, invocation, service = signal
         left = unit(active, sub, job, invocation)
-        story.service_changed(service)
-        story.changed(left)
-    return story, left, service
+        history.service_changed(service)
+        history.changed(left)
+    return history, left, service
 
 
 @pytest.mark.parametrize(
@@ -118,27 +118,27 @@ def test_what_signals_told_says_what_came_of_a_start(
     signals: tuple[Signal | str, ...], wanted: UnitResult | str
 ) -> None:
     result = wanted if isinstance(wanted, UnitResult) else UnitResult(UNIT, JobResult.FAILED, wanted)
-    story, left, service = told(signals)
-    assert judged(UNIT, story, left, service) == result
-    assert story.has_fallen is (result.job is JobResult.FAILED or bool(result.detail))
+    history, left, service = told(signals)
+    assert result_of_start(UNIT, history, left, service) == result
+    assert history.has_gone_down is (result.job is JobResult.FAILED or bool(result.detail))
 
 
 def test_a_unit_that_another_job_restarts_has_not_fallen_meanwhile() -> None:
-    story, _, _ = told((*STARTED, ("deactivating", "stop-sigterm", ANOTHER, 1, RUNS)))
-    assert not story.has_fallen
+    history, _, _ = told((*STARTED, ("deactivating", "stop-sigterm", ANOTHER, 1, RUNS)))
+    assert not history.has_gone_down
 
 
 @pytest.mark.parametrize(("ended", "fell"), [(OURS, True), (ANOTHER, False)])
 def test_a_new_start_that_is_told_with_the_end_of_the_job_is_a_fall_unless_another_job_made_it(
     ended: str, fell: bool
 ) -> None:
-    story = Story(UNIT, seen(unit("inactive", "dead")))
-    story.changed(unit("active", "running", ended, 1))
-    story.job_removed(ended)
-    story.changed(unit("active", "running", "", 2))
-    assert not story.has_fallen  # whose job it was is not known yet
-    story.ended(OURS)
-    assert story.has_fallen is fell
+    history = StartHistory(UNIT, snapshot_of(unit("inactive", "dead")))
+    history.changed(unit("active", "running", ended, 1))
+    history.job_removed(ended)
+    history.changed(unit("active", "running", "", 2))
+    assert not history.has_gone_down  # whose job it was is not known yet
+    history.ended(OURS)
+    assert history.has_gone_down is fell
 
 
 def test_a_start_of_what_waits_to_restart_is_no_crash() -> None:
@@ -149,13 +149,13 @@ def test_a_start_of_what_waits_to_restart_is_no_crash() -> None:
         OURS,
         ("active", "running", "", 2, RUNS),
     )
-    story, _, _ = told(hurried, unit("activating", "auto-restart", invocation=1))
-    assert story.starts == 1
-    assert not story.has_fallen
+    history, _, _ = told(hurried, unit("activating", "auto-restart", invocation=1))
+    assert history.starts == 1
+    assert not history.has_gone_down
 
 
 def test_a_restart_that_joins_the_job_of_a_start_is_no_crash() -> None:
-    story, _, _ = told(
+    history, _, _ = told(
         (
             ("inactive", "dead", OURS, 1, RUNS),
             ("activating", "start", OURS, 1, RUNS),
@@ -167,7 +167,7 @@ def test_a_restart_that_joins_the_job_of_a_start_is_no_crash() -> None:
             ("active", "running", "", 2, RUNS),
         )
     )
-    assert not story.has_fallen
+    assert not history.has_gone_down
 
 
 @pytest.mark.parametrize(
@@ -215,15 +215,15 @@ def test_a_reason_is_systemd_s_in_a_few_words(service: dict[str, Any], wanted: s
 def test_a_story_begins_with_what_was_read_or_with_a_signal_that_came_meanwhile(
     signals: tuple[Signal | str, ...], now: str, pending: str
 ) -> None:
-    story = Story(UNIT)
+    history = StartHistory(UNIT)
     for signal in signals:
         if isinstance(signal, str):
-            story.job_removed(signal)
+            history.job_removed(signal)
         else:
             active, sub, job, invocation, service = signal
-            story.service_changed(service)
-            story.changed(unit(active, sub, job, invocation))
-    story.begin(unit("active", "running", OURS, 1))
-    assert (story.now.state.active, story.pending) == (now, pending)
-    assert story.before == story.now
-    assert (story.starts, story.fall, story.other_jobs, story.service) == (0, None, set(), {})
+            history.service_changed(service)
+            history.changed(unit(active, sub, job, invocation))
+    history.begin(unit("active", "running", OURS, 1))
+    assert (history.now.state.active, history.pending) == (now, pending)
+    assert history.before == history.now
+    assert (history.starts, history.went_down, history.other_jobs, history.service) == (0, None, set(), {})

@@ -1,4 +1,4 @@
-"""What came of jobs whose connection was lost, by what is left of them on the next one."""
+"""Results of jobs whose connection was lost, from the states of their units on the next connection."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,14 +15,14 @@ from hkswitch.model.unit_state import (
 )
 from hkswitch.systemd.starts import Starts
 
-LOOK_AGAIN_SECONDS: Final = 0.5
-"""Between two looks at whether a job is still there."""
+JOB_POLL_SECONDS: Final = 0.5
+"""Between two checks whether a job is still pending."""
 
-STAYS_SECONDS: Final = 1.0
-"""A unit that crashes again and again is up at every other moment: it must stay in one start for so long."""
+STABLE_SECONDS: Final = 1.0
+"""A unit in a crash loop is up every other moment: it must keep its invocation for so long."""
 
 Row = tuple[Any, ...]
-"""Of ListUnitsByNames (org.freedesktop.systemd1(5))."""
+"""A row of ListUnitsByNames (org.freedesktop.systemd1(5))."""
 
 _JOB: Final = 7
 _BAD_NAME: Final = UnitState(LoadState.ERROR, ActiveState.INACTIVE, "dead")
@@ -35,25 +35,27 @@ async def settled(
     names: list[str],
     before: Mapping[str, str],
 ) -> tuple[UnitResult, ...]:
-    """Wait until no unit has a job, and say what each action came to; as `Systemd.settled`."""
+    """Wait until no unit has a job, and return the results; see `Systemd.settled`."""
     rows = await rows_of(names)
     while any(row[_JOB] for row in rows):
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        await asyncio.sleep(JOB_POLL_SECONDS)
         rows = await rows_of(names)
     why: dict[str, str] = {}
     if action is not Action.STOP:
         held = {name: await starts.invocation(name) for name in names}
-        await asyncio.sleep(STAYS_SECONDS)
+        await asyncio.sleep(STABLE_SECONDS)
         rows = await rows_of(names)
         for name in names:
             why[name] = _why_not_up(await starts.invocation(name), held[name], before.get(name))
     states = dict(zip(names, map(state_in, rows), strict=True))
     wanted = {name: _wanted(action, had_run=name in before) for name in names}
-    return tuple([await _left(starts, name, states[name], wanted[name], why.get(name, "")) for name in names])
+    return tuple(
+        [await _result(starts, name, states[name], wanted[name], why.get(name, "")) for name in names]
+    )
 
 
 def _wanted(action: Action, *, had_run: bool) -> set[UnitHealth]:
-    """What a unit means after an action that was done; a restart leaves what is stopped so."""
+    """Return the healths that a successful action leaves; a restart leaves a stopped unit stopped."""
     match action:
         case Action.START:
             return {UnitHealth.UP}
@@ -64,16 +66,16 @@ def _wanted(action: Action, *, had_run: bool) -> set[UnitHealth]:
 
 
 def _why_not_up(now: str, held: str, before: str | None) -> str:
-    """Why a unit that is up is so in vain, by which of its starts it is in, and was in a moment ago."""
+    """Explain why a unit that is up has failed anyway, by its invocation now, a moment ago and before."""
     if not now or now != held:
         return "did not stay up"
     return "was not restarted" if now == before else ""
 
 
-async def _left(
+async def _result(
     starts: Starts, unit: str, state: UnitState, wanted: set[UnitHealth], why_not_up: str
 ) -> UnitResult:
-    """What came of a job that is gone, by the state that it left; it may never have been made."""
+    """Return the result of a job that is gone, or was never made, by the state of its unit."""
     health = state.health
     if health is UnitHealth.UP and why_not_up:
         return UnitResult(unit, JobResult.FAILED, why_not_up)
@@ -84,11 +86,10 @@ async def _left(
 
 
 def row_of(bad_name: str) -> Row:
-    """What a row would be of a name that systemd does not take for one of a unit."""
+    """Make the row of a name that systemd does not accept for a unit."""
     load, active, sub = _BAD_NAME
     return (bad_name, "", load.value, active.value, sub, "", "/", 0, "", "/")
 
 
 def state_in(row: Row) -> UnitState:
-    """The state in a row."""
     return UnitState(LoadState(row[2]), ActiveState(row[3]), row[4])
