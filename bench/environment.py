@@ -13,7 +13,7 @@ from bench.bridges import Hkswitch
 from bench.progress import Progress
 from bench.switches import LOADED_TARGET, UNITS, loaded_target
 from hkswitch import __version__
-from tests.host.machine import Host, booted, install
+from tests.host.machine import STAGING, Host, booted, install
 from tests.host.rootfs import CHECKOUT, RELEASES, root_folder, wheels_folder
 
 RELEASE: Final = "trixie"
@@ -32,9 +32,12 @@ def booted_host(downloads: Path | None, progress: Progress) -> Iterator[Host]:
     read_only = {"/src": CHECKOUT, "/wheels": wheels_folder(release, progress.note)}
     if downloads is not None:
         read_only[peer.MOUNT] = downloads
-    with tempfile.TemporaryDirectory() as logs:
+    with tempfile.TemporaryDirectory() as folder:
         root = root_folder(release, progress.note)
-        with booted(release.name, root, read_only, Path(logs, "host.log")) as host:
+        staging = Path(folder, "staged")
+        staging.mkdir()
+        options = (f"--bind={staging}:{STAGING}",)
+        with booted(release.name, root, read_only, Path(folder, "host.log"), options) as host:
             progress.note("installing hkswitch from its wheels")
             install(host)
             if downloads is not None:
