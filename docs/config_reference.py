@@ -1,7 +1,7 @@
-"""Writes what hkswitch/model/config_keys.py says of each key into the documentation: `make reference`.
+"""Writes the keys of hkswitch/model/config_keys.py into the documentation: `make reference`.
 
 All of config.example.yaml is generated. In the manual page hkswitch.yaml(5), only the beginning of each key's
-item is, up to its default or "Required". What follows in the item is written by hand, and stays.
+item is, up to its default or "Required". The rest of the item is written by hand, and stays.
 """
 
 import re
@@ -26,7 +26,7 @@ HEAD: Final = """\
 # This file has every key with its default. After a change, run: systemctl reload hkswitch
 """
 GROUP_HEAD: Final = """\
-  # The id is for the command line and for HomeKit: a-z, 0-9 and '-'. A group with another id is a new
+  # The id, for the command line and HomeKit: a-z, 0-9 and '-'. If you change it, the group becomes a new
   # accessory, and loses its room and its automations.
   vm-guests:
 """
@@ -39,9 +39,9 @@ OTHER_GROUPS: Final = """\
     name: Web Server
     units: [httpd]
 
-  # A group of commands, for what is not a unit. They run as root and without a shell: a command is a list of
-  # the program's absolute path and its arguments. Only root may be able to write to the program and to the
-  # folders above it.
+  # A group of commands, for services that are not units. They run as root and without a shell: a command is a
+  # list of the program's absolute path and its arguments. The program and the folders above it must be
+  # writable by root only.
   # gaming-vm:
   #   name: Gaming VM
 """

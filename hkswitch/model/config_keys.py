@@ -1,9 +1,9 @@
-"""The keys of the config: one entry for each key, and all that is known about it. Pure: no I/O.
+"""The keys of the config: one entry for each key, with its kind, default and description. Pure: no I/O.
 
 The parser, config.example.yaml and the manual page follow these tables: `make reference` writes the texts
-into both files, and a test fails while they differ. A new key is an entry here, and a field of the same name
-in the value class of its section. Longer explanations belong in the manual page, below the generated lines,
-because root's helper loads this module.
+into both files, and a test fails while they differ. A new key needs an entry here, and a field of the same
+name in the value class of its section. Longer explanations belong in the manual page, below the generated
+lines, because root's helper loads this module.
 """
 
 from hkswitch.model import config_values as values
@@ -69,14 +69,14 @@ GROUP_KEYS = (
     Key(
         "check",
         CommandLine(),
-        "A command that must exit with 0, while all units are active, for the group to be on.",
+        "A command that must exit with 0 for the group to be on; all its units must be active, too.",
         only_with=("units",),
         remedy="a group of commands has 'status' for that",
     ),
     Key(
         "type",
         values.one_of(AccessoryType),
-        "How the Home app shows the group: switch, outlet, light or fan.",
+        "The accessory type in the Home app: switch, outlet, light or fan.",
         AccessoryType.SWITCH,
     ),
     Key(
@@ -91,7 +91,7 @@ GROUP_KEYS = (
     Key(
         "interval_seconds",
         values.interval_seconds,
-        "How often the check or the status command runs, 1 to 86400 seconds.",
+        "The interval of the check or the status command, 1 to 86400 seconds.",
         CHECK_INTERVAL_SECONDS,
         f"{CHECK_INTERVAL_SECONDS} for a check, {STATUS_INTERVAL_SECONDS} for a status command",
         only_with=("check", "commands"),
@@ -99,7 +99,7 @@ GROUP_KEYS = (
     Key(
         "timeout_seconds",
         values.timeout_seconds,
-        "How long a command may take, and an action until check or status confirms it, 1 to 3600 seconds.",
+        "The time limit of a command, and of an action until check or status confirms it, 1 to 3600 seconds.",
         TIMEOUT_SECONDS,
         only_with=("check", "commands"),
     ),
@@ -109,14 +109,14 @@ CONFIG_KEYS = (
     Key(
         "bridge",
         Section(BRIDGE_KEYS),
-        "The bridge's name, and where it serves.",
+        "The bridge's name, network and port.",
         {},
         "the defaults of its keys",
     ),
     Key(
         "helper",
         values.one_of(HelperTransport),
-        "How the daemon reaches its root helper: sudo, or socket, which needs serviceswitch.socket.",
+        "The transport to the root helper: sudo, or socket, which needs serviceswitch.socket.",
         HelperTransport.SUDO,
     ),
     Key(

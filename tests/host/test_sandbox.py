@@ -305,7 +305,7 @@ def analysed(host: Host) -> list[dict[str, Any]]:
 
 def stays_off(version: int) -> set[str]:
     """Return the options that the document lists as off with this systemd."""
-    lines = DOCUMENT.partition("\n## What stays off\n")[2].splitlines()
+    lines = DOCUMENT.partition("\n## Options that stay off\n")[2].splitlines()
     rows = [re.split(r"(?<!\\)\|", line) for line in lines if line.startswith("| `")]
     named = [re.findall("`(.*?)`", row[1]) for row in rows if str(version) in re.findall(r"\d+", row[2])]
     return {option.replace("\\|", "|") for options in named for option in options}
