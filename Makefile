@@ -60,11 +60,11 @@ tests-beside-lint: .venv/.collected
 	touch $@
 
 .PHONY: test-random
-test-random: .venv/.dev ## run fuzzing, kills and floods, briefly
+test-random: .venv/.dev ## run fuzzing, kills and floods for half a minute
 	$(BIN)/python -m pytest $(RANDOM_TESTS) --numprocesses 3 --dist loadfile
 
 .PHONY: test-peer
-test-peer: .venv/.dev ## compare sessions with hkswitch and HAP-NodeJS, and try two more controllers
+test-peer: .venv/.dev ## compare hkswitch with HAP-NodeJS in scenarios, and try two more controllers
 	$(BIN)/python -m pytest $(PEER_TESTS)
 
 .PHONY: test-packages
@@ -78,7 +78,7 @@ test-host: .venv/.dev ## as root: run each host test once, like CI
 	$(TEST_HOST) -m ci
 
 .PHONY: test-host-all
-test-host-all: .venv/.dev ## as root: run them on both Debian releases, with both helper transports
+test-host-all: .venv/.dev ## as root: run all host tests on both Debian releases, with both helper transports
 	$(TEST_HOST) -m host
 
 # HELPER is sudo or socket, SEED any number.
@@ -89,25 +89,25 @@ HELPER := sudo
 soak: .venv/.dev ## as root: run random operations on a real host for MINUTES, and compare all views
 	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(BIN)/python -m pytest tests/host/test_soak.py -k 'trixie and $(HELPER)'
 
-# SEED replays a failed seed, with the whole trace of events.
+# With SEED, it replays one seed and prints the whole trace of events.
 SECONDS_OF_SEEDS := 60
 .PHONY: simulate
-simulate: .venv/.dev ## simulate worlds of new seeds for SECONDS_OF_SEEDS, or that of SEED
+simulate: .venv/.dev ## simulate worlds from new seeds for SECONDS_OF_SEEDS, or the world of SEED
 	$(BIN)/python -m tests.world $(if $(filter command line,$(origin SEED)),--seed $(SEED),--seconds $(SECONDS_OF_SEEDS))
 
 .PHONY: test-long
-test-long: .venv/.dev ## run fuzzing, kills and floods for long and, as root, failing system calls
+test-long: .venv/.dev ## run long fuzzing, kills and floods and, as root, make system calls fail
 	$(TEST) --real-starts
 	$(BIN)/python -m pytest --long $(LONG_TESTS) tests/packaging/test_reproducible.py
 	$(BIN)/python -m pytest --long -m ci tests/host/test_system_calls.py tests/host/test_hostile_network.py \
 		tests/host/test_idle.py
 
 .PHONY: bench
-bench: .venv/.dev ## as root: compare with systemd alone and with Homebridge, into docs/benchmarks.md
+bench: .venv/.dev ## as root: compare with systemd alone and with Homebridge, and update docs/benchmarks.md
 	$(BIN)/python -m bench
 
 .PHONY: bench-quick
-bench-quick: .venv/.dev ## as root: compare with systemd alone in under a minute, and only print
+bench-quick: .venv/.dev ## as root: compare with systemd alone, and print the results in under a minute
 	$(BIN)/python -m bench --quick
 
 .PHONY: picture
@@ -145,7 +145,7 @@ install: ## as root: install hkswitch
 	packaging/install
 
 .PHONY: uninstall
-uninstall: ## as root: remove what `make install` installed
+uninstall: ## as root: remove an installation by `make install`
 	packaging/uninstall
 
 # .pre-commit-config.yaml has the same linters.
