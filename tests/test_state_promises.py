@@ -82,7 +82,7 @@ def test_a_state_is_shown_as_the_documents_explain_it(
 def test_the_readme_explains_the_numbers() -> None:
     advice = trouble('"partial 1/2"')
     assert "One of the group's two units is active" in advice
-    assert '"partial 2/2", the check says no' in advice
+    assert '"partial 2/2", the check fails' in advice
 
 
 # A disk that takes nothing

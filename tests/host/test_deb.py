@@ -306,7 +306,7 @@ def test_it_is_not_installed_beside_another_one(host: Host, deb: str, prefix: st
     host.write(f"{prefix}/lib/hkswitch/installed-files", "")
     refused = apt(host, "install", deb, code=100)
     host.run("rm", "-r", f"{prefix}/lib/hkswitch")
-    there = f"hkswitch: make install has put an hkswitch in {prefix}"
+    there = f"hkswitch: another hkswitch is installed in {prefix}"
     assert f"{there}; run `make uninstall PREFIX={prefix}` first" in refused
     assert leftovers(host) == ""
 
