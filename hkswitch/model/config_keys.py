@@ -85,9 +85,7 @@ GROUP_KEYS = (
         "The actions that any client may request: start, stop, restart.",
         default_text="start and stop, and restart if there is a switch for it",
     ),
-    Key(
-        "restart", values.boolean, "Whether to add a second switch, which restarts the group.", default=False
-    ),
+    Key("restart", values.boolean, "If true, adds a second switch, which restarts the group.", default=False),
     Key(
         "interval_seconds",
         values.interval_seconds,
