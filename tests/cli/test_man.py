@@ -268,7 +268,7 @@ def test_the_port_of_the_demo_is_the_default_one() -> None:
 def test_types_and_actions_are_those_of_the_code() -> None:
     texts = described("GROUPS")
     *types, last = AccessoryType
-    assert f"the group: {', '.join(types)} or {last}. " in texts["type"]
+    assert f"the Home app: {', '.join(types)} or {last}. " in texts["type"]
     assert f"may request: {', '.join(Action)}. " in texts["actions"]
 
 
