@@ -195,7 +195,7 @@ def state_in(folder: Path) -> None:
     [
         ((), OK, ""),
         (("bridge.json", "bridge.json.backup"), FAIL, "is damaged (not JSON)"),
-        (("bridge.json",), FAIL, "its backup is used; check the disk"),
+        (("bridge.json",), FAIL, "using its backup; check the disk"),
         (("bridge.json.backup",), OK, ""),
     ],
 )
