@@ -135,7 +135,7 @@ class HapConnection(HAPServerProtocol):
 
     @last_activity.setter
     def last_activity(self, _: float | None) -> None:
-        """Ignore HAP-python's wall-clock time: after a clock change, connections could look idle for months."""
+        """Ignore HAP-python's wall-clock time: a clock change could make connections look idle."""
         self._active_at_seconds = self.loop.time()
 
     def check_idle(self, now: float) -> None:  # noqa: ARG002 -- wall-clock time

@@ -44,8 +44,8 @@ IIDS_BY_TYPE: Final = {
 }
 """The fixed iids of each type. Add numbers, but never change or reuse one.
 
-If the record is lost, for example because an old backup was restored, only this table keeps the meanings. So
-it contains no number that `IIDS_BY_ORDER` uses for several types.
+If the record is lost, for example when an old backup is restored, only this table keeps the meanings. So it
+contains no number that `IIDS_BY_ORDER` uses for several types.
 """
 
 IIDS_BY_ORDER: Final = {
@@ -90,7 +90,7 @@ class IidAllocator:
         return iids[hap_type]
 
     def assign_by_type_from_now(self) -> None:
-        """Assign by type from now on: by now, the accessories from before the record existed have their iids."""
+        """Assign by type from now on: the accessories from before the record existed already have iids."""
         self._by_order = False
 
     def are_written(self, aid: int, iids: Iids) -> bool:

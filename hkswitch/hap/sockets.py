@@ -170,8 +170,7 @@ class ListeningSockets:
         self._connect = connect
         self._servers: dict[tuple[str, int], asyncio.Server] = {}
         self._open: set[tuple[str, int]] = set()
-        """The addresses and interfaces that accept connections, to reject those that arrive on others during a
-        change."""
+        """The addresses and interfaces that accept connections, to reject those on others during a change."""
 
     async def move(self, endpoint: Endpoint) -> None:
         """Listen on this endpoint only; raises `CannotBind` and then changes nothing."""

@@ -2,7 +2,8 @@
 
 Imports no HAP-python. If the file is damaged or missing, its sound backup is used, with a warning. If neither
 is sound, neither is touched: with a new identity, every phone would see a different bridge. A file from a
-newer version is not touched either, and its backup, which may be older, is not used. Unknown keys are preserved.
+newer version is not touched either, and its backup, which may be older, is not used. Unknown keys are
+preserved.
 """
 
 import errno
@@ -146,7 +147,7 @@ def as_owner(folder: Path) -> Iterator[None]:
     if os.geteuid() != 0 or not folder.exists():
         yield
         return
-    # TRUST: symlinks of the daemon's user could lead root elsewhere, and the daemon must own what root writes.
+    # TRUST: symlinks of the daemon's user could mislead root, and the daemon must own what root writes.
     owner = folder.stat()
     with with_rights(owner.st_uid, owner.st_gid):
         yield
@@ -185,7 +186,7 @@ def _open_lock(path: Path) -> int:
 
 
 def _holder(lock: FileIO) -> str:
-    """Return the ID of the process that holds the lock, or `?` if the lock file does not contain it."""
+    """Return the ID of the process that holds the lock, or `?` if the file does not contain it."""
     with suppress(OSError):
         written = (lock.read(20) or b"").decode("ascii", "replace").strip()
         return written if written.isdecimal() else "?"  # a power cut can leave anything in it

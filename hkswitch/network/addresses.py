@@ -150,7 +150,7 @@ def _open_rtnetlink() -> socket.socket:
 
 
 class NetworkChanges:
-    """The changes of the network, from rtnetlink messages. It ignores their contents: the tables have the state."""
+    """A watcher of rtnetlink messages. It ignores their contents: the tables have the new state."""
 
     def __init__(self, messages: socket.socket) -> None:
         """`messages` is a bound, non-blocking rtnetlink socket."""

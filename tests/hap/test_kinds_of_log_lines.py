@@ -37,7 +37,7 @@ async def test_methods_of_a_devices_own_are_one_kind_of_line(
         await bridge.stop()
     lines = [line for line in caplog.messages if line.startswith("127.0.1.")]
     assert len(lines) == MOST_SOURCES
-    assert lines[1] == "127.0.1.2: answered a request with 404 (Not Found): get /nothing"
+    assert lines[1] == "127.0.1.2: request rejected with 404 (Not Found): get /nothing"
 
 
 async def test_a_log_that_was_closed_sums_up_again(
@@ -53,5 +53,5 @@ async def test_a_log_that_was_closed_sums_up_again(
             complaints.close()
             await asyncio.sleep(0.02)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not any("more addresses in a minute" in line for line in caplog.messages):  # noqa: ASYNC110 -- nothing tells of it
+        while not any("more addresses in the last minute" in line for line in caplog.messages):  # noqa: ASYNC110 -- nothing tells of it
             await asyncio.sleep(0.01)

@@ -137,7 +137,7 @@ async def bridge(**network: tuple[str, ...]) -> AsyncIterator[Bridge]:
 
 
 ETH0, ETH1 = Cable("eth0", 1), Cable("eth1", 2)
-NOT_THERE = "waiting for eth9: there is no interface eth9; there are: eth0"
+NOT_THERE = "waiting for eth9: there is no interface eth9; available interfaces: eth0"
 
 
 async def a_reload_to_an_interface_that_is_not_there_leaves_the_old_one_at_once() -> None:
@@ -256,7 +256,7 @@ async def an_interface_that_is_renamed_is_left_until_it_has_its_name_again() -> 
     async with bridge(interfaces=("eth0",)) as own:
         await ETH0.is_answered()
         run("link set eth0 down", "link set eth0 name other0", "link set other0 up")
-        await own.waits("waiting for eth0: there is no interface eth0; there are: other0")
+        await own.waits("waiting for eth0: there is no interface eth0; available interfaces: other0")
         assert await ETH0.is_refused()
         run("link set other0 down", "link set other0 name eth0", "link set eth0 up")
         await own.is_at(ETH0.ip)
@@ -271,7 +271,7 @@ async def of_two_interfaces_the_one_that_goes_costs_the_other_nothing() -> None:
         session = await ETH0.session()
         ETH1.cut()
         await own.is_at(ETH0.ip)
-        why = "waiting for eth1: there is no interface eth1; there are: eth0"
+        why = "waiting for eth1: there is no interface eth1; available interfaces: eth0"
         assert (await own.status()).network == why
         assert own.told[-1] == f"on {ETH0.ip}; {why}"
         assert await own.reload(interfaces=("eth0", "eth1")) == why
@@ -302,7 +302,7 @@ async def of_two_addresses_the_one_that_goes_costs_the_other_nothing() -> None:
 
 async def the_bridge_goes_with_the_default_route_and_stays_without_one() -> None:
     async with bridge() as own:
-        await own.waits("waiting for a default route: there is no default route to choose an address by")
+        await own.waits("waiting for a default route: cannot choose an address without a default route")
         ETH0.lay().listen()
         ETH1.lay()
         run("route add default dev eth0")
