@@ -53,7 +53,7 @@ def described(observed: Observed) -> str:
 
 
 def decided(decision: Decision) -> str:
-    """Return a decision of a switch in a few words; empty for timers, and for decisions that are logged anyway."""
+    """Return a decision of a switch in a few words; empty for timers and for what is logged anyway."""
     match decision:
         case switch_events.Send(number, action):
             return f"request {number}: {action}"
