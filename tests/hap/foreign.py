@@ -1,6 +1,6 @@
-"""What hkswitch uses of HAP-python, zeroconf and h11 by name, and how each of these names is defined there.
+"""The names of HAP-python, zeroconf and h11 that hkswitch uses, and their definitions there.
 
-All is read from the sources of both sides, so that nobody can forget to write a use down. A name is used if
+Both are read from source code, so that no use can be forgotten. A name is used if
 
 * a class of ours that derives from one of theirs defines, reads, or sets it;
 * it is imported, or is an attribute of what is imported;
@@ -39,7 +39,7 @@ RELIED_ON: Final = (
     "pyhap.iid_manager.IIDManager.assign",
     "pyhap.state.State.add_paired_client",
 )
-"""What is used without a name: theirs calls ours there, or ours does it instead."""
+"""Uses without a name: their code calls ours there, or ours replaces it."""
 
 Definitions = dict[str, dict[str, list[ast.stmt]]]
 """Of each class and module, by its dotted name: its own names, and the statements that define each."""
@@ -60,7 +60,7 @@ class Use(NamedTuple):
 
 @cache
 def _trees() -> dict[str, tuple[ast.Module, bool]]:
-    """Every module, and whether it is a package; what was compiled has its source beside it."""
+    """Return every module, and whether it is a package; compiled modules have their source beside them."""
     found = {}
     for library in LIBRARIES:
         spec = find_spec(library)
@@ -86,7 +86,7 @@ def parsed(text: str) -> ast.Module:
 
 @cache
 def definitions() -> Definitions:
-    """All names that the libraries define."""
+    """Return all names that the libraries define."""
     found: Definitions = {}
     for module, (tree, _) in _trees().items():
         found[module] = _own_names(tree.body)
@@ -101,7 +101,7 @@ def definitions() -> Definitions:
 
 
 def _own_names(body: Iterable[ast.stmt]) -> dict[str, list[ast.stmt]]:
-    """What the statements of a class or a module define."""
+    """Return the names that the statements of a class or a module define."""
     found: dict[str, list[ast.stmt]] = defaultdict(list)
     for statement in body:
         match statement:
@@ -122,7 +122,7 @@ def _inside(statement: ast.If | ast.Try) -> list[ast.stmt]:
 
 
 def _of_instances(owner: ast.ClassDef) -> dict[str, list[ast.stmt]]:
-    """What a class sets on its instances."""
+    """Return the attributes that a class sets on its instances."""
     found: dict[str, list[ast.stmt]] = defaultdict(list)
     for node in ast.walk(owner):
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
@@ -152,7 +152,7 @@ def _is_of_self(node: ast.AST) -> bool:
 
 @cache
 def modules() -> list[Path]:
-    """Those of ours that import one of the libraries."""
+    """Return our modules that import one of the libraries."""
     return [file for file in sorted(OURS.rglob("*.py")) if any(_imported(ast.parse(file.read_text())))]
 
 
@@ -169,7 +169,7 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def classes(file: Path) -> list[type[Any]]:
-    """The classes of a module that derive from theirs."""
+    """Return the classes of a module that derive from theirs."""
     module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
     found = [each for _, each in inspect.getmembers(module, inspect.isclass)]
     return [each for each in found if each.__module__ == module.__name__ and theirs(each)]
@@ -182,7 +182,7 @@ def theirs(ours: type[Any]) -> list[str]:
 
 
 def uses() -> set[Use]:
-    """All that is used, and what is relied on."""
+    """Return all uses."""
     found = {use for file in modules() for use in _uses_in(file)}
     found |= {Use(*dotted.rsplit(".", 1)) for dotted in RELIED_ON}
     waiting = [*found]

@@ -1,7 +1,7 @@
-"""What hostile devices could send: whatever it is, they get an answer in HTTP or none, and nothing changes.
+"""Hostile input: any input gets a valid HTTP response or none, and changes nothing.
 
-Hypothesis draws what is sent, changes a few bytes of it in several ways, and cuts it into pieces. Each has a
-connection of its own, without sockets. `--long` sends over 100,000 inputs that differ from run to run.
+Hypothesis draws the input, mutates a few bytes in several ways, and cuts it into pieces. Each input has its
+own connection, without sockets. `--long` sends over 100,000 inputs that differ from run to run.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ SIGNATURE, PERMISSIONS = 10, 11
 """Types of parts that only these messages have (HAP specification, table 5-6)."""
 
 CHANGES = 31
-"""Of what is drawn, each on a connection of its own."""
+"""Mutations of each drawn input, each on its own connection."""
 
 EXAMPLES, LONGER = 24, 28
 """How many are drawn for each test, and how many times more there are with --long."""
@@ -396,13 +396,13 @@ def fuzzing(tmp_path: Path, long: bool) -> Iterator[Fuzzing]:
 
 @pytest.fixture
 def alone(fuzzing: Fuzzing) -> Fuzzing:
-    """A bridge that nobody is paired with."""
+    """An unpaired bridge."""
     fuzzing.own.restore({name: {} for name in fuzzing.own.pairings})
     return fuzzing
 
 
 def is_nothing(answers: list[Answer], fed: Fed) -> None:
-    """Answers as a stranger may get them, who then still is one."""
+    """Check that the responses suit an unauthenticated connection, which remains one."""
     for answer in answers:
         assert (answer.status == 200) <= (answer.kind == b"application/pairing+tlv8")
         assert answer.status not in {204, 207}
@@ -526,7 +526,7 @@ def test_who_does_not_know_the_setup_code_is_not_paired(
     async def send(data: bytes, sent: Sent) -> None:
         own.restore(pairings)
         fed = own.connect()
-        # Who does not wait for an answer is not paired, as the steps are not all taken at once.
+        # A device that does not wait for responses is not paired, since the steps are not all taken at once.
         is_nothing(await alone.check(fed, data, replace(sent, waits=True)), fed)
         if own.pairings != pairings:
             paired.append(data)

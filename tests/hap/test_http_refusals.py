@@ -1,4 +1,4 @@
-"""Malformed HTTP and HEAD are answered, in the clear and encrypted, as HTTP has it."""
+"""Malformed HTTP and HEAD get the responses of RFC 9110, in plaintext and encrypted."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def raw(bridge: Served, request: pytest.FixtureRequest) -> AsyncIterator[R
 
 
 async def heard(raw: RawController) -> list[Message]:
-    """All that comes until the connection is closed."""
+    """Read all messages until the connection is closed."""
     found = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         try:

@@ -1,4 +1,4 @@
-"""A type that cannot be written: phones keep what they know, and get the new one when there is room."""
+"""A type that cannot be written: phones keep the old type, and get the new one when the disk has space."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ FULL = "No space left on device"
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Fill the disk, or make room again."""
+    """Return a function that fills the disk, or frees space again."""
     return filling(monkeypatch)
 
 
@@ -190,7 +190,7 @@ async def test_the_old_type_shows_what_the_group_is_and_takes_writes(
 
 
 class Nothing:
-    """Nobody writes."""
+    """A write handler for bridges without writes."""
 
     async def write(self, *_: object, **__: object) -> bool:
         raise NotImplementedError

@@ -31,12 +31,12 @@ from tests.support.controller import Controller
 from tests.support.killable_bridge import ADDRESS, KillableBridge
 
 SEED = os.environ.get("KILL_SEED") or str(random.SystemRandom().randrange(10**9))
-"""Set it to have the same operations again, at moments that also depend on the speed of the machine."""
+"""Set it to repeat the operations; the moments also depend on the machine's speed."""
 
 KILLS, KILLS_LONG = 12, 500
 ROUND_WITHIN_SECONDS = 30
 NOTHING_MORE_SECONDS = 0.3
-"""What a dead bridge has said arrives sooner; the controller would try to connect for ever."""
+"""Output of a dead bridge arrives sooner; the controller would try to connect forever."""
 
 OPERATIONS = {"pairing": 6, "unpairing": 5, "reload": 4, "start": 5}
 """How often each is killed, relatively."""
@@ -53,7 +53,7 @@ GROUPS = tuple(map(frozenset, (["web"], ["web", "files"], ["web", "mail"], ["web
 
 
 class Paired(Controller):
-    """A controller that is content when the bridge says that it is paired."""
+    """A controller that accepts the bridge's answer that it is already paired."""
 
     async def look(self) -> list[dict[str, Any]]:
         return []
@@ -209,7 +209,7 @@ class House:
     async def _start_again(self) -> None:
         self.outcomes["leftovers"] += bool(self._files() - FILES)
         if self.random.random() < 0.2:
-            self._configure(self.random.choice(GROUPS))  # somebody edits it again before
+            self._configure(self.random.choice(GROUPS))  # the file is edited again before
         await self.bridge.start()
         await self.bridge.served()
         assert self._files() == FILES
@@ -328,7 +328,7 @@ async def test_a_first_start_that_is_killed_makes_one_identity(
 
 
 async def killed(bridge: KillableBridge, kills: int, seed: str) -> Counter[str]:
-    """What became of its state, and how often."""
+    """Return how often its state was old and new."""
     house = House(bridge, random.Random(seed))
     try:
         await house.move_in()

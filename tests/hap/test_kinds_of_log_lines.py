@@ -1,4 +1,4 @@
-"""What a device may choose of its requests is no kind of line: it would have 16 more lines for each."""
+"""Text that a device chooses never creates a kind of log line: each kind would add 16 lines."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ METHODS = ("GET", "get", "a", "it", "pairing", "malformed", "the-", "'x")
 
 
 async def refused(bridge: Served, number: int) -> bytes:
-    """What a device of another address is answered."""
+    """Return the response to a device at another address."""
     local = (f"127.0.1.{number + 1}", 0)
     reader, writer = await asyncio.open_connection(bridge.address, bridge.port, local_addr=local)
     method = METHODS[number % len(METHODS)]

@@ -1,4 +1,4 @@
-"""Who was told that the bridge is there is told that it is gone, whatever it was doing when it ended."""
+"""Every announcement is followed by a goodbye, whatever the bridge is doing when it stops."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

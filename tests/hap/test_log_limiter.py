@@ -1,4 +1,4 @@
-"""Many addresses that do the same wrong are a few lines and a sum, and hide nothing else."""
+"""Many addresses with the same fault make a few lines and a summary, and hide no other lines."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ DROPPED = "dropped an mDNS packet (%d)"
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """A loop with a time of its own."""
+    """An event loop with a simulated clock."""
 
     now_seconds = 0.0
 
@@ -21,7 +21,7 @@ class Clock(asyncio.SelectorEventLoop):
         return self.now_seconds
 
     def be_later(self, seconds: float) -> None:
-        """Run what is due then."""
+        """Advance the clock, and run due callbacks."""
         self.now_seconds += seconds
         self.call_soon(self.stop)
         self.run_forever()

@@ -1,4 +1,4 @@
-"""What pair-setup costs: it is worked out once for each answer, and others have their turn between."""
+"""The cost of pair-setup: one computation per answer, with turns for others in between."""
 
 import asyncio
 from collections.abc import Iterator

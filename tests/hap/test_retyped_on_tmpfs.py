@@ -1,4 +1,4 @@
-"""A phone, a bridge that is started anew with changed groups, and a disk that is really full."""
+"""A phone, a bridge that restarts with changed groups, and a disk that is really full."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ async def controller(machine: Machine, tmp_path: Path) -> AsyncIterator[Controll
 
 
 async def asked(machine: Machine, *arguments: str) -> str:
-    """What the command line prints where the disk is."""
+    """Return the output of the command line in the disk's mount namespace."""
     ended = await asyncio.create_subprocess_exec(
         *machine.disk.inside(HKSWITCH, *arguments, "--state-dir", STATE_FOLDER),
         stdout=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Sockets hear only what comes by the chosen interfaces, in a network of the test's own."""
+"""Sockets receive only from the chosen interfaces, in a network namespace of the test."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A disk that is really full, or read-only: what is on it stays, and who is paired does not notice."""
+"""A disk that is really full, or read-only: its contents stay, and paired controllers keep working."""
 
 import asyncio
 from asyncio.subprocess import Process
@@ -96,7 +96,7 @@ class Machine:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    """One that has nothing on its disk yet."""
+    """A machine with an empty disk."""
     async with Disk.mounted() as disk:
         own = Machine(disk, tmp_path / "log")
         yield own
@@ -105,7 +105,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def unpaired(machine: Machine) -> Machine:
-    """One with a bridge that nobody is paired with."""
+    """A machine with an unpaired bridge."""
     assert await machine.start(), machine.log
     return machine
 
@@ -195,7 +195,7 @@ async def test_a_bridge_that_has_a_state_serves_without_writing_and_says_so(
 ) -> None:
     await unpaired.kill()
     before = unpaired.disk.contents
-    (unpaired.disk.state_folder / LOCK_NAME).write_bytes(b"")  # what it had may be somebody else's now
+    (unpaired.disk.state_folder / LOCK_NAME).write_bytes(b"")  # its process ID may be reused
     await spoil(unpaired.disk, make)
     assert await unpaired.start(), unpaired.log
     assert await works(controller)

@@ -1,4 +1,4 @@
-"""Who was removed is cut off at once, and gets nothing any more."""
+"""A removed controller is disconnected at once, and receives nothing more."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -27,7 +27,7 @@ async def admin(unpaired: Served) -> AsyncIterator[Controller]:
 
 
 async def add(admin: Controller, *, is_admin: bool) -> Controller:
-    """Another controller, whom the first one lets in, as when a home is shared."""
+    """Add another controller as the first one, as when a home is shared."""
     key, identity = Ed25519PrivateKey.generate(), str(uuid4()).upper()
     await admin.add(identity, key.public_key().public_bytes_raw(), "Admin" if is_admin else "User")
     other = admin.again()
