@@ -210,7 +210,7 @@ def test_interfaces_serve_on_their_addresses_that_a_phone_reaches(
 
 
 NONE = "has no address that a phone can reach"
-NO_ETH9 = "there is no interface eth9; there are"
+NO_ETH9 = "there is no interface eth9; available interfaces"
 
 
 @pytest.mark.parametrize(
