@@ -157,7 +157,7 @@ def modules() -> list[Path]:
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """The names under which a module has something of theirs, and what that is."""
+    """Yield the names under which a module imports something of theirs, and its dotted name."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in LIBRARIES:
@@ -176,7 +176,7 @@ def classes(file: Path) -> list[type[Any]]:
 
 
 def theirs(ours: type[Any]) -> list[str]:
-    """The classes of theirs that one of ours derives from, the nearest first."""
+    """Return their classes that one of ours derives from, nearest first."""
     names = (f"{base.__module__}.{base.__qualname__}" for base in ours.__mro__)
     return [name for name in names if name.split(".")[0] in LIBRARIES]
 
@@ -194,7 +194,7 @@ def uses() -> set[Use]:
 
 
 def _behind(use: Use) -> Iterator[Use]:
-    """The constants that a constant is made of."""
+    """Yield the constants that a constant is made of."""
     owner = use.owner
     module = owner if owner in _trees() else owner.rpartition(".")[0]
     for statement in definitions()[owner][use.name]:
@@ -228,14 +228,14 @@ def _uses_in(file: Path) -> Iterator[Use]:
 
 
 def _of_class(node: ast.ClassDef, bases: list[str]) -> Iterator[Use]:
-    """What a class of ours has, reads and sets of what its bases have."""
+    """Yield the names of its bases that a class of ours defines, reads or sets."""
     reads = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute) and _is_of_self(each)}
     for name in reads | _own_names(node.body).keys() | _of_instances(node).keys():
         yield from (Use(base, name) for base in bases if name in definitions().get(base, {}))
 
 
 def _resolved(dotted: str) -> Use | None:
-    """Where a dotted name is defined, if it is theirs: it may come through a package, or from a base."""
+    """Return the definition of a dotted name of theirs; it may come through a package or from a base."""
     owner, _, name = dotted.rpartition(".")
     if owner in definitions() and name in definitions()[owner]:
         return Use(owner, name)
@@ -255,9 +255,9 @@ def _resolved(dotted: str) -> Use | None:
 
 @cache
 def _met() -> tuple[str, ...]:
-    """The classes whose instances our modules may hold: those of the modules that come with what they import.
+    """Return the classes whose instances our modules may hold: those of all modules that their imports load.
 
-    What the interpreter has loaded is no measure: it may be another test that wants it.
+    Not those that the interpreter has loaded: another test may have imported them.
     """
     waiting = [dotted for file in modules() for _, dotted in _imported(ast.parse(file.read_text()))]
     found: set[str] = set()
@@ -272,7 +272,7 @@ def _met() -> tuple[str, ...]:
 
 
 def _imports_of(module: str) -> Iterator[str]:
-    """What a module of theirs imports of theirs, by its dotted name."""
+    """Yield the dotted names that a module of theirs imports from theirs."""
     tree, is_package = _trees()[module]
     for node in ast.walk(tree):
         match node:
@@ -293,18 +293,18 @@ def _by_name(attribute: str) -> tuple[Use, ...]:
 
 
 def contract() -> dict[str, str]:
-    """How each used name is defined, in short."""
+    """Return a digest of the definition of each used name."""
     return {str(use): digest(definitions()[use.owner][use.name]) for use in sorted(uses())}
 
 
 def digest(statements: Iterable[ast.stmt]) -> str:
-    """Of statements; of a class it is the beginning, since what is used of it has its own."""
+    """Return a digest of statements; for a class only its head, since its used members have their own."""
     texts = (each.text.strip() for each in statements)  # type: ignore[attr-defined] # see `parsed`
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def written() -> dict[str, str]:
-    """The contract as it was read."""
+    """Return the contract that was last reviewed."""
     return dict(line.split() for line in TABLE.read_text().splitlines())
 
 

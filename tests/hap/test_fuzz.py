@@ -55,7 +55,7 @@ class Request:
 
 
 class Bytes(Request):
-    """No request, but only its body."""
+    """A body without a request."""
 
     def encode(self) -> bytes:
         return self.body
@@ -266,20 +266,20 @@ TO_BE_SIGNED = b"S" * 64
 
 
 def own_identity() -> bytes:
-    """What is signed in a pair-setup."""
+    """Return the data that is signed in pair-setup."""
     signed = hap_hkdf(SRP_KEY, HAPServerHandler.PAIRING_4_SALT, HAPServerHandler.PAIRING_4_INFO)
     return bytes(signed) + NEW_ID + NEW_KEY.public_key().public_bytes_raw()
 
 
 def seal(inner: bytes) -> bytes:
-    """The last message of a pair-setup."""
+    """Return the last message of a pair-setup."""
     key = hap_hkdf(SRP_KEY, HAPServerHandler.PAIRING_3_SALT, HAPServerHandler.PAIRING_3_INFO)
     sealed = ChaCha20Poly1305(key).encrypt(HAPServerHandler.PAIRING_3_NONCE, inner, b"")
     return tlv((STATE, b"\5"), (DATA, sealed))
 
 
 def inner(identity: bytes, key: bytes, signature: bytes) -> st.SearchStrategy[bytes]:
-    """What is in a sealed message, or nearly so."""
+    """Draw the contents of an encrypted message, valid or nearly so."""
     right = [(USERNAME, identity), (PUBLIC_KEY, key), (SIGNATURE, signature)]
     wrong = st.sampled_from(
         [(USERNAME, odd) for odd in ODD_IDS + OWN_IDS]
@@ -368,7 +368,7 @@ class Fuzzing:
             await send(data, sent)
 
     async def check(self, fed: Fed, data: bytes, sent: Sent) -> list[Answer]:
-        """Send one input, let it all end, and look at what every input must leave as it was."""
+        """Send one input, wait until all is done, and check what no input may change."""
         self.own.forgive()
         await fed.feed(data, sent.cuts)
         if sent.waits:
@@ -576,7 +576,7 @@ def test_only_a_controller_that_proves_who_it_is_is_trusted(fuzzing: Fuzzing) ->
 
 
 def seal_proof(theirs: bytes, inside: bytes) -> bytes:
-    """The second message of a pair-verify."""
+    """Return the second message of a pair-verify."""
     shared = OURS.exchange(X25519PublicKey.from_public_bytes(theirs))
     key = hap_hkdf(shared, HAPServerHandler.PVERIFY_1_SALT, HAPServerHandler.PVERIFY_1_INFO)
     sealed = ChaCha20Poly1305(key).encrypt(HAPServerHandler.PVERIFY_2_NONCE, inside, b"")

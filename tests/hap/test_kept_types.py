@@ -33,7 +33,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
 
 def types(bridge: Bridge) -> dict[int, AccessoryType]:
-    """What is served, by aid; the bridge's own accessory is none of them."""
+    """Return the served types by aid, without the bridge's own accessory."""
     return {aid: TYPES[what] for (aid, _), what in meanings(database(bridge)).items() if what in TYPES}
 
 
@@ -261,6 +261,6 @@ async def test_a_change_that_fails_is_a_problem_until_something_is_written(
 
 
 async def turn() -> None:
-    """Let what was put off be done."""
+    """Run the callbacks that are due."""
     for _ in range(3):
         await asyncio.sleep(0)

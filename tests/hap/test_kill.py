@@ -74,7 +74,7 @@ class Moment:
 
 @dataclass
 class House:
-    """A bridge that is killed again and again, and the controller that was paired with it last."""
+    """A bridge that is killed repeatedly, and the controller that last paired with it."""
 
     bridge: KillableBridge
     random: random.Random
@@ -87,7 +87,7 @@ class House:
     outcomes: Counter[str] = field(default_factory=Counter)
 
     async def move_in(self) -> None:
-        """Do everything once without a kill, to see how long it takes."""
+        """Do everything once without a kill, to measure how long it takes."""
         self.bridge.configure(self.groups)
         await self.bridge.start()
         await self.bridge.served()
@@ -101,7 +101,7 @@ class House:
         await self._live()
 
     async def kill_once(self) -> None:
-        """One kill, and what must be true after it."""
+        """Kill once, and check the invariants."""
         operation, moment = self._plan()
         try:
             async with asyncio.timeout(ROUND_WITHIN_SECONDS):
@@ -175,7 +175,7 @@ class House:
     # What must be true
 
     def _is_old_or_new(self, operation: str, before: Stored, *, told: bool) -> None:
-        """What is on disk; what was said is there."""
+        """Check that the state on disk is the old or the new one, and contains every confirmed change."""
         after = self._stored()
         assert _identity(after) == _identity(before)
         old, new = _controllers(before), _controllers(after)
@@ -247,7 +247,7 @@ class House:
         return {file.name for file in self.bridge.state_folder.iterdir()}
 
     def _stored(self) -> Stored:
-        """What the file says, and not its backup, which has to be sound too."""
+        """Return the contents of the file, not of its backup, which must also be sound."""
         assert state_file._read(self.bridge.state_folder / BACKUP_NAME) is not None
         stored = state_file._read(self.bridge.state_folder / FILE_NAME)
         assert stored is not None
@@ -300,7 +300,7 @@ def _aids(groups: AbstractSet[str]) -> set[int]:
 async def bridges(
     tmp_path_factory: pytest.TempPathFactory, long: bool
 ) -> AsyncIterator[list[KillableBridge]]:
-    """Bridges to kill side by side: they wait more than they compute."""
+    """Bridges to kill concurrently: they wait more than they compute."""
     folder = tmp_path_factory.mktemp("kill")
     async with AsyncExitStack() as stack:
         own = [KillableBridge.kept(folder / str(number)) for number in range(3 if long else 2)]

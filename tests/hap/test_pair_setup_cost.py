@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was worked out, in its order; "turn" for each turn of the loop."""
+    """Record the computations in order, with "turn" for each turn of the loop."""
     done: list[str] = []
     derive_public, derive_secret, verifier = (
         Verifier._derive_B,

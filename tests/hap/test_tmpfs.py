@@ -37,7 +37,7 @@ class Machine:
     config: Path | None = None
 
     async def start(self) -> bool:
-        """Start the bridge; whether it serves and has not ended."""
+        """Start the bridge; return whether it serves."""
         where = ("--address", LOOPBACK.addresses[0], "--port", str(self.port), "--state-dir", STATE_FOLDER)
         groups = () if self.config is None else ("--config", self.config)
         with self.log_file.open("ab") as log:
@@ -52,7 +52,7 @@ class Machine:
         return False
 
     async def ended(self) -> int:
-        """Wait until the bridge has ended; its exit code."""
+        """Wait until the bridge has exited, and return its exit code."""
         assert self.process is not None
         await self.process.communicate()
         assert self.process.returncode is not None
@@ -69,7 +69,7 @@ class Machine:
         return await Controller.pair(LOOPBACK.addresses[0], self.port, code)
 
     async def pair_again(self) -> Controller:
-        """Pair, as soon as the bridge has found that there is room."""
+        """Pair as soon as the bridge has noticed free space."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 try:
@@ -79,7 +79,7 @@ class Machine:
 
     @property
     def stored(self) -> Stored:
-        """What is on the disk."""
+        """Return the state on the disk."""
         stored = state_file.read(self.disk.state_folder)
         assert stored is not None
         return stored
@@ -89,7 +89,7 @@ class Machine:
         return self.log_file.read_text().splitlines()
 
     def said(self, what: str) -> list[str]:
-        """The lines of the log that say so; they begin with the time."""
+        """Return the log lines with this text; they begin with the time."""
         assert not any("Traceback" in line for line in self.log)
         return [line.partition(" ")[2] for line in self.log if what in line]
 
@@ -118,7 +118,7 @@ async def controller(unpaired: Machine) -> AsyncIterator[Controller]:
 
 
 async def works(controller: Controller) -> bool:
-    """Whether a controller reads and writes, with a connection of its own."""
+    """Return whether a controller can read and write, on its own connection."""
     again = controller.again()
     on = not await again.read("Web Server")
     try:

@@ -20,7 +20,7 @@ from tests.world.http_reader import request
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def admin(unpaired: Served) -> AsyncIterator[Controller]:
-    """The first controller, with a connection of its own beside that of the test."""
+    """The first controller, on a connection of its own."""
     controller = await unpaired.pair()
     yield controller
     await controller.close()
@@ -102,7 +102,7 @@ async def test_a_removed_controller_gets_no_session_any_more(unpaired: Served, a
 
 
 async def test_a_session_is_told_nothing_more_once_its_pairing_is_removed(unpaired: Served) -> None:
-    """Not even what changed before, and has not been sent."""
+    """Not even changes that were pending before."""
     unpaired.bridge._driver.pair(NAME, KEY.public_key().public_bytes_raw(), b"\1")
     (tile,) = unpaired.bridge._tiles.values()
     ids = {"aid": tile.aid, "iid": tile.iid_manager.get_iid(tile.on)}
