@@ -68,7 +68,7 @@ class TooSlow(NoAnswer):
 
 def untrusted(path: Path, user_id: int) -> Failure:
     """Return the failure for a socket of a user who is not the daemon's."""
-    name = "hkswitch.service" if is_of_service(path) else "the hkswitch that has this folder"
+    name = "hkswitch.service" if is_of_service(path) else "the hkswitch that uses this folder"
     return Failure(
         f"cannot trust {path}: user {user_id} listens there, and not the daemon's user; "
         f"remove it, and restart {name}",
