@@ -5,7 +5,7 @@ import signal
 import sys
 from os import EX_UNAVAILABLE
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is imported
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all imports are done
 gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Two shortcuts"
 
 
@@ -25,11 +25,11 @@ def main() -> None:
     try:
         entry.run_program(main.commands)
     finally:
-        gc.freeze()  # or Python collects at its end
+        gc.freeze()  # otherwise Python collects garbage when it exits
 
 
 def _ignore(_: object) -> None:
-    """Print no traceback of errors that Python ignores, as in an event loop that could not be created."""
+    """Hide errors that Python ignores anyway, such as those of an event loop that could not be created."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Keeps OpenSSL out of the daemon and the helper: docs/benchmarks.md, "Two shortcuts", has what that saves.
+"""Keeps OpenSSL out of the daemon and the helper: docs/benchmarks.md, "Two shortcuts", shows the savings.
 
 Neither uses TLS, and the encryption of HomeKit comes from the library cryptography. Call `leave_out` before
-asyncio or hashlib are imported.
+asyncio or hashlib is imported.
 """
 
 import sys
@@ -12,7 +12,7 @@ _SHA_2: Final = ("_sha2",) if sys.version_info >= (3, 12) else ("_sha256", "_sha
 
 
 def leave_out() -> None:
-    """Make imports of it fail ("The import system", 5.3.1); asyncio and hashlib work without it."""
+    """Make imports of OpenSSL fail ("The import system", 5.3.1); asyncio and hashlib work without it."""
     sys.modules["ssl"] = None  # type: ignore[assignment] # None makes the import fail
     try:
         for name in (*_DIGESTS, *_SHA_2):

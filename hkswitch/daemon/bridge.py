@@ -1,4 +1,4 @@
-"""The HomeKit bridge and its accessories, one for each group. Shows states and passes writes on."""
+"""The HomeKit bridge and its accessories, one for each group. Shows states and forwards writes."""
 
 import errno
 import logging
@@ -44,16 +44,16 @@ TYPES: Final = {
     "43": AccessoryType.LIGHT,
     "40": AccessoryType.FAN,
 }
-"""By the HAP service types in the state file."""
+"""The accessory types, by the HAP service types in the state file."""
 
 _log = logging.getLogger(__name__)
 
 
 class WriteHandler(Protocol):
-    """The receiver of what controllers write."""
+    """The receiver of controllers' writes."""
 
     def write(self, group_id: str, tile: Tile, writer: Hashable, *, on: bool, by: str) -> Awaitable[bool]:
-        """Bring the group to the state that was written; return whether the response is a success.
+        """Bring the group to the written state; return whether the response is a success.
 
         `by` is the ID of the controller that wrote.
         """
@@ -61,9 +61,9 @@ class WriteHandler(Protocol):
 
 @dataclass(eq=False)
 class CannotServe(Failure):
-    """The bridge cannot go online at `endpoint`. `in_use`: another program uses the port there.
+    """A bridge that cannot go online at `endpoint`. `in_use`: another program uses the port there.
 
-    `remedy` says what to do then: the service and the demo get another port in different ways.
+    `remedy` is the fix in that case, which is different for the service and the demo.
     """
 
     endpoint: Endpoint
@@ -109,7 +109,7 @@ class Bridge:
 
     @property
     def pairing_refused(self) -> bool:
-        """Whether no controller is paired and none can pair: too many setup codes were wrong."""
+        """Whether pairing is locked after too many wrong setup codes, and no controller is paired."""
         return not self.paired and self._driver.attempts.is_locked
 
     @property
@@ -119,7 +119,7 @@ class Bridge:
 
     @property
     def storage_problem(self) -> str:
-        """Why the state cannot be written, and the consequences; empty if it can be written."""
+        """The reason why the state cannot be written, and the consequences; empty if it can be written."""
         return self._driver.writer.trouble
 
     @property
@@ -130,14 +130,14 @@ class Bridge:
         return frozenset(each.group.id for each in own if each.aid not in served)
 
     async def start(self, write_handler: WriteHandler, endpoint: Endpoint) -> None:
-        """Go online there; raises `CannotServe`."""
+        """Go online at `endpoint`; raises `CannotServe`."""
         self._take_writes(write_handler)
         with self._cannot_serve(endpoint):
             await self._driver.start(endpoint)
         self._serving = True
 
     async def move(self, endpoint: Endpoint) -> None:
-        """Go online there instead; after `CannotServe`, the caller must call `move` or `leave`."""
+        """Go online at `endpoint` instead; after `CannotServe`, the caller must call `move` or `leave`."""
         with self._cannot_serve(endpoint):
             await self._driver.move(endpoint)
 
@@ -159,7 +159,7 @@ class Bridge:
             raise CannotServe(where, self._port, why, in_use=number == errno.EADDRINUSE) from error
 
     def regroup(self, groups: Iterable[Group], write_handler: WriteHandler) -> None:
-        """Serve accessories for these groups, and tell the controllers; unchanged ones are not touched.
+        """Serve accessories for these groups, and notify controllers; unchanged ones are not touched.
 
         Raises `StateUnwritable` if they cannot be served, and then changes nothing.
         """
@@ -195,7 +195,7 @@ class Bridge:
         return tuple(c._replace(connections=connections[c.id]) for c in self._driver.stored.controllers)
 
     def unpair(self, controller_id: str | None) -> None:
-        """Remove a pairing, or all; raises `Failure`."""
+        """Remove one pairing, or all (None); raises `Failure`."""
         if controller_id is None:
             self._driver.unpair(None)
         elif controller_id in (ids := [controller.id for controller in self.controllers()]):
@@ -265,7 +265,7 @@ class TileAccessory(Retyped):
     """The same tile with the group's former type."""
 
     def __init__(self, driver: Driver, group: Group, tile: Tile) -> None:
-        """Not available until `set_available`."""
+        """Start as unavailable, until `set_available`."""
         self.group = group
         restart = tile is Tile.RESTART
         service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]

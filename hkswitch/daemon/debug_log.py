@@ -1,6 +1,6 @@
-"""Turns the debug log on and off, limits its lines, and words those about switches.
+"""Turns the debug log on and off, limits its lines, and formats those about switches.
 
-Each module writes its own lines, with `logging.DEBUG`. Libraries have no part in it: pyhap's lines have keys.
+Each module writes its own lines, with `logging.DEBUG`. Libraries write none: pyhap's lines contain keys.
 """
 
 import logging
@@ -18,10 +18,10 @@ LONGEST_DEBUG_LINE: Final = 1000
 DEBUG_PERIOD_SECONDS: Final = 60
 
 MOST_DEBUG_LINES: Final = 600
-"""In a period, from each logger: there are about ten."""
+"""Lines per period of each logger; there are about ten loggers."""
 
 MOST_UNAUTHENTICATED_LINES: Final = 60
-"""In a period, about devices that have not authenticated; they have loggers of their own."""
+"""Lines per period about unauthenticated devices, which have their own loggers."""
 
 UNAUTHENTICATED: Final = ".unauthenticated"
 
@@ -53,7 +53,7 @@ def described(observed: Observed) -> str:
 
 
 def decided(decision: Decision) -> str:
-    """Return a decision of a switch in a few words; nothing for timers, and for what is logged anyway."""
+    """Return a decision of a switch in a few words; empty for timers and for what is logged anyway."""
     match decision:
         case switch_events.Send(number, action):
             return f"request {number}: {action}"
@@ -75,14 +75,14 @@ class _Count:
 
 
 class DebugLimit(logging.Filter):
-    """Shortens the lines of the debug log, and drops those of a logger that has too many."""
+    """A filter that shortens the lines of the debug log, and drops those over the limit of a logger."""
 
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[str, _Count] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log a record; the first line of a period says how many were dropped in the last one."""
+        """Return whether to log a record; the first of a period also says how many the last one dropped."""
         if record.levelno > logging.DEBUG:
             return True
         most = MOST_UNAUTHENTICATED_LINES if record.name.endswith(UNAUTHENTICATED) else MOST_DEBUG_LINES
@@ -96,7 +96,7 @@ class DebugLimit(logging.Filter):
             return False
         text = printable_line(record.getMessage(), LONGEST_DEBUG_LINE)
         record.msg, record.args = (
-            f"{text} ({dropped} lines before this one were dropped)" if dropped else text,
+            f"{text} (dropped {dropped} earlier lines)" if dropped else text,
             None,
         )
         return True

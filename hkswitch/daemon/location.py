@@ -1,6 +1,6 @@
 """The bridge's location on the network: moves it to the endpoint that the config chooses, and retries.
 
-Logs nothing but debug lines, and knows no HomeKit.
+Logs only debug lines, and knows no HomeKit.
 """
 
 import asyncio
@@ -27,17 +27,17 @@ class Movable(Protocol):
     """A bridge that can move."""
 
     async def start(self, write_handler: WriteHandler, endpoint: Endpoint) -> None:
-        """Go online there; raises `CannotServe`."""
+        """Go online at `endpoint`; raises `CannotServe`."""
 
     async def move(self, endpoint: Endpoint) -> None:
-        """Go online there instead; after `CannotServe`, the caller must call `move` or `leave`."""
+        """Go online at `endpoint` instead; after `CannotServe`, the caller must call `move` or `leave`."""
 
     async def leave(self) -> None:
         """Go offline until the next `move`."""
 
 
 class NetworkWatch(Protocol):
-    """A source of news about the network."""
+    """A source of network change notifications."""
 
     async def wait(self) -> None:
         """Return when the network has changed since the last return."""
@@ -47,7 +47,7 @@ class FindEndpoint(Protocol):
     """A function that finds the endpoint."""
 
     def __call__(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
-        """Return where to serve; raises `NoAddress` while there is no such endpoint.
+        """Return the endpoint to serve on; raises `NoAddress` while there is none.
 
         `before`: the current endpoint, if it comes from the same choice.
         """
@@ -73,14 +73,14 @@ class Location:
         self._notify = notify
         self._missing: Failure | None = None
         self._chosen: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-        """The choice that led to this endpoint."""
+        """The configured interfaces and addresses that led to this endpoint."""
         self._started = False
         self._settling = asyncio.Lock()
         self._unsettled = asyncio.Event()
 
     @property
     def waits_for(self) -> str:
-        """What the bridge waits for, and why; empty if it is on all chosen addresses."""
+        """The missing part of the network, and the reason; empty if the bridge is on all chosen addresses."""
         if isinstance(self._missing, NoAddress):
             return f"waiting for {self._missing.wanted}: {self._missing}"
         if self._missing is not None:
@@ -88,7 +88,7 @@ class Location:
         return f"waiting for {self.endpoint.lack}" if self.endpoint is not None and self.endpoint.lack else ""
 
     async def follow(self, changes: NetworkWatch) -> None:
-        """Keep the bridge at the endpoint that the config chooses, through changes of the network.
+        """Keep the bridge at the endpoint that the config chooses, while the network changes.
 
         Raises `CannotServe` if another program uses the port of a bridge that never served.
         """
@@ -113,7 +113,7 @@ class Location:
             try:
                 endpoint = self._find(self.wanted, before)
             except TablesUnreadable as why:
-                # The kernel sends no news when file descriptors are available again.
+                # The kernel sends no message when file descriptors are available again.
                 await self._miss(why, stays_at=before, retry=True)
             except NoAddress as why:
                 await self._miss(why, stays_at=None, retry=False)
@@ -123,7 +123,7 @@ class Location:
     async def _go(self, endpoint: Endpoint) -> None:
         try:
             if self._started:
-                await self._bridge.move(endpoint)  # even if it is there: a move may have been cancelled
+                await self._bridge.move(endpoint)  # even if it did not change: a move may have been cancelled
             else:
                 await self._bridge.start(self._write_handler, endpoint)
                 self._started = True
@@ -140,7 +140,7 @@ class Location:
             self._note(endpoint, None)
 
     async def _miss(self, why: Failure, *, stays_at: Endpoint | None, retry: bool) -> None:
-        """Stay at `stays_at` at most, a part of the current endpoint: other addresses are left at once."""
+        """Leave all addresses at once, except those of `stays_at`, a part of the current endpoint."""
         (self._unsettled.set if retry else self._unsettled.clear)()
         self._note(stays_at, why)
         if self._started and stays_at is not None:

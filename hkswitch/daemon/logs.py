@@ -16,7 +16,7 @@ from hkswitch.hap.log_limiter import LogRateLimiter
 from hkswitch.model.printable import printable_line
 
 ACCEPT_FAILED: Final = "socket.accept() out of system resource"
-"""asyncio's words; a test with too few file descriptors fails if they change."""
+"""asyncio's message; a test with too few file descriptors fails if it changes."""
 
 OUR_LOGGERS: Final = "hkswitch"
 FRAMES: Final = 3
@@ -35,9 +35,10 @@ _log = logging.getLogger(__name__)
 
 
 class Foreign(logging.Filter):
-    """Shortens the messages of libraries to one line each, and lets each through once a minute.
+    """A filter that shortens the messages of libraries to one line, and passes each one once a minute.
 
-    Devices on the network can trigger them, and a traceback is a hundred times as long as the packet.
+    Devices on the network can trigger them, and a traceback is a hundred times as long as the packet that
+    caused it.
     """
 
     def __init__(self) -> None:
@@ -45,18 +46,18 @@ class Foreign(logging.Filter):
         self._limiter = LogRateLimiter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log a record; our own lines have their limits where they are written."""
+        """Return whether to log a record; our own lines are limited where they are written."""
         if record.name.partition(".")[0] == OUR_LOGGERS:
             return True
         if record.levelno < logging.WARNING:
-            return False  # pyhap's debug lines have keys in them
+            return False  # pyhap's debug lines contain keys
         now_seconds = time.monotonic()
         if not self._limiter.may_log(f"{record.name} {record.msg}", now_seconds, record.name, record.name):
             return False
         error = record.exc_info[1] if record.exc_info else None
         try:
             text = record.getMessage()
-        except Exception:  # noqa: BLE001 -- arguments that do not fit are no reason to raise at a library
+        except Exception:  # noqa: BLE001 -- arguments that do not fit must not raise in a library
             text = str(record.msg)
         if error is not None:
             text = f"{text}: {described(error)}"
@@ -69,7 +70,7 @@ class Foreign(logging.Filter):
 
 
 class JournalFormatter(logging.Formatter):
-    """Lines that begin with a priority, as sd-daemon(3) defines them; one record is one line."""
+    """A formatter of lines that begin with a priority (sd-daemon(3)); one record is one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as journald reads it from a service's standard error."""
@@ -78,13 +79,13 @@ class JournalFormatter(logging.Formatter):
 
 
 def begin(environment: Mapping[str, str], *, verbose: bool = False, every_state: bool = False) -> None:
-    """Log our own lines from INFO on, all of them if `verbose`, and those of libraries from WARNING on.
+    """Log our own lines from INFO up, all of them if `verbose`, and those of libraries from WARNING up.
 
-    `every_state`: also the states that another one follows, like "starting".
+    `every_state` also logs transitional states, like "starting".
     """
     if sys.stderr is None:  # it is closed
         return
-    # No line says where it is from (logging HOWTO, "Optimization").
+    # No line names its thread or process (logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.raiseExceptions = False  # a line that cannot be written is lost, without a traceback
     faulthandler.enable()  # the watchdog sends SIGABRT to a process that hangs: show where it was
@@ -99,7 +100,7 @@ def begin(environment: Mapping[str, str], *, verbose: bool = False, every_state:
     debug_log.turn(on=verbose)
     if every_state:
         logging.getLogger("hkswitch.daemon.switchboard.states").setLevel(logging.DEBUG)
-    # Any device on the network can trigger its lines, as often as it likes: hap/ has lines instead.
+    # Any device on the network can trigger their lines without limit; hap/ logs its own, with limits.
     for name in ("pyhap.hap_handler", "pyhap.hap_protocol"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # It logs a traceback when an interface is down, which addresses.py learns from the kernel.
@@ -108,13 +109,13 @@ def begin(environment: Mapping[str, str], *, verbose: bool = False, every_state:
 
 
 def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Tell whether journald reads a stream (systemd.exec(5)); JOURNAL_STREAM alone may be inherited."""
+    """Return whether journald reads a stream (systemd.exec(5)); JOURNAL_STREAM alone may be inherited."""
     status = os.fstat(stream.fileno())
     return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """Return an exception handler for an event loop: a line a minute for each place that raises errors.
+    """Return an exception handler for an event loop: it logs one line a minute for each place that raises.
 
     asyncio would log a traceback for every packet that a library cannot parse, and up to a hundred a second
     while the process has no file descriptor left.
@@ -134,7 +135,7 @@ def of_loop() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
         if limiter.may_log(source, now_seconds, kind, shortened(line)):
             _log.error("%s", shortened(line))
         for many, like in limiter.suppressed(now_seconds):
-            _log.error("%s more errors, such as %s", many, like)
+            _log.error("%s more errors, for example %s", many, like)
 
     return handle
 
@@ -147,7 +148,7 @@ def described(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return foreign text, fit for one line."""
+    """Return text from a library as one line of limited length."""
     return printable_line(text, 2 * LONGEST_LOG_TEXT)
 
 
@@ -158,7 +159,7 @@ def _places(error: BaseException) -> str:
 
 
 def _where(context: Mapping[str, Any]) -> str:
-    """Return what asyncio was running; its own message may have any arguments in it."""
+    """Return the name of what asyncio was running; its own message may contain arbitrary arguments."""
     for name in ("task", "future", "protocol", "handle"):
         if (found := context.get(name)) is not None:
             called = getattr(found, "get_coro", lambda found=found: getattr(found, "_callback", found))()

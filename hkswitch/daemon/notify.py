@@ -52,7 +52,7 @@ class Notifier:
         while self._watchdog_seconds is not None:
             try:
                 self.tell(WATCHDOG="1")
-            except Exception as error:  # noqa: BLE001 -- no memory, for one: this time, and maybe not the next
+            except Exception as error:  # noqa: BLE001 -- such as out of memory, which may pass
                 with suppress(MemoryError):
                     _log.warning("cannot notify systemd's watchdog: %r", error)
             try:
@@ -66,7 +66,7 @@ def _open() -> socket.socket:
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float | None:
-    """Return the time without a sign of life after which systemd kills us (sd_watchdog_enabled(3))."""
+    """Return the time without a notification after which systemd kills us (sd_watchdog_enabled(3))."""
     microseconds = environment.get("WATCHDOG_USEC", "")
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None  # it is meant for a parent process

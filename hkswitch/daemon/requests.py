@@ -11,7 +11,7 @@ from hkswitch.protocol.report import LastAction, Outcome
 
 @dataclass(eq=False, slots=True)
 class Write:
-    """A write of On by a controller, or a command of a user."""
+    """A write of On by a controller, or a command by a user."""
 
     group_id: str
     by: str
@@ -19,7 +19,7 @@ class Write:
     writer: Hashable | None = None
     """The controller's connection."""
     at_length: bool = False
-    """Whether a person at a terminal waits: a sure result matters more than a quick one."""
+    """Whether a user at a terminal waits: a reliable result matters more than a quick one."""
     answer: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """Whether the response to the controller is a success."""
 

@@ -1,4 +1,4 @@
-"""Starts and stops the daemon's parts, and obeys signals. Decides nothing."""
+"""Starts and stops the daemon's parts, and handles signals. Makes no decisions."""
 
 import asyncio
 import logging
@@ -42,14 +42,14 @@ async def run(config_file: Path, state_folder: Path) -> None:
         try:
             await serve(config, host, state_folder, service)
         except CannotServe as failure:
-            failure.remedy = "stop that, or set bridge.port"
+            failure.remedy = "stop that program, or set bridge.port"
             raise
     service.notifier.tell(STOPPING="1")
 
 
 @dataclass(slots=True)
 class _Service:
-    """The environment of hkswitch.service: shows the state to systemd, and in the journal."""
+    """The environment of hkswitch.service: shows the state to systemd and in the journal."""
 
     config_file: Path
     state_folder: Path
@@ -71,7 +71,7 @@ class _Service:
         return addresses.endpoint_of(bridge, before)
 
     def waiting(self, why: str) -> None:
-        # READY, since systemd would end a start that waits for the network.
+        # READY even now: systemd would time out a start that waits for the network.
         self.notifier.tell(READY="1", STATUS=why[:1].upper() + why[1:])
         if why != self.logged:
             self.logged = why

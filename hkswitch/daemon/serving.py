@@ -1,4 +1,4 @@
-"""Joins the bridge, the switches, the host and the network while the daemon serves; runs reloads.
+"""Connects the bridge, the switches, the host and the network while the daemon serves; runs reloads.
 
 The bridge, the host and the environment are interfaces here: each has a second implementation, in the demo or
 in tests.
@@ -32,7 +32,7 @@ from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
 
 RELOAD_AGAIN_SECONDS: Final = 60.0
-"""Between two automatic reloads: a disk may have room for the old state and not for the new one."""
+"""The interval between automatic reloads: a disk may have room for the old state but not for the new one."""
 
 STARTING: Final = "not on the network yet: the daemon is starting"
 
@@ -52,7 +52,7 @@ class ServedBridge(Display, Movable, Pairings, Protocol):
 
     @property
     def pairing_refused(self) -> bool:
-        """Whether no controller is paired and none can pair: too many setup codes were wrong."""
+        """Whether pairing is locked after too many wrong setup codes, and no controller is paired."""
 
     @property
     def config_version(self) -> int:
@@ -60,7 +60,7 @@ class ServedBridge(Display, Movable, Pairings, Protocol):
 
     @property
     def storage_problem(self) -> str:
-        """Why the state cannot be written, and the consequences; empty if it can be written."""
+        """The reason why the state cannot be written, and the consequences; empty if it can be written."""
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -95,12 +95,12 @@ class Environment(Protocol):
     def serving(self, config: Config, endpoint: Endpoint, bridge: ServedBridge, trouble: str) -> None:
         """Show that the bridge is online at `endpoint`; called after each change.
 
-        `trouble`: what it waits for besides, and why switches do not work; empty if there is no problem.
+        `trouble`: what else it waits for, and why switches do not work; empty if there is no problem.
         """
 
 
 class NotWritten(Failure):
-    """The config is valid, but the new accessories cannot be written, and so not be served."""
+    """A valid config whose new accessories cannot be written, and therefore not served."""
 
     exit_code = Exit.CANNOT_WRITE
 
@@ -151,7 +151,7 @@ class Serving:
         return Report(bridge, self.switchboard.report())
 
     async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
-        """Do an action on a group, and return its result; raises `Failure`."""
+        """Run an action on a group, and return its result; raises `Failure`."""
         return await self.switchboard.act(action, group_id, by, begun)
 
     def changes(self) -> AbstractContextManager[asyncio.Event]:
@@ -167,7 +167,7 @@ class Serving:
         return self._bridge.controllers()
 
     def unpair(self, controller_id: str | None) -> None:
-        """Remove a pairing, or all; raises `Failure`."""
+        """Remove one pairing, or all (None); raises `Failure`."""
         self._bridge.unpair(controller_id)
 
     def reset_attempts(self) -> None:
@@ -187,7 +187,7 @@ class Serving:
     # Life cycle
 
     async def live(self, news: Callable[[], AbstractAsyncContextManager[NetworkWatch]]) -> None:
-        """Start, and follow the network by its `news`; ends only by raising."""
+        """Start, and follow the network through its `news`; never returns, but may raise."""
         await self._host.open(self)
         self._open.set()
         async with news() as changes:
@@ -198,7 +198,7 @@ class Serving:
     async def reload(self) -> str:
         """Apply the config on disk; return a note for the user.
 
-        A config with mistakes, or that root rejects, changes nothing: this raises `Failure`, logs the reason,
+        An invalid config, or one that root rejects, changes nothing: this raises `Failure`, logs the reason,
         and shows it in the status until root accepts the config or a reload succeeds. Reloads wait for the
         start, and for one another.
         """
@@ -222,7 +222,7 @@ class Serving:
                 self.publish()
 
     async def reload_if_possible(self) -> None:
-        """Reload for a signal, whose sender gets no result."""
+        """Reload for a signal; its sender gets no result."""
         with suppress(Failure):  # it is in the log
             await self.reload()
 
@@ -237,7 +237,7 @@ class Serving:
                 await asyncio.sleep(RELOAD_AGAIN_SECONDS)
 
     async def _apply(self, config: Config) -> str:
-        """Serve another config. The order matters, and this is the only place that has it.
+        """Serve another config. The order matters, and only this function defines it.
 
         The bridge comes first, with accessories for all groups, then the switchboard, with switches that show
         their states on them, and then the host, which reports these states. The network comes last: the
@@ -247,7 +247,7 @@ class Serving:
         try:
             self._bridge.regroup(config.groups, self.switchboard)
         except StateUnwritable as failure:  # nothing has changed
-            remedy = "make room on that disk, or make it writable: hkswitch then reloads by itself"
+            remedy = "free space on that disk or make it writable; hkswitch then reloads automatically"
             raise NotWritten(f"{failure}; {remedy}") from failure
         self._config = after
         self.switchboard.regroup(config.groups)
@@ -266,7 +266,7 @@ class Serving:
         return note
 
     def _config_problem(self) -> str:
-        """Return why the config on disk is not the one in force; empty if it is."""
+        """Return why the config on disk is not in effect; empty if it is."""
         return self._host.config_problem() or self._not_reloaded
 
     def _helper_problem(self) -> str:
@@ -296,7 +296,7 @@ class Serving:
             self._logged_wait = ""
 
     def _log_wait(self, waits_for: str) -> None:
-        """Log once what a bridge that is online waits for, and once the end of the wait."""
+        """Log once what an online bridge waits for, and once when the wait ends."""
         before, self._logged_wait = self._logged_wait, waits_for
         if waits_for and waits_for != before:
             _log.warning("%s", waits_for)

@@ -1,4 +1,4 @@
-"""The signals that the daemon obeys, and waits for the first of several events."""
+"""The signals that the daemon handles, and functions that wait for the first of several events."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines side by side until one ends; raises its exception."""
+    """Run coroutines concurrently until one ends; raises its exception."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -22,7 +22,7 @@ async def first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
 
 @contextmanager
 def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
-    """Provide the signals that the daemon obeys, in order of arrival."""
+    """Provide the signals that the daemon handles, in order of arrival."""
     received: asyncio.Queue[signal.Signals] = asyncio.Queue()
     obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     loop = asyncio.get_running_loop()

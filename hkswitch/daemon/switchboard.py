@@ -63,7 +63,7 @@ class Switchboard:
         self.regroup(groups)
 
     def regroup(self, groups: Iterable[Group]) -> None:
-        """Have switches for these groups; those that stay keep their state, and others end."""
+        """Replace the groups: switches of remaining groups keep their state, and the others end."""
         before, self._switches = self._switches, {}
         for group in groups:
             self._switches[group.id] = before.get(group.id, Switch(group))
@@ -73,7 +73,7 @@ class Switchboard:
         self.noticed()
 
     def observed(self, group_id: str, observed: Observed) -> None:
-        """Take the state of a group from the host."""
+        """Handle the state of a group that the host reports."""
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s: reported: %s", group_id, debug_log.described(observed))
         self._step(group_id, observed)
@@ -98,7 +98,7 @@ class Switchboard:
             self._watchers.discard(changed)
 
     async def act(self, action: Action, group_id: str, by: str, begun: Callable[[], None]) -> ActionResult:
-        """Do an action for a person at a terminal; return its result at its end. Raises `Failure`.
+        """Run an action for a user at a terminal; return its result when it ends. Raises `Failure`.
 
         `begun` is called when the host has accepted the action.
         """
@@ -142,7 +142,7 @@ class Switchboard:
             del self._writes[number]
 
     async def close(self) -> None:
-        """Drop the running requests, which the host ends; their writes fail."""
+        """Drop the running requests, which the host will end; their writes fail."""
         self._is_closed = True
         for write in self._writes.values():
             write.settle(ok=False)
@@ -153,7 +153,7 @@ class Switchboard:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _remove(self, group_id: str) -> None:
-        """End the requests of a group that was removed; one that has begun goes on without a result."""
+        """End the requests of a group that was removed; one that has begun continues without a result."""
         for write in self._writes.values():
             if write.group_id == group_id:
                 write.settle(ok=False)
@@ -237,7 +237,7 @@ class Switchboard:
 
         try:
             result = await self._host.request(action, group_id, accepted, at_length=request.at_length)
-        except Exception as error:  # noqa: BLE001 -- a defect of ours must not leave the switch waiting for ever
+        except Exception as error:  # noqa: BLE001 -- a bug must not leave the switch waiting forever
             _log.exception("%s: %s", group_id, action)
             result = ActionResult(f"internal error: {error!r}")
         _log.debug("%s: request %d: %s", group_id, request.id, result.failure or "done")

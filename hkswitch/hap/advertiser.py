@@ -1,7 +1,7 @@
-"""mDNS on the chosen addresses: probes for the names, announces the service, and says goodbye last.
+"""mDNS on the chosen addresses: probes for the names, announces the service, and finally says goodbye.
 
-zeroconf's probes ask the wrong question and are too slow, and its announcements are too fast for RFC 6762.
-HAP-python does not probe, and does not stop pending announcements.
+zeroconf's own probes ask the wrong question and are too slow, and its announcements come too fast for
+RFC 6762. HAP-python neither probes nor cancels pending announcements.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ from hkswitch.hap.responder import Responder, records_of
 
 PROBES: Final = 3
 PROBE_SECONDS: Final = 0.25
-"""Between two probes, and at most this before the first (RFC 6762, 8.1)."""
+"""The interval between probes. The delay before the first one is random, up to this (RFC 6762, 8.1)."""
 
 ANNOUNCED_AFTER_SECONDS: Final = (0.0, 1.0, 2.0)
-"""Before each announcement (RFC 6762, 8.3). Other devices flush a replaced address only if they received it
-more than a second ago (10.2), so they need the last announcement."""
+"""The delay before each announcement (RFC 6762, 8.3). Other devices flush a replaced address only if they
+received it more than a second ago (10.2), so the last announcement is necessary."""
 
 GOODBYE_AFTER_SECONDS: Final = (0.0, 0.125, 0.125)
-"""Before each goodbye; the same as zeroconf's."""
+"""The delay before each goodbye; the same as zeroconf's."""
 
 MOST_NAMES: Final = 5
-"""Names to try; a device that claims all of them is then ignored."""
+"""Names to try; after that, the bridge ignores a device that claims all of them."""
 
 PROBE_NAMES_AGAIN_SECONDS: Final = 1.0
-"""Before the next round of probes, if another device may have the name or won the tie-break (RFC 6762,
-8.2)."""
+"""The delay before the next round of probes, if another device may have the name or won the tie-break
+(RFC 6762, 8.2)."""
 
 POSSIBLE_CONFLICT_SECONDS: Final = 130.0
-"""How long to probe while a conflict is possible; a router that answers from its cache drops our address in
-120 s."""
+"""The time limit for probing while a conflict is possible; a router that answers from its cache drops our
+address within 120 s."""
 
 CONTESTED_SECONDS: Final = 60.0
-"""How long further claims are ignored, so that a device that repeats them cannot silence the bridge."""
+"""The time to ignore further claims, so that a device that repeats them cannot silence the bridge."""
 
 CONTESTED_PROBING_SECONDS: Final = 2.0
-"""How long to probe for a name that was ours while a conflict is possible; then the bridge keeps it."""
+"""The time limit for probing if the contested name was already ours; after that, the bridge keeps it."""
 
 ANY, IN, QUERY, UNICAST = 255, 1, 0x0000, 0x8000
 
@@ -52,12 +52,12 @@ _log = logging.getLogger(__name__)
 
 
 class Advertiser(AsyncZeroconf):
-    """Probes for a service's names, announces the service three times, and can stop at any time."""
+    """Probes for the names of one service, announces it three times, and can stop at any time."""
 
     def __init__(self, addresses: list[str], announced: ServiceInfo | None = None) -> None:
-        """`announced` is what an earlier advertiser announced on the same network without a goodbye."""
+        """`announced` is the service that an earlier advertiser left announced on the same network."""
         self.announced = announced
-        """The service in other devices' caches, also while its names are probed for again."""
+        """The service in other devices' caches, even while this one probes for its names again."""
         self._responder = Responder(addresses)
         super().__init__(zc=self._responder)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,7 +66,7 @@ class Advertiser(AsyncZeroconf):
         """The number at the end of the names; 1 means none."""
         self._ignore_claims_until_seconds = 0.0
         self._is_contested = False
-        """Whether the name was ours, and is being probed for because another device claimed it."""
+        """Whether we are probing for a name that was already ours, because another device claimed it."""
 
     async def async_register_service(self, info: ServiceInfo, *_: Any, **__: Any) -> Awaitable[Any]:  # noqa: ANN401
         """Start probing for the names of a service; then announce it and answer queries for it."""
@@ -75,11 +75,11 @@ class Advertiser(AsyncZeroconf):
         return self._start(info, _NumberedNames(info, self._number))
 
     def announce(self, info: ServiceInfo) -> None:
-        """Announce a change, instead of any pending announcements."""
+        """Announce a change, which replaces pending announcements."""
         self._start(info, _NumberedNames(info, self._number))
 
     async def stop_announcing(self) -> None:
-        """Cancel pending announcements, and ignore claims to the names."""
+        """Cancel pending announcements, and ignore other devices' claims to the names."""
         self._responder.ignore_conflicts()
         task = tuple(self._tasks)
         for each in task:
@@ -98,7 +98,7 @@ class Advertiser(AsyncZeroconf):
         return await super().async_unregister_service(announced)
 
     async def say_goodbye(self, info: ServiceInfo, staying: Collection[str] = ()) -> None:
-        """Say goodbye if announced, and wait until it is sent; not on the addresses in `staying`."""
+        """Say goodbye if announced, except on the addresses in `staying`, and wait until it is sent."""
         await self.stop_announcing()
         if not staying:
             await (await self.async_unregister_service(info))
@@ -142,7 +142,7 @@ class Advertiser(AsyncZeroconf):
             _log.debug("mDNS: announced %s on %s", info.name, ", ".join(info.parsed_addresses()))
 
     def _name_contested(self, info: ServiceInfo, names: "_NumberedNames") -> None:
-        """Probe again, because another device claims a name of ours (RFC 6762, 9)."""
+        """Probe again, because another device claims one of our names (RFC 6762, 9)."""
         now_seconds = asyncio.get_running_loop().time()
         if now_seconds < self._ignore_claims_until_seconds:
             return
@@ -153,7 +153,7 @@ class Advertiser(AsyncZeroconf):
         self._start(info, names)
 
     async def _claim(self, info: ServiceInfo, names: "_NumberedNames") -> None:
-        """Find names that no other device has: the first ones, or the same with a number."""
+        """Find names that no other device uses: the original ones, or the same with a number."""
         first, begun = info.name, self._number
         await asyncio.sleep(random.uniform(0, PROBE_SECONDS))  # noqa: S311 -- only to desynchronise devices
         possible_conflict = _PossibleConflict(
@@ -177,7 +177,7 @@ class Advertiser(AsyncZeroconf):
             _log.warning("another device has the mDNS name %s; using %s", first, info.name)
 
     async def _probe(self, info: ServiceInfo) -> Conflict:
-        """Probe for the names, and return the worst response."""
+        """Probe for the names, and return the worst conflict found."""
         _log.debug("mDNS: probing for %s", info.name)
         detector = self._responder.detect_conflicts(info)
         for left in reversed(range(PROBES)):
@@ -190,7 +190,7 @@ class Advertiser(AsyncZeroconf):
 
 
 class _PossibleConflict:
-    """Limits how long to probe again while another device may have a name, or only echoes ours."""
+    """A time limit on probing again while another device may have a name, or may only echo ours."""
 
     def __init__(self, info: ServiceInfo, most_seconds: float) -> None:
         self._name = info.name

@@ -27,7 +27,7 @@ MOST_LABEL_BYTES: Final = 63
 """The limit of a DNS label (RFC 1035, 2.3.4)."""
 
 LEAST_SERIAL, MOST_SERIAL = 2, 64
-"""Characters of a serial number: HomeKit rejects an accessory with fewer, and allows no more."""
+"""The length of a serial number, in characters: HomeKit rejects a shorter one, and allows no longer one."""
 
 _NOT_AT_ENDS: Final = f" -'{JOINERS}"
 
@@ -57,7 +57,7 @@ def host_name(name: str, device_id: str) -> str:
 
 
 def serial_number(identity: str, aid: int) -> str:
-    """Return the serial number of an accessory: its identity, with its aid if that alone is invalid.
+    """Return the serial number of an accessory: its identity, plus its aid if the identity alone is invalid.
 
     Different accessories get different serial numbers, unless an identity ends like an aid.
     """
@@ -107,7 +107,7 @@ class AnnouncedState(Protocol):
 def announcement(name: str, state: AnnouncedState) -> ServiceInfo:
     """Return the service for the current state.
 
-    HAP-python's allows only ASCII names, and has the name as model.
+    HAP-python's version allows only ASCII names, and announces the name as the model.
     """
     return ServiceInfo(
         SERVICE_TYPE,

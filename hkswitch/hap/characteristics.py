@@ -2,7 +2,7 @@
 
 Each item of a request gets its own value or status, and slow writes run concurrently. HAP-python answers a
 write before its outcome is known, fails all items for one unknown AID or IID, allows writes to read-only
-characteristics, executes expired timed writes, and measures their time by the wall clock. When reading, it
+characteristics, executes expired timed writes, and times them by the wall clock. When reading, it
 omits unknown items, fails all items for one malformed ID, and ignores all parameters but the IDs.
 """
 
@@ -21,11 +21,11 @@ from hkswitch.hap.events import Path
 from hkswitch.hap.sessions import Session
 
 MOST_CHARACTERISTICS: Final = 600
-"""The most items of a request: several for each accessory that a bridge may have."""
+"""The most items in a request: several for each accessory that a bridge may have."""
 
 
 Write = Callable[[], Awaitable[int]]
-"""Writes a value and returns the HAP status."""
+"""A function that writes a value and returns the HAP status."""
 
 METADATA: Final = ("format", "unit", "minValue", "maxValue", "minStep", "maxLen", "valid-values")
 """The keys that `meta=1` adds, as in /accessories."""
@@ -53,10 +53,10 @@ class Characteristics(Protocol):
     """The part of the driver that reads and writes use."""
 
     def find(self, aid: int, iid: int) -> Characteristic | None:
-        """Return the characteristic, None if it does not exist."""
+        """Return the characteristic, or None if it does not exist."""
 
     def slow_write(self, characteristic: Characteristic) -> Callable[[bool, Session], Awaitable[bool]] | None:
-        """Return how to write a characteristic whose outcome takes time, None for all others."""
+        """Return the function that writes a slow characteristic, None for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,13 @@ class Item:
     iid: int
     value: Any = None
     events: Any = None
-    """True or false, which some controllers write as 1 or 0; None keeps the subscription."""
+    """True or false, which some controllers write as 1 or 0; None leaves the subscription unchanged."""
 
     @classmethod
     def parse(cls, body: object) -> "Item":
         """Parse a JSON object.
 
-        Raises `MalformedRequest`, also for a bool as ID, which is an int in Python.
+        Raises `MalformedRequest`, even if an ID is a bool, which is an int in Python.
         """
         match body:
             case {"aid": int(aid), "iid": int(iid), **rest} if bool not in {type(aid), type(iid)}:
@@ -94,7 +94,7 @@ async def write_all(
 ) -> list[int]:
     """Apply all items concurrently, and return a HAP status for each, in their order.
 
-    If a characteristic whose outcome takes time gets several values, only the last one is written.
+    A slow characteristic that gets several values is written once, with the last of them.
     """
     begun = [_begin(item, writer, characteristics, subscriptions) for item in items]
     last = {(item.aid, item.iid): write for item, write in zip(items, begun, strict=True) if callable(write)}
@@ -125,7 +125,7 @@ def response_body(items: tuple[Item, ...], statuses: list[int]) -> dict[str, Any
 def _begin(
     item: Item, writer: Session, characteristics: Characteristics, subscriptions: Subscriptions
 ) -> int | Write:
-    """Apply an item and return its status, or return the write that is still to do."""
+    """Apply an item and return its status, or return the write that is still pending."""
     characteristic = characteristics.find(item.aid, item.iid)
     if characteristic is None:
         return int(STATUS.RESOURCE_DOES_NOT_EXIST)
@@ -167,14 +167,14 @@ def _begin_value(
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A read request: characteristics, and what to include besides their values."""
+    """A read request: the characteristics, and the fields to include besides their values."""
 
     paths: tuple[Path, ...]
     keys: tuple[str, ...] = ()
-    """Further keys of a characteristic, as in /accessories."""
+    """Extra keys of each characteristic, as in /accessories."""
 
     events: bool = False
-    """Whether to include if the connection has subscribed."""
+    """Whether to include the subscription state of each characteristic (`ev`)."""
 
 
 @lru_cache(maxsize=16)  # a phone repeats the same few queries
@@ -207,7 +207,7 @@ def read_all(
 
 
 def values_of(accessories: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
-    """Yield the values in a response to GET /accessories, of characteristics that support events."""
+    """Yield the values of the characteristics that support events in a response to GET /accessories."""
     for accessory in accessories["accessories"]:
         for service in accessory["services"]:
             for found in service["characteristics"]:
@@ -218,7 +218,7 @@ def values_of(accessories: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
 def _read(
     path: Path, query: Query, characteristics: Characteristics, is_subscribed: Callable[[Path], bool]
 ) -> dict[str, Any]:
-    """Return an item with its value, or with the status that says why it has none."""
+    """Return an item with its value, or with a status that explains why it has none."""
     aid, iid = path
     characteristic = characteristics.find(aid, iid)
     if characteristic is None:
@@ -237,7 +237,7 @@ def _read(
 
 
 class TimedWrites:
-    """The timed writes of one connection: the prepared write IDs, and when each expires."""
+    """The timed writes of one connection: the prepared write IDs and their expiry times."""
 
     def __init__(self, now_seconds: Callable[[], float]) -> None:
         """`now_seconds` must be monotonic."""
@@ -250,7 +250,7 @@ class TimedWrites:
     def prepare(self, body: object) -> bool:
         """Prepare a write, and return whether the request is valid.
 
-        One too many replaces the first to expire.
+        At the limit, it replaces the write that expires first.
         """
         match body:
             case {"ttl": int() | float() as ttl_ms, "pid": int(pid)} if _is_number(pid) and _is_time(ttl_ms):

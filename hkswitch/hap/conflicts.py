@@ -1,7 +1,7 @@
 """Detects conflicts between our mDNS names and other devices' records (RFC 6762, 8.2 and 9). Sends nothing.
 
 Routers and access points repeat packets, and some answer from a cache. So a record that this bridge may have
-announced itself is no conflict.
+announced itself is not a conflict.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -21,15 +21,15 @@ from zeroconf import (  # type: ignore[attr-defined] # they are not in its __all
 TXT, NSEC, ANY = 16, 47, 255
 
 MOST_ANNOUNCED_RECORDS: Final = 64
-"""Our announced records to remember. Each version of the TXT record is one, and so is each address."""
+"""Announced records to remember. Each version of the TXT record counts as one, and so does each address."""
 
 
 class Conflict(IntEnum):
-    """How sure a conflict is; the worst packet counts."""
+    """The certainty of a conflict; the worst packet decides."""
 
     NONE = 0
     POSSIBLE = 1
-    """An echo of ours, a device that has gone, or a real one: a real one will answer the next probes too."""
+    """An echo of ours, a device that has left, or a real conflict, which the next probes will confirm."""
     CERTAIN = 2
     """Another device has one of our names."""
 
@@ -53,7 +53,7 @@ class AnnouncedRecords:
 
 
 class ConflictDetector:
-    """Reads packets and detects conflicts with the names of a service."""
+    """A reader of packets that detects conflicts with the names of a service."""
 
     def __init__(
         self, info: ServiceInfo, announced_records: AnnouncedRecords, tell: Callable[[], None] = lambda: None
@@ -71,10 +71,10 @@ class ConflictDetector:
         self.conflict = Conflict.NONE
 
     def read_packet(self, data: bytes, sender: str) -> None:
-        """Read a packet; raises what zeroconf raises for malformed ones."""
+        """Read a packet; raises whatever zeroconf raises for a malformed one."""
         small = data.lower()
         if not any(label in small for label in self._labels):
-            return  # most packets, which therefore need no parsing
+            return  # most packets: skip the parsing
         message = DNSIncoming(data)
         about_us = [record for record in message.answers() if record.key in self._names]
         if message.is_query():
@@ -88,13 +88,14 @@ class ConflictDetector:
     def _judge_record(self, record: DNSRecord, sender: str) -> Conflict:
         """Judge a record in a response.
 
-        A record that we announced is no conflict, whichever device sends it. Neither is a TXT record, because
-        ours changes often. A device that really has a host name answers from the address in its record.
+        A record that we announced is not a conflict, no matter which device sends it. Neither is a TXT
+        record, because ours changes often. A device that really has a host name answers from the address in
+        its record.
         """
         if not record.ttl or record.type in {TXT, NSEC} or record in self._announced:
             return Conflict.NONE
         if isinstance(record, DNSService) and record.server_key == self._host:
-            return Conflict.NONE  # maybe with an earlier port; the address record decides whose host it is
+            return Conflict.NONE  # maybe ours with an earlier port; the address record decides
         if isinstance(record, DNSAddress) and record.address != ip_of(sender).packed:
             return Conflict.POSSIBLE
         return Conflict.CERTAIN
@@ -102,7 +103,7 @@ class ConflictDetector:
     def _judge_probe(self, message: DNSIncoming, proposed: Collection[DNSRecord]) -> Conflict:
         """Return whether another device probes for a name at the same time and wins (RFC 6762, 8.2).
 
-        If it has gone, or the probe was an echo of ours, the next round of probes gets no answer.
+        If that device has left, or the probe was an echo of ours, the next round of probes gets no answer.
         """
         for name in {question.key for question in message.questions if question.type == ANY} & self._names:
             theirs = [record for record in proposed if record.key == name]
@@ -149,6 +150,6 @@ def _first_label(name: str) -> bytes:
 
 
 def ip_of(address: str) -> IPv4Address | IPv6Address:
-    """Return an address without its zone, and an IPv4-mapped one as IPv4."""
+    """Parse an address without its zone; an IPv4-mapped one becomes IPv4."""
     ip = ip_address(address.partition("%")[0])
     return getattr(ip, "ipv4_mapped", None) or ip

@@ -1,6 +1,6 @@
 """One connection: plain and encrypted HTTP, resource limits, and writes that do not block other connections.
 
-It knows the server only as a `ConnectionManager`, and leaves the content of requests to the handler.
+It uses the server only through `ConnectionManager`, and leaves the content of requests to the handler.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from hkswitch.model.printable import printable_line
 from hkswitch.network.endpoint import Endpoint
 
 MOST_AT_ONCE_BYTES: Final = 4 * 1024
-"""Read from a connection in one turn of the loop; asyncio would read 256 KiB, which may be 14,000 frames."""
+"""The most to read in one turn of the loop; asyncio would read 256 KiB, which may contain 14,000 frames."""
 
 LARGEST_HELD_BYTES: Final = 64 * 1024
-"""Requests that arrive while an earlier one has no response yet."""
+"""The limit on requests that arrive while an earlier one waits for its response."""
 
 LARGEST_UNSENT_BYTES: Final = 256 * 1024
 """Pending output for a controller that does not read: more than the largest response and many events."""
@@ -43,7 +43,7 @@ class FrameCipher(HAPCrypto):
     """The encryption of one connection, in frames of up to 1024 bytes (HAP specification, 6.5.2)."""
 
     MIN_BLOCK_LENGTH = HAPCrypto.MIN_BLOCK_LENGTH - 2
-    """HAP-python would never decrypt a last frame of one byte or of none."""
+    """HAP-python would never decrypt a last frame of one byte or none."""
 
     @property
     def has_part_of_a_frame(self) -> bool:
@@ -64,7 +64,7 @@ class ConnectionManager(Protocol):
         """Return whether a connection has not authenticated."""
 
     def add_authenticated(self, connection: "HapConnection") -> None:
-        """Count a connection as authenticated; this may close another one of a controller."""
+        """Register a connection as authenticated; this may close another connection of a controller."""
 
     def remove_connection(self, connection: "HapConnection") -> None:
         """Remove a closed connection."""
@@ -95,7 +95,7 @@ class HapConnection(HAPServerProtocol):
         self._requests = 0
         self._is_waiting = False
 
-    # Life
+    # Life cycle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start unauthenticated."""
@@ -109,13 +109,13 @@ class HapConnection(HAPServerProtocol):
         self.handler = RequestHandler(self)
         self._transport.max_size = MOST_AT_ONCE_BYTES  # an attribute of asyncio's transport
         if peer is None:
-            self.abort()  # it disconnected already
+            self.abort()  # the peer has already disconnected
         else:
             debug_log.note(self.session, "connected")
             self._server.add_unauthenticated(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Release everything, including what HAP-python does not know of."""
+        """Release everything, including what HAP-python does not know about."""
         debug_log.note(self.session, "disconnected")
         self._deadline.cancel()
         self.events.close()
@@ -125,7 +125,7 @@ class HapConnection(HAPServerProtocol):
 
     @property
     def is_revoked(self) -> bool:
-        """Whether its controller authenticated and has been unpaired since."""
+        """Whether its controller authenticated and has since been unpaired."""
         return self.handler.is_encrypted and not self.handler.is_authenticated
 
     @property
@@ -135,11 +135,11 @@ class HapConnection(HAPServerProtocol):
 
     @last_activity.setter
     def last_activity(self, _: float | None) -> None:
-        """Ignore HAP-python's wall clock: once it is set, all connections could look idle for months."""
+        """Ignore HAP-python's wall-clock time: a clock change could make connections look idle."""
         self._active_at_seconds = self.loop.time()
 
     def check_idle(self, now: float) -> None:  # noqa: ARG002 -- wall-clock time
-        """Close it if it was idle for long, by the monotonic clock; HAP-python uses the wall clock."""
+        """Close an idle connection, by the monotonic clock; HAP-python uses the wall clock."""
         super().check_idle(self.loop.time())
 
     def is_at(self, endpoint: Endpoint) -> bool:
@@ -150,7 +150,7 @@ class HapConnection(HAPServerProtocol):
     def extend_deadline_to_pair(self) -> None:
         """Extend the deadline, because a user may have to type the code.
 
-        Once, or it could block pairing forever.
+        Only once: otherwise a device could block pairing forever.
         """
         if self._may_pair_seconds:
             self._deadline.cancel()
@@ -186,12 +186,12 @@ class HapConnection(HAPServerProtocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether all or part of a request has arrived whose response has not been sent."""
+        """Whether a request has arrived, even in part, and its response has not been sent."""
         return self.response is not None or self.request is not None or self._has_more
 
     @property
     def _has_more(self) -> bool:
-        """Whether all or part of another request has arrived behind the current one."""
+        """Whether another request has arrived, even in part, after the current one."""
         if self.conn.trailing_data[0]:
             return True
         return self.hap_crypto is not None and self.hap_crypto.has_part_of_a_frame
@@ -228,7 +228,8 @@ class HapConnection(HAPServerProtocol):
         """Process one event, but leave further requests in the buffer until their turn, and enforce limits.
 
         HAP-python accepts any number of requests, each up to 1 MiB, from any device. Here a request that is
-        too large is rejected before its body arrives, and so is one too many without authentication.
+        too large is rejected before its body arrives, and so is one over the limit for unauthenticated
+        connections.
         """
         if self._is_waiting or self.transport.is_closing():
             return False
@@ -253,7 +254,7 @@ class HapConnection(HAPServerProtocol):
 
     @property
     def _owner(self) -> Hashable:
-        """The controller, or the address, that shares its turns among its connections."""
+        """The controller, or else the address, whose connections share its turns."""
         return self.session.controller or self.session.address
 
     def _wait_for_turn(self) -> None:
@@ -268,9 +269,9 @@ class HapConnection(HAPServerProtocol):
             self.transport.resume_reading()
             super()._process_events()
 
-    def _refuse(self, status: HTTPStatus, what: str = "a request", why: str = "") -> None:
-        """Respond without a body and close: what follows must not be read."""
-        self.log_warning(f"answered {what} with {status.value} ({why or status.phrase})")
+    def _refuse(self, status: HTTPStatus, what: str = "request", why: str = "") -> None:
+        """Respond without a body and close: anything that follows must not be read."""
+        self.log_warning(f"{what} rejected with {status.value} ({why or status.phrase})")
         response = HAPResponse()
         response.status_code, response.reason = status.value, status.phrase
         response.headers.append(("Connection", "close"))
@@ -302,10 +303,10 @@ class HapConnection(HAPServerProtocol):
             self._begin_session()
 
     def _begin_session(self) -> None:
-        """Count the connection as authenticated; from here on everything is encrypted."""
-        # TRUST: any device on the path could add plaintext behind the proof; HAP-python would accept it.
+        """Register the connection as authenticated; from here on, everything is encrypted."""
+        # TRUST: any device on the path could append plaintext to the proof; HAP-python would accept it.
         if self.conn.trailing_data[0]:
-            self.log_warning("sent unencrypted data behind its proof")
+            self.log_warning("sent unencrypted data after its proof")
             self.abort()
             return
         self._deadline.cancel()
@@ -315,8 +316,8 @@ class HapConnection(HAPServerProtocol):
     def _hold_data(self, size: int) -> bool:
         if self.response is None or self._held_bytes + size <= LARGEST_HELD_BYTES:
             return bool(super()._hold_data(size))
-        self.log_warning("sent too much while a request is pending")
-        self.close()  # HAP-python does at 1 MiB, and logs it each time
+        self.log_warning("sent too much data while a request was pending")
+        self.close()  # HAP-python closes it at 1 MiB, and logs that each time
         return False
 
     def _handle_invalid_conn_state(self, message: Exception | str) -> bool:
@@ -338,14 +339,14 @@ class HapConnection(HAPServerProtocol):
             return
         super().write(data)
         if self.transport.get_write_buffer_size() > LARGEST_UNSENT_BYTES:
-            self.log_warning("does not read what it is sent, closing its connection")
+            self.log_warning("does not read its responses, closing its connection")
             self.abort()
             self._server.trim_memory_soon()
 
     # Events
 
     def value_of(self, path: Path) -> Any:  # noqa: ANN401 -- a characteristic's
-        """Return the current value, None for a characteristic that is gone."""
+        """Return the current value, or None if the characteristic is gone."""
         characteristic = self.accessory_driver.find(*path)
         return None if characteristic is None else characteristic.value
 

@@ -52,7 +52,7 @@ class Retyped(Accessory):
 
 
 class Database:
-    """The wanted accessories. Those whose iids a restart would restore are served."""
+    """The wanted accessories, and those it serves: the ones whose iids a restart would restore."""
 
     def __init__(self, state: State, stored: Stored | None) -> None:
         self._state = state
@@ -80,7 +80,7 @@ class Database:
         return before
 
     def serve_wanted(self) -> bool:
-        """Serve all wanted accessories, and return whether c# grew: write it before sending it."""
+        """Serve all wanted accessories, and return whether c# grew; it must be written before it is sent."""
         if self._bridge is not None:
             self._bridge.accessories = dict(self._wanted)
         return bool(self._state.set_accessories_hash(self._digest()))
@@ -93,7 +93,7 @@ class Database:
             self._bridge.accessories = {aid: each for aid, each in may.items() if each is not None}
 
     def revert_to(self, before: Accessories) -> None:
-        """Want and serve the previous accessories again, and forget the iids of all others."""
+        """Restore the previous accessories, and forget the iids of all others."""
         self._wanted = before
         self._allocator.discard_unwritten_except({aid: _iids(each) for aid, each in before.items()})
         self.serve_written()
@@ -121,12 +121,12 @@ class Database:
         )
 
     def written_type(self, aid: int) -> HapType | None:
-        """Return the type of an accessory on disk, None if it is not there."""
+        """Return the type of an accessory on disk, or None if it is not there."""
         return self._allocator.written_type(aid)
 
     @property
     def record(self) -> Record:
-        """The iids to write: the current ones of each accessory come last."""
+        """The iids to write; the current ones of each accessory come last."""
         present = {each.aid: _iids(self._served(each) or each) for each in self._wanted.values()}
         if self._bridge is not None:
             present[STANDALONE_AID] = _iids(self._bridge)
@@ -151,7 +151,7 @@ class Database:
         return not self._state.paired or self._allocator.are_written(accessory.aid, _iids(accessory))
 
     def _servable(self, accessory: Accessory) -> Accessory | None:
-        """Return what may be served of an accessory: itself, its former type, or None."""
+        """Return the accessory that may be served: this one, the one of its former type, or None."""
         former = accessory.former if isinstance(accessory, Retyped) else None
         return next((each for each in (accessory, former) if each and self._may_serve(each)), None)
 
@@ -160,7 +160,7 @@ class Database:
         return tuple(sorted(str(e.display_name) for e in self._wanted.values() if of(self._served(e), e)))
 
     def _served(self, accessory: Accessory) -> Accessory | None:
-        """Return the accessory that is served for a wanted one, None if there is none."""
+        """Return the accessory that is served for a wanted one, or None."""
         return None if self._bridge is None else self._bridge.accessories.get(accessory.aid)
 
     def _digest(self) -> str:

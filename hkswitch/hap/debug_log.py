@@ -1,7 +1,7 @@
-"""The lines of the debug log about HomeKit: connections, requests, responses and events. Without secrets.
+"""Debug log lines about HomeKit: connections, requests, responses and events, without secrets.
 
-Of a body, only the characteristics of /characteristics are logged, with their values. Of a pairing, only the
-path and the status are: no body, no key, no setup code.
+Only bodies of /characteristics are logged, as characteristics and their values; of any other body, only the
+size is. So a pairing shows its path and its status, but no body, no key and no setup code.
 """
 
 import json
@@ -18,7 +18,7 @@ LONGEST_VALUE: Final = 20
 
 _log = logging.getLogger(__name__)
 _unauthenticated = logging.getLogger(f"{__name__}.unauthenticated")
-"""Has a limit of its own (daemon/debug_log.py), so that no device can hide the lines of controllers."""
+"""Has its own limit (daemon/debug_log.py), so that no other device can crowd out the lines of controllers."""
 
 
 def note(session: Session, event: str) -> None:
@@ -29,7 +29,7 @@ def note(session: Session, event: str) -> None:
 
 
 def request(session: Session, method: bytes, target: bytes, body: bytes | None) -> None:
-    """Log a request: its method and path; of a controller, also the characteristics that it writes."""
+    """Log a request: its method and path, and for a controller also the characteristics that it writes."""
     if not _log.isEnabledFor(logging.DEBUG):
         return
     text = f"{method[:16].decode('latin-1')} {target.decode('latin-1')}"
@@ -40,7 +40,7 @@ def request(session: Session, method: bytes, target: bytes, body: bytes | None) 
 
 
 def response(session: Session, target: bytes, status: int, body: bytes) -> None:
-    """Log a response: its status, and the values of characteristics, or else its size."""
+    """Log a response: its status, and either the values of characteristics or its size."""
     if _log.isEnabledFor(logging.DEBUG):
         note(session, f"{status}{_characteristics(target, body)}")
 
@@ -53,7 +53,7 @@ def event(session: Session, changes: Sequence[Change]) -> None:
 
 
 def _name(session: Session) -> str:
-    """The beginning of the controller's ID, or the address of a device that has not authenticated."""
+    """Return the start of the controller's ID, or the address of an unauthenticated device."""
     return f"{session.controller_id[:4]}…" if session.controller is not None else session.address
 
 
@@ -64,12 +64,12 @@ def _characteristics(target: bytes, body: bytes | None) -> str:
         try:
             return ": " + " ".join(map(_item, json.loads(body)["characteristics"]))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            pass  # malformed, which the response says
+            pass  # malformed; the status of the response says so
     return f", {len(body)} bytes"
 
 
 def _item(item: dict[str, Any]) -> str:
-    """A characteristic, and what is written, read or subscribed."""
+    """Format a characteristic with its value, subscription and status."""
     facts = [f"{name}={_value(item[name])}" for name in ("ev", "status") if name in item]
     value = f"={_value(item['value'])}" if "value" in item else ""
     return " ".join([f"{_value(item.get('aid'))}.{_value(item.get('iid'))}{value}", *facts])

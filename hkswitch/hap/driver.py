@@ -50,10 +50,10 @@ SlowWrite = Callable[[bool, Session], Awaitable[bool]]
 
 
 class Driver(AccessoryDriver):
-    """Owns the bridge's state, and starts, moves and stops its server and mDNS."""
+    """The owner of the bridge's state, which starts, moves and stops its server and mDNS."""
 
     def __init__(self, *, port: int, state_folder: pathlib.Path, setup: Setup, stored: Stored | None) -> None:
-        """Does no I/O yet; without `stored` it creates new keys."""
+        """Do no I/O yet; without `stored`, create new keys."""
         super().__init__(
             loop=asyncio.get_running_loop(), address=NOWHERE, port=port, pincode=setup.code.encode()
         )
@@ -62,7 +62,7 @@ class Driver(AccessoryDriver):
         self.advertise = False  # `presence` advertises
         self.presence = Presence()
         self._endpoint: Endpoint | None = None
-        """Where it serves and is announced; None if the last move failed."""
+        """The endpoint that it serves and announces; None while offline, and after a failed move."""
         self.pair_setup: PairSetup[Session] = PairSetup()
         failed = 0 if stored is None else stored.failed_attempts
         self.attempts = PairingAttempts(failed, self, lambda: self.loop.call_soon(self._tell))
@@ -90,7 +90,7 @@ class Driver(AccessoryDriver):
         if self._stored is not None:
             self._load(self._stored)
         self.database.open(accessory)
-        # Detects a folder that cannot be written now, and not when a controller pairs.
+        # Detect a folder that cannot be written now, rather than when a controller pairs.
         if self._stored is None:
             self.persist()
         else:
@@ -120,7 +120,7 @@ class Driver(AccessoryDriver):
     def async_persist(self) -> None:
         """Write now; HAP-python's threads could write an older state last.
 
-        A failure is logged, and serving goes on.
+        A failure is logged, and the bridge keeps serving.
         """
         self.writer.write_or_wait()
 
@@ -133,8 +133,8 @@ class Driver(AccessoryDriver):
     def serve(self, accessories: Mapping[int, Accessory]) -> None:
         """Serve these accessories, and notify controllers if anything is new.
 
-        New iids must be on disk before they are served: raises `StateUnwritable` if that fails, and then
-        changes nothing.
+        New iids must be on disk before they are served. If that fails, raises `StateUnwritable` and changes
+        nothing.
         """
         before = self.database.want(accessories)
         if not self.database.serve_wanted() and not self.writer.is_waiting:
@@ -184,7 +184,7 @@ class Driver(AccessoryDriver):
             raise PairingRefused(ERROR_UNKNOWN, "no admin would be left")
 
     def unpair(self, client_uuid: UUID | None) -> None:
-        """Remove a pairing, or all; raises `StateUnwritable` and then changes nothing.
+        """Remove one pairing, or all (None); raises `StateUnwritable` and then changes nothing.
 
         HAP-python responds before it writes, and keeps the connections.
         """
@@ -238,7 +238,7 @@ class Driver(AccessoryDriver):
     # Characteristics
 
     def find(self, aid: int, iid: int) -> Characteristic | None:
-        """Return the characteristic, None if it does not exist; HAP-python raises."""
+        """Return the characteristic, or None if it does not exist; HAP-python raises."""
         bridge = self.accessory
         accessory = bridge if aid == STANDALONE_AID else bridge.accessories.get(aid)
         found = None if accessory is None else accessory.iid_manager.get_obj(iid)
@@ -257,14 +257,14 @@ class Driver(AccessoryDriver):
                 connection.events.changed(path)
 
     def slow_write(self, characteristic: Characteristic) -> SlowWrite | None:
-        """Return how to write a characteristic whose outcome takes time, None for all others."""
+        """Return the function that writes a slow characteristic, None for all others."""
         return self._slow_writes.get(characteristic)
 
     def write_slowly(self, writes: Mapping[Characteristic, SlowWrite]) -> None:
-        """Set the characteristics whose writes take time, each with a function that returns success."""
+        """Set the slow characteristics, each with a function that writes it and returns success."""
         self._slow_writes = writes
 
-    # Life
+    # Life cycle
 
     async def start(self, endpoint: Endpoint) -> None:
         """Serve on this endpoint and announce it, or neither if one fails; HAP-python would create a loop."""
@@ -280,7 +280,7 @@ class Driver(AccessoryDriver):
     async def move(self, endpoint: Endpoint) -> None:
         """Serve on this endpoint and announce it, instead of the last one.
 
-        Raises `OSError`, and can be retried. If a socket cannot listen, everything stays where it was.
+        Raises `OSError`; the caller can retry. If a socket cannot listen, nothing changes.
         """
         if endpoint != self._endpoint:
             await self.http_server.listen(endpoint)
@@ -296,7 +296,7 @@ class Driver(AccessoryDriver):
         await self.presence.leave()
 
     async def async_stop(self) -> None:
-        """Stop, and wait until the mDNS goodbye is sent; HAP-python does not, so phones keep the bridge."""
+        """Stop, and wait until the mDNS goodbye is sent; HAP-python does not, so phones keep it."""
         await self.presence.leave(for_good=True)
         await super().async_stop()
 

@@ -1,6 +1,6 @@
-"""The events of one connection: immediate if possible, rate limited, and without values that it already has.
+"""The events of one connection: immediate if possible, rate limited, and without values already sent.
 
-Imports no HAP-python and sends nothing itself. It must not be called to send between a request and its
+Imports no HAP-python and sends nothing itself. Callers must not make it send between a request and its
 response.
 """
 
@@ -19,10 +19,10 @@ Change = tuple[Path, Any]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The least intervals between messages, and between events of one characteristic."""
+    """The minimum intervals between messages, and between events of one characteristic."""
 
     message_seconds: float = 0.25
-    """The reference implementation's interval, so that many changes are few messages."""
+    """The reference implementation's interval, which combines many changes into few messages."""
 
     characteristic_seconds: float = 1.0
     """The interval of the HAP specification (6.8)."""
@@ -36,17 +36,17 @@ class Subscriber(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether all or part of a request has arrived whose response has not been sent."""
+        """Whether a request has arrived, even in part, and its response has not been sent."""
 
     def value_of(self, path: Path) -> Any:  # noqa: ANN401 -- a characteristic's
-        """Return the current value, None for a characteristic that is gone."""
+        """Return the current value, or None if the characteristic is gone."""
 
     def send_changes(self, changes: Sequence[Change]) -> None:
         """Send one message."""
 
 
 class Events:
-    """The subscriptions of one connection, the values that it was sent, and the changes still to send."""
+    """The subscriptions of one connection, the values sent on it, and the changes still to send."""
 
     def __init__(self, subscriber: Subscriber, pace: Pace) -> None:
         self._subscriber = subscriber
@@ -71,7 +71,7 @@ class Events:
         return path in self._subscriptions
 
     def record_sent(self, path: Path, value: object) -> None:
-        """Record the value in a response. After None, the next event is sent whatever its value."""
+        """Record the value in a response. After None, the next event is sent regardless of its value."""
         if value is None:
             self._sent.pop(path, None)
         else:
@@ -80,7 +80,7 @@ class Events:
     def record_listed(self, path: Path, value: object) -> None:
         """Record a value in a list of all accessories.
 
-        Controllers may ignore those: if it differs, send it again.
+        Controllers may ignore such values, so one that differs is sent again as an event.
         """
         if path in self._sent and self._sent[path] != value:
             del self._sent[path]
@@ -130,7 +130,7 @@ class Events:
             self._later = loop.call_at(min(map(self._due_at_seconds, self._changed)), self._send_unless_busy)
 
     def _unsent_changes(self) -> dict[Path, Any]:
-        """Return the changes that the connection was not sent yet, with their current values."""
+        """Return the changes that were not yet sent on this connection, with their current values."""
         values = {
             path: self._subscriber.value_of(path) for path in self._changed if path in self._subscriptions
         }

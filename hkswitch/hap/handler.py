@@ -57,7 +57,7 @@ NOT_VERIFIED: Final = HttpStatus(470, "Connection Authorization Required")
 
 
 class RequestRejected(Exception):
-    """A request with an unknown path or method, or that this connection may not make."""
+    """A request with an unknown path or method, or one that this connection may not make."""
 
     def __init__(self, http: HTTPStatus | HttpStatus, status: int) -> None:
         super().__init__(http.phrase)
@@ -66,7 +66,7 @@ class RequestRejected(Exception):
 
 
 class RequestHandler(PairingRequests):
-    """Answers the requests of a connection."""
+    """The handler of one connection's requests."""
 
     HANDLERS: Final = {
         "POST": {
@@ -127,7 +127,7 @@ class RequestHandler(PairingRequests):
 
     @property
     def _methods(self) -> list[str]:
-        """The methods that the path of the request has."""
+        """The methods that are allowed for the requested path."""
         return [method for method, handlers in self.HANDLERS.items() if self.parsed_url.path in handlers]
 
     def _fail(
@@ -135,7 +135,7 @@ class RequestHandler(PairingRequests):
     ) -> None:
         what = f"{request.method[:16].decode('ascii')} {request.target[:64].decode('ascii')}"
         why = http.phrase if isinstance(error, RequestRejected) else reason_of(error)
-        self._connection.log_warning(f"answered a request with {http.value} ({why}): {what}")
+        self._connection.log_warning(f"request rejected with {http.value} ({why}): {what}")
         self._answer_with(http, status)
         if http is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", ", ".join(self._methods))  # RFC 9110, 15.5.6
@@ -152,7 +152,7 @@ class RequestHandler(PairingRequests):
             self.send_response_with_status(http, status)
 
     def handle_identify(self) -> None:
-        """Identify the bridge by a log line, while no controller is paired (HAP specification, 6.7.6)."""
+        """Identify the bridge with a log line, while no controller is paired (HAP specification, 6.7.6)."""
         if self.state.paired:
             raise RequestRejected(HTTPStatus.BAD_REQUEST, STATUS.INSUFFICIENT_PRIVILEGES)
         self._connection.log_warning("asked the bridge to identify itself")
@@ -175,7 +175,7 @@ class RequestHandler(PairingRequests):
         self._answer_in_json(HTTPStatus.OK, body)
 
     def handle_get_characteristics(self) -> None:
-        """Read characteristics: each gets a value or a status, unlike with HAP-python."""
+        """Read characteristics: each gets a value or a status, unlike in HAP-python."""
         events = self._connection.events
         body, ok = read_all(parse_query(self.parsed_url.query), self.accessory_handler, events.is_subscribed)
         for item in body["characteristics"]:
@@ -224,7 +224,7 @@ def _next_state(states: bytes, request_body: Any) -> bytes:  # noqa: ANN401 -- H
 
 
 def reason_of(error: Exception) -> str:
-    """Describe for the log what is wrong with a request; most of Python's own texts are for programmers."""
+    """Describe for the log what is wrong with a request; Python's own messages are mostly for programmers."""
     match error:
         case RecursionError():
             return "nested too deeply"

@@ -44,8 +44,8 @@ IIDS_BY_TYPE: Final = {
 }
 """The fixed iids of each type. Add numbers, but never change or reuse one.
 
-If the record is lost, as after restoring an old backup, only this table keeps the meanings. So it contains no
-number that `IIDS_BY_ORDER` uses for several types.
+If the record is lost, for example when an old backup is restored, only this table keeps the meanings. So it
+contains no number that `IIDS_BY_ORDER` uses for several types.
 """
 
 IIDS_BY_ORDER: Final = {
@@ -55,10 +55,10 @@ IIDS_BY_ORDER: Final = {
     **_from(8, "43", "25"),
     **_from(8, "40", "25"),
 }
-"""The iids of versions without a record, which numbered by order, whatever the type."""
+"""The iids of versions without a record, which numbered by order, regardless of the type."""
 
 FIRST_DYNAMIC_IID: Final = 1000
-"""The first iid for types without a fixed number, or whose number is taken."""
+"""The first iid for types without a fixed number, or with one that is taken."""
 
 MOST_RECORDED_ACCESSORIES: Final = 2000
 """Accessories in the record: about 500 kB, and more than ten times what a bridge may have."""
@@ -71,9 +71,9 @@ class IidAllocator:
     """The iids of a bridge: those on disk, and those assigned since."""
 
     def __init__(self, record: Record | None, *, paired: bool) -> None:
-        """`record` is the one on disk, None if a version without one wrote the state.
+        """`record` is the one on disk, or None if a version without one wrote the state.
 
-        Without a paired controller, no phone remembers any iid, and the record is dropped.
+        Without a paired controller, no phone remembers any iid, so the record is dropped.
         """
         self._assigned = _copy(record) if record is not None and paired else {}
         self._on_disk = _copy(self._assigned)
@@ -90,7 +90,7 @@ class IidAllocator:
         return iids[hap_type]
 
     def assign_by_type_from_now(self) -> None:
-        """Assign by type from now on: the accessories from before the record existed have their iids now."""
+        """Assign by type from now on: the accessories from before the record existed already have iids."""
         self._by_order = False
 
     def are_written(self, aid: int, iids: Iids) -> bool:
@@ -99,11 +99,11 @@ class IidAllocator:
         return iids.items() <= written.items() and _type_of(iids) == _type_of(written)
 
     def written_type(self, aid: int) -> HapType | None:
-        """Return the type of an accessory on disk, None if it is not there."""
+        """Return the type of an accessory on disk, or None if it is not there."""
         return _type_of(self._on_disk.get(aid, {}))
 
     def to_write(self, present: Record, *, paired: bool) -> Record:
-        """Return the record to write; `present` has the accessories that are served.
+        """Return the record to write; `present` contains the accessories that are served.
 
         If there are too many accessories, the oldest ones that are not served are dropped. One that comes
         back gets the fixed iids of its type, so even then no iid changes its meaning.
@@ -117,7 +117,7 @@ class IidAllocator:
         }
 
     def written(self, record: Record) -> None:
-        """Replace everything by the record that is on disk now."""
+        """Replace everything with the record that is now on disk."""
         self._assigned, self._on_disk = _copy(record), _copy(record)
 
     def discard_unwritten_except(self, served: Record) -> None:

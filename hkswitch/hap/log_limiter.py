@@ -1,4 +1,4 @@
-"""Limits log lines about devices on the network, by source and by kind, and sums up the others."""
+"""Limits log lines about devices on the network, by source and by kind, and summarises the rest."""
 
 import asyncio
 import logging
@@ -8,14 +8,14 @@ from typing import Final
 
 LOG_INTERVAL_SECONDS: Final = 60.0
 MOST_SOURCES: Final = 16
-"""Lines of one kind a minute, each about another source. Further sources are only counted."""
+"""Lines of one kind per minute, each about a different source. Further sources are only counted."""
 
 MOST_KINDS: Final = 32
 MOST_COUNTED: Final = 1_000
 
 
 class RateLimitedLog:
-    """A logger that is safe to use for events that devices cause: it skips lines, and later logs how many."""
+    """A logger for events that devices can cause at will: it skips lines, and later logs how many."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -48,28 +48,28 @@ class RateLimitedLog:
     def _sum_up(self, loop: asyncio.AbstractEventLoop) -> None:
         self._summing_up = None
         for number, line in self._limiter.suppressed(loop.time()):
-            self._log.warning("%s more addresses in a minute, such as %s", number, line)
+            self._log.warning("%s more addresses in the last minute, for example %s", number, line)
         self._plan(loop)
 
 
 class LogRateLimiter:
-    """Decides which lines to log: one a minute for each source, and for few sources of each kind.
+    """A limit of one line a minute for each source, and of a few sources for each kind of line.
 
-    It counts the other sources. A device can use any number of addresses, and the lines about those must not
+    It counts the other sources. A device can use any number of addresses, and the lines about them must not
     hide lines of other kinds.
     """
 
     def __init__(self) -> None:
         self._until_seconds: dict[int, tuple[float, str]] = {}
-        """For each source, by hash: until when it is silenced, and the kind of its line. In the order of
-        time."""
+        """By hash of the source: the time until which it is silenced, and the kind of its line. In the order
+        of time."""
         self._lines: Counter[str] = Counter()
         self._suppressed: dict[str, SuppressedSources] = {}
 
     def may_log(self, source: str, now_seconds: float, kind: str = "", line: str = "") -> bool:
         """Return whether to log a line about a source; `now_seconds` must be monotonic.
 
-        Of the suppressed lines of each kind, the last one is kept as an example.
+        The last suppressed line of each kind is kept as an example.
         """
         for known, (until_seconds, its_kind) in list(self._until_seconds.items()):
             if until_seconds > now_seconds:
@@ -94,7 +94,7 @@ class LogRateLimiter:
     def suppressed(self, now_seconds: float) -> list[tuple[str, str]]:
         """Return, for each kind that is due, how many sources were suppressed and an example.
 
-        Once a minute.
+        A kind is due once a minute.
         """
         due = {kind: left for kind, left in self._suppressed.items() if left.due_seconds <= now_seconds}
         for kind in due:

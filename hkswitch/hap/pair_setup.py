@@ -4,8 +4,8 @@ HAP-python drops leading zeros where iOS does not, and so rejects one correct se
 accepts steps in any order, and lets any number of controllers pair at once, with one another's keys.
 
 The arithmetic takes tens of milliseconds, during which the loop is blocked. A thread would not help, because
-Python holds its global lock meanwhile. So a challenge is reused until it was answered, and answers are
-limited.
+Python holds its global lock meanwhile. So a challenge is reused until it has been answered, and
+answers are limited.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Verifier(SrpServer):
     def __init__(self, setup_code: str, last: "Verifier | None" = None) -> None:
         """Draw random numbers until the public key has no leading zero that HAP-python would drop.
 
-        The salt of `last` is kept, and so is the value derived from it and the code: half of the work.
+        It keeps the salt of `last` and the value derived from salt and code, which saves half of the work.
         """
         context = get_srp_context(GROUP_BITS, hashlib.sha512, SALT_BYTES)
         kept = {} if last is None else {"s": last.s, "v": last.v}
@@ -76,7 +76,7 @@ class Verifier(SrpServer):
     def set_A(self, bytes_A: bytes) -> None:  # noqa: N802, N803 -- HAP-python's names
         """Compute the session key with leading zeros; raises `PairingRefused` for an unsafe public key."""
         self.A, self.Ab = int.from_bytes(bytes_A), bytes_A
-        # TRUST: with a multiple of N, any device knows the session key (RFC 5054, 2.5.4).
+        # TRUST: a device that sends a multiple of N knows the session key (RFC 5054, 2.5.4).
         if len(bytes_A) * 8 > GROUP_BITS or self.A % self.N == 0:
             raise PairingRefused(ERROR_AUTHENTICATION, "unsafe public key")
         self.S = self._derive_premaster_secret()
@@ -88,7 +88,7 @@ class Verifier(SrpServer):
 
 
 class PairSetupRequests(HAPServerHandler):
-    """The requests of a connection by which the first controller pairs."""
+    """The requests of a connection with which the first controller pairs."""
 
     def __init__(self, connection: RequestConnection) -> None:
         self._connection = connection
@@ -127,9 +127,9 @@ class PairSetupRequests(HAPServerHandler):
         self._tell(Step.BEGIN, TAGS.SALT, salt, TAGS.PUBLIC_KEY, public_key.to_bytes(GROUP_BITS // 8))
 
     def _challenge(self) -> Verifier:
-        """Return a challenge that was never answered.
+        """Return a challenge that has never been answered.
 
-        One that a controller abandoned is reused at no cost.
+        It reuses one that a controller abandoned, at no cost.
         """
         last, code = self._pair_setup.challenge, self.accessory_handler.setup.code
         if last is not None and last.p != code.encode():
@@ -152,7 +152,7 @@ class PairSetupRequests(HAPServerHandler):
             if self._pair_setup.holder is not self._connection.session:
                 raise PairingRefused(
                     ERROR_UNKNOWN, "disconnected"
-                )  # sees no outcome, so it is not an attempt
+                )  # the device sees no outcome, so this is not an attempt
             ours = self._own_proof(verifier, public_key, proof)
             self._pair_setup.proved()
             return _answer(Step.PROVE, TAGS.PASSWORD_PROOF, ours)
@@ -166,8 +166,8 @@ class PairSetupRequests(HAPServerHandler):
         """Return the bridge's proof if the controller's is correct; otherwise the attempt stays counted."""
         attempts = self.accessory_handler.attempts
         try:
-            # TRUST: counted before the comparison. On a full disk, guesses would be free otherwise, and a
-            # correct one would show.
+            # TRUST: count before comparing. Otherwise guesses would be free on a full disk, and a correct one
+            # would be recognisable.
             failed = attempts.count()
         except StateUnwritable:
             self.accessory_handler.writer.log_trouble()

@@ -1,7 +1,7 @@
 """Rules of pairing: one pair-setup at a time, steps in order, limited attempts, and the error codes.
 
 Wrong setup codes are counted across restarts. After too many, no controller can pair until they are reset.
-An attempt is on disk before its code is compared, so that neither a kill nor a full disk gives a free one.
+An attempt is on disk before its code is compared, so neither a kill nor a full disk gives a free guess.
 Does no I/O itself: the driver writes the state.
 """
 
@@ -24,7 +24,7 @@ ConnectionT = TypeVar("ConnectionT", bound=Hashable)
 class PairingRefused(Exception):
     """A pairing request that the bridge refuses.
 
-    `error` is the code in the response, `why` goes to the log.
+    `error` is the code in the response; `why` goes to the log.
     """
 
     def __init__(self, error: bytes, why: str) -> None:
@@ -58,7 +58,7 @@ class PairSetup(Generic[ConnectionT]):
         self._next: Step | None = None
 
     def begin(self, connection: ConnectionT) -> bool:
-        """Begin, or begin again, and return True, unless another connection is pairing."""
+        """Begin or restart pair-setup; return False if another connection is pairing."""
         if self.holder not in {None, connection}:
             return False
         self.holder, self._next = connection, Step.PROVE
@@ -67,7 +67,7 @@ class PairSetup(Generic[ConnectionT]):
     def is_next(self, connection: ConnectionT, step: Step) -> bool:
         """Return whether this is the next step.
 
-        It consumes the step, so none can be skipped or tried twice.
+        This consumes the step, so no step can be skipped or tried twice.
         """
         if self.holder != connection or self._next is not step:
             return False

@@ -22,10 +22,10 @@ class PairingRequests(PairSetupRequests):
     def _pair_verify_two(self, tlv_objects: dict[bytes, bytes]) -> None:
         """Authenticate the controller by its signature.
 
-        HAP-python logs an error for each attempt of any device.
+        HAP-python logs an error for each attempt by any device.
         """
         context: Any = self.enc_context
-        self.enc_context: Any = None  # valid once
+        self.enc_context: Any = None  # for a single use
         if context is None:
             raise ValueError("pair-verify M3 without M1")
         try:
@@ -39,7 +39,7 @@ class PairingRequests(PairSetupRequests):
         self.response.shared_key = context["shared_key"]
         self.is_encrypted = True
         self._connection.session.controller = controller_of(identity)
-        if self.client_uuid not in self.state.uuid_to_bytes:  # in a state file of an early version
+        if self.client_uuid not in self.state.uuid_to_bytes:  # the state file is from an early version
             self.state.uuid_to_bytes[self.client_uuid] = identity
             self.accessory_handler.async_persist()
 

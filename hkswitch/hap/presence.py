@@ -1,6 +1,6 @@
-"""The bridge on mDNS: opens sockets on an endpoint, and has its service announced there.
+"""The bridge on mDNS: opens sockets on an endpoint, and announces the service there.
 
-The advertiser decides about names and times.
+The advertiser decides on names and timing.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ class Presence:
         self._interfaces: frozenset[int] = frozenset()
         self._is_over = False
         self._moving = asyncio.Lock()
-        """A stop during a move waits for its end: otherwise the goodbye would be lost."""
+        """A stop during a move waits until the move ends: otherwise the goodbye would be lost."""
 
     async def move(self, endpoint: Endpoint, service: Callable[[], ServiceInfo]) -> None:
         """Announce a service on this endpoint instead.
 
-        If it raises `OSError` or a zeroconf error, it is offline.
+        After an `OSError` or a zeroconf error, the bridge is offline.
         """
         async with self._moving:
             if self._is_over:
@@ -38,7 +38,7 @@ class Presence:
                 await self._open(endpoint, before)
                 info = service()
                 await self.advertiser.async_register_service(info, cooperating_responders=True)
-            except asyncio.CancelledError:  # the daemon stops
+            except asyncio.CancelledError:  # the daemon is stopping
                 await self._say_goodbye(before)
                 raise
             except BaseException:

@@ -26,7 +26,7 @@ from hkswitch.hap.log_limiter import RateLimitedLog
 
 HEADER_BYTES: Final = 12
 MOST_QUESTIONS: Final = 100
-"""In one query; a packet has room for 1,400, which take 25 ms to answer."""
+"""Questions in one query; a packet has room for 1,400, which take 25 ms to answer."""
 
 RESPONSE, TRUNCATED = 0x80, 0x02
 """Flags in the third byte of the header (RFC 1035, 4.1.1)."""
@@ -38,9 +38,9 @@ _log = logging.getLogger(__name__)
 
 
 class Responder(Zeroconf):
-    """Answers on the chosen addresses.
+    """zeroconf on the chosen addresses only.
 
-    A packet that zeroconf fails on is logged, once a minute for each sender.
+    It logs packets on which zeroconf fails, once a minute for each sender.
     """
 
     def __init__(self, addresses: list[str]) -> None:
@@ -76,13 +76,13 @@ class Responder(Zeroconf):
         await self.async_wait_for_start()
 
     def leave_addresses(self) -> None:
-        """Require no address any more."""
+        """Stop requiring addresses to be available."""
         self._addresses = frozenset()
 
     def detect_conflicts(
         self, info: ServiceInfo, tell: Callable[[], None] = lambda: None
     ) -> ConflictDetector:
-        """Detect conflicts with the names of this service from now on, and of no earlier one."""
+        """Detect conflicts with the names of this service from now on, instead of those of an earlier one."""
         self._announced.add(unique_records(info))
         self._conflicts = ConflictDetector(info, self._announced, tell)
         return self._conflicts
@@ -103,8 +103,8 @@ class Responder(Zeroconf):
             return True
         if self._conflicts is not None:
             self._conflicts.read_packet(data, sender)
-        # From our own packets, zeroconf knows what not to repeat within a second (RFC 6762, 6). Linux drops
-        # packets from the network with an address of this machine.
+        # Our own packets tell zeroconf what not to repeat within a second (RFC 6762, 6). Linux drops packets
+        # from the network whose sender is an address of this machine.
         return _without_zone(sender) in self._addresses
 
     def log_warning(self, sender: str, error: Exception) -> None:
@@ -117,7 +117,7 @@ class Responder(Zeroconf):
 
 
 class OwnRecords(DNSCache):
-    """A cache for the records of this bridge only, with the time of their last appearance on the network."""
+    """A cache for the records of this bridge only, with the time when they last appeared on the network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class OwnRecords(DNSCache):
 
 
 class _NoHistory(QuestionHistory):
-    """No question history: it only serves programs that send queries."""
+    """An empty question history: only programs that send queries need one."""
 
     def add_question_at_time(self, question: Any, now: float, known_answers: set[DNSRecord]) -> None:  # noqa: ANN401
         """Ignore the question."""
@@ -166,7 +166,7 @@ def records_of(info: ServiceInfo) -> frozenset[DNSRecord]:
 def _without_truncation_flag(data: bytes) -> bytes:
     """Return a query without the truncation flag, for which zeroconf would buffer up to 70 MB.
 
-    The packets that follow only list answers to omit.
+    The packets that would follow only list answers to omit.
     """
     if not data[2] & TRUNCATED:
         return data

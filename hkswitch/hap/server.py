@@ -27,7 +27,7 @@ TRIM_AFTER_SECONDS: Final = 1.0
 
 
 class Server(HAPServer):
-    """Listens on an endpoint, which can change, and enforces the limits of connections."""
+    """The server on an endpoint, which can change, with the limits of its connections."""
 
     def __init__(self, port: int, driver: AccessoryDriver) -> None:
         super().__init__(("", port), driver)
@@ -66,7 +66,7 @@ class Server(HAPServer):
             connection.abort()
 
     def async_stop(self) -> None:
-        """Close everything; HAP-python's raises after a failed start."""
+        """Close everything; HAP-python's version raises after a failed start."""
         if self._connection_cleanup is not None:
             self._connection_cleanup.cancel()
         self._memory_trimmer.close()
@@ -89,12 +89,12 @@ class Server(HAPServer):
         return connection in self._unauthenticated
 
     def add_authenticated(self, connection: HapConnection) -> None:
-        """Count a connection as authenticated; this may close another one of a controller."""
+        """Register a connection as authenticated; this may close another connection of a controller."""
         self._unauthenticated.discard(connection)
         one_too_many = self._sessions.add(connection, connection.session.controller)
         if one_too_many is not None:
             one_too_many.log_warning(
-                "too many connections of its controller, closing the one that was idle longest"
+                "too many connections of its controller, closing the one that has been idle longest"
             )
             one_too_many.abort()
             self.trim_memory_soon()
@@ -114,7 +114,7 @@ class Server(HAPServer):
 
 
 class MemoryTrimmer:
-    """Returns freed memory to the kernel."""
+    """A timer that returns freed memory to the kernel."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -1,4 +1,4 @@
-"""Connections: the controller behind each one, their limits, and whose request is next. Pure: no I/O.
+"""Connections: their controllers, their limits, and the order of their requests. Pure: no I/O.
 
 Any device on the home network can connect. The resources of unauthenticated connections are therefore limited
 and shared fairly among addresses, and those of controllers among controllers.
@@ -30,10 +30,10 @@ MOST_SESSIONS_IN_ALL: Final = 256
 """A quarter of the file descriptors that hkswitch.service allows the daemon."""
 
 LARGEST_BODY_BYTES: Final = 64 * 1024
-"""About 600 writes."""
+"""Room for about 600 writes."""
 
 LARGEST_TLV_BYTES: Final = 4 * 1024
-"""The largest pairing message. Real ones have about 500 bytes, and parsing a longer one takes long."""
+"""The largest pairing message. Real ones have about 500 bytes, and longer ones are slow to parse."""
 
 LARGEST_HEADERS_BYTES: Final = 8 * 1024
 
@@ -42,7 +42,7 @@ ConnectionT = TypeVar("ConnectionT", bound=Hashable)
 
 @dataclass(eq=False, slots=True)
 class Session:
-    """One connection and its controller. Two sessions are never equal, whatever their addresses.
+    """One connection and its controller. Two sessions are never equal, even if their addresses are.
 
     The address and port of a controller do not identify a connection: a controller may use the same ones to
     connect to two addresses of the bridge.
@@ -77,7 +77,7 @@ def controller_of(identity: bytes) -> UUID:
 def refusal(
     target: bytes, headers: Mapping[bytes, bytes], number: int, *, is_unauthenticated: bool
 ) -> HTTPStatus | None:
-    """Return the status to reject a request with before its body is read, if any.
+    """Return the status with which to reject a request before its body is read, None to accept it.
 
     `number` is the position of the request on its connection, from 1.
     """
@@ -108,8 +108,8 @@ class UnauthenticatedConnections(Generic[ConnectionT]):
     def add(self, connection: ConnectionT, address: str, spared: ConnectionT | None) -> ConnectionT | None:
         """Add a connection. If there are too many now, remove and return the one to close.
 
-        That is the oldest one of the address with the most connections, so that one device cannot lock out
-        the others. `spared` is the connection that is pairing; it is never chosen.
+        It chooses the oldest one of the address with the most connections, so that one device cannot lock out
+        the others. `spared` is the connection that is pairing, which it never chooses.
         """
         self._addresses[connection] = address
         if len(self._addresses) <= MOST_UNAUTHENTICATED:
@@ -139,8 +139,8 @@ class ControllerSessions(Generic[ConnectionT]):
     def add(self, connection: ConnectionT, controller: Hashable) -> ConnectionT | None:
         """Add a connection. If there are too many now, remove and return the one to close.
 
-        That is the one that was idle longest: of the same controller if that has too many, and otherwise of
-        the controller with the most. It is never the new connection.
+        It chooses the one that has been idle longest: of the same controller if that has too many, and
+        otherwise of the controller with the most. It never chooses the new connection.
         """
         self._controllers[connection] = controller
         counted = Counter(self._controllers.values())
@@ -163,7 +163,7 @@ class ControllerSessions(Generic[ConnectionT]):
 
 
 class RequestScheduler:
-    """Gives each controller one request per turn of the event loop, in the order of arrival.
+    """A fair order of requests: one for each controller per turn of the event loop, in order of arrival.
 
     A controller may have many connections and send many requests on each of them at once: the others wait for
     only one of those.
@@ -176,7 +176,7 @@ class RequestScheduler:
         self._waiting: dict[Hashable, deque[Callable[[], None]]] = {}
 
     def take_turn(self, owner: Hashable) -> bool:
-        """Return whether the owner may go on now. If not, the connection has to wait in the queue."""
+        """Return whether the owner may proceed now. If not, the connection must wait in the queue."""
         if owner in self._had_turn:
             return False
         if not self._had_turn:
@@ -185,7 +185,7 @@ class RequestScheduler:
         return True
 
     def enqueue(self, owner: Hashable, resume: Callable[[], None]) -> None:
-        """Call `resume` when it is its turn, after the owner's others; the owner has just had its turn."""
+        """Call `resume` in a later turn, after those already queued; the owner must have had its turn."""
         self._waiting.setdefault(owner, deque()).append(resume)
 
     def _begin_turn(self) -> None:

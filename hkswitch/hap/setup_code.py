@@ -1,6 +1,6 @@
 """The setup code, setup ID and setup payload, and the QR code as text or image.
 
-Does no I/O, but draws random numbers. Imports no HAP-python, which would slow the command line.
+Does no I/O, but draws random numbers. Imports no HAP-python, which would slow down the command line.
 """
 
 import io
@@ -22,7 +22,7 @@ FORBIDDEN_CODES: Final = frozenset({*(str(digit) * 8 for digit in range(10)), "1
 """Setup codes that the HAP specification (2.5.1, "Setup Code") forbids."""
 
 PIXELS_A_MODULE: Final = 10
-"""Of the image: large enough to scan from some distance to a screen."""
+"""In the image: large enough to scan from a screen at some distance."""
 
 CATEGORY_BRIDGE: Final = 2
 FLAG_IP: Final = 2
@@ -66,7 +66,7 @@ class Setup:
 
 
 def some(ids: Sequence[str]) -> str:
-    """List controller IDs for a sentence; of many, only the first ones."""
+    """List controller IDs for a sentence; if there are many, only the first ones."""
     more = len(ids) - MOST_TOLD
     return ", ".join(ids[:MOST_TOLD]) + (f" and {more} more" if more > 0 else "")
 

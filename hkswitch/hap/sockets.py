@@ -32,7 +32,7 @@ GROUPS_OF_IPV6: Final = ip_network("ff02::/16")
 
 SEND_BUFFER_BYTES: Final = 128 * 1024
 """Kernel memory for a controller that does not read; the default is up to 4 MB, which counts as the
-daemon's."""
+daemon's memory."""
 
 
 class SupportsSetsockopt(Protocol):
@@ -63,7 +63,7 @@ def listening_socket(address: str, port: int, interface: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         # No keepalive: it would wake phones, and HAP forbids it. If a phone leaves the house without closing
         # its connection, the first event that cannot be delivered does.
-        # Not the filter below: on TCP sockets it requires CAP_NET_ADMIN.
+        # The filter below would require CAP_NET_ADMIN on TCP sockets.
         made.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, interface)
         made.bind(bound)
         made.listen(BACKLOG)
@@ -151,7 +151,7 @@ def _instruction(code: int, operand: int, *, if_true: int = 0, if_false: int = 0
 
 
 class CannotBind(OSError):
-    """The sockets on `addresses`, a part of an endpoint, cannot be opened."""
+    """A failure to open the sockets on `addresses`, a part of an endpoint."""
 
     def __init__(self, error: OSError, addresses: tuple[str, ...]) -> None:
         super().__init__(error.errno, error.strerror or str(error))
@@ -170,8 +170,7 @@ class ListeningSockets:
         self._connect = connect
         self._servers: dict[tuple[str, int], asyncio.Server] = {}
         self._open: set[tuple[str, int]] = set()
-        """The addresses and interfaces whose connections are accepted, to reject those that arrive during a
-        change."""
+        """The addresses and interfaces that accept connections, to reject those on others during a change."""
 
     async def move(self, endpoint: Endpoint) -> None:
         """Listen on this endpoint only; raises `CannotBind` and then changes nothing."""

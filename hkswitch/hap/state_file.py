@@ -1,8 +1,9 @@
 """The bridge's identity on disk: setup code, keys, pairings and iids in one file, written atomically.
 
 Imports no HAP-python. If the file is damaged or missing, its sound backup is used, with a warning. If neither
-is sound, both are left alone: with a new identity, every phone would see a different bridge. The same is true
-of a file from a newer version: its backup may be older and is not used. Unknown keys are preserved.
+is sound, neither is touched: with a new identity, every phone would see a different bridge. A file from a
+newer version is not touched either, and its backup, which may be older, is not used. Unknown keys are
+preserved.
 """
 
 import errno
@@ -146,7 +147,7 @@ def as_owner(folder: Path) -> Iterator[None]:
     if os.geteuid() != 0 or not folder.exists():
         yield
         return
-    # TRUST: links of the daemon's user could lead root elsewhere, and the daemon must own what root writes.
+    # TRUST: symlinks of the daemon's user could mislead root, and the daemon must own what root writes.
     owner = folder.stat()
     with with_rights(owner.st_uid, owner.st_gid):
         yield
@@ -185,7 +186,7 @@ def _open_lock(path: Path) -> int:
 
 
 def _holder(lock: FileIO) -> str:
-    """Return the process that holds the lock, as far as the lock file has it."""
+    """Return the ID of the process that holds the lock, or `?` if the file does not contain it."""
     with suppress(OSError):
         written = (lock.read(20) or b"").decode("ascii", "replace").strip()
         return written if written.isdecimal() else "?"  # a power cut can leave anything in it
@@ -280,7 +281,7 @@ def _replace(path: Path, contents: bytes) -> None:
 def _contents(path: Path) -> bytes | None:
     """Return the contents of a regular file.
 
-    None if there is none, or it is larger than any that was written.
+    Return None if there is none, or if it is larger than any that hkswitch writes.
     """
     try:
         # Non-blocking, in case a pipe replaced the file.

@@ -1,6 +1,6 @@
 """The format of the state file: setup code, keys, pairings and iids, to bytes and back.
 
-Pure: no I/O but logs.
+Pure: no I/O except log lines.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from hkswitch.protocol.report import PairedController
 FILE_NAME: Final = "bridge.json"
 BACKUP_NAME: Final = "bridge.json.backup"
 FORMAT_VERSION: Final = 2
-"""The format version. 1 had no iids: a program that knows only 1 would serve others, so it must refuse this
-one."""
+"""The format version. Format 1 had no iids: a program that knows only that one would serve different iids, so
+it must reject this one."""
 
 LARGEST_FORMAT_VERSION: Final = 10**40
 """The largest format version to show in a message."""
@@ -89,8 +89,8 @@ class StateTooNew(Failure):
 class Stored:
     """The contents of the state file. `accessory` is HAP-python's part: keys, pairings and the bridge's ID.
 
-    `iids` has all that were ever served to a controller, None if no daemon has written them yet. `others` has
-    the unknown keys at their positions; they are written back.
+    `iids` has all that were ever served to a controller, None if no daemon has written them yet.
+    `others` has the unknown keys at their positions; they are written back.
     """
 
     setup: Setup

@@ -1,6 +1,6 @@
 """Writes the bridge's state, retries while writing fails, and describes the consequences for phones.
 
-It does not decide what is served: the database does, and learns from here what is on disk.
+The database decides which accessories to serve; this module tells it what is on disk.
 """
 
 import asyncio
@@ -14,18 +14,19 @@ from hkswitch.hap.database import Database
 from hkswitch.hap.state_format import Stored
 
 WRITE_AGAIN_SECONDS: Final = 60.0
-"""Between retries; writing succeeds again when the disk has space."""
+"""The interval between retries; writing succeeds again when the disk has space."""
 
 RETRY_SECONDS: Final = 1.0
-"""Between retries for devices that want to pair: each may block the event loop for as long as the disk."""
+"""The interval between retries for devices that want to pair: each may block the event loop as long as the
+disk takes."""
 
 LOG_AGAIN_SECONDS: Final = 60.0
-"""For the same message, which any device on the network could otherwise have logged repeatedly."""
+"""The interval between equal messages, which any device on the network could otherwise trigger repeatedly."""
 
 MOST_NAMED_ACCESSORIES: Final = 3
-"""Accessories to name in a message; of the others, only the number."""
+"""Accessories to name in a message; the others are only counted."""
 
-REMEDY: Final = "make room on that disk, or make it writable: hkswitch tries again every minute"
+REMEDY: Final = "free space on that disk or make it writable; hkswitch retries every minute"
 
 _log = logging.getLogger(__name__)
 
@@ -65,16 +66,16 @@ class StateWriter:
 
     @property
     def trouble(self) -> str:
-        """Why writing fails, the remedy and the consequences; empty if it works."""
+        """The reason why writing fails, the remedy and the consequences; empty if it works."""
         if self._failure is None:
             return ""
         means = ["no controller can be paired or removed"]
         if self._database.has_unannounced_changes:
-            means.append("phones are not told of changes")
+            means.append("phones are not notified of changes")
         if names := self._database.left_out:
             means.append(f"not in the Home app: {_some(names)}")
         if names := self._database.of_old_type:
-            means.append(f"still of the old type: {_some(names)}")
+            means.append(f"still shown with the old type: {_some(names)}")
         return f"{self._failure}; {REMEDY}; until then: {'; '.join(means)}"
 
     def write(self) -> None:
@@ -86,7 +87,7 @@ class StateWriter:
             self._failed(failure)
             raise
         self._database.written(stored.iids or {})
-        if self._again is not None:  # serve now what waited for this
+        if self._again is not None:  # serve the pending changes now
             self._again.cancel()
             self._again = self._loop.call_soon(self.try_again)
         if self._failure is not None:

@@ -1,1 +1,1 @@
-"""Where to serve: addresses and listening sockets, read from the kernel's tables. Knows no HomeKit."""
+"""The addresses to serve on, and listening sockets, read from the kernel's tables. Knows no HomeKit."""

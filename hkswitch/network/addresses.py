@@ -31,14 +31,14 @@ _ROUTE_UP, _ROUTE_REJECT = 0x1, 0x200  # linux/route.h
 _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400  # links, IPv4 and IPv6 addresses and routes; rtnetlink(7)
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL, errno.ENOTDIR})
-"""For an interface that disappeared (EINVAL: while its file was open), and for bonding_masters, which is
-none."""
+"""Errors for an interface that disappeared (EINVAL: while its file was open), and for bonding_masters, which
+is not an interface."""
 
 
 class TablesUnreadable(NoAddress):
-    """This machine's network cannot be read now, for example for lack of file descriptors.
+    """A failure to read this machine's network, for example for lack of file descriptors.
 
-    The kernel sends no message when that is over: retry soon, and do not wait for `changes`.
+    The kernel sends no message when that ends: retry soon instead of waiting for `changes`.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -57,7 +57,7 @@ def of_bridge(config: BridgeConfig) -> tuple[str, ...]:
 
 
 def endpoint_of(config: BridgeConfig, before: Endpoint | None = None) -> Endpoint:
-    """Return the endpoint to serve on: addresses and their interfaces; raises what `of_bridge` raises.
+    """Return the endpoint to serve on: addresses and their interfaces; raises the same as `of_bridge`.
 
     `before` is the current endpoint, from the same config. It is kept while there is no default route.
     """
@@ -150,7 +150,7 @@ def _open_rtnetlink() -> socket.socket:
 
 
 class NetworkChanges:
-    """Notices changes from rtnetlink messages, whose contents it ignores: the tables have the new state."""
+    """A watcher of rtnetlink messages. It ignores their contents: the tables have the new state."""
 
     def __init__(self, messages: socket.socket) -> None:
         """`messages` is a bound, non-blocking rtnetlink socket."""
@@ -225,9 +225,9 @@ def _networks(interfaces: Collection[str]) -> frozenset[Network]:
 
 
 def _index(name: str) -> int:
-    """Read the interface's index.
+    """Read the index of an interface.
 
-    If_nametoindex() has one error for a missing interface and for exhaustion.
+    The errors of if_nametoindex() do not distinguish a missing interface from exhaustion.
     """
     return int((LINKS / name / "ifindex").read_text(encoding="ascii"))
 

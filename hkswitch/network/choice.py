@@ -1,4 +1,4 @@
-"""Chooses the addresses of a machine that the bridge serves on. Pure: no I/O."""
+"""Chooses the addresses on which the bridge serves. Pure: no I/O."""
 
 import re
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ _NO_LAN: Final = (
 
 
 class NoAddress(Failure):
-    """There is no address to serve on now.
+    """A machine without an address to serve on, for now.
 
-    `wanted` is what the bridge waits for, `why` is the reason alone, and `remedy` is what to do about it.
+    `wanted` names what the bridge waits for, `why` is the reason alone, and `remedy` is the fix.
     """
 
     def __init__(self, why: str, wanted: str = "the network", remedy: str = "") -> None:
@@ -41,11 +41,11 @@ class NoAddress(Failure):
 
 
 class NoDefaultRoute(NoAddress):
-    """The config chooses nothing, and there is no default route."""
+    """A config that chooses no address, on a machine without a default route."""
 
     def __init__(self, remedy: str = "") -> None:
         """`remedy` replaces the usual one where the config has no network settings."""
-        why = "there is no default route to choose an address by"
+        why = "cannot choose an address without a default route"
         super().__init__(why, "a default route", remedy or "set bridge.interface")
         self._said = remedy or "set bridge.interface or bridge.address"
 
@@ -75,7 +75,7 @@ class Address:
 
     @property
     def is_reachable(self) -> bool:
-        """Whether phones can reach it, today and tomorrow."""
+        """Whether phones can reach it, and will still be able to later."""
         return self.is_ready and not self.flags & (_TEMPORARY | _DEPRECATED) and not self.ip.is_link_local
 
 
@@ -103,7 +103,7 @@ def choose(config: BridgeConfig, machine: Machine, staying: frozenset[str] = fro
         return _of_interfaces(config.interfaces, machine)
     if (interface := _default(machine)) is not None:
         return _of_interfaces((interface,), machine)
-    # A restarting router or a VPN may remove the route while phones still reach the bridge.
+    # A restarting router or a VPN may remove the route while phones can still reach the bridge.
     left = tuple(sorted(name for name in staying if is_lan(name, machine.links.get(name, 0))))
     try:
         return _of_interfaces(left, machine)
@@ -112,7 +112,7 @@ def choose(config: BridgeConfig, machine: Machine, staying: frozenset[str] = fro
 
 
 def lack(config: BridgeConfig, machine: Machine) -> NoAddress | None:
-    """Return which chosen addresses are missing, and why; None if none are. Pure."""
+    """Return the chosen addresses that are missing, and why; None if all are present. Pure."""
     if config.addresses:
         missing = _missing(_wanted(config), machine)
         return _no_interface_has(missing, machine, " and ") if missing else None
@@ -158,7 +158,7 @@ def _no_interface_has(missing: list[str], machine: Machine, joint: str) -> NoAdd
     having = (interface_of(each.label) for each in machine.addresses if str(each) in missing)
     down = dict.fromkeys(name for name in having if not machine.is_up(name))
     remedy = " and ".join(map(_bring_up, down))
-    remedy = remedy or f"give {' and '.join(missing)} to an interface that is up, or change bridge.address"
+    remedy = remedy or f"assign {' and '.join(missing)} to an interface that is up, or change bridge.address"
     return NoAddress(why, joint.join(missing), remedy)
 
 
@@ -167,7 +167,7 @@ def _default(machine: Machine) -> str | None:
 
 
 def _of_interfaces(names: tuple[str, ...], machine: Machine) -> tuple[str, ...]:
-    """Return the addresses, IPv4 first: IPv6 prefixes at home change."""
+    """Return the addresses, IPv4 first: the IPv6 prefixes of home networks change."""
     found = [ip for name in names for ip in _reachable(name, machine)]
     if not found:
         raise _lacks(names, machine, " or ")
@@ -189,20 +189,20 @@ def _lacks(names: tuple[str, ...], machine: Machine, joint: str) -> NoAddress:
 
 
 def _there(names: tuple[str, ...], machine: Machine) -> str:
-    """List the interfaces to choose instead, if one of `names` is missing or down."""
+    """List the interfaces that could be chosen instead, if one of `names` is missing or down."""
     if all(map(machine.is_up, names)):
         return ""
     # Not those of containers, which come and go: each change would be a log line.
     others = machine.links.keys() - set(map(interface_of, names))
     there = sorted(name for name in others if is_lan(name, machine.links[name]))
     more = f" and {len(there) - MOST_NAMED_INTERFACES} more" if len(there) > MOST_NAMED_INTERFACES else ""
-    return f"; there are: {', '.join(there[:MOST_NAMED_INTERFACES])}{more}" if there else ""
+    return f"; available interfaces: {', '.join(there[:MOST_NAMED_INTERFACES])}{more}" if there else ""
 
 
 def _lack(name: str, machine: Machine) -> tuple[str, str]:
     """Return why the bridge cannot serve on an interface, and the remedy."""
     if machine.is_up(name):
-        return f"the interface {name} has no address that a phone can reach", f"give {name} an address"
+        return f"the interface {name} has no address that a phone can reach", f"assign an address to {name}"
     if (interface := interface_of(name)) in machine.links:
         return f"the interface {name} is down", _bring_up(interface)
     return f"there is no interface {name}", f"connect {name}, or change bridge.interface"

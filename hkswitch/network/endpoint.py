@@ -4,15 +4,15 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 Network = IPv4Network | IPv6Network
-"""Addresses that are reached without a router."""
+"""A range of addresses that are reached without a router."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """The addresses that the bridge listens on and advertises, and the interfaces that it accepts, by index.
 
-    `lack` says what else is chosen but missing, and why; `remedy` says what to do about it. Both are ignored
-    in comparisons. `networks` are those of the interfaces; if empty, packets from beyond a router are not
+    `lack` names what else is chosen but missing, and why; `remedy` is the fix. Both are ignored in
+    comparisons. `networks` are those of the interfaces; if empty, packets from beyond a router are not
     recognised.
     """
 
@@ -26,7 +26,7 @@ class Endpoint:
         return ", ".join(self.addresses)
 
     def within(self, other: "Endpoint") -> "Endpoint | None":
-        """Return the part that is also in another endpoint; None if that is nothing."""
+        """Return the part that is also in another endpoint, or None if there is none."""
         addresses = tuple(address for address in self.addresses if address in other.addresses)
         interfaces = self.interfaces & other.interfaces
         lost = self.interfaces and not interfaces

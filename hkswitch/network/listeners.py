@@ -35,9 +35,9 @@ class Listener:
 
 
 def holder(port: int, addresses: Collection[str] = ()) -> str:
-    """Describe the process that listens on a port, for a sentence; return an empty text if there is none.
+    """Describe the process that listens on a port, for a sentence; empty if there is none.
 
-    With `addresses`, only sockets on one of these count.
+    With `addresses`, it considers only sockets on these.
     """
     rows = [each for table in TCP_TABLES for each in listeners(_text(PROC / table)) if each.port == port]
     found = [each for each in rows if not addresses or any(map(each.is_in_the_way_of, addresses))]
@@ -82,7 +82,7 @@ def _user(user_id: int) -> str:
         return str(user_id)
 
 
-# Processes may exit meanwhile, and those of other users may be hidden: both count as empty.
+# Processes may exit meanwhile, and those of other users may be hidden: both are treated as empty.
 
 
 def _entries(folder: Path) -> Iterable[Path]:

@@ -73,7 +73,7 @@ def test_an_address_that_the_configuration_takes_is_taken_in_its_form(address: s
         (
             "a default route: there is none; set bridge.interface",
             None,
-            f"a default route: there is no default route to choose an address by; {demo.NAME_ADDRESS}",
+            f"a default route: cannot choose an address without a default route; {demo.NAME_ADDRESS}",
         ),
         (
             "192.0.2.7: no interface that is up has it",

@@ -148,7 +148,7 @@ def test_any_number_of_messages_is_a_few_lines_and_a_sum_and_hides_no_other_erro
     handle(loop, context(raised(ValueError("no name"))))
     loop.close()
     assert len(caplog.messages) == MOST_SOURCES + 3
-    assert caplog.messages[-1] == "484 more errors, such as error in the event loop: message 499"
+    assert caplog.messages[-1] == "484 more errors, for example error in the event loop: message 499"
 
 
 def test_a_library_with_any_number_of_messages_hides_no_other_library_and_is_summed_up(

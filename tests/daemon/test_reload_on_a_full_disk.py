@@ -47,8 +47,8 @@ async def test_a_reload_that_cannot_write_new_iids_fails_with_the_reason_and_wor
                 await asyncio.to_thread(reload.request_reload, daemon.state_folder)
             said = str(caught.value)
             assert said.startswith("not reloaded: cannot write the bridge's state")
-            assert "No space left on device; make room on that disk" in said
-            assert said.endswith("hkswitch then reloads by itself")
+            assert "No space left on device; free space on that disk" in said
+            assert said.endswith("hkswitch then reloads automatically")
             assert caught.value.exit_code is Exit.CANNOT_WRITE
             assert (await daemon.states()).keys() == {"files"}
         assert await daemon.reload() == ""

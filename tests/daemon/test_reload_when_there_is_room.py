@@ -62,9 +62,9 @@ async def test_a_reload_that_was_refused_for_want_of_room_is_done_when_there_is_
         full(True)
         daemon.write(FILES | WEB)
         said = await daemon.reload()
-        assert said.endswith("hkswitch then reloads by itself")
+        assert said.endswith("hkswitch then reloads automatically")
         assert (await daemon.states()).keys() == {"files"}
-        assert "reloads by itself" in await daemon.config_problem()
+        assert "reloads automatically" in await daemon.config_problem()
         with caplog.at_level(logging.INFO):
             full(False)
             await daemon.until_states(files=OFF, web=OFF)
@@ -143,7 +143,7 @@ async def test_a_reload_that_phones_are_not_told_of_says_so(
         daemon.write(groups)
         note = await daemon.reload()
         assert WHY in note
-        assert note.endswith("no controller can be paired or removed; phones are not told of changes")
+        assert note.endswith("no controller can be paired or removed; phones are not notified of changes")
         assert (await daemon.states()).keys() == groups.keys()
         assert daemon.front.config_version == version
         full(False)

@@ -60,7 +60,7 @@ async def test_a_start_that_cannot_write_says_so_and_a_reload_behind_it_that_can
     async with daemon.served(FILES | WEB):
         said = await storage(daemon)
         assert WHY in said
-        assert said.endswith("; not in the Home app: Web; still of the old type: Files")
+        assert said.endswith("; not in the Home app: Web; still shown with the old type: Files")
         assert said in daemon.told[-1]
         await daemon.until_states(files=GroupState.OFF, web=GroupState.OFF)  # it can be switched here
         full(False)

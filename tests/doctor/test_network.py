@@ -29,7 +29,9 @@ LOOPBACK = Endpoint(("127.0.0.2", "127.0.0.3"), frozenset({1}))
 BRIDGE = BridgeReport("hkswitch", __version__, 0, ("10.77.0.1",), 51826, ())
 NOWHERE = BRIDGE._replace(addresses=())
 DOWN = NoAddress("the interface lan0 is down", "lan0", "bring lan0 up: `sudo ip link set lan0 up`")
-BARE = NoAddress("the interface lan0 has no address that a phone can reach", "lan0", "give lan0 an address")
+BARE = NoAddress(
+    "the interface lan0 has no address that a phone can reach", "lan0", "assign an address to lan0"
+)
 NO_CONFIG = ConfigUnreadable("config.yaml", "No such file or directory")
 OTHER_FOLDER = Path("/srv/second")
 RELOAD = "`sudo hkswitch reload`"
@@ -72,14 +74,24 @@ NO_DAEMON = client.NoDaemon(OTHER_FOLDER / "control.sock")
         (DOWN, None, FAIL, "lan0 is down; bring lan0 up: `sudo ip link set lan0 up`"),
         (DOWN, NOWHERE._replace(network=f"waiting for lan0: {DOWN}"), FAIL, "lan0 is down; bring"),
         (DOWN, BRIDGE, FAIL, "lan0 is down (the bridge is still on 10.77.0.1); bring lan0 up"),
-        (BARE, None, FAIL, "the interface lan0 has no address that a phone can reach; give lan0 an"),
-        (NoDefaultRoute(), None, FAIL, "no default route to choose an address by; set bridge.interface"),
-        (NoDefaultRoute(), NOWHERE, FAIL, "no default route to choose an address by; set bridge.interface"),
+        (BARE, None, FAIL, "the interface lan0 has no address that a phone can reach; assign an"),
+        (
+            NoDefaultRoute(),
+            None,
+            FAIL,
+            "cannot choose an address without a default route; set bridge.interface",
+        ),
+        (
+            NoDefaultRoute(),
+            NOWHERE,
+            FAIL,
+            "cannot choose an address without a default route; set bridge.interface",
+        ),
         (
             NoDefaultRoute(),
             BRIDGE,
             WARN,
-            "no default route to choose an address by (the bridge is still on 10.77.0.1); set bridge",
+            "cannot choose an address without a default route (the bridge is still on 10.77.0.1); set bridge",
         ),
         (TablesUnreadable(OSError(24, os.strerror(24))), BRIDGE, SKIP, "Too many open files"),
         (NO_CONFIG, BRIDGE, SKIP, "there is no valid configuration"),

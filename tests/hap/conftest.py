@@ -46,7 +46,7 @@ class Served:
 
     @classmethod
     async def start(cls, state_folder: Path, host: SimulatedHost, groups: tuple[Group, ...]) -> "Served":
-        """Make one and bring it online."""
+        """Create a bridge and bring it online."""
         port = free_port()
         bridge = Bridge("Test Bridge", groups, state_folder, port)
         switchboard = Switchboard(groups, host, bridge)
@@ -61,11 +61,11 @@ class Served:
         await self.host.close()
 
     async def pair(self) -> Controller:
-        """A controller that pairs with it."""
+        """Return a controller that pairs with it."""
         return await Controller.pair(self.address, self.port, self.bridge.setup.code)
 
     def reset(self) -> None:
-        """All units stopped, as after a boot."""
+        """Stop all units, as after a boot."""
         self.host.change({unit: INACTIVE for group in GROUPS for unit in group.units})
 
 
@@ -84,7 +84,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def unpaired(tmp_path: Path) -> AsyncIterator[Served]:
-    """A bridge of the test's own, with nobody paired."""
+    """An unpaired bridge for one test."""
     own = await Served.start(tmp_path, SimulatedHost(GROUPS[1:2]), GROUPS[1:2])
     yield own
     await own.stop()
@@ -116,7 +116,7 @@ async def other(paired: Controller) -> AsyncIterator[Controller]:
     await fresh.close()
 
 
-# A raw controller, with a bridge of the file's own that knows it: its fixture `known`
+# A raw controller, paired with the bridge of the test file's fixture `known`
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -1,6 +1,6 @@
-"""What hkswitch uses of HAP-python, zeroconf and h11 by name, and how each of these names is defined there.
+"""The names of HAP-python, zeroconf and h11 that hkswitch uses, and their definitions there.
 
-All is read from the sources of both sides, so that nobody can forget to write a use down. A name is used if
+Both are read from source code, so that no use can be forgotten. A name is used if
 
 * a class of ours that derives from one of theirs defines, reads, or sets it;
 * it is imported, or is an attribute of what is imported;
@@ -39,7 +39,7 @@ RELIED_ON: Final = (
     "pyhap.iid_manager.IIDManager.assign",
     "pyhap.state.State.add_paired_client",
 )
-"""What is used without a name: theirs calls ours there, or ours does it instead."""
+"""Uses without a name: their code calls ours there, or ours replaces it."""
 
 Definitions = dict[str, dict[str, list[ast.stmt]]]
 """Of each class and module, by its dotted name: its own names, and the statements that define each."""
@@ -60,7 +60,7 @@ class Use(NamedTuple):
 
 @cache
 def _trees() -> dict[str, tuple[ast.Module, bool]]:
-    """Every module, and whether it is a package; what was compiled has its source beside it."""
+    """Return every module, and whether it is a package; compiled modules have their source beside them."""
     found = {}
     for library in LIBRARIES:
         spec = find_spec(library)
@@ -86,7 +86,7 @@ def parsed(text: str) -> ast.Module:
 
 @cache
 def definitions() -> Definitions:
-    """All names that the libraries define."""
+    """Return all names that the libraries define."""
     found: Definitions = {}
     for module, (tree, _) in _trees().items():
         found[module] = _own_names(tree.body)
@@ -101,7 +101,7 @@ def definitions() -> Definitions:
 
 
 def _own_names(body: Iterable[ast.stmt]) -> dict[str, list[ast.stmt]]:
-    """What the statements of a class or a module define."""
+    """Return the names that the statements of a class or a module define."""
     found: dict[str, list[ast.stmt]] = defaultdict(list)
     for statement in body:
         match statement:
@@ -122,7 +122,7 @@ def _inside(statement: ast.If | ast.Try) -> list[ast.stmt]:
 
 
 def _of_instances(owner: ast.ClassDef) -> dict[str, list[ast.stmt]]:
-    """What a class sets on its instances."""
+    """Return the attributes that a class sets on its instances."""
     found: dict[str, list[ast.stmt]] = defaultdict(list)
     for node in ast.walk(owner):
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
@@ -152,12 +152,12 @@ def _is_of_self(node: ast.AST) -> bool:
 
 @cache
 def modules() -> list[Path]:
-    """Those of ours that import one of the libraries."""
+    """Return our modules that import one of the libraries."""
     return [file for file in sorted(OURS.rglob("*.py")) if any(_imported(ast.parse(file.read_text())))]
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """The names under which a module has something of theirs, and what that is."""
+    """Yield the names under which a module imports something of theirs, and its dotted name."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in LIBRARIES:
@@ -169,20 +169,20 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def classes(file: Path) -> list[type[Any]]:
-    """The classes of a module that derive from theirs."""
+    """Return the classes of a module that derive from theirs."""
     module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
     found = [each for _, each in inspect.getmembers(module, inspect.isclass)]
     return [each for each in found if each.__module__ == module.__name__ and theirs(each)]
 
 
 def theirs(ours: type[Any]) -> list[str]:
-    """The classes of theirs that one of ours derives from, the nearest first."""
+    """Return their classes that one of ours derives from, nearest first."""
     names = (f"{base.__module__}.{base.__qualname__}" for base in ours.__mro__)
     return [name for name in names if name.split(".")[0] in LIBRARIES]
 
 
 def uses() -> set[Use]:
-    """All that is used, and what is relied on."""
+    """Return all uses."""
     found = {use for file in modules() for use in _uses_in(file)}
     found |= {Use(*dotted.rsplit(".", 1)) for dotted in RELIED_ON}
     waiting = [*found]
@@ -194,7 +194,7 @@ def uses() -> set[Use]:
 
 
 def _behind(use: Use) -> Iterator[Use]:
-    """The constants that a constant is made of."""
+    """Yield the constants that a constant is made of."""
     owner = use.owner
     module = owner if owner in _trees() else owner.rpartition(".")[0]
     for statement in definitions()[owner][use.name]:
@@ -228,14 +228,14 @@ def _uses_in(file: Path) -> Iterator[Use]:
 
 
 def _of_class(node: ast.ClassDef, bases: list[str]) -> Iterator[Use]:
-    """What a class of ours has, reads and sets of what its bases have."""
+    """Yield the names of its bases that a class of ours defines, reads or sets."""
     reads = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute) and _is_of_self(each)}
     for name in reads | _own_names(node.body).keys() | _of_instances(node).keys():
         yield from (Use(base, name) for base in bases if name in definitions().get(base, {}))
 
 
 def _resolved(dotted: str) -> Use | None:
-    """Where a dotted name is defined, if it is theirs: it may come through a package, or from a base."""
+    """Return the definition of a dotted name of theirs; it may come through a package or from a base."""
     owner, _, name = dotted.rpartition(".")
     if owner in definitions() and name in definitions()[owner]:
         return Use(owner, name)
@@ -255,9 +255,9 @@ def _resolved(dotted: str) -> Use | None:
 
 @cache
 def _met() -> tuple[str, ...]:
-    """The classes whose instances our modules may hold: those of the modules that come with what they import.
+    """Return the classes whose instances our modules may hold: those of all modules that their imports load.
 
-    What the interpreter has loaded is no measure: it may be another test that wants it.
+    Not those that the interpreter has loaded: another test may have imported them.
     """
     waiting = [dotted for file in modules() for _, dotted in _imported(ast.parse(file.read_text()))]
     found: set[str] = set()
@@ -272,7 +272,7 @@ def _met() -> tuple[str, ...]:
 
 
 def _imports_of(module: str) -> Iterator[str]:
-    """What a module of theirs imports of theirs, by its dotted name."""
+    """Yield the dotted names that a module of theirs imports from theirs."""
     tree, is_package = _trees()[module]
     for node in ast.walk(tree):
         match node:
@@ -293,18 +293,18 @@ def _by_name(attribute: str) -> tuple[Use, ...]:
 
 
 def contract() -> dict[str, str]:
-    """How each used name is defined, in short."""
+    """Return a digest of the definition of each used name."""
     return {str(use): digest(definitions()[use.owner][use.name]) for use in sorted(uses())}
 
 
 def digest(statements: Iterable[ast.stmt]) -> str:
-    """Of statements; of a class it is the beginning, since what is used of it has its own."""
+    """Return a digest of statements; for a class only its head, since its used members have their own."""
     texts = (each.text.strip() for each in statements)  # type: ignore[attr-defined] # see `parsed`
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def written() -> dict[str, str]:
-    """The contract as it was read."""
+    """Return the contract that was last reviewed."""
     return dict(line.split() for line in TABLE.read_text().splitlines())
 
 

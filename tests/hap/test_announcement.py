@@ -1,4 +1,4 @@
-"""What a bridge and its accessories are called in mDNS and in HomeKit, in any script."""
+"""Names of a bridge and its accessories in mDNS and HomeKit, in any script."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""The config version (c#): it grows with whatever controllers have to read anew, and never falls."""
+"""The config version (c#): it grows with every change that controllers must read, and never falls."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -25,7 +25,7 @@ def be_version(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Fill the disk, or make room again."""
+    """Return a function that fills the disk, or frees space again."""
     return filling(monkeypatch)
 
 
@@ -36,7 +36,7 @@ def on_disk(folder: Path) -> int:
 
 
 def announced(bridge: Bridge) -> int:
-    """What mDNS would say."""
+    """Return the c# that mDNS would announce."""
     return int(announcement("Test", bridge._driver.state).properties[b"c#"] or 0)
 
 

@@ -1,4 +1,4 @@
-"""A name that is ours stays ours while another device only casts doubt on it."""
+"""The bridge keeps its name while a conflict is only possible."""
 
 from hkswitch.hap.advertiser import Advertiser
 from tests.hap.test_mdns_conflicts import address, announced, meanwhile, ours, probe, response, said

@@ -1,7 +1,7 @@
-"""What hap/ overrides or relies on in HAP-python, zeroconf and h11 is what it was when that was written.
+"""The parts of HAP-python, zeroconf and h11 that hap/ overrides or relies on have not changed.
 
-What that is comes from the code (foreign.py). `python -m tests.hap.foreign` writes the table anew: only once
-what has changed was read, and what ours makes of it.
+foreign.py finds them in the code. `python -m tests.hap.foreign` rewrites the table: run it only after reading
+the changes and their effect on our code.
 """
 
 import ast

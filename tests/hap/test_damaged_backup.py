@@ -1,4 +1,4 @@
-"""A backup that is all that is left: a sound one is used, and a damaged one is neither used nor replaced."""
+"""A backup without its file: a sound one is used, and a damaged one is neither used nor replaced."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Events on a real encrypted connection: when they come, and in any interleaving with requests."""
+"""Events on a real encrypted connection: their timing, and their order among interleaved requests."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 from tests.world.http_reader import Heard, request
 
 QUICK = Pace(message_seconds=0.01, characteristic_seconds=0.04)
-"""What is true of any pace is tried with one that takes no time."""
+"""A fast pace, for properties that hold at any pace."""
 
 EXAMPLES, LONGER = 25, 40
 GROUPS = tuple(Group(name, name.title(), (f"{name}.service",)) for name in ("web", "slow", "broken", "mail"))
@@ -56,7 +56,7 @@ EPISODES = st.tuples(
 
 @dataclass
 class Trace:
-    """What the bridge did on a connection, in its order: when bytes came, and what was sent."""
+    """A trace of a connection in order: arrivals of bytes, and sent messages."""
 
     connection: HapConnection
     done: list[tuple[str, float, Any]] = field(default_factory=list)
@@ -111,7 +111,7 @@ class Trace:
 
 @dataclass
 class Phone:
-    """A controller that believes what it is told, and knows what it may expect."""
+    """A controller that tracks the values it receives, and checks them against expectations."""
 
     served: Served
     session: RawSession

@@ -1,4 +1,4 @@
-"""When a connection is told of changes, on a clock of the test's own."""
+"""The timing of events on a connection, by a simulated clock."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ Told = tuple[float, dict[Path, Any]]
 
 @dataclass
 class Subscriber:
-    """A connection whose requests are said by the test."""
+    """A connection whose requests the test controls."""
 
     values: dict[Path, Any] = field(default_factory=lambda: {A: False, B: False})
     is_busy: bool = False
@@ -32,7 +32,7 @@ class Subscriber:
 
 @dataclass
 class Played:
-    """A line that has subscribed to both, and what is done to it."""
+    """A connection subscribed to both characteristics, and the steps applied to it."""
 
     subscriber: Subscriber = field(default_factory=Subscriber)
     own: Events = field(init=False)
@@ -68,7 +68,7 @@ class Played:
 
 
 async def play(steps: Sequence[tuple[Any, ...]]) -> list[Told]:
-    """Do each step at its second; what is told in the end."""
+    """Apply each step at its time, and return the sent events."""
     played = Played()
     for at_seconds, what, *of in steps:
         if at_seconds > asyncio.get_running_loop().time():

@@ -1,4 +1,4 @@
-"""A flood of connections to a real process: it goes on serving its controllers, and keeps nothing of it."""
+"""A flood of connections to a real process: it keeps serving its controllers, and releases all resources."""
 
 import asyncio
 import resource
@@ -33,7 +33,7 @@ OPENINGS = (
     b"GET /accessories HTTP/1.1\r\nHost: bri",
     b"x",
 )
-"""What a connection says; the last one goes on, a byte at a time."""
+"""The data that a connection sends; the last one continues, a byte at a time."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Process:
 
     @property
     def held(self) -> tuple[int, int]:
-        """Descriptors and threads."""
+        """Return the numbers of descriptors and threads."""
         return self.descriptors, self.status("Threads")
 
     async def comes_back_to(self, before: tuple[int, int]) -> None:
@@ -106,7 +106,7 @@ async def controller(process: Process) -> AsyncIterator[Controller]:
 
 @pytest.fixture(autouse=True)
 def many_descriptors() -> Iterator[None]:
-    """For our side of the flood."""
+    """Raise the limit of descriptors for our side of the flood."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * MANY)), hard))
     yield
@@ -115,7 +115,7 @@ def many_descriptors() -> Iterator[None]:
 
 @dataclass
 class Flood:
-    """Many connections; those that are closed by the other side count too."""
+    """Many connections, including those that the bridge has closed."""
 
     port: int
     connected: int = 0
@@ -137,7 +137,7 @@ class Flood:
 
 @asynccontextmanager
 async def flood(port: int, number: int) -> AsyncIterator[Flood]:
-    """As long as the block runs."""
+    """Flood the port within the block."""
     flooding = Flood(port)
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
@@ -154,7 +154,7 @@ async def flood(port: int, number: int) -> AsyncIterator[Flood]:
 
 
 async def reads(controller: Controller, until: Callable[[], bool]) -> None:
-    """Each is answered in time, on the connection that there was before."""
+    """Check that reads on the existing connection are answered in time."""
     connection = controller.pairing.connection.protocol
     async with asyncio.timeout(60):
         while not until():
@@ -181,7 +181,7 @@ async def test_a_flood_holds_up_no_controller_and_leaves_nothing_behind(
 
 
 async def reads_anew(controller: Controller) -> None:
-    """A new connection works."""
+    """Check that a new connection works."""
     again = controller.again()
     async with asyncio.timeout(10):
         assert await again.read("Web Server") is False

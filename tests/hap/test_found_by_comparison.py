@@ -1,4 +1,4 @@
-"""What hkswitch once did otherwise than HAP-NodeJS, which was right: malformed messages, and pipelining."""
+"""Former differences from HAP-NodeJS, which was right: malformed messages, and pipelining."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ Part = tuple[int, bytes]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def known(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """A bridge that a raw controller is paired with."""
+    """A bridge that is paired with a raw controller."""
     host = SimulatedHost(SERVED, slow={"slow.service": SLOW_SECONDS})
     own = await Served.start(tmp_path_factory.mktemp("known"), host, SERVED)
     own.bridge._driver.pair(NAME, KEY.public_key().public_bytes_raw(), b"\1")

@@ -1,4 +1,4 @@
-"""A pairing that cannot be written did not happen: not on disk, not in memory, not for the phone."""
+"""A pairing that cannot be written has no effect: on disk, in memory, or for the phone."""
 
 import errno
 import os

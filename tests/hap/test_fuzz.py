@@ -1,7 +1,7 @@
-"""What hostile devices could send: whatever it is, they get an answer in HTTP or none, and nothing changes.
+"""Hostile input: any input gets a valid HTTP response or none, and changes nothing.
 
-Hypothesis draws what is sent, changes a few bytes of it in several ways, and cuts it into pieces. Each has a
-connection of its own, without sockets. `--long` sends over 100,000 inputs that differ from run to run.
+Hypothesis draws the input, mutates a few bytes in several ways, and cuts it into pieces. Each input has its
+own connection, without sockets. `--long` sends over 100,000 inputs that differ from run to run.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ SIGNATURE, PERMISSIONS = 10, 11
 """Types of parts that only these messages have (HAP specification, table 5-6)."""
 
 CHANGES = 31
-"""Of what is drawn, each on a connection of its own."""
+"""Mutations of each drawn input, each on its own connection."""
 
 EXAMPLES, LONGER = 24, 28
 """How many are drawn for each test, and how many times more there are with --long."""
@@ -55,7 +55,7 @@ class Request:
 
 
 class Bytes(Request):
-    """No request, but only its body."""
+    """A body without a request."""
 
     def encode(self) -> bytes:
         return self.body
@@ -266,20 +266,20 @@ TO_BE_SIGNED = b"S" * 64
 
 
 def own_identity() -> bytes:
-    """What is signed in a pair-setup."""
+    """Return the data that is signed in pair-setup."""
     signed = hap_hkdf(SRP_KEY, HAPServerHandler.PAIRING_4_SALT, HAPServerHandler.PAIRING_4_INFO)
     return bytes(signed) + NEW_ID + NEW_KEY.public_key().public_bytes_raw()
 
 
 def seal(inner: bytes) -> bytes:
-    """The last message of a pair-setup."""
+    """Return the last message of a pair-setup."""
     key = hap_hkdf(SRP_KEY, HAPServerHandler.PAIRING_3_SALT, HAPServerHandler.PAIRING_3_INFO)
     sealed = ChaCha20Poly1305(key).encrypt(HAPServerHandler.PAIRING_3_NONCE, inner, b"")
     return tlv((STATE, b"\5"), (DATA, sealed))
 
 
 def inner(identity: bytes, key: bytes, signature: bytes) -> st.SearchStrategy[bytes]:
-    """What is in a sealed message, or nearly so."""
+    """Draw the contents of an encrypted message, valid or nearly so."""
     right = [(USERNAME, identity), (PUBLIC_KEY, key), (SIGNATURE, signature)]
     wrong = st.sampled_from(
         [(USERNAME, odd) for odd in ODD_IDS + OWN_IDS]
@@ -368,7 +368,7 @@ class Fuzzing:
             await send(data, sent)
 
     async def check(self, fed: Fed, data: bytes, sent: Sent) -> list[Answer]:
-        """Send one input, let it all end, and look at what every input must leave as it was."""
+        """Send one input, wait until all is done, and check what no input may change."""
         self.own.forgive()
         await fed.feed(data, sent.cuts)
         if sent.waits:
@@ -396,13 +396,13 @@ def fuzzing(tmp_path: Path, long: bool) -> Iterator[Fuzzing]:
 
 @pytest.fixture
 def alone(fuzzing: Fuzzing) -> Fuzzing:
-    """A bridge that nobody is paired with."""
+    """An unpaired bridge."""
     fuzzing.own.restore({name: {} for name in fuzzing.own.pairings})
     return fuzzing
 
 
 def is_nothing(answers: list[Answer], fed: Fed) -> None:
-    """Answers as a stranger may get them, who then still is one."""
+    """Check that the responses suit an unauthenticated connection, which remains one."""
     for answer in answers:
         assert (answer.status == 200) <= (answer.kind == b"application/pairing+tlv8")
         assert answer.status not in {204, 207}
@@ -526,7 +526,7 @@ def test_who_does_not_know_the_setup_code_is_not_paired(
     async def send(data: bytes, sent: Sent) -> None:
         own.restore(pairings)
         fed = own.connect()
-        # Who does not wait for an answer is not paired, as the steps are not all taken at once.
+        # A device that does not wait for responses is not paired, since the steps are not all taken at once.
         is_nothing(await alone.check(fed, data, replace(sent, waits=True)), fed)
         if own.pairings != pairings:
             paired.append(data)
@@ -576,7 +576,7 @@ def test_only_a_controller_that_proves_who_it_is_is_trusted(fuzzing: Fuzzing) ->
 
 
 def seal_proof(theirs: bytes, inside: bytes) -> bytes:
-    """The second message of a pair-verify."""
+    """Return the second message of a pair-verify."""
     shared = OURS.exchange(X25519PublicKey.from_public_bytes(theirs))
     key = hap_hkdf(shared, HAPServerHandler.PVERIFY_1_SALT, HAPServerHandler.PVERIFY_1_INFO)
     sealed = ChaCha20Poly1305(key).encrypt(HAPServerHandler.PVERIFY_2_NONCE, inside, b"")

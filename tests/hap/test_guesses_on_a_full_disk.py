@@ -1,4 +1,4 @@
-"""While nothing can be written, no setup code is compared: no guess is free, and none shows itself right."""
+"""While writing fails, no setup code is compared: no guess is free, and a correct one is not recognisable."""
 
 import errno
 import logging
@@ -37,13 +37,13 @@ WRONG = "999-99-998"
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Fill the disk, or make room again."""
+    """Return a function that fills the disk, or frees space again."""
     monkeypatch.setattr(state_writer, "RETRY_SECONDS", 0)
     return filling(monkeypatch)
 
 
 def attempts(served: Served) -> tuple[int, int]:
-    """In memory and on disk."""
+    """Return the failed attempts in memory and on disk."""
     stored = state_file.read(served.state_folder)
     assert stored is not None
     return served.bridge.setup_info().failed_attempts, stored.failed_attempts

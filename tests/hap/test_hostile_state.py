@@ -1,4 +1,4 @@
-"""State files with the right checksum and the wrong contents: the daemon's user can write one for root."""
+"""State files with a valid checksum and invalid contents, which the daemon's user could write for root."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Malformed HTTP and HEAD are answered, in the clear and encrypted, as HTTP has it."""
+"""Malformed HTTP and HEAD get the responses of RFC 9110, in plaintext and encrypted."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def raw(bridge: Served, request: pytest.FixtureRequest) -> AsyncIterator[R
 
 
 async def heard(raw: RawController) -> list[Message]:
-    """All that comes until the connection is closed."""
+    """Read all messages until the connection is closed."""
     found = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         try:
@@ -113,7 +113,7 @@ async def test_malformed_requests_of_an_address_are_one_line_in_plain_words(
         await heard(raw)
         raw.close()
     lines = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert lines == ["127.0.0.1: answered malformed HTTP with 400 (illegal request line)"]
+    assert lines == ["127.0.0.1: malformed HTTP rejected with 400 (illegal request line)"]
 
 
 async def test_an_answer_to_a_single_byte_is_short(bridge: Served) -> None:
@@ -155,12 +155,12 @@ async def test_a_method_that_a_path_has_not_is_refused_and_the_connection_goes_o
     [
         (
             request("GET", "/accessories"),
-            "answered a request with 470 (Connection Authorization Required): GET /accessories",
+            "request rejected with 470 (Connection Authorization Required): GET /accessories",
         ),
-        (request("GET", "/nothing"), "answered a request with 404 (Not Found): GET /nothing"),
+        (request("GET", "/nothing"), "request rejected with 404 (Not Found): GET /nothing"),
         (
             request("POST", "/pair-verify"),
-            "answered a request with 400 (missing field): POST /pair-verify",
+            "request rejected with 400 (missing field): POST /pair-verify",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

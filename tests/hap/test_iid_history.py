@@ -1,4 +1,4 @@
-"""Whatever happens to a paired bridge, an aid and iid that a phone has seen never means something else."""
+"""The meaning of an aid and iid that a phone has seen never changes while the bridge is paired."""
 
 import asyncio
 import json
@@ -42,13 +42,13 @@ ON = {SWITCH: "49.25", OUTLET: "47.25", LIGHT: "43.25", FAN: "40.25"}
 
 @pytest.fixture(autouse=True)
 def syncing_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here pulls a plug."""
+    """Skip fsync: no test here cuts the power."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Fill the disk, or make room again."""
+    """Return a function that fills the disk, or frees space again."""
     return filling(monkeypatch)
 
 
@@ -61,7 +61,7 @@ def recorded(tmp_path: Path) -> Path:
 
 
 def on_of(bridge: Bridge, group_id: str) -> tuple[int, str]:
-    """The iid of On, and what it means."""
+    """Return the iid of On, and its meaning."""
     found = meanings(database(bridge))
     (on,) = [
         (iid, what) for (aid, iid), what in found.items() if aid == aid_of(group_id) and what in ON.values()

@@ -1,4 +1,4 @@
-"""Which iid a service or characteristic gets, and what is remembered of it."""
+"""The assignment of iids to services and characteristics, and their record."""
 
 from collections.abc import Mapping
 

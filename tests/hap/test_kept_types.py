@@ -1,4 +1,4 @@
-"""A type that cannot be written: phones keep what they know, and get the new one when there is room."""
+"""A type that cannot be written: phones keep the old type, and get the new one when the disk has space."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,12 +28,12 @@ FULL = "No space left on device"
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Fill the disk, or make room again."""
+    """Return a function that fills the disk, or frees space again."""
     return filling(monkeypatch)
 
 
 def types(bridge: Bridge) -> dict[int, AccessoryType]:
-    """What is served, by aid; the bridge's own accessory is none of them."""
+    """Return the served types by aid, without the bridge's own accessory."""
     return {aid: TYPES[what] for (aid, _), what in meanings(database(bridge)).items() if what in TYPES}
 
 
@@ -190,7 +190,7 @@ async def test_the_old_type_shows_what_the_group_is_and_takes_writes(
 
 
 class Nothing:
-    """Nobody writes."""
+    """A write handler for bridges without writes."""
 
     async def write(self, *_: object, **__: object) -> bool:
         raise NotImplementedError
@@ -261,6 +261,6 @@ async def test_a_change_that_fails_is_a_problem_until_something_is_written(
 
 
 async def turn() -> None:
-    """Let what was put off be done."""
+    """Run the callbacks that are due."""
     for _ in range(3):
         await asyncio.sleep(0)

@@ -31,12 +31,12 @@ from tests.support.controller import Controller
 from tests.support.killable_bridge import ADDRESS, KillableBridge
 
 SEED = os.environ.get("KILL_SEED") or str(random.SystemRandom().randrange(10**9))
-"""Set it to have the same operations again, at moments that also depend on the speed of the machine."""
+"""Set it to repeat the operations; the moments also depend on the machine's speed."""
 
 KILLS, KILLS_LONG = 12, 500
 ROUND_WITHIN_SECONDS = 30
 NOTHING_MORE_SECONDS = 0.3
-"""What a dead bridge has said arrives sooner; the controller would try to connect for ever."""
+"""Output of a dead bridge arrives sooner; the controller would try to connect forever."""
 
 OPERATIONS = {"pairing": 6, "unpairing": 5, "reload": 4, "start": 5}
 """How often each is killed, relatively."""
@@ -53,7 +53,7 @@ GROUPS = tuple(map(frozenset, (["web"], ["web", "files"], ["web", "mail"], ["web
 
 
 class Paired(Controller):
-    """A controller that is content when the bridge says that it is paired."""
+    """A controller that accepts the bridge's answer that it is already paired."""
 
     async def look(self) -> list[dict[str, Any]]:
         return []
@@ -74,7 +74,7 @@ class Moment:
 
 @dataclass
 class House:
-    """A bridge that is killed again and again, and the controller that was paired with it last."""
+    """A bridge that is killed repeatedly, and the controller that last paired with it."""
 
     bridge: KillableBridge
     random: random.Random
@@ -87,7 +87,7 @@ class House:
     outcomes: Counter[str] = field(default_factory=Counter)
 
     async def move_in(self) -> None:
-        """Do everything once without a kill, to see how long it takes."""
+        """Do everything once without a kill, to measure how long it takes."""
         self.bridge.configure(self.groups)
         await self.bridge.start()
         await self.bridge.served()
@@ -101,7 +101,7 @@ class House:
         await self._live()
 
     async def kill_once(self) -> None:
-        """One kill, and what must be true after it."""
+        """Kill once, and check the invariants."""
         operation, moment = self._plan()
         try:
             async with asyncio.timeout(ROUND_WITHIN_SECONDS):
@@ -175,7 +175,7 @@ class House:
     # What must be true
 
     def _is_old_or_new(self, operation: str, before: Stored, *, told: bool) -> None:
-        """What is on disk; what was said is there."""
+        """Check that the state on disk is the old or the new one, and contains every confirmed change."""
         after = self._stored()
         assert _identity(after) == _identity(before)
         old, new = _controllers(before), _controllers(after)
@@ -209,7 +209,7 @@ class House:
     async def _start_again(self) -> None:
         self.outcomes["leftovers"] += bool(self._files() - FILES)
         if self.random.random() < 0.2:
-            self._configure(self.random.choice(GROUPS))  # somebody edits it again before
+            self._configure(self.random.choice(GROUPS))  # the file is edited again before
         await self.bridge.start()
         await self.bridge.served()
         assert self._files() == FILES
@@ -247,7 +247,7 @@ class House:
         return {file.name for file in self.bridge.state_folder.iterdir()}
 
     def _stored(self) -> Stored:
-        """What the file says, and not its backup, which has to be sound too."""
+        """Return the contents of the file, not of its backup, which must also be sound."""
         assert state_file._read(self.bridge.state_folder / BACKUP_NAME) is not None
         stored = state_file._read(self.bridge.state_folder / FILE_NAME)
         assert stored is not None
@@ -300,7 +300,7 @@ def _aids(groups: AbstractSet[str]) -> set[int]:
 async def bridges(
     tmp_path_factory: pytest.TempPathFactory, long: bool
 ) -> AsyncIterator[list[KillableBridge]]:
-    """Bridges to kill side by side: they wait more than they compute."""
+    """Bridges to kill concurrently: they wait more than they compute."""
     folder = tmp_path_factory.mktemp("kill")
     async with AsyncExitStack() as stack:
         own = [KillableBridge.kept(folder / str(number)) for number in range(3 if long else 2)]
@@ -328,7 +328,7 @@ async def test_a_first_start_that_is_killed_makes_one_identity(
 
 
 async def killed(bridge: KillableBridge, kills: int, seed: str) -> Counter[str]:
-    """What became of its state, and how often."""
+    """Return how often its state was old and new."""
     house = House(bridge, random.Random(seed))
     try:
         await house.move_in()

@@ -1,4 +1,4 @@
-"""What a device may choose of its requests is no kind of line: it would have 16 more lines for each."""
+"""Text that a device chooses never creates a kind of log line: each kind would add 16 lines."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ METHODS = ("GET", "get", "a", "it", "pairing", "malformed", "the-", "'x")
 
 
 async def refused(bridge: Served, number: int) -> bytes:
-    """What a device of another address is answered."""
+    """Return the response to a device at another address."""
     local = (f"127.0.1.{number + 1}", 0)
     reader, writer = await asyncio.open_connection(bridge.address, bridge.port, local_addr=local)
     method = METHODS[number % len(METHODS)]
@@ -37,7 +37,7 @@ async def test_methods_of_a_devices_own_are_one_kind_of_line(
         await bridge.stop()
     lines = [line for line in caplog.messages if line.startswith("127.0.1.")]
     assert len(lines) == MOST_SOURCES
-    assert lines[1] == "127.0.1.2: answered a request with 404 (Not Found): get /nothing"
+    assert lines[1] == "127.0.1.2: request rejected with 404 (Not Found): get /nothing"
 
 
 async def test_a_log_that_was_closed_sums_up_again(
@@ -53,5 +53,5 @@ async def test_a_log_that_was_closed_sums_up_again(
             complaints.close()
             await asyncio.sleep(0.02)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not any("more addresses in a minute" in line for line in caplog.messages):  # noqa: ASYNC110 -- nothing tells of it
+        while not any("more addresses in the last minute" in line for line in caplog.messages):  # noqa: ASYNC110 -- nothing tells of it
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Who was told that the bridge is there is told that it is gone, whatever it was doing when it ended."""
+"""Every announcement is followed by a goodbye, whatever the bridge is doing when it stops."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 HERE, THERE = Endpoint(("127.0.0.1",), frozenset({1})), Endpoint(("127.0.0.2",), frozenset({1}))
 ELSEWHERE = Endpoint(("127.0.0.1",), frozenset({1, 2}))
-"""From there to `HERE`, no socket is kept."""
+"""A move from here to `HERE` keeps no socket."""
 
 CLOSING_SECONDS = 1
 """For which zeroconf waits for its sockets when it closes them."""
@@ -24,7 +24,7 @@ CLOSING_SECONDS = 1
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> Said:
-    """What is sent, which goes nowhere."""
+    """Record what is sent, and send nothing."""
     taken = Said()
     monkeypatch.setattr(Responder, "async_send", lambda _, out, *__, **___: taken.take(out))
     monkeypatch.setattr(advertiser, "PROBE_SECONDS", 0.02)
@@ -34,7 +34,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Said:
 
 @pytest_asyncio.fixture(params=[HERE, ELSEWHERE], ids=["sockets kept", "sockets anew"])
 async def ours(said: Said, request: pytest.FixtureRequest) -> AsyncIterator[Presence]:
-    """A bridge that is announced."""
+    """An announced bridge."""
     made = Presence()
     await made.move(request.param, info)
     await eventually(lambda: len(said.announcements) == 3)
@@ -51,7 +51,7 @@ def is_goodbye(said: Said) -> bool:
 
 
 def held(monkeypatch: pytest.MonkeyPatch, held_until: asyncio.Event) -> asyncio.Event:
-    """Have the next move wait for its sockets; the event says when it does."""
+    """Make the next move wait for its sockets; the event is set when it does."""
     waits = asyncio.Event()
 
     async def wait(self: Responder, timeout: float = 9) -> None:  # noqa: ASYNC109 -- zeroconf's

@@ -1,4 +1,4 @@
-"""What controllers know from other accessories: frames, statuses, headers, IDs, and reads with parameters."""
+"""Behaviour that controllers know from other accessories: frames, statuses, headers, IDs, reads."""
 
 import asyncio
 import itertools
@@ -43,7 +43,7 @@ KEY_BYTES = KEY.public_key().public_bytes_raw()
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def known(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """A bridge that a raw controller is paired with."""
+    """A bridge that is paired with a raw controller."""
     own = await Served.start(tmp_path_factory.mktemp("known"), SimulatedHost(WEB), WEB)
     own.bridge._driver.pair(NAME, KEY_BYTES, b"\1")
     with pytest.MonkeyPatch.context() as patch:  # each pairing would be announced for seconds, and waited for

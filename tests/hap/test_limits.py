@@ -1,4 +1,4 @@
-"""What connections that have not proved who they are may take up."""
+"""Limits of unauthenticated connections."""
 
 import pytest
 

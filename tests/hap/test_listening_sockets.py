@@ -1,4 +1,4 @@
-"""The sockets that listen: at one place, then at another, and nowhere in between."""
+"""Listening sockets that move from one endpoint to another, without accepting connections in between."""
 
 import asyncio
 import errno
@@ -32,7 +32,7 @@ class Taken(asyncio.Protocol):
 
 
 class House:
-    """What listens, and where a stranger is let in."""
+    """The listening sockets, and the addresses that accept connections."""
 
     def __init__(self) -> None:
         self.port = free_port()

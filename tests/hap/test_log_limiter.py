@@ -1,4 +1,4 @@
-"""Many addresses that do the same wrong are a few lines and a sum, and hide nothing else."""
+"""Many addresses with the same fault make a few lines and a summary, and hide no other lines."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ DROPPED = "dropped an mDNS packet (%d)"
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """A loop with a time of its own."""
+    """An event loop with a simulated clock."""
 
     now_seconds = 0.0
 
@@ -21,7 +21,7 @@ class Clock(asyncio.SelectorEventLoop):
         return self.now_seconds
 
     def be_later(self, seconds: float) -> None:
-        """Run what is due then."""
+        """Advance the clock, and run due callbacks."""
         self.now_seconds += seconds
         self.call_soon(self.stop)
         self.run_forever()
@@ -47,7 +47,7 @@ def test_a_flood_from_many_addresses_is_summed_up(clock: Clock, caplog: pytest.L
     assert len(caplog.messages) == MOST_SOURCES
     clock.be_later(1)
     assert caplog.messages[MOST_SOURCES:] == [
-        "240 more addresses in a minute, such as fd00::ff: dropped an mDNS packet (255)"
+        "240 more addresses in the last minute, for example fd00::ff: dropped an mDNS packet (255)"
     ]
     flood(complaints)
     clock.be_later(LOG_INTERVAL_SECONDS)
@@ -56,8 +56,8 @@ def test_a_flood_from_many_addresses_is_summed_up(clock: Clock, caplog: pytest.L
 
 OTHER_KINDS = (
     "did not authenticate within 30 s",
-    "too many connections of its controller, closing the one that was idle longest",
-    "answered a request with 404 (Not Found): GET /x",
+    "too many connections of its controller, closing the one that has been idle longest",
+    "request rejected with 404 (Not Found): GET /x",
 )
 
 
@@ -69,7 +69,7 @@ def test_it_hides_no_line_of_another_kind(clock: Clock, caplog: pytest.LogCaptur
     assert caplog.messages[MOST_SOURCES:] == [f"10.0.0.7: {what}"]
 
 
-@pytest.mark.parametrize("what", ["answered a request with 405 (x): %s /", "malformed HTTP: '%s'", DROPPED])
+@pytest.mark.parametrize("what", ["request rejected with 405 (x): %s /", "malformed HTTP: '%s'", DROPPED])
 def test_what_a_device_chooses_makes_no_other_kind(
     clock: Clock, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:

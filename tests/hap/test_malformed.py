@@ -1,4 +1,4 @@
-"""What malformed and hostile requests get: a refusal and at most a line in the log. Then all is as before."""
+"""Malformed and hostile requests are rejected with at most one log line, and change nothing."""
 
 import asyncio
 import itertools
@@ -86,21 +86,21 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 
 
 def lines(log: pytest.LogCaptureFixture, address: str) -> list[str]:
-    """What was logged about an address."""
+    """Return the log lines about an address."""
     messages = [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
     return [message for message in messages if message.startswith(f"{address}: ")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lonely(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """A bridge that nobody is paired with, for all tests that do not change that."""
+    """An unpaired bridge, shared by all tests that keep it unpaired."""
     own = await Served.start(tmp_path_factory.mktemp("lonely"), SimulatedHost(GROUPS[1:2]), GROUPS[1:2])
     yield own
     await own.stop()
 
 
 async def is_well(served: Served) -> None:
-    """It still answers others."""
+    """Check that it still answers other devices."""
     async with raw_client(served.address, served.port) as another:
         assert (await another.say(request("GET", "/accessories"))).status == 470
 
@@ -170,7 +170,7 @@ HTTP = {
     "100-continue": (request("POST", "/foo", "Expect: 100-continue", body=b"x"), 404),
     "closing": (request("GET", "/foo", "Connection: close"), 404),
 }
-"""What is sent, and the status that comes back."""
+"""The request, and the status of the response."""
 
 
 @pytest.mark.parametrize(("sent", "status"), HTTP.values(), ids=HTTP)
@@ -338,7 +338,7 @@ async def prove(attacker: RawClient, controller: Controller) -> bytes:
 async def test_what_is_sent_in_the_clear_behind_the_proof_is_not_the_controllers(
     served: Served, controller: Controller
 ) -> None:
-    # Somebody between the two can append to what a controller sends.
+    # A device on the path can append to a controller's data.
     aid, iid = controller.switches["Web Server"].on
     items = [{"aid": aid, "iid": iid, "value": True}]
     body = json.dumps({"characteristics": items}).encode()
@@ -451,7 +451,7 @@ REFUSED_TO_CONTROLLERS = {
     "pair-setup": (post("/pair-setup", M1, (METHOD, b"\0")), 200),
     "pair-verify M3 first": (post("/pair-verify", M3, (DATA, b"x" * 80)), 400),
 }
-"""What is sent, and the status that comes back."""
+"""The request, and the status of the response."""
 
 
 @pytest.mark.parametrize(("sent", "status"), REFUSED_TO_CONTROLLERS.values(), ids=REFUSED_TO_CONTROLLERS)
@@ -742,7 +742,7 @@ async def test_a_controller_that_sends_on_and_on_while_its_write_is_awaited_is_c
 
 
 def _sealed(connection: hardening.HapConnection) -> bytearray:
-    """What has come and is not a whole block yet."""
+    """Return the received data of an incomplete frame."""
     assert connection.hap_crypto is not None
     found: bytearray = connection.hap_crypto._crypt_in_buffer
     return found

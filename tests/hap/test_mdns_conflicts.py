@@ -1,4 +1,4 @@
-"""A name is given up for another device that has it, and not for an echo of what this bridge said itself."""
+"""The bridge gives up a name to another device that has it, but not because of an echo of its own packets."""
 
 import asyncio
 import math
@@ -58,7 +58,7 @@ async def ours(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Advertiser]:
 
 @pytest.fixture
 def said(ours: Advertiser, monkeypatch: pytest.MonkeyPatch) -> Said:
-    """What it sends, which goes nowhere."""
+    """Record what it sends, and send nothing."""
     return overheard(ours, monkeypatch)
 
 
@@ -83,7 +83,7 @@ async def announced(ours: Advertiser, said: Said, own: str = OWN) -> None:
 
 
 async def meanwhile(act: Callable[[], None], condition: Callable[[], object]) -> None:
-    """Do something again and again until a condition is true."""
+    """Repeat an action until a condition is true."""
 
     def is_over() -> bool:
         act()

@@ -1,4 +1,4 @@
-"""Memory that is free goes back, once for many connections that were cut."""
+"""Freed memory is returned to the kernel, once for many aborted connections."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 
 class Circle:
-    """As a connection is, which knows what knows it."""
+    """A reference cycle, like a connection."""
 
     def __init__(self) -> None:
         self.own = self
@@ -21,7 +21,7 @@ class Circle:
 
 @pytest.fixture(autouse=True)
 def late(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Python by itself finds no circle meanwhile."""
+    """Keep Python from collecting cycles by itself."""
     monkeypatch.setattr(server, "TRIM_AFTER_SECONDS", 0.02)
     gc.disable()
     yield

@@ -1,4 +1,4 @@
-"""Who may pair: who knows the setup code, one at a time, and not after too many wrong ones."""
+"""Pair-setup: only with the setup code, one controller at a time, and not after too many wrong codes."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What pair-setup costs: it is worked out once for each answer, and others have their turn between."""
+"""The cost of pair-setup: one computation per answer, with turns for others in between."""
 
 import asyncio
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was worked out, in its order; "turn" for each turn of the loop."""
+    """Record the computations in order, with "turn" for each turn of the loop."""
     done: list[str] = []
     derive_public, derive_secret, verifier = (
         Verifier._derive_B,

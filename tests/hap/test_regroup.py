@@ -1,4 +1,4 @@
-"""A reload of the config: switches come, go and are renamed without pairing again."""
+"""Config reloads: switches are added, removed and renamed without pairing again."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace

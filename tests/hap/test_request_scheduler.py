@@ -1,4 +1,4 @@
-"""The request scheduler: one request of each controller in a turn, in the order of arrival."""
+"""The request scheduler: one request per controller and turn, in order of arrival."""
 
 from collections import deque
 from collections.abc import Callable

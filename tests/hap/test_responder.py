@@ -1,4 +1,4 @@
-"""mDNS: what other devices say is neither kept nor logged at length, and names are probed for."""
+"""mDNS: other devices' packets are neither kept nor logged at length, and the bridge probes for names."""
 
 import asyncio
 import random
@@ -51,7 +51,7 @@ async def ours() -> AsyncIterator[Advertiser]:
 
 @pytest.fixture
 def said(ours: Advertiser, monkeypatch: pytest.MonkeyPatch) -> Said:
-    """What it sends, which goes nowhere."""
+    """Record what it sends, and send nothing."""
     return overheard(ours, monkeypatch)
 
 

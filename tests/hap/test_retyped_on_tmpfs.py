@@ -1,4 +1,4 @@
-"""A phone, a bridge that is started anew with changed groups, and a disk that is really full."""
+"""A phone, a bridge that restarts with changed groups, and a disk that is really full."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ async def controller(machine: Machine, tmp_path: Path) -> AsyncIterator[Controll
 
 
 async def asked(machine: Machine, *arguments: str) -> str:
-    """What the command line prints where the disk is."""
+    """Return the output of the command line in the disk's mount namespace."""
     ended = await asyncio.create_subprocess_exec(
         *machine.disk.inside(HKSWITCH, *arguments, "--state-dir", STATE_FOLDER),
         stdout=asyncio.subprocess.PIPE,
@@ -54,9 +54,9 @@ async def test_a_phone_keeps_its_switch_and_gets_the_new_type_when_there_is_room
     assert await again.write("Lamp", on=True) == 0
     assert await again.read("Lamp") is True
     status = " ".join((await asked(machine, "status")).split())
-    assert f"{FULL}; make room on that disk" in status
-    assert "not in the Home app: New; still of the old type: Lamp" in status
-    assert len(machine.said("still of the old type: Lamp")) == 1
+    assert f"{FULL}; free space on that disk" in status
+    assert "not in the Home app: New; still shown with the old type: Lamp" in status
+    assert len(machine.said("still shown with the old type: Lamp")) == 1
     await again.look()
     assert again.switches.keys() == {"Lamp", "Web"}
     old = again.switches["Lamp"]
@@ -79,5 +79,5 @@ async def test_the_doctor_says_so_too(machine: Machine, controller: Controller) 
         line for line in (await asked(machine, "doctor")).splitlines() if line[8:].startswith("state ")
     ]
     assert line.startswith("FAIL    state           cannot write the bridge's state")
-    assert "still of the old type: Lamp" in line
+    assert "still shown with the old type: Lamp" in line
     assert f"`df -h {STATE_FOLDER}`" in line

@@ -1,4 +1,4 @@
-"""The serial numbers of accessories: HomeKit wants them unique, stable, and two characters at least."""
+"""The serial numbers of accessories: HomeKit wants them unique, stable, and two characters or longer."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How many connections a controller may have: many, and then the longest idle one goes."""
+"""The limit of a controller's connections; over it, the one idle longest is closed."""
 
 import asyncio
 import time

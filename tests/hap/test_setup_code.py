@@ -82,7 +82,7 @@ def unfiltered(data: bytes, row_bytes: int) -> Iterator[bytes]:
 
 
 def dark_modules(png: bytes) -> list[list[bool]]:
-    """The middle of each module of a picture with one bit for a pixel, as it would be seen."""
+    """Read the centre of each module of a 1-bit image, as a camera would see it."""
     parts = dict(chunks(png))
     width, height, depth, colour = struct.unpack_from(">IIBB", parts[b"IHDR"])
     assert (depth, colour) == (1, 0)  # greyscale: 0 is black

@@ -1,4 +1,4 @@
-"""What one controller or device can make the bridge do at once, and keep: by counting, not by the clock."""
+"""Limits on the work and memory that one controller or device can cause, by counting, not by the clock."""
 
 import asyncio
 import struct
@@ -29,7 +29,7 @@ INVALID = -70410
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def known(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """A bridge that a raw controller is paired with."""
+    """A bridge that is paired with a raw controller."""
     own = await Served.start(tmp_path_factory.mktemp("known"), SimulatedHost(SERVED), SERVED)
     own.bridge._driver.pair(NAME, KEY.public_key().public_bytes_raw(), b"\1")
     yield own

@@ -1,4 +1,4 @@
-"""Sockets hear only what comes by the chosen interfaces, in a network of the test's own."""
+"""Sockets receive only from the chosen interfaces, in a network namespace of the test."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ PROGRAM = Path(__file__).parents[1] / "support" / "socket_filter.py"
 
 @pytest.fixture(scope="module")
 def heard_by_way() -> dict[str, str]:
-    """What a socket of each kind heard by each way, between two machines on two cables."""
+    """Return what each kind of socket received on each path, between two machines on two cables."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and iproute2")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The state folder: whole or not at all, for nobody else, and never silently replaced."""
+"""The state folder: written atomically, private, and never silently replaced."""
 
 import errno
 import fcntl
@@ -137,7 +137,7 @@ def test_a_backup_that_cannot_be_written_is_removed(
 
 
 def replaced(folder: Path, *path: str, value: object) -> None:
-    """Change one thing in the file, with a checksum that is right."""
+    """Change one value in the file, with a valid checksum."""
     contents = json.loads((folder / FILE_NAME).read_text())
     del contents["sha256"]
     place: dict[str, Any] = contents
@@ -330,7 +330,7 @@ with state_file.locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.
 def test_a_pipe_in_the_locks_place_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOCK_NAME)
     holder = os.open(tmp_path / LOCK_NAME, os.O_RDWR)
-    fcntl.flock(holder, fcntl.LOCK_EX)  # whoever cannot have the lock reads who has it
+    fcntl.flock(holder, fcntl.LOCK_EX)  # a process without the lock reads which one holds it
     with pytest.raises(StateUnwritable, match=f"{LOCK_NAME}: not a regular file"):
         state_file.locked(tmp_path).__enter__()
     os.close(holder)
@@ -347,7 +347,7 @@ def test_two_cannot_have_the_folder(tmp_path: Path) -> None:
             pytest.fail("both have it")
         other.kill()
     with state_file.locked(tmp_path):
-        pass  # whoever is killed gives it back
+        pass  # a killed process releases it
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_two_cannot_have_the_folder(tmp_path: Path) -> None:
     [
         ({USER: 0}, USER, [ADMIN]),
         ({USER: 0, OTHER_ADMIN: 1}, ADMIN, [USER, OTHER_ADMIN]),
-        ({USER: 0}, ADMIN, []),  # nobody is left without an admin
+        ({USER: 0}, ADMIN, []),  # no admin is left, so the user is removed too
         ({}, ADMIN, []),
         ({USER: 0, OTHER_ADMIN: 1}, None, []),
         ({USER: 0}, "no such", [ADMIN, USER]),
@@ -394,7 +394,7 @@ def test_what_would_be_too_large_to_be_read_again_is_not_written(folder: Path) -
 
 
 def test_the_fullest_record_and_all_pairings_can_be_read_again(tmp_path: Path) -> None:
-    """Nothing that a bridge may come to remember makes its file too large."""
+    """The largest possible record does not make the file too large."""
     users = {f"{number:08X}-2222-4333-8444-555555555555": 0 for number in range(MOST_PAIRINGS - 1)}
     record = {2**32 - number: dict(IIDS_BY_TYPE) for number in range(1, MOST_RECORDED_ACCESSORIES + 1)}
     fullest = replace(stored(**users), iids=record)

@@ -1,4 +1,4 @@
-"""A controller pairs with the bridge, switches groups and is told the truth."""
+"""A controller pairs with the bridge, switches groups and receives correct states."""
 
 import asyncio
 from collections.abc import Awaitable

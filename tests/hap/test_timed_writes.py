@@ -1,4 +1,4 @@
-"""Timed writes: numbers that were prepared, by a clock that cannot be set."""
+"""Timed writes: prepared IDs that expire by the monotonic clock."""
 
 from dataclasses import dataclass
 

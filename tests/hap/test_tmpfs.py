@@ -1,4 +1,4 @@
-"""A disk that is really full, or read-only: what is on it stays, and who is paired does not notice."""
+"""A disk that is really full, or read-only: its contents stay, and paired controllers keep working."""
 
 import asyncio
 from asyncio.subprocess import Process
@@ -37,7 +37,7 @@ class Machine:
     config: Path | None = None
 
     async def start(self) -> bool:
-        """Start the bridge; whether it serves and has not ended."""
+        """Start the bridge; return whether it serves."""
         where = ("--address", LOOPBACK.addresses[0], "--port", str(self.port), "--state-dir", STATE_FOLDER)
         groups = () if self.config is None else ("--config", self.config)
         with self.log_file.open("ab") as log:
@@ -52,7 +52,7 @@ class Machine:
         return False
 
     async def ended(self) -> int:
-        """Wait until the bridge has ended; its exit code."""
+        """Wait until the bridge has exited, and return its exit code."""
         assert self.process is not None
         await self.process.communicate()
         assert self.process.returncode is not None
@@ -69,7 +69,7 @@ class Machine:
         return await Controller.pair(LOOPBACK.addresses[0], self.port, code)
 
     async def pair_again(self) -> Controller:
-        """Pair, as soon as the bridge has found that there is room."""
+        """Pair as soon as the bridge has noticed free space."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 try:
@@ -79,7 +79,7 @@ class Machine:
 
     @property
     def stored(self) -> Stored:
-        """What is on the disk."""
+        """Return the state on the disk."""
         stored = state_file.read(self.disk.state_folder)
         assert stored is not None
         return stored
@@ -89,14 +89,14 @@ class Machine:
         return self.log_file.read_text().splitlines()
 
     def said(self, what: str) -> list[str]:
-        """The lines of the log that say so; they begin with the time."""
+        """Return the log lines with this text; they begin with the time."""
         assert not any("Traceback" in line for line in self.log)
         return [line.partition(" ")[2] for line in self.log if what in line]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    """One that has nothing on its disk yet."""
+    """A machine with an empty disk."""
     async with Disk.mounted() as disk:
         own = Machine(disk, tmp_path / "log")
         yield own
@@ -105,7 +105,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def unpaired(machine: Machine) -> Machine:
-    """One with a bridge that nobody is paired with."""
+    """A machine with an unpaired bridge."""
     assert await machine.start(), machine.log
     return machine
 
@@ -118,7 +118,7 @@ async def controller(unpaired: Machine) -> AsyncIterator[Controller]:
 
 
 async def works(controller: Controller) -> bool:
-    """Whether a controller reads and writes, with a connection of its own."""
+    """Return whether a controller can read and write, on its own connection."""
     again = controller.again()
     on = not await again.read("Web Server")
     try:
@@ -195,7 +195,7 @@ async def test_a_bridge_that_has_a_state_serves_without_writing_and_says_so(
 ) -> None:
     await unpaired.kill()
     before = unpaired.disk.contents
-    (unpaired.disk.state_folder / LOCK_NAME).write_bytes(b"")  # what it had may be somebody else's now
+    (unpaired.disk.state_folder / LOCK_NAME).write_bytes(b"")  # its process ID may be reused
     await spoil(unpaired.disk, make)
     assert await unpaired.start(), unpaired.log
     assert await works(controller)

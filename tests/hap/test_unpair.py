@@ -1,4 +1,4 @@
-"""Who was removed is cut off at once, and gets nothing any more."""
+"""A removed controller is disconnected at once, and receives nothing more."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -20,14 +20,14 @@ from tests.world.http_reader import request
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def admin(unpaired: Served) -> AsyncIterator[Controller]:
-    """The first controller, with a connection of its own beside that of the test."""
+    """The first controller, on a connection of its own."""
     controller = await unpaired.pair()
     yield controller
     await controller.close()
 
 
 async def add(admin: Controller, *, is_admin: bool) -> Controller:
-    """Another controller, whom the first one lets in, as when a home is shared."""
+    """Add another controller as the first one, as when a home is shared."""
     key, identity = Ed25519PrivateKey.generate(), str(uuid4()).upper()
     await admin.add(identity, key.public_key().public_bytes_raw(), "Admin" if is_admin else "User")
     other = admin.again()
@@ -102,7 +102,7 @@ async def test_a_removed_controller_gets_no_session_any_more(unpaired: Served, a
 
 
 async def test_a_session_is_told_nothing_more_once_its_pairing_is_removed(unpaired: Served) -> None:
-    """Not even what changed before, and has not been sent."""
+    """Not even changes that were pending before."""
     unpaired.bridge._driver.pair(NAME, KEY.public_key().public_bytes_raw(), b"\1")
     (tile,) = unpaired.bridge._tiles.values()
     ids = {"aid": tile.aid, "iid": tile.iid_manager.get_iid(tile.on)}

@@ -210,7 +210,7 @@ def test_interfaces_serve_on_their_addresses_that_a_phone_reaches(
 
 
 NONE = "has no address that a phone can reach"
-NO_ETH9 = "there is no interface eth9; there are"
+NO_ETH9 = "there is no interface eth9; available interfaces"
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,16 @@ NO_ETH9 = "there is no interface eth9; there are"
         (
             "eth0",
             machine(eth0=MULTICAST, eth1=MULTICAST, eth2=ETHERNET, docker0=ETHERNET),
-            "the interface eth0 is down; there are: eth2",
+            "the interface eth0 is down; available interfaces: eth2",
         ),
-        ("eth0:1", machine(eth0=MULTICAST, eth2=ETHERNET), "the interface eth0:1 is down; there are: eth2"),
+        (
+            "eth0:1",
+            machine(eth0=MULTICAST, eth2=ETHERNET),
+            "the interface eth0:1 is down; available interfaces: eth2",
+        ),
         ("nope0", machine(), "there is no interface nope0"),
-        ("nope0", BOTH, "there is no interface nope0; there are: eth0, wlan0"),
-        ("eth", BOTH, "there is no interface eth; there are: eth0, wlan0"),
+        ("nope0", BOTH, "there is no interface nope0; available interfaces: eth0, wlan0"),
+        ("eth", BOTH, "there is no interface eth; available interfaces: eth0, wlan0"),
         (
             "eth9",
             Machine(dict.fromkeys(("docker0", "veth12", *(f"eth{number}" for number in range(9))), ETHERNET)),
@@ -242,7 +246,7 @@ NO_ETH9 = "there is no interface eth9; there are"
         (
             "a c",
             machine(a=0, c=UP, d=ETHERNET),
-            f"the interface a is down and the interface c {NONE}; there are: d",
+            f"the interface a is down and the interface c {NONE}; available interfaces: d",
         ),
     ],
 )
@@ -264,7 +268,7 @@ def test_interfaces_without_an_address_are_refused_with_the_reason(
         (
             {"interfaces": ("eth0", "eth9")},
             BOTH,
-            "eth9: there is no interface eth9; there are: eth0, wlan0",
+            "eth9: there is no interface eth9; available interfaces: eth0, wlan0",
         ),
         (
             {"interfaces": ("wlan0", "eth0:2")},
@@ -276,7 +280,7 @@ def test_interfaces_without_an_address_are_refused_with_the_reason(
             BOTH,
             "10.0.0.7 and fd00::7: no interface that is up has the address 10.0.0.7 or fd00::7",
         ),
-        ({}, machine("eth0 10.0.0.1", eth0=ETHERNET), "a default route: there is no default route to"),
+        ({}, machine("eth0 10.0.0.1", eth0=ETHERNET), "a default route: cannot choose an address"),
         ({}, machine("eth0 10.0.0.1", defaults="wg0", eth0=ETHERNET, wg0=UP | POINT_TO_POINT), "a default"),
     ],
 )
@@ -548,12 +552,12 @@ DOCKER = "172.17.0.1"
         (CABLE + OTHERS, {"interfaces": ["docker0", "lan0"]}, f"{DOCKER} {ALL}"),
         (CABLE, {"addresses": ["fe80::2%lan0", "192.168.5.2"]}, "fe80::2%lan0 192.168.5.2"),
         (CABLE + OTHERS, {"addresses": ["fd00:5::3"]}, "fd00:5::3"),
-        (CABLE + OTHERS, {}, "there is no default route to choose an address by"),
-        ("", {}, "there is no default route to choose an address by"),
+        (CABLE + OTHERS, {}, "cannot choose an address without a default route"),
+        ("", {}, "cannot choose an address without a default route"),
         (
             CABLE + OTHERS,
             {"interfaces": ["idle0"]},
-            "the interface idle0 is down; there are: lan0, wire0",
+            "the interface idle0 is down; available interfaces: lan0, wire0",
         ),
         (CABLE + OTHERS, {"addresses": ["10.0.0.1"]}, "no interface that is up has the address 10.0.0.1"),
         (CABLE + OTHERS, {"addresses": ["fd00:17::1"]}, "no interface that is up has the address fd00:17::1"),

@@ -19,17 +19,19 @@ BRING_UP = "bring down0 up: `sudo ip link set down0 up`"
 @pytest.mark.parametrize(
     ("wanted", "remedy"),
     [
-        pytest.param({"interfaces": ("bare0",)}, "give bare0 an address", id="up, without an address"),
+        pytest.param({"interfaces": ("bare0",)}, "assign an address to bare0", id="up, without an address"),
         pytest.param({"interfaces": ("down0",)}, BRING_UP, id="down"),
         pytest.param({"interfaces": ("down0:1",)}, BRING_UP, id="an alias of one that is down"),
         pytest.param(
             {"interfaces": ("eth9",)}, "connect eth9, or change bridge.interface", id="no such interface"
         ),
-        pytest.param({"interfaces": ("bare0", "down0")}, f"give bare0 an address and {BRING_UP}", id="two"),
+        pytest.param(
+            {"interfaces": ("bare0", "down0")}, f"assign an address to bare0 and {BRING_UP}", id="two"
+        ),
         pytest.param({"addresses": ("10.0.0.9",)}, BRING_UP, id="an address of one that is down"),
         pytest.param(
             {"addresses": ("10.0.0.7",)},
-            "give 10.0.0.7 to an interface that is up, or change bridge.address",
+            "assign 10.0.0.7 to an interface that is up, or change bridge.address",
             id="an address that is nowhere",
         ),
         pytest.param({}, "set bridge.interface", id="no default route, and nothing set"),
@@ -51,5 +53,5 @@ def test_what_is_there_has_no_remedy(wanted: dict[str, tuple[str, ...]]) -> None
 
 @pytest.mark.parametrize("name", ["eth9", "down0"])
 def test_only_interfaces_that_could_be_chosen_instead_are_offered(name: str) -> None:
-    with pytest.raises(NoAddress, match=r"; there are: bare0, eth0$"):
+    with pytest.raises(NoAddress, match=r"; available interfaces: bare0, eth0$"):
         choose(BridgeConfig(interfaces=(name,)), HERE)

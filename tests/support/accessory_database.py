@@ -14,7 +14,7 @@ Ids = tuple[int, int]
 
 CONTROLLER: Final = "8DE3A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 RECORDED: Final = Path(__file__).parents[1] / "hap" / "recorded"
-"""States that other versions wrote, and what they served. Version 0.1.0 at 3f8f62a made format 1."""
+"""States that other versions wrote, with their accessories. Version 0.1.0 at 3f8f62a made format 1."""
 
 RECORDED_GROUPS: Final = (
     *(Group(kind.value, f"Some {kind.title()}", (f"{kind}.service",), kind) for kind in AccessoryType),
@@ -24,14 +24,14 @@ RECORDED_GROUPS: Final = (
 
 
 class NoTaps:
-    """Nobody writes."""
+    """A write handler for bridges without writes."""
 
     async def write(self, *_: object, **__: object) -> bool:
         raise NotImplementedError
 
 
 def typed(group_id: str, kind: AccessoryType, *, restart: bool = False) -> Group:
-    """A group that looks like this."""
+    """Return a group of the given type."""
     actions = frozenset(Action) if restart else frozenset({Action.START, Action.STOP})
     return Group(group_id, group_id.title(), (f"{group_id}.service",), kind, actions, restart)
 
@@ -41,12 +41,12 @@ def renamed(group: Group, name: str) -> Group:
 
 
 def bridge_of(folder: Path, *groups: Group) -> Bridge:
-    """A bridge that has its state there, and is not online. Make it inside an event loop."""
+    """Return an offline bridge with its state in `folder`; needs a running event loop."""
     return Bridge("Test", groups, folder, 51826)
 
 
 def pair(bridge: Bridge, controller: str = CONTROLLER) -> None:
-    """Pair a controller as pair-setup does at its end."""
+    """Pair a controller as the last step of pair-setup does."""
     bridge._driver.pair(controller.encode(), bytes(range(32)), b"\1")
     assert controller in {each.id for each in bridge.controllers()}
 
@@ -56,13 +56,13 @@ def regroup(bridge: Bridge, *groups: Group) -> None:
 
 
 def database(bridge: Bridge) -> list[dict[str, Any]]:
-    """What /accessories answers."""
+    """Return the response to GET /accessories."""
     served: list[dict[str, Any]] = bridge._driver.get_accessories()["accessories"]
     return served
 
 
 def recorded_database() -> list[dict[str, Any]]:
-    """What a bridge of format 1 served."""
+    """Return the accessories that a bridge of format 1 served."""
     served: list[dict[str, Any]] = json.loads((RECORDED / "format-1-accessories.json").read_text())[
         "accessories"
     ]
@@ -70,7 +70,7 @@ def recorded_database() -> list[dict[str, Any]]:
 
 
 def meanings(accessories: list[dict[str, Any]]) -> dict[Ids, str]:
-    """What each aid and iid stands for; an error if two share one."""
+    """Return the meaning of each aid and iid; fails if two share one."""
     found: dict[Ids, str] = {}
     for accessory in accessories:
         for service in accessory["services"]:
@@ -85,6 +85,6 @@ def meanings(accessories: list[dict[str, Any]]) -> dict[Ids, str]:
 
 
 def value_of(accessory: dict[str, Any], kind: str) -> Any:  # noqa: ANN401 -- a characteristic's value
-    """The value of the first characteristic of a type."""
+    """Return the value of the first characteristic of a type."""
     found = [each for service in accessory["services"] for each in service["characteristics"]]
     return next(each["value"] for each in found if each["type"] == kind)

@@ -1,8 +1,8 @@
-"""A program that starts real bridges in milliseconds: everything is imported once, and each bridge is a fork.
+"""A program that starts real bridges in milliseconds: it imports everything once and forks each bridge.
 
-Reads lines from its standard input: a config file, a state folder and at which file operation to die (0: at
+Reads lines from its standard input: a config file, a state folder and the file operation at which to die (0:
 none). Prints `started` and the process, then `serving` and the config version (c#) whenever that bridge
-serves what the config says, and `ended` when it did. One bridge at a time; it dies with this program.
+serves the current config, and `ended` when it exits. One bridge at a time; it dies with this program.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ PR_SET_PDEATHSIG = 1
 class Doom:
     """Kills this process just before one of the file operations in a folder.
 
-    A signal SIGRTMIN+n counts anew from that moment on.
+    A signal SIGRTMIN+n restarts the count at that moment.
     """
 
     folder: str
@@ -47,7 +47,7 @@ class Doom:
             self._step()
             sync(fd)
 
-        os.fsync = fsync  # type: ignore[assignment] # of which Python tells no audit hook
+        os.fsync = fsync  # type: ignore[assignment] # Python raises no audit event for it
         sys.addaudithook(self._audit)
 
     def _count_anew(self, number: int, _: object) -> None:
@@ -58,7 +58,7 @@ class Doom:
             self._step()
 
     def _concerns(self, path: object) -> bool:
-        # Of an open descriptor, Python makes a file: between the two, the file is there and empty.
+        # Python wraps an open descriptor in a file: between the two, the file exists and is empty.
         return isinstance(path, int) or (
             isinstance(path, str | Path) and os.fspath(path).startswith(self.folder)
         )
@@ -71,7 +71,7 @@ class Doom:
 
 @dataclass(frozen=True)
 class Outside:
-    """What the daemon is told and asked."""
+    """The environment of the daemon."""
 
     config_file: Path
 
@@ -98,7 +98,7 @@ class Outside:
 
 
 def say(*words: object) -> None:
-    """One line, in one piece: the bridge and this program print to the same pipe."""
+    """Print one line atomically: the bridge and this program share a pipe."""
     os.write(sys.stdout.fileno(), (" ".join(map(str, words)) + "\n").encode())
 
 
@@ -114,7 +114,7 @@ def be_bridge(config_file: Path, state_folder: Path, dies_at: int) -> None:
     try:
         asyncio.run(serve(config, SimulatedHost(config.groups, job_seconds=0.01), state_folder, outside))
     except Failure as failure:
-        logging.error("%s", failure)  # noqa: LOG015 -- as the command line does it
+        logging.error("%s", failure)  # noqa: LOG015 -- as the command line does
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Cables between a machine and a phone in temporary network namespaces, and the packets on them.
 
-For programs that `unshare --net --mount` runs: `begin` makes the namespace of the phone.
+For programs run by `unshare --net --mount`: `begin` creates the phone's namespace.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ CLONE_NEWNET: Final = 0x40000000
 
 
 def begin() -> None:
-    """Have a machine without cables, and a phone."""
+    """Create a phone, and a machine without cables."""
     for command in (
         "mount -t sysfs none /sys",
         "mount -t tmpfs none /run",
@@ -43,13 +43,13 @@ def begin() -> None:
 
 
 def without_cables() -> None:
-    """Delete all that was laid."""
+    """Delete all cables."""
     for name in [name for _, name in socket.if_nameindex() if name != "lo"]:
         run(f"link delete {name}")
 
 
 def run(*lines: str) -> None:
-    """Have `ip` do this."""
+    """Run commands of `ip`."""
     done = subprocess.run(
         ["ip", "-batch", "-"], input="\n".join(lines), text=True, capture_output=True, check=False
     )
@@ -65,19 +65,19 @@ _phone = ThreadPoolExecutor(1, initializer=_enter_phone)
 
 
 def at_phone(do: Callable[[], T]) -> T:
-    """Do it where the phone is: a socket stays in the network in which it was made."""
+    """Call `do` in the phone's namespace; a socket stays in the namespace that created it."""
     return _phone.submit(do).result()
 
 
 @dataclass
 class Cable:
-    """Between an interface of the bridge's machine and one of the phone's."""
+    """A cable between an interface of the bridge's machine and one of the phone's."""
 
     name: str
     number: int
     ear: socket.socket | None = None
     heard: list[str] = field(default_factory=list)
-    """What was announced there, as `10.1.0.1 fd01::1` or, for a goodbye, `-10.1.0.1 fd01::1`."""
+    """The announcements there, as `10.1.0.1 fd01::1` or, for a goodbye, `-10.1.0.1 fd01::1`."""
 
     @property
     def ip(self) -> str:
@@ -107,13 +107,13 @@ class Cable:
         run(f"link delete {self.name}")
 
     def listen(self) -> None:
-        """Hear what is said to all, from now on."""
+        """Record multicast packets from now on."""
         self.deafen()
         self.ear = at_phone(self._ear)
         asyncio.get_running_loop().add_reader(self.ear, self._hear)
 
     def forget(self) -> None:
-        """Hear nothing any more, and know nothing."""
+        """Stop recording, and clear the record."""
         self.deafen()
         self.heard.clear()
 
@@ -145,9 +145,9 @@ class Cable:
                     self.heard += said(message)
 
     async def asked(self) -> list[str]:
-        """What the bridge answers to a question of this phone alone: its address, `refused`, or nothing.
+        """Return the bridge's answer to a unicast query: its addresses, `refused`, or nothing.
 
-        What is said to all may be held back for a second.
+        A multicast answer may be delayed by a second.
         """
         made = at_phone(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK))
         with made:
@@ -164,13 +164,13 @@ class Cable:
                 return []
 
     async def is_answered(self) -> None:
-        """Wait until the bridge answers there."""
+        """Wait until the bridge answers on this cable."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self.ip not in " ".join(await self.asked()).split():  # noqa: ASYNC110 -- nothing tells of it
                 await asyncio.sleep(0.02)
 
     async def session(self) -> socket.socket:
-        """A connection to the bridge, which has answered on it."""
+        """Return a connection on which the bridge has answered."""
         made = at_phone(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -188,7 +188,7 @@ class Cable:
 
 
 def said(message: DNSIncoming) -> list[str]:
-    """The addresses of the bridge that is named, as one text, with a minus for a goodbye."""
+    """Return the bridge's addresses in a message as one text, with a minus for a goodbye."""
     records = message.answers()
     named = [each for each in records if isinstance(each, DNSPointer) and each.name == HAP]
     ips = [str(ipaddress.ip_address(each.address)) for each in records if isinstance(each, DNSAddress)]
@@ -196,7 +196,7 @@ def said(message: DNSIncoming) -> list[str]:
 
 
 async def is_alive(session: socket.socket) -> bool:
-    """Whether a connection is answered."""
+    """Return whether the bridge answers on a connection."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -207,7 +207,7 @@ async def is_alive(session: socket.socket) -> bool:
 
 
 async def is_ended(session: socket.socket) -> None:
-    """Wait for the end of a connection."""
+    """Wait until a connection ends."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         with suppress(ConnectionError):
             while await asyncio.get_running_loop().sock_recv(session, 999):
@@ -215,7 +215,7 @@ async def is_ended(session: socket.socket) -> None:
 
 
 def at(state: str) -> set[str]:
-    """The addresses of this machine's own TCP sockets that are in a state, at the bridge's port."""
+    """Return the local addresses of TCP sockets in a state, on the bridge's port."""
     found = set()
     for table in ("tcp", "tcp6"):
         for row in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
@@ -229,6 +229,6 @@ def at(state: str) -> set[str]:
 
 
 def has_mdns() -> bool:
-    """Whether this machine has an mDNS socket."""
+    """Return whether this machine has an mDNS socket."""
     tables = [Path(f"/proc/self/net/{table}").read_text() for table in ("udp", "udp6")]
     return any(f":{MDNS:04X} " in table for table in tables)

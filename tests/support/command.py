@@ -1,4 +1,4 @@
-"""hkswitch as a process of its own."""
+"""hkswitch as a separate process."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ HKSWITCH = Path(sys.executable).with_name("hkswitch")
 
 
 def run(*arguments: str | Path, **environment: str) -> tuple[int, str, str]:
-    """Its exit code, what it printed, and what it said on standard error."""
+    """Run hkswitch; return its exit code, standard output and standard error."""
     ended = subprocess.run(
         [HKSWITCH, *arguments],
         capture_output=True,
@@ -24,7 +24,7 @@ def run(*arguments: str | Path, **environment: str) -> tuple[int, str, str]:
 
 
 def typed(words: str, state_folder: Path) -> str:
-    """The command that such a process tells a person to type for the bridge of a state folder."""
+    """Return the command that such a process suggests for the bridge of a state folder."""
     found = shutil.which("hkswitch")
     is_found = found is not None and HKSWITCH.samefile(found)
     program = "hkswitch" if is_found else shlex.quote(str(HKSWITCH))

@@ -1,4 +1,4 @@
-"""A real HomeKit controller (aiohomekit, the one of Home Assistant) that pairs without mDNS."""
+"""A real HomeKit controller (Home Assistant's aiohomekit) that pairs without mDNS."""
 
 import asyncio
 import time
@@ -46,18 +46,18 @@ class Controller:
     switches: dict[str, SwitchSeen] = field(default_factory=dict)
     events: "asyncio.Queue[tuple[Path, dict[str, Any]]]" = field(default_factory=asyncio.Queue)
     told: "Counter[str]" = field(default_factory=Counter)
-    """How many events came of each switch."""
+    """The number of events received for each switch."""
 
     @classmethod
     async def pair(cls, address: str, port: int, setup_code: str) -> "Controller":
-        """Pair as the first controller of a bridge, and look at its switches."""
+        """Pair as the first controller of a bridge, and read its switches."""
         controller = await cls.pair_only(address, port, setup_code)
         await controller.look()
         return controller
 
     @classmethod
     async def pair_only(cls, address: str, port: int, setup_code: str) -> "Controller":
-        """Pair, and ask for nothing yet."""
+        """Pair, without reading anything yet."""
         discovery = IpDiscovery(_unstarted(), _service(address, port))
         try:
             finish = await discovery.async_start_pairing("test")
@@ -66,28 +66,28 @@ class Controller:
             await discovery.close()  # type: ignore[no-untyped-call] # so in aiohomekit
 
     def again(self) -> "Controller":
-        """The same controller with another connection, as after the phone slept."""
+        """Return the same controller with a new connection, as when a phone wakes up."""
         data = dict(self.pairing.pairing_data)
         return Controller(IpPairing(_unstarted(), cast("Any", data)), dict(self.switches))
 
     async def look(self) -> list[dict[str, Any]]:
-        """Read /accessories anew."""
+        """Read /accessories again."""
         accessories = await self.pairing.list_accessories_and_characteristics()
         seen = [_switch(accessory) for accessory in accessories if accessory["aid"] != 1]
         self.switches = {switch.name: switch for switch in seen}
         return accessories
 
     async def subscribe(self) -> None:
-        """Ask for events of every switch; they are put into `events`."""
+        """Subscribe to every switch; events go to `events`."""
         self.pairing.dispatcher_connect(self._put)
         await self._put_json([{"aid": s.on[0], "iid": s.on[1], "ev": True} for s in self.switches.values()])
 
     async def read(self, name: str) -> bool | int:
-        """On of a switch, or the HAP status if it cannot be read."""
+        """Return On of a switch, or the HAP status if the read fails."""
         return (await self.read_all([name]))[name]
 
     async def read_all(self, names: Iterable[str]) -> dict[str, bool | int]:
-        """Several switches in one request."""
+        """Read several switches in one request."""
         paths = {self.switches[name].on: name for name in names}
         ids = ",".join(f"{aid}.{iid}" for aid, iid in paths)
         await self._connected()
@@ -98,11 +98,11 @@ class Controller:
         }
 
     async def write(self, name: str, *, on: bool) -> int:
-        """Write On; the HAP status, 0 for success."""
+        """Write On, and return the HAP status, 0 for success."""
         return (await self.write_all({name: on}))[name]
 
     async def write_all(self, values: dict[str, bool]) -> dict[str, int]:
-        """Several switches in one request; a HAP status for each."""
+        """Write several switches in one request; return a HAP status for each."""
         items = [
             {"aid": self.switches[name].on[0], "iid": self.switches[name].on[1], "value": value}
             for name, value in values.items()
@@ -114,7 +114,7 @@ class Controller:
         return {name: statuses[self.switches[name].on] for name in values}
 
     async def event(self, name: str, *, within_seconds: float = PATIENCE_SECONDS) -> bool:
-        """The next event of a switch; those of others are left out."""
+        """Return the next event of a switch, ignoring those of others."""
         async with asyncio.timeout(within_seconds):
             while True:
                 path, change = await self.events.get()
@@ -122,25 +122,25 @@ class Controller:
                     return bool(change["value"])
 
     async def until_on_is(self, name: str, *, on: bool) -> None:
-        """Wait until reads say `on`."""
+        """Wait until reads return `on`."""
         deadline_seconds = time.monotonic() + PATIENCE_SECONDS
         while (read := await self.read(name)) is not on:
             assert time.monotonic() < deadline_seconds, f"{name} is still {read}"
             await asyncio.sleep(0.02)
 
     def closing(self) -> Callable[[], bool]:
-        """Tells whether the connection of this moment is closed."""
+        """Return a function that tells whether the current connection is closed."""
         protocol = self.pairing.connection.protocol
         assert protocol is not None
         return protocol.transport.is_closing
 
     async def add(self, identity: str, public_key: bytes, permissions: str) -> None:
-        """Let another controller in: "Admin" or "User"."""
+        """Add another controller, as "Admin" or "User"."""
         adding = self.pairing.add_pairing(identity, public_key.hex(), permissions)  # type: ignore[no-untyped-call] # so in aiohomekit
         await adding
 
     async def connect_once(self) -> None:
-        """Connect, and raise what comes of it; all other methods try until they succeed."""
+        """Connect, and raise any error; all other methods retry until they succeed."""
         await self.pairing.connection._connect_once()  # type: ignore[no-untyped-call] # so in aiohomekit
 
     async def unpair(self) -> None:

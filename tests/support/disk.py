@@ -1,4 +1,4 @@
-"""A small disk that can be full or read-only, mounted where hkswitch.service has its state.
+"""A small disk that can be full or read-only, mounted at hkswitch.service's state folder.
 
 Only processes in its mount namespace see it, and it disappears with the namespace. Needs root.
 """
@@ -33,7 +33,7 @@ class Disk:
     @classmethod
     @asynccontextmanager
     async def mounted(cls) -> AsyncIterator["Disk"]:
-        """Have one until the end of the block, with nothing on it."""
+        """Provide an empty disk within the block."""
         if os.geteuid() != 0:
             pytest.skip("needs root, to mount")
         holder = await asyncio.create_subprocess_exec(
@@ -49,20 +49,20 @@ class Disk:
 
     @property
     def state_folder(self) -> Path:
-        """The state folder as this process reaches it."""
+        """The path of the state folder for this process."""
         return Path(f"/proc/{self.holder.pid}/root{STATE_FOLDER}")
 
     @property
     def contents(self) -> dict[str, bytes]:
-        """What is in the state folder, but for what only fills it."""
+        """Return the files in the state folder, except those that only fill it."""
         return {file.name: file.read_bytes() for file in self.state_folder.iterdir() if file != self._filler}
 
     def inside(self, *command: str | Path) -> tuple[str | Path, ...]:
-        """A command that runs where the disk is."""
+        """Return a command that runs in the disk's mount namespace."""
         return ("nsenter", f"--target={self.holder.pid}", "--mount", *command)
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Fill the disk."""
         with self._filler.open("ab", buffering=0) as filler:
             while True:
                 try:
@@ -71,7 +71,7 @@ class Disk:
                     return
 
     def free(self) -> None:
-        """Make room again."""
+        """Free space again."""
         self._filler.unlink()
 
     async def forbid_writing(self) -> None:
@@ -80,7 +80,7 @@ class Disk:
         await self._run("mount", "-o", "remount,bind,ro", STATE_FOLDER)
 
     async def allow_writing(self) -> None:
-        """Have it as it was."""
+        """Remount it writable."""
         await self._run("umount", STATE_FOLDER)
 
     @property

@@ -21,7 +21,7 @@ UNIT = f"{SYSTEMD}.Unit"
 
 @contextmanager
 def private_bus() -> Iterator[str]:
-    """A dbus-daemon of our own; yields its address."""
+    """Run a private dbus-daemon; yields its address."""
     command = ["dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None
@@ -33,7 +33,7 @@ def private_bus() -> Iterator[str]:
 
 @dataclass
 class Unit:
-    """One unit. `job_result` is how its next jobs end; a `held` one stays in its job until `release`."""
+    """A unit. `job_result` is the result of its next jobs; the jobs of a `held` one stay until `release`."""
 
     name: str
     load: str = "loaded"
@@ -43,13 +43,13 @@ class Unit:
     held: bool = False
     job: str | None = None
     kind: str = "notify"
-    """systemd's Type of a service: with this one, a job that is done is an end."""
+    """The Type of the service: with this one, a start job is done only once the service is up."""
     result: str = "success"
     status: int = 0
     condition: bool = True
     starts: int = 0
     refs: int = 0
-    """How many hold it."""
+    """The number of references to it."""
     main_pid: int = 0
 
     @property
@@ -60,9 +60,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ends: systemd's Result of its service, and an exit code or a signal's number.
+    """The end of a command: the Result of its service, and an exit code or a signal number.
 
-    One that takes infinite `seconds` runs until `end_commands`.
+    A command with infinite `seconds` runs until `end_commands`.
     """
 
     result: str = "success"
@@ -72,7 +72,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Patient:
-    """A socket that waits when it is full: dbus-fast takes that for the end of the bus."""
+    """A socket that waits while it is full, which dbus-fast would take for the end of the bus."""
 
     socket: socket.socket
 
@@ -85,35 +85,35 @@ class _Patient:
 
 @dataclass
 class FakeSystemd:
-    """The fake, on a bus that it connected to; another D-Bus library than the one that is tested."""
+    """The fake on a bus; it uses a different D-Bus library than the code under test."""
 
     bus: MessageBus
     address: str
     units: dict[str, Unit] = field(default_factory=dict)
     commands: Callable[[list[str]], Outcome] = lambda _: Outcome()
-    """What a command does, by its argv."""
+    """Returns the outcome of a command, by its argv."""
     ran: list[list[str]] = field(default_factory=list)
     transient: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The properties of the newest unit of each name that was made for a command."""
+    """The properties of the newest transient unit of each name, created for a command."""
     _running: set[str] = field(default_factory=set)
     calls: list[tuple[str, ...]] = field(default_factory=list)
-    """Methods of the manager, and what they were called with."""
+    """The calls of the manager's methods, with their arguments."""
     reads: list[tuple[str, ...]] = field(default_factory=list)
-    """The units whose properties were read, and which."""
+    """The reads of units' properties: unit and property."""
     asked_by: str = ""
-    """The newest one on the bus who called."""
+    """The bus name of the latest caller."""
     jobs: int = 0
-    """The number of the newest job."""
+    """The number of the latest job."""
     bad_names: set[str] = field(default_factory=set)
-    """Names that are none of a unit: one of them makes systemd refuse a whole list."""
+    """Invalid unit names; systemd rejects a whole list that contains one."""
     holds_list: Callable[[list[str]], bool] = lambda _: False
-    """Whether a list of these units is answered by `release_lists` only."""
+    """Whether the answer to a list of these units waits for `release_lists`."""
     held_lists: list[Message] = field(default_factory=list)
     held_commands: list[tuple[Unit, str, Outcome]] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
-    """Methods of which the next call fails, as when there is no memory."""
+    """Methods whose next call fails, as when memory runs out."""
     unheard: set[str] = field(default_factory=set)
-    """Methods of which the next call is carried out and never answered."""
+    """Methods whose next call takes effect but gets no answer."""
 
     @classmethod
     async def on(cls, address: str) -> "FakeSystemd":
@@ -126,7 +126,7 @@ class FakeSystemd:
         return fake
 
     def reset(self, *units: Unit) -> None:
-        """Have these units and no others, and no calls yet."""
+        """Replace the units, and clear the calls."""
         self.units = {unit.name: unit for unit in units}
         self.commands = lambda _: Outcome()
         self.ran.clear()
@@ -161,7 +161,7 @@ class FakeSystemd:
         return answer
 
     def _do(self, message: Message) -> Message | bool:
-        """Carry out a method of the manager."""
+        """Execute a method of the manager."""
         match message.member, message.body:
             case "Subscribe", []:
                 return Message.new_method_return(message)
@@ -176,7 +176,7 @@ class FakeSystemd:
         return Message.new_error(message, "org.freedesktop.DBus.Error.UnknownMethod", "no such method")
 
     def _queue(self, message: Message, name: str, active: str, sub: str) -> Message:
-        """Make a job for a unit; it replaces one that runs."""
+        """Create a job for a unit; it replaces a running one."""
         unit = self.units.get(name)
         if unit is None:
             return Message.new_error(message, f"{SYSTEMD}.NoSuchUnit", f"Unit {name} not found.")
@@ -189,7 +189,7 @@ class FakeSystemd:
         return Message.new_method_return(message, "o", [unit.job])
 
     def _hold_list(self, message: Message) -> bool:
-        """Have it answered later; True for dbus-fast, as it is taken."""
+        """Queue the answer for later; returns True, by which dbus-fast knows that it is handled."""
         self.held_lists.append(message)
         return True
 
@@ -213,7 +213,7 @@ class FakeSystemd:
         return Message.new_method_return(message, "v", [found[message.body[1]]])
 
     def _begin(self, message: Message) -> Message:
-        """Run a command in a unit of this name, unless there is one."""
+        """Run a command in a unit of this name, unless the unit exists."""
         name, mode, properties, aux = message.body
         assert (mode, aux) == ("fail", [])
         if name in self._running:
@@ -240,18 +240,18 @@ class FakeSystemd:
         self._end(unit, job, "done" if outcome.result == "success" else "failed")
 
     async def heard(self) -> None:
-        """Return when who asked last has taken all that was sent until now."""
+        """Return when the latest caller has received everything sent so far."""
         ping = Message(destination=self.asked_by, path="/", interface=PEER, member="Ping")
         await self.bus.call(ping)
 
     def end_commands(self) -> None:
-        """Let the commands end that run until now."""
+        """End the commands that are running now."""
         held, self.held_commands = self.held_commands, []
         for unit, job, outcome in held:
             self._end_command(unit, job, outcome)
 
     def release_lists(self, but: Callable[[list[str]], bool] = lambda _: False) -> None:
-        """Answer the lists that were asked for, and those to come at once, but for some."""
+        """Answer the pending list calls, and later ones at once, except those for which `but` is true."""
         self.holds_list = but
         held, self.held_lists = self.held_lists, []
         for message in held:
@@ -261,7 +261,7 @@ class FakeSystemd:
                 self.bus.send(self._list(message, message.body[0]))
 
     def release(self, name: str, *, active: str, sub: str) -> None:
-        """Let a held unit's job end."""
+        """Finish the job of a held unit."""
         unit = self.units[name]
         assert unit.job is not None
         self._finish(unit, unit.job, active, sub)
@@ -273,20 +273,20 @@ class FakeSystemd:
         self._tell(unit)
 
     def reload(self) -> None:
-        """Say what systemd says after daemon-reload."""
+        """Send the signal that systemd sends after daemon-reload."""
         self.bus.send(Message.new_signal(PATH, f"{SYSTEMD}.Manager", "Reloading", "b", [False]))
 
     def forget(self, name: str) -> None:
-        """Say what systemd says when it forgets a unit."""
+        """Send the signal that systemd sends when it unloads a unit."""
         path = Unit(name).path
         self.bus.send(Message.new_signal(PATH, f"{SYSTEMD}.Manager", "UnitRemoved", "so", [name, path]))
 
     async def leave(self) -> None:
-        """Give the name up, as a systemd that is executed anew does for a moment."""
+        """Release the bus name, as systemd does briefly when it re-executes itself."""
         await self.bus.release_name(SYSTEMD)
 
     async def come_back(self) -> None:
-        """Have the name again."""
+        """Acquire the bus name again."""
         await self.bus.request_name(SYSTEMD)
 
     def _row(self, name: str) -> list[Any]:
@@ -318,7 +318,7 @@ class FakeSystemd:
 
 
 def unit_properties(unit: Unit) -> dict[str, Variant]:
-    """What systemd says of a unit when it is asked."""
+    """Return the properties of a unit."""
     return {
         "Id": Variant("s", unit.name),
         "LoadState": Variant("s", unit.load),
@@ -334,7 +334,7 @@ def unit_properties(unit: Unit) -> dict[str, Variant]:
 
 
 def service_properties(unit: Unit) -> dict[str, Variant]:
-    """The same of its service; one that failed exited with status 1, if nothing else was said."""
+    """Return the properties of its service; by default, a failed one exited with status 1."""
     result, status = unit.result, unit.status
     if unit.active == "failed" and result == "success":
         result, status = "exit-code", 1
@@ -354,7 +354,7 @@ def _invocation(starts: int) -> bytes:
 def properties_changed(  # noqa: PLR0917
     path: str, active: str, sub: str, interface: str = UNIT, job: str | None = None, starts: int = 0
 ) -> Message:
-    """The signal of a unit's change."""
+    """Return the PropertiesChanged signal of a unit."""
     has_job = [0, "/"] if job is None else [_number_of(job), job]
     properties = {
         "ActiveState": Variant("s", active),

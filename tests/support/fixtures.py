@@ -14,7 +14,7 @@ VARIABLE = "DBUS_SYSTEM_BUS_ADDRESS"
 
 @pytest.fixture(scope="module")
 def bus_address() -> Iterator[str]:
-    """A private bus that this process and its children take for the system bus."""
+    """A private bus that serves as the system bus for this process and its children."""
     if shutil.which("dbus-daemon") is None:
         pytest.skip("needs dbus-daemon")
     with private_bus() as address, pytest.MonkeyPatch.context() as patch:

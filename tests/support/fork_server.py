@@ -1,7 +1,7 @@
-"""A program that starts Python scripts in milliseconds: it has imported what they need, and forks.
+"""A program that starts Python scripts in milliseconds: it imports what they need once, and forks.
 
-It reads starts from a socket, one message each: JSON, and three descriptors. Its answer is the process, which
-is by then no child of this program any more, but of the nearest subreaper above it: `tests/support/forks.py`.
+It reads requests from a socket, one per message: JSON and three descriptors. It answers with the process ID;
+by then, the process is a child of the nearest subreaper above this program: `tests/support/forks.py`.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ def main() -> None:
             start = json.loads(message)
             for name in start["modules"]:
                 import_module(name)
-            gc.freeze()  # nothing of it is to be copied because it was looked at
+            gc.freeze()  # otherwise the collector's writes would copy shared pages
             process = _forked_twice()
             if process == 0:
                 starts.close()
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _forked_twice() -> int:
-    """The new process, whose parent has ended; 0 in that process."""
+    """Return the ID of the new process, whose parent has exited; 0 in that process."""
     reading, writing = os.pipe()
     if (between := os.fork()) == 0:
         if (process := os.fork()) == 0:
@@ -59,7 +59,7 @@ def _forked_twice() -> int:
 
 
 def _take_name(argv: list[str]) -> None:
-    """Have this as the command line, for who looks into /proc."""
+    """Set the command line that /proc shows."""
     with open("/proc/self/stat") as stat:  # noqa: PTH123
         first, last = map(int, stat.read().rpartition(")")[2].split()[45:47])
     room = last - first
@@ -68,7 +68,7 @@ def _take_name(argv: list[str]) -> None:
 
 
 def _become(start: Mapping[str, Any], descriptors: list[int]) -> None:
-    """Be as a new interpreter would be."""
+    """Set up this process like a new interpreter."""
     _take_name(start["argv"])
     if start["is_session"]:
         os.setsid()
@@ -80,7 +80,7 @@ def _become(start: Mapping[str, Any], descriptors: list[int]) -> None:
     os.environ.clear()
     os.environ.update(start["environment"])
     sys.argv = start["argv"]
-    sys.path[0] = os.path.dirname(sys.argv[0])  # noqa: PTH120 -- as Python does it
+    sys.path[0] = os.path.dirname(sys.argv[0])  # noqa: PTH120 -- as Python does
     sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc] # noqa: SIM115
     sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # type: ignore[misc] # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(  # type: ignore[misc] # noqa: SIM115

@@ -1,7 +1,7 @@
 """Quick starts: a program of hkswitch is a fork of a process that has imported everything it needs.
 
-Importing took most of the tests' time. Only starts by `subprocess` or asyncio are quick, and only those that
-ask for nothing unusual. All others are as always, and with `--real-starts` every one is.
+Imports took most of the tests' time. Only starts by `subprocess` or asyncio are quick, and only those without
+unusual arguments. All others start a new interpreter, and with `--real-starts`, all do.
 """
 
 import ctypes
@@ -49,7 +49,7 @@ MODULES: Final[Mapping[str, Sequence[str]]] = {
     str(PROGRAM): _HELPER,
     str(PATCHED): _HELPER,
 }
-"""What is imported before a fork, by program."""
+"""The modules to import before a fork, by program."""
 
 USUAL: Final = {
     "executable": None,
@@ -64,14 +64,14 @@ USUAL: Final = {
     "umask": -1,
     "process_group": -1,
 }
-"""What a start must say to be quick."""
+"""The arguments that a quick start must have."""
 
 AT_ITS_START: Final = ("PYTHON", "LANG", "LC_")
-"""Variables that Python reads only then begin so."""
+"""Prefixes of variables that Python reads only at its start."""
 
 
 class Forks:
-    """The program that forks. It ends with this one."""
+    """The fork server, which ends with this process."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None)
@@ -82,16 +82,16 @@ class Forks:
             os.posix_spawn(sys.executable, command, os.environ)
 
     def start(self, start: Mapping[str, Any], descriptors: Sequence[int]) -> int:
-        """The new process, a child of this one."""
+        """Start a process as a child of this one, and return its ID."""
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
         socket.send_fds(self._socket, [json.dumps(start).encode()], descriptors)
         process = int(self._socket.recv(100))
-        self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0)  # orphans of other processes are not ours
+        self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0)  # do not adopt orphans of other processes
         return process
 
 
 def quick_start(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the forks are told, if this start can be a quick one."""
+    """Return the request for the fork server, or None if this start cannot be quick."""
     argv = [os.fspath(word) for word in arguments["args"]] if not isinstance(arguments["args"], str) else []
     if argv[:1] == [sys.executable]:
         argv = argv[1:]
@@ -116,7 +116,7 @@ def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def patched(execute: Callable[..., None], forks: Forks) -> Callable[..., None]:
-    """Popen's own function, with quick starts."""
+    """Return Popen's function, extended by quick starts."""
     parameters = signature(execute)
 
     def start(popen: "subprocess.Popen[Any]", *args: object) -> None:

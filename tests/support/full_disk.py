@@ -8,7 +8,7 @@ import pytest
 
 
 def filling(monkeypatch: pytest.MonkeyPatch, why: str = os.strerror(errno.ENOSPC)) -> Callable[[bool], None]:
-    """Return a function that fills the disk, or makes room again."""
+    """Return a function that fills the disk, or frees space again."""
     is_full, sync = [False], os.fsync
 
     def fsync(file: int) -> None:

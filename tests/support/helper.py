@@ -9,10 +9,10 @@ PROGRAM = Path(__file__).parents[1] / "serviceswitch" / "helper_program.py"
 
 @dataclass(frozen=True)
 class HelperProgram:
-    """How to run the helper without root, on the config in `config_file`."""
+    """A helper that runs without root, on the config in `config_file`."""
 
     config_file: Path
 
     def command(self, *arguments: str) -> list[str]:
-        """The argv for the helper's own `arguments`."""
+        """Return the argv for these `arguments` of the helper."""
         return [sys.executable, str(PROGRAM), str(self.config_file), *arguments]

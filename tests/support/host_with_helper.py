@@ -83,7 +83,7 @@ class HostSetup:
 
     @classmethod
     def of(cls, config_file: Path, config: str, command: list[str]) -> "HostSetup":
-        """Write the config, and make a host whose helper is `command`; it is not open yet."""
+        """Write the config, and create a host whose helper is `command`; it is not open yet."""
         config_file.write_text(config)
         groups = groups_of(config)
         return cls(config_file, HelperHost(groups.values(), SudoTransport(command)), Recorder(groups))
@@ -105,21 +105,21 @@ class HostSetup:
     def signal(self, number: int) -> None:
         """Send a signal to all helpers."""
         for process in self.helpers():
-            with suppress(ProcessLookupError):  # it ended by itself meanwhile
+            with suppress(ProcessLookupError):  # it has exited meanwhile
                 os.kill(process, number)
 
 
 def helpers_on(config_file: Path) -> Iterator[int]:
     """Yield the processes of helpers with a config, without the processes that started them."""
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # it has just exited
             _, program, *others = [*(process / "cmdline").read_bytes().split(b"\0"), b""]
             if program.decode() == str(PATCHED) and bytes(config_file) in others:
                 yield int(process.name)
 
 
 def patched(config_file: Path, **values: float) -> list[str]:
-    """The argv of a helper whose constants are others: patched_helper.py says what their names are."""
+    """Return the argv of a helper with other constants; patched_helper.py documents their names."""
     words = [f"{name}={value!r}" for name, value in values.items()]
     return [sys.executable, str(PATCHED), str(config_file), *words]
 
@@ -153,9 +153,9 @@ def finish(request, *units):
     results = [{"unit": name, "job": job, "detail": ""} for name, job in units]
     say("finished", id=request["id"], units=results, superseded=False)
 """
-"""What scripted helpers are written with."""
+"""The beginning of every scripted helper."""
 
 
 def scripted(code: str, *arguments: str) -> list[str]:
-    """The argv of a small program that plays the helper."""
+    """Return the argv of a small program that plays the helper."""
     return [sys.executable, "-c", SCRIPT + code, *arguments]

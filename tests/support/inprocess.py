@@ -1,4 +1,4 @@
-"""A bridge without sockets: its connections are fed by hand, and their answers and leftovers checked."""
+"""A bridge without sockets: tests feed its connections, and check the answers and what remains."""
 
 import asyncio
 import logging
@@ -27,11 +27,11 @@ ADMIN = UUID("11111111-2222-4333-8444-555555555555")
 USER = UUID("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
 ADMIN_KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
 MOST_TURNS = 50
-"""Of the event loop, until the answer to a write must be there."""
+"""Turns of the event loop within which a write must be answered."""
 
 
 class Wire(asyncio.Transport):
-    """The transport of one connection: keeps what is written."""
+    """The transport of one connection, which keeps the written data."""
 
     def __init__(self, connection: HapConnection, peer: tuple[str, int]) -> None:
         super().__init__({"peername": peer})
@@ -41,7 +41,7 @@ class Wire(asyncio.Transport):
         self._closing = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """There is none."""
+        """Ignore the limits: there is no buffer."""
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -54,7 +54,7 @@ class Wire(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def write_eof(self) -> None:
-        """It is sent, in fact, by `close`."""
+        """Do nothing: `close` ends the connection."""
 
     def is_closing(self) -> bool:
         return self._closing
@@ -88,7 +88,7 @@ class Answer:
 
 
 class Records(logging.Handler):
-    """What is logged."""
+    """A handler that keeps log records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Records(logging.Handler):
 
 
 class EchoingWrites:
-    """Takes writes, as the switchboard does."""
+    """A write handler like the switchboard."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -114,7 +114,7 @@ class EchoingWrites:
 
 @dataclass
 class InProcess:
-    """A bridge that is not online, and everything that was logged since it was made."""
+    """An offline bridge, and everything logged since its creation."""
 
     bridge: Bridge
     state_folder: Path
@@ -123,10 +123,10 @@ class InProcess:
 
     @classmethod
     async def made(cls, state_folder: Path, *, paired: bool) -> "InProcess":
-        """Make one with an admin and a user paired, or unpaired."""
+        """Create one that is unpaired, or paired with an admin and a user."""
         own = cls(Bridge("Test Bridge", GROUPS, state_folder, 51827), state_folder)
         own.bridge._take_writes(EchoingWrites(own.bridge))
-        own.driver.aio_stop_event = asyncio.Event()  # as if it had been started
+        own.driver.aio_stop_event = asyncio.Event()  # as after a start
         if paired:
             own._pair(ADMIN, ADMIN_KEY.public_key().public_bytes_raw(), b"\1")
             own._pair(USER, b"k" * 32, b"\0")
@@ -137,7 +137,7 @@ class InProcess:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Have what is logged, at the levels of logs.py."""
+        """Record log lines within the block, at the levels of logs.py."""
         every, ours, noisy = map(logging.getLogger, (None, "hkswitch", "pyhap.hap_handler"))
         every.addHandler(self.records)
         ours.addHandler(self.records)
@@ -157,7 +157,7 @@ class InProcess:
 
     @property
     def pairings(self) -> dict[str, dict[Any, Any]]:
-        """All that is known of controllers."""
+        """Everything that the state has about controllers."""
         return {name: dict(getattr(self.driver.state, name)) for name in PAIRINGS}
 
     def connect(self, trusted: UUID | None = None) -> "Fed":
@@ -174,13 +174,13 @@ class InProcess:
         return Fed(self, connection, wire)
 
     def forgive(self) -> None:
-        """Forget failed attempts, what was logged and what stayed, so that each input counts for itself."""
+        """Reset failed attempts, log records and limits, so that inputs are independent of one another."""
         self.driver.attempts.failed = 0
         reset_rate_limits(self.driver.http_server)
         self.records.seen.clear()
 
     def has_logged_little(self) -> None:
-        """At most one complaint, no error, and nothing in a line that could be taken for another."""
+        """Check the log: at most one warning, no error, and no line that could pass for another."""
         for record in self.records.seen:
             assert record.exc_info is None, record
             assert record.levelno < logging.ERROR, record.getMessage()
@@ -189,20 +189,20 @@ class InProcess:
         assert sum(record.levelno >= logging.WARNING for record in self.records.seen) <= 1
 
     def holds_nothing(self) -> None:
-        """Nothing stays of connections that are lost."""
+        """Check that nothing remains of lost connections."""
         server = self.driver.http_server
         assert (len(server._unauthenticated), len(server.connections)) == (0, 0)
         assert self.driver.pair_setup.holder is None
 
     def restore(self, pairings: dict[str, dict[Any, Any]]) -> None:
-        """Have these pairings again, and no others."""
+        """Restore these pairings, and remove all others."""
         if self.pairings != pairings:
             for name, known in pairings.items():
                 setattr(self.driver.state, name, dict(known))
             self.driver.persist()
 
     def has_kept(self, pairings: dict[str, dict[Any, Any]]) -> None:
-        """The state is as it was, also on the disk."""
+        """Check that the state is unchanged, in memory and on disk."""
         assert self.pairings == pairings
         self.has_written_its_state()
 
@@ -221,7 +221,7 @@ class Fed:
     wire: Wire
 
     async def feed(self, sent: bytes, cuts: Iterable[int] = ()) -> None:
-        """What comes in, in pieces; a piece is held back while a write is awaited."""
+        """Feed data in pieces; a piece waits while a write is pending."""
         ends = [*sorted({cut % (len(sent) + 1) for cut in cuts}), len(sent)]
         begin = 0
         for end in ends:
@@ -234,7 +234,7 @@ class Fed:
             begin = end
 
     async def _had_its_turn(self) -> None:
-        """Wait until the last request that has come is begun, as others of its controller may be first."""
+        """Wait until the last request is being processed; others of its controller may come first."""
         for _ in range(MOST_TURNS):
             if not self.wire.paused or self.wire.is_closing() or self.connection.response is not None:
                 return
@@ -242,7 +242,7 @@ class Fed:
         raise AssertionError("it never has its turn")
 
     async def answered(self) -> None:
-        """Wait until no answer is under way, and no request waits for its turn."""
+        """Wait until no response is pending and no request waits for its turn."""
         for _ in range(MOST_TURNS):
             is_busy = self.connection.response is not None or self.wire.paused
             if not is_busy or self.wire.is_closing():
@@ -251,7 +251,7 @@ class Fed:
         raise AssertionError("a write is never answered")
 
     async def lost(self) -> None:
-        """The other side goes, and what was under way ends."""
+        """Disconnect, and wait until pending work has ended."""
         self.wire.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)
@@ -259,7 +259,7 @@ class Fed:
         assert self.connection._deadline.cancelled()
 
     def answers(self) -> list[Answer]:
-        """The responses; fails where they are not HTTP."""
+        """Return the responses; fails if they are not HTTP."""
         found, rest = [], self.wire.written
         while rest:
             answer, rest = _first(rest)
@@ -268,7 +268,7 @@ class Fed:
 
 
 def _first(received: bytes) -> tuple[Answer, bytes]:
-    """A response and what comes behind it: maybe another one behind that to HEAD, which has no body."""
+    """Return a response and the data after it; a response to HEAD has no body."""
     try:
         answer, rest = _parsed(received, "GET")
     except (h11.ProtocolError, EOFError):
@@ -299,11 +299,11 @@ def _parsed(received: bytes, method: str) -> tuple[Answer, bytes]:
 
 
 def is_removal(sent: bytes, client: UUID) -> bool:
-    """Whether a request, or some of several, may be a removal of this pairing."""
+    """Return whether any of the requests may remove this pairing."""
     return client.hex.encode() in re.sub(rb"[^0-9a-f]", b"", sent.lower())
 
 
 def reset_rate_limits(server: Server) -> None:
-    """Have the next line about an address logged, whatever was logged before."""
+    """Reset the limits, so that the next line about an address is logged."""
     server._limited_log.close()
     server._limited_log = RateLimitedLog(logging.getLogger(Server.__module__))

@@ -1,4 +1,4 @@
-"""A real bridge in a process of its own that is killed and started again, on its state folder and port."""
+"""A real bridge in a separate process, to kill and restart on the same state folder and port."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_SECONDS
 
 ADDRESS = str(IPv4Address("127.1.0.0") + os.getpid())
-"""Of loopback, and of this process: another process could take the port while the bridge is dead."""
+"""A loopback address for this process alone: another process could take the port while the bridge is dead."""
 
 
 @dataclass
@@ -27,18 +27,18 @@ class KillableBridge:
     port: int
     fork_server: asyncio.subprocess.Process
     config_version: int = 0
-    """What it said when it began to serve, last."""
+    """The version that it printed when it last began to serve."""
 
     serving: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _started: asyncio.Event = field(default_factory=asyncio.Event)
     _process: int | None = None
-    """A descriptor: the number of a process that ended could be another one's."""
+    """A pidfd, because the ID of a dead process may be reused."""
 
     @classmethod
     @asynccontextmanager
     async def kept(cls, folder: Path) -> AsyncIterator["KillableBridge"]:
-        """Have one in a folder that is its own."""
+        """Provide a bridge in its own folder within the block."""
         folder.mkdir()
         with (folder / "log").open("wb") as log:
             program = await asyncio.create_subprocess_exec(
@@ -64,17 +64,17 @@ class KillableBridge:
 
     @property
     def log(self) -> str:
-        """All that its bridges logged."""
+        """The log of all its bridges."""
         return (self.folder / "log").read_text()
 
     def configure(self, group_ids: Iterable[str]) -> None:
-        """Have other groups, from the next start or reload on."""
+        """Replace the groups; takes effect at the next start or reload."""
         groups = "".join(f"  {group}: {{units: [{group}]}}\n" for group in group_ids)
         bridge = f"bridge: {{address: {ADDRESS}, port: {self.port}}}\n"
         (self.folder / "config.yaml").write_text(f"{bridge}groups:\n{groups}")
 
     async def start(self, *, dies_at: int = 0) -> None:
-        """Begin to start; it may die at one of its file operations."""
+        """Begin to start; `dies_at` is the file operation at which to die."""
         self.serving.clear()
         self.ended.clear()
         self._started.clear()
@@ -84,7 +84,7 @@ class KillableBridge:
         await self._soon(self._started)
 
     async def served_or_ended(self) -> None:
-        """Wait until it serves, or does not live any more."""
+        """Wait until it serves or is dead."""
         await self._soon(self.serving, self.ended)
 
     async def served(self) -> None:
@@ -93,17 +93,17 @@ class KillableBridge:
         assert not self.ended.is_set(), f"it did not start:\n{self.log[-2000:]}"
 
     async def killed(self) -> None:
-        """Kill it, if that did not happen yet, and wait until all that it had is free."""
+        """Kill it unless it is dead, and wait until all its resources are free."""
         self.kill()
         await self._soon(self.ended)
 
     def reload(self) -> None:
-        """Have it read its config anew; `serving` is set when it has."""
+        """Make it reload its config; `serving` is set when it has."""
         self.serving.clear()
         self._send(signal.SIGHUP)
 
     def doom(self, operation: int) -> None:
-        """Let it die just before its nth file operation from now on."""
+        """Make it die just before its nth file operation from now on."""
         self._send(signal.SIGRTMIN + operation)
 
     def kill(self) -> None:
@@ -140,7 +140,7 @@ class KillableBridge:
         match word:
             case "started":
                 self._let_go()
-                with suppress(ProcessLookupError):  # it died already
+                with suppress(ProcessLookupError):  # it is already dead
                     self._process = os.pidfd_open(int(rest[0]))
                 self._started.set()
             case "serving":

@@ -1,4 +1,4 @@
-"""mDNS for tests: a service, packets in their written form, and what an advertiser sends."""
+"""mDNS for tests: a service, encoded packets, and the packets that an advertiser sends."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ A_IN, AAAA_IN, SRV_IN, TXT_IN, NSEC_IN, UNIQUE = (1, 1), (28, 1), (33, 1), (16, 
 def info(
     name: str = NAME, host: str = HOST, addresses: tuple[str, ...] = ("127.0.0.1",), port: int = 51826
 ) -> ServiceInfo:
-    """As HAP-python makes it."""
+    """Return the service as HAP-python builds it."""
     return ServiceInfo(
         HAP,
         f"{name}.{HAP}",
@@ -34,7 +34,7 @@ def info(
 
 @dataclass
 class Said:
-    """What an advertiser sent, and when."""
+    """The packets that an advertiser sent, with their times."""
 
     messages: list[tuple[float, DNSIncoming]] = field(default_factory=list)
 
@@ -52,7 +52,7 @@ class Said:
 
     @property
     def names(self) -> list[str]:
-        """The instances that were announced."""
+        """Return the announced instances."""
         return [
             record.alias.removesuffix(f".{HAP}")
             for _, message in self.messages
@@ -63,7 +63,7 @@ class Said:
 
 @asynccontextmanager
 async def advertising(address: str) -> AsyncIterator[Advertiser]:
-    """An advertiser at an address, until the block ends."""
+    """Provide an advertiser on an address within the block."""
     made = Advertiser([address])
     try:
         await made.zeroconf.async_wait_for_start()
@@ -74,14 +74,14 @@ async def advertising(address: str) -> AsyncIterator[Advertiser]:
 
 
 def overheard(ours: Advertiser, monkeypatch: pytest.MonkeyPatch) -> Said:
-    """What it sends from now on, which goes nowhere."""
+    """Record what it sends from now on, and send nothing."""
     taken = Said()
     monkeypatch.setattr(ours.zeroconf, "async_send", taken.take)
     return taken
 
 
 def hear(ours: Advertiser, packet: bytes, sender: str = OTHER, port: int = 5353) -> None:
-    """Have it take a packet, as its socket does."""
+    """Deliver a packet to it, as its socket does."""
     protocol = ours.zeroconf.engine.readers[0].transport.get_protocol()
     assert isinstance(protocol, asyncio.DatagramProtocol)
     protocol.datagram_received(packet, (sender, port))

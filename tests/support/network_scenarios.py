@@ -1,6 +1,6 @@
-"""A bridge whose network changes, with a phone at the end of each cable: the scenarios of `test_moves.py`.
+"""A bridge on a changing network, with a phone at the end of each cable: the scenarios of `test_moves.py`.
 
-Run by `unshare --net --mount`: runs each scenario, and prints its failures as JSON.
+Run it with `unshare --net --mount`: it runs each scenario, and prints the failures as JSON.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ WEB: Final = Group("web", "Web", ("httpd.service",))
 
 @dataclass
 class Bridge:
-    """A daemon of this process, which serves simulated switches where it finds the network."""
+    """A daemon in this process, which serves simulated switches on the network that it finds."""
 
     folder: Path
     config: Config
@@ -67,7 +67,7 @@ class Bridge:
         return "`systemctl restart hkswitch`"
 
     def reloading(self) -> None:
-        """It is asked for here."""
+        """Ignore this: the tests themselves reload."""
 
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         return addresses.endpoint_of(bridge, before)
@@ -81,7 +81,7 @@ class Bridge:
         self.told.append(f"on {place}" + (f"; {trouble}" if trouble else ""))
 
     async def reload(self, **network: tuple[str, ...]) -> str:
-        """Choose another network; returns the note."""
+        """Choose another network, and return the note."""
         self.config = replace(self.config, bridge=chosen(**network))
         return await asyncio.to_thread(reload.request_reload, self.folder)
 
@@ -92,7 +92,7 @@ class Bridge:
         return report.bridge
 
     async def is_at(self, *ips: str) -> None:
-        """Wait until it serves there, and see that all agree; what it told may be of before a move."""
+        """Wait until it serves there, and check that all sources agree; reports may predate a move."""
         where = f"on {', '.join(ips)}"
         await eventually(
             lambda: self.told and self.told[-1].partition(";")[0] == where and at(LISTEN) == set(ips)
@@ -100,7 +100,7 @@ class Bridge:
         assert (await self.status()).addresses == ips
 
     async def waits(self, why: str) -> None:
-        """Wait until it serves nowhere, and see that it says why, and that nothing is left open."""
+        """Wait until it is offline, and check that it gives the reason and leaves nothing open."""
         await eventually(lambda: self.told and self.told[-1].startswith(why))
         bridge = await self.status()
         assert bridge.addresses == ()
@@ -110,7 +110,7 @@ class Bridge:
 
 
 async def network_in(watched: Iterator[status.WatchedReport]) -> str:
-    """What the bridge waits for by the next page of `hkswitch status --watch`."""
+    """Return what the bridge waits for, from the next report of `hkswitch status --watch`."""
     bridge = (await asyncio.to_thread(next, watched)).report.bridge
     assert bridge is not None
     return bridge.network
@@ -122,7 +122,7 @@ def chosen(interfaces: tuple[str, ...] = (), addresses: tuple[str, ...] = ()) ->
 
 @asynccontextmanager
 async def bridge(**network: tuple[str, ...]) -> AsyncIterator[Bridge]:
-    """A bridge that was told to serve there, until the block ends."""
+    """Provide a bridge with this network config within the block."""
     with tempfile.TemporaryDirectory() as folder:
         made = Bridge(Path(folder), Config(chosen(**network), (WEB,)))
         running = asyncio.create_task(serve(made.config, SimulatedHost((WEB,)), made.folder, made))
@@ -137,7 +137,7 @@ async def bridge(**network: tuple[str, ...]) -> AsyncIterator[Bridge]:
 
 
 ETH0, ETH1 = Cable("eth0", 1), Cable("eth1", 2)
-NOT_THERE = "waiting for eth9: there is no interface eth9; there are: eth0"
+NOT_THERE = "waiting for eth9: there is no interface eth9; available interfaces: eth0"
 
 
 async def a_reload_to_an_interface_that_is_not_there_leaves_the_old_one_at_once() -> None:
@@ -256,7 +256,7 @@ async def an_interface_that_is_renamed_is_left_until_it_has_its_name_again() -> 
     async with bridge(interfaces=("eth0",)) as own:
         await ETH0.is_answered()
         run("link set eth0 down", "link set eth0 name other0", "link set other0 up")
-        await own.waits("waiting for eth0: there is no interface eth0; there are: other0")
+        await own.waits("waiting for eth0: there is no interface eth0; available interfaces: other0")
         assert await ETH0.is_refused()
         run("link set other0 down", "link set other0 name eth0", "link set eth0 up")
         await own.is_at(ETH0.ip)
@@ -271,7 +271,7 @@ async def of_two_interfaces_the_one_that_goes_costs_the_other_nothing() -> None:
         session = await ETH0.session()
         ETH1.cut()
         await own.is_at(ETH0.ip)
-        why = "waiting for eth1: there is no interface eth1; there are: eth0"
+        why = "waiting for eth1: there is no interface eth1; available interfaces: eth0"
         assert (await own.status()).network == why
         assert own.told[-1] == f"on {ETH0.ip}; {why}"
         assert await own.reload(interfaces=("eth0", "eth1")) == why
@@ -302,7 +302,7 @@ async def of_two_addresses_the_one_that_goes_costs_the_other_nothing() -> None:
 
 async def the_bridge_goes_with_the_default_route_and_stays_without_one() -> None:
     async with bridge() as own:
-        await own.waits("waiting for a default route: there is no default route to choose an address by")
+        await own.waits("waiting for a default route: cannot choose an address without a default route")
         ETH0.lay().listen()
         ETH1.lay()
         run("route add default dev eth0")
@@ -374,7 +374,7 @@ async def a_flapping_network_leaves_nothing_behind() -> None:
 
 
 def quiet() -> tuple[int, list[str]]:
-    """How many descriptors this process has, and what it does."""
+    """Return the number of this process's descriptors, and its tasks."""
     gc.collect()
     descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- names are enough
     return descriptors, sorted(map(_name, asyncio.all_tasks()))
@@ -405,7 +405,7 @@ SCENARIOS: Final[tuple[Callable[[], Awaitable[None]], ...]] = (
 
 
 class Alarming(logging.Handler):
-    """Keeps log records that a change of the network must not cause."""
+    """A handler for log records that a network change must not cause."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -417,7 +417,7 @@ class Alarming(logging.Handler):
 
 
 async def played(scenario: Callable[[], Awaitable[None]]) -> str:
-    """What went wrong; nothing if all went well."""
+    """Run a scenario, and return the failure, empty if there is none."""
     alarming = Alarming()
     logging.getLogger().addHandler(alarming)
     try:
@@ -434,7 +434,7 @@ async def played(scenario: Callable[[], Awaitable[None]]) -> str:
 
 
 def main() -> None:
-    """Play them all, or those that are named."""
+    """Run all scenarios, or the named ones."""
     begin()
     logging.getLogger("zeroconf").setLevel(logging.ERROR)  # as logs.py has it
     addresses.SETTLE_SECONDS = 0.02  # type: ignore[misc]

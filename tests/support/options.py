@@ -1,4 +1,4 @@
-"""The command line as click has it: what the man page and the completions must say."""
+"""The command line as click defines it, for comparison with the man page and the completions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from hkswitch.cli.main import commands as program
 
 @dataclass(frozen=True)
 class CommandSeen:
-    """A command. Its options are by each spelling, with the word for their value, or nothing for a flag."""
+    """A command. `options` maps each spelling to the name of its value, empty for a flag."""
 
     options: dict[str, str]
     arguments: tuple[str, ...]
@@ -21,29 +21,29 @@ class CommandSeen:
 
     @property
     def with_value(self) -> dict[str, bool]:
-        """Whether an option has a value."""
+        """Return for each option whether it takes a value."""
         return {option: bool(value) for option, value in self.options.items()}
 
 
 def program_seen() -> CommandSeen:
-    """hkswitch itself, without a command."""
+    """Return hkswitch itself, without a command."""
     return _seen(program, click.Context(program, info_name="hkswitch", **program.context_settings))
 
 
 def commands_seen() -> dict[str, CommandSeen]:
-    """Every command by its name."""
+    """Return the commands by name."""
     return {name: _seen(command(name), _context(name)) for name in program.list_commands(_parent())}
 
 
 def command(name: str) -> click.Command:
-    """A command by its name."""
+    """Return a command by its name."""
     found = program.get_command(_parent(), name)
     assert found is not None
     return found
 
 
 def parse(words: Sequence[str]) -> None:
-    """Take a command and its arguments as the program would, and run nothing; raises `click.UsageError`."""
+    """Parse a command line as the program would, without running it; raises `click.UsageError`."""
     name, *arguments = words
     _, found, _ = program.resolve_command(_parent(), [name])
     assert found is not None
@@ -51,7 +51,7 @@ def parse(words: Sequence[str]) -> None:
 
 
 def examples(of: click.Command) -> list[str]:
-    """The command lines at the end of a command's help."""
+    """Return the command lines at the end of a command's help."""
     title, *lines = (of.epilog or "").removeprefix("\b\n").splitlines()
     assert title == "Examples:"
     return [line.strip() for line in lines]

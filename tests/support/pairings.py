@@ -23,7 +23,7 @@ USER = "1F00A2C0-5D7B-4E7C-9F52-3F1B7A2D9E10"
 
 @contextmanager
 def folder_for_all_users() -> Iterator[Path]:
-    """A folder that other users can reach; pytest's are for its own user."""
+    """Provide a folder that other users can reach; pytest's are for its own user."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -31,7 +31,7 @@ def folder_for_all_users() -> Iterator[Path]:
 
 
 def stored(*admins: str, users: tuple[str, ...] = (), failed_attempts: int = 0) -> Stored:
-    """What a bridge writes that has these controllers."""
+    """Return the state of a bridge with these controllers."""
     rights = {**dict.fromkeys(admins, ADMIN_BIT), **dict.fromkeys(users, 0)}
     accessory = {
         "mac": DEVICE_ID,
@@ -48,7 +48,7 @@ def stored(*admins: str, users: tuple[str, ...] = (), failed_attempts: int = 0) 
 
 
 class Broken(Failure):
-    """What the pairings of a test raise."""
+    """A failure that a test makes pairings raise."""
 
     exit_code = Exit.CANNOT_WRITE
 
@@ -58,7 +58,7 @@ class Broken(Failure):
 
 @dataclass
 class NotedPairings:
-    """A daemon's pairings and switches; `error` is raised by whatever would change them."""
+    """A daemon's pairings and switches that record calls; changes raise `error`."""
 
     paired: tuple[PairedController, ...] = ()
     failed_attempts: int = 0
@@ -66,11 +66,11 @@ class NotedPairings:
     done: list[str | None] = field(default_factory=list)
     shown: Report = field(default_factory=lambda: Report(None, ()))
     changed: asyncio.Event | None = None
-    """Of the one who watches."""
+    """The event of the current watcher."""
     acted: list[tuple[Action, str, str]] = field(default_factory=list)
     failure: str | None = None
     note: str = ""
-    """Of an action or a reload that was done."""
+    """The note that an action or a reload returns."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Actions end when this is set."""
 

@@ -1,7 +1,7 @@
-"""The helper without root, as helper_program.py, with other constants and a trust that a test can take away.
+"""The helper without root, like helper_program.py, with other constants and trust that a test can revoke.
 
-Arguments: the config file, then `module__NAME=value` for constants. A config that all users can write is
-refused.
+Arguments: the config file, then `module__NAME=value` for constants. It rejects a config that all users can
+write.
 """
 
 import ast
@@ -19,7 +19,7 @@ from hkswitch.serviceswitch.requester import Requester
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 
 MODULES: Final = {"link": "hkswitch.systemd.link", "stdio": "hkswitch.serviceswitch.stdio"}
-"""By the names that constants are given for."""
+"""The modules, by the names used in arguments."""
 
 
 class Unaudited(Audit):
@@ -36,7 +36,7 @@ class Unaudited(Audit):
 
 
 def trusted_contents(file: Path) -> bytes:
-    """Read the file, or refuse it."""
+    """Read the file, or reject it."""
     if not file.exists():
         raise NotThere(str(file))
     if file.stat().st_mode & stat.S_IWOTH:

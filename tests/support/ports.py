@@ -8,16 +8,16 @@ from typing import Final
 from hkswitch.network.endpoint import Endpoint
 
 LOOPBACK: Final = Endpoint(("127.0.0.1",), frozenset())
-"""Where bridges of tests serve."""
+"""The endpoint of bridges in tests."""
 
 _FIRST = 21_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = count(_FIRST)
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """Return a port without a listener; test processes side by side take theirs from ranges of their own.
+    """Return a port without a listener; concurrent test processes use separate ranges.
 
-    The ranges are below those ports that the kernel gives to connections.
+    The ranges are below the kernel's ephemeral ports.
     """
     for port in _ports:
         with socket.socket() as probe:

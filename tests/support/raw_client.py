@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import h11
 
 METHOD, USERNAME, PUBLIC_KEY, PROOF, DATA, STATE, ERROR = 0, 1, 3, 4, 5, 6, 7
-"""Types of the parts of pair-setup's messages (HAP specification, table 5-6)."""
+"""TLV types in pair-setup messages (HAP specification, table 5-6)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer; `status` is None if the connection was closed without one."""
+    """A response; `status` is None if the connection was closed without one."""
 
     status: int | None
     body: bytes = b""
@@ -43,16 +43,16 @@ class RawClient:
         return await self.heard(method="HEAD" if sent.startswith(b"HEAD ") else "GET")
 
     async def post(self, path: str, body: bytes) -> Said:
-        """A whole request."""
+        """Send a complete request, and read the response."""
         head = f"POST {path} HTTP/1.1\r\nHost: bridge\r\nContent-Length: {len(body)}\r\n\r\n"
         return await self.say(head.encode() + body)
 
     async def pair_setup(self, *parts: tuple[int, bytes]) -> Said:
-        """One message of a pair-setup."""
+        """Send one pair-setup message, and read the response."""
         return await self.post("/pair-setup", tlv(*parts))
 
     async def heard(self, within_seconds: float = 5, method: str = "GET") -> Said:
-        """One answer to this method, or the end of the connection."""
+        """Read one response to this method, or the end of the connection."""
         parser = h11.Connection(h11.CLIENT)
         parser.send(h11.Request(method=method, target="/", headers=[("Host", "bridge")]))
         parser.send(h11.EndOfMessage())
@@ -76,7 +76,7 @@ class RawClient:
                         return Said(status, body)
 
     async def is_closed(self, within_seconds: float = 5) -> bool:
-        """Wait until the other side closes it."""
+        """Wait until the bridge closes it."""
         async with asyncio.timeout(within_seconds):
             while await self._received():
                 pass
@@ -90,7 +90,7 @@ class RawClient:
 
 
 def tlv(*parts: tuple[int, bytes]) -> bytes:
-    """Parts of any length as type, length, value (HAP specification, 14.1)."""
+    """Encode parts of any length as type, length, value (HAP specification, 14.1)."""
     encoded = b""
     for kind, value in parts:
         pieces = [value[start : start + 255] for start in range(0, len(value), 255)] or [b""]
@@ -100,7 +100,7 @@ def tlv(*parts: tuple[int, bytes]) -> bytes:
 
 @asynccontextmanager
 async def raw_client(address: str, port: int, *, own_address: str | None = None) -> AsyncIterator[RawClient]:
-    """Connect, from another address of loopback if wanted."""
+    """Connect, optionally from another loopback address."""
     local = None if own_address is None else (own_address, 0)
     reader, writer = await asyncio.open_connection(address, port, local_addr=local)
     try:

@@ -1,7 +1,7 @@
-"""A controller's connection down to its bytes: frames of any size, requests in pieces, reads that wait.
+"""A controller's connection with control over every byte: frame sizes, split requests, delayed reads.
 
-It shares no code with HAP-python or aiohomekit. `RawSession` is of an event loop, and is paired by putting
-its key into the bridge's state; `Session` needs no loop, takes a pairing of aiohomekit's, and need not read.
+It shares no code with HAP-python or aiohomekit. `RawSession` runs in an event loop, and pairs by adding its
+key to the bridge's state; `Session` needs no loop, uses a pairing of aiohomekit's, and need not read.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 
 
 class NotVerified(Exception):
-    """The bridge did not believe a pair-verify."""
+    """A pair-verify that the bridge rejected."""
 
 
 @dataclass
@@ -59,12 +59,12 @@ class Half:
         return bytes(4) + (self.count - 1).to_bytes(8, "little")
 
     def sealed(self, plain: bytes) -> bytes:
-        """One frame."""
+        """Encrypt one frame."""
         length = len(plain).to_bytes(2, "little")
         return length + self.cipher.encrypt(self.nonce(), plain, length)
 
     def frames(self, plain: bytes, sizes: Iterable[int] = ()) -> bytes:
-        """Frames of these sizes, and then as large ones as there may be; none behind the last byte."""
+        """Encrypt into frames of these sizes, then of the largest size; no frame follows the last byte."""
         frames = b""
         for size in sizes:
             if not plain:
@@ -76,7 +76,7 @@ class Half:
         return frames
 
     def opened(self, received: bytearray) -> Iterator[bytes]:
-        """Take the complete frames from what was received."""
+        """Remove the complete frames from the received data, and decrypt them."""
         while len(received) >= 2:
             end = 2 + int.from_bytes(received[:2], "little") + TAG_BYTES
             if len(received) < end:
@@ -87,7 +87,7 @@ class Half:
 
 @dataclass
 class RawSession:
-    """A connection that is verified."""
+    """A verified connection."""
 
     stream: RawClient
     to_bridge: Half
@@ -97,14 +97,14 @@ class RawSession:
     _reader: Reader = field(default_factory=Reader)
 
     def sealed(self, plain: bytes, sizes: Iterable[int] = ()) -> bytes:
-        """Frames of these sizes, and then as large ones as there may be."""
+        """Encrypt into frames of these sizes, then of the largest size."""
         return self.to_bridge.frames(plain, sizes)
 
     def send(self, plain: bytes, sizes: Iterable[int] = ()) -> None:
         self.stream.writer.write(self.sealed(plain, sizes))
 
     async def next(self, within_seconds: float = 5) -> Heard:
-        """The next message, which is removed from those heard."""
+        """Remove and return the next message."""
         async with asyncio.timeout(within_seconds):
             while not self.heard:
                 if not await self.receive():
@@ -119,7 +119,7 @@ class RawSession:
         return answer
 
     async def receive(self) -> bool:
-        """Wait for bytes, and take the messages out of them; False at the end."""
+        """Wait for data, and parse its messages; return False at the end of the connection."""
         received = await self.stream.reader.read(65536)
         self._received += received
         for plain in self.from_bridge.opened(self._received):
@@ -128,7 +128,7 @@ class RawSession:
 
 
 class Session:
-    """A connection that is verified, without an event loop."""
+    """A verified connection without an event loop."""
 
     def __init__(self, address: str, port: int, pairing: dict[str, Any], *, own_address: str = "") -> None:
         """Connect and authenticate; raises `OSError` if the bridge closes the connection."""
@@ -144,7 +144,7 @@ class Session:
         self._socket.setblocking(False)
 
     def request(self, request: bytes) -> None:
-        """Send a request, and do not wait; raises `BlockingIOError` if there is no room for it."""
+        """Send a request without waiting; raises `BlockingIOError` if the buffer is full."""
         frames = self._to_bridge.frames(request)
         assert self._socket.send(frames) == len(frames)
 
@@ -155,7 +155,7 @@ class Session:
         assert poll.poll(1000 * TIMEOUT_SECONDS), "no answer in time"
 
     def is_closed(self) -> bool:
-        """Whether the bridge has closed it; reads what it sent."""
+        """Return whether the bridge has closed it; reads pending data."""
         with suppress(BlockingIOError):
             try:
                 while self._socket.recv(65536):
@@ -166,7 +166,7 @@ class Session:
         return False
 
     def is_cut(self) -> bool:
-        """Whether the bridge has reset it; reads nothing."""
+        """Return whether the bridge has reset it; reads nothing."""
         return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
 
     def close(self) -> None:
@@ -201,7 +201,7 @@ class Verification:
         return tlv((STATE, b"\1"), (PUBLIC_KEY, self._own_public))
 
     def proof(self, begun: Said) -> bytes:
-        """What proves who it is to a bridge that has said this."""
+        """Return the message that authenticates the controller, given the bridge's response."""
         theirs = begun.tlv[PUBLIC_KEY]
         self._shared = self._own.exchange(X25519PublicKey.from_public_bytes(theirs))
         cipher = ChaCha20Poly1305(hkdf(self._shared, "Pair-Verify-Encrypt-Salt", "Pair-Verify-Encrypt-Info"))
@@ -210,19 +210,19 @@ class Verification:
         return tlv((STATE, b"\3"), (DATA, cipher.encrypt(bytes(4) + b"PV-Msg03", proof, b"")))
 
     def check(self, done: Said) -> None:
-        """Whether the bridge believed it; raises `NotVerified`."""
+        """Check that the bridge accepted it; raises `NotVerified`."""
         if done.tlv != {STATE: b"\4"}:
             raise NotVerified(done.tlv)
 
     def halves(self) -> tuple[Half, Half]:
-        """What is sent to the bridge, and what comes from it."""
+        """Return the two directions: to the bridge, and from it."""
         names = (f"Control-{way}-Encryption-Key" for way in ("Write", "Read"))
         write, read = (Half(ChaCha20Poly1305(hkdf(self._shared, "Control-Salt", name))) for name in names)
         return write, read
 
 
 async def verify(stream: RawClient, name: bytes = NAME, key: Ed25519PrivateKey = KEY) -> RawSession:
-    """Pair-verify; raises `NotVerified`."""
+    """Perform pair-verify; raises `NotVerified`."""
     verification = Verification(name, key)
     begun = await stream.post("/pair-verify", verification.begin())
     verification.check(await stream.post("/pair-verify", verification.proof(begun)))

@@ -1,4 +1,4 @@
-"""The daemon's service in this process, with the helper's code as a child, and a real file as its config."""
+"""The daemon's service in this process, with the helper as a child process and a real config file."""
 
 import asyncio
 import json
@@ -35,15 +35,15 @@ Groups = Mapping[str, Mapping[str, Any]]
 
 @dataclass
 class Gate:
-    """The transport to helpers that run without root; a test may close it, and sees the newest helper."""
+    """The transport to helpers that run without root; a test can block it, and knows the newest helper."""
 
     config_file: Path
     is_open: asyncio.Event = field(default_factory=asyncio.Event)
     refused: str = ""
-    """Why none can be started."""
+    """The reason why no helper can be started; empty if one can."""
     tries: int = 0
     pid: int = 0
-    """Of the newest helper."""
+    """The process ID of the newest helper."""
 
     async def open(self, session: HelperSession) -> _Pipes:
         self.tries += 1
@@ -69,9 +69,9 @@ class RealDaemon:
     port: int = field(default_factory=free_port)
     place: Endpoint = LOOPBACK
     told: list[str] = field(default_factory=list)
-    """What systemd is told."""
+    """The notifications to systemd."""
     after_read: Callable[[], None] = lambda: None
-    """Is called whenever the daemon has read its config."""
+    """Called whenever the daemon has read its config."""
 
     def __post_init__(self) -> None:
         self.config_file = self.folder / "config.yaml"
@@ -80,13 +80,13 @@ class RealDaemon:
         self.gate.is_open.set()
 
     def write(self, groups: Groups) -> None:
-        """Edit the config."""
+        """Write the config."""
         bridge = {"address": "127.0.0.1", "port": self.port}
         self.config_file.write_text(json.dumps({"bridge": bridge, "groups": groups}))
 
     @asynccontextmanager
     async def begun(self, groups: Groups) -> AsyncIterator[None]:
-        """Have a daemon that starts, and end it by SIGTERM."""
+        """Provide a starting daemon within the block, and stop it with SIGTERM."""
         self.write(groups)
         config = read_config(self.config_file)
         self.host = HelperHost(config.groups, self.gate)
@@ -101,12 +101,12 @@ class RealDaemon:
 
     @asynccontextmanager
     async def served(self, groups: Groups) -> AsyncIterator[None]:
-        """Have one that serves."""
+        """Provide a serving daemon within the block."""
         async with self.begun(groups):
             await eventually(lambda: self.told)
             yield
 
-    # What the daemon asks of who started it
+    # The daemon's environment
 
     async def read(self) -> Config:
         config = read_config(self.config_file)
@@ -135,11 +135,11 @@ class RealDaemon:
     # Requests of clients; the command line blocks, so it runs in threads
 
     async def reload(self) -> str:
-        """Returns the note, or what is wrong."""
+        """Reload; return the note or the error."""
         return await _in_time(reload.request_reload, self.state_folder)
 
     async def start(self, group_id: str) -> str:
-        """Start a group; returns the note, or why it failed."""
+        """Start a group; return the note or the error."""
 
         def start() -> str:
             question = ControlRequest(Operation.ACT, action=Action.START, group=group_id)
@@ -165,34 +165,34 @@ class RealDaemon:
         return bridge.config
 
     async def until_states(self, **states: GroupState | None) -> None:
-        """Wait until these are the groups, with these states."""
+        """Wait until exactly these groups have these states."""
         deadline_seconds = time.monotonic() + PATIENCE_SECONDS
         while (found := await self.states()) != states:
             assert time.monotonic() < deadline_seconds, f"still {found}"
             await asyncio.sleep(0.01)
 
     async def until_asked(self, group_id: str) -> None:
-        """Wait until an action was asked of a group."""
+        """Wait until an action on a group has been requested."""
         deadline_seconds = time.monotonic() + PATIENCE_SECONDS
         while (await self.groups())[group_id].last_action is None:
             assert time.monotonic() < deadline_seconds, "nothing was asked"
             await asyncio.sleep(0.01)
 
     async def until_config_problem(self, is_so: Callable[[str], object]) -> None:
-        """Wait until what is wrong with the config is so."""
+        """Wait until the config problem meets a condition."""
         deadline_seconds = time.monotonic() + PATIENCE_SECONDS
         while not is_so(found := await self.config_problem()):
             assert time.monotonic() < deadline_seconds, f"still {found!r}"
             await asyncio.sleep(0.01)
 
-    # What happens to the helper
+    # The helper
 
     def kill_helper(self) -> None:
-        """End the helper at once."""
+        """Kill the helper."""
         os.kill(self.gate.pid, signal.SIGKILL)
 
     async def has_heard(self, fake: FakeSystemd) -> None:
-        """Return when the helper took all that systemd sent until now, and the daemon what came of that."""
+        """Return when the helper has received everything that systemd sent, and the daemon the results."""
         await fake.heard()
         await self.host.check_config()
 

@@ -1,6 +1,6 @@
-"""Reports which packets sockets receive, in a temporary network namespace: run it by `unshare --net --mount`.
+"""Reports which packets sockets receive, in a temporary network namespace; run with `unshare --net --mount`.
 
-Another namespace is the other machine, on two cables: a0-a1 (chosen) and b0-b1.
+A second namespace is the other machine, on two cables: a0-a1 (chosen) and b0-b1.
 """
 
 import encodings.idna  # noqa: F401 -- getaddrinfo() needs it, and another user may not read this Python
@@ -58,7 +58,7 @@ s.sendto(b'x', ('{to}', {port}))
 
 
 def main() -> None:
-    """Try every way, and say for each whether it was heard."""
+    """Try every path, and print for each whether the packet arrived."""
     for line in SETUP.splitlines():
         run(line)
     chosen = [socket.if_nametoindex("a0")]
@@ -102,7 +102,7 @@ def main() -> None:
 
 @contextmanager
 def udp(family: socket.AddressFamily, address: str, chosen: list[int]) -> Iterator[socket.socket]:
-    """A UDP socket on all interfaces that shall hear the chosen ones."""
+    """Provide a UDP socket on all interfaces that should receive only from the chosen ones."""
     with socket.socket(family, socket.SOCK_DGRAM) as made:
         made.bind((address, PORT))
         made.settimeout(0.5)
@@ -113,7 +113,7 @@ def udp(family: socket.AddressFamily, address: str, chosen: list[int]) -> Iterat
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """As the daemon is: some options of sockets are for root only."""
+    """Drop privileges within the block, like the daemon: some socket options are for root only."""
     os.seteuid(65534)
     try:
         yield
@@ -122,7 +122,7 @@ def unprivileged() -> Iterator[None]:
 
 
 def datagrams(heard: socket.socket, who: Callable[[str], bool] | None = None) -> Callable[..., bool]:
-    """Whether a datagram that the other machine, or `who`, sends is heard."""
+    """Return a function that tells whether a datagram from the other machine, or from `who`, arrives."""
 
     def is_heard(to: str, by: str = "", source: str = "") -> bool:
         assert (who or other)(SEND_UDP.format(to=to, by=by, port=PORT, source=source))
@@ -136,7 +136,7 @@ def datagrams(heard: socket.socket, who: Callable[[str], bool] | None = None) ->
 
 
 def other(program: str) -> bool:
-    """Run Python on the other machine; whether it succeeded."""
+    """Run Python on the other machine; return whether it succeeded."""
     done = subprocess.run(
         ["ip", "netns", "exec", OTHER, "python3", "-c", program], capture_output=True, check=False
     )
@@ -144,12 +144,12 @@ def other(program: str) -> bool:
 
 
 def own(program: str) -> bool:
-    """Run Python on this machine; whether it succeeded."""
+    """Run Python on this machine; return whether it succeeded."""
     return subprocess.run(["python3", "-c", program], check=False).returncode == 0
 
 
 def say(binding: str, *, heard: bool) -> None:
-    """One line."""
+    """Print one line."""
     print(f"{binding}: {'yes' if heard else 'no'}")  # noqa: T201 -- a program
 
 

@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline: the only way in which tests wait."""
+"""Waiting for a condition with a deadline: the only way that tests wait."""
 
 import asyncio
 import time
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Final
 
 PATIENCE_SECONDS: Final = 20
-"""How long a test waits for what must come, on a busy machine too: a wait ends with its condition."""
+"""The time limit of a wait, even on a busy machine; a wait ends as soon as its condition is true."""
 
 
 async def eventually(condition: Callable[[], object], within_seconds: float = PATIENCE_SECONDS) -> None:
-    """Return when `condition()` is true; fail when it is not in time."""
+    """Return when `condition()` is true; fail after the deadline."""
     deadline_seconds = time.monotonic() + within_seconds
     while not condition():
         assert time.monotonic() < deadline_seconds, f"not true within {within_seconds} s"
@@ -18,7 +18,7 @@ async def eventually(condition: Callable[[], object], within_seconds: float = PA
 
 
 def wait_until(condition: Callable[[], object], within_seconds: float = PATIENCE_SECONDS) -> None:
-    """The same where there is no event loop."""
+    """Wait like `eventually`, without an event loop."""
     deadline_seconds = time.monotonic() + within_seconds
     while not condition():
         assert time.monotonic() < deadline_seconds, f"not true within {within_seconds} s"
