@@ -37,8 +37,8 @@ class NoDaemon(Failure):
     """No daemon listens on the socket."""
 
     def __init__(self, path: Path) -> None:
-        start = "start hkswitch.service" if is_of_service(path) else "start the one that has this folder"
-        super().__init__(f"no hkswitch listens on {path}: {start}")
+        start = "start hkswitch.service" if is_of_service(path) else "start the daemon for this folder"
+        super().__init__(f"no daemon is listening on {path}; {start}")
 
 
 class Unreachable(Failure):
@@ -68,9 +68,9 @@ class TooSlow(NoAnswer):
 
 def untrusted(path: Path, user_id: int) -> Failure:
     """Return the failure for a socket of a user who is not the daemon's."""
-    name = "hkswitch.service" if is_of_service(path) else "the hkswitch that has this folder"
+    name = "hkswitch.service" if is_of_service(path) else "the daemon for this folder"
     return Failure(
-        f"cannot trust {path}: user {user_id} listens there, and not the daemon's user; "
+        f"cannot trust {path}: user {user_id} listens there, not the daemon's user;  "
         f"remove it, and restart {name}",
         Exit.DENIED,
     )
@@ -96,8 +96,7 @@ _RECEIVE_BYTES: Final = 1024 * 1024
 _OTHER_TYPE: Final = "unexpected type"
 
 _NOT_DONE_YET: Final = (
-    f"not done after {LONGEST_WAIT_SECONDS // 3600} hours, and still running: "
-    "`hkswitch status` shows the result"
+    f"still running after {LONGEST_WAIT_SECONDS // 3600} hours; see `hkswitch status` for the result"
 )
 
 _SHORTEST_SECONDS: Final = 0.001
@@ -187,7 +186,7 @@ class PendingRequest:
         except TooSlow:
             if longest_seconds == LONGEST_WAIT_SECONDS:
                 raise Failure(_NOT_DONE_YET) from None
-            raise NoAnswer(self._path, f"nothing came within {longest_seconds:g} s") from None
+            raise NoAnswer(self._path, f"no answer within {longest_seconds:g} s") from None
 
     def _line(self, within_seconds: float | None) -> bytes:
         deadline_seconds = None if within_seconds is None else time.monotonic() + within_seconds
@@ -214,7 +213,7 @@ class PendingRequest:
         except PermissionError:
             raise Unreachable(self._path) from None
         except TimeoutError:
-            raise TooSlow(self._path, f"nothing came within {within_seconds} s") from None
+            raise TooSlow(self._path, f"no answer within {within_seconds:g} s") from None
         except ConnectionError:
             raise Disconnected(self._path, "it closed the connection") from None
         except OSError as error:

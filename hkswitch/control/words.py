@@ -25,12 +25,12 @@ def command(state_folder: Path, words: str) -> str:
 def locked(state_folder: Path) -> str:
     """Return why pairing is locked, and the command that unlocks it."""
     again = command(state_folder, "pair --reset-attempts")
-    return f"pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes: {again} unlocks it"
+    return f"pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes; run {again} to unlock it"
 
 
 def gone_from_home(state_folder: Path) -> str:
     """Return the remedy for a pairing that only the bridge has, since it was off when it was removed."""
-    return f"If it is gone from the Home app, {command(state_folder, 'unpair --all')} lets you pair again."
+    return f"If it is gone from the Home app, run {command(state_folder, 'unpair --all')} to pair again."
 
 
 def _program() -> str:

@@ -169,7 +169,7 @@ class _Parser(Cursor):
         if self.at("("):
             self.pass_over()
             if self.operator() != ")":
-                raise Unreadable("a function with something in its parentheses")
+                raise Unreadable("a function with text in its parentheses")
         self.skip("\n")
         return Function(name, self._redirected(self._braces()))
 

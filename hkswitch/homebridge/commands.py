@@ -173,9 +173,9 @@ def _program(text: str, words: tuple[str, ...], which: Which) -> HomebridgeComma
 def _notes(words: tuple[str, ...]) -> list[str]:
     notes = []
     if _name(words[0]) == "sudo":
-        notes.append("sudo stays, because it does more than become root")
+        notes.append("sudo is kept, because it does more than switch to root")
     if _name(words[0]) in _REMOTE:
-        notes.append("root connects now, so root needs the key and must know the host")
+        notes.append("root connects now, so root needs the key and the host in its known_hosts")
     for word in [words[0], *(word for word in words[1:] if word.endswith(_SCRIPTS))]:
         if _OTHERS_FOLDERS.fullmatch(word):
             why = "any user who can write that file becomes root; move it to /usr/local/libexec"

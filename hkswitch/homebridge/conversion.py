@@ -15,9 +15,9 @@ from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError, Exit, Failure
 from hkswitch.model.group import MOST_ACCESSORIES, Group
 
-_NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories behind a bridge"
+_NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories per bridge"
 _AS_ROOT: Final = (
-    "Commands ran as Homebridge's user; now they run as root: only root may be able to write such programs."
+    "Commands ran as Homebridge's user and now run as root: make sure that only root can write the programs."
 )
 _ENDED: Final = "A command that runs longer than its timeout_seconds (default: 10) is killed."
 _READ_IT: Final = "It will run as root: read it, and fix it where necessary, before you use it."
@@ -155,10 +155,10 @@ def _said(entry: _Entry) -> Iterator[str]:
         yield from (f"  {why}" for why in made.why)
         yield from (f"  {kind}: {command.text}" for _, kind, command in _commands(made))
     elif entry.group and entry.group.commands:
-        yield f"{name}: its commands"
+        yield f"{name}: imported with its commands"
     elif entry.group:
         command = made.on or made.off
-        yield f"{name}: the units of: {command.text if command else ''}"
+        yield f"{name}: units from: {command.text if command else ''}"
     else:
         yield f"{name} {made.notes[0]}"
         return

@@ -45,13 +45,13 @@ class Cursor:
     def expect(self, word: str) -> None:
         """Pass over this keyword, which must be next."""
         if not self.keyword(word):
-            raise Unreadable(f"{self.quoted()} where '{word}' belongs")
+            raise Unreadable(f"{self.quoted()} where '{word}' was expected")
 
     def word(self) -> ShellWord:
         """Pass over a word, which must be next."""
         token = self.next()
         if not isinstance(token, ShellWord):
-            raise Unreadable(f"{self.quoted()} where a word belongs")
+            raise Unreadable(f"{self.quoted()} where a word was expected")
         self.pass_over()
         return token
 

@@ -183,7 +183,7 @@ class Expansion:
             found = self.arguments[int(name) - 1 : int(name)]
             return tuple(found) or None
         if name not in self._values:
-            raise NotUnderstood(f"the variable '${name}', which is set nowhere")
+            raise NotUnderstood(f"the variable '${name}', which is never set")
         value = self._values[name]
         if isinstance(value, str):
             return (value,)

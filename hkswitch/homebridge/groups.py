@@ -15,7 +15,7 @@ from hkswitch.model.config_values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SEC
 from hkswitch.model.group import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS, Commands, Group
 from hkswitch.model.unit_state import Action
 
-_WRITE_STATUS: Final = "write a 'status' that exits with 0 for on and with 1 to 125 for off"
+_WRITE_STATUS: Final = "add a 'status' command that exits with 0 for on and with 1 to 125 for off"
 _ONLY_RUNNING: Final = "it does not start stopped units"
 _NO_MOMENTARY_SWITCH: Final = "a group of commands needs both, because hkswitch has no momentary switches"
 

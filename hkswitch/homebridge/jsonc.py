@@ -25,7 +25,7 @@ def read(data: bytes, file: str) -> object:
     try:
         value: object = json.loads(text, strict=False, parse_int=_number)
     except json.JSONDecodeError as error:
-        why = f"not valid JSON: {error.msg}; correct it there, or a little before"
+        why = f"not valid JSON: {error.msg}; the error is here or just before"
         raise _invalid(file, why, error.lineno, error.colno) from None
     except RecursionError:
         raise _invalid(file, "nested too deeply; is this a Homebridge config?") from None
@@ -34,7 +34,7 @@ def read(data: bytes, file: str) -> object:
 
 def _decoded(data: bytes, file: str) -> str:
     if len(data) > MOST_CONFIG_BYTES:
-        raise _invalid(file, f"the file is too large; at most {MOST_CONFIG_BYTES} bytes are read")
+        raise _invalid(file, f"the file is too large; the limit is {MOST_CONFIG_BYTES} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -50,7 +50,7 @@ def _blanked(text: str, file: str) -> str:
         found = match[0]
         if found.startswith("/*") and (len(found) < 4 or not found.endswith("*/")):
             line, column = _place(text[: match.start()])
-            raise _invalid(file, "this comment has no end; write */ after it", line, column)
+            raise _invalid(file, "unterminated comment; close it with */", line, column)
         return found if found.startswith('"') else _NOT_A_NEWLINE.sub(" ", found)
 
     def comma(match: re.Match[str]) -> str:

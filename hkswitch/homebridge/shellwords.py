@@ -36,7 +36,7 @@ def split(command: str) -> tuple[str, ...]:
     if words and (found := _ANY_ASSIGNMENT.match(words[0])):
         raise NeedsShell(f"an assignment, '{found[0]}'")
     if words and _KEYWORD.fullmatch(words[0]):
-        raise NeedsShell(f"the shell's own '{words[0]}'")
+        raise NeedsShell(f"the shell builtin or keyword '{words[0]}'")
     return tuple(words)
 
 

@@ -42,7 +42,7 @@ def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
             dict.fromkeys(quoted(_kind(platform)) for platform in platforms if _kind(platform))
         )
         raise Failure(
-            f"{file}: there is no cmdSwitch2 platform in it; found: {others or 'no platform at all'}",
+            f"{file}: it has no cmdSwitch2 platform; found: {others or 'no platform'}",
             Exit.CONFIG,
         )
     switches = [switch for platform in ours for switch in _switches(platform)]
@@ -51,9 +51,7 @@ def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
             f"{file}: its cmdSwitch2 platform has no switches; there is nothing to import", Exit.CONFIG
         )
     if len(switches) > MOST_SWITCHES:
-        raise Failure(
-            f"{file}: it has {len(switches)} switches; at most {MOST_SWITCHES} are read", Exit.CONFIG
-        )
+        raise Failure(f"{file}: it has {len(switches)} switches; the limit is {MOST_SWITCHES}", Exit.CONFIG)
     return tuple(switches)
 
 
@@ -87,7 +85,7 @@ def _switches(platform: Mapping[str, object]) -> Iterator[CmdSwitch]:
 
 def _switch(item: object, inherited: Mapping[str, object], key: str) -> CmdSwitch:
     if not isinstance(item, dict):
-        return CmdSwitch(key, broken="is not an object with a name and commands")
+        return CmdSwitch(key, broken="it is not an object with a name and commands")
     values = {**inherited, **item}
     name = values.get("name", key)
     name = name if isinstance(name, str) else "" if name is None else str(name)
@@ -96,7 +94,7 @@ def _switch(item: object, inherited: Mapping[str, object], key: str) -> CmdSwitc
         if not isinstance(command, str):
             return CmdSwitch(name, broken=f"its {kind}_cmd is not a string")
     on, off, state = (str(command).strip(" \t\n") for command in commands.values())
-    dimmed = "is a dimmable light, and hkswitch only has on and off" if values.get("dim_cmd") else ""
+    dimmed = "it is a dimmable light, and hkswitch only has on and off" if values.get("dim_cmd") else ""
     return CmdSwitch(
         name,
         on,

@@ -112,7 +112,7 @@ class _Scanner:
             if found == "(" and closed:
                 yield from self.tokens(closed=True)
         if closed:
-            raise Unreadable("a parenthesis without its end")
+            raise Unreadable("an unclosed parenthesis")
 
     def _skip_blanks(self) -> bool:
         while self._take(_BLANK) or self._take(_COMMENT):
@@ -166,7 +166,7 @@ class _Scanner:
     def _single_quoted(self) -> Literal:
         end = self._text.find("'", self._at + 1)
         if end < 0:
-            raise Unreadable("a quote without its end")
+            raise Unreadable("an unterminated quote")
         text, self._at = self._text[self._at + 1 : end], end + 1
         return Literal(text, quoted=True)
 
@@ -185,7 +185,7 @@ class _Scanner:
                 yield self._escaped()
             else:
                 yield Literal(self._take(_QUOTED) or self._take(_ONE), quoted=True)
-        raise Unreadable("a quote without its end")
+        raise Unreadable("an unterminated quote")
 
     def _expansion(self, *, quoted: bool) -> Part:
         start = self._at
@@ -205,4 +205,4 @@ class _Scanner:
         return Opaque(self._text[start : self._at])
 
     def _no_end(self) -> int:
-        raise Unreadable("an expansion without its end")
+        raise Unreadable("an unterminated expansion")

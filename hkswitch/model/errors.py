@@ -57,7 +57,7 @@ class ConfigUnreadable(Failure):
     exit_code = Exit.CONFIG
 
     def __init__(self, file: str, reason: str) -> None:
-        super().__init__(f"{file}: cannot read the configuration: {reason}")
+        super().__init__(f"cannot read {file}: {reason}")
 
 
 class BusUnavailable(Failure):

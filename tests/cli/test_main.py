@@ -90,10 +90,7 @@ def test_a_mistyped_command_is_answered_with_the_right_one() -> None:
 def test_no_config_is_78(command: str, tmp_path: Path) -> None:
     code, output, errors = run(command, "--config", tmp_path / "none.yaml")
     assert (code, output) == (78, "")
-    assert (
-        errors
-        == f"hkswitch: {tmp_path}/none.yaml: cannot read the configuration: No such file or directory\n"
-    )
+    assert errors == f"hkswitch: cannot read {tmp_path}/none.yaml: No such file or directory\n"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +148,7 @@ async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
     assert code == 69
     assert errors.splitlines()[-1] == (
         f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) uses it; "
-        "stop that, or pass another --port"
+        "stop it, or pass another --port"
     )
 
 
@@ -222,7 +219,7 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
 
 @pytest.mark.parametrize("arguments", PAIRING, ids=" ".join)
 def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
-    advice = "start the hkswitch that uses this folder first"
+    advice = "start the daemon for this folder first"
     assert run(*arguments, "--state-dir", tmp_path / "none") == (
         69,
         "",

@@ -143,9 +143,9 @@ async def test_the_demo_takes_the_groups_of_a_config_and_not_where_it_serves(
 @pytest.mark.parametrize(
     ("in_use", "remedy", "words"),
     [
-        (True, "stop that, or pass another --port", "port 1: x has it; stop that, or pass another --port"),
+        (True, "stop it, or pass another --port", "port 1: x has it; stop it, or pass another --port"),
         (True, "", "port 1: x has it"),
-        (False, "stop that, or pass another --port", "port 1: x has it"),
+        (False, "stop it, or pass another --port", "port 1: x has it"),
     ],
 )
 def test_only_a_port_that_is_taken_has_the_remedy_of_who_started_the_bridge(
@@ -168,7 +168,7 @@ def test_only_a_port_that_is_taken_has_the_remedy_of_who_started_the_bridge(
             Front(pairing_refused=True),
             STATE_FOLDER,
             logging.WARNING,
-            f"not paired; {LOCKED}: `sudo hkswitch pair --reset-attempts` unlocks it",
+            f"not paired; {LOCKED}; run `sudo hkswitch pair --reset-attempts` to unlock it",
         ),
     ],
 )
@@ -191,7 +191,7 @@ def test_the_log_says_once_whether_a_controller_can_pair(
     ("refused", "line"),
     [
         (False, "controllers: none paired; run `sudo hkswitch pair`"),
-        (True, f"controllers: none paired; {LOCKED}: `sudo hkswitch pair --reset-attempts` unlocks it"),
+        (True, f"controllers: none paired; {LOCKED}; run `sudo hkswitch pair --reset-attempts` to unlock it"),
     ],
 )
 def test_status_says_whether_a_controller_can_pair(refused: bool, line: str) -> None:
