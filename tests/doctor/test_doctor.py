@@ -378,8 +378,8 @@ CLOCK = (privileges.Setting("ProtectClock", "yes", "/etc/x.conf"),)
             "ProtectClock=yes in /etc/x.conf; remove it, run `sudo systemctl daem",
         ),
         (ON, OFF, (), FAIL, "a setting of its unit implies it"),
-        (ON, ON, CLOCK, FAIL, "process 1 has it too; change that in the container"),
-        ("", OFF, (), SKIP, "/proc/7/status cannot be read"),
+        (ON, ON, CLOCK, FAIL, "process 1 has it too; turn it off in the settings"),
+        ("", OFF, (), SKIP, "cannot read /proc/7/status"),
     ],
 )
 def test_the_daemon_may_gain_privileges(
@@ -423,9 +423,9 @@ NO_DAEMON = client.NoDaemon(Path("/run/hkswitch/control.sock"))
     [
         (RUNS, BRIDGE, OK, "hkswitch.service is running"),
         (RUNS | {"UnitFileState": "disabled"}, BRIDGE, OK, "is running, but not enabled at boot"),
-        (RUNS, NO_DAEMON, FAIL, "hkswitch.service is running, but no hkswitch listens"),
+        (RUNS, NO_DAEMON, FAIL, "hkswitch.service is running, but no daemon is listening"),
         (RUNS, BridgeReport("", "0.0", 0, (), 1, ()), FAIL, "version 0.0 is running, but version"),
-        (RUNS | {"LoadState": "not-found"}, NO_DAEMON, FAIL, "is not installed; install hkswitch again"),
+        (RUNS | {"LoadState": "not-found"}, NO_DAEMON, FAIL, "is not installed; reinstall hkswitch"),
         (RUNS | {"LoadState": "masked"}, NO_DAEMON, FAIL, "is masked; run `sudo systemctl unmask"),
         (RUNS | {"LoadState": "bad-setting"}, NO_DAEMON, FAIL, "systemd cannot load hkswitch.service (bad-"),
         ({}, NO_DAEMON, FAIL, "is not installed"),
@@ -491,7 +491,7 @@ def test_the_socket_of_a_helper_that_systemd_starts(active: str, verdict: Verdic
     [
         (7, "NoNewPrivs:\t1\n", OK, "NoNewPrivileges is set for the daemon"),
         (7, "NoNewPrivs:\t0\n", FAIL, "sudo ln -s /usr/lib/hkswitch/systemd/helper-socket.conf"),
-        (7, "", SKIP, "/proc/7/status cannot be read"),
+        (7, "", SKIP, "cannot read /proc/7/status"),
         (0, "", SKIP, "the daemon is not running"),
     ],
 )

@@ -52,7 +52,7 @@ REFUSED = {
     "UTF-16": ("{}".encode("utf-16"), "config.json:1:1: this is not UTF-8; save the file as UTF-8"),
     "too large": (
         b" " * (jsonc.MOST_CONFIG_BYTES + 1),
-        "config.json: the file is too large; at most 1048576 bytes are read",
+        "config.json: the file is too large; the limit is 1048576 bytes",
     ),
     "too deep": ("[" * 200_000, "config.json: nested too deeply; is this a Homebridge config?"),
     "a list": (
@@ -81,7 +81,7 @@ REFUSED = {
     ),
     "too many switches": (
         OURS % json.dumps([{}] * 1001),
-        "config.json: it has 1001 switches; at most 1000 are read",
+        "config.json: it has 1001 switches; the limit is 1000",
     ),
 }
 
