@@ -77,7 +77,7 @@ async def serve_demo(
     try:
         await serve(config, SimulatedHost(config.groups), folder, terminal)
     except CannotServe as failure:
-        failure.remedy = "stop it, or pass another --port"
+        failure.remedy = "stop that program, or pass another --port"
         raise
 
 

@@ -96,7 +96,7 @@ class DebugLimit(logging.Filter):
             return False
         text = printable_line(record.getMessage(), LONGEST_DEBUG_LINE)
         record.msg, record.args = (
-            f"{text} ({dropped} earlier lines dropped)" if dropped else text,
+            f"{text} (dropped {dropped} earlier lines)" if dropped else text,
             None,
         )
         return True

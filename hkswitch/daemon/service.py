@@ -42,7 +42,7 @@ async def run(config_file: Path, state_folder: Path) -> None:
         try:
             await serve(config, host, state_folder, service)
         except CannotServe as failure:
-            failure.remedy = "stop it, or set bridge.port"
+            failure.remedy = "stop that program, or set bridge.port"
             raise
     service.notifier.tell(STOPPING="1")
 

@@ -148,7 +148,7 @@ async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
     assert code == 69
     assert errors.splitlines()[-1] == (
         f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) uses it; "
-        "stop it, or pass another --port"
+        "stop that program, or pass another --port"
     )
 
 

@@ -143,9 +143,13 @@ async def test_the_demo_takes_the_groups_of_a_config_and_not_where_it_serves(
 @pytest.mark.parametrize(
     ("in_use", "remedy", "words"),
     [
-        (True, "stop it, or pass another --port", "port 1: x has it; stop it, or pass another --port"),
+        (
+            True,
+            "stop that program, or pass another --port",
+            "port 1: x has it; stop that program, or pass another --port",
+        ),
         (True, "", "port 1: x has it"),
-        (False, "stop it, or pass another --port", "port 1: x has it"),
+        (False, "stop that program, or pass another --port", "port 1: x has it"),
     ],
 )
 def test_only_a_port_that_is_taken_has_the_remedy_of_who_started_the_bridge(

@@ -242,7 +242,7 @@ def test_a_logger_has_so_many_lines_in_a_minute_and_hides_no_other(monkeypatch: 
     assert sum(logged(limit, name, "x") is not None for _ in range(5000)) == MOST_UNAUTHENTICATED_LINES
     now_seconds[0] = DEBUG_PERIOD_SECONDS
     dropped = 5000 - MOST_DEBUG_LINES
-    assert logged(limit, "hkswitch.a", "y") == f"y ({dropped} earlier lines dropped)"
+    assert logged(limit, "hkswitch.a", "y") == f"y (dropped {dropped} earlier lines)"
     assert logged(limit, "hkswitch.a", "z") == "z"
 
 
