@@ -1,4 +1,4 @@
-"""JSON as people write it, with comments and trailing commas -> values. Pure: no I/O."""
+"""Reads JSON with comments and trailing commas. Pure: no I/O."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from hkswitch.model.errors import Exit, Failure
 MOST_CONFIG_BYTES: Final = 1 << 20
 
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
-# A comma that follows no value stays: about that one, the json of each Python says the same.
+# A comma that follows no value stays: all versions of Python report that one in the same words.
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{:,]\s*,|,(?=\s*[]}])', re.DOTALL)
 _NOT_A_NEWLINE = re.compile(r"[^\n]")
 _MOST_DIGITS: Final = 18
@@ -20,7 +20,7 @@ def _invalid(file: str, why: str, line: int = 0, column: int = 0) -> Failure:
 
 
 def read(data: bytes, file: str) -> object:
-    """The value in `data`; `file` is its name in failures. Raises `Failure`."""
+    """Return the value in `data`; `file` is its name in failures. Raises `Failure`."""
     text = _blanked(_decoded(data, file), file)
     try:
         value: object = json.loads(text, strict=False, parse_int=_number)
@@ -44,7 +44,7 @@ def _decoded(data: bytes, file: str) -> str:
 
 
 def _blanked(text: str, file: str) -> str:
-    """`text` with spaces for its comments and trailing commas, so that every place stays what it was."""
+    """Replace comments and trailing commas with spaces, so that lines and columns stay the same."""
 
     def comment(match: re.Match[str]) -> str:
         found = match[0]
@@ -60,7 +60,7 @@ def _blanked(text: str, file: str) -> str:
 
 
 def _number(digits: str) -> int | float:
-    """Python refuses to convert thousands of digits, and nothing here needs more than a few."""
+    """Convert a number; a long one to a float, as Python refuses to convert thousands of digits to an int."""
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 

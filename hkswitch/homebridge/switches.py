@@ -1,4 +1,4 @@
-"""A Homebridge config -> the switches of its cmdSwitch2 platforms, as that plugin sees them. Pure: no I/O."""
+"""Reads the switches of a Homebridge config's cmdSwitch2 platforms, as that plugin does. Pure: no I/O."""
 
 import math
 import re
@@ -19,9 +19,9 @@ _LEAST_MILLISECONDS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class CmdSwitch:
-    """A switch; a command that is not there is empty. What is `broken` cannot be one, and that says why.
+    """A switch; missing commands are empty. `broken`: why it cannot be a switch, or empty.
 
-    `interval_seconds` and `timeout_seconds` are 0 where none was in effect.
+    `interval_seconds` and `timeout_seconds` are 0 if none was in effect.
     """
 
     name: str
@@ -34,7 +34,7 @@ class CmdSwitch:
 
 
 def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
-    """All switches, in the file's order. Raises `Failure`."""
+    """Return all switches, in the file's order. Raises `Failure`."""
     platforms = list(_platforms(config))
     ours = [platform for platform in platforms if _kind(platform).casefold() in _PLATFORMS]
     if not ours:
@@ -56,7 +56,7 @@ def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
 
 
 def _platforms(config: object) -> Iterator[Mapping[str, object]]:
-    """The platforms of a whole config; what has a platform's name is one itself, as READMEs show it."""
+    """Yield the platforms of a config, which may itself be a platform, as READMEs show it."""
     if isinstance(config, dict):
         if "platform" in config:
             yield config
@@ -72,7 +72,7 @@ def _kind(platform: Mapping[str, object]) -> str:
 
 
 def _switches(platform: Mapping[str, object]) -> Iterator[CmdSwitch]:
-    """The plugin goes over `switches` by its keys, so that a list and an object are the same to it."""
+    """Yield a platform's switches: a list or an object, as the plugin goes over `switches` by its keys."""
     inherited = {key: platform[key] for key in _INHERITED if key in platform}
     match platform.get("switches"):
         case list() as items:
@@ -100,7 +100,7 @@ def _switch(item: object, inherited: Mapping[str, object], key: str) -> CmdSwitc
         on,
         off,
         state,
-        # Without polling, the plugin asks when the Home app does, and takes no interest in the interval.
+        # Without polling, the plugin asks when the Home app does, and ignores the interval.
         interval_seconds=_whole(values.get("interval")) if values.get("polling") is True else 0,
         timeout_seconds=_timeout(values.get("timeout")),
         broken=dimmed,
@@ -108,15 +108,16 @@ def _switch(item: object, inherited: Mapping[str, object], key: str) -> CmdSwitc
 
 
 def _timeout(value: object) -> int:
-    """The plugin multiplies by 1000, so it takes seconds; its README shows 2000, and means milliseconds.
+    """Return the timeout in seconds; values from 1000 on are taken as milliseconds.
 
-    Nobody waits for 1000 seconds until the Home app gets its answer: from there on it is milliseconds.
+    The plugin multiplies by 1000, so it expects seconds; its README shows 2000, and means milliseconds.
+    No user waits 1000 seconds for the Home app's answer.
     """
     timeout = _whole(value)
     return math.ceil(timeout / 1000) if timeout >= _LEAST_MILLISECONDS else timeout
 
 
 def _whole(value: object) -> int:
-    """JavaScript's parseInt, of what has a meaning here; 0 for everything else."""
+    """Convert as JavaScript's parseInt does; 0 for values that have no meaning here."""
     match = None if isinstance(value, bool) else _LEADING_DIGITS.match(str(value)[:20])
     return int(match[1]) if match else 0
