@@ -44,7 +44,10 @@ _NOT_BEGUN: Final = ("denied: ", NOT_IN_ACTIONS)
 def _command(action: Action, summary: str) -> click.Command:
     @click.command(
         str(action),
-        help=f"{summary}.\n\nAsks the daemon to act. While the service is stopped, root can still use this.",
+        help=(
+            f"{summary}.\n\n"
+            "Sends the request to the daemon. While the service is stopped, root can still use this command."
+        ),
         epilog=examples(
             f"sudo hkswitch {action} fileserver", f"sudo hkswitch {action} --no-wait fileserver web"
         ),

@@ -54,7 +54,7 @@ def select_controller(among: Sequence[PairedController], typed: str | None) -> P
         if typed is None:
             reason = f"{len(found)} controllers are paired: {ids}; name one of them, or use --all"
         else:
-            reason = f"{len(found)} IDs begin with {typed!r}: {ids}; type more of it"
+            reason = f"{len(found)} IDs begin with {typed!r}: {ids}; type more of one"
         raise Failure(f"cannot choose a controller: {reason}", Exit.USAGE)
     return found[0]
 

@@ -70,7 +70,7 @@ def untrusted(path: Path, user_id: int) -> Failure:
     """Return the failure for a socket of a user who is not the daemon's."""
     name = "hkswitch.service" if is_of_service(path) else "the daemon for this folder"
     return Failure(
-        f"cannot trust {path}: user {user_id} listens there, not the daemon's user;  "
+        f"cannot trust {path}: user {user_id} listens there, not the daemon's user; "
         f"remove it, and restart {name}",
         Exit.DENIED,
     )

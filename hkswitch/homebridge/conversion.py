@@ -129,7 +129,7 @@ def _text(entries: list[_Entry], imported: Imported, file: str) -> str:
     groups = [each.group for each in entries if each.taken and each.group]
     head = [
         f"Made by `hkswitch import-homebridge` from {file}: {imported.count}",
-        "Read every group before you use it.",
+        "Review every group before you use it.",
     ]
     head += [_AT_ONCE] if any(len(group.units) > 1 for group in groups) else []
     head += [_AS_ROOT, _ENDED] if any(group.commands for group in groups) else []

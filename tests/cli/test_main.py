@@ -270,7 +270,7 @@ def test_scripts_of_a_homebridge_config_are_written_on_request(tmp_path: Path) -
     [
         (None, "cannot read {file}: No such file or directory"),
         ("{", "{file}:1:2: not valid JSON"),
-        ('{"platforms": []}', "{file}: there is no cmdSwitch2 platform in it"),
+        ('{"platforms": []}', "{file}: it has no cmdSwitch2 platform"),
     ],
 )
 def test_what_is_no_homebridge_config_is_78(tmp_path: Path, contents: str | None, said: str) -> None:
@@ -674,15 +674,16 @@ async def test_a_reload_of_a_bad_config_changes_nothing_and_says_why(
         config_file.write_text(contents)
     code, output, errors = await asyncio.to_thread(run, "reload", *at_daemon)
     assert (code, output) == (78, "")
-    assert errors.startswith(f"hkswitch: not reloaded: {config_file}:")
+    problem = f"{'cannot read ' if contents is None else ''}{config_file}:"
+    assert errors.startswith(f"hkswitch: not reloaded: {problem}")
     shown = (await asyncio.to_thread(run, "status", *at_daemon))[1]
-    assert re.search(r"^configuration: not applied \(\S*/config\.yaml", shown, re.MULTILINE)
+    assert re.search(r"^configuration: not applied \((cannot read )?\S*/config\.yaml", shown, re.MULTILINE)
     assert "web" in shown
     config_file.write_text(good)
     assert await asyncio.to_thread(run, "reload", *at_daemon) == (0, "reloaded\n", "")
     assert "not applied" not in (await asyncio.to_thread(run, "status", *at_daemon))[1]
     _, lines = await daemon.end(signal.SIGTERM)
-    assert f"not reloaded: {config_file}:" in lines
+    assert f"not reloaded: {problem}" in lines
 
 
 async def test_without_a_helper_the_daemon_serves_and_says_what_is_missing(

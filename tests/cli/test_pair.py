@@ -82,7 +82,7 @@ def test_the_controller_that_was_meant(
         (
             (A, B, U),
             "8DE3",
-            f"cannot choose a controller: 2 IDs begin with '8DE3': {ADMIN}, {OTHER_ADMIN}; type more of it",
+            f"cannot choose a controller: 2 IDs begin with '8DE3': {ADMIN}, {OTHER_ADMIN}; type more of one",
         ),
         ((A,), "", f"no paired controller has the ID ''; paired: {ADMIN}"),
         ((A, B), "5D7B", f"no paired controller has the ID '5D7B'; paired: {ADMIN}, {OTHER_ADMIN}"),
@@ -222,7 +222,7 @@ def test_after_the_last_removal_the_code_is_shown_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ["zz", "", ADMIN, ADMIN[:4], "\x1b[2J"])
 def test_who_is_named_must_be_paired_also_where_nobody_is(tmp_path: Path, named: str) -> None:
     state_file.write(tmp_path, stored())
-    words = f"hkswitch: no controller {named!r} is paired; paired: none\n"
+    words = f"hkswitch: no paired controller has the ID {named!r}; paired: none\n"
     assert run("unpair", named, "--state-dir", tmp_path) == (64, "", words)
 
 

@@ -230,12 +230,12 @@ def test_the_doctor_names_what_lets_a_controller_pair(
 @pytest.mark.parametrize(
     ("failure", "of_service", "of_another"),
     [
-        (NoDaemon, "start hkswitch.service", "start the one that has this folder"),
+        (NoDaemon, "start hkswitch.service", "start the daemon for this folder"),
         (partial(NoAnswer, why="x"), "x; see `systemctl status hkswitch`", ": x"),
         (
             partial(untrusted, user_id=7),
             "restart hkswitch.service",
-            "restart the hkswitch that uses this folder",
+            "restart the daemon for this folder",
         ),
     ],
 )

@@ -185,7 +185,7 @@ def test_what_is_left_stays_in_its_place_with_its_commands() -> None:
         found.text
         == """\
 # Made by `hkswitch import-homebridge` from config.json: Imported 2 of 3 switches.
-# Read every group before you use it.
+# Review every group before you use it.
 #
 # Not imported:
 #   'TV'
