@@ -130,7 +130,7 @@ class _Terminal:
         self.was_paired = front.paired and self.was_paired is not False
         names = ", ".join(group.name for group in config.groups if group.id not in front.left_out)
         where = (
-            f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Press Ctrl-C to end."
+            f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Press Ctrl-C to stop."
         )
         if self.printed.get("waiting"):
             self.printed.pop("address", None)  # to be printed again, even if it is the same
