@@ -1,4 +1,4 @@
-"""Checks that the clock is plausible. HomeKit works with a wrong clock; the journal and status mislead.
+"""Checks that the clock is plausible. HomeKit does not need it; the journal and `hkswitch status` do.
 
 It reads the kernel's clock state, as `timedatectl` does: running that program would start a service.
 """

@@ -32,8 +32,8 @@ async def service(context: Context) -> tuple[Finding]:
 async def helper(context: Context) -> tuple[Finding]:
     """Check the helper. Without a daemon to ask, this starts a helper, which exits at once.
 
-    The daemon's user starts it as the daemon would. Root starts it directly: another check tells whether sudo
-    allows that to the daemon.
+    The daemon's user starts it as the daemon would. Root starts it directly: another check covers whether
+    sudo lets the daemon do so.
     """
     bridge = context.bridge
     if isinstance(bridge, BridgeReport):
