@@ -35,9 +35,7 @@ _SLICE = re.compile(r"-|(?!-)((^|-)[^@-]+)+")
 _SUFFIXES = (".service", ".socket", ".target", ".timer", ".mount", ".automount", ".swap", ".path", ".slice")
 _UNSTARTABLE = (".device", ".scope")
 _WITHOUT_INSTANCES = {
-    **dict.fromkeys(
-        ("mount", "automount", "swap"), (_PATH, "`systemd-escape -p` prints the name for a path")
-    ),
+    **dict.fromkeys(("mount", "automount", "swap"), (_PATH, "`systemd-escape -p` prints the one of a path")),
     "slice": (_SLICE, "a slice has no '@' in its name, no '-' first or last, and no two in a row"),
 }
 
@@ -58,8 +56,8 @@ def _like(pattern: re.Pattern[str], what: str, rule: str) -> Convert[str]:
     return convert
 
 
-group_id = _like(_GROUP_ID, "a valid group ID", "use at most 64 of a-z, 0-9 and '-', not starting with '-'")
-interface = _like(_INTERFACE, "a valid interface", "use at most 15 characters, without slashes and spaces")
+group_id = _like(_GROUP_ID, "a group id", "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first")
+interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
 
 
 def name(scalar: Scalar) -> str:
@@ -70,8 +68,8 @@ def name(scalar: Scalar) -> str:
         return text
     bad = next((char for char, kind in zip(text, found, strict=True) if kind not in "LAMV '"), "")
     because = f", because of {shown(bad)} (U+{ord(bad):04X})" if bad else ""
-    rule = "letters, digits, spaces and apostrophes ('), beginning and ending with a letter or digit"
-    raise ValueError(f"{shown(text)} is not a valid name{because}; use at most {MOST_NAME} {rule}")
+    rule = "letters, digits, spaces and apostrophes (') are allowed, and a letter or digit first and last"
+    raise ValueError(f"{shown(text)} is not a name{because}; at most {MOST_NAME} {rule}")
 
 
 def character_classes(text: str) -> str:
@@ -106,10 +104,8 @@ def unit(scalar: Scalar) -> str:
     stem, _, kind = unit.rpartition(".")
     prefix, at, instance = stem.partition("@")
     if not (prefix and _UNIT.fullmatch(unit)):
-        rule = r"use at most 255 letters, digits and :_.\@-"
-        raise ValueError(
-            f"{shown(text)} is not a valid unit name; {rule}, with text before '@' and the suffix"
-        )
+        rule = r"at most 255 letters, digits and :_.\@- are allowed"
+        raise ValueError(f"{shown(text)} is not a unit; {rule}, and something before '@' and the suffix")
     shape, rule = _WITHOUT_INSTANCES.get(kind, (_UNIT, ""))
     if not shape.fullmatch(stem) or unit == "-.automount":
         raise ValueError(f"{shown(text)} is not a {kind} unit; {rule}")
@@ -128,13 +124,13 @@ def address(scalar: Scalar) -> str:
     except ValueError:
         found = None
     if not found or (percent and not _INTERFACE.fullmatch(scope)):
-        rule = "use IPv4 or IPv6, like 192.168.1.10 or fe80::1%eth0"
-        raise ValueError(f"{shown(text)} is not an IP address; {rule}")
+        rule = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
+        raise ValueError(f"{shown(text)} is not an address; {rule}")
     if found.is_unspecified or found.is_multicast or str(found) == "255.255.255.255":
         raise ValueError(f"{shown(text)} is not a host address")
     if found.version == 6 and found.is_link_local and not percent:
-        hint = f"add its interface, like {shown(f'{found}%eth0')}"
-        raise ValueError(f"{shown(text)} is a link-local address; {hint}")
+        hint = f"write it with its interface, like {shown(f'{found}%eth0')}"
+        raise ValueError(f"{shown(text)} is an address on every link; {hint}")
     if percent and not found.is_link_local:
         raise ValueError(f"{shown(text)} needs no interface; write {shown(text.partition('%')[0])}")
     return str(found)
@@ -161,7 +157,7 @@ def boolean(scalar: Scalar) -> bool:
         return scalar.text == "true"
     word = scalar.text.lower()
     meant = "true" if word in {"true", "yes", "on"} else "false" if word in {"false", "no", "off"} else ""
-    hint = f"; write {meant}, in lower case and without quotes" if meant else ""
+    hint = f"; write {meant}, in small letters and without quotes" if meant else ""
     raise ValueError(f"must be true or false{hint}")
 
 
@@ -206,7 +202,7 @@ def program(scalar: Scalar) -> str:
     """Convert the absolute path of a program, without `//`, `.` and `..`."""
     text = argument(scalar)
     if not _PROGRAM.fullmatch(text):
-        hint = "write its absolute path, like /usr/bin/docker, without '//', '.' and '..' in it"
+        hint = "write its whole path, like /usr/bin/docker, without '//', '.' and '..' in it"
         words = "; a command is a list of words, and no shell reads it" if " " in text else ""
         raise ValueError(f"{shown(text)} is not the path of a program; {hint}{words}")
     return text

@@ -92,7 +92,7 @@ LEFT = {
     "a program by a path from somewhere": (
         switch("PS4", "./on.sh", "true", "true"),
         (
-            "its on_cmd is invalid: './on.sh' is not the path of a program; write its absolute path,"
+            "its on_cmd is invalid: './on.sh' is not the path of a program; write its whole path,"
             " like /usr/bin/docker, without '//', '.' and '..' in it"
         ),
     ),

@@ -5,7 +5,7 @@ import pytest
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError
 
-BAD_NAME = "is not a valid name, because of"
+BAD_NAME = "is not a name, because of"
 HIDDEN = "the invisible character U+202E is not allowed"
 
 FOUND: dict[str, tuple[str, list[str]]] = {

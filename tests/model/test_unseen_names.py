@@ -18,7 +18,7 @@ def groups(*names: str) -> bytes:
 @pytest.mark.parametrize("name", ["{}", "{0}{0} {0}", "Lamp{}", "{}Lamp", "La{}mp"])
 def test_a_letter_of_which_nothing_is_seen_is_not_in_a_name(name: str, filler: str) -> None:
     written = name.format(filler)
-    with pytest.raises(Failure, match=rf"is not a valid name, because of .* \(U\+{ord(filler):04X}\)"):
+    with pytest.raises(Failure, match=rf"is not a name, because of .* \(U\+{ord(filler):04X}\)"):
         parse(groups(written), "config.yaml")
     assert parse(groups(name_of(written)), "config.yaml").groups[0].name in {"Switch", "Lamp", "La mp"}
 
