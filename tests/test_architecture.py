@@ -327,8 +327,8 @@ def lines_of_code(module: Path) -> int:
 
 def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     room = (ROOT / "hkswitch" / "serviceswitch").glob("*.py")
-    assert sum(map(lines_of_code, room)) <= 1570
-    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 3961
+    assert sum(map(lines_of_code, room)) <= 1578
+    assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 3950
 
 
 def test_the_helper_imports_nothing_of_the_daemons() -> None:

@@ -10,9 +10,15 @@ from typing import Final
 
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import UnitState
-from hkswitch.protocol.helper import Complete, GroupUpdate, Lost, ProbeUpdate, StatesUpdate, Update
-
-CONFIG_CHANGED: Final = "the configuration has changed: `systemctl reload hkswitch`"
+from hkswitch.protocol.helper import (
+    CONFIG_CHANGED,
+    Complete,
+    GroupUpdate,
+    Lost,
+    ProbeUpdate,
+    StatesUpdate,
+    Update,
+)
 
 MOST_UNITS: Final = 128
 """In a group."""

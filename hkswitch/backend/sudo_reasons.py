@@ -122,7 +122,7 @@ REASONS: Final = (
         _for_the_helper("noexec", "intercept", in_the_rule="NOEXEC: or INTERCEPT:"),
     ),
     Reason(
-        "serviceswitch: only root may do this",
+        "serviceswitch: permission denied: only root may do this",
         SUDO,
         "`stay_setuid` keeps the helper from becoming root",
         _for_the_helper("stay_setuid"),

@@ -36,7 +36,7 @@ class Movable(Protocol):
         """Go offline until the next `move`."""
 
 
-class NetworkChanges(Protocol):
+class NetworkWatch(Protocol):
     """A source of news about the network."""
 
     async def wait(self) -> None:
@@ -87,7 +87,7 @@ class Location:
             return f"retrying: {self._missing}"
         return f"waiting for {self.endpoint.lack}" if self.endpoint is not None and self.endpoint.lack else ""
 
-    async def follow(self, changes: NetworkChanges) -> None:
+    async def follow(self, changes: NetworkWatch) -> None:
         """Keep the bridge at the endpoint that the config chooses, through changes of the network.
 
         Raises `CannotServe` if another program uses the port of a bridge that never served.

@@ -16,7 +16,7 @@ from hkswitch.backend import Host
 from hkswitch.control.pairings import Pairings
 from hkswitch.daemon.bridge import WriteHandler
 from hkswitch.daemon.changes import after_restart, without_restart
-from hkswitch.daemon.location import Location, Movable, NetworkChanges
+from hkswitch.daemon.location import Location, Movable, NetworkWatch
 from hkswitch.daemon.signals import first_to_end
 from hkswitch.daemon.switchboard import Display, Switchboard
 from hkswitch.hap.setup_code import Setup
@@ -186,7 +186,7 @@ class Serving:
 
     # Life cycle
 
-    async def live(self, news: Callable[[], AbstractAsyncContextManager[NetworkChanges]]) -> None:
+    async def live(self, news: Callable[[], AbstractAsyncContextManager[NetworkWatch]]) -> None:
         """Start, and follow the network by its `news`; ends only by raising."""
         await self._host.open(self)
         self._open.set()

@@ -18,6 +18,9 @@ from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.protocol.report import BridgeReport
 
+_NOT_RUNNING: Final = (client.NoDaemon, client.Unreachable)
+"""What a client meets where no daemon runs, or where this user may not ask."""
+
 _START_DAEMON: Final = f"run `sudo systemctl enable --now {DAEMON_UNIT}`"
 _READ_LOG: Final = f"`journalctl -u {DAEMON_UNIT}` gives the reason"
 _RESTART_DAEMON: Final = f"run `sudo systemctl restart {DAEMON_UNIT}`"
@@ -106,6 +109,9 @@ def _loaded(unit: Mapping[str, str], bridge: BridgeReport | Failure) -> Finding:
         case "failed", _:
             what = f"{DAEMON_UNIT} failed ({unit.get('Result')})"
             return fail(Check.SERVICE, what, f"{_READ_LOG}; then {_RESTART_DAEMON}")
+        case "inactive", _ if isinstance(bridge, Failure) and not isinstance(bridge, _NOT_RUNNING):
+            what = f"{DAEMON_UNIT} is not running, but another program listens in its place ({bridge})"
+            return fail(Check.SERVICE, what, _START_DAEMON)
         case "inactive", _ if unit.get("UnitFileState") == "disabled":
             return todo(Check.SERVICE, f"{DAEMON_UNIT} is not enabled", _START_DAEMON)
         case "inactive", _:

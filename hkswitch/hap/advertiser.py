@@ -32,7 +32,7 @@ GOODBYE_AFTER_SECONDS: Final = (0.0, 0.125, 0.125)
 MOST_NAMES: Final = 5
 """Names to try; a device that claims all of them is then ignored."""
 
-PROBE_AGAIN_SECONDS: Final = 1.0
+PROBE_NAMES_AGAIN_SECONDS: Final = 1.0
 """Before the next round of probes, if another device may have the name or won the tie-break (RFC 6762,
 8.2)."""
 
@@ -205,7 +205,7 @@ class _PossibleConflict:
             _log.info("another device may have the mDNS name %s; probing again", self._name)
         if now_seconds >= self._until_seconds:
             return False
-        await asyncio.sleep(PROBE_AGAIN_SECONDS)
+        await asyncio.sleep(PROBE_NAMES_AGAIN_SECONDS)
         return True
 
 

@@ -43,7 +43,7 @@ from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
 
 
 @dataclass(frozen=True, slots=True)
-class PendingRequest:
+class ActiveRequest:
     """The newest request. `on` is the requested value of the group's tile, `writes` are not answered yet."""
 
     id: int
@@ -78,8 +78,8 @@ class Switch:
     """The group's state, None while it is unknown. Computed once for each observation."""
     available: bool = False
     """Whether reads return a value."""
-    pending: PendingRequest | None = None
-    superseded: PersistentQueue[PendingRequest] = field(default_factory=PersistentQueue)
+    pending: ActiveRequest | None = None
+    superseded: PersistentQueue[ActiveRequest] = field(default_factory=PersistentQueue)
     """Requests that a newer one replaced before the host accepted or rejected them."""
     shown: bool = False
     """The value of On that was sent to controllers last."""
@@ -205,7 +205,7 @@ class Switch:
             # The same tap again: one request serves both.
             return replace(self, pending=replace(pending, writes=pending.writes.added(write))), ()
         after, decisions = self._superseded(action)
-        request = PendingRequest(write, action, on, PersistentQueue.of(write), self.group.token)
+        request = ActiveRequest(write, action, on, PersistentQueue.of(write), self.group.token)
         return replace(after, pending=request, unstable=0), (*decisions, Send(write, action))
 
     def _superseded(self, action: Action) -> Step:
@@ -283,7 +283,7 @@ class Switch:
         after, shows = after._show_state()
         return after, (*decisions, *shows)
 
-    def _show_answer(self, pending: PendingRequest, write: int) -> Step:
+    def _show_answer(self, pending: ActiveRequest, write: int) -> Step:
         """Show the requested value, which a write was just answered with."""
         if pending.tile is Tile.RESTART:
             return self, (Show(on=True, writer=write, tile=Tile.RESTART),)
@@ -301,9 +301,9 @@ class Switch:
         return replace(self, shown=on, doubted=False), (Show(on, writer),)
 
 
-def _id(pending: PendingRequest) -> int:
+def _id(pending: ActiveRequest) -> int:
     return pending.id
 
 
-def _answers(pending: PendingRequest, *, ok: bool) -> tuple[Answer, ...]:
+def _answers(pending: ActiveRequest, *, ok: bool) -> tuple[Answer, ...]:
     return tuple(Answer(write, ok) for write in pending.writes)

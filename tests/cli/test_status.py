@@ -259,7 +259,7 @@ def test_one_group_is_an_exit_code(groups: tuple[str, ...], code: int) -> None:
 
 @pytest.mark.parametrize("groups", [("none",), ("web", "WEB"), ("",)])
 def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
-    with pytest.raises(Failure, match="there are web, files, lamp, slow") as caught:
+    with pytest.raises(Failure, match="the groups are web, files, lamp, slow") as caught:
         status.select_groups(REPORT, groups)
     assert caught.value.exit_code is Exit.USAGE
 

@@ -195,7 +195,7 @@ def state_in(folder: Path) -> None:
     [
         ((), OK, ""),
         (("bridge.json", "bridge.json.backup"), FAIL, "is damaged (not JSON)"),
-        (("bridge.json",), FAIL, "its backup is used; check the disk"),
+        (("bridge.json",), FAIL, "using its backup; check the disk"),
         (("bridge.json.backup",), OK, ""),
     ],
 )
@@ -416,6 +416,8 @@ RUNS = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "
 STOPPED = RUNS | {"ActiveState": "inactive"}
 CRASHES = RUNS | {"ActiveState": "activating", "SubState": "auto-restart"}
 NO_DAEMON = client.NoDaemon(Path("/run/hkswitch/control.sock"))
+UNREACHABLE = client.Unreachable(Path("/run/hkswitch/control.sock"))
+MUTE = client.NoAnswer(Path("/run/hkswitch/control.sock"), "it closed the connection")
 
 
 @pytest.mark.parametrize(
@@ -431,6 +433,9 @@ NO_DAEMON = client.NoDaemon(Path("/run/hkswitch/control.sock"))
         ({}, NO_DAEMON, FAIL, "is not installed"),
         (STOPPED, NO_DAEMON, FAIL, "is not running; run `sudo systemctl enable"),
         (STOPPED | {"UnitFileState": "disabled"}, NO_DAEMON, TODO, "is not enabled; run `sudo systemctl ena"),
+        (STOPPED | {"UnitFileState": "disabled"}, UNREACHABLE, TODO, "is not enabled"),
+        (STOPPED, MUTE, FAIL, "is not running, but another program listens in its place (no reply"),
+        (STOPPED | {"UnitFileState": "disabled"}, MUTE, FAIL, "another program listens in its place"),
         (RUNS | {"ActiveState": "failed", "Result": "exit-code"}, NO_DAEMON, FAIL, "failed (exit-code)"),
         (CRASHES, NO_DAEMON, FAIL, "keeps failing and restarting"),
         (RUNS | {"ActiveState": "deactivating"}, NO_DAEMON, FAIL, "is deactivating"),

@@ -206,7 +206,7 @@ def listening() -> Iterator[Listening]:
             LOOPBACK.addresses,
             client.Unreachable(STATE_FOLDER),
             SKIP,
-            "{us} uses {port}, and the daemon did not answer (this user may not reach",
+            "{us} uses {port}, and the daemon did not answer (permission denied on",
             id="a daemon that may not be asked",
         ),
     ],

@@ -49,7 +49,7 @@ async def ours(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Advertiser]:
     """An advertiser in less time than the RFC wants; a second of doubt is a tenth."""
     monkeypatch.setattr(advertiser, "PROBE_SECONDS", 0.02)
     monkeypatch.setattr(advertiser, "ANNOUNCED_AFTER_SECONDS", (0.0, 0.02, 0.02))
-    monkeypatch.setattr(advertiser, "PROBE_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(advertiser, "PROBE_NAMES_AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(advertiser, "POSSIBLE_CONFLICT_SECONDS", 0.5)
     monkeypatch.setattr(advertiser, "CONTESTED_PROBING_SECONDS", 0.2)
     async with advertising(OWN) as made:
@@ -178,7 +178,7 @@ async def test_after_a_probe_that_wins_it_waits_for_a_second(ours: Advertiser, s
 
 def test_doubt_is_longer_than_an_address_is_remembered() -> None:
     assert advertiser.POSSIBLE_CONFLICT_SECONDS > info().host_ttl == 120
-    assert advertiser.PROBE_AGAIN_SECONDS == 1  # RFC 6762, 8.2
+    assert advertiser.PROBE_NAMES_AGAIN_SECONDS == 1  # RFC 6762, 8.2
 
 
 # Which probe wins

@@ -169,7 +169,7 @@ ALONE: Final = (
         f"cp -a {STATE}/bridge.json /root/kept; echo >>{STATE}/bridge.json.new; mv {STATE}/bridge.json.new "
         f"{STATE}/bridge.json",
         f"mv /root/kept {STATE}/bridge.json",
-        "its backup is used; check the disk",
+        "using its backup; check the disk",
     ),
     Fault(
         Check.SUDO,

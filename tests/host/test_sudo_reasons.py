@@ -179,7 +179,9 @@ CASES: Final[Mapping[str, Case]] = {
     ),
     "LOG_OUTPUT:": Case(a_rule("LOG_OUTPUT:"), {"sudo": "unable to mkdir"}, AS_IT_WAS),
     "stay_setuid": Case(
-        rules(SET, "Defaults stay_setuid"), {"sudo": "serviceswitch: only root may do this"}, SETTING
+        rules(SET, "Defaults stay_setuid"),
+        {"sudo": "serviceswitch: permission denied: only root may do this"},
+        SETTING,
     ),
     "runcwd": Case(
         rules(SET, "Defaults runcwd=/nonexistent"), {"sudo": "unable to change directory to /"}, SETTING
