@@ -1,6 +1,6 @@
-"""Formats the messages of daemon and helper for the debug log. Pure: no I/O.
+"""The helper's messages as lines of the debug log. Pure: no I/O.
 
-It omits the tokens of groups, and the reason why a config is rejected, which may quote the config.
+Without the tokens of groups, and without the reason why a config is rejected, which may quote the config.
 """
 
 from hkswitch.model.unit_state import UnitResult
@@ -22,7 +22,7 @@ from hkswitch.protocol.helper import (
 
 
 def described(message: DaemonMessage | Reply) -> str:
-    """Describe a message in a few words; empty for pings and pongs."""
+    """Return a message in a few words; nothing for pings and pongs, which say no more than that they came."""
     match message:
         case Request(request_id, action, group):
             return f"request {request_id}: {action} {group}"
