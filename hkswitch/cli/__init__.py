@@ -1,1 +1,1 @@
-"""The program `hkswitch`: a module for each command. Decisions belong to the daemon."""
+"""The program `hkswitch`: one module per command. The daemon makes all decisions."""

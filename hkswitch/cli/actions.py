@@ -1,6 +1,6 @@
-"""`hkswitch start`, `stop` and `restart`: asks the daemon, or the root helper while the service is stopped.
+"""`hkswitch start`, `stop` and `restart`: ask the daemon, or the root helper while the service is stopped.
 
-The helper only knows the groups of the service, so for another state folder its daemon must be running.
+The helper only knows the service's groups, so a bridge with another state folder needs its daemon.
 """
 
 import os
@@ -27,7 +27,7 @@ from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import GroupReport
 
 LAST_LINES: Final = 5
-"""Shown of a failed unit's journal."""
+"""Of a failed unit's journal, to show."""
 LONGEST_JOURNAL_BYTES: Final = 64 * 1024
 JOURNAL_WITHIN_SECONDS: Final = 5
 MOST_JOURNALS: Final = 5
@@ -38,13 +38,16 @@ DAEMON_BACK_WITHIN_SECONDS: Final = 15
 
 _ASK_AGAIN_SECONDS: Final = 0.5
 _NOT_BEGUN: Final = ("denied: ", NOT_IN_ACTIONS)
-"""Texts of failures before the action began: no unit's journal explains those."""
+"""Parts of messages about failures before the action began: no unit's journal explains those."""
 
 
 def _command(action: Action, summary: str) -> click.Command:
     @click.command(
         str(action),
-        help=f"{summary}.\n\nAsks the daemon. While the service is stopped, root can still do it.",
+        help=(
+            f"{summary}.\n\n"
+            "Sends the request to the daemon. While the service is stopped, root can still use this command."
+        ),
         epilog=examples(
             f"sudo hkswitch {action} fileserver", f"sudo hkswitch {action} --no-wait fileserver web"
         ),
@@ -106,7 +109,7 @@ def _finish(action: Action, group_id: str, asked: client.PendingRequest, path: P
 
 
 def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:
-    """Whether the daemon comes back in time, and reports the state that the action leads to."""
+    """Whether the daemon comes back in time and reports the state that the action should lead to."""
     wanted = GroupState.OFF if action is Action.STOP else GroupState.ON
     deadline_seconds = time.monotonic() + DAEMON_BACK_WITHIN_SECONDS
     while time.monotonic() < deadline_seconds:
@@ -134,7 +137,7 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon)
 
 
 def _start_helper(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
-    # TRUST: it runs as root, and gets nothing of the user's environment.
+    # TRUST: it runs as root, and inherits nothing of the user's environment.
     return subprocess.Popen((HELPER[0], action, group_id), env=CHILD_ENVIRONMENT)
 
 
@@ -143,7 +146,7 @@ def _print_journals(path: Path, group_id: str) -> None:
     try:
         report = client.ask(path, ControlRequest(Operation.STATUS))
     except Failure:
-        return  # the daemon has ended meanwhile; the failure itself has been printed
+        return  # the daemon has exited in the meantime; the failure itself has been printed
     assert isinstance(report, Status)  # noqa: S101 -- client.ask has checked it
     for group in report.report.groups:
         if group.id == group_id:
@@ -154,7 +157,7 @@ def _print_journals(path: Path, group_id: str) -> None:
 
 
 def failed_units(group: GroupReport) -> tuple[str, ...]:
-    """Return the units whose journals tell why an action failed; empty if none of the group has failed."""
+    """Return the units whose journals explain a failed action; empty if no unit of the group has failed."""
     if group.commands:
         return (f"hkswitch-command-{group.id}.service",)
     return tuple(unit for unit, state in group.units.items() if state.health is UnitHealth.FAILED)
@@ -170,7 +173,7 @@ def _last_lines(unit: str) -> list[str]:
     except OSError:
         return []
     with journal:
-        # TRUST: a unit may log without end.
+        # TRUST: a unit may log forever.
         ending = threading.Timer(JOURNAL_WITHIN_SECONDS, journal.kill)
         ending.start()
         try:
@@ -182,7 +185,7 @@ def _last_lines(unit: str) -> list[str]:
 
 
 def _spinner(what: str) -> AbstractContextManager[object]:
-    """Show on a terminal that the program waits."""
+    """Show a spinner while the program waits, if standard error is a terminal."""
     if not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console  # noqa: PLC0415 -- a script need not wait for it
@@ -191,5 +194,5 @@ def _spinner(what: str) -> AbstractContextManager[object]:
 
 
 def _print_error(text: str) -> None:
-    # TRUST: it may quote other users' text, whose escape sequences must not reach root's terminal.
+    # TRUST: the text may quote other users, whose escape sequences must not reach root's terminal.
     sys.stderr.write(f"{printable_lines(text)}\n")

@@ -1,4 +1,7 @@
-"""`hkswitch audit`: has journalctl show what the root helper decided and did. Reads no journal itself."""
+"""`hkswitch audit`: runs journalctl to show the root helper's decisions and results.
+
+It does not read the journal itself.
+"""
 
 import os
 import subprocess
@@ -29,23 +32,26 @@ QUERY: Final = (
 @click.command(epilog=examples("sudo hkswitch audit", "sudo hkswitch audit fileserver"))
 @click.argument("group", required=False, metavar="[GROUP]")
 def audit(group: str | None) -> None:
-    """Show what the root helper was asked and did.
+    """Show the audit log of the root helper.
 
-    The helper logs each decision before it acts on it, and then the result. This runs journalctl; root and
-    members of the groups adm and systemd-journal may read the journal.
+    The helper logs each decision before it acts on it, and then the result. This command runs journalctl;
+    root and members of the groups adm and systemd-journal may read the journal.
     """
     exec_journalctl(group)
 
 
 def journalctl(group: str | None, *options: str) -> list[str]:
-    """Return the command that shows the audit, of one group if it is named."""
-    # No option can hide in the name, which only ends a word.
+    """Return the command that shows the audit log, or the part about one group."""
+    # The name cannot be taken for an option: HKSWITCH_GROUP= comes before it.
     matches = (*QUERY, *(() if group is None else (f"HKSWITCH_GROUP={group}",)))
     return [JOURNALCTL, "--no-pager", *options, *matches]
 
 
 def exec_journalctl(group: str | None) -> NoReturn:
-    """Become journalctl. Raises `Failure` if it cannot be started, or nothing is known of the group."""
+    """Replace this process with journalctl.
+
+    Raises `Failure` if journalctl cannot be started, or if the group is neither configured nor logged.
+    """
     sys.stdout.flush()
     try:
         if group is not None and not _may_be_configured(group):
@@ -57,7 +63,7 @@ def exec_journalctl(group: str | None) -> NoReturn:
 
 
 def _may_be_configured(group: str) -> bool:
-    """Whether the group is in the configuration; one with mistakes may have any group."""
+    """Whether the group is in the configuration; an invalid one may have any group."""
     try:
         return group in {each.id for each in config_file.read(config_file.DEFAULT).groups}
     except (ConfigError, ConfigUnreadable):
@@ -65,7 +71,7 @@ def _may_be_configured(group: str) -> bool:
 
 
 def _check_for_lines(group: str) -> None:
-    """Print that a group was removed. Raises `Failure` if it has no line in the journal, either."""
+    """Print that a group was removed. Raises `Failure` if the journal has no line about it, either."""
     asked = subprocess.run(  # noqa: S603 -- no shell, and the group is the end of a word
         journalctl(group, "--quiet", "--lines=1", "--output=cat"),
         stdin=subprocess.DEVNULL,
@@ -76,7 +82,7 @@ def _check_for_lines(group: str) -> None:
     if asked.returncode != 0:
         return  # journalctl will print the reason
     if not asked.stdout:
-        reason = f"{group!r} is not in the configuration, and has no line in the journal"
+        reason = f"{group!r} is not in the configuration, and the journal has no line about it"
         raise Failure(f"cannot show the audit of the group: {reason}", Exit.USAGE)
     sys.stderr.write(
         f"hkswitch: group {group!r} is no longer in the configuration; these are its lines in the journal:\n"

@@ -1,4 +1,4 @@
-"""`hkswitch check`: validates the configuration, and warns of what it may not mean."""
+"""`hkswitch check`: validates the configuration, and warns about units that are dangerous to switch."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`hkswitch demo`: the real bridge with simulated units, to try without touching the machine."""
+"""`hkswitch demo`: the real bridge with simulated units, to try hkswitch without changing the machine."""
 
 import sys
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ GROUPS: Final = (
 def demo(config_file: Path | None, address: str | None, port: int | None, state_folder: Path | None) -> None:
     """Try a bridge with simulated units.
 
-    Pair it with your phone and use the switches: no real unit is touched.
+    Pair it with your phone and use the switches; real units are not affected.
     """
     logs.begin({}, every_state=True)
     in_event_loop(serve_demo(config_file, address, port, state_folder))
@@ -92,7 +92,7 @@ class _Terminal:
     was_paired: bool | None = None
     """Whether the bridge was paired at the start, and still is; None before the start."""
     printed: dict[str, str] = field(default_factory=dict)
-    """What was printed last, by topic."""
+    """The text printed last for each topic."""
 
     @property
     def restart(self) -> str:
@@ -110,7 +110,7 @@ class _Terminal:
         return Config(bridge, config.groups)
 
     def reloading(self) -> None:
-        pass  # who asked for it knows
+        pass  # the client that requested it prints the outcome
 
     def find(self, bridge: BridgeConfig, before: Endpoint | None) -> Endpoint:
         """Find the network as the daemon does, but use loopback if there is no default route."""
@@ -130,7 +130,7 @@ class _Terminal:
         self.was_paired = front.paired and self.was_paired is not False
         names = ", ".join(group.name for group in config.groups if group.id not in front.left_out)
         where = (
-            f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Press Ctrl-C to end."
+            f"Address: {place}, port {config.bridge.port}. State: {self.state_folder}. Press Ctrl-C to stop."
         )
         if self.printed.get("waiting"):
             self.printed.pop("address", None)  # to be printed again, even if it is the same
@@ -159,7 +159,7 @@ class _Terminal:
         return invitation(front.setup)
 
     def _print_changes(self, topics: Mapping[str, str]) -> None:
-        """Print the texts that differ from those printed last; an empty one ends its topic."""
+        """Print each topic's text if it differs from the one printed last; an empty text ends the topic."""
         before = dict(self.printed)
         self.printed.update(topics)
         for topic, text in topics.items():

@@ -1,8 +1,8 @@
-"""`hkswitch diagnostics`: a text about an installation, to attach to a bug report. It contains no secrets.
+"""`hkswitch diagnostics`: a report about an installation, to attach to a bug report. It contains no secrets.
 
-Arguments of commands, comments of the configuration and values of environment variables are left out from the
-beginning. `Secrets` removes the setup code, keys and IDs from the rest: by value if the state folder may be
-read, and by their form if not.
+It never includes arguments of commands, comments of the configuration or values of environment variables.
+`Secrets` removes the setup code, keys and IDs from the rest: by pattern, and also by value if the state
+folder is readable.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ LIBRARIES: Final = ("HAP-python", "zeroconf", "sdbus", "cryptography", "h11", "P
 HEADER: Final = """\
 hkswitch diagnostics, {now}
 Contains names of services, groups, users and interfaces, addresses of this machine, and log lines.
-Contains no setup code, no key, no complete ID of a controller, and no argument of a command.
+Contains no setup codes, keys, complete controller IDs or command arguments.
 Read it before you share it."""
 
 REPLACEMENT: Final = "[removed]"
@@ -57,7 +57,7 @@ _FORMS: Final = (
     re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{3}(?![\d-])"),
     re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64,}(?![0-9A-Fa-f])"),
 )
-"""Of setup payloads, setup codes and keys, in this order."""
+"""Patterns of setup payloads, setup codes and keys, in this order."""
 
 _WITH_VALUES: Final = re.compile(r"^(\s*(?:Environment|SetCredential\w*)\s*=).*$", re.MULTILINE)
 
@@ -70,13 +70,13 @@ class Secrets:
 
     @classmethod
     def of(cls, bridge: Stored) -> Self:
-        """Return those of a bridge: its setup code in every form, its keys, and its controllers' keys."""
+        """Return a bridge's secrets: its setup code in every form, its keys, and its controllers' keys."""
         code = bridge.setup.code
         keys = {text for text in _strings(bridge.accessory) if len(text) >= SHORTEST_KEY}
         return cls(frozenset({code, code.replace("-", ""), bridge.setup.payload, *keys}))
 
     def removed_from(self, text: str) -> str:
-        """Return the text without them, and with UUIDs (IDs of controllers) cut short."""
+        """Return the text without the secrets, and with UUIDs (IDs of controllers) cut short."""
         for secret in sorted(self.known, key=len, reverse=True):
             text = re.sub(re.escape(secret), REPLACEMENT, text, flags=re.IGNORECASE)
         for form in _FORMS:
@@ -97,7 +97,7 @@ def diagnostics(config_file: Path, state_folder: Path) -> None:
 
 
 async def collect_text(config_file: Path, state_folder: Path) -> str:
-    """Return the whole text. `config_file` is an absolute path."""
+    """Return the whole report. `config_file` is an absolute path."""
     context = await collect(config_file, state_folder)
     found = stored(state_folder)[0] if context.has_daemon_rights else None
     secrets = Secrets.of(found) if isinstance(found, Stored) else Secrets()
@@ -119,10 +119,10 @@ async def collect_text(config_file: Path, state_folder: Path) -> str:
 
 
 def config_lines(config: Config | Failure) -> Iterator[str]:
-    """Yield the configuration without comments and arguments; of an invalid one, the places."""
+    """Yield the configuration without comments and arguments; for an invalid one, where the errors are."""
     if isinstance(config, ConfigError):
         for problem in config.problems:
-            yield f"mistake in line {problem.line}, column {problem.column}: {problem.path}"
+            yield f"error at line {problem.line}, column {problem.column}: {problem.path}"
         return
     if isinstance(config, Failure):
         yield str(config)

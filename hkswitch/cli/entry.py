@@ -1,4 +1,4 @@
-"""Runs the command line: each failure ends as one sentence and an exit code, never as a traceback."""
+"""Runs the command line: every failure becomes one sentence and an exit code, never a traceback."""
 
 import errno
 import gc
@@ -29,11 +29,11 @@ class ReaderGone(Failure):
 class _Descriptor(io.RawIOBase):
     """The file descriptor of standard output: only its errors are errors of standard output.
 
-    After the first error, what is left in the buffers above is dropped.
+    After the first error, it drops the contents of the buffers above it.
     """
 
     def __init__(self, *, is_open: bool) -> None:
-        """If it was closed from the beginning, drop everything: its number may be another file's."""
+        """Drop everything if it was closed at the start: its number may belong to another file."""
         self._is_open = is_open
         self._failed = False
 
@@ -59,7 +59,7 @@ class _Descriptor(io.RawIOBase):
 
 
 class _Output(io.TextIOWrapper):
-    """Text for standard output; an encoding error is a failure, too."""
+    """Text for standard output; an encoding error becomes a `Failure`, too."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -101,7 +101,7 @@ def run_program(program: click.Command) -> NoReturn:
 
 
 def _output(before: TextIO | None) -> _Output:
-    """Return standard output as Python set it up (None if it was closed), but with failures of its own."""
+    """Return standard output as Python set it up (None if it was closed), but raising `Failure`."""
     raw: Any = _Descriptor(is_open=before is not None)
     buffered = io.BufferedWriter(raw)
     if not isinstance(before, io.TextIOWrapper):
@@ -118,25 +118,25 @@ def _reason(error: OSError | UnicodeError | ImportError) -> str:
 
 
 def _print_error(text: str) -> None:
-    # TRUST: a failure may quote other users' text, whose escape sequences must not reach root's terminal.
+    # TRUST: a failure may quote other users, whose escape sequences must not reach root's terminal.
     with _standard_error():
         click.echo(printable_lines(text), err=True)
 
 
 @contextmanager
 def _standard_error() -> Iterator[None]:
-    """Ignore that standard error cannot be written: the exit code is all that is left."""
+    """Ignore errors on standard error: only the exit code can report anything then."""
     try:
         yield
     except OSError:
-        sys.stderr = io.StringIO()  # or Python would fail to flush it, and exit with 120
+        sys.stderr = io.StringIO()  # otherwise Python fails to flush it, and exits with 120
 
 
 def in_event_loop(doing: Coroutine[object, object, _Result]) -> _Result:
     """Run a coroutine to its end."""
-    import asyncio  # noqa: PLC0415 -- a request to the daemon needs no event loop, and is quicker without
+    import asyncio  # noqa: PLC0415 -- a request to the daemon needs no event loop, and is faster without one
 
-    gc.enable()  # this may run for long: see __main__.py
+    gc.enable()  # this may run for a long time: see __main__.py
     try:
         return asyncio.run(doing)
     finally:

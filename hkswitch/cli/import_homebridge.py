@@ -1,4 +1,4 @@
-"""`hkswitch import-homebridge`: reads a Homebridge config and writes a config of hkswitch."""
+"""`hkswitch import-homebridge`: converts a Homebridge config to an hkswitch config."""
 
 import shutil
 from contextlib import suppress
@@ -46,10 +46,10 @@ from hkswitch.model.errors import Exit, Failure
     help="Folder for scripts: one for each command that needs a shell",
 )
 def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, scripts: Path | None) -> None:
-    """Convert switches of a Homebridge config.
+    """Import switches from a Homebridge config.
 
-    Converts the switches of the plugin cmdSwitch2, with a comment on each. Commands that need a shell become
-    comments, or scripts with --scripts. No command is run.
+    Converts the switches of the cmdSwitch2 plugin, with a comment on each. Commands that need a shell become
+    comments, or scripts with --scripts. It runs none of the commands.
     """
     imported = read(config, wrapper, scripts)
     if output is None:
@@ -94,7 +94,7 @@ def _cannot_write(path: Path, reason: str) -> Failure:
 
 
 def _contents(file: Path, most_bytes: int) -> bytes:
-    """Return a file's contents, or one byte too many."""
+    """Return a file's contents, cut one byte above the limit."""
     try:
         return read_regular(file, most_bytes + 1)
     except OSError as error:
@@ -104,7 +104,7 @@ def _contents(file: Path, most_bytes: int) -> bytes:
 def _wrapper(named: Path | None) -> bytes | None:
     if named is not None:
         return _contents(named, MOST_WRAPPER_BYTES)
-    with suppress(Failure):  # most people have none
+    with suppress(Failure):  # most machines have none
         return _contents(Path(USUAL_PATH), MOST_WRAPPER_BYTES)
     return None
 

@@ -1,4 +1,4 @@
-"""The command line: its commands, and the modules that have them."""
+"""The command line: its commands, and the modules that define them."""
 
 import importlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from hkswitch.cli.options import examples
 
 
 class LazyCommand(NamedTuple):
-    """A command that is imported when it runs: where it is (`module:object`), and its line in the list."""
+    """A command that is imported when it runs: its place (`module:object`), and its summary in the help."""
 
     place: str
     summary: str
@@ -20,7 +20,7 @@ class LazyCommand(NamedTuple):
 class LazyGroup(click.Group):
     """Commands that are imported when they run: `hkswitch status` does not wait for HomeKit.
 
-    To list the commands imports none of them: the group holds a stub of each.
+    Listing the commands imports none of them: the group holds a stub for each.
     """
 
     def __init__(self, *, lazy_subcommands: Mapping[str, LazyCommand], **kwargs: Any) -> None:  # noqa: ANN401 -- click's
@@ -62,11 +62,11 @@ class LazyGroup(click.Group):
         "check": LazyCommand("hkswitch.cli.check:check", "Validate the configuration"),
         "reload": LazyCommand("hkswitch.cli.reload:reload", "Apply a changed configuration"),
         "doctor": LazyCommand("hkswitch.cli.doctor:doctor", "Diagnose problems and suggest fixes"),
-        "audit": LazyCommand("hkswitch.cli.audit:audit", "Show what the root helper was asked and did"),
+        "audit": LazyCommand("hkswitch.cli.audit:audit", "Show the audit log of the root helper"),
         "diagnostics": LazyCommand("hkswitch.cli.diagnostics:diagnostics", "Print details for a bug report"),
         "demo": LazyCommand("hkswitch.cli.demo:demo", "Try a bridge with simulated units"),
         "import-homebridge": LazyCommand(
-            "hkswitch.cli.import_homebridge:import_homebridge", "Convert switches of a Homebridge config"
+            "hkswitch.cli.import_homebridge:import_homebridge", "Import switches from a Homebridge config"
         ),
         "run": LazyCommand("hkswitch.cli.run:run", "Run the daemon (hkswitch.service does this)"),
     },

@@ -43,7 +43,7 @@ state_option = click.option(
     callback=a_folder,
     default=STATE_FOLDER,
     metavar="DIR",
-    help=f"Folder of the bridge's keys and pairings [{STATE_FOLDER}]",
+    help=f"Folder with the bridge's keys and pairings [{STATE_FOLDER}]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON")
 
@@ -62,7 +62,7 @@ def an_address(context: click.Context, option: click.Parameter, text: str | None
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a command's help; its first line keeps click from wrapping it."""
+    """Return the examples for the end of a command's help; the first line keeps click from wrapping them."""
     return "\n  ".join(("\b\nExamples:", *lines))
 
 
@@ -72,12 +72,12 @@ def picture_option(kind: str) -> Callable[[_Command], _Command]:
         f"--{kind}",
         type=click.Path(readable=False, path_type=Path),
         metavar="FILE",
-        help=f"Write the QR code as {kind.upper()}, readable only by its owner [-: standard output]",
+        help=f"Write the QR code as {kind.upper()}, readable only by its owner (-: standard output)",
     )
 
 
 def allow_only_one(given: Mapping[str, object]) -> None:
-    """Raise `UsageError` if more than one of these was given; the keys are names of options."""
+    """Raise `UsageError` if more than one of these options was given; the keys are their names."""
     names = [name for name, value in given.items() if value]
     if len(names) > 1:
         raise click.UsageError(f"{' and '.join(names)} cannot be used together")

@@ -1,6 +1,6 @@
-"""`hkswitch pair`: shows how to pair and what is paired, as the daemon or the state folder has it.
+"""`hkswitch pair`: shows the setup code or the paired controllers, from the daemon or the state folder.
 
-Does not import HAP-python: the command would wait for it.
+Does not import HAP-python, which takes long to import.
 """
 
 import json
@@ -67,7 +67,7 @@ def pair(  # noqa: PLR0913 -- one for each option
 
 
 def ask_or_do(state_folder: Path, request: ControlRequest) -> ControlReply:
-    """Ask the daemon of a state folder; if none runs, do it there. Raises `Failure`."""
+    """Ask the daemon of a state folder; if none is running, change the folder itself. Raises `Failure`."""
     path = socket_of(state_folder)
     try:
         return client.ask(path, request)
@@ -77,7 +77,7 @@ def ask_or_do(state_folder: Path, request: ControlRequest) -> ControlReply:
         return pairings.do(request, StoredPairings(state_folder))
     except NoBridgeYet as failure:
         if is_of_service(path):
-            failure.remedy = "start hkswitch.service first, or name the --state-dir of another bridge"
+            failure.remedy = "start hkswitch.service first, or pass the --state-dir of another bridge"
         raise
     except StateInUse as in_use:
         holder = f"another hkswitch (process {in_use.process}) uses it, but does not listen on {path}"
@@ -85,21 +85,20 @@ def ask_or_do(state_folder: Path, request: ControlRequest) -> ControlReply:
 
 
 def setup_info(state_folder: Path) -> SetupInfo:
-    """Return what a phone needs to pair."""
+    """Return the data that a phone needs to pair."""
     answer = ask_or_do(state_folder, ControlRequest(Operation.SETUP))
     assert isinstance(answer, SetupInfo)  # noqa: S101 -- client.ask has checked it
     return answer
 
 
 def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
-    """Return the paired controllers."""
     answer = ask_or_do(state_folder, ControlRequest(Operation.CONTROLLERS))
     assert isinstance(answer, Controllers)  # noqa: S101
     return answer.controllers
 
 
 def network_note(state_folder: Path) -> str:
-    """Say that no phone can reach the bridge, if its daemon waits for a network; otherwise empty."""
+    """Return a note if no phone can reach the bridge, as its daemon waits for a network; otherwise empty."""
     try:
         answer = client.ask(socket_of(state_folder), ControlRequest(Operation.STATUS))
     except Failure:
@@ -112,7 +111,7 @@ def network_note(state_folder: Path) -> str:
 
 
 def cannot_pair_note(setup: SetupInfo, state_folder: Path) -> str:
-    """Say why no controller can pair now; empty if one can."""
+    """Return why no controller can pair now; empty if one can."""
     if setup.paired:
         return f"Already paired. {gone_from_home(state_folder)}"
     return f"No controller can pair: {locked(state_folder)}." if setup.pairing_refused else ""
@@ -131,7 +130,7 @@ def setup_as_text(setup: SetupInfo, state_folder: Path) -> str:
 
 
 def setup_as_json(setup: SetupInfo) -> str:
-    """Return it for programs: existing keys stay."""
+    """Return the setup data as JSON. Programs rely on the keys: none may be renamed or removed."""
     return json.dumps(
         {
             "paired": setup.paired,
@@ -155,7 +154,7 @@ def list_as_text(paired: Sequence[PairedController]) -> str:
 
 
 def list_as_json(paired: Sequence[PairedController]) -> str:
-    """Return them for programs: existing keys stay."""
+    """Return the controllers as JSON. Programs rely on the keys: none may be renamed or removed."""
     return json.dumps([{"id": c.id, "admin": c.admin, "connections": c.connections} for c in paired])
 
 
@@ -189,7 +188,7 @@ def write_picture(path: Path, contents: bytes) -> None:
 
 
 def _may_be_replaced(path: Path) -> bool:
-    """Whether a file may be written here: the rename would replace even a device."""
+    """Whether a file may be written here: the rename would even replace a device."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`hkswitch reload`: has the daemon apply the configuration, and prints the outcome. Reads no file itself."""
+"""`hkswitch reload`: asks the daemon to apply the configuration, and prints the outcome."""
 
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,6 @@ def reload(state_folder: Path) -> None:
 
 
 def request_reload(state_folder: Path) -> str:
-    """Reload; returns the daemon's note, mostly empty. Raises `Failure` if it was not reloaded."""
+    """Reload; returns the daemon's note, which is usually empty. Raises `Failure` if that fails."""
     with client.PendingRequest(socket_of(state_folder), ControlRequest(Operation.RELOAD)) as asked:
         return asked.end(within_seconds=RELOADED_WITHIN_SECONDS)

@@ -31,7 +31,7 @@ DAEMON_ENDED: Final = (
 )
 
 _CONTROLLER_CHARACTERS: Final = 8
-"""Shown of a controller's ID: enough to distinguish those of a home."""
+"""Of a controller's ID, to show: enough to tell the controllers of a home apart."""
 
 
 def rendered(
@@ -39,7 +39,7 @@ def rendered(
 ) -> RenderableType:
     """Return lines about the bridge, a table of the groups, and why states are unknown.
 
-    `daemon_ended` is whether it has ended since this report. `state_folder` tells the service from others.
+    `daemon_ended`: whether the daemon has exited since this report. `state_folder`: for suggested commands.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("group", "name", "state", "units", "last action"):
@@ -71,7 +71,7 @@ def _reasons(groups: Iterable[GroupReport]) -> list[Text]:
 
 
 def console() -> Console:
-    """Return standard output; if it is no terminal, lines may be long."""
+    """Return a console on standard output; lines may be long if it is not a terminal."""
     width = None if sys.stdout.isatty() else 1000
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
@@ -152,9 +152,9 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
 
 
 def show_reports(reports: Iterable[tuple[Report, bool]], terminal: Console, state_folder: Path) -> None:
-    """Show each report in place of the one before; without a terminal, below it.
+    """Show each report in place of the previous one; without a terminal, below it.
 
-    With each comes whether the daemon has ended since.
+    Each comes with whether the daemon has exited since.
     """
     if not terminal.is_terminal:
         for report, daemon_ended in reports:

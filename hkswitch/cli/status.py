@@ -1,4 +1,4 @@
-"""`hkswitch status`: the states of the groups, from the daemon, or from systemd while it is stopped."""
+"""`hkswitch status`: the states of the groups, from the daemon, or from systemd if it is not running."""
 
 import gc
 import json
@@ -20,11 +20,11 @@ from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
 ASK_DAEMON_AGAIN_SECONDS: Final = 1.0
-"""Between two attempts to connect to a daemon that has ended; a restart takes a few seconds."""
+"""Between two attempts to connect to a daemon that has exited; a restart takes a few seconds."""
 
 
 class WatchedReport(NamedTuple):
-    """The last report for `status --watch`, and whether the daemon has ended since."""
+    """The last report for `status --watch`, and whether the daemon has exited since."""
 
     report: Report
     daemon_ended: bool = False
@@ -35,14 +35,14 @@ class WatchedReport(NamedTuple):
 @config_option
 @state_option
 @json_option
-@click.option("--watch", "watched", is_flag=True, help="Show it again after each change, until Ctrl-C")
+@click.option("--watch", "watched", is_flag=True, help="Update after each change, until Ctrl-C")
 def status(
     groups: tuple[str, ...], config_file: Path, state_folder: Path, *, as_json: bool, watched: bool
 ) -> None:
     """Show each group and its units.
 
     With one GROUP, the exit code is 0 if it is on, and 3 if not. While the service is stopped, the states
-    come from systemd. --watch needs a running daemon, and continues when the daemon restarts.
+    come from systemd. --watch needs a running daemon, and reconnects when it restarts.
     """
     if watched:
         _show_each(state_folder, groups, as_json=as_json)
@@ -59,7 +59,7 @@ def status(
 
 
 def _show_each(state_folder: Path, groups: Collection[str], *, as_json: bool) -> None:
-    gc.enable()  # this runs for long: see __main__.py
+    gc.enable()  # this runs for a long time: see __main__.py
     reports = watch_reports(state_folder, groups)
     if as_json:
         for report, daemon_ended in reports:
@@ -87,7 +87,7 @@ def from_daemon(state_folder: Path) -> Report | None:
 
 
 async def from_systemd(config_file: Path) -> Report:
-    """Return a report on the units, without a daemon. Raises `Failure`."""
+    """Return a report on the units without asking a daemon. Raises `Failure`."""
     from hkswitch.systemd.units import Systemd  # noqa: PLC0415 -- sdbus takes long to import
 
     config = await read_within(config_file, CONFIG_TIMEOUT_SECONDS)
@@ -117,7 +117,7 @@ def select_groups(report: Report, group_ids: Collection[str]) -> Report:
 
 
 def exit_code(report: Report, group_ids: Collection[str]) -> Exit:
-    """Return whether the group is on, if it is one group, as `serviceswitch status` does."""
+    """Return the exit code that tells whether the group is on, if one is named; as `serviceswitch status`."""
     if len(group_ids) != 1:
         return Exit.OK
     state = report.groups[0].state
@@ -127,14 +127,14 @@ def exit_code(report: Report, group_ids: Collection[str]) -> Exit:
 
 
 def report_as_json(report: Report, indent: int | None = 2) -> str:
-    """Return the report for programs."""
+    """Return the report as JSON."""
     return json.dumps(as_object(report), indent=indent)
 
 
 def watch_reports(state_folder: Path, group_ids: Collection[str]) -> Iterator[WatchedReport]:
-    """Yield a report now and after each change, forever, even if the daemon ends or restarts.
+    """Yield a report now and after each change, forever, even if the daemon exits or restarts.
 
-    Raises `Failure` if the daemon is not running at the beginning, or if a later reply is invalid.
+    Raises `Failure` if the daemon is not running at the start, or if a later reply is invalid.
     """
     reports = client.watch(socket_of(state_folder))
     last = select_groups(next(reports), group_ids)
@@ -154,7 +154,10 @@ def watch_reports(state_folder: Path, group_ids: Collection[str]) -> Iterator[Wa
 
 
 def _present(report: Report, group_ids: Collection[str]) -> Report:
-    """Return the report on these groups (all, if none is named) that exist: a reload may remove one."""
+    """Return the report on those of these groups that still exist: a reload may remove one.
+
+    If none is named, on all groups.
+    """
     known = {group.id: group for group in report.groups}
     return report._replace(
         groups=tuple(known[group_id] for group_id in group_ids or known if group_id in known)
@@ -162,6 +165,6 @@ def _present(report: Report, group_ids: Collection[str]) -> Report:
 
 
 def without_daemon(report: Report) -> Report:
-    """Return what stays true of a report when the daemon has ended: which groups exist."""
+    """Reduce a report to the facts that stay true after the daemon has exited: which groups exist."""
     groups = (GroupReport(each.id, each.name, None, 0, {}, commands=each.commands) for each in report.groups)
     return Report(None, tuple(groups))

@@ -1,4 +1,4 @@
-"""`hkswitch unpair`: removes one pairing or all."""
+"""`hkswitch unpair`: removes the pairing of one controller or of all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,16 +21,16 @@ from hkswitch.protocol.report import PairedController
 def unpair(state_folder: Path, controller: str | None, *, remove_all: bool) -> None:
     """Remove a paired phone.
 
-    Use it for a phone that was lost. CONTROLLER is an ID from `hkswitch pair --list`, or the beginning of
-    one; you can leave it out if only one controller is paired. Removing the last admin removes all others,
-    too. The Home app shows the bridge as not responding until you remove it there.
+    Use this when a phone is lost. CONTROLLER is an ID from `hkswitch pair --list`, or the beginning of one;
+    you can leave it out if only one controller is paired. Removing the last admin also removes all other
+    controllers. The Home app shows the bridge as not responding until you remove it there.
     """
     allow_only_one({"CONTROLLER": controller is not None, "--all": remove_all})
     click.echo(remove(state_folder, controller, remove_all=remove_all))
 
 
 def remove(state_folder: Path, typed: str | None, *, remove_all: bool) -> str:
-    """Remove a controller or all; returns a sentence about it. Raises `Failure`."""
+    """Remove one controller or all; returns a sentence about the outcome. Raises `Failure`."""
     before = paired_controllers(state_folder)
     if not before and typed is None:
         return "No controller is paired."
@@ -75,4 +75,8 @@ def removed(
         text = f"Removed {one.id}, the last admin, and with it all others: {others}."
     else:
         text = f"Removed {one.id}."
-    return text if left else f"{text} No controller is paired now; {pair_again} shows the setup code again."
+    return (
+        text
+        if left
+        else f"{text} No controller is paired now; run {pair_again} to show the setup code again."
+    )

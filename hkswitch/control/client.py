@@ -1,6 +1,6 @@
 """The command line's end of the control socket. It blocks: one request needs no event loop.
 
-It trusts only a socket of the daemon's user, and every wait has a limit.
+It trusts only a socket of root, the daemon's user or its own user, and every wait has a limit.
 """
 
 import errno
@@ -37,8 +37,8 @@ class NoDaemon(Failure):
     """No daemon listens on the socket."""
 
     def __init__(self, path: Path) -> None:
-        start = "start hkswitch.service" if is_of_service(path) else "start the one that has this folder"
-        super().__init__(f"no hkswitch listens on {path}: {start}")
+        start = "start hkswitch.service" if is_of_service(path) else "start the daemon for this folder"
+        super().__init__(f"no daemon is listening on {path}; {start}")
 
 
 class Unreachable(Failure):
@@ -68,9 +68,9 @@ class TooSlow(NoAnswer):
 
 def untrusted(path: Path, user_id: int) -> Failure:
     """Return the failure for a socket of a user who is not the daemon's."""
-    name = "hkswitch.service" if is_of_service(path) else "the hkswitch that uses this folder"
+    name = "hkswitch.service" if is_of_service(path) else "the daemon for this folder"
     return Failure(
-        f"cannot trust {path}: user {user_id} listens there, and not the daemon's user; "
+        f"cannot trust {path}: user {user_id} listens there, not the daemon's user; "
         f"remove it, and restart {name}",
         Exit.DENIED,
     )
@@ -81,13 +81,13 @@ def _invalid_reply(path: Path, why: str) -> Failure:
 
 
 LONGEST_WAIT_SECONDS: Final = 2 * 3600
-"""A command may take an hour, and so may the one before it. Units have timeouts of their own."""
+"""A command may take an hour, and so may the one before it. Units have their own timeouts."""
 
 CHECK_EVERY_SECONDS: Final = 10
-"""While an action takes long, the daemon must still answer another request."""
+"""During a long action, the client checks this often that the daemon still answers another request."""
 
 MOST_REPLIES: Final = 10
-"""Replies to one action: it has begun, perhaps again, and it has ended."""
+"""To one action: that it has begun, perhaps more than once, and that it is done."""
 
 RECONNECT_AFTER_SECONDS: Final = 0.05
 
@@ -96,12 +96,11 @@ _RECEIVE_BYTES: Final = 1024 * 1024
 _OTHER_TYPE: Final = "unexpected type"
 
 _NOT_DONE_YET: Final = (
-    f"not done after {LONGEST_WAIT_SECONDS // 3600} hours, and still running: "
-    "`hkswitch status` shows the result"
+    f"still running after {LONGEST_WAIT_SECONDS // 3600} hours; see `hkswitch status` for the result"
 )
 
 _SHORTEST_SECONDS: Final = 0.001
-"""0 would mean a socket that does not block, with other errors."""
+"""0 would make the socket non-blocking, which raises other errors."""
 
 _REPLY_TYPES: Final = {
     Operation.STATUS: Status,
@@ -121,7 +120,7 @@ class PendingRequest:
         self._received = bytearray()
         self._sent_at_seconds = time.monotonic()
         if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
-            raise NoDaemon(path)  # none could listen there
+            raise NoDaemon(path)  # no daemon could listen there
         deadline_seconds = self._sent_at_seconds + REPLY_WITHIN_SECONDS
         with self._explained(REPLY_WITHIN_SECONDS):
             self._socket = _connected(path, deadline_seconds)
@@ -140,11 +139,11 @@ class PendingRequest:
         self._socket.close()
 
     def reply(self, within_seconds: float | None) -> ControlReply:
-        """Return the next reply. None: it may begin at any time, and then has the usual time limit.
+        """Return the next reply. With None, it may begin at any time, and then has the usual time limit.
 
         Raises:
             TooSlow: If it did not come in time.
-            Failure: If it is an `ErrorReply` (with its exit code), or no valid reply.
+            Failure: If it is an `ErrorReply` (with its exit code), or not a valid reply.
         """
         with self._explained(REPLY_WITHIN_SECONDS if within_seconds is None else within_seconds):
             said = parse_control_reply(self._line(within_seconds))
@@ -153,10 +152,10 @@ class PendingRequest:
         return said
 
     def end(self, *, wait: bool = True, within_seconds: float | None = None) -> str:
-        """Wait until an action is done, or only until it has begun; raises what `reply` raises.
+        """Wait until an action is done, or only until it has begun; raises the same errors as `reply`.
 
-        The wait is as long as an action can take, while the daemon answers other requests. Returns the note
-        on the result, empty for most.
+        It waits as long as an action can take, while the daemon answers other requests. Returns the note
+        on the result, which is usually empty.
         """
         longest_seconds = LONGEST_WAIT_SECONDS if within_seconds is None else within_seconds
         deadline_seconds = self._sent_at_seconds + longest_seconds
@@ -174,20 +173,19 @@ class PendingRequest:
         raise _invalid_reply(self._path, _OTHER_TYPE)
 
     def _next_reply(self, deadline_seconds: float, longest_seconds: float) -> ControlReply:
-        """Return the next reply, as long as the daemon answers other requests."""
+        """Return the next reply; waits only while the daemon answers other requests."""
         while (left_seconds := _left(deadline_seconds)) > CHECK_EVERY_SECONDS:
             with suppress(TooSlow):
                 return self.reply(CHECK_EVERY_SECONDS)
-            with suppress(
-                Disconnected, NoDaemon
-            ):  # it may have no room for another client; at its end, `reply` fails too
+            # The daemon may have no room for another client; if it has exited, `reply` fails, too.
+            with suppress(Disconnected, NoDaemon):
                 ask(self._path, ControlRequest(Operation.STATUS))
         try:
             return self.reply(left_seconds)
         except TooSlow:
             if longest_seconds == LONGEST_WAIT_SECONDS:
                 raise Failure(_NOT_DONE_YET) from None
-            raise NoAnswer(self._path, f"nothing came within {longest_seconds:g} s") from None
+            raise NoAnswer(self._path, f"no answer within {longest_seconds:g} s") from None
 
     def _line(self, within_seconds: float | None) -> bytes:
         deadline_seconds = None if within_seconds is None else time.monotonic() + within_seconds
@@ -214,7 +212,7 @@ class PendingRequest:
         except PermissionError:
             raise Unreachable(self._path) from None
         except TimeoutError:
-            raise TooSlow(self._path, f"nothing came within {within_seconds} s") from None
+            raise TooSlow(self._path, f"no answer within {within_seconds:g} s") from None
         except ConnectionError:
             raise Disconnected(self._path, "it closed the connection") from None
         except OSError as error:
@@ -224,7 +222,7 @@ class PendingRequest:
 
 
 def _connected(path: Path, deadline_seconds: float) -> socket.socket:
-    """Connect to the daemon at `path`, by the socket for this user; raises `OSError` or `Failure`."""
+    """Connect to the daemon at `path`, on the socket for this user; raises `OSError` or `Failure`."""
     privileged = path.with_name(PRIVILEGED_NAME)
     try:
         return _connected_to(privileged, deadline_seconds)
@@ -245,7 +243,7 @@ def _connected_to(path: Path, deadline_seconds: float) -> socket.socket:
                 time.sleep(RECONNECT_AFTER_SECONDS)
             else:
                 break
-        # TRUST: root acts on what comes back, so it must come from the daemon. The kernel knows who listens.
+        # TRUST: root acts on the reply, so it must come from the daemon. The kernel tells which user listens.
         listener = peer_of(connection).user_id
         if listener not in {0, os.geteuid(), path.parent.stat().st_uid}:
             raise untrusted(path, listener)
@@ -269,7 +267,7 @@ def ask(path: Path, request: ControlRequest) -> ControlReply:
 
 
 def watch(path: Path) -> Iterator[Report]:
-    """Yield a report now and after each change, until the daemon ends; raises `Failure`."""
+    """Yield a report now and after each change, until the daemon exits; raises `Failure`."""
     with PendingRequest(path, ControlRequest(Operation.WATCH)) as pending:
         within_seconds: float | None = REPLY_WITHIN_SECONDS
         while True:

@@ -1,4 +1,4 @@
-"""Requests about pairings: for the daemon, or for a state folder that no daemon uses."""
+"""Handles requests about pairings, for the daemon or for a state folder that no daemon uses."""
 
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from hkswitch.protocol.report import PairedController
 
 
 class Pairings(Protocol):
-    """The pairings of a bridge that serves, or of one on disk. Every method raises `Failure`."""
+    """The pairings of a running bridge, or of one on disk. Every method raises `Failure`."""
 
     def setup_info(self) -> SetupInfo:
         """Return the data that a phone needs to pair."""
@@ -25,7 +25,7 @@ class Pairings(Protocol):
         """Return the paired controllers."""
 
     def unpair(self, controller_id: str | None) -> None:
-        """Remove the pairing of a controller, or all (None)."""
+        """Remove the pairing of a controller, or all pairings (None)."""
 
     def reset_attempts(self) -> None:
         """Reset the failed pairing attempts."""

@@ -1,4 +1,4 @@
-"""The user and the groups of a process that connected to the control socket. Decides nothing."""
+"""Reads the user and the groups of a process that connected to the control socket. Decides nothing."""
 
 import errno
 import socket
@@ -15,22 +15,22 @@ LARGEST_OPTION_BYTES: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A process that connected, as it was at that moment."""
+    """A process that connected, with its credentials at that moment."""
 
     user_id: int
     group_id: int
     groups: frozenset[int] = frozenset()
-    """Supplementary ones."""
+    """The supplementary groups."""
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """The peer of a connected unix socket."""
+    """Return the peer of a connected unix socket."""
     _, user_id, group_id = credentials_of(connection)
     return Peer(user_id, group_id, _groups(connection))
 
 
 def _groups(connection: socket.socket) -> frozenset[int]:
-    """The supplementary groups; none if they are more than the 256 that Python can read."""
+    """Return the supplementary groups; none if there are more than the 256 that Python can read."""
     try:
         found = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, LARGEST_OPTION_BYTES)
     except OSError as error:

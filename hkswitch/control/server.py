@@ -1,4 +1,4 @@
-"""The daemon's end of the control socket. No client can block it, or take much of the event loop's time."""
+"""The daemon's end of the control socket. No client can block it, or use much of the event loop's time."""
 
 import asyncio
 import grp
@@ -33,13 +33,13 @@ from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.protocol.report import Report
 
 GROUP: Final = "hkswitch"
-"""The group whose members may do the same as root."""
+"""The group whose members may send the same requests as root."""
 
 MOST_CLIENTS: Final = 32
 """Connections of root, and of all other users together."""
 
 MOST_OF_A_USER: Final = 16
-"""So that one member of the group cannot lock out the others."""
+"""Keeps one member of the group from locking out the others."""
 
 MOST_UNPRIVILEGED: Final = 24
 """Connections of unprivileged users; the rest is reserved for privileged ones."""
@@ -47,10 +47,10 @@ MOST_UNPRIVILEGED: Final = 24
 REQUEST_WITHIN_SECONDS: Final = 10
 
 PAUSE_SECONDS: Final = 0.01
-"""Before every reply but a connection's first: no client can keep the daemon busy."""
+"""Before every reply but a connection's first, so that no client can keep the daemon busy."""
 
 CHANGES_EVERY_SECONDS: Final = 0.2
-"""Changes within this time are one change for a client that watches."""
+"""A client that watches gets one report for all changes within this time."""
 
 QUIET_SECONDS: Final = 60
 """Between two lines in the log about denials for the same user."""
@@ -80,7 +80,7 @@ class Daemon(Pairings, Switches, Protocol):
 
 
 def is_privileged(peer: Peer, own_user_id: int, group_id: int | None) -> bool:
-    """Tell whether a peer is privileged. `group_id`: of the group hkswitch, None if there is none."""
+    """Whether a peer is privileged. `group_id`: of the group hkswitch, None if there is none."""
     return peer.user_id in {0, own_user_id} or group_id in {peer.group_id, *peer.groups}
 
 
@@ -117,7 +117,7 @@ async def _accepting(path: Path, clients: "Clients", set_mode: Callable[[Path], 
 
 
 class _Gone(Exception):
-    """A client went away, or was too slow; neither is worth a line in the log."""
+    """A client disconnected, or was too slow; neither is worth a line in the log."""
 
 
 class Clients:
@@ -133,10 +133,10 @@ class Clients:
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve another client, if there is room."""
-        # TRUST: the kernel says who the peer is; this decides about all requests of this client.
+        # TRUST: the kernel identifies the peer; that identity authorizes all requests of this client.
         try:
             peer = peer_of(writer.get_extra_info("socket"))
-        except OSError as error:  # out of memory, for one; asyncio would leave the connection open for ever
+        except OSError as error:  # such as out of memory; asyncio would leave the connection open forever
             _log.error("cannot identify a client of the control socket: %s", error.strerror)
             writer.transport.abort()
             return
@@ -160,7 +160,7 @@ class Clients:
         return is_privileged(peer, self._own_user_id, self._group_id)
 
     def _is_full(self, peer: Peer) -> bool:
-        """Tell whether there is no room for another client of this user. Root's are counted separately."""
+        """Whether there is no room for another client of this user. Root's are counted separately."""
         peers = list(self._peers.values())
         of_same_user = sum(other.user_id == peer.user_id for other in peers)
         if peer.user_id == 0:
@@ -174,7 +174,7 @@ class Clients:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer, *, privileged: bool
     ) -> None:
-        writer.transport.set_write_buffer_limits(0)  # so that drain() waits until everything was sent
+        writer.transport.set_write_buffer_limits(0)  # so that drain() waits until everything is sent
         try:
             pause_seconds = 0.0
             with suppress(_Gone):
@@ -209,7 +209,7 @@ class Clients:
 
 
 async def _next_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> ControlRequest | None:
-    """Return the next request; None after a malformed one, which gets its reply here."""
+    """Return the next request; None after a malformed one, to which this function replies."""
     try:
         async with _time_limit(REQUEST_WITHIN_SECONDS):
             line = await reader.readuntil()
@@ -293,18 +293,18 @@ def _allow_all(new: Path) -> None:
 
 
 def _allow_group(new: Path, group_id: int | None) -> None:
-    # TRUST: unprivileged users cannot connect here. The kernel's queue is short, and a user who fills that of
-    # the other socket does not block this one.
+    # TRUST: unprivileged users cannot connect here. The kernel's queue is short, and a user who fills the
+    # queue of the other socket does not block this one.
     new.chmod(0o600)
     if group_id is not None:
         with suppress(PermissionError):  # this user is not in the group: members use the other socket
-            if new.stat().st_gid != group_id:  # the service has it as its main group, and may not call chown
+            if new.stat().st_gid != group_id:  # it is the service's main group, and the service may not chown
                 os.chown(new, -1, group_id)
             new.chmod(0o660)
 
 
 def _listen(path: Path, set_mode: Callable[[Path], None]) -> socket.socket:
-    """Return a listening socket with the mode that `set_mode` sets; it appears at `path` when it is ready."""
+    """Return a listening socket whose mode `set_mode` sets; it appears at `path` when it is ready."""
     if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
         raise _cannot_listen(path, f"the path of a unix socket has at most {LONGEST_PATH_BYTES} bytes")
     listening, new = socket.socket(socket.AF_UNIX), path.with_suffix(".new")

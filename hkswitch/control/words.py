@@ -1,4 +1,4 @@
-"""Texts about pairing, each with the command that helps.
+"""Texts about pairing, each with the command to run.
 
 The service has the default state folder; a demo or a second bridge has another one.
 """
@@ -15,22 +15,22 @@ PROGRAM: Final = "hkswitch"
 
 
 def command(state_folder: Path, words: str) -> str:
-    """Return a command for the bridge of a state folder, as a user types it; the default is the service's."""
+    """Return a command for the bridge of a state folder, as a user types it."""
     if state_folder == STATE_FOLDER:
         return f"`sudo {PROGRAM} {words}`"
-    # Absolute, since it may be typed in another folder.
+    # Absolute, since the user may type it in another folder.
     return f"`{_program()} {words} --state-dir {shlex.quote(str(state_folder.absolute()))}`"
 
 
 def locked(state_folder: Path) -> str:
     """Return why pairing is locked, and the command that unlocks it."""
     again = command(state_folder, "pair --reset-attempts")
-    return f"pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes: {again} unlocks it"
+    return f"pairing is locked after {MOST_FAILED_ATTEMPTS} wrong setup codes; run {again} to unlock it"
 
 
 def gone_from_home(state_folder: Path) -> str:
-    """Return the remedy for a pairing that only the bridge has, since it was off when it was removed."""
-    return f"If it is gone from the Home app, {command(state_folder, 'unpair --all')} lets you pair again."
+    """Return the remedy for a bridge that is still paired, as it was off when the Home app removed it."""
+    return f"If it is gone from the Home app, run {command(state_folder, 'unpair --all')} to pair again."
 
 
 def _program() -> str:

@@ -1,5 +1,5 @@
 """`hkswitch doctor`: checks an installation, and suggests fixes.
 
-It changes nothing. Facts are collected first, and judged by functions that need neither root nor a real
-machine. A check that lacks a right is skipped, which is no failure.
+It changes nothing. It collects the facts first; the functions that judge them need neither root nor a real
+machine. A check without the necessary permissions is skipped, which does not count as a failure.
 """

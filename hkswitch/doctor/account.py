@@ -1,4 +1,4 @@
-"""The daemon's user, its state folder, and the pairings that are stored there."""
+"""Checks the daemon's user, its state folder, and the pairings that are stored there."""
 
 import grp
 import logging
@@ -32,7 +32,7 @@ from hkswitch.protocol.report import BridgeReport, PairedController
 
 STATE_FOLDER_MODE: Final = 0o700
 LEAST_FREE_BYTES: Final = 2 * state_file.LARGEST_BYTES
-"""For the largest state file beside the one that it replaces."""
+"""Room for the largest state file next to the one that it replaces."""
 
 
 async def user(context: Context) -> tuple[Finding]:
@@ -41,7 +41,7 @@ async def user(context: Context) -> tuple[Finding]:
 
 
 async def state(context: Context) -> tuple[Finding]:
-    """Check the state folder. A fault of the folder comes first: it may be why nothing can be written."""
+    """Check the state folder. A fault of the folder comes first: it may be why the daemon cannot write."""
     folder, bridge, found = context.state_folder, context.bridge, _folder(context)
     if found.verdict is not Verdict.FAIL:
         if isinstance(bridge, BridgeReport) and bridge.storage:
@@ -52,7 +52,7 @@ async def state(context: Context) -> tuple[Finding]:
 
 
 async def pairing(context: Context) -> tuple[Finding]:
-    """Check that a controller is paired; the daemon knows, or else the state folder."""
+    """Check that a controller is paired, according to the daemon, or else to the state folder."""
     bridge, folder = context.bridge, context.state_folder
     if isinstance(bridge, BridgeReport):
         return (paired(bridge.controllers, folder, locked=bridge.pairing_refused),)
@@ -60,7 +60,7 @@ async def pairing(context: Context) -> tuple[Finding]:
         return (needs_root(Check.PAIRING) if context.account else skip(Check.PAIRING, _no_user()),)
     found, _ = stored(folder)
     if isinstance(found, Failure):
-        return (skip(Check.PAIRING, "the state cannot be read"),)
+        return (skip(Check.PAIRING, "cannot read the state"),)
     if not isinstance(found, Stored):
         return (paired((), folder),)
     return (paired(found.controllers, folder, locked=found.setup_info.pairing_refused),)
@@ -76,12 +76,12 @@ def exist(*, has_user: bool, has_group: bool) -> Finding:
 
 
 def folder_fault(folder: Path, mode: int, *, owned: bool) -> Finding | None:
-    """Return what is wrong with the folder itself, if anything. `owned`: by the daemon's user."""
+    """Return the finding about a fault of the folder itself, if any. `owned`: by the daemon's user."""
     if not stat.S_ISDIR(mode):
         return fail(Check.STATE, f"{folder} is not a folder", f"move it away, and restart {DAEMON_UNIT}")
     if not owned:
         advice = f"run `sudo chown -R {DAEMON_USER}:{DAEMON_USER} {folder}`"
-        return fail(Check.STATE, f"{folder} does not belong to {DAEMON_USER}", advice)
+        return fail(Check.STATE, f"{folder} is not owned by {DAEMON_USER}", advice)
     if stat.S_IMODE(mode) != STATE_FOLDER_MODE:
         what = f"{folder} has mode {stat.S_IMODE(mode):04o}, but contains keys"
         return fail(Check.STATE, what, f"run `sudo chmod {STATE_FOLDER_MODE:04o} {folder}`")
@@ -90,26 +90,26 @@ def folder_fault(folder: Path, mode: int, *, owned: bool) -> Finding | None:
 
 def unwritable(folder: Path, why: str) -> Finding:
     """Return the finding for a daemon that cannot write. `why`: its reason, the effect, and the remedy."""
-    advice = f"look at the disk with `df -h {folder}`, `df -i {folder}` and `findmnt -T {folder}`"
+    advice = f"check the disk with `df -h {folder}`, `df -i {folder}` and `findmnt -T {folder}`"
     return fail(Check.STATE, why, advice)
 
 
 def disk_fault(folder: Path, disk: os.statvfs_result) -> Finding | None:
-    """Return why the next pairing, or the next new group, could not be written, if it could not."""
+    """Return the finding if the next pairing, or the next new group, could not be written."""
     if disk.f_flag & os.ST_RDONLY:
         what = f"the file system of {folder} is read-only"
         return fail(Check.STATE, what, f"make it writable: `findmnt -T {folder}` shows where it is mounted")
     if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
         what = f"the disk with {folder} is full"
         return fail(Check.STATE, what, f"free some space: `df -h {folder}` shows the usage")
-    if disk.f_files and not disk.f_favail:  # some file systems have no limit of files, and say 0
+    if disk.f_files and not disk.f_favail:  # file systems without a limit on files report 0 for both
         what = f"the file system of {folder} has no free inodes"
         return fail(Check.STATE, what, f"delete some files: `df -i {folder}` shows the usage")
     return None
 
 
 def contents(folder: Path, found: Stored | Failure | None, warnings: list[str]) -> Finding:
-    """Judge what is stored in the folder. `warnings`: what was logged while it was read."""
+    """Judge the folder's contents. `warnings`: logged while they were read."""
     if isinstance(found, state_file.StateDamaged | state_file.StateTooNew):
         return fail(Check.STATE, str(found), f"then restart {DAEMON_UNIT}")
     if isinstance(found, Failure):
@@ -131,7 +131,7 @@ def paired(controllers: tuple[PairedController, ...], folder: Path, *, locked: b
 
 
 def stored(folder: Path) -> tuple[Stored | Failure | None, list[str]]:
-    """Read the state, and return what was logged meanwhile. For root and the daemon's user."""
+    """Return the state, and the warnings that reading it logged. For root and the daemon's user."""
     with _captured_log(state_file.__name__) as warnings:
         try:
             with state_file.as_owner(folder):
@@ -164,7 +164,7 @@ def _no_user() -> str:
 
 @contextmanager
 def _captured_log(module: str) -> Iterator[list[str]]:
-    """Capture what a module logs, and keep it from being shown."""
+    """Capture a module's log lines instead of showing them."""
     messages: list[str] = []
     handler, log = logging.Handler(), logging.getLogger(module)
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]

@@ -41,7 +41,7 @@ CHECKS: Final[dict[tuple[Check, ...], CheckFunction]] = {
 
 
 async def diagnose(config_file: Path, state_folder: Path) -> tuple[Finding, ...]:
-    """Collect the facts, and make all checks."""
+    """Collect the facts, and run all checks."""
     return await check_all(await collect(config_file, state_folder))
 
 
@@ -52,7 +52,7 @@ async def check_all(context: Context) -> tuple[Finding, ...]:
 
 
 async def guarded(checks: tuple[Check, ...], make: CheckFunction, context: Context) -> tuple[Finding, ...]:
-    """Return the findings of a function; the error that it raised is a reason to skip its checks."""
+    """Return the findings of a function; if it raises an error, its checks are skipped for that reason."""
     try:
         return await make(context)
     except (Failure, OSError, ValueError) as error:

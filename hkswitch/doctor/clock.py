@@ -1,4 +1,4 @@
-"""Checks that the clock can be right. HomeKit works without it; the journal and `hkswitch status` do not.
+"""Checks that the clock is plausible. HomeKit does not need it; the journal and `hkswitch status` do.
 
 It reads the kernel's clock state, as `timedatectl` does: running that program would start a service.
 """

@@ -65,7 +65,7 @@ async def trust(context: Context) -> tuple[Finding]:
 
 
 def in_effect(found: Finding, bridge: BridgeReport | Failure) -> Finding:
-    """Judge whether the daemon uses a valid file. Its reason not to is left out, as it may quote the file."""
+    """Judge whether the daemon uses a valid file. The reason why not is left out: it may quote the file."""
     is_valid = found.verdict in {Verdict.OK, Verdict.WARN}
     if is_valid and isinstance(bridge, BridgeReport) and bridge.config:
         what = "the daemon does not use the current file (`hkswitch status` gives the reason)"
@@ -74,7 +74,7 @@ def in_effect(found: Finding, bridge: BridgeReport | Failure) -> Finding:
 
 
 def valid(config: Config | Failure, file: Path, *, readable: bool | None, is_root: bool) -> Finding:
-    """Judge the file. Of a mistake, only the place is named: the text there may be a secret.
+    """Judge the file. Of an error, only the place is named: the text there may be a secret.
 
     `readable`: whether the daemon can read the file, None if that is not known.
     """
@@ -84,8 +84,8 @@ def valid(config: Config | Failure, file: Path, *, readable: bool | None, is_roo
     if isinstance(config, ConfigError):
         first = config.problems[0]
         where = f"line {first.line}, column {first.column}" + (f" ({first.path})" if first.path else "")
-        mistakes = counted(len(config.problems), "mistake")
-        what = f"{file} has {mistakes}, the first in {where}"
+        errors = counted(len(config.problems), "error")
+        what = f"{file} has {errors}, the first at {where}"
         return fail(Check.CONFIGURATION, what, "`hkswitch check` lists them")
     if isinstance(config, Failure):
         if not is_root and is_permission_denied(config):
@@ -111,7 +111,8 @@ def trusted(config: Config | Failure, refusals: list[Refusal], *, is_root: bool)
             return skip(Check.TRUST, str(first), WITH_SUDO)
         more = f" (and {len(others)} more)" if others else ""
         advice = (
-            "the helper denies every request for it until only root can write it and the folders above it"
+            "make it and the folders above it writable only by root; "
+            "until then, the helper denies every request for it"
         )
         return fail(Check.TRUST, f"{first}{more}", advice)
     if isinstance(config, Failure):
@@ -137,7 +138,7 @@ def is_permission_denied(failure: Failure) -> bool:
 
 
 async def hidden_folders(transport: HelperTransport) -> Mapping[str, str]:
-    """Return the folders that the helper does not see, each with what hides it; none without systemd."""
+    """Return the folders that the helper cannot see, each with the setting; none without systemd."""
     unit = HELPER_INSTANCE if transport is HelperTransport.SOCKET else DAEMON_UNIT
     try:
         shown = await run("systemctl", "show", f"--property={','.join(SANDBOX_SETTINGS)}", unit)
@@ -149,7 +150,7 @@ async def hidden_folders(transport: HelperTransport) -> Mapping[str, str]:
 
 
 def folders_hidden_by(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Return the folders that these settings of a unit hide, each with the setting. Pure."""
+    """Yield the folders that these settings of a unit hide, each with the setting. Pure."""
     if settings.get("ProtectHome") in {"yes", "tmpfs"}:
         yield from ((folder, "ProtectHome") for folder in HOME_FOLDERS)
     if settings.get("PrivateTmp") not in {None, "", "no"}:
@@ -161,7 +162,7 @@ def folders_hidden_by(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def why_hidden(program: str, folders: Mapping[str, str]) -> str:
-    """Return why the helper does not see a program or its interpreter; empty if it sees both."""
+    """Return why the helper cannot see a program or its interpreter; empty if it can."""
     for path in _paths_to_start(program):
         for folder, setting in folders.items():
             if PurePath(path).is_relative_to(folder):
@@ -170,7 +171,7 @@ def why_hidden(program: str, folders: Mapping[str, str]) -> str:
 
 
 def _paths_to_start(program: str) -> Iterator[str]:
-    """Return the paths of a program and of its interpreters, before and after links are followed."""
+    """Yield the paths of a program and of its interpreters, before and after following links."""
     path: str | None = program
     while path is not None:
         yield path
@@ -197,7 +198,7 @@ def _programs(config: Config | Failure) -> tuple[str, ...]:
 
 
 def _readable_by(account: Account, file: Path) -> bool:
-    """Whether the account can read a file; only root can ask about another account than its own."""
+    """Whether the account can read a file; only root can ask about an account other than its own."""
     if os.geteuid() != ROOT:
         return os.access(file, os.R_OK)
     with with_rights(account.user_id, account.group_id, os.getgrouplist(account.name, account.group_id)):

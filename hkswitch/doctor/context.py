@@ -39,7 +39,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The installation as it was found, and the user who runs the doctor (`user_id`).
+    """The facts about the installation, and the user who runs the doctor (`user_id`).
 
     `account` is the daemon's user, None if there is none.
     """

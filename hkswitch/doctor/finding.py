@@ -49,13 +49,13 @@ class Verdict(StrEnum):
 
     OK = "ok"
     FAIL = "FAIL"
-    """Something is broken. Only this counts for the exit code."""
+    """Something is broken. Only this affects the exit code."""
     WARN = "warn"
-    """It works, but may not be what was meant."""
+    """It works, but may not be what the user intended."""
     TODO = "todo"
     """Nothing is broken, but a step is left to do, or to verify."""
     SKIP = "skip"
-    """The check could not be made."""
+    """The check could not be carried out."""
 
 
 VERDICT_STYLES: Final = {
@@ -122,7 +122,7 @@ def show(findings: Iterable[Finding], console: Console) -> None:
 
 
 def as_json(findings: Iterable[Finding]) -> str:
-    """Return the findings for other programs."""
+    """Return the findings as JSON."""
     checks = [
         {
             "check": finding.check.value,
@@ -136,7 +136,7 @@ def as_json(findings: Iterable[Finding]) -> str:
 
 
 def exit_code(findings: Iterable[Finding]) -> Exit:
-    """Return `UNAVAILABLE` if any check failed; no other verdict counts."""
+    """Return `UNAVAILABLE` if any check failed; no other verdict affects it."""
     has_failed = any(finding.verdict is Verdict.FAIL for finding in findings)
     return Exit.UNAVAILABLE if has_failed else Exit.OK
 

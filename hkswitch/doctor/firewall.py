@@ -1,8 +1,8 @@
 """Finds out which firewall is active on this machine, and how to open the bridge's two ports in it.
 
-It does not work out what the rules do together. A finding is "ok" only where the firewall denies nothing, or
-lists both ports as open; otherwise it is "todo" and never "FAIL", as other rules may allow the ports, too.
-A router's firewall cannot be seen from here.
+It does not evaluate how rules interact. A finding is "ok" only if the firewall denies nothing, or lists both
+ports as open; otherwise it is "todo" and never "FAIL", as other rules may allow the ports, too. It cannot see
+a router's firewall.
 """
 
 import json
@@ -60,14 +60,14 @@ async def firewall(context: Context) -> tuple[Finding]:
     traffic = traffic_to(bridge.port, context.endpoint, interfaces_of(context.endpoint))
     for look in (_firewalld, _ufw, _kernel):
         if (found := await look(traffic)) is not None:
-            # Without root, these programs do not answer.
+            # These programs need root to answer.
             is_unanswered = found.verdict is Verdict.SKIP and not context.is_root
             return (needs_root(Check.FIREWALL) if is_unanswered else found,)
     return (ok(Check.FIREWALL, "no active firewall was found"),)
 
 
 def traffic_to(port: int, endpoint: Endpoint | Failure, interfaces: tuple[str, ...]) -> Traffic:
-    """Return what the bridge needs; over IPv4 while its addresses are not known."""
+    """Return the traffic that the bridge needs; over IPv4 while its addresses are not known."""
     addresses = ("",) if isinstance(endpoint, Failure) else endpoint.addresses
     return Traffic(port, interfaces, frozenset("ip6" if ":" in address else "ip" for address in addresses))
 
@@ -118,7 +118,7 @@ def nftables_chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
 
 
 def denying_chains(ruleset: Json, families: frozenset[str]) -> Iterator[Json]:
-    """Return the chains for incoming packets that deny some, or may do so, by a policy or by a rule."""
+    """Yield the chains for incoming packets that deny some, or may do so, by policy or by a rule."""
     for chain in _objects(ruleset, "chain"):
         is_input = chain.get("hook") == "input" and chain["family"] in {"inet", *families}
         if is_input and (chain.get("policy", "accept") != "accept" or _may_deny(ruleset, chain)):
@@ -172,7 +172,7 @@ async def _firewalld(traffic: Traffic) -> Finding | None:
 
 
 async def _zone_of(interface: str) -> str:
-    """Return the zone of an interface; the default zone if it is in none."""
+    """Return the zone of an interface; if it is in none, the default zone."""
     if interface:
         zone = await run("firewall-cmd", f"--get-zone-of-interface={interface}")
         if zone.code == 0:
@@ -197,7 +197,7 @@ async def _ufw(traffic: Traffic) -> Finding | None:
 
 
 def _ufw_rules(status: str, traffic: Traffic) -> Iterator[tuple[str, str]]:
-    """Return action and source of each rule for incoming packets to our port, or to every port."""
+    """Yield the action and source of each rule for incoming packets to our port, or to every port."""
     interfaces = "|".join(map(re.escape, traffic.interfaces)) or r"\S+"
     to = rf"(?:{traffic.port}(?:/tcp)?|Anywhere)(?: \(v6\))?(?: on (?:{interfaces}))?"
     rule = re.compile(rf"{to} +(ALLOW|LIMIT|DENY|REJECT)(?: IN)? {{2,}}([^#\n]+)")
@@ -207,7 +207,7 @@ def _ufw_rules(status: str, traffic: Traffic) -> Iterator[tuple[str, str]]:
 
 
 async def _kernel(traffic: Traffic) -> Finding | None:
-    """Look at the rules in the kernel; None if there are none."""
+    """Judge the rules in the kernel; None if there are none."""
     findings: list[Finding | None] = []
     try:
         listed = await run("nft", "-j", "list", "ruleset")
@@ -229,7 +229,7 @@ async def _kernel(traffic: Traffic) -> Finding | None:
 
 
 def _iptables_of(chain: Json) -> str:
-    """Return the program whose chain this is, if it is installed; empty for a chain of nftables itself."""
+    """Return the program that owns this chain, if it is installed; empty for nftables' own chains."""
     program = (
         IPTABLES.get(chain["family"], "") if (chain["table"], chain["name"]) == ("filter", "INPUT") else ""
     )
@@ -257,7 +257,7 @@ def _rules_of(ruleset: Json, chain: Json) -> list[list[Any]]:
 
 
 def _may_deny(ruleset: Json, chain: Json) -> bool:
-    """Whether a rule of the chain, or of one that it leads to, may deny a packet. Rules make no loops."""
+    """Whether a rule of the chain, or of one that it jumps to, may deny one. The kernel allows no loops."""
     text = json.dumps(_rules_of(ruleset, chain))
     if any(f'"{part}"' in text for part in DENYING):
         return True
@@ -266,7 +266,7 @@ def _may_deny(ruleset: Json, chain: Json) -> bool:
 
 
 def _accepts(rule: list[Any], protocol: str, port: int) -> bool:
-    """Whether a rule accepts all packets to a port: a rule as our own command makes it."""
+    """Whether a rule accepts all packets to a port, in the form that our own command gives it."""
     dport = {"payload": {"protocol": protocol, "field": "dport"}}
     test = {"match": {"op": "==", "left": dport, "right": port}}
     return [each for each in rule if "counter" not in each] == [test, {"accept": None}]

@@ -1,4 +1,4 @@
-"""Checks that the running bridge answers mDNS: it asks as a phone does, but from this machine."""
+"""Checks that the running bridge answers mDNS: it sends the query of a phone, but from this machine."""
 
 import asyncio
 from typing import Any, Final

@@ -31,7 +31,7 @@ async def network(context: Context) -> tuple[Finding]:
 
 
 async def port(context: Context) -> tuple[Finding]:
-    """Check that the bridge has its port, or can get it."""
+    """Check that the bridge listens on its port, or could."""
     if isinstance(context.config, Failure):
         return (skip(Check.PORT, NO_CONFIG),)
     number, bridge = context.config.bridge.port, _bridge(context)
@@ -84,7 +84,7 @@ def free_or_ours(config: Config, bridge: BridgeReport | None, holder: str, resta
     number = config.bridge.port
     if bridge is not None and bridge.port != number:
         what = f"the configuration says {number}, but the bridge serves on {bridge.port}"
-        return fail(Check.PORT, what, f"{restart}: a new port takes effect after that")
+        return fail(Check.PORT, what, f"{restart}; a new port takes effect after a restart")
     if bridge is not None and bridge.addresses:
         if holder:
             return ok(Check.PORT, f"the bridge listens on {number}")
@@ -108,7 +108,7 @@ def _bridge(context: Context) -> BridgeReport | None:
 
 
 def _port_conflict(endpoint: Endpoint, bridge: BridgeReport) -> str:
-    """Return which process uses the port on addresses that the bridge should serve on, and does not."""
+    """Return which process uses the port on addresses where the bridge should serve but does not."""
     missing = tuple(address for address in endpoint.addresses if address not in bridge.addresses)
     holders = {address: listeners.holder(bridge.port, (address,)) for address in missing}
     return " and ".join(

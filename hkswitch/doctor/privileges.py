@@ -1,8 +1,8 @@
 """Checks that NoNewPrivileges is off for a daemon that needs sudo, and on for one that does not.
 
-`systemctl show` does not report NoNewPrivileges where another setting implies it, and which ones do depends
-on the version of systemd. The kernel reports it for a running daemon. While none is running, those settings
-of the unit that may imply it are tried with another process.
+`systemctl show` does not report NoNewPrivileges if another setting implies it, and which settings imply it
+depends on the version of systemd. The kernel reports it for a running daemon. While none is running, the
+doctor starts another process with those settings of the unit that may imply it.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ IMPLYING: Final = frozenset(
         *("DynamicUser", "PrivateUsers"),
     }
 )
-"""docs/sandbox.md has the reasons. PrivateUsers does not imply it, but breaks sudo all the same."""
+"""docs/sandbox.md gives the reasons. PrivateUsers does not imply it, but breaks sudo all the same."""
 
 ALWAYS_IMPLYING: Final = frozenset({"NoNewPrivileges", "DynamicUser", "PrivateUsers"})
 """The others imply it with some versions of systemd only."""
@@ -42,7 +42,7 @@ _LINK_DROP_IN: Final = (
 )
 
 TRIAL_USER: Final = "nobody"
-"""Not the daemon's user: any process of that user can reach into the trial's process."""
+"""Not the daemon's user, whose other processes could tamper with the trial's process."""
 
 _REMOVE_SETTING: Final = f"remove it, run `sudo systemctl daemon-reload`, and restart {DAEMON_UNIT}"
 _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})
@@ -50,7 +50,7 @@ _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting of the unit, and the file that it is in."""
+    """A setting of the unit, and the file that contains it."""
 
     name: str
     value: str
@@ -84,12 +84,12 @@ def of_daemon(pid: int, status: str, status_of_init: str, settings: tuple[Settin
     """Judge a daemon that needs sudo. `status`: /proc/PID/status of its process."""
     is_set = has_no_new_privileges(status)
     if is_set is None:
-        return skip(Check.PRIVILEGES, f"/proc/{pid}/status cannot be read")
+        return skip(Check.PRIVILEGES, f"cannot read /proc/{pid}/status")
     if not is_set:
         return ok(Check.PRIVILEGES, "NoNewPrivileges is not set for the daemon")
     what = "NoNewPrivileges is set for the daemon, so sudo cannot start the helper"
     if has_no_new_privileges(status_of_init):
-        advice = "change that in the container or virtual machine that this system runs in"
+        advice = "turn it off in the settings of the container or virtual machine"
         return fail(Check.PRIVILEGES, f"{what}; process 1 has it too", advice)
     cause = _names(settings) or "a setting of its unit implies it"
     return fail(Check.PRIVILEGES, f"{what}: {cause}", _REMOVE_SETTING)
@@ -100,7 +100,7 @@ def of_daemon_without_sudo(pid: int, status: str) -> Finding:
     is_set = has_no_new_privileges(status)
     if is_set is None:
         return skip(
-            Check.PRIVILEGES, f"/proc/{pid}/status cannot be read" if pid else "the daemon is not running"
+            Check.PRIVILEGES, f"cannot read /proc/{pid}/status" if pid else "the daemon is not running"
         )
     if is_set:
         return ok(Check.PRIVILEGES, "NoNewPrivileges is set for the daemon, which needs no sudo")
@@ -109,7 +109,7 @@ def of_daemon_without_sudo(pid: int, status: str) -> Finding:
 
 
 def of_unit(settings: tuple[Setting, ...], trial: str) -> Finding:
-    """Judge the unit of a stopped daemon. `trial`: the status of a process with these settings, if any."""
+    """Judge a stopped daemon's unit. `trial`: the status of a process with these settings, if any ran."""
     if not settings:
         return ok(Check.PRIVILEGES, "no unit setting enables NoNewPrivileges")
     is_certain = any(setting.name in ALWAYS_IMPLYING for setting in settings)

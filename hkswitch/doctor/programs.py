@@ -1,7 +1,7 @@
 """Runs other programs with a time limit and a size limit on their output.
 
-They run as the user who runs the doctor, and get nothing of its environment. Root's doctor starts none as the
-daemon's user: other processes of that user could stop, trace and read it.
+They run as the user who runs the doctor, and inherit nothing of its environment. Root's doctor runs none as
+the daemon's user, whose other processes could stop, trace and read it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ LONGEST_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A program that has exited: its exit code, and what it printed."""
+    """A program that has exited: its exit code and output."""
 
     code: int
     output: str
@@ -30,7 +30,7 @@ class Completed:
 
     @property
     def last_line(self) -> str:
-        """The last line that it printed, on standard error if there is one: mostly its error message."""
+        """Its last line, of standard error if that has any: usually the error message."""
         lines = f"{self.output}\n{self.errors}".split("\n")
         return next(
             (line.strip() for line in reversed(lines) if line.strip()), f"exited with status {self.code}"
@@ -53,7 +53,7 @@ def path_of(program: str) -> str | None:
 async def run(program: str, *arguments: str) -> Completed:
     """Run a program to its end; raises `CannotRun`.
 
-    Its standard input is a pipe that is closed at once: the helper reads from nothing but a pipe.
+    Its standard input is a pipe that is closed at once: the helper reads only from a pipe.
     """
     path = path_of(program)
     if path is None:
@@ -81,7 +81,7 @@ async def run(program: str, *arguments: str) -> Completed:
 
 
 class _Collector(asyncio.SubprocessProtocol):
-    """The output of a program, complete when it and every other process that has its pipes have exited."""
+    """The output of a program, complete when every process that holds its pipes has exited."""
 
     def __init__(self) -> None:
         self._output: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
@@ -103,12 +103,12 @@ class _Collector(asyncio.SubprocessProtocol):
         self.ended.set()
 
     def text(self, fd: int) -> str:
-        """Return what was printed on a descriptor."""
+        """Return the output on a descriptor."""
         return self._output[fd].decode(errors="replace")
 
 
 async def _end(transport: asyncio.SubprocessTransport, collected: _Collector) -> None:
-    """Kill a program that is still running; sudo, which runs as root, exits when its pipes are closed."""
+    """Kill a program that is still running; sudo, which runs as root, exits when its pipes close."""
     with suppress(PermissionError):
         transport.close()
     with suppress(TimeoutError):

@@ -24,7 +24,7 @@ _NOT_RUNNING: Final = (client.NoDaemon, client.Unreachable)
 _START_DAEMON: Final = f"run `sudo systemctl enable --now {DAEMON_UNIT}`"
 _READ_LOG: Final = f"`journalctl -u {DAEMON_UNIT}` gives the reason"
 _RESTART_DAEMON: Final = f"run `sudo systemctl restart {DAEMON_UNIT}`"
-_REINSTALL: Final = "install hkswitch again"
+_REINSTALL: Final = "reinstall hkswitch"
 
 
 async def service(context: Context) -> tuple[Finding]:
@@ -35,8 +35,8 @@ async def service(context: Context) -> tuple[Finding]:
 async def helper(context: Context) -> tuple[Finding]:
     """Check the helper. Without a daemon to ask, this starts a helper, which exits at once.
 
-    The daemon's user starts it as the daemon would. Root starts it directly: whether sudo allows the daemon
-    to do so is another check.
+    The daemon's user starts it as the daemon would. Root starts it directly: another check covers whether
+    sudo lets the daemon do so.
     """
     bridge = context.bridge
     if isinstance(bridge, BridgeReport):
@@ -70,7 +70,7 @@ def running(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -
 
 
 def reported(why_gone: str) -> Finding:
-    """Judge by the daemon's report. `why_gone`: why it has no helper, and the remedy; empty if it has one."""
+    """Judge the daemon's report. `why_gone`: why it has no helper, and the remedy; empty if it has one."""
     if why_gone:
         return fail(Check.HELPER, f"the daemon has no helper ({why_gone})", _READ_LOG)
     return ok(Check.HELPER, "responding")
@@ -126,5 +126,5 @@ def _active(unit: Mapping[str, str], bridge: BridgeReport | Failure) -> Finding:
     if bridge.version != __version__:
         what = f"version {bridge.version} is running, but version {__version__} is installed"
         return fail(Check.SERVICE, what, _RESTART_DAEMON)
-    boot = "" if unit.get("UnitFileState") == "enabled" else ", but does not start at boot"
+    boot = "" if unit.get("UnitFileState") == "enabled" else ", but not enabled at boot"
     return ok(Check.SERVICE, f"{DAEMON_UNIT} is running{boot}")

@@ -1,4 +1,4 @@
-"""Checks that sudo lets the daemon start its helper, and if not, finds out why: it asks sudo itself."""
+"""Asks sudo whether it lets the daemon start its helper, and if not, finds out why."""
 
 import re
 import stat
@@ -19,7 +19,7 @@ RULE_FILE: Final = Path("/etc/sudoers.d/hkswitch")
 RULE_FILE_MODE: Final = 0o440
 SUDOERS_FILE: Final = Path("/etc/sudoers")
 NO_RULE: Final = "no rule allows it"
-"""For sudo, which prints nothing about a command that no rule allows."""
+"""Stands in for sudo's message: it prints none about a command that no rule allows."""
 INCLUDED: Final = rf"^[@#]includedir\s+{re.escape(str(RULE_FILE.parent))}/?\s*$"
 """In its older form, the line begins like a comment."""
 _UNSET_SETENV: Final = (
@@ -36,7 +36,7 @@ class RuleFile:
     """None if the file does not exist."""
     is_roots: bool = True
     ignored_file: str = ""
-    """A similar file that sudo ignores because of its name."""
+    """A file with a similar name, which sudo ignores."""
     visudo_error: str = ""
     """The first error that visudo finds in any rule."""
     is_included: bool = True
@@ -92,7 +92,7 @@ def asks_for_password(listed: str) -> bool:
 
 
 def sets_variables(listed: str) -> bool:
-    """Whether that rule, or else a setting, lets the daemon's user set any variable, as the linker's."""
+    """Whether that rule, or else a setting, lets the daemon's user set any variable, like LD_PRELOAD."""
     rule = _last_rule(listed)
     if "SETENV:" in rule:
         return "NOSETENV:" not in rule
@@ -113,7 +113,7 @@ def first_error(printed: str) -> str:
 
 
 def _may_be_for_listing_only(refusal: str) -> bool:
-    """Whether sudo may refuse `sudo -l` only: settings for the helper's command do not apply to that."""
+    """Whether sudo may only refuse `sudo -l`: settings for the helper's command do not apply to that."""
     reason = find_reason(refusal)
     return reason is not None and reason.remedy != RULE_REMEDY
 
@@ -126,7 +126,7 @@ def _last_rule(listed: str) -> str:
 
 
 def _why(refusal: str, file: RuleFile | None) -> tuple[str, str]:
-    """Return what is wrong, and the remedy."""
+    """Return the cause, and the remedy."""
     what = f"sudo refuses to start the helper ({refusal})"
     if (reason := find_reason(refusal)) and reason.remedy != RULE_REMEDY:
         return what, hint(refusal)
@@ -141,7 +141,7 @@ def _why(refusal: str, file: RuleFile | None) -> tuple[str, str]:
     if file.mode is None:
         return f"{RULE_FILE} does not exist", f"create it with mode 0440 and this line: {SUDOERS_RULE}"
     if not file.is_roots:
-        return f"{RULE_FILE} does not belong to root", f"run `sudo chown root:root {RULE_FILE}`"
+        return f"{RULE_FILE} is not owned by root", f"run `sudo chown root:root {RULE_FILE}`"
     if file.mode & (stat.S_IWGRP | stat.S_IWOTH):
         advice = f"run `sudo chmod {RULE_FILE_MODE:04o} {RULE_FILE}`"
         return f"sudo ignores files that other users can write, like {RULE_FILE}", advice

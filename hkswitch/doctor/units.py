@@ -1,4 +1,4 @@
-"""Checks that systemd answers on the bus and has the configured units, and what to do about missing ones."""
+"""Checks that systemd answers on the bus and has the configured units; suggests fixes for missing ones."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ LEAST_SIMILARITY: Final = 0.7
 """By difflib: ngnix is similar to nginx (0.8), but smb is not similar to nmb (0.67)."""
 
 _REMEDIES: Final = {
-    LoadState.NOT_FOUND: "install the package that has it, or remove it from the configuration",
+    LoadState.NOT_FOUND: "install the package that provides it, or remove it from the configuration",
     LoadState.MASKED: "run `sudo systemctl unmask` on it, or remove it from the configuration",
 }
 _OTHER_REMEDY: Final = "`systemctl status` of the unit gives the reason"
@@ -41,7 +41,7 @@ async def bus_and_units(context: Context) -> tuple[Finding, Finding]:
     """Check the system bus, and the units of the configuration."""
     config = context.config
     if context.is_daemon_user:
-        why = f"the bus denies {DAEMON_USER} every call"
+        why = f"the bus denies every call by {DAEMON_USER}"
         return skip(Check.BUS, why, WITH_SUDO), skip(Check.UNITS, why, WITH_SUDO)
     groups = () if isinstance(config, Failure) else config.groups
     states = await _states({unit for group in groups for unit in group.units})
@@ -71,7 +71,7 @@ def loaded(
 
 
 async def hints(units: Iterable[str]) -> Mapping[str, str]:
-    """Return a hint for each of these units for which there is one."""
+    """Return hints for those of these units that have one."""
     missing = tuple(units)
     if not missing:
         return {}
@@ -89,9 +89,9 @@ def file_of(unit: str, folders: Iterable[Path]) -> Path | None:
 
 
 def similar(unit: str, known: Iterable[str]) -> str:
-    """Return the one of the known names that is most similar; empty if none is similar.
+    """Return the most similar of the known names; empty if none is similar.
 
-    The suffix must be equal, as too many names share it. An instance is compared with other templates.
+    The suffix must be equal, as too many names share it. An instance is compared with templates.
     """
     stem, dot, kind = _template(unit).rpartition(".")
     stems = (name.removesuffix(dot + kind) for name in known if name.endswith(dot + kind))
@@ -103,7 +103,7 @@ def similar(unit: str, known: Iterable[str]) -> str:
 
 
 def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
-    """Return the remedy for the first unit, and the hints for the others that are named."""
+    """Return the remedy for the first unit, and hints for the other units in the message."""
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
     first, *others = dict.fromkeys(in_order)
     of_first = known.get(first) or _REMEDIES.get(missing[first].load, _OTHER_REMEDY)

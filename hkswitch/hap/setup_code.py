@@ -73,7 +73,9 @@ def some(ids: Sequence[str]) -> str:
 
 def unknown_controller(controller_id: str, paired: Sequence[str]) -> Failure:
     """Return the failure for a controller that is not paired; `paired` has the IDs of those that are."""
-    return Failure(f"no controller {controller_id!r} is paired; paired: {some(paired) or 'none'}", Exit.USAGE)
+    return Failure(
+        f"no paired controller has the ID {controller_id!r}; paired: {some(paired) or 'none'}", Exit.USAGE
+    )
 
 
 def invitation(setup: Setup) -> str:

@@ -17,7 +17,7 @@ class NoBridgeYet(Failure):
     """A folder without a state file. The caller replaces the remedy if it is the service's folder."""
 
     folder: Path
-    remedy: str = "start the hkswitch that uses this folder first"
+    remedy: str = "start the daemon for this folder first"
 
     def __str__(self) -> str:
         return f"there is no bridge in {self.folder} yet: {self.remedy}"

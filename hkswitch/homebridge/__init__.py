@@ -1,6 +1,6 @@
-"""What Homebridge was configured to do, as a config of hkswitch. Pure: no I/O.
+"""Converts a Homebridge config to an hkswitch config. Pure: no I/O.
 
-`convert` is all that the command line needs, with `read_wrapper` for the script that the commands call.
+The command line needs only `convert`, and `read_wrapper` for the script that the commands call.
 """
 
 from hkswitch.homebridge.conversion import convert

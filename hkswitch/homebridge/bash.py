@@ -1,6 +1,6 @@
-"""The text of a shell script -> the tree of its commands. Knows no meaning, and runs nothing. Pure: no I/O.
+"""Parses the text of a shell script into the tree of its commands, and runs nothing. Pure: no I/O.
 
-What it does not know ends in `Unreadable`, or becomes `Unknown` where it stands: it may never be reached.
+Unsupported syntax raises `Unreadable`, or becomes an `Unknown` node, which a run may never reach.
 """
 
 import re
@@ -34,7 +34,7 @@ _CLOSING: Final = frozenset({"then", "else", "elif", "fi", "do", "done", "esac",
 
 
 def read(text: str) -> Block:
-    """The commands of the script. Raises `Unreadable`."""
+    """Return the commands of the script. Raises `Unreadable`."""
     parser = _Parser(tokens.read(text))
     block = parser.block()
     parser.end()
@@ -42,10 +42,10 @@ def read(text: str) -> Block:
 
 
 class _Parser(Cursor):
-    """Goes through the tokens once."""
+    """A recursive descent parser."""
 
     def block(self) -> Block:
-        """Commands up to a word or an operator that closes something."""
+        """Parse commands up to a word or an operator that closes a construct."""
         commands: list[Node] = []
         while self.skip("\n", ";") and not self._closing():
             command = self._chain()
@@ -169,7 +169,7 @@ class _Parser(Cursor):
         if self.at("("):
             self.pass_over()
             if self.operator() != ")":
-                raise Unreadable("a function with something in its parentheses")
+                raise Unreadable("a function with text in its parentheses")
         self.skip("\n")
         return Function(name, self._redirected(self._braces()))
 
@@ -177,7 +177,7 @@ class _Parser(Cursor):
         return self.word_ahead() in _CLOSING or self.at(";;", ")")
 
     def _redirected(self, node: Node) -> Node:
-        """`node`, or something unknown if its output goes somewhere."""
+        """Return `node`, or an unknown node if redirections follow."""
         if self._redirections():
             return Unknown("a redirection of several commands")
         return node
@@ -210,7 +210,7 @@ class _Parser(Cursor):
 
 
 def assigned(word: ShellWord) -> Assignment | None:
-    """The assignment that the word is, if it is one."""
+    """Return the word as an assignment, if it is one."""
     match word.parts:
         case (Literal(text, quoted=False), *others) if match := _ASSIGNMENT.match(text):
             rest = text[match.end() :]
@@ -220,7 +220,7 @@ def assigned(word: ShellWord) -> Assignment | None:
 
 
 def _check_condition(plain: list[str]) -> None:
-    """Refuse what bash refuses before it runs anything. `plain` are the words that are not quoted."""
+    """Reject conditions that bash rejects before it runs anything. `plain`: the words, empty if quoted."""
     *words, closing = plain or [""]
     while words[:1] == ["!"]:
         del words[0]

@@ -1,6 +1,6 @@
-"""One command of a Homebridge config -> what it does, as far as that is certain. Pure: no I/O.
+"""Finds out what a command of a Homebridge config does, as far as that is certain. Pure: no I/O.
 
-What is looked for on the machine is asked of a function that the caller brings.
+The caller passes the function that looks up programs on the machine.
 """
 
 import re
@@ -35,7 +35,7 @@ _OTHERS_FOLDERS = re.compile(r"/(?:home|Users|tmp|var/tmp|var/homebridge|var/lib
 
 
 class Verb(StrEnum):
-    """What a command does with units."""
+    """An action on units."""
 
     START = "start"
     STOP = "stop"
@@ -56,7 +56,7 @@ _SERVICE_VERBS: Final = {verb.value: verb for verb in Verb}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is done with which units; they are full names."""
+    """An action on units, which have their full names."""
 
     verb: Verb
     units: tuple[str, ...]
@@ -64,10 +64,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class HomebridgeCommand:
-    """A command that was read. Without `argv` it cannot be taken over, and `why` says why.
+    """A command that was read. Without `argv` it cannot be imported, and `why` gives the reason.
 
-    `call` is what it does to units, if it does nothing else. What is `for_shell` could be put into a script.
-    `words` are those of the command itself, without a sudo that makes root of somebody.
+    `call`: its action on units, if it does nothing else. `for_shell`: whether it could become a script.
+    `words`: those of the command itself, without a sudo that only switches to root.
     """
 
     text: str
@@ -80,7 +80,7 @@ class HomebridgeCommand:
 
 
 def read(text: str, which: Which) -> HomebridgeCommand:
-    """What `text` does."""
+    """Parse a command line, and find out what it does."""
     try:
         words = shellwords.split(text)
     except shellwords.NeedsShell as reason:
@@ -93,7 +93,7 @@ def read(text: str, which: Which) -> HomebridgeCommand:
 
 
 def of_words(text: str, words: tuple[str, ...], which: Which) -> HomebridgeCommand:
-    """What the program and its arguments do."""
+    """Find out what a program does with these arguments."""
     inner = as_root(words)
     if not inner:
         return HomebridgeCommand(text, why="names no program")
@@ -110,9 +110,9 @@ def of_words(text: str, words: tuple[str, ...], which: Which) -> HomebridgeComma
 
 
 def as_root(words: tuple[str, ...]) -> tuple[str, ...]:
-    """`words` without the sudo that makes root of somebody, since root runs them anyway.
+    """Return `words` without a sudo that only switches to root, which runs them anyway.
 
-    A sudo that makes somebody else of root, or does more than that, stays.
+    A sudo that switches to another user, or does more than that, is kept.
     """
     if not words or _name(words[0]) != "sudo":
         return words
@@ -131,7 +131,7 @@ def as_root(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def call(words: tuple[str, ...]) -> Call | None:
-    """What the words do to units, if they do nothing else."""
+    """Return the action of these words on units, if they do nothing else."""
     match [_name(words[0]), *words[1:]] if words else []:
         case ["systemctl", *arguments]:
             verb, *names = [word for word in arguments if word not in _IGNORED_BY_UNITS] or [""]
@@ -173,9 +173,9 @@ def _program(text: str, words: tuple[str, ...], which: Which) -> HomebridgeComma
 def _notes(words: tuple[str, ...]) -> list[str]:
     notes = []
     if _name(words[0]) == "sudo":
-        notes.append("sudo stays, because it does more than become root")
+        notes.append("sudo is kept, because it does more than switch to root")
     if _name(words[0]) in _REMOTE:
-        notes.append("root connects now, so root needs the key and must know the host")
+        notes.append("root connects now, so root needs the key and the host in its known_hosts")
     for word in [words[0], *(word for word in words[1:] if word.endswith(_SCRIPTS))]:
         if _OTHERS_FOLDERS.fullmatch(word):
             why = "any user who can write that file becomes root; move it to /usr/local/libexec"
@@ -186,11 +186,11 @@ def _notes(words: tuple[str, ...]) -> list[str]:
 
 
 def _scalar(text: str) -> Scalar:
-    """`text` as the config's reader would see it, for the rules that it has."""
+    """Return `text` as a config value, to which the config's rules can be applied."""
     return Scalar(Position(1, 1), text, is_text=True)
 
 
 def _name(program: str) -> str:
-    """The name of a program that comes with the system; the whole path of any other."""
+    """Return the name of a program in a system folder; of any other program, the whole path."""
     folder, _, name = program.rpartition("/")
     return name if folder in _SYSTEM_FOLDERS else program

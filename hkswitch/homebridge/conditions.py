@@ -1,6 +1,6 @@
-"""What is between the brackets of `[ ]` and `[[ ]]` -> whether it is so. Pure: no I/O.
+"""Evaluates the conditions in `[ ]` and `[[ ]]`. Pure: no I/O.
 
-Whatever would have to look at the machine ends in `NotUnderstood`.
+A condition that depends on the machine raises `NotUnderstood`.
 """
 
 import operator
@@ -22,7 +22,7 @@ _COMPARISONS: Final[dict[str, Callable[[int, int], bool]]] = {
 
 
 def condition(words: Sequence[str], *, closing: str) -> bool:
-    """Whether the condition holds. `closing` is the bracket that belongs at its end, if any."""
+    """Whether the condition holds. `closing` is the bracket that must end it, if any."""
     if closing:
         if not words or words[-1] != closing:
             raise NotUnderstood(f"a condition without '{closing}'")

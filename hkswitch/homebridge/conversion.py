@@ -1,4 +1,4 @@
-"""A Homebridge config -> a config of hkswitch, and what could not be taken over. Pure: no I/O."""
+"""Converts a Homebridge config to an hkswitch config, and reports what cannot be imported. Pure: no I/O."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,9 +15,9 @@ from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError, Exit, Failure
 from hkswitch.model.group import MOST_ACCESSORIES, Group
 
-_NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories behind a bridge"
+_NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories per bridge"
 _AS_ROOT: Final = (
-    "Commands ran as Homebridge's user; now they run as root: only root may be able to write such programs."
+    "Commands ran as Homebridge's user and now run as root: make sure that only root can write the programs."
 )
 _ENDED: Final = "A command that runs longer than its timeout_seconds (default: 10) is killed."
 _READ_IT: Final = "It will run as root: read it, and fix it where necessary, before you use it."
@@ -26,7 +26,7 @@ _AT_ONCE: Final = "The units of a group start in parallel; ordering comes from t
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What becomes of a switch, with an id and a name of its own."""
+    """The result for a switch, with a unique id and name."""
 
     draft: Draft
     scripts: tuple[Script, ...] = ()
@@ -43,13 +43,13 @@ class _Entry:
 def convert(
     config: bytes, file: str, *, which: Which, wrapper: Wrapper, scripts: str | None = None
 ) -> Imported:
-    """What becomes of the Homebridge config in `config`; `file` is its name in comments and failures.
+    """Convert the Homebridge config in `config`; `file` is its name in comments and failures.
 
-    `scripts` is the absolute path of the folder where the caller will write the scripts, if it wants any.
+    `scripts` is the absolute path of the folder for the scripts, which the caller writes, if it wants any.
 
     Raises:
         NothingImported: No switch could become a group.
-        Failure: It cannot be read, has no cmdSwitch2 switches, or makes more than hkswitch reads.
+        Failure: It cannot be read, has no cmdSwitch2 switches, or becomes too large for hkswitch.
     """
     found = switches.read(jsonc.read(config, file), file)
     drafts = joined([draft(switch, wrapper, which) for switch in found])
@@ -71,7 +71,7 @@ def convert(
 
 
 def _entries(drafts: list[Draft], file: str, scripts: str | None) -> Iterator[_Entry]:
-    """The drafts with ids and names of their own; those for which there is no room are not taken over."""
+    """Yield the drafts with unique ids and names; those for which there is no room are not imported."""
     taken = Taken()
     room = MOST_ACCESSORIES
     for each in drafts:
@@ -88,7 +88,7 @@ def _entries(drafts: list[Draft], file: str, scripts: str | None) -> Iterator[_E
 
 
 def _refused(group: Group, room: int) -> tuple[str, ...]:
-    """Why the group cannot be one, if hkswitch's own reader does not take it."""
+    """Return why hkswitch's own reader rejects the group, if it does."""
     if room < 1 + group.restart:
         return (_NO_ROOM,)
     try:
@@ -100,7 +100,7 @@ def _refused(group: Group, room: int) -> tuple[str, ...]:
 
 
 def _scripted(entry: _Entry, file: str, folder: str) -> _Entry:
-    """The entry with scripts for its commands that need a shell."""
+    """Return the entry with scripts for its commands that need a shell."""
     group, made = entry.group, []
     for action, kind, command in _commands(entry.draft):
         if group and group.commands and command.for_shell and _can_be_written(command.text):
@@ -118,7 +118,7 @@ def _can_be_written(text: str) -> bool:
 
 
 def _commands(made: Draft) -> Iterator[tuple[str, str, HomebridgeCommand]]:
-    """The commands that are there: what they do in hkswitch, and what they are called in Homebridge."""
+    """Yield the commands that exist, each with its name in hkswitch and its name in Homebridge."""
     triples = ("start", "on_cmd", made.on), ("stop", "off_cmd", made.off), ("status", "state_cmd", made.state)
     for action, kind, command in triples:
         if command:
@@ -129,7 +129,7 @@ def _text(entries: list[_Entry], imported: Imported, file: str) -> str:
     groups = [each.group for each in entries if each.taken and each.group]
     head = [
         f"Made by `hkswitch import-homebridge` from {file}: {imported.count}",
-        "Read every group before you use it.",
+        "Review every group before you use it.",
     ]
     head += [_AT_ONCE] if any(len(group.units) > 1 for group in groups) else []
     head += [_AS_ROOT, _ENDED] if any(group.commands for group in groups) else []
@@ -140,7 +140,7 @@ def _text(entries: list[_Entry], imported: Imported, file: str) -> str:
 
 
 def _lines(entry: _Entry) -> list[str]:
-    """What became of a switch, and the group that it is or could be."""
+    """Return the comment about a switch, and the group that it became, or could become."""
     return [*writer.comment(_said(entry), "  "), *_written(entry)]
 
 
@@ -155,10 +155,10 @@ def _said(entry: _Entry) -> Iterator[str]:
         yield from (f"  {why}" for why in made.why)
         yield from (f"  {kind}: {command.text}" for _, kind, command in _commands(made))
     elif entry.group and entry.group.commands:
-        yield f"{name}: its commands"
+        yield f"{name}: imported with its commands"
     elif entry.group:
         command = made.on or made.off
-        yield f"{name}: the units of: {command.text if command else ''}"
+        yield f"{name}: units from: {command.text if command else ''}"
     else:
         yield f"{name} {made.notes[0]}"
         return

@@ -1,4 +1,4 @@
-"""A place among the tokens of a script: what is there, and how to pass over it. Pure: no I/O."""
+"""A position in the tokens of a script. Pure: no I/O."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ from hkswitch.homebridge.tokens import Literal, Operator, ShellWord, Token, Unre
 
 
 class Cursor:
-    """Goes through tokens, from the first to the last."""
+    """A reader of tokens, from the first to the last."""
 
     def __init__(self, found: Sequence[Token]) -> None:
         self._tokens = found
         self._at = 0
 
     def next(self) -> Token | None:
-        """The token that is next; None at the end."""
+        """Return the next token; None at the end."""
         return self._tokens[self._at] if self._at < len(self._tokens) else None
 
     def at(self, *operators: str) -> bool:
@@ -22,22 +22,22 @@ class Cursor:
         return isinstance(token, Operator) and token.text in operators
 
     def word_ahead(self) -> str:
-        """The word that is next, if it could be a keyword."""
+        """Return the next word, if it could be a keyword."""
         token = self.next()
         return token.plain if isinstance(token, ShellWord) else ""
 
     def pass_over(self) -> None:
-        """Go on by one token."""
+        """Advance by one token."""
         self._at += 1
 
     def skip(self, *operators: str) -> bool:
-        """Pass over all of these operators. Whether there is anything after them."""
+        """Pass over all of these operators; returns whether any token follows."""
         while self.at(*operators):
             self.pass_over()
         return self.next() is not None
 
     def keyword(self, word: str) -> bool:
-        """Whether this keyword was next; it is passed over."""
+        """Pass over this keyword if it is next; returns whether it was."""
         found = self.word_ahead() == word
         self._at += found
         return found
@@ -45,24 +45,24 @@ class Cursor:
     def expect(self, word: str) -> None:
         """Pass over this keyword, which must be next."""
         if not self.keyword(word):
-            raise Unreadable(f"{self.quoted()} where '{word}' belongs")
+            raise Unreadable(f"{self.quoted()} where '{word}' was expected")
 
     def word(self) -> ShellWord:
         """Pass over a word, which must be next."""
         token = self.next()
         if not isinstance(token, ShellWord):
-            raise Unreadable(f"{self.quoted()} where a word belongs")
+            raise Unreadable(f"{self.quoted()} where a word was expected")
         self.pass_over()
         return token
 
     def operator(self) -> str:
-        """Pass over an operator; nothing if it is a word that is next."""
+        """Pass over the next token; returns its text if it is an operator."""
         token = self.next()
         self.pass_over()
         return token.text if isinstance(token, Operator) else ""
 
     def quoted(self) -> str:
-        """What is next, to be named."""
+        """Return the next token, quoted for a message."""
         match self.next():
             case None:
                 return "the end"

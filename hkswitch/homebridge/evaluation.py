@@ -1,6 +1,6 @@
-"""One run of a shell script in the mind: which calls of systemctl it makes. Runs nothing. Pure: no I/O.
+"""Traces a shell script without running it, to find its calls of systemctl. Pure: no I/O.
 
-Every call of systemctl is supposed to succeed. What is not known here ends in `NotUnderstood`.
+It assumes that every call of systemctl succeeds. Anything unsupported raises `NotUnderstood`.
 """
 
 import re
@@ -46,7 +46,7 @@ class _Ended(Exception):
 
 
 class Evaluation:
-    """Follows a script. An object is for one run."""
+    """A trace of one run of a script."""
 
     def __init__(self, path: str, arguments: tuple[str, ...], *, options: str) -> None:
         self._expansion = Expansion(path, arguments)
@@ -57,7 +57,7 @@ class Evaluation:
         self._steps = 0
 
     def calls(self, script: Block) -> tuple[Call, ...]:
-        """What the script does with units; it must end with success. Raises `NotUnderstood`."""
+        """Return the script's actions on units; it must exit with 0. Raises `NotUnderstood`."""
         try:
             status = self._run(script, tested=False)
         except _Ended as ended:
@@ -67,7 +67,7 @@ class Evaluation:
         return tuple(self._calls)
 
     def _run(self, node: Node, *, tested: bool) -> int:
-        """The status of `node`. Where it is not `tested`, a failure may end the script (set -e)."""
+        """Return the exit status of `node`. If it is not `tested`, a failure may end the script (set -e)."""
         self._steps += 1
         if self._steps > MOST_STEPS:
             raise NotUnderstood("it takes too long")
@@ -110,7 +110,7 @@ class Evaluation:
         return status
 
     def _chain(self, first: Node, others: tuple[tuple[str, Node], ...], *, tested: bool) -> int:
-        """The last command of a chain alone can end the script."""
+        """Run a chain of && and ||. Only its last command can end the script (set -e)."""
         status = self._run(first, tested=True)
         for index, (operator, command) in enumerate(others, start=1):
             if (operator == "&&") == (status == 0):

@@ -1,6 +1,6 @@
-"""The parameters of a shell script, and what words become by them. Runs nothing. Pure: no I/O.
+"""Expands the parameters of a shell script, without running it. Pure: no I/O.
 
-What depends on something that is not in the script and its arguments ends in `NotUnderstood`.
+A value that depends on more than the script and its arguments raises `NotUnderstood`.
 """
 
 import re
@@ -21,11 +21,11 @@ Value = str | tuple[str, ...]
 
 
 class NotUnderstood(Exception):
-    """It is not certain what the script does. Says why, in a few words."""
+    """The effect of the script is not certain. The message gives the reason in a few words."""
 
 
 class Expansion:
-    """Parameters at one time in a run. `status` is that of the last command."""
+    """The parameters during a run. `status`: the exit status of the last command."""
 
     def __init__(self, path: str, arguments: Iterable[str]) -> None:
         self.status = 0
@@ -38,7 +38,7 @@ class Expansion:
         self._shadowed: list[dict[str, Value | None]] = []
 
     def assign(self, name: str, value: Value) -> None:
-        """Give the parameter this value."""
+        """Set a parameter."""
         if _DECIDING.fullmatch(name):
             raise NotUnderstood(f"the assignment to '{name}'")
         if name in self._fixed:
@@ -50,18 +50,18 @@ class Expansion:
         self._values[name] = value
 
     def fix(self, name: str) -> None:
-        """The parameter is a constant from now on."""
+        """Make a parameter read-only."""
         self._fixed.add(name)
 
     def shadow(self, name: str) -> None:
-        """From now to the end of the function the parameter is another one, without a value."""
+        """Make a parameter local to the current function, without a value."""
         if self._shadowed:
             self._shadowed[-1].setdefault(name, self._values.get(name))
             self._values.pop(name, None)
 
     @contextmanager
     def inside(self, arguments: list[str]) -> Iterator[None]:
-        """A function, called with these arguments."""
+        """Enter a function that is called with these arguments."""
         outside, self.arguments = self.arguments, arguments
         self._shadowed.append({})
         self.depth += 1
@@ -76,21 +76,21 @@ class Expansion:
                     self._values[name] = value
 
     def shift(self, arguments: list[str]) -> None:
-        """Drop arguments from the front, one if it is not said how many."""
+        """Drop the first arguments: as many as given, by default one."""
         count = arguments[0] if arguments else "1"
         if len(arguments) > 1 or not count.isdecimal() or int(count) > len(self.arguments):
             raise NotUnderstood(f"'shift {' '.join(arguments)}' with {len(self.arguments)} arguments")
         del self.arguments[: int(count)]
 
     def value(self, word: ShellWord) -> Value:
-        """What the right side of an assignment means."""
+        """Return the value of the right side of an assignment."""
         match word.parts:
             case (Array(items),):
                 return tuple(self.words(items))
         return self.text(word)
 
     def text(self, word: ShellWord) -> str:
-        """The word where it stays one: nothing is split, and nothing is a pattern."""
+        """Expand a word without word splitting or pathname expansion."""
         parts = []
         for part in word.parts:
             if isinstance(part, Literal):
@@ -102,7 +102,7 @@ class Expansion:
         return "".join(parts)
 
     def pattern(self, word: ShellWord) -> str:
-        """The word as a pattern for fnmatch."""
+        """Return the word as a pattern for fnmatch."""
         parts = []
         for part in word.parts:
             if isinstance(part, Literal) and not part.quoted:
@@ -115,11 +115,11 @@ class Expansion:
         return "".join(parts)
 
     def unsplit(self, words: Iterable[ShellWord]) -> list[str]:
-        """The words inside of [[ ]]: nothing is split, but something could be a pattern."""
+        """Expand the words inside [[ ]]: without word splitting, but they may be patterns."""
         return ["".join(self._plain(part) for part in word.parts) for word in words]
 
     def words(self, words: Iterable[ShellWord]) -> list[str]:
-        """What a command gets of these words."""
+        """Expand words to the arguments of a command."""
         return [field for word in words for field in self._fields(word)]
 
     def _fields(self, word: ShellWord) -> Iterator[str]:
@@ -136,7 +136,7 @@ class Expansion:
             yield field
 
     def _pieces(self, part: Literal | Parameter | Opaque | Array) -> list[str | None]:
-        """The part, cut where a new word begins; None is no word at all."""
+        """Split the part where a new word begins; None stands for no word."""
         if isinstance(part, Parameter):
             values = self._expanded(part)
             if part.quoted:
@@ -145,7 +145,7 @@ class Expansion:
         return [self._plain(part)]
 
     def _plain(self, part: Literal | Parameter | Opaque | Array) -> str:
-        """The part, if nothing in it can be a pattern."""
+        """Return the text of the part, which must not contain a pattern."""
         if isinstance(part, Literal):
             return part.text if part.quoted else _plain(part.text)
         text = " ".join(self._expanded(part))
@@ -154,7 +154,7 @@ class Expansion:
     def _expanded(self, part: Parameter | Opaque | Array) -> tuple[str, ...]:
         match part:
             case Opaque("$(id -u)" | "`id -u`"):
-                return ("0",)  # it is root who runs it
+                return ("0",)  # root runs the script
             case Opaque(text):
                 raise NotUnderstood(f"'{text}'")
             case Array():
@@ -169,7 +169,7 @@ class Expansion:
         return values
 
     def _parameter(self, name: str, index: str) -> tuple[str, ...] | None:
-        """The values of a parameter; None if it is an argument that is not there."""
+        """Return the values of a parameter; None if it is an argument that was not passed."""
         match name:
             case "@" | "*":
                 return tuple(self.arguments)
@@ -183,7 +183,7 @@ class Expansion:
             found = self.arguments[int(name) - 1 : int(name)]
             return tuple(found) or None
         if name not in self._values:
-            raise NotUnderstood(f"the variable '${name}', which is set nowhere")
+            raise NotUnderstood(f"the variable '${name}', which is never set")
         value = self._values[name]
         if isinstance(value, str):
             return (value,)
@@ -191,7 +191,7 @@ class Expansion:
 
 
 def _plain(text: str) -> str:
-    """`text`, if nothing in it can be a pattern."""
+    """Return `text`, which must not contain a pattern."""
     if text != "[" and (found := _PATTERN.search(text)):
         raise NotUnderstood(f"the pattern '{found[0]}'")
     return text

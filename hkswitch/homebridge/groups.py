@@ -1,4 +1,4 @@
-"""A switch of Homebridge -> the group that it becomes, or why it cannot become one. Pure: no I/O."""
+"""Converts a switch of Homebridge to a group, or finds out why that is impossible. Pure: no I/O."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,16 +15,16 @@ from hkswitch.model.config_values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SEC
 from hkswitch.model.group import STATUS_INTERVAL_SECONDS, TIMEOUT_SECONDS, Commands, Group
 from hkswitch.model.unit_state import Action
 
-_WRITE_STATUS: Final = "write a 'status' that exits with 0 for on and with 1 to 125 for off"
+_WRITE_STATUS: Final = "add a 'status' command that exits with 0 for on and with 1 to 125 for off"
 _ONLY_RUNNING: Final = "it does not start stopped units"
 _NO_MOMENTARY_SWITCH: Final = "a group of commands needs both, because hkswitch has no momentary switches"
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A switch and the group that it becomes, with an id and a name that others may have too.
+    """A switch and the group that it becomes, whose id and name need not be unique yet.
 
-    If it cannot be taken over, `why` says why, and the group is what there is of it; nothing if it is None.
+    If it cannot be imported, `why` gives the reasons, and `group` is incomplete, or None.
     """
 
     switch: CmdSwitch
@@ -37,12 +37,12 @@ class Draft:
 
     @property
     def restarts(self) -> bool:
-        """Whether all that it does is to restart units."""
+        """Whether it only restarts units."""
         return self.group is not None and not self.why and self.group.actions == frozenset({Action.RESTART})
 
 
 def draft(switch: CmdSwitch, wrapper: Wrapper, which: Which) -> Draft:
-    """What becomes of the switch."""
+    """Convert a switch."""
     if switch.broken and not (switch.on or switch.off):
         return Draft(switch, None, why=(switch.broken,))
     on, off, state = (
@@ -56,7 +56,7 @@ def draft(switch: CmdSwitch, wrapper: Wrapper, which: Which) -> Draft:
 
 
 def joined(drafts: list[Draft]) -> list[Draft]:
-    """`drafts`, where a restart switch has become part of the group with the same units, if there is one."""
+    """Return the drafts, with each restart switch merged into the group with the same units, if any."""
     owners = {
         frozenset(each.group.units): index
         for index, each in reversed(list(enumerate(drafts)))
@@ -75,7 +75,7 @@ def joined(drafts: list[Draft]) -> list[Draft]:
 
 
 def _command(text: str, wrapper: Wrapper, which: Which) -> HomebridgeCommand:
-    """What the command does; what the wrapper does for it, if it calls that."""
+    """Find out what a command does; if it calls the wrapper, what that does."""
     command = commands.read(text, which)
     arguments = _arguments(command, wrapper)
     if arguments is None:
@@ -88,7 +88,7 @@ def _command(text: str, wrapper: Wrapper, which: Which) -> HomebridgeCommand:
 
 
 def _arguments(command: HomebridgeCommand | None, wrapper: Wrapper) -> tuple[str, ...] | None:
-    """What the wrapper is called with, if it is."""
+    """Return the arguments with which a command calls the wrapper; None if it does not call it."""
     match command.words if command else ():
         case (program, *arguments) if program in {wrapper.path, wrapper.path.rpartition("/")[2]}:
             return tuple(arguments)
@@ -100,14 +100,14 @@ def _arguments(command: HomebridgeCommand | None, wrapper: Wrapper) -> tuple[str
 def _wanted_id(
     switch: CmdSwitch, wrapper: Wrapper, on: HomebridgeCommand | None, off: HomebridgeCommand | None
 ) -> str:
-    """The wrapper's own name of the group, as `serviceswitch start NAME` goes on with; or one by the name."""
+    """Return the wrapper's name of the group, as in `serviceswitch start NAME`, or one like the switch's."""
     calls = [set(found) for command in (on, off) if (found := _arguments(command, wrapper))]
     shared = set.intersection(*calls) if len(calls) > 1 else set()
     return id_of(shared.pop() if len(shared) == 1 else switch.name)
 
 
 def _as_units(begun: Draft) -> Draft | None:
-    """The group of units that the commands start, stop or restart, if they do nothing else."""
+    """Return a group of the units that the commands start, stop or restart, if they do nothing else."""
     on, off = (command.call if command else None for command in (begun.on, begun.off))
     group = begun.group
     if group is None or (begun.on and not on) or (begun.off and not off):
@@ -142,7 +142,7 @@ def _asks_for(call: Call | None, units: tuple[str, ...]) -> bool:
 
 
 def _as_commands(begun: Draft, broken: tuple[str, ...]) -> Draft:
-    """A group of commands, if there is what it needs."""
+    """Return a group of commands, with the reasons why it is incomplete, if it is."""
     switch = begun.switch
     parts = (begun.on, begun.off, begun.state)
     start, stop, status = (command.argv if command else () for command in parts)
@@ -159,7 +159,7 @@ def _as_commands(begun: Draft, broken: tuple[str, ...]) -> Draft:
 
 
 def _missing(begun: Draft) -> Iterator[str]:
-    """What a group of commands needs, and this switch has not."""
+    """Yield what a group of commands needs and this switch lacks."""
     for kind, command in (("on_cmd", begun.on), ("off_cmd", begun.off), ("state_cmd", begun.state)):
         if command and not command.argv:
             yield f"its {kind} {command.why}"

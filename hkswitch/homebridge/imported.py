@@ -1,4 +1,4 @@
-"""What comes of an import, and how it can fail. Values alone. Pure: no I/O."""
+"""The result of an import, and its failure. Only values. Pure: no I/O."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ _MOST_REASONS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A file for the folder of the scripts: a command that needs a shell. For root, and executable."""
+    """An executable file with a command that needs a shell, which root will run."""
 
     name: str
     text: str
@@ -20,7 +20,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A switch that could not be taken over, by its name in Homebridge, and why."""
+    """A switch that could not be imported, by its name in Homebridge, and the reason."""
 
     name: str
     why: str
@@ -31,7 +31,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A config that `hkswitch check` takes if anything was `taken` over, and all else there is to know."""
+    """A config, which `hkswitch check` accepts if `taken` is not 0, and the facts about the import."""
 
     text: str
     taken: int
@@ -40,13 +40,13 @@ class Imported:
 
     @property
     def count(self) -> str:
-        """How many switches were imported, as a sentence."""
+        """A sentence with the number of imported switches."""
         total = self.taken + len(self.left)
         return f"Imported {self.taken} of {total} {'switch' if total == 1 else 'switches'}."
 
     @property
     def summary(self) -> str:
-        """What to tell the person who asked for it."""
+        """The report for the user."""
         return "\n".join([self.count, *(f"  {each}" for each in self.left)])
 
 

@@ -1,4 +1,4 @@
-"""JSON as people write it, with comments and trailing commas -> values. Pure: no I/O."""
+"""Reads JSON with comments and trailing commas. Pure: no I/O."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from hkswitch.model.errors import Exit, Failure
 MOST_CONFIG_BYTES: Final = 1 << 20
 
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
-# A comma that follows no value stays: about that one, the json of each Python says the same.
+# A comma that follows no value stays: all versions of Python report that one in the same words.
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{:,]\s*,|,(?=\s*[]}])', re.DOTALL)
 _NOT_A_NEWLINE = re.compile(r"[^\n]")
 _MOST_DIGITS: Final = 18
@@ -20,12 +20,12 @@ def _invalid(file: str, why: str, line: int = 0, column: int = 0) -> Failure:
 
 
 def read(data: bytes, file: str) -> object:
-    """The value in `data`; `file` is its name in failures. Raises `Failure`."""
+    """Return the value in `data`; `file` is its name in failures. Raises `Failure`."""
     text = _blanked(_decoded(data, file), file)
     try:
         value: object = json.loads(text, strict=False, parse_int=_number)
     except json.JSONDecodeError as error:
-        why = f"not valid JSON: {error.msg}; correct it there, or a little before"
+        why = f"not valid JSON: {error.msg}; the error is here or just before"
         raise _invalid(file, why, error.lineno, error.colno) from None
     except RecursionError:
         raise _invalid(file, "nested too deeply; is this a Homebridge config?") from None
@@ -34,7 +34,7 @@ def read(data: bytes, file: str) -> object:
 
 def _decoded(data: bytes, file: str) -> str:
     if len(data) > MOST_CONFIG_BYTES:
-        raise _invalid(file, f"the file is too large; at most {MOST_CONFIG_BYTES} bytes are read")
+        raise _invalid(file, f"the file is too large; the limit is {MOST_CONFIG_BYTES} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -44,13 +44,13 @@ def _decoded(data: bytes, file: str) -> str:
 
 
 def _blanked(text: str, file: str) -> str:
-    """`text` with spaces for its comments and trailing commas, so that every place stays what it was."""
+    """Replace comments and trailing commas with spaces, so that lines and columns stay the same."""
 
     def comment(match: re.Match[str]) -> str:
         found = match[0]
         if found.startswith("/*") and (len(found) < 4 or not found.endswith("*/")):
             line, column = _place(text[: match.start()])
-            raise _invalid(file, "this comment has no end; write */ after it", line, column)
+            raise _invalid(file, "unterminated comment; close it with */", line, column)
         return found if found.startswith('"') else _NOT_A_NEWLINE.sub(" ", found)
 
     def comma(match: re.Match[str]) -> str:
@@ -60,7 +60,7 @@ def _blanked(text: str, file: str) -> str:
 
 
 def _number(digits: str) -> int | float:
-    """Python refuses to convert thousands of digits, and nothing here needs more than a few."""
+    """Convert a number; a long one to a float, as Python refuses to convert thousands of digits to an int."""
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 

@@ -1,4 +1,4 @@
-"""Names and ids that hkswitch takes, made of those that Homebridge had. Pure: no I/O."""
+"""Derives valid names and ids from those in Homebridge. Pure: no I/O."""
 
 import re
 import unicodedata
@@ -15,7 +15,10 @@ _RESTART_WORD = re.compile(r"restart\s+(?=\S)|(?<=\S)\s+restart$", re.IGNORECASE
 
 
 def name_of(text: str) -> str:
-    """`text` by Apple's rule: letters, digits, spaces, apostrophes; a letter or digit at both ends."""
+    """Reduce `text` to a name by Apple's rule.
+
+    It has letters, digits, spaces and apostrophes, and a letter or digit at both ends.
+    """
     composed = unicodedata.normalize("NFC", text[:1000]).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     kept, before = "", " "
     for char, kind in zip(composed, character_classes(composed), strict=True):
@@ -25,7 +28,7 @@ def name_of(text: str) -> str:
 
 
 def id_of(text: str) -> str:
-    """`text` as the id of a group."""
+    """Convert `text` to the id of a group."""
     if _ALLOWED_ID.fullmatch(text):
         return text
     letters = unicodedata.normalize("NFKD", text[:1000]).encode("ascii", "ignore").decode().lower()
@@ -33,7 +36,7 @@ def id_of(text: str) -> str:
 
 
 def without_restart(name: str) -> str:
-    """The name of what is restarted, where a name says that it restarts something."""
+    """Remove the word "restart" from the beginning or the end of a name."""
     return _RESTART_WORD.sub("", name.strip(), count=1)
 
 
@@ -46,7 +49,7 @@ class Taken:
         self._aids: set[int] = set()
 
     def take(self, group_id: str, name: str, *, restart: bool) -> tuple[str, str]:
-        """An id and a name that nobody has, like these: numbered if they are taken."""
+        """Return a unique id and name: these, or with a number if they are taken."""
         most = MOST_NAME - len("Restart ") if restart else MOST_NAME
         group_id = self._free_id(group_id)
         name = self._free_name(_cut(name, most), most, restart=restart)
@@ -77,7 +80,7 @@ class Taken:
         return candidate
 
     def _heard(self, name: str, *, restart: bool) -> set[str]:
-        """What Siri hears of a group's names."""
+        """Return a group's names as Siri hears them."""
         names = [name, Group("", name).restart_name] if restart else [name]
         return {*map(spoken_form, names)}
 

@@ -1,4 +1,4 @@
-"""A shell script as a tree of its commands. Values alone: `bash.py` makes them. Pure: no I/O."""
+"""The syntax tree of a shell script. Only values: `bash.py` builds them. Pure: no I/O."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Redirection:
-    """Where input or output goes, like `2>` and its target."""
+    """A redirection of input or output: an operator like `2>`, and its target."""
 
     operator: str
     target: ShellWord
@@ -32,7 +32,7 @@ class Simple:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Something whose meaning is not known here. Says what, in a few words."""
+    """An unsupported construct. `what` names it in a few words."""
 
     what: str
 
@@ -61,14 +61,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """Conditions and what is done for the first that holds; an `else` has None."""
+    """Conditions and their blocks, of which the first whose condition holds runs; an `else` has None."""
 
     branches: tuple[tuple[Block | None, Block], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Patterns and what is done for the first one that the subject is like."""
+    """Patterns and their blocks, of which the first with a pattern that matches the subject runs."""
 
     subject: ShellWord
     arms: tuple[tuple[tuple[ShellWord, ...], Block], ...]

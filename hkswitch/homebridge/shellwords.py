@@ -1,6 +1,6 @@
-"""A command as people type it -> its words, if no shell is needed to know them. Pure: no I/O.
+"""Splits a command into words, if that needs no shell. Pure: no I/O.
 
-It never guesses: what a shell would work out is `NeedsShell`, even if it looks harmless.
+It never guesses: a word that a shell would expand raises `NeedsShell`, even if it looks harmless.
 """
 
 import re
@@ -22,11 +22,11 @@ _OPERATORS: Final = {"\n": "a second line", "&": "a command in the background, '
 
 
 class NeedsShell(Exception):
-    """Only a shell can say what this means. Says why, in a few words."""
+    """Only a shell can interpret this. The message gives the reason in a few words."""
 
 
 def split(command: str) -> tuple[str, ...]:
-    """The words of `command`; none if there is nothing in it. Raises `NeedsShell`."""
+    """Return the words of `command`; none if it is empty. Raises `NeedsShell`."""
     try:
         words = [_word(token) for token in tokens.read(command.strip(" \t\n"))]
     except tokens.Unreadable as error:
@@ -36,7 +36,7 @@ def split(command: str) -> tuple[str, ...]:
     if words and (found := _ANY_ASSIGNMENT.match(words[0])):
         raise NeedsShell(f"an assignment, '{found[0]}'")
     if words and _KEYWORD.fullmatch(words[0]):
-        raise NeedsShell(f"the shell's own '{words[0]}'")
+        raise NeedsShell(f"the shell builtin or keyword '{words[0]}'")
     return tuple(words)
 
 
@@ -45,7 +45,7 @@ def _word(token: tokens.Token) -> str:
         case Operator(text):
             raise NeedsShell(_OPERATORS.get(text, f"'{text}'"))
         case ShellWord(parts=(Literal(text, quoted=False),)) if _URL.fullmatch(text):
-            return text  # a pattern in theory, but nobody has a folder that is called 'http:'
+            return text  # a pattern in theory, but it would need a folder that is called 'http:'
         case ShellWord(parts=parts):
             return "".join(_text(part, first=part is parts[0]) for part in parts)
 

@@ -1,4 +1,4 @@
-"""A Homebridge config -> the switches of its cmdSwitch2 platforms, as that plugin sees them. Pure: no I/O."""
+"""Reads the switches of a Homebridge config's cmdSwitch2 platforms, as that plugin does. Pure: no I/O."""
 
 import math
 import re
@@ -19,9 +19,9 @@ _LEAST_MILLISECONDS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class CmdSwitch:
-    """A switch; a command that is not there is empty. What is `broken` cannot be one, and that says why.
+    """A switch; missing commands are empty. `broken`: why it cannot be a switch, or empty.
 
-    `interval_seconds` and `timeout_seconds` are 0 where none was in effect.
+    `interval_seconds` and `timeout_seconds` are 0 if none was in effect.
     """
 
     name: str
@@ -34,7 +34,7 @@ class CmdSwitch:
 
 
 def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
-    """All switches, in the file's order. Raises `Failure`."""
+    """Return all switches, in the file's order. Raises `Failure`."""
     platforms = list(_platforms(config))
     ours = [platform for platform in platforms if _kind(platform).casefold() in _PLATFORMS]
     if not ours:
@@ -42,7 +42,7 @@ def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
             dict.fromkeys(quoted(_kind(platform)) for platform in platforms if _kind(platform))
         )
         raise Failure(
-            f"{file}: there is no cmdSwitch2 platform in it; found: {others or 'no platform at all'}",
+            f"{file}: it has no cmdSwitch2 platform; found: {others or 'no platform'}",
             Exit.CONFIG,
         )
     switches = [switch for platform in ours for switch in _switches(platform)]
@@ -51,14 +51,12 @@ def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
             f"{file}: its cmdSwitch2 platform has no switches; there is nothing to import", Exit.CONFIG
         )
     if len(switches) > MOST_SWITCHES:
-        raise Failure(
-            f"{file}: it has {len(switches)} switches; at most {MOST_SWITCHES} are read", Exit.CONFIG
-        )
+        raise Failure(f"{file}: it has {len(switches)} switches; the limit is {MOST_SWITCHES}", Exit.CONFIG)
     return tuple(switches)
 
 
 def _platforms(config: object) -> Iterator[Mapping[str, object]]:
-    """The platforms of a whole config; what has a platform's name is one itself, as READMEs show it."""
+    """Yield the platforms of a config, which may itself be a platform, as READMEs show it."""
     if isinstance(config, dict):
         if "platform" in config:
             yield config
@@ -74,7 +72,7 @@ def _kind(platform: Mapping[str, object]) -> str:
 
 
 def _switches(platform: Mapping[str, object]) -> Iterator[CmdSwitch]:
-    """The plugin goes over `switches` by its keys, so that a list and an object are the same to it."""
+    """Yield a platform's switches: a list or an object, as the plugin goes over `switches` by its keys."""
     inherited = {key: platform[key] for key in _INHERITED if key in platform}
     match platform.get("switches"):
         case list() as items:
@@ -87,7 +85,7 @@ def _switches(platform: Mapping[str, object]) -> Iterator[CmdSwitch]:
 
 def _switch(item: object, inherited: Mapping[str, object], key: str) -> CmdSwitch:
     if not isinstance(item, dict):
-        return CmdSwitch(key, broken="is not an object with a name and commands")
+        return CmdSwitch(key, broken="it is not an object with a name and commands")
     values = {**inherited, **item}
     name = values.get("name", key)
     name = name if isinstance(name, str) else "" if name is None else str(name)
@@ -96,13 +94,13 @@ def _switch(item: object, inherited: Mapping[str, object], key: str) -> CmdSwitc
         if not isinstance(command, str):
             return CmdSwitch(name, broken=f"its {kind}_cmd is not a string")
     on, off, state = (str(command).strip(" \t\n") for command in commands.values())
-    dimmed = "is a dimmable light, and hkswitch only has on and off" if values.get("dim_cmd") else ""
+    dimmed = "it is a dimmable light, and hkswitch only has on and off" if values.get("dim_cmd") else ""
     return CmdSwitch(
         name,
         on,
         off,
         state,
-        # Without polling, the plugin asks when the Home app does, and takes no interest in the interval.
+        # Without polling, the plugin asks when the Home app does, and ignores the interval.
         interval_seconds=_whole(values.get("interval")) if values.get("polling") is True else 0,
         timeout_seconds=_timeout(values.get("timeout")),
         broken=dimmed,
@@ -110,15 +108,16 @@ def _switch(item: object, inherited: Mapping[str, object], key: str) -> CmdSwitc
 
 
 def _timeout(value: object) -> int:
-    """The plugin multiplies by 1000, so it takes seconds; its README shows 2000, and means milliseconds.
+    """Return the timeout in seconds; values from 1000 on are taken as milliseconds.
 
-    Nobody waits for 1000 seconds until the Home app gets its answer: from there on it is milliseconds.
+    The plugin multiplies by 1000, so it expects seconds; its README shows 2000, and means milliseconds.
+    No user waits 1000 seconds for the Home app's answer.
     """
     timeout = _whole(value)
     return math.ceil(timeout / 1000) if timeout >= _LEAST_MILLISECONDS else timeout
 
 
 def _whole(value: object) -> int:
-    """JavaScript's parseInt, of what has a meaning here; 0 for everything else."""
+    """Convert as JavaScript's parseInt does; 0 for values that have no meaning here."""
     match = None if isinstance(value, bool) else _LEADING_DIGITS.match(str(value)[:20])
     return int(match[1]) if match else 0

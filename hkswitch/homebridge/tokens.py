@@ -1,7 +1,7 @@
-"""The text of a shell command or script -> its words and operators. Expands nothing, and runs nothing.
+"""Splits a shell command or script into words and operators. Expands nothing, and runs nothing.
 
-It reads the part of POSIX shell and bash that means what it looks like. Everything else is `Opaque`, or ends
-in `Unreadable`: whoever asks knows then that it was not understood. Pure: no I/O.
+It supports the syntax of POSIX shell and bash that has one plain meaning. Everything else becomes `Opaque`,
+or raises `Unreadable`, so that the caller knows that it was not understood. Pure: no I/O.
 """
 
 import re
@@ -25,12 +25,12 @@ _ESCAPABLE: Final = '$`"\\\n'
 
 
 class Unreadable(Exception):
-    """This text is no shell, or shell that this module does not know. Says why, in a few words."""
+    """Text that is invalid or unsupported shell syntax. The message gives the reason in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """Characters that stand for themselves; a shell may see patterns in those that are not `quoted`."""
+    """Literal characters; a shell may treat them as a pattern if they are not `quoted`."""
 
     text: str
     quoted: bool
@@ -38,7 +38,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """The value of a parameter. `index` is @ or * where all items of an array are meant."""
+    """A reference to a parameter. `index` is @ or * for all items of an array."""
 
     name: str
     quoted: bool
@@ -48,7 +48,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Something that a shell would work out, as it is written."""
+    """The source text of an expansion that only a shell can evaluate."""
 
     text: str
 
@@ -65,13 +65,13 @@ Part = Literal | Parameter | Opaque | Array
 
 @dataclass(frozen=True, slots=True)
 class ShellWord:
-    """One word, in the parts that it is made of."""
+    """A word, as a sequence of parts."""
 
     parts: tuple[Part, ...]
 
     @property
     def plain(self) -> str:
-        """The word as it is written, if nothing of it is quoted or expanded: only such words are keywords."""
+        """The word's text, if no part of it is quoted or expanded: only such words can be keywords."""
         match self.parts:
             case (Literal(text, quoted=False),):
                 return text
@@ -80,7 +80,7 @@ class ShellWord:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """What stands between words; a redirection has its file descriptor with it, like '2>'."""
+    """An operator between words; that of a redirection includes its file descriptor, like '2>'."""
 
     text: str
 
@@ -89,19 +89,19 @@ Token = ShellWord | Operator
 
 
 def read(text: str) -> list[Token]:
-    """The tokens of `text`. Raises `Unreadable`."""
+    """Return the tokens of `text`. Raises `Unreadable`."""
     return list(_Scanner(text).tokens())
 
 
 class _Scanner:
-    """Goes through the text once."""
+    """A scanner that reads the text once."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
 
     def tokens(self, *, closed: bool = False) -> Iterator[Token]:
-        """All tokens up to the end, or, if `closed`, to the parenthesis that ends them; it is passed over."""
+        """Yield all tokens up to the end, or, if `closed`, past the closing parenthesis."""
         while self._skip_blanks():
             found = self._take(_OPERATOR)
             if found == ")" and closed:
@@ -112,7 +112,7 @@ class _Scanner:
             if found == "(" and closed:
                 yield from self.tokens(closed=True)
         if closed:
-            raise Unreadable("a parenthesis without its end")
+            raise Unreadable("an unclosed parenthesis")
 
     def _skip_blanks(self) -> bool:
         while self._take(_BLANK) or self._take(_COMMENT):
@@ -142,7 +142,7 @@ class _Scanner:
         return words
 
     def _parts(self) -> list[Part]:
-        """The next parts of a word; none if it ends here."""
+        """Return the next parts of a word; none if it ends here."""
         if found := self._take(_PLAIN_TEXT):
             return [Literal(found, quoted=False)]
         match self._text[self._at]:
@@ -166,7 +166,7 @@ class _Scanner:
     def _single_quoted(self) -> Literal:
         end = self._text.find("'", self._at + 1)
         if end < 0:
-            raise Unreadable("a quote without its end")
+            raise Unreadable("an unterminated quote")
         text, self._at = self._text[self._at + 1 : end], end + 1
         return Literal(text, quoted=True)
 
@@ -185,7 +185,7 @@ class _Scanner:
                 yield self._escaped()
             else:
                 yield Literal(self._take(_QUOTED) or self._take(_ONE), quoted=True)
-        raise Unreadable("a quote without its end")
+        raise Unreadable("an unterminated quote")
 
     def _expansion(self, *, quoted: bool) -> Part:
         start = self._at
@@ -205,4 +205,4 @@ class _Scanner:
         return Opaque(self._text[start : self._at])
 
     def _no_end(self) -> int:
-        raise Unreadable("an expansion without its end")
+        raise Unreadable("an unterminated expansion")

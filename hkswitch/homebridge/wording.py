@@ -1,4 +1,4 @@
-"""Foreign text in comments, terminals and files: short, on one line, and visible. Pure: no I/O."""
+"""Quotes foreign text for comments, terminals and files: short, on one line, and visible. Pure: no I/O."""
 
 from typing import Final
 
@@ -8,10 +8,10 @@ LONGEST_EXCERPT: Final = 300
 
 
 def quoted(text: str) -> str:
-    """`text` in quotes."""
+    """Return `text` in quotes."""
     return f"'{escaped(text, LONGEST_EXCERPT)}'"
 
 
 def called(name: str) -> str:
-    """A switch by its name."""
+    """Return the name of a switch in quotes, or a phrase if it has none."""
     return quoted(name) if name else "a switch without a name"

@@ -1,7 +1,7 @@
-"""What a bash wrapper does for given arguments, as far as that is certain. Runs nothing. Pure: no I/O.
+"""Finds out what a bash wrapper does for given arguments, without running it. Pure: no I/O.
 
-It follows the script like bash does, in the part of bash that wrappers are made of, and supposes that every
-call of systemctl succeeds. The first thing that it does not know ends in `NotUnderstood`: it never guesses.
+It traces the script as bash would run it, in the subset of bash that wrappers use, and assumes that every
+call of systemctl succeeds. Anything unsupported raises `NotUnderstood`: it never guesses.
 """
 
 import re
@@ -23,7 +23,7 @@ _SHEBANG = re.compile(r"#!\s*(?:/\S*/env\s+)?\S*\b(?P<shell>bash|sh|dash)(?:\s+(
 
 @dataclass(frozen=True, slots=True)
 class Wrapper:
-    """A wrapper by its path, and its commands; or why they are not known, in a few words."""
+    """A wrapper: its path, and its commands, or why they are not known, in a few words."""
 
     path: str
     script: Block | None
@@ -31,7 +31,7 @@ class Wrapper:
     options: str = ""
 
     def call(self, arguments: tuple[str, ...]) -> Call:
-        """What it does with units if it is called with `arguments`. Raises `NotUnderstood`."""
+        """Return its action on units when called with `arguments`. Raises `NotUnderstood`."""
         if self.script is None:
             raise NotUnderstood(self.why)
         try:
@@ -46,7 +46,7 @@ class Wrapper:
 
 
 def read(path: str, contents: bytes | None) -> Wrapper:
-    """The wrapper with these contents; None is no file."""
+    """Return the wrapper with these contents; None means that it could not be read."""
     if contents is None:
         return Wrapper(path, None, "it could not be read")
     try:

@@ -1,4 +1,4 @@
-"""Groups and what is to be said about them -> the text of a config that a person can read. Pure: no I/O."""
+"""Writes groups and comments about them as a readable config. Pure: no I/O."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,18 +16,18 @@ _PLACEHOLDER: Final = "[]  # a program by its absolute path, and its arguments"
 
 
 def config(head: Iterable[str], groups: Iterable[Iterable[str]]) -> str:
-    """The whole file: its first comment, and the lines of each group."""
+    """Return the whole file: its first comment, and the lines of each group."""
     blocks = ["\n".join(comment(head)) + "\n\ngroups:", *("\n".join(lines) for lines in groups)]
     return "\n\n".join(blocks).replace("groups:\n\n", "groups:\n", 1) + "\n"
 
 
 def comment(lines: Iterable[str], indent: str = "") -> list[str]:
-    """The lines as comments."""
+    """Return the lines as comments."""
     return [f"{indent}# {escaped(line, LONGEST_EXCERPT)}".rstrip() for line in lines]
 
 
 def group(value: Group, *, commented_out: bool = False) -> list[str]:
-    """The lines of a group, which may be incomplete if it is commented out."""
+    """Return the lines of a group, which may be incomplete if it is commented out."""
     prefix = "  # " if commented_out else "  "
     return [f"{prefix}{line}" for line in _lines(value)]
 
@@ -57,13 +57,13 @@ def _list(items: Iterable[str]) -> str:
 
 
 def _short(unit: str) -> str:
-    """The unit without '.service', unless what is left would be read as another one."""
+    """Return the unit without '.service', unless the rest would be read as another unit."""
     stem = unit.removesuffix(".service")
     return unit if "." in stem else stem
 
 
 def _text(text: str) -> str:
-    """`text` as YAML that hkswitch reads as just this text."""
+    """Return `text` as a YAML scalar that hkswitch reads as exactly this text."""
     if _NEEDS_NO_QUOTES.fullmatch(text) and text.casefold() not in _NO_TEXT:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

@@ -201,7 +201,7 @@ class Reader:
         for item in items:
             value = self.value(item, convert, None)
             if value is not None and first.setdefault(value, item) is not item:
-                self.refuse(item, f"{shown(str(value))} is listed already; list it once")
+                self.refuse(item, f"{shown(str(value))} is already listed; list it once")
         return tuple(first) if len(first) == len(items) else ()
 
     def value(self, node: Node, convert: Convert[T], default: T) -> T:

@@ -99,7 +99,7 @@ def unit(scalar: Scalar) -> str:
     """Convert to a full unit name by systemd.unit(5): a name without a known suffix is a service."""
     text = _text(scalar)
     if text.endswith(_UNSTARTABLE):
-        raise ValueError(f"{shown(text)} cannot be started; the types allowed are {', '.join(_SUFFIXES)}")
+        raise ValueError(f"{shown(text)} cannot be started; allowed types: {', '.join(_SUFFIXES)}")
     unit = text if text.endswith(_SUFFIXES) else f"{text}.service"
     stem, _, kind = unit.rpartition(".")
     prefix, at, instance = stem.partition("@")
@@ -127,7 +127,7 @@ def address(scalar: Scalar) -> str:
         rule = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
         raise ValueError(f"{shown(text)} is not an address; {rule}")
     if found.is_unspecified or found.is_multicast or str(found) == "255.255.255.255":
-        raise ValueError(f"{shown(text)} is not an address of a host")
+        raise ValueError(f"{shown(text)} is not a host address")
     if found.version == 6 and found.is_link_local and not percent:
         hint = f"write it with its interface, like {shown(f'{found}%eth0')}"
         raise ValueError(f"{shown(text)} is an address on every link; {hint}")
@@ -177,7 +177,7 @@ def one_of(kind: type[Choice]) -> Convert[Choice]:
 def unknown(what: str, text: str, allowed: tuple[str, ...]) -> str:
     """Return the message for `text` where only these are allowed."""
     close = closest(text, allowed)
-    hint = f"did you mean {shown(close)}?" if close else f"allowed are {', '.join(allowed)}"
+    hint = f"did you mean {shown(close)}?" if close else f"allowed {what}s: {', '.join(allowed)}"
     return f"unknown {what} {shown(text)}; {hint}"
 
 

@@ -57,11 +57,11 @@ class ConfigUnreadable(Failure):
     exit_code = Exit.CONFIG
 
     def __init__(self, file: str, reason: str) -> None:
-        super().__init__(f"{file}: cannot read the configuration: {reason}")
+        super().__init__(f"cannot read {file}: {reason}")
 
 
 class BusUnavailable(Failure):
     """The system bus, or systemd on it, does not respond."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"cannot talk to systemd over the system bus: {reason}")
+        super().__init__(f"cannot connect to systemd over the system bus: {reason}")

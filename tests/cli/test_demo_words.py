@@ -223,8 +223,8 @@ def test_a_command_works_in_every_folder(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("folder", "remedy"),
     [
-        (None, "start hkswitch.service first, or name the --state-dir of another bridge"),
-        ("nosuch", "start the hkswitch that uses this folder first"),
+        (None, "start hkswitch.service first, or pass the --state-dir of another bridge"),
+        ("nosuch", "start the daemon for this folder first"),
     ],
 )
 def test_a_folder_without_a_bridge_has_a_remedy_of_its_own(

@@ -106,7 +106,7 @@ def test_of_mistakes_only_the_places_are_shown() -> None:
     lines = list(diagnostics.config_lines(raised.value))
     assert lines
     assert "s3cret" not in "".join(lines)
-    assert all(line.startswith("mistake in line 1, column ") for line in lines)
+    assert all(line.startswith("error at line 1, column ") for line in lines)
 
 
 def test_a_unit_is_shown_without_values_of_variables_and_credentials() -> None:

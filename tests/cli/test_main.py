@@ -90,10 +90,7 @@ def test_a_mistyped_command_is_answered_with_the_right_one() -> None:
 def test_no_config_is_78(command: str, tmp_path: Path) -> None:
     code, output, errors = run(command, "--config", tmp_path / "none.yaml")
     assert (code, output) == (78, "")
-    assert (
-        errors
-        == f"hkswitch: {tmp_path}/none.yaml: cannot read the configuration: No such file or directory\n"
-    )
+    assert errors == f"hkswitch: cannot read {tmp_path}/none.yaml: No such file or directory\n"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +138,7 @@ def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path) -> None:
     nowhere = "unix:path=/nonexistent"
     code, _, errors = run("status", "--config", config_file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
     assert code == 69
-    assert errors == "hkswitch: cannot talk to systemd over the system bus: No such file or directory\n"
+    assert errors == "hkswitch: cannot connect to systemd over the system bus: No such file or directory\n"
 
 
 async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
@@ -222,7 +219,7 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
 
 @pytest.mark.parametrize("arguments", PAIRING, ids=" ".join)
 def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[str]) -> None:
-    advice = "start the hkswitch that uses this folder first"
+    advice = "start the daemon for this folder first"
     assert run(*arguments, "--state-dir", tmp_path / "none") == (
         69,
         "",
@@ -273,7 +270,7 @@ def test_scripts_of_a_homebridge_config_are_written_on_request(tmp_path: Path) -
     [
         (None, "cannot read {file}: No such file or directory"),
         ("{", "{file}:1:2: not valid JSON"),
-        ('{"platforms": []}', "{file}: there is no cmdSwitch2 platform in it"),
+        ('{"platforms": []}', "{file}: it has no cmdSwitch2 platform"),
     ],
 )
 def test_what_is_no_homebridge_config_is_78(tmp_path: Path, contents: str | None, said: str) -> None:
@@ -677,15 +674,16 @@ async def test_a_reload_of_a_bad_config_changes_nothing_and_says_why(
         config_file.write_text(contents)
     code, output, errors = await asyncio.to_thread(run, "reload", *at_daemon)
     assert (code, output) == (78, "")
-    assert errors.startswith(f"hkswitch: not reloaded: {config_file}:")
+    problem = f"{'cannot read ' if contents is None else ''}{config_file}:"
+    assert errors.startswith(f"hkswitch: not reloaded: {problem}")
     shown = (await asyncio.to_thread(run, "status", *at_daemon))[1]
-    assert re.search(r"^configuration: not applied \(\S*/config\.yaml", shown, re.MULTILINE)
+    assert re.search(r"^configuration: not applied \((cannot read )?\S*/config\.yaml", shown, re.MULTILINE)
     assert "web" in shown
     config_file.write_text(good)
     assert await asyncio.to_thread(run, "reload", *at_daemon) == (0, "reloaded\n", "")
     assert "not applied" not in (await asyncio.to_thread(run, "status", *at_daemon))[1]
     _, lines = await daemon.end(signal.SIGTERM)
-    assert f"not reloaded: {config_file}:" in lines
+    assert f"not reloaded: {problem}" in lines
 
 
 async def test_without_a_helper_the_daemon_serves_and_says_what_is_missing(

@@ -41,7 +41,7 @@ def test_without_the_daemon_of_another_folder_root_switches_nothing(
         actions.act(Action(word), ["web"], tmp_path / "s2", wait=False)
     assert caught.value.exit_code is Exit.UNAVAILABLE
     assert str(caught.value) == (
-        f"no hkswitch listens on {tmp_path}/s2/{SOCKET_NAME}: start the one that has this folder"
+        f"no daemon is listening on {tmp_path}/s2/{SOCKET_NAME}; start the daemon for this folder"
     )
     assert not helper.exists()
 
@@ -62,7 +62,7 @@ def test_every_command_says_that_no_daemon_listens_in_that_folder(
     assert run(*arguments, *config, "--state-dir", tmp_path) == (
         69,
         "",
-        f"hkswitch: no hkswitch listens on {tmp_path / SOCKET_NAME}: start the one that has this folder\n",
+        f"hkswitch: no daemon is listening on {tmp_path / SOCKET_NAME}; start the daemon for this folder\n",
     )
 
 

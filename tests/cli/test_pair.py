@@ -24,11 +24,11 @@ from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, B
 A = PairedController(ADMIN, admin=True, connections=2)
 B = PairedController(OTHER_ADMIN, admin=True)
 U = PairedController(USER, admin=False)
-GONE = "If it is gone from the Home app, {} lets you pair again.\n"
-LOCKED = "No controller can pair: pairing is locked after 100 wrong setup codes: "
+GONE = "If it is gone from the Home app, run {} to pair again.\n"
+LOCKED = "No controller can pair: pairing is locked after 100 wrong setup codes; run "
 MANY = tuple(PairedController(f"8{number:02}", admin=True) for number in range(20))
 AGAIN = "`sudo hkswitch pair`"
-CODE_AGAIN = f"No controller is paired now; {AGAIN} shows the setup code again."
+CODE_AGAIN = f"No controller is paired now; run {AGAIN} to show the setup code again."
 
 
 def code_again(folder: Path) -> str:
@@ -84,11 +84,11 @@ def test_the_controller_that_was_meant(
             "8DE3",
             f"cannot choose a controller: 2 IDs begin with '8DE3': {ADMIN}, {OTHER_ADMIN}; type more of one",
         ),
-        ((A,), "", f"no controller '' is paired; paired: {ADMIN}"),
-        ((A, B), "5D7B", f"no controller '5D7B' is paired; paired: {ADMIN}, {OTHER_ADMIN}"),
-        ((A,), ADMIN + "0", f"no controller '{ADMIN}0' is paired; paired: {ADMIN}"),
-        ((A,), "*", f"no controller '*' is paired; paired: {ADMIN}"),
-        ((), "8", "no controller '8' is paired; paired: none"),
+        ((A,), "", f"no paired controller has the ID ''; paired: {ADMIN}"),
+        ((A, B), "5D7B", f"no paired controller has the ID '5D7B'; paired: {ADMIN}, {OTHER_ADMIN}"),
+        ((A,), ADMIN + "0", f"no paired controller has the ID '{ADMIN}0'; paired: {ADMIN}"),
+        ((A,), "*", f"no paired controller has the ID '*'; paired: {ADMIN}"),
+        ((), "8", "no paired controller has the ID '8'; paired: none"),
         (
             MANY,
             "8",
@@ -158,7 +158,7 @@ def test_too_many_failed_attempts_are_said_and_can_be_forgotten(tmp_path: Path) 
     state_file.write(tmp_path, stored(failed_attempts=100))
     assert run("pair", "--state-dir", tmp_path) == (
         0,
-        f"{LOCKED}{typed('pair --reset-attempts', tmp_path)} unlocks it.\n",
+        f"{LOCKED}{typed('pair --reset-attempts', tmp_path)} to unlock it.\n",
         "",
     )
     assert run("pair", "--reset-attempts", "--state-dir", tmp_path) == (
@@ -222,7 +222,7 @@ def test_after_the_last_removal_the_code_is_shown_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ["zz", "", ADMIN, ADMIN[:4], "\x1b[2J"])
 def test_who_is_named_must_be_paired_also_where_nobody_is(tmp_path: Path, named: str) -> None:
     state_file.write(tmp_path, stored())
-    words = f"hkswitch: no controller {named!r} is paired; paired: none\n"
+    words = f"hkswitch: no paired controller has the ID {named!r}; paired: none\n"
     assert run("unpair", named, "--state-dir", tmp_path) == (64, "", words)
 
 

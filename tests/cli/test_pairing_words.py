@@ -172,7 +172,7 @@ def test_only_a_port_that_is_taken_has_the_remedy_of_who_started_the_bridge(
             Front(pairing_refused=True),
             STATE_FOLDER,
             logging.WARNING,
-            f"not paired; {LOCKED}: `sudo hkswitch pair --reset-attempts` unlocks it",
+            f"not paired; {LOCKED}; run `sudo hkswitch pair --reset-attempts` to unlock it",
         ),
     ],
 )
@@ -195,7 +195,7 @@ def test_the_log_says_once_whether_a_controller_can_pair(
     ("refused", "line"),
     [
         (False, "controllers: none paired; run `sudo hkswitch pair`"),
-        (True, f"controllers: none paired; {LOCKED}: `sudo hkswitch pair --reset-attempts` unlocks it"),
+        (True, f"controllers: none paired; {LOCKED}; run `sudo hkswitch pair --reset-attempts` to unlock it"),
     ],
 )
 def test_status_says_whether_a_controller_can_pair(refused: bool, line: str) -> None:
@@ -230,12 +230,12 @@ def test_the_doctor_names_what_lets_a_controller_pair(
 @pytest.mark.parametrize(
     ("failure", "of_service", "of_another"),
     [
-        (NoDaemon, "start hkswitch.service", "start the one that has this folder"),
+        (NoDaemon, "start hkswitch.service", "start the daemon for this folder"),
         (partial(NoAnswer, why="x"), "x; see `systemctl status hkswitch`", ": x"),
         (
             partial(untrusted, user_id=7),
             "restart hkswitch.service",
-            "restart the hkswitch that uses this folder",
+            "restart the daemon for this folder",
         ),
     ],
 )

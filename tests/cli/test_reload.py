@@ -50,7 +50,7 @@ def test_without_a_daemon_nothing_is_reloaded(tmp_path: Path) -> None:
     code, output, errors = run("reload", "--state-dir", tmp_path)
     assert (code, output) == (69, "")
     assert errors == (
-        f"hkswitch: no hkswitch listens on {tmp_path / SOCKET_NAME}: start the one that has this folder\n"
+        f"hkswitch: no daemon is listening on {tmp_path / SOCKET_NAME}; start the daemon for this folder\n"
     )
     with pytest.raises(NoDaemon):
         reload.request_reload(tmp_path)
@@ -65,7 +65,7 @@ async def test_a_daemon_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch
             raise AssertionError
 
     async with served(tmp_path / SOCKET_NAME, Hanging()):
-        with pytest.raises(NoAnswer, match=r"nothing came within 0\.2 s"):
+        with pytest.raises(NoAnswer, match=r"no answer within 0\.2 s"):
             await asyncio.to_thread(reload.request_reload, tmp_path)
 
 

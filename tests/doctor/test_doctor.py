@@ -87,7 +87,7 @@ def judged(finding: Finding, verdict: Verdict, words: str) -> None:
             True,
             True,
             FAIL,
-            "has 1 mistake, the first in line 1, column 9 (groups); `hkswitch check`",
+            "has 1 error, the first at line 1, column 9 (groups); `hkswitch check`",
         ),
         (POWER, True, True, WARN, "poweroff.target: starting it turns this machine off"),
         (POWER, True, True, WARN, "; unless you want that, remove it from group power, or limit"),
@@ -172,7 +172,7 @@ def test_user_and_group_exist(user: bool, group: bool, verdict: Verdict, words: 
     ("mode", "owned", "words"),
     [
         (0o40700, True, ""),
-        (0o40700, False, "does not belong to hkswitch; run `sudo chown -R"),
+        (0o40700, False, "is not owned by hkswitch; run `sudo chown -R"),
         (0o40755, True, "has mode 0755, but contains keys; run `sudo chmod 0700"),
         (0o40500, True, "has mode 0500"),
         (0o100700, True, "is not a folder"),
@@ -244,7 +244,7 @@ TO_ITS_NAME = "run `sudo mv /etc/sudoers.d/hkswitch.conf /etc/sudoers.d/hkswitch
             "/etc/sudoers.d/hkswitch does not exist; create it with",
         ),
         (REFUSED, DOTTED, FAIL, f"like /etc/sudoers.d/hkswitch.conf; {TO_ITS_NAME}"),
-        (REFUSED, sudoers.RuleFile(0o440, is_roots=False), FAIL, "does not belong to root; run `sudo chown"),
+        (REFUSED, sudoers.RuleFile(0o440, is_roots=False), FAIL, "is not owned by root; run `sudo chown"),
         (REFUSED, sudoers.RuleFile(0o666), FAIL, "sudo ignores files that other users can write"),
         (REFUSED, sudoers.RuleFile(0o440, visudo_error="syntax error"), FAIL, "visudo says: syntax error"),
         (
@@ -378,8 +378,8 @@ CLOCK = (privileges.Setting("ProtectClock", "yes", "/etc/x.conf"),)
             "ProtectClock=yes in /etc/x.conf; remove it, run `sudo systemctl daem",
         ),
         (ON, OFF, (), FAIL, "a setting of its unit implies it"),
-        (ON, ON, CLOCK, FAIL, "process 1 has it too; change that in the container"),
-        ("", OFF, (), SKIP, "/proc/7/status cannot be read"),
+        (ON, ON, CLOCK, FAIL, "process 1 has it too; turn it off in the settings"),
+        ("", OFF, (), SKIP, "cannot read /proc/7/status"),
     ],
 )
 def test_the_daemon_may_gain_privileges(
@@ -424,10 +424,10 @@ MUTE = client.NoAnswer(Path("/run/hkswitch/control.sock"), "it closed the connec
     ("unit", "bridge", "verdict", "words"),
     [
         (RUNS, BRIDGE, OK, "hkswitch.service is running"),
-        (RUNS | {"UnitFileState": "disabled"}, BRIDGE, OK, "is running, but does not start at boot"),
-        (RUNS, NO_DAEMON, FAIL, "hkswitch.service is running, but no hkswitch listens"),
+        (RUNS | {"UnitFileState": "disabled"}, BRIDGE, OK, "is running, but not enabled at boot"),
+        (RUNS, NO_DAEMON, FAIL, "hkswitch.service is running, but no daemon is listening"),
         (RUNS, BridgeReport("", "0.0", 0, (), 1, ()), FAIL, "version 0.0 is running, but version"),
-        (RUNS | {"LoadState": "not-found"}, NO_DAEMON, FAIL, "is not installed; install hkswitch again"),
+        (RUNS | {"LoadState": "not-found"}, NO_DAEMON, FAIL, "is not installed; reinstall hkswitch"),
         (RUNS | {"LoadState": "masked"}, NO_DAEMON, FAIL, "is masked; run `sudo systemctl unmask"),
         (RUNS | {"LoadState": "bad-setting"}, NO_DAEMON, FAIL, "systemd cannot load hkswitch.service (bad-"),
         ({}, NO_DAEMON, FAIL, "is not installed"),
@@ -496,7 +496,7 @@ def test_the_socket_of_a_helper_that_systemd_starts(active: str, verdict: Verdic
     [
         (7, "NoNewPrivs:\t1\n", OK, "NoNewPrivileges is set for the daemon"),
         (7, "NoNewPrivs:\t0\n", FAIL, "sudo ln -s /usr/lib/hkswitch/systemd/helper-socket.conf"),
-        (7, "", SKIP, "/proc/7/status cannot be read"),
+        (7, "", SKIP, "cannot read /proc/7/status"),
         (0, "", SKIP, "the daemon is not running"),
     ],
 )

@@ -96,7 +96,7 @@ async def test_a_daemon_that_cannot_write_fails_for_every_user(tmp_path: Path, w
     asked = context_of(tmp_path, account=own, bridge=BRIDGE._replace(storage=WHY))
     (found,) = await account.state(asked)
     assert (found.check, found.verdict) == (Check.STATE, FAIL)
-    assert str(found).startswith(f"{WHY}; look at the disk with `df -h {tmp_path}`")
+    assert str(found).startswith(f"{WHY}; check the disk with `df -h {tmp_path}`")
 
 
 @pytest.mark.parametrize(("with_account", "verdict"), [(True, OK), (False, SKIP)])

@@ -157,7 +157,7 @@ async def test_the_commands_are_for_the_bridge_that_was_asked_about(folder: Path
     (found,) = await network.network(context_of(HERE, BRIDGE, state_folder=folder))
     judged(found, FAIL, f"run {command(folder, 'reload')}, then the doctor again")
     (found,) = await network.port(context_of(HERE, BRIDGE._replace(port=7), state_folder=folder))
-    judged(found, FAIL, "a new port takes effect after that")
+    judged(found, FAIL, "a new port takes effect after a restart")
     assert (RESTART in str(found)) == (folder == STATE_FOLDER)
     assert (str(OTHER_FOLDER) in str(found)) == (folder == OTHER_FOLDER)
 

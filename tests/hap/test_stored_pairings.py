@@ -67,7 +67,7 @@ def test_the_last_admin_takes_all_others_along(tmp_path: Path) -> None:
 def test_a_controller_that_is_not_paired_changes_nothing(tmp_path: Path) -> None:
     pairings = folder_with(tmp_path, stored(ADMIN))
     before = (tmp_path / state_file.FILE_NAME).read_bytes()
-    with pytest.raises(Failure, match=f"no controller '{USER}' is paired") as caught:
+    with pytest.raises(Failure, match=f"no paired controller has the ID '{USER}'") as caught:
         pairings.unpair(USER)
     assert caught.value.exit_code is Exit.USAGE
     assert (tmp_path / state_file.FILE_NAME).read_bytes() == before

@@ -125,7 +125,7 @@ async def test_it_can_be_paired_again_with_the_same_code(unpaired: Served, admin
 
 
 async def test_who_is_not_paired_cannot_be_removed(unpaired: Served, admin: Controller) -> None:
-    with pytest.raises(Failure, match="no controller"):
+    with pytest.raises(Failure, match="no paired controller"):
         unpaired.bridge.unpair("11111111-2222-4333-8444-555555555555")
     assert unpaired.bridge.paired
 

@@ -17,7 +17,7 @@ from tests.homebridge.importing import (
     systemd,
 )
 
-NO_STATE = "it has no state_cmd; write a 'status' that exits with 0 for on and with 1 to 125 for off"
+NO_STATE = "it has no state_cmd; add a 'status' command that exits with 0 for on and with 1 to 125 for off"
 BOTH = "a group of commands needs both, because hkswitch has no momentary switches"
 
 
@@ -68,7 +68,10 @@ LEFT = {
         switch("Cool", "/opt/bin/zsh -x -lc true", "bash --norc x -c", "true"),
         shell("on_cmd", "'zsh -c'"),
     ),
-    "a builtin": (switch("Loud", "true", "exit 1", "true"), shell("off_cmd", "the shell's own 'exit'")),
+    "a builtin": (
+        switch("Loud", "true", "exit 1", "true"),
+        shell("off_cmd", "the shell builtin or keyword 'exit'"),
+    ),
     "a condition": (
         switch("Loud", "true", "true", "if true; then true; fi"),
         shell("state_cmd", "';'"),
@@ -76,7 +79,7 @@ LEFT = {
     "several lines": (switch("Loud", "true\ntrue", "true", "true"), shell("on_cmd", "a second line")),
     "a quote without an end": (
         switch("Loud", "true 'x", "true", "true"),
-        shell("on_cmd", "a quote without its end"),
+        shell("on_cmd", "an unterminated quote"),
     ),
     "a here-document": (
         switch("Loud", "cat <<X\nX", "true", "true"),
@@ -142,11 +145,11 @@ LEFT = {
     ),
     "a light": (
         switch("Lamp", "true", "true", "true", dim_cmd="dim"),
-        "is a dimmable light, and hkswitch only has on and off",
+        "it is a dimmable light, and hkswitch only has on and off",
     ),
     "a command that is a list": (switch("Odd", ["true"], "true", "true"), "its on_cmd is not a string"),
-    "a switch that is text": ("on", "is not an object with a name and commands"),
-    "a switch that is null": (None, "is not an object with a name and commands"),
+    "a switch that is text": ("on", "it is not an object with a name and commands"),
+    "a switch that is null": (None, "it is not an object with a name and commands"),
 }
 
 
@@ -182,13 +185,13 @@ def test_what_is_left_stays_in_its_place_with_its_commands() -> None:
         found.text
         == """\
 # Made by `hkswitch import-homebridge` from config.json: Imported 2 of 3 switches.
-# Read every group before you use it.
+# Review every group before you use it.
 #
 # Not imported:
 #   'TV'
 
 groups:
-  # 'Spare': the units of: systemctl start spare
+  # 'Spare': units from: systemctl start spare
   spare:
     name: Spare
     units: [spare]
@@ -206,7 +209,7 @@ groups:
   #     stop: [/usr/bin/true, "-q"]
   #     status: []  # a program by its absolute path, and its arguments
 
-  # 'Web': the units of: systemctl start httpd
+  # 'Web': units from: systemctl start httpd
   web:
     name: Web
     units: [httpd]
@@ -242,7 +245,7 @@ def test_no_more_accessories_than_homekit_allows() -> None:
     found = imported(switches(*(systemd(f"S{number}", f"s{number}") for number in range(160))))
     assert len(groups(found)) == 149
     assert set(left(found)) == {f"S{number}" for number in range(149, 160)}
-    assert set(left(found).values()) == {"HomeKit allows at most 149 accessories behind a bridge"}
+    assert set(left(found).values()) == {"HomeKit allows at most 149 accessories per bridge"}
     assert "  # s149:\n  #   name: S149\n  #   units: [s149]\n" in found.text
 
 
@@ -259,7 +262,7 @@ def test_a_restart_switch_needs_room_too() -> None:
         (switch("A", "ssh a on", "true", "true"), "root connects now, so root needs the key"),
         (
             switch("A", "sudo -u pi x", "true", "true"),
-            "sudo stays, because it does more than become root",
+            "sudo is kept, because it does more than switch to root",
         ),
         (
             switch("A", "/home/pi/on", "true", "true"),
@@ -272,7 +275,7 @@ def test_a_restart_switch_needs_room_too() -> None:
         (switch("A", "python3 x/on.py", "true", "true"), "'x/on.py': write its absolute path"),
         (
             switch("A", "true", "true", "true"),
-            "now they run as root: only root may be able to write such programs",
+            "and now run as root: make sure that only root can write the programs",
         ),
         (switch("A", "systemctl start a b", "systemctl stop a b"), "The units of a group start in parallel"),
         (switch("A", "systemctl start a"), "it had one command, and still does only that"),

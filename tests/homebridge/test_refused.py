@@ -8,7 +8,7 @@ from hkswitch.homebridge import jsonc
 from hkswitch.model.errors import Exit, Failure
 from tests.homebridge.importing import SPARE, imported, switch, switches, systemd
 
-THERE = "; correct it there, or a little before"
+THERE = "; the error is here or just before"
 OURS = '{"platform": "cmdSwitch2", "switches": %s}'
 
 REFUSED = {
@@ -45,31 +45,31 @@ REFUSED = {
     ),
     "a comment without an end": (
         '{\n "a": 1 /* one }',
-        "config.json:2:9: this comment has no end; write */ after it",
+        "config.json:2:9: unterminated comment; close it with */",
     ),
-    "a comment that only begins": ("{} /*/", "config.json:1:4: this comment has no end; write */ after it"),
+    "a comment that only begins": ("{} /*/", "config.json:1:4: unterminated comment; close it with */"),
     "Latin-1": (b'{\n  "\xe9": 1}', "config.json:2:4: this is not UTF-8; save the file as UTF-8"),
     "UTF-16": ("{}".encode("utf-16"), "config.json:1:1: this is not UTF-8; save the file as UTF-8"),
     "too large": (
         b" " * (jsonc.MOST_CONFIG_BYTES + 1),
-        "config.json: the file is too large; at most 1048576 bytes are read",
+        "config.json: the file is too large; the limit is 1048576 bytes",
     ),
     "too deep": ("[" * 200_000, "config.json: nested too deeply; is this a Homebridge config?"),
     "a list": (
         "[]",
-        "config.json: there is no cmdSwitch2 platform in it; found: no platform at all",
+        "config.json: it has no cmdSwitch2 platform; found: no platform",
     ),
     "no platforms": (
         '{"bridge": {}, "accessories": [{"accessory": "cmdSwitch"}]}',
-        "config.json: there is no cmdSwitch2 platform in it; found: no platform at all",
+        "config.json: it has no cmdSwitch2 platform; found: no platform",
     ),
     "platforms that are no list": (
         '{"platforms": {"platform": "cmdSwitch2"}}',
-        "config.json: there is no cmdSwitch2 platform in it; found: no platform at all",
+        "config.json: it has no cmdSwitch2 platform; found: no platform",
     ),
     "other platforms": (
         '{"platforms": [{"platform": "config"}, {"platform": "Cmd4\\u0007"}, {"platform": 1}]}',
-        "config.json: there is no cmdSwitch2 platform in it; found: 'config', 'Cmd4\\x07'",
+        "config.json: it has no cmdSwitch2 platform; found: 'config', 'Cmd4\\x07'",
     ),
     "no switches": (
         '{"platforms": [{"platform": "cmdSwitch2", "name": "x"}]}',
@@ -81,7 +81,7 @@ REFUSED = {
     ),
     "too many switches": (
         OURS % json.dumps([{}] * 1001),
-        "config.json: it has 1001 switches; at most 1000 are read",
+        "config.json: it has 1001 switches; the limit is 1000",
     ),
 }
 

@@ -123,7 +123,7 @@ def test_the_daemons_user_sees_all_that_root_does_but_what_the_bus_denies_it(
     different = {check: line for check, line in seen.items() if line != healthy[check]}
     assert set(different) == {"bus", "units", "service", "privileges"}
     for check in ("bus", "units"):
-        assert different[check].endswith("the bus denies hkswitch every call; run `sudo hkswitch doctor`")
+        assert different[check].endswith("the bus denies every call by hkswitch; run `sudo hkswitch doctor`")
     assert all(line.startswith("skip ") for line in different.values())
 
 
@@ -263,9 +263,7 @@ def literally(says: str) -> str:
 
 WITH_OTHERS: Final = (
     (
-        Fault(
-            Check.CONFIGURATION, f"echo 'oops: 1' >>{CONFIG}", f"sed -i '/oops/d' {CONFIG}", "has 1 mistake"
-        ),
+        Fault(Check.CONFIGURATION, f"echo 'oops: 1' >>{CONFIG}", f"sed -i '/oops/d' {CONFIG}", "has 1 error"),
         {"trust", "units", "network", "port", "mdns", "firewall"},
     ),
     (

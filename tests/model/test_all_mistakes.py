@@ -23,11 +23,11 @@ FOUND: dict[str, tuple[str, list[str]]] = {
     ),
     "several in one value": (
         "groups:\n  a: {name: \u202eA\u202ea, units: [x, x]}\n",
-        [f"2:13: {HIDDEN}", f"2:15: {HIDDEN}", "2:30: groups.a.units[1]: 'x.service' is listed already"],
+        [f"2:13: {HIDDEN}", f"2:15: {HIDDEN}", "2:30: groups.a.units[1]: 'x.service' is already listed"],
     ),
     "an invisible character in a key": (
         "groups:\n  a: {na\u202eme: A, units: [x, x]}\n",
-        [f"2:9: {HIDDEN}", "2:28: groups.a.units[1]: 'x.service' is listed already"],
+        [f"2:9: {HIDDEN}", "2:28: groups.a.units[1]: 'x.service' is already listed"],
     ),
     "one in an id, whose group nobody can name": (
         "groups:\n  a\u202e: {units: [x], typ: fan}\n  b: {units: [y], typ: fan}\n",

@@ -226,7 +226,7 @@ def test_plain_yaml_in_any_style_is_the_same(text: str) -> None:
         pytest.param("nam: x", "2:3: bridge.nam: unknown key 'nam'; did you mean 'name'?", id="a typo"),
         pytest.param(
             "'\\e': x".replace("'", '"'),
-            r"2:3: bridge.\x1b: unknown key '\x1b'; allowed are name, interface, address, port",
+            r"2:3: bridge.\x1b: unknown key '\x1b'; allowed keys: name, interface, address, port",
             id="a key that would reach the terminal",
         ),
         pytest.param(
@@ -291,7 +291,7 @@ def test_plain_yaml_in_any_style_is_the_same(text: str) -> None:
         ),
         pytest.param(
             "interface: [eth0, eth0]",
-            "2:21: bridge.interface[1]: 'eth0' is listed already; list it once",
+            "2:21: bridge.interface[1]: 'eth0' is already listed; list it once",
             id="an interface twice",
         ),
         pytest.param(
@@ -316,17 +316,17 @@ def test_plain_yaml_in_any_style_is_the_same(text: str) -> None:
         ),
         pytest.param(
             'address: "::"',
-            "2:12: bridge.address: '::' is not an address of a host",
+            "2:12: bridge.address: '::' is not a host address",
             id="any address",
         ),
         pytest.param(
             "address: 224.0.0.251",
-            "2:12: bridge.address: '224.0.0.251' is not an address of a host",
+            "2:12: bridge.address: '224.0.0.251' is not a host address",
             id="multicast",
         ),
         pytest.param(
             "address: 255.255.255.255",
-            "2:12: bridge.address: '255.255.255.255' is not an address of a host",
+            "2:12: bridge.address: '255.255.255.255' is not a host address",
             id="broadcast",
         ),
         pytest.param(
@@ -352,7 +352,7 @@ def test_plain_yaml_in_any_style_is_the_same(text: str) -> None:
         ),
         pytest.param(
             "address: [2001:DB8::1, 2001:db8:0::1]",
-            "2:26: bridge.address[1]: '2001:db8::1' is listed already; list it once",
+            "2:26: bridge.address[1]: '2001:db8::1' is already listed; list it once",
             id="an address twice, written in two ways",
         ),
         pytest.param(
@@ -372,7 +372,7 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
         pytest.param(
             "pin: 1",
             (
-                "4:5: groups.web.pin: unknown key 'pin'; allowed are name, units, commands, check, type, "
+                "4:5: groups.web.pin: unknown key 'pin'; allowed keys: name, units, commands, check, type, "
                 "actions, restart, interval_seconds, timeout_seconds"
             ),
             id="an unknown key",
@@ -395,7 +395,7 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
         ),
         pytest.param(
             "type: Valve",
-            "4:11: groups.web.type: unknown value 'Valve'; allowed are switch, outlet, light, fan",
+            "4:11: groups.web.type: unknown value 'Valve'; allowed values: switch, outlet, light, fan",
             id="an unknown type",
         ),
         pytest.param(
@@ -408,12 +408,12 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
         ),
         pytest.param(
             "actions: [start, reload]",
-            "4:22: groups.web.actions[1]: unknown value 'reload'; allowed are start, stop, restart",
+            "4:22: groups.web.actions[1]: unknown value 'reload'; allowed values: start, stop, restart",
             id="an unknown action",
         ),
         pytest.param(
             "actions: [start, start]",
-            "4:22: groups.web.actions[1]: 'start' is listed already; list it once",
+            "4:22: groups.web.actions[1]: 'start' is already listed; list it once",
             id="an action twice",
         ),
         pytest.param(
@@ -500,7 +500,7 @@ def test_an_argument_is_text_that_nobody_interprets(argument: str, text: str) ->
             "dim:",
             (
                 "4:7: groups.lamp.commands: the key 'status' is missing; it is required\n"
-                "6:7: groups.lamp.commands.dim: unknown key 'dim'; allowed are start, stop, status, restart"
+                "6:7: groups.lamp.commands.dim: unknown key 'dim'; allowed keys: start, stop, status, restart"
             ),
         ),
         ("[/opt/lamp, start]", "/opt/lamp start", f"4:14: groups.lamp.commands.start: {ARGV_RULE}"),
@@ -685,10 +685,8 @@ def test_a_mistake_in_a_check_is_refused(line: str, message: str) -> None:
         pytest.param(".service", f"'.service' is not a unit; {UNIT_RULE}", id="only a suffix"),
         pytest.param("'@a.service'", f"'@a.service' is not a unit; {UNIT_RULE}", id="only an instance"),
         pytest.param("u" * 248, f"'{'u' * 63}…' is not a unit; {UNIT_RULE}", id="256 characters"),
-        pytest.param(
-            "sda.device", f"'sda.device' cannot be started; the types allowed are {TYPES}", id="device"
-        ),
-        pytest.param("a.scope", f"'a.scope' cannot be started; the types allowed are {TYPES}", id="scope"),
+        pytest.param("sda.device", f"'sda.device' cannot be started; allowed types: {TYPES}", id="device"),
+        pytest.param("a.scope", f"'a.scope' cannot be started; allowed types: {TYPES}", id="scope"),
         pytest.param(
             "foo@.timer",
             "'foo@.timer' is a template; name an instance, like 'foo@one.timer'",
@@ -699,7 +697,7 @@ def test_a_mistake_in_a_check_is_refused(line: str, message: str) -> None:
             "'foo@' is a template; name an instance, like 'foo@one.service'",
             id="a template without suffix",
         ),
-        pytest.param("a.device.scope", f"'a.device.scope' cannot be started; the types allowed are {TYPES}"),
+        pytest.param("a.device.scope", f"'a.device.scope' cannot be started; allowed types: {TYPES}"),
         *(
             pytest.param(name, f"'{name}' is not a {name.rpartition('.')[2]} unit; {PATH_RULE}", id=name)
             for name in (
@@ -765,7 +763,7 @@ def test_what_is_no_startable_unit_is_refused(item: str, message: str) -> None:
         ),
         pytest.param(
             "groups: {web: {units: [smb, smb.service]}}",
-            "1:29: groups.web.units[1]: 'smb.service' is listed already; list it once",
+            "1:29: groups.web.units[1]: 'smb.service' is already listed; list it once",
             id="a unit twice, written in two ways",
         ),
         pytest.param(
@@ -925,7 +923,7 @@ groups:
             f"8:14: groups.web.restart: {TRUE_RULE}",
             f"9:3: groups.Web_2: 'Web_2' is not a group id; {ID_RULE}",
             "10:13: groups.Web_2.units[0]: 'a@.timer' is a template; name an instance, like 'a@one.timer'",
-            "10:28: groups.Web_2.units[2]: 'smb.service' is listed already; list it once",
+            "10:28: groups.Web_2.units[2]: 'smb.service' is already listed; list it once",
             f"10:41: groups.Web_2.units[3]: '*x' is not allowed; {PLAIN_YAML}",
             "11:22: groups.Web_2.actions[1]: unknown value 'strat'; did you mean 'start'?",
             "13:7: groups.vm: must be a mapping, lines like 'key: value'",
@@ -974,7 +972,7 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         pytest.param(
             "ä: 'ü\0'".encode(),
             "1:1: the key 'groups' is missing; it is required\n"
-            "1:1: ä: unknown key 'ä'; allowed are bridge, helper, groups\n"
+            "1:1: ä: unknown key 'ä'; allowed keys: bridge, helper, groups\n"
             "1:6: the invisible character U+0000 is not allowed; remove it or write spaces",
             id="NUL",
         ),
@@ -996,7 +994,7 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         pytest.param(
             "a: \u202eb".encode(),
             "1:1: the key 'groups' is missing; it is required\n"
-            "1:1: a: unknown key 'a'; allowed are bridge, helper, groups\n"
+            "1:1: a: unknown key 'a'; allowed keys: bridge, helper, groups\n"
             "1:4: the invisible character U+202E is not allowed; remove it or write spaces",
             id="text that looks like other text",
         ),
