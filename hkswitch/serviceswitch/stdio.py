@@ -132,7 +132,7 @@ def write(descriptor: int, data: bytes, within_seconds: float = OUTPUT_READ_WITH
     if not os.isatty(descriptor):
         _write(descriptor, data, time.monotonic() + within_seconds, unread)
         return
-    # A terminal that has room for one byte may not have room for two, and then the write blocks: use a thread.
+    # A terminal that has room for one byte may not have room for two, and then the write blocks: in a thread.
     writing = threading.Thread(target=_write_and_wait, args=(descriptor, data), daemon=True)
     try:
         writing.start()
