@@ -1,4 +1,4 @@
-"""The machines that run groups, seen from the daemon: the Protocol `Host` and its kinds. Never root."""
+"""The hosts that run groups, as the daemon sees them: the Protocol `Host`. Does not run as root."""
 
 from collections.abc import Callable, Collection
 from typing import Final, NoReturn, Protocol
@@ -25,15 +25,15 @@ class Host(Protocol):
     """A machine that runs groups."""
 
     async def open(self, observer: Observer) -> None:
-        """Begin to observe; return when all states were reported, or after a while without an answer."""
+        """Start observing; return when all states have been reported, or after a time limit."""
 
     async def request(
         self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
     ) -> ActionResult:
         """Do `action` on a group and wait for its end.
 
-        `accepted` is called when the request was accepted. The states that it led to are reported before this
-        returns. `at_length`: a person at a terminal waits, so watch for longer whether the group stays up.
+        Calls `accepted` when the request is accepted. The states that it led to are reported before this
+        returns. `at_length`: a user at a terminal waits, so watch for longer whether the group stays up.
         """
 
     async def watch(self, groups: Collection[Group]) -> None:

@@ -1,6 +1,6 @@
 """The helper's messages as lines of the debug log. Pure: no I/O.
 
-Without the tokens of groups, and without the reason why a config is rejected, which may quote the config.
+They omit the tokens of groups, and the reason why a config is rejected, which may quote the config.
 """
 
 from hkswitch.model.unit_state import UnitResult
@@ -22,7 +22,7 @@ from hkswitch.protocol.helper import (
 
 
 def described(message: DaemonMessage | Reply) -> str:
-    """Return a message in a few words; nothing for pings and pongs, which say no more than that they came."""
+    """Return a message in a few words; empty for pings and pongs, which carry no information."""
     match message:
         case Request(request_id, action, group):
             return f"request {request_id}: {action} {group}"

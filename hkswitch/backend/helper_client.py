@@ -13,7 +13,7 @@ READY_WITHIN_SECONDS: Final = 10
 BACK_OFF_SECONDS: Final = (0.1, 0.5, 1, 2, 5, 10, 30)
 
 GOOD_AFTER_SECONDS: Final = 10
-"""A helper that lived for so long did not end for the reason of the one before it."""
+"""A helper that ran this long did not end for the same reason as the one before it."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class HelperConnection(Protocol):
 
 
 class Transport(Protocol):
-    """A way to reach a helper, over the trust line."""
+    """A transport to a helper, across the trust boundary."""
 
     async def open(self, session: HelperSession) -> HelperConnection:
         """Start or reach a helper, and carry its lines; raises `HelperGone`."""
@@ -39,33 +39,33 @@ class Transport(Protocol):
 
 
 class HelperListener(Protocol):
-    """The receiver of what helpers report."""
+    """The receiver of the reports of helpers."""
 
     def started(self, session: HelperSession) -> None:
-        """A helper is ready; its reports follow."""
+        """Begin with a helper that is ready; its reports follow."""
 
     def reported(self, update: Update) -> None:
-        """It reported something about groups."""
+        """Apply a report about groups."""
 
     def config_checked(self, problem: str) -> None:
-        """It accepts its config, or rejects it for this reason."""
+        """Note that it accepts its config, or rejects it for this reason."""
 
     def gone(self, end: End) -> None:
-        """The helper is gone, or none could be reached."""
+        """Note that the helper is gone, or that none could be reached."""
 
 
 class HelperClient:
     """A client that keeps its helper running."""
 
     def __init__(self, transport: Transport) -> None:
-        """Starts nothing yet: `keep_running` does."""
+        """Start nothing yet; `keep_running` does."""
         self._transport = transport
         self._stderr = HelperStderr()
         self._session: HelperSession | None = None
         self._is_ready = asyncio.Event()
         self._why_gone = "it was not started yet"
         self.was_tried = False
-        """Whether a helper was ready once, or could not be started once."""
+        """Whether a helper has been ready, or has failed to start, at least once."""
 
     @property
     def why_gone(self) -> str:
@@ -115,7 +115,7 @@ class HelperClient:
         finally:
             self._session = None
             self._is_ready.clear()
-            session.end("the daemon released it")
+            session.end("the daemon closed it")
             await connection.close()
 
     async def _lived(self, session: HelperSession, listener: HelperListener) -> End:

@@ -1,6 +1,6 @@
-"""A host that is reached through its helper: the states of its groups, and requests for them. Never root.
+"""A host reached through its helper: its groups' states, and requests for them. Does not run as root.
 
-The helper is the only source of states: there is no bus here. While a helper is being replaced, the reports
+The helper is the only source of states; the daemon uses no bus. While a helper is being replaced, the reports
 of the last one stay valid for a moment; those of a helper that does not answer are dropped at once.
 """
 
@@ -41,13 +41,13 @@ TAP_WAITS_SECONDS: Final = 0.9
 """For a helper that is being replaced: a phone gets its response after a second."""
 
 SETTLED_WITHIN_SECONDS: Final = 100
-"""For units that a helper left in transition; systemd itself gives them 90 s by default."""
+"""How long to wait for units that a helper left in transition; systemd itself gives them 90 s by default."""
 
 STAYS_ON_SECONDS: Final = 1
 """A start has succeeded if its group is still on after this time."""
 
 STARTING_WITHIN_SECONDS: Final = 2
-"""For the first sign of jobs that a helper left in the queue."""
+"""How long to wait for the first sign of jobs that a helper left in the queue."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class HelperHost:
         return self._client.trouble()
 
     async def check_config(self) -> str:
-        """Return why root rejects the config on disk; what a helper said before its end no longer counts."""
+        """Return why root rejects the config on disk; the answer of an ended helper is void."""
         is_known = self._session is not None and await self._session.ping()
         return self._config_problem if is_known else ""
 
@@ -119,7 +119,7 @@ class HelperHost:
     async def request(
         self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
     ) -> ActionResult:
-        """Have the helper do it, once; the states it led to are reported before this returns."""
+        """Have the helper carry it out, once; the states it led to are reported before this returns."""
         group = self._groups.get(group_id)
         token = self._tokens.get(group_id, "")
         confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
@@ -170,7 +170,7 @@ class HelperHost:
         self._notice()
 
     def reported(self, update: Update) -> None:
-        """Take a report; the first reports of a helper count when they are complete."""
+        """Apply a report; the first reports of a helper take effect when they are complete."""
         if isinstance(update, StatesUpdate):
             self._log_probes(update.probes)
             self._doubt_what_changes(update.units)
@@ -210,7 +210,7 @@ class HelperHost:
     def _log_bus(self, problem: str) -> None:
         """Log once for all groups that systemd is unavailable, and that it is available again."""
         if problem and not self._bus_problem:
-            _log.error("%s; switches do not respond until that works", problem)
+            _log.error("%s; switches do not respond until it is available again", problem)
         elif self._bus_problem and not problem:
             _log.info("systemd is available again")
         self._bus_problem = problem
@@ -324,7 +324,7 @@ class HelperHost:
     def _state_after(self, action: Action, group: Group) -> GroupState | None:
         """Return the state that this helper reports; None for what only an earlier one has reported.
 
-        Units that a stop left failed are off.
+        After a stop, failed units count as off.
         """
         observed = self._observed(group)
         if group.id in self._retained or observed.units is None:
@@ -354,6 +354,6 @@ class HelperHost:
         moved = await self._until(lambda: request.has_moved(state()), STARTING_WITHIN_SECONDS)
         await self._until(is_over, SETTLED_WITHIN_SECONDS)
         if action is not Action.STOP and request.has_succeeded(state()):
-            # A crash loop is on at every other moment.
+            # A group in a crash loop is on some of the time.
             await self._until(lambda: not request.has_succeeded(state()), STAYS_ON_SECONDS)
         return request.result(state(), why_gone, moved=moved)

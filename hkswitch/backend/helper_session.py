@@ -39,14 +39,14 @@ from hkswitch.protocol.helper_replies import parse_reply
 from hkswitch.protocol.json_lines import MalformedMessage
 
 SILENCE_SECONDS: Final = 5
-"""Between two pings, and the longest silence of a helper after one."""
+"""The interval between pings, and the time limit for an answer to one."""
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
 class HelperGone(Failure):
-    """There is no helper, or it ended before it reported the result of a request."""
+    """A missing helper, or one that ended before it reported the result of a request."""
 
     def __init__(self, why: str, *, accepted: bool = False) -> None:
         """`accepted`: the helper had begun with the request."""
@@ -56,12 +56,12 @@ class HelperGone(Failure):
 
 
 class RequestRefused(Failure):
-    """The helper did nothing, for this reason."""
+    """A request that the helper refused, for this reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of a helper. `was_silent`: it may still run, and does not reply."""
+    """The end of a helper. `was_silent`: it did not reply, and may still be running."""
 
     why: str
     was_silent: bool = False
@@ -120,7 +120,7 @@ class HelperSession:
         self._write = write
 
     def receive(self, data: bytes) -> None:
-        """Take some of its output; output after the end is dropped."""
+        """Process some of its output; output after the end is dropped."""
         try:
             if not self.ended.done():
                 self._replies.feed(data)
@@ -135,7 +135,7 @@ class HelperSession:
             self.end(f"it sent an invalid line: {error}")
 
     def end(self, why: str = "", *, was_silent: bool = False) -> None:
-        """End the session, for this reason, or for that of the last line of standard error."""
+        """End the session for this reason or, by default, for that in the last line of standard error."""
         if self.ended.done():
             return
         end = End(why or next(reversed(self.stderr.lines), "it exited"), was_silent)
@@ -185,7 +185,7 @@ class HelperSession:
         return self.ended.result()
 
     def send(self, message: DaemonMessage) -> None:
-        """Write a message; a message that was lost shows by the helper's silence."""
+        """Write a message; if it is lost, the helper's silence reveals it."""
         assert self._write is not None  # noqa: S101 -- begin() came first
         self._debug("to the helper", message)
         self._write(encode_message(message))

@@ -36,11 +36,11 @@ class HelperStderr:
         return tuple(self._kept)
 
     def begin(self) -> None:
-        """Drop the lines of before: a helper is started now, or is ready."""
+        """Drop the earlier lines: a helper is being started, or is ready."""
         self._kept.clear()
 
     def forget(self) -> None:
-        """Log again what was logged before: that problem is over."""
+        """Allow earlier lines to be logged again: that problem is over."""
         self._known.clear()
 
     def take(self, text: str, now_seconds: float, *, again: bool) -> None:

@@ -27,7 +27,7 @@ _CLOSED_AT_ONCE: Final = (
 
 
 def sudo_command() -> tuple[str, ...]:
-    """Return the one command that sudoers allows. sudo-rs may be the only sudo there is."""
+    """Return the one command that sudoers allows. sudo-rs may be the only sudo installed."""
     sudo = shutil.which("sudo") or shutil.which("sudo-rs") or "sudo"
     return (sudo, "-n", "-u", "root", *sudo_reasons.HELPER)
 
@@ -149,7 +149,7 @@ class SocketTransport:
         """Return the likeliest cause and its remedy; nothing if they are not known."""
         if str(SOCKET) not in why_gone:
             return ""
-        return f"{SOCKET_UNIT} does not run; `sudo systemctl enable --now {SOCKET_UNIT}`"
+        return f"{SOCKET_UNIT} is not running; run `sudo systemctl enable --now {SOCKET_UNIT}`"
 
 
 class _SocketConnection(asyncio.Protocol):
@@ -160,7 +160,7 @@ class _SocketConnection(asyncio.Protocol):
         self._lost = asyncio.Event()
 
     async def close(self) -> None:
-        self._transport.abort()  # the helper sees the end of its input; its replies are of no use any more
+        self._transport.abort()  # the helper sees the end of its input; its replies are no longer needed
         await self._lost.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

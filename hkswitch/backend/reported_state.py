@@ -1,7 +1,7 @@
 """The reports of a helper so far: its groups, and the states of their units and probes. Pure: no I/O.
 
-A helper may be on another machine, and is believed about its own groups only: reports about others than the
-wanted ones are dropped.
+A helper may be on another machine, and is trusted only about its own groups: reports about any other group
+are dropped.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,6 +1,6 @@
 """The groups whose probe result an earlier helper reported, retained until the new helper's probes answer.
 
-Knows the groups and the deadlines, not the results.
+Keeps the groups and the deadlines, not the results.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Units and commands in memory, for the demo and for tests. Starts no process and knows no bus."""
+"""Units and commands in memory, for the demo and for tests. Starts no process and uses no bus."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping

@@ -1,8 +1,8 @@
-"""The reasons for which sudo does not start the helper, in sudo's own words, and the remedy for each.
+"""The reasons why sudo does not start the helper, in sudo's own words, and the remedy for each.
 
 Runs nothing.
 
-tests/host/test_sudo_reasons.py makes each of them happen on a Debian host, and then applies the remedy.
+tests/host/test_sudo_reasons.py reproduces each of them on a Debian host, and then applies the remedy.
 docs/sudo.md has the same rows for readers.
 """
 
@@ -48,7 +48,7 @@ _CAPABILITIES: Final = (
 )
 _SETUID: Final = "as root, run `chown root:root /usr/bin/sudo` and `chmod 4755 /usr/bin/sudo`"
 _OWNER: Final = (
-    "as root, look what others may have written there, and then run "
+    "as root, check what other users may have written there, and then run "
     "`chown root:root /etc/sudoers /etc/sudoers.d/hkswitch` and "
     "`chmod 0440 /etc/sudoers /etc/sudoers.d/hkswitch`"
 )
@@ -62,7 +62,7 @@ _PAM: Final = (
     "/etc/security/access.conf"
 )
 RULE_REMEDY: Final = (
-    f"/etc/sudoers.d/hkswitch must have the line `{SUDOERS_RULE}`, which no later rule may take back, and "
+    f"/etc/sudoers.d/hkswitch must have the line `{SUDOERS_RULE}`, which no later rule may revoke, and "
     "/etc/sudoers the line `@includedir /etc/sudoers.d`; `sudo hkswitch doctor` looks for the mistake"
 )
 _CHROOT: Final = (
@@ -75,7 +75,7 @@ _SOCKET: Final = "use `helper: socket`, which needs no sudo (docs/sandbox.md)"
 
 _NOT_ROOT: Final = "its sandbox keeps sudo from becoming root"
 _NO_RULE: Final = "sudo has no rule that lets hkswitch start the helper without a password"
-_WRITABLE: Final = "sudo reads no rules that others than root could have written"
+_WRITABLE: Final = "sudo ignores rules that users other than root could have written"
 
 REASONS: Final = (
     Reason("no new privileges", SUDO, "hkswitch.service implies NoNewPrivileges", _REMOVE_OPTION),
@@ -112,7 +112,7 @@ REASONS: Final = (
     Reason(
         "unable to log accept event",
         SUDO,
-        "`logfile` is set with `!ignore_logfile_errors`, and it cannot be written from the sandbox",
+        "`logfile` is set with `!ignore_logfile_errors`, and the sandbox cannot write it",
         _for_the_helper("logfile"),
     ),
     Reason(
@@ -130,7 +130,7 @@ REASONS: Final = (
     Reason(
         "unable to change directory to /",
         EVERY,
-        "`runcwd`, or CWD= in the rule, names a folder that is not there in the sandbox",
+        "`runcwd`, or CWD= in the rule, names a folder that does not exist in the sandbox",
         _for_the_helper("runcwd", in_the_rule="CWD="),
     ),
     Reason(
@@ -179,19 +179,19 @@ REASONS: Final = (
     Reason(
         "unable to mkdir",
         SUDO,
-        "I/O logging is on, and its folder cannot be written from the sandbox",
+        "I/O logging is on, and the sandbox cannot write to its folder",
         _LOGGING,
     ),
     Reason(
         "exited with status 143 and said nothing",
         SUDO,
         "the helper was terminated, or `command_timeout` is set",
-        f"if that goes on, {_for_the_helper('command_timeout', in_the_rule='TIMEOUT=')}",
+        f"if that persists, {_for_the_helper('command_timeout', in_the_rule='TIMEOUT=')}",
     ),
     Reason(
         "exited with status 1 and said nothing",
         SUDO,
-        "sudo said nothing, as when it cannot write to the folder of its I/O logging",
+        "sudo printed nothing, as when it cannot write to the folder of its I/O logging",
         _LOGGING,
     ),
 )
@@ -199,7 +199,7 @@ REASONS: Final = (
 
 
 def find_reason(text: str) -> Reason | None:
-    """Return the reason whose words are in a text; None if it is another text."""
+    """Return the reason whose words are in a text; None if there is none."""
     return next((reason for reason in REASONS if reason.words in text), None)
 
 

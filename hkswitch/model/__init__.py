@@ -1,1 +1,1 @@
-"""The decisions of hkswitch, as pure functions and values: no I/O, no clock, no event loop, no logging."""
+"""The decision logic of hkswitch: pure functions and values, without I/O, clock, event loop or logging."""

@@ -1,6 +1,6 @@
-"""YAML text to `Config`, or `ConfigError` with every problem. Pure: no I/O.
+"""Parses YAML text into a `Config`, or raises `ConfigError` with every problem. Pure: no I/O.
 
-Root acts on the result, so whatever is not in the tables of config_keys.py is refused.
+Root acts on the result, so the parser rejects everything that is not in the tables of config_keys.py.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,10 @@ from hkswitch.model.yaml_nodes import read, shown
 
 @dataclass(frozen=True, slots=True)
 class BridgeConfig:
-    """The bridge's name, and where it serves: on the default route's interface if neither is given."""
+    """The bridge's name and endpoint.
+
+    Without interfaces and addresses, the bridge listens on the interface of the default route.
+    """
 
     name: str = "hkswitch"
     interfaces: tuple[str, ...] = ()
@@ -28,7 +31,7 @@ class BridgeConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A config without problems. `groups` are in the file's order."""
+    """A valid config; `groups` are in the order of the file."""
 
     bridge: BridgeConfig
     groups: tuple[Group, ...]
@@ -40,10 +43,10 @@ class Config:
 
 
 def parse(data: bytes, file: str, keys: tuple[Key, ...] = CONFIG_KEYS) -> Config:
-    """Parse `data`; `file` is its name in problems.
+    """Parse the config in `data`; problems are reported under the file name `file`.
 
     Raises:
-        ConfigError: With all problems, in the file's order.
+        ConfigError: If there are problems; it lists all of them, in the order of the file.
     """
     problems: list[Problem] = []
     reader = Reader(problems)
@@ -51,7 +54,7 @@ def parse(data: bytes, file: str, keys: tuple[Key, ...] = CONFIG_KEYS) -> Config
     drafts = [(entry, _group(entry, reader)) for entry in read_values["groups"]]
     accessories = sum(1 + group.restart for _, group in drafts)
     if accessories > MOST_ACCESSORIES:
-        why = f"makes {accessories} accessories, restart switches included"
+        why = f"needs {accessories} accessories, restart switches included"
         reader.refuse(nodes["groups"], f"{why}; HomeKit allows at most {MOST_ACCESSORIES} behind a bridge")
     problems += [*_name_problems(drafts), *_aid_problems(drafts)]
     if problems:
@@ -61,11 +64,11 @@ def parse(data: bytes, file: str, keys: tuple[Key, ...] = CONFIG_KEYS) -> Config
 
 
 _Drafts = list[tuple[Entry, Group]]
-"""Groups that may have problems, where a refused id or name is empty."""
+"""Groups that may have problems; a rejected id or name is empty."""
 
 
 def _group(entry: Entry, reader: Reader) -> Group:
-    """Make the group of an entry: the defaults and rules that involve several of its keys."""
+    """Build the group of an entry; applies the defaults and rules that involve several keys."""
     found, nodes = entry.content
     actions, restart, commands = frozenset(found["actions"]), found["restart"], found["commands"]
     lacks_restart = commands is not None and not commands.restart
@@ -103,7 +106,7 @@ def _name_problems(drafts: _Drafts) -> Iterator[Problem]:
 
 
 def _names(group: Group) -> dict[str, str]:
-    """Return the group's names in the Home app by what Siri hears of them."""
+    """Return the group's names in the Home app by their spoken forms."""
     names = [group.name, group.restart_name] if group.restart else [group.name]
     return {values.spoken_form(name): name for name in names if group.name}
 

@@ -1,4 +1,4 @@
-"""Reads the config file without privilege; root reads it through serviceswitch/trusted_files.py.
+"""Reads the config file as an unprivileged user; root reads it through serviceswitch/trusted_files.py.
 
 Reading never blocks on a FIFO or a device, and `read_within` gives up on a file system that hangs.
 """
@@ -27,17 +27,17 @@ class ConfigReadTimedOut(ConfigUnreadable):
 
 def read(file: Path) -> "Config":
     """Read the config in `file`; raises `ConfigUnreadable` or `ConfigError`."""
-    from hkswitch.model.config import parse  # noqa: PLC0415 -- `hkswitch status` does not wait for YAML
+    from hkswitch.model.config import parse  # noqa: PLC0415 -- a slow import that `hkswitch status` does not need
 
     return parse(config_bytes(file), str(file))
 
 
 async def read_within(file: Path, seconds: float) -> "Config":
-    """`read` without blocking the event loop; raises `ConfigReadTimedOut` too.
+    """Read the config without blocking the event loop; raises as `read` does, or `ConfigReadTimedOut`.
 
-    A daemon thread reads the file: if it hangs, it delays neither the loop nor the end of the process.
+    A daemon thread reads the file: if it hangs, it delays neither the loop nor the exit of the process.
     """
-    import asyncio  # noqa: PLC0415 -- `hkswitch status` does not wait for it
+    import asyncio  # noqa: PLC0415 -- as above
     import threading  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
@@ -57,12 +57,12 @@ async def read_within(file: Path, seconds: float) -> "Config":
             outcome = read(file)
         except Exception as error:  # noqa: BLE001 -- raised where the config is awaited
             outcome = error
-        with suppress(RuntimeError):  # the loop has ended in the meantime
+        with suppress(RuntimeError):  # the loop has been closed meanwhile
             loop.call_soon_threadsafe(settle, outcome)
 
     try:
         threading.Thread(target=work, name="config", daemon=True).start()
-    except RuntimeError as error:  # no more threads are allowed
+    except RuntimeError as error:  # the thread limit has been reached
         raise ConfigUnreadable(str(file), str(error)) from error
     try:
         async with asyncio.timeout(seconds):
@@ -72,7 +72,7 @@ async def read_within(file: Path, seconds: float) -> "Config":
 
 
 def config_bytes(file: Path) -> bytes:
-    """Return the contents of `file`, cut one byte above the limit; raises `ConfigUnreadable`."""
+    """Return the contents of `file`, up to one byte more than the limit; raises `ConfigUnreadable`."""
     from hkswitch.model.yaml_nodes import MOST_CONFIG_BYTES  # noqa: PLC0415 -- as above
 
     try:
@@ -83,7 +83,7 @@ def config_bytes(file: Path) -> bytes:
 
 def read_regular(file: Path, most_bytes: int) -> bytes:
     """Read at most `most_bytes` of a regular file without blocking; raises `OSError`, for other files too."""
-    _refuse_irregular(file.stat())  # before opening it, which can have an effect on a device
+    _refuse_irregular(file.stat())  # before opening it: opening a device can have side effects
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _refuse_irregular(os.fstat(descriptor))

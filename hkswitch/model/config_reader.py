@@ -1,6 +1,6 @@
-"""Reads YAML nodes by a table of keys, and notes every problem. Pure: no I/O.
+"""Converts YAML nodes to values by a table of keys, and reports every problem. Pure: no I/O.
 
-The tables are in config_keys.py. An invalid value is noted and replaced by the default of its key.
+The tables are in config_keys.py. An invalid value is reported, and the default of its key is used.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class ListOf(NamedTuple):
-    """A list of distinct values, or with `or_one` a single value in place of a list of one."""
+    """A list of distinct values; `or_one` also allows a single value in place of a list of one."""
 
     convert: Convert[Any]
     or_one: bool = False
@@ -29,7 +29,7 @@ class CommandLine(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A mapping with keys of its own, whose values go to `make` by name."""
+    """A mapping with keys of its own; `make` receives their values as keyword arguments."""
 
     keys: tuple["Key", ...]
     make: Callable[..., Any] = dict
@@ -41,14 +41,14 @@ class Entries(NamedTuple):
     convert_id: Convert[str]
     keys: tuple["Key", ...]
     noun: str
-    """The word for an entry, like `group`."""
+    """The word for an entry, such as `group`."""
 
 
 class Key(NamedTuple):
-    """A key of the config: everything that the parser and the documentation know about it.
+    """A config key: everything that the parser and the documentation know about it.
 
-    `kind` is a function for a single value. `text` is for the example file and the manual page, and so is
-    `default_text`: the default in words, where the value itself does not say it.
+    `kind` is a function if the value is a single one. The example file and the manual page print `text`, and
+    `default_text`: the default in words, for a default that needs an explanation.
     """
 
     name: str
@@ -58,17 +58,17 @@ class Key(NamedTuple):
     default_text: str = ""
     required: bool = False
     instead_of: str = ""
-    """An earlier key that this one stands for: the two cannot be combined."""
+    """An earlier key that this one replaces; the two cannot be combined."""
     only_with: tuple[str, ...] = ()
-    """The key applies only where one of these is present."""
+    """The key applies only if one of these is present."""
     remedy: str = "add that or remove this key"
-    """The remedy where none of them is present."""
+    """The remedy if none of them is present."""
     field: str = ""
-    """The field of the value class, where it has another name."""
+    """The field of the value class, if it has another name."""
 
 
 class SectionContent(NamedTuple):
-    """Values of a section by the names of their fields, and the nodes of the keys that are present."""
+    """A section's values by field name, and the nodes of the keys that are present."""
 
     values: dict[str, Any]
     nodes: dict[str, Node]
@@ -83,13 +83,13 @@ class Entry(NamedTuple):
 
 
 class Reader:
-    """Converts nodes to values, and adds to `problems` what is invalid."""
+    """A converter of nodes to values, which adds every problem to `problems`."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self._problems = problems
 
     def refuse(self, node: Node, message: str) -> None:
-        """Note a problem with `node`, unless one is noted already."""
+        """Report a problem with `node`, unless one has already been reported."""
         if not isinstance(node, InvalidNode):
             self._problems.append(node.position.problem(message))
 
@@ -111,7 +111,7 @@ class Reader:
         )
 
     def _note_missing(self, node: Node, keys: tuple[Key, ...], meant: set[str]) -> set[str]:
-        """Note required keys that are missing, and return them."""
+        """Report missing required keys, and return them."""
         missing = set()
         for key in keys:
             others = [other.name for other in keys if other.instead_of == key.name]
@@ -134,7 +134,7 @@ class Reader:
                 if other != key.name:
                     self.refuse(nodes[key.name], f"cannot be combined with '{other}'; keep one of the two")
 
-    def _read(self, node: Node | None, key: Key) -> Any:  # noqa: ANN401 -- each key has a type of its own
+    def _read(self, node: Node | None, key: Key) -> Any:  # noqa: ANN401 -- each key has its own type
         match key.kind:
             case _ if node is None:
                 return key.default
@@ -159,7 +159,7 @@ class Reader:
         )
 
     def _argv(self, node: Node) -> Argv:
-        """A program and its arguments, which may repeat and be empty."""
+        """Return a program and its arguments; arguments may repeat, and may be empty."""
         match node:
             case Sequence(items=(first, *others)):
                 if len(others) >= MOST_LIST_ITEMS:
@@ -182,7 +182,7 @@ class Reader:
         return Mapping(node.position, (), sound=False)
 
     def _items(self, node: Node, convert: Convert[T], *, or_one: bool) -> tuple[T, ...]:
-        """All values of a list, or none if one of them is invalid."""
+        """Return all values of a list, or none if one of them is invalid."""
         match node:
             case Sequence(items=items) if items:
                 return self._distinct(node, items, convert)
@@ -205,7 +205,7 @@ class Reader:
         return tuple(first) if len(first) == len(items) else ()
 
     def value(self, node: Node, convert: Convert[T], default: T) -> T:
-        """Convert a single value, or note the problem and return `default`."""
+        """Convert a single value, or report the problem and return `default`."""
         if isinstance(node, Scalar):
             try:
                 return convert(node)

@@ -1,4 +1,4 @@
-"""Conversion of single config values: scalar to value, or ValueError with the reason. Pure: no I/O."""
+"""Converts single config values from scalars; raises ValueError with the reason. Pure: no I/O."""
 
 import re
 from collections.abc import Callable
@@ -28,15 +28,15 @@ _POSITIVE_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
 
-# systemd's unit_name_is_valid(), and the only names under which it loads units of types without instances.
+# As in systemd's unit_name_is_valid(). Units of types without instances load only under the names below.
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 _PATH = re.compile(r"-|(?![.-])((^|-)(?!\.\.?(-|$))([A-Za-z0-9:_.]|\\x[0-9a-f]{2})+)+")
 _SLICE = re.compile(r"-|(?!-)((^|-)[^@-]+)+")
 _SUFFIXES = (".service", ".socket", ".target", ".timer", ".mount", ".automount", ".swap", ".path", ".slice")
 _UNSTARTABLE = (".device", ".scope")
 _WITHOUT_INSTANCES = {
-    **dict.fromkeys(("mount", "automount", "swap"), (_PATH, "`systemd-escape -p` prints the one of a path")),
-    "slice": (_SLICE, "a slice has no '@' in its name, no '-' first or last, and no two in a row"),
+    **dict.fromkeys(("mount", "automount", "swap"), (_PATH, "`systemd-escape -p` prints a path's name")),
+    "slice": (_SLICE, "a slice has no '@', no '-' at the start or end, and no two '-' in a row"),
 }
 
 
@@ -56,7 +56,7 @@ def _like(pattern: re.Pattern[str], what: str, rule: str) -> Convert[str]:
     return convert
 
 
-group_id = _like(_GROUP_ID, "a group id", "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first")
+group_id = _like(_GROUP_ID, "a group id", "use at most 64 of a-z, 0-9 and '-', without '-' at the start")
 interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
 
 
@@ -68,15 +68,15 @@ def name(scalar: Scalar) -> str:
         return text
     bad = next((char for char, kind in zip(text, found, strict=True) if kind not in "LAMV '"), "")
     because = f", because of {shown(bad)} (U+{ord(bad):04X})" if bad else ""
-    rule = "letters, digits, spaces and apostrophes (') are allowed, and a letter or digit first and last"
+    rule = "letters, digits, spaces and apostrophes (') are allowed, with a letter or digit at each end"
     raise ValueError(f"{shown(text)} is not a name{because}; at most {MOST_NAME} {rule}")
 
 
 def character_classes(text: str) -> str:
-    """Replace letters and digits by `L` or `A`, and marks by `M` or `V`; other characters stay.
+    """Replace letters and digits with `L` or `A`, and marks with `M` or `V`; keep other characters.
 
-    A joiner counts as a mark where letters depend on it, by UAX #31, 2.3: between Arabic letters (`A`), and
-    beside a virama (`V`), as in Sinhala.
+    A joiner counts as a mark where letters depend on it (UAX #31, 2.3): between Arabic letters (`A`), and
+    next to a virama (`V`), as in Sinhala.
     """
     return _JOINER.sub("M", "".join(map(_kind, text)))
 
@@ -84,19 +84,19 @@ def character_classes(text: str) -> str:
 def _kind(char: str) -> str:
     if char.isalnum() and char not in FILLERS:
         return "A" if bidirectional(char) == "AL" else "L"
-    # A variation selector is a mark as well, but it can turn a character into a picture.
+    # A variation selector is a mark, too, but it can turn a character into an emoji.
     if category(char) not in {"Mn", "Mc"} or "\ufe00" <= char <= "\ufe0f":
         return char
     return "V" if combining(char) == _VIRAMA else "M"
 
 
 def spoken_form(name: str) -> str:
-    """Return a name as Siri hears it: two names with the same spoken form are one to Siri."""
+    """Return a name as Siri hears it; Siri cannot tell names with the same spoken form apart."""
     return " ".join(without_invisible(name).casefold().split())
 
 
 def unit(scalar: Scalar) -> str:
-    """Convert to a full unit name by systemd.unit(5): a name without a known suffix is a service."""
+    """Convert to a full unit name (systemd.unit(5)); a name without a known suffix is a service."""
     text = _text(scalar)
     if text.endswith(_UNSTARTABLE):
         raise ValueError(f"{shown(text)} cannot be started; allowed types: {', '.join(_SUFFIXES)}")
@@ -105,7 +105,7 @@ def unit(scalar: Scalar) -> str:
     prefix, at, instance = stem.partition("@")
     if not (prefix and _UNIT.fullmatch(unit)):
         rule = r"at most 255 letters, digits and :_.\@- are allowed"
-        raise ValueError(f"{shown(text)} is not a unit; {rule}, and something before '@' and the suffix")
+        raise ValueError(f"{shown(text)} is not a unit; {rule}, with a name before '@' and the suffix")
     shape, rule = _WITHOUT_INSTANCES.get(kind, (_UNIT, ""))
     if not shape.fullmatch(stem) or unit == "-.automount":
         raise ValueError(f"{shown(text)} is not a {kind} unit; {rule}")
@@ -116,7 +116,7 @@ def unit(scalar: Scalar) -> str:
 
 
 def address(scalar: Scalar) -> str:
-    """Convert an address of a host to its usual form. A link-local IPv6 address needs an interface."""
+    """Convert a host's address to its canonical form. A link-local IPv6 address needs an interface."""
     text = _text(scalar)
     _, percent, scope = text.partition("%")
     try:
@@ -124,13 +124,13 @@ def address(scalar: Scalar) -> str:
     except ValueError:
         found = None
     if not found or (percent and not _INTERFACE.fullmatch(scope)):
-        rule = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
+        rule = "write an IPv4 or IPv6 address, like 192.168.1.10 or fe80::1%eth0"
         raise ValueError(f"{shown(text)} is not an address; {rule}")
     if found.is_unspecified or found.is_multicast or str(found) == "255.255.255.255":
         raise ValueError(f"{shown(text)} is not a host address")
     if found.version == 6 and found.is_link_local and not percent:
         hint = f"write it with its interface, like {shown(f'{found}%eth0')}"
-        raise ValueError(f"{shown(text)} is an address on every link; {hint}")
+        raise ValueError(f"{shown(text)} is a link-local address; {hint}")
     if percent and not found.is_link_local:
         raise ValueError(f"{shown(text)} needs no interface; write {shown(text.partition('%')[0])}")
     return str(found)
@@ -157,7 +157,7 @@ def boolean(scalar: Scalar) -> bool:
         return scalar.text == "true"
     word = scalar.text.lower()
     meant = "true" if word in {"true", "yes", "on"} else "false" if word in {"false", "no", "off"} else ""
-    hint = f"; write {meant}, in small letters and without quotes" if meant else ""
+    hint = f"; write {meant}, in lower case and without quotes" if meant else ""
     raise ValueError(f"must be true or false{hint}")
 
 
@@ -175,21 +175,21 @@ def one_of(kind: type[Choice]) -> Convert[Choice]:
 
 
 def unknown(what: str, text: str, allowed: tuple[str, ...]) -> str:
-    """Return the message for `text` where only these are allowed."""
+    """Return the error message for `text`, which is not one of `allowed`."""
     close = closest(text, allowed)
     hint = f"did you mean {shown(close)}?" if close else f"allowed {what}s: {', '.join(allowed)}"
     return f"unknown {what} {shown(text)}; {hint}"
 
 
 def closest(text: str, allowed: tuple[str, ...]) -> str:
-    """Return which of these `text` is probably meant to be, or nothing."""
+    """Return the allowed value that `text` is probably meant to be; empty if there is none."""
     from difflib import get_close_matches  # noqa: PLC0415 -- only a mistake needs it
 
     return next(iter(get_close_matches(text, allowed, n=1)), "")
 
 
 def argument(scalar: Scalar) -> str:
-    """Convert an argument of a command, which is passed on as it is, without a shell."""
+    """Convert a command's argument, which is passed on unchanged, without a shell."""
     text = _text(scalar)
     if len(text) > MOST_ARGUMENT:
         raise ValueError(f"is too long; at most {MOST_ARGUMENT} characters are allowed")
@@ -202,7 +202,7 @@ def program(scalar: Scalar) -> str:
     """Convert the absolute path of a program, without `//`, `.` and `..`."""
     text = argument(scalar)
     if not _PROGRAM.fullmatch(text):
-        hint = "write its whole path, like /usr/bin/docker, without '//', '.' and '..' in it"
-        words = "; a command is a list of words, and no shell reads it" if " " in text else ""
+        hint = "write its absolute path, like /usr/bin/docker, without '//', '.' and '..'"
+        words = "; a command is a list of words, without a shell" if " " in text else ""
         raise ValueError(f"{shown(text)} is not the path of a program; {hint}{words}")
     return text

@@ -1,6 +1,6 @@
-"""Units that cut off hkswitch or the machine when they are switched. They cause a warning only. Pure: no I/O.
+"""Units that hkswitch or the machine depends on. Switching them causes only a warning. Pure: no I/O.
 
-The helper does not import this module: it allows what the configuration says.
+The helper does not import this module: it allows whatever the configuration lists.
 """
 
 from collections.abc import Collection, Iterator
@@ -14,7 +14,7 @@ from hkswitch.model.yaml_nodes import Mapping, Node, Sequence, read
 
 
 class _Danger(NamedTuple):
-    """The effect that these actions have on these units; a template stands for its instances."""
+    """The effect of these actions on these units; a template stands for its instances."""
 
     actions: frozenset[Action]
     why: str
@@ -22,7 +22,7 @@ class _Danger(NamedTuple):
 
 
 class DangerousUnit(NamedTuple):
-    """A unit of a group, by its index there, and the effect of switching it."""
+    """A unit of a group, its index in the group, and the effect of switching it."""
 
     group_id: str
     unit_index: int
@@ -81,7 +81,7 @@ _DANGERS: Final = (
     ),
     _Danger(
         _IF_STARTED,
-        "starting it stops nearly everything but a shell on the console, hkswitch included",
+        "starting it stops nearly everything except a shell on the console, hkswitch included",
         (
             *("rescue.target", "rescue.service", "emergency.target", "emergency.service"),
             *("runlevel1.target", "initrd-switch-root.target", "initrd-switch-root.service"),
@@ -116,7 +116,7 @@ _DANGERS: Final = (
     ),
     _Danger(
         _IF_STOPPED,
-        "stopping it loses log lines, those about hkswitch's own actions too",
+        "stopping it loses log lines, including those about hkswitch's own actions",
         (
             *("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"),
             "systemd-journald-audit.socket",
@@ -133,7 +133,7 @@ _BY_NAME: Final = {name: danger for danger in _DANGERS for name in danger.names}
 
 
 def why_dangerous(unit: str, actions: Collection[Action]) -> str:
-    """Return what these actions on a unit cut off, or nothing."""
+    """Return why these actions on a unit are dangerous; empty if they are not."""
     stem, _, kind = unit.rpartition(".")
     prefix, at, _ = stem.partition("@")
     danger = _BY_NAME.get(f"{prefix}{at}.{kind}")
@@ -141,7 +141,7 @@ def why_dangerous(unit: str, actions: Collection[Action]) -> str:
 
 
 def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
-    """Yield all dangerous units in the file's order."""
+    """Yield all dangerous units in the order of the file."""
     for group in config.groups:
         for index, unit in enumerate(group.units):
             if why := why_dangerous(unit, group.actions):
@@ -149,7 +149,7 @@ def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
 
 
 def warnings(data: bytes, config: Config) -> Iterator[Problem]:
-    """Yield them as problems with their position in `data`, from which `config` was parsed."""
+    """Yield the dangerous units as problems, with their positions in `data`, the source of `config`."""
     groups = _entries(_entries(read(data, []))["groups"])
     for found in dangerous_units(config):
         units = _entries(groups[found.group_id])["units"]

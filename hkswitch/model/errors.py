@@ -1,14 +1,14 @@
-"""Failures, and the exit codes with which they end a program. Pure: no I/O."""
+"""Failures, and the exit codes that they lead to. Pure: no I/O."""
 
 from enum import IntEnum
 from typing import NamedTuple
 
 
 class Exit(IntEnum):
-    """Exit codes, after sysexits.h. 1 is left to sudo and to crashes."""
+    """Exit codes, as in sysexits.h; 1 is left to sudo and to crashes."""
 
     OK = 0
-    NOT_ON = 3  # `status` of a group that is not on, like systemctl
+    NOT_ON = 3  # `status` of a group that is not on, as in systemctl
     USAGE = 64  # EX_USAGE
     DAMAGED = 65  # EX_DATAERR
     UNAVAILABLE = 69  # EX_UNAVAILABLE
@@ -19,7 +19,7 @@ class Exit(IntEnum):
 
 
 class Failure(Exception):
-    """Something a person can fix: `str()` is one sentence (what, where, what to do)."""
+    """An error that the user can fix: `str()` is one sentence that says what, where, and what to do."""
 
     exit_code: Exit = Exit.UNAVAILABLE
 
@@ -29,7 +29,7 @@ class Failure(Exception):
 
 
 class Problem(NamedTuple):
-    """One mistake in a config. `line` and `column` count from 1; `path` is like `groups.web.units[0]`."""
+    """One mistake in a config. `line` and `column` count from 1; `path` looks like `groups.web.units[0]`."""
 
     line: int
     column: int
@@ -42,7 +42,7 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Failure):
-    """A config with mistakes: all of them, in the file's order."""
+    """A config with mistakes; lists all of them, in the order of the file."""
 
     exit_code = Exit.CONFIG
 

@@ -1,4 +1,4 @@
-"""A group of the configuration, which is one switch. Pure: no I/O."""
+"""A group of the configuration, which becomes one switch. Pure: no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from enum import StrEnum
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState, group_state
 
 MOST_ACCESSORIES = 149
-"""HomeKit allows 150 accessories behind a bridge, the bridge itself included."""
+"""HomeKit allows 150 accessories per bridge, including the bridge itself."""
 
 CHECK_INTERVAL_SECONDS = 30
 STATUS_INTERVAL_SECONDS = 5
 TIMEOUT_SECONDS = 10
 
 RESERVED_AIDS = frozenset({0, 1, 7})
-"""0 is no AID, 1 is the bridge, and iOS ignores 7 (HAP-python #61)."""
+"""0 is not a valid AID, 1 is the bridge, and iOS ignores 7 (HAP-python #61)."""
 
 
 class AccessoryType(StrEnum):
@@ -47,12 +47,12 @@ class Commands:
 _StateByResult = dict[ProbeResult | None, GroupState]
 _STATE_OF_COMMANDS: _StateByResult = {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.OFF}
 _STATE_WHILE_UP: _StateByResult = {ProbeResult.ON: GroupState.ON, ProbeResult.OFF: GroupState.PARTIAL}
-"""The state of a group whose units are all up, by its check."""
+"""The state of a group whose units are all up, by the result of its check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A named group of commands, or of units with their full names in the config's order."""
+    """A named group of commands, or of units: their full names, in the order of the config."""
 
     id: str
     name: str
@@ -61,7 +61,7 @@ class Group:
     actions: frozenset[Action] = frozenset({Action.START, Action.STOP})
     restart: bool = False
     commands: Commands | None = None
-    """Instead of units."""
+    """Set instead of `units`."""
     check: Argv = ()
     """A group of units is on only while this exits with 0."""
     interval_seconds: int = CHECK_INTERVAL_SECONDS
@@ -76,19 +76,19 @@ class Group:
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The programs that are run for the group."""
+        """The programs that systemd runs for the group."""
         has = self.commands
         found = (has.start, has.stop, has.restart, has.status) if has else (self.check,)
         return tuple(argv[0] for argv in found if argv)
 
     def programs_of(self, action: Action) -> tuple[str, ...]:
-        """Return the programs without which an action cannot be done; a group of units needs none."""
+        """Return the programs that an action needs; a group of units needs none."""
         return () if self.commands is None else (self.commands.of(action)[0], self.commands.status[0])
 
     def state(self, units: Mapping[str, UnitState], probe_result: ProbeResult | None) -> GroupState | None:
-        """Return the group's state from its units' states and the probe's result since then.
+        """Derive the group's state from its units' states and the probe's result since then.
 
-        None is unknown: a unit's state is missing, or the probe has not answered yet, or is unavailable.
+        Returns None if it is unknown: a unit's state or the probe's result is missing or unavailable.
         """
         if self.commands is not None:
             return _STATE_OF_COMMANDS.get(probe_result)
@@ -100,13 +100,13 @@ class Group:
         return _STATE_WHILE_UP.get(probe_result)
 
     def left_by_stop(self, units: Mapping[str, UnitState]) -> GroupState:
-        """Return the state of the units that a stop still has to end, leaving out those that have failed."""
+        """Return the state of the units that still have to stop, ignoring those that have failed."""
         running = [units[unit] for unit in self.units if units[unit].is_running]
         return group_state(running) if running else GroupState.OFF
 
     @property
     def token(self) -> str:
-        """A digest of everything that root acts on. If it differs, the same id means something else."""
+        """A digest of everything that root acts on; if it changes, the same id means something else."""
         import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no token
 
         actions = sorted(action.value for action in self.actions)
@@ -130,7 +130,7 @@ class Group:
 
 
 def aid_of(identity: str) -> int:
-    """Return a 32-bit AID that depends on `identity` only: Home keeps rooms and automations by AID."""
+    """Return a 32-bit AID that depends only on `identity`: Home stores rooms and automations by AID."""
     import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no AID
 
     digest = hashlib.sha256(identity.encode()).digest()

@@ -1,4 +1,4 @@
-"""The names that an installation of hkswitch has on a host. Pure: no I/O."""
+"""The names of hkswitch's files, user and units on a host. Pure: no I/O."""
 
 from typing import Final
 
@@ -8,5 +8,5 @@ DAEMON_USER: Final = "hkswitch"
 DAEMON_UNIT: Final = "hkswitch.service"
 
 HELPER_SLICE: Final = "system-serviceswitch.slice"
-"""systemd's own choice for serviceswitch@.service; the helper's scopes are there too, so that one query
-finds all."""
+"""systemd's default slice for serviceswitch@.service; the helper's scopes are in it, too, so that one query
+finds all of them."""

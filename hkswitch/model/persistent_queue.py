@@ -1,7 +1,7 @@
-"""A persistent queue: a value that never changes, whose next version is cheap to make. Pure: no I/O.
+"""A persistent queue: an immutable value that is cheap to derive new versions from. Pure: no I/O.
 
-A tuple would be copied whole for each item that is added or removed, so that n items would cost n squared.
-The versions of a queue share one list, of which each sees its own part.
+A tuple would be copied for each item that is added or removed, so n items would take O(n^2) time.
+The versions of a queue share one list, and each version sees its own part of it.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PersistentQueue(Sequence[T], Generic[T]):
-    """Items with increasing numbers. It is cheap to append one, to remove the first and to find one."""
+    """A queue of items with increasing numbers; appending, finding, and removing the first are cheap."""
 
     _shared: list[T] = field(default_factory=list)
     _begin: int = 0
@@ -62,7 +62,7 @@ class PersistentQueue(Sequence[T], Generic[T]):
         return index if index < len(self) and number_of(self[index]) == number else None
 
     def without(self, index: int) -> "PersistentQueue[T]":
-        """Return a queue without the item at this index, which is mostly the first."""
+        """Return a queue without the item at this index, which is usually the first."""
         if index == 0:
             return PersistentQueue(self._shared, self._begin + 1, self._end)
         return PersistentQueue.of(*(item for each, item in enumerate(self) if each != index))

@@ -6,10 +6,10 @@ All such text goes through here: control characters, surrogates and bidirectiona
 from typing import Final
 
 LONGEST_PRINTED: Final = 2000
-"""Characters of a reason, a failure or a log line."""
+"""Characters in a reason, a failure or a log line."""
 
 JOINERS: Final = "\u200c\u200d"
-"""Invisible, but many scripts need them; they do not move the cursor of a terminal."""
+"""Invisible, but many scripts need them; they do not move a terminal's cursor."""
 
 FILLERS: Final = "\u115f\u1160\u3164\uffa0"
 """Invisible, although Unicode classifies them as letters."""
@@ -31,7 +31,7 @@ def without_invisible(text: str) -> str:
 
 
 def printable(text: str, longest: int = LONGEST_PRINTED) -> str:
-    """Return `text`, cut at `longest`, with a question mark for each character that cannot be printed."""
+    """Return `text`, cut off at `longest`, with a question mark for each character that cannot be printed."""
     shown = text[:longest]
     return shown if is_printable(shown) else "".join(c if is_printable(c) else "?" for c in shown)
 
@@ -50,10 +50,10 @@ def printable_lines(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return the lines of `text` in one line, separated by semicolons."""
+    """Join the lines of `text` into one, separated by semicolons."""
     return "; ".join(line for line in map(str.strip, text.splitlines()) if line)
 
 
 def printable_line(text: str, longest: int = LONGEST_PRINTED) -> str:
-    """Return `text` in one line, with a question mark for each character that cannot be printed."""
+    """Return `text` on one line, with a question mark for each character that cannot be printed."""
     return printable(one_line(text), longest)

@@ -1,13 +1,13 @@
 """The state machine of a group's switch: events in, decisions out. Pure: no I/O.
 
 A switch shows its group's state, except while a request is pending. A tap (`Written`) sends a request.
-Until the tap is answered, On keeps its value, because no controller is to see a start that fails at once.
+Until the tap is answered, On keeps its value, so that no controller sees a start that fails at once.
 From the answer to the end of the request, On is the requested value, whatever states the units pass
-through. After that, the units decide again, and `Show` corrects controllers whose answer turned out to be
-wrong.
+through. After that, On follows the units again, and `Show` corrects controllers whose answer turned out to
+be wrong.
 
-An unknown state is never shown as on: a group that waits for its check keeps its value for a moment if that
-is off, and is unavailable otherwise.
+An unknown state is never shown as on: while a group waits for its check, it stays off for a moment if it
+was off, and is unavailable otherwise.
 
 A group with a restart switch has a second On, which is on while a restart is pending.
 """
@@ -44,7 +44,7 @@ from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
 
 @dataclass(frozen=True, slots=True)
 class ActiveRequest:
-    """The newest request. `on` is the requested value of the group's tile, `writes` are not answered yet."""
+    """The newest request. `on` is the requested value of the group's tile; `writes` are still unanswered."""
 
     id: int
     action: Action
@@ -73,7 +73,7 @@ class Switch:
     units: Mapping[str, UnitState] | None = None
     probe_result: ProbeResult | None = None
     why: str = ""
-    """The host's reason: for the probe's result, or for an unknown state."""
+    """The host's reason for the probe's result, or for an unknown state."""
     state: GroupState | None = None
     """The group's state, None while it is unknown. Computed once for each observation."""
     available: bool = False
@@ -82,15 +82,15 @@ class Switch:
     superseded: PersistentQueue[ActiveRequest] = field(default_factory=PersistentQueue)
     """Requests that a newer one replaced before the host accepted or rejected them."""
     shown: bool = False
-    """The value of On that was sent to controllers last."""
+    """The value of On that controllers were sent last."""
     doubted: bool = False
-    """Whether a controller may have another value, like after a success that a newer request undid."""
+    """Whether a controller may have another value, such as after a success that a newer request undid."""
     unstable: int = 0
-    """The number of the newest `AwaitStable` of a group that failed and may do so again, else 0."""
+    """The number of the newest `AwaitStable`, if the group failed and may fail again; otherwise 0."""
     waiting: int = 0
     """The number of the newest `AwaitKnown`."""
     is_awaited: bool = False
-    """Whether that timer runs and began without a pending request: the end of one does not restart it."""
+    """Whether that timer runs and began without a pending request; the end of one does not restart it."""
 
     @property
     def is_known(self) -> bool:
@@ -99,11 +99,11 @@ class Switch:
 
     @property
     def is_asked(self) -> bool:
-        """Whether the host is still finding out: it lacks a unit's state, or the probe has not answered."""
+        """Whether the host is still determining it: a unit's state or the probe's result is missing."""
         return self.state is None and self.units is not None and self.probe_result is None
 
     def step(self, event: Event) -> Step:
-        """Return the switch after an event, and the decisions to carry out in this order."""
+        """Return the switch after an event, and the decisions to carry out, in order."""
         match event:
             case Observed(units, probe_result, why):
                 state = None if units is None else self.group.state(units, probe_result)
@@ -127,7 +127,7 @@ class Switch:
                 return self._finished(request, failure)
 
     def _group_changed(self, group: Group) -> Step:
-        """Take another config of the group. Its known state stays if the config means the same to root."""
+        """Apply a new config of the group; the known state stays if the config means the same to root."""
         gets_restart = group.restart and not self.group.restart
         after = replace(self, group=group)
         decisions: tuple[Decision, ...] = ()
@@ -139,12 +139,12 @@ class Switch:
 
     def _observed(self, after: "Switch") -> Step:
         if self.available and self.is_asked and after.is_asked:
-            return after, ()  # the timer runs already, and this does not restart it
+            return after, ()  # the timer is already running, and this does not restart it
         after, told = after._with_availability()
         if after.state is self.state and not told:
             return after, ()
         after, waits = after._watched_for_crashes()
-        is_passing = after.state is None and after.available  # the host is finding out
+        is_passing = after.state is None and after.available  # the host has yet to determine it
         # A crash loop is reported once, not with each crash.
         is_news = not is_passing and not (self.unstable and after.unstable) and after.state is not self.state
         changes = (Changed(after.state),) if is_news else ()
@@ -152,7 +152,7 @@ class Switch:
         return after, (*changes, *told, *waits, *shows)
 
     def _with_availability(self) -> Step:
-        """Decide whether reads return a value: an unknown state has none, except for a moment while off."""
+        """Decide whether reads return a value: not in an unknown state, except for a moment while off."""
         if self.is_known is self.available:
             return replace(self, is_awaited=False), ()
         if self.is_known:
@@ -182,9 +182,9 @@ class Switch:
         return after, (Changed(GroupState.ON), *shows)
 
     def _watched_for_crashes(self) -> Step:
-        """Do not show a group that failed as on until it has stayed up, or was stopped on purpose."""
+        """After a failure, do not show the group as on until it has stayed up, or was stopped on purpose."""
         if self.pending is not None:
-            return self, ()  # its end decides
+            return self, ()  # decided when the request ends
         if self.state is GroupState.FAILED:
             return replace(self, unstable=self.unstable + 1), ()
         if self.state is GroupState.OFF or not self.unstable:
@@ -209,7 +209,7 @@ class Switch:
         return replace(after, pending=request, unstable=0), (*decisions, Send(write, action))
 
     def _superseded(self, action: Action) -> Step:
-        """Replace the pending request by a newer one, without a failure.
+        """Replace the pending request with a newer one, which is not a failure.
 
         A request for the same action replaces it only after a reload changed the group; then its outcome is
         unknown, and its writes fail.
@@ -237,7 +237,7 @@ class Switch:
         answers = _answers(known, ok=ok)
         if not ok:
             return after, answers
-        # The answer was a success, which is over already.
+        # The answer was a success, but a newer request has already replaced it.
         over = (Show(on=False, tile=Tile.RESTART),) if known.tile is Tile.RESTART else ()
         after, shows = replace(after, doubted=True)._show_state()
         return after, (*answers, *over, *shows)
@@ -247,7 +247,7 @@ class Switch:
         # A request has the number of its first write, and all its writes come before the next request.
         position = bisect_right(self.superseded, write, key=_id) - 1
         if position >= 0 and (old := self.superseded[position]).writes.find(write, int) is not None:
-            # The host has not accepted it yet, so it is no success.
+            # The host has not accepted it yet, so the answer cannot be a success.
             return self._superseded_known(old.id, ok=False)
         index = None if pending is None else pending.writes.find(write, int)
         if pending is None or index is None:
@@ -277,14 +277,14 @@ class Switch:
             after, shows = after._show_answer(pending, pending.writes[0])
             decisions += shows
         elif pending.writes:
-            after = replace(after, doubted=True)  # the writer takes its success for the state
+            after = replace(after, doubted=True)  # the writer takes the success for the state
         if pending.tile is Tile.RESTART and (pending.acknowledged or failure is None):
             decisions.append(Show(on=False, tile=Tile.RESTART))
         after, shows = after._show_state()
         return after, (*decisions, *shows)
 
     def _show_answer(self, pending: ActiveRequest, write: int) -> Step:
-        """Show the requested value, which a write was just answered with."""
+        """Show the requested value, after a write was answered with success."""
         if pending.tile is Tile.RESTART:
             return self, (Show(on=True, writer=write, tile=Tile.RESTART),)
         return self._show(on=pending.on, writer=write)

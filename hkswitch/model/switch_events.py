@@ -8,10 +8,10 @@ from hkswitch.model.group import Group
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, UnitState
 
 WRITE_TIMEOUT_SECONDS: Final = 1.0
-"""A write is answered within this time. iOS gives up after about 10 s, and sends nothing else meanwhile."""
+"""The time limit for answering a write. iOS gives up after about 10 s, and sends nothing else meanwhile."""
 
 KNOWN_WITHIN_SECONDS: Final = 5.0
-"""How long a group that is shown as off may have an unknown state before it shows "No Response"."""
+"""How long a group shown as off may have an unknown state before the Home app shows "No Response"."""
 
 STABLE_AFTER_SECONDS: Final = 2.0
 """How long a group that failed must stay up to be shown as on. A group in a crash loop never does."""
@@ -46,19 +46,19 @@ class GroupChanged(NamedTuple):
 
 
 class StayedUnknown(NamedTuple):
-    """`KNOWN_WITHIN_SECONDS` passed since the `AwaitKnown` of this number."""
+    """`KNOWN_WITHIN_SECONDS` have passed since the `AwaitKnown` of this number."""
 
     number: int
 
 
 class StayedUp(NamedTuple):
-    """`STABLE_AFTER_SECONDS` passed since the `AwaitStable` of this number."""
+    """`STABLE_AFTER_SECONDS` have passed since the `AwaitStable` of this number."""
 
     number: int
 
 
 class Written(NamedTuple):
-    """A controller wrote On of a tile. `write` is a number larger than all before it."""
+    """A controller wrote On of a tile. `write` is a number, larger than all before it."""
 
     write: int
     on: bool
@@ -66,7 +66,7 @@ class Written(NamedTuple):
 
 
 class WriteTimedOut(NamedTuple):
-    """`WRITE_TIMEOUT_SECONDS` passed since the write."""
+    """`WRITE_TIMEOUT_SECONDS` have passed since the write."""
 
     write: int
 
@@ -78,7 +78,7 @@ class RequestAccepted(NamedTuple):
 
 
 class RequestFinished(NamedTuple):
-    """The request ended, after every state that it led to was `Observed`.
+    """The request ended; every state that it led to has been `Observed`.
 
     `failure` says what failed, and is None after a success.
     """

@@ -25,7 +25,7 @@ class HelperTransport(StrEnum):
 
 
 class _OfSystemd(StrEnum):
-    """A vocabulary of systemd. Each has `UNKNOWN` for the words of a newer systemd."""
+    """A set of words that systemd uses; `UNKNOWN` stands for the words of a newer systemd."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self:  # noqa: ARG003 -- the signature is Enum's
@@ -42,7 +42,7 @@ class LoadState(_OfSystemd):
     MASKED = "masked"
     BAD_SETTING = "bad-setting"
     ERROR = "error"
-    UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
+    UNKNOWN = "unknown"  # ours: any word of a newer systemd
 
 
 class ActiveState(_OfSystemd):
@@ -56,7 +56,7 @@ class ActiveState(_OfSystemd):
     FAILED = "failed"
     ACTIVATING = "activating"
     DEACTIVATING = "deactivating"
-    UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
+    UNKNOWN = "unknown"  # ours: any word of a newer systemd
 
 
 class JobResult(_OfSystemd):
@@ -76,7 +76,7 @@ class JobResult(_OfSystemd):
     FROZEN = "frozen"
     CONCURRENCY = "concurrency"
     REFUSED = "refused"  # ours: systemd created no job
-    UNKNOWN = "unknown"  # ours: a word that only a newer systemd knows
+    UNKNOWN = "unknown"  # ours: any word of a newer systemd
 
     @property
     def success(self) -> bool:
@@ -85,7 +85,7 @@ class JobResult(_OfSystemd):
 
 
 class UnitHealth(Enum):
-    """The health of a unit, as far as its group is concerned."""
+    """The health of a unit, as its group needs it."""
 
     UP = "up"
     STARTING = "starting"
@@ -108,12 +108,12 @@ _HEALTH = {
     ActiveState.INACTIVE: UnitHealth.DOWN,
     ActiveState.MAINTENANCE: UnitHealth.DOWN,
     ActiveState.FAILED: UnitHealth.FAILED,
-    ActiveState.UNKNOWN: UnitHealth.MISSING,  # a state that is not understood must not be shown
+    ActiveState.UNKNOWN: UnitHealth.MISSING,  # hkswitch must not show a state that it does not understand
 }
 
 
 class UnitState(NamedTuple):
-    """A unit's state in systemd's own words."""
+    """A unit's state, in systemd's terms."""
 
     load: LoadState
     active: ActiveState
@@ -121,7 +121,7 @@ class UnitState(NamedTuple):
 
     @property
     def health(self) -> UnitHealth:
-        """The unit's health; a unit in a crash loop that waits for its next start has failed."""
+        """The unit's health; a crashed unit that waits for its next start counts as failed."""
         if self.load not in _LOADABLE:
             return UnitHealth.MISSING
         return UnitHealth.FAILED if self.waits_to_restart else _HEALTH[self.active]
@@ -186,9 +186,9 @@ class ProbeResult(StrEnum):
 
 
 class UnitResult(NamedTuple):
-    """How a unit's job ended. `detail` says why in a few words, like "exited with status 1".
+    """The result of a unit's job. `detail` is a short reason, such as "exited with status 1".
 
-    After a successful job, `detail` says that the unit has ended and is not running any more.
+    After a successful job, `detail` says that the unit has ended and is no longer running.
     """
 
     unit: str
@@ -202,20 +202,20 @@ class UnitResult(NamedTuple):
 
 
 def failure_of(results: tuple[UnitResult, ...]) -> str | None:
-    """Return the failed results of a request in one line, or None if all succeeded."""
+    """Return the failed results of a request on one line, or None if all succeeded."""
     failed = [str(result) for result in results if not result.job.success]
     return ", ".join(failed) or None
 
 
 class ActionResult(NamedTuple):
-    """The result of an action on a group. `failure` is None after a success; `note` is for people."""
+    """The result of an action on a group. `failure` is None after a success; `note` is for the user."""
 
     failure: str | None = None
     note: str = ""
 
 
 def result_of(results: tuple[UnitResult, ...]) -> ActionResult:
-    """Return the result of a request from those of its units."""
+    """Combine the results of a request's units."""
     ended = [result for result in results if result.job.success and result.detail]
     notes = [f"{result.unit} {result.detail} and is not running" for result in ended]
     return ActionResult(failure_of(results), ", ".join(notes))

@@ -1,7 +1,7 @@
-"""YAML text to a tree of nodes that know their line and column. Pure: no I/O.
+"""Parses YAML text into a tree of nodes with their lines and columns. Pure: no I/O.
 
-The only module that knows PyYAML, so that root and the daemon cannot read one file in two ways. It accepts
-only plain YAML: no aliases, anchors, tags, merge keys, duplicate keys or second documents. It reads
+Only this module uses PyYAML, so that root and the daemon cannot read one file in two ways. It accepts only
+plain YAML: no aliases, anchors, tags, merge keys, duplicate keys or second documents. It reads
 PyYAML's events, which are flat, so that nothing recurses before the depth is checked.
 """
 
@@ -19,7 +19,7 @@ MOST_CONFIG_BYTES = 1 << 20
 MOST_LEVELS = 8
 MOST_INVISIBLE = 100
 HIDDEN = "\ue000"
-"""Replaces an invisible character that was refused, so that the rest can be read."""
+"""Stands in for a rejected invisible character, so that the rest can be parsed."""
 
 _RESOLVER = Resolver()
 _LAYOUT = frozenset("\t\r\x85\u2028\u2029")  # with these, lines and indentation are ambiguous
@@ -27,7 +27,7 @@ _LAYOUT = frozenset("\t\r\x85\u2028\u2029")  # with these, lines and indentation
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The position of a value. `line` and `column` count from 1; `path` is like `groups.web.units[0]`."""
+    """The position of a value. `line` and `column` count from 1; `path` looks like `groups.web.units[0]`."""
 
     line: int
     column: int
@@ -47,12 +47,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class InvalidNode(Node):
-    """A value whose problem is noted already: readers ignore it."""
+    """A value whose problem has already been reported; readers ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar(Node):
-    """A single value as written. If not `is_text`, YAML sees a number, a boolean, a date or nothing."""
+    """A single value as written. Unless `is_text`, it is a number, a boolean, a date or null in YAML."""
 
     text: str
     is_text: bool
@@ -74,7 +74,7 @@ class Sequence(Node):
 class Mapping(Node):
     """Keys and values in the file's order. Keys are text and distinct.
 
-    If not `sound`, a key was refused, so a key that seems to be missing may be present.
+    Unless `sound`, a key was rejected, so a key that seems to be missing may be present.
     """
 
     entries: tuple[tuple[Scalar, Node], ...]
@@ -82,7 +82,7 @@ class Mapping(Node):
 
 
 def read(data: bytes, problems: list[Problem]) -> Node:
-    """Return the tree in `data`, or an empty scalar if there is none. Adds what is invalid to `problems`."""
+    """Return the tree in `data`, or an empty scalar if there is none; adds every problem to `problems`."""
     try:
         text = _decoded(data, problems)
         if not _LAYOUT.isdisjoint(text):
@@ -98,12 +98,12 @@ def read(data: bytes, problems: list[Problem]) -> Node:
 
 
 def shown(text: str) -> str:
-    """Return `text` in quotes, short and without control characters, for a terminal and a log."""
+    """Return `text` quoted, shortened and without control characters, for a terminal or a log."""
     return repr(_short(text))
 
 
 def not_text(scalar: Scalar) -> str:
-    """Return the message for a scalar that is not text where text is needed."""
+    """Return the error message for a scalar that must be text but is not."""
     return "must not be empty" if scalar.empty else f'must be text; put it in quotes: "{_short(scalar.text)}"'
 
 
@@ -120,7 +120,7 @@ class _Unreadable(Exception):
 
 
 def _decoded(data: bytes, problems: list[Problem]) -> str:
-    """Decode the text; note invisible characters, up to a limit, and replace them by `HIDDEN`."""
+    """Decode the text; report invisible characters, up to a limit, and replace them with `HIDDEN`."""
     if len(data) > MOST_CONFIG_BYTES:
         raise _Unreadable(
             Position(1, 1), f"the file is too large; at most {MOST_CONFIG_BYTES} bytes are allowed"
@@ -133,7 +133,7 @@ def _decoded(data: bytes, problems: list[Problem]) -> str:
     refused = (index for index, char in enumerate(text) if char != "\n" and not is_printable(char))
     for index in islice(refused, MOST_INVISIBLE):  # PyYAML and libyaml disagree on where a tab may be
         what = "a tab" if text[index] == "\t" else f"the invisible character U+{ord(text[index]):04X}"
-        problems.append(_end(text[:index]).problem(f"{what} is not allowed; remove it or write spaces"))
+        problems.append(_end(text[:index]).problem(f"{what} is not allowed; remove it or use spaces"))
     shown = (c if c == "\n" or c in _LAYOUT or is_printable(c) else HIDDEN for c in text)
     return "".join(shown) if problems else text
 
@@ -157,7 +157,7 @@ def _syntax_problem(error: Exception) -> Problem:
 
 
 class _Builder:
-    """Builds nodes from events, and notes the problems on the way."""
+    """A builder of nodes from events, which reports problems on the way."""
 
     def __init__(self, events: Iterator[yaml.Event], problems: list[Problem]) -> None:
         self._events = events
@@ -231,7 +231,7 @@ class _Builder:
 
 
 def _resolves_to_text(plain: str) -> bool:
-    tag = _RESOLVER.resolve(yaml.ScalarNode, plain, (True, False))  # type: ignore[no-untyped-call] # so in its stubs
+    tag = _RESOLVER.resolve(yaml.ScalarNode, plain, (True, False))  # type: ignore[no-untyped-call] # untyped in its stubs
     return bool(tag == "tag:yaml.org,2002:str")
 
 

@@ -1,1 +1,1 @@
-"""The messages between the programs, and how they are checked. Pure: no I/O, no clock, no event loop."""
+"""The messages between the programs, and their validation. Pure: no I/O, no clock, no event loop."""

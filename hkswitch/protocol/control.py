@@ -1,8 +1,8 @@
 """The JSON-lines messages between the daemon and the command line, on the control socket. Pure: no I/O.
 
-One message a line, and one reply to each request: the expected one, or `ErrorReply`.
-A request has exactly its keys; in a reply, keys that only a newer daemon knows are ignored (report.py).
-All text in a reply is printable: root's terminal obeys no sequences that the daemon's user wrote.
+One message per line, and one reply per request: the expected one, or `ErrorReply`.
+A request has exactly its keys; in a reply, the client ignores the unknown keys of a newer daemon (report.py).
+All text in a reply is printable, so the daemon's user cannot send escape sequences to root's terminal.
 """
 
 import json
@@ -53,11 +53,11 @@ class Operation(StrEnum):
 
 
 UNPRIVILEGED_OPERATIONS: Final = frozenset({Operation.STATUS, Operation.WATCH, Operation.CONTROLLERS})
-"""For any local user; all others show the setup code or change something."""
+"""Allowed for any local user; all other operations show the setup code or change something."""
 
 
 class ControlRequest(NamedTuple):
-    """A request. `controller`: the ID of the one to unpair, None for all. `ACT` has the last two."""
+    """A request. `controller`: the ID of the one to unpair, None for all. Only `ACT` uses the last two."""
 
     operation: Operation
     controller: str | None = None
@@ -93,7 +93,7 @@ class Status(NamedTuple):
 
 
 class Progress(StrEnum):
-    """How far an action is."""
+    """The progress of an action."""
 
     BEGUN = "begun"
     """The action was accepted; `DONE` or `ErrorReply` follows at its end."""

@@ -1,4 +1,4 @@
-"""SO_PEERCRED: who connected to a unix socket, as the kernel noted it at that moment. Decides nothing."""
+"""SO_PEERCRED: the process that connected to a unix socket, as recorded by the kernel. Decides nothing."""
 
 import socket
 import struct

@@ -1,9 +1,9 @@
 """The JSON-lines messages between the daemon and the helper. Pure: no I/O.
 
-One message a line. The helper sends `Hello` once. It answers each `Request` with `Refused`, or with
+One message per line. The helper sends `Hello` once. It answers each `Request` with `Refused`, or with
 `Accepted` and later `Finished`, and each `Ping` with a `Pong`. After `Observe` it reports every group of its
 config (`GroupUpdate`) and the states of their units and probes (`StatesUpdate`), marks the end (`Complete`),
-and then reports each change. All messages are in one order: the states that a request led to precede its
+and then reports each change. Messages keep their order: the states that a request led to precede its
 `Finished`.
 
 Requests are parsed strictly, since root reads them: unknown or missing keys, wrong types and duplicate keys
@@ -29,14 +29,14 @@ from hkswitch.protocol.json_lines import (
 )
 
 HELPER_PROTOCOL: Final = 2
-"""The version; it grows when an older daemon would misunderstand a newer helper, or vice versa."""
+"""The version; increase it when an older daemon would misunderstand a newer helper, or vice versa."""
 
 LONGEST_REQUEST_BYTES: Final = 4096
-"""A request needs 150 bytes; the helper exits at a longer line than this."""
+"""A request needs 150 bytes; the helper exits if a line is longer than this."""
 
 LONGEST_REPLY_BYTES: Final = 1024 * 1024
-"""The reply about a group of 128 units with the longest names and details fits, in any script: JSON takes
-twelve bytes for a character beyond the first 65,536."""
+"""Enough for a group of 128 units with the longest names and details, in any script: JSON takes twelve bytes
+for a character beyond the first 65,536."""
 
 LONGEST_DETAIL: Final = 500
 """Characters in a reason or a detail."""
@@ -44,13 +44,13 @@ LONGEST_DETAIL: Final = 500
 LONGEST_TOKEN: Final = 64
 
 MOST_STATES: Final = 64
-"""Units, or probes, in one `StatesUpdate`: the line stays far below the limit."""
+"""Units, or probes, in one `StatesUpdate`, which keeps the line far below the limit."""
 
 CONFIRM_MS: Final = 200
 """How long the helper watches a unit after its job, while a phone waits."""
 
 CONFIRM_AT_LENGTH_MS: Final = 1000
-"""The same while a person at a terminal waits."""
+"""The same while a user at a terminal waits."""
 
 CONFIG_CHANGED: Final = "the configuration has changed; run `systemctl reload hkswitch`"
 
@@ -59,10 +59,10 @@ CONFIG_CHANGED: Final = "the configuration has changed; run `systemctl reload hk
 
 
 class Request(NamedTuple):
-    """A request for `action` on `group`: never on a unit, and never for a command.
+    """A request for `action` on `group`: it can name neither a unit nor a command.
 
-    `token` is the one that the helper gave the group, so that nothing is done by another config than the
-    daemon's. A start has succeeded when the units are still up `confirm_ms` after their jobs.
+    `token` is the one that the helper gave the group, so that the helper acts only by the daemon's
+    config. A start has succeeded when the units are still up `confirm_ms` after their jobs.
     """
 
     id: int
@@ -73,7 +73,7 @@ class Request(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """A request for a sign of life."""
+    """A check that the helper is alive."""
 
     id: int
 
@@ -115,7 +115,7 @@ class Finished(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Nothing was done, or, after `Accepted`, the result is unknown. `id` is None if none could be read."""
+    """The helper did nothing or, after `Accepted`, does not know the result. `id` may be unknown: None."""
 
     id: int | None
     reason: str
@@ -146,7 +146,7 @@ class StatesUpdate(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """Everything was reported once."""
+    """Everything has been reported once."""
 
     epoch: int
 

@@ -1,6 +1,6 @@
-"""Parses the helper's messages, for the daemon. Pure: no I/O, and nothing that root imports.
+"""Parses the helper's messages, for the daemon. Pure: no I/O. Root does not import it.
 
-A helper may be of another version, and on another host: unknown keys and messages are ignored, and everything
+A helper may have another version, on another host: unknown keys and messages are ignored, and everything
 else is checked like any untrusted input.
 """
 

@@ -9,10 +9,10 @@ from typing import Any, Final, NoReturn
 from hkswitch.model.printable import is_printable
 
 LONGEST_NAME: Final = 256
-"""Characters in a group's id, a unit's name or a state of systemd's."""
+"""Characters in a group's id, a unit's name or a systemd state."""
 
 LARGEST_ID: Final = 2**53
-"""Every JSON implementation keeps integers up to here exact."""
+"""Every JSON implementation represents integers up to this one exactly."""
 
 
 class MalformedMessage(ValueError):
@@ -64,7 +64,7 @@ def number(body: dict[str, Any], key: str, smallest: int = 1) -> int:
 
 
 def text(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> str:
-    """Return a string of at most so many characters."""
+    """Return a string of at most `longest` characters."""
     match body.get(key):
         case str(found) if len(found) <= longest:
             return found
@@ -88,7 +88,7 @@ def boolean(body: dict[str, Any], key: str) -> bool:
 
 
 def strings(body: dict[str, Any], key: str, longest: int = LONGEST_NAME) -> tuple[str, ...]:
-    """Return a list of strings, each of at most so many characters."""
+    """Return a list of strings, each of at most `longest` characters."""
     match body.get(key):
         case list(found) if all(isinstance(item, str) and len(item) <= longest for item in found):
             return tuple(found)

@@ -1,9 +1,9 @@
 """The state of the bridge and of all groups at one moment: `hkswitch status --json`. Pure: no I/O.
 
 Keys keep their names and meanings as long as `version` stays the same; new keys and values may be added.
-So a reader ignores unknown keys and takes unknown values for "unknown"; a missing key is an error.
-All text in a report is printable: root's terminal obeys no sequences that another user wrote.
-Named tuples: Python makes their classes five times as fast as dataclasses, and `hkswitch status` waits.
+So a reader ignores unknown keys and treats unknown values as "unknown"; a missing key is an error.
+All text in a report is printable, so another user cannot send escape sequences to root's terminal.
+Named tuples: Python creates their classes five times as fast as dataclasses, for a fast `hkswitch status`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ MOST_UNITS: Final = 128
 """In a group. A configuration has at most these numbers of both."""
 MOST_CONTROLLERS: Final = 256
 MOST_ADDRESSES: Final = 256
-"""A bridge takes 16 controllers, and serves on a choice of a machine's addresses."""
+"""A bridge accepts 16 controllers, and serves on some of a machine's addresses."""
 LONGEST_FAILURE: Final = LONGEST_PRINTED
 
 _Word = TypeVar("_Word", GroupState, Action, "Outcome")
@@ -100,7 +100,7 @@ class BridgeReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The bridge and all groups; no bridge without a daemon."""
+    """The bridge and all groups; `bridge` is None without a daemon."""
 
     bridge: BridgeReport | None
     groups: tuple[GroupReport, ...]
@@ -216,7 +216,7 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    required(item, {*GroupReport._fields} - {"commands", "why"})  # which an older daemon does not have
+    required(item, {*GroupReport._fields} - {"commands", "why"})  # older daemons do not send these
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
         raise MalformedMessage("'last_action' must be an object")
@@ -269,6 +269,6 @@ def _member(kind: type[_Word], word: str) -> _Word | None:
 
 
 def required(body: dict[str, Any], wanted: set[str]) -> None:
-    """Check that an object has these keys, and ignore others, of a newer version."""
+    """Check that an object has these keys; others may come from a newer version."""
     if missing := wanted - body.keys():
         raise MalformedMessage(f"{min(missing)!r} is missing")

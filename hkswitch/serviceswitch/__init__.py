@@ -1,1 +1,1 @@
-"""The privileged helper. Runs as root: small, imports little, refuses by default."""
+"""The privileged helper. Runs as root: small, with few imports; denies by default."""

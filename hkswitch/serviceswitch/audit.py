@@ -1,6 +1,6 @@
-"""The audit: root's decisions, denials and results as lines in the journal. Runs as root.
+"""The audit log: root's decisions, denials and results as lines in the journal. Runs as root.
 
-A decision is in the journal before it is acted on, and a second line has the result. Denials share a rate
+A decision is in the journal before root acts on it, and a second line has the result. Denials share a rate
 limit, because a requester can cause any number of them. The audit decides nothing itself.
 """
 
@@ -22,7 +22,7 @@ PRIORITY_DONE, PRIORITY_DENIED, PRIORITY_FAILED = 6, 4, 3  # syslog(3): info, wa
 
 LONGEST_FIELD: Final = 512
 LONGEST_RESULT: Final = 16 * 1024
-"""Characters; 128 units with usual names fit."""
+"""Characters; enough for 128 units with typical names."""
 
 SECONDS_BETWEEN_DENIALS: Final = 1
 
@@ -37,7 +37,7 @@ Later = Callable[[float, Callable[[], None]], object]
 
 
 class Caller(NamedTuple):
-    """The user who called sudo or connected, and the user who logged in, if one did."""
+    """The user who ran sudo or connected, and the login user, if there is one."""
 
     uid: int
     login_uid: int | None = None
@@ -52,9 +52,9 @@ class Decision(NamedTuple):
 
 
 class Denial(NamedTuple):
-    """A request that was not allowed, and why; a malformed one has no action and no group.
+    """A denied request and the reason; a malformed one has no action and no group.
 
-    `left_out` is how many denials before it are not in the journal.
+    `left_out` counts the denials before it that are not in the journal.
     """
 
     reason: str
@@ -64,7 +64,7 @@ class Denial(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """The outcome of a decision: `failed` is why it failed, empty for success."""
+    """The outcome of a decision: `failed` is the reason for a failure, empty after a success."""
 
     decision: Decision
     failed: str
@@ -103,7 +103,7 @@ class Audit:
         self.journal.__exit__()
 
     async def decided(self, action: str, group: str) -> Decision:
-        """Record that an action is allowed; raises `NotRecorded`, and then it must not be done."""
+        """Record that an action is allowed; if this raises `NotRecorded`, it must not be done."""
         decision = Decision(action, group, next(self._numbers))
         if self._clock() >= self._window_ends_seconds:
             self._window_ends_seconds, self._decisions = self._clock() + DECISIONS_WITHIN_SECONDS, 0
@@ -114,7 +114,7 @@ class Audit:
         return decision
 
     def denied(self, denial: Denial) -> None:
-        """Write a denial, at most one a second, with the number of those left out before it."""
+        """Write a denial, at most one per second, with the number of those omitted before it."""
         if self._left_out is None and self._clock() >= self._quiet_until_seconds:
             self._write_denial(denial)
             return
@@ -141,9 +141,9 @@ class Audit:
 
 
 def caller(environment: Mapping[str, str], real_uid: int, peer_uid: int | None) -> Caller:
-    """Determine the user that this process works for; `peer_uid` is the one that connected, if one did."""
+    """Determine the user for whom this process acts; `peer_uid` is the one that connected, if one did."""
     sudo_uid = environment.get("SUDO_UID", "")
-    # TRUST: sudo sets SUDO_UID, whatever its own caller says; and only root starts this without sudo.
+    # TRUST: sudo sets SUDO_UID, whatever its caller's environment says; only root runs this without sudo.
     is_number = sudo_uid.isascii() and sudo_uid.isdigit() and len(sudo_uid) <= len(str(_NO_LOGIN))
     by_sudo = real_uid == ROOT and is_number
     works_for = real_uid if peer_uid is None else peer_uid
@@ -154,7 +154,7 @@ def _login_uid() -> int | None:
     try:
         uid = int(_LOGIN_UID.read_text())
     except (OSError, ValueError):
-        return None  # a kernel without it
+        return None  # the kernel does not provide it
     return None if uid == _NO_LOGIN else uid
 
 

@@ -1,7 +1,7 @@
-"""The run of hkswitch.service that a helper serves: it acts for no other run, and for none that has ended.
+"""The run of hkswitch.service that a helper serves; it acts for no other run, and for none that has ended.
 
-The daemon's end of a pipe or of a socket can be given to a process that outlives the daemon. systemd knows
-the main process of the current run. Runs as root.
+A process that outlives the daemon may have received its end of the pipe or socket. So the helper asks
+systemd for the main process of the current run. Runs as root.
 """
 
 import os
@@ -28,13 +28,13 @@ class DaemonRun:
         Requests need a run only if `is_required`. `is_in_session` tells whether PAM has moved this process
         out of the daemon's unit.
         """
-        # TRUST: the kernel noted it at connect(2), and reuses the number only after all others.
+        # TRUST: the kernel recorded it at connect(2), and reuses the number only after all others.
         self._pid = peer_pid
         self._is_required = is_required
         self._is_in_session = is_in_session
 
     async def begin(self, main_process: MainProcess) -> None:
-        """Note in which run sudo started this process; must come before it leaves the daemon's cgroup.
+        """Record the run in which sudo started this process, before it leaves the daemon's cgroup.
 
         Until then it ends with that run, so systemd's answer cannot be about a later one. Where PAM has moved
         sudo into a logind session, it does not end with the run, but its session leader is the main process.

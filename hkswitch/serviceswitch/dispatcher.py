@@ -1,4 +1,4 @@
-"""`serviceswitch serve`: reads the daemon's lines, checks each request and does it. Runs as root."""
+"""`serviceswitch serve`: reads the daemon's lines, checks each request and carries it out. Runs as root."""
 
 import asyncio
 from collections import defaultdict
@@ -34,7 +34,7 @@ from hkswitch.serviceswitch.states import UnsentStates
 from hkswitch.serviceswitch.stdio import OutputUnwritable, ReplyWriter, Write
 
 MOST_REQUESTS_AT_ONCE: Final = 512
-"""More than a bridge can have accessories; further requests are refused."""
+"""A bridge cannot have so many accessories; the helper refuses further requests."""
 
 TOO_MANY_REQUESTS: Final = "too many requests at once"
 DAEMON_HUNG_UP: Final = "not begun: the daemon closed the connection"
@@ -47,15 +47,15 @@ class LineTooLong(Failure):
 
 
 class Overruled(Failure):
-    """A newer request wants the opposite of one that was not begun yet."""
+    """A request that had not begun when a newer one asked for the opposite."""
 
 
 class Abandoned(Failure):
-    """The daemon closed the connection before its request was begun."""
+    """A request that had not begun when the daemon closed the connection."""
 
 
 async def until_first_ends(*awaited: Awaitable[object]) -> None:
-    """Run them side by side until one ends, cancel the others, and raise what it raised."""
+    """Run them concurrently until one ends, cancel the others, and pass on its exception."""
     tasks = [asyncio.ensure_future(each) for each in awaited]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -78,14 +78,14 @@ class JobOrder(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class GroupRequests:
-    """The requests of one group: the newest, and a lock for the one whose command runs."""
+    """The requests of one group: the newest, and a lock for the one whose command is running."""
 
     newest: Request | None = None
     running: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Dispatcher:
-    """The requests of one daemon."""
+    """The dispatcher of one daemon's requests."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Dispatcher:
     def _take(self, line: bytes) -> None:
         """Take one line; a malformed one is refused and affects no other."""
         try:
-            # TRUST: the line comes from an unprivileged process. It names an action and a group, at most.
+            # TRUST: the line comes from an unprivileged process. It can name only an action and a group.
             message = parse_request(line)
         except MalformedMessage as error:
             self._policy.audit.denied(Denial(str(error)))
@@ -159,7 +159,7 @@ class Dispatcher:
                 self._spawn(self._answer(message))
 
     async def _answer(self, request: Request) -> None:
-        """Do a request, if it is allowed, and reply with its results."""
+        """Carry out a request, if it is allowed, and reply with its results."""
         try:
             group = self._policy.allowed(request.action, request.group, request.token)
             results = await self._do(request, group)
@@ -175,7 +175,7 @@ class Dispatcher:
             self._requests -= 1
 
     async def _do(self, request: Request, group: Group) -> Results:
-        """Do an allowed request; the audit and the daemon know of it before it begins."""
+        """Carry out an allowed request; the audit and the daemon know of it before it begins."""
         requests = self._by_group[group.id]
         requests.newest = request
         with self._in_order(group) as order:
@@ -191,7 +191,7 @@ class Dispatcher:
 
     @contextmanager
     def _in_order(self, group: Group) -> Iterator[JobOrder]:
-        """Have requests for the same units, in whatever groups, queue their jobs in their own order."""
+        """Make requests for the same units, even in different groups, queue jobs in order of arrival."""
         queued = asyncio.Event()
         earlier = [self._last_queued[unit] for unit in group.units if unit in self._last_queued]
         self._last_queued |= dict.fromkeys(group.units, queued)
@@ -202,7 +202,7 @@ class Dispatcher:
 
     async def _execute(self, request: Request, group: Group, order: JobOrder) -> Results:
         def check() -> None:
-            if self._has_hung_up():  # this process was stopped, and resumed when the daemon had gone
+            if self._has_hung_up():  # this process was suspended, and resumed after the daemon exited
                 raise Abandoned(DAEMON_HUNG_UP)
             if self._is_overruled(request):
                 raise Overruled(f"a newer request overruled {request.action} {request.group}")
@@ -222,7 +222,7 @@ class Dispatcher:
             return (UnitResult(group.id, JobResult.CANCELED),)
 
     def _is_replaced(self, request: Request) -> bool:
-        """Tell whether a newer request for the group came."""
+        """Tell whether a newer request for the group has arrived."""
         return self._by_group[request.group].newest is not request
 
     def _is_overruled(self, request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Does an action on a group: by systemd jobs, or by the group's commands, which systemd runs. Runs as root.
+"""Carries out an action on a group by jobs or by the group's commands; systemd runs both. Runs as root.
 
 This process starts no program itself.
 """
@@ -27,7 +27,7 @@ from hkswitch.systemd.command import LARGEST_ANSWER, Command, Ended, ServiceResu
 COMMAND_ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 
 PROBE_AGAIN_SECONDS: Final = 0.5
-"""Between two probes of a group that is not yet as requested."""
+"""The interval between probes of a group that has not reached the requested state."""
 
 
 class ServiceManager(Protocol):
@@ -41,7 +41,7 @@ class ServiceManager(Protocol):
     ) -> tuple[UnitResult, ...]:
         """Do an action on units; a started unit must be up `confirm_seconds` after its job.
 
-        Calls `begin`, which may raise, when it awaits nothing more before it queues the jobs.
+        Calls `begin`, which may raise, after the last await before it queues the jobs.
         """
 
     async def execute(self, command: Command, begin: Callable[[], None]) -> Ended:
@@ -50,7 +50,7 @@ class ServiceManager(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProbeOutcome:
-    """The result of a probe, and why, in a few words. `denied`: it is not trusted, and was not run."""
+    """The result of a probe and a short reason. `denied`: its program is not trusted, and was not run."""
 
     result: ProbeResult
     reason: str = ""
@@ -61,7 +61,7 @@ Probe = Callable[[Group], Awaitable[ProbeOutcome]]
 
 
 class ActionGuard(NamedTuple):
-    """Whether an action is still wanted."""
+    """The checks that an action is still wanted."""
 
     begin: Callable[[], None]
     """Called just before the action; raises if it is no longer wanted."""
@@ -74,7 +74,7 @@ UNGUARDED: Final = ActionGuard(lambda: None, lambda: False)
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """Does actions, and runs probes; `examine` raises `Untrusted` for a program that must not run."""
+    """The executor of actions and probes; `examine` raises `Untrusted` for a program that must not run."""
 
     systemd: ServiceManager
     examine: Callable[[str], None]
@@ -114,8 +114,8 @@ class Executor:
     ) -> UnitResult:
         """Run the command of an action, and wait until the group is as requested.
 
-        A group that is already so is left alone, as systemd leaves a unit. The probe decides about success:
-        an exit code alone proves nothing.
+        A group that is already in that state is left alone, as systemd does with a unit. The probe decides
+        whether the action succeeded: an exit code alone proves nothing.
         """
         program = argv[0]
         aim = ProbeResult.OFF if action is Action.STOP else ProbeResult.ON
@@ -137,7 +137,7 @@ class Executor:
     async def _confirm(
         self, group: Group, probe: Probe, is_superseded: Callable[[], bool]
     ) -> tuple[UnitResult, ...]:
-        """Wait until the check, if there is one, agrees that the group is on; all its units must be up."""
+        """Wait until the check, if there is one, confirms that the group is on; all its units must be up."""
         if not group.check:
             return ()
         units = await self.systemd.states(group.units)
@@ -153,8 +153,8 @@ class Executor:
     async def _run(
         self, group: Group, argv: Argv, unit: str, begin: Callable[[], None], *, is_probe: bool = False
     ) -> Ended:
-        # TRUST: root runs this. Only root can have written the file, or anything on the way to it, so only
-        # root can put another one there before systemd executes it.
+        # TRUST: root runs this. Only root can have written the file or a folder on its path, so only
+        # root can replace it before systemd executes it.
         self.examine(argv[0])
         environment = COMMAND_ENVIRONMENT | {"HKSWITCH_GROUP": group.id}
         command = Command(unit, argv, environment, group.timeout_seconds, is_probe)
@@ -168,7 +168,7 @@ async def _probe_until(
     is_superseded: Callable[[], bool],
     deadline_seconds: float,
 ) -> ProbeOutcome:
-    """Probe until the result is the wanted one or the time is over; return the last outcome."""
+    """Probe until the result is the wanted one or time is up; return the last outcome."""
     while (outcome := await probe(group)).result is not wanted:
         if is_superseded() or _now_seconds() > deadline_seconds:
             break
@@ -186,7 +186,7 @@ def _probe_result(group: Group, ended: Ended) -> ProbeResult:
     if ended.exit_code == 0:
         return ProbeResult.ON
     answered = ended.exit_code is not None and ended.exit_code <= LARGEST_ANSWER
-    # A check can only confirm that a group is on: one that hangs did not.
+    # A check can only confirm that a group is on: one that hangs does not confirm it.
     return ProbeResult.OFF if answered or group.check else ProbeResult.UNAVAILABLE
 
 

@@ -24,10 +24,10 @@ MOST_QUEUED_LINES: Final = 512
 """While the socket is full; further lines go to standard error."""
 
 READ_BY_JOURNALD_WITHIN_SECONDS: Final = 1.0
-"""A decision that journald has not read by then is not acted on."""
+"""Root does not act on a decision that journald has not read by then."""
 
 FLUSH_WITHIN_SECONDS: Final = 3
-"""At the end of this process."""
+"""When this process exits."""
 
 _READ_POLL_SECONDS: Final = (0.0005, 0.02)
 """The first and the longest pause between checks whether journald has read a line."""
@@ -46,18 +46,18 @@ class Journal:
     """A connection to journald, open while it is entered."""
 
     def __init__(self, path: str = JOURNAL_SOCKET) -> None:
-        """`path` is where journald's socket is."""
+        """`path` is the path of journald's socket."""
         self._path = path
         self._queued: deque[Fields] = deque()
         self._held = ""
 
     def __enter__(self) -> Self:
-        """Make the socket early, before the caller's resource limits can prevent it."""
+        """Create the socket early, before the caller's resource limits can prevent it."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait until journald has read everything: it finds the unit of a live process only."""
+        """Wait until journald has read everything: it can find the unit of a live process only."""
         self._held = ""
         deadline_seconds = time.monotonic() + FLUSH_WITHIN_SECONDS
         while not self._is_empty() and time.monotonic() < deadline_seconds:

@@ -55,7 +55,7 @@ class Facts:
     requester: Requester
     daemon_uid: int | None
     by_uid: int = trusted_files.ROOT
-    """The user for whom this process works."""
+    """The user for whom this process acts."""
     is_in_own_unit: Callable[[], bool] = own_unit.is_in_own_unit
     is_in_session: Callable[[], bool] = own_unit.is_in_session
 
@@ -73,7 +73,7 @@ def main() -> int:
     audit = Audit(by, Journal())
     with suppress(OSError):  # setpriv started an interpreter, which gave this process its name
         Path("/proc/self/comm").write_text("serviceswitch")
-    # TRUST: the environment is the caller's. The address of the bus, and everything else, is a constant.
+    # TRUST: the environment comes from the caller. The bus address and all else are constants.
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
                         _require_daemon(facts, config, audit)
                     policy = Policy(config, audit)
                     with asyncio.Runner() as runner:
-                        runner.get_loop()  # first: if it fails, no coroutine exists that never ran
+                        runner.get_loop()  # first: if it fails, no coroutine is left that never ran
                         return runner.run(_until_signal(_do(arguments, policy, facts)))
             case _:
                 raise Failure(f"invalid arguments\n{USAGE.rstrip()}", Exit.USAGE)
@@ -130,7 +130,7 @@ def _require_daemon(facts: Facts, config: TrustedConfig, audit: Audit) -> None:
 
 
 async def _until_signal(work: Coroutine[Any, Any, int]) -> int:
-    """Run `work` to its end or to the first signal; either way the outcome of an action is audited."""
+    """Run `work` until it ends or a signal arrives; either way the outcome of an action is audited."""
     loop = asyncio.get_running_loop()
     working = asyncio.ensure_future(work)
     ended_by: list[int] = []
@@ -200,7 +200,7 @@ async def _status(group_id: str, config: TrustedConfig) -> int:
 async def _serve(policy: Policy, facts: Facts) -> int:
     stdio.keep_replies_out_of_the_journal()
     own = OwnUnit(policy.audit.journal, has_moved=facts.is_in_own_unit)
-    # TRUST: the daemon's user is served as hkswitch.service only; other users have sudo rules of their own.
+    # TRUST: the daemon's user is served only as hkswitch.service; other users have sudo rules of their own.
     is_required = facts.by_uid == facts.daemon_uid
     run = DaemonRun(facts.requester.peer_pid, is_required=is_required, is_in_session=facts.is_in_session)
     lines, link = await requester.lines(), Link(lambda: _connect(run, own, policy.audit))
@@ -211,7 +211,7 @@ async def _serve(policy: Policy, facts: Facts) -> int:
 
 
 async def _connect(run: DaemonRun, own: OwnUnit, audit: Audit) -> Systemd:
-    """Connect to systemd, and end a helper whose daemon has exited, or never ran."""
+    """Connect to systemd, and fail if the daemon has exited or never ran."""
     systemd = await Systemd.connect()
     try:
         await run.begin(systemd.main_process)

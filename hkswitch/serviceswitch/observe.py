@@ -1,7 +1,7 @@
-"""Keeps the states that the daemon is told in step with the config, systemd and the probes. Runs as root.
+"""Keeps the states sent to the daemon up to date with the config, systemd and the probes. Runs as root.
 
-The config is read again for each request and each ping. While it is refused, the last accepted one is still
-watched: only actions need the current one.
+The helper reads the config again for each request and each ping. While the config is refused, the helper
+still watches the last accepted one: only actions need the current one.
 """
 
 from collections.abc import Callable, Coroutine, Mapping

@@ -1,8 +1,8 @@
 """The systemd unit of this process, by which journald distinguishes its lines from all others. Runs as root.
 
 With the socket, systemd starts the helper in a unit of its own. A helper that sudo started is in its caller's
-unit, and would share that unit's rate limit in the journal: systemd moves it into a scope, and it sends no
-line before that.
+unit, and would share that unit's rate limit in the journal. So systemd moves it into a scope, and it sends
+no line before that.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ MEMORY_BYTES: Final = 128 * 2**20
 TASKS: Final = 16
 
 ATTEMPTS: Final = 3
-"""Each with another name: a scope of an earlier process with the same ID may be left."""
+"""Each uses another name: the scope of an earlier process with the same ID may still exist."""
 
 MOVED_WITHIN_SECONDS: Final = 2
 LINES_WAIT_SECONDS: Final = 1
-"""How long lines wait for systemd; after that requests are refused, and pings are answered."""
+"""How long lines wait for the move; after that, the helper refuses requests and answers pings."""
 
 _MOVE_POLL_SECONDS: Final = 0.005
 
@@ -36,7 +36,7 @@ def is_in_own_unit() -> bool:
 
 
 def is_in_session() -> bool:
-    """Tell whether this process is in a logind session, as where sudo's PAM has pam_systemd(8)."""
+    """Tell whether this process is in a logind session, as when sudo's PAM stack has pam_systemd(8)."""
     return _has_cgroup(_is_of_session)
 
 
@@ -46,7 +46,7 @@ def _has_cgroup(matches: Callable[[str], bool]) -> bool:
 
 def _is_in_slice(line: str) -> bool:
     """Test a line of /proc/PID/cgroup; its path begins at the root of the caller's cgroup namespace."""
-    # TRUST: users can make cgroups of any name, but below user.slice only.
+    # TRUST: users can create cgroups of any name, but only below user.slice.
     folder, _, unit = line.split(":", 2)[-1].rpartition("/")
     return folder in {f"/system.slice/{HELPER_SLICE}", f"/../{HELPER_SLICE}"} and unit != ""
 

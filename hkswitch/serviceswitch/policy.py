@@ -1,4 +1,4 @@
-"""What root allows, by a file that only root can write, and the audit of each decision. Runs as root."""
+"""Root's policy, from a file that only root can write, and the audit of each decision. Runs as root."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +14,7 @@ from hkswitch.protocol.helper import CONFIG_CHANGED
 from hkswitch.serviceswitch import trusted_files
 from hkswitch.serviceswitch.audit import Audit, Denial, Effect
 
-CUT_SHORT: Final = "the helper ended first; systemd finishes the jobs that it has"
+CUT_SHORT: Final = "the helper exited first; systemd will finish the queued jobs"
 
 NOT_BEGUN: Final = "not begun: the helper ended"
 
@@ -36,7 +36,7 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """No permission, and why."""
+    """A denial and its reason."""
 
     reason: str
 
@@ -57,7 +57,7 @@ def permit(action: Action, group_id: str, token: str | None, config: Config) -> 
 
 
 class TrustedConfig:
-    """The config as root reads it, again for each request: a change of the file takes effect at once."""
+    """The config as root reads it, anew for each request, so that changes to the file take effect at once."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ async def _admit_root() -> None:
 
 @dataclass(slots=True)
 class ActionRecord:
-    """What the audit will say of an action that was allowed."""
+    """The audit record of an allowed action."""
 
     results: Results = ()
     is_superseded: bool = False
@@ -114,12 +114,12 @@ class ActionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Decides about requests, and audits each decision and its outcome."""
+    """The policy, which decides on requests and audits each decision and its outcome."""
 
     config: TrustedConfig
     audit: Audit
     admit: Callable[[], Awaitable[None]] = _admit_root
-    """Awaited before each decision; raises if the caller may no longer ask."""
+    """Awaited before each decision; raises if the caller is no longer admitted."""
 
     def allowed(self, action: Action, group_id: str, token: str | None = None) -> Group:
         """Return the group if the action is allowed on it; audits a denial.
@@ -141,7 +141,7 @@ class Policy:
     async def audited(self, action: Action, group_id: str) -> AsyncIterator[ActionRecord]:
         """Record the decision before the action, and the outcome after it, however it ends.
 
-        Raises `NotRecorded`, or what `admit` raises, and then the action must not be done.
+        If this raises `NotRecorded`, or what `admit` raises, the action must not be done.
         """
         try:
             await self.admit()

@@ -1,4 +1,4 @@
-"""Runs the probes of groups again and again, and reports changes of their results. Runs as root."""
+"""Runs the probes of groups periodically, and reports changes in their results. Runs as root."""
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
@@ -21,7 +21,7 @@ Spawn = Callable[[Coroutine[None, None, None]], "asyncio.Task[None]"]
 
 @dataclass(slots=True, eq=False)
 class _Probed:
-    """A group that is probed. `changes` counts what makes the outcome of a running probe stale."""
+    """A probed group. `changes` counts the events that make the outcome of a running probe stale."""
 
     group: Group
     outcome: ProbeOutcome | None = None
@@ -97,14 +97,14 @@ class Probes:
                 self._report(probed.group.id, None)
 
     def lost(self) -> None:
-        """Forget everything: without the bus, neither units nor commands can be asked for."""
+        """Forget everything: without the bus, the helper can neither read units nor run commands."""
         self._units.clear()
         for probed in self._probed.values():
             probed.forget()
             self._report(probed.group.id, None)
 
     def found(self) -> None:
-        """Probe now where nothing is known: the bus is back."""
+        """Probe the groups without an outcome now that the bus is back."""
         for probed in self._probed.values():
             if probed.outcome is None:
                 probed.probe_again()
@@ -129,7 +129,7 @@ class Probes:
                     await probed.is_due.wait()
 
     def _is_up(self, group: Group) -> bool:
-        """Tell whether a probe matters: not for a check of units that are not all up."""
+        """Tell whether a probe matters: a check does not matter unless all units are up."""
         return group.state(self._units, ProbeResult.ON) is GroupState.ON
 
     def _update(self, probed: _Probed, outcome: ProbeOutcome) -> None:

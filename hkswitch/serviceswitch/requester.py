@@ -1,4 +1,4 @@
-"""Who sends requests: the daemon, over a pipe or over a socket that systemd accepted. Runs as root."""
+"""The requester: the daemon, over a pipe or over a socket that systemd accepted. Runs as root."""
 
 import asyncio
 import fcntl
@@ -42,8 +42,8 @@ class Requester:
 
 
 def _ends_with_its_caller() -> bool:
-    """Tell whether end of file will come: this process must not hold the other end of a pipe itself."""
-    # TRUST: the caller made the pipes. One that is open for both ends, or leads back here, never ends.
+    """Tell whether end of file can occur: this process must not hold the other end of a pipe itself."""
+    # TRUST: the caller created the pipes. One that is open at both ends, or leads back here, never ends.
     given, taken = os.fstat(0), os.fstat(1)
     one_way = fcntl.fcntl(0, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
     if stat.S_ISFIFO(taken.st_mode):
@@ -52,7 +52,7 @@ def _ends_with_its_caller() -> bool:
 
 
 def admit(requester: Requester, daemon_uid: int | None) -> None:
-    """Admit a pipe, which only sudo's rule can lead to, and the daemon's connection.
+    """Admit a pipe, which only sudo's rule can provide, and the daemon's connection.
 
     Raises:
         Refusal: If a process of another user connected.
@@ -62,7 +62,7 @@ def admit(requester: Requester, daemon_uid: int | None) -> None:
         return
     if requester.peer_uid is None:
         raise Failure("cannot serve: standard input is neither a pipe nor a socket", Exit.USAGE)
-    # TRUST: the kernel noted who connected. The socket's mode denies others; this does not rely on it.
+    # TRUST: the kernel recorded who connected. The socket's mode denies others; this does not rely on it.
     if requester.peer_uid != daemon_uid:
         raise Refusal(f"only the user {DAEMON_USER} may connect")
 
@@ -121,7 +121,7 @@ async def _each(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 def _ignore_reset(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Ignore that the daemon closed its socket before it had read everything: this is no error."""
+    """Ignore a daemon that closed its socket before it had read everything: this is no error."""
     if not isinstance(context.get("exception"), ConnectionResetError):
         loop.default_exception_handler(context)
 

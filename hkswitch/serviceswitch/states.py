@@ -1,6 +1,6 @@
 """States not yet sent to the daemon: the newest of each group, unit and probe. Pure: no I/O. Used as root.
 
-A daemon that reads slowly gets fewer messages, and never an older state after a newer one. The config bounds
+A daemon that reads slowly gets fewer messages, but never an older state after a newer one. The config bounds
 what is kept here.
 """
 
@@ -116,7 +116,7 @@ class UnsentStates:
 
 
 def _take(unsent: dict[str, None], most: int) -> Iterable[str]:
-    """Remove the first names, at most so many, and return them."""
+    """Remove and return the first names, at most `most`."""
     names = list(islice(unsent, most))
     for name in names:
         del unsent[name]

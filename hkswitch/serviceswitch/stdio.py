@@ -1,6 +1,6 @@
 """Writes to the caller's descriptors, which may be closed, full or unread. Runs as root.
 
-No write waits without a limit: a root process that hangs on its caller's pipe could not be ended from there.
+Every write has a time limit: the caller could not end a root process that hangs on its pipe.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ DAEMON_READS_WITHIN_SECONDS: Final = 30.0
 """A daemon that was suspended, or that swaps, may recover."""
 
 MOST_QUEUED_REPLIES: Final = 1024
-"""No further request is read while more are queued."""
+"""The helper reads no further request while more are queued."""
 
 Write = Callable[[bytes], Awaitable[None]]
 """Writes all of it, as fast as it is read; raises `OutputUnwritable`."""
@@ -95,7 +95,7 @@ class ReplyWriter:
             self._room.clear()
 
     def _next(self) -> tuple[Reply, asyncio.Future[None] | None] | None:
-        """Take what is written next: the states that a request led to come before its result."""
+        """Take the next message to write: the states that a request led to come before its result."""
         if self._replies and not isinstance(self._replies[0][0], Finished):
             return self._replies.popleft()
         if (states := self._states.next()) is not None:
@@ -175,10 +175,10 @@ def print_error(sentence: str) -> None:
 def keep_replies_out_of_the_journal() -> None:
     """Write nothing to a datagram socket: it may be journald's, which would attribute it to this process.
 
-    Error messages are then dropped, and those to a terminal too, which could block this process.
+    Error messages to such a socket are dropped; so are those to a terminal, which could block this process.
     Raises `OutputUnwritable` if standard output is such a socket.
     """
-    # TRUST: the caller chose what these are.
+    # TRUST: the caller chose these descriptors.
     if _is_datagram_socket(1):
         raise _unwritable("standard output is a datagram socket")
     if os.isatty(2) or _is_datagram_socket(2):

@@ -15,7 +15,7 @@ from hkswitch.model.errors import Exit, Failure
 ROOT: Final = 0
 LARGEST_FILE_BYTES: Final = 1024 * 1024
 MOST_LINKS: Final = 40  # as many as the kernel follows (path_resolution(7))
-MOST_INTERPRETERS: Final = 4  # and as many scripts as it starts to interpret one another
+MOST_INTERPRETERS: Final = 4  # and as many nested script interpreters as it allows
 _FIRST_LINE_BYTES: Final = 256  # the part of a script that the kernel reads (execve(2))
 _ELSEWHERE: Final = "keep the file in a folder that only root can write"
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH  # an ACL that allows others to write sets S_IWGRP
@@ -62,7 +62,7 @@ def read(path: str) -> bytes:
 def program(path: str, interpreters: int = MOST_INTERPRETERS) -> None:
     """Refuse a program that users other than root can have written or replaced; raises `Untrusted`.
 
-    The interpreter of a script is checked too: it is what runs.
+    The interpreter of a script is checked, too, because it is what runs.
     """
     if (interpreter := interpreter_of(_walked(path))) is None:
         return

@@ -14,7 +14,7 @@ LARGEST_ANSWER: Final = 125
 class Command(NamedTuple):
     """A program to run as a transient unit of this name, with a time limit.
 
-    A probe runs again and again: its exit code is the answer, and its output is not logged.
+    A probe runs repeatedly: its exit code is the answer, and its output is not logged.
     """
 
     unit: str

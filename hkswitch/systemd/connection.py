@@ -69,7 +69,7 @@ class BusConnection:
 
     _ended: ClassVar[list[sdbus.SdBus]] = []
     """Never freed, a few KB each: the destructor removes the event loop's reader of the descriptor number,
-    which another descriptor may have by then: a controller's connection, or the helper's pipe."""
+    which may by then belong to a controller's connection or to the helper's pipe."""
 
     def __init__(self) -> None:
         """Open it; raises one of `BUS_ERRORS`. `lost` is set when it breaks or is given up."""
@@ -86,12 +86,12 @@ class BusConnection:
         self._socket = socket.socket(fileno=os.dup(descriptor))
         self._loop.add_reader(self._socket, self._read)
         before = _timers()
-        self._read()  # makes its timer, which only the destructor would close
+        self._read()  # creates its timer, which only the destructor would close
         self._timers = _timers() - before
-        self._loop.remove_reader(descriptor)  # sdbus's own: it does not report the end
+        self._loop.remove_reader(descriptor)  # sdbus's own, which does not report the end
 
     async def call(self, call: Awaitable[_Result]) -> _Result:
-        """Await a bus call; a lost connection raises `BusUnavailable`, and systemd's own errors pass."""
+        """Await a bus call; raises `BusUnavailable` for a lost connection, and systemd's own errors."""
         try:
             async with self._calls:
                 if self.lost.is_set():
@@ -101,7 +101,7 @@ class BusConnection:
             raise self.lose(error) from error
         finally:
             if isinstance(call, Coroutine):
-                call.close()  # it may not have been begun
+                call.close()  # it may not have started
 
     async def call_or_lose(self, call: Awaitable[_Result]) -> _Result:
         """Await a call that must not fail: systemd's own errors, too, count as a lost connection."""
@@ -111,7 +111,7 @@ class BusConnection:
             raise self.lose(error) from error
 
     def lose(self, error: BaseException) -> BusUnavailable:
-        """Give the connection up; the next one reads everything again.
+        """Give up the connection; the next one reads everything again.
 
         A connection that continued after a call without a reply could have missed something for good.
         """
@@ -137,10 +137,10 @@ class BusConnection:
         return (await self.bus.call_async(asked)).get_contents()
 
     def close(self) -> None:
-        """Close it, and fail pending calls, which sdbus does at the end of its input only."""
+        """Close it, and fail pending calls, which sdbus does only at the end of its input."""
         if self._socket.fileno() < 0:
             return
-        with suppress(OSError):  # it is broken already
+        with suppress(OSError):  # it is already broken
             self._socket.shutdown(socket.SHUT_RDWR)
         self._read()
         self.lost.set()  # sdbus does not notice the end before the bus has answered for the first time

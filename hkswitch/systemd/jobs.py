@@ -1,4 +1,4 @@
-"""Awaits the results of systemd jobs. Knows no bus."""
+"""Awaits the results of systemd jobs. Does not use the bus."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A lasting link to systemd: reconnects, reads all states again, and settles the jobs that ran."""
+"""A persistent link to systemd: reconnects, reads all states again, and settles the jobs that ran."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -16,7 +16,7 @@ LASTING_SECONDS: Final = 10
 """After a connection that was lost sooner, the next pause is longer: each connection leaks a few KB."""
 
 BUS_BACK_WITHIN_SECONDS: Final = 30
-"""How long jobs and commands that run wait for the bus to come back."""
+"""How long running jobs and commands wait for the bus to come back."""
 
 NEXT_POLL_SECONDS: Final = 0.5
 
@@ -35,12 +35,12 @@ class UnitObserver(Protocol):
 
 
 def pause_after(before_seconds: float, *, was_lost_soon: bool) -> float:
-    """Return the pause before the next connection; it doubles with each one that was lost soon."""
+    """Return the pause before the next connection; it doubles each time one is lost soon."""
     return min(max(FIRST_PAUSE_SECONDS, 2 * before_seconds * was_lost_soon), LONGEST_PAUSE_SECONDS)
 
 
 class Link:
-    """Connections, one after the other; `keep` makes them."""
+    """A series of connections, which `keep` opens."""
 
     def __init__(self, connect: Callable[[], Awaitable[Systemd]] = Systemd.connect) -> None:
         """Watches nothing yet."""
@@ -78,7 +78,7 @@ class Link:
             await asyncio.sleep(pause_seconds)
 
     def watch(self, units: Iterable[str]) -> Coroutine[None, None, None]:
-        """Watch these units from now on; when it returns, each was read, if the bus is available."""
+        """Watch these units from now on; on return, each has been read, if the bus is available."""
         self._units = tuple(dict.fromkeys(units))  # now: a watch that is about to end must see it
         return self._see(self._units, self._systemd)  # the next connection watches them anyway
 
@@ -119,7 +119,7 @@ class Link:
             return Ended(ServiceResult.LOST, 0)
 
     async def _now(self) -> Systemd:
-        await self._tried.wait()  # the first request may be faster than the first connection
+        await self._tried.wait()  # the first request may come before the first connection
         if self._systemd is None:
             raise self._why
         return self._systemd

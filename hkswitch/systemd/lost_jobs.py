@@ -1,4 +1,4 @@
-"""Results of jobs whose connection was lost, from the states of their units on the next connection."""
+"""The results of jobs after a lost connection, from the states of their units on the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +19,7 @@ JOB_POLL_SECONDS: Final = 0.5
 """Between two checks whether a job is still pending."""
 
 STABLE_SECONDS: Final = 1.0
-"""A unit in a crash loop is up every other moment: it must keep its invocation for so long."""
+"""A unit in a crash loop is up some of the time, so a unit must keep its invocation for this long."""
 
 Row = tuple[Any, ...]
 """A row of ListUnitsByNames (org.freedesktop.systemd1(5))."""
@@ -75,7 +75,7 @@ def _why_not_up(now: str, held: str, before: str | None) -> str:
 async def _result(
     starts: Starts, unit: str, state: UnitState, wanted: set[UnitHealth], why_not_up: str
 ) -> UnitResult:
-    """Return the result of a job that is gone, or was never made, by the state of its unit."""
+    """Return the result of a job that is gone, or was never queued, from the state of its unit."""
     health = state.health
     if health is UnitHealth.UP and why_not_up:
         return UnitResult(unit, JobResult.FAILED, why_not_up)
@@ -86,7 +86,7 @@ async def _result(
 
 
 def row_of(bad_name: str) -> Row:
-    """Make the row of a name that systemd does not accept for a unit."""
+    """Return a row for a name that systemd rejects as a unit name."""
     load, active, sub = _BAD_NAME
     return (bad_name, "", load.value, active.value, sub, "", "/", 0, "", "/")
 

@@ -1,8 +1,8 @@
 """The result of a start: the unit is up, has exited cleanly, or failed, and why. Pure: no I/O.
 
-systemd calls the job of a Type=simple service done when the process has been forked. Only watching it shows
+systemd reports a Type=simple service's job as done once it has forked the process. Only watching it shows
 whether the service is up: systemd unloads a unit that is not referenced when it has ended, and a crash loop
-looks active every other moment. org.freedesktop.systemd1(5) describes the properties.
+looks active some of the time. org.freedesktop.systemd1(5) describes the properties.
 """
 
 import signal
@@ -16,7 +16,7 @@ Properties = Mapping[str, Any]
 """Values by name, without their D-Bus types."""
 
 NEEDS_CONFIRMATION: Final = frozenset({"simple", "exec", "idle", "forking"})
-"""Types of services whose job is done before the service has proved itself (systemd.service(5))."""
+"""Types of services whose job is done before the service is known to work (systemd.service(5))."""
 
 _EXITED: Final = 1  # CLD_EXITED
 NOT_EXECUTED: Final = 203  # systemd.exec(5): EXIT_EXEC
@@ -122,7 +122,7 @@ class StartHistory:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether another job affected it, as of a unit that it is bound to."""
+        """Whether another job affected it, such as one of a unit that it is bound to."""
         return bool(self.other_jobs - {self.job})
 
     @property

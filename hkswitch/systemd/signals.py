@@ -19,7 +19,7 @@ _CHANGES: Final = (
 _OF_SERVICES: Final = f"{_CHANGES},arg0='{SERVICE_INTERFACE}'"
 
 MOST_MATCHES: Final = 256
-"""dbus-daemon allows 512 for a connection. To watch more units, a connection takes the changes of all."""
+"""dbus-daemon allows 512 per connection. A connection that watches more units receives the changes of all."""
 
 Message = Any  # sdbus does not export the type
 Callback = Callable[[Message], None]
@@ -38,11 +38,11 @@ class Signals:
         self._matching_services = 0
 
     def forget(self) -> None:
-        """Call no callback any more."""
+        """Stop calling callbacks."""
         self._kept.clear()
 
     async def receive(self, interface: str, member: str, callback: Callback) -> None:
-        """Subscribe to a signal of systemd's; raises `BusUnavailable`."""
+        """Subscribe to a systemd signal; raises `BusUnavailable`."""
         self._kept.append(await self._match(SYSTEMD, None, interface, member, callback))
 
     @asynccontextmanager
@@ -110,7 +110,7 @@ class Signals:
         trusted_sender = self._owner if sender == SYSTEMD else sender
 
         def checked(message: Message) -> None:
-            # TRUST: any local user may send a signal directly to this connection, past the match rules: only
+            # TRUST: any local user can send a signal to this connection, bypassing the match rules: only
             # the sender counts, which is systemd by its unique name, or the bus itself under its own.
             if message.sender == trusted_sender:
                 callback(message)

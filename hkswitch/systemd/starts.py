@@ -1,6 +1,6 @@
 """Watches units while they start, so that a start succeeds only when the unit is up.
 
-outcome.py decides about what was seen. The unit is referenced (RefUnit) meanwhile: otherwise systemd would
+outcome.py judges the result. The unit is referenced (RefUnit) meanwhile: otherwise systemd would
 unload it as soon as it has ended, and forget the reason.
 """
 
@@ -40,7 +40,7 @@ class Start:
 
 
 class Starts:
-    """The starts that are under way on one connection."""
+    """The starts in progress on one connection."""
 
     def __init__(self, connection: BusConnection, signals: Signals) -> None:
         """Watches nothing yet."""
@@ -113,7 +113,7 @@ class Starts:
                 return UnitResult(asked, result)
             is_service = history.unit.endswith(".service")
             is_unproven = is_service and not history.has_gone_down
-            # With another job pending, as a restart from elsewhere, the end of this one proves nothing.
+            # With another job pending, such as a restart from elsewhere, the end of this one proves nothing.
             if is_unproven and (history.pending or await self._needs_confirmation(start)):
                 await _confirmed(start, confirm_seconds, self._connection)
             if not history.has_gone_down:
@@ -173,7 +173,7 @@ class Starts:
 
 
 def _had_nothing_to_do(action: Action, history: StartHistory) -> bool:
-    """Tell whether the unit already was as requested."""
+    """Tell whether the unit was already in the requested state."""
     if action is Action.RESTART:
         return not history.before.state.is_running  # a stopped unit stays stopped
     return history.before.is_up and history.starts == 0

@@ -11,10 +11,10 @@ from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.interface import TypedProperties
 
 KILL_AFTER_SECONDS: Final = 2
-"""How long after SIGTERM a command that took too long is killed."""
+"""How long after SIGTERM systemd kills a command that took too long."""
 
 STOP_WITHIN_SECONDS: Final = 5
-"""How long a stopped scope has before it is killed."""
+"""How long a stopped scope has before systemd kills it."""
 
 MOST_LINES: Final = 200
 MOST_LINES_WITHIN_SECONDS: Final = 30

@@ -22,7 +22,7 @@ from hkswitch.systemd.watch import StatesCallback, WatchedUnits
 HEARTBEAT_SECONDS: Final = 15
 
 RESTART_WITHIN_SECONDS: Final = 1.0
-"""How long a crashed unit keeps its state while it waits for its next start, on systemd 252."""
+"""How long, on systemd 252, a crashed unit keeps its state while it waits for its next start."""
 
 Begin = Callable[[], None]
 Method = Callable[[str, str], Awaitable[str]]
@@ -240,7 +240,7 @@ class Systemd:
         return {name: (row[6], state_in(row)) for name, row in zip(names, rows, strict=True)}
 
     async def _rows(self, names: list[str]) -> list[tuple[Any, ...]]:
-        """Return a row for each unit; systemd leaves out some invalid names, and refuses all for others."""
+        """Return a row for each unit; systemd omits some invalid names, and rejects the call for others."""
         try:
             rows = list(await self._connection.call(self._manager.list_units_by_names(names)))
         except sdbus.DbusInvalidArgsError:
@@ -254,7 +254,7 @@ class Systemd:
         return [row for name in names for row in await self._rows([name])]
 
     async def _subscribe_to_jobs(self) -> None:
-        """Subscribe to the ends of jobs at the first job: a mere watch is not woken up for them."""
+        """Subscribe to the ends of jobs at the first job: they do not wake up a process that only watches."""
         await self._once(self._job_subscription, self._receive_jobs)
 
     async def _subscribe_to_changes(self) -> None:
@@ -264,7 +264,7 @@ class Systemd:
     async def _once(
         self, subscription: list[asyncio.Future[None]], begin: Callable[[], Awaitable[None]]
     ) -> None:
-        """Begin once, and wait; if one caller is cancelled, the others still wait for the same."""
+        """Begin once, and wait; if one caller is cancelled, the others keep waiting."""
         if not subscription:
             subscription.append(asyncio.ensure_future(begin()))
             self._refreshing.add(subscription[0])
@@ -311,7 +311,7 @@ class Systemd:
         active, sub = ActiveState(properties["ActiveState"]), properties["SubState"]
         has_job = properties.get("Job", (0, "/"))[0] != 0
         if active is ActiveState.INACTIVE and has_job and watch.waits_to_restart(path):
-            # systemd 252 restarts a crashed unit through inactive, with a job, for a moment.
+            # On systemd 252, a crashed unit that restarts is inactive for a moment, with a job.
             later = asyncio.get_running_loop().call_later
             later(RESTART_WITHIN_SECONDS, self._refresh_soon, watch.names_at(path))
             return

@@ -92,8 +92,8 @@ LEFT = {
     "a program by a path from somewhere": (
         switch("PS4", "./on.sh", "true", "true"),
         (
-            "its on_cmd is invalid: './on.sh' is not the path of a program; write its whole path,"
-            " like /usr/bin/docker, without '//', '.' and '..' in it"
+            "its on_cmd is invalid: './on.sh' is not the path of a program; write its absolute path,"
+            " like /usr/bin/docker, without '//', '.' and '..'"
         ),
     ),
     "an invisible character": (

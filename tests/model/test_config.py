@@ -17,18 +17,18 @@ EXAMPLE = (Path(__file__).parents[2] / "config.example.yaml").read_text()
 COMMENTED_KEY = re.compile(r"^( {2,4})# (([a-z_]+): \S.*)$", re.MULTILINE)
 COMMENTED_GROUP = re.compile(r"^  # gaming-vm:\n(  # .*\n)+", re.MULTILINE)
 
-ID_RULE = "at most 64 of a-z, 0-9 and '-' are allowed, and no '-' first"
+ID_RULE = "use at most 64 of a-z, 0-9 and '-', without '-' at the start"
 NAME_RULE = (
-    "at most 64 letters, digits, spaces and apostrophes (') are allowed, and a letter or digit first and last"
+    "at most 64 letters, digits, spaces and apostrophes (') are allowed, with a letter or digit at each end"
 )
-UNIT_RULE = r"at most 255 letters, digits and :_.\@- are allowed, and something before '@' and the suffix"
-PATH_RULE = "`systemd-escape -p` prints the one of a path"
-SLICE_RULE = "a slice has no '@' in its name, no '-' first or last, and no two in a row"
+UNIT_RULE = r"at most 255 letters, digits and :_.\@- are allowed, with a name before '@' and the suffix"
+PATH_RULE = "`systemd-escape -p` prints a path's name"
+SLICE_RULE = "a slice has no '@', no '-' at the start or end, and no two '-' in a row"
 TYPES = ".service, .socket, .target, .timer, .mount, .automount, .swap, .path, .slice"
-ADDRESS_RULE = "IPv4 and IPv6 ones are allowed, like 192.168.1.10 and fe80::1%eth0"
+ADDRESS_RULE = "write an IPv4 or IPv6 address, like 192.168.1.10 or fe80::1%eth0"
 INTERFACE_RULE = "at most 15 characters without slashes and spaces are allowed"
 PORT_RULE = "must be a number from 1024 to 65535, in plain digits without quotes"
-TRUE_RULE = "must be true or false; write true, in small letters and without quotes"
+TRUE_RULE = "must be true or false; write true, in lower case and without quotes"
 PLAIN_YAML = "write the value without anchors, aliases and tags"
 
 
@@ -336,7 +336,7 @@ def test_plain_yaml_in_any_style_is_the_same(text: str) -> None:
         ),
         pytest.param(
             "address: FE80::1",
-            "2:12: bridge.address: 'FE80::1' is an address on every link; "
+            "2:12: bridge.address: 'FE80::1' is a link-local address; "
             "write it with its interface, like 'fe80::1%eth0'",
             id="a link-local address without a scope id",
         ),
@@ -428,8 +428,7 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
         ),
         pytest.param(
             "restart: Off",
-            "4:14: groups.web.restart: must be true or false; "
-            "write false, in small letters and without quotes",
+            "4:14: groups.web.restart: must be true or false; write false, in lower case and without quotes",
             id="off",
         ),
         pytest.param(
@@ -445,8 +444,7 @@ def test_a_mistake_in_a_group_is_refused(line: str, message: str) -> None:
 
 
 PROGRAM_RULE = (
-    "is not the path of a program; "
-    "write its whole path, like /usr/bin/docker, without '//', '.' and '..' in it"
+    "is not the path of a program; write its absolute path, like /usr/bin/docker, without '//', '.' and '..'"
 )
 ARGV_RULE = "must be a list: a program and its arguments, like [/usr/bin/docker, start, web]"
 NO_COMMANDS = "applies only with 'check' or 'commands'; add that or remove this key"
@@ -552,7 +550,7 @@ def test_an_argument_is_text_that_nobody_interprets(argument: str, text: str) ->
             "lamp start",
             (
                 f"4:15: groups.lamp.commands.start[0]: 'lamp start' {PROGRAM_RULE}; "
-                "a command is a list of words, and no shell reads it"
+                "a command is a list of words, without a shell"
             ),
         ),
         (
@@ -882,7 +880,7 @@ def test_more_accessories_than_homekit_allows_are_refused(
     lines = [f"  g{n}: {{units: [a], restart: {'true' if n < restarts else 'false'}}}" for n in range(groups)]
     assert len(config("\n".join(["groups:", *lines[1:]])).groups) == groups - 1
     assert problems("\n".join(["groups:", *lines])) == (
-        "2:3: groups: makes 150 accessories, restart switches included; "
+        "2:3: groups: needs 150 accessories, restart switches included; "
         "HomeKit allows at most 149 behind a bridge"
     )
 
@@ -973,29 +971,29 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
             "ä: 'ü\0'".encode(),
             "1:1: the key 'groups' is missing; it is required\n"
             "1:1: ä: unknown key 'ä'; allowed keys: bridge, helper, groups\n"
-            "1:6: the invisible character U+0000 is not allowed; remove it or write spaces",
+            "1:6: the invisible character U+0000 is not allowed; remove it or use spaces",
             id="NUL",
         ),
         pytest.param(
             b"a: b\n\tc: d",
-            "2:1: a tab is not allowed; remove it or write spaces",
+            "2:1: a tab is not allowed; remove it or use spaces",
             id="a tab",
         ),
         pytest.param(
             b"a: b\rc: d",
-            "1:5: the invisible character U+000D is not allowed; remove it or write spaces",
+            "1:5: the invisible character U+000D is not allowed; remove it or use spaces",
             id="a line end of old",
         ),
         pytest.param(
             "\ufeffa: b".encode(),
-            "1:1: the invisible character U+FEFF is not allowed; remove it or write spaces",
+            "1:1: the invisible character U+FEFF is not allowed; remove it or use spaces",
             id="a byte order mark",
         ),
         pytest.param(
             "a: \u202eb".encode(),
             "1:1: the key 'groups' is missing; it is required\n"
             "1:1: a: unknown key 'a'; allowed keys: bridge, helper, groups\n"
-            "1:4: the invisible character U+202E is not allowed; remove it or write spaces",
+            "1:4: the invisible character U+202E is not allowed; remove it or use spaces",
             id="text that looks like other text",
         ),
         pytest.param(
