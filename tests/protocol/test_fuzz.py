@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from hkswitch.model import config as config_module
+from hkswitch.model import config_keys
 from hkswitch.model.config import BridgeConfig, Config, parse
 from hkswitch.model.errors import ConfigError, Exit, Problem
 from hkswitch.model.group import Commands, Group
@@ -150,8 +150,8 @@ WHOLE_EXAMPLE = COMMENT.sub("", COMMENTED_KEY.sub(r"\1\2", EXAMPLE)).encode()
 
 def keys_of_configs() -> list[str]:
     """Every key in the tables of the parser."""
-    tables = [table for name, table in vars(config_module).items() if name.endswith("_KEYS")]
-    return sorted({key for table in tables for key in table})
+    tables = [table for name, table in vars(config_keys).items() if name.endswith("_KEYS")]
+    return sorted({key.name for table in tables for key in table})
 
 
 # What is drawn

@@ -1,6 +1,7 @@
 """mDNS for tests: a service, encoded packets, and the packets that an advertiser sends."""
 
 import asyncio
+import os
 import random
 import struct
 from collections.abc import AsyncIterator
@@ -12,7 +13,10 @@ from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, ServiceInfo  # type: 
 
 from hkswitch.hap.advertiser import Advertiser
 
-HAP, NAME, HOST = "_hap._tcp.local.", "Test 123ABC", "Test-123ABC"
+HAP = "_hap._tcp.local."
+_SUFFIX = f"{os.getpid() & 0xFFFFFF:06X}"
+"""Another one in each process: tests that run in parallel hear each other on the loopback interface."""
+NAME, HOST = f"Test {_SUFFIX}", f"Test-{_SUFFIX}"
 OTHER = "10.0.0.9"
 QUERY, RESPONSE = 0x0000, 0x8400
 A_IN, AAAA_IN, SRV_IN, TXT_IN, NSEC_IN, UNIQUE = (1, 1), (28, 1), (33, 1), (16, 1), (47, 1), 0x8000
