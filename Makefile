@@ -145,7 +145,7 @@ install: ## as root: install hkswitch
 	packaging/install
 
 .PHONY: uninstall
-uninstall: ## as root: remove an installation by `make install`
+uninstall: ## as root: remove what `make install` installed
 	packaging/uninstall
 
 # .pre-commit-config.yaml has the same linters.

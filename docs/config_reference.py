@@ -40,7 +40,7 @@ OTHER_GROUPS: Final = """\
     units: [httpd]
 
   # A group of commands, for services that are not units. They run as root and without a shell: a command is a
-  # list of the program's absolute path and its arguments. The program and the folders above it must be
+  # list of the program's absolute path and its arguments. The program and the directories above it must be
   # writable by root only.
   # gaming-vm:
   #   name: Gaming VM

@@ -120,7 +120,7 @@ async def test_what_a_newer_version_wrote_is_refused_and_the_documents_say_what_
         assert name in str(newer)
         assert f".Pa {name}" in MANUAL
     assert "Install the newer version again" in advice
-    assert f"and ends with status {Exit.DAMAGED.value}: before an upgrade, copy the directory" in MANUAL
+    assert f"and exits with status {Exit.DAMAGED.value}: before an upgrade, copy the directory" in MANUAL
     assert f"Before an upgrade, copy `{STATE_FOLDER}`" in README
 
 

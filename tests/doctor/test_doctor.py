@@ -330,7 +330,7 @@ def test_the_first_error_of_visudo_is_shown() -> None:
 
 def test_the_options_that_the_unit_must_not_have_are_those_that_the_document_names() -> None:
     rows = [line for line in (ROOT / "docs/sandbox.md").read_text().splitlines() if line.startswith("| `")]
-    reasons = ("imply no-new-privileges there", "a dynamic user implies it", "root would be nobody outside")
+    reasons = ("imply no-new-privileges there", "`DynamicUser` implies", "root would be the user `nobody`")
     named = [row.split("|")[1] for row in rows if any(reason in row for reason in reasons)]
     assert {*re.findall(r"`(\w+)`", " ".join(named))} == privileges.IMPLYING
     assert privileges.implying((ROOT / "packaging/hkswitch.service").read_text()) == ()
