@@ -115,10 +115,10 @@ def of_unit(settings: tuple[Setting, ...], trial: str) -> Finding:
     is_certain = any(setting.name in ALWAYS_IMPLYING for setting in settings)
     is_set = True if is_certain else has_no_new_privileges(trial)
     if is_set is None:
-        what = f"with this systemd, the unit may enable NoNewPrivileges: {_names(settings)}"
+        what = f"with this version of systemd, the unit may enable NoNewPrivileges: {_names(settings)}"
         return skip(Check.PRIVILEGES, what, WITH_SUDO)
     if not is_set:
-        return ok(Check.PRIVILEGES, "with this systemd, no unit setting enables NoNewPrivileges")
+        return ok(Check.PRIVILEGES, "with this version of systemd, no unit setting enables NoNewPrivileges")
     return fail(Check.PRIVILEGES, f"sudo could not start the helper: {_names(settings)}", _REMOVE_SETTING)
 
 
@@ -141,7 +141,7 @@ def implying(text: str) -> tuple[Setting, ...]:
 
 
 def settings_in(text: str) -> Iterator[Setting]:
-    """Return all settings in the output of `systemctl cat`, in order."""
+    """Yield all settings in the output of `systemctl cat`, in order."""
     file = ""
     for line in text.replace("\\\n", " ").split("\n"):
         if line.startswith("# /"):
