@@ -223,7 +223,7 @@ def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[s
     assert run(*arguments, "--state-dir", tmp_path / "none") == (
         69,
         "",
-        f"hkswitch: there is no bridge in {tmp_path}/none yet: {advice}\n",
+        f"hkswitch: there is no bridge in {tmp_path}/none yet; {advice}\n",
     )
     assert list(tmp_path.iterdir()) == []
 
