@@ -24,7 +24,7 @@ class Write:
     """Whether the response to the controller is a success."""
 
     def settle(self, *, ok: bool) -> None:
-        """Set the response, unless the controller has gone or has one."""
+        """Set the response, unless the controller has disconnected or already has one."""
         if not self.answer.done():
             self.answer.set_result(ok)
 

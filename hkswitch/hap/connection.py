@@ -270,7 +270,7 @@ class HapConnection(HAPServerProtocol):
             super()._process_events()
 
     def _refuse(self, status: HTTPStatus, what: str = "request", why: str = "") -> None:
-        """Respond without a body and close: anything that follows must not be read."""
+        """Respond without a body and close: whatever follows must not be read."""
         self.log_warning(f"{what} rejected with {status.value} ({why or status.phrase})")
         response = HAPResponse()
         response.status_code, response.reason = status.value, status.phrase

@@ -1,7 +1,7 @@
 """Debug log lines about HomeKit: connections, requests, responses and events, without secrets.
 
-Only bodies of /characteristics are logged, as characteristics and their values; of any other body, only the
-size is. So a pairing shows its path and its status, but no body, no key and no setup code.
+Only bodies of /characteristics are logged, as characteristics and their values; for any other body, only its
+size is logged. So a pairing shows its path and its status, but no body, no key and no setup code.
 """
 
 import json

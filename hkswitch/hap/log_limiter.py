@@ -61,8 +61,8 @@ class LogRateLimiter:
 
     def __init__(self) -> None:
         self._until_seconds: dict[int, tuple[float, str]] = {}
-        """By hash of the source: the time until which it is silenced, and the kind of its line. In the order
-        of time."""
+        """By hash of the source: the time until which it is silenced, and the kind of its line. Ordered by
+        time."""
         self._lines: Counter[str] = Counter()
         self._suppressed: dict[str, SuppressedSources] = {}
 
