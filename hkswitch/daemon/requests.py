@@ -75,7 +75,7 @@ class ActionRequest:
 
     @property
     def last_action(self) -> LastAction:
-        """Its state, for a report."""
+        """The state of the request, for a report."""
         asked = LastAction(self.action, self.by, self.asked_unix_seconds)
         if not self.ended.done() or self.ended.cancelled():
             return asked

@@ -71,7 +71,7 @@ def exist(*, has_user: bool, has_group: bool) -> Finding:
     missing = [word for word, has in (("user", has_user), ("group", has_group)) if not has]
     if missing:
         advice = "run `sudo systemd-sysusers hkswitch.conf`"
-        return fail(Check.USER, f"there is no {' and no '.join(missing)} {DAEMON_USER}", advice)
+        return fail(Check.USER, f"there is no {' or '.join(missing)} {DAEMON_USER}", advice)
     return ok(Check.USER, f"user and group {DAEMON_USER} exist")
 
 

@@ -41,7 +41,7 @@ class Traffic(NamedTuple):
     port: int
     interfaces: tuple[str, ...]
     families: frozenset[str]
-    """Of "ip" and "ip6", as nftables calls them."""
+    """The IP versions, "ip" and "ip6", as nftables calls them."""
 
     @property
     def ports(self) -> tuple[tuple[str, int], ...]:

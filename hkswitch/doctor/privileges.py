@@ -31,7 +31,7 @@ ALWAYS_IMPLYING: Final = frozenset({"NoNewPrivileges", "DynamicUser", "PrivateUs
 """The others imply it with some versions of systemd only."""
 
 PACKAGED_DROP_IN: Final = f"/usr/lib/systemd/system/{DAEMON_UNIT}.d/50-systemd-257.conf"
-"""It is installed only where sudo works with this version of systemd."""
+"""A file that is installed only where sudo works with this version of systemd."""
 
 SOCKET_DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
 
@@ -42,7 +42,7 @@ _LINK_DROP_IN: Final = (
 )
 
 TRIAL_USER: Final = "nobody"
-"""Not the daemon's user, whose other processes could tamper with the trial's process."""
+"""The user of the trial: not the daemon's, whose other processes could tamper with the trial's process."""
 
 _REMOVE_SETTING: Final = f"remove it, run `sudo systemctl daemon-reload`, and restart {DAEMON_UNIT}"
 _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})

@@ -18,7 +18,7 @@ LONGEST_VALUE: Final = 20
 
 _log = logging.getLogger(__name__)
 _unauthenticated = logging.getLogger(f"{__name__}.unauthenticated")
-"""Has its own limit (daemon/debug_log.py), so that no other device can crowd out the lines of controllers."""
+"""A logger with its own limit (daemon/debug_log.py): no other device can crowd out controllers' lines."""
 
 
 def note(session: Session, event: str) -> None:

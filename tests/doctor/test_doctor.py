@@ -161,7 +161,7 @@ def test_only_root_can_write_the_configuration_and_its_programs(
         (True, True, OK, "user and group hkswitch exist"),
         (False, True, FAIL, "there is no user hkswitch; run `sudo systemd-sysusers"),
         (True, False, FAIL, "there is no group hkswitch"),
-        (False, False, FAIL, "there is no user and no group hkswitch"),
+        (False, False, FAIL, "there is no user or group hkswitch"),
     ],
 )
 def test_user_and_group_exist(user: bool, group: bool, verdict: Verdict, words: str) -> None:
