@@ -1,6 +1,6 @@
 """Keeps OpenSSL out of the daemon and the helper: docs/benchmarks.md, "Two shortcuts", shows the savings.
 
-Neither uses TLS, and the encryption of HomeKit comes from the library cryptography. Call `leave_out` before
+Neither uses TLS, and HomeKit's encryption comes from the cryptography library. Call `leave_out` before
 asyncio or hashlib is imported.
 """
 

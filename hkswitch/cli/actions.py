@@ -27,14 +27,14 @@ from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import GroupReport
 
 LAST_LINES: Final = 5
-"""Of a failed unit's journal, to show."""
+"""Lines of a failed unit's journal to show."""
 LONGEST_JOURNAL_BYTES: Final = 64 * 1024
 JOURNAL_WITHIN_SECONDS: Final = 5
 MOST_JOURNALS: Final = 5
 """A group can have many units, and one reason is often enough."""
 
 DAEMON_BACK_WITHIN_SECONDS: Final = 15
-"""Time to restart for a daemon that disconnected during a request."""
+"""Time for a daemon that disconnected during a request to restart."""
 
 _ASK_AGAIN_SECONDS: Final = 0.5
 _NOT_BEGUN: Final = ("denied: ", NOT_IN_ACTIONS)
@@ -73,7 +73,7 @@ def act(action: Action, groups: Sequence[str], state_folder: Path, *, wait: bool
         try:
             codes = _through_daemon(action, group_ids, path, wait=wait)
         except client.NoDaemon as failure:
-            # TRUST: the helper knows the service's groups, and a demo may have groups of the same names.
+            # TRUST: the helper knows the service's groups, and a demo may have groups with the same names.
             if not is_of_service(path):
                 raise
             codes = _as_root(action, group_ids, failure)
@@ -137,7 +137,7 @@ def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon)
 
 
 def _start_helper(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
-    # TRUST: it runs as root, and inherits nothing of the user's environment.
+    # TRUST: it runs as root, and inherits nothing from the user's environment.
     return subprocess.Popen((HELPER[0], action, group_id), env=CHILD_ENVIRONMENT)
 
 
@@ -188,7 +188,7 @@ def _spinner(what: str) -> AbstractContextManager[object]:
     """Show a spinner while the program waits, if standard error is a terminal."""
     if not sys.stderr.isatty():
         return nullcontext()
-    from rich.console import Console  # noqa: PLC0415 -- a script need not wait for it
+    from rich.console import Console  # noqa: PLC0415 -- scripts do not wait for it
 
     return Console(stderr=True, highlight=False).status(f"{what} ...")
 

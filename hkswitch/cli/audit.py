@@ -42,7 +42,7 @@ def audit(group: str | None) -> None:
 
 def journalctl(group: str | None, *options: str) -> list[str]:
     """Return the command that shows the audit log, or the part about one group."""
-    # The name cannot be taken for an option: HKSWITCH_GROUP= comes before it.
+    # The name cannot be mistaken for an option: HKSWITCH_GROUP= comes before it.
     matches = (*QUERY, *(() if group is None else (f"HKSWITCH_GROUP={group}",)))
     return [JOURNALCTL, "--no-pager", *options, *matches]
 
@@ -63,7 +63,7 @@ def exec_journalctl(group: str | None) -> NoReturn:
 
 
 def _may_be_configured(group: str) -> bool:
-    """Whether the group is in the configuration; an invalid one may have any group."""
+    """Whether the group is in the configuration; an invalid configuration may contain any group."""
     try:
         return group in {each.id for each in config_file.read(config_file.DEFAULT).groups}
     except (ConfigError, ConfigUnreadable):
@@ -71,8 +71,8 @@ def _may_be_configured(group: str) -> bool:
 
 
 def _check_for_lines(group: str) -> None:
-    """Print that a group was removed. Raises `Failure` if the journal has no line about it, either."""
-    asked = subprocess.run(  # noqa: S603 -- no shell, and the group is the end of a word
+    """Print that a group was removed. Raises `Failure` if the journal has no line about it either."""
+    asked = subprocess.run(  # noqa: S603 -- no shell, and the group cannot become an option
         journalctl(group, "--quiet", "--lines=1", "--output=cat"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -82,8 +82,8 @@ def _check_for_lines(group: str) -> None:
     if asked.returncode != 0:
         return  # journalctl will print the reason
     if not asked.stdout:
-        reason = f"{group!r} is not in the configuration, and the journal has no line about it"
-        raise Failure(f"cannot show the audit of the group: {reason}", Exit.USAGE)
+        reason = "it is not in the configuration, and the journal has no line about it"
+        raise Failure(f"cannot show the audit log of group {group!r}: {reason}", Exit.USAGE)
     sys.stderr.write(
         f"hkswitch: group {group!r} is no longer in the configuration; these are its lines in the journal:\n"
     )

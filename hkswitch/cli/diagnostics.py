@@ -119,7 +119,7 @@ async def collect_text(config_file: Path, state_folder: Path) -> str:
 
 
 def config_lines(config: Config | Failure) -> Iterator[str]:
-    """Yield the configuration without comments and arguments; for an invalid one, where the errors are."""
+    """Yield the configuration without comments and arguments; if it is invalid, the places of its errors."""
     if isinstance(config, ConfigError):
         for problem in config.problems:
             yield f"error at line {problem.line}, column {problem.column}: {problem.path}"
@@ -151,7 +151,7 @@ def _group_lines(group: Group) -> Iterator[str]:
         argvs = {name: getattr(commands, name) for name in ("start", "stop", "restart", "status")}
     yield from (f"  {name}: {_without_arguments(argv)}" for name, argv in argvs.items() if argv)
     if group.probe:
-        yield f"  every {group.interval_seconds} s, at most {group.timeout_seconds} s"
+        yield f"  every {group.interval_seconds} s, timeout {group.timeout_seconds} s"
 
 
 def _without_arguments(argv: Argv) -> str:
@@ -231,7 +231,7 @@ def _network() -> list[str]:
 
 
 async def _output_of(program: str, *arguments: str, most: int | None = None) -> list[str]:
-    """Return the output of a program, or why there is none."""
+    """Return the output of a program, or the reason why there is none."""
     try:
         ran = await run(program, *arguments)
     except CannotRun as failure:
@@ -242,7 +242,7 @@ async def _output_of(program: str, *arguments: str, most: int | None = None) -> 
 
 
 def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 -- JSON
-    """Yield all strings in JSON but the keys of objects."""
+    """Yield all strings in JSON except the keys of objects."""
     match value:
         case str():
             yield value

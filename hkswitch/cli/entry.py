@@ -83,7 +83,7 @@ def run_program(program: click.Command) -> NoReturn:
     except ReaderGone as failure:  # as in `hkswitch status | head -1`
         sys.exit(failure.exit_code)
     except Failure as failure:
-        # As compilers print them, the problems of a config begin with its name: editors can jump there.
+        # The problems of a config begin with its name, as in a compiler's output: editors can jump there.
         _print_error(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}")
         sys.exit(failure.exit_code)
     except (OSError, UnicodeError, ImportError) as error:
@@ -140,4 +140,4 @@ def in_event_loop(doing: Coroutine[object, object, _Result]) -> _Result:
     try:
         return asyncio.run(doing)
     finally:
-        doing.close()  # asyncio never began it if a file descriptor for the loop was missing
+        doing.close()  # asyncio did not start it if it had no file descriptor for the loop

@@ -31,7 +31,7 @@ class LazyGroup(click.Group):
         self._places = {name: lazy.place for name, lazy in lazy_subcommands.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's
-        """The names in the order of the table, not of the alphabet."""
+        """Return the names in the order of the table, not alphabetically."""
         return list(self._places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002

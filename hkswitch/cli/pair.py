@@ -1,6 +1,6 @@
 """`hkswitch pair`: shows the setup code or the paired controllers, from the daemon or the state folder.
 
-Does not import HAP-python, which takes long to import.
+Does not import HAP-python, which is slow to import.
 """
 
 import json
@@ -98,7 +98,7 @@ def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
 
 
 def network_note(state_folder: Path) -> str:
-    """Return a note if no phone can reach the bridge, as its daemon waits for a network; otherwise empty."""
+    """Return a note if no phone can reach the bridge because it has no network yet; otherwise empty."""
     try:
         answer = client.ask(socket_of(state_folder), ControlRequest(Operation.STATUS))
     except Failure:

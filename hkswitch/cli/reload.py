@@ -10,7 +10,7 @@ from hkswitch.control import client, socket_of
 from hkswitch.protocol.control import ControlRequest, Operation
 
 RELOADED_WITHIN_SECONDS: Final = 60
-"""Time for a daemon that is still starting, and for another reload."""
+"""Long enough for the daemon to finish its start, and for another reload to end first."""
 
 
 @click.command(epilog=examples("sudo hkswitch reload"))
@@ -26,6 +26,6 @@ def reload(state_folder: Path) -> None:
 
 
 def request_reload(state_folder: Path) -> str:
-    """Reload; returns the daemon's note, which is usually empty. Raises `Failure` if that fails."""
+    """Reload, and return the daemon's note, which is usually empty. Raises `Failure` if the reload fails."""
     with client.PendingRequest(socket_of(state_folder), ControlRequest(Operation.RELOAD)) as asked:
         return asked.end(within_seconds=RELOADED_WITHIN_SECONDS)

@@ -31,7 +31,7 @@ DAEMON_ENDED: Final = (
 )
 
 _CONTROLLER_CHARACTERS: Final = 8
-"""Of a controller's ID, to show: enough to tell the controllers of a home apart."""
+"""Characters of a controller's ID to show: enough to tell the controllers of a home apart."""
 
 
 def rendered(
@@ -154,7 +154,7 @@ def _ago(unix_seconds: float, now_unix_seconds: float) -> str:
 def show_reports(reports: Iterable[tuple[Report, bool]], terminal: Console, state_folder: Path) -> None:
     """Show each report in place of the previous one; without a terminal, below it.
 
-    Each comes with whether the daemon has exited since.
+    Each comes with a flag: whether the daemon has exited since.
     """
     if not terminal.is_terminal:
         for report, daemon_ended in reports:

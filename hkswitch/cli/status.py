@@ -20,7 +20,7 @@ from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
 ASK_DAEMON_AGAIN_SECONDS: Final = 1.0
-"""Between two attempts to connect to a daemon that has exited; a restart takes a few seconds."""
+"""The interval between attempts to reconnect to a daemon that has exited; a restart takes a few seconds."""
 
 
 class WatchedReport(NamedTuple):
@@ -52,7 +52,7 @@ def status(
     if as_json:
         click.echo(report_as_json(report))
     else:
-        from hkswitch.cli import render  # noqa: PLC0415 -- JSON need not wait for rich
+        from hkswitch.cli import render  # noqa: PLC0415 -- JSON does not wait for rich
 
         render.show_report(report, render.console(), state_folder)
     sys.exit(exit_code(report, groups))
@@ -88,7 +88,7 @@ def from_daemon(state_folder: Path) -> Report | None:
 
 async def from_systemd(config_file: Path) -> Report:
     """Return a report on the units without asking a daemon. Raises `Failure`."""
-    from hkswitch.systemd.units import Systemd  # noqa: PLC0415 -- sdbus takes long to import
+    from hkswitch.systemd.units import Systemd  # noqa: PLC0415 -- sdbus is slow to import
 
     config = await read_within(config_file, CONFIG_TIMEOUT_SECONDS)
     with await Systemd.connect() as systemd:
@@ -117,7 +117,7 @@ def select_groups(report: Report, group_ids: Collection[str]) -> Report:
 
 
 def exit_code(report: Report, group_ids: Collection[str]) -> Exit:
-    """Return the exit code that tells whether the group is on, if one is named; as `serviceswitch status`."""
+    """Return the exit code: for one group, whether it is on, like `serviceswitch status`."""
     if len(group_ids) != 1:
         return Exit.OK
     state = report.groups[0].state
@@ -127,7 +127,6 @@ def exit_code(report: Report, group_ids: Collection[str]) -> Exit:
 
 
 def report_as_json(report: Report, indent: int | None = 2) -> str:
-    """Return the report as JSON."""
     return json.dumps(as_object(report), indent=indent)
 
 

@@ -54,7 +54,7 @@ def select_controller(among: Sequence[PairedController], typed: str | None) -> P
         if typed is None:
             reason = f"{len(found)} controllers are paired: {ids}; name one of them, or use --all"
         else:
-            reason = f"{len(found)} IDs begin with {typed!r}: {ids}; type more of one"
+            reason = f"{len(found)} IDs begin with {typed!r}: {ids}; type more of the ID"
         raise Failure(f"cannot choose a controller: {reason}", Exit.USAGE)
     return found[0]
 
@@ -65,7 +65,7 @@ def removed(
     after: Sequence[PairedController],
     pair_again: str,
 ) -> str:
-    """Describe the removal of one controller, or of all (None); `pair_again` is the command for that."""
+    """Describe the removal of one controller, or of all (None); `pair_again` is the command to pair again."""
     left = {controller.id for controller in after}
     gone = [c.id for c in before if c.id not in left]
     others = ", ".join(controller_id for controller_id in gone if one is None or controller_id != one.id)

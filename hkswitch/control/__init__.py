@@ -1,6 +1,6 @@
-"""The control socket, by which the command line reaches the daemon.
+"""The control socket, through which the command line reaches the daemon.
 
-The kernel identifies the client, not the message. protocol/control.py has the closed list of operations.
+The kernel, not the message, identifies the client. protocol/control.py has the closed list of operations.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ LONGEST_PATH_BYTES: Final = 107
 """The limit of Linux for the address of a unix socket."""
 
 REPLY_WITHIN_SECONDS: Final = 10
-"""Also the time limit for sending a reply, which a client may not read."""
+"""Also the time limit for sending a reply, in case the client does not read it."""
 
 
 def is_of_service(path: Path) -> bool:

@@ -87,7 +87,7 @@ CHECK_EVERY_SECONDS: Final = 10
 """During a long action, the client checks this often that the daemon still answers another request."""
 
 MOST_REPLIES: Final = 10
-"""To one action: that it has begun, perhaps more than once, and that it is done."""
+"""The most replies to one action: that it has begun, perhaps more than once, and that it is done."""
 
 RECONNECT_AFTER_SECONDS: Final = 0.05
 

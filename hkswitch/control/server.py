@@ -36,24 +36,24 @@ GROUP: Final = "hkswitch"
 """The group whose members may send the same requests as root."""
 
 MOST_CLIENTS: Final = 32
-"""Connections of root, and of all other users together."""
+"""The most connections of root, and of all other users together."""
 
 MOST_OF_A_USER: Final = 16
 """Keeps one member of the group from locking out the others."""
 
 MOST_UNPRIVILEGED: Final = 24
-"""Connections of unprivileged users; the rest is reserved for privileged ones."""
+"""The most connections of unprivileged users; the rest is reserved for privileged ones."""
 
 REQUEST_WITHIN_SECONDS: Final = 10
 
 PAUSE_SECONDS: Final = 0.01
-"""Before every reply but a connection's first, so that no client can keep the daemon busy."""
+"""The pause before every reply except a connection's first: no client can keep the daemon busy."""
 
 CHANGES_EVERY_SECONDS: Final = 0.2
 """A client that watches gets one report for all changes within this time."""
 
 QUIET_SECONDS: Final = 60
-"""Between two lines in the log about denials for the same user."""
+"""The interval between log lines about denials for the same user."""
 
 
 _log = logging.getLogger(__name__)
@@ -103,8 +103,8 @@ async def served(path: Path, daemon: Daemon) -> AsyncIterator[None]:
 async def _accepting(path: Path, clients: "Clients", set_mode: Callable[[Path], None]) -> AsyncIterator[None]:
     listening = _listen(path, set_mode)
     ours = _identity(path)
-    # asyncio tries to accept as many connections at once as the backlog has. Without free file descriptors,
-    # each attempt makes a timer for another one, and those of a hundred would soon use all of the CPU.
+    # asyncio tries to accept `backlog` connections at once. Without free file descriptors, each attempt
+    # starts a timer for the next one, and with a backlog of a hundred, these would soon use all CPU time.
     server = await asyncio.start_unix_server(
         clients.accept, sock=listening, limit=LONGEST_CONTROL_REQUEST_BYTES, backlog=1
     )
@@ -219,7 +219,8 @@ async def _next_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     except MalformedMessage as error:
         why = str(error)
     await _send(
-        writer, ErrorReply(Exit.USAGE, f"malformed request ({why}): use the same version of hkswitch")
+        writer,
+        ErrorReply(Exit.USAGE, f"malformed request ({why}): are hkswitch and the daemon the same version?"),
     )
     return None
 
@@ -298,7 +299,7 @@ def _allow_group(new: Path, group_id: int | None) -> None:
     new.chmod(0o600)
     if group_id is not None:
         with suppress(PermissionError):  # this user is not in the group: members use the other socket
-            if new.stat().st_gid != group_id:  # it is the service's main group, and the service may not chown
+            if new.stat().st_gid != group_id:  # already right for the service, which may not chown
                 os.chown(new, -1, group_id)
             new.chmod(0o660)
 

@@ -29,8 +29,9 @@ def locked(state_folder: Path) -> str:
 
 
 def gone_from_home(state_folder: Path) -> str:
-    """Return the remedy for a bridge that is still paired, as it was off when the Home app removed it."""
-    return f"If it is gone from the Home app, run {command(state_folder, 'unpair --all')} to pair again."
+    """Return the remedy for a bridge that is still paired because it was off when the Home app removed it."""
+    again = command(state_folder, "unpair --all")
+    return f"If the bridge is no longer in the Home app, run {again} to pair again."
 
 
 def _program() -> str:

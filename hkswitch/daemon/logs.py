@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class Foreign(logging.Filter):
-    """A filter that shortens the messages of libraries to one line, and passes each one once a minute.
+    """A filter that shortens the messages of libraries to one line, and passes each at most once a minute.
 
     Devices on the network can trigger them, and a traceback is a hundred times as long as the packet that
     caused it.
@@ -62,7 +62,7 @@ class Foreign(logging.Filter):
         if error is not None:
             text = f"{text}: {described(error)}"
         more = (
-            f" (and {many} more messages of {name})" for many, name in self._limiter.suppressed(now_seconds)
+            f" (and {many} more messages from {name})" for many, name in self._limiter.suppressed(now_seconds)
         )
         record.msg, record.args = shortened(text) + "".join(more), None
         record.exc_info = record.exc_text = record.stack_info = None

@@ -24,7 +24,7 @@ class Write:
     """Whether the response to the controller is a success."""
 
     def settle(self, *, ok: bool) -> None:
-        """Set the response, unless the controller has gone or has one."""
+        """Set the response, unless the controller has disconnected or already has one."""
         if not self.answer.done():
             self.answer.set_result(ok)
 
@@ -75,7 +75,7 @@ class ActionRequest:
 
     @property
     def last_action(self) -> LastAction:
-        """Its state, for a report."""
+        """The state of the request, for a report."""
         asked = LastAction(self.action, self.by, self.asked_unix_seconds)
         if not self.ended.done() or self.ended.cancelled():
             return asked

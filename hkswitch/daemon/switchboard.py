@@ -47,7 +47,7 @@ class Switchboard:
     """All switches, between a host and a display."""
 
     def __init__(self, groups: Iterable[Group], host: Host, display: Display) -> None:
-        """Does nothing until the first event of the host or the display."""
+        """Do nothing until the first event from the host or the display."""
         self._host = host
         self._display = display
         self._numbers = count(1)
@@ -166,7 +166,7 @@ class Switchboard:
     def _step(self, group_id: str, event: Event) -> None:
         switch = self._switches.get(group_id)
         if switch is None:
-            return  # its group was removed meanwhile
+            return  # its group was removed in the meantime
         self._switches[group_id], decisions = switch.step(event)
         self.noticed()
         for decision in decisions:

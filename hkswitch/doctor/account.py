@@ -70,8 +70,8 @@ def exist(*, has_user: bool, has_group: bool) -> Finding:
     """Judge whether the daemon's user and group exist."""
     missing = [word for word, has in (("user", has_user), ("group", has_group)) if not has]
     if missing:
-        advice = "create it with `sudo systemd-sysusers hkswitch.conf`"
-        return fail(Check.USER, f"there is no {' and no '.join(missing)} {DAEMON_USER}", advice)
+        advice = "run `sudo systemd-sysusers hkswitch.conf`"
+        return fail(Check.USER, f"there is no {' or '.join(missing)} {DAEMON_USER}", advice)
     return ok(Check.USER, f"user and group {DAEMON_USER} exist")
 
 

@@ -65,7 +65,7 @@ def plausible(now_unix_seconds: float, states: Collection[str], *, synchronized:
 
 
 def active_states(shown: str) -> set[str]:
-    """Return the states of the services that exist, from what `systemctl show` prints of several."""
+    """Return the states of the services that exist, from the output of `systemctl show` about several."""
     blocks = [parse_properties(block) for block in shown.split("\n\n")]
     return {block["ActiveState"] for block in blocks if block.get("LoadState") == "loaded"}
 

@@ -122,7 +122,6 @@ def show(findings: Iterable[Finding], console: Console) -> None:
 
 
 def as_json(findings: Iterable[Finding]) -> str:
-    """Return the findings as JSON."""
     checks = [
         {
             "check": finding.check.value,

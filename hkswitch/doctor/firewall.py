@@ -41,7 +41,7 @@ class Traffic(NamedTuple):
     port: int
     interfaces: tuple[str, ...]
     families: frozenset[str]
-    """Of "ip" and "ip6", as nftables calls them."""
+    """The IP versions, "ip" and "ip6", as nftables calls them."""
 
     @property
     def ports(self) -> tuple[tuple[str, int], ...]:
@@ -91,7 +91,10 @@ def ufw_status(status: Completed, traffic: Traffic) -> Finding | None:
     sources = {source for action, source in rules if action in {"ALLOW", "LIMIT"}}
     port = f"{traffic.port}/tcp"
     if any(action in {"DENY", "REJECT"} for action, _ in rules):
-        advice = f"`sudo ufw status numbered` lists the rules; unless {port} is allowed, delete that rule"
+        advice = (
+            f"`sudo ufw status numbered` lists the rules; unless an earlier one allows {port}, "
+            "delete the one that denies it"
+        )
         return todo(Check.FIREWALL, f"ufw is active, and a rule denies {port}", advice)
     if sources or "Default: allow (incoming)" in status.output:
         only = "" if "Anywhere" in sources or not sources else f" from {' and '.join(sorted(sources))}"
@@ -112,7 +115,8 @@ def nftables_chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
     ]
     advice = (
         f"`sudo nft list chain {place}` shows the rules; unless they accept {traffic}, run "
-        f"{' and '.join(commands)}, and add both rules to your configuration, like /etc/nftables.conf"
+        f"{' and '.join(commands)}, "
+        "and add both rules to your nftables configuration (such as /etc/nftables.conf)"
     )
     return todo(Check.FIREWALL, f"nftables is active ({title})", advice)
 
@@ -143,7 +147,7 @@ def iptables_rules(program: str, listed: Completed, traffic: Traffic) -> Finding
     ]
     advice = (
         f"`sudo {program} -S INPUT` shows the rules; unless they accept {traffic}, run "
-        f"{' and '.join(commands)}, and save the rules as you do with the others"
+        f"{' and '.join(commands)}, and save them like your other rules"
     )
     return todo(Check.FIREWALL, f"{program} is active", advice)
 
@@ -155,12 +159,12 @@ async def _firewalld(traffic: Traffic) -> Finding | None:
     except NotInstalled:
         return None
     if state.code != 0:
-        return None if state.code == FIREWALLD_NOT_RUNNING else _unanswered("firewalld", state)
+        return None if state.code == FIREWALLD_NOT_RUNNING else _unanswered("firewall-cmd", state)
     zones = dict.fromkeys([await _zone_of(interface) for interface in traffic.interfaces or ("",)])
     for zone in zones:
         listed = await run("firewall-cmd", f"--zone={zone}", "--list-all")
         if listed.code != 0:
-            return _unanswered("firewalld", listed)
+            return _unanswered("firewall-cmd", listed)
         if re.search(r"^ *target: ACCEPT$", listed.output, re.MULTILINE):
             continue
         unlisted = [
@@ -257,7 +261,7 @@ def _rules_of(ruleset: Json, chain: Json) -> list[list[Any]]:
 
 
 def _may_deny(ruleset: Json, chain: Json) -> bool:
-    """Whether a rule of the chain, or of one that it jumps to, may deny one. The kernel allows no loops."""
+    """Whether a rule of the chain, or of one that it jumps to, may deny. The kernel allows no loops."""
     text = json.dumps(_rules_of(ruleset, chain))
     if any(f'"{part}"' in text for part in DENYING):
         return True
@@ -266,11 +270,11 @@ def _may_deny(ruleset: Json, chain: Json) -> bool:
 
 
 def _accepts(rule: list[Any], protocol: str, port: int) -> bool:
-    """Whether a rule accepts all packets to a port, in the form that our own command gives it."""
+    """Whether a rule accepts all packets to a port, in the form that our own command creates."""
     dport = {"payload": {"protocol": protocol, "field": "dport"}}
     test = {"match": {"op": "==", "left": dport, "right": port}}
     return [each for each in rule if "counter" not in each] == [test, {"accept": None}]
 
 
 def _unanswered(program: str, completed: Completed) -> Finding:
-    return skip(Check.FIREWALL, f"{program} did not answer: {completed.last_line}")
+    return skip(Check.FIREWALL, f"{program} failed: {completed.last_line}")

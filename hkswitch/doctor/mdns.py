@@ -1,4 +1,4 @@
-"""Checks that the running bridge answers mDNS: it sends the query of a phone, but from this machine."""
+"""Checks that the running bridge answers mDNS: sends the same query as a phone, but from this machine."""
 
 import asyncio
 from typing import Any, Final

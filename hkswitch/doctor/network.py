@@ -67,7 +67,7 @@ def served(
     where = f"{endpoint} on {', '.join(interfaces)}"
     if bridge is not None and {*bridge.addresses} != {*endpoint.addresses}:
         what = f"the configuration selects {endpoint}, but the bridge is on {_where(bridge)}"
-        return fail(Check.NETWORK, what, f"run {reload}, then the doctor again")
+        return fail(Check.NETWORK, what, f"run {reload}, then run the doctor again")
     if all(ip_address(address).is_loopback for address in endpoint.addresses):
         advice = "set bridge.interface to an interface in the phones' network"
         return warn(Check.NETWORK, f"{where}, which no phone can reach", advice)
@@ -98,7 +98,7 @@ def interfaces_of(endpoint: Endpoint | Failure) -> tuple[str, ...]:
     """Return the names of the endpoint's interfaces."""
     names = []
     for index in () if isinstance(endpoint, Failure) else endpoint.interfaces:
-        with suppress(OSError):  # the interface was removed meanwhile
+        with suppress(OSError):  # the interface was removed in the meantime
             names.append(socket.if_indextoname(index))
     return tuple(sorted(names))
 

@@ -31,7 +31,7 @@ ALWAYS_IMPLYING: Final = frozenset({"NoNewPrivileges", "DynamicUser", "PrivateUs
 """The others imply it with some versions of systemd only."""
 
 PACKAGED_DROP_IN: Final = f"/usr/lib/systemd/system/{DAEMON_UNIT}.d/50-systemd-257.conf"
-"""It is installed only where sudo works with this version of systemd."""
+"""A file that is installed only where sudo works with this version of systemd."""
 
 SOCKET_DROP_IN: Final = "/usr/lib/hkswitch/systemd/helper-socket.conf"
 
@@ -42,7 +42,7 @@ _LINK_DROP_IN: Final = (
 )
 
 TRIAL_USER: Final = "nobody"
-"""Not the daemon's user, whose other processes could tamper with the trial's process."""
+"""The user of the trial: not the daemon's, whose other processes could tamper with the trial's process."""
 
 _REMOVE_SETTING: Final = f"remove it, run `sudo systemctl daemon-reload`, and restart {DAEMON_UNIT}"
 _OFF: Final = frozenset({"", "no", "false", "off", "0", "n", "f"})
@@ -115,10 +115,10 @@ def of_unit(settings: tuple[Setting, ...], trial: str) -> Finding:
     is_certain = any(setting.name in ALWAYS_IMPLYING for setting in settings)
     is_set = True if is_certain else has_no_new_privileges(trial)
     if is_set is None:
-        what = f"with this systemd, the unit may enable NoNewPrivileges: {_names(settings)}"
+        what = f"with this version of systemd, the unit may enable NoNewPrivileges: {_names(settings)}"
         return skip(Check.PRIVILEGES, what, WITH_SUDO)
     if not is_set:
-        return ok(Check.PRIVILEGES, "with this systemd, no unit setting enables NoNewPrivileges")
+        return ok(Check.PRIVILEGES, "with this version of systemd, no unit setting enables NoNewPrivileges")
     return fail(Check.PRIVILEGES, f"sudo could not start the helper: {_names(settings)}", _REMOVE_SETTING)
 
 
@@ -141,7 +141,7 @@ def implying(text: str) -> tuple[Setting, ...]:
 
 
 def settings_in(text: str) -> Iterator[Setting]:
-    """Return all settings in the output of `systemctl cat`, in order."""
+    """Yield all settings in the output of `systemctl cat`, in order."""
     file = ""
     for line in text.replace("\\\n", " ").split("\n"):
         if line.startswith("# /"):

@@ -1,7 +1,7 @@
 """Runs other programs with a time limit and a size limit on their output.
 
-They run as the user who runs the doctor, and inherit nothing of its environment. Root's doctor runs none as
-the daemon's user, whose other processes could stop, trace and read it.
+They run as the user who runs the doctor, and inherit nothing from that user's environment. If that is root,
+none runs as the daemon's user, whose other processes could stop, trace and read it.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ PROGRAM_TIMEOUT_SECONDS: Final = 10
 KILL_TIMEOUT_SECONDS: Final = 1
 
 LONGEST_OUTPUT_BYTES: Final = 4 * 1024 * 1024
-"""Of each stream; a program that prints more is killed."""
+"""The limit for each stream; a program that prints more is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Completed:
 
     @property
     def last_line(self) -> str:
-        """Its last line, of standard error if that has any: usually the error message."""
+        """The last line, from standard error if there is one: usually the error message."""
         lines = f"{self.output}\n{self.errors}".split("\n")
         return next(
             (line.strip() for line in reversed(lines) if line.strip()), f"exited with status {self.code}"

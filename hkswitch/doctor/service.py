@@ -19,7 +19,7 @@ from hkswitch.protocol.json_lines import MalformedMessage
 from hkswitch.protocol.report import BridgeReport
 
 _NOT_RUNNING: Final = (client.NoDaemon, client.Unreachable)
-"""What a client meets where no daemon runs, or where this user may not ask."""
+"""The failures of a client if no daemon is running, or if this user may not ask it."""
 
 _START_DAEMON: Final = f"run `sudo systemctl enable --now {DAEMON_UNIT}`"
 _READ_LOG: Final = f"`journalctl -u {DAEMON_UNIT}` gives the reason"
@@ -28,7 +28,7 @@ _REINSTALL: Final = "reinstall hkswitch"
 
 
 async def service(context: Context) -> tuple[Finding]:
-    """Check that systemd runs the daemon, in the version that is installed."""
+    """Check that systemd runs the daemon, and that the running version is the installed one."""
     return (running(context.unit, context.bridge),)
 
 

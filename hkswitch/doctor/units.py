@@ -28,7 +28,7 @@ UNIT_FOLDERS: Final = (
 """The folders of unit files (systemd.unit(5)); systemd lists only those that existed at its last reload."""
 
 LEAST_SIMILARITY: Final = 0.7
-"""By difflib: ngnix is similar to nginx (0.8), but smb is not similar to nmb (0.67)."""
+"""The least ratio of difflib: ngnix is similar to nginx (0.8), but smb is not similar to nmb (0.67)."""
 
 _REMEDIES: Final = {
     LoadState.NOT_FOUND: "install the package that provides it, or remove it from the configuration",

@@ -27,7 +27,7 @@ MOST_LABEL_BYTES: Final = 63
 """The limit of a DNS label (RFC 1035, 2.3.4)."""
 
 LEAST_SERIAL, MOST_SERIAL = 2, 64
-"""The length of a serial number, in characters: HomeKit rejects a shorter one, and allows no longer one."""
+"""The length of a serial number, in characters: HomeKit rejects shorter ones, and forbids longer ones."""
 
 _NOT_AT_ENDS: Final = f" -'{JOINERS}"
 

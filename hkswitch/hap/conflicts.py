@@ -44,7 +44,7 @@ class AnnouncedRecords:
         return record in self._records
 
     def add(self, records: Iterable[DNSRecord]) -> None:
-        """Add records, and drop the oldest ones."""
+        """Add records; over the limit, drop the oldest ones."""
         for record in records:
             self._records.pop(record, None)
             self._records[record] = None

@@ -84,7 +84,7 @@ class HapConnection(HAPServerProtocol):
     ) -> None:
         self._active_at_seconds: float = 0.0
         self.heard_at_seconds = loop.time()
-        """When data last arrived: sending proves nothing, as events also go to dead peers."""
+        """The time when data last arrived: sending proves nothing, as events also go to dead peers."""
         super().__init__(loop, server.connections, driver)
         self.session = Session("?")
         self.events = Events(self, events.PACE)
@@ -130,7 +130,7 @@ class HapConnection(HAPServerProtocol):
 
     @property
     def last_activity(self) -> float:
-        """When data was last sent or received, in the loop's time."""
+        """The loop's time when data was last sent or received."""
         return self._active_at_seconds
 
     @last_activity.setter
@@ -270,7 +270,7 @@ class HapConnection(HAPServerProtocol):
             super()._process_events()
 
     def _refuse(self, status: HTTPStatus, what: str = "request", why: str = "") -> None:
-        """Respond without a body and close: anything that follows must not be read."""
+        """Respond without a body and close: whatever follows must not be read."""
         self.log_warning(f"{what} rejected with {status.value} ({why or status.phrase})")
         response = HAPResponse()
         response.status_code, response.reason = status.value, status.phrase

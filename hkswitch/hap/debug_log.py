@@ -1,7 +1,7 @@
 """Debug log lines about HomeKit: connections, requests, responses and events, without secrets.
 
-Only bodies of /characteristics are logged, as characteristics and their values; of any other body, only the
-size is. So a pairing shows its path and its status, but no body, no key and no setup code.
+Only bodies of /characteristics are logged, as characteristics and their values; for any other body, only its
+size is logged. So a pairing shows its path and its status, but no body, no key and no setup code.
 """
 
 import json
@@ -18,7 +18,7 @@ LONGEST_VALUE: Final = 20
 
 _log = logging.getLogger(__name__)
 _unauthenticated = logging.getLogger(f"{__name__}.unauthenticated")
-"""Has its own limit (daemon/debug_log.py), so that no other device can crowd out the lines of controllers."""
+"""A logger with its own limit (daemon/debug_log.py): no other device can crowd out controllers' lines."""
 
 
 def note(session: Session, event: str) -> None:

@@ -296,7 +296,7 @@ class Driver(AccessoryDriver):
         await self.presence.leave()
 
     async def async_stop(self) -> None:
-        """Stop, and wait until the mDNS goodbye is sent; HAP-python does not, so phones keep it."""
+        """Stop, and wait until the mDNS goodbye is sent; HAP-python does not, so phones keep the bridge."""
         await self.presence.leave(for_good=True)
         await super().async_stop()
 

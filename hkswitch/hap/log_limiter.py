@@ -61,8 +61,8 @@ class LogRateLimiter:
 
     def __init__(self) -> None:
         self._until_seconds: dict[int, tuple[float, str]] = {}
-        """By hash of the source: the time until which it is silenced, and the kind of its line. In the order
-        of time."""
+        """The time until which each source is silenced, and the kind of its line, by hash of the source.
+        Ordered by time."""
         self._lines: Counter[str] = Counter()
         self._suppressed: dict[str, SuppressedSources] = {}
 
@@ -103,7 +103,7 @@ class LogRateLimiter:
 
     @property
     def due_seconds(self) -> float | None:
-        """When `suppressed` next has something to return."""
+        """The time when `suppressed` next has something to return."""
         return min((left.due_seconds for left in self._suppressed.values()), default=None)
 
 

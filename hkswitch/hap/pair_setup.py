@@ -4,7 +4,7 @@ HAP-python drops leading zeros where iOS does not, and so rejects one correct se
 accepts steps in any order, and lets any number of controllers pair at once, with one another's keys.
 
 The arithmetic takes tens of milliseconds, during which the loop is blocked. A thread would not help, because
-Python holds its global lock meanwhile. So a challenge is reused until it has been answered, and
+Python holds its global lock during that time. So a challenge is reused until it has been answered, and
 answers are limited.
 """
 

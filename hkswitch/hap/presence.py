@@ -33,7 +33,7 @@ class Presence:
         async with self._moving:
             if self._is_over:
                 return
-            before, self._info = self._info, None  # blocks announcements meanwhile
+            before, self._info = self._info, None  # blocks announcements during the move
             try:
                 await self._open(endpoint, before)
                 info = service()

@@ -1,8 +1,8 @@
 """The server: listens on the addresses of an endpoint and enforces the limits of its connections.
 
-It knows nothing of requests. It also returns unused memory to the kernel: glibc keeps what many responses
-took, and a connection that was aborted is a reference cycle, which Python frees late in a process that is
-mostly idle.
+It knows nothing about requests. It also returns unused memory to the kernel: glibc keeps the memory of
+many responses, and a connection that was aborted is a reference cycle, which Python frees late in a process
+that is mostly idle.
 """
 
 import asyncio
@@ -122,12 +122,12 @@ class MemoryTrimmer:
         self._timer: asyncio.TimerHandle | None = None
 
     def trim_soon(self) -> None:
-        """Return memory after a second, once for all connections that close meanwhile."""
+        """Return memory after a second, once for all connections that close within it."""
         if self._timer is None:
             self._timer = self._loop.call_later(TRIM_AFTER_SECONDS, self._trim_now)
 
     def close(self) -> None:
-        """Cancel what is pending."""
+        """Cancel the pending timer."""
         if self._timer is not None:
             self._timer.cancel()
 

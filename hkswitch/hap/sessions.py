@@ -166,7 +166,7 @@ class RequestScheduler:
     """A fair order of requests: one for each controller per turn of the event loop, in order of arrival.
 
     A controller may have many connections and send many requests on each of them at once: the others wait for
-    only one of those.
+    only one of these requests.
     """
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:

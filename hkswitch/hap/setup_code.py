@@ -22,7 +22,7 @@ FORBIDDEN_CODES: Final = frozenset({*(str(digit) * 8 for digit in range(10)), "1
 """Setup codes that the HAP specification (2.5.1, "Setup Code") forbids."""
 
 PIXELS_A_MODULE: Final = 10
-"""In the image: large enough to scan from a screen at some distance."""
+"""The size of a module in the image: large enough to scan from a screen at some distance."""
 
 CATEGORY_BRIDGE: Final = 2
 FLAG_IP: Final = 2

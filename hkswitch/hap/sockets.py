@@ -62,7 +62,7 @@ def listening_socket(address: str, port: int, interface: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         # No keepalive: it would wake phones, and HAP forbids it. If a phone leaves the house without closing
-        # its connection, the first event that cannot be delivered does.
+        # its connection, the first event that cannot be delivered closes it.
         # The filter below would require CAP_NET_ADMIN on TCP sockets.
         made.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, interface)
         made.bind(bound)

@@ -143,7 +143,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def as_owner(folder: Path) -> Iterator[None]:
-    """Within the block, root works with the rights of the folder's owner; other users keep theirs."""
+    """Give root the rights of the folder's owner within the block; other users keep theirs."""
     if os.geteuid() != 0 or not folder.exists():
         yield
         return
@@ -155,7 +155,7 @@ def as_owner(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def with_rights(user_id: int, group_id: int, groups: Sequence[int] = ()) -> Iterator[None]:
-    """Within the block, root has the effective rights of a user, without becoming accessible to that user.
+    """Give root the effective rights of a user within the block, without exposing this process to that user.
 
     The real and saved user IDs stay root, so that the user's processes cannot signal, trace or read this one
     (kill(2), ptrace(2)). The block must not await anything or start a process.

@@ -20,7 +20,7 @@ class NoBridgeYet(Failure):
     remedy: str = "start the daemon for this folder first"
 
     def __str__(self) -> str:
-        return f"there is no bridge in {self.folder} yet: {self.remedy}"
+        return f"there is no bridge in {self.folder} yet; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ class NetworkChanges:
         self._last_seconds = 0.0
 
     async def wait(self) -> None:
-        """Wait until something changed since the last return, and the burst of changes is over."""
+        """Wait until something has changed since the last return, and the burst of changes is over."""
         await self._changed.wait()
         now = asyncio.get_running_loop().time
         end_seconds = now() + LONGEST_SETTLE_SECONDS
@@ -198,7 +198,7 @@ def _links() -> dict[str, int]:
     links = {}
     with _if_there():
         for name in os.listdir(LINKS):  # noqa: PTH208 -- glob() hides a lack of file descriptors
-            with _if_there():  # an interface that disappeared meanwhile
+            with _if_there():  # an interface that disappeared in the meantime
                 links[name] = int((LINKS / name / "flags").read_text(encoding="ascii"), 16)
     return links
 

@@ -82,7 +82,7 @@ def _user(user_id: int) -> str:
         return str(user_id)
 
 
-# Processes may exit meanwhile, and those of other users may be hidden: both are treated as empty.
+# Processes may exit in the meantime, and those of other users may be hidden: both are treated as empty.
 
 
 def _entries(folder: Path) -> Iterable[Path]:

@@ -77,8 +77,8 @@ def test_without_journalctl_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch
 
 NOTE = "hkswitch: group {0!r} is no longer in the configuration; these are its lines in the journal:\n"
 UNKNOWN = (
-    "hkswitch: cannot show the audit of the group: "
-    "{0!r} is not in the configuration, and the journal has no line about it\n"
+    "hkswitch: cannot show the audit log of group {0!r}: "
+    "it is not in the configuration, and the journal has no line about it\n"
 )
 
 

@@ -235,7 +235,7 @@ def test_a_folder_without_a_bridge_has_a_remedy_of_its_own(
     state_folder = tmp_path / (folder or "service")
     with pytest.raises(NoBridgeYet) as caught:
         pair.ask_or_do(state_folder, ControlRequest(Operation.SETUP))
-    assert str(caught.value) == f"there is no bridge in {state_folder} yet: {remedy}"
+    assert str(caught.value) == f"there is no bridge in {state_folder} yet; {remedy}"
     assert isinstance(caught.value, Failure)
     with pytest.raises(client.NoDaemon):
         client.ask(state_folder / "control.sock", ControlRequest(Operation.SETUP))

@@ -90,12 +90,12 @@ def test_a_configuration_is_shown_without_arguments_and_comments() -> None:
         "group web (Web): switch, restart/start/stop, with a restart switch",
         "  units: httpd.service",
         "  check: /usr/bin/curl ...",
-        "  every 30 s, at most 10 s",
+        "  every 30 s, timeout 10 s",
         "group vm (Vm): switch, start/stop",
         "  start: /usr/bin/vm ...",
         "  stop: /usr/bin/vm",
         "  status: /usr/bin/vm ...",
-        "  every 5 s, at most 10 s",
+        "  every 5 s, timeout 10 s",
     ]
 
 

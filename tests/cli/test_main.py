@@ -223,7 +223,7 @@ def test_pair_without_a_bridge_says_what_to_do(tmp_path: Path, arguments: list[s
     assert run(*arguments, "--state-dir", tmp_path / "none") == (
         69,
         "",
-        f"hkswitch: there is no bridge in {tmp_path}/none yet: {advice}\n",
+        f"hkswitch: there is no bridge in {tmp_path}/none yet; {advice}\n",
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -621,7 +621,7 @@ async def daemon(fake: FakeSystemd, config_file: Path, tmp_path: Path) -> AsyncI
         ready, status = await daemon.told()
         assert ready == "READY=1"
         assert status.startswith("STATUS=Serving 1 group on 127.0.0.1, port ")
-        assert ", not paired: see `" in status
+        assert ", not paired; run `" in status
         yield daemon
 
 

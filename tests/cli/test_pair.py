@@ -24,7 +24,7 @@ from tests.support.pairings import ADMIN, DEVICE_ID, OTHER_ADMIN, SETUP, USER, B
 A = PairedController(ADMIN, admin=True, connections=2)
 B = PairedController(OTHER_ADMIN, admin=True)
 U = PairedController(USER, admin=False)
-GONE = "If it is gone from the Home app, run {} to pair again.\n"
+GONE = "If the bridge is no longer in the Home app, run {} to pair again.\n"
 LOCKED = "No controller can pair: pairing is locked after 100 wrong setup codes; run "
 MANY = tuple(PairedController(f"8{number:02}", admin=True) for number in range(20))
 AGAIN = "`sudo hkswitch pair`"
@@ -82,7 +82,10 @@ def test_the_controller_that_was_meant(
         (
             (A, B, U),
             "8DE3",
-            f"cannot choose a controller: 2 IDs begin with '8DE3': {ADMIN}, {OTHER_ADMIN}; type more of one",
+            (
+                f"cannot choose a controller: 2 IDs begin with '8DE3': {ADMIN}, {OTHER_ADMIN}; "
+                "type more of the ID"
+            ),
         ),
         ((A,), "", f"no paired controller has the ID ''; paired: {ADMIN}"),
         ((A, B), "5D7B", f"no paired controller has the ID '5D7B'; paired: {ADMIN}, {OTHER_ADMIN}"),
@@ -95,7 +98,7 @@ def test_the_controller_that_was_meant(
             "cannot choose a controller: 20 IDs begin with '8': "
             + ", ".join(f"8{n:02}" for n in range(8))
             + " and 12 more; "
-            "type more of one",
+            "type more of the ID",
         ),
     ],
 )

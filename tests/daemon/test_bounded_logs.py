@@ -165,5 +165,5 @@ def test_a_library_with_any_number_of_messages_hides_no_other_library_and_is_sum
     assert sum(logged("loud", f"message {number}") is not None for number in range(500)) == MOST_SOURCES
     assert logged("quiet", "trouble") == "trouble"
     now_seconds[0] = LOG_INTERVAL_SECONDS
-    assert logged("quiet", "trouble") == "trouble (and 484 more messages of loud)"
+    assert logged("quiet", "trouble") == "trouble (and 484 more messages from loud)"
     assert logged("loud", "message 1") == "message 1"

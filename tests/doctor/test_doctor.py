@@ -159,9 +159,9 @@ def test_only_root_can_write_the_configuration_and_its_programs(
     ("user", "group", "verdict", "words"),
     [
         (True, True, OK, "user and group hkswitch exist"),
-        (False, True, FAIL, "there is no user hkswitch; create it with `sudo systemd-sysusers"),
+        (False, True, FAIL, "there is no user hkswitch; run `sudo systemd-sysusers"),
         (True, False, FAIL, "there is no group hkswitch"),
-        (False, False, FAIL, "there is no user and no group hkswitch"),
+        (False, False, FAIL, "there is no user or group hkswitch"),
     ],
 )
 def test_user_and_group_exist(user: bool, group: bool, verdict: Verdict, words: str) -> None:
@@ -392,7 +392,7 @@ def test_the_daemon_may_gain_privileges(
     ("options", "tried", "verdict", "words"),
     [
         ((), "", OK, "no unit setting enables NoNewPrivileges"),
-        (CLOCK, OFF, OK, "with this systemd, no unit setting enables"),
+        (CLOCK, OFF, OK, "with this version of systemd, no unit setting enables"),
         (CLOCK, ON, FAIL, "sudo could not start the helper: ProtectClock=yes in /etc/x.conf; remove it"),
         (
             CLOCK,

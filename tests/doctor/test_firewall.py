@@ -106,7 +106,7 @@ BY_HAND = "run `sudo nft insert rule inet filter input udp dport 5353 accept` an
         ((MDNS, TCP), OK, "accept 5353/udp and 51826/tcp (chain input of table inet filter)"),
         ((), TODO, "nftables is active (chain input of table inet filter); `sudo nft list chain inet f"),
         ((), TODO, BY_HAND),
-        ((MDNS,), TODO, "filter input tcp dport 51826 accept`, and add both rules to your configuration"),
+        ((MDNS,), TODO, "filter input tcp dport 51826 accept`, and add both rules to your nftables config"),
         ((TCP,), TODO, "unless they accept 5353/udp and 51826/tcp"),
         ((MDNS, (to_port("tcp", 51827), ACCEPT)), TODO, "is active"),
         ((MDNS, (to_port("udp", 51826), ACCEPT)), TODO, "is active"),
@@ -139,7 +139,7 @@ ACCEPTED = "-A INPUT -p udp -m udp --dport 5353 -j ACCEPT\n-A INPUT -p tcp -m tc
         ),
         (Completed(0, "-P INPUT DROP\n"), TODO, "`sudo iptables -I INPUT -p tcp --dport 51826 -j ACCEPT`"),
         (Completed(0, "-P INPUT ACCEPT\n-A INPUT -j DROP\n"), TODO, "iptables is active"),
-        (Completed(4, "", "Permission denied (you must be root)\n"), SKIP, "did not answer: Permission"),
+        (Completed(4, "", "Permission denied (you must be root)\n"), SKIP, "failed: Permission"),
     ],
 )
 def test_iptables(listed: Completed, verdict: Verdict, words: str) -> None:
@@ -264,7 +264,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
         (ASKED | {"firewall-cmd --zone=public --query-port=51826/tcp": NO}, 0, TODO, "not list 51826/tcp as"),
         (ASKED | {"firewall-cmd --zone=public --query-service=mdns": NO}, 0, TODO, "not list 5353/udp as"),
         (ASKED | {"firewall-cmd --zone=public --list-all": TRUSTED}, 0, OK, "firewalld allows"),
-        (ASKED | {"firewall-cmd --zone=public --list-all": FAILS}, 0, SKIP, "firewalld did not answer: you"),
+        (ASKED | {"firewall-cmd --zone=public --list-all": FAILS}, 0, SKIP, "firewall-cmd failed: you"),
         ({"firewall-cmd --state": FAILS}, 1000, SKIP, "needs root; run `sudo hkswitch doctor`"),
         ({"firewall-cmd --state": STOPPED, "nft -j list ruleset": DENIES}, 0, TODO, "nftables is active"),
         (
@@ -280,7 +280,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
             OK,
             "no act",
         ),
-        ({"nft -j list ruleset": FAILS}, 0, SKIP, "nft did not answer: you must be root"),
+        ({"nft -j list ruleset": FAILS}, 0, SKIP, "nft failed: you must be root"),
         ({"nft -j list ruleset": DENIES_BY_IPTABLES}, 0, TODO, "chain INPUT of table ip filter"),
         (
             {"nft -j list ruleset": DENIES_BY_IPTABLES, "iptables -S INPUT": Completed(0, ACCEPTED)},

@@ -155,7 +155,7 @@ def test_the_bridge_serves_on_the_configured_addresses(
 @pytest.mark.parametrize("folder", [STATE_FOLDER, OTHER_FOLDER])
 async def test_the_commands_are_for_the_bridge_that_was_asked_about(folder: Path) -> None:
     (found,) = await network.network(context_of(HERE, BRIDGE, state_folder=folder))
-    judged(found, FAIL, f"run {command(folder, 'reload')}, then the doctor again")
+    judged(found, FAIL, f"run {command(folder, 'reload')}, then run the doctor again")
     (found,) = await network.port(context_of(HERE, BRIDGE._replace(port=7), state_folder=folder))
     judged(found, FAIL, "a new port takes effect after a restart")
     assert (RESTART in str(found)) == (folder == STATE_FOLDER)

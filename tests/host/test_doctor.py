@@ -156,7 +156,7 @@ ALONE: Final = (
         Check.USER,
         "groupmod --new-name=other hkswitch",
         "groupmod --new-name=hkswitch other",
-        "there is no group hkswitch; create it with `sudo systemd-sysusers hkswitch.conf`",
+        "there is no group hkswitch; run `sudo systemd-sysusers hkswitch.conf`",
     ),
     Fault(
         Check.STATE,
@@ -343,7 +343,8 @@ def test_no_new_privileges_are_seen_in_the_daemon_and_in_its_unit_while_it_is_st
     named = f"{option} in {DROP_INS}/x.conf; remove it, run `sudo systemctl daemon-reload`, and restart"
     if option == "ProtectClock=yes" and Check.HELPER not in says:
         assert says == {}
-        assert stopped == "ok      privileges      with this systemd, no unit setting enables NoNewPrivileges"
+        said = "with this version of systemd, no unit setting enables NoNewPrivileges"
+        assert stopped == f"ok      privileges      {said}"
         return
     assert set(says) == {Check.PRIVILEGES, Check.HELPER}
     assert (
