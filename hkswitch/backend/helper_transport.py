@@ -56,7 +56,7 @@ class SudoTransport:
         return sudo_reasons.explain(why_gone)
 
     def hint(self, why_gone: str) -> str:
-        """Return the cause and the remedy; nothing if they are not known."""
+        """Return the cause and the remedy; empty if they are unknown."""
         return sudo_reasons.hint(why_gone)
 
 
@@ -116,8 +116,8 @@ def _how_it_ended(code: int | None) -> str:
     if code == -signal.SIGTERM:
         code = 128 + signal.SIGTERM  # as of a helper that caught it: it was still starting
     if code < 0:
-        return f"it was ended by signal {-code}"
-    return f"it exited with status {code} and said nothing"
+        return f"it was killed by signal {-code}"
+    return f"it exited with status {code} and printed nothing"
 
 
 class SocketTransport:

@@ -102,9 +102,9 @@ async def test_before_the_first_helper_a_session_is_refused() -> None:
     ("code", "why"),
     [
         ("sys.exit(0)", "it exited"),
-        ("os.kill(os.getpid(), 9)", "it was ended by signal 9"),
-        ("os.kill(os.getpid(), 15)", "it exited with status 143 and said nothing"),
-        ("sys.exit(143)", "it exited with status 143 and said nothing"),
+        ("os.kill(os.getpid(), 9)", "it was killed by signal 9"),
+        ("os.kill(os.getpid(), 15)", "it exited with status 143 and printed nothing"),
+        ("sys.exit(143)", "it exited with status 143 and printed nothing"),
         ("sys.stderr.write('sudo: no\\n'); sys.stderr.close(); sys.exit(143)", "sudo: no"),
         ("sys.stderr.write('some reason\\n'); sys.exit(69)", "some reason"),
         ("print('not JSON', flush=True); asked()", "it sent an invalid line: not a line of JSON"),
@@ -261,7 +261,7 @@ async def test_words_that_are_not_known_have_no_remedy(keep: Keep) -> None:
 async def test_what_sudo_complained_of_before_a_helper_was_ready_is_not_why_it_ended(keep: Keep) -> None:
     kept = keep(scripted("sys.stderr.write('sudo: no log\\n'); hello(); asked(); sys.exit(143)"))
     await eventually(lambda: kept.heard.ends)
-    assert kept.heard.ends[0].why == "it exited with status 143 and said nothing"
+    assert kept.heard.ends[0].why == "it exited with status 143 and printed nothing"
 
 
 async def test_a_helper_that_is_late_is_gone_with_what_it_said(
