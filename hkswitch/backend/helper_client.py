@@ -63,7 +63,7 @@ class HelperClient:
         self._stderr = HelperStderr()
         self._session: HelperSession | None = None
         self._is_ready = asyncio.Event()
-        self._why_gone = "it was not started yet"
+        self._why_gone = "it has not been started yet"
         self.was_tried = False
         """Whether a helper has been ready, or has failed to start, at least once."""
 
@@ -124,7 +124,7 @@ class HelperClient:
                 await session.hello
         except TimeoutError:
             said = f" ({self._stderr.lines[-1]})" if self._stderr.lines else ""
-            return End(f"it did not say hello within {READY_WITHIN_SECONDS} s{said}")
+            return End(f"it was not ready within {READY_WITHIN_SECONDS} s{said}")
         except HelperGone as gone:
             return End(gone.why)
         self._session = session

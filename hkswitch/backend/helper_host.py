@@ -191,7 +191,7 @@ class HelperHost:
             return
         self._config_problem = problem
         if problem:
-            _log.error("the configuration on disk is not in force, and actions are refused: %s", problem)
+            _log.error("the configuration on disk was rejected, and actions are refused: %s", problem)
         else:
             _log.info("the configuration on disk is valid again")
         self._show(self._groups)

@@ -204,7 +204,7 @@ class HelperSession:
         self._debug("from the helper", reply)
         match reply:
             case Hello(version, protocol) if protocol != HELPER_PROTOCOL:
-                self.end(f"it is version {version} of hkswitch: `sudo systemctl restart hkswitch`")
+                self.end(f"it is version {version} of hkswitch; run `sudo systemctl restart hkswitch`")
             case Hello():
                 self.stderr.begin()  # sudo may have printed warnings, and has started it
                 _resolve(self.hello, reply)

@@ -22,7 +22,7 @@ SOCKET: Final = Path("/run/serviceswitch.sock")
 SOCKET_UNIT: Final = "serviceswitch.socket"
 
 _CLOSED_AT_ONCE: Final = (
-    "systemd closed the connection before the helper said hello; too many helpers may be running or hanging"
+    "systemd closed the connection before the helper was ready; too many helpers may be running or hanging"
 )
 
 
@@ -149,7 +149,7 @@ class SocketTransport:
         """Return the likeliest cause and its remedy; nothing if they are not known."""
         if str(SOCKET) not in why_gone:
             return ""
-        return f"{SOCKET_UNIT} is not running; run `sudo systemctl enable --now {SOCKET_UNIT}`"
+        return f"{SOCKET_UNIT} is not active; run `sudo systemctl enable --now {SOCKET_UNIT}`"
 
 
 class _SocketConnection(asyncio.Protocol):

@@ -28,7 +28,7 @@ class Reason(NamedTuple):
 
 
 def _for_the_helper(*settings: str, in_the_rule: str = "") -> str:
-    """Return the remedy for a setting that breaks a service; the rule may set the same by a tag or an option."""
+    """Return the remedy for a setting that breaks a service; a tag or option of the rule may set it, too."""
     negated = ", ".join(f"!{setting}" for setting in settings)
     remedy = f"add `Defaults!{HELPER_PROGRAM} {negated}` with `sudo visudo`"
     return f"{remedy}; {in_the_rule} {_TAKES_PRECEDENCE}" if in_the_rule else remedy

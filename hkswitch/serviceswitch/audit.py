@@ -180,7 +180,7 @@ def _fields(what: Decision | Denial | Effect, for_whom: str) -> Mapping[str, str
             }
         case Denial():
             asked = _request(what) if what.action else "malformed request"
-            more = f" ({what.left_out} more denied before)" if what.left_out else ""
+            more = f" (earlier denials not logged: {what.left_out})" if what.left_out else ""
             return _asked(what) | {
                 "MESSAGE": f"denied {for_whom}: {asked}: {_in_one_line(what.reason)}{more}",
                 "PRIORITY": str(PRIORITY_DENIED),

@@ -37,7 +37,7 @@ MOST_REQUESTS_AT_ONCE: Final = 512
 """A bridge cannot have so many accessories; the helper refuses further requests."""
 
 TOO_MANY_REQUESTS: Final = "too many requests at once"
-DAEMON_HUNG_UP: Final = "not begun: the daemon closed the connection"
+DAEMON_HUNG_UP: Final = "not carried out: the daemon closed the connection"
 
 
 class LineTooLong(Failure):

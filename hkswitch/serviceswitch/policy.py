@@ -16,7 +16,7 @@ from hkswitch.serviceswitch.audit import Audit, Denial, Effect
 
 CUT_SHORT: Final = "the helper exited first; systemd will finish the queued jobs"
 
-NOT_BEGUN: Final = "not begun: the helper ended"
+NOT_BEGUN: Final = "not carried out: the helper exited"
 
 Results = tuple[UnitResult, ...]
 

@@ -233,7 +233,7 @@ def reason(service: Properties) -> str:
         case "success" if code != 0:
             return f"was killed by {signal_name(status)}"
         case "core-dump":
-            return f"dumped core by {signal_name(status)}"
+            return f"was killed by {signal_name(status)} (core dumped)"
     return _REASONS.get(result, f"failed ({result})")
 
 

@@ -61,7 +61,7 @@ class Systemd:
                 await systemd._subscribe()
                 # From here on, NameOwnerChanged reports another owner.
                 if await owner_of_systemd(connection.bus) != owner:
-                    raise BusUnavailable("systemd restarted meanwhile")
+                    raise BusUnavailable("systemd restarted during the attempt")
             except (*BUS_ERRORS, OSError) as error:
                 raise BusUnavailable(sentence(error)) from error
             on_failure.pop_all()
