@@ -232,7 +232,9 @@ async def test_of_a_helper_with_another_protocol_nothing_is_believed(protocol: i
     hello = {**HELLO, "protocol": protocol} if protocol else {"type": "hello", "version": "1"}
     fed.session.observe(1)
     fed.hear(hello, STATES, {"type": "config", "problem": "x"})
-    assert fed.session.ended.result() == End("it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`")
+    assert fed.session.ended.result() == End(
+        "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"
+    )
     assert (fed.told, fed.problems) == ([], [])
     with pytest.raises(HelperGone):
         await fed.session.hello

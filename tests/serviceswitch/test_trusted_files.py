@@ -113,7 +113,8 @@ def test_a_file_that_is_not_too_large_is_read_whole(tmp_path: Path, size: int) -
 
 
 @pytest.mark.parametrize(
-    ("path", "why"), [(None, "larger than 1048576 bytes"), (Path("/dev/zero"), "changed while it was being read")]
+    ("path", "why"),
+    [(None, "larger than 1048576 bytes"), (Path("/dev/zero"), "changed while it was being read")],
 )
 def test_a_file_that_is_too_large_or_endless_is_not_trusted(
     tmp_path: Path, path: Path | None, why: str
