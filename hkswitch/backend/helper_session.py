@@ -138,7 +138,7 @@ class HelperSession:
         """End the session for this reason; by default, for the one in the last line of standard error."""
         if self.ended.done():
             return
-        end = End(why or next(reversed(self.stderr.lines), "it exited"), was_silent)
+        end = End(why or next(reversed(self.stderr.lines), "it gave no reason"), was_silent)
         self.ended.set_result(end)
         for pending in self._pending.values():
             _fail(pending.finished, HelperGone(end.why, accepted=pending.is_accepted))

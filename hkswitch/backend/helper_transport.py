@@ -112,7 +112,7 @@ class _Pipes(asyncio.SubprocessProtocol):
 def _how_it_ended(code: int | None) -> str:
     """Describe the end of a process that printed nothing; None if it has not ended."""
     if not code:
-        return "it exited"
+        return "it gave no reason"
     if code == -signal.SIGTERM:
         code = 128 + signal.SIGTERM  # as if the helper had caught it: it was still starting
     if code < 0:

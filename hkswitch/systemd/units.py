@@ -254,7 +254,7 @@ class Systemd:
         return [row for name in names for row in await self._rows([name])]
 
     async def _subscribe_to_jobs(self) -> None:
-        """Subscribe to the ends of jobs only at the first job: before that, they need not wake this process."""
+        """Subscribe to ends of jobs only at the first job: until then, they need not wake this process."""
         await self._once(self._job_subscription, self._receive_jobs)
 
     async def _subscribe_to_changes(self) -> None:

@@ -101,7 +101,7 @@ async def test_before_the_first_helper_a_session_is_refused() -> None:
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        ("sys.exit(0)", "it exited"),
+        ("sys.exit(0)", "it gave no reason"),
         ("os.kill(os.getpid(), 9)", "it was killed by signal 9"),
         ("os.kill(os.getpid(), 15)", "it exited with status 143 and printed nothing"),
         ("sys.exit(143)", "it exited with status 143 and printed nothing"),
@@ -111,7 +111,7 @@ async def test_before_the_first_helper_a_session_is_refused() -> None:
         ("hello(protocol=1); asked()", "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"),
         ("hello(protocol=3); asked()", "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"),
         ("say('hello', version='0.1'); asked()", "it is version 0.1 of hkswitch"),
-        ("hello(); asked(); sys.exit(0)", "it exited"),
+        ("hello(); asked(); sys.exit(0)", "it gave no reason"),
         ("hello(); asked(); time.sleep(60)", f"it did not answer within {SILENT_SECONDS} s"),
         ("hello(); asked(); print('{', end='', flush=True); time.sleep(60)", "it did not answer within"),
         ("hello(); print('x' * 300_000, flush=True); asked()", "it sent an invalid line: "),
@@ -173,13 +173,13 @@ async def test_any_complete_line_counts_as_the_answer_to_a_ping(keep: Keep, line
     code = f"hello()\nfor _ in range(4):\n    until('ping', answer=False); {line}\nsys.exit(0)"
     kept = keep(scripted(code))
     await eventually(lambda: kept.heard.ends)
-    assert kept.heard.ends[0] == End("it exited")  # and not before the last ping
+    assert kept.heard.ends[0] == End("it gave no reason")  # and not before the last ping
 
 
 async def test_the_same_trouble_is_logged_once(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
     kept = keep(scripted("sys.exit(0)"))
     await eventually(lambda: len(kept.heard.ends) >= 4)
-    assert caplog.text.count("the helper exited unexpectedly (it exited)") == 1
+    assert caplog.text.count("the helper exited unexpectedly (it gave no reason)") == 1
 
 
 async def test_a_command_that_does_not_exist_is_said(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:

@@ -108,8 +108,8 @@ async def test_the_end_fails_what_is_under_way_and_says_whether_it_had_begun(
     fed.session.end()
     with pytest.raises(HelperGone) as caught:
         await asked
-    assert (caught.value.why, caught.value.accepted) == ("it exited", is_accepted)
-    with pytest.raises(HelperGone, match="it exited"):
+    assert (caught.value.why, caught.value.accepted) == ("it gave no reason", is_accepted)
+    with pytest.raises(HelperGone, match="it gave no reason"):
         await fed.session.request(START, ignore)
     assert fed.written[-1]["id"] == 7
     assert sum("action" in message for message in fed.written) == 1  # what is over is sent nothing

@@ -103,7 +103,7 @@ def test_words_that_no_reason_has_are_kept_as_they_are_and_have_no_remedy(
     )
 
 
-@pytest.mark.parametrize("why", ["it exited", "it exited with status 1", "it was killed by signal 9"])
+@pytest.mark.parametrize("why", ["it gave no reason", "it exited with status 1", "it was killed by signal 9"])
 def test_an_end_without_words_is_a_reason_only_if_sudo_ends_so(why: str) -> None:
     assert hint(why) == ""
     assert "!command_timeout" in hint("it exited with status 143 and printed nothing")

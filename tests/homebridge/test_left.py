@@ -259,7 +259,7 @@ def test_a_restart_switch_needs_room_too() -> None:
 @pytest.mark.parametrize(
     ("item", "note"),
     [
-        (switch("A", "ssh a on", "true", "true"), "root connects now, so root needs the key"),
+        (switch("A", "ssh a on", "true", "true"), "root now makes this connection, so root needs the key"),
         (
             switch("A", "sudo -u pi x", "true", "true"),
             "sudo is kept, because it does more than switch to root",
