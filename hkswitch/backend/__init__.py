@@ -30,7 +30,7 @@ class Host(Protocol):
     async def request(
         self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
     ) -> ActionResult:
-        """Do `action` on a group and wait for its end.
+        """Perform `action` on a group, and wait until it ends.
 
         Calls `accepted` when the request is accepted. The states that it led to are reported before this
         returns. `at_length`: a user at a terminal waits, so watch for longer whether the group stays up.
@@ -49,7 +49,7 @@ class Host(Protocol):
         """Return why the config on disk is not the one in force; empty if it is."""
 
     async def until_broken(self) -> NoReturn:
-        """Wait for a defect in the tasks that `open` started; raises it."""
+        """Wait until a task that `open` started fails because of a bug, and raise its exception."""
 
     async def close(self) -> None:
-        """End everything that `open` started."""
+        """Stop everything that `open` started."""

@@ -22,7 +22,7 @@ class HelperConnection(Protocol):
     """A connection that carries lines to a helper and back."""
 
     async def close(self) -> None:
-        """Close the helper's input, which ends it, and release it."""
+        """Close the helper's input, which makes it exit, and release the connection."""
 
 
 class Transport(Protocol):
@@ -35,7 +35,7 @@ class Transport(Protocol):
         """Return one sentence for the log: why the helper is gone, and what to do."""
 
     def hint(self, why_gone: str) -> str:
-        """Return the cause and the remedy alone; nothing if they are not known."""
+        """Return only the cause and the remedy; empty if they are unknown."""
 
 
 class HelperListener(Protocol):
@@ -48,7 +48,7 @@ class HelperListener(Protocol):
         """Apply a report about groups."""
 
     def config_checked(self, problem: str) -> None:
-        """Note that it accepts its config, or rejects it for this reason."""
+        """Note whether the helper accepts its config; `problem` is the reason if it does not."""
 
     def gone(self, end: End) -> None:
         """Note that the helper is gone, or that none could be reached."""
@@ -58,12 +58,12 @@ class HelperClient:
     """A client that keeps its helper running."""
 
     def __init__(self, transport: Transport) -> None:
-        """Start nothing yet; `keep_running` does."""
+        """Starts nothing yet: `keep_running` does."""
         self._transport = transport
         self._stderr = HelperStderr()
         self._session: HelperSession | None = None
         self._is_ready = asyncio.Event()
-        self._why_gone = "it was not started yet"
+        self._why_gone = "it has not been started yet"
         self.was_tried = False
         """Whether a helper has been ready, or has failed to start, at least once."""
 
@@ -78,14 +78,14 @@ class HelperClient:
         return f"{hint} ({self.why_gone})" if hint else self.why_gone
 
     async def session(self, within_seconds: float) -> HelperSession:
-        """Return the session of the running helper, or of the next one in time; raises `HelperGone`."""
+        """Return the session of the current helper, or of the next within this time; raises `HelperGone`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 while True:
                     await self._is_ready.wait()
                     if self._session is not None and not self._session.ended.done():
                         return self._session
-                    await asyncio.sleep(0)  # it has just ended, which is about to be noticed
+                    await asyncio.sleep(0)  # it has just ended, and `keep_running` is about to notice
         raise HelperGone(self._why_gone)
 
     async def keep_running(self, listener: HelperListener) -> NoReturn:
@@ -124,7 +124,7 @@ class HelperClient:
                 await session.hello
         except TimeoutError:
             said = f" ({self._stderr.lines[-1]})" if self._stderr.lines else ""
-            return End(f"it did not say hello within {READY_WITHIN_SECONDS} s{said}")
+            return End(f"it was not ready within {READY_WITHIN_SECONDS} s{said}")
         except HelperGone as gone:
             return End(gone.why)
         self._session = session

@@ -100,7 +100,7 @@ class HelperHost:
         return self._client.trouble()
 
     async def check_config(self) -> str:
-        """Return why root rejects the config on disk; the answer of an ended helper is void."""
+        """Return why root rejects the config on disk; a helper that has ended does not count."""
         is_known = self._session is not None and await self._session.ping()
         return self._config_problem if is_known else ""
 
@@ -112,14 +112,14 @@ class HelperHost:
         return f"{CONFIG_CHANGED} ({', '.join(stale)})" if stale else ""
 
     async def until_broken(self) -> NoReturn:
-        """Wait for a defect in the tasks that `open` started; raises it."""
+        """Wait until a task that `open` started fails because of a bug, and raise its exception."""
         assert self._running is not None  # noqa: S101 -- open() came first
         await self._running
 
     async def request(
         self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
     ) -> ActionResult:
-        """Have the helper carry it out, once; the states it led to are reported before this returns."""
+        """Have the helper perform an action, once; the resulting states are reported before this returns."""
         group = self._groups.get(group_id)
         token = self._tokens.get(group_id, "")
         confirm_ms = CONFIRM_AT_LENGTH_MS if at_length else CONFIRM_MS
@@ -191,14 +191,14 @@ class HelperHost:
             return
         self._config_problem = problem
         if problem:
-            _log.error("the configuration on disk is not in force, and actions are refused: %s", problem)
+            _log.error("the configuration on disk was rejected, and actions are refused: %s", problem)
         else:
             _log.info("the configuration on disk is valid again")
         self._show(self._groups)
         self._notice()
 
     def gone(self, end: End) -> None:
-        """Keep its reports for a moment longer, unless it still runs and does not answer."""
+        """Keep its reports for a moment longer, unless it is still running but does not answer."""
         self._session = None
         if end.was_silent or self._reported is None:
             self._forget()
@@ -310,7 +310,7 @@ class HelperHost:
         return session is not None and not session.ended.done() and self._reported is self._incoming
 
     def _all_reported(self) -> bool:
-        """Tell whether no more reports are due: all have come, or there is no helper."""
+        """Tell whether no more reports are due: all have arrived, or there is no helper."""
         if self._session is None:
             return self._client.was_tried
         return self._reported is self._incoming and not any(map(self._is_unanswered, self._groups.values()))

@@ -49,7 +49,7 @@ class HelperGone(Failure):
     """A missing helper, or one that ended before it reported the result of a request."""
 
     def __init__(self, why: str, *, accepted: bool = False) -> None:
-        """`accepted`: the helper had begun with the request."""
+        """`accepted`: the helper had begun to carry out the request."""
         super().__init__(f"the helper is not running ({why})")
         self.why = why
         self.accepted = accepted
@@ -100,7 +100,7 @@ class HelperSession:
         self._write: Callable[[bytes], None] | None = None
         loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[Hello] = loop.create_future()
-        """Done when the helper has said hello."""
+        """Done when the helper has sent `Hello`."""
         self.ended: asyncio.Future[End] = loop.create_future()
         """Done when the helper has ended."""
         self._epoch = 0
@@ -128,17 +128,17 @@ class HelperSession:
             self.end(f"it sent an invalid line: {error}")
 
     def receive_stderr(self, data: bytes) -> None:
-        """Take some of its standard error, or of that of the program that starts it."""
+        """Process some of its standard error, or of that of the program that starts it."""
         try:
             self._errors.feed(data)
         except MalformedMessage as error:
             self.end(f"it sent an invalid line: {error}")
 
     def end(self, why: str = "", *, was_silent: bool = False) -> None:
-        """End the session for this reason or, by default, for that in the last line of standard error."""
+        """End the session for this reason; by default, for the one in the last line of standard error."""
         if self.ended.done():
             return
-        end = End(why or next(reversed(self.stderr.lines), "it exited"), was_silent)
+        end = End(why or next(reversed(self.stderr.lines), "it gave no reason"), was_silent)
         self.ended.set_result(end)
         for pending in self._pending.values():
             _fail(pending.finished, HelperGone(end.why, accepted=pending.is_accepted))
@@ -204,9 +204,9 @@ class HelperSession:
         self._debug("from the helper", reply)
         match reply:
             case Hello(version, protocol) if protocol != HELPER_PROTOCOL:
-                self.end(f"it is version {version} of hkswitch: `sudo systemctl restart hkswitch`")
+                self.end(f"it is version {version} of hkswitch; run `sudo systemctl restart hkswitch`")
             case Hello():
-                self.stderr.begin()  # sudo may have printed warnings, and has started it
+                self.stderr.begin()  # sudo may have printed warnings before it started the helper
                 _resolve(self.hello, reply)
             case Accepted(request_id) if (pending := self._pending.get(request_id)) is not None:
                 pending.accept()
@@ -237,7 +237,7 @@ class HelperSession:
 
 @dataclass(slots=True)
 class _Lines:
-    """Received bytes, split into lines for `sink`; raises `MalformedMessage` at an endless one."""
+    """Received bytes, split into lines for `sink`; raises `MalformedMessage` if one is too long."""
 
     sink: Callable[[bytes], None]
     _rest: bytes = field(init=False, default=b"")
@@ -262,4 +262,4 @@ def _resolve(future: asyncio.Future[_Result], result: _Result) -> None:
 def _fail(future: asyncio.Future[Any], error: Failure) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # a caller that waits gets it; without one, asyncio must not log it
+        future.exception()  # so that asyncio does not log it if no caller is waiting

@@ -59,7 +59,7 @@ class HelperStderr:
     def _is_due(self, now_seconds: float) -> bool:
         if now_seconds >= self._until_seconds:
             if self._left_out:
-                _log.warning("%d more lines of the helper's standard error were suppressed", self._left_out)
+                _log.warning("suppressed lines of the helper's standard error: %d", self._left_out)
             self._until_seconds, self._logged, self._left_out = now_seconds + PERIOD_SECONDS, 0, 0
         self._logged += 1
         if self._logged > MOST_LOGGED:

@@ -22,7 +22,7 @@ SOCKET: Final = Path("/run/serviceswitch.sock")
 SOCKET_UNIT: Final = "serviceswitch.socket"
 
 _CLOSED_AT_ONCE: Final = (
-    "systemd closed the connection before the helper said hello; too many helpers may be running or hanging"
+    "systemd closed the connection before the helper was ready; too many helpers may be running or hanging"
 )
 
 
@@ -47,7 +47,7 @@ class SudoTransport:
             _, pipes = await loop.subprocess_exec(lambda: _Pipes(session), *self._command)
         except OSError as error:
             raise HelperGone(f"{self._command[0]}: {error.strerror}") from None
-        except RuntimeError as error:  # asyncio of Python 3.11 has a thread for each child, and got none
+        except RuntimeError as error:  # asyncio in Python 3.11 starts a thread for each child, and could not
             raise HelperGone(f"{self._command[0]}: {error}") from None
         return pipes
 
@@ -56,7 +56,7 @@ class SudoTransport:
         return sudo_reasons.explain(why_gone)
 
     def hint(self, why_gone: str) -> str:
-        """Return the cause and the remedy; nothing if they are not known."""
+        """Return the cause and the remedy; empty if they are unknown."""
         return sudo_reasons.hint(why_gone)
 
 
@@ -75,7 +75,7 @@ class _Pipes(asyncio.SubprocessProtocol):
                 async with asyncio.timeout(END_WITHIN_SECONDS):
                     await self._exited.wait()
         finally:
-            with suppress(PermissionError):  # a sudo that may not be killed ends with its pipe, or with us
+            with suppress(PermissionError):  # sudo, which may not be killed, ends with its pipe or with us
                 self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,7 +92,7 @@ class _Pipes(asyncio.SubprocessProtocol):
             self._session.receive_stderr(data)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
-        # The reason may still be on its way on standard error, but that may also stay open for ever.
+        # The reason may still be on its way on standard error, but that may also stay open forever.
         self._outputs.discard(fd)
         if not self._outputs and self._exited.is_set():
             self._end()
@@ -112,12 +112,12 @@ class _Pipes(asyncio.SubprocessProtocol):
 def _how_it_ended(code: int | None) -> str:
     """Describe the end of a process that printed nothing; None if it has not ended."""
     if not code:
-        return "it exited"
+        return "it gave no reason"
     if code == -signal.SIGTERM:
-        code = 128 + signal.SIGTERM  # as of a helper that caught it: it was still starting
+        code = 128 + signal.SIGTERM  # as if the helper had caught it: it was still starting
     if code < 0:
-        return f"it was ended by signal {-code}"
-    return f"it exited with status {code} and said nothing"
+        return f"it was killed by signal {-code}"
+    return f"it exited with status {code} and printed nothing"
 
 
 class SocketTransport:
@@ -146,10 +146,10 @@ class SocketTransport:
         return f"the helper exited unexpectedly ({why_gone}); see `journalctl -u 'serviceswitch@*'`"
 
     def hint(self, why_gone: str) -> str:
-        """Return the likeliest cause and its remedy; nothing if they are not known."""
+        """Return the likeliest cause and its remedy; empty if they are unknown."""
         if str(SOCKET) not in why_gone:
             return ""
-        return f"{SOCKET_UNIT} is not running; run `sudo systemctl enable --now {SOCKET_UNIT}`"
+        return f"{SOCKET_UNIT} is not active; run `sudo systemctl enable --now {SOCKET_UNIT}`"
 
 
 class _SocketConnection(asyncio.Protocol):

@@ -31,7 +31,7 @@ class InterruptedRequest:
         return state is self._wanted
 
     def result(self, state: GroupState | None, why_gone: str, *, moved: bool) -> ActionResult:
-        """Return its result by the last state of the group, and by whether it was seen to move."""
+        """Return its result, judged by the last state of its group and whether that was seen to change."""
         if not self.has_succeeded(state):
             return ActionResult(why_gone)
         if self.action is Action.RESTART and not moved:

@@ -91,12 +91,12 @@ class SimulatedHost:
         return ""
 
     async def until_broken(self) -> NoReturn:
-        """Wait for ever: nothing runs that could break."""
+        """Wait forever: nothing runs that could fail."""
         await asyncio.Event().wait()
         raise AssertionError
 
     async def close(self) -> None:
-        """Cancel what still runs."""
+        """Cancel the requests that are still running."""
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)

@@ -1,9 +1,7 @@
-"""The reasons why sudo does not start the helper, in sudo's own words, and the remedy for each.
-
-Runs nothing.
+"""The reasons why sudo does not start the helper, in sudo's own words, and the remedy for each. Pure: no I/O.
 
 tests/host/test_sudo_reasons.py reproduces each of them on a Debian host, and then applies the remedy.
-docs/sudo.md has the same rows for readers.
+docs/sudo.md has the same table.
 """
 
 from collections.abc import Sequence
@@ -30,7 +28,7 @@ class Reason(NamedTuple):
 
 
 def _for_the_helper(*settings: str, in_the_rule: str = "") -> str:
-    """Return the remedy for a setting that is meant for terminals; the rule may have it as a tag, too."""
+    """Return the remedy for a setting that breaks a service; a tag or option of the rule may set it, too."""
     negated = ", ".join(f"!{setting}" for setting in settings)
     remedy = f"add `Defaults!{HELPER_PROGRAM} {negated}` with `sudo visudo`"
     return f"{remedy}; {in_the_rule} {_TAKES_PRECEDENCE}" if in_the_rule else remedy
@@ -52,17 +50,17 @@ _OWNER: Final = (
     "`chown root:root /etc/sudoers /etc/sudoers.d/hkswitch` and "
     "`chmod 0440 /etc/sudoers /etc/sudoers.d/hkswitch`"
 )
-_SUDOERS: Final = "as root, write the line `@includedir /etc/sudoers.d` into /etc/sudoers, with mode 0440"
+_SUDOERS: Final = "as root, create /etc/sudoers with the line `@includedir /etc/sudoers.d` and mode 0440"
 _ACCOUNT: Final = (
     "run `sudo chage --lastday=-1 --expiredate=-1 --inactive=-1 --maxdays=-1 hkswitch`; if that changes "
-    "nothing, an `account` line in /etc/pam.d/sudo denies it"
+    "nothing, an `account` line in /etc/pam.d/sudo denies access"
 )
 _PAM: Final = (
-    "let hkswitch through; for pam_access, `+:hkswitch:ALL` must be the first line of "
+    "allow the user hkswitch in PAM; for pam_access, `+:hkswitch:ALL` must be the first line of "
     "/etc/security/access.conf"
 )
 RULE_REMEDY: Final = (
-    f"/etc/sudoers.d/hkswitch must have the line `{SUDOERS_RULE}`, which no later rule may revoke, and "
+    f"/etc/sudoers.d/hkswitch must contain the line `{SUDOERS_RULE}`, which no later rule may override, and "
     "/etc/sudoers the line `@includedir /etc/sudoers.d`; `sudo hkswitch doctor` looks for the mistake"
 )
 _CHROOT: Final = (
@@ -73,12 +71,17 @@ _LOGGING: Final = _for_the_helper("log_input", "log_output", in_the_rule="LOG_IN
 _LIMITS: Final = _for_the_helper("rlimit_as", "rlimit_cpu", "rlimit_data", "rlimit_nofile", "rlimit_stack")
 _SOCKET: Final = "use `helper: socket`, which needs no sudo (docs/sandbox.md)"
 
-_NOT_ROOT: Final = "its sandbox keeps sudo from becoming root"
+_NOT_ROOT: Final = "the sandbox of hkswitch.service keeps sudo from becoming root"
 _NO_RULE: Final = "sudo has no rule that lets hkswitch start the helper without a password"
 _WRITABLE: Final = "sudo ignores rules that users other than root could have written"
 
 REASONS: Final = (
-    Reason("no new privileges", SUDO, "hkswitch.service implies NoNewPrivileges", _REMOVE_OPTION),
+    Reason(
+        "no new privileges",
+        SUDO,
+        "an option of hkswitch.service implies NoNewPrivileges",
+        _REMOVE_OPTION,
+    ),
     Reason(
         "/sudo must be owned by uid 0 and have the setuid bit",
         SUDO,
@@ -88,13 +91,13 @@ REASONS: Final = (
     Reason(
         "sudo must be owned by uid 0 and have the setuid bit",
         (RS,),
-        "hkswitch.service implies NoNewPrivileges, or sudo-rs is not setuid root",
-        f"{_REMOVE_OPTION}; without one, run `chmod 4755` on sudo-rs as root",
+        "an option of hkswitch.service implies NoNewPrivileges, or sudo-rs is not setuid root",
+        f"{_REMOVE_OPTION}; if there is none, run `chmod 4755` on sudo-rs as root",
     ),
     Reason(
         "effective uid is not 0",
         SUDO,
-        "sudo is on a file system without setuid programs",
+        "sudo is on a file system that is mounted with `nosuid`",
         "as root, mount that file system with `suid`",
     ),
     Reason("unable to change to root gid", SUDO, _NOT_ROOT, _CAPABILITIES),
@@ -112,7 +115,7 @@ REASONS: Final = (
     Reason(
         "unable to log accept event",
         SUDO,
-        "`logfile` is set with `!ignore_logfile_errors`, and the sandbox cannot write it",
+        "`logfile` is set with `!ignore_logfile_errors`, and sudo cannot write it from the sandbox",
         _for_the_helper("logfile"),
     ),
     Reason(
@@ -143,59 +146,59 @@ REASONS: Final = (
         "command not found",
         EVERY,
         "the helper is not installed, or `runchroot` is set",
-        f"reinstall hkswitch; if there is a {HELPER_PROGRAM}, {_CHROOT}",
+        f"reinstall hkswitch; if {HELPER_PROGRAM} exists, {_CHROOT}",
     ),
     Reason("failed to map segment", SUDO, "`rlimit_as` is too low for the helper", _LIMITS),
     Reason("Error 24", SUDO, "`rlimit_nofile` is too low for the helper", _LIMITS),
     Reason(
-        "ended by signal 11",
+        "killed by signal 11",
         SUDO,
         "the helper crashed, or `rlimit_data` or `rlimit_stack` is too low for it",
         _LIMITS,
     ),
-    Reason("PAM account management error", SUDO, "a PAM module denies hkswitch", _PAM),
-    Reason("PAM error: Permission denied", (RS,), "a PAM module denies hkswitch", _PAM),
-    Reason("ccount validation failure", EVERY, "the account hkswitch is expired or locked", _ACCOUNT),
+    Reason("PAM account management error", SUDO, "a PAM module rejects the user hkswitch", _PAM),
+    Reason("PAM error: Permission denied", (RS,), "a PAM module rejects the user hkswitch", _PAM),
+    Reason("ccount validation failure", EVERY, "the account hkswitch has expired or is locked", _ACCOUNT),
     Reason(
         "Authentication token manipulation error",
         (RS,),
-        "the password of hkswitch is too old",
+        "the password of the user hkswitch has expired",
         _ACCOUNT,
     ),
     Reason(
         "/etc/sudoers.d/hkswitch:",
         EVERY,
         "there is a mistake in /etc/sudoers.d/hkswitch",
-        f"it must hold the line `{SUDOERS_RULE}`, and `sudo visudo -c` must accept it",
+        f"it must contain the line `{SUDOERS_RULE}`, and `sudo visudo -c` must accept it",
     ),
     Reason("interactive authentication is required", (RS,), _NO_RULE, RULE_REMEDY),
     Reason("password is required", SUDO, _NO_RULE, RULE_REMEDY),
     Reason("I'm afraid I can't do that", (RS,), _NO_RULE, RULE_REMEDY),
     Reason("is not in the sudoers file", SUDO, _NO_RULE, RULE_REMEDY),
     Reason("is not allowed to execute", SUDO, _NO_RULE, RULE_REMEDY),
-    Reason("sudo: Permission denied", EVERY, "only a group may run sudo", _SOCKET),
+    Reason("sudo: Permission denied", EVERY, "only members of a certain group may run sudo", _SOCKET),
     Reason("sudo: No such file", EVERY, "sudo is not installed", f"install it, or {_SOCKET}"),
-    # Comes after the rules: sudo prints it of /run/sudo, too, and goes on where it would ask for a password.
+    # After the rules: sudo also prints this about /run/sudo, before it reports that a password is required.
     Reason(
         "unable to mkdir",
         SUDO,
-        "I/O logging is on, and the sandbox cannot write to its folder",
+        "I/O logging is on, and sudo cannot create its log folder in the sandbox",
         _LOGGING,
     ),
     Reason(
-        "exited with status 143 and said nothing",
+        "exited with status 143 and printed nothing",
         SUDO,
         "the helper was terminated, or `command_timeout` is set",
-        f"if that persists, {_for_the_helper('command_timeout', in_the_rule='TIMEOUT=')}",
+        f"if this persists, {_for_the_helper('command_timeout', in_the_rule='TIMEOUT=')}",
     ),
     Reason(
-        "exited with status 1 and said nothing",
+        "exited with status 1 and printed nothing",
         SUDO,
-        "sudo printed nothing, as when it cannot write to the folder of its I/O logging",
+        "sudo failed without a message, as it does when it cannot write to its I/O log folder",
         _LOGGING,
     ),
 )
-"""The first reason whose words were printed wins: sudo often adds a line that says less."""
+"""The first reason that matches wins: sudo often adds a less specific line."""
 
 
 def find_reason(text: str) -> Reason | None:
@@ -204,13 +207,13 @@ def find_reason(text: str) -> Reason | None:
 
 
 def telling_line(lines: Sequence[str]) -> str:
-    """Return the line that gives the reason, or else the last one; nothing if there are none."""
+    """Return the line that gives the reason, or else the last one; empty if there are no lines."""
     telling = (line for reason in REASONS for line in lines if reason.words in line)
     return next(telling, lines[-1] if lines else "")
 
 
 def hint(why: str) -> str:
-    """Return the cause and the remedy; nothing if they are not known."""
+    """Return the cause and the remedy; empty if they are unknown."""
     reason = find_reason(why)
     return f"{reason.cause}; {reason.remedy}" if reason else ""
 

@@ -175,10 +175,10 @@ def _notes(words: tuple[str, ...]) -> list[str]:
     if _name(words[0]) == "sudo":
         notes.append("sudo is kept, because it does more than switch to root")
     if _name(words[0]) in _REMOTE:
-        notes.append("root connects now, so root needs the key and the host in its known_hosts")
+        notes.append("root now makes this connection, so root needs the key, and the host in its known_hosts")
     for word in [words[0], *(word for word in words[1:] if word.endswith(_SCRIPTS))]:
         if _OTHERS_FOLDERS.fullmatch(word):
-            why = "any user who can write that file becomes root; move it to /usr/local/libexec"
+            why = "any user who can write that file can become root; move it to /usr/local/libexec"
             notes.append(f"{quoted(word)}: {why}")
         elif word.endswith(_SCRIPTS) and "/" in word and not word.startswith(("/", "-")):
             notes.append(f"{quoted(word)}: write its absolute path; it no longer runs in Homebridge's folder")

@@ -32,7 +32,7 @@ def split(command: str) -> tuple[str, ...]:
     except tokens.Unreadable as error:
         raise NeedsShell(str(error)) from None
     except RecursionError:
-        raise NeedsShell("parentheses that are nested too deeply") from None
+        raise NeedsShell("parentheses nested too deeply") from None
     if words and (found := _ANY_ASSIGNMENT.match(words[0])):
         raise NeedsShell(f"an assignment, '{found[0]}'")
     if words and _KEYWORD.fullmatch(words[0]):

@@ -116,6 +116,6 @@ def _aid_problems(drafts: _Drafts) -> Iterator[Problem]:
     for entry, group in drafts:
         for aid in (group.aid, group.restart_aid) if group.id else ():
             if aid in owners:
-                why = f"{shown(group.id)} and {shown(owners[aid])} make the same HomeKit accessory id"
+                why = f"{shown(group.id)} and {shown(owners[aid])} result in the same HomeKit accessory id"
                 yield entry.key.position.problem(f"{why}; change one of these group ids")
             owners[aid] = group.id

@@ -57,7 +57,7 @@ async def read_within(file: Path, seconds: float) -> "Config":
             outcome = read(file)
         except Exception as error:  # noqa: BLE001 -- raised where the config is awaited
             outcome = error
-        with suppress(RuntimeError):  # the loop has been closed meanwhile
+        with suppress(RuntimeError):  # the loop has been closed by now
             loop.call_soon_threadsafe(settle, outcome)
 
     try:

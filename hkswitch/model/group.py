@@ -86,7 +86,7 @@ class Group:
         return () if self.commands is None else (self.commands.of(action)[0], self.commands.status[0])
 
     def state(self, units: Mapping[str, UnitState], probe_result: ProbeResult | None) -> GroupState | None:
-        """Derive the group's state from its units' states and the probe's result since then.
+        """Derive the group's state from its units' states and the result of a probe since they changed.
 
         Returns None if it is unknown: a unit's state or the probe's result is missing or unavailable.
         """

@@ -1,6 +1,6 @@
 """Parses YAML text into a tree of nodes with their lines and columns. Pure: no I/O.
 
-Only this module uses PyYAML, so that root and the daemon cannot read one file in two ways. It accepts only
+Only this module uses PyYAML, so that root and the daemon cannot interpret a file differently. It accepts only
 plain YAML: no aliases, anchors, tags, merge keys, duplicate keys or second documents. It reads
 PyYAML's events, which are flat, so that nothing recurses before the depth is checked.
 """

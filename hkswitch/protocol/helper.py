@@ -36,7 +36,7 @@ LONGEST_REQUEST_BYTES: Final = 4096
 
 LONGEST_REPLY_BYTES: Final = 1024 * 1024
 """Enough for a group of 128 units with the longest names and details, in any script: JSON takes twelve bytes
-for a character beyond the first 65,536."""
+for a character beyond U+FFFF."""
 
 LONGEST_DETAIL: Final = 500
 """Characters in a reason or a detail."""
@@ -61,8 +61,8 @@ CONFIG_CHANGED: Final = "the configuration has changed; run `systemctl reload hk
 class Request(NamedTuple):
     """A request for `action` on `group`: it can name neither a unit nor a command.
 
-    `token` is the one that the helper gave the group, so that the helper acts only by the daemon's
-    config. A start has succeeded when the units are still up `confirm_ms` after their jobs.
+    `token` stands for the group in the daemon's config: the helper denies the request if its own config
+    differs. A start has succeeded when the units are still up `confirm_ms` after their jobs.
     """
 
     id: int
@@ -88,7 +88,7 @@ class Observe(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """The helper is ready, and has this version."""
+    """The first message of a helper: it is ready, and has this version."""
 
     version: str
     protocol: int = HELPER_PROTOCOL
@@ -101,13 +101,13 @@ class Pong(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """The request is allowed, and its execution begins."""
+    """A request that is allowed, and that the helper begins to carry out."""
 
     id: int
 
 
 class Finished(NamedTuple):
-    """All jobs of the request ended. `superseded`: a newer request for the same group replaced them."""
+    """A request whose jobs have all ended. `superseded`: a newer request for the same group replaced them."""
 
     id: int
     units: tuple[UnitResult, ...]
@@ -115,7 +115,10 @@ class Finished(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The helper did nothing or, after `Accepted`, does not know the result. `id` may be unknown: None."""
+    """A request that was not carried out or, after `Accepted`, one whose result is unknown.
+
+    `id` is None if the line had no valid one.
+    """
 
     id: int | None
     reason: str
@@ -146,13 +149,13 @@ class StatesUpdate(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """Everything has been reported once."""
+    """The end of the first reports: everything has been reported once."""
 
     epoch: int
 
 
 class Lost(NamedTuple):
-    """The helper cannot reach systemd: all states are unknown until they are reported again."""
+    """The loss of the connection to systemd: all states are unknown until they are reported again."""
 
     epoch: int
     reason: str

@@ -55,7 +55,7 @@ class LastAction(NamedTuple):
 class GroupReport(NamedTuple):
     """A group. `state` is None while it is unknown; `since_unix_seconds` is 0 if it is unknown.
 
-    `commands`: a group of commands, without units. Another group without units: they are not known yet.
+    `commands`: whether it is a group of commands. If another group has no units, they are not known yet.
     """
 
     id: str
@@ -78,12 +78,12 @@ class PairedController(NamedTuple):
 
 
 class BridgeReport(NamedTuple):
-    """The bridge. No `addresses`: it is not on the network.
+    """The bridge. Without `addresses`, it is not on the network.
 
-    `helper`: why there is none. `config`: why the config on disk is not the one in force.
+    `helper`: why there is no helper. `config`: why the config on disk is not the one in force.
     `pairing_refused`: no controller is paired, and none can pair, since too many setup codes were wrong.
     `storage`: why keys and pairings cannot be written.
-    `network`: what it waits for, if it is not on all chosen addresses. All are empty if there is no problem.
+    `network`: what it is waiting for, if it is not on all chosen addresses. Each is empty if all is well.
     """
 
     name: str

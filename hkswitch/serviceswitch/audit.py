@@ -1,7 +1,7 @@
 """The audit log: root's decisions, denials and results as lines in the journal. Runs as root.
 
-A decision is in the journal before root acts on it, and a second line has the result. Denials share a rate
-limit, because a requester can cause any number of them. The audit decides nothing itself.
+A decision is in the journal before root acts on it, and a second line records the result. Denials share a
+rate limit, because a requester can cause any number of them. The audit decides nothing itself.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Effect(NamedTuple):
 
 
 class Audit:
-    """The audit log in the journal, open while it is entered."""
+    """The audit log in the journal, as a context manager."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Audit:
         self._later = later
         self._numbers = count(1)
         self._left_out: Denial | None = None
-        """The newest denial that was not written."""
+        """The newest denial that is not written yet."""
         self._left_out_count = 0
         self._quiet_until_seconds = self._window_ends_seconds = -float("inf")
         self._decisions = 0
@@ -103,7 +103,7 @@ class Audit:
         self.journal.__exit__()
 
     async def decided(self, action: str, group: str) -> Decision:
-        """Record that an action is allowed; if this raises `NotRecorded`, it must not be done."""
+        """Record that an action is allowed; if this raises `NotRecorded`, it must not be carried out."""
         decision = Decision(action, group, next(self._numbers))
         if self._clock() >= self._window_ends_seconds:
             self._window_ends_seconds, self._decisions = self._clock() + DECISIONS_WITHIN_SECONDS, 0
@@ -180,7 +180,7 @@ def _fields(what: Decision | Denial | Effect, for_whom: str) -> Mapping[str, str
             }
         case Denial():
             asked = _request(what) if what.action else "malformed request"
-            more = f" ({what.left_out} more denied before)" if what.left_out else ""
+            more = f" (earlier denials not logged: {what.left_out})" if what.left_out else ""
             return _asked(what) | {
                 "MESSAGE": f"denied {for_whom}: {asked}: {_in_one_line(what.reason)}{more}",
                 "PRIORITY": str(PRIORITY_DENIED),

@@ -1,7 +1,8 @@
-"""The run of hkswitch.service that a helper serves; it acts for no other run, and for none that has ended.
+"""The run of hkswitch.service that a helper serves. Runs as root.
 
-A process that outlives the daemon may have received its end of the pipe or socket. So the helper asks
-systemd for the main process of the current run. Runs as root.
+The helper acts for no other run, and not after this one has ended. A process that outlives the daemon may
+have received its end of the pipe or socket, so the helper asks systemd for the main process of the current
+run.
 """
 
 import os
@@ -28,7 +29,7 @@ class DaemonRun:
         Requests need a run only if `is_required`. `is_in_session` tells whether PAM has moved this process
         out of the daemon's unit.
         """
-        # TRUST: the kernel recorded it at connect(2), and reuses the number only after all others.
+        # TRUST: the kernel recorded it at connect(2), and reuses a process ID only after all others.
         self._pid = peer_pid
         self._is_required = is_required
         self._is_in_session = is_in_session
@@ -36,12 +37,13 @@ class DaemonRun:
     async def begin(self, main_process: MainProcess) -> None:
         """Record the run in which sudo started this process, before it leaves the daemon's cgroup.
 
-        Until then it ends with that run, so systemd's answer cannot be about a later one. Where PAM has moved
-        sudo into a logind session, it does not end with the run, but its session leader is the main process.
+        Until then, this process ends with that run, so systemd's answer cannot be about a later one. If PAM
+        has moved sudo into a logind session, this process may outlive the run, but its session leader is the
+        daemon's main process.
         """
         if self._pid is None and self._is_required:
             pid = await main_process(DAEMON_UNIT)
-            # TRUST: a service's main process leads its session (setsid(2)), and no process outside can join.
+            # TRUST: a service's main process leads its session (setsid(2)), and no other process can join.
             self._pid = os.getsid(0) if self._is_in_session() else pid
 
     async def require(self, main_process: MainProcess) -> None:

@@ -34,20 +34,20 @@ from hkswitch.serviceswitch.states import UnsentStates
 from hkswitch.serviceswitch.stdio import OutputUnwritable, ReplyWriter, Write
 
 MOST_REQUESTS_AT_ONCE: Final = 512
-"""A bridge cannot have so many accessories; the helper refuses further requests."""
+"""A bridge cannot have that many accessories; the helper refuses further requests."""
 
 TOO_MANY_REQUESTS: Final = "too many requests at once"
-DAEMON_HUNG_UP: Final = "not begun: the daemon closed the connection"
+DAEMON_HUNG_UP: Final = "not carried out: the daemon closed the connection"
 
 
 class LineTooLong(Failure):
-    """A request line beyond the limit of the protocol."""
+    """A request line that exceeds the protocol's limit."""
 
     exit_code = Exit.USAGE
 
 
 class Overruled(Failure):
-    """A request that had not begun when a newer one asked for the opposite."""
+    """A request that a newer, opposite one overruled before it began."""
 
 
 class Abandoned(Failure):
@@ -55,7 +55,7 @@ class Abandoned(Failure):
 
 
 async def until_first_ends(*awaited: Awaitable[object]) -> None:
-    """Run them concurrently until one ends, cancel the others, and pass on its exception."""
+    """Run awaitables concurrently until one ends, cancel the others, and re-raise its exception."""
     tasks = [asyncio.ensure_future(each) for each in awaited]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -72,7 +72,7 @@ class JobOrder(NamedTuple):
     """The position of a request among others for the same units."""
 
     earlier: list[asyncio.Event]
-    """Set when the earlier requests are about to queue their jobs, or queue none."""
+    """Set when the earlier requests are about to queue their jobs, or will queue none."""
     queued: asyncio.Event
 
 

@@ -31,7 +31,7 @@ PROBE_AGAIN_SECONDS: Final = 0.5
 
 
 class ServiceManager(Protocol):
-    """systemd, as far as groups need it. Each method raises `BusUnavailable`."""
+    """The part of systemd that groups need. Each method raises `BusUnavailable`."""
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         """Return the states of units now."""
@@ -39,7 +39,7 @@ class ServiceManager(Protocol):
     async def run(
         self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Callable[[], None]
     ) -> tuple[UnitResult, ...]:
-        """Do an action on units; a started unit must be up `confirm_seconds` after its job.
+        """Perform an action on units; a started unit must be up `confirm_seconds` after its job.
 
         Calls `begin`, which may raise, after the last await before it queues the jobs.
         """
@@ -98,7 +98,7 @@ class Executor:
         confirm_seconds: float,
         guard: ActionGuard = UNGUARDED,
     ) -> tuple[UnitResult, ...]:
-        """Do an action on a group, by its units or by its commands; the results say what failed.
+        """Perform an action on a group, by its units or by its commands; the results say what failed.
 
         Raises `Untrusted`, `BusUnavailable`, and what `guard.begin` raises.
         """
@@ -142,7 +142,7 @@ class Executor:
             return ()
         units = await self.systemd.states(group.units)
         if group.state(units, ProbeResult.ON) is not GroupState.ON:
-            return ()  # a unit is down: the check cannot turn that into on
+            return ()  # a unit is down, so the group is not on, whatever the check says
         deadline_seconds = _now_seconds() + group.timeout_seconds
         last = await _probe_until(ProbeResult.ON, group, probe, is_superseded, deadline_seconds)
         if last.result is ProbeResult.ON:

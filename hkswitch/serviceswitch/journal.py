@@ -43,7 +43,7 @@ class NotRecorded(Failure):
 
 
 class Journal:
-    """A connection to journald, open while it is entered."""
+    """A connection to journald, as a context manager."""
 
     def __init__(self, path: str = JOURNAL_SOCKET) -> None:
         """`path` is the path of journald's socket."""
@@ -57,7 +57,7 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait until journald has read everything: it can find the unit of a live process only."""
+        """Wait until journald has read everything: it can look up the unit only of a live process."""
         self._held = ""
         deadline_seconds = time.monotonic() + FLUSH_WITHIN_SECONDS
         while not self._is_empty() and time.monotonic() < deadline_seconds:
@@ -132,7 +132,7 @@ class Journal:
 
 
 def encode(fields: Fields) -> bytes:
-    """Encode a datagram for journald. A value with a newline is preceded by its length: it adds no field."""
+    """Encode a datagram for journald; a value with a newline has a length prefix, so it cannot add fields."""
     return b"".join(_encode(name.encode(), value.encode()) for name, value in fields.items())
 
 

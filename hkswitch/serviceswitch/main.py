@@ -73,7 +73,7 @@ def main() -> int:
     audit = Audit(by, Journal())
     with suppress(OSError):  # setpriv started an interpreter, which gave this process its name
         Path("/proc/self/comm").write_text("serviceswitch")
-    # TRUST: the environment comes from the caller. The bus address and all else are constants.
+    # TRUST: the environment comes from the caller. The bus address and everything else are constants.
     os.environ.clear()
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     os.chdir("/")
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
                         _require_daemon(facts, config, audit)
                     policy = Policy(config, audit)
                     with asyncio.Runner() as runner:
-                        runner.get_loop()  # first: if it fails, no coroutine is left that never ran
+                        runner.get_loop()  # first: if it fails, no unawaited coroutine is left behind
                         return runner.run(_until_signal(_do(arguments, policy, facts)))
             case _:
                 raise Failure(f"invalid arguments\n{USAGE.rstrip()}", Exit.USAGE)
@@ -158,7 +158,7 @@ async def _do(arguments: Sequence[str], policy: Policy, facts: Facts) -> int:
             return await _status(group_id, policy.config)
         case [action, group_id]:
             return await _act(Action(action), group_id, policy)
-    raise AssertionError(arguments)  # run() refuses all others
+    raise AssertionError(arguments)  # run() rejects all others
 
 
 async def _act(action: Action, group_id: str, policy: Policy) -> int:

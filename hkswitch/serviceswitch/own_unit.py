@@ -21,7 +21,7 @@ MEMORY_BYTES: Final = 128 * 2**20
 TASKS: Final = 16
 
 ATTEMPTS: Final = 3
-"""Each uses another name: the scope of an earlier process with the same ID may still exist."""
+"""Each uses a different name: the scope of an earlier process with the same ID may still exist."""
 
 MOVED_WITHIN_SECONDS: Final = 2
 LINES_WAIT_SECONDS: Final = 1
@@ -84,7 +84,7 @@ class OwnUnit:
         self._tried.set()
 
     async def after_move(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield the lines once the move was tried; a denial before it would be logged in another unit."""
+        """Yield the lines after the attempt to move; an earlier denial would be logged under another unit."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINES_WAIT_SECONDS):
                 await self._tried.wait()

@@ -16,7 +16,7 @@ from hkswitch.serviceswitch.audit import Audit, Denial, Effect
 
 CUT_SHORT: Final = "the helper exited first; systemd will finish the queued jobs"
 
-NOT_BEGUN: Final = "not begun: the helper ended"
+NOT_BEGUN: Final = "not carried out: the helper exited"
 
 Results = tuple[UnitResult, ...]
 
@@ -129,7 +129,7 @@ class Policy:
             group_id: The group's id in the config.
             token: Stands for the group as the caller knows it; None accepts the group as it is.
 
-        Raises `Refusal`, or what is wrong with the config or with a program.
+        Raises `Refusal`, or the error for an invalid config or an untrusted program.
         """
         try:
             return self._permitted(action, group_id, token)
@@ -141,7 +141,7 @@ class Policy:
     async def audited(self, action: Action, group_id: str) -> AsyncIterator[ActionRecord]:
         """Record the decision before the action, and the outcome after it, however it ends.
 
-        If this raises `NotRecorded`, or what `admit` raises, the action must not be done.
+        If this raises `NotRecorded`, or what `admit` raises, the action must not be carried out.
         """
         try:
             await self.admit()

@@ -35,7 +35,7 @@ class Requester:
 
     @classmethod
     def of_standard_input(cls) -> Self:
-        """Ask the kernel."""
+        """Return the requester that the kernel reports."""
         mode = os.fstat(0).st_mode
         peer = _peer(0) if stat.S_ISSOCK(mode) else ()
         return cls(stat.S_ISFIFO(mode) and _ends_with_its_caller(), *peer)

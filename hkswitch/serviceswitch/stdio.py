@@ -1,6 +1,6 @@
 """Writes to the caller's descriptors, which may be closed, full or unread. Runs as root.
 
-Every write has a time limit: the caller could not end a root process that hangs on its pipe.
+Every write has a time limit: the caller could not kill a root process that hangs on its pipe.
 """
 
 import asyncio
@@ -132,7 +132,7 @@ def write(descriptor: int, data: bytes, within_seconds: float = OUTPUT_READ_WITH
     if not os.isatty(descriptor):
         _write(descriptor, data, time.monotonic() + within_seconds, unread)
         return
-    # A terminal that has room for one byte may not have room for two, and then the write blocks: in a thread.
+    # A terminal with room for one byte may not have room for two, so the write may block: use a thread.
     writing = threading.Thread(target=_write_and_wait, args=(descriptor, data), daemon=True)
     try:
         writing.start()

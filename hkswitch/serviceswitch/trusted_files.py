@@ -67,7 +67,7 @@ def program(path: str, interpreters: int = MOST_INTERPRETERS) -> None:
     if (interpreter := interpreter_of(_walked(path))) is None:
         return
     if not interpreters:
-        raise Untrusted(path, "too many scripts interpret one another")
+        raise Untrusted(path, "too many nested interpreters")
     try:
         program(interpreter, interpreters - 1)
     except Untrusted as refusal:
@@ -183,7 +183,7 @@ def _contents(path: str, file: int) -> bytes:
         raise Untrusted(path, str(error.strerror)) from None
     after = os.fstat(file)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, len(contents)):
-        raise Untrusted(path, "it changed while it was read; try again")
+        raise Untrusted(path, "it changed while it was being read; try again")
     return contents
 
 

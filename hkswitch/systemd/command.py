@@ -33,7 +33,7 @@ class ServiceResult(StrEnum):
     CORE_DUMP = "core-dump"
     TIMEOUT = "timeout"
     RESOURCES = "resources"
-    OTHER = "other"  # ours: a result of no use here, or one of a newer systemd
+    OTHER = "other"  # ours: a result that makes no difference here, or one of a newer systemd
     LOST = "lost"  # ours: it ended while there was no connection to systemd
 
     @classmethod
@@ -44,7 +44,7 @@ class ServiceResult(StrEnum):
 class Ended(NamedTuple):
     """How a command ended: `status` is its exit code, or the number of the signal that ended it.
 
-    `detail` is why it was not run, if systemd made no unit for it.
+    `detail` is why it was not run, if systemd created no unit for it.
     """
 
     result: ServiceResult

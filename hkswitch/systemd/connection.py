@@ -121,17 +121,17 @@ class BusConnection:
         return BusUnavailable(sentence(error))
 
     async def properties(self, path: str, interface: str) -> dict[str, Any]:
-        """Read all properties of an object of systemd's; raises as `call` does."""
+        """Read all properties of a systemd object; raises as `call` does."""
         answer = await self.call(self._ask(path, "GetAll", interface))
         return {name: value for name, (_, value) in answer.items()}
 
     async def property(self, path: str, interface: str, name: str) -> Any:  # noqa: ANN401 -- D-Bus has all types
-        """Read one property of an object of systemd's; raises as `call` does."""
+        """Read one property of a systemd object; raises as `call` does."""
         _, value = await self.call(self._ask(path, "Get", interface, name))
         return value
 
     async def _ask(self, path: str, member: str, *words: str) -> Any:  # noqa: ANN401 -- D-Bus has all types
-        # Only when `call` awaits it: on a broken connection, the next two lines raise.
+        # Not before `call` awaits it: on a broken connection, the next two lines raise.
         asked = self.bus.new_method_call_message(SYSTEMD, path, PROPERTIES_INTERFACE, member)
         asked.append_data("s" * len(words), *words)
         return (await self.bus.call_async(asked)).get_contents()
@@ -205,7 +205,7 @@ async def owner_of_systemd(bus: sdbus.SdBus) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """Return the readable part of a bus error; sdbus prefixes the name of an error without a class."""
+    """Return the readable part of a bus error; sdbus prepends the name if it has no class for the error."""
     if isinstance(error, sdbus.SdBusLibraryError) and (
         number := re.search(r"error number: (\d+)", str(error))
     ):

@@ -52,7 +52,7 @@ class Manager(sdbus.DbusInterfaceCommonAsync, interface_name=f"{SYSTEMD}.Manager
     async def start_transient_unit(
         self, name: str, mode: str, properties: TypedProperties, aux: list[tuple[str, TypedProperties]]
     ) -> str:
-        """Make a unit that is unloaded when it has ended, and queue a job that starts it."""
+        """Create a unit that is unloaded when it has ended, and queue a job that starts it."""
         raise NotImplementedError
 
     @dbus_property_async("as")

@@ -16,7 +16,7 @@ class Jobs:
         self._lost: BusUnavailable | None = None
 
     def collecting(self) -> "Jobs":
-        """While entered, keep the results of unknown jobs: the replies that name them may be on the way."""
+        """Keep the results of unknown jobs within the context: replies that name them may still arrive."""
         return self
 
     def __enter__(self) -> None:

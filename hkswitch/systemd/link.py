@@ -86,7 +86,7 @@ class Link:
         if systemd is not None and self._observer is not None:
             with suppress(BusUnavailable):  # keep() reports it
                 await systemd.watch(watched, self._observer.seen)
-                if self._units is watched:  # not replaced meanwhile
+                if self._units is watched:  # no later call has replaced it
                     self._observer.found()
 
     async def states(self, units: Iterable[str]) -> dict[str, UnitState]:
@@ -100,7 +100,7 @@ class Link:
     async def run(
         self, action: Action, units: Iterable[str], confirm_seconds: float, begin: Begin = lambda: None
     ) -> tuple[UnitResult, ...]:
-        """Run an action as `Systemd.run`; if the bus goes away, the units' states decide the results."""
+        """Run an action like `Systemd.run`; if the bus goes away, the units' states decide the results."""
         names = tuple(units)
         systemd = await self._now()
         before = await systemd.invocations(names) if action is Action.RESTART else {}
@@ -110,7 +110,7 @@ class Link:
             return await (await self._next(systemd)).settled(action, names, before)
 
     async def execute(self, command: Command, begin: Begin = lambda: None) -> Ended:
-        """Run a command as `Systemd.execute`; if the bus goes away, its exit code is lost."""
+        """Run a command like `Systemd.execute`; if the bus goes away, its exit code is lost."""
         systemd = await self._now()
         try:
             return await systemd.execute(command, begin)

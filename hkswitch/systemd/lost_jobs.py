@@ -16,7 +16,7 @@ from hkswitch.model.unit_state import (
 from hkswitch.systemd.starts import Starts
 
 JOB_POLL_SECONDS: Final = 0.5
-"""Between two checks whether a job is still pending."""
+"""The interval between checks for pending jobs."""
 
 STABLE_SECONDS: Final = 1.0
 """A unit in a crash loop is up some of the time, so a unit must keep its invocation for this long."""
@@ -55,7 +55,7 @@ async def settled(
 
 
 def _wanted(action: Action, *, had_run: bool) -> set[UnitHealth]:
-    """Return the healths that a successful action leaves; a restart leaves a stopped unit stopped."""
+    """Return the possible healths after a successful action; a restart leaves a stopped unit stopped."""
     match action:
         case Action.START:
             return {UnitHealth.UP}
@@ -66,7 +66,7 @@ def _wanted(action: Action, *, had_run: bool) -> set[UnitHealth]:
 
 
 def _why_not_up(now: str, held: str, before: str | None) -> str:
-    """Explain why a unit that is up has failed anyway, by its invocation now, a moment ago and before."""
+    """Explain why a unit that is up has failed anyway, by its invocation ID now, just before and earlier."""
     if not now or now != held:
         return "did not stay up"
     return "was not restarted" if now == before else ""

@@ -46,7 +46,7 @@ class StartHistory:
     before: UnitSnapshot = _NOT_YET_SEEN
     now: UnitSnapshot = field(init=False)
     went_down: UnitSnapshot | None = None
-    """The first moment after its start when it was not up, and no job was pending."""
+    """Its state at the first moment after its start when it was not up, and no job was pending."""
     starts: int = 0
     """How often it was started since it was last seen down; above 1 if it went down and up unseen."""
     job: str = ""
@@ -59,7 +59,7 @@ class StartHistory:
     """Its properties as a service until it went down, from signals: the next start resets them."""
 
     is_signaled: bool = False
-    """Whether a signal came."""
+    """Whether a signal has arrived."""
 
     def __post_init__(self) -> None:
         self.now = self.before
@@ -79,7 +79,7 @@ class StartHistory:
         self.service.clear()
 
     def ended(self, job: str) -> None:
-        """Note the path of the awaited job: signals before may already show that the unit went down."""
+        """Note the path of the awaited job: earlier signals may already show that the unit went down."""
         self.job = job
         self._note_going_down()
 
@@ -233,7 +233,7 @@ def reason(service: Properties) -> str:
         case "success" if code != 0:
             return f"was killed by {signal_name(status)}"
         case "core-dump":
-            return f"dumped core by {signal_name(status)}"
+            return f"was killed by {signal_name(status)} (core dumped)"
     return _REASONS.get(result, f"failed ({result})")
 
 

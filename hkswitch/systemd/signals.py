@@ -47,7 +47,7 @@ class Signals:
 
     @asynccontextmanager
     async def receiving_changes_of(self, path: str, callback: Callback) -> AsyncIterator[None]:
-        """While entered, receive every change of one object of systemd's; raises `BusUnavailable`."""
+        """Within the context, receive every change of one systemd object; raises `BusUnavailable`."""
         match = await self._match(SYSTEMD, path, PROPERTIES_INTERFACE, PROPERTIES_CHANGED, callback)
         yield
         del match
@@ -57,7 +57,7 @@ class Signals:
         self._kept.append(await self._match(BUS, None, BUS, "NameOwnerChanged", callback))
 
     async def receive_changes(self, callback: Callback) -> None:
-        """Subscribe to changes of units: of no unit yet, see `match_units`.
+        """Subscribe to changes of units; `match_units` then selects the units.
 
         sdbus can only match by sender, interface and member. Its match rule is removed from the bus, so that
         it calls `callback` only for signals that our own rules let through.
@@ -81,7 +81,7 @@ class Signals:
 
     @asynccontextmanager
     async def matching_services(self) -> AsyncIterator[None]:
-        """While entered, also receive the second signal of each change of a service, for all services.
+        """Within the context, also receive the second signal of each change of a service, for all services.
 
         Needs `receive_changes`; raises `BusUnavailable`.
         """
@@ -93,7 +93,7 @@ class Signals:
         finally:
             self._matching_services -= 1
             if self._matching_services == 0:
-                with suppress(BusUnavailable):  # the bus forgets it with the connection
+                with suppress(BusUnavailable):  # the bus drops the rule with the connection
                     await self._connection.call_or_lose(self._bus.remove_match(_OF_SERVICES))
 
     async def _add_matches(self, paths: Collection[str | None]) -> bool:
@@ -122,6 +122,6 @@ class Signals:
 
 
 def _rule(path: str | None) -> str:
-    """Return a rule for the short one of the two signals of each change of a unit; it has the state."""
+    """Return a rule for the shorter of the two signals that announce a change of a unit; it has the state."""
     of = "" if path is None else f",path='{path}'"
     return f"{_CHANGES},arg0='{UNIT_INTERFACE}'{of}"

@@ -1,6 +1,6 @@
 """Watches units while they start, so that a start succeeds only when the unit is up.
 
-outcome.py judges the result. The unit is referenced (RefUnit) meanwhile: otherwise systemd would
+outcome.py judges the result. Each unit stays referenced (RefUnit): otherwise, systemd would
 unload it as soon as it has ended, and forget the reason.
 """
 
@@ -31,7 +31,7 @@ class Start:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, condition: Callable[[], bool], within_seconds: float) -> None:
-        """Wait until a condition that signals can change holds, or the time is over."""
+        """Wait until a condition that signals can change holds, or the time is up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 while not condition():
@@ -74,7 +74,7 @@ class Starts:
 
     @asynccontextmanager
     async def watching(self, units: Iterable[str]) -> AsyncIterator[dict[str, Start]]:
-        """While entered, reference and watch these units; a unit that cannot be referenced is left out."""
+        """Reference and watch these units within the context, except those that cannot be referenced."""
         referenced: list[str] = []
         starts: dict[str, Start] = {}
         try:
@@ -159,7 +159,7 @@ class Starts:
         return kind in NEEDS_CONFIRMATION
 
     async def _reference(self, unit: str, referenced: list[str]) -> None:
-        with suppress(sdbus.SdBusBaseError):  # making its job fails in the same way, and reports why
+        with suppress(sdbus.SdBusBaseError):  # creating its job fails in the same way, and reports why
             await self._connection.call(self._manager.ref_unit(unit))
             referenced.append(unit)
 
@@ -180,7 +180,7 @@ def _had_nothing_to_do(action: Action, history: StartHistory) -> bool:
 
 
 async def _confirmed(start: Start, confirm_seconds: float, connection: BusConnection) -> None:
-    """Wait until the unit goes down, or is up after so long: a job may be restarting it meanwhile."""
+    """Wait until the unit goes down, or is up after this time: a job may still be restarting it."""
     while True:
         await start.until(lambda: start.history.went_down is not None, confirm_seconds)
         if connection.lost.is_set():  # the last state may be out of date

@@ -11,7 +11,7 @@ from hkswitch.systemd.command import Command, Ended, ServiceResult
 from hkswitch.systemd.interface import TypedProperties
 
 KILL_AFTER_SECONDS: Final = 2
-"""How long after SIGTERM systemd kills a command that took too long."""
+"""How long systemd waits after SIGTERM before it kills a command that took too long."""
 
 STOP_WITHIN_SECONDS: Final = 5
 """How long a stopped scope has before systemd kills it."""
@@ -72,13 +72,13 @@ class Scope(NamedTuple):
     description: str
     slice: str
     stops_after: str
-    """The unit whose stop also stops the scope, after it."""
+    """A unit whose stop propagates to the scope, which stops after it."""
     memory_bytes: int
     tasks: int
 
     @property
     def properties(self) -> TypedProperties:
-        """The properties with which systemd makes it."""
+        """The properties with which systemd creates it."""
         return [
             ("Description", ("s", self.description)),
             ("PIDs", ("au", [0])),  # 0 is the calling process
@@ -94,7 +94,7 @@ class Scope(NamedTuple):
 
 
 def ended(properties: Mapping[str, tuple[str, Any]]) -> Ended:
-    """Tell how a command ended from the last properties of its service."""
+    """Return how a command ended, from the last properties of its service."""
     _, result = properties.get("Result", ("s", ""))
     _, status = properties.get("ExecMainStatus", ("i", 0))
     return Ended(ServiceResult(result), status)

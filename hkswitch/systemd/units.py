@@ -61,7 +61,7 @@ class Systemd:
                 await systemd._subscribe()
                 # From here on, NameOwnerChanged reports another owner.
                 if await owner_of_systemd(connection.bus) != owner:
-                    raise BusUnavailable("systemd restarted meanwhile")
+                    raise BusUnavailable("systemd restarted during the attempt")
             except (*BUS_ERRORS, OSError) as error:
                 raise BusUnavailable(sentence(error)) from error
             on_failure.pop_all()
@@ -143,7 +143,7 @@ class Systemd:
     async def settled(
         self, action: Action, units: Iterable[str], before: Mapping[str, str]
     ) -> tuple[UnitResult, ...]:
-        """Wait until no job is left, and return the results of an action that a lost connection began.
+        """Wait until no job is left, and return the results of an action that began on a lost connection.
 
         The action may have queued no job. For a restart, `before` has the invocation ID of each unit that
         ran: a unit that is up may not have been restarted, and one that is down did not come back.
@@ -175,7 +175,7 @@ class Systemd:
         return transient.ended(last)
 
     async def enter(self, scope: transient.Scope) -> str:
-        """Have systemd move this process into a scope soon; returns why not, empty for success."""
+        """Ask systemd to move this process into a scope; returns why it refuses, empty if it does not."""
         make = self._manager.start_transient_unit(scope.name, "fail", scope.properties, [])
         try:
             await self._connection.call(make)
@@ -254,7 +254,7 @@ class Systemd:
         return [row for name in names for row in await self._rows([name])]
 
     async def _subscribe_to_jobs(self) -> None:
-        """Subscribe to the ends of jobs at the first job: they do not wake up a process that only watches."""
+        """Subscribe to ends of jobs only at the first job: until then, they need not wake this process."""
         await self._once(self._job_subscription, self._receive_jobs)
 
     async def _subscribe_to_changes(self) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from hkswitch.model.unit_state import ActiveState, UnitHealth, UnitState
 
 StatesCallback = Callable[[Mapping[str, UnitState]], None]
-"""Called with the states of units that changed or were read, by the names that they are watched under."""
+"""Called with the states of units that changed or were read, by the names under which they are watched."""
 
 Signaled = dict[str, tuple[ActiveState, str]]
 
@@ -40,7 +40,7 @@ class WatchedUnits:
         return path in self._names or bool(self._reads)
 
     def read(self, listed: Mapping[str, tuple[str, UnitState]], signaled: Signaled) -> None:
-        """Apply what a read of some units returned, except where a signal came meanwhile.
+        """Apply what a read of some units returned, except where a signal came in between.
 
         The signal may be newer, as it can overtake the reply. If it is older, systemd will send another one.
         """
@@ -83,5 +83,5 @@ class WatchedUnits:
         states = {name: UnitState(self._states[name].load, active, sub) for name in self.names_at(path)}
         news = {name: state for name, state in states.items() if state != self._states[name]}
         self._states |= news
-        if news:  # systemd also signals that a job of the unit came or went
+        if news:  # systemd also signals when a job of the unit begins or ends
             self._on_states(news)

@@ -86,7 +86,7 @@ async def keep(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Keep]:
 
 async def test_a_helper_that_said_hello_is_there(keep: Keep) -> None:
     kept = keep(scripted(ANSWERING))
-    assert kept.client.why_gone == "it was not started yet"
+    assert kept.client.why_gone == "it has not been started yet"
     session = await kept.client.session(10)
     assert kept.heard.sessions == [session]
     assert kept.client.why_gone == ""
@@ -94,24 +94,24 @@ async def test_a_helper_that_said_hello_is_there(keep: Keep) -> None:
 
 
 async def test_before_the_first_helper_a_session_is_refused() -> None:
-    with pytest.raises(HelperGone, match="it was not started yet"):
+    with pytest.raises(HelperGone, match="it has not been started yet"):
         await HelperClient(SudoTransport(["true"])).session(0)
 
 
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        ("sys.exit(0)", "it exited"),
-        ("os.kill(os.getpid(), 9)", "it was ended by signal 9"),
-        ("os.kill(os.getpid(), 15)", "it exited with status 143 and said nothing"),
-        ("sys.exit(143)", "it exited with status 143 and said nothing"),
+        ("sys.exit(0)", "it gave no reason"),
+        ("os.kill(os.getpid(), 9)", "it was killed by signal 9"),
+        ("os.kill(os.getpid(), 15)", "it exited with status 143 and printed nothing"),
+        ("sys.exit(143)", "it exited with status 143 and printed nothing"),
         ("sys.stderr.write('sudo: no\\n'); sys.stderr.close(); sys.exit(143)", "sudo: no"),
         ("sys.stderr.write('some reason\\n'); sys.exit(69)", "some reason"),
         ("print('not JSON', flush=True); asked()", "it sent an invalid line: not a line of JSON"),
-        ("hello(protocol=1); asked()", "it is version 1 of hkswitch: `sudo systemctl restart hkswitch`"),
-        ("hello(protocol=3); asked()", "it is version 1 of hkswitch: `sudo systemctl restart hkswitch`"),
+        ("hello(protocol=1); asked()", "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"),
+        ("hello(protocol=3); asked()", "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"),
         ("say('hello', version='0.1'); asked()", "it is version 0.1 of hkswitch"),
-        ("hello(); asked(); sys.exit(0)", "it exited"),
+        ("hello(); asked(); sys.exit(0)", "it gave no reason"),
         ("hello(); asked(); time.sleep(60)", f"it did not answer within {SILENT_SECONDS} s"),
         ("hello(); asked(); print('{', end='', flush=True); time.sleep(60)", "it did not answer within"),
         ("hello(); print('x' * 300_000, flush=True); asked()", "it sent an invalid line: "),
@@ -140,7 +140,7 @@ async def test_a_helper_that_does_not_say_hello_is_given_up(
     monkeypatch.setattr(helper_client, "READY_WITHIN_SECONDS", 0.2)
     kept = keep(scripted("until('never')"))
     await eventually(lambda: kept.heard.ends)
-    assert kept.heard.ends[0] == End("it did not say hello within 0.2 s")
+    assert kept.heard.ends[0] == End("it was not ready within 0.2 s")
     assert kept.heard.sessions == []
 
 
@@ -173,13 +173,13 @@ async def test_any_complete_line_counts_as_the_answer_to_a_ping(keep: Keep, line
     code = f"hello()\nfor _ in range(4):\n    until('ping', answer=False); {line}\nsys.exit(0)"
     kept = keep(scripted(code))
     await eventually(lambda: kept.heard.ends)
-    assert kept.heard.ends[0] == End("it exited")  # and not before the last ping
+    assert kept.heard.ends[0] == End("it gave no reason")  # and not before the last ping
 
 
 async def test_the_same_trouble_is_logged_once(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
     kept = keep(scripted("sys.exit(0)"))
     await eventually(lambda: len(kept.heard.ends) >= 4)
-    assert caplog.text.count("the helper exited unexpectedly (it exited)") == 1
+    assert caplog.text.count("the helper exited unexpectedly (it gave no reason)") == 1
 
 
 async def test_a_command_that_does_not_exist_is_said(keep: Keep, caplog: pytest.LogCaptureFixture) -> None:
@@ -261,7 +261,7 @@ async def test_words_that_are_not_known_have_no_remedy(keep: Keep) -> None:
 async def test_what_sudo_complained_of_before_a_helper_was_ready_is_not_why_it_ended(keep: Keep) -> None:
     kept = keep(scripted("sys.stderr.write('sudo: no log\\n'); hello(); asked(); sys.exit(143)"))
     await eventually(lambda: kept.heard.ends)
-    assert kept.heard.ends[0].why == "it exited with status 143 and said nothing"
+    assert kept.heard.ends[0].why == "it exited with status 143 and printed nothing"
 
 
 async def test_a_helper_that_is_late_is_gone_with_what_it_said(
@@ -270,7 +270,7 @@ async def test_a_helper_that_is_late_is_gone_with_what_it_said(
     monkeypatch.setattr(helper_client, "READY_WITHIN_SECONDS", 1)
     kept = keep(scripted("sys.stderr.write('sudo: no such host\\n'); until('never')"))
     await eventually(lambda: kept.heard.ends)
-    assert kept.heard.ends[0].why == "it did not say hello within 1 s (sudo: no such host)"
+    assert kept.heard.ends[0].why == "it was not ready within 1 s (sudo: no such host)"
 
 
 async def test_a_wait_for_a_session_ends_when_one_is_there_or_its_time_is_over(

@@ -337,7 +337,7 @@ async def test_a_tap_waits_for_the_next_helper_and_none_is_sent_twice(opened: Op
     helped = await opened(
         CONFIG, scripted(f"WEB = {groups_of(CONFIG)['web'].token!r}\n{WAITS}", str(tmp_path))
     )
-    assert await asked(helped, Action.STOP) == ActionResult("the helper is not running (it exited)")
+    assert await asked(helped, Action.STOP) == ActionResult("the helper is not running (it gave no reason)")
     assert requests(tmp_path) == ["stop"]
     waiting = asyncio.create_task(asked(helped))
     await asyncio.sleep(0)
@@ -372,7 +372,7 @@ async def test_a_tap_fails_when_no_helper_comes_in_time(opened: Open, tmp_path: 
     )
     await asked(helped, Action.STOP)
     began_seconds = time.monotonic()
-    assert await asked(helped) == ActionResult("the helper is not running (it exited)")
+    assert await asked(helped) == ActionResult("the helper is not running (it gave no reason)")
     assert helper_host.TAP_WAITS_SECONDS <= time.monotonic() - began_seconds < 1.5
     (tmp_path / "go").touch()
     await eventually(lambda: helped.host.trouble() == "")
@@ -435,7 +435,7 @@ async def test_a_request_that_was_begun_when_its_helper_died_is_settled_by_what_
     if is_success:
         assert result == SUCCESS
     else:
-        assert (result.failure or "").startswith("the helper is not running (it exited)")
+        assert (result.failure or "").startswith("the helper is not running (it gave no reason)")
 
 
 PAIR = "groups: {web: {units: [httpd, sshd]}}"
@@ -475,7 +475,9 @@ async def test_a_stop_whose_helper_died_is_done_when_no_unit_runs_any_more_thoug
     helped = await opened(PAIR, scripted(facts + STOPS_A_PAIR, str(tmp_path)))
     result = await asked(helped, Action.STOP)
     assert requests(tmp_path) == ["stop"]
-    assert result == (SUCCESS if is_success else ActionResult("the helper is not running (it exited)"))
+    assert result == (
+        SUCCESS if is_success else ActionResult("the helper is not running (it gave no reason)")
+    )
 
 
 async def test_a_request_whose_helper_died_is_not_waited_for_when_its_group_is_another_one(
@@ -488,7 +490,7 @@ async def test_a_request_whose_helper_died_is_not_waited_for_when_its_group_is_a
     await eventually(lambda: helped.told.state("web") is GroupState.STARTING)
     reload = asyncio.create_task(helped.host.watch([replace(web, units=("other.service",))]))
     result = await asyncio.wait_for(request, 5)
-    assert (result.failure or "").startswith("the helper is not running (it exited)")
+    assert (result.failure or "").startswith("the helper is not running (it gave no reason)")
     reload.cancel()
 
 

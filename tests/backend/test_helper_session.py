@@ -108,8 +108,8 @@ async def test_the_end_fails_what_is_under_way_and_says_whether_it_had_begun(
     fed.session.end()
     with pytest.raises(HelperGone) as caught:
         await asked
-    assert (caught.value.why, caught.value.accepted) == ("it exited", is_accepted)
-    with pytest.raises(HelperGone, match="it exited"):
+    assert (caught.value.why, caught.value.accepted) == ("it gave no reason", is_accepted)
+    with pytest.raises(HelperGone, match="it gave no reason"):
         await fed.session.request(START, ignore)
     assert fed.written[-1]["id"] == 7
     assert sum("action" in message for message in fed.written) == 1  # what is over is sent nothing
@@ -232,7 +232,9 @@ async def test_of_a_helper_with_another_protocol_nothing_is_believed(protocol: i
     hello = {**HELLO, "protocol": protocol} if protocol else {"type": "hello", "version": "1"}
     fed.session.observe(1)
     fed.hear(hello, STATES, {"type": "config", "problem": "x"})
-    assert fed.session.ended.result() == End("it is version 1 of hkswitch: `sudo systemctl restart hkswitch`")
+    assert fed.session.ended.result() == End(
+        "it is version 1 of hkswitch; run `sudo systemctl restart hkswitch`"
+    )
     assert (fed.told, fed.problems) == ([], [])
     with pytest.raises(HelperGone):
         await fed.session.hello

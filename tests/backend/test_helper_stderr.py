@@ -89,7 +89,7 @@ def test_a_flood_is_a_few_lines_and_how_many_were_left_out(
         stderr.take(f"line {number}", number / 100_000, again=again)
     assert len(caplog.messages) == MOST_LOGGED
     stderr.take("later", PERIOD_SECONDS, again=True)
-    left_out = f"{100_000 - MOST_LOGGED} more lines of the helper's standard error were suppressed"
+    left_out = f"suppressed lines of the helper's standard error: {100_000 - MOST_LOGGED}"
     assert caplog.messages[MOST_LOGGED:] == [left_out, "later"]
 
 

@@ -103,12 +103,12 @@ def test_words_that_no_reason_has_are_kept_as_they_are_and_have_no_remedy(
     )
 
 
-@pytest.mark.parametrize("why", ["it exited", "it exited with status 1", "it was ended by signal 9"])
+@pytest.mark.parametrize("why", ["it gave no reason", "it exited with status 1", "it was killed by signal 9"])
 def test_an_end_without_words_is_a_reason_only_if_sudo_ends_so(why: str) -> None:
     assert hint(why) == ""
-    assert "!command_timeout" in hint("it exited with status 143 and said nothing")
-    assert "!log_input" in hint("it exited with status 1 and said nothing")
-    assert hint("it exited with status 13 and said nothing") == ""
+    assert "!command_timeout" in hint("it exited with status 143 and printed nothing")
+    assert "!log_input" in hint("it exited with status 1 and printed nothing")
+    assert hint("it exited with status 13 and printed nothing") == ""
 
 
 def test_no_reason_hides_another() -> None:
@@ -146,8 +146,8 @@ SAID_BY_EVERYDAY_MISTAKES = (
     ("sudo-rs: '/usr/sbin/serviceswitch': command not found", "the helper is not installed"),
     (PASSWORD, "sudo has no rule that lets hkswitch start the helper"),
     (RS_NO, "sudo has no rule that lets hkswitch start the helper"),
-    ("it was ended by signal 11", "the helper crashed"),
-    ("it exited with status 143 and said nothing", "the helper was terminated"),
+    ("it was killed by signal 11", "the helper crashed"),
+    ("it exited with status 143 and printed nothing", "the helper was terminated"),
     ("sudo: No such file or directory", "sudo is not installed"),
 )
 

@@ -59,7 +59,7 @@ UNTIL_BROKEN: Final = "until hkswitch status | grep -q 'helper: unavailable (bro
 UNTIL_AWAY: Final = "until hkswitch status | grep -q 'waiting for 10.77.0.1'; do sleep 0.1; done"
 UNTIL_BACK: Final = "until hkswitch status | grep -q 'on 10.77.0.1, port'; do sleep 0.1; done"
 
-NOT_STARTED: Final = "it was not started yet"
+NOT_STARTED: Final = "it has not been started yet"
 """The daemon's status before it has started its first helper."""
 
 

@@ -153,12 +153,12 @@ CASES: Final[Mapping[str, Case]] = {
     ),
     "iolog_dir with folders that are missing": Case(
         rules(SET, f"Defaults log_output, iolog_dir={IO_LOG}/%{{user}}"),
-        {"sudo": "exited with status 1 and said nothing"},
+        {"sudo": "exited with status 1 and printed nothing"},
         SETTING,
     ),
     "I/O logging into a folder that is there": Case(
         f"install -d -m 0700 {IO_LOG}; " + rules(SET, "Defaults log_stdin, log_stdout"),
-        {"sudo": "exited with status 1 and said nothing"},
+        {"sudo": "exited with status 1 and printed nothing"},
         SETTING,
         f"rm -rf {IO_LOG}",
     ),
@@ -198,8 +198,8 @@ CASES: Final[Mapping[str, Case]] = {
     ),
     "rlimit_as": Case(rules(SET, "Defaults rlimit_as=10000000"), {"sudo": "failed to map segment"}, SETTING),
     "rlimit_nofile": Case(rules(SET, "Defaults rlimit_nofile=3"), {"sudo": "Error 24"}, SETTING),
-    "rlimit_data": Case(rules(SET, "Defaults rlimit_data=1000000"), {"sudo": "ended by signal 11"}, SETTING),
-    "rlimit_stack": Case(rules(SET, "Defaults rlimit_stack=8192"), {"sudo": "ended by signal 11"}, SETTING),
+    "rlimit_data": Case(rules(SET, "Defaults rlimit_data=1000000"), {"sudo": "killed by signal 11"}, SETTING),
+    "rlimit_stack": Case(rules(SET, "Defaults rlimit_stack=8192"), {"sudo": "killed by signal 11"}, SETTING),
     "pam_access": Case(
         "cp -a /etc/pam.d/sudo /etc/security/access.conf /root/saved;"
         "sed -i '1a account required pam_access.so' /etc/pam.d/sudo;"
@@ -258,7 +258,7 @@ CASES: Final[Mapping[str, Case]] = {
     ),
 }
 
-TIMED: Final = "exited with status 143 and said nothing"
+TIMED: Final = "exited with status 143 and printed nothing"
 """The only reason for which a working helper exits."""
 
 

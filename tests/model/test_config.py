@@ -861,7 +861,7 @@ def test_the_name_of_a_restart_switch_must_be_short_enough_too() -> None:
 def test_two_ids_that_make_one_aid_are_refused(first: str, second: str) -> None:
     assert {aid_of(first), aid_of(f"{first}:restart")} & {aid_of(second), aid_of(f"{second}:restart")}
     assert problems(f"groups:\n  {first}: {{units: [a]}}\n  {second}: {{units: [a]}}\n") == (
-        f"3:3: groups.{second}: '{second}' and '{first}' make the same HomeKit accessory id; "
+        f"3:3: groups.{second}: '{second}' and '{first}' result in the same HomeKit accessory id; "
         "change one of these group ids"
     )
 

@@ -94,7 +94,7 @@ def test_a_malformed_request_has_no_action_and_no_group() -> None:
     fields = fields_of(Denial("not a line of JSON", left_out=7), CALLER)
     assert (
         fields["MESSAGE"]
-        == "denied for uid 998: malformed request: not a line of JSON (7 more denied before)"
+        == "denied for uid 998: malformed request: not a line of JSON (earlier denials not logged: 7)"
     )
     assert fields["HKSWITCH_LEFT_OUT"] == "7"
     assert fields.keys() & {"HKSWITCH_ACTION", "HKSWITCH_GROUP", "HKSWITCH_DURATION_MS"} == set()

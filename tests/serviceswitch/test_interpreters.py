@@ -141,5 +141,5 @@ def is_trusted(file: Path) -> bool:
 
 @needs_root
 def test_a_script_that_is_its_own_interpreter_is_refused(roots: Path) -> None:
-    with pytest.raises(Untrusted, match="too many scripts interpret one another"):
+    with pytest.raises(Untrusted, match="too many nested interpreters"):
         program(str(script(roots / "self", roots / "self")))

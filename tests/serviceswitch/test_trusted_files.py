@@ -100,7 +100,7 @@ def test_a_file_that_is_written_while_it_is_read_is_not_trusted(
     path.write_text("groups: {web: {units: [httpd]}}")
     os.utime(path, (1, 1))
     monkeypatch.setattr(os, "read", reading)
-    with opened(path) as file, pytest.raises(Untrusted, match="changed while it was read"):
+    with opened(path) as file, pytest.raises(Untrusted, match="changed while it was being read"):
         _contents(str(path), file)
 
 
@@ -113,7 +113,8 @@ def test_a_file_that_is_not_too_large_is_read_whole(tmp_path: Path, size: int) -
 
 
 @pytest.mark.parametrize(
-    ("path", "why"), [(None, "larger than 1048576 bytes"), (Path("/dev/zero"), "changed while it was read")]
+    ("path", "why"),
+    [(None, "larger than 1048576 bytes"), (Path("/dev/zero"), "changed while it was being read")],
 )
 def test_a_file_that_is_too_large_or_endless_is_not_trusted(
     tmp_path: Path, path: Path | None, why: str

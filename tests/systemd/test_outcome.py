@@ -147,7 +147,7 @@ def test_a_start_is_judged_by_what_became_of_the_unit(
         ({}, ""),
         (service("exit-code", 1, 1), "exited with status 1"),
         (service("exit-code", 1, 0), "failed (exit-code)"),
-        (service("core-dump", 3, 11), "dumped core by SIGSEGV"),
+        (service("core-dump", 3, 11), "was killed by SIGSEGV (core dumped)"),
         (service("signal", 2, 99), "was killed by signal 99"),
         (service("timeout", 2, 15), "took too long to start"),
         (service("start-limit-hit"), "was started too often (start limit)"),

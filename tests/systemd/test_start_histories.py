@@ -179,7 +179,10 @@ def test_a_restart_that_joins_the_job_of_a_start_is_no_crash() -> None:
         ),
         ({"Result": "protocol", "ExecMainCode": 1, "ExecMainStatus": 0}, "ended before it was ready"),
         ({"Result": "signal", "ExecMainCode": 2, "ExecMainStatus": 9}, "was killed by SIGKILL"),
-        ({"Result": "core-dump", "ExecMainCode": 3, "ExecMainStatus": 11}, "dumped core by SIGSEGV"),
+        (
+            {"Result": "core-dump", "ExecMainCode": 3, "ExecMainStatus": 11},
+            "was killed by SIGSEGV (core dumped)",
+        ),
         ({"Result": "something-newer", "ExecMainCode": 1, "ExecMainStatus": 1}, "failed (something-newer)"),
         (
             {
