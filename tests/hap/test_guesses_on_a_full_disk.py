@@ -191,7 +191,7 @@ def test_the_documents_say_that_nothing_can_be_guessed_then(where: str) -> None:
         "threats": root / "docs" / "threats.md",
     }[where].read_text()
     words = {
-        "readme": "no phone can pair, and no setup code is tried",
+        "readme": "no phone can pair, and no setup code is checked",
         "manual": "The bridge writes each attempt to disk before it compares the setup code.",
         "threats": "test_guesses_on_a_full_disk.py::test_a_restart_on_a_full_disk_gives_no_other_guess",
     }
