@@ -78,7 +78,7 @@ class _Service:
             _log.warning("%s", why)
 
     def serving(self, config: Config, endpoint: Endpoint, bridge: ServedBridge, trouble: str) -> None:
-        paired = "paired" if bridge.paired else f"not paired; run {command(self.state_folder, 'pair')}"
+        paired = "paired" if bridge.paired else f"not paired: run {command(self.state_folder, 'pair')}"
         if bridge.pairing_refused:
             paired = f"not paired; {locked(self.state_folder)}"
         number, left_out = len(config.groups), len(bridge.left_out)

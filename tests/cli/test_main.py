@@ -621,7 +621,7 @@ async def daemon(fake: FakeSystemd, config_file: Path, tmp_path: Path) -> AsyncI
         ready, status = await daemon.told()
         assert ready == "READY=1"
         assert status.startswith("STATUS=Serving 1 group on 127.0.0.1, port ")
-        assert ", not paired; run `" in status
+        assert ", not paired: run `" in status
         yield daemon
 
 

@@ -166,8 +166,8 @@ def test_only_a_port_that_is_taken_has_the_remedy_of_who_started_the_bridge(
     ("front", "folder", "level", "end"),
     [
         (Front(paired=True), STATE_FOLDER, logging.INFO, "paired"),
-        (Front(), STATE_FOLDER, logging.INFO, "not paired; run `sudo hkswitch pair`"),
-        (Front(), OTHER, logging.INFO, f"not paired; run {command(OTHER, 'pair')}"),
+        (Front(), STATE_FOLDER, logging.INFO, "not paired: run `sudo hkswitch pair`"),
+        (Front(), OTHER, logging.INFO, f"not paired: run {command(OTHER, 'pair')}"),
         (
             Front(pairing_refused=True),
             STATE_FOLDER,

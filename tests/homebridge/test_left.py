@@ -266,11 +266,11 @@ def test_a_restart_switch_needs_room_too() -> None:
         ),
         (
             switch("A", "/home/pi/on", "true", "true"),
-            "'/home/pi/on': any user who can write that file becomes root",
+            "'/home/pi/on': any user who can write that file can become root",
         ),
         (
             switch("A", "python3 /tmp/on.py", "true", "true"),
-            "'/tmp/on.py': any user who can write that file becomes root",
+            "'/tmp/on.py': any user who can write that file can become root",
         ),
         (switch("A", "python3 x/on.py", "true", "true"), "'x/on.py': write its absolute path"),
         (

@@ -77,7 +77,7 @@ async def test_permitted_users_can_unpair_and_the_controller_is_disconnected(
     said = daemon.run("hkswitch", "unpair", user=user).stdout
     assert "No controller is paired now; run `sudo hkswitch pair` to show the setup code again." in said
     await eventually_async(is_closed)
-    unpaired = "not paired; run `sudo hkswitch pair`"
+    unpaired = "not paired: run `sudo hkswitch pair`"
     eventually(lambda: daemon.show("hkswitch.service", "StatusText").endswith(unpaired))
     assert "Setup code: " in daemon.run("hkswitch", "pair", user=user).stdout
     await controller.close()
