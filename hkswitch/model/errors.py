@@ -23,7 +23,7 @@ class Failure(Exception):
 
     exit_code: Exit = Exit.UNAVAILABLE
 
-    def __init__(self, text: str = "", exit_code: Exit | None = None) -> None:
+    def __init__(self, text: str, exit_code: Exit | None = None) -> None:
         super().__init__(text)
         self.exit_code = exit_code or self.exit_code
 

@@ -1,4 +1,4 @@
-"""Random operations, for half a minute in CI and for longer by `make soak`: all views must agree afterwards."""
+"""Random operations, half a minute in CI and longer by `make soak`: all views must agree afterwards."""
 
 import os
 import random

@@ -50,10 +50,8 @@ def stored(*admins: str, users: tuple[str, ...] = (), failed_attempts: int = 0) 
 class Broken(Failure):
     """A failure that a test makes pairings raise."""
 
-    exit_code = Exit.CANNOT_WRITE
-
-    def __str__(self) -> str:
-        return "cannot write /ä\n: No space left on device"
+    def __init__(self) -> None:
+        super().__init__("cannot write /ä\n: No space left on device", Exit.CANNOT_WRITE)
 
 
 @dataclass
