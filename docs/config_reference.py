@@ -45,6 +45,11 @@ OTHER_GROUPS: Final = """\
   # gaming-vm:
   #   name: Gaming VM
 """
+SLOW_COMMANDS: Final = """\
+  #   # A virtual machine takes longer to shut down than the default of 10 seconds.
+  #   timeout_seconds: 30
+"""
+"""The end of that group."""
 IN_USE: Final = frozenset({"name", "units"})
 """Keys that are not commented out in the example file."""
 
@@ -97,7 +102,7 @@ def _groups(path: str, keys: Sequence[Key]) -> str:
     of_units = [key for key in keys if key not in of_commands]
     full = "\n".join(_entry(path, key, keys, "    ") for key in of_units)
     other = "".join(_entry(path, key, keys, "  #   ", is_commented=True) for key in of_commands)
-    return f"{full}\n{OTHER_GROUPS}{other}"
+    return f"{full}\n{OTHER_GROUPS}{other}{SLOW_COMMANDS}"
 
 
 def _entry(path: str, key: Key, keys: Sequence[Key], indent: str, *, is_commented: bool = False) -> str:

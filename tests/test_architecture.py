@@ -328,6 +328,7 @@ def lines_of_code(module: Path) -> int:
 def test_what_runs_as_root_is_small_and_gets_no_larger() -> None:
     room = (ROOT / "hkswitch" / "serviceswitch").glob("*.py")
     assert sum(map(lines_of_code, room)) <= 1578
+    # A third of the parser is the table of config keys: data, from which the documents are made too.
     assert sum(map(lines_of_code, closure("hkswitch.serviceswitch.__main__"))) <= 3950
 
 

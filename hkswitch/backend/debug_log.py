@@ -1,6 +1,7 @@
 """The helper's messages as lines of the debug log. Pure: no I/O.
 
-They omit the tokens of groups, and the reason why a config is rejected, which may quote the config.
+They omit the tokens of groups. A request that is denied while the config is invalid quotes its mistake, as
+the log does anyway.
 """
 
 from hkswitch.model.unit_state import UnitResult

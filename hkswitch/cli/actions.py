@@ -4,6 +4,7 @@ The helper only knows the service's groups, so a bridge with another state folde
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -37,8 +38,6 @@ DAEMON_BACK_WITHIN_SECONDS: Final = 15
 """Time for a daemon that disconnected during a request to restart."""
 
 _ASK_AGAIN_SECONDS: Final = 0.5
-_NOT_BEGUN: Final = ("denied: ", NOT_IN_ACTIONS)
-"""Parts of messages about failures before the action began: no unit's journal explains those."""
 
 
 def _command(action: Action, summary: str) -> click.Command:
@@ -102,10 +101,15 @@ def _finish(action: Action, group_id: str, asked: client.PendingRequest, path: P
             return failure.exit_code
     except Failure as failure:
         _print_error(f"hkswitch: {failure}")
-        if failure.exit_code is Exit.UNAVAILABLE and not any(why in str(failure) for why in _NOT_BEGUN):
+        if failure.exit_code is Exit.UNAVAILABLE and not _is_denied(str(failure)):
             _print_journals(path, group_id)
         return failure.exit_code
     return Exit.OK
+
+
+def _is_denied(failure: str) -> bool:
+    """Whether the action never began: no unit's journal explains that."""
+    return NOT_IN_ACTIONS in failure or re.search(r"(?<!permission )denied: ", failure) is not None
 
 
 def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:

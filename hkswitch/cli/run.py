@@ -1,13 +1,18 @@
 """`hkswitch run`: the daemon."""
 
 import os
+import signal
 from pathlib import Path
+from typing import Final
 
 import click
 
 from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.options import config_option, examples, state_option
 from hkswitch.daemon import logs, service
+
+_OFF: Final = {"", "0", "no", "false", "off"}
+"""Values of HKSWITCH_DEBUG; a misspelled one must not keep the bridge from starting."""
 
 
 @click.command(epilog=examples("sudo systemctl start hkswitch", "journalctl -u hkswitch"))
@@ -16,14 +21,14 @@ from hkswitch.daemon import logs, service
 @click.option(
     "--verbose",
     is_flag=True,
-    envvar="HKSWITCH_DEBUG",
-    show_envvar=True,
-    help="Write the debug log: requests, events and states, without secrets",
+    help="Write the debug log, without secrets; so does HKSWITCH_DEBUG=1",
 )
 def run(config_file: Path, state_folder: Path, *, verbose: bool) -> None:
     """Run the daemon (hkswitch.service does this).
 
     SIGUSR1 turns the debug log on and off: `systemctl kill --kill-whom=main -s USR1 hkswitch`.
     """
-    logs.begin(os.environ, verbose=verbose)
+    # Until the daemon handles it, and after that, the signal must not end the process.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    logs.begin(os.environ, verbose=verbose or os.environ.get("HKSWITCH_DEBUG", "") not in _OFF)
     in_event_loop(service.run(config_file, state_folder))

@@ -33,6 +33,7 @@ def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
     finally:
         for number in obeyed:
             loop.remove_signal_handler(number)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it only toggles the log: it must not end a stop
 
 
 async def signal_or_end(

@@ -1,13 +1,14 @@
 """Finds out which firewall is active on this machine, and how to open the bridge's two ports in it.
 
-It does not evaluate how rules interact. A finding is "ok" only if the firewall denies nothing, or lists both
-ports as open; otherwise it is "todo" and never "FAIL", as other rules may allow the ports, too. It cannot see
-a router's firewall.
+It does not evaluate how rules interact. A finding is "ok" only if the firewall denies nothing, lists both
+ports as open, or accepts both before any rule that could deny them. Otherwise it is "todo" and never "FAIL",
+as other rules may allow the ports, too. It cannot see a router's firewall.
 """
 
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -107,8 +108,8 @@ def nftables_chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
     """Judge a chain that denies packets, or may do so."""
     place = f"{chain['family']} {chain['table']} {chain['name']}"
     title = f"chain {chain['name']} of table {chain['family']} {chain['table']}"
-    rules = _rules_of(ruleset, chain)
-    if all(any(_accepts(rule, *port) for rule in rules) for port in traffic.ports):
+    first = list(takewhile(_only_accepts, _rules_of(ruleset, chain)))
+    if all(any(_accepts(rule, *port) for rule in first) for port in traffic.ports):
         return ok(Check.FIREWALL, f"nftables has rules that accept {traffic} ({title})")
     commands = [
         f"`sudo nft insert rule {place} {protocol} dport {port} accept`" for protocol, port in traffic.ports
@@ -139,7 +140,8 @@ def iptables_rules(program: str, listed: Completed, traffic: Traffic) -> Finding
     needed = [
         f"-A INPUT -p {protocol} -m {protocol} --dport {port} -j ACCEPT" for protocol, port in traffic.ports
     ]
-    if all(rule in rules for rule in needed):
+    first = list(takewhile(lambda rule: rule.endswith("-j ACCEPT"), rules[1:]))  # behind the policy
+    if all(rule in first for rule in needed):
         return ok(Check.FIREWALL, f"{program} has rules that accept {traffic}")
     commands = [
         f"`sudo {program} -I INPUT -p {protocol} --dport {port} -j ACCEPT`"
@@ -222,14 +224,22 @@ async def _kernel(traffic: Traffic) -> Finding | None:
             return _unanswered("nft", listed)
         ruleset = json.loads(listed.output or '{"nftables": []}')
         chains = list(denying_chains(ruleset, traffic.families))
-        programs = [program for program in map(_iptables_of, chains) if program]
-        findings = [nftables_chain(ruleset, chain, traffic) for chain in chains if not _iptables_of(chain)]
-        programs += [program for program, tables in LEGACY_TABLES.items() if _has_filter(tables)]
+        findings = [await _chain(ruleset, chain, traffic) for chain in chains]
+        programs = [program for program, tables in LEGACY_TABLES.items() if _has_filter(tables)]
     for program in programs:
         if path_of(program):
             findings.append(iptables_rules(program, await run(program, "-S", "INPUT"), traffic))
     found = [each for each in findings if each is not None]
     return next((each for each in found if each.verdict is not Verdict.OK), next(iter(found), None))
+
+
+async def _chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
+    """Judge a chain that may deny, in iptables' words if that program made it."""
+    if program := _iptables_of(chain):
+        found = iptables_rules(program, await run(program, "-S", "INPUT"), traffic)
+        if found is not None and found.verdict is not Verdict.SKIP:
+            return found
+    return nftables_chain(ruleset, chain, traffic)
 
 
 def _iptables_of(chain: Json) -> str:
@@ -267,6 +277,11 @@ def _may_deny(ruleset: Json, chain: Json) -> bool:
         return True
     targets = set(re.findall(r'"target": "([^"]+)"', text))
     return any(_may_deny(ruleset, chain | {"name": target}) for target in targets)
+
+
+def _only_accepts(rule: list[Any]) -> bool:
+    """Whether no packet is denied by a rule, or by a chain that it leads to."""
+    return {"accept": None} in rule and not any(f'"{part}"' in json.dumps(rule) for part in DENYING)
 
 
 def _accepts(rule: list[Any], protocol: str, port: int) -> bool:

@@ -94,6 +94,8 @@ class HapConnection(HAPServerProtocol):
         self._may_pair_seconds = sessions.PAIR_SETUP_SECONDS
         self._requests = 0
         self._is_waiting = False
+        self._target = b""
+        """Of the request that the next response is for; a write is answered later."""
 
     # Life cycle
 
@@ -284,8 +286,7 @@ class HapConnection(HAPServerProtocol):
         HAP-python sends a response without a body with chunked encoding, which can stall iOS, and never
         responds to HEAD.
         """
-        target = b"" if self.request is None else self.request.target
-        debug_log.response(self.session, target, response.status_code, response.body)
+        debug_log.response(self.session, self._target, response.status_code, response.body)
         if self.request is not None and self.request.method == b"HEAD":
             length, response.body = len(response.body), b""  # the length without the body (RFC 9110, 9.3.2)
             response.headers.append(("Content-Length", str(length)))
@@ -296,6 +297,7 @@ class HapConnection(HAPServerProtocol):
             self.events.send_pending()
 
     def _process_response(self, response: HAPResponse) -> None:
+        self._target = b"" if self.request is None else self.request.target
         response.pairing_changed = False  # the driver does this, without HAP-python's thread
         super()._process_response(response)
         if response.shared_key:

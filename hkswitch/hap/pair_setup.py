@@ -178,7 +178,7 @@ class PairSetupRequests(HAPServerHandler):
                 raise PairingRefused(ERROR_AUTHENTICATION, "wrong setup code")
         except PairingRefused as refused:
             raise PairingRefused(
-                refused.error, f"{refused} (attempt {failed} of {MOST_FAILED_ATTEMPTS})"
+                refused.error, f"{refused} (attempt {failed} of {MOST_FAILED_ATTEMPTS} in total)"
             ) from None
         attempts.take_back()
         return bytes(ours)

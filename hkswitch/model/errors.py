@@ -64,4 +64,4 @@ class BusUnavailable(Failure):
     """The system bus, or systemd on it, does not respond."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"cannot connect to systemd over the system bus: {reason}")
+        super().__init__(f"no connection to systemd over the system bus: {reason}")

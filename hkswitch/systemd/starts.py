@@ -122,7 +122,7 @@ class Starts:
             service = await self._connection.properties(start.path, SERVICE_INTERFACE) if is_service else {}
             return outcome.result_of_start(asked, history, unit, service)
         except sdbus.SdBusBaseError as error:
-            why = f"was started, but its state cannot be read: {sentence(error)}"
+            why = f"its state cannot be read: {sentence(error)}"
             return UnitResult(asked, JobResult.FAILED, why)
 
     async def invocation(self, unit: str) -> str:

@@ -138,7 +138,7 @@ def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path) -> None:
     nowhere = "unix:path=/nonexistent"
     code, _, errors = run("status", "--config", config_file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
     assert code == 69
-    assert errors == "hkswitch: cannot connect to systemd over the system bus: No such file or directory\n"
+    assert errors == "hkswitch: no connection to systemd over the system bus: No such file or directory\n"
 
 
 async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ async def test_a_daemon_that_closes_at_the_beginning_is_no_daemon_to_wait_for(tm
 
 async def test_a_group_that_does_not_exist_at_the_beginning_is_a_mistake(tmp_path: Path) -> None:
     async with served(tmp_path / SOCKET_NAME, daemon(BOTH)), watched(tmp_path, "web", "no") as seen:
-        with pytest.raises(Failure):
+        with pytest.raises(Failure, match="there is no group 'no'"):
             await seen()
 
 

@@ -304,7 +304,10 @@ async def test_members_of_the_group_and_root_may_do_all(
 @needs_root
 async def test_more_groups_than_can_be_read_give_no_right(path: Path, group: None) -> None:
     async with served(path, NotedPairings()):
-        with as_user(NOBODY, NOBODY, (*range(20_000, 20_300), GROUP_ID)), pytest.raises(Failure):
+        with (
+            as_user(NOBODY, NOBODY, (*range(20_000, 20_300), GROUP_ID)),
+            pytest.raises(Failure, match="permission denied"),
+        ):
             await ask(path, ControlRequest(Operation.SETUP))
         with as_user(NOBODY, GROUP_ID, tuple(range(20_000, 20_300))):
             await ask(path, ControlRequest(Operation.SETUP))
@@ -392,6 +395,7 @@ async def test_where_no_socket_can_be_made_one_sentence_says_so(path: Path, plac
     with pytest.raises(Failure) as caught:
         async with served(wanted, NotedPairings()):
             pass
+    assert caught.value.exit_code is Exit.CANNOT_WRITE
     assert str(caught.value) == f"cannot listen on {wanted} for `hkswitch pair` and `hkswitch unpair`: {why}"
     assert sorted(item.name for item in path.parent.iterdir()) == ["file", "folder"]
 

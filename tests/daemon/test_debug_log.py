@@ -145,6 +145,7 @@ async def test_everything_that_happens_is_a_line_and_none_has_a_secret(
             await controller.subscribe()
             assert await controller.write("Web Server", on=True) == 0
             assert await controller.read("Web Server") is True
+            await controller._put_json([{"aid": 1, "iid": 999, "value": True}])
             systemd.change("httpd.service", "inactive", "dead")
             assert await controller.event("Web Server") is False
         setup = await program.setup()
@@ -169,6 +170,7 @@ async def test_everything_that_happens_is_a_line_and_none_has_a_secret(
             ("from the helper: request 1: finished: httpd.service=done",),
             ("web: write 1: success",),
             (f"{who}: 204",),
+            (f"{who}: 207: ", "1.999 status=-70409"),
             (f"{who}: GET /characteristics?id=",),
             (f"{who}: 200: ", "=true"),
             ("web: show group off",),
@@ -185,8 +187,14 @@ async def test_everything_that_happens_is_a_line_and_none_has_a_secret(
 
 @pytest.mark.parametrize(
     ("options", "environment", "is_on"),
-    [((), {}, False), (("--verbose",), {}, True), ((), {"HKSWITCH_DEBUG": "1"}, True)],
-    ids=["off", "--verbose", "HKSWITCH_DEBUG"],
+    [
+        ((), {}, False),
+        (("--verbose",), {}, True),
+        ((), {"HKSWITCH_DEBUG": "1"}, True),
+        ((), {"HKSWITCH_DEBUG": "0"}, False),
+        ((), {"HKSWITCH_DEBUG": "please"}, True),
+    ],
+    ids=["off", "--verbose", "HKSWITCH_DEBUG", "HKSWITCH_DEBUG is 0", "HKSWITCH_DEBUG is not a number"],
 )
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_option_a_variable_or_a_signal_turns_it_on(

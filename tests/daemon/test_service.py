@@ -225,7 +225,7 @@ async def test_a_reload_that_fails_is_not_the_outcome_of_the_next_one(world: Wor
         await eventually(lambda: world.reads == 1)
         second = asyncio.create_task(world.reload())
         world.readable.set()
-        with pytest.raises(Failure):
+        with pytest.raises(Failure, match=r"config\.yaml:1:2"):
             await first
         assert await second == ""
         assert world.told[-2:] == ["reloading", "serving files"]
@@ -275,7 +275,7 @@ async def test_a_file_that_is_mended_without_a_reload_is_complained_of_no_longer
         good, world.config, host.problem = world.config, WRONG, "config.yaml:1:2: no"
         host.doubt = host.problem
         host.notice()
-        with pytest.raises(Failure):
+        with pytest.raises(Failure, match=r"config\.yaml:1:2"):
             await world.reload()
         host.problem, host.doubt, world.config = "", "", good
         host.notice()
@@ -286,7 +286,7 @@ async def test_a_file_that_is_mended_without_a_reload_is_complained_of_no_longer
 async def test_a_file_that_only_the_daemon_cannot_read_is_complained_of_until_a_reload(world: World) -> None:
     async with served(world) as host:
         good, world.config = world.config, WRONG
-        with pytest.raises(Failure):
+        with pytest.raises(Failure, match=r"config\.yaml:1:2"):
             await world.reload()
         host.notice()  # of something else
         assert "config.yaml:1:2" in (await world.bridge()).config

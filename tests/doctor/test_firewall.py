@@ -114,6 +114,10 @@ BY_HAND = "run `sudo nft insert rule inet filter input udp dport 5353 accept` an
         ((MDNS, (to_port("tcp", 51826), DROP)), TODO, "is active"),
         ((MDNS, (FROM_LAN, to_port("tcp", 51826), ACCEPT)), TODO, "is active"),
         ((MDNS, ("notrack",)), TODO, "is active"),
+        (((DROP,), MDNS, TCP), TODO, "is active"),
+        ((MDNS, (to_port("tcp", 22), DROP), TCP), TODO, "is active"),
+        ((MDNS, (to_port("tcp", 22), ACCEPT), TCP), OK, "accept 5353/udp and 51826/tcp"),
+        ((MDNS, ({"jump": {"target": "bans"}},), TCP), TODO, "is active"),
     ],
 )
 def test_only_rules_that_accept_both_ports_whatever_else_is_ok(
@@ -139,6 +143,8 @@ ACCEPTED = "-A INPUT -p udp -m udp --dport 5353 -j ACCEPT\n-A INPUT -p tcp -m tc
         ),
         (Completed(0, "-P INPUT DROP\n"), TODO, "`sudo iptables -I INPUT -p tcp --dport 51826 -j ACCEPT`"),
         (Completed(0, "-P INPUT ACCEPT\n-A INPUT -j DROP\n"), TODO, "iptables is active"),
+        (Completed(0, f"-P INPUT ACCEPT\n-A INPUT -j REJECT\n{ACCEPTED}"), TODO, "iptables is active"),
+        (Completed(0, f"-P INPUT ACCEPT\n{ACCEPTED}-A INPUT -j REJECT\n"), OK, "has rules that accept"),
         (Completed(4, "", "Permission denied (you must be root)\n"), SKIP, "failed: Permission"),
     ],
 )
@@ -283,10 +289,22 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
         ({"nft -j list ruleset": FAILS}, 0, SKIP, "nft failed: you must be root"),
         ({"nft -j list ruleset": DENIES_BY_IPTABLES}, 0, TODO, "chain INPUT of table ip filter"),
         (
-            {"nft -j list ruleset": DENIES_BY_IPTABLES, "iptables -S INPUT": Completed(0, ACCEPTED)},
+            {
+                "nft -j list ruleset": DENIES_BY_IPTABLES,
+                "iptables -S INPUT": Completed(0, f"-P INPUT DROP\n{ACCEPTED}"),
+            },
             0,
             OK,
             "iptables has rules that accept",
+        ),
+        *(
+            (
+                {"nft -j list ruleset": DENIES_BY_IPTABLES, "iptables -S INPUT": not_its_own},
+                0,
+                TODO,
+                "nftables is active (chain INPUT of table ip filter)",
+            )
+            for not_its_own in (Completed(0, "-P INPUT ACCEPT\n"), FAILS)
         ),
         ({"iptables -S INPUT": Completed(0, "-P INPUT DROP\n")}, 0, TODO, "iptables is active"),
         ({"iptables -S INPUT": FAILS}, 1000, SKIP, "needs root"),

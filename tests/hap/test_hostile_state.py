@@ -11,7 +11,7 @@ import pytest
 from hkswitch.hap import state_file
 from hkswitch.hap.state_file import FILE_NAME, StateDamaged
 from hkswitch.hap.state_format import digest, encode
-from hkswitch.model.errors import Failure
+from hkswitch.model.errors import Exit, Failure
 from tests.support.pairings import ADMIN, USER, folder_for_all_users, stored
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -138,8 +138,9 @@ def test_what_is_nested_too_deeply_is_damage(tmp_path: Path) -> None:
 def test_a_file_of_another_user_is_not_read_by_root(tmp_path: Path) -> None:
     written(tmp_path, GOOD["as it was written"])
     os.chown(tmp_path / FILE_NAME, 4242, 4242)
-    with pytest.raises(Failure, match="it belongs to user 4242"):
+    with pytest.raises(Failure, match="it belongs to user 4242") as caught:
         state_file.read(tmp_path)
+    assert caught.value.exit_code is Exit.DENIED
 
 
 @needs_root

@@ -312,8 +312,9 @@ def test_a_file_of_this_version_has_no_unknown_keys(folder: Path, caplog: pytest
 def test_a_link_in_the_files_place_is_not_followed(folder: Path) -> None:
     (folder / FILE_NAME).unlink()
     (folder / FILE_NAME).symlink_to(folder / BACKUP_NAME)
-    with pytest.raises(Failure, match="symbolic links"):
+    with pytest.raises(Failure, match="symbolic links") as caught:
         state_file.read(folder)
+    assert caught.value.exit_code is Exit.DENIED
 
 
 def test_a_pipe_in_the_files_place_holds_nobody_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -577,7 +577,7 @@ async def test_a_transient_unit_that_stopped_is_no_response(daemon: Host, contro
 # Starts without a bus, and a group with hkswitch itself
 
 
-NO_BUS: Final = "cannot connect to systemd over the system bus: "
+NO_BUS: Final = "no connection to systemd over the system bus: "
 
 
 async def test_a_daemon_that_starts_without_a_bus_is_up_and_waits_for_it(

@@ -376,7 +376,7 @@ def test_the_helper_is_back_by_itself_once_the_remedy_was_applied(daemon: Host) 
         ("requiretty", "sudo", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
         ("requiretty", "helper", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
         ("no @includedir", "sudo", "add the line `@includedir /etc/sudoers.d` to /etc/sudoers"),
-        ("an expired account", "helper", "expired or locked; run `sudo chage --lastday=-1"),
+        ("an expired account", "helper", "has expired or is locked; run `sudo chage --lastday=-1"),
     ],
 )
 def test_the_doctor_has_the_remedy(daemon: Host, name: str, check: str, says: str) -> None:

@@ -1109,6 +1109,7 @@ def test_the_group_of_commands_in_the_example_is_one() -> None:
             restart=("/usr/bin/virsh", "reboot", "win10"),
         ),
         interval_seconds=5,
+        timeout_seconds=30,
     )
 
 

@@ -129,7 +129,7 @@ def test_no_bus_is_69(program: HelperProgram) -> None:
     )
     assert ended.returncode == 69
     assert ended.stderr == (
-        "serviceswitch: cannot connect to systemd over the system bus: No such file or directory\n"
+        "serviceswitch: no connection to systemd over the system bus: No such file or directory\n"
     )
 
 
@@ -222,7 +222,7 @@ def test_a_bad_config_and_a_missing_bus_are_audited(
     assert no_bus == (
         "3",
         "failed",
-        "cannot connect to systemd over the system bus: No such file or directory",
+        "no connection to systemd over the system bus: No such file or directory",
     )
     assert bad_config[:2] == ("4", "denied")
     assert ":2:1: not valid YAML" in bad_config[2]
