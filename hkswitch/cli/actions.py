@@ -24,7 +24,7 @@ from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, UnitHealth
-from hkswitch.protocol.control import ControlRequest, Operation, Status
+from hkswitch.protocol.control import ControlRequest, Operation
 from hkswitch.protocol.report import GroupReport
 
 LAST_LINES: Final = 5
@@ -118,10 +118,8 @@ def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:
     deadline_seconds = time.monotonic() + DAEMON_BACK_WITHIN_SECONDS
     while time.monotonic() < deadline_seconds:
         with suppress(Failure):  # it is not back yet
-            answer = client.ask(path, ControlRequest(Operation.STATUS))
-            if isinstance(answer, Status) and any(
-                group.id == group_id and group.state is wanted for group in answer.report.groups
-            ):
+            groups = client.ask_report(path).groups
+            if any(group.id == group_id and group.state is wanted for group in groups):
                 return True
         time.sleep(_ASK_AGAIN_SECONDS)
     return False
@@ -148,11 +146,10 @@ def _start_helper(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
 def _print_journals(path: Path, group_id: str) -> None:
     """Print the last lines of the units that failed, if this user may read the journal."""
     try:
-        report = client.ask(path, ControlRequest(Operation.STATUS))
+        groups = client.ask_report(path).groups
     except Failure:
         return  # the daemon has exited in the meantime; the failure itself has been printed
-    assert isinstance(report, Status)  # noqa: S101 -- client.ask has checked it
-    for group in report.report.groups:
+    for group in groups:
         if group.id == group_id:
             for unit in failed_units(group)[:MOST_JOURNALS]:
                 _print_error(

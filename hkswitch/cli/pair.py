@@ -19,7 +19,7 @@ from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import StateInUse, write_whole
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
 from hkswitch.model.errors import Exit, Failure
-from hkswitch.protocol.control import Controllers, ControlReply, ControlRequest, Operation, SetupInfo, Status
+from hkswitch.protocol.control import Controllers, ControlReply, ControlRequest, Operation, SetupInfo
 from hkswitch.protocol.report import PairedController
 
 STANDARD_OUTPUT: Final = Path("-")
@@ -100,11 +100,9 @@ def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
 def network_note(state_folder: Path) -> str:
     """Return a note if no phone can reach the bridge because it has no network yet; otherwise empty."""
     try:
-        answer = client.ask(socket_of(state_folder), ControlRequest(Operation.STATUS))
+        bridge = client.ask_report(socket_of(state_folder)).bridge
     except Failure:
         return ""
-    assert isinstance(answer, Status)  # noqa: S101
-    bridge = answer.report.bridge
     if bridge is None or bridge.addresses:
         return ""
     return f"No phone can find the bridge yet: {bridge.network or 'it has no network'}."

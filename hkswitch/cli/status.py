@@ -16,7 +16,6 @@ from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
 from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import GroupState
-from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
 ASK_DAEMON_AGAIN_SECONDS: Final = 1.0
@@ -77,13 +76,11 @@ def from_daemon(state_folder: Path) -> Report | None:
     """
     path = socket_of(state_folder)
     try:
-        answer = client.ask(path, ControlRequest(Operation.STATUS))
+        return client.ask_report(path)
     except (client.NoDaemon, client.Unreachable):
         if not is_of_service(path):
             raise
         return None
-    assert isinstance(answer, Status)  # noqa: S101 -- client.ask has checked it
-    return answer.report
 
 
 async def from_systemd(config_file: Path) -> Report:

@@ -179,7 +179,7 @@ class PendingRequest:
                 return self.reply(CHECK_EVERY_SECONDS)
             # The daemon may have no room for another client; if it has exited, `reply` fails, too.
             with suppress(Disconnected, NoDaemon):
-                ask(self._path, ControlRequest(Operation.STATUS))
+                ask_report(self._path)
         try:
             return self.reply(left_seconds)
         except TooSlow:
@@ -264,6 +264,13 @@ def ask(path: Path, request: ControlRequest) -> ControlReply:
     if not isinstance(said, _REPLY_TYPES[request.operation]) or said is Progress.BEGUN:
         raise _invalid_reply(path, _OTHER_TYPE)
     return said
+
+
+def ask_report(path: Path) -> Report:
+    """Ask the daemon at `path` for its report; raises `Failure` like `ask`."""
+    reply = ask(path, ControlRequest(Operation.STATUS))
+    assert isinstance(reply, Status)  # noqa: S101 -- ask has checked it
+    return reply.report
 
 
 def watch(path: Path) -> Iterator[Report]:

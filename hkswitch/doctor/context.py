@@ -17,7 +17,6 @@ from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
 from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.protocol.control import ControlRequest, Operation, Status
 from hkswitch.protocol.report import BridgeReport
 
 SHOWN_PROPERTIES: Final = (
@@ -135,8 +134,6 @@ async def _unit() -> Mapping[str, str] | Failure:
 def _bridge(state_folder: Path) -> BridgeReport | Failure:
     path = socket_of(state_folder)
     try:
-        said = client.ask(path, ControlRequest(Operation.STATUS))
+        return client.ask_report(path).bridge or client.NoDaemon(path)
     except Failure as failure:
         return failure
-    assert isinstance(said, Status)  # noqa: S101 -- client.ask checked
-    return said.report.bridge or client.NoDaemon(path)
