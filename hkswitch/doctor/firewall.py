@@ -272,16 +272,21 @@ def _rules_of(ruleset: Json, chain: Json) -> list[list[Any]]:
 
 def _may_deny(ruleset: Json, chain: Json) -> bool:
     """Whether a rule of the chain, or of one that it jumps to, may deny. The kernel allows no loops."""
-    text = json.dumps(_rules_of(ruleset, chain))
-    if any(f'"{part}"' in text for part in DENYING):
+    rules = _rules_of(ruleset, chain)
+    if _names_a_denial(rules):
         return True
-    targets = set(re.findall(r'"target": "([^"]+)"', text))
+    targets = set(re.findall(r'"target": "([^"]+)"', json.dumps(rules)))
     return any(_may_deny(ruleset, chain | {"name": target}) for target in targets)
 
 
 def _only_accepts(rule: list[Any]) -> bool:
     """Whether no packet is denied by a rule, or by a chain that it leads to."""
-    return {"accept": None} in rule and not any(f'"{part}"' in json.dumps(rule) for part in DENYING)
+    return {"accept": None} in rule and not _names_a_denial(rule)
+
+
+def _names_a_denial(rules: list[Any]) -> bool:
+    text = json.dumps(rules)
+    return any(f'"{part}"' in text for part in DENYING)
 
 
 def _accepts(rule: list[Any], protocol: str, port: int) -> bool:
