@@ -4,9 +4,10 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -74,8 +75,16 @@ async def nothing_stays_in_the_loop() -> AsyncIterator[None]:
     tasks, children = asyncio.all_tasks(), child_processes()
     yield
     own = asyncio.current_task()
-    await eventually(lambda: not {task for task in asyncio.all_tasks() - tasks if task is not own})
-    await eventually(lambda: not child_processes() - children)
+    await until_none_is_left(lambda: {task for task in asyncio.all_tasks() - tasks if task is not own})
+    await until_none_is_left(lambda: child_processes() - children)
+
+
+async def until_none_is_left(left: Callable[[], set[Any]]) -> None:
+    """Wait until `left()` is empty; fail after the deadline and name what is left."""
+    try:
+        await eventually(lambda: not left())
+    except AssertionError as error:
+        raise AssertionError(f"left behind: {left()}") from error
 
 
 def child_processes() -> set[str]:

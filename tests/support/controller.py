@@ -148,8 +148,8 @@ class Controller:
         await self.pairing.remove_pairing(self.pairing.pairing_data["iOSPairingId"])
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self.pairing.close()
+        """Close the connection for good: no announcement makes the controller connect again."""
+        await self.pairing.shutdown()
 
     async def _put_json(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         await self._connected()

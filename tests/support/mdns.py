@@ -3,9 +3,10 @@
 import asyncio
 import os
 import random
+import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,6 +15,8 @@ from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, ServiceInfo  # type: 
 from hkswitch.hap.advertiser import Advertiser
 
 HAP = "_hap._tcp.local."
+IP_MULTICAST_ALL = 49
+"""An option of Linux, from <linux/in.h>; Python's socket has it from 3.14 on."""
 _SUFFIX = f"{os.getpid() & 0xFFFFFF:06X}"
 """Another one in each process: tests that run in parallel hear each other on the loopback interface."""
 NAME, HOST = f"Test {_SUFFIX}", f"Test-{_SUFFIX}"
@@ -78,10 +81,21 @@ async def advertising(address: str) -> AsyncIterator[Advertiser]:
 
 
 def overheard(ours: Advertiser, monkeypatch: pytest.MonkeyPatch) -> Said:
-    """Record what it sends from now on, and send nothing."""
+    """Record what it sends from now on, send nothing, and let it hear nothing but what `hear` delivers."""
     taken = Said()
+    for reader in ours.zeroconf.engine.readers:
+        leave_group(reader.transport.get_extra_info("socket"))
     monkeypatch.setattr(ours.zeroconf, "async_send", taken.take)
     return taken
+
+
+def leave_group(reader: socket.socket) -> None:
+    """Receive no more multicast packets of the loopback interface: it has those of parallel tests, too."""
+    membership = struct.pack("4s4xi", socket.inet_aton("224.0.0.251"), socket.if_nametoindex("lo"))
+    with suppress(OSError):  # only one of the sockets is a member
+        reader.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, membership)
+    # Without this, Linux delivers what any socket of the machine has joined.
+    reader.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
 
 
 def hear(ours: Advertiser, packet: bytes, sender: str = OTHER, port: int = 5353) -> None:
