@@ -4,7 +4,7 @@ They omit the tokens of groups. A request that is denied while the config is inv
 the log does anyway.
 """
 
-from hkswitch.model.unit_state import UnitResult
+from hkswitch.model.unit_state import UnitResult, in_words
 from hkswitch.protocol.helper import (
     Accepted,
     Complete,
@@ -48,9 +48,8 @@ def _report(report: Hello | GroupUpdate | StatesUpdate | Complete | Lost | Confi
         case GroupUpdate(_, group, token, units):
             return f"group {group}: {', '.join(units)}" if token else f"group {group} does not exist"
         case StatesUpdate(_, units, probes):
-            states = [f"{name}={state.active}/{state.sub}" for name, state in units.items()]
             results = [f"{group}: probe {probe.verdict or 'pending'}" for group, probe in probes.items()]
-            return f"states: {', '.join(states + results)}"
+            return f"states: {', '.join(in_words(units) + results)}"
         case Complete():
             return "all states reported"
         case Lost(_, reason):

@@ -101,8 +101,13 @@ async def collect_text(config_file: Path, state_folder: Path) -> str:
     context = await collect(config_file, state_folder)
     found = stored(state_folder)[0] if context.has_daemon_rights else None
     secrets = Secrets.of(found) if isinstance(found, Stored) else Secrets()
-    findings, versions, service, journal, report = await asyncio.gather(
-        check_all(context), _versions(), _service(context), _journal(), _status(context)
+    findings, versions, service, journal, debug_log, report = await asyncio.gather(
+        check_all(context),
+        _versions(),
+        _service(context),
+        _journal("emerg..info"),
+        _journal("debug..debug"),
+        _status(context),
     )
     sections = {
         "versions": versions,
@@ -112,6 +117,7 @@ async def collect_text(config_file: Path, state_folder: Path) -> str:
         "unit": service,
         "network": _network(),
         "journal": journal,
+        "debug log": debug_log,
     }
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     parts = [HEADER.format(now=now), *(_section(name, lines) for name, lines in sections.items())]
@@ -197,9 +203,10 @@ def _limits(process: int) -> list[str]:
     return limits.rstrip("\n").split("\n")
 
 
-async def _journal() -> list[str]:
+async def _journal(priorities: str) -> list[str]:
+    """Return the daemon's last lines of these priorities (journalctl(1))."""
     options = ("--no-pager", "--output=short-iso", f"--lines={JOURNAL_LINES}", f"--unit={DAEMON_UNIT}")
-    return await _output_of("journalctl", *options)
+    return await _output_of("journalctl", *options, f"--priority={priorities}")
 
 
 async def _status(context: Context) -> list[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from hkswitch.model import switch_events
-from hkswitch.model.printable import printable_line
+from hkswitch.model.printable import escaped, one_line
 from hkswitch.model.switch_events import Decision, Observed
+from hkswitch.model.unit_state import in_words
 
 LONGEST_DEBUG_LINE: Final = 1000
 """Characters."""
@@ -21,9 +22,13 @@ MOST_DEBUG_LINES: Final = 600
 """Lines per period of each logger; there are about ten loggers."""
 
 MOST_UNAUTHENTICATED_LINES: Final = 60
-"""Lines per period about unauthenticated devices, which have their own loggers."""
+"""Lines per period about each unauthenticated device."""
 
-UNAUTHENTICATED: Final = ".unauthenticated"
+MOST_ADDRESSES: Final = 16
+"""Unauthenticated devices with lines of their own per period; all others share the lines of one."""
+
+OTHERS: Final = ""
+"""Stands for the addresses of those others."""
 
 _ours: Final = logging.getLogger("hkswitch")
 _log = logging.getLogger(__name__)
@@ -45,11 +50,8 @@ def described(observed: Observed) -> str:
     """Return the state of a group in a few words."""
     if observed.units is None:
         return f"unknown: {observed.why}"
-    states = [f"{name}={state.active}/{state.sub}" for name, state in observed.units.items()]
-    return (
-        ", ".join([*states, f"probe {observed.probe_result}"] if observed.probe_result else states)
-        or "nothing yet"
-    )
+    probe = [f"probe {observed.probe_result}"] if observed.probe_result else []
+    return ", ".join([*in_words(observed.units), *probe]) or "nothing yet"
 
 
 def decided(decision: Decision) -> str:
@@ -68,35 +70,52 @@ def decided(decision: Decision) -> str:
 
 @dataclass(slots=True)
 class _Count:
-    """The lines of a logger in a period."""
+    """The lines of a logger, or about an address, in a period."""
 
-    until_seconds: float = 0.0
+    most: int
+    until_seconds: float
     lines: int = 0
 
 
 class DebugLimit(logging.Filter):
-    """A filter that shortens the lines of the debug log, and drops those over the limit of a logger."""
+    """A filter that shortens the lines of the debug log, and drops those over a limit.
+
+    Each logger has a limit. A record with an `address` is about an unauthenticated device, and counts for
+    that instead: a device that floods the log hides neither controllers nor a phone that tries to pair.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._counts: dict[str, _Count] = {}
+        self._loggers: dict[str, _Count] = {}
+        self._addresses: dict[str, _Count] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log a record; the first of a period also says how many the last one dropped."""
         if record.levelno > logging.DEBUG:
             return True
-        most = MOST_UNAUTHENTICATED_LINES if record.name.endswith(UNAUTHENTICATED) else MOST_DEBUG_LINES
-        count, now_seconds = self._counts.setdefault(record.name, _Count()), time.monotonic()
+        now_seconds = time.monotonic()
+        count = self._count_of(record, now_seconds)
         dropped = 0
         if now_seconds >= count.until_seconds:
-            dropped = max(0, count.lines - most)
+            dropped = max(0, count.lines - count.most)
             count.until_seconds, count.lines = now_seconds + DEBUG_PERIOD_SECONDS, 0
         count.lines += 1
-        if count.lines > most:
+        if count.lines > count.most:
             return False
-        text = printable_line(record.getMessage(), LONGEST_DEBUG_LINE)
+        text = escaped(one_line(record.getMessage()), LONGEST_DEBUG_LINE)
         record.msg, record.args = (
             f"{text} (dropped {dropped} earlier lines)" if dropped else text,
             None,
         )
         return True
+
+    def _count_of(self, record: logging.LogRecord, now_seconds: float) -> _Count:
+        until_seconds = now_seconds + DEBUG_PERIOD_SECONDS
+        address: str | None = getattr(record, "address", None)
+        if address is None:
+            return self._loggers.setdefault(record.name, _Count(MOST_DEBUG_LINES, until_seconds))
+        if address not in self._addresses and len(self._addresses) >= MOST_ADDRESSES:
+            current = self._addresses.items()
+            self._addresses = {name: count for name, count in current if count.until_seconds > now_seconds}
+        known = address if address in self._addresses or len(self._addresses) < MOST_ADDRESSES else OTHERS
+        return self._addresses.setdefault(known, _Count(MOST_UNAUTHENTICATED_LINES, until_seconds))

@@ -11,21 +11,21 @@ from typing import Any, Final
 
 from hkswitch.hap.events import Change
 from hkswitch.hap.sessions import Session
+from hkswitch.model.printable import escaped
 
 LONGEST_TARGET: Final = 500
 LONGEST_UNAUTHENTICATED_TARGET: Final = 64
 LONGEST_VALUE: Final = 20
 
 _log = logging.getLogger(__name__)
-_unauthenticated = logging.getLogger(f"{__name__}.unauthenticated")
-"""A logger with its own limit (daemon/debug_log.py): no other device can crowd out controllers' lines."""
 
 
 def note(session: Session, event: str) -> None:
     """Log what happens to a connection."""
     if _log.isEnabledFor(logging.DEBUG):
-        log = _unauthenticated if session.controller is None else _log
-        log.debug("%s: %s", _name(session), event)
+        # An unauthenticated device has a limit of its own (daemon/debug_log.py).
+        about = {"address": session.address} if session.controller is None else None
+        _log.debug("%s: %s", _name(session), event, extra=about)
 
 
 def request(session: Session, method: bytes, target: bytes, body: bytes | None) -> None:
@@ -34,9 +34,9 @@ def request(session: Session, method: bytes, target: bytes, body: bytes | None) 
         return
     text = f"{method[:16].decode('latin-1')} {target.decode('latin-1')}"
     if session.controller is None:
-        note(session, text[:LONGEST_UNAUTHENTICATED_TARGET])
+        note(session, escaped(text, LONGEST_UNAUTHENTICATED_TARGET))
     else:
-        note(session, f"{text[:LONGEST_TARGET]}{_characteristics(target, body)}")
+        note(session, f"{escaped(text, LONGEST_TARGET)}{_characteristics(target, body)}")
 
 
 def response(session: Session, target: bytes, status: int, body: bytes) -> None:
@@ -62,7 +62,9 @@ def _characteristics(target: bytes, body: bytes | None) -> str:
         return ""
     if target.partition(b"?")[0] == b"/characteristics":
         try:
-            return ": " + " ".join(map(_item, json.loads(body)["characteristics"]))
+            items = json.loads(body)["characteristics"]
+            # The line may be too long for all of them, and failures matter most.
+            return ": " + " ".join(map(_item, sorted(items, key=lambda item: not item.get("status"))))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             pass  # malformed; the status of the response says so
     return f", {len(body)} bytes"
@@ -76,4 +78,4 @@ def _item(item: dict[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
-    return json.dumps(value, default=str)[:LONGEST_VALUE]
+    return escaped(json.dumps(value, default=str), LONGEST_VALUE)

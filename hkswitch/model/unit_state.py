@@ -1,6 +1,6 @@
 """States, actions and results: the vocabulary that hkswitch shares with systemd. Pure: no I/O."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum, StrEnum
 from typing import NamedTuple, Self
 
@@ -140,6 +140,11 @@ class UnitState(NamedTuple):
         if self.load not in _LOADABLE:
             return self.load.value
         return f"{self.active.value} ({self.sub})"
+
+
+def in_words(units: Mapping[str, UnitState]) -> list[str]:
+    """Return each unit with its state, as `systemctl list-units` shows it: `httpd.service=active/running`."""
+    return [f"{name}={state.active}/{state.sub}" for name, state in units.items()]
 
 
 class GroupState(StrEnum):

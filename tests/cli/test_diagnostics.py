@@ -135,7 +135,16 @@ def test_without_an_installation_it_says_what_it_can(tmp_path: Path, mistake: st
     assert (code, errors) == (0, "")
     assert "s3cret" not in output
     sections = [line.strip("= ") for line in output.splitlines() if line.startswith("== ")]
-    assert sections == ["versions", "doctor", "configuration", "status", "unit", "network", "journal"]
+    assert sections == [
+        "versions",
+        "doctor",
+        "configuration",
+        "status",
+        "unit",
+        "network",
+        "journal",
+        "debug log",
+    ]
     assert " configuration   " in output
     assert "HAP-python 5" in output
 

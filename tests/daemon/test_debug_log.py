@@ -21,6 +21,7 @@ from hkswitch.control import client, socket_of
 from hkswitch.daemon import debug_log
 from hkswitch.daemon.debug_log import (
     DEBUG_PERIOD_SECONDS,
+    MOST_ADDRESSES,
     MOST_DEBUG_LINES,
     MOST_UNAUTHENTICATED_LINES,
     DebugLimit,
@@ -145,7 +146,9 @@ async def test_everything_that_happens_is_a_line_and_none_has_a_secret(
             await controller.subscribe()
             assert await controller.write("Web Server", on=True) == 0
             assert await controller.read("Web Server") is True
-            await controller._put_json([{"aid": 1, "iid": 999, "value": True}])
+            aid, iid = controller.switches["Web Server"].on
+            both = [{"aid": aid, "iid": iid, "ev": True}, {"aid": 1, "iid": 999, "value": True}]
+            await controller._put_json(both)
             systemd.change("httpd.service", "inactive", "dead")
             assert await controller.event("Web Server") is False
         setup = await program.setup()
@@ -170,7 +173,7 @@ async def test_everything_that_happens_is_a_line_and_none_has_a_secret(
             ("from the helper: request 1: finished: httpd.service=done",),
             ("web: write 1: success",),
             (f"{who}: 204",),
-            (f"{who}: 207: ", "1.999 status=-70409"),
+            (f"{who}: 207: 1.999 status=-70409 {aid}.{iid} status=0",),
             (f"{who}: GET /characteristics?id=",),
             (f"{who}: 200: ", "=true"),
             ("web: show group off",),
@@ -235,30 +238,57 @@ async def test_an_unpaired_device_has_few_lines_and_hides_none_of_a_controller(
         assert max(map(len, program.lines)) < 300
 
 
-def logged(limit: DebugLimit, name: str, text: str, level: int = logging.DEBUG) -> str | None:
+def logged(
+    limit: DebugLimit, name: str, text: str, level: int = logging.DEBUG, address: str | None = None
+) -> str | None:
     record = logging.LogRecord(name, level, "", 0, "%s", (text,), None)
+    if address is not None:
+        record.address = address
     return record.getMessage() if limit.filter(record) else None
 
 
-def test_a_logger_has_so_many_lines_in_a_minute_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_seconds = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now_seconds[0])
+@pytest.fixture
+def now_seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which a test may change."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_logger_has_so_many_lines_in_a_minute_and_hides_no_other(now_seconds: list[float]) -> None:
     limit = DebugLimit()
     assert sum(logged(limit, "hkswitch.a", "x") is not None for _ in range(5000)) == MOST_DEBUG_LINES
     assert logged(limit, "hkswitch.a", "an error", logging.ERROR) == "an error"
     assert logged(limit, "hkswitch.b", "x") == "x"
-    name = f"hkswitch.c{debug_log.UNAUTHENTICATED}"
-    assert sum(logged(limit, name, "x") is not None for _ in range(5000)) == MOST_UNAUTHENTICATED_LINES
     now_seconds[0] = DEBUG_PERIOD_SECONDS
     dropped = 5000 - MOST_DEBUG_LINES
     assert logged(limit, "hkswitch.a", "y") == f"y (dropped {dropped} earlier lines)"
     assert logged(limit, "hkswitch.a", "z") == "z"
 
 
+@pytest.mark.usefixtures("now_seconds")
+def test_an_unauthenticated_device_hides_neither_another_nor_a_controller() -> None:
+    limit = DebugLimit()
+    scanner = [logged(limit, "hkswitch.a", "x", address="10.0.0.66") for _ in range(5000)]
+    assert sum(line is not None for line in scanner) == MOST_UNAUTHENTICATED_LINES
+    assert logged(limit, "hkswitch.a", "pair-verify", address="10.0.0.2") == "pair-verify"
+    assert logged(limit, "hkswitch.a", "a controller") == "a controller"
+
+
+def test_devices_with_many_addresses_share_a_limit_until_there_is_room(now_seconds: list[float]) -> None:
+    limit = DebugLimit()
+    lines = [logged(limit, "hkswitch.a", "x", address=f"10.0.{n // 256}.{n % 256}") for n in range(5000)]
+    assert sum(line is not None for line in lines) == MOST_ADDRESSES + MOST_UNAUTHENTICATED_LINES
+    assert logged(limit, "hkswitch.a", "late", address="10.1.0.1") is None
+    now_seconds[0] = DEBUG_PERIOD_SECONDS
+    assert logged(limit, "hkswitch.a", "late", address="10.1.0.1") == "late"
+
+
 def test_a_line_is_short_and_printable() -> None:
     text = logged(DebugLimit(), "hkswitch.a", f"\x1b[2J\nroot: {OVERLONG}")
     assert text is not None
-    assert text.startswith("?[2J; root: xxx")
+    assert text.startswith(r"\x1b[2J; root: xxx")
+    assert text.endswith("x...")
     assert len(text) == debug_log.LONGEST_DEBUG_LINE
 
 
