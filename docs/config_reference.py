@@ -40,8 +40,8 @@ OTHER_GROUPS: Final = """\
     units: [httpd]
 
   # A group of commands, for services that are not units. They run as root and without a shell: a command is a
-  # list of the program's absolute path and its arguments. The program and the directories above it must be
-  # writable by root only.
+  # list of the program's absolute path and its arguments. A program that root runs, and the directories above
+  # it, must be writable by root only.
   # gaming-vm:
   #   name: Gaming VM
 """
@@ -53,6 +53,9 @@ SLOW_COMMANDS: Final = """\
 IN_USE: Final = frozenset({"name", "units"})
 """Keys that are not commented out in the example file."""
 
+OF_COMMANDS: Final = (("commands",), ("user",))
+"""What a key of a group of commands applies only with."""
+
 EXAMPLES: Final = {
     "bridge.interface": "eth0",
     "bridge.address": "192.168.1.10",
@@ -61,6 +64,8 @@ EXAMPLES: Final = {
     "groups.check": "[/usr/bin/ping, -c1, -W2, 192.168.122.1]",
     "groups.actions": "[start, stop, restart]",
     "groups.restart": "true",
+    "groups.user": "root",
+    "groups.directory": "/root",
     "groups.commands.start": "[/usr/bin/virsh, start, win10]",
     "groups.commands.stop": "[/usr/bin/virsh, shutdown, win10]",
     "groups.commands.status": "[/usr/local/libexec/vm-is-running, win10]",
@@ -98,7 +103,7 @@ def _top(key: Key, keys: Sequence[Key]) -> str:
 
 
 def _groups(path: str, keys: Sequence[Key]) -> str:
-    of_commands = [key for key in keys if key.name == "commands" or key.only_with == ("commands",)]
+    of_commands = [key for key in keys if key.name == "commands" or key.only_with in OF_COMMANDS]
     of_units = [key for key in keys if key not in of_commands]
     full = "\n".join(_entry(path, key, keys, "    ") for key in of_units)
     other = "".join(_entry(path, key, keys, "  #   ", is_commented=True) for key in of_commands)

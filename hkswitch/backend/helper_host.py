@@ -135,7 +135,7 @@ class HelperHost:
             if gone.accepted and group is not None:
                 return await self._outcome(action, group, str(gone), was_on=was_on)
             return ActionResult(str(gone))
-        return ActionResult() if finished.superseded else result_of(finished.units)
+        return ActionResult(superseded=True) if finished.superseded else result_of(finished.units)
 
     async def _turn_of(self, request: Request) -> None:
         """Wait, up to a limit, for a helper that has reported everything and for older requests."""

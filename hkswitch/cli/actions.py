@@ -160,7 +160,7 @@ def _print_journals(path: Path, group_id: str) -> None:
 def failed_units(group: GroupReport) -> tuple[str, ...]:
     """Return the units whose journals explain a failed action; empty if no unit of the group has failed."""
     if group.commands:
-        return (f"hkswitch-command-{group.id}.service",)
+        return (f"hkswitch-command-{group.id}[.:]*",)  # a detached command has a colon and a number
     return tuple(unit for unit, state in group.units.items() if state.health is UnitHealth.FAILED)
 
 

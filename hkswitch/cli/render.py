@@ -123,7 +123,7 @@ def _state(group: GroupReport, now_unix_seconds: float) -> str:
         case GroupState.STARTING | GroupState.STOPPING if group.since_unix_seconds:
             return f"{group.state} {_ago(group.since_unix_seconds, now_unix_seconds)}"
         case state:
-            return state
+            return f"{state}, assumed" if group.assumed else state
 
 
 def _last(last: LastAction | None, now_unix_seconds: float) -> str:

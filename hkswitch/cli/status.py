@@ -98,6 +98,7 @@ async def from_systemd(config_file: Path) -> Report:
             since_unix_seconds=0,
             units={unit: states[unit] for unit in group.units},
             commands=group.commands is not None,
+            assumed=group.assume_state,
         )
         for group in config.groups
     )

@@ -14,6 +14,7 @@ from hkswitch.backend.helper_transport import SocketTransport, SudoTransport, su
 from hkswitch.control import STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
 from hkswitch.daemon import debug_log, logs
+from hkswitch.daemon.assumed_states import AssumedStates, AssumingHost
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.notify import Notifier
 from hkswitch.daemon.serving import Environment, ServedBridge, Serving
@@ -37,7 +38,8 @@ async def run(config_file: Path, state_folder: Path) -> None:
     transport = (
         SocketTransport() if config.helper is HelperTransport.SOCKET else SudoTransport(sudo_command())
     )
-    host = HelperHost(config.groups, transport)
+    helper = HelperHost(config.groups, transport)
+    host = AssumingHost(helper, config.groups, AssumedStates(state_folder))
     async with service.notifier.alive():
         try:
             await serve(config, host, state_folder, service)

@@ -256,4 +256,5 @@ class Switchboard:
             last_action=None if request is None else request.last_action,
             commands=group.commands is not None,
             why=switch.why if switch.state is None else "",
+            assumed=group.assume_state,
         )

@@ -185,6 +185,11 @@ def _refusals(context: Context) -> Iterator[Refusal]:
         trusted_files.read(str(context.config_file))
     except (trusted_files.Untrusted, trusted_files.NotThere) as failure:
         yield failure
+    for user in _users(context.config):
+        try:
+            trusted_files.is_root(user)
+        except trusted_files.NoSuchUser as failure:
+            yield failure
     for path in _programs(context.config):
         try:
             trusted_files.program(path)
@@ -195,6 +200,11 @@ def _refusals(context: Context) -> Iterator[Refusal]:
 def _programs(config: Config | Failure) -> tuple[str, ...]:
     groups = () if isinstance(config, Failure) else config.groups
     return tuple(dict.fromkeys(path for group in groups for path in group.programs))
+
+
+def _users(config: Config | Failure) -> tuple[str, ...]:
+    groups = () if isinstance(config, Failure) else config.groups
+    return tuple(dict.fromkeys(group.user for group in groups if group.user))
 
 
 def _readable_by(account: Account, file: Path) -> bool:

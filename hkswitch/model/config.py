@@ -5,9 +5,10 @@ Root acts on the result, so the parser rejects everything that is not in the tab
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from hkswitch.model import config_values as values
-from hkswitch.model.config_keys import CONFIG_KEYS
+from hkswitch.model.config_keys import COMMANDS_KEYS, CONFIG_KEYS
 from hkswitch.model.config_reader import Entry, Key, Reader
 from hkswitch.model.config_values import MOST_NAME
 from hkswitch.model.errors import ConfigError, Problem
@@ -79,12 +80,45 @@ def _group(entry: Entry, reader: Reader) -> Group:
     if lacks_restart and Action.RESTART in actions:
         why = "cannot list 'restart' without a command for it"
         reader.refuse(nodes["actions"], f"{why}; add 'restart' to 'commands'")
-    found["actions"] = actions or frozenset(Action if restart else {Action.START, Action.STOP})
+    if commands is not None:
+        _refuse_commands(entry, actions, reader)
+    found["actions"] = actions or frozenset(_default_actions(found))
     if "name" not in nodes:
         found["name"] = " ".join(word.capitalize() for word in entry.id.split("-") if word)
     if commands and "interval_seconds" not in nodes:
         found["interval_seconds"] = STATUS_INTERVAL_SECONDS
     return Group(entry.id, **found)
+
+
+def _default_actions(found: dict[str, Any]) -> Iterator[Action]:
+    for action in Action:
+        is_momentary = found["momentary"] and found["commands"] is not None
+        if found["restart"] if action is Action.RESTART else not is_momentary or found["commands"].of(action):
+            yield action
+
+
+def _refuse_commands(entry: Entry, actions: frozenset[Action], reader: Reader) -> None:
+    """Report the commands that the group lacks, and those that it has no use for."""
+    found, nodes = entry.content
+    commands, node = found["commands"], nodes["commands"]
+    wanted = tuple(action for action in (Action.START, Action.STOP) if not actions or action in actions)
+    if found["momentary"]:
+        if found["assume_state"]:
+            reader.refuse(nodes["momentary"], "cannot be combined with 'assume_state'; keep one of the two")
+        if commands.start and commands.stop:
+            reader.refuse(node, "has both 'start' and 'stop'; a momentary group has only one of them")
+        wanted = (Action.STOP if commands.stop else Action.START,)
+        if actions - {*wanted}:
+            reader.refuse(nodes["actions"], f"can list only '{wanted[0]}', the command of a momentary group")
+    has_status = not found["momentary"] and not found["assume_state"]
+    reader.require(node, COMMANDS_KEYS, (*wanted, "status") if has_status else wanted)
+    if not has_status:
+        why = "momentary" if found["momentary"] else "assume_state"
+        for name in ("status", "restart"):
+            if getattr(commands, name):
+                reader.refuse(node, f"has '{name}', which does not apply with '{why}'; remove one of the two")
+        if "interval_seconds" in nodes:
+            reader.refuse(nodes["interval_seconds"], f"does not apply with '{why}'; remove it")
 
 
 # Values that groups must not share

@@ -36,11 +36,16 @@ BRIDGE_KEYS = (
     Key("port", values.port, "The TCP port, 1024 to 65535.", 51826),
 )
 
+UNLESS_EXCLUDED = "none; required unless actions or momentary excludes it"
+
 COMMANDS_KEYS = (
-    Key("start", CommandLine(), "Turns the group on.", required=True),
-    Key("stop", CommandLine(), "Turns the group off.", required=True),
+    Key("start", CommandLine(), "Turns the group on.", default_text=UNLESS_EXCLUDED),
+    Key("stop", CommandLine(), "Turns the group off.", default_text=UNLESS_EXCLUDED),
     Key(
-        "status", CommandLine(), "Exits with 0 if the group is on, with 1 to 125 if it is off.", required=True
+        "status",
+        CommandLine(),
+        "Exits with 0 if the group is on, with 1 to 125 if it is off.",
+        default_text="none; required unless assume_state or momentary is set",
     ),
     Key("restart", CommandLine(), "Restarts the group."),
 )
@@ -100,6 +105,43 @@ GROUP_KEYS = (
         "The time limit of a command, and of an action until check or status confirms it, 1 to 3600 seconds.",
         TIMEOUT_SECONDS,
         only_with=("check", "commands"),
+    ),
+    Key(
+        "user",
+        values.user,
+        "The user that runs the commands, in its home directory and with its groups.",
+        "",
+        "root",
+        only_with=("commands",),
+    ),
+    Key(
+        "directory",
+        values.directory,
+        "The absolute path of the directory in which that user runs the commands.",
+        "",
+        "the user's home directory",
+        only_with=("user",),
+    ),
+    Key(
+        "detach",
+        values.boolean,
+        "If true, an action may outlive its time limit, for up to 600 seconds, and leave processes running.",
+        default=False,
+        only_with=("commands",),
+    ),
+    Key(
+        "assume_state",
+        values.boolean,
+        "If true, there is no status command: the last action that succeeded stands for the state.",
+        default=False,
+        only_with=("commands",),
+    ),
+    Key(
+        "momentary",
+        values.boolean,
+        "If true, the only command, start or stop, runs at each tap, and the switch then turns itself back.",
+        default=False,
+        only_with=("commands",),
     ),
 )
 

@@ -110,6 +110,15 @@ class Reader:
             {key.field or key.name: self._read(nodes.get(key.name), key) for key in keys}, nodes
         )
 
+    def require(self, node: Node, keys: tuple[Key, ...], names: tuple[str, ...]) -> None:
+        """Report which keys of these names a section lacks, for rules that involve several sections."""
+        if isinstance(node, Mapping) and node.sound:
+            known = tuple(key.name for key in keys)
+            meant = {closest(key.text, known) or key.text for key, _ in node.entries}
+            for name in names:
+                if name not in meant:
+                    self.refuse(node, f"the key '{name}' is missing; it is required")
+
     def _note_missing(self, node: Node, keys: tuple[Key, ...], meant: set[str]) -> set[str]:
         """Report missing required keys, and return them."""
         missing = set()

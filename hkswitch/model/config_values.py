@@ -16,6 +16,9 @@ MOST_ARGUMENT: Final = 4096
 MOST_INTERVAL_SECONDS: Final = 24 * 60 * 60
 MOST_TIMEOUT_SECONDS: Final = 60 * 60
 
+_LAYOUT: Final = str.maketrans("\n\t", "  ")
+"""The invisible characters that an argument may have, such as the lines of a shell script."""
+
 T = TypeVar("T")
 Convert = Callable[[Scalar], T]
 Choice = TypeVar("Choice", AccessoryType, Action, HelperTransport)
@@ -26,6 +29,7 @@ _JOINER = re.compile("(?<=[AM])\u200c(?=A)|(?<=V)[\u200c\u200d](?=[LA])|(?<=L)\u
 _VIRAMA = 9  # the combining class
 _POSITIVE_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _INTERFACE = re.compile(r"(?!\.\.?$)[!-.0-~]{1,15}")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}")
 _PROGRAM = re.compile(r"(/(?!\.\.?(/|$))[^/]+)+")
 
 # As in systemd's unit_name_is_valid(). Units of types without instances load only under the names below.
@@ -58,6 +62,13 @@ def _like(pattern: re.Pattern[str], what: str, rule: str) -> Convert[str]:
 
 group_id = _like(_GROUP_ID, "a group id", "use at most 64 of a-z, 0-9 and '-', without '-' at the start")
 interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
+
+
+user = _like(
+    _USER,
+    "a user name",
+    "at most 31 letters, digits and '_', '.', '-' are allowed, with a letter or '_' first",
+)
 
 
 def name(scalar: Scalar) -> str:
@@ -193,15 +204,23 @@ def argument(scalar: Scalar) -> str:
     text = _text(scalar)
     if len(text) > MOST_ARGUMENT:
         raise ValueError(f"is too long; at most {MOST_ARGUMENT} characters are allowed")
-    if not text.isprintable():
+    if not text.translate(_LAYOUT).isprintable():
         raise ValueError(f"{shown(text)} has an invisible character; remove it")
+    return text
+
+
+def directory(scalar: Scalar) -> str:
+    """Convert the absolute path of a directory, without `//`, `.` and `..`."""
+    text = argument(scalar)
+    if not _PROGRAM.fullmatch(text) or not text.isprintable():
+        raise ValueError(f"{shown(text)} is not the absolute path of a directory, without '//', '.' and '..'")
     return text
 
 
 def program(scalar: Scalar) -> str:
     """Convert the absolute path of a program, without `//`, `.` and `..`."""
     text = argument(scalar)
-    if not _PROGRAM.fullmatch(text):
+    if not _PROGRAM.fullmatch(text) or not text.isprintable():
         hint = "write its absolute path, like /usr/bin/docker, without '//', '.' and '..'"
         words = "; a command is a list of words, without a shell" if " " in text else ""
         raise ValueError(f"{shown(text)} is not the path of a program; {hint}{words}")

@@ -150,12 +150,13 @@ def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
 
 def warnings(data: bytes, config: Config) -> Iterator[Problem]:
     """Yield the dangerous units as problems, with their positions in `data`, the source of `config`."""
-    groups = _entries(_entries(read(data, []))["groups"])
+    groups = entries_of(entries_of(read(data, []))["groups"])
     for found in dangerous_units(config):
-        units = _entries(groups[found.group_id])["units"]
+        units = entries_of(groups[found.group_id])["units"]
         if isinstance(units, Sequence):
             yield units.items[found.unit_index].position.problem(str(found))
 
 
-def _entries(node: Node) -> dict[str, Node]:
+def entries_of(node: Node) -> dict[str, Node]:
+    """Return the values of a mapping by their keys; none of any other node."""
     return {key.text: value for key, value in node.entries} if isinstance(node, Mapping) else {}

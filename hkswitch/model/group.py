@@ -32,11 +32,14 @@ Argv = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The commands of a group without units. `status` exits with 0 for on and with 1 to 125 for off."""
+    """The commands of a group without units. `status` exits with 0 for on and with 1 to 125 for off.
 
-    start: Argv
-    stop: Argv
-    status: Argv
+    A command that the group does not need is empty.
+    """
+
+    start: Argv = ()
+    stop: Argv = ()
+    status: Argv = ()
     restart: Argv = ()
 
     def of(self, action: Action) -> Argv:
@@ -68,6 +71,16 @@ class Group:
     """How often the probe runs."""
     timeout_seconds: int = TIMEOUT_SECONDS
     """How long a command may take, and an action until the probe confirms it."""
+    user: str = ""
+    """The user that runs the commands; empty for root."""
+    directory: str = ""
+    """The commands' working directory; empty for the user's home."""
+    detach: bool = False
+    """Whether an action goes on after `timeout_seconds`, and what it leaves in the background stays."""
+    assume_state: bool = False
+    """Whether the last action that succeeded stands for the state, which no command can tell."""
+    momentary: bool = False
+    """Whether the only command runs at each tap, after which the switch returns to its resting state."""
 
     @property
     def probe(self) -> Argv:
@@ -76,14 +89,22 @@ class Group:
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The programs that systemd runs for the group."""
+        """The programs that root runs for the group."""
+        if not self.runs_as_root:
+            return ()
         has = self.commands
         found = (has.start, has.stop, has.restart, has.status) if has else (self.check,)
         return tuple(argv[0] for argv in found if argv)
 
     def programs_of(self, action: Action) -> tuple[str, ...]:
         """Return the programs that an action needs; a group of units needs none."""
-        return () if self.commands is None else (self.commands.of(action)[0], self.commands.status[0])
+        argvs = () if self.commands is None else (self.commands.of(action), self.commands.status)
+        return tuple(argv[0] for argv in argvs if argv)
+
+    @property
+    def runs_as_root(self) -> bool:
+        """Whether root runs the commands, by the user's name: root can have other names."""
+        return self.user in {"", "root"}
 
     def state(self, units: Mapping[str, UnitState], probe_result: ProbeResult | None) -> GroupState | None:
         """Derive the group's state from its units' states and the result of a probe since they changed.
@@ -91,13 +112,18 @@ class Group:
         Returns None if it is unknown: a unit's state or the probe's result is missing or unavailable.
         """
         if self.commands is not None:
-            return _STATE_OF_COMMANDS.get(probe_result)
+            return self._resting if self.momentary else _STATE_OF_COMMANDS.get(probe_result)
         if any(unit not in units for unit in self.units):
             return None
         state = group_state([units[unit] for unit in self.units])
         if not self.check or state is not GroupState.ON:
             return state
         return _STATE_WHILE_UP.get(probe_result)
+
+    @property
+    def _resting(self) -> GroupState:
+        """The state of a momentary group: on only if it runs a command when it is turned off."""
+        return GroupState.OFF if self.commands is not None and self.commands.start else GroupState.ON
 
     def left_by_stop(self, units: Mapping[str, UnitState]) -> GroupState:
         """Return the state of the units that still have to stop, ignoring those that have failed."""
@@ -111,7 +137,9 @@ class Group:
 
         actions = sorted(action.value for action in self.actions)
         acts_on = (self.units, self.commands, self.check, actions, self.timeout_seconds)
-        return hashlib.sha256(repr(acts_on).encode()).hexdigest()[:32]
+        keys = "user", "directory", "detach", "assume_state", "momentary"
+        options = {key: value for key in keys if (value := getattr(self, key))}
+        return hashlib.sha256(repr((*acts_on, options) if options else acts_on).encode()).hexdigest()[:32]
 
     @property
     def aid(self) -> int:

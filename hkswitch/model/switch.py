@@ -193,10 +193,12 @@ class Switch:
         return after, (AwaitStable(after.unstable),) if self.state is GroupState.ON else ()
 
     def _written(self, write: int, tile: Tile, *, on: bool) -> Step:
+        action = Action.START if on else Action.STOP
+        turns_itself_back = tile is Tile.RESTART and not on
+        if turns_itself_back or (self.group.momentary and action not in self.group.actions):
+            return self, (Answer(write, ok=True),)  # what has begun cannot be undone
         if tile is Tile.GROUP:
-            return self._tapped(write, Action.START if on else Action.STOP, on=on)
-        if not on:  # a restart switch turns itself off; a restart cannot be undone
-            return self, (Answer(write, ok=True),)
+            return self._tapped(write, action, on=on)
         return self._tapped(write, Action.RESTART, on=self.pending.on if self.pending else self.shown)
 
     def _tapped(self, write: int, action: Action, *, on: bool) -> Step:

@@ -213,10 +213,14 @@ def failure_of(results: tuple[UnitResult, ...]) -> str | None:
 
 
 class ActionResult(NamedTuple):
-    """The result of an action on a group. `failure` is None after a success; `note` is for the user."""
+    """The result of an action on a group. `failure` is None after a success; `note` is for the user.
+
+    `superseded`: a newer request replaced it, which is no failure; the action may not have happened.
+    """
 
     failure: str | None = None
     note: str = ""
+    superseded: bool = False
 
 
 def result_of(results: tuple[UnitResult, ...]) -> ActionResult:

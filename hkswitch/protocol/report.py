@@ -67,6 +67,8 @@ class GroupReport(NamedTuple):
     commands: bool = False
     why: str = ""
     """Why the state is unknown, or the reason that the probe gives."""
+    assumed: bool = False
+    """Whether the last action stands for the state, which no command can tell."""
 
 
 class PairedController(NamedTuple):
@@ -201,6 +203,7 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
         "last_action": None if last is None else _last_object(last),
         "commands": group.commands,
         "why": printable_line(group.why),
+        "assumed": group.assumed,
     }
 
 
@@ -216,7 +219,7 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    required(item, {*GroupReport._fields} - {"commands", "why"})  # older daemons do not send these
+    required(item, {*GroupReport._fields} - {"commands", "why", "assumed"})  # older daemons do not send these
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
         raise MalformedMessage("'last_action' must be an object")
@@ -232,6 +235,7 @@ def _group(item: dict[str, Any]) -> GroupReport:
         last_action=None if last is None else _last(last),
         commands=boolean(item, "commands") if "commands" in item else False,
         why=words(item, "why", LONGEST_FAILURE) if "why" in item else "",
+        assumed=boolean(item, "assumed") if "assumed" in item else False,
     )
 
 

@@ -26,6 +26,9 @@ from hkswitch.systemd.command import LARGEST_ANSWER, Command, Ended, ServiceResu
 
 COMMAND_ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 
+DETACHED_SECONDS: Final = 600
+"""The time limit of a detached command, unless `timeout_seconds` is more."""
+
 PROBE_AGAIN_SECONDS: Final = 0.5
 """The interval between probes of a group that has not reached the requested state."""
 
@@ -77,7 +80,7 @@ class Executor:
     """The executor of actions and probes; `examine` raises `Untrusted` for a program that must not run."""
 
     systemd: ServiceManager
-    examine: Callable[[str], None]
+    examine: Callable[[Group, str], None]
     _probes: "count[int]" = field(default_factory=count, init=False)
 
     async def probe(self, group: Group) -> ProbeOutcome:
@@ -115,17 +118,22 @@ class Executor:
         """Run the command of an action, and wait until the group is as requested.
 
         A group that is already in that state is left alone, as systemd does with a unit. The probe decides
-        whether the action succeeded: an exit code alone proves nothing.
+        whether the action succeeded: an exit code alone proves nothing. Without a probe, it has to do.
         """
         program = argv[0]
         aim = ProbeResult.OFF if action is Action.STOP else ProbeResult.ON
         deadline_seconds = _now_seconds() + group.timeout_seconds
-        before = (await probe(group)).result
-        if before is (ProbeResult.OFF if action is Action.RESTART else aim):
-            return UnitResult(program, JobResult.DONE)
-        ended = await self._run(group, argv, f"hkswitch-command-{group.id}.service", guard.begin)
-        if ended.exit_code != 0 and ended.result is not ServiceResult.LOST:
+        if group.probe:
+            before = (await probe(group)).result
+            if before is (ProbeResult.OFF if action is Action.RESTART else aim):
+                return UnitResult(program, JobResult.DONE)
+        ended = await self._run_action(group, argv, _Goal(aim, probe, guard, deadline_seconds))
+        if ended.exit_code != 0 and ended.result not in {ServiceResult.LOST, ServiceResult.DETACHED}:
             return UnitResult(program, JobResult.FAILED, _how_it_ended(group, ended))
+        if not group.probe and ended.result is ServiceResult.LOST:
+            return UnitResult(program, JobResult.FAILED, str(ended))
+        if not group.probe:
+            return UnitResult(program, JobResult.DONE)
         last = await _probe_until(aim, group, probe, guard.is_superseded, deadline_seconds)
         if last.result is aim:
             return UnitResult(program, JobResult.DONE)
@@ -133,6 +141,30 @@ class Executor:
             return UnitResult(program, JobResult.CANCELED)
         still = f"{ended}, but after {group.timeout_seconds} s the state is still"
         return UnitResult(program, JobResult.FAILED, f"{still} {last.result}: {last.reason}")
+
+    async def _run_action(self, group: Group, argv: Argv, goal: "_Goal") -> Ended:
+        """Run the command of an action to its end, or until a detached one need not be waited for."""
+        if not group.detach:
+            return await self._run(group, argv, f"hkswitch-command-{group.id}.service", goal.guard.begin)
+        # Earlier ones of the group may still be running. A group's id has no colon.
+        unit = f"hkswitch-command-{group.id}:{os.getpid()}-{next(self._probes)}.service"
+        has_begun = asyncio.Event()
+
+        def begin() -> None:
+            goal.guard.begin()
+            has_begun.set()
+
+        running = asyncio.ensure_future(self._run(group, argv, unit, begin))
+        try:
+            while True:
+                await asyncio.wait([running], timeout=PROBE_AGAIN_SECONDS)
+                if running.done():
+                    return running.result()
+                if has_begun.is_set() and await goal.is_over(group):
+                    return Ended(ServiceResult.DETACHED, 0)
+        finally:
+            running.cancel()  # the command itself goes on
+            await asyncio.gather(running, return_exceptions=True)
 
     async def _confirm(
         self, group: Group, probe: Probe, is_superseded: Callable[[], bool]
@@ -153,12 +185,36 @@ class Executor:
     async def _run(
         self, group: Group, argv: Argv, unit: str, begin: Callable[[], None], *, is_probe: bool = False
     ) -> Ended:
-        # TRUST: root runs this. Only root can have written the file or a folder on its path, so only
+        # TRUST: if root runs this, only root can have written the file or a folder on its path, so only
         # root can replace it before systemd executes it.
-        self.examine(argv[0])
-        environment = COMMAND_ENVIRONMENT | {"HKSWITCH_GROUP": group.id}
-        command = Command(unit, argv, environment, group.timeout_seconds, is_probe)
+        self.examine(group, argv[0])
+        detached = group.detach and not is_probe
+        command = Command(
+            unit,
+            argv,
+            COMMAND_ENVIRONMENT | {"HKSWITCH_GROUP": group.id},
+            max(DETACHED_SECONDS, group.timeout_seconds) if detached else group.timeout_seconds,
+            is_probe,
+            group.user,
+            group.directory,
+            detached,
+        )
         return await self.systemd.execute(command, begin)
+
+
+class _Goal(NamedTuple):
+    """The aim of an action, and how long to wait for it."""
+
+    aim: ProbeResult
+    probe: Probe
+    guard: ActionGuard
+    deadline_seconds: float
+
+    async def is_over(self, group: Group) -> bool:
+        """Whether it is reached, given up or no longer wanted; without a probe, it is never known."""
+        if self.guard.is_superseded() or _now_seconds() > self.deadline_seconds:
+            return True
+        return bool(group.probe) and (await self.probe(group)).result is self.aim
 
 
 async def _probe_until(

@@ -172,9 +172,12 @@ async def _act(action: Action, group_id: str, policy: Policy) -> int:
                 record.results = await executor.do(action, group, executor.probe, confirm_seconds)
             finally:
                 losing.cancel()
-    failure, note = result_of(record.results)
-    if failure is not None:
-        raise Failure(f"{action} {group_id} failed: {failure}")
+    result = result_of(record.results)
+    if result.failure is not None:
+        raise Failure(f"{action} {group_id} failed: {result.failure}")
+    note = result.note
+    if group.assume_state:
+        note = f"{group_id}: the state that hkswitch assumes has not changed"
     if note:
         stdio.write(1, f"{note}\n".encode())
     return Exit.OK
@@ -191,7 +194,8 @@ async def _status(group_id: str, config: TrustedConfig) -> int:
             probed = await Executor(systemd, config.examine).probe(group)
     state = group.state(units, probed.result if probed else None)
     if state is None:
-        raise Failure(f"cannot determine the state of {group_id}: {probed.reason if probed else ''}")
+        why = "no command tells it (assume_state)" if group.assume_state else probed.reason if probed else ""
+        raise Failure(f"cannot determine the state of {group_id}: {why}")
     lines = [f"{unit} {units[unit]}" for unit in group.units] + ([probed.reason] if probed else [])
     stdio.write(1, "\n  ".join((state, *lines)).encode() + b"\n")
     return Exit.OK if state is GroupState.ON else Exit.NOT_ON

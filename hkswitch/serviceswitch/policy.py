@@ -65,14 +65,16 @@ class TrustedConfig:
         read: Callable[[str], bytes],
         examine: Callable[[str], None] = trusted_files.program,
         admit: Callable[[Config], None] = lambda _: None,
+        is_root: Callable[[str], bool] = trusted_files.is_root,
     ) -> None:
         """`read` returns the contents of `file`, `examine` checks a program, and `admit` the caller.
 
-        Each of them raises if it refuses.
+        Each of them raises if it refuses, and so does `is_root`, for a user that does not exist.
         """
         self._file = file
         self._admit = admit
-        self.examine = examine
+        self._examine = examine
+        self._is_root = is_root
         self._read = read
         self._contents: bytes | None = None
         self._config: Config | None = None
@@ -87,6 +89,13 @@ class TrustedConfig:
             self._admit(config)
             self._config, self._contents = config, contents
         return self._config
+
+    def examine(self, group: Group, program: str) -> None:
+        """Refuse a program that root would run, and that others can have written; raises `Untrusted`."""
+        # TRUST: what runs as another user gets that user's rights and no more, so root need not trust the
+        # file; in fact the helper may not even see it. Any name of root's counts as root.
+        if group.runs_as_root or self._is_root(group.user):
+            self._examine(program)
 
     def last_valid(self) -> Config | None:
         """Return the current config or, if it is refused, the last accepted one; sets `problem`."""
@@ -165,7 +174,7 @@ class Policy:
         if isinstance(decision, Denied):
             raise Refusal(decision.reason)
         for program in decision.group.programs_of(action):
-            self.config.examine(program)
+            self.config.examine(decision.group, program)
         return decision.group
 
 

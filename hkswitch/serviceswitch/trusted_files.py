@@ -5,6 +5,7 @@ be swapped between a check and its use. The config is never read through a link.
 """
 
 import os
+import pwd
 import stat
 from collections import deque
 from pathlib import PurePosixPath
@@ -30,6 +31,13 @@ class Untrusted(Failure):
         super().__init__(f"{path} is not trusted: {why}")
 
 
+class NoSuchUser(Untrusted):
+    """A user that does not exist."""
+
+    def __init__(self, name: str) -> None:
+        Failure.__init__(self, f"there is no user {name!r}; create the user, or change `user` of the group")
+
+
 class NotThere(Failure):
     """A file that does not exist."""
 
@@ -37,6 +45,14 @@ class NotThere(Failure):
 
     def __init__(self, path: str) -> None:
         super().__init__(f"{path} does not exist; create the configuration there")
+
+
+def is_root(name: str) -> bool:
+    """Tell whether a user is root under any name; raises `NoSuchUser`."""
+    try:
+        return pwd.getpwnam(name).pw_uid == ROOT
+    except KeyError:
+        raise NoSuchUser(name) from None
 
 
 def read(path: str) -> bytes:

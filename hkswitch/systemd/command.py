@@ -7,6 +7,14 @@ from typing import Final, NamedTuple
 from hkswitch.model.group import Argv
 from hkswitch.systemd.outcome import NOT_EXECUTED, signal_name
 
+NOT_RUN: Final = {
+    200: "could not enter its directory",
+    NOT_EXECUTED: "could not be executed",
+    216: "could not take on its user's groups",
+    217: "could not take on its user",
+}
+"""systemd's own exit codes, for what it could not do before it executed the program (systemd.exec(5))."""
+
 LARGEST_ANSWER: Final = 125
 """Shells and other wrappers use higher exit codes when they cannot run a program."""
 
@@ -14,7 +22,8 @@ LARGEST_ANSWER: Final = 125
 class Command(NamedTuple):
     """A program to run as a transient unit of this name, with a time limit.
 
-    A probe runs repeatedly: its exit code is the answer, and its output is not logged.
+    A probe runs repeatedly: its exit code is the answer, and its output is not logged. Without a `user`, root
+    runs the program. A detached command leaves its children running when it ends.
     """
 
     unit: str
@@ -22,6 +31,10 @@ class Command(NamedTuple):
     environment: Mapping[str, str]
     timeout_seconds: int
     probe: bool = False
+    user: str = ""
+    directory: str = ""
+    """The working directory; empty for the user's home."""
+    detached: bool = False
 
 
 class ServiceResult(StrEnum):
@@ -33,6 +46,7 @@ class ServiceResult(StrEnum):
     CORE_DUMP = "core-dump"
     TIMEOUT = "timeout"
     RESOURCES = "resources"
+    DETACHED = "detached"  # ours: it is still running, and nobody waits for it any longer
     OTHER = "other"  # ours: a result that makes no difference here, or one of a newer systemd
     LOST = "lost"  # ours: it ended while there was no connection to systemd
 
@@ -55,7 +69,7 @@ class Ended(NamedTuple):
     def exit_code(self) -> int | None:
         """The exit code of the program itself; None if it did not exit."""
         ended = self.result in {ServiceResult.SUCCESS, ServiceResult.EXIT_CODE}
-        return self.status if ended and self.status != NOT_EXECUTED else None
+        return self.status if ended and self.status not in NOT_RUN else None
 
     @property
     def was_run(self) -> bool:
@@ -67,11 +81,13 @@ class Ended(NamedTuple):
     def __str__(self) -> str:
         match self.result:
             case ServiceResult.SUCCESS | ServiceResult.EXIT_CODE:
-                return f"exited with status {self.status}" if self.was_run else "could not be executed"
+                return NOT_RUN.get(self.status, f"exited with status {self.status}")
             case ServiceResult.SIGNAL | ServiceResult.CORE_DUMP:
                 return f"was killed by {signal_name(self.status)}"
             case ServiceResult.TIMEOUT:
                 return "took too long"
+            case ServiceResult.DETACHED:
+                return "is still running"
             case ServiceResult.LOST:
                 return "ended while systemd was unreachable"
             case ServiceResult.RESOURCES | ServiceResult.OTHER:

@@ -21,9 +21,10 @@ MOST_LINES_WITHIN_SECONDS: Final = 30
 
 _FROM_SYSTEMD: Final = (
     *("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"),
-    *("MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "USER", "LOGNAME", "HOME", "SHELL", "TERM"),
+    *("MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "TERM"),
 )
-"""Variables that systemd sets by itself (systemd.exec(5))."""
+_OF_USER: Final = ("USER", "LOGNAME", "HOME", "SHELL")
+"""Variables that systemd sets by itself, the latter for a unit with a user (systemd.exec(5))."""
 
 _MICROSECONDS: Final = 1_000_000
 """In a second."""
@@ -32,7 +33,8 @@ _MICROSECONDS: Final = 1_000_000
 def properties_of(command: Command, inherited: Collection[str]) -> TypedProperties:
     """Return the properties of a oneshot unit; `inherited` are the names in systemd's environment."""
     program, *_ = command.argv
-    unwanted = {*_FROM_SYSTEMD, *inherited} - command.environment.keys()
+    of_user = _OF_USER if command.user else ()
+    unwanted = {*_FROM_SYSTEMD, *_OF_USER, *inherited} - {*command.environment, *of_user}
     return [
         ("Description", ("s", f"hkswitch: {program}")),
         ("Type", ("s", "oneshot")),
@@ -47,7 +49,19 @@ def properties_of(command: Command, inherited: Collection[str]) -> TypedProperti
         ("StartLimitIntervalUSec", ("t", 0)),
         ("CollectMode", ("s", "inactive-or-failed")),
         *(_QUIET if command.probe else _LOGGED),
+        *_identity(command),
+        *([("KillMode", ("s", "process"))] if command.detached else ()),
     ]
+
+
+def _identity(command: Command) -> TypedProperties:
+    """Return the properties with which systemd becomes the user: it sets the user's groups and variables.
+
+    No-new-privileges stays off, because the command may use sudo if its user may.
+    """
+    if not command.user:
+        return []
+    return [("User", ("s", command.user)), ("WorkingDirectory", ("s", command.directory or "~"))]
 
 
 _LOGGED: Final[TypedProperties] = [

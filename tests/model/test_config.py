@@ -373,7 +373,8 @@ def test_a_mistake_in_the_bridge_is_refused(line: str, message: str) -> None:
             "pin: 1",
             (
                 "4:5: groups.web.pin: unknown key 'pin'; allowed keys: name, units, commands, check, type, "
-                "actions, restart, interval_seconds, timeout_seconds"
+                "actions, restart, interval_seconds, timeout_seconds, user, directory, detach, "
+                "assume_state, momentary"
             ),
             id="an unknown key",
         ),
@@ -462,6 +463,7 @@ SECONDS_RULE = "must be a number of seconds from 1 to {}, in plain digits withou
         ("'*; rm -rf / | cat'", "*; rm -rf / | cat"),
         ("größer", "größer"),
         ('"yes"', "yes"),
+        (r'"if true\n\tthen true\nfi"', "if true\n\tthen true\nfi"),
     ],
 )
 def test_an_argument_is_text_that_nobody_interprets(argument: str, text: str) -> None:
@@ -575,8 +577,13 @@ def test_an_argument_is_text_that_nobody_interprets(argument: str, text: str) ->
         ),
         (
             "/opt/lamp, start",
-            r'/opt/lamp, "a\nb"',
-            r"4:26: groups.lamp.commands.start[1]: 'a\nb' has an invisible character; remove it",
+            r'/opt/lamp, "a\rb"',
+            r"4:26: groups.lamp.commands.start[1]: 'a\rb' has an invisible character; remove it",
+        ),
+        (
+            "/opt/lamp, start",
+            r'"/opt/la\nmp"',
+            f"4:15: groups.lamp.commands.start[0]: '/opt/la\\nmp' {PROGRAM_RULE}",
         ),
         (
             "/opt/lamp, start",
@@ -1110,6 +1117,8 @@ def test_the_group_of_commands_in_the_example_is_one() -> None:
         ),
         interval_seconds=5,
         timeout_seconds=30,
+        user="root",
+        directory="/root",
     )
 
 

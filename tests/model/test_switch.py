@@ -41,6 +41,14 @@ RESTARTABLE: Final = replace(GROUP, actions=frozenset(Action))
 CHECKED: Final = replace(GROUP, check=("/opt/check",))
 OTHERWISE_CHECKED: Final = replace(GROUP, check=("/opt/check", "-x"))
 LAMP: Final = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/status",)))
+BELL: Final = Group(
+    "bell",
+    "Bell",
+    actions=frozenset({Action.START}),
+    commands=Commands(start=("/opt/ring",)),
+    momentary=True,
+)
+SILENCER: Final = replace(BELL, actions=frozenset({Action.STOP}), commands=Commands(stop=("/opt/mute",)))
 OTHER_LAMP: Final = Group("lamp", "Lamp", commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/other",)))
 
 UP: Final = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -721,6 +729,46 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (GroupChanged(CHECKED), [Changed(None), Available(False)]),
             (ASKED, []),
             (YES, [Changed(GroupState.ON), Available(True), Show(True)]),
+        ],
+    ),
+    "a momentary switch runs its command at each On, and turns itself off": (
+        Switch(BELL),
+        [
+            (status(None), [Changed(GroupState.OFF), Available(True), Show(False)]),
+            (Written(1, True), [Send(1, Action.START)]),
+            (RequestAccepted(1), []),
+            (RequestFinished(1), [Answer(1, True), Show(True, writer=1), Show(False)]),
+            (Written(2, False), [Answer(2, True)]),
+            (Written(3, True), [Send(3, Action.START)]),
+            (RequestFinished(3, "failed"), [RequestFailed(Action.START, "failed"), Answer(3, False)]),
+        ],
+    ),
+    "a momentary switch with a slow command shows On until it ends": (
+        Switch(BELL),
+        [
+            (status(None), [Changed(GroupState.OFF), Available(True), Show(False)]),
+            (Written(1, True), [Send(1, Action.START)]),
+            (RequestAccepted(1), []),
+            (WriteTimedOut(1), [Answer(1, True), Show(True, writer=1)]),
+            (Written(2, False), [Answer(2, True)]),
+            (RequestFinished(1), [Show(False)]),
+        ],
+    ),
+    "a momentary switch with only a stop command rests at On": (
+        Switch(SILENCER),
+        [
+            (status(None), [Changed(GroupState.ON), Available(True), Show(True)]),
+            (Written(1, True), [Answer(1, True)]),
+            (Written(2, False), [Send(2, Action.STOP)]),
+            (RequestAccepted(2), []),
+            (RequestFinished(2), [Answer(2, True), Show(False, writer=2), Show(True)]),
+        ],
+    ),
+    "a momentary switch without a helper is unavailable": (
+        Switch(BELL),
+        [
+            (status(None), [Changed(GroupState.OFF), Available(True), Show(False)]),
+            (NOTHING, [Changed(None), Available(False)]),
         ],
     ),
     "a tap during a restart ends it": (

@@ -1,0 +1,218 @@
+"""Assumed states: the last action that succeeded, kept over restarts; anything else changes nothing."""
+
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Final, NoReturn
+
+import pytest
+
+from hkswitch.backend import Observer
+from hkswitch.daemon.assumed_states import FILE_NAME, AssumedStates, AssumingHost
+from hkswitch.model.group import Commands, Group
+from hkswitch.model.switch_events import Observed
+from hkswitch.model.unit_state import Action, ActionResult, ProbeResult
+
+TV: Final = Group("tv", "TV", commands=Commands(("/opt/on",), ("/opt/off",)), assume_state=True)
+WEB: Final = Group("web", "Web", ("httpd.service",))
+KNOWN, GONE = Observed({}), Observed(None, None, "no helper")
+
+
+class Recorder:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Observed]] = []
+        self.notices = 0
+
+    def observed(self, group_id: str, observed: Observed) -> None:
+        self.told.append((group_id, observed))
+
+    def noticed(self) -> None:
+        self.notices += 1
+
+
+class ScriptedHost:
+    """A host with one result for every action, which reports both groups when it opens."""
+
+    def __init__(self) -> None:
+        self.result = ActionResult()
+        self.observer: Observer | None = None
+
+    async def open(self, observer: Observer) -> None:
+        self.observer = observer
+        await self.watch((TV, WEB))
+
+    async def request(
+        self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
+    ) -> ActionResult:
+        del action, group_id, at_length
+        accepted()
+        return self.result
+
+    async def watch(self, groups: Collection[Group]) -> None:
+        assert self.observer is not None
+        for group in groups:
+            self.observer.observed(group.id, KNOWN)
+
+    def trouble(self) -> str:
+        return "trouble"
+
+    async def check_config(self) -> str:
+        return "checked"
+
+    def config_problem(self) -> str:
+        return "problem"
+
+    async def until_broken(self) -> NoReturn:
+        raise RuntimeError("broken")
+
+    async def close(self) -> None:
+        self.observer = None
+
+
+@pytest.fixture
+def observer() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def scripted() -> ScriptedHost:
+    return ScriptedHost()
+
+
+def host(scripted: ScriptedHost, folder: Path) -> AssumingHost:
+    return AssumingHost(scripted, (TV, WEB), AssumedStates(folder))
+
+
+async def act(assuming: AssumingHost, action: Action, group_id: str = "tv") -> ActionResult:
+    return await assuming.request(action, group_id, lambda: None, at_length=False)
+
+
+async def test_a_group_is_off_until_an_action_has_succeeded(
+    scripted: ScriptedHost, observer: Recorder, tmp_path: Path
+) -> None:
+    await host(scripted, tmp_path).open(observer)
+    assert observer.told == [("tv", Observed({}, ProbeResult.OFF)), ("web", KNOWN)]
+
+
+@pytest.mark.parametrize(
+    ("results", "is_on"),
+    [
+        ([(Action.START, ActionResult())], True),
+        ([(Action.START, ActionResult()), (Action.STOP, ActionResult())], False),
+        ([(Action.START, ActionResult()), (Action.STOP, ActionResult("failed"))], True),
+        ([(Action.START, ActionResult()), (Action.STOP, ActionResult(superseded=True))], True),
+        ([(Action.START, ActionResult("failed"))], False),
+        ([(Action.START, ActionResult(superseded=True))], False),
+    ],
+)
+async def test_the_last_action_that_succeeded_counts_also_after_a_restart(
+    scripted: ScriptedHost,
+    observer: Recorder,
+    tmp_path: Path,
+    results: list[tuple[Action, ActionResult]],
+    is_on: bool,
+) -> None:
+    assuming = host(scripted, tmp_path)
+    await assuming.open(observer)
+    for action, result in results:
+        scripted.result = result
+        assert await act(assuming, action) == result
+    expected = ("tv", Observed({}, ProbeResult.ON if is_on else ProbeResult.OFF))
+    assert [told for told in observer.told if told[0] == "tv"][-1] == expected
+    observer.told.clear()
+    await host(scripted, tmp_path).open(observer)
+    assert observer.told[0] == expected
+
+
+async def test_an_action_on_another_group_is_not_kept(
+    scripted: ScriptedHost, observer: Recorder, tmp_path: Path
+) -> None:
+    assuming = host(scripted, tmp_path)
+    await assuming.open(observer)
+    observer.told.clear()
+    await act(assuming, Action.START, "web")
+    assert (observer.told, list(tmp_path.iterdir())) == ([], [])
+
+
+async def test_an_unknown_group_stays_unknown_and_its_state_comes_back_with_it(
+    scripted: ScriptedHost, observer: Recorder, tmp_path: Path
+) -> None:
+    assuming = host(scripted, tmp_path)
+    await assuming.open(observer)
+    await act(assuming, Action.START)
+    for observed, expected in ((GONE, GONE), (KNOWN, Observed({}, ProbeResult.ON))):
+        assuming.observed("tv", observed)
+        assert observer.told[-1] == ("tv", expected)
+
+
+async def test_a_reload_takes_effect_on_the_groups_that_it_names(
+    scripted: ScriptedHost, observer: Recorder, tmp_path: Path
+) -> None:
+    assuming = host(scripted, tmp_path)
+    await assuming.open(observer)
+    await act(assuming, Action.START)
+    await assuming.watch((WEB,))
+    assuming.observed("tv", KNOWN)
+    assert observer.told[-1] == ("tv", KNOWN)
+    await assuming.watch((TV, WEB))
+    assert ("tv", Observed({}, ProbeResult.ON)) == observer.told[-2]
+
+
+async def test_everything_else_is_the_hosts(
+    scripted: ScriptedHost, observer: Recorder, tmp_path: Path
+) -> None:
+    assuming = host(scripted, tmp_path)
+    await assuming.open(observer)
+    assuming.noticed()
+    assert (assuming.trouble(), await assuming.check_config(), assuming.config_problem()) == (
+        "trouble",
+        "checked",
+        "problem",
+    )
+    assert observer.notices == 1
+    with pytest.raises(RuntimeError, match="broken"):
+        await assuming.until_broken()
+    await assuming.close()
+    assert scripted.observer is None
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [b"", b"{", b"[]", b'{"version": 2, "on": ["tv"]}', b'{"version": 1, "on": [1]}', b"\xff", b"[" * 60_000],
+    ids=["empty", "cut off", "a list", "a later version", "no ids", "not UTF-8", "nested"],
+)
+def test_a_damaged_file_assumes_all_groups_off_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, contents: bytes
+) -> None:
+    (tmp_path / FILE_NAME).write_bytes(contents)
+    assumed = AssumedStates(tmp_path)
+    assert not assumed.is_on("tv")
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path / FILE_NAME} is damaged; its groups are assumed to be off"
+    ]
+    assumed.set("tv", on=True)
+    assert json.loads((tmp_path / FILE_NAME).read_bytes()) == {"version": 1, "on": ["tv"]}
+    assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_state_that_cannot_be_written_holds_until_the_end_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "state"
+    assumed = AssumedStates(folder)  # which does not exist
+    assumed.set("tv", on=True)
+    assert assumed.is_on("tv")
+    assert [record.message for record in caplog.records] == [
+        f"tv: cannot write {folder / FILE_NAME}: No such file or directory"
+    ]
+    assert not AssumedStates(folder).is_on("tv")
+
+
+def test_a_state_that_did_not_change_is_not_written_again(tmp_path: Path) -> None:
+    assumed = AssumedStates(tmp_path)
+    assumed.set("tv", on=True)
+    (tmp_path / FILE_NAME).unlink()
+    assumed.set("tv", on=True)
+    assert list(tmp_path.iterdir()) == []
