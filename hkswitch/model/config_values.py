@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from unicodedata import bidirectional, category, combining, normalize
 
 from hkswitch.model.group import AccessoryType
+from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.printable import FILLERS, without_invisible
 from hkswitch.model.unit_state import Action, HelperTransport
 from hkswitch.model.yaml_nodes import Scalar, not_text, shown
@@ -64,11 +65,20 @@ group_id = _like(_GROUP_ID, "a group id", "use at most 64 of a-z, 0-9 and '-', w
 interface = _like(_INTERFACE, "an interface", "at most 15 characters without slashes and spaces are allowed")
 
 
-user = _like(
+_user = _like(
     _USER,
     "a user name",
     "at most 31 letters, digits and '_', '.', '-' are allowed, with a letter or '_' first",
 )
+
+
+def user(scalar: Scalar) -> str:
+    """Convert the name of a user who may run commands."""
+    text = _user(scalar)
+    # TRUST: the daemon could write what it then runs outside its sandbox.
+    if text == DAEMON_USER:
+        raise ValueError(f"{shown(text)} is the daemon's own user, which must not run anything else")
+    return text
 
 
 def name(scalar: Scalar) -> str:

@@ -29,6 +29,9 @@ COMMAND_ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 DETACHED_SECONDS: Final = 600
 """The time limit of a detached command, unless `timeout_seconds` is more."""
 
+MOST_DETACHED: Final = 32
+"""Detached commands of a group at once."""
+
 PROBE_AGAIN_SECONDS: Final = 0.5
 """The interval between probes of a group that has not reached the requested state."""
 
@@ -146,15 +149,13 @@ class Executor:
         """Run the command of an action to its end, or until a detached one need not be waited for."""
         if not group.detach:
             return await self._run(group, argv, f"hkswitch-command-{group.id}.service", goal.guard.begin)
-        # Earlier ones of the group may still be running. A group's id has no colon.
-        unit = f"hkswitch-command-{group.id}:{os.getpid()}-{next(self._probes)}.service"
         has_begun = asyncio.Event()
 
         def begin() -> None:
             goal.guard.begin()
             has_begun.set()
 
-        running = asyncio.ensure_future(self._run(group, argv, unit, begin))
+        running = asyncio.ensure_future(self._run_in_free_unit(group, argv, begin))
         try:
             while True:
                 await asyncio.wait([running], timeout=PROBE_AGAIN_SECONDS)
@@ -165,6 +166,18 @@ class Executor:
         finally:
             running.cancel()  # the command itself goes on
             await asyncio.gather(running, return_exceptions=True)
+
+    async def _run_in_free_unit(self, group: Group, argv: Argv, begin: Callable[[], None]) -> Ended:
+        """Run a command beside earlier ones of the group, up to a limit."""
+        # TRUST: the daemon may request any number of actions. systemd holds a name as long as its unit has
+        # processes.
+        for number in range(MOST_DETACHED):
+            unit = f"hkswitch-command-{group.id}:{number}.service"  # a group's id has no colon
+            ended = await self._run(group, argv, unit, begin)
+            if ended.result is not ServiceResult.EXISTS:
+                return ended
+        why = f"{MOST_DETACHED} earlier commands of the group still have processes"
+        return Ended(ServiceResult.EXISTS, 0, why)
 
     async def _confirm(
         self, group: Group, probe: Probe, is_superseded: Callable[[], bool]

@@ -46,6 +46,7 @@ class ServiceResult(StrEnum):
     CORE_DUMP = "core-dump"
     TIMEOUT = "timeout"
     RESOURCES = "resources"
+    EXISTS = "exists"  # ours: a unit of that name has processes
     DETACHED = "detached"  # ours: it is still running, and nobody waits for it any longer
     OTHER = "other"  # ours: a result that makes no difference here, or one of a newer systemd
     LOST = "lost"  # ours: it ended while there was no connection to systemd
@@ -74,7 +75,7 @@ class Ended(NamedTuple):
     @property
     def was_run(self) -> bool:
         """Whether the program was executed."""
-        unmade = {ServiceResult.RESOURCES, ServiceResult.OTHER, ServiceResult.LOST}
+        unmade = {ServiceResult.RESOURCES, ServiceResult.OTHER, ServiceResult.EXISTS, ServiceResult.LOST}
         exited = {ServiceResult.SUCCESS, ServiceResult.EXIT_CODE}
         return self.result not in unmade and (self.result not in exited or self.exit_code is not None)
 
@@ -90,5 +91,5 @@ class Ended(NamedTuple):
                 return "is still running"
             case ServiceResult.LOST:
                 return "ended while systemd was unreachable"
-            case ServiceResult.RESOURCES | ServiceResult.OTHER:
+            case ServiceResult.RESOURCES | ServiceResult.OTHER | ServiceResult.EXISTS:
                 return f"was not run: {self.detail}" if self.detail else "could not be run"

@@ -158,7 +158,7 @@ class Systemd:
         path = sdbus.encode_object_path(f"{MANAGER_PATH}/unit", command.unit)
         properties = transient.properties_of(command, await self._environment())
         if path in self._commands:
-            return Ended(ServiceResult.OTHER, 0, "it is already running")
+            return Ended(ServiceResult.EXISTS, 0, "it is already running")
         last = self._commands[path] = {}
         try:
             await self._subscribe_to_jobs()
@@ -169,7 +169,8 @@ class Systemd:
                     ending = self._jobs.ending(await self._connection.call(make))
                 await ending
         except sdbus.SdBusBaseError as error:
-            return Ended(ServiceResult.OTHER, 0, sentence(error))
+            exists = f"{SYSTEMD}.UnitExists" in error.args
+            return Ended(ServiceResult.EXISTS if exists else ServiceResult.OTHER, 0, sentence(error))
         finally:
             del self._commands[path]
         return transient.ended(last)

@@ -238,7 +238,7 @@ def test_a_key_has_a_default_or_is_required() -> None:
 )
 def test_a_key_that_is_required_is(key: str, text: str) -> None:
     everything = {name: said for title in ("GROUPS", "COMMANDS") for name, said in described(title).items()}
-    assert "Required" in everything.get(key, prose(section(CONFIG, "DESCRIPTION")))
+    assert "required" in everything.get(key, prose(section(CONFIG, "DESCRIPTION"))).casefold()
     with pytest.raises(ConfigError, match=f"the key '{key}' is missing"):
         parse(text.encode(), "config")
 

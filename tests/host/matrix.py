@@ -40,6 +40,7 @@ CELLS: Final = {
     "test_upgrades.py": Cell("trixie", variant="deb"),
     # These fit any release, and balance the two. Taps and faults are tested over both transports.
     "test_command_line.py": Cell("bookworm"),
+    "test_command_options.py": Cell("trixie"),
     "test_commands.py": Cell("trixie", variant="socket"),
     "test_daemon.py": Cell("trixie"),
     "test_faults.py": Cell("bookworm"),

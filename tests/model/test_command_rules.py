@@ -145,6 +145,11 @@ STATUS_IS_MISSING = "3:15: groups.tv.commands: the key 'status' is missing; it i
             )
             for name in ("'1000'", "'-u'", "'a b'", "'a:b'", "''", "'ö'")
         ),
+        (
+            "user: hkswitch",
+            ALL,
+            "4:11: groups.tv.user: 'hkswitch' is the daemon's own user, which must not run anything else",
+        ),
         ("detach: yes", ALL, "4:13: groups.tv.detach: must be true or false; write true, in lower case"),
     ],
 )

@@ -10,7 +10,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.unit_state import Action, JobResult, UnitResult
 from hkswitch.serviceswitch import trusted_files
-from hkswitch.serviceswitch.execute import DETACHED_SECONDS, ActionGuard, Executor
+from hkswitch.serviceswitch.execute import DETACHED_SECONDS, MOST_DETACHED, ActionGuard, Executor
 from hkswitch.serviceswitch.policy import TrustedConfig
 from hkswitch.serviceswitch.trusted_files import NoSuchUser, Untrusted
 from hkswitch.systemd.command import Command, Ended, ServiceResult
@@ -29,8 +29,12 @@ class ScriptedSystemd:
         self.ran: list[Command] = []
         self.abandoned: list[Command] = []
         self.is_held = asyncio.Event()
+        self.held: set[str] = set()
+        """The units that have processes."""
 
     async def execute(self, command: Command, begin: Callable[[], None]) -> Ended:
+        if command.unit in self.held:
+            return Ended(ServiceResult.EXISTS, 0, "it is already running")
         begin()
         self.ran.append(command)
         if (end := self.ends.get(command.argv[-1])) is not None:
@@ -177,15 +181,26 @@ async def test_an_action_that_is_no_longer_wanted_runs_nothing() -> None:
 async def test_detached_commands_have_units_of_their_own_with_a_time_limit_and_probes_have_theirs() -> None:
     systemd = ScriptedSystemd(start=SUCCESS, stop=SUCCESS, status=FAILED)
     both = group(BOTH, assume_state=True, detach=True)
-    carried_out = executor(systemd)
     for action in (Action.START, Action.STOP):
-        await carried_out.do(action, both, carried_out.probe, 0)
-    await carried_out.probe(group(WITH_STATUS, detach=True))
+        await do(systemd, action, both)
+        systemd.held.add(systemd.ran[-1].unit)
+    await executor(systemd).probe(group(WITH_STATUS, detach=True))
     *actions, probe = systemd.ran
-    assert len({command.unit for command in actions}) == 2
-    assert all(command.unit.startswith("hkswitch-command-tv:") for command in actions)
+    assert [each.unit for each in actions] == [f"hkswitch-command-tv:{n}.service" for n in (0, 1)]
     assert [(each.timeout_seconds, each.detached) for each in actions] == [(DETACHED_SECONDS, True)] * 2
     assert (probe.timeout_seconds, probe.detached) == (1, False)
+
+
+async def test_so_many_detached_commands_of_a_group_run_at_once_and_no_more() -> None:
+    systemd = ScriptedSystemd(start=SUCCESS)
+    both = group(BOTH, assume_state=True, detach=True)
+    for _ in range(MOST_DETACHED):
+        assert (await do(systemd, Action.START, both)).job is JobResult.DONE
+        systemd.held.add(systemd.ran[-1].unit)
+    why = f"was not run: {MOST_DETACHED} earlier commands of the group still have processes"
+    assert await do(systemd, Action.START, both) == UnitResult(TV, JobResult.FAILED, why)
+    systemd.held.pop()
+    assert (await do(systemd, Action.START, both)).job is JobResult.DONE
 
 
 async def test_a_time_limit_of_more_than_that_is_kept() -> None:

@@ -255,7 +255,7 @@ def test_a_command_that_runs_keeps_its_name_and_is_forgotten_at_its_end() -> Non
             first = asyncio.create_task(connection.execute(one))
             await asyncio.sleep(1)
             refused = await other.execute(one)
-            assert refused.result is ServiceResult.OTHER
+            assert refused.result is ServiceResult.EXISTS
             assert "already loaded" in refused.detail
             assert (await first).exit_code == 1
             assert str((await other.states([one.unit]))[one.unit]) == "not-found"
