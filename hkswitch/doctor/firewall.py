@@ -10,16 +10,15 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from hkswitch.doctor import ufw
 from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import NO_CONFIG, Check, Finding, Verdict, needs_root, ok, skip, todo
 from hkswitch.doctor.network import interfaces_of
 from hkswitch.doctor.programs import Completed, NotInstalled, path_of, run
+from hkswitch.doctor.traffic import MDNS_PORT, Traffic, traffic_to
 from hkswitch.model.errors import Failure
-from hkswitch.network.endpoint import Endpoint
-
-MDNS_PORT: Final = 5353
 
 FIREWALLD_NOT_RUNNING: Final = 252  # firewall-cmd(1)
 
@@ -36,41 +35,18 @@ DENYING: Final = ("drop", "reject", "queue", "vmap", "xt")
 Json = dict[str, Any]
 
 
-class Traffic(NamedTuple):
-    """The incoming packets that the bridge needs: to two ports, on its interfaces."""
-
-    port: int
-    interfaces: tuple[str, ...]
-    families: frozenset[str]
-    """The IP versions, "ip" and "ip6", as nftables calls them."""
-
-    @property
-    def ports(self) -> tuple[tuple[str, int], ...]:
-        """Both ports, each after its protocol."""
-        return ("udp", MDNS_PORT), ("tcp", self.port)
-
-    def __str__(self) -> str:
-        return f"{MDNS_PORT}/udp and {self.port}/tcp"
-
-
 async def firewall(context: Context) -> tuple[Finding]:
     """Check the firewall for the port that the bridge serves on; a changed port takes effect later."""
     if isinstance(context.config, Failure):
         return (skip(Check.FIREWALL, NO_CONFIG),)
     bridge = context.config.bridge if isinstance(context.bridge, Failure) else context.bridge
     traffic = traffic_to(bridge.port, context.endpoint, interfaces_of(context.endpoint))
-    for look in (_firewalld, _ufw, _kernel):
+    for look in (_firewalld, ufw.found, _kernel):
         if (found := await look(traffic)) is not None:
             # These programs need root to answer.
             is_unanswered = found.verdict is Verdict.SKIP and not context.is_root
             return (needs_root(Check.FIREWALL) if is_unanswered else found,)
     return (ok(Check.FIREWALL, "no active firewall was found"),)
-
-
-def traffic_to(port: int, endpoint: Endpoint | Failure, interfaces: tuple[str, ...]) -> Traffic:
-    """Return the traffic that the bridge needs; over IPv4 while its addresses are not known."""
-    addresses = ("",) if isinstance(endpoint, Failure) else endpoint.addresses
-    return Traffic(port, interfaces, frozenset("ip6" if ":" in address else "ip" for address in addresses))
 
 
 def firewalld_zone(zone: str, unlisted: Sequence[str]) -> Finding:
@@ -79,29 +55,6 @@ def firewalld_zone(zone: str, unlisted: Sequence[str]) -> Finding:
     commands = f"`sudo firewall-cmd --permanent --zone={zone} {options}` and `sudo firewall-cmd --reload`"
     what = f"firewalld is active, and zone {zone} does not list {' and '.join(unlisted)} as open"
     return todo(Check.FIREWALL, what, f"unless another rule allows that, run {commands}")
-
-
-def ufw_status(status: Completed, traffic: Traffic) -> Finding | None:
-    """Judge the output of `ufw status verbose`; None if ufw is not active, or did not answer.
-
-    ufw allows mDNS by default (/etc/ufw/before.rules), so that only the other port needs a rule.
-    """
-    if status.code != 0 or "Status: active" not in status.output:
-        return None
-    rules = list(_ufw_rules(status.output, traffic))
-    sources = {source for action, source in rules if action in {"ALLOW", "LIMIT"}}
-    port = f"{traffic.port}/tcp"
-    if any(action in {"DENY", "REJECT"} for action, _ in rules):
-        advice = (
-            f"`sudo ufw status numbered` lists the rules; unless an earlier one allows {port}, "
-            "delete the one that denies it"
-        )
-        return todo(Check.FIREWALL, f"ufw is active, and a rule denies {port}", advice)
-    if sources or "Default: allow (incoming)" in status.output:
-        only = "" if "Anywhere" in sources or not sources else f" from {' and '.join(sorted(sources))}"
-        return ok(Check.FIREWALL, f"ufw allows {port}{only}, and {MDNS_PORT}/udp by default")
-    what = f"ufw is active, and allows {MDNS_PORT}/udp by default, but no rule names {port}"
-    return todo(Check.FIREWALL, what, f"run `sudo ufw allow {port}`")
 
 
 def nftables_chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
@@ -122,7 +75,7 @@ def nftables_chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
     return todo(Check.FIREWALL, f"nftables is active ({title})", advice)
 
 
-def denying_chains(ruleset: Json, families: frozenset[str]) -> Iterator[Json]:
+def denying_chains(ruleset: Json, families: tuple[str, ...]) -> Iterator[Json]:
     """Yield the chains for incoming packets that deny some, or may do so, by policy or by a rule."""
     for chain in _objects(ruleset, "chain"):
         is_input = chain.get("hook") == "input" and chain["family"] in {"inet", *families}
@@ -193,23 +146,6 @@ async def _lists(zone: str, protocol: str, port: int) -> bool:
         if (await run("firewall-cmd", f"--zone={zone}", query)).code == 0:
             return True
     return False
-
-
-async def _ufw(traffic: Traffic) -> Finding | None:
-    try:
-        return ufw_status(await run("ufw", "status", "verbose"), traffic)
-    except NotInstalled:
-        return None
-
-
-def _ufw_rules(status: str, traffic: Traffic) -> Iterator[tuple[str, str]]:
-    """Yield the action and source of each rule for incoming packets to our port, or to every port."""
-    interfaces = "|".join(map(re.escape, traffic.interfaces)) or r"\S+"
-    to = rf"(?:{traffic.port}(?:/tcp)?|Anywhere)(?: \(v6\))?(?: on (?:{interfaces}))?"
-    rule = re.compile(rf"{to} +(ALLOW|LIMIT|DENY|REJECT)(?: IN)? {{2,}}([^#\n]+)")
-    for found in map(rule.match, status.split("\n")):
-        if found is not None:
-            yield found[1], found[2].replace("(v6)", "").strip()
 
 
 async def _kernel(traffic: Traffic) -> Finding | None:

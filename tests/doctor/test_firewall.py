@@ -8,27 +8,18 @@ from typing import Any
 import pytest
 
 from hkswitch.control import client
-from hkswitch.doctor import firewall
+from hkswitch.doctor import firewall, ufw
 from hkswitch.doctor.context import Context
-from hkswitch.doctor.finding import Finding, Verdict
+from hkswitch.doctor.finding import Verdict
 from hkswitch.doctor.programs import Completed, NotInstalled
+from hkswitch.doctor.traffic import Packet, Traffic, network_of, ports_in, traffic_to
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable
 from hkswitch.network.choice import NoDefaultRoute
 from hkswitch.network.endpoint import Endpoint
-
-OK, FAIL, WARN, TODO, SKIP = Verdict
-HERE = Endpoint(("10.77.0.1", "fd00::1"), frozenset({1}))
-BOTH = firewall.traffic_to(51826, HERE, ("lan0",))
-BY_IPV4 = firewall.traffic_to(51826, Endpoint(("10.77.0.1",), frozenset({1})), ("lan0",))
+from tests.doctor.firewalls import BOTH, BY_IPV4, HERE, OK, SKIP, TODO, judged
 
 Json = dict[str, Any]
-
-
-def judged(finding: Finding | None, verdict: Verdict, words: str) -> None:
-    assert finding is not None
-    assert (finding.verdict, words in str(finding)) == (verdict, True), str(finding)
-    assert (finding.verdict is TODO) <= bool(finding.advice), "what to do?"
 
 
 # nftables
@@ -166,68 +157,9 @@ def test_what_a_zone_of_firewalld_does_not_list_is_opened_by_one_command() -> No
     assert found.advice.endswith(f"`sudo firewall-cmd {options}` and `sudo firewall-cmd --reload`")
 
 
-# ufw
-
-UFW = """\
-Status: active
-Logging: on (low)
-Default: deny (incoming), allow (outgoing), disabled (routed)
-New profiles: skip
-
-To                         Action      From
---                         ------      ----
-22/tcp                     ALLOW IN    Anywhere
-137,138/udp (Samba)        ALLOW IN    Anywhere
-{rule}
-22/tcp (v6)                ALLOW IN    Anywhere (v6)
-"""
-
-
-@pytest.mark.parametrize(
-    ("rule", "verdict", "words"),
-    [
-        ("51826/tcp                  ALLOW IN    Anywhere", OK, "ufw allows 51826/tcp, and 5353/udp by def"),
-        ("51826/tcp                  ALLOW       Anywhere", OK, "ufw allows 51826/tcp, and 5353/udp by def"),
-        ("51826/tcp                  ALLOW IN    192.168.1.0/24", OK, "51826/tcp from 192.168.1.0/24, and"),
-        ("51826                      LIMIT IN    Anywhere", OK, "ufw allows"),
-        ("51826/tcp on lan0          ALLOW IN    Anywhere                   # phones", OK, "51826/tcp, and"),
-        ("51826/tcp (v6) on lan0     ALLOW IN    Anywhere (v6)", OK, "51826/tcp, and"),
-        ("Anywhere                   ALLOW IN    10.0.0.0/8", OK, "from 10.0.0.0/8"),
-        ("", TODO, "allows 5353/udp by default, but no rule names 51826/tcp; run `sudo ufw allow 51826/tcp`"),
-        ("51826/tcp on wan0          ALLOW IN    Anywhere", TODO, "no rule names"),
-        ("51826/udp                  ALLOW IN    Anywhere", TODO, "no rule names"),
-        ("151826/tcp                 ALLOW IN    Anywhere", TODO, "no rule names"),
-        ("51826/tcp                  ALLOW OUT   Anywhere", TODO, "no rule names"),
-        ("Home                       ALLOW IN    Anywhere", TODO, "no rule names"),
-        ("51826/tcp                  DENY IN     Anywhere", TODO, "a rule denies 51826/tcp; `sudo ufw st"),
-        (
-            f"51826{'ALLOW IN':>30}    Anywhere\nAnywhere                   REJECT IN   10.0.0.0/8",
-            TODO,
-            "a rule denies",
-        ),
-    ],
-)
-def test_ufw(rule: str, verdict: Verdict, words: str) -> None:
-    judged(firewall.ufw_status(Completed(0, UFW.format(rule=rule)), BOTH), verdict, words)
-
-
-@pytest.mark.parametrize(
-    ("rule", "verdict"), [("", OK), ("51826/tcp                  DENY IN   Anywhere", TODO)]
-)
-def test_a_ufw_that_allows_everything_is_ok_without_a_rule_against_it(rule: str, verdict: Verdict) -> None:
-    everything = UFW.format(rule=rule).replace("deny (incoming)", "allow (incoming)")
-    judged(firewall.ufw_status(Completed(0, everything), BOTH), verdict, "51826/tcp")
-
-
-@pytest.mark.parametrize(
-    "ran", [Completed(0, "Status: inactive\n"), Completed(1, "", "ERROR: You need to be root\n")]
-)
-def test_a_ufw_that_is_not_active_is_passed_over(ran: Completed) -> None:
-    assert firewall.ufw_status(ran, BOTH) is None
-
-
 # Which one it is
 
+UFW = "Status: active\nDefault: deny (incoming), allow (outgoing)\n"
 RUNNING = Completed(0, "running\n")
 STOPPED = Completed(252, "", "not running\n")
 FAILS = Completed(1, "", "you must be root\n")
@@ -256,7 +188,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
             raise NotInstalled(f"{program} is not installed")
         return answers[" ".join((program, *arguments))]
 
-    monkeypatch.setattr(firewall, "run", run)
+    for module in (firewall, ufw):
+        monkeypatch.setattr(module, "run", run)
     monkeypatch.setattr(firewall, "path_of", lambda program: program if program in programs else None)
     monkeypatch.setattr(firewall, "LEGACY_TABLES", {})
 
@@ -274,7 +207,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
         ({"firewall-cmd --state": FAILS}, 1000, SKIP, "needs root; run `sudo hkswitch doctor`"),
         ({"firewall-cmd --state": STOPPED, "nft -j list ruleset": DENIES}, 0, TODO, "nftables is active"),
         (
-            {"ufw status verbose": Completed(0, UFW.format(rule="")), "nft -j list ruleset": DENIES},
+            {"ufw status verbose": Completed(0, UFW), "nft -j list ruleset": DENIES},
             0,
             TODO,
             "ufw",
@@ -346,8 +279,46 @@ async def test_rules_that_nft_does_not_show_are_found(
 
 
 def test_without_a_network_packets_come_over_ipv4_from_anywhere() -> None:
-    assert firewall.traffic_to(51826, NoDefaultRoute(), ()) == firewall.Traffic(51826, (), frozenset({"ip"}))
-    assert BOTH.families == {"ip", "ip6"}
+    unknown = traffic_to(51826, NoDefaultRoute(), ())
+    assert (unknown, unknown.families) == (Traffic(51826, (), ()), ("ip",))
+    assert unknown.packets("ip") == (Packet("udp", 5353, "", "ip"), Packet("tcp", 51826, "", "ip"))
+    assert BOTH.families == ("ip", "ip6")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "source", "is_ours"),
+    [
+        (("10.77.0.1",), "10.77.0.0/24", True),
+        (("10.77.0.1",), "0.0.0.0/0", True),
+        (("fe80::1%lan0",), "fe80::/64", True),
+        ((), "0.0.0.0/0", True),
+        (("10.77.0.1",), "10.8.0.0/24", False),
+        (("10.77.0.1",), "10.77.0.1", False),
+        (("10.77.0.1",), "::/0", False),
+        (("fd00::1",), "0.0.0.0/0", False),
+        ((), "10.77.0.0/24", False),
+    ],
+)
+def test_a_source_is_the_bridges_network_if_its_address_is_in_it(
+    addresses: tuple[str, ...], source: str, is_ours: bool
+) -> None:
+    traffic = traffic_to(51826, Endpoint(addresses, frozenset()), ())
+    found = network_of(source)
+    assert found is not None
+    assert traffic.comes_from(found, traffic.families[0]) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("22,80:90", ((22, 22), (80, 90))),
+        ("22 51000-52000", ((22, 22), (51000, 52000))),
+        ("", ()),
+        ("ssh,123456,-1,5353/udp,1-2-3", ()),
+    ],
+)
+def test_ports_are_parsed(text: str, ports: tuple[tuple[int, int], ...]) -> None:
+    assert ports_in(text) == ports
 
 
 def context(user_id: int) -> Context:

@@ -15,6 +15,7 @@ from hkswitch.control.words import command
 from hkswitch.doctor import firewall, network
 from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import Check, Finding, Verdict, ok
+from hkswitch.doctor.traffic import Traffic
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable, Failure
 from hkswitch.network.addresses import TablesUnreadable
@@ -268,7 +269,7 @@ async def test_the_firewall_is_asked_for_the_port_that_is_served(
 ) -> None:
     asked: list[int] = []
 
-    async def ufw(traffic: firewall.Traffic) -> Finding:
+    async def ufw(traffic: Traffic) -> Finding:
         asked.append(traffic.port)
         return ok(Check.FIREWALL, "open")
 
