@@ -20,7 +20,7 @@ import yaml
 
 import hkswitch
 from hkswitch.cli import demo
-from hkswitch.doctor import firewall, privileges, ufw
+from hkswitch.doctor import firewall, firewalld, privileges, ufw
 from hkswitch.doctor.finding import Finding, Verdict
 from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
@@ -346,7 +346,7 @@ def by_firewalld(typed: Sequence[Sequence[str]]) -> Finding | None:
         assert len(ports) + len(services) > 0
     opened = {*ports, *(SERVICES[name] for name in services)}
     closed = [port for port in ("5353/udp", f"{PORT}/tcp") if port not in opened]
-    return firewall.firewalld_zone("public", closed) if closed else None
+    return firewalld.missing("public", closed) if closed else None
 
 
 def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:

@@ -7,20 +7,18 @@ as other rules may allow the ports, too. It cannot see a router's firewall.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
-from hkswitch.doctor import ufw
+from hkswitch.doctor import firewalld, ufw
 from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import NO_CONFIG, Check, Finding, Verdict, needs_root, ok, skip, todo
 from hkswitch.doctor.network import interfaces_of
 from hkswitch.doctor.programs import Completed, NotInstalled, path_of, run
-from hkswitch.doctor.traffic import MDNS_PORT, Traffic, traffic_to
+from hkswitch.doctor.traffic import Traffic, traffic_to
 from hkswitch.model.errors import Failure
-
-FIREWALLD_NOT_RUNNING: Final = 252  # firewall-cmd(1)
 
 IPTABLES: Final = {"ip": "iptables", "ip6": "ip6tables"}
 LEGACY_TABLES: Final = {
@@ -41,20 +39,12 @@ async def firewall(context: Context) -> tuple[Finding]:
         return (skip(Check.FIREWALL, NO_CONFIG),)
     bridge = context.config.bridge if isinstance(context.bridge, Failure) else context.bridge
     traffic = traffic_to(bridge.port, context.endpoint, interfaces_of(context.endpoint))
-    for look in (_firewalld, ufw.found, _kernel):
+    for look in (firewalld.found, ufw.found, _kernel):
         if (found := await look(traffic)) is not None:
             # These programs need root to answer.
             is_unanswered = found.verdict is Verdict.SKIP and not context.is_root
             return (needs_root(Check.FIREWALL) if is_unanswered else found,)
     return (ok(Check.FIREWALL, "no active firewall was found"),)
-
-
-def firewalld_zone(zone: str, unlisted: Sequence[str]) -> Finding:
-    """Return the finding for a zone of firewalld that does not list these ports as open."""
-    options = " ".join(f"--add-port={port}" for port in unlisted)
-    commands = f"`sudo firewall-cmd --permanent --zone={zone} {options}` and `sudo firewall-cmd --reload`"
-    what = f"firewalld is active, and zone {zone} does not list {' and '.join(unlisted)} as open"
-    return todo(Check.FIREWALL, what, f"unless another rule allows that, run {commands}")
 
 
 def nftables_chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
@@ -105,47 +95,6 @@ def iptables_rules(program: str, listed: Completed, traffic: Traffic) -> Finding
         f"{' and '.join(commands)}, and save them like your other rules"
     )
     return todo(Check.FIREWALL, f"{program} is active", advice)
-
-
-async def _firewalld(traffic: Traffic) -> Finding | None:
-    """Ask firewalld; None if it is not running."""
-    try:
-        state = await run("firewall-cmd", "--state")
-    except NotInstalled:
-        return None
-    if state.code != 0:
-        return None if state.code == FIREWALLD_NOT_RUNNING else _unanswered("firewall-cmd", state)
-    zones = dict.fromkeys([await _zone_of(interface) for interface in traffic.interfaces or ("",)])
-    for zone in zones:
-        listed = await run("firewall-cmd", f"--zone={zone}", "--list-all")
-        if listed.code != 0:
-            return _unanswered("firewall-cmd", listed)
-        if re.search(r"^ *target: ACCEPT$", listed.output, re.MULTILINE):
-            continue
-        unlisted = [
-            f"{port}/{protocol}" for protocol, port in traffic.ports if not await _lists(zone, protocol, port)
-        ]
-        if unlisted:
-            return firewalld_zone(zone, unlisted)
-    return ok(Check.FIREWALL, f"firewalld allows {traffic} in zone {' and '.join(zones)}")
-
-
-async def _zone_of(interface: str) -> str:
-    """Return the zone of an interface; if it is in none, the default zone."""
-    if interface:
-        zone = await run("firewall-cmd", f"--get-zone-of-interface={interface}")
-        if zone.code == 0:
-            return zone.output.strip()
-    return (await run("firewall-cmd", "--get-default-zone")).output.strip()
-
-
-async def _lists(zone: str, protocol: str, port: int) -> bool:
-    """Whether a zone lists a port as open: itself, in a range, or as the service mdns."""
-    services = ("--query-service=mdns",) if port == MDNS_PORT else ()
-    for query in (f"--query-port={port}/{protocol}", *services):
-        if (await run("firewall-cmd", f"--zone={zone}", query)).code == 0:
-            return True
-    return False
 
 
 async def _kernel(traffic: Traffic) -> Finding | None:

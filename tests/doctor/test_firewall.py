@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hkswitch.control import client
-from hkswitch.doctor import firewall, ufw
+from hkswitch.doctor import firewall, firewalld, ufw
 from hkswitch.doctor.context import Context
 from hkswitch.doctor.finding import Verdict
 from hkswitch.doctor.programs import Completed, NotInstalled
@@ -147,16 +147,6 @@ def test_iptables_without_rules_is_not_active() -> None:
     assert firewall.iptables_rules("iptables", Completed(0, "-P INPUT ACCEPT\n"), BY_IPV4) is None
 
 
-# firewalld
-
-
-def test_what_a_zone_of_firewalld_does_not_list_is_opened_by_one_command() -> None:
-    options = "--permanent --zone=home --add-port=5353/udp --add-port=51826/tcp"
-    found = firewall.firewalld_zone("home", ["5353/udp", "51826/tcp"])
-    judged(found, TODO, "zone home does not list 5353/udp and 51826/tcp as open; unless another rule")
-    assert found.advice.endswith(f"`sudo firewall-cmd {options}` and `sudo firewall-cmd --reload`")
-
-
 # Which one it is
 
 UFW = "Status: active\nDefault: deny (incoming), allow (outgoing)\n"
@@ -164,15 +154,15 @@ RUNNING = Completed(0, "running\n")
 STOPPED = Completed(252, "", "not running\n")
 FAILS = Completed(1, "", "you must be root\n")
 NO, YES = Completed(1, "no\n"), Completed(0, "yes\n")
-LISTED = Completed(0, "public (active)\n  target: default\n")
+LISTED = Completed(0, "public\n  target: default\n  services: mdns\n  ports: 51826/tcp\n")
+NOTHING_LISTED = Completed(0, "public\n  target: default\n  services: ssh\n  ports:\n")
 TRUSTED = Completed(0, "trusted (active)\n  target: ACCEPT\n")
 ASKED = {
     "firewall-cmd --state": RUNNING,
+    "firewall-cmd --query-panic": NO,
+    "firewall-cmd --get-active-zones": Completed(0, "vpn\n  interfaces: wg0\n"),
     "firewall-cmd --get-default-zone": Completed(0, "public\n"),
     "firewall-cmd --zone=public --list-all": LISTED,
-    "firewall-cmd --zone=public --query-port=5353/udp": NO,
-    "firewall-cmd --zone=public --query-service=mdns": YES,
-    "firewall-cmd --zone=public --query-port=51826/tcp": YES,
 }
 EMPTY = Completed(0, json.dumps(ruleset(OPEN)))
 DENIES = Completed(0, json.dumps(ruleset(CLOSED)))
@@ -188,7 +178,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
             raise NotInstalled(f"{program} is not installed")
         return answers[" ".join((program, *arguments))]
 
-    for module in (firewall, ufw):
+    for module in (firewall, firewalld, ufw):
         monkeypatch.setattr(module, "run", run)
     monkeypatch.setattr(firewall, "path_of", lambda program: program if program in programs else None)
     monkeypatch.setattr(firewall, "LEGACY_TABLES", {})
@@ -200,8 +190,13 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
         ({}, 0, OK, "no active firewall was found"),
         ({}, 1000, OK, "no active firewall was found"),
         (ASKED, 1000, OK, "firewalld allows 5353/udp and 51826/tcp in zone public"),
-        (ASKED | {"firewall-cmd --zone=public --query-port=51826/tcp": NO}, 0, TODO, "not list 51826/tcp as"),
-        (ASKED | {"firewall-cmd --zone=public --query-service=mdns": NO}, 0, TODO, "not list 5353/udp as"),
+        (ASKED | {"firewall-cmd --zone=public --list-all": NOTHING_LISTED}, 0, TODO, "not list 5353/udp and"),
+        (
+            ASKED | {"firewall-cmd --query-panic": YES},
+            0,
+            TODO,
+            "panic mode, in which it drops all packets; run",
+        ),
         (ASKED | {"firewall-cmd --zone=public --list-all": TRUSTED}, 0, OK, "firewalld allows"),
         (ASKED | {"firewall-cmd --zone=public --list-all": FAILS}, 0, SKIP, "firewall-cmd failed: you"),
         ({"firewall-cmd --state": FAILS}, 1000, SKIP, "needs root; run `sudo hkswitch doctor`"),

@@ -96,16 +96,6 @@ def test_an_active_firewall_is_named_and_the_commands_that_are_given_open_the_po
         assert "51826/tcp" in found(host)[1]
 
 
-def test_mdns_is_missed_in_a_zone_without_it(host: Host) -> None:
-    in_public = ("systemctl start firewalld", "firewall-cmd --zone=public --add-port=51000-52000/tcp")
-    with active(host, in_public, ("systemctl stop firewalld",)):
-        verdict, what, advice = found(host)
-        assert (verdict, "does not list 5353/udp as open" in what) == ("todo", True)
-        assert "--zone=public --add-port=5353/udp`" in advice
-        host.run("firewall-cmd", "--zone=public", "--add-service=mdns")
-        assert found(host)[:2] == ("ok", f"firewalld allows {OPEN} in zone public")
-
-
 def open_as_told(host: Host) -> None:
     """Run the commands that the doctor prints, after which the ports are open."""
     run_printed(host, found(host)[2])
@@ -114,6 +104,35 @@ def open_as_told(host: Host) -> None:
 
 def run_printed(host: Host, advice: str) -> None:
     run_all(host, re.findall(r"`sudo ([^`]+)`", advice))
+
+
+def test_firewalld_is_judged_by_the_zone_of_the_phones_and_what_comes_before_it(host: Host) -> None:
+    in_public = ("systemctl start firewalld", "firewall-cmd --zone=public --add-port=51000-52000/tcp")
+    stop = ("systemctl stop firewalld", "rm -f /etc/firewalld/zones/*")
+    with active(host, in_public, stop):
+        verdict, what, advice = found(host)
+        assert (verdict, "does not list 5353/udp as open" in what) == ("todo", True)
+        assert "--zone=public --add-port=5353/udp`" in advice
+        host.run("firewall-cmd", "--zone=public", "--add-service=mdns")
+        assert found(host)[:2] == ("ok", f"firewalld allows {OPEN} in zone public")
+        # fail2ban's rule for one address says nothing about phones, but one for their network does.
+        ban = 'rule family="ipv4" source address="{}" port port="51826" protocol="tcp" reject'
+        host.run("firewall-cmd", "--zone=public", f"--add-rich-rule={ban.format('203.0.113.9')}")
+        assert found(host)[0] == "ok"
+        host.run("firewall-cmd", "--zone=public", f"--add-rich-rule={ban.format('10.77.0.0/24')}")
+        host.run("firewall-cmd", "--runtime-to-permanent")
+        _, what, advice = found(host)
+        assert "a rich rule of zone public may deny" in what
+        run_printed(host, advice)
+        assert found(host)[0] == "ok"
+        # A zone of their network wins over that of the interface.
+        host.run("firewall-cmd", "--zone=work", "--add-source=10.77.0.0/24")
+        assert "zone work does not list" in found(host)[1]
+        host.run("firewall-cmd", "--panic-on")
+        _, what, advice = found(host)
+        assert "panic mode" in what
+        run_printed(host, advice)
+        assert "zone work does not list" in found(host)[1]
 
 
 UFW_CASES: Final = (
