@@ -20,7 +20,7 @@ import yaml
 
 import hkswitch
 from hkswitch.cli import demo
-from hkswitch.doctor import firewall, firewalld, privileges, ufw
+from hkswitch.doctor import firewalld, nftables, privileges, ufw
 from hkswitch.doctor.finding import Finding, Verdict
 from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
@@ -368,8 +368,8 @@ def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:
     inside = [
         {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": rule}} for rule in rules
     ]
-    printed = json.dumps({"nftables": [CLOSED_CHAIN, *inside]})
-    return firewall.nftables_chain(json.loads(printed), CLOSED_CHAIN["chain"], SENT)
+    [chain] = nftables.input_chains(json.dumps({"nftables": [CLOSED_CHAIN, *inside]}), SENT)
+    return nftables.judged(chain, SENT)
 
 
 FIREWALLS = {"ufw": by_ufw, "firewall-cmd": by_firewalld, "nft": by_nftables}

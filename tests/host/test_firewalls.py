@@ -91,7 +91,8 @@ def test_an_active_firewall_is_named_and_the_commands_that_are_given_open_the_po
         verdict, what, advice = found(host)
         assert verdict == "todo"
         assert says in what
-        run_all(host, re.findall(r"`sudo ([^`]+)`", advice))
+        assert (INTERFACE in advice) is (name != "firewalld")  # its zone is that of the interface
+        run_printed(host, advice)
         eventually(lambda: found(host)[0] == "ok")
         assert "51826/tcp" in found(host)[1]
 
@@ -158,10 +159,46 @@ def test_the_rules_of_ufw_about_the_bridges_network_are_read(host: Host) -> None
         open_as_told(host)
 
 
+F2B: Final = """\
+nft 'add table inet f2b-table'
+nft 'add chain inet f2b-table f2b-chain { type filter hook input priority -1; policy accept; }'
+nft 'add set inet f2b-table addr-set-sshd { type ipv4_addr; elements = { 203.0.113.9 }; }'
+nft 'add set inet f2b-table addr6-set-sshd { type ipv6_addr; }'
+nft 'add rule inet f2b-table f2b-chain tcp dport { 22 } ip saddr @addr-set-sshd reject'
+nft 'add rule inet f2b-table f2b-chain meta l4proto tcp ip6 saddr @addr6-set-sshd reject'
+nft 'add rule inet f2b-table f2b-chain ip saddr @addr-set-sshd reject'
+nft 'add rule inet f2b-table f2b-chain ct state invalid drop'
+nft 'add chain inet f2b-table before { type filter hook prerouting priority -300; policy accept; }'
+nft 'add rule inet f2b-table before ip daddr 172.17.0.2 drop'
+"""
+F2B_OF_IPTABLES: Final = """\
+iptables -N f2b-sshd
+iptables -A f2b-sshd -s 203.0.113.9 -j REJECT
+iptables -A f2b-sshd -j RETURN
+iptables -I INPUT -p tcp -m multiport --dports 22 -j f2b-sshd
+iptables -I INPUT -p tcp -j f2b-sshd
+"""
+NO_F2B: Final = ("nft delete table inet f2b-table", "iptables -F", "iptables -X")
+
+
+def test_what_fail2ban_and_docker_deny_says_nothing_about_phones(host: Host) -> None:
+    with active(host, (F2B, F2B_OF_IPTABLES), NO_F2B):
+        assert found(host)[:2] == NONE
+        with active(host, ("iptables -P INPUT DROP",), ("iptables -P INPUT ACCEPT",)):
+            assert found(host)[:2] == ("todo", "iptables is active")
+            open_as_told(host)
+            run_all(host, ("iptables -I INPUT -p tcp -j f2b-sshd",))  # as when fail2ban restarts
+            assert found(host)[:2] == ("ok", f"iptables accepts {OPEN}")
+
+
 def test_rules_of_iptables_legacy_are_seen_which_nft_does_not_list(host: Host) -> None:
     legacy = "iptables-legacy -P INPUT"
-    with active(host, (f"{legacy} DROP",), (f"{legacy} ACCEPT",)):
+    with active(host, (f"{legacy} DROP",), (f"{legacy} ACCEPT", "iptables-legacy -F INPUT")):
         assert found(host)[:2] == ("todo", "iptables-legacy is active")
+        with active(host, ("mv /usr/sbin/iptables-legacy /root",), ("mv /root/iptables-legacy /usr/sbin",)):
+            verdict, what, _ = found(host)
+            assert (verdict, "iptables-legacy is not installed" in what) == ("skip", True)
+        open_as_told(host)
 
 
 @pytest.mark.parametrize("name", FIREWALL_CASES)
