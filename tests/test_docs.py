@@ -20,10 +20,11 @@ import yaml
 
 import hkswitch
 from hkswitch.cli import demo
-from hkswitch.doctor import firewall, privileges
+from hkswitch.doctor import firewalld, nftables, privileges, ufw
 from hkswitch.doctor.finding import Finding, Verdict
 from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
+from hkswitch.doctor.traffic import traffic_to
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.unit_state import Action
@@ -300,7 +301,7 @@ def test_a_command_in_a_sentence_exists(words: str) -> None:
 
 
 PORT = BridgeConfig().port
-SENT = firewall.traffic_to(PORT, Endpoint(("192.0.2.1",), frozenset()), ("eth0",))
+SENT = traffic_to(PORT, Endpoint(("192.0.2.1",), frozenset()), ("eth0",))
 CLOSED_UFW = "Status: active\nDefault: deny (incoming), allow (outgoing)\n\n"
 CLOSED_CHAIN = {
     "chain": {
@@ -328,7 +329,7 @@ def by_ufw(typed: Sequence[Sequence[str]]) -> Finding | None:
                 rows.append(f"{f'{port}/{protocol} on {interface}':<26} ALLOW IN    Anywhere")
             case _:
                 pytest.fail(f"no rule for these words: {words}")
-    return firewall.ufw_status(Completed(0, CLOSED_UFW + "\n".join(rows)), SENT)
+    return ufw.judged(Completed(0, CLOSED_UFW + "\n".join(rows)), SENT)
 
 
 def by_firewalld(typed: Sequence[Sequence[str]]) -> Finding | None:
@@ -345,7 +346,7 @@ def by_firewalld(typed: Sequence[Sequence[str]]) -> Finding | None:
         assert len(ports) + len(services) > 0
     opened = {*ports, *(SERVICES[name] for name in services)}
     closed = [port for port in ("5353/udp", f"{PORT}/tcp") if port not in opened]
-    return firewall.firewalld_zone("public", closed) if closed else None
+    return firewalld.missing("public", closed) if closed else None
 
 
 def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:
@@ -367,8 +368,8 @@ def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:
     inside = [
         {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": rule}} for rule in rules
     ]
-    printed = json.dumps({"nftables": [CLOSED_CHAIN, *inside]})
-    return firewall.nftables_chain(json.loads(printed), CLOSED_CHAIN["chain"], SENT)
+    [chain] = nftables.input_chains(json.dumps({"nftables": [CLOSED_CHAIN, *inside]}), SENT)
+    return nftables.judged(chain, SENT)
 
 
 FIREWALLS = {"ufw": by_ufw, "firewall-cmd": by_firewalld, "nft": by_nftables}

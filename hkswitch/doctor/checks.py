@@ -57,3 +57,5 @@ async def guarded(checks: tuple[Check, ...], make: CheckFunction, context: Conte
         return await make(context)
     except (Failure, OSError, ValueError) as error:
         return tuple(skip(check, str(error)) for check in checks)
+    except Exception as error:  # noqa: BLE001 -- the output of other programs can be anything
+        return tuple(skip(check, f"unexpected {type(error).__name__}: {error}") for check in checks)

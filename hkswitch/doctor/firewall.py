@@ -1,56 +1,32 @@
 """Finds out which firewall is active on this machine, and how to open the bridge's two ports in it.
 
-It does not evaluate how rules interact. A finding is "ok" only if the firewall denies nothing, lists both
-ports as open, or accepts both before any rule that could deny them. Otherwise it is "todo" and never "FAIL",
-as other rules may allow the ports, too. It cannot see a router's firewall.
+It does not evaluate how all rules interact. A finding is "ok" only if the firewall denies nothing to the
+phones in the bridge's network, or plainly allows both ports. Otherwise it is "todo" and never "FAIL", as
+other rules may allow the ports, too. Only the packets that arrive for this machine's own programs are
+considered (the kernel's hook `input`), and not rules that apply earlier. It cannot see a router's firewall.
+
+The rules of iptables are judged by the output of iptables, although nft lists them, too. Those of
+iptables-legacy are in tables that nft does not list.
 """
 
-import json
-import re
-from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
+from hkswitch.doctor import firewalld, iptables, nftables, ufw
 from hkswitch.doctor.context import Context
-from hkswitch.doctor.finding import NO_CONFIG, Check, Finding, Verdict, needs_root, ok, skip, todo
+from hkswitch.doctor.finding import NO_CONFIG, Check, Finding, Verdict, needs_root, ok, skip
 from hkswitch.doctor.network import interfaces_of
-from hkswitch.doctor.programs import Completed, NotInstalled, path_of, run
+from hkswitch.doctor.programs import NotInstalled, path_of, run
+from hkswitch.doctor.traffic import IPV4, IPV6, Traffic, traffic_to
 from hkswitch.model.errors import Failure
-from hkswitch.network.endpoint import Endpoint
 
-MDNS_PORT: Final = 5353
-
-FIREWALLD_NOT_RUNNING: Final = 252  # firewall-cmd(1)
-
-IPTABLES: Final = {"ip": "iptables", "ip6": "ip6tables"}
+IPTABLES: Final = {IPV4: "iptables", IPV6: "ip6tables"}
+LEGACY: Final = {IPV4: "iptables-legacy", IPV6: "ip6tables-legacy"}
 LEGACY_TABLES: Final = {
-    "iptables-legacy": Path("/proc/net/ip_tables_names"),
-    "ip6tables-legacy": Path("/proc/net/ip6_tables_names"),
+    IPV4: Path("/proc/net/ip_tables_names"),
+    IPV6: Path("/proc/net/ip6_tables_names"),
 }
-"""The kernel's lists of the tables that nft does not show."""
-
-DENYING: Final = ("drop", "reject", "queue", "vmap", "xt")
-"""The parts of an nftables rule that deny packets, or may do so; "xt" is any extension of iptables."""
-
-Json = dict[str, Any]
-
-
-class Traffic(NamedTuple):
-    """The incoming packets that the bridge needs: to two ports, on its interfaces."""
-
-    port: int
-    interfaces: tuple[str, ...]
-    families: frozenset[str]
-    """The IP versions, "ip" and "ip6", as nftables calls them."""
-
-    @property
-    def ports(self) -> tuple[tuple[str, int], ...]:
-        """Both ports, each after its protocol."""
-        return ("udp", MDNS_PORT), ("tcp", self.port)
-
-    def __str__(self) -> str:
-        return f"{MDNS_PORT}/udp and {self.port}/tcp"
+"""The kernel's lists of the tables that nft does not show; only root can read them."""
 
 
 async def firewall(context: Context) -> tuple[Finding]:
@@ -59,7 +35,7 @@ async def firewall(context: Context) -> tuple[Finding]:
         return (skip(Check.FIREWALL, NO_CONFIG),)
     bridge = context.config.bridge if isinstance(context.bridge, Failure) else context.bridge
     traffic = traffic_to(bridge.port, context.endpoint, interfaces_of(context.endpoint))
-    for look in (_firewalld, _ufw, _kernel):
+    for look in (firewalld.found, ufw.found, _packet_filter):
         if (found := await look(traffic)) is not None:
             # These programs need root to answer.
             is_unanswered = found.verdict is Verdict.SKIP and not context.is_root
@@ -67,234 +43,49 @@ async def firewall(context: Context) -> tuple[Finding]:
     return (ok(Check.FIREWALL, "no active firewall was found"),)
 
 
-def traffic_to(port: int, endpoint: Endpoint | Failure, interfaces: tuple[str, ...]) -> Traffic:
-    """Return the traffic that the bridge needs; over IPv4 while its addresses are not known."""
-    addresses = ("",) if isinstance(endpoint, Failure) else endpoint.addresses
-    return Traffic(port, interfaces, frozenset("ip6" if ":" in address else "ip" for address in addresses))
-
-
-def firewalld_zone(zone: str, unlisted: Sequence[str]) -> Finding:
-    """Return the finding for a zone of firewalld that does not list these ports as open."""
-    options = " ".join(f"--add-port={port}" for port in unlisted)
-    commands = f"`sudo firewall-cmd --permanent --zone={zone} {options}` and `sudo firewall-cmd --reload`"
-    what = f"firewalld is active, and zone {zone} does not list {' and '.join(unlisted)} as open"
-    return todo(Check.FIREWALL, what, f"unless another rule allows that, run {commands}")
-
-
-def ufw_status(status: Completed, traffic: Traffic) -> Finding | None:
-    """Judge the output of `ufw status verbose`; None if ufw is not active, or did not answer.
-
-    ufw allows mDNS by default (/etc/ufw/before.rules), so that only the other port needs a rule.
-    """
-    if status.code != 0 or "Status: active" not in status.output:
-        return None
-    rules = list(_ufw_rules(status.output, traffic))
-    sources = {source for action, source in rules if action in {"ALLOW", "LIMIT"}}
-    port = f"{traffic.port}/tcp"
-    if any(action in {"DENY", "REJECT"} for action, _ in rules):
-        advice = (
-            f"`sudo ufw status numbered` lists the rules; unless an earlier one allows {port}, "
-            "delete the one that denies it"
-        )
-        return todo(Check.FIREWALL, f"ufw is active, and a rule denies {port}", advice)
-    if sources or "Default: allow (incoming)" in status.output:
-        only = "" if "Anywhere" in sources or not sources else f" from {' and '.join(sorted(sources))}"
-        return ok(Check.FIREWALL, f"ufw allows {port}{only}, and {MDNS_PORT}/udp by default")
-    what = f"ufw is active, and allows {MDNS_PORT}/udp by default, but no rule names {port}"
-    return todo(Check.FIREWALL, what, f"run `sudo ufw allow {port}`")
-
-
-def nftables_chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
-    """Judge a chain that denies packets, or may do so."""
-    place = f"{chain['family']} {chain['table']} {chain['name']}"
-    title = f"chain {chain['name']} of table {chain['family']} {chain['table']}"
-    first = list(takewhile(_only_accepts, _rules_of(ruleset, chain)))
-    if all(any(_accepts(rule, *port) for rule in first) for port in traffic.ports):
-        return ok(Check.FIREWALL, f"nftables has rules that accept {traffic} ({title})")
-    commands = [
-        f"`sudo nft insert rule {place} {protocol} dport {port} accept`" for protocol, port in traffic.ports
-    ]
-    advice = (
-        f"`sudo nft list chain {place}` shows the rules; unless they accept {traffic}, run "
-        f"{' and '.join(commands)}, "
-        "and add both rules to your nftables configuration (such as /etc/nftables.conf)"
-    )
-    return todo(Check.FIREWALL, f"nftables is active ({title})", advice)
-
-
-def denying_chains(ruleset: Json, families: frozenset[str]) -> Iterator[Json]:
-    """Yield the chains for incoming packets that deny some, or may do so, by policy or by a rule."""
-    for chain in _objects(ruleset, "chain"):
-        is_input = chain.get("hook") == "input" and chain["family"] in {"inet", *families}
-        if is_input and (chain.get("policy", "accept") != "accept" or _may_deny(ruleset, chain)):
-            yield chain
-
-
-def iptables_rules(program: str, listed: Completed, traffic: Traffic) -> Finding | None:
-    """Judge the output of `iptables -S INPUT`; None if nothing is denied there."""
-    if listed.code != 0:
-        return _unanswered(program, listed)
-    rules = [line.strip() for line in listed.output.split("\n") if line.strip()]
-    if rules == ["-P INPUT ACCEPT"]:
-        return None
-    needed = [
-        f"-A INPUT -p {protocol} -m {protocol} --dport {port} -j ACCEPT" for protocol, port in traffic.ports
-    ]
-    first = list(takewhile(lambda rule: rule.endswith("-j ACCEPT"), rules[1:]))  # behind the policy
-    if all(rule in first for rule in needed):
-        return ok(Check.FIREWALL, f"{program} has rules that accept {traffic}")
-    commands = [
-        f"`sudo {program} -I INPUT -p {protocol} --dport {port} -j ACCEPT`"
-        for protocol, port in traffic.ports
-    ]
-    advice = (
-        f"`sudo {program} -S INPUT` shows the rules; unless they accept {traffic}, run "
-        f"{' and '.join(commands)}, and save them like your other rules"
-    )
-    return todo(Check.FIREWALL, f"{program} is active", advice)
-
-
-async def _firewalld(traffic: Traffic) -> Finding | None:
-    """Ask firewalld; None if it is not running."""
-    try:
-        state = await run("firewall-cmd", "--state")
-    except NotInstalled:
-        return None
-    if state.code != 0:
-        return None if state.code == FIREWALLD_NOT_RUNNING else _unanswered("firewall-cmd", state)
-    zones = dict.fromkeys([await _zone_of(interface) for interface in traffic.interfaces or ("",)])
-    for zone in zones:
-        listed = await run("firewall-cmd", f"--zone={zone}", "--list-all")
-        if listed.code != 0:
-            return _unanswered("firewall-cmd", listed)
-        if re.search(r"^ *target: ACCEPT$", listed.output, re.MULTILINE):
-            continue
-        unlisted = [
-            f"{port}/{protocol}" for protocol, port in traffic.ports if not await _lists(zone, protocol, port)
-        ]
-        if unlisted:
-            return firewalld_zone(zone, unlisted)
-    return ok(Check.FIREWALL, f"firewalld allows {traffic} in zone {' and '.join(zones)}")
-
-
-async def _zone_of(interface: str) -> str:
-    """Return the zone of an interface; if it is in none, the default zone."""
-    if interface:
-        zone = await run("firewall-cmd", f"--get-zone-of-interface={interface}")
-        if zone.code == 0:
-            return zone.output.strip()
-    return (await run("firewall-cmd", "--get-default-zone")).output.strip()
-
-
-async def _lists(zone: str, protocol: str, port: int) -> bool:
-    """Whether a zone lists a port as open: itself, in a range, or as the service mdns."""
-    services = ("--query-service=mdns",) if port == MDNS_PORT else ()
-    for query in (f"--query-port={port}/{protocol}", *services):
-        if (await run("firewall-cmd", f"--zone={zone}", query)).code == 0:
-            return True
-    return False
-
-
-async def _ufw(traffic: Traffic) -> Finding | None:
-    try:
-        return ufw_status(await run("ufw", "status", "verbose"), traffic)
-    except NotInstalled:
-        return None
-
-
-def _ufw_rules(status: str, traffic: Traffic) -> Iterator[tuple[str, str]]:
-    """Yield the action and source of each rule for incoming packets to our port, or to every port."""
-    interfaces = "|".join(map(re.escape, traffic.interfaces)) or r"\S+"
-    to = rf"(?:{traffic.port}(?:/tcp)?|Anywhere)(?: \(v6\))?(?: on (?:{interfaces}))?"
-    rule = re.compile(rf"{to} +(ALLOW|LIMIT|DENY|REJECT)(?: IN)? {{2,}}([^#\n]+)")
-    for found in map(rule.match, status.split("\n")):
-        if found is not None:
-            yield found[1], found[2].replace("(v6)", "").strip()
-
-
-async def _kernel(traffic: Traffic) -> Finding | None:
-    """Judge the rules in the kernel; None if there are none."""
-    findings: list[Finding | None] = []
+async def _packet_filter(traffic: Traffic) -> Finding | None:
+    """Judge the rules in the kernel; None if none concerns the bridge."""
     try:
         listed = await run("nft", "-j", "list", "ruleset")
     except NotInstalled:
-        programs = [program for family, program in IPTABLES.items() if family in traffic.families]
+        findings = [
+            await _iptables(program, traffic)
+            for family, program in IPTABLES.items()
+            if family in traffic.families and path_of(program)
+        ]
     else:
         if listed.code != 0:
-            return _unanswered("nft", listed)
-        ruleset = json.loads(listed.output or '{"nftables": []}')
-        chains = list(denying_chains(ruleset, traffic.families))
-        findings = [await _chain(ruleset, chain, traffic) for chain in chains]
-        programs = [program for program, tables in LEGACY_TABLES.items() if _has_filter(tables)]
-    for program in programs:
-        if path_of(program):
-            findings.append(iptables_rules(program, await run(program, "-S", "INPUT"), traffic))
+            return skip(Check.FIREWALL, f"nft failed: {listed.last_line}")
+        findings = [await _chain(chain, traffic) for chain in nftables.input_chains(listed.output, traffic)]
+    findings += [await _legacy(family, traffic) for family in traffic.families if _has_filter(family)]
     found = [each for each in findings if each is not None]
     return next((each for each in found if each.verdict is not Verdict.OK), next(iter(found), None))
 
 
-async def _chain(ruleset: Json, chain: Json, traffic: Traffic) -> Finding:
-    """Judge a chain that may deny, in iptables' words if that program made it."""
-    if program := _iptables_of(chain):
-        found = iptables_rules(program, await run(program, "-S", "INPUT"), traffic)
-        if found is not None and found.verdict is not Verdict.SKIP:
-            return found
-    return nftables_chain(ruleset, chain, traffic)
+async def _chain(chain: nftables.Chain, traffic: Traffic) -> Finding | None:
+    """Judge a chain, in iptables' words if that program made it."""
+    program = IPTABLES.get(chain.family, "") if (chain.table, chain.name) == ("filter", "INPUT") else ""
+    if program and path_of(program):
+        listed = await run(program, "-S")
+        if not iptables.is_empty(listed):
+            return iptables.judged(program, listed, traffic)
+    return nftables.judged(chain, traffic)
 
 
-def _iptables_of(chain: Json) -> str:
-    """Return the program that owns this chain, if it is installed; empty for nftables' own chains."""
-    program = (
-        IPTABLES.get(chain["family"], "") if (chain["table"], chain["name"]) == ("filter", "INPUT") else ""
-    )
-    return program if program and path_of(program) else ""
+async def _iptables(program: str, traffic: Traffic) -> Finding | None:
+    return iptables.judged(program, await run(program, "-S"), traffic)
 
 
-def _has_filter(tables: Path) -> bool:
+async def _legacy(family: str, traffic: Traffic) -> Finding | None:
+    program = LEGACY[family]
+    if path_of(program):
+        return await _iptables(program, traffic)
+    why = f"the kernel has tables of {program}, which nft does not list, and {program} is not installed"
+    return skip(Check.FIREWALL, why, "install it (on Debian, the package iptables), and run the doctor again")
+
+
+def _has_filter(family: str) -> bool:
     try:
-        return "filter" in tables.read_text().split()
+        return "filter" in LEGACY_TABLES[family].read_text().split()
     except OSError:
         return False
-
-
-def _objects(ruleset: Json, kind: str) -> list[Json]:
-    try:
-        return [each[kind] for each in ruleset["nftables"] if kind in each]
-    except (KeyError, TypeError):
-        raise ValueError("nft printed no ruleset") from None
-
-
-def _rules_of(ruleset: Json, chain: Json) -> list[list[Any]]:
-    place = chain["family"], chain["table"], chain["name"]
-    rules = _objects(ruleset, "rule")
-    return [rule["expr"] for rule in rules if (rule["family"], rule["table"], rule["chain"]) == place]
-
-
-def _may_deny(ruleset: Json, chain: Json) -> bool:
-    """Whether a rule of the chain, or of one that it jumps to, may deny. The kernel allows no loops."""
-    rules = _rules_of(ruleset, chain)
-    if _names_a_denial(rules):
-        return True
-    targets = set(re.findall(r'"target": "([^"]+)"', json.dumps(rules)))
-    return any(_may_deny(ruleset, chain | {"name": target}) for target in targets)
-
-
-def _only_accepts(rule: list[Any]) -> bool:
-    """Whether no packet is denied by a rule, or by a chain that it leads to."""
-    return {"accept": None} in rule and not _names_a_denial(rule)
-
-
-def _names_a_denial(rules: list[Any]) -> bool:
-    text = json.dumps(rules)
-    return any(f'"{part}"' in text for part in DENYING)
-
-
-def _accepts(rule: list[Any], protocol: str, port: int) -> bool:
-    """Whether a rule accepts all packets to a port, in the form that our own command creates."""
-    dport = {"payload": {"protocol": protocol, "field": "dport"}}
-    test = {"match": {"op": "==", "left": dport, "right": port}}
-    return [each for each in rule if "counter" not in each] == [test, {"accept": None}]
-
-
-def _unanswered(program: str, completed: Completed) -> Finding:
-    return skip(Check.FIREWALL, f"{program} failed: {completed.last_line}")

@@ -837,6 +837,17 @@ async def test_a_check_that_raises_an_error_is_skipped_and_affects_no_other(erro
     judged(found, SKIP, str(error))
 
 
+@pytest.mark.parametrize(
+    "error", [KeyError("odd"), TypeError("odd"), AttributeError("odd"), RecursionError("odd")]
+)
+async def test_a_check_that_cannot_read_what_a_program_printed_is_skipped(error: Exception) -> None:
+    async def breaks(_: context.Context) -> tuple[Finding]:
+        raise error
+
+    [found] = await checks.guarded((Check.CLOCK,), breaks, CONTEXT)
+    judged(found, SKIP, f"unexpected {type(error).__name__}: {error}")
+
+
 async def test_every_check_is_made_and_shown_in_order() -> None:
     assert [check for together in checks.CHECKS for check in together] == list(Check)
     assert [finding.check for finding in await checks.check_all(CONTEXT)] == list(Check)

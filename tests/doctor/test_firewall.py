@@ -1,250 +1,47 @@
-"""How `hkswitch doctor` judges what firewalls print; tests/host/test_firewalls.py has real ones."""
+"""Which firewall `hkswitch doctor` asks; tests/host/test_firewalls.py has real ones."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hkswitch.control import client
-from hkswitch.doctor import firewall
+from hkswitch.doctor import firewall, firewalld, ufw
 from hkswitch.doctor.context import Context
-from hkswitch.doctor.finding import Finding, Verdict
+from hkswitch.doctor.finding import Verdict
 from hkswitch.doctor.programs import Completed, NotInstalled
+from hkswitch.doctor.traffic import Packet, Traffic, network_of, ports_in, traffic_to
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable
 from hkswitch.network.choice import NoDefaultRoute
 from hkswitch.network.endpoint import Endpoint
+from tests.doctor.firewalls import BOTH, HERE, OK, SKIP, TODO, judged
+from tests.doctor.test_filter_rules import CLOSED, OPEN, chain, ruleset
 
-OK, FAIL, WARN, TODO, SKIP = Verdict
-HERE = Endpoint(("10.77.0.1", "fd00::1"), frozenset({1}))
-BOTH = firewall.traffic_to(51826, HERE, ("lan0",))
-BY_IPV4 = firewall.traffic_to(51826, Endpoint(("10.77.0.1",), frozenset({1})), ("lan0",))
-
-Json = dict[str, Any]
-
-
-def judged(finding: Finding | None, verdict: Verdict, words: str) -> None:
-    assert finding is not None
-    assert (finding.verdict, words in str(finding)) == (verdict, True), str(finding)
-    assert (finding.verdict is TODO) <= bool(finding.advice), "what to do?"
-
-
-# nftables
-
-
-def chain(name: str, policy: str = "", family: str = "inet", hook: str = "input") -> Json:
-    base = {"type": "filter", "hook": hook, "prio": 0, "policy": policy} if policy else {}
-    return {"chain": {"family": family, "table": "filter", "name": name, "handle": 1, **base}}
-
-
-def rules(name: str, *expressions: Sequence[object], family: str = "inet") -> list[Json]:
-    place = {"family": family, "table": "filter", "chain": name, "handle": 4}
-    return [{"rule": {**place, "expr": list(expression)}} for expression in expressions]
-
-
-def ruleset(*items: Json) -> Json:
-    about = {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}
-    return {"nftables": [{"metainfo": about}, {"table": {"family": "inet", "name": "filter"}}, *items]}
-
-
-def to_port(protocol: str, right: object, operator: str = "==") -> Json:
-    left = {"payload": {"protocol": protocol, "field": "dport"}}
-    return {"match": {"op": operator, "left": left, "right": right}}
-
-
-ACCEPT, DROP = {"accept": None}, {"drop": None}
-COUNTER = {"counter": {"packets": 0, "bytes": 0}}
-FROM_LAN = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "lan0"}}
-STATES = {"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["invalid", DROP]]}}}
-JUMP = {"jump": {"target": "other"}}
-MDNS = (to_port("udp", 5353), ACCEPT)
-TCP = (to_port("tcp", 51826), COUNTER, ACCEPT)
-OPEN = chain("input", "accept")
-CLOSED = chain("input", "drop")
-
-
-@pytest.mark.parametrize(
-    ("said", "names"),
-    [
-        (ruleset(), []),
-        (ruleset(OPEN), []),
-        (ruleset(OPEN, *rules("input", [COUNTER], [ACCEPT])), []),
-        (ruleset(chain("forward", "drop", hook="forward")), []),
-        (ruleset(chain("input", "drop", family="bridge")), []),
-        (ruleset(chain("input", "drop", family="ip6")), []),
-        (ruleset(chain("input", "drop", family="ip")), ["input"]),
-        (ruleset(CLOSED), ["input"]),
-        (ruleset(OPEN, *rules("input", [DROP])), ["input"]),
-        (ruleset(OPEN, *rules("input", [FROM_LAN, {"reject": None}])), ["input"]),
-        (ruleset(OPEN, *rules("input", [STATES])), ["input"]),
-        (ruleset(OPEN, *rules("input", [{"xt": None}])), ["input"]),
-        # Like ufw when it is disabled: its chains stay, and are empty.
-        (ruleset(OPEN, chain("other"), *rules("input", [COUNTER, JUMP])), []),
-        (ruleset(OPEN, chain("other"), *rules("input", [JUMP]), *rules("other", [DROP])), ["input"]),
-        # Like Docker and libvirt: what they deny is forwarded.
-        (ruleset(OPEN, chain("other"), *rules("other", [DROP])), []),
-    ],
+UFW = "Status: active\nDefault: deny (incoming), allow (outgoing)\n"
+ACCEPTED = (
+    "-P INPUT DROP\n"
+    "-A INPUT -p udp -m udp --dport 5353 -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 51826 -j ACCEPT\n"
 )
-def test_a_chain_that_may_deny_incoming_packets_is_found(said: Json, names: list[str]) -> None:
-    assert [each["name"] for each in firewall.denying_chains(said, BY_IPV4.families)] == names
-
-
-@pytest.mark.parametrize("said", [{}, {"nftables": [1]}, {"nftables": 1}])
-def test_a_malformed_ruleset_is_an_error_that_is_caught(said: Json) -> None:
-    with pytest.raises(ValueError, match="no ruleset"):
-        list(firewall.denying_chains(said, BY_IPV4.families))
-
-
-BY_HAND = "run `sudo nft insert rule inet filter input udp dport 5353 accept` and `sudo nft insert rule"
-
-
-@pytest.mark.parametrize(
-    ("added", "verdict", "words"),
-    [
-        ((MDNS, TCP), OK, "accept 5353/udp and 51826/tcp (chain input of table inet filter)"),
-        ((), TODO, "nftables is active (chain input of table inet filter); `sudo nft list chain inet f"),
-        ((), TODO, BY_HAND),
-        ((MDNS,), TODO, "filter input tcp dport 51826 accept`, and add both rules to your nftables config"),
-        ((TCP,), TODO, "unless they accept 5353/udp and 51826/tcp"),
-        ((MDNS, (to_port("tcp", 51827), ACCEPT)), TODO, "is active"),
-        ((MDNS, (to_port("udp", 51826), ACCEPT)), TODO, "is active"),
-        ((MDNS, (to_port("tcp", 51826, "!="), ACCEPT)), TODO, "is active"),
-        ((MDNS, (to_port("tcp", 51826), DROP)), TODO, "is active"),
-        ((MDNS, (FROM_LAN, to_port("tcp", 51826), ACCEPT)), TODO, "is active"),
-        ((MDNS, ("notrack",)), TODO, "is active"),
-        (((DROP,), MDNS, TCP), TODO, "is active"),
-        ((MDNS, (to_port("tcp", 22), DROP), TCP), TODO, "is active"),
-        ((MDNS, (to_port("tcp", 22), ACCEPT), TCP), OK, "accept 5353/udp and 51826/tcp"),
-        ((MDNS, ({"jump": {"target": "bans"}},), TCP), TODO, "is active"),
-    ],
-)
-def test_only_rules_that_accept_both_ports_whatever_else_is_ok(
-    added: tuple[tuple[object, ...], ...], verdict: Verdict, words: str
-) -> None:
-    said = ruleset(CLOSED, *rules("input", *added))
-    judged(firewall.nftables_chain(said, CLOSED["chain"], BY_IPV4), verdict, words)
-
-
-# iptables
-
-ACCEPTED = "-A INPUT -p udp -m udp --dport 5353 -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 51826 -j ACCEPT\n"
-
-
-@pytest.mark.parametrize(
-    ("listed", "verdict", "words"),
-    [
-        (Completed(0, f"-P INPUT DROP\n{ACCEPTED}"), OK, "has rules that accept 5353/udp and 51826/tcp"),
-        (
-            Completed(0, "-P INPUT DROP\n"),
-            TODO,
-            "is active; `sudo iptables -S INPUT` shows the rules; unless",
-        ),
-        (Completed(0, "-P INPUT DROP\n"), TODO, "`sudo iptables -I INPUT -p tcp --dport 51826 -j ACCEPT`"),
-        (Completed(0, "-P INPUT ACCEPT\n-A INPUT -j DROP\n"), TODO, "iptables is active"),
-        (Completed(0, f"-P INPUT ACCEPT\n-A INPUT -j REJECT\n{ACCEPTED}"), TODO, "iptables is active"),
-        (Completed(0, f"-P INPUT ACCEPT\n{ACCEPTED}-A INPUT -j REJECT\n"), OK, "has rules that accept"),
-        (Completed(4, "", "Permission denied (you must be root)\n"), SKIP, "failed: Permission"),
-    ],
-)
-def test_iptables(listed: Completed, verdict: Verdict, words: str) -> None:
-    judged(firewall.iptables_rules("iptables", listed, BY_IPV4), verdict, words)
-
-
-def test_iptables_without_rules_is_not_active() -> None:
-    assert firewall.iptables_rules("iptables", Completed(0, "-P INPUT ACCEPT\n"), BY_IPV4) is None
-
-
-# firewalld
-
-
-def test_what_a_zone_of_firewalld_does_not_list_is_opened_by_one_command() -> None:
-    options = "--permanent --zone=home --add-port=5353/udp --add-port=51826/tcp"
-    found = firewall.firewalld_zone("home", ["5353/udp", "51826/tcp"])
-    judged(found, TODO, "zone home does not list 5353/udp and 51826/tcp as open; unless another rule")
-    assert found.advice.endswith(f"`sudo firewall-cmd {options}` and `sudo firewall-cmd --reload`")
-
-
-# ufw
-
-UFW = """\
-Status: active
-Logging: on (low)
-Default: deny (incoming), allow (outgoing), disabled (routed)
-New profiles: skip
-
-To                         Action      From
---                         ------      ----
-22/tcp                     ALLOW IN    Anywhere
-137,138/udp (Samba)        ALLOW IN    Anywhere
-{rule}
-22/tcp (v6)                ALLOW IN    Anywhere (v6)
-"""
-
-
-@pytest.mark.parametrize(
-    ("rule", "verdict", "words"),
-    [
-        ("51826/tcp                  ALLOW IN    Anywhere", OK, "ufw allows 51826/tcp, and 5353/udp by def"),
-        ("51826/tcp                  ALLOW       Anywhere", OK, "ufw allows 51826/tcp, and 5353/udp by def"),
-        ("51826/tcp                  ALLOW IN    192.168.1.0/24", OK, "51826/tcp from 192.168.1.0/24, and"),
-        ("51826                      LIMIT IN    Anywhere", OK, "ufw allows"),
-        ("51826/tcp on lan0          ALLOW IN    Anywhere                   # phones", OK, "51826/tcp, and"),
-        ("51826/tcp (v6) on lan0     ALLOW IN    Anywhere (v6)", OK, "51826/tcp, and"),
-        ("Anywhere                   ALLOW IN    10.0.0.0/8", OK, "from 10.0.0.0/8"),
-        ("", TODO, "allows 5353/udp by default, but no rule names 51826/tcp; run `sudo ufw allow 51826/tcp`"),
-        ("51826/tcp on wan0          ALLOW IN    Anywhere", TODO, "no rule names"),
-        ("51826/udp                  ALLOW IN    Anywhere", TODO, "no rule names"),
-        ("151826/tcp                 ALLOW IN    Anywhere", TODO, "no rule names"),
-        ("51826/tcp                  ALLOW OUT   Anywhere", TODO, "no rule names"),
-        ("Home                       ALLOW IN    Anywhere", TODO, "no rule names"),
-        ("51826/tcp                  DENY IN     Anywhere", TODO, "a rule denies 51826/tcp; `sudo ufw st"),
-        (
-            f"51826{'ALLOW IN':>30}    Anywhere\nAnywhere                   REJECT IN   10.0.0.0/8",
-            TODO,
-            "a rule denies",
-        ),
-    ],
-)
-def test_ufw(rule: str, verdict: Verdict, words: str) -> None:
-    judged(firewall.ufw_status(Completed(0, UFW.format(rule=rule)), BOTH), verdict, words)
-
-
-@pytest.mark.parametrize(
-    ("rule", "verdict"), [("", OK), ("51826/tcp                  DENY IN   Anywhere", TODO)]
-)
-def test_a_ufw_that_allows_everything_is_ok_without_a_rule_against_it(rule: str, verdict: Verdict) -> None:
-    everything = UFW.format(rule=rule).replace("deny (incoming)", "allow (incoming)")
-    judged(firewall.ufw_status(Completed(0, everything), BOTH), verdict, "51826/tcp")
-
-
-@pytest.mark.parametrize(
-    "ran", [Completed(0, "Status: inactive\n"), Completed(1, "", "ERROR: You need to be root\n")]
-)
-def test_a_ufw_that_is_not_active_is_passed_over(ran: Completed) -> None:
-    assert firewall.ufw_status(ran, BOTH) is None
-
-
-# Which one it is
 
 RUNNING = Completed(0, "running\n")
 STOPPED = Completed(252, "", "not running\n")
 FAILS = Completed(1, "", "you must be root\n")
 NO, YES = Completed(1, "no\n"), Completed(0, "yes\n")
-LISTED = Completed(0, "public (active)\n  target: default\n")
+LISTED = Completed(0, "public\n  target: default\n  services: mdns\n  ports: 51826/tcp\n")
+NOTHING_LISTED = Completed(0, "public\n  target: default\n  services: ssh\n  ports:\n")
 TRUSTED = Completed(0, "trusted (active)\n  target: ACCEPT\n")
 ASKED = {
     "firewall-cmd --state": RUNNING,
+    "firewall-cmd --query-panic": NO,
+    "firewall-cmd --get-active-zones": Completed(0, "vpn\n  interfaces: wg0\n"),
     "firewall-cmd --get-default-zone": Completed(0, "public\n"),
     "firewall-cmd --zone=public --list-all": LISTED,
-    "firewall-cmd --zone=public --query-port=5353/udp": NO,
-    "firewall-cmd --zone=public --query-service=mdns": YES,
-    "firewall-cmd --zone=public --query-port=51826/tcp": YES,
 }
-EMPTY = Completed(0, json.dumps(ruleset(OPEN)))
-DENIES = Completed(0, json.dumps(ruleset(CLOSED)))
-DENIES_BY_IPTABLES = Completed(0, json.dumps(ruleset(chain("INPUT", "drop", "ip"))))
+EMPTY = Completed(0, ruleset(OPEN))
+OPEN_LISTED, CLOSED_LISTED = Completed(0, "-P INPUT ACCEPT\n"), Completed(0, "-P INPUT DROP\n")
+DENIES = Completed(0, ruleset(CLOSED))
+DENIES_BY_IPTABLES = Completed(0, ruleset(chain("INPUT", "drop", "ip")))
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed]) -> None:
@@ -256,9 +53,10 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
             raise NotInstalled(f"{program} is not installed")
         return answers[" ".join((program, *arguments))]
 
-    monkeypatch.setattr(firewall, "run", run)
+    for module in (firewall, firewalld, ufw):
+        monkeypatch.setattr(module, "run", run)
     monkeypatch.setattr(firewall, "path_of", lambda program: program if program in programs else None)
-    monkeypatch.setattr(firewall, "LEGACY_TABLES", {})
+    monkeypatch.setattr(firewall, "LEGACY_TABLES", dict.fromkeys(("ip", "ip6"), Path("/nonexistent")))
 
 
 @pytest.mark.parametrize(
@@ -267,14 +65,19 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
         ({}, 0, OK, "no active firewall was found"),
         ({}, 1000, OK, "no active firewall was found"),
         (ASKED, 1000, OK, "firewalld allows 5353/udp and 51826/tcp in zone public"),
-        (ASKED | {"firewall-cmd --zone=public --query-port=51826/tcp": NO}, 0, TODO, "not list 51826/tcp as"),
-        (ASKED | {"firewall-cmd --zone=public --query-service=mdns": NO}, 0, TODO, "not list 5353/udp as"),
+        (ASKED | {"firewall-cmd --zone=public --list-all": NOTHING_LISTED}, 0, TODO, "not list 5353/udp and"),
+        (
+            ASKED | {"firewall-cmd --query-panic": YES},
+            0,
+            TODO,
+            "panic mode, in which it drops all packets; run",
+        ),
         (ASKED | {"firewall-cmd --zone=public --list-all": TRUSTED}, 0, OK, "firewalld allows"),
         (ASKED | {"firewall-cmd --zone=public --list-all": FAILS}, 0, SKIP, "firewall-cmd failed: you"),
         ({"firewall-cmd --state": FAILS}, 1000, SKIP, "needs root; run `sudo hkswitch doctor`"),
         ({"firewall-cmd --state": STOPPED, "nft -j list ruleset": DENIES}, 0, TODO, "nftables is active"),
         (
-            {"ufw status verbose": Completed(0, UFW.format(rule="")), "nft -j list ruleset": DENIES},
+            {"ufw status verbose": Completed(0, UFW), "nft -j list ruleset": DENIES},
             0,
             TODO,
             "ufw",
@@ -291,27 +94,27 @@ def installed(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Completed])
         (
             {
                 "nft -j list ruleset": DENIES_BY_IPTABLES,
-                "iptables -S INPUT": Completed(0, f"-P INPUT DROP\n{ACCEPTED}"),
+                "iptables -S": Completed(0, ACCEPTED),
             },
             0,
             OK,
-            "iptables has rules that accept",
+            "iptables accepts 5353/udp and 51826/tcp",
         ),
         *(
             (
-                {"nft -j list ruleset": DENIES_BY_IPTABLES, "iptables -S INPUT": not_its_own},
+                {"nft -j list ruleset": DENIES_BY_IPTABLES, "iptables -S": not_its_own},
                 0,
                 TODO,
                 "nftables is active (chain INPUT of table ip filter)",
             )
             for not_its_own in (Completed(0, "-P INPUT ACCEPT\n"), FAILS)
         ),
-        ({"iptables -S INPUT": Completed(0, "-P INPUT DROP\n")}, 0, TODO, "iptables is active"),
-        ({"iptables -S INPUT": FAILS}, 1000, SKIP, "needs root"),
+        ({"iptables -S": Completed(0, "-P INPUT DROP\n")}, 0, TODO, "iptables is active"),
+        ({"iptables -S": FAILS}, 1000, SKIP, "needs root"),
         (
             {
-                "iptables -S INPUT": Completed(0, "-P INPUT ACCEPT\n"),
-                "ip6tables -S INPUT": Completed(0, "-P INPUT DROP\n"),
+                "iptables -S": Completed(0, "-P INPUT ACCEPT\n"),
+                "ip6tables -S": Completed(0, "-P INPUT DROP\n"),
             },
             0,
             TODO,
@@ -331,23 +134,93 @@ async def test_the_firewall_that_is_active_is_asked(
     judged(found, verdict, words)
 
 
-async def test_rules_that_nft_does_not_show_are_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.fixture
+def legacy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Have these tables of iptables-legacy, and the programs that give these answers."""
+
+    def have(tables: str, answers: Mapping[str, Completed]) -> None:
+        installed(monkeypatch, answers)
+        names = tmp_path / "ip_tables_names"
+        names.write_text(tables)
+        monkeypatch.setattr(firewall, "LEGACY_TABLES", {"ip": names, "ip6": tmp_path / "none"})
+
+    return have
+
+
+@pytest.mark.parametrize(
+    ("tables", "programs", "verdict", "words"),
+    [
+        ("", {}, OK, "no active firewall"),
+        ("nat\n", {}, OK, "no active firewall"),
+        ("nat\nfilter\n", {"iptables-legacy -S": OPEN_LISTED}, OK, "no active firewall"),
+        ("filter\n", {"iptables-legacy -S": Completed(0, ACCEPTED)}, OK, "iptables-legacy accepts"),
+        ("nat\nfilter\n", {"iptables-legacy -S": CLOSED_LISTED}, TODO, "iptables-legacy is active"),
+        ("filter\n", {"iptables-legacy -S": FAILS}, SKIP, "iptables-legacy failed: you must be root"),
+        (
+            "filter\n",
+            {},
+            SKIP,
+            "has tables of iptables-legacy, which nft does not list, and iptables-legacy is n",
+        ),
+        ("filter\n", {}, SKIP, "install it (on Debian, the package iptables)"),
+    ],
+)
+async def test_rules_that_nft_does_not_show_are_found_or_said_to_be_unseen(
+    legacy: Callable[..., None], tables: str, programs: Mapping[str, Completed], verdict: Verdict, words: str
 ) -> None:
-    tables = tmp_path / "ip_tables_names"
-    legacy = {"iptables-legacy -S INPUT": Completed(0, "-P INPUT DROP\n")}
-    installed(monkeypatch, {"nft -j list ruleset": EMPTY} | legacy)
-    monkeypatch.setattr(firewall, "LEGACY_TABLES", {"iptables-legacy": tables})
-    judged((await firewall.firewall(context(0)))[0], OK, "no active firewall")
-    tables.write_text("nat\n")
-    judged((await firewall.firewall(context(0)))[0], OK, "no active firewall")
-    tables.write_text("nat\nfilter\n")
-    judged((await firewall.firewall(context(0)))[0], TODO, "iptables-legacy is active")
+    for nft in ({}, {"nft -j list ruleset": EMPTY}):
+        legacy(tables, {**nft, **programs})
+        judged((await firewall.firewall(context(0)))[0], verdict, words)
+
+
+async def test_a_firewall_that_is_found_comes_before_tables_that_are_unseen(
+    legacy: Callable[..., None],
+) -> None:
+    legacy("filter\n", {"nft -j list ruleset": DENIES})
+    judged((await firewall.firewall(context(0)))[0], TODO, "nftables is active")
 
 
 def test_without_a_network_packets_come_over_ipv4_from_anywhere() -> None:
-    assert firewall.traffic_to(51826, NoDefaultRoute(), ()) == firewall.Traffic(51826, (), frozenset({"ip"}))
-    assert BOTH.families == {"ip", "ip6"}
+    unknown = traffic_to(51826, NoDefaultRoute(), ())
+    assert (unknown, unknown.families) == (Traffic(51826, (), ()), ("ip",))
+    assert unknown.packets("ip") == (Packet("udp", 5353, "", "ip"), Packet("tcp", 51826, "", "ip"))
+    assert BOTH.families == ("ip", "ip6")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "source", "is_ours"),
+    [
+        (("10.77.0.1",), "10.77.0.0/24", True),
+        (("10.77.0.1",), "0.0.0.0/0", True),
+        (("fe80::1%lan0",), "fe80::/64", True),
+        ((), "0.0.0.0/0", True),
+        (("10.77.0.1",), "10.8.0.0/24", False),
+        (("10.77.0.1",), "10.77.0.1", False),
+        (("10.77.0.1",), "::/0", False),
+        (("fd00::1",), "0.0.0.0/0", False),
+        ((), "10.77.0.0/24", False),
+    ],
+)
+def test_a_source_is_the_bridges_network_if_its_address_is_in_it(
+    addresses: tuple[str, ...], source: str, is_ours: bool
+) -> None:
+    traffic = traffic_to(51826, Endpoint(addresses, frozenset()), ())
+    found = network_of(source)
+    assert found is not None
+    assert traffic.comes_from(found, traffic.families[0]) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("22,80:90", ((22, 22), (80, 90))),
+        ("22 51000-52000", ((22, 22), (51000, 52000))),
+        ("", ()),
+        ("ssh,123456,-1,5353/udp,1-2-3", ()),
+    ],
+)
+def test_ports_are_parsed(text: str, ports: tuple[tuple[int, int], ...]) -> None:
+    assert ports_in(text) == ports
 
 
 def context(user_id: int) -> Context:

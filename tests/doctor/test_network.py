@@ -12,9 +12,10 @@ import pytest
 from hkswitch import __version__
 from hkswitch.control import STATE_FOLDER, client
 from hkswitch.control.words import command
-from hkswitch.doctor import firewall, network
+from hkswitch.doctor import firewall, firewalld, network
 from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import Check, Finding, Verdict, ok
+from hkswitch.doctor.traffic import Traffic
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable, Failure
 from hkswitch.network.addresses import TablesUnreadable
@@ -268,10 +269,10 @@ async def test_the_firewall_is_asked_for_the_port_that_is_served(
 ) -> None:
     asked: list[int] = []
 
-    async def ufw(traffic: firewall.Traffic) -> Finding:
+    async def found(traffic: Traffic) -> Finding:
         asked.append(traffic.port)
         return ok(Check.FIREWALL, "open")
 
-    monkeypatch.setattr(firewall, "_firewalld", ufw)
+    monkeypatch.setattr(firewalld, "found", found)
     await firewall.firewall(context_of(Endpoint(("10.77.0.1",), frozenset()), bridge, 51999))
     assert asked == [port]

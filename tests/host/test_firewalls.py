@@ -91,45 +91,114 @@ def test_an_active_firewall_is_named_and_the_commands_that_are_given_open_the_po
         verdict, what, advice = found(host)
         assert verdict == "todo"
         assert says in what
-        run_all(host, re.findall(r"`sudo ([^`]+)`", advice))
+        assert (INTERFACE in advice) is (name != "firewalld")  # its zone is that of the interface
+        run_printed(host, advice)
         eventually(lambda: found(host)[0] == "ok")
         assert "51826/tcp" in found(host)[1]
 
 
-def test_mdns_is_missed_in_a_zone_without_it(host: Host) -> None:
+def open_as_told(host: Host) -> None:
+    """Run the commands that the doctor prints, after which the ports are open."""
+    run_printed(host, found(host)[2])
+    eventually(lambda: found(host)[0] == "ok")
+
+
+def run_printed(host: Host, advice: str) -> None:
+    run_all(host, re.findall(r"`sudo ([^`]+)`", advice))
+
+
+def test_firewalld_is_judged_by_the_zone_of_the_phones_and_what_comes_before_it(host: Host) -> None:
     in_public = ("systemctl start firewalld", "firewall-cmd --zone=public --add-port=51000-52000/tcp")
-    with active(host, in_public, ("systemctl stop firewalld",)):
+    stop = ("systemctl stop firewalld", "rm -f /etc/firewalld/zones/*")
+    with active(host, in_public, stop):
         verdict, what, advice = found(host)
         assert (verdict, "does not list 5353/udp as open" in what) == ("todo", True)
         assert "--zone=public --add-port=5353/udp`" in advice
         host.run("firewall-cmd", "--zone=public", "--add-service=mdns")
         assert found(host)[:2] == ("ok", f"firewalld allows {OPEN} in zone public")
+        # fail2ban's rule for one address says nothing about phones, but one for their network does.
+        ban = 'rule family="ipv4" source address="{}" port port="51826" protocol="tcp" reject'
+        host.run("firewall-cmd", "--zone=public", f"--add-rich-rule={ban.format('203.0.113.9')}")
+        assert found(host)[0] == "ok"
+        host.run("firewall-cmd", "--zone=public", f"--add-rich-rule={ban.format('10.77.0.0/24')}")
+        host.run("firewall-cmd", "--runtime-to-permanent")
+        _, what, advice = found(host)
+        assert "a rich rule of zone public may deny" in what
+        run_printed(host, advice)
+        assert found(host)[0] == "ok"
+        # A zone of their network wins over that of the interface.
+        host.run("firewall-cmd", "--zone=work", "--add-source=10.77.0.0/24")
+        assert "zone work does not list" in found(host)[1]
+        host.run("firewall-cmd", "--panic-on")
+        _, what, advice = found(host)
+        assert "panic mode" in what
+        run_printed(host, advice)
+        assert "zone work does not list" in found(host)[1]
 
 
-@pytest.mark.parametrize(
-    ("rule", "verdict", "says"),
-    [
-        (f"allow in on {INTERFACE} to any port 51826 proto tcp", "ok", "ufw allows 51826/tcp, and"),
-        (
-            "allow from 10.77.0.0/24 to any port 51826 proto tcp",
-            "ok",
-            "ufw allows 51826/tcp from 10.77.0.0/",
-        ),
-        ("limit 51826", "ok", "ufw allows 51826/tcp, and"),
-        ("deny 51826/tcp", "todo", "a rule denies 51826/tcp"),
-        ("allow 51827/tcp", "todo", "no rule names 51826/tcp"),
-    ],
+UFW_CASES: Final = (
+    ("allow in on lan0 to any port 51826 proto tcp", "ok", "ufw allows 51826/tcp, and"),
+    ("allow from 10.77.0.0/24 to any port 51826 proto tcp", "ok", "ufw allows 51826/tcp from 10.77.0.0/24"),
+    ("allow 80,51000:52000/tcp", "ok", "ufw allows 51826/tcp, and"),
+    ("allow log proto tcp from 10.0.0.0/8", "ok", "ufw allows 51826/tcp from 10.0.0.0/8"),
+    ("deny from 10.77.0.0/24", "todo", "a rule denies 51826/tcp"),
+    ("deny from 203.0.113.9", "todo", "no rule names 51826/tcp"),
+    ("allow from 10.8.0.0/24 to any port 51826 proto tcp", "todo", "51826/tcp only from 10.8.0.0/24"),
+    ("allow from ::/0 to any port 51826 proto tcp", "todo", "51826/tcp only from Anywhere (v6)"),
 )
-def test_the_rules_of_ufw_that_name_the_port_are_read(host: Host, rule: str, verdict: str, says: str) -> None:
-    with active(host, (f"ufw {rule}", "ufw --force enable"), ("ufw --force reset",)):
-        assert found(host)[0] == verdict
-        assert says in found(host)[1]
+
+
+def test_the_rules_of_ufw_about_the_bridges_network_are_read(host: Host) -> None:
+    with active(host, ("ufw --force enable",), ("ufw --force reset",)):
+        for rule, verdict, says in UFW_CASES:
+            run_all(host, (f"ufw {rule}",))
+            there = found(host)
+            run_all(host, (f"ufw delete {rule}",))
+            assert (there[0], says in there[1]) == (verdict, True), there
+        run_all(host, ("ufw deny 51826/tcp",))
+        open_as_told(host)
+
+
+F2B: Final = """\
+nft 'add table inet f2b-table'
+nft 'add chain inet f2b-table f2b-chain { type filter hook input priority -1; policy accept; }'
+nft 'add set inet f2b-table addr-set-sshd { type ipv4_addr; elements = { 203.0.113.9 }; }'
+nft 'add set inet f2b-table addr6-set-sshd { type ipv6_addr; }'
+nft 'add rule inet f2b-table f2b-chain tcp dport { 22 } ip saddr @addr-set-sshd reject'
+nft 'add rule inet f2b-table f2b-chain meta l4proto tcp ip6 saddr @addr6-set-sshd reject'
+nft 'add rule inet f2b-table f2b-chain ip saddr @addr-set-sshd reject'
+nft 'add rule inet f2b-table f2b-chain ct state invalid drop'
+nft 'add chain inet f2b-table before { type filter hook prerouting priority -300; policy accept; }'
+nft 'add rule inet f2b-table before ip daddr 172.17.0.2 drop'
+"""
+F2B_OF_IPTABLES: Final = """\
+iptables -N f2b-sshd
+iptables -A f2b-sshd -s 203.0.113.9 -j REJECT
+iptables -A f2b-sshd -j RETURN
+iptables -I INPUT -p tcp -m multiport --dports 22 -j f2b-sshd
+iptables -I INPUT -p tcp -j f2b-sshd
+"""
+NO_F2B: Final = ("nft delete table inet f2b-table", "iptables -F", "iptables -X")
+
+
+def test_what_fail2ban_and_docker_deny_says_nothing_about_phones(host: Host) -> None:
+    with active(host, (F2B, F2B_OF_IPTABLES), NO_F2B):
+        assert found(host)[:2] == NONE
+        with active(host, ("iptables -P INPUT DROP",), ("iptables -P INPUT ACCEPT",)):
+            assert found(host)[:2] == ("todo", "iptables is active")
+            open_as_told(host)
+            run_all(host, ("iptables -I INPUT -p tcp -j f2b-sshd",))  # as when fail2ban restarts
+            assert found(host)[:2] == ("ok", f"iptables accepts {OPEN}")
 
 
 def test_rules_of_iptables_legacy_are_seen_which_nft_does_not_list(host: Host) -> None:
     legacy = "iptables-legacy -P INPUT"
-    with active(host, (f"{legacy} DROP",), (f"{legacy} ACCEPT",)):
+    with active(host, (f"{legacy} DROP",), (f"{legacy} ACCEPT", "iptables-legacy -F INPUT")):
         assert found(host)[:2] == ("todo", "iptables-legacy is active")
+        with active(host, ("mv /usr/sbin/iptables-legacy /root",), ("mv /root/iptables-legacy /usr/sbin",)):
+            verdict, what, _ = found(host)
+            assert (verdict, "iptables-legacy is not installed" in what) == ("skip", True)
+        open_as_told(host)
 
 
 @pytest.mark.parametrize("name", FIREWALL_CASES)
