@@ -125,6 +125,7 @@ def test_the_schema_of_version_1_stays() -> None:
         },
         "commands": False,
         "why": "",
+        "assumed": False,
     }
     assert [group["state"] for group in shown["groups"]] == ["on", "partial", "unknown", "starting"]
 
@@ -222,8 +223,8 @@ def test_a_daemon_that_went_away_leaves_its_groups_unknown_to_programs() -> None
         "version": 1,
         "bridge": None,
         "groups": [
-            {"id": "files", "name": "File Server", "commands": False, "why": "", **nothing},
-            {"id": "vm", "name": "VM", "commands": True, "why": "", **nothing},
+            {"id": "files", "name": "File Server", "commands": False, "why": "", "assumed": False, **nothing},
+            {"id": "vm", "name": "VM", "commands": True, "why": "", "assumed": False, **nothing},
         ],
     }
 
@@ -282,6 +283,7 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("bridge", "config"), "\x1b[2J"),
         (("bridge", "storage"), None),
         (("bridge", "storage"), "\x1b[2J"),
+        (("groups", 0, "assumed"), 1),
         (("groups", 0, "why"), 1),
         (("groups", 0, "why"), "a\nb"),
         (("groups",), {}),
@@ -336,6 +338,7 @@ OLDER_LACKS = {
     ("bridge", "network"),
     ("bridge", "pairing_refused"),
     ("bridge", "storage"),
+    ("groups", "assumed"),
     ("groups", "commands"),
     ("groups", "why"),
 }
@@ -380,8 +383,8 @@ def test_words_of_a_newer_daemon_are_unknown() -> None:
 @pytest.mark.parametrize(
     ("group", "units"),
     [
-        (VM, ("hkswitch-command-vm.service",)),
-        (VM._replace(state=None), ("hkswitch-command-vm.service",)),
+        (VM, ("hkswitch-command-vm[.:]*",)),
+        (VM._replace(state=None), ("hkswitch-command-vm[.:]*",)),
         (FILES._replace(units={"smb.service": UP, "nmb.service": FAILED}), ("nmb.service",)),
         (FILES, ()),
         (LAMP, ()),  # a group of units that nothing is known of
