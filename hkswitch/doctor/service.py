@@ -1,6 +1,7 @@
 """Checks that the daemon is running, and that its helper responds."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Final
 
 from hkswitch import __version__
@@ -8,8 +9,8 @@ from hkswitch.backend.helper_transport import SOCKET_UNIT, sudo_command
 from hkswitch.backend.sudo_reasons import HELPER, explain, telling_line
 from hkswitch.control import client
 from hkswitch.doctor.context import Context
-from hkswitch.doctor.finding import Check, Finding, fail, needs_root, ok, skip, todo
-from hkswitch.doctor.programs import Completed, run
+from hkswitch.doctor.finding import Check, Finding, Verdict, fail, needs_root, ok, skip, todo, warn
+from hkswitch.doctor.programs import Completed, path_of, run
 from hkswitch.model.errors import Failure
 from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.model.unit_state import HelperTransport
@@ -33,6 +34,11 @@ async def service(context: Context) -> tuple[Finding]:
 
 
 async def helper(context: Context) -> tuple[Finding]:
+    """Check that there is a helper, and that `sudo serviceswitch` in a shell means this one."""
+    return (shadowed(await _helper(context), path_of(PurePath(HELPER[0]).name)),)
+
+
+async def _helper(context: Context) -> Finding:
     """Check the helper. Without a daemon to ask, this starts a helper, which exits at once.
 
     The daemon's user starts it as the daemon would. Root starts it directly: another check covers whether
@@ -40,16 +46,24 @@ async def helper(context: Context) -> tuple[Finding]:
     """
     bridge = context.bridge
     if isinstance(bridge, BridgeReport):
-        return (reported(bridge.helper),)
+        return reported(bridge.helper)
     if not isinstance(bridge, client.NoDaemon):
-        return (skip(Check.HELPER, f"the daemon did not answer ({bridge})"),)
+        return skip(Check.HELPER, f"the daemon did not answer ({bridge})")
     if context.transport is HelperTransport.SOCKET:
-        return (listening((await run("systemctl", "is-active", SOCKET_UNIT)).output.strip()),)
+        return listening((await run("systemctl", "is-active", SOCKET_UNIT)).output.strip())
     if context.account is None:
-        return (skip(Check.HELPER, "the daemon is not running"),)
+        return skip(Check.HELPER, "the daemon is not running")
     if not context.has_daemon_rights:
-        return (needs_root(Check.HELPER),)
-    return (responding(await run(*(HELPER if context.is_root else sudo_command()))),)
+        return needs_root(Check.HELPER)
+    return responding(await run(*(HELPER if context.is_root else sudo_command())))
+
+
+def shadowed(found: Finding, first: str | None) -> Finding:
+    """Judge which program root's shell finds first; `found` stays if it is the helper."""
+    if found.verdict is not Verdict.OK or first in {None, HELPER[0]}:
+        return found
+    what = f"`sudo serviceswitch` runs {first} instead of {HELPER[0]}"
+    return warn(Check.HELPER, what, f"if nothing uses it any more, run `sudo rm {first}`")
 
 
 def running(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -> Finding:

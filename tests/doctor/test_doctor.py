@@ -492,6 +492,30 @@ def test_the_socket_of_a_helper_that_systemd_starts(active: str, verdict: Verdic
 
 
 @pytest.mark.parametrize(
+    ("found", "first", "verdict", "words"),
+    [
+        (OK, "/usr/sbin/serviceswitch", OK, "responding"),
+        (OK, None, OK, "responding"),
+        (
+            OK,
+            "/usr/local/bin/serviceswitch",
+            WARN,
+            (
+                "`sudo serviceswitch` runs /usr/local/bin/serviceswitch instead of /usr/sbin/serviceswitch; "
+                "if nothing uses it any more, run `sudo rm /usr/local/bin/serviceswitch`"
+            ),
+        ),
+        (FAIL, "/usr/local/bin/serviceswitch", FAIL, "responding"),
+    ],
+    ids=["ours", "none", "another", "another, and a failure"],
+)
+def test_another_program_of_its_name_in_front_of_the_helper_is_named(
+    found: Verdict, first: str | None, verdict: Verdict, words: str
+) -> None:
+    judged(service.shadowed(Finding(Check.HELPER, found, "responding", "do it"), first), verdict, words)
+
+
+@pytest.mark.parametrize(
     ("process", "status", "verdict", "words"),
     [
         (7, "NoNewPrivs:\t1\n", OK, "NoNewPrivileges is set for the daemon"),
