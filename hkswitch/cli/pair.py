@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from hkswitch.cli.options import allow_only_one, examples, json_option, picture_option, state_option
-from hkswitch.control import client, is_of_service, pairings, socket_of
+from hkswitch.control import START_SERVICE, client, is_of_service, pairings, socket_of
 from hkswitch.control.words import gone_from_home, locked
 from hkswitch.hap import setup_code
 from hkswitch.hap.setup_code import Setup
@@ -77,7 +77,7 @@ def ask_or_do(state_folder: Path, request: ControlRequest) -> ControlReply:
         return pairings.do(request, StoredPairings(state_folder))
     except NoBridgeYet as failure:
         if is_of_service(path):
-            failure.remedy = "start hkswitch.service first, or pass the --state-dir of another bridge"
+            failure.remedy = f"{START_SERVICE} first, or pass the --state-dir of another bridge"
         raise
     except StateInUse as in_use:
         holder = f"another hkswitch (process {in_use.process}) uses it, but does not listen on {path}"
@@ -98,9 +98,11 @@ def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
 
 
 def network_note(state_folder: Path) -> str:
-    """Return a note if no phone can reach the bridge because it has no network yet; otherwise empty."""
+    """Return a note if no phone can reach the bridge: its daemon or its network is missing; or empty."""
     try:
         bridge = client.ask_report(socket_of(state_folder)).bridge
+    except client.NoDaemon as failure:
+        return f"No phone can find the bridge: {failure}."
     except Failure:
         return ""
     if bridge is None or bridge.addresses:

@@ -223,7 +223,7 @@ def test_a_command_works_in_every_folder(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("folder", "remedy"),
     [
-        (None, "start hkswitch.service first, or pass the --state-dir of another bridge"),
+        (None, "run `sudo systemctl start hkswitch` first, or pass the --state-dir of another bridge"),
         ("nosuch", "start the daemon for this folder first"),
     ],
 )

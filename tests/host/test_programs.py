@@ -89,7 +89,7 @@ def test_root_needs_no_daemon_but_other_users_do(configured: Host) -> None:
     assert refused.returncode == 69
     assert refused.stderr == (
         "hkswitch: no daemon is listening on /run/hkswitch/control.sock; "
-        "start hkswitch.service, or use sudo\n"
+        "run `sudo systemctl start hkswitch`, or use sudo\n"
     )
     assert configured.run("hkswitch", "start", "lamp").returncode == 0
     assert configured.run("hkswitch", "restart", "lamp", check=False).returncode == 77
