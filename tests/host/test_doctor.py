@@ -150,7 +150,7 @@ ALONE: Final = (
         Check.TRUST,
         f"chmod o+w {CONFIG}",
         f"chmod o-w {CONFIG}; {RELOAD}",
-        "config.yaml is not trusted: other users can write it (mode 0646); try: chmod go-w",
+        f"config.yaml is not trusted: other users can write it (mode 0646); run `sudo chmod go-w {CONFIG}`",
     ),
     Fault(
         Check.USER,
