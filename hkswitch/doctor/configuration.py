@@ -19,6 +19,7 @@ from hkswitch.doctor.finding import (
     counted,
     fail,
     ok,
+    several,
     skip,
     warn,
 )
@@ -103,18 +104,14 @@ def valid(config: Config | Failure, file: Path, *, readable: bool | None, is_roo
 
 def trusted(config: Config | Failure, refusals: list[Refusal], *, is_root: bool) -> Finding:
     """Judge by the helper's reasons to refuse the file, or a program in it."""
+    if any(isinstance(refusal, trusted_files.NotThere) for refusal in refusals):
+        return skip(Check.TRUST, NO_CONFIG)
+    certain = [str(refusal) for refusal in refusals if is_root or not is_permission_denied(refusal)]
+    if certain:
+        what = several(tuple(dict.fromkeys(certain)), "; ")
+        return fail(Check.TRUST, what, "until that is fixed, the helper denies each request that needs it")
     if refusals:
-        first, *others = refusals
-        if isinstance(first, trusted_files.NotThere):
-            return skip(Check.TRUST, NO_CONFIG)
-        if not is_root and is_permission_denied(first):
-            return skip(Check.TRUST, str(first), WITH_SUDO)
-        more = f" (and {len(others)} more)" if others else ""
-        advice = (
-            "make it and the folders above it writable only by root; "
-            "until then, the helper denies every request for it"
-        )
-        return fail(Check.TRUST, f"{first}{more}", advice)
+        return skip(Check.TRUST, str(refusals[0]), WITH_SUDO)
     if isinstance(config, Failure):
         return skip(Check.TRUST, NO_CONFIG)
     programs = len(_programs(config))
@@ -127,9 +124,9 @@ def visible(found: Finding, programs: Iterable[str], folders: Mapping[str, str])
     hidden = [why for path in programs if (why := why_hidden(path, folders))]
     if not hidden:
         return found
-    more = f" (and {len(hidden) - 1} more)" if len(hidden) > 1 else ""
-    advice = "move it to /usr/local/bin, and change the configuration"
-    return fail(Check.TRUST, f"{hidden[0]}{more}", advice)
+    it = "it" if len(hidden) == 1 else "them"
+    advice = f"move {it} to /usr/local/bin, and change the configuration"
+    return fail(Check.TRUST, several(hidden), advice)
 
 
 def is_permission_denied(failure: Failure) -> bool:

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.doctor.context import Context
-from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Check, Finding, counted, fail, ok, skip
+from hkswitch.doctor.finding import (
+    MOST_NAMED,
+    NO_CONFIG,
+    WITH_SUDO,
+    Check,
+    Finding,
+    counted,
+    fail,
+    ok,
+    several,
+    skip,
+)
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
@@ -16,7 +27,6 @@ from hkswitch.model.unit_state import LoadState, UnitHealth, UnitState
 from hkswitch.systemd.units import Systemd
 
 BUS_TIMEOUT_SECONDS: Final = 10
-MOST_UNITS_NAMED: Final = 3
 
 UNIT_FOLDERS: Final = (
     *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"),
@@ -107,7 +117,7 @@ def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
     first, *others = dict.fromkeys(in_order)
     of_first = known.get(first) or _REMEDIES.get(missing[first].load, _OTHER_REMEDY)
-    return "; ".join((of_first, *(known[unit] for unit in others[: MOST_UNITS_NAMED - 1] if unit in known)))
+    return "; ".join((of_first, *(known[unit] for unit in others[: MOST_NAMED - 1] if unit in known)))
 
 
 def _not_found(states: Mapping[str, UnitState]) -> tuple[str, ...]:
@@ -121,8 +131,7 @@ def _named(config: Config, missing: Mapping[str, UnitState]) -> str:
         for unit in group.units
         if unit in missing
     ]
-    more = len(named) - MOST_UNITS_NAMED
-    return ", ".join(named[:MOST_UNITS_NAMED]) + (f", and {more} more" if more > 0 else "")
+    return several(named)
 
 
 def _fault(state: UnitState) -> str:
