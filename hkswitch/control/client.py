@@ -124,7 +124,7 @@ class PendingRequest:
         """Connect, and send the request; raises `NoDaemon`, or another `Failure`."""
         self._path = path
         self._received = bytearray()
-        self._sent_at_seconds = time.monotonic()
+        self.sent_at_unix_seconds, self._sent_at_seconds = time.time(), time.monotonic()
         if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
             raise NoDaemon(path)  # no daemon could listen there
         deadline_seconds = self._sent_at_seconds + REPLY_WITHIN_SECONDS

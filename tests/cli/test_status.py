@@ -383,11 +383,23 @@ def test_words_of_a_newer_daemon_are_unknown() -> None:
         (VM, ("hkswitch-command-vm.service",)),
         (VM._replace(state=None), ("hkswitch-command-vm.service",)),
         (FILES._replace(units={"smb.service": UP, "nmb.service": FAILED}), ("nmb.service",)),
+        (FILES._replace(units={"smb.service": FAILED, "nmb.service": FAILED}), ("nmb.service",)),
+        (FILES._replace(units={"b.service": FAILED, "mb.service": FAILED}), ()),
         (FILES, ()),
         (LAMP, ()),  # a group of units that nothing is known of
         (WEB._replace(units={}), ()),
     ],
-    ids=["commands", "unknown commands", "one failed", "none failed", "unknown", "no units"],
+    ids=[
+        "commands",
+        "unknown commands",
+        "one failed",
+        "another had failed",
+        "names in names",
+        "none failed",
+        "unknown",
+        "no units",
+    ],
 )
 def test_the_journals_of_what_failed_are_those_that_exist(group: GroupReport, units: tuple[str, ...]) -> None:
-    assert failed_units(group) == units
+    failure = "start files failed: netatalk.service canceled, nmb.service exited with status 1"
+    assert failed_units(group, failure) == units
