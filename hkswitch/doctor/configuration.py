@@ -31,6 +31,7 @@ from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.model.unit_state import HelperTransport
+from hkswitch.protocol.helper import SOCKET_IS_SET
 from hkswitch.protocol.report import BridgeReport
 from hkswitch.serviceswitch import trusted_files
 
@@ -69,6 +70,9 @@ def in_effect(found: Finding, bridge: BridgeReport | Failure) -> Finding:
     """Judge whether the daemon uses a valid file. The reason why not is left out: it may quote the file."""
     is_valid = found.verdict in {Verdict.OK, Verdict.WARN}
     if is_valid and isinstance(bridge, BridgeReport) and bridge.config:
+        if SOCKET_IS_SET in bridge.config:
+            what = "the daemon still uses sudo, but the current file has `helper: socket`"
+            return fail(Check.CONFIGURATION, what, f"run `sudo systemctl restart {DAEMON_UNIT}`")
         what = "the daemon does not use the current file (`hkswitch status` gives the reason)"
         return fail(Check.CONFIGURATION, what, "run `sudo hkswitch reload`")
     return found

@@ -44,6 +44,7 @@ from hkswitch.model.errors import BusUnavailable, ConfigError, ConfigUnreadable,
 from hkswitch.model.unit_state import ActiveState, HelperTransport, LoadState, UnitState
 from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.protocol.helper import CONFIG_CHANGED, SOCKET_IS_SET
 from hkswitch.protocol.report import BridgeReport, PairedController
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 from tests.support.command import HKSWITCH, run
@@ -131,6 +132,18 @@ def test_a_configuration_that_is_not_in_effect_fails_and_is_not_quoted(
     assert (judged_now == found) is same
     assert "hunter2" not in str(judged_now)
     assert same or judged_now.verdict is FAIL
+
+
+@pytest.mark.parametrize(
+    ("why", "remedy"),
+    [
+        (CONFIG_CHANGED, "run `sudo hkswitch reload`"),
+        (f"denied: {SOCKET_IS_SET}", "run `sudo systemctl restart hkswitch.service`"),
+    ],
+)
+def test_a_reload_is_advised_only_if_it_can_end_the_problem(why: str, remedy: str) -> None:
+    found = configuration.in_effect(Finding(Check.CONFIGURATION, OK, ""), BRIDGE._replace(config=why))
+    assert (found.verdict, found.advice) == (FAIL, remedy)
 
 
 @pytest.mark.parametrize(
