@@ -4,6 +4,7 @@ Does not import HAP-python, which is slow to import.
 """
 
 import json
+import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -167,7 +168,8 @@ def _draw(png: Path | None, svg: Path | None, state_folder: Path) -> None:
         click.echo(contents, nl=False)
     else:
         write_picture(path, contents)
-        click.echo(f"{path} contains the setup code; only its owner can read it.")
+        reader = "only root" if os.geteuid() == 0 else "only you"
+        click.echo(f"{path} contains the setup code; {reader} can read it.")
     for note in (cannot_pair_note(setup, state_folder), network_note(state_folder)):
         if note:
             click.echo(note, err=True)

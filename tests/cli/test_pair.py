@@ -347,7 +347,7 @@ def test_a_picture_is_for_its_owner_alone(folder: Path, kind: str) -> None:
     file.touch(0o644)
     assert run("pair", f"--{kind}", file, "--state-dir", folder) == (
         0,
-        f"{file} contains the setup code; only its owner can read it.\n",
+        f"{file} contains the setup code; only {'root' if os.geteuid() == 0 else 'you'} can read it.\n",
         f"Already paired. {GONE.format(typed('unpair --all', folder))}{NO_DAEMON.format(folder)}",
     )
     assert file.read_bytes() == picture(SETUP.payload, "png" if kind == "png" else "svg")
