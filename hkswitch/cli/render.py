@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hkswitch.control import STATE_FOLDER
+from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, UnitHealth
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
@@ -82,7 +82,8 @@ def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
 
 def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_folder: Path) -> list[Text]:
     if bridge is None:
-        return [Text("The daemon is not running; these states come from systemd.", "yellow"), Text()]
+        what = f"The daemon is not running; {START_SERVICE}. These states come from systemd."
+        return [Text(what, "yellow"), Text()]
     running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
     lines = [Text(f"{bridge.name}: running for {running}, {_where(bridge)}", "bold")]
     if bridge.addresses and bridge.network:

@@ -37,6 +37,9 @@ __all__ = ["bus_address", "fake", "systemd_on_bus"]
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
 
+WITHOUT_DAEMON = "hkswitch: the daemon is not running, and systemd cannot be asked instead:\n"
+
+
 @pytest.fixture
 def config_file(tmp_path: Path) -> Path:
     file = tmp_path / "config.yaml"
@@ -90,7 +93,8 @@ def test_a_mistyped_command_is_answered_with_the_right_one() -> None:
 def test_no_config_is_78(command: str, tmp_path: Path) -> None:
     code, output, errors = run(command, "--config", tmp_path / "none.yaml")
     assert (code, output) == (78, "")
-    assert errors == f"hkswitch: cannot read {tmp_path}/none.yaml: No such file or directory\n"
+    reason = f"hkswitch: cannot read {tmp_path}/none.yaml: No such file or directory\n"
+    assert errors == (WITHOUT_DAEMON if command == "status" else "") + reason
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,8 @@ def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path) -> None:
     nowhere = "unix:path=/nonexistent"
     code, _, errors = run("status", "--config", config_file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
     assert code == 69
-    assert errors == "hkswitch: no connection to systemd over the system bus: No such file or directory\n"
+    reason = "hkswitch: no connection to systemd over the system bus: No such file or directory\n"
+    assert errors == f"{WITHOUT_DAEMON}{reason}"
 
 
 async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
@@ -413,7 +418,9 @@ async def test_without_a_daemon_status_asks_systemd_and_says_so(
     ]
     done, output, _ = await asyncio.to_thread(run, "status", "web", *options)
     assert done == code
-    assert output.splitlines()[0] == "The daemon is not running; these states come from systemd."
+    assert output.splitlines()[0] == (
+        "The daemon is not running; run `sudo systemctl start hkswitch`. These states come from systemd."
+    )
     assert f"httpd.service {state[0]} ({state[1]})" in output
     done, _, errors = await asyncio.to_thread(run, "status", "none", *options)
     assert (done, errors) == (64, "hkswitch: there is no group 'none'; the groups are web\n")

@@ -150,7 +150,10 @@ def test_people_see_words() -> None:
 @pytest.mark.parametrize(
     ("bridge", "line"),
     [
-        (None, "The daemon is not running; these states come from systemd."),
+        (
+            None,
+            "The daemon is not running; run `sudo systemctl start hkswitch`. These states come from systemd.",
+        ),
         (
             BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
             "H: running for 0 s, no network yet",
