@@ -75,7 +75,7 @@ class _Service:
 
     @property
     def restart(self) -> str:
-        return "`systemctl restart hkswitch`" if self.state_folder == STATE_FOLDER else "a restart"
+        return "`sudo systemctl restart hkswitch`" if self.state_folder == STATE_FOLDER else "a restart"
 
     async def read(self) -> Config:
         return await read_within(self.config_file, CONFIG_TIMEOUT_SECONDS)

@@ -84,7 +84,7 @@ def valid(config: Config | Failure, file: Path, *, readable: bool | None, is_roo
     `readable`: whether the daemon can read the file, None if that is not known.
     """
     if readable is False:
-        advice = f"run `sudo chmod o+r {file}`, and `chmod o+x` on the folders above it"
+        advice = f"run `sudo chmod o+r {file}`, and `sudo chmod o+x` on the folders above it"
         return fail(Check.CONFIGURATION, f"the user {DAEMON_USER} cannot read {file}", advice)
     if isinstance(config, ConfigError):
         first = config.problems[0]

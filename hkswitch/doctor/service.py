@@ -22,7 +22,7 @@ _NOT_RUNNING: Final = (client.NoDaemon, client.Unreachable)
 """The failures of a client if no daemon is running, or if this user may not ask it."""
 
 _START_DAEMON: Final = f"run `sudo systemctl enable --now {DAEMON_UNIT}`"
-_READ_LOG: Final = f"`journalctl -u {DAEMON_UNIT}` gives the reason"
+_READ_LOG: Final = f"`sudo journalctl -u {DAEMON_UNIT}` gives the reason"
 _RESTART_DAEMON: Final = f"run `sudo systemctl restart {DAEMON_UNIT}`"
 _REINSTALL: Final = "reinstall hkswitch"
 

@@ -41,7 +41,7 @@ CONFIRM_MS: Final = 200
 CONFIRM_AT_LENGTH_MS: Final = 1000
 """The same while a user at a terminal waits."""
 
-CONFIG_CHANGED: Final = "the configuration has changed; run `systemctl reload hkswitch`"
+CONFIG_CHANGED: Final = "the configuration has changed; run `sudo hkswitch reload`"
 
 SOCKET_IS_SET: Final = (
     "`helper: socket` is set: the user hkswitch cannot use sudo; run `sudo systemctl restart hkswitch`"

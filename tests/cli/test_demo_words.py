@@ -160,7 +160,7 @@ def test_the_demo_says_already_paired_only_of_a_pairing_that_was_there_at_the_st
     ("restart", "words"),
     [
         (terminal().restart, "a restart of the demo"),
-        (_Service(Path("c"), STATE_FOLDER, Notifier({})).restart, "`systemctl restart hkswitch`"),
+        (_Service(Path("c"), STATE_FOLDER, Notifier({})).restart, "`sudo systemctl restart hkswitch`"),
         (_Service(Path("c"), Path("/srv/x"), Notifier({})).restart, "a restart"),
     ],
 )

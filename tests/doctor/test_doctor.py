@@ -509,7 +509,7 @@ def test_a_helper_that_is_started_responds(ran: Completed, verdict: Verdict, wor
 def test_the_daemon_reports_its_helper() -> None:
     judged(service.reported(""), OK, "responding")
     told = f"{REFUSED}: the remedy"
-    judged(service.reported(told), FAIL, f"the daemon has no helper ({told}); `journalctl -u")
+    judged(service.reported(told), FAIL, f"the daemon has no helper ({told}); `sudo journalctl -u")
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def test_it_is_not_installed_beside_another_one(host: Host, deb: str, prefix: st
     refused = apt(host, "install", deb, code=100)
     host.run("rm", "-r", f"{prefix}/lib/hkswitch")
     there = f"hkswitch: another hkswitch is installed in {prefix}"
-    assert f"{there}; run `make uninstall PREFIX={prefix}` first" in refused
+    assert f"{there}; run `sudo make uninstall PREFIX={prefix}` first" in refused
     assert leftovers(host) == ""
 
 

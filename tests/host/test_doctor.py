@@ -194,7 +194,7 @@ ALONE: Final = (
         f"mv /usr/sbin/serviceswitch /root/kept; {PLACE}/serviceswitch /usr/sbin/serviceswitch;"
         f"kill -KILL $(pgrep -x serviceswitch); {UNTIL_BROKEN}",
         f"mv /root/kept /usr/sbin/serviceswitch; systemctl restart {SERVICE}",
-        "the daemon has no helper (broken); `journalctl -u hkswitch.service` gives the reason",
+        "the daemon has no helper (broken); `sudo journalctl -u hkswitch.service` gives the reason",
     ),
     Fault(
         Check.UNITS,

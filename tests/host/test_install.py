@@ -305,7 +305,7 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
         (
             ("PREFIX=/usr/local",),
             None,
-            r"another hkswitch is installed in /usr; run `make uninstall PREFIX=/usr` first",
+            r"another hkswitch is installed in /usr; run `sudo make uninstall PREFIX=/usr` first",
         ),
         (("DESTDIR=staged",), "nobody", r"DESTDIR must be the absolute path"),
         (

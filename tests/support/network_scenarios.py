@@ -64,7 +64,7 @@ class Bridge:
 
     @property
     def restart(self) -> str:
-        return "`systemctl restart hkswitch`"
+        return "`sudo systemctl restart hkswitch`"
 
     def reloading(self) -> None:
         """Ignore this: the tests themselves reload."""
