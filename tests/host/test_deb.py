@@ -258,7 +258,10 @@ def test_a_purge_leaves_nothing(running: Host) -> None:
             "/etc/systemd/system/hkswitch.service.d",
         )
     )
-    apt(running, "purge", "hkswitch")
+    running.run("sh", "-ec", "echo '# mine' >>/etc/sudoers.d/hkswitch; usermod -aG hkswitch nobody")
+    said = apt(running, "purge", "hkswitch")
+    assert "hkswitch: The sudo rule /etc/sudoers.d/hkswitch was edited; only a purge deletes it.\n" in said
+    assert "userdel" not in said, "no warning about what the next step does"
     assert leftovers(running) == ""
     assert state(running) == ""
     for database in ("passwd", "group"):

@@ -400,7 +400,11 @@ def test_uninstall_keeps_the_owners_files(spare: Host) -> None:
 def test_purge_leaves_nothing(spare: Host) -> None:
     spare.write("/var/lib/hkswitch/pairing", "go\n")
     try:
-        spare.run("/src/packaging/uninstall", "--purge")
+        spare.run("sh", "-ec", "echo '# mine' >>/etc/sudoers.d/hkswitch; usermod -aG hkswitch nobody")
+        said = spare.run("/src/packaging/uninstall", "--purge").stderr
+        assert (
+            said == "hkswitch: The sudo rule /etc/sudoers.d/hkswitch was edited; only a purge deletes it.\n"
+        )
         assert leftovers(spare) == ""
         assert spare.run("getent", "passwd", "hkswitch", check=False).returncode == 2
         assert spare.run("getent", "group", "hkswitch", check=False).returncode == 2
