@@ -15,7 +15,8 @@ from hkswitch.model.dangerous_units import warnings
 def check(config_file: Path) -> None:
     """Validate the configuration.
 
-    Also warns about units that would cut off hkswitch or the machine when switched.
+    Also warns about units that would cut off hkswitch or the machine when switched, and about misspelt
+    suffixes.
     """
     contents = config_bytes(config_file)
     for found in warnings(contents, parse(contents, str(config_file))):

@@ -42,9 +42,16 @@ LEAST_SIMILARITY: Final = 0.7
 
 _REMEDIES: Final = {
     LoadState.NOT_FOUND: "install the package that provides it, or remove it from the configuration",
-    LoadState.MASKED: "run `sudo systemctl unmask` on it, or remove it from the configuration",
+    LoadState.MASKED: "run `sudo systemctl unmask {unit}`, or remove it from the configuration",
 }
-_OTHER_REMEDY: Final = "`systemctl status` of the unit gives the reason"
+_OTHER_REMEDY: Final = "`systemctl status {unit}` gives the reason"
+
+EXAMPLE: Final = {
+    "vm-guests": ("libvirt-guests.service",),
+    "fileserver": ("smb.service", "nmb.service", "netatalk.service"),
+    "web": ("httpd.service",),
+}
+"""The units of the groups in config.example.yaml."""
 
 
 async def bus_and_units(context: Context) -> tuple[Finding, Finding]:
@@ -113,11 +120,17 @@ def similar(unit: str, known: Iterable[str]) -> str:
 
 
 def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
-    """Return the remedy for the first unit, and hints for the other units in the message."""
+    """Return the remedies for the units in the message, each once and with its units."""
+    if {group.id: group.units for group in config.groups} == EXAMPLE:
+        return "these are the example groups; replace them in the configuration with your own"
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
-    first, *others = dict.fromkeys(in_order)
-    of_first = known.get(first) or _REMEDIES.get(missing[first].load, _OTHER_REMEDY)
-    return "; ".join((of_first, *(known[unit] for unit in others[: MOST_NAMED - 1] if unit in known)))
+    units_of: dict[str, list[str]] = {}
+    for unit in tuple(dict.fromkeys(in_order))[:MOST_NAMED]:
+        remedy = known.get(unit) or _REMEDIES.get(missing[unit].load, _OTHER_REMEDY).format(unit=unit)
+        units_of.setdefault(remedy, []).append(unit)
+    if len(units_of) == 1:
+        return next(iter(units_of))
+    return "; ".join(f"{', '.join(units)}: {remedy}" for remedy, units in units_of.items())
 
 
 def _not_found(states: Mapping[str, UnitState]) -> tuple[str, ...]:

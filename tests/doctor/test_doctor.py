@@ -577,12 +577,20 @@ def test_systemd_has_every_unit(
         (
             {"httpd.service": MASKED, "smb.service": GONE},
             {"smb.service": "did you mean smbd?"},
-            "; run `sudo systemctl unmask` on it, or remove it from the configuration; did you mean smbd?",
+            (
+                "; httpd.service: run `sudo systemctl unmask httpd.service`, "
+                "or remove it from the configuration; smb.service: did you mean smbd?"
+            ),
         ),
         (
             {"httpd.service": GONE, "smb.service": GONE},
             {"httpd.service": "reload", "smb.service": "did you mean smbd?"},
-            "does not exist; reload; did you mean smbd?",
+            "does not exist; httpd.service: reload; smb.service: did you mean smbd?",
+        ),
+        (
+            {"httpd.service": GONE, "smb.service": GONE, "nmb.service": GONE},
+            {"httpd.service": "did you mean smbd?"},
+            "; httpd.service: did you mean smbd?; smb.service, nmb.service: install the package",
         ),
         ({"httpd.service": GONE}, {"nmb.service": "?"}, "does not exist; install the package"),
     ],
@@ -592,7 +600,14 @@ def test_the_hint_for_a_missing_unit_is_the_advice(
 ) -> None:
     found = units.loaded(CONFIG, ALL_UP | missing, known)
     judged(found, FAIL, words)
-    assert "?" not in str(found) or str(found).endswith("did you mean smbd?")
+
+
+def test_the_example_groups_are_to_be_replaced() -> None:
+    config = parse((Path(__file__).parents[2] / "config.example.yaml").read_bytes(), "")
+    assert {group.id: group.units for group in config.groups} == units.EXAMPLE
+    missing = {unit: GONE for group in config.groups for unit in group.units}
+    found = units.loaded(config, missing, {"smb.service": "did you mean smbd.service?"})
+    assert found.advice == "these are the example groups; replace them in the configuration with your own"
 
 
 KNOWN = {

@@ -733,8 +733,14 @@ def test_what_is_no_startable_unit_is_refused(item: str, message: str) -> None:
         pytest.param(
             "groups", "1:1: must be a mapping, lines like 'key: value', with the space", id="a word"
         ),
-        pytest.param("groups:\n", "1:8: groups: must have at least one group, indented below it", id="nothing in groups"),
-        pytest.param("groups: {}", "1:9: groups: must have at least one group, indented below it", id="no group"),
+        pytest.param(
+            "groups:\n",
+            "1:8: groups: must have at least one group, indented below it",
+            id="nothing in groups",
+        ),
+        pytest.param(
+            "groups: {}", "1:9: groups: must have at least one group, indented below it", id="no group"
+        ),
         pytest.param(
             "groups: [web]",
             "1:9: groups: must be a mapping, lines like 'key: value', with the space",
