@@ -213,8 +213,9 @@ class Switchboard:
         # Another state follows these, and systemd logs them itself.
         is_passing = state in {GroupState.STARTING, GroupState.STOPPING}
         level = logging.DEBUG if is_passing else logging.INFO
-        why = self._switches[group_id].why
-        _states_log.log(level, "%s: %s", group_id, state or (f"unknown: {why}" if why else "unknown"))
+        why = self._switches[group_id].explanation
+        text = state or "unknown"
+        _states_log.log(level, "%s: %s", group_id, f"{text}: {why}" if why else text)
 
     def _send(self, group_id: str, number: int, action: Action) -> None:
         write = self._writes.get(number)
@@ -255,5 +256,5 @@ class Switchboard:
             units={unit: known[unit] for unit in group.units if unit in known},
             last_action=None if request is None else request.last_action,
             commands=group.commands is not None,
-            why=switch.why if switch.state is None else "",
+            why=switch.explanation,
         )
