@@ -30,6 +30,8 @@ DAEMON_ENDED: Final = (
     "The daemon is not running; reconnecting. This is its last report, which may be outdated."
 )
 
+NO_HELPER: Final = "the helper is not running"
+
 _CONTROLLER_CHARACTERS: Final = 8
 """Characters of a controller's ID to show: enough to tell the controllers of a home apart."""
 
@@ -57,15 +59,17 @@ def rendered(
         if daemon_ended
         else _bridge_lines(report.bridge, now_unix_seconds, state_folder)
     )
-    return Group(*lines, table, *_reasons(report.groups))
+    return Group(*lines, table, *_reasons(report))
 
 
-def _reasons(groups: Iterable[GroupReport]) -> list[Text]:
-    """Return each reason once, with its groups."""
+def _reasons(report: Report) -> list[Text]:
+    """Return each reason once, with its groups; the bridge's lines have the long reason of a helper."""
+    helper = report.bridge.helper if report.bridge else ""
     unknown: dict[str, list[str]] = {}
-    for group in groups:
+    for group in report.groups:
         if group.why:
-            unknown.setdefault(group.why, []).append(group.id)
+            why = f"{NO_HELPER}, see above" if helper and group.why.startswith(NO_HELPER) else group.why
+            unknown.setdefault(why, []).append(group.id)
     lines = [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
     return [Text(), *lines] if lines else []
 

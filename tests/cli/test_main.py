@@ -704,7 +704,7 @@ async def test_without_a_helper_the_daemon_serves_and_says_what_is_missing(
         code, output, _ = await asyncio.to_thread(run, "status", "web", *at_daemon)
         assert code == 69
         assert f"\nhelper: unavailable ({cause}" in " ".join(output.split(" ")).replace("\n ", " ")
-        assert "\nweb: the helper is not running (sudo: a password is required)" in output
+        assert "\nweb: the helper is not running, see above\n" in output
         code, _, errors = await asyncio.to_thread(run, "start", "web", *at_daemon)
         assert code == 69
         assert errors.startswith("hkswitch: start web failed: the helper is not running (sudo: a password")

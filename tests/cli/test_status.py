@@ -179,6 +179,12 @@ def test_what_is_missing_is_said(bridge: BridgeReport | None, line: str) -> None
     assert line in printed(Report(bridge, (WEB,)))
 
 
+def test_the_reason_of_a_missing_helper_is_printed_once() -> None:
+    lines = printed(Report(BRIDGE._replace(helper="sudo: a password is required"), (AWAY,)))
+    assert lines[-1] == "vpn: the helper is not running, see above"
+    assert [line for line in lines if "a password is required" in line] == lines[2:3]
+
+
 def test_people_see_why_a_group_is_unknown() -> None:
     other = AWAY._replace(id="other")
     rows = [" ".join(line.split()) for line in printed(Report(BRIDGE, (AWAY, other)))[4:]]

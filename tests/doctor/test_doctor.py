@@ -546,6 +546,27 @@ async def test_without_sudo_its_rule_is_not_missed() -> None:
     judged(found, OK, "not needed")
 
 
+@pytest.mark.parametrize(
+    ("failed", "advice"),
+    [
+        ({Check.SUDO, Check.HELPER}, "see sudo above"),
+        ({Check.PRIVILEGES, Check.HELPER}, "see privileges above"),
+        ({Check.SUDO, Check.PRIVILEGES, Check.HELPER}, "see sudo above"),
+        ({Check.SERVICE, Check.HELPER}, "long"),
+        ({Check.SUDO}, ""),
+    ],
+)
+def test_the_cause_of_a_missing_helper_is_told_once(failed: set[Check], advice: str) -> None:
+    found = tuple(
+        Finding(check, FAIL if check in failed else OK, "", "long" * (check in failed)) for check in Check
+    )
+    told = {finding.check: finding for finding in checks.without_repetition(found)}
+    assert told[Check.HELPER].advice == advice
+    others = [finding for finding in found if finding.check is not Check.HELPER]
+    assert [finding for finding in told.values() if finding.check is not Check.HELPER] == others
+    assert list(told) == list(Check)
+
+
 # systemd
 
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
