@@ -1,5 +1,6 @@
 """Reports as tables for a terminal."""
 
+import pwd
 import sys
 import time
 from collections.abc import Iterable
@@ -135,7 +136,7 @@ def _last(last: LastAction | None, now_unix_seconds: float) -> str:
     if last is None:
         return ""
     ago = _ago(last.at_unix_seconds, now_unix_seconds)
-    by = last.by if last.by.startswith("user ") else last.by[:_CONTROLLER_CHARACTERS]
+    by = _requester(last.by)
     begun = f"{last.action or 'unknown action'} {ago} ago" + (f" by {by}" if by else "")
     match last.outcome:
         case Outcome.RUNNING:
@@ -146,6 +147,16 @@ def _last(last: LastAction | None, now_unix_seconds: float) -> str:
             return f"{begun}, failed: {last.failure}"
         case Outcome.UNKNOWN:
             return f"{begun}, outcome unknown"
+
+
+def _requester(by: str) -> str:
+    """Return a user with its name, if it has one here, or the beginning of a controller's ID."""
+    if not by.startswith("user "):
+        return by[:_CONTROLLER_CHARACTERS]
+    try:
+        return f"user {pwd.getpwuid(int(by.removeprefix('user '))).pw_name}"
+    except (KeyError, ValueError, OverflowError):
+        return by
 
 
 def _ago(unix_seconds: float, now_unix_seconds: float) -> str:

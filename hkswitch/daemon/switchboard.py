@@ -14,6 +14,7 @@ from hkswitch.daemon.requests import ActionRequest, Write
 from hkswitch.model import switch_events
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
+from hkswitch.model.printable import printable
 from hkswitch.model.switch import Switch
 from hkswitch.model.switch_events import (
     KNOWN_WITHIN_SECONDS,
@@ -28,6 +29,9 @@ from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from hkswitch.protocol.report import GroupReport, unknown_group
 
 GROUP_REMOVED: Final = "the group was removed from the configuration"
+
+CONTROLLER_CHARACTERS: Final = 8
+"""Characters of a controller's ID in the log: enough to tell the controllers of a home apart."""
 
 _log = logging.getLogger(__name__)
 _states_log = logging.getLogger(f"{__name__}.states")
@@ -220,6 +224,7 @@ class Switchboard:
     def _send(self, group_id: str, number: int, action: Action) -> None:
         write = self._writes.get(number)
         by, at_length = ("", False) if write is None else (write.by, write.at_length)
+        _log.info("%s: %s requested%s", group_id, action, f" by {_shortened(by)}" if by else "")
         if (older := self._newest.get(group_id)) is not None:
             older.is_replaced = not older.ended.done()
         request = self._newest[group_id] = ActionRequest(number, group_id, action, by, at_length)
@@ -258,3 +263,8 @@ class Switchboard:
             commands=group.commands is not None,
             why=switch.explanation,
         )
+
+
+def _shortened(by: str) -> str:
+    """Return a user as it is, and the beginning of a controller's ID, as the status shows them."""
+    return by if by.startswith("user ") else printable(by, CONTROLLER_CHARACTERS)

@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch import __version__
+from hkswitch.cli import render
 from hkswitch.cli.main import commands
 from hkswitch.control import SOCKET_NAME
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME
@@ -37,6 +38,7 @@ __all__ = ["bus_address", "fake", "systemd_on_bus"]
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
 
+THIS_USER = render._requester(f"user {os.geteuid()}")
 WITHOUT_DAEMON = "hkswitch: the daemon is not running, and systemd cannot be asked instead:\n"
 
 
@@ -433,7 +435,7 @@ def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo)
     code, output, _ = run("status", "fileserver", *at_demo)
     assert code == 0
     assert "on 127.0.0.1, port" in output.splitlines()[0]
-    assert re.search(rf"by user {os.geteuid()}, took \d+\.\d s", output)
+    assert re.search(rf"by {THIS_USER}, took \d+\.\d s", output)
     assert run("restart", "fileserver", *at_demo)[0] == 69  # it is not among the group's actions
     assert run("stop", "fileserver", "--no-wait", *at_demo) == (0, "", "")
 
@@ -651,7 +653,7 @@ async def test_the_daemon_has_the_helper_start_what_is_asked_for(daemon: Daemon,
     assert await asyncio.to_thread(run, "start", "web", *at_daemon) == (0, "", "")
     code, output, _ = await asyncio.to_thread(run, "status", "web", *at_daemon)
     assert code == 0
-    assert re.search(rf"start \d+ s ago by user {os.geteuid()}\b", " ".join(output.split()))
+    assert re.search(rf"start \d+ s ago by {THIS_USER}\b", " ".join(output.split()))
     _, lines = await daemon.end(signal.SIGTERM)
     assert "web: on\n" in lines
 

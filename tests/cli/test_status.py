@@ -142,9 +142,24 @@ def test_people_see_words() -> None:
             "start 5 min ago by 8DE3A2C0, failed: nmb.service failed"
         ),
         "nmb.service inactive (dead)",
-        "lamp Lamp unknown stop 1 s ago by user 0, still running",
+        "lamp Lamp unknown stop 1 s ago by user root, still running",
         "slow Slow [bold] starting 12 s restart 12 s ago, took 0.0 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("by", "shown"),
+    [
+        ("user 0", "user root"),
+        ("user 4242424", "user 4242424"),
+        (f"user {2**70}", f"user {2**70}"),
+        ("user x", "user x"),
+        (PHONE, "8DE3A2C0"),
+    ],
+)
+def test_a_user_is_shown_by_name(by: str, shown: str) -> None:
+    report = Report(BRIDGE, (LAMP._replace(last_action=LastAction(Action.STOP, by, NOW)),))
+    assert printed(report)[-1].endswith(f"stop 0 s ago by {shown}, still running")
 
 
 @pytest.mark.parametrize(

@@ -342,6 +342,26 @@ async def test_a_change_is_a_line_in_the_log(
     assert caplog.messages == [line]
 
 
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        ("5254A0B8-5D7B-4E7C-9F52-3F1B7A2D9E10", "web: start requested by 5254A0B8"),
+        ("user 1000", "web: start requested by user 1000"),
+        ("\x1b[2Jabcdefgh", "web: start requested by ?[2Jabcd"),
+    ],
+)
+async def test_the_log_says_who_requested_an_action(
+    by: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board.made()
+    caplog.set_level("INFO", "hkswitch")
+    tap = asyncio.create_task(board.switches.write("web", Tile.GROUP, "phone", on=True, by=by))
+    (await board.asked()).end(ActionResult())
+    board.switches.observed("web", UP)
+    assert await tap
+    assert caplog.messages == [line, "web: on"]
+
+
 async def test_who_watches_hears_of_changes_and_of_reloads() -> None:
     board = Board.made()
     with board.switches.changes() as changed:
