@@ -317,7 +317,7 @@ async def test_a_bridge_that_waits_for_a_network_says_so(
     async with served(socket_of(folder), NotedPairings(shown=report)):
         code, output, errors = await ran(folder, "pair")
         assert (code, errors) == (0, "")
-        assert output.rpartition("scan or type it)\n")[2] == note
+        assert output.rpartition("choose Add Anyway.\n")[2] == note
         assert (await ran(folder, "pair", "--png", folder / "code.png"))[2] == note
         json.loads((await ran(folder, "pair", "--json"))[1])
 
