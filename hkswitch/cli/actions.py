@@ -35,6 +35,8 @@ JOURNAL_WITHIN_SECONDS: Final = 5
 MOST_JOURNALS: Final = 5
 """A group can have many units, and one reason is often enough."""
 
+STILL_RUNNING: Final = "hkswitch: interrupted; the daemon continues, and `hkswitch status` shows the result"
+
 DAEMON_BACK_WITHIN_SECONDS: Final = 15
 """Time for a daemon that disconnected during a request to restart."""
 
@@ -72,6 +74,9 @@ def act(action: Action, groups: Sequence[str], state_folder: Path, *, wait: bool
     with _spinner(f"{action} {' '.join(groups)}") if wait else nullcontext():
         try:
             codes = _through_daemon(action, group_ids, path, wait=wait)
+        except KeyboardInterrupt:
+            _print_error(STILL_RUNNING)
+            raise
         except client.NoDaemon as failure:
             # TRUST: the helper knows the service's groups, and a demo may have groups with the same names.
             if not is_of_service(path):

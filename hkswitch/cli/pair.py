@@ -56,8 +56,7 @@ def pair(  # noqa: PLR0913 -- one for each option
         paired = paired_controllers(state_folder)
         click.echo(list_as_json(paired) if as_json else list_as_text(paired))
     elif reset_attempts:
-        ask_or_do(state_folder, ControlRequest(Operation.RESET_ATTEMPTS))
-        click.echo("Failed pairing attempts were reset; pairing is allowed again.")
+        click.echo(reset(state_folder))
     elif png or svg:
         _draw(png, svg, state_folder)
     else:
@@ -65,6 +64,17 @@ def pair(  # noqa: PLR0913 -- one for each option
         click.echo(setup_as_json(setup) if as_json else setup_as_text(setup, state_folder))
         if not as_json and (note := network_note(state_folder)):
             click.echo(note)
+
+
+def reset(state_folder: Path) -> str:
+    """Reset the failed attempts; return what that changed."""
+    before = setup_info(state_folder)
+    ask_or_do(state_folder, ControlRequest(Operation.RESET_ATTEMPTS))
+    if before.pairing_refused:
+        return "Failed pairing attempts were reset; pairing is allowed again."
+    if before.failed_attempts:
+        return "Failed pairing attempts were reset; pairing was not locked."
+    return "There were no failed pairing attempts."
 
 
 def ask_or_do(state_folder: Path, request: ControlRequest) -> ControlReply:

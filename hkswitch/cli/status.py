@@ -44,6 +44,7 @@ def status(
     come from systemd, and only then is --config read. --watch needs a running daemon, and reconnects when it
     restarts.
     """
+    groups = tuple(dict.fromkeys(groups))
     if watched:
         _show_each(state_folder, groups, as_json=as_json)
         return

@@ -63,7 +63,7 @@ def running(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -
             what = f"{DAEMON_UNIT} is masked"
             return fail(Check.SERVICE, what, f"run `sudo systemctl unmask {DAEMON_UNIT}`")
         case "not-found":
-            return fail(Check.SERVICE, f"{DAEMON_UNIT} is not installed", _REINSTALL)
+            return fail(Check.SERVICE, f"{DAEMON_UNIT} is not installed", "install hkswitch")
         case state:
             what = f"systemd cannot load {DAEMON_UNIT} ({state})"
             return fail(Check.SERVICE, what, f"`systemctl status {DAEMON_UNIT}` gives the reason")

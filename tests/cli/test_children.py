@@ -91,6 +91,18 @@ def test_a_journal_without_end_is_left(tmp_path: Path, monkeypatch: pytest.Monke
     assert time.monotonic() - begun_seconds < 10
 
 
+def test_an_interrupted_action_is_said_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(actions, "_through_daemon", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        actions.act(Action.START, ["web"], tmp_path, wait=True)
+    assert capsys.readouterr().err == f"{actions.STILL_RUNNING}\n"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_helper_gets_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "1")

@@ -424,6 +424,8 @@ async def test_without_a_daemon_status_asks_systemd_and_says_so(
         "The daemon is not running; run `sudo systemctl start hkswitch`. These states come from systemd."
     )
     assert f"httpd.service {state[0]} ({state[1]})" in output
+    _, twice, _ = await asyncio.to_thread(run, "status", "web", "web", *options)
+    assert twice == output
     done, _, errors = await asyncio.to_thread(run, "status", "none", *options)
     assert (done, errors) == (64, "hkswitch: there is no group 'none'; the groups are web\n")
 

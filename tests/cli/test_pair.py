@@ -281,6 +281,19 @@ async def test_a_daemon_is_asked_and_its_files_are_left_alone(folder: Path) -> N
     assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
 
 
+@pytest.mark.parametrize(
+    ("attempts", "words"),
+    [
+        (0, "There were no failed pairing attempts.\n"),
+        (7, "Failed pairing attempts were reset; pairing was not locked.\n"),
+        (100, "Failed pairing attempts were reset; pairing is allowed again.\n"),
+    ],
+)
+def test_a_reset_says_what_it_changed(tmp_path: Path, attempts: int, words: str) -> None:
+    state_file.write(tmp_path, stored(failed_attempts=attempts))
+    assert run("pair", "--reset-attempts", "--state-dir", tmp_path) == (0, words, "")
+
+
 async def test_a_daemon_that_refuses_pairing_says_so(folder: Path) -> None:
     async with served(socket_of(folder), NotedPairings(failed_attempts=123)):
         assert "locked after 100 wrong setup codes" in (await ran(folder, "pair"))[1]

@@ -199,7 +199,11 @@ def test_only_root_can_write_the_configuration_and_its_programs(
     ],
 )
 def test_user_and_group_exist(user: bool, group: bool, verdict: Verdict, words: str) -> None:
-    judged(account.exist(has_user=user, has_group=group), verdict, words)
+    judged(account.exist(has_user=user, has_group=group, is_installed=True), verdict, words)
+
+
+def test_without_the_file_that_creates_the_user_the_remedy_is_another() -> None:
+    judged(account.exist(has_user=False, has_group=False, is_installed=False), FAIL, "; install hkswitch")
 
 
 @pytest.mark.parametrize(
@@ -461,7 +465,7 @@ MUTE = client.NoAnswer(Path("/run/hkswitch/control.sock"), "it closed the connec
         (RUNS | {"UnitFileState": "disabled"}, BRIDGE, OK, "is running, but not enabled at boot"),
         (RUNS, NO_DAEMON, FAIL, "hkswitch.service is running, but no daemon is listening"),
         (RUNS, BridgeReport("", "0.0", 0, (), 1, ()), FAIL, "version 0.0 is running, but version"),
-        (RUNS | {"LoadState": "not-found"}, NO_DAEMON, FAIL, "is not installed; reinstall hkswitch"),
+        (RUNS | {"LoadState": "not-found"}, NO_DAEMON, FAIL, "is not installed; install hkswitch"),
         (RUNS | {"LoadState": "masked"}, NO_DAEMON, FAIL, "is masked; run `sudo systemctl unmask"),
         (RUNS | {"LoadState": "bad-setting"}, NO_DAEMON, FAIL, "systemd cannot load hkswitch.service (bad-"),
         ({}, NO_DAEMON, FAIL, "is not installed"),
