@@ -28,6 +28,7 @@ from hkswitch.model.switch_events import (
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from hkswitch.protocol.report import GroupReport, unknown_group
 
+NOTHING_RESTARTED: Final = "nothing was running, so nothing was restarted"
 GROUP_REMOVED: Final = "the group was removed from the configuration"
 
 CONTROLLER_CHARACTERS: Final = 8
@@ -237,6 +238,8 @@ class Switchboard:
         """Have the host carry out a request, and pass the result to the switch."""
         group_id, action = request.group_id, request.action
 
+        was_idle = self._is_idle(group_id)
+
         def accepted() -> None:
             self._step(group_id, switch_events.RequestAccepted(request.id))
             request.begin()
@@ -247,8 +250,14 @@ class Switchboard:
             _log.exception("%s: %s", group_id, action)
             result = ActionResult(f"internal error: {error!r}")
         _log.debug("%s: request %d: %s", group_id, request.id, result.failure or "done")
+        if action is Action.RESTART and result.failure is None and was_idle and self._is_idle(group_id):
+            result = result._replace(note=NOTHING_RESTARTED)
         request.end(result)
         self._step(group_id, switch_events.RequestFinished(request.id, result.failure))
+
+    def _is_idle(self, group_id: str) -> bool:
+        switch = self._switches.get(group_id)
+        return switch is not None and switch.is_idle
 
     def _report(self, switch: Switch) -> GroupReport:
         group, known = switch.group, switch.units or {}

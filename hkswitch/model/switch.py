@@ -108,6 +108,13 @@ class Switch:
         return ""
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing of the group runs, so that a restart does nothing."""
+        if self.group.commands is not None:
+            return self.state is GroupState.OFF
+        return self.state is not None and not any(unit.is_running for unit in (self.units or {}).values())
+
+    @property
     def is_asked(self) -> bool:
         """Whether the host is still determining it: a unit's state or the probe's result is missing."""
         return self.state is None and self.units is not None and self.probe_result is None

@@ -100,6 +100,24 @@ STOP: Final = Send(1, Action.STOP)
 
 
 @pytest.mark.parametrize(
+    ("group", "observed", "is_idle"),
+    [
+        (GROUP, both(DOWN), True),
+        (GROUP, units(DOWN, FAILED), True),
+        (LAMP, DARK, True),
+        (GROUP, units(UP, DOWN), False),
+        (GROUP, units(DOWN, LOOPING), False),
+        (GROUP, units(DOWN, STARTING), False),
+        (LAMP, LIT, False),
+        (LAMP, MUTE, False),
+        (GROUP, NOTHING, False),
+    ],
+)
+def test_a_group_is_idle_if_a_restart_does_nothing(group: Group, observed: Observed, is_idle: bool) -> None:
+    assert after(group, observed).is_idle is is_idle
+
+
+@pytest.mark.parametrize(
     ("group", "observed", "explanation"),
     [
         (CHECKED, NO._replace(why="ping exited with status 1"), "the check fails: ping exited with status 1"),
