@@ -23,7 +23,7 @@ TOP_SECTION: Final = "DESCRIPTION"
 
 HEAD: Final = """\
 # hkswitch: groups of systemd services as switches in Apple Home.
-# This file has every key with its default. After a change, run: systemctl reload hkswitch
+# This file has every key with its default. After a change, run: sudo hkswitch reload
 """
 GROUP_HEAD: Final = """\
   # The id, for the command line and HomeKit: a-z, 0-9 and '-'. If you change it, the group becomes a new

@@ -163,6 +163,10 @@ def of_journalctl(words: Sequence[str]) -> None:
     assert any(fnmatchcase(name, pattern) for name in (*units(), "hkswitch-command-web.service"))
 
 
+def of_install(words: Sequence[str]) -> None:
+    assert words == ["-m", "644", "config.yaml", str(config_file.DEFAULT)]
+
+
 def of_sudoedit(words: Sequence[str]) -> None:
     assert words == [str(config_file.DEFAULT)]
 
@@ -221,6 +225,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "firewall-cmd": of_firewall,
     "git": of_release_page,
     "hkswitch": of_hkswitch,
+    "install": of_install,
     "ip": of_ip,
     "journalctl": of_journalctl,
     "ln": of_ln,
@@ -271,6 +276,7 @@ def test_a_command_exists(command: str) -> None:
         "apt install ./dist/*",
         "dnf install ./dist/hkswitch_*.rpm",
         "dnf remove ./dist/hkswitch-*.rpm",
+        "install -m 666 config.yaml /etc/hkswitch/config.yaml",
         "ip link delete eth0",
         "mkdir /etc/systemd/system/hkswitch.service.d",
         "ln -s /usr/lib/hkswitch/helper-socket.conf /etc/systemd/system/hkswitch.service.d",

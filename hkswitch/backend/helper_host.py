@@ -15,14 +15,13 @@ from hkswitch.backend import Observer
 from hkswitch.backend.helper_client import HelperClient, Transport
 from hkswitch.backend.helper_session import End, HelperGone, HelperSession, RequestRefused
 from hkswitch.backend.interrupted_request import InterruptedRequest
-from hkswitch.backend.reported_state import ReportedState
+from hkswitch.backend.reported_state import ReportedState, changed_groups
 from hkswitch.backend.retained_results import RetainedResults
 from hkswitch.model.group import Group
 from hkswitch.model.printable import one_line
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult, UnitState, result_of
 from hkswitch.protocol.helper import (
-    CONFIG_CHANGED,
     CONFIRM_AT_LENGTH_MS,
     CONFIRM_MS,
     Complete,
@@ -109,7 +108,7 @@ class HelperHost:
         if self._config_problem or self._reported is None or self._reported is not self._incoming:
             return self._config_problem
         stale = [group_id for group_id in self._groups if not self._means_the_same(group_id)]
-        return f"{CONFIG_CHANGED} ({', '.join(stale)})" if stale else ""
+        return changed_groups(stale) if stale else ""
 
     async def until_broken(self) -> NoReturn:
         """Wait until a task that `open` started fails because of a bug, and raise its exception."""

@@ -143,7 +143,7 @@ class SocketTransport:
         """Return one sentence for the log: why the helper is gone, and what to do."""
         if remedy := self.hint(why_gone):
             return f"the helper cannot be reached: {remedy} ({why_gone})"
-        return f"the helper exited unexpectedly ({why_gone}); see `journalctl -u 'serviceswitch@*'`"
+        return f"the helper exited unexpectedly ({why_gone}); see `sudo journalctl -u 'serviceswitch@*'`"
 
     def hint(self, why_gone: str) -> str:
         """Return the likeliest cause and its remedy; empty if they are unknown."""

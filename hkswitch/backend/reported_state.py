@@ -4,7 +4,7 @@ A helper may be on another machine, and is trusted only about its own groups: re
 are dropped.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +22,11 @@ from hkswitch.protocol.helper import (
 
 MOST_UNITS: Final = 128
 """In a group."""
+
+
+def changed_groups(group_ids: Iterable[str]) -> str:
+    """Return what is wrong with a config in which these groups mean something else than in the daemon's."""
+    return CONFIG_CHANGED.replace("the configuration", f"the configuration of {', '.join(group_ids)}", 1)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ The helper only knows the service's groups, so a bridge with another state folde
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -33,6 +34,8 @@ LONGEST_JOURNAL_BYTES: Final = 64 * 1024
 JOURNAL_WITHIN_SECONDS: Final = 5
 MOST_JOURNALS: Final = 5
 """A group can have many units, and one reason is often enough."""
+
+STILL_RUNNING: Final = "hkswitch: interrupted; the daemon continues, and `hkswitch status` shows the result"
 
 DAEMON_BACK_WITHIN_SECONDS: Final = 15
 """Time for a daemon that disconnected during a request to restart."""
@@ -71,6 +74,9 @@ def act(action: Action, groups: Sequence[str], state_folder: Path, *, wait: bool
     with _spinner(f"{action} {' '.join(groups)}") if wait else nullcontext():
         try:
             codes = _through_daemon(action, group_ids, path, wait=wait)
+        except KeyboardInterrupt:
+            _print_error(STILL_RUNNING)
+            raise
         except client.NoDaemon as failure:
             # TRUST: the helper knows the service's groups, and a demo may have groups with the same names.
             if not is_of_service(path):
@@ -102,7 +108,7 @@ def _finish(action: Action, group_id: str, asked: client.PendingRequest, path: P
     except Failure as failure:
         _print_error(f"hkswitch: {failure}")
         if failure.exit_code is Exit.UNAVAILABLE and not _is_denied(str(failure)):
-            _print_journals(path, group_id)
+            _print_journals(path, group_id, str(failure), asked.sent_at_unix_seconds)
         return failure.exit_code
     return Exit.OK
 
@@ -143,33 +149,45 @@ def _start_helper(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen((HELPER[0], action, group_id), env=CHILD_ENVIRONMENT)
 
 
-def _print_journals(path: Path, group_id: str) -> None:
-    """Print the last lines of the units that failed, if this user may read the journal."""
+def _print_journals(path: Path, group_id: str, failure: str, since_unix_seconds: float) -> None:
+    """Print the last lines of the units that failed since then, or how to see them."""
     try:
         groups = client.ask_report(path).groups
     except Failure:
         return  # the daemon has exited in the meantime; the failure itself has been printed
     for group in groups:
         if group.id == group_id:
-            for unit in failed_units(group)[:MOST_JOURNALS]:
-                _print_error(
-                    "\n".join([f"Last lines of {unit}:", *(f"  {line}" for line in _last_lines(unit))])
-                )
+            for unit in failed_units(group, failure)[:MOST_JOURNALS]:
+                _print_error(_journal(unit, since_unix_seconds))
 
 
-def failed_units(group: GroupReport) -> tuple[str, ...]:
-    """Return the units whose journals explain a failed action; empty if no unit of the group has failed."""
+def failed_units(group: GroupReport, failure: str) -> tuple[str, ...]:
+    """Return the units whose journals explain a failed action: failed ones that the failure names."""
     if group.commands:
         return (f"hkswitch-command-{group.id}[.:]*",)  # a detached command has a colon and a number
-    return tuple(unit for unit, state in group.units.items() if state.health is UnitHealth.FAILED)
+    named = set(failure.split())
+    failed = (unit for unit, state in group.units.items() if state.health is UnitHealth.FAILED)
+    return tuple(unit for unit in failed if unit in named)
 
 
-def _last_lines(unit: str) -> list[str]:
-    options = ("--quiet", "--no-pager", "--output=cat", f"--lines={LAST_LINES}", f"--unit={unit}")
+def _journal(unit: str, since_unix_seconds: float) -> str:
+    """Return the last lines of a unit's journal; if there are none for this user, the command for root."""
+    if lines := _last_lines(unit, since_unix_seconds):
+        return "\n".join([f"Last lines of {unit}:", *(f"  {line}" for line in lines)])
+    return f"`sudo journalctl -u {shlex.quote(unit)}` shows the log of {unit}"
+
+
+def _last_lines(unit: str, since_unix_seconds: float) -> list[str]:
+    # An earlier run may have failed for another reason.
+    options = (f"--lines={LAST_LINES}", f"--unit={unit}", f"--since=@{since_unix_seconds:.6f}")
     null = subprocess.DEVNULL
     try:
         journal = subprocess.Popen(
-            ("journalctl", *options), stdin=null, stdout=subprocess.PIPE, stderr=null, env=CHILD_ENVIRONMENT
+            ("journalctl", "--quiet", "--no-pager", "--output=cat", *options),
+            stdin=null,
+            stdout=subprocess.PIPE,
+            stderr=null,
+            env=CHILD_ENVIRONMENT,
         )
     except OSError:
         return []

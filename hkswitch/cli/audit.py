@@ -83,6 +83,8 @@ def _check_for_lines(group: str) -> None:
         return  # journalctl will print the reason
     if not asked.stdout:
         reason = "it is not in the configuration, and the journal has no line about it"
+        if os.geteuid() != 0:
+            reason += " that you may read (try sudo)"
         raise Failure(f"cannot show the audit log of group {group!r}: {reason}", Exit.USAGE)
     sys.stderr.write(
         f"hkswitch: group {group!r} is no longer in the configuration; these are its lines in the journal:\n"

@@ -19,8 +19,8 @@ from hkswitch.model.yaml_nodes import read
 def check(config_file: Path) -> None:
     """Validate the configuration.
 
-    Also warns about units that would cut off hkswitch or the machine when switched, and about users that do
-    not exist on this machine.
+    Also warns about units that would cut off hkswitch or the machine when switched, about misspelt suffixes,
+    and about users that do not exist on this machine.
     """
     contents = config_bytes(config_file)
     config = parse(contents, str(config_file))

@@ -37,6 +37,9 @@ GROUPS: Final = (
 )
 """The groups of config.example.yaml; a test compares them."""
 
+REMOVE_FIRST: Final = "Before you stop the demo, remove its bridge from the Home app."
+"""A bridge that is off does not learn that it was removed."""
+
 
 @click.command(epilog=examples("hkswitch demo", "hkswitch demo --address 192.168.1.10 --port 51827"))
 @click.option(
@@ -153,7 +156,7 @@ class _Terminal:
         if self.was_paired:
             return f"Already paired. {gone_from_home(self.state_folder)}"
         if front.paired:
-            return "Paired."
+            return f"Paired. {REMOVE_FIRST}"
         if front.pairing_refused:
             return f"No controller can pair: {locked(self.state_folder)}."
         return invitation(front.setup)

@@ -4,6 +4,7 @@ Does not import HAP-python, which is slow to import.
 """
 
 import json
+import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Final
 import click
 
 from hkswitch.cli.options import allow_only_one, examples, json_option, picture_option, state_option
-from hkswitch.control import client, is_of_service, pairings, socket_of
+from hkswitch.control import START_SERVICE, client, is_of_service, pairings, socket_of
 from hkswitch.control.words import gone_from_home, locked
 from hkswitch.hap import setup_code
 from hkswitch.hap.setup_code import Setup
@@ -55,8 +56,7 @@ def pair(  # noqa: PLR0913 -- one for each option
         paired = paired_controllers(state_folder)
         click.echo(list_as_json(paired) if as_json else list_as_text(paired))
     elif reset_attempts:
-        ask_or_do(state_folder, ControlRequest(Operation.RESET_ATTEMPTS))
-        click.echo("Failed pairing attempts were reset; pairing is allowed again.")
+        click.echo(reset(state_folder))
     elif png or svg:
         _draw(png, svg, state_folder)
     else:
@@ -64,6 +64,17 @@ def pair(  # noqa: PLR0913 -- one for each option
         click.echo(setup_as_json(setup) if as_json else setup_as_text(setup, state_folder))
         if not as_json and (note := network_note(state_folder)):
             click.echo(note)
+
+
+def reset(state_folder: Path) -> str:
+    """Reset the failed attempts; return what that changed."""
+    before = setup_info(state_folder)
+    ask_or_do(state_folder, ControlRequest(Operation.RESET_ATTEMPTS))
+    if before.pairing_refused:
+        return "Failed pairing attempts were reset; pairing is allowed again."
+    if before.failed_attempts:
+        return "Failed pairing attempts were reset; pairing was not locked."
+    return "There were no failed pairing attempts."
 
 
 def ask_or_do(state_folder: Path, request: ControlRequest) -> ControlReply:
@@ -77,7 +88,7 @@ def ask_or_do(state_folder: Path, request: ControlRequest) -> ControlReply:
         return pairings.do(request, StoredPairings(state_folder))
     except NoBridgeYet as failure:
         if is_of_service(path):
-            failure.remedy = "start hkswitch.service first, or pass the --state-dir of another bridge"
+            failure.remedy = f"{START_SERVICE} first, or pass the --state-dir of another bridge"
         raise
     except StateInUse as in_use:
         holder = f"another hkswitch (process {in_use.process}) uses it, but does not listen on {path}"
@@ -98,9 +109,11 @@ def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
 
 
 def network_note(state_folder: Path) -> str:
-    """Return a note if no phone can reach the bridge because it has no network yet; otherwise empty."""
+    """Return a note if no phone can reach the bridge: its daemon or its network is missing; or empty."""
     try:
         bridge = client.ask_report(socket_of(state_folder)).bridge
+    except client.NoDaemon as failure:
+        return f"No phone can find the bridge: {failure}."
     except Failure:
         return ""
     if bridge is None or bridge.addresses:
@@ -165,7 +178,8 @@ def _draw(png: Path | None, svg: Path | None, state_folder: Path) -> None:
         click.echo(contents, nl=False)
     else:
         write_picture(path, contents)
-        click.echo(f"{path} contains the setup code; only its owner can read it.")
+        reader = "only root" if os.geteuid() == 0 else "only you"
+        click.echo(f"{path} contains the setup code; {reader} can read it.")
     for note in (cannot_pair_note(setup, state_folder), network_note(state_folder)):
         if note:
             click.echo(note, err=True)

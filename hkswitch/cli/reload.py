@@ -18,8 +18,8 @@ RELOADED_WITHIN_SECONDS: Final = 60
 def reload(state_folder: Path) -> None:
     """Apply a changed configuration.
 
-    The daemon keeps running, and an invalid configuration changes nothing. `systemctl reload hkswitch` does
-    the same.
+    The daemon keeps running, and an invalid configuration changes nothing. `sudo systemctl reload hkswitch`
+    does the same.
     """
     note = request_reload(state_folder)
     click.echo(f"reloaded: {note}" if note else "reloaded")

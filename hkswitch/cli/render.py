@@ -1,5 +1,6 @@
 """Reports as tables for a terminal."""
 
+import pwd
 import sys
 import time
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hkswitch.control import STATE_FOLDER
+from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, UnitHealth
 from hkswitch.protocol.report import BridgeReport, GroupReport, LastAction, Outcome, Report
@@ -29,6 +30,8 @@ STATE_STYLES: Final = {
 DAEMON_ENDED: Final = (
     "The daemon is not running; reconnecting. This is its last report, which may be outdated."
 )
+
+NO_HELPER: Final = "the helper is not running"
 
 _CONTROLLER_CHARACTERS: Final = 8
 """Characters of a controller's ID to show: enough to tell the controllers of a home apart."""
@@ -57,15 +60,17 @@ def rendered(
         if daemon_ended
         else _bridge_lines(report.bridge, now_unix_seconds, state_folder)
     )
-    return Group(*lines, table, *_reasons(report.groups))
+    return Group(*lines, table, *_reasons(report))
 
 
-def _reasons(groups: Iterable[GroupReport]) -> list[Text]:
-    """Return each reason once, with its groups."""
+def _reasons(report: Report) -> list[Text]:
+    """Return each reason once, with its groups; the bridge's lines have the long reason of a helper."""
+    helper = report.bridge.helper if report.bridge else ""
     unknown: dict[str, list[str]] = {}
-    for group in groups:
+    for group in report.groups:
         if group.why:
-            unknown.setdefault(group.why, []).append(group.id)
+            why = f"{NO_HELPER}, see above" if helper and group.why.startswith(NO_HELPER) else group.why
+            unknown.setdefault(why, []).append(group.id)
     lines = [Text(f"{', '.join(ids)}: {why}", STATE_STYLES[None]) for why, ids in unknown.items()]
     return [Text(), *lines] if lines else []
 
@@ -82,7 +87,8 @@ def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
 
 def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_folder: Path) -> list[Text]:
     if bridge is None:
-        return [Text("The daemon is not running; these states come from systemd.", "yellow"), Text()]
+        what = f"The daemon is not running; {START_SERVICE}. These states come from systemd."
+        return [Text(what, "yellow"), Text()]
     running = _ago(bridge.running_since_unix_seconds, now_unix_seconds)
     lines = [Text(f"{bridge.name}: running for {running}, {_where(bridge)}", "bold")]
     if bridge.addresses and bridge.network:
@@ -130,7 +136,7 @@ def _last(last: LastAction | None, now_unix_seconds: float) -> str:
     if last is None:
         return ""
     ago = _ago(last.at_unix_seconds, now_unix_seconds)
-    by = last.by if last.by.startswith("user ") else last.by[:_CONTROLLER_CHARACTERS]
+    by = _requester(last.by)
     begun = f"{last.action or 'unknown action'} {ago} ago" + (f" by {by}" if by else "")
     match last.outcome:
         case Outcome.RUNNING:
@@ -141,6 +147,16 @@ def _last(last: LastAction | None, now_unix_seconds: float) -> str:
             return f"{begun}, failed: {last.failure}"
         case Outcome.UNKNOWN:
             return f"{begun}, outcome unknown"
+
+
+def _requester(by: str) -> str:
+    """Return a user with its name, if it has one here, or the beginning of a controller's ID."""
+    if not by.startswith("user "):
+        return by[:_CONTROLLER_CHARACTERS]
+    try:
+        return f"user {pwd.getpwuid(int(by.removeprefix('user '))).pw_name}"
+    except (KeyError, ValueError, OverflowError):
+        return by
 
 
 def _ago(unix_seconds: float, now_unix_seconds: float) -> str:

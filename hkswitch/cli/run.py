@@ -15,7 +15,7 @@ _OFF: Final = {"", "0", "no", "false", "off"}
 """Values of HKSWITCH_DEBUG; a misspelled one must not keep the bridge from starting."""
 
 
-@click.command(epilog=examples("sudo systemctl start hkswitch", "journalctl -u hkswitch"))
+@click.command(epilog=examples("sudo systemctl start hkswitch", "sudo journalctl -u hkswitch"))
 @config_option
 @state_option
 @click.option(
@@ -26,7 +26,7 @@ _OFF: Final = {"", "0", "no", "false", "off"}
 def run(config_file: Path, state_folder: Path, *, verbose: bool) -> None:
     """Run the daemon (hkswitch.service does this).
 
-    SIGUSR1 turns the debug log on and off: `systemctl kill --kill-whom=main -s USR1 hkswitch`.
+    SIGUSR1 turns the debug log on and off: `sudo systemctl kill --kill-whom=main -s USR1 hkswitch`.
     """
     # Until the daemon handles it, and after that, the signal must not end the process.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from hkswitch.cli.entry import in_event_loop
 from hkswitch.cli.options import config_option, examples, json_option, state_option
 from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
-from hkswitch.model.errors import Exit
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import GroupState
 from hkswitch.protocol.report import GroupReport, Report, as_object, unknown_group
 
@@ -41,12 +41,14 @@ def status(
     """Show each group and its units.
 
     With one GROUP, the exit code is 0 if it is on, and 3 if not. While the service is stopped, the states
-    come from systemd. --watch needs a running daemon, and reconnects when it restarts.
+    come from systemd, and only then is --config read. --watch needs a running daemon, and reconnects when it
+    restarts.
     """
+    groups = tuple(dict.fromkeys(groups))
     if watched:
         _show_each(state_folder, groups, as_json=as_json)
         return
-    everything = from_daemon(state_folder) or in_event_loop(from_systemd(config_file))
+    everything = from_daemon(state_folder) or _without_daemon(config_file)
     report = select_groups(everything, groups)
     if as_json:
         click.echo(report_as_json(report))
@@ -55,6 +57,14 @@ def status(
 
         render.show_report(report, render.console(), state_folder)
     sys.exit(exit_code(report, groups))
+
+
+def _without_daemon(config_file: Path) -> Report:
+    try:
+        return in_event_loop(from_systemd(config_file))
+    except Failure:
+        click.echo("hkswitch: the daemon is not running, and systemd cannot be asked instead:", err=True)
+        raise
 
 
 def _show_each(state_folder: Path, groups: Collection[str], *, as_json: bool) -> None:

@@ -12,6 +12,8 @@ SOCKET_NAME: Final = "control.sock"
 PRIVILEGED_NAME: Final = "admin.sock"
 """The second socket, for root, the daemon's user and the group hkswitch: no other user can fill its queue."""
 
+START_SERVICE: Final = "run `sudo systemctl start hkswitch`"
+
 LONGEST_PATH_BYTES: Final = 107
 """The limit of Linux for the address of a unix socket."""
 

@@ -12,7 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
-from hkswitch.control import LONGEST_PATH_BYTES, PRIVILEGED_NAME, REPLY_WITHIN_SECONDS, is_of_service
+from hkswitch.control import (
+    LONGEST_PATH_BYTES,
+    PRIVILEGED_NAME,
+    REPLY_WITHIN_SECONDS,
+    START_SERVICE,
+    is_of_service,
+)
 from hkswitch.control.peer_credentials import peer_of
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.control import (
@@ -37,7 +43,7 @@ class NoDaemon(Failure):
     """No daemon listens on the socket."""
 
     def __init__(self, path: Path) -> None:
-        start = "start hkswitch.service" if is_of_service(path) else "start the daemon for this folder"
+        start = START_SERVICE if is_of_service(path) else "start the daemon for this folder"
         super().__init__(f"no daemon is listening on {path}; {start}")
 
 
@@ -118,7 +124,7 @@ class PendingRequest:
         """Connect, and send the request; raises `NoDaemon`, or another `Failure`."""
         self._path = path
         self._received = bytearray()
-        self._sent_at_seconds = time.monotonic()
+        self.sent_at_unix_seconds, self._sent_at_seconds = time.time(), time.monotonic()
         if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
             raise NoDaemon(path)  # no daemon could listen there
         deadline_seconds = self._sent_at_seconds + REPLY_WITHIN_SECONDS

@@ -5,13 +5,14 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hkswitch.backend import Host
 from hkswitch.backend.helper_host import HelperHost
 from hkswitch.backend.helper_transport import SocketTransport, SudoTransport, sudo_command
-from hkswitch.control import STATE_FOLDER, server, socket_of
+from hkswitch.control import START_SERVICE, STATE_FOLDER, server, socket_of
 from hkswitch.control.words import command, locked
 from hkswitch.daemon import debug_log, logs
 from hkswitch.daemon.assumed_states import AssumedStates, AssumingHost
@@ -23,6 +24,8 @@ from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.hap import state_file
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.model.printable import printable_line
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.network import addresses
@@ -33,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 async def run(config_file: Path, state_folder: Path) -> None:
     """Run the daemon for this machine's units until SIGTERM; raises `Failure` if it cannot start."""
+    _refuse_others(state_folder)
     service = _Service(config_file, state_folder, Notifier(os.environ))
     config = await service.read()
     transport = (
@@ -49,6 +53,18 @@ async def run(config_file: Path, state_folder: Path) -> None:
     service.notifier.tell(STOPPING="1")
 
 
+def _refuse_others(state_folder: Path) -> None:
+    """Refuse to serve the service's bridge as another user, root included; raises `Failure`.
+
+    Root could read and write the files there, but the service could not read those that root made.
+    """
+    with suppress(OSError):  # there is no bridge yet, or the failure to read it says why
+        if state_folder == STATE_FOLDER and state_folder.stat().st_uid != os.geteuid():
+            why = f"the bridge in {state_folder} belongs to another user, and {DAEMON_UNIT} serves it"
+            remedy = f"{START_SERVICE}, or pass another --state-dir"
+            raise Failure(f"cannot run the daemon: {why}; {remedy}", Exit.DENIED)
+
+
 @dataclass(slots=True)
 class _Service:
     """The environment of hkswitch.service: shows the state to systemd and in the journal."""
@@ -61,7 +77,7 @@ class _Service:
 
     @property
     def restart(self) -> str:
-        return "`systemctl restart hkswitch`" if self.state_folder == STATE_FOLDER else "a restart"
+        return "`sudo systemctl restart hkswitch`" if self.state_folder == STATE_FOLDER else "a restart"
 
     async def read(self) -> Config:
         return await read_within(self.config_file, CONFIG_TIMEOUT_SECONDS)

@@ -14,6 +14,7 @@ from hkswitch.daemon.requests import ActionRequest, Write
 from hkswitch.model import switch_events
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
+from hkswitch.model.printable import printable
 from hkswitch.model.switch import Switch
 from hkswitch.model.switch_events import (
     KNOWN_WITHIN_SECONDS,
@@ -27,7 +28,11 @@ from hkswitch.model.switch_events import (
 from hkswitch.model.unit_state import Action, ActionResult, GroupState
 from hkswitch.protocol.report import GroupReport, unknown_group
 
+NOTHING_RESTARTED: Final = "nothing was running, so nothing was restarted"
 GROUP_REMOVED: Final = "the group was removed from the configuration"
+
+CONTROLLER_CHARACTERS: Final = 8
+"""Characters of a controller's ID in the log: enough to tell the controllers of a home apart."""
 
 _log = logging.getLogger(__name__)
 _states_log = logging.getLogger(f"{__name__}.states")
@@ -213,12 +218,14 @@ class Switchboard:
         # Another state follows these, and systemd logs them itself.
         is_passing = state in {GroupState.STARTING, GroupState.STOPPING}
         level = logging.DEBUG if is_passing else logging.INFO
-        why = self._switches[group_id].why
-        _states_log.log(level, "%s: %s", group_id, state or (f"unknown: {why}" if why else "unknown"))
+        why = self._switches[group_id].explanation
+        text = state or "unknown"
+        _states_log.log(level, "%s: %s", group_id, f"{text}: {why}" if why else text)
 
     def _send(self, group_id: str, number: int, action: Action) -> None:
         write = self._writes.get(number)
         by, at_length = ("", False) if write is None else (write.by, write.at_length)
+        _log.info("%s: %s requested%s", group_id, action, f" by {_shortened(by)}" if by else "")
         if (older := self._newest.get(group_id)) is not None:
             older.is_replaced = not older.ended.done()
         request = self._newest[group_id] = ActionRequest(number, group_id, action, by, at_length)
@@ -231,6 +238,8 @@ class Switchboard:
         """Have the host carry out a request, and pass the result to the switch."""
         group_id, action = request.group_id, request.action
 
+        was_idle = self._is_idle(group_id)
+
         def accepted() -> None:
             self._step(group_id, switch_events.RequestAccepted(request.id))
             request.begin()
@@ -241,8 +250,14 @@ class Switchboard:
             _log.exception("%s: %s", group_id, action)
             result = ActionResult(f"internal error: {error!r}")
         _log.debug("%s: request %d: %s", group_id, request.id, result.failure or "done")
+        if action is Action.RESTART and result.failure is None and was_idle and self._is_idle(group_id):
+            result = result._replace(note=NOTHING_RESTARTED)
         request.end(result)
         self._step(group_id, switch_events.RequestFinished(request.id, result.failure))
+
+    def _is_idle(self, group_id: str) -> bool:
+        switch = self._switches.get(group_id)
+        return switch is not None and switch.is_idle
 
     def _report(self, switch: Switch) -> GroupReport:
         group, known = switch.group, switch.units or {}
@@ -255,6 +270,11 @@ class Switchboard:
             units={unit: known[unit] for unit in group.units if unit in known},
             last_action=None if request is None else request.last_action,
             commands=group.commands is not None,
-            why=switch.why if switch.state is None else "",
+            why=switch.explanation,
             assumed=group.assume_state,
         )
+
+
+def _shortened(by: str) -> str:
+    """Return a user as it is, and the beginning of a controller's ID, as the status shows them."""
+    return by if by.startswith("user ") else printable(by, CONTROLLER_CHARACTERS)

@@ -30,6 +30,10 @@ from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS
 from hkswitch.protocol.report import BridgeReport, PairedController
 
+SYSUSERS_FILE: Final = "hkswitch.conf"
+SYSUSERS_FOLDERS: Final = tuple(
+    map(Path, ("/etc/sysusers.d", "/run/sysusers.d", "/usr/local/lib/sysusers.d", "/usr/lib/sysusers.d"))
+)
 STATE_FOLDER_MODE: Final = 0o700
 LEAST_FREE_BYTES: Final = 2 * state_file.LARGEST_BYTES
 """Room for the largest state file next to the one that it replaces."""
@@ -37,7 +41,9 @@ LEAST_FREE_BYTES: Final = 2 * state_file.LARGEST_BYTES
 
 async def user(context: Context) -> tuple[Finding]:
     """Check that the daemon's user and group exist."""
-    return (exist(has_user=context.account is not None, has_group=_has_group()),)
+    is_installed = any(folder.joinpath(SYSUSERS_FILE).exists() for folder in SYSUSERS_FOLDERS)
+    has_user = context.account is not None
+    return (exist(has_user=has_user, has_group=_has_group(), is_installed=is_installed),)
 
 
 async def state(context: Context) -> tuple[Finding]:
@@ -66,11 +72,11 @@ async def pairing(context: Context) -> tuple[Finding]:
     return (paired(found.controllers, folder, locked=found.setup_info.pairing_refused),)
 
 
-def exist(*, has_user: bool, has_group: bool) -> Finding:
-    """Judge whether the daemon's user and group exist."""
+def exist(*, has_user: bool, has_group: bool, is_installed: bool) -> Finding:
+    """Judge whether the daemon's user and group exist. `is_installed`: whether systemd can create them."""
     missing = [word for word, has in (("user", has_user), ("group", has_group)) if not has]
     if missing:
-        advice = "run `sudo systemd-sysusers hkswitch.conf`"
+        advice = f"run `sudo systemd-sysusers {SYSUSERS_FILE}`" if is_installed else "install hkswitch"
         return fail(Check.USER, f"there is no {' or '.join(missing)} {DAEMON_USER}", advice)
     return ok(Check.USER, f"user and group {DAEMON_USER} exist")
 

@@ -9,7 +9,7 @@ from hkswitch.doctor.account import pairing, state, user
 from hkswitch.doctor.clock import clock
 from hkswitch.doctor.configuration import configuration, trust
 from hkswitch.doctor.context import Context, collect
-from hkswitch.doctor.finding import Check, Finding, skip
+from hkswitch.doctor.finding import Check, Finding, Verdict, fail, skip
 from hkswitch.doctor.firewall import firewall
 from hkswitch.doctor.mdns import mdns
 from hkswitch.doctor.network import network, port
@@ -48,7 +48,17 @@ async def diagnose(config_file: Path, state_folder: Path) -> tuple[Finding, ...]
 async def check_all(context: Context) -> tuple[Finding, ...]:
     """Return the findings in the order of the checks."""
     found = await asyncio.gather(*(guarded(checks, make, context) for checks, make in CHECKS.items()))
-    return tuple(finding for findings in found for finding in findings)
+    return without_repetition(tuple(finding for findings in found for finding in findings))
+
+
+def without_repetition(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Refer from a helper that does not start to the check that explains it, if that failed, too."""
+    failed = {finding.check for finding in findings if finding.verdict is Verdict.FAIL}
+    causes = [check for check in (Check.SUDO, Check.PRIVILEGES) if check in failed]
+    if Check.HELPER not in failed or not causes:
+        return findings
+    referring = fail(Check.HELPER, "the daemon cannot start its helper", f"see {causes[0]} above")
+    return tuple(referring if finding.check is Check.HELPER else finding for finding in findings)
 
 
 async def guarded(checks: tuple[Check, ...], make: CheckFunction, context: Context) -> tuple[Finding, ...]:

@@ -19,6 +19,7 @@ from hkswitch.doctor.finding import (
     counted,
     fail,
     ok,
+    several,
     skip,
     warn,
 )
@@ -30,6 +31,7 @@ from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
 from hkswitch.model.unit_state import HelperTransport
+from hkswitch.protocol.helper import SOCKET_IS_SET
 from hkswitch.protocol.report import BridgeReport
 from hkswitch.serviceswitch import trusted_files
 
@@ -68,6 +70,9 @@ def in_effect(found: Finding, bridge: BridgeReport | Failure) -> Finding:
     """Judge whether the daemon uses a valid file. The reason why not is left out: it may quote the file."""
     is_valid = found.verdict in {Verdict.OK, Verdict.WARN}
     if is_valid and isinstance(bridge, BridgeReport) and bridge.config:
+        if SOCKET_IS_SET in bridge.config:
+            what = "the daemon still uses sudo, but the current file has `helper: socket`"
+            return fail(Check.CONFIGURATION, what, f"run `sudo systemctl restart {DAEMON_UNIT}`")
         what = "the daemon does not use the current file (`hkswitch status` gives the reason)"
         return fail(Check.CONFIGURATION, what, "run `sudo hkswitch reload`")
     return found
@@ -79,7 +84,7 @@ def valid(config: Config | Failure, file: Path, *, readable: bool | None, is_roo
     `readable`: whether the daemon can read the file, None if that is not known.
     """
     if readable is False:
-        advice = f"run `sudo chmod o+r {file}`, and `chmod o+x` on the folders above it"
+        advice = f"run `sudo chmod o+r {file}`, and `sudo chmod o+x` on the folders above it"
         return fail(Check.CONFIGURATION, f"the user {DAEMON_USER} cannot read {file}", advice)
     if isinstance(config, ConfigError):
         first = config.problems[0]
@@ -103,18 +108,14 @@ def valid(config: Config | Failure, file: Path, *, readable: bool | None, is_roo
 
 def trusted(config: Config | Failure, refusals: list[Refusal], *, is_root: bool) -> Finding:
     """Judge by the helper's reasons to refuse the file, or a program in it."""
+    if any(isinstance(refusal, trusted_files.NotThere) for refusal in refusals):
+        return skip(Check.TRUST, NO_CONFIG)
+    certain = [str(refusal) for refusal in refusals if is_root or not is_permission_denied(refusal)]
+    if certain:
+        what = several(tuple(dict.fromkeys(certain)), "; ")
+        return fail(Check.TRUST, what, "until that is fixed, the helper denies each request that needs it")
     if refusals:
-        first, *others = refusals
-        if isinstance(first, trusted_files.NotThere):
-            return skip(Check.TRUST, NO_CONFIG)
-        if not is_root and is_permission_denied(first):
-            return skip(Check.TRUST, str(first), WITH_SUDO)
-        more = f" (and {len(others)} more)" if others else ""
-        advice = (
-            "make it and the folders above it writable only by root; "
-            "until then, the helper denies every request for it"
-        )
-        return fail(Check.TRUST, f"{first}{more}", advice)
+        return skip(Check.TRUST, str(refusals[0]), WITH_SUDO)
     if isinstance(config, Failure):
         return skip(Check.TRUST, NO_CONFIG)
     programs = len(_programs(config))
@@ -127,9 +128,9 @@ def visible(found: Finding, programs: Iterable[str], folders: Mapping[str, str])
     hidden = [why for path in programs if (why := why_hidden(path, folders))]
     if not hidden:
         return found
-    more = f" (and {len(hidden) - 1} more)" if len(hidden) > 1 else ""
-    advice = "move it to /usr/local/bin, and change the configuration"
-    return fail(Check.TRUST, f"{hidden[0]}{more}", advice)
+    it = "it" if len(hidden) == 1 else "them"
+    advice = f"move {it} to /usr/local/bin, and change the configuration"
+    return fail(Check.TRUST, several(hidden), advice)
 
 
 def is_permission_denied(failure: Failure) -> bool:

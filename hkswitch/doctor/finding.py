@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -18,6 +18,9 @@ from hkswitch.model.printable import printable_line
 WITH_SUDO: Final = "run `sudo hkswitch doctor`"
 NO_CONFIG: Final = "there is no valid configuration"
 JSON_VERSION: Final = 2
+
+MOST_NAMED: Final = 3
+"""Of several things with the same problem."""
 
 _VERDICT_WIDTH: Final = 8
 _CHECK_WIDTH: Final = 16
@@ -107,6 +110,12 @@ def needs_root(check: Check) -> Finding:
 def counted(number: int, noun: str) -> str:
     """Return `1 group`, or `2 groups`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def several(items: Sequence[str], separator: str = ", ") -> str:
+    """Return the first of the items, and the number of the others."""
+    more = len(items) - MOST_NAMED
+    return separator.join((*items[:MOST_NAMED], *((f"and {more} more",) if more > 0 else ())))
 
 
 def lines(findings: Iterable[Finding]) -> list[str]:

@@ -23,7 +23,7 @@ _NOT_RUNNING: Final = (client.NoDaemon, client.Unreachable)
 """The failures of a client if no daemon is running, or if this user may not ask it."""
 
 _START_DAEMON: Final = f"run `sudo systemctl enable --now {DAEMON_UNIT}`"
-_READ_LOG: Final = f"`journalctl -u {DAEMON_UNIT}` gives the reason"
+_READ_LOG: Final = f"`sudo journalctl -u {DAEMON_UNIT}` gives the reason"
 _RESTART_DAEMON: Final = f"run `sudo systemctl restart {DAEMON_UNIT}`"
 _REINSTALL: Final = "reinstall hkswitch"
 
@@ -77,7 +77,7 @@ def running(unit: Mapping[str, str] | Failure, bridge: BridgeReport | Failure) -
             what = f"{DAEMON_UNIT} is masked"
             return fail(Check.SERVICE, what, f"run `sudo systemctl unmask {DAEMON_UNIT}`")
         case "not-found":
-            return fail(Check.SERVICE, f"{DAEMON_UNIT} is not installed", _REINSTALL)
+            return fail(Check.SERVICE, f"{DAEMON_UNIT} is not installed", "install hkswitch")
         case state:
             what = f"systemd cannot load {DAEMON_UNIT} ({state})"
             return fail(Check.SERVICE, what, f"`systemctl status {DAEMON_UNIT}` gives the reason")

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from hkswitch.doctor.context import Context
-from hkswitch.doctor.finding import NO_CONFIG, WITH_SUDO, Check, Finding, counted, fail, ok, skip
+from hkswitch.doctor.finding import (
+    MOST_NAMED,
+    NO_CONFIG,
+    WITH_SUDO,
+    Check,
+    Finding,
+    counted,
+    fail,
+    ok,
+    several,
+    skip,
+)
 from hkswitch.doctor.programs import CannotRun, run
 from hkswitch.model.config import Config
 from hkswitch.model.errors import BusUnavailable, Failure
@@ -16,7 +27,6 @@ from hkswitch.model.unit_state import LoadState, UnitHealth, UnitState
 from hkswitch.systemd.units import Systemd
 
 BUS_TIMEOUT_SECONDS: Final = 10
-MOST_UNITS_NAMED: Final = 3
 
 UNIT_FOLDERS: Final = (
     *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"),
@@ -32,9 +42,16 @@ LEAST_SIMILARITY: Final = 0.7
 
 _REMEDIES: Final = {
     LoadState.NOT_FOUND: "install the package that provides it, or remove it from the configuration",
-    LoadState.MASKED: "run `sudo systemctl unmask` on it, or remove it from the configuration",
+    LoadState.MASKED: "run `sudo systemctl unmask {unit}`, or remove it from the configuration",
 }
-_OTHER_REMEDY: Final = "`systemctl status` of the unit gives the reason"
+_OTHER_REMEDY: Final = "`systemctl status {unit}` gives the reason"
+
+EXAMPLE: Final = {
+    "vm-guests": ("libvirt-guests.service",),
+    "fileserver": ("smb.service", "nmb.service", "netatalk.service"),
+    "web": ("httpd.service",),
+}
+"""The units of the groups in config.example.yaml."""
 
 
 async def bus_and_units(context: Context) -> tuple[Finding, Finding]:
@@ -103,11 +120,17 @@ def similar(unit: str, known: Iterable[str]) -> str:
 
 
 def _advice(config: Config, missing: Mapping[str, UnitState], known: Mapping[str, str]) -> str:
-    """Return the remedy for the first unit, and hints for the other units in the message."""
+    """Return the remedies for the units in the message, each once and with its units."""
+    if {group.id: group.units for group in config.groups} == EXAMPLE:
+        return "these are the example groups; replace them in the configuration with your own"
     in_order = (unit for group in config.groups for unit in group.units if unit in missing)
-    first, *others = dict.fromkeys(in_order)
-    of_first = known.get(first) or _REMEDIES.get(missing[first].load, _OTHER_REMEDY)
-    return "; ".join((of_first, *(known[unit] for unit in others[: MOST_UNITS_NAMED - 1] if unit in known)))
+    units_of: dict[str, list[str]] = {}
+    for unit in tuple(dict.fromkeys(in_order))[:MOST_NAMED]:
+        remedy = known.get(unit) or _REMEDIES.get(missing[unit].load, _OTHER_REMEDY).format(unit=unit)
+        units_of.setdefault(remedy, []).append(unit)
+    if len(units_of) == 1:
+        return next(iter(units_of))
+    return "; ".join(f"{', '.join(units)}: {remedy}" for remedy, units in units_of.items())
 
 
 def _not_found(states: Mapping[str, UnitState]) -> tuple[str, ...]:
@@ -121,8 +144,7 @@ def _named(config: Config, missing: Mapping[str, UnitState]) -> str:
         for unit in group.units
         if unit in missing
     ]
-    more = len(named) - MOST_UNITS_NAMED
-    return ", ".join(named[:MOST_UNITS_NAMED]) + (f", and {more} more" if more > 0 else "")
+    return several(named)
 
 
 def _fault(state: UnitState) -> str:

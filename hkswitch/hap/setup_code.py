@@ -79,9 +79,11 @@ def unknown_controller(controller_id: str, paired: Sequence[str]) -> Failure:
 
 
 def invitation(setup: Setup) -> str:
-    """Return QR code and setup code as lines for a terminal."""
+    """Return QR code and setup code as lines for a terminal, and what to do with them."""
     return (
-        f"{qr_code(setup.payload)}\nSetup code: {setup.code}   (Home app: +, Add Accessory, scan or type it)"
+        f"{qr_code(setup.payload)}\n"
+        f"Setup code: {setup.code}   (Home app: +, Add Accessory, scan or type it)\n"
+        'When the app shows "Uncertified Accessory", choose Add Anyway.'
     )
 
 

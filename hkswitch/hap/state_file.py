@@ -215,17 +215,20 @@ def _read(path: Path) -> Stored | None:
             if not stat.S_ISREG(found.st_mode):
                 raise StateDamaged(path, "not a regular file")
             if found.st_uid not in {ROOT, os.geteuid()}:
-                raise _unreadable(path, f"it belongs to user {found.st_uid}")
+                why = f"it belongs to user {found.st_uid}, not to root or user {os.geteuid()}"
+                raise _unreadable(path, why)
             contents = opened.read(LARGEST_BYTES)
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        why = f"{os.strerror(errno.EACCES)}; only root and the daemon may read it (try sudo)"
+        raise _unreadable(path, why) from error
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     return parse(path, contents)
 
 
 def _unreadable(path: Path, why: str) -> Failure:
-    why = f"{why}; only root and the daemon may read it"
     return Failure(f"cannot read the bridge's state {path}: {why}", Exit.DENIED)
 
 

@@ -161,7 +161,7 @@ class Reader:
     def _entries(self, node: Node, kind: Entries) -> tuple[Entry, ...]:
         mapping = self._mapping(node)
         if mapping.sound and not mapping.entries:
-            self.refuse(node, f"must have at least one {kind.noun}")
+            self.refuse(node, f"must have at least one {kind.noun}, indented below it")
         return tuple(
             Entry(self.value(key, kind.convert_id, ""), key, self.section(value, kind.keys))
             for key, value in mapping.entries
@@ -187,7 +187,7 @@ class Reader:
                 return node
             case Scalar(empty=True):
                 return Mapping(node.position, (), sound=True)
-        self.refuse(node, "must be a mapping, lines like 'key: value'")
+        self.refuse(node, "must be a mapping, lines like 'key: value', with the space")
         return Mapping(node.position, (), sound=False)
 
     def _items(self, node: Node, convert: Convert[T], *, or_one: bool) -> tuple[T, ...]:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from hkswitch.model.config import Config
 from hkswitch.model.errors import Problem
 from hkswitch.model.installation import DAEMON_UNIT, HELPER_SLICE
+from hkswitch.model.misspelt_suffixes import unit_meant
 from hkswitch.model.unit_state import Action
 from hkswitch.model.yaml_nodes import Mapping, Node, Sequence, read
 
@@ -31,6 +32,18 @@ class DangerousUnit(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.unit}: {self.why}"
+
+
+class MisspeltUnit(NamedTuple):
+    """A unit of a group, its index in the group, and the unit that was probably meant."""
+
+    group_id: str
+    unit_index: int
+    unit: str
+    meant: str
+
+    def __str__(self) -> str:
+        return f"this is the service {self.unit}; did you mean {self.meant}?"
 
 
 _IF_STOPPED: Final = frozenset({Action.STOP})
@@ -149,12 +162,20 @@ def dangerous_units(config: Config) -> Iterator[DangerousUnit]:
 
 
 def warnings(data: bytes, config: Config) -> Iterator[Problem]:
-    """Yield the dangerous units as problems, with their positions in `data`, the source of `config`."""
+    """Yield dangerous and misspelt units as problems, with their positions in `data`, `config`'s source."""
     groups = entries_of(entries_of(read(data, []))["groups"])
-    for found in dangerous_units(config):
+    all_found: list[DangerousUnit | MisspeltUnit] = [*dangerous_units(config), *_misspelt(config)]
+    for found in all_found:
         units = entries_of(groups[found.group_id])["units"]
         if isinstance(units, Sequence):
             yield units.items[found.unit_index].position.problem(str(found))
+
+
+def _misspelt(config: Config) -> Iterator[MisspeltUnit]:
+    for group in config.groups:
+        for index, unit in enumerate(group.units):
+            if meant := unit_meant(unit):
+                yield MisspeltUnit(group.id, index, unit, meant)
 
 
 def entries_of(node: Node) -> dict[str, Node]:

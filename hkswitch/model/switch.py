@@ -98,6 +98,23 @@ class Switch:
         return self.state not in {None, GroupState.MISSING}
 
     @property
+    def explanation(self) -> str:
+        """Why the state is unknown, or why the check fails; empty if the units explain the state."""
+        if self.state is None:
+            return self.why
+        is_failing = self.state is GroupState.PARTIAL and self.probe_result is ProbeResult.OFF
+        if is_failing and self.why and self.group.state(self.units or {}, ProbeResult.ON) is GroupState.ON:
+            return f"the check fails: {self.why}"
+        return ""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of the group runs, so that a restart does nothing."""
+        if self.group.commands is not None:
+            return self.state is GroupState.OFF
+        return self.state is not None and not any(unit.is_running for unit in (self.units or {}).values())
+
+    @property
     def is_asked(self) -> bool:
         """Whether the host is still determining it: a unit's state or the probe's result is missing."""
         return self.state is None and self.units is not None and self.probe_result is None

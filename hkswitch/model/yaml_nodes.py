@@ -24,6 +24,14 @@ HIDDEN = "\ue000"
 _RESOLVER = Resolver()
 _LAYOUT = frozenset("\t\r\x85\u2028\u2029")  # with these, lines and indentation are ambiguous
 
+_LIKELY_CAUSES = {
+    "expected key": "the indentation differs from that of the keys above",
+    "<block end>": "the indentation differs from that of the keys above",  # PyYAML without libyaml
+    "mapping values": "two keys in one line, or a ':' or the space after it is missing above",
+    "expected ','": "a comma or a closing bracket is missing",
+    "unexpected end": "a closing quotation mark is missing",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -149,11 +157,12 @@ def _start(event: yaml.Event, path: str = "") -> Position:
 
 
 def _syntax_problem(error: Exception) -> Problem:
-    """Return PyYAML's message as a problem."""
+    """Return the likely cause and PyYAML's message as a problem."""
     if not (isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark)):
         return Position(1, 1).problem(f"not valid YAML: {error}")
     words = " ".join(part for part in (error.problem, error.context) if part)
-    return Position(mark.line + 1, mark.column + 1).problem(f"not valid YAML: {words}")
+    meant = next((f"{cause} ({words})" for part, cause in _LIKELY_CAUSES.items() if part in words), words)
+    return Position(mark.line + 1, mark.column + 1).problem(f"not valid YAML: {meant}")
 
 
 class _Builder:

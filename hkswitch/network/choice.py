@@ -46,7 +46,7 @@ class NoDefaultRoute(NoAddress):
     def __init__(self, remedy: str = "") -> None:
         """`remedy` replaces the usual one where the config has no network settings."""
         why = "cannot choose an address without a default route"
-        super().__init__(why, "a default route", remedy or "set bridge.interface")
+        super().__init__(why, remedy=remedy or "set bridge.interface")
         self._said = remedy or "set bridge.interface or bridge.address"
 
     def __str__(self) -> str:

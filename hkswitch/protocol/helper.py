@@ -14,19 +14,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from hkswitch.model.unit_state import (
-    Action,
-    ProbeResult,
-    UnitResult,
-    UnitState,
-)
-from hkswitch.protocol.json_lines import (
-    MalformedMessage,
-    keys,
-    number,
-    parse_object,
-    text,
-)
+from hkswitch.model.unit_state import Action, ProbeResult, UnitResult, UnitState
+from hkswitch.protocol.json_lines import MalformedMessage, keys, number, parse_object, text
 
 HELPER_PROTOCOL: Final = 2
 """The version; increase it when an older daemon would misunderstand a newer helper, or vice versa."""
@@ -52,7 +41,12 @@ CONFIRM_MS: Final = 200
 CONFIRM_AT_LENGTH_MS: Final = 1000
 """The same while a user at a terminal waits."""
 
-CONFIG_CHANGED: Final = "the configuration has changed; run `systemctl reload hkswitch`"
+CONFIG_CHANGED: Final = "the configuration has changed; run `sudo hkswitch reload`"
+
+SOCKET_IS_SET: Final = (
+    "`helper: socket` is set: the user hkswitch cannot use sudo; run `sudo systemctl restart hkswitch`"
+)
+"""No reload ends this: only a new daemon uses the socket."""
 
 
 # From the daemon

@@ -66,7 +66,7 @@ class GroupReport(NamedTuple):
     last_action: LastAction | None = None
     commands: bool = False
     why: str = ""
-    """Why the state is unknown, or the reason that the probe gives."""
+    """Why the state is unknown, or why the check fails although all units are active."""
     assumed: bool = False
     """Whether the last action stands for the state, which no command can tell."""
 

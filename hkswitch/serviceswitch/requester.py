@@ -15,7 +15,7 @@ from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.credentials import credentials_of
-from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES
+from hkswitch.protocol.helper import LONGEST_REQUEST_BYTES, SOCKET_IS_SET
 from hkswitch.serviceswitch.dispatcher import LineTooLong
 from hkswitch.serviceswitch.policy import Refusal
 
@@ -79,7 +79,7 @@ def admit_by_config(
     """
     # TRUST: sudo may allow more than the administrator remembers; root's file decides.
     if requester.is_pipe and by_uid == daemon_uid and helper is HelperTransport.SOCKET:
-        raise Refusal(f"`helper: socket` is set: the user {DAEMON_USER} cannot use sudo; restart hkswitch")
+        raise Refusal(SOCKET_IS_SET)
 
 
 def daemon_uid() -> int | None:

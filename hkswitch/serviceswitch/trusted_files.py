@@ -124,7 +124,7 @@ def _walked(path: str) -> str:
             try:
                 found = _open(reached, step, here, os.O_PATH)
             except NotThere:
-                raise Untrusted(str(here), "it does not exist") from None
+                raise Untrusted(str(here), "it does not exist; install it, or correct the path") from None
             if stat.S_ISLNK(os.fstat(found).st_mode):
                 links += 1
                 steps.extendleft(reversed(_target(found, here, links)))
@@ -136,20 +136,21 @@ def _walked(path: str) -> str:
         assert reached is not None  # noqa: S101 -- there was a first step
         _check_file(walked, os.fstat(reached))
         if not os.fstat(reached).st_mode & stat.S_IXUSR:
-            raise Untrusted(str(walked), "it is not executable; try: chmod +x")
+            raise Untrusted(str(walked), f"it is not executable; run `sudo chmod +x {walked}`")
         return str(walked)
     finally:
         if reached is not None:
             os.close(reached)
 
 
-def why_not(found: os.stat_result) -> str | None:
+def why_not(path: PurePosixPath, found: os.stat_result) -> str | None:
     """Explain why owner or mode let others write it; None if only root can."""
     if found.st_uid != ROOT:
         home = f"{_ELSEWHERE}; if this folder should be root's, " if stat.S_ISDIR(found.st_mode) else ""
-        return f"its owner is uid {found.st_uid}, not root; {home}try: chown root"
+        return f"its owner is uid {found.st_uid}, not root; {home}run `sudo chown root {path}`"
     if found.st_mode & _WRITABLE_BY_OTHERS:
-        advice = _ELSEWHERE if found.st_mode & stat.S_ISVTX else "try: chmod go-w"  # /tmp is for all users
+        # /tmp is for all users.
+        advice = _ELSEWHERE if found.st_mode & stat.S_ISVTX else f"run `sudo chmod go-w {path}`"
         return f"other users can write it (mode {stat.S_IMODE(found.st_mode):04o}); {advice}"
     return None
 
@@ -205,7 +206,7 @@ def _contents(path: str, file: int) -> bytes:
 
 def _check(path: PurePosixPath, found: os.stat_result) -> None:
     # TRUST: the files that root reads or runs here decide what root does.
-    if (why := why_not(found)) is not None:
+    if (why := why_not(path, found)) is not None:
         raise Untrusted(str(path), why)
 
 

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch.backend import helper_client, helper_host
+from hkswitch.backend.reported_state import changed_groups
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, GroupState, ProbeResult
 from hkswitch.protocol.helper import CONFIG_CHANGED
@@ -74,7 +75,7 @@ async def test_a_config_that_was_changed_and_not_reloaded_makes_exactly_the_chan
     assert await helped.host.check_config() == ""  # a ping
     await eventually(lambda: helped.told.changes)
     assert helped.told.changes == [("web", Observed(None, None, CONFIG_CHANGED))]
-    assert helped.host.config_problem() == f"{CONFIG_CHANGED} (web)"
+    assert helped.host.config_problem() == changed_groups(["web"])
     accepted: list[str] = []
     refused = await helped.host.request(Action.START, "web", lambda: accepted.append("web"), at_length=False)
     assert (refused.failure or "").startswith("denied: ")
@@ -276,7 +277,7 @@ async def test_a_file_that_is_believed_again_and_says_something_else_needs_a_rel
     assert await helped.host.check_config()
     helped.config_file.write_text(CONFIG.replace("[httpd]", "[httpd, new]"))
     assert await helped.host.check_config() == ""
-    await eventually(lambda: helped.host.config_problem() == f"{CONFIG_CHANGED} (web)")
+    await eventually(lambda: helped.host.config_problem() == changed_groups(["web"]))
     await helped.reload(helped.config_file.read_text())
     assert helped.host.config_problem() == ""
     assert helped.told.state("web") is GroupState.OFF

@@ -156,8 +156,8 @@ async def test_a_connection_that_is_closed_at_once_says_what_that_may_mean(
     [
         ("/run/serviceswitch.sock: No such file or directory", "systemctl enable --now serviceswitch.socket"),
         ("/run/serviceswitch.sock: Permission denied", "systemctl enable --now serviceswitch.socket"),
-        ("it gave no reason", "journalctl -u 'serviceswitch@*'"),
-        ("it was not ready within 10 s", "journalctl -u 'serviceswitch@*'"),
+        ("it gave no reason", "sudo journalctl -u 'serviceswitch@*'"),
+        ("it was not ready within 10 s", "sudo journalctl -u 'serviceswitch@*'"),
     ],
 )
 def test_a_helper_that_is_gone_is_explained(why: str, advice: str) -> None:

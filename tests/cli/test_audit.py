@@ -1,5 +1,6 @@
 """`hkswitch audit` has journalctl ask for root's helper alone, whatever it is given."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +79,8 @@ def test_without_journalctl_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch
 NOTE = "hkswitch: group {0!r} is no longer in the configuration; these are its lines in the journal:\n"
 UNKNOWN = (
     "hkswitch: cannot show the audit log of group {0!r}: "
-    "it is not in the configuration, and the journal has no line about it\n"
+    "it is not in the configuration, and the journal has no line about it"
+    f"{'' if os.geteuid() == 0 else ' that you may read (try sudo)'}\n"
 )
 
 
@@ -135,3 +137,12 @@ def test_whether_there_are_lines_is_asked_without_the_environment(
     assert names - {"PWD", "_", "OLDPWD"} == {"LC_ALL", "PATH"}
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked == ["--no-pager", "--quiet", "--lines=1", "--output=cat", *audit.QUERY, "HKSWITCH_GROUP=old"]
+
+
+def test_a_user_who_may_not_read_the_journal_is_told_to_use_sudo(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "JOURNALCTL", journalctl(tmp_path, "exit 0"))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Failure, match=r"has no line about it that you may read \(try sudo\)$"):
+        audit._check_for_lines("old")

@@ -12,6 +12,8 @@ from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import Action
 
+BEGAN = 1.5e9
+
 
 def program(folder: Path, name: str, script: str) -> Path:
     file = folder / name
@@ -48,7 +50,25 @@ def test_the_last_lines_of_a_unit_are_few_and_printable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, lines: list[str]
 ) -> None:
     journalctl(tmp_path, monkeypatch, script)
-    assert actions._last_lines("web.service") == lines
+    assert actions._last_lines("web.service", BEGAN) == lines
+
+
+def test_only_lines_since_the_action_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journalctl(tmp_path, monkeypatch, 'echo "$@"')
+    assert actions._journal("web.service", BEGAN) == (
+        "Last lines of web.service:\n"
+        "  --quiet --no-pager --output=cat --lines=5 --unit=web.service --since=@1500000000.000000"
+    )
+
+
+@pytest.mark.parametrize(
+    ("unit", "typed"), [("web.service", "web.service"), (r"dev-a\x2db.mount", r"'dev-a\x2db.mount'")]
+)
+def test_a_journal_without_lines_for_this_user_comes_with_the_command_for_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, typed: str
+) -> None:
+    journalctl(tmp_path, monkeypatch, "exit 1")
+    assert actions._journal(unit, BEGAN) == f"`sudo journalctl -u {typed}` shows the log of {unit}"
 
 
 def test_the_journal_is_asked_without_the_environment(
@@ -57,7 +77,7 @@ def test_the_journal_is_asked_without_the_environment(
     monkeypatch.setenv("SECRET", "1")
     monkeypatch.setenv("SYSTEMD_PAGER", "/nowhere")
     journalctl(tmp_path, monkeypatch, f"env >{tmp_path}/env")
-    actions._last_lines("web.service")
+    actions._last_lines("web.service", BEGAN)
     names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
     assert names - {"PWD", "_", "OLDPWD"} == set(CHILD_ENVIRONMENT)  # a shell has these of its own
 
@@ -67,8 +87,20 @@ def test_a_journal_without_end_is_left(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(actions, "JOURNAL_WITHIN_SECONDS", 0.5)
     journalctl(tmp_path, monkeypatch, script)
     begun_seconds = time.monotonic()
-    assert len(actions._last_lines("web.service")) <= actions.LAST_LINES
+    assert len(actions._last_lines("web.service", BEGAN)) <= actions.LAST_LINES
     assert time.monotonic() - begun_seconds < 10
+
+
+def test_an_interrupted_action_is_said_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(actions, "_through_daemon", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        actions.act(Action.START, ["web"], tmp_path, wait=True)
+    assert capsys.readouterr().err == f"{actions.STILL_RUNNING}\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -387,7 +387,7 @@ def test_whatever_a_daemon_answers_the_command_line_says_a_sentence_and_ends(
     monkeypatch.setattr(client, "CHECK_EVERY_SECONDS", 0.02)
     monkeypatch.setattr(client, "LONGEST_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(actions, "DAEMON_BACK_WITHIN_SECONDS", 0)
-    monkeypatch.setattr(actions, "_last_lines", lambda unit: [unit])
+    monkeypatch.setattr(actions, "_last_lines", lambda unit, _: [unit])
     chance, words = random.Random(SEED), words_of(LINES)
     outcomes: set[tuple[str, bool]] = set()
     rare = [(("unpair", ADMIN[:4]), [LINES[3], LINES[1], LINES[4]])]  # three right answers

@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 
 from hkswitch import __version__
+from hkswitch.cli import render
 from hkswitch.cli.main import commands
 from hkswitch.control import SOCKET_NAME
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME
@@ -35,6 +36,10 @@ from tests.support.waiting import PATIENCE_SECONDS, eventually
 __all__ = ["bus_address", "fake", "systemd_on_bus"]
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+
+
+THIS_USER = render._requester(f"user {os.geteuid()}")
+WITHOUT_DAEMON = "hkswitch: the daemon is not running, and systemd cannot be asked instead:\n"
 
 
 @pytest.fixture
@@ -90,7 +95,8 @@ def test_a_mistyped_command_is_answered_with_the_right_one() -> None:
 def test_no_config_is_78(command: str, tmp_path: Path) -> None:
     code, output, errors = run(command, "--config", tmp_path / "none.yaml")
     assert (code, output) == (78, "")
-    assert errors == f"hkswitch: cannot read {tmp_path}/none.yaml: No such file or directory\n"
+    reason = f"hkswitch: cannot read {tmp_path}/none.yaml: No such file or directory\n"
+    assert errors == (WITHOUT_DAEMON if command == "status" else "") + reason
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,8 @@ def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path) -> None:
     nowhere = "unix:path=/nonexistent"
     code, _, errors = run("status", "--config", config_file, DBUS_SYSTEM_BUS_ADDRESS=nowhere)
     assert code == 69
-    assert errors == "hkswitch: no connection to systemd over the system bus: No such file or directory\n"
+    reason = "hkswitch: no connection to systemd over the system bus: No such file or directory\n"
+    assert errors == f"{WITHOUT_DAEMON}{reason}"
 
 
 async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
@@ -413,8 +420,12 @@ async def test_without_a_daemon_status_asks_systemd_and_says_so(
     ]
     done, output, _ = await asyncio.to_thread(run, "status", "web", *options)
     assert done == code
-    assert output.splitlines()[0] == "The daemon is not running; these states come from systemd."
+    assert output.splitlines()[0] == (
+        "The daemon is not running; run `sudo systemctl start hkswitch`. These states come from systemd."
+    )
     assert f"httpd.service {state[0]} ({state[1]})" in output
+    _, twice, _ = await asyncio.to_thread(run, "status", "web", "web", *options)
+    assert twice == output
     done, _, errors = await asyncio.to_thread(run, "status", "none", *options)
     assert (done, errors) == (64, "hkswitch: there is no group 'none'; the groups are web\n")
 
@@ -426,7 +437,7 @@ def test_what_the_daemon_does_is_seen_and_done_from_the_command_line(demo: Demo)
     code, output, _ = run("status", "fileserver", *at_demo)
     assert code == 0
     assert "on 127.0.0.1, port" in output.splitlines()[0]
-    assert re.search(rf"by user {os.geteuid()}, took \d+\.\d s", output)
+    assert re.search(rf"by {THIS_USER}, took \d+\.\d s", output)
     assert run("restart", "fileserver", *at_demo)[0] == 69  # it is not among the group's actions
     assert run("stop", "fileserver", "--no-wait", *at_demo) == (0, "", "")
 
@@ -644,7 +655,7 @@ async def test_the_daemon_has_the_helper_start_what_is_asked_for(daemon: Daemon,
     assert await asyncio.to_thread(run, "start", "web", *at_daemon) == (0, "", "")
     code, output, _ = await asyncio.to_thread(run, "status", "web", *at_daemon)
     assert code == 0
-    assert re.search(rf"start \d+ s ago by user {os.geteuid()}\b", " ".join(output.split()))
+    assert re.search(rf"start \d+ s ago by {THIS_USER}\b", " ".join(output.split()))
     _, lines = await daemon.end(signal.SIGTERM)
     assert "web: on\n" in lines
 
@@ -697,7 +708,7 @@ async def test_without_a_helper_the_daemon_serves_and_says_what_is_missing(
         code, output, _ = await asyncio.to_thread(run, "status", "web", *at_daemon)
         assert code == 69
         assert f"\nhelper: unavailable ({cause}" in " ".join(output.split(" ")).replace("\n ", " ")
-        assert "\nweb: the helper is not running (sudo: a password is required)" in output
+        assert "\nweb: the helper is not running, see above\n" in output
         code, _, errors = await asyncio.to_thread(run, "start", "web", *at_daemon)
         assert code == 69
         assert errors.startswith("hkswitch: start web failed: the helper is not running (sudo: a password")

@@ -1,6 +1,7 @@
 """A command for the bridge of another state folder acts on that one, or on none: never on the service's."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from hkswitch.cli import actions, status
 from hkswitch.control import SOCKET_NAME
 from hkswitch.control.client import NoDaemon, Unreachable
 from hkswitch.control.server import served
+from hkswitch.daemon import service
 from hkswitch.hap import state_file
-from hkswitch.model.errors import Exit
+from hkswitch.hap.stored_pairings import StoredPairings
+from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
 from tests.cli.test_main import EXAMPLE
 from tests.support.command import run
-from tests.support.pairings import NotedPairings, folder_for_all_users
+from tests.support.pairings import NotedPairings, folder_for_all_users, stored
 
 NOBODY = 65534
 WORDS = ("start", "stop", "restart")
@@ -69,6 +72,31 @@ def test_every_command_says_that_no_daemon_listens_in_that_folder(
 def test_the_status_of_a_stopped_service_is_systemds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "RUNTIME_FOLDER", tmp_path / "run")
     assert status.from_daemon(control.STATE_FOLDER) is None
+
+
+@pytest.mark.parametrize("owner", [os.geteuid(), 4242])
+async def test_only_the_owner_of_the_services_bridge_can_serve_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int
+) -> None:
+    monkeypatch.setattr(service, "STATE_FOLDER", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: owner)
+    with pytest.raises(Failure) as caught:
+        await service.run(tmp_path / "none.yaml", tmp_path)
+    is_refused = owner == 4242
+    assert caught.value.exit_code is (Exit.DENIED if is_refused else Exit.CONFIG)
+    assert (f"; {control.START_SERVICE}, or pass another --state-dir" in str(caught.value)) is is_refused
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+def test_without_a_daemon_other_users_are_told_to_use_sudo() -> None:
+    with folder_for_all_users() as folder:
+        state_file.write(folder, stored())
+        found = StoredPairings(folder)
+        for do in (found.setup_info, found.controllers, partial(found.unpair, None)):
+            with state_file.with_rights(NOBODY, NOBODY), pytest.raises(Failure) as caught:
+                do()
+            assert caught.value.exit_code is Exit.DENIED
+            assert str(caught.value).endswith("only root and the daemon may read it (try sudo)")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.cli.pair import list_as_text, write_picture
+from hkswitch.cli.pair import list_as_text, network_note, write_picture
 from hkswitch.cli.unpair import removed, select_controller
 from hkswitch.control import socket_of
 from hkswitch.control.server import served
@@ -25,6 +25,10 @@ A = PairedController(ADMIN, admin=True, connections=2)
 B = PairedController(OTHER_ADMIN, admin=True)
 U = PairedController(USER, admin=False)
 GONE = "If the bridge is no longer in the Home app, run {} to pair again.\n"
+NO_DAEMON = (
+    "No phone can find the bridge: no daemon is listening on {}/control.sock; "
+    "start the daemon for this folder.\n"
+)
 LOCKED = "No controller can pair: pairing is locked after 100 wrong setup codes; run "
 MANY = tuple(PairedController(f"8{number:02}", admin=True) for number in range(20))
 AGAIN = "`sudo hkswitch pair`"
@@ -146,13 +150,16 @@ def test_the_list_has_a_line_for_each_controller() -> None:
 
 def test_an_unpaired_bridge_shows_its_code(tmp_path: Path) -> None:
     state_file.write(tmp_path, stored())
-    assert run("pair", "--state-dir", tmp_path) == (0, invitation(SETUP) + "\n", "")
+    note = NO_DAEMON.format(tmp_path)
+    assert run("pair", "--state-dir", tmp_path) == (0, f"{invitation(SETUP)}\n{note}", "")
+    assert run("pair", "--svg", tmp_path / "code.svg", "--state-dir", tmp_path)[2] == note
+    json.loads(run("pair", "--json", "--state-dir", tmp_path)[1])
 
 
 def test_a_paired_bridge_says_so(folder: Path) -> None:
     words = (
         "Already paired. To give other people access, share the home in the Home app. Code: 314-15-926\n"
-        f"{GONE.format(typed('unpair --all', folder))}"
+        f"{GONE.format(typed('unpair --all', folder))}{NO_DAEMON.format(folder)}"
     )
     assert run("pair", "--state-dir", folder) == (0, words, "")
 
@@ -161,7 +168,7 @@ def test_too_many_failed_attempts_are_said_and_can_be_forgotten(tmp_path: Path) 
     state_file.write(tmp_path, stored(failed_attempts=100))
     assert run("pair", "--state-dir", tmp_path) == (
         0,
-        f"{LOCKED}{typed('pair --reset-attempts', tmp_path)} to unlock it.\n",
+        f"{LOCKED}{typed('pair --reset-attempts', tmp_path)} to unlock it.\n{NO_DAEMON.format(tmp_path)}",
         "",
     )
     assert run("pair", "--reset-attempts", "--state-dir", tmp_path) == (
@@ -274,6 +281,19 @@ async def test_a_daemon_is_asked_and_its_files_are_left_alone(folder: Path) -> N
     assert paired(folder) == [ADMIN, OTHER_ADMIN, USER]
 
 
+@pytest.mark.parametrize(
+    ("attempts", "words"),
+    [
+        (0, "There were no failed pairing attempts.\n"),
+        (7, "Failed pairing attempts were reset; pairing was not locked.\n"),
+        (100, "Failed pairing attempts were reset; pairing is allowed again.\n"),
+    ],
+)
+def test_a_reset_says_what_it_changed(tmp_path: Path, attempts: int, words: str) -> None:
+    state_file.write(tmp_path, stored(failed_attempts=attempts))
+    assert run("pair", "--reset-attempts", "--state-dir", tmp_path) == (0, words, "")
+
+
 async def test_a_daemon_that_refuses_pairing_says_so(folder: Path) -> None:
     async with served(socket_of(folder), NotedPairings(failed_attempts=123)):
         assert "locked after 100 wrong setup codes" in (await ran(folder, "pair"))[1]
@@ -310,9 +330,17 @@ async def test_a_bridge_that_waits_for_a_network_says_so(
     async with served(socket_of(folder), NotedPairings(shown=report)):
         code, output, errors = await ran(folder, "pair")
         assert (code, errors) == (0, "")
-        assert output.rpartition("scan or type it)\n")[2] == note
+        assert output.rpartition("choose Add Anyway.\n")[2] == note
         assert (await ran(folder, "pair", "--png", folder / "code.png"))[2] == note
         json.loads((await ran(folder, "pair", "--json"))[1])
+
+
+def test_without_the_service_the_note_has_the_command_that_starts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hkswitch.control.STATE_FOLDER", tmp_path)
+    monkeypatch.setattr("hkswitch.control.RUNTIME_FOLDER", tmp_path / "run")
+    assert network_note(tmp_path).endswith("; run `sudo systemctl start hkswitch`.")
 
 
 async def test_a_daemon_that_was_killed_is_no_daemon(folder: Path) -> None:
@@ -332,8 +360,8 @@ def test_a_picture_is_for_its_owner_alone(folder: Path, kind: str) -> None:
     file.touch(0o644)
     assert run("pair", f"--{kind}", file, "--state-dir", folder) == (
         0,
-        f"{file} contains the setup code; only its owner can read it.\n",
-        f"Already paired. {GONE.format(typed('unpair --all', folder))}",
+        f"{file} contains the setup code; only {'root' if os.geteuid() == 0 else 'you'} can read it.\n",
+        f"Already paired. {GONE.format(typed('unpair --all', folder))}{NO_DAEMON.format(folder)}",
     )
     assert file.read_bytes() == picture(SETUP.payload, "png" if kind == "png" else "svg")
     assert file.stat().st_mode & 0o777 == 0o600

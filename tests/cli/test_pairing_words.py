@@ -230,7 +230,7 @@ def test_the_doctor_names_what_lets_a_controller_pair(
 @pytest.mark.parametrize(
     ("failure", "of_service", "of_another"),
     [
-        (NoDaemon, "start hkswitch.service", "start the daemon for this folder"),
+        (NoDaemon, "run `sudo systemctl start hkswitch`", "start the daemon for this folder"),
         (partial(NoAnswer, why="x"), "x; see `systemctl status hkswitch`", ": x"),
         (
             partial(untrusted, user_id=7),

@@ -21,10 +21,10 @@ MISTAKES = ConfigError("/etc/x.yaml", (Problem(1, 1, "groups", "no"), Problem(2,
     [
         (NotedPairings(), (0, "reloaded\n", "")),
         (
-            NotedPairings(note="changes to bridge.port take effect after `systemctl restart hkswitch`"),
+            NotedPairings(note="changes to bridge.port take effect after `sudo systemctl restart hkswitch`"),
             (
                 0,
-                "reloaded: changes to bridge.port take effect after `systemctl restart hkswitch`\n",
+                "reloaded: changes to bridge.port take effect after `sudo systemctl restart hkswitch`\n",
                 "",
             ),
         ),

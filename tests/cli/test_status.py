@@ -143,15 +143,33 @@ def test_people_see_words() -> None:
             "start 5 min ago by 8DE3A2C0, failed: nmb.service failed"
         ),
         "nmb.service inactive (dead)",
-        "lamp Lamp unknown stop 1 s ago by user 0, still running",
+        "lamp Lamp unknown stop 1 s ago by user root, still running",
         "slow Slow [bold] starting 12 s restart 12 s ago, took 0.0 s",
     ]
 
 
 @pytest.mark.parametrize(
+    ("by", "shown"),
+    [
+        ("user 0", "user root"),
+        ("user 4242424", "user 4242424"),
+        (f"user {2**70}", f"user {2**70}"),
+        ("user x", "user x"),
+        (PHONE, "8DE3A2C0"),
+    ],
+)
+def test_a_user_is_shown_by_name(by: str, shown: str) -> None:
+    report = Report(BRIDGE, (LAMP._replace(last_action=LastAction(Action.STOP, by, NOW)),))
+    assert printed(report)[-1].endswith(f"stop 0 s ago by {shown}, still running")
+
+
+@pytest.mark.parametrize(
     ("bridge", "line"),
     [
-        (None, "The daemon is not running; these states come from systemd."),
+        (
+            None,
+            "The daemon is not running; run `sudo systemctl start hkswitch`. These states come from systemd.",
+        ),
         (
             BridgeReport("H", "1", NOW, (), 1, (), "sudo: a password is required"),
             "H: running for 0 s, no network yet",
@@ -175,6 +193,12 @@ def test_people_see_words() -> None:
 )
 def test_what_is_missing_is_said(bridge: BridgeReport | None, line: str) -> None:
     assert line in printed(Report(bridge, (WEB,)))
+
+
+def test_the_reason_of_a_missing_helper_is_printed_once() -> None:
+    lines = printed(Report(BRIDGE._replace(helper="sudo: a password is required"), (AWAY,)))
+    assert lines[-1] == "vpn: the helper is not running, see above"
+    assert [line for line in lines if "a password is required" in line] == lines[2:3]
 
 
 def test_people_see_why_a_group_is_unknown() -> None:
@@ -386,11 +410,23 @@ def test_words_of_a_newer_daemon_are_unknown() -> None:
         (VM, ("hkswitch-command-vm[.:]*",)),
         (VM._replace(state=None), ("hkswitch-command-vm[.:]*",)),
         (FILES._replace(units={"smb.service": UP, "nmb.service": FAILED}), ("nmb.service",)),
+        (FILES._replace(units={"smb.service": FAILED, "nmb.service": FAILED}), ("nmb.service",)),
+        (FILES._replace(units={"b.service": FAILED, "mb.service": FAILED}), ()),
         (FILES, ()),
         (LAMP, ()),  # a group of units that nothing is known of
         (WEB._replace(units={}), ()),
     ],
-    ids=["commands", "unknown commands", "one failed", "none failed", "unknown", "no units"],
+    ids=[
+        "commands",
+        "unknown commands",
+        "one failed",
+        "another had failed",
+        "names in names",
+        "none failed",
+        "unknown",
+        "no units",
+    ],
 )
 def test_the_journals_of_what_failed_are_those_that_exist(group: GroupReport, units: tuple[str, ...]) -> None:
-    assert failed_units(group) == units
+    failure = "start files failed: netatalk.service canceled, nmb.service exited with status 1"
+    assert failed_units(group, failure) == units

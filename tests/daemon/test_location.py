@@ -117,7 +117,7 @@ class World:
         pytest.param(LACKING, ("eth0", "eth1"), HOME, "waiting for eth1: it is down", id="one of two"),
         pytest.param(GONE, (), None, WAITS, id="none"),
         pytest.param(GONE, ("eth9",), None, WAITS, id="none of that choice"),
-        pytest.param(NO_ROUTE, (), None, f"waiting for a default route: {NO_ROUTE}", id="no route"),
+        pytest.param(NO_ROUTE, (), None, f"waiting for the network: {NO_ROUTE}", id="no route"),
         pytest.param(UNREADABLE, (), HOME, UNKNOWN, id="unknown, and it is where it should be"),
         pytest.param(UNREADABLE, ("eth9",), None, UNKNOWN, id="unknown, and another choice"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hkswitch.backend import helper_session
+from hkswitch.backend.reported_state import changed_groups
 from hkswitch.control import socket_of
 from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.unit_state import GroupState
@@ -86,7 +87,7 @@ async def test_a_second_reload_waits_for_what_the_first_one_has_the_helper_read(
         fake.units["new.service"] = Unit("new.service")
         fake.release_lists()
         # The helper had read the newer file for the first one, or had not yet.
-        assert await first in {"", f"{CONFIG_CHANGED} (web)"}
+        assert await first in {"", changed_groups(["web"])}
         assert await second == ""
         assert await daemon.states() == {"files": OFF, "new": OFF}
 
@@ -169,7 +170,7 @@ async def test_a_file_edited_between_the_daemons_read_and_the_helpers_is_another
     async with daemon.served(WEB):
         daemon.write({**WEB, **FILES})
         daemon.after_read = lambda: daemon.write({**WEB, "files": {"units": ["smb", "httpd"]}})
-        changed = f"{CONFIG_CHANGED} (files)"
+        changed = changed_groups(["files"])
         assert await daemon.reload() == changed
         assert await daemon.states() == {"web": ON, "files": None}
         assert await daemon.config_problem() == changed
@@ -189,7 +190,7 @@ async def test_a_file_edited_and_not_reloaded_makes_its_groups_unknown_with_the_
         daemon.kill_helper()
         await daemon.until_states(web=None, files=OFF)
         assert (await daemon.groups())["web"].why == CONFIG_CHANGED
-        assert daemon.told[-1] == f"serving web files on 127.0.0.1; {CONFIG_CHANGED} (web)"
+        assert daemon.told[-1] == f"serving web files on 127.0.0.1; {changed_groups(['web'])}"
         assert await daemon.reload() == ""
         assert await daemon.states() == {"web": OFF, "files": OFF}
 

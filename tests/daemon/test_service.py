@@ -62,7 +62,7 @@ class World:
 
     @property
     def restart(self) -> str:
-        return "`systemctl restart hkswitch`"
+        return "`sudo systemctl restart hkswitch`"
 
     def reloading(self) -> None:
         self.told.append("reloading")
@@ -309,7 +309,9 @@ async def test_a_reload_notes_what_takes_effect_after_a_restart(world: World) ->
         port = free_port()
         other = BridgeConfig(name="Other", port=port)
         world.config = Config(other, (WEB,), helper=HelperTransport.SOCKET)
-        note = "changes to bridge.name, bridge.port, helper take effect after `systemctl restart hkswitch`"
+        note = (
+            "changes to bridge.name, bridge.port, helper take effect after `sudo systemctl restart hkswitch`"
+        )
         assert await world.reload() == note
         bridge = await world.bridge()
         assert (bridge.name, bridge.port == port) == ("Test", False)

@@ -8,7 +8,7 @@ import pytest
 
 from hkswitch.backend.simulated import ACTIVE, INACTIVE, SimulatedHost
 from hkswitch.daemon import switchboard as switchboard_module
-from hkswitch.daemon.switchboard import GROUP_REMOVED, Switchboard
+from hkswitch.daemon.switchboard import GROUP_REMOVED, NOTHING_RESTARTED, Switchboard
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed, Tile
@@ -340,6 +340,49 @@ async def test_a_change_is_a_line_in_the_log(
     board.switches.observed("web", observed)
     board.switches.observed("web", observed)
     assert caplog.messages == [line]
+
+
+@pytest.mark.parametrize(
+    ("before", "later", "failure", "note"),
+    [
+        (DOWN, DOWN, None, NOTHING_RESTARTED),
+        (DOWN, UP, None, ""),  # an earlier start has come first
+        (UP, DOWN, None, ""),  # it was restarted, and has ended since
+        (UP, UP, None, ""),
+        (DOWN, DOWN, "the helper is gone", ""),
+    ],
+)
+async def test_a_restart_that_had_nothing_to_restart_says_so(
+    before: Observed, later: Observed, failure: str | None, note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board.made()
+    monkeypatch.setattr(board.display, "show", lambda *_, **__: None)  # it is another tile
+    board.switches.observed("web", before)
+    acting = board.act(Action.RESTART)
+    asked = await board.asked()
+    board.switches.observed("web", later)
+    asked.end(ActionResult(failure))
+    assert await acting == ActionResult(failure, note)
+
+
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        ("5254A0B8-5D7B-4E7C-9F52-3F1B7A2D9E10", "web: start requested by 5254A0B8"),
+        ("user 1000", "web: start requested by user 1000"),
+        ("\x1b[2Jabcdefgh", "web: start requested by ?[2Jabcd"),
+    ],
+)
+async def test_the_log_says_who_requested_an_action(
+    by: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board.made()
+    caplog.set_level("INFO", "hkswitch")
+    tap = asyncio.create_task(board.switches.write("web", Tile.GROUP, "phone", on=True, by=by))
+    (await board.asked()).end(ActionResult())
+    board.switches.observed("web", UP)
+    assert await tap
+    assert caplog.messages == [line, "web: on"]
 
 
 async def test_who_watches_hears_of_changes_and_of_reloads() -> None:

@@ -44,6 +44,7 @@ from hkswitch.model.errors import BusUnavailable, ConfigError, ConfigUnreadable,
 from hkswitch.model.unit_state import ActiveState, HelperTransport, LoadState, UnitState
 from hkswitch.network.choice import NoAddress
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.protocol.helper import CONFIG_CHANGED, SOCKET_IS_SET
 from hkswitch.protocol.report import BridgeReport, PairedController
 from hkswitch.serviceswitch.trusted_files import NotThere, Untrusted
 from tests.support.command import HKSWITCH, run
@@ -134,14 +135,47 @@ def test_a_configuration_that_is_not_in_effect_fails_and_is_not_quoted(
 
 
 @pytest.mark.parametrize(
+    ("why", "remedy"),
+    [
+        (CONFIG_CHANGED, "run `sudo hkswitch reload`"),
+        (f"denied: {SOCKET_IS_SET}", "run `sudo systemctl restart hkswitch.service`"),
+    ],
+)
+def test_a_reload_is_advised_only_if_it_can_end_the_problem(why: str, remedy: str) -> None:
+    found = configuration.in_effect(Finding(Check.CONFIGURATION, OK, ""), BRIDGE._replace(config=why))
+    assert (found.verdict, found.advice) == (FAIL, remedy)
+
+
+@pytest.mark.parametrize(
     ("config", "refused", "root", "verdict", "words"),
     [
         (CONFIG, [], True, OK, "only root can write the configuration"),
         (CHECKED, [], True, OK, "configuration and 1 program"),
         (CONFIG, [Untrusted("/etc", "its owner is uid 7")], True, FAIL, "/etc is not trusted: its owner"),
-        (CONFIG, [Untrusted("/a", "x"), Untrusted("/b", "y")], True, FAIL, "(and 1 more)"),
+        (
+            CONFIG,
+            [Untrusted("/a", "x"), Untrusted("/b", "y")],
+            True,
+            FAIL,
+            "/a is not trusted: x; /b is not trusted: y; until that is fixed, the helper denies each request",
+        ),
+        (CONFIG, [Untrusted("/a", "x")] * 2, True, FAIL, "/a is not trusted: x; until"),
+        (
+            CONFIG,
+            [Untrusted(f"/{name}", "x") for name in "abcde"],
+            True,
+            FAIL,
+            "/c is not trusted: x; and 2 more;",
+        ),
         (CONFIG, [Untrusted("/etc/x", os.strerror(13))], True, FAIL, "Permission denied"),
         (CONFIG, [Untrusted("/etc/x", os.strerror(13))], False, SKIP, "run `sudo hkswitch doctor`"),
+        (
+            CONFIG,
+            [Untrusted("/x", os.strerror(13)), Untrusted("/y", "z")],
+            False,
+            FAIL,
+            "/y is not trusted: z;",
+        ),
         (CONFIG, [NotThere("/etc/hkswitch")], True, SKIP, "no valid configuration"),
         (NO_GROUPS, [], True, SKIP, "no valid configuration"),
     ],
@@ -165,7 +199,11 @@ def test_only_root_can_write_the_configuration_and_its_programs(
     ],
 )
 def test_user_and_group_exist(user: bool, group: bool, verdict: Verdict, words: str) -> None:
-    judged(account.exist(has_user=user, has_group=group), verdict, words)
+    judged(account.exist(has_user=user, has_group=group, is_installed=True), verdict, words)
+
+
+def test_without_the_file_that_creates_the_user_the_remedy_is_another() -> None:
+    judged(account.exist(has_user=False, has_group=False, is_installed=False), FAIL, "; install hkswitch")
 
 
 @pytest.mark.parametrize(
@@ -427,7 +465,7 @@ MUTE = client.NoAnswer(Path("/run/hkswitch/control.sock"), "it closed the connec
         (RUNS | {"UnitFileState": "disabled"}, BRIDGE, OK, "is running, but not enabled at boot"),
         (RUNS, NO_DAEMON, FAIL, "hkswitch.service is running, but no daemon is listening"),
         (RUNS, BridgeReport("", "0.0", 0, (), 1, ()), FAIL, "version 0.0 is running, but version"),
-        (RUNS | {"LoadState": "not-found"}, NO_DAEMON, FAIL, "is not installed; reinstall hkswitch"),
+        (RUNS | {"LoadState": "not-found"}, NO_DAEMON, FAIL, "is not installed; install hkswitch"),
         (RUNS | {"LoadState": "masked"}, NO_DAEMON, FAIL, "is masked; run `sudo systemctl unmask"),
         (RUNS | {"LoadState": "bad-setting"}, NO_DAEMON, FAIL, "systemd cannot load hkswitch.service (bad-"),
         ({}, NO_DAEMON, FAIL, "is not installed"),
@@ -475,7 +513,7 @@ def test_a_helper_that_is_started_responds(ran: Completed, verdict: Verdict, wor
 def test_the_daemon_reports_its_helper() -> None:
     judged(service.reported(""), OK, "responding")
     told = f"{REFUSED}: the remedy"
-    judged(service.reported(told), FAIL, f"the daemon has no helper ({told}); `journalctl -u")
+    judged(service.reported(told), FAIL, f"the daemon has no helper ({told}); `sudo journalctl -u")
 
 
 @pytest.mark.parametrize(
@@ -536,6 +574,27 @@ async def test_without_sudo_its_rule_is_not_missed() -> None:
     judged(found, OK, "not needed")
 
 
+@pytest.mark.parametrize(
+    ("failed", "advice"),
+    [
+        ({Check.SUDO, Check.HELPER}, "see sudo above"),
+        ({Check.PRIVILEGES, Check.HELPER}, "see privileges above"),
+        ({Check.SUDO, Check.PRIVILEGES, Check.HELPER}, "see sudo above"),
+        ({Check.SERVICE, Check.HELPER}, "long"),
+        ({Check.SUDO}, ""),
+    ],
+)
+def test_the_cause_of_a_missing_helper_is_told_once(failed: set[Check], advice: str) -> None:
+    found = tuple(
+        Finding(check, FAIL if check in failed else OK, "", "long" * (check in failed)) for check in Check
+    )
+    told = {finding.check: finding for finding in checks.without_repetition(found)}
+    assert told[Check.HELPER].advice == advice
+    others = [finding for finding in found if finding.check is not Check.HELPER]
+    assert [finding for finding in told.values() if finding.check is not Check.HELPER] == others
+    assert list(told) == list(Check)
+
+
 # systemd
 
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -567,12 +626,20 @@ def test_systemd_has_every_unit(
         (
             {"httpd.service": MASKED, "smb.service": GONE},
             {"smb.service": "did you mean smbd?"},
-            "; run `sudo systemctl unmask` on it, or remove it from the configuration; did you mean smbd?",
+            (
+                "; httpd.service: run `sudo systemctl unmask httpd.service`, "
+                "or remove it from the configuration; smb.service: did you mean smbd?"
+            ),
         ),
         (
             {"httpd.service": GONE, "smb.service": GONE},
             {"httpd.service": "reload", "smb.service": "did you mean smbd?"},
-            "does not exist; reload; did you mean smbd?",
+            "does not exist; httpd.service: reload; smb.service: did you mean smbd?",
+        ),
+        (
+            {"httpd.service": GONE, "smb.service": GONE, "nmb.service": GONE},
+            {"httpd.service": "did you mean smbd?"},
+            "; httpd.service: did you mean smbd?; smb.service, nmb.service: install the package",
         ),
         ({"httpd.service": GONE}, {"nmb.service": "?"}, "does not exist; install the package"),
     ],
@@ -582,7 +649,14 @@ def test_the_hint_for_a_missing_unit_is_the_advice(
 ) -> None:
     found = units.loaded(CONFIG, ALL_UP | missing, known)
     judged(found, FAIL, words)
-    assert "?" not in str(found) or str(found).endswith("did you mean smbd?")
+
+
+def test_the_example_groups_are_to_be_replaced() -> None:
+    config = parse((Path(__file__).parents[2] / "config.example.yaml").read_bytes(), "")
+    assert {group.id: group.units for group in config.groups} == units.EXAMPLE
+    missing = {unit: GONE for group in config.groups for unit in group.units}
+    found = units.loaded(config, missing, {"smb.service": "did you mean smbd.service?"})
+    assert found.advice == "these are the example groups; replace them in the configuration with your own"
 
 
 KNOWN = {

@@ -108,8 +108,14 @@ def test_a_hidden_program_fails_with_the_remedy(scripts: Path) -> None:
     assert configuration.visible(fine, programs, {}) is fine
     found = configuration.visible(fine, programs, {str(scripts): "PrivateTmp= of hkswitch.service"})
     assert (found.check, found.verdict) == (Check.TRUST, Verdict.FAIL)
-    assert found.what.endswith(f"PrivateTmp= of hkswitch.service hides {scripts} (and 1 more)")
-    assert found.advice == "move it to /usr/local/bin, and change the configuration"
+    assert found.what == ", ".join(
+        f"the helper cannot see {program}: PrivateTmp= of hkswitch.service hides {scripts}"
+        for program in programs
+    )
+    assert found.advice == "move them to /usr/local/bin, and change the configuration"
+    [first, *_] = programs
+    alone = configuration.visible(fine, [first], {str(scripts): "PrivateTmp= of hkswitch.service"})
+    assert alone.advice == "move it to /usr/local/bin, and change the configuration"
 
 
 # Whose rights it looks with

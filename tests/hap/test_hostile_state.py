@@ -138,7 +138,7 @@ def test_what_is_nested_too_deeply_is_damage(tmp_path: Path) -> None:
 def test_a_file_of_another_user_is_not_read_by_root(tmp_path: Path) -> None:
     written(tmp_path, GOOD["as it was written"])
     os.chown(tmp_path / FILE_NAME, 4242, 4242)
-    with pytest.raises(Failure, match="it belongs to user 4242") as caught:
+    with pytest.raises(Failure, match="it belongs to user 4242, not to root or user 0") as caught:
         state_file.read(tmp_path)
     assert caught.value.exit_code is Exit.DENIED
 

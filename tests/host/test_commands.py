@@ -210,6 +210,9 @@ async def test_a_check_decides_whether_units_that_are_up_are_on(daemon: Host, ph
     await eventually_async(lambda: run_count(daemon, "status") >= 1)
     assert run_helper(daemon, "status", "tunnel")[0] == 3
     assert await phone.read("Tunnel") is False
+    why = f"the check fails: {LAMP} exited with status "
+    assert f"tunnel: {why}" in daemon.run("hkswitch", "status").stdout
+    assert f"tunnel: partial: {why}" in daemon.journal("hkswitch.service")
     daemon.run("touch", f"{STATE}/on")
     await phone.until_on_is("Tunnel", on=True)
     assert run_helper(daemon, "status", "tunnel")[0] == 0

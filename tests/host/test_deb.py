@@ -258,7 +258,10 @@ def test_a_purge_leaves_nothing(running: Host) -> None:
             "/etc/systemd/system/hkswitch.service.d",
         )
     )
-    apt(running, "purge", "hkswitch")
+    running.run("sh", "-ec", "echo '# mine' >>/etc/sudoers.d/hkswitch; usermod -aG hkswitch nobody")
+    said = apt(running, "purge", "hkswitch")
+    assert "hkswitch: The sudo rule /etc/sudoers.d/hkswitch was edited; only a purge deletes it.\n" in said
+    assert "userdel" not in said, "no warning about what the next step does"
     assert leftovers(running) == ""
     assert state(running) == ""
     for database in ("passwd", "group"):
@@ -307,7 +310,7 @@ def test_it_is_not_installed_beside_another_one(host: Host, deb: str, prefix: st
     refused = apt(host, "install", deb, code=100)
     host.run("rm", "-r", f"{prefix}/lib/hkswitch")
     there = f"hkswitch: another hkswitch is installed in {prefix}"
-    assert f"{there}; run `make uninstall PREFIX={prefix}` first" in refused
+    assert f"{there}; run `sudo make uninstall PREFIX={prefix}` first" in refused
     assert leftovers(host) == ""
 
 

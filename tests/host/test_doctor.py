@@ -150,7 +150,7 @@ ALONE: Final = (
         Check.TRUST,
         f"chmod o+w {CONFIG}",
         f"chmod o-w {CONFIG}; {RELOAD}",
-        "config.yaml is not trusted: other users can write it (mode 0646); try: chmod go-w",
+        f"config.yaml is not trusted: other users can write it (mode 0646); run `sudo chmod go-w {CONFIG}`",
     ),
     Fault(
         Check.USER,
@@ -194,7 +194,7 @@ ALONE: Final = (
         f"mv /usr/sbin/serviceswitch /root/kept; {PLACE}/serviceswitch /usr/sbin/serviceswitch;"
         f"kill -KILL $(pgrep -x serviceswitch); {UNTIL_BROKEN}",
         f"mv /root/kept /usr/sbin/serviceswitch; systemctl restart {SERVICE}",
-        "the daemon has no helper (broken); `journalctl -u hkswitch.service` gives the reason",
+        "the daemon has no helper (broken); `sudo journalctl -u hkswitch.service` gives the reason",
     ),
     Fault(
         Check.UNITS,
@@ -296,6 +296,23 @@ def test_a_check_that_depends_on_a_failed_one_is_skipped_or_ok(
     assert [check for check, line in says.items() if line.startswith("FAIL")] == [fault.check]
     assert re.match(rf"FAIL +{fault.check} +.*{literally(fault.says)}", says[fault.check]), says
     assert set(says) <= {fault.check, *others}
+
+
+def test_after_a_change_to_the_socket_only_a_restart_helps_and_is_advised(
+    daemon: Host, healthy: dict[str, str]
+) -> None:
+    change = Fault(
+        Check.CONFIGURATION,
+        f"sed -i 's/^helper: sudo/helper: socket/' {CONFIG}; ! {RELOAD}",
+        f"sed -i 's/^helper: socket/helper: sudo/' {CONFIG}; {RELOAD}",
+        "but the current file has `helper: socket`; run `sudo systemctl restart hkswitch.service`",
+    )
+    with made(daemon, change):
+        says = changed(daemon, healthy)
+        denied = daemon.run("hkswitch", "start", "web", check=False)
+    assert re.match(rf"FAIL +configuration +.*{literally(change.says)}", says["configuration"]), says
+    assert denied.returncode == 69
+    assert denied.stderr.endswith("run `sudo systemctl restart hkswitch`\n")
 
 
 def test_a_daemon_that_was_never_enabled_has_a_step_left_and_no_fault(

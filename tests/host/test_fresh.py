@@ -78,6 +78,7 @@ def test_these_are_the_commands_of_the_readme() -> None:
         "make deb",
         "sudo apt install ./dist/hkswitch_*.deb",
         "sudoedit /etc/hkswitch/config.yaml",
+        "hkswitch check",
         "sudo systemctl enable --now hkswitch",
         "sudo hkswitch pair",
     ]
@@ -121,6 +122,7 @@ async def test_the_commands_that_install_it_lead_to_a_paired_bridge(host: Host) 
     )
     host.unit("httpd.service", STUB_UNIT)
     host.write("/etc/hkswitch/config.yaml", "groups:\n  web:\n    units: [httpd]\n")
+    host.run("hkswitch", "check", user=USER)
     host.run("systemctl", "enable", "--now", "--quiet", "hkswitch")
     shown = json.loads(host.run("hkswitch", "pair", "--json").stdout)
     with host.network():

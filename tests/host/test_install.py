@@ -305,7 +305,7 @@ def test_failed_install_leaves_the_installation(spare: Host) -> None:
         (
             ("PREFIX=/usr/local",),
             None,
-            r"another hkswitch is installed in /usr; run `make uninstall PREFIX=/usr` first",
+            r"another hkswitch is installed in /usr; run `sudo make uninstall PREFIX=/usr` first",
         ),
         (("DESTDIR=staged",), "nobody", r"DESTDIR must be the absolute path"),
         (
@@ -400,7 +400,11 @@ def test_uninstall_keeps_the_owners_files(spare: Host) -> None:
 def test_purge_leaves_nothing(spare: Host) -> None:
     spare.write("/var/lib/hkswitch/pairing", "go\n")
     try:
-        spare.run("/src/packaging/uninstall", "--purge")
+        spare.run("sh", "-ec", "echo '# mine' >>/etc/sudoers.d/hkswitch; usermod -aG hkswitch nobody")
+        said = spare.run("/src/packaging/uninstall", "--purge").stderr
+        assert (
+            said == "hkswitch: The sudo rule /etc/sudoers.d/hkswitch was edited; only a purge deletes it.\n"
+        )
         assert leftovers(spare) == ""
         assert spare.run("getent", "passwd", "hkswitch", check=False).returncode == 2
         assert spare.run("getent", "group", "hkswitch", check=False).returncode == 2

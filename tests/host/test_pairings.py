@@ -105,6 +105,10 @@ def test_two_daemons_cannot_have_one_state_folder(daemon: Host) -> None:
     pid = daemon.show("hkswitch.service", "MainPID")
     assert done.returncode == Exit.UNAVAILABLE
     assert f"in use by another hkswitch (process {pid})" in done.stderr
+    for user in (None, "nobody"):
+        refused = daemon.run("hkswitch", "run", user=user, check=False)
+        assert (refused.returncode, refused.stdout) == (Exit.DENIED, "")
+        assert "; run `sudo systemctl start hkswitch`, or pass another --state-dir\n" in refused.stderr
     assert daemon.show("hkswitch.service", "ActiveState") == "active"
 
 

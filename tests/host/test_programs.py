@@ -89,7 +89,7 @@ def test_root_needs_no_daemon_but_other_users_do(configured: Host) -> None:
     assert refused.returncode == 69
     assert refused.stderr == (
         "hkswitch: no daemon is listening on /run/hkswitch/control.sock; "
-        "start hkswitch.service, or use sudo\n"
+        "run `sudo systemctl start hkswitch`, or use sudo\n"
     )
     assert configured.run("hkswitch", "start", "lamp").returncode == 0
     assert configured.run("hkswitch", "restart", "lamp", check=False).returncode == 77
@@ -148,8 +148,8 @@ UNTRUSTED: Final = [
     (f"chmod 0775 {LAMP}", f"{LAMP} is not trusted: other users can write it (mode 0775)"),
     (f"chmod 0757 {LAMP}", f"{LAMP} is not trusted: other users can write it (mode 0757)"),
     (f"chown hkswitch {LAMP}", f"{LAMP} is not trusted: its owner is uid"),
-    (f"chmod 0644 {LAMP}", f"{LAMP} is not trusted: it is not executable; try: chmod +x"),
-    (f"rm {LAMP}", f"{LAMP} is not trusted: it does not exist"),
+    (f"chmod 0644 {LAMP}", f"{LAMP} is not trusted: it is not executable; run `sudo chmod +x {LAMP}`"),
+    (f"rm {LAMP}", f"{LAMP} is not trusted: it does not exist; install it, or correct the path"),
     (f"rm {LAMP}; mkdir {LAMP}", f"{LAMP} is not trusted: it is not a file"),
     (f"rm {LAMP}; mkfifo -m 0700 {LAMP}", f"{LAMP} is not trusted: it is not a file"),
     (

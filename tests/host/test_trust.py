@@ -78,11 +78,11 @@ def test_a_config_that_only_root_can_write_is_trusted(host: Host, change: str) -
     [
         (
             f"chmod 0666 {FILE}",
-            f"{FILE} is not trusted: other users can write it (mode 0666); try: chmod go-w",
+            f"{FILE} is not trusted: other users can write it (mode 0666); run `sudo chmod go-w {FILE}`",
         ),
         (
             f"chmod 0664 {FILE}",
-            f"{FILE} is not trusted: other users can write it (mode 0664); try: chmod go-w",
+            f"{FILE} is not trusted: other users can write it (mode 0664); run `sudo chmod go-w {FILE}`",
         ),
         (f"chown hkswitch {FILE}", f"{FILE} is not trusted: its owner is uid"),
         (f"chmod 0777 {FOLDER}", f"{FOLDER} is not trusted: other users can write it (mode 0777)"),

@@ -734,12 +734,24 @@ def test_what_is_no_startable_unit_is_refused(item: str, message: str) -> None:
         ),
         pytest.param("bridge:\n", "1:1: the key 'groups' is missing; it is required", id="no groups"),
         pytest.param("group:\n", "1:1: group: unknown key 'group'; did you mean 'groups'?", id="meant well"),
-        pytest.param("[groups]", "1:1: must be a mapping, lines like 'key: value'", id="a list"),
-        pytest.param("groups", "1:1: must be a mapping, lines like 'key: value'", id="a word"),
-        pytest.param("groups:\n", "1:8: groups: must have at least one group", id="nothing in groups"),
-        pytest.param("groups: {}", "1:9: groups: must have at least one group", id="no group"),
         pytest.param(
-            "groups: [web]", "1:9: groups: must be a mapping, lines like 'key: value'", id="a list of groups"
+            "[groups]", "1:1: must be a mapping, lines like 'key: value', with the space", id="a list"
+        ),
+        pytest.param(
+            "groups", "1:1: must be a mapping, lines like 'key: value', with the space", id="a word"
+        ),
+        pytest.param(
+            "groups:\n",
+            "1:8: groups: must have at least one group, indented below it",
+            id="nothing in groups",
+        ),
+        pytest.param(
+            "groups: {}", "1:9: groups: must have at least one group, indented below it", id="no group"
+        ),
+        pytest.param(
+            "groups: [web]",
+            "1:9: groups: must be a mapping, lines like 'key: value', with the space",
+            id="a list of groups",
         ),
         pytest.param(
             "groups:\n  web:\n    name: Web\n",
@@ -931,7 +943,7 @@ groups:
             "10:28: groups.Web_2.units[2]: 'smb.service' is already listed; list it once",
             f"10:41: groups.Web_2.units[3]: '*x' is not allowed; {PLAIN_YAML}",
             "11:22: groups.Web_2.actions[1]: unknown value 'strat'; did you mean 'start'?",
-            "13:7: groups.vm: must be a mapping, lines like 'key: value'",
+            "13:7: groups.vm: must be a mapping, lines like 'key: value', with the space",
             f"14:7: groups.db: '&db' is not allowed; {PLAIN_YAML}",
             "15:11: groups.db.name: 'web' is taken by the group on line 6; Siri cannot tell the two apart",
             f"16:12: groups.db.units: '!!seq' is not allowed; {PLAIN_YAML}",
@@ -1022,7 +1034,7 @@ TOO_DEEP = "nested too deeply; at most 8 levels are allowed"
         pytest.param(
             b"groups: &a [*a]",
             f"1:9: groups: '&a' is not allowed; {PLAIN_YAML}\n"
-            "1:9: groups: must be a mapping, lines like 'key: value'\n"
+            "1:9: groups: must be a mapping, lines like 'key: value', with the space\n"
             f"1:13: groups[0]: '*a' is not allowed; {PLAIN_YAML}",
             id="a list in itself",
         ),
@@ -1047,19 +1059,38 @@ def test_a_billion_laughs_are_refused_one_by_one() -> None:
 
 @pytest.mark.usefixtures("each_loader")
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "place", "cause"),
     [
-        pytest.param("groups:\n  web: units: [a]\n", "2:13", id="two keys in a line"),
-        pytest.param("groups: [a\n", "2:1", id="an open list"),
-        pytest.param("groups:\n  web:\n    name: 'Web\n", "4:1", id="an open quote"),
-        pytest.param("groups:\n  web: {}\n db: {}\n", "3:2", id="a key between two levels"),
-        pytest.param("groups: @web\n", "1:9", id="a reserved character"),
-        pytest.param("!x!y z\n", "1:1", id="an unknown tag handle"),
+        pytest.param(
+            "groups:\n  web: units: [a]\n", "2:13", "two keys in one line, or", id="two keys in a line"
+        ),
+        pytest.param(
+            "groups:\n  web\n    units: [a]\n", "3:10", "two keys in one line, or a ':' or", id="no colon"
+        ),
+        pytest.param(
+            "groups:\n  web:\n    units:[a]\n    name: x\n",
+            "4:9",
+            "two keys in one line, or a ':' or",
+            id="no space",
+        ),
+        pytest.param("groups: [a\n", "2:1", "a comma or a closing bracket is missing (", id="an open list"),
+        pytest.param("groups: {a: [x y: z}\n", "1:20", "a comma or a closing bracket is", id="no comma"),
+        pytest.param(
+            "groups:\n  web:\n    name: 'Web\n",
+            "4:1",
+            "a closing quotation mark is missing (",
+            id="an open quote",
+        ),
+        pytest.param(
+            "groups:\n  web: {}\n db: {}\n", "3:2", "the indentation differs", id="between two levels"
+        ),
+        pytest.param("groups: @web\n", "1:9", "", id="a reserved character"),
+        pytest.param("!x!y z\n", "1:1", "", id="an unknown tag handle"),
     ],
 )
-def test_bad_syntax_is_one_problem_where_the_parser_stops(text: str, place: str) -> None:
+def test_bad_syntax_is_one_problem_where_the_parser_stops(text: str, place: str, cause: str) -> None:
     message = problems(text)
-    assert message.startswith(f"{place}: not valid YAML: ")
+    assert message.startswith(f"{place}: not valid YAML: {cause}")
     assert "\n" not in message
 
 

@@ -106,6 +106,44 @@ CHECKED_ON: Final = after(CHECKED, YES)
 START: Final = Send(1, Action.START)
 STOP: Final = Send(1, Action.STOP)
 
+
+@pytest.mark.parametrize(
+    ("group", "observed", "is_idle"),
+    [
+        (GROUP, both(DOWN), True),
+        (GROUP, units(DOWN, FAILED), True),
+        (LAMP, DARK, True),
+        (GROUP, units(UP, DOWN), False),
+        (GROUP, units(DOWN, LOOPING), False),
+        (GROUP, units(DOWN, STARTING), False),
+        (LAMP, LIT, False),
+        (LAMP, MUTE, False),
+        (GROUP, NOTHING, False),
+    ],
+)
+def test_a_group_is_idle_if_a_restart_does_nothing(group: Group, observed: Observed, is_idle: bool) -> None:
+    assert after(group, observed).is_idle is is_idle
+
+
+@pytest.mark.parametrize(
+    ("group", "observed", "explanation"),
+    [
+        (CHECKED, NO._replace(why="ping exited with status 1"), "the check fails: ping exited with status 1"),
+        (CHECKED, YES._replace(why="ping exited with status 0"), ""),
+        (CHECKED, NO, ""),
+        (CHECKED, units(UP, DOWN, check=ProbeResult.OFF)._replace(why="ping exited with status 1"), ""),
+        (GROUP, units(UP, DOWN), ""),
+        (LAMP, DARK._replace(why="lamp exited with status 1"), ""),
+        (LAMP, MUTE._replace(why="lamp exited with status 126"), "lamp exited with status 126"),
+        (GROUP, NOTHING, "no helper"),
+    ],
+)
+def test_what_the_units_do_not_explain_is_explained(
+    group: Group, observed: Observed, explanation: str
+) -> None:
+    assert after(group, observed).explanation == explanation
+
+
 STORIES: dict[str, tuple[Switch, Story]] = {
     "nothing is shown before every unit was seen": (
         NEW,

@@ -280,8 +280,8 @@ def test_interfaces_without_an_address_are_refused_with_the_reason(
             BOTH,
             "10.0.0.7 and fd00::7: no interface that is up has the address 10.0.0.7 or fd00::7",
         ),
-        ({}, machine("eth0 10.0.0.1", eth0=ETHERNET), "a default route: cannot choose an address"),
-        ({}, machine("eth0 10.0.0.1", defaults="wg0", eth0=ETHERNET, wg0=UP | POINT_TO_POINT), "a default"),
+        ({}, machine("eth0 10.0.0.1", eth0=ETHERNET), "the network: cannot choose an address"),
+        ({}, machine("eth0 10.0.0.1", defaults="wg0", eth0=ETHERNET, wg0=UP | POINT_TO_POINT), "the network"),
     ],
 )
 def test_what_is_not_there_beside_what_is_is_named_with_the_reason(

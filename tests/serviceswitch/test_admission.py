@@ -21,7 +21,9 @@ GROUPS: Final = "groups: {web: {units: [httpd]}}\n"
 BY_SOCKET: Final = f"helper: socket\n{GROUPS}"
 START: Final = encode_message(Request(1, Action.START, "web", "0" * 16)).decode()
 
-SENTENCE: Final = "`helper: socket` is set: the user hkswitch cannot use sudo; restart hkswitch"
+SENTENCE: Final = (
+    "`helper: socket` is set: the user hkswitch cannot use sudo; run `sudo systemctl restart hkswitch`"
+)
 
 
 @pytest.fixture

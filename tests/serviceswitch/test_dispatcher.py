@@ -199,7 +199,7 @@ async def test_a_request_for_what_the_group_was_once_is_refused_and_touches_noth
     serving: Serving, fake: FakeSystemd, token: str
 ) -> None:
     serving.send(request(1, "start", "web", token))
-    reason = "denied: the configuration has changed; run `systemctl reload hkswitch`"
+    reason = "denied: the configuration has changed; run `sudo hkswitch reload`"
     assert await serving.reply() == {"type": "refused", "id": 1, "reason": reason}
     assert jobs_of(fake) == []
 

@@ -63,6 +63,11 @@ def test_a_first_line_that_names_none_is_refused(tmp_path: Path, contents: bytes
         interpreter_of(str(file))
 
 
+def test_a_missing_program_is_refused_with_the_remedy() -> None:
+    with pytest.raises(Untrusted, match=r"^/usr/nosuch .* not exist; install it, or correct the path$"):
+        program("/usr/nosuch/program")
+
+
 @pytest.mark.parametrize(("name", "why"), [("none", "it does not exist"), ("link", "it is a symbolic link")])
 def test_what_is_not_there_any_more_or_became_a_link_is_refused(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "link").symlink_to("/bin/sh")
@@ -106,7 +111,7 @@ def test_a_script_is_refused_with_an_interpreter_that_others_can_write(roots: Pa
         program(str(trusted))
     assert str(caught.value) == (
         f"{trusted} is not trusted: its interpreter {shell} is not trusted: "
-        "its owner is uid 1000, not root; try: chown root"
+        f"its owner is uid 1000, not root; run `sudo chown root {shell}`"
     )
 
 

@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -17,6 +17,8 @@ from hkswitch.serviceswitch.trusted_files import (
     why_not,
 )
 
+PATH = PurePosixPath("/a/b")
+
 
 def facts(uid: int, mode: int) -> os.stat_result:
     return os.stat_result((mode, 0, 0, 1, uid, 0, 0, 0, 0, 0))
@@ -24,25 +26,25 @@ def facts(uid: int, mode: int) -> os.stat_result:
 
 @pytest.mark.parametrize("mode", [0o644, 0o600, 0o444, 0o755])
 def test_what_only_root_can_write_is_trusted(mode: int) -> None:
-    assert why_not(facts(0, stat.S_IFREG | mode)) is None
+    assert why_not(PATH, facts(0, stat.S_IFREG | mode)) is None
 
 
 @pytest.mark.parametrize(
     ("uid", "mode", "why"),
     [
-        (1000, 0o644, "its owner is uid 1000, not root; try: chown root"),
-        (1000, 0o600, "its owner is uid 1000, not root; try: chown root"),
-        (65534, 0o444, "its owner is uid 65534, not root; try: chown root"),
-        (0, 0o664, "other users can write it (mode 0664); try: chmod go-w"),
-        (0, 0o646, "other users can write it (mode 0646); try: chmod go-w"),
+        (1000, 0o644, "its owner is uid 1000, not root; run `sudo chown root /a/b`"),
+        (1000, 0o600, "its owner is uid 1000, not root; run `sudo chown root /a/b`"),
+        (65534, 0o444, "its owner is uid 65534, not root; run `sudo chown root /a/b`"),
+        (0, 0o664, "other users can write it (mode 0664); run `sudo chmod go-w /a/b`"),
+        (0, 0o646, "other users can write it (mode 0646); run `sudo chmod go-w /a/b`"),
     ],
 )
 def test_what_others_can_write_is_not_trusted(uid: int, mode: int, why: str) -> None:
-    assert why_not(facts(uid, stat.S_IFREG | mode)) == why
+    assert why_not(PATH, facts(uid, stat.S_IFREG | mode)) == why
 
 
 ELSEWHERE = "keep the file in a folder that only root can write"
-OR_ROOTS = f"{ELSEWHERE}; if this folder should be root's, try: chown root"
+OR_ROOTS = f"{ELSEWHERE}; if this folder should be root's, run `sudo chown root /a/b`"
 
 
 @pytest.mark.parametrize(
@@ -54,9 +56,9 @@ OR_ROOTS = f"{ELSEWHERE}; if this folder should be root's, try: chown root"
         (
             0,
             0o2775,
-            "other users can write it (mode 2775); try: chmod go-w",
+            "other users can write it (mode 2775); run `sudo chmod go-w /a/b`",
         ),  # as /usr/local/bin was
-        (0, 0o777, "other users can write it (mode 0777); try: chmod go-w"),
+        (0, 0o777, "other users can write it (mode 0777); run `sudo chmod go-w /a/b`"),
         (0, 0o1777, f"other users can write it (mode 1777); {ELSEWHERE}"),  # as /tmp
         (0, 0o3775, f"other users can write it (mode 3775); {ELSEWHERE}"),
         (1000, 0o755, f"its owner is uid 1000, not root; {OR_ROOTS}"),  # as a home
@@ -64,7 +66,7 @@ OR_ROOTS = f"{ELSEWHERE}; if this folder should be root's, try: chown root"
     ],
 )
 def test_a_folder_that_others_need_is_not_to_be_taken_from_them(uid: int, mode: int, why: str | None) -> None:
-    assert why_not(facts(uid, stat.S_IFDIR | mode)) == why
+    assert why_not(PATH, facts(uid, stat.S_IFDIR | mode)) == why
 
 
 def test_a_file_below_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:

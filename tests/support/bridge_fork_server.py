@@ -80,7 +80,7 @@ class Outside:
 
     @property
     def restart(self) -> str:
-        return "`systemctl restart hkswitch`"
+        return "`sudo systemctl restart hkswitch`"
 
     def reloading(self) -> None:
         say("reloading")

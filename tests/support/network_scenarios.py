@@ -64,7 +64,7 @@ class Bridge:
 
     @property
     def restart(self) -> str:
-        return "`systemctl restart hkswitch`"
+        return "`sudo systemctl restart hkswitch`"
 
     def reloading(self) -> None:
         """Ignore this: the tests themselves reload."""
@@ -302,14 +302,14 @@ async def of_two_addresses_the_one_that_goes_costs_the_other_nothing() -> None:
 
 async def the_bridge_goes_with_the_default_route_and_stays_without_one() -> None:
     async with bridge() as own:
-        await own.waits("waiting for a default route: cannot choose an address without a default route")
+        await own.waits("waiting for the network: cannot choose an address without a default route")
         ETH0.lay().listen()
         ETH1.lay()
         run("route add default dev eth0")
         await own.is_at(ETH0.ip)
         await ETH0.is_answered()
         run("route delete default")
-        await eventually(lambda: "; waiting for a default route: " in own.told[-1])
+        await eventually(lambda: "; waiting for the network: " in own.told[-1])
         await own.is_at(ETH0.ip)
         await ETH0.is_answered()
         run("route add default dev eth1")
@@ -317,14 +317,14 @@ async def the_bridge_goes_with_the_default_route_and_stays_without_one() -> None
         assert await ETH0.is_refused()
         assert ETH0.heard[-1:] == [f"-{ETH0.ip}"]
         run("route delete default", f"address delete {ETH1.ip}/24 dev eth1")
-        await own.waits("waiting for a default route")
+        await own.waits("waiting for the network")
         run(f"address add {ETH1.ip}/24 dev eth1", "route add default dev eth1")
         await own.is_at(ETH1.ip)
         run("route delete default")
-        await eventually(lambda: "; waiting for a default route: " in own.told[-1])
+        await eventually(lambda: "; waiting for the network: " in own.told[-1])
         await own.reload(interfaces=("eth0",))
         await own.reload()
-        await own.waits("waiting for a default route")  # what was chosen by name is not chosen any more
+        await own.waits("waiting for the network")  # what was chosen by name is not chosen any more
 
 
 async def a_port_that_another_has_at_a_new_address_costs_the_old_one_nothing() -> None:

@@ -115,7 +115,7 @@ class RealDaemon:
 
     @property
     def restart(self) -> str:
-        return "`systemctl restart hkswitch`"
+        return "`sudo systemctl restart hkswitch`"
 
     def reloading(self) -> None:
         self.told.append("reloading")

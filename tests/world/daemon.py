@@ -61,7 +61,7 @@ class Outside:
 
     @property
     def restart(self) -> str:
-        return "`systemctl restart hkswitch`"
+        return "`sudo systemctl restart hkswitch`"
 
     def reloading(self) -> None:
         """Nobody is told."""
