@@ -19,7 +19,7 @@ from hkswitch.homebridge import (
 )
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.environment import SEARCH_PATH
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Exit, Failure, exit_of
 
 
 @click.command(
@@ -98,7 +98,9 @@ def _contents(file: Path, most_bytes: int) -> bytes:
     try:
         return read_regular(file, most_bytes + 1)
     except OSError as error:
-        raise Failure(f"cannot read {file}: {error.strerror or error}", Exit.CONFIG) from error
+        raise Failure(
+            f"cannot read {file}: {error.strerror or error}", exit_of(error, Exit.CONFIG)
+        ) from error
 
 
 def _wrapper(named: Path | None) -> bytes | None:
