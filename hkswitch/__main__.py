@@ -1,11 +1,18 @@
 """The program `hkswitch`. Ctrl-C and failed imports print no traceback."""
 
-import gc
-import signal
-import sys
-from os import EX_UNAVAILABLE
+import _signal  # type: ignore[import-not-found] # built in: the import of `signal` takes time itself
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all imports are done
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until all imports are done
+
+import sys  # noqa: E402 -- built in, too
+
+if sys.argv[1:2] == ["run"]:  # until the daemon handles these, they must not end it
+    for ignored in (_signal.SIGHUP, _signal.SIGUSR1):
+        _signal.signal(ignored, _signal.SIG_IGN)
+
+import gc  # noqa: E402
+from os import EX_UNAVAILABLE  # noqa: E402
+
 gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Two shortcuts"
 
 
@@ -21,7 +28,7 @@ def main() -> None:
         if sys.stderr is not None:
             print(f"hkswitch: cannot start: {error}", file=sys.stderr)  # noqa: T201 -- click may be missing
         sys.exit(EX_UNAVAILABLE)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
         entry.run_program(main.commands)
     finally:

@@ -1,8 +1,12 @@
 """The program `serviceswitch`. Runs as root."""
 
-import sys
+import _signal  # type: ignore[import-not-found] # built in: the import of `signal` takes time itself
 
-from hkswitch import openssl
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C prints no traceback
+
+import sys  # noqa: E402
+
+from hkswitch import openssl  # noqa: E402
 
 
 def main() -> int:
