@@ -11,7 +11,8 @@ if sys.argv[1:2] == ["run"]:  # until the daemon handles these, they must not en
         _signal.signal(ignored, _signal.SIG_IGN)
 
 import gc  # noqa: E402
-from os import EX_UNAVAILABLE  # noqa: E402
+import os  # noqa: E402
+from contextlib import suppress  # noqa: E402
 
 gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Two shortcuts"
 
@@ -24,15 +25,26 @@ def main() -> None:
 
         openssl.leave_out()
         from hkswitch.cli import entry, main  # noqa: PLC0415
-    except (ImportError, OSError) as error:  # for example, no file descriptor is left
-        if sys.stderr is not None:
-            print(f"hkswitch: cannot start: {error}", file=sys.stderr)  # noqa: T201 -- click may be missing
-        sys.exit(EX_UNAVAILABLE)
+    except (
+        ImportError,
+        OSError,
+        MemoryError,
+        SystemError,
+    ) as error:  # for example, no file descriptor is left
+        _print_error(f"hkswitch: cannot start: {str(error) or 'out of memory'}\n")
+        sys.exit(os.EX_UNAVAILABLE)
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
         entry.run_program(main.commands)
     finally:
         gc.freeze()  # otherwise Python collects garbage when it exits
+
+
+def _print_error(text: str) -> None:
+    """Print a line without click, which may be missing, and ignore errors of standard error."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))
 
 
 def _ignore(_: object) -> None:

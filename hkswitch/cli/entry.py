@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, TextIO, TypeVar
 
 import click
 
-from hkswitch.model.errors import ConfigError, Exit, Failure
+from hkswitch.model.errors import ConfigError, Exit, Failure, reason_of
 from hkswitch.model.printable import printable_lines
 
 STDOUT: Final = 1
@@ -100,8 +100,8 @@ def run_program(program: click.Command) -> NoReturn:
         # The problems of a config begin with its name, as in a compiler's output: editors can jump there.
         _print_error(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}")
         sys.exit(failure.exit_code)
-    except (OSError, UnicodeError, ImportError) as error:
-        _print_error(f"hkswitch: cannot continue: {_reason(error)}")
+    except (OSError, UnicodeError, ImportError, MemoryError, SystemError) as error:
+        _print_error(f"hkswitch: cannot continue: {reason_of(error)}")
         sys.exit(Exit.UNAVAILABLE)
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
@@ -121,13 +121,6 @@ def _stream(raw: Any, before: TextIO | None) -> _Output:  # noqa: ANN401 -- type
     return _Output(buffered, encoding=before.encoding, errors=before.errors, line_buffering=line_buffering)
 
 
-def _reason(error: OSError | UnicodeError | ImportError) -> str:
-    """Return the system's message, with the name of the file if there is one."""
-    if not isinstance(error, OSError) or error.strerror is None:
-        return str(error)
-    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-
-
 def _print_error(text: str) -> None:
     # TRUST: a failure may quote other users, whose escape sequences must not reach root's terminal.
     click.echo(printable_lines(text), err=True)
@@ -135,10 +128,10 @@ def _print_error(text: str) -> None:
 
 def in_event_loop(doing: Coroutine[object, object, _Result]) -> _Result:
     """Run a coroutine to its end."""
-    import asyncio  # noqa: PLC0415 -- a request to the daemon needs no event loop, and is faster without one
-
     gc.enable()  # this may run for a long time: see __main__.py
     try:
+        import asyncio  # noqa: PLC0415 -- a request to the daemon needs no event loop, and is faster without one
+
         return asyncio.run(doing)
     finally:
-        doing.close()  # asyncio did not start it if it had no file descriptor for the loop
+        doing.close()  # it did not start if there was no file descriptor for the loop

@@ -37,6 +37,15 @@ def exit_of(error: OSError, no_such_file: Exit) -> Exit:
     return no_such_file if error.errno in _NO_SUCH_FILE else Exit.UNAVAILABLE
 
 
+def reason_of(error: Exception) -> str:
+    """Return why something failed, in a few words, with the name of the file if there is one."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
 class Failure(Exception):
     """An error that the user can fix: `str()` is one sentence that says what, where, and what to do."""
 
