@@ -1,7 +1,8 @@
 """`hkswitch import-homebridge`: converts a Homebridge config to an hkswitch config."""
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -78,15 +79,27 @@ def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:
 
 
 def write_new(file: Path, text: str, mode: int = 0o644) -> None:
-    """Write a new file; never overwrite one. Raises `Failure`."""
+    """Write a new file, whole or not at all; never overwrite one. Raises `Failure`."""
     try:
-        with file.open("x", encoding="utf-8") as opened:
+        with file.open("x", encoding="utf-8") as opened, _removed_on_failure(file):
             opened.write(text)
-        file.chmod(mode)
+            opened.flush()
+            file.chmod(mode)
     except FileExistsError:
         raise _cannot_write(file, "it already exists; remove it, or name another file") from None
     except OSError as error:
         raise _cannot_write(file, error.strerror or str(error)) from error
+
+
+@contextmanager
+def _removed_on_failure(file: Path) -> Iterator[None]:
+    """Remove a file unless the block succeeds: it would be in the way of the next attempt."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.unlink()
+        raise
 
 
 def _cannot_write(path: Path, reason: str) -> Failure:

@@ -286,6 +286,18 @@ def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
     )
 
 
+def test_a_config_that_cannot_be_written_is_not_in_the_way_of_the_next_attempt(tmp_path: Path) -> None:
+    old, new = tmp_path / "config.json", tmp_path / "config.yaml"
+    old.write_text(HOMEBRIDGE)
+    shell = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]
+    command = [*shell, str(HKSWITCH), "import-homebridge", str(old), "-o", str(new)]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 73
+    assert failed.stderr == f"hkswitch: cannot write {new}: File too large\n"
+    assert list(tmp_path.iterdir()) == [old]
+    assert run("import-homebridge", old, "-o", new)[0] == 0
+
+
 def test_scripts_of_a_homebridge_config_are_written_on_request(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(HOMEBRIDGE)
     assert run("import-homebridge", tmp_path / "config.json", "--scripts", tmp_path / "scripts")[0] == 0
