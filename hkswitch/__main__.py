@@ -1,11 +1,19 @@
 """The program `hkswitch`. Ctrl-C and failed imports print no traceback."""
 
-import gc
-import signal
-import sys
-from os import EX_UNAVAILABLE
+import _signal  # type: ignore[import-not-found] # built in: the import of `signal` takes time itself
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all imports are done
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until all imports are done
+
+import sys  # noqa: E402 -- built in, too
+
+if sys.argv[1:2] == ["run"]:  # until the daemon handles these, they must not end it
+    for ignored in (_signal.SIGHUP, _signal.SIGUSR1):
+        _signal.signal(ignored, _signal.SIG_IGN)
+
+import gc  # noqa: E402
+import os  # noqa: E402
+from contextlib import suppress  # noqa: E402
+
 gc.disable()  # most commands end before there is garbage: docs/benchmarks.md, "Two shortcuts"
 
 
@@ -17,15 +25,26 @@ def main() -> None:
 
         openssl.leave_out()
         from hkswitch.cli import entry, main  # noqa: PLC0415
-    except (ImportError, OSError) as error:  # for example, no file descriptor is left
-        if sys.stderr is not None:
-            print(f"hkswitch: cannot start: {error}", file=sys.stderr)  # noqa: T201 -- click may be missing
-        sys.exit(EX_UNAVAILABLE)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    except (
+        ImportError,
+        OSError,
+        MemoryError,
+        SystemError,
+    ) as error:  # for example, no file descriptor is left
+        _print_error(f"hkswitch: cannot start: {str(error) or 'out of memory'}\n")
+        sys.exit(os.EX_UNAVAILABLE)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     try:
         entry.run_program(main.commands)
     finally:
         gc.freeze()  # otherwise Python collects garbage when it exits
+
+
+def _print_error(text: str) -> None:
+    """Print a line without click, which may be missing, and ignore errors of standard error."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))
 
 
 def _ignore(_: object) -> None:

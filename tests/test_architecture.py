@@ -253,6 +253,7 @@ def test_model_and_protocol_are_pure(module: Path) -> None:
 
 def test_the_helper_imports_no_library_but_those_of_config_and_systemd() -> None:
     allowed = {
+        "_signal",
         "hkswitch",
         "asyncio",
         "collections",

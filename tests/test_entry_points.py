@@ -23,7 +23,7 @@ NO_LOOP = """
 import socket
 
 def socketpair():
-    raise OSError(24, "Too many open files")
+    raise ERROR
 
 socket.socketpair = socketpair
 """
@@ -35,12 +35,14 @@ raise SystemExit(module.main())
 """
 
 
-def ended(program: str, before: str, error: str = "") -> tuple[int, str]:
-    """The exit code of a program, and what it said."""
+def ended(program: str, before: str, error: str = "", redirection: str = "") -> tuple[int, str]:
+    """The exit code of a program, and what it said; nothing may be on standard output."""
     main, module, arguments = PROGRAMS[program]
     names = f"PROGRAM, MAIN, MODULE, ARGUMENTS = {program!r}, {main!r}, {module!r}, {arguments!r}"
     code = f"import os, sys\n{names}\n{before.replace('ERROR', error)}\n{BEGUN}"
-    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=False)
+    command = ("sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", code)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == ""
     return done.returncode, done.stderr
 
 
@@ -50,18 +52,30 @@ def ended(program: str, before: str, error: str = "") -> tuple[int, str]:
     [
         ("OSError(24, 'Too many open files')", "[Errno 24] Too many open files"),
         ("ImportError('x.so: Too many open files')", "x.so: Too many open files"),
+        ("MemoryError", "out of memory"),
+        ("SystemError('error return without exception set')", "error return without exception set"),
     ],
 )
 def test_an_import_that_fails_is_a_sentence(program: str, error: str, said: str) -> None:
     assert ended(program, NO_IMPORT, error) == (69, f"{program}: cannot start: {said}\n")
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_an_import_that_fails_without_standard_error_has_the_same_exit_code(
+    program: str, redirection: str
+) -> None:
+    assert ended(program, NO_IMPORT, "MemoryError", redirection) == (69, "")
+
+
 @pytest.mark.parametrize(
-    ("program", "said"),
-    [
-        ("hkswitch", "cannot continue: Too many open files"),
-        ("serviceswitch", "out of resources: [Errno 24] Too many open files"),
-    ],
+    ("program", "verb"), [("hkswitch", "cannot continue"), ("serviceswitch", "out of resources")]
 )
-def test_an_event_loop_that_cannot_be_made_is_a_sentence(program: str, said: str) -> None:
-    assert ended(program, NO_LOOP) == (69, f"{program}: {said}\n")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("OSError(24, 'Too many open files')", "Too many open files"), ("MemoryError", "out of memory")],
+)
+def test_an_event_loop_that_cannot_be_made_is_a_sentence(
+    program: str, verb: str, error: str, said: str
+) -> None:
+    assert ended(program, NO_LOOP, error) == (69, f"{program}: {verb}: {said}\n")

@@ -21,12 +21,13 @@ from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.sudo_reasons import HELPER
 from hkswitch.cli.options import examples, state_option
 from hkswitch.control import client, is_of_service, socket_of
+from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.printable import printable, printable_lines
 from hkswitch.model.unit_state import Action, GroupState, UnitHealth
 from hkswitch.protocol.control import ControlRequest, Operation
-from hkswitch.protocol.report import GroupReport
+from hkswitch.protocol.report import GroupReport, unknown_group
 
 LAST_LINES: Final = 5
 """Lines of a failed unit's journal to show."""
@@ -39,6 +40,9 @@ STILL_RUNNING: Final = "hkswitch: interrupted; the daemon continues, and `hkswit
 
 DAEMON_BACK_WITHIN_SECONDS: Final = 15
 """Time for a daemon that disconnected during a request to restart."""
+
+REFUSED_WITHIN_SECONDS: Final = 1.0
+"""With --no-wait and without a daemon: the time in which a helper can refuse an action."""
 
 _ASK_AGAIN_SECONDS: Final = 0.5
 
@@ -81,7 +85,7 @@ def act(action: Action, groups: Sequence[str], state_folder: Path, *, wait: bool
             # TRUST: the helper knows the service's groups, and a demo may have groups with the same names.
             if not is_of_service(path):
                 raise
-            codes = _as_root(action, group_ids, failure)
+            codes = _as_root(action, group_ids, failure, wait=wait)
     return next((code for code in codes if code is not Exit.OK), Exit.OK)
 
 
@@ -131,22 +135,55 @@ def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:
     return False
 
 
-def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon) -> list[Exit]:
+def _as_root(action: Action, group_ids: Iterable[str], failure: client.NoDaemon, *, wait: bool) -> list[Exit]:
     if os.geteuid() != 0:
         _print_error(f"hkswitch: {failure}, or use sudo")
         return [failure.exit_code]
+    known = _configured_groups()
     try:
-        helpers = [_start_helper(action, group_id) for group_id in group_ids]
+        helpers = {
+            group_id: _start_helper(action, group_id, wait=wait)
+            for group_id in group_ids
+            if known is None or group_id in known
+        }
     except OSError as error:
         reason = error.strerror or str(error)
         raise Failure(f"cannot start {HELPER[0]}: {reason}; is hkswitch installed?") from error
-    codes = [helper.wait() for helper in helpers]
-    return [Exit(code) if code in set(Exit) else Exit.UNAVAILABLE for code in codes]  # if it was killed
+    deadline_seconds = None if wait else time.monotonic() + REFUSED_WITHIN_SECONDS
+    return [
+        _end_of(helpers[each], deadline_seconds) if each in helpers else _unknown(each, known or ())
+        for each in group_ids
+    ]
 
 
-def _start_helper(action: Action, group_id: str) -> "subprocess.Popen[bytes]":
+def _configured_groups() -> list[str] | None:
+    """Return the groups; None if the configuration cannot be read: the helper says why."""
+    try:
+        return [group.id for group in config_file.read(config_file.DEFAULT).groups]
+    except (ConfigError, ConfigUnreadable):
+        return None
+
+
+def _unknown(group_id: str, known: Iterable[str]) -> Exit:
+    failure = unknown_group(group_id, known)
+    _print_error(f"hkswitch: {failure}")
+    return failure.exit_code
+
+
+def _start_helper(action: Action, group_id: str, *, wait: bool) -> "subprocess.Popen[bytes]":
     # TRUST: it runs as root, and inherits nothing from the user's environment.
-    return subprocess.Popen((HELPER[0], action, group_id), env=CHILD_ENVIRONMENT)
+    # With --no-wait, it goes on when this terminal is closed.
+    return subprocess.Popen((HELPER[0], action, group_id), env=CHILD_ENVIRONMENT, start_new_session=not wait)
+
+
+def _end_of(helper: "subprocess.Popen[bytes]", deadline_seconds: float | None) -> Exit:
+    """Wait for a helper, at most until then; any failure has the exit code that it has through the daemon."""
+    try:
+        code = helper.wait(None if deadline_seconds is None else max(0, deadline_seconds - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        helper.returncode = 0  # it was not refused; Python need not wait for its end either
+        return Exit.OK
+    return Exit.OK if code == 0 else Exit.UNAVAILABLE
 
 
 def _print_journals(path: Path, group_id: str, failure: str, since_unix_seconds: float) -> None:

@@ -1,21 +1,23 @@
-"""Runs the command line: every failure becomes one sentence and an exit code, never a traceback."""
+"""Runs the command line: every failure becomes one sentence and an exit code, never a traceback.
+
+What cannot be written to standard output is such a failure; on standard error, it is dropped.
+"""
 
 import errno
 import gc
 import io
 import os
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any, Final, NoReturn, TextIO, TypeVar
 
 import click
 
-from hkswitch.model.errors import ConfigError, Exit, Failure
+from hkswitch.model.errors import ConfigError, Exit, Failure, reason_of
 from hkswitch.model.printable import printable_lines
 
 STDOUT: Final = 1
-"""The file descriptor."""
+STDERR: Final = 2
 
 _Result = TypeVar("_Result")
 
@@ -27,39 +29,50 @@ class ReaderGone(Failure):
 
 
 class _Descriptor(io.RawIOBase):
-    """The file descriptor of standard output: only its errors are errors of standard output.
+    """Standard output or standard error.
 
-    After the first error, it drops the contents of the buffers above it.
+    It drops everything if it was closed at the start: its number may belong to another file.
     """
 
-    def __init__(self, *, is_open: bool) -> None:
-        """Drop everything if it was closed at the start: its number may belong to another file."""
+    def __init__(self, number: int, *, is_open: bool) -> None:
+        self._number = number
         self._is_open = is_open
-        self._failed = False
 
     def writable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        return STDOUT if self._is_open else super().fileno()
+        return self._number if self._is_open else super().fileno()
 
     def isatty(self) -> bool:
-        return self._is_open and os.isatty(STDOUT)
+        return self._is_open and os.isatty(self._number)
 
     def write(self, data: bytes) -> int:  # type: ignore[override] # any buffer
-        if self._failed or not self._is_open:
-            return len(data)
         try:
-            return os.write(STDOUT, data)
+            return os.write(self._number, data) if self._is_open else len(data)
         except OSError as error:
-            self._failed = True
-            if error.errno == errno.EPIPE:
-                raise ReaderGone(str(error)) from error
-            raise _output_failed(error.strerror or str(error)) from error
+            self._fail(error)
+            return len(data)
+
+    def _fail(self, error: OSError) -> None:
+        """Drop what cannot be written to standard error: only the exit code can report anything then."""
+
+
+class _StandardOutput(_Descriptor):
+    """Standard output: its errors, and no other file's, are errors of standard output.
+
+    After the first error, it drops the contents of the buffers above it.
+    """
+
+    def _fail(self, error: OSError) -> None:
+        self._is_open = False
+        if error.errno == errno.EPIPE:
+            raise ReaderGone(str(error)) from error
+        raise _output_failed(error.strerror or str(error)) from error
 
 
 class _Output(io.TextIOWrapper):
-    """Text for standard output; an encoding error becomes a `Failure`, too."""
+    """Text for a standard stream; an encoding error, which only standard output has, becomes a `Failure`."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -74,7 +87,8 @@ def _output_failed(reason: str) -> Failure:
 
 def run_program(program: click.Command) -> NoReturn:
     """Run a click program, and exit with its exit code."""
-    sys.stdout = _output(sys.stdout)
+    sys.stdout = _stream(_StandardOutput(STDOUT, is_open=sys.stdout is not None), sys.stdout)
+    sys.stderr = _stream(_Descriptor(STDERR, is_open=sys.stderr is not None), sys.stderr)
     try:
         try:
             sys.exit(program.main(standalone_mode=False))
@@ -86,58 +100,38 @@ def run_program(program: click.Command) -> NoReturn:
         # The problems of a config begin with its name, as in a compiler's output: editors can jump there.
         _print_error(str(failure) if isinstance(failure, ConfigError) else f"hkswitch: {failure}")
         sys.exit(failure.exit_code)
-    except (OSError, UnicodeError, ImportError) as error:
-        _print_error(f"hkswitch: cannot continue: {_reason(error)}")
+    except (OSError, UnicodeError, ImportError, MemoryError, SystemError) as error:
+        _print_error(f"hkswitch: cannot continue: {reason_of(error)}")
         sys.exit(Exit.UNAVAILABLE)
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
     except click.ClickException as misuse:
-        if sys.stderr is not None:  # click would write to standard output
-            with _standard_error():
-                misuse.show()
+        misuse.show()
         sys.exit(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
 
 
-def _output(before: TextIO | None) -> _Output:
-    """Return standard output as Python set it up (None if it was closed), but raising `Failure`."""
-    raw: Any = _Descriptor(is_open=before is not None)
+def _stream(raw: Any, before: TextIO | None) -> _Output:  # noqa: ANN401 -- typeshed has no type for it
+    """Return a standard stream as Python set it up (None if it was closed), but on `raw`."""
     buffered = io.BufferedWriter(raw)
     if not isinstance(before, io.TextIOWrapper):
-        return _Output(buffered)
+        return _Output(buffered, errors="backslashreplace")
     line_buffering = before.line_buffering or before.write_through
     return _Output(buffered, encoding=before.encoding, errors=before.errors, line_buffering=line_buffering)
 
 
-def _reason(error: OSError | UnicodeError | ImportError) -> str:
-    """Return the system's message, with the name of the file if there is one."""
-    if not isinstance(error, OSError) or error.strerror is None:
-        return str(error)
-    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-
-
 def _print_error(text: str) -> None:
     # TRUST: a failure may quote other users, whose escape sequences must not reach root's terminal.
-    with _standard_error():
-        click.echo(printable_lines(text), err=True)
-
-
-@contextmanager
-def _standard_error() -> Iterator[None]:
-    """Ignore errors on standard error: only the exit code can report anything then."""
-    try:
-        yield
-    except OSError:
-        sys.stderr = io.StringIO()  # otherwise Python fails to flush it, and exits with 120
+    click.echo(printable_lines(text), err=True)
 
 
 def in_event_loop(doing: Coroutine[object, object, _Result]) -> _Result:
     """Run a coroutine to its end."""
-    import asyncio  # noqa: PLC0415 -- a request to the daemon needs no event loop, and is faster without one
-
     gc.enable()  # this may run for a long time: see __main__.py
     try:
+        import asyncio  # noqa: PLC0415 -- a request to the daemon needs no event loop, and is faster without one
+
         return asyncio.run(doing)
     finally:
-        doing.close()  # asyncio did not start it if it had no file descriptor for the loop
+        doing.close()  # it did not start if there was no file descriptor for the loop

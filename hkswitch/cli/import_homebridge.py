@@ -1,7 +1,8 @@
 """`hkswitch import-homebridge`: converts a Homebridge config to an hkswitch config."""
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from hkswitch.homebridge import (
 )
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.environment import SEARCH_PATH
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Exit, Failure, exit_of
 
 
 @click.command(
@@ -78,15 +79,27 @@ def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:
 
 
 def write_new(file: Path, text: str, mode: int = 0o644) -> None:
-    """Write a new file; never overwrite one. Raises `Failure`."""
+    """Write a new file, whole or not at all; never overwrite one. Raises `Failure`."""
     try:
-        with file.open("x", encoding="utf-8") as opened:
+        with file.open("x", encoding="utf-8") as opened, _removed_on_failure(file):
             opened.write(text)
-        file.chmod(mode)
+            opened.flush()
+            file.chmod(mode)
     except FileExistsError:
         raise _cannot_write(file, "it already exists; remove it, or name another file") from None
     except OSError as error:
         raise _cannot_write(file, error.strerror or str(error)) from error
+
+
+@contextmanager
+def _removed_on_failure(file: Path) -> Iterator[None]:
+    """Remove a file unless the block succeeds: it would be in the way of the next attempt."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.unlink()
+        raise
 
 
 def _cannot_write(path: Path, reason: str) -> Failure:
@@ -98,7 +111,9 @@ def _contents(file: Path, most_bytes: int) -> bytes:
     try:
         return read_regular(file, most_bytes + 1)
     except OSError as error:
-        raise Failure(f"cannot read {file}: {error.strerror or error}", Exit.CONFIG) from error
+        raise Failure(
+            f"cannot read {file}: {error.strerror or error}", exit_of(error, Exit.CONFIG)
+        ) from error
 
 
 def _wrapper(named: Path | None) -> bytes | None:

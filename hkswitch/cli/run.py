@@ -1,7 +1,6 @@
 """`hkswitch run`: the daemon."""
 
 import os
-import signal
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,10 @@ def run(config_file: Path, state_folder: Path, *, verbose: bool) -> None:
 
     SIGUSR1 turns the debug log on and off: `sudo systemctl kill --kill-whom=main -s USR1 hkswitch`.
     """
-    # Until the daemon handles it, and after that, the signal must not end the process.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    logs.begin(os.environ, verbose=verbose or os.environ.get("HKSWITCH_DEBUG", "") not in _OFF)
+    logs.begin(os.environ, verbose=verbose or is_on(os.environ.get("HKSWITCH_DEBUG", "")))
     in_event_loop(service.run(config_file, state_folder))
+
+
+def is_on(value: str) -> bool:
+    """Return whether this value of HKSWITCH_DEBUG turns the debug log on."""
+    return value.strip().lower() not in _OFF

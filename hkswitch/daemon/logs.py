@@ -83,7 +83,7 @@ def begin(environment: Mapping[str, str], *, verbose: bool = False, every_state:
 
     `every_state` also logs transitional states, like "starting".
     """
-    if sys.stderr is None:  # it is closed
+    if sys.__stderr__ is None:  # it is closed
         return
     # No line names its thread or process (logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -33,7 +33,8 @@ def signals() -> Iterator["asyncio.Queue[signal.Signals]"]:
     finally:
         for number in obeyed:
             loop.remove_signal_handler(number)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it only toggles the log: it must not end a stop
+        for number in (signal.SIGHUP, signal.SIGUSR1):  # they must not end a stop
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def signal_or_end(

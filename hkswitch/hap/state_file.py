@@ -28,7 +28,7 @@ from hkswitch.hap.state_format import (
     encode,
     parse,
 )
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Exit, Failure, exit_of
 
 __all__ = [
     "ADMIN_BIT",
@@ -216,20 +216,23 @@ def _read(path: Path) -> Stored | None:
                 raise StateDamaged(path, "not a regular file")
             if found.st_uid not in {ROOT, os.geteuid()}:
                 why = f"it belongs to user {found.st_uid}, not to root or user {os.geteuid()}"
-                raise _unreadable(path, why)
+                raise _unreadable(path, why, Exit.DENIED)
             contents = opened.read(LARGEST_BYTES)
     except FileNotFoundError:
         return None
     except PermissionError as error:
         why = f"{os.strerror(errno.EACCES)}; only root and the daemon may read it (try sudo)"
-        raise _unreadable(path, why) from error
+        raise _unreadable(path, why, Exit.DENIED) from error
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
+        reason, exit_code = error.strerror or str(error), exit_of(error, Exit.DAMAGED)
+        if exit_code is Exit.DAMAGED:  # a folder or a link is in its place
+            raise StateDamaged(path, reason) from error
+        raise _unreadable(path, reason, exit_code) from error
     return parse(path, contents)
 
 
-def _unreadable(path: Path, why: str) -> Failure:
-    return Failure(f"cannot read the bridge's state {path}: {why}", Exit.DENIED)
+def _unreadable(path: Path, why: str, exit_code: Exit) -> Failure:
+    return Failure(f"cannot read the bridge's state {path}: {why}", exit_code)
 
 
 def write_whole(path: Path, contents: bytes) -> None:

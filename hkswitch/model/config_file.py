@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hkswitch.model.errors import ConfigUnreadable
+from hkswitch.model.errors import ConfigUnreadable, Exit, exit_of
 from hkswitch.model.installation import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def config_bytes(file: Path) -> bytes:
     try:
         return read_regular(file, MOST_CONFIG_BYTES + 1)
     except OSError as error:
-        raise ConfigUnreadable(str(file), error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        raise ConfigUnreadable(str(file), reason, exit_of(error, Exit.CONFIG)) from error
 
 
 def read_regular(file: Path, most_bytes: int) -> bytes:

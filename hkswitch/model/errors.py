@@ -1,7 +1,15 @@
 """Failures, and the exit codes that they lead to. Pure: no I/O."""
 
+import errno
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_DENIED: Final = {errno.EACCES, errno.EPERM}
+_NO_SUCH_FILE: Final = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+}
+"""Errors of a path that does not lead to a regular file: none of them fixes itself."""
 
 
 class Exit(IntEnum):
@@ -16,6 +24,26 @@ class Exit(IntEnum):
     OUTPUT = 74  # EX_IOERR
     DENIED = 77  # EX_NOPERM
     CONFIG = 78  # EX_CONFIG; systemd does not restart the daemon after this one
+
+
+def exit_of(error: OSError, no_such_file: Exit) -> Exit:
+    """Return the exit code for a file that cannot be read.
+
+    That is `no_such_file` if there is no such file. Other errors, such as a lack of descriptors, may be gone
+    at the next attempt, so their code lets systemd restart the daemon.
+    """
+    if error.errno in _DENIED:
+        return Exit.DENIED
+    return no_such_file if error.errno in _NO_SUCH_FILE else Exit.UNAVAILABLE
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something failed, in a few words, with the name of the file if there is one."""
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 class Failure(Exception):
@@ -54,10 +82,8 @@ class ConfigError(Failure):
 class ConfigUnreadable(Failure):
     """A config that cannot be read at all."""
 
-    exit_code = Exit.CONFIG
-
-    def __init__(self, file: str, reason: str) -> None:
-        super().__init__(f"cannot read {file}: {reason}")
+    def __init__(self, file: str, reason: str, exit_code: Exit = Exit.UNAVAILABLE) -> None:
+        super().__init__(f"cannot read {file}: {reason}", exit_code)
 
 
 class BusUnavailable(Failure):

@@ -1,8 +1,14 @@
 """The program `serviceswitch`. Runs as root."""
 
-import sys
+import _signal  # type: ignore[import-not-found] # built in: the import of `signal` takes time itself
 
-from hkswitch import openssl
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C prints no traceback
+
+import os  # noqa: E402
+import sys  # noqa: E402
+from contextlib import suppress  # noqa: E402
+
+from hkswitch import openssl  # noqa: E402
 
 
 def main() -> int:
@@ -13,9 +19,11 @@ def main() -> int:
         from hkswitch.serviceswitch.main import main as run  # noqa: PLC0415 -- root needs no OpenSSL
 
         return run()
-    except (ImportError, OSError) as error:  # the caller's resource limits, before anything has begun
-        print(f"serviceswitch: cannot start: {error}", file=sys.stderr)  # noqa: T201 -- stdio may be missing
-        return 69  # EX_UNAVAILABLE
+    except (ImportError, OSError, MemoryError, SystemError) as error:  # the caller's resource limits
+        with suppress(OSError):
+            reason = str(error) or "out of memory"
+            os.write(2, f"serviceswitch: cannot start: {reason}\n".encode(errors="backslashreplace"))
+        return os.EX_UNAVAILABLE
 
 
 if __name__ == "__main__":

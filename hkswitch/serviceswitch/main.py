@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from hkswitch import __version__
 from hkswitch.model.config import Config
-from hkswitch.model.errors import ConfigError, Exit, Failure
+from hkswitch.model.errors import ConfigError, Exit, Failure, reason_of
 from hkswitch.model.installation import CONFIG_FILE
 from hkswitch.model.unit_state import Action, GroupState, ProbeResult, result_of
 from hkswitch.protocol.helper import CONFIRM_AT_LENGTH_MS
@@ -107,7 +107,7 @@ def run(arguments: Sequence[str], facts: Facts, read: Callable[[str], bytes], au
         stdio.print_error(str(failure))
         return failure.exit_code
     except (OSError, MemoryError) as error:  # the caller's limits
-        stdio.print_error(f"out of resources: {error}")
+        stdio.print_error(f"out of resources: {reason_of(error)}")
         return Exit.UNAVAILABLE
     except KeyboardInterrupt:
         return 130

@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import PurePosixPath
 from typing import Final
 
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Exit, Failure, exit_of
 
 ROOT: Final = 0
 LARGEST_FILE_BYTES: Final = 1024 * 1024
@@ -27,8 +27,8 @@ class Untrusted(Failure):
 
     exit_code = Exit.DENIED
 
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(f"{path} is not trusted: {why}")
+    def __init__(self, path: str, why: str, exit_code: Exit = Exit.DENIED) -> None:
+        super().__init__(f"{path} is not trusted: {why}", exit_code)
 
 
 class NoSuchUser(Untrusted):
@@ -176,7 +176,7 @@ def _open(folder: int | None, name: str, path: PurePosixPath, flags: int) -> int
         raise NotThere(str(path)) from None
     except OSError as error:
         why = "it is a symbolic link" if os.path.islink(path) else str(error.strerror)  # noqa: PTH114 -- pure path
-        raise Untrusted(str(path), why) from None
+        raise Untrusted(str(path), why, exit_of(error, Exit.DENIED)) from None
 
 
 def _target(link: int, path: PurePosixPath, links: int) -> tuple[str, ...]:
@@ -197,7 +197,7 @@ def _contents(path: str, file: int) -> bytes:
     try:
         contents = os.read(file, before.st_size + 1)
     except OSError as error:
-        raise Untrusted(path, str(error.strerror)) from None
+        raise Untrusted(path, str(error.strerror), exit_of(error, Exit.DENIED)) from None
     after = os.fstat(file)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, len(contents)):
         raise Untrusted(path, "it changed while it was being read; try again")

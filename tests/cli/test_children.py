@@ -109,7 +109,7 @@ def test_the_helper_gets_nothing_of_the_environment(tmp_path: Path, monkeypatch:
     helper = program(tmp_path, "serviceswitch", f'env >{tmp_path}/env; echo "$@" >{tmp_path}/said; exit 78')
     monkeypatch.setattr(actions, "HELPER", (str(helper),))
     monkeypatch.setattr(control, "RUNTIME_FOLDER", tmp_path)  # where no service listens
-    assert actions.act(Action.START, ["web"], control.STATE_FOLDER, wait=True) is Exit.CONFIG
+    assert actions.act(Action.START, ["web"], control.STATE_FOLDER, wait=True) is Exit.UNAVAILABLE
     assert (tmp_path / "said").read_text() == "start web\n"
     names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
     assert names - {"PWD", "_", "OLDPWD"} == set(CHILD_ENVIRONMENT)

@@ -13,6 +13,9 @@ from hkswitch.cli import entry
 from hkswitch.cli.render import console
 from tests.support.descriptors import no_descriptors
 
+async def nothing():
+    pass
+
 @click.command()
 def main():
     {body}
@@ -96,6 +99,13 @@ ELSEWHERE = [
     ("raise ImportError('x.so: cannot open shared object file')", "x.so: cannot open shared object file"),
     ("open('/nonexistent')", "/nonexistent: No such file or directory"),
     ("with no_descriptors(): os.pipe()", "Too many open files"),
+    ("raise MemoryError", "out of memory"),
+    ("raise OSError", "OSError"),
+    ("raise SystemError('error return without exception set')", "error return without exception set"),
+    (
+        "sys.modules['asyncio'] = None; entry.in_event_loop(nothing())",
+        "import of asyncio halted; None in sys.modules",
+    ),
     ("b'\\xff'.decode()", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
 ]
 

@@ -126,10 +126,41 @@ def test_wrong_arguments_are_64(arguments: list[str]) -> None:
     assert "Traceback" not in errors
 
 
-def test_ctrl_c_is_no_traceback_while_the_program_is_still_imported() -> None:
-    program = "import os, signal, hkswitch.__main__; os.kill(os.getpid(), signal.SIGINT)"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+IMPORTING = """
+import os, sys
+
+NUMBER, PROGRAM, *ARGUMENTS = sys.argv[1:]
+
+class Signalling:
+    def find_spec(self, name, path, target=None):
+        if name not in ("_signal", "hkswitch", "hkswitch.serviceswitch", PROGRAM):
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), int(NUMBER))
+
+sys.meta_path.insert(0, Signalling())
+sys.argv = ["hkswitch", *ARGUMENTS]
+__import__(PROGRAM)
+assert not any(isinstance(each, Signalling) for each in sys.meta_path)
+"""
+"""A program that gets a signal with its first import."""
+
+
+def signalled(number: signal.Signals, program: str, *arguments: str) -> tuple[int, str]:
+    """The exit code and the errors of a program that gets a signal with its first import."""
+    command = [sys.executable, "-c", IMPORTING, str(int(number)), program, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("program", ["hkswitch.__main__", "hkswitch.serviceswitch.__main__"])
+def test_ctrl_c_is_no_traceback_while_the_program_is_still_imported(program: str) -> None:
+    assert signalled(signal.SIGINT, program) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_daemon_that_is_still_imported_ignores_what_it_later_handles(number: signal.Signals) -> None:
+    assert signalled(number, "hkswitch.__main__", "run") == (0, "")
+    assert signalled(number, "hkswitch.__main__", "status") == (-number, "")
 
 
 def test_a_reader_that_went_away_is_no_traceback() -> None:
@@ -260,6 +291,18 @@ def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
         73,
         f"hkswitch: cannot write {new}: it already exists; remove it, or name another file\n",
     )
+
+
+def test_a_config_that_cannot_be_written_is_not_in_the_way_of_the_next_attempt(tmp_path: Path) -> None:
+    old, new = tmp_path / "config.json", tmp_path / "config.yaml"
+    old.write_text(HOMEBRIDGE)
+    shell = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]
+    command = [*shell, str(HKSWITCH), "import-homebridge", str(old), "-o", str(new)]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 73
+    assert failed.stderr == f"hkswitch: cannot write {new}: File too large\n"
+    assert list(tmp_path.iterdir()) == [old]
+    assert run("import-homebridge", old, "-o", new)[0] == 0
 
 
 def test_scripts_of_a_homebridge_config_are_written_on_request(tmp_path: Path) -> None:

@@ -14,22 +14,28 @@ from hkswitch.control.server import served
 from hkswitch.daemon import service
 from hkswitch.hap import state_file
 from hkswitch.hap.stored_pairings import StoredPairings
+from hkswitch.model import config_file
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.unit_state import Action
 from tests.cli.test_main import EXAMPLE
 from tests.support.command import run
 from tests.support.pairings import NotedPairings, folder_for_all_users, stored
+from tests.support.waiting import wait_until
 
 NOBODY = 65534
 WORDS = ("start", "stop", "restart")
+
+
+def written(program: Path, script: str) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
 
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What root's helper was asked for; it is another program here, and this user is root for the command."""
     asked, program = tmp_path / "asked", tmp_path / "helper"
-    program.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n')
-    program.chmod(0o755)
+    written(program, f'echo "$@" >>{asked}')
     monkeypatch.setattr(actions, "HELPER", (str(program),))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(control, "RUNTIME_FOLDER", tmp_path / "run")  # where no service listens
@@ -53,6 +59,47 @@ def test_without_the_daemon_of_another_folder_root_switches_nothing(
 def test_without_the_service_root_has_its_helper_do_it(tmp_path: Path, helper: Path, word: str) -> None:
     assert actions.act(Action(word), ["web", "mail"], control.STATE_FOLDER, wait=False) is Exit.OK
     assert sorted(helper.read_text().splitlines()) == [f"{word} mail", f"{word} web"]
+
+
+@pytest.mark.parametrize("code", [1, Exit.UNAVAILABLE, Exit.OUTPUT, Exit.DENIED, Exit.CONFIG])
+def test_without_the_service_a_failure_has_the_exit_code_that_it_has_through_the_daemon(
+    helper: Path, code: int
+) -> None:
+    written(helper.with_name("helper"), f"exit {int(code)}")
+    assert actions.act(Action.START, ["web"], control.STATE_FOLDER, wait=True) is Exit.UNAVAILABLE
+    assert actions.act(Action.START, ["web"], control.STATE_FOLDER, wait=False) is Exit.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("groups", "code"), [(["nope"], 64), (["web", "nope", "mail"], 64), (["mail"], 0)])
+def test_without_the_service_an_unknown_group_is_64_and_the_others_are_switched(
+    helper: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    groups: list[str],
+    code: int,
+) -> None:
+    config = helper.with_name("config.yaml")
+    config.write_text("groups: {web: {units: [a]}, mail: {units: [b]}}")
+    monkeypatch.setattr(config_file, "DEFAULT", config)
+    assert actions.act(Action.STOP, groups, control.STATE_FOLDER, wait=True) == code
+    asked = sorted(helper.read_text().splitlines()) if helper.exists() else []
+    assert asked == sorted(f"stop {group}" for group in groups if group != "nope")
+    unknown = "hkswitch: there is no group 'nope'; the groups are web, mail\n"
+    assert capsys.readouterr().err == (unknown if code else "")
+
+
+def test_without_the_service_no_wait_leaves_a_helper_that_goes_on(
+    tmp_path: Path, helper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "REFUSED_WITHIN_SECONDS", 0.1)
+    os.mkfifo(tmp_path / "end")
+    written(tmp_path / "helper", f"echo $$ $(ps -o sid= $$) >{helper}; read end <{tmp_path}/end")
+    assert actions.act(Action.START, ["web"], control.STATE_FOLDER, wait=False) is Exit.OK
+    wait_until(lambda: helper.exists() and helper.read_text().strip())
+    process, session = map(int, helper.read_text().split())
+    assert session == process  # it has no terminal
+    (tmp_path / "end").write_text("\n")
+    os.waitpid(process, 0)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from hkswitch.backend.debug_log import described
+from hkswitch.cli import run
 from hkswitch.control import client, socket_of
 from hkswitch.daemon import debug_log
 from hkswitch.daemon.debug_log import (
@@ -27,6 +29,7 @@ from hkswitch.daemon.debug_log import (
     DebugLimit,
 )
 from hkswitch.protocol.control import ControlRequest, Operation, SetupInfo
+from hkswitch.protocol.helper import Refused
 from tests.support.controller import Controller
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
@@ -78,7 +81,7 @@ class Program:
 async def running(folder: Path, *options: str, **environment: str) -> AsyncIterator[Program]:
     """Have one that serves the group web."""
     port = free_port()
-    bridge = f"bridge: {{address: 127.0.0.1, port: {port}}}"
+    bridge = f"bridge: {{name: Parlour, address: 127.0.0.1, port: {port}}}"
     (folder / "config.yaml").write_text(f"{bridge}\ngroups: {{web: {{name: Web Server, units: [httpd]}}}}\n")
     sudo = folder / "bin" / "sudo"
     sudo.parent.mkdir()
@@ -113,6 +116,29 @@ async def paired(program: Program) -> AsyncIterator[Controller]:
 def systemd(fake: FakeSystemd) -> FakeSystemd:
     fake.reset(Unit("httpd.service"))
     return fake
+
+
+ON = ("1", "on", "yes", "true", "TRUE", "please", " 1 ")
+OFF = ("", " ", "0", "no", "No", "NO", "false", "False", "off", "OFF", " off\t")
+
+
+@pytest.mark.parametrize(
+    ("value", "is_on"), [*((each, True) for each in ON), *((each, False) for each in OFF)]
+)
+def test_the_variable_is_on_unless_it_says_off(value: str, is_on: bool) -> None:
+    assert run.is_on(value) is is_on
+
+
+NOT_TRUSTED = "denied: /usr/local/bin/lamp is not trusted: its owner is uid 7"
+NO_USER = "denied: there is no user 'tv'"
+
+
+@pytest.mark.parametrize("reason", [NOT_TRUSTED, NO_USER])
+def test_a_denial_names_its_program_or_user_and_the_documents_say_so(reason: str) -> None:
+    assert described(Refused(1, reason)) == f"request 1: refused: {reason}"
+    what = "the program or user because of which an action is denied"
+    for path in ("README.md", "docs/man/hkswitch.1"):
+        assert what in (Path(__file__).parents[2] / path).read_text()
 
 
 def spellings(secret: str) -> Iterator[str]:
@@ -155,7 +181,7 @@ async def test_everything_that_happens_is_a_line_and_none_has_a_secret(
         pairing: dict[str, Any] = dict(controller.pairing.pairing_data)
         who = f"{pairing['iOSPairingId'].upper()[:4]}…"
         for words in (
-            ("mDNS: announced",),
+            ("mDNS: announced Parlour",),
             ("network: 127.0.0.1",),
             ("to the helper: report all states",),
             ("from the helper: group web: httpd.service",),

@@ -18,6 +18,7 @@ from hkswitch.control import client, socket_of
 from hkswitch.daemon.bridge import Bridge
 from hkswitch.daemon.service import serve
 from hkswitch.daemon.serving import ServedBridge
+from hkswitch.daemon.signals import signals
 from hkswitch.daemon.switchboard import Switchboard
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigError, Exit, Failure, Problem
@@ -183,6 +184,15 @@ async def test_a_signal_reloads_too(world: World) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         await eventually(lambda: world.told[-1] == "serving files")
         assert world.told == ["serving web", "reloading", "serving files"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+async def test_a_signal_after_the_last_one_that_is_handled_ends_nothing(number: signal.Signals) -> None:
+    with signals() as received:
+        os.kill(os.getpid(), number)
+        assert await received.get() is number
+    os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize("by_signal", [True, False])

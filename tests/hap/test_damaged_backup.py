@@ -55,8 +55,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], Exit, str]] = {
     "altered": (altered, Exit.DAMAGED, "wrong checksum, and bridge.json is missing"),
     "newer": (of_a_newer_version, Exit.DAMAGED, "a newer version of hkswitch wrote it"),
     "a pipe": (a_pipe, Exit.DAMAGED, "not a regular file, and bridge.json is missing"),
-    "a folder": (a_folder, Exit.DENIED, "Is a directory"),
-    "a link": (a_link, Exit.DENIED, "cannot read the bridge's state"),
+    "a folder": (a_folder, Exit.DAMAGED, "Is a directory, and bridge.json is missing"),
+    "a link": (a_link, Exit.DAMAGED, "Too many levels of symbolic links, and bridge.json is missing"),
 }
 
 

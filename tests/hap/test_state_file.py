@@ -309,12 +309,55 @@ def test_a_file_of_this_version_has_no_unknown_keys(folder: Path, caplog: pytest
     assert (found.unknown_keys, found.others, caplog.messages) == ((), {}, [])
 
 
-def test_a_link_in_the_files_place_is_not_followed(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Path.mkdir, "Is a directory"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    ],
+    ids=["folder", "link"],
+)
+def test_what_is_no_file_in_the_files_place_is_damage(
+    folder: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Path], None], why: str
+) -> None:
     (folder / FILE_NAME).unlink()
-    (folder / FILE_NAME).symlink_to(folder / BACKUP_NAME)
-    with pytest.raises(Failure, match="symbolic links") as caught:
+    make(folder / FILE_NAME)
+    assert state_file.read(folder) is not None
+    assert caplog.messages == [f"{folder / FILE_NAME} is damaged ({why}); using its backup"]
+    (folder / BACKUP_NAME).unlink()
+    with pytest.raises(StateDamaged, match=f"is damaged .{why}"):
         state_file.read(folder)
-    assert caught.value.exit_code is Exit.DENIED
+
+
+def test_a_link_in_the_files_place_is_not_followed(folder: Path) -> None:
+    (folder / FILE_NAME).rename(folder / "target")
+    (folder / FILE_NAME).symlink_to("target")
+    (folder / BACKUP_NAME).unlink()
+    with pytest.raises(StateDamaged, match="symbolic links"):
+        state_file.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy", "code"),
+    [
+        (errno.EACCES, "; only root and the daemon may read it", Exit.DENIED),
+        (errno.EPERM, "; only root and the daemon may read it", Exit.DENIED),
+        *((number, "", Exit.UNAVAILABLE) for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)),
+    ],
+)
+def test_only_a_missing_permission_is_called_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str, code: Exit
+) -> None:
+    reason = os.strerror(number)
+
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(number, reason)
+
+    monkeypatch.setattr("hkswitch.hap.state_file.os.open", fail)
+    with pytest.raises(Failure) as caught:
+        state_file.read(folder)
+    expected = f"cannot read the bridge's state {folder / FILE_NAME}: {reason}{remedy}"
+    assert (str(caught.value), caught.value.exit_code) == (expected, code)
 
 
 def test_a_pipe_in_the_files_place_holds_nobody_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -78,7 +78,7 @@ def test_an_unreadable_config_is_reported(daemon: Host) -> None:
     daemon.run("chmod", "0600", CONFIG)
     done = daemon.run("hkswitch", "check", user="nobody", check=False)
     daemon.run("chmod", "0644", CONFIG)
-    assert done.returncode == 78
+    assert done.returncode == 77
     assert done.stderr == f"hkswitch: cannot read {CONFIG}: Permission denied\n"
 
 

@@ -251,6 +251,27 @@ async def test_a_signal_to_the_main_process_turns_the_debug_log_on_and_off(
     assert not any(shown["setup_code"] in line or shown["setup_payload"] in line for line in lines)
 
 
+SIGNALS_DURING_IMPORTS = """
+systemctl stop hkswitch.service
+systemctl start --no-block hkswitch.service
+process=0
+while [ $process = 0 ]; do process=$(systemctl show --property=MainPID --value hkswitch.service); done
+ignored=0
+while [ $((0x$ignored & 0x201)) != 513 ]; do
+    while read -r name value; do [ $name != SigIgn: ] || ignored=$value; done </proc/$process/status
+done
+kill -HUP $process
+kill -USR1 $process
+systemctl start hkswitch.service
+echo $process
+"""
+
+
+def test_signals_during_the_imports_of_the_daemon_do_not_end_it(daemon: Host) -> None:
+    process = daemon.run("sh", "-euc", SIGNALS_DURING_IMPORTS).stdout.strip()
+    assert daemon.show("hkswitch.service", "MainPID") == process
+
+
 def test_the_daemon_runs_without_privilege_and_its_helper_as_root(daemon: Host, transport: str) -> None:
     def users() -> list[str]:
         listed = daemon.run("ps", "-e", "-o", "user=,args=").stdout.splitlines()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME
 from hkswitch.model.errors import Exit
 from tests.host.conftest import PORT
 from tests.host.machine import Host, eventually, eventually_async
@@ -115,12 +116,14 @@ def test_two_daemons_cannot_have_one_state_folder(daemon: Host) -> None:
 def test_root_does_not_follow_a_link_that_the_daemons_user_planted(daemon: Host) -> None:
     daemon.run("systemctl", "stop", "hkswitch.service")
     daemon.write("/root/secret", "secret\n", mode=0o600)
-    daemon.run("mv", f"{STATE}/bridge.json", f"{STATE}/kept")
-    daemon.run("ln", "-s", "/root/secret", f"{STATE}/bridge.json", user="hkswitch")
+    for name in (FILE_NAME, BACKUP_NAME):
+        daemon.run("mv", f"{STATE}/{name}", f"{STATE}/kept-{name}")
+        daemon.run("ln", "-s", "/root/secret", f"{STATE}/{name}", user="hkswitch")
     done = daemon.run("hkswitch", "unpair", "--all", check=False)
-    assert done.returncode == Exit.DENIED
+    assert done.returncode == Exit.DAMAGED
     assert daemon.read("/root/secret") == "secret\n"
-    daemon.run("mv", f"{STATE}/kept", f"{STATE}/bridge.json")
+    for name in (FILE_NAME, BACKUP_NAME):
+        daemon.run("mv", f"{STATE}/kept-{name}", f"{STATE}/{name}")
     daemon.run("rm", "/root/secret")
     daemon.run("systemctl", "start", "hkswitch.service")
 

@@ -1,6 +1,7 @@
 """What is in the config file's place: it is read, or it is said why not, and nothing is waited for."""
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.model import config_file
-from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
+from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.yaml_nodes import MOST_CONFIG_BYTES
 from tests.support.command import run
 from tests.support.waiting import PATIENCE_SECONDS
@@ -107,6 +108,42 @@ def test_what_is_no_file_is_said_and_not_waited_for(
     with pytest.raises(ConfigUnreadable) as raised:
         config_file.read(file)
     assert str(raised.value) == f"cannot read {file}: {why}"
+
+
+@in_its_place
+def test_what_is_no_file_is_a_mistake(file: Path, make: Callable[[Path], None], why: str) -> None:
+    make(file)
+    with pytest.raises(ConfigUnreadable, match=why) as raised:
+        config_file.read(file)
+    assert raised.value.exit_code is Exit.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOTDIR, Exit.CONFIG),
+        (errno.ENAMETOOLONG, Exit.CONFIG),
+        (errno.EACCES, Exit.DENIED),
+        (errno.EPERM, Exit.DENIED),
+        (errno.EMFILE, Exit.UNAVAILABLE),
+        (errno.ENFILE, Exit.UNAVAILABLE),
+        (errno.ENOMEM, Exit.UNAVAILABLE),
+        (errno.EIO, Exit.UNAVAILABLE),
+        (errno.ESTALE, Exit.UNAVAILABLE),
+    ],
+)
+def test_the_exit_code_says_whether_another_attempt_can_help(
+    file: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: Exit
+) -> None:
+    file.write_text(CONFIG)
+
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("hkswitch.model.config_file.os.open", fail)
+    with pytest.raises(ConfigUnreadable) as raised:
+        config_file.read(file)
+    assert (str(raised.value), raised.value.exit_code) == (f"cannot read {file}: {os.strerror(number)}", code)
 
 
 def test_a_pipe_that_comes_after_the_first_look_is_not_waited_for(
@@ -217,6 +254,7 @@ async def test_a_file_system_that_hangs_does_not_hold_up_the_event_loop(
         await config_file.read_within(file, 0.2)
     turning.cancel()
     assert str(raised.value) == f"cannot read {file}: reading took longer than 0.2 s"
+    assert raised.value.exit_code is Exit.UNAVAILABLE  # at boot, it may answer later
     assert turns > 10
 
 
@@ -248,8 +286,9 @@ async def test_without_a_thread_it_is_said(file: Path, monkeypatch: pytest.Monke
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(Failure, match=r"cannot read .*: can't start new thread"):
+    with pytest.raises(Failure, match=r"cannot read .*: can't start new thread") as raised:
         await config_file.read_within(file, PATIENCE_SECONDS)
+    assert raised.value.exit_code is Exit.UNAVAILABLE
 
 
 SLOW = "cannot read {}: reading took longer than 0.1 s\n"

@@ -1,5 +1,6 @@
 """Which files root believes; what needs root to be tried is in tests/host."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from hkswitch.model.errors import Exit
 from hkswitch.serviceswitch.trusted_files import (
     LARGEST_FILE_BYTES,
     NotThere,
@@ -79,6 +81,22 @@ def test_a_file_below_a_folder_that_others_can_write_is_not_trusted(tmp_path: Pa
 def test_a_missing_file_is_said() -> None:
     with pytest.raises(NotThere, match=r"^/nonexistent does not exist"):
         read("/nonexistent/config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.EACCES, Exit.DENIED), (errno.ELOOP, Exit.DENIED), (errno.EMFILE, Exit.UNAVAILABLE)],
+)
+def test_the_exit_code_says_whether_another_attempt_can_help(
+    monkeypatch: pytest.MonkeyPatch, number: int, code: Exit
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("hkswitch.serviceswitch.trusted_files.os.open", fail)
+    with pytest.raises(Untrusted, match=os.strerror(number)) as raised:
+        read("/etc/hkswitch/config.yaml")
+    assert raised.value.exit_code is code
 
 
 @contextmanager
