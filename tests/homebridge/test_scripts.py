@@ -1,6 +1,6 @@
-"""What a wrapper does is read out of it as bash would do it, or not at all.
+"""The effect of a script is read out of it as bash would have it, or not at all.
 
-bash itself is asked, with a systemctl that only says what it was called with: it must be what was understood.
+bash itself is asked, with a systemctl that only records its arguments: they must be what was understood.
 """
 
 import os
@@ -9,43 +9,32 @@ from pathlib import Path
 
 import pytest
 
-from hkswitch.homebridge.commands import Call, Verb
-from hkswitch.homebridge.expansion import NotUnderstood
-from hkswitch.homebridge.wrapper import MOST_WRAPPER_BYTES, USUAL_PATH, Wrapper, read
-
-ARTICLE = """#!/bin/bash
-case "$2" in
-  fileserver) SERVICES="smb nmb netatalk" ;;
-  web) SERVICES="httpd" ;;
-  *) exit 1 ;;
-esac
-case "$1" in
-  start) systemctl start $SERVICES ;;
-  stop) systemctl stop $SERVICES ;;
-  status) for s in $SERVICES; do systemctl is-active --quiet $s || exit 1; done ;;
-esac
-"""
+from hkswitch.homebridge import USUAL_PATH, read_script
+from hkswitch.homebridge.commands import Effect, read
+from hkswitch.homebridge.scripts import MOST_SCRIPT_BYTES, Script
+from hkswitch.homebridge.systemctl import Verb
+from tests.homebridge.importing import WRAPPER, machine
 
 FILESERVER = ("smb.service", "nmb.service", "netatalk.service")
 WEB = ("httpd.service",)
 
 UNDERSTOOD = {
-    "the article's": ARTICLE,
+    "with variables": WRAPPER.decode(),
     "with a usage": """#!/usr/bin/env bash
 # serviceswitch ACTION GROUP
-set -euo pipefail
+set -euo errexit
 usage() { echo "Usage: $0 {start|stop|status} GROUP" >&2; exit 64; }
 [ $# -eq 2 ] || usage
 ACTION="$1"
 GROUP="$2"
 case "$GROUP" in
-fileserver) units=(smb nmb netatalk) ;;
-web) units=(httpd) ;;
+fileserver) units="smb nmb netatalk" ;;
+web) units=httpd ;;
 *) echo "unknown group: $GROUP" >&2; exit 1 ;;
 esac
 case "$ACTION" in
-start|stop) systemctl "$ACTION" "${units[@]}" ;;
-status) systemctl is-active --quiet "${units[@]}" ;;
+start|stop) systemctl "$ACTION" $units ;;
+status) systemctl status $units >/dev/null ;;
 *) usage ;;
 esac
 """,
@@ -90,7 +79,8 @@ stop)
   ;;
 status)
   case $2 in
-    fileserver) systemctl is-active smb nmb netatalk &>/dev/null ;;
+    fileserver) (systemctl -q is-active smb && systemctl -q is-active nmb) &&
+      systemctl is-active netatalk &>/dev/null ;;
     web) service httpd status ;;
   esac
 esac
@@ -106,122 +96,117 @@ else
   exit 1
 fi
 if test "$action" != status; then
-  for service in $services; do
-    sudo -n /usr/bin/systemctl --no-pager "$action" "$service.service"
-  done
-else
-  for service in $services; do
-    if ! systemctl is-active --quiet "$service"; then
-      exit 3
-    fi
-  done
+  sudo -n /usr/bin/systemctl --no-pager "$action" $services
+elif ! systemctl status $services > /dev/null; then
+  exit 3
 fi
 """,
     "with functions": """#!/bin/bash
 SYSTEMCTL=/usr/bin/systemctl
-function each {
-  local verb=$1
+function act {
+  verb=$1
   shift
-  local unit
-  for unit in "$@"
-  do
-    $SYSTEMCTL "$verb" "$unit" || return 1
-  done
+  ( $SYSTEMCTL "$verb" "$@" ) || return 1
   return 0
 }
-services() {
-  if [ "$1" = fileserver ]; then
-    SERVICES=(smb nmb netatalk)
-  else
-    SERVICES=(httpd)
-  fi
-}
 main() {
-  [ -z "${2:-}" ] && { echo usage; exit 1; }
-  services "$2"
-  case "${1}" in
-    start) each start "${SERVICES[@]}" ;;
-    stop) each stop "${SERVICES[@]}" ;;
-    status) each is-active "${SERVICES[@]}" ;;
-    *) false
-  esac
+  [ -z "$2" ] && { echo usage; exit 1; }
+  [[ "$1" =~ ^(start|stop|status)$ ]] || exit 2
+  if [ "$2" = fileserver ]; then
+    act $1 smb nmb netatalk
+  else
+    act $1 httpd
+  fi
 }
 main "$@"
 """,
 }
 
-FOR_ROOT = """#!/bin/bash
-if [[ $EUID -ne 0 ]] || [ "$(id -u)" != 0 ]; then exec sudo "$0" "$@"; fi
-readonly FILES="smb nmb netatalk" WWW='httpd'
-declare -a names=()
-[ "$2" == fileserver ] && names=($FILES) || names=($WWW)
-exec systemctl $1 "${names[@]}"
-"""
-
 NOT_UNDERSTOOD = {
-    "a program that is unknown": ("mount /srv\nsystemctl start smb", "the command 'mount /srv'"),
-    "a pause": ("systemctl start smb; sleep 2; systemctl start nmb", "the command 'sleep 2'"),
+    "a program that is unknown": ("mount /srv\nsystemctl start smb", "it runs other programs, too"),
+    "a pause": ("systemctl start smb; sleep 2; systemctl start nmb", "it runs other programs, too"),
     "two things": ("systemctl stop smb; systemctl start smb", "it does more than one thing"),
     "a start that depends on the state": (
         "if systemctl -q is-active smb; then echo runs; else systemctl start smb; fi; systemctl start nmb",
         "it does more than one thing",
     ),
+    "a second choice": (
+        "systemctl start smb || systemctl start smbd",
+        "it does something else if a unit fails",
+    ),
+    "a second choice by if": (
+        "if ! systemctl start smb; then systemctl start smbd; fi",
+        "it does something else if a unit fails",
+    ),
+    "a second choice by $?": (
+        'systemctl start smb; [ "$?" -ne 0 ] && systemctl start smbd; true',
+        "it does something else if a unit fails",
+    ),
     "nothing": ("echo done", "it does nothing with units"),
     "a refusal": ("echo no; exit 1", "it refuses these arguments"),
     "the last status": ("systemctl start smb; [ a = b ]", "it refuses these arguments"),
     "a substitution": ('systemctl start "$(cat /etc/units)"', "'$(cat /etc/units)'"),
+    "a program in a message": ('systemctl start smb; echo "$(date)"', "it runs other programs, too"),
+    "arithmetic in a message": ('systemctl start smb; echo "$((x += 1))"', "'$((x += 1))'"),
     "backticks": ("systemctl start `cat /etc/units`", "'`cat /etc/units`'"),
     "arithmetic": ("systemctl start smb@$((1 + 1))", "'$((1 + 1))'"),
-    "a pipe": ("echo smb | xargs systemctl start", "a pipe"),
+    "a pipe": ("echo smb | xargs systemctl start", "it runs other programs, too"),
     "the background": ("systemctl start smb &", "a command in the background"),
     "the environment": ("systemctl start $UNITS", "the variable '$UNITS', which is never set"),
+    "a variable of a subshell": ("(u=a); systemctl start $u", "the variable '$u', which is never set"),
     "the home folder": ("UNITS=~/x; systemctl start smb", "a home folder, '~'"),
     "a pattern that files could match": ("U='smb*'; systemctl start $U", "the pattern '*'"),
     "a pattern with brackets": ("case $1 in [s]tart) systemctl start smb;; esac", "the pattern '[s]tart'"),
+    "an expression that is unknown": ("[[ $1 =~ s.*t ]]; systemctl start smb", "the expression 's.*t'"),
     "an expansion of bash": ("systemctl ${1,,} smb", "'${1,,}'"),
     "a file": ("[ -e /run/x ] && exit 0; systemctl start smb", "the condition '-e /run/x'"),
     "another split": ("IFS=,; U=a,b; systemctl start $U", "the assignment to 'IFS'"),
+    "words that run together": ('U="a b"; systemctl start x$U', "the words of 'xa b'"),
     "a file for the output": ("systemctl start smb > /tmp/log", "the redirection '>/tmp/log'"),
     "an assignment for one command": (
         "LANG=C systemctl start smb",
         "an assignment to 'LANG' for one command",
     ),
     "an argument that is not there": ("set -u; systemctl start $3", "'$3' without a value"),
-    "too few to shift": ("shift 3; systemctl start smb", "'shift 3' with 2 arguments"),
+    "too few to shift": ("shift; shift; shift; systemctl start smb", "the command 'shift'"),
     "no end": ("f() { f; f; }; f; systemctl start smb", "it calls itself"),
     "too much": ("x=" + "y" * 3000 + "; x=$x$x; systemctl start smb", "it takes too much memory"),
-    "a unit that is a pattern": ("systemctl start 'smb*'", "the command 'systemctl start smb*'"),
-    "a user's unit": ("systemctl --user start smb", "the command 'systemctl --user start smb'"),
-    "somebody else": ("sudo -u pi systemctl start smb", "the command 'sudo -u pi systemctl start smb'"),
+    "too many ways": ("systemctl start a || true\n" * 7, "it depends on too much"),
+    "a unit that is a pattern": ("systemctl start 'smb*'", "it runs other programs, too"),
+    "a user's unit": ("systemctl --user start smb", "it runs other programs, too"),
+    "somebody else": ("sudo -u pi systemctl start smb", "it runs other programs, too"),
     "return in no function": ("systemctl start smb; return 0", "'return' outside of a function"),
+    "a status of another program": ("mount; [ $? = 32 ]", "the exit status of another program"),
     "an argument for set": ("set errexit; systemctl start $1", "'set errexit'"),
-    "another systemctl": ("/opt/systemctl start smb", "the command '/opt/systemctl start smb'"),
-    "an option of set": ("set -f; systemctl start smb", "'set -f'"),
     "a source": (". /etc/default/units; systemctl start $U", "the command '. /etc/default/units'"),
-    "a constant": ("readonly U=a; U=b; systemctl start $U", "the assignment to the constant 'U'"),
     "a failure that ends it": ("set -e; false; systemctl start smb", "it refuses these arguments"),
+    "a text for eval": ("eval systemctl start smb", "the command 'eval systemctl start smb'"),
 }
 
 UNREADABLE = {
     "a here-document": ("cat <<EOF\nx\nEOF", "a here-document, '<<'"),
-    "a loop with a condition": ("while true; do systemctl start smb; done", "'while'"),
-    "a subshell": ("(systemctl start smb)", "'('"),
-    "an arithmetic command": ("((x++))", "'('"),
-    "fallthrough": ("case $1 in start) x=1;;& *) systemctl start smb;; esac", "';;&' after a command"),
+    "a loop": ("while true; do systemctl start smb; done", "'while' in this place"),
+    "an arithmetic command": ("((x++))", "'(' in this place"),
+    "fallthrough": ("case $1 in start) x=1;;& *) systemctl start smb;; esac", "';;&' in this place"),
     "a quote without an end": ("systemctl start 'smb", "an unterminated quote"),
-    "a case without an end": ("case $1 in start) systemctl start smb;;", "the end where a word was expected"),
-    "an if without an end": ("if true; then systemctl start smb", "the end where 'fi' was expected"),
-    "an end without a beginning": ("systemctl start smb; fi", "'fi' at the end"),
+    "a case without an end": ("case $1 in start) systemctl start smb;;", "it ends too early"),
+    "an if without an end": ("if true; then systemctl start smb", "it ends too early"),
+    "an end without a beginning": ("systemctl start smb; fi", "'fi' in this place"),
     "Windows' line ends": ("systemctl start smb\r", "the character '\\r'"),
+    "an array": ("units=(smb nmb); systemctl start smb", "'(' in this place"),
+    "a condition without an end": ("[[ a == b && c == d ]]", "a condition in [[ ]]"),
 }
 
 
-def wrapper(text: str) -> Wrapper:
-    return read(USUAL_PATH, text.encode())
+def effect(text: str | bytes, *arguments: str) -> Effect:
+    """The effect of a script with these arguments, run by root."""
+    contents = text if isinstance(text, bytes) else text.encode()
+    words = " ".join(f"'{argument}'" for argument in arguments)
+    return read(f"sudo {USUAL_PATH} {words}", machine({USUAL_PATH: contents})).effect
 
 
 def bash(text: str, arguments: tuple[str, ...], folder: Path) -> tuple[int, list[list[str]]]:
-    """How bash ends, and what it calls systemctl and service with."""
+    """How bash ends, and the arguments of systemctl and service."""
     log = folder / "log"
     log.write_text("")
     for name in ("systemctl", "service"):
@@ -247,8 +232,8 @@ def bash(text: str, arguments: tuple[str, ...], folder: Path) -> tuple[int, list
     return ended.returncode, calls
 
 
-def said(calls: list[list[str]]) -> set[tuple[str, str]]:
-    """What systemctl was called with: each verb and each unit."""
+def recorded(calls: list[list[str]]) -> set[tuple[str, str]]:
+    """Each verb and each unit of the recorded calls."""
     found = set()
     for name, *arguments in calls:
         words = [word for word in arguments if not word.startswith("-")]
@@ -261,41 +246,57 @@ def said(calls: list[list[str]]) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("action", ["start", "stop", "status"])
 @pytest.mark.parametrize(("group", "units"), [("fileserver", FILESERVER), ("web", WEB)])
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in UNDERSTOOD.items()])
-def test_what_a_wrapper_does_is_what_bash_does(
+def test_the_effect_of_a_script_is_that_in_bash(
     text: str, group: str, units: tuple[str, ...], action: str, tmp_path: Path
 ) -> None:
-    assert wrapper(text).call((action, group)) == Call(Verb(action), units)
+    call = effect(text, action, group).call
+    assert call
+    assert (call.verb, call.units) == (Verb(action), units)
     status, calls = bash(text, (action, group), tmp_path)
-    assert (status, said(calls)) == (0, {(action, unit) for unit in units})
+    assert (status, recorded(calls)) == (0, {(action, unit) for unit in units})
 
 
-def test_a_wrapper_that_makes_itself_root_is_one_that_is_root() -> None:
-    assert wrapper(FOR_ROOT).call(("start", "fileserver")) == Call(Verb.START, FILESERVER)
-    assert wrapper(FOR_ROOT).call(("stop", "web")) == Call(Verb.STOP, WEB)
+def test_a_script_that_wants_root_has_it_by_sudo_only() -> None:
+    text = b'#!/bin/bash\nif [ "$(id -u)" -ne 0 ]; then exit 1; fi\nsystemctl $1 smb\n'
+    assert effect(text, "start").call
+    assert read(f"{USUAL_PATH} start", machine({USUAL_PATH: text})).effect.why == "'$(id -u)'"
+    assert read(f"{USUAL_PATH} start", machine({USUAL_PATH: text}, user="root")).effect.call
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"sudo {USUAL_PATH} start web",
+        "serviceswitch start web",
+        f"bash {USUAL_PATH} start web",
+        f"sh -c '{USUAL_PATH} start web'",
+    ],
+)
+def test_a_script_is_found_however_it_is_called(text: str) -> None:
+    found = read(text, machine({USUAL_PATH: WRAPPER}))
+    assert found.effect.call
+    assert found.effect.call.units == WEB
 
 
 @pytest.mark.parametrize("arguments", [("start", "nobody"), ("frobnicate", "web"), ("start",), ()])
-@pytest.mark.parametrize("text", [ARTICLE, UNDERSTOOD["with a usage"]])
-def test_what_a_wrapper_refuses_is_not_understood(text: str, arguments: tuple[str, ...]) -> None:
-    with pytest.raises(NotUnderstood):
-        wrapper(text).call(arguments)
+@pytest.mark.parametrize("text", [WRAPPER.decode(), UNDERSTOOD["with a usage"]])
+def test_arguments_that_a_script_refuses_have_no_effect(text: str, arguments: tuple[str, ...]) -> None:
+    assert effect(text, *arguments).call is None
 
 
 @pytest.mark.parametrize(
     ("body", "why"), [pytest.param(*row, id=name) for name, row in NOT_UNDERSTOOD.items()]
 )
-def test_what_is_not_certain_is_not_understood(body: str, why: str) -> None:
-    with pytest.raises(NotUnderstood) as caught:
-        wrapper(f"#!/bin/bash\n{body}\n").call(("start", "web"))
-    assert str(caught.value) == why
+def test_what_is_not_certain_has_no_effect(body: str, why: str) -> None:
+    assert effect(f"#!/bin/bash\n{body}\n", "start", "web")._replace(is_constant=False) == Effect(
+        None, False, why
+    )
 
 
 @pytest.mark.parametrize(("body", "why"), [pytest.param(*row, id=name) for name, row in UNREADABLE.items()])
 def test_a_script_with_something_unknown_is_not_understood(body: str, why: str) -> None:
-    found = wrapper(f"#!/bin/bash\n{body}")
-    assert found.why == f"it contains something unsupported: {why}"
-    with pytest.raises(NotUnderstood, match="unsupported"):
-        found.call(("start", "web"))
+    found = effect(f"#!/bin/bash\n{body}", "start", "web")
+    assert found == Effect(None, False, f"it contains something unsupported: {why}")
 
 
 @pytest.mark.parametrize(
@@ -307,26 +308,29 @@ def test_a_script_with_something_unknown_is_not_understood(body: str, why: str) 
         pytest.param(b"systemctl start x\n", "its first line names an unsupported shell", id="no shell"),
         pytest.param(b"#!/usr/bin/python3\n", "its first line names an unsupported shell", id="Python"),
         pytest.param(b"#!/bin/zsh\n", "its first line names an unsupported shell", id="zsh"),
-        pytest.param(b"#!/bin/bash\n" + b"#" * MOST_WRAPPER_BYTES, "it is too large", id="too large"),
-        pytest.param(b"#!/bin/bash\n" + b"{ " * 5000, "it is nested too deeply", id="too deep"),
-        pytest.param(b"#!/bin/bash\n" + b"$(" * 5000, "it is nested too deeply", id="too deep in words"),
+        pytest.param(b"#!/bin/bash\n" + b"#" * MOST_SCRIPT_BYTES, "it is too large", id="too large"),
+        *(
+            pytest.param(
+                b"#!/bin/bash\n" + opening * 5000,
+                "it contains something unsupported: it is nested too deeply",
+                id=f"too deep with {opening.decode()}",
+            )
+            for opening in (b"{ ", b"(a;", b"$(", b"if ", b"! ", b'"$(', b"case x in x) ", b"f() { ")
+        ),
     ],
 )
-def test_a_file_that_is_no_wrapper_is_not_understood(contents: bytes | None, why: str) -> None:
-    assert read(USUAL_PATH, contents) == Wrapper(USUAL_PATH, None, why)
+def test_a_file_that_is_no_script_is_not_understood(contents: bytes | None, why: str) -> None:
+    assert read_script(USUAL_PATH, contents) == Script(USUAL_PATH, None, why)
 
 
 def test_a_run_without_an_end_is_given_up() -> None:
     doubling = "".join(f"f{n}() {{ f{n + 1}; f{n + 1}; }}\n" for n in range(30))
-    with pytest.raises(NotUnderstood, match="it takes too long"):
-        wrapper(f"#!/bin/bash\n{doubling}f30() {{ :; }}\nf0\nsystemctl start smb\n").call(("start", "web"))
-
-
-def test_a_loop_goes_over_what_there_was_when_it_began() -> None:
-    text = "#!/bin/bash\nfor unit; do shift; systemctl start $unit; done\n"
-    assert wrapper(text).call(("a", "b", "c")) == Call(Verb.START, ("a.service", "b.service", "c.service"))
+    text = f"#!/bin/bash\n{doubling}f30() {{ :; }}\nf0\nsystemctl start smb\n"
+    assert effect(text, "start", "web").why == "it takes too long"
 
 
 def test_what_is_never_reached_need_not_be_understood() -> None:
     text = "#!/bin/bash\nif [ $# -lt 2 ]; then cat /etc/motd | less; exit 1; fi\nsystemctl start smb\n"
-    assert wrapper(text).call(("start", "web")) == Call(Verb.START, ("smb.service",))
+    call = effect(text, "start", "web").call
+    assert call
+    assert call.units == ("smb.service",)
