@@ -189,9 +189,11 @@ def _written_by_others(argv: Argv, user: str) -> list[str]:
         return []
     copy = "use a root-owned copy in /usr/local/libexec"
     scripts = [word for word in argv[1:] if word.endswith(_SCRIPTS) and _OTHERS_FOLDERS.fullmatch(word)]
-    found = [f"{quoted(word)} runs as root, and others than root can write it; {copy}" for word in scripts]
+    found = [
+        f"{quoted(word)} runs as root, and users other than root can write it; {copy}" for word in scripts
+    ]
     if _OTHERS_FOLDERS.fullmatch(argv[0]):
-        found.append(f"{quoted(argv[0])} stays denied as long as others than root can write it; {copy}")
+        found.append(f"{quoted(argv[0])} stays denied as long as users other than root can write it; {copy}")
     return found
 
 

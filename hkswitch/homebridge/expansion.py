@@ -14,7 +14,11 @@ MOST_LENGTH: Final = 4096
 
 _PATTERN = re.compile(r"[*?\[{~]")
 _WORD = re.compile(r"[^ \t\n]+")
-_DECIDING = re.compile(r"IFS|E?UID|PATH|(?:BASH|DBUS|SYSTEMD|XDG|LD)_.*")
+_DECIDING = re.compile(
+    r"_|IFS|E?UID|PATH|GROUPS|LINENO|S?RANDOM|SECONDS|EPOCH.*|OPT.*|(?:BASH|DBUS|SYSTEMD|XDG|LD)(?:_.*|OPTS)"
+)
+"""The names of parameters that bash changes itself, or that change what programs do."""
+
 _ESCAPED: Final = {"*": "[*]", "?": "[?]", "[": "[[]"}
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,8})")
 _ONE_OF = re.compile(r"\^\((?P<words>[\w@|-]+)\)\$", re.ASCII)

@@ -117,7 +117,7 @@ def _notes_of_commands(found: dict[str, Command], switch: CmdSwitch) -> Iterator
     if "status" in found and found["status"].effect.is_constant:
         yield "its state_cmd always gives the same state; write a status that depends on the device"
     if "status" in found and switch.by_output:
-        yield "its state_cmd meant On by any output; hkswitch takes the exit status 0 for On"
+        yield "any output of its state_cmd meant On; hkswitch takes exit status 0 for On"
     for command in found.values():
         if command.is_relative:
             why = "has a relative path, from the folder that Homebridge ran in; write the absolute one"

@@ -77,7 +77,7 @@ def read(config: object, file: str) -> Found:
         if kind in PLATFORMS | _OLDER and "platform" in block:
             notes += (f"the platform's {note}" for note in _notes_on_keys(block, ("switches",)))
             switches += (found := list(_switches(block.get("switches"), kind)))
-            notes += [] if found else ["a platform of command switches has none"]
+            notes += [] if found else ["a cmdSwitch platform has no switches"]
         elif kind in PLATFORMS | _OLDER | _SCRIPT2:
             switches.append(_switch(block, "", kind))
         else:

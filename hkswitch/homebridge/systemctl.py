@@ -8,7 +8,7 @@ from hkswitch.model import config_values as values
 from hkswitch.model.yaml_nodes import Position, Scalar
 
 _USER: Final = r"[A-Za-z_][A-Za-z0-9_.-]{0,30}"
-_SUDO_OPTION = re.compile(r"-[nEHSkA]+|--(?:non-interactive|preserve-env|set-home|stdin|reset-timestamp|)")
+_SUDO_OPTION = re.compile(r"-[nEHSkA]+|--(?:non-interactive|preserve-env|set-home|stdin|reset-timestamp)")
 _SUDO_USER = re.compile(rf"(?:-n?u|--user[ =])[ ]?(?P<user>{_USER})")
 _IGNORED: Final = frozenset(
     {"--no-pager", "--quiet", "-q", "--no-block", "--no-ask-password", "--system", "--full", "-l", "--wait"}

@@ -33,7 +33,7 @@ NOTES = {
     "units-differ": "not the same units",
     "never-guessed": "is never guessed at",
     "json": "not valid JSON",
-    "others-may-write": "others than root can write it",
+    "others-may-write": "users other than root can write it",
     "status-finds-itself": "finds itself",
 }
 

@@ -212,11 +212,11 @@ NOTES = {
     "off alone": (switch("A", None, "a"), "it had only an off_cmd: it rests at On, and runs it at Off"),
     "a program of others": (
         switch("A", "sudo /home/jo/a", "sudo /opt/b"),
-        f"'/home/jo/a' stays denied as long as others than root can write it; {COPY}",
+        f"'/home/jo/a' stays denied as long as users other than root can write it; {COPY}",
     ),
     "a script of others": (
         switch("A", "sudo python3 /home/jo/a.py", "sudo /opt/b"),
-        f"'/home/jo/a.py' runs as root, and others than root can write it; {COPY}",
+        f"'/home/jo/a.py' runs as root, and users other than root can write it; {COPY}",
     ),
     "a dimmer": (switch("A", "a", "b", dim_cmd="c %s"), "key 'dim_cmd' has no counterpart"),
     "a key that is misspelt": (switch("A", "a", "b", pooling=True), "key 'pooling' is unknown, and ignored"),
@@ -295,6 +295,6 @@ def test_other_plugins_that_are_read() -> None:
         ("Oldest", {"start": ["a"]}),
     ]
     said = notes(found)
-    assert "its state_cmd meant On by any output; hkswitch takes the exit status 0 for On" in said["'Old'"]
+    assert "any output of its state_cmd meant On; hkswitch takes exit status 0 for On" in said["'Old'"]
     assert "key 'keyword' has no counterpart" in said["'Old'"]
     assert said["'Flag'"] == ["key 'state' has no counterpart"]

@@ -72,9 +72,9 @@ REFUSED = {
     ),
     "no switches": (
         '{"platforms": [{"platform": "cmdSwitch2", "name": "x"}]}',
-        f"{NONE}: a platform of command switches has none",
+        f"{NONE}: a cmdSwitch platform has no switches",
     ),
-    "switches that are text": (OURS % '"all"', f"{NONE}: a platform of command switches has none"),
+    "switches that are text": (OURS % '"all"', f"{NONE}: a cmdSwitch platform has no switches"),
     "too many switches": (
         OURS % json.dumps([{}] * 1001),
         "config.json: it has 1001 switches; the limit is 1000",

@@ -161,6 +161,7 @@ NOT_UNDERSTOOD = {
     "an expansion of bash": ("systemctl ${1,,} smb", "'${1,,}'"),
     "a file": ("[ -e /run/x ] && exit 0; systemctl start smb", "the condition '-e /run/x'"),
     "another split": ("IFS=,; U=a,b; systemctl start $U", "the assignment to 'IFS'"),
+    "a value of bash": ("RANDOM=5; systemctl start a$RANDOM", "the assignment to 'RANDOM'"),
     "words that run together": ('U="a b"; systemctl start x$U', "the words of 'xa b'"),
     "a file for the output": ("systemctl start smb > /tmp/log", "the redirection '>/tmp/log'"),
     "an assignment for one command": (
