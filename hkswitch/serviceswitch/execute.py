@@ -22,7 +22,7 @@ from hkswitch.model.unit_state import (
     failure_of,
 )
 from hkswitch.serviceswitch.trusted_files import Untrusted
-from hkswitch.systemd.command import LARGEST_ANSWER, Command, Ended, ServiceResult
+from hkswitch.systemd.command import LARGEST_ANSWER, MAY_MEAN, Command, Ended, ServiceResult
 
 COMMAND_ENVIRONMENT: Final = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
 
@@ -262,4 +262,6 @@ def _probe_result(group: Group, ended: Ended) -> ProbeResult:
 def _how_it_ended(group: Group, ended: Ended) -> str:
     if ended.result is ServiceResult.TIMEOUT:
         return f"took longer than {group.timeout_seconds} s"
+    if group.user and ended.exit_code in MAY_MEAN:
+        return f"{ended}, like systemd if it {MAY_MEAN[ended.exit_code]}"
     return str(ended)

@@ -7,13 +7,12 @@ from typing import Final, NamedTuple
 from hkswitch.model.group import Argv
 from hkswitch.systemd.outcome import NOT_EXECUTED, signal_name
 
-NOT_RUN: Final = {
-    200: "could not enter its directory",
-    NOT_EXECUTED: "could not be executed",
-    216: "could not take on its user's groups",
-    217: "could not take on its user",
+MAY_MEAN: Final = {
+    200: "cannot enter its directory",
+    216: "cannot take on the user's groups",
+    217: "cannot take on the user",
 }
-"""systemd's own exit codes, for what it could not do before it executed the program (systemd.exec(5))."""
+"""systemd's own exit codes for what it does before a program (systemd.exec(5)); programs may use them, too."""
 
 LARGEST_ANSWER: Final = 125
 """Shells and other wrappers use higher exit codes when they cannot run a program."""
@@ -70,7 +69,7 @@ class Ended(NamedTuple):
     def exit_code(self) -> int | None:
         """The exit code of the program itself; None if it did not exit."""
         ended = self.result in {ServiceResult.SUCCESS, ServiceResult.EXIT_CODE}
-        return self.status if ended and self.status not in NOT_RUN else None
+        return self.status if ended and self.status != NOT_EXECUTED else None
 
     @property
     def was_run(self) -> bool:
@@ -82,7 +81,7 @@ class Ended(NamedTuple):
     def __str__(self) -> str:
         match self.result:
             case ServiceResult.SUCCESS | ServiceResult.EXIT_CODE:
-                return NOT_RUN.get(self.status, f"exited with status {self.status}")
+                return f"exited with status {self.status}" if self.was_run else "could not be executed"
             case ServiceResult.SIGNAL | ServiceResult.CORE_DUMP:
                 return f"was killed by {signal_name(self.status)}"
             case ServiceResult.TIMEOUT:

@@ -385,7 +385,7 @@ def test_diagnostics_of_a_paired_bridge_hold_no_secret(daemon: Host, healthy: di
     planted = (
         f"code {setup.code} payload {setup.payload} key {phone_key} digits {setup.code.replace('-', '')}"
     )
-    line = f"MESSAGE=planted {planted}\nOBJECT_SYSTEMD_UNIT={SERVICE}\n"
+    line = f"MESSAGE=planted {planted}\nPRIORITY=6\nOBJECT_SYSTEMD_UNIT={SERVICE}\n"
     daemon.run("logger", "--journald", input=line)
     assert planted in daemon.journalctl()
     said = {

@@ -84,11 +84,7 @@ async def do(
         ),
         (
             Ended(ServiceResult.EXIT_CODE, 217),
-            UnitResult(TV, JobResult.FAILED, "could not take on its user"),
-        ),
-        (
-            Ended(ServiceResult.EXIT_CODE, 200),
-            UnitResult(TV, JobResult.FAILED, "could not enter its directory"),
+            UnitResult(TV, JobResult.FAILED, "exited with status 217"),
         ),
     ],
 )
@@ -100,6 +96,21 @@ async def test_without_a_status_the_end_of_the_command_decides(
     commands = BOTH if option == "assume_state" else Commands(START)
     assert await do(systemd, Action.START, group(commands, **{option: True})) == result
     assert [command.argv for command in systemd.ran] == [START]
+
+
+@pytest.mark.parametrize(
+    ("status", "detail"),
+    [
+        (217, "exited with status 217, like systemd if it cannot take on the user"),
+        (200, "exited with status 200, like systemd if it cannot enter its directory"),
+        (203, "could not be executed"),
+        (201, "exited with status 201"),
+    ],
+)
+async def test_with_a_user_a_status_of_systemds_is_explained(status: int, detail: str) -> None:
+    systemd = ScriptedSystemd(start=Ended(ServiceResult.EXIT_CODE, status))
+    result = await do(systemd, Action.START, group(BOTH, assume_state=True, user="pi"))
+    assert result == UnitResult(TV, JobResult.FAILED, detail)
 
 
 async def test_without_a_status_a_command_runs_each_time() -> None:
