@@ -4,8 +4,8 @@ Anything unsupported raises `NotUnderstood`: it never guesses.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Final, NoReturn
 
@@ -139,10 +139,11 @@ class _Shell:
             self._node(commands[-1], tested=tested)
 
     def _subshell(self, command: Node, *, tested: bool) -> None:
-        kept = dict(self._expansion.values), dict(self._functions), self._errexit
-        with self._arguments(self._expansion.arguments), suppress(_Ended):
+        outside, functions, errexit = self._expansion, dict(self._functions), self._errexit
+        self._expansion = outside.copy()
+        with suppress(_Ended):
             self._node(command, tested=tested)
-        self._expansion.values, self._functions, self._errexit = kept
+        self._expansion, self._functions, self._errexit = outside, functions, errexit
         self._check(tested=tested)
 
     def _case(self, node: Case, *, tested: bool) -> None:
@@ -248,23 +249,15 @@ class _Shell:
         return True
 
     def _function(self, body: Node, arguments: list[str]) -> None:
+        outside, self._expansion.arguments = self._expansion.arguments, arguments
         self._depth += 1
         try:
-            with self._arguments(arguments):
-                self._node(body, tested=self._tested)
+            self._node(body, tested=self._tested)
         except _Ended as ended:
             if ended.everything:
                 raise
         finally:
             self._depth -= 1
-
-    @contextmanager
-    def _arguments(self, arguments: list[str]) -> Iterator[None]:
-        """Have other arguments for a while."""
-        outside, self._expansion.arguments = self._expansion.arguments, list(arguments)
-        try:
-            yield
-        finally:
             self._expansion.arguments = outside
 
     def _end(self, name: str, arguments: list[str]) -> NoReturn:

@@ -43,6 +43,12 @@ class Expansion:
         self._status = status
         self._root = root
 
+    def copy(self) -> "Expansion":
+        """Return a copy, for a subshell."""
+        copied = Expansion(self._path, self.arguments, self._status, root=self._root)
+        copied.values, copied.unset_fails = dict(self.values), self.unset_fails
+        return copied
+
     def assign(self, name: str, value: ShellWord) -> None:
         """Set a parameter."""
         if _DECIDING.fullmatch(name):
