@@ -13,6 +13,7 @@ from hkswitch.homebridge.tokens import Literal, Operator, ShellWord, Token, Unre
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=", re.ASCII)
 _FUNCTION_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _REDIRECTION = re.compile(r"\d*(?:>>|>&|>\||<&|<>|>|<)|&>>?")
+_OF_BASH = re.compile(r"\[\[|function|==|\|&|&>>?|;;?&")
 _UNKNOWN: Final = frozenset({"for", "while", "until", "select", "time", "coproc"})
 _CLOSING: Final = frozenset({"then", "else", "elif", "fi", "do", "done", "esac", "}"})
 
@@ -67,16 +68,23 @@ class Function(NamedTuple):
 Node = Simple | Compound | Case | Function
 
 
-def read(text: str) -> Compound:
-    """Return the commands of the script. Raises `Unreadable`."""
+def read(text: str, *, is_bash: bool) -> Compound:
+    """Return the commands of a script, which is plain POSIX unless it `is_bash`. Raises `Unreadable`."""
     try:
-        parser = _Parser(tokens.read(text))
+        found = tokens.read(text)
+        if not is_bash and (bashisms := [text for text in map(_text, found) if _OF_BASH.fullmatch(text)]):
+            raise Unreadable(f"{bashisms[0]!r}, which not every sh has")
+        parser = _Parser(found)
         block = parser.block()
     except RecursionError:
         raise Unreadable("it is nested too deeply") from None
     if parser.next is not None:
         raise parser.unexpected()
     return block
+
+
+def _text(token: Token) -> str:
+    return token.sign if isinstance(token, Operator) else token.plain
 
 
 class _Parser:
@@ -105,11 +113,11 @@ class _Parser:
     def block(self) -> Compound:
         """Parse commands up to a word or an operator that closes a construct."""
         commands: list[Node] = []
-        while self._skip("\n", ";") and not self._is(*_CLOSING, ";;", ")"):
+        while self._skip("\n") and not self._is(*_CLOSING, ";;", ")"):
             command = self._chain()
             if self._take("&"):
                 command = Compound("&", (command,))
-            elif not (self._is("\n", ";", ";;", ")") or self.next is None):
+            elif not self._take(";") and not (self._is("\n", ";;", ")") or self.next is None):
                 raise self.unexpected()
             commands.append(command)
         return Compound(";", tuple(commands))
@@ -151,17 +159,23 @@ class _Parser:
         redirections = tuple(self._redirections())
         return Compound(";", (node,), redirections) if redirections else node
 
-    def _closed(self, closing: str) -> Compound:
+    def _commands(self) -> Compound:
         block = self.block()
+        if not block.commands:
+            raise self.unexpected()
+        return block
+
+    def _closed(self, closing: str) -> Compound:
+        block = self._commands()
         self._expect(closing)
         return block
 
     def _if(self) -> Compound:
-        commands = [self._closed("then"), self.block()]
+        commands = [self._closed("then"), self._commands()]
         while self._take("elif"):
-            commands += [self._closed("then"), self.block()]
+            commands += [self._closed("then"), self._commands()]
         if self._take("else"):
-            commands.append(self.block())
+            commands.append(self._commands())
         self._expect("fi")
         return Compound("if", tuple(commands))
 

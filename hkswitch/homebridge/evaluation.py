@@ -33,8 +33,8 @@ _INACTIVE: Final = 3
 
 def follow(text: str, scripts: Mapping[str, Script], *, root: bool) -> list[Way]:
     """Return all ways through a command. Raises `NotUnderstood` or `Unreadable`."""
-    commands = bash.read(text)
-    return list(ways(lambda trace: _Shell(trace, scripts, ("sh",), root=root).run(commands)))
+    script = Script("sh", bash.read(text, is_bash=False))
+    return list(ways(lambda trace: _Shell(trace, scripts, script, (), root=root).run()))
 
 
 class _Ended(Exception):
@@ -49,23 +49,33 @@ class _Shell:
     """A shell that runs a script. `_status` is None while it depends on the machine."""
 
     def __init__(
-        self, trace: Trace, scripts: Mapping[str, Script], words: tuple[str, ...], *, root: bool
+        self,
+        trace: Trace,
+        scripts: Mapping[str, Script],
+        script: Script,
+        arguments: tuple[str, ...],
+        *,
+        root: bool,
     ) -> None:
         self._trace = trace
         self._scripts = scripts
+        self._script = script
         self._root = root
-        self._expansion = Expansion(words[0], words[1:], self._exact_status, root=root)
+        self._expansion = Expansion(script.path, arguments, self._exact_status, root=root)
+        self._expansion.values = {"EUID": "0", "UID": "0"} if root and script.is_bash else {}
+        self._expansion.unset_fails = "u" in script.options
+        self._errexit = "e" in script.options
         self._functions: dict[str, Node] = {}
-        self._errexit = self._tested = False
+        self._tested = False
         self._depth = 0
         self._set(0)
 
-    def run(self, script: Node, options: str = "") -> int:
+    def run(self) -> int:
         """Return the exit status of the script."""
-        self._errexit = "e" in options
-        self._expansion.unset_fails = "u" in options
+        if self._script.commands is None:
+            raise NotUnderstood(self._script.why)
         with suppress(_Ended):
-            self._node(script, tested=False)
+            self._node(self._script.commands, tested=False)
         return self._settled()
 
     # The exit status of the last command
@@ -226,26 +236,26 @@ class _Shell:
         if found:
             self._trace.calls.append(found)
             self._set(None)
-        elif not self._script(inner, root=user == ROOT or (self._root and not user)):
+        elif not self._runs_script(inner, root=user == ROOT or (self._root and not user)):
             self._trace.is_pure = False
             verb = next((word for word in inner[1:] if not word.startswith("-")), "")
             always = _ALWAYS_SUCCEED.get(plain_name(inner[0])) == verb
             self._set(0 if always else None, exact=always)
 
-    def _script(self, words: tuple[str, ...], *, root: bool) -> bool:
+    def _runs_script(self, words: tuple[str, ...], *, root: bool) -> bool:
         """Run a script that is known, or a command for a shell; returns whether it is one."""
-        arguments = words[1:] if plain_name(words[0]) in SHELLS else words
-        match arguments:
-            case ("-c", text) if arguments is not words:
-                script = Script("sh", bash.read(text))
-            case (path, *_) if path in self._scripts:
-                script = self._scripts[path]
+        shell = plain_name(words[0]) if plain_name(words[0]) in SHELLS else ""
+        match words[1:] if shell else words:
+            case ("-c", text) if shell:
+                script = Script("sh", bash.read(text, is_bash=shell == "bash"), is_bash=shell == "bash")
+                arguments: tuple[str, ...] = ()
+            case (path, *rest) if path in self._scripts:
+                script, arguments = self._scripts[path], tuple(rest)
             case _:
                 return False
-        if script.commands is None:
-            raise NotUnderstood(script.why)
-        inner = _Shell(self._trace, self._scripts, (script.path, *arguments[1:]), root=root)
-        self._set(inner.run(script.commands, script.options))
+        if shell and script.is_bash and shell != "bash":
+            raise NotUnderstood("a script of bash that another shell runs")
+        self._set(_Shell(self._trace, self._scripts, script, arguments, root=root).run())
         return True
 
     def _function(self, body: Node, arguments: list[str]) -> None:

@@ -37,7 +37,7 @@ class Expansion:
 
     def __init__(self, path: str, arguments: Iterable[str], status: Callable[[], int], *, root: bool) -> None:
         self.arguments = list(arguments)
-        self.values = {"EUID": "0", "UID": "0"} if root else {}
+        self.values: dict[str, str] = {}
         self.unset_fails = False
         self._path = path
         self._status = status

@@ -11,7 +11,7 @@ from hkswitch.homebridge.tokens import Unreadable
 USUAL_PATH: Final = "/usr/local/bin/serviceswitch"
 MOST_SCRIPT_BYTES: Final = 1 << 18
 
-_SHEBANG = re.compile(r"#!\s*(?:/\S*/env\s+)?\S*\b(?:bash|sh|dash)(?:\s+(?P<options>-[eux]+))?\s*")
+_SHEBANG = re.compile(r"#!\s*(?:/\S*/env\s+)?\S*\b(?P<shell>bash|sh|dash)(?:\s+(?P<options>-[eux]+))?\s*")
 
 
 class Script(NamedTuple):
@@ -21,6 +21,7 @@ class Script(NamedTuple):
     commands: Compound | None
     why: str = ""
     options: str = ""
+    is_bash: bool = False
 
 
 def by_name(scripts: Iterable[Script]) -> Mapping[str, Script]:
@@ -42,7 +43,8 @@ def read(path: str, contents: bytes | None) -> Script:
     shebang = _SHEBANG.fullmatch(text.partition("\n")[0])
     if not shebang:
         return Script(path, None, "its first line names an unsupported shell")
+    is_bash = shebang["shell"] == "bash"
     try:
-        return Script(path, bash.read(text), options=shebang["options"] or "")
+        return Script(path, bash.read(text, is_bash=is_bash), "", shebang["options"] or "", is_bash)
     except Unreadable as error:
         return Script(path, None, f"it contains something unsupported: {error}")

@@ -11,13 +11,15 @@ from typing import Final, NamedTuple
 _OPERATOR = re.compile(r"\d*(?:>>|>&|>\||<&|<<|<>|>|<)|&>>|&>|;;&|;;|;&|;|&&|&|\|\||\|&|\||\(|\)|\n")
 _BLANK = re.compile(r"(?:[ \t]|\\\n)+")
 _COMMENT = re.compile(r"#[^\n]*")
-_PLAIN_TEXT = re.compile(r"[^\s\\'\"$`;&|<>()]+")
-_QUOTED = re.compile(r'[^\\"$`]+')
-_ONE = re.compile(r".", re.DOTALL)
 _EXPRESSION = re.compile(r"[^\s'\"`]+(?=\s)")
-_PARAMETER = re.compile(r"\$(?P<name>[A-Za-z_]\w*|[0-9@*#?])", re.ASCII)
-_BRACED = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*|[0-9]+|[@*#?])\}", re.ASCII)
-_ESCAPABLE: Final = '$`"\\\n'
+_PARAMETER: Final = r"|\$(?P<name>[A-Za-z_]\w*|[0-9@*#?])|\$\{(?P<braced>[A-Za-z_]\w*|[0-9]+|[@*#?])\}"
+_PART = re.compile(
+    r"(?P<plain>[^\s\\'\"$`;&|<>()]+)|'(?P<single>[^']*)'|\\(?P<escaped>[\s\S])" + _PARAMETER, re.ASCII
+)
+_QUOTED_PART = re.compile(
+    r"(?P<plain>[^\\\"$`]+|\\(?![$`\"\\\n]))|\\(?P<escaped>[$`\"\\\n])" + _PARAMETER, re.ASCII
+)
+_INVALID: Final = {"'": "an unterminated quote", "\\": "a backslash at the end"}
 
 
 class Unreadable(Exception):
@@ -114,64 +116,34 @@ class _Scanner:
         return match[0] if match else ""
 
     def _word(self) -> ShellWord:
-        parts: list[Part] = []
-        while self._at < len(self._text) and (more := self._parts()):
-            parts += more
+        parts = tuple(self._parts(_PART, quoted=False))
         if not parts:
-            raise Unreadable(f"the character {self._text[self._at]!r}")
-        return ShellWord(tuple(parts))
+            char = self._text[self._at]
+            raise Unreadable(_INVALID.get(char, f"the character {char!r}"))
+        return ShellWord(parts)
 
-    def _parts(self) -> list[Part]:
-        """Return the next parts of a word; none if it ends here."""
-        if found := self._take(_PLAIN_TEXT):
-            return [Literal(found, quoted=False)]
-        match self._text[self._at]:
-            case "'":
-                return [self._single_quoted()]
-            case '"':
-                return list(self._double_quoted())
-            case "\\":
-                return [self._escaped()]
-            case "$" | "`":
-                return [self._expansion(quoted=False)]
-        return []
-
-    def _escaped(self) -> Literal:
-        if self._at + 1 == len(self._text):
-            raise Unreadable("a backslash at the end")
-        self._at += 2
-        char = self._text[self._at - 1]
-        return Literal("" if char == "\n" else char, quoted=True)
-
-    def _single_quoted(self) -> Literal:
-        end = self._text.find("'", self._at + 1)
-        if end < 0:
-            raise Unreadable("an unterminated quote")
-        text, self._at = self._text[self._at + 1 : end], end + 1
-        return Literal(text, quoted=True)
-
-    def _double_quoted(self) -> Iterator[Part]:
-        self._at += 1
-        if self._text.startswith('"', self._at):
-            yield Literal("", quoted=True)
+    def _parts(self, pattern: re.Pattern[str], *, quoted: bool) -> Iterator[Part]:
+        """Yield the parts of a word up to its end, or up to the closing quote."""
         while self._at < len(self._text):
             char = self._text[self._at]
-            if char == '"':
+            if match := pattern.match(self._text, self._at):
+                self._at = match.end()
+                yield _part(match, quoted=quoted)
+            elif char in "$`":
+                yield self._opaque()
+            elif char == '"' and not quoted:
                 self._at += 1
-                return
-            if char in "$`":
-                yield self._expansion(quoted=True)
-            elif char == "\\" and self._text[self._at + 1 : self._at + 2] in _ESCAPABLE:
-                yield self._escaped()
+                if self._text.startswith('"', self._at):
+                    yield Literal("", quoted=True)
+                yield from self._parts(_QUOTED_PART, quoted=True)
+                if not self._text.startswith('"', self._at):
+                    raise Unreadable("an unterminated quote")
+                self._at += 1
             else:
-                yield Literal(self._take(_QUOTED) or self._take(_ONE), quoted=True)
-        raise Unreadable("an unterminated quote")
+                return
 
-    def _expansion(self, *, quoted: bool) -> Part:
+    def _opaque(self) -> Opaque:
         start = self._at
-        if match := _PARAMETER.match(self._text, start) or _BRACED.match(self._text, start):
-            self._at = match.end()
-            return Parameter(match["name"], quoted)
         self._at += 1
         if self._text[start] == "`":
             self._at = self._text.find("`", self._at) + 1 or self._no_end()
@@ -185,3 +157,12 @@ class _Scanner:
 
     def _no_end(self) -> int:
         raise Unreadable("an unterminated expansion")
+
+
+def _part(match: re.Match[str], *, quoted: bool) -> Part:
+    text = match[match.lastgroup or 0]
+    if match.lastgroup in {"name", "braced"}:
+        return Parameter(text, quoted)
+    if match.lastgroup == "escaped":
+        text = text.replace("\n", "")
+    return Literal(text, quoted or match.lastgroup != "plain")

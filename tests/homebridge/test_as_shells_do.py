@@ -165,20 +165,20 @@ def test_the_words_of_a_command_are_those_that_a_program_gets(folder: Path, long
     assert split > EXAMPLES // 10
 
 
-def test_what_is_understood_is_what_bash_does(folder: Path, long: bool) -> None:
+def test_what_is_understood_is_what_shells_do(folder: Path, long: bool) -> None:
     understood = 0
 
     @drawn(long=long)
-    @given(SCRIPTS, st.sampled_from(["start", "is-active"]))
-    def check(body: str, verb: str) -> None:
+    @given(SCRIPTS, st.sampled_from(["start", "is-active"]), st.sampled_from(["bash", "sh"]))
+    def check(body: str, verb: str, shell: str) -> None:
         nonlocal understood
-        text = f"#!/bin/bash\n{body}\nsystemctl {verb} last\n"
+        text = f"#!/bin/{shell}\n{body}\nsystemctl {verb} last\n"
         effect = read(f"sudo {USUAL_PATH} start web", machine({USUAL_PATH: text.encode()})).effect
         if not effect.call and not effect.is_constant:
             return
         understood += 1
-        status, calls = bash(text, folder, fails=0)
-        status_of_failures, calls_of_failures = bash(text, folder, fails=3)
+        status, calls = run(shell, text, folder, fails=0)
+        status_of_failures, calls_of_failures = run(shell, text, folder, fails=3)
         if effect.call:
             assert status == 0, text
             assert {verb for verb, _ in calls} == {effect.call.verb}, text
@@ -192,13 +192,13 @@ def test_what_is_understood_is_what_bash_does(folder: Path, long: bool) -> None:
     assert understood > EXAMPLES // 10
 
 
-def bash(text: str, folder: Path, *, fails: int) -> tuple[int, set[tuple[str, str]]]:
-    """How bash ends, and each verb and each unit, if all calls of systemctl end with `fails`."""
+def run(shell: str, text: str, folder: Path, *, fails: int) -> tuple[int, set[tuple[str, str]]]:
+    """How the shell ends, and each verb and each unit, if all calls of systemctl end with `fails`."""
     script = folder / "script"
     script.write_text(f"exec 7>{folder}/log\n{text}")
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "FAILS": str(fails)}
     ended = subprocess.run(
-        ["bash", str(script), "start", "web"],
+        [shell, str(script), "start", "web"],
         env=environment,
         cwd=folder,
         capture_output=True,

@@ -184,7 +184,17 @@ NOT_UNDERSTOOD = {
     "a text for eval": ("eval systemctl start smb", "the command 'eval systemctl start smb'"),
 }
 
+NOT_POSIX = {
+    "an output": ("systemctl start smb &> /dev/null", "'&>'"),
+    "a condition": ("[[ -n x ]]; systemctl start smb", "'[['"),
+    "a comparison": ("[ a == a ]; systemctl start smb", "'=='"),
+    "a function": ("function f { systemctl start smb; }; f", "'function'"),
+}
+
 UNREADABLE = {
+    "a semicolon too many": ("; systemctl start smb", "';' in this place"),
+    "an empty block": ("f() { }; systemctl start smb", "'}' in this place"),
+    "an empty branch": ("if true; then fi; systemctl start smb", "'fi' in this place"),
     "a here-document": ("cat <<EOF\nx\nEOF", "a here-document, '<<'"),
     "a loop": ("while true; do systemctl start smb; done", "'while' in this place"),
     "an arithmetic command": ("((x++))", "'(' in this place"),
@@ -298,6 +308,14 @@ def test_what_is_not_certain_has_no_effect(body: str, why: str) -> None:
 def test_a_script_with_something_unknown_is_not_understood(body: str, why: str) -> None:
     found = effect(f"#!/bin/bash\n{body}", "start", "web")
     assert found == Effect(None, False, f"it contains something unsupported: {why}")
+
+
+@pytest.mark.parametrize(("body", "sign"), [pytest.param(*row, id=name) for name, row in NOT_POSIX.items()])
+def test_a_script_of_sh_has_no_syntax_of_bash(body: str, sign: str) -> None:
+    found = effect(f"#!/bin/sh\n{body}", "start", "web")
+    assert found.why == f"it contains something unsupported: {sign}, which not every sh has"
+    assert effect(f"#!/bin/bash\n{body}", "start", "web").call
+    assert read(f"sudo sh {USUAL_PATH}", machine({USUAL_PATH: b"#!/bin/bash\ntrue\n"})).effect.call is None
 
 
 @pytest.mark.parametrize(

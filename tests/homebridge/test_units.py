@@ -28,7 +28,7 @@ IS_UNITS = {
     "&&": ("systemctl start a && systemctl start b", "systemctl stop a && systemctl stop b", None, "a b"),
     "semicolons": ("systemctl start a; systemctl start b;", "systemctl stop a;systemctl stop b", None, "a b"),
     "lines": ("systemctl start a\nsystemctl start b\n", "systemctl stop a \\\n b", None, "a b"),
-    "no output": ("systemctl start a > /dev/null 2>&1", "systemctl stop a &>/dev/null", None, "a"),
+    "no output": ("systemctl start a > /dev/null 2>&1", "systemctl stop a >/dev/null", None, "a"),
     "a shell of its own": ("sudo sh -c 'systemctl start a'", 'bash -c "systemctl stop a"', None, "a"),
     "a subshell": ("(systemctl start a; systemctl start b)", "{ systemctl stop a b; }", None, "a b"),
     "a failure that does not matter": ("systemctl start a || true", "systemctl stop a || echo no", None, "a"),
@@ -74,6 +74,9 @@ IS_COMMANDS = {
     "a condition of the machine": ("[ -e /run/a ] && systemctl start a", "systemctl stop a"),
     "a variable": ("systemctl start $UNIT", "systemctl stop a"),
     "another root": ("systemctl --root=/mnt start a", "systemctl stop a"),
+    "no output, as in bash alone": ("systemctl start a &>/dev/null", "systemctl stop a"),
+    "a mistake": ("systemctl start a; ; true", "systemctl stop a"),
+    "nothing in parentheses": ("systemctl start a; ()", "systemctl stop a"),
     "an output file": ("systemctl start a > /tmp/log", "systemctl stop a"),
     "a state that decides": (*("systemctl is-active a || systemctl start a", "systemctl stop a"),),
 }
