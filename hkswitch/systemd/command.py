@@ -12,7 +12,7 @@ MAY_MEAN: Final = {
     216: "cannot take on the user's groups",
     217: "cannot take on the user",
 }
-"""systemd's own exit codes for what it does before a program (systemd.exec(5)); programs may use them, too."""
+"""Exit codes of systemd's own, from before a program runs (systemd.exec(5)); programs may use them, too."""
 
 LARGEST_ANSWER: Final = 125
 """Shells and other wrappers use higher exit codes when they cannot run a program."""
