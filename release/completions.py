@@ -38,6 +38,8 @@ VALUES: Final[Mapping[str, Value]] = {
     "DIR": Value.FOLDER,
     "GROUP": Value.GROUP,
     "CONTROLLER": Value.CONTROLLER,
+    "OLD=COPY": Value.FILE,
+    "NAME": Value.FREE,
     "IP": Value.FREE,
     "N": Value.FREE,
 }

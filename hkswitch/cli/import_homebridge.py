@@ -4,23 +4,29 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import click
 
 from hkswitch.cli.options import examples
 from hkswitch.homebridge import (
     MOST_CONFIG_BYTES,
-    MOST_WRAPPER_BYTES,
+    MOST_SCRIPT_BYTES,
     USUAL_PATH,
     Imported,
-    NothingImported,
-    Script,
+    Machine,
+    by_name,
     convert,
-    read_wrapper,
+    is_user,
+    read_script,
 )
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.environment import SEARCH_PATH
 from hkswitch.model.errors import Exit, Failure, exit_of
+
+_USUAL_USER: Final = "homebridge"
+_WORKING_FOLDER: Final = "/var/lib/homebridge"
+"""The folder in which Homebridge's own service (hb-service) runs and has its config."""
 
 
 @click.command(
@@ -29,9 +35,15 @@ from hkswitch.model.errors import Exit, Failure, exit_of
 @click.argument("config", type=click.Path(readable=False, path_type=Path), metavar="CONFIG.JSON")
 @click.option(
     "--wrapper",
-    type=click.Path(readable=False, path_type=Path),
-    metavar="FILE",
-    help="Script that the switches call [/usr/local/bin/serviceswitch, if it exists]",
+    "wrappers",
+    multiple=True,
+    metavar="OLD=COPY",
+    help="Script that the switches call, and a copy to read; repeatable [/usr/local/bin/serviceswitch]",
+)
+@click.option(
+    "--user",
+    metavar="NAME",
+    help="User that Homebridge ran as [the owner of its folder 'persist', or homebridge]",
 )
 @click.option(
     "-o",
@@ -40,19 +52,13 @@ from hkswitch.model.errors import Exit, Failure, exit_of
     metavar="FILE",
     help="New file to write to [standard output]",
 )
-@click.option(
-    "--scripts",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder for scripts: one for each command that needs a shell",
-)
-def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, scripts: Path | None) -> None:
+def import_homebridge(config: Path, wrappers: tuple[str, ...], user: str | None, output: Path | None) -> None:
     """Import switches from a Homebridge config.
 
-    Converts the switches of the cmdSwitch2 plugin, with a comment on each. Commands that need a shell become
-    comments, or scripts with --scripts. It runs none of the commands.
+    Converts the switches of the plugins cmdSwitch2, cmdSwitch and Script2, with a comment on each: to units
+    where that is certain, and to commands otherwise. It runs none of the commands.
     """
-    imported = read(config, wrapper, scripts)
+    imported = read(config, wrappers, user)
     if output is None:
         click.echo(imported.text, nl=False)
     else:
@@ -60,31 +66,28 @@ def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, s
     click.echo(imported.summary, err=output is None)
 
 
-def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:
-    """Convert a Homebridge config, and write its scripts. Raises `Failure`."""
+def read(config: Path, wrappers: tuple[str, ...] = (), user: str | None = None) -> Imported:
+    """Convert a Homebridge config. Raises `Failure`."""
     contents = _contents(config, MOST_CONFIG_BYTES)
-    try:
-        imported = convert(
-            contents,
-            str(config),
-            which=lambda name: shutil.which(name, path=SEARCH_PATH),
-            wrapper=read_wrapper(str((wrapper or Path(USUAL_PATH)).absolute()), _wrapper(wrapper)),
-            scripts=None if scripts is None else str(scripts.absolute()),
-        )
-    except NothingImported as nothing:
-        _write_all(nothing.imported.scripts, scripts)
-        raise
-    _write_all(imported.scripts, scripts)
-    return imported
+    user = user or _owner(config)
+    if not is_user(user):
+        raise Failure(f"cannot run commands as {user!r}: invalid user name; use `--user NAME`", Exit.USAGE)
+    folder = str(config.absolute().parent)
+    machine = Machine(
+        which=lambda name: shutil.which(name, path=SEARCH_PATH),
+        scripts=by_name(read_script(path, data) for path, data in _scripts(wrappers).items()),
+        user=user,
+    )
+    return convert(contents, str(config), machine, folder if folder == _WORKING_FOLDER else "")
 
 
-def write_new(file: Path, text: str, mode: int = 0o644) -> None:
+def write_new(file: Path, text: str) -> None:
     """Write a new file, whole or not at all; never overwrite one. Raises `Failure`."""
     try:
         with file.open("x", encoding="utf-8") as opened, _removed_on_failure(file):
             opened.write(text)
             opened.flush()
-            file.chmod(mode)
+            file.chmod(0o644)
     except FileExistsError:
         raise _cannot_write(file, "it already exists; remove it, or name another file") from None
     except OSError as error:
@@ -116,20 +119,20 @@ def _contents(file: Path, most_bytes: int) -> bytes:
         ) from error
 
 
-def _wrapper(named: Path | None) -> bytes | None:
-    if named is not None:
-        return _contents(named, MOST_WRAPPER_BYTES)
+def _scripts(wrappers: tuple[str, ...]) -> dict[str, bytes | None]:
+    """Return the contents of the scripts that switches call, by their paths in the config."""
+    found: dict[str, bytes | None] = {USUAL_PATH: None}
     with suppress(Failure):  # most machines have none
-        return _contents(Path(USUAL_PATH), MOST_WRAPPER_BYTES)
-    return None
+        found[USUAL_PATH] = _contents(Path(USUAL_PATH), MOST_SCRIPT_BYTES)
+    for wrapper in wrappers:
+        old, _, copy = wrapper.partition("=")
+        found[str(Path(old).absolute())] = _contents(Path(copy or old), MOST_SCRIPT_BYTES)
+    return found
 
 
-def _write_all(scripts: tuple[Script, ...], folder: Path | None) -> None:
-    if folder is None or not scripts:
-        return
+def _owner(config: Path) -> str:
+    """Return the user that Homebridge ran as: the owner of the folder in which it keeps its pairings."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(folder, error.strerror or str(error)) from error
-    for script in scripts:
-        write_new(folder / script.name, script.text, mode=0o755)
+        return (config.absolute().parent / "persist").owner()
+    except (OSError, KeyError):
+        return _USUAL_USER

@@ -1,21 +1,25 @@
 """Converts a Homebridge config to an hkswitch config. Pure: no I/O.
 
-The command line needs only `convert`, and `read_wrapper` for the script that the commands call.
+The command line needs only `convert`, and `read_script` for the scripts that the commands call.
 """
 
+from hkswitch.homebridge.commands import Machine
 from hkswitch.homebridge.conversion import convert
-from hkswitch.homebridge.imported import Imported, NothingImported, Script
+from hkswitch.homebridge.imported import Imported, NothingImported
 from hkswitch.homebridge.jsonc import MOST_CONFIG_BYTES
-from hkswitch.homebridge.wrapper import MOST_WRAPPER_BYTES, USUAL_PATH
-from hkswitch.homebridge.wrapper import read as read_wrapper
+from hkswitch.homebridge.scripts import MOST_SCRIPT_BYTES, USUAL_PATH, by_name
+from hkswitch.homebridge.scripts import read as read_script
+from hkswitch.homebridge.systemctl import is_user
 
 __all__ = [
     "MOST_CONFIG_BYTES",
-    "MOST_WRAPPER_BYTES",
+    "MOST_SCRIPT_BYTES",
     "USUAL_PATH",
     "Imported",
+    "Machine",
     "NothingImported",
-    "Script",
+    "by_name",
     "convert",
-    "read_wrapper",
+    "is_user",
+    "read_script",
 ]

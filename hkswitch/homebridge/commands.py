@@ -1,196 +1,201 @@
-"""Finds out what a command of a Homebridge config does, as far as that is certain. Pure: no I/O.
-
-The caller passes the function that looks up programs on the machine.
-"""
+"""Reads a command of a Homebridge config: how to run it, and its effect if that is certain. Pure: no I/O."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from itertools import takewhile
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
-from hkswitch.homebridge import shellwords
+from hkswitch.homebridge import tokens
+from hkswitch.homebridge.evaluation import BUILTINS, SHELLS, follow
+from hkswitch.homebridge.expansion import NotUnderstood
+from hkswitch.homebridge.scripts import Script
+from hkswitch.homebridge.systemctl import ROOT, Call, Verb, plain_name, scalar, without_sudo
+from hkswitch.homebridge.tokens import Literal, ShellWord, Unreadable
+from hkswitch.homebridge.trace import Way
 from hkswitch.homebridge.wording import quoted
 from hkswitch.model import config_values as values
-from hkswitch.model.yaml_nodes import Position, Scalar
+from hkswitch.model.group import Argv
 
 Which = Callable[[str], str | None]
 """The absolute path of a program, as `shutil.which` finds it."""
 
-_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\S+\.(?:exe|bat|cmd|ps1|vbs)\b|powershell\b|pwsh\b", re.IGNORECASE)
-_MACOS: Final = frozenset({"launchctl", "osascript", "pmset", "caffeinate", "shortcuts"})
-_SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ash", "ksh"})
-_SHELL_COMMAND = re.compile(r"-[a-zA-Z]*c[a-zA-Z]*")
-_REMOTE: Final = frozenset({"ssh", "scp", "sftp", "rsync", "sshpass"})
-_SUDO_OPTION = re.compile(
-    r"-[nEHSkA]+|--(?:non-interactive|preserve-env|set-home|stdin|reset-timestamp|user=root)"
-)
-_IGNORED_BY_UNITS: Final = frozenset(
-    {"--no-pager", "--quiet", "-q", "--no-block", "--no-ask-password", "--system", "--full", "-l", "--wait"}
-)
-_SYSTEM_FOLDERS: Final = frozenset({"", "/bin", "/usr/bin", "/sbin", "/usr/sbin"})
+SHELL: Final = "/bin/sh"
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_GLOB_OR_BRACE = re.compile(r"[*?\[{}]")
+_URL_WORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\[{}]*")
+_SUDO = re.compile(r"(?:^|[\n;&|(`'\"!]|\b(?:then|do|else|exec|nohup)\b)\s*(?:\S*/)?sudo\s")
 _SCRIPTS: Final = (".sh", ".bash", ".py", ".js", ".pl", ".rb", ".php")
 _OTHERS_FOLDERS = re.compile(r"/(?:home|Users|tmp|var/tmp|var/homebridge|var/lib/homebridge|homebridge)/.+")
+_RELATIVE = re.compile(r"(?:^|[\s;&|('\"`])\.{1,2}/")
 
 
-class Verb(StrEnum):
-    """An action on units."""
+class Machine(NamedTuple):
+    """The machine that Homebridge runs on: its programs, the scripts that can be read, Homebridge's user."""
 
-    START = "start"
-    STOP = "stop"
-    RESTART = "restart"
-    STATUS = "status"
-
-
-_SYSTEMCTL_VERBS: Final = {
-    "start": Verb.START,
-    "stop": Verb.STOP,
-    "restart": Verb.RESTART,
-    "try-restart": Verb.RESTART,
-    "status": Verb.STATUS,
-    "is-active": Verb.STATUS,
-}
-_SERVICE_VERBS: Final = {verb.value: verb for verb in Verb}
+    which: Which
+    scripts: Mapping[str, Script]
+    user: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An action on units, which have their full names."""
+class Effect(NamedTuple):
+    """The effect of a command: an action on units and nothing else, if that is certain.
 
-    verb: Verb
-    units: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HomebridgeCommand:
-    """A command that was read. Without `argv` it cannot be imported, and `why` gives the reason.
-
-    `call`: its action on units, if it does nothing else. `for_shell`: whether it could become a script.
-    `words`: those of the command itself, without a sudo that only switches to root.
+    `is_constant`: it always ends in the same way. `why`: the reason why nothing is certain.
     """
+
+    call: Call | None = None
+    is_constant: bool = False
+    why: str = ""
+
+
+class Command(NamedTuple):
+    """A command that was read. Without `argv` it cannot be imported, and `why` gives the reason."""
 
     text: str
-    words: tuple[str, ...] = ()
-    argv: tuple[str, ...] = ()
+    user: str
+    argv: Argv = ()
     why: str = ""
-    call: Call | None = None
-    for_shell: bool = False
+    effect: Effect = Effect()
     notes: tuple[str, ...] = ()
+    is_relative: bool = False
 
 
-def read(text: str, which: Which) -> HomebridgeCommand:
-    """Parse a command line, and find out what it does."""
+def read(text: str, machine: Machine) -> Command:
+    """Find out how to run a command as it was run, and what it does."""
+    if _ADDRESS.match(text):
+        return Command(text, machine.user, why="is no program, but an address; use curl or wget")
+    words = _words(text)
+    user, inner = without_sudo(words)
+    if not inner or ("/" in inner[0] and not inner[0].startswith("/")):
+        return _for_shell(text, machine)
+    user = user or machine.user
+    program = _program(inner[0], machine)
+    if not program:
+        why = f"needs {quoted(inner[0])}, which is not on this machine; write its absolute path"
+        return Command(text, user, why=why)
+    argv = (program, *inner[1:])
+    effect = _effect(text, machine)
+    notes = [*_called_as_before(argv, machine, effect), *_written_by_others(argv, user)]
+    inner_text = "\n".join(argv[1:]) if plain_name(inner[0]) in SHELLS else ""
+    if plain_name(program) == "sudo" or _SUDO.search(inner_text):
+        notes += _sudo_inside(user)
+    relative = any(_is_relative_script(word) for word in argv[1:])
+    return _checked(Command(text, user, argv, "", effect, tuple(notes), relative))
+
+
+def _for_shell(text: str, machine: Machine) -> Command:
+    notes = _sudo_inside(machine.user) if _SUDO.search(text) else ()
+    argv = (SHELL, "-c", text)
+    relative = _RELATIVE.search(text) is not None
+    return _checked(Command(text, machine.user, argv, "", _effect(text, machine), notes, relative))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Return the words of a command that needs no shell; none if it needs one."""
     try:
-        words = shellwords.split(text)
-    except shellwords.NeedsShell as reason:
-        return HomebridgeCommand(text, why=f"needs a shell: {reason}", for_shell=True)
-    if not words:
-        return HomebridgeCommand(text, why="is empty")
-    if _WINDOWS.match(text.strip()):
-        return HomebridgeCommand(text, why="is for Windows")
-    return of_words(text, words, which)
+        found = tokens.read(text)
+    except (Unreadable, RecursionError):
+        return ()
+    words = [_word(token) if isinstance(token, ShellWord) else None for token in found]
+    if not words or None in words or BUILTINS.fullmatch(words[0] or "") or "=" in (words[0] or ""):
+        return ()
+    return tuple(word or "" for word in words)
 
 
-def of_words(text: str, words: tuple[str, ...], which: Which) -> HomebridgeCommand:
-    """Find out what a program does with these arguments."""
-    inner = as_root(words)
-    if not inner:
-        return HomebridgeCommand(text, why="names no program")
-    name = inner[0].rpartition("/")[2]
-    if name in _MACOS:
-        return HomebridgeCommand(text, why=f"is for macOS: {quoted(name)}")
-    options = list(takewhile(lambda word: word.startswith("-"), inner[1:]))
-    if name in _SHELLS and any(_SHELL_COMMAND.fullmatch(option) for option in options):
-        return HomebridgeCommand(text, why=f"needs a shell: '{name} -c'", for_shell=True)
-    if _name(inner[0]) == "systemctl" and "--user" in inner:
-        return HomebridgeCommand(text, why="is for user units, and hkswitch only switches system units")
-    notes = tuple(_notes(inner))
-    return replace(_program(text, inner, which), words=inner, call=call(inner), notes=notes)
+def _word(word: ShellWord) -> str | None:
+    """Return the text of a word that no shell would change; None if one would."""
+    if _URL_WORD.fullmatch(word.plain):
+        return word.plain  # a pattern in theory, but it would need a folder that is called 'http:'
+    texts = []
+    for index, part in enumerate(word.parts):
+        if not isinstance(part, Literal):
+            return None
+        if not part.quoted and (_GLOB_OR_BRACE.search(part.text) or (not index and part.text[:1] == "~")):
+            return None
+        texts.append(part.text)
+    return "".join(texts)
 
 
-def as_root(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `words` without a sudo that only switches to root, which runs them anyway.
-
-    A sudo that switches to another user, or does more than that, is kept.
-    """
-    if not words or _name(words[0]) != "sudo":
-        return words
-    rest = list(words[1:])
-    while rest and rest[0].startswith("-"):
-        if rest[:2] in (["-u", "root"], ["--user", "root"]):
-            del rest[:2]
-        elif rest[0] == "--":
-            del rest[0]
-            break
-        elif _SUDO_OPTION.fullmatch(rest[0]) or rest[0] == "-uroot":
-            del rest[0]
-        else:
-            return words
-    return words if rest and "=" in rest[0] else tuple(rest)
+def _program(name: str, machine: Machine) -> str:
+    if "/" in name:
+        return name
+    if name in machine.scripts:
+        return machine.scripts[name].path
+    found = machine.which(name) or ""
+    return found if found.startswith("/") else ""
 
 
-def call(words: tuple[str, ...]) -> Call | None:
-    """Return the action of these words on units, if they do nothing else."""
-    match [_name(words[0]), *words[1:]] if words else []:
-        case ["systemctl", *arguments]:
-            verb, *names = [word for word in arguments if word not in _IGNORED_BY_UNITS] or [""]
-            return _call(_SYSTEMCTL_VERBS.get(verb), names)
-        case ["service", name, verb]:
-            return _call(_SERVICE_VERBS.get(verb), [name])
-        case [script, verb] if script.startswith("/etc/init.d/"):
-            return _call(_SERVICE_VERBS.get(verb), [script.removeprefix("/etc/init.d/")])
-    return None
-
-
-def _call(verb: Verb | None, names: list[str]) -> Call | None:
-    if not verb or not names or any(name.startswith("-") for name in names):
-        return None
+def _checked(command: Command) -> Command:
+    """Return the command, or why hkswitch would reject it."""
     try:
-        return Call(verb, tuple(dict.fromkeys(values.unit(_scalar(name)) for name in names)))
-    except ValueError:
-        return None
-
-
-def _program(text: str, words: tuple[str, ...], which: Which) -> HomebridgeCommand:
-    program = words[0]
-    if "/" not in program:
-        found = which(program)
-        if not found or not found.startswith("/"):
-            return HomebridgeCommand(text, why=f"needs {quoted(program)}, which is not on this machine")
-        program = found
-    if any(len(word) > values.MOST_ARGUMENT for word in words):
-        return HomebridgeCommand(text, why=f"has an argument of more than {values.MOST_ARGUMENT} characters")
-    try:
-        values.program(_scalar(program))
-        for word in words[1:]:
-            values.argument(_scalar(word))
+        values.user(scalar(command.user))
+        values.program(scalar(command.argv[0]))
+        for word in command.argv[1:]:
+            values.argument(scalar(word))
     except ValueError as error:
-        return HomebridgeCommand(text, why=f"is invalid: {error}")
-    return HomebridgeCommand(text, argv=(program, *words[1:]))
+        return Command(command.text, command.user, why=f"is invalid: {error}")
+    return command
 
 
-def _notes(words: tuple[str, ...]) -> list[str]:
-    notes = []
-    if _name(words[0]) == "sudo":
-        notes.append("sudo is kept, because it does more than switch to root")
-    if _name(words[0]) in _REMOTE:
-        notes.append("root now makes this connection, so root needs the key, and the host in its known_hosts")
-    for word in [words[0], *(word for word in words[1:] if word.endswith(_SCRIPTS))]:
-        if _OTHERS_FOLDERS.fullmatch(word):
-            why = "any user who can write that file can become root; move it to /usr/local/libexec"
-            notes.append(f"{quoted(word)}: {why}")
-        elif word.endswith(_SCRIPTS) and "/" in word and not word.startswith(("/", "-")):
-            notes.append(f"{quoted(word)}: write its absolute path; it no longer runs in Homebridge's folder")
-    return notes
+# What it does
 
 
-def _scalar(text: str) -> Scalar:
-    """Return `text` as a config value, to which the config's rules can be applied."""
-    return Scalar(Position(1, 1), text, is_text=True)
+def _effect(text: str, machine: Machine) -> Effect:
+    try:
+        return _judged(follow(text, machine.scripts, root=machine.user == ROOT))
+    except (NotUnderstood, Unreadable) as why:
+        return Effect(why=str(why))
 
 
-def _name(program: str) -> str:
-    """Return the name of a program in a system folder; of any other program, the whole path."""
-    folder, _, name = program.rpartition("/")
-    return name if folder in _SYSTEM_FOLDERS else program
+def _judged(found: list[Way]) -> Effect:
+    """Return what all ways through a command have in common. On the first, everything succeeds."""
+    first, *others = found
+    constant = all(way.status == first.status for way in others)
+    verbs = {call.verb for way in found for call in way.calls}
+    why = ""
+    if first.status:
+        why = "it refuses these arguments"
+    elif not all(way.is_pure for way in found):
+        why = "it runs other programs, too"
+    elif len(verbs) != 1:
+        why = "it does more than one thing" if verbs else "it does nothing with units"
+    elif any(set(way.calls) - set(first.calls) for way in others):
+        why = "it does something else if a unit fails"
+    elif Verb.STATUS in verbs and (constant or not all(way.status for way in others)):
+        why = "its exit status does not depend on the units alone"
+    if why:
+        return Effect(None, constant, why)
+    units = tuple(dict.fromkeys(unit for call in first.calls for unit in call.units))
+    return Effect(Call(verbs.pop(), units, any(call.any_of for call in first.calls)), constant)
+
+
+# What to say about it
+
+
+def _called_as_before(argv: Argv, machine: Machine, effect: Effect) -> tuple[str, ...]:
+    script = next((word for word in argv[:2] if word in machine.scripts), "")
+    return (f"{quoted(script)} is called as before: {effect.why}",) if script and effect.why else ()
+
+
+def _sudo_inside(user: str) -> tuple[str, ...]:
+    if user == ROOT:
+        return ()
+    return (f"it calls sudo itself: keep the sudo rule of the user {user}",)
+
+
+def _written_by_others(argv: Argv, user: str) -> list[str]:
+    """Return notes about files that root runs and that other users can probably write."""
+    if user != ROOT:
+        return []
+    copy = "use a root-owned copy in /usr/local/libexec"
+    scripts = [word for word in argv[1:] if word.endswith(_SCRIPTS) and _OTHERS_FOLDERS.fullmatch(word)]
+    found = [
+        f"{quoted(word)} runs as root, and users other than root can write it; {copy}" for word in scripts
+    ]
+    if _OTHERS_FOLDERS.fullmatch(argv[0]):
+        found.append(f"{quoted(argv[0])} stays denied as long as users other than root can write it; {copy}")
+    return found
+
+
+def _is_relative_script(word: str) -> bool:
+    return word.endswith(_SCRIPTS) and not word.startswith(("/", "-")) and "://" not in word

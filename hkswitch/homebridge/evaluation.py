@@ -1,231 +1,292 @@
-"""Traces a shell script without running it, to find its calls of systemctl. Pure: no I/O.
+"""Follows shell text without running it, to find its calls of systemctl. Pure: no I/O.
 
-It assumes that every call of systemctl succeeds. Anything unsupported raises `NotUnderstood`.
+Anything unsupported raises `NotUnderstood`: it never guesses.
 """
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Final, NoReturn
 
 from hkswitch.homebridge import bash
-from hkswitch.homebridge.commands import Call, as_root, call
-from hkswitch.homebridge.conditions import condition
-from hkswitch.homebridge.expansion import Expansion, NotUnderstood
-from hkswitch.homebridge.script import (
-    AndOrList,
-    Block,
-    Case,
-    For,
-    Function,
-    If,
-    Node,
-    Not,
-    Redirection,
-    Simple,
-    Unknown,
+from hkswitch.homebridge.bash import Case, Compound, Function, Node, Redirection, Simple
+from hkswitch.homebridge.expansion import Expansion, NotUnderstood, condition, matches
+from hkswitch.homebridge.scripts import Script
+from hkswitch.homebridge.systemctl import ROOT, call, plain_name, without_sudo
+from hkswitch.homebridge.tokens import Opaque, Parameter, ShellWord
+from hkswitch.homebridge.trace import Trace, Way, ways
+
+SHELLS: Final = frozenset({"sh", "bash", "dash"})
+BUILTINS = re.compile(
+    r"[.:!]|alias|bg|break|builtin|case|cd|command|continue|coproc|declare|disown|eval|exec|exit|export|fg|for"
+    r"|function|hash|if|jobs|let|local|logout|popd|pushd|read|readonly|return|select|set|shift|source|times"
+    r"|trap|type|typeset|ulimit|umask|unalias|unset|until|wait|while"
 )
-from hkswitch.homebridge.tokens import ShellWord
-
-MOST_STEPS: Final = 10_000
-
-_SAYING: Final = frozenset({"echo", "printf", "logger"})
-_SHADOWING: Final = frozenset({"local", "declare", "typeset"})
-_DECLARING: Final = _SHADOWING | {"readonly", "export"}
-_SET_OPTIONS = re.compile(r"(?:-[eux]+ |-[eux]*o (?:errexit|nounset|pipefail|xtrace) )+")
+_SAYING: Final = frozenset({"echo", "printf", "/bin/echo", "/usr/bin/echo"})
+_ALWAYS_SUCCEED: Final = {"gpio": "read", "raspi-gpio": "get", "pinctrl": "get", "pigs": "r"}
+_SET_OPTIONS = re.compile(r"(?:-[efux]+ |-[efux]*o (?:errexit|nounset|xtrace) )+")
 _TO_NOWHERE = re.compile(r"\d*(?:>|>>|<)|&>>?")
-_TO_ANOTHER = re.compile(r"\d*>&")
+_INACTIVE: Final = 3
+"""The exit status of systemctl for units that are not active."""
+
+
+def follow(text: str, scripts: Mapping[str, Script], *, root: bool) -> list[Way]:
+    """Return all ways through a command. Raises `NotUnderstood` or `Unreadable`."""
+    script = Script("sh", bash.read(text, is_bash=False))
+    return list(ways(lambda trace: _Shell(trace, scripts, script, (), root=root).run()))
 
 
 class _Ended(Exception):
-    """The script, or a function, has ended with this status."""
+    """The script, or a function, has ended."""
 
-    def __init__(self, status: int, *, everything: bool) -> None:
-        super().__init__(status)
-        self.status = status
+    def __init__(self, *, everything: bool) -> None:
+        super().__init__()
         self.everything = everything
 
 
-class Evaluation:
-    """A trace of one run of a script."""
+class _Shell:
+    """A shell that runs a script. `_status` is None while it depends on the machine."""
 
-    def __init__(self, path: str, arguments: tuple[str, ...], *, options: str) -> None:
-        self._expansion = Expansion(path, arguments)
-        self._expansion.unset_fails = "u" in options
-        self._errexit = "e" in options
+    def __init__(
+        self,
+        trace: Trace,
+        scripts: Mapping[str, Script],
+        script: Script,
+        arguments: tuple[str, ...],
+        *,
+        root: bool,
+    ) -> None:
+        self._trace = trace
+        self._scripts = scripts
+        self._script = script
+        self._root = root
+        self._expansion = Expansion(script.path, arguments, self._exact_status, root=root)
+        self._expansion.values = {"EUID": "0", "UID": "0"} if root and script.is_bash else {}
+        self._expansion.unset_fails = "u" in script.options
+        self._errexit = "e" in script.options
         self._functions: dict[str, Node] = {}
-        self._calls: list[Call] = []
-        self._steps = 0
+        self._tested = False
+        self._depth = 0
+        self._set(0)
 
-    def calls(self, script: Block) -> tuple[Call, ...]:
-        """Return the script's actions on units; it must exit with 0. Raises `NotUnderstood`."""
-        try:
-            status = self._run(script, tested=False)
-        except _Ended as ended:
-            status = ended.status
-        if status:
-            raise NotUnderstood("it refuses these arguments")
-        return tuple(self._calls)
+    def run(self) -> int:
+        """Return the exit status of the script."""
+        if self._script.commands is None:
+            raise NotUnderstood(self._script.why)
+        with suppress(_Ended):
+            self._node(self._script.commands, tested=False)
+        return self._settled()
 
-    def _run(self, node: Node, *, tested: bool) -> int:
-        """Return the exit status of `node`. If it is not `tested`, a failure may end the script (set -e)."""
-        self._steps += 1
-        if self._steps > MOST_STEPS:
-            raise NotUnderstood("it takes too long")
-        status = self._status(node, tested=tested)
-        self._expansion.status = status
-        return status
+    # The exit status of the last command
 
-    def _status(self, node: Node, *, tested: bool) -> int:
+    def _set(self, status: int | None, *, exact: bool = True) -> None:
+        self._status, self._exact = status, exact
+
+    def _settled(self) -> int:
+        if self._status is None:
+            self._status = 0 if self._trace.succeeds() else _INACTIVE
+        return self._status
+
+    def _exact_status(self) -> int:
+        if not self._exact:
+            raise NotUnderstood("the exit status of another program")
+        return self._settled()
+
+    # The commands
+
+    def _node(self, node: Node, *, tested: bool) -> None:
+        """Run a command. If it is not `tested`, a failure may end the script (set -e)."""
+        self._trace.step()
         match node:
             case Simple():
-                return self._checked(self._simple(node, tested=tested), tested=tested)
-            case Block(commands):
-                return self._block(commands, tested=tested)
-            case AndOrList(first, others):
-                return self._chain(first, others, tested=tested)
-            case Not(command):
-                return int(not self._run(command, tested=True))
-            case If(branches):
-                chosen = (body for test, body in branches if not test or not self._run(test, tested=True))
-                return self._block(next(chosen, Block(())).commands, tested=tested)
+                self._tested = tested
+                self._simple(node)
+                self._check(tested=tested)
+            case Compound():
+                self._redirect(node.redirections)
+                self._compound(node, tested=tested)
             case Case():
-                return self._case(node, tested=tested)
-            case For():
-                return self._for(node, tested=tested)
+                self._case(node, tested=tested)
             case Function(name, body):
                 self._functions[name] = body
-                return 0
-            case Unknown(what):
-                raise NotUnderstood(what)
+                self._set(0)
 
-    def _checked(self, status: int, *, tested: bool) -> int:
-        if status and self._errexit and not tested:
-            raise _Ended(status, everything=True)
-        return status
+    def _check(self, *, tested: bool) -> None:
+        if self._errexit and not tested and self._settled():
+            raise _Ended(everything=True)
 
-    def _block(self, commands: tuple[Node, ...], *, tested: bool) -> int:
-        status = 0
-        for command in commands:
-            status = self._run(command, tested=tested)
-        return status
+    def _compound(self, node: Compound, *, tested: bool) -> None:
+        match node.kind, node.commands:
+            case ";", commands:
+                if not commands:
+                    self._set(0)
+                for command in commands:
+                    self._node(command, tested=tested)
+            case ("&&" | "||") as operator, (left, right):
+                self._node(left, tested=True)
+                if (self._settled() == 0) == (operator == "&&"):
+                    self._node(right, tested=tested)
+            case "!", (command,):
+                self._node(command, tested=True)
+                self._set(int(not self._settled()))
+            case "if", commands:
+                self._if(commands, tested=tested)
+            case "(" | "|", (*others, last):
+                self._trace.is_pure &= not others
+                self._subshell(last, tested=tested)
+            case _:
+                raise NotUnderstood("a command in the background")
 
-    def _chain(self, first: Node, others: tuple[tuple[str, Node], ...], *, tested: bool) -> int:
-        """Run a chain of && and ||. Only its last command can end the script (set -e)."""
-        status = self._run(first, tested=True)
-        for index, (operator, command) in enumerate(others, start=1):
-            if (operator == "&&") == (status == 0):
-                status = self._run(command, tested=tested or index < len(others))
-        return status
+    def _if(self, commands: tuple[Node, ...], *, tested: bool) -> None:
+        for test, body in zip(commands[::2], commands[1::2], strict=False):
+            self._node(test, tested=True)
+            if not self._settled():
+                self._node(body, tested=tested)
+                return
+        self._set(0)
+        if len(commands) % 2:
+            self._node(commands[-1], tested=tested)
 
-    def _case(self, node: Case, *, tested: bool) -> int:
+    def _subshell(self, command: Node, *, tested: bool) -> None:
+        outside, functions, errexit = self._expansion, dict(self._functions), self._errexit
+        self._expansion = outside.copy()
+        with suppress(_Ended):
+            self._node(command, tested=tested)
+        self._expansion, self._functions, self._errexit = outside, functions, errexit
+        self._check(tested=tested)
+
+    def _case(self, node: Case, *, tested: bool) -> None:
         subject = self._expansion.text(node.subject)
         for patterns, body in node.arms:
             if any(fnmatchcase(subject, self._expansion.pattern(pattern)) for pattern in patterns):
-                return self._block(body.commands, tested=tested)
-        return 0
+                self._node(body, tested=tested)
+                return
+        self._set(0)
 
-    def _for(self, node: For, *, tested: bool) -> int:
-        items = [*self._expansion.arguments] if node.words is None else self._expansion.words(node.words)
-        status = 0
-        for item in items:
-            self._expansion.assign(node.name, item)
-            status = self._run(node.body, tested=tested)
-        return status
+    def _redirect(self, redirections: tuple[Redirection, ...]) -> None:
+        for operator, word in redirections:
+            target = self._expansion.text(word)
+            nowhere = target == "/dev/null" and _TO_NOWHERE.fullmatch(operator)
+            if not nowhere and not (target in {"1", "2"} and operator.endswith(">&")):
+                raise NotUnderstood(f"the redirection '{operator}{target}'")
 
-    def _simple(self, node: Simple, *, tested: bool) -> int:
-        for redirection in node.redirections:
-            self._redirect(redirection)
-        if not node.words:
-            for assignment in node.assignments:
-                self._expansion.assign(assignment.name, self._expansion.value(assignment.value))
-            return 0
-        if node.assignments:
+    def _simple(self, node: Simple) -> None:
+        self._redirect(node.redirections)
+        if node.words and node.assignments:
             raise NotUnderstood(f"an assignment to '{node.assignments[0].name}' for one command")
-        name = node.words[0].plain
-        if name in _DECLARING:
-            return self._declare(name, node.words[1:])
-        if name == "[[":
-            return int(not condition(self._expansion.unsplit(node.words[1:]), closing="]]"))
-        words = self._expansion.words(node.words)
-        return self._program(words, tested=tested) if words else 0
+        for assignment in node.assignments:
+            self._expansion.assign(assignment.name, assignment.value)
+        match node.words:
+            case (first, *others) if first.plain == "[[":
+                self._set(int(not self._condition(others[:-1])))
+            case (first, ShellWord((Parameter("?"),))) if first.plain == "exit":
+                raise _Ended(everything=True)
+            case (first, *others) if (
+                plain_name(first.plain) in _SAYING and first.plain not in self._functions
+            ):
+                self._say(others)
+            case words:
+                self._program(self._expansion.words(words))
 
-    def _redirect(self, redirection: Redirection) -> None:
-        target = self._expansion.text(redirection.target)
-        nowhere = target == "/dev/null" and _TO_NOWHERE.fullmatch(redirection.operator)
-        another = target.isdecimal() and _TO_ANOTHER.fullmatch(redirection.operator)
-        if not nowhere and not another:
-            raise NotUnderstood(f"the redirection '{redirection.operator}{target}'")
+    def _say(self, words: list[ShellWord]) -> None:
+        """Pass over a message, and the programs whose output it has."""
+        for part in (part for word in words for part in word.parts if isinstance(part, Opaque)):
+            if not re.match(r"`|\$\((?!\()", part.source):
+                raise NotUnderstood(f"'{part.source}'")
+            self._trace.is_pure = False
+        self._set(0)
 
-    def _declare(self, kind: str, words: tuple[ShellWord, ...]) -> int:
-        if kind == "local" and not self._expansion.depth:
-            raise NotUnderstood("'local' outside of a function")
-        for word in words:
-            assignment = bash.assigned(word)
-            name = assignment.name if assignment else word.plain
-            if name in {"-a", "-x"}:
-                continue
-            if not name.isidentifier():
-                raise NotUnderstood(f"'{kind}' with '{name}'")
-            value = self._expansion.value(assignment.value) if assignment else None
-            if kind in _SHADOWING:
-                self._expansion.shadow(name)
-            if value is not None:
-                self._expansion.assign(name, value)
-            if kind == "readonly":
-                self._expansion.fix(name)
-        return 0
+    def _condition(self, words: list[ShellWord]) -> bool:
+        match [word.plain for word in words]:
+            case ["!", *_]:
+                return not self._condition(words[1:])
+            case [_, "=~", expression]:
+                return matches(self._expansion.plain(words[0]), expression)
+        return condition([self._expansion.plain(word) for word in words])
 
-    def _program(self, words: list[str], *, tested: bool) -> int:
-        name, *arguments = words
-        if name in self._functions:
-            return self._function(self._functions[name], arguments, tested=tested)
-        if name in _SAYING and arguments[:1] != ["-v"]:
-            return 0
-        match name:
-            case ":" | "true" | "false":
-                return int(name == "false")
-            case "exit" | "return":
-                self._end(arguments, everything=name == "exit")
-            case "[" | "test":
-                return int(not condition(arguments, closing="]" if name == "[" else ""))
-            case "set":
-                return self._set(arguments)
-            case "shift":
-                self._expansion.shift(arguments)
-                return 0
-            case "exec" if arguments:
-                raise _Ended(self._systemd(arguments), everything=True)
-        return self._systemd(words)
+    def _program(self, words: list[str]) -> None:
+        match words:
+            case []:
+                self._set(0)
+            case [name, *arguments] if name in self._functions:
+                self._function(self._functions[name], arguments)
+            case [":" | "true" | "/bin/true" | "/usr/bin/true", *_]:
+                self._set(0)
+            case ["false" | "/bin/false" | "/usr/bin/false", *_]:
+                self._set(1)
+            case ["exit" | "return" as name, *arguments]:
+                self._end(name, arguments)
+            case ["[", *arguments, "]"] | ["test", *arguments]:
+                self._set(int(not condition(arguments)))
+            case ["set", *arguments]:
+                self._options(arguments)
+            case ["shift"] | ["shift", "1"] if self._expansion.arguments:
+                del self._expansion.arguments[0]
+                self._set(0)
+            case [name, *_] if name == "[" or BUILTINS.fullmatch(name):
+                raise NotUnderstood(f"the command '{' '.join(words)}'")
+            case _:
+                self._external(tuple(words))
 
-    def _systemd(self, words: list[str]) -> int:
-        inner = as_root(tuple(words))
-        found = call(inner) if inner else None
-        if found is None:
-            raise NotUnderstood(f"the command '{' '.join(words)}'")
-        self._calls.append(found)
-        return 0
+    def _external(self, words: tuple[str, ...]) -> None:
+        """Note what a program does: an action on units, a script that is known, or something else."""
+        user, inner = without_sudo(words)
+        found = call(inner) if user in {"", ROOT} else None
+        if found:
+            self._trace.calls.append(found)
+            self._set(None)
+        elif not self._runs_script(inner, root=user == ROOT or (self._root and not user)):
+            self._trace.is_pure = False
+            verb = next((word for word in inner[1:] if not word.startswith("-")), "")
+            always = _ALWAYS_SUCCEED.get(plain_name(inner[0])) == verb
+            self._set(0 if always else None, exact=always)
 
-    def _function(self, body: Node, arguments: list[str], *, tested: bool) -> int:
-        with self._expansion.inside(arguments):
-            try:
-                return self._run(body, tested=tested)
-            except _Ended as ended:
-                if ended.everything:
-                    raise
-                return ended.status
+    def _runs_script(self, words: tuple[str, ...], *, root: bool) -> bool:
+        """Run a script that is known, or a command for a shell; returns whether it is one."""
+        shell = plain_name(words[0]) if plain_name(words[0]) in SHELLS else ""
+        match words[1:] if shell else words:
+            case ("-c", text) if shell:
+                script = Script("sh", bash.read(text, is_bash=shell == "bash"), is_bash=shell == "bash")
+                arguments: tuple[str, ...] = ()
+            case (path, *rest) if path in self._scripts:
+                script, arguments = self._scripts[path], tuple(rest)
+            case _:
+                return False
+        if shell and script.is_bash and shell != "bash":
+            raise NotUnderstood("a script of bash that another shell runs")
+        self._set(_Shell(self._trace, self._scripts, script, arguments, root=root).run())
+        return True
 
-    def _end(self, arguments: list[str], *, everything: bool) -> NoReturn:
-        if not everything and not self._expansion.depth:
+    def _function(self, body: Node, arguments: list[str]) -> None:
+        outside, self._expansion.arguments = self._expansion.arguments, arguments
+        self._depth += 1
+        try:
+            self._node(body, tested=self._tested)
+        except _Ended as ended:
+            if ended.everything:
+                raise
+        finally:
+            self._depth -= 1
+            self._expansion.arguments = outside
+
+    def _end(self, name: str, arguments: list[str]) -> NoReturn:
+        if name == "return" and not self._depth:
             raise NotUnderstood("'return' outside of a function")
-        status = arguments[0] if arguments else str(self._expansion.status)
-        if len(arguments) > 1 or not status.isdecimal():
-            raise NotUnderstood(f"the status '{' '.join(arguments)}'")
-        raise _Ended(int(status) % 256, everything=everything)
+        match arguments:
+            case []:
+                pass
+            case [status] if re.fullmatch(r"[0-9]{1,3}", status):
+                self._set(int(status) % 256)
+            case _:
+                raise NotUnderstood(f"'{name} {' '.join(arguments)}'")
+        raise _Ended(everything=name == "exit")
 
-    def _set(self, arguments: list[str]) -> int:
-        if not _SET_OPTIONS.fullmatch("".join(f"{argument} " for argument in arguments)):
-            raise NotUnderstood(f"'set {' '.join(arguments)}'")
+    def _options(self, arguments: list[str]) -> None:
+        text = "".join(f"{argument} " for argument in arguments)
+        if not _SET_OPTIONS.fullmatch(text):
+            raise NotUnderstood(f"'set {text.strip()}'")
         flags = {char for argument in arguments if argument.startswith("-") for char in argument}
-        self._errexit = self._errexit or "e" in flags or "errexit" in arguments
-        self._expansion.unset_fails = self._expansion.unset_fails or "u" in flags or "nounset" in arguments
-        return 0
+        self._errexit |= "e" in flags or "errexit" in arguments
+        self._expansion.unset_fails |= "u" in flags or "nounset" in arguments
+        self._set(0)

@@ -1,25 +1,14 @@
 """The result of an import, and its failure. Only values. Pure: no I/O."""
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from hkswitch.homebridge.wording import LONGEST_EXCERPT, called
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import escaped
 
-_MOST_REASONS: Final = 5
 
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """An executable file with a command that needs a shell, which root will run."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(NamedTuple):
     """A switch that could not be imported, by its name in Homebridge, and the reason."""
 
     name: str
@@ -29,35 +18,39 @@ class Left:
         return f"{called(self.name)}: {escaped(self.why, LONGEST_EXCERPT)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """A config, which `hkswitch check` accepts if `taken` is not 0, and the facts about the import."""
+class Origin(NamedTuple):
+    """Where a group comes from: the name of its switch in Homebridge, and the one in the new config."""
+
+    switch: str
+    name: str
+
+
+class Imported(NamedTuple):
+    """A config, and the facts about the import. `origins` has the switches of the groups, by their ids."""
 
     text: str
-    taken: int
     left: tuple[Left, ...]
-    scripts: tuple[Script, ...]
-
-    @property
-    def count(self) -> str:
-        """A sentence with the number of imported switches."""
-        total = self.taken + len(self.left)
-        return f"Imported {self.taken} of {total} {'switch' if total == 1 else 'switches'}."
+    notes: tuple[str, ...]
+    origins: Mapping[str, Origin]
 
     @property
     def summary(self) -> str:
-        """The report for the user."""
-        return "\n".join([self.count, *(f"  {each}" for each in self.left)])
+        """The report for the user: the number of switches, those that are left, and notes about the file."""
+        return "\n".join([count(len(self.origins), self.left), *map(str, self.left), *self.notes])
+
+
+def count(taken: int, left: tuple[Left, ...]) -> str:
+    """Return a sentence with the number of imported switches."""
+    total = taken + len(left)
+    return f"Imported {taken} of {total} {'switch' if total == 1 else 'switches'}."
 
 
 class NothingImported(Failure):
-    """No switch could become a group, and a configuration needs one. `imported` has the scripts."""
+    """No switch could become a group, and a configuration needs one."""
 
     exit_code = Exit.CONFIG
 
     def __init__(self, file: str, imported: Imported) -> None:
-        reasons = [str(each) for each in imported.left[:_MOST_REASONS]]
-        more = len(imported.left) - len(reasons)
-        reasons += [f"and {more} more"] if more else []
-        super().__init__(f"{file}: no switch could be imported: {'; '.join(reasons)}")
+        reasons = "\n".join(f"{file}: {each}" for each in (*imported.left, *imported.notes))
+        super().__init__(f"{file}: no switch could be imported\n{reasons}")
         self.imported = imported

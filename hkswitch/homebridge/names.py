@@ -10,9 +10,6 @@ from hkswitch.model.printable import JOINERS
 
 MOST_ID: Final = 64
 
-_ALLOWED_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_RESTART_WORD = re.compile(r"restart\s+(?=\S)|(?<=\S)\s+restart$", re.IGNORECASE)
-
 
 def name_of(text: str) -> str:
     """Reduce `text` to a name by Apple's rule.
@@ -29,60 +26,38 @@ def name_of(text: str) -> str:
 
 def id_of(text: str) -> str:
     """Convert `text` to the id of a group."""
-    if _ALLOWED_ID.fullmatch(text):
-        return text
     letters = unicodedata.normalize("NFKD", text[:1000]).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:MOST_ID].strip("-") or "switch"
 
 
-def without_restart(name: str) -> str:
-    """Remove the word "restart" from the beginning or the end of a name."""
-    return _RESTART_WORD.sub("", name.strip(), count=1)
-
-
 class Taken:
-    """The names and ids that are taken, of groups and of their restart switches."""
+    """The names and ids that are taken."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
-        self._ids: set[str] = set()
         self._aids: set[int] = set()
 
-    def take(self, group_id: str, name: str, *, restart: bool) -> tuple[str, str]:
-        """Return a unique id and name: these, or with a number if they are taken."""
-        most = MOST_NAME - len("Restart ") if restart else MOST_NAME
-        group_id = self._free_id(group_id)
-        name = self._free_name(_cut(name, most), most, restart=restart)
-        group = Group(group_id, name)
-        self._ids.add(group_id)
-        self._aids |= {group.aid, group.restart_aid}
-        self._names |= self._heard(name, restart=restart)
-        return group_id, name
+    def take(self, text: str) -> tuple[str, str]:
+        """Return a unique id and name for a switch of this name: with a number if they are taken."""
+        return self._free_id(id_of(text)), self._free_name(name_of(text))
 
     def _free_id(self, wanted: str) -> str:
         candidate, number = wanted, 1
-        while not self._has_room(candidate):
+        while self._aids & (aids := {Group(candidate, "").aid, Group(candidate, "").restart_aid}):
             number += 1
             suffix = f"-{number}"
             candidate = wanted[: MOST_ID - len(suffix)].rstrip("-") + suffix
+        self._aids |= aids
         return candidate
 
-    def _has_room(self, group_id: str) -> bool:
-        group = Group(group_id, "")
-        return group_id not in self._ids and not self._aids & {group.aid, group.restart_aid}
-
-    def _free_name(self, wanted: str, most: int, *, restart: bool) -> str:
+    def _free_name(self, wanted: str) -> str:
         candidate, number = wanted, 1
-        while self._heard(candidate, restart=restart) & self._names:
+        while (heard := spoken_form(candidate)) in self._names:
             number += 1
             suffix = f" {number}"
-            candidate = _cut(wanted, most - len(suffix)) + suffix
+            candidate = _cut(wanted, MOST_NAME - len(suffix)) + suffix
+        self._names.add(heard)
         return candidate
-
-    def _heard(self, name: str, *, restart: bool) -> set[str]:
-        """Return a group's names as Siri hears them."""
-        names = [name, Group("", name).restart_name] if restart else [name]
-        return {*map(spoken_form, names)}
 
 
 def _cut(name: str, most: int) -> str:

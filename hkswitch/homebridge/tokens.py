@@ -6,65 +6,50 @@ or raises `Unreadable`, so that the caller knows that it was not understood. Pur
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _OPERATOR = re.compile(r"\d*(?:>>|>&|>\||<&|<<|<>|>|<)|&>>|&>|;;&|;;|;&|;|&&|&|\|\||\|&|\||\(|\)|\n")
 _BLANK = re.compile(r"(?:[ \t]|\\\n)+")
 _COMMENT = re.compile(r"#[^\n]*")
-_PLAIN_TEXT = re.compile(r"[^\s\\'\"$`;&|<>()]+")
-_QUOTED = re.compile(r'[^\\"$`]+')
-_ONE = re.compile(r".", re.DOTALL)
-_PARAMETER = re.compile(r"\$(?P<name>[A-Za-z_]\w*|[0-9@*#?])", re.ASCII)
-_BRACED = re.compile(
-    r"\$\{(?P<name>[A-Za-z_]\w*|[0-9]+|[@*#?])(?:\[(?P<index>[@*])\])?(?::-(?P<default>[\w./@:-]*))?\}",
-    re.ASCII,
+_EXPRESSION = re.compile(r"[^\s'\"`]+(?=\s)")
+_PARAMETER: Final = r"|\$(?P<name>[A-Za-z_]\w*|[0-9@*#?])|\$\{(?P<braced>[A-Za-z_]\w*|[0-9]+|[@*#?])\}"
+_PART = re.compile(
+    r"(?P<plain>[^\s\\'\"$`;&|<>()]+)|'(?P<single>[^']*)'|\\(?P<escaped>[\s\S])" + _PARAMETER, re.ASCII
 )
-_ARRAY = re.compile(r"[A-Za-z_]\w*=\(", re.ASCII)
-_ESCAPABLE: Final = '$`"\\\n'
+_QUOTED_PART = re.compile(
+    r"(?P<plain>[^\\\"$`]+|\\(?![$`\"\\\n]))|\\(?P<escaped>[$`\"\\\n])" + _PARAMETER, re.ASCII
+)
+_INVALID: Final = {"'": "an unterminated quote", "\\": "a backslash at the end"}
 
 
 class Unreadable(Exception):
     """Text that is invalid or unsupported shell syntax. The message gives the reason in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(NamedTuple):
     """Literal characters; a shell may treat them as a pattern if they are not `quoted`."""
 
     text: str
     quoted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A reference to a parameter. `index` is @ or * for all items of an array."""
+class Parameter(NamedTuple):
+    """A reference to a parameter."""
 
     name: str
     quoted: bool
-    index: str = ""
-    default: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(NamedTuple):
     """The source text of an expansion that only a shell can evaluate."""
 
-    text: str
+    source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
-    """The items of `name=(...)`."""
-
-    items: tuple["ShellWord", ...]
+Part = Literal | Parameter | Opaque
 
 
-Part = Literal | Parameter | Opaque | Array
-
-
-@dataclass(frozen=True, slots=True)
-class ShellWord:
+class ShellWord(NamedTuple):
     """A word, as a sequence of parts."""
 
     parts: tuple[Part, ...]
@@ -78,11 +63,10 @@ class ShellWord:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(NamedTuple):
     """An operator between words; that of a redirection includes its file descriptor, like '2>'."""
 
-    text: str
+    sign: str
 
 
 Token = ShellWord | Operator
@@ -102,13 +86,20 @@ class _Scanner:
 
     def tokens(self, *, closed: bool = False) -> Iterator[Token]:
         """Yield all tokens up to the end, or, if `closed`, past the closing parenthesis."""
+        before = ""
         while self._skip_blanks():
+            if before == "=~" and (expression := self._take(_EXPRESSION)):
+                yield ShellWord((Literal(expression, quoted=False),))
+                before = ""
+                continue
             found = self._take(_OPERATOR)
             if found == ")" and closed:
                 return
             if found.endswith("<<"):
                 raise Unreadable("a here-document, '<<'")
-            yield Operator(found) if found else self._word()
+            token = Operator(found) if found else self._word()
+            before = token.plain if isinstance(token, ShellWord) else ""
+            yield token
             if found == "(" and closed:
                 yield from self.tokens(closed=True)
         if closed:
@@ -125,74 +116,34 @@ class _Scanner:
         return match[0] if match else ""
 
     def _word(self) -> ShellWord:
-        if found := self._take(_ARRAY):
-            return ShellWord((Literal(found[:-1], quoted=False), Array(self._items())))
-        parts: list[Part] = []
-        while self._at < len(self._text) and (more := self._parts()):
-            parts += more
+        parts = tuple(self._parts(_PART, quoted=False))
         if not parts:
-            raise Unreadable(f"the character {self._text[self._at]!r}")
-        return ShellWord(tuple(parts))
+            char = self._text[self._at]
+            raise Unreadable(_INVALID.get(char, f"the character {char!r}"))
+        return ShellWord(parts)
 
-    def _items(self) -> tuple[ShellWord, ...]:
-        tokens = [token for token in self.tokens(closed=True) if token != Operator("\n")]
-        words = tuple(token for token in tokens if isinstance(token, ShellWord))
-        if len(words) < len(tokens):
-            raise Unreadable("an operator in an array")
-        return words
-
-    def _parts(self) -> list[Part]:
-        """Return the next parts of a word; none if it ends here."""
-        if found := self._take(_PLAIN_TEXT):
-            return [Literal(found, quoted=False)]
-        match self._text[self._at]:
-            case "'":
-                return [self._single_quoted()]
-            case '"':
-                return list(self._double_quoted())
-            case "\\":
-                return [self._escaped()]
-            case "$" | "`":
-                return [self._expansion(quoted=False)]
-        return []
-
-    def _escaped(self) -> Literal:
-        if self._at + 1 == len(self._text):
-            raise Unreadable("a backslash at the end")
-        self._at += 2
-        char = self._text[self._at - 1]
-        return Literal("" if char == "\n" else char, quoted=True)
-
-    def _single_quoted(self) -> Literal:
-        end = self._text.find("'", self._at + 1)
-        if end < 0:
-            raise Unreadable("an unterminated quote")
-        text, self._at = self._text[self._at + 1 : end], end + 1
-        return Literal(text, quoted=True)
-
-    def _double_quoted(self) -> Iterator[Part]:
-        self._at += 1
-        if self._text.startswith('"', self._at):
-            yield Literal("", quoted=True)
+    def _parts(self, pattern: re.Pattern[str], *, quoted: bool) -> Iterator[Part]:
+        """Yield the parts of a word up to its end, or up to the closing quote."""
         while self._at < len(self._text):
             char = self._text[self._at]
-            if char == '"':
+            if match := pattern.match(self._text, self._at):
+                self._at = match.end()
+                yield _part(match, quoted=quoted)
+            elif char in "$`":
+                yield self._opaque()
+            elif char == '"' and not quoted:
                 self._at += 1
-                return
-            if char in "$`":
-                yield self._expansion(quoted=True)
-            elif char == "\\" and self._text[self._at + 1 : self._at + 2] in _ESCAPABLE:
-                yield self._escaped()
+                if self._text.startswith('"', self._at):
+                    yield Literal("", quoted=True)
+                yield from self._parts(_QUOTED_PART, quoted=True)
+                if not self._text.startswith('"', self._at):
+                    raise Unreadable("an unterminated quote")
+                self._at += 1
             else:
-                yield Literal(self._take(_QUOTED) or self._take(_ONE), quoted=True)
-        raise Unreadable("an unterminated quote")
+                return
 
-    def _expansion(self, *, quoted: bool) -> Part:
+    def _opaque(self) -> Opaque:
         start = self._at
-        if match := _PARAMETER.match(self._text, start) or _BRACED.match(self._text, start):
-            self._at = match.end()
-            values = match.groupdict()
-            return Parameter(match["name"], quoted, values.get("index") or "", values.get("default"))
         self._at += 1
         if self._text[start] == "`":
             self._at = self._text.find("`", self._at) + 1 or self._no_end()
@@ -206,3 +157,12 @@ class _Scanner:
 
     def _no_end(self) -> int:
         raise Unreadable("an unterminated expansion")
+
+
+def _part(match: re.Match[str], *, quoted: bool) -> Part:
+    text = match[match.lastgroup or 0]
+    if match.lastgroup in {"name", "braced"}:
+        return Parameter(text, quoted)
+    if match.lastgroup == "escaped":
+        text = text.replace("\n", "")
+    return Literal(text, quoted or match.lastgroup != "plain")

@@ -154,7 +154,7 @@ def test_bash_offers_what_goes_on_as_it_was_begun(
 
 
 FILES, FOLDERS, NOTHING = ["compopt -o default"], ["compopt -o dirnames"], list[str]()
-VALUES = {"FILE": FILES, "DIR": FOLDERS, "IP": NOTHING, "N": NOTHING}
+VALUES = {"FILE": FILES, "OLD=COPY": FILES, "DIR": FOLDERS, "IP": NOTHING, "N": NOTHING, "NAME": NOTHING}
 
 
 @pytest.mark.parametrize(

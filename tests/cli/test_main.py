@@ -270,9 +270,12 @@ HOMEBRIDGE = """\
 {"platforms": [{"platform": "cmdSwitch2", "switches": [
   // comments are allowed
   {"name": "File Server", "on_cmd": "sudo systemctl start smb nmb", "off_cmd": "sudo systemctl stop smb nmb"},
+  {"name": "Stack", "on_cmd": "sudo /opt/stackctl start", "off_cmd": "sudo /opt/stackctl stop"},
   {"name": "Wake", "on_cmd": "echo a | cat", "off_cmd": "echo b | cat", "state_cmd": "true && true"},
+  {"name": "Door", "state_cmd": "true"},
 ]}]}
 """
+STACKCTL = "#!/bin/sh\ncase $1 in start|stop) systemctl $1 grafana;; esac\n"
 
 
 def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
@@ -280,12 +283,12 @@ def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
     old.write_text(HOMEBRIDGE)
     code, output, errors = run("import-homebridge", old, "-o", new)
     assert (code, errors) == (0, "")
-    assert output.splitlines()[0] == "Imported 1 of 2 switches."
-    assert "Wake" in output.splitlines()[1]
+    assert output.splitlines()[0] == "Imported 3 of 4 switches."
+    assert "Door" in output.splitlines()[1]
     assert run("check", "--config", new)[0] == 0
     code, output, errors = run("import-homebridge", old)
     assert output == new.read_text()
-    assert errors.splitlines()[0] == "Imported 1 of 2 switches."
+    assert errors.splitlines()[0] == "Imported 3 of 4 switches."
     code, _, errors = run("import-homebridge", old, "-o", new)
     assert (code, errors) == (
         73,
@@ -305,14 +308,33 @@ def test_a_config_that_cannot_be_written_is_not_in_the_way_of_the_next_attempt(t
     assert run("import-homebridge", old, "-o", new)[0] == 0
 
 
-def test_scripts_of_a_homebridge_config_are_written_on_request(tmp_path: Path) -> None:
+def test_a_script_is_read_from_a_copy(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(HOMEBRIDGE)
-    assert run("import-homebridge", tmp_path / "config.json", "--scripts", tmp_path / "scripts")[0] == 0
-    assert {(script.name, script.stat().st_mode & 0o777) for script in (tmp_path / "scripts").iterdir()} == {
-        ("wake-start", 0o755),
-        ("wake-stop", 0o755),
-        ("wake-status", 0o755),
-    }
+    (tmp_path / "copy").write_text(STACKCTL)
+    assert "units: [grafana]" not in run("import-homebridge", tmp_path / "config.json")[1]
+    wrapper = f"/opt/stackctl={tmp_path}/copy"
+    code, output, _ = run("import-homebridge", tmp_path / "config.json", "--wrapper", wrapper)
+    assert code == 0
+    assert "units: [grafana]" in output
+    code, output, errors = run(
+        "import-homebridge", tmp_path / "config.json", "--wrapper", "/opt/stackctl=/none"
+    )
+    assert (code, output) == (78, "")
+    assert errors == "hkswitch: cannot read /none: No such file or directory\n"
+
+
+def test_commands_run_as_the_owner_of_the_folder_of_homebridge(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(HOMEBRIDGE)
+    assert "    user: homebridge\n" in run("import-homebridge", file)[1]
+    (tmp_path / "persist").mkdir()
+    owner = (tmp_path / "persist").owner()
+    assert ("    user: " in run("import-homebridge", file)[1]) == (owner != "root")
+    assert "    user: pi\n" in run("import-homebridge", file, "--user", "pi")[1]
+    assert "    user: " not in run("import-homebridge", file, "--user", "root")[1]
+    code, output, errors = run("import-homebridge", file, "--user", "a:b")
+    assert (code, output) == (64, "")
+    assert errors == "hkswitch: cannot run commands as 'a:b': invalid user name; use `--user NAME`\n"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +342,11 @@ def test_scripts_of_a_homebridge_config_are_written_on_request(tmp_path: Path) -
     [
         (None, "cannot read {file}: No such file or directory"),
         ("{", "{file}:1:2: not valid JSON"),
-        ('{"platforms": []}', "{file}: it has no cmdSwitch2 platform"),
+        ('{"platforms": []}', "{file}: no switch could be imported\n{file}: it has no platforms"),
+        (
+            '{"accessory": "cmdSwitch", "name": "A"}',
+            "{file}: no switch could be imported\n{file}: 'A': it switches",
+        ),
     ],
 )
 def test_what_is_no_homebridge_config_is_78(tmp_path: Path, contents: str | None, said: str) -> None:

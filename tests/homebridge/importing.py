@@ -1,34 +1,16 @@
-"""Homebridge configs, and what becomes of them."""
+"""Homebridge configs for the tests, and what becomes of them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from hkswitch.homebridge import USUAL_PATH, Imported, convert, read_wrapper
+from hkswitch.homebridge import USUAL_PATH, Imported, Machine, by_name, convert, read_script
 from hkswitch.model.config import parse
-from hkswitch.model.group import Commands, Group
-from hkswitch.model.unit_state import Action
+from hkswitch.model.group import Group
 
 FILE = "config.json"
-SCRIPTS = "/usr/local/libexec/hkswitch"
-
-PROGRAMS = frozenset(
-    {
-        *(
-            "bash",
-            "curl",
-            "docker",
-            "killall",
-            "pgrep",
-            "ping",
-            "ps",
-            "python3",
-            "service",
-            "sispmctl",
-            "ssh",
-        ),
-        *("sudo", "systemctl", "test", "true", "virsh", "wakeonlan"),
-    }
-)
+USER = "homebridge"
+MISSING = "ps4-waker"
+"""A program that is not on the machine; every other is."""
 
 WRAPPER = b"""#!/bin/bash
 case "$2" in
@@ -39,20 +21,27 @@ esac
 case "$1" in
   start) systemctl start $SERVICES ;;
   stop) systemctl stop $SERVICES ;;
-  status) for s in $SERVICES; do systemctl is-active --quiet $s || exit 1; done ;;
+  status) systemctl status $SERVICES ;;
 esac
 """
 
 
 def which(program: str) -> str | None:
-    return f"/usr/bin/{program}" if program in PROGRAMS else None
+    return None if program == MISSING or not program.isprintable() else f"/usr/bin/{program}"
 
 
-def imported(config: str | bytes, wrapper: bytes | None = WRAPPER, scripts: str | None = None) -> Imported:
+def machine(scripts: Mapping[str, bytes | None], user: str = USER) -> Machine:
+    found = (read_script(path, contents) for path, contents in scripts.items())
+    return Machine(which, by_name(found), user)
+
+
+def imported(
+    config: str | bytes, wrapper: bytes | None = WRAPPER, user: str = USER, folder: str = ""
+) -> Imported:
     """What becomes of the config; whatever does must be one that hkswitch reads."""
     data = config if isinstance(config, bytes) else config.encode()
-    found = convert(data, FILE, which=which, wrapper=read_wrapper(USUAL_PATH, wrapper), scripts=scripts)
-    assert len(parse(found.text.encode(), "config.yaml").groups) >= 1
+    found = convert(data, FILE, machine({USUAL_PATH: wrapper}, user), folder)
+    assert len(parse(found.text.encode(), "config.yaml").groups) == len(found.origins) >= 1
     return found
 
 
@@ -60,9 +49,35 @@ def groups(found: Imported) -> tuple[Group, ...]:
     return parse(found.text.encode(), "config.yaml").groups
 
 
+def group(config: str, user: str = USER, folder: str = "") -> Group:
+    """The only group of a config."""
+    (only,) = groups(imported(config, user=user, folder=folder))
+    return only
+
+
+def argvs(group: Group) -> dict[str, list[str]]:
+    """The commands of a group; a program in /usr/bin stands without its folder."""
+    commands = group.commands
+    found = {name: getattr(commands, name) for name in ("start", "stop", "status")}
+    return {name: [word.removeprefix("/usr/bin/") for word in argv] for name, argv in found.items() if argv}
+
+
 def left(found: Imported) -> dict[str, str]:
-    """Why switches were not taken over."""
+    """Why switches were not imported."""
     return {each.name: each.why for each in found.left}
+
+
+def notes(found: Imported) -> dict[str, list[str]]:
+    """The comments on each switch, by the line that names it."""
+    said: dict[str, list[str]] = {}
+    name = ""
+    for line in found.text.splitlines():
+        if line.startswith(("  # '", "  # a switch without a name")):
+            name = line[4:]
+            said[name] = []
+        elif line.startswith("  #   ") and name:
+            said[name].append(line[6:])
+    return said
 
 
 def switches(*items: object) -> str:
@@ -80,33 +95,14 @@ def switch(
     return {"name": name} | {key: value for key, value in commands.items() if value is not None} | more
 
 
-def systemd(name: str, unit: str) -> object:
+def systemd(name: object, unit: str) -> object:
     """A switch of a unit."""
     return switch(name, f"systemctl start {unit}", f"systemctl stop {unit}", f"systemctl is-active {unit}")
 
 
 SPARE = systemd("Spare", "spare")
-"""A switch that can be taken over, so that there is one beside those that cannot."""
+"""A switch that can be imported, so that there is one beside those that cannot."""
 
 
-def of_units(
-    group_id: str, name: str, units: str, actions: Iterable[str] = (), *, restart: bool = False
-) -> Group:
-    names = tuple(unit if "." in unit else f"{unit}.service" for unit in units.split())
-    usual = ("start", "stop", "restart") if restart else ("start", "stop")
-    return Group(
-        group_id, name, names, actions=frozenset(Action(word) for word in actions or usual), restart=restart
-    )
-
-
-def of_commands(
-    group_id: str, name: str, commands: tuple[str, str, str], interval: int = 5, timeout: int = 10
-) -> Group:
-    """A group of commands; a | is what separates words if there is one, and a space if not."""
-    argvs = (tuple(text.split("|" if "|" in text else " ")) for text in commands)
-    return Group(
-        group_id, name, commands=Commands(*argvs), interval_seconds=interval, timeout_seconds=timeout
-    )
-
-
-SPARE_GROUP = of_units("spare", "Spare", "spare")
+def services(units: Iterable[str]) -> tuple[str, ...]:
+    return tuple(unit if "." in unit else f"{unit}.service" for unit in units)
