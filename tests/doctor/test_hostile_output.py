@@ -48,6 +48,9 @@ HOSTILE = {
     "properties": "MainPID=x\nLoadState=\nUnitPath=\0\n=\n==\n",
     "ufw": "Status: active\n51826/tcp ALLOW IN    ::::/999\nAnywhere DENY IN  (v6)\n",
     "firewalld": 'home\n  sources: 999.0.0.0/99 :\n  interfaces\n\trule source address="x" drop\n',
+    "policies": "bad\n  target: DROP\n  ingress-zones: ANY\n  egress-zones: HOST\n\trule drop\n",
+    "statement": '{"nftables": [{"chain": {"family": "ip", "table": "a", "name": "b", "hook": "input"}},'
+    ' {"rule": {"family": "ip", "table": "a", "chain": "b", "expr": [{}]}}]}',
     "iptables": '-P INPUT\n-A\n-A INPUT -j\n-A INPUT -s x -p -m "',
     "quotes": "'\"" * 1000 + "`",
     "long": "x" * 1_000_000,
