@@ -20,11 +20,10 @@ import yaml
 
 import hkswitch
 from hkswitch.cli import demo
-from hkswitch.doctor import firewalld, nftables, privileges, ufw
-from hkswitch.doctor.finding import Finding, Verdict
+from hkswitch.doctor import firewalld, packet_filter, privileges, ufw
+from hkswitch.doctor.finding import Verdict
 from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
-from hkswitch.doctor.traffic import traffic_to
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
 from hkswitch.model.unit_state import Action
@@ -307,8 +306,10 @@ def test_a_command_in_a_sentence_exists(words: str) -> None:
 
 
 PORT = BridgeConfig().port
-SENT = traffic_to(PORT, Endpoint(("192.0.2.1",), frozenset()), ("eth0",))
-CLOSED_UFW = "Status: active\nDefault: deny (incoming), allow (outgoing)\n\n"
+SENT = packet_filter.traffic_to(PORT, Endpoint(("192.0.2.1",), frozenset()), ("eth0",))
+CLOSED_UFW = (
+    "Status: active\nDefault: deny (incoming), allow (outgoing)\n\nTo  Action  From\n--  ------  ----\n"
+)
 CLOSED_CHAIN = {
     "chain": {
         "family": "inet",
@@ -324,8 +325,8 @@ KEPT = ("--permanent", "--zone=")
 SERVICES = {"mdns": "5353/udp"}
 
 
-def by_ufw(typed: Sequence[Sequence[str]]) -> Finding | None:
-    """What the doctor says of a ufw that was closed before."""
+def by_ufw(typed: Sequence[Sequence[str]]) -> bool:
+    """Whether the doctor finds the ports open in a ufw that was closed before."""
     rows = []
     for words in typed:
         match words:
@@ -335,11 +336,12 @@ def by_ufw(typed: Sequence[Sequence[str]]) -> Finding | None:
                 rows.append(f"{f'{port}/{protocol} on {interface}':<26} ALLOW IN    Anywhere")
             case _:
                 pytest.fail(f"no rule for these words: {words}")
-    return ufw.judged(Completed(0, CLOSED_UFW + "\n".join(rows)), SENT)
+    found = ufw.judged(Completed(0, CLOSED_UFW + "\n".join(rows)), SENT)
+    return found is not None and found.verdict is Verdict.OK
 
 
-def by_firewalld(typed: Sequence[Sequence[str]]) -> Finding | None:
-    """The same of a firewalld's zone; None if it lists both ports."""
+def by_firewalld(typed: Sequence[Sequence[str]]) -> bool:
+    """The same of a firewalld's zone."""
     ports, services = [], []
     *adding, last = typed
     assert last == ["--reload"]
@@ -351,11 +353,11 @@ def by_firewalld(typed: Sequence[Sequence[str]]) -> Finding | None:
         services += [value for option, value in added if option == "--add-service"]
         assert len(ports) + len(services) > 0
     opened = {*ports, *(SERVICES[name] for name in services)}
-    closed = [port for port in ("5353/udp", f"{PORT}/tcp") if port not in opened]
-    return firewalld.missing("public", closed) if closed else None
+    listed = f"public\n  target: default\n  ports: {' '.join(sorted(opened))}\n"
+    return firewalld.judged(listed, "", SENT).verdict is Verdict.OK
 
 
-def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:
+def by_nftables(typed: Sequence[Sequence[str]]) -> bool:
     """The same of the chain that Debian has."""
     rules = []
     for words in typed:
@@ -374,8 +376,8 @@ def by_nftables(typed: Sequence[Sequence[str]]) -> Finding | None:
     inside = [
         {"rule": {"family": "inet", "table": "filter", "chain": "input", "expr": rule}} for rule in rules
     ]
-    [chain] = nftables.input_chains(json.dumps({"nftables": [CLOSED_CHAIN, *inside]}), SENT)
-    return nftables.judged(chain, SENT)
+    [chain] = packet_filter.chains_of_nft(json.dumps({"nftables": [CLOSED_CHAIN, *inside]}), SENT)
+    return all(chain.fates.values())
 
 
 FIREWALLS = {"ufw": by_ufw, "firewall-cmd": by_firewalld, "nft": by_nftables}
@@ -387,8 +389,7 @@ def typed_at(program: str, path: Path) -> list[list[str]]:
 
 
 def opens(program: str, typed: Sequence[Sequence[str]]) -> bool:
-    finding = FIREWALLS[program](typed)
-    return finding is None or finding.verdict is Verdict.OK
+    return FIREWALLS[program](typed)
 
 
 @pytest.mark.parametrize(

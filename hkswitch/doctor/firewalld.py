@@ -1,7 +1,8 @@
-"""Asks firewalld for the zones of the phones' packets, and what these allow.
+"""Asks firewalld for the zones of the phones' packets, and what these and the policies in front allow.
 
-A packet belongs to the zone of its source if there is one, or else to that of its interface. Of the rich
-rules of a zone, only those that deny are read, as they come before the ports that the zone lists as open.
+A packet belongs to the zone of its source if there is one, or else to that of its interface. Of rich rules
+and policies, only those that deny are read, as they come before the ports that a zone lists as open. Direct
+rules are in tables of iptables, which are judged like any others.
 """
 
 import re
@@ -10,45 +11,48 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from hkswitch.doctor.finding import Check, Finding, ok, skip, todo
-from hkswitch.doctor.programs import Completed, NotInstalled, run
-from hkswitch.doctor.traffic import IPV6, MDNS_PORT, Traffic, has_port, network_of, ports_in
+from hkswitch.doctor.packet_filter import MDNS_PORT, Traffic, has_port, network_of, ports_in
+from hkswitch.doctor.programs import NotInstalled, run
+from hkswitch.model.errors import Failure
 
 NOT_RUNNING: Final = 252  # firewall-cmd(1)
-RELOAD: Final = "`sudo firewall-cmd --reload`"
+DENYING_TARGETS: Final = frozenset({"DROP", "REJECT", "%%REJECT%%"})
 
 
-class Zone(NamedTuple):
-    """A zone that is active: it is bound to interfaces or to sources."""
+class Listed(NamedTuple):
+    """A zone or a policy, as firewall-cmd lists it."""
 
+    kind: str
     name: str
-    interfaces: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
+    settings: dict[str, list[str]]
+    rich_rules: list[str]
+
+    def values(self, key: str) -> list[str]:
+        return self.settings.get(key, [])
 
 
 async def found(traffic: Traffic) -> Finding | None:
     """Ask firewalld; None if it is not running."""
     try:
-        state = await run("firewall-cmd", "--state")
+        if (await run("firewall-cmd", "--state")).code == NOT_RUNNING:
+            return None
+        zones = zones_of(await _ask("--get-active-zones"), traffic)
+        if (await run("firewall-cmd", "--query-panic")).code == 0:
+            advice = "run `sudo firewall-cmd --panic-off`"
+            return todo(Check.FIREWALL, "firewalld is in panic mode, in which it drops all packets", advice)
+        listed = [await _ask("--list-all", *([f"--zone={zone}"] if zone else [])) for zone in zones]
+        return judged("\n".join(listed), await _ask("--list-all-policies"), traffic)
     except NotInstalled:
         return None
-    if state.code == NOT_RUNNING:
-        return None
-    if state.code != 0:
-        return _unanswered(state)
-    if (await run("firewall-cmd", "--query-panic")).code == 0:
-        advice = "run `sudo firewall-cmd --panic-off`"
-        return todo(Check.FIREWALL, "firewalld is in panic mode, in which it drops all packets", advice)
-    zones = zones_of((await run("firewall-cmd", "--get-active-zones")).output, traffic)
-    if "" in zones:
-        default = (await run("firewall-cmd", "--get-default-zone")).output.strip()
-        zones = tuple(dict.fromkeys(zone or default for zone in zones))
-    for zone in zones:
-        listed = await run("firewall-cmd", f"--zone={zone}", "--list-all")
-        if listed.code != 0:
-            return _unanswered(listed)
-        if (finding := judged(zone, listed.output, traffic)) is not None:
-            return finding
-    return ok(Check.FIREWALL, f"firewalld allows {traffic} in zone {' and '.join(zones)}")
+    except Failure as failure:
+        return skip(Check.FIREWALL, str(failure))
+
+
+async def _ask(*options: str) -> str:
+    answer = await run("firewall-cmd", *options)
+    if answer.code != 0:
+        raise Failure(f"firewall-cmd failed: {answer.last_line}")
+    return answer.output
 
 
 def zones_of(active: str, traffic: Traffic) -> tuple[str, ...]:
@@ -56,84 +60,88 @@ def zones_of(active: str, traffic: Traffic) -> tuple[str, ...]:
 
     `active`: the output of `firewall-cmd --get-active-zones`.
     """
-    zones = tuple(_active_zones(active))
-    family = traffic.families[0]
-    networks = [(zone, network) for zone in zones for network in map(network_of, zone.sources)]
-    of_source = [zone.name for zone, network in networks if network and traffic.comes_from(network, family)]
-    if of_source:
-        return tuple(dict.fromkeys(of_source))
-    of_interface = {interface: zone.name for zone in zones for interface in zone.interfaces}
-    return tuple(dict.fromkeys(of_interface.get(each, "") for each in traffic.interfaces or ("",)))
+    zones = tuple(_listed("zone", active))
+    networks = [(zone, network) for zone in zones for network in map(network_of, zone.values("sources"))]
+    of_interface = {interface: zone.name for zone in zones for interface in zone.values("interfaces")}
+    names: list[str] = []
+    for family in traffic.families:
+        comes = [(zone.name, traffic.comes_from(each, family)) for zone, each in networks if each]
+        names += [name for name, is_theirs in comes if is_theirs is not False]
+        if not any(is_theirs for _, is_theirs in comes):
+            names += [of_interface.get(each, "") for each in traffic.interfaces or ("",)]
+    return tuple(dict.fromkeys(names))
 
 
-def judged(zone: str, listed: str, traffic: Traffic) -> Finding | None:
-    """Judge a zone by the output of `firewall-cmd --list-all`; None if it allows both ports.
-
-    Raises ValueError for output that cannot be read.
-    """
-    settings = dict(re.findall(r"^ *([a-z-]+):(.*)$", listed, re.MULTILINE))
-    if "target" not in settings:
-        raise ValueError(f"cannot read the output of firewall-cmd about zone {zone}")
-    for rule in re.findall(r"^\s*(rule .*)$", listed, re.MULTILINE):
-        if denies(rule, traffic):
-            options = f"--permanent --zone={zone} --remove-rich-rule={shlex.quote(rule)}"
-            what = f"firewalld is active, and a rich rule of zone {zone} may deny {traffic}"
-            advice = f"unless you want that, run `sudo firewall-cmd {options}` and {RELOAD}"
-            return todo(Check.FIREWALL, what, advice)
-    unlisted = [
-        f"{port}/{protocol}" for protocol, port in traffic.ports if not _lists(settings, protocol, port)
+def judged(zones: str, policies: str, traffic: Traffic) -> Finding:
+    """Judge what `firewall-cmd --list-all` and `--list-all-policies` print; raises ValueError."""
+    asked = tuple(_listed("zone", zones))
+    names = [zone.name for zone in asked]
+    if not asked or not all(zone.values("target") for zone in asked):
+        raise ValueError("cannot read the output of firewall-cmd about its zones")
+    in_front = [
+        policy
+        for policy in _listed("policy", policies)
+        if "HOST" in policy.values("egress-zones") and {"ANY", *names} & {*policy.values("ingress-zones")}
     ]
-    return missing(zone, unlisted) if unlisted and settings["target"].strip() != "ACCEPT" else None
-
-
-def missing(zone: str, unlisted: list[str]) -> Finding:
-    """Return the finding for a zone that does not list these ports as open."""
-    options = " ".join(f"--add-port={port}" for port in unlisted)
-    commands = f"`sudo firewall-cmd --permanent --zone={zone} {options}` and {RELOAD}"
-    what = f"firewalld is active, and zone {zone} does not list {' and '.join(unlisted)} as open"
-    return todo(Check.FIREWALL, what, f"unless another rule allows that, run {commands}")
+    findings = [_denying(each, traffic) for each in (*in_front, *asked)]
+    findings += [_closed(zone, traffic) for zone in asked]
+    allows = ok(Check.FIREWALL, f"firewalld allows {traffic} in zone {' and '.join(dict.fromkeys(names))}")
+    return next((finding for finding in findings if finding is not None), allows)
 
 
 def denies(rule: str, traffic: Traffic) -> bool:
-    """Whether a rich rule may deny packets from phones: it names no other ports, and no other sources."""
-    families = "|".join("ipv6" if family == IPV6 else "ipv4" for family in traffic.families)
-    if not re.search(r"\s(drop|reject)(\s|$)", rule) or re.search(rf'\bfamily="(?!{families})', rule):
+    """Whether a rich rule may deny packets from phones: it names neither other ports nor other sources."""
+    if not re.search(r"\s(drop|reject)(\s|$)", rule):
         return False
-    if re.search(r'\bsource (mac|ipset)="|\b(protocol value|icmp-type name)="', rule):
+    source = re.search(r'\ssource address="([^"]+)"', rule)
+    network = network_of(source[1]) if source else None
+    if network and not any(traffic.comes_from(network, each) is not False for each in traffic.families):
         return False
-    if (source := re.search(r'\bsource address="([^"]+)"', rule)) and not _is_of_phones(source[1], traffic):
-        return False
-    if port := re.search(r'\bport port="([^"]+)" protocol="([^"]+)"', rule):
-        return any(
-            port[2] == protocol and has_port(ports_in(port[1]), number) for protocol, number in traffic.ports
-        )
-    service = re.search(r'\bservice name="([^"]+)"', rule)
-    return service is None or service[1] == "mdns"
+    port = re.search(r'\sport port="([^"]+)" protocol="(tcp|udp)"', rule)
+    return port is None or any(
+        port[2] == protocol and has_port(ports_in(port[1]), number) for protocol, number in traffic.ports
+    )
 
 
-def _is_of_phones(source: str, traffic: Traffic) -> bool:
-    network = network_of(source)
-    return network is not None and any(traffic.comes_from(network, family) for family in traffic.families)
-
-
-def _active_zones(printed: str) -> Iterator[Zone]:
-    """Yield the zones: each has a line of its own, and indented ones for what is bound to it."""
+def _listed(kind: str, printed: str) -> Iterator[Listed]:
+    """Yield what firewall-cmd lists: each has a line of its own, and indented ones for its settings."""
     for block in re.split(r"^(?=\S)", printed, flags=re.MULTILINE):
-        name, *bound = block.split("\n")
-        values = {
-            key.strip(): tuple(value.split()) for key, _, value in (line.partition(":") for line in bound)
-        }
-        if name.strip():
-            yield Zone(name.split()[0], values.get("interfaces", ()), values.get("sources", ()))
+        if name := re.match(r"\S+", block):
+            settings = {key: value.split() for key, value in re.findall(r"(?m)^ +([a-z-]+):(.*)$", block)}
+            yield Listed(kind, name[0], settings, re.findall(r"(?m)^\s+(rule .*)$", block))
 
 
-def _lists(settings: dict[str, str], protocol: str, port: int) -> bool:
+def _denying(listed: Listed, traffic: Traffic) -> Finding | None:
+    """Return the finding for a rich rule, or the target of a policy, that may deny packets."""
+    changes = [
+        f"--remove-rich-rule={shlex.quote(rule)}" for rule in listed.rich_rules if denies(rule, traffic)
+    ]
+    if listed.kind == "policy" and DENYING_TARGETS & {*listed.values("target")}:
+        changes.append("--set-target=CONTINUE")
+    if not changes:
+        return None
+    what = f"firewalld is active, and {listed.kind} {listed.name} may deny {traffic}"
+    return todo(Check.FIREWALL, what, f"unless you want that, run {_commands(listed, *changes)}")
+
+
+def _closed(zone: Listed, traffic: Traffic) -> Finding | None:
+    """Return the finding for a zone that does not list both ports as open."""
+    closed = [f"{port}/{protocol}" for protocol, port in traffic.ports if not _lists(zone, protocol, port)]
+    if not closed or zone.values("target") == ["ACCEPT"]:
+        return None
+    what = f"firewalld is active, and zone {zone.name} does not list {' and '.join(closed)} as open"
+    commands = _commands(zone, " ".join(f"--add-port={port}" for port in closed))
+    return todo(Check.FIREWALL, what, f"unless another rule allows that, run {commands}")
+
+
+def _commands(listed: Listed, *changes: str) -> str:
+    change = f"sudo firewall-cmd --permanent --{listed.kind}={listed.name}"
+    return " and ".join((*(f"`{change} {each}`" for each in changes), "`sudo firewall-cmd --reload`"))
+
+
+def _lists(zone: Listed, protocol: str, port: int) -> bool:
     """Whether a zone lists a port as open: itself, in a range, or as the service mdns."""
-    if port == MDNS_PORT and "mdns" in settings.get("services", "").split():
+    if port == MDNS_PORT and "mdns" in zone.values("services"):
         return True
-    ports = [each.removesuffix(f"/{protocol}") for each in settings.get("ports", "").split()]
+    ports = [each.removesuffix(f"/{protocol}") for each in zone.values("ports")]
     return has_port(ports_in(" ".join(ports)), port)
-
-
-def _unanswered(completed: Completed) -> Finding:
-    return skip(Check.FIREWALL, f"firewall-cmd failed: {completed.last_line}")

@@ -1,38 +1,46 @@
 """Reads the output of `ufw status verbose`.
 
-ufw applies the first of its rules that fits, in the order in which it lists them. It allows mDNS by default
-(/etc/ufw/before.rules), so that only the bridge's own port needs a rule.
+ufw applies the first of its rules that fits, in the order in which it lists them. It allows mDNS queries by
+default (/etc/ufw/before.rules), and the bridge's answers unless it denies outgoing packets.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from hkswitch.doctor.finding import Check, Finding, ok, todo
+from hkswitch.doctor.packet_filter import MDNS_PORT, Packet, Ports, Traffic, has_port, network_of, ports_in
 from hkswitch.doctor.programs import Completed, NotInstalled, run
-from hkswitch.doctor.traffic import IPV4, IPV6, MDNS_PORT, Traffic, has_port, network_of, ports_in
 from hkswitch.network.endpoint import Network
 
-_RULE: Final = re.compile(
-    r"(?:(?P<ports>\d[\d,:]*)|Anywhere)(?:/tcp)?(?: \([^)]*\))*(?: on (?P<interface>\S+))?"
-    r" +(?P<action>ALLOW|LIMIT|DENY|REJECT)(?: IN)? {2,}"
-    r"(?P<source>Anywhere|[\da-fA-F.:]+(?:/[\d.]+)?)(?:/tcp)?(?P<v6> \(v6\))?"
-    r"(?: +\(log(?:-all)?\))? *(?:#.*)?"
-)
-"""A rule for incoming TCP packets. A rule for a source port is none that phones' packets fit."""
+_ACTION: Final = re.compile(r".*? (ALLOW|LIMIT|DENY|REJECT) (IN|OUT|FWD) ")
 
-EVERYTHING: Final = {IPV4: "0.0.0.0/0", IPV6: "::/0"}
+_RULE: Final = re.compile(
+    r"(?:(?P<ports>\d{1,5}(?:[,:]\d{1,5})*)|Anywhere)(?:/(?P<protocol>tcp|udp))?"
+    r"(?: \([^()]*(?: \(v6\))?\))?(?: \(v6\))?(?: on (?P<interface>\S+))? +[A-Z]+ IN +"
+    r"(?P<source>Anywhere|[\da-fA-F.:]+(?:/\d+)?)(?:/(?:tcp|udp))?(?P<v6> \(v6\))?"
+    r"(?: +\(log(?:-all)?\))?(?: +#.*)?"
+)
+"""A rule that is understood: for ports or all of them, from a network, an address or anywhere."""
 
 
 class UfwRule(NamedTuple):
-    """A rule of ufw that names the bridge's port, or no port."""
+    """A rule for incoming packets; what is empty is not restricted. Without a source it is not understood."""
 
     allows: bool
-    interface: str
-    """Empty for all of them."""
-    source: Network
-    shown: str
-    """The source and the interface, in ufw's words."""
+    protocol: str = ""
+    ports: Ports = ()
+    interface: str = ""
+    source: Network | None = None
+
+    def fits(self, packet: Packet, traffic: Traffic) -> bool | None:
+        """Whether a packet fits the rule; None: perhaps."""
+        has_other_port = bool(self.ports) and not has_port(self.ports, packet.port)
+        if has_other_port or self.protocol not in {"", packet.protocol}:
+            return False
+        if self.interface not in {"", packet.interface}:
+            return None if not packet.interface or self.interface.endswith("+") else False
+        return None if self.source is None else traffic.comes_from(self.source, packet.family)
 
 
 async def found(traffic: Traffic) -> Finding | None:
@@ -47,49 +55,41 @@ def judged(status: Completed, traffic: Traffic) -> Finding | None:
     """Judge the output of `ufw status verbose`; None if ufw is not active, or did not answer."""
     if status.code != 0 or "Status: active" not in status.output:
         return None
-    port, rules = f"{traffic.port}/tcp", tuple(_rules(status.output, traffic.port))
-    firsts = [_first(rules, interface, traffic) for interface in traffic.interfaces or ("",)]
-    if any(rule is not None and not rule.allows for first in firsts for rule in first.values()):
-        advice = (
-            f"delete it (`sudo ufw status numbered` lists the rules), or run {_commands('prepend ', traffic)}"
-        )
-        return todo(Check.FIREWALL, f"ufw is active, and a rule denies {port}", advice)
-    # Phones need only one version of IP: IPv4, if the bridge has an address of it.
-    deciding = [first[traffic.families[0]] for first in firsts]
-    if None not in deciding or "Default: allow (incoming)" in status.output:
-        return ok(Check.FIREWALL, f"ufw allows {port}{_only_from(deciding)}, and {MDNS_PORT}/udp by default")
-    others = dict.fromkeys(rule.shown for rule in rules if rule.allows)
-    but = f"{port} only from {' and '.join(others)}" if others else f"no rule names {port}"
-    what = f"ufw is active, and allows {MDNS_PORT}/udp by default, but {but}"
-    return todo(Check.FIREWALL, what, f"run {_commands('', traffic)}")
+    port, rules = f"{traffic.port}/tcp", tuple(_rules(status.output))
+    packets = (packet for family in traffic.families for packet in traffic.packets(family))
+    closed = [each for each in packets if each.protocol == "tcp" and not _allow(rules, each, traffic)]
+    ons = [f"in on {each.interface} to any port {each.port} proto tcp" for each in closed if each.interface]
+    commands = dict.fromkeys(f"`sudo ufw prepend allow {on}`" for on in ons or ([port] if closed else []))
+    what = f"ufw is active, and does not plainly allow {port}"
+    if not re.search(rf"allow \(outgoing\)|\n{MDNS_PORT}/udp +ALLOW OUT +Anywhere\s*\n", status.output):
+        what = f"ufw is active, and denies outgoing packets by default, such as answers from {MDNS_PORT}/udp"
+        commands[f"`sudo ufw allow out {MDNS_PORT}/udp`"] = None
+    if commands:
+        return todo(Check.FIREWALL, what, f"unless a rule of yours allows that, run {' and '.join(commands)}")
+    return ok(Check.FIREWALL, f"ufw allows {port}, and {MDNS_PORT}/udp by default")
 
 
-def _only_from(deciding: list[UfwRule | None]) -> str:
-    sources = {str(rule.source) for rule in deciding if rule is not None}
-    return "" if sources & {*EVERYTHING.values()} or not sources else f" from {' and '.join(sorted(sources))}"
+def _allow(rules: Iterable[UfwRule], packet: Packet, traffic: Traffic) -> bool:
+    """Whether a rule plainly allows a packet, and none before it may deny it."""
+    for rule in rules:
+        fits = rule.fits(packet, traffic)
+        if fits or (fits is None and not rule.allows):
+            return rule.allows
+    return False
 
 
-def _commands(how: str, traffic: Traffic) -> str:
-    """Return the commands that allow the port on the bridge's interfaces; `how`: where among the rules."""
-    rules = [f"allow in on {name} to any port {traffic.port} proto tcp" for name in traffic.interfaces]
-    return " and ".join(f"`sudo ufw {how}{rule}`" for rule in rules or [f"allow {traffic.port}/tcp"])
+def _rules(status: str) -> Iterator[UfwRule]:
+    """Yield the rules for incoming packets."""
+    for line in status.partition("\n--  ")[2].split("\n")[1:]:
+        action, way = read.groups() if (read := _ACTION.match(line)) else ("DENY", "IN")
+        if line.strip() and way == "IN":
+            yield _rule(_RULE.fullmatch(line.strip()), UfwRule(action == "ALLOW"))
 
 
-def _first(rules: tuple[UfwRule, ...], interface: str, traffic: Traffic) -> dict[str, UfwRule | None]:
-    """Return, for each IP version of the bridge, the rule that decides about phones."""
-    here = [rule for rule in rules if rule.interface in {"", interface}]
-    return {
-        family: next((rule for rule in here if traffic.comes_from(rule.source, family)), None)
-        for family in traffic.families
-    }
-
-
-def _rules(status: str, port: int) -> Iterator[UfwRule]:
-    """Yield the rules for incoming packets to our port, or to every port."""
-    for line in filter(None, map(_RULE.fullmatch, map(str.strip, status.split("\n")))):
-        everything = EVERYTHING[IPV6 if line["v6"] else IPV4]
-        source = network_of(everything if line["source"] == "Anywhere" else line["source"])
-        if source is not None and (not line["ports"] or has_port(ports_in(line["ports"]), port)):
-            interface = line["interface"] or ""
-            shown = f"{line['source']}{line['v6'] or ''}{interface and f' on {interface}'}"
-            yield UfwRule(line["action"] in {"ALLOW", "LIMIT"}, interface, source, shown)
+def _rule(read: re.Match[str] | None, rule: UfwRule) -> UfwRule:
+    if read is None:
+        return rule
+    everything = "::/0" if read["v6"] else "0.0.0.0/0"
+    source = network_of(everything if read["source"] == "Anywhere" else read["source"])
+    ports = ports_in(read["ports"] or "")
+    return UfwRule(rule.allows, read["protocol"] or "", ports, read["interface"] or "", source)

@@ -1,6 +1,7 @@
 """Checks that systemd answers on the bus and has the configured units; suggests fixes for missing ones."""
 
 import asyncio
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -102,7 +103,9 @@ async def hints(units: Iterable[str]) -> Mapping[str, str]:
 def file_of(unit: str, folders: Iterable[Path]) -> Path | None:
     """Return the file of a unit, or of its template, in one of the folders; not a dangling link."""
     names = dict.fromkeys((unit, _template(unit)))
-    return next((file for folder in folders for name in names if (file := folder / name).exists()), None)
+    # Path.exists raises for a name that is too long, and for a folder that this user cannot read.
+    files = (folder / name for folder in folders for name in names)
+    return next((file for file in files if os.path.exists(file)), None)  # noqa: PTH110
 
 
 def similar(unit: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from hkswitch.control.words import command
 from hkswitch.doctor import firewall, firewalld, network
 from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import Check, Finding, Verdict, ok
-from hkswitch.doctor.traffic import Traffic
+from hkswitch.doctor.packet_filter import Traffic
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable, Failure
 from hkswitch.network.addresses import TablesUnreadable

@@ -71,7 +71,11 @@ def run_all(host: Host, commands: tuple[str, ...] | list[str]) -> None:
 
 
 FIREWALL_CASES: Final = {
-    "ufw": (("ufw --force enable",), ("ufw --force reset",), "ufw is active, and allows 5353/udp by default"),
+    "ufw": (
+        ("ufw --force enable",),
+        ("ufw --force reset",),
+        "ufw is active, and does not plainly allow 51826/tcp",
+    ),
     "firewalld": (
         FIREWALLD,
         ("systemctl stop firewalld", "rm /etc/firewalld/zones/home.xml*"),
@@ -83,14 +87,14 @@ FIREWALL_CASES: Final = {
 
 
 @pytest.mark.parametrize("name", FIREWALL_CASES)
-def test_an_active_firewall_is_named_and_the_commands_that_are_given_open_the_ports(
+def test_an_active_firewall_is_named_to_root_and_the_commands_that_are_given_open_the_ports(
     host: Host, name: str
 ) -> None:
     start, stop, says = FIREWALL_CASES[name]
     with active(host, start, stop):
+        assert found(host, "nobody") == ("skip", "needs root", "run `sudo hkswitch doctor`")
         verdict, what, advice = found(host)
-        assert verdict == "todo"
-        assert says in what
+        assert (verdict, says in what) == ("todo", True)
         assert (INTERFACE in advice) is (name != "firewalld")  # its zone is that of the interface
         run_printed(host, advice)
         eventually(lambda: found(host)[0] == "ok")
@@ -107,56 +111,112 @@ def run_printed(host: Host, advice: str) -> None:
     run_all(host, re.findall(r"`sudo ([^`]+)`", advice))
 
 
+BAD_POLICY: Final = """\
+<policy target="DROP" priority="-5">
+  <ingress-zone name="ANY"/>
+  <egress-zone name="HOST"/>
+</policy>
+"""
+DIRECT: Final = "firewall-cmd --direct --{}-rule ipv4 filter INPUT 0 -p tcp --dport 51826 -j DROP"
+
+
 def test_firewalld_is_judged_by_the_zone_of_the_phones_and_what_comes_before_it(host: Host) -> None:
     in_public = ("systemctl start firewalld", "firewall-cmd --zone=public --add-port=51000-52000/tcp")
-    stop = ("systemctl stop firewalld", "rm -f /etc/firewalld/zones/*")
+    stop = ("systemctl stop firewalld", "rm -f /etc/firewalld/zones/* /etc/firewalld/policies/*")
     with active(host, in_public, stop):
         verdict, what, advice = found(host)
         assert (verdict, "does not list 5353/udp as open" in what) == ("todo", True)
         assert "--zone=public --add-port=5353/udp`" in advice
-        host.run("firewall-cmd", "--zone=public", "--add-service=mdns")
-        assert found(host)[:2] == ("ok", f"firewalld allows {OPEN} in zone public")
         # fail2ban's rule for one address says nothing about phones, but one for their network does.
         ban = 'rule family="ipv4" source address="{}" port port="51826" protocol="tcp" reject'
-        host.run("firewall-cmd", "--zone=public", f"--add-rich-rule={ban.format('203.0.113.9')}")
-        assert found(host)[0] == "ok"
+        one = f"--add-rich-rule={ban.format('203.0.113.9')}"
+        host.run("firewall-cmd", "--zone=public", "--add-service=mdns")
+        host.run("firewall-cmd", "--zone=public", one)
+        assert found(host)[:2] == ("ok", f"firewalld allows {OPEN} in zone public")
         host.run("firewall-cmd", "--zone=public", f"--add-rich-rule={ban.format('10.77.0.0/24')}")
         host.run("firewall-cmd", "--runtime-to-permanent")
         _, what, advice = found(host)
-        assert "a rich rule of zone public may deny" in what
+        assert "zone public may deny" in what
+        host.write("/etc/firewalld/policies/bad.xml", BAD_POLICY)
+        run_printed(host, advice)
+        _, what, advice = found(host)
+        assert "policy bad may deny" in what
         run_printed(host, advice)
         assert found(host)[0] == "ok"
+        # Direct rules, and tables of others, come before or after all that.
+        for start, end, says in (
+            (DIRECT.format("add"), DIRECT.format("remove"), "iptables is active"),
+            (IN_FRONT, "nft delete table inet x", "(chain in of table inet x)"),
+        ):
+            with active(host, (start,), (end,)):
+                verdict, what, _ = found(host)
+                assert (verdict, says in what) == ("todo", True), what
         # A zone of their network wins over that of the interface.
-        host.run("firewall-cmd", "--zone=work", "--add-source=10.77.0.0/24")
-        assert "zone work does not list" in found(host)[1]
+        host.run("firewall-cmd", "--zone=drop", "--add-source=10.77.0.0/24")
+        assert "zone drop does not list" in found(host)[1]
         host.run("firewall-cmd", "--panic-on")
         _, what, advice = found(host)
         assert "panic mode" in what
         run_printed(host, advice)
-        assert "zone work does not list" in found(host)[1]
 
 
+IN_FRONT: Final = """\
+nft add table inet x
+nft 'add chain inet x in { type filter hook input priority -5; }'
+nft add rule inet x in tcp dport 51826 drop
+"""
+PROFILE: Final = "[Home]\ntitle=Home\ndescription=Home\nports=51826/tcp\n"
 UFW_CASES: Final = (
-    ("allow in on lan0 to any port 51826 proto tcp", "ok", "ufw allows 51826/tcp, and"),
-    ("allow from 10.77.0.0/24 to any port 51826 proto tcp", "ok", "ufw allows 51826/tcp from 10.77.0.0/24"),
-    ("allow 80,51000:52000/tcp", "ok", "ufw allows 51826/tcp, and"),
-    ("allow log proto tcp from 10.0.0.0/8", "ok", "ufw allows 51826/tcp from 10.0.0.0/8"),
-    ("deny from 10.77.0.0/24", "todo", "a rule denies 51826/tcp"),
-    ("deny from 203.0.113.9", "todo", "no rule names 51826/tcp"),
-    ("allow from 10.8.0.0/24 to any port 51826 proto tcp", "todo", "51826/tcp only from 10.8.0.0/24"),
-    ("allow from ::/0 to any port 51826 proto tcp", "todo", "51826/tcp only from Anywhere (v6)"),
+    ("ok", ("allow 51826/tcp",)),
+    (
+        "ok",
+        ("limit 22/tcp", "reject from 203.0.113.9", "allow from 10.77.0.0/24 to any port 51826 proto tcp"),
+    ),
+    ("ok", ("deny 80,443/tcp", "allow log proto tcp from 10.0.0.0/8", "deny 51826/tcp")),
+    ("todo", ("deny 51000:52000/tcp", "allow 51826/tcp")),
+    ("todo", ("deny proto tcp from any to 10.77.0.1", "allow 51826/tcp")),
+    ("todo", ("deny Home", "allow 51826/tcp")),
+    ("todo", ("allow from any port 5000 to any port 51826 proto tcp",)),
+    ("todo", ("allow from ::/0 to any port 51826 proto tcp",)),
 )
 
 
-def test_the_rules_of_ufw_about_the_bridges_network_are_read(host: Host) -> None:
+def test_the_first_rule_of_ufw_that_may_concern_the_phones_decides(host: Host) -> None:
+    host.write("/etc/ufw/applications.d/home", PROFILE)
     with active(host, ("ufw --force enable",), ("ufw --force reset",)):
-        for rule, verdict, says in UFW_CASES:
-            run_all(host, (f"ufw {rule}",))
+        for verdict, rules in UFW_CASES:
+            run_all(host, [f"ufw {rule}" for rule in rules])
             there = found(host)
-            run_all(host, (f"ufw delete {rule}",))
-            assert (there[0], says in there[1]) == (verdict, True), there
-        run_all(host, ("ufw deny 51826/tcp",))
+            assert (there[0], "ufw" in there[1]) == (verdict, True), (rules, there)
+            run_all(host, [f"ufw delete {rule}" for rule in rules])
+        run_all(host, ("ufw deny 51826/tcp", "ufw default deny outgoing"))
         open_as_told(host)
+        first = "INPUT -p tcp --dport 51826 -j DROP"
+        with active(host, (f"iptables -I {first}",), (f"iptables -D {first}",)):
+            assert found(host)[:2] == ("todo", "iptables is active")
+
+
+NOT_BY_IPTABLES: Final = """\
+nft 'add table ip filter'
+nft 'add chain ip filter INPUT {{ type filter hook input priority {}; policy drop; }}'
+nft 'add set ip filter lan {{ type ipv4_addr; flags interval; elements = {{ 192.168.7.0/24 }}; }}'
+nft 'add rule ip filter INPUT ip saddr @lan tcp dport 51826 accept'
+nft 'add rule ip filter INPUT ip saddr @lan udp dport 5353 accept'
+nft 'add rule ip filter INPUT tcp dport {{ 51826, 99 }} drop'
+"""
+
+
+@pytest.mark.parametrize(
+    ("priority", "says"), [(0, "iptables is active"), (5, "(chain INPUT of table ip filter)")]
+)
+def test_rules_of_nft_in_the_chain_of_iptables_are_judged_as_nft_lists_them(
+    host: Host, priority: int, says: str
+) -> None:
+    with active(host, (NOT_BY_IPTABLES.format(priority),), ("nft delete table ip filter",)):
+        verdict, what, advice = found(host)
+        assert (verdict, says in what) == ("todo", True), what
+        run_printed(host, advice)
+        assert found(host)[0] == "ok"
 
 
 F2B: Final = """\
@@ -199,10 +259,3 @@ def test_rules_of_iptables_legacy_are_seen_which_nft_does_not_list(host: Host) -
             verdict, what, _ = found(host)
             assert (verdict, "iptables-legacy is not installed" in what) == ("skip", True)
         open_as_told(host)
-
-
-@pytest.mark.parametrize("name", FIREWALL_CASES)
-def test_without_root_the_firewall_is_skipped_and_never_called_ok(host: Host, name: str) -> None:
-    start, stop, _ = FIREWALL_CASES[name]
-    with active(host, start, stop):
-        assert found(host, "nobody") == ("skip", "needs root", "run `sudo hkswitch doctor`")
