@@ -221,7 +221,7 @@ def _read(path: Path) -> Stored | None:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        why = f"{os.strerror(errno.EACCES)}; only root and the daemon may read it (try sudo)"
+        why = f"{error.strerror or error}; only root and the daemon may read it (try sudo)"
         raise _unreadable(path, why, Exit.DENIED) from error
     except OSError as error:
         reason, exit_code = error.strerror or str(error), exit_of(error, Exit.DAMAGED)

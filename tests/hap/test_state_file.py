@@ -340,8 +340,8 @@ def test_a_link_in_the_files_place_is_not_followed(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "remedy", "code"),
     [
-        (errno.EACCES, "; only root and the daemon may read it", Exit.DENIED),
-        (errno.EPERM, "; only root and the daemon may read it", Exit.DENIED),
+        (errno.EACCES, "; only root and the daemon may read it (try sudo)", Exit.DENIED),
+        (errno.EPERM, "; only root and the daemon may read it (try sudo)", Exit.DENIED),
         *((number, "", Exit.UNAVAILABLE) for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)),
     ],
 )
