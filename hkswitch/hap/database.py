@@ -59,6 +59,7 @@ class Database:
         self._allocator = (
             IidAllocator(stored.iids, paired=stored.paired) if stored else IidAllocator({}, paired=False)
         )
+        self._was_taken_over = stored is not None and stored.taken_over is not None
         self._bridge: Bridge | None = None
         self._wanted: Accessories = {}
         self._written_version = self._version
@@ -72,6 +73,8 @@ class Database:
         self._bridge, self._wanted = bridge, dict(bridge.accessories)
         self._written_version = self._version
         self._allocator.assign_by_type_from_now()
+        if self._was_taken_over and self._state.accessories_hash is None:
+            self._state.accessories_hash = self._digest()  # c# is already a new one
         self.serve_wanted()
 
     def want(self, accessories: Accessories) -> Accessories:

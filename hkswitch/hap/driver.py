@@ -69,6 +69,8 @@ class Driver(AccessoryDriver):
         self._state_folder = state_folder
         self.setup = setup
         self._stored = stored
+        self.taken_over = stored.taken_over if stored is not None and stored.paired else None
+        """What was taken over from another program; without a controller, no phone remembers it."""
         self.database = Database(self.state, stored)
         self.writer = StateWriter(
             state_folder, self.database, lambda: self.stored, self.async_update_advertisement, self.loop
@@ -111,7 +113,8 @@ class Driver(AccessoryDriver):
         ours = json.loads(accessory.getvalue())
         del ours["accessory_states"]  # settings of cameras, which this bridge does not have
         others = {} if self._stored is None else self._stored.others
-        return Stored(self.setup, ours, self.attempts.failed, others, self.database.record)
+        record = self.database.record
+        return Stored(self.setup, ours, self.attempts.failed, others, record, self.taken_over)
 
     def persist(self) -> None:
         """Write keys, pairings and iids; raises `StateUnwritable`. HAP-python does not fsync."""
