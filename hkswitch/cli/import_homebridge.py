@@ -3,10 +3,11 @@
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from hkswitch.cli.options import examples
+from hkswitch.cli.options import examples, state_option
 from hkswitch.homebridge import (
     MOST_CONFIG_BYTES,
     MOST_WRAPPER_BYTES,
@@ -20,6 +21,9 @@ from hkswitch.homebridge import (
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.environment import SEARCH_PATH
 from hkswitch.model.errors import Exit, Failure
+
+if TYPE_CHECKING:
+    from hkswitch.cli.take_over import Prepared
 
 
 @click.command(
@@ -45,18 +49,47 @@ from hkswitch.model.errors import Exit, Failure
     metavar="DIR",
     help="Folder for scripts: one for each command that needs a shell",
 )
-def import_homebridge(config: Path, wrapper: Path | None, output: Path | None, scripts: Path | None) -> None:
+@click.option(
+    "--take-over",
+    "homebridge",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="DIR",
+    help="Homebridge's folder: keep its bridge's pairings, so that phones need not pair again",
+)
+@state_option
+def import_homebridge(  # noqa: PLR0913 -- one for each option
+    config: Path,
+    *,
+    wrapper: Path | None,
+    output: Path | None,
+    scripts: Path | None,
+    homebridge: Path | None,
+    state_folder: Path,
+) -> None:
     """Import switches from a Homebridge config.
 
     Converts the switches of the cmdSwitch2 plugin, with a comment on each. Commands that need a shell become
     comments, or scripts with --scripts. It runs none of the commands.
+
+    With --take-over, which needs root, hkswitch also becomes the bridge that phones know: their rooms, names
+    and automations stay. Stop Homebridge before that. Nothing is ever written into its folder.
     """
     imported = read(config, wrapper, scripts)
+    prepared = None if homebridge is None else _prepared(config, imported, homebridge, state_folder)
     if output is None:
         click.echo(imported.text, nl=False)
     else:
         write_new(output, imported.text)
     click.echo(imported.summary, err=output is None)
+    if prepared is not None:
+        click.echo(prepared.carry_out(), err=output is None)
+
+
+def _prepared(config: Path, imported: Imported, homebridge: Path, state_folder: Path) -> "Prepared":
+    """Check that the bridge can be taken over. Raises `Failure`."""
+    from hkswitch.cli import take_over  # noqa: PLC0415 -- it is slow to import
+
+    return take_over.prepare(_contents(config, MOST_CONFIG_BYTES), config, imported, homebridge, state_folder)
 
 
 def read(config: Path, wrapper: Path | None, scripts: Path | None) -> Imported:

@@ -7,7 +7,7 @@ from typing import Final
 from hkswitch.homebridge import jsonc, switches, writer
 from hkswitch.homebridge.commands import HomebridgeCommand, Which
 from hkswitch.homebridge.groups import Draft, draft, joined
-from hkswitch.homebridge.imported import Imported, Left, NothingImported, Script
+from hkswitch.homebridge.imported import Imported, Left, NothingImported, Origin, Script
 from hkswitch.homebridge.names import Taken
 from hkswitch.homebridge.wording import called
 from hkswitch.homebridge.wrapper import Wrapper
@@ -58,7 +58,12 @@ def convert(
         Left(each.draft.switch.name, "; ".join(each.draft.why)) for each in entries if not each.taken
     )
     made = tuple(script for each in entries for script in each.scripts)
-    imported = Imported("", len(entries) - len(left), left, made)
+    origins = {
+        each.group.id: Origin(each.draft.switch.name, each.group.name)
+        for each in entries
+        if each.taken and each.group
+    }
+    imported = Imported("", len(entries) - len(left), left, made, origins)
     imported = replace(imported, text=_text(entries, imported, file))
     if not any(each.taken and each.group for each in entries):
         raise NothingImported(file, imported)

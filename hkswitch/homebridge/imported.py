@@ -1,7 +1,8 @@
 """The result of an import, and its failure. Only values. Pure: no I/O."""
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from hkswitch.homebridge.wording import LONGEST_EXCERPT, called
 from hkswitch.model.errors import Exit, Failure
@@ -29,6 +30,13 @@ class Left:
         return f"{called(self.name)}: {escaped(self.why, LONGEST_EXCERPT)}"
 
 
+class Origin(NamedTuple):
+    """Where a group comes from: the name of its switch in Homebridge, and the one in the new config."""
+
+    switch: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A config, which `hkswitch check` accepts if `taken` is not 0, and the facts about the import."""
@@ -37,6 +45,8 @@ class Imported:
     taken: int
     left: tuple[Left, ...]
     scripts: tuple[Script, ...]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """The switches of the groups, by the groups' ids."""
 
     @property
     def count(self) -> str:

@@ -11,7 +11,9 @@ from hkswitch.model.errors import Exit, Failure
 
 MOST_SWITCHES: Final = 1000
 
-_PLATFORMS: Final = frozenset({"cmdswitch2", "homebridge-cmdswitch2.cmdswitch2"})
+PLATFORMS: Final = frozenset({"cmdswitch2", "homebridge-cmdswitch2.cmdswitch2"})
+"""The names of the plugin's platform, in lower case."""
+
 _INHERITED: Final = ("polling", "interval", "timeout")
 _LEADING_DIGITS = re.compile(r"\s*([0-9]{1,9})")
 _LEAST_MILLISECONDS: Final = 1000
@@ -36,7 +38,7 @@ class CmdSwitch:
 def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
     """Return all switches, in the file's order. Raises `Failure`."""
     platforms = list(_platforms(config))
-    ours = [platform for platform in platforms if _kind(platform).casefold() in _PLATFORMS]
+    ours = [platform for platform in platforms if _kind(platform).casefold() in PLATFORMS]
     if not ours:
         others = ", ".join(
             dict.fromkeys(quoted(_kind(platform)) for platform in platforms if _kind(platform))
@@ -53,6 +55,19 @@ def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
     if len(switches) > MOST_SWITCHES:
         raise Failure(f"{file}: it has {len(switches)} switches; the limit is {MOST_SWITCHES}", Exit.CONFIG)
     return tuple(switches)
+
+
+def blocks_by_name(config: object) -> dict[str, Mapping[str, object]]:
+    """Return the blocks of all switches by name; of two with one name, the plugin uses the later one."""
+    found: dict[str, Mapping[str, object]] = {}
+    for platform in _platforms(config):
+        if _kind(platform).casefold() in PLATFORMS:
+            switches = platform.get("switches")
+            items = [*switches.values()] if isinstance(switches, dict) else switches
+            for item in items if isinstance(items, list) else ():
+                if isinstance(item, dict) and isinstance(item.get("name"), str):
+                    found[item["name"]] = item
+    return found
 
 
 def _platforms(config: object) -> Iterator[Mapping[str, object]]:
