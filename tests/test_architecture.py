@@ -91,7 +91,14 @@ ONLY_IN = {
     "h11": OVERRIDES,
     "cryptography": {"hap/keys.py", *OVERRIDES},
     # The doctor asks as a phone does.
-    "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", "hap/conflicts.py", *OVERRIDES},
+    "zeroconf": {
+        "daemon/bridge.py",
+        "doctor/mdns.py",
+        "hap/announcement.py",
+        "hap/conflicts.py",
+        "hap/twin.py",
+        *OVERRIDES,
+    },
     "segno": {"hap/setup_code.py"},
     "click": {
         str(module.relative_to(ROOT / "hkswitch")) for module in MODULES if module.parent.name == "cli"

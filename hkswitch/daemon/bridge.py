@@ -128,6 +128,11 @@ class Bridge:
         return self._driver.writer.trouble
 
     @property
+    def identity_conflict(self) -> str:
+        """A second bridge with the same identity, and the remedy; empty if none is known."""
+        return "" if self._driver.twins is None else self._driver.twins.found
+
+    @property
     def left_out(self) -> frozenset[str]:
         """The groups that controllers do not see until the state can be written."""
         served = self._bridge.accessories

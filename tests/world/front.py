@@ -130,6 +130,7 @@ class Front:
     config_version: int = 1
     paired: bool = True
     storage_problem: str = ""
+    identity_conflict: str = ""
     left_out: frozenset[str] = frozenset()
     is_online: bool = False
     groups: dict[str, Group] = field(default_factory=dict)
