@@ -1,7 +1,7 @@
 """Detects a second bridge with this one's identity, such as a Homebridge that was started again.
 
-Phones treat the two as one, and lose both in turns. The other one has its own name, so names do not tell. Only
-a bridge that took over an identity looks for another: no device but the former one has it.
+Phones treat the two as one, and lose both in turns. The other one has its own name, so names do not tell.
+Only a bridge that took over an identity looks for another: no device but the former one has it.
 """
 
 import asyncio
