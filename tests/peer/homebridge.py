@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
+import signal
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -100,18 +101,26 @@ class Homebridge:
             *("--user-storage-path", str(self.folder), "--plugin-path", str(self.modules), "--no-qrcode"),
         ]
         ports = {self.port, self.child_port} - {0}
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with self.folder.with_name("log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=log, stderr=log, start_new_session=True
+            )
         try:
             async with asyncio.timeout(START_SECONDS):
-                while not all(map(_listens, ports)):  # noqa: ASYNC110 -- of another process
+                while not all(map(_listens, ports)):
+                    assert process.returncode is None, self.folder.with_name("log").read_text()
                     await asyncio.sleep(0.1)
             yield
         finally:
-            process.terminate()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
+                while any(map(_listens, ports)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)  # for its files; after that, Homebridge only waits for five seconds
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
     async def pair(self) -> Seen:
         """Pair an admin and a user, and return what they see."""
@@ -138,14 +147,12 @@ class Homebridge:
         return Seen(accessories, seen.pairings)
 
 
-def modules_without_plugin(folder: Path) -> Path:
-    """Copy Homebridge without the plugin, since it finds plugins beside itself."""
+def copied_modules(folder: Path, *, plugin: bool) -> Path:
+    """Copy Homebridge with or without the plugin, since it finds plugins beside itself."""
     copied = folder / "node_modules"
+    left = ("include", "*.map", "*.d.ts", *(() if plugin else ("homebridge-cmdswitch2",)))
     shutil.copytree(
-        downloaded() / "node_modules",
-        copied,
-        symlinks=True,
-        ignore=shutil.ignore_patterns("homebridge-cmdswitch2", "include", "*.map", "*.d.ts"),
+        downloaded() / "node_modules", copied, symlinks=True, ignore=shutil.ignore_patterns(*left)
     )
     return copied
 

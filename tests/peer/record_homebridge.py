@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tests.peer.homebridge import Homebridge, modules_without_plugin, switch
+from tests.peer.homebridge import Homebridge, copied_modules, switch
 from tests.support.homebridge_folder import RECORDED, Seen
 
 FILES = ("config.json", "persist", "accessories")
@@ -31,7 +31,7 @@ async def child_bridge(folder: Path, copy: Path) -> Seen:
     homebridge.configure([*SWITCHES, switch("Printer")])
     async with homebridge.running():
         seen = await homebridge.pair()
-    homebridge.modules, homebridge.child_port = modules_without_plugin(copy), 0
+    homebridge.modules, homebridge.child_port = copied_modules(copy, plugin=False), 0
     async with homebridge.running():
         pass
     return seen
