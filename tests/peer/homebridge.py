@@ -124,20 +124,7 @@ class Homebridge:
 
     async def pair(self) -> Seen:
         """Pair an admin and a user, and return what they see."""
-        address = LOOPBACK.addresses[0]
-        admin = await Controller.pair_only(address, self.bridge_port, CODE)
-        key = Ed25519PrivateKey.generate()
-        public_key = key.public_key().public_bytes_raw()
-        await admin.add(USER, public_key, "User")
-        seen = await admin.accessories()
-        first: Mapping[str, Any] = dict(admin.pairing.pairing_data)
-        await admin.close()
-        second = {
-            "iOSPairingId": USER,
-            "iOSDeviceLTSK": key.private_bytes_raw().hex(),
-            "iOSDeviceLTPK": public_key.hex(),
-        }
-        return Seen(seen, (dict(first), {**first, **second}))
+        return await pair(LOOPBACK.addresses[0], self.bridge_port, CODE)
 
     async def look(self, seen: Seen) -> Seen:
         """Return what its controllers see now."""
@@ -145,6 +132,23 @@ class Homebridge:
         accessories = await controller.accessories()
         await controller.close()
         return Seen(accessories, seen.pairings)
+
+
+async def pair(address: str, port: int, code: str) -> Seen:
+    """Pair an admin and a user with a bridge, and return what they see."""
+    admin = await Controller.pair_only(address, port, code)
+    key = Ed25519PrivateKey.generate()
+    public_key = key.public_key().public_bytes_raw()
+    await admin.add(USER, public_key, "User")
+    seen = await admin.accessories()
+    first: Mapping[str, Any] = dict(admin.pairing.pairing_data)
+    await admin.close()
+    second = {
+        "iOSPairingId": USER,
+        "iOSDeviceLTSK": key.private_bytes_raw().hex(),
+        "iOSDeviceLTPK": public_key.hex(),
+    }
+    return Seen(seen, (dict(first), {**first, **second}))
 
 
 def copied_modules(folder: Path, *, plugin: bool) -> Path:
