@@ -17,7 +17,7 @@ from pyhap.characteristic import Characteristic
 from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
-from hkswitch.daemon.identities import MANUFACTURER, as_served, identity_of
+from hkswitch.daemon.identities import MANUFACTURER, as_served, identity_of, stays_switch
 from hkswitch.hap import state_file
 from hkswitch.hap.announcement import MODEL, PROTOCOL_VERSION
 from hkswitch.hap.database import Retyped
@@ -101,7 +101,11 @@ class Bridge:
         protocol = self._bridge.get_service("HAPProtocolInformation")
         protocol.configure_char("Version", value=PROTOCOL_VERSION)
         self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
+        self.type_note = ""
+        """A note about groups that do not get the type that the config gives them; empty if all do."""
         self._set_tiles(groups)
+        if self.type_note:
+            _log.warning("%s", self.type_note)
         self._bridge.accessories = self._accessories
         self._driver.add_accessory(self._bridge)
         if stored is None:
@@ -220,16 +224,13 @@ class Bridge:
     def _set_tiles(self, groups: Iterable[Group]) -> None:
         """Create an accessory for each tile; those of unchanged groups stay."""
         before, self._tiles = self._tiles, {}
-        for group in self._as_served(groups):
+        wanted = tuple(groups)
+        served = [as_served(group, self._taken_over) for group in wanted]
+        for group in served:
             for tile in tiles_of(group):
                 self._tiles[group.id, tile] = self._accessory_for(group, tile, before.get((group.id, tile)))
-
-    def _as_served(self, groups: Iterable[Group]) -> Iterator[Group]:
-        for group in groups:
-            served = as_served(group, self._taken_over)
-            if served.type is not group.type:
-                _log.warning("%s: stays a switch, because it was taken over from Homebridge", group.id)
-            yield served
+        changed = (one for one, other in zip(wanted, served, strict=True) if one.type is not other.type)
+        self.type_note = stays_switch(tuple(group.id for group in changed))
 
     @property
     def _accessories(self) -> dict[int, "TileAccessory"]:

@@ -44,6 +44,14 @@ def as_served(group: Group, taken_over: TakenOver | None) -> Group:
     return replace(group, type=AccessoryType.SWITCH)
 
 
+def stays_switch(group_ids: tuple[str, ...]) -> str:
+    """Return a note about groups whose type has no effect; empty without any."""
+    if not group_ids:
+        return ""
+    verb, pronoun = ("stays a switch", "it was") if len(group_ids) == 1 else ("stay switches", "they were")
+    return f"{', '.join(group_ids)}: {verb}, because {pronoun} taken over from Homebridge"
+
+
 def _key(group: Group, tile: Tile) -> str:
     return f"{group.id}:restart" if tile is Tile.RESTART else group.id
 

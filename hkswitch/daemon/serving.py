@@ -67,6 +67,10 @@ class ServedBridge(Display, Movable, Pairings, Protocol):
         """A second bridge with the same identity, and the remedy; empty if none is known."""
 
     @property
+    def type_note(self) -> str:
+        """A note about groups that do not get the type that the config gives them; empty if all do."""
+
+    @property
     def left_out(self) -> frozenset[str]:
         """The groups that controllers do not see until the state can be written."""
 
@@ -265,6 +269,7 @@ class Serving:
             self._helper_problem(),
             self._location.waits_for,
             self._bridge.storage_problem,
+            self._bridge.type_note,
         ]
         note = "; ".join(note for note in notes if note)
         _log.info("reloaded%s", f": {note}" if note else "")

@@ -6,6 +6,7 @@ Only a bridge that took over an identity looks for another: no device but the fo
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -25,7 +26,7 @@ ASK_AGAIN_SECONDS: Final = 60.0
 """The interval between queries while there may be a second bridge."""
 
 ECHO_SECONDS: Final = 130.0
-"""The time for which a router may repeat records of a device that has left."""
+"""The time for which a router may repeat the address of a device that has left; other records, for longer."""
 
 GONE_SECONDS: Final = 200.0
 """After this time without an answer to any query, the second bridge is gone."""
@@ -49,6 +50,7 @@ class TwinWatch:
         self._own_names: dict[str, None] = {}
         self._name, self._sender = "", ""
         self._first_seconds = self._last_seconds = 0.0
+        self._told_seconds = -math.inf
         self._is_certain = False
         self._suspected = asyncio.Event()
 
@@ -82,10 +84,10 @@ class TwinWatch:
             and each.key.endswith(f".{SERVICE_TYPE}")
             and each.key not in self._own_names
         ]
-        if any(each.ttl for each in texts):
-            addresses = {each.address for each in answers if isinstance(each, DNSAddress)}
+        addresses = {each.address for each in answers if isinstance(each, DNSAddress) and each.ttl}
+        if addresses and any(each.ttl for each in texts):
             self._seen(texts[0].name, sender, is_direct=ip_of(sender).packed in addresses)
-        elif texts and self._suspected.is_set():
+        elif any(not each.ttl for each in texts) and self._suspected.is_set():
             self._forget()
 
     async def watch(self, send: Send) -> None:
@@ -100,14 +102,19 @@ class TwinWatch:
                 send(_query())
 
     def _seen(self, name: str, sender: str, *, is_direct: bool) -> None:
-        """Note a record. It is certain if its device sent it, or if it is no echo."""
+        """Note a record. It is certain if its device sent it, or if it is no echo.
+
+        A device that comes and goes all the time is told once in a while.
+        """
         now = self._now()
         if not self._suspected.is_set():
             self._first_seconds = now
             self._suspected.set()
         self._name, self._sender, self._last_seconds = name, sender, now
-        if not self._is_certain and (is_direct or now - self._first_seconds > ECHO_SECONDS):
-            self._is_certain = True
+        if self._is_certain or now - self._told_seconds < ASK_AGAIN_SECONDS:
+            return
+        if is_direct or now - self._first_seconds > ECHO_SECONDS:
+            self._is_certain, self._told_seconds = True, now
             _log.warning("%s", self.found)
             self._tell()
 

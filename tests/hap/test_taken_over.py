@@ -106,8 +106,13 @@ async def test_a_change_of_the_config_changes_no_id_that_was_there(folder: Path,
 
 
 async def test_a_type_that_it_does_not_get_is_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bridge_of(folder, typed("web", FAN), GROUPS[1])
+    bridge = bridge_of(folder, typed("web", FAN), GROUPS[1])
     assert caplog.messages == ["web: stays a switch, because it was taken over from Homebridge"]
+    assert bridge.type_note == caplog.messages[0]
+    regroup(bridge, typed("web", FAN), typed("files", LIGHT), typed("new", LIGHT))
+    assert bridge.type_note == "web, files: stay switches, because they were taken over from Homebridge"
+    regroup(bridge, *GROUPS)
+    assert bridge.type_note == ""
 
 
 async def test_a_new_name_in_the_config_reaches_phones_and_the_bridge_keeps_its_own(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A bridge that took over an identity notices a second one that has it, and no echo of either."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -36,10 +37,11 @@ def announced(
         port=51826,
         properties={"id": device_id, "c#": "2"},
         server="device.local.",
-        parsed_addresses=[address],
+        parsed_addresses=[address or DEVICE],
     )
     out = DNSOutgoing(RESPONSE)
-    for record in (info.dns_pointer(), info.dns_service(), info.dns_text(), *info.dns_addresses()):
+    addresses = info.dns_addresses() if address else []
+    for record in (info.dns_pointer(), info.dns_service(), info.dns_text(), *addresses):
         record.ttl = ttl
         out.add_answer_at_time(record, 0)
     (packet,) = out.packets()
@@ -96,6 +98,7 @@ NOT_A_TWIN = {
     "another type of service": (announced(service="_http._tcp.local."), DEVICE),
     "a goodbye": (announced(ttl=0), DEVICE),
     "an echo from a router": (announced(), ROUTER),
+    "an old echo, whose address is gone": (announced(address=""), DEVICE),
 }
 
 
@@ -117,6 +120,17 @@ async def test_what_a_router_repeats_for_too_long_is_a_second_bridge(
     assert len(watched.queries) > 1
 
 
+async def test_a_device_that_comes_and_goes_all_the_time_is_two_lines_a_minute(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(twin, "ASK_AGAIN_SECONDS", 60)
+    caplog.set_level(logging.INFO)
+    for _ in range(100):
+        watched.watch.read_packet(announced(), DEVICE)
+        watched.watch.read_packet(announced(ttl=0), DEVICE)
+    assert (watched.changes, len(caplog.messages)) == (2, 2)
+
+
 async def test_a_second_bridge_that_says_goodbye_is_gone_at_once(watched: Watched) -> None:
     watched.watch.read_packet(announced(), DEVICE)
     watched.watch.read_packet(announced(ttl=0), DEVICE)
@@ -127,6 +141,7 @@ async def test_a_second_bridge_that_no_longer_answers_is_gone_after_some_queries
     watched.watch.read_packet(announced(), DEVICE)
     await eventually(lambda: not watched.watch.found)
     assert (watched.changes, len(watched.queries) > 2) == (2, True)
+    await asyncio.sleep(0.02)
     watched.watch.read_packet(announced(), DEVICE)
     assert watched.changes == 3
 

@@ -131,6 +131,7 @@ class Front:
     paired: bool = True
     storage_problem: str = ""
     identity_conflict: str = ""
+    type_note: str = ""
     left_out: frozenset[str] = frozenset()
     is_online: bool = False
     groups: dict[str, Group] = field(default_factory=dict)
