@@ -18,9 +18,10 @@ from tests.support.command import run
 from tests.support.homebridge_folder import Seen, described
 
 
-async def take_over(homebridge: Homebridge) -> tuple[int, str, str]:
+async def take_over(homebridge: Homebridge, copy: Path | None = None) -> tuple[int, str, str]:
+    """Take over the bridge of its config, or of a copy of that."""
     folder = homebridge.folder
-    config = folder / "config.json"
+    config = copy or folder / "config.json"
     output, state = folder.with_name("new.yaml"), folder.with_name("state")
     arguments = (config, "-o", output, "--take-over", folder, "--state-dir", state)
     return await asyncio.to_thread(run, "import-homebridge", *arguments)
@@ -143,6 +144,25 @@ async def test_a_bridge_with_a_lamp_of_another_plugin_is_refused_and_named(tmp_p
     assert code == 78
     assert "has accessories of other plugins ('Kitchen Lamp' of homebridge-others)" in errors
     assert not homebridge.folder.with_name("state").exists()
+
+
+async def test_a_child_bridge_is_taken_over_while_homebridge_runs_for_others(tmp_path: Path) -> None:
+    homebridge = Homebridge.new(tmp_path / "homebridge", child=True)
+    homebridge.configure(switches(3))
+    config = homebridge.folder / "config.json"
+    async with homebridge.running():
+        seen = await homebridge.pair()
+        code, _, errors = await take_over(homebridge)
+    assert (code, f"listens on its port {homebridge.child_port}" in errors) == (78, True)
+    copy = config.with_name("copy.json")
+    config.rename(copy)
+    body = json.loads(copy.read_text())
+    config.write_text(json.dumps(body | {"platforms": []}))
+    without_child = replace(homebridge, child_port=0)
+    async with without_child.running():
+        code, _, errors = await take_over(homebridge, copy)
+        assert (code, errors) == (0, "")
+        await check(homebridge, seen)
 
 
 async def test_a_child_bridge_is_free_of_the_main_bridges_lamp(tmp_path: Path) -> None:
