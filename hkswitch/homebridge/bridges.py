@@ -67,7 +67,19 @@ def _others(config: object, bridge: HomebridgeBridge, platforms: frozenset[str])
                 yield f"{_kind(block)} {quoted(name)}" if isinstance(name, str) else _kind(block)
 
 
-def usual_accessory_texts(switch: Mapping[str, object]) -> dict[str, str]:
+def switches_by_name(config: object, platforms: frozenset[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the blocks of all switches by name; of two with one name, the plugin uses the later one."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for block in _blocks(config, "platforms"):
+        switches = block.get("switches") if _kind(block).casefold() in platforms else None
+        items = [*switches.values()] if isinstance(switches, dict) else switches
+        for item in items if isinstance(items, list) else ():
+            if isinstance(item, dict) and isinstance(item.get("name"), str):
+                found[item["name"]] = item
+    return found
+
+
+def usual_accessory_texts(switch: Mapping[str, Any]) -> dict[str, str]:
     """Return `manufacturer`, `model` and `serial` of a switch in the config, as the plugin sets them."""
     usual = {
         "manufacturer": "Default-Manufacturer",

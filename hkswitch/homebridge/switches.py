@@ -57,19 +57,6 @@ def read(config: object, file: str) -> tuple[CmdSwitch, ...]:
     return tuple(switches)
 
 
-def blocks_by_name(config: object) -> dict[str, Mapping[str, object]]:
-    """Return the blocks of all switches by name; of two with one name, the plugin uses the later one."""
-    found: dict[str, Mapping[str, object]] = {}
-    for platform in _platforms(config):
-        if _kind(platform).casefold() in PLATFORMS:
-            switches = platform.get("switches")
-            items = [*switches.values()] if isinstance(switches, dict) else switches
-            for item in items if isinstance(items, list) else ():
-                if isinstance(item, dict) and isinstance(item.get("name"), str):
-                    found[item["name"]] = item
-    return found
-
-
 def _platforms(config: object) -> Iterator[Mapping[str, object]]:
     """Yield the platforms of a config, which may itself be a platform, as READMEs show it."""
     if isinstance(config, dict):

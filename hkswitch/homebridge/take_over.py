@@ -13,7 +13,7 @@ from hkswitch.homebridge.cached_accessories import PLUGIN, Cached, read_cached
 from hkswitch.homebridge.damage import Damaged, shown
 from hkswitch.homebridge.identifiers import Identifiers, Known, read_identifiers, uuid_of
 from hkswitch.homebridge.imported import Origin
-from hkswitch.homebridge.switches import PLATFORMS, blocks_by_name
+from hkswitch.homebridge.switches import PLATFORMS
 from hkswitch.model.errors import Exit, Failure
 
 _ON: Final = "49.25"
@@ -61,7 +61,7 @@ def take_over(config: bytes, config_file: str, origins: Mapping[str, Origin], re
     cached_file = f"accessories/cachedAccessories{f'.{mac}' if bridge.is_child else ''}"
     cached_bytes = read(cached_file)
     cached = read_cached(cached_bytes, cached_file) if cached_bytes is not None else {}
-    blocks = blocks_by_name(contents)
+    blocks = bridges.switches_by_name(contents, PLATFORMS)
     foreign = [*_foreign(ids, cached, blocks)]
     if foreign and (names := _named(foreign, cached, contents, bridge)):
         raise _refused(
