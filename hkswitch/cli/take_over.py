@@ -18,15 +18,11 @@ from hkswitch.hap.sessions import controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_format import Stored
 from hkswitch.hap.taken_over import TakenAccessory, TakenOver, Texts
-from hkswitch.homebridge import (
-    MOST_FILE_BYTES,
-    Damaged,
-    Imported,
-    TakeOver,
-    read_config,
-    starts,
-    take_over,
-)
+from hkswitch.homebridge import jsonc
+from hkswitch.homebridge.bridges import starts
+from hkswitch.homebridge.damage import MOST_FILE_BYTES, Damaged
+from hkswitch.homebridge.imported import Imported
+from hkswitch.homebridge.take_over import TakeOver, take_over
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.installation import DAEMON_USER
@@ -181,7 +177,7 @@ def _contents(file: Path) -> object:
     if found is None:
         return {}
     with suppress(Failure):
-        return read_config(found, str(file))
+        return jsonc.read(found, str(file))
     return {"bridge": {"username": "-"}}
 
 

@@ -7,7 +7,8 @@ from typing import Final
 from hkswitch.cli.take_over import stored_of
 from hkswitch.hap.keys import is_key_pair
 from hkswitch.hap.state_format import encode, parse
-from hkswitch.homebridge import Damaged, TakeOver, take_over
+from hkswitch.homebridge.damage import Damaged
+from hkswitch.homebridge.take_over import TakeOver, take_over
 from hkswitch.model.errors import Failure
 from hkswitch.model.printable import is_printable
 from tests.fuzz.changes import NUMBERS, change_bytes, change_json, words_of

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import pytest
 
-from hkswitch.homebridge import Origin, TakeOver, starts, take_over
 from hkswitch.homebridge.bridge_identity import Client
+from hkswitch.homebridge.bridges import starts
 from hkswitch.homebridge.identifiers import uuid_of
+from hkswitch.homebridge.imported import Origin
+from hkswitch.homebridge.take_over import TakeOver, take_over
 from hkswitch.model.errors import Exit, Failure
 from tests.support.homebridge_folder import RECORDED, Seen
 
