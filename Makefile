@@ -38,11 +38,13 @@ demo: venv ## run a bridge with simulated units
 
 # Fuzzing, kills and floods find more with more time, and have targets of their own.
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
+	tests/homebridge/test_damaged_folder.py \
 	tests/model/test_any_config.py \
 	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py \
 	tests/hap/test_event_order.py tests/hap/test_iid_history.py tests/daemon/test_reload_interleavings.py
 LONG_TESTS := $(RANDOM_TESTS) tests/backend/test_helper_storm.py
-PEER_TESTS := tests/peer/test_against_reference.py tests/peer/test_other_controllers.py
+PEER_TESTS := tests/peer/test_against_reference.py tests/peer/test_other_controllers.py tests/peer/test_take_over.py \
+	tests/peer/test_take_over_on_host.py
 TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging \
 	$(patsubst %,--ignore %,$(LONG_TESTS) $(PEER_TESTS)) \
 	--numprocesses 6 --dist loadfile --no-loadscope-reorder

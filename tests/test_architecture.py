@@ -43,6 +43,8 @@ MODULE_MAY_IMPORT = {
     "cli/doctor.py": {"cli", "doctor"},
     "cli/entry.py": {"model"},
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
+    "cli/take_over.py": {"cli", "control", "hap", "homebridge", "model"},
+    "cli/still_running.py": {"doctor", "model", "network"},
     "cli/main.py": {"cli"},
     "cli/options.py": {"control", "model"},
     "cli/pair.py": {"cli", "control", "hap", "model", "protocol"},
@@ -52,7 +54,8 @@ MODULE_MAY_IMPORT = {
     "cli/status.py": {"cli", "control", "model", "protocol", "systemd"},
     "cli/unpair.py": {"cli", "control", "hap", "model", "protocol"},
     "control/peer_credentials.py": {"protocol"},
-    "daemon/bridge.py": {"hap", "model", "network", "protocol"},
+    "daemon/bridge.py": {"daemon", "hap", "model", "network", "protocol"},
+    "daemon/identities.py": {"hap", "model"},
     "daemon/changes.py": {"model"},
     "daemon/location.py": {"daemon", "model", "network"},
     "daemon/debug_log.py": {"model"},
@@ -86,9 +89,16 @@ ONLY_IN = {
     "sdbus": {f"systemd/{name}.py" for name in ("connection", "interface", "signals", "starts", "units")},
     "pyhap": {"daemon/bridge.py", "hap/characteristics.py", "hap/database.py", *OVERRIDES},
     "h11": OVERRIDES,
-    "cryptography": OVERRIDES,
+    "cryptography": {"hap/keys.py", *OVERRIDES},
     # The doctor asks as a phone does.
-    "zeroconf": {"daemon/bridge.py", "doctor/mdns.py", "hap/announcement.py", "hap/conflicts.py", *OVERRIDES},
+    "zeroconf": {
+        "daemon/bridge.py",
+        "doctor/mdns.py",
+        "hap/announcement.py",
+        "hap/conflicts.py",
+        "hap/twin.py",
+        *OVERRIDES,
+    },
     "segno": {"hap/setup_code.py"},
     "click": {
         str(module.relative_to(ROOT / "hkswitch")) for module in MODULES if module.parent.name == "cli"

@@ -10,7 +10,7 @@ from hkswitch.cli import render
 from hkswitch.control import STATE_FOLDER
 from hkswitch.hap import state_file, state_writer
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, StateTooNew
-from hkswitch.hap.state_format import FORMAT_VERSION
+from hkswitch.hap.state_format import FORMAT_VERSION, USUAL_FORMAT_VERSION
 from hkswitch.hap.stored_pairings import StoredPairings
 from hkswitch.model.errors import Exit
 from hkswitch.model.group import Group
@@ -134,7 +134,9 @@ async def test_a_copy_of_the_file_from_before_the_upgrade_is_what_helps(
     for name in (FILE_NAME, BACKUP_NAME):
         newer = tmp_path / "state" / name
         newer.write_text(
-            newer.read_text().replace(f'"version": {FORMAT_VERSION}', f'"version": {FORMAT_VERSION + 1}')
+            newer.read_text().replace(
+                f'"version": {USUAL_FORMAT_VERSION}', f'"version": {FORMAT_VERSION + 1}'
+            )
         )
     for name in left:
         shutil.copy(tmp_path / "copy" / name, tmp_path / "state" / name)

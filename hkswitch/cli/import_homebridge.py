@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from hkswitch.cli.options import examples
+from hkswitch.cli.options import examples, state_option
 from hkswitch.homebridge import (
     MOST_CONFIG_BYTES,
     MOST_SCRIPT_BYTES,
@@ -27,6 +27,9 @@ from hkswitch.model.errors import Exit, Failure, exit_of
 _USUAL_USER: Final = "homebridge"
 _WORKING_FOLDER: Final = "/var/lib/homebridge"
 """The folder in which Homebridge's own service (hb-service) runs and has its config."""
+
+if TYPE_CHECKING:
+    from hkswitch.cli.take_over import Prepared
 
 
 @click.command(
@@ -52,18 +55,47 @@ _WORKING_FOLDER: Final = "/var/lib/homebridge"
     metavar="FILE",
     help="New file to write to [standard output]",
 )
-def import_homebridge(config: Path, wrappers: tuple[str, ...], user: str | None, output: Path | None) -> None:
+@click.option(
+    "--take-over",
+    "homebridge",
+    type=click.Path(readable=False, path_type=Path),
+    metavar="DIR",
+    help="Homebridge's folder: keep its bridge's pairings, so that phones need not pair again",
+)
+@state_option
+def import_homebridge(  # noqa: PLR0913 -- one for each option
+    config: Path,
+    *,
+    wrappers: tuple[str, ...],
+    user: str | None,
+    output: Path | None,
+    homebridge: Path | None,
+    state_folder: Path,
+) -> None:
     """Import switches from a Homebridge config.
 
     Converts the switches of the plugins cmdSwitch2, cmdSwitch and Script2, with a comment on each: to units
     where that is certain, and to commands otherwise. It runs none of the commands.
+
+    With --take-over, which needs root, hkswitch also becomes the bridge that phones know: their rooms, names
+    and automations stay. Stop Homebridge before that. Nothing is ever written into its folder.
     """
     imported = read(config, wrappers, user)
+    prepared = None if homebridge is None else _prepared(config, imported, homebridge, state_folder)
     if output is None:
         click.echo(imported.text, nl=False)
     else:
         write_new(output, imported.text)
     click.echo(imported.summary, err=output is None)
+    if prepared is not None:
+        click.echo(prepared.carry_out(), err=output is None)
+
+
+def _prepared(config: Path, imported: Imported, homebridge: Path, state_folder: Path) -> "Prepared":
+    """Check that the bridge can be taken over. Raises `Failure`."""
+    from hkswitch.cli import take_over  # noqa: PLC0415 -- it is slow to import
+
+    return take_over.prepare(_contents(config, MOST_CONFIG_BYTES), config, imported, homebridge, state_folder)
 
 
 def read(config: Path, wrappers: tuple[str, ...] = (), user: str | None = None) -> Imported:

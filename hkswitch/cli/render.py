@@ -110,6 +110,8 @@ def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_fo
         lines.append(Text(f"configuration: not applied ({bridge.config})", "red"))
     if bridge.storage:
         lines.append(Text(f"state: not written ({bridge.storage})", "red"))
+    if bridge.identity:
+        lines.append(Text(f"identity: {bridge.identity}", "red"))
     return [*lines, Text()]
 
 

@@ -17,13 +17,15 @@ from pyhap.characteristic import Characteristic
 from zeroconf import Error as ZeroconfError
 
 from hkswitch import __version__
+from hkswitch.daemon.identities import MANUFACTURER, as_served, identity_of, stays_switch
 from hkswitch.hap import state_file
-from hkswitch.hap.announcement import MODEL, PROTOCOL_VERSION, serial_number
+from hkswitch.hap.announcement import MODEL, PROTOCOL_VERSION
 from hkswitch.hap.database import Retyped
 from hkswitch.hap.driver import Driver
 from hkswitch.hap.sessions import Session
 from hkswitch.hap.setup_code import Setup, unknown_controller
 from hkswitch.hap.sockets import CannotBind
+from hkswitch.hap.taken_over import TakenOver, Texts
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
@@ -90,13 +92,20 @@ class Bridge:
         self.setup = Setup.new() if stored is None else stored.setup
         self._driver = Driver(port=port, state_folder=state_folder, setup=self.setup, stored=stored)
         iids = self._driver.database.iids_of(const.STANDALONE_AID)
+        self._taken_over = self._driver.taken_over
         self._bridge = BridgeAccessory(self._driver, name, iid_manager=iids)
         device_id = self._driver.state.mac if stored is None else stored.device_id
-        self._bridge.set_info_service(__version__, "hkswitch", MODEL, device_id)
+        self._bridge.set_info_service(__version__, MANUFACTURER, MODEL, device_id)
+        if self._taken_over is not None:
+            _set_texts(self._bridge, self._taken_over.bridge)
         protocol = self._bridge.get_service("HAPProtocolInformation")
         protocol.configure_char("Version", value=PROTOCOL_VERSION)
         self._tiles: dict[tuple[str, Tile], TileAccessory] = {}
+        self.type_note = ""
+        """A note about groups that do not get the type that the config gives them; empty if all do."""
         self._set_tiles(groups)
+        if self.type_note:
+            _log.warning("%s", self.type_note)
         self._bridge.accessories = self._accessories
         self._driver.add_accessory(self._bridge)
         if stored is None:
@@ -121,6 +130,11 @@ class Bridge:
     def storage_problem(self) -> str:
         """The reason why the state cannot be written, and the consequences; empty if it can be written."""
         return self._driver.writer.trouble
+
+    @property
+    def identity_conflict(self) -> str:
+        """A second bridge with the same identity, and the remedy; empty if none is known."""
+        return "" if self._driver.twins is None else self._driver.twins.found
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -210,9 +224,13 @@ class Bridge:
     def _set_tiles(self, groups: Iterable[Group]) -> None:
         """Create an accessory for each tile; those of unchanged groups stay."""
         before, self._tiles = self._tiles, {}
-        for group in groups:
+        wanted = tuple(groups)
+        served = [as_served(group, self._taken_over) for group in wanted]
+        for group in served:
             for tile in tiles_of(group):
                 self._tiles[group.id, tile] = self._accessory_for(group, tile, before.get((group.id, tile)))
+        changed = (one for one, other in zip(wanted, served, strict=True) if one.type is not other.type)
+        self.type_note = stays_switch(tuple(group.id for group in changed))
 
     @property
     def _accessories(self) -> dict[int, "TileAccessory"]:
@@ -223,10 +241,12 @@ class Bridge:
     def _accessory_for(self, group: Group, tile: Tile, before: "TileAccessory | None") -> "TileAccessory":
         if before is not None and (before.group.name, before.group.type) == (group.name, group.type):
             return before
-        accessory = TileAccessory(self._driver, group, tile)
+        accessory = TileAccessory(self._driver, group, tile, self._taken_over)
         written = TYPES.get(self._driver.database.written_type(accessory.aid) or "", group.type)
         if tile is Tile.GROUP and written is not group.type:
-            accessory.former = TileAccessory(self._driver, replace(group, type=written), tile)
+            accessory.former = TileAccessory(
+                self._driver, replace(group, type=written), tile, self._taken_over
+            )
         if before is not None:
             accessory.set_available(before.is_available)
             accessory.show(None, on=before.on.value)
@@ -264,16 +284,17 @@ class TileAccessory(Retyped):
     former: "TileAccessory | None" = None
     """The same tile with the group's former type."""
 
-    def __init__(self, driver: Driver, group: Group, tile: Tile) -> None:
+    def __init__(self, driver: Driver, group: Group, tile: Tile, taken_over: TakenOver | None) -> None:
         """Start as unavailable, until `set_available`."""
         self.group = group
         restart = tile is Tile.RESTART
         service_name, self.category = SERVICES[AccessoryType.SWITCH if restart else group.type]
-        name, aid = (group.restart_name, group.restart_aid) if restart else (group.name, group.aid)
-        super().__init__(driver, name, aid=aid, iid_manager=driver.database.iids_of(aid))
-        serial = serial_number(f"{group.id}:restart" if restart else group.id, aid)
-        self.set_info_service(__version__, "hkswitch", "Service group", serial)
-        service = self.add_preload_service(service_name)
+        known = identity_of(group, tile, taken_over)
+        super().__init__(driver, known.name, aid=known.aid, iid_manager=driver.database.iids_of(known.aid))
+        self.set_info_service(__version__, known.manufacturer, known.model, known.serial_number)
+        service = self.add_preload_service(service_name, ["Name"] if known.is_taken_over else None)
+        if known.is_taken_over:
+            service.configure_char("Name", value=known.name)
         self.on = service.get_characteristic("On")
         self._followers = [char for char in service.characteristics if char.display_name == "OutletInUse"]
         self.is_available = False
@@ -302,6 +323,12 @@ class TileAccessory(Retyped):
             follower.set_value(on)
         if self.former is not None:
             self.former.show(writer, on=on)
+
+
+def _set_texts(accessory: BridgeAccessory, texts: Texts) -> None:
+    information = accessory.get_service("AccessoryInformation")
+    information.configure_char("Name", value=texts.name)
+    accessory.set_info_service(__version__, texts.manufacturer, texts.model, texts.serial_number)
 
 
 def tiles_of(group: Group) -> tuple[Tile, ...]:

@@ -63,6 +63,14 @@ class ServedBridge(Display, Movable, Pairings, Protocol):
         """The reason why the state cannot be written, and the consequences; empty if it can be written."""
 
     @property
+    def identity_conflict(self) -> str:
+        """A second bridge with the same identity, and the remedy; empty if none is known."""
+
+    @property
+    def type_note(self) -> str:
+        """A note about groups that do not get the type that the config gives them; empty if all do."""
+
+    @property
     def left_out(self) -> frozenset[str]:
         """The groups that controllers do not see until the state can be written."""
 
@@ -147,6 +155,7 @@ class Serving:
             pairing_refused=self._bridge.pairing_refused,
             storage=printable_line(self._bridge.storage_problem),
             network=printable_line(self._location.waits_for or ("" if self._location.endpoint else STARTING)),
+            identity=printable_line(self._bridge.identity_conflict),
         )
         return Report(bridge, self.switchboard.report())
 
@@ -260,6 +269,7 @@ class Serving:
             self._helper_problem(),
             self._location.waits_for,
             self._bridge.storage_problem,
+            self._bridge.type_note,
         ]
         note = "; ".join(note for note in notes if note)
         _log.info("reloaded%s", f": {note}" if note else "")
@@ -287,7 +297,12 @@ class Serving:
             self._has_room.set()
         waits_for, endpoint = self._location.waits_for, self._location.endpoint
         if endpoint is not None:
-            trouble = self._helper_problem() or self._config_problem() or self._bridge.storage_problem
+            trouble = (
+                self._helper_problem()
+                or self._config_problem()
+                or self._bridge.storage_problem
+                or self._bridge.identity_conflict
+            )
             text = "; ".join(each for each in (waits_for, trouble) if each)
             self._environment.serving(self._config, endpoint, self._bridge, text)
             self._log_wait(waits_for)

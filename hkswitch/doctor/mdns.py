@@ -71,6 +71,43 @@ async def find(addresses: tuple[str, ...], port: int) -> str:
         await client.async_close()
 
 
+async def find_device(device_id: str) -> str:
+    """Return the mDNS name of the bridge with a device ID, on any network; empty if none answers."""
+    names: asyncio.Queue[str] = asyncio.Queue()
+
+    def add(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        del zeroconf, service_type
+        if state_change is not ServiceStateChange.Removed:
+            names.put_nowait(name)
+
+    try:
+        client: Any = AsyncZeroconf()
+    except OSError:
+        return ""  # no network, so no phone can tell two of them apart either
+    try:
+        browser = AsyncServiceBrowser(client.zeroconf, HAP_SERVICE_TYPE, handlers=[add])
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                while True:
+                    name = await names.get()
+                    if await _has_id(client.zeroconf, name, device_id):
+                        return name.removesuffix(f".{HAP_SERVICE_TYPE}")
+        except TimeoutError:
+            return ""
+        finally:
+            await browser.async_cancel()
+    finally:
+        await client.async_close()
+
+
+async def _has_id(zeroconf: Zeroconf, name: str, device_id: str) -> bool:
+    info = AsyncServiceInfo(HAP_SERVICE_TYPE, name)
+    if not await info.async_request(zeroconf, ANSWER_TIMEOUT_SECONDS * 1000):
+        return False
+    found = info.properties.get(b"id") or b""
+    return found.decode(errors="replace").upper() == device_id
+
+
 async def _is_at(zeroconf: Zeroconf, name: str, addresses: tuple[str, ...], port: int) -> bool:
     info = AsyncServiceInfo(HAP_SERVICE_TYPE, name)
     if not await info.async_request(zeroconf, ANSWER_TIMEOUT_SECONDS * 1000):

@@ -17,6 +17,7 @@ from zeroconf.asyncio import AsyncZeroconf
 from hkswitch.hap.announcement import MOST_LABEL_BYTES
 from hkswitch.hap.conflicts import Conflict, unique_records
 from hkswitch.hap.responder import Responder, records_of
+from hkswitch.hap.twin import TwinWatch
 
 PROBES: Final = 3
 PROBE_SECONDS: Final = 0.25
@@ -54,11 +55,14 @@ _log = logging.getLogger(__name__)
 class Advertiser(AsyncZeroconf):
     """Probes for the names of one service, announces it three times, and can stop at any time."""
 
-    def __init__(self, addresses: list[str], announced: ServiceInfo | None = None) -> None:
+    def __init__(
+        self, addresses: list[str], announced: ServiceInfo | None = None, twins: TwinWatch | None = None
+    ) -> None:
         """`announced` is the service that an earlier advertiser left announced on the same network."""
         self.announced = announced
         """The service in other devices' caches, even while this one probes for its names again."""
-        self._responder = Responder(addresses)
+        self._responder = Responder(addresses, twins)
+        self._twins = twins
         super().__init__(zc=self._responder)
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_names = False
@@ -135,11 +139,15 @@ class Advertiser(AsyncZeroconf):
         self._responder.detect_conflicts(info, lambda: self._name_contested(info, names))
         self._responder.own_records.ours = records_of(info)
         self._responder.registry.async_update(info)
+        if self._twins is not None:
+            self._twins.is_ours(info.name)
         for seconds in ANNOUNCED_AFTER_SECONDS:
             await asyncio.sleep(seconds)
             self.announced = info
             self._responder.async_send(self._responder.generate_service_broadcast(info, None))
             _log.debug("mDNS: announced %s on %s", info.name, ", ".join(info.parsed_addresses()))
+        if self._twins is not None:
+            await self._twins.watch(self._responder.async_send)
 
     def _name_contested(self, info: ServiceInfo, names: "_NumberedNames") -> None:
         """Probe again, because another device claims one of our names (RFC 6762, 9)."""

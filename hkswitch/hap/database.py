@@ -18,6 +18,7 @@ from pyhap.util import to_sorted_hap_json, uuid_to_hap_type
 
 from hkswitch.hap.iids import HapType, IidAllocator, Iids, Record
 from hkswitch.hap.state_format import Stored
+from hkswitch.model.printable import printable_line
 
 Accessories = Mapping[int, Accessory]
 
@@ -59,6 +60,7 @@ class Database:
         self._allocator = (
             IidAllocator(stored.iids, paired=stored.paired) if stored else IidAllocator({}, paired=False)
         )
+        self._was_taken_over = stored is not None and stored.taken_over is not None
         self._bridge: Bridge | None = None
         self._wanted: Accessories = {}
         self._written_version = self._version
@@ -72,6 +74,8 @@ class Database:
         self._bridge, self._wanted = bridge, dict(bridge.accessories)
         self._written_version = self._version
         self._allocator.assign_by_type_from_now()
+        if self._was_taken_over and self._state.accessories_hash is None:
+            self._state.accessories_hash = self._digest()  # c# is already a new one
         self.serve_wanted()
 
     def want(self, accessories: Accessories) -> Accessories:
@@ -116,9 +120,7 @@ class Database:
     @property
     def of_old_type(self) -> tuple[str, ...]:
         """The names of the accessories that are served with their former type."""
-        return tuple(
-            str(each.display_name) for each in self._wanted.values() if self._served(each) not in {None, each}
-        )
+        return tuple(_name(each) for each in self._wanted.values() if self._served(each) not in {None, each})
 
     def written_type(self, aid: int) -> HapType | None:
         """Return the type of an accessory on disk, or None if it is not there."""
@@ -157,7 +159,8 @@ class Database:
 
     def _names(self, of: Callable[[Accessory | None, Accessory], bool]) -> tuple[str, ...]:
         """Return the names of the wanted accessories for which `of` (served, wanted) is true."""
-        return tuple(sorted(str(e.display_name) for e in self._wanted.values() if of(self._served(e), e)))
+        chosen = (each for each in self._wanted.values() if of(self._served(each), each))
+        return tuple(sorted(map(_name, chosen)))
 
     def _served(self, accessory: Accessory) -> Accessory | None:
         """Return the accessory that is served for a wanted one, or None."""
@@ -172,6 +175,11 @@ class Database:
         values = {str(each.aid): _fixed_values(each) for each in accessories}
         services = [] if self._bridge is None else self._bridge.to_HAP(include_value=False)
         return hashlib.sha512(to_sorted_hap_json([services, values])).hexdigest()
+
+
+def _name(accessory: Accessory) -> str:
+    """Return the name for a message: one that was taken over may have any characters."""
+    return printable_line(str(accessory.display_name))
 
 
 def _iids(accessory: Accessory) -> Mapping[str, int]:

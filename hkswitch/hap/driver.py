@@ -32,6 +32,7 @@ from hkswitch.hap.sessions import Session, controller_of
 from hkswitch.hap.setup_code import Setup
 from hkswitch.hap.state_file import Stored
 from hkswitch.hap.state_writer import StateWriter
+from hkswitch.hap.twin import TwinWatch
 from hkswitch.network.endpoint import Endpoint
 
 PAIRINGS: Final = ("paired_clients", "client_properties", "uuid_to_bytes")
@@ -60,7 +61,6 @@ class Driver(AccessoryDriver):
         self.state.setup_id = setup.id  # HAP-python draws a new one at each start
         self.http_server = Server(port, self)
         self.advertise = False  # `presence` advertises
-        self.presence = Presence()
         self._endpoint: Endpoint | None = None
         """The endpoint that it serves and announces; None while offline, and after a failed move."""
         self.pair_setup: PairSetup[Session] = PairSetup()
@@ -69,6 +69,12 @@ class Driver(AccessoryDriver):
         self._state_folder = state_folder
         self.setup = setup
         self._stored = stored
+        self.taken_over = stored.taken_over if stored is not None and stored.paired else None
+        """What was taken over from another program; without a controller, no phone remembers it."""
+        self.twins = None
+        if stored is not None and self.taken_over is not None:
+            self.twins = TwinWatch(stored.device_id, lambda: self.loop.call_soon(self._tell))
+        self.presence = Presence(self.twins)
         self.database = Database(self.state, stored)
         self.writer = StateWriter(
             state_folder, self.database, lambda: self.stored, self.async_update_advertisement, self.loop
@@ -111,7 +117,8 @@ class Driver(AccessoryDriver):
         ours = json.loads(accessory.getvalue())
         del ours["accessory_states"]  # settings of cameras, which this bridge does not have
         others = {} if self._stored is None else self._stored.others
-        return Stored(self.setup, ours, self.attempts.failed, others, self.database.record)
+        record = self.database.record
+        return Stored(self.setup, ours, self.attempts.failed, others, record, self.taken_over)
 
     def persist(self) -> None:
         """Write keys, pairings and iids; raises `StateUnwritable`. HAP-python does not fsync."""

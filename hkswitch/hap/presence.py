@@ -11,13 +11,16 @@ from zeroconf import ServiceInfo
 
 from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.sockets import hear_only
+from hkswitch.hap.twin import TwinWatch
 from hkswitch.network.endpoint import Endpoint
 
 
 class Presence:
     """The bridge on mDNS: on one endpoint, or offline."""
 
-    def __init__(self) -> None:
+    def __init__(self, twins: TwinWatch | None = None) -> None:
+        """`twins` looks for a second bridge with the same identity."""
+        self._twins = twins
         self.advertiser: Any = None
         self._info: ServiceInfo | None = None
         self._interfaces: frozenset[int] = frozenset()
@@ -75,7 +78,7 @@ class Presence:
             announced = self.advertiser.announced
             await self._close()
         if self.advertiser is None:
-            self.advertiser = Advertiser([*endpoint.addresses], announced)
+            self.advertiser = Advertiser([*endpoint.addresses], announced, self._twins)
         else:
             await self.advertiser.stop_announcing()
             self.advertiser.zeroconf.registry.async_remove(before)

@@ -23,6 +23,7 @@ from zeroconf._history import QuestionHistory
 
 from hkswitch.hap.conflicts import AnnouncedRecords, ConflictDetector, ip_of, unique_records
 from hkswitch.hap.log_limiter import RateLimitedLog
+from hkswitch.hap.twin import TwinWatch
 
 HEADER_BYTES: Final = 12
 MOST_QUESTIONS: Final = 100
@@ -43,7 +44,7 @@ class Responder(Zeroconf):
     It logs packets on which zeroconf fails, once a minute for each sender.
     """
 
-    def __init__(self, addresses: list[str]) -> None:
+    def __init__(self, addresses: list[str], twins: TwinWatch | None = None) -> None:
         """Use these addresses; zeroconf's default is every interface."""
         super().__init__(interfaces=addresses)
         # zeroconf caches 10,000 records of up to 9 KB, and as many questions with their known answers.
@@ -54,6 +55,7 @@ class Responder(Zeroconf):
         self._limited_log = RateLimitedLog(_log)
         self._announced = AnnouncedRecords()
         self._conflicts: ConflictDetector | None = None
+        self._twins = twins
 
     async def async_wait_for_start(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
         """Wait until the sockets are open; raises `OSError` if one is missing, which zeroconf only logs."""
@@ -103,6 +105,8 @@ class Responder(Zeroconf):
             return True
         if self._conflicts is not None:
             self._conflicts.read_packet(data, sender)
+        if self._twins is not None:
+            self._twins.read_packet(data, sender)
         # Our own packets tell zeroconf what not to repeat within a second (RFC 6762, 6). Linux drops packets
         # from the network whose sender is an address of this machine.
         return _without_zone(sender) in self._addresses

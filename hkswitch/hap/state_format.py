@@ -1,4 +1,4 @@
-"""The format of the state file: setup code, keys, pairings and iids, to bytes and back.
+"""The format of the state file: setup code, keys, pairings, iids and what was taken over, to bytes and back.
 
 Pure: no I/O except log lines.
 """
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from hkswitch.hap.iids import Record, encode_record, parse_record
 from hkswitch.hap.setup_code import Setup
+from hkswitch.hap.taken_over import TakenOver, encode_taken_over, parse_taken_over
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import printable
 from hkswitch.protocol.control import MOST_FAILED_ATTEMPTS, SetupInfo
@@ -21,16 +22,19 @@ from hkswitch.protocol.report import PairedController
 
 FILE_NAME: Final = "bridge.json"
 BACKUP_NAME: Final = "bridge.json.backup"
-FORMAT_VERSION: Final = 2
-"""The format version. Format 1 had no iids: a program that knows only that one would serve different iids, so
-it must reject this one."""
+FORMAT_VERSION: Final = 3
+"""The newest format. Format 1 had no iids, and format 2 no accessories that were taken over: a program that
+knows only that one would serve different iids or aids, so it must reject this one."""
+
+USUAL_FORMAT_VERSION: Final = 2
+"""The format of a bridge that has taken over nothing: older versions can read it."""
 
 LARGEST_FORMAT_VERSION: Final = 10**40
 """The largest format version to show in a message."""
 ADMIN_BIT: Final = 1
 
 _KNOWN_KEYS: Final = {
-    "": frozenset({"version", "setup", "failed_attempts", "accessory", "iids"}),
+    "": frozenset({"version", "setup", "failed_attempts", "accessory", "iids", "taken_over"}),
     "setup": frozenset({"code", "id"}),
     "accessory": frozenset(
         {
@@ -90,6 +94,7 @@ class Stored:
     """The contents of the state file. `accessory` is HAP-python's part: keys, pairings and the bridge's ID.
 
     `iids` has all that were ever served to a controller, None if no daemon has written them yet.
+    `taken_over` is None unless the bridge was another program's.
     `others` has the unknown keys at their positions; they are written back.
     """
 
@@ -98,6 +103,7 @@ class Stored:
     failed_attempts: int = 0
     others: dict[str, Any] = field(default_factory=dict)
     iids: Record | None = None
+    taken_over: TakenOver | None = None
 
     @property
     def unknown_keys(self) -> tuple[str, ...]:
@@ -158,20 +164,23 @@ class Stored:
             name: {uuid: value for uuid, value in self.accessory[name].items() if uuid in kept}
             for name in ("paired_clients", "client_properties", "client_uuid_to_bytes")
         }
-        return replace(self, accessory=self.accessory | pairings, iids=self.iids if kept else {})
+        changed = replace(self, accessory=self.accessory | pairings)
+        return changed if kept else replace(changed, iids={}, taken_over=None)
 
 
 def encode(stored: Stored) -> bytes:
     """Return the contents of the state file."""
     others = stored.others
     contents = others | {
-        "version": FORMAT_VERSION,
+        "version": FORMAT_VERSION if stored.taken_over else USUAL_FORMAT_VERSION,
         "setup": others.get("setup", {}) | {"code": stored.setup.code, "id": stored.setup.id},
         "failed_attempts": stored.failed_attempts,
         "accessory": others.get("accessory", {}) | stored.accessory,
     }
     if stored.iids is not None:
         contents["iids"] = encode_record(stored.iids)
+    if stored.taken_over is not None:
+        contents["taken_over"] = encode_taken_over(stored.taken_over)
     return json.dumps(contents | {"sha256": digest(contents)}, indent=1).encode()
 
 
@@ -190,7 +199,7 @@ def parse(path: Path, contents: bytes) -> Stored:
     # TRUST: the checksum only detects disk errors. The daemon's user can forge it, and root parses the rest.
     match body:
         case {
-            "version": 1 | 2 as version,
+            "version": 1 | 2 | 3 as version,
             "setup": {"code": str(code), "id": str(setup_id)},
             "failed_attempts": int(failed_attempts),
             "accessory": {
@@ -214,13 +223,21 @@ def parse(path: Path, contents: bytes) -> Stored:
         ):
             known = {key: accessory[key] for key in accessory if key in _KNOWN_KEYS["accessory"]}
             iids = _iids(path, body) if version > 1 else None
-            return Stored(Setup(code, setup_id), known, failed_attempts, _others(body), iids)
+            taken_over = _taken_over(path, body) if version > USUAL_FORMAT_VERSION else None
+            return Stored(Setup(code, setup_id), known, failed_attempts, _others(body), iids, taken_over)
     raise StateDamaged(path, _UNEXPECTED)
 
 
 def _iids(path: Path, body: dict[str, Any]) -> Record | None:
     try:
         return parse_record(body["iids"]) if "iids" in body else None
+    except ValueError as error:
+        raise StateDamaged(path, _UNEXPECTED) from error
+
+
+def _taken_over(path: Path, body: dict[str, Any]) -> TakenOver | None:
+    try:
+        return parse_taken_over(body["taken_over"]) if "taken_over" in body else None
     except ValueError as error:
         raise StateDamaged(path, _UNEXPECTED) from error
 

@@ -157,11 +157,14 @@ class Group:
         return f"Restart {self.name}"
 
 
-def aid_of(identity: str) -> int:
-    """Return a 32-bit AID that depends only on `identity`: Home stores rooms and automations by AID."""
+def aid_of(identity: str, least: int = 0) -> int:
+    """Return a 32-bit AID that depends only on `identity`: Home stores rooms and automations by AID.
+
+    AIDs below `least` belonged to other accessories.
+    """
     import hashlib  # noqa: PLC0415 -- `hkswitch status` needs no AID
 
     digest = hashlib.sha256(identity.encode()).digest()
-    while (aid := int.from_bytes(digest[:4], "big")) in RESERVED_AIDS:
+    while (aid := int.from_bytes(digest[:4], "big")) in RESERVED_AIDS or aid < least:
         digest = hashlib.sha256(digest).digest()
     return aid

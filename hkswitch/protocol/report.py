@@ -85,7 +85,8 @@ class BridgeReport(NamedTuple):
     `helper`: why there is no helper. `config`: why the config on disk is not the one in force.
     `pairing_refused`: no controller is paired, and none can pair, since too many setup codes were wrong.
     `storage`: why keys and pairings cannot be written.
-    `network`: what it is waiting for, if it is not on all chosen addresses. Each is empty if all is well.
+    `network`: what it is waiting for, if it is not on all chosen addresses.
+    `identity`: a second bridge that has the same one. Each is empty if all is well.
     """
 
     name: str
@@ -99,6 +100,7 @@ class BridgeReport(NamedTuple):
     pairing_refused: bool = False
     storage: str = ""
     network: str = ""
+    identity: str = ""
 
 
 class Report(NamedTuple):
@@ -162,11 +164,12 @@ def _bridge_object(bridge: BridgeReport) -> dict[str, Any]:
         "pairing_refused": bridge.pairing_refused,
         "storage": bridge.storage,
         "network": bridge.network,
+        "identity": bridge.identity,
     }
 
 
 def _bridge(body: dict[str, Any]) -> BridgeReport:
-    newer_keys = {"config", "network", "pairing_refused", "storage"}
+    newer_keys = {"config", "identity", "network", "pairing_refused", "storage"}
     required(body, {*BridgeReport._fields} - newer_keys)
     match body["addresses"]:
         case [*addresses] if len(addresses) <= MOST_ADDRESSES and all(map(_is_address, addresses)):
@@ -185,6 +188,7 @@ def _bridge(body: dict[str, Any]) -> BridgeReport:
         pairing_refused=boolean(body, "pairing_refused") if "pairing_refused" in body else False,
         storage=words(body, "storage", LONGEST_FAILURE) if "storage" in body else "",
         network=words(body, "network", LONGEST_FAILURE) if "network" in body else "",
+        identity=words(body, "identity", LONGEST_FAILURE) if "identity" in body else "",
     )
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -27,6 +27,7 @@ from hkswitch.control import SOCKET_NAME, client
 from hkswitch.doctor import account
 from hkswitch.hap import state_file
 from hkswitch.hap.state_format import BACKUP_NAME, FILE_NAME, Stored, digest, encode
+from hkswitch.hap.taken_over import TakenAccessory, TakenOver, Texts
 from hkswitch.model.errors import Exit
 from hkswitch.model.unit_state import Action, ActiveState, GroupState, LoadState, UnitState
 from hkswitch.protocol.control import (
@@ -159,11 +160,14 @@ def named(data: object) -> Iterator[None]:
 
 # What is in the state folder
 
+TEXTS: Final = Texts("Homebridge CAD8", "homebridge.io", "homebridge", "A1")
+TAKEN: Final = TakenOver(8, TEXTS, {"web": TakenAccessory(7, TEXTS, "Web")})
 STATES: Final = (
     encode(stored()),
     encode(stored(ADMIN)),
     encode(stored(ADMIN, OTHER_ADMIN, users=(USER,), failed_attempts=3)),
     encode(stored(failed_attempts=100)),
+    encode(replace(stored(ADMIN), taken_over=TAKEN)),
     encode(Stored(SETUP, stored(ADMIN).accessory, 0, {"later": {"a": [1]}, "setup": {"flags": 2}})),
 )
 

@@ -240,8 +240,8 @@ PAIRING = [["pair"], ["pair", "--list"], ["pair", "--reset-attempts"], ["unpair"
 @pytest.mark.parametrize("arguments", [*PAIRING, ["demo", "--address", "127.0.0.1"]], ids=" ".join)
 def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, arguments: list[str]) -> None:
     state_file = tmp_path / FILE_NAME
-    state_file.write_text('{"version": 3}')
-    why = "a newer version of hkswitch wrote it (format 3, this one reads 2)"
+    state_file.write_text('{"version": 4}')
+    why = "a newer version of hkswitch wrote it (format 4, this one reads 3)"
     remedy = (
         "install that version again, "
         f"or restore {FILE_NAME} and {BACKUP_NAME} from a copy from before the upgrade"
@@ -251,7 +251,7 @@ def test_a_state_file_of_a_newer_version_is_65_and_left_alone(tmp_path: Path, ar
         "",
         f"hkswitch: cannot use {state_file}: {why}; {remedy}\n",
     )
-    assert state_file.read_text() == '{"version": 3}'
+    assert state_file.read_text() == '{"version": 4}'
     assert not (tmp_path / BACKUP_NAME).exists()
 
 

@@ -105,6 +105,7 @@ def test_the_schema_of_version_1_stays() -> None:
         "pairing_refused": False,
         "storage": "",
         "network": "",
+        "identity": "",
     }
     assert shown["groups"][1] == {
         "id": "files",
@@ -189,6 +190,7 @@ def test_a_user_is_shown_by_name(by: str, shown: str) -> None:
             "configuration: not applied (config.yaml:1:1: no)",
         ),
         (BRIDGE._replace(storage="the disk is full"), "state: not written (the disk is full)"),
+        (BRIDGE._replace(identity="another bridge has it"), "identity: another bridge has it"),
     ],
 )
 def test_what_is_missing_is_said(bridge: BridgeReport | None, line: str) -> None:
@@ -308,6 +310,8 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("bridge", "storage"), None),
         (("bridge", "storage"), "\x1b[2J"),
         (("groups", 0, "assumed"), 1),
+        (("bridge", "identity"), None),
+        (("bridge", "identity"), "\x1b[2J"),
         (("groups", 0, "why"), 1),
         (("groups", 0, "why"), "a\nb"),
         (("groups",), {}),
@@ -359,6 +363,7 @@ def test_keys_of_a_newer_daemon_are_ignored_wherever_they_are(path: tuple[str | 
 
 OLDER_LACKS = {
     ("bridge", "config"),
+    ("bridge", "identity"),
     ("bridge", "network"),
     ("bridge", "pairing_refused"),
     ("bridge", "storage"),

@@ -248,7 +248,7 @@ def test_a_damaged_state_fails_even_with_a_valid_backup(
 
 
 def test_a_state_of_a_newer_version_fails_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "bridge.json").write_text('{"version": 3}')
+    (tmp_path / "bridge.json").write_text('{"version": 4}')
     found = account.contents(tmp_path, *account.stored(tmp_path))
     judged(found, FAIL, "install that version again")
     assert "chown" not in str(found)

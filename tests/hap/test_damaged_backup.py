@@ -26,7 +26,7 @@ def altered(path: Path) -> None:
 
 
 def of_a_newer_version(path: Path) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 3}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 4}))
 
 
 def a_pipe(path: Path) -> None:

@@ -234,7 +234,7 @@ def test_what_this_version_does_not_write_is_damage(
         state_file.read(folder)
 
 
-@pytest.mark.parametrize("version", [3, 4, 10**30])
+@pytest.mark.parametrize("version", [4, 5, 10**30])
 @pytest.mark.parametrize("gone", [None, b"garbage"], ids=["file", "backup"])
 def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
     folder: Path, version: int, gone: bytes | None
@@ -250,7 +250,7 @@ def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
         state_file.read(folder)
     assert str(caught.value) == (
         f"cannot use {path}: a newer version of hkswitch wrote it "
-        f"(format {version}, this one reads 2); install that version again, "
+        f"(format {version}, this one reads 3); install that version again, "
         "or restore bridge.json and bridge.json.backup from a copy from before the upgrade"
     )
     assert caught.value.exit_code is Exit.DAMAGED
@@ -258,14 +258,14 @@ def test_what_a_newer_version_wrote_is_said_and_neither_used_nor_replaced(
 
 
 def test_a_newer_backup_of_a_file_that_is_gone_is_no_reason_for_a_new_identity(folder: Path) -> None:
-    replaced(folder, "version", value=3)
+    replaced(folder, "version", value=4)
     (folder / FILE_NAME).rename(folder / BACKUP_NAME)
     with pytest.raises(StateTooNew):
         state_file.read(folder)
 
 
 def test_a_newer_version_may_make_its_checksum_in_another_way(folder: Path) -> None:
-    (folder / FILE_NAME).write_text('{"version": 3, "blake2": "0"}')
+    (folder / FILE_NAME).write_text('{"version": 4, "blake2": "0"}')
     with pytest.raises(StateTooNew):
         state_file.read(folder)
 

@@ -58,6 +58,7 @@ CELLS: Final = {
     "test_systemd_contract.py": Cell("trixie"),
     "test_trust.py": Cell("bookworm"),
     "test_reflector.py": Cell("bookworm"),
+    "test_take_over.py": Cell("trixie"),
     "test_two_hosts.py": Cell("bookworm"),
     "test_unit_names.py": Cell("trixie"),
 }

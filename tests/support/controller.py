@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -64,6 +64,18 @@ class Controller:
             return cls(cast("IpPairing", await finish(setup_code)))
         finally:
             await discovery.close()  # type: ignore[no-untyped-call] # so in aiohomekit
+
+    @classmethod
+    def of_pairing(cls, data: Mapping[str, Any], address: str, port: int) -> "Controller":
+        """Return a controller that was paired before, with a bridge that is elsewhere now."""
+        there = {"AccessoryIP": address, "AccessoryIPs": [address], "AccessoryPort": port}
+        return cls(IpPairing(_unstarted(), cast("Any", {**data, **there})))
+
+    async def accessories(self) -> list[dict[str, Any]]:
+        """Return the accessories as the bridge sends them: aiohomekit changes types and values."""
+        await self._connected()
+        body = await self.pairing.connection.get_json("/accessories")
+        return cast("list[dict[str, Any]]", body["accessories"])
 
     def again(self) -> "Controller":
         """Return the same controller with a new connection, as when a phone wakes up."""

@@ -130,6 +130,8 @@ class Front:
     config_version: int = 1
     paired: bool = True
     storage_problem: str = ""
+    identity_conflict: str = ""
+    type_note: str = ""
     left_out: frozenset[str] = frozenset()
     is_online: bool = False
     groups: dict[str, Group] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from pyhap import hap_server
 from zeroconf import ServiceInfo
 
 from hkswitch.hap import presence, sockets
+from hkswitch.hap.twin import TwinWatch
 from tests.world.loop import VirtualLoop
 
 LOOK_FOR_IDLE_SECONDS: Final = 10
@@ -54,7 +55,14 @@ async def _create_server(*_: object, **__: object) -> SimpleNamespace:
 class _Advertiser:
     """As hkswitch.hap.advertiser's, but nothing takes time and nothing is repeated."""
 
-    def __init__(self, air: SimulatedNetwork, _: list[str], announced: ServiceInfo | None = None) -> None:
+    def __init__(
+        self,
+        air: SimulatedNetwork,
+        _: list[str],
+        announced: ServiceInfo | None = None,
+        twins: TwinWatch | None = None,
+    ) -> None:
+        assert twins is None  # no world takes over a bridge
         self.announced = announced
         self._air = air
         registry = SimpleNamespace(async_remove=lambda _: None)

@@ -1,0 +1,75 @@
+"""Finds out whether a Homebridge bridge still runs, or would be started again. Changes nothing.
+
+Two bridges with one identity confuse phones, so neither may run after a take-over. Containers, cron jobs and
+other machines cannot be looked at: for those, mDNS is all that there is.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from hkswitch.doctor.mdns import find_device
+from hkswitch.model.config_file import read_regular
+from hkswitch.network import listeners
+
+_UNIT_FOLDERS: Final = (
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+)
+"""Where systemd looks for units, in this order (systemd.unit(5))."""
+
+_DEV_NULL: Final = Path("/dev/null")
+_STARTS_HOMEBRIDGE: Final = re.compile(rb"^\s*ExecStart\s*=.*(homebridge|hb-service)", re.MULTILINE)
+_MOST_UNIT_BYTES: Final = 1 << 16
+
+
+def still_answers(device_id: str, port: int) -> str:
+    """Return how a bridge answers, for a sentence; empty if it does not. `port` is 0 if it is not known."""
+    if port and (process := listeners.holder(port)):
+        return f"{process} listens on its port {port}"
+    name = asyncio.run(find_device(device_id))
+    return f"{name} answers mDNS with its identity" if name else ""
+
+
+def units_that_start_homebridge(root: Path = Path("/")) -> tuple[str, ...]:
+    """Return the enabled units that run Homebridge. `root` is another root directory, for tests."""
+    return tuple(sorted({name for name in _enabled(root) if _starts_homebridge(root, name)}))
+
+
+def _enabled(root: Path) -> Iterator[str]:
+    """Yield the units that others want or require."""
+    for folder in _UNIT_FOLDERS:
+        for pattern in ("*.wants/*", "*.requires/*"):
+            with suppress(OSError):
+                yield from (link.name for link in (root / folder).glob(pattern))
+
+
+def _starts_homebridge(root: Path, name: str) -> bool:
+    for candidate in _names(name):
+        for folder in _UNIT_FOLDERS:
+            file = root / folder / candidate
+            if file.is_symlink() and file.readlink() == _DEV_NULL:
+                return False  # masked
+            if file.exists():
+                drop_ins = (root / each / f"{candidate}.d" for each in _UNIT_FOLDERS)
+                parts = [file, *(part for each in drop_ins for part in each.glob("*.conf"))]
+                return any(_STARTS_HOMEBRIDGE.search(text) for text in _texts(parts))
+    return False
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """Return the names of the files that may define a unit: an instance has its template's."""
+    prefix, at, rest = name.partition("@")
+    return (name, f"{prefix}@.{rest.rpartition('.')[2]}") if at else (name,)
+
+
+def _texts(files: Iterable[Path]) -> Iterator[bytes]:
+    for file in files:
+        with suppress(OSError):
+            yield read_regular(file, _MOST_UNIT_BYTES)

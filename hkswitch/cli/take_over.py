@@ -1,0 +1,189 @@
+"""Takes over a Homebridge bridge: writes its identity, pairings and ids into hkswitch's state folder.
+
+It only reads Homebridge's folder. Everything that can fail is checked before anything is written.
+"""
+
+import os
+import pwd
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
+from hkswitch.control import STATE_FOLDER
+from hkswitch.hap import state_file
+from hkswitch.hap.keys import is_key_pair
+from hkswitch.hap.sessions import controller_of
+from hkswitch.hap.setup_code import Setup
+from hkswitch.hap.state_format import Stored
+from hkswitch.hap.taken_over import TakenAccessory, TakenOver, Texts
+from hkswitch.homebridge import jsonc
+from hkswitch.homebridge.bridges import starts
+from hkswitch.homebridge.damage import MOST_FILE_BYTES, Damaged
+from hkswitch.homebridge.imported import Imported
+from hkswitch.homebridge.take_over import TakeOver, take_over
+from hkswitch.model.config_file import read_regular
+from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.installation import DAEMON_USER
+
+LARGEST_CONFIG_VERSION: Final = 65535
+"""The largest c# (HAP specification, 6.4); 1 follows it."""
+
+CONFIG_NAME: Final = "config.json"
+
+
+class Prepared(NamedTuple):
+    """A take-over that can be carried out."""
+
+    found: TakeOver
+    stored: Stored
+    state_folder: Path
+
+    def carry_out(self) -> str:
+        """Write the state, and return a report for the user. Raises `Failure`."""
+        with state_file.as_owner(self.state_folder), state_file.locked(self.state_folder):
+            _check_unpaired(self.state_folder)
+            state_file.write(self.state_folder, self.stored)
+        found = self.found
+        number, clients = len(found.switches), len(found.identity.clients)
+        what = (
+            f"{_counted(number, 'switch', 'switches')} and {_counted(clients, 'controller', 'controllers')}"
+        )
+        return "\n".join(
+            [
+                f"Took over the bridge {found.bridge.username} with {what} into {self.state_folder}.",
+                *(f"  {note}" for note in found.notes),
+                "Keep the ids of these groups: by them, hkswitch finds what phones know.",
+                "Never start that bridge in Homebridge again: phones would see two of it.",
+            ]
+        )
+
+
+def prepare(
+    config: bytes, config_file: Path, imported: Imported, folder: Path, state_folder: Path
+) -> Prepared:
+    """Read Homebridge's folder and check everything; writes nothing but the owner of an empty state folder.
+
+    Raises `Failure`.
+    """
+    if not folder.is_dir():
+        raise Failure(f"{folder} is not a folder; name the one with Homebridge's config.json", Exit.USAGE)
+    found = take_over(config, str(config_file), imported.origins, _reader(folder))
+    if not is_key_pair(found.identity.private_key, found.identity.public_key):
+        raise Damaged(f"persist/AccessoryInfo of {found.bridge.username}", "its keys do not belong together")
+    _check_stopped(found, folder)
+    if state_folder == STATE_FOLDER:
+        _give_to_daemon(state_folder)
+    if state_folder.exists():
+        with state_file.as_owner(state_folder), state_file.locked(state_folder):
+            _check_unpaired(state_folder)
+    return Prepared(found, stored_of(found), state_folder)
+
+
+def stored_of(found: TakeOver) -> Stored:
+    """Return the state of a bridge that was taken over."""
+    identity = found.identity
+    code, setup = identity.setup_code, Setup.new()
+    if Setup(code, setup.id).is_allowed:  # Homebridge accepts any code
+        setup = Setup(code, setup.id)
+    if identity.setup_id:
+        setup = Setup(setup.code, identity.setup_id)
+    accessories = {
+        each.identity: TakenAccessory(each.aid, _texts(each.name, each), each.configured_name)
+        for each in found.switches
+    }
+    bridge = _texts(identity.display_name, found.bridge)
+    return Stored(
+        setup,
+        _accessory(found),
+        iids=found.iids,
+        taken_over=TakenOver(found.first_free_aid, bridge, accessories),
+    )
+
+
+def _texts(name: str, of: Any) -> Texts:  # noqa: ANN401 -- a switch or a bridge
+    return Texts(name, of.manufacturer, of.model, of.serial_number)
+
+
+def _accessory(found: TakeOver) -> dict[str, Any]:
+    """Return HAP-python's part of the state. Without a hash, the first start announces this c#."""
+    identity = found.identity
+    clients = {str(controller_of(client.id.encode())): client for client in identity.clients}
+    return {
+        "mac": identity.username,
+        "config_version": identity.config_version % LARGEST_CONFIG_VERSION + 1,
+        "paired_clients": {uuid: client.public_key for uuid, client in clients.items()},
+        "client_properties": {uuid: {"permissions": int(c.is_admin)} for uuid, c in clients.items()},
+        "client_uuid_to_bytes": {uuid: client.id.encode().hex() for uuid, client in clients.items()},
+        "accessories_hash": None,
+        "private_key": identity.private_key,
+        "public_key": identity.public_key,
+    }
+
+
+def _check_stopped(found: TakeOver, folder: Path) -> None:
+    """Raise `Failure` if the bridge runs in Homebridge, or would be started again."""
+    username = found.bridge.username
+    if starts(_contents(folder / CONFIG_NAME), username) and (units := units_that_start_homebridge()):
+        remedy = f"run `systemctl disable --now {' '.join(units)}`"
+        raise _refused(
+            f"{', '.join(units)} would start {username} again; {remedy}, "
+            f"or remove that bridge from {folder / CONFIG_NAME}"
+        )
+    if how := still_answers(username, found.bridge.port):
+        raise _refused(f"{username} still runs: {how}; stop it first")
+
+
+def _check_unpaired(state_folder: Path) -> None:
+    stored = state_file.read(state_folder)
+    if stored is not None and stored.paired:
+        remedy = "run `sudo hkswitch unpair --all` first if they are not needed"
+        raise _refused(f"the bridge in {state_folder} has paired controllers already; {remedy}")
+
+
+def _give_to_daemon(folder: Path) -> None:
+    """Create the service's state folder, and make it the daemon's, as systemd does at the first start."""
+    if os.geteuid() != 0:
+        raise Failure(f"cannot write {folder}: only root may; use sudo", Exit.DENIED)
+    try:
+        account = pwd.getpwnam(DAEMON_USER)
+    except KeyError:
+        raise _refused(f"there is no user {DAEMON_USER}; install hkswitch first") from None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid == 0:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+    except OSError as error:
+        raise state_file.StateUnwritable(folder, error.strerror or str(error)) from error
+
+
+def _reader(folder: Path) -> Callable[[str], bytes | None]:
+    def read(name: str) -> bytes | None:
+        file = folder / name
+        try:
+            return read_regular(file, MOST_FILE_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Failure(f"cannot read {file}: {error.strerror or error}", Exit.CONFIG) from error
+
+    return read
+
+
+def _contents(file: Path) -> object:
+    """Return Homebridge's own config; an unreadable one starts nothing, and without one it has defaults."""
+    found = _reader(file.parent)(file.name)
+    if found is None:
+        return {}
+    with suppress(Failure):
+        return jsonc.read(found, str(file))
+    return {"bridge": {"username": "-"}}
+
+
+def _refused(why: str) -> Failure:
+    return Failure(f"cannot take over the bridge: {why}", Exit.CONFIG)
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

@@ -1,0 +1,60 @@
+"""How phones know each tile: its aid, its type and its texts, its own or those that were taken over.
+
+Pure: no I/O. Knows the state's record of what was taken over, but neither accessories nor their iids.
+"""
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from hkswitch.hap.announcement import serial_number
+from hkswitch.hap.taken_over import TakenAccessory, TakenOver
+from hkswitch.model.group import AccessoryType, Group, aid_of
+from hkswitch.model.switch_events import Tile
+
+MANUFACTURER: Final = "hkswitch"
+MODEL: Final = "Service group"
+
+
+class TileIdentity(NamedTuple):
+    """The aid and the texts of a tile's accessory."""
+
+    aid: int
+    name: str
+    manufacturer: str
+    model: str
+    serial_number: str
+    is_taken_over: bool = False
+    """Whether its Switch has a Name of its own, as in Homebridge."""
+
+
+def identity_of(group: Group, tile: Tile, taken_over: TakenOver | None) -> TileIdentity:
+    """Return the identity of a tile."""
+    key, name = _key(group, tile), group.restart_name if tile is Tile.RESTART else group.name
+    if (taken := _taken(key, taken_over)) is not None:
+        texts = taken.texts._replace(name=taken.name(name))
+        return TileIdentity(taken.aid, *texts, is_taken_over=True)
+    aid = aid_of(key, 0 if taken_over is None else taken_over.first_free_aid)
+    return TileIdentity(aid, name, MANUFACTURER, MODEL, serial_number(key, aid))
+
+
+def as_served(group: Group, taken_over: TakenOver | None) -> Group:
+    """Return the group as phones see it: one that was taken over stays a switch."""
+    if _taken(group.id, taken_over) is None:
+        return group
+    return replace(group, type=AccessoryType.SWITCH)
+
+
+def stays_switch(group_ids: tuple[str, ...]) -> str:
+    """Return a note about groups whose type has no effect; empty without any."""
+    if not group_ids:
+        return ""
+    verb, pronoun = ("stays a switch", "it was") if len(group_ids) == 1 else ("stay switches", "they were")
+    return f"{', '.join(group_ids)}: {verb}, because {pronoun} taken over from Homebridge"
+
+
+def _key(group: Group, tile: Tile) -> str:
+    return f"{group.id}:restart" if tile is Tile.RESTART else group.id
+
+
+def _taken(key: str, taken_over: TakenOver | None) -> TakenAccessory | None:
+    return None if taken_over is None else taken_over.accessories.get(key)
