@@ -144,6 +144,8 @@ def of_systemctl(words: Sequence[str]) -> None:
             unit,
         ]:
             assert unit in units()
+        case ["disable", "--now", "homebridge"]:
+            pass  # tests/host/test_moving.py has such a unit
         case ["kill", "--kill-whom=main", "-s", "USR1", unit]:
             assert unit in units()
         case _:
@@ -215,6 +217,12 @@ def of_firewall(words: Sequence[str]) -> None:
     assert words
 
 
+def of_moving_page(words: Sequence[str]) -> None:
+    """`tests/host/test_moving.py` runs them."""
+    page = ROOT / "docs" / "moving.md"
+    assert words in [shlex.split(command)[1:] for command in commands(page)]
+
+
 RULES: dict[str, Callable[[Sequence[str]], None]] = {
     ".ci/run": of_checkout,
     "cd": of_release_page,
@@ -223,6 +231,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "dnf": of_dnf,
     "firewall-cmd": of_firewall,
     "git": of_release_page,
+    "grep": of_moving_page,
     "hkswitch": of_hkswitch,
     "install": of_install,
     "ip": of_ip,
@@ -231,6 +240,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "make": of_make,
     "mkdir": of_mkdir,
     "nft": of_firewall,
+    "rm": of_moving_page,
     "sed": of_release_page,
     "serviceswitch": of_serviceswitch,
     "sha256sum": of_release_page,

@@ -48,6 +48,7 @@ CELLS: Final = {
     "test_hostile_network.py": Cell("trixie"),
     "test_idle.py": Cell("trixie"),
     "test_machine.py": Cell("bookworm"),
+    "test_moving.py": Cell("trixie"),
     "test_pairings.py": Cell("trixie"),
     "test_programs.py": Cell("bookworm"),
     "test_soak.py": Cell("trixie"),

@@ -1,10 +1,11 @@
 """Records folders of a real Homebridge: `python -m tests.peer.record_homebridge`.
 
 `main` has a history: its switches have the aids 2, 7 and 8, and switches that are gone had those between.
-`child` is a child bridge whose plugin was removed afterwards.
+`child` is a child bridge whose plugin was removed afterwards. `article` has switches that call a script.
 """
 
 import asyncio
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from tests.peer.homebridge import Homebridge, copied_modules, switch
 from tests.support.homebridge_folder import RECORDED, Seen
 
+CASES = RECORDED.with_name("cases")
 FILES = ("config.json", "persist", "accessories")
 SWITCHES = [switch("File Server", manufacturer="Acme", model="Rack 1", serial="A-1"), switch("web & more")]
 
@@ -37,11 +39,20 @@ async def child_bridge(folder: Path, copy: Path) -> Seen:
     return seen
 
 
+async def article(folder: Path) -> Seen:
+    homebridge = Homebridge.new(folder)
+    platforms = json.loads((CASES / "article.json").read_text())["platforms"]
+    homebridge.configure(platforms[0]["switches"])
+    async with homebridge.running():
+        return await homebridge.pair()
+
+
 async def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         made = {
             "main": await main_bridge(Path(work) / "main"),
             "child": await child_bridge(Path(work) / "child", Path(work)),
+            "article": await article(Path(work) / "article"),
         }
         for name, seen in made.items():
             shutil.rmtree(RECORDED / name, ignore_errors=True)
