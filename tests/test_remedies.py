@@ -13,7 +13,7 @@ SCRIPTS = [path for path in sorted((ROOT / "packaging").rglob("*")) if path.is_f
 
 NEEDS_ROOT = re.compile(
     r"\\?`(?:journalctl|ch(?:own|mod)|apt|rpm|make (?:un)?install|hkswitch (?:reload|start|stop|restart)|"
-    r"systemctl (?:start|stop|restart|reload|enable|edit|mask|unmask|kill|daemon-reload))\b[^`]*"
+    r"systemctl (?:start|stop|restart|reload|enable|disable|edit|mask|unmask|kill|daemon-reload))\b[^`]*"
 )
 EXCEPT = re.compile(r"as root|make install DESTDIR")
 

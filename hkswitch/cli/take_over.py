@@ -126,7 +126,7 @@ def _check_stopped(found: TakeOver, folder: Path) -> None:
     """Raise `Failure` if the bridge runs in Homebridge, or would be started again."""
     username = found.bridge.username
     if starts(_contents(folder / CONFIG_NAME), username) and (units := units_that_start_homebridge()):
-        remedy = f"run `systemctl disable --now {' '.join(units)}`"
+        remedy = f"run `sudo systemctl disable --now {' '.join(units)}`"
         raise _refused(
             f"{', '.join(units)} would start {username} again; {remedy}, "
             f"or remove that bridge from {folder / CONFIG_NAME}"

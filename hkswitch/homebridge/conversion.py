@@ -20,7 +20,7 @@ _NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories per br
 _SAME_NAME: Final = "a later switch has the same name, and the plugin keeps only that one"
 _KEPT: Final = "an earlier switch has the same name, and is not imported"
 _TO_TRY: Final = (
-    "Validate it with `hkswitch check --config FILE`, install it, and try each with `hkswitch start ID`,"
+    "Validate it with `hkswitch check --config FILE`, install it, and try each with `sudo hkswitch start ID`,"
 )
 
 

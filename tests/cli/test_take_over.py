@@ -293,7 +293,7 @@ def test_a_bridge_that_a_unit_would_start_is_refused_while_it_stands_in_the_conf
 ) -> None:
     monkeypatch.setattr(take_over, "units_that_start_homebridge", lambda: ("homebridge.service",))
     code, said = take(folder, tmp_path)
-    remedy = "run `systemctl disable --now homebridge.service`"
+    remedy = "run `sudo systemctl disable --now homebridge.service`"
     assert code == 78
     assert said == (
         f"cannot take over the bridge: homebridge.service would start {MAIN} again; {remedy}, "

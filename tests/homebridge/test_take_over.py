@@ -378,4 +378,4 @@ def test_a_damaged_file_is_named_with_the_reason(what: str) -> None:
 
 
 def test_the_recordings_have_no_files_of_other_machines() -> None:
-    assert {path.name for path in Path(RECORDED).iterdir()} == {"main", "child"}
+    assert {path.name for path in Path(RECORDED).iterdir()} == {"main", "child", "article"}

@@ -200,7 +200,7 @@ ALONE: Final = (
         Check.UNITS,
         "systemctl mask --quiet --runtime libvirt-guests",
         "systemctl unmask --quiet --runtime libvirt-guests",
-        "libvirt-guests.service (group vm-guests) is masked; run `sudo systemctl unmask` on it",
+        "is masked; run `sudo systemctl unmask libvirt-guests.service`, or remove it from the configuration",
     ),
     Fault(
         Check.UNITS,

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from hkswitch.backend.reported_state import changed_groups
 from hkswitch.protocol.helper import CONFIG_CHANGED
 from tests.host.conftest import FAILURE, GROUPS
 from tests.host.machine import Host, eventually, eventually_async
@@ -474,7 +475,7 @@ async def test_a_tap_does_nothing_while_a_changed_config_is_not_reloaded(
             == ["inactive"] * 2
         )
         assert CONFIG_CHANGED in last_action(daemon, "web")["failure"]
-        assert f"{CONFIG_CHANGED} (web)" in report(daemon)["bridge"]["config"]
+        assert changed_groups(["web"]) in report(daemon)["bridge"]["config"]
         assert await controller.write(FILES, on=True) == 0  # other groups are unchanged
         reload(daemon)
         await until_read(controller, WEB, wanted=True)  # smb runs because of the other group

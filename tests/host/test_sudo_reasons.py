@@ -374,7 +374,7 @@ def test_the_helper_is_back_by_itself_once_the_remedy_was_applied(daemon: Host) 
     ("name", "check", "says"),
     [
         ("requiretty", "sudo", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
-        ("requiretty", "helper", "`requiretty` is set; add `Defaults!/usr/sbin/serviceswitch !requiretty`"),
+        ("requiretty", "helper", "the daemon cannot start its helper; see sudo above"),
         ("no @includedir", "sudo", "add the line `@includedir /etc/sudoers.d` to /etc/sudoers"),
         ("an expired account", "helper", "has expired or is locked; run `sudo chage --lastday=-1"),
     ],

@@ -77,7 +77,7 @@ async def test_a_unit_that_would_start_it_again_is_named_and_nothing_is_written(
     homebridge.run("systemctl", "enable", "homebridge.service")
     before = homebridge.run("ls", "-A", STATE).stdout
     refused = homebridge.run(*COMMAND, check=False)
-    remedy = "run `systemctl disable --now homebridge.service`"
+    remedy = "run `sudo systemctl disable --now homebridge.service`"
     assert refused.returncode == Exit.CONFIG
     assert refused.stderr == (
         f"hkswitch: cannot take over the bridge: homebridge.service would start {MAC} again; {remedy}, "
