@@ -73,22 +73,19 @@ class Ended:
 
 @dataclass
 class Terminal:
-    """The command line in this process, with its own descriptor for standard output."""
+    """The command line in this process, with its own descriptors for standard output and standard error."""
 
     output: int
+    errors: int
     logged: list[str] = field(default_factory=list)
 
     def run(self, *arguments: str) -> Ended:
-        os.ftruncate(self.output, 0)
-        os.lseek(self.output, 0, os.SEEK_SET)
         self.logged.clear()
-        kept = io.BytesIO()
-        with io.TextIOWrapper(kept, encoding="utf-8", errors="backslashreplace") as errors:
-            before, standard_output = (sys.argv, sys.stdout, sys.stderr), os.dup(1)
-            os.dup2(self.output, 1)
+        before = sys.argv, sys.stdout, sys.stderr
+        with descriptor(1, self.output), descriptor(2, self.errors):
             sys.argv = ["hkswitch", *arguments]
             sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-            sys.stderr = errors
+            sys.stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
             signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
             try:
                 entry.run_program(main.commands)
@@ -96,14 +93,25 @@ class Terminal:
                 code = ended.code
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
+                sys.stderr.flush()
                 sys.argv, sys.stdout, sys.stderr = before
-                os.dup2(standard_output, 1)
-                os.close(standard_output)
-            errors.flush()
-            said = kept.getvalue().decode()
         assert isinstance(code, int | None)
-        output = os.pread(self.output, 1 << 24, 0).decode(errors="replace")
-        return Ended(code or 0, output, said, tuple(self.logged))
+        output, errors = (os.pread(each, 1 << 24, 0) for each in (self.output, self.errors))
+        return Ended(code or 0, output.decode(errors="replace"), errors.decode(), tuple(self.logged))
+
+
+@contextmanager
+def descriptor(number: int, file: int) -> Iterator[None]:
+    """Write to an empty file in place of a standard stream within the block."""
+    os.ftruncate(file, 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    before = os.dup(number)
+    os.dup2(file, number)
+    try:
+        yield
+    finally:
+        os.dup2(before, number)
+        os.close(before)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +119,7 @@ def terminal() -> Iterator[Terminal]:
     def hang(_: int, __: FrameType | None) -> None:
         raise Hangs
 
-    found = Terminal(os.memfd_create("output"))
+    found = Terminal(os.memfd_create("output"), os.memfd_create("errors"))
     listener = logging.Handler()
     listener.emit = lambda record: found.logged.append(record.getMessage())  # type: ignore[method-assign]
     handler = signal.signal(signal.SIGALRM, hang)
@@ -122,6 +130,7 @@ def terminal() -> Iterator[Terminal]:
         logging.getLogger("hkswitch").removeHandler(listener)
         signal.signal(signal.SIGALRM, handler)
         os.close(found.output)
+        os.close(found.errors)
 
 
 def is_as_documented(ended: Ended, *, is_binary: bool = False) -> bool:

@@ -147,7 +147,17 @@ assert not any(isinstance(each, Signalling) for each in sys.meta_path)
 
 def signalled(number: signal.Signals, program: str, *arguments: str) -> tuple[int, str]:
     """The exit code and the errors of a program that gets a signal with its first import."""
-    command = [sys.executable, "-c", IMPORTING, str(int(number)), program, *arguments]
+    # A runner may ignore some, such as nohup.
+    command = [
+        "env",
+        "--default-signal",
+        sys.executable,
+        "-c",
+        IMPORTING,
+        str(int(number)),
+        program,
+        *arguments,
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return ended.returncode, ended.stderr
 
