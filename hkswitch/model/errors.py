@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 _DENIED: Final = {errno.EACCES, errno.EPERM}
 _NO_SUCH_FILE: Final = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
-    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO),
 }
 """Errors of a path that does not lead to a regular file: none of them fixes itself."""
 

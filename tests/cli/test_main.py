@@ -134,7 +134,8 @@ NUMBER, PROGRAM, *ARGUMENTS = sys.argv[1:]
 class Signalling:
     def find_spec(self, name, path, target=None):
         if name not in ("_signal", "hkswitch", "hkswitch.serviceswitch", PROGRAM):
-            sys.meta_path.remove(self)
+            # Another list: Python goes over this one just now.
+            sys.meta_path = [each for each in sys.meta_path if each is not self]
             os.kill(os.getpid(), int(NUMBER))
 
 sys.meta_path.insert(0, Signalling())
