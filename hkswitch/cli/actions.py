@@ -129,8 +129,10 @@ def _is_as_wanted(action: Action, group_id: str, path: Path) -> bool:
     while time.monotonic() < deadline_seconds:
         with suppress(Failure):  # it is not back yet
             groups = client.ask_report(path).groups
-            if any(group.id == group_id and group.state is wanted for group in groups):
-                return True
+            for group in groups:
+                if group.id == group_id and (group.state is wanted or group.assumed):
+                    # An assumed state is the last that is known, not the one that this action led to.
+                    return not group.assumed
         time.sleep(_ASK_AGAIN_SECONDS)
     return False
 

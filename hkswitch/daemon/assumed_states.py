@@ -4,9 +4,12 @@
 to such a group without hkswitch cannot be known.
 """
 
+import asyncio
+import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -18,48 +21,70 @@ from hkswitch.model.unit_state import Action, ActionResult, ProbeResult
 
 FILE_NAME: Final = "assumed.json"
 LARGEST_BYTES: Final = 64 * 1024
+WRITE_AGAIN_SECONDS: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
 
+Meaning = str
+"""A digest of a group's commands: with other commands, its state stands for something else."""
+
+
 class AssumedStates:
-    """The ids of the groups that are assumed to be on, in a file of the state folder."""
+    """The groups that are assumed to be on, in a file of the state folder."""
 
     def __init__(self, folder: Path) -> None:
         """Read the file; without one, or if it is damaged, all groups are assumed to be off."""
         self._path = folder / FILE_NAME
         self._on = _read(self._path)
+        self._on_disk: Mapping[str, Meaning] | None = self._on
 
     def is_on(self, group_id: str) -> bool:
         """Return whether a group is assumed to be on."""
         return group_id in self._on
 
-    def set(self, group_id: str, *, on: bool) -> None:
-        """Assume a state from now on; after a failure to write it, only until the daemon ends."""
-        if self.is_on(group_id) is on:
+    def set(self, group_id: str, meaning: Meaning, *, on: bool) -> None:
+        """Assume a state from now on."""
+        others = {each: its for each, its in self._on.items() if each != group_id}
+        self._on = others | {group_id: meaning} if on else others
+        self._write()
+
+    def keep(self, meanings: Mapping[str, Meaning]) -> None:
+        """Forget the states of all groups but these; a group that changed is assumed to be off."""
+        self._on = {each: its for each, its in self._on.items() if meanings.get(each) == its}
+        self._write()
+
+    def _write(self) -> None:
+        """Write what differs from the disk; after a failure, again in a minute."""
+        if self._on == self._on_disk:
             return
-        self._on = self._on | {group_id} if on else self._on - {group_id}
         try:
-            state_file.write_whole(self._path, json.dumps({"version": 1, "on": sorted(self._on)}).encode())
+            state_file.write_whole(self._path, json.dumps({"version": 1, "on": self._on}).encode())
         except OSError as error:
-            _log.error("%s: cannot write %s: %s", group_id, self._path, error.strerror or error)
+            _log.error("cannot write %s: %s", self._path, error.strerror or error)
+            self._on_disk = None
+            with suppress(OSError):  # off is safer than a wrong on, after a restart
+                self._path.unlink()
+            asyncio.get_running_loop().call_later(WRITE_AGAIN_SECONDS, self._write)
+        else:
+            self._on_disk = self._on
 
 
-def _read(path: Path) -> frozenset[str]:
+def _read(path: Path) -> Mapping[str, Meaning]:
     try:
         with path.open("rb") as opened:
             match json.loads(opened.read(LARGEST_BYTES)):
-                case {"version": 1, "on": [*ids]} if all(isinstance(each, str) for each in ids):
-                    return frozenset(ids)
+                case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
+                    return ids
     except FileNotFoundError:
-        return frozenset()
+        return {}
     except OSError as error:
         _log.error("cannot read %s: %s", path, error.strerror or error)
-        return frozenset()
+        return {}
     except (ValueError, RecursionError):
         pass
     _log.error("%s is damaged; its groups are assumed to be off", path)
-    return frozenset()
+    return {}
 
 
 class AssumingHost:
@@ -69,6 +94,7 @@ class AssumingHost:
         self._host = host
         self._assumed = assumed
         self._concerned = _concerned(groups)
+        """The groups whose state is assumed, with their meanings."""
         self._observer: Observer | None = None
         self._last: dict[str, Observed] = {}
         """What the host last reported of these groups."""
@@ -76,15 +102,18 @@ class AssumingHost:
     async def open(self, observer: Observer) -> None:
         """Start observing, as the host does."""
         self._observer = observer
+        self._assumed.keep(self._concerned)
         await self._host.open(self)
 
     async def request(
         self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
     ) -> ActionResult:
-        """Perform an action; its success is the new state."""
+        """Perform an action; its success is the new state, unless a reload changed the group meanwhile."""
+        meaning = self._concerned.get(group_id)
         result = await self._host.request(action, group_id, accepted, at_length=at_length)
-        if group_id in self._concerned and result.failure is None and not result.superseded:
-            self._assumed.set(group_id, on=action is Action.START)
+        is_current = meaning is not None and self._concerned.get(group_id) == meaning
+        if meaning is not None and is_current and result.failure is None and not result.superseded:
+            self._assumed.set(group_id, meaning, on=action is Action.START)
             if (last := self._last.get(group_id)) is not None:
                 self.observed(group_id, last)
         return result
@@ -92,6 +121,7 @@ class AssumingHost:
     async def watch(self, groups: Collection[Group]) -> None:
         """Observe these groups from now on."""
         self._concerned = _concerned(groups)
+        self._assumed.keep(self._concerned)
         self._last = {group_id: last for group_id, last in self._last.items() if group_id in self._concerned}
         await self._host.watch(groups)
 
@@ -133,5 +163,11 @@ class AssumingHost:
             self._observer.noticed()
 
 
-def _concerned(groups: Collection[Group]) -> frozenset[str]:
-    return frozenset(group.id for group in groups if group.assume_state)
+def _concerned(groups: Collection[Group]) -> dict[str, Meaning]:
+    return {group.id: meaning_of(group) for group in groups if group.assume_state}
+
+
+def meaning_of(group: Group) -> Meaning:
+    """Return a digest of what a group's state stands for."""
+    acts = (group.commands, group.user, group.directory)
+    return hashlib.sha256(repr(acts).encode()).hexdigest()[:16]

@@ -227,7 +227,8 @@ class Switchboard:
         by, at_length = ("", False) if write is None else (write.by, write.at_length)
         _log.info("%s: %s requested%s", group_id, action, f" by {_shortened(by)}" if by else "")
         if (older := self._newest.get(group_id)) is not None:
-            older.is_replaced = not older.ended.done()
+            runs_too = older.action is action and self._switches[group_id].group.runs_each_time
+            older.is_replaced = not older.ended.done() and not runs_too
         request = self._newest[group_id] = ActionRequest(number, group_id, action, by, at_length)
         task = request.task = asyncio.create_task(self._run(request))
         self._tasks.add(task)

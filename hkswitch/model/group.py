@@ -106,6 +106,11 @@ class Group:
         """Whether root runs the commands, by the user's name: root can have other names."""
         return self.user in {"", "root"}
 
+    @property
+    def runs_each_time(self) -> bool:
+        """Whether every tap runs the command: no command tells whether it is needed."""
+        return self.commands is not None and not self.commands.status
+
     def state(self, units: Mapping[str, UnitState], probe_result: ProbeResult | None) -> GroupState | None:
         """Derive the group's state from its units' states and the result of a probe since they changed.
 

@@ -220,7 +220,8 @@ class Switch:
 
     def _tapped(self, write: int, action: Action, *, on: bool) -> Step:
         pending = self.pending
-        if pending is not None and (pending.action, pending.token) == (action, self.group.token):
+        is_same = pending is not None and (pending.action, pending.token) == (action, self.group.token)
+        if pending is not None and is_same and not self.group.runs_each_time:
             # The same tap again: one request serves both.
             return replace(self, pending=replace(pending, writes=pending.writes.added(write))), ()
         after, decisions = self._superseded(action)
@@ -236,7 +237,7 @@ class Switch:
         if self.pending is None:
             return self, ()
         over = (Show(on=False, tile=Tile.RESTART),) if self.pending.tile is Tile.RESTART else ()
-        wants_the_same = self.pending.action is action
+        wants_the_same = self.pending.action is action and not self.group.runs_each_time
         if self.pending.accepted or wants_the_same:
             return replace(self, doubted=True), (*_answers(self.pending, ok=not wants_the_same), *over)
         return replace(self, doubted=True, superseded=self.superseded.added(self.pending)), over

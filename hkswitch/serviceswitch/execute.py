@@ -50,8 +50,8 @@ class ServiceManager(Protocol):
         Calls `begin`, which may raise, after the last await before it queues the jobs.
         """
 
-    async def execute(self, command: Command, begin: Callable[[], None]) -> Ended:
-        """Run a command to its end; `begin` as above."""
+    async def execute(self, command: Command, begin: Callable[[], None], begun: Callable[[], None]) -> Ended:
+        """Run a command to its end; `begin` as above. Calls `begun` once systemd runs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,8 @@ class Executor:
         program = argv[0]
         aim = ProbeResult.OFF if action is Action.STOP else ProbeResult.ON
         deadline_seconds = _now_seconds() + group.timeout_seconds
-        if group.probe:
+        # A detached command may still be about to change the state.
+        if group.probe and (action is Action.RESTART or not group.detach):
             before = (await probe(group)).result
             if before is (ProbeResult.OFF if action is Action.RESTART else aim):
                 return UnitResult(program, JobResult.DONE)
@@ -150,12 +151,7 @@ class Executor:
         if not group.detach:
             return await self._run(group, argv, f"hkswitch-command-{group.id}.service", goal.guard.begin)
         has_begun = asyncio.Event()
-
-        def begin() -> None:
-            goal.guard.begin()
-            has_begun.set()
-
-        running = asyncio.ensure_future(self._run_in_free_unit(group, argv, begin))
+        running = asyncio.ensure_future(self._run_in_free_unit(group, argv, goal.guard.begin, has_begun.set))
         try:
             while True:
                 await asyncio.wait([running], timeout=PROBE_AGAIN_SECONDS)
@@ -167,13 +163,15 @@ class Executor:
             running.cancel()  # the command itself goes on
             await asyncio.gather(running, return_exceptions=True)
 
-    async def _run_in_free_unit(self, group: Group, argv: Argv, begin: Callable[[], None]) -> Ended:
+    async def _run_in_free_unit(
+        self, group: Group, argv: Argv, begin: Callable[[], None], begun: Callable[[], None]
+    ) -> Ended:
         """Run a command beside earlier ones of the group, up to a limit."""
         # TRUST: the daemon may request any number of actions. systemd holds a name as long as its unit has
         # processes.
         for number in range(MOST_DETACHED):
             unit = f"hkswitch-command-{group.id}:{number}.service"  # a group's id has no colon
-            ended = await self._run(group, argv, unit, begin)
+            ended = await self._run(group, argv, unit, begin, begun)
             if ended.result is not ServiceResult.EXISTS:
                 return ended
         why = f"{MOST_DETACHED} earlier commands of the group still have processes"
@@ -195,8 +193,15 @@ class Executor:
         job = JobResult.CANCELED if is_superseded() else JobResult.FAILED
         return (UnitResult("check", job, f"failed: {last.reason}"),)
 
-    async def _run(
-        self, group: Group, argv: Argv, unit: str, begin: Callable[[], None], *, is_probe: bool = False
+    async def _run(  # noqa: PLR0913 -- of the command, and of its start
+        self,
+        group: Group,
+        argv: Argv,
+        unit: str,
+        begin: Callable[[], None],
+        begun: Callable[[], None] = lambda: None,
+        *,
+        is_probe: bool = False,
     ) -> Ended:
         # TRUST: if root runs this, only root can have written the file or a folder on its path, so only
         # root can replace it before systemd executes it.
@@ -212,7 +217,7 @@ class Executor:
             group.directory,
             detached,
         )
-        return await self.systemd.execute(command, begin)
+        return await self.systemd.execute(command, begin, begun)
 
 
 class _Goal(NamedTuple):

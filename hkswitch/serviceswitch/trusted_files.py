@@ -8,10 +8,12 @@ import os
 import pwd
 import stat
 from collections import deque
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final
 
 from hkswitch.model.errors import Exit, Failure, exit_of
+from hkswitch.model.installation import DAEMON_USER
 
 ROOT: Final = 0
 LARGEST_FILE_BYTES: Final = 1024 * 1024
@@ -48,11 +50,16 @@ class NotThere(Failure):
 
 
 def is_root(name: str) -> bool:
-    """Tell whether a user is root under any name; raises `NoSuchUser`."""
+    """Tell whether a user is root under any name; raises `Untrusted`."""
     try:
-        return pwd.getpwnam(name).pw_uid == ROOT
+        uid = pwd.getpwnam(name).pw_uid
     except KeyError:
         raise NoSuchUser(name) from None
+    with suppress(KeyError):
+        # TRUST: under any name, the daemon could write what it then runs outside its sandbox.
+        if uid == pwd.getpwnam(DAEMON_USER).pw_uid:
+            raise Untrusted(f"the user {name}", "the daemon runs as this user; choose another one")
+    return uid == ROOT
 
 
 def read(path: str) -> bytes:

@@ -109,11 +109,13 @@ class Link:
         except BusUnavailable:
             return await (await self._next(systemd)).settled(action, names, before)
 
-    async def execute(self, command: Command, begin: Begin = lambda: None) -> Ended:
+    async def execute(
+        self, command: Command, begin: Begin = lambda: None, begun: Begin = lambda: None
+    ) -> Ended:
         """Run a command like `Systemd.execute`; if the bus goes away, its exit code is lost."""
         systemd = await self._now()
         try:
-            return await systemd.execute(command, begin)
+            return await systemd.execute(command, begin, begun)
         except BusUnavailable:
             await (await self._next(systemd)).settled(Action.START, [command.unit], {})
             return Ended(ServiceResult.LOST, 0)

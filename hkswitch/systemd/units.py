@@ -150,8 +150,10 @@ class Systemd:
         """
         return await settled(self._rows, self._starts, action, list(units), before)
 
-    async def execute(self, command: Command, begin: Begin = lambda: None) -> Ended:
-        """Run a command to its end. Calls `begin` just before; it may raise.
+    async def execute(
+        self, command: Command, begin: Begin = lambda: None, begun: Begin = lambda: None
+    ) -> Ended:
+        """Run a command to its end. Calls `begin` just before, which may raise, and `begun` once it runs.
 
         Raises `BusUnavailable` if the connection is lost before the end; the command continues.
         """
@@ -167,6 +169,7 @@ class Systemd:
                 with self._jobs.collecting():
                     make = self._manager.start_transient_unit(command.unit, "fail", properties, [])
                     ending = self._jobs.ending(await self._connection.call(make))
+                begun()
                 await ending
         except sdbus.SdBusBaseError as error:
             exists = f"{SYSTEMD}.UnitExists" in error.args

@@ -1,17 +1,23 @@
 """Assumed states: the last action that succeeded, kept over restarts; anything else changes nothing."""
 
+import asyncio
+import errno
 import json
+import os
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NoReturn
 
 import pytest
 
 from hkswitch.backend import Observer
-from hkswitch.daemon.assumed_states import FILE_NAME, AssumedStates, AssumingHost
+from hkswitch.daemon import assumed_states
+from hkswitch.daemon.assumed_states import FILE_NAME, AssumedStates, AssumingHost, meaning_of
 from hkswitch.model.group import Commands, Group
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, ProbeResult
+from tests.support.waiting import eventually
 
 TV: Final = Group("tv", "TV", commands=Commands(("/opt/on",), ("/opt/off",)), assume_state=True)
 WEB: Final = Group("web", "Web", ("httpd.service",))
@@ -37,17 +43,21 @@ class ScriptedHost:
 
     def __init__(self) -> None:
         self.result = ActionResult()
+        self.groups: tuple[Group, ...] = (TV, WEB)
+        self.is_held: asyncio.Event | None = None
         self.observer: Observer | None = None
 
     async def open(self, observer: Observer) -> None:
         self.observer = observer
-        await self.watch((TV, WEB))
+        await self.watch(self.groups)
 
     async def request(
         self, action: Action, group_id: str, accepted: Callable[[], None], *, at_length: bool
     ) -> ActionResult:
         del action, group_id, at_length
         accepted()
+        if self.is_held is not None:
+            await self.is_held.wait()
         return self.result
 
     async def watch(self, groups: Collection[Group]) -> None:
@@ -126,6 +136,51 @@ async def test_the_last_action_that_succeeded_counts_also_after_a_restart(
     assert observer.told[0] == expected
 
 
+OTHER_TV: Final = replace(TV, commands=Commands(("/opt/other",), ("/opt/off",)))
+WITH_STATUS: Final = replace(
+    TV, commands=Commands(("/opt/on",), ("/opt/off",), ("/opt/ask",)), assume_state=False
+)
+
+
+@pytest.mark.parametrize(
+    "meanwhile", [(WEB,), (OTHER_TV, WEB), (WITH_STATUS, WEB)], ids=["removed", "changed", "with a status"]
+)
+async def test_a_group_that_was_another_one_meanwhile_is_off(
+    scripted: ScriptedHost, observer: Recorder, tmp_path: Path, meanwhile: tuple[Group, ...]
+) -> None:
+    assuming = host(scripted, tmp_path)
+    await assuming.open(observer)
+    await act(assuming, Action.START)
+    await assuming.watch(meanwhile)
+    await assuming.watch((TV, WEB))
+    assert observer.told[-2] == ("tv", Observed({}, ProbeResult.OFF))
+
+
+async def test_a_group_that_changed_while_the_daemon_was_stopped_is_off(
+    scripted: ScriptedHost, observer: Recorder, tmp_path: Path
+) -> None:
+    assuming = host(scripted, tmp_path)
+    await assuming.open(observer)
+    await act(assuming, Action.START)
+    scripted.groups = (OTHER_TV, WEB)
+    await AssumingHost(scripted, scripted.groups, AssumedStates(tmp_path)).open(observer)
+    assert observer.told[-2] == ("tv", Observed({}, ProbeResult.OFF))
+
+
+async def test_the_end_of_an_action_is_not_the_state_of_what_a_reload_put_in_its_place(
+    scripted: ScriptedHost, observer: Recorder, tmp_path: Path
+) -> None:
+    assuming = host(scripted, tmp_path)
+    await assuming.open(observer)
+    scripted.is_held = asyncio.Event()
+    running = asyncio.ensure_future(act(assuming, Action.START))
+    await asyncio.sleep(0)
+    await assuming.watch((OTHER_TV, WEB))
+    scripted.is_held.set()
+    assert await running == ActionResult()
+    assert [told for told in observer.told if told[0] == "tv"][-1] == ("tv", Observed({}, ProbeResult.OFF))
+
+
 async def test_an_action_on_another_group_is_not_kept(
     scripted: ScriptedHost, observer: Recorder, tmp_path: Path
 ) -> None:
@@ -153,11 +208,11 @@ async def test_a_reload_takes_effect_on_the_groups_that_it_names(
     assuming = host(scripted, tmp_path)
     await assuming.open(observer)
     await act(assuming, Action.START)
+    await assuming.watch((TV, WEB))
+    assert ("tv", Observed({}, ProbeResult.ON)) == observer.told[-2]
     await assuming.watch((WEB,))
     assuming.observed("tv", KNOWN)
     assert observer.told[-1] == ("tv", KNOWN)
-    await assuming.watch((TV, WEB))
-    assert ("tv", Observed({}, ProbeResult.ON)) == observer.told[-2]
 
 
 async def test_everything_else_is_the_hosts(
@@ -180,8 +235,16 @@ async def test_everything_else_is_the_hosts(
 
 @pytest.mark.parametrize(
     "contents",
-    [b"", b"{", b"[]", b'{"version": 2, "on": ["tv"]}', b'{"version": 1, "on": [1]}', b"\xff", b"[" * 60_000],
-    ids=["empty", "cut off", "a list", "a later version", "no ids", "not UTF-8", "nested"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"version": 2, "on": {}}',
+        b'{"version": 1, "on": {"tv": 1}}',
+        b"\xff",
+        b"[" * 60_000,
+    ],
+    ids=["empty", "cut off", "a list", "a later version", "no meanings", "not UTF-8", "nested"],
 )
 def test_a_damaged_file_assumes_all_groups_off_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, contents: bytes
@@ -192,27 +255,46 @@ def test_a_damaged_file_assumes_all_groups_off_and_is_logged(
     assert [record.message for record in caplog.records] == [
         f"{tmp_path / FILE_NAME} is damaged; its groups are assumed to be off"
     ]
-    assumed.set("tv", on=True)
-    assert json.loads((tmp_path / FILE_NAME).read_bytes()) == {"version": 1, "on": ["tv"]}
+    assumed.set("tv", meaning_of(TV), on=True)
+    written = {"version": 1, "on": {"tv": meaning_of(TV)}}
+    assert json.loads((tmp_path / FILE_NAME).read_bytes()) == written
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_state_that_cannot_be_written_holds_until_the_end_and_is_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_state_that_cannot_be_written_is_written_later_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(assumed_states, "WRITE_AGAIN_SECONDS", 0.01)
     folder = tmp_path / "state"
     assumed = AssumedStates(folder)  # which does not exist
-    assumed.set("tv", on=True)
+    assumed.set("tv", "its meaning", on=True)
     assert assumed.is_on("tv")
     assert [record.message for record in caplog.records] == [
-        f"tv: cannot write {folder / FILE_NAME}: No such file or directory"
+        f"cannot write {folder / FILE_NAME}: No such file or directory"
     ]
-    assert not AssumedStates(folder).is_on("tv")
+    folder.mkdir()
+    await eventually(lambda: AssumedStates(folder).is_on("tv"))
+
+
+async def test_a_state_that_cannot_be_replaced_is_off_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assumed = AssumedStates(tmp_path)
+    assumed.set("tv", "its meaning", on=True)
+    with monkeypatch.context() as full:
+        full.setattr("hkswitch.hap.state_file.write_whole", fail)
+        assumed.set("tv", "its meaning", on=False)
+    assert not AssumedStates(tmp_path).is_on("tv")
+    assumed.set("tv", "its meaning", on=True)
+    assert AssumedStates(tmp_path).is_on("tv")
 
 
 def test_a_state_that_did_not_change_is_not_written_again(tmp_path: Path) -> None:
     assumed = AssumedStates(tmp_path)
-    assumed.set("tv", on=True)
+    assumed.set("tv", "its meaning", on=True)
     (tmp_path / FILE_NAME).unlink()
-    assumed.set("tv", on=True)
+    assumed.set("tv", "its meaning", on=True)
     assert list(tmp_path.iterdir()) == []

@@ -781,6 +781,21 @@ STORIES: dict[str, tuple[Switch, Story]] = {
             (RequestFinished(3, "failed"), [RequestFailed(Action.START, "failed"), Answer(3, False)]),
         ],
     ),
+    "each tap of a momentary switch runs its command, also during the last run": (
+        Switch(BELL),
+        [
+            (status(None), [Changed(GroupState.OFF), Available(True), Show(False)]),
+            (Written(1, True), [Send(1, Action.START)]),
+            (RequestAccepted(1), []),
+            (Written(2, True), [Answer(1, True), Send(2, Action.START)]),
+            (Written(3, True), [Send(3, Action.START)]),
+            (RequestFinished(1), []),
+            (RequestAccepted(2), [Answer(2, True)]),
+            (RequestFinished(2), []),
+            (RequestAccepted(3), []),
+            (RequestFinished(3), [Answer(3, True), Show(True, writer=3), Show(False)]),
+        ],
+    ),
     "a momentary switch with a slow command shows On until it ends": (
         Switch(BELL),
         [

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -29,13 +30,16 @@ class ScriptedSystemd:
         self.ran: list[Command] = []
         self.abandoned: list[Command] = []
         self.is_held = asyncio.Event()
+        self.answers_after_seconds = 0.0
         self.held: set[str] = set()
         """The units that have processes."""
 
-    async def execute(self, command: Command, begin: Callable[[], None]) -> Ended:
+    async def execute(self, command: Command, begin: Callable[[], None], begun: Callable[[], None]) -> Ended:
         if command.unit in self.held:
+            await asyncio.sleep(self.answers_after_seconds)
             return Ended(ServiceResult.EXISTS, 0, "it is already running")
         begin()
+        begun()
         self.ran.append(command)
         if (end := self.ends.get(command.argv[-1])) is not None:
             return end
@@ -214,6 +218,24 @@ async def test_so_many_detached_commands_of_a_group_run_at_once_and_no_more() ->
     assert (await do(systemd, Action.START, both)).job is JobResult.DONE
 
 
+async def test_a_detached_command_that_systemd_has_not_begun_is_waited_for() -> None:
+    systemd = ScriptedSystemd()
+    systemd.held, systemd.answers_after_seconds = {"hkswitch-command-tv:0.service"}, 1.5
+    both = group(BOTH, assume_state=True, detach=True)
+    assert (await do(systemd, Action.START, both)).job is JobResult.DONE
+    assert [command.unit for command in systemd.ran] == ["hkswitch-command-tv:1.service"]
+
+
+@pytest.mark.parametrize("action", [Action.START, Action.STOP])
+async def test_a_detached_command_runs_whatever_the_status_says_while_another_may_change_it(
+    action: Action,
+) -> None:
+    status = SUCCESS if action is Action.START else Ended(ServiceResult.EXIT_CODE, 1)
+    systemd = ScriptedSystemd(start=SUCCESS, stop=SUCCESS, status=status)
+    assert (await do(systemd, action, group(WITH_STATUS, detach=True))).job is JobResult.DONE
+    assert systemd.ran[0].argv == (TV, action.value)
+
+
 async def test_a_time_limit_of_more_than_that_is_kept() -> None:
     systemd = ScriptedSystemd(start=SUCCESS)
     await do(systemd, Action.START, group(BOTH, assume_state=True, detach=True, timeout_seconds=3600))
@@ -269,6 +291,14 @@ def test_what_another_user_runs_is_not_examined() -> None:
 def test_what_root_runs_under_any_name_is_examined(user: str) -> None:
     with pytest.raises(Untrusted, match="others can write it"):
         trusted(lambda name: name == "toor").examine(group(BOTH, user=user), TV)
+
+
+def test_the_daemons_user_is_refused_under_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = {"hkswitch": 990, "other": 990, "pi": 1000}
+    monkeypatch.setattr("pwd.getpwnam", lambda name: SimpleNamespace(pw_uid=ids[name]))
+    trusted(trusted_files.is_root).examine(group(BOTH, user="pi"), TV)
+    with pytest.raises(Untrusted, match="the user other is not trusted: the daemon runs as this user"):
+        trusted(trusted_files.is_root).examine(group(BOTH, user="other"), TV)
 
 
 def test_a_user_that_does_not_exist_is_a_denial_with_the_reason() -> None:
