@@ -72,8 +72,7 @@ def _group(entry: Entry, reader: Reader) -> Group:
     """Build the group of an entry; applies the defaults and rules that involve several keys."""
     found, nodes = entry.content
     actions, commands = frozenset(found["actions"]), found["commands"]
-    options = ("momentary", "assume_state") if commands is not None else ()
-    why = next((key for key in options if found[key]), "")
+    why = next((key for key in ("momentary", "assume_state") if found[key] and commands), "")
     _refuse_restart(entry, actions, reader, why)
     if commands is not None:
         _refuse_commands(entry, actions, reader, why)
@@ -95,9 +94,8 @@ def _default_actions(found: dict[str, Any]) -> Iterator[Action]:
 def _refuse_restart(entry: Entry, actions: frozenset[Action], reader: Reader, why: str) -> None:
     """Report a restart that the group cannot do, perhaps because of the key `why`, or does not list."""
     found, nodes = entry.content
-    problem = "needs a command; add 'restart' to 'commands'"
-    if why:
-        problem = f"does not apply with '{why}'; remove one of the two"
+    lacks = "needs a command; add 'restart' to 'commands'"
+    problem = f"does not apply with '{why}'; remove one of the two" if why else lacks
     if found["commands"] is not None and (why or not found["commands"].restart):
         if found["restart"]:
             reader.refuse(nodes["restart"], problem)
