@@ -196,8 +196,9 @@ def _print_journals(path: Path, group_id: str, failure: str, since_unix_seconds:
         return  # the daemon has exited in the meantime; the failure itself has been printed
     for group in groups:
         if group.id == group_id:
+            whose = f"the commands of {group_id}" if group.commands else ""
             for unit in failed_units(group, failure)[:MOST_JOURNALS]:
-                _print_error(_journal(unit, since_unix_seconds))
+                _print_error(_journal(unit, since_unix_seconds, whose))
 
 
 def failed_units(group: GroupReport, failure: str) -> tuple[str, ...]:
@@ -209,11 +210,14 @@ def failed_units(group: GroupReport, failure: str) -> tuple[str, ...]:
     return tuple(unit for unit in failed if unit in named)
 
 
-def _journal(unit: str, since_unix_seconds: float) -> str:
-    """Return the last lines of a unit's journal; if there are none for this user, the command for root."""
+def _journal(unit: str, since_unix_seconds: float, whose: str = "") -> str:
+    """Return the last lines of a unit's journal; if there are none for this user, the command for root.
+
+    `whose`: words for a unit that is a pattern.
+    """
     if lines := _last_lines(unit, since_unix_seconds):
-        return "\n".join([f"Last lines of {unit}:", *(f"  {line}" for line in lines)])
-    return f"`sudo journalctl -u {shlex.quote(unit)}` shows the log of {unit}"
+        return "\n".join([f"Last lines of {whose or unit}:", *(f"  {line}" for line in lines)])
+    return f"`sudo journalctl -u {shlex.quote(unit)}` shows the log of {whose or unit}"
 
 
 def _last_lines(unit: str, since_unix_seconds: float) -> list[str]:

@@ -131,7 +131,8 @@ def _state(group: GroupReport, now_unix_seconds: float) -> str:
         case GroupState.STARTING | GroupState.STOPPING if group.since_unix_seconds:
             return f"{group.state} {_ago(group.since_unix_seconds, now_unix_seconds)}"
         case state:
-            return f"{state}, assumed" if group.assumed else state
+            notes = [note for note in ("assumed", "momentary") if getattr(group, note)]
+            return ", ".join([state, *notes])
 
 
 def _last(last: LastAction | None, now_unix_seconds: float) -> str:

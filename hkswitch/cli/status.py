@@ -109,6 +109,7 @@ async def from_systemd(config_file: Path) -> Report:
             units={unit: states[unit] for unit in group.units},
             commands=group.commands is not None,
             assumed=group.assume_state,
+            momentary=group.momentary,
         )
         for group in config.groups
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final, Protocol
 
-from hkswitch.backend import Host
+from hkswitch.backend import NOT_IN_ACTIONS, Host
 from hkswitch.daemon import debug_log
 from hkswitch.daemon.requests import ActionRequest, Write
 from hkswitch.model import switch_events
@@ -111,6 +111,9 @@ class Switchboard:
             raise Failure("hkswitch is stopping")
         if group_id not in self._switches:
             raise unknown_group(group_id, self._switches)
+        group = self._switches[group_id].group
+        if group.momentary and action not in group.actions:  # a controller's write would be a success
+            return ActionResult(f"{action} {NOT_IN_ACTIONS}")
         tile = Tile.RESTART if action is Action.RESTART else Tile.GROUP
         with self._writing(Write(group_id, by, at_length=True)) as number:
             _log.debug("%s: write %d: %s by %s", group_id, number, action, by)
@@ -273,6 +276,7 @@ class Switchboard:
             commands=group.commands is not None,
             why=switch.explanation,
             assumed=group.assume_state,
+            momentary=group.momentary,
         )
 
 

@@ -1,6 +1,7 @@
 """Checks that the configuration is valid, that the daemon can read it, and that the helper trusts it.
 
-The helper must also see the programs in it, and its sandbox hides folders that the doctor sees.
+The helper must also see the programs in it, and its sandbox hides folders that the doctor sees. The
+directories in which commands run must exist.
 """
 
 import errno
@@ -30,6 +31,7 @@ from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
 from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
+from hkswitch.model.machine import why_no_directory
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import SOCKET_IS_SET
 from hkswitch.protocol.report import BridgeReport
@@ -63,6 +65,8 @@ async def trust(context: Context) -> tuple[Finding]:
     found = trusted(context.config, list(_refusals(context)), is_root=context.is_root)
     if found.verdict is Verdict.OK and (programs := _programs(context.config)):
         found = visible(found, programs, await hidden_folders(context.transport))
+    if found.verdict is Verdict.OK and not isinstance(context.config, Failure):
+        found = with_directories(found, context.config)
     return (found,)
 
 
@@ -131,6 +135,14 @@ def visible(found: Finding, programs: Iterable[str], folders: Mapping[str, str])
     it = "it" if len(hidden) == 1 else "them"
     advice = f"move {it} to /usr/local/bin, and change the configuration"
     return fail(Check.TRUST, several(hidden), advice)
+
+
+def with_directories(found: Finding, config: Config) -> Finding:
+    """Judge whether the directories exist in which commands run."""
+    directories = dict.fromkeys(group.directory for group in config.groups if group.directory)
+    if missing := [why for path in directories if (why := why_no_directory(path))]:
+        return fail(Check.TRUST, several(missing), "create the directory, or change `directory` of the group")
+    return found
 
 
 def is_permission_denied(failure: Failure) -> bool:

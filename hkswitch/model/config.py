@@ -71,17 +71,11 @@ _Drafts = list[tuple[Entry, Group]]
 def _group(entry: Entry, reader: Reader) -> Group:
     """Build the group of an entry; applies the defaults and rules that involve several keys."""
     found, nodes = entry.content
-    actions, restart, commands = frozenset(found["actions"]), found["restart"], found["commands"]
-    lacks_restart = commands is not None and not commands.restart
-    if restart and lacks_restart:
-        reader.refuse(nodes["restart"], "needs a command; add 'restart' to 'commands'")
-    if actions and restart and Action.RESTART not in actions:
-        reader.refuse(nodes["actions"], "must list 'restart' too, because of 'restart: true'")
-    if lacks_restart and Action.RESTART in actions:
-        why = "cannot list 'restart' without a command for it"
-        reader.refuse(nodes["actions"], f"{why}; add 'restart' to 'commands'")
+    actions, commands = frozenset(found["actions"]), found["commands"]
+    why = next((key for key in ("momentary", "assume_state") if found[key] and commands), "")
+    _refuse_restart(entry, actions, reader, why)
     if commands is not None:
-        _refuse_commands(entry, actions, reader)
+        _refuse_commands(entry, actions, reader, why)
     found["actions"] = actions or frozenset(_default_actions(found))
     if "name" not in nodes:
         found["name"] = " ".join(word.capitalize() for word in entry.id.split("-") if word)
@@ -97,28 +91,51 @@ def _default_actions(found: dict[str, Any]) -> Iterator[Action]:
             yield action
 
 
-def _refuse_commands(entry: Entry, actions: frozenset[Action], reader: Reader) -> None:
-    """Report the commands that the group lacks, and those that it has no use for."""
+def _refuse_restart(entry: Entry, actions: frozenset[Action], reader: Reader, why: str) -> None:
+    """Report a restart that the group cannot do, perhaps because of the key `why`, or does not list."""
+    found, nodes = entry.content
+    lacks = "needs a command; add 'restart' to 'commands'"
+    problem = f"does not apply with '{why}'; remove one of the two" if why else lacks
+    if found["commands"] is not None and (why or not found["commands"].restart):
+        if found["restart"]:
+            reader.refuse(nodes["restart"], problem)
+        if Action.RESTART in actions and not found["momentary"]:
+            reader.refuse(nodes["actions"], f"lists 'restart', which {problem}")
+    if found["restart"] and not why and actions and Action.RESTART not in actions:
+        reader.refuse(nodes["actions"], "must list 'restart' too, because of 'restart: true'")
+
+
+def _refuse_commands(entry: Entry, actions: frozenset[Action], reader: Reader, why: str) -> None:
+    """Report the commands that the group lacks, and those that do not apply with the key `why`."""
     found, nodes = entry.content
     commands, node = found["commands"], nodes["commands"]
-    wanted = tuple(action for action in (Action.START, Action.STOP) if not actions or action in actions)
     if found["momentary"]:
-        if found["assume_state"]:
-            reader.refuse(nodes["momentary"], "cannot be combined with 'assume_state'; keep one of the two")
-        if commands.start and commands.stop:
-            reader.refuse(node, "has both 'start' and 'stop'; a momentary group has only one of them")
-        wanted = (Action.STOP if commands.stop else Action.START,)
-        if actions - {*wanted}:
-            reader.refuse(nodes["actions"], f"can list only '{wanted[0]}', the command of a momentary group")
-    has_status = not found["momentary"] and not found["assume_state"]
-    reader.require(node, COMMANDS_KEYS, (*wanted, "status") if has_status else wanted)
-    if not has_status:
-        why = "momentary" if found["momentary"] else "assume_state"
-        for name in ("status", "restart"):
-            if getattr(commands, name):
-                reader.refuse(node, f"has '{name}', which does not apply with '{why}'; remove one of the two")
-        if "interval_seconds" in nodes:
-            reader.refuse(nodes["interval_seconds"], f"does not apply with '{why}'; remove it")
+        _refuse_momentary(entry, actions, reader)
+    else:
+        wanted = {"start", "stop", "status"} & {"status" if not why else "", *(actions or Action)}
+        for key in reader.missing(node, COMMANDS_KEYS, wanted):
+            when = key.default_text.removeprefix("none; ")
+            reader.refuse(node, f"the key '{key.name}' is missing; it is {when}")
+    for name in ("status", "restart") if why else ():
+        if getattr(commands, name):
+            reader.refuse(node, f"has '{name}', which does not apply with '{why}'; remove one of the two")
+    if why and "interval_seconds" in nodes:
+        reader.refuse(nodes["interval_seconds"], f"does not apply with '{why}'; remove it")
+
+
+def _refuse_momentary(entry: Entry, actions: frozenset[Action], reader: Reader) -> None:
+    """Report what keeps a momentary group from having one command, and that as its only action."""
+    found, nodes = entry.content
+    commands, node = found["commands"], nodes["commands"]
+    if found["assume_state"]:
+        reader.refuse(nodes["momentary"], "cannot be combined with 'assume_state'; keep one of the two")
+    if commands.start and commands.stop:
+        reader.refuse(node, "has both 'start' and 'stop'; a momentary group has only one of them")
+    if len(reader.missing(node, COMMANDS_KEYS, {"start", "stop"})) > 1:
+        reader.refuse(node, "the key 'start' or 'stop' is missing; a momentary group has one of them")
+    only = Action.STOP if commands.stop else Action.START
+    if actions - {only}:
+        reader.refuse(nodes["actions"], f"can list only '{only}', the command of a momentary group")
 
 
 # Values that groups must not share

@@ -121,6 +121,7 @@ GROUP_KEYS = (
         "",
         "the user's home directory",
         only_with=("user",),
+        remedy="add that if the group has commands, or remove this key",
     ),
     Key(
         "detach",

@@ -110,14 +110,12 @@ class Reader:
             {key.field or key.name: self._read(nodes.get(key.name), key) for key in keys}, nodes
         )
 
-    def require(self, node: Node, keys: tuple[Key, ...], names: tuple[str, ...]) -> None:
-        """Report which keys of these names a section lacks, for rules that involve several sections."""
-        if isinstance(node, Mapping) and node.sound:
-            known = tuple(key.name for key in keys)
-            meant = {closest(key.text, known) or key.text for key, _ in node.entries}
-            for name in names:
-                if name not in meant:
-                    self.refuse(node, f"the key '{name}' is missing; it is required")
+    def missing(self, node: Node, keys: tuple[Key, ...], names: set[str]) -> list[Key]:
+        """Return the keys of these names that a section lacks, for rules that involve several sections."""
+        known = tuple(key.name for key in keys)
+        meant = {closest(key.text, known) for key, _ in node.entries} if isinstance(node, Mapping) else set()
+        is_readable = node.sound if isinstance(node, Mapping) else isinstance(node, Scalar) and node.empty
+        return [key for key in keys if key.name in names - meant] if is_readable else []
 
     def _note_missing(self, node: Node, keys: tuple[Key, ...], meant: set[str]) -> set[str]:
         """Report missing required keys, and return them."""

@@ -204,9 +204,13 @@ def unknown(what: str, text: str, allowed: tuple[str, ...]) -> str:
 
 def closest(text: str, allowed: tuple[str, ...]) -> str:
     """Return the allowed value that `text` is probably meant to be; empty if there is none."""
-    from difflib import get_close_matches  # noqa: PLC0415 -- only a mistake needs it
+    from difflib import SequenceMatcher, get_close_matches  # noqa: PLC0415 -- only a mistake needs it
 
-    return next(iter(get_close_matches(text, allowed, n=1)), "")
+    def likeness(value: str) -> float:
+        # The beginning tells more: 'state' is 'status', although it has more in common with 'start'.
+        return SequenceMatcher(None, text, value).ratio() + value.startswith(text[:4]) / 5
+
+    return max(get_close_matches(text, allowed), key=likeness, default="")
 
 
 def argument(scalar: Scalar) -> str:

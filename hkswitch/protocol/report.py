@@ -69,6 +69,8 @@ class GroupReport(NamedTuple):
     """Why the state is unknown, or why the check fails although all units are active."""
     assumed: bool = False
     """Whether the last action stands for the state, which no command can tell."""
+    momentary: bool = False
+    """Whether the state is only the one that the switch returns to after each run of the command."""
 
 
 class PairedController(NamedTuple):
@@ -208,6 +210,7 @@ def _group_object(group: GroupReport) -> dict[str, Any]:
         "commands": group.commands,
         "why": printable_line(group.why),
         "assumed": group.assumed,
+        "momentary": group.momentary,
     }
 
 
@@ -223,7 +226,8 @@ def _last_object(last: LastAction) -> dict[str, Any]:
 
 
 def _group(item: dict[str, Any]) -> GroupReport:
-    required(item, {*GroupReport._fields} - {"commands", "why", "assumed"})  # older daemons do not send these
+    newer_keys = {"commands", "why", "assumed", "momentary"}
+    required(item, {*GroupReport._fields} - newer_keys)
     state, last = words(item, "state"), item["last_action"]
     if last is not None and not isinstance(last, dict):
         raise MalformedMessage("'last_action' must be an object")
@@ -240,6 +244,7 @@ def _group(item: dict[str, Any]) -> GroupReport:
         commands=boolean(item, "commands") if "commands" in item else False,
         why=words(item, "why", LONGEST_FAILURE) if "why" in item else "",
         assumed=boolean(item, "assumed") if "assumed" in item else False,
+        momentary=boolean(item, "momentary") if "momentary" in item else False,
     )
 
 

@@ -29,8 +29,8 @@ class Untrusted(Failure):
 
     exit_code = Exit.DENIED
 
-    def __init__(self, path: str, why: str, exit_code: Exit = Exit.DENIED) -> None:
-        super().__init__(f"{path} is not trusted: {why}", exit_code)
+    def __init__(self, path: str, why: str, code: Exit = Exit.DENIED, what: str = "is not trusted: ") -> None:
+        super().__init__(f"{path} {what}{why}", code)
 
 
 class NoSuchUser(Untrusted):
@@ -102,7 +102,7 @@ def interpreter_of(path: str) -> str | None:
     try:
         file = _open(None, path, PurePosixPath(path), os.O_RDONLY | os.O_NONBLOCK)
     except NotThere:
-        raise Untrusted(path, "it does not exist") from None
+        raise Untrusted(path, "does not exist", what="") from None
     try:
         mark, line = os.read(file, 2), os.read(file, _FIRST_LINE_BYTES - 2)
     finally:
@@ -131,7 +131,7 @@ def _walked(path: str) -> str:
             try:
                 found = _open(reached, step, here, os.O_PATH)
             except NotThere:
-                raise Untrusted(str(here), "it does not exist; install it, or correct the path") from None
+                raise Untrusted(str(here), "does not exist; install it, or fix the path", what="") from None
             if stat.S_ISLNK(os.fstat(found).st_mode):
                 links += 1
                 steps.extendleft(reversed(_target(found, here, links)))
@@ -153,8 +153,11 @@ def _walked(path: str) -> str:
 def why_not(path: PurePosixPath, found: os.stat_result) -> str | None:
     """Explain why owner or mode let others write it; None if only root can."""
     if found.st_uid != ROOT:
-        home = f"{_ELSEWHERE}; if this folder should be root's, " if stat.S_ISDIR(found.st_mode) else ""
-        return f"its owner is uid {found.st_uid}, not root; {home}run `sudo chown root {path}`"
+        chown = f"run `sudo chown root {path}`"
+        if stat.S_ISDIR(found.st_mode):
+            is_home = path.is_relative_to("/home")  # and has to stay its user's
+            chown = _ELSEWHERE if is_home else f"{_ELSEWHERE}; if this folder should be root's, {chown}"
+        return f"its owner is uid {found.st_uid}, not root; {chown}"
     if found.st_mode & _WRITABLE_BY_OTHERS:
         # /tmp is for all users.
         advice = _ELSEWHERE if found.st_mode & stat.S_ISVTX else f"run `sudo chmod go-w {path}`"

@@ -8,9 +8,11 @@ import pytest
 
 from hkswitch import control
 from hkswitch.cli import actions
+from hkswitch.control import client
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import Exit
-from hkswitch.model.unit_state import Action
+from hkswitch.model.unit_state import Action, GroupState
+from hkswitch.protocol.report import GroupReport, Report
 
 BEGAN = 1.5e9
 
@@ -69,6 +71,30 @@ def test_a_journal_without_lines_for_this_user_comes_with_the_command_for_root(
 ) -> None:
     journalctl(tmp_path, monkeypatch, "exit 1")
     assert actions._journal(unit, BEGAN) == f"`sudo journalctl -u {typed}` shows the log of {unit}"
+
+
+@pytest.mark.parametrize(
+    ("script", "shown"),
+    [
+        ("echo no such lamp", "Last lines of the commands of lamp:\n  no such lamp\n"),
+        (
+            "exit 1",
+            "`sudo journalctl -u 'hkswitch-command-lamp[.:]*'` shows the log of the commands of lamp\n",
+        ),
+    ],
+)
+def test_the_units_of_commands_are_named_in_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    script: str,
+    shown: str,
+) -> None:
+    journalctl(tmp_path, monkeypatch, script)
+    lamp = GroupReport("lamp", "Lamp", GroupState.OFF, 0, {}, commands=True)
+    monkeypatch.setattr(client, "ask_report", lambda _: Report(None, (lamp,)))
+    actions._print_journals(tmp_path, "lamp", "start lamp failed: /opt/lamp exited with status 1", BEGAN)
+    assert capsys.readouterr().err == shown
 
 
 def test_the_journal_is_asked_without_the_environment(

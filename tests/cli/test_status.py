@@ -127,6 +127,7 @@ def test_the_schema_of_version_1_stays() -> None:
         "commands": False,
         "why": "",
         "assumed": False,
+        "momentary": False,
     }
     assert [group["state"] for group in shown["groups"]] == ["on", "partial", "unknown", "starting"]
 
@@ -237,6 +238,19 @@ def test_people_see_the_last_report_of_a_daemon_that_went_away() -> None:
     assert lines[2:] == printed(REPORT)[3:]
 
 
+@pytest.mark.parametrize(
+    ("group", "state"),
+    [
+        (VM, "off"),
+        (VM._replace(assumed=True), "off, assumed"),
+        (VM._replace(momentary=True), "off, momentary"),
+        (VM._replace(momentary=True, state=None), "unknown"),
+    ],
+)
+def test_a_state_that_no_command_tells_is_marked(group: GroupReport, state: str) -> None:
+    assert " ".join(printed(Report(BRIDGE, (group,)))[-1].split()) == f"vm VM {state}"
+
+
 def test_words_of_a_newer_daemon_are_unknown_to_people() -> None:
     web = " ".join(printed(UNKNOWN)[-1].split())
     assert web == ("web Web unknown httpd.service active (running) unknown action 0 s ago, outcome unknown")
@@ -244,13 +258,14 @@ def test_words_of_a_newer_daemon_are_unknown_to_people() -> None:
 
 def test_a_daemon_that_went_away_leaves_its_groups_unknown_to_programs() -> None:
     shown = json.loads(status.report_as_json(status.without_daemon(Report(BRIDGE, (FILES, VM)))))
-    nothing = {"state": "unknown", "since_unix_seconds": 0, "units": [], "last_action": None}
+    nothing = {"state": "unknown", "since_unix_seconds": 0, "units": [], "last_action": None, "why": ""}
+    nothing |= {"assumed": False, "momentary": False}
     assert shown == {
         "version": 1,
         "bridge": None,
         "groups": [
-            {"id": "files", "name": "File Server", "commands": False, "why": "", "assumed": False, **nothing},
-            {"id": "vm", "name": "VM", "commands": True, "why": "", "assumed": False, **nothing},
+            {"id": "files", "name": "File Server", "commands": False, **nothing},
+            {"id": "vm", "name": "VM", "commands": True, **nothing},
         ],
     }
 
@@ -310,6 +325,7 @@ def test_what_is_no_group_is_64(groups: tuple[str, ...]) -> None:
         (("bridge", "storage"), None),
         (("bridge", "storage"), "\x1b[2J"),
         (("groups", 0, "assumed"), 1),
+        (("groups", 0, "momentary"), 1),
         (("bridge", "identity"), None),
         (("bridge", "identity"), "\x1b[2J"),
         (("groups", 0, "why"), 1),
@@ -369,6 +385,7 @@ OLDER_LACKS = {
     ("bridge", "storage"),
     ("groups", "assumed"),
     ("groups", "commands"),
+    ("groups", "momentary"),
     ("groups", "why"),
 }
 """Keys that came after the first release of this version of the report."""

@@ -366,6 +366,33 @@ async def test_a_restart_that_had_nothing_to_restart_says_so(
 
 
 @pytest.mark.parametrize(
+    ("commands", "allowed"),
+    [
+        (Commands(start=("/opt/tv",)), Action.START),
+        (Commands(stop=("/opt/tv",)), Action.STOP),
+    ],
+)
+async def test_a_momentary_group_denies_a_user_what_it_does_not_do_but_no_controller(
+    commands: Commands, allowed: Action
+) -> None:
+    group = Group("tv", "TV", actions=frozenset({allowed}), commands=commands, momentary=True)
+    host = ScriptedHost((group,))
+    switches = Switchboard((group,), host, NotedDisplay())
+    for _ in range(2):  # before any request, and after the first one has ended
+        for action in {*Action} - {allowed}:
+            result = await switches.act(action, "tv", "user 0", lambda: None)
+            assert result == ActionResult(f"{action} is not in this group's actions")
+        acting = asyncio.create_task(switches.act(allowed, "tv", "user 0", lambda: None))
+        await eventually(lambda: bool(host.asked))
+        host.asked.pop().end(ActionResult())
+        assert await acting == ActionResult()
+    assert await switches.write("tv", Tile.GROUP, "phone", on=allowed is Action.STOP)
+    assert not host.asked
+    assert [report.momentary for report in switches.report()] == [True]
+    await switches.close()
+
+
+@pytest.mark.parametrize(
     ("by", "line"),
     [
         ("5254A0B8-5D7B-4E7C-9F52-3F1B7A2D9E10", "web: start requested by 5254A0B8"),

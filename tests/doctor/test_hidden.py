@@ -1,5 +1,6 @@
 """What the doctor says of programs that the helper does not see, and by whose rights it looks."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,10 @@ from hkswitch.doctor.configuration import folders_hidden_by, why_hidden
 from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import Check, Verdict, ok
 from hkswitch.doctor.programs import CannotRun, Completed
+from hkswitch.model import machine
+from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable
+from hkswitch.model.group import Commands, Group
 from hkswitch.model.unit_state import HelperTransport
 from tests.support.pairings import folder_for_all_users
 
@@ -116,6 +120,48 @@ def test_a_hidden_program_fails_with_the_remedy(scripts: Path) -> None:
     [first, *_] = programs
     alone = configuration.visible(fine, [first], {str(scripts): "PrivateTmp= of hkswitch.service"})
     assert alone.advice == "move it to /usr/local/bin, and change the configuration"
+
+
+# The directories in which commands run
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("{}", ""),
+        ("{}/link", ""),
+        ("{}/none", "there is no directory {}/none on this machine"),
+        ("{}/file/none", "there is no directory {}/file/none on this machine"),
+        ("{}/file", "{}/file is not a directory"),
+    ],
+)
+def test_a_directory_that_does_not_exist_fails_with_the_remedy(tmp_path: Path, path: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    group = Group(
+        "tv", "TV", commands=Commands(start=("/opt/tv",)), user="pi", directory=path.format(tmp_path)
+    )
+    fine = ok(Check.TRUST, "only root")
+    found = configuration.with_directories(
+        fine, Config(BridgeConfig(), (group, Group("web", "Web", ("a.service",))))
+    )
+    if why:
+        assert (found.check, found.verdict, found.what) == (
+            Check.TRUST,
+            Verdict.FAIL,
+            why.format(tmp_path),
+        )
+        assert found.advice == "create the directory, or change `directory` of the group"
+    else:
+        assert found is fine
+
+
+def test_a_directory_that_only_root_can_look_for_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> os.stat_result:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    assert machine.why_no_directory("/home/jo/scripts") == ""
 
 
 # Whose rights it looks with

@@ -149,7 +149,7 @@ UNTRUSTED: Final = [
     (f"chmod 0757 {LAMP}", f"{LAMP} is not trusted: other users can write it (mode 0757)"),
     (f"chown hkswitch {LAMP}", f"{LAMP} is not trusted: its owner is uid"),
     (f"chmod 0644 {LAMP}", f"{LAMP} is not trusted: it is not executable; run `sudo chmod +x {LAMP}`"),
-    (f"rm {LAMP}", f"{LAMP} is not trusted: it does not exist; install it, or correct the path"),
+    (f"rm {LAMP}", f"{LAMP} does not exist; install it, or fix the path"),
     (f"rm {LAMP}; mkdir {LAMP}", f"{LAMP} is not trusted: it is not a file"),
     (f"rm {LAMP}; mkfifo -m 0700 {LAMP}", f"{LAMP} is not trusted: it is not a file"),
     (

@@ -48,7 +48,13 @@ def test_a_group_has_the_commands_that_its_actions_need(
     assert group.actions == actions
 
 
-STATUS_IS_MISSING = "3:15: groups.tv.commands: the key 'status' is missing; it is required"
+STATUS_IS_MISSING = (
+    "3:15: groups.tv.commands: the key 'status' is missing; "
+    "it is required unless assume_state or momentary is set"
+)
+NO_COMMAND = (
+    "3:15: groups.tv.commands: the key 'start' or 'stop' is missing; a momentary group has one of them"
+)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,8 @@ STATUS_IS_MISSING = "3:15: groups.tv.commands: the key 'status' is missing; it i
             BOTH,
             ("3:15: groups.tv.commands: has both 'start' and 'stop'; a momentary group has only one of them"),
         ),
-        ("momentary: true", {}, "3:15: groups.tv.commands: the key 'start' is missing; it is required"),
+        ("momentary: true", {}, NO_COMMAND),
+        ("momentary: true\nactions: [start]", {}, NO_COMMAND),
         (
             "momentary: true",
             {"start": START, "status": STATUS},
@@ -114,12 +121,38 @@ STATUS_IS_MISSING = "3:15: groups.tv.commands: the key 'status' is missing; it i
         (
             "momentary: true\nrestart: true",
             {"start": START},
-            "5:14: groups.tv.restart: needs a command; add 'restart' to 'commands'",
+            "5:14: groups.tv.restart: does not apply with 'momentary'; remove one of the two",
+        ),
+        (
+            "momentary: true\nactions: [start]\nrestart: true",
+            {"start": START},
+            "6:14: groups.tv.restart: does not apply with 'momentary'; remove one of the two",
+        ),
+        (
+            "momentary: true\nactions: [start, restart]",
+            {"start": START},
+            "5:14: groups.tv.actions: can list only 'start', the command of a momentary group",
+        ),
+        (
+            "assume_state: true\nrestart: true",
+            BOTH,
+            "5:14: groups.tv.restart: does not apply with 'assume_state'; remove one of the two",
+        ),
+        (
+            "assume_state: true\nactions: [start, restart]",
+            {"start": START},
+            (
+                "5:14: groups.tv.actions: lists 'restart', which does not apply with 'assume_state'; "
+                "remove one of the two"
+            ),
         ),
         (
             "directory: /srv",
             ALL,
-            "4:16: groups.tv.directory: applies only with 'user'; add that or remove this key",
+            (
+                "4:16: groups.tv.directory: applies only with 'user'; "
+                "add that if the group has commands, or remove this key"
+            ),
         ),
         (
             "user: pi\ndirectory: srv",
@@ -159,14 +192,37 @@ def test_a_group_has_no_other_commands_and_no_contradictions(
     with pytest.raises(ConfigError) as refused:
         parsed(options, commands)
     assert f"c:{problem}" in str(refused.value).split(" and without quotes")[0]
+    assert "add 'restart'" not in str(refused.value)  # no remedy leads to another error
 
 
-def test_a_misspelt_command_is_one_mistake() -> None:
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("strat", "start"),
+        ("statrt", "start"),
+        ("state", "status"),
+        ("stat", "status"),
+        ("statsu", "status"),
+        ("stopp", "stop"),
+    ],
+)
+def test_a_misspelt_command_is_one_mistake(written: str, meant: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        parsed("", {"strat": START, "stop": STOP, "status": STATUS})
-    assert (
-        str(refused.value) == "c:3:16: groups.tv.commands.strat: unknown key 'strat'; did you mean 'start'?"
-    )
+        parsed("", {written if name == meant else name: argv for name, argv in ALL.items()})
+    [problem] = refused.value.problems
+    assert problem.message == f"unknown key '{written}'; did you mean '{meant}'?"
+
+
+@pytest.mark.parametrize("options", ["", "assume_state: true", "momentary: true"])
+def test_a_group_with_an_empty_mapping_of_commands_lacks_them(options: str) -> None:
+    lines = "".join(f"    {line}\n" for line in options.split("\n") if line)
+    with pytest.raises(ConfigError, match=r"the key 'start'.* is missing"):
+        parse(f"groups:\n  tv:\n    commands:\n{lines}".encode(), "c")
+
+
+def test_the_directory_of_a_group_of_units_has_no_remedy_that_leads_to_another_error() -> None:
+    with pytest.raises(ConfigError, match="add that if the group has commands, or remove this key"):
+        parse(b"groups: {web: {units: [a], directory: /srv}}", "c")
 
 
 @pytest.mark.parametrize("key", ["user: pi", "directory: /srv", "detach: true", "momentary: true"])

@@ -135,6 +135,20 @@ def test_check_prints_warnings_like_a_compiler_and_the_configuration_is_ok(tmp_p
     ]
 
 
+def test_check_names_users_and_directories_that_the_machine_lacks(tmp_path: Path) -> None:
+    file, keys = tmp_path / "config.yaml", "commands: {start: [/opt/tv]}, momentary: true"
+    file.write_text(
+        f"groups:\n  a: {{{keys}, user: root, directory: /usr}}\n"
+        f"  b: {{{keys}, user: no-such-user,\n      directory: {tmp_path}/none}}\n"
+    )
+    code, output, errors = run("check", "--config", file)
+    assert (code, output) == (0, "configuration OK\n")
+    assert errors.splitlines() == [
+        f"{file}:3:60: warning: groups.b.user: there is no user 'no-such-user' on this machine",
+        f"{file}:4:18: warning: groups.b.directory: there is no directory {tmp_path}/none on this machine",
+    ]
+
+
 def test_of_a_configuration_with_mistakes_only_these_are_said(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(TEXT + "oops: 1\n")

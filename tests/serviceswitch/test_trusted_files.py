@@ -71,6 +71,13 @@ def test_a_folder_that_others_need_is_not_to_be_taken_from_them(uid: int, mode: 
     assert why_not(PATH, facts(uid, stat.S_IFDIR | mode)) == why
 
 
+@pytest.mark.parametrize("path", ["/home/jo", "/home/jo/bin"])
+def test_no_folder_of_a_home_is_to_be_taken_from_its_user(path: str) -> None:
+    assert why_not(PurePosixPath(path), facts(1000, stat.S_IFDIR | 0o755)) == (
+        f"its owner is uid 1000, not root; {ELSEWHERE}"
+    )
+
+
 def test_a_file_below_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("groups: {}")
