@@ -228,6 +228,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "cd": of_release_page,
     "apt": of_apt,
     "avahi-browse": of_avahi_browse,
+    "cp": of_moving_page,
     "dnf": of_dnf,
     "firewall-cmd": of_firewall,
     "git": of_release_page,
@@ -250,6 +251,17 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "systemd-analyze": of_systemd_analyze,
     "ufw": of_firewall,
 }
+
+
+def steps_of_moving_page() -> dict[int, list[list[str]]]:
+    """The words of the commands of each step, without sudo."""
+    page = (ROOT / "docs" / "moving.md").read_text()
+    numbers, texts = (re.split(r"^(\d+)\. ", page, flags=re.MULTILINE)[start::2] for start in (1, 2))
+    found = (re.findall(r"^ *\$ (?:sudo )?(.+)$", text, re.MULTILINE) for text in texts)
+    return {
+        int(number): [shlex.split(command) for command in each]
+        for number, each in zip(numbers, found, strict=True)
+    }
 
 
 def check_command(command: str) -> None:
@@ -310,6 +322,13 @@ def test_a_command_that_does_not_exist_is_found(command: str) -> None:
 def test_a_command_in_a_sentence_exists(words: str) -> None:
     with suppress(click.MissingParameter):  # a sentence may leave out what is meant
         options.parse(shlex.split(words))
+
+
+def test_the_moving_page_takes_over_by_the_copy_that_it_made_before_homebridge_stopped() -> None:
+    steps = steps_of_moving_page()
+    (copied, stopped), (taken,) = steps[4], steps[5]
+    assert (copied[0], copied[2], stopped[0]) == ("cp", "/var/lib/homebridge/config.json", "systemctl")
+    assert taken[:3] == ["hkswitch", "import-homebridge", copied[3]]
 
 
 # Firewalls: the doctor judges

@@ -129,7 +129,7 @@ def _check_stopped(found: TakeOver, folder: Path) -> None:
         remedy = f"run `sudo systemctl disable --now {' '.join(units)}`"
         raise _refused(
             f"{', '.join(units)} would start {username} again; {remedy}, "
-            f"or remove that bridge from {folder / CONFIG_NAME}"
+            f"or import a copy of {folder / CONFIG_NAME}, and remove that bridge from the original"
         )
     if how := still_answers(username, found.bridge.port):
         raise _refused(f"{username} still runs: {how}; stop it first")

@@ -297,7 +297,7 @@ def test_a_bridge_that_a_unit_would_start_is_refused_while_it_stands_in_the_conf
     assert code == 78
     assert said == (
         f"cannot take over the bridge: homebridge.service would start {MAIN} again; {remedy}, "
-        f"or remove that bridge from {folder}/config.json"
+        f"or import a copy of {folder}/config.json, and remove that bridge from the original"
     )
     copy = tmp_path / "copy.json"
     shutil.copy(folder / "config.json", copy)
