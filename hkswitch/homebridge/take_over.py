@@ -66,7 +66,8 @@ def take_over(config: bytes, config_file: str, origins: Mapping[str, Origin], re
     if foreign and (names := _named(foreign, cached, contents, bridge)):
         raise _refused(
             f"{bridge.username} also has accessories of other plugins ({names}), "
-            "which hkswitch cannot serve; move those to another bridge in Homebridge first"
+            "which hkswitch cannot serve; move the other plugins to child bridges in Homebridge first, "
+            "where phones must pair again, or import without --take-over"
         )
     switches = tuple(_switches(origins, ids, ids_file, cached, blocks))
     if not switches:

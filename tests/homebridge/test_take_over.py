@@ -206,7 +206,8 @@ def test_accessories_of_other_plugins_are_named_and_refused(what: str) -> None:
         taken(of)
     assert str(caught.value) == (
         f"cannot take over the bridge: {MAIN} also has accessories of other plugins ({name}), "
-        "which hkswitch cannot serve; move those to another bridge in Homebridge first"
+        "which hkswitch cannot serve; move the other plugins to child bridges in Homebridge first, "
+        "where phones must pair again, or import without --take-over"
     )
 
 
