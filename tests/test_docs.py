@@ -331,6 +331,29 @@ def test_the_moving_page_takes_over_by_the_copy_that_it_made_before_homebridge_s
     assert taken[:3] == ["hkswitch", "import-homebridge", copied[3]]
 
 
+@pytest.mark.parametrize(
+    ("line", "script", "account"),
+    [
+        ("start: [/usr/local/bin/serviceswitch, start, web]", True, True),
+        ("start: [/usr/sbin/runuser, -u, pi, --, /opt/on]", False, True),
+        ('start: [/bin/sh, -c, "sudo /opt/on"]', False, True),
+        ("user: homebridge", False, True),
+        ("# on_cmd: sudo /usr/local/bin/serviceswitch start web", False, False),
+        ("units: [web]", False, False),
+    ],
+)
+def test_the_moving_page_removes_only_what_no_group_uses(line: str, script: bool, account: bool) -> None:
+    def finds(words: Sequence[str]) -> bool:
+        *grep, file = words
+        assert file == str(config_file.DEFAULT)
+        found = subprocess.run(grep, input=f"    {line}\n", text=True, capture_output=True, check=False)
+        return found.returncode == 0
+
+    searched, removed = steps_of_moving_page()[8]
+    assert removed == ["rm", "/usr/local/bin/serviceswitch"]
+    assert (finds(searched), finds(*steps_of_moving_page()[9])) == (script, account)
+
+
 # Firewalls: the doctor judges
 
 
