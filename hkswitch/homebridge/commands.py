@@ -30,11 +30,15 @@ _RELATIVE = re.compile(r"(?:^|[\s;&|('\"`])\.{1,2}/")
 
 
 class Machine(NamedTuple):
-    """The machine that Homebridge runs on: its programs, the scripts that can be read, Homebridge's user."""
+    """The machine that Homebridge runs on: its programs, the scripts that can be read, Homebridge's user.
+
+    `is_assumed`: nothing says who that user is, and it is only the usual one.
+    """
 
     which: Which
     scripts: Mapping[str, Script]
     user: str
+    is_assumed: bool = False
 
 
 class Effect(NamedTuple):

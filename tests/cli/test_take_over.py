@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
+from hkswitch.cli import import_homebridge as import_homebridge_module
 from hkswitch.cli import still_running, take_over
-from hkswitch.cli.import_homebridge import import_homebridge
+from hkswitch.cli.import_homebridge import import_homebridge, read
 from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import FORBIDDEN_CODES
@@ -202,6 +203,33 @@ def test_root_writes_as_the_owner_of_the_state_folder(silent: None, folder: Path
     os.chown(state, 65534, 65534)
     assert take(folder, tmp_path)[0] == 0
     assert {file.stat().st_uid for file in state.iterdir()} == {65534}
+
+
+def lamp_of_a_copy(folder: Path, work: Path) -> Path:
+    """Copy the config elsewhere, with a switch of a script by its relative path."""
+    copy = work / "elsewhere" / "old.json"
+    copy.parent.mkdir()
+    shutil.copy(folder / "config.json", copy)
+    lamp = {"name": "Lamp", "on_cmd": "bash lamp.sh on", "off_cmd": "bash lamp.sh off"}
+    edit(copy, lambda body: body["platforms"][0]["switches"].append(lamp))
+    return copy
+
+
+def test_a_copy_of_the_config_is_read_as_if_it_were_in_homebridges_folder(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    copy = lamp_of_a_copy(folder, tmp_path)
+    monkeypatch.setattr(import_homebridge_module, "_WORKING_FOLDER", folder)
+    monkeypatch.setattr(Path, "owner", lambda path: {folder / "persist": "pi"}[path])
+    lamp = parse(read(copy, homebridge=folder).text.encode(), "new.yaml").groups[-1]
+    assert (lamp.user, lamp.directory) == ("pi", str(folder))
+    assert "run as 'pi', as before" in read(copy, homebridge=folder).text
+    text = read(copy).text
+    lamp = parse(text.encode(), "new.yaml").groups[-1]
+    assert (lamp.user, lamp.directory) == ("homebridge", "")
+    assert "No folder 'persist' was found: commands without sudo run as 'homebridge'" in text
+    assert "as before" not in text
+    assert "run as 'jo', as before" in read(copy, user="jo").text
 
 
 # Refusals
