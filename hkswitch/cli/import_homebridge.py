@@ -82,6 +82,8 @@ def import_homebridge(  # noqa: PLR0913 -- one for each option
     """
     imported = read(config, wrappers, user, homebridge)
     prepared = None if homebridge is None else _prepared(config, imported, homebridge, state_folder)
+    if prepared is not None:
+        imported = imported.on_port(prepared.found.bridge.port)
     if output is None:
         click.echo(imported.text, nl=False)
     else:

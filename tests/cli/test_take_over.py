@@ -28,7 +28,7 @@ from hkswitch.model.group import AccessoryType, Group
 from tests.hap.conftest import Served
 from tests.hap.test_state_file import stored
 from tests.support.command import run
-from tests.support.homebridge_folder import RECORDED, Seen, described
+from tests.support.homebridge_folder import RECORDED, Seen, described, port_of
 from tests.support.ports import free_port
 
 MAIN, CHILD = "CC:22:3D:E3:CE:30", "0E:8A:11:22:33:44"
@@ -101,6 +101,8 @@ async def test_both_controllers_find_everything_as_it_was_and_switch(
     username = MAIN if name == "main" else CHILD
     what = f"Took over the bridge {username} with 3 switches and 2 controllers into {tmp_path / 'state'}."
     assert (code, output.splitlines()[1]) == (0, what)
+    written = parse((tmp_path / "new.yaml").read_bytes(), "new.yaml")
+    assert written.bridge.port == port_of(RECORDED / name)
     seen = Seen.read(RECORDED / name)
     async with serving(tmp_path, groups(tmp_path)) as served:
         admin, user = seen.controllers(served.address, served.port)

@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from tests.host.conftest import PORT, STUB_UNIT
+from tests.host.conftest import STUB_UNIT
 from tests.host.installation import empty_state
 from tests.host.machine import ADDRESS, Host
 from tests.host.rootfs import CHECKOUT
-from tests.support.homebridge_folder import RECORDED, Seen, described
+from tests.support.homebridge_folder import RECORDED, Seen, described, port_of
 
 PAGE: Final = CHECKOUT / "docs" / "moving.md"
 FOLDER: Final = "/var/lib/homebridge"
@@ -79,7 +79,8 @@ async def test_who_follows_the_page_has_the_same_bridge_with_units(article: Host
     assert "commands" not in written
     assert f"{SCRIPT} instead of" in done["sudo hkswitch doctor"]
     with article.network():
-        for controller in Seen.read(RECORDED / "article").controllers(ADDRESS, PORT):
+        port = port_of(RECORDED / "article")
+        for controller in Seen.read(RECORDED / "article").controllers(ADDRESS, port):
             accessories = await controller.accessories()
             assert described(accessories) == described(Seen.read(RECORDED / "article").accessories)
             await controller.look()

@@ -13,10 +13,10 @@ from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
 from hkswitch.model.errors import Exit
-from tests.host.conftest import PORT, STUB_UNIT
+from tests.host.conftest import STUB_UNIT
 from tests.host.installation import STATE, empty_state
 from tests.host.machine import ADDRESS, Host, eventually, eventually_async
-from tests.support.homebridge_folder import RECORDED, Seen, described
+from tests.support.homebridge_folder import RECORDED, Seen, described, port_of
 
 FOLDER: Final = "/var/lib/homebridge"
 CONFIG: Final = "/etc/hkswitch/config.yaml"
@@ -81,7 +81,7 @@ async def test_a_unit_that_would_start_it_again_is_named_and_nothing_is_written(
     assert refused.returncode == Exit.CONFIG
     assert refused.stderr == (
         f"hkswitch: cannot take over the bridge: homebridge.service would start {MAC} again; {remedy}, "
-        f"or remove that bridge from {FOLDER}/config.json\n"
+        f"or import a copy of {FOLDER}/config.json, and remove that bridge from the original\n"
     )
     assert homebridge.run("ls", "-A", STATE).stdout == before
     assert homebridge.run("test", "-e", CONFIG, check=False).returncode == 1
@@ -89,7 +89,7 @@ async def test_a_unit_that_would_start_it_again_is_named_and_nothing_is_written(
 
 async def test_both_controllers_go_on_without_pairing_again(taken_over: Host) -> None:
     seen = Seen.read(RECORDED / "main")
-    admin, user = seen.controllers(ADDRESS, PORT)
+    admin, user = seen.controllers(ADDRESS, port_of(RECORDED / "main"))
     for controller in (admin, user):
         assert described(await controller.accessories()) == described(seen.accessories)
         await controller.look()
