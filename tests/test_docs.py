@@ -26,6 +26,7 @@ from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
+from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.serviceswitch import main as helper
@@ -165,7 +166,7 @@ def of_journalctl(words: Sequence[str]) -> None:
 
 
 def of_install(words: Sequence[str]) -> None:
-    assert words == ["-m", "644", "config.yaml", str(config_file.DEFAULT)]
+    assert words == ["-m", "640", "-g", DAEMON_USER, "config.yaml", str(config_file.DEFAULT)]
 
 
 def of_sudoedit(words: Sequence[str]) -> None:
@@ -297,7 +298,8 @@ def test_a_command_exists(command: str) -> None:
         "apt install ./dist/*",
         "dnf install ./dist/hkswitch_*.rpm",
         "dnf remove ./dist/hkswitch-*.rpm",
-        "install -m 666 config.yaml /etc/hkswitch/config.yaml",
+        "install -m 640 config.yaml /etc/hkswitch/config.yaml",
+        "install -m 644 config.yaml /etc/hkswitch/config.yaml",
         "ip link delete eth0",
         "mkdir /etc/systemd/system/hkswitch.service.d",
         "ln -s /usr/lib/hkswitch/helper-socket.conf /etc/systemd/system/hkswitch.service.d",

@@ -1,10 +1,11 @@
 """`hkswitch import-homebridge`: converts a Homebridge config to an hkswitch config."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -126,16 +127,24 @@ def read(
 
 
 def write_new(file: Path, text: str) -> None:
-    """Write a new file, whole or not at all; never overwrite one. Raises `Failure`."""
+    """Write a new file, whole or not at all; never overwrite one. Raises `Failure`.
+
+    Only its owner may read it, as Homebridge's: commands can contain passwords.
+    """
     try:
-        with file.open("x", encoding="utf-8") as opened, _removed_on_failure(file):
+        with _created(file) as opened, _removed_on_failure(file):
+            os.fchmod(opened.fileno(), 0o600)  # whatever the umask is
             opened.write(text)
             opened.flush()
-            file.chmod(0o644)
     except FileExistsError:
         raise _cannot_write(file, "it already exists; remove it, or name another file") from None
     except OSError as error:
         raise _cannot_write(file, error.strerror or str(error)) from error
+
+
+def _created(file: Path) -> TextIO:
+    created = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    return os.fdopen(created, "w", encoding="utf-8")
 
 
 @contextmanager

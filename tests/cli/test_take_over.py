@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.cli import import_homebridge as import_homebridge_module
 from hkswitch.cli import still_running, take_over
-from hkswitch.cli.import_homebridge import import_homebridge, read
+from hkswitch.cli.import_homebridge import import_homebridge, read, write_new
 from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import FORBIDDEN_CODES
@@ -232,6 +232,17 @@ def test_a_copy_of_the_config_is_read_as_if_it_were_in_homebridges_folder(
     assert "No folder 'persist' was found: commands without sudo run as 'homebridge'" in text
     assert "as before" not in text
     assert "run as 'jo', as before" in read(copy, user="jo").text
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_only_the_owner_can_read_the_new_config_whatever_the_umask_is(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_new(tmp_path / "new.yaml", "secret")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new.yaml").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new.yaml").read_text() == "secret"
 
 
 # Refusals

@@ -75,6 +75,7 @@ async def test_who_follows_the_page_has_the_same_bridge_with_units(article: Host
     imports = [command for command in done if "import-homebridge" in command]
     assert [f"{FOLDER}/config.json" in command for command in imports] == [True, False]
     written = article.read(CONFIG)
+    assert article.run("stat", "--format=%U:%G %a", CONFIG).stdout == "root:hkswitch 640\n"
     assert re.findall(r"units: \[(.*)\]", written) == ["libvirt-guests", "smb, nmb, netatalk", "httpd"]
     assert "commands" not in written
     assert f"{SCRIPT} instead of" in done["sudo hkswitch doctor"]
@@ -99,4 +100,4 @@ async def test_who_follows_the_page_has_the_same_bridge_with_units(article: Host
 
 def test_the_page_has_nine_steps_and_the_last_ones_have_commands() -> None:
     assert list(steps()) == list(range(1, 10))
-    assert [number for number, commands in steps().items() if not commands] == [1, 7]
+    assert [number for number, commands in steps().items() if not commands] == [1]

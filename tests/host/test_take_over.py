@@ -65,6 +65,9 @@ def taken_over(homebridge: Host) -> Iterator[Host]:
     homebridge.run("systemctl", "disable", "homebridge.service")
     before = homebridge.run("sh", "-c", f"find {FOLDER} -type f -exec sha256sum {{}} +").stdout
     homebridge.run(*COMMAND)
+    assert homebridge.run("stat", "--format=%U:%G %a", CONFIG).stdout == "root:root 600\n"
+    homebridge.run("chgrp", "hkswitch", CONFIG)
+    homebridge.run("chmod", "640", CONFIG)
     assert homebridge.run("sh", "-c", f"find {FOLDER} -type f -exec sha256sum {{}} +").stdout == before
     listed = homebridge.run("stat", "--format=%U:%G %a", STATE, f"{STATE}/bridge.json").stdout
     assert listed.splitlines() == ["hkswitch:hkswitch 700", "hkswitch:hkswitch 600"]

@@ -96,6 +96,8 @@ async def test_a_host_moves_over_and_a_homebridge_that_starts_again_is_reported(
         moving.run("rm", WANTS)
         assert f"homebridge.service would start {mac} again" in refused.stderr
         moving.run(*TAKE_OVER, *OUTPUT)
+        moving.run("chgrp", "hkswitch", CONFIG)
+        moving.run("chmod", "640", CONFIG)
         moving.run("systemctl", "start", "hkswitch.service")
         try:
             await _check_served(moving, seen, port)
