@@ -127,8 +127,9 @@ def _check_stopped(found: TakeOver, folder: Path) -> None:
     username = found.bridge.username
     if starts(_contents(folder / CONFIG_NAME), username) and (units := units_that_start_homebridge()):
         remedy = f"run `sudo systemctl disable --now {' '.join(units)}`"
+        are = "is" if len(units) == 1 else "are"
         raise _refused(
-            f"{', '.join(units)} would start {username} again; {remedy}, "
+            f"{', '.join(units)} {are} enabled or active and would start {username} again; {remedy}, "
             f"or import a copy of {folder / CONFIG_NAME}, and remove that bridge from the original"
         )
     if how := still_answers(username, found.bridge.port):

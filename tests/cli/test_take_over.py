@@ -337,7 +337,8 @@ def test_a_bridge_that_a_unit_would_start_is_refused_while_it_stands_in_the_conf
     remedy = "run `sudo systemctl disable --now homebridge.service`"
     assert code == 78
     assert said == (
-        f"cannot take over the bridge: homebridge.service would start {MAIN} again; {remedy}, "
+        f"cannot take over the bridge: homebridge.service is enabled or active "
+        f"and would start {MAIN} again; {remedy}, "
         f"or import a copy of {folder}/config.json, and remove that bridge from the original"
     )
     copy = tmp_path / "copy.json"
@@ -401,6 +402,16 @@ OTHER: Final = "[Service]\n# ExecStart=/usr/bin/homebridge\nExecStart=/usr/bin/t
 Tree = dict[str, str]
 """Files of a machine by path; a text that begins with -> is a link."""
 
+GROUPS: Final = "sys/fs/cgroup/system.slice"
+
+
+def enabled(name: str, settings: str) -> Tree:
+    return {
+        f"{ETC}/multi-user.target.wants/{name}": f"->/{LIB}/{name}",
+        f"{LIB}/{name}": f"[Service]\n{settings}\n",
+    }
+
+
 STARTS: Final[dict[str, tuple[Tree, tuple[str, ...]]]] = {
     "enabled": (
         {
@@ -444,8 +455,37 @@ STARTS: Final[dict[str, tuple[Tree, tuple[str, ...]]]] = {
             f"{LIB}/homebridge.service": HB,
             f"{ETC}/homebridge.service": OTHER,
         },
-        (),
+        ("homebridge.service",),
     ),
+    "by a script": (enabled("hb.service", "ExecStart=/opt/start\nUser=homebridge"), ("hb.service",)),
+    "in its folder": (
+        enabled("a.service", "WorkingDirectory=/var/lib/homebridge\nExecStart=/opt/a"),
+        ("a.service",),
+    ),
+    "on a second line": (enabled("a.service", "ExecStart=/bin/sh -c \\\n homebridge"), ("a.service",)),
+    "by its name": (enabled("homebridge-pi.service", "ExecStart=/opt/start"), ("homebridge-pi.service",)),
+    "an instance by its name": (
+        {f"{ETC}/multi-user.target.wants/hb-service@pi.service": "->/x", f"{LIB}/hb-service@.service": OTHER},
+        ("hb-service@pi.service",),
+    ),
+    "active": (
+        {f"{LIB}/homebridge.service": OTHER, f"{GROUPS}/homebridge.service/cgroup.procs": "1"},
+        ("homebridge.service",),
+    ),
+    "an active instance": (
+        {f"{LIB}/hb@.service": HB, f"{GROUPS}/system-hb.slice/hb@pi.service/cgroup.procs": "1"},
+        ("hb@pi.service",),
+    ),
+    "active without a lasting unit": (
+        {
+            "run/systemd/transient/run-1.service": HB,
+            "sys/fs/cgroup/systemd/system.slice/run-1.service/tasks": "1",
+        },
+        ("run-1.service",),
+    ),
+    "another active program": ({f"{LIB}/a.service": OTHER, f"{GROUPS}/a.service/cgroup.procs": "1"}, ()),
+    "ordered after it": (enabled("a.service", "After=homebridge.service\nExecStart=/opt/a"), ()),
+    "a timer that copies it": (enabled("homebridge-copy.timer", "OnCalendar=daily"), ()),
     "gone": ({f"{ETC}/multi-user.target.wants/homebridge.service": "->/x"}, ()),
     "no systemd": ({}, ()),
 }

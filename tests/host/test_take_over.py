@@ -83,7 +83,8 @@ async def test_a_unit_that_would_start_it_again_is_named_and_nothing_is_written(
     remedy = "run `sudo systemctl disable --now homebridge.service`"
     assert refused.returncode == Exit.CONFIG
     assert refused.stderr == (
-        f"hkswitch: cannot take over the bridge: homebridge.service would start {MAC} again; {remedy}, "
+        f"hkswitch: cannot take over the bridge: homebridge.service is enabled or active "
+        f"and would start {MAC} again; {remedy}, "
         f"or import a copy of {FOLDER}/config.json, and remove that bridge from the original\n"
     )
     assert homebridge.run("ls", "-A", STATE).stdout == before
