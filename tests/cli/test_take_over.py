@@ -253,6 +253,34 @@ def paired_state(folder: Path, work: Path) -> Iterator[None]:
     yield
 
 
+def test_a_second_time_it_says_that_the_bridge_was_taken_over_already(
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    assert take(folder, tmp_path)[0] == 0
+    before = everything(tmp_path)
+    (tmp_path / "new.yaml").rename(tmp_path / "first.yaml")
+    monkeypatch.setattr(take_over, "still_answers", lambda _id, _port: "hkswitch")
+    told = (
+        f"cannot take over the bridge: hkswitch took over {MAIN} already; "
+        "to convert the configuration again, leave out --take-over"
+    )
+    assert take(folder, tmp_path) == (78, told)
+    with state_file.locked(tmp_path / "state"):
+        assert take(folder, tmp_path) == (78, told)
+    (tmp_path / "first.yaml").rename(tmp_path / "new.yaml")
+    assert everything(tmp_path) == before
+
+
+def test_a_running_daemon_is_named_with_the_command_that_stops_it(
+    silent: None, folder: Path, tmp_path: Path
+) -> None:
+    with state_file.locked(tmp_path / "state"):
+        _, said = take(folder, tmp_path)
+    state = tmp_path / "state"
+    remedy = "run `sudo systemctl stop hkswitch`"
+    assert said == f"cannot take over the bridge: process {os.getpid()} uses {state}; {remedy}"
+
+
 def daemon_runs(folder: Path, work: Path) -> Iterator[None]:
     with state_file.locked(work / "state"):
         yield
@@ -292,7 +320,7 @@ def output_exists(folder: Path, work: Path) -> Iterator[None]:
 
 REFUSED: Final[dict[str, tuple[Callable[[Path, Path], Iterator[None]], int, str]]] = {
     "controllers": (paired_state, 78, "state has paired controllers already; run `sudo hkswitch unpair"),
-    "a daemon": (daemon_runs, 69, "state is in use by another hkswitch"),
+    "a daemon": (daemon_runs, 69, f"process {os.getpid()} uses "),
     "a damaged state": (damaged_state, 65, "bridge.json is damaged (not JSON)"),
     "a damaged folder": (damaged_folder, 65, f"{IDENTITY} is damaged (not JSON)"),
     "keys": (swapped_keys, 65, "is damaged (its keys do not belong together)"),
