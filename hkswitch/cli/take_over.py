@@ -69,7 +69,7 @@ def prepare(
     """
     if not folder.is_dir():
         raise Failure(f"{folder} is not a folder; name the one with Homebridge's config.json", Exit.USAGE)
-    found = take_over(config, str(config_file), imported.origins, _reader(folder))
+    found = take_over(config, str(config_file), imported.origins, _reader(folder), imported.left)
     if not is_key_pair(found.identity.private_key, found.identity.public_key):
         raise Damaged(f"persist/AccessoryInfo of {found.bridge.username}", "its keys do not belong together")
     if state_folder == STATE_FOLDER:

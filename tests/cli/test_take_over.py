@@ -286,6 +286,11 @@ def daemon_runs(folder: Path, work: Path) -> Iterator[None]:
         yield
 
 
+def a_switch_that_cannot_be_imported(folder: Path, work: Path) -> Iterator[None]:
+    edit(folder / "config.json", lambda body: body["platforms"][0]["switches"][0].update(on_cmd="http://x"))
+    yield
+
+
 def damaged_state(folder: Path, work: Path) -> Iterator[None]:
     (work / "state").mkdir()
     (work / "state" / FILE_NAME).write_text("{")
@@ -321,6 +326,7 @@ def output_exists(folder: Path, work: Path) -> Iterator[None]:
 REFUSED: Final[dict[str, tuple[Callable[[Path, Path], Iterator[None]], int, str]]] = {
     "controllers": (paired_state, 78, "state has paired controllers already; run `sudo hkswitch unpair"),
     "a daemon": (daemon_runs, 69, f"process {os.getpid()} uses "),
+    "a switch": (a_switch_that_cannot_be_imported, 78, "('File Server': its on_cmd is no program, but an "),
     "a damaged state": (damaged_state, 65, "bridge.json is damaged (not JSON)"),
     "a damaged folder": (damaged_folder, 65, f"{IDENTITY} is damaged (not JSON)"),
     "keys": (swapped_keys, 65, "is damaged (its keys do not belong together)"),
