@@ -55,7 +55,7 @@ class Prepared(NamedTuple):
                 f"Took over the bridge {found.bridge.username} with {what} into {self.state_folder}.",
                 *(f"  {note}" for note in found.notes),
                 "Keep the ids of these groups: by them, hkswitch finds what phones know.",
-                "Never start that bridge in Homebridge again: phones would see two of it.",
+                "Never run it in Homebridge while hkswitch runs: phones would see two of it.",
             ]
         )
 

@@ -27,6 +27,8 @@ _SUDO = re.compile(r"(?:^|[\n;&|(`'\"!]|\b(?:then|do|else|exec|nohup)\b)\s*(?:\S
 _SCRIPTS: Final = (".sh", ".bash", ".py", ".js", ".pl", ".rb", ".php")
 _OTHERS_FOLDERS = re.compile(r"/(?:home|Users|tmp|var/tmp|var/homebridge|var/lib/homebridge|homebridge)/.+")
 _RELATIVE = re.compile(r"(?:^|[\s;&|('\"`])\.{1,2}/")
+_ELSEWHERE = re.compile(r"\s*cd\s+[\"']?/")
+"""A command that begins so does not depend on the folder that Homebridge ran in."""
 
 
 class Machine(NamedTuple):
@@ -90,7 +92,7 @@ def read(text: str, machine: Machine) -> Command:
 def _for_shell(text: str, machine: Machine) -> Command:
     notes = _sudo_inside(machine.user) if _SUDO.search(text) else ()
     argv = (SHELL, "-c", text)
-    relative = _RELATIVE.search(text) is not None
+    relative = _RELATIVE.search(text) is not None and not _ELSEWHERE.match(text)
     return _checked(Command(text, machine.user, argv, "", _effect(text, machine), notes, relative))
 
 

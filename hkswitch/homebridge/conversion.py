@@ -85,7 +85,9 @@ def _entries(found: tuple[CmdSwitch, ...], machine: Machine, folder: str) -> Ite
 
 
 def _named(made: Draft, group_id: str, name: str) -> _Entry:
-    if unicodedata.normalize("NFC", made.switch.name) != name:
+    if not made.switch.name:
+        made = made._replace(notes=("it had no name; choose one", *made.notes))
+    elif unicodedata.normalize("NFC", made.switch.name) != name:
         note = f"renamed from {called(made.switch.name)}: a name has letters, digits, spaces and apostrophes"
         made = made._replace(notes=(note, *made.notes))
     return _Entry(made, group_id, name)

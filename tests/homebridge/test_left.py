@@ -182,7 +182,7 @@ def test_a_name_becomes_the_nearest_valid_one(name: str, expected: tuple[str, st
     found = imported(switches(systemd(name, "a")))
     (group,) = groups(found)
     assert (group.id, group.name) == expected
-    assert ("renamed from " in found.text) == (group.name != name)
+    assert ("renamed from " in found.text) == (group.name != name != "")
     assert found.origins[group.id] == (name, group.name)
 
 
@@ -269,7 +269,14 @@ def test_script2_without_a_file_is_told_what_to_do() -> None:
 
 
 def test_a_switch_without_a_name_is_told() -> None:
-    assert "a switch without a name" in "".join(notes(imported(switches(systemd("", "a")))))
+    assert notes(imported(switches(systemd("", "a")))) == {
+        "a switch without a name": [
+            "it had no name; choose one",
+            "on_cmd: systemctl start a",
+            "off_cmd: systemctl stop a",
+            "state_cmd: systemctl is-active a",
+        ]
+    }
 
 
 @pytest.mark.parametrize("port", [1024, 51827, 65535])
