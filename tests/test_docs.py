@@ -26,6 +26,7 @@ from hkswitch.doctor.mdns import HAP_SERVICE_TYPE
 from hkswitch.doctor.programs import Completed
 from hkswitch.model import config_file
 from hkswitch.model.config import BridgeConfig, parse
+from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.serviceswitch import main as helper
@@ -165,7 +166,7 @@ def of_journalctl(words: Sequence[str]) -> None:
 
 
 def of_install(words: Sequence[str]) -> None:
-    assert words == ["-m", "644", "config.yaml", str(config_file.DEFAULT)]
+    assert words == ["-m", "640", "-g", DAEMON_USER, "config.yaml", str(config_file.DEFAULT)]
 
 
 def of_sudoedit(words: Sequence[str]) -> None:
@@ -228,6 +229,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "cd": of_release_page,
     "apt": of_apt,
     "avahi-browse": of_avahi_browse,
+    "cp": of_moving_page,
     "dnf": of_dnf,
     "firewall-cmd": of_firewall,
     "git": of_release_page,
@@ -250,6 +252,17 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "systemd-analyze": of_systemd_analyze,
     "ufw": of_firewall,
 }
+
+
+def steps_of_moving_page() -> dict[int, list[list[str]]]:
+    """The words of the commands of each step, without sudo."""
+    page = (ROOT / "docs" / "moving.md").read_text()
+    numbers, texts = (re.split(r"^(\d+)\. ", page, flags=re.MULTILINE)[start::2] for start in (1, 2))
+    found = (re.findall(r"^ *\$ (?:sudo )?(.+)$", text, re.MULTILINE) for text in texts)
+    return {
+        int(number): [shlex.split(command) for command in each]
+        for number, each in zip(numbers, found, strict=True)
+    }
 
 
 def check_command(command: str) -> None:
@@ -285,7 +298,8 @@ def test_a_command_exists(command: str) -> None:
         "apt install ./dist/*",
         "dnf install ./dist/hkswitch_*.rpm",
         "dnf remove ./dist/hkswitch-*.rpm",
-        "install -m 666 config.yaml /etc/hkswitch/config.yaml",
+        "install -m 640 config.yaml /etc/hkswitch/config.yaml",
+        "install -m 644 config.yaml /etc/hkswitch/config.yaml",
         "ip link delete eth0",
         "mkdir /etc/systemd/system/hkswitch.service.d",
         "ln -s /usr/lib/hkswitch/helper-socket.conf /etc/systemd/system/hkswitch.service.d",
@@ -310,6 +324,36 @@ def test_a_command_that_does_not_exist_is_found(command: str) -> None:
 def test_a_command_in_a_sentence_exists(words: str) -> None:
     with suppress(click.MissingParameter):  # a sentence may leave out what is meant
         options.parse(shlex.split(words))
+
+
+def test_the_moving_page_takes_over_by_the_copy_that_it_made_before_homebridge_stopped() -> None:
+    steps = steps_of_moving_page()
+    (copied, stopped), (taken,) = steps[4], steps[5]
+    assert (copied[0], copied[2], stopped[0]) == ("cp", "/var/lib/homebridge/config.json", "systemctl")
+    assert taken[:3] == ["hkswitch", "import-homebridge", copied[3]]
+
+
+@pytest.mark.parametrize(
+    ("line", "script", "account"),
+    [
+        ("start: [/usr/local/bin/serviceswitch, start, web]", True, True),
+        ("start: [/usr/sbin/runuser, -u, pi, --, /opt/on]", False, True),
+        ('start: [/bin/sh, -c, "sudo /opt/on"]', False, True),
+        ("user: homebridge", False, True),
+        ("# on_cmd: sudo /usr/local/bin/serviceswitch start web", False, False),
+        ("units: [web]", False, False),
+    ],
+)
+def test_the_moving_page_removes_only_what_no_group_uses(line: str, script: bool, account: bool) -> None:
+    def finds(words: Sequence[str]) -> bool:
+        *grep, file = words
+        assert file == str(config_file.DEFAULT)
+        found = subprocess.run(grep, input=f"    {line}\n", text=True, capture_output=True, check=False)
+        return found.returncode == 0
+
+    searched, removed = steps_of_moving_page()[8]
+    assert removed == ["rm", "/usr/local/bin/serviceswitch"]
+    assert (finds(searched), finds(*steps_of_moving_page()[9])) == (script, account)
 
 
 # Firewalls: the doctor judges

@@ -1,10 +1,11 @@
 """`hkswitch import-homebridge`: converts a Homebridge config to an hkswitch config."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -25,7 +26,7 @@ from hkswitch.model.environment import SEARCH_PATH
 from hkswitch.model.errors import Exit, Failure, exit_of
 
 _USUAL_USER: Final = "homebridge"
-_WORKING_FOLDER: Final = "/var/lib/homebridge"
+_WORKING_FOLDER: Final = Path("/var/lib/homebridge")
 """The folder in which Homebridge's own service (hb-service) runs and has its config."""
 
 if TYPE_CHECKING:
@@ -80,8 +81,10 @@ def import_homebridge(  # noqa: PLR0913 -- one for each option
     With --take-over, which needs root, hkswitch also becomes the bridge that phones know: their rooms, names
     and automations stay. Stop Homebridge before that. Nothing is ever written into its folder.
     """
-    imported = read(config, wrappers, user)
+    imported = read(config, wrappers, user, homebridge)
     prepared = None if homebridge is None else _prepared(config, imported, homebridge, state_folder)
+    if prepared is not None:
+        imported = imported.on_port(prepared.found.bridge.port)
     if output is None:
         click.echo(imported.text, nl=False)
     else:
@@ -98,32 +101,50 @@ def _prepared(config: Path, imported: Imported, homebridge: Path, state_folder: 
     return take_over.prepare(_contents(config, MOST_CONFIG_BYTES), config, imported, homebridge, state_folder)
 
 
-def read(config: Path, wrappers: tuple[str, ...] = (), user: str | None = None) -> Imported:
-    """Convert a Homebridge config. Raises `Failure`."""
+def read(
+    config: Path,
+    wrappers: tuple[str, ...] = (),
+    user: str | None = None,
+    homebridge: Path | None = None,
+) -> Imported:
+    """Convert a Homebridge config. Raises `Failure`.
+
+    `homebridge` is Homebridge's folder, if `config` is not in it.
+    """
     contents = _contents(config, MOST_CONFIG_BYTES)
-    user = user or _owner(config)
+    folder = (homebridge or config.parent).absolute()
+    known = user or _owner(folder)
+    user = known or _USUAL_USER
     if not is_user(user):
         raise Failure(f"cannot run commands as {user!r}: invalid user name; use `--user NAME`", Exit.USAGE)
-    folder = str(config.absolute().parent)
     machine = Machine(
         which=lambda name: shutil.which(name, path=SEARCH_PATH),
         scripts=by_name(read_script(path, data) for path, data in _scripts(wrappers).items()),
         user=user,
+        is_assumed=not known,
     )
-    return convert(contents, str(config), machine, folder if folder == _WORKING_FOLDER else "")
+    return convert(contents, str(config), machine, str(folder) if folder == _WORKING_FOLDER else "")
 
 
 def write_new(file: Path, text: str) -> None:
-    """Write a new file, whole or not at all; never overwrite one. Raises `Failure`."""
+    """Write a new file, whole or not at all; never overwrite one. Raises `Failure`.
+
+    Only its owner may read it, as Homebridge's: commands can contain passwords.
+    """
     try:
-        with file.open("x", encoding="utf-8") as opened, _removed_on_failure(file):
+        with _created(file) as opened, _removed_on_failure(file):
+            os.fchmod(opened.fileno(), 0o600)  # whatever the umask is
             opened.write(text)
             opened.flush()
-            file.chmod(0o644)
     except FileExistsError:
         raise _cannot_write(file, "it already exists; remove it, or name another file") from None
     except OSError as error:
         raise _cannot_write(file, error.strerror or str(error)) from error
+
+
+def _created(file: Path) -> TextIO:
+    created = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    return os.fdopen(created, "w", encoding="utf-8")
 
 
 @contextmanager
@@ -162,9 +183,9 @@ def _scripts(wrappers: tuple[str, ...]) -> dict[str, bytes | None]:
     return found
 
 
-def _owner(config: Path) -> str:
-    """Return the user that Homebridge ran as: the owner of the folder in which it keeps its pairings."""
+def _owner(folder: Path) -> str:
+    """Return the user that Homebridge ran as, or "" if that is unknown: the owner of its pairings."""
     try:
-        return (config.absolute().parent / "persist").owner()
+        return (folder / "persist").owner()
     except (OSError, KeyError):
-        return _USUAL_USER
+        return ""

@@ -16,6 +16,7 @@ from hkswitch.model.config_file import read_regular
 from hkswitch.network import listeners
 
 _UNIT_FOLDERS: Final = (
+    "run/systemd/transient",
     "etc/systemd/system",
     "run/systemd/system",
     "usr/local/lib/systemd/system",
@@ -25,7 +26,17 @@ _UNIT_FOLDERS: Final = (
 """Where systemd looks for units, in this order (systemd.unit(5))."""
 
 _DEV_NULL: Final = Path("/dev/null")
-_STARTS_HOMEBRIDGE: Final = re.compile(rb"^\s*ExecStart\s*=.*(homebridge|hb-service)", re.MULTILINE)
+_NAME: Final = re.compile(r"(homebridge|hb-service)([@-].*)?\.service")
+_STARTS_HOMEBRIDGE: Final = re.compile(
+    rb"^\s*(Exec\w+|User|WorkingDirectory|Environment|EnvironmentFile|SyslogIdentifier)\s*="
+    rb".*(homebridge|hb-service)",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""A script may start it, and other units may name it for their order, so only some settings are searched."""
+
+_CONTROL_GROUPS: Final = ("sys/fs/cgroup", "sys/fs/cgroup/systemd")
+"""Where each active unit has a folder: with version 2, and with version 1."""
+
 _MOST_UNIT_BYTES: Final = 1 << 16
 
 
@@ -38,8 +49,9 @@ def still_answers(device_id: str, port: int) -> str:
 
 
 def units_that_start_homebridge(root: Path = Path("/")) -> tuple[str, ...]:
-    """Return the enabled units that run Homebridge. `root` is another root directory, for tests."""
-    return tuple(sorted({name for name in _enabled(root) if _starts_homebridge(root, name)}))
+    """Return the enabled and active units that run Homebridge. `root` is another root, for tests."""
+    names = {*_enabled(root), *_active(root)}
+    return tuple(sorted(name for name in names if _starts_homebridge(root, name)))
 
 
 def _enabled(root: Path) -> Iterator[str]:
@@ -50,6 +62,14 @@ def _enabled(root: Path) -> Iterator[str]:
                 yield from (link.name for link in (root / folder).glob(pattern))
 
 
+def _active(root: Path) -> Iterator[str]:
+    """Yield the system's active services."""
+    for folder in _CONTROL_GROUPS:
+        for pattern in ("system.slice/*.service", "system.slice/*.slice/*.service"):
+            with suppress(OSError):
+                yield from (group.name for group in (root / folder).glob(pattern))
+
+
 def _starts_homebridge(root: Path, name: str) -> bool:
     for candidate in _names(name):
         for folder in _UNIT_FOLDERS:
@@ -57,6 +77,8 @@ def _starts_homebridge(root: Path, name: str) -> bool:
             if file.is_symlink() and file.readlink() == _DEV_NULL:
                 return False  # masked
             if file.exists():
+                if _NAME.fullmatch(name):
+                    return True
                 drop_ins = (root / each / f"{candidate}.d" for each in _UNIT_FOLDERS)
                 parts = [file, *(part for each in drop_ins for part in each.glob("*.conf"))]
                 return any(_STARTS_HOMEBRIDGE.search(text) for text in _texts(parts))
@@ -72,4 +94,4 @@ def _names(name: str) -> tuple[str, ...]:
 def _texts(files: Iterable[Path]) -> Iterator[bytes]:
     for file in files:
         with suppress(OSError):
-            yield read_regular(file, _MOST_UNIT_BYTES)
+            yield read_regular(file, _MOST_UNIT_BYTES).replace(b"\\\n", b" ")

@@ -5,8 +5,8 @@ It only reads Homebridge's folder. Everything that can fail is checked before an
 
 import os
 import pwd
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -42,8 +42,8 @@ class Prepared(NamedTuple):
 
     def carry_out(self) -> str:
         """Write the state, and return a report for the user. Raises `Failure`."""
-        with state_file.as_owner(self.state_folder), state_file.locked(self.state_folder):
-            _check_unpaired(self.state_folder)
+        with state_file.as_owner(self.state_folder), _locked(self.state_folder):
+            _check_unpaired(self.state_folder, self.found.bridge.username)
             state_file.write(self.state_folder, self.stored)
         found = self.found
         number, clients = len(found.switches), len(found.identity.clients)
@@ -55,7 +55,7 @@ class Prepared(NamedTuple):
                 f"Took over the bridge {found.bridge.username} with {what} into {self.state_folder}.",
                 *(f"  {note}" for note in found.notes),
                 "Keep the ids of these groups: by them, hkswitch finds what phones know.",
-                "Never start that bridge in Homebridge again: phones would see two of it.",
+                "Never run it in Homebridge while hkswitch runs: phones would see two of it.",
             ]
         )
 
@@ -69,15 +69,18 @@ def prepare(
     """
     if not folder.is_dir():
         raise Failure(f"{folder} is not a folder; name the one with Homebridge's config.json", Exit.USAGE)
-    found = take_over(config, str(config_file), imported.origins, _reader(folder))
+    found = take_over(config, str(config_file), imported.origins, _reader(folder), imported.left)
     if not is_key_pair(found.identity.private_key, found.identity.public_key):
         raise Damaged(f"persist/AccessoryInfo of {found.bridge.username}", "its keys do not belong together")
-    _check_stopped(found, folder)
     if state_folder == STATE_FOLDER:
         _give_to_daemon(state_folder)
     if state_folder.exists():
-        with state_file.as_owner(state_folder), state_file.locked(state_folder):
-            _check_unpaired(state_folder)
+        with state_file.as_owner(state_folder):
+            # First without the lock, which a daemon holds: it would answer for the bridge that it took over.
+            _check_unpaired(state_folder, found.bridge.username)
+            with _locked(state_folder):
+                pass
+    _check_stopped(found, folder)
     return Prepared(found, stored_of(found), state_folder)
 
 
@@ -127,17 +130,31 @@ def _check_stopped(found: TakeOver, folder: Path) -> None:
     username = found.bridge.username
     if starts(_contents(folder / CONFIG_NAME), username) and (units := units_that_start_homebridge()):
         remedy = f"run `sudo systemctl disable --now {' '.join(units)}`"
+        are = "is" if len(units) == 1 else "are"
         raise _refused(
-            f"{', '.join(units)} would start {username} again; {remedy}, "
-            f"or remove that bridge from {folder / CONFIG_NAME}"
+            f"{', '.join(units)} {are} enabled or active and would start {username} again; {remedy}, "
+            f"or import a copy of {folder / CONFIG_NAME}, and remove that bridge from the original"
         )
     if how := still_answers(username, found.bridge.port):
         raise _refused(f"{username} still runs: {how}; stop it first")
 
 
-def _check_unpaired(state_folder: Path) -> None:
+@contextmanager
+def _locked(state_folder: Path) -> Iterator[None]:
+    try:
+        with state_file.locked(state_folder):
+            yield
+    except state_file.StateInUse as in_use:
+        remedy = "run `sudo systemctl stop hkswitch`"
+        raise _refused(f"process {in_use.process} uses {in_use.folder}; {remedy}", in_use.exit_code) from None
+
+
+def _check_unpaired(state_folder: Path, username: str) -> None:
     stored = state_file.read(state_folder)
     if stored is not None and stored.paired:
+        if stored.device_id == username:
+            remedy = "to convert the configuration again, leave out --take-over"
+            raise _refused(f"hkswitch took over {username} already; {remedy}")
         remedy = "run `sudo hkswitch unpair --all` first if they are not needed"
         raise _refused(f"the bridge in {state_folder} has paired controllers already; {remedy}")
 
@@ -181,8 +198,8 @@ def _contents(file: Path) -> object:
     return {"bridge": {"username": "-"}}
 
 
-def _refused(why: str) -> Failure:
-    return Failure(f"cannot take over the bridge: {why}", Exit.CONFIG)
+def _refused(why: str, exit_code: Exit = Exit.CONFIG) -> Failure:
+    return Failure(f"cannot take over the bridge: {why}", exit_code)
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -27,14 +27,20 @@ _SUDO = re.compile(r"(?:^|[\n;&|(`'\"!]|\b(?:then|do|else|exec|nohup)\b)\s*(?:\S
 _SCRIPTS: Final = (".sh", ".bash", ".py", ".js", ".pl", ".rb", ".php")
 _OTHERS_FOLDERS = re.compile(r"/(?:home|Users|tmp|var/tmp|var/homebridge|var/lib/homebridge|homebridge)/.+")
 _RELATIVE = re.compile(r"(?:^|[\s;&|('\"`])\.{1,2}/")
+_ELSEWHERE = re.compile(r"\s*cd\s+[\"']?/")
+"""A command that begins so does not depend on the folder that Homebridge ran in."""
 
 
 class Machine(NamedTuple):
-    """The machine that Homebridge runs on: its programs, the scripts that can be read, Homebridge's user."""
+    """The machine that Homebridge runs on: its programs, the scripts that can be read, Homebridge's user.
+
+    `is_assumed`: nothing says who that user is, and it is only the usual one.
+    """
 
     which: Which
     scripts: Mapping[str, Script]
     user: str
+    is_assumed: bool = False
 
 
 class Effect(NamedTuple):
@@ -86,7 +92,7 @@ def read(text: str, machine: Machine) -> Command:
 def _for_shell(text: str, machine: Machine) -> Command:
     notes = _sudo_inside(machine.user) if _SUDO.search(text) else ()
     argv = (SHELL, "-c", text)
-    relative = _RELATIVE.search(text) is not None
+    relative = _RELATIVE.search(text) is not None and not _ELSEWHERE.match(text)
     return _checked(Command(text, machine.user, argv, "", _effect(text, machine), notes, relative))
 
 

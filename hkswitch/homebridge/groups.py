@@ -54,9 +54,12 @@ def draft(switch: CmdSwitch, machine: Machine, folder: str) -> Draft:
         why = ["it switches nothing: it has neither an on_cmd nor an off_cmd"]
     if why:
         return Draft(switch, None, tuple(why), switch.notes)
-    group = _of_units(found)
-    notes = [*switch.notes, *(_notes_of_units(found) if group else _notes_of_commands(found, switch))]
-    return Draft(switch, group or _of_commands(found, switch, folder), (), tuple(dict.fromkeys(notes)))
+    if group := _of_units(found):
+        notes = _notes_of_units(found)
+    else:
+        group = _of_commands(found, switch, folder)
+        notes = _notes_of_commands(found, switch, group)
+    return Draft(switch, group, (), tuple(dict.fromkeys([*switch.notes, *notes])))
 
 
 def _of_units(found: dict[str, Command]) -> NewGroup | None:
@@ -109,7 +112,7 @@ def _as_user(command: Command, user: str) -> Argv:
     return command.argv if command.user == user else (RUNUSER, "-u", command.user, "--", *command.argv)
 
 
-def _notes_of_commands(found: dict[str, Command], switch: CmdSwitch) -> Iterator[str]:
+def _notes_of_commands(found: dict[str, Command], switch: CmdSwitch, group: NewGroup) -> Iterator[str]:
     for command in found.values():
         yield from command.notes
     if list(found) == ["stop"]:
@@ -120,5 +123,6 @@ def _notes_of_commands(found: dict[str, Command], switch: CmdSwitch) -> Iterator
         yield "any output of its state_cmd meant On; hkswitch takes exit status 0 for On"
     for command in found.values():
         if command.is_relative:
-            why = "has a relative path, from the folder that Homebridge ran in; write the absolute one"
+            remedy = "see `directory`" if group.directory else "write the absolute one"
+            why = f"has a relative path, from the folder that Homebridge ran in; {remedy}"
             yield f"{quoted(command.text)} {why}"

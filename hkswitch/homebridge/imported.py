@@ -1,11 +1,15 @@
 """The result of an import, and its failure. Only values. Pure: no I/O."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hkswitch.homebridge.wording import LONGEST_EXCERPT, called
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.printable import escaped
+
+LEAST_PORT: Final = 1024
+LARGEST_PORT: Final = 65535
+"""Of the ports that a configuration of hkswitch may have."""
 
 
 class Left(NamedTuple):
@@ -32,6 +36,18 @@ class Imported(NamedTuple):
     left: tuple[Left, ...]
     notes: tuple[str, ...]
     origins: Mapping[str, Origin]
+
+    def on_port(self, port: int) -> "Imported":
+        """Return the import with the port of a bridge that was taken over, if hkswitch can use it."""
+        if not LEAST_PORT <= port <= LARGEST_PORT:
+            return self
+        lines = (
+            "# The bridge keeps its port, to which firewalls may have rules.",
+            "bridge:",
+            f"  port: {port}",
+        )
+        block = "\n".join(lines)
+        return self._replace(text=self.text.replace("\n\ngroups:\n", f"\n\n{block}\n\ngroups:\n", 1))
 
     @property
     def summary(self) -> str:

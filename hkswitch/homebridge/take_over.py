@@ -12,7 +12,7 @@ from hkswitch.homebridge.bridges import HomebridgeBridge
 from hkswitch.homebridge.cached_accessories import PLUGIN, Cached, read_cached
 from hkswitch.homebridge.damage import Damaged, shown
 from hkswitch.homebridge.identifiers import Identifiers, Known, read_identifiers, uuid_of
-from hkswitch.homebridge.imported import Origin
+from hkswitch.homebridge.imported import Left, Origin
 from hkswitch.homebridge.switches import PLATFORMS
 from hkswitch.model.errors import Exit, Failure
 
@@ -47,8 +47,17 @@ class TakeOver(NamedTuple):
     notes: tuple[str, ...]
 
 
-def take_over(config: bytes, config_file: str, origins: Mapping[str, Origin], read: ReadFile) -> TakeOver:
-    """Return everything about the bridge of a config's switches; raises `Failure`."""
+def take_over(
+    config: bytes,
+    config_file: str,
+    origins: Mapping[str, Origin],
+    read: ReadFile,
+    left: tuple[Left, ...] = (),
+) -> TakeOver:
+    """Return everything about the bridge of a config's switches; raises `Failure`.
+
+    `left`: the switches that could not be imported. If phones know one of them, it would lose its room.
+    """
     contents = jsonc.read(config, config_file)
     bridge = bridges.bridge_of_switches(contents, PLATFORMS, config_file)
     mac = bridge.username.replace(":", "")
@@ -66,13 +75,15 @@ def take_over(config: bytes, config_file: str, origins: Mapping[str, Origin], re
     if foreign and (names := _named(foreign, cached, contents, bridge)):
         raise _refused(
             f"{bridge.username} also has accessories of other plugins ({names}), "
-            "which hkswitch cannot serve; move those to another bridge in Homebridge first"
+            "which hkswitch cannot serve; move the other plugins to child bridges in Homebridge first, "
+            "where phones must pair again, or import without --take-over"
         )
+    _check_left(origins, left, ids, blocks)
     switches = tuple(_switches(origins, ids, ids_file, cached, blocks))
     if not switches:
         raise _refused(f"{ids_file} has none of its switches")
     iids = {1: ids.bridge.iids} | {known.aid: known.iids for known in ids.accessories.values()}
-    notes = tuple(_notes(origins, switches, ids, blocks))
+    notes = tuple(_notes(origins, switches))
     return TakeOver(bridge, identity, switches, iids, ids.first_free_aid, notes)
 
 
@@ -93,6 +104,23 @@ def _foreign(ids: Identifiers, cached: Mapping[str, Cached], blocks: Mapping[str
     for uuid in ids.accessories:
         if uuid not in switches and (uuid not in cached or cached[uuid].plugin != PLUGIN):
             yield uuid
+
+
+def _check_left(
+    origins: Mapping[str, Origin], left: tuple[Left, ...], ids: Identifiers, blocks: Mapping[str, object]
+) -> None:
+    """Raise `Failure` if phones know a switch that was not imported."""
+    names = {origin.switch for origin in origins.values()}
+    lost = [name for name in blocks if name not in names and uuid_of(name) in ids.accessories]
+    if not lost:
+        return
+    reasons = {each.name: str(each) for each in left}
+    more = f"; and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
+    raise _refused(
+        "it would lose switches that were not imported, with their rooms and automations "
+        f"({'; '.join(reasons.get(name, shown(name)) for name in lost[:_MOST_NAMED])}{more}); "
+        "correct their commands in a copy of config.json and import that, or remove them from it"
+    )
 
 
 def _named(foreign: list[str], cached: Mapping[str, Cached], config: object, bridge: HomebridgeBridge) -> str:
@@ -136,14 +164,8 @@ def _taken(identity: str, origin: Origin, known: Known, name: str, texts: Mappin
 def _notes(
     origins: Mapping[str, Origin],
     switches: tuple[TakenSwitch, ...],
-    ids: Identifiers,
-    blocks: Mapping[str, object],
 ) -> Iterator[str]:
     taken = {switch.identity for switch in switches}
     for identity, origin in origins.items():
         if identity not in taken:
             yield f"{shown(origin.switch)} is new in the Home app: Homebridge has not served it yet"
-    names = {origin.switch for origin in origins.values()}
-    for name in blocks:
-        if name not in names and uuid_of(name) in ids.accessories:
-            yield f"{shown(name)} leaves the Home app: it was not imported"

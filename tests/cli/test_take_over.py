@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
+from hkswitch.cli import import_homebridge as import_homebridge_module
 from hkswitch.cli import still_running, take_over
-from hkswitch.cli.import_homebridge import import_homebridge
+from hkswitch.cli.import_homebridge import import_homebridge, read, write_new
 from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import FORBIDDEN_CODES
@@ -27,7 +28,7 @@ from hkswitch.model.group import AccessoryType, Group
 from tests.hap.conftest import Served
 from tests.hap.test_state_file import stored
 from tests.support.command import run
-from tests.support.homebridge_folder import RECORDED, Seen, described
+from tests.support.homebridge_folder import RECORDED, Seen, described, port_of
 from tests.support.ports import free_port
 
 MAIN, CHILD = "CC:22:3D:E3:CE:30", "0E:8A:11:22:33:44"
@@ -100,6 +101,8 @@ async def test_both_controllers_find_everything_as_it_was_and_switch(
     username = MAIN if name == "main" else CHILD
     what = f"Took over the bridge {username} with 3 switches and 2 controllers into {tmp_path / 'state'}."
     assert (code, output.splitlines()[1]) == (0, what)
+    written = parse((tmp_path / "new.yaml").read_bytes(), "new.yaml")
+    assert written.bridge.port == port_of(RECORDED / name)
     seen = Seen.read(RECORDED / name)
     async with serving(tmp_path, groups(tmp_path)) as served:
         admin, user = seen.controllers(served.address, served.port)
@@ -204,6 +207,44 @@ def test_root_writes_as_the_owner_of_the_state_folder(silent: None, folder: Path
     assert {file.stat().st_uid for file in state.iterdir()} == {65534}
 
 
+def lamp_of_a_copy(folder: Path, work: Path) -> Path:
+    """Copy the config elsewhere, with a switch of a script by its relative path."""
+    copy = work / "elsewhere" / "old.json"
+    copy.parent.mkdir()
+    shutil.copy(folder / "config.json", copy)
+    lamp = {"name": "Lamp", "on_cmd": "bash lamp.sh on", "off_cmd": "bash lamp.sh off"}
+    edit(copy, lambda body: body["platforms"][0]["switches"].append(lamp))
+    return copy
+
+
+def test_a_copy_of_the_config_is_read_as_if_it_were_in_homebridges_folder(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    copy = lamp_of_a_copy(folder, tmp_path)
+    monkeypatch.setattr(import_homebridge_module, "_WORKING_FOLDER", folder)
+    monkeypatch.setattr(Path, "owner", lambda path: {folder / "persist": "pi"}[path])
+    lamp = parse(read(copy, homebridge=folder).text.encode(), "new.yaml").groups[-1]
+    assert (lamp.user, lamp.directory) == ("pi", str(folder))
+    assert "run as 'pi', as before" in read(copy, homebridge=folder).text
+    text = read(copy).text
+    lamp = parse(text.encode(), "new.yaml").groups[-1]
+    assert (lamp.user, lamp.directory) == ("homebridge", "")
+    assert "No folder 'persist' was found: commands without sudo run as 'homebridge'" in text
+    assert "as before" not in text
+    assert "run as 'jo', as before" in read(copy, user="jo").text
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_only_the_owner_can_read_the_new_config_whatever_the_umask_is(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_new(tmp_path / "new.yaml", "secret")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new.yaml").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new.yaml").read_text() == "secret"
+
+
 # Refusals
 
 
@@ -212,9 +253,42 @@ def paired_state(folder: Path, work: Path) -> Iterator[None]:
     yield
 
 
+def test_a_second_time_it_says_that_the_bridge_was_taken_over_already(
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    assert take(folder, tmp_path)[0] == 0
+    before = everything(tmp_path)
+    (tmp_path / "new.yaml").rename(tmp_path / "first.yaml")
+    monkeypatch.setattr(take_over, "still_answers", lambda _id, _port: "hkswitch")
+    told = (
+        f"cannot take over the bridge: hkswitch took over {MAIN} already; "
+        "to convert the configuration again, leave out --take-over"
+    )
+    assert take(folder, tmp_path) == (78, told)
+    with state_file.locked(tmp_path / "state"):
+        assert take(folder, tmp_path) == (78, told)
+    (tmp_path / "first.yaml").rename(tmp_path / "new.yaml")
+    assert everything(tmp_path) == before
+
+
+def test_a_running_daemon_is_named_with_the_command_that_stops_it(
+    silent: None, folder: Path, tmp_path: Path
+) -> None:
+    with state_file.locked(tmp_path / "state"):
+        _, said = take(folder, tmp_path)
+    state = tmp_path / "state"
+    remedy = "run `sudo systemctl stop hkswitch`"
+    assert said == f"cannot take over the bridge: process {os.getpid()} uses {state}; {remedy}"
+
+
 def daemon_runs(folder: Path, work: Path) -> Iterator[None]:
     with state_file.locked(work / "state"):
         yield
+
+
+def a_switch_that_cannot_be_imported(folder: Path, work: Path) -> Iterator[None]:
+    edit(folder / "config.json", lambda body: body["platforms"][0]["switches"][0].update(on_cmd="http://x"))
+    yield
 
 
 def damaged_state(folder: Path, work: Path) -> Iterator[None]:
@@ -251,7 +325,8 @@ def output_exists(folder: Path, work: Path) -> Iterator[None]:
 
 REFUSED: Final[dict[str, tuple[Callable[[Path, Path], Iterator[None]], int, str]]] = {
     "controllers": (paired_state, 78, "state has paired controllers already; run `sudo hkswitch unpair"),
-    "a daemon": (daemon_runs, 69, "state is in use by another hkswitch"),
+    "a daemon": (daemon_runs, 69, f"process {os.getpid()} uses "),
+    "a switch": (a_switch_that_cannot_be_imported, 78, "('File Server': its on_cmd is no program, but an "),
     "a damaged state": (damaged_state, 65, "bridge.json is damaged (not JSON)"),
     "a damaged folder": (damaged_folder, 65, f"{IDENTITY} is damaged (not JSON)"),
     "keys": (swapped_keys, 65, "is damaged (its keys do not belong together)"),
@@ -296,8 +371,9 @@ def test_a_bridge_that_a_unit_would_start_is_refused_while_it_stands_in_the_conf
     remedy = "run `sudo systemctl disable --now homebridge.service`"
     assert code == 78
     assert said == (
-        f"cannot take over the bridge: homebridge.service would start {MAIN} again; {remedy}, "
-        f"or remove that bridge from {folder}/config.json"
+        f"cannot take over the bridge: homebridge.service is enabled or active "
+        f"and would start {MAIN} again; {remedy}, "
+        f"or import a copy of {folder}/config.json, and remove that bridge from the original"
     )
     copy = tmp_path / "copy.json"
     shutil.copy(folder / "config.json", copy)
@@ -360,6 +436,16 @@ OTHER: Final = "[Service]\n# ExecStart=/usr/bin/homebridge\nExecStart=/usr/bin/t
 Tree = dict[str, str]
 """Files of a machine by path; a text that begins with -> is a link."""
 
+GROUPS: Final = "sys/fs/cgroup/system.slice"
+
+
+def enabled(name: str, settings: str) -> Tree:
+    return {
+        f"{ETC}/multi-user.target.wants/{name}": f"->/{LIB}/{name}",
+        f"{LIB}/{name}": f"[Service]\n{settings}\n",
+    }
+
+
 STARTS: Final[dict[str, tuple[Tree, tuple[str, ...]]]] = {
     "enabled": (
         {
@@ -403,8 +489,37 @@ STARTS: Final[dict[str, tuple[Tree, tuple[str, ...]]]] = {
             f"{LIB}/homebridge.service": HB,
             f"{ETC}/homebridge.service": OTHER,
         },
-        (),
+        ("homebridge.service",),
     ),
+    "by a script": (enabled("hb.service", "ExecStart=/opt/start\nUser=homebridge"), ("hb.service",)),
+    "in its folder": (
+        enabled("a.service", "WorkingDirectory=/var/lib/homebridge\nExecStart=/opt/a"),
+        ("a.service",),
+    ),
+    "on a second line": (enabled("a.service", "ExecStart=/bin/sh -c \\\n homebridge"), ("a.service",)),
+    "by its name": (enabled("homebridge-pi.service", "ExecStart=/opt/start"), ("homebridge-pi.service",)),
+    "an instance by its name": (
+        {f"{ETC}/multi-user.target.wants/hb-service@pi.service": "->/x", f"{LIB}/hb-service@.service": OTHER},
+        ("hb-service@pi.service",),
+    ),
+    "active": (
+        {f"{LIB}/homebridge.service": OTHER, f"{GROUPS}/homebridge.service/cgroup.procs": "1"},
+        ("homebridge.service",),
+    ),
+    "an active instance": (
+        {f"{LIB}/hb@.service": HB, f"{GROUPS}/system-hb.slice/hb@pi.service/cgroup.procs": "1"},
+        ("hb@pi.service",),
+    ),
+    "active without a lasting unit": (
+        {
+            "run/systemd/transient/run-1.service": HB,
+            "sys/fs/cgroup/systemd/system.slice/run-1.service/tasks": "1",
+        },
+        ("run-1.service",),
+    ),
+    "another active program": ({f"{LIB}/a.service": OTHER, f"{GROUPS}/a.service/cgroup.procs": "1"}, ()),
+    "ordered after it": (enabled("a.service", "After=homebridge.service\nExecStart=/opt/a"), ()),
+    "a timer that copies it": (enabled("homebridge-copy.timer", "OnCalendar=daily"), ()),
     "gone": ({f"{ETC}/multi-user.target.wants/homebridge.service": "->/x"}, ()),
     "no systemd": ({}, ()),
 }

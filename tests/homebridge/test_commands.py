@@ -246,6 +246,20 @@ def test_what_is_as_before_needs_no_note(item: object) -> None:
     assert notes(imported(switches(item)))["'A'"] == []
 
 
+def test_a_relative_path_after_a_change_to_an_absolute_folder_needs_no_note() -> None:
+    item = switch("A", "cd /opt/lamp && ./on", "cd '/opt/lamp' && ./off")
+    found = imported(switches(item), folder="/var/lib/homebridge")
+    assert "relative" not in found.text
+    assert groups(found)[0].directory == ""
+
+
+def test_a_group_with_the_folder_of_homebridges_service_needs_no_absolute_path() -> None:
+    found = imported(switches(switch("A", "python3 a.py", "/opt/b")), folder="/var/lib/homebridge")
+    ran_in = "from the folder that Homebridge ran in; see `directory`"
+    assert f"'python3 a.py' has a relative path, {ran_in}" in notes(found)["'A'"]
+    assert "write the absolute one" not in found.text
+
+
 def test_a_relative_path_is_one_in_the_folder_of_homebridges_service() -> None:
     config = switches(switch("A", "python3 a.py", "./b"))
     assert group(config, folder="/var/lib/homebridge").directory == "/var/lib/homebridge"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hkswitch.homebridge import NothingImported
+from hkswitch.model.config import parse
 from hkswitch.model.errors import Exit
 from tests.homebridge.importing import (
     MISSING,
@@ -181,7 +182,7 @@ def test_a_name_becomes_the_nearest_valid_one(name: str, expected: tuple[str, st
     found = imported(switches(systemd(name, "a")))
     (group,) = groups(found)
     assert (group.id, group.name) == expected
-    assert ("renamed from " in found.text) == (group.name != name)
+    assert ("renamed from " in found.text) == (group.name != name != "")
     assert found.origins[group.id] == (name, group.name)
 
 
@@ -268,4 +269,25 @@ def test_script2_without_a_file_is_told_what_to_do() -> None:
 
 
 def test_a_switch_without_a_name_is_told() -> None:
-    assert "a switch without a name" in "".join(notes(imported(switches(systemd("", "a")))))
+    assert notes(imported(switches(systemd("", "a")))) == {
+        "a switch without a name": [
+            "it had no name; choose one",
+            "on_cmd: systemctl start a",
+            "off_cmd: systemctl stop a",
+            "state_cmd: systemctl is-active a",
+        ]
+    }
+
+
+@pytest.mark.parametrize("port", [1024, 51827, 65535])
+def test_the_port_of_a_bridge_that_was_taken_over_is_written(port: int) -> None:
+    found = imported(switches(SPARE)).on_port(port)
+    config = parse(found.text.encode(), "config.yaml")
+    assert (config.bridge.port, [group.id for group in config.groups]) == (port, ["spare"])
+    assert "The bridge keeps its port" in found.text
+
+
+@pytest.mark.parametrize("port", [0, 80, 1023, 65536])
+def test_an_unknown_port_and_one_that_needs_privileges_are_not_written(port: int) -> None:
+    found = imported(switches(SPARE))
+    assert found.on_port(port) == found

@@ -10,7 +10,7 @@ import pytest
 from hkswitch.homebridge.bridge_identity import Client
 from hkswitch.homebridge.bridges import starts
 from hkswitch.homebridge.identifiers import uuid_of
-from hkswitch.homebridge.imported import Origin
+from hkswitch.homebridge.imported import Left, Origin
 from hkswitch.homebridge.take_over import TakeOver, take_over
 from hkswitch.model.errors import Exit, Failure
 from tests.support.homebridge_folder import RECORDED, Seen
@@ -35,8 +35,10 @@ def files(name: str = "main") -> Files:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
-def taken(of: Mapping[str, bytes], origins: Mapping[str, Origin] = ORIGINS) -> TakeOver:
-    return take_over(of["config.json"], "config.json", origins, of.get)
+def taken(
+    of: Mapping[str, bytes], origins: Mapping[str, Origin] = ORIGINS, left: tuple[Left, ...] = ()
+) -> TakeOver:
+    return take_over(of["config.json"], "config.json", origins, of.get, left)
 
 
 def edited(of: Files, file: str, edit: Callable[[Any], object]) -> Files:
@@ -139,15 +141,32 @@ def test_a_text_of_the_config_is_what_homebridge_makes_of_it(given: object, serv
     assert found.switches[0].serial_number == served
 
 
-def test_a_switch_that_homebridge_has_not_served_is_new_and_one_that_is_left_out_leaves() -> None:
-    origins = {"new": Origin("New", "New"), "printer": ORIGINS["printer"]}
-    found = taken(files(), origins)
-    assert [switch.identity for switch in found.switches] == ["printer"]
-    assert found.notes == (
-        "'New' is new in the Home app: Homebridge has not served it yet",
-        "'File Server' leaves the Home app: it was not imported",
-        "'web & more' leaves the Home app: it was not imported",
+def test_a_switch_that_homebridge_has_not_served_is_new() -> None:
+    found = taken(files(), ORIGINS | {"new": Origin("New", "New")})
+    assert [switch.identity for switch in found.switches] == [*ORIGINS]
+    assert found.notes == ("'New' is new in the Home app: Homebridge has not served it yet",)
+
+
+def test_a_switch_that_would_lose_its_room_is_refused_with_the_reason() -> None:
+    left = (Left("File Server", "its on_cmd is invalid"), Left("Never Served", "it switches nothing"))
+    with pytest.raises(Failure) as caught:
+        taken(files(), {"printer": ORIGINS["printer"]}, left)
+    assert str(caught.value) == (
+        "cannot take over the bridge: it would lose switches that were not imported, with their rooms and "
+        "automations ('File Server': its on_cmd is invalid; 'web & more'); "
+        "correct their commands in a copy of config.json and import that, or remove them from it"
     )
+
+
+@pytest.mark.parametrize("left", [(), (Left("Never Served", "it switches nothing"),)])
+def test_a_switch_that_phones_do_not_know_or_that_was_removed_from_the_config_is_no_reason(
+    left: tuple[Left, ...],
+) -> None:
+    def without_two(body: Json) -> None:
+        del body["platforms"][0]["switches"][:2]
+
+    found = taken(edited(files(), "config.json", without_two), {"printer": ORIGINS["printer"]}, left)
+    assert [switch.identity for switch in found.switches] == ["printer"]
 
 
 def test_of_two_groups_of_one_switch_the_later_gets_its_ids_as_in_the_plugin() -> None:
@@ -206,7 +225,8 @@ def test_accessories_of_other_plugins_are_named_and_refused(what: str) -> None:
         taken(of)
     assert str(caught.value) == (
         f"cannot take over the bridge: {MAIN} also has accessories of other plugins ({name}), "
-        "which hkswitch cannot serve; move those to another bridge in Homebridge first"
+        "which hkswitch cannot serve; move the other plugins to child bridges in Homebridge first, "
+        "where phones must pair again, or import without --take-over"
     )
 
 
@@ -279,8 +299,11 @@ def test_what_cannot_be_taken_over_is_one_sentence(what: str) -> None:
 
 
 def test_a_bridge_none_of_whose_switches_was_imported_is_refused() -> None:
+    def only_new(body: Json) -> None:
+        body["platforms"][0]["switches"] = [{"name": "New"}]
+
     with pytest.raises(Failure, match="has none of its switches"):
-        taken(files(), {"new": Origin("New", "New")})
+        taken(edited(files(), "config.json", only_new), {"new": Origin("New", "New")})
 
 
 def test_a_controller_without_permissions_is_an_admin_as_in_homebridge() -> None:

@@ -13,10 +13,10 @@ from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
 from hkswitch.model.errors import Exit
-from tests.host.conftest import PORT, STUB_UNIT
+from tests.host.conftest import STUB_UNIT
 from tests.host.installation import STATE, empty_state
 from tests.host.machine import ADDRESS, Host, eventually, eventually_async
-from tests.support.homebridge_folder import RECORDED, Seen, described
+from tests.support.homebridge_folder import RECORDED, Seen, described, port_of
 
 FOLDER: Final = "/var/lib/homebridge"
 CONFIG: Final = "/etc/hkswitch/config.yaml"
@@ -65,6 +65,9 @@ def taken_over(homebridge: Host) -> Iterator[Host]:
     homebridge.run("systemctl", "disable", "homebridge.service")
     before = homebridge.run("sh", "-c", f"find {FOLDER} -type f -exec sha256sum {{}} +").stdout
     homebridge.run(*COMMAND)
+    assert homebridge.run("stat", "--format=%U:%G %a", CONFIG).stdout == "root:root 600\n"
+    homebridge.run("chgrp", "hkswitch", CONFIG)
+    homebridge.run("chmod", "640", CONFIG)
     assert homebridge.run("sh", "-c", f"find {FOLDER} -type f -exec sha256sum {{}} +").stdout == before
     listed = homebridge.run("stat", "--format=%U:%G %a", STATE, f"{STATE}/bridge.json").stdout
     assert listed.splitlines() == ["hkswitch:hkswitch 700", "hkswitch:hkswitch 600"]
@@ -80,8 +83,9 @@ async def test_a_unit_that_would_start_it_again_is_named_and_nothing_is_written(
     remedy = "run `sudo systemctl disable --now homebridge.service`"
     assert refused.returncode == Exit.CONFIG
     assert refused.stderr == (
-        f"hkswitch: cannot take over the bridge: homebridge.service would start {MAC} again; {remedy}, "
-        f"or remove that bridge from {FOLDER}/config.json\n"
+        f"hkswitch: cannot take over the bridge: homebridge.service is enabled or active "
+        f"and would start {MAC} again; {remedy}, "
+        f"or import a copy of {FOLDER}/config.json, and remove that bridge from the original\n"
     )
     assert homebridge.run("ls", "-A", STATE).stdout == before
     assert homebridge.run("test", "-e", CONFIG, check=False).returncode == 1
@@ -89,7 +93,7 @@ async def test_a_unit_that_would_start_it_again_is_named_and_nothing_is_written(
 
 async def test_both_controllers_go_on_without_pairing_again(taken_over: Host) -> None:
     seen = Seen.read(RECORDED / "main")
-    admin, user = seen.controllers(ADDRESS, PORT)
+    admin, user = seen.controllers(ADDRESS, port_of(RECORDED / "main"))
     for controller in (admin, user):
         assert described(await controller.accessories()) == described(seen.accessories)
         await controller.look()

@@ -14,7 +14,7 @@ from bench import peer
 from bench.environment import booted_host
 from bench.progress import Progress
 from hkswitch.model.errors import Exit
-from tests.host.conftest import PORT, STUB_UNIT, TOOLS
+from tests.host.conftest import STUB_UNIT, TOOLS
 from tests.host.installation import STATE, empty_state
 from tests.host.machine import ADDRESS, INTERFACE, Host, eventually_async
 from tests.peer.homebridge import CHILD, CODE, MAIN, config, pair, switch
@@ -25,6 +25,8 @@ CONFIG: Final = "/etc/hkswitch/config.yaml"
 OUTPUT: Final = ("-o", CONFIG)
 TAKE_OVER: Final = ("hkswitch", "import-homebridge", f"{FOLDER}/config.json", "--take-over", FOLDER)
 MAIN_PORT, CHILD_PORT = 51827, 51828
+LATER: Final = 10
+"""Homebridge gets higher ports when it is started by mistake: hkswitch has the bridge's own one."""
 NAMES: Final = ("File Server", "Web", "Printer")
 UNITS: Final = ("file-server.service", "web.service", "printer.service")
 WANTS: Final = "/etc/systemd/system/multi-user.target.wants/homebridge.service"
@@ -66,32 +68,40 @@ async def told(host: Host, found: Callable[[str], bool]) -> str:
     return await eventually_async(conflict, timeout_seconds=60)
 
 
+def configured(*, child: bool, later: int = 0) -> str:
+    """Return Homebridge's config, with the ports `later` higher."""
+    child_port = CHILD_PORT + later if child else 0
+    body = config(MAIN_PORT + later, map(switch, NAMES), child_port=child_port)
+    body["bridge"]["bind"] = [INTERFACE, ADDRESS]
+    return json.dumps(body)
+
+
 @pytest.mark.parametrize("child", [False, True], ids=["main", "child"])
 async def test_a_host_moves_over_and_a_homebridge_that_starts_again_is_reported(
     moving: Host, child: bool
 ) -> None:
     port, mac = (CHILD_PORT, CHILD) if child else (MAIN_PORT, MAIN)
-    body = config(MAIN_PORT, map(switch, NAMES), child_port=CHILD_PORT if child else 0)
-    body["bridge"]["bind"] = [INTERFACE, ADDRESS]
     moving.run("rm", "-rf", FOLDER, CONFIG)
     moving.run("install", "--directory", "--owner=homebridge", FOLDER)
-    moving.write(f"{FOLDER}/config.json", json.dumps(body))
+    moving.write(f"{FOLDER}/config.json", configured(child=child))
     with moving.network():
         async with homebridge(moving, port):
             seen = await pair(ADDRESS, port, CODE)
             refused = await asyncio.to_thread(moving.run, *TAKE_OVER, *OUTPUT, check=False)
             assert refused.returncode == Exit.CONFIG
-            assert f"{mac} still runs: " in refused.stderr
-            assert f"listens on its port {port}" in refused.stderr
+            assert f"homebridge.service is enabled or active and would start {mac} again" in refused.stderr
         moving.run("systemctl", "add-wants", "multi-user.target", "homebridge.service")
         refused = moving.run(*TAKE_OVER, *OUTPUT, check=False)
         moving.run("rm", WANTS)
-        assert f"homebridge.service would start {mac} again" in refused.stderr
+        assert f"homebridge.service is enabled or active and would start {mac} again" in refused.stderr
         moving.run(*TAKE_OVER, *OUTPUT)
+        moving.run("chgrp", "hkswitch", CONFIG)
+        moving.run("chmod", "640", CONFIG)
         moving.run("systemctl", "start", "hkswitch.service")
         try:
-            await _check_served(moving, seen)
-            async with homebridge(moving, port):
+            await _check_served(moving, seen, port)
+            moving.write(f"{FOLDER}/config.json", configured(child=child, later=LATER))
+            async with homebridge(moving, port + LATER):
                 said = await told(moving, bool)
                 assert "another bridge has the same identity" in said
             await told(moving, lambda conflict: not conflict)
@@ -100,10 +110,10 @@ async def test_a_host_moves_over_and_a_homebridge_that_starts_again_is_reported(
             empty_state(moving)
 
 
-async def _check_served(host: Host, seen: Seen) -> None:
+async def _check_served(host: Host, seen: Seen, port: int) -> None:
     owners = host.run("stat", "--format=%U:%G %a", STATE, f"{STATE}/bridge.json").stdout
     assert owners.splitlines() == ["hkswitch:hkswitch 700", "hkswitch:hkswitch 600"]
-    admin, user = seen.controllers(ADDRESS, PORT)
+    admin, user = seen.controllers(ADDRESS, port)
     for controller in (admin, user):
         assert described(await controller.accessories()) == described(seen.accessories)
         await controller.look()

@@ -20,6 +20,12 @@ Id = tuple[int, int]
 """AID and IID."""
 
 
+def port_of(folder: Path) -> int:
+    """Return the port of the bridge that has the switches."""
+    config = json.loads((folder / "config.json").read_text())
+    return int(config["platforms"][0].get("_bridge", config["bridge"])["port"])
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the controllers of a bridge saw, and their pairings: an admin's and a user's."""
