@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from hkswitch.homebridge import tokens
 from hkswitch.homebridge.evaluation import BUILTINS, SHELLS, follow
-from hkswitch.homebridge.expansion import NotUnderstood
+from hkswitch.homebridge.expansion import MOST_LENGTH, NotUnderstood
 from hkswitch.homebridge.scripts import Script
 from hkswitch.homebridge.systemctl import ROOT, Call, Verb, plain_name, scalar, without_sudo
 from hkswitch.homebridge.tokens import Literal, ShellWord, Unreadable
@@ -62,6 +62,8 @@ class Command(NamedTuple):
 
 def read(text: str, machine: Machine) -> Command:
     """Find out how to run a command as it was run, and what it does."""
+    if len(text) > MOST_LENGTH:
+        return Command(text, machine.user, why=f"is too long; at most {MOST_LENGTH} characters are allowed")
     if _ADDRESS.match(text):
         return Command(text, machine.user, why="is no program, but an address; use curl or wget")
     words = _words(text)

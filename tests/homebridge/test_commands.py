@@ -1,10 +1,12 @@
 """Commands that stay commands do as the plugin did: the same words, by the same user, with the same pace."""
 
 import json
+import time
 
 import pytest
 
-from tests.homebridge.importing import argvs, group, groups, imported, notes, switch, switches
+from hkswitch.homebridge.commands import read
+from tests.homebridge.importing import argvs, group, groups, imported, machine, notes, switch, switches
 
 AS_SHELL = {
     "a pipe": "ping -c 2 -W 1 tv | grep -i '2 received'",
@@ -298,3 +300,20 @@ def test_other_plugins_that_are_read() -> None:
     assert "any output of its state_cmd meant On; hkswitch takes exit status 0 for On" in said["'Old'"]
     assert "key 'keyword' has no counterpart" in said["'Old'"]
     assert said["'Flag'"] == ["key 'state' has no counterpart"]
+
+
+HOSTILE = {
+    "blank lines": ("a; ", " \n", "x"),
+    "sudo again and again": ("", "sudo ", "x"),
+    "substitutions without an end": ("", "$(", ""),
+    "subshells": ("", "(", ""),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "again", "after"), [pytest.param(*row, id=name) for name, row in HOSTILE.items()]
+)
+def test_a_long_command_takes_no_time(before: str, again: str, after: str) -> None:
+    started = time.process_time()
+    assert read(before + again * (400_000 // len(again)) + after, machine({})).why
+    assert time.process_time() - started < 1
