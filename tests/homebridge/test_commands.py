@@ -116,6 +116,13 @@ def test_a_homebridge_of_root_needs_no_user() -> None:
     )
 
 
+def test_a_homebridge_of_root_runs_what_others_can_write() -> None:
+    found = imported(switches(switch("A", "/home/jo/a | b", "c")), user="root")
+    assert notes(found)["'A'"] == [
+        f"'/home/jo/a' runs or is used as root, and users other than root can write it; {COPY}"
+    ]
+
+
 SHAPES = {
     "on and off": (("on", "off", None), {"assume_state": True}, ["start", "stop"]),
     "on alone": (("on", None, None), {"momentary": True}, ["start"]),
@@ -220,6 +227,26 @@ NOTES = {
         switch("A", "sudo python3 /home/jo/a.py", "sudo /opt/b"),
         f"'/home/jo/a.py' runs as root, and users other than root can write it; {COPY}",
     ),
+    "a program of others for a shell": (
+        switch("A", "sudo bash /home/jo/on", "sudo /opt/b"),
+        f"'/home/jo/on' runs or is used as root, and users other than root can write it; {COPY}",
+    ),
+    "a script of others in a text": (
+        switch("A", "sudo sh -c '/home/jo/x.sh on;b'", "sudo /opt/b"),
+        f"'/home/jo/x.sh' runs as root, and users other than root can write it; {COPY}",
+    ),
+    "a program of others in a text": (
+        switch("A", """sudo sh -c 'a;"/tmp/x" on'""", "sudo /opt/b"),
+        f"'/tmp/x' runs or is used as root, and users other than root can write it; {COPY}",
+    ),
+    "a program of others in a substitution": (
+        switch("A", "sudo sh -c 'a $(/var/tmp/x)'", "sudo /opt/b"),
+        f"'/var/tmp/x' runs or is used as root, and users other than root can write it; {COPY}",
+    ),
+    "a program of others in an option": (
+        switch("A", "sudo a --run=/home/jo/on", "sudo /opt/b"),
+        f"'/home/jo/on' runs or is used as root, and users other than root can write it; {COPY}",
+    ),
     "a dimmer": (switch("A", "a", "b", dim_cmd="c %s"), "key 'dim_cmd' has no counterpart"),
     "a key that is misspelt": (switch("A", "a", "b", pooling=True), "key 'pooling' is unknown, and ignored"),
     "a name": (switch("A", "a", "b", model=1), "key 'model' has no counterpart"),
@@ -235,6 +262,9 @@ NO_NOTES = {
     "empty keys": switch("A", "a", "b", manufacturer="", model=None),
     "a program of root": switch("A", "sudo /usr/local/bin/a", "sudo /opt/b"),
     "an address": switch("A", "curl http://pc/a.php", "b"),
+    "an address for root": switch("A", "sudo curl http://pc/home/a.php", "sudo sh -c 'wget pc/home/b; c'"),
+    "files of root": switch("A", "sudo cat /srv/home/x /homes/x", "sudo sh -c '/opt/home/b;/opt/tmp/c'"),
+    "others' programs for a shell": switch("A", "bash /home/jo/on", "sh -c '/home/jo/x.sh on;b'"),
 }
 
 
