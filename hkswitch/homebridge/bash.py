@@ -11,7 +11,7 @@ from hkswitch.homebridge import tokens
 from hkswitch.homebridge.tokens import Literal, Operator, ShellWord, Token, Unreadable
 
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=", re.ASCII)
-_FUNCTION_NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_FUNCTION_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _REDIRECTION = re.compile(r"\d*(?:>>|>&|>\||<&|<>|>|<)|&>>?")
 _OF_BASH = re.compile(r"\[\[|function|==|\|&|&>>?|;;?&")
 _UNKNOWN: Final = frozenset({"for", "while", "until", "select", "time", "coproc"})

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from hkswitch.homebridge import tokens
 from hkswitch.homebridge.evaluation import BUILTINS, SHELLS, follow
-from hkswitch.homebridge.expansion import NotUnderstood
+from hkswitch.homebridge.expansion import MOST_LENGTH, NotUnderstood
 from hkswitch.homebridge.scripts import Script
 from hkswitch.homebridge.systemctl import ROOT, Call, Verb, plain_name, scalar, without_sudo
 from hkswitch.homebridge.tokens import Literal, ShellWord, Unreadable
@@ -25,7 +25,12 @@ _GLOB_OR_BRACE = re.compile(r"[*?\[{}]")
 _URL_WORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\[{}]*")
 _SUDO = re.compile(r"(?:^|[\n;&|(`'\"!]|\b(?:then|do|else|exec|nohup)\b)\s*(?:\S*/)?sudo\s")
 _SCRIPTS: Final = (".sh", ".bash", ".py", ".js", ".pl", ".rb", ".php")
-_OTHERS_FOLDERS = re.compile(r"/(?:home|Users|tmp|var/tmp|var/homebridge|var/lib/homebridge|homebridge)/.+")
+_OTHERS_FILE = re.compile(
+    r"(?:^|(?<=[\s;&|()<>=,:'\"`!]))"
+    r"/(?:home|Users|tmp|var/tmp|var/homebridge|var/lib/homebridge|homebridge)/[^\s;&|()<>'\"`]+"
+)
+"""A file that users other than root can probably write, in a word or in the text for a shell."""
+
 _RELATIVE = re.compile(r"(?:^|[\s;&|('\"`])\.{1,2}/")
 _ELSEWHERE = re.compile(r"\s*cd\s+[\"']?/")
 """A command that begins so does not depend on the folder that Homebridge ran in."""
@@ -68,6 +73,8 @@ class Command(NamedTuple):
 
 def read(text: str, machine: Machine) -> Command:
     """Find out how to run a command as it was run, and what it does."""
+    if len(text) > MOST_LENGTH:
+        return Command(text, machine.user, why=f"is too long; at most {MOST_LENGTH} characters are allowed")
     if _ADDRESS.match(text):
         return Command(text, machine.user, why="is no program, but an address; use curl or wget")
     words = _words(text)
@@ -90,10 +97,11 @@ def read(text: str, machine: Machine) -> Command:
 
 
 def _for_shell(text: str, machine: Machine) -> Command:
-    notes = _sudo_inside(machine.user) if _SUDO.search(text) else ()
     argv = (SHELL, "-c", text)
+    notes = [*(_sudo_inside(machine.user) if _SUDO.search(text) else ())]
+    notes += _written_by_others(argv, machine.user)
     relative = _RELATIVE.search(text) is not None and not _ELSEWHERE.match(text)
-    return _checked(Command(text, machine.user, argv, "", _effect(text, machine), notes, relative))
+    return _checked(Command(text, machine.user, argv, "", _effect(text, machine), tuple(notes), relative))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -194,11 +202,13 @@ def _written_by_others(argv: Argv, user: str) -> list[str]:
     if user != ROOT:
         return []
     copy = "use a root-owned copy in /usr/local/libexec"
-    scripts = [word for word in argv[1:] if word.endswith(_SCRIPTS) and _OTHERS_FOLDERS.fullmatch(word)]
+    files = dict.fromkeys(file for word in argv[1:] for file in _OTHERS_FILE.findall(word))
     found = [
-        f"{quoted(word)} runs as root, and users other than root can write it; {copy}" for word in scripts
+        f"{quoted(file)} {'runs' if file.endswith(_SCRIPTS) else 'runs or is used'} as root, "
+        f"and users other than root can write it; {copy}"
+        for file in files
     ]
-    if _OTHERS_FOLDERS.fullmatch(argv[0]):
+    if _OTHERS_FILE.match(argv[0]):
         found.append(f"{quoted(argv[0])} stays denied as long as users other than root can write it; {copy}")
     return found
 

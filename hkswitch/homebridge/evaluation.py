@@ -14,21 +14,24 @@ from hkswitch.homebridge.bash import Case, Compound, Function, Node, Redirection
 from hkswitch.homebridge.expansion import Expansion, NotUnderstood, condition, matches
 from hkswitch.homebridge.scripts import Script
 from hkswitch.homebridge.systemctl import ROOT, call, plain_name, without_sudo
-from hkswitch.homebridge.tokens import Opaque, Parameter, ShellWord
+from hkswitch.homebridge.tokens import Literal, Opaque, Parameter, ShellWord
 from hkswitch.homebridge.trace import Trace, Way, ways
 
 SHELLS: Final = frozenset({"sh", "bash", "dash"})
 BUILTINS = re.compile(
-    r"[.:!]|alias|bg|break|builtin|case|cd|command|continue|coproc|declare|disown|eval|exec|exit|export|fg|for"
-    r"|function|hash|if|jobs|let|local|logout|popd|pushd|read|readonly|return|select|set|shift|source|times"
-    r"|trap|type|typeset|ulimit|umask|unalias|unset|until|wait|while"
+    r"[.:!]|alias|bg|break|builtin|case|cd|command|continue|coproc|declare|disown|enable|eval|exec|exit|export"
+    r"|fg|for|function|getopts|hash|if|jobs|let|local|logout|mapfile|popd|pushd|read|readarray|readonly|return"
+    r"|select|set|shift|shopt|source|times|trap|type|typeset|ulimit|umask|unalias|unset|until|wait|while"
 )
 _SAYING: Final = frozenset({"echo", "printf", "/bin/echo", "/usr/bin/echo"})
 _ALWAYS_SUCCEED: Final = {"gpio": "read", "raspi-gpio": "get", "pinctrl": "get", "pigs": "r"}
 _SET_OPTIONS = re.compile(r"(?:-[efux]+ |-[efux]*o (?:errexit|nounset|xtrace) )+")
+_FORMAT = re.compile(r"(?:[^-%\\]|\\n|%s)(?:[^%\\]|\\n|%[s%])*")
+"""Formats with which printf always succeeds, and that are no option."""
+
 _TO_NOWHERE = re.compile(r"\d*(?:>|>>|<)|&>>?")
-_INACTIVE: Final = 3
-"""The exit status of systemctl for units that are not active."""
+_FAILED: Final = 3
+"""Stands for any exit status of a program that failed."""
 
 
 def follow(text: str, scripts: Mapping[str, Script], *, root: bool) -> list[Way]:
@@ -46,7 +49,10 @@ class _Ended(Exception):
 
 
 class _Shell:
-    """A shell that runs a script. `_status` is None while it depends on the machine."""
+    """A shell that runs a script. `_status` is None while it depends on the machine.
+
+    `is_exact`: a failure has just this status. Programs, even systemctl, fail with more than one.
+    """
 
     def __init__(
         self,
@@ -81,17 +87,18 @@ class _Shell:
     # The exit status of the last command
 
     def _set(self, status: int | None, *, exact: bool = True) -> None:
-        self._status, self._exact = status, exact
+        self._status, self.is_exact = status, exact
 
     def _settled(self) -> int:
         if self._status is None:
-            self._status = 0 if self._trace.succeeds() else _INACTIVE
+            self._status = 0 if self._trace.succeeds() else _FAILED
         return self._status
 
     def _exact_status(self) -> int:
-        if not self._exact:
-            raise NotUnderstood("the exit status of another program")
-        return self._settled()
+        status = self._settled()
+        if status and not self.is_exact:
+            raise NotUnderstood("the exit status of a program that failed")
+        return status
 
     # The commands
 
@@ -109,6 +116,8 @@ class _Shell:
             case Case():
                 self._case(node, tested=tested)
             case Function(name, body):
+                if BUILTINS.fullmatch(name):
+                    raise NotUnderstood(f"a function in the place of '{name}'")
                 self._functions[name] = body
                 self._set(0)
 
@@ -185,12 +194,15 @@ class _Shell:
             case (first, *others) if (
                 plain_name(first.plain) in _SAYING and first.plain not in self._functions
             ):
-                self._say(others)
+                self._say(plain_name(first.plain), others)
             case words:
                 self._program(self._expansion.words(words))
 
-    def _say(self, words: list[ShellWord]) -> None:
+    def _say(self, program: str, words: list[ShellWord]) -> None:
         """Pass over a message, and the programs whose output it has."""
+        if program == "printf" and not (words and _is_format(words[0])):
+            raise NotUnderstood("an option or a format of 'printf'")
+        self._expansion.check_set(words)
         for part in (part for word in words for part in word.parts if isinstance(part, Opaque)):
             if not re.match(r"`|\$\((?!\()", part.source):
                 raise NotUnderstood(f"'{part.source}'")
@@ -205,6 +217,11 @@ class _Shell:
                 return matches(self._expansion.plain(words[0]), expression)
         return condition([self._expansion.plain(word) for word in words])
 
+    def _test(self, arguments: list[str]) -> None:
+        if "==" in arguments and not self._script.is_bash:
+            raise NotUnderstood("'==', which not every sh has")
+        self._set(int(not condition(arguments)))
+
     def _program(self, words: list[str]) -> None:
         match words:
             case []:
@@ -218,13 +235,13 @@ class _Shell:
             case ["exit" | "return" as name, *arguments]:
                 self._end(name, arguments)
             case ["[", *arguments, "]"] | ["test", *arguments]:
-                self._set(int(not condition(arguments)))
+                self._test(arguments)
             case ["set", *arguments]:
                 self._options(arguments)
             case ["shift"] | ["shift", "1"] if self._expansion.arguments:
                 del self._expansion.arguments[0]
                 self._set(0)
-            case [name, *_] if name == "[" or BUILTINS.fullmatch(name):
+            case [name, *_] if name in {"[", "printf"} or BUILTINS.fullmatch(name):
                 raise NotUnderstood(f"the command '{' '.join(words)}'")
             case _:
                 self._external(tuple(words))
@@ -235,7 +252,7 @@ class _Shell:
         found = call(inner) if user in {"", ROOT} else None
         if found:
             self._trace.calls.append(found)
-            self._set(None)
+            self._set(None, exact=False)
         elif not self._runs_script(inner, root=user == ROOT or (self._root and not user)):
             self._trace.is_pure = False
             verb = next((word for word in inner[1:] if not word.startswith("-")), "")
@@ -255,7 +272,8 @@ class _Shell:
                 return False
         if shell and script.is_bash and shell != "bash":
             raise NotUnderstood("a script of bash that another shell runs")
-        self._set(_Shell(self._trace, self._scripts, script, arguments, root=root).run())
+        inner = _Shell(self._trace, self._scripts, script, arguments, root=root)
+        self._set(inner.run(), exact=inner.is_exact)
         return True
 
     def _function(self, body: Node, arguments: list[str]) -> None:
@@ -290,3 +308,9 @@ class _Shell:
         self._errexit |= "e" in flags or "errexit" in arguments
         self._expansion.unset_fails |= "u" in flags or "nounset" in arguments
         self._set(0)
+
+
+def _is_format(word: ShellWord) -> bool:
+    """Whether this is a format of printf, known without an expansion."""
+    texts = [part.text for part in word.parts if isinstance(part, Literal)]
+    return len(texts) == len(word.parts) and _FORMAT.fullmatch("".join(texts)) is not None

@@ -15,9 +15,12 @@ MOST_LENGTH: Final = 4096
 _PATTERN = re.compile(r"[*?\[{~]")
 _WORD = re.compile(r"[^ \t\n]+")
 _DECIDING = re.compile(
-    r"_|IFS|E?UID|PATH|GROUPS|LINENO|S?RANDOM|SECONDS|EPOCH.*|OPT.*|(?:BASH|DBUS|SYSTEMD|XDG|LD)(?:_.*|OPTS)"
+    r"_|(?:BASH|COMP|DBUS|EPOCH|FUNC|GLOB|HIST|HOST|LANG|LINE|OPT|READLINE|SHELL).*"
+    r"|(?:LC|LD|SYSTEMD|XDG)_.*|CDPATH|COLUMNS|COPROC|DIRSTACK|E?UID|ENV|EXECIGNORE|GROUPS|HOME|IFS|MACHTYPE"
+    r"|MAPFILE|OSTYPE|PATH|PIPESTATUS|POSIXLY_CORRECT|PPID|PS[0-4]|(?:OLD)?PWD|S?RANDOM|REPLY|SECONDS|SHLVL|TERM"
+    r"|TIMEFORMAT|TMOUT|TMPDIR"
 )
-"""The names of parameters that bash changes itself, or that change what programs do."""
+"""The names of parameters that a shell sets or obeys itself, or that change what programs do."""
 
 _ESCAPED: Final = {"*": "[*]", "?": "[?]", "[": "[[]"}
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,8})")
@@ -54,6 +57,12 @@ class Expansion:
         if _DECIDING.fullmatch(name):
             raise NotUnderstood(f"the assignment to '{name}'")
         self.values[name] = self.text(value)
+
+    def check_set(self, words: Iterable[ShellWord]) -> None:
+        """Refuse words that end a shell because a parameter in them is not set (set -u)."""
+        for part in (part for word in words for part in word.parts if isinstance(part, Parameter)):
+            if self.unset_fails and part.name != "?":
+                self._expanded(part)
 
     def text(self, word: ShellWord) -> str:
         """Expand a word that is not split, and that no file name can replace."""

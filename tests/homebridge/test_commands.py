@@ -1,10 +1,12 @@
 """Commands that stay commands do as the plugin did: the same words, by the same user, with the same pace."""
 
 import json
+import time
 
 import pytest
 
-from tests.homebridge.importing import argvs, group, groups, imported, notes, switch, switches
+from hkswitch.homebridge.commands import read
+from tests.homebridge.importing import argvs, group, groups, imported, machine, notes, switch, switches
 
 AS_SHELL = {
     "a pipe": "ping -c 2 -W 1 tv | grep -i '2 received'",
@@ -114,6 +116,13 @@ def test_a_homebridge_of_root_needs_no_user() -> None:
     )
 
 
+def test_a_homebridge_of_root_runs_what_others_can_write() -> None:
+    found = imported(switches(switch("A", "/home/jo/a | b", "c")), user="root")
+    assert notes(found)["'A'"] == [
+        f"'/home/jo/a' runs or is used as root, and users other than root can write it; {COPY}"
+    ]
+
+
 SHAPES = {
     "on and off": (("on", "off", None), {"assume_state": True}, ["start", "stop"]),
     "on alone": (("on", None, None), {"momentary": True}, ["start"]),
@@ -218,6 +227,26 @@ NOTES = {
         switch("A", "sudo python3 /home/jo/a.py", "sudo /opt/b"),
         f"'/home/jo/a.py' runs as root, and users other than root can write it; {COPY}",
     ),
+    "a program of others for a shell": (
+        switch("A", "sudo bash /home/jo/on", "sudo /opt/b"),
+        f"'/home/jo/on' runs or is used as root, and users other than root can write it; {COPY}",
+    ),
+    "a script of others in a text": (
+        switch("A", "sudo sh -c '/home/jo/x.sh on;b'", "sudo /opt/b"),
+        f"'/home/jo/x.sh' runs as root, and users other than root can write it; {COPY}",
+    ),
+    "a program of others in a text": (
+        switch("A", """sudo sh -c 'a;"/tmp/x" on'""", "sudo /opt/b"),
+        f"'/tmp/x' runs or is used as root, and users other than root can write it; {COPY}",
+    ),
+    "a program of others in a substitution": (
+        switch("A", "sudo sh -c 'a $(/var/tmp/x)'", "sudo /opt/b"),
+        f"'/var/tmp/x' runs or is used as root, and users other than root can write it; {COPY}",
+    ),
+    "a program of others in an option": (
+        switch("A", "sudo a --run=/home/jo/on", "sudo /opt/b"),
+        f"'/home/jo/on' runs or is used as root, and users other than root can write it; {COPY}",
+    ),
     "a dimmer": (switch("A", "a", "b", dim_cmd="c %s"), "key 'dim_cmd' has no counterpart"),
     "a key that is misspelt": (switch("A", "a", "b", pooling=True), "key 'pooling' is unknown, and ignored"),
     "a name": (switch("A", "a", "b", model=1), "key 'model' has no counterpart"),
@@ -233,6 +262,9 @@ NO_NOTES = {
     "empty keys": switch("A", "a", "b", manufacturer="", model=None),
     "a program of root": switch("A", "sudo /usr/local/bin/a", "sudo /opt/b"),
     "an address": switch("A", "curl http://pc/a.php", "b"),
+    "an address for root": switch("A", "sudo curl http://pc/home/a.php", "sudo sh -c 'wget pc/home/b; c'"),
+    "files of root": switch("A", "sudo cat /srv/home/x /homes/x", "sudo sh -c '/opt/home/b;/opt/tmp/c'"),
+    "others' programs for a shell": switch("A", "bash /home/jo/on", "sh -c '/home/jo/x.sh on;b'"),
 }
 
 
@@ -312,3 +344,20 @@ def test_other_plugins_that_are_read() -> None:
     assert "any output of its state_cmd meant On; hkswitch takes exit status 0 for On" in said["'Old'"]
     assert "key 'keyword' has no counterpart" in said["'Old'"]
     assert said["'Flag'"] == ["key 'state' has no counterpart"]
+
+
+HOSTILE = {
+    "blank lines": ("a; ", " \n", "x"),
+    "sudo again and again": ("", "sudo ", "x"),
+    "substitutions without an end": ("", "$(", ""),
+    "subshells": ("", "(", ""),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "again", "after"), [pytest.param(*row, id=name) for name, row in HOSTILE.items()]
+)
+def test_a_long_command_takes_no_time(before: str, again: str, after: str) -> None:
+    started = time.process_time()
+    assert read(before + again * (400_000 // len(again)) + after, machine({})).why
+    assert time.process_time() - started < 1

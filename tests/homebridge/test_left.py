@@ -51,7 +51,11 @@ LEFT = {
     ),
     "a word that is too long": (
         switch("A", "true " + "x" * 5000, "true"),
-        "its on_cmd is invalid: is too long; at most 4096 characters are allowed",
+        "its on_cmd is too long; at most 4096 characters are allowed",
+    ),
+    "words that are too long together": (
+        switch("A", "true" + " xxxxxxx" * 512, "true"),
+        "its on_cmd is too long; at most 4096 characters are allowed",
     ),
     "too many words": (
         switch("A", "true" + " x" * 128, "true"),

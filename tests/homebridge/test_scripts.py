@@ -4,6 +4,7 @@ bash itself is asked, with a systemctl that only records its arguments: they mus
 """
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -140,7 +141,7 @@ NOT_UNDERSTOOD = {
     ),
     "a second choice by $?": (
         'systemctl start smb; [ "$?" -ne 0 ] && systemctl start smbd; true',
-        "it does something else if a unit fails",
+        "the exit status of a program that failed",
     ),
     "nothing": ("echo done", "it does nothing with units"),
     "a refusal": ("echo no; exit 1", "it refuses these arguments"),
@@ -177,7 +178,45 @@ NOT_UNDERSTOOD = {
     "a user's unit": ("systemctl --user start smb", "it runs other programs, too"),
     "somebody else": ("sudo -u pi systemctl start smb", "it runs other programs, too"),
     "return in no function": ("systemctl start smb; return 0", "'return' outside of a function"),
-    "a status of another program": ("mount; [ $? = 32 ]", "the exit status of another program"),
+    "a status of another program": ("mount; [ $? = 32 ]", "the exit status of a program that failed"),
+    "a status of systemctl": (
+        "systemctl start smb; if [ $? -eq 1 ]; then systemctl start smbd; fi",
+        "the exit status of a program that failed",
+    ),
+    "a status in a case": (
+        "systemctl start smb; case $? in 1) /opt/alarm;; esac",
+        "the exit status of a program that failed",
+    ),
+    "a status of systemctl in a shell": (
+        "bash -c 'systemctl start smb'; [ $? = 1 ] && systemctl start smbd; true",
+        "the exit status of a program that failed",
+    ),
+    "printf for a variable": (
+        "verb=start; printf -v verb stop; systemctl $verb smb",
+        "an option or a format of 'printf'",
+    ),
+    "printf for a variable, by a variable": (
+        "o=-v; verb=start; printf $o verb stop; systemctl $verb smb",
+        "an option or a format of 'printf'",
+    ),
+    "printf in quotes": (
+        "verb=start; 'printf' -v verb stop; systemctl $verb smb",
+        "the command 'printf -v verb stop'",
+    ),
+    "printf that fails": ("set -e; printf %d x; systemctl start smb", "an option or a format of 'printf'"),
+    "an argument that is not there for a message": (
+        'set -u; echo "on $3"; systemctl start smb',
+        "'$3' without a value",
+    ),
+    "a function that exit calls": (
+        "exit() { systemctl start smbd; }; systemctl start smb; exit $?",
+        "a function in the place of 'exit'",
+    ),
+    "a folder as a verb": ("DIRSTACK=start; systemctl $DIRSTACK smb", "the assignment to 'DIRSTACK'"),
+    "a command in a prompt": (
+        "PS4='$(systemctl stop smb)'; set -x; systemctl start smb",
+        "the assignment to 'PS4'",
+    ),
     "an argument for set": ("set errexit; systemctl start $1", "'set errexit'"),
     "a source": (". /etc/default/units; systemctl start $U", "the command '. /etc/default/units'"),
     "a failure that ends it": ("set -e; false; systemctl start smb", "it refuses these arguments"),
@@ -316,6 +355,27 @@ def test_a_script_of_sh_has_no_syntax_of_bash(body: str, sign: str) -> None:
     assert found.why == f"it contains something unsupported: {sign}, which not every sh has"
     assert effect(f"#!/bin/bash\n{body}", "start", "web").call
     assert read(f"sudo sh {USUAL_PATH}", machine({USUAL_PATH: b"#!/bin/bash\ntrue\n"})).effect.call is None
+
+
+def test_a_comparison_of_bash_is_one_in_quotes_too() -> None:
+    text = '[ "$1" "==" on ] || systemctl start smb'
+    assert effect(f"#!/bin/sh\n{text}", "off").why == "'==', which not every sh has"
+    assert effect(f"#!/bin/bash\n{text}", "off").call
+
+
+def test_a_name_of_a_function_is_one_in_every_shell() -> None:
+    found = effect("#!/bin/sh\na-b() { systemctl start smb; }\na-b")
+    assert found.why == "it contains something unsupported: '(' in this place"
+
+
+@pytest.mark.parametrize("shell", [("bash", "compgen -v"), ("dash", "set")])
+def test_a_variable_that_a_shell_sets_itself_is_not_assigned(shell: tuple[str, str]) -> None:
+    program, text = shell
+    ended = subprocess.run([program, "-c", text], env={}, capture_output=True, text=True, check=True)
+    names = [name for name in re.split(r"[=\n]", ended.stdout) if re.fullmatch(r"[A-Z]\w+", name)]
+    assert "IFS" in names
+    for name in [*names, "_", "MAPFILE", "COMPREPLY", "COPROC", "OPTARG", "REPLY", "FUNCNAME", "HISTCMD"]:
+        assert effect(f"#!/bin/sh\n{name}=start; systemctl start smb").why == f"the assignment to '{name}'"
 
 
 @pytest.mark.parametrize(
