@@ -259,6 +259,13 @@ def test_everything_else_is_named_once(block: dict[str, Any], note: str) -> None
     assert f"# {note[0].upper()}{note[1:]}."[:300] in found.text.replace("...", "")[:2000]
 
 
+@pytest.mark.parametrize("platform", ["config", "homebridge-config-ui-x.config"])
+def test_homebridges_own_interface_needs_no_mention(platform: str) -> None:
+    config = json.loads(switches(SPARE))
+    config["platforms"].append({"platform": platform, "name": "Config"})
+    assert imported(json.dumps(config)).notes == ()
+
+
 def test_script2_without_a_file_is_told_what_to_do() -> None:
     config = json.loads(switches(SPARE))
     config["accessories"] = [{"accessory": "Script2", "name": "S", "on": "a", "off": "b", "state": "c"}]
