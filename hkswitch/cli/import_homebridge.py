@@ -1,5 +1,6 @@
 """`hkswitch import-homebridge`: converts a Homebridge config to an hkswitch config."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -167,9 +168,15 @@ def _contents(file: Path, most_bytes: int) -> bytes:
     try:
         return read_regular(file, most_bytes + 1)
     except OSError as error:
-        raise Failure(
-            f"cannot read {file}: {error.strerror or error}", exit_of(error, Exit.CONFIG)
-        ) from error
+        reason = f"cannot read {file}: {error.strerror or error}{_remedy(file, error)}"
+        raise Failure(reason, exit_of(error, Exit.CONFIG)) from error
+
+
+def _remedy(file: Path, error: OSError) -> str:
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
+        return "; use sudo"
+    is_folder = error.errno == errno.EINVAL and file.is_dir()
+    return "; name its config.json" if is_folder else ""
 
 
 def _scripts(wrappers: tuple[str, ...]) -> dict[str, bytes | None]:

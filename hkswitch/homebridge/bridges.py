@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from hkswitch.homebridge.damage import is_text
+from hkswitch.homebridge.switches import WITHOUT_ACCESSORIES
 from hkswitch.homebridge.wording import quoted
 from hkswitch.model.errors import Exit, Failure
 
@@ -18,8 +19,6 @@ LEAST_TEXT: Final = 2
 
 _USERNAME: Final = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}")
 _LARGEST_PORT: Final = 65535
-_WITHOUT_ACCESSORIES: Final = frozenset({"config", "homebridge-config-ui-x.config"})
-"""The platform of Homebridge's own user interface."""
 
 
 class HomebridgeBridge(NamedTuple):
@@ -62,7 +61,7 @@ def _others(config: object, bridge: HomebridgeBridge, platforms: frozenset[str])
             child = _username(_child(block)) if _child(block) else ""
             if child != (bridge.username if bridge.is_child else "") or not _kind(block):
                 continue
-            if kind == "accessories" or _kind(block).casefold() not in platforms | _WITHOUT_ACCESSORIES:
+            if kind == "accessories" or _kind(block).casefold() not in platforms | WITHOUT_ACCESSORIES:
                 name = block.get("name")
                 yield f"{_kind(block)} {quoted(name)}" if isinstance(name, str) else _kind(block)
 

@@ -17,6 +17,9 @@ MOST_SWITCHES: Final = 1000
 PLATFORMS: Final = frozenset({"cmdswitch2", "homebridge-cmdswitch2.cmdswitch2"})
 """The names of the plugin's platform, in lower case."""
 
+WITHOUT_ACCESSORIES: Final = frozenset({"config", "homebridge-config-ui-x.config"})
+"""The platform of Homebridge's own user interface."""
+
 _OLDER: Final = frozenset({"cmdswitch", "homebridge-cmdswitch.cmdswitch"})
 _SCRIPT2: Final = frozenset({"script2", "homebridge-script2.script2"})
 _COMMANDS: Final = ("on_cmd", "off_cmd", "state_cmd")
@@ -80,7 +83,7 @@ def read(config: object, file: str) -> Found:
             notes += [] if found else ["a cmdSwitch platform has no switches"]
         elif kind in PLATFORMS | _OLDER | _SCRIPT2:
             switches.append(_switch(block, "", kind))
-        else:
+        elif kind not in WITHOUT_ACCESSORIES:
             notes.append(_not_imported(block))
     if len(switches) > MOST_SWITCHES:
         raise Failure(f"{file}: it has {len(switches)} switches; the limit is {MOST_SWITCHES}", Exit.CONFIG)

@@ -100,7 +100,7 @@ async def test_both_controllers_find_everything_as_it_was_and_switch(
     code, output = await asyncio.to_thread(take, RECORDED / name, tmp_path)
     username = MAIN if name == "main" else CHILD
     what = f"Took over the bridge {username} with 3 switches and 2 controllers into {tmp_path / 'state'}."
-    assert (code, output.splitlines()[1]) == (0, what)
+    assert (code, output.splitlines()[2]) == (0, what)
     written = parse((tmp_path / "new.yaml").read_bytes(), "new.yaml")
     assert written.bridge.port == port_of(RECORDED / name)
     seen = Seen.read(RECORDED / name)
@@ -243,6 +243,34 @@ def test_only_the_owner_can_read_the_new_config_whatever_the_umask_is(tmp_path: 
         os.umask(before)
     assert (tmp_path / "new.yaml").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "new.yaml").read_text() == "secret"
+
+
+@pytest.mark.parametrize(
+    ("error", "user", "remedy"),
+    [
+        (PermissionError(13, "Permission denied"), 1000, "Permission denied; use sudo"),
+        (PermissionError(13, "Permission denied"), 0, "Permission denied"),
+        (FileNotFoundError(2, "No such file or directory"), 1000, "No such file or directory"),
+    ],
+)
+def test_a_config_that_only_root_can_read_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, user: int, remedy: str
+) -> None:
+    def fail(_file: Path, _most_bytes: int) -> bytes:
+        raise error
+
+    monkeypatch.setattr(import_homebridge_module, "read_regular", fail)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    with pytest.raises(Failure) as caught:
+        read(Path("/x/config.json"))
+    assert str(caught.value) == f"cannot read /x/config.json: {remedy}"
+
+
+def test_a_folder_in_place_of_the_config_is_refused_with_the_remedy(folder: Path) -> None:
+    with pytest.raises(Failure) as caught:
+        read(folder)
+    assert str(caught.value).startswith(f"cannot read {folder}: ")
+    assert str(caught.value).endswith("; name its config.json")
 
 
 # Refusals

@@ -83,7 +83,8 @@ def test_what_cannot_be_imported_is_named_with_the_reason(item: object, why: str
     found = imported(switches(item, SPARE))
     assert [each.why for each in found.left] == [why]
     assert [group.id for group in groups(found)] == ["spare"]
-    assert found.summary.startswith("Imported 1 of 2 switches.\n")
+    kinds = "Groups of units: 1; groups of commands: 0."
+    assert found.summary == f"Imported 1 of 2 switches.\n{kinds}\n{found.left[0]}"
 
 
 @pytest.mark.parametrize("item", [pytest.param(row[0], id=name) for name, row in LEFT.items()])
@@ -261,6 +262,13 @@ def test_everything_else_is_named_once(block: dict[str, Any], note: str) -> None
     assert note in found.summary
     assert [group.id for group in groups(found)] == ["spare"]
     assert f"# {note[0].upper()}{note[1:]}."[:300] in found.text.replace("...", "")[:2000]
+
+
+@pytest.mark.parametrize("platform", ["config", "homebridge-config-ui-x.config"])
+def test_homebridges_own_interface_needs_no_mention(platform: str) -> None:
+    config = json.loads(switches(SPARE))
+    config["platforms"].append({"platform": platform, "name": "Config"})
+    assert imported(json.dumps(config)).notes == ()
 
 
 def test_script2_without_a_file_is_told_what_to_do() -> None:

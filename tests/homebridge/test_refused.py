@@ -65,7 +65,7 @@ REFUSED = {
     "other platforms": (
         '{"platforms": [{"platform": "config"}, {"platform": "Hue\\u0007"}, {"platform": 1}, 2]}',
         (
-            f"{NONE}: not imported: the platform 'config'\nconfig.json: not imported: the platform 'Hue\\x07'"
+            f"{NONE}: not imported: the platform 'Hue\\x07'"
             "\nconfig.json: not imported: the platform without a type"
             "\nconfig.json: not imported: the accessory without a type"
         ),
