@@ -47,6 +47,7 @@ class CmdSwitch(NamedTuple):
 
     `interval_seconds` and `timeout_seconds` are 0 if none is in effect.
     `by_output`: it is on if its state command prints anything.
+    `block`: the number of its platform or accessory, each of which is an instance of the plugin.
     """
 
     name: str
@@ -57,8 +58,8 @@ class CmdSwitch(NamedTuple):
     timeout_seconds: int = 0
     broken: str = ""
     notes: tuple[str, ...] = ()
-    kind: str = ""
     by_output: bool = False
+    block: int = 0
 
 
 class Found(NamedTuple):
@@ -72,14 +73,15 @@ def read(config: object, file: str) -> Found:
     """Return all switches, in the file's order. Raises `Failure`."""
     switches: list[CmdSwitch] = []
     notes: list[str] = []
-    for block in _blocks(config):
+    for number, block in enumerate(_blocks(config)):
         kind = _kind(block)
         if kind in PLATFORMS | _OLDER and "platform" in block:
             notes += (f"the platform's {note}" for note in _notes_on_keys(block, ("switches",)))
-            switches += (found := list(_switches(block.get("switches"), kind)))
+            found = [each._replace(block=number) for each in _switches(block.get("switches"), kind)]
+            switches += found
             notes += [] if found else ["a cmdSwitch platform has no switches"]
         elif kind in PLATFORMS | _OLDER | _SCRIPT2:
-            switches.append(_switch(block, "", kind))
+            switches.append(_switch(block, "", kind)._replace(block=number))
         else:
             notes.append(_not_imported(block))
     if len(switches) > MOST_SWITCHES:
@@ -142,7 +144,6 @@ def _switch(item: object, key: str, kind: str) -> CmdSwitch:
         interval_seconds=(_whole(item.get("interval")) or 1) if item.get("polling") is True else 0,
         timeout_seconds=_timeout(item.get("timeout")),
         notes=tuple(_notes_on_keys(item, (*keys, *_PACE))),
-        kind=kind,
         by_output=kind in _OLDER,
     )
 
