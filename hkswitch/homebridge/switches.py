@@ -19,6 +19,7 @@ PLATFORMS: Final = frozenset({"cmdswitch2", "homebridge-cmdswitch2.cmdswitch2"})
 
 _OLDER: Final = frozenset({"cmdswitch", "homebridge-cmdswitch.cmdswitch"})
 _SCRIPT2: Final = frozenset({"script2", "homebridge-script2.script2"})
+_PLUGINS: Final = ("homebridge-cmdswitch2", "homebridge-cmdswitch", "homebridge-script2")
 _COMMANDS: Final = ("on_cmd", "off_cmd", "state_cmd")
 _COMMANDS_OF_SCRIPT2: Final = ("on", "off", "fileState")
 _OF_HOMEBRIDGE: Final = ("platform", "accessory", "_bridge", "name")
@@ -72,7 +73,7 @@ class Found(NamedTuple):
 def read(config: object, file: str) -> Found:
     """Return all switches, in the file's order. Raises `Failure`."""
     switches: list[CmdSwitch] = []
-    notes: list[str] = []
+    notes = [*_disabled(config)]
     for number, block in enumerate(_blocks(config)):
         kind = _kind(block)
         if kind in PLATFORMS | _OLDER and "platform" in block:
@@ -100,6 +101,14 @@ def _blocks(config: object) -> Iterator[Mapping[str, object]]:
             blocks = config.get(kind)
             for block in blocks if isinstance(blocks, list) else ():
                 yield block if isinstance(block, dict) else {}
+
+
+def _disabled(config: object) -> Iterator[str]:
+    """Yield a note for each of the plugins that Homebridge does not load."""
+    names = config.get("disabledPlugins") if isinstance(config, dict) else None
+    for name in names if isinstance(names, list) else ():
+        if name in _PLUGINS:
+            yield f"{name} is disabled in Homebridge (disabledPlugins); its switches are imported"
 
 
 def _kind(block: Mapping[str, object]) -> str:

@@ -285,6 +285,20 @@ def test_everything_else_is_named_once(block: dict[str, Any], note: str) -> None
     assert f"# {note[0].upper()}{note[1:]}."[:300] in found.text.replace("...", "")[:2000]
 
 
+def test_a_disabled_plugin_is_told() -> None:
+    names = ["homebridge-hue", "homebridge-cmdswitch2", 1, ["x"], None]
+    found = imported(json.dumps(json.loads(switches(SPARE)) | {"disabledPlugins": names}))
+    told = "homebridge-cmdswitch2 is disabled in Homebridge (disabledPlugins)"
+    assert found.notes == (f"{told}; its switches are imported",)
+    assert len(groups(found)) == 1
+
+
+@pytest.mark.parametrize("disabled", [["homebridge-hue"], [], "homebridge-cmdswitch2", {}, None])
+def test_no_other_plugin_that_is_disabled_matters(disabled: object) -> None:
+    found = imported(json.dumps(json.loads(switches(SPARE)) | {"disabledPlugins": disabled}))
+    assert found.notes == ()
+
+
 def test_script2_without_a_file_is_told_what_to_do() -> None:
     config = json.loads(switches(SPARE))
     config["accessories"] = [{"accessory": "Script2", "name": "S", "on": "a", "off": "b", "state": "c"}]
