@@ -8,7 +8,7 @@ from hkswitch.homebridge import jsonc, switches, writer
 from hkswitch.homebridge.commands import Machine
 from hkswitch.homebridge.groups import Draft, NewGroup, draft
 from hkswitch.homebridge.imported import Imported, Left, NothingImported, Origin, count
-from hkswitch.homebridge.names import Taken
+from hkswitch.homebridge.names import Taken, name_of
 from hkswitch.homebridge.switches import CmdSwitch
 from hkswitch.homebridge.systemctl import ROOT
 from hkswitch.homebridge.wording import called, quoted
@@ -19,6 +19,7 @@ from hkswitch.model.group import MOST_ACCESSORIES
 _NO_ROOM: Final = f"HomeKit allows at most {MOST_ACCESSORIES} accessories per bridge"
 _SAME_NAME: Final = "a later switch has the same name, and the plugin keeps only that one"
 _KEPT: Final = "an earlier switch has the same name, and is not imported"
+_OF_A_NAME: Final = "a name has letters, digits, spaces and apostrophes"
 _TO_TRY: Final = (
     "Validate it with `hkswitch check --config FILE`, install it, and try each with `sudo hkswitch start ID`,"
 )
@@ -67,10 +68,10 @@ def convert(config: bytes, file: str, machine: Machine, folder: str = "") -> Imp
 def _entries(found: tuple[CmdSwitch, ...], machine: Machine, folder: str) -> Iterator[_Entry]:
     """Yield the switches with unique ids and names; those for which there is no room are not imported."""
     taken, room = Taken(), MOST_ACCESSORIES
-    last = {(switch.kind, switch.name): index for index, switch in enumerate(found)}
-    seen: set[tuple[str, str]] = set()
+    last = {(switch.block, switch.name): index for index, switch in enumerate(found)}
+    seen: set[tuple[int, str]] = set()
     for index, switch in enumerate(found):
-        key = switch.kind, switch.name
+        key = switch.block, switch.name
         if switch.name and last[key] > index:
             made = Draft(switch, None, (_SAME_NAME,))
         elif not room:
@@ -90,7 +91,9 @@ def _named(made: Draft, group_id: str, name: str) -> _Entry:
     if not made.switch.name:
         made = made._replace(notes=("it had no name; choose one", *made.notes))
     elif unicodedata.normalize("NFC", made.switch.name) != name:
-        note = f"renamed from {called(made.switch.name)}: a name has letters, digits, spaces and apostrophes"
+        is_taken = name_of(made.switch.name) != name
+        why = "an earlier switch has that name" if is_taken else _OF_A_NAME
+        note = f"renamed from {called(made.switch.name)}: {why}"
         made = made._replace(notes=(note, *made.notes))
     return _Entry(made, group_id, name)
 

@@ -22,6 +22,7 @@ WITHOUT_ACCESSORIES: Final = frozenset({"config", "homebridge-config-ui-x.config
 
 _OLDER: Final = frozenset({"cmdswitch", "homebridge-cmdswitch.cmdswitch"})
 _SCRIPT2: Final = frozenset({"script2", "homebridge-script2.script2"})
+_PLUGINS: Final = ("homebridge-cmdswitch2", "homebridge-cmdswitch", "homebridge-script2")
 _COMMANDS: Final = ("on_cmd", "off_cmd", "state_cmd")
 _COMMANDS_OF_SCRIPT2: Final = ("on", "off", "fileState")
 _OF_HOMEBRIDGE: Final = ("platform", "accessory", "_bridge", "name")
@@ -50,6 +51,7 @@ class CmdSwitch(NamedTuple):
 
     `interval_seconds` and `timeout_seconds` are 0 if none is in effect.
     `by_output`: it is on if its state command prints anything.
+    `block`: the number of its platform or accessory, each of which is an instance of the plugin.
     """
 
     name: str
@@ -60,8 +62,8 @@ class CmdSwitch(NamedTuple):
     timeout_seconds: int = 0
     broken: str = ""
     notes: tuple[str, ...] = ()
-    kind: str = ""
     by_output: bool = False
+    block: int = 0
 
 
 class Found(NamedTuple):
@@ -74,15 +76,16 @@ class Found(NamedTuple):
 def read(config: object, file: str) -> Found:
     """Return all switches, in the file's order. Raises `Failure`."""
     switches: list[CmdSwitch] = []
-    notes: list[str] = []
-    for block in _blocks(config):
+    notes = [*_disabled(config)]
+    for number, block in enumerate(_blocks(config)):
         kind = _kind(block)
         if kind in PLATFORMS | _OLDER and "platform" in block:
             notes += (f"the platform's {note}" for note in _notes_on_keys(block, ("switches",)))
-            switches += (found := list(_switches(block.get("switches"), kind)))
+            found = [each._replace(block=number) for each in _switches(block.get("switches"), kind)]
+            switches += found
             notes += [] if found else ["a cmdSwitch platform has no switches"]
         elif kind in PLATFORMS | _OLDER | _SCRIPT2:
-            switches.append(_switch(block, "", kind))
+            switches.append(_switch(block, "", kind)._replace(block=number))
         elif kind not in WITHOUT_ACCESSORIES:
             notes.append(_not_imported(block))
     if len(switches) > MOST_SWITCHES:
@@ -101,6 +104,14 @@ def _blocks(config: object) -> Iterator[Mapping[str, object]]:
             blocks = config.get(kind)
             for block in blocks if isinstance(blocks, list) else ():
                 yield block if isinstance(block, dict) else {}
+
+
+def _disabled(config: object) -> Iterator[str]:
+    """Yield a note for each of the plugins that Homebridge does not load."""
+    names = config.get("disabledPlugins") if isinstance(config, dict) else None
+    for name in names if isinstance(names, list) else ():
+        if name in _PLUGINS:
+            yield f"{name} is disabled in Homebridge (disabledPlugins); its switches are imported"
 
 
 def _kind(block: Mapping[str, object]) -> str:
@@ -145,7 +156,6 @@ def _switch(item: object, key: str, kind: str) -> CmdSwitch:
         interval_seconds=(_whole(item.get("interval")) or 1) if item.get("polling") is True else 0,
         timeout_seconds=_timeout(item.get("timeout")),
         notes=tuple(_notes_on_keys(item, (*keys, *_PACE))),
-        kind=kind,
         by_output=kind in _OLDER,
     )
 

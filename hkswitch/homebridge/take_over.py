@@ -11,7 +11,7 @@ from hkswitch.homebridge.bridge_identity import BridgeIdentity, read_identity
 from hkswitch.homebridge.bridges import HomebridgeBridge
 from hkswitch.homebridge.cached_accessories import PLUGIN, Cached, read_cached
 from hkswitch.homebridge.damage import Damaged, shown
-from hkswitch.homebridge.identifiers import Identifiers, Known, read_identifiers, uuid_of
+from hkswitch.homebridge.identifiers import SWITCH, Identifiers, Known, read_identifiers, uuid_of
 from hkswitch.homebridge.imported import Left, Origin
 from hkswitch.homebridge.switches import PLATFORMS
 from hkswitch.model.errors import Exit, Failure
@@ -83,7 +83,7 @@ def take_over(
     if not switches:
         raise _refused(f"{ids_file} has none of its switches")
     iids = {1: ids.bridge.iids} | {known.aid: known.iids for known in ids.accessories.values()}
-    notes = tuple(_notes(origins, switches))
+    notes = tuple(_notes(origins, switches, ids, blocks))
     return TakeOver(bridge, identity, switches, iids, ids.first_free_aid, notes)
 
 
@@ -145,6 +145,8 @@ def _switches(
         known = ids.accessories.get(uuid)
         if known is None or last[origin.switch] != identity:  # the plugin uses the later of two
             continue
+        if _was_light(known, blocks.get(origin.switch, {})):
+            continue
         if _ON not in known.iids:
             raise Damaged(ids_file, f"{shown(origin.switch)} has no switch")
         texts = bridges.usual_accessory_texts(blocks.get(origin.switch, {}))
@@ -152,6 +154,11 @@ def _switches(
         if uuid in cached:
             name, texts = cached[uuid].name, {**texts, **cached[uuid].texts}
         yield _taken(identity, origin, known, name[: bridges.MOST_TEXT], texts)
+
+
+def _was_light(known: Known, block: Mapping[str, object]) -> bool:
+    """Whether the accessory is a dimmable light. A switch cannot have its ids, which stay out of use."""
+    return bool(block.get("dim_cmd")) and SWITCH not in known.iids
 
 
 def _taken(identity: str, origin: Origin, known: Known, name: str, texts: Mapping[str, str]) -> TakenSwitch:
@@ -164,8 +171,13 @@ def _taken(identity: str, origin: Origin, known: Known, name: str, texts: Mappin
 def _notes(
     origins: Mapping[str, Origin],
     switches: tuple[TakenSwitch, ...],
+    ids: Identifiers,
+    blocks: Mapping[str, Mapping[str, object]],
 ) -> Iterator[str]:
     taken = {switch.identity for switch in switches}
     for identity, origin in origins.items():
         if identity not in taken:
-            yield f"{shown(origin.switch)} is new in the Home app: Homebridge has not served it yet"
+            known, block = ids.accessories.get(uuid_of(origin.switch)), blocks.get(origin.switch, {})
+            is_light = known is not None and _was_light(known, block)
+            why = "its dim_cmd made it a light" if is_light else "Homebridge has not served it yet"
+            yield f"{shown(origin.switch)} is new in the Home app: {why}"

@@ -167,6 +167,29 @@ def test_only_the_later_of_two_switches_with_one_name_is_kept() -> None:
     assert "an earlier switch has the same name, and is not imported" in found.text
 
 
+def two_blocks(*names: str) -> str:
+    """A config with two blocks of the plugin, each on a bridge of its own, with the same switches."""
+    config = json.loads(switches(*(systemd(name, "a") for name in names)))
+    children = ({"_bridge": {"username": f"0E:8A:11:22:33:4{n}"}} for n in range(2))
+    config["platforms"] = [config["platforms"][0] | child for child in children]
+    return json.dumps(config)
+
+
+def test_two_blocks_may_have_switches_with_one_name() -> None:
+    found = imported(two_blocks("Light", "TV"))
+    assert [group.name for group in groups(found)] == ["Light", "TV", "Light 2", "TV 2"]
+    assert found.left == ()
+    assert found.text.count("renamed from 'Light': an earlier switch has that name") == 1
+
+
+def test_two_accessories_may_have_one_name() -> None:
+    accessories = [{"accessory": "CmdSwitch2", "name": "A", "on_cmd": each} for each in ("/a", "/b")]
+    assert [group.name for group in groups(imported(json.dumps({"accessories": accessories})))] == [
+        "A",
+        "A 2",
+    ]
+
+
 NAMES = {
     "Küche: Licht (oben)!": ("kuche-licht-oben", "Küche Licht oben"),
     "  'Tom\u2019s_PC'  ": ("toms-pc", "Tom's PC"),
@@ -260,7 +283,7 @@ def test_everything_else_is_named_once(block: dict[str, Any], note: str) -> None
     found = imported(json.dumps(config))
     assert found.notes == (note,)
     assert note in found.summary
-    assert [group.id for group in groups(found)] == ["spare"]
+    assert {group.units for group in groups(found)} == {("spare.service",)}
     assert f"# {note[0].upper()}{note[1:]}."[:300] in found.text.replace("...", "")[:2000]
 
 
@@ -269,6 +292,20 @@ def test_homebridges_own_interface_needs_no_mention(platform: str) -> None:
     config = json.loads(switches(SPARE))
     config["platforms"].append({"platform": platform, "name": "Config"})
     assert imported(json.dumps(config)).notes == ()
+
+
+def test_a_disabled_plugin_is_told() -> None:
+    names = ["homebridge-hue", "homebridge-cmdswitch2", 1, ["x"], None]
+    found = imported(json.dumps(json.loads(switches(SPARE)) | {"disabledPlugins": names}))
+    told = "homebridge-cmdswitch2 is disabled in Homebridge (disabledPlugins)"
+    assert found.notes == (f"{told}; its switches are imported",)
+    assert len(groups(found)) == 1
+
+
+@pytest.mark.parametrize("disabled", [["homebridge-hue"], [], "homebridge-cmdswitch2", {}, None])
+def test_no_other_plugin_that_is_disabled_matters(disabled: object) -> None:
+    found = imported(json.dumps(json.loads(switches(SPARE)) | {"disabledPlugins": disabled}))
+    assert found.notes == ()
 
 
 def test_script2_without_a_file_is_told_what_to_do() -> None:

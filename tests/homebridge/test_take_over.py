@@ -174,6 +174,38 @@ def test_of_two_groups_of_one_switch_the_later_gets_its_ids_as_in_the_plugin() -
     assert [switch.identity for switch in found.switches] == ["file-server", "web-more", "printer-2"]
 
 
+LIGHTBULB: Final = "00000043-0000-1000-8000-0026BB765291"
+
+
+def dimmable(*, dim_cmd: str) -> Files:
+    """Return the files with a printer that is a dimmable light."""
+
+    def as_light(body: Json) -> None:
+        old, new = f"{uuid_of('Printer')}|{SWITCH_ON.split('|')[1]}", f"{uuid_of('Printer')}|{LIGHTBULB}"
+        body["cache"] = {key.replace(old, new): number for key, number in body["cache"].items()}
+
+    def with_dim_cmd(body: Json) -> None:
+        for block in body["platforms"][0]["switches"]:
+            block.update({"dim_cmd": dim_cmd} if block["name"] == "Printer" else {})
+
+    return edited(edited(files(), IDS, as_light), "config.json", with_dim_cmd)
+
+
+def test_a_dimmable_light_is_a_new_switch_and_its_ids_stay_out_of_use() -> None:
+    found = taken(dimmable(dim_cmd="lamp %s"))
+    assert [switch.identity for switch in found.switches] == ["file-server", "web-more"]
+    assert found.notes == ("'Printer' is new in the Home app: its dim_cmd made it a light",)
+    light = found.iids[8]
+    assert {what.partition(".")[0] for what in light} == {"0", "3E"}
+    assert {*light.values()} == {*range(1, max(light.values()) + 1)}
+    assert found.first_free_aid == 9
+
+
+def test_a_light_without_a_dim_cmd_is_damaged() -> None:
+    with pytest.raises(Failure, match="'Printer' has no switch"):
+        taken(dimmable(dim_cmd=""))
+
+
 # Other accessories
 
 LAMP: Final = {"plugin": "homebridge-others", "UUID": uuid_of("lamp"), "displayName": "Kitchen Lamp"}
