@@ -2,9 +2,11 @@
 
 import errno
 import os
+import pwd
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -90,9 +92,12 @@ def import_homebridge(  # noqa: PLR0913 -- one for each option
         click.echo(imported.text, nl=False)
     else:
         write_new(output, imported.text)
-    click.echo(imported.summary, err=output is None)
-    if prepared is not None:
-        click.echo(prepared.carry_out(), err=output is None)
+    if prepared is None:
+        click.echo(imported.summary, err=output is None)
+        return
+    with nullcontext() if output is None else _removed_on_failure(output):
+        done = prepared.carry_out()
+    click.echo(f"{imported.summary}\n{done}", err=output is None)
 
 
 def _prepared(config: Path, imported: Imported, homebridge: Path, state_folder: Path) -> "Prepared":
@@ -191,8 +196,13 @@ def _scripts(wrappers: tuple[str, ...]) -> dict[str, bytes | None]:
 
 
 def _owner(folder: Path) -> str:
-    """Return the user that Homebridge ran as, or "" if that is unknown: the owner of its pairings."""
+    """Return the user that Homebridge ran as, or "" if that is unknown: the owner of its pairings.
+
+    Root is never assumed: a link of another user's may lead to root's folder, and so may a copy by root.
+    """
     try:
-        return (folder / "persist").owner()
+        found = (folder / "persist").lstat()
+        is_telling = stat.S_ISDIR(found.st_mode) and found.st_uid != 0
+        return pwd.getpwuid(found.st_uid).pw_name if is_telling else ""
     except (OSError, KeyError):
         return ""

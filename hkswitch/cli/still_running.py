@@ -22,6 +22,7 @@ _UNIT_FOLDERS: Final = (
     "usr/local/lib/systemd/system",
     "usr/lib/systemd/system",
     "lib/systemd/system",
+    *("run/systemd/generator", "run/systemd/generator.early", "run/systemd/generator.late"),
 )
 """Where systemd looks for units, in this order (systemd.unit(5))."""
 
@@ -33,6 +34,8 @@ _STARTS_HOMEBRIDGE: Final = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 """A script may start it, and other units may name it for their order, so only some settings are searched."""
+
+_UNIT: Final = re.compile(rb"^\s*(?:Unit|Service)\s*=\s*(\S+)", re.MULTILINE)
 
 _CONTROL_GROUPS: Final = ("sys/fs/cgroup", "sys/fs/cgroup/systemd")
 """Where each active unit has a folder: with version 2, and with version 1."""
@@ -57,9 +60,20 @@ def units_that_start_homebridge(root: Path = Path("/")) -> tuple[str, ...]:
 def _enabled(root: Path) -> Iterator[str]:
     """Yield the units that others want or require."""
     for folder in _UNIT_FOLDERS:
-        for pattern in ("*.wants/*", "*.requires/*"):
+        for pattern in ("*.wants/*", "*.requires/*", "*.upholds/*"):
             with suppress(OSError):
-                yield from (link.name for link in (root / folder).glob(pattern))
+                for link in (root / folder).glob(pattern):
+                    yield link.name
+                    yield from _started_by(root, link.name)
+
+
+def _started_by(root: Path, name: str) -> Iterator[str]:
+    """Yield the service that a timer, a socket or a path starts."""
+    stem, _, kind = name.rpartition(".")
+    if kind in {"timer", "socket", "path"}:
+        files = (root / folder / name for folder in _UNIT_FOLDERS)
+        settings = [each for text in _texts(files) for each in _UNIT.findall(text)]
+        yield from (each.decode(errors="replace") for each in settings or [f"{stem}.service".encode()])
 
 
 def _active(root: Path) -> Iterator[str]:

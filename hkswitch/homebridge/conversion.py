@@ -10,7 +10,6 @@ from hkswitch.homebridge.groups import Draft, NewGroup, draft
 from hkswitch.homebridge.imported import Imported, Left, NothingImported, Origin, count
 from hkswitch.homebridge.names import Taken, name_of
 from hkswitch.homebridge.switches import CmdSwitch
-from hkswitch.homebridge.systemctl import ROOT
 from hkswitch.homebridge.wording import called, quoted
 from hkswitch.model.config import parse
 from hkswitch.model.errors import ConfigError, Exit, Failure
@@ -116,7 +115,7 @@ def _text(
     with_notes = [each.group_id for each in groups if each.draft.notes]
     first = ", ".join(with_notes or [each.group_id for each in groups[:1]])
     head += [f"first {first}{' (see the notes below)' if with_notes else ''}."]
-    if any(each.group and each.group.commands for each in groups) and machine.user != ROOT:
+    if any(each.group and each.group.commands for each in groups):
         head += [_about_user(machine)]
     head += ["", *(f"{note[0].upper()}{note[1:]}." for note in notes)] if notes else []
     head += ["", "Not imported:", *(f"  {called(each.name)}" for each in left)] if left else []
@@ -126,7 +125,7 @@ def _text(
 def _about_user(machine: Machine) -> str:
     run = f"ommands without sudo run as {quoted(machine.user)}"
     if machine.is_assumed:
-        return f"No folder 'persist' was found: c{run}, an assumption; `--user` names another user."
+        return f"Homebridge's user is not known: c{run}, an assumption; `--user` names another user."
     return f"C{run}, as before; `--user` names another user."
 
 

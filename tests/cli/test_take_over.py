@@ -222,14 +222,14 @@ def test_a_copy_of_the_config_is_read_as_if_it_were_in_homebridges_folder(
 ) -> None:
     copy = lamp_of_a_copy(folder, tmp_path)
     monkeypatch.setattr(import_homebridge_module, "_WORKING_FOLDER", folder)
-    monkeypatch.setattr(Path, "owner", lambda path: {folder / "persist": "pi"}[path])
+    monkeypatch.setattr(import_homebridge_module, "_owner", lambda of: "pi" if of == folder else "")
     lamp = parse(read(copy, homebridge=folder).text.encode(), "new.yaml").groups[-1]
     assert (lamp.user, lamp.directory) == ("pi", str(folder))
     assert "run as 'pi', as before" in read(copy, homebridge=folder).text
     text = read(copy).text
     lamp = parse(text.encode(), "new.yaml").groups[-1]
     assert (lamp.user, lamp.directory) == ("homebridge", "")
-    assert "No folder 'persist' was found: commands without sudo run as 'homebridge'" in text
+    assert "Homebridge's user is not known: commands without sudo run as 'homebridge'" in text
     assert "as before" not in text
     assert "run as 'jo', as before" in read(copy, user="jo").text
 
@@ -548,6 +548,30 @@ STARTS: Final[dict[str, tuple[Tree, tuple[str, ...]]]] = {
     "another active program": ({f"{LIB}/a.service": OTHER, f"{GROUPS}/a.service/cgroup.procs": "1"}, ()),
     "ordered after it": (enabled("a.service", "After=homebridge.service\nExecStart=/opt/a"), ()),
     "a timer that copies it": (enabled("homebridge-copy.timer", "OnCalendar=daily"), ()),
+    "by a timer": (
+        {
+            f"{ETC}/timers.target.wants/hb.timer": "->/x",
+            f"{LIB}/hb.timer": "[Timer]\nOnBootSec=1min\n",
+            f"{LIB}/hb.service": HB,
+        },
+        ("hb.service",),
+    ),
+    "by a timer that names it": (
+        {
+            f"{ETC}/timers.target.wants/start.timer": "->/x",
+            f"{LIB}/start.timer": "[Timer]\nUnit=hb.service\n",
+            f"{LIB}/hb.service": HB,
+        },
+        ("hb.service",),
+    ),
+    "from init.d": (
+        {
+            "run/systemd/generator.late/multi-user.target.wants/homebridge.service": "->/x",
+            "run/systemd/generator.late/homebridge.service": OTHER,
+        },
+        ("homebridge.service",),
+    ),
+    "upheld": ({f"{ETC}/a.target.upholds/hb.service": "->/x", f"{LIB}/hb.service": HB}, ("hb.service",)),
     "gone": ({f"{ETC}/multi-user.target.wants/homebridge.service": "->/x"}, ()),
     "no systemd": ({}, ()),
 }
