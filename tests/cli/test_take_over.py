@@ -22,6 +22,7 @@ from hkswitch.cli.still_running import still_answers, units_that_start_homebridg
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import FORBIDDEN_CODES
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME
+from hkswitch.homebridge.identifiers import uuid_of
 from hkswitch.model.config import parse
 from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
@@ -135,6 +136,34 @@ async def test_groups_that_come_later_change_nothing_that_was_there(
         assert seen.items() <= now.items()
         assert len({aid for aid, _ in now}) == len({aid for aid, _ in seen}) + 2
         assert not {aid for aid, _ in now.keys() - seen.keys()} & set(range(9))
+        await admin.close()
+
+
+async def test_a_dimmable_light_becomes_a_new_accessory_beside_the_others(
+    silent: None, folder: Path, tmp_path: Path
+) -> None:
+    switch, light = (f"{uuid_of('Printer')}|{kind:0>8}-0000-1000-8000-0026BB765291" for kind in (49, 43))
+
+    def as_light(body: dict[str, Any]) -> None:
+        body["cache"] = {key.replace(switch, light): number for key, number in body["cache"].items()}
+
+    def with_dim_cmd(body: dict[str, Any]) -> None:
+        found = {block["name"]: block for block in body["platforms"][0]["switches"]}
+        found["Printer"]["dim_cmd"] = "lamp %s"
+
+    edit(folder / "persist/IdentifierCache.CC223DE3CE30.json", as_light)
+    edit(folder / "config.json", with_dim_cmd)
+    code, output = await asyncio.to_thread(take, folder, tmp_path)
+    assert code == 0
+    assert "'Printer' is new in the Home app: its dim_cmd made it a light" in output
+    recorded = Seen.read(RECORDED / "main")
+    seen = {key: what for key, what in described(recorded.accessories).items() if key[0] != 8}
+    async with serving(tmp_path, groups(tmp_path)) as served:
+        (admin, _) = recorded.controllers(served.address, served.port)
+        now = described(await admin.accessories())
+        assert seen.items() <= now.items()
+        assert len({aid for aid, _ in now.keys() - seen.keys()} - set(range(9))) == 1
+        assert 8 not in {aid for aid, _ in now}
         await admin.close()
 
 
