@@ -18,7 +18,7 @@ from hkswitch.homebridge import (
     MOST_SCRIPT_BYTES,
     USUAL_PATH,
     Imported,
-    Machine,
+    Resources,
     by_name,
     convert,
     is_user,
@@ -123,7 +123,7 @@ def read(
     user = known or _USUAL_USER
     if not is_user(user):
         raise Failure(f"cannot run commands as {user!r}: invalid user name; use `--user NAME`", Exit.USAGE)
-    machine = Machine(
+    machine = Resources(
         which=lambda name: shutil.which(name, path=SEARCH_PATH),
         scripts=by_name(read_script(path, data) for path, data in _scripts(wrappers).items()),
         user=user,

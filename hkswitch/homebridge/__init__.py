@@ -3,7 +3,7 @@
 The command line needs only `convert`, and `read_script` for the scripts that the commands call.
 """
 
-from hkswitch.homebridge.commands import Machine
+from hkswitch.homebridge.commands import Resources
 from hkswitch.homebridge.conversion import convert
 from hkswitch.homebridge.imported import Imported, NothingImported
 from hkswitch.homebridge.jsonc import MOST_CONFIG_BYTES
@@ -16,8 +16,8 @@ __all__ = [
     "MOST_SCRIPT_BYTES",
     "USUAL_PATH",
     "Imported",
-    "Machine",
     "NothingImported",
+    "Resources",
     "by_name",
     "convert",
     "is_user",

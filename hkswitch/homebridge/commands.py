@@ -36,7 +36,7 @@ _ELSEWHERE = re.compile(r"\s*cd\s+[\"']?/")
 """A command that begins so does not depend on the folder that Homebridge ran in."""
 
 
-class Machine(NamedTuple):
+class Resources(NamedTuple):
     """The machine that Homebridge runs on: its programs, the scripts that can be read, Homebridge's user.
 
     `is_assumed`: nothing says who that user is, and it is only the usual one.
@@ -48,7 +48,7 @@ class Machine(NamedTuple):
     is_assumed: bool = False
 
 
-class Effect(NamedTuple):
+class CommandEffect(NamedTuple):
     """The effect of a command: an action on units and nothing else, if that is certain.
 
     `is_constant`: it always ends in the same way. `why`: the reason why nothing is certain.
@@ -59,24 +59,26 @@ class Effect(NamedTuple):
     why: str = ""
 
 
-class Command(NamedTuple):
+class SwitchCommand(NamedTuple):
     """A command that was read. Without `argv` it cannot be imported, and `why` gives the reason."""
 
     text: str
     user: str
     argv: Argv = ()
     why: str = ""
-    effect: Effect = Effect()
+    effect: CommandEffect = CommandEffect()
     notes: tuple[str, ...] = ()
     is_relative: bool = False
 
 
-def read(text: str, machine: Machine) -> Command:
+def read(text: str, machine: Resources) -> SwitchCommand:
     """Find out how to run a command as it was run, and what it does."""
     if len(text) > MOST_LENGTH:
-        return Command(text, machine.user, why=f"is too long; at most {MOST_LENGTH} characters are allowed")
+        return SwitchCommand(
+            text, machine.user, why=f"is too long; at most {MOST_LENGTH} characters are allowed"
+        )
     if _ADDRESS.match(text):
-        return Command(text, machine.user, why="is no program, but an address; use curl or wget")
+        return SwitchCommand(text, machine.user, why="is no program, but an address; use curl or wget")
     words = _words(text)
     user, inner = without_sudo(words)
     if not inner or ("/" in inner[0] and not inner[0].startswith("/")):
@@ -85,7 +87,7 @@ def read(text: str, machine: Machine) -> Command:
     program = _program(inner[0], machine)
     if not program:
         why = f"needs {quoted(inner[0])}, which is not on this machine; write its absolute path"
-        return Command(text, user, why=why)
+        return SwitchCommand(text, user, why=why)
     argv = (program, *inner[1:])
     effect = _effect(text, machine)
     notes = [*_called_as_before(argv, machine, effect), *_written_by_others(argv, user)]
@@ -93,15 +95,17 @@ def read(text: str, machine: Machine) -> Command:
     if plain_name(program) == "sudo" or _SUDO.search(inner_text):
         notes += _sudo_inside(user)
     relative = any(_is_relative_script(word) for word in argv[1:])
-    return _checked(Command(text, user, argv, "", effect, tuple(notes), relative))
+    return _checked(SwitchCommand(text, user, argv, "", effect, tuple(notes), relative))
 
 
-def _for_shell(text: str, machine: Machine) -> Command:
+def _for_shell(text: str, machine: Resources) -> SwitchCommand:
     argv = (SHELL, "-c", text)
     notes = [*(_sudo_inside(machine.user) if _SUDO.search(text) else ())]
     notes += _written_by_others(argv, machine.user)
     relative = _RELATIVE.search(text) is not None and not _ELSEWHERE.match(text)
-    return _checked(Command(text, machine.user, argv, "", _effect(text, machine), tuple(notes), relative))
+    return _checked(
+        SwitchCommand(text, machine.user, argv, "", _effect(text, machine), tuple(notes), relative)
+    )
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -130,7 +134,7 @@ def _word(word: ShellWord) -> str | None:
     return "".join(texts)
 
 
-def _program(name: str, machine: Machine) -> str:
+def _program(name: str, machine: Resources) -> str:
     if "/" in name:
         return name
     if name in machine.scripts:
@@ -139,7 +143,7 @@ def _program(name: str, machine: Machine) -> str:
     return found if found.startswith("/") else ""
 
 
-def _checked(command: Command) -> Command:
+def _checked(command: SwitchCommand) -> SwitchCommand:
     """Return the command, or why hkswitch would reject it."""
     try:
         values.user(scalar(command.user))
@@ -147,21 +151,21 @@ def _checked(command: Command) -> Command:
         for word in command.argv[1:]:
             values.argument(scalar(word))
     except ValueError as error:
-        return Command(command.text, command.user, why=f"is invalid: {error}")
+        return SwitchCommand(command.text, command.user, why=f"is invalid: {error}")
     return command
 
 
 # What it does
 
 
-def _effect(text: str, machine: Machine) -> Effect:
+def _effect(text: str, machine: Resources) -> CommandEffect:
     try:
         return _judged(follow(text, machine.scripts, root=machine.user == ROOT))
     except (NotUnderstood, Unreadable) as why:
-        return Effect(why=str(why))
+        return CommandEffect(why=str(why))
 
 
-def _judged(found: list[Way]) -> Effect:
+def _judged(found: list[Way]) -> CommandEffect:
     """Return what all ways through a command have in common. On the first, everything succeeds."""
     first, *others = found
     constant = all(way.status == first.status for way in others)
@@ -178,15 +182,15 @@ def _judged(found: list[Way]) -> Effect:
     elif Verb.STATUS in verbs and (constant or not all(way.status for way in others)):
         why = "its exit status does not depend on the units alone"
     if why:
-        return Effect(None, constant, why)
+        return CommandEffect(None, constant, why)
     units = tuple(dict.fromkeys(unit for call in first.calls for unit in call.units))
-    return Effect(Call(verbs.pop(), units, any(call.any_of for call in first.calls)), constant)
+    return CommandEffect(Call(verbs.pop(), units, any(call.any_of for call in first.calls)), constant)
 
 
 # What to say about it
 
 
-def _called_as_before(argv: Argv, machine: Machine, effect: Effect) -> tuple[str, ...]:
+def _called_as_before(argv: Argv, machine: Resources, effect: CommandEffect) -> tuple[str, ...]:
     script = next((word for word in argv[:2] if word in machine.scripts), "")
     return (f"{quoted(script)} is called as before: {effect.why}",) if script and effect.why else ()
 

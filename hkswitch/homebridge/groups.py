@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from hkswitch.homebridge import commands
-from hkswitch.homebridge.commands import Command, Machine
+from hkswitch.homebridge.commands import Resources, SwitchCommand
 from hkswitch.homebridge.evaluation import SHELLS
 from hkswitch.homebridge.switches import CmdSwitch
 from hkswitch.homebridge.systemctl import ROOT, Verb, plain_name
@@ -42,7 +42,7 @@ class Draft(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def draft(switch: CmdSwitch, machine: Machine, folder: str) -> Draft:
+def draft(switch: CmdSwitch, machine: Resources, folder: str) -> Draft:
     """Convert a switch; `folder` is the one that Homebridge ran in, or empty if that is unknown."""
     found = {
         name: commands.read(text, machine)
@@ -63,7 +63,7 @@ def draft(switch: CmdSwitch, machine: Machine, folder: str) -> Draft:
     return Draft(switch, group, (), tuple(dict.fromkeys([*switch.notes, *notes])))
 
 
-def _of_units(found: dict[str, Command]) -> NewGroup | None:
+def _of_units(found: dict[str, SwitchCommand]) -> NewGroup | None:
     """Return a group of the units that the commands start, stop and ask, if they do nothing else."""
     calls = {Verb(name): command.effect.call for name, command in found.items()}
     same = {frozenset(call.units) for verb, call in calls.items() if call and call.verb is verb}
@@ -77,7 +77,7 @@ def _of_units(found: dict[str, Command]) -> NewGroup | None:
     return NewGroup(units=first.units, actions=_only_action(found))
 
 
-def _notes_of_units(found: dict[str, Command]) -> Iterator[str]:
+def _notes_of_units(found: dict[str, SwitchCommand]) -> Iterator[str]:
     status = found["status"].effect.call if "status" in found else None
     if _only_action(found):
         yield "it had one command, and still does only that; it shows the state of the units"
@@ -85,12 +85,12 @@ def _notes_of_units(found: dict[str, Command]) -> Iterator[str]:
         yield "it was on with any of its units active, and is now on with all of them"
 
 
-def _only_action(found: dict[str, Command]) -> tuple[str, ...]:
+def _only_action(found: dict[str, SwitchCommand]) -> tuple[str, ...]:
     actions = tuple(name for name in found if name != "status")
     return actions if len(actions) == 1 else ()
 
 
-def _of_commands(found: dict[str, Command], switch: CmdSwitch, folder: str) -> NewGroup:
+def _of_commands(found: dict[str, SwitchCommand], switch: CmdSwitch, folder: str) -> NewGroup:
     users = {command.user for command in found.values()}
     user = users.pop() if len(users) == 1 else ROOT
     only, has_status = _only_action(found), "status" in found
@@ -108,7 +108,7 @@ def _of_commands(found: dict[str, Command], switch: CmdSwitch, folder: str) -> N
     )
 
 
-def _notes_on_state(found: dict[str, Command], switch: CmdSwitch, group: NewGroup) -> Iterator[str]:
+def _notes_on_state(found: dict[str, SwitchCommand], switch: CmdSwitch, group: NewGroup) -> Iterator[str]:
     if group.assume_state:
         yield "it has no state_cmd: it shows the last action that succeeded (`assume_state`), at first Off"
     if group.momentary:
@@ -122,7 +122,7 @@ def _notes_on_state(found: dict[str, Command], switch: CmdSwitch, group: NewGrou
         yield "it stays with commands: they are for not the same units"
 
 
-def _unread_wrapper(found: dict[str, Command], machine: Machine) -> str:
+def _unread_wrapper(found: dict[str, SwitchCommand], machine: Resources) -> str:
     """Return the program that root runs to start and to stop, if it may be an unread script for units."""
     called = [_script(found[name]) for name in ("start", "stop") if name in found]
     if len(called) == 2 and len({*called}) == 1 and called[0] not in machine.scripts:
@@ -130,20 +130,20 @@ def _unread_wrapper(found: dict[str, Command], machine: Machine) -> str:
     return ""
 
 
-def _script(command: Command) -> str:
+def _script(command: SwitchCommand) -> str:
     """Return the program that root runs, unless it belongs to the system; empty if there is none."""
     words = command.argv[1:] if plain_name(command.argv[0]) in SHELLS else command.argv
     program = words[0] if words and command.user == ROOT else ""
     return program if program.startswith("/") and plain_name(program) == program else ""
 
 
-def _as_user(command: Command, user: str) -> Argv:
+def _as_user(command: SwitchCommand, user: str) -> Argv:
     """Return the command for a group that runs as `user`."""
     return command.argv if command.user == user else (RUNUSER, "-u", command.user, "--", *command.argv)
 
 
 def _notes_of_commands(
-    found: dict[str, Command], switch: CmdSwitch, group: NewGroup, machine: Machine
+    found: dict[str, SwitchCommand], switch: CmdSwitch, group: NewGroup, machine: Resources
 ) -> Iterator[str]:
     for command in found.values():
         yield from command.notes

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 
-from hkswitch.homebridge import USUAL_PATH, Imported, Machine, by_name, convert, read_script
+from hkswitch.homebridge import USUAL_PATH, Imported, Resources, by_name, convert, read_script
 from hkswitch.model.config import parse
 from hkswitch.model.group import Group
 
@@ -30,9 +30,9 @@ def which(program: str) -> str | None:
     return None if program == MISSING or not program.isprintable() else f"/usr/bin/{program}"
 
 
-def machine(scripts: Mapping[str, bytes | None], user: str = USER) -> Machine:
+def machine(scripts: Mapping[str, bytes | None], user: str = USER) -> Resources:
     found = (read_script(path, contents) for path, contents in scripts.items())
-    return Machine(which, by_name(found), user)
+    return Resources(which, by_name(found), user)
 
 
 def imported(

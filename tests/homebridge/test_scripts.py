@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hkswitch.homebridge import USUAL_PATH, read_script
-from hkswitch.homebridge.commands import Effect, read
+from hkswitch.homebridge.commands import CommandEffect, read
 from hkswitch.homebridge.scripts import MOST_SCRIPT_BYTES, Script
 from hkswitch.homebridge.systemctl import Verb
 from tests.homebridge.importing import WRAPPER, machine
@@ -248,7 +248,7 @@ UNREADABLE = {
 }
 
 
-def effect(text: str | bytes, *arguments: str) -> Effect:
+def effect(text: str | bytes, *arguments: str) -> CommandEffect:
     """The effect of a script with these arguments, run by root."""
     contents = text if isinstance(text, bytes) else text.encode()
     words = " ".join(f"'{argument}'" for argument in arguments)
@@ -338,7 +338,7 @@ def test_arguments_that_a_script_refuses_have_no_effect(text: str, arguments: tu
     ("body", "why"), [pytest.param(*row, id=name) for name, row in NOT_UNDERSTOOD.items()]
 )
 def test_what_is_not_certain_has_no_effect(body: str, why: str) -> None:
-    assert effect(f"#!/bin/bash\n{body}\n", "start", "web")._replace(is_constant=False) == Effect(
+    assert effect(f"#!/bin/bash\n{body}\n", "start", "web")._replace(is_constant=False) == CommandEffect(
         None, False, why
     )
 
@@ -346,7 +346,7 @@ def test_what_is_not_certain_has_no_effect(body: str, why: str) -> None:
 @pytest.mark.parametrize(("body", "why"), [pytest.param(*row, id=name) for name, row in UNREADABLE.items()])
 def test_a_script_with_something_unknown_is_not_understood(body: str, why: str) -> None:
     found = effect(f"#!/bin/bash\n{body}", "start", "web")
-    assert found == Effect(None, False, f"it contains something unsupported: {why}")
+    assert found == CommandEffect(None, False, f"it contains something unsupported: {why}")
 
 
 @pytest.mark.parametrize(("body", "sign"), [pytest.param(*row, id=name) for name, row in NOT_POSIX.items()])
