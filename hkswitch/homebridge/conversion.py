@@ -51,7 +51,9 @@ def convert(config: bytes, file: str, machine: Machine, folder: str = "") -> Imp
         Left(each.draft.switch.name, "; ".join(each.draft.why)) for each in entries if not each.group
     )
     origins = {each.group_id: Origin(each.draft.switch.name, each.name) for each in entries if each.group}
-    imported = Imported(_text(entries, left, found.notes, machine, file), left, found.notes, origins)
+    of_units = sum(1 for each in entries if each.group and each.group.units)
+    text = _text(entries, left, found.notes, machine, file)
+    imported = Imported(text, left, found.notes, origins, of_units)
     if not origins:
         raise NothingImported(file, imported)
     try:

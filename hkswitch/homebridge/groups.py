@@ -5,8 +5,9 @@ from typing import Final, NamedTuple
 
 from hkswitch.homebridge import commands
 from hkswitch.homebridge.commands import Command, Machine
+from hkswitch.homebridge.evaluation import SHELLS
 from hkswitch.homebridge.switches import CmdSwitch
-from hkswitch.homebridge.systemctl import ROOT, Verb
+from hkswitch.homebridge.systemctl import ROOT, Verb, plain_name
 from hkswitch.homebridge.wording import quoted
 from hkswitch.model.config_values import MOST_INTERVAL_SECONDS, MOST_TIMEOUT_SECONDS
 from hkswitch.model.group import Argv
@@ -58,7 +59,7 @@ def draft(switch: CmdSwitch, machine: Machine, folder: str) -> Draft:
         notes = _notes_of_units(found)
     else:
         group = _of_commands(found, switch, folder)
-        notes = _notes_of_commands(found, switch, group)
+        notes = _notes_of_commands(found, switch, group, machine)
     return Draft(switch, group, (), tuple(dict.fromkeys([*switch.notes, *notes])))
 
 
@@ -107,14 +108,33 @@ def _of_commands(found: dict[str, Command], switch: CmdSwitch, folder: str) -> N
     )
 
 
+def _unread_wrapper(found: dict[str, Command], machine: Machine) -> str:
+    """Return the program that root runs to start and to stop, if it may be an unread script for units."""
+    called = [_script(found[name]) for name in ("start", "stop") if name in found]
+    if len(called) == 2 and len({*called}) == 1 and called[0] not in machine.scripts:
+        return called[0]
+    return ""
+
+
+def _script(command: Command) -> str:
+    """Return the program that root runs, unless it belongs to the system; empty if there is none."""
+    words = command.argv[1:] if plain_name(command.argv[0]) in SHELLS else command.argv
+    program = words[0] if words and command.user == ROOT else ""
+    return program if program.startswith("/") and plain_name(program) == program else ""
+
+
 def _as_user(command: Command, user: str) -> Argv:
     """Return the command for a group that runs as `user`."""
     return command.argv if command.user == user else (RUNUSER, "-u", command.user, "--", *command.argv)
 
 
-def _notes_of_commands(found: dict[str, Command], switch: CmdSwitch, group: NewGroup) -> Iterator[str]:
+def _notes_of_commands(
+    found: dict[str, Command], switch: CmdSwitch, group: NewGroup, machine: Machine
+) -> Iterator[str]:
     for command in found.values():
         yield from command.notes
+    if program := _unread_wrapper(found, machine):
+        yield f"{quoted(program)} was not read; if it starts and stops units, add `--wrapper {program}`"
     if list(found) == ["stop"]:
         yield "it had only an off_cmd: it rests at On, and runs it at Off"
     if "status" in found and found["status"].effect.is_constant:

@@ -30,12 +30,16 @@ class Origin(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """A config, and the facts about the import. `origins` has the switches of the groups, by their ids."""
+    """A config, and the facts about the import. `origins` has the switches of the groups, by their ids.
+
+    `of_units`: the number of groups that are groups of units, and not of commands.
+    """
 
     text: str
     left: tuple[Left, ...]
     notes: tuple[str, ...]
     origins: Mapping[str, Origin]
+    of_units: int = 0
 
     def on_port(self, port: int) -> "Imported":
         """Return the import with the port of a bridge that was taken over, if hkswitch can use it."""
@@ -52,7 +56,8 @@ class Imported(NamedTuple):
     @property
     def summary(self) -> str:
         """The report for the user: the number of switches, those that are left, and notes about the file."""
-        return "\n".join([count(len(self.origins), self.left), *map(str, self.left), *self.notes])
+        kinds = f"Groups of units: {self.of_units}; groups of commands: {len(self.origins) - self.of_units}."
+        return "\n".join([count(len(self.origins), self.left), kinds, *map(str, self.left), *self.notes])
 
 
 def count(taken: int, left: tuple[Left, ...]) -> str:

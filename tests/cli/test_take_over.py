@@ -100,7 +100,7 @@ async def test_both_controllers_find_everything_as_it_was_and_switch(
     code, output = await asyncio.to_thread(take, RECORDED / name, tmp_path)
     username = MAIN if name == "main" else CHILD
     what = f"Took over the bridge {username} with 3 switches and 2 controllers into {tmp_path / 'state'}."
-    assert (code, output.splitlines()[1]) == (0, what)
+    assert (code, output.splitlines()[2]) == (0, what)
     written = parse((tmp_path / "new.yaml").read_bytes(), "new.yaml")
     assert written.bridge.port == port_of(RECORDED / name)
     seen = Seen.read(RECORDED / name)

@@ -260,6 +260,28 @@ def test_a_group_with_the_folder_of_homebridges_service_needs_no_absolute_path()
     assert "write the absolute one" not in found.text
 
 
+@pytest.mark.parametrize("script", ["/opt/units", "/home/jo/units.sh"])
+@pytest.mark.parametrize("shell", ["", "bash "])
+def test_a_script_of_ones_own_that_was_not_read_can_be_named(shell: str, script: str) -> None:
+    found = imported(switches(switch("A", f"sudo {shell}{script} on", f"sudo {shell}{script} off")))
+    remedy = f"was not read; if it starts and stops units, add `--wrapper {script}`"
+    assert f"'{script}' {remedy}" in notes(found)["'A'"]
+
+
+@pytest.mark.parametrize(
+    ("on", "off"),
+    [
+        ("/opt/units on", "/opt/units off"),  # no root
+        ("sudo /opt/on", "sudo /opt/off"),
+        ("sudo virsh start a", "sudo virsh stop a"),
+        ("sudo /opt/units on", None),
+        ("sudo /usr/local/bin/serviceswitch start x", "sudo /usr/local/bin/serviceswitch stop x"),
+    ],
+)
+def test_other_programs_are_no_scripts_for_units(on: str, off: str | None) -> None:
+    assert "--wrapper" not in imported(switches(switch("A", on, off))).text
+
+
 def test_a_relative_path_is_one_in_the_folder_of_homebridges_service() -> None:
     config = switches(switch("A", "python3 a.py", "./b"))
     assert group(config, folder="/var/lib/homebridge").directory == "/var/lib/homebridge"

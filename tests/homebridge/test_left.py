@@ -79,7 +79,8 @@ def test_what_cannot_be_imported_is_named_with_the_reason(item: object, why: str
     found = imported(switches(item, SPARE))
     assert [each.why for each in found.left] == [why]
     assert [group.id for group in groups(found)] == ["spare"]
-    assert found.summary.startswith("Imported 1 of 2 switches.\n")
+    kinds = "Groups of units: 1; groups of commands: 0."
+    assert found.summary == f"Imported 1 of 2 switches.\n{kinds}\n{found.left[0]}"
 
 
 @pytest.mark.parametrize("item", [pytest.param(row[0], id=name) for name, row in LEFT.items()])
