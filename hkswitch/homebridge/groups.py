@@ -108,6 +108,20 @@ def _of_commands(found: dict[str, Command], switch: CmdSwitch, folder: str) -> N
     )
 
 
+def _notes_on_state(found: dict[str, Command], switch: CmdSwitch, group: NewGroup) -> Iterator[str]:
+    if group.assume_state:
+        yield "it has no state_cmd: it shows the last action that succeeded (`assume_state`), at first Off"
+    if group.momentary:
+        yield f"it has one command, and no state_cmd: each tap runs {group.commands[0][0]} (`momentary`)"
+    if group.actions:
+        yield f"it has one command: only {group.actions[0]} is allowed (`actions`)"
+    if "status" in found and not switch.interval_seconds:
+        yield f"it has no polling: its status now runs every {group.interval_seconds} s"
+    calls = [command.effect.call for command in found.values()]
+    if all(calls) and len({frozenset(call.units) for call in calls if call}) > 1:
+        yield "it stays with commands: they are for not the same units"
+
+
 def _unread_wrapper(found: dict[str, Command], machine: Machine) -> str:
     """Return the program that root runs to start and to stop, if it may be an unread script for units."""
     called = [_script(found[name]) for name in ("start", "stop") if name in found]
@@ -135,10 +149,14 @@ def _notes_of_commands(
         yield from command.notes
     if program := _unread_wrapper(found, machine):
         yield f"{quoted(program)} was not read; if it starts and stops units, add `--wrapper {program}`"
+    yield from _notes_on_state(found, switch, group)
     if list(found) == ["stop"]:
         yield "it had only an off_cmd: it rests at On, and runs it at Off"
     if "status" in found and found["status"].effect.is_constant:
-        yield "its state_cmd always gives the same state; write a status that depends on the device"
+        yield (
+            "its state_cmd always gives the same state; write a status that depends on the device, "
+            "or use `momentary: true` with start alone"
+        )
     if "status" in found and switch.by_output:
         yield "any output of its state_cmd meant On; hkswitch takes exit status 0 for On"
     for command in found.values():

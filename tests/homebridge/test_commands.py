@@ -243,7 +243,53 @@ def test_what_is_different_now_is_told(item: object, note: str) -> None:
 
 @pytest.mark.parametrize("item", [pytest.param(row, id=name) for name, row in NO_NOTES.items()])
 def test_what_is_as_before_needs_no_note(item: object) -> None:
-    assert notes(imported(switches(item)))["'A'"] == []
+    assert isinstance(item, dict)
+    polled = item | {"state_cmd": "pgrep x", "polling": True}
+    assert notes(imported(switches(polled)))["'A'"] == []
+
+
+STATE_NOTES = {
+    "assumed": (
+        switch("A", "a", "b"),
+        "it has no state_cmd: it shows the last action that succeeded (`assume_state`), at first Off",
+    ),
+    "momentary on": (
+        switch("A", "a"),
+        "it has one command, and no state_cmd: each tap runs start (`momentary`)",
+    ),
+    "momentary off": (
+        switch("A", None, "a"),
+        "it has one command, and no state_cmd: each tap runs stop (`momentary`)",
+    ),
+    "start alone": (switch("A", "a", None, "c"), "it has one command: only start is allowed (`actions`)"),
+    "without polling": (
+        switch("A", "a", "b", "c", polling=False, interval=7),
+        "it has no polling: its status now runs every 60 s",
+    ),
+    "a constant state": (
+        switch("A", "a", "b", "exit 2"),
+        (
+            "its state_cmd always gives the same state; write a status that depends on the device, "
+            "or use `momentary: true` with start alone"
+        ),
+    ),
+    "other units": (
+        switch("A", "systemctl start a b", "systemctl stop a"),
+        "it stays with commands: they are for not the same units",
+    ),
+}
+
+
+@pytest.mark.parametrize(("item", "note"), STATE_NOTES.values(), ids=STATE_NOTES)
+def test_how_a_group_of_commands_knows_its_state_is_told(item: object, note: str) -> None:
+    assert note in notes(imported(switches(item)))["'A'"]
+
+
+def test_polling_and_the_same_units_need_no_note() -> None:
+    polled = notes(imported(switches(switch("A", "a", "b", "c", polling=True))))["'A'"]
+    assert polled == []
+    units = switch("A", "systemctl start a", "systemctl stop a")
+    assert not any("it stays with" in note for note in notes(imported(switches(units)))["'A'"])
 
 
 def test_a_relative_path_after_a_change_to_an_absolute_folder_needs_no_note() -> None:
@@ -333,4 +379,5 @@ def test_other_plugins_that_are_read() -> None:
     said = notes(found)
     assert "any output of its state_cmd meant On; hkswitch takes exit status 0 for On" in said["'Old'"]
     assert "key 'keyword' has no counterpart" in said["'Old'"]
-    assert said["'Flag'"] == ["key 'state' has no counterpart"]
+    polled = "it has no polling: its status now runs every 60 s"
+    assert said["'Flag'"] == ["key 'state' has no counterpart", polled]

@@ -127,6 +127,7 @@ groups:
 
   # 'Web'
   #   key 'model' has no counterpart
+  #   it has one command, and no state_cmd: each tap runs start (`momentary`)
   web:
     name: Web
     commands:
