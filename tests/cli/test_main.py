@@ -295,6 +295,7 @@ def test_a_homebridge_config_becomes_one_of_ours(tmp_path: Path) -> None:
     code, output, errors = run("import-homebridge", old, "-o", new)
     assert (code, errors) == (0, "")
     assert output.splitlines()[0] == "Imported 3 of 4 switches."
+    assert output.splitlines()[1] == "Groups of units: 1; groups of commands: 2."
     assert "Door" in output.splitlines()[2]
     assert run("check", "--config", new)[0] == 0
     code, output, errors = run("import-homebridge", old)

@@ -118,9 +118,9 @@ def test_a_homebridge_of_root_needs_no_user() -> None:
 
 def test_a_homebridge_of_root_runs_what_others_can_write() -> None:
     found = imported(switches(switch("A", "/home/jo/a | b", "c")), user="root")
-    assert notes(found)["'A'"] == [
+    assert notes(found)["'A'"][0] == (
         f"'/home/jo/a' runs or is used as root, and users other than root can write it; {COPY}"
-    ]
+    )
 
 
 SHAPES = {
