@@ -75,12 +75,13 @@ def prepare(
     if state_folder == STATE_FOLDER:
         _give_to_daemon(state_folder)
     if state_folder.exists():
+        # First without the lock, which a daemon holds: it would answer for the bridge that it took over.
         with state_file.as_owner(state_folder):
-            # First without the lock, which a daemon holds: it would answer for the bridge that it took over.
             _check_unpaired(state_folder, found.bridge.username)
-            with _locked(state_folder):
-                pass
     _check_stopped(found, folder)
+    if state_folder.exists():
+        with state_file.as_owner(state_folder), _locked(state_folder):
+            pass
     return Prepared(found, stored_of(found), state_folder)
 
 
