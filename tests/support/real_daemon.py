@@ -80,9 +80,11 @@ class RealDaemon:
         self.gate.is_open.set()
 
     def write(self, groups: Groups) -> None:
-        """Write the config."""
+        """Replace the config, whole: the helper may be reading it."""
         bridge = {"address": "127.0.0.1", "port": self.port}
-        self.config_file.write_text(json.dumps({"bridge": bridge, "groups": groups}))
+        new = self.config_file.with_suffix(".new")
+        new.write_text(json.dumps({"bridge": bridge, "groups": groups}))
+        new.replace(self.config_file)
 
     @asynccontextmanager
     async def begun(self, groups: Groups) -> AsyncIterator[None]:
