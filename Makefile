@@ -44,7 +44,7 @@ RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebri
 	tests/hap/test_event_order.py tests/hap/test_iid_history.py tests/daemon/test_reload_interleavings.py
 LONG_TESTS := $(RANDOM_TESTS) tests/backend/test_helper_storm.py
 PEER_TESTS := tests/peer/test_against_reference.py tests/peer/test_other_controllers.py tests/peer/test_take_over.py \
-	tests/peer/test_take_over_on_host.py
+	tests/peer/test_take_over_on_host.py tests/peer/test_import_on_host.py
 TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging \
 	$(patsubst %,--ignore %,$(LONG_TESTS) $(PEER_TESTS)) \
 	--numprocesses 6 --dist loadfile --no-loadscope-reorder
