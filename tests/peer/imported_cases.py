@@ -159,7 +159,6 @@ class Difference(NamedTuple):
         return all(map(fnmatchcase, (found.case, found.switch, found.tap, found.what), patterns))
 
 
-ALREADY: Final = "the state says so already, and hkswitch does not repeat an action that is done"
 AT_ONCE: Final = "units of a group start and stop at once; what must wait for what is in the units (After=)"
 RESTS: Final = (
     "a momentary switch rests at On, which runs nothing; the plugin tries that too, but then runs the"
@@ -177,16 +176,6 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
     Difference("extra-inline-units", "Broker", ON, "order", AT_ONCE),
     Difference("extra-inline-units", "All Quiet", "*", "shown", RESTS),
     Difference("extra-inline-units", "All Quiet", ON, "answer", RESTS),
-    *(
-        Difference(case, switch, tap, NOT_RUN, ALREADY)
-        for case, switch in (
-            ("remote-stars", "Garden Stars"),
-            ("plug-mixed", "Boiler"),
-            ("greek-plugs", "*"),
-            ("extra-inline-units", "Night Lamp"),
-        )
-        for tap in (ON_AGAIN, OFF_AGAIN)
-    ),
     *(Difference(case, "*", "*", "place", OF_ROOT) for case in ("radio-sockets", "plug-mixed", "barrier")),
 )
 

@@ -300,6 +300,8 @@ async def test_imported_switches_run_what_the_plugin_ran(
         host.run(
             *("hkswitch", "import-homebridge", f"{FOLDER}/config.json", "--user", "homebridge", "-o", CONFIG)
         )
+        host.run("chgrp", "hkswitch", CONFIG)
+        host.run("chmod", "0640", CONFIG)
         if case.copies:
             use_copies(host, case)
         host.run("hkswitch", "check")
