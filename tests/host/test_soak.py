@@ -1,4 +1,4 @@
-"""Random operations, half a minute in CI and longer by `make soak`: all views must agree afterwards."""
+"""Random operations, 15 seconds in CI and longer by `make soak`: all views must agree afterwards."""
 
 import os
 import random
@@ -12,7 +12,7 @@ from tests.host.matrix import TRANSPORTS
 from tests.host.soak import CONFIG, PROGRAMS, UNITS, Figures, Soak, phones_of
 from tests.support.controller import Controller
 
-MINUTES = float(os.environ.get("SOAK_MINUTES", "0.5"))
+MINUTES = float(os.environ.get("SOAK_MINUTES", "0.25"))
 SEED = int(os.environ.get("SOAK_SEED", "2026"))
 
 
