@@ -1,6 +1,7 @@
 """Checks that the running bridge answers mDNS: sends the same query as a phone, but from this machine."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from zeroconf import Error as ZeroconfError
@@ -45,6 +46,21 @@ def answered(bridge: BridgeReport, name: str) -> Finding:
 
 async def find(addresses: tuple[str, ...], port: int) -> str:
     """Return the mDNS name of the bridge that serves this machine's port; empty if none answers."""
+    client: Any = AsyncZeroconf(interfaces=list(addresses))
+    return await _first(client, lambda name: _is_at(client.zeroconf, name, addresses, port))
+
+
+async def find_device(device_id: str) -> str:
+    """Return the mDNS name of the bridge with a device ID, on any network; empty if none answers."""
+    try:
+        client: Any = AsyncZeroconf()
+    except OSError:
+        return ""  # no network, so no phone can tell two of them apart either
+    return await _first(client, lambda name: _has_id(client.zeroconf, name, device_id))
+
+
+async def _first(client: Any, is_meant: Callable[[str], Awaitable[bool]]) -> str:  # noqa: ANN401 -- untyped
+    """Return the name of the first bridge that answers and is meant, and close the client."""
     names: asyncio.Queue[str] = asyncio.Queue()
 
     def add(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
@@ -52,46 +68,15 @@ async def find(addresses: tuple[str, ...], port: int) -> str:
         if state_change is not ServiceStateChange.Removed:
             names.put_nowait(name)
 
-    client: Any = AsyncZeroconf(interfaces=list(addresses))
     try:
         # The first query asks for a unicast answer, which comes at once. Should another program that shares
         # the mDNS port receive it, the next queries ask for multicast answers.
         browser = AsyncServiceBrowser(client.zeroconf, HAP_SERVICE_TYPE, handlers=[add])
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
-                while True:
-                    name = await names.get()
-                    if await _is_at(client.zeroconf, name, addresses, port):
-                        return name.removesuffix(f".{HAP_SERVICE_TYPE}")
-        except TimeoutError:
-            return ""
-        finally:
-            await browser.async_cancel()
-    finally:
-        await client.async_close()
-
-
-async def find_device(device_id: str) -> str:
-    """Return the mDNS name of the bridge with a device ID, on any network; empty if none answers."""
-    names: asyncio.Queue[str] = asyncio.Queue()
-
-    def add(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        del zeroconf, service_type
-        if state_change is not ServiceStateChange.Removed:
-            names.put_nowait(name)
-
-    try:
-        client: Any = AsyncZeroconf()
-    except OSError:
-        return ""  # no network, so no phone can tell two of them apart either
-    try:
-        browser = AsyncServiceBrowser(client.zeroconf, HAP_SERVICE_TYPE, handlers=[add])
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
-                while True:
-                    name = await names.get()
-                    if await _has_id(client.zeroconf, name, device_id):
-                        return name.removesuffix(f".{HAP_SERVICE_TYPE}")
+                while not await is_meant(name := await names.get()):
+                    pass
+                return name.removesuffix(f".{HAP_SERVICE_TYPE}")
         except TimeoutError:
             return ""
         finally:
