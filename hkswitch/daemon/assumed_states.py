@@ -38,6 +38,7 @@ class AssumedStates:
         self._path = folder / FILE_NAME
         self._on = _read(self._path)
         self._on_disk: Mapping[str, Meaning] | None = self._on
+        self._again: asyncio.TimerHandle | None = None
 
     def is_on(self, group_id: str) -> bool:
         """Return whether a group is assumed to be on."""
@@ -56,6 +57,9 @@ class AssumedStates:
 
     def _write(self) -> None:
         """Write what differs from the disk; after a failure, again in a minute."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         if self._on == self._on_disk:
             return
         try:
@@ -65,7 +69,7 @@ class AssumedStates:
             self._on_disk = None
             with suppress(OSError):  # off is safer than a wrong on, after a restart
                 self._path.unlink()
-            asyncio.get_running_loop().call_later(WRITE_AGAIN_SECONDS, self._write)
+            self._again = asyncio.get_running_loop().call_later(WRITE_AGAIN_SECONDS, self._write)
         else:
             self._on_disk = self._on
 

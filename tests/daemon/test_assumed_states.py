@@ -276,6 +276,18 @@ async def test_a_state_that_cannot_be_written_is_written_later_and_logged(
     await eventually(lambda: AssumedStates(folder).is_on("tv"))
 
 
+async def test_however_often_writing_fails_one_retry_is_pending(tmp_path: Path) -> None:
+    assumed = AssumedStates(tmp_path / "state")  # which does not exist
+    retries = []
+    for on in (True, False, True):
+        assumed.set("tv", "its meaning", on=on)
+        retries.append(assumed._again)
+    assert [retry is not None and retry.cancelled() for retry in retries] == [True, True, False]
+    (tmp_path / "state").mkdir()
+    assumed.set("tv", "its meaning", on=True)
+    assert assumed._again is None
+
+
 async def test_a_state_that_cannot_be_replaced_is_off_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
