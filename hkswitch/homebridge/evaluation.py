@@ -211,12 +211,14 @@ class _Shell:
         sign = self._tokens.take("=~", "==", "!=")
         if not sign or left.plain[:1] in {"-", "!"}:
             raise NotUnderstood("a condition in [[ ]]")
-        expression = self._tokens.expression() if sign == "=~" else ""
-        right = left if expression else self._tokens.word()
+        right = self._tokens.expression() if sign == "=~" else self._tokens.word()
         self._tokens.expect("]]")
         if live:
-            texts = [self._state.text(left), sign, self._state.text(right)]
-            holds = matches(texts[0], expression) if expression else condition(texts)
+            text = self._state.text(left)
+            if isinstance(right, str):
+                holds = matches(text, right)
+            else:
+                holds = condition([text, sign, self._state.text(right)])
             self._state.end(int(not holds))
 
     def _simple(self, *, live: bool) -> None:

@@ -93,7 +93,7 @@ class State:
         if name in "123456789" and int(name) <= len(self.arguments):
             return self.arguments[int(name) - 1]
         if name not in self._values:
-            raise NotUnderstood(f"the value of '${name}'")
+            raise NotUnderstood(f"the value of '${name}' is unknown")
         return self._values[name]
 
     def text(self, word: ShellWord) -> str:

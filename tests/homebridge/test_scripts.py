@@ -142,7 +142,7 @@ NOT_UNDERSTOOD = {
     "a second choice by if": ("if ! systemctl start smb; then systemctl start smbd; fi", DEPENDS),
     "a second choice by $?": (
         'systemctl start smb; [ "$?" -ne 0 ] && systemctl start smbd; true',
-        "the value of '$?'",
+        "the value of '$?' is unknown",
     ),
     "a failure that does not matter": ("systemctl start smb || true", DEPENDS),
     "nothing": ("echo done", "it does nothing with units"),
@@ -167,14 +167,14 @@ NOT_UNDERSTOOD = {
     "a function of a subshell": (f"(f() {{ {NMB}; }}; f)", f"a function {CHANGE}"),
     "arguments of a subshell": (f"(shift; {NMB})", f"'shift' {CHANGE}"),
     "options of a subshell": (f"(set -e); {NMB}", f"'set' {CHANGE}"),
-    "a substitution": ('systemctl start "$(cat /etc/units)"', "the value of '$(cat /etc/units)'"),
+    "a substitution": ('systemctl start "$(cat /etc/units)"', "the value of '$(cat /etc/units)' is unknown"),
     "a program in a message": ('systemctl start smb; echo "$(date)"', "it runs other programs, too"),
     "a message in a message": (
         'systemctl start smb; echo "$(echo x | awk "{print (\\$0)}") $1"',
         "it runs other programs, too",
     ),
-    "the environment": ("systemctl start $UNITS", "the value of '$UNITS'"),
-    "the environment in a message": (f'echo "$UNITS"; {NMB}', "the value of '$UNITS'"),
+    "the environment": ("systemctl start $UNITS", "the value of '$UNITS' is unknown"),
+    "the environment in a message": (f'echo "$UNITS"; {NMB}', "the value of '$UNITS' is unknown"),
     "the home folder": ("UNITS=~/x; systemctl start smb", "the pattern '~'"),
     "a pattern that files could match": ("U='smb*'; systemctl start $U", "the pattern '*'"),
     "a pattern with brackets": ("case $1 in [s]tart) systemctl start smb;; esac", "the pattern '['"),
@@ -195,12 +195,15 @@ NOT_UNDERSTOOD = {
     "another split": ("IFS=,; U=a,b; systemctl start $U", "the assignment to 'IFS'"),
     "a value of bash": ("RANDOM=5; systemctl start a$RANDOM", "the assignment to 'RANDOM'"),
     "words that run together": ('U="a b"; systemctl start x$U', "the words of 'a b'"),
-    "arguments that run together": ('systemctl start "x$@"', "the value of '$@'"),
+    "arguments that run together": ('systemctl start "x$@"', "the value of '$@' is unknown"),
     "a file for the output": ("systemctl start smb > /tmp/log", "the redirection '>/tmp/log'"),
     "an input": ("systemctl start smb < /dev/null", "the redirection '</dev/null'"),
     "an assignment for one command": ("x=C systemctl start smb", "an assignment for one command"),
-    "an argument that is not there": ("systemctl start $3", "the value of '$3'"),
-    "an argument that is not there for a message": ('echo "on $3"; systemctl start smb', "the value of '$3'"),
+    "an argument that is not there": ("systemctl start $3", "the value of '$3' is unknown"),
+    "an argument that is not there for a message": (
+        'echo "on $3"; systemctl start smb',
+        "the value of '$3' is unknown",
+    ),
     "too few to shift": ("shift; shift; shift; systemctl start smb", "the command 'shift'"),
     "no end": ("f() { f; f; }; f; systemctl start smb", "it is nested too deeply"),
     "too much": ("x=" + "y" * 3000 + "; x=$x$x; systemctl start smb", "it takes too much memory"),
@@ -212,11 +215,14 @@ NOT_UNDERSTOOD = {
     "a user's unit": ("systemctl --user start smb", "it runs other programs, too"),
     "somebody else": ("sudo -u pi systemctl start smb", "it runs other programs, too"),
     "return": ("systemctl start smb; return 0", "the command 'return 0'"),
-    "a status of another program": ("mount; [ $? = 32 ]", "the value of '$?'"),
-    "a status in a case": ("systemctl start smb; case $? in 1) /opt/alarm;; esac", "the value of '$?'"),
+    "a status of another program": ("mount; [ $? = 32 ]", "the value of '$?' is unknown"),
+    "a status in a case": (
+        "systemctl start smb; case $? in 1) /opt/alarm;; esac",
+        "the value of '$?' is unknown",
+    ),
     "a status of systemctl in a shell": (
         "bash -c 'systemctl start smb'; [ $? = 1 ] && systemctl start smbd; true",
-        "the value of '$?'",
+        "the value of '$?' is unknown",
     ),
     "a status that is no number": (f"{NMB}; exit $1", "an argument of 'exit'"),
     "a status that is too large": (f"{NMB}; exit 256", "an argument of 'exit'"),
@@ -347,7 +353,7 @@ def test_the_effect_of_a_script_is_that_in_bash(
 def test_a_script_that_wants_root_has_it_by_sudo_only() -> None:
     text = b'#!/bin/bash\nif [ "$(id -u)" -ne 0 ]; then exit 1; fi\nsystemctl $1 smb\n'
     assert effect(text, "start").call
-    why = "the value of '$(id -u)'"
+    why = "the value of '$(id -u)' is unknown"
     assert read(f"{USUAL_PATH} start", machine({USUAL_PATH: text})).effect.why == why
     assert read(f"{USUAL_PATH} start", machine({USUAL_PATH: text}, user="root")).effect.call
 
