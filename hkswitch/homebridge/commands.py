@@ -6,11 +6,10 @@ from typing import Final, NamedTuple
 
 from hkswitch.homebridge import tokens
 from hkswitch.homebridge.evaluation import BUILTINS, SHELLS, follow
-from hkswitch.homebridge.expansion import MOST_LENGTH, NotUnderstood
 from hkswitch.homebridge.scripts import Script
+from hkswitch.homebridge.state import MOST_LENGTH, Status
 from hkswitch.homebridge.systemctl import ROOT, Call, Verb, plain_name, scalar, without_sudo
-from hkswitch.homebridge.tokens import Literal, ShellWord, Unreadable
-from hkswitch.homebridge.trace import Way
+from hkswitch.homebridge.tokens import Literal, NotUnderstood, ShellWord
 from hkswitch.homebridge.wording import quoted
 from hkswitch.model import config_values as values
 from hkswitch.model.group import Argv
@@ -112,7 +111,7 @@ def _words(text: str) -> tuple[str, ...]:
     """Return the words of a command that needs no shell; none if it needs one."""
     try:
         found = tokens.read(text)
-    except (Unreadable, RecursionError):
+    except NotUnderstood:
         return ()
     words = [_word(token) if isinstance(token, ShellWord) else None for token in found]
     if not words or None in words or BUILTINS.fullmatch(words[0] or "") or "=" in (words[0] or ""):
@@ -160,31 +159,29 @@ def _checked(command: SwitchCommand) -> SwitchCommand:
 
 def _effect(text: str, machine: Resources) -> CommandEffect:
     try:
-        return _judged(follow(text, machine.scripts, root=machine.user == ROOT))
-    except (NotUnderstood, Unreadable) as why:
+        return _judged(*follow(text, machine.scripts, root=machine.user == ROOT))
+    except NotUnderstood as why:
         return CommandEffect(why=str(why))
 
 
-def _judged(found: list[Way]) -> CommandEffect:
-    """Return what all ways through a command have in common. On the first, everything succeeds."""
-    first, *others = found
-    constant = all(way.status == first.status for way in others)
-    verbs = {call.verb for way in found for call in way.calls}
+def _judged(ran: list[Call | None], status: Status) -> CommandEffect:
+    """Return the action of all programs together, if it is one on units."""
+    calls = [each for each in ran if each]
+    verbs = {each.verb for each in calls}
     why = ""
-    if first.status:
+    if isinstance(status, int) and status:
         why = "it refuses these arguments"
-    elif not all(way.is_pure for way in found):
+    elif None in ran:
         why = "it runs other programs, too"
     elif len(verbs) != 1:
         why = "it does more than one thing" if verbs else "it does nothing with units"
-    elif any(set(way.calls) - set(first.calls) for way in others):
-        why = "it does something else if a unit fails"
-    elif Verb.STATUS in verbs and (constant or not all(way.status for way in others)):
+    elif Verb.STATUS in verbs and status != frozenset(range(len(ran))):
         why = "its exit status does not depend on the units alone"
     if why:
-        return CommandEffect(None, constant, why)
-    units = tuple(dict.fromkeys(unit for call in first.calls for unit in call.units))
-    return CommandEffect(Call(verbs.pop(), units, any(call.any_of for call in first.calls)), constant)
+        return CommandEffect(None, isinstance(status, int), why)
+    units = tuple(dict.fromkeys(unit for each in calls for unit in each.units))
+    any_of = any(each.any_of for each in calls)
+    return CommandEffect(Call(verbs.pop(), units, any_of), isinstance(status, int))
 
 
 # What to say about it

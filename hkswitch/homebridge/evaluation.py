@@ -1,21 +1,19 @@
 """Follows shell text without running it, to find its calls of systemctl. Pure: no I/O.
 
-Anything unsupported raises `NotUnderstood`: it never guesses.
+It knows a small part of the language: functions, case, if, lists, blocks and subshells. Anything else, and
+whatever depends on how a program ends, raises `NotUnderstood`: it never guesses.
 """
 
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from typing import Final, NoReturn
 
-from hkswitch.homebridge import bash
-from hkswitch.homebridge.bash import Case, Compound, Function, Node, Redirection, Simple
-from hkswitch.homebridge.expansion import Expansion, NotUnderstood, condition, matches
+from hkswitch.homebridge import tokens
 from hkswitch.homebridge.scripts import Script
-from hkswitch.homebridge.systemctl import ROOT, call, plain_name, without_sudo
-from hkswitch.homebridge.tokens import Literal, Opaque, Parameter, ShellWord
-from hkswitch.homebridge.trace import Trace, Way, ways
+from hkswitch.homebridge.state import State, Status, condition, matches
+from hkswitch.homebridge.systemctl import ROOT, Call, call, plain_name, without_sudo
+from hkswitch.homebridge.tokens import Cursor, Expansion, NotUnderstood, ShellWord
 
 SHELLS: Final = frozenset({"sh", "bash", "dash"})
 BUILTINS = re.compile(
@@ -23,294 +21,326 @@ BUILTINS = re.compile(
     r"|fg|for|function|getopts|hash|if|jobs|let|local|logout|mapfile|popd|pushd|read|readarray|readonly|return"
     r"|select|set|shift|shopt|source|times|trap|type|typeset|ulimit|umask|unalias|unset|until|wait|while"
 )
-_SAYING: Final = frozenset({"echo", "printf", "/bin/echo", "/usr/bin/echo"})
-_ALWAYS_SUCCEED: Final = {"gpio": "read", "raspi-gpio": "get", "pinctrl": "get", "pigs": "r"}
-_SET_OPTIONS = re.compile(r"(?:-[efux]+ |-[efux]*o (?:errexit|nounset|xtrace) )+")
-_FORMAT = re.compile(r"(?:[^-%\\]|\\n|%s)(?:[^%\\]|\\n|%[s%])*")
-"""Formats with which printf always succeeds, and that are no option."""
+MOST_READ: Final = 50_000
+"""Commands and their words, those in branches that are not taken included."""
 
-_TO_NOWHERE = re.compile(r"\d*(?:>|>>|<)|&>>?")
-_FAILED: Final = 3
-"""Stands for any exit status of a program that failed."""
+_CLOSING: Final = frozenset({"then", "else", "elif", "fi", "esac", "}", ";;", ")"})
+_UNKNOWN: Final = {
+    "": _CLOSING | {"for", "while", "until", "select", "time", "coproc", "do", "done"},
+    "(": {"("},  # arithmetic
+    "!": {"!"},  # an error in some shells
+}
+"""What must not follow an operator or keyword, or begin a command."""
+
+_FUNCTION = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_HARMLESS = re.compile(r"\d*>/dev/null|\d*>&[12]", re.ASCII)
+"""Redirections that change only where messages go."""
 
 
-def follow(text: str, scripts: Mapping[str, Script], *, root: bool) -> list[Way]:
-    """Return all ways through a command. Raises `NotUnderstood` or `Unreadable`."""
-    script = Script("sh", bash.read(text, is_bash=False))
-    return list(ways(lambda trace: _Shell(trace, scripts, script, (), root=root).run()))
+def follow(text: str, scripts: Mapping[str, Script], *, root: bool) -> tuple[list[Call | None], Status]:
+    """Return the programs that a command runs, in their order, and its exit status.
+
+    None stands for a program that does something else than an action on units. Raises `NotUnderstood`.
+    """
+    run = _Run(scripts)
+    try:
+        status = _Shell(run, Script("sh", tokens.read(text)), (), root=root).run()
+    except RecursionError:
+        raise NotUnderstood("it is nested too deeply") from None
+    return run.ran, status
+
+
+class _Run:
+    """What the shells of a run have in common."""
+
+    def __init__(self, scripts: Mapping[str, Script]) -> None:
+        self.scripts = scripts
+        self.ran: list[Call | None] = []
+        self._read = 0
+
+    def count(self, read: int) -> None:
+        """Count what was read. Raises `NotUnderstood` if it is too much."""
+        self._read += read
+        if self._read > MOST_READ:
+            raise NotUnderstood("it takes too long")
 
 
 class _Ended(Exception):
-    """The script, or a function, has ended."""
-
-    def __init__(self, *, everything: bool) -> None:
-        super().__init__()
-        self.everything = everything
+    """The script has ended."""
 
 
 class _Shell:
-    """A shell that runs a script. `_status` is None while it depends on the machine.
+    """A shell that reads and follows a script in one go. What is not `live` is only read."""
 
-    `is_exact`: a failure has just this status. Programs, even systemctl, fail with more than one.
-    """
-
-    def __init__(
-        self,
-        trace: Trace,
-        scripts: Mapping[str, Script],
-        script: Script,
-        arguments: tuple[str, ...],
-        *,
-        root: bool,
-    ) -> None:
-        self._trace = trace
-        self._scripts = scripts
+    def __init__(self, run: _Run, script: Script, arguments: tuple[str, ...], *, root: bool) -> None:
+        known = {"(id -u)": "0", **({"EUID": "0", "UID": "0"} if script.is_bash else {})} if root else {}
+        self._run = run
         self._script = script
         self._root = root
-        self._expansion = Expansion(script.path, arguments, self._exact_status, root=root)
-        self._expansion.values = {"EUID": "0", "UID": "0"} if root and script.is_bash else {}
-        self._expansion.unset_fails = "u" in script.options
-        self._errexit = "e" in script.options
-        self._functions: dict[str, Node] = {}
-        self._tested = False
-        self._depth = 0
-        self._set(0)
+        self._state = State(arguments, {**known, "0": script.path})
+        self._functions: dict[str, int] = {}
+        self._tokens = Cursor(script.tokens)
 
-    def run(self) -> int:
+    def run(self) -> Status:
         """Return the exit status of the script."""
-        if self._script.commands is None:
+        if self._script.why:
             raise NotUnderstood(self._script.why)
-        with suppress(_Ended):
-            self._node(self._script.commands, tested=False)
-        return self._settled()
+        for live in False, True:  # a mistake anywhere may be one that the shell finds first
+            self._tokens.at = 0
+            with suppress(_Ended):
+                self._block(live=live)
+                if self._tokens.next is not None:
+                    raise self._tokens.unexpected()
+        return self._state.status
 
-    # The exit status of the last command
+    # The grammar
 
-    def _set(self, status: int | None, *, exact: bool = True) -> None:
-        self._status, self.is_exact = status, exact
+    def _block(self, *, live: bool) -> bool:
+        """Follow commands up to a word that closes a construct; returns whether there are any."""
+        is_empty = True
+        while self._tokens.skip_lines() and self._tokens.next not in _CLOSING:
+            is_empty = False
+            self._list(live=live)
+            if not self._tokens.take(";") and self._tokens.next not in {"\n", ";;", ")", None}:
+                raise self._tokens.unexpected()
+        return not is_empty
 
-    def _settled(self) -> int:
-        if self._status is None:
-            self._status = 0 if self._trace.succeeds() else _FAILED
-        return self._status
+    def _body(self, closing: str = "", *, live: bool) -> None:
+        if not self._block(live=live):
+            raise self._tokens.unexpected()
+        if closing:
+            self._tokens.expect(closing)
 
-    def _exact_status(self) -> int:
-        status = self._settled()
-        if status and not self.is_exact:
-            raise NotUnderstood("the exit status of a program that failed")
-        return status
+    def _list(self, *, live: bool) -> None:
+        self._command(live=live)
+        while sign := self._tokens.take("&&", "||"):
+            self._tokens.skip_lines()
+            before = self._state.status
+            if live and sign == "&&" and not isinstance(before, int):
+                with self._state.bounded():
+                    self._command(live=True)
+                self._state.end(_both(before, self._state.status))
+            else:
+                self._command(live=live and self._state.succeeded() == (sign == "&&"))
+
+    def _command(self, *, live: bool) -> None:
+        self._run.count(1)
+        sign = self._tokens.take("!", "(", "{", "[[", "if", "case", "function")
+        if self._tokens.next in _UNKNOWN.get(sign, ()):
+            raise self._tokens.unexpected()
+        match sign:
+            case "!":
+                self._command(live=live)
+                if live:
+                    self._state.end(int(self._state.succeeded()))
+            case "(":
+                with self._state.bounded():
+                    self._body(")", live=live)
+            case "{":
+                self._body("}", live=live)
+            case "[[":
+                self._only_in_bash(sign)
+                self._double_brackets(live=live)
+            case "if":
+                self._if(live=live)
+            case "case":
+                self._case(live=live)
+            case "function":
+                self._only_in_bash(sign)
+                self._function(self._tokens.word().plain, live=live)
+            case _:
+                self._simple(live=live)
+
+    def _if(self, *, live: bool) -> None:
+        following = "elif"
+        while following == "elif":
+            self._body("then", live=live)
+            is_taken = live and self._state.succeeded()
+            self._body(live=is_taken)
+            live = live and not is_taken
+            following = self._tokens.take("elif", "else")
+        if following:
+            self._body(live=live)
+        elif live:
+            self._state.end(0)
+        self._tokens.expect("fi")
+
+    def _case(self, *, live: bool) -> None:
+        subject = self._tokens.word()
+        text = self._state.text(subject) if live else ""
+        self._tokens.skip_lines()
+        self._tokens.expect("in")
+        self._tokens.skip_lines()
+        while not self._tokens.take("esac"):
+            is_taken = self._matches(text, live=live)
+            if not self._block(live=is_taken) and is_taken:
+                self._state.end(0)
+            live = live and not is_taken
+            if not self._tokens.take(";;") and self._tokens.next != "esac":
+                raise self._tokens.unexpected()
+            self._tokens.skip_lines()
+        if live:
+            self._state.end(0)
+
+    def _matches(self, text: str, *, live: bool) -> bool:
+        """Pass over the patterns of a case; returns whether one is an asterisk or this text."""
+        self._tokens.take("(")
+        words = [self._tokens.word()]
+        while self._tokens.take("|"):
+            words.append(self._tokens.word())
+        self._tokens.expect(")")
+        return live and any(word.plain == "*" or self._state.text(word) == text for word in words)
+
+    def _function(self, name: str, *, live: bool) -> None:
+        if not _FUNCTION.fullmatch(name) or BUILTINS.fullmatch(name):
+            raise NotUnderstood(f"a function '{name}'")
+        if self._tokens.take("("):
+            self._tokens.expect(")")
+        self._tokens.skip_lines()
+        self._tokens.expect("{")
+        start = self._tokens.at
+        self._body("}", live=False)
+        if live:
+            self._state.check_change("a function")
+            self._functions[name] = start
+            self._state.end(0)
+
+    def _double_brackets(self, *, live: bool) -> None:
+        """Follow a condition in [[ ]]. Bash refuses a malformed one before it runs anything."""
+        left = self._tokens.word()
+        sign = self._tokens.take("=~", "==", "!=")
+        if not sign or left.plain[:1] in {"-", "!"}:
+            raise NotUnderstood("a condition in [[ ]]")
+        right = self._tokens.expression() if sign == "=~" else self._tokens.word()
+        self._tokens.expect("]]")
+        if live:
+            text = self._state.text(left)
+            if isinstance(right, str):
+                holds = matches(text, right)
+            else:
+                holds = condition([text, sign, self._state.text(right)])
+            self._state.end(int(not holds))
+
+    def _simple(self, *, live: bool) -> None:
+        words: list[ShellWord] = []
+        redirections: list[str] = []
+        while token := self._tokens.word_or_redirection():
+            if isinstance(token, str):
+                redirections.append(token + self._tokens.word().plain)
+            else:
+                words.append(token)
+            if self._tokens.next == "(" and len(words) == 1 and not redirections:
+                self._function(words[0].plain, live=live)
+                return
+        self._run.count(len(words))
+        if not words:
+            raise self._tokens.unexpected()
+        if live:
+            if unknown := [text for text in redirections if not _HARMLESS.fullmatch(text)]:
+                raise NotUnderstood(f"the redirection '{unknown[0]}'")
+            self._carry_out(words)
+
+    def _only_in_bash(self, text: str) -> None:
+        if not self._script.is_bash:
+            raise NotUnderstood(f"'{text}', which not every sh has")
 
     # The commands
 
-    def _node(self, node: Node, *, tested: bool) -> None:
-        """Run a command. If it is not `tested`, a failure may end the script (set -e)."""
-        self._trace.step()
-        match node:
-            case Simple():
-                self._tested = tested
-                self._simple(node)
-                self._check(tested=tested)
-            case Compound():
-                self._redirect(node.redirections)
-                self._compound(node, tested=tested)
-            case Case():
-                self._case(node, tested=tested)
-            case Function(name, body):
-                if BUILTINS.fullmatch(name):
-                    raise NotUnderstood(f"a function in the place of '{name}'")
-                self._functions[name] = body
-                self._set(0)
+    def _carry_out(self, words: list[ShellWord]) -> None:
+        program = words[0].plain
+        if words[0].assignment:
+            self._state.assign(words)
+        elif plain_name(program) == "echo" and program not in self._functions:
+            self._echo(words[1:])
+        elif program == "exit":
+            self._exit(words[1:])
+        else:
+            self._program(self._state.words(words))
 
-    def _check(self, *, tested: bool) -> None:
-        if self._errexit and not tested and self._settled():
-            raise _Ended(everything=True)
-
-    def _compound(self, node: Compound, *, tested: bool) -> None:
-        match node.kind, node.commands:
-            case ";", commands:
-                if not commands:
-                    self._set(0)
-                for command in commands:
-                    self._node(command, tested=tested)
-            case ("&&" | "||") as operator, (left, right):
-                self._node(left, tested=True)
-                if (self._settled() == 0) == (operator == "&&"):
-                    self._node(right, tested=tested)
-            case "!", (command,):
-                self._node(command, tested=True)
-                self._set(int(not self._settled()))
-            case "if", commands:
-                self._if(commands, tested=tested)
-            case "(" | "|", (*others, last):
-                self._trace.is_pure &= not others
-                self._subshell(last, tested=tested)
-            case _:
-                raise NotUnderstood("a command in the background")
-
-    def _if(self, commands: tuple[Node, ...], *, tested: bool) -> None:
-        for test, body in zip(commands[::2], commands[1::2], strict=False):
-            self._node(test, tested=True)
-            if not self._settled():
-                self._node(body, tested=tested)
-                return
-        self._set(0)
-        if len(commands) % 2:
-            self._node(commands[-1], tested=tested)
-
-    def _subshell(self, command: Node, *, tested: bool) -> None:
-        outside, functions, errexit = self._expansion, dict(self._functions), self._errexit
-        self._expansion = outside.copy()
-        with suppress(_Ended):
-            self._node(command, tested=tested)
-        self._expansion, self._functions, self._errexit = outside, functions, errexit
-        self._check(tested=tested)
-
-    def _case(self, node: Case, *, tested: bool) -> None:
-        subject = self._expansion.text(node.subject)
-        for patterns, body in node.arms:
-            if any(fnmatchcase(subject, self._expansion.pattern(pattern)) for pattern in patterns):
-                self._node(body, tested=tested)
-                return
-        self._set(0)
-
-    def _redirect(self, redirections: tuple[Redirection, ...]) -> None:
-        for operator, word in redirections:
-            target = self._expansion.text(word)
-            nowhere = target == "/dev/null" and _TO_NOWHERE.fullmatch(operator)
-            if not nowhere and not (target in {"1", "2"} and operator.endswith(">&")):
-                raise NotUnderstood(f"the redirection '{operator}{target}'")
-
-    def _simple(self, node: Simple) -> None:
-        self._redirect(node.redirections)
-        if node.words and node.assignments:
-            raise NotUnderstood(f"an assignment to '{node.assignments[0].name}' for one command")
-        for assignment in node.assignments:
-            self._expansion.assign(assignment.name, assignment.value)
-        match node.words:
-            case (first, *others) if first.plain == "[[":
-                self._set(int(not self._condition(others[:-1])))
-            case (first, ShellWord((Parameter("?"),))) if first.plain == "exit":
-                raise _Ended(everything=True)
-            case (first, *others) if (
-                plain_name(first.plain) in _SAYING and first.plain not in self._functions
-            ):
-                self._say(plain_name(first.plain), others)
-            case words:
-                self._program(self._expansion.words(words))
-
-    def _say(self, program: str, words: list[ShellWord]) -> None:
+    def _echo(self, words: list[ShellWord]) -> None:
         """Pass over a message, and the programs whose output it has."""
-        if program == "printf" and not (words and _is_format(words[0])):
-            raise NotUnderstood("an option or a format of 'printf'")
-        self._expansion.check_set(words)
-        for part in (part for word in words for part in word.parts if isinstance(part, Opaque)):
-            if not re.match(r"`|\$\((?!\()", part.source):
-                raise NotUnderstood(f"'{part.source}'")
-            self._trace.is_pure = False
-        self._set(0)
-
-    def _condition(self, words: list[ShellWord]) -> bool:
-        match [word.plain for word in words]:
-            case ["!", *_]:
-                return not self._condition(words[1:])
-            case [_, "=~", expression]:
-                return matches(self._expansion.plain(words[0]), expression)
-        return condition([self._expansion.plain(word) for word in words])
-
-    def _test(self, arguments: list[str]) -> None:
-        if "==" in arguments and not self._script.is_bash:
-            raise NotUnderstood("'==', which not every sh has")
-        self._set(int(not condition(arguments)))
+        for part in (part for word in words for part in word.parts if isinstance(part, Expansion)):
+            if part.name.startswith("("):
+                self._run.ran.append(None)
+            elif part.name != "@":
+                self._state.value(part.name)  # with set -u, one without a value ends the script
+        self._state.end(0)
 
     def _program(self, words: list[str]) -> None:
         match words:
-            case []:
-                self._set(0)
             case [name, *arguments] if name in self._functions:
-                self._function(self._functions[name], arguments)
+                self._call(self._functions[name], arguments)
+            case ["printf", text, *_] if not re.search(r"^-|[%\\]", text):
+                self._state.end(0)
             case [":" | "true" | "/bin/true" | "/usr/bin/true", *_]:
-                self._set(0)
+                self._state.end(0)
             case ["false" | "/bin/false" | "/usr/bin/false", *_]:
-                self._set(1)
-            case ["exit" | "return" as name, *arguments]:
-                self._end(name, arguments)
+                self._state.end(1)
             case ["[", *arguments, "]"] | ["test", *arguments]:
-                self._test(arguments)
-            case ["set", *arguments]:
-                self._options(arguments)
-            case ["shift"] | ["shift", "1"] if self._expansion.arguments:
-                del self._expansion.arguments[0]
-                self._set(0)
-            case [name, *_] if name in {"[", "printf"} or BUILTINS.fullmatch(name):
-                raise NotUnderstood(f"the command '{' '.join(words)}'")
-            case _:
+                if "==" in arguments:
+                    self._only_in_bash("==")
+                self._state.end(int(not condition(arguments)))
+            case ["set", *options] if all(re.fullmatch("-[efux]+", option) for option in options):
+                self._state.check_change("'set'")
+                self._state.has_errexit |= "e" in "".join(options)
+                self._state.end(0)
+            case ["shift"] if self._state.arguments:
+                self._state.check_change("'shift'")
+                del self._state.arguments[0]
+                self._state.end(0)
+            case [name, *_] if name not in {"[", "printf"} and not BUILTINS.fullmatch(name):
                 self._external(tuple(words))
+            case _:
+                raise NotUnderstood(f"the command '{' '.join(words)}'")
+
+    def _call(self, start: int, arguments: list[str]) -> None:
+        """Follow the function whose body is there."""
+        after, outside = self._tokens.at, self._state.arguments
+        self._tokens.at, self._state.arguments = start, arguments
+        self._body("}", live=True)
+        self._tokens.at, self._state.arguments = after, outside
+
+    def _exit(self, words: list[ShellWord]) -> NoReturn:
+        self._state.check_change("'exit'")
+        match words:
+            case [] | [ShellWord((Expansion("?"),))]:
+                pass
+            case [word] if re.fullmatch(r"[0-9]{1,3}", word.plain) and int(word.plain) < 256:
+                self._state.status = int(word.plain)
+            case _:
+                raise NotUnderstood("an argument of 'exit'")
+        raise _Ended
 
     def _external(self, words: tuple[str, ...]) -> None:
         """Note what a program does: an action on units, a script that is known, or something else."""
         user, inner = without_sudo(words)
         found = call(inner) if user in {"", ROOT} else None
-        if found:
-            self._trace.calls.append(found)
-            self._set(None, exact=False)
-        elif not self._runs_script(inner, root=user == ROOT or (self._root and not user)):
-            self._trace.is_pure = False
-            verb = next((word for word in inner[1:] if not word.startswith("-")), "")
-            always = _ALWAYS_SUCCEED.get(plain_name(inner[0])) == verb
-            self._set(0 if always else None, exact=always)
+        if not found and (called := self._called(inner)):
+            inner_root = user == ROOT or (self._root and not user)
+            self._state.end(_Shell(self._run, *called, root=inner_root).run())
+            return
+        self._run.ran.append(found)
+        is_constant = plain_name(inner[0]) == "gpio" and "read" in inner
+        self._state.end(0 if is_constant else frozenset({len(self._run.ran) - 1}))
 
-    def _runs_script(self, words: tuple[str, ...], *, root: bool) -> bool:
-        """Run a script that is known, or a command for a shell; returns whether it is one."""
+    def _called(self, words: tuple[str, ...]) -> tuple[Script, tuple[str, ...]] | None:
+        """Return the script that a command runs, and its arguments, if that is known."""
         shell = plain_name(words[0]) if plain_name(words[0]) in SHELLS else ""
         match words[1:] if shell else words:
             case ("-c", text) if shell:
-                script = Script("sh", bash.read(text, is_bash=shell == "bash"), is_bash=shell == "bash")
-                arguments: tuple[str, ...] = ()
-            case (path, *rest) if path in self._scripts:
-                script, arguments = self._scripts[path], tuple(rest)
-            case _:
-                return False
-        if shell and script.is_bash and shell != "bash":
-            raise NotUnderstood("a script of bash that another shell runs")
-        inner = _Shell(self._trace, self._scripts, script, arguments, root=root)
-        self._set(inner.run(), exact=inner.is_exact)
-        return True
-
-    def _function(self, body: Node, arguments: list[str]) -> None:
-        outside, self._expansion.arguments = self._expansion.arguments, arguments
-        self._depth += 1
-        try:
-            self._node(body, tested=self._tested)
-        except _Ended as ended:
-            if ended.everything:
-                raise
-        finally:
-            self._depth -= 1
-            self._expansion.arguments = outside
-
-    def _end(self, name: str, arguments: list[str]) -> NoReturn:
-        if name == "return" and not self._depth:
-            raise NotUnderstood("'return' outside of a function")
-        match arguments:
-            case []:
-                pass
-            case [status] if re.fullmatch(r"[0-9]{1,3}", status):
-                self._set(int(status) % 256)
-            case _:
-                raise NotUnderstood(f"'{name} {' '.join(arguments)}'")
-        raise _Ended(everything=name == "exit")
-
-    def _options(self, arguments: list[str]) -> None:
-        text = "".join(f"{argument} " for argument in arguments)
-        if not _SET_OPTIONS.fullmatch(text):
-            raise NotUnderstood(f"'set {text.strip()}'")
-        flags = {char for argument in arguments if argument.startswith("-") for char in argument}
-        self._errexit |= "e" in flags or "errexit" in arguments
-        self._expansion.unset_fails |= "u" in flags or "nounset" in arguments
-        self._set(0)
+                return Script(shell, tokens.read(text), is_bash=shell == "bash"), ()
+            case (path, *arguments) if path in self._run.scripts:
+                script = self._run.scripts[path]
+                if script.is_bash and shell not in {"", "bash"}:
+                    raise NotUnderstood("a script of bash that another shell runs")
+                return script, tuple(arguments)
+        return None
 
 
-def _is_format(word: ShellWord) -> bool:
-    """Whether this is a format of printf, known without an expansion."""
-    texts = [part.text for part in word.parts if isinstance(part, Literal)]
-    return len(texts) == len(word.parts) and _FORMAT.fullmatch("".join(texts)) is not None
+def _both(left: frozenset[int], right: Status) -> Status:
+    """Return the status of two commands of which the second runs if the first, a program, succeeds."""
+    if not isinstance(right, int):
+        return left | right
+    if right:
+        raise NotUnderstood("a command that fails if a program succeeds")
+    return left

@@ -1,29 +1,40 @@
-"""Splits a shell command or script into words and operators. Expands nothing, and runs nothing.
+"""Splits shell text into words and operators. Expands nothing, and runs nothing. Pure: no I/O.
 
-It supports the syntax of POSIX shell and bash that has one plain meaning. Everything else becomes `Opaque`,
-or raises `Unreadable`, so that the caller knows that it was not understood. Pure: no I/O.
+It supports the syntax of POSIX shell and bash that has one plain meaning; all else raises `NotUnderstood`.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-_OPERATOR = re.compile(r"\d*(?:>>|>&|>\||<&|<<|<>|>|<)|&>>|&>|;;&|;;|;&|;|&&|&|\|\||\|&|\||\(|\)|\n")
-_BLANK = re.compile(r"(?:[ \t]|\\\n)+")
-_COMMENT = re.compile(r"#[^\n]*")
-_EXPRESSION = re.compile(r"[^\s'\"`]+(?=\s)")
-_PARAMETER: Final = r"|\$(?P<name>[A-Za-z_]\w*|[0-9@*#?])|\$\{(?P<braced>[A-Za-z_]\w*|[0-9]+|[@*#?])\}"
+_BLANK = re.compile(r"(?:[ \t]|\\\n|#[^\n]*)+")
+_OPERATOR = re.compile(r"\d*(?:>>|>&|>|<)|;;|;|&&|&|\|\||\||\(|\)|\n", re.ASCII)
+_MOST_EXCERPT: Final = 40
+_EXPRESSION = re.compile(r"\^[^\s'\"`]+(?=\s)", re.ASCII)
+"""A regular expression after =~, in which parentheses and bars are no operators."""
+
+_ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=", re.ASCII)
+
+_QUOTED_TEXT: Final = r"'[^']*+'|\"(?:[^\"\\$`]|\\.|\$(?!\())*+\""
+_EXPANSION: Final = (
+    r"\$(?:(?P<name>[A-Za-z_]\w*+|[0-9@#?])"
+    r"|\{(?P<braced>[A-Za-z_]\w*+|[0-9])\}"
+    rf"|(?P<substitution>\((?![^)]*\bcase\b)(?:[^()'\"\\`#<$\n]|\\.|\$(?!\()|{_QUOTED_TEXT})++\)))"
+)
+"""An expansion of a parameter or of a command, in which there is no other one."""
+
 _PART = re.compile(
-    r"(?P<plain>[^\s\\'\"$`;&|<>()]+)|'(?P<single>[^']*)'|\\(?P<escaped>[\s\S])" + _PARAMETER, re.ASCII
+    r"(?P<plain>[^\s\\'\"$`;&|<>()]++)|'(?P<single>[^']*+)'|\\(?P<escaped>[\s\S])"
+    rf"|\"(?P<double>(?:[^\"\\$`]|\\[\s\S]|{re.sub('P<[a-z]+>', ':', _EXPANSION)})*+)\"|{_EXPANSION}",
+    re.ASCII,
 )
 _QUOTED_PART = re.compile(
-    r"(?P<plain>[^\\\"$`]+|\\(?![$`\"\\\n]))|\\(?P<escaped>[$`\"\\\n])" + _PARAMETER, re.ASCII
+    r"(?P<plain>(?:[^\\$]|\\(?![$`\"\\\n]))++)|\\(?P<escaped>[$`\"\\\n])|" + _EXPANSION, re.ASCII
 )
-_INVALID: Final = {"'": "an unterminated quote", "\\": "a backslash at the end"}
 
 
-class Unreadable(Exception):
-    """Text that is invalid or unsupported shell syntax. The message gives the reason in a few words."""
+class NotUnderstood(Exception):
+    """The effect of a text is not certain. The message gives the reason in a few words."""
 
 
 class Literal(NamedTuple):
@@ -33,20 +44,14 @@ class Literal(NamedTuple):
     quoted: bool
 
 
-class Parameter(NamedTuple):
-    """A reference to a parameter."""
+class Expansion(NamedTuple):
+    """A reference to the parameter `name`, or to the output of a command, which is in parentheses."""
 
     name: str
     quoted: bool
 
 
-class Opaque(NamedTuple):
-    """The source text of an expansion that only a shell can evaluate."""
-
-    source: str
-
-
-Part = Literal | Parameter | Opaque
+Part = Literal | Expansion
 
 
 class ShellWord(NamedTuple):
@@ -62,107 +67,123 @@ class ShellWord(NamedTuple):
                 return text
         return ""
 
-
-class Operator(NamedTuple):
-    """An operator between words; that of a redirection includes its file descriptor, like '2>'."""
-
-    sign: str
-
-
-Token = ShellWord | Operator
-
-
-def read(text: str) -> list[Token]:
-    """Return the tokens of `text`. Raises `Unreadable`."""
-    return list(_Scanner(text).tokens())
+    @property
+    def assignment(self) -> tuple[str, "ShellWord"] | None:
+        """The name of a parameter and its new value, if the word can be an assignment."""
+        match self.parts:
+            case (Literal(text, quoted=False) as first, *others) if match := _ASSIGNMENT.match(text):
+                value = first._replace(text=text[match.end() :])
+                return match["name"], ShellWord((value, *others))
+        return None
 
 
-class _Scanner:
-    """A scanner that reads the text once."""
+_MATCHES: Final = ShellWord((Literal("=~", quoted=False),))
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
+Token = ShellWord | str
+"""A word, an operator, or an expression after =~. An operator includes its file descriptor, like '2>'."""
 
-    def tokens(self, *, closed: bool = False) -> Iterator[Token]:
-        """Yield all tokens up to the end, or, if `closed`, past the closing parenthesis."""
-        before = ""
-        while self._skip_blanks():
-            if before == "=~" and (expression := self._take(_EXPRESSION)):
-                yield ShellWord((Literal(expression, quoted=False),))
-                before = ""
-                continue
-            found = self._take(_OPERATOR)
-            if found == ")" and closed:
-                return
-            if found.endswith("<<"):
-                raise Unreadable("a here-document, '<<'")
-            token = Operator(found) if found else self._word()
-            before = token.plain if isinstance(token, ShellWord) else ""
-            yield token
-            if found == "(" and closed:
-                yield from self.tokens(closed=True)
-        if closed:
-            raise Unreadable("an unclosed parenthesis")
 
-    def _skip_blanks(self) -> bool:
-        while self._take(_BLANK) or self._take(_COMMENT):
+def read(text: str) -> tuple[Token, ...]:
+    """Return the tokens of `text`. Raises `NotUnderstood`."""
+    return tuple(_tokens(text))
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    at = 0
+    before: Token = ""
+    while at < len(text):
+        if blank := _BLANK.match(text, at):
+            at = blank.end()
+        elif before == _MATCHES and (expression := _EXPRESSION.match(text, at)):
+            at, before = expression.end(), expression[0]
+            yield before
+        elif operator := _OPERATOR.match(text, at):
+            at, before = operator.end(), operator[0]
+            yield before
+        else:
+            parts: list[Part] = []
+            while part := _PART.match(text, at):
+                at = part.end()
+                parts += _parts(part, quoted=False)
+            if not parts:
+                line = text[at : at + _MOST_EXCERPT].partition("\n")[0]
+                raise NotUnderstood(f"'{line}'")
+            before = ShellWord(tuple(parts))
+            yield before
+
+
+def _parts(match: re.Match[str], *, quoted: bool) -> Iterator[Part]:
+    kind = match.lastgroup or ""
+    text = match[kind]
+    if kind in {"name", "braced", "substitution"}:
+        yield Expansion(text, quoted)
+    elif kind == "double":
+        if not text:
+            yield Literal("", quoted=True)
+        for part in _QUOTED_PART.finditer(text):
+            yield from _parts(part, quoted=True)
+    elif kind == "escaped":
+        yield Literal(text.replace("\n", ""), quoted=True)
+    else:
+        yield Literal(text, quoted or kind == "single")
+
+
+class Cursor:
+    """A place in tokens. `at` is the number of the next one."""
+
+    def __init__(self, tokens: tuple[Token, ...]) -> None:
+        self.at = 0
+        self._tokens = tokens
+
+    @property
+    def next(self) -> str | None:
+        """The next operator or keyword; empty for a word that cannot be one, and None at the end."""
+        token = self._token
+        return token.plain if isinstance(token, ShellWord) else token
+
+    @property
+    def _token(self) -> Token | None:
+        return self._tokens[self.at] if self.at < len(self._tokens) else None
+
+    def take(self, *texts: str) -> str:
+        """Pass over the next token if it is one of these, and return it."""
+        found = self.next if self.next in texts else None
+        self.at += found is not None
+        return found or ""
+
+    def expect(self, text: str) -> None:
+        """Pass over the next token, which must be this one."""
+        if not self.take(text):
+            raise self.unexpected()
+
+    def skip_lines(self) -> bool:
+        """Pass over the ends of lines; returns whether any token follows."""
+        while self.take("\n"):
             pass
-        return self._at < len(self._text)
+        return self.next is not None
 
-    def _take(self, pattern: re.Pattern[str]) -> str:
-        match = pattern.match(self._text, self._at)
-        self._at = match.end() if match else self._at
-        return match[0] if match else ""
+    def word(self) -> ShellWord:
+        """Pass over the next token, which must be a word, and return it."""
+        if not isinstance(token := self._token, ShellWord):
+            raise self.unexpected()
+        self.at += 1
+        return token
 
-    def _word(self) -> ShellWord:
-        parts = tuple(self._parts(_PART, quoted=False))
-        if not parts:
-            char = self._text[self._at]
-            raise Unreadable(_INVALID.get(char, f"the character {char!r}"))
-        return ShellWord(parts)
+    def word_or_redirection(self) -> Token | None:
+        """Pass over the next token if it is one of these, and return it."""
+        token = self._token
+        if isinstance(token, str) and not token.endswith((">", "<", ">&")):
+            return None
+        self.at += token is not None
+        return token
 
-    def _parts(self, pattern: re.Pattern[str], *, quoted: bool) -> Iterator[Part]:
-        """Yield the parts of a word up to its end, or up to the closing quote."""
-        while self._at < len(self._text):
-            char = self._text[self._at]
-            if match := pattern.match(self._text, self._at):
-                self._at = match.end()
-                yield _part(match, quoted=quoted)
-            elif char in "$`":
-                yield self._opaque()
-            elif char == '"' and not quoted:
-                self._at += 1
-                if self._text.startswith('"', self._at):
-                    yield Literal("", quoted=True)
-                yield from self._parts(_QUOTED_PART, quoted=True)
-                if not self._text.startswith('"', self._at):
-                    raise Unreadable("an unterminated quote")
-                self._at += 1
-            else:
-                return
+    def expression(self) -> str:
+        """Pass over the next token, which must be a regular expression, and return it."""
+        if not (self.next or "").startswith("^"):
+            raise self.unexpected()
+        return self.take(self.next or "")
 
-    def _opaque(self) -> Opaque:
-        start = self._at
-        self._at += 1
-        if self._text[start] == "`":
-            self._at = self._text.find("`", self._at) + 1 or self._no_end()
-        elif self._text.startswith("(", self._at):
-            self._at += 1
-            for _ in self.tokens(closed=True):
-                pass
-        elif self._text.startswith("{", self._at):
-            self._at = self._text.find("}", self._at) + 1 or self._no_end()
-        return Opaque(self._text[start : self._at])
-
-    def _no_end(self) -> int:
-        raise Unreadable("an unterminated expansion")
-
-
-def _part(match: re.Match[str], *, quoted: bool) -> Part:
-    text = match[match.lastgroup or 0]
-    if match.lastgroup in {"name", "braced"}:
-        return Parameter(text, quoted)
-    if match.lastgroup == "escaped":
-        text = text.replace("\n", "")
-    return Literal(text, quoted or match.lastgroup != "plain")
+    def unexpected(self) -> NotUnderstood:
+        """Return a failure that names the next token."""
+        where = "it ends too early" if self.next is None else f"it has {self.next!r} in an unsupported place"
+        return NotUnderstood(where)

@@ -23,15 +23,20 @@ EXAMPLES, LONGER = 60, 50
 NAMES = st.sampled_from(["a", "b", "U"])
 ATOMS = st.sampled_from(
     [
-        *("x", "y", "start", "web", "x y", "", "a:b", "$1", "$2", "$#", "$?", "$@", "$*", "$9"),
+        *("x", "y", "start", "web", "x y", "", "a:b", "$1", "$2", "$#", "$@", "$9"),
         *("${1}", "${2}", "$a", "${b}", "$U", "${U}"),
-        *("\\x", "\\$a", "{", "=", "!", "*", "~"),
+        *("\\x", "\\$a", "{", "=", "!", "*", "$1", "$2", "on", "a.b"),
     ]
 )
 QUOTES = st.sampled_from(["{}", '"{}"', "'{}'", '"x{}"', "x{}y", '{}"{}"'])
 WORDS = st.builds(lambda form, atom: form.replace("{}", atom), QUOTES, ATOMS)
 LISTS = st.lists(WORDS, max_size=3).map(" ".join)
-EXPRESSIONS = st.sampled_from(["^(start|web|x)$", "^[a-z@]+$", "^[a-z0-9@\\._-]+$"])
+HOLDS = st.sampled_from(
+    [
+        *("[ $1 = start ]", "[ $# -eq 2 ]", '[ ! -z "$2" ]', "true", 'test "$2" != x', "! false"),
+        *("[[ $1 == start ]]", '[[ "$1$2" =~ ^[a-z]+$ ]]', "[[ $2 =~ ^(web|x)$ ]]", "[ 1 -le 2 ]"),
+    ]
+)
 VERBS = st.sampled_from(["start", "start", "start", "is-active"])
 UNITS = st.lists(WORDS, min_size=1, max_size=2).map(" ".join)
 
@@ -53,9 +58,9 @@ SIMPLE = st.one_of(
     st.builds(
         "[[ {} =~ {} ]]".format, WORDS, st.sampled_from(["^(start|web|x)$", "^[a-z@]+$", "^[a-z0-9@\\._-]+$"])
     ),
+    st.builds("{}=$2; systemctl start ${{a}} ${{b}} $U".format, NAMES),
     st.builds("echo {} $({})".format, WORDS, st.sampled_from(["true", "false", "exit 1"])),
     st.builds("f {}".format, LISTS),
-    st.builds("return {}".format, st.sampled_from(["", "0", "1"])),
     st.builds("exit {}".format, st.sampled_from(["", "0", "1", "$?"])),
     st.sampled_from(["true", "false", ":", "shift", "set -e", "set -u", "set -eu", "grep x /dev/null", "f"]),
 )
@@ -68,8 +73,11 @@ BLOCKS = st.recursive(
         st.builds("! {}".format, SIMPLE),
         st.builds("{{ {}; }}".format, inner),
         st.builds("({})".format, inner),
-        st.builds("{} | {}".format, SIMPLE, SIMPLE),
-        st.builds("{{ {}; }} >/dev/null 2>&1".format, inner),
+        st.builds("{} && {{ {}; }}".format, HOLDS, inner),
+        st.builds("if ! {}; then exit 1; fi; {}".format, HOLDS, inner),
+        st.builds("if {}; then {}; elif {}; then {}; fi".format, HOLDS, inner, HOLDS, inner),
+        st.builds("case $1 in (stop) {};; (start | x) {};; esac".format, inner, inner),
+        st.builds("g() {{\n{}\n}}\ng $2 $1".format, inner),
         st.builds("if {}; then {}; else {}; fi".format, inner, inner, inner),
         st.builds("if {}; then {}; fi".format, inner, inner),
         st.builds(
@@ -180,7 +188,7 @@ def test_what_is_understood_is_what_shells_do(folder: Path, long: bool) -> None:
     @given(SCRIPTS, st.sampled_from(["start", "is-active"]), st.sampled_from(["bash", "sh"]))
     def check(body: str, verb: str, shell: str) -> None:
         nonlocal understood
-        text = f"#!/bin/{shell}\n{body}\nsystemctl {verb} last\n"
+        text = f"#!/bin/{shell}\na=x U=web\n{body}\nsystemctl {verb} last\n"
         effect = read(f"sudo {USUAL_PATH} start web", machine({USUAL_PATH: text.encode()})).effect
         if not effect.call and not effect.is_constant:
             return

@@ -31,14 +31,13 @@ IS_UNITS = {
     "no output": ("systemctl start a > /dev/null 2>&1", "systemctl stop a >/dev/null", None, "a"),
     "a shell of its own": ("sudo sh -c 'systemctl start a'", 'bash -c "systemctl stop a"', None, "a"),
     "a subshell": ("(systemctl start a; systemctl start b)", "{ systemctl stop a b; }", None, "a b"),
-    "a failure that does not matter": ("systemctl start a || true", "systemctl stop a || echo no", None, "a"),
     "a state of both": (
         *("systemctl start a b", "systemctl stop a b"),
         *("systemctl -q is-active a && systemctl -q is-active b", "a b"),
     ),
-    "a state by an if": (
-        *("systemctl start a", "systemctl stop a"),
-        *("if systemctl -q is-active a; then exit 0; else exit 1; fi", "a"),
+    "a test before": (
+        *("[ a = a ] && systemctl start a", "[ a = b ] || systemctl stop a"),
+        *("if [ 1 -le 2 ]; then systemctl status a; fi", "a"),
     ),
     "a message": ("systemctl start a; echo 'done'", "systemctl stop a", None, "a"),
 }
@@ -48,6 +47,7 @@ IS_COMMANDS = {
     "a second choice on both sides": (
         *("systemctl start a || systemctl start b", "systemctl stop a || systemctl stop b"),
     ),
+    "a failure that does not matter": ("systemctl start a || true", "systemctl stop a || echo no"),
     "other units": ("systemctl start a", "systemctl stop b"),
     "fewer units": ("systemctl start a b", "systemctl stop a"),
     "the state of another unit": ("systemctl start a", "systemctl stop a", "systemctl is-active b"),
@@ -59,6 +59,10 @@ IS_COMMANDS = {
     "a state by a process": ("systemctl start a", "systemctl stop a", "pgrep a"),
     "a state that is always the same": ("systemctl start a", "systemctl stop a", "systemctl status a; true"),
     "a state turned round": ("systemctl start a", "systemctl stop a", "! systemctl is-active a"),
+    "a state by an if": (
+        *("systemctl start a", "systemctl stop a"),
+        "if systemctl -q is-active a; then exit 0; else exit 1; fi",
+    ),
     "a state by its text": ("systemctl start a", "systemctl stop a", "systemctl is-active a | grep ^active"),
     "on that stops": ("systemctl stop a", "systemctl start a"),
     "something else as well": ("systemctl start a && /opt/lamp on", "systemctl stop a"),
