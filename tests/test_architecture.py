@@ -69,6 +69,7 @@ MODULE_MAY_IMPORT = {
     "network/choice.py": {"model"},
     "network/endpoint.py": set(),
     "network/listeners.py": {"model"},
+    "network/mdns_port.py": {"network"},
     "systemd/command.py": {"model", "systemd"},
     "systemd/jobs.py": {"model"},
     "systemd/outcome.py": {"model"},
