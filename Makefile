@@ -115,8 +115,8 @@ bench-quick: .venv/.dev ## as root: compare with systemd alone, and print the re
 	$(BIN)/python -m bench --quick
 
 .PHONY: picture
-picture: venv ## draw docs/picture.svg again
-	$(BIN)/python docs/picture.py
+picture: .venv/.dev ## draw docs/picture.svg again, in a network namespace
+	$(BIN)/python -m docs.picture
 
 .PHONY: reference
 reference: venv ## write config.example.yaml and its manual page from the table of keys

@@ -68,7 +68,7 @@ def qr_lines(payload: str, form: Form) -> list[str]:
 
 
 def _half_blocks(rows: Sequence[Sequence[bool]]) -> Iterator[str]:
-    for upper, lower in zip_longest(rows[::2], rows[1::2], fillvalue=[True] * len(rows[0])):
+    for upper, lower in zip_longest(rows[::2], rows[1::2], fillvalue=[False] * len(rows[0])):
         yield "".join(_HALF_BLOCKS[pair] for pair in zip(upper, lower, strict=True))
 
 
