@@ -32,9 +32,11 @@ venv: .venv/.runtime ## create .venv with the locked packages and the checkout i
 	$(PIP) install --require-hashes -r requirements/dev.lock
 	touch $@
 
+# Only variables of the command line: many environments have a PORT for something else.
+option = $(if $(filter command line,$(origin $(1))),$(2) $($(1)))
 .PHONY: demo
-demo: venv ## run a bridge with simulated units
-	$(BIN)/hkswitch demo
+demo: venv ## run a bridge with simulated units, on PORT and ADDRESS if given
+	$(BIN)/hkswitch demo $(call option,PORT,--port) $(call option,ADDRESS,--address)
 
 # Fuzzing, kills and floods find more with more time, and have targets of their own.
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
@@ -113,8 +115,8 @@ bench-quick: .venv/.dev ## as root: compare with systemd alone, and print the re
 	$(BIN)/python -m bench --quick
 
 .PHONY: picture
-picture: venv ## draw docs/picture.svg again
-	$(BIN)/python docs/picture.py
+picture: .venv/.dev ## draw docs/picture.svg again, in a network namespace
+	$(BIN)/python -m docs.picture
 
 .PHONY: reference
 reference: venv ## write config.example.yaml and its manual page from the table of keys

@@ -1,6 +1,7 @@
 """Run the benchmarks and update docs/benchmarks.md; with --quick, only print results, without the peer.
 
-This needs root and the tools of `make test-host`, and npm once, to download the peer.
+With --redraw, only draw the charts again, from the values of the last run. Everything else needs root and the
+tools of `make test-host`, and npm once, to download the peer.
 """
 
 import argparse
@@ -26,11 +27,15 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="print only, without the peer, in under a minute"
     )
-    quick = parser.parse_args().quick
+    parser.add_argument("--redraw", action="store_true", help="draw the charts again, without measuring")
+    given = parser.parse_args()
+    if given.redraw:
+        scaling.redraw(PAGE.with_suffix(""))
+        return 0
     if os.geteuid() != 0:
         sys.stderr.write("The benchmarks boot a host, which needs root: use sudo.\n")
         return 77
-    measured = _quick() if quick else _full()
+    measured = _quick() if given.quick else _full()
     sys.stdout.write(f"{measured}\n")
     return 0
 

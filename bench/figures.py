@@ -3,8 +3,9 @@
 import math
 import statistics
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 OURS: Final = "hkswitch"
 PEER: Final = "peer"
@@ -39,6 +40,24 @@ class Figures:
     def add(self, metric: str, who: str, value: float) -> None:
         """Record one value."""
         self._values[metric, who].append(value)
+
+    def as_object(self, prefix: str) -> dict[str, dict[str, list[float]]]:
+        """Return the values of the metrics that begin with `prefix`, by metric and bridge, for JSON."""
+        found: defaultdict[str, dict[str, list[float]]] = defaultdict(dict)
+        for (metric, who), values in self._values.items():
+            if metric.startswith(prefix):
+                found[metric][who] = [round(value, 3) for value in values]
+        return dict(found)
+
+    @classmethod
+    def of_object(cls, found: Mapping[str, Mapping[str, Sequence[float]]]) -> Self:
+        """Return the figures that `as_object` returned."""
+        figures = cls()
+        for metric, series in found.items():
+            for who, values in series.items():
+                for value in values:
+                    figures.add(metric, who, value)
+        return figures
 
     def of(self, metric: str, who: str) -> Series | None:
         """Return the values of one metric, if it was measured."""

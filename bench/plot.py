@@ -1,26 +1,43 @@
-"""Line charts as SVG, with panels side by side."""
+"""Line charts as SVG, with panels side by side: medians as lines, and the spread as bands. Pure: no I/O."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import count, takewhile
 from math import floor, log10
-from typing import Final
+from typing import Final, NamedTuple
 
 from bench.figures import FLOOR, OURS, PEER
 
 COLOURS: Final = {OURS: "#0072b2", FLOOR: "#009e73", PEER: "#d55e00"}
 """Colours that people with any colour vision can distinguish."""
 
-WIDTH, HEIGHT = 320, 200
-LEFT, TOP, RIGHT, BOTTOM = 56, 48, 16, 44
+NAMES: Final = {
+    OURS: "hkswitch",
+    FLOOR: "floor: the same jobs by systemd alone, without HomeKit",
+    PEER: "peer: Homebridge with homebridge-cmdswitch2",
+}
+"""The series in words, for someone who has read nothing else."""
+
+WIDTH, HEIGHT = 400, 220
+LEFT, TOP, RIGHT, BOTTOM = 56, 56, 24, 44
+LEGEND_ROW: Final = 20
+SWATCH: Final = 18
+BAND_OPACITY: Final = 0.2
 
 STYLE: Final = """\
-text { font: 12px sans-serif }
-.grid { stroke: #ccc } polyline { fill: none; stroke-width: 2 }
+text { font: 12px sans-serif } .title { font: bold 15px sans-serif }
+.grid { stroke: #ddd } .axis { stroke: #888 } polyline { fill: none; stroke-width: 2 }
 """
 
-Point = tuple[float, float]
+
+class Point(NamedTuple):
+    """A point of a line, and the lowest and the highest value there."""
+
+    x: float
+    median: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +46,11 @@ class Line:
 
     who: str
     points: Sequence[Point]
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether any point has more than one value."""
+        return any(point.low < point.high for point in self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +63,10 @@ class Panel:
 
 def chart(title: str, panels: Sequence[Panel]) -> str:
     """Return the text of an SVG file."""
-    width, height = WIDTH * len(panels), HEIGHT + TOP + BOTTOM
+    shown = {line.who for panel in panels for line in panel.lines}
+    legend = [who for who in COLOURS if who in shown]
+    below = HEIGHT + TOP + BOTTOM
+    width, height = WIDTH * len(panels), below + LEGEND_ROW * len(legend) + 8
     drawn = "".join(
         f'<g transform="translate({number * WIDTH},0)">\n{"".join(_panel(panel))}</g>\n'
         for number, panel in enumerate(panels)
@@ -49,54 +74,73 @@ def chart(title: str, panels: Sequence[Panel]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img">\n'
     named = f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n"
     ground = f'<rect width="{width}" height="{height}" fill="#fff"/>\n'
-    heading = _text(LEFT, 18, title, "start")
-    return f"{head}{named}{ground}{heading}{drawn}</svg>\n"
+    heading = f'<text class="title" x="{LEFT}" y="24" style="fill:#222">{escape(title)}</text>\n'
+    return f"{head}{named}{ground}{heading}{drawn}{''.join(_legend(legend, below))}</svg>\n"
 
 
-def _panel(panel: Panel) -> Iterator[str]:
-    most_x = max(x for line in panel.lines for x, _ in line.points)
-    ticks = _ticks(max(y for line in panel.lines for _, y in line.points))
-    yield from _grid(ticks)
-    for x in sorted({x for line in panel.lines for x, _ in line.points}):
-        yield _text(_x(x, most_x), TOP + HEIGHT + 16, f"{x:g}")
-    yield _text((LEFT + WIDTH - RIGHT) / 2, TOP + HEIGHT + 36, panel.axis)
-    for number, line in enumerate(panel.lines):
-        yield from _line(line, most_x, ticks[-1])
-        yield _text(LEFT + 8 + 80 * number, TOP - 8, line.who, "start", colour=COLOURS[line.who])
-
-
-def _grid(ticks: Sequence[float]) -> Iterator[str]:
-    for tick in ticks:
-        y = _y(tick, ticks[-1])
-        yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>\n'
-        yield _text(LEFT - 6, y + 4, f"{tick:g}", "end")
-
-
-def _line(line: Line, most_x: float, most_y: float) -> Iterator[str]:
-    colour = COLOURS[line.who]
-    places = [(_x(x, most_x), _y(y, most_y)) for x, y in line.points]
-    drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    yield f'<polyline stroke="{colour}" points="{drawn}"/>\n'
-    for x, y in places:
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>\n'
-
-
-def _text(x: float, y: float, words: str, anchor: str = "middle", colour: str = "#333") -> str:
-    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="fill:{colour}"'
-    return f"<text {where}>{escape(words)}</text>\n"
-
-
-def _x(x: float, most: float) -> float:
-    return LEFT + 8 + (WIDTH - LEFT - RIGHT - 16) * x / most
-
-
-def _y(y: float, most: float) -> float:
-    return TOP + HEIGHT * (1 - y / most)
-
-
-def _ticks(most: float) -> list[float]:
+def ticks(most: float) -> list[float]:
     """Return ticks in round steps, from 0 up to at least the highest value."""
     magnitude = 10.0 ** floor(log10(most))
     step = next(step for step in (magnitude / 5, magnitude / 2, magnitude, magnitude * 2) if most / step <= 6)
     below = [tick * step for tick in takewhile(lambda tick: tick * step < most, count())]
     return [round(tick, 6) for tick in (*below, len(below) * step)]
+
+
+def _panel(panel: Panel) -> Iterator[str]:
+    points = [point for line in panel.lines for point in line.points]
+    of_x, of_y = ticks(max(point.x for point in points)), ticks(max(point.high for point in points))
+    yield from _grid(of_x, of_y)
+    yield _text((LEFT + WIDTH - RIGHT) / 2, TOP + HEIGHT + 36, panel.axis)
+    for line in panel.lines:
+        yield from _line(line, of_x[-1], of_y[-1])
+
+
+def _grid(of_x: Sequence[float], of_y: Sequence[float]) -> Iterator[str]:
+    for tick in of_y:
+        y = _y(tick, of_y[-1])
+        yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>\n'
+        yield _text(LEFT - 6, y + 4, f"{tick:g}", "end")
+    bottom = TOP + HEIGHT
+    for tick in of_x:
+        x = _x(tick, of_x[-1])
+        yield f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>\n'
+        yield _text(x, bottom + 18, f"{tick:g}")
+
+
+def _line(line: Line, most_x: float, most_y: float) -> Iterator[str]:
+    colour = COLOURS[line.who]
+
+    def path(values: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{_x(x, most_x):.1f},{_y(y, most_y):.1f}" for x, y in values)
+
+    if line.has_spread:
+        upper = [(point.x, point.high) for point in line.points]
+        lower = [(point.x, point.low) for point in reversed(line.points)]
+        yield f'<polygon fill="{colour}" opacity="{BAND_OPACITY}" points="{path([*upper, *lower])}"/>\n'
+    yield f'<polyline stroke="{colour}" points="{path((point.x, point.median) for point in line.points)}"/>\n'
+    for point in line.points:
+        place = f'cx="{_x(point.x, most_x):.1f}" cy="{_y(point.median, most_y):.1f}"'
+        yield f'<circle {place} r="3" fill="{colour}"/>\n'
+
+
+def _legend(shown: Sequence[str], top: float) -> Iterator[str]:
+    for number, who in enumerate(shown):
+        y = top + LEGEND_ROW * number + LEGEND_ROW / 2
+        yield (
+            f'<line x1="{LEFT}" x2="{LEFT + SWATCH}" y1="{y}" y2="{y}" stroke="{COLOURS[who]}" '
+            'stroke-width="3"/>\n'
+        )
+        yield _text(LEFT + SWATCH + 8, y + 4, NAMES[who], "start")
+
+
+def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
+    where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="fill:#333"'
+    return f"<text {where}>{escape(words)}</text>\n"
+
+
+def _x(x: float, most: float) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * x / most
+
+
+def _y(y: float, most: float) -> float:
+    return TOP + HEIGHT * (1 - y / most)

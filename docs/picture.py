@@ -1,9 +1,12 @@
-"""Draws docs/picture.svg: the README's example in a terminal. `make picture` runs it.
+"""Draws docs/picture.svg: the README's example in a terminal and in Home. `make picture` runs it.
 
-It runs the real programs, each in a terminal of its own, with simulated units on loopback. It puts a fixed
-setup code into the state folder first, so that the picture shows no real one.
+It runs the real programs, each in a terminal of its own, with simulated units, in a network namespace whose
+address is that of a home network. A real controller pairs with the bridge and turns a switch on; the tiles
+show what it reads. A fixed setup code is put into the state folder first, so that the picture shows no real
+one. The commands have `--state-dir`, which the picture leaves out.
 """
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -13,83 +16,101 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from html import escape
-from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from rich.color import blend_rgb
-from rich.console import Console
-from rich.style import Style
-from rich.terminal_theme import SVG_EXPORT_THEME as THEME
-from rich.text import Text
-
+from docs.drawing import COLUMNS, HomeTile, drawing
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
 from hkswitch.model.config import BridgeConfig
 from hkswitch.model.errors import Failure
+from tests.support.controller import Controller
 
+ROOT: Final = Path(__file__).parents[1]
 PICTURE: Final = Path(__file__).with_name("picture.svg")
-README: Final = Path(__file__).parents[1] / "README.md"
+README: Final = ROOT / "README.md"
 HKSWITCH: Final = Path(sys.executable).with_name("hkswitch")
 SETUP: Final = Setup("031-45-154", "HKSW")
 
-COLUMNS: Final = 112
-"""Enough for longer times and user names than on the machine that draws the picture."""
-CELL_WIDTH, CELL_HEIGHT = 10, 20
-"""A half block is a square, like the modules of a QR code."""
-FONT_SIZE: Final = 16
-MARGIN: Final = 16
+ADDRESS: Final = "192.168.1.10"
+NETWORK: Final = f'ip link set lo up && ip address add {ADDRESS}/24 dev lo && exec "$@"'
+IN_NAMESPACE: Final = "--in-namespace"
 
-OWN_COMMAND: Final = re.compile(r"`\S*hkswitch (\w+) --state-dir\s+\S+`")
-"""A command that the demo prints; the line may be wrapped."""
+TAPPED: Final = "File Server"
+STARTED: Final = "web"
 
-UPPER, LOWER = "▀█", "▄█"
-"""The characters that fill the upper or the lower half of a cell."""
+SERVICES: Final = {"49": "switch", "47": "outlet", "43": "light", "40": "fan"}
+"""The HAP service types of the accessory types."""
+NAME, ON = "23", "25"
+BRIDGE_AID: Final = 1
 
 
 class NotTaken(Failure):
     """A program that did not print what the picture needs; `str()` has its output."""
 
 
-def taken(port: int) -> str:
-    """Draw a bridge on this port of loopback."""
+def isolated() -> tuple[str, ...]:
+    """Return the command that runs a program in a network of its own, without root if possible."""
+    rights = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    return ("unshare", *rights, "--net", "sh", "-ec", NETWORK, "sh")
+
+
+def taken() -> str:
+    """Draw the picture. Raises `NotTaken`, also where no network namespace can be created."""
+    command = (*isolated(), sys.executable, "-m", "docs.picture", IN_NAMESPACE)
+    drawn = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if drawn.returncode != 0:
+        raise NotTaken(drawn.stderr.strip())
+    return drawn.stdout
+
+
+def _taken_here() -> str:
     with tempfile.TemporaryDirectory(prefix="hkswitch-picture-") as name:
         folder = Path(name)
         (folder / "config.yaml").write_text(_example())
-        with _demo(folder, port):
+        with _demo(folder):
             pass  # creates the state
         stored = state_file.read(folder)
         assert stored is not None
         state_file.write(folder, replace(stored, setup=SETUP))
-        with _demo(folder, port):
-            return drawn(_session(folder))
+        with _demo(folder):
+            return drawing(*asyncio.run(_session(folder)))
 
 
-def drawn(session: str) -> str:
-    """Draw a terminal with this session, as an SVG that loads no other file."""
-    console = Console(width=COLUMNS, force_terminal=True)
-    lines = Text.from_ansi(session).split(allow_blank=True)
-    drawings: list[str] = []
-    for row, line in enumerate(lines):
-        column = 0
-        for segment in line.render(console):
-            drawings += _words(segment.text, segment.style or Style(), column, row)
-            drawings += _blocks(segment.text, column, row)
-            column += segment.cell_length
-    return "\n".join((*_head(len(lines)), *drawings, "</g>", "</svg>", ""))
+async def _session(folder: Path) -> tuple[str, list[HomeTile]]:
+    """Pair a controller, turn on one switch in Home and one in the terminal; return what both show."""
+    shown = [("sudo hkswitch pair", await _output_of(folder, "pair"))]
+    phone = await Controller.pair(ADDRESS, BridgeConfig().port, SETUP.code)
+    try:
+        await phone.write(TAPPED, on=True)
+        shown.append((f"sudo hkswitch start {STARTED}", await _output_of(folder, "start", STARTED)))
+        shown.append(("hkswitch status", await _output_of(folder, "status")))
+        tiles = tiles_of(await phone.accessories())
+    finally:
+        await phone.close()
+    return "\n".join(f"\x1b[1m$ {command}\x1b[0m\n{output}" for command, output in shown), tiles
 
 
-def _head(rows: int) -> Iterator[str]:
-    width, height = COLUMNS * CELL_WIDTH + 2 * MARGIN, rows * CELL_HEIGHT + 2 * MARGIN
-    colour = f'fill="{THEME.foreground_color.hex}" shape-rendering="crispEdges"'
-    yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
-    yield "<title>A terminal with the QR code of hkswitch pair, and with hkswitch status</title>"
-    yield f'<rect width="{width}" height="{height}" rx="8" fill="{THEME.background_color.hex}"/>'
-    yield f'<g font-family="monospace" font-size="{FONT_SIZE}" {colour}>'
+def tiles_of(accessories: Sequence[Mapping[str, Any]]) -> list[HomeTile]:
+    """Return the tiles of a bridge's accessories (HAP specification, 6.3, as JSON), in the order of names."""
+    switches = [each["services"] for each in accessories if each["aid"] != BRIDGE_AID]
+    return sorted(map(_tile_of, switches))
+
+
+def _tile_of(services: Sequence[Mapping[str, Any]]) -> HomeTile:
+    values = {
+        _short(each["type"]): each.get("value") for service in services for each in service["characteristics"]
+    }
+    [kind] = (SERVICES[_short(each["type"])] for each in services if _short(each["type"]) in SERVICES)
+    return HomeTile(values[NAME], kind, bool(values[ON]))
+
+
+def _short(uuid: str) -> str:
+    """Return the short form of one of Apple's types."""
+    return uuid.partition("-")[0].lstrip("0")
 
 
 def _example() -> str:
@@ -99,9 +120,17 @@ def _example() -> str:
 
 
 @contextmanager
-def _demo(folder: Path, port: int) -> Iterator[None]:
-    place = ("--address", "127.0.0.1", "--port", str(port))
-    command = (HKSWITCH, "demo", "--config", folder / "config.yaml", "--state-dir", folder, *place)
+def _demo(folder: Path) -> Iterator[None]:
+    command = (
+        HKSWITCH,
+        "demo",
+        "--config",
+        folder / "config.yaml",
+        "--state-dir",
+        folder,
+        "--address",
+        ADDRESS,
+    )
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as demo:
         assert demo.stdout is not None and demo.stderr is not None  # noqa: PT018 -- they are pipes
@@ -113,15 +142,8 @@ def _demo(folder: Path, port: int) -> Iterator[None]:
             demo.terminate()
 
 
-def _session(folder: Path) -> str:
-    """Return the commands for an installed hkswitch, with the demo's output."""
-    shown = (
-        ("sudo hkswitch pair", _in_terminal("pair", "--state-dir", str(folder))),
-        ("sudo hkswitch start fileserver", _in_terminal("start", "fileserver", "--state-dir", str(folder))),
-        ("hkswitch status", _in_terminal("status", "--state-dir", str(folder))),
-    )
-    session = "\n".join(f"\x1b[1m$ {command}\x1b[0m\n{output}" for command, output in shown)
-    return OWN_COMMAND.sub(r"`sudo hkswitch \1`", session)
+async def _output_of(folder: Path, *arguments: str) -> str:
+    return await asyncio.to_thread(_in_terminal, *arguments, "--state-dir", str(folder))
 
 
 def _in_terminal(*arguments: str) -> str:
@@ -153,35 +175,16 @@ def _read(terminal: int) -> Iterator[bytes]:
         return
 
 
-def _words(text: str, style: Style, column: int, row: int) -> Iterator[str]:
-    """Yield the words of a segment, without spaces: so each word starts in its column in every font."""
-    colour = style.color.get_truecolor(THEME) if style.color else THEME.foreground_color
-    if style.dim:
-        colour = blend_rgb(colour, THEME.background_color, 0.4)
-    look = f' fill="{colour.hex}"' if colour != THEME.foreground_color else ""
-    look += ' font-weight="bold"' if style.bold else ""
-    for word in re.finditer(r"[^\s▀▄█]+", text):
-        x = MARGIN + (column + word.start()) * CELL_WIDTH
-        y = MARGIN + row * CELL_HEIGHT + FONT_SIZE - 1
-        length = len(word[0]) * CELL_WIDTH
-        yield f'<text x="{x}" y="{y}" textLength="{length}"{look}>{escape(word[0], quote=False)}</text>'
-
-
-def _blocks(text: str, column: int, row: int) -> Iterator[str]:
-    """Yield half blocks as rectangles: no font draws them without gaps."""
-    half = CELL_HEIGHT // 2
-    for top, filling in enumerate((UPPER, LOWER)):
-        start = column
-        for filled, run in groupby(text, filling.__contains__):
-            length = len(list(run))
-            if filled:
-                x, y = MARGIN + start * CELL_WIDTH, MARGIN + row * CELL_HEIGHT + top * half
-                yield f'<rect x="{x}" y="{y}" width="{length * CELL_WIDTH}" height="{half}"/>'
-            start += length
+def main() -> None:
+    """Write the picture; in the namespace, print it."""
+    try:
+        if IN_NAMESPACE in sys.argv[1:]:
+            sys.stdout.write(_taken_here())
+        else:
+            PICTURE.write_text(taken(), encoding="utf-8")
+    except Failure as failure:
+        sys.exit(f"picture: {failure}")
 
 
 if __name__ == "__main__":
-    try:
-        PICTURE.write_text(taken(BridgeConfig().port), encoding="utf-8")
-    except Failure as failure:
-        sys.exit(f"picture: {failure}")
+    main()

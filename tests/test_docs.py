@@ -30,6 +30,7 @@ from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import Action
 from hkswitch.network.endpoint import Endpoint
 from hkswitch.serviceswitch import main as helper
+from tests.host.rootfs import RELEASES
 from tests.support import options
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +39,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *TEMPLATES])
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(?:sudo )?hkswitch ([a-z][^`]*)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+ANCHORED = re.compile(r"\]\((?!https?://)([^)#]*)#([^)]+)\)")
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
@@ -517,6 +519,18 @@ def test_a_link_points_to_a_file(path: Path) -> None:
     assert missing == []
 
 
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_link_points_to_a_heading(path: Path) -> None:
+    for file, anchor in ANCHORED.findall(path.read_text()):
+        assert anchor in anchors(path.parent / file if file else path), f"{file}#{anchor}"
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_a_named_test_exists(path: Path) -> None:
     named = TEST.findall(path.read_text())
@@ -539,6 +553,49 @@ def test_the_readme_links_to_every_document() -> None:
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
     missing = {path for path in DOCUMENTS if path.name != "README.md"} - linked - {*TEMPLATES}
     assert missing == set()
+
+
+FEATURES = re.findall(
+    r"^\| ([^|]+) \| ([^|]+) \| \[[^\]]+\]\(([^)]+)\) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+)
+"""The rows of the README's table: a feature, how to use it, and the page about it."""
+
+
+@pytest.mark.parametrize("name", sorted(options.commands_seen().keys() - {"demo", "run"}))
+def test_every_command_is_a_feature(name: str) -> None:
+    said = [how for _, how, _ in FEATURES]
+    assert [how for how in said if re.search(rf"`(?:hkswitch )?{name}\b", how)], said
+
+
+@pytest.mark.parametrize(
+    "key", ["units", "type", "restart", "actions", "check", "commands", "user", "helper"]
+)
+def test_every_feature_of_a_key_is_on_the_page_that_its_row_names(key: str) -> None:
+    pages = [page for _, how, page in FEATURES if re.search(rf"`{key}\b", how)]
+    texts = [(ROOT / page.partition("#")[0]).read_text() for page in pages]
+    assert any(re.search(rf"`?{key}:", text) for text in texts)
+
+
+def test_the_readme_names_the_releases_that_the_tests_boot() -> None:
+    readme = (ROOT / "README.md").read_text()
+    pythons = {release.suite: release.python for release in (RELEASES["bookworm"], RELEASES["trixie"])}
+    assert pythons == {"bookworm": "3.11", "trixie": "3.13"}
+    assert "| Debian 13 and 12, amd64 |" in readme
+    assert "| Python 3.11 and 3.13 |" in readme
+
+
+@pytest.mark.parametrize(
+    ("library", "where"),
+    [
+        ("aiohomekit", "tests/support/controller.py"),
+        ("hap-controller", "tests/peer/controller.js"),
+        ("homekit", "tests/peer/controller_homekit.py"),
+        ("HAP-NodeJS", "tests/peer/test_against_reference.py"),
+    ],
+)
+def test_the_readme_names_the_controllers_of_the_tests(library: str, where: str) -> None:
+    assert library in (ROOT / "README.md").read_text()
+    assert library in (ROOT / where).read_text()
 
 
 def test_the_example_in_the_readme_allows_the_commands_in_the_readme() -> None:

@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 MANUAL = (ROOT / "docs" / "man" / "hkswitch.1").read_text()
 TROUBLES = dict(
-    re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", README.partition("## Troubleshooting")[2], re.MULTILINE)
+    re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \|$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE
+    )
 )
 
 UP = UnitState(LoadState.LOADED, ActiveState.ACTIVE, "running")
@@ -79,7 +81,7 @@ def test_a_state_is_shown_as_the_documents_explain_it(
         assert not group.state(states, verdict).on  # type: ignore[union-attr] # it is partial
 
 
-def test_the_readme_explains_the_numbers() -> None:
+def test_the_table_of_symptoms_explains_the_numbers() -> None:
     advice = trouble('"partial 1/2"')
     assert "One of the group's two units is active" in advice
     assert '"partial 2/2", the check fails' in advice
@@ -88,7 +90,7 @@ def test_the_readme_explains_the_numbers() -> None:
 # A disk that takes nothing
 
 
-def test_the_readme_says_where_a_full_disk_is_seen() -> None:
+def test_the_table_of_symptoms_says_where_a_full_disk_is_seen() -> None:
     advice = trouble("A new group is missing")
     bridge = BridgeReport("H", "1", 0, (), 1, (), storage="x")
     (shown,) = (

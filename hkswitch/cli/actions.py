@@ -19,6 +19,7 @@ import click
 
 from hkswitch.backend import NOT_IN_ACTIONS
 from hkswitch.backend.sudo_reasons import HELPER
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, state_option
 from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model import config_file
@@ -252,9 +253,11 @@ def _spinner(what: str) -> AbstractContextManager[object]:
         return nullcontext()
     from rich.console import Console  # noqa: PLC0415 -- scripts do not wait for it
 
-    return Console(stderr=True, highlight=False).status(f"{what} ...")
+    terminal = Console(stderr=True, highlight=False)
+    is_utf = terminal.encoding.startswith("utf")
+    return terminal.status(f"{what} ...", spinner="dots" if is_utf else "line")
 
 
 def _print_error(text: str) -> None:
     # TRUST: the text may quote other users, whose escape sequences must not reach root's terminal.
-    sys.stderr.write(f"{printable_lines(text)}\n")
+    say(printable_lines(text), err=True)

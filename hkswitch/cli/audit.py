@@ -1,6 +1,6 @@
 """`hkswitch audit`: runs journalctl to show the root helper's decisions and results.
 
-It does not read the journal itself.
+It does not read the journal itself; on a terminal, it breaks journalctl's lines between words.
 """
 
 import os
@@ -10,11 +10,13 @@ from typing import Final, NoReturn
 
 import click
 
+from hkswitch.cli.layout import columns_of, say
 from hkswitch.cli.options import examples
 from hkswitch.model import config_file
 from hkswitch.model.environment import CHILD_ENVIRONMENT
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Exit, Failure
 from hkswitch.model.installation import HELPER_SLICE
+from hkswitch.model.printable import printable
 
 JOURNALCTL: Final = "/usr/bin/journalctl"
 
@@ -37,7 +39,7 @@ def audit(group: str | None) -> None:
     The helper logs each decision before it acts on it, and then the result. This command runs journalctl;
     root and members of the groups adm and systemd-journal may read the journal.
     """
-    exec_journalctl(group)
+    show_journal(group)
 
 
 def journalctl(group: str | None, *options: str) -> list[str]:
@@ -47,8 +49,8 @@ def journalctl(group: str | None, *options: str) -> list[str]:
     return [JOURNALCTL, "--no-pager", *options, *matches]
 
 
-def exec_journalctl(group: str | None) -> NoReturn:
-    """Replace this process with journalctl.
+def show_journal(group: str | None) -> NoReturn:
+    """Show the audit log and exit; without a terminal, by replacing this process with journalctl.
 
     Raises `Failure` if journalctl cannot be started, or if the group is neither configured nor logged.
     """
@@ -56,10 +58,23 @@ def exec_journalctl(group: str | None) -> NoReturn:
     try:
         if group is not None and not _may_be_configured(group):
             _check_for_lines(group)
+        if columns_of(sys.stdout) is not None:
+            sys.exit(_show_lines(journalctl(group)))
         os.execve(JOURNALCTL, journalctl(group), CHILD_ENVIRONMENT)  # noqa: S606 -- no shell is wanted
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Failure(f"cannot start {JOURNALCTL}: {reason}") from None
+
+
+def _show_lines(command: list[str]) -> int:
+    """Print the lines of a program as wide as the terminal; return its exit code."""
+    with subprocess.Popen(  # noqa: S603 -- no shell, and the group cannot become an option
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=CHILD_ENVIRONMENT, errors="replace"
+    ) as asked:
+        assert asked.stdout is not None  # noqa: S101 -- it is a pipe
+        for line in asked.stdout:
+            say(printable(line.rstrip("\n")))
+    return asked.returncode
 
 
 def _may_be_configured(group: str) -> bool:
@@ -86,7 +101,5 @@ def _check_for_lines(group: str) -> None:
         if os.geteuid() != 0:
             reason += " that you may read (try sudo)"
         raise Failure(f"cannot show the audit log of group {group!r}: {reason}", Exit.USAGE)
-    sys.stderr.write(
-        f"hkswitch: group {group!r} is no longer in the configuration; these are its lines in the journal:\n"
-    )
-    sys.stderr.flush()
+    gone = f"hkswitch: group {group!r} is no longer in the configuration"
+    say(f"{gone}; these are its lines in the journal:", err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples
 from hkswitch.model import machine
 from hkswitch.model.config import Config, parse
@@ -30,8 +31,8 @@ def check(config_file: Path) -> None:
     for found in sorted((*warnings(contents, config), *_missing(contents, config))):
         # As compilers print them, so that editors can jump there.
         place = f"{config_file}:{found.line}:{found.column}"
-        click.echo(f"{place}: warning: {found.path}: {found.message}", err=True)
-    click.echo("configuration OK")
+        say(f"{place}: warning: {found.path}: {found.message}", err=True)
+    say("configuration OK")
 
 
 def _missing(contents: bytes, config: Config) -> Iterator[Problem]:

@@ -1,5 +1,6 @@
 """`hkswitch demo`: the real bridge with simulated units, to try hkswitch without changing the machine."""
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,13 +11,14 @@ import click
 
 from hkswitch.backend.simulated import SimulatedHost
 from hkswitch.cli.entry import in_event_loop
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import a_folder, an_address, examples
+from hkswitch.cli.qr import invitation
 from hkswitch.control.words import gone_from_home, locked
 from hkswitch.daemon import logs
 from hkswitch.daemon.bridge import CannotServe
 from hkswitch.daemon.service import serve
 from hkswitch.daemon.serving import ServedBridge
-from hkswitch.hap.setup_code import invitation
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.config_file import read as read_config
 from hkswitch.model.errors import Failure
@@ -26,6 +28,8 @@ from hkswitch.network.choice import NoDefaultRoute
 from hkswitch.network.endpoint import Endpoint
 
 DEMO_STATE_FOLDER: Final = Path("~/.local/state/hkswitch-demo")
+
+HIGHEST_PORT: Final = 65535
 
 NAME_ADDRESS: Final = "pass --address with an address of this machine that your phone can reach"
 """The remedy here: the demo ignores the address and port of a configuration."""
@@ -52,7 +56,9 @@ REMOVE_FIRST: Final = "Before you stop the demo, remove its bridge from the Home
 @click.option(
     "--address", metavar="IP", callback=an_address, help="Address to serve on [that of the default route]"
 )
-@click.option("--port", type=click.IntRange(1024, 65535), metavar="N", help="TCP port to serve on [51826]")
+@click.option(
+    "--port", type=click.IntRange(1024, HIGHEST_PORT), metavar="N", help="TCP port to serve on [51826]"
+)
 @click.option(
     "--state-dir",
     "state_folder",
@@ -80,7 +86,7 @@ async def serve_demo(
     try:
         await serve(config, SimulatedHost(config.groups), folder, terminal)
     except CannotServe as failure:
-        failure.remedy = "stop that program, or pass another --port"
+        failure.remedy = f"stop that program, or {_another_port(config.bridge.port)}"
         raise
 
 
@@ -159,7 +165,7 @@ class _Terminal:
             return f"Paired. {REMOVE_FIRST}"
         if front.pairing_refused:
             return f"No controller can pair: {locked(self.state_folder)}."
-        return invitation(front.setup)
+        return invitation(front.setup, sys.stdout)
 
     def _print_changes(self, topics: Mapping[str, str]) -> None:
         """Print each topic's text if it differs from the one printed last; an empty text ends the topic."""
@@ -167,9 +173,17 @@ class _Terminal:
         self.printed.update(topics)
         for topic, text in topics.items():
             if text and text != before.get(topic):
-                _print(text)
+                say(text)
         if before.get("trouble") and topics.get("trouble") == "":
-            _print("The last note no longer applies.")
+            say("The last note no longer applies.")
+
+
+def _another_port(taken: int) -> str:
+    """Return how to choose another port: make passes no options."""
+    port = taken + 1 if taken < HIGHEST_PORT else taken - 1
+    if os.environ.get("MAKELEVEL"):
+        return f"run `make demo PORT={port}`"
+    return f"pass another port, such as `--port {port}`"
 
 
 def _default_folder() -> Path:
@@ -177,8 +191,3 @@ def _default_folder() -> Path:
         return DEMO_STATE_FOLDER.expanduser()
     except RuntimeError:
         raise Failure("cannot keep the demo's state: you have no home folder; pass --state-dir") from None
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

@@ -21,6 +21,7 @@ from hkswitch import __version__
 from hkswitch.backend.helper_transport import sudo_command
 from hkswitch.cli import status
 from hkswitch.cli.entry import in_event_loop
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, state_option
 from hkswitch.doctor.account import stored
 from hkswitch.doctor.checks import check_all
@@ -93,7 +94,7 @@ def diagnostics(config_file: Path, state_folder: Path) -> None:
     Contains the findings of `hkswitch doctor`, versions, the configuration, the status and the last log
     lines, but no secrets.
     """
-    click.echo(in_event_loop(collect_text(config_file.absolute(), state_folder)))
+    say(in_event_loop(collect_text(config_file.absolute(), state_folder)))
 
 
 async def collect_text(config_file: Path, state_folder: Path) -> str:

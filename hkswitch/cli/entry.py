@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn, TextIO, TypeVar
 
 import click
 
+from hkswitch.cli.layout import say
 from hkswitch.model.errors import ConfigError, Exit, Failure, reason_of
 from hkswitch.model.printable import printable_lines
 
@@ -106,7 +107,10 @@ def run_program(program: click.Command) -> NoReturn:
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
     except click.ClickException as misuse:
-        misuse.show()
+        # click would print it as wide as it is.
+        shown = io.StringIO()
+        misuse.show(shown)
+        say(shown.getvalue().rstrip("\n"), err=True)
         sys.exit(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -123,7 +127,7 @@ def _stream(raw: Any, before: TextIO | None) -> _Output:  # noqa: ANN401 -- type
 
 def _print_error(text: str) -> None:
     # TRUST: a failure may quote other users, whose escape sequences must not reach root's terminal.
-    click.echo(printable_lines(text), err=True)
+    say(printable_lines(text), err=True)
 
 
 def in_event_loop(doing: Coroutine[object, object, _Result]) -> _Result:

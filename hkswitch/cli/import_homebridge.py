@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, state_option
 from hkswitch.homebridge import (
     MOST_CONFIG_BYTES,
@@ -93,11 +94,11 @@ def import_homebridge(  # noqa: PLR0913 -- one for each option
     else:
         write_new(output, imported.text)
     if prepared is None:
-        click.echo(imported.summary, err=output is None)
+        say(imported.summary, err=output is None)
         return
     with nullcontext() if output is None else _removed_on_failure(output):
         done = prepared.carry_out()
-    click.echo(f"{imported.summary}\n{done}", err=output is None)
+    say(f"{imported.summary}\n{done}", err=output is None)
 
 
 def _prepared(config: Path, imported: Imported, homebridge: Path, state_folder: Path) -> "Prepared":

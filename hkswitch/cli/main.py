@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import click
 
 from hkswitch import __version__
+from hkswitch.cli.help_pages import HelpContext
 from hkswitch.cli.options import examples
 
 
@@ -22,6 +23,8 @@ class LazyGroup(click.Group):
 
     Listing the commands imports none of them: the group holds a stub for each.
     """
+
+    context_class = HelpContext
 
     def __init__(self, *, lazy_subcommands: Mapping[str, LazyCommand], **kwargs: Any) -> None:  # noqa: ANN401 -- click's
         stubs = {
@@ -41,6 +44,7 @@ class LazyGroup(click.Group):
         module, _, name = self._places[cmd_name].partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)  # noqa: S101 -- the table below says so
+        command.context_class = HelpContext
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

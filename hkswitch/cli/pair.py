@@ -4,22 +4,24 @@ Does not import HAP-python, which is slow to import.
 """
 
 import json
-import os
-import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import allow_only_one, examples, json_option, picture_option, state_option
+from hkswitch.cli.picture_file import write_picture
+from hkswitch.cli.qr import invitation
 from hkswitch.control import START_SERVICE, client, is_of_service, pairings, socket_of
 from hkswitch.control.words import gone_from_home, locked
 from hkswitch.hap import setup_code
 from hkswitch.hap.setup_code import Setup
-from hkswitch.hap.state_file import StateInUse, write_whole
+from hkswitch.hap.state_file import StateInUse
 from hkswitch.hap.stored_pairings import NoBridgeYet, StoredPairings
-from hkswitch.model.errors import Exit, Failure
+from hkswitch.model.errors import Failure
 from hkswitch.protocol.control import Controllers, ControlReply, ControlRequest, Operation, SetupInfo
 from hkswitch.protocol.report import PairedController
 
@@ -54,16 +56,27 @@ def pair(  # noqa: PLR0913 -- one for each option
     allow_only_one(actions | {"--json": as_json})
     if listed:
         paired = paired_controllers(state_folder)
-        click.echo(list_as_json(paired) if as_json else list_as_text(paired))
+        if as_json:
+            click.echo(list_as_json(paired))
+        else:
+            say(list_as_text(paired))
     elif reset_attempts:
-        click.echo(reset(state_folder))
+        say(reset(state_folder))
     elif png or svg:
         _draw(png, svg, state_folder)
     else:
-        setup = setup_info(state_folder)
-        click.echo(setup_as_json(setup) if as_json else setup_as_text(setup, state_folder))
-        if not as_json and (note := network_note(state_folder)):
-            click.echo(note)
+        _show(state_folder, as_json=as_json)
+
+
+def _show(state_folder: Path, *, as_json: bool) -> None:
+    """Print the setup code, and with it whether no phone can use it now."""
+    setup, note = setup_info(state_folder), network_note(state_folder)
+    if as_json:
+        click.echo(setup_as_json(setup, note))
+    else:
+        say(setup_as_text(setup, state_folder))
+    if note:
+        say(note, err=as_json)
 
 
 def reset(state_folder: Path) -> str:
@@ -109,16 +122,18 @@ def paired_controllers(state_folder: Path) -> tuple[PairedController, ...]:
 
 
 def network_note(state_folder: Path) -> str:
-    """Return a note if no phone can reach the bridge: its daemon or its network is missing; or empty."""
+    """Return a note if no phone can pair for lack of a daemon, a network or room on the disk; or empty."""
     try:
         bridge = client.ask_report(socket_of(state_folder)).bridge
     except client.NoDaemon as failure:
         return f"No phone can find the bridge: {failure}."
     except Failure:
         return ""
-    if bridge is None or bridge.addresses:
+    if bridge is None:
         return ""
-    return f"No phone can find the bridge yet: {bridge.network or 'it has no network'}."
+    if not bridge.addresses:
+        return f"No phone can find the bridge yet: {bridge.network or 'it has no network'}."
+    return f"No phone can pair yet: {bridge.storage}." if bridge.storage else ""
 
 
 def cannot_pair_note(setup: SetupInfo, state_folder: Path) -> str:
@@ -137,11 +152,14 @@ def setup_as_text(setup: SetupInfo, state_folder: Path) -> str:
         )
     if setup.pairing_refused:
         return cannot_pair_note(setup, state_folder)
-    return setup_code.invitation(Setup(setup.code, setup.payload[-4:]))
+    return invitation(Setup(setup.code, setup.payload[-4:]), sys.stdout)
 
 
-def setup_as_json(setup: SetupInfo) -> str:
-    """Return the setup data as JSON. Programs rely on the keys: none may be renamed or removed."""
+def setup_as_json(setup: SetupInfo, note: str) -> str:
+    """Return the setup data as JSON. Programs rely on the keys: none may be renamed or removed.
+
+    `note`: why no phone can find the bridge; empty if one can.
+    """
     return json.dumps(
         {
             "paired": setup.paired,
@@ -150,6 +168,7 @@ def setup_as_json(setup: SetupInfo) -> str:
             "setup_payload": setup.payload,
             "failed_attempts": setup.failed_attempts,
             "pairing_refused": setup.pairing_refused,
+            "note": note,
         }
     )
 
@@ -177,31 +196,7 @@ def _draw(png: Path | None, svg: Path | None, state_folder: Path) -> None:
     if path == STANDARD_OUTPUT:
         click.echo(contents, nl=False)
     else:
-        write_picture(path, contents)
-        reader = "only root" if os.geteuid() == 0 else "only you"
-        click.echo(f"{path} contains the setup code; {reader} can read it.")
+        say(f"{path} contains the setup code; only {write_picture(path, contents)} can read it.")
     for note in (cannot_pair_note(setup, state_folder), network_note(state_folder)):
         if note:
-            click.echo(note, err=True)
-
-
-def write_picture(path: Path, contents: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all. Raises `Failure`."""
-    try:
-        if _may_be_replaced(path):
-            write_whole(path, contents)
-            return
-        reason = "it is not a regular file"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise Failure(
-        f"cannot write the picture {path}: {reason}; use - to write it to standard output", Exit.CANNOT_WRITE
-    )
-
-
-def _may_be_replaced(path: Path) -> bool:
-    """Whether a file may be written here: the rename would even replace a device."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except FileNotFoundError:
-        return True
+            say(note, err=True)

@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import examples, state_option
 from hkswitch.control import client, socket_of
 from hkswitch.protocol.control import ControlRequest, Operation
@@ -22,7 +23,7 @@ def reload(state_folder: Path) -> None:
     does the same.
     """
     note = request_reload(state_folder)
-    click.echo(f"reloaded: {note}" if note else "reloaded")
+    say(f"reloaded: {note}" if note else "reloaded")
 
 
 def request_reload(state_folder: Path) -> str:

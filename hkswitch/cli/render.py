@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from hkswitch.cli.group_table import GroupRow, group_lines
+from hkswitch.cli.layout import NARROWEST_COLUMNS, wrapped
 from hkswitch.control import START_SERVICE, STATE_FOLDER
 from hkswitch.control.words import command, locked
 from hkswitch.model.unit_state import GroupState, UnitHealth
@@ -38,29 +39,44 @@ _CONTROLLER_CHARACTERS: Final = 8
 
 
 def rendered(
-    report: Report, now_unix_seconds: float, state_folder: Path = STATE_FOLDER, *, daemon_ended: bool = False
+    report: Report,
+    now_unix_seconds: float,
+    columns: int,
+    state_folder: Path = STATE_FOLDER,
+    *,
+    daemon_ended: bool = False,
 ) -> RenderableType:
-    """Return lines about the bridge, a table of the groups, and why states are unknown.
+    """Return lines about the bridge, the groups, and why states are unknown.
 
+    The lines break between words to fit in `columns`; only a longer word leaves a longer line.
     `daemon_ended`: whether the daemon has exited since this report. `state_folder`: for suggested commands.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("group", "name", "state", "units", "last action"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in {"group", "state"})
-    for group in report.groups:
-        table.add_row(
-            group.id,
-            group.name,
-            Text(_state(group, now_unix_seconds), STATE_STYLES[group.state]),
-            "\n".join(f"{unit} {state}" for unit, state in group.units.items()),
-            _last(group.last_action, now_unix_seconds),
-        )
+    rows = [_row(group, now_unix_seconds) for group in report.groups]
     lines = (
         [Text(DAEMON_ENDED, "yellow"), Text()]
         if daemon_ended
         else _bridge_lines(report.bridge, now_unix_seconds, state_folder)
     )
-    return Group(*lines, table, *_reasons(report))
+    return Group(
+        *(_fit(line, columns) for line in lines),
+        *group_lines(rows, columns),
+        *(_fit(line, columns) for line in _reasons(report)),
+    )
+
+
+def _fit(line: Text, columns: int) -> Text:
+    return Text("\n".join(wrapped(line.plain, columns)), line.style)
+
+
+def _row(group: GroupReport, now_unix_seconds: float) -> GroupRow:
+    return GroupRow(
+        group.id,
+        group.name,
+        _state(group, now_unix_seconds),
+        STATE_STYLES[group.state],
+        tuple(f"{unit} {state}" for unit, state in group.units.items()),
+        _last(group.last_action, now_unix_seconds),
+    )
 
 
 def _reasons(report: Report) -> list[Text]:
@@ -82,7 +98,19 @@ def console() -> Console:
 
 
 def show_report(report: Report, terminal: Console, state_folder: Path) -> None:
-    terminal.print(rendered(report, time.time(), state_folder))
+    _print(_at_present(report, terminal, state_folder), terminal)
+
+
+def _at_present(
+    report: Report, terminal: Console, state_folder: Path, *, daemon_ended: bool = False
+) -> RenderableType:
+    columns = max(terminal.width, NARROWEST_COLUMNS)
+    return rendered(report, time.time(), columns, state_folder, daemon_ended=daemon_ended)
+
+
+def _print(report: RenderableType, terminal: Console, end: str = "\n") -> None:
+    """Print a report. A terminal folds a word that is longer than a line; rich would cut it."""
+    terminal.print(report, end=end, overflow="ignore", no_wrap=True, crop=False)
 
 
 def _bridge_lines(bridge: BridgeReport | None, now_unix_seconds: float, state_folder: Path) -> list[Text]:
@@ -177,10 +205,10 @@ def show_reports(reports: Iterable[tuple[Report, bool]], terminal: Console, stat
     """
     if not terminal.is_terminal:
         for report, daemon_ended in reports:
-            terminal.print(rendered(report, time.time(), state_folder, daemon_ended=daemon_ended), end="\n\n")
+            _print(_at_present(report, terminal, state_folder, daemon_ended=daemon_ended), terminal, "\n\n")
         return
     from rich.live import Live  # noqa: PLC0415 -- only this needs it
 
     with Live(console=terminal, auto_refresh=False, screen=True) as live:
         for report, daemon_ended in reports:
-            live.update(rendered(report, time.time(), state_folder, daemon_ended=daemon_ended), refresh=True)
+            live.update(_at_present(report, terminal, state_folder, daemon_ended=daemon_ended), refresh=True)

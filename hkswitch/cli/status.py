@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import click
 
 from hkswitch.cli.entry import in_event_loop
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import config_option, examples, json_option, state_option
 from hkswitch.control import client, is_of_service, socket_of
 from hkswitch.model.config_file import CONFIG_TIMEOUT_SECONDS, read_within
@@ -63,7 +64,7 @@ def _without_daemon(config_file: Path) -> Report:
     try:
         return in_event_loop(from_systemd(config_file))
     except Failure:
-        click.echo("hkswitch: the daemon is not running, and systemd cannot be asked instead:", err=True)
+        say("hkswitch: the daemon is not running, and systemd cannot be asked instead:", err=True)
         raise
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from hkswitch.cli.layout import say
 from hkswitch.cli.options import allow_only_one, examples, state_option
 from hkswitch.cli.pair import ask_or_do, paired_controllers
 from hkswitch.control.words import command
@@ -26,7 +27,7 @@ def unpair(state_folder: Path, controller: str | None, *, remove_all: bool) -> N
     controllers. The Home app shows the bridge as not responding until you remove it there.
     """
     allow_only_one({"CONTROLLER": controller is not None, "--all": remove_all})
-    click.echo(remove(state_folder, controller, remove_all=remove_all))
+    say(remove(state_folder, controller, remove_all=remove_all))
 
 
 def remove(state_folder: Path, typed: str | None, *, remove_all: bool) -> str:

@@ -30,6 +30,7 @@ from hkswitch.model.errors import Failure
 from hkswitch.model.group import AccessoryType, Group
 from hkswitch.model.switch_events import Tile
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.network.mdns_port import MdnsPortTaken, taken_by
 from hkswitch.protocol.control import SetupInfo
 from hkswitch.protocol.report import PairedController
 
@@ -77,6 +78,13 @@ class CannotServe(Failure):
     def __str__(self) -> str:
         what = f"cannot serve HomeKit on {self.endpoint}, port {self.port}: {self.why}"
         return f"{what}; {self.remedy}" if self.in_use and self.remedy else what
+
+
+class CannotAnnounce(CannotServe):
+    """A bridge that phones could not find: another program keeps the port of mDNS for itself."""
+
+    def __str__(self) -> str:
+        return f"cannot announce the bridge on {self.endpoint}: {self.why}; {self.remedy}"
 
 
 class Bridge:
@@ -164,6 +172,9 @@ class Bridge:
     def _cannot_serve(self, endpoint: Endpoint) -> Iterator[None]:
         try:
             yield
+        except MdnsPortTaken as error:
+            why, remedy = taken_by()
+            raise CannotAnnounce(endpoint, self._port, why, in_use=False, remedy=remedy) from error
         except (OSError, ZeroconfError) as error:
             number = error.errno if isinstance(error, OSError) else None
             why = os.strerror(number) if number else str(error)  # asyncio's own text is longer

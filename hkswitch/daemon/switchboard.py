@@ -282,4 +282,6 @@ class Switchboard:
 
 def _shortened(by: str) -> str:
     """Return a user as it is, and the beginning of a controller's ID, as the status shows them."""
+    if by == "user 0":
+        return "root"
     return by if by.startswith("user ") else printable(by, CONTROLLER_CHARACTERS)

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from rich.console import Console
-from rich.text import Text
-
 from hkswitch.model.errors import Exit
 from hkswitch.model.printable import printable_line
 
@@ -120,14 +117,7 @@ def several(items: Sequence[str], separator: str = ", ") -> str:
 
 def lines(findings: Iterable[Finding]) -> list[str]:
     """Return one line for each finding, in aligned columns."""
-    return ["".join(_columns(finding)) for finding in findings]
-
-
-def show(findings: Iterable[Finding], console: Console) -> None:
-    """Print the same lines, in color on a terminal."""
-    for finding in findings:
-        verdict, rest = _columns(finding)
-        console.print(Text.assemble((verdict, VERDICT_STYLES[finding.verdict]), rest), soft_wrap=True)
+    return ["".join(columns(finding)) for finding in findings]
 
 
 def as_json(findings: Iterable[Finding]) -> str:
@@ -149,5 +139,6 @@ def exit_code(findings: Iterable[Finding]) -> Exit:
     return Exit.UNAVAILABLE if has_failed else Exit.OK
 
 
-def _columns(finding: Finding) -> tuple[str, str]:
-    return f"{finding.verdict:<{_VERDICT_WIDTH}}", f"{finding.check:<{_CHECK_WIDTH}}{finding}"
+def columns(finding: Finding) -> tuple[str, str, str]:
+    """Return verdict and check, padded to the widths of their columns, and the finding itself."""
+    return f"{finding.verdict:<{_VERDICT_WIDTH}}", f"{finding.check:<{_CHECK_WIDTH}}", str(finding)

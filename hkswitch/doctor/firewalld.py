@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from hkswitch.doctor.finding import Check, Finding, ok, skip, todo
-from hkswitch.doctor.packet_filter import MDNS_PORT, Traffic, has_port, network_of, ports_in
+from hkswitch.doctor.packet_filter import Traffic, has_port, network_of, ports_in
 from hkswitch.doctor.programs import NotInstalled, run
 from hkswitch.model.errors import Failure
+from hkswitch.network.mdns_port import MDNS_PORT
 
 NOT_RUNNING: Final = 252  # firewall-cmd(1)
 DENYING_TARGETS: Final = frozenset({"DROP", "REJECT", "%%REJECT%%"})

@@ -13,6 +13,7 @@ from hkswitch.doctor.finding import Check, Finding, fail, ok, skip
 from hkswitch.model.errors import Failure
 from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.network.choice import NoAddress, NoDefaultRoute
+from hkswitch.network.mdns_port import is_taken, taken_by
 from hkswitch.protocol.report import BridgeReport
 
 HAP_SERVICE_TYPE: Final = "_hap._tcp.local."
@@ -20,8 +21,10 @@ ANSWER_TIMEOUT_SECONDS: Final = 3.0
 
 
 async def mdns(context: Context) -> tuple[Finding]:
-    """Check that the bridge answers mDNS on its addresses."""
+    """Check that the bridge can use the port of mDNS, and answers on its addresses."""
     bridge = context.bridge
+    if not isinstance(context.endpoint, Failure) and is_taken(context.endpoint.addresses):
+        return (fail(Check.MDNS, *taken_by()),)
     if isinstance(bridge, Failure):
         return (skip(Check.MDNS, "the daemon is not running"),)
     if not bridge.addresses:

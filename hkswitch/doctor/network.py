@@ -15,6 +15,7 @@ from hkswitch.model.installation import DAEMON_UNIT
 from hkswitch.network import listeners
 from hkswitch.network.choice import NoAddress, NoDefaultRoute
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.network.mdns_port import is_taken
 from hkswitch.protocol.report import BridgeReport
 
 
@@ -23,6 +24,8 @@ async def network(context: Context) -> tuple[Finding]:
     bridge = _bridge(context)
     if isinstance(context.endpoint, Failure):
         return (no_endpoint(context.endpoint, bridge),)
+    if bridge is not None and not bridge.addresses and is_taken(context.endpoint.addresses):
+        return (skip(Check.NETWORK, "the bridge is not served while it cannot use mDNS", "see mdns below"),)
     reload = command(context.state_folder, "reload")
     if bridge is not None and (conflict := _port_conflict(context.endpoint, bridge)):
         advice = "stop it, or set bridge.port; the bridge retries by itself"

@@ -17,8 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from hkswitch.model.errors import Failure
 from hkswitch.network.endpoint import Endpoint, Network
-
-MDNS_PORT: Final = 5353
+from hkswitch.network.mdns_port import MDNS_PORT
 
 IPV4, IPV6, ICMPV6 = "ip", "ip6", "ipv6-icmp"
 """The IP versions and ICMPv6, as nftables calls them."""

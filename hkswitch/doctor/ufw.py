@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from hkswitch.doctor.finding import Check, Finding, ok, todo
-from hkswitch.doctor.packet_filter import MDNS_PORT, Packet, Ports, Traffic, has_port, network_of, ports_in
+from hkswitch.doctor.packet_filter import Packet, Ports, Traffic, has_port, network_of, ports_in
 from hkswitch.doctor.programs import Completed, NotInstalled, run
 from hkswitch.network.endpoint import Network
+from hkswitch.network.mdns_port import MDNS_PORT
 
 _ACTION: Final = re.compile(r".*? (ALLOW|LIMIT|DENY|REJECT) (IN|OUT|FWD) ")
 

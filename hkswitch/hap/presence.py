@@ -4,6 +4,7 @@ The advertiser decides on names and timing.
 """
 
 import asyncio
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from hkswitch.hap.advertiser import Advertiser
 from hkswitch.hap.sockets import hear_only
 from hkswitch.hap.twin import TwinWatch
 from hkswitch.network.endpoint import Endpoint
+from hkswitch.network.mdns_port import MdnsPortTaken, is_taken
 
 
 class Presence:
@@ -31,14 +33,14 @@ class Presence:
     async def move(self, endpoint: Endpoint, service: Callable[[], ServiceInfo]) -> None:
         """Announce a service on this endpoint instead.
 
-        After an `OSError` or a zeroconf error, the bridge is offline.
+        After an `OSError` or a zeroconf error, the bridge is offline; `MdnsPortTaken` is one of them.
         """
         async with self._moving:
             if self._is_over:
                 return
             before, self._info = self._info, None  # blocks announcements during the move
             try:
-                await self._open(endpoint, before)
+                await self._open_shared(endpoint, before)
                 info = service()
                 await self.advertiser.async_register_service(info, cooperating_responders=True)
             except asyncio.CancelledError:  # the daemon is stopping
@@ -68,6 +70,17 @@ class Presence:
                 await self.advertiser.say_goodbye(before)
         finally:
             await self._close()
+
+    async def _open_shared(self, endpoint: Endpoint, before: ServiceInfo | None) -> None:
+        """Open the sockets; raises `MdnsPortTaken` if another program does not share the port."""
+        if is_taken(endpoint.addresses):  # zeroconf would log an error, too
+            raise MdnsPortTaken
+        try:
+            await self._open(endpoint, before)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise MdnsPortTaken from error
+            raise
 
     async def _open(self, endpoint: Endpoint, before: ServiceInfo | None) -> None:
         """Open the sockets, before there is a service to answer for."""

@@ -1,4 +1,4 @@
-"""The setup code, setup ID and setup payload, and the QR code as text or image.
+"""The setup code, setup ID and setup payload, and the QR code as modules or image.
 
 Does no I/O, but draws random numbers. Imports no HAP-python, which would slow down the command line.
 """
@@ -23,6 +23,9 @@ FORBIDDEN_CODES: Final = frozenset({*(str(digit) * 8 for digit in range(10)), "1
 
 PIXELS_A_MODULE: Final = 10
 """The size of a module in the image: large enough to scan from a screen at some distance."""
+
+QUIET_ZONE_MODULES: Final = 4
+"""The light border that readers need (ISO/IEC 18004)."""
 
 CATEGORY_BRIDGE: Final = 2
 FLAG_IP: Final = 2
@@ -78,26 +81,15 @@ def unknown_controller(controller_id: str, paired: Sequence[str]) -> Failure:
     )
 
 
-def invitation(setup: Setup) -> str:
-    """Return QR code and setup code as lines for a terminal, and what to do with them."""
-    return (
-        f"{qr_code(setup.payload)}\n"
-        f"Setup code: {setup.code}   (Home app: +, Add Accessory, scan or type it)\n"
-        'When the app shows "Uncertified Accessory", choose Add Anyway.'
-    )
-
-
-def qr_code(payload: str) -> str:
-    """Return the QR code of a setup payload as lines for a terminal."""
-    drawn = io.StringIO()
-    _code(payload).terminal(drawn, compact=True)
-    return drawn.getvalue()
+def modules(payload: str) -> list[list[bool]]:
+    """Return the rows of the QR code of a setup payload with its quiet zone; True is dark."""
+    return [[bool(module) for module in row] for row in _code(payload).matrix_iter(border=QUIET_ZONE_MODULES)]
 
 
 def picture(payload: str, kind: Literal["png", "svg"]) -> bytes:
     """Return the QR code of a setup payload as an image file."""
     drawn = io.BytesIO()
-    _code(payload).save(drawn, kind=kind, scale=PIXELS_A_MODULE, light="white")
+    _code(payload).save(drawn, kind=kind, scale=PIXELS_A_MODULE, light="white", border=QUIET_ZONE_MODULES)
     return drawn.getvalue()
 
 

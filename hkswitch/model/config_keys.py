@@ -54,7 +54,7 @@ GROUP_KEYS = (
     Key(
         "name",
         values.name,
-        "The name in the Home app: letters, digits, spaces and apostrophes.",
+        "The name when it is added in the Home app: letters, digits, spaces and apostrophes.",
         "",
         "made from the id, like Vm Guests from vm-guests",
     ),

@@ -1,8 +1,8 @@
-"""Finds the process that listens on a TCP port of this machine. Only reads /proc; needs no privilege."""
+"""Finds the process that has a TCP or UDP port of this machine. Only reads /proc; needs no privilege."""
 
 import pwd
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -13,13 +13,15 @@ from hkswitch.model.printable import printable
 
 PROC: Final = Path("/proc")
 TCP_TABLES: Final = ("self/net/tcp", "self/net/tcp6")  # /proc/net is missing in a unit with ProcSubset=pid
+UDP_TABLES: Final = ("self/net/udp", "self/net/udp6")
 
-_LISTEN: Final = "0A"  # TCP_LISTEN in linux/tcp_states.h
+_READY_STATES: Final = {"0A", "07"}
+"""TCP_LISTEN and TCP_CLOSE in linux/tcp_states.h; a UDP socket without a peer is in the latter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening socket and its owner."""
+    """A socket that listens, or receives from any peer, and its owner."""
 
     address: IPv4Address | IPv6Address
     port: int
@@ -39,8 +41,20 @@ def holder(port: int, addresses: Collection[str] = ()) -> str:
 
     With `addresses`, it considers only sockets on these.
     """
-    rows = [each for table in TCP_TABLES for each in listeners(_text(PROC / table)) if each.port == port]
-    found = [each for each in rows if not addresses or any(map(each.is_in_the_way_of, addresses))]
+    rows = _at(port, TCP_TABLES)
+    return _described([each for each in rows if not addresses or any(map(each.is_in_the_way_of, addresses))])
+
+
+def udp_holder(port: int) -> str:
+    """Describe the process that receives on a UDP port, for a sentence; empty if there is none."""
+    return _described(_at(port, UDP_TABLES))
+
+
+def _at(port: int, tables: Iterable[str]) -> list[Listener]:
+    return [each for table in tables for each in listeners(_text(PROC / table)) if each.port == port]
+
+
+def _described(found: Sequence[Listener]) -> str:
     if not found:
         return ""
     process = _process_of({f"socket:[{each.inode}]" for each in found})
@@ -48,12 +62,12 @@ def holder(port: int, addresses: Collection[str] = ()) -> str:
 
 
 def listeners(table: str) -> tuple[Listener, ...]:
-    """Parse the listening sockets in /proc/net/tcp or tcp6 (proc(5)). Pure."""
+    """Parse the sockets without a peer in /proc/net/tcp, tcp6, udp or udp6 (proc(5)). Pure."""
     rows = [line.split() for line in table.splitlines()[1:]]
     return tuple(
         Listener(_address(row[1]), int(row[1].rpartition(":")[2], 16), int(row[7]), row[9])
         for row in rows
-        if row[3] == _LISTEN
+        if row[3] in _READY_STATES
     )
 
 

@@ -70,7 +70,7 @@ def test_the_documents_give_the_query_that_the_command_runs(path: str) -> None:
 def test_without_journalctl_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "JOURNALCTL", "/nonexistent/journalctl")
     with pytest.raises(Failure, match="cannot start /nonexistent/journalctl: No such file"):
-        audit.exec_journalctl(None)
+        audit.show_journal(None)
 
 
 # A group that is not configured

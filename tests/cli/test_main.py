@@ -21,6 +21,7 @@ import pytest_asyncio
 
 from hkswitch import __version__
 from hkswitch.cli import render
+from hkswitch.cli.demo import HIGHEST_PORT
 from hkswitch.cli.main import commands
 from hkswitch.control import SOCKET_NAME
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME
@@ -190,15 +191,40 @@ def test_without_a_daemon_and_a_bus_status_is_69(config_file: Path) -> None:
     assert errors == f"{WITHOUT_DAEMON}{reason}"
 
 
-async def test_a_busy_port_is_69(config_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("make_level", "remedy"),
+    [("", "pass another port, such as `--port {}`"), ("1", "run `make demo PORT={}`")],
+)
+async def test_a_busy_port_is_69(tmp_path: Path, make_level: str, remedy: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
-        port = str(busy.getsockname()[1])
-        code, _, errors = run("demo", "--address", "127.0.0.1", "--port", port, "--state-dir", tmp_path)
+        port = busy.getsockname()[1]
+        arguments = ("--address", "127.0.0.1", "--port", str(port), "--state-dir", tmp_path)
+        code, _, errors = run("demo", *arguments, MAKELEVEL=make_level)
     assert code == 69
+    other = port + 1 if port < HIGHEST_PORT else port - 1
     assert errors.splitlines()[-1] == (
         f"hkswitch: cannot serve HomeKit on 127.0.0.1, port {port}: process {os.getpid()} (python) uses it; "
-        "stop that program, or pass another --port"
+        f"stop that program, or {remedy.format(other)}"
     )
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        (["PORT=51827"], ["--port", "51827"]),
+        (["PORT=51827", "ADDRESS=192.0.2.7"], ["--port", "51827", "--address", "192.0.2.7"]),
+        ([], []),
+    ],
+)
+def test_make_passes_the_port_of_its_command_line_and_not_of_the_environment(
+    variables: list[str], options: list[str]
+) -> None:
+    asked = ["make", "--no-print-directory", "--dry-run", "--old-file=.venv/.runtime", "demo", *variables]
+    environment = os.environ | {"PORT": "3000", "ADDRESS": "192.0.2.9", "MAKEFLAGS": ""}
+    made = subprocess.run(
+        asked, cwd=EXAMPLE.parent, env=environment, capture_output=True, text=True, check=True
+    )
+    assert made.stdout.splitlines()[-1].split() == [".venv/bin/hkswitch", "demo", *options]
 
 
 def test_a_place_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
@@ -462,8 +488,9 @@ async def test_pair_as_json_has_the_keys_that_other_programs_read(
         "setup_payload",
         "failed_attempts",
         "pairing_refused",
+        "note",
     }
-    assert shown["paired"] is True
+    assert (shown["paired"], shown["note"]) == (True, "")
 
 
 async def test_the_demo_is_asked_who_is_paired_and_removes_it(paired_demo: tuple[Demo, Controller]) -> None:

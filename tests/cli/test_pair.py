@@ -4,18 +4,22 @@ import asyncio
 import errno
 import json
 import os
+import pwd
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hkswitch.cli.pair import list_as_text, network_note, write_picture
+from hkswitch.cli.pair import list_as_text, network_note
+from hkswitch.cli.picture_file import sudo_caller, write_picture
+from hkswitch.cli.qr import INVITATION, Form, qr_lines
 from hkswitch.cli.unpair import removed, select_controller
 from hkswitch.control import socket_of
 from hkswitch.control.server import served
 from hkswitch.hap import state_file
-from hkswitch.hap.setup_code import invitation, picture, unknown_controller
+from hkswitch.hap.setup_code import picture, unknown_controller
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.protocol.report import BridgeReport, PairedController, Report
 from tests.support.command import HKSWITCH, run, typed
@@ -37,6 +41,12 @@ CODE_AGAIN = f"No controller is paired now; run {AGAIN} to show the setup code a
 
 def code_again(folder: Path) -> str:
     return CODE_AGAIN.replace(AGAIN, typed("pair", folder))
+
+
+@pytest.fixture(autouse=True)
+def not_by_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SUDO_UID", "SUDO_GID"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -151,9 +161,21 @@ def test_the_list_has_a_line_for_each_controller() -> None:
 def test_an_unpaired_bridge_shows_its_code(tmp_path: Path) -> None:
     state_file.write(tmp_path, stored())
     note = NO_DAEMON.format(tmp_path)
-    assert run("pair", "--state-dir", tmp_path) == (0, f"{invitation(SETUP)}\n{note}", "")
-    assert run("pair", "--svg", tmp_path / "code.svg", "--state-dir", tmp_path)[2] == note
-    json.loads(run("pair", "--json", "--state-dir", tmp_path)[1])
+    shown = "\n".join((*qr_lines(SETUP.payload, Form.BLOCKS), "", INVITATION.format(code=SETUP.code), note))
+    assert run("pair", "--state-dir", tmp_path) == (0, shown, "")
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--png", "-"], ["--svg", "-"]], ids=" ".join)
+def test_no_form_of_a_code_goes_without_the_warning_that_no_phone_can_use_it(
+    tmp_path: Path, options: list[str]
+) -> None:
+    state_file.write(tmp_path, stored())
+    shown = subprocess.run(
+        [HKSWITCH, "pair", *options, "--state-dir", tmp_path], capture_output=True, check=True
+    )
+    assert shown.stderr.decode() == NO_DAEMON.format(tmp_path)
+    if options == ["--json"]:
+        assert json.loads(shown.stdout)["note"] == NO_DAEMON.format(tmp_path).rstrip("\n")
 
 
 def test_a_paired_bridge_says_so(folder: Path) -> None:
@@ -191,6 +213,7 @@ def test_programs_read_the_setup(tmp_path: Path) -> None:
             "setup_payload": SETUP.payload,
             "failed_attempts": 100,
             "pairing_refused": True,
+            "note": NO_DAEMON.format(tmp_path).rstrip("\n"),
         },
     )
 
@@ -311,28 +334,32 @@ async def test_what_the_daemon_could_not_do_is_one_sentence_with_its_exit_code(f
 
 
 @pytest.mark.parametrize(
-    ("addresses", "network", "note"),
+    ("addresses", "network", "storage", "note"),
     [
-        (("192.168.1.10",), "", ""),
-        (("192.168.1.10",), "waiting for eth9: it is down", ""),
+        (("192.168.1.10",), "", "", ""),
+        (("192.168.1.10",), "waiting for eth9: it is down", "", ""),
+        (("192.168.1.10",), "", "the disk is full", "No phone can pair yet: the disk is full.\n"),
         (
             (),
             "waiting for eth9: it is down",
+            "",
             "No phone can find the bridge yet: waiting for eth9: it is down.\n",
         ),
-        ((), "", "No phone can find the bridge yet: it has no network.\n"),
+        ((), "", "the disk is full", "No phone can find the bridge yet: it has no network.\n"),
     ],
 )
-async def test_a_bridge_that_waits_for_a_network_says_so(
-    folder: Path, addresses: tuple[str, ...], network: str, note: str
+async def test_a_bridge_that_no_phone_can_pair_with_says_so(
+    folder: Path, addresses: tuple[str, ...], network: str, storage: str, note: str
 ) -> None:
-    report = Report(BridgeReport("H", "1", 0, addresses, 51826, (), network=network), ())
+    bridge = BridgeReport("H", "1", 0, addresses, 51826, (), network=network, storage=storage)
+    report = Report(bridge, ())
     async with served(socket_of(folder), NotedPairings(shown=report)):
         code, output, errors = await ran(folder, "pair")
         assert (code, errors) == (0, "")
         assert output.rpartition("choose Add Anyway.\n")[2] == note
         assert (await ran(folder, "pair", "--png", folder / "code.png"))[2] == note
-        json.loads((await ran(folder, "pair", "--json"))[1])
+        code, output, errors = await ran(folder, "pair", "--json")
+        assert (json.loads(output)["note"], errors) == (note.rstrip("\n"), note)
 
 
 def test_without_the_service_the_note_has_the_command_that_starts_it(
@@ -395,6 +422,74 @@ def test_a_picture_replaces_nothing_but_files(tmp_path: Path, make: Callable[[Pa
         write_picture(place, b"picture")
     assert place.lstat().st_ino == before
     assert list(tmp_path.iterdir()) == [place]
+
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root acts for the user of sudo")
+NOBODY = pwd.getpwnam("nobody")
+
+
+@pytest.fixture
+def by_sudo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of the user nobody, who ran sudo."""
+    monkeypatch.setenv("SUDO_UID", str(NOBODY.pw_uid))
+    monkeypatch.setenv("SUDO_GID", str(NOBODY.pw_gid))
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, NOBODY.pw_uid, NOBODY.pw_gid)
+        yield Path(folder)
+
+
+@ROOT
+def test_a_picture_belongs_to_the_user_who_ran_sudo(by_sudo: Path) -> None:
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    assert write_picture(by_sudo / "code.png", b"picture") == "nobody"
+    seen = (by_sudo / "code.png").stat()
+    assert (seen.st_uid, seen.st_gid, seen.st_mode & 0o777) == (NOBODY.pw_uid, NOBODY.pw_gid, 0o600)
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+
+@ROOT
+@pytest.mark.parametrize("place", ["folder", "file in a sticky folder", "way through a link"])
+def test_no_file_of_another_user_is_given_to_the_user_of_sudo(
+    tmp_path: Path, by_sudo: Path, place: str
+) -> None:
+    file = tmp_path / "roots" / "code.png"
+    file.parent.mkdir(mode=0o755)
+    if place == "file in a sticky folder":
+        file.write_bytes(b"root's")
+        file.parent.chmod(0o1777)
+    elif place == "way through a link":
+        (by_sudo / "link").symlink_to(file.parent)
+        file = by_sudo / "link" / "code.png"
+    assert write_picture(file, b"picture") == "root"
+    assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (0, 0o600)
+
+
+@ROOT
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, make_link], ids=["pipe", "folder", "link"])
+def test_a_picture_of_the_user_of_sudo_replaces_nothing_but_files(
+    by_sudo: Path, make: Callable[[Path], None]
+) -> None:
+    make(by_sudo / "place")
+    with pytest.raises(Failure, match="it is not a regular file"):
+        write_picture(by_sudo / "place", b"picture")
+    assert [path.name for path in by_sudo.iterdir()] == ["place"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"SUDO_UID": str(NOBODY.pw_uid), "SUDO_GID": str(NOBODY.pw_gid)}, "nobody"),
+        ({"SUDO_UID": "0", "SUDO_GID": "0"}, None),
+        ({"SUDO_UID": str(NOBODY.pw_uid)}, None),
+        ({"SUDO_UID": "x", "SUDO_GID": "1"}, None),
+        ({"SUDO_UID": "4242424", "SUDO_GID": "1"}, None),
+        ({"SUDO_UID": "9" * 40, "SUDO_GID": "1"}, None),
+        ({}, None),
+    ],
+)
+def test_who_ran_sudo(environment: dict[str, str], name: str | None) -> None:
+    caller = sudo_caller(environment)
+    assert (caller and caller.name) == name
 
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ UNKNOWN = Report(None, (WEB._replace(state=None, last_action=LastAction(None, ""
 def printed(report: Report, width: int = 1000, *, daemon_ended: bool = False) -> list[str]:
     output = io.StringIO()
     Console(file=output, highlight=False, markup=False, emoji=False, width=width).print(
-        render.rendered(report, NOW, daemon_ended=daemon_ended)
+        render.rendered(report, NOW, width, daemon_ended=daemon_ended)
     )
     return output.getvalue().splitlines()
 
@@ -227,7 +227,7 @@ def test_people_see_why_a_group_is_unknown() -> None:
 def test_what_keeps_switches_from_working_is_red(bridge: BridgeReport, why: str) -> None:
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, color_system="standard", highlight=False, width=200)
-    console.print(render.rendered(Report(bridge, ()), NOW))
+    console.print(render.rendered(Report(bridge, ()), NOW, 200))
     red = [line for line in output.getvalue().splitlines() if line.startswith("\x1b[31m")]
     assert [why in line for line in red] == [True]
 

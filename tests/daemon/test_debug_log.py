@@ -137,7 +137,7 @@ NO_USER = "denied: there is no user 'tv'"
 def test_a_denial_names_its_program_or_user_and_the_documents_say_so(reason: str) -> None:
     assert described(Refused(1, reason)) == f"request 1: refused: {reason}"
     what = "the program or user because of which an action is denied"
-    for path in ("README.md", "docs/man/hkswitch.1"):
+    for path in ("docs/troubleshooting.md", "docs/man/hkswitch.1"):
         assert what in (Path(__file__).parents[2] / path).read_text()
 
 

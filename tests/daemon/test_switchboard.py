@@ -397,6 +397,7 @@ async def test_a_momentary_group_denies_a_user_what_it_does_not_do_but_no_contro
     [
         ("5254A0B8-5D7B-4E7C-9F52-3F1B7A2D9E10", "web: start requested by 5254A0B8"),
         ("user 1000", "web: start requested by user 1000"),
+        ("user 0", "web: start requested by root"),
         ("\x1b[2Jabcdefgh", "web: start requested by ?[2Jabcd"),
     ],
 )

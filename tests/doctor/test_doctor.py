@@ -18,6 +18,7 @@ from rich.console import Console
 
 from hkswitch import __version__
 from hkswitch.backend.sudo_reasons import SUDOERS_RULE
+from hkswitch.cli.doctor import show_findings
 from hkswitch.control import STATE_FOLDER, client
 from hkswitch.doctor import (
     account,
@@ -966,7 +967,7 @@ FINDINGS = (
 
 def test_each_finding_is_a_line() -> None:
     output = io.StringIO()
-    finding.show(FINDINGS, Console(file=output, highlight=False, width=20))
+    show_findings(FINDINGS, Console(file=output, highlight=False, width=20))
     assert output.getvalue().splitlines() == finding.lines(FINDINGS)
     assert finding.lines(FINDINGS) == [
         "ok      user            user and group hkswitch exist",
@@ -984,8 +985,8 @@ def test_the_columns_are_aligned() -> None:
 
 def test_a_terminal_has_colors() -> None:
     output = io.StringIO()
-    finding.show(FINDINGS, Console(file=output, force_terminal=True, color_system="standard"))
-    assert "\x1b[1;31mFAIL    \x1b[0mport" in output.getvalue()
+    show_findings(FINDINGS, Console(file=output, force_terminal=True, color_system="standard"))
+    assert "\x1b[1;31mFAIL\x1b[0m    port" in output.getvalue()
     assert finding.VERDICT_STYLES.keys() == {*Verdict}
 
 

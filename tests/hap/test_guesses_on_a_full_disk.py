@@ -182,16 +182,16 @@ async def test_a_full_disk_is_one_line_however_many_codes_are_tried(almost_locke
     assert len(almost_locked.said(NOT_COUNTED)) == 1
 
 
-@pytest.mark.parametrize("where", ["readme", "manual", "threats"])
+@pytest.mark.parametrize("where", ["symptoms", "manual", "threats"])
 def test_the_documents_say_that_nothing_can_be_guessed_then(where: str) -> None:
     root = Path(__file__).parents[2]
     text = {
-        "readme": root / "README.md",
+        "symptoms": root / "docs" / "troubleshooting.md",
         "manual": root / "docs" / "man" / "hkswitch.1",
         "threats": root / "docs" / "threats.md",
     }[where].read_text()
     words = {
-        "readme": "no phone can pair, and no setup code is checked",
+        "symptoms": "no phone can pair, and no setup code is checked",
         "manual": "The bridge writes each attempt to disk before it compares the setup code.",
         "threats": "test_guesses_on_a_full_disk.py::test_a_restart_on_a_full_disk_gives_no_other_guess",
     }

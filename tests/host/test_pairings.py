@@ -143,3 +143,32 @@ def test_a_busy_port_is_reported_with_the_process_that_uses_it(daemon: Host) -> 
     assert "Traceback" not in daemon.journal("hkswitch.service")[before:]
     daemon.run("systemctl", "stop", "taker.service")
     eventually(lambda: daemon.show("hkswitch.service", "StatusText").startswith("Serving"))
+
+
+SUDOER = "sudoer"
+AS_SUDOER = f"""\
+useradd --create-home {SUDOER}
+echo '{SUDOER} ALL=(root) NOPASSWD: /usr/bin/hkswitch' >/etc/sudoers.d/{SUDOER}
+install -m 600 /dev/null /etc/roots
+"""
+
+
+@pytest.fixture
+def sudoer(daemon: Host) -> Iterator[str]:
+    """A user who may run hkswitch as root, and a file of root's."""
+    daemon.run("sh", "-ec", AS_SUDOER)
+    yield SUDOER
+    daemon.run("sh", "-ec", f"rm -f /etc/roots /etc/sudoers.d/{SUDOER}; userdel --remove {SUDOER}")
+
+
+def test_a_picture_belongs_to_the_user_of_sudo_and_no_other_file_ever_does(daemon: Host, sudoer: str) -> None:
+    home = f"/home/{sudoer}"
+    said = daemon.run("sudo", "hkswitch", "pair", "--png", f"{home}/code.png", user=sudoer).stdout
+    assert said == f"{home}/code.png contains the setup code; only {sudoer} can read it.\n"
+    assert (
+        daemon.run("grep", "--text", "--only-matching", "PNG", f"{home}/code.png", user=sudoer).stdout
+        == "PNG\n"
+    )
+    daemon.run("ln", "-s", "/etc", f"{home}/way", user=sudoer)
+    daemon.run("sudo", "hkswitch", "pair", "--png", f"{home}/way/roots", user=sudoer)
+    assert daemon.run("stat", "--format=%U %a", "/etc/roots").stdout == "root 600\n"

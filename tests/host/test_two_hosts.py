@@ -37,6 +37,12 @@ ANNOUNCEMENTS: Final = 3
 NOT_PAIRED: Final = StatusFlags.UNPAIRED
 PAIRED: Final = StatusFlags(0)
 
+AVAHI_CONFIG: Final = "/etc/avahi/avahi-daemon.conf"
+ALONE_ON_THE_PORT: Final = re.compile(
+    r"[Rr]etrying: cannot announce the bridge on .*avahi.* does not share port 5353/udp; "
+    "set `disallow-other-stacks=no`"
+)
+
 CHOSEN, OTHER = "lan0", "lan1"
 ADDRESS: Final = "10.77.0.1"
 NEW_ADDRESS: Final = "10.77.0.9"
@@ -333,6 +339,31 @@ def test_avahi_and_the_bridge_are_both_found(server: Host, phone: Host) -> None:
         resolved = phone.run("avahi-resolve", "-4", "--name", f"{server.name}.local").stdout.split()
         assert resolved[0] == f"{server.name}.local"
         assert resolved[1] in {ADDRESS, OTHER_ADDRESS}
+
+
+@ALONE
+def test_an_avahi_that_does_not_share_its_port_is_named_and_the_remedy_helps(
+    server: Host, phone: Host
+) -> None:
+    before = server.read(AVAHI_CONFIG)
+    server.run("sed", "-i", "s/.*disallow-other-stacks=.*/disallow-other-stacks=yes/", AVAHI_CONFIG)
+    try:
+        with stopped(server):
+            server.run("systemctl", "start", *AVAHI)
+        eventually(lambda: ALONE_ON_THE_PORT.search(server.journal(DAEMON)))
+        bridge = json.loads(server.run("hkswitch", "status", "--json").stdout)["bridge"]
+        assert (bridge["addresses"], bool(ALONE_ON_THE_PORT.search(bridge["network"]))) == ([], True)
+        found = json.loads(server.run("hkswitch", "doctor", "--json", check=False).stdout)["checks"]
+        [mdns] = (check for check in found if check["check"] == "mdns")
+        assert re.fullmatch(r"process \d+ \(avahi-daemon\) does not share port 5353/udp", mdns["finding"])
+        [setting, restart] = re.findall(r"`([^`]+)`", mdns["advice"])
+        server.write(AVAHI_CONFIG, re.sub(r"(?m)^.*disallow-other-stacks=.*$", setting, before))
+        server.run(*restart.split()[1:])  # without sudo
+        with running_avahi(phone):
+            eventually(lambda: browsed(phone) == {(CHOSEN, ADDRESS, str(PORT))})
+    finally:
+        server.write(AVAHI_CONFIG, before)
+        server.run("systemctl", "stop", *AVAHI)
 
 
 def browsed(phone: Host) -> set[tuple[str, str, str]]:

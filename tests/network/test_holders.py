@@ -11,8 +11,9 @@ import pytest
 from hkswitch.daemon.bridge import Bridge, CannotServe
 from hkswitch.daemon.location import Location
 from hkswitch.model.config import BridgeConfig
+from hkswitch.network import mdns_port
 from hkswitch.network.endpoint import Endpoint
-from hkswitch.network.listeners import holder
+from hkswitch.network.listeners import holder, udp_holder
 from tests.support.inprocess import EchoingWrites
 from tests.support.ports import free_port
 
@@ -51,6 +52,41 @@ def test_a_listener_is_in_the_way_at_its_own_addresses_only(
     with listening(bound, port):
         assert holder(port, asked) == (US if is_there else "")
     assert holder(port, asked) == ""
+
+
+@pytest.mark.parametrize(("family", "bound"), [(socket.AF_INET, "127.0.0.2"), (socket.AF_INET6, "::1")])
+def test_a_program_that_has_a_udp_port_is_named_and_no_one_that_only_sends(
+    family: socket.AddressFamily, bound: str
+) -> None:
+    with socket.socket(family, socket.SOCK_DGRAM) as held, socket.socket(family, socket.SOCK_DGRAM) as sender:
+        held.bind((bound, 0))
+        port = held.getsockname()[1]
+        assert udp_holder(port) == US
+        assert holder(port) == ""
+        sender.connect((bound, port))
+        assert udp_holder(sender.getsockname()[1]) == ""
+    assert udp_holder(port) == ""
+
+
+@pytest.mark.parametrize(
+    ("holder", "remedy"),
+    [
+        (
+            "process 7 (avahi-daemon)",
+            "set `disallow-other-stacks=no` in /etc/avahi/avahi-daemon.conf, and run",
+        ),
+        ("a program of user avahi", "`sudo systemctl restart avahi-daemon`"),
+        ("process 7 (responder)", "stop it, or have it share the port"),
+        ("", "stop it, or have it share the port"),
+    ],
+)
+def test_the_remedy_for_a_port_of_mdns_that_is_not_shared(
+    monkeypatch: pytest.MonkeyPatch, holder: str, remedy: str
+) -> None:
+    monkeypatch.setattr(mdns_port, "udp_holder", lambda _: holder)
+    what, advice = mdns_port.taken_by()
+    assert what == f"{holder or 'another program'} does not share port 5353/udp"
+    assert remedy in advice
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +26,13 @@ from hkswitch.control import socket_of
 from hkswitch.daemon import location
 from hkswitch.daemon.service import serve
 from hkswitch.daemon.serving import ServedBridge
+from hkswitch.doctor import mdns as doctor_mdns
+from hkswitch.doctor import network as doctor_network
+from hkswitch.doctor.context import Account, Context
+from hkswitch.doctor.finding import Check
 from hkswitch.hap import advertiser
 from hkswitch.model.config import BridgeConfig, Config
+from hkswitch.model.errors import Failure
 from hkswitch.model.group import Group
 from hkswitch.network import addresses
 from hkswitch.network.endpoint import Endpoint
@@ -348,6 +353,67 @@ async def a_port_that_another_has_at_a_new_address_costs_the_old_one_nothing() -
         await own.is_at(ETH1.ip)
 
 
+@contextmanager
+def held(family: socket.AddressFamily, *, shared: bool) -> Iterator[None]:
+    """Hold the port of mDNS within the block, as Avahi does with or without disallow-other-stacks."""
+    with socket.socket(family, socket.SOCK_DGRAM) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        holder.bind(("", 5353))
+        yield
+
+
+async def doctor_says(own: Bridge) -> dict[Check, str]:
+    """What the doctor finds about the network of this bridge."""
+    config, account = Config(chosen(interfaces=("eth0",)), (WEB,)), Account("hkswitch", 0, 0)
+    context = Context(
+        config_file=own.folder / "config.yaml",
+        state_folder=own.folder,
+        user_id=0,
+        account=account,
+        config=config,
+        endpoint=addresses.endpoint_of(config.bridge, None),
+        unit=Failure("there is no systemd"),
+        bridge=await own.status(),
+    )
+    found = [*await doctor_network.network(context), *await doctor_mdns.mdns(context)]
+    return {finding.check: f"{finding.verdict}: {finding}" for finding in found}
+
+
+async def a_program_that_does_not_share_the_port_of_mdns_is_named_and_waited_for() -> None:
+    ETH0.lay().listen()
+    us = f"process {os.getpid()} ({Path('/proc/self/comm').read_text().strip()})"
+    taken = f"{us} does not share port 5353/udp; stop it, or have it share the port"
+    why = f"retrying: cannot announce the bridge on {ETH0.ip}: {taken}"
+    with ExitStack() as holding:
+        holding.enter_context(held(socket.AF_INET, shared=False))
+        async with bridge(interfaces=("eth0",)) as own:
+            await eventually(lambda: own.told and own.told[-1] == why)
+            report = await own.status()
+            assert (report.addresses, report.network) == ((), why)
+            assert await ETH0.is_refused()
+            assert await doctor_says(own) == {
+                Check.NETWORK: "skip: the bridge is not served while it cannot use mDNS; see mdns below",
+                Check.MDNS: f"FAIL: {taken}",
+            }
+            holding.close()
+            await own.is_at(ETH0.ip)
+            await ETH0.is_answered()
+
+
+async def a_program_that_shares_the_port_of_mdns_or_has_that_of_ipv6_is_not_in_the_way() -> None:
+    ETH0.lay()
+    for family, shared in ((socket.AF_INET, True), (socket.AF_INET6, False)):
+        with ExitStack() as holding:
+            holding.enter_context(held(family, shared=shared))
+            async with bridge(interfaces=("eth0",)) as own:
+                await own.is_at(ETH0.ip)
+                assert (await doctor_says(own))[Check.NETWORK] == f"ok: {ETH0.ip} on eth0"
+                holding.close()
+
+
 async def a_flapping_network_leaves_nothing_behind() -> None:
     addresses.SETTLE_SECONDS = 0.003  # type: ignore[misc] # so that much of it is followed
     ETH0.lay(ipv6=True)
@@ -400,6 +466,8 @@ SCENARIOS: Final[tuple[Callable[[], Awaitable[None]], ...]] = (
     of_two_addresses_the_one_that_goes_costs_the_other_nothing,
     the_bridge_goes_with_the_default_route_and_stays_without_one,
     a_port_that_another_has_at_a_new_address_costs_the_old_one_nothing,
+    a_program_that_does_not_share_the_port_of_mdns_is_named_and_waited_for,
+    a_program_that_shares_the_port_of_mdns_or_has_that_of_ipv6_is_not_in_the_way,
     a_flapping_network_leaves_nothing_behind,
 )
 

@@ -38,6 +38,7 @@ class SimulatedNetwork:
         """Meanwhile, HAP servers are in this network."""
         stubs: tuple[tuple[Any, str, Any], ...] = (
             (presence, "Advertiser", partial(_Advertiser, self)),
+            (presence, "is_taken", lambda _: False),
             (sockets, "listening_socket", lambda *_: SimpleNamespace(listen=lambda _: None)),
             (VirtualLoop, "create_server", _create_server),
             (hap_server, "IDLE_CONNECTION_CHECK_INTERVAL_SECONDS", LOOK_FOR_IDLE_SECONDS),

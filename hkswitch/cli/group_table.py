@@ -1,0 +1,93 @@
+"""The groups of a report as a table, or one below the other if the terminal is too narrow for a table."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from rich.text import Text
+
+from hkswitch.cli.layout import cells, wrapped
+
+HEADINGS: Final = ("group", "name", "state", "units", "last action")
+STATE_COLUMN: Final = HEADINGS.index("state")
+GAP_CELLS: Final = 2
+LEAST_ACTION_CELLS: Final = 24
+"""The last action can be a long sentence; in a narrower column it would be hard to read."""
+
+
+class GroupRow(NamedTuple):
+    """A group as texts: its units are lines of their own, and only its name and last action may be broken."""
+
+    id: str
+    name: str
+    state: str
+    style: str
+    units: tuple[str, ...]
+    last_action: str
+
+
+def group_lines(rows: Sequence[GroupRow], columns: int) -> Iterator[Text]:
+    """Yield the lines for a terminal of this width. Only words longer than a line exceed it."""
+    cells_of_rows = [_cells_of(row) for row in rows]
+    widths = _widths(cells_of_rows, columns)
+    if widths is None:
+        for row in rows:
+            yield from _below(row, columns)
+        return
+    yield Text(_line(HEADINGS, widths), "bold")
+    for row, texts in zip(rows, cells_of_rows, strict=True):
+        yield from _beside(row, texts, widths)
+
+
+def _cells_of(row: GroupRow) -> tuple[list[str], ...]:
+    """Return the lines of each cell."""
+    return [row.id], [row.name], [row.state], [*row.units], [row.last_action]
+
+
+def _widths(rows: Sequence[tuple[list[str], ...]], columns: int) -> list[int] | None:
+    """Return the widths of the columns, or None if a table needs more room."""
+    natural = [
+        max(cells(text) for texts in (*(row[at] for row in rows), [heading]) for text in texts or [""])
+        for at, heading in enumerate(HEADINGS)
+    ]
+    excess = sum(natural) + GAP_CELLS * (len(HEADINGS) - 1) - columns
+    for heading, least_cells in (("last action", LEAST_ACTION_CELLS), ("name", 0)):
+        at = HEADINGS.index(heading)
+        words = [word for row in rows for text in row[at] for word in text.split()]
+        needed = max(min(least_cells, natural[at]), *(cells(word) for word in (*words, heading)))
+        if excess > 0:
+            given = min(excess, natural[at] - needed)
+            natural[at] -= given
+            excess -= given
+    return natural if excess <= 0 else None
+
+
+def _beside(row: GroupRow, texts: tuple[list[str], ...], widths: Sequence[int]) -> Iterator[Text]:
+    laid_out = [
+        [line for text in each for line in wrapped(text, width, 0)]
+        for each, width in zip(texts, widths, strict=True)
+    ]
+    start = sum(widths[:STATE_COLUMN]) + GAP_CELLS * STATE_COLUMN
+    for number in range(max(map(len, laid_out))):
+        line = Text(_line([each[number] if number < len(each) else "" for each in laid_out], widths))
+        if number == 0:
+            line.stylize(row.style, start, start + len(row.state))
+        yield line
+
+
+def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (text + " " * (width - cells(text)) for text, width in zip(texts, widths, strict=True))
+    return (" " * GAP_CELLS).join(padded).rstrip()
+
+
+def _below(row: GroupRow, columns: int) -> Iterator[Text]:
+    fits = cells(f"{row.id}  {row.state}") <= columns
+    yield Text.assemble((row.id, "bold"), *(("  ", (row.state, row.style)) if fits else ()))
+    if not fits:
+        yield from _indented(row.state, columns, row.style)
+    for text in (row.name, *row.units, row.last_action):
+        if text:
+            yield from _indented(text, columns)
+
+
+def _indented(text: str, columns: int, style: str = "") -> Iterator[Text]:
+    yield from (Text(line, style) for line in wrapped(f"  {text}", columns))
