@@ -165,7 +165,7 @@ class _Terminal:
             return f"Paired. {REMOVE_FIRST}"
         if front.pairing_refused:
             return f"No controller can pair: {locked(self.state_folder)}."
-        return invitation(front.setup, sys.stdout)
+        return invitation(front.setup, sys.stdout, self.state_folder)
 
     def _print_changes(self, topics: Mapping[str, str]) -> None:
         """Print each topic's text if it differs from the one printed last; an empty text ends the topic."""

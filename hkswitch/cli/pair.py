@@ -152,7 +152,7 @@ def setup_as_text(setup: SetupInfo, state_folder: Path) -> str:
         )
     if setup.pairing_refused:
         return cannot_pair_note(setup, state_folder)
-    return invitation(Setup(setup.code, setup.payload[-4:]), sys.stdout)
+    return invitation(Setup(setup.code, setup.payload[-4:]), sys.stdout, state_folder)
 
 
 def setup_as_json(setup: SetupInfo, note: str) -> str:

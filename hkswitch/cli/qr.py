@@ -1,16 +1,18 @@
 """The QR code for a terminal, readable on light and on dark ones, and without Unicode.
 
 Where colors are allowed, the drawing sets both of them. Elsewhere, it is drawn for a dark terminal; on a
-light one, it is inverted together with its quiet zone, which phones read, too.
+light one, it is inverted together with its quiet zone, and many readers accept that.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import zip_longest
+from pathlib import Path
 from typing import Final, TextIO
 
 from hkswitch.cli.layout import columns_of, fitted
+from hkswitch.control.words import command
 from hkswitch.hap.setup_code import Setup, modules
 
 LIGHT, DARK = 231, 16
@@ -20,9 +22,7 @@ INVITATION: Final = """\
 Setup code: {code}   (Home app: +, Add Accessory, scan or type it)
 When the app shows "Uncertified Accessory", choose Add Anyway."""
 
-TOO_NARROW: Final = (
-    "The terminal is too narrow for the QR code: type the code, or use `hkswitch pair --png FILE`."
-)
+TOO_NARROW: Final = "The terminal is too narrow for the QR code: type the code, or run {}."
 
 _HALF_BLOCKS: Final = {(False, False): "█", (False, True): "▀", (True, False): "▄", (True, True): " "}
 """By whether the upper and the lower module are dark."""
@@ -80,11 +80,15 @@ def _background(*, dark: bool) -> str:
     return f"\x1b[48;5;{DARK if dark else LIGHT}m"
 
 
-def invitation(setup: Setup, stream: TextIO) -> str:
-    """Return QR code and setup code for this output, and what to do with them."""
+def invitation(setup: Setup, stream: TextIO, state_folder: Path) -> str:
+    """Return QR code and setup code for this output, and what to do with them.
+
+    `state_folder`: the bridge's, for a suggested command.
+    """
     form, columns = form_for(stream), columns_of(stream)
     size = len(modules(setup.payload)) * (1 if form.is_compact else 2)
     fits = columns is None or size <= columns
     text = INVITATION.format(code=setup.code)
-    lines = [*qr_lines(setup.payload, form), ""] if fits else []
-    return "\n".join((*lines, fitted(text if fits else f"{text}\n{TOO_NARROW}", columns)))
+    if fits:
+        return "\n".join((*qr_lines(setup.payload, form), "", fitted(text, columns)))
+    return fitted(f"{text}\n{TOO_NARROW.format(command(state_folder, 'pair --png FILE'))}", columns)
