@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -798,6 +799,63 @@ def test_the_bridge_answers_mdns() -> None:
         FAIL,
         "the bridge did not answer mDNS on 10.77.0.1 within 3 s; allow 5353/udp",
     )
+
+
+class Answers:
+    """A zeroconf client in whose network these names are announced; only the last has a service."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.zeroconf = self
+        self.names = names
+        self.is_closed = False
+
+    async def async_close(self) -> None:
+        self.is_closed = True
+
+
+class Browser:
+    """A browser that finds the names at once."""
+
+    def __init__(self, answers: Answers, service_type: str, handlers: list[Any]) -> None:
+        for name in answers.names:
+            handlers[0](
+                zeroconf=answers,
+                service_type=service_type,
+                name=name,
+                state_change=mdns.ServiceStateChange.Added,
+            )
+
+    async def async_cancel(self) -> None:
+        pass
+
+
+class ServiceInfoOfTheLast(mdns.AsyncServiceInfo):
+    """The service of a name; zeroconf asks for it until time is up."""
+
+    async def async_request(  # type: ignore[override]
+        self,
+        zc: Answers,
+        timeout: float,  # noqa: ASYNC109 -- zeroconf's signature
+    ) -> bool:
+        if self.name == zc.names[-1]:
+            self._set_properties({"id": "1A:2B:3C:4D:5E:6F"})
+            return True
+        await asyncio.sleep(timeout / 1000)
+        return False
+
+
+@pytest.mark.parametrize("others", [(), ("gone",), ("gone", "gone too"), ("\x01",), ("a" * 64, "gone")])
+async def test_no_name_on_the_network_hides_a_bridge_or_ends_the_search(
+    monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
+) -> None:
+    answers = Answers(tuple(f"{name}.{mdns.HAP_SERVICE_TYPE}" for name in (*others, "Homebridge CAD8")))
+    monkeypatch.setattr(mdns, "AsyncZeroconf", lambda: answers)
+    monkeypatch.setattr(mdns, "AsyncServiceBrowser", Browser)
+    monkeypatch.setattr(mdns, "AsyncServiceInfo", ServiceInfoOfTheLast)
+    assert await mdns.find_device("1A:2B:3C:4D:5E:6F") == "Homebridge CAD8"
+    monkeypatch.setattr(mdns, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    assert await mdns.find_device("00:00:00:00:00:00") == ""
+    assert answers.is_closed
 
 
 # Clock, pairing
