@@ -38,7 +38,7 @@ MAY_IMPORT = {
 MODULE_MAY_IMPORT = {
     "cli/actions.py": {"backend", "cli", "control", "model", "protocol"},
     "cli/audit.py": {"cli", "model"},
-    "cli/check.py": {"cli", "model"},
+    "cli/check.py": {"cli", "doctor", "model"},
     "cli/diagnostics.py": {"cli", "doctor", "hap", "model", "network", "protocol", "backend"},
     "cli/doctor.py": {"cli", "doctor"},
     "cli/entry.py": {"model"},
