@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 from hkswitch.backend import Host, Observer
 from hkswitch.hap import state_file
+from hkswitch.model.config_file import read_regular
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, ProbeResult
@@ -76,10 +77,9 @@ class AssumedStates:
 
 def _read(path: Path) -> Mapping[str, Meaning]:
     try:
-        with path.open("rb") as opened:
-            match json.loads(opened.read(LARGEST_BYTES)):
-                case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
-                    return ids
+        match json.loads(read_regular(path, LARGEST_BYTES)):
+            case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
+                return ids
     except FileNotFoundError:
         return {}
     except OSError as error:

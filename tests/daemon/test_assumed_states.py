@@ -261,6 +261,24 @@ def test_a_damaged_file_assumes_all_groups_off_and_is_logged(
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkfifo, "it is not a regular file"),
+        (Path.mkdir, "it is not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is not a regular file"),
+        (lambda path: path.symlink_to(path), os.strerror(errno.ELOOP)),
+    ],
+    ids=["FIFO", "folder", "device", "loop"],
+)
+def test_what_is_no_file_delays_no_start_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Path], object], why: str
+) -> None:
+    make(tmp_path / FILE_NAME)
+    assert not AssumedStates(tmp_path).is_on("tv")
+    assert [record.message for record in caplog.records] == [f"cannot read {tmp_path / FILE_NAME}: {why}"]
+
+
 async def test_a_state_that_cannot_be_written_is_written_later_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
