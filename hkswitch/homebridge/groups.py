@@ -32,6 +32,12 @@ class NewGroup(NamedTuple):
     interval_seconds: int = 0
     timeout_seconds: int = 0
 
+    @property
+    def is_off_only(self) -> bool:
+        """Whether nothing turns it on."""
+        starts = self.units or any(name == "start" for name, _ in self.commands)
+        return "start" not in self.actions if self.actions else not starts
+
 
 class Draft(NamedTuple):
     """A switch, and the group that it becomes, or why it becomes none."""
