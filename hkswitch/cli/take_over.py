@@ -170,8 +170,11 @@ def _give_to_daemon(folder: Path) -> None:
         raise _refused(f"there is no user {DAEMON_USER}; install hkswitch first") from None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid == 0:
+        if (owner := folder.stat().st_uid) == 0:
             os.chown(folder, account.pw_uid, account.pw_gid)
+        elif owner != account.pw_uid:  # such as an earlier account, whose number may be another user's now
+            remedy = f"run `sudo chown -R {DAEMON_USER}:{DAEMON_USER} {folder}`"
+            raise _refused(f"{folder} belongs to uid {owner}, not to {DAEMON_USER}; {remedy}", Exit.DENIED)
     except OSError as error:
         raise state_file.StateUnwritable(folder, error.strerror or str(error)) from error
 

@@ -30,6 +30,7 @@ from tests.hap.conftest import Served
 from tests.hap.test_state_file import stored
 from tests.support.command import run
 from tests.support.homebridge_folder import RECORDED, Seen, described, port_of
+from tests.support.pairings import folder_for_all_users
 from tests.support.ports import free_port
 
 MAIN, CHILD = "CC:22:3D:E3:CE:30", "0E:8A:11:22:33:44"
@@ -234,6 +235,26 @@ def test_root_writes_as_the_owner_of_the_state_folder(silent: None, folder: Path
     os.chown(state, 65534, 65534)
     assert take(folder, tmp_path)[0] == 0
     assert {file.stat().st_uid for file in state.iterdir()} == {65534}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
+@pytest.mark.parametrize(("owner", "is_refused"), [(0, False), (1, False), (65534, True)])
+def test_the_services_state_folder_becomes_the_daemons_and_never_another_users(
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, owner: int, is_refused: bool
+) -> None:
+    monkeypatch.setattr(take_over, "DAEMON_USER", "daemon")
+    with folder_for_all_users() as work:
+        state = work / "state"
+        monkeypatch.setattr(take_over, "STATE_FOLDER", state)
+        state.mkdir(mode=0o700)
+        os.chown(state, owner, -1)
+        code, said = take(folder, work)
+        assert code == (77 if is_refused else 0)
+        remedy = f"run `sudo chown -R daemon:daemon {state}`"
+        refusal = f"cannot take over the bridge: {state} belongs to uid {owner}, not to daemon; {remedy}"
+        assert (said == refusal) is is_refused
+        assert {each.stat().st_uid for each in (state, *state.iterdir())} == {owner if is_refused else 1}
+        assert (work / "new.yaml").exists() is not is_refused
 
 
 def lamp_of_a_copy(folder: Path, work: Path) -> Path:
