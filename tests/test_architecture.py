@@ -43,7 +43,7 @@ MODULE_MAY_IMPORT = {
     "cli/doctor.py": {"cli", "doctor"},
     "cli/entry.py": {"model"},
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
-    "cli/take_over.py": {"cli", "control", "hap", "homebridge", "model"},
+    "cli/take_over.py": {"cli", "control", "daemon", "hap", "homebridge", "model"},
     "cli/still_running.py": {"doctor", "model", "network"},
     "cli/main.py": {"cli"},
     "cli/options.py": {"control", "model"},

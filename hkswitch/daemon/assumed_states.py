@@ -64,7 +64,7 @@ class AssumedStates:
         if self._on == self._on_disk:
             return
         try:
-            state_file.write_whole(self._path, json.dumps({"version": 1, "on": self._on}).encode())
+            _write(self._path, self._on)
         except OSError as error:
             _log.error("cannot write %s: %s", self._path, error.strerror or error)
             self._on_disk = None
@@ -73,6 +73,16 @@ class AssumedStates:
             self._again = asyncio.get_running_loop().call_later(WRITE_AGAIN_SECONDS, self._write)
         else:
             self._on_disk = self._on
+
+
+def assume_on(folder: Path, groups: Mapping[str, Meaning]) -> None:
+    """Assume that further groups are on, while no daemon uses the folder. Raises `OSError`."""
+    path = folder / FILE_NAME
+    _write(path, {**_read(path), **groups})
+
+
+def _write(path: Path, on: Mapping[str, Meaning]) -> None:
+    state_file.write_whole(path, json.dumps({"version": 1, "on": on}).encode())
 
 
 def _read(path: Path) -> Mapping[str, Meaning]:
