@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "homebridge": {"homebridge", "model"},
     "daemon": {"backend", "control", "daemon", "hap", "model", "network", "protocol"},
     "doctor": {
-        *("backend", "control", "doctor", "hap", "model", "network", "protocol"),
+        *("backend", "control", "doctor", "hap", "homebridge", "model", "network", "protocol"),
         *("serviceswitch", "systemd"),
     },
     "cli": {
@@ -43,8 +43,7 @@ MODULE_MAY_IMPORT = {
     "cli/doctor.py": {"cli", "doctor"},
     "cli/entry.py": {"model"},
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
-    "cli/take_over.py": {"cli", "control", "daemon", "hap", "homebridge", "model"},
-    "cli/still_running.py": {"doctor", "model", "network"},
+    "cli/take_over.py": {"control", "daemon", "doctor", "hap", "homebridge", "model"},
     "cli/main.py": {"cli"},
     "cli/options.py": {"control", "model"},
     "cli/pair.py": {"cli", "control", "hap", "model", "protocol"},

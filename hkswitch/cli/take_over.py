@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
 from hkswitch.control import STATE_FOLDER
 from hkswitch.daemon import assumed_states
 from hkswitch.daemon.assumed_states import Meaning
+from hkswitch.doctor.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.keys import is_key_pair
 from hkswitch.hap.sessions import controller_of

@@ -15,14 +15,14 @@ from typing import Any, Final
 import pytest
 from click.testing import CliRunner
 
-from hkswitch.backend import Host
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.cli import import_homebridge as import_homebridge_module
-from hkswitch.cli import still_running, take_over
+from hkswitch.cli import take_over
 from hkswitch.cli.import_homebridge import import_homebridge, read, write_new
-from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
 from hkswitch.daemon import assumed_states
-from hkswitch.daemon.assumed_states import AssumedStates, AssumingHost
+from hkswitch.daemon.assumed_states import AssumedStates, meaning_of
+from hkswitch.doctor import still_running
+from hkswitch.doctor.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import FORBIDDEN_CODES
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME
@@ -88,8 +88,8 @@ def groups(work: Path) -> tuple[Group, ...]:
 
 
 @asynccontextmanager
-async def serving(work: Path, of: tuple[Group, ...], host: Host | None = None) -> AsyncIterator[Served]:
-    served = await Served.start(work / "state", host or SimulatedHost(of), of)
+async def serving(work: Path, of: tuple[Group, ...]) -> AsyncIterator[Served]:
+    served = await Served.start(work / "state", SimulatedHost(of), of)
     try:
         yield served
     finally:
@@ -249,22 +249,18 @@ def with_remote(folder: Path, *, state: bool, **more: str) -> None:
     ("state", "more", "is_on"),
     [(True, {}, True), (False, {}, False), (True, {"state_cmd": "/bin/true"}, False)],
 )
-async def test_a_switch_without_a_status_stays_as_homebridge_last_turned_it(  # noqa: PLR0917
+def test_a_switch_without_a_status_stays_as_homebridge_last_turned_it(  # noqa: PLR0917
     silent: None, folder: Path, tmp_path: Path, state: bool, more: dict[str, str], is_on: bool
 ) -> None:
     with_remote(folder, state=state, **more)
-    code, output = await asyncio.to_thread(take, folder, tmp_path)
+    code, output = take(folder, tmp_path)
     assert code == 0
     told = "on, as Homebridge last turned them, without a command to tell: printer"
     assert (told in output) is is_on
     assert (tmp_path / "state" / assumed_states.FILE_NAME).exists() is is_on
-    of = groups(tmp_path)
-    host = AssumingHost(SimulatedHost(of), of, AssumedStates(tmp_path / "state"))
-    async with serving(tmp_path, of, host) as served:
-        (admin, _) = Seen.read(RECORDED / "main").controllers(served.address, served.port)
-        await admin.look()
-        assert await admin.read("Printer") is is_on
-        await admin.close()
+    assumed = AssumedStates(tmp_path / "state")
+    assumed.keep({group.id: meaning_of(group) for group in groups(tmp_path) if group.assume_state})
+    assert assumed.is_on("printer") is is_on
 
 
 def test_a_state_that_cannot_be_written_is_told_and_the_bridge_is_taken_over(
