@@ -71,14 +71,15 @@ class Prepared(NamedTuple):
         The bridge is taken over by now. Without the file, those groups are off until they are switched.
         """
         names = ", ".join(self.on)
-        if not self.on:
-            return
         try:
-            assumed_states.assume_on(self.state_folder, self.on)
+            groups = [switch.identity for switch in self.found.switches]
+            assumed_states.carry_over(self.state_folder, groups, self.on)
         except OSError as error:
-            yield f"cannot keep the state of {names}, which are off at first: {error.strerror or error}"
+            which = f" ({names})" if names else ""
+            yield f"cannot write which switches were on{which}: {error.strerror or error}"
         else:
-            yield f"on, as Homebridge last turned them, without a command to tell: {names}"
+            if names:
+                yield f"on, as Homebridge last turned them, without a command to tell: {names}"
 
 
 def prepare(

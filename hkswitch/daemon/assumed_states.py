@@ -75,10 +75,15 @@ class AssumedStates:
             self._on_disk = self._on
 
 
-def assume_on(folder: Path, groups: Mapping[str, Meaning]) -> None:
-    """Assume that further groups are on, while no daemon uses the folder. Raises `OSError`."""
-    path = folder / FILE_NAME
-    _write(path, {**_read(path), **groups})
+def carry_over(folder: Path, groups: Collection[str], on: Mapping[str, Meaning]) -> None:
+    """Of these groups, assume those `on` to be on, and all others to be off. Raises `OSError`.
+
+    No daemon may use the folder meanwhile.
+    """
+    before = _read(folder / FILE_NAME)
+    after = {each: its for each, its in before.items() if each not in groups} | {**on}
+    if after != before:
+        _write(folder / FILE_NAME, after)
 
 
 def _write(path: Path, on: Mapping[str, Meaning]) -> None:

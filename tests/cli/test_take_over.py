@@ -270,10 +270,10 @@ def test_a_state_that_cannot_be_written_is_told_and_the_bridge_is_taken_over(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with_remote(folder, state=True)
-    monkeypatch.setattr(assumed_states, "assume_on", fail)
+    monkeypatch.setattr(assumed_states, "carry_over", fail)
     code, output = take(folder, tmp_path)
     assert code == 0
-    why = "cannot keep the state of printer, which are off at first: No space left on device"
+    why = "cannot write which switches were on (printer): No space left on device"
     assert why in output
     assert state_file.read(tmp_path / "state") is not None
 

@@ -322,6 +322,32 @@ async def test_a_state_that_cannot_be_replaced_is_off_after_a_restart(
     assert AssumedStates(tmp_path).is_on("tv")
 
 
+@pytest.mark.parametrize(
+    ("before", "groups", "on", "after"),
+    [
+        ({}, ["tv"], {"tv": "new"}, {"tv": "new"}),
+        ({}, ["tv"], {}, None),
+        ({"tv": "old"}, ["tv"], {"tv": "new"}, {"tv": "new"}),
+        ({"tv": "old"}, ["tv"], {}, {}),
+        ({"tv": "old"}, ["fan"], {}, {"tv": "old"}),
+        ({"tv": "old"}, ["fan", "lamp"], {"fan": "new"}, {"tv": "old", "fan": "new"}),
+    ],
+)
+def test_states_that_are_carried_over_replace_those_of_the_same_groups_only(
+    tmp_path: Path,
+    before: dict[str, str],
+    groups: list[str],
+    on: dict[str, str],
+    after: dict[str, str] | None,
+) -> None:
+    file = tmp_path / FILE_NAME
+    if before:
+        file.write_text(json.dumps({"version": 1, "on": before}))
+    assumed_states.carry_over(tmp_path, groups, on)
+    found = json.loads(file.read_text()) if file.exists() else None
+    assert found == (None if after is None else {"version": 1, "on": after})
+
+
 def test_a_state_that_did_not_change_is_not_written_again(tmp_path: Path) -> None:
     assumed = AssumedStates(tmp_path)
     assumed.set("tv", "its meaning", on=True)
