@@ -349,6 +349,18 @@ def test_only_the_owner_can_read_the_new_config_whatever_the_umask_is(tmp_path: 
     assert (tmp_path / "new.yaml").read_text() == "secret"
 
 
+def test_a_config_that_may_not_last_is_no_config_and_nothing_is_taken_over(
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert take(folder, tmp_path) == (73, f"cannot write {tmp_path / 'new.yaml'}: Input/output error")
+    assert not (tmp_path / "new.yaml").exists()
+    assert not (tmp_path / "state").exists()
+
+
 @pytest.mark.parametrize(
     ("error", "user", "remedy"),
     [
