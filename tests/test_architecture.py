@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "homebridge": {"homebridge", "model"},
     "daemon": {"backend", "control", "daemon", "hap", "model", "network", "protocol"},
     "doctor": {
-        *("backend", "control", "doctor", "hap", "model", "network", "protocol"),
+        *("backend", "control", "doctor", "hap", "homebridge", "model", "network", "protocol"),
         *("serviceswitch", "systemd"),
     },
     "cli": {
@@ -38,13 +38,12 @@ MAY_IMPORT = {
 MODULE_MAY_IMPORT = {
     "cli/actions.py": {"backend", "cli", "control", "model", "protocol"},
     "cli/audit.py": {"cli", "model"},
-    "cli/check.py": {"cli", "model"},
+    "cli/check.py": {"cli", "doctor", "model"},
     "cli/diagnostics.py": {"cli", "doctor", "hap", "model", "network", "protocol", "backend"},
     "cli/doctor.py": {"cli", "doctor"},
     "cli/entry.py": {"cli", "model"},
     "cli/import_homebridge.py": {"cli", "homebridge", "model"},
-    "cli/take_over.py": {"cli", "control", "hap", "homebridge", "model"},
-    "cli/still_running.py": {"doctor", "model", "network"},
+    "cli/take_over.py": {"control", "daemon", "doctor", "hap", "homebridge", "model"},
     "cli/main.py": {"cli"},
     "cli/options.py": {"control", "model"},
     "cli/pair.py": {"cli", "control", "hap", "model", "protocol"},

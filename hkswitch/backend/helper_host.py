@@ -131,7 +131,8 @@ class HelperHost:
         except RequestRefused as refusal:
             return ActionResult(str(refusal))
         except HelperGone as gone:
-            if gone.accepted and group is not None:
+            # Without a status, no later state tells whether the command succeeded.
+            if gone.accepted and group is not None and not group.runs_each_time:
                 return await self._outcome(action, group, str(gone), was_on=was_on)
             return ActionResult(str(gone))
         return ActionResult(superseded=True) if finished.superseded else result_of(finished.units)

@@ -143,6 +143,7 @@ def write_new(file: Path, text: str) -> None:
             os.fchmod(opened.fileno(), 0o600)  # whatever the umask is
             opened.write(text)
             opened.flush()
+            os.fsync(opened.fileno())  # the state of a take-over, which comes next, outlasts a power cut
     except FileExistsError:
         raise _cannot_write(file, "it already exists; remove it, or name another file") from None
     except OSError as error:

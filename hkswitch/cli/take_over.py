@@ -5,13 +5,15 @@ It only reads Homebridge's folder. Everything that can fail is checked before an
 
 import os
 import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
 from hkswitch.control import STATE_FOLDER
+from hkswitch.daemon import assumed_states
+from hkswitch.daemon.assumed_states import Meaning
+from hkswitch.doctor.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.keys import is_key_pair
 from hkswitch.hap.sessions import controller_of
@@ -23,6 +25,7 @@ from hkswitch.homebridge.bridges import starts
 from hkswitch.homebridge.damage import MOST_FILE_BYTES, Damaged
 from hkswitch.homebridge.imported import Imported
 from hkswitch.homebridge.take_over import TakeOver, take_over
+from hkswitch.model.config import parse
 from hkswitch.model.config_file import read_regular
 from hkswitch.model.errors import Exit, Failure
 from hkswitch.model.installation import DAEMON_USER
@@ -39,12 +42,15 @@ class Prepared(NamedTuple):
     found: TakeOver
     stored: Stored
     state_folder: Path
+    on: Mapping[str, Meaning]
+    """The groups without a status that Homebridge last turned on."""
 
     def carry_out(self) -> str:
         """Write the state, and return a report for the user. Raises `Failure`."""
         with state_file.as_owner(self.state_folder), _locked(self.state_folder):
             _check_unpaired(self.state_folder, self.found.bridge.username)
             state_file.write(self.state_folder, self.stored)
+            assumed = [*self._assume_states()]
         found = self.found
         number, clients = len(found.switches), len(found.identity.clients)
         what = (
@@ -53,11 +59,27 @@ class Prepared(NamedTuple):
         return "\n".join(
             [
                 f"Took over the bridge {found.bridge.username} with {what} into {self.state_folder}.",
-                *(f"  {note}" for note in found.notes),
+                *(f"  {note}" for note in (*found.notes, *assumed)),
                 "Keep the ids of these groups: by them, hkswitch finds what phones know.",
                 "Never run it in Homebridge while hkswitch runs: phones would see two of it.",
             ]
         )
+
+    def _assume_states(self) -> Iterator[str]:
+        """Carry the states over that no command can tell, and yield a note about them.
+
+        The bridge is taken over by now. Without the file, those groups are off until they are switched.
+        """
+        names = ", ".join(self.on)
+        try:
+            groups = [switch.identity for switch in self.found.switches]
+            assumed_states.carry_over(self.state_folder, groups, self.on)
+        except OSError as error:
+            which = f" ({names})" if names else ""
+            yield f"cannot write which switches were on{which}: {error.strerror or error}"
+        else:
+            if names:
+                yield f"on, as Homebridge last turned them, without a command to tell: {names}"
 
 
 def prepare(
@@ -82,7 +104,7 @@ def prepare(
     if state_folder.exists():
         with state_file.as_owner(state_folder), _locked(state_folder):
             pass
-    return Prepared(found, stored_of(found), state_folder)
+    return Prepared(found, stored_of(found), state_folder, _on(found, imported))
 
 
 def stored_of(found: TakeOver) -> Stored:
@@ -104,6 +126,16 @@ def stored_of(found: TakeOver) -> Stored:
         iids=found.iids,
         taken_over=TakenOver(found.first_free_aid, bridge, accessories),
     )
+
+
+def _on(found: TakeOver, imported: Imported) -> dict[str, Meaning]:
+    groups = parse(imported.text.encode(), "").groups
+    was_on = {switch.identity for switch in found.switches if switch.was_on}
+    return {
+        group.id: assumed_states.meaning_of(group)
+        for group in groups
+        if group.assume_state and group.id in was_on
+    }
 
 
 def _texts(name: str, of: Any) -> Texts:  # noqa: ANN401 -- a switch or a bridge
@@ -170,8 +202,11 @@ def _give_to_daemon(folder: Path) -> None:
         raise _refused(f"there is no user {DAEMON_USER}; install hkswitch first") from None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid == 0:
+        if (owner := folder.stat().st_uid) == 0:
             os.chown(folder, account.pw_uid, account.pw_gid)
+        elif owner != account.pw_uid:  # such as an earlier account, whose number may be another user's now
+            remedy = f"run `sudo chown -R {DAEMON_USER}:{DAEMON_USER} {folder}`"
+            raise _refused(f"{folder} belongs to uid {owner}, not to {DAEMON_USER}; {remedy}", Exit.DENIED)
     except OSError as error:
         raise state_file.StateUnwritable(folder, error.strerror or str(error)) from error
 

@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 from hkswitch.backend import Host, Observer
 from hkswitch.hap import state_file
+from hkswitch.model.config_file import read_regular
 from hkswitch.model.group import Group
 from hkswitch.model.switch_events import Observed
 from hkswitch.model.unit_state import Action, ActionResult, ProbeResult
@@ -63,7 +64,7 @@ class AssumedStates:
         if self._on == self._on_disk:
             return
         try:
-            state_file.write_whole(self._path, json.dumps({"version": 1, "on": self._on}).encode())
+            _write(self._path, self._on)
         except OSError as error:
             _log.error("cannot write %s: %s", self._path, error.strerror or error)
             self._on_disk = None
@@ -74,12 +75,26 @@ class AssumedStates:
             self._on_disk = self._on
 
 
+def carry_over(folder: Path, groups: Collection[str], on: Mapping[str, Meaning]) -> None:
+    """Of these groups, assume those `on` to be on, and all others to be off. Raises `OSError`.
+
+    No daemon may use the folder meanwhile.
+    """
+    before = _read(folder / FILE_NAME)
+    after = {each: its for each, its in before.items() if each not in groups} | {**on}
+    if after != before:
+        _write(folder / FILE_NAME, after)
+
+
+def _write(path: Path, on: Mapping[str, Meaning]) -> None:
+    state_file.write_whole(path, json.dumps({"version": 1, "on": on}).encode())
+
+
 def _read(path: Path) -> Mapping[str, Meaning]:
     try:
-        with path.open("rb") as opened:
-            match json.loads(opened.read(LARGEST_BYTES)):
-                case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
-                    return ids
+        match json.loads(read_regular(path, LARGEST_BYTES)):
+            case {"version": 1, "on": dict(ids)} if all(isinstance(each, str) for each in ids.values()):
+                return ids
     except FileNotFoundError:
         return {}
     except OSError as error:

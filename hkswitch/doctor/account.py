@@ -47,13 +47,22 @@ async def user(context: Context) -> tuple[Finding]:
 
 
 async def state(context: Context) -> tuple[Finding]:
-    """Check the state folder. A fault of the folder comes first: it may be why the daemon cannot write."""
+    """Check the state folder. A fault of the folder comes first: it may be why the daemon cannot write.
+
+    Of a bridge that was taken over, also check that Homebridge would not start it again.
+    """
     folder, bridge, found = context.state_folder, context.bridge, _folder(context)
     if found.verdict is not Verdict.FAIL:
         if isinstance(bridge, BridgeReport) and bridge.storage:
             return (unwritable(folder, bridge.storage),)
         with suppress(OSError):
-            return (disk_fault(folder, os.statvfs(folder)) or found,)
+            found = disk_fault(folder, os.statvfs(folder)) or found
+    if found.verdict is Verdict.OK and context.has_daemon_rights:
+        known, _ = stored(folder)
+        if isinstance(known, Stored) and known.taken_over is not None:
+            from hkswitch.doctor.former_bridge import former_bridge  # noqa: PLC0415 -- few bridges need it
+
+            found = former_bridge(known.device_id) or found
     return (found,)
 
 

@@ -4,7 +4,6 @@ The helper must also see the programs in it, and its sandbox hides folders that 
 directories in which commands run must exist.
 """
 
-import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -25,13 +24,20 @@ from hkswitch.doctor.finding import (
     warn,
 )
 from hkswitch.doctor.programs import CannotRun, run
+from hkswitch.doctor.refused_programs import (
+    is_permission_denied,
+    programs_of_root,
+    why_no_program,
+    why_no_user,
+)
 from hkswitch.hap.state_file import with_rights
 from hkswitch.model.config import Config
 from hkswitch.model.config_file import ConfigReadTimedOut
 from hkswitch.model.dangerous_units import dangerous_units
 from hkswitch.model.errors import ConfigError, ConfigUnreadable, Failure
+from hkswitch.model.group import Group
 from hkswitch.model.installation import DAEMON_UNIT, DAEMON_USER
-from hkswitch.model.machine import why_no_directory
+from hkswitch.model.machine import why_no_working_directory
 from hkswitch.model.unit_state import HelperTransport
 from hkswitch.protocol.helper import SOCKET_IS_SET
 from hkswitch.protocol.report import BridgeReport
@@ -139,15 +145,12 @@ def visible(found: Finding, programs: Iterable[str], folders: Mapping[str, str])
 
 def with_directories(found: Finding, config: Config) -> Finding:
     """Judge whether the directories exist in which commands run."""
-    directories = dict.fromkeys(group.directory for group in config.groups if group.directory)
-    if missing := [why for path in directories if (why := why_no_directory(path))]:
-        return fail(Check.TRUST, several(missing), "create the directory, or change `directory` of the group")
+    missing = dict.fromkeys(why for group in config.groups if (why := why_no_working_directory(group)))
+    if missing:
+        return fail(
+            Check.TRUST, several([*missing]), "create the directory, or change `directory` of the group"
+        )
     return found
-
-
-def is_permission_denied(failure: Failure) -> bool:
-    """Whether the only reason is that this user may not read the file."""
-    return str(failure).endswith(f": {os.strerror(errno.EACCES)}")
 
 
 async def hidden_folders(transport: HelperTransport) -> Mapping[str, str]:
@@ -198,26 +201,16 @@ def _refusals(context: Context) -> Iterator[Refusal]:
         trusted_files.read(str(context.config_file))
     except (trusted_files.Untrusted, trusted_files.NotThere) as failure:
         yield failure
-    for user in _users(context.config):
-        try:
-            trusted_files.is_root(user)
-        except trusted_files.NoSuchUser as failure:
-            yield failure
-    for path in _programs(context.config):
-        try:
-            trusted_files.program(path)
-        except trusted_files.Untrusted as failure:
-            yield failure
+    yield from filter(None, map(why_no_user, _groups(context.config)))
+    yield from filter(None, map(why_no_program, _programs(context.config)))
 
 
 def _programs(config: Config | Failure) -> tuple[str, ...]:
-    groups = () if isinstance(config, Failure) else config.groups
-    return tuple(dict.fromkeys(path for group in groups for path in group.programs))
+    return tuple(dict.fromkeys(path for group in _groups(config) for path in programs_of_root(group)))
 
 
-def _users(config: Config | Failure) -> tuple[str, ...]:
-    groups = () if isinstance(config, Failure) else config.groups
-    return tuple(dict.fromkeys(group.user for group in groups if group.user))
+def _groups(config: Config | Failure) -> tuple[Group, ...]:
+    return () if isinstance(config, Failure) else config.groups
 
 
 def _readable_by(account: Account, file: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from zeroconf import Error as ZeroconfError
@@ -64,12 +65,20 @@ async def find_device(device_id: str) -> str:
 
 async def _first(client: Any, is_meant: Callable[[str], Awaitable[bool]]) -> str:  # noqa: ANN401 -- untyped
     """Return the name of the first bridge that answers and is meant, and close the client."""
-    names: asyncio.Queue[str] = asyncio.Queue()
+    meant: asyncio.Queue[str] = asyncio.Queue()
+    asking: set[asyncio.Task[None]] = set()
+
+    async def ask(name: str) -> None:
+        with suppress(ZeroconfError):  # any device can announce a malformed name
+            if await is_meant(name):
+                meant.put_nowait(name)
 
     def add(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         del zeroconf, service_type
         if state_change is not ServiceStateChange.Removed:
-            names.put_nowait(name)
+            # All at once: a bridge that has left, and that a router still names, answers no question.
+            asking.add(task := asyncio.ensure_future(ask(name)))
+            task.add_done_callback(asking.discard)
 
     try:
         # The first query asks for a unicast answer, which comes at once. Should another program that shares
@@ -77,14 +86,15 @@ async def _first(client: Any, is_meant: Callable[[str], Awaitable[bool]]) -> str
         browser = AsyncServiceBrowser(client.zeroconf, HAP_SERVICE_TYPE, handlers=[add])
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
-                while not await is_meant(name := await names.get()):
-                    pass
-                return name.removesuffix(f".{HAP_SERVICE_TYPE}")
+                return (await meant.get()).removesuffix(f".{HAP_SERVICE_TYPE}")
         except TimeoutError:
             return ""
         finally:
             await browser.async_cancel()
     finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         await client.async_close()
 
 

@@ -194,8 +194,8 @@ def _holder(lock: FileIO) -> str:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove temporary files of a process that was killed while writing."""
-    for unfinished in folder.glob(f".{FILE_NAME}*"):
+    """Remove temporary files of a process that was killed while writing any file of the folder."""
+    for unfinished in folder.glob(".*.json*"):
         unfinished.unlink()
 
 

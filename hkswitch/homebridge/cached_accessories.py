@@ -21,11 +21,15 @@ _TEXTS: Final = {
 
 
 class Cached(NamedTuple):
-    """An accessory; `texts` has its `manufacturer`, `model` and `serial` where they are known."""
+    """An accessory; `texts` has its `manufacturer`, `model` and `serial` where they are known.
+
+    `commands_while_on`: the on_cmd and off_cmd of a switch whose last command that succeeded turned it on.
+    """
 
     plugin: str
     name: str
     texts: Mapping[str, str]
+    commands_while_on: tuple[str, str] | None = None
 
 
 def read_cached(data: bytes, file: str) -> dict[str, Cached]:
@@ -39,8 +43,18 @@ def read_cached(data: bytes, file: str) -> dict[str, Cached]:
 def _accessory(body: object, file: str) -> tuple[str, Cached]:
     match body:
         case {"plugin": str(plugin), "UUID": str(uuid), "displayName": str(name), **rest} if is_text(name):
-            return uuid, Cached(plugin, name, _texts(rest.get("services")))
+            return uuid, Cached(
+                plugin, name, _texts(rest.get("services")), _commands_while_on(rest.get("context"))
+            )
     raise Damaged(file, "an accessory has no plugin, UUID or name")
+
+
+def _commands_while_on(context: object) -> tuple[str, str] | None:
+    """Read the plugin's own memory, which it changes only after a command has succeeded."""
+    match context:
+        case {"state": True, "on_cmd": str(on), "off_cmd": str(off)}:
+            return on, off
+    return None
 
 
 def _texts(services: object) -> dict[str, str]:

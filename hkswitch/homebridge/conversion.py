@@ -117,6 +117,8 @@ def _text(
     head += [f"first {first}{' (see the notes below)' if with_notes else ''}."]
     if any(each.group and each.group.commands for each in groups):
         head += [_about_user(machine)]
+    if off_only := [each.group_id for each in groups if each.group and each.group.is_off_only]:
+        head += [f"Without an on_cmd, these can only be turned off: {', '.join(off_only)}."]
     head += ["", *(f"{note[0].upper()}{note[1:]}." for note in notes)] if notes else []
     head += ["", "Not imported:", *(f"  {called(each.name)}" for each in left)] if left else []
     return writer.config(head, (_lines(each) for each in entries))

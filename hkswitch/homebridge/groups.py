@@ -32,6 +32,12 @@ class NewGroup(NamedTuple):
     interval_seconds: int = 0
     timeout_seconds: int = 0
 
+    @property
+    def is_off_only(self) -> bool:
+        """Whether nothing turns it on."""
+        starts = self.units or any(name == "start" for name, _ in self.commands)
+        return "start" not in self.actions if self.actions else not starts
+
 
 class Draft(NamedTuple):
     """A switch, and the group that it becomes, or why it becomes none."""
@@ -110,7 +116,7 @@ def _of_commands(found: dict[str, SwitchCommand], switch: CmdSwitch, folder: str
 
 def _notes_on_state(found: dict[str, SwitchCommand], switch: CmdSwitch, group: NewGroup) -> Iterator[str]:
     if group.assume_state:
-        yield "it has no state_cmd: it shows the last action that succeeded (`assume_state`), at first Off"
+        yield "it has no state_cmd: it shows the last action that succeeded (`assume_state`)"
     if group.momentary:
         yield f"it has one command, and no state_cmd: each tap runs {group.commands[0][0]} (`momentary`)"
     if group.actions:

@@ -24,7 +24,10 @@ ReadFile = Callable[[str], bytes | None]
 
 
 class TakenSwitch(NamedTuple):
-    """A switch, and the accessory that it becomes: `identity` is a group's id, or that of a tile of it."""
+    """A switch, and the accessory that it becomes: `identity` is a group's id, or that of a tile of it.
+
+    `was_on`: Homebridge last turned it on, by the commands that it has now.
+    """
 
     identity: str
     configured_name: str
@@ -33,6 +36,7 @@ class TakenSwitch(NamedTuple):
     manufacturer: str
     model: str
     serial_number: str
+    was_on: bool = False
 
 
 class TakeOver(NamedTuple):
@@ -150,15 +154,22 @@ def _switches(
         if _ON not in known.iids:
             raise Damaged(ids_file, f"{shown(origin.switch)} has no switch")
         texts = bridges.usual_accessory_texts(blocks.get(origin.switch, {}))
-        name = origin.switch
+        name, was_on = origin.switch, False
         if uuid in cached:
             name, texts = cached[uuid].name, {**texts, **cached[uuid].texts}
-        yield _taken(identity, origin, known, name[: bridges.MOST_TEXT], texts)
+            was_on = _was_on(cached[uuid], blocks.get(origin.switch, {}))
+        taken = _taken(identity, origin, known, name[: bridges.MOST_TEXT], texts)
+        yield taken._replace(was_on=was_on)
 
 
 def _was_light(known: Known, block: Mapping[str, object]) -> bool:
     """Whether the accessory is a dimmable light. A switch cannot have its ids, which stay out of use."""
     return bool(block.get("dim_cmd")) and SWITCH not in known.iids
+
+
+def _was_on(cached: Cached, block: Mapping[str, object]) -> bool:
+    """Whether the plugin remembers the switch as on, and with the same commands as in the config."""
+    return cached.plugin == PLUGIN and cached.commands_while_on == (block.get("on_cmd"), block.get("off_cmd"))
 
 
 def _taken(identity: str, origin: Origin, known: Known, name: str, texts: Mapping[str, str]) -> TakenSwitch:

@@ -494,6 +494,39 @@ async def test_a_request_whose_helper_died_is_not_waited_for_when_its_group_is_a
     reload.cancel()
 
 
+TOLD_BY_NONE = """
+number = life()
+hello()
+epoch = until("observe")["observe"]
+group(epoch, "lamp", TOKEN)
+say("complete", epoch=epoch)
+if number == 1:
+    say("accepted", id=until("action")["id"])
+    sys.exit(0)
+until("never")
+"""
+
+
+@pytest.mark.parametrize(
+    ("group", "action"),
+    [
+        ("commands: {start: [/opt/on], stop: [/opt/off]}, assume_state: true", Action.START),
+        ("commands: {start: [/opt/on], stop: [/opt/off]}, assume_state: true", Action.STOP),
+        ("commands: {start: [/opt/on]}, momentary: true", Action.START),
+        ("commands: {stop: [/opt/off]}, momentary: true", Action.STOP),
+    ],
+)
+async def test_a_request_that_no_later_state_can_settle_fails_at_once_when_its_helper_dies(
+    opened: Open, tmp_path: Path, group: str, action: Action
+) -> None:
+    config = f"groups: {{lamp: {{{group}}}}}"
+    facts = f"TOKEN = {groups_of(config)['lamp'].token!r}\n"
+    helped = await opened(config, scripted(facts + TOLD_BY_NONE, str(tmp_path)))
+    result = await asyncio.wait_for(asked(helped, action, "lamp"), helper_host.STARTING_WITHIN_SECONDS)
+    assert (result.failure or "").startswith("the helper is not running (it gave no reason)")
+    assert requests(tmp_path) == [action.value]
+
+
 LAMP = """\
 groups:
   lamp: {commands: {start: [/opt/on], stop: [/opt/off], status: [/opt/lit]}}

@@ -1,6 +1,7 @@
 """`import-homebridge --take-over`: old controllers go on, and a refusal leaves everything as it was."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -16,9 +17,12 @@ from click.testing import CliRunner
 
 from hkswitch.backend.simulated import ACTIVE, SimulatedHost
 from hkswitch.cli import import_homebridge as import_homebridge_module
-from hkswitch.cli import still_running, take_over
+from hkswitch.cli import take_over
 from hkswitch.cli.import_homebridge import import_homebridge, read, write_new
-from hkswitch.cli.still_running import still_answers, units_that_start_homebridge
+from hkswitch.daemon import assumed_states
+from hkswitch.daemon.assumed_states import AssumedStates, meaning_of
+from hkswitch.doctor import still_running
+from hkswitch.doctor.still_running import still_answers, units_that_start_homebridge
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import FORBIDDEN_CODES
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME
@@ -30,6 +34,7 @@ from tests.hap.conftest import Served
 from tests.hap.test_state_file import stored
 from tests.support.command import run
 from tests.support.homebridge_folder import RECORDED, Seen, described, port_of
+from tests.support.pairings import folder_for_all_users
 from tests.support.ports import free_port
 
 MAIN, CHILD = "CC:22:3D:E3:CE:30", "0E:8A:11:22:33:44"
@@ -223,6 +228,56 @@ def test_a_state_without_controllers_is_replaced(silent: None, folder: Path, tmp
     assert found.device_id == MAIN
 
 
+def with_remote(folder: Path, *, state: bool, **more: str) -> None:
+    """Make the printer a switch without a state_cmd, in this state."""
+    commands = {"on_cmd": "/bin/echo on", "off_cmd": "/bin/echo off"}
+
+    def in_config(body: dict[str, Any]) -> None:
+        found = {block["name"]: block for block in body["platforms"][0]["switches"]}
+        del found["Printer"]["state_cmd"]
+        found["Printer"].update(commands | more)
+
+    def in_cache(body: list[dict[str, Any]]) -> None:
+        [context] = [each["context"] for each in body if each["displayName"] == "Printer"]
+        context.update(commands, state=state)
+
+    edit(folder / "config.json", in_config)
+    edit(folder / "accessories/cachedAccessories", in_cache)
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "is_on"),
+    [(True, {}, True), (False, {}, False), (True, {"state_cmd": "/bin/true"}, False)],
+)
+def test_a_switch_without_a_status_stays_as_homebridge_last_turned_it(  # noqa: PLR0917
+    silent: None, folder: Path, tmp_path: Path, state: bool, more: dict[str, str], is_on: bool
+) -> None:
+    with_remote(folder, state=state, **more)
+    code, output = take(folder, tmp_path)
+    assert code == 0
+    told = "on, as Homebridge last turned them, without a command to tell: printer"
+    assert (told in output) is is_on
+    assert (tmp_path / "state" / assumed_states.FILE_NAME).exists() is is_on
+    assumed = AssumedStates(tmp_path / "state")
+    assumed.keep({group.id: meaning_of(group) for group in groups(tmp_path) if group.assume_state})
+    assert assumed.is_on("printer") is is_on
+
+
+def test_a_state_that_cannot_be_written_is_told_and_the_bridge_is_taken_over(
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with_remote(folder, state=True)
+    monkeypatch.setattr(assumed_states, "carry_over", fail)
+    code, output = take(folder, tmp_path)
+    assert code == 0
+    why = "cannot write which switches were on (printer): No space left on device"
+    assert why in output
+    assert state_file.read(tmp_path / "state") is not None
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_root_writes_as_the_owner_of_the_state_folder(silent: None, folder: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
@@ -234,6 +289,26 @@ def test_root_writes_as_the_owner_of_the_state_folder(silent: None, folder: Path
     os.chown(state, 65534, 65534)
     assert take(folder, tmp_path)[0] == 0
     assert {file.stat().st_uid for file in state.iterdir()} == {65534}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
+@pytest.mark.parametrize(("owner", "is_refused"), [(0, False), (1, False), (65534, True)])
+def test_the_services_state_folder_becomes_the_daemons_and_never_another_users(
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, owner: int, is_refused: bool
+) -> None:
+    monkeypatch.setattr(take_over, "DAEMON_USER", "daemon")
+    with folder_for_all_users() as work:
+        state = work / "state"
+        monkeypatch.setattr(take_over, "STATE_FOLDER", state)
+        state.mkdir(mode=0o700)
+        os.chown(state, owner, -1)
+        code, said = take(folder, work)
+        assert code == (77 if is_refused else 0)
+        remedy = f"run `sudo chown -R daemon:daemon {state}`"
+        refusal = f"cannot take over the bridge: {state} belongs to uid {owner}, not to daemon; {remedy}"
+        assert (said == refusal) is is_refused
+        assert {each.stat().st_uid for each in (state, *state.iterdir())} == {owner if is_refused else 1}
+        assert (work / "new.yaml").exists() is not is_refused
 
 
 def lamp_of_a_copy(folder: Path, work: Path) -> Path:
@@ -272,6 +347,18 @@ def test_only_the_owner_can_read_the_new_config_whatever_the_umask_is(tmp_path: 
         os.umask(before)
     assert (tmp_path / "new.yaml").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "new.yaml").read_text() == "secret"
+
+
+def test_a_config_that_may_not_last_is_no_config_and_nothing_is_taken_over(
+    silent: None, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert take(folder, tmp_path) == (73, f"cannot write {tmp_path / 'new.yaml'}: Input/output error")
+    assert not (tmp_path / "new.yaml").exists()
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize(

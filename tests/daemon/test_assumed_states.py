@@ -261,6 +261,24 @@ def test_a_damaged_file_assumes_all_groups_off_and_is_logged(
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkfifo, "it is not a regular file"),
+        (Path.mkdir, "it is not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is not a regular file"),
+        (lambda path: path.symlink_to(path), os.strerror(errno.ELOOP)),
+    ],
+    ids=["FIFO", "folder", "device", "loop"],
+)
+def test_what_is_no_file_delays_no_start_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Path], object], why: str
+) -> None:
+    make(tmp_path / FILE_NAME)
+    assert not AssumedStates(tmp_path).is_on("tv")
+    assert [record.message for record in caplog.records] == [f"cannot read {tmp_path / FILE_NAME}: {why}"]
+
+
 async def test_a_state_that_cannot_be_written_is_written_later_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +320,32 @@ async def test_a_state_that_cannot_be_replaced_is_off_after_a_restart(
     assert not AssumedStates(tmp_path).is_on("tv")
     assumed.set("tv", "its meaning", on=True)
     assert AssumedStates(tmp_path).is_on("tv")
+
+
+@pytest.mark.parametrize(
+    ("before", "groups", "on", "after"),
+    [
+        ({}, ["tv"], {"tv": "new"}, {"tv": "new"}),
+        ({}, ["tv"], {}, None),
+        ({"tv": "old"}, ["tv"], {"tv": "new"}, {"tv": "new"}),
+        ({"tv": "old"}, ["tv"], {}, {}),
+        ({"tv": "old"}, ["fan"], {}, {"tv": "old"}),
+        ({"tv": "old"}, ["fan", "lamp"], {"fan": "new"}, {"tv": "old", "fan": "new"}),
+    ],
+)
+def test_states_that_are_carried_over_replace_those_of_the_same_groups_only(
+    tmp_path: Path,
+    before: dict[str, str],
+    groups: list[str],
+    on: dict[str, str],
+    after: dict[str, str] | None,
+) -> None:
+    file = tmp_path / FILE_NAME
+    if before:
+        file.write_text(json.dumps({"version": 1, "on": before}))
+    assumed_states.carry_over(tmp_path, groups, on)
+    found = json.loads(file.read_text()) if file.exists() else None
+    assert found == (None if after is None else {"version": 1, "on": after})
 
 
 def test_a_state_that_did_not_change_is_not_written_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from zeroconf import ServiceStateChange
+from zeroconf.asyncio import AsyncServiceInfo
 
 from hkswitch import __version__
 from hkswitch.backend.sudo_reasons import SUDOERS_RULE
@@ -27,6 +31,7 @@ from hkswitch.doctor import (
     configuration,
     context,
     finding,
+    former_bridge,
     mdns,
     privileges,
     programs,
@@ -38,6 +43,7 @@ from hkswitch.doctor.finding import Check, Finding, Verdict, fail, ok, skip, tod
 from hkswitch.doctor.programs import Completed
 from hkswitch.hap import state_file
 from hkswitch.hap.setup_code import Setup
+from hkswitch.hap.taken_over import TakenOver, Texts
 from hkswitch.model import environment
 from hkswitch.model.config import Config, parse
 from hkswitch.model.config_file import ConfigReadTimedOut
@@ -222,11 +228,12 @@ def test_the_state_folder_belongs_to_the_daemon_alone(mode: int, owned: bool, wo
     assert found is None if not words else words in str(found)
 
 
-def state_in(folder: Path) -> None:
+def state_in(folder: Path, taken_over: TakenOver | None = None) -> None:
     names = ("paired_clients", "client_properties", "client_uuid_to_bytes")
     keys = {"private_key": "11" * 32, "public_key": "22" * 32}
     accessory = {"mac": "AA:BB:CC:DD:EE:FF", "config_version": 1, **keys, **{name: {} for name in names}}
-    state_file.write(folder, state_file.Stored(Setup("031-45-154", "ABCD"), accessory))
+    stored = state_file.Stored(Setup("031-45-154", "ABCD"), accessory, taken_over=taken_over)
+    state_file.write(folder, stored)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +264,52 @@ def test_a_state_of_a_newer_version_fails_with_the_remedy(tmp_path: Path) -> Non
 
 def test_an_empty_state_folder_is_ok(tmp_path: Path) -> None:
     judged(account.contents(tmp_path, *account.stored(tmp_path)), OK, "the first start fills it")
+
+
+MAC = "AA:BB:CC:DD:EE:FF"
+MAIN = {"bridge": {"username": MAC}}
+CHILD = {"platforms": [{"platform": "cmdSwitch2", "_bridge": {"username": MAC.lower()}}]}
+OTHERS: dict[str, object] = {"bridge": {"username": "CC:22:3D:E3:CE:31"}, "platforms": [{"platform": "Hue"}]}
+HB = ("homebridge.service",)
+WOULD = f"homebridge.service is enabled or active, and would start hkswitch's bridge {MAC} again"
+
+
+@pytest.mark.parametrize(
+    ("is_taken_over", "units", "configs", "words"),
+    [
+        (True, HB, [MAIN], f"{WOULD}; run `sudo systemctl disable --now homebridge.service`"),
+        (True, HB, [OTHERS, CHILD], WOULD),
+        (True, HB, [], "homebridge.service is enabled or active, and may start"),
+        (True, (*HB, "hb@pi.service"), [MAIN], "homebridge.service, hb@pi.service are enabled or active"),
+        (True, HB, [OTHERS], ""),
+        (True, HB, ["{", OTHERS], ""),
+        (True, (), [MAIN], ""),
+        (False, HB, [MAIN], ""),
+    ],
+)
+async def test_a_homebridge_that_would_start_a_bridge_that_was_taken_over_is_to_be_disabled(  # noqa: PLR0917
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    is_taken_over: bool,
+    units: tuple[str, ...],
+    configs: list[object],
+    words: str,
+) -> None:
+    folder = tmp_path / "state"
+    state_in(folder, TakenOver(3, Texts("A", "B", "CC", "DD"), {}) if is_taken_over else None)
+    homes = [tmp_path / str(number) for number in range(len(configs))]
+    for home, config in zip(homes, configs, strict=True):
+        (home / former_bridge.FOLDER_IN_HOME).mkdir(parents=True)
+        text = config if isinstance(config, str) else json.dumps(config)
+        (home / former_bridge.FOLDER_IN_HOME / "config.json").write_text(text)
+    accounts = [pwd.struct_passwd(("pi", "x", 1, 1, "", str(home), "")) for home in (*homes, tmp_path)]
+    monkeypatch.setattr(pwd, "getpwall", lambda: accounts)
+    monkeypatch.setattr(former_bridge, "SERVICES_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(former_bridge, "units_that_start_homebridge", lambda: units)
+    own = context.Account("hkswitch", os.geteuid(), os.getegid())
+    folder.chmod(0o700)
+    (found,) = await account.state(replace(CONTEXT, state_folder=folder, account=own, user_id=os.geteuid()))
+    judged(found, TODO if words else OK, words)
 
 
 # Root's rights
@@ -799,6 +852,63 @@ def test_the_bridge_answers_mdns() -> None:
         FAIL,
         "the bridge did not answer mDNS on 10.77.0.1 within 3 s; allow 5353/udp",
     )
+
+
+class Answers:
+    """A zeroconf client in whose network these names are announced; only the last has a service."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.zeroconf = self
+        self.names = names
+        self.is_closed = False
+
+    async def async_close(self) -> None:
+        self.is_closed = True
+
+
+class Browser:
+    """A browser that finds the names at once."""
+
+    def __init__(self, answers: Answers, service_type: str, handlers: list[Any]) -> None:
+        for name in answers.names:
+            handlers[0](
+                zeroconf=answers,
+                service_type=service_type,
+                name=name,
+                state_change=ServiceStateChange.Added,
+            )
+
+    async def async_cancel(self) -> None:
+        pass
+
+
+class ServiceInfoOfTheLast(AsyncServiceInfo):
+    """The service of a name; zeroconf asks for it until time is up."""
+
+    async def async_request(  # type: ignore[override]
+        self,
+        zc: Answers,
+        timeout: float,  # noqa: ASYNC109 -- zeroconf's signature
+    ) -> bool:
+        if self.name == zc.names[-1]:
+            self._set_properties({"id": "1A:2B:3C:4D:5E:6F"})
+            return True
+        await asyncio.sleep(timeout / 1000)
+        return False
+
+
+@pytest.mark.parametrize("others", [(), ("gone",), ("gone", "gone too"), ("\x01",), ("a" * 64, "gone")])
+async def test_no_name_on_the_network_hides_a_bridge_or_ends_the_search(
+    monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
+) -> None:
+    answers = Answers(tuple(f"{name}.{mdns.HAP_SERVICE_TYPE}" for name in (*others, "Homebridge CAD8")))
+    monkeypatch.setattr(mdns, "AsyncZeroconf", lambda: answers)
+    monkeypatch.setattr(mdns, "AsyncServiceBrowser", Browser)
+    monkeypatch.setattr(mdns, "AsyncServiceInfo", ServiceInfoOfTheLast)
+    assert await mdns.find_device("1A:2B:3C:4D:5E:6F") == "Homebridge CAD8"
+    monkeypatch.setattr(mdns, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    assert await mdns.find_device("00:00:00:00:00:00") == ""
+    assert answers.is_closed
 
 
 # Clock, pairing

@@ -2,15 +2,17 @@
 
 import errno
 import os
+import pwd
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hkswitch.backend.sudo_reasons import HELPER
 from hkswitch.control.client import NoDaemon
-from hkswitch.doctor import configuration, service, sudoers
+from hkswitch.doctor import configuration, refused_programs, service, sudoers
 from hkswitch.doctor.configuration import folders_hidden_by, why_hidden
 from hkswitch.doctor.context import Account, Context
 from hkswitch.doctor.finding import Check, Verdict, ok
@@ -19,6 +21,7 @@ from hkswitch.model import machine
 from hkswitch.model.config import BridgeConfig, Config
 from hkswitch.model.errors import ConfigUnreadable
 from hkswitch.model.group import Commands, Group
+from hkswitch.model.installation import DAEMON_USER
 from hkswitch.model.unit_state import HelperTransport
 from tests.support.pairings import folder_for_all_users
 
@@ -162,6 +165,39 @@ def test_a_directory_that_only_root_can_look_for_is_not_missing(monkeypatch: pyt
 
     monkeypatch.setattr(Path, "stat", denied)
     assert machine.why_no_directory("/home/jo/scripts") == ""
+
+
+# Users under other names
+
+
+@pytest.mark.parametrize(
+    ("user", "refusal", "programs"),
+    [
+        ("", None, ("/opt/tv",)),
+        ("root", None, ("/opt/tv",)),
+        ("toor", None, ("/opt/tv",)),
+        ("pi", None, ()),
+        ("gone", "there is no user 'gone'", ()),
+        ("daemon2", "the user daemon2 is not trusted: the daemon runs as this user", ()),
+    ],
+)
+def test_another_name_of_root_or_of_the_daemon_is_taken_for_that(
+    monkeypatch: pytest.MonkeyPatch, user: str, refusal: str | None, programs: tuple[str, ...]
+) -> None:
+    ids = {"root": 0, "toor": 0, "pi": 1000, "daemon2": 990, DAEMON_USER: 990}
+
+    def found(name: str) -> pwd.struct_passwd:
+        return pwd.struct_passwd((name, "x", ids[name], 1000, "", "/", "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwnam", found)
+    group = Group("tv", "TV", commands=Commands(start=("/opt/tv",)), user=user)
+    refused = refused_programs.why_no_user(group)
+    assert str(refused or "").startswith(refusal or "")
+    assert (refused is None) is (refusal is None)
+    assert refused_programs.programs_of_root(group) == programs
+    of_group = replace(context_of(0), config=Config(BridgeConfig(), (group,)))
+    said = [str(each) for each in configuration._refusals(of_group)]
+    assert any(each.startswith(refusal) for each in said) if refusal else len(said) == 1 + len(programs)
 
 
 # Whose rights it looks with

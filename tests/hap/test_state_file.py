@@ -380,6 +380,14 @@ def test_a_pipe_in_the_locks_place_holds_nobody_up(tmp_path: Path) -> None:
     os.close(holder)
 
 
+def test_who_has_the_folder_removes_what_a_killed_process_left_and_nothing_else(folder: Path) -> None:
+    kept = {FILE_NAME, BACKUP_NAME, "assumed.json", ".hidden"}
+    for name in (*kept, f".{FILE_NAME}.0a1b2c3d", f".{BACKUP_NAME}.0a1b2c3d", ".assumed.json.0a1b2c3d"):
+        (folder / name).touch()
+    with state_file.locked(folder):
+        assert {file.name for file in folder.iterdir()} == kept | {state_file.LOCK_NAME}
+
+
 def test_two_cannot_have_the_folder(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -284,7 +284,7 @@ def test_what_is_as_before_needs_no_note(item: object) -> None:
 STATE_NOTES = {
     "assumed": (
         switch("A", "a", "b"),
-        "it has no state_cmd: it shows the last action that succeeded (`assume_state`), at first Off",
+        "it has no state_cmd: it shows the last action that succeeded (`assume_state`)",
     ),
     "momentary on": (
         switch("A", "a"),

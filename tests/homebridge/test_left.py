@@ -143,6 +143,23 @@ groups:
     )
 
 
+def test_the_head_names_the_groups_that_only_turn_off() -> None:
+    found = imported(
+        switches(
+            SPARE,
+            switch("On", "/opt/on"),
+            switch("Mute", None, "/opt/mute"),
+            switch("Quiet", None, "/opt/quiet", "/opt/is-quiet"),
+            switch("Web", None, "systemctl stop web"),
+            switch("Files", "systemctl start files"),
+            switch("Both", "/opt/on", "/opt/off"),
+        )
+    )
+    head = found.text.partition("\n\n")[0]
+    assert "# Without an on_cmd, these can only be turned off: mute, quiet, web.\n" in f"{head}\n"
+    assert "can only be turned off" not in imported(switches(SPARE, switch("On", "/opt/on"))).text
+
+
 def test_nothing_in_a_comment_becomes_a_group() -> None:
     name = "x\n  evil:\n    units: [evil]\u2028  evil2: {units: [a]}"
     found = imported(switches(SPARE, switch(name, f"{name}\0", "http://x\n  evil: {units: [a]}", model=name)))

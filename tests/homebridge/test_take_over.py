@@ -73,7 +73,7 @@ def test_a_recorded_folder_is_read(name: str, username: str, aids: tuple[int, ..
     assert [(each.identity, each.configured_name, each.aid) for each in found.switches] == [
         (identity, origin.name, aid) for (identity, origin), aid in zip(ORIGINS.items(), aids, strict=True)
     ]
-    assert found.switches[0][3:] == ("File Server", "Acme", "Rack 1", "A-1")
+    assert found.switches[0][3:] == ("File Server", "Acme", "Rack 1", "A-1", False)
     assert found.switches[1].name == "web & more"
     assert found.first_free_aid == free
     assert found.notes == ()
@@ -270,6 +270,37 @@ def test_what_is_no_accessory_of_another_plugin_is_no_reason(what: str) -> None:
 def test_the_ids_of_accessories_that_are_gone_stay_out_of_use() -> None:
     found = taken(NOT_FOREIGN["one of which nothing is left"])
     assert (9 in found.iids, found.first_free_aid) == (True, 10)
+
+
+# States that no command can tell
+
+
+def remembered(plugin: str = "homebridge-cmdswitch2", **context: object) -> Files:
+    def edit(body: Json) -> None:
+        [printer] = [each for each in body if each["displayName"] == "Printer"]
+        printer["context"].update(context)
+        printer.update(plugin=plugin)
+
+    return edited(files(), CACHED, edit)
+
+
+@pytest.mark.parametrize(
+    ("of", "was_on"),
+    [
+        (remembered(state=True), True),
+        (remembered(state=True, polling=True), True),
+        (remembered(state=False), False),
+        (remembered(state=1), False),
+        (remembered(state=None), False),
+        (remembered(state=True, on_cmd="another"), False),
+        (remembered(state=True, off_cmd=None), False),
+        (remembered(state=True, plugin="homebridge-other"), False),
+        (edited(files(), CACHED, lambda body: [each.pop("context") for each in body]), False),
+        (edited(files(), CACHED, lambda body: [each.update(context=[]) for each in body]), False),
+    ],
+)
+def test_a_switch_was_on_if_the_plugin_says_so_of_the_same_commands(of: Files, was_on: bool) -> None:
+    assert [each.was_on for each in taken(of).switches] == [False, False, was_on]
 
 
 # The bridge

@@ -109,6 +109,20 @@ async def test_both_controllers_go_on_without_pairing_again(taken_over: Host) ->
     assert sorted(each["admin"] for each in listed) == [False, True]
 
 
+def test_the_doctor_says_how_to_disable_a_unit_that_would_start_it_again(taken_over: Host) -> None:
+    def state() -> tuple[str, str]:
+        found = json.loads(taken_over.run("hkswitch", "doctor", "--json", check=False).stdout)
+        [state] = [each for each in found["checks"] if each["check"] == "state"]
+        return state["verdict"], state["advice"]
+
+    assert state() == ("ok", "")
+    taken_over.run("systemctl", "enable", "homebridge.service")
+    verdict, advice = state()
+    assert verdict == "todo"
+    taken_over.run("sh", "-c", advice.removeprefix("run `").removesuffix("`"))
+    assert state() == ("ok", "")
+
+
 @asynccontextmanager
 async def twin() -> AsyncIterator[None]:
     """Announce a second bridge with the same identity, like a Homebridge that was started again."""

@@ -1,5 +1,6 @@
 """Which units a configuration is warned of, and which not."""
 
+import pwd
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,34 @@ def test_check_names_users_and_directories_that_the_machine_lacks(tmp_path: Path
         f"{file}:3:60: warning: groups.b.user: there is no user 'no-such-user' on this machine",
         f"{file}:4:18: warning: groups.b.directory: there is no directory {tmp_path}/none on this machine",
     ]
+
+
+def test_check_names_programs_that_root_does_not_trust_once_for_each_group(tmp_path: Path) -> None:
+    file, program = tmp_path / "config.yaml", tmp_path / "tv"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    tmp_path.chmod(0o777)
+    keys = f"commands: {{start: [{program}], stop: [{program}, x]}}, assume_state: true"
+    file.write_text(
+        f"groups:\n  a: {{{keys}}}\n  b: {{{keys}, user: root}}\n  c: {{{keys}, user: bin}}\n"
+        f"  d: {{units: [x], check: [{program}]}}\n  e: {{units: [x], check: [{tmp_path}/none]}}\n"
+        "  f: {units: [x], check: [/bin/true]}\n"
+    )
+    code, output, errors = run("check", "--config", file)
+    assert (code, output) == (0, "configuration OK\n")
+    places = [line.partition(" is not trusted: ")[0].split(" warning: ")[0] for line in errors.splitlines()]
+    assert places == [f"{file}:{place}:" for place in ("2:26", "3:26", "5:27")]
+    assert all(" is not trusted: " in line for line in errors.splitlines())
+
+
+def test_check_names_a_user_without_a_home_unless_there_is_a_directory(tmp_path: Path) -> None:
+    file, keys = tmp_path / "config.yaml", "commands: {start: [/opt/tv]}, momentary: true, user: nobody"
+    file.write_text(f"groups:\n  a: {{{keys}}}\n  b: {{{keys}, directory: /usr}}\n")
+    home = pwd.getpwnam("nobody").pw_dir
+    assert not Path(home).exists()
+    why = f"the home of 'nobody' is missing (there is no directory {home} on this machine); set 'directory'"
+    errors = f"{file}:2:60: warning: groups.a.user: {why}\n"
+    assert run("check", "--config", file) == (0, "configuration OK\n", errors)
 
 
 def test_of_a_configuration_with_mistakes_only_these_are_said(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from hkswitch.backend.simulated import INACTIVE, SimulatedHost
+from hkswitch.daemon.assumed_states import AssumedStates, meaning_of
 from hkswitch.model.config import parse
 from hkswitch.model.group import AccessoryType, Group
 from tests.hap.conftest import Served
 from tests.peer.homebridge import Homebridge, add_other_plugin, copied_modules, switch
 from tests.support.command import run
 from tests.support.homebridge_folder import Seen, described
+from tests.support.ports import LOOPBACK
 
 
 async def take_over(homebridge: Homebridge, copy: Path | None = None) -> tuple[int, str, str]:
@@ -120,6 +122,39 @@ async def test_switches_with_a_history_keep_their_ids_and_later_groups_change_no
             assert not {aid for aid, _ in now} & {4, 5, 6}
             await admin.close()
     assert now == described(seen.accessories)
+
+
+@pytest.mark.parametrize("child", [False, True], ids=["main", "child"])
+async def test_switches_without_a_status_stay_as_a_command_last_turned_them(
+    tmp_path: Path, child: bool
+) -> None:
+    homebridge = Homebridge.new(tmp_path / "homebridge", child=child)
+    turned = {"On": (True,), "Off": (True, False), "Broken": (True,), "Still On": (True, False), "New": ()}
+    works, fails = "/bin/true", "/bin/false"
+    homebridge.configure(
+        [
+            {
+                "name": name,
+                "on_cmd": fails if name == "Broken" else works,
+                "off_cmd": fails if name == "Still On" else works,
+            }
+            for name in turned
+        ]
+    )
+    async with homebridge.running():
+        seen = await homebridge.pair()
+        (admin, _) = seen.controllers(LOOPBACK.addresses[0], homebridge.bridge_port)
+        await admin.look()
+        for name, values in turned.items():
+            done = [await admin.write(name, on=on) == 0 for on in values]
+            assert done == [name != "Broken", name != "Still On"][: len(values)]
+        await admin.close()
+    code, output, errors = await take_over(homebridge)
+    assert (code, errors) == (0, "")
+    assert "on, as Homebridge last turned them, without a command to tell: on, still-on\n" in output
+    assumed = AssumedStates(homebridge.folder.with_name("state"))
+    assumed.keep({group.id: meaning_of(group) for group in imported(homebridge)})
+    assert [group.id for group in imported(homebridge) if assumed.is_on(group.id)] == ["on", "still-on"]
 
 
 async def test_a_bridge_that_runs_is_refused_and_named(tmp_path: Path) -> None:
