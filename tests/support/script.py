@@ -1,4 +1,4 @@
-"""A program that runs the code in its first argument, like `python -c`: `tests/support/forks.py` starts it fast."""
+"""A program that runs the code in its first argument, as `python -c` does: forks.py starts it fast."""
 
 import sys
 from pathlib import Path
