@@ -29,7 +29,7 @@ venv: .venv/.runtime ## create .venv with the locked packages and the checkout i
 	touch $@
 
 .venv/.dev: .venv/.runtime requirements/dev.lock
-	$(PIP) install --require-hashes -r requirements/dev.lock
+	$(PIP) install --no-compile --require-hashes -r requirements/dev.lock # most of it is never imported
 	touch $@
 
 .PHONY: demo
@@ -47,7 +47,7 @@ PEER_TESTS := tests/peer/test_against_reference.py tests/peer/test_other_control
 	tests/peer/test_take_over_on_host.py tests/peer/test_import_on_host.py
 TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging \
 	$(patsubst %,--ignore %,$(LONG_TESTS) $(PEER_TESTS)) \
-	--numprocesses 6 --dist loadfile --no-loadscope-reorder
+	--numprocesses 4 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: .venv/.dev ## run the linters, and the tests that need no root and no build
 	$(MAKE) --no-print-directory --jobs 2 lint tests-beside-lint
