@@ -45,7 +45,7 @@ _COMMANDS: Final = (
     "rich.live",
 )
 _HELPER: Final = ("hkswitch.serviceswitch.main",)
-_SCRIPT: Final = ("hkswitch.cli.entry", "hkswitch.cli.render", "hkswitch.network.addresses", "rich.console")
+_SCRIPT: Final = (*_COMMANDS, "hkswitch.network.addresses")
 MODULES: Final[Mapping[str, Sequence[str]]] = {
     str(HKSWITCH): _COMMANDS,
     str(PROGRAM): _HELPER,
