@@ -38,7 +38,7 @@ demo: venv ## run a bridge with simulated units
 
 # Fuzzing, kills and floods find more with more time, and have targets of their own.
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
-	tests/homebridge/test_damaged_folder.py \
+	tests/homebridge/test_as_shells_do.py tests/homebridge/test_damaged_folder.py \
 	tests/model/test_any_config.py \
 	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py \
 	tests/hap/test_event_order.py tests/hap/test_iid_history.py tests/daemon/test_reload_interleavings.py
