@@ -29,7 +29,7 @@ venv: .venv/.runtime ## create .venv with the locked packages and the checkout i
 	touch $@
 
 .venv/.dev: .venv/.runtime requirements/dev.lock
-	$(PIP) install --require-hashes -r requirements/dev.lock
+	$(PIP) install --no-compile --require-hashes -r requirements/dev.lock # most of it is never imported
 	touch $@
 
 # Only variables of the command line: many environments have a PORT for something else.
@@ -40,7 +40,7 @@ demo: venv ## run a bridge with simulated units, on PORT and ADDRESS if given
 
 # Fuzzing, kills and floods find more with more time, and have targets of their own.
 RANDOM_TESTS := tests/protocol/test_fuzz.py tests/cli/test_fuzz.py tests/homebridge/test_anything.py \
-	tests/homebridge/test_damaged_folder.py \
+	tests/homebridge/test_as_shells_do.py tests/homebridge/test_damaged_folder.py \
 	tests/model/test_any_config.py \
 	tests/hap/test_fuzz.py tests/hap/test_kill.py tests/hap/test_flood.py \
 	tests/hap/test_event_order.py tests/hap/test_iid_history.py tests/daemon/test_reload_interleavings.py
@@ -49,7 +49,7 @@ PEER_TESTS := tests/peer/test_against_reference.py tests/peer/test_other_control
 	tests/peer/test_take_over_on_host.py tests/peer/test_import_on_host.py
 TEST := $(BIN)/python -m pytest --ignore tests/host --ignore tests/packaging \
 	$(patsubst %,--ignore %,$(LONG_TESTS) $(PEER_TESTS)) \
-	--numprocesses 6 --dist loadfile --no-loadscope-reorder
+	--numprocesses 4 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: .venv/.dev ## run the linters, and the tests that need no root and no build
 	$(MAKE) --no-print-directory --jobs 2 lint tests-beside-lint

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -109,6 +110,7 @@ def read_program() -> tuple[Command, tuple[Command, ...]]:
     )
 
 
+@cache
 def scripts() -> dict[str, str]:
     """Return the scripts by the names of their files."""
     whole, commands = read_program()

@@ -4,7 +4,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -116,13 +116,22 @@ NO_CODE = {
 PURE = {"asyncio", "logging", "os", "pathlib", "socket", "subprocess", "sys", "threading", "time"}
 
 
-def imported(module: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(module.read_text())):
+@cache
+def parsed(module: Path) -> ast.Module:
+    """The tree of a module, parsed once for all tests."""
+    return ast.parse(module.read_text())
+
+
+@cache
+def imported(module: Path) -> tuple[str, ...]:
+    found: list[str] = []
+    for node in ast.walk(parsed(module)):
         match node:
             case ast.Import(names):
-                yield from (name.name for name in names)
+                found += (name.name for name in names)
             case ast.ImportFrom(module=str(name), names=names):
-                yield from (f"{name}.{alias.name}" for alias in names)
+                found += (f"{name}.{alias.name}" for alias in names)
+    return tuple(found)
 
 
 def room(dotted: str) -> str:
@@ -172,7 +181,7 @@ def steps() -> list[str]:
 
 def functions_in(module: Path) -> set[str]:
     """The functions of a module by name, and its methods by class and name."""
-    body = ast.parse(module.read_text()).body
+    body = parsed(module).body
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     methods = {
         f"{owner.name}.{node.name}"
@@ -328,7 +337,7 @@ def lines_of_code(module: Path) -> int:
     """Lines that are neither empty, nor a comment, nor part of a docstring."""
     text = module.read_text()
     described: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             described.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
@@ -371,5 +380,5 @@ def test_the_helper_does_not_know_which_units_are_dangerous() -> None:
 def test_a_module_says_what_it_is_and_stays_readable() -> None:
     for module in MODULES:
         text = module.read_text()
-        assert ast.get_docstring(ast.parse(text)), module
+        assert ast.get_docstring(parsed(module)), module
         assert text.count("\n") <= 360, module

@@ -19,7 +19,7 @@ from tests.host.matrix import (
     is_redundant,
 )
 from tests.host.rootfs import RELEASES
-from tests.host.scheduling import OWN_HOSTS, scope
+from tests.host.scheduling import OWN_HOSTS, SLOWEST_FIRST, position, scope
 
 ROOT = Path(__file__).parents[1]
 OF_THE_MATRIX = re.compile(
@@ -145,6 +145,17 @@ def test_each_host_file_has_a_cell_or_hosts_of_its_own() -> None:
 )
 def test_all_tests_of_a_host_run_in_one_process(one: str, other: str, together: bool) -> None:
     assert (scope(f"tests/host/{one}") == scope(f"tests/host/{other}")) is together
+
+
+def test_each_group_of_tests_in_ci_has_its_place_in_the_order() -> None:
+    of_cells = [position(f"tests/host/{file}::test_x[{cell.release}]") for file, cell in CELLS.items()]
+    of_files = [position(f"tests/host/{file}::test_x") for file in OWN_HOSTS]
+    assert {*of_cells, *of_files} == {*range(len(SLOWEST_FIRST))}
+
+
+@pytest.mark.parametrize("test", ["test_daemon.py::test_x", "test_sudo_reasons.py::test_x[bookworm]"])
+def test_other_groups_come_last(test: str) -> None:
+    assert position(f"tests/host/{test}") == len(SLOWEST_FIRST)
 
 
 def test_other_tests_do_not_import_the_host_kit() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hkswitch.cli import audit
 from hkswitch.model.errors import Failure
 from hkswitch.model.installation import HELPER_SLICE
 from hkswitch.serviceswitch.audit import IDENTIFIER
+from tests.support.script import script
 
 SHOW = """
 import os, pathlib, sys
@@ -33,7 +33,7 @@ NO_FILE = Path("/nonexistent/config.yaml")
 
 def ran(*arguments: str, config: Path = NO_FILE, journalctl: str = audit.JOURNALCTL) -> tuple[int, str, str]:
     """The exit code, what would be executed (its arguments, the names in its environment), and errors."""
-    command = [sys.executable, "-c", SHOW, str(config), journalctl, "audit", *arguments]
+    command = script(SHOW, str(config), journalctl, "audit", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
 

@@ -1,16 +1,19 @@
 """How the program ends: standard output's failures are called that, and no other failure is."""
 
+import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from tests.support.script import script
 
 PROGRAM = """\
 import errno, os, sys
 import click
 from hkswitch.cli import entry
-from hkswitch.cli.render import console
 from tests.support.descriptors import no_descriptors
 
 async def nothing():
@@ -22,26 +25,44 @@ def main():
 
 entry.run_program(main)
 """
+Ended = tuple[int, str, str]
 ECHO = "click.echo('moon')"
 
 
-def ended(body: str, redirection: str = "", **environment: str) -> tuple[int, str, str]:
-    """The exit code, standard output and standard error of a command that does this."""
-    shell = f'exec "$@" {redirection}'
-    if "|" in redirection:  # a reader that is gone, and the code of what writes
-        shell = '{ sleep 0.2; "$@"; echo "code $?" >&2; } | true'
-    done = subprocess.run(
-        ["sh", "-c", shell, "sh", sys.executable, "-c", PROGRAM.format(body=body)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-        env={"PATH": "/usr/bin:/bin", **environment},
-    )
-    if "|" in redirection:
-        errors, _, code = done.stderr.rpartition("code ")
-        return int(code), done.stdout, errors
-    return done.returncode, done.stdout, done.stderr
+def ended(body: str, *closed: int, stdout: str = "", stderr: str = "", **environment: str) -> Ended:
+    """The exit code, standard output and standard error of a command that does this.
+
+    `closed`: descriptors that are not open at its start. `stdout` and `stderr`: a file that takes the output,
+    or "unread" for a pipe whose reader is gone.
+    """
+    code = PROGRAM.format(body=body)
+    argv = script(code)
+    if closed:  # only a new interpreter sees at its start what is not open
+        redirected = " ".join(f"{number}>&-" for number in closed)
+        argv = ["sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, "-c", code]
+    with ExitStack() as files:
+        done = subprocess.run(
+            argv,
+            stdout=opened(stdout, files),
+            stderr=opened(stderr, files),
+            text=True,
+            check=False,
+            timeout=20,
+            env={**os.environ, **environment},
+        )
+    return done.returncode, done.stdout or "", done.stderr or ""
+
+
+def opened(name: str, files: ExitStack) -> int:
+    """A descriptor for the output, closed with `files`; without a name, a pipe that is read."""
+    if not name:
+        return subprocess.PIPE
+    if name != "unread":
+        return files.enter_context(Path(name).open("w")).fileno()
+    reading, writing = os.pipe()
+    os.close(reading)
+    files.callback(os.close, writing)
+    return writing
 
 
 OUTPUTS = [
@@ -50,29 +71,29 @@ OUTPUTS = [
     "sys.stdout.write('moon')",
     "sys.stdout.write('moon'); sys.exit(3)",
     "print('moon' * 100_000)",
-    "console().print('moon')",
+    "from hkswitch.cli.render import console; console().print('moon')",
 ]
 
 
 @pytest.mark.parametrize("body", OUTPUTS)
 @pytest.mark.parametrize(
-    ("redirection", "reason"),
-    [(">/dev/full", "No space left on device"), ("| true", "")],
+    ("stdout", "reason"),
+    [("/dev/full", "No space left on device"), ("unread", "")],
 )
-def test_an_output_that_takes_nothing_is_74(body: str, redirection: str, reason: str) -> None:
+def test_an_output_that_takes_nothing_is_74(body: str, stdout: str, reason: str) -> None:
     said = f"hkswitch: cannot write to standard output: {reason}\n" if reason else ""
-    assert ended(body, redirection) == (74, "", said)
+    assert ended(body, stdout=stdout) == (74, "", said)
 
 
 @pytest.mark.parametrize("body", OUTPUTS)
 def test_a_closed_output_is_no_failure(body: str) -> None:
-    assert ended(body, ">&-") == (3 if "exit(3)" in body else 0, "", "")
+    assert ended(body, 1) == (3 if "exit(3)" in body else 0, "", "")
 
 
 def test_an_output_that_was_closed_is_not_what_has_its_number_now(tmp_path: Path) -> None:
     file = tmp_path / "file"
     assert ended(
-        f"file = os.open({str(file)!r}, os.O_CREAT | os.O_WRONLY); {ECHO}; os.write(2, b'%d' % file)", ">&-"
+        f"file = os.open({str(file)!r}, os.O_CREAT | os.O_WRONLY); {ECHO}; os.write(2, b'%d' % file)", 1
     ) == (
         0,
         "",
@@ -111,20 +132,23 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize(("body", "reason"), ELSEWHERE)
-@pytest.mark.parametrize("redirection", ["", ">&-", ">/dev/full"])
-def test_a_failure_elsewhere_is_69_and_not_blamed_on_the_output(
-    body: str, reason: str, redirection: str
-) -> None:
-    assert ended(body, redirection) == (69, "", f"hkswitch: cannot continue: {reason}\n")
+@pytest.mark.parametrize("stdout", ["", "/dev/full"])
+def test_a_failure_elsewhere_is_69_and_not_blamed_on_the_output(body: str, reason: str, stdout: str) -> None:
+    assert ended(body, stdout=stdout) == (69, "", f"hkswitch: cannot continue: {reason}\n")
+
+
+@pytest.mark.parametrize(("body", "reason"), ELSEWHERE[:3])
+def test_a_failure_elsewhere_is_69_without_an_output_too(body: str, reason: str) -> None:
+    assert ended(body, 1) == (69, "", f"hkswitch: cannot continue: {reason}\n")
 
 
 @pytest.mark.parametrize(
     ("body", "code"),
     [("raise OSError(errno.EMFILE, 'x')", 69), ("sys.exit(3)", 3), ("raise click.UsageError('x')", 64)],
 )
-@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
-def test_without_standard_error_the_exit_code_still_counts(body: str, code: int, redirection: str) -> None:
-    assert ended(body, redirection) == (code, "", "")
+def test_without_standard_error_the_exit_code_still_counts(body: str, code: int) -> None:
+    assert ended(body, 2) == (code, "", "")
+    assert ended(body, stderr="/dev/full") == (code, "", "")
 
 
 @pytest.mark.parametrize("body", OUTPUTS[:3])

@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ COMMANDS = {
 
 OF_A_STATE_FOLDER = {"status", "start", "stop", "restart", "pair", "unpair", "reload"}
 
-REDIRECTIONS = {"closed": 'exec "$@" 2>&-', "full": 'exec "$@" 2>/dev/full', "unread": 'exec "$@"'}
+STANDARD_ERRORS = ("closed", "full", "unread")
+CLOSED = ("sh", "-c", 'exec "$@" 2>&-', "sh")
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +59,33 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         yield demo
 
 
-def ended(demo: Demo, command: str, shell: str = 'exec "$@"', *, unread: bool = False) -> tuple[int, bytes]:
-    """The exit code and standard output of a command with this redirection."""
+def run_with(
+    standard_error: str, argv: Sequence[str | Path], folder: Path
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a program whose standard error is closed, full, unread or, with any other word, read."""
+    reading, writing = os.pipe()
+    with ExitStack() as descriptors:
+        descriptors.callback(os.close, writing)
+        if standard_error == "unread":
+            os.close(reading)
+        else:
+            descriptors.callback(os.close, reading)
+        full = descriptors.enter_context(Path("/dev/full").open("w"))
+        return subprocess.run(
+            [*CLOSED, *argv] if standard_error == "closed" else argv,
+            stdout=subprocess.PIPE,
+            stderr=full if standard_error == "full" else writing,
+            check=False,
+            timeout=20,
+            cwd=folder,
+        )
+
+
+def ended(demo: Demo, command: str, standard_error: str = "read") -> tuple[int, bytes]:
+    """The exit code and standard output of a command with this standard error."""
     word, *_ = arguments = command.split()
     at_demo = ["--state-dir", str(demo.state_folder)] if word in OF_A_STATE_FOLDER else []
-    reading, writing = os.pipe()
-    if unread:
-        os.close(reading)
-    done = subprocess.run(
-        ["sh", "-c", shell, "sh", HKSWITCH, *arguments, *at_demo],
-        stdout=subprocess.PIPE,
-        stderr=writing,
-        check=False,
-        timeout=20,
-        cwd=demo.state_folder.parent,
-    )
-    os.close(writing)
-    if not unread:
-        os.close(reading)
+    done = run_with(standard_error, [HKSWITCH, *arguments, *at_demo], demo.state_folder.parent)
     return done.returncode, done.stdout
 
 
@@ -84,17 +95,14 @@ def test_a_command_ends_and_prints_as_it_does_with_standard_error(
 ) -> None:
     plain = ended(demo, command)
     assert plain[0] == code
-    found = {
-        name: ended(demo, command, shell, unread=name == "unread") for name, shell in REDIRECTIONS.items()
-    }
-    assert found == dict.fromkeys(REDIRECTIONS, plain)
+    found = {name: ended(demo, command, name) for name in STANDARD_ERRORS}
+    assert found == dict.fromkeys(STANDARD_ERRORS, plain)
 
 
-@pytest.mark.parametrize("name", REDIRECTIONS)
+@pytest.mark.parametrize("name", STANDARD_ERRORS)
 def test_an_action_is_carried_out(demo: Demo, name: str) -> None:
     for action, state in (("start", "on"), ("stop", "off")):
-        command = f"{action} web vm-guests"
-        assert ended(demo, command, REDIRECTIONS[name], unread=name == "unread") == (0, b"")
+        assert ended(demo, f"{action} web vm-guests", name) == (0, b"")
         groups = json.loads(run("status", "--json", "--state-dir", demo.state_folder)[1])["groups"]
         assert {group["state"] for group in groups if group["id"] != "fileserver"} == {state}
 
@@ -111,15 +119,10 @@ main()
 """
 
 
-@pytest.mark.parametrize("name", REDIRECTIONS)
+@pytest.mark.parametrize("name", STANDARD_ERRORS)
 def test_the_audit_log_of_a_removed_group_is_shown(tmp_path: Path, name: str) -> None:
     (tmp_path / "dangerous.yaml").write_text(DANGEROUS)
     (tmp_path / "journalctl").write_text("#!/bin/sh\necho line\ncase $2 in --quiet) ;; *) exit 5 ;; esac\n")
     (tmp_path / "journalctl").chmod(0o755)
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = ["sh", "-c", REDIRECTIONS[name], "sh", sys.executable, "-c", AUDIT]
-    stderr = writing if name == "unread" else subprocess.PIPE
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, check=False, cwd=tmp_path)
-    os.close(writing)
+    done = run_with(name, [sys.executable, "-c", AUDIT], tmp_path)
     assert (done.returncode, done.stdout) == (5, b"line\n")

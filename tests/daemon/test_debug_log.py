@@ -220,10 +220,8 @@ async def test_everything_that_happens_is_a_line_and_none_has_a_secret(
         ((), {}, False),
         (("--verbose",), {}, True),
         ((), {"HKSWITCH_DEBUG": "1"}, True),
-        ((), {"HKSWITCH_DEBUG": "0"}, False),
-        ((), {"HKSWITCH_DEBUG": "please"}, True),
     ],
-    ids=["off", "--verbose", "HKSWITCH_DEBUG", "HKSWITCH_DEBUG is 0", "HKSWITCH_DEBUG is not a number"],
+    ids=["off", "--verbose", "HKSWITCH_DEBUG"],
 )
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_option_a_variable_or_a_signal_turns_it_on(

@@ -153,7 +153,9 @@ def _is_of_self(node: ast.AST) -> bool:
 @cache
 def modules() -> list[Path]:
     """Return our modules that import one of the libraries."""
-    return [file for file in sorted(OURS.rglob("*.py")) if any(_imported(ast.parse(file.read_text())))]
+    texts = {file: file.read_text() for file in sorted(OURS.rglob("*.py"))}
+    named = (file for file, text in texts.items() if any(library in text for library in LIBRARIES))
+    return [file for file in named if any(_imported(ast.parse(texts[file])))]
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,6 @@ import pytest_asyncio
 
 from hkswitch.control import STATE_FOLDER
 from tests.hap.test_tmpfs import FULL, Machine, machine
-from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
 from tests.support.waiting import eventually
 
@@ -36,7 +35,7 @@ async def controller(machine: Machine, tmp_path: Path) -> AsyncIterator[Controll
 async def asked(machine: Machine, *arguments: str) -> str:
     """Return the output of the command line in the disk's mount namespace."""
     ended = await asyncio.create_subprocess_exec(
-        *machine.disk.inside(HKSWITCH, *arguments, "--state-dir", STATE_FOLDER),
+        *machine.disk.hkswitch(*arguments, "--state-dir", STATE_FOLDER),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -17,7 +17,6 @@ from hkswitch.hap import state_file
 from hkswitch.hap.state_file import BACKUP_NAME, FILE_NAME, LOCK_NAME, Stored
 from hkswitch.hap.state_writer import REMEDY
 from hkswitch.model.errors import Exit
-from tests.support.command import HKSWITCH
 from tests.support.controller import Controller
 from tests.support.disk import Disk
 from tests.support.ports import LOOPBACK, free_port
@@ -42,7 +41,7 @@ class Machine:
         groups = () if self.config is None else ("--config", self.config)
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.disk.inside(HKSWITCH, "demo", *where, *groups), stdout=PIPE, stderr=log
+                *self.disk.hkswitch("demo", *where, *groups), stdout=PIPE, stderr=log
             )
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):

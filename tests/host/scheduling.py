@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from tests.host.rootfs import RELEASES
 
@@ -14,18 +15,27 @@ OWN_HOSTS: Final = (
     *("test_fresh.py", "test_deb.py", "test_upgrades.py", "test_recipes.py", "test_exits.py"),
     "test_firewalls.py",
 )
-"""Files whose tests boot their own hosts, the slowest first."""
+"""Files whose tests boot their own hosts."""
 
 OTHER_HOSTS: Final = {
     "test_attacks.py": "second host",
     "test_audit.py": "second host",
     "test_sandbox.py": "second host",
     "test_start_outcomes.py": "second host",
+    "test_states.py": "second host",
     "test_trust.py": "second host",
     "test_hostile_input.py": "third host",
     "test_sudo_reasons.py": "third host",
 }
 """Files that run on an additional host of each release: host tests mostly wait, so three hosts are faster."""
+
+
+SLOWEST_FIRST: Final = (
+    *("trixie, second host", "test_fresh.py", "trixie", "trixie, third host", "bookworm"),
+    *("test_recipes.py", "bookworm, second host", "test_upgrades.py", "test_deb.py", "test_exits.py"),
+    "test_firewalls.py",
+)
+"""The groups of tests that CI distributes: in this order, five processes end at about the same time."""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
@@ -34,8 +44,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest files first, so that none starts last: the release hosts, then OWN_HOSTS."""
-    items.sort(key=lambda item: OWN_HOSTS.index(item.path.name) if item.path.name in OWN_HOSTS else -1)
+    """Run the slowest groups first, so that none starts last."""
+    items.sort(key=lambda item: position(item.nodeid))
+
+
+def position(nodeid: str) -> int:
+    """Return the place of a test's group in SLOWEST_FIRST; groups that CI does not have are behind it."""
+    group = scope(nodeid).rpartition("/")[2].partition(":")[0]
+    return SLOWEST_FIRST.index(group) if group in SLOWEST_FIRST else len(SLOWEST_FIRST)
 
 
 class ByHost(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
@@ -43,6 +59,15 @@ class ByHost(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
 
     def _split_scope(self, nodeid: str) -> str:
         return scope(nodeid)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Assign another group when one test is left: a process begins a test when it knows the next one.
+
+        xdist would do so when two are left: the first of them may take minutes, as in test_fresh.py, and the
+        assigned group would wait for it, while other processes have nothing to do.
+        """
+        if self._pending_of(self.assigned_work[node]) <= 1:
+            super()._reschedule(node)
 
 
 def scope(nodeid: str) -> str:

@@ -21,6 +21,12 @@ FOLDER: Final = "/usr/local/lib/systemd/system"
 SLEEP: Final = "ExecStart=/bin/sleep infinity"
 NOW_FAILS: Final = "/run/now-fails"
 """While this file exists, units that check for it fail to start."""
+STOP_SCRIPT: Final = f"""
+systemctl kill --signal=KILL $0 2>/dev/null || true # running ones
+systemctl stop "$@"
+systemctl reset-failed "$@" 2>/dev/null || true # loaded ones
+rm -rf /run/first-* {NOW_FAILS}
+"""
 
 
 class Came(Enum):
@@ -389,10 +395,7 @@ def nothing_runs(units: None, host: Host, request: pytest.FixtureRequest) -> Ite
     case: Case = request.getfixturevalue("case")
     yield
     services = [unit for unit in case.units if unit.endswith(".service")]  # a mount must still be unmounted
-    host.run("systemctl", "kill", "--signal=KILL", *services, check=False)  # running ones
-    host.run("systemctl", "stop", *case.units)
-    host.run("systemctl", "reset-failed", *case.units, check=False)  # loaded ones
-    host.run("sh", "-c", f"rm -rf /run/first-* {NOW_FAILS}")
+    host.run("sh", "-ec", STOP_SCRIPT, " ".join(services), *case.units)
 
 
 def each_of(*cases: Case) -> pytest.MarkDecorator:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from random import Random
 from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hkswitch.model import switch
 from hkswitch.model.group import Group
@@ -34,20 +33,20 @@ MOST_GROWTH = 2.4
 MODEL = str(Path(switch.__file__).parent)
 
 
-@given(st.lists(st.one_of(st.none(), st.integers(0, 9), st.just("fork"))))
-def test_it_is_a_list_of_which_every_version_stays(steps: list[int | str | None]) -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_it_is_a_list_of_which_every_version_stays(seed: int) -> None:
+    chance = Random(seed)
     numbers = count(1)
     versions = [(PersistentQueue[int](), list[int]())]
-    for step in steps:
-        ours, plain = versions[-1] if step != "fork" else versions[len(versions) // 2]
-        if step is None or not plain:
+    for _ in range(60):
+        is_older = chance.random() < 0.1
+        ours, plain = versions[chance.randrange(len(versions))] if is_older else versions[-1]
+        if not plain or chance.random() < 0.6:
             number = next(numbers)
             versions.append((ours.added(number), [*plain, number]))
-        elif isinstance(step, int):
-            index = step % len(plain)
-            versions.append((ours.without(index), plain[:index] + plain[index + 1 :]))
         else:
-            versions.append((ours, plain))
+            index = chance.randrange(len(plain))
+            versions.append((ours.without(index), plain[:index] + plain[index + 1 :]))
     for ours, plain in versions:
         assert (list(ours), len(ours), ours) == (plain, len(plain), PersistentQueue.of(*plain))
         assert [ours.find(number, int) for number in plain] == list(range(len(plain)))

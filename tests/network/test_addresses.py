@@ -5,7 +5,6 @@ import errno
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from ipaddress import ip_address, ip_network
@@ -30,6 +29,7 @@ from hkswitch.network.addresses import (
 )
 from hkswitch.network.choice import Address, Machine, NoAddress, NoDefaultRoute, choose, is_lan, lack
 from tests.support.descriptors import no_descriptors
+from tests.support.script import script
 
 ROOT = Path(__file__).parents[2]
 
@@ -479,24 +479,21 @@ async def test_without_a_file_descriptor_changes_are_still_heard_but_not_anew() 
 
 
 @cache
-def namespace() -> tuple[str, ...]:
-    """The command that runs another one in a network of its own, as root or with user namespaces."""
-    inside = ("sh", "-c", 'mount -t sysfs sysfs /sys && exec "$@"', "sh")
-    for options in ("-nm", "-rnm"):
-        command = ("unshare", options, *inside)
-        if subprocess.run([*command, "ip", "link"], capture_output=True, check=False).returncode == 0:
-            return command
-    pytest.skip("neither root nor user namespaces, which a network of its own takes")
+def has_own_network() -> bool:
+    """Whether processes can have a network of their own, as root or with user namespaces."""
+    code = "from tests.support import own_network; own_network.enter()"
+    return subprocess.run(script(code), cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-def in_namespace(setup: str, body: str) -> str:
+def in_own_network(setup: str, body: str) -> str:
     """What the Python lines `body` write in a network that was made by the shell's lines `setup`."""
-    script = f"""\
+    code = f"""\
 import asyncio, socket, subprocess
 from hkswitch.network import addresses
 from hkswitch.network.addresses import changes, of_bridge
 from hkswitch.network.choice import NoAddress
 from hkswitch.model.config import BridgeConfig
+from tests.support import own_network
 from tests.support.waiting import eventually
 
 def run(lines):
@@ -506,11 +503,13 @@ async def main():
     async with asyncio.timeout(20):
 {indent(dedent(body), " " * 8)}
 
+own_network.enter()
 run({setup!r})
 asyncio.run(main())
 """
-    command = [*namespace(), sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    if not has_own_network():
+        pytest.skip("neither root nor user namespaces, which a network of its own takes")
+    done = subprocess.run(script(code), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -577,7 +576,7 @@ def test_what_is_chosen_on_a_real_kernel_can_be_bound(setup: str, config: dict[s
                 bound.bind(place)
         print(*chosen)
     """
-    assert in_namespace(setup, body).startswith(said)
+    assert in_own_network(setup, body).startswith(said)
 
 
 LO = "ip link set lo up\n"
@@ -610,7 +609,7 @@ def test_links_addresses_and_routes_are_heard_of_when_they_change(change: str, i
         heard.drain()
         assert not heard._changed.is_set()
     """
-    in_namespace(LO + "ip address add 10.9.0.1/8 dev lo", body)
+    in_own_network(LO + "ip address add 10.9.0.1/8 dev lo", body)
 
 
 def test_a_burst_of_changes_is_one() -> None:
@@ -624,7 +623,7 @@ def test_a_burst_of_changes_is_one() -> None:
         heard.drain()
         assert not heard._changed.is_set()
     """
-    in_namespace(LO, body)
+    in_own_network(LO, body)
 
 
 def test_changes_without_an_end_are_told_in_time() -> None:
@@ -640,7 +639,7 @@ def test_changes_without_an_end_are_told_in_time() -> None:
             await heard.wait()
         changing.cancel()
     """
-    in_namespace(LO, body)
+    in_own_network(LO, body)
 
 
 def test_a_change_between_two_waits_is_not_lost() -> None:
@@ -652,7 +651,7 @@ def test_a_change_between_two_waits_is_not_lost() -> None:
         await eventually(heard._changed.is_set)
         await heard.wait()
     """
-    in_namespace(LO, body)
+    in_own_network(LO, body)
 
 
 def test_a_change_during_a_wait_that_is_cancelled_is_not_lost() -> None:
@@ -666,7 +665,7 @@ def test_a_change_during_a_wait_that_is_cancelled_is_not_lost() -> None:
         assert waiting.cancelled()
         await heard.wait()
     """
-    in_namespace(LO, body)
+    in_own_network(LO, body)
 
 
 def test_only_the_kernel_is_believed() -> None:
@@ -683,7 +682,7 @@ def test_only_the_kernel_is_believed() -> None:
         heard.drain()
         assert heard._changed.is_set()
     """
-    in_namespace(LO, body)
+    in_own_network(LO, body)
 
 
 def test_more_news_than_the_socket_holds_are_a_change_too() -> None:
@@ -701,4 +700,4 @@ def test_more_news_than_the_socket_holds_are_a_change_too() -> None:
         heard.drain()
         assert not heard._changed.is_set()
     """
-    in_namespace(LO, body)
+    in_own_network(LO, body)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from tests.serviceswitch.journal import Journal, journal
 from tests.support.fake_systemd import FakeSystemd, Unit
 from tests.support.fixtures import bus_address, fake, systemd_on_bus
 from tests.support.helper import HelperProgram
+from tests.support.script import script
 from tests.support.waiting import eventually
 
 __all__ = ["bus_address", "fake", "journal", "systemd_on_bus"]
@@ -140,9 +140,7 @@ def test_nobody_but_root_may_do_anything(program: HelperProgram) -> None:
         "sys.exit(run(sys.argv[1:], facts, read=lambda _: b'must not be read', audit=None))"
     )
     for arguments in (["start", "web"], ["status", "web"], ["serve"]):
-        ended = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-        )
+        ended = subprocess.run(script(code, *arguments), capture_output=True, text=True, check=False)
         assert (ended.returncode, ended.stdout) == (77, "")
         assert ended.stderr == "serviceswitch: permission denied: only root may do this (try sudo)\n"
 

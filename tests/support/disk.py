@@ -14,6 +14,8 @@ from subprocess import PIPE
 import pytest
 
 from hkswitch.control import RUNTIME_FOLDER, STATE_FOLDER
+from tests.support.command import HKSWITCH
+from tests.support.script import script
 
 SIZE = "64k"
 HOLD = f"""
@@ -21,6 +23,15 @@ mount -t tmpfs tmpfs {STATE_FOLDER.parent} && mkdir -m 700 {STATE_FOLDER} &&
 mount -t tmpfs -o size={SIZE},mode=700 tmpfs {STATE_FOLDER} &&
 mount -t tmpfs tmpfs {RUNTIME_FOLDER.parent} && mkdir {RUNTIME_FOLDER} &&
 echo mounted && exec cat
+"""
+INSIDE = """
+import ctypes, os, runpy, sys
+namespace = os.open(f"/proc/{sys.argv[1]}/ns/mnt", os.O_RDONLY)
+if ctypes.CDLL(None, use_errno=True).setns(namespace, 0) != 0:
+    raise OSError(ctypes.get_errno(), "setns")
+os.close(namespace)
+del sys.argv[:2]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -60,6 +71,10 @@ class Disk:
     def inside(self, *command: str | Path) -> tuple[str | Path, ...]:
         """Return a command that runs in the disk's mount namespace."""
         return ("nsenter", f"--target={self.holder.pid}", "--mount", *command)
+
+    def hkswitch(self, *arguments: str | Path) -> list[str]:
+        """Return a command that runs hkswitch in the disk's mount namespace, and starts quickly."""
+        return script(INSIDE, str(self.holder.pid), str(HKSWITCH), *map(str, arguments))
 
     def fill(self) -> None:
         """Fill the disk."""

@@ -4,6 +4,7 @@ It reads requests from a socket, one per message: JSON and three descriptors. It
 by then, the process is a child of the nearest subreaper above this program: `tests/support/forks.py`.
 """
 
+import atexit
 import ctypes
 import gc
 import json
@@ -12,6 +13,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -39,7 +41,30 @@ def main() -> None:
                 os.close(descriptor)
             starts.send(str(process).encode())
     _become(start, descriptors)
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    _run_and_exit(sys.argv[0])
+
+
+def _run_and_exit(path: str) -> None:
+    """Run a program, and exit as the interpreter does, but free no object.
+
+    That would write to nearly all pages that are shared with the server, and so copy them: it took four times
+    as long as everything else about a start.
+    """
+    try:
+        runpy.run_path(path, run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except (OSError, ValueError):
+        sys.exit(code)  # the interpreter tries again, and reports it
+    os._exit(code & 0xFF)
 
 
 def _forked_twice() -> int:

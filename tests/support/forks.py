@@ -21,6 +21,7 @@ from tests.support import fork_server
 from tests.support.command import HKSWITCH
 from tests.support.helper import PROGRAM
 from tests.support.host_with_helper import PATCHED
+from tests.support.script import SCRIPT
 
 PR_SET_CHILD_SUBREAPER = 36
 ROOM_FOR_NAMES_BYTES: Final = 2048
@@ -44,10 +45,12 @@ _COMMANDS: Final = (
     "rich.live",
 )
 _HELPER: Final = ("hkswitch.serviceswitch.main",)
+_SCRIPT: Final = (*_COMMANDS, "hkswitch.network.addresses")
 MODULES: Final[Mapping[str, Sequence[str]]] = {
     str(HKSWITCH): _COMMANDS,
     str(PROGRAM): _HELPER,
     str(PATCHED): _HELPER,
+    str(SCRIPT): _SCRIPT,
 }
 """The modules to import before a fork, by program."""
 

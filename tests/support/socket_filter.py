@@ -3,13 +3,17 @@
 A second namespace is the other machine, on two cables: a0-a1 (chosen) and b0-b1.
 """
 
+import ctypes
 import encodings.idna  # noqa: F401 -- getaddrinfo() needs it, and another user may not read this Python
 import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from ipaddress import ip_network
+from pathlib import Path
 
 from hkswitch.hap.sockets import bindings, hear_only, listening_socket
 from hkswitch.network.endpoint import Endpoint
@@ -45,16 +49,17 @@ ip -n {OTHER} address add fd01:0:0:1::1/128 dev lo nodad
 """
 BY_B = f"ip -n {OTHER} route replace 10.1.0.1/32 via 10.2.0.1 dev b1"
 BY_B6 = f"ip -n {OTHER} route replace fd01::1/128 via fd02::1 dev b1"
-SEND_TCP = "import socket; socket.create_connection(('{to}', {port}), 1)"
-SEND_UDP = """
-import socket
-s = socket.socket(socket.AF_INET6 if ':' in '{to}' else socket.AF_INET, socket.SOCK_DGRAM)
-if '{to}'.startswith('224'):
-    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton('{by}'))
-if '{source}':
-    s.bind(('{source}', 0))
-s.sendto(b'x', ('{to}', {port}))
-"""
+CLONE_NEWNET = 0x40000000
+
+
+def _enter_other() -> None:
+    with Path(f"/run/netns/{OTHER}").open() as namespace:
+        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+
+
+_other = ThreadPoolExecutor(1, initializer=_enter_other)
+"""A thread on the other machine: its sockets are there."""
 
 
 def main() -> None:
@@ -67,11 +72,11 @@ def main() -> None:
             with unprivileged():
                 stack.enter_context(listening_socket(binding[0], PORT, binding[1]))
         for name, address, over in (("tcp", "10.1.0.1", BY_B), ("tcp6", "fd01::1", BY_B6)):
-            say(f"{name} by the chosen interface", heard=other(SEND_TCP.format(to=address, port=PORT)))
+            say(f"{name} by the chosen interface", heard=other(partial(connect, address)))
             run(over)
             say(
                 f"{name} to the same address by the other interface",
-                heard=other(SEND_TCP.format(to=address, port=PORT)),
+                heard=other(partial(connect, address)),
             )
             run(over.replace("replace", "del"))
             with socket.create_connection((address, PORT), 1):
@@ -80,7 +85,7 @@ def main() -> None:
         for address in ("10.1.0.1", "10.2.0.1"):
             membership = socket.inet_aton(GROUP) + socket.inet_aton(address)
             heard.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
-        datagram = datagrams(heard)
+        datagram = datagrams(heard, other)
         say("udp by the chosen interface", heard=datagram("10.1.0.1"))
         say("udp by the other interface", heard=datagram("10.2.0.1"))
         say("multicast by the chosen interface", heard=datagram(GROUP, by="10.1.0.2"))
@@ -91,7 +96,7 @@ def main() -> None:
     with udp(socket.AF_INET, "10.1.0.1", chosen) as heard:
         say("udp from this machine itself", heard=datagrams(heard, own)("10.1.0.1"))
     with udp(socket.AF_INET6, "::", chosen) as heard:
-        datagram = datagrams(heard)
+        datagram = datagrams(heard, other)
         say("udp6 by the chosen interface", heard=datagram("fd01::1"))
         say("udp6 by the other interface", heard=datagram("fd02::1"))
         for source in ("fd07:7:8::9", "fd07:8::1", "fd01:0:0:1::1"):
@@ -121,11 +126,11 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(0)
 
 
-def datagrams(heard: socket.socket, who: Callable[[str], bool] | None = None) -> Callable[..., bool]:
-    """Return a function that tells whether a datagram from the other machine, or from `who`, arrives."""
+def datagrams(heard: socket.socket, who: Callable[[Callable[[], None]], bool]) -> Callable[..., bool]:
+    """Return a function that tells whether a datagram from `other` or `own` arrives."""
 
     def is_heard(to: str, by: str = "", source: str = "") -> bool:
-        assert (who or other)(SEND_UDP.format(to=to, by=by, port=PORT, source=source))
+        assert who(partial(send, to, by, source))
         try:
             heard.recv(9)
         except TimeoutError:
@@ -135,17 +140,33 @@ def datagrams(heard: socket.socket, who: Callable[[str], bool] | None = None) ->
     return is_heard
 
 
-def other(program: str) -> bool:
-    """Run Python on the other machine; return whether it succeeded."""
-    done = subprocess.run(
-        ["ip", "netns", "exec", OTHER, "python3", "-c", program], capture_output=True, check=False
-    )
-    return done.returncode == 0
+def connect(address: str) -> None:
+    socket.create_connection((address, PORT), 1).close()
 
 
-def own(program: str) -> bool:
-    """Run Python on this machine; return whether it succeeded."""
-    return subprocess.run(["python3", "-c", program], check=False).returncode == 0
+def send(to: str, by: str, source: str) -> None:
+    """Send a datagram: by the interface with the address `by`, if it is multicast, and from `source`."""
+    with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM) as made:
+        if by:
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(by))
+        if source:
+            made.bind((source, 0))
+        made.sendto(b"x", (to, PORT))
+
+
+def other(do: Callable[[], None]) -> bool:
+    """Do it on the other machine; return whether it succeeded."""
+    try:
+        _other.submit(do).result()
+    except OSError:
+        return False
+    return True
+
+
+def own(do: Callable[[], None]) -> bool:
+    """Do it on this machine."""
+    do()
+    return True
 
 
 def say(binding: str, *, heard: bool) -> None:
