@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,account archives deb install place-rule rpm same-bytes sbom serviceswitch stage \
-	uninstall) \
+SHELL_SCRIPTS := .ci/run bench/peer/serviceswitch $(addprefix packaging/,account archives check-python deb install place-rule rpm same-bytes sbom \
+	serviceswitch stage uninstall) \
 	$(addprefix packaging/debian/,postinst postrm preinst prerm)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -23,6 +23,7 @@ help: ## list the targets
 venv: .venv/.runtime ## create .venv with the locked packages and the checkout itself
 
 .venv/.runtime: requirements/runtime.lock requirements/build.lock pyproject.toml
+	packaging/check-python "$(PYTHON)" >/dev/null
 	$(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes -r requirements/runtime.lock -r requirements/build.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
