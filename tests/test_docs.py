@@ -175,14 +175,14 @@ def of_sudoedit(words: Sequence[str]) -> None:
 
 def of_apt(words: Sequence[str]) -> None:
     verb, pattern = words
-    made = f"./dist/hkswitch_{hkswitch.__version__}-1_amd64.deb"
+    made = f"./dist/hkswitch_{hkswitch.__version__}+1.gabc1234-1~deb12_amd64.deb"
     assert (verb, fnmatchcase(made, pattern)) == ("install", True)
     assert not fnmatchcase(f"./dist/hkswitch-{hkswitch.__version__}.tar.gz", pattern)
 
 
 def of_dnf(words: Sequence[str]) -> None:
     verb, pattern = words
-    made = f"./dist/hkswitch-{hkswitch.__version__}-1.fc43.x86_64.rpm"
+    made = f"./dist/hkswitch-{hkswitch.__version__}+1.gabc1234-1.fc43.x86_64.rpm"
     assert (verb, fnmatchcase(made, pattern)) == ("install", True)
 
 

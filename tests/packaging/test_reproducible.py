@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from tests.packaging.building import COMMITTED, MADE, NAME, Builds, Circumstances, Kind, git
+from tests.packaging.building import COMMITTED, MADE, Builds, Circumstances, Kind, git
 from tests.packaging.contents import differences, times
 
 ROOT: Final = Path(__file__).parents[2]
@@ -73,7 +73,8 @@ def test_an_unpacked_sdist_makes_the_same_bytes(
     """With --long, all kinds of files."""
     sdist = pairs["*.tar.gz"][0]
     output("tar", "--extract", "--touch", "--file", sdist, "--directory", tmp_path)  # with new times
-    unpacked = Circumstances(tmp_path / NAME, 0o022, builds.usual.environment)
+    unpacked = Circumstances(tmp_path / "a folder", 0o022, builds.usual.environment)
+    (tmp_path / f"hkswitch-{builds.version}").rename(unpacked.checkout)
     for kind in Kind if long else (Kind.DIST,):
         for pattern, made in unpacked.make(kind).items():
             assert differences(pattern, pairs[pattern][0], made) == [], pattern

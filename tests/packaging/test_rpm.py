@@ -9,7 +9,6 @@ from typing import Final
 
 import pytest
 
-import hkswitch
 from tests.host.rootfs import CHECKOUT
 from tests.packaging.building import Builds, Kind, python_version
 
@@ -75,8 +74,8 @@ def files(rpm: Path) -> dict[str, list[str]]:
     return {path: rest for path, *rest in rows}
 
 
-def test_it_is_of_this_version_and_for_one_python(rpm: Path) -> None:
-    assert query(rpm, "%{NAME}-%{VERSION}-%{RELEASE}").startswith(f"hkswitch-{hkswitch.__version__}-1")
+def test_it_is_of_this_version_and_for_one_python(builds: Builds, rpm: Path) -> None:
+    assert query(rpm, "%{NAME}-%{VERSION}-%{RELEASE}").startswith(f"hkswitch-{builds.version}-1")
     requirements = query(rpm, "[%{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\n]").splitlines()
     assert f"python(abi) = {python_version()}" in [line.strip().replace("  ", " ") for line in requirements]
 
