@@ -86,7 +86,7 @@ def test_it_brings_and_needs_no_library_of_its_environment(rpm: Path) -> None:
 
 
 def test_its_files_are_in_their_places(rpm: Path) -> None:
-    documents = ("/usr/share/doc/", "/usr/share/licenses/")
+    documents = ("/usr/share/doc/hkswitch", "/usr/share/licenses/")
     drop_in = "/usr/lib/systemd/system/hkswitch.service.d"  # where systemd is 257 or newer
     others = {path: row[0] for path, row in files(rpm).items() if not path.startswith((*documents, drop_in))}
     wanted = {path: mode for path, mode in others.items() if path in FILES}
