@@ -96,6 +96,20 @@ def test_its_files_are_in_their_places(rpm: Path) -> None:
     ]
 
 
+def test_it_has_the_documents_that_it_names_and_needs_no_sudo(rpm: Path) -> None:
+    documents = {path.removeprefix("/usr/share/doc/hkswitch/") for path in files(rpm)}
+    assert documents >= {
+        "README.md",
+        "CHANGELOG.md",
+        "config.example.yaml",
+        "docs/sandbox.md",
+        "docs/sudo.md",
+    }
+    requirements = query(rpm, "[%{REQUIRENAME}\n]").splitlines()
+    assert "sudo" not in requirements
+    assert query(rpm, "[%{RECOMMENDNAME}\n]") == "sudo\n"
+
+
 def test_only_root_can_write_them_and_none_changes_the_user(rpm: Path) -> None:
     for path, (mode, user, group, _) in files(rpm).items():
         assert (user, group) == ("root", "root"), path
