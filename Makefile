@@ -142,6 +142,11 @@ sbom: .venv/.dev ## write dist/hkswitch-*.cdx.json, the CycloneDX list of bundle
 	mkdir -p dist
 	CYCLONEDX="$(BIN)/cyclonedx-py" packaging/sbom dist
 
+# After the signature, which docs/releasing.md describes.
+.PHONY: release-page
+release-page: venv ## write dist/RELEASE.md: the files of a release, their checksums and the changes
+	$(BIN)/python -m release.page
+
 # Both take PREFIX and DESTDIR; install also takes PYTHON and STAGED. packaging/install describes them.
 .PHONY: install
 install: ## as root: install hkswitch

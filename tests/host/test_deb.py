@@ -143,7 +143,8 @@ def control(host: Host, deb: str, field: str) -> str:
 
 def test_a_package_is_for_its_release_and_architecture(host: Host, deb: str) -> None:
     architecture = host.run("dpkg", "--print-architecture").stdout.strip()
-    assert deb == f"/var/tmp/debs/hkswitch_{version_on(host)}_{architecture}.deb"
+    name = version_on(host).replace("~", ".")
+    assert deb == f"/var/tmp/debs/hkswitch_{name}_{architecture}.deb"
     assert control(host, deb, "Version") == version_on(host)
     needs = control(host, deb, "Depends")
     assert f"python3, python{RELEASES[host.release].python}, " in needs

@@ -221,12 +221,24 @@ def test_a_build_writes_its_version_into_its_sources(sources: Sources, tmp_path:
     assert copy.read_text() == f'"""Text."""\n\n__version__ = "0.2.0+1.g{sources.head()}"\n'
 
 
-@pytest.mark.parametrize(
-    ("version", "native"),
-    [("0.2.0", "0.2.0"), ("0.2.0rc1", "0.2.0~rc1"), ("0.2.0b2+3.gabc1234", "0.2.0~b2+3.gabc1234")],
-)
-def test_a_candidate_has_a_tilde_for_dpkg_and_rpm(sources: Sources, version: str, native: str) -> None:
-    assert sources.version("native", version) == native
+def rows_of_releasing_page() -> list[list[str]]:
+    page = (ROOT / "docs" / "releasing.md").read_text()
+    return [
+        re.findall(r"`([^`]+)`", row)[-3:]
+        for row in re.findall(r"^\| [^|]*(?:set|later).*", page, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(("version", "deb", "rpm"), rows_of_releasing_page())
+def test_the_page_has_the_versions_of_packages(sources: Sources, version: str, deb: str, rpm: str) -> None:
+    native = sources.version("native", version)
+    assert (deb, rpm) == (f"{native}-1~deb13", f"{native}-1")
+    assert ("~" in native) == ("rc" in version)
+
+
+def test_the_page_shows_a_candidate_and_a_release_each_with_later_commits() -> None:
+    versions = [row[0] for row in rows_of_releasing_page()]
+    assert versions == ["0.2.0rc1", "0.2.0rc1+3.gabc1234", "0.2.0", "0.2.0+12.gabc1234"]
 
 
 @pytest.mark.parametrize("version", ["", "0.2.0.dev1", "0.2.0-1", "v0.2.0", "0.2.0+dirty", "0.2.0; reboot"])
@@ -272,7 +284,7 @@ def test_a_missing_git_is_reported(sources: Sources, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "left"), [((), ()), (("a_0.1_x.deb", "a_0.2_y.deb"), ()), (("b.txt",), ("b.txt",))]
+    ("others", "left"), [((), ()), (("a_0.1_x.deb", "a_0.2.rc1_y.deb"), ()), (("b.txt",), ("b.txt",))]
 )
 def test_a_folder_keeps_only_the_newest_file_of_a_kind(
     tmp_path: Path, others: tuple[str, ...], left: tuple[str, ...]
@@ -280,13 +292,14 @@ def test_a_folder_keeps_only_the_newest_file_of_a_kind(
     """As the documents install it by a pattern."""
     folder = tmp_path / "dist folder"
     folder.mkdir()
-    for name in (*others, "a_0.2+3.g1_x.deb"):
+    for name in (*others, "a_0.2+3.g1.deb12_x.deb"):
         (folder / name).write_text("old")
-    made = tmp_path / "a_0.2+3.g1_x.deb"
+    made = tmp_path / "a_0.2+3.g1~deb12_x.deb"
     made.write_text("new")
     command = (ROOT / "packaging" / "deliver", made, folder, "a_*.deb")
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert said == f"{folder / made.name}\n"
-    assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(left, "old") | {
-        made.name: "new"
+    assert said == f"{folder / 'a_0.2+3.g1.deb12_x.deb'}\n"
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        **dict.fromkeys(left, "old"),
+        "a_0.2+3.g1.deb12_x.deb": "new",
     }
