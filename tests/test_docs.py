@@ -203,6 +203,11 @@ def of_ln(words: Sequence[str]) -> None:
     assert words == ["-s", privileges.SOCKET_DROP_IN, DROP_INS]
 
 
+def of_git(words: Sequence[str]) -> None:
+    if words != ["pull"]:
+        of_release_page(words)
+
+
 def of_release_page(words: Sequence[str]) -> None:
     """`tests/packaging/test_release_page.py` runs them."""
     page = ROOT / "docs" / "releasing.md"
@@ -232,7 +237,7 @@ RULES: dict[str, Callable[[Sequence[str]], None]] = {
     "cp": of_moving_page,
     "dnf": of_dnf,
     "firewall-cmd": of_firewall,
-    "git": of_release_page,
+    "git": of_git,
     "grep": of_moving_page,
     "hkswitch": of_hkswitch,
     "install": of_install,
@@ -306,6 +311,7 @@ def test_a_command_exists(command: str) -> None:
         "avahi-browse --resolve --terminate _http._tcp",
         ".ci/run fast",
         "git push --force",
+        "git pull --force",
         "sha256sum --check SHA512SUMS",
         "ssh-keygen -Y check -f signers",
         "curl https://example.org",

@@ -80,9 +80,9 @@ class Circumstances:
         return found
 
 
-def version_of(checkout: Path, *argv: str) -> str:
+def version_of(checkout: Path) -> str:
     """Return the version of a checkout; tests/packaging/test_version.py tests this program."""
-    asked = (checkout / "packaging" / "version", *argv)
+    asked = (checkout / "packaging" / "version",)
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
