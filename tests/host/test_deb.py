@@ -134,7 +134,8 @@ def shown(host: Host) -> object:
 
 def version_on(host: Host) -> str:
     """Return the version of the package of this checkout: the host has no git to count commits."""
-    return f"{hkswitch.__version__}-1~deb{NUMBERS[host.release]}"
+    native = hkswitch.__version__.replace("rc", "~rc")
+    return f"{native}-1~deb{NUMBERS[host.release]}"
 
 
 def control(host: Host, deb: str, field: str) -> str:
@@ -230,6 +231,8 @@ async def test_an_upgrade_a_downgrade_and_a_reinstallation_keep_pairings_and_say
             (("--reinstall", deb), f"Reinstalled hkswitch {older}", older),
         ):
             process = running.show(SERVICE, "MainPID")
+            if "--allow-downgrades" in argv:
+                assert "Packages were downgraded" in apt(running, "install", deb, code=100)  # apt asks
             said = apt(running, "install", *argv)
             kept = "the configuration and the pairings are unchanged"
             assert f"hkswitch: {did} and restarted it; {kept}.\n" in said

@@ -80,9 +80,9 @@ class Circumstances:
         return found
 
 
-def version_of(checkout: Path) -> str:
+def version_of(checkout: Path, form: str = "pep440") -> str:
     """Return the version of a checkout; tests/packaging/test_version.py tests this program."""
-    asked = (checkout / "packaging" / "version",)
+    asked = (str(checkout / "packaging" / "version"), form)
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -159,6 +159,7 @@ class Builds:
         self.usual = usual(folder)
         self.version = version_of(self.usual.checkout)
         """One of a checkout, with a plus sign."""
+        self.native_version = version_of(self.usual.checkout, "native")
         self.unusual = unusual(folder, self.usual.checkout)
         self._made: dict[tuple[int, Kind], dict[str, Path]] = {}
 

@@ -64,7 +64,7 @@ def test_the_size_that_a_deb_states_is_that_of_its_files(pairs: dict[str, Pair])
 def test_a_deb_has_the_version_of_its_commit_and_its_release(builds: Builds, pairs: dict[str, Pair]) -> None:
     deb = pairs["*.deb"][0]
     version = output("dpkg-deb", "--field", deb, "Version").decode().strip()
-    assert re.fullmatch(re.escape(f"{builds.version}-1~") + r"[a-z]+[0-9.]*", version)
+    assert re.fullmatch(re.escape(f"{builds.native_version}-1~") + r"[a-z]+[0-9.]*", version)
     assert "+1.g" in version
     assert deb.name.startswith(f"hkswitch_{version.replace('~', '.')}_")
 

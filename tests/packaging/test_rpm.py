@@ -75,7 +75,7 @@ def files(rpm: Path) -> dict[str, list[str]]:
 
 
 def test_it_is_of_this_version_and_for_one_python(builds: Builds, rpm: Path) -> None:
-    assert query(rpm, "%{NAME}-%{VERSION}-%{RELEASE}").startswith(f"hkswitch-{builds.version}-1")
+    assert query(rpm, "%{NAME}-%{VERSION}-%{RELEASE}").startswith(f"hkswitch-{builds.native_version}-1")
     requirements = query(rpm, "[%{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\n]").splitlines()
     assert f"python(abi) = {python_version()}" in [line.strip().replace("  ", " ") for line in requirements]
 
